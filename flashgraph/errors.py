@@ -1,0 +1,135 @@
+"""What flashgraph raises for a user's mistake, each with the place, the finding and the fix.
+
+`FlashgraphError` is the base of everything a user can cause; the command line prints it as one message, never
+as a traceback.  A graph's mistakes are collected as `Problem` values and raised together as one `GraphError`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from types import FrameType
+
+import attrs
+
+__all__ = [
+    "BudgetExhausted",
+    "DataError",
+    "FlashgraphError",
+    "GraphError",
+    "ModelError",
+    "ModelRefused",
+    "ModelUnavailable",
+    "Place",
+    "Problem",
+    "RequestFailed",
+    "did_you_mean",
+]
+
+
+class FlashgraphError(Exception):
+    """A mistake that the user can mend; its text says where, what was found and what to do."""
+
+
+@attrs.frozen(order=True)
+class Place:
+    """Where something was written: a file and a line (1-based; 0 where the line is not known)."""
+
+    file: str
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+    @classmethod
+    def of_caller(cls, package: str = "flashgraph") -> Place:
+        """The nearest frame outside ``package``: the line of the graph file that made the current call."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == package:
+            frame = frame.f_back
+        if frame is None:
+            return cls("<unknown>")
+        return cls(frame.f_code.co_filename, frame.f_lineno)
+
+
+@attrs.frozen
+class Problem:
+    """One mistake in a graph.
+
+    ``code`` is stable and short (``unknown-param``), ``what`` names the thing, ``found`` and ``expected`` are
+    phrases, ``fix`` is the nearest correction.
+    """
+
+    code: str
+    place: Place
+    what: str
+    found: str
+    expected: str
+    fix: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.place}: {self.what} [{self.code}]\n"
+            f"    found:    {self.found}\n"
+            f"    expected: {self.expected}\n"
+            f"    fix:      {self.fix}"
+        )
+
+
+class GraphError(FlashgraphError):
+    """All problems of one graph, in the order of their lines."""
+
+    def __init__(self, graph: str, problems: Iterable[Problem]) -> None:
+        self.graph = graph
+        self.problems: tuple[Problem, ...] = tuple(sorted(problems, key=lambda p: p.place))
+        count = len(self.problems)
+        head = f"graph {graph!r} has {count} problem{'' if count == 1 else 's'}"
+        super().__init__("\n".join([head, *map(str, self.problems)]))
+
+
+class DataError(FlashgraphError):
+    """A task, data file or option that cannot be used as it is."""
+
+
+class BudgetExhausted(FlashgraphError):
+    """Raised inside a stage when its next request would exceed a limit of the budget."""
+
+
+class ModelError(FlashgraphError):
+    """A model call failed.  ``fatal`` says whether the run must stop, or only this request is lost."""
+
+    fatal = False
+
+
+class ModelUnavailable(ModelError):
+    """The endpoint cannot be reached, or kept failing after all retries: the run stops and can be run again."""
+
+    fatal = True
+
+
+class ModelRefused(ModelError):
+    """The endpoint refuses every request like this one: a wrong key, an unknown model name, no permission."""
+
+    fatal = True
+
+
+class RequestFailed(ModelError):
+    """This one request failed for good: too long a context, a content filter, a malformed reply, a time-out."""
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """``did you mean 'x'?`` for the closest known name, else the list of what there is."""
+    close = get_close_matches(name, known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"there is: {', '.join(sorted(known))}" if known else "there is none"
+
+
+def short_path(file: str) -> str:
+    """``file`` relative to the working directory where it lies below it."""
+    try:
+        return str(Path(file).relative_to(Path.cwd()))
+    except ValueError:
+        return file

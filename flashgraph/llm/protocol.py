@@ -1,0 +1,82 @@
+"""What a model is to a run: messages in, a reply with its usage and cost out.
+
+The protocol is small on purpose, so that a user's own object can be a model.  Queueing is the scheduler's: a
+model only says how many requests it takes at once (`Model.limit`), and never waits for a slot of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, runtime_checkable
+
+import attrs
+
+__all__ = ["Message", "Model", "Reply", "Usage"]
+
+Message = Mapping[str, str]
+"""One chat message: ``{"role": "system" | "user" | "assistant", "content": text}``."""
+
+
+@attrs.frozen
+class Usage:
+    """Tokens of one call, as the server counted them (or as estimated, where it counts none)."""
+
+    prompt: int = 0
+    completion: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.prompt + self.completion
+
+
+@attrs.frozen
+class Reply:
+    """What a model answered.
+
+    ``cost`` is in USD and None where no price is known; ``finish`` is the provider's finish reason: ``"stop"``,
+    or ``"length"`` for a reply that was cut off at its token limit.
+    """
+
+    text: str
+    usage: Usage = Usage()
+    cost: float | None = None
+    finish: str = "stop"
+    model: str = ""
+
+    @property
+    def truncated(self) -> bool:
+        return self.finish == "length"
+
+
+@runtime_checkable
+class Model(Protocol):
+    """Anything that answers chat messages.
+
+    ``name`` is for people and must hold no secret.  ``limit`` is the number of requests the endpoint takes at
+    once; the scheduler never has more in flight.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def limit(self) -> int: ...
+
+    def open(self) -> AbstractAsyncContextManager[None]:
+        """Hold the model's resources (connections, a server process) for as long as a run lasts."""
+        ...
+
+    async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
+        """Answer ``messages``; ``params`` are OpenAI's sampling parameters (``temperature``, ``max_tokens``...).
+
+        Retries of passing faults happen in here.  Cancelling the call aborts the request on the server.
+
+        Raises `ModelUnavailable` or `ModelRefused` when no request can succeed, `RequestFailed` when only this
+        one cannot.
+        """
+        ...
+
+    def worst_cost(self, prompt: int, completion: int) -> float | None:
+        """Upper bound in USD of a call with at most so many tokens; 0 for a free model, None if not known."""
+        ...
