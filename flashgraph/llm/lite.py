@@ -1,0 +1,135 @@
+"""Any provider that LiteLLM knows, with the costs of its price table.  Needs ``flashgraph[litellm]`` and asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+
+from flashgraph.errors import DataError, ModelRefused, ModelUnavailable, RequestFailed
+from flashgraph.llm.protocol import Message, Reply, Usage
+from flashgraph.llm.retry import PassingFault, Retry, retry_after
+
+__all__ = ["LiteLLMModel"]
+
+
+def _litellm() -> Any:
+    """The library, quiet and without its look-ups over the network.
+
+    Raises `DataError` if it is not installed.
+    """
+    # Without this, importing the library downloads its price table.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    try:
+        import litellm
+    except ImportError as error:
+        raise DataError(
+            f"litellm: models need the litellm package ({error}); run: pip install 'flashgraph[litellm]'"
+        ) from None
+    litellm.telemetry = False
+    litellm.suppress_debug_info = True
+    return litellm
+
+
+@attrs.define(eq=False)
+class LiteLLMModel:
+    """The model that LiteLLM calls ``model`` (``anthropic/claude-...``, ``gemini/...``).
+
+    Keys come from the provider's own environment variable.  ``params`` are sent with each request unless the
+    request says otherwise; LiteLLM's own options (``api_base`` ...) can be among them.
+    """
+
+    model: str
+    limit: int = attrs.field(default=32, kw_only=True, validator=attrs.validators.ge(1))
+    timeout: float = attrs.field(default=300.0, kw_only=True, validator=attrs.validators.gt(0))
+    params: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True, repr=False)
+    retry: Retry = attrs.field(factory=Retry, kw_only=True)
+
+    @property
+    def name(self) -> str:
+        return self.model
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Load the library.
+
+        Raises `DataError` if it is not installed, or on another event loop than asyncio's.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise DataError(
+                f"litellm:{self.model} works on asyncio only, found trio; run on asyncio, or use openai:URL#MODEL"
+            ) from None
+        _litellm()
+        yield
+
+    async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
+        """Answer ``messages``; see `flashgraph.llm.protocol.Model.complete`.  The retries are ours, not LiteLLM's."""
+        request = {
+            "timeout": self.timeout,
+            **self.params,
+            **params,
+            "model": self.model,
+            "messages": [dict(message) for message in messages],
+            "num_retries": 0,
+            "max_retries": 0,
+            "stream": False,
+        }
+        return await self.retry(lambda: self._try(request))
+
+    def worst_cost(self, prompt: int, completion: int) -> float | None:
+        """By LiteLLM's price table; None for a model that is not in it."""
+        litellm = _litellm()
+        try:
+            prices = litellm.cost_per_token(model=self.model, prompt_tokens=prompt, completion_tokens=completion)
+        # It raises a bare Exception for a model that it has no price of.
+        except Exception:
+            return None
+        return float(sum(prices))
+
+    async def _try(self, request: Mapping[str, Any]) -> Reply:
+        litellm = _litellm()
+        try:
+            response = await litellm.acompletion(**request)
+        # Its exceptions share no base of their own: they derive from those of the openai package.
+        except Exception as error:
+            raise self._error(litellm, error) from error
+        try:
+            choice = response.choices[0]
+            counted = response.usage
+            usage = Usage(counted.prompt_tokens, counted.completion_tokens)
+        except (AttributeError, IndexError) as error:
+            raise RequestFailed(f"{self.name}: malformed reply ({error!r})") from None
+        if choice.finish_reason == "content_filter":
+            raise RequestFailed(f"{self.name}: the reply was withheld by the provider's content filter")
+        return Reply(
+            choice.message.content or "",
+            usage,
+            self.worst_cost(usage.prompt, usage.completion),
+            choice.finish_reason or "stop",
+            response.model or self.model,
+        )
+
+    def _error(self, litellm: Any, error: Exception) -> Exception:
+        """``error`` in our terms: `PassingFault`, a final error, or itself if it is a bug and no model fault."""
+        said = f"{self.name}: {getattr(error, 'message', '') or error}"
+        if isinstance(error, litellm.AuthenticationError | litellm.PermissionDeniedError):
+            return ModelRefused(f"{said}; set the provider's key in the environment")
+        if isinstance(error, litellm.NotFoundError):
+            return ModelRefused(f"{said}; check the model's name in LiteLLM's list of models")
+        if isinstance(error, litellm.Timeout):
+            return PassingFault(RequestFailed(f"{said}; raise it with `?timeout=SECONDS`"), timed_out=True)
+        if isinstance(error, litellm.BadRequestError) and "LLM Provider NOT provided" in said:
+            return ModelRefused(f"unknown model {self.model!r}: write litellm:PROVIDER/MODEL")
+        if isinstance(error, litellm.BadRequestError | litellm.UnprocessableEntityError):
+            return RequestFailed(said)
+        passing = ("APIError", "APIConnectionError", "RateLimitError", "ServiceUnavailableError", "InternalServerError")
+        if isinstance(error, tuple(getattr(litellm, each) for each in passing)):
+            headers = getattr(getattr(error, "response", None), "headers", None) or {}
+            return PassingFault(ModelUnavailable(f"{said}; wait, then run again"), pause=retry_after(headers))
+        return error

@@ -1,0 +1,81 @@
+"""`FunctionModel`: what a function may take and return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from flashgraph.errors import DataError
+from flashgraph.llm.function import FunctionModel
+from flashgraph.llm.protocol import Message, Model, Reply, Usage
+
+pytestmark = pytest.mark.anyio
+
+HELLO = [{"role": "user", "content": "hello there"}]
+
+
+def shout(messages: Sequence[Message]) -> str:
+    return messages[-1]["content"].upper()
+
+
+async def shout_later(messages: Sequence[Message]) -> str:
+    return shout(messages)
+
+
+def obey(messages: Sequence[Message], params: Mapping[str, Any]) -> str:
+    return str(params["temperature"])
+
+
+class Counter:
+    def __call__(self, messages: Sequence[Message]) -> str:
+        return str(len(messages))
+
+
+async def test_a_sync_function() -> None:
+    """Its text comes back free, with usage estimated at four characters a token."""
+    assert await FunctionModel(shout).complete(HELLO, {}) == Reply("HELLO THERE", Usage(2, 2), 0.0, model="shout")
+
+
+async def test_an_async_function() -> None:
+    """It is awaited."""
+    assert (await FunctionModel(shout_later).complete(HELLO, {})).text == "HELLO THERE"
+
+
+async def test_params_go_to_a_second_argument_only() -> None:
+    """A function of one argument never sees them."""
+    assert (await FunctionModel(obey).complete(HELLO, {"temperature": 0.5})).text == "0.5"
+    assert (await FunctionModel(shout).complete(HELLO, {"temperature": 0.5})).text == "HELLO THERE"
+
+
+async def test_a_reply_is_returned_as_it_is() -> None:
+    """With its own usage and cost."""
+    reply = Reply("x", Usage(5, 6), 0.25)
+    assert await FunctionModel(lambda _: reply).complete(HELLO, {}) is reply
+
+
+async def test_another_type_is_told() -> None:
+    """A function that forgets its return."""
+    with pytest.raises(DataError, match=r"found NoneType None, expected str or fg\.Reply"):
+        await FunctionModel(lambda _: None).complete(HELLO, {})  # type: ignore[arg-type, return-value]
+
+
+async def test_what_it_raises_goes_through() -> None:
+    """A bug keeps its type and traceback."""
+
+    def broken(messages: Sequence[Message]) -> str:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await FunctionModel(broken).complete(HELLO, {})
+
+
+async def test_names_and_the_protocol() -> None:
+    """A function's name, a callable object's class; free, open, and a `Model`."""
+    model = FunctionModel(Counter())
+    async with model.open():
+        assert (await model.complete(HELLO, {})).text == "1"
+    assert isinstance(model, Model)
+    assert (model.name, model.limit, model.worst_cost(10, 10)) == ("Counter", 64, 0.0)
+    assert FunctionModel(shout, name="loud", limit=2).name == "loud"

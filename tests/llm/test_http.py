@@ -1,0 +1,281 @@
+"""`HttpModel` against a real server on loopback, on both event loops."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from flashgraph.errors import DataError, ModelError, ModelRefused, ModelUnavailable, RequestFailed
+from flashgraph.llm.http import HttpModel
+from flashgraph.llm.protocol import Model, Reply, Usage
+from flashgraph.llm.retry import Retry, retry_after
+
+from .server import Answer, chat, error, running, until_closed
+
+pytestmark = pytest.mark.anyio
+
+HELLO = [{"role": "user", "content": "hello?"}]
+SECRET = "sk-very-secret"
+
+
+def model_at(url: str, name: str = "tiny", **options: Any) -> HttpModel:
+    return HttpModel(url, name, **{"retry": Retry(tries=3, backoff=0.001), "key": "", **options})
+
+
+async def ask(model: Model, **params: Any) -> Reply:
+    async with model.open():
+        return await model.complete(HELLO, params)
+
+
+async def test_a_reply_carries_text_usage_finish_and_model() -> None:
+    """Shape of a successful call; an address of this machine is free."""
+    with running(chat("hi", finish="length")) as server:
+        reply = await ask(model_at(server.url))
+    assert reply == Reply("hi", Usage(7, 3), 0.0, "length", "tiny")
+
+
+async def test_what_is_sent() -> None:
+    """The request's parameters win over the model's, streaming is off, the key is a bearer token."""
+    with running() as server:
+        await ask(model_at(server.url, params={"temperature": 0, "seed": 1}, key=SECRET), temperature=0.7)
+    asked = server.chats[0]
+    assert asked.path == "/v1/chat/completions"
+    assert asked.headers["authorization"] == f"Bearer {SECRET}"
+    assert asked.body == {"model": "tiny", "messages": HELLO, "temperature": 0.7, "seed": 1, "stream": False}
+
+
+async def test_the_key_comes_from_the_named_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`key_env`, when no key is given."""
+    monkeypatch.setenv("MY_KEY", SECRET)
+    with running() as server:
+        await ask(HttpModel(server.url, "tiny", key_env="MY_KEY"))
+    assert server.chats[0].headers["authorization"] == f"Bearer {SECRET}"
+
+
+@pytest.mark.parametrize("fault", [Answer(-1), error(429, "slow down"), *(error(s, "x") for s in (500, 502, 503, 504))])
+async def test_passing_faults_are_tried_again(fault: Answer) -> None:
+    """A dropped connection, 429 and 5xx: the third try succeeds."""
+    with running(fault, fault, chat("at last")) as server:
+        reply = await ask(model_at(server.url))
+    assert reply.text == "at last"
+    assert len(server.chats) == 3
+
+
+@pytest.mark.parametrize("fault", [Answer(-1), error(429, "slow down"), error(503, "loading")])
+async def test_lasting_faults_make_the_model_unavailable(fault: Answer) -> None:
+    """After the last try the run is told, with the address and what to do."""
+    with running(fault) as server, pytest.raises(ModelUnavailable, match="run again") as caught:
+        await ask(model_at(server.url))
+    assert server.url.removeprefix("http://") in str(caught.value)
+    assert len(server.chats) == 3
+
+
+async def test_retry_after_replaces_the_backoff() -> None:
+    """The pause that the server asks for is kept, here against a backoff of an hour."""
+    with running(error(429, "slow down", retry_after="0"), chat("now")) as server:
+        reply = await ask(model_at(server.url, retry=Retry(tries=2, backoff=3600)))
+    assert reply.text == "now"
+
+
+async def test_a_pause_beyond_patience_fails_at_once() -> None:
+    """A quota that opens in an hour is reported, not waited for."""
+    with running(error(429, "daily limit", retry_after="3600")) as server, pytest.raises(ModelUnavailable):
+        await ask(model_at(server.url))
+    assert len(server.chats) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, None),
+        ({"retry-after": "2.5"}, 2.5),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:10 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 10.0),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT", "date": "Wed, 21 Oct 2026 07:28:10 GMT"}, 0.0),
+    ],
+)
+async def test_retry_after_in_both_forms(headers: dict[str, str], expected: float | None) -> None:
+    """Seconds, or a date read against the server's own clock."""
+    assert retry_after(headers) == expected
+
+
+async def test_a_dead_address_fails_when_opened() -> None:
+    """Nothing listens: the run learns it before its first request."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with pytest.raises(ModelUnavailable, match=f"127.0.0.1:{port}"):
+        await ask(model_at(f"http://127.0.0.1:{port}"))
+
+
+async def test_time_outs_get_one_more_try() -> None:
+    """A time-out is a failed request, after two tries and not after all."""
+    with running(until_closed) as server, pytest.raises(RequestFailed, match=r"within 0\.05 s"):
+        await ask(model_at(server.url, timeout=0.05, retry=Retry(tries=6, backoff=0.001)))
+    assert len(server.chats) == 2
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_refused_key(status: int) -> None:
+    """The message names the variable to set and never the key, even if the server repeats it."""
+    with running(error(status, f"bad key {SECRET}")) as server, pytest.raises(ModelRefused) as caught:
+        await ask(HttpModel(server.url, "tiny", key=SECRET))
+    assert SECRET not in str(caught.value)
+    assert "***" in str(caught.value)
+    assert len(server.chats) == 1
+
+
+async def test_a_missing_key_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any key the message says which variable is read."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with running(error(401, "no key")) as server, pytest.raises(ModelRefused, match="set OPENAI_API_KEY"):
+        await ask(HttpModel(server.url, "tiny"))
+
+
+async def test_the_key_is_in_no_repr() -> None:
+    """Neither the repr nor the name shows it; a password in the address is refused."""
+    model = HttpModel("http://host", "tiny", key=SECRET)
+    assert SECRET not in repr(model) + model.name
+    with pytest.raises(DataError) as caught:
+        HttpModel(f"http://user:{SECRET}@host", "tiny")
+    assert SECRET not in str(caught.value)
+
+
+async def test_an_unknown_model_lists_what_there_is() -> None:
+    """404: the server's models and the nearest name."""
+    expected = r"did you mean 'tiny-chat'.*tiny-chat, big"
+    with (
+        running(error(404, "no such model"), models=["tiny-chat", "big"]) as server,
+        pytest.raises(ModelRefused, match=expected),
+    ):
+        await ask(model_at(server.url, "tiny-chta"))
+
+
+async def test_an_address_that_is_no_model_server() -> None:
+    """404 on everything: the address is at fault."""
+    expected = "expected an OpenAI-compatible address"
+    with running(Answer(404, b"nginx"), models=None) as server, pytest.raises(ModelRefused, match=expected):
+        await ask(model_at(server.url))
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "said"),
+    [
+        (error(400, "maximum context length is 4096", "context_length_exceeded"), RequestFailed, "context length"),
+        (error(400, "content management policy", "content_filter"), RequestFailed, "policy"),
+        (error(422, "temperature must be a number"), RequestFailed, "temperature"),
+        (error(429, "you exceeded your quota", "insufficient_quota"), ModelRefused, "credit"),
+        (error(402, "pay first"), ModelRefused, "credit"),
+        (error(400, "what?", "model_not_found"), ModelRefused, "unknown model"),
+        (Answer(301, b"", {"location": "https://elsewhere"}), ModelRefused, "expected an OpenAI-compatible address"),
+        (Answer(200, b"not json"), RequestFailed, "malformed"),
+        (Answer(200, b'{"choices": []}'), RequestFailed, "malformed"),
+        (Answer(200, b'{"choices": [{"message": {"content": [1]}}]}'), RequestFailed, "malformed"),
+        (Answer(200, b"[]"), RequestFailed, "malformed"),
+        (chat("", finish="content_filter"), RequestFailed, "content filter"),
+    ],
+)
+async def test_final_faults_are_not_tried_again(answer: Answer, expected: type[ModelError], said: str) -> None:
+    """Each kind of final answer, with its error and the server's words."""
+    with running(answer) as server, pytest.raises(expected, match=said):
+        await ask(model_at(server.url))
+    assert len(server.chats) == 1
+
+
+async def test_no_content_is_empty_text() -> None:
+    """A reasoning model cut off before its answer sends null."""
+    with running(chat(None, finish="length")) as server:
+        reply = await ask(model_at(server.url))
+    assert (reply.text, reply.truncated) == ("", True)
+
+
+async def test_the_only_model_is_found_when_opened() -> None:
+    """No name given: the server's single model is used."""
+    with running(models=["solo"]) as server:
+        model = model_at(server.url, "")
+        await ask(model)
+    assert model.model == "solo"
+    assert server.chats[0].body["model"] == "solo"
+
+
+@pytest.mark.parametrize("models", [["a", "b"], [], None])
+async def test_a_missing_name_is_a_mistake_unless_there_is_one_model(models: list[str] | None) -> None:
+    """Several, none, or a server that does not say."""
+    with running(models=models) as server, pytest.raises(DataError, match="#MODEL"):
+        await ask(model_at(server.url, ""))
+
+
+async def test_cancelling_closes_the_connection() -> None:
+    """The server sees its client leave, and the model goes on with other requests."""
+    with running(until_closed, chat("next")) as server:
+        model = model_at(server.url)
+        async with model.open():
+            async with anyio.create_task_group() as group:
+                group.start_soon(model.complete, HELLO, {})
+                assert await anyio.to_thread.run_sync(server.holding.wait, 10)
+                group.cancel_scope.cancel()
+            assert await anyio.to_thread.run_sync(server.closed.wait, 10)
+            assert (await model.complete(HELLO, {})).text == "next"
+
+
+async def test_parallel_requests_share_the_client() -> None:
+    """More requests than connections all end."""
+    with running() as server:
+        model = model_at(server.url, limit=2)
+        async with model.open(), anyio.create_task_group() as group:
+            for _ in range(8):
+                group.start_soon(model.complete, HELLO, {})
+    assert len(server.chats) == 8
+
+
+async def test_use_without_open_is_told() -> None:
+    """A bug of the caller, not a fault of the model."""
+    with pytest.raises(RuntimeError, match="not open"):
+        await model_at("http://127.0.0.1:1").complete(HELLO, {})
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://h", "http://h/v1"),
+        ("http://h:8000/", "http://h:8000/v1"),
+        ("http://h/v1/", "http://h/v1"),
+        ("https://h/v1/chat/completions", "https://h/v1"),
+        ("https://h/v1beta/openai", "https://h/v1beta/openai"),
+    ],
+)
+async def test_v1_is_added_where_it_is_missing(url: str, expected: str) -> None:
+    """Addresses as people write them."""
+    assert HttpModel(url, "m").url == expected
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://h", "http://", "h"])
+async def test_bad_addresses_are_refused_when_made(url: str) -> None:
+    """Not when first used."""
+    with pytest.raises(DataError, match=r"expected http\(s\)"):
+        HttpModel(url, "m")
+
+
+@pytest.mark.parametrize(
+    ("make", "cost"),
+    [
+        (lambda: HttpModel("http://127.0.0.1:1", "m"), 0.0),
+        (lambda: HttpModel("http://localhost:1", "m"), 0.0),
+        (lambda: HttpModel("http://[::1]:1", "m"), 0.0),
+        (lambda: HttpModel("https://api.example.com", "m"), None),
+        (lambda: HttpModel("https://api.example.com", "m", price=(1e-6, 2e-6)), 200e-6),
+    ],
+)
+async def test_worst_cost(make: Callable[[], HttpModel], cost: float | None) -> None:
+    """Free on this machine, by the price where one is given, else unknown."""
+    assert make().worst_cost(100, 50) == (pytest.approx(cost) if cost else cost)
+
+
+async def test_it_is_a_model() -> None:
+    """The protocol holds at run time too."""
+    assert isinstance(HttpModel("http://h", "m"), Model)

@@ -1,0 +1,112 @@
+"""`LiteLLMModel` against LiteLLM itself: its mocked replies, and a loopback server for its errors."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from flashgraph.errors import DataError, ModelError, ModelRefused, ModelUnavailable, RequestFailed
+from flashgraph.llm.lite import LiteLLMModel
+from flashgraph.llm.protocol import Model
+from flashgraph.llm.retry import Retry
+
+from .server import Answer, chat, error, running
+
+pytestmark = pytest.mark.anyio
+
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def installed() -> None:
+    # Not importorskip: importing it is `LiteLLMModel`'s to do, in its own way.
+    if find_spec("litellm") is None:
+        pytest.skip("litellm is an extra and not installed")
+
+
+def at(url: str) -> LiteLLMModel:
+    return LiteLLMModel(
+        "openai/tiny", params={"api_base": f"{url}/v1", "api_key": "sk-x"}, retry=Retry(tries=2, backoff=0.001)
+    )
+
+
+async def ask(model: Model, **params: Any) -> Any:
+    async with model.open():
+        return await model.complete(HELLO, params)
+
+
+@pytest.mark.usefixtures("installed")
+async def test_a_reply_has_its_price_from_the_table() -> None:
+    """Text and usage from the reply, cost by LiteLLM's prices."""
+    model = LiteLLMModel("gpt-4o-mini", params={"mock_response": "hi"})
+    reply = await ask(model)
+    assert reply.text == "hi"
+    assert reply.cost is not None
+    assert reply.cost == pytest.approx(model.worst_cost(reply.usage.prompt, reply.usage.completion))
+    assert reply.cost > 0
+
+
+@pytest.mark.usefixtures("installed")
+async def test_a_model_without_a_price_has_no_cost() -> None:
+    """None, not zero."""
+    with running(chat("hi", finish="length")) as server:
+        reply = await ask(at(server.url))
+    assert (reply.text, reply.cost, reply.finish, reply.usage.total) == ("hi", None, "length", 10)
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("answer", "expected", "tries"),
+    [
+        (error(401, "bad key"), ModelRefused, 1),
+        (error(404, "no such model"), ModelRefused, 1),
+        (error(400, "maximum context length", "context_length_exceeded"), RequestFailed, 1),
+        (error(429, "slow down"), ModelUnavailable, 2),
+        (error(500, "oops"), ModelUnavailable, 2),
+        (error(503, "loading"), ModelUnavailable, 2),
+        (Answer(-1), ModelUnavailable, 2),
+    ],
+)
+async def test_its_errors_become_ours(answer: Answer, expected: type[ModelError], tries: int) -> None:
+    """Each kind of fault, with the number of tries that it deserves."""
+    with running(answer) as server, pytest.raises(expected):
+        await ask(at(server.url))
+    assert len(server.chats) == tries
+
+
+@pytest.mark.usefixtures("installed")
+async def test_an_unknown_provider_is_refused() -> None:
+    """The form that LiteLLM wants is named."""
+    with pytest.raises(ModelRefused, match="write litellm:PROVIDER/MODEL"):
+        await ask(LiteLLMModel("nobody-knows-this"))
+
+
+async def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message is the command that installs it."""
+    real = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "litellm":
+            raise ImportError("No module named 'litellm'")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.delitem(sys.modules, "litellm", raising=False)
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(DataError, match=r"pip install 'flashgraph\[litellm\]'"):
+        await ask(LiteLLMModel("gpt-4o-mini"))
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_trio_is_told() -> None:
+    """LiteLLM needs asyncio."""
+    with pytest.raises(DataError, match="asyncio only"):
+        await ask(LiteLLMModel("gpt-4o-mini"))
