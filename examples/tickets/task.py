@@ -1,0 +1,73 @@
+"""Support tickets go to queues whose codes and policies only a good prompt can know.
+
+The codes mean nothing by themselves, so the seed prompt scores 0: everything there is to know is learned from the
+feedback.  Two policies cut across the subjects: a refund above 200 EUR is not billing's, and an injury or a fire
+goes to safety whatever else the ticket asks for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+import flashgraph as fg
+
+POLICY = {
+    "Q-417": "invoices, payment methods, wrong charges, and refunds of up to 200 EUR",
+    "Q-802": "refunds and disputed charges of more than 200 EUR",
+    "Q-233": "delivery: late, lost, wrong or damaged parcels, tracking, addresses, shipping",
+    "Q-590": "technical problems: app, website, login, passwords, devices that do not work",
+    "Q-146": "safety: any injury, burn, electric shock, fire or smoke, even if a refund is asked for",
+    "Q-675": "customers who want to cancel or leave: end a subscription, contract or account, for whatever reason",
+}
+HERE = Path(__file__).parent
+
+
+@attrs.frozen
+class Ticket:
+    """One ticket and the code of the queue it belongs to."""
+
+    id: str
+    text: str
+    queue: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def tickets(split: str) -> list[Ticket]:
+    """The tickets of ``<split>.jsonl``."""
+    lines = (HERE / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [Ticket(**json.loads(line)) for line in lines]
+
+
+async def attempt(candidate: Mapping[str, str], sample: Ticket, llm: fg.Llm) -> str:
+    """Ask for the queue of one ticket."""
+    reply = await llm(
+        [{"role": "system", "content": candidate["instruction"]}, {"role": "user", "content": sample.text}],
+        max_tokens=12,
+        temperature=0,
+    )
+    return reply.text.strip()
+
+
+def score(sample: Ticket, output: str) -> fg.Score:
+    """1 for the exact code and nothing else; the feedback names the right code and its policy."""
+    rule = f"{sample.queue} is the queue for {POLICY[sample.queue]}."
+    if output == sample.queue:
+        return fg.Score(1, f"Correct. {rule}")
+    return fg.Score(0, f"Wrong: the only correct answer is {sample.queue}. {rule}")
+
+
+task = fg.Task(
+    name="tickets",
+    train=tickets("train"),
+    val=tickets("val"),
+    test=tickets("test"),
+    seed={"instruction": "Route the support ticket to the right queue. Answer with the queue code only."},
+    attempt=attempt,
+    score=score,
+)

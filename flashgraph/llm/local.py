@@ -1,0 +1,169 @@
+"""The embedded model: weights on this machine, llama.cpp in a child process, no account and no server to set up."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+import anyio
+import anyio.abc
+import attrs
+from anyio.streams.buffered import BufferedByteReceiveStream
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from flashgraph.errors import DataError, ModelUnavailable
+from flashgraph.llm.http import HttpModel
+from flashgraph.llm.protocol import Message, Reply
+from flashgraph.llm.weights import Report, locate
+
+__all__ = ["LocalModel", "Screen"]
+
+SLOTS = 4
+CONTEXT = 16_384
+START_SECONDS = 180.0
+STOP_SECONDS = 5.0
+
+
+class Screen:
+    """A `Report` that draws on standard error: a bar for what has a size, a line for what has none."""
+
+    def __init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Screen:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if what not in self._tasks:
+            self._progress.console.print(what, highlight=False)
+            self._tasks[what] = self._progress.add_task(what, visible=total > 0)
+        self._progress.update(self._tasks[what], completed=done, total=total)
+
+
+@attrs.define(eq=False)
+class LocalModel:
+    """The weights ``weights`` (a name of `flashgraph.llm.weights.CATALOG`, or a path), served on this machine.
+
+    `open` fetches them if need be, starts the server in a child process on a free loopback port and waits until it
+    answers; leaving it stops the child.  ``limit`` requests run at once and share a context of ``context`` tokens,
+    so one alone may use all of it.  ``report`` takes the progress instead of the screen.  One object serves any
+    number of roles; it is opened once.
+    """
+
+    weights: str = "1.5b"
+    limit: int = attrs.field(default=SLOTS, kw_only=True, validator=attrs.validators.ge(1))
+    context: int = attrs.field(default=CONTEXT, kw_only=True, validator=attrs.validators.ge(512))
+    threads: int = attrs.field(factory=lambda: os.cpu_count() or 1, kw_only=True, validator=attrs.validators.ge(1))
+    timeout: float = attrs.field(default=600.0, kw_only=True, validator=attrs.validators.gt(0))
+    params: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
+    report: Report | None = attrs.field(default=None, kw_only=True, repr=False)
+    _server: HttpModel | None = attrs.field(default=None, init=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        return f"local:{self.weights}"
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Run the server.
+
+        Raises `DataError` if the engine is not installed or the weights cannot be had, `ModelUnavailable` if the
+        server does not start.
+        """
+        if find_spec("xllamacpp") is None:
+            raise DataError(
+                f"{self.name} needs the llama.cpp engine; run: pip install 'flashgraph[local]' "
+                "(or use openai:URL#MODEL, vllm:URL#MODEL)"
+            )
+        with tempfile.TemporaryFile("w+b") as log:
+            with _reporting(self.report) as report:
+                path = await locate(self.weights, report)
+                report(f"starting {path.name} on {self.threads} threads", 0, 0)
+            process = await self._start(path, log)
+            try:
+                address = await _address(process, self.name, log)
+                served = HttpModel(
+                    address, self.name, limit=self.limit, timeout=self.timeout, params=self.params, key=""
+                )
+                async with served.open():
+                    self._server = served
+                    yield
+            finally:
+                self._server = None
+                await _stop(process)
+
+    async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
+        """Answer ``messages``; see `flashgraph.llm.protocol.Model.complete`."""
+        if self._server is None:
+            raise RuntimeError(f"{self.name} is not open: use `async with model.open():` around its calls")
+        return await self._server.complete(messages, params)
+
+    def worst_cost(self, prompt: int, completion: int) -> float | None:
+        """Free."""
+        return 0.0
+
+    async def _start(self, path: Path, log: IO[bytes]) -> anyio.abc.Process:
+        arguments = {"model": str(path), "parallel": self.limit, "context": self.context, "threads": self.threads}
+        # An own session: Ctrl-C reaches the parent alone, which then ends its requests before the server goes.
+        return await anyio.open_process(
+            [sys.executable, "-m", "flashgraph.llm.local_server", json.dumps(arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _reporting(report: Report | None) -> AbstractContextManager[Report]:
+    return Screen() if report is None else nullcontext(report)
+
+
+async def _address(process: anyio.abc.Process, name: str, log: IO[bytes]) -> str:
+    """The child's first line: it prints its address once the weights are loaded."""
+    assert process.stdout is not None
+    try:
+        with anyio.fail_after(START_SECONDS):
+            line = await BufferedByteReceiveStream(process.stdout).receive_until(b"\n", 1024)
+    except TimeoutError:
+        raise ModelUnavailable(f"{name} was not ready after {START_SECONDS:g} s:\n{_tail(log)}") from None
+    except anyio.IncompleteRead:
+        raise ModelUnavailable(f"{name}: its server ended while it started:\n{_tail(log)}") from None
+    return line.decode()
+
+
+def _tail(log: IO[bytes]) -> str:
+    log.seek(0)
+    return "\n".join(f"    {line}" for line in log.read().decode(errors="replace").splitlines()[-8:])
+
+
+async def _stop(process: anyio.abc.Process) -> None:
+    """End the child, by closing its input and at last by force; a cancelled run waits for this too."""
+    assert process.stdin is not None
+    with anyio.CancelScope(shield=True):
+        with anyio.move_on_after(STOP_SECONDS):
+            await process.stdin.aclose()
+            await process.wait()
+        if process.returncode is None:
+            process.kill()
+        await process.aclose()
