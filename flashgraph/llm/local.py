@@ -27,7 +27,8 @@ from flashgraph.llm.weights import Report, locate
 
 __all__ = ["LocalModel", "Screen"]
 
-SLOTS = 4
+SERVER = Path(__file__).with_name("local_server.py")
+SLOTS = 2
 CONTEXT = 16_384
 START_SECONDS = 180.0
 STOP_SECONDS = 5.0
@@ -125,9 +126,11 @@ class LocalModel:
 
     async def _start(self, path: Path, log: IO[bytes]) -> anyio.abc.Process:
         arguments = {"model": str(path), "parallel": self.limit, "context": self.context, "threads": self.threads}
-        # An own session: Ctrl-C reaches the parent alone, which then ends its requests before the server goes.
+        # By its path, since the child needs nothing else of this package, and with -P, since this directory on the
+        # child's path would hide standard modules behind ours of the same names.  An own session: Ctrl-C reaches
+        # the parent alone, which then ends its requests before the server goes.
         return await anyio.open_process(
-            [sys.executable, "-m", "flashgraph.llm.local_server", json.dumps(arguments)],
+            [sys.executable, "-P", str(SERVER), json.dumps(arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

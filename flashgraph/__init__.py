@@ -1,0 +1,117 @@
+"""flashgraph: evolution algorithms for LLM agents as typed graphs, run by an overlapping scheduler.
+
+Layers, each importing only those above it (``tests/test_layers.py`` holds the code to it)::
+
+    errors      what a user can get wrong, with the place and the fix
+    llm         the model protocol and its backends
+    task        samples, attempts and scores
+    graph       what a graph is: ports, specs, the DSL, checks; no I/O, no scheduler
+    policies    staleness, release, order, failure, control, schedules
+    evaluation, reflection, sampling, pools     parts that algorithms share
+    run         the plan, the pure state machine, the task group that drives it
+    sim         latency profiles and a simulated model on the injected clock
+    observe     progress, drawings, explanations
+    testing     strategies and invariant checks; the only importer of hypothesis
+    api, loading, models                        what ``fg.run`` and the command line stand on
+    cli         thin
+"""
+
+from flashgraph.api import arun, open_run, run
+from flashgraph.errors import (
+    BudgetExhausted,
+    DataError,
+    FlashgraphError,
+    GraphError,
+    ModelError,
+    ModelRefused,
+    ModelUnavailable,
+    Problem,
+    RequestFailed,
+)
+from flashgraph.graph.dsl import Graph
+from flashgraph.graph.ports import (
+    Artifact,
+    Change,
+    Context,
+    Draw,
+    Group,
+    Member,
+    Param,
+    Pool,
+    PoolEvent,
+    Several,
+    Stale,
+    Verdict,
+)
+from flashgraph.llm.protocol import Message, Model, Reply, Usage
+from flashgraph.policies.control import balanced, drain_first
+from flashgraph.policies.failure import fail_above, missing
+from flashgraph.policies.order import discriminative, fifo, freshest, priority
+from flashgraph.policies.release import count, deadline, decided, everyone, fraction
+from flashgraph.policies.schedule import Schedule, lockstep, pipelined
+from flashgraph.policies.staleness import accept, discard, refresh, repair
+from flashgraph.run.budget import Budget
+from flashgraph.run.result import Result, ResultArtifact
+from flashgraph.sampling import Epochs
+from flashgraph.task import Llm, Score, Task
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Artifact",
+    "Budget",
+    "BudgetExhausted",
+    "Change",
+    "Context",
+    "DataError",
+    "Draw",
+    "Epochs",
+    "FlashgraphError",
+    "Graph",
+    "GraphError",
+    "Group",
+    "Llm",
+    "Member",
+    "Message",
+    "Model",
+    "ModelError",
+    "ModelRefused",
+    "ModelUnavailable",
+    "Param",
+    "Pool",
+    "PoolEvent",
+    "Problem",
+    "Reply",
+    "RequestFailed",
+    "Result",
+    "ResultArtifact",
+    "Schedule",
+    "Score",
+    "Several",
+    "Stale",
+    "Task",
+    "Usage",
+    "Verdict",
+    "accept",
+    "arun",
+    "balanced",
+    "count",
+    "deadline",
+    "decided",
+    "discard",
+    "discriminative",
+    "drain_first",
+    "everyone",
+    "fail_above",
+    "fifo",
+    "fraction",
+    "freshest",
+    "lockstep",
+    "missing",
+    "open_run",
+    "pipelined",
+    "priority",
+    "refresh",
+    "repair",
+    "run",
+]

@@ -1,0 +1,222 @@
+"""Running a graph from Python: `run`, `arun` and the steppable `open_run`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from flashgraph.errors import DataError
+from flashgraph.graph.dsl import Graph
+from flashgraph.llm.protocol import Model
+from flashgraph.loading import load_graph, load_task
+from flashgraph.policies.schedule import Schedule
+from flashgraph.policies.settings import apply_settings, schedule_of
+from flashgraph.run.budget import Budget, Ledger
+from flashgraph.task import Task
+
+if TYPE_CHECKING:
+    from flashgraph.run.events import Event
+    from flashgraph.run.result import Result
+
+__all__ = ["ModelSpec", "Run", "arun", "open_run", "run"]
+
+ModelSpec = str | Model | Callable[..., str | Awaitable[str]]
+"""A model string (``openai:URL#MODEL``, ``local``, ...), an object of the model protocol, or a plain function."""
+
+_log = logging.getLogger("flashgraph")
+
+
+class Run:
+    """A run in progress: iterate over its events, or wait for `result`.
+
+    Iterating shows every event from the first one on.  Leaving ``open_run``'s block before the run has ended cancels
+    it; `result` then holds what was reached.
+    """
+
+    def __init__(self, driver: Any, events: list[Event], task: str) -> None:
+        self._driver = driver
+        self._events = events
+        self._task = task
+        self._more = anyio.Event()
+        self._over = False
+        self._error: Exception | None = None
+
+    @property
+    def machine(self) -> Any:
+        """The scheduler's state, for viewers; read it, never change it."""
+        return self._driver.machine
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began, on its own clock."""
+        return float(self._driver.elapsed)
+
+    @property
+    def result(self) -> Result:
+        """What has been reached so far; final once the run has ended."""
+        from flashgraph.run.result import Result
+
+        return Result.of(self._driver.machine, self._task, self.elapsed, tuple(self._events))
+
+    def stop(self, reason: str = "stopped by the caller") -> None:
+        """Cancel what runs and end with status ``"cancelled"``; what was admitted stays."""
+        self._driver.stop("cancelled", reason)
+
+    async def wait(self) -> Result:
+        """Wait for the end of the run."""
+        async for _ in self:
+            pass
+        return self.result
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        seen = 0
+        while True:
+            while seen < len(self._events):
+                yield self._events[seen]
+                seen += 1
+            if self._over:
+                if self._error is not None:
+                    raise self._error
+                return
+            await self._more.wait()
+
+    def _publish(self) -> None:
+        more, self._more = self._more, anyio.Event()
+        more.set()
+
+    async def _drive(self) -> None:
+        try:
+            await self._driver.run()
+        except Exception as error:
+            # The task group's wrapping says nothing to a caller who started one run.
+            while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+                error = error.exceptions[0]
+            self._error = error
+        finally:
+            self._over = True
+            self._publish()
+
+
+@asynccontextmanager
+async def open_run(
+    graph: Graph | str | Path,
+    task: Task | str | Path,
+    *,
+    models: Mapping[str, ModelSpec],
+    schedule: str | Schedule = "pipelined",
+    budget: Budget | None = None,
+    seed: int = 0,
+    params: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    deterministic: bool = False,
+) -> AsyncIterator[Run]:
+    """Start a run and step through it: ``async with fg.open_run(...) as run: async for event in run: ...``.
+
+    ``graph`` is a `Graph`, a file or a shipped algorithm's name; ``models`` maps the roles that the graph's stages
+    name to models; ``params`` sets the graph's parameters and ``settings`` overrides its policies
+    (``{"window": 16, "validate->frontier.stale": fg.discard(4)}``).  ``on_event`` is called with every event; if it
+    raises it is not called again, and the run goes on.  ``deterministic`` is for virtual clocks: events do not
+    depend on the order in which the event loop runs tasks that are due at the same instant.
+
+    Raises `GraphError` when the graph does not pass its checks and `DataError` for wrong arguments.
+    """
+    from flashgraph.llm.resolve import resolve_all
+    from flashgraph.run.driver import Driver
+    from flashgraph.run.machine import Machine
+    from flashgraph.run.plan import compile_plan
+
+    graph, task = load_graph(graph), load_task(task)
+    graph.raise_if_wrong()
+    spec = graph.spec
+    chosen, values = apply_settings(spec, schedule_of(schedule), params or {}, settings or {})
+    budget = budget or Budget()
+    resolved = resolve_all(_for_roles(graph, models))
+    _check_end(graph, budget)
+    _check_prices(resolved, budget)
+    names = {id(model): f"{model.name}" for model in resolved.values()}
+    limits = {names[id(model)]: model.limit for model in resolved.values()}
+    plan = compile_plan(spec, chosen, values, {role: names[id(m)] for role, m in resolved.items()}, limits)
+    events: list[Event] = []
+    hook = on_event
+
+    def emit(event: Event) -> None:
+        nonlocal hook
+        events.append(event)
+        if hook is not None:
+            try:
+                hook(event)
+            except Exception:
+                _log.exception("on_event raised and is not called again; the run goes on")
+                hook = None
+        run._publish()
+
+    ledger = Ledger(budget)
+    machine = Machine(plan, ledger, emit, seed)
+    driver = Driver(machine, task, resolved, seconds=budget.seconds, deterministic=deterministic)
+    run = Run(driver, events, task.name)
+    async with AsyncExitStack() as stack:
+        for model in {id(m): m for m in resolved.values()}.values():
+            await stack.enter_async_context(model.open())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run._drive)
+            yield run
+            tasks.cancel_scope.cancel()
+
+
+async def arun(
+    graph: Graph | str | Path,
+    task: Task | str | Path,
+    **options: Any,
+) -> Result:
+    """Run a graph to its end, inside an event loop; the options are `open_run`'s."""
+    async with open_run(graph, task, **options) as run:
+        return await run.wait()
+
+
+def run(graph: Graph | str | Path, task: Task | str | Path, *, backend: str = "asyncio", **options: Any) -> Result:
+    """Run a graph to its end; the options are `open_run`'s.  ``backend`` is ``"asyncio"`` or ``"trio"``."""
+    return anyio.run(partial(arun, graph, task, **options), backend=backend)
+
+
+def _for_roles(graph: Graph, models: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
+    roles = sorted({s.llm for s in graph.spec.stages if s.llm is not None})
+    missing = [role for role in roles if role not in models]
+    if missing:
+        raise DataError(
+            f"graph {graph.name!r} calls the models {', '.join(roles)}; no model was given for {', '.join(missing)}.\n"
+            f"Fix: models={{{missing[0]!r}: 'local'}}, or --model {missing[0]}=local on the command line."
+        )
+    unknown = [role for role in models if role not in roles]
+    if unknown:
+        raise DataError(
+            f"model role {unknown[0]!r} is not one of graph {graph.name!r}; it calls {', '.join(roles) or 'no model'}.\n"
+            f"Fix: leave it out, or use a role of the graph."
+        )
+    return {role: models[role] for role in roles}
+
+
+def _check_end(graph: Graph, budget: Budget) -> None:
+    endless = [s.name for s in graph.spec.sources if s.rounds is None and s.reads is not None]
+    if endless and not budget.limits and budget.seconds is None:
+        raise DataError(
+            f"graph {graph.name!r}: source {endless[0]!r} never stops by itself, and the run has no budget.\n"
+            "Fix: budget=fg.Budget(proposals=50) or fg.Budget(seconds=600); --proposals 50 or --minutes 10."
+        )
+
+
+def _check_prices(models: Mapping[str, Model], budget: Budget) -> None:
+    if budget.usd is None:
+        return
+    for role, model in models.items():
+        if model.worst_cost(1, 1) is None:
+            raise DataError(
+                f"budget usd={budget.usd:g}: the price of {model.name} (role {role!r}) is not known, so the limit could "
+                "not be held.\nFix: limit tokens or calls instead, or give the price: openai:URL#MODEL?price=IN,OUT."
+            )

@@ -1,0 +1,68 @@
+"""Boundedness: how many items a cycle can hold, and whether its edges have room for them.
+
+Outside a cycle no capacity can cause a deadlock: the last stage with work can always hand its result on, for a
+pool takes every item.  In a cycle every queue could be full at once, each stage waiting for the next.  That cannot
+happen when the cycle's loop edge has room for everything that can be inside: at most ``window`` rounds of each
+source that reaches it, times the fan-out of every scatter (or `Several`) on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import networkx as nx
+
+from flashgraph.graph.analysis import flow
+from flashgraph.graph.spec import EdgeSpec, GraphSpec, StageSpec
+
+__all__ = ["loop_capacity", "unbounded_fanout"]
+
+
+def _components(graph: GraphSpec) -> list[set[str]]:
+    net = flow(graph)
+    return [c for c in nx.strongly_connected_components(net) if len(c) > 1 or net.has_edge(*(list(c) * 2))]
+
+
+def _before(graph: GraphSpec, component: set[str]) -> set[str]:
+    net = flow(graph)
+    return set().union(*(nx.ancestors(net, n) for n in component)) | component
+
+
+def unbounded_fanout(graph: GraphSpec, several: frozenset[str]) -> list[tuple[EdgeSpec, list[str]]]:
+    """Scatters (and edges out of stages in ``several``) without a stated bound that feed a cycle, with its nodes."""
+    found = []
+    for component in _components(graph):
+        upstream = _before(graph, component)
+        for edge in graph.edges:
+            if edge.src not in upstream or edge.dst not in upstream:
+                continue
+            node = graph.nodes[edge.src]
+            many = edge.src in several and isinstance(node, StageSpec) and node.fanout is None
+            if (edge.scatter is not None and edge.fanout is None) or many:
+                found.append((edge, sorted(component)))
+    return found
+
+
+def loop_capacity(graph: GraphSpec, windows: Mapping[str, int]) -> dict[str, int]:
+    """The capacity that each loop edge needs when each source has ``windows[source]`` rounds open.
+
+    Fan-outs without a bound count as 1 here; `check` refuses them first.
+    """
+    needs: dict[str, int] = {}
+    for component in _components(graph):
+        upstream = _before(graph, component)
+        rounds = sum(w for source, w in windows.items() if source in upstream)
+        width = 1
+        for edge in graph.edges:
+            if edge.src in upstream and edge.dst in upstream and edge.scatter is not None:
+                width *= edge.fanout or 1
+        for name in upstream:
+            node = graph.nodes[name]
+            if isinstance(node, StageSpec):
+                width *= node.fanout or 1
+                # Two ways out of a stage carry a copy each.
+                width *= max(1, sum(e.dst in upstream and e.when is None and not e.otherwise for e in graph.out_of(name)))
+        for edge in graph.edges:
+            if edge.loop is not None and edge.src in component and edge.dst in component:
+                needs[edge.name] = rounds * width
+    return needs

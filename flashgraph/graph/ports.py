@@ -1,0 +1,251 @@
+"""What a graph's functions see: groups, draws, contexts, stale items and verdicts.
+
+These are the words of a graph file's annotations.  They hold data; who fills them is the scheduler's business.
+"""
+
+from __future__ import annotations
+
+import random as _random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, Literal, Protocol
+
+import attrs
+from typing_extensions import Self, TypeVar
+
+from flashgraph.errors import FlashgraphError
+from flashgraph.task import Llm, Task
+
+__all__ = [
+    "Artifact",
+    "Change",
+    "Context",
+    "Draw",
+    "Group",
+    "Member",
+    "Param",
+    "Pool",
+    "PoolEvent",
+    "Several",
+    "Stale",
+    "Verdict",
+]
+
+T = TypeVar("T")
+O = TypeVar("O")  # noqa: E741
+M = TypeVar("M")
+P = TypeVar("P")
+V = TypeVar("V", default=Any)
+C = TypeVar("C", default=None)
+In_contra = TypeVar("In_contra", contravariant=True)
+
+
+@attrs.frozen
+class Member(Generic[M]):
+    """One member of a group: its place in the scatter, and what became of it.
+
+    ``state`` is ``"arrived"`` (then ``value`` is set), ``"failed"`` (``reason`` says why), ``"missing"`` (filtered or
+    discarded on its way) or ``"open"`` (not there yet when the group was released).
+    """
+
+    index: int
+    state: Literal["arrived", "failed", "missing", "open"] = "open"
+    value: M | None = None
+    reason: str = ""
+
+
+@attrs.frozen
+class Group(Generic[O, M]):
+    """The items scattered from ``origin``, gathered again: ``members`` stand in the order they were scattered.
+
+    ``amendment`` is True on the second delivery of a group that was released early.
+    """
+
+    origin: O
+    members: tuple[Member[M], ...]
+    amendment: bool = False
+
+    @property
+    def size(self) -> int:
+        return len(self.members)
+
+    @property
+    def values(self) -> tuple[M, ...]:
+        """What arrived, in the order of the scatter."""
+        return tuple(m.value for m in self.members if m.state == "arrived" and m.value is not None)
+
+    @property
+    def partial(self) -> bool:
+        """Whether members were still open when the group was released."""
+        return any(m.state == "open" for m in self.members)
+
+    @property
+    def failures(self) -> tuple[Member[M], ...]:
+        return tuple(m for m in self.members if m.state == "failed")
+
+
+@attrs.frozen
+class Several(Generic[T]):
+    """Several items from one: each goes its own way (use ``scatter`` to have them gathered again)."""
+
+    items: tuple[T, ...] = attrs.field(converter=tuple)
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.items)
+
+
+@attrs.frozen
+class Artifact:
+    """An artifact as its pool knows it.
+
+    ``id`` counts the pool's admissions from 0; ``scores`` maps validation samples to values, ``score`` is the
+    pool's one-number summary (None before anything is known); ``provisional`` says that part of its evidence is
+    still to come.
+    """
+
+    id: int
+    value: Any
+    parents: tuple[int, ...] = ()
+    score: float | None = None
+    scores: Mapping[int, float] = attrs.field(factory=dict)
+    provisional: bool = False
+
+
+@attrs.frozen
+class PoolEvent(Generic[T]):
+    """What a pool is told: ``admit`` a value as ``artifact``, ``amend`` it with the full evidence, or ``retract`` it."""
+
+    kind: Literal["admit", "amend", "retract"]
+    artifact: int
+    value: T
+    parents: tuple[int, ...] = ()
+    partial: bool = False
+
+
+class Pool(Protocol[In_contra]):
+    """A pool is a pure state machine: an immutable value whose `apply` returns the next one.
+
+    Returning an equal value says that nothing changed, and the version stays.  An artifact is admitted, confirmed
+    or retracted by whether it is in `artifacts` afterwards.
+    """
+
+    def apply(self, event: PoolEvent[In_contra]) -> Self: ...
+
+    @property
+    def artifacts(self) -> Mapping[int, Artifact]:
+        """What the pool holds, by id, in order of admission."""
+        ...
+
+    def best(self) -> Artifact | None:
+        """The artifact to hand out if evolution ended now."""
+        ...
+
+    def focus(self) -> Self:
+        """The view narrowed to the best line: what a schedule that goes deep shows to a source."""
+        ...
+
+
+@attrs.frozen
+class Param(Generic[P]):
+    """A named parameter of a graph; read it as ``at[param]``, set it with ``--set name=value``."""
+
+    name: str
+    default: P
+
+
+@attrs.frozen
+class Change:
+    """One version step of a pool: what was admitted, confirmed or retracted at ``version``."""
+
+    version: int
+    kind: Literal["admitted", "confirmed", "retracted"]
+    artifact: Artifact
+
+
+@attrs.define(eq=False)
+class _At(Generic[V]):
+    task: Task[Any, Any]
+    view: V
+    random: _random.Random
+    _params: Mapping[str, Any]
+    _used: list[int] | None = attrs.field(default=None, init=False)
+
+    def __getitem__(self, param: Param[P]) -> P:
+        value: P = self._params[param.name]
+        return value
+
+    def uses(self, *artifacts: Artifact | int) -> None:
+        """Name the artifacts that what is made here descends from: they become its parents, and a retraction of
+        one of them makes it an orphan.  Without a call, everything provisional in the view counts."""
+        ids = [a.id if isinstance(a, Artifact) else a for a in artifacts]
+        self._used = [*(self._used or []), *ids]
+
+    @property
+    def used(self) -> tuple[int, ...] | None:
+        return None if self._used is None else tuple(dict.fromkeys(self._used))
+
+
+@attrs.define(eq=False)
+class Draw(_At[V], Generic[V, C]):
+    """What a source sees: the pool's view, its random stream and its cursor.
+
+    ``emission`` counts this source's emissions from 0.  ``cursor`` is the source's own small state: assign the next
+    value to it (an immutable one); it is kept from emission to emission and belongs to the run's state.
+    """
+
+    emission: int = 0
+    cursor: C = None  # type: ignore[assignment]  # None is the cursor of a source that declares none
+
+
+def _no_model(*_: Any, **__: Any) -> Any:
+    raise FlashgraphError(
+        "this stage called at.llm but declares no model. Fix: @graph.stage(llm='ROLE'), for instance llm='task'."
+    )
+
+
+@attrs.define(eq=False)
+class Context(_At[V], Generic[V]):
+    """What a stage sees beside its item.
+
+    ``llm`` calls the stage's model; ``view`` is the pool that the stage reads, at the version its result is stamped
+    with (None for a stage that reads none); ``refreshed`` says that a refresh rule replaced the item's older view;
+    ``lag`` is the item's lag when the stage started.
+    """
+
+    llm: Llm = attrs.field(default=_no_model)
+    lag: int = 0
+    refreshed: bool = False
+
+
+@attrs.frozen
+class Stale(Generic[T]):
+    """A stale item before a repair stage: its value, how far it lags, and what changed since (oldest first)."""
+
+    value: T
+    lag: int
+    changes: tuple[Change, ...]
+
+
+@attrs.frozen
+class Verdict(Generic[T]):
+    """What a repair stage decides: let the item pass as it is, replace its value, or discard it."""
+
+    kind: Literal["accept", "patch", "discard"]
+    value: T | None = None
+    reason: str = ""
+
+    @classmethod
+    def accept(cls) -> Verdict[T]:
+        return cls("accept")
+
+    @classmethod
+    def patch(cls, value: T) -> Verdict[T]:
+        return cls("patch", value)
+
+    @classmethod
+    def discard(cls, reason: str = "") -> Verdict[T]:
+        return cls("discard", None, reason)
+
+
+Body = Callable[..., Any]
+Key = Callable[[Any], Any]
+Scatter = Callable[[Any], Sequence[Any]]

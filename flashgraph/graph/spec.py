@@ -1,0 +1,160 @@
+"""What a graph is, as frozen values: the DSL makes them, `check` reads them, a plan is compiled from them.
+
+The policy protocols stand here because an edge holds policies; the policies themselves are a layer below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import attrs
+
+from flashgraph.errors import Place
+from flashgraph.graph.ports import Param
+
+__all__ = ["EdgeSpec", "Flaw", "GraphSpec", "Order", "PoolSpec", "Release", "SourceSpec", "StageSpec", "Staleness"]
+
+Late = Literal["cancel", "drop", "amend"]
+
+
+@attrs.frozen
+class Flaw:
+    """What is wrong with a policy value, for `check` to place."""
+
+    found: str
+    expected: str
+    fix: str
+
+
+class Staleness(Protocol):
+    """A staleness rule; see `flashgraph.policies.staleness`."""
+
+    def decide(self, lag: int, repairs: int) -> Any: ...
+    def flaw(self) -> Flaw | None: ...
+    def repairers(self) -> tuple[Any, ...]: ...
+    def refreshes(self) -> bool: ...
+
+
+class Release(Protocol):
+    """A release rule; see `flashgraph.policies.release`."""
+
+    def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool: ...
+    def deadline(self) -> float | None: ...
+    def flaw(self) -> Flaw | None: ...
+
+
+class Order(Protocol):
+    """An order of an edge's queue or of a scatter; see `flashgraph.policies.order`."""
+
+    def flaw(self) -> Flaw | None: ...
+
+
+@attrs.frozen
+class PoolSpec:
+    name: str
+    factory: Callable[[], Any]
+    place: Place
+    kind: Literal["pool"] = "pool"
+
+
+@attrs.frozen
+class SourceSpec:
+    """``rounds`` bounds the emissions of a run (None: no bound); ``stream`` says where its draws come from."""
+
+    name: str
+    body: Callable[..., Any]
+    place: Place
+    reads: str | None = None
+    rounds: int | None = None
+    stream: Literal["keyed", "sequential"] = "keyed"
+    cursor: Any = None
+    prefix: str = ""
+    localns: Mapping[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+    kind: Literal["source"] = "source"
+
+
+@attrs.frozen
+class StageSpec:
+    """``llm`` is the role of the model it calls, ``spends`` the budgets one execution of it counts against."""
+
+    name: str
+    body: Callable[..., Any]
+    place: Place
+    llm: str | None = None
+    reads: str | None = None
+    spends: tuple[str, ...] = ()
+    workers: int | None = None
+    fanout: int | None = None
+    prefix: str = ""
+    localns: Mapping[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+    kind: Literal["stage"] = "stage"
+
+
+NodeSpec = PoolSpec | SourceSpec | StageSpec
+
+
+@attrs.frozen
+class EdgeSpec:
+    """A bounded queue between two nodes with its policies; None stands for the default of its schedule."""
+
+    src: str
+    dst: str
+    place: Place
+    capacity: int | None = None
+    scatter: Callable[[Any], Sequence[Any]] | None = None
+    gather: bool = False
+    fanout: int | None = None
+    release: Release | None = None
+    late: Late | None = None
+    order: Order | None = None
+    when: Callable[[Any], bool] | None = None
+    otherwise: bool = False
+    loop: int | None = None
+    stale: Staleness | None = None
+    on_failure: Any = None
+    orphans: Literal["discard", "keep"] = "discard"
+
+    @property
+    def name(self) -> str:
+        return f"{self.src}->{self.dst}"
+
+
+@attrs.frozen
+class GraphSpec:
+    """A whole graph; nodes and edges stand in the order they were declared."""
+
+    name: str
+    doc: str
+    place: Place
+    params: Mapping[str, Param[Any]]
+    nodes: Mapping[str, NodeSpec]
+    edges: tuple[EdgeSpec, ...]
+
+    @property
+    def pools(self) -> tuple[PoolSpec, ...]:
+        return tuple(n for n in self.nodes.values() if isinstance(n, PoolSpec))
+
+    @property
+    def sources(self) -> tuple[SourceSpec, ...]:
+        return tuple(n for n in self.nodes.values() if isinstance(n, SourceSpec))
+
+    @property
+    def stages(self) -> tuple[StageSpec, ...]:
+        return tuple(n for n in self.nodes.values() if isinstance(n, StageSpec))
+
+    @property
+    def repairers(self) -> frozenset[str]:
+        """Names of the stages that some edge's staleness rule repairs with."""
+        return frozenset(
+            str(getattr(r, "name", r)) for e in self.edges if e.stale is not None for r in e.stale.repairers()
+        )
+
+    def into(self, node: str) -> tuple[EdgeSpec, ...]:
+        return tuple(e for e in self.edges if e.dst == node)
+
+    def out_of(self, node: str) -> tuple[EdgeSpec, ...]:
+        return tuple(e for e in self.edges if e.src == node)
+
+    def edge(self, name: str) -> EdgeSpec | None:
+        return next((e for e in self.edges if e.name == name), None)

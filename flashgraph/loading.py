@@ -1,0 +1,105 @@
+"""Finding what the user named: a graph file or a shipped algorithm, and the task object in a Python file."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+
+from flashgraph.errors import DataError, did_you_mean
+from flashgraph.graph.dsl import Graph
+from flashgraph.task import Task
+
+__all__ = ["load_graph", "load_task", "shipped"]
+
+
+def shipped() -> dict[str, Path]:
+    """The algorithms that come with flashgraph, by name: from a checkout, or from inside an installed wheel."""
+    here = Path(__file__).resolve().parent
+    folders = (here / "algorithms", here.parent / "algorithms")
+    return {p.stem: p for folder in folders if folder.is_dir() for p in sorted(folder.glob("[!_]*.py"))}
+
+
+def load_graph(graph: Graph | str | Path) -> Graph:
+    """The graph in a file (``path.py`` or ``path.py:NAME``), or a shipped algorithm by its name.
+
+    Raises `DataError` when there is no such file or no `Graph` in it.
+    """
+    if isinstance(graph, Graph):
+        return graph
+    text = str(graph)
+    if text in shipped():
+        text = str(shipped()[text])
+    path, name = _split(text)
+    if not path.exists():
+        hint = did_you_mean(text, sorted(shipped()))
+        raise DataError(
+            f"graph {text!r}: no such file; expected a Python file with a fg.Graph, or a shipped algorithm.\n"
+            f"Fix: give the file's path; of the shipped algorithms, {hint}"
+        )
+    return _object(_module(path), path, name, Graph, "graph")
+
+
+def load_task(task: Task | str | Path) -> Task:
+    """The task in a file: ``path.py`` (its only `Task`, or the one named ``task``) or ``path.py:NAME``.
+
+    Raises `DataError` when there is no such file or no `Task` in it.
+    """
+    if isinstance(task, Task):
+        return task
+    path, name = _split(str(task))
+    if not path.exists():
+        raise DataError(f"task {str(task)!r}: no such file.\nFix: --task FILE[:NAME], a Python file with a fg.Task in it.")
+    return _object(_module(path), path, name, Task, "task")
+
+
+def _split(text: str) -> tuple[Path, str | None]:
+    head, colon, name = text.rpartition(":")
+    if colon and name.isidentifier() and not Path(text).exists():
+        return Path(head), name
+    return Path(text), None
+
+
+def _module(path: Path) -> ModuleType:
+    """Run the file as a module of its own; its folder is importable meanwhile, as for a script."""
+    path = path.resolve()
+    name = f"flashgraph_file_{path.stem}_{abs(hash(str(path))):x}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise DataError(f"{path}: not a Python file.\nFix: give a file that ends in .py.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except DataError:
+        del sys.modules[name]
+        raise
+    except Exception as error:
+        del sys.modules[name]
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+        line = frames[-1].lineno if frames else getattr(error, "lineno", 0)
+        raise DataError(
+            f"{path}:{line}: the file could not be loaded: {type(error).__name__}: {error}.\n"
+            "Fix: make it run under plain `python` first."
+        ) from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _object(module: ModuleType, path: Path, name: str | None, kind: type, what: str):  # type: ignore[no-untyped-def]
+    found = {n: v for n, v in vars(module).items() if isinstance(v, kind)}
+    name = name or (what if what in found else next(iter(found)) if len(found) == 1 else None)
+    if name in found:
+        return found[name]
+    have = ", ".join(sorted(found)) or f"no fg.{kind.__name__} at all"
+    raise DataError(
+        f"{path}: no {what} {name!r} in it; found {have}.\n" if name else
+        f"{path}: which {what}? found {have}.\n"
+        f"Fix: name it {what!r}, or say {path.name}:NAME."
+    )  # fmt: skip

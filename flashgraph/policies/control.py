@@ -1,0 +1,91 @@
+"""Control policies: which waiting work gets the next free slot of a model, and how many workers a stage has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import median
+from typing import Any
+
+import attrs
+
+__all__ = ["Balanced", "Control", "DrainFirst", "Waiting", "balanced", "drain_first"]
+
+
+@attrs.frozen
+class Waiting:
+    """Work that waits for a slot: how far its stage is from the pool (in edges), its round, the newest version it
+    carries, whether it is late (its group has gone on without it), and its age rank (smaller is older)."""
+
+    stage: str
+    distance: int
+    round: int
+    version: int
+    late: bool
+    age: int
+
+
+@attrs.frozen
+class DrainFirst:
+    """The stage nearest the pool first, then the newest line, then the oldest work; late members last.
+
+    What is nearest the pool is what the next admission waits for: this keeps a generation's latency short.
+    """
+
+    interval: float | None = None
+    """Seconds between adjustments of workers; None for a policy that makes none."""
+
+    def rank(self, waiting: Waiting) -> tuple[Any, ...]:
+        """Sort key: the smallest goes first."""
+        return (waiting.late, waiting.distance, -waiting.version, waiting.age)
+
+    def start(self, most: int) -> int:
+        """Workers of a stage at the beginning, when it may have ``most``."""
+        return most
+
+    def adjust(self, workers: Mapping[str, int], finished: Mapping[str, int]) -> dict[str, int]:
+        """New worker counts by stage, from the counts now and what each stage finished since the last call."""
+        return dict(workers)
+
+    def __str__(self) -> str:
+        return "drain_first"
+
+
+@attrs.frozen
+class Balanced(DrainFirst):
+    """The published rule (FlashEvolve, mechanism 5): a stage producing below half the median rate gains a worker,
+    above twice the median it loses one; one step at a time, never below one."""
+
+    interval: float | None = 5.0
+
+    def rank(self, waiting: Waiting) -> tuple[Any, ...]:
+        return (waiting.late, waiting.age)
+
+    def start(self, most: int) -> int:
+        return min(most, 8)
+
+    def adjust(self, workers: Mapping[str, int], finished: Mapping[str, int]) -> dict[str, int]:
+        middle = median(finished.get(stage, 0) for stage in workers) if workers else 0
+        changed = dict(workers)
+        for stage, count in workers.items():
+            rate = finished.get(stage, 0)
+            if rate < middle / 2:
+                changed[stage] = count + 1
+            elif rate > middle * 2 and count > 1:
+                changed[stage] = count - 1
+        return changed
+
+    def __str__(self) -> str:
+        return "balanced"
+
+
+Control = DrainFirst
+
+
+def drain_first() -> Control:
+    """Serve the stage nearest the pool first; the default."""
+    return DrainFirst()
+
+
+def balanced(interval: float = 5.0) -> Control:
+    """Serve in order of age and let worker counts follow production rates, every ``interval`` seconds."""
+    return Balanced(interval)

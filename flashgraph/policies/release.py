@@ -1,0 +1,133 @@
+"""Release rules of gathering edges: when a group may go on before all of its members are there.
+
+A group that is not released early is released when every member has ended.  The paper's speculative completion
+(FlashEvolve, mechanism 3) is `fraction`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from flashgraph.graph.spec import Flaw
+
+__all__ = ["All", "count", "deadline", "decided", "everyone", "fraction"]
+
+
+@attrs.frozen
+class All:
+    """Wait for every member."""
+
+    def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool:
+        """Whether a group of ``size`` may be released now.
+
+        ``members`` are the members' values, None for those not there; ``arrived`` counts the values, ``elapsed``
+        is in seconds since the scatter.
+        """
+        return arrived >= size
+
+    def deadline(self) -> float | None:
+        """Seconds after the scatter at which the rule should be asked again, if it depends on time."""
+        return None
+
+    def flaw(self) -> Flaw | None:
+        return None
+
+    def __str__(self) -> str:
+        return "all"
+
+
+@attrs.frozen
+class Fraction(All):
+    share: float = 1.0
+
+    def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool:
+        # The small slack keeps ceil(0.07 * 100) at 7, where binary fractions would make it 8.
+        return arrived >= math.ceil(self.share * size - 1e-9)
+
+    def flaw(self) -> Flaw | None:
+        if 0 < self.share <= 1:
+            return None
+        return Flaw(f"fraction({self.share!r})", "a share over 0 and at most 1", "fraction(0.5) waits for half")
+
+    def __str__(self) -> str:
+        return f"fraction({self.share:g})"
+
+
+@attrs.frozen
+class Count(All):
+    members: int = 1
+
+    def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool:
+        return arrived >= min(self.members, size)
+
+    def flaw(self) -> Flaw | None:
+        if isinstance(self.members, int) and self.members >= 1:
+            return None
+        return Flaw(f"count({self.members!r})", "a whole number from 1", "count(1) goes on with the first member")
+
+    def __str__(self) -> str:
+        return f"count({self.members})"
+
+
+@attrs.frozen
+class Deadline(All):
+    seconds: float = 0.0
+
+    def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool:
+        return arrived >= size or (arrived > 0 and elapsed >= self.seconds)
+
+    def deadline(self) -> float | None:
+        return self.seconds
+
+    def flaw(self) -> Flaw | None:
+        if self.seconds > 0:
+            return None
+        return Flaw(f"deadline({self.seconds!r})", "seconds over 0", "deadline(30) goes on after 30 s")
+
+    def __str__(self) -> str:
+        return f"deadline({self.seconds:g}s)"
+
+
+@attrs.frozen
+class Decided(All):
+    predicate: Callable[[Sequence[Any], int], bool] = attrs.field(default=lambda members, size: False)
+
+    def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool:
+        return arrived >= size or self.predicate([m for m in members if m is not None], size)
+
+    def flaw(self) -> Flaw | None:
+        if callable(self.predicate):
+            return None
+        return Flaw(f"decided({self.predicate!r})", "a function (values so far, group size) -> bool", "pass a function")
+
+    def __str__(self) -> str:
+        return f"decided({getattr(self.predicate, '__name__', 'predicate')})"
+
+
+def everyone() -> All:
+    """``all``: wait for every member; the default."""
+    return All()
+
+
+def fraction(share: float) -> All:
+    """Go on with at least ``ceil(share * size)`` members."""
+    return Fraction(share)
+
+
+def count(members: int) -> All:
+    """Go on with ``members`` members (or the whole of a smaller group)."""
+    return Count(members)
+
+
+def deadline(seconds: float) -> All:
+    """Go on ``seconds`` after the scatter with what is there, at least one member."""
+    return Deadline(seconds)
+
+
+def decided(predicate: Callable[[Sequence[Any], int], bool]) -> All:
+    """Go on once ``predicate(values so far, group size)`` says that the rest cannot change the outcome."""
+    return Decided(predicate)

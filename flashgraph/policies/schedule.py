@@ -1,0 +1,58 @@
+"""Schedules: the policies that a run is compiled with.
+
+A graph says what evolves; a schedule says how much of it overlaps.  `lockstep` is the published synchronous
+algorithm, `pipelined` lets rounds and stages overlap and honours the graph's speculation and staleness rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from flashgraph.policies.control import Control, drain_first
+
+__all__ = ["Schedule", "lockstep", "pipelined"]
+
+
+@attrs.frozen
+class Schedule:
+    """How a graph is run.
+
+    ``window`` bounds a source's open rounds; ``serial`` runs one round at a time and one stage at a time, in order;
+    ``speculate`` honours release rules and discriminative orders; ``focus`` is the share of a source's emissions
+    that see only the pool's best line while other rounds are open; ``workers`` maps stages to worker bounds
+    (most); ``edges`` maps edge names to policies that replace the graph's.
+    """
+
+    name: str
+    window: int = 1
+    serial: bool = False
+    speculate: bool = True
+    focus: float = 0.0
+    control: Control = attrs.field(factory=drain_first)
+    workers: Mapping[str, int] = attrs.field(factory=dict)
+    edges: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def lockstep() -> Schedule:
+    """One round at a time, no speculation: the published algorithm, call for call.  Requests of one stage still
+    run side by side, as its synchronous implementations do."""
+    return Schedule("lockstep", serial=True, speculate=False)
+
+
+def pipelined(
+    window: int = 8,
+    *,
+    control: Control | None = None,
+    focus: float = 0.5,
+    workers: Mapping[str, int] | None = None,
+) -> Schedule:
+    """Rounds and stages overlap; ``window`` rounds of each source are open at once."""
+    return Schedule(
+        "pipelined", window=window, focus=focus, control=control or drain_first(), workers=workers or {}
+    )

@@ -1,0 +1,154 @@
+"""Staleness rules: what to do with an item whose pool has moved on since it was made.
+
+A rule is applied when an item leaves its edge's queue, and at a pool that is the moment of admission.  The lag is
+the pool's version now minus the version the item carries (FlashEvolve, arXiv 2605.08520: full async, guarded and
+reflective are `accept`, `discard` and `repair`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import attrs
+
+from flashgraph.graph.spec import Flaw
+
+__all__ = ["Decision", "Rule", "accept", "discard", "refresh", "repair"]
+
+
+@attrs.frozen
+class Decision:
+    """What a rule says of one item; ``stage`` names the repair stage."""
+
+    kind: Literal["accept", "refresh", "discard", "repair"]
+    stage: str = ""
+
+
+ACCEPT = Decision("accept")
+REFRESH = Decision("refresh")
+DISCARD = Decision("discard")
+
+
+@attrs.frozen
+class Rule:
+    """A rule that acts on lags over ``above``; ``a | b`` asks ``a`` first, and ``b`` where ``a`` accepts."""
+
+    above: int = 0
+
+    def decide(self, lag: int, repairs: int) -> Decision:
+        """The decision for an item with this lag that was repaired ``repairs`` times on this edge."""
+        return ACCEPT
+
+    def __or__(self, other: Rule) -> Rule:
+        return FirstOf(rules=(self, other))
+
+    def flaw(self) -> Flaw | None:
+        if isinstance(self.above, int) and self.above >= 0:
+            return None
+        return Flaw(f"above={self.above!r}", "a lag: a whole number from 0", "above=0 acts on every stale item")
+
+    def repairers(self) -> tuple[Any, ...]:
+        """The repair stages the rule may send items to (handles or names)."""
+        return ()
+
+    def refreshes(self) -> bool:
+        return False
+
+    def within(self, prefix: str) -> Rule:
+        """The same rule in a graph that was included under ``prefix``."""
+        return self
+
+    def __str__(self) -> str:
+        return f"{type(self).__name__.lower()}(above={self.above})"
+
+
+class Accept(Rule):
+    def __str__(self) -> str:
+        return "accept"
+
+
+class Refresh(Rule):
+    def decide(self, lag: int, repairs: int) -> Decision:
+        return REFRESH if lag > self.above else ACCEPT
+
+    def refreshes(self) -> bool:
+        return True
+
+
+class Discard(Rule):
+    def decide(self, lag: int, repairs: int) -> Decision:
+        return DISCARD if lag > self.above else ACCEPT
+
+
+@attrs.frozen
+class Repair(Rule):
+    stage: Any = attrs.field(default="", kw_only=True)
+    times: int = attrs.field(default=1, kw_only=True)
+
+    def decide(self, lag: int, repairs: int) -> Decision:
+        if lag > self.above and repairs < self.times:
+            return Decision("repair", str(getattr(self.stage, "name", self.stage)))
+        return ACCEPT
+
+    def flaw(self) -> Flaw | None:
+        if not isinstance(self.times, int) or self.times < 1:
+            return Flaw(f"times={self.times!r}", "a whole number from 1", "times=1 repairs an item once on this edge")
+        return super().flaw()
+
+    def repairers(self) -> tuple[Any, ...]:
+        return (self.stage,)
+
+    def within(self, prefix: str) -> Rule:
+        return attrs.evolve(self, stage=f"{prefix}.{getattr(self.stage, 'name', self.stage)}")
+
+    def __str__(self) -> str:
+        return f"repair({getattr(self.stage, 'name', self.stage)}, above={self.above})"
+
+
+@attrs.frozen
+class FirstOf(Rule):
+    rules: tuple[Rule, ...] = attrs.field(default=(), kw_only=True)
+
+    def decide(self, lag: int, repairs: int) -> Decision:
+        decisions = (rule.decide(lag, repairs) for rule in self.rules)
+        return next((d for d in decisions if d != ACCEPT), ACCEPT)
+
+    def flaw(self) -> Flaw | None:
+        return next((flaw for rule in self.rules if (flaw := rule.flaw())), None)
+
+    def repairers(self) -> tuple[Any, ...]:
+        return tuple(stage for rule in self.rules for stage in rule.repairers())
+
+    def refreshes(self) -> bool:
+        return any(rule.refreshes() for rule in self.rules)
+
+    def within(self, prefix: str) -> Rule:
+        return attrs.evolve(self, rules=tuple(rule.within(prefix) for rule in self.rules))
+
+    def __str__(self) -> str:
+        return " | ".join(map(str, self.rules))
+
+
+def accept() -> Rule:
+    """Take every item, however stale (full async)."""
+    return Accept()
+
+
+def refresh(above: int = 0) -> Rule:
+    """Hand the stage the newest view instead of the one the item was made from, when the lag is over ``above``."""
+    return Refresh(above)
+
+
+def discard(above: int) -> Rule:
+    """Drop items whose lag is over ``above`` (guarded)."""
+    return Discard(above)
+
+
+def repair(stage: Any, above: int = 0, *, times: int = 1) -> Rule:
+    """Send items whose lag is over ``above`` through ``stage``, with what changed since (reflective).
+
+    ``stage`` takes a `Stale` and returns a `Verdict`; what passes is stamped with the version the repair has read.
+    An item is repaired at most ``times`` times on one edge and then passes, so that a busy pool cannot keep it
+    circling for ever.
+    """
+    return Repair(above, stage=stage, times=times)

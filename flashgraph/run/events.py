@@ -1,0 +1,221 @@
+"""What happened in a run, as frozen values in order: the log that invariants, progress and journals read.
+
+``at`` is in seconds of the run's clock since its start.  Items, jobs, rounds, groups and calls are known by
+numbers that count from 0 within a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import attrs
+
+__all__ = [
+    "Admitted",
+    "CallEnded",
+    "CallStarted",
+    "Confirmed",
+    "Created",
+    "Dequeued",
+    "Emitted",
+    "Ended",
+    "Event",
+    "JobEnded",
+    "JobStarted",
+    "Queued",
+    "Released",
+    "Repaired",
+    "Resized",
+    "Retracted",
+    "RoundEnded",
+    "RunEnded",
+    "RunStarted",
+    "Spent",
+]
+
+Fate = Literal["consumed", "filtered", "discarded", "cancelled", "failed"]
+
+
+@attrs.frozen
+class Event:
+    at: float
+
+
+@attrs.frozen
+class RunStarted(Event):
+    graph: str
+    schedule: str
+    seed: int
+
+
+@attrs.frozen
+class Emitted(Event):
+    """A source's emission number ``emission`` opened ``round``; ``version`` is the view's that it read."""
+
+    source: str
+    round: int
+    emission: int
+    version: int | None
+
+
+@attrs.frozen
+class Created(Event):
+    """An item came to be on ``edge``, with its parents, its round, its place in a group and its stamps."""
+
+    item: int
+    edge: str
+    round: int
+    parents: tuple[int, ...]
+    group: int | None
+    index: int | None
+    stamps: Mapping[str, int]
+    lineage: frozenset[tuple[str, int]]
+
+
+@attrs.frozen
+class Queued(Event):
+    """An item entered its edge's queue, which then held ``depth`` items."""
+
+    item: int
+    edge: str
+    depth: int
+
+
+@attrs.frozen
+class Dequeued(Event):
+    item: int
+    edge: str
+    depth: int
+
+
+@attrs.frozen
+class Ended(Event):
+    """An item ended: consumed by its stage or group, filtered, discarded as stale, cancelled or failed."""
+
+    item: int
+    how: Fate
+    reason: str = ""
+
+
+@attrs.frozen
+class JobStarted(Event):
+    """A worker of ``stage`` took up ``item``; ``workers`` are busy now.  ``lag`` is the item's at that moment."""
+
+    job: int
+    stage: str
+    item: int | None
+    workers: int
+    lag: int
+    late: bool = False
+
+
+@attrs.frozen
+class JobEnded(Event):
+    job: int
+    stage: str
+    how: Literal["done", "failed", "cancelled"]
+    seconds: float
+    reason: str = ""
+
+
+@attrs.frozen
+class CallStarted(Event):
+    """A model request was sent; ``in_flight`` are out at its endpoint now."""
+
+    call: int
+    job: int
+    role: str
+    endpoint: str
+    in_flight: int
+
+
+@attrs.frozen
+class CallEnded(Event):
+    call: int
+    job: int
+    role: str
+    how: Literal["done", "failed", "cancelled"]
+    prompt_tokens: int
+    completion_tokens: int
+    usd: float | None
+    seconds: float
+    finish: str = ""
+
+
+@attrs.frozen
+class Released(Event):
+    """A group went on over ``edge`` with ``arrived`` of ``size`` members; the second time as an amendment."""
+
+    group: int
+    edge: str
+    item: int
+    arrived: int
+    size: int
+    amendment: bool
+
+
+@attrs.frozen
+class Repaired(Event):
+    """A repair stage judged a stale item; what came back carries ``version`` stamps."""
+
+    item: int
+    stage: str
+    verdict: Literal["accept", "patch", "discard"]
+    lag: int
+
+
+@attrs.frozen
+class Admitted(Event):
+    """A pool took an item in as ``artifact`` and rose to ``version``."""
+
+    pool: str
+    version: int
+    artifact: int
+    item: int
+    lag: int
+    provisional: bool
+    parents: tuple[int, ...]
+    score: float | None
+
+
+@attrs.frozen
+class Confirmed(Event):
+    pool: str
+    version: int
+    artifact: int
+    score: float | None
+
+
+@attrs.frozen
+class Retracted(Event):
+    pool: str
+    version: int
+    artifact: int
+
+
+@attrs.frozen
+class RoundEnded(Event):
+    round: int
+    failed: bool
+
+
+@attrs.frozen
+class Resized(Event):
+    stage: str
+    workers: int
+
+
+@attrs.frozen
+class Spent(Event):
+    """The budget's account after a settlement, by limit."""
+
+    account: Mapping[str, float]
+
+
+@attrs.frozen
+class RunEnded(Event):
+    status: str
+    reason: str
+    open_items: int
+    extra: Mapping[str, Any] = attrs.field(factory=dict)

@@ -1,0 +1,426 @@
+"""Items on their way: creation, queues, groups, rounds and every item's one end.
+
+This is the half of the scheduler that moves data; `flashgraph.run.machine` decides what runs.  An item is in one
+place at a time: ``"outbox"`` (made, no room on its edge yet), ``"queued"``, ``"held"`` (out for repair),
+``"running"`` or ``"gathered"`` (waiting in its group).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from flashgraph.errors import FlashgraphError
+from flashgraph.graph.ports import Member
+from flashgraph.run import events as ev
+from flashgraph.run.items import GatherState, GroupState, Item, RoundState
+from flashgraph.run.plan import EdgePlan, Plan
+from flashgraph.run.queues import EdgeQueue
+
+__all__ = ["Flow", "Origin"]
+
+VOIDING = ("budget", "stopped", "orphan")
+"""Reasons of an end after which a group says nothing any more, rather than going on without the member."""
+
+
+@attrs.frozen
+class Origin:
+    """What the items that a job makes inherit."""
+
+    round: int
+    parents: tuple[int, ...] = ()
+    scope: tuple[tuple[int, int], ...] = ()
+    stamps: Mapping[str, int] = attrs.field(factory=dict)
+    uses: tuple[tuple[str, int], ...] = ()
+    lineage: frozenset[tuple[str, int]] = frozenset()
+    loops: Mapping[str, int] = attrs.field(factory=dict)
+    late: bool = False
+
+
+class Flow:
+    """Queues, groups and rounds of one run."""
+
+    def __init__(self, plan: Plan, emit: Callable[[ev.Event], None]) -> None:
+        self.plan = plan
+        self.now = 0.0
+        self.items: dict[int, Item] = {}
+        self.rounds: dict[int, RoundState] = {}
+        self.groups: dict[int, GroupState] = {}
+        self.queues = {e.name: EdgeQueue(e.capacity, e.order) for e in plan.edges.values()}
+        self.pending: dict[tuple[int, str], GatherState] = {}
+        self.on_running_ended: Callable[[Item], None] = lambda item: None
+        self.on_late: Callable[[Item], None] = lambda item: None
+        self._emit = emit
+        self._where: dict[int, str] = {}
+        self._inside: dict[int, dict[int, Item]] = {}
+        self._timed: dict[tuple[int, str], float] = {}
+        self._streaks: dict[str, dict[Any, int]] = {e.name: {} for e in plan.edges.values() if e.arrange}
+        self._voided: list[int] = []
+        self._next_item = 0
+        self._next_group = 0
+        self._next_round = 0
+
+    # ---- making items ------------------------------------------------------------------------------------
+
+    def open_round(self, source: str, stamps: Mapping[str, int]) -> RoundState:
+        round_ = RoundState(self._next_round, source, dict(stamps))
+        self._next_round += 1
+        self.rounds[round_.id] = round_
+        return round_
+
+    def route(self, node: str, value: Any, origin: Origin) -> list[Item]:
+        """Make the items that ``value``, a result of ``node``, becomes: one for each edge that takes it, or a
+        group's members on a scattering edge.  The list is in the order they are to be delivered."""
+        routes: list[tuple[EdgePlan, Origin, tuple[Any, ...] | None]] = []
+        for edge in sorted(self.plan.outgoing[node], key=lambda e: e.otherwise):
+            passes = origin.loops.get(edge.name, 0)
+            if edge.loop is not None and passes >= edge.loop:
+                continue
+            if (edge.otherwise and routes) or (edge.when is not None and not edge.when(value)):
+                continue
+            here = attrs.evolve(origin, loops={**origin.loops, edge.name: passes + 1}) if edge.loop else origin
+            routes.append((edge, here, _members(edge, value)))
+        # The user's functions have all been called by now: one that raises leaves no half-made items behind.
+        return [
+            item
+            for edge, here, members in routes
+            for item in (
+                [self._make(edge, value, here)] if members is None else self._scatter(edge, value, members, here)
+            )
+        ]
+
+    def _make(self, edge: EdgePlan, value: Any, origin: Origin) -> Item:
+        item = Item(
+            self._next_item,
+            value,
+            edge.name,
+            origin.round,
+            origin.parents,
+            origin.scope,
+            origin.stamps,
+            origin.uses,
+            origin.lineage,
+            origin.loops,
+            origin.late,
+        )
+        self._next_item += 1
+        self.items[item.id] = item
+        self._where[item.id] = "outbox"
+        round_ = self.rounds[item.round]
+        if item.late:
+            round_.late += 1
+        else:
+            round_.open += 1
+        for group, index in item.scope:
+            self._inside[group][item.id] = item
+            self.groups[group].alive[index] += 1
+        group, index = item.scope[-1] if item.scope else (None, None)
+        self._emit(
+            ev.Created(
+                self.now, item.id, edge.name, item.round, item.parents, group, index, item.stamps, item.lineage
+            )
+        )
+        return item
+
+    def _scatter(self, edge: EdgePlan, value: Any, values: tuple[Any, ...], origin: Origin) -> list[Item]:
+        whole = self._make(edge, value, origin)
+        streaks = self._streaks.get(edge.name, {})
+        arrange = edge.arrange
+        group = GroupState(
+            self._next_group,
+            edge.name,
+            whole,
+            self.now,
+            [0] * len(values),
+            {},
+            {g: GatherState(g, [Member(i) for i in range(len(values))]) for g in self.plan.gathers[edge.name]},
+            tuple(arrange.identity(i, v) for i, v in enumerate(values)) if arrange else (),
+        )
+        self._next_group += 1
+        self.groups[group.id] = group
+        self._inside[group.id] = {}
+        inner = attrs.evolve(origin, parents=(whole.id,))
+        made = [
+            self._make(edge, values[i], attrs.evolve(inner, scope=(*origin.scope, (group.id, i))))
+            for i in (arrange.arrange(values, streaks) if arrange else range(len(values)))
+        ]
+        for name, state in group.gathers.items():
+            wait = self.plan.edges[name].release.deadline()
+            if wait is not None:
+                self._timed[group.id, name] = self.now + wait
+            if not values:
+                self._settle(group, state)
+        if not values and not any(key[0] == group.id for key in self.pending):
+            self._close(group)
+        self.end(whole, "consumed")
+        return made
+
+    # ---- moving items ------------------------------------------------------------------------------------
+
+    def put(self, item: Item) -> bool:
+        """Deliver a made item to its edge; False when there is no room yet."""
+        edge = self.plan.edges[item.edge]
+        if edge.gather and item.group is None:
+            self._gather(edge, item)
+            return True
+        queue = self.queues[edge.name]
+        if queue.full:
+            return False
+        self._enqueue(queue, item)
+        return True
+
+    def _enqueue(self, queue: EdgeQueue, item: Item) -> None:
+        queue.push(item)
+        self._where[item.id] = "queued"
+        self._emit(ev.Queued(self.now, item.id, item.edge, len(queue)))
+
+    def take(self, item: Item, hold: bool = False) -> None:
+        """Take a queue's head out: to run, or to be repaired while it keeps its place (``hold``)."""
+        queue = self.queues[item.edge]
+        assert queue.pop() is item
+        if hold:
+            queue.held += 1
+        self._where[item.id] = "held" if hold else "running"
+        self._emit(ev.Dequeued(self.now, item.id, item.edge, len(queue)))
+
+    def give_back(self, item: Item) -> None:
+        """Put a held item back into its queue."""
+        queue = self.queues[item.edge]
+        queue.held -= 1
+        self._enqueue(queue, item)
+
+    def is_open(self, item: Item) -> bool:
+        return item.id in self.items
+
+    # ---- ending items ------------------------------------------------------------------------------------
+
+    def end(self, item: Item, how: ev.Fate, reason: str = "") -> None:
+        """Every item ends here, once; ending an item that has ended does nothing."""
+        if self.items.pop(item.id, None) is None:
+            return
+        where = self._where.pop(item.id)
+        if where == "queued":
+            self.queues[item.edge].remove(item)
+        elif where == "held":
+            self.queues[item.edge].held -= 1
+        self._emit(ev.Ended(self.now, item.id, how, reason))
+        if where in ("running", "held") and how != "consumed":
+            self.on_running_ended(item)
+        if item.group is not None and how in ("discarded", "failed", "cancelled"):
+            self._lost(item)
+        for group_id, index in reversed(item.scope):
+            self._leave(item, group_id, index, how, reason)
+        round_ = self.rounds[item.round]
+        if item.late:
+            round_.late -= 1
+        else:
+            round_.open -= 1
+        round_.failed |= how == "failed"
+        if not round_.open and not round_.late:
+            del self.rounds[round_.id]
+            self._emit(ev.RoundEnded(self.now, round_.id, round_.failed))
+
+    def _leave(self, item: Item, group_id: int, index: int, how: ev.Fate, reason: str) -> None:
+        group = self.groups.get(group_id)
+        if group is None:
+            return
+        self._inside[group_id].pop(item.id, None)
+        group.alive[index] -= 1
+        if how == "failed":
+            group.reasons[index] = reason
+        if how in ("cancelled", "discarded") and reason.startswith(VOIDING):
+            self._void(group)
+        if group.alive[index] == 0:
+            for state in group.gathers.values():
+                if not state.closed and state.members[index].state == "open":
+                    failed = index in group.reasons
+                    member: Member[Any] = Member(
+                        index, "failed" if failed else "missing", None, group.reasons.get(index, reason)
+                    )
+                    state.record(index, member, None)
+                    self._settle(group, state)
+        # Releasing has ended other members meanwhile, and the last of them may have closed the group already.
+        waiting = any(key[0] == group_id for key in self.pending)
+        if group_id in self.groups and not self._inside[group_id] and not waiting:
+            self._close(group)
+
+    def _lost(self, item: Item) -> None:
+        """A gathered group that ended without being consumed: its amendment has nothing to amend."""
+        group = self.groups.get(item.group) if item.group is not None else None
+        if group is not None:
+            group.gathers[item.edge].dropped = True
+
+    def _close(self, group: GroupState) -> None:
+        self.groups.pop(group.id, None)
+        self._inside.pop(group.id, None)
+        for name in group.gathers:
+            self._timed.pop((group.id, name), None)
+
+    # ---- gathering ---------------------------------------------------------------------------------------
+
+    def _gather(self, edge: EdgePlan, item: Item) -> None:
+        group_id, index = item.scope[-1]
+        group = self.groups[group_id]
+        state = group.gathers[edge.name]
+        if state.closed or group.void or state.members[index].state != "open":
+            self.end(item, "filtered", "late: its group has gone on")
+            return
+        self._where[item.id] = "gathered"
+        state.record(index, Member(index, "arrived", item.value), item)
+        self._settle(group, state)
+
+    def _settle(self, group: GroupState, state: GatherState) -> None:
+        """Release, amend or fail a group if its members so far call for it."""
+        edge = self.plan.edges[state.edge]
+        if state.closed or group.void:
+            return
+        if edge.on_failure.fails(state.failed, len(state.members)):
+            self._fail(group, state)
+            return
+        due = state.complete or edge.release.ready(
+            [m.value for m in state.members], state.arrived, len(state.members), self.now - group.scattered_at
+        )
+        if (not state.released and due) or (state.released and state.complete and not state.amended):
+            self._release(group, state)
+
+    def _release(self, group: GroupState, state: GatherState) -> None:
+        edge = self.plan.edges[state.edge]
+        if self.queues[edge.name].full:
+            self.pending[group.id, edge.name] = state
+            return
+        self.pending.pop((group.id, edge.name), None)
+        amendment = state.released
+        origin = group.origin
+        members = state.items
+        item = self._make(
+            edge,
+            group.gathered(state, amendment),
+            Origin(
+                origin.round,
+                tuple(m.id for m in members) or (origin.id,),
+                origin.scope,
+                _oldest([origin, *members]),
+                tuple(dict.fromkeys(u for m in [origin, *members] for u in m.uses)),
+                frozenset().union(origin.lineage, *(m.lineage for m in members)),
+                origin.loops,
+                amendment or origin.late,
+            ),
+        )
+        item.group, item.amends = group.id, group.id if amendment else None
+        complete = state.complete
+        state.amended, state.released = complete, True
+        if amendment or complete or edge.late != "amend":
+            state.closed = True
+        self._emit(
+            ev.Released(self.now, group.id, edge.name, item.id, state.arrived, len(state.members), amendment)
+        )
+        self._remember(group, state)
+        self._enqueue(self.queues[edge.name], item)
+        for member in members:
+            self.end(member, "consumed")
+        if not amendment and not complete and all(s.released for s in group.gathers.values()):
+            self._leave_behind(group, edge.late)
+
+    def _leave_behind(self, group: GroupState, late: str) -> None:
+        for item in list(self._inside.get(group.id, {}).values()):
+            where = self._where.get(item.id)
+            if late == "cancel" or (late == "drop" and where not in ("running", "gathered")):
+                self.end(item, "cancelled", "late: its group was released without it")
+            elif not item.late and item.id in self.items:
+                self.mark_late(item)
+
+    def mark_late(self, item: Item) -> None:
+        """The round no longer waits for ``item``; it goes behind everything that is not late."""
+        item.late = True
+        round_ = self.rounds[item.round]
+        round_.open -= 1
+        round_.late += 1
+        if self._where[item.id] == "queued":
+            self.queues[item.edge].demote(item)
+        self.on_late(item)
+
+    def _fail(self, group: GroupState, state: GatherState) -> None:
+        state.closed = True
+        reason = next(m.reason for m in state.members if m.state == "failed")
+        summary = f"{state.failed} of {len(state.members)} members failed, the first with: {reason}"
+        self.rounds[group.origin.round].failed = True
+        self._void(group)
+        for item in list(self._inside.get(group.id, {}).values()):
+            self.end(item, "failed" if item in state.items else "cancelled", summary)
+
+    def _remember(self, group: GroupState, state: GatherState) -> None:
+        """Count, for a discriminative order, how often in a row each member has passed."""
+        arrange = self.plan.edges[group.edge].arrange
+        if arrange is None or not state.closed:
+            return
+        streaks = self._streaks[group.edge]
+        for identity, member in zip(group.identities, state.members, strict=True):
+            if member.state == "arrived":
+                streaks[identity] = streaks.get(identity, 0) + 1 if arrange.passed(member.value) else 0
+
+    def release_due(self) -> bool:
+        """Release groups whose time has come or that were waiting for room; True if any went on."""
+        for (group_id, name), at in list(self._timed.items()):
+            if at <= self.now:
+                del self._timed[group_id, name]
+                group = self.groups[group_id]
+                self._settle(group, group.gathers[name])
+        went = False
+        for (group_id, name), state in list(self.pending.items()):
+            if not self.queues[name].full:
+                del self.pending[group_id, name]
+                group = self.groups[group_id]
+                if not group.void:
+                    self._release(group, state)
+                    went = True
+                if not self._inside.get(group_id, True):
+                    self._close(group)
+        return went
+
+    def next_timer(self) -> float | None:
+        """When a deadline rule has to be asked again."""
+        return min(self._timed.values(), default=None)
+
+    def _void(self, group: GroupState) -> None:
+        group.void = True
+        self._voided.append(group.id)
+
+    def sweep_void(self) -> None:
+        """End what waits in groups that will never be released."""
+        while self._voided:
+            for item in list(self._inside.get(self._voided.pop(), {}).values()):
+                if self._where.get(item.id) == "gathered":
+                    self.end(item, "cancelled", "stopped: its group cannot be completed")
+
+    def orphan(self, pool: str, artifact: int) -> int:
+        """Discard every open item that descends from a retracted artifact; returns how many."""
+        gone = 0
+        for item in list(self.items.values()):
+            if (pool, artifact) in item.lineage and not self.plan.edges[item.edge].keeps_orphans:
+                if item.id in self.items:
+                    self.end(item, "discarded", f"orphan of {pool} artifact {artifact}, which was retracted")
+                    gone += 1
+        return gone
+
+
+def _members(edge: EdgePlan, value: Any) -> tuple[Any, ...] | None:
+    """What the edge scatters ``value`` into; None for an edge that does not scatter."""
+    if edge.scatter is None:
+        return None
+    values = tuple(edge.scatter(value))
+    if edge.fanout is not None and len(values) > edge.fanout:
+        raise FlashgraphError(
+            f"edge {edge.name}: its scatter made {len(values)} members; it declares fanout={edge.fanout}.\n"
+            "Fix: declare the true bound, or scatter fewer."
+        )
+    return values
+
+
+def _oldest(items: list[Item]) -> dict[str, int]:
+    stamps: dict[str, int] = {}
+    for item in items:
+        for pool, version in item.stamps.items():
+            stamps[pool] = min(version, stamps.get(pool, version))
+    return stamps

@@ -1,0 +1,113 @@
+"""Items and the groups and rounds they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from flashgraph.graph.ports import Group, Member
+
+__all__ = ["GroupState", "Item", "RoundState"]
+
+Lineage = frozenset[tuple[str, int]]
+
+
+@attrs.define(eq=False)
+class Item:
+    """A value on an edge, in its envelope.
+
+    ``scope`` is the stack of groups the item is a member of, as (group, index); ``stamps`` are the pool versions it
+    was made from; ``uses`` are the artifacts that are its parents, ``lineage`` those and all their ancestors;
+    ``late`` says that its group went on without it.  The last four change at most once, when the scheduler says so.
+    """
+
+    id: int
+    value: Any
+    edge: str
+    round: int
+    parents: tuple[int, ...]
+    scope: tuple[tuple[int, int], ...]
+    stamps: Mapping[str, int]
+    uses: tuple[tuple[str, int], ...]
+    lineage: Lineage
+    loops: Mapping[str, int]
+    late: bool = False
+    repairs: int = 0
+    amends: int | None = None
+    """For an item that is a gathered group: the group's number, when this is its amendment."""
+    group: int | None = None
+    """For an item that is a gathered group: the group's number."""
+
+    @property
+    def version(self) -> int:
+        return max(self.stamps.values(), default=0)
+
+
+@attrs.define(eq=False)
+class RoundState:
+    """``open`` counts the items that hold the round's place in its source's window, ``late`` those that do not."""
+
+    id: int
+    source: str
+    oldest: Mapping[str, int]
+    open: int = 0
+    late: int = 0
+    failed: bool = False
+    closed: bool = False
+
+
+@attrs.define(eq=False)
+class GatherState:
+    """What has become of a group's members at one gathering edge."""
+
+    edge: str
+    members: list[Member[Any]]
+    items: list[Item] = attrs.field(factory=list)
+    arrived: int = 0
+    ended: int = 0
+    failed: int = 0
+    released: bool = False
+    amended: bool = False
+    closed: bool = False
+    pending: bool = False
+    artifact: tuple[str, int] | None = None
+    """What a pool admitted when the group was released early."""
+    dropped: bool = False
+    """Whether the released group was discarded on its way: then its amendment is discarded too."""
+
+    @property
+    def complete(self) -> bool:
+        return self.ended >= len(self.members)
+
+    def record(self, index: int, member: Member[Any], item: Item | None) -> None:
+        self.members[index] = member
+        self.ended += 1
+        self.arrived += member.state == "arrived"
+        self.failed += member.state == "failed"
+        if item is not None:
+            self.items.append(item)
+
+
+@attrs.define(eq=False)
+class GroupState:
+    """The members scattered from ``origin`` over one edge.
+
+    ``alive`` counts, by member, the items that still carry it; a member with none left that never arrived is
+    missing or failed.
+    """
+
+    id: int
+    edge: str
+    origin: Item
+    scattered_at: float
+    alive: list[int]
+    reasons: dict[int, str]
+    gathers: dict[str, GatherState]
+    identities: tuple[Any, ...] = ()
+    void: bool = False
+    """Set when a member was cancelled by the budget or a stop: the group then says nothing and goes nowhere."""
+
+    def gathered(self, state: GatherState, amendment: bool) -> Group[Any, Any]:
+        return Group(self.origin.value, tuple(state.members), amendment)

@@ -1,0 +1,95 @@
+"""Jobs and model calls, and the commands by which the state machine has them carried out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import attrs
+
+from flashgraph.graph.ports import Stale
+from flashgraph.run.items import Item
+
+__all__ = ["Call", "Cancel", "Command", "Done", "Failed", "Grant", "Job", "Outcome", "Refuse", "Start"]
+
+
+@attrs.define(eq=False)
+class Job:
+    """One execution of a source, a stage, or a repair stage for an item of ``edge``."""
+
+    id: int
+    node: str
+    kind: Literal["source", "stage", "repair"]
+    started_at: float
+    item: Item | None = None
+    stamps: Mapping[str, int] = attrs.field(factory=dict)
+    reservation: int | None = None
+    holds_slot: bool = False
+    lag: int = 0
+    cancelled: bool = False
+    done: bool = False
+    outbox: deque[Item] = attrs.field(factory=deque)
+    emission: int = 0
+
+
+@attrs.define(eq=False)
+class Call:
+    """A model request of a job: waiting, in flight, or ended."""
+
+    id: int
+    job: Job
+    role: str
+    endpoint: str
+    amounts: Mapping[str, float]
+    reservation: int | None = None
+    started_at: float = 0.0
+
+
+@attrs.frozen
+class Start:
+    """Run ``job``: a source gets ``view``, ``focus`` and ``emission``, a stage its item's value, a repair ``stale``."""
+
+    job: Job
+    value: Any
+    views: Mapping[str, Any]
+    refreshed: bool = False
+    stale: Stale[Any] | None = None
+
+
+@attrs.frozen
+class Cancel:
+    job: Job
+
+
+@attrs.frozen
+class Grant:
+    call: Call
+
+
+@attrs.frozen
+class Refuse:
+    """The call cannot be afforded any more: ``limit`` names the budget's limit."""
+
+    call: Call
+    limit: str
+
+
+Command = Start | Cancel | Grant | Refuse
+
+
+@attrs.frozen
+class Done:
+    """A job's result; ``uses`` are the artifacts it named (None: it named none)."""
+
+    value: Any
+    uses: tuple[int, ...] | None = None
+
+
+@attrs.frozen
+class Failed:
+    reason: str
+    how: Literal["failed", "cancelled"] = "failed"
+
+
+Outcome = Done | Failed

@@ -1,0 +1,613 @@
+"""The scheduler's decisions: a synchronous state machine that is told what happened and says what to do next.
+
+It never waits, reads no clock and starts nothing: `step` returns commands, the driver carries them out and reports
+back through `completed`, `request` and `answered`.  Every state change happens between two awaits of the driver,
+which is what makes runs reproducible under virtual time.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from flashgraph.errors import FlashgraphError
+from flashgraph.graph.ports import Group, Several, Stale, Verdict
+from flashgraph.policies.control import Waiting
+from flashgraph.run import events as ev
+from flashgraph.run.budget import Ledger
+from flashgraph.run.flow import Flow, Origin
+from flashgraph.run.items import Item
+from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Grant, Job, Outcome, Refuse, Start
+from flashgraph.run.plan import Plan, StagePlan
+from flashgraph.run.pools import PoolState
+from flashgraph.run.slots import Slots
+
+__all__ = ["Machine", "SchedulerStalled"]
+
+FAILURES_IN_A_ROW = 20
+"""A stage that fails so often without one success is broken: the run stops rather than spend its budget on it."""
+
+
+class SchedulerStalled(FlashgraphError):
+    """Work is open, nothing runs and nothing can: a defect of flashgraph (invariant I9), never of a graph."""
+
+
+@attrs.define(eq=False)
+class StageState:
+    plan: StagePlan
+    most: int
+    busy: int = 0
+    finished: int = 0
+    failures: int = 0
+    repairs: list[tuple[Item, str]] = attrs.field(factory=list)
+    """Held items that wait for this repair stage, with the name of the edge whose rule sent them."""
+
+
+@attrs.define(eq=False)
+class SourceState:
+    name: str
+    emissions: int = 0
+    drawing: bool = False
+    exhausted: bool = False
+    waits_past: int | None = None
+    """The pool version at which the source had nothing to emit: it is asked again when the pool has changed."""
+
+
+class Machine:
+    """The state of one run; see the module's docstring for its use."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        emit: Callable[[ev.Event], None],
+        seed: int = 0,
+    ) -> None:
+        self.plan = plan
+        self.ledger = ledger
+        self.seed = seed
+        self.pools = {n: PoolState(n, p.factory()) for n, p in plan.pools.items()}
+        self.flow = Flow(plan, emit)
+        self.flow.on_running_ended = self._item_gone
+        self.flow.on_late = self._item_late
+        self.slots = Slots(plan.limits)
+        self.stages = {
+            n: StageState(s, plan.schedule.control.start(s.workers)) for n, s in plan.stages.items()
+        }
+        self.sources = {n: SourceState(n) for n in plan.sources}
+        self.jobs: dict[int, Job] = {}
+        self.calls: dict[int, Call] = {}
+        self.status: tuple[str, str] | None = None
+        """(status, reason) once the run is over."""
+        self._emit = emit
+        self._commands: list[Command] = []
+        self._stopping: tuple[str, str] | None = None
+        self._phase: str | None = None
+        self._stirred = False
+        self._commit: list[tuple[Job, Outcome]] = []
+        self._next_job = 0
+        self._next_call = 0
+        self._adjust_at = plan.schedule.control.interval
+        self._by_drain = sorted(self.stages.values(), key=lambda s: (s.plan.distance, -s.plan.rank))
+        self._by_rank = sorted(self.stages.values(), key=lambda s: s.plan.rank)
+
+    # ---- what the driver calls ---------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        return self.flow.now
+
+    def step(self, now: float) -> list[Command]:
+        """Everything that can be started at ``now``; sets `status` when the run is over."""
+        self.flow.now = now
+        if self._stopping is None:
+            self._adjust()
+            while self._advance():
+                self.flow.sweep_void()
+        self._finish()
+        commands, self._commands = self._commands, []
+        return commands
+
+    def next_timer(self) -> float | None:
+        """When `step` is due again, even if nothing happens before."""
+        times = [t for t in (self.flow.next_timer(), self._adjust_at) if t is not None]
+        return min(times, default=None)
+
+    def completed(self, job: Job, outcome: Outcome, now: float) -> None:
+        """A job has ended.  A serial schedule commits results in the order their jobs were started."""
+        self.flow.now = now
+        if not self.plan.schedule.serial:
+            self._committed(job, outcome)
+            return
+        self._commit.append((job, outcome))
+        self._commit.sort(key=lambda entry: entry[0].id)
+        while self._commit and not any(j.id < self._commit[0][0].id and not j.done for j in self.jobs.values()):
+            self._committed(*self._commit.pop(0))
+
+    def request(self, job: Job, role: str, amounts: Mapping[str, float], now: float) -> Call:
+        """A job wants to call ``role``'s model; ``amounts`` are reserved when the call is granted."""
+        self.flow.now = now
+        endpoint = self.plan.endpoints[role]
+        call = Call(self._next_call, job, role, endpoint, amounts)
+        self._next_call += 1
+        self.calls[call.id] = call
+        if job.holds_slot and self.plan.stages[job.node].endpoint == endpoint:
+            job.holds_slot = False
+            self.slots.used[endpoint] -= 1
+            if not self._grant(call):
+                self.slots.wait(call, self._rank(job.node, job.item))
+        else:
+            self.slots.wait(call, self._rank(job.node, job.item))
+        return call
+
+    def answered(
+        self, call: Call, spent: Mapping[str, float], usage: tuple[int, int], usd: float | None, how: Any, now: float,
+        finish: str = "",
+    ) -> None:
+        """A granted call has ended, or one that still waited is given up."""
+        self.flow.now = now
+        del self.calls[call.id]
+        if call.reservation is None:
+            self.slots.withdraw(call)
+            return
+        self.ledger.settle(call.reservation, spent)
+        self.slots.used[call.endpoint] -= 1
+        self.slots.in_flight[call.endpoint] -= 1
+        self._emit(
+            ev.CallEnded(
+                now, call.id, call.job.id, call.role, how, *usage, usd, now - call.started_at, finish
+            )
+        )
+
+    def stop(self, status: str, reason: str, now: float) -> None:
+        """End the run: nothing starts any more, what runs is cancelled, what is open stays open."""
+        self.flow.now = now
+        if self._stopping is None:
+            self._stopping = (status, reason)
+            for job in self.jobs.values():
+                self._cancel(job)
+
+    # ---- decisions ---------------------------------------------------------------------------------------
+
+    def _advance(self) -> bool:
+        """One round of everything that can be done at this moment; False when nothing could."""
+        self._stirred = False
+        moved = self._deliver() | self.flow.release_due() | self._admit() | self._start() | self._emit_rounds()
+        return moved or self._stirred
+
+    def _deliver(self) -> bool:
+        """Hand results on where there is room; a worker is free again when all of its results are delivered."""
+        moved = False
+        for job in [j for j in self.jobs.values() if j.done]:
+            for item in list(job.outbox):
+                if not self.flow.is_open(item) or self.flow.put(item):
+                    job.outbox.remove(item)
+                    moved = True
+            if not job.outbox:
+                self._retire(job)
+                moved = True
+        return moved
+
+    def _retire(self, job: Job) -> None:
+        del self.jobs[job.id]
+        if job.kind == "source":
+            self.sources[job.node].drawing = False
+        else:
+            self.stages[job.node].busy -= 1
+
+    def _admit(self) -> bool:
+        admitted = False
+        for name in self.plan.pools:
+            for edge in self.plan.incoming[name]:
+                while (item := self._next_item(edge.name)) is not None:
+                    self.flow.take(item)
+                    self._admit_item(name, item)
+                    admitted = True
+        return admitted
+
+    def _admit_item(self, name: str, item: Item) -> None:
+        pool = self.pools[name]
+        parents = tuple(dict.fromkeys(a for p, a in item.uses if p == name))
+        group = self.flow.groups.get(item.group) if item.group is not None else None
+        state = group.gathers[item.edge] if group is not None else None
+        if item.amends is not None and state is not None and state.artifact is not None:
+            change = pool.amend(state.artifact[1], item.value, parents)
+            if change.kind == "confirmed":
+                self._emit(ev.Confirmed(self.now, name, change.version, change.artifact.id, change.artifact.score))
+            else:
+                self._emit(ev.Retracted(self.now, name, change.version, change.artifact.id))
+                self.flow.orphan(name, change.artifact.id)
+            self.flow.end(item, "consumed")
+            return
+        if item.amends is not None and state is not None and state.dropped:
+            self.flow.end(item, "filtered", "amends a group that was discarded")
+            return
+        lag = self._lag(item)
+        partial = isinstance(item.value, Group) and item.value.partial
+        admitted = pool.admit(item.value, parents, item.lineage, partial, lag, self.now)
+        if admitted is None:
+            self.flow.end(item, "filtered", f"pool {name!r} did not change")
+            return
+        artifact = admitted.artifact
+        if partial and state is not None:
+            state.artifact = (name, artifact.id)
+        self._emit(
+            ev.Admitted(
+                self.now, name, admitted.version, artifact.id, item.id, lag, partial, parents, artifact.score
+            )
+        )
+        self.flow.end(item, "consumed")
+
+    def _start(self) -> bool:
+        started = False
+        for state in self._startable():
+            if state.plan.endpoint is None:
+                while state.busy < state.most and (head := self._head(state)) is not None:
+                    started |= self._start_job(state, *head)
+        return self._fill_slots() or started
+
+    def _startable(self) -> list[StageState]:
+        """Stages that may start work now: all of them, or in a serial run the first one that has any."""
+        if not self.plan.schedule.serial:
+            return self._by_drain
+        if not any(j.kind != "source" and not j.done for j in self.jobs.values()):
+            able = (s for s in self._by_rank if s.busy < s.most and self._has_work(s))
+            self._phase = next((s.plan.spec.name for s in able), None)
+        return [self.stages[self._phase]] if self._phase is not None else []
+
+    def _has_work(self, state: StageState) -> bool:
+        name = state.plan.spec.name
+        return bool(state.repairs) or any(self.flow.queues[e.name].waiting for e in self.plan.incoming[name])
+
+    def _fill_slots(self) -> bool:
+        """Give free slots away: to waiting calls and to stages with queued items, by the control policy's rank."""
+        filled = False
+        for endpoint in self.slots.limits:
+            while self.slots.free(endpoint) > 0:
+                best = self.slots.first(endpoint)
+                chosen: tuple[StageState, Item, str | None] | None = None
+                for state in self._startable():
+                    if state.plan.endpoint != endpoint or state.busy >= state.most:
+                        continue
+                    head = self._head(state)
+                    if head is None:
+                        continue
+                    rank = self._rank(state.plan.spec.name, head[0])
+                    if best is None or rank < best[0]:
+                        best, chosen = (rank, best[1] if best else None), (state, *head)  # type: ignore[assignment]
+                if chosen is not None:
+                    filled |= self._start_job(*chosen)
+                elif best is None or not self._grant(best[1]):
+                    break
+                else:
+                    filled = True
+        return filled
+
+    def _grant(self, call: Call) -> bool:
+        """Send a call, refuse it for good, or leave it waiting for amounts that others have reserved."""
+        lacking = self.ledger.lacking(call.amounts)
+        if lacking is not None:
+            if self.ledger.reserved[lacking] > 0:
+                return False
+            self.slots.withdraw(call)
+            self._commands.append(Refuse(call, lacking))
+            return True
+        self.slots.withdraw(call)
+        call.reservation = self.ledger.reserve(call.amounts)
+        call.started_at = self.now
+        self.slots.used[call.endpoint] += 1
+        self.slots.in_flight[call.endpoint] += 1
+        self._commands.append(Grant(call))
+        self._emit(
+            ev.CallStarted(
+                self.now, call.id, call.job.id, call.role, call.endpoint, self.slots.in_flight[call.endpoint]
+            )
+        )
+        return True
+
+    def _rank(self, stage: str, item: Item | None) -> Any:
+        assert item is not None
+        waiting = Waiting(
+            stage, self.plan.stages[stage].distance, item.round, item.version, item.late, item.id
+        )
+        return self.plan.schedule.control.rank(waiting)
+
+    def _head(self, state: StageState) -> tuple[Item, str | None] | None:
+        """The item a stage takes up next, and for a repair the edge that sent it."""
+        if state.repairs:
+            return state.repairs[0]
+        best: Item | None = None
+        for edge in self.plan.incoming[state.plan.spec.name]:
+            item = self._next_item(edge.name)
+            if item is not None and (best is None or (item.late, item.id) < (best.late, best.id)):
+                best = item
+        return (best, None) if best is not None else None
+
+    def _next_item(self, edge_name: str) -> Item | None:
+        """The head of an edge's queue once its staleness rule has let it pass; others are dealt with on the way."""
+        edge, queue = self.plan.edges[edge_name], self.flow.queues[edge_name]
+        while (item := queue.head()) is not None:
+            if item.amends is not None and edge.dst in self.pools:
+                return item  # the group was admitted, or dropped, under the rule when it was released first
+            lag = self._lag(item)
+            decision = edge.stale.decide(lag, item.repairs)
+            if decision.kind in ("accept", "refresh"):
+                return item
+            self._stirred = True
+            if decision.kind == "discard":
+                self.flow.end(item, "discarded", f"stale: lag {lag} on {edge.name} ({edge.stale})")
+                continue
+            self.flow.take(item, hold=True)
+            self.stages[decision.stage].repairs.append((item, edge.name))
+        return None
+
+    def _lag(self, item: Item) -> int:
+        return max((self.pools[p].version - v for p, v in item.stamps.items()), default=0)
+
+    def _start_job(self, state: StageState, item: Item, repairing: str | None) -> bool:
+        """Start a stage on ``item``; False when the budget has no room for what the stage spends."""
+        spec = state.plan.spec
+        amounts = dict.fromkeys(spec.spends, 1.0)
+        lacking = self.ledger.lacking(amounts)
+        if lacking is not None:
+            if repairing:
+                state.repairs.pop(0)
+            self.flow.end(item, "cancelled", f"budget: no {lacking} left")
+            return True
+        lag = self._lag(item)
+        job = self._new_job(spec.name, "repair" if repairing else "stage", item)
+        job.lag, job.reservation = lag, self.ledger.reserve(amounts)
+        stale = None
+        if repairing:
+            state.repairs.pop(0)
+            pool = max(item.stamps, key=lambda p: self.pools[p].version - item.stamps[p])
+            stale = Stale(item.value, lag, self.pools[pool].changes(item.stamps[pool]))
+            job.stamps = {p: self.pools[p].version for p in item.stamps}
+        else:
+            self.flow.take(item)
+            job.stamps = dict(item.stamps)
+        refreshed = not repairing and self.plan.edges[item.edge].stale.decide(lag, item.repairs).kind == "refresh"
+        views = {}
+        if spec.reads is not None:
+            read = self.pools[spec.reads]
+            version = read.version if refreshed or repairing else item.stamps.get(spec.reads, read.version)
+            job.stamps = {**job.stamps, spec.reads: version}
+            views[spec.reads] = read.view(version)
+        state.busy += 1
+        if state.plan.endpoint is not None:
+            job.holds_slot = True
+            self.slots.used[state.plan.endpoint] += 1
+        self._emit(ev.JobStarted(self.now, job.id, spec.name, item.id, state.busy, lag, item.late))
+        self._commands.append(Start(job, item.value, views, refreshed, stale))
+        return True
+
+    def _new_job(self, node: str, kind: Any, item: Item | None) -> Job:
+        job = Job(self._next_job, node, kind, self.now, item)
+        self._next_job += 1
+        self.jobs[job.id] = job
+        return job
+
+    # ---- sources -----------------------------------------------------------------------------------------
+
+    def _emit_rounds(self) -> bool:
+        emitted = False
+        while (source := self._next_source()) is not None:
+            spec = self.plan.sources[source.name]
+            job = self._new_job(source.name, "source", None)
+            job.emission, source.drawing = source.emissions, True
+            views = {}
+            if spec.reads is not None:
+                pool = self.pools[spec.reads]
+                job.stamps = {pool.name: pool.version}
+                views[pool.name] = pool.value.focus() if self._focuses(source) else pool.value
+            self._emit(ev.JobStarted(self.now, job.id, source.name, None, 1, 0))
+            self._commands.append(Start(job, None, views))
+            emitted = True
+        return emitted
+
+    def _next_source(self) -> SourceState | None:
+        if self.ledger.exhausted() is not None:
+            return None
+        if self.plan.schedule.serial and (self.flow.items or self.jobs):
+            return None
+        able = [s for s in self.sources.values() if self._can_emit(s)]
+        # The source that has emitted least goes first: none starves, and the order does not depend on time.
+        return min(able, key=lambda s: s.emissions, default=None)
+
+    def _can_emit(self, source: SourceState) -> bool:
+        spec = self.plan.sources[source.name]
+        if source.exhausted or source.drawing:
+            return False
+        if spec.rounds is not None and source.emissions >= spec.rounds:
+            return False
+        if spec.reads is not None and source.waits_past == self.pools[spec.reads].version:
+            return False
+        return self.open_rounds(source.name) < self.plan.schedule.window
+
+    def open_rounds(self, source: str) -> int:
+        """Rounds of ``source`` that hold a place in its window."""
+        return sum(r.open > 0 for r in self.flow.rounds.values() if r.source == source)
+
+    def _focuses(self, source: SourceState) -> bool:
+        share = self.plan.schedule.focus
+        if share <= 0 or not self.open_rounds(source.name):
+            return False
+        return random.Random(f"{self.seed}/focus/{source.name}/{source.emissions}").random() < share
+
+    # ---- results -----------------------------------------------------------------------------------------
+
+    def _committed(self, job: Job, outcome: Outcome) -> None:
+        job.done = True
+        if job.holds_slot:
+            job.holds_slot = False
+            self.slots.used[self.plan.stages[job.node].endpoint or ""] -= 1
+        if job.reservation is not None:
+            self.ledger.settle(job.reservation, dict.fromkeys(self.plan.stages[job.node].spec.spends, 1.0))
+        gone = job.item is not None and not self.flow.is_open(job.item)
+        if isinstance(outcome, Done) and not gone:
+            try:
+                handle = {"source": self._emitted, "stage": self._produced, "repair": self._repaired}[job.kind]
+                handle(job, outcome)
+            except Exception as error:  # a route's or scatter's own function
+                outcome = Failed(f"{type(error).__name__}: {error}")
+        if isinstance(outcome, Failed) and not gone:
+            self._job_failed(job, outcome)
+        how = "cancelled" if gone else "done" if isinstance(outcome, Done) else outcome.how
+        reason = outcome.reason if isinstance(outcome, Failed) else ""
+        self._emit(ev.JobEnded(self.now, job.id, job.node, how, self.now - job.started_at, reason))
+        if job.kind != "source":
+            self.stages[job.node].finished += 1
+
+    def _job_failed(self, job: Job, outcome: Failed) -> None:
+        if job.kind == "source":
+            self.stop("failed", f"source {job.node!r} failed: {outcome.reason}", self.now)
+            return
+        assert job.item is not None
+        if self._stopping is not None and outcome.how == "cancelled":
+            return  # the item stays open: a resumed run takes it up again
+        self.flow.end(job.item, outcome.how, outcome.reason)
+        state = self.stages[job.node]
+        if outcome.how == "failed":
+            state.failures += 1
+            if state.failures >= FAILURES_IN_A_ROW:
+                self.stop(
+                    "failed",
+                    f"stage {job.node!r} failed {state.failures} times in a row, the last time with: {outcome.reason}",
+                    self.now,
+                )
+
+    def _emitted(self, job: Job, outcome: Done) -> None:
+        source = self.sources[job.node]
+        spec = self.plan.sources[job.node]
+        if outcome.value is None:
+            source.waits_past = job.stamps[spec.reads] if spec.reads is not None else None
+            source.exhausted = spec.reads is None
+            return
+        uses, lineage = self._lineage(spec.reads, job.stamps, outcome.uses, (), frozenset())
+        round_ = self.flow.open_round(job.node, job.stamps)
+        self._emit(
+            ev.Emitted(self.now, job.node, round_.id, source.emissions, job.stamps.get(spec.reads or ""))
+        )
+        source.emissions += 1
+        origin = Origin(round_.id, stamps=job.stamps, uses=uses, lineage=lineage)
+        made = self.flow.route(job.node, outcome.value, origin)
+        job.outbox.extend(made)
+        if not made:
+            # Nothing takes what this version yields: asking again before the pool changes would spin.
+            source.waits_past = job.stamps.get(spec.reads or "")
+            if self.flow.rounds.pop(round_.id, None) is not None:
+                self._emit(ev.RoundEnded(self.now, round_.id, False))
+        self._forget_views()
+
+    def _produced(self, job: Job, outcome: Done) -> None:
+        item, spec = job.item, self.plan.stages[job.node].spec
+        assert item is not None
+        self.stages[job.node].failures = 0
+        uses, lineage = item.uses, item.lineage
+        if outcome.uses is not None or (spec.reads is not None and spec.reads not in item.stamps):
+            uses, lineage = self._lineage(spec.reads, job.stamps, outcome.uses, uses, lineage)
+        origin = Origin(item.round, (item.id,), item.scope, job.stamps, uses, lineage, item.loops, item.late)
+        values = outcome.value if isinstance(outcome.value, Several) else (outcome.value,)
+        made = [
+            new for value in values if value is not None for new in self.flow.route(job.node, value, origin)
+        ]
+        job.outbox.extend(made)
+        self.flow.end(item, "consumed" if made else "filtered")
+
+    def _repaired(self, job: Job, outcome: Done) -> None:
+        item, verdict = job.item, outcome.value
+        assert item is not None
+        if not isinstance(verdict, Verdict):
+            raise TypeError(f"repair stage {job.node!r} returned {verdict!r}; expected a fg.Verdict")
+        self.stages[job.node].failures = 0
+        self._emit(ev.Repaired(self.now, item.id, job.node, verdict.kind, job.lag))
+        if verdict.kind == "discard":
+            self.flow.end(item, "discarded", f"repair: {verdict.reason or 'not worth keeping'}")
+            return
+        item.stamps = {**item.stamps, **job.stamps}
+        item.repairs += 1
+        if verdict.kind == "patch":
+            item.value = verdict.value
+        if outcome.uses is not None:
+            pool = next(iter(job.stamps))
+            item.uses, item.lineage = self._lineage(pool, job.stamps, outcome.uses, item.uses, item.lineage)
+        self.flow.give_back(item)
+
+    def _lineage(
+        self,
+        pool: str | None,
+        stamps: Mapping[str, int],
+        named: tuple[int, ...] | None,
+        uses: tuple[tuple[str, int], ...],
+        lineage: frozenset[tuple[str, int]],
+    ) -> tuple[tuple[tuple[str, int], ...], frozenset[tuple[str, int]]]:
+        """Parents and ancestry of what was made with artifacts ``named``; None names all that is provisional."""
+        if pool is None:
+            return uses, lineage
+        records = self.pools[pool].records
+        if named is None:
+            named = tuple(r.artifact for r in records.values() if r.provisional and r.version <= stamps[pool])
+        for artifact in named:
+            if artifact not in records:
+                raise LookupError(f"at.uses({artifact}): pool {pool!r} has no such artifact")
+        known = [records[a] for a in named]
+        return (
+            tuple(dict.fromkeys([*uses, *((pool, a) for a in named)])),
+            lineage.union(*(r.lineage for r in known)),
+        )
+
+    # ---- cancellation and ends ---------------------------------------------------------------------------
+
+    def _item_gone(self, item: Item) -> None:
+        """An item that was running or out for repair has ended: so does the job that works on it."""
+        for state in self.stages.values():
+            state.repairs = [entry for entry in state.repairs if entry[0] is not item]
+        for job in self.jobs.values():
+            if job.item is item and not job.done:
+                self._cancel(job)
+
+    def _cancel(self, job: Job) -> None:
+        if not job.done and not job.cancelled:
+            job.cancelled = True
+            self._commands.append(Cancel(job))
+
+    def _item_late(self, item: Item) -> None:
+        for call in self.calls.values():
+            if call.job.item is item and self.slots.is_waiting(call):
+                self.slots.wait(call, self._rank(call.job.node, item))
+
+    def _forget_views(self) -> None:
+        for name, pool in self.pools.items():
+            pool.forget_before(min((r.oldest.get(name, 0) for r in self.flow.rounds.values()), default=0))
+
+    def _adjust(self) -> None:
+        control = self.plan.schedule.control
+        if control.interval is None or self._adjust_at is None or self.now < self._adjust_at:
+            return
+        self._adjust_at = self.now + control.interval
+        models = {n: s for n, s in self.stages.items() if s.plan.endpoint is not None and not s.plan.repairs}
+        chosen = control.adjust({n: s.most for n, s in models.items()}, {n: s.finished for n, s in models.items()})
+        for name, state in models.items():
+            most = min(max(chosen[name], 1), state.plan.workers)
+            if most != state.most:
+                state.most = most
+                self._emit(ev.Resized(self.now, name, most))
+            state.finished = 0
+
+    def _finish(self) -> None:
+        if self.status is not None or any(not j.done for j in self.jobs.values()) or self._commands:
+            return
+        if self._stopping is not None:
+            self.status = self._stopping
+        elif not self.flow.items and not self.jobs:
+            limit = self.ledger.exhausted()
+            self.status = ("budget", f"no {limit} left") if limit else ("completed", "the sources have nothing to emit")
+        elif self.flow.next_timer() is None:
+            raise SchedulerStalled(
+                f"{len(self.flow.items)} items are open and nothing can run; this is a defect of flashgraph"
+            )
+        if self.status is not None:
+            self._emit(ev.RunEnded(self.now, *self.status, len(self.flow.items)))

@@ -1,0 +1,158 @@
+"""A plan: a checked graph, a schedule and the models' limits, compiled into what the scheduler looks up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import attrs
+
+from flashgraph.graph.analysis import distances, gathers_of, topological
+from flashgraph.graph.capacity import loop_capacity
+from flashgraph.graph.spec import GraphSpec, PoolSpec, SourceSpec, StageSpec
+from flashgraph.policies.failure import FailAbove, missing
+from flashgraph.policies.order import Discriminative, QueueOrder, fifo
+from flashgraph.policies.release import All, everyone
+from flashgraph.policies.schedule import Schedule
+from flashgraph.policies.staleness import Rule, accept
+
+__all__ = ["EdgePlan", "Plan", "StagePlan", "compile_plan"]
+
+DEFAULT_CAPACITY = 64
+SYNC_WORKERS = 1
+ASYNC_WORKERS = 64
+
+
+@attrs.frozen
+class EdgePlan:
+    """An edge with every policy decided."""
+
+    name: str
+    src: str
+    dst: str
+    capacity: int
+    scatter: Callable[[Any], Sequence[Any]] | None
+    gather: bool
+    fanout: int | None
+    release: All
+    late: Literal["cancel", "drop", "amend"]
+    order: QueueOrder
+    arrange: Discriminative | None
+    when: Callable[[Any], bool] | None
+    otherwise: bool
+    loop: int | None
+    stale: Rule
+    on_failure: FailAbove
+    keeps_orphans: bool
+
+
+@attrs.frozen
+class StagePlan:
+    """A stage with its bounds: ``rank`` is its place in topological order, ``distance`` its edges to a pool."""
+
+    spec: StageSpec
+    workers: int
+    rank: int
+    distance: int
+    endpoint: str | None
+    repairs: bool
+
+
+@attrs.frozen
+class Plan:
+    """What `Machine` needs to know of a graph; see `compile_plan`."""
+
+    graph: GraphSpec
+    schedule: Schedule
+    params: Mapping[str, Any]
+    stages: Mapping[str, StagePlan]
+    sources: Mapping[str, SourceSpec]
+    pools: Mapping[str, PoolSpec]
+    edges: Mapping[str, EdgePlan]
+    outgoing: Mapping[str, tuple[EdgePlan, ...]]
+    incoming: Mapping[str, tuple[EdgePlan, ...]]
+    gathers: Mapping[str, tuple[str, ...]]
+    """By scattering edge: the gathering edges that its groups arrive at."""
+    limits: Mapping[str, int]
+    """Requests in flight by endpoint."""
+    endpoints: Mapping[str, str]
+    """Endpoint by role."""
+
+
+def compile_plan(
+    graph: GraphSpec,
+    schedule: Schedule,
+    params: Mapping[str, Any],
+    endpoints: Mapping[str, str],
+    limits: Mapping[str, int],
+) -> Plan:
+    """Compile a graph that passed `check`.
+
+    ``endpoints`` names the endpoint of each model role, ``limits`` how many requests each endpoint takes at once.
+    """
+    rank, distance = topological(graph), distances(graph)
+    loops = loop_capacity(graph, {s.name: schedule.window for s in graph.sources})
+    edges: dict[str, EdgePlan] = {}
+    for edge in graph.edges:
+        chosen = attrs.evolve(edge, **dict(schedule.edges.get(edge.name, {})))
+        order = chosen.order
+        arrange = order if isinstance(order, Discriminative) and schedule.speculate else None
+        edges[edge.name] = EdgePlan(
+            name=edge.name,
+            src=edge.src,
+            dst=edge.dst,
+            capacity=chosen.capacity or max(DEFAULT_CAPACITY, loops.get(edge.name) or 0),
+            scatter=edge.scatter,
+            gather=edge.gather,
+            fanout=edge.fanout,
+            release=(chosen.release if schedule.speculate else None) or everyone(),  # type: ignore[arg-type]
+            late=(chosen.late or "cancel") if schedule.speculate else "drop",
+            order=order if isinstance(order, QueueOrder) else fifo(),
+            arrange=arrange,
+            when=edge.when,
+            otherwise=edge.otherwise,
+            loop=edge.loop,
+            stale=chosen.stale or accept(),  # type: ignore[arg-type]
+            on_failure=chosen.on_failure or missing(),
+            keeps_orphans=chosen.orphans == "keep",
+        )
+    repairers = graph.repairers | {
+        str(getattr(r, "name", r)) for e in edges.values() for r in e.stale.repairers()
+    }
+    stages = {
+        s.name: StagePlan(
+            spec=s,
+            workers=_workers(s, schedule, limits.get(endpoints.get(s.llm or "", ""))),
+            rank=rank.get(s.name, 0),
+            distance=distance.get(s.name, 0),
+            endpoint=endpoints.get(s.llm) if s.llm else None,
+            repairs=s.name in repairers,
+        )
+        for s in graph.stages
+    }
+    return Plan(
+        graph=graph,
+        schedule=schedule,
+        params=params,
+        stages=stages,
+        sources={s.name: s for s in graph.sources},
+        pools={p.name: p for p in graph.pools},
+        edges=edges,
+        outgoing={n: tuple(e for e in edges.values() if e.src == n) for n in graph.nodes},
+        incoming={n: tuple(e for e in edges.values() if e.dst == n) for n in graph.nodes},
+        gathers=gathers_of(graph),
+        limits=limits,
+        endpoints=endpoints,
+    )
+
+
+def _workers(stage: StageSpec, schedule: Schedule, limit: int | None) -> int:
+    """A stage's most workers: what the schedule or the graph says, else what its endpoint takes at once."""
+    chosen = schedule.workers.get(stage.name, stage.workers)
+    if chosen is not None:
+        return chosen
+    if limit is not None:
+        return limit
+    import inspect
+
+    return ASYNC_WORKERS if inspect.iscoroutinefunction(stage.body) else SYNC_WORKERS

@@ -1,0 +1,107 @@
+"""A pool in a run: its value at each version that may still be read, and the log of what changed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from flashgraph.errors import FlashgraphError
+from flashgraph.graph.ports import Artifact, Change, PoolEvent
+
+__all__ = ["PoolRecord", "PoolState"]
+
+
+@attrs.define
+class PoolRecord:
+    """What the scheduler knows of an admitted artifact, beside what the pool knows."""
+
+    artifact: int
+    version: int
+    lag: int
+    provisional: bool
+    retracted: bool
+    lineage: frozenset[tuple[str, int]]
+    at: float
+    last: Artifact
+
+
+class PoolState:
+    """Admissions are serial, and each one that changes the pool raises `version` by one."""
+
+    def __init__(self, name: str, value: Any) -> None:
+        self.name = name
+        self.version = 0
+        self.records: dict[int, PoolRecord] = {}
+        self._views: dict[int, Any] = {0: value}
+        self._log: list[Change] = []
+
+    @property
+    def value(self) -> Any:
+        return self._views[self.version]
+
+    def view(self, version: int) -> Any:
+        return self._views[version]
+
+    def changes(self, since: int) -> tuple[Change, ...]:
+        """What happened after version ``since``, oldest first."""
+        return tuple(self._log[since:])
+
+    def provisional(self) -> tuple[int, ...]:
+        return tuple(r.artifact for r in self.records.values() if r.provisional and not r.retracted)
+
+    def forget_before(self, version: int) -> None:
+        """Drop the values of versions that nothing can read any more; the log stays."""
+        for old in [v for v in self._views if v < version and v != self.version]:
+            del self._views[old]
+
+    def admit(
+        self,
+        value: Any,
+        parents: tuple[int, ...],
+        lineage: frozenset[tuple[str, int]],
+        partial: bool,
+        lag: int,
+        at: float,
+    ) -> Change | None:
+        """Admit ``value`` as a new artifact; None when the pool did not change."""
+        artifact = len(self.records)
+        before = self.value
+        after = self._apply(PoolEvent("admit", artifact, value, parents, partial))
+        if after is before or after == before:
+            return None
+        known = after.artifacts.get(artifact)
+        shown = known if known is not None else Artifact(artifact, value, parents, provisional=partial)
+        change = self._advance(after, "admitted", shown)
+        self.records[artifact] = PoolRecord(
+            artifact, self.version, lag, partial, False, lineage | {(self.name, artifact)}, at, shown
+        )
+        return change
+
+    def amend(self, artifact: int, value: Any, parents: tuple[int, ...]) -> Change:
+        """Give the pool the full evidence for a provisional artifact: it confirms or retracts it."""
+        record = self.records[artifact]
+        after = self._apply(PoolEvent("amend", artifact, value, parents, False))
+        record.provisional = False
+        known = after.artifacts.get(artifact)
+        if known is None:
+            record.retracted = True
+            return self._advance(after, "retracted", record.last)
+        record.last = known
+        return self._advance(after, "confirmed", known)
+
+    def _apply(self, event: PoolEvent[Any]) -> Any:
+        try:
+            return self.value.apply(event)
+        except Exception as error:
+            raise FlashgraphError(
+                f"pool {self.name!r}: apply({event.kind} artifact {event.artifact}) raised "
+                f"{type(error).__name__}: {error}.\nFix: a pool's apply must accept every event of its type."
+            ) from error
+
+    def _advance(self, after: Any, kind: Any, artifact: Artifact) -> Change:
+        self.version += 1
+        self._views[self.version] = after
+        change = Change(self.version, kind, artifact)
+        self._log.append(change)
+        return change

@@ -1,0 +1,62 @@
+"""The bounded queue of an edge: ordered, with the late members behind everything else."""
+
+from __future__ import annotations
+
+import heapq
+from typing import Any
+
+from flashgraph.policies.order import QueueOrder
+from flashgraph.run.items import Item
+
+__all__ = ["EdgeQueue"]
+
+
+class EdgeQueue:
+    """Items waiting on an edge.  ``held`` counts items that are out for repair and keep their place meanwhile."""
+
+    def __init__(self, capacity: int, order: QueueOrder) -> None:
+        self.capacity = capacity
+        self.held = 0
+        self._order = order
+        self._heap: list[tuple[bool, Any, int, Item]] = []
+        self._gone: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._heap) - len(self._gone) + self.held
+
+    @property
+    def waiting(self) -> int:
+        """Items that could be taken now."""
+        return len(self._heap) - len(self._gone)
+
+    @property
+    def full(self) -> bool:
+        return len(self) >= self.capacity
+
+    def push(self, item: Item) -> None:
+        heapq.heappush(self._heap, (item.late, self._order.key(item.value, item.version), item.id, item))
+
+    def head(self) -> Item | None:
+        """The item that leaves next."""
+        while self._heap and self._heap[0][2] in self._gone:
+            self._gone.discard(heapq.heappop(self._heap)[2])
+        return self._heap[0][3] if self._heap else None
+
+    def pop(self) -> Item:
+        """Take the head."""
+        item = self.head()
+        assert item is not None
+        heapq.heappop(self._heap)
+        return item
+
+    def remove(self, item: Item) -> None:
+        """Take ``item`` out, wherever it stands."""
+        self._gone.add(item.id)
+
+    def demote(self, item: Item) -> None:
+        """Move ``item``, which has just become late, behind the others."""
+        for place, entry in enumerate(self._heap):
+            if entry[3] is item:
+                self._heap[place] = (True, *entry[1:])
+                heapq.heapify(self._heap)
+                return

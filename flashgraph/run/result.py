@@ -1,0 +1,96 @@
+"""What a run leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from flashgraph.run.events import Event
+from flashgraph.run.machine import Machine
+from flashgraph.run.pools import PoolRecord
+
+__all__ = ["Result", "ResultArtifact", "Spent"]
+
+
+@attrs.frozen
+class ResultArtifact:
+    """One admitted artifact: the pool's version that its admission made, its parents' ids, its score and per-sample
+    scores, its lag at admission, seconds from the start, whether it is still provisional or was retracted."""
+
+    pool: str
+    id: int
+    version: int
+    value: Any
+    parents: tuple[int, ...]
+    score: float | None
+    scores: Mapping[int, float]
+    lag: int
+    provisional: bool
+    retracted: bool
+    at: float
+
+    @classmethod
+    def of(cls, pool: str, record: PoolRecord) -> ResultArtifact:
+        known = record.last
+        return cls(
+            pool, record.artifact, record.version, known.value, known.parents, known.score, known.scores,
+            record.lag, record.provisional, record.retracted, record.at,
+        )  # fmt: skip
+
+
+@attrs.frozen
+class Spent:
+    """What a run used: ``seconds`` on its clock, the rest as the budget counts it."""
+
+    proposals: int = 0
+    evaluations: int = 0
+    calls: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+    seconds: float = 0.0
+
+
+@attrs.frozen
+class Result:
+    """The outcome of a run.
+
+    ``status`` is ``"completed"`` (the sources had nothing more to emit), ``"budget"`` (a limit was reached),
+    ``"failed"`` (``reason`` says why; what was admitted until then is here) or ``"cancelled"``.  ``artifacts`` stand in order of
+    admission, over all pools.
+    """
+
+    graph: str
+    task: str
+    status: str
+    reason: str
+    artifacts: tuple[ResultArtifact, ...]
+    best: ResultArtifact | None
+    spent: Spent
+    events: tuple[Event, ...] = attrs.field(repr=False)
+
+    @classmethod
+    def of(cls, machine: Machine, task: str, seconds: float, events: tuple[Event, ...]) -> Result:
+        """Read the result off a machine, whether it has ended or not."""
+        status, reason = machine.status or ("cancelled", "the run was stopped")
+        artifacts = sorted(
+            (ResultArtifact.of(name, record) for name, pool in machine.pools.items() for record in pool.records.values()),
+            key=lambda a: (a.at, a.version),
+        )
+        settled = machine.ledger.settled
+        spent = Spent(
+            *(int(settled[n]) for n in ("proposals", "evaluations", "calls", "tokens")), settled["usd"], seconds
+        )
+        return cls(
+            machine.plan.graph.name, task, status, reason, tuple(artifacts), _best(machine, artifacts), spent, events
+        )
+
+
+def _best(machine: Machine, artifacts: list[ResultArtifact]) -> ResultArtifact | None:
+    """The first declared pool's own choice."""
+    for name, pool in machine.pools.items():
+        chosen = pool.value.best()
+        if chosen is not None:
+            return next(a for a in artifacts if a.pool == name and a.id == chosen.id)
+    return None

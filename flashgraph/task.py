@@ -1,0 +1,87 @@
+"""A task: the samples, how a candidate attempts one, and how an attempt is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Generic, Protocol
+
+import attrs
+from typing_extensions import TypeVar
+
+from flashgraph.errors import DataError
+from flashgraph.llm.protocol import Message, Reply
+
+__all__ = ["Llm", "Score", "Split", "Task"]
+
+Split = str
+"""``"train"``, ``"val"`` or ``"test"``."""
+
+S = TypeVar("S", default=Any)
+O = TypeVar("O", default=Any)  # noqa: E741 - O is the output type everywhere in the docs
+
+
+class Llm(Protocol):
+    """The model as a stage or a task sees it: ``reply = await llm(messages, temperature=0)``.
+
+    A plain string is short for one user message.  Raises `RequestFailed` when this request cannot be answered
+    and `BudgetExhausted` when it would exceed the run's budget.
+    """
+
+    async def __call__(self, messages: str | Sequence[Message], **params: Any) -> Reply: ...
+
+
+@attrs.frozen
+class Score:
+    """How good one output is.
+
+    ``value`` is higher-is-better, 1.0 meaning perfect; ``feedback`` is what a reflection may read;
+    ``objectives`` are further named values, higher-is-better.
+    """
+
+    value: float = attrs.field(converter=float)
+    feedback: str = ""
+    objectives: Mapping[str, float] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class Task(Generic[S, O]):
+    """What evolution works on.
+
+    ``seed`` maps component names to their first texts; ``attempt(candidate, sample, llm)`` produces an output for
+    one sample, ``score(sample, output)`` judges it.  ``train`` feeds reflection, ``val`` decides, ``test`` is
+    held out: no stage ever sees it.
+
+    Raises `DataError` when a part is missing, empty or of the wrong kind.
+    """
+
+    name: str
+    train: Sequence[S] = attrs.field(converter=tuple)
+    val: Sequence[S] = attrs.field(converter=tuple)
+    test: Sequence[S] = attrs.field(converter=tuple, default=())
+    seed: Mapping[str, str] = attrs.field(factory=lambda: {"instruction": "Answer the question."})
+    attempt: Callable[[Mapping[str, str], S, Llm], Awaitable[O]] = attrs.field(kw_only=True)
+    score: Callable[[S, O], Score] = attrs.field(kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        for split in ("train", "val"):
+            if not getattr(self, split):
+                raise DataError(
+                    f"task {self.name!r}: the {split} split is empty; found 0 samples, expected at least 1.\n"
+                    f"Fix: give Task(..., {split}=[...]) the samples that "
+                    + ("reflection learns from." if split == "train" else "decide which candidate is better.")
+                )
+        if not self.seed:
+            raise DataError(
+                f"task {self.name!r}: seed is empty; found {{}}, expected at least one named text.\n"
+                'Fix: seed={"instruction": "..."}.'
+            )
+        for part in ("attempt", "score"):
+            if not callable(getattr(self, part)):
+                raise DataError(
+                    f"task {self.name!r}: {part} is not callable; found {getattr(self, part)!r}, expected a function."
+                )
+
+    def samples(self, split: Split) -> Sequence[S]:
+        """The samples of ``"train"``, ``"val"`` or ``"test"``."""
+        found: Sequence[S] = {"train": self.train, "val": self.val, "test": self.test}[split]
+        return found
