@@ -16,12 +16,12 @@ import attrs
 import flashgraph as fg
 
 POLICY = {
-    "Q-417": "invoices, payment methods, wrong charges, and refunds of up to 200 EUR",
-    "Q-802": "refunds and disputed charges of more than 200 EUR",
-    "Q-233": "delivery: late, lost, wrong or damaged parcels, tracking, addresses, shipping",
-    "Q-590": "technical problems: app, website, login, passwords, devices that do not work",
-    "Q-146": "safety: any injury, burn, electric shock, fire or smoke, even if a refund is asked for",
-    "Q-675": "customers who want to cancel or leave: end a subscription, contract or account, for whatever reason",
+    "Q-417": "invoices, bills, fees and payment methods",
+    "Q-802": "refunds: the customer wants money back",
+    "Q-233": "parcels and delivery: late, lost, wrong or damaged parcels, courier, tracking, address",
+    "Q-590": "technical problems: app, website, login, password, errors",
+    "Q-146": "safety: anybody hurt, injured, burned or ill, electric shock, fire or smoke, even if a refund is wanted",
+    "Q-675": "customers who cancel or leave: end a subscription, membership, contract or account, for any reason",
 }
 HERE = Path(__file__).parent
 
@@ -56,10 +56,10 @@ async def attempt(candidate: Mapping[str, str], sample: Ticket, llm: fg.Llm) -> 
 
 def score(sample: Ticket, output: str) -> fg.Score:
     """1 for the exact code and nothing else; the feedback names the right code and its policy."""
-    rule = f"{sample.queue} is the queue for {POLICY[sample.queue]}."
+    rule = f"Rule: {POLICY[sample.queue]} -> {sample.queue}"
     if output == sample.queue:
         return fg.Score(1, f"Correct. {rule}")
-    return fg.Score(0, f"Wrong: the only correct answer is {sample.queue}. {rule}")
+    return fg.Score(0, f"Wrong, the answer must be exactly: {sample.queue}. {rule}")
 
 
 task = fg.Task(

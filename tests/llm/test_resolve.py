@@ -14,7 +14,7 @@ from flashgraph.llm.http import HttpModel
 from flashgraph.llm.lite import LiteLLMModel
 from flashgraph.llm.local import LocalModel
 from flashgraph.llm.protocol import Message
-from flashgraph.llm.resolve import resolve, resolve_all
+from flashgraph.llm.resolve import ModelSpec, resolve, resolve_all
 from flashgraph.llm.scripted import ScriptedModel
 
 
@@ -108,7 +108,14 @@ def test_wrong_objects() -> None:
 def test_equal_strings_share_one_object() -> None:
     """One endpoint, one limit; another string is another endpoint."""
     own = ScriptedModel([])
-    roles = {"task": "local", "reflection": "local", "judge": "local:0.5b", "a": shout, "b": shout, "c": own}
+    roles: dict[str, ModelSpec] = {
+        "task": "local",
+        "reflection": "local",
+        "judge": "local:0.5b",
+        "a": shout,
+        "b": shout,
+        "c": own,
+    }
     models = resolve_all(roles)
     assert models["task"] is models["reflection"]
     assert models["task"] is not models["judge"]

