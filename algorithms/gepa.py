@@ -121,7 +121,5 @@ graph.edge(rollout, propose, gather=True, release=fg.fraction(0.67), late="cance
 graph.edge(propose, trial, scatter=Proposal.work)
 graph.edge(trial, gate, gather=True)
 graph.edge(seed, validate, scatter=Candidate.work)
-graph.edge(
-    gate, validate, scatter=Candidate.work, order=fg.discriminative(window=3), stale=fg.repair(patch, above=0)
-)
+graph.edge(gate, validate, scatter=Candidate.work, order=fg.discriminative(window=3), stale=fg.repair(patch, above=0))
 graph.edge(validate, frontier, gather=True, release=fg.fraction(0.25), late="amend", stale=fg.discard(above=8))

@@ -57,4 +57,3 @@ async def attempt(work: Work, at: Context) -> Attempt:
     output = await at.task.attempt(work.text, sample, at.llm)
     score = at.task.score(sample, output)
     return Attempt(work.index, score.value, str(output), score.feedback, score.objectives)
-

@@ -51,7 +51,9 @@ def load_task(task: Task | str | Path) -> Task:
         return task
     path, name = _split(str(task))
     if not path.exists():
-        raise DataError(f"task {str(task)!r}: no such file.\nFix: --task FILE[:NAME], a Python file with a fg.Task in it.")
+        raise DataError(
+            f"task {str(task)!r}: no such file.\nFix: --task FILE[:NAME], a Python file with a fg.Task in it."
+        )
     return _object(_module(path), path, name, Task, "task")
 
 

@@ -21,9 +21,7 @@ class Epochs:
     epoch: int = -1
     ids: tuple[int, ...] = ()
 
-    def next(
-        self, emission: int, minibatch: int, size: int, stream: random.Random
-    ) -> tuple[tuple[int, ...], Epochs]:
+    def next(self, emission: int, minibatch: int, size: int, stream: random.Random) -> tuple[tuple[int, ...], Epochs]:
         """The ids of minibatch number ``emission`` out of ``size`` samples, and the cursor after it.
 
         A minibatch larger than the training set holds some samples more than once.

@@ -61,7 +61,9 @@ def loop_capacity(graph: GraphSpec, windows: Mapping[str, int]) -> dict[str, int
             if isinstance(node, StageSpec):
                 width *= node.fanout or 1
                 # Two ways out of a stage carry a copy each.
-                width *= max(1, sum(e.dst in upstream and e.when is None and not e.otherwise for e in graph.out_of(name)))
+                width *= max(
+                    1, sum(e.dst in upstream and e.when is None and not e.otherwise for e in graph.out_of(name))
+                )
         for edge in graph.edges:
             if edge.loop is not None and edge.src in component and edge.dst in component:
                 needs[edge.name] = rounds * width

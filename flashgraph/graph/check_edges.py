@@ -138,7 +138,8 @@ def _policies(graph: GraphSpec, edge: EdgeSpec, notes: Notebook) -> None:
             called = inspect.isroutine(value)
             note(
                 f"bad-{option.replace('_', '-')}",
-                f"{option}={getattr(value, '__name__', repr(value))}" + (", a function that was not called" if called else ""),
+                f"{option}={getattr(value, '__name__', repr(value))}"
+                + (", a function that was not called" if called else ""),
                 f"a {option.replace('_', ' ')} rule",
                 f"{option}={example}",
             )
@@ -222,7 +223,9 @@ def _types(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope, notes: 
         )
     elif is_a(takes, Group) and not edge.gather:
         fix = "gather=True on this edge" if scope else "scatter= upstream and gather=True here"
-        notes.add("group-needs-gather", edge.place, what, f"single items of {show(arrives)}; {consumer}", show(takes), fix)
+        notes.add(
+            "group-needs-gather", edge.place, what, f"single items of {show(arrives)}; {consumer}", show(takes), fix
+        )
     else:
         fitting = [n for n, t in ports.takes.items() if n != edge.dst and assignable(arrives, t)]
         notes.add(
@@ -257,7 +260,9 @@ def _scatter_fits(edge: EdgeSpec, gives: Any, notes: Notebook) -> bool:
             return False
         return _method_fits(edge, owner, gives, notes)
     except (NameError, TypeError, ValueError) as error:
-        notes.add("scatter-unannotated", edge.place, what, f"scatter={name}: {error}", "an annotated function", "fix it")
+        notes.add(
+            "scatter-unannotated", edge.place, what, f"scatter={name}: {error}", "an annotated function", "fix it"
+        )
         return False
     if found.parameters and not assignable(gives, found.parameters[0]):
         _wrong_owner(edge, show(found.parameters[0]), gives, notes)

@@ -15,7 +15,7 @@ from typing_extensions import TypeVar
 
 from flashgraph.errors import GraphError, Place, Problem, did_you_mean
 from flashgraph.graph.ports import Context, Draw, Group, Param, Pool, Several
-from flashgraph.graph.spec import EdgeSpec, GraphSpec, Order, PoolSpec, Release, SourceSpec, Staleness, StageSpec
+from flashgraph.graph.spec import EdgeSpec, GraphSpec, Order, PoolSpec, Release, SourceSpec, StageSpec, Staleness
 
 __all__ = ["Graph", "Included", "PoolNode", "Source", "Stage"]
 
@@ -121,9 +121,7 @@ class Graph:
 
     @property
     def spec(self) -> GraphSpec:
-        return GraphSpec(
-            self.name, self._doc, self.place, dict(self._params), dict(self._nodes), tuple(self._edges)
-        )
+        return GraphSpec(self.name, self._doc, self.place, dict(self._params), dict(self._nodes), tuple(self._edges))
 
     def _note(self, code: str, what: str, found: str, expected: str, fix: str) -> None:
         self.noted.append(Problem(code, Place.of_caller(), what, found, expected, fix))
@@ -172,7 +170,9 @@ class Graph:
         return decorator if body is None else decorator(body)
 
     @overload
-    def stage(self, body: Callable[[A, Context[Any]], Awaitable[Several[B] | None]], /, **options: Any) -> Stage[A, B]: ...
+    def stage(
+        self, body: Callable[[A, Context[Any]], Awaitable[Several[B] | None]], /, **options: Any
+    ) -> Stage[A, B]: ...
     @overload
     def stage(self, body: Callable[[A, Context[Any]], Awaitable[B | None]], /, **options: Any) -> Stage[A, B]: ...
     @overload
@@ -347,9 +347,7 @@ class Graph:
             self._add(attrs.evolve(node, **changes))
         for edge in part._edges:
             stale = edge.stale.within(prefix) if hasattr(edge.stale, "within") else edge.stale
-            self._edges.append(
-                attrs.evolve(edge, src=str(renamed(edge.src)), dst=str(renamed(edge.dst)), stale=stale)
-            )
+            self._edges.append(attrs.evolve(edge, src=str(renamed(edge.src)), dst=str(renamed(edge.dst)), stale=stale))
         return Included(prefix, self)
 
     # ---- what the declarations add -----------------------------------------------------------------------

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import random as _random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, Self
 
 import attrs
-from typing_extensions import Self, TypeVar
+from typing_extensions import TypeVar
 
 from flashgraph.errors import FlashgraphError
 from flashgraph.task import Llm, Task

@@ -53,6 +53,4 @@ def pipelined(
     workers: Mapping[str, int] | None = None,
 ) -> Schedule:
     """Rounds and stages overlap; ``window`` rounds of each source are open at once."""
-    return Schedule(
-        "pipelined", window=window, focus=focus, control=control or drain_first(), workers=workers or {}
-    )
+    return Schedule("pipelined", window=window, focus=focus, control=control or drain_first(), workers=workers or {})

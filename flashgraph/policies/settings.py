@@ -135,7 +135,8 @@ def apply_settings(
 
 def _param(name: str, value: Any, default: Any) -> Any:
     if isinstance(default, bool) != isinstance(value, bool) or (
-        default is not None and not isinstance(value, int | float if isinstance(default, int | float) else type(default))
+        default is not None
+        and not isinstance(value, int | float if isinstance(default, int | float) else type(default))
     ):
         raise DataError(
             f"parameter {name}={value!r} is a {type(value).__name__}; expected a {type(default).__name__} like its "

@@ -49,9 +49,7 @@ class Ledger:
 
     def __init__(self, budget: Budget) -> None:
         self.limits = budget.limits
-        self.settled: dict[str, float] = dict.fromkeys(
-            ("proposals", "evaluations", "calls", "tokens", "usd"), 0.0
-        )
+        self.settled: dict[str, float] = dict.fromkeys(("proposals", "evaluations", "calls", "tokens", "usd"), 0.0)
         self.reserved: dict[str, float] = dict.fromkeys(self.settled, 0.0)
         self._open: dict[int, dict[str, float]] = {}
         self._next = 0

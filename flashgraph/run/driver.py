@@ -134,9 +134,7 @@ class Driver:
         outcomes, self._outcomes = sorted(self._outcomes, key=lambda o: o[0].id), []
         requests, self._requests = sorted(self._requests, key=lambda r: r.job.id), []
         for answer in answers:
-            self.machine.answered(
-                answer.call, answer.spent, answer.usage, answer.usd, answer.how, now, answer.finish
-            )
+            self.machine.answered(answer.call, answer.spent, answer.usage, answer.usd, answer.how, now, answer.finish)
         for job, outcome in outcomes:
             self.machine.completed(job, outcome, now)
         for request in requests:
@@ -298,4 +296,3 @@ def _takes_context(body: Callable[..., Any]) -> bool:
 
 def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
-

@@ -1,12 +1,16 @@
 """Items on their way: creation, queues, groups, rounds and every item's one end.
 
 This is the half of the scheduler that moves data; `flashgraph.run.machine` decides what runs.  An item is in one
-place at a time: ``"outbox"`` (made, no room on its edge yet), ``"queued"``, ``"held"`` (out for repair),
-``"running"`` or ``"gathered"`` (waiting in its group).
+place at a time: ``"outbox"`` (made, no room on its edge yet), ``"queued"``, ``"held"`` (out for repair), ``"member"``
+(waiting in an opened group), ``"running"`` or ``"gathered"`` (waiting in its group to be released).
+
+A scattering edge queues whole items and opens one when its stage wants work: until then the item can be reordered,
+repaired or discarded as one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +18,7 @@ import attrs
 
 from flashgraph.errors import FlashgraphError
 from flashgraph.graph.ports import Member
+from flashgraph.policies.order import fifo
 from flashgraph.run import events as ev
 from flashgraph.run.items import GatherState, GroupState, Item, RoundState
 from flashgraph.run.plan import EdgePlan, Plan
@@ -49,6 +54,7 @@ class Flow:
         self.rounds: dict[int, RoundState] = {}
         self.groups: dict[int, GroupState] = {}
         self.queues = {e.name: EdgeQueue(e.capacity, e.order) for e in plan.edges.values()}
+        self.members = {e.name: EdgeQueue(math.inf, fifo()) for e in plan.edges.values() if e.scatter}
         self.pending: dict[tuple[int, str], GatherState] = {}
         self.on_running_ended: Callable[[Item], None] = lambda item: None
         self.on_late: Callable[[Item], None] = lambda item: None
@@ -71,9 +77,8 @@ class Flow:
         return round_
 
     def route(self, node: str, value: Any, origin: Origin) -> list[Item]:
-        """Make the items that ``value``, a result of ``node``, becomes: one for each edge that takes it, or a
-        group's members on a scattering edge.  The list is in the order they are to be delivered."""
-        routes: list[tuple[EdgePlan, Origin, tuple[Any, ...] | None]] = []
+        """Make the items that ``value``, a result of ``node``, becomes: one for each edge that takes it."""
+        routes: list[tuple[EdgePlan, Origin]] = []
         for edge in sorted(self.plan.outgoing[node], key=lambda e: e.otherwise):
             passes = origin.loops.get(edge.name, 0)
             if edge.loop is not None and passes >= edge.loop:
@@ -81,15 +86,9 @@ class Flow:
             if (edge.otherwise and routes) or (edge.when is not None and not edge.when(value)):
                 continue
             here = attrs.evolve(origin, loops={**origin.loops, edge.name: passes + 1}) if edge.loop else origin
-            routes.append((edge, here, _members(edge, value)))
+            routes.append((edge, here))
         # The user's functions have all been called by now: one that raises leaves no half-made items behind.
-        return [
-            item
-            for edge, here, members in routes
-            for item in (
-                [self._make(edge, value, here)] if members is None else self._scatter(edge, value, members, here)
-            )
-        ]
+        return [self._make(edge, value, here) for edge, here in routes]
 
     def _make(self, edge: EdgePlan, value: Any, origin: Origin) -> Item:
         item = Item(
@@ -118,15 +117,19 @@ class Flow:
             self.groups[group].alive[index] += 1
         group, index = item.scope[-1] if item.scope else (None, None)
         self._emit(
-            ev.Created(
-                self.now, item.id, edge.name, item.round, item.parents, group, index, item.stamps, item.lineage
-            )
+            ev.Created(self.now, item.id, edge.name, item.round, item.parents, group, index, item.stamps, item.lineage)
         )
         return item
 
-    def _scatter(self, edge: EdgePlan, value: Any, values: tuple[Any, ...], origin: Origin) -> list[Item]:
-        whole = self._make(edge, value, origin)
-        streaks = self._streaks.get(edge.name, {})
+    def open(self, whole: Item) -> None:
+        """Scatter the head of a scattering edge: its members wait from now on in its place."""
+        edge = self.plan.edges[whole.edge]
+        self.take(whole)
+        try:
+            values = _members(edge, whole.value)
+        except Exception as error:
+            self.end(whole, "failed", f"scatter of {edge.name}: {type(error).__name__}: {error}")
+            return
         arrange = edge.arrange
         group = GroupState(
             self._next_group,
@@ -141,28 +144,42 @@ class Flow:
         self._next_group += 1
         self.groups[group.id] = group
         self._inside[group.id] = {}
-        inner = attrs.evolve(origin, parents=(whole.id,))
-        made = [
-            self._make(edge, values[i], attrs.evolve(inner, scope=(*origin.scope, (group.id, i))))
-            for i in (arrange.arrange(values, streaks) if arrange else range(len(values)))
-        ]
+        origin = Origin(whole.round, (whole.id,), (), whole.stamps, whole.uses, whole.lineage, whole.loops, whole.late)
+        for index in arrange.arrange(values, self._streaks[edge.name]) if arrange else range(len(values)):
+            scope = (*whole.scope, (group.id, index))
+            member = self._make(edge, values[index], attrs.evolve(origin, scope=scope))
+            self._where[member.id] = "member"
+            self.members[edge.name].push(member)
+        group.waiting = len(values)
+        self.queues[edge.name].opened += bool(values)
         for name, state in group.gathers.items():
             wait = self.plan.edges[name].release.deadline()
             if wait is not None:
                 self._timed[group.id, name] = self.now + wait
             if not values:
                 self._settle(group, state)
+        self.end(whole, "consumed")
         if not values and not any(key[0] == group.id for key in self.pending):
             self._close(group)
-        self.end(whole, "consumed")
-        return made
+
+    def take_member(self, item: Item) -> None:
+        """Take the head of an opened group's members, to run."""
+        assert self.members[item.edge].pop() is item
+        self._where[item.id] = "running"
+        self._member_left(item)
+
+    def _member_left(self, item: Item) -> None:
+        group = self.groups[item.scope[-1][0]]
+        group.waiting -= 1
+        if group.waiting == 0:
+            self.queues[item.edge].opened -= 1
 
     # ---- moving items ------------------------------------------------------------------------------------
 
     def put(self, item: Item) -> bool:
         """Deliver a made item to its edge; False when there is no room yet."""
         edge = self.plan.edges[item.edge]
-        if edge.gather and item.group is None:
+        if edge.gather:
             self._gather(edge, item)
             return True
         queue = self.queues[edge.name]
@@ -191,6 +208,10 @@ class Flow:
         queue.held -= 1
         self._enqueue(queue, item)
 
+    def is_member(self, item: Item) -> bool:
+        """Whether ``item`` waits in an opened group."""
+        return self._where.get(item.id) == "member"
+
     def is_open(self, item: Item) -> bool:
         return item.id in self.items
 
@@ -205,11 +226,14 @@ class Flow:
             self.queues[item.edge].remove(item)
         elif where == "held":
             self.queues[item.edge].held -= 1
+        elif where == "member":
+            self.members[item.edge].remove(item)
+            self._member_left(item)
         self._emit(ev.Ended(self.now, item.id, how, reason))
         if where in ("running", "held") and how != "consumed":
             self.on_running_ended(item)
-        if item.group is not None and how in ("discarded", "failed", "cancelled"):
-            self._lost(item)
+        if item.gathered is not None and how in ("discarded", "failed", "cancelled"):
+            item.gathered.dropped = True
         for group_id, index in reversed(item.scope):
             self._leave(item, group_id, index, how, reason)
         round_ = self.rounds[item.round]
@@ -245,12 +269,6 @@ class Flow:
         waiting = any(key[0] == group_id for key in self.pending)
         if group_id in self.groups and not self._inside[group_id] and not waiting:
             self._close(group)
-
-    def _lost(self, item: Item) -> None:
-        """A gathered group that ended without being consumed: its amendment has nothing to amend."""
-        group = self.groups.get(item.group) if item.group is not None else None
-        if group is not None:
-            group.gathers[item.edge].dropped = True
 
     def _close(self, group: GroupState) -> None:
         self.groups.pop(group.id, None)
@@ -308,14 +326,12 @@ class Flow:
                 amendment or origin.late,
             ),
         )
-        item.group, item.amends = group.id, group.id if amendment else None
+        item.gathered, item.amends = state, amendment
         complete = state.complete
         state.amended, state.released = complete, True
         if amendment or complete or edge.late != "amend":
             state.closed = True
-        self._emit(
-            ev.Released(self.now, group.id, edge.name, item.id, state.arrived, len(state.members), amendment)
-        )
+        self._emit(ev.Released(self.now, group.id, edge.name, item.id, state.arrived, len(state.members), amendment))
         self._remember(group, state)
         self._enqueue(self.queues[edge.name], item)
         for member in members:
@@ -339,6 +355,8 @@ class Flow:
         round_.late += 1
         if self._where[item.id] == "queued":
             self.queues[item.edge].demote(item)
+        elif self._where[item.id] == "member":
+            self.members[item.edge].demote(item)
         self.on_late(item)
 
     def _fail(self, group: GroupState, state: GatherState) -> None:
@@ -405,10 +423,9 @@ class Flow:
         return gone
 
 
-def _members(edge: EdgePlan, value: Any) -> tuple[Any, ...] | None:
-    """What the edge scatters ``value`` into; None for an edge that does not scatter."""
-    if edge.scatter is None:
-        return None
+def _members(edge: EdgePlan, value: Any) -> tuple[Any, ...]:
+    """What the edge scatters ``value`` into."""
+    assert edge.scatter is not None
     values = tuple(edge.scatter(value))
     if edge.fanout is not None and len(values) > edge.fanout:
         raise FlashgraphError(

@@ -35,10 +35,10 @@ class Item:
     loops: Mapping[str, int]
     late: bool = False
     repairs: int = 0
-    amends: int | None = None
-    """For an item that is a gathered group: the group's number, when this is its amendment."""
-    group: int | None = None
-    """For an item that is a gathered group: the group's number."""
+    gathered: GatherState | None = None
+    """For an item that is a gathered group: what the edge knows of it."""
+    amends: bool = False
+    """Whether a gathered group is delivered for the second time."""
 
     @property
     def version(self) -> int:
@@ -95,7 +95,7 @@ class GroupState:
     """The members scattered from ``origin`` over one edge.
 
     ``alive`` counts, by member, the items that still carry it; a member with none left that never arrived is
-    missing or failed.
+    missing or failed.  ``waiting`` counts the members that no worker has taken up.
     """
 
     id: int
@@ -106,6 +106,7 @@ class GroupState:
     reasons: dict[int, str]
     gathers: dict[str, GatherState]
     identities: tuple[Any, ...] = ()
+    waiting: int = 0
     void: bool = False
     """Set when a member was cancelled by the budget or a stop: the group then says nothing and goes nowhere."""
 

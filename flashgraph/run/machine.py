@@ -74,9 +74,7 @@ class Machine:
         self.flow.on_running_ended = self._item_gone
         self.flow.on_late = self._item_late
         self.slots = Slots(plan.limits)
-        self.stages = {
-            n: StageState(s, plan.schedule.control.start(s.workers)) for n, s in plan.stages.items()
-        }
+        self.stages = {n: StageState(s, plan.schedule.control.start(s.workers)) for n, s in plan.stages.items()}
         self.sources = {n: SourceState(n) for n in plan.sources}
         self.jobs: dict[int, Job] = {}
         self.calls: dict[int, Call] = {}
@@ -144,7 +142,13 @@ class Machine:
         return call
 
     def answered(
-        self, call: Call, spent: Mapping[str, float], usage: tuple[int, int], usd: float | None, how: Any, now: float,
+        self,
+        call: Call,
+        spent: Mapping[str, float],
+        usage: tuple[int, int],
+        usd: float | None,
+        how: Any,
+        now: float,
         finish: str = "",
     ) -> None:
         """A granted call has ended, or one that still waited is given up."""
@@ -156,11 +160,7 @@ class Machine:
         self.ledger.settle(call.reservation, spent)
         self.slots.used[call.endpoint] -= 1
         self.slots.in_flight[call.endpoint] -= 1
-        self._emit(
-            ev.CallEnded(
-                now, call.id, call.job.id, call.role, how, *usage, usd, now - call.started_at, finish
-            )
-        )
+        self._emit(ev.CallEnded(now, call.id, call.job.id, call.role, how, *usage, usd, now - call.started_at, finish))
 
     def stop(self, status: str, reason: str, now: float) -> None:
         """End the run: nothing starts any more, what runs is cancelled, what is open stays open."""
@@ -211,9 +211,8 @@ class Machine:
     def _admit_item(self, name: str, item: Item) -> None:
         pool = self.pools[name]
         parents = tuple(dict.fromkeys(a for p, a in item.uses if p == name))
-        group = self.flow.groups.get(item.group) if item.group is not None else None
-        state = group.gathers[item.edge] if group is not None else None
-        if item.amends is not None and state is not None and state.artifact is not None:
+        state = item.gathered
+        if item.amends and state is not None and state.artifact is not None:
             change = pool.amend(state.artifact[1], item.value, parents)
             if change.kind == "confirmed":
                 self._emit(ev.Confirmed(self.now, name, change.version, change.artifact.id, change.artifact.score))
@@ -222,7 +221,7 @@ class Machine:
                 self.flow.orphan(name, change.artifact.id)
             self.flow.end(item, "consumed")
             return
-        if item.amends is not None and state is not None and state.dropped:
+        if item.amends and state is not None and state.dropped:
             self.flow.end(item, "filtered", "amends a group that was discarded")
             return
         lag = self._lag(item)
@@ -235,9 +234,7 @@ class Machine:
         if partial and state is not None:
             state.artifact = (name, artifact.id)
         self._emit(
-            ev.Admitted(
-                self.now, name, admitted.version, artifact.id, item.id, lag, partial, parents, artifact.score
-            )
+            ev.Admitted(self.now, name, admitted.version, artifact.id, item.id, lag, partial, parents, artifact.score)
         )
         self.flow.end(item, "consumed")
 
@@ -246,7 +243,7 @@ class Machine:
         for state in self._startable():
             if state.plan.endpoint is None:
                 while state.busy < state.most and (head := self._head(state)) is not None:
-                    started |= self._start_job(state, *head)
+                    started |= self._take_up(state, *head)
         return self._fill_slots() or started
 
     def _startable(self) -> list[StageState]:
@@ -259,8 +256,10 @@ class Machine:
         return [self.stages[self._phase]] if self._phase is not None else []
 
     def _has_work(self, state: StageState) -> bool:
-        name = state.plan.spec.name
-        return bool(state.repairs) or any(self.flow.queues[e.name].waiting for e in self.plan.incoming[name])
+        flow, edges = self.flow, self.plan.incoming[state.plan.spec.name]
+        return bool(state.repairs) or any(
+            flow.queues[e.name].waiting or (e.scatter and flow.members[e.name].waiting) for e in edges
+        )
 
     def _fill_slots(self) -> bool:
         """Give free slots away: to waiting calls and to stages with queued items, by the control policy's rank."""
@@ -279,7 +278,7 @@ class Machine:
                     if best is None or rank < best[0]:
                         best, chosen = (rank, best[1] if best else None), (state, *head)  # type: ignore[assignment]
                 if chosen is not None:
-                    filled |= self._start_job(*chosen)
+                    filled |= self._take_up(*chosen)
                 elif best is None or not self._grant(best[1]):
                     break
                 else:
@@ -310,9 +309,7 @@ class Machine:
 
     def _rank(self, stage: str, item: Item | None) -> Any:
         assert item is not None
-        waiting = Waiting(
-            stage, self.plan.stages[stage].distance, item.round, item.version, item.late, item.id
-        )
+        waiting = Waiting(stage, self.plan.stages[stage].distance, item.round, item.version, item.late, item.id)
         return self.plan.schedule.control.rank(waiting)
 
     def _head(self, state: StageState) -> tuple[Item, str | None] | None:
@@ -322,15 +319,26 @@ class Machine:
         best: Item | None = None
         for edge in self.plan.incoming[state.plan.spec.name]:
             item = self._next_item(edge.name)
+            if edge.scatter is not None:
+                # A group that was opened is worked off before the next is; what is late waits for both.
+                member = self.flow.members[edge.name].head()
+                item = member if member is not None and not (member.late and item is not None) else item
             if item is not None and (best is None or (item.late, item.id) < (best.late, best.id)):
                 best = item
         return (best, None) if best is not None else None
+
+    def _take_up(self, state: StageState, item: Item, repairing: str | None) -> bool:
+        """Start a stage on what `_head` found, or open a whole that waits on a scattering edge."""
+        if repairing is None and self.plan.edges[item.edge].scatter is not None and not self.flow.is_member(item):
+            self.flow.open(item)
+            return True
+        return self._start_job(state, item, repairing)
 
     def _next_item(self, edge_name: str) -> Item | None:
         """The head of an edge's queue once its staleness rule has let it pass; others are dealt with on the way."""
         edge, queue = self.plan.edges[edge_name], self.flow.queues[edge_name]
         while (item := queue.head()) is not None:
-            if item.amends is not None and edge.dst in self.pools:
+            if item.amends and edge.dst in self.pools:
                 return item  # the group was admitted, or dropped, under the rule when it was released first
             lag = self._lag(item)
             decision = edge.stale.decide(lag, item.repairs)
@@ -367,9 +375,10 @@ class Machine:
             stale = Stale(item.value, lag, self.pools[pool].changes(item.stamps[pool]))
             job.stamps = {p: self.pools[p].version for p in item.stamps}
         else:
-            self.flow.take(item)
+            (self.flow.take_member if self.flow.is_member(item) else self.flow.take)(item)
             job.stamps = dict(item.stamps)
-        refreshed = not repairing and self.plan.edges[item.edge].stale.decide(lag, item.repairs).kind == "refresh"
+        rule = self.plan.edges[item.edge].stale
+        refreshed = not repairing and rule.decide(lag, item.repairs).kind == "refresh"
         views = {}
         if spec.reads is not None:
             read = self.pools[spec.reads]
@@ -488,9 +497,7 @@ class Machine:
             return
         uses, lineage = self._lineage(spec.reads, job.stamps, outcome.uses, (), frozenset())
         round_ = self.flow.open_round(job.node, job.stamps)
-        self._emit(
-            ev.Emitted(self.now, job.node, round_.id, source.emissions, job.stamps.get(spec.reads or ""))
-        )
+        self._emit(ev.Emitted(self.now, job.node, round_.id, source.emissions, job.stamps.get(spec.reads or "")))
         source.emissions += 1
         origin = Origin(round_.id, stamps=job.stamps, uses=uses, lineage=lineage)
         made = self.flow.route(job.node, outcome.value, origin)
@@ -511,9 +518,7 @@ class Machine:
             uses, lineage = self._lineage(spec.reads, job.stamps, outcome.uses, uses, lineage)
         origin = Origin(item.round, (item.id,), item.scope, job.stamps, uses, lineage, item.loops, item.late)
         values = outcome.value if isinstance(outcome.value, Several) else (outcome.value,)
-        made = [
-            new for value in values if value is not None for new in self.flow.route(job.node, value, origin)
-        ]
+        made = [new for value in values if value is not None for new in self.flow.route(job.node, value, origin)]
         job.outbox.extend(made)
         self.flow.end(item, "consumed" if made else "filtered")
 

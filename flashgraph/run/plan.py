@@ -116,9 +116,7 @@ def compile_plan(
             on_failure=chosen.on_failure or missing(),
             keeps_orphans=chosen.orphans == "keep",
         )
-    repairers = graph.repairers | {
-        str(getattr(r, "name", r)) for e in edges.values() for r in e.stale.repairers()
-    }
+    repairers = graph.repairers | {str(getattr(r, "name", r)) for e in edges.values() for r in e.stale.repairers()}
     stages = {
         s.name: StagePlan(
             spec=s,

@@ -12,17 +12,22 @@ __all__ = ["EdgeQueue"]
 
 
 class EdgeQueue:
-    """Items waiting on an edge.  ``held`` counts items that are out for repair and keep their place meanwhile."""
+    """Items waiting on an edge.
 
-    def __init__(self, capacity: int, order: QueueOrder) -> None:
+    ``held`` counts items that are out for repair and keep their place meanwhile; on a scattering edge ``opened``
+    counts groups of which members still wait, which keep their place too.
+    """
+
+    def __init__(self, capacity: float, order: QueueOrder) -> None:
         self.capacity = capacity
         self.held = 0
+        self.opened = 0
         self._order = order
         self._heap: list[tuple[bool, Any, int, Item]] = []
         self._gone: set[int] = set()
 
     def __len__(self) -> int:
-        return len(self._heap) - len(self._gone) + self.held
+        return self.waiting + self.held + self.opened
 
     @property
     def waiting(self) -> int:

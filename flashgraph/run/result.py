@@ -75,7 +75,11 @@ class Result:
         """Read the result off a machine, whether it has ended or not."""
         status, reason = machine.status or ("cancelled", "the run was stopped")
         artifacts = sorted(
-            (ResultArtifact.of(name, record) for name, pool in machine.pools.items() for record in pool.records.values()),
+            (
+                ResultArtifact.of(name, record)
+                for name, pool in machine.pools.items()
+                for record in pool.records.values()
+            ),
             key=lambda a: (a.at, a.version),
         )
         settled = machine.ledger.settled
