@@ -155,18 +155,18 @@ async def open_run(
             except Exception:
                 _log.exception("on_event raised and is not called again; the run goes on")
                 hook = None
-        run._publish()
+        opened._publish()
 
     ledger = Ledger(budget)
     machine = Machine(plan, ledger, emit, seed)
     driver = Driver(machine, task, resolved, seconds=budget.seconds, deterministic=deterministic)
-    run = Run(driver, events, task.name)
+    opened = Run(driver, events, task.name)
     async with AsyncExitStack() as stack:
         for model in {id(m): m for m in resolved.values()}.values():
             await stack.enter_async_context(model.open())
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(run._drive)
-            yield run
+            tasks.start_soon(opened._drive)
+            yield opened
             tasks.cancel_scope.cancel()
 
 
