@@ -1,0 +1,143 @@
+"""A task world: a hidden set of rules that instructions can learn, so that better instructions really score better.
+
+A sample needs one to three rules.  An instruction that states all of them passes it most of the time; one that
+states a wrong version of a needed rule fails it.  Feedback names the needed rules.  Reflection writes down what the
+feedback names, but misses some, garbles some, and loses a little of what was known; a merge of two instructions
+keeps most of both.  All of it is a hash of (seed, texts), so that equal requests have equal answers in any order.
+Because one minibatch shows only a few rules, score grows with the *depth* of a lineage, not with the number of
+children of one parent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+from flashgraph.llm.protocol import Message
+from flashgraph.task import Llm, Score, Task
+
+__all__ = ["RuleSample", "World"]
+
+_RULE = re.compile(r"R(\d+)([!~])")
+_FENCE = re.compile(r"```\n?(.*?)```", re.DOTALL)
+SEED_TEXT = "Answer as the rules say."
+
+
+@attrs.frozen
+class RuleSample:
+    """``split`` and ``index`` identify it; ``needs`` are the rules without which it fails."""
+
+    split: str
+    index: int
+    needs: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"case {self.split}-{self.index}"
+
+
+@attrs.frozen
+class World:
+    """Numbers of one world; ``task()`` makes its `Task`, ``answer`` is its model for every role."""
+
+    seed: int = 0
+    rules: int = 40
+    train: int = 150
+    val: int = 100
+    test: int = 200
+    pass_knowing: float = 0.95
+    pass_guessing: float = 0.12
+    learn: float = 0.6
+    garble: float = 0.12
+    lose: float = 0.03
+
+    def _stream(self, *key: object) -> random.Random:
+        return random.Random(hashlib.sha256(repr((self.seed, *key)).encode()).hexdigest())
+
+    def samples(self, split: str, count: int) -> list[RuleSample]:
+        """Samples of a split; frequent rules are needed more often than rare ones."""
+        weights = [1 / (1 + rule / 8) for rule in range(self.rules)]
+        out = []
+        for index in range(count):
+            stream = self._stream("sample", split, index)
+            needs = {stream.choices(range(self.rules), weights)[0] for _ in range(stream.choice((1, 1, 2, 3)))}
+            out.append(RuleSample(split, index, tuple(sorted(needs))))
+        return out
+
+    def chance(self, text: str, sample: RuleSample) -> float:
+        """Probability that the instruction passes the sample."""
+        known = rules_of(text)
+        if any(known.get(rule) == "~" for rule in sample.needs):
+            return 0.02
+        return self.pass_knowing if all(known.get(rule) == "!" for rule in sample.needs) else self.pass_guessing
+
+    def true_score(self, text: str) -> float:
+        """Expected score on the held-out test split: what a run is judged by."""
+        samples = self.samples("test", self.test)
+        return sum(self.chance(text, s) for s in samples) / len(samples)
+
+    def task(self) -> Task[RuleSample, bool]:
+        """The world as a task; an attempt is one model call."""
+
+        async def attempt(candidate: Mapping[str, str], sample: RuleSample, llm: Llm) -> bool:
+            system = candidate["instruction"]
+            reply = await llm([{"role": "system", "content": system}, {"role": "user", "content": str(sample)}])
+            return self._stream("attempt", system, str(sample)).random() < self.chance(system, sample) and bool(reply)
+
+        def score(sample: RuleSample, output: bool) -> Score:
+            return Score(float(output), "needs " + " ".join(f"R{rule}!" for rule in sample.needs) + ("" if output else " (failed)"))
+
+        return Task(
+            name=f"world-{self.seed}",
+            train=self.samples("train", self.train),
+            val=self.samples("val", self.val),
+            test=self.samples("test", self.test),
+            seed={"instruction": SEED_TEXT},
+            attempt=attempt,
+            score=score,
+        )
+
+    def answer(self, messages: Sequence[Message]) -> str:
+        """The model: reflects or merges when it is shown fenced instructions, and else just answers."""
+        prompt = messages[-1]["content"]
+        fences = _FENCE.findall(prompt)
+        if len(fences) >= 2:
+            return self._merge(fences[0], fences[1])
+        if fences:
+            return self._reflect(fences[0], prompt)
+        return "done"
+
+    def _reflect(self, text: str, prompt: str) -> str:
+        stream = self._stream("reflect", prompt)
+        known = {r: v for r, v in rules_of(text).items() if stream.random() >= self.lose}
+        for section in prompt.split("## Feedback")[1:]:
+            if "(failed)" not in section:
+                continue
+            for rule in rules_of(section):
+                draw = stream.random()
+                if draw < self.learn:
+                    known[rule] = "!"
+                elif draw < self.learn + self.garble:
+                    known[rule] = "~"
+        return _instruction(known)
+
+    def _merge(self, best: str, other: str) -> str:
+        stream = self._stream("merge", best, other)
+        merged = {r: v for r, v in rules_of(best).items() if stream.random() >= self.lose}
+        for rule, version in rules_of(other).items():
+            if stream.random() < 0.85:
+                merged.setdefault(rule, version)
+        return _instruction(merged)
+
+
+def rules_of(text: str) -> dict[int, str]:
+    """The rules an instruction states: number to ``"!"`` (right) or ``"~"`` (garbled)."""
+    return {int(rule): version for rule, version in _RULE.findall(text)}
+
+
+def _instruction(known: Mapping[int, str]) -> str:
+    rules = " ".join(f"R{rule}{version}" for rule, version in sorted(known.items()))
+    return f"```\n{SEED_TEXT} {rules}\n```"
