@@ -1,0 +1,72 @@
+"""The command line: one module a command, each with its `click` command under the name ``command``.
+
+Only click is imported before a command is known, so that ``flashgraph --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+import flashgraph
+from flashgraph.cli.failures import DEFECT, DONE, FAILED, INTERRUPTED, WRONG, tell
+
+__all__ = ["main"]
+
+COMMANDS = ("run", "check", "draw", "explain", "algorithms")
+
+EXIT_CODES = f"""\b
+Exit codes:
+  {DONE:<4} done: the run completed or its budget was reached
+  {WRONG:<4} the graph, the task or an option is wrong; the message says what to do
+  2    the command line itself is wrong
+  {FAILED:<4} the run failed (model down, key refused, broken stage); what it had is reported
+  {DEFECT:<4} a defect of flashgraph itself
+  {INTERRUPTED:<4} interrupted; what was reached is reported"""
+
+
+class Commands(click.Group):
+    """A group that imports a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        found: click.Command = import_module(f"flashgraph.cli.{cmd_name}").command
+        return found
+
+
+@click.command(
+    cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(flashgraph.__version__, prog_name="flashgraph")
+def cli() -> None:
+    """Evolve prompts, playbooks and agents with algorithms written as typed graphs.
+
+    A GRAPH is a Python file with a fg.Graph in it (FILE or FILE:NAME), or the name of a shipped algorithm.
+    """
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit; a user's mistake ends in one message, never in a traceback."""
+    sys.exit(_exit_code(args))
+
+
+def _exit_code(args: Sequence[str] | None) -> int:
+    try:
+        code = cli.main(None if args is None else list(args), prog_name="flashgraph", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        return INTERRUPTED
+    except Exception as error:
+        return tell(error)
+    return int(code or DONE)

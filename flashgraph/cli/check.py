@@ -1,0 +1,29 @@
+"""``flashgraph check GRAPH``: is the graph well formed?"""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command("check")
+@click.argument("graph")
+def command(graph: str) -> None:
+    """Check GRAPH: print "ok" and what it holds, or every mistake with its line and its fix."""
+    from flashgraph.loading import load_graph
+
+    found = load_graph(graph)
+    found.raise_if_wrong()
+    spec = found.spec
+    parts = [
+        counted(len(spec.sources), "source"),
+        counted(len(spec.stages), "stage"),
+        counted(len(spec.edges), "edge"),
+        counted(len(spec.pools), "pool"),
+    ]
+    click.echo(f"{click.style('ok:', fg='green', bold=True)} {found.name} ({', '.join(parts)})")
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

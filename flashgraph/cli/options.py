@@ -1,0 +1,68 @@
+"""Options that commands share, and what their texts mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["models_by_role", "pairs", "schedule_option", "set_option"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def schedule_option(command: F) -> F:
+    return click.option(
+        "--schedule",
+        type=click.Choice(["pipelined", "lockstep"]),
+        default="pipelined",
+        show_default=True,
+        help="How rounds and stages overlap; lockstep is the published algorithm.",
+    )(command)
+
+
+def set_option(command: F) -> F:
+    return click.option(
+        "--set",
+        "settings",
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="A parameter of the graph, window, focus or control, STAGE.workers, or EDGE.POLICY, "
+        "e.g. 'validate->frontier.stale=discard(4)'. May be given often.",
+    )(command)
+
+
+def pairs(texts: Iterable[str]) -> dict[str, str]:
+    """``NAME=VALUE`` texts as a mapping; the last one of a name holds.  Raises click's usage error without ``=``."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise click.BadParameter(f"found {text!r}, expected NAME=VALUE, e.g. --set window=4", param_hint="'--set'")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def models_by_role(texts: Iterable[str], roles: Iterable[str]) -> dict[str, str]:
+    """``ROLE=SPEC`` or ``SPEC`` texts as specs by role; a bare one stands for every role not named.
+
+    Raises click's usage error for two bare ones or two for one role.
+    """
+    bare: list[str] = []
+    named: dict[str, str] = {}
+    for text in texts:
+        role, equals, spec = text.partition("=")
+        # A model string may hold "=" itself, but only after its scheme: openai:URL#MODEL?temperature=0.
+        if not (equals and role.isidentifier()):
+            bare.append(text)
+        elif role in named:
+            raise click.BadParameter(f"two models for the role {role!r}; expected one", param_hint="'--model'")
+        else:
+            named[role] = spec
+    if len(bare) > 1:
+        raise click.BadParameter(
+            f"found {bare[0]!r} and {bare[1]!r}, both for all roles; expected ROLE=SPEC for each",
+            param_hint="'--model'",
+        )
+    return {**{role: bare[0] for role in roles if bare}, **named}

@@ -1,0 +1,84 @@
+"""``flashgraph run GRAPH --task FILE --model SPEC``: evolve, and say what came of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flashgraph.cli.options import models_by_role, pairs, schedule_option, set_option
+
+__all__ = ["command"]
+
+OVER_ZERO = click.FloatRange(min=0, min_open=True)
+FROM_ONE = click.IntRange(min=1)
+
+
+@click.command("run")
+@click.argument("graph")
+@click.option("--task", required=True, metavar="FILE[:NAME]", help="The Python file with the fg.Task.")
+@click.option(
+    "--model",
+    "models",
+    required=True,
+    multiple=True,
+    metavar="[ROLE=]SPEC",
+    help="A model for a role of the graph, or for all of them: openai:URL#MODEL, vllm:URL#MODEL, litellm:NAME, "
+    "local, sim:PROFILE. May be given often.",
+)
+@schedule_option
+@set_option
+@click.option("--seed", default=0, show_default=True, help="Every random draw follows from it.")
+@click.option("--minutes", type=OVER_ZERO, help="Budget: minutes of the run (the test at its end not counted).")
+@click.option("--proposals", type=FROM_ONE, help="Budget: proposals.")
+@click.option("--evaluations", type=FROM_ONE, help="Budget: evaluations of a candidate on a sample.")
+@click.option("--calls", type=FROM_ONE, help="Budget: model calls.")
+@click.option("--tokens", type=FROM_ONE, help="Budget: tokens, of prompts and of replies.")
+@click.option("--usd", type=OVER_ZERO, help="Budget: US dollars.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the run's files.  [default: runs/GRAPH-TASK-TIME]",
+)
+@click.option("--no-test", is_flag=True, help="Do not score seed and best on the held-out test split at the end.")
+@click.option("--backend", type=click.Choice(["asyncio", "trio"]), default="asyncio", show_default=True)
+def command(
+    graph: str,
+    task: str,
+    models: tuple[str, ...],
+    settings: tuple[str, ...],
+    minutes: float | None,
+    backend: str,
+    **options: Any,
+) -> int:
+    """Run GRAPH on a task until a budget is reached or nothing is left to do.
+
+    Progress goes to stderr; the outcome goes to stdout and, as files, into --out. Ctrl-C stops the run and reports
+    what was reached.
+
+    \b
+    flashgraph run gepa --task task.py --model local --minutes 8
+    flashgraph run gepa --task task.py --model task=vllm:http://localhost:8000#qwen \\
+        --model reflection=openai:https://api.openai.com#gpt-5 --proposals 100
+    """
+    from flashgraph.cli.session import Order, carry_out
+    from flashgraph.loading import load_graph, load_task
+    from flashgraph.run.budget import Budget
+
+    chosen, overrides = load_graph(graph), pairs(settings)
+    chosen.raise_if_wrong()
+    roles = sorted({s.llm for s in chosen.spec.stages if s.llm is not None})
+    limits = {name: options[name] for name in ("proposals", "evaluations", "calls", "tokens", "usd")}
+    order = Order(
+        graph=chosen,
+        task=load_task(task),
+        models=models_by_role(models, roles),
+        schedule=options["schedule"],
+        settings=overrides,
+        seed=options["seed"],
+        budget=Budget(**limits, seconds=None if minutes is None else minutes * 60),
+        out=options["out"],
+        test=not options["no_test"],
+    )
+    return carry_out(order, backend)

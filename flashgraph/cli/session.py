@@ -1,0 +1,216 @@
+"""One run of the command line, from the models' start to the files it leaves."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+import click
+
+from flashgraph.api import Run, open_run
+from flashgraph.cli.failures import DONE, FAILED, INTERRUPTED, cause
+from flashgraph.errors import DataError, FlashgraphError
+from flashgraph.graph.dsl import Graph
+from flashgraph.heldout import held_out
+from flashgraph.llm.protocol import Model
+from flashgraph.llm.resolve import resolve_all
+from flashgraph.observe.progress import Progress, table
+from flashgraph.observe.report import Report, claim_folder, texts_of
+from flashgraph.run.budget import Budget
+from flashgraph.run.result import Result
+from flashgraph.task import Task
+
+__all__ = ["Order", "carry_out"]
+
+FRAME_SECONDS = 0.25
+STOPPED = "interrupted"
+
+
+@attrs.frozen
+class Order:
+    """What ``flashgraph run`` was asked for."""
+
+    graph: Graph
+    task: Task[Any, Any]
+    models: Mapping[str, str]
+    schedule: str
+    settings: Mapping[str, str]
+    seed: int
+    budget: Budget
+    out: Path | None
+    test: bool
+
+
+class Interrupts:
+    """Ctrl-C: the first one does what `first` says at that moment, the second ends everything."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: Callable[[], None] | None = None
+
+    async def listen(self, scope: anyio.CancelScope, *, task_status: Any = anyio.TASK_STATUS_IGNORED) -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for _ in signals:
+                self.count += 1
+                if self.count > 1 or self.first is None:
+                    scope.cancel()
+                else:
+                    click.echo("stopping; once more to end without a report", err=True)
+                    self.first()
+
+
+def carry_out(order: Order, backend: str) -> int:
+    """Run the order, print its report, write its files; returns the exit code.
+
+    Raises `DataError` and `ModelError` for what keeps the run from starting.
+    """
+    if backend == "trio" and importlib.util.find_spec("trio") is None:
+        raise DataError("--backend trio: trio is not installed.\nFix: pip install 'flashgraph[trio]'")
+    models = resolve_all(order.models)
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = claim_folder(order.out or Path("runs") / f"{order.graph.name}-{order.task.name}-{stamp}")
+    try:
+        report = anyio.run(partial(_guarded, order, models), backend=backend)
+    except BaseException:
+        # Nothing was reached: an empty folder would say otherwise.
+        with suppress(OSError):
+            folder.rmdir()
+        raise
+    _print(report, folder, report.write(folder))
+    return {"failed": FAILED, "cancelled": INTERRUPTED}.get(report.result.status, DONE)
+
+
+async def _guarded(order: Order, models: Mapping[str, Model]) -> Report:
+    interrupts = Interrupts()
+    report: Report | None = None
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(interrupts.listen, tasks.cancel_scope)
+        report = await _run(order, models, interrupts)
+        tasks.cancel_scope.cancel()
+    if report is None:
+        raise click.Abort
+    return report
+
+
+async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts) -> Report:
+    progress = Progress(order.graph.spec, order.budget)
+    live = sys.stderr.isatty()
+
+    def on_event(event: Any) -> None:
+        if (news := progress.on_event(event)) and not live:
+            click.echo(news, err=True)
+
+    async with open_run(
+        order.graph,
+        order.task,
+        models=models,
+        schedule=order.schedule,
+        settings=order.settings,
+        budget=order.budget,
+        seed=order.seed,
+        on_event=on_event,
+    ) as run:
+        interrupts.first = partial(run.stop, STOPPED)
+        if not live:
+            click.echo(f"{order.graph.name} on {order.task.name}: {order.schedule}, seed {order.seed}", err=True)
+        result = await _watched(run, progress) if live else await _ended(run)
+        if not live:
+            click.echo(f"ended: {result.status} ({result.reason})", err=True)
+        report = Report(result, order.task.seed)
+        return await _tested(report, order, models, run, interrupts)
+
+
+async def _ended(run: Run) -> Result:
+    """The result at the end; an error of the run itself becomes a failed result, so that it is reported."""
+    try:
+        return await run.wait()
+    except FlashgraphError as error:
+        return attrs.evolve(run.result, status="failed", reason=str(error))
+
+
+async def _watched(run: Run, progress: Progress) -> Result:
+    """Show the progress while the run goes on."""
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(table(progress), console=Console(stderr=True), auto_refresh=False, transient=False) as view:
+
+        async def frames() -> None:
+            while True:
+                progress.now = run.elapsed
+                view.update(table(progress), refresh=True)
+                await anyio.sleep(FRAME_SECONDS)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(frames)
+            result = await _ended(run)
+            tasks.cancel_scope.cancel()
+        view.update(table(progress), refresh=True)
+    return result
+
+
+async def _tested(
+    report: Report, order: Order, models: Mapping[str, Model], run: Run, interrupts: Interrupts
+) -> Report:
+    """The report with the held-out scores, or with the reason why there are none."""
+    untested = _why_not(report, order, models)
+    if untested:
+        return attrs.evolve(report, untested=untested)
+    model = models.get("task") or next(iter(models.values()))
+    ledger = run.machine.ledger
+    before = dict(ledger.settled)
+    best = texts_of(report.result.best.value) if report.result.best is not None else None
+    candidates = [dict(order.task.seed), best or {}]
+    same = candidates[0] == candidates[1]
+    click.echo(f"testing {'the seed' if same else 'seed and best'} on {len(order.task.test)} samples", err=True)
+    with anyio.CancelScope() as scope:
+        interrupts.first = scope.cancel
+        try:
+            scores = await held_out(order.task, candidates[:1] if same else candidates, model, ledger)
+        except (FlashgraphError, ExceptionGroup) as error:
+            return attrs.evolve(report, untested=str(cause(error)))
+        spent = {name: ledger.settled[name] - before[name] for name in ("calls", "tokens", "usd")}
+        return attrs.evolve(report, test=(scores[0], scores[-1]), tested=spent)
+    return attrs.evolve(report, untested="interrupted")
+
+
+def _why_not(report: Report, order: Order, models: Mapping[str, Model]) -> str:
+    if not order.test:
+        return "--no-test"
+    if not order.task.test:
+        return f"task {order.task.name!r} has no test samples; give it Task(..., test=[...])"
+    if report.result.status == "failed":
+        return "the run failed"
+    if report.result.status == "cancelled":
+        return "the run was interrupted"
+    if report.best is None:
+        return "there is no best artifact, or it is not made of texts"
+    if "task" not in models and len({id(m) for m in models.values()}) != 1:
+        return f"none of the models ({', '.join(models)}) has the role 'task'"
+    return ""
+
+
+def _print(report: Report, folder: Path, files: list[str]) -> None:
+    for line in report.head():
+        click.echo(line)
+    if report.best is not None:
+        click.echo("")
+        diff = report.diff()
+        for line in diff or ["the best artifact is the seed"]:
+            click.echo(click.style(line, fg={"+": "green", "-": "red", "@": "cyan"}.get(line[:1])) if diff else line)
+    click.echo("")
+    for line in report.scores():
+        click.echo(line)
+    click.echo(f"\nwritten to {folder}: {', '.join(files)}")
+    if report.result.status == "failed":
+        click.echo(f"{click.style('error:', fg='red', bold=True)} the run failed: {report.result.reason}", err=True)

@@ -1,0 +1,114 @@
+"""The test split: how candidates do on samples that no stage has seen, paid from what the run's budget has left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio
+import attrs
+
+from flashgraph.errors import BudgetExhausted, ModelError
+from flashgraph.llm.protocol import Message, Model, Reply
+from flashgraph.run.budget import Ledger
+from flashgraph.run.driver import DEFAULT_REPLY_TOKENS, prompt_bound
+from flashgraph.task import Task
+
+__all__ = ["HeldOut", "held_out"]
+
+
+@attrs.frozen
+class HeldOut:
+    """A candidate on the test split: the mean of its scores, where a failed sample counts as 0.
+
+    ``failures`` maps the indices of failed samples to reasons.
+    """
+
+    score: float
+    scores: tuple[float, ...]
+    failures: Mapping[int, str] = attrs.field(factory=dict)
+
+
+async def held_out(
+    task: Task[Any, Any], candidates: Sequence[Mapping[str, str]], model: Model, ledger: Ledger
+) -> tuple[HeldOut, ...]:
+    """Let each candidate attempt every test sample with ``model``, which is open, and settle it on ``ledger``.
+
+    At most ``model.limit`` requests are out at once.  Raises `BudgetExhausted` when the budget does not last, before
+    the first request if that is plain from the number of calls; `ModelUnavailable` and `ModelRefused` as the model
+    does.
+    """
+    attempts = len(candidates) * len(task.test)
+    calls = ledger.remaining().get("calls")
+    if calls is not None and calls < attempts:
+        raise BudgetExhausted(f"it needs at least {attempts} calls, and {calls:.0f} of --calls are left")
+    account = _Account(model, ledger)
+    workers = anyio.CapacityLimiter(model.limit)
+    scores = [[0.0] * len(task.test) for _ in candidates]
+    failures: list[dict[int, str]] = [{} for _ in candidates]
+    fatal: list[Exception] = []
+
+    async def one(which: int, index: int) -> None:
+        async with workers:
+            if fatal:
+                return
+            sample = task.test[index]
+            try:
+                output = await task.attempt(candidates[which], sample, account)
+                scores[which][index] = task.score(sample, output).value
+            except Exception as error:
+                if isinstance(error, BudgetExhausted) or (isinstance(error, ModelError) and error.fatal):
+                    fatal.append(error)
+                    tasks.cancel_scope.cancel()
+                failures[which][index] = f"{type(error).__name__}: {error}"
+
+    async with anyio.create_task_group() as tasks:
+        for index in range(len(task.test)):
+            for which in range(len(candidates)):
+                tasks.start_soon(one, which, index)
+    if fatal:
+        raise fatal[0]
+    return tuple(
+        HeldOut(sum(s) / len(s), tuple(s), dict(sorted(f.items()))) for s, f in zip(scores, failures, strict=True)
+    )
+
+
+class _Account:
+    """The model as an attempt sees it: a request reserves its share of the budget before it is sent."""
+
+    def __init__(self, model: Model, ledger: Ledger) -> None:
+        self._model = model
+        self._ledger = ledger
+        self._slots = anyio.CapacityLimiter(model.limit)
+        self._settled = anyio.Event()
+
+    async def __call__(self, messages: str | Sequence[Message], **params: Any) -> Reply:
+        if isinstance(messages, str):
+            messages = [{"role": "user", "content": messages}]
+        async with self._slots:
+            amounts = self._amounts(messages, params)
+            while (lacking := self._ledger.lacking(amounts)) is not None:
+                if self._ledger.reserved[lacking] <= 0:
+                    raise BudgetExhausted(f"no {lacking} left for another request")
+                await self._settled.wait()
+            reservation = self._ledger.reserve(amounts)
+            # Until a reply says better: a request that was cut off has cost something that nobody can tell.
+            spent = amounts
+            try:
+                reply = await self._model.complete(messages, params)
+                spent = {"calls": 1.0, "tokens": float(reply.usage.total), "usd": reply.cost or 0.0}
+                return reply
+            finally:
+                self._ledger.settle(reservation, spent)
+                settled, self._settled = self._settled, anyio.Event()
+                settled.set()
+
+    def _amounts(self, messages: Sequence[Message], params: dict[str, Any]) -> dict[str, float]:
+        """What a request may cost; ``params`` gains the reply bound that makes this true."""
+        amounts = {"calls": 1.0}
+        limits = self._ledger.limits
+        if "tokens" in limits or "usd" in limits:
+            prompt, reply = prompt_bound(messages), params.setdefault("max_tokens", DEFAULT_REPLY_TOKENS)
+            amounts["tokens"] = float(prompt + reply)
+            amounts["usd"] = self._model.worst_cost(prompt, reply) or 0.0
+        return amounts

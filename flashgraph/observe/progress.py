@@ -1,0 +1,226 @@
+"""Progress: a run's events summed up as they come, and the table that shows the sums on a terminal."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import attrs
+
+from flashgraph.graph.spec import GraphSpec
+from flashgraph.run import events as ev
+from flashgraph.run.budget import Budget
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+__all__ = ["PoolProgress", "Progress", "StageProgress", "clock", "table"]
+
+RATE_SECONDS = 60.0
+"""The stretch of time that rates are counted over."""
+
+
+@attrs.define
+class StageProgress:
+    """``waiting`` items, ``working`` workers, jobs ``done`` and ``failed``; ``rate`` is done a minute."""
+
+    working: int = 0
+    done: int = 0
+    failed: int = 0
+    waiting: set[int] = attrs.field(factory=set, repr=False)
+    _times: deque[float] = attrs.field(factory=deque, repr=False)
+
+    def ended(self, how: str, at: float) -> None:
+        self.working -= 1
+        self.done += how == "done"
+        self.failed += how == "failed"
+        if how == "done":
+            self._times.append(at)
+
+    def rate(self, now: float) -> float:
+        while self._times and self._times[0] < now - RATE_SECONDS:
+            self._times.popleft()
+        return len(self._times) * 60 / min(max(now, 1.0), RATE_SECONDS)
+
+
+@attrs.define
+class PoolProgress:
+    """A pool's version, its artifacts' scores, which of them are provisional, and the lags they were admitted at."""
+
+    version: int = 0
+    scores: dict[int, float | None] = attrs.field(factory=dict)
+    provisional: set[int] = attrs.field(factory=set)
+    lags: list[int] = attrs.field(factory=list)
+
+    @property
+    def best(self) -> float | None:
+        """The best score of a confirmed artifact; of a provisional one while there is no other."""
+        confirmed = [s for a, s in self.scores.items() if s is not None and a not in self.provisional]
+        return max(confirmed or (s for s in self.scores.values() if s is not None), default=None)
+
+
+class Progress:
+    """What a run's events say so far.  It holds no clock: set ``now`` (seconds of the run) before reading rates."""
+
+    def __init__(self, graph: GraphSpec, budget: Budget) -> None:
+        self.graph = graph
+        self.budget = budget
+        self.now = 0.0
+        self.stages = {s.name: StageProgress() for s in graph.stages}
+        self.pools = {p.name: PoolProgress() for p in graph.pools}
+        self.rounds = 0
+        self.spent: dict[str, float] = dict.fromkeys(("proposals", "evaluations", "calls", "tokens", "usd"), 0.0)
+        self.in_flight = 0
+        self.status = "starting"
+        self._to = {e.name: e.dst for e in graph.edges}
+        self._gathers = {e.name for e in graph.edges if e.gather}
+        self._spends: Mapping[str, tuple[str, ...]] = {s.name: s.spends for s in graph.stages}
+        self._waits: dict[int, str] = {}
+        self._best: float | None = None
+
+    @property
+    def best(self) -> float | None:
+        """The best score of the first declared pool that has one."""
+        return next((p.best for p in self.pools.values() if p.best is not None), None)
+
+    @property
+    def accepted(self) -> int:
+        """Artifacts that the pools hold."""
+        return sum(len(p.scores) for p in self.pools.values())
+
+    def on_event(self, event: ev.Event) -> str | None:
+        """Take an event in; returns a line of news for the start and for each new best score."""
+        self.now = max(self.now, event.at)
+        match event:
+            case ev.RunStarted(_, graph, schedule, seed):
+                self.status = "running"
+                return f"{graph} started: {schedule}, seed {seed}"
+            case ev.Emitted():
+                self.rounds += 1
+            case ev.RoundEnded():
+                self.rounds -= 1
+            case ev.Created(_, item, edge) if edge not in self._gathers:
+                # Members of a group that still comes together wait for each other, not for a worker.
+                self._wait(item, edge)
+            case ev.Queued(_, item, edge):
+                self._wait(item, edge)
+            case ev.Ended(_, item):
+                self._leave(item)
+            case ev.JobStarted(_, _, stage, item):
+                self._leave(item)
+                if stage in self.stages:
+                    self.stages[stage].working += 1
+            case ev.JobEnded(at, _, stage, how) if stage in self.stages:
+                self.stages[stage].ended(how, at)
+                for limit in self._spends[stage]:
+                    self.spent[limit] += 1
+            case ev.CallStarted():
+                self.in_flight += 1
+            case ev.CallEnded(_, _, _, _, _, prompt, completion, usd):
+                self.in_flight -= 1
+                self.spent["calls"] += 1
+                self.spent["tokens"] += prompt + completion
+                self.spent["usd"] += usd or 0.0
+            case ev.RunEnded(_, status):
+                self.status = status
+            case _:
+                return self._pooled(event)
+        return None
+
+    def _wait(self, item: int, edge: str) -> None:
+        stage = self._to[edge]
+        if stage in self.stages:
+            self._waits[item] = stage
+            self.stages[stage].waiting.add(item)
+
+    def _leave(self, item: int | None) -> None:
+        if item is not None and (stage := self._waits.pop(item, None)) is not None:
+            self.stages[stage].waiting.discard(item)
+
+    def _pooled(self, event: ev.Event) -> str | None:
+        match event:
+            case ev.Admitted(_, name, version, artifact, _, lag, provisional, _, score):
+                pool = self.pools[name]
+                pool.scores[artifact] = score
+                pool.lags.append(lag)
+                if provisional:
+                    pool.provisional.add(artifact)
+            case ev.Confirmed(_, name, version, artifact, score):
+                pool = self.pools[name]
+                pool.scores[artifact] = score
+                pool.provisional.discard(artifact)
+            case ev.Retracted(_, name, version, artifact):
+                pool = self.pools[name]
+                pool.scores.pop(artifact, None)
+                pool.provisional.discard(artifact)
+            case _:
+                return None
+        pool.version = version
+        best = self.best
+        # The first score may be an estimate: it becomes news when it is confirmed.
+        if best is None or (self._best is not None and best <= self._best) or self._only_provisional():
+            return None
+        was, self._best = self._best, best
+        return f"{clock(event.at)} best score {best:.3f}" + (f" (was {was:.3f})" if was is not None else "")
+
+    def _only_provisional(self) -> bool:
+        return all(set(p.scores) <= p.provisional for p in self.pools.values())
+
+
+def clock(seconds: float) -> str:
+    """Seconds as ``M:SS`` or ``H:MM:SS``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def table(progress: Progress) -> RenderableType:
+    """One table of the stages, with a line for the pools and one for what was spent, for `rich`."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    grid.add_column("stage")
+    for heading in ("waiting", "working", "done", "per min", "failed"):
+        grid.add_column(heading, justify="right", min_width=7)
+    for name, stage in progress.stages.items():
+        busy = "bold green" if stage.working else ""
+        grid.add_row(
+            name,
+            str(len(stage.waiting)),
+            Text(str(stage.working), busy),
+            str(stage.done),
+            f"{stage.rate(progress.now):.1f}",
+            Text(str(stage.failed), "red") if stage.failed else "0",
+        )
+    return Group(grid, *(Text(line) for line in _lines(progress)))
+
+
+def _lines(progress: Progress) -> list[str]:
+    pools = [
+        f"{name} version {pool.version}, {len(pool.scores)} artifacts ({len(pool.provisional)} provisional), "
+        f"lag {sum(pool.lags) / max(len(pool.lags), 1):.1f} mean, {max(pool.lags, default=0)} most"
+        for name, pool in progress.pools.items()
+    ]
+    best = "none yet" if progress.best is None else f"{progress.best:.3f}"
+    budget = progress.budget
+    left = f", {clock(max(budget.seconds - progress.now, 0))} left" if budget.seconds is not None else ""
+    spent = [_of(progress.spent[name], name, budget) for name in ("proposals", "evaluations", "calls", "tokens")]
+    if progress.spent["usd"] or budget.usd is not None:
+        spent.append(_of(progress.spent["usd"], "usd", budget))
+    return [
+        "; ".join(pools),
+        f"best score {best}, {progress.accepted} accepted, {progress.rounds} rounds open, "
+        f"{progress.in_flight} requests out",
+        ", ".join(spent),
+        f"{clock(progress.now)}{left}",
+    ]
+
+
+def _of(amount: float, name: str, budget: Budget) -> str:
+    limit = getattr(budget, name)
+    if name == "usd":
+        return f"${amount:.4f}" + (f" of ${limit:g}" if limit is not None else "")
+    return f"{amount:,.0f}" + (f" of {limit:,}" if limit is not None else "") + f" {name}"

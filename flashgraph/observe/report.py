@@ -1,0 +1,170 @@
+"""What a finished run says: the best artifact beside the seed, as text and as files."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from flashgraph.errors import DataError
+from flashgraph.heldout import HeldOut
+from flashgraph.observe.progress import clock
+from flashgraph.run.result import Result, ResultArtifact
+
+__all__ = ["Report", "claim_folder", "texts_of"]
+
+
+def texts_of(value: Any) -> dict[str, str] | None:
+    """The component texts of an artifact's value: a mapping of texts, an object with such a ``text``, or a text.
+
+    None for a value that is none of these.
+    """
+    if isinstance(value, str):
+        return {"text": value}
+    if isinstance(value, Mapping) and all(isinstance(t, str) for t in value.values()):
+        return {str(name): text for name, text in value.items()}
+    inner = getattr(value, "text", None)
+    return texts_of(inner) if inner is not None else None
+
+
+@attrs.frozen
+class Report:
+    """A result, the task's seed, and the test split's verdict: ``test`` is the seed's and the best's, or
+    ``untested`` says why there is none.  ``tested`` is what the test spent, by limit."""
+
+    result: Result
+    seed: Mapping[str, str]
+    test: tuple[HeldOut, HeldOut] | None = None
+    untested: str = ""
+    tested: Mapping[str, float] = attrs.field(factory=dict)
+
+    @property
+    def best(self) -> dict[str, str] | None:
+        return None if self.result.best is None else texts_of(self.result.best.value)
+
+    @property
+    def seed_artifact(self) -> ResultArtifact | None:
+        """The first admitted artifact whose texts are the seed's."""
+        seed = dict(self.seed)
+        return next((a for a in self.result.artifacts if texts_of(a.value) == seed), None)
+
+    def diff(self) -> list[str]:
+        """A unified diff of the best's components against the seed's; empty when nothing differs."""
+        best = self.best or {}
+        lines: list[str] = []
+        for name in dict.fromkeys([*self.seed, *best]):
+            before, after = self.seed.get(name, "").splitlines(), best.get(name, "").splitlines()
+            lines += difflib.unified_diff(before, after, f"seed: {name}", f"best: {name}", n=2, lineterm="")
+        return lines
+
+    def head(self) -> list[str]:
+        """How the run ended and what it used."""
+        result, spent = self.result, self.result.spent
+        counts = [
+            (sum(not a.retracted for a in result.artifacts), "accepted"),
+            (spent.proposals, "proposals"),
+            (spent.evaluations, "evaluations"),
+            (spent.calls, "calls"),
+            (spent.tokens, "tokens"),
+        ]
+        amounts = [f"{count:,} {noun}" for count, noun in counts]
+        return [
+            f"{result.graph} on {result.task}: {result.status} ({result.reason})",
+            ", ".join([*amounts, f"${spent.usd:.4f}", clock(spent.seconds)]),
+        ]
+
+    def scores(self) -> list[str]:
+        """The seed's scores beside the best's."""
+        if self.result.best is None:
+            return ["nothing was accepted: there is no best artifact"]
+        best, seed = self.result.best, self.seed_artifact
+        rows = [("", "seed", "best", ""), ("validation", _number(seed), _number(best), _doubt(best))]
+        if self.test is not None:
+            before, after = self.test
+            samples = len(before.scores)
+            failed = ", ".join(
+                f"{len(t.failures)} of the {who}'s failed, as {next(iter(t.failures.values()))!r}, and count as 0"
+                for who, t in (("seed", before), ("best", after))
+                if t.failures
+            )
+            note = f"{samples} samples" + (f"; {failed}" if failed else "")
+            rows.append(("held-out test", f"{before.score:.3f}", f"{after.score:.3f}", note))
+        lines = [f"{name:<14}{one:>7}{two:>8}  {note}".rstrip() for name, one, two, note in rows]
+        return lines if self.test is not None else [*lines, f"held-out test: not tested: {self.untested}"]
+
+    def write(self, folder: Path) -> list[str]:
+        """Write the files of the run into ``folder``; returns their names."""
+        from cattrs.preconf.json import make_converter
+
+        converter = make_converter()
+        written = []
+
+        def put(name: str, text: str) -> None:
+            (folder / name).write_text(text, encoding="utf-8")
+            written.append(name)
+
+        best = self.best
+        if best is not None:
+            put("best.json", json.dumps(best, indent=2, ensure_ascii=False) + "\n")
+            for name, text in best.items():
+                put(f"best-{_file_name(name)}.txt", text if text.endswith("\n") else text + "\n")
+        summary = converter.unstructure(self._summary())
+        put("result.json", json.dumps(summary, indent=2, ensure_ascii=False, default=str) + "\n")
+        events = ({"event": type(event).__name__, **converter.unstructure(event)} for event in self.result.events)
+        put("events.jsonl", "".join(json.dumps(e, ensure_ascii=False, default=list) + "\n" for e in events))
+        return written
+
+    def _summary(self) -> dict[str, Any]:
+        result, seed = self.result, self.seed_artifact
+        test = None
+        if self.test is not None:
+            test = {"seed": self.test[0], "best": self.test[1], "spent": self.tested}
+        return {
+            "graph": result.graph,
+            "task": result.task,
+            "status": result.status,
+            "reason": result.reason,
+            "spent": result.spent,
+            "seed": dict(self.seed),
+            "best": None if result.best is None else {"pool": result.best.pool, "id": result.best.id},
+            "validation": {
+                "seed": None if seed is None else seed.score,
+                "best": None if result.best is None else result.best.score,
+            },
+            "test": test,
+            "untested": self.untested or None,
+            "artifacts": list(result.artifacts),
+        }
+
+
+def claim_folder(folder: Path) -> Path:
+    """Make ``folder`` for a run's files.  Raises `DataError` if that cannot be, or if it holds a run already."""
+    if (folder / "result.json").exists():
+        raise DataError(f"--out {folder}: it holds a run already.\nFix: give another folder, or move that one away.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / "result.json.tmp"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise DataError(
+            f"--out {folder}: the run's files cannot be written there: {error.strerror}.\n"
+            "Fix: --out DIR with a folder that you may write to."
+        ) from error
+    return folder
+
+
+def _number(artifact: ResultArtifact | None) -> str:
+    return "-" if artifact is None or artifact.score is None else f"{artifact.score:.3f}"
+
+
+def _doubt(artifact: ResultArtifact) -> str:
+    return "provisional: a part of the best's validation was still open" if artifact.provisional else ""
+
+
+def _file_name(component: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in component)
