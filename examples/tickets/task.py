@@ -59,7 +59,7 @@ def score(sample: Ticket, output: str) -> fg.Score:
     rule = f"Rule: {POLICY[sample.queue]} -> {sample.queue}"
     if output == sample.queue:
         return fg.Score(1, f"Correct. {rule}")
-    return fg.Score(0, f"Wrong, the answer must be exactly: {sample.queue}. {rule}")
+    return fg.Score(0, f"Wrong, the right answer is {sample.queue}. {rule}")
 
 
 task = fg.Task(
