@@ -7,7 +7,7 @@ numbers that count from 0 within a run.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 
@@ -23,6 +23,7 @@ __all__ = [
     "Event",
     "JobEnded",
     "JobStarted",
+    "Late",
     "Queued",
     "Released",
     "Repaired",
@@ -31,7 +32,6 @@ __all__ = [
     "RoundEnded",
     "RunEnded",
     "RunStarted",
-    "Spent",
 ]
 
 Fate = Literal["consumed", "filtered", "discarded", "cancelled", "failed"]
@@ -71,6 +71,7 @@ class Created(Event):
     index: int | None
     stamps: Mapping[str, int]
     lineage: frozenset[tuple[str, int]]
+    late: bool = False
 
 
 @attrs.frozen
@@ -207,10 +208,10 @@ class Resized(Event):
 
 
 @attrs.frozen
-class Spent(Event):
-    """The budget's account after a settlement, by limit."""
+class Late(Event):
+    """The item's group has gone on without it: its round no longer waits for it."""
 
-    account: Mapping[str, float]
+    item: int
 
 
 @attrs.frozen
@@ -218,4 +219,3 @@ class RunEnded(Event):
     status: str
     reason: str
     open_items: int
-    extra: Mapping[str, Any] = attrs.field(factory=dict)

@@ -117,7 +117,7 @@ class Flow:
             self.groups[group].alive[index] += 1
         group, index = item.scope[-1] if item.scope else (None, None)
         self._emit(
-            ev.Created(self.now, item.id, edge.name, item.round, item.parents, group, index, item.stamps, item.lineage)
+            ev.Created(self.now, item.id, edge.name, item.round, item.parents, group, index, item.stamps, item.lineage, item.late)
         )
         return item
 
@@ -350,6 +350,7 @@ class Flow:
     def mark_late(self, item: Item) -> None:
         """The round no longer waits for ``item``; it goes behind everything that is not late."""
         item.late = True
+        self._emit(ev.Late(self.now, item.id))
         round_ = self.rounds[item.round]
         round_.open -= 1
         round_.late += 1

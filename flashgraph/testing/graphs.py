@@ -1,0 +1,326 @@
+"""Generated graphs: shapes as plain data, and the graph that a shape builds.
+
+Values are tokens whose number is a hash of the way they took; latencies, failures and filtered results are hashes of
+it too, so a run depends on nothing but its shape, its schedule and its seeds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import anyio
+import attrs
+
+import flashgraph as fg
+from flashgraph.graph.dsl import PoolNode
+
+__all__ = ["Choice", "Ending", "Fan", "Ledgered", "Loop", "Segment", "Shape", "Split", "Step", "Token", "build"]
+
+
+def draw(*key: object) -> float:
+    """A number in [0, 1) that is a hash of ``key``."""
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:6], "big") / 2**48
+
+
+@attrs.frozen
+class Token:
+    """``path`` is a hash of the way here, ``version`` the pool's version that its data was read from."""
+
+    path: int
+    version: int
+
+    def via(self, *key: object) -> Token:
+        return Token(int(draw(self.path, *key) * 2**40), self.version)
+
+
+@attrs.frozen
+class Ledgered:
+    """A pool that counts its versions itself, keeps what reaches ``threshold`` (a hash in [0, 1)) and asserts that
+    the scheduler's lag is the true one."""
+
+    threshold: float = 0.0
+    version: int = 0
+    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
+
+    def apply(self, event: fg.PoolEvent[Token | fg.Group[Token, Token]]) -> Ledgered:
+        value = event.value
+        tokens = (value,) if isinstance(value, Token) else value.values
+        score = sum(draw(t.path, "score") for t in tokens) / len(tokens) if tokens else 0.0
+        rest = {i: a for i, a in self.artifacts.items() if i != event.artifact}
+        if score >= self.threshold:
+            rest[event.artifact] = fg.Artifact(
+                event.artifact, score, event.parents, score, provisional=event.partial
+            )
+        elif event.kind == "admit":
+            return self
+        return attrs.evolve(self, version=self.version + 1, artifacts=dict(sorted(rest.items())))
+
+    def best(self) -> fg.Artifact | None:
+        return max(self.artifacts.values(), key=lambda a: a.score or 0.0, default=None)
+
+    def focus(self) -> Ledgered:
+        return self
+
+
+@attrs.frozen
+class Step:
+    """One stage.  ``fail`` and ``drop`` are shares of items it fails on or filters; ``calls`` model calls it makes."""
+
+    fail: float = 0.0
+    drop: float = 0.0
+    calls: int = 0
+    reads: bool = False
+    workers: int | None = None
+    several: int = 1
+    stale: str = ""
+    """How its in-edge treats stale items: ``""``, ``"discard"``, ``"repair"`` or ``"refresh"`` (needs ``reads``)."""
+    capacity: int | None = None
+
+
+@attrs.frozen
+class Fan:
+    """A stage on each of ``width`` members, more segments inside, and a stage behind the gather."""
+
+    width: int
+    member: Step
+    inner: tuple[Segment, ...]
+    after: Step
+    release: float = 1.0
+    late: Literal["cancel", "drop", "amend"] | None = None
+    fail_above: float | None = None
+    discriminative: bool = False
+
+
+@attrs.frozen
+class Choice:
+    """Two ways, by a condition and ``otherwise``, that meet again."""
+
+    left: Step
+    right: Step
+    join: Step
+
+
+@attrs.frozen
+class Split:
+    """Both ways at once, that meet again: each item becomes two."""
+
+    left: Step
+    right: Step
+    join: Step
+
+
+@attrs.frozen
+class Loop:
+    """A stage and a check that sends some items back, at most ``times``."""
+
+    times: int
+    body: Step
+    check: Step
+
+
+Segment = Step | Fan | Choice | Split | Loop
+
+
+@attrs.frozen
+class Ending:
+    """How the pool is reached: directly, or by a group of ``width`` that may be released early and amended."""
+
+    width: int = 0
+    member: Step = Step()
+    release: float = 1.0
+    late: Literal["cancel", "drop", "amend"] | None = None
+    discard_above: int | None = None
+    threshold: float = 0.0
+
+
+@attrs.frozen
+class Shape:
+    """A whole graph: one or two sources that share the way to one pool.
+
+    ``latency`` names a distribution of stage and call times: ``"zero"``, ``"constant"``, ``"long-tail"`` or
+    ``"bimodal"``.
+    """
+
+    segments: tuple[Segment, ...]
+    ending: Ending = Ending()
+    rounds: int = 4
+    second_source: bool = False
+    latency: str = "long-tail"
+    salt: int = 0
+
+    def seconds(self, *key: object) -> float:
+        """A latency for ``key``."""
+        u = draw(self.salt, "latency", *key)
+        match self.latency:
+            case "zero":
+                return 0.0
+            case "constant":
+                return 1.0
+            case "bimodal":
+                return 0.5 if u < 0.8 else 30.0
+            case _:
+                return round(math.exp(3 * (u - 0.5)) + (40.0 if u > 0.97 else 0.0), 6)
+
+
+class Fault(Exception):
+    """What generated stages raise."""
+
+
+class _Builder:
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.graph = fg.Graph("generated")
+        self.count = 0
+        self.pool: PoolNode[Any, Any] = self.graph.pool(
+            "pool", lambda: Ledgered(threshold=shape.ending.threshold)
+        )
+
+    def name(self, kind: str) -> str:
+        self.count += 1
+        return f"{kind}{self.count}"
+
+    async def work(self, step: Step, name: str, token: Token, at: fg.Context[Any]) -> Token | None:
+        shape = self.shape
+        for call in range(step.calls):
+            await at.llm(f"{name} {token.path} {call}")
+        await anyio.sleep(shape.seconds(name, token.path))
+        if draw(shape.salt, "fail", name, token.path) < step.fail:
+            raise Fault(name)
+        if draw(shape.salt, "drop", name, token.path) < step.drop:
+            return None
+        made = token.via(name)
+        return attrs.evolve(made, version=at.view.version) if step.reads else made
+
+    def stage(self, step: Step, group: bool = False) -> Any:
+        name = self.name("gather" if group else "stage")
+
+        async def gathered(batch: fg.Group[Token, Token], at: fg.Context[Any]) -> Token | None:
+            members = batch.values
+            oldest = min([batch.origin.version, *(m.version for m in members)])
+            return await self.work(step, name, Token(batch.origin.path + len(members), oldest), at)
+
+        async def single(token: Token, at: fg.Context[Any]) -> Token | None:
+            return await self.work(step, name, token, at)
+
+        async def several(token: Token, at: fg.Context[Any]) -> fg.Several[Token] | None:
+            made = await self.work(step, name, token, at)
+            return made and fg.Several([made.via(i) for i in range(step.several)])
+
+        options: dict[str, Any] = {"name": name, "workers": step.workers}
+        if step.calls:
+            options["llm"] = "model"
+        if step.reads:
+            options["reads"] = self.pool
+        if step.several > 1:
+            options["fanout"] = step.several
+        body: Any = gathered if group else several if step.several > 1 else single
+        return self.graph.stage(**options)(body)
+
+    def repairer(self) -> Any:
+        name = self.name("repair")
+
+        async def repair(stale: fg.Stale[Token], at: fg.Context[Any]) -> fg.Verdict[Token]:
+            await anyio.sleep(self.shape.seconds(name, stale.value.path))
+            assert stale.lag >= len(stale.changes) > 0
+            u = draw(name, stale.value.path)
+            if u < 0.2:
+                return fg.Verdict.discard("generated")
+            return fg.Verdict.patch(Token(stale.value.via(name).path, at.view.version))
+
+        return self.graph.stage(name=name, reads=self.pool)(repair)
+
+    def edge(self, src: Any, dst: Any, step: Step, **options: Any) -> None:
+        if step.stale == "discard":
+            options["stale"] = fg.discard(above=2)
+        elif step.stale == "refresh" and step.reads:
+            options["stale"] = fg.refresh(above=0)
+        elif step.stale == "repair":
+            options["stale"] = fg.repair(self.repairer(), above=0)
+        if step.capacity is not None:
+            options["capacity"] = step.capacity
+        self.graph.edge(src, dst, **options)
+
+    def segment(self, tail: Any, segment: Segment) -> Any:
+        match segment:
+            case Step():
+                stage = self.stage(segment)
+                self.edge(tail, stage, segment)
+                return stage
+            case Fan():
+                return self.fan(tail, segment)
+            case Choice() | Split():
+                left, right, join = self.stage(segment.left), self.stage(segment.right), self.stage(segment.join)
+                routed = isinstance(segment, Choice)
+                self.edge(tail, left, segment.left, **({"when": _even} if routed else {}))
+                self.edge(tail, right, segment.right, **({"otherwise": True} if routed else {}))
+                self.edge(left, join, segment.join)
+                self.graph.edge(right, join)
+                return join
+            case Loop():
+                body, check = self.stage(segment.body), self.stage(segment.check)
+                self.edge(tail, body, segment.body)
+                self.edge(body, check, segment.check)
+                self.graph.edge(check, body, when=_even, loop=segment.times)
+                # What follows takes the others, and those whose passes are used up.
+                after = self.stage(Step())
+                self.graph.edge(check, after, otherwise=True)
+                return after
+
+    def fan(self, tail: Any, fan: Fan) -> Any:
+        inner = self.stage(fan.member)
+        order = fg.discriminative(2, passed=_even) if fan.discriminative else None
+        self.edge(tail, inner, fan.member, scatter=scatter_into(fan.width), fanout=max(1, fan.width), order=order)
+        for segment in fan.inner:
+            inner = self.segment(inner, segment)
+        after = self.stage(fan.after, group=True)
+        early = {"release": fg.fraction(fan.release), "late": fan.late} if fan.late else {}
+        rule = fg.fail_above(fan.fail_above) if fan.fail_above is not None else None
+        self.graph.edge(inner, after, gather=True, on_failure=rule, **early)
+        return after
+
+    def source(self, name: str) -> Any:
+        def emit(at: fg.Draw[Ledgered]) -> Token | None:
+            at.uses(*list(at.view.artifacts)[-1:])
+            return Token(int(at.random.random() * 2**40), at.view.version)
+
+        return self.graph.source(name=name, reads=self.pool, rounds=self.shape.rounds)(emit)
+
+    def finish(self, tail: Any) -> None:
+        ending = self.shape.ending
+        stale = fg.discard(above=ending.discard_above) if ending.discard_above is not None else None
+        if not ending.width:
+            self.graph.edge(tail, self.pool, stale=stale)
+            return
+        member = self.stage(ending.member)
+        self.edge(tail, member, ending.member, scatter=scatter_into(ending.width), fanout=ending.width)
+        early = {"release": fg.fraction(ending.release), "late": ending.late} if ending.late else {}
+        self.graph.edge(member, self.pool, gather=True, stale=stale, **early)
+
+
+def _even(token: Token) -> bool:
+    return token.path % 2 == 0
+
+
+def scatter_into(width: int) -> Any:
+    def scatter(token: Token) -> Sequence[Token]:
+        return [token.via("member", i) for i in range(width)]
+
+    return scatter
+
+
+def build(shape: Shape) -> fg.Graph:
+    """The graph of a shape; it passes `check` by construction."""
+    builder = _Builder(shape)
+    first = builder.source("source")
+    tails = [first, builder.source("other")] if shape.second_source else [first]
+    entry = builder.stage(Step())
+    for tail in tails:
+        builder.graph.edge(tail, entry)
+    tail = entry
+    for segment in shape.segments:
+        tail = builder.segment(tail, segment)
+    builder.finish(tail)
+    return builder.graph

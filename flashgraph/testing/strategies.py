@@ -1,0 +1,97 @@
+"""Hypothesis strategies for shapes, schedules and faults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from flashgraph.policies.control import balanced, drain_first
+from flashgraph.policies.schedule import Schedule, lockstep, pipelined
+from flashgraph.testing.graphs import Choice, Ending, Fan, Loop, Segment, Shape, Split, Step
+
+__all__ = ["schedules", "segments", "shapes", "steps"]
+
+
+def steps(in_group: bool = False) -> st.SearchStrategy[Step]:
+    """Single stages; inside a group none that returns `Several`."""
+    return st.builds(
+        Step,
+        fail=st.sampled_from([0.0, 0.0, 0.3]),
+        drop=st.sampled_from([0.0, 0.0, 0.3]),
+        calls=st.sampled_from([0, 0, 1, 2]),
+        reads=st.booleans(),
+        workers=st.sampled_from([None, 1, 2, 5]),
+        several=st.just(1) if in_group else st.sampled_from([1, 1, 1, 3]),
+        stale=st.sampled_from(["", "", "discard", "repair", "refresh"]),
+        capacity=st.sampled_from([None, 1, 2, 3]),
+    )
+
+
+def single_steps() -> st.SearchStrategy[Step]:
+    return steps(in_group=True)
+
+
+def fans(depth: int) -> st.SearchStrategy[Fan]:
+    inner = st.lists(segments(depth - 1, in_group=True), max_size=2).map(tuple)
+    return st.builds(
+        Fan,
+        width=st.integers(0, 5),
+        member=single_steps(),
+        inner=inner,
+        after=single_steps(),
+        release=st.sampled_from([0.2, 0.5, 0.8]),
+        late=st.sampled_from([None, "cancel", "drop", "amend"]),
+        fail_above=st.sampled_from([None, 0.0, 0.5]),
+        discriminative=st.booleans(),
+    )
+
+
+def segments(depth: int = 2, in_group: bool = False) -> st.SearchStrategy[Segment]:
+    """Parts of a graph; nested groups down to ``depth``."""
+    simple = single_steps()
+    options: list[st.SearchStrategy[Any]] = [steps(in_group), st.builds(Choice, simple, simple, simple)]
+    if not in_group:
+        options.append(st.builds(Split, simple, simple, simple))
+        options.append(st.builds(Loop, st.integers(1, 3), simple, simple))
+    if depth > 0:
+        options.append(fans(depth))
+    return st.one_of(options)
+
+
+def endings() -> st.SearchStrategy[Ending]:
+    return st.builds(
+        Ending,
+        width=st.sampled_from([0, 2, 6]),
+        member=single_steps(),
+        release=st.sampled_from([0.2, 0.5]),
+        late=st.sampled_from([None, "cancel", "drop", "amend", "amend"]),
+        discard_above=st.sampled_from([None, 0, 2]),
+        threshold=st.sampled_from([0.0, 0.4]),
+    )
+
+
+def shapes() -> st.SearchStrategy[Shape]:
+    """Whole graphs."""
+    return st.builds(
+        Shape,
+        segments=st.lists(segments(), max_size=3).map(tuple),
+        ending=endings(),
+        rounds=st.integers(1, 6),
+        second_source=st.booleans(),
+        latency=st.sampled_from(["zero", "constant", "long-tail", "bimodal"]),
+        salt=st.integers(0, 1000),
+    )
+
+
+def schedules() -> st.SearchStrategy[Schedule]:
+    """Lockstep, and pipelined ones with narrow and wide windows and both control policies."""
+    return st.one_of(
+        st.just(lockstep()),
+        st.builds(
+            pipelined,
+            window=st.sampled_from([1, 2, 3, 8]),
+            control=st.sampled_from([drain_first(), balanced(5.0)]),
+            focus=st.sampled_from([0.0, 0.5]),
+        ),
+    )
