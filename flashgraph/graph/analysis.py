@@ -8,7 +8,7 @@ import networkx as nx
 
 from flashgraph.graph.spec import EdgeSpec, GraphSpec
 
-__all__ = ["cycles", "distances", "flow", "gathers_of", "scopes", "topological"]
+__all__ = ["components", "distances", "flow", "gathers_of", "open_cycles", "scopes", "topological"]
 
 Scope = tuple[frozenset[str], ...]
 """The stack of scatters an item is inside of; each level names the edges that may have opened it."""
@@ -44,16 +44,35 @@ def distances(graph: GraphSpec) -> dict[str, int]:
     return {name: int(found.get(name, len(graph.nodes))) for name in graph.nodes}
 
 
-def cycles(graph: GraphSpec) -> list[list[EdgeSpec]]:
-    """Simple cycles among stages, each as its edges in order from the earliest declared node."""
+def components(graph: GraphSpec) -> list[frozenset[str]]:
+    """The sets of nodes that lie on common cycles, in the order of their first node's declaration."""
+    net = flow(graph)
+    declared = {name: place for place, name in enumerate(graph.nodes)}
+    found = [frozenset(c) for c in nx.strongly_connected_components(net) if len(c) > 1 or net.has_edge(*(list(c) * 2))]
+    return sorted(found, key=lambda c: min(declared[n] for n in c))
+
+
+def open_cycles(graph: GraphSpec) -> list[list[EdgeSpec]]:
+    """Cycles without a ``loop`` edge, each as its edges in order from the earliest declared node.
+
+    Not every such cycle (there may be exponentially many): enough that none is left when the last edge of each is
+    taken away.
+    """
     rank = topological(graph)
-    found = []
-    for cycle in nx.simple_cycles(flow(graph)):
-        start = min(range(len(cycle)), key=lambda i: rank[cycle[i]])
-        nodes = cycle[start:] + cycle[:start]
-        pairs = zip(nodes, nodes[1:] + nodes[:1], strict=True)
+    net = nx.DiGraph()
+    net.add_nodes_from(graph.nodes)
+    net.add_edges_from((e.src, e.dst) for e in graph.edges if e.loop is None)
+    found: list[list[EdgeSpec]] = []
+    while True:
+        try:
+            nodes = [src for src, _ in nx.find_cycle(net)]
+        except nx.NetworkXNoCycle:
+            return sorted(found, key=lambda edges: [rank[e.src] for e in edges])
+        start = min(range(len(nodes)), key=lambda i: rank[nodes[i]])
+        nodes = nodes[start:] + nodes[:start]
+        pairs = list(zip(nodes, nodes[1:] + nodes[:1], strict=True))
         found.append([e for src, dst in pairs for e in [graph.edge(f"{src}->{dst}")] if e is not None])
-    return sorted(found, key=lambda edges: [rank[e.src] for e in edges])
+        net.remove_edge(*pairs[-1])
 
 
 def scopes(graph: GraphSpec) -> tuple[dict[str, Scope], list[tuple[EdgeSpec, Scope, Scope]]]:

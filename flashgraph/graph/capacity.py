@@ -12,26 +12,21 @@ from collections.abc import Mapping
 
 import networkx as nx
 
-from flashgraph.graph.analysis import flow
+from flashgraph.graph.analysis import components, flow
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, StageSpec
 
 __all__ = ["loop_capacity", "unbounded_fanout"]
 
 
-def _components(graph: GraphSpec) -> list[set[str]]:
+def _before(graph: GraphSpec, component: frozenset[str]) -> frozenset[str]:
     net = flow(graph)
-    return [c for c in nx.strongly_connected_components(net) if len(c) > 1 or net.has_edge(*(list(c) * 2))]
-
-
-def _before(graph: GraphSpec, component: set[str]) -> set[str]:
-    net = flow(graph)
-    return set().union(*(nx.ancestors(net, n) for n in component)) | component
+    return component.union(*(nx.ancestors(net, n) for n in component))
 
 
 def unbounded_fanout(graph: GraphSpec, several: frozenset[str]) -> list[tuple[EdgeSpec, list[str]]]:
     """Scatters (and edges out of stages in ``several``) without a stated bound that feed a cycle, with its nodes."""
     found = []
-    for component in _components(graph):
+    for component in components(graph):
         upstream = _before(graph, component)
         for edge in graph.edges:
             if edge.src not in upstream or edge.dst not in upstream:
@@ -49,7 +44,7 @@ def loop_capacity(graph: GraphSpec, windows: Mapping[str, int]) -> dict[str, int
     Fan-outs without a bound count as 1 here; `check` refuses them first.
     """
     needs: dict[str, int] = {}
-    for component in _components(graph):
+    for component in components(graph):
         upstream = _before(graph, component)
         rounds = sum(w for source, w in windows.items() if source in upstream)
         width = 1

@@ -4,188 +4,229 @@ from __future__ import annotations
 
 import networkx as nx
 
-from flashgraph.graph.analysis import Scope, cycles, flow, scopes
+from flashgraph.graph.analysis import Scope, components, flow, gathers_of, open_cycles, scopes
 from flashgraph.graph.capacity import loop_capacity, unbounded_fanout
-from flashgraph.graph.check_nodes import Notebook, Ports
-from flashgraph.graph.spec import EdgeSpec, GraphSpec, StageSpec
+from flashgraph.graph.check_nodes import Ports, stale_of
+from flashgraph.graph.notes import Notes
+from flashgraph.graph.spec import EdgeSpec, GraphSpec, SourceSpec, StageSpec
 
-__all__ = ["check_shape"]
+__all__ = ["ASSUMED_WINDOW", "check_shape"]
 
 ASSUMED_WINDOW = 8
 """The window of the default schedule; a run checks again with its own."""
 
 
-def check_shape(graph: GraphSpec, ports: Ports, notes: Notebook, *, broken: bool) -> None:
+def check_shape(graph: GraphSpec, ports: Ports, notes: Notes, left_out: frozenset[str]) -> None:
     """Note what is wrong with the graph as a whole.
 
-    ``broken`` says that single nodes or edges have problems already: a node that an edge was left out for is not
-    reported as unreachable on top.
+    ``left_out`` names nodes whose edges were left out because they are wrong themselves: that something is not
+    reached is then not reported on top.
     """
-    if not graph.sources:
-        notes.add(
-            "no-source", graph.place, f"graph {graph.name!r}", "no source", "a source, which starts rounds",
-            "@graph.source(reads=POOL) on the function that makes a round's first item",
-        )  # fmt: skip
-    if not graph.pools:
-        notes.add(
-            "no-pool", graph.place, f"graph {graph.name!r}", "no pool", "a pool, which holds what evolves",
-            "graph.pool('frontier', ParetoFrontier)",
-        )  # fmt: skip
-    if not broken:
-        _reach(graph, notes)
+    _ends(graph, notes)
+    if not left_out:
+        _reach(graph, ports, notes)
+    _dead_ends(graph, notes, left_out)
     _groups(graph, ports, notes)
-    _cycles(graph, ports, notes)
-    _repairers(graph, notes)
+    _forks(graph, notes)
+    _cycles(graph, notes)
+    _capacity(graph, ports, notes)
     _stamps(graph, notes)
 
 
-def _reach(graph: GraphSpec, notes: Notebook) -> None:
+# ---- reach -----------------------------------------------------------------------------------------------
+
+
+def _ends(graph: GraphSpec, notes: Notes) -> None:
+    note = notes.of(graph.place, f"graph {graph.name!r}")
+    if not graph.sources:
+        note("no-source", "no source", "a source, which starts rounds", "@graph.source(reads=POOL) on a function")
+    if not graph.pools:
+        note("no-pool", "no pool", "a pool, which holds what evolves", "graph.pool('frontier', ParetoFrontier)")
+
+
+def _reach(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
     net = flow(graph)
-    reached = set().union(*(nx.descendants(net, s.name) | {s.name} for s in graph.sources)) if graph.sources else None
+    reached = {s.name for s in graph.sources}.union(*(nx.descendants(net, s.name) for s in graph.sources))
     for stage in graph.stages:
-        if stage.name in graph.repairers:
+        if stage.name in graph.repairers or stage.name in reached or not graph.sources:
             continue
-        if reached is not None and stage.name not in reached:
-            into = graph.into(stage.name)
+        into, repaired = graph.into(stage.name), stale_of(ports.takes.get(stage.name))
+        if not into and repaired is not None:
             notes.add(
-                "unreachable",
-                stage.place,
-                f"stage {stage.name!r}",
-                "no edge ends at it" if not into else "no source leads to it",
+                "repair-unused", stage.place, f"stage {stage.name!r}",
+                "it takes fg.Stale, and no edge repairs with it",
+                "a staleness rule that names it",
+                f"stale=fg.repair({stage.name}) on an edge, or drop the stage",
+            )  # fmt: skip
+        elif not into:  # what lies behind it is not reached either: the first one says it all
+            notes.add(
+                "unreachable", stage.place, f"stage {stage.name!r}",
+                "no edge ends at it",
                 "a way to it from a source",
-                f"graph.edge(SOURCE, {stage.name})" if not into else f"an edge from a source to {into[0].src!r}",
-            )
-    for node in (*graph.sources, *graph.stages):
-        if not graph.out_of(node.name) and node.name not in graph.repairers:
+                f"graph.edge(..., {stage.name})",
+            )  # fmt: skip
+    for component in components(graph):
+        first = graph.nodes[next(n for n in graph.nodes if n in component)]
+        behind = {n for m in component for n in nx.ancestors(net, m)} - component
+        if graph.sources and first.name not in reached and not behind:
             notes.add(
-                "dead-end",
-                node.place,
-                f"{node.kind} {node.name!r}",
-                "no edge starts at it: what it gives is lost",
-                "an edge to a stage or a pool",
-                f"graph.edge({node.name}, ...)",
-            )
+                "unreachable", first.place, f"{first.kind} {first.name!r}",
+                f"only its own cycle leads to it: {', '.join(n for n in graph.nodes if n in component)}",
+                "a way to it from a source",
+                f"graph.edge(SOURCE, {first.name})",
+            )  # fmt: skip
     for pool in graph.pools:
         if not graph.into(pool.name):
             notes.add(
-                "pool-without-edge",
-                pool.place,
-                f"pool {pool.name!r}",
+                "pool-without-edge", pool.place, f"pool {pool.name!r}",
                 "no edge ends at it: it never changes",
                 "an edge that admits to it",
-                f"graph.edge(STAGE, {pool.name})",
-            )
+                f"graph.edge(..., {pool.name})",
+            )  # fmt: skip
+
+
+def _dead_ends(graph: GraphSpec, notes: Notes, left_out: frozenset[str]) -> None:
+    nodes: tuple[SourceSpec | StageSpec, ...] = (*graph.sources, *graph.stages)
+    for node in nodes:
+        if graph.out_of(node.name) or node.name in graph.repairers or node.name in left_out:
+            continue
+        if node.kind == "stage" and not graph.into(node.name):
+            continue  # reported as unreachable, and perhaps meant for repair
+        notes.add(
+            "dead-end", node.place, f"{node.kind} {node.name!r}",
+            "no edge starts at it: what it gives is lost",
+            "an edge to a stage or a pool",
+            f"graph.edge({node.name}, ...)",
+        )  # fmt: skip
+
+
+# ---- groups ----------------------------------------------------------------------------------------------
 
 
 def _levels(scope: Scope) -> str:
     return "no group" if not scope else f"{len(scope)} group level{'s' if len(scope) > 1 else ''}"
 
 
-def _groups(graph: GraphSpec, ports: Ports, notes: Notebook) -> None:
+def _groups(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
     found, clashes = scopes(graph)
     for edge, brought, known in clashes:
         notes.add(
-            "mixed-depth",
-            edge.place,
-            f"edge {edge.name}",
+            "mixed-depth", edge.place, f"edge {edge.name}",
             f"it brings items inside {_levels(brought)}; other edges bring {edge.dst!r} items inside {_levels(known)}",
             "edges into one stage that agree on scatter and gather",
             "gather before the stage, or use a second stage with the same function",
-        )
-    for edge in graph.edges:
-        scope = found.get(edge.src, ())
-        if edge.src in ports.several and scope and any(e.gather for e in graph.edges):
+        )  # fmt: skip
+    gathered = {scatter for scatter, gathers in gathers_of(graph).items() if gathers}
+    for stage in graph.stages:
+        scope = found.get(stage.name, ())
+        if stage.name in ports.several and any(level & gathered for level in scope):
             notes.add(
-                "several-in-group",
-                edge.place,
-                f"edge {edge.name}",
-                f"{edge.src!r} returns Several inside a group: a member would arrive more than once",
+                "several-in-group", stage.place, f"stage {stage.name!r}",
+                "it returns Several inside a group: a member would arrive more than once",
                 "one result a member",
-                "scatter= on this edge, and gather the inner group first",
-            )
+                "return one value that holds them, scatter= it behind the stage and gather that inner group first",
+            )  # fmt: skip
 
 
-def _cycles(graph: GraphSpec, ports: Ports, notes: Notebook) -> None:
-    found = cycles(graph)
-    for cycle in found:
-        if not any(e.loop is not None for e in cycle):
-            path = " -> ".join([*(e.src for e in cycle), cycle[0].src])
-            last = cycle[-1]
-            notes.add(
-                "cycle-without-loop",
-                last.place,
-                f"edge {last.name}",
-                f"it closes the cycle {path}, which passes no pool",
-                "loop=N on one edge of a cycle: at most N passes an item",
-                "loop=3 here, or end the cycle at a pool",
-            )
-    inside = {e.name for cycle in found for e in cycle}
+def _forks(graph: GraphSpec, notes: Notes) -> None:
+    """Inside a group a member has one way to the gathering edge: of two copies only the first would count."""
+    found, _ = scopes(graph)
+    reported: set[str] = set()
+    for gather in graph.edges:
+        scope = found.get(gather.src)
+        if not gather.gather or not scope:
+            continue
+        inside = {n for n, s in found.items() if len(s) == len(scope) and s[-1] & scope[-1]}
+        plain = [e for e in graph.edges if not e.gather and e.scatter is None and {e.src, e.dst} <= inside]
+        net = nx.DiGraph([(e.src, e.dst) for e in plain])
+        toward = nx.ancestors(net, gather.src) | {gather.src} if gather.src in net else set()
+        for stage in graph.stages:
+            always = [e for e in plain if e.src == stage.name and e.dst in toward and _always(e)]
+            if len(always) > 1 and always[1].name not in reported:
+                reported.add(always[1].name)
+                notes.add(
+                    "fork-in-group", always[1].place, f"edge {always[1].name}",
+                    f"it and edge {always[0].name} both lead each member to edge {gather.name}, which gathers one each",
+                    "one way for each member",
+                    "when= on one and otherwise=True on the other, or one stage behind the other",
+                )  # fmt: skip
+
+
+def _always(edge: EdgeSpec) -> bool:
+    return edge.when is None and not edge.otherwise and edge.loop is None
+
+
+# ---- cycles ----------------------------------------------------------------------------------------------
+
+
+def _cycles(graph: GraphSpec, notes: Notes) -> None:
+    for cycle in open_cycles(graph):
+        path = " -> ".join([*(e.src for e in cycle), cycle[0].src])
+        last = cycle[-1]
+        notes.add(
+            "cycle-without-loop", last.place, f"edge {last.name}",
+            f"it closes the cycle {path}, which passes no pool",
+            "loop=N on one edge of a cycle: at most N passes an item",
+            "loop=3 here, or end the cycle at a pool",
+        )  # fmt: skip
+    found = components(graph)
     for edge in graph.edges:
-        if edge.loop is not None and edge.name not in inside:
+        if edge.loop is not None and not any({edge.src, edge.dst} <= c for c in found):
             notes.add(
-                "loop-without-cycle",
-                edge.place,
-                f"edge {edge.name}",
+                "loop-without-cycle", edge.place, f"edge {edge.name}",
                 f"loop={edge.loop} on an edge that closes no cycle",
                 "loop on an edge that leads back",
                 "drop loop",
-            )
-    _capacity(graph, ports, notes)
+            )  # fmt: skip
+    for component in found:
+        inner = [e for e in graph.edges if e.src in component and e.dst in component]
+        looping = [e for e in inner if e.loop is not None]
+        if looping and not any(e.src in component and e.dst not in component for e in graph.edges):
+            notes.add(
+                "loop-without-exit", looping[0].place, f"edge {looping[0].name}",
+                f"no edge leaves its cycle of {', '.join(n for n in graph.nodes if n in component)}",
+                "a way out, to a pool: after its passes an item would be lost",
+                f"graph.edge({looping[0].src}, ..., otherwise=True)",
+            )  # fmt: skip
 
 
-def _capacity(graph: GraphSpec, ports: Ports, notes: Notebook) -> None:
-    unbounded: list[tuple[EdgeSpec, list[str]]] = unbounded_fanout(graph, frozenset(ports.several))
+def _capacity(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
+    unbounded = unbounded_fanout(graph, frozenset(ports.several))
     for edge, component in unbounded:
         how = "scatters" if edge.scatter is not None else "comes from a stage that returns Several"
         notes.add(
-            "unbounded-fanout",
-            edge.place,
-            f"edge {edge.name}",
+            "unbounded-fanout", edge.place, f"edge {edge.name}",
             f"it {how} without a bound, before or in the cycle of {', '.join(component)}",
             "a bound: what a cycle can hold must be known for it to be free of deadlock",
             "fanout=N on the edge" if edge.scatter is not None else f"fanout=N on stage {edge.src!r}",
-        )
+        )  # fmt: skip
     if unbounded:
         return
     for name, needed in loop_capacity(graph, {s.name: ASSUMED_WINDOW for s in graph.sources}).items():
         looping = graph.edge(name)
-        if looping is not None and isinstance(looping.capacity, int) and looping.capacity < needed:
+        if looping is not None and looping.capacity is not None and looping.capacity < needed:
             notes.add(
-                "cycle-capacity",
-                looping.place,
-                f"edge {name}",
+                "cycle-capacity", looping.place, f"edge {name}",
                 f"capacity={looping.capacity}",
                 f"at least {needed}: what a window of {ASSUMED_WINDOW} rounds can put into its cycle",
                 f"capacity={needed}, or leave it out and it is sized by the schedule",
-            )
+            )  # fmt: skip
 
 
-def _repairers(graph: GraphSpec, notes: Notebook) -> None:
-    for edge in graph.edges:
-        for end in (edge.src, edge.dst):
-            if end in graph.repairers and isinstance(graph.nodes[end], StageSpec):
-                notes.add(
-                    "edge-at-repair",
-                    edge.place,
-                    f"edge {edge.name}",
-                    f"{end!r} is a repair stage",
-                    "no edges at a repair stage: items go through it and back to the edge they wait on",
-                    "drop the edge, or use a second stage with the same function",
-                )
+# ---- versions --------------------------------------------------------------------------------------------
 
 
-def _stamps(graph: GraphSpec, notes: Notebook) -> None:
+def _stamps(graph: GraphSpec, notes: Notes) -> None:
     """Staleness rules need items that carry a version."""
-    stamped = {n.name for n in (*graph.sources, *graph.stages) if n.reads is not None}
     net = flow(graph)
-    stamped |= set().union(*(nx.descendants(net, n) for n in stamped)) if stamped else set()
+    nodes: tuple[SourceSpec | StageSpec, ...] = (*graph.sources, *graph.stages)
+    stamped = {n.name for n in nodes if n.reads is not None}
+    stamped |= {name for start in stamped for name in nx.descendants(net, start)}
     for edge in graph.edges:
         if edge.stale is not None and edge.src not in stamped:
             notes.add(
-                "stale-without-version",
-                edge.place,
-                f"edge {edge.name}",
+                "stale-without-version", edge.place, f"edge {edge.name}",
                 f"stale={edge.stale} on items that carry no version: nothing before it reads a pool",
                 "a source or stage with reads=POOL upstream",
                 "reads=POOL, or drop stale",
-            )
+            )  # fmt: skip

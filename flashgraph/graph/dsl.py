@@ -8,16 +8,31 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Generic, Literal, overload
+from typing import Any, Literal, overload
 
 import attrs
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, Unpack
 
 from flashgraph.errors import GraphError, Place, Problem, did_you_mean
-from flashgraph.graph.ports import Context, Draw, Group, Param, Pool, Several
-from flashgraph.graph.spec import EdgeSpec, GraphSpec, Order, PoolSpec, Release, SourceSpec, StageSpec, Staleness
+from flashgraph.graph.handles import (
+    Consumer,
+    EdgeOptions,
+    Factory,
+    Included,
+    PoolNode,
+    Producer,
+    Source,
+    SourceDecorator,
+    SourceOptions,
+    Stage,
+    StageDecorator,
+    StageOptions,
+)
+from flashgraph.graph.ports import Context, Draw, Group, Param, Several
+from flashgraph.graph.signatures import function_name
+from flashgraph.graph.spec import EdgeSpec, Failure, GraphSpec, NodeSpec, PoolSpec, Release, SourceSpec, StageSpec
 
-__all__ = ["Graph", "Included", "PoolNode", "Source", "Stage"]
+__all__ = ["Graph"]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -26,80 +41,10 @@ P = TypeVar("P")
 V = TypeVar("V")
 In = TypeVar("In")
 Out = TypeVar("Out")
-In_contra = TypeVar("In_contra", contravariant=True)
-Out_co = TypeVar("Out_co", covariant=True)
 
-
-@attrs.frozen(slots=False)
-class Producer(Generic[Out_co]):
-    """A node that edges may start from; ``name`` is its name in the graph."""
-
-    name: str
-    owner: Graph = attrs.field(repr=False, eq=False)
-
-
-@attrs.frozen(slots=False)
-class Consumer(Generic[In_contra]):
-    """A node that edges may end at."""
-
-    name: str
-    owner: Graph = attrs.field(repr=False, eq=False)
-
-
-@attrs.frozen(slots=False)
-class Source(Producer[Out_co]):
-    pass
-
-
-@attrs.frozen(slots=False)
-class Stage(Producer[Out_co], Consumer[In_contra], Generic[In_contra, Out_co]):
-    pass
-
-
-@attrs.frozen(slots=False)
-class PoolNode(Consumer[In_contra], Generic[In_contra, V]):
-    pass
-
-
-@attrs.frozen
-class Included:
-    """The nodes of an included graph, under their names in that graph: ``part["map"]``."""
-
-    prefix: str
-    owner: Graph = attrs.field(repr=False, eq=False)
-
-    def __getitem__(self, name: str) -> Stage[Any, Any]:
-        return Stage(f"{self.prefix}.{name}", self.owner)
-
-
-class StageDecorator:
-    """What ``graph.stage(...)`` returns before it is given its function."""
-
-    def __init__(self, graph: Graph, options: dict[str, Any]) -> None:
-        self._graph, self._options = graph, options
-
-    @overload
-    def __call__(self, body: Callable[[A, Context[Any]], Awaitable[Several[B] | None]], /) -> Stage[A, B]: ...
-    @overload
-    def __call__(self, body: Callable[[A, Context[Any]], Awaitable[B | None]], /) -> Stage[A, B]: ...
-    @overload
-    def __call__(self, body: Callable[[A], Several[B] | None], /) -> Stage[A, B]: ...
-    @overload
-    def __call__(self, body: Callable[[A], B | None], /) -> Stage[A, B]: ...
-    @overload
-    def __call__(self, body: Callable[[A, Context[Any]], B | None], /) -> Stage[A, B]: ...
-    def __call__(self, body: Callable[..., Any], /) -> Stage[Any, Any]:
-        return self._graph._add_stage(body, **self._options)
-
-
-class SourceDecorator(Generic[V]):
-    """What ``graph.source(...)`` returns before it is given its function."""
-
-    def __init__(self, graph: Graph, options: dict[str, Any]) -> None:
-        self._graph, self._options = graph, options
-
-    def __call__(self, body: Callable[[Draw[Any, Any]], Out | None], /) -> Source[Out]:
-        return self._graph._add_source(body, **self._options)
+EDGE_OPTIONS = {f.name for f in attrs.fields(EdgeSpec)} - {"src", "dst", "place"}
+STAGE_OPTIONS = set(StageOptions.__annotations__)
+SOURCE_OPTIONS = {"reads", *SourceOptions.__annotations__}
 
 
 class Graph:
@@ -114,85 +59,103 @@ class Graph:
         self.place = Place.of_caller()
         self._doc = doc
         self._params: dict[str, Param[Any]] = {}
-        self._nodes: dict[str, PoolSpec | SourceSpec | StageSpec] = {}
+        self._nodes: dict[str, NodeSpec] = {}
         self._edges: list[EdgeSpec] = []
         self.noted: list[Problem] = []
         """Mistakes in the declarations themselves; `check` adds what it finds."""
+        self.left_out: set[str] = set()
+        """Nodes at which an edge was meant that could not be added."""
 
     @property
     def spec(self) -> GraphSpec:
         return GraphSpec(self.name, self._doc, self.place, dict(self._params), dict(self._nodes), tuple(self._edges))
 
-    def _note(self, code: str, what: str, found: str, expected: str, fix: str) -> None:
+    def note(self, code: str, what: str, found: str, expected: str, fix: str) -> None:
+        """Write down a mistake in the declaration that is being made."""
         self.noted.append(Problem(code, Place.of_caller(), what, found, expected, fix))
 
     # ---- declarations ------------------------------------------------------------------------------------
 
     def param(self, name: str, default: P) -> Param[P]:
         """A parameter of the algorithm: ``at[param]`` in a function, ``--set name=value`` on the command line."""
+        param = Param(name, default, Place.of_caller())
         if name in self._params:
-            self._note(
+            self.note(
                 "duplicate-param",
                 f"parameter {name!r}",
-                "a second parameter of that name",
+                f"a second parameter of that name (the first is at {self._params[name].place})",
                 "one parameter a name",
-                f"rename one, e.g. {name + '_2'!r}",
+                f"rename one, e.g. {f'{name}_2'!r}",
             )
-        self._params[name] = Param(name, default)
-        return self._params[name]
+        elif not isinstance(name, str) or not name.replace(".", "_").isidentifier():
+            self.note(
+                "bad-name",
+                f"parameter {name!r}",
+                repr(name),
+                "a name of letters, digits and underscores: --set gives it a value",
+                f"graph.param({_identifier(name)!r}, ...)",
+            )
+        self._params[str(name)] = param
+        return param
 
-    def pool(self, name: str, factory: Callable[[], Pool[In]], /) -> PoolNode[In, Any]:
+    def pool(self, name: str, factory: Callable[[], Factory[In, V]], /) -> PoolNode[In, V]:
         """Versioned shared state; ``factory()`` is its value at version 0 (see `flashgraph.Pool`)."""
-        self._add(PoolSpec(name, factory, Place.of_caller()))
-        return PoolNode(name, self)
+        return PoolNode(self.add(PoolSpec(name, factory, Place.of_caller())), self)
 
     @overload
-    def source(self, body: Callable[[Draw[Any, Any]], Out | None], /) -> Source[Out]: ...
+    def source(
+        self, body: Callable[[Draw[Any, Any]], Out | None], /, **options: Unpack[SourceOptions]
+    ) -> Source[Out]: ...
     @overload
     def source(
         self,
+        body: Callable[[Draw[V, Any]], Out | None],
         /,
         *,
-        name: str | None = None,
-        reads: PoolNode[Any, V] | None = None,
-        rounds: int | None = None,
-        stream: Literal["keyed", "sequential"] = "keyed",
-        cursor: Any = None,
-    ) -> SourceDecorator[V]: ...
+        reads: PoolNode[Any, V],
+        **options: Unpack[SourceOptions],
+    ) -> Source[Out]: ...
+    @overload
+    def source(self, /, *, reads: PoolNode[Any, V], **options: Unpack[SourceOptions]) -> SourceDecorator[V]: ...
+    @overload
+    def source(self, /, **options: Unpack[SourceOptions]) -> SourceDecorator[Any]: ...
     def source(self, body: Any = None, /, **options: Any) -> Any:
         """A stage without input: it reads a pool's view, draws, and starts a round with what it returns.
 
-        None means that there is nothing to do until the pool changes.  ``rounds`` bounds its emissions.
-        ``stream="sequential"`` draws from one ``random.Random(seed)`` that all such sources share, as published
-        loops do; ``"keyed"`` gives each emission a stream of its own.  ``cursor`` is the first value of ``at.cursor``.
+        None means that there is nothing to do until the pool changes, or for good where it reads none.  ``rounds``
+        bounds its emissions.  ``stream="sequential"`` draws from one ``random.Random(seed)`` that all such sources
+        share, as published loops do; ``"keyed"`` gives each emission a stream of its own.  ``cursor`` is the first
+        value of ``at.cursor``.
         """
-        decorator: SourceDecorator[Any] = SourceDecorator(self, options)
+        decorator: SourceDecorator[Any] = SourceDecorator(self, self._known("source", options, SOURCE_OPTIONS))
         return decorator if body is None else decorator(body)
 
     @overload
     def stage(
-        self, body: Callable[[A, Context[Any]], Awaitable[Several[B] | None]], /, **options: Any
+        self, body: Callable[[A, Context[Any]], Awaitable[Several[B] | None]], /, **options: Unpack[StageOptions]
     ) -> Stage[A, B]: ...
     @overload
-    def stage(self, body: Callable[[A, Context[Any]], Awaitable[B | None]], /, **options: Any) -> Stage[A, B]: ...
-    @overload
-    def stage(self, body: Callable[[A], Several[B] | None], /, **options: Any) -> Stage[A, B]: ...
-    @overload
-    def stage(self, body: Callable[[A], B | None], /, **options: Any) -> Stage[A, B]: ...
-    @overload
-    def stage(self, body: Callable[[A, Context[Any]], B | None], /, **options: Any) -> Stage[A, B]: ...
+    def stage(
+        self, body: Callable[[A, Context[Any]], Awaitable[B | None]], /, **options: Unpack[StageOptions]
+    ) -> Stage[A, B]: ...
     @overload
     def stage(
-        self,
-        /,
-        *,
-        name: str | None = None,
-        llm: str | None = None,
-        reads: PoolNode[Any, Any] | None = None,
-        spends: str | Sequence[str] = (),
-        workers: int | None = None,
-        fanout: int | None = None,
-    ) -> StageDecorator: ...
+        self, body: Callable[[A, Context[Any]], Several[B] | None], /, **options: Unpack[StageOptions]
+    ) -> Stage[A, B]: ...
+    @overload
+    def stage(self, body: Callable[[A, Context[Any]], B | None], /, **options: Unpack[StageOptions]) -> Stage[A, B]: ...
+    @overload
+    def stage(
+        self, body: Callable[[A], Awaitable[Several[B] | None]], /, **options: Unpack[StageOptions]
+    ) -> Stage[A, B]: ...
+    @overload
+    def stage(self, body: Callable[[A], Awaitable[B | None]], /, **options: Unpack[StageOptions]) -> Stage[A, B]: ...
+    @overload
+    def stage(self, body: Callable[[A], Several[B] | None], /, **options: Unpack[StageOptions]) -> Stage[A, B]: ...
+    @overload
+    def stage(self, body: Callable[[A], B | None], /, **options: Unpack[StageOptions]) -> Stage[A, B]: ...
+    @overload
+    def stage(self, /, **options: Unpack[StageOptions]) -> StageDecorator: ...
     def stage(self, body: Any = None, /, **options: Any) -> Any:
         """A function from one item to one item, to none (None) or to several (`Several`).
 
@@ -200,16 +163,7 @@ class Graph:
         ``spends`` the budgets that one execution counts against (``"proposals"``, ``"evaluations"``); ``workers``
         bounds how many run at once; ``fanout`` bounds how many a `Several` may hold.
         """
-        known = {"name", "llm", "reads", "spends", "workers", "fanout"}
-        for option in sorted(options.keys() - known):
-            self._note(
-                "unknown-option",
-                f"stage option {option!r}",
-                f"{option}={options.pop(option)!r}",
-                "one of " + ", ".join(sorted(known)),
-                did_you_mean(option, sorted(known)),
-            )
-        decorator = StageDecorator(self, options)
+        decorator = StageDecorator(self, self._known("stage", options, STAGE_OPTIONS))
         return decorator if body is None else decorator(body)
 
     @overload
@@ -219,13 +173,8 @@ class Graph:
         dst: Consumer[A],
         /,
         *,
-        capacity: int | None = None,
-        order: Order | None = None,
         when: Callable[[A], bool] | None = None,
-        otherwise: bool = False,
-        loop: int | None = None,
-        stale: Staleness | None = None,
-        orphans: Literal["discard", "keep"] = "discard",
+        **options: Unpack[EdgeOptions],
     ) -> None: ...
     @overload
     def edge(
@@ -236,13 +185,8 @@ class Graph:
         *,
         scatter: Callable[[A], Sequence[B]],
         fanout: int | None = None,
-        capacity: int | None = None,
-        order: Order | None = None,
         when: Callable[[A], bool] | None = None,
-        otherwise: bool = False,
-        loop: int | None = None,
-        stale: Staleness | None = None,
-        orphans: Literal["discard", "keep"] = "discard",
+        **options: Unpack[EdgeOptions],
     ) -> None: ...
     @overload
     def edge(
@@ -254,16 +198,11 @@ class Graph:
         gather: Literal[True],
         release: Release | None = None,
         late: Literal["cancel", "drop", "amend"] | None = None,
-        on_failure: Any = None,
-        capacity: int | None = None,
-        order: Order | None = None,
+        on_failure: Failure | None = None,
         when: Callable[[M], bool] | None = None,
-        otherwise: bool = False,
-        loop: int | None = None,
-        stale: Staleness | None = None,
-        orphans: Literal["discard", "keep"] = "discard",
+        **options: Unpack[EdgeOptions],
     ) -> None: ...
-    def edge(self, src: Any, dst: Any, /, **policies: Any) -> None:
+    def edge(self, src: Any, dst: Any, /, **options: Any) -> None:
         """A bounded queue from ``src`` to ``dst``.
 
         ``scatter`` turns one item into a group of members, ``gather`` delivers a group as one `Group`; ``release``
@@ -271,31 +210,14 @@ class Graph:
         ``otherwise``, for what no sibling edge takes) routes; ``loop=N`` permits a cycle, at most N passes an item;
         ``stale`` is the staleness rule; ``orphans="keep"`` lets items through whose origin was retracted.
         """
-        known = {f.name for f in attrs.fields(EdgeSpec)} - {"src", "dst", "place"}
-        for option in sorted(policies.keys() - known):
-            self._note(
-                "unknown-option",
-                f"edge option {option!r}",
-                f"{option}={policies.pop(option)!r}",
-                "one of " + ", ".join(sorted(known)),
-                did_you_mean(option, sorted(known)),
-            )
-        names = []
-        for end, node in (("start", src), ("end", dst)):
-            name = getattr(node, "name", None)
-            if not isinstance(name, str) or getattr(node, "owner", None) is not self:
-                self._note(
-                    "foreign-node",
-                    f"{end} of an edge",
-                    repr(node) if name is None else f"{name!r}, which is not a node of graph {self.name!r}",
-                    "a pool, source or stage of this graph",
-                    did_you_mean(str(name), sorted(self._nodes)) if name else "pass what graph.stage returned",
-                )
-                return
-            names.append(name)
-        edge = EdgeSpec(names[0], names[1], Place.of_caller(), **policies)
+        names = [self._end("start", src), self._end("end", dst)]
+        options = self._known("edge", options, EDGE_OPTIONS)
+        if None in names:
+            self.left_out |= {name for name in names if name is not None}
+            return
+        edge = EdgeSpec(str(names[0]), str(names[1]), Place.of_caller(), **options)
         if any(e.name == edge.name for e in self._edges):
-            self._note(
+            self.note(
                 "duplicate-edge",
                 f"edge {edge.name}",
                 "a second edge between the same two nodes",
@@ -318,70 +240,102 @@ class Graph:
         ``params`` sets defaults of the part's parameters (they become ``prefix.param``); ``pools`` puts pools of
         this graph in the place of the part's.  Connect the part with edges to and from ``included["node"]``.
         """
-        pools, params = pools or {}, params or {}
-        self.noted.extend(part.noted)
-        for kind, given, known in (("parameter", params, part._params), ("pool", pools, part._nodes)):
-            for name in given:
-                if name not in known:
-                    self._note(
-                        "unknown-in-part",
-                        f"{kind} {name!r} of included graph {part.name!r}",
-                        f"{name!r}",
-                        f"a {kind} that {part.name!r} declares",
-                        did_you_mean(name, sorted(known)),
-                    )
-        for param in part._params.values():
-            self.param(f"{prefix}.{param.name}", params.get(param.name, param.default))
+        from flashgraph.graph.include import include
 
-        def renamed(name: str | None) -> str | None:
-            if name is None:
-                return None
-            return pools[name].name if name in pools else f"{prefix}.{name}"
-
-        for node in part._nodes.values():
-            if node.name in pools:
-                continue
-            changes: dict[str, Any] = {"name": renamed(node.name)}
-            if not isinstance(node, PoolSpec):
-                changes |= {"reads": renamed(node.reads), "prefix": f"{prefix}.{node.prefix}"}
-            self._add(attrs.evolve(node, **changes))
-        for edge in part._edges:
-            stale = edge.stale.within(prefix) if hasattr(edge.stale, "within") else edge.stale
-            self._edges.append(attrs.evolve(edge, src=str(renamed(edge.src)), dst=str(renamed(edge.dst)), stale=stale))
-        return Included(prefix, self)
+        return Included(prefix, self, include(self, part, prefix, params or {}, pools or {}))
 
     # ---- what the declarations add -----------------------------------------------------------------------
 
-    def _add(self, node: PoolSpec | SourceSpec | StageSpec) -> None:
-        if node.name in self._nodes:
-            self._note(
+    def handle(self, name: str) -> PoolNode[Any, Any] | Source[Any] | Stage[Any, Any]:
+        """The handle of the node with that name; an edge that uses one which does not exist is a problem."""
+        kind = getattr(self._nodes.get(name), "kind", "stage")
+        if kind == "pool":
+            return PoolNode(name, self)
+        return Source(name, self) if kind == "source" else Stage(name, self)
+
+    def add(self, node: NodeSpec) -> str:
+        """Add a node and return its name: another one than it has where that is taken, so that edges stay apart."""
+        name: Any = node.name
+        if not isinstance(name, str) or not name.replace(".", "_").isidentifier():
+            if not str(name).endswith("<lambda>"):  # a lambda has a problem of its own
+                self.note(
+                    "bad-name",
+                    f"{node.kind} {name!r}",
+                    repr(name),
+                    "a name of letters, digits and underscores",
+                    f"graph.pool({_identifier(name)!r}, FACTORY)"
+                    if isinstance(node, PoolSpec)
+                    else f"name={_identifier(name)!r}",
+                )
+            name = str(name)
+        elif name in self._nodes:
+            self.note(
                 "duplicate-node",
-                f"{node.kind} {node.name!r}",
-                f"a second node of that name (the first is at {self._nodes[node.name].place})",
+                f"{node.kind} {name!r}",
+                f"a second node of that name (the first is at {self._nodes[name].place})",
                 "one node a name",
-                "give it another name: name='...'",
+                f"graph.pool({name + '_2'!r}, ...)" if isinstance(node, PoolSpec) else f"name={name + '_2'!r}",
             )
-            return
-        if not node.name.replace(".", "_").isidentifier():
-            self._note(
-                "bad-name",
-                f"{node.kind} {node.name!r}",
-                repr(node.name),
-                "a name of letters, digits and underscores",
-                "give it such a name: name='...'",
+        count = 1
+        unique = name
+        while unique in self._nodes:
+            count += 1
+            unique = f"{name}#{count}"
+        self._nodes[unique] = attrs.evolve(node, name=unique)
+        return str(unique)
+
+    def _known(self, what: str, options: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
+        for option in sorted(options.keys() - known):
+            self.note(
+                "unknown-option",
+                f"{what} option {option!r}",
+                f"{option}={_shown(options[option])}",
+                "one of " + ", ".join(sorted(known)),
+                did_you_mean(option, sorted(known)),
             )
-        self._nodes[node.name] = node
+        return {option: value for option, value in options.items() if option in known}
+
+    def _end(self, end: str, node: Any) -> str | None:
+        """The name of the node at one end of an edge; None, and a note, for what is no node of this graph."""
+        name = getattr(node, "name", None)
+        owner = getattr(node, "owner", None)
+        if owner is self and name in self._nodes:
+            return str(name)
+        if isinstance(node, SourceDecorator | StageDecorator):
+            kind = "source" if isinstance(node, SourceDecorator) else "stage"
+            found, fix = f"graph.{kind}(...) that was given no function", f"graph.{kind}(FUNCTION, ...)"
+        elif isinstance(owner, Graph):
+            found = f"{name!r}, which is not a node of graph {self.name!r}"
+            fix = did_you_mean(str(name), sorted(self._nodes))
+            if owner is not self:
+                found = f"{name!r}, a node of graph {owner.name!r}"
+                fix = f"graph.include({owner.name}, 'prefix')['{name}'], or a node of this graph"
+        else:
+            found = _shown(node)
+            named = node if isinstance(node, str) else getattr(node, "__name__", None)
+            fix = "pass what graph.source, graph.stage or graph.pool returned"
+            if named in self._nodes:
+                fix = f"pass the node that graph.{self._nodes[str(named)].kind} returned for {named!r}"
+        self.note("foreign-node", f"{end} of an edge", found, f"a pool, source or stage of graph {self.name!r}", fix)
+        return None
 
     def _pool_name(self, what: str, reads: Any) -> str | None:
-        if reads is None or isinstance(reads, PoolNode):
-            return None if reads is None else reads.name
-        self._note(
+        if reads is None:
+            return None
+        if isinstance(reads, PoolNode) and reads.owner is self and reads.name in self._nodes:
+            return reads.name
+        name = reads if isinstance(reads, str) else getattr(reads, "name", None)
+        pools = [n for n, node in self._nodes.items() if node.kind == "pool"]
+        foreign = isinstance(reads, PoolNode) and reads.owner is not self
+        self.note(
             "reads-not-a-pool",
             what,
-            f"reads={getattr(reads, 'name', reads)!r}",
-            "reads=POOL, with what graph.pool(...) returned",
-            did_you_mean(str(getattr(reads, "name", reads)), [n for n in self._nodes if self._nodes[n].kind == "pool"]),
-        )
+            f"reads={_shown(reads) if name is None or isinstance(reads, str) else repr(name)}"
+            + (f", a pool of graph {reads.owner.name!r}" if foreign else ""),
+            "reads=POOL, with what graph.pool(...) of this graph returned",
+            f"reads={name}, without quotes, if that is the pool's variable" if reads in pools else
+            did_you_mean(str(name), pools),
+        )  # fmt: skip
         return None
 
     def _add_stage(
@@ -395,12 +349,12 @@ class Graph:
         workers: int | None = None,
         fanout: int | None = None,
     ) -> Stage[Any, Any]:
-        name = name or body.__name__
+        name = _name(name, body)
         pool = self._pool_name(f"stage {name!r}", reads)
-        spends = (spends,) if isinstance(spends, str) else tuple(spends)
+        budgets = tuple(spends) if isinstance(spends, list | tuple | set | frozenset) else (spends,)
         place = Place.of_caller()
-        self._add(StageSpec(name, body, place, llm, pool, spends, workers, fanout, localns=_locals_of_caller()))
-        return Stage(name, self)
+        spec = StageSpec(name, body, place, llm, pool, budgets, workers, fanout, localns=_locals_of_caller())
+        return Stage(self.add(spec), self)
 
     def _add_source(
         self,
@@ -412,11 +366,11 @@ class Graph:
         stream: Literal["keyed", "sequential"] = "keyed",
         cursor: Any = None,
     ) -> Source[Any]:
-        name = name or body.__name__
+        name = _name(name, body)
         pool = self._pool_name(f"source {name!r}", reads)
         place = Place.of_caller()
-        self._add(SourceSpec(name, body, place, pool, rounds, stream, cursor, localns=_locals_of_caller()))
-        return Source(name, self)
+        spec = SourceSpec(name, body, place, pool, rounds, stream, cursor, localns=_locals_of_caller())
+        return Source(self.add(spec), self)
 
     def check(self) -> tuple[Problem, ...]:
         """All mistakes of this graph, by line; empty for a graph that can run."""
@@ -438,3 +392,20 @@ def _locals_of_caller() -> Mapping[str, Any]:
     if frame is None or frame.f_locals is frame.f_globals:
         return {}
     return dict(frame.f_locals)
+
+
+def _name(name: str | None, body: Any) -> str:
+    """The name that was given, or the function's; what has none of its own is named after its kind."""
+    inner = getattr(body, "func", body)  # of a partial
+    return name if name is not None else str(getattr(inner, "__name__", type(inner).__name__))
+
+
+def _identifier(name: Any) -> str:
+    """The nearest name that is allowed."""
+    found = "".join(c if c.isalnum() else "_" for c in str(name)).strip("_")
+    return found if found.isidentifier() else f"n{found}"
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, without addresses."""
+    return f"the function {function_name(value)}" if callable(value) and hasattr(value, "__qualname__") else repr(value)

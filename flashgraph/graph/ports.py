@@ -6,13 +6,13 @@ These are the words of a graph file's annotations.  They hold data; who fills th
 from __future__ import annotations
 
 import random as _random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Generic, Literal, Protocol, Self
 
 import attrs
 from typing_extensions import TypeVar
 
-from flashgraph.errors import FlashgraphError
+from flashgraph.errors import FlashgraphError, Place
 from flashgraph.task import Llm, Task
 
 __all__ = [
@@ -31,8 +31,9 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-O = TypeVar("O")  # noqa: E741
-M = TypeVar("M")
+T_co = TypeVar("T_co", covariant=True)
+O_co = TypeVar("O_co", covariant=True)
+M_co = TypeVar("M_co", covariant=True)
 P = TypeVar("P")
 V = TypeVar("V", default=Any)
 C = TypeVar("C", default=None)
@@ -40,7 +41,7 @@ In_contra = TypeVar("In_contra", contravariant=True)
 
 
 @attrs.frozen
-class Member(Generic[M]):
+class Member(Generic[M_co]):
     """One member of a group: its place in the scatter, and what became of it.
 
     ``state`` is ``"arrived"`` (then ``value`` is set), ``"failed"`` (``reason`` says why), ``"missing"`` (filtered or
@@ -49,19 +50,19 @@ class Member(Generic[M]):
 
     index: int
     state: Literal["arrived", "failed", "missing", "open"] = "open"
-    value: M | None = None
+    value: M_co | None = None
     reason: str = ""
 
 
 @attrs.frozen
-class Group(Generic[O, M]):
+class Group(Generic[O_co, M_co]):
     """The items scattered from ``origin``, gathered again: ``members`` stand in the order they were scattered.
 
     ``amendment`` is True on the second delivery of a group that was released early.
     """
 
-    origin: O
-    members: tuple[Member[M], ...]
+    origin: O_co
+    members: tuple[Member[M_co], ...]
     amendment: bool = False
 
     @property
@@ -69,7 +70,7 @@ class Group(Generic[O, M]):
         return len(self.members)
 
     @property
-    def values(self) -> tuple[M, ...]:
+    def values(self) -> tuple[M_co, ...]:
         """What arrived, in the order of the scatter."""
         return tuple(m.value for m in self.members if m.state == "arrived" and m.value is not None)
 
@@ -79,17 +80,17 @@ class Group(Generic[O, M]):
         return any(m.state == "open" for m in self.members)
 
     @property
-    def failures(self) -> tuple[Member[M], ...]:
+    def failures(self) -> tuple[Member[M_co], ...]:
         return tuple(m for m in self.members if m.state == "failed")
 
 
 @attrs.frozen
-class Several(Generic[T]):
+class Several(Generic[T_co]):
     """Several items from one: each goes its own way (use ``scatter`` to have them gathered again)."""
 
-    items: tuple[T, ...] = attrs.field(converter=tuple)
+    items: tuple[T_co, ...] = attrs.field(converter=tuple)
 
-    def __iter__(self) -> Iterator[T]:
+    def __iter__(self) -> Iterator[T_co]:
         return iter(self.items)
 
 
@@ -111,12 +112,12 @@ class Artifact:
 
 
 @attrs.frozen
-class PoolEvent(Generic[T]):
-    """What a pool is told: ``admit`` a value as ``artifact``, ``amend`` it with the full evidence, or ``retract`` it."""
+class PoolEvent(Generic[T_co]):
+    """What a pool is told: ``admit`` a value as ``artifact``, ``amend`` it with the full evidence, ``retract`` it."""
 
     kind: Literal["admit", "amend", "retract"]
     artifact: int
-    value: T
+    value: T_co
     parents: tuple[int, ...] = ()
     partial: bool = False
 
@@ -150,6 +151,7 @@ class Param(Generic[P]):
 
     name: str
     default: P
+    place: Place | None = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen
@@ -217,10 +219,10 @@ class Context(_At[V], Generic[V]):
 
 
 @attrs.frozen
-class Stale(Generic[T]):
+class Stale(Generic[T_co]):
     """A stale item before a repair stage: its value, how far it lags, and what changed since (oldest first)."""
 
-    value: T
+    value: T_co
     lag: int
     changes: tuple[Change, ...]
 
@@ -244,8 +246,3 @@ class Verdict(Generic[T]):
     @classmethod
     def discard(cls, reason: str = "") -> Verdict[T]:
         return cls("discard", None, reason)
-
-
-Body = Callable[..., Any]
-Key = Callable[[Any], Any]
-Scatter = Callable[[Any], Sequence[Any]]

@@ -13,7 +13,21 @@ import attrs
 from flashgraph.errors import Place
 from flashgraph.graph.ports import Param
 
-__all__ = ["EdgeSpec", "Flaw", "GraphSpec", "Order", "PoolSpec", "Release", "SourceSpec", "StageSpec", "Staleness"]
+__all__ = [
+    "EdgeSpec",
+    "Failure",
+    "Flaw",
+    "GraphSpec",
+    "NodeSpec",
+    "Order",
+    "PoolSpec",
+    "QueueRule",
+    "Release",
+    "ScatterRule",
+    "SourceSpec",
+    "StageSpec",
+    "Staleness",
+]
 
 Late = Literal["cancel", "drop", "amend"]
 
@@ -34,6 +48,7 @@ class Staleness(Protocol):
     def flaw(self) -> Flaw | None: ...
     def repairers(self) -> tuple[Any, ...]: ...
     def refreshes(self) -> bool: ...
+    def within(self, prefix: str) -> Staleness: ...
 
 
 class Release(Protocol):
@@ -44,10 +59,28 @@ class Release(Protocol):
     def flaw(self) -> Flaw | None: ...
 
 
-class Order(Protocol):
-    """An order of an edge's queue or of a scatter; see `flashgraph.policies.order`."""
+class QueueRule(Protocol):
+    """An order of an edge's queue; see `flashgraph.policies.order`."""
 
+    def key(self, value: Any, version: int) -> Any: ...
     def flaw(self) -> Flaw | None: ...
+
+
+class ScatterRule(Protocol):
+    """An order of the members of a scatter; see `flashgraph.policies.order`."""
+
+    def arrange(self, members: Sequence[Any], streaks: Mapping[Any, int]) -> list[int]: ...
+    def flaw(self) -> Flaw | None: ...
+
+
+class Failure(Protocol):
+    """What a failed member means for its group; see `flashgraph.policies.failure`."""
+
+    def fails(self, failed: int, size: int) -> bool: ...
+    def flaw(self) -> Flaw | None: ...
+
+
+Order = QueueRule | ScatterRule
 
 
 @attrs.frozen

@@ -1,64 +1,26 @@
-"""Types of ports: read from annotations, compared by beartype, and tried for (un)structuring by cattrs."""
+"""Types of ports: compared structurally where Python's own generics allow it and by beartype elsewhere, shown as the
+user wrote them, and searched for what cannot be stored."""
 
 from __future__ import annotations
 
+import collections.abc
+import dataclasses
+import enum
 import inspect
 import types
 import typing
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any, TypeVar, Union, get_args, get_origin
 
 import attrs
 
-from flashgraph.graph.ports import Context, Draw, Group, PoolEvent, Several, Stale, Verdict
+from flashgraph.graph.ports import Group, Several, Stale, Verdict
 
-__all__ = ["Signature", "assignable", "show", "signature_of", "unstorable"]
+__all__ = ["assignable", "is_a", "members_of", "show", "show_apart", "unstorable"]
 
 UNION = (Union, types.UnionType)
-
-
-@attrs.frozen
-class Signature:
-    """The annotations of a function: its parameters' types in order, and what it returns without None.
-
-    ``returns`` is None when it returns nothing but None; ``several`` says that it returns a `Several`, whose item
-    type ``returns`` then is.
-    """
-
-    parameters: tuple[Any, ...]
-    names: tuple[str, ...]
-    returns: Any
-    several: bool
-    asynchronous: bool
-
-
-class Unannotated(Exception):
-    """A parameter or the return value has no annotation; the argument is its name, or ``"return"``."""
-
-
-def signature_of(body: Callable[..., Any], localns: Mapping[str, Any] | None = None) -> Signature:
-    """Raises `Unannotated` for a missing annotation and NameError for one that cannot be resolved."""
-    function = body if inspect.isroutine(body) or inspect.isclass(body) else type(body).__call__
-    parameters = [p for p in inspect.signature(body).parameters.values() if p.default is p.empty]
-    hints = typing.get_type_hints(function, localns=dict(localns or {}))
-    for parameter in parameters:
-        if parameter.name not in hints:
-            raise Unannotated(parameter.name)
-    if "return" not in hints:
-        raise Unannotated("return")
-    returns = hints["return"]
-    members = [m for m in (get_args(returns) if get_origin(returns) in UNION else (returns,)) if m is not type(None)]
-    several = len(members) == 1 and (get_origin(members[0]) or members[0]) is Several
-    if several:
-        members = list(get_args(members[0])) or [Any]
-    found = None if not members else members[0] if len(members) == 1 else Union[tuple(members)]  # noqa: UP007
-    return Signature(
-        tuple(hints[p.name] for p in parameters),
-        tuple(p.name for p in parameters),
-        found,
-        several,
-        inspect.iscoroutinefunction(body) or get_origin(returns) is Awaitable,
-    )
+PROMOTED = {int: (float, complex), float: (complex,)}
+"""An int goes where a float is expected, as type checkers have it (PEP 484, the numeric tower)."""
 
 
 def is_a(hint: Any, kind: type) -> bool:
@@ -66,18 +28,57 @@ def is_a(hint: Any, kind: type) -> bool:
     return (get_origin(hint) or hint) is kind
 
 
+def members_of(hint: Any) -> tuple[Any, ...]:
+    """The members of a union, or the one type that it is."""
+    return get_args(hint) if get_origin(hint) in UNION else (hint,)
+
+
 def assignable(produced: Any, consumed: Any) -> bool:
-    """Whether a value of the first type may go where the second is expected: unions, generics, subclasses, Any."""
+    """Whether a value of the first type may go where the second is expected: unions, generics, subclasses, Any.
+
+    Generics are compared part by part, so ``Group[A, B]`` goes where ``Group[A, B | C]`` is expected; one without
+    its arguments stands for any.
+    """
+    produced, consumed = _unaliased(produced), _unaliased(consumed)
     if Any in (produced, consumed) or isinstance(consumed, TypeVar) or isinstance(produced, TypeVar):
         return True
-    left, right = get_origin(produced), get_origin(consumed)
-    if left is not None and left is right and left not in UNION:
-        pairs = zip(get_args(produced), get_args(consumed), strict=False)
-        return len(get_args(produced)) == len(get_args(consumed)) and all(assignable(a, b) for a, b in pairs)
-    if left in UNION:
+    if get_origin(produced) in UNION:
         return all(assignable(member, consumed) for member in get_args(produced))
-    if right in UNION:
+    if get_origin(consumed) in UNION:
         return any(assignable(produced, member) for member in get_args(consumed))
+    if inspect.isclass(produced) and consumed in PROMOTED.get(produced, ()):
+        return True
+    left, right = get_origin(produced) or produced, get_origin(consumed) or consumed
+    if left is typing.Literal and right is typing.Literal:
+        return set(get_args(produced)) <= set(get_args(consumed))
+    if inspect.isclass(left) and inspect.isclass(right):
+        return _class_fits(produced, left, consumed, right)
+    return _by_beartype(produced, consumed)
+
+
+def _class_fits(produced: Any, left: type, consumed: Any, right: type) -> bool:
+    gives, takes = get_args(produced), get_args(consumed)
+    if left is right is tuple and gives and takes:
+        return _tuple_fits(gives, takes)
+    if not takes or (left is right and not gives):
+        return _by_beartype(left, right)
+    if left is right:
+        return len(gives) == len(takes) and all(map(assignable, gives, takes))
+    if left is tuple and len(takes) == 1:
+        return _by_beartype(tuple, right) and all(assignable(a, takes[0]) for a in gives if a is not Ellipsis)
+    if len(gives) == len(takes) and left.__module__ in ("builtins", "collections.abc", "collections"):
+        # list[int] for Sequence[float], dict[str, A] for Mapping[str, A | B]
+        return _by_beartype(left, right) and all(map(assignable, gives, takes))
+    return _by_beartype(produced, consumed)
+
+
+def _tuple_fits(gives: tuple[Any, ...], takes: tuple[Any, ...]) -> bool:
+    if takes[-1] is Ellipsis:
+        return all(assignable(a, takes[0]) for a in gives if a is not Ellipsis)
+    return gives[-1] is not Ellipsis and len(gives) == len(takes) and all(map(assignable, gives, takes))
+
+
+def _by_beartype(produced: Any, consumed: Any) -> bool:
     from beartype.door import is_subhint
 
     try:
@@ -86,90 +87,99 @@ def assignable(produced: Any, consumed: Any) -> bool:
         return True
 
 
-def show(hint: Any) -> str:
-    """A type as the user wrote it, without module names."""
+def _unaliased(hint: Any) -> Any:
+    """What a ``type`` alias stands for."""
+    seen = 0
+    while type(hint).__name__ == "TypeAliasType" and seen < 100:
+        hint, seen = hint.__value__, seen + 1
+    return type(None) if hint is None else hint
+
+
+def show(hint: Any, *, full: bool = False) -> str:
+    """A type as the user wrote it; ``full`` puts the module before each class."""
     if hint is None or hint is type(None):
         return "None"
-    arguments = get_args(hint)
-    if get_origin(hint) in UNION:
-        return " | ".join(map(show, arguments))
+    if hint is Ellipsis:
+        return "..."
+    if isinstance(hint, list):
+        return f"[{', '.join(show(h, full=full) for h in hint)}]"
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in UNION:
+        return " | ".join(show(a, full=full) for a in arguments)
+    if origin is typing.Literal:
+        return f"Literal[{', '.join(map(repr, arguments))}]"
     if arguments:
-        origin = get_origin(hint)
-        return f"{getattr(origin, '__name__', origin)}[{', '.join(map(show, arguments))}]"
-    return getattr(hint, "__name__", None) or str(hint)
+        return f"{show(origin, full=full)}[{', '.join(show(a, full=full) for a in arguments)}]"
+    name = getattr(hint, "__name__", None)
+    if name is None:
+        return str(hint)
+    return f"{hint.__module__}.{name}" if full and getattr(hint, "__module__", "builtins") != "builtins" else str(name)
+
+
+def show_apart(one: Any, other: Any) -> tuple[str, str]:
+    """Two types, with modules where they look alike without them."""
+    shown = show(one), show(other)
+    return shown if shown[0] != shown[1] else (show(one, full=True), show(other, full=True))
+
+
+PLAIN = (str, int, float, bool, bytes, type(None))
+CONTAINERS = (
+    list, tuple, dict, set, frozenset, typing.Literal, *UNION,
+    collections.abc.Sequence, collections.abc.MutableSequence, collections.abc.Mapping,
+    collections.abc.MutableMapping, collections.abc.Set, collections.abc.MutableSet,
+)  # fmt: skip
+OURS = (Group, Several, Stale, Verdict)
+
+
+def _fields(kind: Any) -> list[Any]:
+    """Types of the fields of a class that is made of fields; those that cannot be resolved are left out."""
+    try:
+        if attrs.has(kind):
+            return [f.type for f in attrs.fields(attrs.resolve_types(kind)) if f.type is not None]
+        if dataclasses.is_dataclass(kind):
+            hints = typing.get_type_hints(kind)
+            return [hints[f.name] for f in dataclasses.fields(kind)]
+        if typing.is_typeddict(kind) or hasattr(kind, "_fields"):
+            return list(typing.get_type_hints(kind).values())
+    except Exception:  # a forward reference to a class inside a function: its values will tell
+        return []
+    return []
 
 
 def parts(hint: Any) -> Iterator[Any]:
-    """The hint and everything it is made of, through attrs fields and type arguments, each once."""
+    """The hint and everything it is made of, through fields and type arguments, each once."""
     seen: list[Any] = []
     todo = [hint]
     while todo:
-        now = todo.pop()
+        now = _unaliased(todo.pop())
+        now = getattr(now, "__supertype__", now)
         if any(now is s or now == s for s in seen):
             continue
         seen.append(now)
         yield now
+        if get_origin(now) is typing.Literal:
+            continue
         todo.extend(a for a in get_args(now) if a is not Ellipsis)
         kind = get_origin(now) or now
-        if inspect.isclass(kind) and attrs.has(kind):
-            try:
-                todo.extend(f.type for f in attrs.fields(attrs.resolve_types(kind)) if f.type is not None)
-            except NameError:
-                continue
-
-
-PLAIN = (str, int, float, bool, bytes, type(None))
-CONTAINERS = (list, tuple, dict, set, frozenset, Sequence, Mapping, typing.Literal, *UNION)
-OURS = (Group, Several, Stale, Verdict)
+        if inspect.isclass(kind):
+            todo.extend(_fields(kind))
 
 
 def unstorable(hint: Any) -> Any | None:
     """The first part of a type that a run could not store and read back; None when all of it can.
 
-    Storable are plain values, enums, attrs and data classes, and lists, tuples, sets and mappings of them.
+    Storable are plain values, enums, attrs and data classes, named tuples and typed dicts, and lists, tuples, sets
+    and mappings of them.
     """
-    import dataclasses
-    import enum
-
     for part in parts(hint):
         kind = get_origin(part) or part
         if part is Any or kind in PLAIN or kind in CONTAINERS or isinstance(part, TypeVar):
             continue
         if not inspect.isclass(kind):
-            if isinstance(part, str | int | float | bool) or part is None:
-                continue  # the values of a Literal
             return part
         if attrs.has(kind) or dataclasses.is_dataclass(kind) or issubclass(kind, enum.Enum) or kind in OURS:
             continue
-        if issubclass(kind, tuple) and hasattr(kind, "_fields"):
+        if typing.is_typeddict(kind) or (issubclass(kind, tuple) and hasattr(kind, "_fields")):
             continue
         return part
     return None
-
-
-def admits(factory: Callable[[], Any]) -> Any:
-    """What a pool's `apply` takes: the argument of its event type.  Raises TypeError with the reason if unclear."""
-    pool = factory if inspect.isclass(factory) else type(factory())
-    if not callable(getattr(pool, "apply", None)):
-        raise TypeError("it has no method apply(event)")
-    for name in ("best", "focus"):
-        if not callable(getattr(pool, name, None)):
-            raise TypeError(f"it has no method {name}()")
-    fields = {f.name for f in attrs.fields(pool)} if attrs.has(pool) else set()
-    if "artifacts" not in fields and not hasattr(pool, "artifacts"):
-        raise TypeError("it has no artifacts")
-    try:
-        events = [hint for name, hint in typing.get_type_hints(pool.apply).items() if name != "return"]
-    except NameError:
-        events = []
-    if len(events) != 1 or not is_a(events[0], PoolEvent):
-        raise TypeError("apply(event) is not annotated with fg.PoolEvent[...]")
-    return (get_args(events[0]) or (Any,))[0]
-
-
-def is_context(hint: Any) -> bool:
-    return is_a(hint, Context)
-
-
-def is_draw(hint: Any) -> bool:
-    return is_a(hint, Draw)

@@ -1,0 +1,258 @@
+"""The first phase of `check`: option values, each alone.
+
+What is wrong is noted and left out of the graph that the later phases see, so that they meet only values of the
+right kind, and one mistake is reported once.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+
+from flashgraph.errors import did_you_mean
+from flashgraph.graph.notes import Note, Notes
+from flashgraph.graph.signatures import function_name
+from flashgraph.graph.spec import EdgeSpec, GraphSpec, NodeSpec, PoolSpec, SourceSpec, StageSpec
+
+__all__ = ["LATE", "RESERVED", "SPENDABLE", "check_options"]
+
+LATE = ("cancel", "drop", "amend")
+ORPHANS = ("discard", "keep")
+SPENDABLE = ("proposals", "evaluations")
+STREAMS = ("keyed", "sequential")
+RESERVED = ("control", "focus", "window")
+"""Settings of a schedule: a parameter of that name could not be told from them on the command line."""
+
+RULES: tuple[tuple[str, tuple[tuple[str, ...], ...], str], ...] = (
+    ("release", (("ready", "deadline", "flaw"),), "fg.fraction(0.5)"),
+    ("order", (("arrange", "flaw"), ("key", "flaw")), "fg.freshest()"),
+    ("stale", (("decide", "repairers", "refreshes", "flaw"),), "fg.discard(above=4)"),
+    ("on_failure", (("fails", "flaw"),), "fg.fail_above(0.2)"),
+)
+"""Edge options that hold policies: the methods that a value must have, and an example."""
+
+
+def check_options(graph: GraphSpec, notes: Notes) -> tuple[GraphSpec, frozenset[str]]:
+    """Note wrong option values; return the graph without them, and the nodes at whose edges something was left out."""
+    _params(graph, notes)
+    nodes = {n.name: _node(n, notes) for n in graph.nodes.values()}
+    kept: list[EdgeSpec] = []
+    touched: set[str] = set()
+    for edge in graph.edges:
+        if _ends(graph, edge, notes):
+            kept.append(_edge(edge, notes))
+        else:
+            touched |= {edge.src, edge.dst}
+    return attrs.evolve(graph, nodes=nodes, edges=tuple(kept)), frozenset(touched)
+
+
+# ---- parameters and nodes --------------------------------------------------------------------------------
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_plain, value))
+    if isinstance(value, dict):
+        return all(_plain(k) and _plain(v) for k, v in value.items())
+    return value is None or isinstance(value, str | int | float | bytes)
+
+
+def _params(graph: GraphSpec, notes: Notes) -> None:
+    for param in graph.params.values():
+        note = notes.of(graph.place if param.place is None else param.place, f"parameter {param.name!r}")
+        if not _plain(param.default):
+            note(
+                "param-not-plain",
+                f"its default is a {type(param.default).__name__}",
+                "a number, string, bool, None, or a list, tuple or dict of them: it is stored with the run",
+                "a plain default, from which the stage makes what it needs",
+            )
+        if param.name in RESERVED:
+            note(
+                "reserved-param",
+                f"{param.name!r} is a setting of the schedule",
+                "another name: --set could not tell the two apart",
+                f"e.g. {param.name + '_size'!r}",
+            )
+
+
+def _whole(note: Note, option: str, value: Any) -> Any:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    number = int(value) if isinstance(value, str) and value.isdigit() and int(value) else 1
+    note("not-positive", f"{option}={value!r}", "a whole number from 1", f"{option}={number}, or leave it out")
+    return None
+
+
+def _node(node: NodeSpec, notes: Notes) -> NodeSpec:
+    note = notes.of(node.place, f"{node.kind} {node.name!r}")
+    if isinstance(node, PoolSpec):
+        return node
+    if isinstance(node, SourceSpec):
+        return attrs.evolve(
+            node,
+            rounds=_whole(note, "rounds", node.rounds),
+            stream=_one_of(note, "bad-stream", "stream", node.stream, STREAMS) or "keyed",
+        )
+    return _stage(node, note)
+
+
+def _stage(stage: StageSpec, note: Note) -> StageSpec:
+    llm: Any = stage.llm
+    if llm is not None and (not isinstance(llm, str) or not llm):
+        note(
+            "bad-llm",
+            f"llm={function_name(llm) if callable(llm) else repr(llm)}",
+            "the name of a role; the run says which model plays it",
+            "llm='task', and models={'task': ...} of the run",
+        )
+        llm = None
+    for budget in stage.spends:
+        if budget not in SPENDABLE:
+            note(
+                "unknown-budget",
+                f"spends={budget!r}",
+                "one of " + ", ".join(SPENDABLE) + " (calls, tokens and money are counted by themselves)",
+                did_you_mean(str(budget), SPENDABLE),
+            )
+    return attrs.evolve(
+        stage,
+        llm=llm,
+        spends=tuple(b for b in stage.spends if b in SPENDABLE),
+        workers=_whole(note, "workers", stage.workers),
+        fanout=_whole(note, "fanout", stage.fanout),
+    )
+
+
+def _one_of(note: Note, code: str, option: str, value: Any, known: Sequence[str]) -> Any:
+    if value in known:
+        return value
+    note(code, f"{option}={value!r}", "one of " + ", ".join(known), did_you_mean(str(value), known))
+    return None
+
+
+# ---- edges -----------------------------------------------------------------------------------------------
+
+
+def _ends(graph: GraphSpec, edge: EdgeSpec, notes: Notes) -> bool:
+    src, dst = graph.nodes[edge.src], graph.nodes[edge.dst]
+    note = notes.of(edge.place, f"edge {edge.name}")
+    if isinstance(src, PoolSpec):
+        reads = not isinstance(dst, PoolSpec) and dst.reads == edge.src
+        note(
+            "edge-from-pool",
+            f"it starts at pool {edge.src!r}",
+            "an edge that starts at a source or a stage: pools are read, they do not emit",
+            f"drop the edge: {edge.dst!r} reads the pool already"
+            if reads
+            else f"reads={edge.src} on {edge.dst!r}"
+            if not isinstance(dst, PoolSpec)
+            else f"a source with reads={edge.src}, and an edge from it to {edge.dst!r}",
+        )
+        return False
+    if isinstance(dst, SourceSpec):
+        note(
+            "edge-into-source",
+            f"it ends at source {edge.dst!r}",
+            "an edge that ends at a stage or a pool: sources take no items",
+            f"end the edge at {dst.reads!r}, the pool that the source reads"
+            if dst.reads is not None
+            else f"make {edge.dst!r} a stage",
+        )
+        return False
+    return True
+
+
+def _edge(edge: EdgeSpec, notes: Notes) -> EdgeSpec:
+    note = notes.of(edge.place, f"edge {edge.name}")
+    changes: dict[str, Any] = {o: _whole(note, o, getattr(edge, o)) for o in ("capacity", "loop", "fanout")}
+    for option in ("scatter", "when"):
+        changes[option] = _function(note, option, getattr(edge, option))
+    for option in ("gather", "otherwise"):
+        value = getattr(edge, option)
+        if not isinstance(value, bool):
+            note("not-a-bool", f"{option}={value!r}", "True or False", f"{option}={bool(value)}")
+            changes[option] = bool(value)
+    if edge.late is not None:
+        changes["late"] = _one_of(note, "bad-late", "late", edge.late, LATE)
+    changes["orphans"] = _one_of(note, "bad-orphans", "orphans", edge.orphans, ORPHANS) or "discard"
+    for option, methods, example in RULES:
+        if not _rule(note, option, getattr(edge, option), methods, example):
+            changes[option] = None
+    return attrs.evolve(edge, **changes)
+
+
+def _function(note: Note, option: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if not callable(value):
+        found = function_name(value) if isinstance(value, property) else repr(value)
+        example = "TYPE.work" if option == "scatter" else "lambda item: item.ready"
+        note("not-callable", f"{option}={found}", "a function of the item", f"{option}={example}")
+        return None
+    name = function_name(value)
+    if inspect.iscoroutinefunction(value):
+        note(
+            "async-function",
+            f"{option}={name}, an async function",
+            "a plain function: it is called while items are routed",
+            f"a stage before the edge for what has to wait, and {option}= on its result",
+        )
+        return None
+    try:
+        inspect.signature(value).bind(None)
+    except TypeError:
+        note(
+            "function-arity",
+            f"{option}={name}, which cannot be called with one argument",
+            "a function of the item",
+            f"def {value.__name__}(item): ..." if inspect.isfunction(value) else "a function of one argument",
+        )
+        return None
+    except ValueError:  # some built-ins tell nothing about their parameters
+        return value
+    return value
+
+
+def _rule(note: Note, option: str, value: Any, methods: tuple[tuple[str, ...], ...], example: str) -> bool:
+    if value is None:
+        return True
+    code = f"bad-{option.replace('_', '-')}"
+    rule = f"a {option.replace('_', ' ')} rule"
+    if inspect.isclass(value) or not any(all(callable(getattr(value, m, None)) for m in ms) for ms in methods):
+        uncalled = inspect.isroutine(value) or inspect.isclass(value)
+        found = f"{option}={_shown(value)}" + (", which was not called" if uncalled else "")
+        own = uncalled and _makes_rule(value, methods)
+        note(code, found, rule, f"{option}=fg.{value.__name__}(...)" if own else f"{option}={example}")
+        return False
+    try:
+        flaw = value.flaw()
+    except Exception as error:
+        note(code, f"{option}={value!r}: {error}", f"{rule} with numbers of the right kind", f"{option}={example}")
+        return False
+    if flaw is not None:
+        note(code, f"{option}: {flaw.found}", flaw.expected, flaw.fix)
+    return flaw is None
+
+
+def _shown(value: Any) -> str:
+    if inspect.isroutine(value) or inspect.isclass(value):
+        return str(value.__name__)
+    try:
+        # A policy for another option says more by its own words than by its fields.
+        return str(value) if hasattr(value, "flaw") else repr(value)
+    except Exception:  # a policy with a wrong number in it
+        return f"a {type(value).__name__}"
+
+
+def _makes_rule(function: Callable[..., Any], methods: tuple[tuple[str, ...], ...]) -> bool:
+    """Whether one of our own functions is named that makes rules of the wanted kind."""
+    import typing
+
+    if not str(getattr(function, "__module__", "")).startswith("flashgraph.policies") or inspect.isclass(function):
+        return False
+    made = typing.get_type_hints(function).get("return")
+    return any(all(hasattr(made, m) for m in ms) for ms in methods)

@@ -1,0 +1,157 @@
+"""Handles: what the DSL returns for a declared node, generic in what flows so that mypy refuses a wrong edge."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypedDict, overload
+
+import attrs
+from typing_extensions import TypeVar
+
+from flashgraph.graph.ports import Artifact, Context, Draw, PoolEvent, Several
+from flashgraph.graph.spec import Order, Staleness
+
+if TYPE_CHECKING:
+    from flashgraph.graph.dsl import Graph
+
+__all__ = [
+    "Consumer",
+    "EdgeOptions",
+    "Factory",
+    "Included",
+    "PoolNode",
+    "Producer",
+    "Source",
+    "SourceDecorator",
+    "SourceOptions",
+    "Stage",
+    "StageDecorator",
+    "StageOptions",
+]
+
+A = TypeVar("A")
+B = TypeVar("B")
+V = TypeVar("V")
+Out = TypeVar("Out")
+In_contra = TypeVar("In_contra", contravariant=True)
+Out_co = TypeVar("Out_co", covariant=True)
+View_co = TypeVar("View_co", covariant=True)
+
+
+@attrs.frozen(slots=False)
+class Producer(Generic[Out_co]):
+    """A node that edges may start from; ``name`` is its name in the graph."""
+
+    name: str
+    owner: Graph = attrs.field(repr=False, eq=False)
+
+
+@attrs.frozen(slots=False)
+class Consumer(Generic[In_contra]):
+    """A node that edges may end at."""
+
+    name: str
+    owner: Graph = attrs.field(repr=False, eq=False)
+
+
+@attrs.frozen(slots=False)
+class Source(Producer[Out_co]):
+    pass
+
+
+@attrs.frozen(slots=False)
+class Stage(Producer[Out_co], Consumer[In_contra], Generic[In_contra, Out_co]):
+    pass
+
+
+@attrs.frozen(slots=False)
+class PoolNode(Consumer[In_contra], Generic[In_contra, View_co]):
+    pass
+
+
+class Factory(Protocol[In_contra, View_co]):
+    """A `flashgraph.Pool` as its factory makes it: what `apply` takes and the class of its views."""
+
+    def apply(self, event: PoolEvent[In_contra], /) -> View_co: ...
+    def best(self) -> Artifact | None: ...
+    def focus(self) -> View_co: ...
+
+
+@attrs.frozen
+class Included:
+    """The nodes of an included graph, under their names in that graph: ``part["map"]``."""
+
+    prefix: str
+    owner: Graph = attrs.field(repr=False, eq=False)
+    names: Mapping[str, str] = attrs.field(repr=False, eq=False)
+
+    def __getitem__(self, name: str) -> Any:
+        """The handle of a node; its kind and its types are not known to mypy, and `check` looks at both."""
+        return self.owner.handle(self.names.get(name, f"{self.prefix}.{name}"))
+
+
+class SourceOptions(TypedDict, total=False):
+    """Options of `Graph.source`, except ``reads``."""
+
+    name: str | None
+    rounds: int | None
+    stream: Literal["keyed", "sequential"]
+    cursor: Any
+
+
+class StageOptions(TypedDict, total=False):
+    """Options of `Graph.stage`."""
+
+    name: str | None
+    llm: str | None
+    reads: PoolNode[Any, Any] | None
+    spends: str | Sequence[str]
+    workers: int | None
+    fanout: int | None
+
+
+class EdgeOptions(TypedDict, total=False):
+    """Options of every `Graph.edge`."""
+
+    capacity: int | None
+    order: Order | None
+    otherwise: bool
+    loop: int | None
+    stale: Staleness | None
+    orphans: Literal["discard", "keep"]
+
+
+class SourceDecorator(Generic[V]):
+    """What ``graph.source(...)`` returns before it is given its function."""
+
+    def __init__(self, graph: Graph, options: dict[str, Any]) -> None:
+        self._graph, self._options = graph, options
+
+    def __call__(self, body: Callable[[Draw[V, Any]], Out | None], /) -> Source[Out]:
+        return self._graph._add_source(body, **self._options)
+
+
+class StageDecorator:
+    """What ``graph.stage(...)`` returns before it is given its function."""
+
+    def __init__(self, graph: Graph, options: dict[str, Any]) -> None:
+        self._graph, self._options = graph, options
+
+    @overload
+    def __call__(self, body: Callable[[A, Context[Any]], Awaitable[Several[B] | None]], /) -> Stage[A, B]: ...
+    @overload
+    def __call__(self, body: Callable[[A, Context[Any]], Awaitable[B | None]], /) -> Stage[A, B]: ...
+    @overload
+    def __call__(self, body: Callable[[A, Context[Any]], Several[B] | None], /) -> Stage[A, B]: ...
+    @overload
+    def __call__(self, body: Callable[[A, Context[Any]], B | None], /) -> Stage[A, B]: ...
+    @overload
+    def __call__(self, body: Callable[[A], Awaitable[Several[B] | None]], /) -> Stage[A, B]: ...
+    @overload
+    def __call__(self, body: Callable[[A], Awaitable[B | None]], /) -> Stage[A, B]: ...
+    @overload
+    def __call__(self, body: Callable[[A], Several[B] | None], /) -> Stage[A, B]: ...
+    @overload
+    def __call__(self, body: Callable[[A], B | None], /) -> Stage[A, B]: ...
+    def __call__(self, body: Callable[..., Any], /) -> Stage[Any, Any]:
+        return self._graph._add_stage(body, **self._options)

@@ -1,0 +1,96 @@
+"""Composition: a copy of one graph inside another, under a prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from flashgraph.errors import did_you_mean
+from flashgraph.graph.handles import PoolNode
+from flashgraph.graph.spec import PoolSpec
+
+if TYPE_CHECKING:
+    from flashgraph.graph.dsl import Graph
+
+__all__ = ["include"]
+
+
+def include(
+    graph: Graph, part: Graph, prefix: str, params: Mapping[str, Any], pools: Mapping[str, Any]
+) -> dict[str, str]:
+    """Copy ``part`` into ``graph``, noting what cannot be; returns the names in ``graph`` of the part's nodes."""
+    if not _can_include(graph, part, prefix):
+        return {}
+    graph.noted.extend(part.noted)
+    spec = part.spec
+    _known(graph, part, "parameter", params, spec.params)
+    _known(graph, part, "pool", pools, {p.name: p for p in spec.pools})
+    replaced = {p.name: pools[p.name].name for p in spec.pools if _usable(graph, part, p.name, pools)}
+    for param in spec.params.values():
+        graph.param(f"{prefix}.{param.name}", params.get(param.name, param.default))
+    names = {n: replaced.get(n, f"{prefix}.{n}") for n in spec.nodes}
+    for node in spec.nodes.values():
+        if isinstance(node, PoolSpec):
+            if node.name not in replaced:
+                graph.add(attrs.evolve(node, name=names[node.name]))
+        else:
+            reads = None if node.reads is None else names[node.reads]
+            graph.add(attrs.evolve(node, name=names[node.name], reads=reads, prefix=f"{prefix}.{node.prefix}"))
+    for edge in spec.edges:
+        stale: Any = edge.stale
+        if callable(getattr(stale, "within", None)) and not isinstance(stale, type):
+            stale = stale.within(prefix)
+        graph._edges.append(attrs.evolve(edge, src=names[edge.src], dst=names[edge.dst], stale=stale))
+    graph.left_out |= {names[n] for n in part.left_out}
+    return names
+
+
+def _can_include(graph: Graph, part: Any, prefix: Any) -> bool:
+    what, note = f"include of {getattr(part, 'name', part)!r}", graph.note
+    if not hasattr(part, "spec"):
+        note("bad-include", what, f"a {type(part).__name__}", "a fg.Graph", "graph.include(PART, 'prefix')")
+    elif part is graph:
+        note("bad-include", what, "the graph itself", "another graph", "declare the part as a fg.Graph of its own")
+    elif not isinstance(prefix, str) or not prefix.isidentifier():
+        note("bad-include", what, f"prefix {prefix!r}", "a name of letters, digits and underscores", "e.g. 'part'")
+    elif any(name.startswith(f"{prefix}.") for name in graph.spec.nodes):
+        note(
+            "bad-include", what,
+            f"prefix {prefix!r}, which another included graph has",
+            "one prefix for each included graph",
+            f"e.g. {prefix + '_2'!r}",
+        )  # fmt: skip
+    else:
+        return True
+    return False
+
+
+def _known(graph: Graph, part: Graph, kind: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    for name in given:
+        if name not in known:
+            graph.note(
+                "unknown-in-part",
+                f"{kind} {name!r} of included graph {part.name!r}",
+                f"{name!r}",
+                f"a {kind} that {part.name!r} declares",
+                did_you_mean(str(name), sorted(known)),
+            )
+
+
+def _usable(graph: Graph, part: Graph, name: str, pools: Mapping[str, Any]) -> bool:
+    """Whether a pool of the part is replaced by one of this graph; what cannot replace it is noted."""
+    if name not in pools:
+        return False
+    given = pools[name]
+    if isinstance(given, PoolNode) and given.owner is graph:
+        return True
+    graph.note(
+        "part-pool-not-a-pool",
+        f"pool {name!r} of included graph {part.name!r}",
+        f"{getattr(given, 'name', given)!r} in its place",
+        f"a pool of graph {graph.name!r}, as graph.pool(...) returned it",
+        f"pools={{{name!r}: POOL}}",
+    )
+    return False
