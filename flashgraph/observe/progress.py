@@ -72,7 +72,6 @@ class Progress:
         self.rounds = 0
         self.spent: dict[str, float] = dict.fromkeys(("proposals", "evaluations", "calls", "tokens", "usd"), 0.0)
         self.in_flight = 0
-        self.status = "starting"
         self._to = {e.name: e.dst for e in graph.edges}
         self._gathers = {e.name for e in graph.edges if e.gather}
         self._spends: Mapping[str, tuple[str, ...]] = {s.name: s.spends for s in graph.stages}
@@ -90,12 +89,9 @@ class Progress:
         return sum(len(p.scores) for p in self.pools.values())
 
     def on_event(self, event: ev.Event) -> str | None:
-        """Take an event in; returns a line of news for the start and for each new best score."""
+        """Take an event in; returns a line of news for each new best score."""
         self.now = max(self.now, event.at)
         match event:
-            case ev.RunStarted(_, graph, schedule, seed):
-                self.status = "running"
-                return f"{graph} started: {schedule}, seed {seed}"
             case ev.Emitted():
                 self.rounds += 1
             case ev.RoundEnded():
@@ -122,8 +118,6 @@ class Progress:
                 self.spent["calls"] += 1
                 self.spent["tokens"] += prompt + completion
                 self.spent["usd"] += usd or 0.0
-            case ev.RunEnded(_, status):
-                self.status = status
             case _:
                 return self._pooled(event)
         return None

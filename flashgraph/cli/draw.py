@@ -1,0 +1,52 @@
+"""``flashgraph draw GRAPH -o FILE``: the graph as a picture or a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["command"]
+
+KINDS = (".svg", ".png", ".md", ".html")
+
+
+@click.command("draw")
+@click.argument("graph")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The file to write; its ending says what: .svg, .png, .md (Mermaid) or .html.",
+)
+def command(graph: str, output: Path) -> None:
+    """Draw GRAPH: stages with their types, edges with their policies, pools and what reads them.
+
+    All but .md needs matplotlib: pip install 'flashgraph[draw]'.
+    """
+    if output.suffix not in KINDS:
+        raise click.BadParameter(
+            f"found {output.name!r}, expected a name that ends in {', '.join(KINDS)}", param_hint="'-o'"
+        )
+    from flashgraph.errors import DataError
+    from flashgraph.loading import load_graph
+    from flashgraph.observe.description import describe
+    from flashgraph.observe.figure import figure
+    from flashgraph.observe.tables import html, markdown
+
+    found = describe(load_graph(graph))
+    match output.suffix:
+        case ".svg":
+            content = figure(found, "svg")
+        case ".png":
+            content = figure(found, "png")
+        case ".md":
+            content = markdown(found).encode()
+        case _:
+            content = html(found).encode()
+    try:
+        output.write_bytes(content)
+    except OSError as error:
+        raise DataError(f"{output}: cannot be written: {error.strerror}.\nFix: -o FILE that you may write.") from error
+    click.echo(f"drawn: {output}")

@@ -1,0 +1,140 @@
+"""A graph described for people: what drawings, tables and explanations are made from."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+from flashgraph.graph.analysis import scopes
+from flashgraph.graph.check import ports
+from flashgraph.graph.check_edges import flows
+from flashgraph.graph.dsl import Graph
+from flashgraph.graph.signatures import function_name
+from flashgraph.graph.spec import EdgeSpec, PoolSpec, SourceSpec, StageSpec
+from flashgraph.graph.types import show
+from flashgraph.run.plan import DEFAULT_CAPACITY
+
+__all__ = ["Description", "Link", "Node", "describe"]
+
+
+@attrs.frozen
+class Node:
+    """``kind`` is ``"repair"`` for a stage that some edge repairs with; ``role`` is the model it calls; ``takes`` and
+    ``gives`` are types; ``notes`` are its options."""
+
+    name: str
+    kind: Literal["pool", "source", "stage", "repair"]
+    role: str | None
+    takes: str
+    gives: str
+    notes: tuple[str, ...]
+
+
+@attrs.frozen
+class Link:
+    """An edge: what arrives at its end, the policies that the graph states, and its repair stages."""
+
+    src: str
+    dst: str
+    flows: str
+    policies: tuple[str, ...]
+    repairs: tuple[str, ...]
+    loop: int | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.src}->{self.dst}"
+
+
+@attrs.frozen
+class Description:
+    """``reads`` are (pool, reader) pairs; nodes and links stand in the order of their declaration."""
+
+    name: str
+    doc: str
+    params: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    links: tuple[Link, ...]
+    reads: tuple[tuple[str, str], ...]
+    capacity: int
+    """Of an edge that states none."""
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        return tuple(sorted({n.role for n in self.nodes if n.role is not None}))
+
+    def node(self, name: str) -> Node:
+        return next(n for n in self.nodes if n.name == name)
+
+
+def describe(graph: Graph) -> Description:
+    """Describe a graph that passes `check`; raises `GraphError` for one that does not."""
+    graph.raise_if_wrong()
+    spec, types = graph.spec, ports(graph)
+    inside, _ = scopes(spec)
+    nodes = []
+    for node in spec.nodes.values():
+        takes, gives = (show(t[node.name]) if node.name in t else "" for t in (types.takes, types.gives))
+        if isinstance(node, PoolSpec):
+            nodes.append(Node(node.name, "pool", None, takes, function_name(node.factory), ()))
+        elif isinstance(node, SourceSpec):
+            rounds = () if node.rounds is None else (_times(node.rounds, "round"),)
+            nodes.append(Node(node.name, "source", None, "", gives, rounds))
+        else:
+            kind: Literal["repair", "stage"] = "repair" if node.name in spec.repairers else "stage"
+            gives = f"Several[{gives}]" if node.name in types.several else gives
+            nodes.append(Node(node.name, kind, node.llm, takes, gives, _notes(node)))
+    links = []
+    for edge in spec.edges:
+        arrives = flows(spec, edge, types, inside.get(edge.src, ()))
+        repairers = () if edge.stale is None else edge.stale.repairers()
+        links.append(
+            Link(
+                edge.src,
+                edge.dst,
+                # A scatter without an annotation hands on what its stage takes; `check` could not say otherwise.
+                show(types.takes[edge.dst] if arrives is None else arrives),
+                policies_of(edge),
+                tuple(str(getattr(r, "name", r)) for r in repairers),
+                edge.loop,
+            )
+        )
+    readers: tuple[SourceSpec | StageSpec, ...] = (*spec.sources, *spec.stages)
+    reads = tuple((n.reads, n.name) for n in readers if n.reads is not None)
+    doc = next((line for line in spec.doc.strip().splitlines() if line.strip()), "")
+    params = tuple(f"{p.name}={p.default!r}" for p in spec.params.values())
+    return Description(spec.name, doc, params, tuple(nodes), tuple(links), reads, DEFAULT_CAPACITY)
+
+
+def policies_of(edge: EdgeSpec) -> tuple[str, ...]:
+    """The policies that an edge states, one phrase each."""
+    said = [
+        edge.scatter and f"scatter {function_name(edge.scatter)}",
+        edge.gather and "gather",
+        edge.fanout and f"fanout {edge.fanout} at most",
+        edge.when and f"when {function_name(edge.when)}",
+        edge.otherwise and "otherwise",
+        edge.loop and f"loop {edge.loop} at most",
+        edge.order and f"order {edge.order}",
+        edge.release and f"release {edge.release}",
+        edge.late and f"late {edge.late}",
+        edge.stale and f"stale {edge.stale}",
+        edge.on_failure and f"on failure {edge.on_failure}",
+        edge.capacity and f"capacity {edge.capacity}",
+        edge.orphans == "keep" and "keeps orphans",
+    ]
+    return tuple(phrase for phrase in said if phrase)
+
+
+def _notes(stage: StageSpec) -> tuple[str, ...]:
+    said = [
+        stage.spends and f"spends {', '.join(stage.spends)}",
+        stage.workers and _times(stage.workers, "worker"),
+        stage.fanout and f"fanout {stage.fanout} at most",
+    ]
+    return tuple(phrase for phrase in said if phrase)
+
+
+def _times(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

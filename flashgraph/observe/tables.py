@@ -1,0 +1,136 @@
+"""A graph as tables, and the pages that hold them: Markdown with a Mermaid drawing, HTML with an SVG."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html import escape
+
+import attrs
+
+from flashgraph.observe.description import Description, Node
+from flashgraph.observe.figure import figure, role_colours
+
+__all__ = ["Table", "html", "markdown", "mermaid", "tables"]
+
+
+@attrs.frozen
+class Table:
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def tables(graph: Description) -> tuple[Table, ...]:
+    """The nodes and the edges of a graph."""
+    reads = {reader: pool for pool, reader in graph.reads}
+    nodes = tuple(
+        (n.name, n.kind, n.role or "", n.takes, n.gives, ", ".join([*n.notes, *_read(n, reads.get(n.name))]))
+        for n in graph.nodes
+    )
+    edges = tuple(
+        (k.name, k.flows, ", ".join(k.policies) if any(p.startswith("capacity") for p in k.policies) else
+         ", ".join([*k.policies, f"capacity {graph.capacity}"]))
+        for k in graph.links
+    )  # fmt: skip
+    return (
+        Table("Nodes", ("name", "kind", "model", "takes", "gives", "options"), nodes),
+        Table("Edges", ("edge", "what arrives", "policies"), edges),
+    )
+
+
+def _read(node: Node, pool: str | None) -> list[str]:
+    return [] if pool is None else [f"reads {pool}"]
+
+
+def mermaid(graph: Description) -> str:
+    """The graph in Mermaid's language: pools as cylinders, sources as stadiums, repair stages dashed."""
+    lines = ["flowchart LR"]
+    for node in graph.nodes:
+        lines.append(f"    {_id(node.name)}{_shape(node)}")
+    for link in graph.links:
+        label = "<br/>".join(_quoted(text) for text in (link.flows, *link.policies) if text)
+        lines.append(f'    {_id(link.src)} -->|"{label}"| {_id(link.dst)}')
+    for pool, reader in graph.reads:
+        lines.append(f"    {_id(pool)} -.->|reads| {_id(reader)}")
+    for link in graph.links:
+        for repair in link.repairs:
+            lines.append(f'    {_id(repair)} -.->|"repairs {_quoted(link.name)}"| {_id(link.dst)}')
+    classes: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        classes.setdefault(_class(graph, node), []).append(_id(node.name))
+    for style, ids in classes.items():
+        lines.append(f"    class {','.join(ids)} {style}")
+    lines += ["    classDef pool fill:#e3f4e6,stroke:#3a8a4d,color:#1f2933"]
+    lines += ["    classDef source fill:#fff6d1,stroke:#b18a06,color:#1f2933"]
+    for k, (fill, border) in enumerate(role_colours(graph).values()):
+        lines.append(f"    classDef model{k} fill:{fill},stroke:{border},color:#1f2933")
+        lines.append(f"    classDef repair{k} fill:{fill},stroke:{border},color:#1f2933,stroke-dasharray:5 3")
+    used = set(classes)
+    return "\n".join(line for line in lines if "classDef" not in line or line.split()[1] in used)
+
+
+def _class(graph: Description, node: Node) -> str:
+    if node.kind in ("pool", "source"):
+        return node.kind
+    return f"{'repair' if node.kind == 'repair' else 'model'}{list(role_colours(graph)).index(node.role)}"
+
+
+def _shape(node: Node) -> str:
+    text = "<br/>".join(_quoted(t) for t in (node.name, node.gives if node.kind == "pool" else "", *_small(node)) if t)
+    opening, closing = {"pool": ("[(", ")]"), "source": ("([", "])")}.get(node.kind, ("[", "]"))
+    return f'{opening}"{text}"{closing}'
+
+
+def _small(node: Node) -> tuple[str, ...]:
+    return (*((f"model: {node.role}",) if node.role else ()), *node.notes)
+
+
+def _id(name: str) -> str:
+    # The prefix keeps names such as "end" apart from Mermaid's own words.
+    return "n_" + re.sub(r"\W", "_", name)
+
+
+def _quoted(text: str) -> str:
+    return text.replace("&", "#amp;").replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")
+
+
+def markdown(graph: Description) -> str:
+    """A page with a Mermaid drawing and the tables; it needs no extra."""
+    parts = [f"# {graph.name}", graph.doc, f"```mermaid\n{mermaid(graph)}\n```"]
+    if graph.params:
+        parts.append("Parameters: " + ", ".join(f"`{p}`" for p in graph.params))
+    for table in tables(graph):
+        rows = [table.columns, tuple("---" for _ in table.columns), *(_cells(row) for row in table.rows)]
+        parts.append(f"## {table.title}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _cells(row: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"`{cell}`".replace("|", "\\|") if k == 0 else cell.replace("|", "\\|") for k, cell in enumerate(row))
+
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1f2933; margin: 2rem auto; max-width: 1500px; padding: 0 1.5rem }
+svg { width: 100%; height: auto }
+table { border-collapse: collapse; margin: 0.5rem 0 2rem; font-size: 14px }
+th, td { text-align: left; padding: 0.35rem 1rem 0.35rem 0; border-bottom: 1px solid #e4e7eb; vertical-align: top }
+th { color: #616e7c; font-weight: 600 }
+td:first-child { font-weight: 600 }
+"""
+
+
+def html(graph: Description) -> str:
+    """A page of its own, with the drawing inside of it.  Raises `DataError` where matplotlib is not installed."""
+    picture = figure(graph, "svg").decode()
+    picture = picture[picture.index("<svg") :]
+    parts = []
+    for table in tables(graph):
+        head = "".join(f"<th>{escape(c)}</th>" for c in table.columns)
+        body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>\n" for row in table.rows)
+        parts.append(f"<h2>{table.title}</h2>\n<table>\n<tr>{head}</tr>\n{body}</table>")
+    params = f"<p>Parameters: {escape(', '.join(graph.params))}</p>" if graph.params else ""
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{escape(graph.name)}</title>\n'
+        f"<style>{STYLE}</style></head>\n<body>\n{picture}\n{params}\n" + "\n".join(parts) + "\n</body>\n</html>\n"
+    )
