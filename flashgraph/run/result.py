@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from flashgraph.run.events import Event
-from flashgraph.run.machine import Machine
-from flashgraph.run.pools import PoolRecord
+
+if TYPE_CHECKING:  # `import flashgraph` takes half the time without the scheduler
+    from flashgraph.run.machine import Machine
+    from flashgraph.run.pools import PoolRecord
 
 __all__ = ["Result", "ResultArtifact", "Spent"]
 
