@@ -67,7 +67,7 @@ async def test_it_answers_and_ends(weights: str) -> None:
             group.start_soon(model.complete, HELLO, {"max_tokens": 4})
             reply = await model.complete(HELLO, {"max_tokens": 4, "temperature": 0})
         with anyio.move_on_after(0.2) as scope:
-            await model.complete(HELLO, {"max_tokens": 1000})
+            await model.complete(HELLO, {"max_tokens": 1500, "ignore_eos": True})
         assert scope.cancelled_caught
         assert reply.text
         assert (reply.usage.completion, reply.cost, reply.finish) == (4, 0.0, "length")
