@@ -14,7 +14,7 @@ from flashgraph.run.budget import Ledger
 from flashgraph.run.driver import DEFAULT_REPLY_TOKENS, prompt_bound
 from flashgraph.task import Task
 
-__all__ = ["HeldOut", "held_out"]
+__all__ = ["HeldOut", "beyond", "held_out"]
 
 
 @attrs.frozen
@@ -38,10 +38,8 @@ async def held_out(
     the first request if that is plain from the number of calls; `ModelUnavailable` and `ModelRefused` as the model
     does.
     """
-    attempts = len(candidates) * len(task.test)
-    calls = ledger.remaining().get("calls")
-    if calls is not None and calls < attempts:
-        raise BudgetExhausted(f"it needs at least {attempts} calls, and {calls:.0f} of --calls are left")
+    if lacking := beyond(ledger, len(candidates) * len(task.test)):
+        raise BudgetExhausted(lacking)
     account = _Account(model, ledger)
     workers = anyio.CapacityLimiter(model.limit)
     scores = [[0.0] * len(task.test) for _ in candidates]
@@ -71,6 +69,16 @@ async def held_out(
     return tuple(
         HeldOut(sum(s) / len(s), tuple(s), dict(sorted(f.items()))) for s, f in zip(scores, failures, strict=True)
     )
+
+
+def beyond(ledger: Ledger, attempts: int) -> str:
+    """Why so many attempts, of at least one call each, cannot be paid; empty where they may be."""
+    for limit, left in ledger.remaining().items():
+        if limit in ("tokens", "usd") and left <= 0:
+            return f"no {limit} are left"
+        if limit == "calls" and left < attempts:
+            return f"it needs at least {attempts} calls, and {left:.0f} are left"
+    return ""
 
 
 class _Account:

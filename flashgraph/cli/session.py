@@ -20,7 +20,7 @@ from flashgraph.api import Run, open_run
 from flashgraph.cli.failures import DONE, FAILED, INTERRUPTED, cause
 from flashgraph.errors import DataError, FlashgraphError
 from flashgraph.graph.dsl import Graph
-from flashgraph.heldout import held_out
+from flashgraph.heldout import beyond, held_out
 from flashgraph.llm.protocol import Model
 from flashgraph.llm.resolve import resolve_all
 from flashgraph.observe.progress import Progress, table
@@ -126,7 +126,7 @@ async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts
         result = await _watched(run, progress) if live else await _ended(run)
         if not live:
             click.echo(f"ended: {result.status} ({result.reason})", err=True)
-        report = Report(result, order.task.seed)
+        report = _judged(Report(result, order.task.seed))
         return await _tested(report, order, models, run, interrupts)
 
 
@@ -136,6 +136,14 @@ async def _ended(run: Run) -> Result:
         return await run.wait()
     except FlashgraphError as error:
         return attrs.evolve(run.result, status="failed", reason=str(error))
+
+
+def _judged(report: Report) -> Report:
+    """A run that accepted nothing because its stages failed has failed, however orderly it ended."""
+    result, failures = report.result, report.failures()
+    if result.best is not None or result.status not in ("completed", "budget") or not failures:
+        return report
+    return attrs.evolve(report, result=attrs.evolve(result, status="failed", reason="; ".join(failures)))
 
 
 async def _watched(run: Run, progress: Progress) -> Result:
@@ -172,6 +180,8 @@ async def _tested(
     best = texts_of(report.result.best.value) if report.result.best is not None else None
     candidates = [dict(order.task.seed), best or {}]
     same = candidates[0] == candidates[1]
+    if lacking := beyond(ledger, len(order.task.test) * (1 if same else 2)):
+        return attrs.evolve(report, untested=lacking)
     click.echo(f"testing {'the seed' if same else 'seed and best'} on {len(order.task.test)} samples", err=True)
     with anyio.CancelScope() as scope:
         interrupts.first = scope.cancel
@@ -206,10 +216,12 @@ def _print(report: Report, folder: Path, files: list[str]) -> None:
     if report.best is not None:
         click.echo("")
         diff = report.diff()
-        for line in diff or ["the best artifact is the seed"]:
+        for line in diff or ["the best artifact is the seed", *filter(None, [report.fruitless()])]:
             click.echo(click.style(line, fg={"+": "green", "-": "red", "@": "cyan"}.get(line[:1])) if diff else line)
     click.echo("")
     for line in report.scores():
+        click.echo(line)
+    for line in report.failures():
         click.echo(line)
     click.echo(f"\nwritten to {folder}: {', '.join(files)}")
     if report.result.status == "failed":

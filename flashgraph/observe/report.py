@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import attrs
 from flashgraph.errors import DataError
 from flashgraph.heldout import HeldOut
 from flashgraph.observe.progress import clock
+from flashgraph.run.events import JobEnded
 from flashgraph.run.result import Result, ResultArtifact
 
 __all__ = ["Report", "claim_folder", "texts_of"]
@@ -60,6 +62,30 @@ class Report:
             before, after = self.seed.get(name, "").splitlines(), best.get(name, "").splitlines()
             lines += difflib.unified_diff(before, after, f"seed: {name}", f"best: {name}", n=2, lineterm="")
         return lines
+
+    def failures(self) -> list[str]:
+        """A line for each stage that failed: how often, and with what most often."""
+        reasons: dict[str, Counter[str]] = {}
+        ended: Counter[str] = Counter()
+        for event in self.result.events:
+            if isinstance(event, JobEnded):
+                ended[event.stage] += 1
+                if event.how == "failed":
+                    reasons.setdefault(event.stage, Counter())[event.reason] += 1
+        return [
+            f"stage {stage!r} failed {found.total()} of {ended[stage]} times, most often with: {reason}"
+            for stage, found in reasons.items()
+            for reason, _ in found.most_common(1)
+        ]
+
+    def fruitless(self) -> str:
+        """What to do about a run that found nothing better than the seed; empty for one that did."""
+        if self.best is None or self.best != dict(self.seed) or not self.result.spent.proposals:
+            return ""
+        return (
+            f"none of {self.result.spent.proposals} proposals was better than the seed. Fix: allow more of them, or "
+            "give a stronger model (--model reflection=...); a weak one does not keep to the form that it is asked for."
+        )
 
     def head(self) -> list[str]:
         """How the run ended and what it used."""

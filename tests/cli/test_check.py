@@ -1,0 +1,38 @@
+"""``flashgraph check`` and ``flashgraph algorithms``."""
+
+from __future__ import annotations
+
+from .conftest import FILES, Cli
+
+
+def test_a_sound_graph_is_ok_with_its_counts(cli: Cli) -> None:
+    """One line on stdout, exit code 0."""
+    ended = cli("check", "gepa")
+    assert (ended.code, ended.out, ended.err) == (0, "ok: gepa (2 sources, 6 stages, 7 edges, 1 pool)\n", "")
+
+
+def test_three_mistakes_are_reported_together(cli: Cli) -> None:
+    """Each with its line, what was found, what was expected and the fix; no traceback, no colours off a terminal."""
+    ended = cli("check", FILES / "three_mistakes.py")
+    assert ended.code == 1
+    assert ended.err.startswith("error: graph 'crooked' has 3 problems\n")
+    for part in ("found:", "expected:", "fix:"):
+        assert ended.err.count(part) == 3
+    assert ended.err.count("three_mistakes.py:") == 3
+    assert "Traceback" not in ended.err
+    assert "\x1b" not in ended.err
+
+
+def test_a_graph_that_is_not_there(cli: Cli) -> None:
+    """A near name is suggested."""
+    ended = cli("check", "gpea")
+    assert ended.code == 1
+    assert ended.err.startswith("error: graph 'gpea': no such file")
+    assert "gepa" in ended.err
+
+
+def test_algorithms_are_listed_with_their_first_line(cli: Cli) -> None:
+    """Names that stand for a GRAPH."""
+    ended = cli("algorithms")
+    assert ended.code == 0
+    assert any(line.startswith("gepa ") and "arXiv:2507.19457" in line for line in ended.out.splitlines())

@@ -1,0 +1,73 @@
+"""The command line as a whole: help, version, usage errors, defects."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+import flashgraph
+from flashgraph.cli import COMMANDS
+
+from .conftest import Cli
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_and_stands_in_the_overview(cli: Cli, command: str) -> None:
+    """``--help`` of each command, and its first line in the list."""
+    overview, own = cli("--help"), cli(command, "--help")
+    assert overview.code == own.code == 0
+    assert own.out.startswith(f"Usage: flashgraph {command}")
+    assert f"\n  {command} " in overview.out
+
+
+def test_exit_codes_are_documented(cli: Cli) -> None:
+    """``--help`` ends with them."""
+    said = cli("--help").out
+    assert said.index("Exit codes:") > said.index("Commands:")
+    for code in ("0", "1", "2", "3", "130"):
+        assert re.search(rf"^ +{code} ", said, re.M)
+
+
+def test_version(cli: Cli) -> None:
+    """The package's version."""
+    assert cli("--version").out == f"flashgraph, version {flashgraph.__version__}\n"
+
+
+def test_a_wrong_command_line_is_clicks_to_report(cli: Cli) -> None:
+    """Exit code 2, with the usage."""
+    for args in (("chek", "gepa"), ("check",), ("run", "gepa"), ("explain", "gepa", "--set", "window")):
+        ended = cli(*args)
+        assert ended.code == 2
+        assert ended.err.startswith("Usage: flashgraph")
+
+
+def test_a_defect_shows_its_traceback_and_asks_for_a_report(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is nobody's mistake but ours is not dressed up as a message."""
+
+    def broken() -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("flashgraph.loading.shipped", broken)
+    ended = cli("algorithms")
+    assert ended.code == 70
+    assert "Traceback" in ended.err
+    assert "defect of flashgraph" in ended.err
+
+
+def test_help_and_check_leave_heavy_libraries_alone() -> None:
+    """What makes ``flashgraph --help`` answer at once."""
+    code = "import sys\nfrom flashgraph.cli import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    loaded = set(said.splitlines()[-1].split())
+    assert loaded.isdisjoint({"rich", "httpx", "networkx", "matplotlib", "cattrs", "beartype", "litellm", "asyncio"})
+
+
+def test_python_m_flashgraph() -> None:
+    """The package runs as a module."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "flashgraph", "--version"], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.startswith("flashgraph, version")

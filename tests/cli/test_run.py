@@ -1,0 +1,236 @@
+"""``flashgraph run`` against servers on loopback: the whole way, and every way to fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from .conftest import FILES, Cli, Ended
+from .server import Server, serving
+
+WORDS = FILES / "words.py"
+
+
+def wise(messages: list[dict[str, str]]) -> str:
+    """A reflection adds letters to the instruction; an attempt knows the words that begin with one of them."""
+    if len(messages) == 1:
+        known = messages[0]["content"].count("Know")
+        return f"```\nKnow {'abcdefgh'[: 2 + known]}.\nKnow\n```"
+    letters = re.search(r"Know (\w+)", messages[0]["content"])
+    word = messages[1]["content"]
+    return word.upper() if letters and word[0] in letters[1] else "no idea"
+
+
+def run(cli: Cli, server: Server | str, *args: str | Path, task: Path = WORDS) -> Ended:
+    spec = server if isinstance(server, str) else server.spec
+    return cli("run", "gepa", "--task", task, "--model", spec, "--out", "out", *args)
+
+
+def mistake(ended: Ended, code: int = 1) -> str:
+    """The message of a user's mistake: one, and no traceback."""
+    assert ended.code == code
+    assert ended.err.count("error: ") == 1
+    assert "Traceback" not in ended.err
+    return ended.err
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_whole_way(cli: Cli, tmp_path: Path, backend: str) -> None:
+    """Progress on stderr, outcome on stdout, files in --out."""
+    with serving(wise) as server:
+        ended = run(cli, server, "--proposals", "6", "--backend", backend)
+    assert ended.code == 0
+    assert ended.err.startswith("gepa on words: pipelined, seed 0\n")
+    assert "best score 0.000" in ended.err
+    assert "ended: budget (no proposals left)" in ended.err
+    assert "\x1b" not in ended.err + ended.out
+    for line in ("--- seed: instruction", "-Answer.", "+++ best: instruction"):
+        assert line in ended.out.splitlines()
+    assert re.search(r"^validation +0\.000 +1\.000$", ended.out, re.M)
+    assert re.search(r"^held-out test +0\.000 +1\.000  3 samples$", ended.out, re.M)
+    assert "written to out: best.json, best-instruction.txt, result.json, events.jsonl" in ended.out
+    check_files(tmp_path / "out")
+
+
+def check_files(out: Path) -> None:
+    best = json.loads((out / "best.json").read_text())
+    assert (out / "best-instruction.txt").read_text() == best["instruction"] + "\n"
+    result = json.loads((out / "result.json").read_text())
+    assert (result["status"], result["seed"]) == ("budget", {"instruction": "Answer."})
+    assert result["test"]["best"]["scores"] == [1.0, 1.0, 1.0]
+    assert result["test"]["spent"]["calls"] == 6
+    chosen = next(a for a in result["artifacts"] if a["id"] == result["best"]["id"])
+    assert chosen["value"] == best
+    assert {"parents", "score", "scores", "lag", "version"} <= chosen.keys()
+    events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    assert events[-1]["event"] == "RunEnded"
+    assert sum(e["event"] == "CallEnded" for e in events) == result["spent"]["calls"]
+
+
+def test_schedule_settings_and_no_test(cli: Cli) -> None:
+    """The options reach the run; --no-test says so."""
+    with serving(wise) as server:
+        args = ("--schedule", "lockstep", "--set", "minibatch=2", "--seed", "3", "--evaluations", "30", "--no-test")
+        ended = run(cli, server, *args)
+    assert ended.code == 0
+    assert ended.err.startswith("gepa on words: lockstep, seed 3\n")
+    assert "held-out test: not tested: --no-test" in ended.out
+
+
+def test_models_by_role(cli: Cli) -> None:
+    """Each role has its own server; a bare one stands for the rest."""
+    with serving(wise) as one, serving(wise) as other:
+        ended = run(cli, one, "--model", f"reflection={other.spec}", "--proposals", "2", "--no-test")
+    assert ended.code == 0
+    assert one.chats > other.chats >= 2
+
+
+def test_a_model_for_no_role(cli: Cli) -> None:
+    """It is refused with the roles that there are, and so are two for all."""
+    message = mistake(cli("run", "gepa", "--task", WORDS, "--model", "judge=local", "--calls", "9"))
+    assert "no model was given for reflection, task" in message
+    ended = cli("run", "gepa", "--task", WORDS, "--model", "local", "--model", "sim:x", "--calls", "9")
+    assert ended.code == 2
+    assert "expected ROLE=SPEC for each" in ended.err
+
+
+def test_the_test_needs_what_is_left_of_the_budget(cli: Cli) -> None:
+    """A call budget that the run used up leaves the test out, and says why."""
+    with serving(wise) as server:
+        ended = run(cli, server, "--calls", "40")
+        assert server.chats <= 40
+    assert ended.code == 0
+    assert re.search(r"held-out test: not tested: it needs at least [36] calls, and \d are left", ended.out)
+    assert "testing" not in ended.err
+
+
+def test_no_budget(cli: Cli) -> None:
+    """A run that would never end is refused, and leaves no folder."""
+    assert "--minutes 10" in mistake(run(cli, "openai:http://127.0.0.1:9#tiny"))
+    assert not Path("out").exists()
+
+
+def test_a_folder_that_holds_a_run_is_kept(cli: Cli, tmp_path: Path) -> None:
+    """--out never overwrites."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "result.json").write_text("{}")
+    assert "it holds a run already" in mistake(run(cli, "openai:http://127.0.0.1:9#tiny", "--calls", "9"))
+
+
+def test_an_unreachable_server(cli: Cli) -> None:
+    """It is named, before anything else is done."""
+    message = mistake(run(cli, "openai:http://127.0.0.1:9#tiny?tries=1", "--calls", "9"), 3)
+    assert "no model server answers at http://127.0.0.1:9/v1" in message
+    assert "run again" in message
+    assert not Path("out").exists()
+
+
+def test_a_wrong_key(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names where the key is taken from, and not the key."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    with serving(wise, status=401) as server:
+        message = mistake(run(cli, server, "--calls", "9"), 3)
+    assert "refuses access (401): set OPENAI_API_KEY (the key in it was refused)" in message
+    assert "sk-secret" not in message
+
+
+def test_a_model_that_answers_nonsense(cli: Cli) -> None:
+    """The run ends in order, with the seed and what to do about it."""
+    with serving(lambda messages: "blah blah") as server:
+        ended = run(cli, server, "--proposals", "4")
+    assert ended.code == 0
+    assert "the best artifact is the seed" in ended.out
+    assert "none of 4 proposals was better than the seed. Fix: " in ended.out
+
+
+def test_a_server_that_answers_nonsense(cli: Cli, tmp_path: Path) -> None:
+    """No attempt succeeds: the run has failed, and says with what."""
+    task = tmp_path / "broken.py"
+    task.write_text(WORDS.read_text().replace("return reply.text", "raise ValueError('cannot read ' + reply.text)"))
+    with serving(lambda messages: "blah") as server:
+        ended = run(cli, server, "--proposals", "4", task=task)
+    message = mistake(ended, 3)
+    assert "stage 'validate' failed 4 of 4 times, most often with: ValueError: cannot read blah" in message
+    assert "nothing was accepted" in ended.out
+
+
+def test_a_server_that_dies_in_mid_run(cli: Cli, tmp_path: Path) -> None:
+    """Exit code 3; what was reached is reported and written."""
+
+    def die(server: Server) -> None:
+        if server.chats >= 20:
+            server.status = -1
+
+    with serving(wise) as server:
+        server.on_chat = die
+        ended = run(cli, server, "--proposals", "50")
+    assert "the run failed: no model server answers" in mistake(ended, 3)
+    assert "gepa on words: failed (" in ended.out
+    assert "held-out test: not tested: the run failed" in ended.out
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["status"] == "failed"
+
+
+def test_ctrl_c(cli: Cli, tmp_path: Path) -> None:
+    """The first one stops the run and reports what was reached; the exit code says so."""
+
+    def interrupt(server: Server) -> None:
+        if server.chats == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with serving(wise) as server:
+        server.on_chat = interrupt
+        ended = run(cli, server, "--proposals", "500")
+    assert ended.code == 130
+    assert "stopping" in ended.err
+    assert "gepa on words: cancelled (interrupted)" in ended.out
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["status"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("    score=score,\n", "", "missing 1 required keyword-only argument: 'score'"),
+        ('val=["ape", "bat", "cow", "doe"]', "val=[]", "the val split is empty"),
+        ("task = fg.Task(", "chore = attempt or fg.Task(", "no fg.Task at all"),
+    ],
+)
+def test_a_task_file_with_a_mistake(cli: Cli, tmp_path: Path, old: str, new: str, said: str) -> None:
+    """One message with the fix."""
+    task = tmp_path / "mine.py"
+    task.write_text(WORDS.read_text().replace(old, new))
+    message = mistake(run(cli, "local", "--calls", "9", task=task))
+    assert said in message
+    assert "Fix: " in message
+
+
+def test_an_unknown_parameter(cli: Cli) -> None:
+    """The nearest name is suggested."""
+    message = mistake(run(cli, "openai:http://127.0.0.1:9#tiny", "--calls", "9", "--set", "minibach=3"))
+    assert "did you mean 'minibatch'?" in message
+
+
+def test_a_graph_with_three_mistakes(cli: Cli) -> None:
+    """All three, before a model is asked for."""
+    ended = cli("run", FILES / "three_mistakes.py", "--task", WORDS, "--model", "local", "--calls", "9")
+    assert "has 3 problems" in mistake(ended)
+
+
+def test_a_model_string_with_a_mistake(cli: Cli) -> None:
+    """The forms that there are."""
+    assert "did you mean 'openai'?" in mistake(run(cli, "openia:http://x#y", "--calls", "9"))
+
+
+def test_failing_samples_of_the_test_count_as_zero(cli: Cli, tmp_path: Path) -> None:
+    """They are reported beside the score."""
+    task = tmp_path / "partly.py"
+    broken = 'if sample == "boa":\n        raise KeyError(sample)\n    return reply.text'
+    task.write_text(WORDS.read_text().replace("return reply.text", broken))
+    with serving(wise) as server:
+        ended = run(cli, server, "--proposals", "6", task=task)
+    line = next(line for line in ended.out.splitlines() if line.startswith("held-out test"))
+    assert re.search(r"0\.000 +0\.667  3 samples; 1 of the seed's failed, as \"KeyError: 'boa'\", and count as 0", line)
