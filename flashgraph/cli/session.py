@@ -17,14 +17,14 @@ import attrs
 import click
 
 from flashgraph.api import Run, open_run
-from flashgraph.cli.failures import DONE, FAILED, INTERRUPTED, cause
+from flashgraph.cli.failures import DONE, FAILED, INTERRUPTED
 from flashgraph.errors import DataError, FlashgraphError
 from flashgraph.graph.dsl import Graph
 from flashgraph.heldout import beyond, held_out
 from flashgraph.llm.protocol import Model
 from flashgraph.llm.resolve import resolve_all
 from flashgraph.observe.progress import Progress, table
-from flashgraph.observe.report import Report, claim_folder, texts_of
+from flashgraph.observe.report import Report, claim_folder, file_name, texts_of
 from flashgraph.run.budget import Budget
 from flashgraph.run.result import Result
 from flashgraph.task import Task
@@ -78,7 +78,8 @@ def carry_out(order: Order, backend: str) -> int:
         raise DataError("--backend trio: trio is not installed.\nFix: pip install 'flashgraph[trio]'")
     models = resolve_all(order.models)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = claim_folder(order.out or Path("runs") / f"{order.graph.name}-{order.task.name}-{stamp}")
+    default = Path("runs") / file_name(f"{order.graph.name}-{order.task.name}-{stamp}")
+    folder = claim_folder(order.out or default)
     try:
         report = anyio.run(partial(_guarded, order, models), backend=backend)
     except BaseException:
@@ -87,6 +88,8 @@ def carry_out(order: Order, backend: str) -> int:
             folder.rmdir()
         raise
     _print(report, folder, report.write(folder))
+    if report.untested == STOPPED:
+        return INTERRUPTED
     return {"failed": FAILED, "cancelled": INTERRUPTED}.get(report.result.status, DONE)
 
 
@@ -187,11 +190,11 @@ async def _tested(
         interrupts.first = scope.cancel
         try:
             scores = await held_out(order.task, candidates[:1] if same else candidates, model, ledger)
-        except (FlashgraphError, ExceptionGroup) as error:
-            return attrs.evolve(report, untested=str(cause(error)))
+        except FlashgraphError as error:
+            return attrs.evolve(report, untested=str(error))
         spent = {name: ledger.settled[name] - before[name] for name in ("calls", "tokens", "usd")}
         return attrs.evolve(report, test=(scores[0], scores[-1]), tested=spent)
-    return attrs.evolve(report, untested="interrupted")
+    return attrs.evolve(report, untested=STOPPED)
 
 
 def _why_not(report: Report, order: Order, models: Mapping[str, Model]) -> str:

@@ -17,7 +17,7 @@ from flashgraph.observe.progress import clock
 from flashgraph.run.events import JobEnded
 from flashgraph.run.result import Result, ResultArtifact
 
-__all__ = ["Report", "claim_folder", "texts_of"]
+__all__ = ["Report", "claim_folder", "file_name", "texts_of"]
 
 
 def texts_of(value: Any) -> dict[str, str] | None:
@@ -117,7 +117,7 @@ class Report:
                 for who, t in (("seed", before), ("best", after))
                 if t.failures
             )
-            note = f"{samples} samples" + (f"; {failed}" if failed else "")
+            note = f"{samples} samples, {self.tested.get('calls', 0):.0f} calls" + (f"; {failed}" if failed else "")
             rows.append(("held-out test", f"{before.score:.3f}", f"{after.score:.3f}", note))
         lines = [f"{name:<14}{one:>7}{two:>8}  {note}".rstrip() for name, one, two, note in rows]
         return lines if self.test is not None else [*lines, f"held-out test: not tested: {self.untested}"]
@@ -137,7 +137,7 @@ class Report:
         if best is not None:
             put("best.json", json.dumps(best, indent=2, ensure_ascii=False) + "\n")
             for name, text in best.items():
-                put(f"best-{_file_name(name)}.txt", text if text.endswith("\n") else text + "\n")
+                put(f"best-{file_name(name)}.txt", text if text.endswith("\n") else text + "\n")
         summary = converter.unstructure(self._summary())
         put("result.json", json.dumps(summary, indent=2, ensure_ascii=False, default=str) + "\n")
         events = ({"event": type(event).__name__, **converter.unstructure(event)} for event in self.result.events)
@@ -192,5 +192,6 @@ def _doubt(artifact: ResultArtifact) -> str:
     return "provisional: a part of the best's validation was still open" if artifact.provisional else ""
 
 
-def _file_name(component: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in component)
+def file_name(name: str) -> str:
+    """A component's or a task's name as a part of a file's."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -49,10 +49,12 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             if server.status != 200:
                 data = {"error": {"message": "the key is wrong"}}
             body = json.dumps(data).encode()
-            self.send_response(server.status)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            # A client that was interrupted does not wait for its answer.
+            with suppress(ConnectionError):
+                self.send_response(server.status)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
             return

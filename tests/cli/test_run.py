@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_the_whole_way(cli: Cli, tmp_path: Path, backend: str) -> None:
     for line in ("--- seed: instruction", "-Answer.", "+++ best: instruction"):
         assert line in ended.out.splitlines()
     assert re.search(r"^validation +0\.000 +1\.000$", ended.out, re.M)
-    assert re.search(r"^held-out test +0\.000 +1\.000  3 samples$", ended.out, re.M)
+    assert re.search(r"^held-out test +0\.000 +1\.000  3 samples, 6 calls$", ended.out, re.M)
     assert "written to out: best.json, best-instruction.txt, result.json, events.jsonl" in ended.out
     check_files(tmp_path / "out")
 
@@ -70,6 +71,20 @@ def check_files(out: Path) -> None:
     events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
     assert events[-1]["event"] == "RunEnded"
     assert sum(e["event"] == "CallEnded" for e in events) == result["spent"]["calls"]
+
+
+def test_on_a_terminal_there_is_a_table(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Instead of the single lines; without --out the files have a folder of their own."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    with serving(wise) as server:
+        ended = cli("run", "gepa", "--task", WORDS, "--model", server.spec, "--proposals", "3", "--no-test")
+    assert ended.code == 0
+    for part in ("per min", "validate", "frontier version", "3 of 3 proposals"):
+        assert part in ended.err
+    assert "ended:" not in ended.err
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert re.fullmatch(r"gepa-words-\d{8}-\d{6}", folder.name)
 
 
 def test_schedule_settings_and_no_test(cli: Cli) -> None:
@@ -191,6 +206,27 @@ def test_ctrl_c(cli: Cli, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "result.json").read_text())["status"] == "cancelled"
 
 
+def test_ctrl_c_in_the_test(cli: Cli, tmp_path: Path) -> None:
+    """The run's own outcome stays; there is no test."""
+    asked: list[str] = []
+
+    def counted(messages: list[dict[str, str]]) -> str:
+        asked.append(messages[-1]["content"])
+        return wise(messages)
+
+    def interrupt(server: Server) -> None:
+        if asked and asked[-1] in ("asp", "boa", "cod"):
+            server.on_chat = lambda server: None
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with serving(counted) as server:
+        server.on_chat = interrupt
+        ended = run(cli, server, "--proposals", "2")
+    assert ended.code == 130
+    assert "gepa on words: budget (no proposals left)" in ended.out
+    assert "held-out test: not tested: interrupted" in ended.out
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -233,4 +269,6 @@ def test_failing_samples_of_the_test_count_as_zero(cli: Cli, tmp_path: Path) -> 
     with serving(wise) as server:
         ended = run(cli, server, "--proposals", "6", task=task)
     line = next(line for line in ended.out.splitlines() if line.startswith("held-out test"))
-    assert re.search(r"0\.000 +0\.667  3 samples; 1 of the seed's failed, as \"KeyError: 'boa'\", and count as 0", line)
+    assert re.search(
+        r"0\.000 +0\.667  3 samples, 6 calls; 1 of the seed's failed, as \"KeyError: 'boa'\", and count as 0", line
+    )

@@ -51,7 +51,7 @@ def playbook() -> fg.Graph:
         return trace
 
     @graph.stage(llm="generator")
-    async def verify(part: Part) -> Part:
+    async def verify(part: Part, at: fg.Context) -> Part:
         return part
 
     @graph.stage(llm="curator", reads=pool)
@@ -81,11 +81,11 @@ def mapped() -> fg.Graph:
         return Trace("x", 0.0)
 
     @graph.stage(llm="task")
-    async def short(trace: Trace) -> Trace:
+    async def short(trace: Trace, at: fg.Context) -> Trace:
         return trace
 
     @graph.stage(llm="task")
-    async def long(trace: Trace) -> Trace:
+    async def long(trace: Trace, at: fg.Context) -> Trace:
         return trace
 
     @graph.stage
@@ -93,7 +93,7 @@ def mapped() -> fg.Graph:
         return trace
 
     @graph.stage(llm="task")
-    async def score(part: Part) -> Part:
+    async def score(part: Part, at: fg.Context) -> Part:
         return part
 
     graph.edge(draw, short, when=lambda trace: trace.score < 0.5, order=fg.freshest())

@@ -1,0 +1,80 @@
+"""The plan in words: each policy that a graph or a setting states is said."""
+
+from __future__ import annotations
+
+import pytest
+
+import flashgraph as fg
+from flashgraph.loading import load_graph
+from flashgraph.observe.explanation import explain
+
+from .graphs import mapped, playbook
+
+
+def said(graph: fg.Graph, schedule: str = "pipelined", **settings: str) -> str:
+    """The explanation without its line breaks."""
+    return " ".join(explain(graph, schedule, {name.replace("__", "."): v for name, v in settings.items()}).split())
+
+
+@pytest.mark.parametrize(
+    "phrase",
+    [
+        "select reads frontier and starts rounds with a Trial: at most 8 of them open.",
+        "seed starts rounds with a Candidate: 1 in all.",
+        "each Trial is scattered by Trial.work, so that Work arrives",
+        "gathered into Group[Trial, Attempt], which goes on when 67% of its members are there",
+        "then the rest is cancelled, which frees the server",
+        "what the last 3 groups all passed goes last; stale items are sent through patch above lag 0",
+        "the full group is delivered once more when the rest is in",
+        "stale items are discarded above lag 8",
+        "patch makes Verdict[Candidate] of Stale[Candidate]; calls the model 'reflection'; reads frontier",
+        "through pool frontier: select -> rollout -> propose -> trial -> gate -> validate -> frontier -> select.",
+    ],
+)
+def test_gepa_pipelined(phrase: str) -> None:
+    """Sources, edges, stages and cycles."""
+    assert phrase in said(load_graph("gepa"))
+
+
+def test_gepa_lockstep_waits_for_every_member() -> None:
+    """Speculation of the graph is not part of the published algorithm."""
+    words = said(load_graph("gepa"), "lockstep")
+    assert "one round at a time" in words
+    assert words.count("goes on when every member has ended") == 3
+    assert "once more" not in words
+
+
+@pytest.mark.parametrize(
+    "phrase",
+    [
+        "taken when unclear; an item passes at most 3 times",
+        "taken when no other edge takes the item",
+        "Holds 8, the oldest first.",
+        "discarded above lag 9, or else sent through rebase above lag 0",
+        "goes on 30 s after the scatter with what is there; then the rest may end, and is recorded but not used",
+        "it fails if over 50% of its members do",
+        "goes on when 2 of its members are there",
+        "reflect makes Trace of Trace; calls the model 'reflector'; has 4 workers at most.",
+        "reflect -> reflect: an item passes at most 3 times.",
+        "playbook: an Archive that takes",
+    ],
+)
+def test_other_policies(phrase: str) -> None:
+    """Loops, routes, capacities, combined rules, deadlines, counts, failure rules."""
+    assert phrase in said(playbook())
+
+
+def test_settings_are_part_of_the_plan() -> None:
+    """Workers, windows and control."""
+    words = said(mapped(), window="2", control="balanced", score__workers="3")
+    assert "at most 2 of them open" not in words, "a source with rounds says how many in all"
+    assert "on up to 2 open rounds" in words
+    assert "control=balanced: slots go by age" in words
+    assert "score makes Part of Part; calls the model 'task'; has 3 workers at most." in words
+    assert "the one made from the newest version first" in words
+
+
+def test_a_wrong_graph_is_not_explained() -> None:
+    """Its mistakes are raised."""
+    with pytest.raises(fg.GraphError):
+        explain(fg.Graph("empty"))

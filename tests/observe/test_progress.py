@@ -1,0 +1,146 @@
+"""`Progress` is fed events by hand, and by runs; the table needs no terminal."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+import flashgraph as fg
+from flashgraph.loading import load_graph
+from flashgraph.observe.progress import Progress, clock, table
+from flashgraph.run import events as ev
+
+
+@pytest.fixture
+def progress() -> Progress:
+    return Progress(load_graph("gepa").spec, fg.Budget(proposals=10, seconds=90))
+
+
+def created(item: int, edge: str, group: int | None = None) -> ev.Created:
+    return ev.Created(0.0, item, edge, 0, (), group, None, {}, frozenset())
+
+
+def admitted(artifact: int, score: float, *, provisional: bool = False, lag: int = 0) -> ev.Admitted:
+    return ev.Admitted(61.0, "frontier", artifact + 1, artifact, 9, lag, provisional, (), score)
+
+
+def test_items_wait_until_a_worker_takes_them_up(progress: Progress) -> None:
+    """Waiting, working, done and failed of a stage."""
+    progress.on_event(created(1, "select->rollout", group=0))
+    progress.on_event(created(2, "select->rollout", group=0))
+    rollout = progress.stages["rollout"]
+    assert len(rollout.waiting) == 2
+    progress.on_event(ev.JobStarted(1.0, 7, "rollout", 1, 1, 0))
+    assert (len(rollout.waiting), rollout.working) == (1, 1)
+    progress.on_event(ev.Ended(2.0, 2, "cancelled"))
+    progress.on_event(ev.JobEnded(3.0, 7, "rollout", "done", 2.0))
+    assert (len(rollout.waiting), rollout.working, rollout.done, rollout.failed) == (0, 0, 1, 0)
+    assert progress.spent["evaluations"] == 1
+
+
+def test_members_that_wait_for_their_group_wait_for_no_worker(progress: Progress) -> None:
+    """A group waits as one item, once it is released."""
+    progress.on_event(created(1, "rollout->propose", group=0))
+    assert not progress.stages["propose"].waiting
+    progress.on_event(created(2, "rollout->propose"))
+    progress.on_event(ev.Queued(1.0, 2, "rollout->propose", 1))
+    assert progress.stages["propose"].waiting == {2}
+
+
+def test_an_item_comes_back_from_its_repair(progress: Progress) -> None:
+    """It waits for its stage again."""
+    progress.on_event(created(1, "gate->validate"))
+    progress.on_event(ev.JobStarted(1.0, 3, "patch", 1, 1, 2))
+    assert not progress.stages["validate"].waiting
+    progress.on_event(ev.JobEnded(2.0, 3, "patch", "done", 1.0))
+    progress.on_event(ev.Queued(2.0, 1, "gate->validate", 1))
+    assert progress.stages["validate"].waiting == {1}
+
+
+def test_rates_are_of_the_last_minute(progress: Progress) -> None:
+    """Done a minute; shorter runs are scaled up."""
+    stage = progress.stages["gate"]
+    for at in (1.0, 10.0, 70.0):
+        stage.ended("done", at)
+    assert stage.rate(90.0) == 1.0
+    stage.ended("done", 91.0)
+    assert stage.rate(91.0) == 2.0
+
+
+def test_the_best_is_news_once_it_is_confirmed(progress: Progress) -> None:
+    """An estimate is no news, a confirmation is, a retraction takes it back."""
+    assert progress.on_event(admitted(0, 0.5, provisional=True)) is None
+    assert progress.best == 0.5
+    assert progress.on_event(ev.Confirmed(61.0, "frontier", 2, 0, 0.25)) == "1:01 best score 0.250"
+    assert progress.on_event(admitted(1, 0.9, provisional=True)) is None
+    assert progress.best == 0.25
+    assert progress.on_event(ev.Retracted(62.0, "frontier", 4, 1)) is None
+    assert progress.on_event(admitted(2, 0.75)) == "1:01 best score 0.750 (was 0.250)"
+    assert progress.on_event(admitted(3, 0.75)) is None
+    assert (progress.accepted, progress.pools["frontier"].version) == (3, 4)
+
+
+def test_calls_add_up(progress: Progress) -> None:
+    """Calls, tokens and money of what has ended; what is out."""
+    for call in (0, 1):
+        progress.on_event(ev.CallStarted(0.0, call, 0, "task", "tiny", call + 1))
+    progress.on_event(ev.CallEnded(1.0, 0, 0, "task", "done", 7, 3, 0.5, 1.0))
+    progress.on_event(ev.CallEnded(1.0, 1, 0, "task", "failed", 0, 0, None, 1.0))
+    progress.on_event(ev.CallStarted(1.0, 2, 0, "task", "tiny", 1))
+    assert progress.spent | {"calls": 2, "tokens": 10, "usd": 0.5} == progress.spent
+    assert progress.in_flight == 1
+
+
+@pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
+def test_a_whole_run_leaves_nothing_open(schedule: str) -> None:
+    """What the events add up to is what the result says."""
+    progress = Progress(load_graph("gepa").spec, fg.Budget(proposals=5))
+
+    async def attempt(candidate: object, sample: int, llm: fg.Llm) -> str:
+        return (await llm(str(sample))).text
+
+    task = fg.Task("t", range(6), range(6), attempt=attempt, score=lambda s, o: fg.Score(s % 2))
+    result = fg.run(
+        "gepa",
+        task,
+        models={"task": lambda messages: "x", "reflection": lambda messages: "```\nnew\n```"},
+        schedule=schedule,
+        budget=fg.Budget(proposals=5),
+        on_event=lambda event: void(progress.on_event(event)),
+    )
+    assert not any(stage.waiting or stage.working for stage in progress.stages.values())
+    assert (progress.rounds, progress.in_flight) == (0, 0)
+    assert progress.best == (result.best.score if result.best else None)
+    assert progress.accepted == sum(not a.retracted for a in result.artifacts)
+    spent = result.spent
+    counted = (spent.proposals, spent.evaluations, spent.calls)
+    assert counted == tuple(progress.spent[n] for n in ("proposals", "evaluations", "calls"))
+
+
+def void(_: object) -> None:
+    return None
+
+
+def test_the_table_shows_it_all(progress: Progress) -> None:
+    """Stages, versions and lag, best, spend and time left."""
+    progress.on_event(admitted(0, 0.5, lag=2))
+    progress.on_event(ev.Emitted(61.0, "select", 0, 0, 0))
+    out = io.StringIO()
+    Console(file=out, width=100).print(table(progress))
+    said = out.getvalue()
+    for part in (
+        "waiting  working     done  per min   failed",
+        "validate",
+        "frontier version 1, 1 artifacts (0 provisional), lag 2.0 mean, 2 most",
+        "best score 0.500, 1 accepted, 1 rounds open, 0 requests out",
+        "0 of 10 proposals, 0 evaluations, 0 calls, 0 tokens",
+        "1:01, 0:29 left",
+    ):
+        assert part in said
+
+
+def test_clock() -> None:
+    """Minutes, and hours where there are any."""
+    assert [clock(s) for s in (0, 61.9, 3599, 3661)] == ["0:00", "1:01", "59:59", "1:01:01"]

@@ -1,0 +1,117 @@
+"""Reports of results that are made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from flashgraph.errors import DataError
+from flashgraph.evaluation import Candidate
+from flashgraph.heldout import HeldOut
+from flashgraph.observe.report import Report, claim_folder, texts_of
+from flashgraph.run.events import Event, JobEnded
+from flashgraph.run.result import Result, ResultArtifact, Spent
+
+SEED = {"system": "be good", "user/tail": "one\ntwo\nthree"}
+
+
+def artifact(id: int, value: Any, score: float | None, *, provisional: bool = False) -> ResultArtifact:
+    return ResultArtifact("pool", id, id + 1, value, (), score, {}, 0, provisional, False, 1.0)
+
+
+def result(best: Any, *events: Event, score: float = 0.75, provisional: bool = False, proposals: int = 3) -> Result:
+    seed, other = artifact(0, SEED, 0.5), artifact(1, best, score, provisional=provisional)
+    spent = Spent(proposals, 20, 25, 1234, 0.5, 61.0)
+    return Result("g", "t", "budget", "no calls left", (seed, other), other, spent, events)
+
+
+BETTER = {**SEED, "user/tail": "one\n2\nthree"}
+
+
+def test_the_diff_is_by_component() -> None:
+    """Components that are as they were do not appear."""
+    lines = Report(result(BETTER), SEED).diff()
+    assert lines == ["--- seed: user/tail", "+++ best: user/tail", "@@ -1,3 +1,3 @@", " one", "-two", "+2", " three"]
+
+
+def test_head_and_scores() -> None:
+    """The seed's beside the best's; what was spent."""
+    report = Report(result(BETTER, provisional=True), SEED, untested="--no-test")
+    assert report.head() == [
+        "g on t: budget (no calls left)",
+        "2 accepted, 3 proposals, 20 evaluations, 25 calls, 1,234 tokens, $0.5000, 1:01",
+    ]
+    assert report.scores() == [
+        "                 seed    best",
+        "validation      0.500   0.750  provisional: a part of the best's validation was still open",
+        "held-out test: not tested: --no-test",
+    ]
+
+
+def test_held_out_scores_with_failures() -> None:
+    """The note says how many failed, and with what."""
+    test = (HeldOut(0.5, (1.0, 0.0)), HeldOut(0.5, (1.0, 0.0), {1: "KeyError: 'x'"}))
+    report = Report(result(BETTER), SEED, test=test, tested={"calls": 4})
+    note = "2 samples, 4 calls; 1 of the best's failed, as \"KeyError: 'x'\", and count as 0"
+    assert report.scores()[-1] == f"held-out test   0.500   0.500  {note}"
+
+
+def test_nothing_accepted() -> None:
+    """No best, no scores."""
+    report = Report(attrs.evolve(result(BETTER), artifacts=(), best=None), SEED, untested="x")
+    assert report.scores() == ["nothing was accepted: there is no best artifact"]
+    assert (report.best, report.fruitless()) == (None, "")
+
+
+def test_failures_are_counted_by_stage() -> None:
+    """With the reason that came most often."""
+    ends = [("done", ""), ("failed", "a"), ("failed", "b"), ("failed", "b"), ("cancelled", "late")]
+    events = [JobEnded(0.0, k, "try", how, 1.0, why) for k, (how, why) in enumerate(ends)]  # type: ignore[arg-type]
+    assert Report(result(BETTER, *events), SEED).failures() == ["stage 'try' failed 3 of 5 times, most often with: b"]
+
+
+def test_a_seed_that_stays_the_best_has_a_reason() -> None:
+    """Only where there were proposals at all."""
+    assert Report(result(SEED), SEED).fruitless().startswith("none of 3 proposals was better")
+    assert Report(result(SEED, proposals=0), SEED).fruitless() == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "texts"),
+    [
+        ("x", {"text": "x"}),
+        ({"a": "x"}, {"a": "x"}),
+        (Candidate({"a": "x"}, 3), {"a": "x"}),
+        ({"a": 1}, None),
+        (7, None),
+    ],
+)
+def test_texts_of_any_pools_artifacts(value: Any, texts: dict[str, str] | None) -> None:
+    """Mappings, texts, and objects that hold them."""
+    assert texts_of(value) == texts
+
+
+def test_files(tmp_path: Path) -> None:
+    """A component's name may hold what a file's may not; values of any kind are written."""
+    assert Report(result(BETTER), SEED).write(tmp_path) == [
+        "best.json",
+        "best-system.txt",
+        "best-user_tail.txt",
+        "result.json",
+        "events.jsonl",
+    ]
+    assert Report(result(7), SEED).write(tmp_path) == ["result.json", "events.jsonl"]
+
+
+def test_a_folder_is_claimed_before_the_run(tmp_path: Path) -> None:
+    """Not one that holds a run, not one that cannot be."""
+    assert claim_folder(tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be written there"):
+        claim_folder(tmp_path / "file" / "x")
+    (tmp_path / "result.json").touch()
+    with pytest.raises(DataError, match="holds a run already"):
+        claim_folder(tmp_path)

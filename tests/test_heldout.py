@@ -1,0 +1,105 @@
+"""The held-out test: what it scores, what it may cost, what stops it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import attrs
+import pytest
+
+import flashgraph as fg
+from flashgraph.heldout import held_out
+from flashgraph.llm.function import FunctionModel
+from flashgraph.llm.protocol import Message, Reply, Usage
+from flashgraph.run.budget import Ledger
+
+pytestmark = pytest.mark.anyio
+
+
+async def attempt(candidate: Mapping[str, str], sample: int, llm: fg.Llm) -> str:
+    return (await llm(f"{candidate['instruction']} {sample}")).text
+
+
+def score(sample: int, output: str) -> fg.Score:
+    return fg.Score(float(output == f"good {sample}"))
+
+
+def task(samples: int = 6) -> fg.Task[int, str]:
+    return fg.Task("t", [0], [0], range(samples), {"instruction": "bad"}, attempt=attempt, score=score)
+
+
+CANDIDATES = ({"instruction": "bad"}, {"instruction": "good"})
+
+
+@attrs.define(eq=False)
+class Echo(FunctionModel):
+    """Says what it is told; ``most`` is the most requests that were ever out at once."""
+
+    out: int = 0
+    most: int = 0
+
+    async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
+        self.out += 1
+        self.most = max(self.most, self.out)
+        await anyio.lowlevel.checkpoint()
+        self.out -= 1
+        return Reply(messages[0]["content"], Usage(5, 5), 0.0)
+
+
+def echo(limit: int = 3) -> Echo:
+    return Echo(lambda messages: "", limit=limit)
+
+
+async def test_each_candidate_on_each_sample() -> None:
+    """Mean scores in the order of the candidates, settled on the ledger, within the model's limit."""
+    ledger, model = Ledger(fg.Budget(calls=12)), echo()
+    bad, good = await held_out(task(), CANDIDATES, model, ledger)
+    assert (bad.score, good.score) == (0.0, 1.0)
+    assert good.scores == (1.0,) * 6
+    assert (ledger.settled["calls"], ledger.settled["tokens"]) == (12, 120)
+    assert ledger.remaining() == {"calls": 0}
+    assert 1 < model.most <= 3
+
+
+async def test_a_failed_sample_counts_as_zero() -> None:
+    """With its reason; the others are scored."""
+
+    async def sometimes(candidate: Mapping[str, str], sample: int, llm: fg.Llm) -> str:
+        if sample == 2:
+            raise LookupError("no such shelf")
+        return await attempt(candidate, sample, llm)
+
+    (found,) = await held_out(attrs.evolve(task(4), attempt=sometimes), CANDIDATES[1:], echo(), Ledger(fg.Budget()))
+    assert found.score == 0.75
+    assert found.failures == {2: "LookupError: no such shelf"}
+
+
+async def test_too_few_calls_are_seen_before_the_first_one() -> None:
+    """I10: nothing is sent that cannot be finished."""
+    ledger, model = Ledger(fg.Budget(calls=11)), echo()
+    with pytest.raises(fg.BudgetExhausted, match="at least 12 calls, and 11 are left"):
+        await held_out(task(), CANDIDATES, model, ledger)
+    assert model.most == 0
+
+
+async def test_a_token_budget_is_never_exceeded() -> None:
+    """I10: requests wait for what others have reserved, and the test ends when no more is left."""
+    ledger = Ledger(fg.Budget(tokens=4200))
+    with pytest.raises(fg.BudgetExhausted, match="no tokens left"):
+        await held_out(task(), CANDIDATES, echo(), ledger)
+    assert 0 < ledger.settled["tokens"] <= 4200
+    assert not any(ledger.reserved.values())
+
+
+async def test_a_model_that_is_down_ends_it() -> None:
+    """The fatal error itself, not a score of 0."""
+
+    class Down(Echo):
+        async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
+            raise fg.ModelUnavailable("gone")
+
+    with pytest.raises(fg.ModelUnavailable, match="gone"):
+        await held_out(task(), CANDIDATES, Down(lambda messages: ""), Ledger(fg.Budget()))
