@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from flashgraph.errors import did_you_mean
@@ -10,8 +11,9 @@ from flashgraph.graph.check_functions import check_scatter, check_when, local_na
 from flashgraph.graph.check_nodes import Ports, stale_of, verdict_of
 from flashgraph.graph.notes import Note, Notes
 from flashgraph.graph.ports import Group
+from flashgraph.graph.signatures import function_name
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, StageSpec
-from flashgraph.graph.types import assignable, is_a, show, show_apart
+from flashgraph.graph.types import assignable, is_a, members_of, show, show_apart
 
 __all__ = ["check_edges", "flows"]
 
@@ -51,7 +53,7 @@ def _combinations(edge: EdgeSpec, note: Note) -> None:
         if getattr(edge, option) is not None and not edge.gather:
             note(
                 f"{option.replace('_', '-')}-without-gather",
-                f"{option}={getattr(edge, option)} on an edge that gathers nothing",
+                f"{option}={_worded(getattr(edge, option))} on an edge that gathers nothing",
                 "gather=True beside it",
                 f"gather=True, or drop {option}",
             )
@@ -69,6 +71,10 @@ def _combinations(edge: EdgeSpec, note: Note) -> None:
             "scatter= beside it: it orders the members of a group",
             "put it on the scattering edge, or use fg.freshest()",
         )
+
+
+def _worded(value: Any) -> str:
+    return repr(value) if isinstance(value, str) else str(value)
 
 
 def _routes(graph: GraphSpec, edge: EdgeSpec, note: Note) -> None:
@@ -161,7 +167,7 @@ def _types(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope | None, 
             "scatter= upstream, or drop gather",
         )
         return
-    if gives is None:
+    if gives is None or (edge.gather and edge.scatter is not None):
         return
     localns = local_names(graph, edge)
     if edge.when is not None:
@@ -171,7 +177,8 @@ def _types(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope | None, 
     arrives = flows(graph, edge, ports, scope or ())
     if takes is None or arrives is None or assignable(arrives, takes):
         return
-    consumer = f"{graph.nodes[edge.dst].kind} {edge.dst!r} takes"
+    kind = graph.nodes[edge.dst].kind
+    consumer = f"{kind} {edge.dst!r} takes"
     shown, wanted = show_apart(arrives, takes)
     if edge.gather and not is_a(takes, Group):
         note(
@@ -188,16 +195,28 @@ def _types(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope | None, 
             "gather=True on this edge" if scope else "scatter= upstream and gather=True here",
         )
     else:
-        others = (n for n, t in ports.takes.items() if n not in (edge.dst, edge.src) and n not in graph.repairers)
-        fitting = next((n for n in others if ports.takes[n] is not Any and assignable(arrives, ports.takes[n])), None)
+        unfit = [m for m in members_of(arrives) if not assignable(m, takes)]
+        partly = f", of which {' and '.join(map(show, unfit))} does not fit" if unfit != [arrives] else ""
+        source = f"{edge.src!r} delivers" if edge.scatter is None else f"scatter={function_name(edge.scatter)} makes"
         note(
             "type-mismatch",
-            f"{edge.src!r} delivers {shown}",
-            f"{wanted}, which {graph.nodes[edge.dst].kind} {edge.dst!r} takes",
-            f"end the edge at {fitting!r}, which takes it"
-            if fitting is not None
-            else f"a stage between that turns {shown} into {wanted}",
+            f"{source} {shown}{partly}",
+            f"{wanted}, which {kind} {edge.dst!r} takes",
+            _nearest(graph, edge, ports, arrives, shown, wanted),
         )
+
+
+def _nearest(graph: GraphSpec, edge: EdgeSpec, ports: Ports, arrives: Any, shown: str, wanted: str) -> str:
+    """The nearest correction of an edge between two types."""
+    if edge.gather:
+        return f"annotate the item of {edge.dst!r} as fg.{shown}, or gather what was scattered from it"
+    if edge.scatter is not None:
+        return f"a scatter function that makes {wanted}"
+    others = [n for n in ports.takes if n not in (edge.dst, edge.src) and n not in graph.repairers]
+    fitting = next((n for n in others if ports.takes[n] is not Any and assignable(arrives, ports.takes[n])), None)
+    if fitting is not None:
+        return f"end the edge at {fitting!r}, which takes it"
+    return f"a stage between that turns {shown} into {wanted}"
 
 
 # ---- staleness -------------------------------------------------------------------------------------------
@@ -209,22 +228,25 @@ def _staleness(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope, not
     if edge.stale.refreshes() and getattr(dst, "reads", None) is None:
         note(
             "refresh-needs-reads",
-            f"a refresh rule before {dst.kind} {edge.dst!r}, which reads no pool",
+            f"a refresh rule before {dst.kind} {edge.dst!r}"
+            + (": a pool needs no view" if dst.kind == "pool" else ", which reads no pool"),
             "a stage with reads=POOL: refresh hands it the newest view",
             "fg.discard(above=4) or fg.repair(STAGE)" if dst.kind == "pool" else "reads=POOL on the stage",
         )
     # Rules act on what waits in the queue, and a scattering edge queues whole items.
     waits = ports.gives.get(edge.src) if edge.scatter is not None else flows(graph, edge, ports, scope)
     for stage in edge.stale.repairers():
-        name = str(getattr(stage, "name", stage))
-        node = graph.nodes.get(name)
+        name = function_name(stage) if inspect.isroutine(stage) else str(getattr(stage, "name", stage))
+        owner = getattr(getattr(stage, "owner", None), "name", graph.name)
+        node = graph.nodes.get(name) if owner == graph.name else None
         if not isinstance(node, StageSpec):
-            known = [s.name for s in graph.stages]
+            found = f"repair({name})" + (f", which is a {node.kind}" if node is not None else "")
+            close = did_you_mean(name, [s.name for s in graph.stages])
             note(
                 "repair-not-a-stage",
-                f"repair({name})" if node is None else f"repair({name}), which is a {node.kind}",
+                found + (f", a stage of graph {owner!r}" if owner != graph.name else ""),
                 "a stage of this graph that takes fg.Stale[T] and returns fg.Verdict[T]",
-                did_you_mean(name, known) if node is None else "a stage; the rule runs it on what is stale",
+                close if close.startswith("did") and node is None else "fg.repair(STAGE), or fg.discard(above=4)",
             )
         elif name in ports.takes and waits is not None:
             _repair(edge, node, ports, waits, note)

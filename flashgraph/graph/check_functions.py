@@ -99,7 +99,7 @@ def check_scatter(edge: EdgeSpec, gives: Any, localns: Mapping[str, Any], note: 
     except Unreadable as error:
         note(
             "scatter-unannotated",
-            f"scatter={name}: {error.found}",
+            f"scatter={name}, which cannot be annotated" if name == "a lambda" else f"scatter={name}: {error.found}",
             "a function (item) -> Sequence[MEMBER], annotated: its members' type must be known",
             "write it as a def with annotations, or as a method of the item"
             if name == "a lambda"

@@ -26,13 +26,15 @@ STREAMS = ("keyed", "sequential")
 RESERVED = ("control", "focus", "window")
 """Settings of a schedule: a parameter of that name could not be told from them on the command line."""
 
-RULES: tuple[tuple[str, tuple[tuple[str, ...], ...], str], ...] = (
-    ("release", (("ready", "deadline", "flaw"),), "fg.fraction(0.5)"),
-    ("order", (("arrange", "flaw"), ("key", "flaw")), "fg.freshest()"),
-    ("stale", (("decide", "repairers", "refreshes", "flaw"),), "fg.discard(above=4)"),
-    ("on_failure", (("fails", "flaw"),), "fg.fail_above(0.2)"),
+Methods = tuple[tuple[str, ...], ...]
+
+RULES: tuple[tuple[str, str, Methods, str], ...] = (
+    ("release", "a release rule", (("ready", "deadline", "flaw"),), "fg.fraction(0.5)"),
+    ("order", "an order", (("arrange", "flaw"), ("key", "flaw")), "fg.freshest()"),
+    ("stale", "a staleness rule", (("decide", "repairers", "refreshes", "flaw"),), "fg.discard(above=4)"),
+    ("on_failure", "a failure rule", (("fails", "flaw"),), "fg.fail_above(0.2)"),
 )
-"""Edge options that hold policies: the methods that a value must have, and an example."""
+"""Edge options that hold policies: what they are, the methods that a value must have, and an example."""
 
 
 def check_options(graph: GraphSpec, notes: Notes) -> tuple[GraphSpec, frozenset[str]]:
@@ -116,7 +118,7 @@ def _stage(stage: StageSpec, note: Note) -> StageSpec:
                 "unknown-budget",
                 f"spends={budget!r}",
                 "one of " + ", ".join(SPENDABLE) + " (calls, tokens and money are counted by themselves)",
-                did_you_mean(str(budget), SPENDABLE),
+                did_you_mean(_word(budget), SPENDABLE),
             )
     return attrs.evolve(
         stage,
@@ -127,10 +129,14 @@ def _stage(stage: StageSpec, note: Note) -> StageSpec:
     )
 
 
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)
+
+
 def _one_of(note: Note, code: str, option: str, value: Any, known: Sequence[str]) -> Any:
     if value in known:
         return value
-    note(code, f"{option}={value!r}", "one of " + ", ".join(known), did_you_mean(str(value), known))
+    note(code, f"{option}={value!r}", "one of " + ", ".join(known), did_you_mean(_word(value), known))
     return None
 
 
@@ -179,8 +185,8 @@ def _edge(edge: EdgeSpec, notes: Notes) -> EdgeSpec:
     if edge.late is not None:
         changes["late"] = _one_of(note, "bad-late", "late", edge.late, LATE)
     changes["orphans"] = _one_of(note, "bad-orphans", "orphans", edge.orphans, ORPHANS) or "discard"
-    for option, methods, example in RULES:
-        if not _rule(note, option, getattr(edge, option), methods, example):
+    for option, rule, methods, example in RULES:
+        if not _rule(note, option, getattr(edge, option), rule, methods, example):
             changes[option] = None
     return attrs.evolve(edge, **changes)
 
@@ -217,11 +223,10 @@ def _function(note: Note, option: str, value: Any) -> Any:
     return value
 
 
-def _rule(note: Note, option: str, value: Any, methods: tuple[tuple[str, ...], ...], example: str) -> bool:
+def _rule(note: Note, option: str, value: Any, rule: str, methods: Methods, example: str) -> bool:
     if value is None:
         return True
     code = f"bad-{option.replace('_', '-')}"
-    rule = f"a {option.replace('_', ' ')} rule"
     if inspect.isclass(value) or not any(all(callable(getattr(value, m, None)) for m in ms) for ms in methods):
         uncalled = inspect.isroutine(value) or inspect.isclass(value)
         found = f"{option}={_shown(value)}" + (", which was not called" if uncalled else "")
@@ -248,7 +253,7 @@ def _shown(value: Any) -> str:
         return f"a {type(value).__name__}"
 
 
-def _makes_rule(function: Callable[..., Any], methods: tuple[tuple[str, ...], ...]) -> bool:
+def _makes_rule(function: Callable[..., Any], methods: Methods) -> bool:
     """Whether one of our own functions is named that makes rules of the wanted kind."""
     import typing
 

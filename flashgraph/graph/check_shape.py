@@ -33,6 +33,11 @@ def check_shape(graph: GraphSpec, ports: Ports, notes: Notes, left_out: frozense
     _stamps(graph, notes)
 
 
+def is_double(name: str) -> bool:
+    """Whether a node is the second of its name, which has been reported (`Graph.add` counts them with a #)."""
+    return "#" in name
+
+
 # ---- reach -----------------------------------------------------------------------------------------------
 
 
@@ -48,7 +53,7 @@ def _reach(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
     net = flow(graph)
     reached = {s.name for s in graph.sources}.union(*(nx.descendants(net, s.name) for s in graph.sources))
     for stage in graph.stages:
-        if stage.name in graph.repairers or stage.name in reached or not graph.sources:
+        if is_double(stage.name) or stage.name in graph.repairers or stage.name in reached or not graph.sources:
             continue
         into, repaired = graph.into(stage.name), stale_of(ports.takes.get(stage.name))
         if not into and repaired is not None:
@@ -76,7 +81,7 @@ def _reach(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
                 f"graph.edge(SOURCE, {first.name})",
             )  # fmt: skip
     for pool in graph.pools:
-        if not graph.into(pool.name):
+        if not graph.into(pool.name) and not is_double(pool.name):
             notes.add(
                 "pool-without-edge", pool.place, f"pool {pool.name!r}",
                 "no edge ends at it: it never changes",
@@ -88,7 +93,7 @@ def _reach(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
 def _dead_ends(graph: GraphSpec, notes: Notes, left_out: frozenset[str]) -> None:
     nodes: tuple[SourceSpec | StageSpec, ...] = (*graph.sources, *graph.stages)
     for node in nodes:
-        if graph.out_of(node.name) or node.name in graph.repairers or node.name in left_out:
+        if is_double(node.name) or graph.out_of(node.name) or node.name in graph.repairers or node.name in left_out:
             continue
         if node.kind == "stage" and not graph.into(node.name):
             continue  # reported as unreachable, and perhaps meant for repair

@@ -32,7 +32,7 @@ from flashgraph.graph.ports import Context, Draw, Group, Param, Several
 from flashgraph.graph.signatures import function_name
 from flashgraph.graph.spec import EdgeSpec, Failure, GraphSpec, NodeSpec, PoolSpec, Release, SourceSpec, StageSpec
 
-__all__ = ["Graph"]
+__all__ = ["Graph", "Included", "PoolNode", "Source", "Stage"]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -95,12 +95,13 @@ class Graph:
                 "a name of letters, digits and underscores: --set gives it a value",
                 f"graph.param({_identifier(name)!r}, ...)",
             )
-        self._params[str(name)] = param
+        self._params[_text(name)] = param
         return param
 
     def pool(self, name: str, factory: Callable[[], Factory[In, V]], /) -> PoolNode[In, V]:
         """Versioned shared state; ``factory()`` is its value at version 0 (see `flashgraph.Pool`)."""
-        return PoolNode(self.add(PoolSpec(name, factory, Place.of_caller())), self)
+        first, second = _in_order(self, name, factory)
+        return PoolNode(self.add(PoolSpec(first, second, Place.of_caller())), self)
 
     @overload
     def source(
@@ -210,12 +211,13 @@ class Graph:
         ``otherwise``, for what no sibling edge takes) routes; ``loop=N`` permits a cycle, at most N passes an item;
         ``stale`` is the staleness rule; ``orphans="keep"`` lets items through whose origin was retracted.
         """
-        names = [self._end("start", src), self._end("end", dst)]
         options = self._known("edge", options, EDGE_OPTIONS)
-        if None in names:
-            self.left_out |= {name for name in names if name is not None}
+        what = f"edge {_end_name(src)}->{_end_name(dst)}"
+        sound = [self._is_node(what, end) for end in (src, dst)]
+        if not all(sound):
+            self.left_out |= {_end_name(src), _end_name(dst)} & self._nodes.keys()
             return
-        edge = EdgeSpec(str(names[0]), str(names[1]), Place.of_caller(), **options)
+        edge = EdgeSpec(src.name, dst.name, Place.of_caller(), **options)
         if any(e.name == edge.name for e in self._edges):
             self.note(
                 "duplicate-edge",
@@ -255,19 +257,18 @@ class Graph:
 
     def add(self, node: NodeSpec) -> str:
         """Add a node and return its name: another one than it has where that is taken, so that edges stay apart."""
-        name: Any = node.name
-        if not isinstance(name, str) or not name.replace(".", "_").isidentifier():
-            if not str(name).endswith("<lambda>"):  # a lambda has a problem of its own
+        name = _text(node.name)
+        if not isinstance(node.name, str) or not name.replace(".", "_").isidentifier():
+            if not name.endswith("<lambda>"):  # a lambda has a problem of its own
                 self.note(
                     "bad-name",
                     f"{node.kind} {name!r}",
-                    repr(name),
+                    repr(node.name),
                     "a name of letters, digits and underscores",
                     f"graph.pool({_identifier(name)!r}, FACTORY)"
                     if isinstance(node, PoolSpec)
                     else f"name={_identifier(name)!r}",
                 )
-            name = str(name)
         elif name in self._nodes:
             self.note(
                 "duplicate-node",
@@ -282,7 +283,7 @@ class Graph:
             count += 1
             unique = f"{name}#{count}"
         self._nodes[unique] = attrs.evolve(node, name=unique)
-        return str(unique)
+        return unique
 
     def _known(self, what: str, options: Mapping[str, Any], known: set[str]) -> dict[str, Any]:
         for option in sorted(options.keys() - known):
@@ -295,29 +296,29 @@ class Graph:
             )
         return {option: value for option, value in options.items() if option in known}
 
-    def _end(self, end: str, node: Any) -> str | None:
-        """The name of the node at one end of an edge; None, and a note, for what is no node of this graph."""
+    def _is_node(self, what: str, node: Any) -> bool:
+        """Whether the end of an edge is a node of this graph; what is none is noted."""
         name = getattr(node, "name", None)
         owner = getattr(node, "owner", None)
         if owner is self and name in self._nodes:
-            return str(name)
+            return True
         if isinstance(node, SourceDecorator | StageDecorator):
             kind = "source" if isinstance(node, SourceDecorator) else "stage"
             found, fix = f"graph.{kind}(...) that was given no function", f"graph.{kind}(FUNCTION, ...)"
         elif isinstance(owner, Graph):
             found = f"{name!r}, which is not a node of graph {self.name!r}"
-            fix = did_you_mean(str(name), sorted(self._nodes))
+            fix = did_you_mean(_text(name), sorted(self._nodes))
             if owner is not self:
                 found = f"{name!r}, a node of graph {owner.name!r}"
                 fix = f"graph.include({owner.name}, 'prefix')['{name}'], or a node of this graph"
         else:
             found = _shown(node)
-            named = node if isinstance(node, str) else getattr(node, "__name__", None)
+            named = _end_name(node)
             fix = "pass what graph.source, graph.stage or graph.pool returned"
             if named in self._nodes:
-                fix = f"pass the node that graph.{self._nodes[str(named)].kind} returned for {named!r}"
-        self.note("foreign-node", f"{end} of an edge", found, f"a pool, source or stage of graph {self.name!r}", fix)
-        return None
+                fix = f"pass the node that graph.{self._nodes[named].kind} returned for {named!r}"
+        self.note("foreign-node", what, found, f"a pool, source or stage of graph {self.name!r}", fix)
+        return False
 
     def _pool_name(self, what: str, reads: Any) -> str | None:
         if reads is None:
@@ -334,7 +335,7 @@ class Graph:
             + (f", a pool of graph {reads.owner.name!r}" if foreign else ""),
             "reads=POOL, with what graph.pool(...) of this graph returned",
             f"reads={name}, without quotes, if that is the pool's variable" if reads in pools else
-            did_you_mean(str(name), pools),
+            did_you_mean(_text(name), pools),
         )  # fmt: skip
         return None
 
@@ -400,12 +401,39 @@ def _name(name: str | None, body: Any) -> str:
     return name if name is not None else str(getattr(inner, "__name__", type(inner).__name__))
 
 
+def _in_order(graph: Graph, name: Any, factory: Any) -> tuple[Any, Any]:
+    """The name and the factory of a pool, also where they were given the wrong way round, which is noted."""
+    if isinstance(name, str) or not isinstance(factory, str):
+        return name, factory
+    graph.note(
+        "bad-name",
+        f"pool {factory!r}",
+        f"graph.pool({_shown(name)}, {factory!r})",
+        "its name first, then its factory",
+        f"graph.pool({factory!r}, {getattr(name, '__name__', 'FACTORY')})",
+    )
+    return factory, name
+
+
+def _end_name(node: Any) -> str:
+    """What the end of an edge is called, if it is called anything."""
+    name = node if isinstance(node, str) else getattr(node, "name", getattr(node, "__name__", None))
+    return name if isinstance(name, str) else "?"
+
+
 def _identifier(name: Any) -> str:
     """The nearest name that is allowed."""
-    found = "".join(c if c.isalnum() else "_" for c in str(name)).strip("_")
+    found = "".join(c if c.isalnum() else "_" for c in _text(name)).strip("_")
     return found if found.isidentifier() else f"n{found}"
+
+
+def _text(value: Any) -> str:
+    """A name for a message, also where it is none; a wrong value's own words may fail."""
+    return value if isinstance(value, str) else repr(value)
 
 
 def _shown(value: Any) -> str:
     """A value for a message, without addresses."""
+    if isinstance(value, type):
+        return value.__name__
     return f"the function {function_name(value)}" if callable(value) and hasattr(value, "__qualname__") else repr(value)

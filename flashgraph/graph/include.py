@@ -75,7 +75,7 @@ def _known(graph: Graph, part: Graph, kind: str, given: Mapping[str, Any], known
                 f"{kind} {name!r} of included graph {part.name!r}",
                 f"{name!r}",
                 f"a {kind} that {part.name!r} declares",
-                did_you_mean(str(name), sorted(known)),
+                did_you_mean(name if isinstance(name, str) else repr(name), sorted(known)),
             )
 
 

@@ -97,9 +97,9 @@ def _read(places: list[str], hints: Mapping[str, Any], extra: str | None) -> Sig
 def _not_a_function(body: Any) -> Unreadable:
     if isinstance(body, functools.partial):
         inner = function_name(body.func)
-        fix = f"def a function that calls {inner}, or read a parameter: at[param]"
+        fix = f"a def that calls {inner}; what varies is a graph.param, read as at[param]"
     elif inspect.isclass(body):
-        fix = f"def a function that returns {body.__name__}(...)"
+        fix = f"a def that returns {body.__name__}(...)"
     elif callable(body):
         fix = "pass its method, or a def that calls it"
     else:

@@ -1,0 +1,1076 @@
+"""One small graph for each mistake in a parameter, pool, source or stage, with the message it must give."""
+
+# ruff: noqa: E501 - messages stand as they are printed
+# The graphs are wrong on purpose; tests/typing says which mistakes mypy finds.
+# mypy: disable-error-code="arg-type, call-overload, misc, name-defined, no-untyped-def, type-arg, untyped-decorator"
+# mypy: disable-error-code="valid-type, var-annotated"
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Awaitable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+import flashgraph as fg
+
+from .kit import Boxes, Scores, Seed, Value, mistake, plain
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+
+def value(seed: Seed) -> Value:
+    return Value()
+
+
+@attrs.frozen
+class Locked:
+    lock: threading.Event
+
+
+@attrs.frozen
+class Needy:
+    """A pool that cannot be made without an argument."""
+
+    size: int
+    artifacts: dict[int, fg.Artifact] = attrs.field(factory=dict)
+
+    def apply(self, event: fg.PoolEvent[Value]) -> Needy:
+        return self
+
+    def best(self) -> fg.Artifact | None:
+        return None
+
+    def focus(self) -> Needy:
+        return self
+
+
+@attrs.frozen
+class Untyped:
+    """A pool whose event is not annotated."""
+
+    artifacts: dict[int, fg.Artifact] = attrs.field(factory=dict)
+
+    def apply(self, event):
+        return self
+
+    def best(self) -> fg.Artifact | None:
+        return None
+
+    def focus(self) -> Untyped:
+        return self
+
+
+# ---- parameters ------------------------------------------------------------------------------------------
+
+
+@mistake(
+    """
+FILE: parameter 'size' [duplicate-param]
+    found:    a second parameter of that name (the first is at FILE:LINE)
+    expected: one parameter a name
+    fix:      rename one, e.g. 'size_2'
+"""
+)
+def param_twice() -> fg.Graph:
+    graph, draw, pool = plain()
+    graph.param("size", 3)
+    graph.param("size", 4)  # <- duplicate-param
+    stage = graph.stage(value)
+    graph.edge(draw, stage)
+    graph.edge(stage, pool)
+    return graph
+
+
+@mistake(
+    """
+FILE: parameter 'lock' [param-not-plain]
+    found:    its default is a lock
+    expected: a number, string, bool, None, or a list, tuple or dict of them: it is stored with the run
+    fix:      a plain default, from which the stage makes what it needs
+"""
+)
+def param_of_an_object() -> fg.Graph:
+    graph, draw, pool = plain()
+    graph.param("lock", threading.Lock())  # <- param-not-plain
+    stage = graph.stage(value)
+    graph.edge(draw, stage)
+    graph.edge(stage, pool)
+    return graph
+
+
+@mistake(
+    """
+FILE: parameter 'window' [reserved-param]
+    found:    'window' is a setting of the schedule
+    expected: another name: --set could not tell the two apart
+    fix:      e.g. 'window_size'
+"""
+)
+def param_named_like_a_setting() -> fg.Graph:
+    graph, draw, pool = plain()
+    graph.param("window", 3)  # <- reserved-param
+    stage = graph.stage(value)
+    graph.edge(draw, stage)
+    graph.edge(stage, pool)
+    return graph
+
+
+@mistake(
+    """
+FILE: parameter 'mini-batch' [bad-name]
+    found:    'mini-batch'
+    expected: a name of letters, digits and underscores: --set gives it a value
+    fix:      graph.param('mini_batch', ...)
+"""
+)
+def param_with_a_bad_name() -> fg.Graph:
+    graph, draw, pool = plain()
+    graph.param("mini-batch", 3)  # <- bad-name
+    stage = graph.stage(value)
+    graph.edge(draw, stage)
+    graph.edge(stage, pool)
+    return graph
+
+
+# ---- pools -----------------------------------------------------------------------------------------------
+
+
+def around(factory: Any) -> fg.Graph:
+    """A graph that is right but for its pool."""
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", factory)  # <- not-a-pool pool-not-a-factory pool-factory-raises
+
+    @graph.source(reads=pool)
+    def draw(at: fg.Draw) -> Seed:
+        return Seed()
+
+    stage = graph.stage(value)
+    graph.edge(draw, stage)
+    graph.edge(stage, pool)
+    return graph
+
+
+@mistake(
+    """
+FILE: pool 'scores' [not-a-pool]
+    found:    Seed: it has no method apply(event)
+    expected: a class with apply(event: fg.PoolEvent[T]), artifacts, best() and focus()
+    fix:      use a pool of flashgraph.pools, or write these four (docs/dsl.md, Pools)
+"""
+)
+def pool_of_a_plain_class() -> fg.Graph:
+    return around(Seed)
+
+
+@mistake(
+    """
+FILE: pool 'scores' [not-a-pool]
+    found:    Untyped: apply(event) must take a fg.PoolEvent[...]; its event is not annotated
+    expected: a class with apply(event: fg.PoolEvent[T]), artifacts, best() and focus()
+    fix:      use a pool of flashgraph.pools, or write these four (docs/dsl.md, Pools)
+"""
+)
+def pool_without_types() -> fg.Graph:
+    return around(Untyped)
+
+
+@mistake(
+    """
+FILE: pool 'scores' [not-a-pool]
+    found:    a lambda makes a dict: it has no method apply(event)
+    expected: a class with apply(event: fg.PoolEvent[T]), artifacts, best() and focus()
+    fix:      use a pool of flashgraph.pools, or write these four (docs/dsl.md, Pools)
+"""
+)
+def pool_factory_of_something_else() -> fg.Graph:
+    return around(lambda: {})
+
+
+@mistake(
+    """
+FILE: pool 'scores' [pool-not-a-factory]
+    found:    a Scores that exists already
+    expected: a class or function that makes the pool: every run starts with a fresh one
+    fix:      graph.pool('scores', Scores), or lambda: Scores(...)
+"""
+)
+def pool_made_already() -> fg.Graph:
+    return around(Scores())
+
+
+@mistake(
+    """
+FILE: pool 'scores' [pool-factory-raises]
+    found:    Needy() raised TypeError: Needy.__init__() missing 1 required positional argument: 'size'
+    expected: a factory that makes the pool's value at version 0 without arguments
+    fix:      lambda: Needy(...) with its arguments
+"""
+)
+def pool_that_needs_an_argument() -> fg.Graph:
+    return around(Needy)
+
+
+@mistake(
+    """
+FILE: pool 'scores' [pool-factory-raises]
+    found:    broken() raised FileNotFoundError: seeds.json
+    expected: a factory that makes the pool's value at version 0 without arguments
+    fix:      make it return the empty pool
+"""
+)
+def pool_factory_raises() -> fg.Graph:
+    def broken() -> Scores:
+        raise FileNotFoundError("seeds.json")
+
+    return around(broken)
+
+
+@mistake(
+    """
+FILE: pool 'scores' [duplicate-node]
+    found:    a second node of that name (the first is at FILE:LINE)
+    expected: one node a name
+    fix:      graph.pool('scores_2', ...)
+"""
+)
+def pool_twice() -> fg.Graph:
+    graph, draw, pool = plain()
+    graph.pool("scores", Scores)  # <- duplicate-node
+    stage = graph.stage(value)
+    graph.edge(draw, stage)
+    graph.edge(stage, pool)
+    return graph
+
+
+@mistake(
+    """
+FILE: pool 'other' [bad-name]
+    found:    graph.pool(Scores, 'other')
+    expected: its name first, then its factory
+    fix:      graph.pool('other', Scores)
+"""
+)
+def pool_arguments_swapped() -> fg.Graph:
+    graph, draw, pool = plain()
+    other = graph.pool(Scores, "other")  # <- bad-name
+    stage = graph.stage(value)
+    graph.edge(draw, stage)
+    graph.edge(stage, pool)
+    graph.edge(stage, other)
+    return graph
+
+
+# ---- sources ---------------------------------------------------------------------------------------------
+
+
+def finish(graph: fg.Graph, source: Any, pool: Any) -> fg.Graph:
+    """Lead a source of seeds to the pool."""
+    stage = graph.stage(value)
+    graph.edge(source, stage)
+    graph.edge(stage, pool)
+    return graph
+
+
+@mistake(
+    """
+FILE: source 'draw' [async-source]
+    found:    an async function
+    expected: a plain one: draws happen in the order of emission, and models are called in stages
+    fix:      def draw(...), and a stage behind it for what has to wait
+"""
+)
+def source_is_async() -> fg.Graph:
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+
+    @graph.source(reads=pool)  # <- async-source
+    async def draw(at: fg.Draw[Scores]) -> Seed:
+        return Seed()
+
+    return finish(graph, draw, pool)
+
+
+@mistake(
+    """
+FILE: source 'draw' [source-takes-draw]
+    found:    (at: Context[Scores])
+    expected: one parameter, a fg.Draw
+    fix:      def draw(at: fg.Draw[Scores]) -> ...
+"""
+)
+def source_takes_a_context() -> fg.Graph:
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+
+    @graph.source(reads=pool)  # <- source-takes-draw
+    def draw(at: fg.Context[Scores]) -> Seed:
+        return Seed()
+
+    return finish(graph, draw, pool)
+
+
+@mistake(
+    """
+FILE: source 'draw' [source-takes-draw]
+    found:    ()
+    expected: one parameter, a fg.Draw
+    fix:      def draw(at: fg.Draw) -> ...
+"""
+)
+def source_takes_nothing() -> fg.Graph:
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+
+    @graph.source(rounds=1)  # <- source-takes-draw
+    def draw() -> Seed:
+        return Seed()
+
+    return finish(graph, draw, pool)
+
+
+@mistake(
+    """
+FILE: source 'draw' [several-from-source]
+    found:    it returns Several[Seed]
+    expected: one item: a source starts one round at a time
+    fix:      return a list and scatter= it on the edge, or return Several from a stage behind it
+"""
+)
+def source_gives_several() -> fg.Graph:
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+
+    @graph.source(reads=pool)  # <- several-from-source
+    def draw(at: fg.Draw[Scores]) -> fg.Several[Seed]:
+        return fg.Several([])
+
+    return finish(graph, draw, pool)
+
+
+@mistake(
+    """
+FILE: source 'draw' [endless-source]
+    found:    it reads no pool, has no rounds= and never returns None: it would never stop
+    expected: an end: a number of rounds, None when there is nothing left, or a pool whose versions it waits for
+    fix:      rounds=1, reads=POOL, or -> Seed | None
+"""
+)
+def source_never_ends() -> fg.Graph:
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+
+    @graph.source  # <- endless-source
+    def draw(at: fg.Draw) -> Seed:
+        return Seed()
+
+    return finish(graph, draw, pool)
+
+
+@mistake(
+    """
+FILE: source 'draw' [bad-stream]
+    found:    stream='sequentiel'
+    expected: one of keyed, sequential
+    fix:      did you mean 'sequential'?
+"""
+)
+def source_with_a_bad_stream() -> fg.Graph:
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+
+    @graph.source(reads=pool, stream="sequentiel")  # <- bad-stream
+    def draw(at: fg.Draw[Scores]) -> Seed:
+        return Seed()
+
+    return finish(graph, draw, pool)
+
+
+@mistake(
+    """
+FILE: source 'draw' [not-positive]
+    found:    rounds='5'
+    expected: a whole number from 1
+    fix:      rounds=5, or leave it out
+"""
+)
+def source_with_rounds_in_quotes() -> fg.Graph:
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+
+    @graph.source(reads=pool, rounds="5")  # <- not-positive
+    def draw(at: fg.Draw[Scores]) -> Seed:
+        return Seed()
+
+    return finish(graph, draw, pool)
+
+
+@mistake(
+    """
+FILE: source option 'read' [unknown-option]
+    found:    read=PoolNode(name='scores')
+    expected: one of cursor, name, reads, rounds, stream
+    fix:      did you mean 'reads'?
+"""
+)
+def source_with_an_unknown_option() -> fg.Graph:
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+
+    @graph.source(read=pool, rounds=1)  # <- unknown-option
+    def draw(at: fg.Draw) -> Seed:
+        return Seed()
+
+    return finish(graph, draw, pool)
+
+
+@mistake(
+    """
+FILE: source 'draw' [reads-not-a-pool]
+    found:    reads='scores'
+    expected: reads=POOL, with what graph.pool(...) of this graph returned
+    fix:      reads=scores, without quotes, if that is the pool's variable
+"""
+)
+def source_reads_a_name() -> fg.Graph:
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+
+    @graph.source(reads="scores", rounds=1)  # <- reads-not-a-pool
+    def draw(at: fg.Draw) -> Seed:
+        return Seed()
+
+    return finish(graph, draw, pool)
+
+
+@mistake(
+    """
+FILE: source 'draw' [reads-not-a-pool]
+    found:    reads='scores', a pool of graph 'plain'
+    expected: reads=POOL, with what graph.pool(...) of this graph returned
+    fix:      there is: kept
+"""
+)
+def source_reads_another_graphs_pool() -> fg.Graph:
+    _, _, foreign = plain()
+    graph = fg.Graph("g")
+    pool = graph.pool("kept", Scores)
+
+    @graph.source(reads=foreign, rounds=1)  # <- reads-not-a-pool
+    def draw(at: fg.Draw) -> Seed:
+        return Seed()
+
+    return finish(graph, draw, pool)
+
+
+@mistake(
+    """
+FILE: source 'draw' [view-without-reads]
+    found:    fg.Draw[Scores] on a source that reads no pool: at.view would be None
+    expected: reads=POOL beside it
+    fix:      reads=POOL, or at: fg.Draw
+"""
+)
+def source_with_a_view_it_does_not_read() -> fg.Graph:
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+
+    @graph.source(rounds=1)  # <- view-without-reads
+    def draw(at: fg.Draw[Scores]) -> Seed:
+        return Seed()
+
+    return finish(graph, draw, pool)
+
+
+@mistake(
+    """
+FILE: source 'draw' [wrong-view]
+    found:    fg.Draw[Boxes]; pool 'scores' is a Scores
+    expected: the class of the pool that it reads
+    fix:      at: fg.Draw[Scores]
+"""
+)
+def source_with_another_pools_view() -> fg.Graph:
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+
+    @graph.source(reads=pool)  # <- wrong-view
+    def draw(at: fg.Draw[Boxes]) -> Seed:
+        return Seed()
+
+    return finish(graph, draw, pool)
+
+
+@mistake(
+    """
+FILE: source 'draw' [wrong-cursor]
+    found:    no cursor=, which makes its first value None
+    expected: a first value of type Epochs, as its fg.Draw declares
+    fix:      cursor=Epochs(...)
+"""
+)
+def source_without_its_cursor() -> fg.Graph:
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+
+    @graph.source(reads=pool)  # <- wrong-cursor
+    def draw(at: fg.Draw[Scores, fg.Epochs]) -> Seed:
+        return Seed()
+
+    return finish(graph, draw, pool)
+
+
+@mistake(
+    """
+FILE: source 'draw' [wrong-cursor]
+    found:    cursor=Epochs(epoch=-1, ids=()); its Draw declares no cursor
+    expected: the cursor's type as the second argument of fg.Draw
+    fix:      at: fg.Draw[Scores, Epochs]
+"""
+)
+def source_with_an_undeclared_cursor() -> fg.Graph:
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+
+    @graph.source(reads=pool, cursor=fg.Epochs())  # <- wrong-cursor
+    def draw(at: fg.Draw[Scores]) -> Seed:
+        return Seed()
+
+    return finish(graph, draw, pool)
+
+
+@mistake(
+    """
+FILE: source 'draw' [cursor-not-storable]
+    found:    cursor is a list_iterator, which cannot be stored and read back
+    expected: an immutable plain value or attrs class: the cursor is part of the run's state
+    fix:      e.g. cursor=0, or cursor=fg.Epochs()
+"""
+)
+def source_with_a_cursor_of_an_object() -> fg.Graph:
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+
+    @graph.source(reads=pool, cursor=iter([1, 2]))  # <- cursor-not-storable
+    def draw(at: fg.Draw[Scores, Iterator[int]]) -> Seed:
+        return Seed()
+
+    return finish(graph, draw, pool)
+
+
+# ---- stages: their functions -----------------------------------------------------------------------------
+
+
+def through(body: Any, **options: Any) -> fg.Graph:
+    """A graph whose one stage is ``body``."""
+    graph, draw, pool = plain()
+    stage = graph.stage(body, **options)  # <- * the stage
+    graph.edge(draw, stage)
+    graph.edge(stage, pool)
+    return graph
+
+
+@mistake(
+    """
+FILE: stage '<lambda>' [unannotated]
+    found:    a lambda, which cannot be annotated
+    expected: annotations on every parameter and on the result: they are the types of the ports
+    fix:      write it as an annotated def
+"""
+)
+def stage_is_a_lambda() -> fg.Graph:
+    return through(lambda seed: Value())
+
+
+@mistake(
+    """
+FILE: stage 'scaled' [not-a-function]
+    found:    partial(scaled)
+    expected: a function with annotations, or a method
+    fix:      a def that calls scaled; what varies is a graph.param, read as at[param]
+"""
+)
+def stage_is_a_partial() -> fg.Graph:
+    def scaled(factor: float, seed: Seed) -> Value:
+        return Value(factor)
+
+    return through(functools.partial(scaled, 2.0), name="scaled")
+
+
+@mistake(
+    """
+FILE: stage 'value' [not-a-function]
+    found:    class Value
+    expected: a function with annotations, or a method
+    fix:      a def that returns Value(...)
+"""
+)
+def stage_is_a_class() -> fg.Graph:
+    return through(Value, name="value")
+
+
+@mistake(
+    """
+FILE: stage 'value' [not-a-function]
+    found:    the object Scorer()
+    expected: a function with annotations, or a method
+    fix:      pass its method, or a def that calls it
+"""
+)
+def stage_is_an_object() -> fg.Graph:
+    class Scorer:
+        def __call__(self, seed: Seed) -> Value:
+            return Value()
+
+        def __repr__(self) -> str:
+            return "Scorer()"
+
+    return through(Scorer(), name="value")
+
+
+@mistake(
+    """
+FILE: stage 'str' [not-a-function]
+    found:    the object 'value'
+    expected: a function with annotations, or a method
+    fix:      decorate a def, or pass one
+"""
+)
+def stage_is_nothing_callable() -> fg.Graph:
+    return through("value")
+
+
+@mistake(
+    """
+FILE: stage 'values' [generator]
+    found:    a generator: it yields
+    expected: a function that returns its result once
+    fix:      return fg.Several([...]) for several items, or a list and scatter= behind it
+"""
+)
+def stage_is_a_generator() -> fg.Graph:
+    def values(seed: Seed) -> Iterator[Value]:
+        yield Value()
+
+    return through(values)
+
+
+@mistake(
+    """
+FILE: stage 'value' [unannotated]
+    found:    parameter 'seed' has no annotation
+    expected: annotations on every parameter and on the result: they are the types of the ports
+    fix:      def value(seed: TYPE) -> TYPE
+"""
+)
+def stage_without_annotation() -> fg.Graph:
+    def value(seed) -> Value:
+        return Value()
+
+    return through(value)
+
+
+@mistake(
+    """
+FILE: stage 'value' [unannotated]
+    found:    no return annotation
+    expected: annotations on every parameter and on the result: they are the types of the ports
+    fix:      def value(...) -> TYPE
+"""
+)
+def stage_without_return_annotation() -> fg.Graph:
+    def value(seed: Seed):
+        return Value()
+
+    return through(value)
+
+
+@mistake(
+    """
+FILE: stage 'value' [unresolved-annotation]
+    found:    an annotation names 'Decimal', which is not defined
+    expected: annotations that resolve when the file has been loaded
+    fix:      define or import 'Decimal' at the top of the file (not under TYPE_CHECKING)
+"""
+)
+def stage_with_a_type_for_type_checkers_only() -> fg.Graph:
+    def value(seed: Seed) -> Decimal:
+        raise NotImplementedError
+
+    return through(value)
+
+
+@mistake(
+    """
+FILE: stage 'value' [unresolved-annotation]
+    found:    an annotation names 'Sed', which is not defined
+    expected: annotations that resolve when the file has been loaded
+    fix:      did you mean 'Seed'?
+"""
+)
+def stage_with_a_misspelt_type() -> fg.Graph:
+    def value(seed: Sed) -> Value:  # noqa: F821
+        return Value()
+
+    return through(value)
+
+
+@mistake(
+    """
+FILE: stage 'value' [unresolved-annotation]
+    found:    an annotation cannot be read: module 'flashgraph' has no attribute 'Grop'
+    expected: annotations that resolve when the file has been loaded
+    fix:      did you mean 'Group'?
+"""
+)
+def stage_with_a_misspelt_attribute() -> fg.Graph:
+    def value(seed: fg.Grop[Seed, Value]) -> Value:
+        return Value()
+
+    return through(value)
+
+
+@mistake(
+    """
+FILE: stage 'value' [unresolved-annotation]
+    found:    an annotation cannot be read: TypeError: Too many arguments for <class 'flashgraph.graph.ports.Group'>; actual 3, expected 2
+    expected: annotations that resolve when the file has been loaded
+    fix:      correct the annotation
+"""
+)
+def stage_with_a_broken_annotation() -> fg.Graph:
+    def value(seed: fg.Group[Seed, Value, int]) -> Value:
+        return Value()
+
+    return through(value)
+
+
+@mistake(
+    """
+FILE: stage 'value' [unresolved-annotation]
+    found:    the annotation of 'seed' is 3, which is not a type
+    expected: types as annotations
+    fix:      seed: int, or the class that is meant
+"""
+)
+def stage_with_a_value_as_annotation() -> fg.Graph:
+    def value(seed: 3) -> Value:
+        return Value()
+
+    return through(value)
+
+
+@mistake(
+    """
+FILE: stage 'value' [stage-arity]
+    found:    3 parameters (seed, at, factor)
+    expected: its item, and optionally a fg.Context; nothing else can be filled in
+    fix:      def value(item: TYPE, at: fg.Context) -> ...; constants are graph.param(...), read as at[param]
+"""
+)
+def stage_with_too_many_parameters() -> fg.Graph:
+    def value(seed: Seed, at: fg.Context, factor: float = 2.0) -> Value:
+        return Value()
+
+    return through(value)
+
+
+@mistake(
+    """
+FILE: stage 'value' [stage-arity]
+    found:    2 parameters (seed, factor)
+    expected: its item, and optionally a fg.Context; nothing else can be filled in
+    fix:      def value(item: TYPE, at: fg.Context) -> ...; constants are graph.param(...), read as at[param]
+"""
+)
+def stage_with_a_keyword_parameter() -> fg.Graph:
+    def value(seed: Seed, *, factor: float = 2.0) -> Value:
+        return Value()
+
+    return through(value)
+
+
+@mistake(
+    """
+FILE: stage 'value' [stage-arity]
+    found:    no parameter
+    expected: its item, and optionally a fg.Context; nothing else can be filled in
+    fix:      def value(item: TYPE, at: fg.Context) -> ...
+"""
+)
+def stage_without_parameters() -> fg.Graph:
+    def value() -> Value:
+        return Value()
+
+    return through(value)
+
+
+@mistake(
+    """
+FILE: stage 'value' [second-is-context]
+    found:    its second parameter 'other' is a Seed
+    expected: a fg.Context
+    fix:      at: fg.Context; what else the stage needs belongs into its item or a graph.param
+"""
+)
+def stage_with_a_second_item() -> fg.Graph:
+    def value(seed: Seed, other: Seed) -> Value:
+        return Value()
+
+    return through(value)
+
+
+@mistake(
+    """
+FILE: stage 'value' [item-comes-first]
+    found:    its first parameter 'at' is a fg.Context
+    expected: its item, and then the fg.Context
+    fix:      def value(item: TYPE, at: fg.Context) -> ...
+"""
+)
+def stage_with_its_context_first() -> fg.Graph:
+    def value(at: fg.Context, seed: Seed) -> Value:
+        return Value()
+
+    return through(value)
+
+
+@mistake(
+    """
+FILE: stage 'value' [stage-takes-draw]
+    found:    its first parameter 'at' is a fg.Draw
+    expected: an item: only sources draw
+    fix:      @graph.source on it, or def value(item: TYPE, at: fg.Context) -> ...
+"""
+)
+def stage_that_draws() -> fg.Graph:
+    def value(at: fg.Draw[Scores]) -> Value:
+        return Value()
+
+    return through(value)
+
+
+# ---- stages: results -------------------------------------------------------------------------------------
+
+
+@mistake(
+    """
+FILE: stage 'value' [returns-nothing]
+    found:    it returns None only
+    expected: a type that flows on; None beside it filters single items
+    fix:      annotate what it returns, e.g. -> Proposal | None
+"""
+)
+def stage_returns_none() -> fg.Graph:
+    def value(seed: Seed) -> None:
+        return None
+
+    return through(value)
+
+
+@mistake(
+    """
+FILE: stage 'value' [returns-awaitable]
+    found:    a plain function that returns Awaitable[Value]
+    expected: an async function where something is awaited
+    fix:      async def value(...)
+"""
+)
+def stage_returns_an_awaitable() -> fg.Graph:
+    def value(seed: Seed) -> Awaitable[Value]:
+        raise NotImplementedError
+
+    return through(value)
+
+
+@mistake(
+    """
+FILE: stage 'value' [several-in-union]
+    found:    it returns Value | Several[Value]
+    expected: fg.Several[T], or fg.Several[T] | None, alone
+    fix:      -> fg.Several[A | B], with one item in it where there is only one
+"""
+)
+def stage_returns_one_or_several() -> fg.Graph:
+    def value(seed: Seed) -> Value | fg.Several[Value]:
+        return Value()
+
+    return through(value)
+
+
+@mistake(
+    """
+FILE: stage 'value' [not-storable]
+    found:    it gives Locked, in which Event cannot be stored and read back
+    expected: plain values, enums, attrs or data classes, and containers of them: a run must be resumable
+    fix:      put what Event holds into an attrs class of plain values
+"""
+)
+def stage_returns_a_lock_inside() -> fg.Graph:
+    def value(seed: Seed) -> Locked:
+        raise NotImplementedError
+
+    return through(value)
+
+
+@mistake(
+    """
+FILE: stage 'value' [not-storable]
+    found:    it gives object, which cannot be stored and read back
+    expected: plain values, enums, attrs or data classes, and containers of them: a run must be resumable
+    fix:      put what object holds into an attrs class of plain values
+"""
+)
+def stage_returns_an_object() -> fg.Graph:
+    def value(seed: Seed) -> object:
+        return Value()
+
+    return through(value)
+
+
+# ---- stages: options -------------------------------------------------------------------------------------
+
+
+@mistake(
+    """
+FILE: stage 'value' [llm-needs-async]
+    found:    llm='task' on a plain function
+    expected: an async function: a model call is awaited
+    fix:      async def value(...), or leave llm out
+"""
+)
+def stage_with_llm_but_not_async() -> fg.Graph:
+    def value(seed: Seed, at: fg.Context) -> Value:
+        return Value()
+
+    return through(value, llm="task")
+
+
+@mistake(
+    """
+FILE: stage 'value' [needs-context]
+    found:    llm='task' on a stage that takes only its item
+    expected: a second parameter at: fg.Context, which has at.llm
+    fix:      def value(item: TYPE, at: fg.Context) -> ..., or leave it out
+"""
+)
+def stage_with_llm_but_no_context() -> fg.Graph:
+    async def value(seed: Seed) -> Value:
+        return Value()
+
+    return through(value, llm="task")
+
+
+@mistake(
+    """
+FILE: stage 'value' [bad-llm]
+    found:    llm=answer
+    expected: the name of a role; the run says which model plays it
+    fix:      llm='task', and models={'task': ...} of the run
+"""
+)
+def stage_with_a_model_as_llm() -> fg.Graph:
+    async def value(seed: Seed, at: fg.Context) -> Value:
+        return Value()
+
+    def answer(messages: Any) -> str:
+        return ""
+
+    return through(value, llm=answer)
+
+
+@mistake(
+    """
+FILE: stage 'value' [view-without-reads]
+    found:    fg.Context[Scores] on a stage that reads no pool: at.view would be None
+    expected: reads=POOL beside it
+    fix:      reads=POOL, or at: fg.Context
+"""
+)
+def stage_with_a_view_it_does_not_read() -> fg.Graph:
+    def value(seed: Seed, at: fg.Context[Scores]) -> Value:
+        return Value()
+
+    return through(value)
+
+
+@mistake(
+    """
+FILE: stage 'value' [unknown-budget]
+    found:    spends='evaluation'
+    expected: one of proposals, evaluations (calls, tokens and money are counted by themselves)
+    fix:      did you mean 'evaluations'?
+"""
+)
+def stage_spends_what_nobody_counts() -> fg.Graph:
+    return through(value, spends=["evaluation"])
+
+
+@mistake(
+    """
+FILE: stage 'value' [not-positive]
+    found:    workers='8'
+    expected: a whole number from 1
+    fix:      workers=8, or leave it out
+"""
+)
+def stage_with_workers_in_quotes() -> fg.Graph:
+    return through(value, workers="8")
+
+
+@mistake(
+    """
+FILE: stage 'value' [fanout-without-several]
+    found:    fanout=3 on a stage that returns Value
+    expected: fg.Several[...] as its result: fanout bounds how many items that may hold
+    fix:      drop fanout, or return fg.Several
+"""
+)
+def stage_with_a_fanout_of_one_item() -> fg.Graph:
+    return through(value, fanout=3)
+
+
+@mistake(
+    """
+FILE: stage option 'worker' [unknown-option]
+    found:    worker=3
+    expected: one of fanout, llm, name, reads, spends, workers
+    fix:      did you mean 'workers'?
+"""
+)
+def stage_with_an_unknown_option() -> fg.Graph:
+    return through(value, worker=3)
+
+
+@mistake(
+    """
+FILE: stage 'best value' [bad-name]
+    found:    'best value'
+    expected: a name of letters, digits and underscores
+    fix:      name='best_value'
+"""
+)
+def stage_with_a_bad_name() -> fg.Graph:
+    return through(value, name="best value")
+
+
+@mistake(
+    """
+FILE: stage 'value' [duplicate-node]
+    found:    a second node of that name (the first is at FILE:LINE)
+    expected: one node a name
+    fix:      name='value_2'
+"""
+)
+def stage_twice() -> fg.Graph:
+    graph, draw, pool = plain()
+    first = graph.stage(value)
+    second = graph.stage(value)  # <- duplicate-node
+    graph.edge(draw, first)
+    graph.edge(draw, second)
+    graph.edge(first, pool)
+    graph.edge(second, pool)
+    return graph
