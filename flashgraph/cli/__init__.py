@@ -14,6 +14,7 @@ import click
 
 import flashgraph
 from flashgraph.cli.failures import DEFECT, DONE, FAILED, INTERRUPTED, WRONG, tell
+from flashgraph.errors import did_you_mean
 
 __all__ = ["main"]
 
@@ -40,6 +41,14 @@ class Commands(click.Group):
             return None
         found: click.Command = import_module(f"flashgraph.cli.{cmd_name}").command
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            ctx.fail(f"no command {name!r}; {did_you_mean(name, COMMANDS)}")
+        return super().resolve_command(ctx, args)
 
 
 @click.command(

@@ -12,6 +12,7 @@ __all__ = ["command"]
 def command(graph: str) -> None:
     """Check GRAPH: print "ok" and what it holds, or every mistake with its line and its fix."""
     from flashgraph.loading import load_graph
+    from flashgraph.observe.words import counted
 
     found = load_graph(graph)
     found.raise_if_wrong()
@@ -23,7 +24,3 @@ def command(graph: str) -> None:
         counted(len(spec.pools), "pool"),
     ]
     click.echo(f"{click.style('ok:', fg='green', bold=True)} {found.name} ({', '.join(parts)})")
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -21,10 +21,9 @@ FROM_ONE = click.IntRange(min=1)
 @click.option(
     "--model",
     "models",
-    required=True,
     multiple=True,
     metavar="[ROLE=]SPEC",
-    help="A model for a role of the graph, or for all of them: openai:URL#MODEL, vllm:URL#MODEL, litellm:NAME, "
+    help="A model for a role of the graph, or one for all of them: openai:URL#MODEL, vllm:URL#MODEL, litellm:NAME, "
     "local, sim:PROFILE. May be given often.",
 )
 @schedule_option

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -87,7 +88,11 @@ def carry_out(order: Order, backend: str) -> int:
         with suppress(OSError):
             folder.rmdir()
         raise
-    _print(report, folder, report.write(folder))
+    try:
+        written = f"written to {folder}: {', '.join(report.write(folder))}"
+    except OSError as error:
+        written = f"not everything could be written to {folder}: {error.strerror}"
+    _print(report, written)
     if report.untested == STOPPED:
         return INTERRUPTED
     return {"failed": FAILED, "cancelled": INTERRUPTED}.get(report.result.status, DONE)
@@ -134,11 +139,15 @@ async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts
 
 
 async def _ended(run: Run) -> Result:
-    """The result at the end; an error of the run itself becomes a failed result, so that it is reported."""
+    """The result at the end.  An error of the run itself becomes a failed result: what was paid for is reported."""
     try:
         return await run.wait()
     except FlashgraphError as error:
         return attrs.evolve(run.result, status="failed", reason=str(error))
+    except Exception as error:
+        traceback.print_exception(error)
+        reason = f"a defect of flashgraph: {type(error).__name__}: {error}; please report it with the lines above"
+        return attrs.evolve(run.result, status="failed", reason=reason)
 
 
 def _judged(report: Report) -> Report:
@@ -213,7 +222,7 @@ def _why_not(report: Report, order: Order, models: Mapping[str, Model]) -> str:
     return ""
 
 
-def _print(report: Report, folder: Path, files: list[str]) -> None:
+def _print(report: Report, written: str) -> None:
     for line in report.head():
         click.echo(line)
     if report.best is not None:
@@ -226,6 +235,6 @@ def _print(report: Report, folder: Path, files: list[str]) -> None:
         click.echo(line)
     for line in report.failures():
         click.echo(line)
-    click.echo(f"\nwritten to {folder}: {', '.join(files)}")
+    click.echo(f"\n{written}")
     if report.result.status == "failed":
         click.echo(f"{click.style('error:', fg='red', bold=True)} the run failed: {report.result.reason}", err=True)

@@ -13,6 +13,7 @@ from flashgraph.graph.dsl import Graph
 from flashgraph.graph.signatures import function_name
 from flashgraph.graph.spec import EdgeSpec, PoolSpec, SourceSpec, StageSpec
 from flashgraph.graph.types import show
+from flashgraph.observe.words import counted
 from flashgraph.run.plan import DEFAULT_CAPACITY
 
 __all__ = ["Description", "Link", "Node", "describe"]
@@ -79,7 +80,7 @@ def describe(graph: Graph) -> Description:
         if isinstance(node, PoolSpec):
             nodes.append(Node(node.name, "pool", None, takes, function_name(node.factory), ()))
         elif isinstance(node, SourceSpec):
-            rounds = () if node.rounds is None else (_times(node.rounds, "round"),)
+            rounds = () if node.rounds is None else (counted(node.rounds, "round"),)
             nodes.append(Node(node.name, "source", None, "", gives, rounds))
         else:
             kind: Literal["repair", "stage"] = "repair" if node.name in spec.repairers else "stage"
@@ -130,11 +131,7 @@ def policies_of(edge: EdgeSpec) -> tuple[str, ...]:
 def _notes(stage: StageSpec) -> tuple[str, ...]:
     said = [
         stage.spends and f"spends {', '.join(stage.spends)}",
-        stage.workers and _times(stage.workers, "worker"),
+        stage.workers and counted(stage.workers, "worker"),
         stage.fanout and f"fanout {stage.fanout} at most",
     ]
     return tuple(phrase for phrase in said if phrase)
-
-
-def _times(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

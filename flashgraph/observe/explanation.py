@@ -12,6 +12,7 @@ from flashgraph.graph.analysis import flow, topological
 from flashgraph.graph.dsl import Graph
 from flashgraph.graph.spec import SourceSpec
 from flashgraph.observe.description import Description, Link, describe
+from flashgraph.observe.words import counted, with_article
 from flashgraph.policies import release, staleness
 from flashgraph.policies.schedule import Schedule
 from flashgraph.policies.settings import apply_settings, schedule_of
@@ -91,7 +92,8 @@ def _pools(graph: Description) -> Iterator[str]:
         if node.kind == "pool":
             readers = [reader for pool, reader in graph.reads if pool == node.name]
             read = f"; read by {', '.join(readers)}" if readers else ""
-            yield f"{node.name}: {_a(node.gives)} that takes {node.takes}{read}. Each change raises its version by one."
+            what = f"{with_article(node.gives)} that takes {node.takes}{read}"
+            yield f"{node.name}: {what}. Each change raises its version by one."
 
 
 def _source(source: SourceSpec, graph: Description, schedule: Schedule) -> str:
@@ -103,7 +105,7 @@ def _source(source: SourceSpec, graph: Description, schedule: Schedule) -> str:
         bound = "the next one when everything before it has ended"
     else:
         bound = f"at most {schedule.window} of them open"
-    return f"{node.name}{reads} starts rounds with {_a(node.gives)}: {bound}."
+    return f"{node.name}{reads} starts rounds with {with_article(node.gives)}: {bound}."
 
 
 def _stage(stage: StagePlan, graph: Description, schedule: Schedule) -> str:
@@ -119,7 +121,7 @@ def _stage(stage: StagePlan, graph: Description, schedule: Schedule) -> str:
     if workers is None and spec.llm:
         said.append("has as many workers as its model takes requests")
     else:
-        said.append(f"has {stage.workers} worker{'' if stage.workers == 1 else 's'} at most")
+        said.append(f"has {counted(stage.workers, 'worker')} at most")
     if node.kind == "repair":
         said.append("only sees items that a staleness rule sends to it")
     return "; ".join(said) + "."
@@ -146,10 +148,6 @@ def _edge(link: Link, edge: EdgePlan, graph: Description) -> str:
     if edge.keeps_orphans:
         said.append("descendants of a retracted artifact pass")
     return f"{link.name}: {'; '.join(said)}. Holds {edge.capacity}, {_order(str(edge.order))} first."
-
-
-def _a(noun: str) -> str:
-    return f"an {noun}" if noun[:1] in "AEIOUaeiou" else f"a {noun}"
 
 
 def _release(rule: release.All) -> str:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import attrs
 
 from flashgraph.graph.spec import GraphSpec
+from flashgraph.observe.words import clock, counted
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Budget
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["PoolProgress", "Progress", "StageProgress", "clock", "table"]
+__all__ = ["PoolProgress", "Progress", "StageProgress", "table"]
 
 RATE_SECONDS = 60.0
 """The stretch of time that rates are counted over."""
@@ -162,13 +163,6 @@ class Progress:
         return all(set(p.scores) <= p.provisional for p in self.pools.values())
 
 
-def clock(seconds: float) -> str:
-    """Seconds as ``M:SS`` or ``H:MM:SS``."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
 def table(progress: Progress) -> RenderableType:
     """One table of the stages, with a line for the pools and one for what was spent, for `rich`."""
     from rich.console import Group
@@ -193,11 +187,7 @@ def table(progress: Progress) -> RenderableType:
 
 
 def _lines(progress: Progress) -> list[str]:
-    pools = [
-        f"{name} version {pool.version}, {len(pool.scores)} artifacts ({len(pool.provisional)} provisional), "
-        f"lag {sum(pool.lags) / max(len(pool.lags), 1):.1f} mean, {max(pool.lags, default=0)} most"
-        for name, pool in progress.pools.items()
-    ]
+    pools = [f"{name} {_state(pool)}" for name, pool in progress.pools.items()]
     best = "none yet" if progress.best is None else f"{progress.best:.3f}"
     budget = progress.budget
     left = f", {clock(max(budget.seconds - progress.now, 0))} left" if budget.seconds is not None else ""
@@ -206,11 +196,17 @@ def _lines(progress: Progress) -> list[str]:
         spent.append(_of(progress.spent["usd"], "usd", budget))
     return [
         "; ".join(pools),
-        f"best score {best}, {progress.accepted} accepted, {progress.rounds} rounds open, "
-        f"{progress.in_flight} requests out",
+        f"best score {best}, {progress.accepted} accepted, {counted(progress.rounds, 'round')} open, "
+        f"{counted(progress.in_flight, 'request')} out",
         ", ".join(spent),
         f"{clock(progress.now)}{left}",
     ]
+
+
+def _state(pool: PoolProgress) -> str:
+    mean = sum(pool.lags) / max(len(pool.lags), 1)
+    held = f"{counted(len(pool.scores), 'artifact')} ({len(pool.provisional)} provisional)"
+    return f"version {pool.version}, {held}, lag {mean:.1f} mean, {max(pool.lags, default=0)} most"
 
 
 def _of(amount: float, name: str, budget: Budget) -> str:

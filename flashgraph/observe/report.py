@@ -13,7 +13,7 @@ import attrs
 
 from flashgraph.errors import DataError
 from flashgraph.heldout import HeldOut
-from flashgraph.observe.progress import clock
+from flashgraph.observe.words import clock, counted
 from flashgraph.run.events import JobEnded
 from flashgraph.run.result import Result, ResultArtifact
 
@@ -90,17 +90,11 @@ class Report:
     def head(self) -> list[str]:
         """How the run ended and what it used."""
         result, spent = self.result, self.result.spent
-        counts = [
-            (sum(not a.retracted for a in result.artifacts), "accepted"),
-            (spent.proposals, "proposals"),
-            (spent.evaluations, "evaluations"),
-            (spent.calls, "calls"),
-            (spent.tokens, "tokens"),
-        ]
-        amounts = [f"{count:,} {noun}" for count, noun in counts]
+        accepted = sum(not a.retracted for a in result.artifacts)
+        amounts = [counted(getattr(spent, f"{noun}s"), noun) for noun in ("proposal", "evaluation", "call", "token")]
         return [
             f"{result.graph} on {result.task}: {result.status} ({result.reason})",
-            ", ".join([*amounts, f"${spent.usd:.4f}", clock(spent.seconds)]),
+            ", ".join([f"{accepted:,} accepted", *amounts, f"${spent.usd:.4f}", clock(spent.seconds)]),
         ]
 
     def scores(self) -> list[str]:
@@ -111,16 +105,17 @@ class Report:
         rows = [("", "seed", "best", ""), ("validation", _number(seed), _number(best), _doubt(best))]
         if self.test is not None:
             before, after = self.test
-            samples = len(before.scores)
-            failed = ", ".join(
-                f"{len(t.failures)} of the {who}'s failed, as {next(iter(t.failures.values()))!r}, and count as 0"
-                for who, t in (("seed", before), ("best", after))
-                if t.failures
-            )
-            note = f"{samples} samples, {self.tested.get('calls', 0):.0f} calls" + (f"; {failed}" if failed else "")
-            rows.append(("held-out test", f"{before.score:.3f}", f"{after.score:.3f}", note))
+            rows.append(("held-out test", f"{before.score:.3f}", f"{after.score:.3f}", self._test_note(before, after)))
         lines = [f"{name:<14}{one:>7}{two:>8}  {note}".rstrip() for name, one, two, note in rows]
         return lines if self.test is not None else [*lines, f"held-out test: not tested: {self.untested}"]
+
+    def _test_note(self, before: HeldOut, after: HeldOut) -> str:
+        said = [f"{counted(len(before.scores), 'sample')}, {counted(int(self.tested.get('calls', 0)), 'call')}"]
+        for who, test in (("seed", before), ("best", after)):
+            if test.failures:
+                reason = next(iter(test.failures.values()))
+                said.append(f"{len(test.failures)} of the {who}'s failed, as {reason!r}, and count as 0")
+        return "; ".join(said)
 
     def write(self, folder: Path) -> list[str]:
         """Write the files of the run into ``folder``; returns their names."""

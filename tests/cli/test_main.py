@@ -42,6 +42,7 @@ def test_a_wrong_command_line_is_clicks_to_report(cli: Cli) -> None:
         ended = cli(*args)
         assert ended.code == 2
         assert ended.err.startswith("Usage: flashgraph")
+    assert "did you mean 'check'?" in cli("chek", "gepa").err
 
 
 def test_a_defect_shows_its_traceback_and_asks_for_a_report(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

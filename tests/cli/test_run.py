@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from flashgraph.run.machine import Machine
+
 from .conftest import FILES, Cli, Ended
 from .server import Server, serving
 
@@ -105,8 +107,10 @@ def test_models_by_role(cli: Cli) -> None:
     assert one.chats > other.chats >= 2
 
 
-def test_a_model_for_no_role(cli: Cli) -> None:
-    """It is refused with the roles that there are, and so are two for all."""
+def test_no_model_for_a_role_and_two_for_all(cli: Cli) -> None:
+    """The roles that there are; what was meant."""
+    message = mistake(cli("run", "gepa", "--task", WORDS, "--calls", "9"))
+    assert "no model was given for reflection, task" in message
     message = mistake(cli("run", "gepa", "--task", WORDS, "--model", "judge=local", "--calls", "9"))
     assert "no model was given for reflection, task" in message
     ended = cli("run", "gepa", "--task", WORDS, "--model", "local", "--model", "sim:x", "--calls", "9")
@@ -188,6 +192,21 @@ def test_a_server_that_dies_in_mid_run(cli: Cli, tmp_path: Path) -> None:
     assert "gepa on words: failed (" in ended.out
     assert "held-out test: not tested: the run failed" in ended.out
     assert json.loads((tmp_path / "out" / "result.json").read_text())["status"] == "failed"
+
+
+def test_a_defect_in_mid_run(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its traceback is shown, and what was paid for is still reported."""
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(Machine, "answered", broken)
+    with serving(wise) as server:
+        ended = run(cli, server, "--proposals", "3")
+    assert ended.code == 3
+    assert "Traceback" in ended.err
+    assert "a defect of flashgraph: ZeroDivisionError: oh" in ended.err
+    assert "written to out:" in ended.out
 
 
 def test_ctrl_c(cli: Cli, tmp_path: Path) -> None:
