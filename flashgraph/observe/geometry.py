@@ -47,7 +47,7 @@ class Box:
 
 @attrs.frozen
 class Label:
-    """Lines of text; the first one is a type.  ``x, y`` is the middle of the lines' left, centre or right."""
+    """Lines of text; the first one is a type.  ``x, y`` is the middle of the lines' left side, or of them all."""
 
     lines: tuple[str, ...]
     x: float

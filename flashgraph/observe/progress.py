@@ -97,24 +97,24 @@ class Progress:
                 self.rounds += 1
             case ev.RoundEnded():
                 self.rounds -= 1
-            case ev.Created(_, item, edge) if edge not in self._gathers:
+            case ev.Created(item=item, edge=edge) if edge not in self._gathers:
                 # Members of a group that still comes together wait for each other, not for a worker.
                 self._wait(item, edge)
-            case ev.Queued(_, item, edge):
+            case ev.Queued(item=item, edge=edge):
                 self._wait(item, edge)
-            case ev.Ended(_, item):
+            case ev.Ended(item=item):
                 self._leave(item)
-            case ev.JobStarted(_, _, stage, item):
+            case ev.JobStarted(stage=stage, item=item):
                 self._leave(item)
                 if stage in self.stages:
                     self.stages[stage].working += 1
-            case ev.JobEnded(at, _, stage, how) if stage in self.stages:
+            case ev.JobEnded(at=at, stage=stage, how=how) if stage in self.stages:
                 self.stages[stage].ended(how, at)
                 for limit in self._spends[stage]:
                     self.spent[limit] += 1
             case ev.CallStarted():
                 self.in_flight += 1
-            case ev.CallEnded(_, _, _, _, _, prompt, completion, usd):
+            case ev.CallEnded(prompt_tokens=prompt, completion_tokens=completion, usd=usd):
                 self.in_flight -= 1
                 self.spent["calls"] += 1
                 self.spent["tokens"] += prompt + completion
@@ -135,23 +135,23 @@ class Progress:
 
     def _pooled(self, event: ev.Event) -> str | None:
         match event:
-            case ev.Admitted(_, name, version, artifact, _, lag, provisional, _, score):
+            case ev.Admitted(pool=name, artifact=artifact, lag=lag, provisional=provisional, score=score):
                 pool = self.pools[name]
                 pool.scores[artifact] = score
                 pool.lags.append(lag)
                 if provisional:
                     pool.provisional.add(artifact)
-            case ev.Confirmed(_, name, version, artifact, score):
+            case ev.Confirmed(pool=name, artifact=artifact, score=score):
                 pool = self.pools[name]
                 pool.scores[artifact] = score
                 pool.provisional.discard(artifact)
-            case ev.Retracted(_, name, version, artifact):
+            case ev.Retracted(pool=name, artifact=artifact):
                 pool = self.pools[name]
                 pool.scores.pop(artifact, None)
                 pool.provisional.discard(artifact)
             case _:
                 return None
-        pool.version = version
+        pool.version = event.version
         best = self.best
         # The first score may be an estimate: it becomes news when it is confirmed.
         if best is None or (self._best is not None and best <= self._best) or self._only_provisional():

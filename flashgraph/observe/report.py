@@ -83,7 +83,7 @@ class Report:
         if self.best is None or self.best != dict(self.seed) or not self.result.spent.proposals:
             return ""
         return (
-            f"none of {self.result.spent.proposals} proposals was better than the seed. Fix: allow more of them, or "
+            f"none of {self.result.spent.proposals} proposals has beaten the seed. Fix: allow more of them, or "
             "give a stronger model (--model reflection=...); a weak one does not keep to the form that it is asked for."
         )
 

@@ -164,7 +164,7 @@ def test_a_model_that_answers_nonsense(cli: Cli) -> None:
         ended = run(cli, server, "--proposals", "4")
     assert ended.code == 0
     assert "the best artifact is the seed" in ended.out
-    assert "none of 4 proposals was better than the seed. Fix: " in ended.out
+    assert "none of 4 proposals has beaten the seed. Fix: " in ended.out
 
 
 def test_a_server_that_answers_nonsense(cli: Cli, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_failures_are_counted_by_stage() -> None:
 
 def test_a_seed_that_stays_the_best_has_a_reason() -> None:
     """Only where there were proposals at all."""
-    assert Report(result(SEED), SEED).fruitless().startswith("none of 3 proposals was better")
+    assert Report(result(SEED), SEED).fruitless().startswith("none of 3 proposals has beaten the seed.")
     assert Report(result(SEED, proposals=0), SEED).fruitless() == ""
 
 
