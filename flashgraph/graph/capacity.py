@@ -3,7 +3,8 @@
 Outside a cycle no capacity can cause a deadlock: the last stage with work can always hand its result on, for a
 pool takes every item.  In a cycle every queue could be full at once, each stage waiting for the next.  That cannot
 happen when the cycle's loop edge has room for everything that can be inside: at most ``window`` rounds of each
-source that reaches it, times the fan-out of every scatter (or `Several`) on the way.
+source that reaches it, times the fan-out of every scatter, `Several` and fork on the way, for those in the cycle
+once for each time that an item comes by.
 """
 
 from __future__ import annotations
@@ -47,19 +48,24 @@ def loop_capacity(graph: GraphSpec, windows: Mapping[str, int]) -> dict[str, int
     for component in components(graph):
         upstream = _before(graph, component)
         rounds = sum(w for source, w in windows.items() if source in upstream)
+        loops = [e for e in graph.edges if e.loop is not None and e.src in component and e.dst in component]
+        # An item comes by a stage of the cycle once, and once more for each pass; each time it may be copied.
+        visits = 1 + sum(e.loop or 0 for e in loops)
         width = 1
         for edge in graph.edges:
             if edge.src in upstream and edge.dst in upstream and edge.scatter is not None:
                 width *= edge.fanout or 1
         for name in upstream:
-            node = graph.nodes[name]
-            if isinstance(node, StageSpec):
-                width *= node.fanout or 1
-                # Two ways out of a stage carry a copy each.
-                width *= max(
-                    1, sum(e.dst in upstream and e.when is None and not e.otherwise for e in graph.out_of(name))
-                )
-        for edge in graph.edges:
-            if edge.loop is not None and edge.src in component and edge.dst in component:
-                needs[edge.name] = rounds * width
+            width *= _copies(graph, name, upstream) ** (visits if name in component else 1)
+        needs |= {edge.name: rounds * width for edge in loops}
     return needs
+
+
+def _copies(graph: GraphSpec, name: str, inside: frozenset[str]) -> int:
+    """How many items one item can become at a node: what a `Several` may hold, times the ways out.
+
+    Conditions may all hold at once; only ``otherwise`` excludes the others.
+    """
+    node = graph.nodes[name]
+    ways = sum(e.dst in inside and not e.otherwise for e in graph.out_of(name))
+    return ((node.fanout or 1) if isinstance(node, StageSpec) else 1) * max(1, ways)

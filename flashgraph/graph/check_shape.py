@@ -28,6 +28,7 @@ def check_shape(graph: GraphSpec, ports: Ports, notes: Notes, left_out: frozense
     _dead_ends(graph, notes, left_out)
     _groups(graph, ports, notes)
     _forks(graph, notes)
+    _late(graph, notes)
     _cycles(graph, notes)
     _capacity(graph, ports, notes)
     _stamps(graph, notes)
@@ -155,6 +156,24 @@ def _forks(graph: GraphSpec, notes: Notes) -> None:
                     "one way for each member",
                     "when= on one and otherwise=True on the other, or one stage behind the other",
                 )  # fmt: skip
+
+
+def _late(graph: GraphSpec, notes: Notes) -> None:
+    """Late members hold no place in the window: in a cycle there could be any number of them."""
+    found, _ = scopes(graph)
+    cyclic = frozenset().union(*components(graph))
+    for gather in graph.edges:
+        scope = found.get(gather.src)
+        if not gather.gather or not scope or gather.release is None or gather.late not in ("drop", "amend"):
+            continue
+        looping = [n for n in graph.nodes if n in cyclic and any(level & scope[-1] for level in found.get(n, ()))]
+        if looping:
+            notes.add(
+                "late-in-cycle", gather.place, f"edge {gather.name}",
+                f"late={gather.late!r} on a group whose members go through the cycle of {', '.join(looping)}",
+                "late='cancel': late members are outside of the window, and the cycle could fill up with them",
+                "late='cancel', or drop release",
+            )  # fmt: skip
 
 
 def _always(edge: EdgeSpec) -> bool:

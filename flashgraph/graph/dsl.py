@@ -28,8 +28,8 @@ from flashgraph.graph.handles import (
     StageDecorator,
     StageOptions,
 )
+from flashgraph.graph.naming import body_name, end_name, identifier, shown, text
 from flashgraph.graph.ports import Context, Draw, Group, Param, Several
-from flashgraph.graph.signatures import function_name
 from flashgraph.graph.spec import EdgeSpec, Failure, GraphSpec, NodeSpec, PoolSpec, Release, SourceSpec, StageSpec
 
 __all__ = ["Graph", "Included", "PoolNode", "Source", "Stage"]
@@ -93,9 +93,9 @@ class Graph:
                 f"parameter {name!r}",
                 repr(name),
                 "a name of letters, digits and underscores: --set gives it a value",
-                f"graph.param({_identifier(name)!r}, ...)",
+                f"graph.param({identifier(name)!r}, ...)",
             )
-        self._params[_text(name)] = param
+        self._params[text(name)] = param
         return param
 
     def pool(self, name: str, factory: Callable[[], Factory[In, V]], /) -> PoolNode[In, V]:
@@ -212,10 +212,10 @@ class Graph:
         ``stale`` is the staleness rule; ``orphans="keep"`` lets items through whose origin was retracted.
         """
         options = self._known("edge", options, EDGE_OPTIONS)
-        what = f"edge {_end_name(src)}->{_end_name(dst)}"
+        what = f"edge {end_name(src)}->{end_name(dst)}"
         sound = [self._is_node(what, end) for end in (src, dst)]
         if not all(sound):
-            self.left_out |= {_end_name(src), _end_name(dst)} & self._nodes.keys()
+            self.left_out |= {end_name(src), end_name(dst)} & self._nodes.keys()
             return
         edge = EdgeSpec(src.name, dst.name, Place.of_caller(), **options)
         if any(e.name == edge.name for e in self._edges):
@@ -257,7 +257,7 @@ class Graph:
 
     def add(self, node: NodeSpec) -> str:
         """Add a node and return its name: another one than it has where that is taken, so that edges stay apart."""
-        name = _text(node.name)
+        name = text(node.name)
         if not isinstance(node.name, str) or not name.replace(".", "_").isidentifier():
             if not name.endswith("<lambda>"):  # a lambda has a problem of its own
                 self.note(
@@ -265,9 +265,9 @@ class Graph:
                     f"{node.kind} {name!r}",
                     repr(node.name),
                     "a name of letters, digits and underscores",
-                    f"graph.pool({_identifier(name)!r}, FACTORY)"
+                    f"graph.pool({identifier(name)!r}, FACTORY)"
                     if isinstance(node, PoolSpec)
-                    else f"name={_identifier(name)!r}",
+                    else f"name={identifier(name)!r}",
                 )
         elif name in self._nodes:
             self.note(
@@ -290,7 +290,7 @@ class Graph:
             self.note(
                 "unknown-option",
                 f"{what} option {option!r}",
-                f"{option}={_shown(options[option])}",
+                f"{option}={shown(options[option])}",
                 "one of " + ", ".join(sorted(known)),
                 did_you_mean(option, sorted(known)),
             )
@@ -307,13 +307,13 @@ class Graph:
             found, fix = f"graph.{kind}(...) that was given no function", f"graph.{kind}(FUNCTION, ...)"
         elif isinstance(owner, Graph):
             found = f"{name!r}, which is not a node of graph {self.name!r}"
-            fix = did_you_mean(_text(name), sorted(self._nodes))
+            fix = did_you_mean(text(name), sorted(self._nodes))
             if owner is not self:
                 found = f"{name!r}, a node of graph {owner.name!r}"
                 fix = f"graph.include({owner.name}, 'prefix')['{name}'], or a node of this graph"
         else:
-            found = _shown(node)
-            named = _end_name(node)
+            found = shown(node)
+            named = end_name(node)
             fix = "pass what graph.source, graph.stage or graph.pool returned"
             if named in self._nodes:
                 fix = f"pass the node that graph.{self._nodes[named].kind} returned for {named!r}"
@@ -331,11 +331,11 @@ class Graph:
         self.note(
             "reads-not-a-pool",
             what,
-            f"reads={_shown(reads) if name is None or isinstance(reads, str) else repr(name)}"
+            f"reads={shown(reads) if name is None or isinstance(reads, str) else repr(name)}"
             + (f", a pool of graph {reads.owner.name!r}" if foreign else ""),
             "reads=POOL, with what graph.pool(...) of this graph returned",
             f"reads={name}, without quotes, if that is the pool's variable" if reads in pools else
-            did_you_mean(_text(name), pools),
+            did_you_mean(text(name), pools),
         )  # fmt: skip
         return None
 
@@ -350,7 +350,7 @@ class Graph:
         workers: int | None = None,
         fanout: int | None = None,
     ) -> Stage[Any, Any]:
-        name = _name(name, body)
+        name = body_name(name, body)
         pool = self._pool_name(f"stage {name!r}", reads)
         budgets = tuple(spends) if isinstance(spends, list | tuple | set | frozenset) else (spends,)
         place = Place.of_caller()
@@ -367,7 +367,7 @@ class Graph:
         stream: Literal["keyed", "sequential"] = "keyed",
         cursor: Any = None,
     ) -> Source[Any]:
-        name = _name(name, body)
+        name = body_name(name, body)
         pool = self._pool_name(f"source {name!r}", reads)
         place = Place.of_caller()
         spec = SourceSpec(name, body, place, pool, rounds, stream, cursor, localns=_locals_of_caller())
@@ -395,12 +395,6 @@ def _locals_of_caller() -> Mapping[str, Any]:
     return dict(frame.f_locals)
 
 
-def _name(name: str | None, body: Any) -> str:
-    """The name that was given, or the function's; what has none of its own is named after its kind."""
-    inner = getattr(body, "func", body)  # of a partial
-    return name if name is not None else str(getattr(inner, "__name__", type(inner).__name__))
-
-
 def _in_order(graph: Graph, name: Any, factory: Any) -> tuple[Any, Any]:
     """The name and the factory of a pool, also where they were given the wrong way round, which is noted."""
     if isinstance(name, str) or not isinstance(factory, str):
@@ -408,32 +402,8 @@ def _in_order(graph: Graph, name: Any, factory: Any) -> tuple[Any, Any]:
     graph.note(
         "bad-name",
         f"pool {factory!r}",
-        f"graph.pool({_shown(name)}, {factory!r})",
+        f"graph.pool({shown(name)}, {factory!r})",
         "its name first, then its factory",
         f"graph.pool({factory!r}, {getattr(name, '__name__', 'FACTORY')})",
     )
     return factory, name
-
-
-def _end_name(node: Any) -> str:
-    """What the end of an edge is called, if it is called anything."""
-    name = node if isinstance(node, str) else getattr(node, "name", getattr(node, "__name__", None))
-    return name if isinstance(name, str) else "?"
-
-
-def _identifier(name: Any) -> str:
-    """The nearest name that is allowed."""
-    found = "".join(c if c.isalnum() else "_" for c in _text(name)).strip("_")
-    return found if found.isidentifier() else f"n{found}"
-
-
-def _text(value: Any) -> str:
-    """A name for a message, also where it is none; a wrong value's own words may fail."""
-    return value if isinstance(value, str) else repr(value)
-
-
-def _shown(value: Any) -> str:
-    """A value for a message, without addresses."""
-    if isinstance(value, type):
-        return value.__name__
-    return f"the function {function_name(value)}" if callable(value) and hasattr(value, "__qualname__") else repr(value)

@@ -11,7 +11,7 @@ from typing import Any
 
 import flashgraph as fg
 
-from .kit import Batch, Part, Scores, Seed, Value, grouped, mistake, plain
+from .kit import Batch, Boxes, Part, Scores, Seed, Value, grouped, mistake, plain
 
 
 def value(seed: Seed) -> Value:
@@ -267,6 +267,30 @@ def fork_inside_a_group() -> fg.Graph:
     graph.edge(one, both)
     graph.edge(two, both)
     graph.edge(both, pool, gather=True)
+    return graph
+
+
+@mistake(
+    """
+FILE: edge score->boxes [late-in-cycle]
+    found:    late='amend' on a group whose members go through the cycle of polish
+    expected: late='cancel': late members are outside of the window, and the cycle could fill up with them
+    fix:      late='cancel', or drop release
+"""
+)
+def late_members_in_a_cycle() -> fg.Graph:
+    graph = fg.Graph("g")
+    pool = graph.pool("boxes", Boxes)
+
+    @graph.source(reads=pool)
+    def draw(at: fg.Draw[Boxes]) -> Seed:
+        return Seed()
+
+    polish, score = graph.stage(same, name="polish"), graph.stage(final, name="score")
+    graph.edge(draw, polish, scatter=Seed.parts, fanout=4)
+    graph.edge(polish, polish, when=lambda part: part.n < 1, loop=3)
+    graph.edge(polish, score, otherwise=True)
+    graph.edge(score, pool, gather=True, release=fg.fraction(0.5), late="amend")  # <- late-in-cycle
     return graph
 
 
