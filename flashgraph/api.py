@@ -115,15 +115,16 @@ async def open_run(
     params: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     on_event: Callable[[Event], None] | None = None,
-    deterministic: bool = False,
+    settle: Callable[[], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Run]:
     """Start a run and step through it: ``async with fg.open_run(...) as run: async for event in run: ...``.
 
     ``graph`` is a `Graph`, a file or a shipped algorithm's name; ``models`` maps the roles that the graph's stages
     name to models; ``params`` sets the graph's parameters and ``settings`` overrides its policies
     (``{"window": 16, "validate->frontier.stale": fg.discard(4)}``).  ``on_event`` is called with every event; if it
-    raises it is not called again, and the run goes on.  ``deterministic`` is for virtual clocks: events do not
-    depend on the order in which the event loop runs tasks that are due at the same instant.
+    raises it is not called again, and the run goes on.  ``settle`` is for virtual clocks
+    (`flashgraph.sim.virtual`): with it, events do not depend on the order in which the event loop runs tasks that
+    are due at the same instant.
 
     Raises `GraphError` when the graph does not pass its checks and `DataError` for wrong arguments.
     """
@@ -159,7 +160,7 @@ async def open_run(
 
     ledger = Ledger(budget)
     machine = Machine(plan, ledger, emit, seed)
-    driver = Driver(machine, task, resolved, seconds=budget.seconds, deterministic=deterministic)
+    driver = Driver(machine, task, resolved, seconds=budget.seconds, settle=settle)
     opened = Run(driver, events, task.name)
     async with AsyncExitStack() as stack:
         for model in {id(m): m for m in resolved.values()}.values():

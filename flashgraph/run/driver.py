@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -65,8 +65,11 @@ class _Answer:
 
 
 class Driver:
-    """Runs a machine to its end.  ``deterministic`` makes it let everything due at one instant happen before it
-    looks, which is for virtual clocks; a real clock needs no such wait."""
+    """Runs a machine to its end.
+
+    ``settle`` is for virtual clocks: awaiting it lets everything due at one instant happen before the driver looks,
+    so that the log does not depend on the order in which an event loop runs tasks.  A real clock needs none.
+    """
 
     def __init__(
         self,
@@ -75,15 +78,16 @@ class Driver:
         models: Mapping[str, Model],
         *,
         seconds: float | None = None,
-        deterministic: bool = False,
+        settle: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.machine = machine
         self.task = task
         self.models = models
         self._plan: Plan = machine.plan
         self._seconds = seconds
-        self._deterministic = deterministic
+        self._settle = settle
         self._began = 0.0
+        self._reached = 0.0
         self._outcomes: list[tuple[Job, Outcome]] = []
         self._wake = anyio.Event()
         self._scopes: dict[int, anyio.CancelScope] = {}
@@ -96,8 +100,9 @@ class Driver:
 
     @property
     def elapsed(self) -> float:
-        """Seconds on the run's clock since `run` began."""
-        return anyio.current_time() - self._began
+        """Seconds on the run's clock since `run` began; never less than a timer that has gone off, which rounding
+        could otherwise leave forever a hair in the future."""
+        return max(anyio.current_time() - self._began, self._reached)
 
     def stop(self, status: str, reason: str) -> None:
         """End the run at the next opportunity."""
@@ -109,20 +114,24 @@ class Driver:
         self._began = anyio.current_time()
         async with anyio.create_task_group() as tasks:
             while True:
-                self._carry_out(self.machine.step(self.elapsed), tasks)
+                commands = self.machine.step(self.elapsed)
+                self._carry_out(commands, tasks)
                 reported = self._report()
                 if self.machine.status is not None:
                     return
-                if not reported:
+                # A command may turn out to change nothing (a cancel that comes too late): only a step without any
+                # commands has said all there is to say.
+                if not reported and not commands:
                     await self._wait()
 
     async def _wait(self) -> None:
-        timers = [t for t in (self.machine.next_timer(), self._seconds) if t is not None]
-        until = self._began + min(timers, default=math.inf)
-        with anyio.move_on_at(until) if math.isfinite(until) else anyio.CancelScope():
+        timer = min((t for t in (self.machine.next_timer(), self._seconds) if t is not None), default=math.inf)
+        with anyio.CancelScope(deadline=self._began + timer) as scope:
             await self._wake.wait()
-        if self._deterministic:
-            await anyio.wait_all_tasks_blocked()
+        if scope.cancelled_caught:
+            self._reached = timer
+        if self._settle is not None:
+            await self._settle()
         self._wake = anyio.Event()
         if self._seconds is not None and self.elapsed >= self._seconds:
             self.stop("budget", f"{self._seconds:g} seconds are over")

@@ -8,35 +8,71 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import anyio
+import sniffio
 
-__all__ = ["VirtualLoop", "run_virtually"]
+__all__ = ["VirtualLoop", "run_virtually", "settle"]
 
 T = TypeVar("T")
 
 
 class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]  # chosen by the platform
-    """Never waits: the time that `select` was to wait is added to the loop's clock instead."""
+    """Never waits for time: when nothing is ready the loop's clock jumps to its next timer instead."""
 
-    now = 0.0
+    loop: VirtualLoop
 
     def select(self, timeout: float | None = None) -> list[Any]:
         ready = super().select(0)
-        if not ready and timeout:
-            self.now += timeout
-        elif not ready and timeout is None:
-            ready = super().select(None)
-        return ready
+        if ready or timeout == 0:
+            return ready
+        if self.loop.wake_settled():
+            return []
+        if timeout is None:
+            return super().select(None)
+        self.loop.jump()
+        return []
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An asyncio event loop on a virtual clock that starts at 0."""
 
     def __init__(self) -> None:
-        self._virtual = _Selector()
-        super().__init__(self._virtual)
+        self._now = 0.0
+        self._idle: list[asyncio.Future[None]] = []
+        selector = _Selector()
+        selector.loop = self
+        super().__init__(selector)
 
     def time(self) -> float:
-        return self._virtual.now
+        return self._now
+
+    def jump(self) -> None:
+        """Move the clock to the next timer."""
+        scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        self._now = max(self._now, scheduled[0].when())
+
+    def wake_settled(self) -> bool:
+        """Wake who waits in `settled`; False when nobody does."""
+        idle, self._idle = self._idle, []
+        for future in idle:
+            if not future.done():
+                future.set_result(None)
+        return bool(idle)
+
+    async def settled(self) -> None:
+        """Wait until no task can run at this instant."""
+        future = self.create_future()
+        self._idle.append(future)
+        await future
+
+
+async def settle() -> None:
+    """Wait until every other task waits, without letting time pass: `open_run`'s ``settle`` on either backend."""
+    if sniffio.current_async_library() == "asyncio":
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        await loop.settled()
+    else:
+        await anyio.wait_all_tasks_blocked()
 
 
 def run_virtually(function: Callable[[], Awaitable[T]], backend: str = "trio") -> T:

@@ -162,7 +162,8 @@ class Shape:
             case "bimodal":
                 return 0.5 if u < 0.8 else 30.0
             case _:
-                return round(math.exp(3 * (u - 0.5)) + (40.0 if u > 0.97 else 0.0), 6)
+                # Sixty-fourths add up without rounding: equal instants are equal on every clock.
+                return round(64 * math.exp(3 * (u - 0.5)) + (2560 if u > 0.97 else 0)) / 64
 
 
 class Fault(Exception):

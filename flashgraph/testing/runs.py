@@ -13,6 +13,7 @@ import flashgraph as fg
 from flashgraph.llm.protocol import Message
 from flashgraph.run.events import Event
 from flashgraph.run.plan import Plan
+from flashgraph.testing.clock import settle
 from flashgraph.testing.graphs import Shape, build
 
 __all__ = ["Finished", "LatencyModel", "TASK", "run_shape"]
@@ -97,7 +98,7 @@ async def run_shape(
         schedule=schedule,
         seed=seed,
         budget=budget,
-        deterministic=True,
+        settle=settle,
         on_event=on_event,
     ) as run:
         with anyio.move_on_after(stop_after):
