@@ -14,27 +14,29 @@ _LANGUAGE = re.compile(r"^\S*\n")
 
 
 def examples(attempts: Sequence[Attempt], task: Task, split: str = "train") -> str:
-    """Attempts as Markdown sections: inputs, outputs and feedback (GEPA's reflective data set)."""
+    """Attempts as plain sections: input, answer and feedback (GEPA's reflective data set).
+
+    Plain lines, because small models copy Markdown headings into the text that they write.
+    """
     samples = task.samples(split)
     return "\n\n".join(
-        f"# Example {number}\n## Inputs\n{samples[a.index]}\n\n## Generated Outputs\n{a.output}\n\n"
-        f"## Feedback\n{a.feedback or f'score {a.score:g}'}"
-        for number, a in enumerate(attempts, 1)
+        f"Input: {samples[a.index]}\nAnswer: {a.output}\nFeedback: {a.feedback or f'score {a.score:g}'}"
+        for a in attempts
     )
 
 
-def rewrite_prompt(text: str, attempts: Sequence[Attempt], task: Task, note: str = "") -> str:
+def rewrite_prompt(text: str, attempts: Sequence[Attempt], task: Task) -> str:
     """Ask for a better text, given the current one and what happened when it was used."""
     return (
         "An assistant works by this instruction:\n"
         f"```\n{text}\n```\n\n"
         "Here is what it was given, what it answered, and what was right or wrong about each answer:\n\n"
         f"{examples(attempts, task)}\n\n"
-        f"{note}"
-        "Write a better instruction for the assistant. Say what the task is and what an answer must look like. State "
-        "every fact, rule, code and special case that the feedback reveals, because the assistant will not see the "
-        "feedback, and keep what already works in the current instruction. State general rules, not single cases.\n\n"
-        "Give only the new instruction, between ``` fences."
+        "Rewrite the instruction so that the assistant, which sees nothing but it and a new input, answers right. First "
+        "say what the task is and what an answer must look like. Then list the rules, one a line: all that the "
+        "instruction has now, and all that the feedback reveals, with every code and fact, in the words of the "
+        "feedback. Do not repeat the inputs or the answers.\n\n"
+        "Give only the new instruction, once, as plain text between ``` fences."
     )
 
 

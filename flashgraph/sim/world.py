@@ -113,7 +113,7 @@ class World:
     def _reflect(self, text: str, prompt: str) -> str:
         stream = self._stream("reflect", prompt)
         known = {r: v for r, v in rules_of(text).items() if stream.random() >= self.lose}
-        for section in prompt.split("## Feedback")[1:]:
+        for section in prompt.split("Feedback:")[1:]:
             if "(failed)" not in section:
                 continue
             for rule in rules_of(section):
