@@ -36,6 +36,8 @@ O_co = TypeVar("O_co", covariant=True)
 M_co = TypeVar("M_co", covariant=True)
 P = TypeVar("P")
 V = TypeVar("V", default=Any)
+# Not Any: mypy takes no overload of graph.stage for certain where an argument's type has an Any in it.
+W = TypeVar("W", default=object)
 C = TypeVar("C", default=None)
 In_contra = TypeVar("In_contra", contravariant=True)
 
@@ -205,7 +207,7 @@ def _no_model(*_: Any, **__: Any) -> Any:
 
 
 @attrs.define(eq=False)
-class Context(_At[V], Generic[V]):
+class Context(_At[W], Generic[W]):
     """What a stage sees beside its item.
 
     ``llm`` calls the stage's model; ``view`` is the pool that the stage reads, at the version its result is stamped
