@@ -1,0 +1,56 @@
+# Everything is installed into .venv of this folder; nothing outside of it is touched but the model cache.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+DEMO_MINUTES ?= 7
+DEMO_SEED ?= 0
+DEMO_MODEL ?= local?max_tokens=400
+
+.PHONY: help install demo test test-slow lint typecheck format bench lock build clean
+
+help:  ## show this help
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $(READY)
+
+install: $(READY)  ## install flashgraph and all it needs into .venv
+
+demo: $(READY)  ## evolve a prompt on the embedded model: about 10 minutes, the first time plus a 1.1 GB download
+	$(BIN)/flashgraph run gepa --task examples/tickets/task.py --model '$(DEMO_MODEL)' \
+		--set minibatch=4 --set window=2 --minutes $(DEMO_MINUTES) --seed $(DEMO_SEED)
+
+test: $(READY)  ## the default test suite
+	$(BIN)/python -m pytest -q -m "not slow and not local_model"
+
+test-slow: $(READY)  ## what takes minutes: claims measured under virtual time, the embedded model
+	$(BIN)/python -m pytest -q -m "slow or local_model"
+
+lint: $(READY)  ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+typecheck: $(READY)  ## mypy, strict
+	$(BIN)/mypy
+
+format: $(READY)  ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## the tables of docs/benchmarks.md, on the simulated server
+	$(BIN)/python -m tests.benchmarks.policies
+
+build: $(READY)  ## wheel and sdist
+	$(BIN)/uv build
+
+lock: $(READY)  ## resolve requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --upgrade -o requirements.lock
+
+clean:  ## remove what was built and installed here
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
