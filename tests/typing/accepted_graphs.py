@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from typing import Any, assert_type
 
 import attrs
 
@@ -128,6 +128,11 @@ again = graph.stage(score, name="again", workers=3)
 by_model = graph.stage(score_async, name="by_model", llm="task", reads=frontier, spends="evaluations")
 assert_type(scored, Stage[Part, Value])
 assert_type(by_model, Stage[Part, Value])
+
+
+options: dict[str, Any] = {"llm": "task", "workers": 2}
+with_options = graph.stage(score_async, name="with_options", **options)
+graph.edge(several, with_options)
 
 
 @graph.stage

@@ -1,0 +1,200 @@
+"""The DSL: what it declares, what it notes, and composition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import flashgraph as fg
+from flashgraph.errors import Place
+from flashgraph.graph.handles import PoolNode, Source, Stage
+
+from .kit import Scores, Seed, Value, plain
+
+
+def value(seed: Seed) -> Value:
+    return Value()
+
+
+def test_declarations_stand_in_their_order_with_their_places() -> None:
+    """The spec holds nodes and edges as they were written, each with its line."""
+    graph, draw, pool = plain()
+    stage = graph.stage(value)
+    graph.edge(draw, stage)
+    graph.edge(stage, pool)
+    spec = graph.spec
+    assert list(spec.nodes) == ["scores", "draw", "value"]
+    assert [e.name for e in spec.edges] == ["draw->value", "value->scores"]
+    here = spec.edges[0].place
+    assert here.file == __file__
+    assert spec.edges[1].place == Place(here.file, here.line + 1)
+    assert spec.edge("draw->value") is spec.edges[0]
+    assert spec.edge("value->draw") is None
+
+
+def test_a_spec_is_a_frozen_copy() -> None:
+    """What is declared later does not change a spec that was taken."""
+    graph, draw, pool = plain()
+    before = graph.spec
+    graph.edge(draw, graph.stage(value))
+    graph.param("size", 3)
+    assert list(before.nodes) == ["scores", "draw"]
+    assert before.edges == ()
+    assert before.params == {}
+    assert pool.name == "scores"
+
+
+def test_nodes_by_call_and_by_decorator() -> None:
+    """A function is declared with or without options, as a call or as a decorator."""
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+
+    def draw(at: fg.Draw[Scores]) -> Seed:
+        return Seed()
+
+    assert graph.source(draw, reads=pool, rounds=2) == graph.handle("draw")
+    assert graph.stage(value) == Stage("value", graph)
+    assert graph.stage(name="other", spends=["proposals"])(value) == Stage("other", graph)
+    spec = graph.spec
+    assert (spec.sources[0].reads, spec.sources[0].rounds) == ("scores", 2)
+    assert [s.spends for s in spec.stages] == [(), ("proposals",)]
+    kinds = [type(graph.handle(n)) for n in ("scores", "draw", "value")]
+    assert kinds == [PoolNode, Source, Stage]
+
+
+def test_spends_is_one_name_or_several() -> None:
+    """A string is one budget, not its letters."""
+    graph = fg.Graph("g")
+    graph.stage(value, name="one", spends="proposals")
+    graph.stage(value, name="two", spends=("proposals", "evaluations"))
+    assert [s.spends for s in graph.spec.stages] == [("proposals",), ("proposals", "evaluations")]
+
+
+def test_params() -> None:
+    """A parameter has a name, a default and a place; its value is read by the parameter itself."""
+    graph = fg.Graph("g")
+    size = graph.param("size", 3)
+    assert size == fg.Param("size", 3)
+    assert graph.spec.params == {"size": size}
+    assert graph.spec.params["size"].place is not None
+
+
+def test_notes_are_not_raised_before_check() -> None:
+    """A file with mistakes loads; they are noted with their lines."""
+    graph, draw, pool = plain()
+    graph.edge(draw, "nowhere")  # type: ignore[call-overload]
+    assert [p.code for p in graph.noted] == ["foreign-node"]
+    assert graph.left_out == {"draw"}
+    assert pool.name == "scores"
+    with pytest.raises(fg.GraphError):
+        graph.raise_if_wrong()
+
+
+def test_a_second_node_of_a_name_is_kept_apart() -> None:
+    """Its edges are checked as its own, so that one mistake does not look like five."""
+    graph, draw, pool = plain()
+    one, two = graph.stage(value), graph.stage(value)
+    graph.edge(draw, one)
+    graph.edge(draw, two)
+    graph.edge(two, pool)
+    graph.edge(one, pool)
+    assert (one.name, two.name) == ("value", "value#2")
+    assert [p.code for p in graph.check()] == ["duplicate-node"]
+
+
+def test_annotations_may_name_classes_of_the_enclosing_function() -> None:
+    """A graph that is built in a function resolves its local classes."""
+    import attrs
+
+    @attrs.frozen
+    class Local:
+        n: int
+
+    graph = fg.Graph("g")
+    pool = graph.pool("scores", Scores)
+
+    @graph.source(reads=pool)
+    def draw(at: fg.Draw[Scores]) -> Local:
+        return Local(1)
+
+    @graph.stage
+    def score(item: Local) -> Value:
+        return Value()
+
+    def early(item: Local) -> bool:
+        return True
+
+    graph.edge(draw, score, when=early)
+    graph.edge(score, pool)
+    assert graph.check() == ()
+
+
+# ---- include ---------------------------------------------------------------------------------------------
+
+
+def refine() -> fg.Graph:
+    """A part: a stage that repairs what is stale, a parameter, a pool."""
+    part = fg.Graph("refine")
+    part.param("size", 3)
+    pool = part.pool("scores", Scores)
+    stage = part.stage(value, reads=None)
+
+    @part.stage(reads=pool)
+    def patch(stale: fg.Stale[Value], at: fg.Context[Scores]) -> fg.Verdict[Value]:
+        return fg.Verdict.accept()
+
+    part.edge(stage, pool, stale=fg.discard(above=9) | fg.repair(patch), capacity=7)
+    return part
+
+
+def test_include_copies_under_a_prefix() -> None:
+    """Nodes, parameters, edges, what is read and who repairs carry the prefix."""
+    graph, draw, _ = plain()
+    part = graph.include(refine(), "part", params={"size": 5})
+    graph.edge(draw, part["value"])
+    spec = graph.spec
+    assert list(spec.nodes) == ["scores", "draw", "part.scores", "part.value", "part.patch"]
+    assert spec.params["part.size"].default == 5
+    patch = spec.nodes["part.patch"]
+    assert getattr(patch, "reads", None) == "part.scores"
+    assert getattr(patch, "prefix", None) == "part."
+    edge = spec.edge("part.value->part.scores")
+    assert edge is not None
+    assert edge.capacity == 7
+    assert spec.repairers == {"part.patch"}
+
+
+def test_include_with_a_pool_of_this_graph() -> None:
+    """A replaced pool is not copied; what read it reads this graph's, and its handle is this graph's."""
+    graph, draw, pool = plain()
+    part = graph.include(refine(), "part", pools={"scores": pool})
+    graph.edge(draw, part["value"])
+    assert part["scores"] == pool
+    assert "part.scores" not in graph.spec.nodes
+    assert getattr(graph.spec.nodes["part.patch"], "reads", None) == "scores"
+    assert graph.check() == ()
+
+
+def test_include_nests() -> None:
+    """A part of a part has both prefixes, and its parameters are found under them."""
+    middle = fg.Graph("middle")
+    middle.include(refine(), "inner")
+    graph, draw, _ = plain()
+    part = graph.include(middle, "outer")
+    graph.edge(draw, part["inner.value"])
+    assert "outer.inner.value" in graph.spec.nodes
+    assert getattr(graph.spec.nodes["outer.inner.value"], "prefix", None) == "outer.inner."
+    assert "outer.inner.size" in graph.spec.params
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_include_several_times(times: int) -> None:
+    """Each copy stands for itself."""
+    graph, draw, _ = plain()
+    part = refine()
+    for i in range(times):
+        included: Any = graph.include(part, f"part{i}")
+        graph.edge(draw, included["value"])
+    assert len(graph.spec.nodes) == 2 + 3 * times
+    assert [p.code for p in graph.check()] == ["pool-without-edge"]
