@@ -13,18 +13,25 @@ from flashgraph.graph.check_options import check_options
 from flashgraph.graph.check_shape import check_shape
 from flashgraph.graph.dsl import Graph
 from flashgraph.graph.notes import Notes
+from flashgraph.graph.spec import GraphSpec
 
-__all__ = ["check", "ports"]
+__all__ = ["check", "check_spec", "ports"]
 
 
 def check(graph: Graph) -> tuple[Problem, ...]:
     """All problems of ``graph``, ordered by line; an empty tuple for a graph that can run."""
+    found = [*graph.noted, *check_spec(graph.spec, frozenset(graph.left_out))]
+    return tuple(sorted(dict.fromkeys(found), key=lambda p: p.place))
+
+
+def check_spec(spec: GraphSpec, left_out: frozenset[str] = frozenset()) -> tuple[Problem, ...]:
+    """The problems of a graph as a value; ``left_out`` names nodes of which the DSL could not add an edge."""
     notes = Notes()
-    spec, left_out = check_options(graph.spec, notes)
-    found = check_nodes(spec, notes)
-    check_edges(spec, found, notes)
-    check_shape(spec, found, notes, left_out | graph.left_out)
-    return tuple(sorted(dict.fromkeys([*graph.noted, *notes.problems]), key=lambda p: p.place))
+    sound, touched = check_options(spec, notes)
+    found = check_nodes(sound, notes)
+    check_edges(sound, found, notes)
+    check_shape(sound, found, notes, touched | left_out)
+    return tuple(notes.problems)
 
 
 def ports(graph: Graph) -> Ports:

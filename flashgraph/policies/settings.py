@@ -7,7 +7,9 @@ A value is read as a Python literal or a call of a policy; nothing else is evalu
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import attrs
@@ -41,6 +43,15 @@ POLICIES: dict[str, Callable[..., Any]] = {
     "refresh": refresh,
     "repair": repair,
 }
+EXAMPLES = {
+    "count": "count(2)",
+    "deadline": "deadline(30)",
+    "discard": "discard(4)",
+    "fail_above": "fail_above(0.2)",
+    "fraction": "fraction(0.5)",
+    "repair": "repair(STAGE)",
+}
+"""Policies that need an argument."""
 SCHEDULES: dict[str, Callable[[], Schedule]] = {"lockstep": lockstep, "pipelined": pipelined}
 EDGE_SETTINGS: dict[str, tuple[type, ...]] = {
     "capacity": (int,),
@@ -69,10 +80,10 @@ def schedule_of(schedule: str | Schedule) -> Schedule:
     return SCHEDULES[schedule]()
 
 
-def parse_policy(text: str, stages: Mapping[str, Any] | None = None) -> Any:
+def parse_policy(text: str, stages: Mapping[str, Any] | None = None, setting: str = "") -> Any:
     """A literal or a policy: ``4``, ``0.5``, ``cancel``, ``discard(4) | repair(patch)``.
 
-    Names of ``stages`` may stand as arguments.  Raises `DataError` for anything else.
+    Names of ``stages`` may stand as arguments.  Raises `DataError` for anything else, naming the ``setting``.
     """
     known = stages or {}
 
@@ -92,15 +103,31 @@ def parse_policy(text: str, stages: Mapping[str, Any] | None = None) -> Any:
                 return known[name]
             case ast.Name(id=name):
                 return name
-        raise ValueError(ast.unparse(node))
+        raise ValueError(f"{ast.unparse(node)!r} is neither")
 
     try:
         return value(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, ValueError, TypeError) as error:
+        reason = "it cannot be read" if isinstance(error, SyntaxError) else error
         raise DataError(
-            f"setting {text!r} is not a value or a policy ({error}); expected a literal, or one of "
-            f"{', '.join(sorted(POLICIES))}, e.g. discard(4)."
+            f"setting {setting + '=' if setting else ''}{text}: not a value or a policy ({reason}); expected a "
+            f"literal, or one of {', '.join(sorted(POLICIES))}.\nFix: e.g. {_example(text)}."
         ) from error
+
+
+def _example(text: str) -> str:
+    name = text.partition("(")[0].strip()
+    close: list[str] = get_close_matches(name, list(POLICIES), n=1, cutoff=0.6)
+    return EXAMPLES.get(close[0], close[0]) if close else "discard(4)"
+
+
+def _parse_param(text: str, default: Any) -> Any:
+    """A parameter's value from the command line: a literal, or the text itself where the default is a string."""
+    try:
+        value = ast.literal_eval(text.strip())
+    except (SyntaxError, ValueError):
+        return text
+    return value if isinstance(value, str) or not isinstance(default, str) else text
 
 
 def apply_settings(
@@ -112,12 +139,18 @@ def apply_settings(
     """
     chosen = {name: p.default for name, p in graph.params.items()}
     stages = {s.name: s.name for s in graph.stages}
-    for name, raw in {**params, **settings}.items():
-        value = parse_policy(raw, stages) if isinstance(raw, str) and name not in params else raw
+    entries = [(n, v, True) for n, v in params.items()] + [(n, v, False) for n, v in settings.items()]
+    for name, raw, in_params in entries:
         owner, dot, setting = name.rpartition(".")
         if name in chosen:
-            chosen[name] = _param(name, value, graph.params[name].default)
-        elif name in SCHEDULE_SETTINGS and name not in params:
+            default = graph.params[name].default
+            given = _parse_param(raw, default) if isinstance(raw, str) and not in_params else raw
+            chosen[name] = _param(name, given, default)
+            continue
+        if setting == "workers" and isinstance(raw, str) and (upto := re.fullmatch(r"1\.\.(\d+)", raw.strip())):
+            raw = upto[1]  # 1..32: the control policy decides between them
+        value = parse_policy(raw, stages, name) if isinstance(raw, str) and not in_params else raw
+        if name in SCHEDULE_SETTINGS and not in_params:
             schedule = attrs.evolve(schedule, **{name: _typed(name, value, SCHEDULE_SETTINGS[name])})
         elif dot and setting == "workers" and owner in stages:
             schedule = attrs.evolve(schedule, workers={**schedule.workers, owner: _typed(name, value, (int,))})
@@ -125,39 +158,96 @@ def apply_settings(
             policies = {**schedule.edges.get(owner, {}), setting: _typed(name, value, EDGE_SETTINGS[setting])}
             schedule = attrs.evolve(schedule, edges={**schedule.edges, owner: policies})
         else:
-            raise DataError(_unknown(graph, name, in_params=name in params))
-    if schedule.window < 1:
-        raise DataError(f"setting window={schedule.window}; expected a whole number from 1.\nFix: window=8.")
-    if not 0 <= schedule.focus <= 1:
-        raise DataError(f"setting focus={schedule.focus}; expected a share from 0 to 1.\nFix: focus=0.5.")
+            raise DataError(_unknown(graph, name, in_params=in_params))
+    for name, kinds in SCHEDULE_SETTINGS.items():  # a schedule that was made in Python is looked at too
+        _typed(name, getattr(schedule, name), kinds)
+    _together(graph, schedule)
     return schedule, chosen
 
 
+def _together(graph: GraphSpec, schedule: Schedule) -> None:
+    """Raise the first problem that the policies of ``schedule`` make in a graph that has none without them."""
+    if not schedule.edges:
+        return
+    from flashgraph.graph.check import check_spec  # networkx and the type checks load only when asked for
+
+    edges = tuple(attrs.evolve(e, **dict(schedule.edges.get(e.name, {}))) for e in graph.edges)
+    before = set(check_spec(graph))
+    for problem in check_spec(attrs.evolve(graph, edges=edges)):
+        # A repair stage that a setting leaves without work is no mistake of the one who sets it.
+        if problem not in before and problem.code != "repair-unused":
+            raise DataError(
+                f"the settings of {', '.join(schedule.edges)} do not fit graph {graph.name!r}: {problem.what}: found "
+                f"{problem.found}; expected {problem.expected}.\nFix: {problem.fix}"
+            )
+
+
 def _param(name: str, value: Any, default: Any) -> Any:
-    if isinstance(default, bool) != isinstance(value, bool) or (
-        default is not None
-        and not isinstance(value, int | float if isinstance(default, int | float) else type(default))
-    ):
-        raise DataError(
-            f"parameter {name}={value!r} is a {type(value).__name__}; expected a {type(default).__name__} like its "
-            f"default {default!r}."
-        )
-    return value
+    """``value`` if it is of its default's kind; whole numbers may stand for others, and None's kind is any."""
+    kind = type(default)
+    if isinstance(value, bool) != isinstance(default, bool) and default is not None:
+        fits = False
+    elif kind is float:
+        fits = isinstance(value, int | float)
+    else:
+        fits = default is None or isinstance(value, kind)
+    if fits:
+        return value
+    raise DataError(
+        f"parameter {name}={value!r} is {_a(type(value))}; expected {_a(kind)} like its default.\n"
+        f"Fix: e.g. {name}={default!r}."
+    )
+
+
+def _a(kind: type) -> str:
+    return f"{'an' if kind.__name__[0] in 'aeiou' else 'a'} {kind.__name__}"
+
+
+KINDS = {
+    "capacity": "a whole number from 1",
+    "control": "a control policy",
+    "focus": "a share from 0 to 1",
+    "late": "cancel, drop or amend",
+    "on_failure": "a failure rule",
+    "order": "an order",
+    "release": "a release rule",
+    "stale": "a staleness rule",
+    "window": "a whole number from 1",
+    "workers": "a whole number from 1",
+}
+FIXES = {
+    "capacity": "64",
+    "control": "drain_first",
+    "focus": "0.5",
+    "late": "cancel",
+    "on_failure": "fail_above(0.2)",
+    "order": "freshest",
+    "release": "fraction(0.5)",
+    "stale": "discard(4)",
+    "window": "8",
+    "workers": "8",
+}
 
 
 def _typed(name: str, value: Any, kinds: tuple[type, ...]) -> Any:
-    bad = not isinstance(value, kinds) or isinstance(value, bool)
-    flaw = value.flaw() if not bad and hasattr(value, "flaw") else None
-    if name.endswith(".late") and value not in ("cancel", "drop", "amend"):
-        raise DataError(f"setting {name}={value!r}; expected cancel, drop or amend.")
-    if isinstance(value, int) and not bad and kinds == (int,) and value < 1:
-        raise DataError(f"setting {name}={value!r}; expected a whole number from 1.")
+    """``value`` if it is what the setting takes.  Raises `DataError` with what it takes instead."""
+    option = name.rpartition(".")[2]
+    good = isinstance(value, kinds) and not isinstance(value, bool)
+    if option == "late":
+        good = value in ("cancel", "drop", "amend")
+    if good and kinds == (int,):
+        good = value >= 1
+    if good and option == "focus":
+        good = 0 <= value <= 1
+    try:
+        flaw = value.flaw() if good and hasattr(value, "flaw") else None
+    except TypeError:  # a number in quotes inside of a policy
+        good, flaw = False, None
     if flaw is not None:
         raise DataError(f"setting {name}: found {flaw.found}, expected {flaw.expected}.\nFix: {flaw.fix}.")
-    if bad:
-        wanted = " or ".join(sorted(k.__name__.lower() for k in kinds))
-        raise DataError(f"setting {name}={value!r} is a {type(value).__name__}; expected a {wanted}.")
-    return value
+    if good:
+        return value
+    raise DataError(f"setting {name}={value!r}; expected {KINDS[option]}.\nFix: e.g. {name}={FIXES[option]}.")
 
 
 def _unknown(graph: GraphSpec, name: str, *, in_params: bool) -> str:

@@ -1,0 +1,85 @@
+"""Control policies: who gets the next slot, and how worker counts follow rates."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flashgraph.policies.control import Waiting, balanced, drain_first
+
+FIRST = Waiting("a", distance=1, round=0, version=3, late=False, age=5)
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        Waiting("a", distance=2, round=0, version=9, late=False, age=0),
+        Waiting("a", distance=1, round=0, version=2, late=False, age=0),
+        Waiting("a", distance=1, round=0, version=3, late=False, age=6),
+        Waiting("a", distance=0, round=0, version=9, late=True, age=0),
+    ],
+    ids=["farther from the pool", "older line", "younger", "late"],
+)
+def test_drain_first(later: Waiting) -> None:
+    """Nearest the pool, then the newest line, then the oldest work; late members after everything."""
+    assert drain_first().rank(FIRST) < drain_first().rank(later)
+
+
+def test_balanced_serves_by_age() -> None:
+    """Distance does not matter, lateness does."""
+    rank = balanced().rank
+    assert rank(Waiting("a", 9, 0, 0, False, 1)) < rank(Waiting("a", 0, 0, 9, False, 2))
+    assert rank(Waiting("a", 9, 0, 0, False, 9)) < rank(Waiting("a", 0, 0, 9, True, 2))
+
+
+WAITING = st.builds(
+    Waiting, st.just("a"), st.integers(0, 5), st.integers(0, 5), st.integers(0, 5), st.booleans(), st.integers(0, 99)
+)
+
+
+@given(st.lists(WAITING, unique_by=lambda w: w.age, max_size=8), st.sampled_from([drain_first(), balanced()]))
+def test_ranks_are_a_total_order(waiting: list[Waiting], control: object) -> None:
+    """No two that wait are equal, so the choice does not depend on the order they are looked at (I14)."""
+    rank = control.rank  # type: ignore[attr-defined]
+    assert all(rank(a) != rank(b) for a, b in itertools.combinations(waiting, 2))
+
+
+def test_drain_first_leaves_workers_alone() -> None:
+    """All workers from the start, and no adjustments."""
+    control = drain_first()
+    assert control.interval is None
+    assert control.start(128) == 128
+    assert control.adjust({"a": 3, "b": 1}, {"a": 100}) == {"a": 3, "b": 1}
+
+
+def test_balanced_moves_one_step() -> None:
+    """Below half the median rate a stage gains a worker, above twice it loses one; at the bounds nothing happens."""
+    control = balanced()
+    assert control.interval == 5.0
+    assert [control.start(most) for most in (1, 8, 64)] == [1, 8, 8]
+    workers = dict.fromkeys("abcde", 4)
+    rates = {"a": 10, "b": 4, "c": 5, "d": 20, "e": 21}
+    assert control.adjust(workers, rates) == {"a": 4, "b": 5, "c": 4, "d": 4, "e": 3}
+
+
+def test_balanced_keeps_one_worker() -> None:
+    """The fastest stage keeps its last worker; without stages there is nothing to do."""
+    assert balanced().adjust({"a": 1, "b": 1, "c": 1}, {"a": 90, "b": 1, "c": 1})["a"] == 1
+    assert balanced().adjust({}, {}) == {}
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.tuples(st.integers(1, 20), st.integers(0, 100))))
+def test_balanced_never_moves_further(stages: dict[str, tuple[int, int]]) -> None:
+    """One step at a time, never below one worker, and the same stages (I3)."""
+    workers = {s: w for s, (w, _) in stages.items()}
+    adjusted = balanced().adjust(workers, {s: r for s, (_, r) in stages.items()})
+    assert adjusted.keys() == workers.keys()
+    assert all(abs(adjusted[s] - workers[s]) <= 1 and adjusted[s] >= 1 for s in workers)
+
+
+def test_text() -> None:
+    """Policies read as they are written."""
+    assert (str(drain_first()), str(balanced(2.0))) == ("drain_first", "balanced")

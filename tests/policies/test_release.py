@@ -1,0 +1,115 @@
+"""Release rules: how many members each waits for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flashgraph.policies.release import All, count, deadline, decided, everyone, fraction
+
+SIZES = st.integers(0, 200)
+
+
+def least(rule: All, size: int, elapsed: float = 0.0) -> int:
+    """The smallest number of arrivals with which a group of ``size`` is released."""
+    return next(n for n in range(size + 1) if rule.ready([1] * n, n, size, elapsed))
+
+
+@given(SIZES)
+def test_everyone(size: int) -> None:
+    """All members, and none of an empty group."""
+    assert least(everyone(), size) == size
+
+
+@given(st.integers(1, 100), SIZES)
+def test_fraction_is_the_ceiling_of_its_share(percent: int, size: int) -> None:
+    """Exactly ceil(share * size), where binary fractions would make it one more (I8)."""
+    assert least(fraction(percent / 100), size) == math.ceil(percent * size / 100)
+
+
+@pytest.mark.parametrize(("share", "size", "members"), [(0.67, 3, 3), (0.66, 3, 2), (0.25, 4, 1), (0.07, 100, 7)])
+def test_fraction_at_its_boundaries(share: float, size: int, members: int) -> None:
+    """Two thirds of three are two only when the share says no more than that."""
+    assert least(fraction(share), size) == members
+
+
+@given(st.integers(1, 50), SIZES)
+def test_count_is_at_most_the_group(members: int, size: int) -> None:
+    """A smaller group is waited for whole."""
+    assert least(count(members), size) == min(members, size)
+
+
+def test_deadline_needs_time_and_one_member() -> None:
+    """Before its time all members, after it any, never none."""
+    rule = deadline(30)
+    assert rule.deadline() == 30
+    assert not rule.ready([1, 1], 2, 3, 29.9)
+    assert rule.ready([1, 1], 2, 3, 30.0)
+    assert rule.ready([1], 1, 3, 31.0)
+    assert not rule.ready([], 0, 3, 99.0)
+    assert rule.ready([1, 1, 1], 3, 3, 0.0)
+
+
+def test_only_a_deadline_has_a_time() -> None:
+    """The other rules are asked when a member arrives."""
+    assert [r.deadline() for r in (everyone(), fraction(0.5), count(1), decided(lambda v, n: True))] == [None] * 4
+
+
+def test_decided_sees_what_is_there() -> None:
+    """The predicate gets the values without gaps, and the group's size; a full group needs no predicate."""
+    seen: list[tuple[list[Any], int]] = []
+
+    def three(values: Sequence[Any], size: int) -> bool:
+        seen.append((list(values), size))
+        return bool(sum(values) >= 3)
+
+    rule = decided(three)
+    assert not rule.ready([1, None, 1], 2, 4, 0.0)
+    assert rule.ready([1, 2, None], 2, 4, 0.0)
+    assert seen == [([1, 1], 4), ([1, 2], 4)]
+    assert decided(lambda values, size: False).ready([1, 1], 2, 2, 0.0)
+
+
+@given(SIZES, st.floats(0, 100), st.sampled_from([everyone(), fraction(0.3), count(3), deadline(5)]))
+def test_more_members_never_hold_a_group_back(size: int, elapsed: float, rule: All) -> None:
+    """Once ready, a group stays ready; a full one always is."""
+    ready = [rule.ready([1] * n, n, size, elapsed) for n in range(size + 1)]
+    assert ready == sorted(ready)
+    assert ready[-1]
+
+
+@pytest.mark.parametrize(
+    ("rule", "found"),
+    [
+        (fraction(0), "fraction(0)"),
+        (fraction(1.01), "fraction(1.01)"),
+        (fraction(float("nan")), "fraction(nan)"),
+        (count(0), "count(0)"),
+        (count(2.5), "count(2.5)"),  # type: ignore[arg-type]
+        (deadline(0), "deadline(0)"),
+        (deadline(-1), "deadline(-1)"),
+        (decided(3), "decided(3)"),  # type: ignore[arg-type]
+    ],
+)
+def test_flaws(rule: All, found: str) -> None:
+    """What could never or always release is a flaw."""
+    flaw = rule.flaw()
+    assert flaw is not None
+    assert flaw.found == found
+
+
+@pytest.mark.parametrize("rule", [everyone(), fraction(1), fraction(0.001), count(1), deadline(0.1)])
+def test_right_rules_have_no_flaw(rule: All) -> None:
+    """The boundaries that are right."""
+    assert rule.flaw() is None
+
+
+def test_text() -> None:
+    """Rules read as they are written."""
+    rules = [everyone(), fraction(0.67), count(2), deadline(30), decided(max)]  # type: ignore[arg-type]
+    assert list(map(str, rules)) == ["all", "fraction(0.67)", "count(2)", "deadline(30s)", "decided(max)"]
