@@ -63,17 +63,23 @@ def select(at: fg.Draw[ParetoFrontier, fg.Epochs]) -> Trial | None:
 rollout = graph.stage(attempt, name="rollout", llm="task", spends="evaluations")
 
 
-@graph.stage(llm="reflection", spends="proposals")
-async def propose(batch: fg.Group[Trial, Attempt], at: fg.Context) -> Proposal | None:
-    """Reflect on what the parent did; nothing to learn from a perfect minibatch."""
+@graph.stage(llm="reflection", spends="proposals", reads=frontier)
+async def propose(batch: fg.Group[Trial, Attempt], at: fg.Context[ParetoFrontier]) -> Proposal | None:
+    """Reflect on what the parent did; nothing to learn from a perfect minibatch.
+
+    Under a refresh rule what was learned is written into the newest best text instead of the parent's."""
     seen = batch.values
     if not seen or all(a.score >= at[perfect] for a in seen):
         return None
-    (component, text), *_ = batch.origin.text.items()
+    base = batch.origin.text
+    if at.refreshed and (best := at.view.best()):
+        base = best.value
+        at.uses(best)
+    (component, text), *_ = base.items()
     reply = await at.llm(rewrite_prompt(text, seen, at.task))
     if not (new := fenced(reply.text)):
         return None
-    return Proposal({**batch.origin.text, component: new}, tuple(a.index for a in seen), sum(a.score for a in seen))
+    return Proposal({**base, component: new}, tuple(a.index for a in seen), sum(a.score for a in seen))
 
 
 trial = graph.stage(attempt, name="trial", llm="task", spends="evaluations")

@@ -26,9 +26,11 @@ class Waiting:
 
 @attrs.frozen
 class DrainFirst:
-    """The stage nearest the pool first, then the newest line, then the oldest work; late members last.
+    """The stage nearest the pool first; within a stage what is not late, then the newest line, then the oldest work.
 
-    What is nearest the pool is what the next admission waits for: this keeps a generation's latency short.
+    What is nearest the pool is what the next admission waits for: this keeps a generation's latency short.  Late
+    members go behind their own stage's other work but before stages further away: on a busy server they would
+    otherwise never end, and what was admitted on a part of its evidence would never be confirmed.
     """
 
     interval: float | None = None
@@ -36,7 +38,7 @@ class DrainFirst:
 
     def rank(self, waiting: Waiting) -> tuple[Any, ...]:
         """Sort key: the smallest goes first."""
-        return (waiting.late, waiting.distance, -waiting.version, waiting.age)
+        return (waiting.distance, waiting.late, -waiting.version, waiting.age)
 
     def start(self, most: int) -> int:
         """Workers of a stage at the beginning, when it may have ``most``."""

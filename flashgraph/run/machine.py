@@ -131,6 +131,7 @@ class Machine:
         endpoint = self.plan.endpoints[role]
         call = Call(self._next_call, job, role, endpoint, amounts)
         self._next_call += 1
+        job.calls += 1
         self.calls[call.id] = call
         if job.holds_slot and self.plan.stages[job.node].endpoint == endpoint:
             job.holds_slot = False
@@ -338,8 +339,8 @@ class Machine:
         """The head of an edge's queue once its staleness rule has let it pass; others are dealt with on the way."""
         edge, queue = self.plan.edges[edge_name], self.flow.queues[edge_name]
         while (item := queue.head()) is not None:
-            if item.amends and edge.dst in self.pools:
-                return item  # the group was admitted, or dropped, under the rule when it was released first
+            if item.amends and item.gathered is not None and (item.gathered.artifact or item.gathered.dropped):
+                return item  # the rule has spoken when the group was released first
             lag = self._lag(item)
             decision = edge.stale.decide(lag, item.repairs)
             if decision.kind in ("accept", "refresh"):
@@ -454,7 +455,10 @@ class Machine:
             job.holds_slot = False
             self.slots.used[self.plan.stages[job.node].endpoint or ""] -= 1
         if job.reservation is not None:
-            self.ledger.settle(job.reservation, dict.fromkeys(self.plan.stages[job.node].spec.spends, 1.0))
+            # What gave nothing and asked no model did not happen: a perfect minibatch is no proposal.
+            nothing = isinstance(outcome, Done) and outcome.value is None and not job.calls
+            spends = () if nothing else self.plan.stages[job.node].spec.spends
+            self.ledger.settle(job.reservation, dict.fromkeys(spends, 1.0))
         gone = job.item is not None and not self.flow.is_open(job.item)
         if isinstance(outcome, Done) and not gone:
             try:

@@ -1,0 +1,226 @@
+"""A reference interpreter: the synchronous algorithm that a graph stands for, small, sequential, obviously right.
+
+It knows nothing of the scheduler: one item at a time, the earliest stage that has any first, no queues' capacities,
+no workers, no time.  Release rules wait for everyone.  A round makes at most one admission here, so lag is always 0
+and staleness rules have nothing to do; `interpret` refuses graphs where that cannot be seen (`Several`).
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+import flashgraph as fg
+from flashgraph.graph.analysis import gathers_of, topological
+from flashgraph.graph.spec import EdgeSpec, GraphSpec, SourceSpec, StageSpec
+from flashgraph.policies.failure import missing
+from flashgraph.task import Task
+
+__all__ = ["Line", "interpret"]
+
+
+@attrs.frozen
+class Line:
+    """One thing that happened: a stage's outcome for an item, or an admission (then ``outcome`` is its version)."""
+
+    node: str
+    value: Any
+    outcome: str
+
+
+@attrs.define(eq=False)
+class _Item:
+    value: Any
+    edge: str
+    scope: tuple[tuple[_Group, int], ...]
+    uses: tuple[int, ...]
+    loops: Mapping[str, int]
+
+
+@attrs.define(eq=False)
+class _Group:
+    origin: _Item
+    gathers: dict[str, list[fg.Member[Any]]]
+    alive: list[int]
+    failed: dict[int, str] = attrs.field(factory=dict)
+    over: set[str] = attrs.field(factory=set)
+
+
+class _Interpreter:
+    def __init__(self, graph: GraphSpec, task: Task[Any, Any], seed: int, llm: Any) -> None:
+        self.graph, self.task, self.seed, self.llm = graph, task, seed, llm
+        self.rank = topological(graph)
+        self.gathers = gathers_of(graph)
+        self.stages = sorted(graph.stages, key=lambda s: self.rank[s.name])
+        self.queues: dict[str, deque[_Item]] = {e.name: deque() for e in graph.edges}
+        self.members: dict[str, deque[_Item]] = {e.name: deque() for e in graph.edges}
+        (pool,) = graph.pools
+        self.pool = pool.factory()
+        self.version = 0
+        self.admitted = 0
+        self.lines: list[Line] = []
+        self.cursors = {s.name: s.cursor for s in graph.sources}
+        self.sequential = random.Random(seed)
+
+    async def run(self) -> list[Line]:
+        emissions = dict.fromkeys((s.name for s in self.graph.sources), 0)
+        waits: dict[str, int] = {}
+        while True:
+            able = [
+                s
+                for s in self.graph.sources
+                if (s.rounds is None or emissions[s.name] < s.rounds) and waits.get(s.name) != self.version
+            ]
+            if not able:
+                return self.lines
+            source = min(able, key=lambda s: emissions[s.name])
+            value, uses = self.emit(source, emissions[source.name])
+            if value is None:
+                waits[source.name] = self.version
+                continue
+            emissions[source.name] += 1
+            self.route(source.name, value, _Item(None, "", (), uses, {}))
+            await self.drain()
+
+    def emit(self, source: SourceSpec, number: int) -> tuple[Any, tuple[int, ...]]:
+        keyed = random.Random(f"{self.seed}/{source.name}/{number}")
+        stream = self.sequential if source.stream == "sequential" else keyed
+        params = {p.name: p.default for p in self.graph.params.values()}
+        at: fg.Draw[Any, Any] = fg.Draw(
+            self.task, self.pool, stream, params, emission=number, cursor=self.cursors[source.name]
+        )
+        value = source.body(at)
+        self.cursors[source.name] = at.cursor
+        return value, at.used or ()
+
+    async def drain(self) -> None:
+        """Work off the round: sweep the earliest stage that has items until it has none, then look again."""
+        while stage := next((s for s in self.stages if self.first(s) is not None), None):
+            while (item := self.first(stage)) is not None:
+                await self.work(stage, item)
+                self.admit()
+        self.admit()
+
+    def first(self, stage: StageSpec) -> _Item | None:
+        for edge in self.graph.into(stage.name):
+            if self.members[edge.name] or self.queues[edge.name]:
+                return (self.members[edge.name] or self.queues[edge.name])[0]
+        return None
+
+    async def work(self, stage: StageSpec, item: _Item) -> None:
+        edge = self.graph.edge(item.edge)
+        assert edge is not None
+        if edge.scatter is not None and not self.members[edge.name]:
+            self.queues[edge.name].popleft()
+            self.open(edge, item)
+            return
+        (self.members if edge.scatter is not None else self.queues)[edge.name].popleft()
+        params = {p.name: p.default for p in self.graph.params.values()}
+        view = self.pool if stage.reads is not None else None
+        at: fg.Context[Any] = fg.Context(self.task, view, random.Random(0), params)
+        at.llm = self.llm
+        try:
+            result = stage.body(*((item.value, at) if len(inspect.signature(stage.body).parameters) > 1 else (item.value,)))
+            result = await result if inspect.isawaitable(result) else result
+        except Exception as error:
+            self.lines.append(Line(stage.name, item.value, "failed"))
+            self.end(item, f"{type(error).__name__}: {error}")
+            return
+        assert not isinstance(result, fg.Several), "the reference interpreter takes graphs without Several"
+        self.lines.append(Line(stage.name, item.value, "done"))
+        if result is not None:
+            self.route(stage.name, result, item)
+        self.end(item)
+
+    def route(self, node: str, value: Any, source: _Item) -> None:
+        taken = False
+        for edge in sorted(self.graph.out_of(node), key=lambda e: e.otherwise):
+            passes = source.loops.get(edge.name, 0)
+            refused = edge.loop is not None and passes >= edge.loop
+            if refused or (edge.otherwise and taken) or (edge.when is not None and not edge.when(value)):
+                continue
+            taken = True
+            loops = {**source.loops, edge.name: passes + 1} if edge.loop else source.loops
+            item = _Item(value, edge.name, source.scope, source.uses, loops)
+            for group, index in item.scope:
+                group.alive[index] += 1
+            if edge.gather:
+                group, index = item.scope[-1]
+                group.gathers[edge.name][index] = fg.Member(index, "arrived", value)
+                self.end(item)
+            else:
+                self.queues[edge.name].append(item)
+
+    def open(self, edge: EdgeSpec, whole: _Item) -> None:
+        assert edge.scatter is not None
+        values = list(edge.scatter(whole.value))
+        blank: list[fg.Member[Any]] = [fg.Member(i) for i in range(len(values))]
+        group = _Group(whole, {g: list(blank) for g in self.gathers[edge.name]}, [0] * len(values))
+        for index, value in enumerate(values):
+            scope = (*whole.scope, (group, index))
+            for outer, place in scope:
+                outer.alive[place] += 1
+            self.members[edge.name].append(_Item(value, edge.name, scope, whole.uses, whole.loops))
+        self.settle(group)
+        self.end(whole)
+
+    def end(self, item: _Item, failed: str | None = None) -> None:
+        for group, index in reversed(item.scope):
+            group.alive[index] -= 1
+            if failed is not None:
+                group.failed[index] = failed
+            if group.alive[index] == 0:
+                self.settle(group)
+
+    def settle(self, group: _Group) -> None:
+        """Release the group where every member has ended, or fail it where too many have failed."""
+        for name, members in group.gathers.items():
+            edge = self.graph.edge(name)
+            assert edge is not None
+            if name in group.over:
+                continue
+            for index, left in enumerate(group.alive):
+                if left == 0 and members[index].state == "open":
+                    state = "failed" if index in group.failed else "missing"
+                    members[index] = fg.Member(index, state, None, group.failed.get(index, ""))  # type: ignore[arg-type]
+            rule = edge.on_failure or missing()
+            if rule.fails(sum(m.state == "failed" for m in members), len(members)):
+                group.over.add(name)
+                self.drop(group)
+            elif all(m.state != "open" for m in members):
+                group.over.add(name)
+                origin = group.origin
+                value: Any = fg.Group(origin.value, tuple(members))
+                item = _Item(value, name, origin.scope, origin.uses, origin.loops)
+                for outer, place in item.scope:
+                    outer.alive[place] += 1
+                self.queues[name].append(item)
+
+    def drop(self, group: _Group) -> None:
+        """What is left of a failed group goes nowhere."""
+        for queue in (*self.queues.values(), *self.members.values()):
+            for item in [i for i in queue if any(g is group for g, _ in i.scope)]:
+                queue.remove(item)
+                self.end(item)
+
+    def admit(self) -> None:
+        for edge in self.graph.edges:
+            if self.graph.nodes[edge.dst].kind != "pool":
+                continue
+            while self.queues[edge.name]:
+                item = self.queues[edge.name].popleft()
+                after = self.pool.apply(fg.PoolEvent("admit", self.admitted, item.value, item.uses, False))
+                if after != self.pool:
+                    self.version, self.admitted, self.pool = self.version + 1, self.admitted + 1, after
+                    self.lines.append(Line(edge.dst, item.value, str(self.version)))
+                self.end(item)
+
+
+async def interpret(graph: fg.Graph, task: Task[Any, Any], *, seed: int = 0, llm: Any = None) -> list[Line]:
+    """What the synchronous algorithm does, in order.  ``llm`` answers the stages' model calls at once."""
+    return await _Interpreter(graph.spec, task, seed, llm).run()

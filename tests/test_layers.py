@@ -1,0 +1,97 @@
+"""Each layer imports only those above it, and hypothesis is imported by the testing layer alone."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import flashgraph
+
+ROOT = Path(flashgraph.__file__).parent
+LAYERS = [
+    ["errors"],
+    ["llm.protocol"],
+    ["task"],
+    ["graph"],
+    ["policies"],
+    ["evaluation", "reflection", "sampling", "pools"],
+    ["run"],
+    ["heldout", "loading"],
+    ["sim"],
+    ["llm"],
+    ["api"],
+    ["observe"],
+    ["testing"],
+    ["cli"],
+]
+
+
+def layer_of(module: str) -> int:
+    """The number of the layer that a module below ``flashgraph`` belongs to."""
+    names = [(i, name) for i, layer in enumerate(LAYERS) for name in layer]
+    fitting = [(len(name), i) for i, name in names if module == name or module.startswith(f"{name}.")]
+    assert fitting, f"flashgraph.{module} belongs to no layer: add it to LAYERS and to flashgraph's docstring"
+    return max(fitting)[1]
+
+
+def modules() -> list[tuple[str, Path]]:
+    """Names below ``flashgraph`` and files of all modules but the package's own ``__init__`` and ``__main__``."""
+    found = []
+    for path in sorted(ROOT.rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        if name not in ("__init__", "__main__") and not name.startswith("algorithms"):
+            found.append((name, path))
+    return found
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    """(line, module) of everything a file imports, also inside functions."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.append((node.lineno, node.module))
+            found += [(node.lineno, f"{node.module}.{alias.name}") for alias in node.names]
+    return found
+
+
+def test_layers_import_only_those_above() -> None:
+    """A module may import its own layer and those before it in LAYERS."""
+    known = {name for name, _ in modules()}
+    wrong = []
+    for name, path in modules():
+        for line, imported in imports(path):
+            target = imported.removeprefix("flashgraph.")
+            below = imported.startswith("flashgraph.") and target in known
+            if below and layer_of(target) > layer_of(name):
+                wrong.append(f"{path}:{line}: {name} imports {target}, which is a lower layer")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_hypothesis_is_the_testing_layers() -> None:
+    """Nobody who runs an algorithm has to install hypothesis."""
+    users = {name for name, path in modules() for _, imported in imports(path) if imported.startswith("hypothesis")}
+    assert all(name.startswith("testing") for name in users)
+
+
+def test_the_core_takes_time_from_anyio_only() -> None:
+    """No `time` and no `asyncio` in what schedules: its clock is injected."""
+    core = ("graph", "policies", "pools", "run", "evaluation", "reflection", "sampling", "sim")
+    wrong = [
+        f"{name}:{line} {imported}"
+        for name, path in modules()
+        if name.split(".")[0] in core
+        for line, imported in imports(path)
+        if imported.split(".")[0] in ("time", "asyncio", "datetime")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_scheduler_names_no_algorithm() -> None:
+    """Nothing under run or policies knows GEPA or any other algorithm."""
+    algorithms = [p.stem for p in (ROOT.parent / "algorithms").glob("*.py")] + ["ace", "combee", "meta_harness"]
+    for name, path in modules():
+        if name.split(".")[0] in ("run", "policies"):
+            words = {w.lower() for w in path.read_text().replace("_", " ").replace(".", " ").split()}
+            assert not words & set(algorithms), f"{path} names an algorithm"
