@@ -7,12 +7,16 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 from flashgraph.errors import DataError, did_you_mean
 from flashgraph.graph.dsl import Graph
 from flashgraph.task import Task
 
 __all__ = ["load_graph", "load_task", "shipped"]
+
+
+K = TypeVar("K")
 
 
 def shipped() -> dict[str, Path]:
@@ -94,14 +98,12 @@ def _module(path: Path) -> ModuleType:
     return module
 
 
-def _object(module: ModuleType, path: Path, name: str | None, kind: type, what: str):  # type: ignore[no-untyped-def]
+def _object(module: ModuleType, path: Path, name: str | None, kind: type[K], what: str) -> K:
+    """The module's object of a kind: the one called ``name``, the one called ``what``, or the only one."""
     found = {n: v for n, v in vars(module).items() if isinstance(v, kind)}
     name = name or (what if what in found else next(iter(found)) if len(found) == 1 else None)
-    if name in found:
+    if name is not None and name in found:
         return found[name]
     have = ", ".join(sorted(found)) or f"no fg.{kind.__name__} at all"
-    raise DataError(
-        f"{path}: no {what} {name!r} in it; found {have}.\n" if name else
-        f"{path}: which {what}? found {have}.\n"
-        f"Fix: name it {what!r}, or say {path.name}:NAME."
-    )  # fmt: skip
+    asked = f"no {what} {name!r} in it" if name else f"which {what}?"
+    raise DataError(f"{path}: {asked} found {have}.\nFix: name it {what!r}, or say {path.name}:NAME.")

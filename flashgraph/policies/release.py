@@ -94,10 +94,10 @@ class Deadline(All):
 
 @attrs.frozen
 class Decided(All):
-    predicate: Callable[[Sequence[Any], int], bool] = attrs.field(default=lambda members, size: False)
+    predicate: Any = attrs.field(default=lambda members, size: False)
 
     def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool:
-        return arrived >= size or self.predicate([m for m in members if m is not None], size)
+        return arrived >= size or bool(self.predicate([m for m in members if m is not None], size))
 
     def flaw(self) -> Flaw | None:
         if callable(self.predicate):

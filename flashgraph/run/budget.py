@@ -6,6 +6,7 @@ The sum of settled and reserved amounts never exceeds a limit, so a budget canno
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
@@ -14,7 +15,7 @@ from flashgraph.errors import DataError
 __all__ = ["Budget", "Ledger"]
 
 
-def _positive(instance: object, attribute: attrs.Attribute[float | None], value: float | None) -> None:
+def _positive(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
         raise DataError(
             f"budget: {attribute.name}={value!r}; expected a number over 0, or None for no limit.\n"

@@ -115,9 +115,11 @@ class Flow:
         for group, index in item.scope:
             self._inside[group][item.id] = item
             self.groups[group].alive[index] += 1
-        group, index = item.scope[-1] if item.scope else (None, None)
+        place: tuple[int | None, int | None] = item.scope[-1] if item.scope else (None, None)
         self._emit(
-            ev.Created(self.now, item.id, edge.name, item.round, item.parents, group, index, item.stamps, item.lineage, item.late)
+            ev.Created(
+                self.now, item.id, edge.name, item.round, item.parents, *place, item.stamps, item.lineage, item.late
+            )
         )
         return item
 
@@ -417,10 +419,10 @@ class Flow:
         """Discard every open item that descends from a retracted artifact; returns how many."""
         gone = 0
         for item in list(self.items.values()):
-            if (pool, artifact) in item.lineage and not self.plan.edges[item.edge].keeps_orphans:
-                if item.id in self.items:
-                    self.end(item, "discarded", f"orphan of {pool} artifact {artifact}, which was retracted")
-                    gone += 1
+            descends = (pool, artifact) in item.lineage and not self.plan.edges[item.edge].keeps_orphans
+            if descends and item.id in self.items:
+                self.end(item, "discarded", f"orphan of {pool} artifact {artifact}, which was retracted")
+                gone += 1
         return gone
 
 

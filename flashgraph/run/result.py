@@ -86,7 +86,12 @@ class Result:
         )
         settled = machine.ledger.settled
         spent = Spent(
-            *(int(settled[n]) for n in ("proposals", "evaluations", "calls", "tokens")), settled["usd"], seconds
+            proposals=round(settled["proposals"]),
+            evaluations=round(settled["evaluations"]),
+            calls=round(settled["calls"]),
+            tokens=round(settled["tokens"]),
+            usd=settled["usd"],
+            seconds=seconds,
         )
         return cls(
             machine.plan.graph.name, task, status, reason, tuple(artifacts), _best(machine, artifacts), spent, events

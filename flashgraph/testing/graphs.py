@@ -277,7 +277,7 @@ class _Builder:
         for segment in fan.inner:
             inner = self.segment(inner, segment)
         after = self.stage(fan.after, group=True)
-        early = {"release": fg.fraction(fan.release), "late": fan.late} if fan.late else {}
+        early: dict[str, Any] = {"release": fg.fraction(fan.release), "late": fan.late} if fan.late else {}
         rule = fg.fail_above(fan.fail_above) if fan.fail_above is not None else None
         self.graph.edge(inner, after, gather=True, on_failure=rule, **early)
         return after
@@ -297,7 +297,7 @@ class _Builder:
             return
         member = self.stage(ending.member)
         self.edge(tail, member, ending.member, scatter=scatter_into(ending.width), fanout=ending.width)
-        early = {"release": fg.fraction(ending.release), "late": ending.late} if ending.late else {}
+        early: dict[str, Any] = {"release": fg.fraction(ending.release), "late": ending.late} if ending.late else {}
         self.graph.edge(member, self.pool, gather=True, stale=stale, **early)
 
 
