@@ -48,8 +48,8 @@ bench: $(READY)  ## the tables of docs/benchmarks.md, on the simulated server
 build: $(READY)  ## wheel and sdist
 	$(BIN)/uv build
 
-lock: $(READY)  ## resolve requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
+lock:  ## resolve requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --upgrade -o requirements.lock
 
 clean:  ## remove what was built and installed here

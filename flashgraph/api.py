@@ -130,6 +130,7 @@ async def open_run(
     """
     from flashgraph.llm.resolve import resolve_all
     from flashgraph.run.driver import Driver
+    from flashgraph.run.events import RunStarted
     from flashgraph.run.machine import Machine
     from flashgraph.run.plan import compile_plan
 
@@ -162,13 +163,21 @@ async def open_run(
     machine = Machine(plan, ledger, emit, seed)
     driver = Driver(machine, task, resolved, seconds=budget.seconds, settle=settle)
     opened = Run(driver, events, task.name)
+    emit(RunStarted(0.0, spec.name, chosen.name, seed))
+    failure: Exception | None = None
     async with AsyncExitStack() as stack:
         for model in {id(m): m for m in resolved.values()}.values():
             await stack.enter_async_context(model.open())
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(opened._drive)
-            yield opened
+            try:
+                yield opened
+            except Exception as error:
+                # Raised below, outside the task groups: the caller's own exception must reach it unwrapped.
+                failure = error
             tasks.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 async def arun(

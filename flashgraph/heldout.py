@@ -10,8 +10,7 @@ import attrs
 
 from flashgraph.errors import BudgetExhausted, ModelError
 from flashgraph.llm.protocol import Message, Model, Reply
-from flashgraph.run.budget import Ledger
-from flashgraph.run.driver import DEFAULT_REPLY_TOKENS, prompt_bound
+from flashgraph.run.budget import Ledger, reservation
 from flashgraph.task import Task
 
 __all__ = ["HeldOut", "beyond", "held_out"]
@@ -94,7 +93,7 @@ class _Account:
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
         async with self._slots:
-            amounts = self._amounts(messages, params)
+            amounts = reservation(self._model, messages, params, self._ledger.limits)
             while (lacking := self._ledger.lacking(amounts)) is not None:
                 if self._ledger.reserved[lacking] <= 0:
                     raise BudgetExhausted(f"no {lacking} left for another request")
@@ -110,13 +109,3 @@ class _Account:
                 self._ledger.settle(reservation, spent)
                 settled, self._settled = self._settled, anyio.Event()
                 settled.set()
-
-    def _amounts(self, messages: Sequence[Message], params: dict[str, Any]) -> dict[str, float]:
-        """What a request may cost; ``params`` gains the reply bound that makes this true."""
-        amounts = {"calls": 1.0}
-        limits = self._ledger.limits
-        if "tokens" in limits or "usd" in limits:
-            prompt, reply = prompt_bound(messages), params.setdefault("max_tokens", DEFAULT_REPLY_TOKENS)
-            amounts["tokens"] = float(prompt + reply)
-            amounts["usd"] = self._model.worst_cost(prompt, reply) or 0.0
-        return amounts

@@ -5,14 +5,18 @@ The sum of settled and reserved amounts never exceeds a limit, so a budget canno
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from flashgraph.errors import DataError
+from flashgraph.llm.protocol import Message, Model
 
-__all__ = ["Budget", "Ledger"]
+__all__ = ["Budget", "Ledger", "prompt_bound", "reservation"]
+
+DEFAULT_REPLY_TOKENS = 4096
+"""The reply length that a token or money budget reserves for a request without ``max_tokens``."""
 
 
 def _positive(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -89,3 +93,23 @@ class Ledger:
     def remaining(self) -> dict[str, float]:
         """What is left of each limit, by name."""
         return {n: max(0.0, limit - self.settled[n] - self.reserved[n]) for n, limit in self.limits.items()}
+
+
+def prompt_bound(messages: Sequence[Message]) -> int:
+    """Upper bound of a prompt's tokens: no tokenizer makes more tokens than bytes, plus a chat template's frame."""
+    return sum(len(m.get("content", "").encode()) + 16 for m in messages) + 16
+
+
+def reservation(
+    model: Model, messages: Sequence[Message], params: dict[str, Any], limits: Mapping[str, float]
+) -> dict[str, float]:
+    """What a request may cost at most, by limit.
+
+    Where tokens or money are limited, ``params`` gains the ``max_tokens`` that makes this true.
+    """
+    amounts = {"calls": 1.0}
+    if "tokens" in limits or "usd" in limits:
+        prompt, reply = prompt_bound(messages), int(params.setdefault("max_tokens", DEFAULT_REPLY_TOKENS))
+        amounts["tokens"] = float(prompt + reply)
+        amounts["usd"] = model.worst_cost(prompt, reply) or 0.0
+    return amounts

@@ -21,22 +21,13 @@ from anyio.abc import TaskGroup
 from flashgraph.errors import BudgetExhausted, ModelError
 from flashgraph.graph.ports import Context, Draw
 from flashgraph.llm.protocol import Message, Model, Reply
+from flashgraph.run.budget import reservation
 from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Grant, Job, Outcome, Refuse, Start
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Plan
 from flashgraph.task import Task
 
-__all__ = ["Driver", "prompt_bound"]
-
-DEFAULT_REPLY_TOKENS = 4096
-"""The reply length a token or money budget reserves for a request that states no ``max_tokens``; it is sent along,
-so that the reservation holds."""
-
-
-def prompt_bound(messages: Sequence[Message]) -> int:
-    """Upper bound of a prompt's tokens: no tokenizer makes more tokens than bytes, plus a chat template's frame."""
-    return sum(len(m.get("content", "").encode()) + 16 for m in messages) + 16
-
+__all__ = ["Driver"]
 
 @attrs.define(eq=False)
 class _Request:
@@ -250,7 +241,7 @@ class Driver:
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
         model = self.models[role]
-        amounts, params = self._amounts(model, messages, params)
+        amounts = reservation(model, messages, params, self.machine.ledger.limits)
         request = _Request(job, role, amounts)
         self._requests.append(request)
         self._wake.set()
@@ -281,22 +272,6 @@ class Driver:
     def _answer(self, answer: _Answer) -> None:
         self._answers.append(answer)
         self._wake.set()
-
-    def _amounts(
-        self, model: Model, messages: Sequence[Message], params: Mapping[str, Any]
-    ) -> tuple[dict[str, float], dict[str, Any]]:
-        """What a request reserves, and its parameters with the reply bound that makes the reservation true."""
-        limits = self.machine.ledger.limits
-        params = dict(params)
-        amounts = {"calls": 1.0}
-        if "tokens" in limits or "usd" in limits:
-            prompt = prompt_bound(messages)
-            reply = params.setdefault("max_tokens", DEFAULT_REPLY_TOKENS)
-            if "tokens" in limits:
-                amounts["tokens"] = float(prompt + reply)
-            if "usd" in limits:
-                amounts["usd"] = model.worst_cost(prompt, reply) or 0.0
-        return amounts, params
 
 
 def _takes_context(body: Callable[..., Any]) -> bool:

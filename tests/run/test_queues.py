@@ -1,0 +1,68 @@
+"""The queue of an edge: order, late members, held and opened places."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+import flashgraph as fg
+from flashgraph.run.items import Item
+from flashgraph.run.queues import EdgeQueue
+
+
+def item(number: int, version: int = 0, value: object = None, late: bool = False) -> Item:
+    return Item(number, value, "a->b", 0, (), (), {"pool": version}, (), frozenset(), {}, late)
+
+
+def drained(queue: EdgeQueue) -> list[int]:
+    out = []
+    while queue.head() is not None:
+        out.append(queue.pop().id)
+    return out
+
+
+def test_orders() -> None:
+    """fifo by age, freshest by version, priority by the key; ties by age."""
+    for order, expected in ((fg.fifo(), [0, 1, 2]), (fg.freshest(), [1, 2, 0]), (fg.priority(lambda v: -v), [2, 1, 0])):
+        queue = EdgeQueue(9, order)
+        for number, version in enumerate((1, 5, 3)):
+            queue.push(item(number, version, value=number))
+        assert drained(queue) == expected
+
+
+def test_late_items_go_last_and_removed_ones_not_at_all() -> None:
+    """A demoted item waits behind the others; a removed one is gone wherever it stands."""
+    queue = EdgeQueue(9, fg.fifo())
+    items = [item(n) for n in range(4)]
+    for one in items:
+        queue.push(one)
+    items[0].late = True
+    queue.demote(items[0])
+    queue.remove(items[2])
+    assert len(queue) == 3
+    assert drained(queue) == [1, 3, 0]
+
+
+@given(st.lists(st.sampled_from(["push", "pop", "remove", "hold", "open"]), max_size=60), st.integers(1, 5))
+def test_length_counts_every_place_that_is_taken(actions: list[str], capacity: int) -> None:
+    """I2: queued, held and opened items all take a place, and a full queue says so."""
+    queue = EdgeQueue(capacity, fg.fifo())
+    inside: list[Item] = []
+    for number, action in enumerate(actions):
+        if action == "push" and not queue.full:
+            inside.append(item(number))
+            queue.push(inside[-1])
+        elif action == "pop" and inside:
+            assert queue.pop() is inside.pop(0)
+        elif action == "remove" and inside:
+            queue.remove(inside.pop())
+        elif action == "hold" and inside:
+            queue.pop()
+            inside.pop(0)
+            queue.held += 1
+        elif action == "open" and inside:
+            queue.pop()
+            inside.pop(0)
+            queue.opened += 1
+        assert len(queue) == len(inside) + queue.held + queue.opened <= capacity
+        assert queue.full == (len(queue) == capacity)

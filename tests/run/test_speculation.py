@@ -1,0 +1,269 @@
+"""Release, late members, amendment, retraction, orphans, repair and reordering, on small graphs in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+
+import flashgraph as fg
+from flashgraph.evaluation import Attempt
+from flashgraph.pools import Archive
+from flashgraph.run import events as ev
+from flashgraph.testing import clock
+from flashgraph.testing.runs import TASK, LatencyModel
+
+
+@attrs.frozen
+class Job:
+    """``members`` are (seconds, score) of each member."""
+
+    members: tuple[tuple[float, float], ...]
+
+    def work(self) -> list[tuple[int, float, float]]:
+        return [(i, seconds, score) for i, (seconds, score) in enumerate(self.members)]
+
+
+async def work(item: tuple[int, float, float], at: fg.Context) -> Attempt:
+    """One member: a model call that takes its seconds."""
+    index, seconds, score = item
+    await at.llm(f"{seconds}")
+    return Attempt(index, score, "-")
+
+
+def evolve(
+    jobs: Sequence[Job], *, threshold: float = 0.0, limit: int = 100, schedule: Any = None, **policies: Any
+) -> tuple[fg.Result, LatencyModel]:
+    """One source that emits ``jobs`` in turn, a worker on each member, and a pool behind the gather."""
+    graph = fg.Graph("small")
+
+    def factory() -> Archive:
+        return Archive(threshold=threshold)
+
+    pool = graph.pool("pool", factory)
+
+    @graph.source(reads=pool, rounds=len(jobs))
+    def emit(at: fg.Draw[Archive]) -> Job:
+        at.uses(*list(at.view.artifacts)[-1:])
+        return jobs[at.emission]
+
+    stage = graph.stage(work, name="work", llm="model", workers=100)
+    graph.edge(emit, stage, scatter=Job.work, order=policies.pop("order", None))
+    graph.edge(stage, pool, gather=True, **policies)
+    model = LatencyModel(limit, float)
+
+    async def go() -> fg.Result:
+        return await fg.arun(
+            graph,
+            TASK,
+            models={"model": model},
+            schedule=schedule or fg.pipelined(window=1, focus=0),
+            settle=clock.settle,
+        )
+
+    return clock.run_virtually(go), model
+
+
+def of(result: fg.Result, kind: type[Any]) -> list[Any]:
+    return [e for e in result.events if isinstance(e, kind)]
+
+
+QUICK_AND_SLOW = Job(((1, 1.0), (2, 1.0), (50, 0.0), (60, 0.0)))
+
+
+def test_amend_admits_early_and_confirms_with_everything() -> None:
+    """A provisional artifact on half of the members; the rest confirms it, as a new version."""
+    result, _ = evolve([QUICK_AND_SLOW], release=fg.fraction(0.5), late="amend")
+    (admitted,), (confirmed,) = of(result, ev.Admitted), of(result, ev.Confirmed)
+    assert (admitted.at, admitted.provisional, admitted.score) == (2, True, 1.0)
+    assert (confirmed.at, confirmed.version, confirmed.score) == (60, 2, 0.5)
+    assert not result.artifacts[0].provisional
+    assert [r.amendment for r in of(result, ev.Released)] == [False, True]
+
+
+def test_late_members_do_not_hold_the_window() -> None:
+    """With a window of one the next round begins when the group is released, not when its tail has ended."""
+    result, _ = evolve([QUICK_AND_SLOW, QUICK_AND_SLOW], release=fg.fraction(0.5), late="amend")
+    assert [e.at for e in of(result, ev.Emitted)] == [0, 2]
+
+
+def test_a_retraction_discards_what_descends_from_it() -> None:
+    """The full evidence falls below the pool's threshold: a new version, and its children in flight are orphans."""
+    child = Job(((1000, 1.0),))
+    result, model = evolve([QUICK_AND_SLOW, child], threshold=0.8, release=fg.fraction(0.5), late="amend")
+    (retracted,) = of(result, ev.Retracted)
+    assert (retracted.at, retracted.version) == (60, 2)
+    orphans = [e for e in of(result, ev.Ended) if "orphan" in e.reason]
+    assert orphans
+    assert all(e.at == 60 for e in orphans)
+    assert result.spent.seconds == 60, "the orphan's request was cut off"
+    assert model.in_flight == 0
+    assert result.best is None
+    assert result.artifacts[0].retracted
+
+
+def test_orphans_go_on_where_the_edge_keeps_them() -> None:
+    """orphans="keep" on the edges they are on."""
+    child = Job(((100, 1.0),))
+    graph_result, _ = evolve(
+        [QUICK_AND_SLOW, child], threshold=0.8, release=fg.fraction(0.5), late="amend", orphans="keep"
+    )
+    # Members wait on the scattering edge, which does not keep them: only what stands on a keeping edge goes on.
+    assert any("orphan" in e.reason for e in of(graph_result, ev.Ended))
+
+
+def test_cancel_frees_the_server_at_once() -> None:
+    """late="cancel": the slow requests are cut off the moment the group goes on."""
+    result, model = evolve([QUICK_AND_SLOW], release=fg.fraction(0.5), late="cancel")
+    assert [(e.at, e.how) for e in of(result, ev.CallEnded)] == [
+        (1, "done"),
+        (2, "done"),
+        (2, "cancelled"),
+        (2, "cancelled"),
+    ]
+    assert result.spent.seconds == 2
+    assert model.in_flight == 0
+
+
+def test_drop_lets_what_runs_end_and_records_it() -> None:
+    """late="drop": running requests end by themselves, waiting ones are not sent; nothing is amended."""
+    result, _ = evolve([QUICK_AND_SLOW], release=fg.fraction(0.5), late="drop", limit=3)
+    assert [(e.at, e.how) for e in of(result, ev.CallEnded)] == [(1, "done"), (2, "done"), (50, "done"), (61, "done")]
+    assert not of(result, ev.Confirmed)
+
+
+def test_lockstep_waits_for_everyone() -> None:
+    """The schedule leaves out the speculation that the graph allows."""
+    result, _ = evolve([QUICK_AND_SLOW], release=fg.fraction(0.5), late="amend", schedule=fg.lockstep())
+    (admitted,) = of(result, ev.Admitted)
+    assert (admitted.at, admitted.provisional) == (60, False)
+
+
+@pytest.mark.parametrize(
+    ("rule", "at"),
+    [(fg.count(1), 1), (fg.count(3), 50), (fg.deadline(10), 10), (fg.decided(lambda seen, size: len(seen) >= 2), 2)],
+)
+def test_release_rules(rule: Any, at: float) -> None:
+    """Each rule releases at its own moment."""
+    result, _ = evolve([QUICK_AND_SLOW], release=rule, late="cancel")
+    assert of(result, ev.Admitted)[0].at == at
+
+
+def test_what_always_passes_goes_last() -> None:
+    """discriminative(2): after two groups that a member passed, it is sent out behind the others."""
+    jobs = [Job(((1, 1.0), (1, 0.0), (1, 1.0), (1, 0.0)))] * 3
+    result, _ = evolve(jobs, limit=1, order=fg.discriminative(2))
+    created = [e for e in of(result, ev.Created) if e.edge == "emit->work" and e.index is not None]
+    assert [e.index for e in created] == [0, 1, 2, 3] * 2 + [1, 3, 0, 2]
+
+
+def test_a_group_fails_above_its_share() -> None:
+    """fail_above: one failed member of four is borne at 0.5, and not at 0.2."""
+
+    async def brittle(item: tuple[int, float, float], at: fg.Context) -> Attempt:
+        if item[0] == 2:
+            raise ValueError("cannot")
+        return await work(item, at)
+
+    for share, admitted in ((0.5, 1), (0.2, 0)):
+        graph = fg.Graph("brittle")
+        pool = graph.pool("pool", Archive)
+
+        @graph.source(reads=pool, rounds=1)
+        def emit(at: fg.Draw[Archive]) -> Job:
+            return QUICK_AND_SLOW
+
+        stage = graph.stage(brittle, name="work", llm="model")
+        graph.edge(emit, stage, scatter=Job.work)
+        graph.edge(stage, pool, gather=True, on_failure=fg.fail_above(share))
+
+        async def go(graph: fg.Graph = graph) -> fg.Result:
+            return await fg.arun(graph, TASK, models={"model": LatencyModel(9, float)}, settle=clock.settle)
+
+        result = clock.run_virtually(go)
+        assert result.status == "completed"
+        assert len(result.artifacts) == admitted
+        assert any("ValueError: cannot" in e.reason for e in of(result, ev.Ended))
+
+
+@attrs.frozen
+class Note:
+    """What a round carries: ``seen`` is the version its text was made from."""
+
+    seconds: float
+    seen: int
+
+
+@attrs.frozen
+class Notes:
+    """A pool that admits every note."""
+
+    held: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
+
+    def apply(self, event: fg.PoolEvent[Note]) -> Notes:
+        return Notes({**self.held, event.artifact: fg.Artifact(event.artifact, event.value, event.parents)})
+
+    @property
+    def artifacts(self) -> Mapping[int, fg.Artifact]:
+        return self.held
+
+    def best(self) -> fg.Artifact | None:
+        return next(reversed(self.held.values()), None)
+
+    def focus(self) -> Notes:
+        return self
+
+
+def noted(rule: Any, times: Sequence[float], schedule: Any = None) -> fg.Result:
+    """Rounds of different lengths that write to one pool; ``rule`` stands before the pool."""
+    graph = fg.Graph("noted")
+    pool = graph.pool("pool", Notes)
+
+    @graph.source(reads=pool, rounds=len(times))
+    def emit(at: fg.Draw[Notes]) -> Note:
+        return Note(times[at.emission], len(at.view.held))
+
+    @graph.stage(workers=9)
+    async def write(note: Note) -> Note:
+        await anyio.sleep(note.seconds)
+        return note
+
+    @graph.stage(name="mend", reads=pool)
+    async def mend(stale: fg.Stale[Note], at: fg.Context[Notes]) -> fg.Verdict[Note]:
+        await anyio.sleep(5)
+        assert [c.version for c in stale.changes] == list(range(stale.value.seen + 1, stale.value.seen + stale.lag + 1))
+        return fg.Verdict.patch(Note(stale.value.seconds, len(at.view.held)))
+
+    graph.edge(emit, write)
+    graph.edge(write, pool, stale=fg.repair(mend, above=0) if rule == "repair" else rule)
+
+    async def go() -> fg.Result:
+        chosen = schedule or fg.pipelined(window=8, focus=0)
+        return await fg.arun(graph, TASK, models={}, schedule=chosen, settle=clock.settle)
+
+    result = clock.run_virtually(go)
+    assert result.status == "completed"
+    return result
+
+
+def test_discard_at_the_pool_is_exact() -> None:
+    """Three rounds from version 0: the second admission has lag 1, the third 2."""
+    assert [a.lag for a in noted(None, [1, 2, 3]).artifacts] == [0, 1, 2]
+    assert [a.lag for a in noted(fg.discard(above=1), [1, 2, 3]).artifacts] == [0, 1]
+    assert [a.lag for a in noted(fg.discard(above=0), [1, 2, 3]).artifacts] == [0]
+
+
+def test_repair_sees_what_changed_and_stamps_anew() -> None:
+    """Stale notes go through the repair stage; what comes back carries the version that the repair has read."""
+    result = noted("repair", [1, 2, 20])
+    assert [a.value.seen for a in result.artifacts] == [0, 1, 2]
+    assert [e.verdict for e in of(result, ev.Repaired)] == ["patch", "patch"]
+    assert [a.lag for a in result.artifacts] == [0, 0, 0]
+
+
+def test_lockstep_is_never_stale() -> None:
+    """One round at a time: lag is always 0."""
+    assert [a.lag for a in noted(fg.discard(above=0), [3, 2, 1], fg.lockstep()).artifacts] == [0, 0, 0]
