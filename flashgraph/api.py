@@ -206,8 +206,8 @@ def _for_roles(graph: Graph, models: Mapping[str, ModelSpec]) -> dict[str, Model
     unknown = [role for role in models if role not in roles]
     if unknown:
         raise DataError(
-            f"model role {unknown[0]!r} is not one of graph {graph.name!r}; it calls {', '.join(roles) or 'no model'}.\n"
-            f"Fix: leave it out, or use a role of the graph."
+            f"model role {unknown[0]!r} is not one of graph {graph.name!r}; it calls "
+            f"{', '.join(roles) or 'no model'}.\nFix: leave it out, or use a role of the graph."
         )
     return {role: models[role] for role in roles}
 
@@ -227,6 +227,7 @@ def _check_prices(models: Mapping[str, Model], budget: Budget) -> None:
     for role, model in models.items():
         if model.worst_cost(1, 1) is None:
             raise DataError(
-                f"budget usd={budget.usd:g}: the price of {model.name} (role {role!r}) is not known, so the limit could "
-                "not be held.\nFix: limit tokens or calls instead, or give the price: openai:URL#MODEL?price=IN,OUT."
+                f"budget usd={budget.usd:g}: the price of {model.name} (role {role!r}) is not known, so the limit "
+                "could not be held.\nFix: limit tokens or calls instead, or give the price: "
+                "openai:URL#MODEL?price=IN,OUT."
             )

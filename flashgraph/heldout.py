@@ -98,7 +98,7 @@ class _Account:
                 if self._ledger.reserved[lacking] <= 0:
                     raise BudgetExhausted(f"no {lacking} left for another request")
                 await self._settled.wait()
-            reservation = self._ledger.reserve(amounts)
+            reserved = self._ledger.reserve(amounts)
             # Until a reply says better: a request that was cut off has cost something that nobody can tell.
             spent = amounts
             try:
@@ -106,6 +106,6 @@ class _Account:
                 spent = {"calls": 1.0, "tokens": float(reply.usage.total), "usd": reply.cost or 0.0}
                 return reply
             finally:
-                self._ledger.settle(reservation, spent)
+                self._ledger.settle(reserved, spent)
                 settled, self._settled = self._settled, anyio.Event()
                 settled.set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import attrs
@@ -17,7 +17,9 @@ from flashgraph.testing import clock
 
 
 async def attempt(candidate: Mapping[str, str], sample: int, llm: fg.Llm) -> str:
-    reply = await llm([{"role": "system", "content": candidate["instruction"]}, {"role": "user", "content": str(sample)}])
+    reply = await llm(
+        [{"role": "system", "content": candidate["instruction"]}, {"role": "user", "content": str(sample)}]
+    )
     return reply.text
 
 
@@ -92,7 +94,7 @@ def test_stop_ends_a_run_cleanly() -> None:
         return knows(messages)
 
     async def stopped() -> fg.Result:
-        models = {"task": slow, "reflection": learns}
+        models: dict[str, Any] = {"task": slow, "reflection": learns}
         async with fg.open_run("gepa", TASK, models=models, budget=fg.Budget(proposals=500)) as run:
             await anyio.sleep(20)
             run.stop("enough")
@@ -107,7 +109,7 @@ def test_seconds_are_a_hard_limit_on_the_runs_clock() -> None:
     """A run ends at its deadline, whatever is open."""
 
     async def forever(messages: Sequence[fg.Message]) -> str:
-        await anyio.sleep(100_000)
+        await anyio.sleep(10_000)
         return "never"
 
     async def go() -> fg.Result:
@@ -165,7 +167,7 @@ RUN: Any = partial(fg.run, models=MODELS, budget=fg.Budget(proposals=1))
         (lambda: fg.run("gepa", TASK, models=MODELS), "the run has no budget"),
         (lambda: fg.Budget(proposals=0), "budget: proposals=0; expected a number over 0"),
         (lambda: attrs.evolve(TASK, val=[]), "the val split is empty"),
-        (lambda: attrs.evolve(TASK, score=None), "score is not callable"),
+        (lambda: attrs.evolve(TASK, score=cast(Any, None)), "score is not callable"),
     ],
 )
 def test_mistakes_are_one_message(call: Any, message: str) -> None:

@@ -29,6 +29,7 @@ from flashgraph.task import Task
 
 __all__ = ["Driver"]
 
+
 @attrs.define(eq=False)
 class _Request:
     """A model call that a task wants, from the moment it asks to the moment it may send."""

@@ -77,6 +77,8 @@ class Machine:
         self.stages = {n: StageState(s, plan.schedule.control.start(s.workers)) for n, s in plan.stages.items()}
         self.sources = {n: SourceState(n) for n in plan.sources}
         self.jobs: dict[int, Job] = {}
+        self._delivering: dict[int, Job] = {}
+        """Jobs that are done and hold their worker until their results are delivered."""
         self.calls: dict[int, Call] = {}
         self.status: tuple[str, str] | None = None
         """(status, reason) once the run is over."""
@@ -182,7 +184,7 @@ class Machine:
     def _deliver(self) -> bool:
         """Hand results on where there is room; a worker is free again when all of its results are delivered."""
         moved = False
-        for job in [j for j in self.jobs.values() if j.done]:
+        for job in list(self._delivering.values()):
             for item in list(job.outbox):
                 if not self.flow.is_open(item) or self.flow.put(item):
                     job.outbox.remove(item)
@@ -193,7 +195,7 @@ class Machine:
         return moved
 
     def _retire(self, job: Job) -> None:
-        del self.jobs[job.id]
+        del self.jobs[job.id], self._delivering[job.id]
         if job.kind == "source":
             self.sources[job.node].drawing = False
         else:
@@ -251,7 +253,7 @@ class Machine:
         """Stages that may start work now: all of them, or in a serial run the first one that has any."""
         if not self.plan.schedule.serial:
             return self._by_drain
-        if not any(j.kind != "source" and not j.done for j in self.jobs.values()):
+        if len(self.jobs) == len(self._delivering):
             able = (s for s in self._by_rank if s.busy < s.most and self._has_work(s))
             self._phase = next((s.plan.spec.name for s in able), None)
         return [self.stages[self._phase]] if self._phase is not None else []
@@ -451,6 +453,7 @@ class Machine:
 
     def _committed(self, job: Job, outcome: Outcome) -> None:
         job.done = True
+        self._delivering[job.id] = job
         if job.holds_slot:
             job.holds_slot = False
             self.slots.used[self.plan.stages[job.node].endpoint or ""] -= 1
@@ -607,7 +610,7 @@ class Machine:
             state.finished = 0
 
     def _finish(self) -> None:
-        if self.status is not None or any(not j.done for j in self.jobs.values()) or self._commands:
+        if self.status is not None or len(self.jobs) > len(self._delivering) or self._commands:
             return
         if self._stopping is not None:
             self.status = self._stopping

@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 import attrs
 
+from flashgraph.errors import DataError
 from flashgraph.graph.analysis import distances, gathers_of, topological
 from flashgraph.graph.capacity import loop_capacity
+from flashgraph.graph.check_shape import ASSUMED_WINDOW
 from flashgraph.graph.spec import GraphSpec, PoolSpec, SourceSpec, StageSpec
 from flashgraph.policies.failure import FailAbove, missing
 from flashgraph.policies.order import Discriminative, QueueOrder, fifo
@@ -89,12 +91,21 @@ def compile_plan(
     """Compile a graph that passed `check`.
 
     ``endpoints`` names the endpoint of each model role, ``limits`` how many requests each endpoint takes at once.
+
+    Raises `DataError` when a loop edge's own capacity is too small for the schedule's window (`check` has asked for
+    the default one only).
     """
     rank, distance = topological(graph), distances(graph)
     loops = loop_capacity(graph, {s.name: schedule.window for s in graph.sources})
     edges: dict[str, EdgePlan] = {}
     for edge in graph.edges:
         chosen = attrs.evolve(edge, **dict(schedule.edges.get(edge.name, {})))
+        if chosen.capacity is not None and chosen.capacity < loops.get(edge.name, 0):
+            raise DataError(
+                f"edge {edge.name}: capacity={chosen.capacity}; a window of {schedule.window} rounds needs at least "
+                f"{loops[edge.name]} there to be free of deadlock.\nFix: window={ASSUMED_WINDOW}, or leave the "
+                "capacity out and it is sized by the schedule."
+            )
         order = chosen.order
         arrange = order if isinstance(order, Discriminative) and schedule.speculate else None
         edges[edge.name] = EdgePlan(

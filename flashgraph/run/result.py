@@ -59,8 +59,8 @@ class Result:
     """The outcome of a run.
 
     ``status`` is ``"completed"`` (the sources had nothing more to emit), ``"budget"`` (a limit was reached),
-    ``"failed"`` (``reason`` says why; what was admitted until then is here) or ``"cancelled"``.  ``artifacts`` stand in order of
-    admission, over all pools.
+    ``"failed"`` (``reason`` says why; what was admitted until then is here) or ``"cancelled"``.  ``artifacts`` stand
+    in order of admission, over all pools.
     """
 
     graph: str

@@ -50,7 +50,9 @@ PROFILES = {
     for p in (
         # Qwen3-8B on one H100 under vLLM: replies of 699 tokens on average with a tail to about 6,000
         # (FlashEvolve, arXiv 2605.08520); step times of an 8B model in bf16 at batch 1 and 128.
-        Profile("vllm", slots=128, step=0.008, step_per_request=0.00005, prefill=512, mean=699, sigma=0.9, longest=6000),
+        Profile(
+            "vllm", slots=128, step=0.008, step_per_request=0.00005, prefill=512, mean=699, sigma=0.9, longest=6000
+        ),
         # A hosted API: its speed does not depend on our load, its limit is the number of requests in flight.
         Profile("api", slots=64, step=0.012, step_per_request=0.0, prefill=4096, mean=699, sigma=0.9, longest=6000),
     )

@@ -88,7 +88,10 @@ class World:
             return self._stream("attempt", system, str(sample)).random() < self.chance(system, sample) and bool(reply)
 
         def score(sample: RuleSample, output: bool) -> Score:
-            return Score(float(output), "needs " + " ".join(f"R{rule}!" for rule in sample.needs) + ("" if output else " (failed)"))
+            return Score(
+                float(output),
+                "needs " + " ".join(f"R{rule}!" for rule in sample.needs) + ("" if output else " (failed)"),
+            )
 
         return Task(
             name=f"world-{self.seed}",

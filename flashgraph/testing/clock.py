@@ -15,7 +15,7 @@ __all__ = ["VirtualLoop", "run_virtually", "settle"]
 T = TypeVar("T")
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]  # chosen by the platform
+class _Selector(selectors.DefaultSelector):
     """Never waits for time: when nothing is ready the loop's clock jumps to its next timer instead."""
 
     loop: VirtualLoop

@@ -51,9 +51,7 @@ class Ledgered:
         score = sum(draw(t.path, "score") for t in tokens) / len(tokens) if tokens else 0.0
         rest = {i: a for i, a in self.artifacts.items() if i != event.artifact}
         if score >= self.threshold:
-            rest[event.artifact] = fg.Artifact(
-                event.artifact, score, event.parents, score, provisional=event.partial
-            )
+            rest[event.artifact] = fg.Artifact(event.artifact, score, event.parents, score, provisional=event.partial)
         elif event.kind == "admit":
             return self
         return attrs.evolve(self, version=self.version + 1, artifacts=dict(sorted(rest.items())))
@@ -175,9 +173,7 @@ class _Builder:
         self.shape = shape
         self.graph = fg.Graph("generated")
         self.count = 0
-        self.pool: PoolNode[Any, Any] = self.graph.pool(
-            "pool", lambda: Ledgered(threshold=shape.ending.threshold)
-        )
+        self.pool: PoolNode[Any, Any] = self.graph.pool("pool", lambda: Ledgered(threshold=shape.ending.threshold))
 
     def name(self, kind: str) -> str:
         self.count += 1
@@ -208,7 +204,7 @@ class _Builder:
 
         async def several(token: Token, at: fg.Context[Any]) -> fg.Several[Token] | None:
             made = await self.work(step, name, token, at)
-            return made and fg.Several([made.via(i) for i in range(step.several)])
+            return None if made is None else fg.Several([made.via(i) for i in range(step.several)])
 
         options: dict[str, Any] = {"name": name, "workers": step.workers}
         if step.calls:

@@ -125,7 +125,9 @@ class _Interpreter:
         at: fg.Context[Any] = fg.Context(self.task, view, random.Random(0), params)
         at.llm = self.llm
         try:
-            result = stage.body(*((item.value, at) if len(inspect.signature(stage.body).parameters) > 1 else (item.value,)))
+            result = stage.body(
+                *((item.value, at) if len(inspect.signature(stage.body).parameters) > 1 else (item.value,))
+            )
             result = await result if inspect.isawaitable(result) else result
         except Exception as error:
             self.lines.append(Line(stage.name, item.value, "failed"))

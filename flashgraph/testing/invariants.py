@@ -147,7 +147,9 @@ def windows(log: Log) -> None:
             flying[event.endpoint] += 1
             where[event.call] = event.endpoint
             limit = log.plan.limits[event.endpoint]
-            log.expect(flying[event.endpoint] <= limit, "I4", i, f"{event.endpoint} has over {limit} requests in flight")
+            log.expect(
+                flying[event.endpoint] <= limit, "I4", i, f"{event.endpoint} has over {limit} requests in flight"
+            )
         elif isinstance(event, ev.CallEnded):
             flying[where[event.call]] -= 1
 

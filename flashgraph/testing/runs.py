@@ -16,7 +16,7 @@ from flashgraph.run.plan import Plan
 from flashgraph.testing.clock import settle
 from flashgraph.testing.graphs import Shape, build
 
-__all__ = ["Finished", "LatencyModel", "TASK", "run_shape"]
+__all__ = ["TASK", "Finished", "LatencyModel", "run_shape"]
 
 
 async def _attempt(candidate: Mapping[str, str], sample: int, llm: fg.Llm) -> str:

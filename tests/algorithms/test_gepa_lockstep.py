@@ -107,7 +107,9 @@ def peer(world: World, seed: int, iterations: int) -> Trace:
     class Adapter:
         propose_new_texts = None
 
-        def evaluate(self, batch: list[tuple[str, int]], candidate: dict[str, str], capture_traces: bool = False) -> Any:
+        def evaluate(
+            self, batch: list[tuple[str, int]], candidate: dict[str, str], capture_traces: bool = False
+        ) -> Any:
             text = candidate["instruction"]
             evaluations.append((text, tuple(sorted(i for _, i in batch))))
             scores = [world.score(split, i, text) for split, i in batch]

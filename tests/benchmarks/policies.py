@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from tests.benchmarks.measure import Measured, measure
+from .measure import Measured, measure
 
 EARLY = "validate->frontier"
 STALE = "gate->validate.stale"

@@ -8,8 +8,8 @@ from statistics import mean
 
 import pytest
 
-from tests.benchmarks.measure import measure
-from tests.benchmarks.policies import faster
+from .measure import measure
+from .policies import faster
 
 WORLDS = 5
 

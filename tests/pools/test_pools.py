@@ -21,7 +21,9 @@ def group(scores: list[float | None], text: str = "t") -> fg.Group[Candidate, At
     return fg.Group(Candidate({"instruction": text}, len(scores)), members)
 
 
-def admit(pool: ParetoFrontier, number: int, scores: list[float | None], parents: tuple[int, ...] = ()) -> ParetoFrontier:
+def admit(
+    pool: ParetoFrontier, number: int, scores: list[float | None], parents: tuple[int, ...] = ()
+) -> ParetoFrontier:
     value = group(scores, f"t{number}")
     return pool.apply(fg.PoolEvent("admit", number, value, parents, value.partial))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from typing import Any
 
 import pytest
@@ -87,5 +86,3 @@ def test_a_failing_hook_changes_nothing(shape: Shape, schedule: fg.Schedule) -> 
 
     assert run("trio", shape, schedule, on_event=hook).events == run("trio", shape, schedule).events
     assert len(calls) == 1
-
-

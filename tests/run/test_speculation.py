@@ -211,7 +211,7 @@ class Notes:
         return self.held
 
     def best(self) -> fg.Artifact | None:
-        return next(reversed(self.held.values()), None)
+        return self.held[max(self.held)] if self.held else None
 
     def focus(self) -> Notes:
         return self
@@ -231,14 +231,15 @@ def noted(rule: Any, times: Sequence[float], schedule: Any = None) -> fg.Result:
         await anyio.sleep(note.seconds)
         return note
 
-    @graph.stage(name="mend", reads=pool)
     async def mend(stale: fg.Stale[Note], at: fg.Context[Notes]) -> fg.Verdict[Note]:
         await anyio.sleep(5)
         assert [c.version for c in stale.changes] == list(range(stale.value.seen + 1, stale.value.seen + stale.lag + 1))
         return fg.Verdict.patch(Note(stale.value.seconds, len(at.view.held)))
 
     graph.edge(emit, write)
-    graph.edge(write, pool, stale=fg.repair(mend, above=0) if rule == "repair" else rule)
+    if rule == "repair":
+        rule = fg.repair(graph.stage(mend, reads=pool), above=0)
+    graph.edge(write, pool, stale=rule)
 
     async def go() -> fg.Result:
         chosen = schedule or fg.pipelined(window=8, focus=0)
