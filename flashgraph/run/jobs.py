@@ -26,7 +26,6 @@ class Job:
     stamps: Mapping[str, int] = attrs.field(factory=dict)
     reservation: int | None = None
     holds_slot: bool = False
-    calls: int = 0
     lag: int = 0
     cancelled: bool = False
     done: bool = False

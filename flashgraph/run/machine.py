@@ -7,16 +7,16 @@ which is what makes runs reproducible under virtual time.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 
 from flashgraph.errors import FlashgraphError
-from flashgraph.graph.ports import Group, Several, Stale, Verdict
+from flashgraph.graph.ports import Several, Stale, Verdict
 from flashgraph.policies.control import Waiting
 from flashgraph.run import events as ev
+from flashgraph.run.admission import Admission, Ancestry
 from flashgraph.run.budget import Ledger
 from flashgraph.run.flow import Flow, Origin
 from flashgraph.run.items import Item
@@ -24,6 +24,7 @@ from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Grant, Job,
 from flashgraph.run.plan import Plan, StagePlan
 from flashgraph.run.pools import PoolState
 from flashgraph.run.slots import Slots
+from flashgraph.run.sources import Sources, SourceState
 
 __all__ = ["Machine", "SchedulerStalled"]
 
@@ -46,16 +47,6 @@ class StageState:
     """Held items that wait for this repair stage, with the name of the edge whose rule sent them."""
 
 
-@attrs.define(eq=False)
-class SourceState:
-    name: str
-    emissions: int = 0
-    drawing: bool = False
-    exhausted: bool = False
-    waits_past: int | None = None
-    """The pool version at which the source had nothing to emit: it is asked again when the pool has changed."""
-
-
 class Machine:
     """The state of one run; see the module's docstring for its use."""
 
@@ -69,13 +60,13 @@ class Machine:
         self.plan = plan
         self.ledger = ledger
         self.seed = seed
-        self.pools = {n: PoolState(n, p.factory()) for n, p in plan.pools.items()}
         self.flow = Flow(plan, emit)
+        self.admission = Admission(plan, self.flow, emit)
+        self.sources = Sources(plan, self.flow, self.admission.pools, seed)
         self.flow.on_running_ended = self._item_gone
         self.flow.on_late = self._item_late
         self.slots = Slots(plan.limits)
         self.stages = {n: StageState(s, plan.schedule.control.start(s.workers)) for n, s in plan.stages.items()}
-        self.sources = {n: SourceState(n) for n in plan.sources}
         self.jobs: dict[int, Job] = {}
         self._delivering: dict[int, Job] = {}
         """Jobs that are done and hold their worker until their results are delivered."""
@@ -99,6 +90,10 @@ class Machine:
     @property
     def now(self) -> float:
         return self.flow.now
+
+    @property
+    def pools(self) -> dict[str, PoolState]:
+        return self.admission.pools
 
     def step(self, now: float) -> list[Command]:
         """Everything that can be started at ``now``; sets `status` when the run is over."""
@@ -133,7 +128,6 @@ class Machine:
         endpoint = self.plan.endpoints[role]
         call = Call(self._next_call, job, role, endpoint, amounts)
         self._next_call += 1
-        job.calls += 1
         self.calls[call.id] = call
         if job.holds_slot and self.plan.stages[job.node].endpoint == endpoint:
             job.holds_slot = False
@@ -197,7 +191,7 @@ class Machine:
     def _retire(self, job: Job) -> None:
         del self.jobs[job.id], self._delivering[job.id]
         if job.kind == "source":
-            self.sources[job.node].drawing = False
+            self.sources.states[job.node].drawing = False
         else:
             self.stages[job.node].busy -= 1
 
@@ -207,39 +201,9 @@ class Machine:
             for edge in self.plan.incoming[name]:
                 while (item := self._next_item(edge.name)) is not None:
                     self.flow.take(item)
-                    self._admit_item(name, item)
+                    self.admission.admit(name, item)
                     admitted = True
         return admitted
-
-    def _admit_item(self, name: str, item: Item) -> None:
-        pool = self.pools[name]
-        parents = tuple(dict.fromkeys(a for p, a in item.uses if p == name))
-        state = item.gathered
-        if item.amends and state is not None and state.artifact is not None:
-            change = pool.amend(state.artifact[1], item.value, parents)
-            if change.kind == "confirmed":
-                self._emit(ev.Confirmed(self.now, name, change.version, change.artifact.id, change.artifact.score))
-            else:
-                self._emit(ev.Retracted(self.now, name, change.version, change.artifact.id))
-                self.flow.orphan(name, change.artifact.id)
-            self.flow.end(item, "consumed")
-            return
-        if item.amends and state is not None and state.dropped:
-            self.flow.end(item, "filtered", "amends a group that was discarded")
-            return
-        lag = self._lag(item)
-        partial = isinstance(item.value, Group) and item.value.partial
-        admitted = pool.admit(item.value, parents, item.lineage, partial, lag, self.now)
-        if admitted is None:
-            self.flow.end(item, "filtered", f"pool {name!r} did not change")
-            return
-        artifact = admitted.artifact
-        if partial and state is not None:
-            state.artifact = (name, artifact.id)
-        self._emit(
-            ev.Admitted(self.now, name, admitted.version, artifact.id, item.id, lag, partial, parents, artifact.score)
-        )
-        self.flow.end(item, "consumed")
 
     def _start(self) -> bool:
         started = False
@@ -269,24 +233,24 @@ class Machine:
         filled = False
         for endpoint in self.slots.limits:
             while self.slots.free(endpoint) > 0:
-                best = self.slots.first(endpoint)
-                chosen: tuple[StageState, Item, str | None] | None = None
-                for state in self._startable():
-                    if state.plan.endpoint != endpoint or state.busy >= state.most:
-                        continue
-                    head = self._head(state)
-                    if head is None:
-                        continue
-                    rank = self._rank(state.plan.spec.name, head[0])
-                    if best is None or rank < best[0]:
-                        best, chosen = (rank, best[1] if best else None), (state, *head)  # type: ignore[assignment]
-                if chosen is not None:
-                    filled |= self._take_up(*chosen)
-                elif best is None or not self._grant(best[1]):
-                    break
-                else:
+                call, head = self.slots.first(endpoint), self._first_head(endpoint)
+                if head is not None and (call is None or head[0] < call[0]):
+                    filled |= self._take_up(*head[1])
+                elif call is not None and self._grant(call[1]):
                     filled = True
+                else:
+                    break
         return filled
+
+    def _first_head(self, endpoint: str) -> tuple[Any, tuple[StageState, Item, str | None]] | None:
+        """Of the stages that call this endpoint and have a worker free, what would go next, with its rank."""
+        best: tuple[Any, tuple[StageState, Item, str | None]] | None = None
+        for state in self._startable():
+            if state.plan.endpoint == endpoint and state.busy < state.most and (head := self._head(state)) is not None:
+                rank = self._rank(state.plan.spec.name, head[0])
+                if best is None or rank < best[0]:
+                    best = (rank, (state, *head))
+        return best
 
     def _grant(self, call: Call) -> bool:
         """Send a call, refuse it for good, or leave it waiting for amounts that others have reserved."""
@@ -341,9 +305,9 @@ class Machine:
         """The head of an edge's queue once its staleness rule has let it pass; others are dealt with on the way."""
         edge, queue = self.plan.edges[edge_name], self.flow.queues[edge_name]
         while (item := queue.head()) is not None:
-            if item.amends and item.gathered is not None and (item.gathered.artifact or item.gathered.dropped):
-                return item  # the rule has spoken when the group was released first
-            lag = self._lag(item)
+            if self.admission.settled(item):
+                return item
+            lag = self.admission.lag(item)
             decision = edge.stale.decide(lag, item.repairs)
             if decision.kind in ("accept", "refresh"):
                 return item
@@ -355,9 +319,6 @@ class Machine:
             self.stages[decision.stage].repairs.append((item, edge.name))
         return None
 
-    def _lag(self, item: Item) -> int:
-        return max((self.pools[p].version - v for p, v in item.stamps.items()), default=0)
-
     def _start_job(self, state: StageState, item: Item, repairing: str | None) -> bool:
         """Start a stage on ``item``; False when the budget has no room for what the stage spends."""
         spec = state.plan.spec
@@ -368,7 +329,7 @@ class Machine:
                 state.repairs.pop(0)
             self.flow.end(item, "cancelled", f"budget: no {lacking} left")
             return True
-        lag = self._lag(item)
+        lag = self.admission.lag(item)
         job = self._new_job(spec.name, "repair" if repairing else "stage", item)
         job.lag, job.reservation = lag, self.ledger.reserve(amounts)
         stale = None
@@ -376,7 +337,7 @@ class Machine:
             state.repairs.pop(0)
             pool = max(item.stamps, key=lambda p: self.pools[p].version - item.stamps[p])
             stale = Stale(item.value, lag, self.pools[pool].changes(item.stamps[pool]))
-            job.stamps = {p: self.pools[p].version for p in item.stamps}
+            job.stamps = self.admission.stamps(item.stamps)
         else:
             (self.flow.take_member if self.flow.is_member(item) else self.flow.take)(item)
             job.stamps = dict(item.stamps)
@@ -402,8 +363,6 @@ class Machine:
         self.jobs[job.id] = job
         return job
 
-    # ---- sources -----------------------------------------------------------------------------------------
-
     def _emit_rounds(self) -> bool:
         emitted = False
         while (source := self._next_source()) is not None:
@@ -414,40 +373,15 @@ class Machine:
             if spec.reads is not None:
                 pool = self.pools[spec.reads]
                 job.stamps = {pool.name: pool.version}
-                views[pool.name] = pool.value.focus() if self._focuses(source) else pool.value
+                views[pool.name] = self.sources.view(source, pool)
             self._emit(ev.JobStarted(self.now, job.id, source.name, None, 1, 0))
             self._commands.append(Start(job, None, views))
             emitted = True
         return emitted
 
     def _next_source(self) -> SourceState | None:
-        if self.ledger.exhausted() is not None:
-            return None
-        if self.plan.schedule.serial and (self.flow.items or self.jobs):
-            return None
-        able = [s for s in self.sources.values() if self._can_emit(s)]
-        # The source that has emitted least goes first: none starves, and the order does not depend on time.
-        return min(able, key=lambda s: s.emissions, default=None)
-
-    def _can_emit(self, source: SourceState) -> bool:
-        spec = self.plan.sources[source.name]
-        if source.exhausted or source.drawing:
-            return False
-        if spec.rounds is not None and source.emissions >= spec.rounds:
-            return False
-        if spec.reads is not None and source.waits_past == self.pools[spec.reads].version:
-            return False
-        return self.open_rounds(source.name) < self.plan.schedule.window
-
-    def open_rounds(self, source: str) -> int:
-        """Rounds of ``source`` that hold a place in its window."""
-        return sum(r.open > 0 for r in self.flow.rounds.values() if r.source == source)
-
-    def _focuses(self, source: SourceState) -> bool:
-        share = self.plan.schedule.focus
-        if share <= 0 or not self.open_rounds(source.name):
-            return False
-        return random.Random(f"{self.seed}/focus/{source.name}/{source.emissions}").random() < share
+        one_at_a_time = self.plan.schedule.serial and (self.flow.items or self.jobs)
+        return None if one_at_a_time or self.ledger.exhausted() is not None else self.sources.next()
 
     # ---- results -----------------------------------------------------------------------------------------
 
@@ -458,10 +392,7 @@ class Machine:
             job.holds_slot = False
             self.slots.used[self.plan.stages[job.node].endpoint or ""] -= 1
         if job.reservation is not None:
-            # What gave nothing and asked no model did not happen: a perfect minibatch is no proposal.
-            nothing = isinstance(outcome, Done) and outcome.value is None and not job.calls
-            spends = () if nothing else self.plan.stages[job.node].spec.spends
-            self.ledger.settle(job.reservation, dict.fromkeys(spends, 1.0))
+            self.ledger.settle(job.reservation, dict.fromkeys(self.plan.stages[job.node].spec.spends, 1.0))
         gone = job.item is not None and not self.flow.is_open(job.item)
         if isinstance(outcome, Done) and not gone:
             try:
@@ -496,17 +427,16 @@ class Machine:
                 )
 
     def _emitted(self, job: Job, outcome: Done) -> None:
-        source = self.sources[job.node]
-        spec = self.plan.sources[job.node]
+        source, spec = self.sources.states[job.node], self.plan.sources[job.node]
         if outcome.value is None:
             source.waits_past = job.stamps[spec.reads] if spec.reads is not None else None
             source.exhausted = spec.reads is None
             return
-        uses, lineage = self._lineage(spec.reads, job.stamps, outcome.uses, (), frozenset())
+        ancestry = self.admission.ancestry(spec.reads, job.stamps.get(spec.reads or "", 0), outcome.uses)
         round_ = self.flow.open_round(job.node, job.stamps)
         self._emit(ev.Emitted(self.now, job.node, round_.id, source.emissions, job.stamps.get(spec.reads or "")))
         source.emissions += 1
-        origin = Origin(round_.id, stamps=job.stamps, uses=uses, lineage=lineage)
+        origin = Origin(round_.id, stamps=job.stamps, uses=ancestry.uses, lineage=ancestry.lineage)
         made = self.flow.route(job.node, outcome.value, origin)
         job.outbox.extend(made)
         if not made:
@@ -514,16 +444,28 @@ class Machine:
             source.waits_past = job.stamps.get(spec.reads or "")
             if self.flow.rounds.pop(round_.id, None) is not None:
                 self._emit(ev.RoundEnded(self.now, round_.id, False))
-        self._forget_views()
+        self.admission.forget_views()
 
     def _produced(self, job: Job, outcome: Done) -> None:
         item, spec = job.item, self.plan.stages[job.node].spec
         assert item is not None
         self.stages[job.node].failures = 0
-        uses, lineage = item.uses, item.lineage
+        ancestry = Ancestry(item.uses, item.lineage)
         if outcome.uses is not None or (spec.reads is not None and spec.reads not in item.stamps):
-            uses, lineage = self._lineage(spec.reads, job.stamps, outcome.uses, uses, lineage)
-        origin = Origin(item.round, (item.id,), item.scope, job.stamps, uses, lineage, item.loops, item.late)
+            ancestry = self.admission.ancestry(spec.reads, job.stamps.get(spec.reads or "", 0), outcome.uses, ancestry)
+        if ancestry.retracted is not None:
+            self._orphaned(item, ancestry.retracted)
+            return
+        origin = Origin(
+            item.round,
+            (item.id,),
+            item.scope,
+            job.stamps,
+            ancestry.uses,
+            ancestry.lineage,
+            item.loops,
+            item.late,
+        )
         values = outcome.value if isinstance(outcome.value, Several) else (outcome.value,)
         made = [new for value in values if value is not None for new in self.flow.route(job.node, value, origin)]
         job.outbox.extend(made)
@@ -544,32 +486,18 @@ class Machine:
         if verdict.kind == "patch":
             item.value = verdict.value
         if outcome.uses is not None:
-            pool = next(iter(job.stamps))
-            item.uses, item.lineage = self._lineage(pool, job.stamps, outcome.uses, item.uses, item.lineage)
+            pool = self.plan.stages[job.node].spec.reads or next(iter(job.stamps))
+            before = Ancestry(item.uses, item.lineage)
+            ancestry = self.admission.ancestry(pool, job.stamps[pool], outcome.uses, before)
+            if ancestry.retracted is not None:
+                self._orphaned(item, ancestry.retracted)
+                return
+            item.uses, item.lineage = ancestry.uses, ancestry.lineage
         self.flow.give_back(item)
 
-    def _lineage(
-        self,
-        pool: str | None,
-        stamps: Mapping[str, int],
-        named: tuple[int, ...] | None,
-        uses: tuple[tuple[str, int], ...],
-        lineage: frozenset[tuple[str, int]],
-    ) -> tuple[tuple[tuple[str, int], ...], frozenset[tuple[str, int]]]:
-        """Parents and ancestry of what was made with artifacts ``named``; None names all that is provisional."""
-        if pool is None:
-            return uses, lineage
-        records = self.pools[pool].records
-        if named is None:
-            named = tuple(r.artifact for r in records.values() if r.provisional and r.version <= stamps[pool])
-        for artifact in named:
-            if artifact not in records:
-                raise LookupError(f"at.uses({artifact}): pool {pool!r} has no such artifact")
-        known = [records[a] for a in named]
-        return (
-            tuple(dict.fromkeys([*uses, *((pool, a) for a in named)])),
-            lineage.union(*(r.lineage for r in known)),
-        )
+    def _orphaned(self, item: Item, artifact: tuple[str, int]) -> None:
+        """What a stage made names an artifact that was retracted while the stage ran."""
+        self.flow.end(item, "discarded", f"orphan of {artifact[0]} artifact {artifact[1]}, which was retracted")
 
     # ---- cancellation and ends ---------------------------------------------------------------------------
 
@@ -590,10 +518,6 @@ class Machine:
         for call in self.calls.values():
             if call.job.item is item and self.slots.is_waiting(call):
                 self.slots.wait(call, self._rank(call.job.node, item))
-
-    def _forget_views(self) -> None:
-        for name, pool in self.pools.items():
-            pool.forget_before(min((r.oldest.get(name, 0) for r in self.flow.rounds.values()), default=0))
 
     def _adjust(self) -> None:
         control = self.plan.schedule.control

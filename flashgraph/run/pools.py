@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import attrs
@@ -14,7 +15,10 @@ __all__ = ["PoolRecord", "PoolState"]
 
 @attrs.define
 class PoolRecord:
-    """What the scheduler knows of an admitted artifact, beside what the pool knows."""
+    """What the scheduler knows of an admitted artifact, beside what the pool knows.
+
+    ``settled`` is the version from which on its evidence is complete: infinity while it is provisional.
+    """
 
     artifact: int
     version: int
@@ -24,6 +28,7 @@ class PoolRecord:
     lineage: frozenset[tuple[str, int]]
     at: float
     last: Artifact
+    settled: float
 
 
 class PoolState:
@@ -46,9 +51,6 @@ class PoolState:
     def changes(self, since: int) -> tuple[Change, ...]:
         """What happened after version ``since``, oldest first."""
         return tuple(self._log[since:])
-
-    def provisional(self) -> tuple[int, ...]:
-        return tuple(r.artifact for r in self.records.values() if r.provisional and not r.retracted)
 
     def forget_before(self, version: int) -> None:
         """Drop the values of versions that nothing can read any more; the log stays."""
@@ -74,7 +76,15 @@ class PoolState:
         shown = known if known is not None else Artifact(artifact, value, parents, provisional=partial)
         change = self._advance(after, "admitted", shown)
         self.records[artifact] = PoolRecord(
-            artifact, self.version, lag, partial, False, lineage | {(self.name, artifact)}, at, shown
+            artifact,
+            self.version,
+            lag,
+            partial,
+            False,
+            lineage | {(self.name, artifact)},
+            at,
+            shown,
+            math.inf if partial else self.version,
         )
         return change
 
@@ -82,7 +92,7 @@ class PoolState:
         """Give the pool the full evidence for a provisional artifact: it confirms or retracts it."""
         record = self.records[artifact]
         after = self._apply(PoolEvent("amend", artifact, value, parents, False))
-        record.provisional = False
+        record.provisional, record.settled = False, self.version + 1
         known = after.artifacts.get(artifact)
         if known is None:
             record.retracted = True

@@ -1,0 +1,112 @@
+"""Admission: how items become artifacts, how late evidence confirms or retracts them, and who descends from whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from flashgraph.graph.ports import Group
+from flashgraph.run import events as ev
+from flashgraph.run.flow import Flow
+from flashgraph.run.items import Item, Lineage
+from flashgraph.run.plan import Plan
+from flashgraph.run.pools import PoolState
+
+__all__ = ["Admission", "Ancestry"]
+
+
+@attrs.frozen
+class Ancestry:
+    """``uses`` are an item's parents, ``lineage`` those and all their ancestors; ``retracted`` names one of the
+    parents that has been retracted while the item was being made."""
+
+    uses: tuple[tuple[str, int], ...] = ()
+    lineage: Lineage = frozenset()
+    retracted: tuple[str, int] | None = None
+
+
+class Admission:
+    """The pools of one run.  Admissions are serial: each is a whole step of the state machine."""
+
+    def __init__(self, plan: Plan, flow: Flow, emit: Callable[[ev.Event], None]) -> None:
+        self.pools = {n: PoolState(n, p.factory()) for n, p in plan.pools.items()}
+        self._flow = flow
+        self._emit = emit
+
+    def lag(self, item: Item) -> int:
+        """How far the pools have moved on since the item was made: the most of any pool it is stamped with."""
+        return max((self.pools[p].version - v for p, v in item.stamps.items()), default=0)
+
+    def settled(self, item: Item) -> bool:
+        """Whether the staleness rule has spoken of this item already: it amends what was released under it."""
+        state = item.gathered
+        return item.amends and state is not None and (state.artifact is not None or state.dropped)
+
+    def admit(self, name: str, item: Item) -> None:
+        """Let pool ``name`` have an item that its edge's rule has let pass."""
+        state = item.gathered
+        if self.settled(item) and state is not None:
+            if state.artifact is not None:
+                self._amend(name, state.artifact[1], item)
+            else:
+                self._flow.end(item, "filtered", "amends a group that was discarded")
+            return
+        pool, now, lag = self.pools[name], self._flow.now, self.lag(item)
+        parents = _parents(name, item)
+        partial = isinstance(item.value, Group) and item.value.partial
+        change = pool.admit(item.value, parents, item.lineage, partial, lag, now)
+        if change is None:
+            self._flow.end(item, "filtered", f"pool {name!r} did not change")
+            return
+        artifact = change.artifact
+        if partial and state is not None:
+            state.artifact = (name, artifact.id)
+        self._emit(ev.Admitted(now, name, change.version, artifact.id, item.id, lag, partial, parents, artifact.score))
+        self._flow.end(item, "consumed")
+
+    def _amend(self, name: str, artifact: int, item: Item) -> None:
+        change = self.pools[name].amend(artifact, item.value, _parents(name, item))
+        if change.kind == "confirmed":
+            self._emit(ev.Confirmed(self._flow.now, name, change.version, artifact, change.artifact.score))
+        else:
+            self._emit(ev.Retracted(self._flow.now, name, change.version, artifact))
+            self._flow.orphan(name, artifact)
+        self._flow.end(item, "consumed")
+
+    def ancestry(
+        self, pool: str | None, version: int, named: tuple[int, ...] | None, before: Ancestry = Ancestry()
+    ) -> Ancestry:
+        """The ancestry of what was made from ``pool`` at ``version`` with artifacts ``named``, on top of ``before``.
+
+        None names everything whose evidence was not complete at that version.  Raises LookupError for an artifact
+        that the pool never had.
+        """
+        if pool is None:
+            return before
+        records = self.pools[pool].records
+        if named is None:
+            named = tuple(r.artifact for r in records.values() if r.version <= version < r.settled)
+        for artifact in named:
+            if artifact not in records:
+                raise LookupError(f"at.uses({artifact}): pool {pool!r} has no such artifact")
+        known = [records[a] for a in named]
+        return Ancestry(
+            tuple(dict.fromkeys([*before.uses, *((pool, a) for a in named)])),
+            before.lineage.union(*(r.lineage for r in known)),
+            next(((pool, r.artifact) for r in known if r.retracted), None),
+        )
+
+    def forget_views(self) -> None:
+        """Drop the pools' values that no open round can read any more."""
+        rounds = self._flow.rounds.values()
+        for name, pool in self.pools.items():
+            pool.forget_before(min((r.oldest.get(name, 0) for r in rounds), default=0))
+
+    def stamps(self, pools: Mapping[str, int]) -> dict[str, int]:
+        """The versions now of the pools that something is stamped with."""
+        return {p: self.pools[p].version for p in pools}
+
+
+def _parents(pool: str, item: Item) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(a for p, a in item.uses if p == pool))
