@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 DEMO_MINUTES ?= 7
 DEMO_SEED ?= 0
-DEMO_MODEL ?= local?max_tokens=400
+DEMO_MODEL ?= local
 
 .PHONY: help install demo test test-slow lint typecheck format bench lock build clean
 

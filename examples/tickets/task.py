@@ -1,8 +1,8 @@
 """Support tickets go to queues whose codes and policies only a good prompt can know.
 
 The codes mean nothing by themselves, so the seed prompt scores 0: everything there is to know is learned from the
-feedback.  Two policies cut across the subjects: a refund above 200 EUR is not billing's, and an injury or a fire
-goes to safety whatever else the ticket asks for.
+feedback.  Two policies cut across the subjects: an injury or a fire goes to safety even if a refund is wanted, and
+whoever cancels goes to the retention queue for whatever reason.
 """
 
 from __future__ import annotations

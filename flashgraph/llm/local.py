@@ -29,6 +29,7 @@ __all__ = ["LocalModel", "Screen"]
 
 SERVER = Path(__file__).with_name("local_server.py")
 SLOTS = 2
+REPLY_TOKENS = 400
 CONTEXT = 16_384
 START_SECONDS = 180.0
 STOP_SECONDS = 5.0
@@ -68,7 +69,8 @@ class LocalModel:
 
     `open` fetches them if need be, starts the server in a child process on a free loopback port and waits until it
     answers; leaving it stops the child.  ``limit`` requests run at once and share a context of ``context`` tokens,
-    so one alone may use all of it.  ``report`` takes the progress instead of the screen.  One object serves any
+    so one alone may use all of it.  A reply ends after REPLY_TOKENS unless a request says otherwise: small models
+    do not always come to an end by themselves.  ``report`` takes the progress instead of the screen.  One object serves any
     number of roles; it is opened once.
     """
 
@@ -77,7 +79,9 @@ class LocalModel:
     context: int = attrs.field(default=CONTEXT, kw_only=True, validator=attrs.validators.ge(512))
     threads: int = attrs.field(factory=lambda: os.cpu_count() or 1, kw_only=True, validator=attrs.validators.ge(1))
     timeout: float = attrs.field(default=600.0, kw_only=True, validator=attrs.validators.gt(0))
-    params: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
+    params: Mapping[str, Any] = attrs.field(
+        factory=dict, kw_only=True, converter=lambda params: {"max_tokens": REPLY_TOKENS, **params}
+    )
     report: Report | None = attrs.field(default=None, kw_only=True, repr=False)
     _server: HttpModel | None = attrs.field(default=None, init=False, repr=False)
 
