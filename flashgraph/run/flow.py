@@ -342,6 +342,8 @@ class Flow:
             self._leave_behind(group, edge.late)
 
     def _leave_behind(self, group: GroupState, late: str) -> None:
+        if late == "cancel":
+            self._void(group, itself=False)
         for item in list(self._inside.get(group.id, {}).values()):
             where = self._where.get(item.id)
             if late == "cancel" or (late == "drop" and where not in ("running", "gathered")):
@@ -404,9 +406,13 @@ class Flow:
         """When a deadline rule has to be asked again."""
         return min(self._timed.values(), default=None)
 
-    def _void(self, group: GroupState) -> None:
-        group.void = True
-        self._voided.append(group.id)
+    def _void(self, group: GroupState, itself: bool = True) -> None:
+        """Mark a group, and the groups inside of it, as saying nothing any more."""
+        for other in self.groups.values():
+            nested = any(outer == group.id for outer, _ in other.origin.scope)
+            if not other.void and (nested or (itself and other is group)):
+                other.void = True
+                self._voided.append(other.id)
 
     def sweep_void(self) -> None:
         """End what waits in groups that will never be released."""

@@ -49,6 +49,7 @@ class _Group:
     alive: list[int]
     failed: dict[int, str] = attrs.field(factory=dict)
     over: set[str] = attrs.field(factory=set)
+    dead: bool = False
 
 
 class _Interpreter:
@@ -181,6 +182,8 @@ class _Interpreter:
 
     def settle(self, group: _Group) -> None:
         """Release the group where every member has ended, or fail it where too many have failed."""
+        if group.dead or any(outer.dead for outer, _ in group.origin.scope):
+            return
         for name, members in group.gathers.items():
             edge = self.graph.edge(name)
             assert edge is not None
@@ -204,7 +207,8 @@ class _Interpreter:
                 self.queues[name].append(item)
 
     def drop(self, group: _Group) -> None:
-        """What is left of a failed group goes nowhere."""
+        """What is left of a failed group goes nowhere, nor do groups inside of it."""
+        group.dead = True
         for queue in (*self.queues.values(), *self.members.values()):
             for item in [i for i in queue if any(g is group for g, _ in i.scope)]:
                 queue.remove(item)

@@ -63,7 +63,8 @@ def test_local() -> None:
         assert model.weights == weights
     model = resolve("local?limit=3&context=4096&threads=1&temperature=0.5")
     assert isinstance(model, LocalModel)
-    assert (model.limit, model.context, model.threads, model.params) == (3, 4096, 1, {"temperature": 0.5})
+    assert (model.limit, model.context, model.threads) == (3, 4096, 1)
+    assert model.params == {"max_tokens": 400, "temperature": 0.5}
 
 
 def test_objects_and_functions() -> None:

@@ -19,13 +19,19 @@ FIRST = Waiting("a", distance=1, round=0, version=3, late=False, age=5)
         Waiting("a", distance=2, round=0, version=9, late=False, age=0),
         Waiting("a", distance=1, round=0, version=2, late=False, age=0),
         Waiting("a", distance=1, round=0, version=3, late=False, age=6),
-        Waiting("a", distance=0, round=0, version=9, late=True, age=0),
+        Waiting("a", distance=1, round=0, version=9, late=True, age=0),
     ],
     ids=["farther from the pool", "older line", "younger", "late"],
 )
 def test_drain_first(later: Waiting) -> None:
-    """Nearest the pool, then the newest line, then the oldest work; late members after everything."""
+    """Nearest the pool, then what is not late, then the newest line, then the oldest work."""
     assert drain_first().rank(FIRST) < drain_first().rank(later)
+
+
+def test_drain_first_lets_late_members_end() -> None:
+    """They go before stages further from the pool: a busy server would otherwise never confirm anything."""
+    late = Waiting("a", distance=0, round=0, version=0, late=True, age=9)
+    assert drain_first().rank(late) < drain_first().rank(FIRST)
 
 
 def test_balanced_serves_by_age() -> None:
