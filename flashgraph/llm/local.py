@@ -63,15 +63,19 @@ class Screen:
         self._progress.update(self._tasks[what], completed=done, total=total)
 
 
+def _bounded(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"max_tokens": REPLY_TOKENS, **params}
+
+
 @attrs.define(eq=False)
 class LocalModel:
     """The weights ``weights`` (a name of `flashgraph.llm.weights.CATALOG`, or a path), served on this machine.
 
     `open` fetches them if need be, starts the server in a child process on a free loopback port and waits until it
     answers; leaving it stops the child.  ``limit`` requests run at once and share a context of ``context`` tokens,
-    so one alone may use all of it.  A reply ends after REPLY_TOKENS unless a request says otherwise: small models
-    do not always come to an end by themselves.  ``report`` takes the progress instead of the screen.  One object serves any
-    number of roles; it is opened once.
+    so one alone may use all of it.  A reply ends after 400 tokens unless a request says otherwise: small models do
+    not always come to an end by themselves.  ``report`` takes the progress instead of the screen.  One object serves
+    any number of roles; it is opened once.
     """
 
     weights: str = "1.5b"
@@ -79,9 +83,7 @@ class LocalModel:
     context: int = attrs.field(default=CONTEXT, kw_only=True, validator=attrs.validators.ge(512))
     threads: int = attrs.field(factory=lambda: os.cpu_count() or 1, kw_only=True, validator=attrs.validators.ge(1))
     timeout: float = attrs.field(default=600.0, kw_only=True, validator=attrs.validators.gt(0))
-    params: Mapping[str, Any] = attrs.field(
-        factory=dict, kw_only=True, converter=lambda params: {"max_tokens": REPLY_TOKENS, **params}
-    )
+    params: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True, converter=_bounded)
     report: Report | None = attrs.field(default=None, kw_only=True, repr=False)
     _server: HttpModel | None = attrs.field(default=None, init=False, repr=False)
 
