@@ -44,8 +44,9 @@ class DrainFirst:
         """Workers of a stage at the beginning, when it may have ``most``."""
         return most
 
-    def adjust(self, workers: Mapping[str, int], finished: Mapping[str, int]) -> dict[str, int]:
-        """New worker counts by stage, from the counts now and what each stage finished since the last call."""
+    def adjust(self, workers: Mapping[str, int], finished: Mapping[str, float]) -> dict[str, int]:
+        """New worker counts by stage, from the counts now and what each stage finished since the last call, in whole
+        items: a member of a group counts as its share of the group."""
         return dict(workers)
 
     def __str__(self) -> str:
@@ -65,7 +66,7 @@ class Balanced(DrainFirst):
     def start(self, most: int) -> int:
         return min(most, 8)
 
-    def adjust(self, workers: Mapping[str, int], finished: Mapping[str, int]) -> dict[str, int]:
+    def adjust(self, workers: Mapping[str, int], finished: Mapping[str, float]) -> dict[str, int]:
         middle = median(finished.get(stage, 0) for stage in workers) if workers else 0
         changed = dict(workers)
         for stage, count in workers.items():

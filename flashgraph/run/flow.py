@@ -210,6 +210,12 @@ class Flow:
         queue.held -= 1
         self._enqueue(queue, item)
 
+    def share(self, item: Item) -> float:
+        """What part of a whole the item is: a member of a group of four is a quarter.  Production rates of stages
+        compare only when a sweep of a hundred members counts as one."""
+        sizes = [len(self.groups[g].alive) for g, _ in item.scope if g in self.groups]
+        return 1.0 / math.prod(sizes)
+
     def is_member(self, item: Item) -> bool:
         """Whether ``item`` waits in an opened group."""
         return self._where.get(item.id) == "member"

@@ -41,7 +41,7 @@ class StageState:
     plan: StagePlan
     most: int
     busy: int = 0
-    finished: int = 0
+    finished: float = 0.0
     failures: int = 0
     repairs: list[tuple[Item, str]] = attrs.field(factory=list)
     """Held items that wait for this repair stage, with the name of the edge whose rule sent them."""
@@ -394,6 +394,7 @@ class Machine:
         if job.reservation is not None:
             self.ledger.settle(job.reservation, dict.fromkeys(self.plan.stages[job.node].spec.spends, 1.0))
         gone = job.item is not None and not self.flow.is_open(job.item)
+        share = self.flow.share(job.item) if job.item is not None else 0.0
         if isinstance(outcome, Done) and not gone:
             try:
                 handle = {"source": self._emitted, "stage": self._produced, "repair": self._repaired}[job.kind]
@@ -405,8 +406,8 @@ class Machine:
         how = "cancelled" if gone else "done" if isinstance(outcome, Done) else outcome.how
         reason = outcome.reason if isinstance(outcome, Failed) else ""
         self._emit(ev.JobEnded(self.now, job.id, job.node, how, self.now - job.started_at, reason))
-        if job.kind != "source":
-            self.stages[job.node].finished += 1
+        if job.item is not None:
+            self.stages[job.node].finished += share
 
     def _job_failed(self, job: Job, outcome: Failed) -> None:
         if job.kind == "source":
@@ -531,7 +532,7 @@ class Machine:
             if most != state.most:
                 state.most = most
                 self._emit(ev.Resized(self.now, name, most))
-            state.finished = 0
+            state.finished = 0.0
 
     def _finish(self) -> None:
         if self.status is not None or len(self.jobs) > len(self._delivering) or self._commands:

@@ -1,6 +1,6 @@
 """`make bench`: what each policy does to time and quality, on the simulated vLLM profile.
 
-    python -m tests.benchmarks.policies [--worlds 5] [--minutes 20] [--quick]
+    python -m tests.benchmarks.policies [--worlds 7] [--minutes 20] [--quick]
 
 Prints Markdown tables; docs/benchmarks.md holds their last output.
 """
@@ -24,12 +24,12 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "staleness: accept": ("pipelined", {STALE: "accept()", f"{EARLY}.stale": "accept()"}),
     "staleness: discard over 2": ("pipelined", {STALE: "discard(2)"}),
     "staleness: refresh in propose": ("pipelined", {STALE: "accept()", "rollout->propose.stale": "refresh()"}),
-    "staleness: repair": ("pipelined", {STALE: "repair(patch)"}),
+    "staleness: repair (default)": ("pipelined", {STALE: "repair(patch)"}),
     "alpha 1": ("pipelined", {f"{EARLY}.release": "all"}),
     "alpha 0.5, cancel": ("pipelined", {f"{EARLY}.release": "fraction(0.5)", f"{EARLY}.late": "cancel"}),
     "alpha 0.5, amend": ("pipelined", {f"{EARLY}.release": "fraction(0.5)"}),
     "alpha 0.25, cancel": ("pipelined", {f"{EARLY}.late": "cancel"}),
-    "alpha 0.25, amend": ("pipelined", {f"{EARLY}.release": "fraction(0.25)"}),
+    "alpha 0.25, amend (default)": ("pipelined", {f"{EARLY}.release": "fraction(0.25)"}),
     "window 1": ("pipelined", {"window": 1}),
     "window 4": ("pipelined", {"window": 4}),
     "window 16": ("pipelined", {"window": 16}),
@@ -37,6 +37,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "focus 0": ("pipelined", {"focus": 0}),
     "focus 1": ("pipelined", {"focus": 1}),
     "control: balanced": ("pipelined", {"control": "balanced()"}),
+    "focus 1, alpha 0.5, cancel": (
+        "pipelined",
+        {"focus": 1, f"{EARLY}.release": "fraction(0.5)", f"{EARLY}.late": "cancel"},
+    ),
 }
 
 
@@ -77,7 +81,7 @@ def faster(runs: list[Measured], base: list[Measured]) -> tuple[list[str], float
 
 
 @click.command()
-@click.option("--worlds", default=5, show_default=True, help="Worlds to average over.")
+@click.option("--worlds", default=7, show_default=True, help="Worlds to average over.")
 @click.option("--minutes", default=20.0, show_default=True, help="Simulated minutes of each run.")
 @click.option("--quick", is_flag=True, help="Only lockstep against the defaults.")
 def main(worlds: int, minutes: float, quick: bool) -> None:

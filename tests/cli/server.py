@@ -14,6 +14,13 @@ import attrs
 __all__ = ["Server", "serving"]
 
 
+class Listener(ThreadingHTTPServer):
+    """Says nothing when a client hangs up: its standard error is the command's own under test."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass
+
+
 @attrs.define
 class Server:
     """``spec`` is what ``--model`` takes; ``chats`` counts the requests; a ``status`` over 200 refuses all of them,
@@ -66,7 +73,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
 def serving(answer: Callable[[list[dict[str, str]]], str], status: int = 200) -> Iterator[Server]:
     """A `Server` on a free port."""
     server = Server(answer, status)
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
+    listener = Listener(("127.0.0.1", 0), _handler(server))
     listener.daemon_threads = True
     server.spec = f"openai:http://127.0.0.1:{listener.server_address[1]}#tiny?limit=4&tries=1"
     thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01})

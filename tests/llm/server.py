@@ -50,6 +50,13 @@ def error(status: int, message: str, code: str | None = None, **headers: str) ->
     return Answer(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
+class Listener(ThreadingHTTPServer):
+    """Says nothing when a client hangs up: its standard error is the command's own under test."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass
+
+
 @attrs.define
 class Server:
     """Answers the i-th chat request with ``script[i]`` (the last one for all further) and lists ``models``.
@@ -121,7 +128,7 @@ def running(
 ) -> Iterator[Server]:
     """A `Server` on a free port; ``url`` is its address without ``/v1``."""
     server = Server(script or (chat(),), models)
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server))
+    listener = Listener(("127.0.0.1", 0), _handler(server))
     listener.daemon_threads = True
     server.url = f"http://127.0.0.1:{listener.server_address[1]}"
     thread = threading.Thread(target=listener.serve_forever, kwargs={"poll_interval": 0.01})
