@@ -45,6 +45,7 @@ class Run:
         self._task = task
         self._more = anyio.Event()
         self._over = False
+        self._ended: float | None = 0.0
         self._error: Exception | None = None
 
     @property
@@ -54,8 +55,8 @@ class Run:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the run began, on its own clock."""
-        return float(self._driver.elapsed)
+        """Seconds since the run began, on its own clock; it stands still once the run has ended."""
+        return float(self._driver.elapsed) if self._ended is None else self._ended
 
     @property
     def result(self) -> Result:
@@ -91,6 +92,7 @@ class Run:
         more.set()
 
     async def _drive(self) -> None:
+        self._ended = None
         try:
             await self._driver.run()
         except Exception as error:
@@ -99,7 +101,7 @@ class Run:
                 error = error.exceptions[0]
             self._error = error
         finally:
-            self._over = True
+            self._over, self._ended = True, float(self._driver.elapsed)
             self._publish()
 
 
@@ -142,7 +144,7 @@ async def open_run(
     resolved = resolve_all(_for_roles(graph, models))
     _check_end(graph, budget)
     _check_prices(resolved, budget)
-    names = {id(model): f"{model.name}" for model in resolved.values()}
+    names = _endpoint_names(resolved)
     limits = {names[id(model)]: model.limit for model in resolved.values()}
     plan = compile_plan(spec, chosen, values, {role: names[id(m)] for role, m in resolved.items()}, limits)
     events: list[Event] = []
@@ -193,6 +195,15 @@ async def arun(
 def run(graph: Graph | str | Path, task: Task | str | Path, *, backend: str = "asyncio", **options: Any) -> Result:
     """Run a graph to its end; the options are `open_run`'s.  ``backend`` is ``"asyncio"`` or ``"trio"``."""
     return anyio.run(partial(arun, graph, task, **options), backend=backend)
+
+
+def _endpoint_names(models: Mapping[str, Model]) -> dict[int, str]:
+    """A name for each distinct model object, by its id: two objects are two endpoints, also under one name."""
+    names: dict[int, str] = {}
+    for model in {id(m): m for m in models.values()}.values():
+        same = sum(n.split("#")[0] == model.name for n in names.values())
+        names[id(model)] = f"{model.name}#{same + 1}" if same else model.name
+    return names
 
 
 def _for_roles(graph: Graph, models: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:

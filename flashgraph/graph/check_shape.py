@@ -166,11 +166,16 @@ def _late(graph: GraphSpec, notes: Notes) -> None:
         scope = found.get(gather.src)
         if not gather.gather or not scope or gather.release is None or gather.late not in ("drop", "amend"):
             continue
-        looping = [n for n in graph.nodes if n in cyclic and any(level & scope[-1] for level in found.get(n, ()))]
+        # An amendment is late too, and goes on behind the gather.
+        behind = nx.descendants(flow(graph), gather.dst) | {gather.dst} if gather.late == "amend" else set()
+        inside = [n for n in graph.nodes if any(level & scope[-1] for level in found.get(n, ()))]
+        looping = [n for n in graph.nodes if n in cyclic and (n in inside or n in behind)]
         if looping:
             notes.add(
                 "late-in-cycle", gather.place, f"edge {gather.name}",
-                f"late={gather.late!r} on a group whose members go through the cycle of {', '.join(looping)}",
+                f"late={gather.late!r} on a group whose members go through the cycle of {', '.join(looping)}"
+                if set(looping) & set(inside)
+                else f"late={gather.late!r} on a group whose amendment goes through the cycle of {', '.join(looping)}",
                 "late='cancel': late members are outside of the window, and the cycle could fill up with them",
                 "late='cancel', or drop release",
             )  # fmt: skip

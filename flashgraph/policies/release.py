@@ -78,7 +78,8 @@ class Deadline(All):
     seconds: float = 0.0
 
     def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool:
-        return arrived >= size or (arrived > 0 and elapsed >= self.seconds)
+        # The slack: a timer's sum in floats may fall a hair short of the seconds.
+        return arrived >= size or (arrived > 0 and elapsed >= self.seconds - 1e-9)
 
     def deadline(self) -> float | None:
         return self.seconds

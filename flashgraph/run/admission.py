@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import attrs
 
@@ -31,6 +31,7 @@ class Admission:
 
     def __init__(self, plan: Plan, flow: Flow, emit: Callable[[ev.Event], None]) -> None:
         self.pools = {n: PoolState(n, p.factory()) for n, p in plan.pools.items()}
+        self._plan = plan
         self._flow = flow
         self._emit = emit
 
@@ -70,21 +71,36 @@ class Admission:
         if change.kind == "confirmed":
             self._emit(ev.Confirmed(self._flow.now, name, change.version, artifact, change.artifact.score))
         else:
-            self._emit(ev.Retracted(self._flow.now, name, change.version, artifact))
-            self._flow.orphan(name, artifact)
+            self._retracted(name, change.version, artifact)
         self._flow.end(item, "consumed")
+
+    def _retracted(self, name: str, version: int, artifact: int) -> None:
+        """Discard what descends from a retracted artifact; what of it is in a pool on incomplete evidence, which will
+        never be completed now, is retracted too."""
+        self._emit(ev.Retracted(self._flow.now, name, version, artifact))
+        self._flow.orphan(name, artifact)
+        for pool in self.pools.values():
+            if any(e.keeps_orphans for e in self._plan.incoming[pool.name]):
+                continue
+            for record in list(pool.records.values()):
+                if record.provisional and (name, artifact) in record.lineage:
+                    change = pool.retract(record.artifact)
+                    self._retracted(pool.name, change.version, record.artifact)
 
     def ancestry(
         self, pool: str | None, version: int, named: tuple[int, ...] | None, before: Ancestry = Ancestry()
     ) -> Ancestry:
         """The ancestry of what was made from ``pool`` at ``version`` with artifacts ``named``, on top of ``before``.
 
-        None names everything whose evidence was not complete at that version.  Raises LookupError for an artifact
-        that the pool never had.
+        None names no parents; what is made may then descend from everything whose evidence was not complete at that
+        version.  Raises LookupError for an artifact that the pool never had.
         """
         if pool is None:
+            if named:
+                raise LookupError(f"at.uses{named}: no pool is read here. Fix: reads=POOL on the source or stage")
             return before
         records = self.pools[pool].records
+        parents = named or ()
         if named is None:
             named = tuple(r.artifact for r in records.values() if r.version <= version < r.settled)
         for artifact in named:
@@ -92,7 +108,7 @@ class Admission:
                 raise LookupError(f"at.uses({artifact}): pool {pool!r} has no such artifact")
         known = [records[a] for a in named]
         return Ancestry(
-            tuple(dict.fromkeys([*before.uses, *((pool, a) for a in named)])),
+            tuple(dict.fromkeys([*before.uses, *((pool, a) for a in parents)])),
             before.lineage.union(*(r.lineage for r in known)),
             next(((pool, r.artifact) for r in known if r.retracted), None),
         )
@@ -102,10 +118,6 @@ class Admission:
         rounds = self._flow.rounds.values()
         for name, pool in self.pools.items():
             pool.forget_before(min((r.oldest.get(name, 0) for r in rounds), default=0))
-
-    def stamps(self, pools: Mapping[str, int]) -> dict[str, int]:
-        """The versions now of the pools that something is stamped with."""
-        return {p: self.pools[p].version for p in pools}
 
 
 def _parents(pool: str, item: Item) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ The sum of settled and reserved amounts never exceeds a limit, so a budget canno
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,6 +57,8 @@ class Ledger:
         self.limits = budget.limits
         self.settled: dict[str, float] = dict.fromkeys(("proposals", "evaluations", "calls", "tokens", "usd"), 0.0)
         self.reserved: dict[str, float] = dict.fromkeys(self.settled, 0.0)
+        self.refused: str | None = None
+        """A limit that could not afford a request although nothing else was reserved: the rest of it is unusable."""
         self._open: dict[int, dict[str, float]] = {}
         self._next = 0
 
@@ -69,7 +72,9 @@ class Ledger:
         return None
 
     def exhausted(self) -> str | None:
-        """A limit of which nothing is left, counting what is reserved."""
+        """A limit of which nothing usable is left, counting what is reserved."""
+        if self.refused is not None:
+            return self.refused
         for name, limit in self.limits.items():
             if self.settled[name] + self.reserved[name] >= limit * (1 - 1e-9):
                 return name
@@ -85,8 +90,9 @@ class Ledger:
 
     def settle(self, reservation: int, amounts: Mapping[str, float]) -> None:
         """Replace a reservation by what was really spent (``{}`` gives all of it back)."""
-        for name, amount in self._open.pop(reservation).items():
-            self.reserved[name] -= amount
+        for name in self._open.pop(reservation):
+            # Summed anew: subtracting floats would leave a crumb that looks like a reservation for ever.
+            self.reserved[name] = math.fsum(other.get(name, 0.0) for other in self._open.values())
         for name, amount in amounts.items():
             self.settled[name] += amount
 

@@ -11,10 +11,11 @@ import inspect
 import math
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import attrs
 from anyio.abc import TaskGroup
 
@@ -37,6 +38,8 @@ class _Request:
     job: Job
     role: str
     amounts: dict[str, float]
+    order: str
+    """The request's text: of several by one job, which comes first must not depend on the event loop."""
     granted: anyio.Event = attrs.field(factory=anyio.Event)
     call: Call | None = None
     refused: str | None = None
@@ -89,6 +92,7 @@ class Driver:
         self._sequential = random.Random(machine.seed)
         self._cursors = {n: s.cursor for n, s in self._plan.sources.items()}
         self._stop: tuple[str, str] | None = None
+        self._stopping = False
 
     @property
     def elapsed(self) -> float:
@@ -99,13 +103,23 @@ class Driver:
     def stop(self, status: str, reason: str) -> None:
         """End the run at the next opportunity."""
         self._stop = self._stop or (status, reason)
+        self._stopping = True
         self._wake.set()
 
     async def run(self) -> None:
         """Returns when the machine has a status.  Cancelling it cancels everything that runs."""
         self._began = anyio.current_time()
+        try:
+            await self._pump()
+        finally:
+            # Requests that were cut off by the cancellation are settled too: the account stays true.
+            self._report()
+
+    async def _pump(self) -> None:
         async with anyio.create_task_group() as tasks:
             while True:
+                if self._seconds is not None and not self._stopping and self.elapsed >= self._seconds:
+                    self.stop("budget", f"{self._seconds:g} seconds are over")
                 commands = self.machine.step(self.elapsed)
                 self._carry_out(commands, tasks)
                 reported = self._report()
@@ -113,11 +127,15 @@ class Driver:
                     return
                 # A command may turn out to change nothing (a cancel that comes too late): only a step without any
                 # commands has said all there is to say.
-                if not reported and not commands:
+                if reported or commands:
+                    # Work that is synchronous throughout must leave the event loop to others too.
+                    await (self._settle or anyio.lowlevel.checkpoint)()
+                else:
                     await self._wait()
 
     async def _wait(self) -> None:
-        timer = min((t for t in (self.machine.next_timer(), self._seconds) if t is not None), default=math.inf)
+        timers = (self.machine.next_timer(), None if self._stopping else self._seconds)
+        timer = min((t for t in timers if t is not None), default=math.inf)
         with anyio.CancelScope(deadline=self._began + timer) as scope:
             await self._wake.wait()
         if scope.cancelled_caught:
@@ -125,15 +143,13 @@ class Driver:
         if self._settle is not None:
             await self._settle()
         self._wake = anyio.Event()
-        if self._seconds is not None and self.elapsed >= self._seconds:
-            self.stop("budget", f"{self._seconds:g} seconds are over")
 
     def _report(self) -> bool:
         """Tell the machine what has happened; False when nothing had."""
         now = self.elapsed
         answers, self._answers = sorted(self._answers, key=lambda a: a.call.id), []
         outcomes, self._outcomes = sorted(self._outcomes, key=lambda o: o[0].id), []
-        requests, self._requests = sorted(self._requests, key=lambda r: r.job.id), []
+        requests, self._requests = sorted(self._requests, key=lambda r: (r.job.id, r.order)), []
         for answer in answers:
             self.machine.answered(answer.call, answer.spent, answer.usage, answer.usd, answer.how, now, answer.finish)
         for job, outcome in outcomes:
@@ -162,9 +178,10 @@ class Driver:
                     if job.id in self._scopes:
                         self._scopes[job.id].cancel()
                 case Grant(call) | Refuse(call):
-                    request = self._granting.pop(call.id)
-                    request.refused = command.limit if isinstance(command, Refuse) else None
-                    request.granted.set()
+                    request = self._granting.pop(call.id, None)
+                    if request is not None:  # else its task was cancelled, and has said so, since it was decided
+                        request.refused = command.limit if isinstance(command, Refuse) else None
+                        request.granted.set()
 
     def _start(self, start: Start, tasks: TaskGroup) -> None:
         job = start.job
@@ -224,14 +241,13 @@ class Driver:
         with scope:
             try:
                 outcome = Done(await body(), at.used)
-            except BudgetExhausted as error:
-                outcome = Failed(f"budget: {error}", "cancelled")
-            except ModelError as error:
+            except Exception as raised:
+                error = _telling(raised)
                 outcome = Failed(_reason(error))
-                if error.fatal:
+                if isinstance(error, BudgetExhausted):
+                    outcome = Failed(f"budget: {error}", "cancelled")
+                elif isinstance(error, ModelError) and error.fatal:
                     self.stop("failed", str(error))
-            except Exception as error:
-                outcome = Failed(_reason(error))
         del self._scopes[job.id]
         self._finish(job, outcome)
 
@@ -243,7 +259,7 @@ class Driver:
             messages = [{"role": "user", "content": messages}]
         model = self.models[role]
         amounts = reservation(model, messages, params, self.machine.ledger.limits)
-        request = _Request(job, role, amounts)
+        request = _Request(job, role, amounts, str(messages))
         self._requests.append(request)
         self._wake.set()
         try:
@@ -275,8 +291,18 @@ class Driver:
         self._wake.set()
 
 
+@cache
 def _takes_context(body: Callable[..., Any]) -> bool:
     return len(inspect.signature(body).parameters) > 1
+
+
+def _telling(error: Exception) -> Exception:
+    """Of an exception group, as a stage's own task group raises, the exception that says most about the run."""
+    leaves = [error]
+    while any(isinstance(e, ExceptionGroup) for e in leaves):
+        leaves = [x for e in leaves for x in (e.exceptions if isinstance(e, ExceptionGroup) else [e])]
+    fatal = [e for e in leaves if isinstance(e, BudgetExhausted) or (isinstance(e, ModelError) and e.fatal)]
+    return (fatal or leaves)[0]
 
 
 def _reason(error: Exception) -> str:

@@ -158,7 +158,7 @@ class Released(Event):
 
 @attrs.frozen
 class Repaired(Event):
-    """A repair stage judged a stale item; what came back carries ``version`` stamps."""
+    """A repair stage judged a stale item, whose lag was ``lag`` when the stage took it up."""
 
     item: int
     stage: str

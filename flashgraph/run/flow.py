@@ -127,12 +127,14 @@ class Flow:
         """Scatter the head of a scattering edge: its members wait from now on in its place."""
         edge = self.plan.edges[whole.edge]
         self.take(whole)
+        arrange = edge.arrange
         try:
             values = _members(edge, whole.value)
-        except Exception as error:
+            identities = tuple(arrange.identity(i, v) for i, v in enumerate(values)) if arrange else ()
+            places = arrange.arrange(values, self._streaks[edge.name]) if arrange else list(range(len(values)))
+        except Exception as error:  # the user's scatter or key function
             self.end(whole, "failed", f"scatter of {edge.name}: {type(error).__name__}: {error}")
             return
-        arrange = edge.arrange
         group = GroupState(
             self._next_group,
             edge.name,
@@ -141,13 +143,13 @@ class Flow:
             [0] * len(values),
             {},
             {g: GatherState(g, [Member(i) for i in range(len(values))]) for g in self.plan.gathers[edge.name]},
-            tuple(arrange.identity(i, v) for i, v in enumerate(values)) if arrange else (),
+            identities,
         )
         self._next_group += 1
         self.groups[group.id] = group
         self._inside[group.id] = {}
         origin = Origin(whole.round, (whole.id,), (), whole.stamps, whole.uses, whole.lineage, whole.loops, whole.late)
-        for index in arrange.arrange(values, self._streaks[edge.name]) if arrange else range(len(values)):
+        for index in places:
             scope = (*whole.scope, (group.id, index))
             member = self._make(edge, values[index], attrs.evolve(origin, scope=scope))
             self._where[member.id] = "member"
@@ -161,8 +163,7 @@ class Flow:
             if not values:
                 self._settle(group, state)
         self.end(whole, "consumed")
-        if not values and not any(key[0] == group.id for key in self.pending):
-            self._close(group)
+        self._close_if_over(group)
 
     def take_member(self, item: Item) -> None:
         """Take the head of an opened group's members, to run."""
@@ -191,7 +192,11 @@ class Flow:
         return True
 
     def _enqueue(self, queue: EdgeQueue, item: Item) -> None:
-        queue.push(item)
+        try:
+            queue.push(item)
+        except Exception as error:  # the user's priority function, or keys that do not compare
+            self.end(item, "failed", f"order of {item.edge}: {type(error).__name__}: {error}")
+            return
         self._where[item.id] = "queued"
         self._emit(ev.Queued(self.now, item.id, item.edge, len(queue)))
 
@@ -208,6 +213,7 @@ class Flow:
         """Put a held item back into its queue."""
         queue = self.queues[item.edge]
         queue.held -= 1
+        self._where[item.id] = "outbox"
         self._enqueue(queue, item)
 
     def share(self, item: Item) -> float:
@@ -242,14 +248,15 @@ class Flow:
             self.on_running_ended(item)
         if item.gathered is not None and how in ("discarded", "failed", "cancelled"):
             item.gathered.dropped = True
-        for group_id, index in reversed(item.scope):
-            self._leave(item, group_id, index, how, reason)
+        for depth, (group_id, index) in enumerate(reversed(item.scope)):
+            # A failure is its own group's; whether it is an outer group's too is for the inner one to decide.
+            self._leave(item, group_id, index, "filtered" if depth and how == "failed" else how, reason)
         round_ = self.rounds[item.round]
         if item.late:
             round_.late -= 1
         else:
             round_.open -= 1
-        round_.failed |= how == "failed"
+        round_.failed |= how == "failed" and not item.scope
         if not round_.open and not round_.late:
             del self.rounds[round_.id]
             self._emit(ev.RoundEnded(self.now, round_.id, round_.failed))
@@ -273,9 +280,11 @@ class Flow:
                     )
                     state.record(index, member, None)
                     self._settle(group, state)
-        # Releasing has ended other members meanwhile, and the last of them may have closed the group already.
-        waiting = any(key[0] == group_id for key in self.pending)
-        if group_id in self.groups and not self._inside[group_id] and not waiting:
+        self._close_if_over(group)
+
+    def _close_if_over(self, group: GroupState) -> None:
+        """Forget a group of which nothing is open and nothing waits for room."""
+        if not self._inside.get(group.id) and not any(key[0] == group.id for key in self.pending):
             self._close(group)
 
     def _close(self, group: GroupState) -> None:
@@ -302,12 +311,17 @@ class Flow:
         edge = self.plan.edges[state.edge]
         if state.closed or group.void:
             return
-        if edge.on_failure.fails(state.failed, len(state.members)):
-            self._fail(group, state)
+        if not state.released and edge.on_failure.fails(state.failed, len(state.members)):
+            reason = next(m.reason for m in state.members if m.state == "failed")
+            self._fail(group, state, f"{state.failed} of {len(state.members)} members failed, the first with: {reason}")
             return
-        due = state.complete or edge.release.ready(
-            [m.value for m in state.members], state.arrived, len(state.members), self.now - group.scattered_at
-        )
+        try:
+            due = state.complete or edge.release.ready(
+                [m.value for m in state.members], state.arrived, len(state.members), self.now - group.scattered_at
+            )
+        except Exception as error:  # the user's `decided` predicate
+            self._fail(group, state, f"release of {edge.name}: {type(error).__name__}: {error}")
+            return
         if (not state.released and due) or (state.released and state.complete and not state.amended):
             self._release(group, state)
 
@@ -331,7 +345,7 @@ class Flow:
                 tuple(dict.fromkeys(u for m in [origin, *members] for u in m.uses)),
                 frozenset().union(origin.lineage, *(m.lineage for m in members)),
                 origin.loops,
-                amendment or origin.late,
+                amendment or origin.late or self._gone_on(origin),
             ),
         )
         item.gathered, item.amends = state, amendment
@@ -347,8 +361,13 @@ class Flow:
         if not amendment and not complete and all(s.released for s in group.gathers.values()):
             self._leave_behind(group, edge.late)
 
+    def _gone_on(self, item: Item) -> bool:
+        """Whether a group that the item is a member of has gone on without it."""
+        outer = [self.groups[g].gathers.values() for g, _ in item.scope if g in self.groups]
+        return any(gathers and all(s.released for s in gathers) for gathers in outer)
+
     def _leave_behind(self, group: GroupState, late: str) -> None:
-        if late == "cancel":
+        if late != "amend":
             self._void(group, itself=False)
         for item in list(self._inside.get(group.id, {}).values()):
             where = self._where.get(item.id)
@@ -370,11 +389,11 @@ class Flow:
             self.members[item.edge].demote(item)
         self.on_late(item)
 
-    def _fail(self, group: GroupState, state: GatherState) -> None:
+    def _fail(self, group: GroupState, state: GatherState, summary: str) -> None:
         state.closed = True
-        reason = next(m.reason for m in state.members if m.state == "failed")
-        summary = f"{state.failed} of {len(state.members)} members failed, the first with: {reason}"
         self.rounds[group.origin.round].failed = True
+        for outer, place in group.origin.scope[-1:]:
+            self.groups[outer].reasons[place] = summary
         self._void(group)
         for item in list(self._inside.get(group.id, {}).values()):
             self.end(item, "failed" if item in state.items else "cancelled", summary)
@@ -387,16 +406,21 @@ class Flow:
         streaks = self._streaks[group.edge]
         for identity, member in zip(group.identities, state.members, strict=True):
             if member.state == "arrived":
-                streaks[identity] = streaks.get(identity, 0) + 1 if arrange.passed(member.value) else 0
+                try:
+                    passed = arrange.passed(member.value)
+                except Exception:  # the order is only a hint: who cannot be judged is sent out early
+                    passed = False
+                streaks[identity] = streaks.get(identity, 0) + 1 if passed else 0
 
     def release_due(self) -> bool:
         """Release groups whose time has come or that were waiting for room; True if any went on."""
+        went = False
         for (group_id, name), at in list(self._timed.items()):
-            if at <= self.now:
-                del self._timed[group_id, name]
+            # Settling one group can close another, with its timers.
+            if at <= self.now and self._timed.pop((group_id, name), None) is not None:
                 group = self.groups[group_id]
                 self._settle(group, group.gathers[name])
-        went = False
+                went = True
         for (group_id, name), state in list(self.pending.items()):
             if not self.queues[name].full:
                 del self.pending[group_id, name]
@@ -404,8 +428,7 @@ class Flow:
                 if not group.void:
                     self._release(group, state)
                     went = True
-                if not self._inside.get(group_id, True):
-                    self._close(group)
+                self._close_if_over(group)
         return went
 
     def next_timer(self) -> float | None:

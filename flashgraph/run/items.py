@@ -20,7 +20,7 @@ class Item:
 
     ``scope`` is the stack of groups the item is a member of, as (group, index); ``stamps`` are the pool versions it
     was made from; ``uses`` are the artifacts that are its parents, ``lineage`` those and all their ancestors;
-    ``late`` says that its group went on without it.  The last four change at most once, when the scheduler says so.
+    ``late`` says that its group went on without it.  A repair replaces value and stamps; nothing else changes them.
     """
 
     id: int
@@ -55,7 +55,6 @@ class RoundState:
     open: int = 0
     late: int = 0
     failed: bool = False
-    closed: bool = False
 
 
 @attrs.define(eq=False)
@@ -71,7 +70,6 @@ class GatherState:
     released: bool = False
     amended: bool = False
     closed: bool = False
-    pending: bool = False
     artifact: tuple[str, int] | None = None
     """What a pool admitted when the group was released early."""
     dropped: bool = False

@@ -48,7 +48,8 @@ class Call:
 
 @attrs.frozen
 class Start:
-    """Run ``job``: a source gets ``view``, ``focus`` and ``emission``, a stage its item's value, a repair ``stale``."""
+    """Run ``job``: a source on the view of its pool, a stage on its item's ``value``, a repair stage on ``stale``.
+    ``views`` are the values of the pools it reads; ``refreshed`` says that a refresh rule chose the newest."""
 
     job: Job
     value: Any

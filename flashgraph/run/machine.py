@@ -107,7 +107,9 @@ class Machine:
         return commands
 
     def next_timer(self) -> float | None:
-        """When `step` is due again, even if nothing happens before."""
+        """When `step` is due again, even if nothing happens before; a run that is stopping waits for nothing."""
+        if self._stopping is not None:
+            return None
         times = [t for t in (self.flow.next_timer(), self._adjust_at) if t is not None]
         return min(times, default=None)
 
@@ -179,10 +181,15 @@ class Machine:
         """Hand results on where there is room; a worker is free again when all of its results are delivered."""
         moved = False
         for job in list(self._delivering.values()):
-            for item in list(job.outbox):
-                if not self.flow.is_open(item) or self.flow.put(item):
-                    job.outbox.remove(item)
-                    moved = True
+            before, full = len(job.outbox), set[str]()
+            for _ in range(before):
+                item = job.outbox.popleft()
+                if not self.flow.is_open(item):
+                    continue
+                if item.edge in full or not self.flow.put(item):
+                    full.add(item.edge)
+                    job.outbox.append(item)
+            moved |= len(job.outbox) < before
             if not job.outbox:
                 self._retire(job)
                 moved = True
@@ -259,6 +266,7 @@ class Machine:
             if self.ledger.reserved[lacking] > 0:
                 return False
             self.slots.withdraw(call)
+            self.ledger.refused = lacking
             self._commands.append(Refuse(call, lacking))
             return True
         self.slots.withdraw(call)
@@ -337,7 +345,7 @@ class Machine:
             state.repairs.pop(0)
             pool = max(item.stamps, key=lambda p: self.pools[p].version - item.stamps[p])
             stale = Stale(item.value, lag, self.pools[pool].changes(item.stamps[pool]))
-            job.stamps = self.admission.stamps(item.stamps)
+            job.stamps = {**item.stamps, pool: self.pools[pool].version}
         else:
             (self.flow.take_member if self.flow.is_member(item) else self.flow.take)(item)
             job.stamps = dict(item.stamps)
@@ -415,7 +423,7 @@ class Machine:
             return
         assert job.item is not None
         if self._stopping is not None and outcome.how == "cancelled":
-            return  # the item stays open: a resumed run takes it up again
+            return  # the item stays open: the run was stopped, not its work
         self.flow.end(job.item, outcome.how, outcome.reason)
         state = self.stages[job.node]
         if outcome.how == "failed":
@@ -430,21 +438,17 @@ class Machine:
     def _emitted(self, job: Job, outcome: Done) -> None:
         source, spec = self.sources.states[job.node], self.plan.sources[job.node]
         if outcome.value is None:
-            source.waits_past = job.stamps[spec.reads] if spec.reads is not None else None
-            source.exhausted = spec.reads is None
+            self.sources.had_nothing(source, job.stamps.get(spec.reads or ""))
             return
         ancestry = self.admission.ancestry(spec.reads, job.stamps.get(spec.reads or "", 0), outcome.uses)
         round_ = self.flow.open_round(job.node, job.stamps)
         self._emit(ev.Emitted(self.now, job.node, round_.id, source.emissions, job.stamps.get(spec.reads or "")))
-        source.emissions += 1
         origin = Origin(round_.id, stamps=job.stamps, uses=ancestry.uses, lineage=ancestry.lineage)
         made = self.flow.route(job.node, outcome.value, origin)
         job.outbox.extend(made)
-        if not made:
-            # Nothing takes what this version yields: asking again before the pool changes would spin.
-            source.waits_past = job.stamps.get(spec.reads or "")
-            if self.flow.rounds.pop(round_.id, None) is not None:
-                self._emit(ev.RoundEnded(self.now, round_.id, False))
+        self.sources.emitted(source, job.stamps.get(spec.reads or ""), routed=bool(made))
+        if not made and self.flow.rounds.pop(round_.id, None) is not None:
+            self._emit(ev.RoundEnded(self.now, round_.id, False))
         self.admission.forget_views()
 
     def _produced(self, job: Job, outcome: Done) -> None:
@@ -452,10 +456,9 @@ class Machine:
         assert item is not None
         self.stages[job.node].failures = 0
         ancestry = Ancestry(item.uses, item.lineage)
-        if outcome.uses is not None or (spec.reads is not None and spec.reads not in item.stamps):
+        if outcome.uses is not None or job.stamps != item.stamps:
             ancestry = self.admission.ancestry(spec.reads, job.stamps.get(spec.reads or "", 0), outcome.uses, ancestry)
-        if ancestry.retracted is not None:
-            self._orphaned(item, ancestry.retracted)
+        if self._orphaned(item, ancestry):
             return
         origin = Origin(
             item.round,
@@ -486,19 +489,22 @@ class Machine:
         item.repairs += 1
         if verdict.kind == "patch":
             item.value = verdict.value
-        if outcome.uses is not None:
-            pool = self.plan.stages[job.node].spec.reads or next(iter(job.stamps))
+        reads = self.plan.stages[job.node].spec.reads
+        if outcome.uses is not None or (reads is not None and verdict.kind == "patch"):
             before = Ancestry(item.uses, item.lineage)
-            ancestry = self.admission.ancestry(pool, job.stamps[pool], outcome.uses, before)
-            if ancestry.retracted is not None:
-                self._orphaned(item, ancestry.retracted)
+            ancestry = self.admission.ancestry(reads, job.stamps.get(reads or "", 0), outcome.uses, before)
+            if self._orphaned(item, ancestry):
                 return
             item.uses, item.lineage = ancestry.uses, ancestry.lineage
         self.flow.give_back(item)
 
-    def _orphaned(self, item: Item, artifact: tuple[str, int]) -> None:
-        """What a stage made names an artifact that was retracted while the stage ran."""
-        self.flow.end(item, "discarded", f"orphan of {artifact[0]} artifact {artifact[1]}, which was retracted")
+    def _orphaned(self, item: Item, ancestry: Ancestry) -> bool:
+        """Discard ``item`` if what was made of it names an artifact that was retracted meanwhile."""
+        gone = ancestry.retracted
+        if gone is None or self.plan.edges[item.edge].keeps_orphans:
+            return False
+        self.flow.end(item, "discarded", f"orphan of {gone[0]} artifact {gone[1]}, which was retracted")
+        return True
 
     # ---- cancellation and ends ---------------------------------------------------------------------------
 

@@ -128,6 +128,11 @@ def compile_plan(
             keeps_orphans=chosen.orphans == "keep",
         )
     repairers = graph.repairers | {str(getattr(r, "name", r)) for e in edges.values() for r in e.stale.repairers()}
+    for waiting in edges.values():
+        for repairer in waiting.stale.repairers():
+            # What is being repaired stands before the edge's end: it is as near to the pool as that is.
+            name = str(getattr(repairer, "name", repairer))
+            distance[name] = min(distance[name], distance[waiting.dst])
     stages = {
         s.name: StagePlan(
             spec=s,

@@ -29,6 +29,8 @@ class PoolRecord:
     at: float
     last: Artifact
     settled: float
+    value: Any = None
+    """What was admitted, while it is provisional."""
 
 
 class PoolState:
@@ -85,6 +87,7 @@ class PoolState:
             at,
             shown,
             math.inf if partial else self.version,
+            value if partial else None,
         )
         return change
 
@@ -92,13 +95,21 @@ class PoolState:
         """Give the pool the full evidence for a provisional artifact: it confirms or retracts it."""
         record = self.records[artifact]
         after = self._apply(PoolEvent("amend", artifact, value, parents, False))
-        record.provisional, record.settled = False, self.version + 1
+        record.provisional, record.settled, record.value = False, self.version + 1, None
         known = after.artifacts.get(artifact)
         if known is None:
             record.retracted = True
             return self._advance(after, "retracted", record.last)
         record.last = known
+        # Its evidence is complete: what comes of it no longer stands or falls with what it was made from.
+        record.lineage = frozenset({(self.name, artifact)})
         return self._advance(after, "confirmed", known)
+
+    def retract(self, artifact: int) -> Change:
+        """Take a provisional artifact back whose evidence will never be complete."""
+        record = self.records[artifact]
+        record.provisional, record.settled, record.retracted = False, self.version + 1, True
+        return self._advance(self._apply(PoolEvent("retract", artifact, record.value, ())), "retracted", record.last)
 
     def _apply(self, event: PoolEvent[Any]) -> Any:
         try:

@@ -39,7 +39,15 @@ class EdgeQueue:
         return len(self) >= self.capacity
 
     def push(self, item: Item) -> None:
-        heapq.heappush(self._heap, (item.late, self._order.key(item.value, item.version), item.id, item))
+        """Raises what the order's key function raises, or TypeError for keys that do not compare; the queue is then
+        as it was."""
+        entry = (item.late, self._order.key(item.value, item.version), item.id, item)
+        try:
+            heapq.heappush(self._heap, entry)
+        except Exception:
+            self._heap = [e for e in self._heap if e[3] is not item]
+            heapq.heapify(self._heap)
+            raise
 
     def head(self) -> Item | None:
         """The item that leaves next."""

@@ -24,6 +24,16 @@ class SourceState:
     drawing: bool = False
     exhausted: bool = False
     waits_past: int | None = None
+    narrowed: bool = False
+    """Whether the view it draws from now shows only the best line."""
+    widen: bool = False
+    """It had nothing to draw from a narrowed view: the next one is whole."""
+    unrouted: int = 0
+    """Emissions in a row that no edge took."""
+
+
+UNROUTED_IN_A_ROW = 100
+"""After so many emissions that no edge takes, a source waits for its pool to change rather than spin."""
 
 
 class Sources:
@@ -60,7 +70,23 @@ class Sources:
         """The pool's newest value; narrowed to its best line for the schedule's share of emissions, as long as other
         rounds are open beside it."""
         share = self._plan.schedule.focus
-        if share <= 0 or not self.open_rounds(source.name):
-            return pool.value
         stream = random.Random(f"{self._seed}/focus/{source.name}/{source.emissions}")
-        return pool.value.focus() if stream.random() < share else pool.value
+        beside = share > 0 and not source.widen and self.open_rounds(source.name) > 0
+        source.narrowed = beside and stream.random() < share
+        return pool.value.focus() if source.narrowed else pool.value
+
+    def had_nothing(self, source: SourceState, version: int | None) -> None:
+        """The source returned None for the view at ``version`` (None: it reads no pool, and is exhausted)."""
+        if source.narrowed:
+            source.widen = True
+            return
+        source.widen = False
+        source.waits_past, source.exhausted = version, version is None
+
+    def emitted(self, source: SourceState, version: int | None, *, routed: bool) -> None:
+        """The source has emitted; ``routed`` says whether an edge took what it emitted."""
+        source.emissions += 1
+        source.widen = False
+        source.unrouted = 0 if routed else source.unrouted + 1
+        if source.unrouted >= UNROUTED_IN_A_ROW:
+            source.unrouted, source.waits_past, source.exhausted = 0, version, version is None

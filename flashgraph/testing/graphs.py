@@ -38,8 +38,7 @@ class Token:
 
 @attrs.frozen
 class Ledgered:
-    """A pool that counts its versions itself, keeps what reaches ``threshold`` (a hash in [0, 1)) and asserts that
-    the scheduler's lag is the true one."""
+    """A pool that counts its versions itself and keeps what reaches ``threshold`` (a hash in [0, 1))."""
 
     threshold: float = 0.0
     version: int = 0
@@ -297,6 +296,14 @@ class _Builder:
         self.graph.edge(member, self.pool, gather=True, stale=stale, **early)
 
 
+def _cancelling(segment: Segment) -> Segment:
+    """The segment with late members cancelled, also in the groups inside of it."""
+    if not isinstance(segment, Fan):
+        return segment
+    inner = tuple(map(_cancelling, segment.inner))
+    return attrs.evolve(segment, late=segment.late and "cancel", inner=inner)
+
+
 def _even(token: Token) -> bool:
     return token.path % 2 == 0
 
@@ -317,7 +324,10 @@ def build(shape: Shape) -> fg.Graph:
     for tail in tails:
         builder.graph.edge(tail, entry)
     tail = entry
-    for segment in shape.segments:
+    for place, segment in enumerate(shape.segments):
+        if isinstance(segment, Fan) and any(isinstance(later, Loop) for later in shape.segments[place:]):
+            # `check` refuses amendments that go on into a cycle.
+            segment = _cancelling(segment)
         tail = builder.segment(tail, segment)
     builder.finish(tail)
     return builder.graph

@@ -173,9 +173,9 @@ class _Interpreter:
         self.end(whole)
 
     def end(self, item: _Item, failed: str | None = None) -> None:
-        for group, index in reversed(item.scope):
+        for depth, (group, index) in enumerate(reversed(item.scope)):
             group.alive[index] -= 1
-            if failed is not None:
+            if failed is not None and not depth:
                 group.failed[index] = failed
             if group.alive[index] == 0:
                 self.settle(group)
@@ -196,6 +196,8 @@ class _Interpreter:
             rule = edge.on_failure or missing()
             if rule.fails(sum(m.state == "failed" for m in members), len(members)):
                 group.over.add(name)
+                for outer, place in group.origin.scope[-1:]:
+                    outer.failed[place] = "its group failed"
                 self.drop(group)
             elif all(m.state != "open" for m in members):
                 group.over.add(name)

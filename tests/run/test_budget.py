@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.run.budget import Ledger, prompt_bound
+from flashgraph.testing import clock
+from flashgraph.testing.graphs import Ledgered, Token
+from flashgraph.testing.runs import TASK, LatencyModel
 
 
 @given(
@@ -58,3 +61,53 @@ def test_the_prompt_bound_is_one(contents: list[str]) -> None:
     """No byte-level tokenizer makes more tokens than bytes; each message adds its frame."""
     bound = prompt_bound([{"role": "user", "content": c} for c in contents])
     assert bound >= sum(len(c.encode()) for c in contents) + 16 * len(contents)
+
+
+def endless(budget: fg.Budget, *, asks: bool) -> fg.Result:
+    """A source that never stops, and a stage that calls a model or does not."""
+    graph = fg.Graph("endless")
+    pool = graph.pool("pool", Ledgered)
+
+    @graph.source(reads=pool)
+    def emit(at: fg.Draw[Ledgered]) -> Token:
+        return Token(at.emission, at.view.version)
+
+    async def ask(token: Token, at: fg.Context) -> Token:
+        await at.llm("a question")
+        return token
+
+    def pass_on(token: Token) -> Token:
+        return token
+
+    stage = graph.stage(ask, llm="model") if asks else graph.stage(pass_on)
+    graph.edge(emit, stage)
+    graph.edge(stage, pool)
+    models = {"model": LatencyModel(2, lambda request: 1.0)} if asks else {}
+
+    async def go() -> fg.Result:
+        return await fg.arun(graph, TASK, models=models, budget=budget, settle=clock.settle if asks else None)
+
+    return clock.run_virtually(go) if asks else fg.run(graph, TASK, models=models, budget=budget)
+
+
+@pytest.mark.parametrize("budget", [fg.Budget(tokens=10_000), fg.Budget(tokens=10), fg.Budget(usd=0.035)])
+def test_a_remainder_that_no_request_can_use_ends_the_run(budget: fg.Budget) -> None:
+    """A limit is exhausted when it has refused a request with nothing else reserved, not only at zero."""
+    result = endless(budget, asks=True)
+    assert result.status == "budget"
+    assert result.spent.tokens <= (budget.tokens or 10**9)
+
+
+def test_synchronous_work_leaves_the_event_loop_to_others() -> None:
+    """A graph without one await still ends at its deadline."""
+    result = endless(fg.Budget(seconds=0.05), asks=False)
+    assert (result.status, result.reason) == ("budget", "0.05 seconds are over")
+
+
+def test_no_crumb_of_a_float_stays_reserved() -> None:
+    """0.1 + 0.2 + 0.3, given back one by one, is nothing: a waiting request would wait for it for ever."""
+    ledger = Ledger(fg.Budget(usd=1))
+    reservations = [ledger.reserve({"usd": amount}) for amount in (0.1, 0.2, 0.3)]
+    for reservation in reservations:
+        ledger.settle(reservation, {})
+    assert ledger.reserved["usd"] == 0
