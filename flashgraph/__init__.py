@@ -2,18 +2,20 @@
 
 Layers, each importing only those above it (``tests/test_layers.py`` holds the code to it)::
 
-    errors      what a user can get wrong, with the place and the fix
-    llm         the model protocol and its backends
-    task        samples, attempts and scores
-    graph       what a graph is: ports, specs, the DSL, checks; no I/O, no scheduler
-    policies    staleness, release, order, failure, control, schedules
+    errors              what a user can get wrong, with the place and the fix
+    llm.protocol        what a model is: messages in, a reply with its usage and cost out
+    task                samples, attempts and scores
+    graph               what a graph is: ports, specs, the DSL, checks; no I/O, no scheduler
+    policies            staleness, release, order, failure, control, schedules, settings
     evaluation, reflection, sampling, pools     parts that algorithms share
-    run         the plan, the pure state machine, the task group that drives it
-    sim         latency profiles and a simulated model on the injected clock
-    observe     progress, drawings, explanations
-    testing     strategies and invariant checks; the only importer of hypothesis
-    api, loading, models                        what ``fg.run`` and the command line stand on
-    cli         thin
+    run                 the plan, the pure state machine, the task group that drives it
+    heldout, loading    the test split; finding graph and task files
+    sim                 latency profiles and a simulated model on the injected clock
+    llm                 the model backends, each the only importer of its library
+    api                 `run`, `arun`, `open_run`
+    observe             progress, drawings, explanations, reports
+    testing             strategies, invariants, virtual clocks; the only importer of hypothesis
+    cli                 thin
 """
 
 from flashgraph.api import arun, open_run, run

@@ -233,6 +233,13 @@ def _staleness(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope, not
             "a stage with reads=POOL: refresh hands it the newest view",
             "fg.discard(above=4) or fg.repair(STAGE)" if dst.kind == "pool" else "reads=POOL on the stage",
         )
+    if edge.gather and edge.release is not None and edge.late == "amend" and edge.stale.repairers():
+        note(
+            "repair-of-amended",
+            "a repair rule on a group that is amended: the amendment would bring back what was repaired",
+            "repair before the group is scattered",
+            f"move the repair rule to the edge that scatters it, or late='cancel' on {edge.name}",
+        )
     # Rules act on what waits in the queue, and a scattering edge queues whole items.
     waits = ports.gives.get(edge.src) if edge.scatter is not None else flows(graph, edge, ports, scope)
     for stage in edge.stale.repairers():

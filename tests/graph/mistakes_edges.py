@@ -1062,6 +1062,26 @@ def repair_of_another_type() -> fg.Graph:
 
 @mistake(
     """
+FILE: edge score->boxes [repair-of-amended]
+    found:    a repair rule on a group that is amended: the amendment would bring back what was repaired
+    expected: repair before the group is scattered
+    fix:      move the repair rule to the edge that scatters it, or late='cancel' on score->boxes
+"""
+)
+def repair_of_what_is_amended() -> fg.Graph:
+    graph, _, score, pool = grouped()
+
+    @graph.stage(reads=pool)
+    def patch(stale: fg.Stale[fg.Group[Seed, Value]], at: fg.Context[Boxes]) -> fg.Verdict[fg.Group[Seed, Value]]:
+        return fg.Verdict.accept()
+
+    options: dict[str, Any] = {"release": fg.fraction(0.5), "late": "amend", "stale": fg.repair(patch)}
+    graph.edge(score, pool, gather=True, **options)  # <- repair-of-amended
+    return graph
+
+
+@mistake(
+    """
 FILE: edge draw->score [repair-type]
     found:    repair stage 'patch' is Stale[Part] -> Verdict[Part]
     expected: Stale[Seed] -> Verdict[Seed]: what waits on this edge
