@@ -2,7 +2,7 @@
 
     frontier --> select --> rollout --> propose --> trial --> gate --> validate --> frontier
 
-Everything below the stages is about overlap, and the `lockstep` schedule ignores it: a proposal may start before the
+The policies on the edges are about overlap, and the `lockstep` schedule ignores them: a proposal may start before the
 slowest rollout is in, a candidate enters the frontier on a part of its validation and is amended by the rest, and one
 that the frontier has moved away from is merged with the newest best before it is validated.
 """
@@ -87,7 +87,7 @@ trial = graph.stage(attempt, name="trial", llm="task", spends="evaluations")
 
 @graph.stage
 def gate(batch: fg.Group[Proposal, Attempt], at: fg.Context) -> Candidate | None:
-    """Keep a child that does strictly better than its parent on the same samples."""
+    """Keep a child that does strictly better than the drawn parent on the same samples."""
     if sum(a.score for a in batch.values) <= batch.origin.to_beat:
         return None
     return Candidate(batch.origin.text, len(at.task.val))
