@@ -244,7 +244,7 @@ class Flow:
             self.members[item.edge].remove(item)
             self._member_left(item)
         self._emit(ev.Ended(self.now, item.id, how, reason))
-        if where in ("running", "held") and how != "consumed":
+        if where in ("running", "held") and how not in ("consumed", "filtered"):
             self.on_running_ended(item)
         if item.gathered is not None and how in ("discarded", "failed", "cancelled"):
             item.gathered.dropped = True

@@ -105,6 +105,16 @@ def test_a_retraction_discards_what_descends_from_it() -> None:
     assert result.artifacts[0].retracted
 
 
+def test_a_provisional_child_goes_with_its_retracted_parent() -> None:
+    """Its late members are orphans, so its evidence would never be complete: it is retracted too, at once."""
+    child = Job(((1, 1.0), (2, 1.0), (1000, 1.0), (1000, 1.0)))
+    result, _ = evolve([QUICK_AND_SLOW, child], threshold=0.8, release=fg.fraction(0.5), late="amend")
+    assert [a.parents for a in result.artifacts] == [(), (0,)]
+    assert [a.retracted for a in result.artifacts] == [True, True]
+    assert [(e.at, e.artifact, e.version) for e in of(result, ev.Retracted)] == [(60, 0, 3), (60, 1, 4)]
+    assert not any(a.provisional for a in result.artifacts)
+
+
 def test_orphans_go_on_where_the_edge_keeps_them() -> None:
     """orphans="keep" on the edges they are on."""
     child = Job(((100, 1.0),))
@@ -187,6 +197,63 @@ def test_a_group_fails_above_its_share() -> None:
         assert result.status == "completed"
         assert len(result.artifacts) == admitted
         assert any("ValueError: cannot" in e.reason for e in of(result, ev.Ended))
+
+
+def test_failures_after_the_release_are_for_the_amendment_to_tell() -> None:
+    """A group that has gone on cannot fail any more: what failed late is in the amendment, and the pool decides."""
+
+    async def fails_late(item: tuple[int, float, float], at: fg.Context) -> Attempt:
+        attempt = await work(item, at)
+        if item[1] > 10:
+            raise ValueError("too late")
+        return attempt
+
+    graph = fg.Graph("late-failures")
+    pool = graph.pool("pool", Archive)
+
+    @graph.source(reads=pool, rounds=1)
+    def emit(at: fg.Draw[Archive]) -> Job:
+        return QUICK_AND_SLOW
+
+    stage = graph.stage(fails_late, name="work", llm="model")
+    graph.edge(emit, stage, scatter=Job.work)
+    graph.edge(stage, pool, gather=True, release=fg.fraction(0.5), late="amend", on_failure=fg.fail_above(0.2))
+
+    async def go() -> fg.Result:
+        return await fg.arun(graph, TASK, models={"model": LatencyModel(9, float)}, settle=clock.settle)
+
+    result = clock.run_virtually(go)
+    (confirmed,) = of(result, ev.Confirmed)
+    assert (confirmed.at, confirmed.score) == (60, 1.0)
+    assert not result.artifacts[0].provisional
+
+
+def test_a_source_that_has_nothing_in_a_narrowed_view_is_shown_the_whole() -> None:
+    """A crossover needs two artifacts: a view of the best one alone must not end it."""
+    graph = fg.Graph("crossover")
+    pool = graph.pool("pool", Archive)
+
+    @graph.source(reads=pool, rounds=2)
+    def first(at: fg.Draw[Archive]) -> Job:
+        return Job(((1.0 + at.emission, 1.0),))
+
+    @graph.source(reads=pool, rounds=9)
+    def cross(at: fg.Draw[Archive]) -> Job | None:
+        return Job(((3.0, 1.0),)) if len(at.view.artifacts) > 1 else None
+
+    stage = graph.stage(work, name="work", llm="model")
+    graph.edge(first, stage, scatter=Job.work)
+    graph.edge(cross, stage, scatter=Job.work)
+    graph.edge(stage, pool, gather=True)
+
+    async def go() -> fg.Result:
+        schedule = fg.pipelined(window=3, focus=1)
+        return await fg.arun(
+            graph, TASK, models={"model": LatencyModel(9, float)}, schedule=schedule, settle=clock.settle
+        )
+
+    result = clock.run_virtually(go)
+    assert [e.source for e in of(result, ev.Emitted)].count("cross") == 9
 
 
 @attrs.frozen
