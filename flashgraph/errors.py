@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from types import FrameType
 
 import attrs
@@ -125,11 +124,3 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"there is: {', '.join(sorted(known))}" if known else "there is none"
-
-
-def short_path(file: str) -> str:
-    """``file`` relative to the working directory where it lies below it."""
-    try:
-        return str(Path(file).relative_to(Path.cwd()))
-    except ValueError:
-        return file

@@ -131,7 +131,7 @@ class Machine:
         call = Call(self._next_call, job, role, endpoint, amounts)
         self._next_call += 1
         self.calls[call.id] = call
-        if job.holds_slot and self.plan.stages[job.node].endpoint == endpoint:
+        if job.holds_slot:
             job.holds_slot = False
             self.slots.used[endpoint] -= 1
             if not self._grant(call):

@@ -116,14 +116,14 @@ def compile_plan(
             scatter=edge.scatter,
             gather=edge.gather,
             fanout=edge.fanout,
-            release=(chosen.release if schedule.speculate else None) or everyone(),  # type: ignore[arg-type]
+            release=(chosen.release if schedule.speculate else None) or everyone(),  # type: ignore[arg-type]  # checked by `check`
             late=(chosen.late or "cancel") if schedule.speculate else "drop",
             order=order if isinstance(order, QueueOrder) else fifo(),
             arrange=arrange,
             when=edge.when,
             otherwise=edge.otherwise,
             loop=edge.loop,
-            stale=chosen.stale or accept(),  # type: ignore[arg-type]
+            stale=chosen.stale or accept(),  # type: ignore[arg-type]  # checked by `check`
             on_failure=chosen.on_failure or missing(),
             keeps_orphans=chosen.orphans == "keep",
         )

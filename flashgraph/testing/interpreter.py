@@ -192,7 +192,7 @@ class _Interpreter:
             for index, left in enumerate(group.alive):
                 if left == 0 and members[index].state == "open":
                     state = "failed" if index in group.failed else "missing"
-                    members[index] = fg.Member(index, state, None, group.failed.get(index, ""))  # type: ignore[arg-type]
+                    members[index] = fg.Member(index, state, None, group.failed.get(index, ""))  # type: ignore[arg-type]  # a literal
             rule = edge.on_failure or missing()
             if rule.fails(sum(m.state == "failed" for m in members), len(members)):
                 group.over.add(name)

@@ -115,13 +115,12 @@ def test_a_provisional_child_goes_with_its_retracted_parent() -> None:
     assert not any(a.provisional for a in result.artifacts)
 
 
-def test_orphans_go_on_where_the_edge_keeps_them() -> None:
-    """orphans="keep" on the edges they are on."""
+def test_orphans_are_kept_by_the_edge_they_stand_on_and_by_no_other() -> None:
+    """orphans="keep" on the gathering edge does not save members that still wait for their work before it."""
     child = Job(((100, 1.0),))
     graph_result, _ = evolve(
         [QUICK_AND_SLOW, child], threshold=0.8, release=fg.fraction(0.5), late="amend", orphans="keep"
     )
-    # Members wait on the scattering edge, which does not keep them: only what stands on a keeping edge goes on.
     assert any("orphan" in e.reason for e in of(graph_result, ev.Ended))
 
 
