@@ -1,0 +1,77 @@
+"""The artifacts of a stored run: their admission, and what became of them since, as one value each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import attrs
+
+from flashgraph.run.journal.plain import plain
+from flashgraph.run.journal.rows import Rows
+from flashgraph.run.journal.stored import StoredArtifact
+
+__all__ = ["Artifacts", "Key", "Standing"]
+
+Key = tuple[str, int]
+"""An artifact's pool and its number there."""
+
+
+@attrs.frozen
+class Standing:
+    """What was last written down of an artifact."""
+
+    retracted: bool
+    provisional: bool
+    score: float | None
+
+
+class Artifacts:
+    """Reads a journal's admissions; ``pools`` are the graph's, in the order of their declaration."""
+
+    def __init__(self, rows: Rows, pools: Sequence[str]) -> None:
+        self._rows = rows
+        self._pools = pools
+
+    def read(self, where: str = "1", *values: Any) -> tuple[StoredArtifact, ...]:
+        """The artifacts of which the rows fulfil a condition, in order of admission."""
+        rows = self._rows(
+            "SELECT pool, artifact, kind, version, at, parents, score, scores, lag, provisional, value FROM admissions"
+            f" WHERE {where} ORDER BY pool, artifact, version",
+            *values,
+        )
+        found = [self._folded(list(changes)) for _, changes in groupby(rows, key=lambda row: row[:2])]
+        return tuple(sorted(found, key=lambda a: (a.at, a.version)))
+
+    def standing(self) -> dict[Key, Standing]:
+        """How each artifact stands, read without its value."""
+        # SQLite takes the bare columns from the row that has the maximum.
+        sql = "SELECT pool, artifact, kind, provisional, score, max(version) FROM admissions GROUP BY pool, artifact"
+        return {
+            (pool, id): Standing(kind == "retract", bool(provisional), score)
+            for pool, id, kind, provisional, score, _ in self._rows(sql)
+        }
+
+    def best(self) -> Key | None:
+        """See `StoredRun.best`."""
+        chosen = dict(self._rows("SELECT pool, artifact FROM best"))
+        return next(((pool, chosen[pool]) for pool in self._pools if chosen.get(pool) is not None), None)
+
+    def _folded(self, rows: list[Any]) -> StoredArtifact:
+        pool, id, _, version, at, parents, _, _, lag, _, value = rows[0]
+        _, _, kind, _, _, _, score, scores, _, provisional, _ = rows[-1]
+        return StoredArtifact(
+            pool=pool,
+            id=id,
+            version=version,
+            at=at,
+            parents=tuple(json.loads(parents)),
+            score=score,
+            scores=dict(json.loads(scores)),
+            lag=lag or 0,
+            provisional=bool(provisional) and kind != "retract",
+            retracted=kind == "retract",
+            value=plain(json.loads(value), self._rows.text),
+        )

@@ -1,0 +1,197 @@
+"""Values of a graph's types as JSON and back.
+
+JSON alone forgets what is a tuple and what is of which class; here each such value carries a tag.  Only classes that
+the graph's ports lead to can come back: a journal is data, and reading one runs nothing.  Long texts are put aside
+under their hash, so that each is kept once.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import enum
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Set
+from functools import cache
+from typing import Any, get_origin
+
+import attrs
+
+from flashgraph.errors import DataError
+from flashgraph.graph.check_nodes import check_nodes
+from flashgraph.graph.notes import Notes
+from flashgraph.graph.ports import Group, Member, Several, Verdict
+from flashgraph.graph.spec import GraphSpec
+from flashgraph.graph.types import parts
+
+__all__ = ["LONG", "Codec"]
+
+LONG = 200
+"""From so many characters on, a text is put aside."""
+
+TAG = "$"
+OWN = ("long", "tuple", "dict", "set", "frozenset", "bytes", "enum")
+"""Tags that are no class's."""
+Put = Callable[[str], str]
+Get = Callable[[str], str]
+
+
+class Codec:
+    """Encodes values whose classes it knows; others are refused with `DataError`."""
+
+    def __init__(self, classes: Iterable[type]) -> None:
+        self._classes: dict[str, type] = {}
+        self._names: dict[type, str] = {}
+        self._strict = True
+        for kind in classes:
+            self._know(kind)
+
+    @classmethod
+    def of_graph(cls, graph: GraphSpec) -> Codec:
+        """A codec for everything that flows in a graph."""
+        ports = check_nodes(graph, Notes())
+        hints = [*ports.gives.values(), *ports.takes.values()]
+        found = [get_origin(part) or part for hint in hints for part in parts(hint)]
+        found += [type(source.cursor) for source in graph.sources]
+        return cls([Group, Member, Several, Verdict, *(kind for kind in found if inspect.isclass(kind))])
+
+    def _know(self, kind: type) -> None:
+        composed = attrs.has(kind) or dataclasses.is_dataclass(kind) or hasattr(kind, "_fields")
+        if kind in self._names or not (composed or issubclass(kind, enum.Enum)):
+            return
+        # Not the module: a file that was loaded by its path has another one on another machine.
+        name, number = kind.__qualname__, 1
+        while name in self._classes or name in OWN:
+            number += 1
+            name = f"{kind.__qualname__}#{number}"
+        self._classes[name], self._names[kind] = kind, name
+        for hint in getattr(kind, "__annotations__", {}).values():
+            for part in parts(hint) if not isinstance(hint, str) else ():
+                inner = get_origin(part) or part
+                if inspect.isclass(inner):
+                    self._know(inner)
+        below: list[type] = kind.__subclasses__()
+        for sub in below:
+            self._know(sub)
+
+    def loose(self) -> Codec:
+        """A codec that also encodes values of classes it does not know, which are read as plain data only."""
+        other = Codec(())
+        other._classes, other._names, other._strict = self._classes, self._names, False
+        return other
+
+    def encode(self, value: Any, put: Put) -> Any:
+        """``value`` as JSON; ``put`` keeps a long text and returns its name.
+
+        Raises `DataError` for a value that could not be read back.
+        """
+        if value is None or (isinstance(value, bool | int | float) and not isinstance(value, enum.Enum)):
+            return value
+        if type(value) is str:
+            return {TAG: "long", "of": put(value)} if len(value) >= LONG else value
+        if isinstance(value, enum.Enum):
+            # Flags that are set together have no name of their own.
+            member = value.value if isinstance(value, enum.Flag) else value.name
+            return {TAG: "enum", "of": self._name(type(value)), "is": member}
+        if isinstance(value, str):
+            return str(value)
+        if isinstance(value, bytes):
+            return {TAG: "bytes", "of": base64.b64encode(value).decode()}
+        return self._composed(value, put)
+
+    def _composed(self, value: Any, put: Put) -> Any:
+        kind = type(value)
+        if kind is list:
+            return [self.encode(v, put) for v in value]
+        if kind is tuple:
+            return {TAG: "tuple", "of": [self.encode(v, put) for v in value]}
+        if attrs.has(kind) or dataclasses.is_dataclass(kind):
+            fields = {f: self.encode(getattr(value, f), put) for f in _fields(kind)}
+            return {TAG: self._name(kind), **fields}
+        if hasattr(kind, "_fields"):
+            return {TAG: self._name(kind), "of": [self.encode(v, put) for v in value]}
+        if isinstance(value, Mapping):
+            if all(type(k) is str for k in value) and TAG not in value:
+                return {k: self.encode(v, put) for k, v in value.items()}
+            return {TAG: "dict", "of": [[self.encode(k, put), self.encode(v, put)] for k, v in value.items()]}
+        if isinstance(value, Set):
+            # Sorted by their texts: the same set is the same JSON.
+            members = sorted((self.encode(v, put) for v in value), key=repr)
+            return {TAG: "set" if kind is set else "frozenset", "of": members}
+        if isinstance(value, list | tuple):
+            return self._composed(tuple(value), put)
+        if not self._strict:
+            return repr(value)
+        raise self._unknown(kind)
+
+    def decode(self, data: Any, get: Get) -> Any:
+        """The value that `encode` made ``data`` of.  Raises `DataError` for a class that the graph does not have."""
+        if isinstance(data, list):
+            return [self.decode(d, get) for d in data]
+        if not isinstance(data, dict):
+            return data
+        tag = data.get(TAG)
+        if tag is None:
+            return {k: self.decode(v, get) for k, v in data.items()}
+        of: Any = data.get("of")
+        match tag:
+            case "long":
+                return get(of)
+            case "tuple":
+                return tuple(self.decode(d, get) for d in of)
+            case "dict":
+                return {self.decode(k, get): self.decode(v, get) for k, v in of}
+            case "set" | "frozenset":
+                members = (self.decode(d, get) for d in of)
+                return set(members) if tag == "set" else frozenset(members)
+            case "bytes":
+                return base64.b64decode(of)
+            case "enum":
+                kind, member = self._class(of), data["is"]
+                return getattr(kind, member) if isinstance(member, str) else kind(member)
+        kind = self._class(tag)
+        if "of" in data and hasattr(kind, "_fields"):
+            return kind(*(self.decode(d, get) for d in of))
+        made = {name: self.decode(data[name], get) for name in _fields(kind) if name in data}
+        return kind(**{_argument(kind, name): value for name, value in made.items()})
+
+    def _name(self, kind: type) -> str:
+        if kind not in self._names:
+            for base in kind.__mro__[1:]:
+                if base in self._names:  # a subclass that was made after the graph was
+                    self._know(kind)
+                    break
+            else:
+                if not self._strict:
+                    return kind.__qualname__
+                raise self._unknown(kind)
+        return self._names[kind]
+
+    def _class(self, name: str) -> type:
+        if name not in self._classes:
+            raise DataError(
+                f"the journal holds a {name!r}, which is no type of this graph; it has "
+                f"{', '.join(sorted(self._classes))}.\nFix: resume with the graph that the run was started with."
+            )
+        return self._classes[name]
+
+    def _unknown(self, kind: type) -> DataError:
+        return DataError(
+            f"a value of {kind.__module__}.{kind.__qualname__} cannot be stored with the run; expected plain values, "
+            "attrs or data classes, lists, tuples, sets and mappings of them, of types that the graph's annotations "
+            "name.\nFix: annotate the stage that makes it, or make it of such parts."
+        )
+
+
+@cache
+def _fields(kind: type) -> tuple[str, ...]:
+    if attrs.has(kind):
+        return tuple(f.name for f in attrs.fields(kind) if f.init)
+    return tuple(f.name for f in dataclasses.fields(kind) if f.init)
+
+
+def _argument(kind: type, name: str) -> str:
+    """The name of a field's argument, from which attrs takes a leading underscore."""
+    if not attrs.has(kind):
+        return name
+    return str(attrs.fields_dict(kind)[name].alias)

@@ -1,0 +1,173 @@
+"""What a run was started with, and what it means for the run when its graph has changed since."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Any, get_origin, get_type_hints
+
+import attrs
+
+from flashgraph.errors import DataError
+from flashgraph.graph.check_nodes import check_nodes
+from flashgraph.graph.notes import Notes
+from flashgraph.graph.spec import GraphSpec
+from flashgraph.graph.types import OURS, parts, show
+from flashgraph.run.plan import Plan
+
+__all__ = ["Changes", "Header", "fingerprint"]
+
+
+@attrs.frozen
+class Header:
+    """What it takes to go on with a run.
+
+    ``topology`` is what must not change (nodes, edges, what flows); ``functions`` are digests of the stages' and
+    sources' texts, ``policies`` the edges' rules as text: these may change when the user says so.  ``capacity`` (a
+    `flashgraph.run.plan.Capacity`) may always change.  ``order`` is how the command line started it: paths, model
+    strings, options.
+    """
+
+    graph: str
+    task: str
+    schedule: str
+    seed: int
+    limits: Mapping[str, float]
+    params: Mapping[str, Any]
+    topology: Mapping[str, str]
+    functions: Mapping[str, str]
+    policies: Mapping[str, str]
+    capacity: Mapping[str, Any]
+    version: str
+    order: Mapping[str, Any] = attrs.field(factory=dict)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Keys and JSON values for the ``meta`` table."""
+        return [
+            (name, json.dumps(value, ensure_ascii=False, default=str)) for name, value in attrs.asdict(self).items()
+        ]
+
+    @classmethod
+    def of_rows(cls, rows: Mapping[str, str]) -> Header:
+        return cls(**{f.name: json.loads(rows[f.name]) for f in attrs.fields(cls)})
+
+
+@attrs.frozen
+class Changes:
+    """What is different in a graph from the one that a run was started with: ``broken`` makes going on impossible,
+    ``risky`` may be accepted."""
+
+    broken: tuple[str, ...] = ()
+    risky: tuple[str, ...] = ()
+
+    @classmethod
+    def between(cls, before: Header, now: Header) -> Changes:
+        broken = _differences(before.topology, now.topology)
+        risky = [
+            *(f"function of {name}" for name in before.functions if now.functions.get(name) != before.functions[name]),
+            *_differences(before.policies, now.policies),
+        ]
+        if before.seed != now.seed:
+            broken.append(f"seed: {before.seed} -> {now.seed}")
+        broken += _differences(_shown(before.params), _shown(now.params))
+        return cls(tuple(broken), tuple(risky))
+
+    def require(self, run: str, accepted: bool) -> None:
+        """Raises `DataError` when the run cannot go on with these changes, or not without being told to."""
+        if self.broken:
+            listed = "\n  ".join(self.broken)
+            raise DataError(
+                f"{run}: the graph has changed since the run was started:\n  {listed}\n"
+                "Fix: resume with the graph as it was, or start a new run."
+            )
+        if self.risky and not accepted:
+            listed = "\n  ".join(self.risky)
+            raise DataError(
+                f"{run}: something has changed since the run was started:\n  {listed}\n"
+                "What was done stays as it is, and what comes is done in the new way.\n"
+                "Fix: --accept-changes, or resume with the graph as it was."
+            )
+
+    def blamed(self, run: str, diverged: Exception) -> Exception:
+        """Why the run does not go the way it went: these changes, where there are any."""
+        if not self.risky:
+            return diverged
+        listed = "\n  ".join(self.risky)
+        return DataError(
+            f"{run}: with what has changed, what was done would have been decided otherwise, and the run cannot be put "
+            f"together again:\n  {listed}\nFix: resume with these as they were, or start a new run."
+        )
+
+
+def fingerprint(graph: GraphSpec, plan: Plan) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Topology, functions and policies of a graph under a schedule, each by name and as text."""
+    ports = check_nodes(graph, Notes())
+    topology, functions, policies = {}, {}, {}
+    for node in graph.nodes.values():
+        if node.kind == "pool":
+            topology[node.name] = f"pool of {show(ports.takes[node.name])}" if node.name in ports.takes else "pool"
+            continue
+        gives = show(ports.gives[node.name]) if node.name in ports.gives else "?"
+        takes = f"{show(ports.takes[node.name])} -> " if node.name in ports.takes else ""
+        topology[node.name] = f"{node.kind} {takes}{gives}, reads {node.reads}"
+        functions[node.name] = _digest(node.body)
+    for kind in _kinds([*ports.gives.values(), *ports.takes.values()]):
+        topology[f"type {kind.__qualname__}"] = _made_of(kind)
+    for edge in plan.edges.values():
+        flow = "scatter" if edge.scatter else "gather" if edge.gather else "single"
+        topology[edge.name] = f"edge, {flow}" + (f", loop={edge.loop}" if edge.loop else "")
+        for option in ("release", "late", "order", "arrange", "stale", "on_failure", "capacity"):
+            value = getattr(edge, option)
+            if value is not None:
+                policies[f"{edge.name}.{option}"] = str(value)
+    schedule = plan.schedule
+    policies["window"], policies["focus"], policies["control"] = map(
+        str, (schedule.window, schedule.focus, type(schedule.control).__name__)
+    )
+    policies["schedule"] = "serial" if schedule.serial else "overlapping"
+    return topology, functions, policies
+
+
+def _kinds(hints: Iterable[Any]) -> list[type]:
+    """The graph's own classes that items are made of."""
+    found = {get_origin(part) or part: None for hint in hints for part in parts(hint)}
+    kinds = [kind for kind in found if inspect.isclass(kind) and kind not in OURS]
+    return [kind for kind in kinds if attrs.has(kind) or vars(kind).get("__annotations__") or issubclass(kind, Enum)]
+
+
+def _made_of(kind: type) -> str:
+    """The fields of a class with their types, or the members of an enum."""
+    if issubclass(kind, Enum):
+        return " | ".join(kind.__members__)
+    fields = [f.name for f in attrs.fields(kind)] if attrs.has(kind) else list(kind.__annotations__)
+    hints = _hints(kind)
+    shown = {name: hint if isinstance(hint, str) else show(hint) for name, hint in hints.items()}
+    return ", ".join(f"{name}: {shown.get(name, '?')}" for name in fields)
+
+
+def _hints(kind: type) -> Mapping[str, Any]:
+    try:
+        return get_type_hints(kind)
+    except Exception:  # a forward reference to a class inside a function stays the text that it is
+        return dict(kind.__annotations__)
+
+
+def _digest(body: Any) -> str:
+    try:
+        text = inspect.getsource(inspect.unwrap(body))
+    except (OSError, TypeError):  # made without a file: it cannot be told apart
+        text = getattr(body, "__qualname__", repr(type(body)))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _shown(params: Mapping[str, Any]) -> dict[str, str]:
+    return {f"parameter {name}": json.dumps(value, default=str) for name, value in params.items()}
+
+
+def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    gone = [f"{name}: {before[name]} -> (gone)" for name in before if name not in now]
+    new = [f"{name}: (none) -> {now[name]}" for name in now if name not in before]
+    return [*gone, *new, *(f"{n}: {before[n]} -> {now[n]}" for n in before if n in now and now[n] != before[n])]

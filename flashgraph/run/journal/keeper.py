@@ -1,0 +1,122 @@
+"""A run's folder while a process has it: nobody else may write to it, and it is let go of however the run ends."""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import filelock
+
+from flashgraph.run.journal.codec import Codec
+from flashgraph.run.journal.header import Changes, Header
+from flashgraph.run.journal.replay import Diverged, replay
+from flashgraph.run.journal.store import VACUUMED, JournalError, Store, connect, explained
+from flashgraph.run.journal.writer import JournalWriter
+from flashgraph.run.machine import Machine
+from flashgraph.run.plan import Capacity
+from flashgraph.run.resumed import Resumed
+
+__all__ = ["JOURNAL", "Kept", "keep", "read_header"]
+
+JOURNAL = "journal.db"
+
+
+@attrs.frozen
+class Kept:
+    """A journal that is written to, and what the run goes on from (None: it begins)."""
+
+    writer: JournalWriter
+    store: Store
+    resumed: Resumed | None
+
+
+def read_header(folder: Path) -> Header:
+    """What the run in a folder was started with.  Raises `JournalError`."""
+    db = connect(folder / JOURNAL, readonly=True)
+    try:
+        return Header.of_rows(dict(db.execute("SELECT key, value FROM meta")))
+    except KeyError as error:
+        raise JournalError(
+            f"{folder}: the run was killed before it began: its journal has no {error}.\nFix: start it anew."
+        ) from None
+    except sqlite3.Error as error:
+        raise explained(folder / JOURNAL, "read", error) from error
+    finally:
+        db.close()
+
+
+@contextmanager
+def keep(
+    folder: Path,
+    header: Header,
+    machine: Machine,
+    limits: Mapping[str, float],
+    *,
+    resume: bool = False,
+    accept_changes: bool = False,
+    patient: bool = False,
+) -> Iterator[Kept]:
+    """Hold a run's folder and write its journal; with ``resume``, ``machine`` becomes what it was first.
+
+    Raises `JournalError` when another process has the folder or the journal cannot be made or read, and `DataError`
+    when the graph has changed in a way that does not allow to go on.
+    """
+    lock = filelock.FileLock(folder / "lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0.2)  # a reader may be looking whether somebody has it
+    except filelock.Timeout:
+        raise JournalError(f"{folder}: {_holder(folder)}.\nFix: wait for it to end, or stop it.") from None
+    except OSError as error:
+        raise JournalError(f"{folder}: the folder cannot be held: {error}.\nFix: give write permission.") from error
+    try:
+        codec = Codec.of_graph(machine.plan.graph)
+        if resume:
+            before = read_header(folder)
+            changes = Changes.between(before, header)
+            changes.require(str(folder), accept_changes)
+        store = Store(folder / JOURNAL, create=not resume)
+        try:
+            resumed, turns = None, 0
+            if resume:
+                if store.db.execute("SELECT 1 FROM meta WHERE key = ?", (VACUUMED,)).fetchone():
+                    raise JournalError(
+                        f"{folder}: what it takes to go on was dropped by prune --vacuum; the run can only be read.\n"
+                        "Fix: start a new run."
+                    )
+                # Told again under the limits that held then; the turns of later sessions bring theirs.
+                machine.ledger.limits = {name: limit for name, limit in before.limits.items() if name != "seconds"}
+                machine.resize(Capacity(**before.capacity))
+                try:
+                    resumed = replay(store.db, codec, machine)
+                except Diverged as error:
+                    raise changes.blamed(str(folder), error) from error
+                except (sqlite3.Error, zlib.error, ValueError) as error:
+                    raise explained(store.path, "read", error) from error
+                resumed = attrs.evolve(resumed, reopen=dict(limits), capacity=Capacity(**header.capacity))
+                (turns,) = store.db.execute("SELECT count(*) FROM turns").fetchone()
+            writer = JournalWriter(store, codec, turns=turns, patient=patient)
+            if not resume:
+                writer.begin(header)
+            writer.open_session()
+            yield Kept(writer, store, resumed)
+        finally:
+            store.close()
+    finally:
+        lock.release()
+
+
+def _holder(folder: Path) -> str:
+    try:
+        db = connect(folder / JOURNAL, readonly=True)
+        row = db.execute("SELECT pid, host, opened FROM sessions ORDER BY id DESC LIMIT 1").fetchone()
+        db.close()
+    except JournalError:
+        row = None
+    if row is None:
+        return "another process has it"
+    return f"process {row[0]} on {row[1]} has it since {row[2]}"

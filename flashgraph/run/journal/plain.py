@@ -1,0 +1,57 @@
+"""A journal's values without the classes of its graph: plain dictionaries, lists and texts for who reads a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from flashgraph.run.journal.codec import TAG, Get
+
+__all__ = ["plain", "texts"]
+
+
+def plain(data: Any, get: Get) -> Any:
+    """What `Codec.encode` made ``data`` of, as JSON can hold it; ``get`` returns a text that was put aside.
+
+    An object becomes the dictionary of its fields, a tuple or set a list, an enum's member its name, bytes stay
+    base64.  Unlike `Codec.decode` it needs no graph, knows every class and never fails for one.
+    """
+    if isinstance(data, list):
+        return [plain(d, get) for d in data]
+    if not isinstance(data, dict):
+        return data
+    tag, of = data.get(TAG), data.get("of")
+    match tag:
+        case None:
+            return {k: plain(v, get) for k, v in data.items()}
+        case "long":
+            return get(str(of))
+        case "bytes":
+            return of
+        case "enum":
+            return data.get("is")
+        case "dict":
+            return {_key(plain(k, get)): plain(v, get) for k, v in of or ()}
+        case "tuple" | "set" | "frozenset":
+            return plain(of, get)
+    fields = {k: plain(v, get) for k, v in data.items() if k != TAG}
+    # A named tuple has no names here: its class has them.
+    return fields["of"] if list(fields) == ["of"] and isinstance(of, list) else fields
+
+
+def _key(key: Any) -> str:
+    return key if isinstance(key, str) else json.dumps(key, ensure_ascii=False)
+
+
+def texts(value: Any) -> dict[str, str]:
+    """The texts of a plain value by name: the components of an artifact that is made of texts, an object's ``text``,
+    or the whole value as indented JSON, so that any two values can be compared line by line."""
+    if isinstance(value, str):
+        return {"text": value}
+    if isinstance(value, Mapping) and value:
+        if all(isinstance(text, str) for text in value.values()):
+            return dict(value)
+        if isinstance(value.get("text"), str | Mapping):
+            return texts(value["text"])
+    return {"value": json.dumps(value, indent=2, ensure_ascii=False)}

@@ -1,0 +1,279 @@
+"""A stored run as values: also while another process goes on with it, and after it was killed.
+
+Reading never blocks the run: the connection is read-only, the journal is in WAL mode, and nothing here holds a read
+open longer than `StoredRun.snapshot` is asked to.  No graph is needed, and nothing of the run's code is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import cast
+
+from flashgraph.errors import DataError
+from flashgraph.run.journal.artifacts import Artifacts
+from flashgraph.run.journal.folders import find_run, is_held
+from flashgraph.run.journal.header import Header
+from flashgraph.run.journal.keeper import JOURNAL, read_header
+from flashgraph.run.journal.rows import Rows
+from flashgraph.run.journal.stored import (
+    Failures,
+    Point,
+    Session,
+    Spend,
+    Status,
+    Step,
+    StoredArtifact,
+    StoredCall,
+    text_diff,
+)
+
+__all__ = ["StoredRun"]
+
+PAGE = 500
+"""Calls that are read at once."""
+
+
+class StoredRun:
+    """A run in its folder.  Every method reads what is there at that moment and returns frozen values.
+
+    >>> with fg.StoredRun.open("runs/gepa-tickets-20260801-120000") as run:
+    ...     print(run.status, run.spend().calls, run.best().score)
+    """
+
+    def __init__(self, folder: Path, header: Header, rows: Rows) -> None:
+        self.folder = folder
+        self.header = header
+        """What the run was started with."""
+        self._rows = rows
+        self._artifacts = Artifacts(rows, self.pools)
+
+    @classmethod
+    def open(cls, run: str | Path) -> StoredRun:
+        """Open a run, given as its folder or as its name below ``runs/``.
+
+        Raises `DataError` when there is no such run and `JournalError` when its journal cannot be read, or was never
+        begun.
+        """
+        folder = find_run(run)
+        return cls(folder, read_header(folder), Rows(folder / JOURNAL))
+
+    def close(self) -> None:
+        """Let go of the file; nothing can be read after it."""
+        self._rows.close()
+
+    def __enter__(self) -> StoredRun:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[StoredRun]:
+        """All that is read inside is of one moment.  The run goes on meanwhile; until the end of the
+        snapshot SQLite cannot shorten the journal's log."""
+        with self._rows.snapshot():
+            yield self
+
+    # ---- the run -----------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def status(self) -> Status:
+        """How the last session ended; ``"running"`` while a process has the run, ``"killed"`` where the last one
+        ended without a word."""
+        last = self._last_session()
+        if last is None or last.status is None:
+            if is_held(self.folder):
+                return "running"
+            # It may have ended between the two looks, which a snapshot does not show.
+            with closing(Rows(self.folder / JOURNAL)) as now:
+                last = next(reversed(_sessions(now)), None)
+        return cast(Status, last.status) if last is not None and last.status is not None else "killed"
+
+    @property
+    def reason(self) -> str:
+        """Why the run has ended, or who has it."""
+        last = self._last_session()
+        if last is None:
+            return ""
+        where = f"process {last.pid} on {last.host}"
+        return last.reason if last.reason is not None else f"{where}, since {last.opened}"
+
+    def sessions(self) -> tuple[Session, ...]:
+        """The processes that have worked on the run, oldest first."""
+        return _sessions(self._rows)
+
+    def limits(self) -> Mapping[str, float]:
+        """The budget's limits: those that the run was last resumed with, or else started with."""
+        sql = (
+            "SELECT json_extract(body, '$.reopen') FROM turns WHERE body LIKE '{\"reopen\"%' ORDER BY seq DESC LIMIT 1"
+        )
+        found = self._rows(sql)
+        return cast(Mapping[str, float], json.loads(found[0][0])) if found else self.header.limits
+
+    def spend(self) -> Spend:
+        """What the run has used so far."""
+        ((prompt, completion, failed, lost),) = self._rows(
+            "SELECT total(prompt_tokens), total(completion_tokens), total(how = 'failed'), total(how = 'lost')"
+            " FROM calls"
+        )
+        rows = self._rows("SELECT settled FROM account")
+        account: Mapping[str, float] = json.loads(rows[0][0]) if rows else {}
+        return Spend(
+            proposals=round(account.get("proposals", 0)),
+            evaluations=round(account.get("evaluations", 0)),
+            calls=round(account.get("calls", 0)),
+            tokens=round(account.get("tokens", 0)),
+            usd=account.get("usd", 0.0),
+            prompt_tokens=round(prompt),
+            completion_tokens=round(completion),
+            failed=round(failed),
+            lost=round(lost),
+            unanswered=self._unanswered(),
+            seconds=self.seconds(),
+        )
+
+    def seconds(self) -> float:
+        """The run's clock at the last thing that it wrote down."""
+        ((turn,),) = self._rows("SELECT coalesce(max(at), 0.0) FROM turns")
+        last = self._last_session()
+        return max(float(turn), last.at or 0.0) if last is not None else float(turn)
+
+    def _last_session(self) -> Session | None:
+        return next(reversed(self.sessions()), None)
+
+    def _unanswered(self) -> int:
+        # Resuming gives up all that was asked before.
+        ((number,),) = self._rows(
+            "SELECT total(json_array_length(body, '$.asked')) - total(json_array_length(body, '$.answered')) FROM turns"
+            " WHERE seq >= (SELECT coalesce(max(seq), 0) FROM turns WHERE body LIKE '{\"reopen\"%')"
+        )
+        return int(number)
+
+    # ---- artifacts ---------------------------------------------------------------------------------------
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """The graph's pools, in the order of their declaration."""
+        return tuple(name for name, kind in self.header.topology.items() if kind.split(maxsplit=1)[0] == "pool")
+
+    def artifacts(self, pool: str | None = None) -> tuple[StoredArtifact, ...]:
+        """All artifacts, or one pool's, in order of admission, each as it stands now."""
+        return self._artifacts.read("?1 IS NULL OR pool = ?1", pool)
+
+    def artifact(self, id: int, pool: str | None = None) -> StoredArtifact:
+        """One artifact, of the pool of `best` if none is named.  Raises `DataError` with what there is."""
+        pool = pool if pool is not None else self._home()
+        if pool not in self.pools:
+            raise DataError(f"run {self.name}: no pool {pool!r}; there is: {', '.join(self.pools)}.")
+        found = self._artifacts.read("pool = ? AND artifact = ?", pool, id)
+        if not found:
+            ((most,),) = self._rows("SELECT max(artifact) FROM admissions WHERE pool = ?", pool)
+            there = "none has been admitted" if most is None else f"they are numbered 0 to {most}"
+            raise DataError(f"run {self.name}: pool {pool!r} has no artifact {id}; {there}.")
+        return found[0]
+
+    def best(self) -> StoredArtifact | None:
+        """The artifact that its pool would hand out, of the first declared pool that has one; None where none has."""
+        key = self._artifacts.best()
+        return None if key is None else self.artifact(key[1], key[0])
+
+    def best_score(self) -> float | None:
+        """The score of `best`, read without the artifact."""
+        key = self._artifacts.best()
+        return None if key is None else self._artifacts.standing()[key].score
+
+    def accepted(self) -> int:
+        """How many candidates were admitted and not retracted; what has no score is none."""
+        return sum(not held.retracted and held.score is not None for held in self._artifacts.standing().values())
+
+    def lineage(self, artifact: StoredArtifact) -> tuple[Step, ...]:
+        """How an artifact came to be: its line of descent from the root on, through the best scored parent of each,
+        with what changed at each step."""
+        known = {a.id: a for a in self.artifacts(artifact.pool)}
+        line = [artifact]
+        while parents := [known[id] for id in line[-1].parents]:
+            line.append(max(parents, key=lambda a: (a.score if a.score is not None else -math.inf, -a.id)))
+        line.reverse()
+        steps = [Step(line[0], None, ())]
+        for parent, child in pairwise(line):
+            diff = text_diff(parent.texts, child.texts, (f"artifact {parent.id}", f"artifact {child.id}"))
+            steps.append(Step(child, parent, diff))
+        return tuple(steps)
+
+    def curve(self) -> tuple[Point, ...]:
+        """The moments at which the best confirmed score of `best`'s pool rose."""
+        rows = self._rows(
+            "SELECT turn, at, score FROM admissions WHERE pool = ? AND kind != 'retract' AND NOT provisional"
+            " AND score IS NOT NULL ORDER BY version",
+            self._home(),
+        )
+        counts = self._rows("SELECT turn, count(*) FROM calls GROUP BY turn ORDER BY turn DESC")
+        points: list[Point] = []
+        calls = 0
+        for turn, at, score in rows:
+            while counts and counts[-1][0] <= turn:
+                calls += counts.pop()[1]
+            if not points or score > points[-1].score:
+                points.append(Point(at, calls, score))
+        return tuple(points)
+
+    def _home(self) -> str:
+        """The pool of `best`, or the first one."""
+        best = self._artifacts.best()
+        return best[0] if best is not None else next(iter(self.pools), "")
+
+    # ---- calls and failures ------------------------------------------------------------------------------
+
+    def calls(self, *, last: int | None = None) -> Iterator[StoredCall]:
+        """The model calls that have ended, in the order they were asked for; with ``last`` only the newest so many.
+
+        They are read page by page, so that a long look at a live run holds nothing up.
+        """
+        after = -1
+        if last is not None:
+            ((after,),) = self._rows(
+                "SELECT coalesce(min(id), 0) - 1 FROM (SELECT id FROM calls ORDER BY id DESC LIMIT ?)", last
+            )
+        while page := self._rows(
+            "SELECT id, job, stage, role, endpoint, how, model, prompt_tokens, completion_tokens, usd, seconds, finish,"
+            " at, messages, reply FROM calls JOIN turns ON turns.seq = calls.turn WHERE id > ? ORDER BY id LIMIT ?",
+            after,
+            PAGE,
+        ):
+            for row in page:
+                said = tuple((role, self._rows.text(name)) for role, name in json.loads(row[-2]))
+                reply = None if row[-1] is None else self._rows.text(row[-1])
+                yield StoredCall(*[*row[:-2], said, reply])
+            after = page[-1][0]
+
+    def failures(self) -> tuple[Failures, ...]:
+        """Failed jobs by stage and reason, the most frequent first."""
+        sql = "SELECT stage, reason, count(*), max(at) FROM failures GROUP BY stage, reason ORDER BY 3 DESC, 1, 2"
+        return tuple(Failures(*row) for row in self._rows(sql))
+
+    # ---- the file ----------------------------------------------------------------------------------------
+
+    def size(self) -> int:
+        """Bytes of the run's folder."""
+        found = 0
+        for entry in self.folder.rglob("*"):
+            with suppress(FileNotFoundError):  # SQLite's own files go when the run ends
+                found += entry.stat().st_size if entry.is_file() else 0
+        return found
+
+
+def _sessions(rows: Rows) -> tuple[Session, ...]:
+    sql = "SELECT id, opened, host, pid, closed, status, reason, at FROM sessions ORDER BY id"
+    return tuple(Session(*row) for row in rows(sql))

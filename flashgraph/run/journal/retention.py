@@ -1,0 +1,100 @@
+"""Removing stored runs, and making them smaller.  Both hold the run's folder: a run that goes on is never touched."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+
+import filelock
+
+from flashgraph.run.journal.folders import LOCK
+from flashgraph.run.journal.keeper import JOURNAL
+from flashgraph.run.journal.plain import plain
+from flashgraph.run.journal.store import VACUUMED, JournalError, connect
+
+__all__ = ["remove", "vacuum"]
+
+"""The key in ``meta`` that says of a journal that it can be read only."""
+
+FILES = ("result.json", "events.jsonl", "best.json", "best-*.txt", f"{JOURNAL}-wal", f"{JOURNAL}-shm", JOURNAL, LOCK)
+"""What a run writes, in the order of its removal: as long as its journal is there it is seen and can be removed."""
+
+
+def remove(folder: Path) -> tuple[str, ...]:
+    """Delete a run's files and its folder; returns the names of other files, which stay, and the folder with them.
+
+    Raises `JournalError` when the run goes on or a file cannot be deleted.
+    """
+    try:
+        with _held(folder):
+            for pattern in FILES:
+                for entry in sorted(folder.iterdir()):
+                    if fnmatch(entry.name, pattern) and not entry.is_dir():
+                        entry.unlink()
+        left = tuple(sorted(entry.name for entry in folder.iterdir()))
+        if not left:
+            folder.rmdir()
+    except OSError as error:
+        raise JournalError(
+            f"{folder}: not all of it could be removed: {error.strerror}.\nFix: see its permissions."
+        ) from error
+    return left
+
+
+def vacuum(folder: Path) -> None:
+    """Drop the messages and replies of a run's calls, and all that resuming it needs.
+
+    Artifacts, scores, failures, and what each call cost and took stay.  Raises `JournalError` when the run goes on.
+    """
+    with _held(folder), closing(connect(folder / JOURNAL)) as db:
+        try:
+            with db:
+                _drop(db)
+            db.execute("VACUUM")
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.Error as error:
+            raise JournalError(
+                f"{folder / JOURNAL}: could not be made smaller: {error}.\n"
+                "Fix: make room on the disk (it takes as much again as the journal for a moment), or see permissions."
+            ) from error
+
+
+def _drop(db: sqlite3.Connection) -> None:
+    kept = {name for (value,) in db.execute("SELECT value FROM admissions") for name in _payloads(value)}
+    db.execute("UPDATE calls SET messages = '[]', reply = NULL")
+    # Told again, no machine agrees with an empty signature: what was dropped is never taken for the whole run.
+    db.execute("UPDATE turns SET body = '{\"sign\":[]}' WHERE body NOT LIKE '{\"reopen\"%'")
+    every = [name for (name,) in db.execute("SELECT hash FROM payloads")]
+    db.executemany("DELETE FROM payloads WHERE hash = ?", [(name,) for name in every if name not in kept])
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, 'true')", (VACUUMED,))
+
+
+def _payloads(value: str) -> list[str]:
+    """The names of the texts that a stored value has put aside."""
+    found: list[str] = []
+
+    def noted(name: str) -> str:
+        found.append(name)
+        return ""
+
+    plain(json.loads(value), noted)
+    return found
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    lock = filelock.FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        raise JournalError(f"{folder}: the run goes on.\nFix: wait for its end, or stop it.") from None
+    except OSError as error:
+        raise JournalError(f"{folder}: the folder cannot be held: {error}.\nFix: give write permission.") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,56 @@
+"""A journal that is only read: its rows, its texts, and one moment of it."""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flashgraph.run.journal.store import JournalError, connect
+
+__all__ = ["Rows"]
+
+
+class Rows:
+    """A read-only connection to a journal.  Raises `JournalError` when it cannot be opened or read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._db = connect(path, readonly=True)
+        self._depth = 0
+
+    def __call__(self, sql: str, *values: Any) -> list[Any]:
+        """The rows of a query, all at once: nothing is held open."""
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise JournalError(
+                f"{self.path}: the journal could not be read: {error}.\n"
+                "Fix: use a copy of the run's folder; `sqlite3 FILE .recover` may save parts."
+            ) from error
+
+    def text(self, name: str) -> str:
+        """A text that was put aside under its hash."""
+        found = self("SELECT data FROM payloads WHERE hash = ?", name)
+        if not found:
+            return f"(text {name} is not in the journal)"
+        return zlib.decompress(found[0][0]).decode(errors="replace")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All that is read inside is of one moment."""
+        self._depth += 1
+        try:
+            if self._depth == 1:
+                self("BEGIN")
+            yield
+        finally:
+            self._depth -= 1
+            if not self._depth and self._db.in_transaction:
+                self._db.rollback()
+
+    def close(self) -> None:
+        self._db.close()

@@ -1,0 +1,213 @@
+"""The journal's file: its tables, the one thread that writes them, and clear errors for what a disk can do.
+
+Why these settings: ``journal_mode=WAL`` lets others read while the run writes; ``synchronous=NORMAL`` makes what was
+committed survive the death of the process at any moment (a power cut can cost the last moments, and never harms what
+is there); ``busy_timeout`` waits for a reader's checkpoint instead of failing.  Everything that is handed over while a
+commit is under way goes into the next one together.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from flashgraph.errors import FlashgraphError
+
+__all__ = ["SCHEMA", "VACUUMED", "JournalError", "Statement", "Store", "connect", "explained"]
+
+SCHEMA = 1
+"""The version of the tables below; `MIGRATIONS` lead from each older one to the next."""
+
+TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE sessions (id INTEGER PRIMARY KEY, opened TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL,
+    closed TEXT, status TEXT, reason TEXT, at REAL);
+CREATE TABLE turns (seq INTEGER PRIMARY KEY, at REAL NOT NULL, body TEXT NOT NULL);
+CREATE TABLE calls (id INTEGER PRIMARY KEY, job INTEGER NOT NULL, stage TEXT NOT NULL, role TEXT NOT NULL,
+    endpoint TEXT NOT NULL, request TEXT NOT NULL, messages TEXT NOT NULL, how TEXT NOT NULL, reply TEXT,
+    model TEXT, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, usd REAL, spent TEXT NOT NULL,
+    seconds REAL NOT NULL, finish TEXT NOT NULL, turn INTEGER NOT NULL);
+CREATE INDEX calls_of_job ON calls (job);
+CREATE TABLE admissions (turn INTEGER NOT NULL, at REAL NOT NULL, pool TEXT NOT NULL, version INTEGER NOT NULL,
+    kind TEXT NOT NULL, artifact INTEGER NOT NULL, parents TEXT NOT NULL, lag INTEGER, provisional INTEGER NOT NULL,
+    score REAL, scores TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (pool, version)) WITHOUT ROWID;
+CREATE TABLE failures (turn INTEGER NOT NULL, at REAL NOT NULL, job INTEGER NOT NULL, stage TEXT NOT NULL,
+    reason TEXT NOT NULL);
+CREATE TABLE sources (name TEXT PRIMARY KEY, cursor TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE stream (id INTEGER PRIMARY KEY CHECK (id = 0), state TEXT NOT NULL);
+CREATE TABLE account (id INTEGER PRIMARY KEY CHECK (id = 0), settled TEXT NOT NULL);
+CREATE TABLE best (pool TEXT PRIMARY KEY, artifact INTEGER) WITHOUT ROWID;
+CREATE TABLE payloads (hash TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
+"""
+
+MIGRATIONS: dict[int, str] = {}
+"""By schema version: the statements that make the next version of it."""
+
+VACUUMED = "vacuumed"
+"""The key in ``meta`` of a journal from which what it takes to go on was dropped."""
+
+PATIENCE = 0.005
+"""Seconds for which the event loop waits for a commit before it goes on with other tasks meanwhile."""
+
+
+class JournalError(FlashgraphError):
+    """The journal cannot be written or read; what was committed before is as it was."""
+
+
+def explained(path: Path, doing: str, error: Exception) -> JournalError:
+    """What SQLite has said about a journal, with what to do about it."""
+    said = str(error)
+    found = {
+        "disk is full": ("the disk is full", "make room, then resume the run"),
+        "readonly": ("the file or its folder is read-only", "give write permission, or copy the run's folder"),
+        "unable to open": ("the file cannot be opened", "check the path and its permissions"),
+        "is locked": ("another process writes to it", "wait for that run to end, or stop it"),
+        "not a database": ("it is no SQLite file", "give the folder of a run"),
+        "malformed": ("the file is damaged", "use a copy of the run's folder; `sqlite3 FILE .recover` may save parts"),
+        "disk I/O": ("the disk failed", "see the system's log; copy the run's folder to another disk"),
+        "no such table": ("it is no journal of flashgraph", "give the folder of a run"),
+    }
+    what, fix = next((f for word, f in found.items() if word in said), (said, "see the message of SQLite"))
+    return JournalError(f"{path}: the journal could not be {doing}: {what} ({said}).\nFix: {fix}.")
+
+
+def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
+    """A connection to an existing journal, its schema known to be ours.  Raises `JournalError`."""
+    if not path.exists():
+        raise JournalError(f"{path}: no such journal.\nFix: give the folder of a run, which holds journal.db.")
+    try:
+        db = sqlite3.connect(
+            f"{path.resolve().as_uri()}?mode={'ro' if readonly else 'rw'}", uri=True, check_same_thread=False
+        )
+        db.execute("PRAGMA busy_timeout = 5000")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA:
+            db.close()
+            raise JournalError(
+                f"{path}: the journal has schema {version}; this flashgraph knows schemas up to {SCHEMA}.\n"
+                "Fix: upgrade flashgraph."
+            )
+        if version == 0:
+            db.close()
+            raise JournalError(f"{path}: no journal of flashgraph.\nFix: give the folder of a run.")
+        return db
+    except sqlite3.Error as error:
+        raise explained(path, "opened", error) from error
+
+
+Statement = tuple[str, Sequence[Any]]
+
+
+@attrs.define(eq=False)
+class _Batch:
+    statements: list[Statement]
+    done: Future[None] = attrs.field(factory=Future)
+
+
+class Store:
+    """An open journal: `put` hands rows to the writing thread.
+
+    Raises `JournalError` when the file cannot be made, opened or written; after a failed write every later one fails
+    too, so that nothing is kept that came after a gap.
+    """
+
+    def __init__(self, path: Path, *, create: bool) -> None:
+        self.path = path
+        self._queue: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        self._failed: JournalError | None = None
+        self.commits = 0
+        self.on_commit: Callable[[int], None] = lambda count: None
+        """Called in the writing thread after each commit, with the number of commits so far; for tests."""
+        if create:
+            self._create()
+        else:
+            self._migrate()
+        self.db = connect(path)
+        self.db.execute("PRAGMA synchronous = NORMAL")
+        self._thread = threading.Thread(target=self._write, name="flashgraph-journal", daemon=True)
+        self._thread.start()
+
+    def _create(self) -> None:
+        try:
+            db = sqlite3.connect(self.path)
+            try:
+                empty = not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+                # A process that was killed before it had written down what it starts has left no run.
+                if not empty and db.execute("SELECT count(*) FROM meta").fetchone()[0]:
+                    raise JournalError(
+                        f"{self.path}: a journal is there already.\nFix: resume that run, or another --out."
+                    )
+                if empty:
+                    db.execute("PRAGMA journal_mode = WAL")
+                    db.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
+            finally:
+                db.close()
+        except sqlite3.Error as error:
+            raise explained(self.path, "made", error) from error
+
+    def _migrate(self) -> None:
+        db = connect(self.path)
+        try:
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            while version < SCHEMA:
+                db.executescript(f"BEGIN; {MIGRATIONS[version]} PRAGMA user_version = {version + 1}; COMMIT;")
+                version += 1
+        except sqlite3.Error as error:
+            raise explained(self.path, "migrated", error) from error
+        finally:
+            db.close()
+
+    def put(self, statements: list[Statement]) -> Future[None]:
+        """Commit statements together with whatever else is waiting; the future tells when they are durable."""
+        batch = _Batch(statements)
+        if self._failed is not None:
+            batch.done.set_exception(self._failed)
+        else:
+            self._queue.put(batch)
+        return batch.done
+
+    def _write(self) -> None:
+        while True:
+            first = self._queue.get()
+            batches = [] if first is None else [first]
+            while first is not None and not self._queue.empty():
+                more = self._queue.get()
+                if more is None:
+                    first = None
+                else:
+                    batches.append(more)
+            if batches:
+                self._commit(batches)
+            if first is None:
+                return
+
+    def _commit(self, batches: list[_Batch]) -> None:
+        try:
+            if self._failed is None:
+                with self.db:
+                    for batch in batches:
+                        for sql, values in batch.statements:
+                            self.db.execute(sql, values)
+                self.commits += 1
+        except Exception as error:  # whatever it is: who waits for the commit must hear of it
+            self._failed = explained(self.path, "written", error)
+        for batch in batches:
+            if self._failed is None:
+                batch.done.set_result(None)
+            else:
+                batch.done.set_exception(self._failed)
+        if self._failed is None:
+            self.on_commit(self.commits)
+
+    def close(self) -> None:
+        """Write what is waiting and let go of the file."""
+        self._queue.put(None)
+        self._thread.join()
+        self.db.close()

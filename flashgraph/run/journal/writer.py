@@ -1,0 +1,254 @@
+"""A run's turns, calls and admissions as rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYet
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio.to_thread
+import attrs
+
+from flashgraph.run import events as ev
+from flashgraph.run.jobs import Done
+from flashgraph.run.journal.codec import Codec
+from flashgraph.run.journal.header import Header
+from flashgraph.run.journal.store import PATIENCE, JournalError, Statement, Store
+from flashgraph.run.machine import Machine
+from flashgraph.run.turns import Answered, Completed, Turn
+
+__all__ = ["JournalWriter", "signature"]
+
+_log = logging.getLogger("flashgraph")
+
+KEPT = {ev.Admitted, ev.Confirmed, ev.Retracted, ev.JobEnded, ev.CallEnded}
+"""Events that become rows of their own."""
+
+
+def signature(machine: Machine) -> list[int]:
+    """How far a machine is: two that were told the same turns agree in it, and ones that went apart do not for long."""
+    return [*machine.counts(), *(pool.version for pool in machine.pools.values())]
+
+
+class JournalWriter:
+    """Keeps what a run does in its journal.
+
+    ``patient`` is for virtual clocks: it waits for every commit where it is, because time would run on if all tasks
+    slept.
+    """
+
+    def __init__(self, store: Store, codec: Codec, *, turns: int = 0, patient: bool = False) -> None:
+        self._store = store
+        self._codec = codec
+        self._loose = codec.loose()
+        self._patient = patient
+        self._turn = turns
+        self._known: set[str] = set()
+        self._events: list[ev.Event] = []
+        self._started: dict[int, ev.CallStarted] = {}
+        self._stages: dict[int, str] = {}
+        self._account = ""
+        self._session = 0
+
+    def begin(self, header: Header) -> None:
+        """Write down what the run is started with.  Raises `JournalError`."""
+        self._store.put([("INSERT INTO meta VALUES (?, ?)", row) for row in header.rows()]).result()
+
+    def open_session(self) -> None:
+        """Write down that this process goes on with the run."""
+        (last,) = self._store.db.execute("SELECT coalesce(max(id), -1) FROM sessions").fetchone()
+        self._session = last + 1
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        row = (self._session, now, platform.node(), os.getpid())
+        self._store.put([("INSERT INTO sessions (id, opened, host, pid) VALUES (?, ?, ?, ?)", row)]).result()
+
+    def close_session(self, status: str, reason: str, at: float, settled: Mapping[str, float]) -> None:
+        """Write down how the session has ended, and all that the run has spent, with what was cut off."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        sql = "UPDATE sessions SET closed = ?, status = ?, reason = ?, at = ? WHERE id = ?"
+        account = ("INSERT OR REPLACE INTO account VALUES (0, ?)", (json.dumps(dict(settled)),))
+        try:
+            self._store.put([(sql, (now, status, _plain(reason), at, self._session)), account]).result()
+        except JournalError as error:
+            # The run has its result, and what was kept of it can be resumed.
+            _log.warning("the end of the run is not in its journal: %s", error)
+
+    def note(self, event: ev.Event) -> None:
+        """Hear of an event; it is kept with the turn that it is of."""
+        if isinstance(event, ev.CallStarted):
+            self._started[event.call] = event
+        elif isinstance(event, ev.JobStarted):
+            self._stages[event.job] = event.stage
+        elif type(event) in KEPT:
+            self._events.append(event)
+
+    def keep(self, turn: Turn, machine: Machine) -> Callable[[], Awaitable[None]] | None:
+        """Hand a turn to the writing thread; see `flashgraph.run.driver.Memory`.  Raises `JournalError`."""
+        statements: list[Statement] = []
+        body = self._body(turn, statements)
+        # What a run that is being stopped still does is done again: only the answers that it heard are kept.
+        body["sign"] = None if turn.halted else signature(machine)
+        text = _dumped(body)
+        statements.append(("INSERT INTO turns VALUES (?, ?, ?)", (self._turn, turn.at, text)))
+        self._read_events(turn, machine, statements)
+        account = json.dumps(machine.ledger.settled)
+        if account != self._account:
+            self._account = account
+            statements.append(("INSERT OR REPLACE INTO account VALUES (0, ?)", (account,)))
+        self._turn += 1
+        done = self._store.put(statements)
+        try:
+            done.result(None if self._patient else PATIENCE)
+        except NotYet:
+            return lambda: _committed(done)
+        return None
+
+    # ---- rows --------------------------------------------------------------------------------------------
+
+    def _payload(self, text: str, statements: list[Statement]) -> str:
+        """Put a text aside, once; returns its hash."""
+        data = text.encode(errors="surrogatepass")  # a reply that was cut off within a character
+        name = hashlib.sha256(data).hexdigest()[:32]
+        if name not in self._known:
+            self._known.add(name)
+            statements.append(("INSERT OR IGNORE INTO payloads VALUES (?, ?)", (name, zlib.compress(data, 1))))
+        return name
+
+    def _encoded(self, value: Any, statements: list[Statement]) -> Any:
+        return self._codec.encode(value, lambda text: self._payload(text, statements))
+
+    def _json(self, value: Any, statements: list[Statement]) -> str:
+        return _dumped(self._encoded(value, statements))
+
+    def _shown(self, value: Any, statements: list[Statement]) -> str:
+        """A pool's own value for who reads the run; the run itself never reads it back."""
+        return _dumped(self._loose.encode(value, lambda text: self._payload(text, statements)))
+
+    def _body(self, turn: Turn, statements: list[Statement]) -> dict[str, Any]:
+        body: dict[str, Any] = {}
+        if turn.reopen is not None:
+            body["reopen"] = dict(turn.reopen)
+        if turn.capacity is not None:
+            body["capacity"] = attrs.asdict(turn.capacity)
+        if turn.drain:
+            body["drain"] = turn.drain
+        if turn.halted:
+            body["halted"] = True
+        if turn.answered:
+            body["answered"] = [[a.call, a.job, a.how, dict(a.spent), *a.usage, a.usd, a.finish] for a in turn.answered]
+        if turn.completed:
+            body["completed"] = [self._completed(c, statements) for c in turn.completed]
+        if turn.asked:
+            body["asked"] = [[a.job, a.role, dict(a.amounts)] for a in turn.asked]
+        for completed in turn.completed:
+            if completed.source:
+                cursor = self._json(completed.cursor, statements)
+                statements.append(("INSERT OR REPLACE INTO sources VALUES (?, ?)", (completed.source, cursor)))
+            if completed.stream is not None:
+                state = json.dumps(completed.stream)
+                statements.append(("INSERT OR REPLACE INTO stream VALUES (0, ?)", (state,)))
+        return body
+
+    def _completed(self, completed: Completed, statements: list[Statement]) -> list[Any]:
+        outcome = completed.outcome
+        if isinstance(outcome, Done):
+            uses = None if outcome.uses is None else list(outcome.uses)
+            return [completed.job, "done", self._encoded(outcome.value, statements), uses]
+        return [completed.job, outcome.how, outcome.reason]
+
+    def _read_events(self, turn: Turn, machine: Machine, statements: list[Statement]) -> None:
+        answers = {answer.call: answer for answer in turn.answered}
+        events, self._events = self._events, []
+        if turn.halted:
+            events = [e for e in events if isinstance(e, ev.CallEnded)]
+        changed = {e.pool for e in events if isinstance(e, ev.Admitted | ev.Confirmed | ev.Retracted)}
+        for pool in sorted(changed):
+            chosen = machine.pools[pool].value.best()
+            best = (pool, None if chosen is None else chosen.id)
+            statements.append(("INSERT OR REPLACE INTO best VALUES (?, ?)", best))
+        for event in events:
+            match event:
+                case ev.CallEnded():
+                    self._call(event, answers.get(event.call), machine, statements)
+                case ev.JobEnded(how="failed"):
+                    row = (self._turn, event.at, event.job, event.stage, _plain(event.reason))
+                    statements.append(("INSERT INTO failures VALUES (?, ?, ?, ?, ?)", row))
+                case ev.Admitted() | ev.Confirmed() | ev.Retracted():
+                    self._admission(event, machine, statements)
+                case _:
+                    pass
+        for event in events:
+            if isinstance(event, ev.JobEnded):
+                self._stages.pop(event.job, None)
+
+    def _call(
+        self, event: ev.CallEnded, answer: Answered | None, machine: Machine, statements: list[Statement]
+    ) -> None:
+        started = self._started.pop(event.call, None)
+        stage = self._stages.get(event.job, "")
+        if not stage and event.job in machine.jobs:  # it was started by an earlier session
+            stage = self._stages[event.job] = machine.jobs[event.job].node
+        messages = [[m["role"], self._payload(m["content"], statements)] for m in answer.messages] if answer else []
+        reply = answer.reply if answer is not None else None
+        statements.append(
+            (
+                f"INSERT OR REPLACE INTO calls VALUES ({', '.join('?' * 17)})",
+                (
+                    event.call,
+                    event.job,
+                    stage,
+                    event.role,
+                    started.endpoint if started is not None else "",
+                    answer.request if answer is not None else "",
+                    json.dumps(messages),
+                    event.how,
+                    self._payload(reply.text, statements) if reply is not None else None,
+                    reply.model if reply is not None else None,
+                    event.prompt_tokens,
+                    event.completion_tokens,
+                    event.usd,
+                    json.dumps(dict(answer.spent) if answer is not None else {}),
+                    event.seconds,
+                    event.finish,
+                    self._turn,
+                ),
+            )
+        )
+
+    def _admission(
+        self, event: ev.Admitted | ev.Confirmed | ev.Retracted, machine: Machine, statements: list[Statement]
+    ) -> None:
+        record = machine.pools[event.pool].records[event.artifact]
+        known = record.last
+        kind = {"Admitted": "admit", "Confirmed": "confirm", "Retracted": "retract"}[type(event).__name__]
+        row = (
+            self._turn, event.at, event.pool, event.version, kind, event.artifact, json.dumps(list(known.parents)),
+            record.lag, int(known.provisional), known.score,
+            json.dumps(list(known.scores.items())), self._shown(known.value, statements) if kind == "admit" else "null",
+        )  # fmt: skip
+        statements.append((f"INSERT INTO admissions VALUES ({', '.join('?' * 12)})", row))
+
+
+def _dumped(data: Any) -> str:
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a character, which SQLite does not take
+        return json.dumps(data, separators=(",", ":"))
+    return text
+
+
+def _plain(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
+
+
+async def _committed(done: Future[None]) -> None:
+    await anyio.to_thread.run_sync(done.result, abandon_on_cancel=True)

@@ -1,0 +1,94 @@
+"""Turns: what the driver tells the machine at one moment, as values that a journal can keep and tell again.
+
+A machine is a pure function of its turns.  Whoever applies the same turns to a fresh machine of the same plan has the
+same machine: that is what makes a run resumable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from flashgraph.llm.protocol import Message, Reply
+from flashgraph.run.jobs import Command, Outcome
+from flashgraph.run.machine import Machine
+from flashgraph.run.plan import Capacity
+
+__all__ = ["Answered", "Asked", "Completed", "Turn", "apply"]
+
+
+@attrs.frozen
+class Asked:
+    """Job number ``job`` wants to call a role's model."""
+
+    job: int
+    role: str
+    amounts: Mapping[str, float]
+
+
+@attrs.frozen
+class Answered:
+    """How call number ``call`` ended, and what it spent.  ``request`` and ``reply`` are for who reads the run, and to
+    serve the reply again to a job that runs again; ``reply`` is None unless it ended well."""
+
+    call: int
+    job: int
+    how: str
+    spent: Mapping[str, float]
+    usage: tuple[int, int] = (0, 0)
+    usd: float | None = None
+    finish: str = ""
+    request: str = ""
+    """The key of the request; see `flashgraph.run.resumed.request_key`."""
+    messages: Sequence[Message] = ()
+    reply: Reply | None = None
+
+
+@attrs.frozen
+class Completed:
+    """How job number ``job`` ended; ``cursor`` and ``stream`` are a source's state after its draw."""
+
+    job: int
+    outcome: Outcome
+    source: str = ""
+    cursor: Any = None
+    stream: Any = None
+
+
+@attrs.frozen
+class Turn:
+    """One moment: answers, outcomes and requests, told to the machine in this order, and then a step.
+
+    ``reopen`` are the limits of a session that goes on with a run and ``capacity`` what it can do at once, ``drain``
+    the reason of an orderly stop.  In a ``halted`` turn, of a run that is being stopped, answers are heard and nothing
+    is decided.
+    """
+
+    at: float
+    answered: tuple[Answered, ...] = ()
+    completed: tuple[Completed, ...] = ()
+    asked: tuple[Asked, ...] = ()
+    drain: str = ""
+    reopen: Mapping[str, float] | None = None
+    halted: bool = False
+    capacity: Capacity | None = None
+
+
+def apply(turn: Turn, machine: Machine) -> list[Command]:
+    """Tell a machine a turn; returns what it wants done."""
+    if turn.reopen is not None:
+        machine.reopen(turn.reopen, turn.at)
+    if turn.capacity is not None:
+        machine.resize(turn.capacity)
+    for answer in turn.answered:
+        call = machine.calls[answer.call]
+        machine.answered(call, answer.spent, answer.usage, answer.usd, answer.how, turn.at, answer.finish)
+    for done in turn.completed:
+        machine.completed(machine.jobs[done.job], done.outcome, turn.at)
+    for asked in turn.asked:
+        machine.request(machine.jobs[asked.job], asked.role, asked.amounts, turn.at)
+    if turn.drain:
+        machine.drain(turn.drain, turn.at)
+    return [] if turn.halted else machine.step(turn.at)

@@ -1,0 +1,266 @@
+"""Values of a graph's types as JSON and back: generated ones, and the classes that a journal does not take."""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import flashgraph as fg
+from flashgraph.errors import DataError
+from flashgraph.graph.ports import Group, Member, Several
+from flashgraph.pools import Archive
+from flashgraph.run.journal.codec import LONG, TAG, Codec
+
+
+class Color(enum.Enum):
+    RED = "red"
+    BLUE = ("b", 1)
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+class Word(enum.StrEnum):
+    YES = "yes"
+
+
+class Right(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Color = Color.RED
+
+
+@dataclass(frozen=True)
+class Point:
+    x: float
+    tags: frozenset[str] = frozenset()
+
+
+@attrs.frozen
+class Leaf:
+    text: str
+    _hidden: int = 0
+    length: int = attrs.field(init=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "length", len(self.text))
+
+
+@attrs.frozen
+class Bud(Leaf):
+    """A subclass that no port names."""
+
+    point: Point = Point(0.0)
+
+
+@attrs.frozen
+class Tree:
+    """``of`` is also a word of the codec."""
+
+    of: Any
+    leaf: Leaf
+    children: tuple[Tree, ...] = ()
+    marks: Mapping[Color, Sequence[Pair]] = attrs.field(factory=dict)
+    levels: Mapping[Level, Word] = attrs.field(factory=dict)
+    rights: Right | None = None
+
+
+def codec_of(*kinds: Any) -> Codec:
+    """The codec of a graph whose items are of these types."""
+    graph = fg.Graph("types")
+    pool = graph.pool("pool", Archive)
+    for number, kind in enumerate(kinds):
+
+        def source(at: Any) -> Any: ...
+
+        source.__annotations__ = {"at": fg.Draw[None], "return": kind}
+        graph.edge(graph.source(name=f"s{number}", rounds=1)(source), pool)
+    return Codec.of_graph(graph.spec)
+
+
+CODEC = codec_of(Tree, Group[Tree, Leaf], Bud)
+
+TEXTS = st.text(st.characters(exclude_categories=[]), max_size=20)
+LONG_TEXTS = st.text(st.characters(exclude_categories=[]), min_size=LONG, max_size=LONG + 5)
+PLAIN = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**80), 2**80),
+    st.floats(allow_nan=False),
+    TEXTS,
+    LONG_TEXTS,
+    st.binary(max_size=40),
+    st.sampled_from([*Color, *Level, *Word, Right.READ, Right.READ | Right.WRITE, Right(0)]),
+)
+LEAVES = st.one_of(
+    st.builds(Leaf, TEXTS, st.integers()),
+    st.builds(Bud, TEXTS, point=st.builds(Point, st.floats(allow_nan=False), st.frozensets(TEXTS, max_size=3))),
+)
+HASHABLE = st.recursive(
+    st.one_of(PLAIN, LEAVES),
+    lambda inner: st.one_of(
+        st.tuples(inner, inner), st.builds(Pair, inner, st.sampled_from(Color)), st.frozensets(inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+VALUES = st.recursive(
+    HASHABLE,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(TEXTS, inner, max_size=3),
+        st.dictionaries(st.sampled_from([TAG, "of", "is", ""]), inner, max_size=3),
+        st.dictionaries(HASHABLE, inner, max_size=3),
+        st.sets(HASHABLE, max_size=3),
+        st.builds(Tree, inner, LEAVES),
+        st.builds(Pair, inner),
+        st.builds(Group, inner, st.lists(st.builds(Member, st.integers(0, 9), value=inner), max_size=3).map(tuple)),
+        st.builds(Several, st.lists(inner, max_size=2)),
+    ),
+    max_leaves=12,
+)
+TREES = st.builds(
+    Tree,
+    VALUES,
+    LEAVES,
+    st.lists(st.builds(Tree, PLAIN, LEAVES), max_size=2).map(tuple),
+    st.dictionaries(st.sampled_from(Color), st.lists(st.builds(Pair, PLAIN), max_size=2), max_size=2),
+    st.dictionaries(st.sampled_from(Level), st.sampled_from(Word), max_size=2),
+    st.sampled_from([None, Right.READ, Right.READ | Right.WRITE]),
+)
+
+
+def there_and_back(value: Any, codec: Codec = CODEC) -> tuple[Any, Any, dict[str, str]]:
+    """The value after its way through JSON text, that JSON, and the texts that were put aside."""
+    aside: dict[str, str] = {}
+
+    def put(text: str) -> str:
+        aside[str(hash(text))] = text
+        return str(hash(text))
+
+    data = json.loads(json.dumps(codec.encode(value, put)))
+    return codec.decode(data, aside.__getitem__), data, aside
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal, and of the same types all the way down: ``1``, ``1.0`` and ``True`` are three values."""
+    if type(one) is not type(other) or one != other:
+        return False
+    if isinstance(one, Mapping):
+        found = {(type(k), k): v for k, v in other.items()}
+        return all((type(k), k) in found and same(v, found[type(k), k]) for k, v in one.items())
+    if isinstance(one, list | tuple):
+        return all(map(same, one, other))
+    if attrs.has(type(one)):
+        return all(same(getattr(one, f.name), getattr(other, f.name)) for f in attrs.fields(type(one)))
+    return True
+
+
+@given(VALUES)
+def test_values_come_back(value: Any) -> None:
+    """Whatever may flow on an edge is read back equal and of its own types."""
+    found, data, aside = there_and_back(value)
+    assert same(value, found)
+    assert there_and_back(found)[1] == data
+    assert all(len(text) >= LONG for text in aside.values())
+
+
+@given(TREES)
+def test_objects_come_back(tree: Tree) -> None:
+    """Fields, private ones, ones that are not arguments, subclasses that no annotation names."""
+    found, _, _ = there_and_back(tree)
+    assert same(tree, found)
+    assert found.leaf.length == len(tree.leaf.text)
+    assert type(found.leaf) is type(tree.leaf)
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, -0.0, 5e-324, 0.1 + 0.2])
+def test_odd_numbers(number: float) -> None:
+    """Infinities, the signed zero and the last bit survive."""
+    found = there_and_back([number])[0][0]
+    assert (found, math.copysign(1, found)) == (number, math.copysign(1, number))
+
+
+def test_not_a_number() -> None:
+    """nan comes back as nan."""
+    assert math.isnan(there_and_back({"score": math.nan})[0]["score"])
+
+
+def test_equal_sets_are_equal_json() -> None:
+    """The order in which a set was filled is not in the journal."""
+    words = [f"w{i}" for i in range(50)]
+    assert there_and_back(frozenset(words))[1] == there_and_back(frozenset(reversed(words)))[1]
+
+
+def test_a_long_text_is_kept_once() -> None:
+    """A text that stands in many places is put aside under one name."""
+    text = "x" * LONG
+    _, data, aside = there_and_back([text, (text, {"a": text}), Leaf(text)])
+    assert list(aside.values()) == [text]
+    assert text not in json.dumps(data)
+
+
+class Plain:
+    """No class that is made of fields."""
+
+
+def test_what_cannot_come_back_is_refused() -> None:
+    """Classes that no port leads to, and values that are not data: the error names the class and the fix."""
+
+    @attrs.frozen
+    class Stranger:
+        x: int
+
+    for value in (Stranger(1), Plain(), {"deep": [(Stranger(1),)]}, 1j, range(3), lambda: 1):
+        with pytest.raises(DataError, match="cannot be stored with the run") as caught:
+            there_and_back(value)
+        assert "Fix: annotate the stage" in str(caught.value)
+
+
+def test_a_class_that_the_graph_has_not() -> None:
+    """Reading a journal with a graph that lacks a class names it, and makes nothing."""
+    _, data, _ = there_and_back(Point(1.0))
+    with pytest.raises(DataError, match="'Point', which is no type of this graph"):
+        codec_of(Leaf).decode(data, str)
+
+
+def test_classes_of_one_name_are_told_apart() -> None:
+    """Two classes of the same qualified name."""
+    kinds = []
+    for field in ("a", "b"):
+        kind = attrs.make_class("Twin", [field], frozen=True)
+        kinds.append(kind)
+    codec = codec_of(*kinds)
+    for kind in kinds:
+        assert type(there_and_back(kind(1), codec)[0]) is kind
+
+
+def test_a_class_may_be_named_as_a_tag() -> None:
+    """A class that is called as one of the codec's own tags is still itself."""
+    kind = attrs.make_class("tuple", ["of"], frozen=True)
+    codec = codec_of(kind)
+    assert there_and_back(kind([1, (2,)]), codec)[0] == kind([1, (2,)])
+
+
+def test_a_subclass_that_was_made_later() -> None:
+    """A stage may return a subclass that was not there when the graph was read."""
+
+    @attrs.frozen
+    class Late(Leaf):
+        more: int = 0
+
+    assert there_and_back(Late("x", 1, 2))[0] == Late("x", 1, 2)

@@ -1,0 +1,307 @@
+"""Reading stored runs: ended ones, one that another process has, killed ones."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import flashgraph as fg
+from flashgraph.errors import DataError
+from flashgraph.observe.report import texts_of
+from flashgraph.run.journal import JournalError
+from flashgraph.run.journal.folders import find_run, is_held, runs_in
+from flashgraph.run.journal.reading import StoredRun
+from tests.journal.small import ANSWERED, held, judged_run, small_run
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, fg.Result]:
+    """The folder of a run that has ended, and what the run itself said."""
+    folder = tmp_path_factory.mktemp("reading") / "ended"
+    return folder, small_run(folder)
+
+
+@pytest.fixture(scope="module")
+def overlapping(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, fg.Result]:
+    """The same, with artifacts that were admitted on part of their evidence."""
+    folder = tmp_path_factory.mktemp("reading") / "overlapping"
+    return folder, small_run(folder, schedule="pipelined", budget=fg.Budget(proposals=40))
+
+
+# ---- a run that has ended --------------------------------------------------------------------------------
+
+
+def test_header_status_and_sessions(ended: tuple[Path, fg.Result]) -> None:
+    """What it was started with, how it ended and who ran it."""
+    folder, result = ended
+    with StoredRun.open(folder) as run:
+        assert (run.name, run.header.graph, run.header.task, run.header.seed) == ("ended", "gepa", "world-1", 0)
+        assert (run.status, run.reason) == (result.status, result.reason) == ("budget", "no proposals left")
+        (session,) = run.sessions()
+        assert session.closed is not None
+        assert session.status == "budget"
+        assert session.at == pytest.approx(result.spent.seconds, abs=0.5)
+        assert run.limits() == {"proposals": 8}
+        assert run.pools == ("frontier",)
+        assert run.size() > 10_000
+
+
+def test_spend_is_the_runs_own_account(ended: tuple[Path, fg.Result]) -> None:
+    """Calls, tokens and money as the ledger settled them; nothing lost, nothing open."""
+    folder, result = ended
+    with StoredRun.open(folder) as run:
+        spend = run.spend()
+    assert (spend.calls, spend.tokens, spend.usd) == (result.spent.calls, result.spent.tokens, result.spent.usd)
+    assert spend.prompt_tokens + spend.completion_tokens == spend.tokens
+    assert (spend.failed, spend.lost, spend.unanswered) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("which", ["ended", "overlapping"])
+def test_artifacts_are_those_of_the_result(which: str, request: pytest.FixtureRequest) -> None:
+    """Every field, folded from admissions, confirmations and retractions; the best is the pool's own choice."""
+    folder, result = request.getfixturevalue(which)
+    with StoredRun.open(folder) as run:
+        found = run.artifacts()
+        assert run.artifacts("frontier") == found
+        for stored, own in zip(found, result.artifacts, strict=True):
+            assert stored.texts == texts_of(own.value)
+            for field in ("pool", "id", "version", "parents", "score", "scores", "lag", "provisional", "retracted"):
+                assert getattr(stored, field) == getattr(own, field), field
+        best = run.best()
+        assert best is not None
+        assert result.best is not None
+        assert best.id == result.best.id
+        assert run.best_score() == best.score == result.best.score
+        assert run.accepted() == sum(not a.retracted for a in result.artifacts)
+        assert run.artifact(best.id) == best
+
+
+def test_confirmed_retracted_and_provisional_artifacts(tmp_path: Path) -> None:
+    """What was last said of each; the best is a confirmed one, and the curve of confirmed scores alone."""
+    result = judged_run(tmp_path / "run")
+    with StoredRun.open(tmp_path / "run") as run:
+        found = {a.texts["text"]: a for a in run.artifacts()}
+        assert {text: a.state for text, a in found.items()} == {"a": "confirmed", "b": "retracted", "c": "provisional"}
+        assert {a.id: (a.provisional, a.retracted) for a in found.values()} == {
+            a.id: (a.provisional, a.retracted) for a in result.artifacts
+        }
+        assert len(found["a"].scores) == 4
+        assert len(found["c"].scores) == 1
+        assert run.best() == found["a"]
+        assert run.accepted() == 2
+        assert [point.score for point in run.curve()] == [1.0]
+        spend = run.spend()
+        # Three requests were cut off by the end: the run's own account counts them.
+        assert (spend.calls, spend.unanswered, result.spent.calls) == (12, 3, 12)
+
+
+def test_lineage_leads_from_the_root_with_diffs(ended: tuple[Path, fg.Result]) -> None:
+    """Each step's diff applied to its parent's text is its own."""
+    with StoredRun.open(ended[0]) as run:
+        best = run.best()
+        assert best is not None
+        steps = run.lineage(best)
+    assert (steps[0].artifact.parents, steps[0].parent, steps[0].diff) == ((), None, ())
+    assert steps[-1].artifact == best
+    for before, step in pairwise(steps):
+        assert step.parent == before.artifact
+        assert step.parent.id in step.artifact.parents
+        assert f"+{step.artifact.texts['instruction']}" in step.diff
+        assert f"-{step.parent.texts['instruction']}" in step.diff
+
+
+def test_the_curve_rises_to_the_best(ended: tuple[Path, fg.Result]) -> None:
+    """By calls and by time, from the seed's score on."""
+    with StoredRun.open(ended[0]) as run:
+        curve = run.curve()
+        assert curve[0].calls == 8
+        assert curve[0].score == run.artifact(0).score
+        assert curve[-1].score == run.best_score()
+        assert curve[-1].calls <= run.spend().calls
+    for before, after in pairwise(curve):
+        assert before.score < after.score
+        assert before.calls <= after.calls
+        assert before.at <= after.at
+
+
+def test_calls_in_order_and_the_newest(ended: tuple[Path, fg.Result]) -> None:
+    """With the texts that were sent and received."""
+    folder, result = ended
+    with StoredRun.open(folder) as run:
+        calls = list(run.calls())
+        assert len(calls) == result.spent.calls
+        assert [c.id for c in calls] == sorted(c.id for c in calls)
+        assert list(run.calls(last=3)) == calls[-3:]
+        assert list(run.calls(last=10_000)) == calls
+    first = calls[0]
+    assert (first.role, first.how, first.reply, first.finish) == ("task", "done", "done", "stop")
+    assert [role for role, _ in first.messages] == ["system", "user"]
+    assert first.messages[0][1] == "Answer as the rules say."
+
+
+def test_failures_by_stage_and_reason(tmp_path: Path) -> None:
+    """Counted, the most frequent first."""
+
+    def broken(messages: object) -> str:
+        raise fg.RequestFailed("too long")
+
+    small_run(tmp_path / "run", models={"task": broken, "reflection": broken})
+    with StoredRun.open(tmp_path / "run") as run:
+        (failure, *_) = run.failures()
+        assert (failure.stage, failure.reason) == ("validate", "RequestFailed: too long")
+        assert failure.count == 8
+        assert run.spend().failed == run.spend().calls == 8
+        assert (run.best(), run.best_score(), run.accepted(), run.curve()) == (None, None, 0, ())
+        with pytest.raises(DataError, match="pool 'frontier' has no artifact 0; none has been admitted"):
+            run.artifact(0)
+
+
+# ---- runs that go on, and killed ones --------------------------------------------------------------------
+
+
+def test_a_run_that_another_process_has(tmp_path: Path) -> None:
+    """It is read while it goes on, is killed, is read again, is copied elsewhere and resumed there."""
+    folder = tmp_path / "held"
+    with held(folder) as process:
+        with StoredRun.open(folder) as run:
+            assert run.status == "running"
+            assert run.reason.startswith(f"process {process.pid} on ")
+            spend = run.spend()
+            assert 0 < spend.calls <= ANSWERED
+            assert spend.unanswered > 0
+            assert run.artifact(0).score is not None
+            assert is_held(folder)
+        process.kill()
+        process.wait()
+        with StoredRun.open(folder) as run:
+            assert run.status == "killed"
+            before = run.spend()
+            assert before.unanswered > 0
+            assert before.lost == 0
+    elsewhere = tmp_path / "elsewhere" / "copy"
+    shutil.copytree(folder, elsewhere)
+    result = small_run(elsewhere, resume=True)
+    with StoredRun.open(elsewhere) as run:
+        assert run.status == result.status == "budget"
+        assert [s.status for s in run.sessions()] == [None, "budget"]
+        after = run.spend()
+        assert 0 < after.lost <= before.unanswered
+        assert after.unanswered == 0
+        assert after.calls == result.spent.calls
+    with StoredRun.open(folder) as run:
+        assert run.status == "killed"
+
+
+def test_limits_are_those_of_the_last_session(tmp_path: Path) -> None:
+    """A run that goes on under a larger budget says so."""
+    small_run(tmp_path / "run", budget=fg.Budget(proposals=2))
+    small_run(tmp_path / "run", budget=fg.Budget(proposals=4, calls=10_000), resume=True)
+    with StoredRun.open(tmp_path / "run") as run:
+        assert run.limits() == {"proposals": 4, "calls": 10_000}
+        assert run.header.limits == {"proposals": 2}
+        assert len(run.sessions()) == 2
+
+
+def test_a_reader_holds_nothing_up(tmp_path: Path) -> None:
+    """A run is written to and ends while a snapshot of it is open; the snapshot stays as it was."""
+    small_run(tmp_path / "run", budget=fg.Budget(proposals=1))
+    with StoredRun.open(tmp_path / "run") as run:
+        with run.snapshot():
+            before = run.spend()
+            result = small_run(tmp_path / "run", budget=fg.Budget(proposals=3), resume=True)
+            assert run.spend() == before
+            assert len(run.sessions()) == 1
+        assert run.spend().calls == result.spent.calls > before.calls
+        assert len(run.sessions()) == 2
+
+
+def test_readers_are_not_taken_for_the_run(ended: tuple[Path, fg.Result]) -> None:
+    """Asking whether a folder is held does not hold it, and makes no file."""
+    assert not is_held(ended[0])
+    assert not is_held(ended[0])
+    assert not is_held(ended[0].parent)
+    assert not (ended[0].parent / "lock").exists()
+
+
+def test_reading_loads_no_graph(ended: tuple[Path, fg.Result], tmp_path: Path) -> None:
+    """A run can be read where its graph's file and its task are not."""
+    code = (
+        "import sys\nfrom flashgraph.run.journal.reading import StoredRun\n"
+        f"run = StoredRun.open({str(ended[0])!r})\n"
+        "print(run.best().score, any(name.startswith('flashgraph.algorithms') for name in sys.modules))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert said.stdout == f"{ended[1].best.score if ended[1].best else None} False\n"
+
+
+# ---- errors ----------------------------------------------------------------------------------------------
+
+
+def test_no_such_run(ended: tuple[Path, fg.Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is near is named, in the folder that was looked in."""
+    near = ended[0].parent / "endde"
+    with pytest.raises(DataError, match="no such run") as raised:
+        StoredRun.open(near)
+    assert "did you mean 'ended'?" in str(raised.value)
+    assert f"flashgraph runs {ended[0].parent}" in str(raised.value)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="In runs: there is none") as raised:
+        StoredRun.open("mine")
+    assert "'flashgraph runs' lists them" in str(raised.value)
+
+
+def test_where_a_run_is_found(ended: tuple[Path, fg.Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By its path, its journal's path, or its name in runs/."""
+    shutil.copytree(ended[0], tmp_path / "runs" / "mine")
+    monkeypatch.chdir(tmp_path)
+    assert find_run("mine") == find_run("runs/mine") == find_run("runs/mine/journal.db") == Path("runs/mine")
+    assert runs_in(Path("runs")) == [Path("runs/mine")]
+    with pytest.raises(DataError, match="nowhere: no such folder of runs"):
+        runs_in(tmp_path / "nowhere")
+
+
+def test_no_such_artifact_or_pool(ended: tuple[Path, fg.Result]) -> None:
+    """With what there is."""
+    with StoredRun.open(ended[0]) as run:
+        most = len(run.artifacts()) - 1
+        with pytest.raises(DataError, match=f"pool 'frontier' has no artifact 99; they are numbered 0 to {most}"):
+            run.artifact(99)
+        with pytest.raises(DataError, match="no pool 'front'; there is: frontier"):
+            run.artifact(0, "front")
+
+
+def test_a_file_that_is_no_journal(tmp_path: Path) -> None:
+    """Or a damaged one: a message, and the file stays as it was."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "journal.db").write_bytes(b"not a database, but long enough to be read as one" * 100)
+    with pytest.raises(JournalError, match="it is no SQLite file"):
+        StoredRun.open(tmp_path / "run")
+
+
+def test_a_damaged_journal(ended: tuple[Path, fg.Result], tmp_path: Path) -> None:
+    """What can be opened and not be read says so."""
+    shutil.copytree(ended[0], tmp_path / "run")
+    with StoredRun.open(tmp_path / "run") as run:
+        path = tmp_path / "run" / "journal.db"
+        db = sqlite3.connect(path)
+        db.execute("DROP TABLE failures")
+        db.close()
+        with pytest.raises(JournalError, match="the journal could not be read: no such table: failures"):
+            run.failures()
+
+
+def test_a_run_that_never_began(ended: tuple[Path, fg.Result], tmp_path: Path) -> None:
+    """Killed between the making of its file and its header."""
+    shutil.copytree(ended[0], tmp_path / "run")
+    db = sqlite3.connect(tmp_path / "run" / "journal.db")
+    db.execute("DELETE FROM meta")
+    db.commit()
+    db.close()
+    with pytest.raises(JournalError, match="the run was killed before it began"):
+        StoredRun.open(tmp_path / "run")

@@ -1,0 +1,596 @@
+"""Going on with runs: ended, stopped, failed, copied ones; under other budgets, with other graphs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import zlib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+
+import flashgraph as fg
+from flashgraph.api import Run
+from flashgraph.errors import DataError, ModelUnavailable
+from flashgraph.evaluation import Attempt, Candidate, Work
+from flashgraph.llm.protocol import Message
+from flashgraph.pools import Archive
+from flashgraph.run import events as ev
+from flashgraph.run.journal import JournalError, Store
+from flashgraph.testing.clock import run_virtually, settle
+from flashgraph.testing.runs import TASK
+from tests.journal.kit import SCENARIOS, Scenario, admitted, answers, here, proven, rows, session, sound
+
+SCHEDULES = pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
+CYCLIC, GEPA = SCENARIOS["cyclic"], SCENARIOS["gepa"]
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Path:
+    """A folder for a run, in a folder of its own."""
+    return tmp_path / "one" / "run"
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Path:
+    """Another one, for the same run undisturbed."""
+    return tmp_path / "alone" / "run"
+
+
+def after(seconds: float, what: str) -> Callable[[Run], Awaitable[None]]:
+    """Do something with a run after some seconds."""
+
+    async def act(run: Run) -> None:
+        await anyio.sleep(seconds)
+        getattr(run, what)()
+
+    return act
+
+
+# ---- budgets over sessions -------------------------------------------------------------------------------
+
+
+def test_a_finished_run_goes_on_under_a_larger_budget(fresh: Path, alone: Path) -> None:
+    """Two proposals, and then two more, are the same as four."""
+    first = here(GEPA, fresh, schedule="lockstep", budget=fg.Budget(proposals=2))
+    then = here(GEPA, fresh, schedule="lockstep")
+    assert (first.status, then.status, then.sessions) == ("budget", "budget", 2)
+    assert then.pools == here(GEPA, alone, schedule="lockstep").pools
+    assert answers(fresh) == answers(alone)
+    proven(fresh)
+
+
+def test_a_finished_run_under_the_same_budget_does_nothing(fresh: Path) -> None:
+    """Nothing is left to do, and nothing is paid."""
+    first = here(GEPA, fresh, schedule="pipelined")
+    paid = answers(fresh)
+    then = here(GEPA, fresh, schedule="pipelined")
+    assert (then.status, then.reason, then.pools, then.spent) == (first.status, first.reason, first.pools, first.spent)
+    assert answers(fresh) == paid
+
+
+@SCHEDULES
+@pytest.mark.parametrize(
+    "budget", [fg.Budget(calls=40), fg.Budget(tokens=22_000), fg.Budget(usd=0.05)], ids=["calls", "tokens", "usd"]
+)
+def test_budgets_hold_over_kills(schedule: str, budget: fg.Budget, fresh: Path) -> None:
+    """I10: what all sessions together have paid stays within the limit, lost replies included."""
+    for number in (9, 14, 11, 17):
+        session(SCENARIOS["large cyclic"], fresh, schedule=schedule, budget=budget, kill_at=number)
+    done = session(SCENARIOS["large cyclic"], fresh, schedule=schedule, budget=budget).value
+    assert done.status == "budget"
+    assert answers(fresh).total() <= (budget.calls or 1000)
+    assert done.spent.tokens <= (budget.tokens or 10**9)
+    assert done.spent.usd <= (budget.usd or 10**9)
+    # Each answer costs a thousandth of a dollar.
+    assert answers(fresh).total() * 0.001 <= (budget.usd or 10**9)
+    proven(fresh)
+
+
+@SCHEDULES
+def test_seconds_are_those_of_all_sessions(schedule: str, fresh: Path) -> None:
+    """Time that is over is over for every later session too; more of it lets the run go on."""
+    first = here(CYCLIC, fresh, schedule=schedule, budget=fg.Budget(seconds=20))
+    assert (first.status, first.seconds) == ("budget", 20.0)
+    paid = answers(fresh)
+    for _ in range(2):
+        again = here(CYCLIC, fresh, schedule=schedule, budget=fg.Budget(seconds=20))
+        assert (again.status, again.seconds) == ("budget", 20.0)
+        assert again.spent == first.spent
+        assert answers(fresh) == paid
+    more = here(CYCLIC, fresh, schedule=schedule, budget=fg.Budget(seconds=30))
+    assert more.seconds == 30.0
+    assert answers(fresh).total() > paid.total()
+    proven(fresh)
+
+
+def test_seconds_after_a_kill(fresh: Path) -> None:
+    """The clock of a killed run stands where its journal ends."""
+    session(CYCLIC, fresh, schedule="lockstep", budget=fg.Budget(seconds=30), kill_at=30)
+    (at,) = rows(fresh, "SELECT max(at) FROM turns")[0]
+    done = here(CYCLIC, fresh, schedule="lockstep", budget=fg.Budget(seconds=30))
+    assert 0 < at < 30
+    assert done.seconds == 30.0
+
+
+# ---- stopped runs ----------------------------------------------------------------------------------------
+
+
+@SCHEDULES
+@pytest.mark.parametrize("seconds", [0.0, 3.0, 12.0, 25.0])
+@pytest.mark.parametrize(("what", "status"), [("drain", "stopped"), ("stop", "cancelled")])
+def test_stopped_runs_go_on(schedule: str, seconds: float, what: str, status: str, fresh: Path, alone: Path) -> None:
+    """A drained run has lost nothing, a cancelled one what was cut off; both end as if they had not been stopped."""
+    first = here(CYCLIC, fresh, schedule=schedule, act=after(seconds, what))
+    assert first.status == status
+    then = here(CYCLIC, fresh, schedule=schedule)
+    undisturbed = here(CYCLIC, alone, schedule=schedule)
+    assert then.status == undisturbed.status == "completed"
+    if schedule == "lockstep":
+        assert then.pools == undisturbed.pools
+    if what == "drain":
+        assert then.lost == 0
+        assert schedule == "pipelined" or then.spent == undisturbed.spent
+    proven(fresh)
+
+
+@SCHEDULES
+@pytest.mark.parametrize("what", ["drain", "stop"])
+def test_killed_while_it_was_stopping(schedule: str, what: str, fresh: Path, alone: Path) -> None:
+    """An orderly stop that is cut short is a kill."""
+    for number in (4, 11, 18):
+        session(CYCLIC, fresh, schedule=schedule, act=after(6.0, what), kill_at=number)
+        sound(fresh)
+    then = here(CYCLIC, fresh, schedule=schedule)
+    assert then.status == "completed"
+    if schedule == "lockstep":
+        assert then.pools == here(CYCLIC, alone, schedule=schedule).pools
+    proven(fresh)
+
+
+@SCHEDULES
+def test_leaving_the_block_leaves_the_work(schedule: str, fresh: Path, alone: Path) -> None:
+    """What was open when the caller left is open when the run goes on."""
+
+    async def leave() -> None:
+        models = dict.fromkeys(CYCLIC.roles, Failing(CYCLIC.roles["writer"], 10**6))
+        async with fg.open_run(
+            CYCLIC.graph(), CYCLIC.task, models=models, schedule=schedule, budget=CYCLIC.budget, folder=fresh,
+            settle=settle,
+        ) as run:  # fmt: skip
+            async for event in run:
+                if isinstance(event, ev.CallEnded) and event.call == 20:
+                    break
+
+    run_virtually(leave, backend="asyncio")
+    then = here(CYCLIC, fresh, schedule=schedule, watched=False)  # the model's name is another one
+    assert then.status == "completed"
+    if schedule == "lockstep":
+        assert then.pools == here(CYCLIC, alone, schedule=schedule).pools
+
+
+class Failing:
+    """A model that answers a number of requests, each after a second, and then is down."""
+
+    name = "model"
+    limit = 4
+
+    def __init__(self, answer: Callable[[Sequence[Message]], str], good: float) -> None:
+        self._answer, self._good = answer, good
+        self.paid: Counter[str] = Counter()
+
+    def open(self) -> Any:
+        return nullcontext()
+
+    async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> fg.Reply:
+        await anyio.sleep(1.0)
+        if self._good <= 0:
+            raise ModelUnavailable("the model is down")
+        self._good -= 1
+        self.paid[str(messages)] += 1
+        return fg.Reply(self._answer(messages), fg.Usage(1, 1), 0.0)
+
+    def worst_cost(self, prompt: int, completion: int) -> float | None:
+        return 0.0
+
+
+@SCHEDULES
+@pytest.mark.parametrize("good", range(0, 34, 3))
+def test_a_run_whose_model_was_down_goes_on(schedule: str, good: int, fresh: Path, alone: Path) -> None:
+    """It fails with the model's message, and ends as if nothing had been when the model is back.  Replies that came in
+    the moment in which the model went down are not paid again."""
+    graph, answer = CYCLIC.graph(), CYCLIC.roles["writer"]
+    down, up, whole = (Failing(answer, number) for number in (good, 10**6, 10**6))
+
+    def go(model: Failing, folder: Path, resume: bool) -> fg.Result:
+        options = {"schedule": schedule, "settle": settle, "folder": folder, "resume": resume}
+        run = partial(fg.arun, graph, CYCLIC.task, models={"writer": model, "judge": model}, **options)
+        return run_virtually(partial(run, budget=CYCLIC.budget), backend="asyncio")
+
+    first = go(down, fresh, False)
+    assert (first.status, first.reason) == ("failed", "the model is down")
+    then, undisturbed = go(up, fresh, True), go(whole, alone, False)
+    assert then.status == undisturbed.status == "completed"
+    assert not down.paid & up.paid, "a reply was paid again"
+    if schedule == "lockstep":
+        assert [(a.value, a.score) for a in then.artifacts] == [(a.value, a.score) for a in undisturbed.artifacts]
+        assert down.paid + up.paid == whole.paid
+
+
+def test_a_stage_that_keeps_failing_is_repaired(fresh: Path) -> None:
+    """Twenty failures in a row stop the run; with the stage mended it goes on, and has not paid its replies again."""
+    paid: Counter[str] = Counter()
+
+    def model(messages: Sequence[Message]) -> str:
+        paid[messages[-1]["content"]] += 1
+        return "1.0"
+
+    def build(broken: bool) -> fg.Graph:
+        graph = fg.Graph("failing")
+        archive = graph.pool("archive", Archive)
+
+        @graph.source(rounds=30)
+        def pick(at: fg.Draw[None]) -> Candidate:
+            return Candidate({"text": str(at.emission)}, 1)
+
+        judge = graph.stage(name="judge", llm="judge")(_broken if broken else _mended)
+        graph.edge(pick, judge, scatter=Candidate.work)
+        graph.edge(judge, archive, gather=True)
+        return graph
+
+    options: dict[str, Any] = {"models": {"judge": model}, "folder": fresh, "schedule": fg.pipelined(30)}
+    first = fg.run(build(True), TASK, budget=fg.Budget(calls=100), **options)
+    assert first.status == "failed"
+    assert "20 times in a row" in first.reason
+    then = fg.run(build(False), TASK, budget=fg.Budget(calls=100), resume=True, accept_changes=True, **options)
+    assert then.status == "completed"
+    assert max(paid.values()) == 1
+
+
+async def _broken(work: Work, at: fg.Context) -> Attempt:
+    await at.llm(f"{work.text['text']} {work.index}")
+    raise ValueError("broken")
+
+
+async def _mended(work: Work, at: fg.Context) -> Attempt:
+    reply = await at.llm(f"{work.text['text']} {work.index}")
+    return Attempt(work.index, float(reply.text), reply.text)
+
+
+# ---- what is served again --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop_after", range(1, 7))
+def test_equal_requests_are_served_in_their_order(stop_after: int, fresh: Path) -> None:
+    """A stage that asks the same thing several times, one by one and side by side, is given each reply once."""
+    count = 0
+
+    def model(messages: Sequence[Message]) -> str:
+        nonlocal count
+        count += 1
+        return str(count)
+
+    graph = fg.Graph("equal")
+    archive = graph.pool("archive", Archive)
+
+    @graph.source(rounds=1)
+    def pick(at: fg.Draw[None]) -> Candidate:
+        return Candidate({"text": "x"}, 1)
+
+    @graph.stage(llm="judge")
+    async def judge(work: Work, at: fg.Context) -> Attempt:
+        said = [(await at.llm("same")).text for _ in range(3)]
+
+        async def ask() -> None:
+            said.append((await at.llm("same")).text)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(ask)
+        return Attempt(work.index, 1.0, " ".join(sorted(said)))
+
+    graph.edge(pick, judge, scatter=Candidate.work)
+    graph.edge(judge, archive, gather=True)
+
+    async def go(resume: bool) -> fg.Result:
+        async with fg.open_run(graph, TASK, models={"judge": model}, folder=fresh, resume=resume) as run:
+            answered = 0
+            async for event in run:
+                answered += isinstance(event, ev.CallEnded)
+                if not resume and answered == stop_after:
+                    run.stop()
+            return run.result
+
+    anyio.run(go, False)
+    done = anyio.run(go, True)
+    assert done.status == "completed"
+    kept = [text for (text,) in rows(fresh, "SELECT how FROM calls")]
+    assert kept.count("done") == 6
+    assert 6 <= count <= len(kept)
+
+
+# ---- odd values ------------------------------------------------------------------------------------------
+
+
+def odd(reply: str, value: Any, folder: Path, **options: Any) -> fg.Result:
+    """A run whose stage makes ``value`` out of a reply."""
+    graph = fg.Graph("odd")
+    archive = graph.pool("archive", Archive)
+
+    @graph.source(rounds=2)
+    def pick(at: fg.Draw[None]) -> Candidate:
+        return Candidate({"text": str(at.emission)}, 1)
+
+    @graph.stage(llm="judge")
+    async def judge(work: Work, at: fg.Context) -> Attempt:
+        text = (await at.llm(work.text["text"])).text
+        made: Attempt = Attempt(work.index, 1.0, text) if work.text["text"] == "0" else value(text)
+        return made
+
+    graph.edge(pick, judge, scatter=Candidate.work)
+    graph.edge(judge, archive, gather=True)
+    models = {"judge": lambda messages: reply}
+    return fg.run(graph, TASK, models=models, schedule="lockstep", folder=folder, **options)
+
+
+@pytest.mark.parametrize("reply", ["cut \ud83d", "\udc00" * 300, "\x00", "\u2028 \U0001f600"])
+def test_texts_that_are_none(reply: str, fresh: Path) -> None:
+    """Half a character at the end of a reply, NUL and others are kept as they are, and so is the reason of a failure
+    that quotes them."""
+
+    def fails(text: str) -> Any:
+        raise ValueError(text)
+
+    first = odd(reply, fails, fresh)
+    assert first.status == "completed"
+    sound(fresh)
+    then = odd(reply, fails, fresh, resume=True)
+    assert then.artifacts == first.artifacts
+    assert rows(fresh, "SELECT count(*) FROM failures") == [(1,)]
+
+
+def test_a_value_that_cannot_be_kept_stops_the_run(fresh: Path) -> None:
+    """It says which and what to do; the run goes on once the stage is mended."""
+    first = odd("x", lambda text: Attempt(0, 1.0, object()), fresh)  # type: ignore[arg-type]
+    assert first.status == "failed"
+    assert "builtins.object cannot be stored with the run" in first.reason
+    assert "Fix: annotate the stage" in first.reason
+    sound(fresh)
+    then = odd("x", lambda text: Attempt(0, 1.0, "mended"), fresh, resume=True, accept_changes=True)
+    assert then.status == "completed"
+    assert len(then.artifacts) == 2
+    assert rows(fresh, "SELECT count(*) FROM calls WHERE how = 'done'") == [(2,)]
+
+
+# ---- who sees what ---------------------------------------------------------------------------------------
+
+
+def test_events_of_earlier_sessions(fresh: Path) -> None:
+    """The result holds those of all sessions; a hook hears the new ones only."""
+    session(GEPA, fresh, schedule="pipelined", kill_at=40)
+    told = admitted(fresh)
+    seen = (fresh.parent / "seen").read_text().splitlines()
+    done = here(GEPA, fresh, schedule="pipelined")
+    all_seen = (fresh.parent / "seen").read_text().splitlines()
+    assert len(all_seen) == len(set(all_seen))
+    assert len(admitted(fresh)) >= len(told)
+    assert done.sessions == 2
+    assert all_seen[: len(seen)] == seen
+
+
+@pytest.mark.parametrize("virtual", [True, False])
+def test_nobody_sees_what_is_not_durable(virtual: bool, fresh: Path) -> None:
+    """When a hook hears of an admission, another process can read it in the journal, however slow the disk is."""
+    heard: list[bool] = []
+
+    def slow(store: Store) -> None:
+        commit = store._commit
+
+        def later(batches: Any) -> None:
+            time.sleep(0.02)
+            commit(batches)
+
+        store._commit = later  # type: ignore[method-assign]
+
+    def hook(event: ev.Event) -> None:
+        if isinstance(event, ev.Admitted | ev.Confirmed | ev.Retracted):
+            heard.append((event.pool, event.version) in {row[1:3] for row in admitted(fresh)})
+
+    here(GEPA, fresh, on_store=slow, virtual=virtual, schedule="pipelined", on_event=hook)
+    assert len(heard) >= 4
+    assert all(heard)
+
+
+def test_a_copy_goes_on_elsewhere(fresh: Path, alone: Path) -> None:
+    """A run's folder is all that there is of it: a copy goes on, and the original too."""
+    session(CYCLIC, fresh, schedule="lockstep", kill_at=30)
+    alone.parent.mkdir()
+    shutil.copytree(fresh, alone)
+    assert here(CYCLIC, alone, schedule="lockstep").pools == here(CYCLIC, fresh, schedule="lockstep").pools
+
+
+@pytest.mark.parametrize("backends", [("asyncio", "trio"), ("trio", "asyncio")])
+def test_another_event_loop(backends: tuple[str, str], fresh: Path, alone: Path, monkeypatch: Any) -> None:
+    """What asyncio began trio ends, and the other way round."""
+    monkeypatch.setenv("JOURNAL_BACKEND", backends[0])
+    session(CYCLIC, fresh, schedule="lockstep", kill_at=30)
+    monkeypatch.setenv("JOURNAL_BACKEND", backends[1])
+    done = session(CYCLIC, fresh, schedule="lockstep").value
+    assert done.pools == here(CYCLIC, alone, schedule="lockstep").pools
+    proven(fresh)
+
+
+def test_killed_before_it_began(fresh: Path) -> None:
+    """A run that was killed before it was written down is started anew, whatever is in its folder."""
+    assert session(GEPA, fresh, schedule="lockstep", kill_inside=1).killed
+    with pytest.raises(JournalError, match="killed before it began"):
+        here(GEPA, fresh, schedule="lockstep", resume=True)
+    assert here(GEPA, fresh, schedule="lockstep", resume=False).status == "budget"
+    with pytest.raises(JournalError, match="a journal is there already"):
+        here(GEPA, fresh, schedule="lockstep", resume=False)
+
+
+def test_a_missing_folder(fresh: Path) -> None:
+    """There is nothing to resume."""
+    with pytest.raises(JournalError, match="no such journal"):
+        here(GEPA, fresh, schedule="lockstep", resume=True)
+
+
+# ---- changed graphs --------------------------------------------------------------------------------------
+
+
+def variant(
+    *, words: str = "judge", stage: str = "judge", rounds: int = 3, size: int = 2, item: type = Candidate, **edge: Any
+) -> Callable[[], fg.Graph]:
+    """A graph that can be changed in one place."""
+
+    def build() -> fg.Graph:
+        graph = fg.Graph("variant")
+        archive = graph.pool("archive", Archive)
+
+        def pick(at: fg.Draw[None]) -> Any:
+            return item({"text": str(at.emission)}, size)
+
+        pick.__annotations__["return"] = item
+        first = graph.source(name="pick", rounds=rounds)(pick)
+        judge = graph.stage(name=stage, llm="judge")({"judge": _judge, "assess": _assess}[words])
+
+        def scatter(value: Any) -> list[Work]:
+            return [Work(value.text, "val", 0) for _ in range(value.size)]
+
+        scatter.__annotations__["value"] = item
+        graph.edge(first, judge, scatter=scatter)
+        graph.edge(judge, archive, gather=True, **edge)
+        return graph
+
+    return build
+
+
+async def _judge(work: Work, at: fg.Context) -> Attempt:
+    reply = await at.llm(f"judge {work.text['text']}")
+    return Attempt(work.index, 1.0, reply.text)
+
+
+async def _assess(work: Work, at: fg.Context) -> Attempt:
+    reply = await at.llm(f"assess {work.text['text']}")
+    return Attempt(work.index, 1.0, reply.text)
+
+
+@attrs.frozen
+class Aimed:
+    """Like a `Candidate`, with another field."""
+
+    text: Mapping[str, str]
+    size: int
+    aim: str = ""
+
+
+def of(make: Callable[[], fg.Graph]) -> Scenario:
+    return Scenario("variant", make, TASK, {"judge": lambda messages: "ok"}, fg.Budget(calls=1000))
+
+
+def begun_run(folder: Path, **options: Any) -> None:
+    session(of(variant()), folder, kill_at=8, **{"schedule": "pipelined", **options})
+    assert len(admitted(folder)) < 3
+
+
+def test_a_changed_function_needs_leave(fresh: Path) -> None:
+    """A changed prompt is named; once it is accepted, what was done stays and what comes is done in the new way."""
+    begun_run(fresh)
+    with pytest.raises(DataError, match="function of judge") as caught:
+        here(of(variant(words="assess")), fresh, schedule="pipelined")
+    assert "--accept-changes" in str(caught.value)
+    done = here(of(variant(words="assess")), fresh, schedule="pipelined", accept_changes=True)
+    assert done.status == "completed"
+    with_words = Counter(text.split()[0] for text in messages(fresh))
+    assert set(with_words) == {"judge", "assess"}
+
+
+def messages(folder: Path) -> list[str]:
+    """The requests of all calls."""
+    texts = {name: zlib.decompress(data).decode() for name, data in rows(folder, "SELECT hash, data FROM payloads")}
+    listed = rows(folder, "SELECT messages FROM calls WHERE how = 'done'")
+    return [texts[name] for (text,) in listed for _, name in json.loads(text)]
+
+
+def test_a_changed_policy_needs_leave(fresh: Path) -> None:
+    """A policy that decided nothing yet may be changed; one that would have decided otherwise cannot, and is named."""
+    begun_run(fresh)
+    late = variant(release=fg.fraction(0.5), late="cancel")
+    with pytest.raises(DataError, match=r"judge->archive.release"):
+        here(of(late), fresh, schedule="pipelined")
+    with pytest.raises(DataError, match=r"window: 8 -> 1") as caught:
+        here(of(variant()), fresh, schedule=fg.pipelined(1), accept_changes=True)
+    assert "would have been decided otherwise" in str(caught.value)
+    assert here(of(variant()), fresh, schedule="pipelined").status == "completed"
+
+
+@pytest.mark.parametrize("limit", [1, 2, 9])
+@SCHEDULES
+def test_another_server(schedule: str, limit: int, fresh: Path) -> None:
+    """A model that takes more or fewer requests at once, and the workers that follow from it, are no change of the
+    graph: over sessions of different width the run is told again as it was."""
+    scenario = SCENARIOS["large cyclic"]
+    for number, width in enumerate((4, limit, 3)):
+        session(scenario, fresh, schedule=schedule, limit=width, kill_at=60 + 9 * number, watched=False)
+    done = session(scenario, fresh, schedule=schedule, limit=limit, watched=False).value
+    assert (done.status, done.sessions) == ("completed", 4)
+    proven(fresh)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (variant(stage="grade"), "pick->grade: (none) -> edge, scatter"),
+        (variant(item=Aimed), "pick: source Candidate, reads None -> source Aimed, reads None"),
+    ],
+    ids=["node", "item type"],
+)
+def test_another_topology_is_refused(make: Callable[[], fg.Graph], said: str, fresh: Path) -> None:
+    """The error shows the difference; the run is not harmed."""
+    begun_run(fresh)
+    with pytest.raises(DataError, match="the graph has changed") as caught:
+        here(of(make), fresh, schedule="pipelined", accept_changes=True)
+    assert said in str(caught.value)
+    assert here(of(variant()), fresh, schedule="pipelined").status == "completed"
+
+
+def test_an_item_with_other_fields_is_refused(fresh: Path) -> None:
+    """A class of the same name with another field."""
+    begun_run(fresh)
+    other = attrs.make_class(
+        "Candidate", {"text": attrs.field(type=Mapping[str, str]), "size": attrs.field(type=float)}
+    )
+    with pytest.raises(DataError, match=r"type Candidate: text: Mapping\[str, str\], size: int -> .* size: float"):
+        here(of(variant(item=other)), fresh, schedule="pipelined", accept_changes=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"seed": 5}, "seed: 0 -> 5"),
+        ({"params": {"minibatch": 4}}, "parameter minibatch: 3 -> 4"),
+    ],
+)
+def test_another_seed_or_parameter_is_refused(options: Mapping[str, Any], said: str, fresh: Path) -> None:
+    """They decide what is drawn: it would be another run."""
+    session(GEPA, fresh, schedule="lockstep", kill_at=20)
+    with pytest.raises(DataError, match=said):
+        here(GEPA, fresh, schedule="lockstep", accept_changes=True, **options)
+
+
+def test_another_schedule(fresh: Path) -> None:
+    """Lockstep does not become pipelined on the way."""
+    session(GEPA, fresh, schedule="lockstep", kill_at=40)
+    with pytest.raises(DataError, match="schedule: serial -> overlapping"):
+        here(GEPA, fresh, schedule="pipelined")
+    with pytest.raises(DataError, match="would have been decided otherwise"):
+        here(GEPA, fresh, schedule="pipelined", accept_changes=True)

@@ -1,0 +1,55 @@
+"""Keeping less: runs that are removed, and ones that are made smaller."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+import flashgraph as fg
+from flashgraph.run.journal import JournalError
+from flashgraph.run.journal.reading import StoredRun
+from flashgraph.run.journal.retention import remove, vacuum
+from tests.journal.small import held, small_run
+
+
+def test_vacuum_keeps_artifacts_and_costs(tmp_path: Path) -> None:
+    """The messages go, the rest stays, and resuming is refused without harm."""
+    folder = tmp_path / "run"
+    small_run(folder)
+    with StoredRun.open(folder) as run:
+        before = (run.artifacts(), run.best(), run.spend(), run.curve(), run.status)
+        calls, size = list(run.calls()), (folder / "journal.db").stat().st_size
+    vacuum(folder)
+    with StoredRun.open(folder) as run:
+        assert (run.artifacts(), run.best(), run.spend(), run.curve(), run.status) == before
+        assert list(run.calls()) == [attrs.evolve(c, messages=(), reply=None) for c in calls]
+    assert (folder / "journal.db").stat().st_size < size * 0.6
+    with pytest.raises(fg.FlashgraphError):
+        small_run(folder, resume=True)
+    with StoredRun.open(folder) as run:
+        assert (run.artifacts(), run.best()) == before[:2]
+
+
+def test_remove_leaves_what_is_not_the_runs(tmp_path: Path) -> None:
+    """A folder with other files stays, with them."""
+    small_run(tmp_path / "run", budget=fg.Budget(proposals=1))
+    (tmp_path / "run" / "best-instruction.txt").write_text("mine to remove")
+    (tmp_path / "run" / "notes.md").write_text("the user's")
+    assert remove(tmp_path / "run") == ("notes.md",)
+    assert [p.name for p in (tmp_path / "run").iterdir()] == ["notes.md"]
+    small_run(tmp_path / "other", budget=fg.Budget(proposals=1))
+    assert remove(tmp_path / "other") == ()
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_run_that_goes_on_is_left_alone(tmp_path: Path) -> None:
+    """Both say so, and it is as it was."""
+    with held(tmp_path / "held"):
+        for act in (remove, vacuum):
+            with pytest.raises(JournalError, match="the run goes on"):
+                act(tmp_path / "held")
+        with StoredRun.open(tmp_path / "held") as run:
+            assert run.status == "running"
+            assert next(run.calls()).reply == "done"

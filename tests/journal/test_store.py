@@ -1,0 +1,234 @@
+"""The journal's file: opening what is none, the writing thread, and who holds a run."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flashgraph.run.journal import JournalError, Store
+from flashgraph.run.journal.store import SCHEMA, Statement, connect
+from tests.journal.forks import in_child
+from tests.journal.kit import SCENARIOS, here, session, sound
+from tests.journal.small import held, small_run
+
+
+def put(store: Store, number: int) -> None:
+    """Commit one row."""
+    store.put([("INSERT INTO turns VALUES (?, 0.0, '')", (number,))]).result()
+
+
+def turns(path: Path) -> list[int]:
+    db = sqlite3.connect(path)
+    try:
+        return [number for (number,) in db.execute("SELECT seq FROM turns ORDER BY seq")]
+    finally:
+        db.close()
+
+
+def test_what_is_put_is_there(tmp_path: Path) -> None:
+    """Once the future is done, another connection sees it; closing writes what is waiting."""
+    store = Store(tmp_path / "journal.db", create=True)
+    for number in range(3):
+        put(store, number)
+        assert turns(store.path) == list(range(number + 1))
+    waiting = [store.put([("INSERT INTO turns VALUES (?, 0.0, '')", (number,))]) for number in range(3, 200)]
+    store.close()
+    assert all(future.done() for future in waiting)
+    assert turns(store.path) == list(range(200))
+
+
+def test_what_waits_is_committed_together(tmp_path: Path) -> None:
+    """A commit takes along everything that came while the last one was under way."""
+    store = Store(tmp_path / "journal.db", create=True)
+    futures = [store.put([("INSERT INTO turns VALUES (?, 0.0, '')", (number,))]) for number in range(500)]
+    for future in futures:
+        future.result()
+    assert store.commits < 250
+    store.close()
+
+
+def test_a_failed_write_is_the_last(tmp_path: Path) -> None:
+    """Nothing of its transaction is kept, and nothing that comes after it: there is no gap."""
+    store = Store(tmp_path / "journal.db", create=True)
+    put(store, 0)
+    two: list[Statement] = [("INSERT INTO turns VALUES (1, 0.0, '')", ()), ("INSERT INTO nowhere VALUES (1)", ())]
+    with pytest.raises(JournalError, match="could not be written"):
+        store.put(two).result()
+    for number in (1, 2):
+        with pytest.raises(JournalError, match="could not be written"):
+            put(store, number)
+    store.close()
+    assert turns(store.path) == [0]
+
+
+def test_any_error_reaches_who_waits(tmp_path: Path) -> None:
+    """Also one that is not SQLite's: the thread lives on and says so."""
+    store = Store(tmp_path / "journal.db", create=True)
+    with pytest.raises(JournalError, match="surrogates not allowed"):
+        store.put([("INSERT INTO turns VALUES (0, 0.0, ?)", ("\ud800",))]).result(timeout=10)
+    store.close()
+
+
+def damaged(kind: str, path: Path) -> None:
+    """Make a journal into what is none, or none any more."""
+    match kind:
+        case "garbage":
+            path.write_bytes(os.urandom(8192))
+        case "text":
+            path.write_text("dear diary, " * 400)
+        case "empty":
+            path.write_bytes(b"")
+        case "another database":
+            path.unlink()
+            db = sqlite3.connect(path)
+            db.execute("CREATE TABLE things (x)")
+            db.commit()
+            db.close()
+        case "newer":
+            db = sqlite3.connect(path)
+            db.execute(f"PRAGMA user_version = {SCHEMA + 1}")
+            db.close()
+        case "half":
+            data = path.read_bytes()
+            path.write_bytes(data[: len(data) // 2])
+        case "lost text":
+            db = sqlite3.connect(path)
+            db.execute("DELETE FROM payloads")
+            db.commit()
+            db.close()
+        case "bad turn":
+            db = sqlite3.connect(path)
+            db.execute("UPDATE turns SET body = substr(body, 1, 20) WHERE seq = 5")
+            db.commit()
+            db.close()
+        case "holes":
+            data = path.read_bytes()
+            path.write_bytes(data[:4096] + bytes(len(data) - 4096))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("garbage", "no SQLite file"),
+        ("text", "no SQLite file"),
+        ("empty", "no journal of flashgraph"),
+        ("another database", "no journal of flashgraph"),
+        ("newer", f"schema {SCHEMA + 1}; this flashgraph knows schemas up to {SCHEMA}.\nFix: upgrade"),
+        ("half", "damaged"),
+        ("holes", "damaged"),
+        ("lost text", "the journal could not be read: the text [0-9a-f]+ is missing"),
+        ("bad turn", "the journal could not be read"),
+    ],
+)
+def test_what_is_no_journal(kind: str, said: str, tmp_path: Path) -> None:
+    """Resuming says what the file is and what to do, and leaves it as it is."""
+    here(SCENARIOS["cyclic"], tmp_path / "run", schedule="lockstep")
+    path = tmp_path / "run" / "journal.db"
+    damaged(kind, path)
+    before = path.read_bytes()
+    with pytest.raises(JournalError, match=said) as caught:
+        here(SCENARIOS["cyclic"], tmp_path / "run", schedule="lockstep", resume=True)
+    assert str(path) in str(caught.value)
+    assert "\nFix: " in str(caught.value)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("garbage", "no SQLite file"),
+        ("another database", "no journal of flashgraph"),
+        ("newer", "a journal is there already"),
+    ],
+)
+def test_starting_over_what_is_there(kind: str, said: str, tmp_path: Path) -> None:
+    """A new run never writes over a file."""
+    small_run(tmp_path / "run")
+    path = tmp_path / "run" / "journal.db"
+    damaged(kind, path)
+    before = path.read_bytes()
+    with pytest.raises(JournalError, match=said):
+        small_run(tmp_path / "run")
+    assert path.read_bytes() == before
+
+
+def unprivileged(function: Callable[[], None]) -> None:
+    """Run a function as nobody: root may write to everything."""
+
+    def drop() -> None:
+        if os.getuid() == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+        function()
+
+    in_child(drop)
+
+
+@pytest.mark.parametrize("what", ["file", "folder"])
+def test_what_is_read_only(what: str, tmp_path: Path) -> None:
+    """A file or a folder that may not be written to: said at once, and nothing is changed."""
+    folder = tmp_path / "run"
+    small_run(folder)
+    before = (folder / "journal.db").read_bytes()
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    (folder / "lock").chmod(0o666)
+    (folder / "journal.db").chmod(0o444 if what == "file" else 0o666)
+    folder.chmod(0o777 if what == "file" else 0o555)
+
+    def resume() -> None:
+        with pytest.raises(JournalError, match=r"read-only|cannot be opened|cannot be held") as caught:
+            small_run(folder, resume=True)
+        assert "Fix: " in str(caught.value)
+
+    unprivileged(resume)
+    folder.chmod(0o755)
+    assert (folder / "journal.db").read_bytes() == before
+    assert small_run(folder, resume=True).status == "budget"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    """Where a file stands in the way."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JournalError, match="cannot be held"):
+        small_run(tmp_path / "file" / "run")
+
+
+def test_two_processes_cannot_have_one_run(tmp_path: Path) -> None:
+    """The second one says who has it, and does nothing; when the first is killed the run is free."""
+    folder = tmp_path / "run"
+    with held(folder) as process:
+        with pytest.raises(JournalError, match=rf"process {process.pid} on .* has it since ") as caught:
+            small_run(folder, resume=True)
+        assert "wait for it to end, or stop it" in str(caught.value)
+        with pytest.raises(JournalError, match=rf"process {process.pid} on "):
+            small_run(folder)
+        assert process.poll() is None
+    sound(folder)
+    assert small_run(folder, resume=True).status == "budget"
+
+
+def test_readers_do_not_disturb(tmp_path: Path) -> None:
+    """A reader that holds a transaction open all the time neither stops the run nor sees it change."""
+    folder = tmp_path / "one" / "run"
+    session(SCENARIOS["cyclic"], folder, schedule="lockstep", kill_at=20)
+    db = connect(folder / "journal.db", readonly=True)
+    db.execute("BEGIN")
+    before = db.execute("SELECT count(*) FROM turns").fetchone()
+    assert here(SCENARIOS["cyclic"], folder, schedule="lockstep").status == "completed"
+    assert db.execute("SELECT count(*) FROM turns").fetchone() == before
+    db.execute("COMMIT")
+    assert db.execute("SELECT count(*) FROM turns").fetchone() > before
+    db.close()
+
+
+def test_importing_the_journal_is_cheap() -> None:
+    """A run without a folder does not load SQLite."""
+    code = "import sys, flashgraph; print('sqlite3' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
