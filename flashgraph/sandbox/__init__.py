@@ -1,0 +1,13 @@
+"""Runs code that a language model wrote, where it can do no harm: `Sandbox`.
+
+The trusted side (this package) starts warm servers under bubblewrap (`jail`, `worker`) and talks to one child per
+call (`call`); `guest` is what runs on the other side.  What is guaranteed, how, and what is not: docs/sandbox.md.
+"""
+
+from __future__ import annotations
+
+from flashgraph.sandbox.limits import Limits
+from flashgraph.sandbox.outcome import CandidateFailed, Ran
+from flashgraph.sandbox.pool import Sandbox
+
+__all__ = ["CandidateFailed", "Limits", "Ran", "Sandbox"]

@@ -1,0 +1,30 @@
+"""One warm sandbox a module and backend; without confinement on this machine, a skip that says why."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from flashgraph.errors import DataError
+from flashgraph.sandbox import Limits, Sandbox
+
+
+@pytest.fixture(scope="module", params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+async def sandbox(anyio_backend: str) -> AsyncIterator[Sandbox]:
+    """An open sandbox with the limits that most tests reach least slowly."""
+    sandbox = Sandbox(limits=Limits(memory_bytes=256 * 1024 * 1024))
+    opening = sandbox.open()
+    try:
+        await opening.__aenter__()
+    except DataError as error:
+        pytest.skip(f"code cannot be confined on this machine: {error}")
+    try:
+        yield sandbox
+    finally:
+        await opening.__aexit__(None, None, None)
