@@ -1,0 +1,97 @@
+"""Scored snapshots of an artifact that another pool evolves, and how attempts went while it did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from flashgraph.evaluation import Attempt, Work
+from flashgraph.graph.ports import Artifact, Group, PoolEvent
+
+__all__ = ["Answered", "Checkpoints", "Snapshot"]
+
+
+@attrs.frozen
+class Snapshot:
+    """The texts of an artifact after ``step`` samples, to be tried on the samples ``indices`` of ``split``."""
+
+    text: Mapping[str, str]
+    step: int
+    split: str
+    indices: tuple[int, ...]
+
+    def work(self) -> list[Work]:
+        return [Work(self.text, self.split, index) for index in self.indices]
+
+
+@attrs.frozen
+class Answered:
+    """``samples`` training samples: the sums of their first scores, and of those when the artifact had learned from
+    them."""
+
+    samples: int
+    before: float
+    after: float
+
+
+@attrs.frozen
+class Checkpoints:
+    """Snapshots with their mean scores.
+
+    On the ``val`` split all are scored on the same samples, and `best` is the first with the highest mean (ACE, arXiv
+    2510.04618: a strict comparison).  Where each is scored on samples of its own, before it learns from them, the
+    newest is the best, and `cumulative` is the score of them all (ACE's online mode).
+    """
+
+    artifacts: Mapping[int, Artifact] = attrs.field(factory=dict)
+    steps: Mapping[int, int] = attrs.field(factory=dict)
+    """By artifact: the step of its snapshot."""
+    online: bool = False
+    answered: int = 0
+    before: float = 0.0
+    after: float = 0.0
+    """Sums of the training samples' scores."""
+
+    def apply(self, event: PoolEvent[Group[Snapshot, Attempt] | Answered]) -> Checkpoints:
+        """Add, complete or remove a snapshot; count a training sample."""
+        if isinstance(event.value, Answered):
+            return attrs.evolve(
+                self,
+                answered=self.answered + event.value.samples,
+                before=self.before + event.value.before,
+                after=self.after + event.value.after,
+            )
+        rest = {i: a for i, a in self.artifacts.items() if i != event.artifact}
+        origin = event.value.origin
+        # A window's members are numbered within it: the samples are what its snapshot says.
+        scores = {origin.indices[m.index]: m.value.score for m in event.value.members if m.value is not None}
+        if event.kind == "retract" or not scores:
+            return attrs.evolve(self, artifacts=rest)
+        # What failed is no evidence for the snapshot: it counts as 0, once nothing is open.
+        size = len(scores) if event.partial else event.value.size
+        rest[event.artifact] = Artifact(
+            event.artifact, origin.text, event.parents, sum(scores.values()) / size, scores, event.partial
+        )
+        return attrs.evolve(
+            self,
+            artifacts=dict(sorted(rest.items())),
+            steps={**self.steps, event.artifact: origin.step},
+            online=origin.split != "val",
+        )
+
+    @property
+    def cumulative(self) -> float | None:
+        """The mean over all samples of all snapshots: each window counts by its size."""
+        scores = [score for artifact in self.artifacts.values() for score in artifact.scores.values()]
+        return sum(scores) / len(scores) if scores else None
+
+    def best(self) -> Artifact | None:
+        """The first snapshot with the highest score, a confirmed one before any provisional one; online the newest."""
+        confirmed = [a for a in self.artifacts.values() if not a.provisional] or list(self.artifacts.values())
+        if self.online:
+            return max(confirmed, key=lambda a: self.steps[a.id], default=None)
+        return max(confirmed, key=lambda a: (a.score or 0.0, -self.steps[a.id]), default=None)
+
+    def focus(self) -> Checkpoints:
+        return self

@@ -1,0 +1,71 @@
+"""ACE's parameters: what a wrong mode says, where batches end, and what the held-out test tries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+import flashgraph as fg
+from flashgraph.heldout import held_out
+from flashgraph.llm.function import FunctionModel
+from flashgraph.loading import load_graph
+from flashgraph.run.budget import Ledger
+from flashgraph.testing import clock
+from tests.algorithms.ace_replay import Finished, run_replayed
+from tests.algorithms.ace_world import World
+
+
+def run(world: World, schedule: fg.Schedule | str = "lockstep", **params: Any) -> Finished:
+    return clock.run_virtually(lambda: run_replayed(world, schedule, params=params))
+
+
+def test_a_wrong_mode_is_named_with_its_fix() -> None:
+    done = run(World(0), mode="of-line")
+    assert done.result.status == "failed"
+    assert "mode='of-line': expected offline or online" in done.result.reason
+    assert "--set mode=offline" in done.result.reason
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+@pytest.mark.parametrize("batch", [2, 3, 64])
+def test_no_batch_reaches_over_a_snapshot(mode: str, batch: int) -> None:
+    """The same snapshots are taken after the same samples, however many are curated together."""
+    for number in range(4):
+        single, together = (run(World(number), mode=mode, epochs=2, batch=size) for size in (1, batch))
+        assert sorted(together.scores.steps.values()) == sorted(single.scores.steps.values())
+        assert together.playbook.trained < single.playbook.trained
+
+
+def test_steps_are_counted_in_each_epoch() -> None:
+    """Seven samples with a snapshot every three: after 3 and 6 of each epoch, and at the end."""
+    world = next(world for number in range(100) if len((world := World(number)).cases("train")) == 7)
+    done = run(world, mode="offline", epochs=2, eval_steps=3)
+    assert sorted(done.scores.steps.values()) == [3, 6, 10, 13, 14]
+
+
+def test_the_held_out_test_tries_the_playbook_as_validation_does() -> None:
+    """One call a sample, with the playbook in its prompt and the generator's answer read off the reply."""
+    graph, prompts = load_graph("ace"), list[str]()
+    stage = next(s for s in graph.spec.stages if s.name == "validate")
+    samples = World(1).cases("val")
+    task = fg.Task(
+        "t", train=samples, val=samples, test=samples, seed={"playbook": ""}, score=lambda s, o: fg.Score(o == "right")
+    )
+
+    def answer(messages: Any) -> str:
+        prompts.append(messages[-1]["content"])
+        return '{"bullet_ids": [], "final_answer": "right"}'
+
+    async def tested() -> Any:
+        params = {name: param.default for name, param in graph.spec.params.items()}
+        model = FunctionModel(answer, name="generator")
+        return await held_out(
+            task, [{"playbook": "## RULES\nlearned"}], model, Ledger(fg.Budget()), stage=stage, params=params
+        )
+
+    (found,) = anyio.run(tested)
+    assert found.score == 1.0
+    assert len(prompts) == len(samples)
+    assert all("learned" in prompt for prompt in prompts)
