@@ -1,0 +1,39 @@
+"""Meta-Harness's parts: the interface of harness programs, the archive, the proposer's conversation and its tools."""
+
+from flashgraph.harness.agent import Proposals, propose_programs
+from flashgraph.harness.archive import Entry, HarnessArchive
+from flashgraph.harness.baselines import FEW_SHOT, NO_MEMORY, baselines
+from flashgraph.harness.datasets import dataset_of, datasets, lesson, require
+from flashgraph.harness.interface import DRIVER, INTERFACE, identity
+from flashgraph.harness.items import OVERALL, Checked, Failed, Learned, Lesson, Prediction, Program, Question, Trained
+from flashgraph.harness.meter import Meter
+from flashgraph.harness.standing import Mark, hopeless
+
+__all__ = [
+    "DRIVER",
+    "FEW_SHOT",
+    "INTERFACE",
+    "NO_MEMORY",
+    "OVERALL",
+    "Checked",
+    "Entry",
+    "Failed",
+    "HarnessArchive",
+    "Learned",
+    "Lesson",
+    "Mark",
+    "Meter",
+    "Prediction",
+    "Program",
+    "Proposals",
+    "Question",
+    "Trained",
+    "baselines",
+    "dataset_of",
+    "datasets",
+    "hopeless",
+    "identity",
+    "lesson",
+    "propose_programs",
+    "require",
+]

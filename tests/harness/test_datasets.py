@@ -1,0 +1,69 @@
+"""Data sets, lessons, and what is refused before any model is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import pytest
+
+import flashgraph as fg
+from flashgraph.harness import NO_MEMORY, datasets, lesson, require
+from tests.harness.worlds import Sample
+
+SEED = {"program": NO_MEMORY}
+
+
+def sample(dataset: str = "a", split: str = "train") -> Sample:
+    return Sample(dataset, split, 0, "red")
+
+
+def task(train: Sequence[Any], val: Sequence[Any], seed: Any = SEED) -> fg.Task:
+    return fg.Task("t", train, val, seed=seed, score=lambda s, o: fg.Score(o == "red", f"said {o}"))
+
+
+def test_data_sets_in_order_of_appearance() -> None:
+    """By the samples' own data set; samples without one belong to the task."""
+    made = task([sample("b"), sample("a"), sample("b")], ["x", "y"])
+    assert datasets(made, "train") == {"b": (0, 2), "a": (1,)}
+    assert datasets(made, "val") == {"t": (0, 1)}
+
+
+def test_lessons_are_of_the_training_split() -> None:
+    """Input, right answer, and what the task says to it."""
+    made = task([sample("b"), sample("a")], [sample("a", "val")])
+    assert lesson(made, "a") == [{"input": "<a train 0>", "answer": "red", "feedback": "said red"}]
+
+
+@attrs.frozen
+class Mute:
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (task([sample()], [sample()], {"instruction": "x"}), "its seed holds no program; found 'instruction'"),
+        (task([sample()], [sample()], {"program": "x = 1"}), "it defines no class MemorySystem"),
+        (task([sample(), Mute("what?")], [sample()]), "train sample 1 ('what?') has no answer; found a Mute"),
+        (task([sample("a")], [sample("a"), sample("b")]), "the train split of data set 'b' is empty"),
+        (task([sample("a"), sample("c")], [sample("a")]), "the val split of data set 'c' is empty"),
+        (task([sample("overall")], [sample("overall")]), "a data set is named 'overall'"),
+    ],
+)
+def test_what_is_no_task_for_programs(made: fg.Task, said: str) -> None:
+    """The error names the thing, the place, what was found, what was expected and the fix."""
+    with pytest.raises(fg.DataError) as error:
+        require(made)
+    assert said in str(error.value)
+    assert "task 't'" in str(error.value)
+    assert "Fix:" in str(error.value)
+
+
+def test_a_good_task_passes() -> None:
+    """Nothing is said about a task that has everything."""
+    require(task([sample()], [sample("a", "val")]))
