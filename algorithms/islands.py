@@ -1,0 +1,222 @@
+"""Islands (OpenEvolve): programs evolve in MAP-Elites grids on islands, with migration and cascade evaluation.
+
+    islands --> select --> propose --> quick --> screen --> full --> islands
+
+A task's samples are calls (`flashgraph.programs.Check`): the sandbox makes them, the task judges what they return, on
+our side.  ``train`` holds the cheap checks, and only a program that passes them costs the ``val`` ones.  What failed on
+an island, and how, is told to whoever proposes there next.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+
+import attrs
+
+import flashgraph as fg
+from flashgraph.evaluation import Attempt, Work
+from flashgraph.parameters import at_least, between, require
+from flashgraph.pools.islands import Elite, Entrant, Failure, Islands, Settings
+from flashgraph.programs import Unusable, change, clipped, component, edited, goal, outcomes, printed, rewritten
+from flashgraph.sandbox import CandidateFailed, Limits, Sandbox
+
+graph = fg.Graph("islands", doc=__doc__)
+count = graph.param("islands", 4)
+features = graph.param("features", ("complexity", "diversity"))
+bins = graph.param("bins", 10)
+migration = graph.param("migration", 10)
+migrants = graph.param("migrants", 1)
+exploration = graph.param("exploration", 0.2)
+exploitation = graph.param("exploitation", 0.7)
+elites = graph.param("elites", 3)
+top = graph.param("top", 2)
+diverse = graph.param("diverse", 1)
+failures = graph.param("failures", 3)
+threshold = graph.param("threshold", 0.5)
+rewrite = graph.param("rewrite", False)
+longest = graph.param("longest", 20_000)
+seconds = graph.param("seconds", 10.0)
+islands = graph.pool("islands", Islands)
+sandbox = graph.resource("sandbox", Sandbox)
+CORES = os.cpu_count() or 1
+"""With more programs at once than cores, a sound one could be stopped for the time that it has waited."""
+
+
+@attrs.frozen
+class Rated:
+    """A program to learn from, and its score."""
+
+    program: str
+    score: float
+
+
+@attrs.frozen
+class Draft:
+    """What a proposal is made from: the parent and its score, inspirations, and what failed on the island lately."""
+
+    island: int
+    parent: Elite
+    score: float
+    inspirations: tuple[Rated, ...]
+    failures: tuple[Failure, ...]
+
+
+@attrs.frozen
+class Program:
+    """A new program before its cheap checks; the seed brings the settings."""
+
+    text: dict[str, str]
+    island: int
+    size: int
+    change: str = ""
+    settings: Settings | None = None
+
+    def work(self) -> list[Work]:
+        return [Work(self.text, "train", index) for index in range(self.size)]
+
+
+@attrs.frozen
+class Checked:
+    """One cheap check, and the mean that a program needs to go on."""
+
+    attempt: Attempt
+    needed: float
+
+    @property
+    def share(self) -> float:
+        """The score within 0 and 1, so that what is still open can add no more than 1."""
+        return min(1.0, max(0.0, self.attempt.score))
+
+
+def settled(seen: Sequence[Checked], size: int) -> bool:
+    """Whether the cheap checks so far settle it: the mean is reached already, or cannot be reached any more."""
+    total = sum(c.share for c in seen)
+    return any(total >= c.needed * size or total + size - len(seen) < c.needed * size for c in seen[:1])
+
+
+@graph.source(rounds=1)
+def seed(at: fg.Draw) -> Program:
+    """The task's program, which founds every island."""
+    require(at, *(at_least(p, 1) for p in (count, bins, migration, elites, longest)))
+    require(at, *(at_least(p, 0) for p in (migrants, failures, top, diverse)))
+    require(at, *(between(p, 0, 1) for p in (exploration, exploitation, threshold)), at_least(seconds, 0.1))
+    settings = Settings(at[count], (*at[features],), at[bins], at[migration], at[migrants], at[failures])
+    return Program(dict(at.task.seed), 0, len(at.task.train), settings=settings)
+
+
+@graph.source(reads=islands)
+def select(at: fg.Draw[Islands]) -> Draft | None:
+    """The islands take turns: a parent, the island's best and some of its other kinds, and its latest failures."""
+    island = at.emission % at[count]
+    parent = at.view.draw(island, at.random, at[exploration], at[exploitation], at[elites])
+    if parent is None:
+        return None
+    at.uses(parent)
+    others = at.view.inspirations(island, parent, at.random, at[top], at[diverse])
+    return Draft(
+        island,
+        parent.value,
+        parent.score or 0.0,
+        tuple(Rated(a.value.text[component(a.value.text)], a.score or 0.0) for a in others),
+        tuple(f for f in at.view.failures if f.island == island),
+    )
+
+
+@graph.stage(llm="proposer", spends="proposals")
+async def propose(draft: Draft, at: fg.Context) -> Program | Failure:
+    """Ask for edits, or for the whole program; an answer that cannot be used is a failure to learn from."""
+    text = draft.parent.text
+    name = component(text)
+    answer = (await at.llm(prompt(draft, at.task, at[rewrite]))).text
+    try:
+        new = (rewritten if at[rewrite] else edited)(text[name], answer)
+        if len(new) > at[longest]:
+            raise Unusable(f"the program has {len(new)} characters, more than the {at[longest]} that are allowed")
+    except Unusable as reason:
+        return Failure(draft.island, "propose", str(reason))
+    return Program({**text, name: new}, draft.island, len(at.task.train), change(text[name], new))
+
+
+async def check(work: Work, at: fg.Context) -> Attempt:
+    """Make one call in the sandbox and judge what it returns; what goes wrong there scores 0 and is told."""
+    sample = at.task.samples(work.split)[work.index]
+    program, limits = work.text[component(work.text)], Limits(cpu_seconds=at[seconds], wall_seconds=6 * at[seconds])
+    try:
+        ran = await at[sandbox].run(program, entry=sample.entry, arguments=dict(sample.arguments), limits=limits)
+    except CandidateFailed as failure:
+        return Attempt(work.index, 0.0, "", str(failure))
+    said = printed(ran.stdout, ran.stderr, ran.seconds)
+    try:
+        score = at.task.score(sample, ran.value)
+    except Exception as error:
+        # A program may return anything.  Only on the seed, which is the task's own, is it the task that is wrong.
+        if dict(work.text) == dict(at.task.seed):
+            raise
+        return Attempt(work.index, 0.0, said, f"what it returned cannot be scored: {type(error).__name__}: {error}")
+    if not math.isfinite(score.value):
+        return Attempt(work.index, 0.0, said, f"what it returned has the score {score.value}")
+    return Attempt(work.index, score.value, said, score.feedback, score.objectives)
+
+
+@graph.stage(spends="evaluations", workers=CORES)
+async def quick(work: Work, at: fg.Context) -> Checked:
+    """One cheap check."""
+    return Checked(await check(work, at), at[threshold])
+
+
+@graph.stage
+def screen(batch: fg.Group[Program, Checked], at: fg.Context) -> Entrant | Failure:
+    """Only what passes the cheap checks goes on to the costly ones, and the seed, which all begin with."""
+    program = batch.origin
+    mean = sum(c.share for c in batch.values) / batch.size
+    if mean >= at[threshold] or program.settings is not None:
+        return Entrant(program.text, program.island, len(at.task.val), program.settings)
+    seen = outcomes([c.attempt for c in batch.values], at.task.train, 1200)
+    told = [seen, *(f"- could not be run: {m.reason}" for m in batch.failures)]
+    reason = "\n".join([f"mean {mean:.4g} of the cheap checks is below {at[threshold]:g}", *filter(None, told)])
+    return Failure(program.island, "quick", reason, program.change)
+
+
+full = graph.stage(check, name="full", spends="evaluations", workers=CORES)
+graph.tests_with(full)
+
+
+def prompt(draft: Draft, task: fg.Task, whole: bool) -> str:
+    """What the model is asked: the goal, the program, how it did, others to learn from, and what failed lately."""
+    elite, blocks = draft.parent, list[str]()
+    text = elite.text[component(elite.text)]
+    if purpose := goal(task.seed[component(task.seed)]):
+        blocks.append(f"This is what a Python program is for:\n{purpose}")
+    blocks.append(f"The program now, with score {draft.score:.4g} (higher is better, 1 is perfect):\n{fence(text)}")
+    blocks.append(f"How it does:\n{outcomes(elite.attempts, task.val)}")
+    for other in draft.inspirations:
+        blocks.append(f"Another program for it, with score {other.score:.4g}:\n{fence(clipped(other.program, 4000))}")
+    for failure in draft.failures:
+        tried = f"\nIt had changed:\n{failure.change}" if failure.change else ""
+        blocks.append(f"A proposal failed lately, so do better: {clipped(failure.reason, 1500)}{tried}")
+    return "\n\n".join([*blocks, REWRITE if whole else EDIT])
+
+
+def fence(program: str) -> str:
+    return f"```python\n{program.rstrip()}\n```"
+
+
+REWRITE = """Write a program that scores higher: another algorithm, or a better version of this one. Keep the names
+and parameters of the functions that are called from outside. Give the whole program once, between ```python and ```."""
+
+EDIT = """Change the program so that it scores higher: a better algorithm, or a flaw mended. Keep the names and
+parameters of the functions that are called from outside. Give only the changes, each as a block of this form:
+<<<<<<< SEARCH
+lines of the program, copied exactly, which stand in it once
+=======
+lines to put in their place
+>>>>>>> REPLACE"""
+
+graph.edge(seed, quick, scatter=Program.work)
+graph.edge(select, propose)
+graph.edge(propose, quick, only=Program, scatter=Program.work)
+graph.edge(propose, islands, only=Failure)
+graph.edge(quick, screen, gather=True, release=fg.decided(settled), late="cancel")
+graph.edge(screen, full, only=Entrant, scatter=Entrant.work, order=fg.discriminative(window=3))
+graph.edge(screen, islands, only=Failure)
+graph.edge(full, islands, gather=True, release=fg.fraction(0.5), late="amend")

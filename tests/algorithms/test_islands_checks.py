@@ -1,0 +1,91 @@
+"""What the islands graph does at its edges: odd scores, a task that is wrong, programs too long, wrong parameters."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import pytest
+
+import flashgraph as fg
+from flashgraph.pools.islands import Failure
+from flashgraph.programs import Check
+from flashgraph.run.events import JobEnded
+from flashgraph.sandbox import Ran
+
+
+@attrs.frozen
+class Echo:
+    """In the sandbox's place: every program returns its own text."""
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        yield
+
+    async def run(self, code: str, **_: Any) -> Ran:
+        return Ran(code, "", "", 0.0)
+
+
+def run(score: Mapping[str, Any], answers: Sequence[str], **params: Any) -> fg.Result:
+    """``score`` maps texts of programs to what their score is, or raises."""
+    lines = iter(answers)
+
+    def judged(sample: Check, value: str) -> fg.Score:
+        found = score[value.strip()]
+        if isinstance(found, Exception):
+            raise found
+        return fg.Score(found)
+
+    return fg.run(
+        "islands",
+        fg.Task("odd", [Check("f")], [Check("f")], seed={"program": "seed"}, score=judged),
+        models={"proposer": lambda messages: next(lines)},
+        schedule="lockstep",
+        params={"rewrite": True, "islands": 1, **params},
+        budget=fg.Budget(proposals=max(1, len(answers))),
+        resources={"sandbox": Echo()},
+    )
+
+
+def failures(result: fg.Result) -> list[str]:
+    return [a.value.reason for a in result.artifacts if isinstance(a.value, Failure)]
+
+
+def test_what_a_score_raises_counts_against_the_program() -> None:
+    """It is told as any failure, and the run goes on; a score that is no number is none."""
+    result = run({"seed": 0.5, "a": TypeError("no"), "b": float("nan"), "c": 0.9}, ["a", "b", "c"])
+    raised, odd = failures(result)
+    assert "what it returned cannot be scored: TypeError: no" in raised
+    assert "what it returned has the score nan" in odd
+    assert result.best is not None
+    assert result.best.value.text == {"program": "c\n"}
+
+
+def test_what_a_score_raises_on_the_seed_is_the_tasks_mistake() -> None:
+    """Nothing is founded on it, and the run's log tells."""
+    result = run({"seed": KeyError("shape")}, [])
+    assert result.best is None
+    assert {e.reason for e in result.events if isinstance(e, JobEnded) and e.how == "failed"} == {"KeyError: 'shape'"}
+
+
+def test_a_seed_that_fails_is_evolved_all_the_same() -> None:
+    """The threshold is for proposals: everything begins with the seed."""
+    result = run({"seed": 0.0, "a": 0.4, "b": 0.6}, ["a", "b"])
+    assert [a.score for a in result.artifacts] == [0.0, None, 0.6]
+    assert "mean 0.4 of the cheap checks is below 0.5" in failures(result)[0]
+
+
+def test_programs_are_of_bounded_length() -> None:
+    assert failures(run({"seed": 0.5}, ["x" * 99], longest=50)) == [
+        "the program has 100 characters, more than the 50 that are allowed"
+    ]
+
+
+@pytest.mark.parametrize(("name", "value"), [("islands", 0), ("bins", 0), ("exploration", 1.5), ("seconds", 0.0)])
+def test_wrong_parameters_are_refused_before_anything_is_paid(name: str, value: Any) -> None:
+    result = run({"seed": 0.5}, [], **{name: value})
+    assert result.status == "failed"
+    assert f"parameter {name!r}: found {value!r}" in result.reason
+    assert result.spent.evaluations == 0

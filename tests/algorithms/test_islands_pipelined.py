@@ -1,0 +1,115 @@
+"""Overlap keeps what the loop means: the invariants, honest scores, and a cascade that is never gone round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import anyio
+import attrs
+import pytest
+
+import flashgraph as fg
+from flashgraph.pools.islands import Islands
+from flashgraph.run.events import Admitted, Confirmed, Ended
+from flashgraph.run.plan import Plan
+from flashgraph.sandbox import CandidateFailed
+from flashgraph.testing import clock
+from flashgraph.testing.invariants import check_invariants
+from tests.algorithms.islands_world import SEED, StandIn, World, digest, shown
+
+BUDGET = fg.Budget(proposals=60)
+
+
+@attrs.frozen
+class Finished:
+    """A run under virtual time, with what it left in the pool and what was run in the sandbox's place."""
+
+    result: fg.Result
+    plan: Plan
+    pool: Islands
+    box: StandIn
+
+
+def seconds(what: str) -> float:
+    """Long-tailed: one in eight takes ten times as long.  In 64ths, so that sums are exact and ties are ties."""
+    return (32 + digest(what) % 128) / 64 * (10 if digest(what, "tail") % 8 == 0 else 1)
+
+
+@cache
+def run(number: int, schedule: str = "pipelined", backend: str = "trio") -> Finished:
+    world = World.make(number)
+    box = StandIn(world, seconds)
+
+    async def model(messages: Sequence[fg.Message]) -> str:
+        prompt = messages[-1]["content"]
+        await anyio.sleep(3 * seconds(prompt))
+        return world.reply(shown(prompt))
+
+    async def main() -> Finished:
+        async with fg.open_run(
+            "islands",
+            world.task(),
+            models={"proposer": model},
+            schedule=schedule,
+            seed=number,
+            params={**world.params, "rewrite": world.rewrite},
+            settings={"quick.workers": 4, "full.workers": 4},
+            budget=BUDGET,
+            resources={"sandbox": box},
+            settle=clock.settle,
+        ) as opened:
+            result = await opened.wait()
+            return Finished(result, opened.machine.plan, opened.machine.pools["islands"].value, box)
+
+    return clock.run_virtually(main, backend=backend)
+
+
+def share(world: World, code: str, split: str, index: int) -> float:
+    """What a program really scores on a sample."""
+    try:
+        value = world.ran(code, split, index)
+    except CandidateFailed:
+        return 0.0
+    return 0.0 if value == "junk" else float(value["share"])
+
+
+def mean(world: World, code: str, split: str) -> float:
+    size = len(world.needs[split])
+    return sum(share(world, code, split, i) for i in range(size)) / size
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_a_pipelined_run_keeps_the_invariants(number: int) -> None:
+    """I1 to I10, and I14: the same events on either event loop."""
+    done = run(number)
+    assert done.result.status == "budget", done.result.reason
+    check_invariants(done.result.events, done.plan, BUDGET)
+    assert run(number, backend="asyncio").result.events == done.result.events
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_scores_and_the_cascade_are_honest(number: int) -> None:
+    """Once confirmed, a score is the mean over all costly checks; what the cheap ones do not pass never costs them,
+    also where they were cut short; what they pass is not turned away."""
+    done, world = run(number), World.make(number)
+    for artifact in done.pool.artifacts.values():
+        assert not artifact.provisional
+        assert artifact.score == pytest.approx(mean(world, artifact.value.text["program"], "val"))
+    costly = {code for code, split, _ in done.box.runs if split == "val"}
+    cheap = {code for code, split, _ in done.box.runs if split == "train"}
+    passes = {code for code in cheap if mean(world, code, "train") >= world.params["threshold"]}
+    assert costly == passes | {SEED}
+
+
+def test_overlap_pays_and_is_recorded() -> None:
+    """Rounds overlap: the same proposals take less time, stale ones are admitted with their lag, provisional ones
+    are confirmed, and checks whose outcome is settled are cancelled."""
+    runs = [run(n) for n in range(8)]
+    lockstep = [run(n, "lockstep") for n in range(8)]
+    assert sum(r.result.spent.seconds for r in runs) < 0.5 * sum(r.result.spent.seconds for r in lockstep)
+    events = [e for r in runs for e in r.result.events]
+    assert any(isinstance(e, Admitted) and e.lag > 2 and e.score is not None for e in events)
+    assert any(isinstance(e, Confirmed) for e in events)
+    assert any(isinstance(e, Ended) and e.how == "cancelled" for e in events)
+    assert all(a.lag == 0 for r in lockstep for a in r.result.artifacts)
