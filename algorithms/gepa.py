@@ -1,6 +1,7 @@
 """GEPA (arXiv:2507.19457): reflect on a minibatch, keep what improves it, validate, admit to a Pareto frontier.
 
     frontier --> select --> rollout --> propose --> trial --> gate --> validate --> frontier
+    frontier --> cross  --------------------------> trial
 
 The policies on the edges are about overlap, and the `lockstep` schedule ignores them: a proposal may start before the
 slowest rollout is in, a candidate enters the frontier on a part of its validation and is amended by the rest, and one
@@ -10,54 +11,162 @@ that the frontier has moved away from is merged with the newest best before it i
 import attrs
 
 import flashgraph as fg
+from flashgraph.crossover import Crossings
 from flashgraph.evaluation import Attempt, Candidate, Work, attempt
-from flashgraph.pools import ParetoFrontier
-from flashgraph.reflection import fenced, rewrite_prompt
+from flashgraph.parameters import at_least, between, one_of, require
+from flashgraph.pools import FRONTIERS, Frontier, ParetoFrontier
+from flashgraph.reflection import fenced_answers, rewrite_prompt
+from flashgraph.sampling import Epochs, RoundRobin
 
 graph = fg.Graph("gepa", doc=__doc__)
+frontier = graph.pool("frontier", ParetoFrontier)
+
 minibatch = graph.param("minibatch", 3)
 perfect = graph.param("perfect_score", 1.0)
-frontier = graph.pool("frontier", ParetoFrontier)
+acceptance = graph.param("acceptance", "strict_improvement")
+components = graph.param("components", "round_robin")
+kind: fg.Param[Frontier] = graph.param("frontier", "instance")
+selection = graph.param("selection", "pareto")
+epsilon = graph.param("epsilon", 0.1)
+top_k = graph.param("top_k", 5)
+parents = graph.param("parents", 1)
+samples = graph.param("samples", 1)
+merge = graph.param("merge", False)
+most_merges = graph.param("max_merge_invocations", 5)
+overlap = graph.param("merge_val_overlap_floor", 5)
+
+
+# ---- what flows ------------------------------------------------------------------------------------------
 
 
 @attrs.frozen
 class Trial:
-    """A parent and the minibatch it is tried on."""
+    """A parent, the minibatch it is tried on, and the components of it that are rewritten then."""
 
     text: dict[str, str]
     batch: tuple[int, ...]
+    parent: int
+    components: tuple[str, ...]
 
     def work(self) -> list[Work]:
         return [Work(self.text, "train", index) for index in self.batch]
 
 
 @attrs.frozen
+class Trials:
+    """Several trials that were drawn from the same view."""
+
+    trials: tuple[Trial, ...]
+
+
+@attrs.frozen
 class Proposal:
-    """A child, the part of the minibatch its parent was seen on, and the parent's sum of scores there."""
+    """A child, the samples it is tried on, and the sum of scores that it has to exceed, or to reach, there."""
 
     text: dict[str, str]
+    split: str
     batch: tuple[int, ...]
     to_beat: float
+    reaching: bool
+    rewritten: tuple[str, ...] = ()
 
     def work(self) -> list[Work]:
-        return [Work(self.text, "train", index) for index in self.batch]
+        return [Work(self.text, self.split, index) for index in self.batch]
+
+
+@attrs.frozen
+class Child(Candidate):
+    """A candidate that passed its trial, and the components that make it differ from its parent."""
+
+    rewritten: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Turns:
+    """Whose turn it is: the minibatches of the epoch, and each candidate's components."""
+
+    epochs: Epochs = attrs.field(factory=Epochs)
+    components: RoundRobin = attrs.field(factory=RoundRobin)
+
+
+# ---- sources ---------------------------------------------------------------------------------------------
 
 
 @graph.source(rounds=1)
 def seed(at: fg.Draw) -> Candidate:
     """The seed candidate is validated first."""
+    require(
+        at,
+        at_least(minibatch, 1),
+        one_of(acceptance, "strict_improvement", "improvement_or_equal"),
+        one_of(components, "round_robin", "all"),
+        one_of(kind, *FRONTIERS),
+        one_of(selection, "pareto", "best", "epsilon_greedy", "top_k"),
+        between(epsilon, 0, 1),
+        at_least(top_k, 1),
+        at_least(parents, 1),
+        at_least(samples, 1),
+        at_least(most_merges, 0),
+        at_least(overlap, 1),
+    )
     return Candidate(dict(at.task.seed), len(at.task.val))
 
 
-@graph.source(reads=frontier, stream="sequential", cursor=fg.Epochs())
-def select(at: fg.Draw[ParetoFrontier, fg.Epochs]) -> Trial | None:
-    """A parent from the frontier, and the next minibatch of the shuffled training set."""
-    parent = at.view.draw(at.random)
-    if parent is None:
+@graph.source(reads=frontier, stream="sequential", cursor=Turns())
+def select(at: fg.Draw[ParetoFrontier, Turns]) -> Trial | Trials | None:
+    """Parents from the frontier, and for each the next minibatches of the shuffled training set."""
+    names, trials = tuple(at.task.seed), list[Trial]()
+    epochs, turns = at.cursor.epochs, at.cursor.components.joined(at.view.artifacts)
+    for _ in range(at[parents]):
+        if (parent := drawn(at)) is None:
+            return None
+        for _ in range(at[samples]):
+            batch, epochs = epochs.next(at.turn, at[minibatch], len(at.task.train), at.random, further=len(trials))
+            turn, turns = turns.next(parent.id, len(names))
+            chosen = names if at[components] == "all" else (names[turn],)
+            trials.append(Trial(parent.value, batch, parent.id, chosen))
+    at.cursor = Turns(epochs, turns)
+    if len(trials) > 1:  # what is named here would be a parent of all; `propose` names each one's own
+        return Trials(tuple(trials))
+    at.uses(trials[0].parent)
+    return trials[0]
+
+
+def drawn(at: fg.Draw[ParetoFrontier, Turns]) -> fg.Artifact | None:
+    """One parent, by the rule of ``selection``; None while the frontier is empty."""
+    if not at.view.artifacts:
         return None
-    at.uses(parent)
-    batch, at.cursor = at.cursor.next(at.emission, at[minibatch], len(at.task.train), at.random)
-    return Trial(parent.value, batch)
+    if at[selection] == "best":
+        return at.view.best()
+    if at[selection] == "epsilon_greedy":
+        explore = at.random.random() < at[epsilon]
+        return at.random.choice(list(at.view.artifacts.values())) if explore else at.view.best()
+    return at.view.draw(at.random, at[kind], at[top_k] if at[selection] == "top_k" else None)
+
+
+@graph.source(reads=frontier, stream="sequential", cursor=Crossings())
+def cross(at: fg.Draw[ParetoFrontier, Crossings]) -> Proposal | None:
+    """After a child was admitted: two of the frontier, with what each changed in a common ancestor."""
+    held = at.view.artifacts
+    if not at[merge] or len(held) < 3:
+        return None
+    grown, at.cursor = at.cursor.count(held, at[most_merges])
+    if not grown or at.cursor.due <= at.open:
+        return None
+    found, at.cursor = at.cursor.draw(held, at.view.dominators(at[kind]), at[overlap], at.random)
+    if found is None:
+        return None
+    at.uses(*found.parents)
+    return Proposal(found.text, "val", found.samples, found.to_reach, reaching=True)
+
+
+# ---- stages ----------------------------------------------------------------------------------------------
+
+
+@graph.stage
+def spread(several: Trials) -> fg.Several[Trial]:
+    """Trials of one draw go their own ways."""
+    return fg.Several(several.trials)
 
 
 rollout = graph.stage(attempt, name="rollout", llm="task", spends="evaluations")
@@ -68,46 +177,50 @@ async def propose(batch: fg.Group[Trial, Attempt], at: fg.Context[ParetoFrontier
     """Reflect on what the parent did; nothing to learn from a perfect minibatch.
 
     Under a refresh rule what was learned is written into the newest best text instead of the parent's."""
-    seen = batch.values
+    seen, drew = batch.values, batch.origin
     if not seen or all(a.score >= at[perfect] for a in seen):
         return None
-    base = batch.origin.text
+    at.uses(drew.parent)
+    base = drew.text
     if at.refreshed and (best := at.view.best()):
         base = best.value
         at.uses(best)
-    (component, text), *_ = base.items()
-    reply = await at.llm(rewrite_prompt(text, seen, at.task))
-    if not (new := fenced(reply.text)):
+    new = await fenced_answers(at.llm, {n: rewrite_prompt(base[n], seen, at.task, n) for n in drew.components})
+    if not new:
         return None
-    return Proposal({**base, component: new}, tuple(a.index for a in seen), sum(a.score for a in seen))
+    indices, to_beat = tuple(a.index for a in seen), sum(a.score for a in seen)
+    return Proposal({**base, **new}, "train", indices, to_beat, at[acceptance] == "improvement_or_equal", tuple(new))
 
 
 trial = graph.stage(attempt, name="trial", llm="task", spends="evaluations")
 
 
 @graph.stage
-def gate(batch: fg.Group[Proposal, Attempt], at: fg.Context) -> Candidate | None:
-    """Keep a child that does strictly better than the drawn parent on the same samples."""
-    if sum(a.score for a in batch.values) <= batch.origin.to_beat:
+def gate(batch: fg.Group[Proposal, Attempt], at: fg.Context) -> Child | None:
+    """Keep a child that does better than its parent on the same samples, or a cross as well as both of its."""
+    child, reached = batch.origin, sum(a.score for a in batch.values)
+    if reached < child.to_beat or (reached == child.to_beat and not child.reaching):
         return None
-    return Candidate(batch.origin.text, len(at.task.val))
+    return Child(child.text, len(at.task.val), child.rewritten)
 
 
 validate = graph.stage(attempt, name="validate", llm="task", spends="evaluations")
 
 
 @graph.stage(llm="reflection", reads=frontier)
-async def patch(stale: fg.Stale[Candidate], at: fg.Context[ParetoFrontier]) -> fg.Verdict[Candidate]:
-    """Merge a child whose frontier has moved on with the best that is there now."""
-    best = at.view.best()
-    if best is None or not any(c.kind == "admitted" and c.artifact.id == best.id for c in stale.changes):
+async def patch(stale: fg.Stale[Child], at: fg.Context[ParetoFrontier]) -> fg.Verdict[Child]:
+    """Merge a child whose frontier has moved on with the best that is there now: into its text go the components
+    that the child's own reflection has rewritten."""
+    child, best = stale.value, at.view.best()
+    if best is None or not child.rewritten:
         return fg.Verdict.accept()
-    (component, text), *_ = stale.value.text.items()
-    reply = await at.llm(MERGE.format(best=best.value[component], text=text))
-    if not (new := fenced(reply.text)):
+    if not any(c.kind == "admitted" and c.artifact.id == best.id for c in stale.changes):
+        return fg.Verdict.accept()
+    asked = {n: MERGE.format(best=best.value[n], text=child.text[n]) for n in child.rewritten}
+    if not (new := await fenced_answers(at.llm, asked)):
         return fg.Verdict.discard("the merge is empty")
     at.uses(best)
-    return fg.Verdict.patch(Candidate({**stale.value.text, component: new}, stale.value.size))
+    return fg.Verdict.patch(attrs.evolve(child, text={**best.value, **new}))
 
 
 MERGE = """Two instructions for the same assistant were improved apart from each other.
@@ -122,9 +235,12 @@ Another one, which learned from different examples:
 Write one instruction that keeps every fact and rule of the best one and adds what only the other one knows. Where they
 contradict each other, follow the best one. Give only the new instruction, between ``` fences."""
 
-graph.edge(select, rollout, scatter=Trial.work)
+graph.edge(select, rollout, only=Trial, scatter=Trial.work)
+graph.edge(select, spread, only=Trials)
+graph.edge(spread, rollout, scatter=Trial.work)
 graph.edge(rollout, propose, gather=True, release=fg.fraction(0.67), late="cancel")
 graph.edge(propose, trial, scatter=Proposal.work)
+graph.edge(cross, trial, scatter=Proposal.work)
 graph.edge(trial, gate, gather=True)
 graph.edge(seed, validate, scatter=Candidate.work)
 graph.edge(gate, validate, scatter=Candidate.work, order=fg.discriminative(window=3), stale=fg.repair(patch, above=0))

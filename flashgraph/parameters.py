@@ -1,0 +1,57 @@
+"""What the values of a graph's parameters must be, beyond their type: asked by a source before any work is paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from flashgraph.errors import DataError, did_you_mean
+from flashgraph.graph.ports import Draw, Param
+
+__all__ = ["Requirement", "at_least", "between", "one_of", "require"]
+
+
+@attrs.frozen
+class Requirement:
+    """One parameter, whether a value of it will do, and what is expected instead, as phrases."""
+
+    param: Param[Any]
+    holds: Callable[[Any], bool]
+    expected: str
+    fix: Callable[[Any], str]
+
+
+def one_of(param: Param[Any], *names: str) -> Requirement:
+    """The value is one of the names."""
+    known = list(names)
+    return Requirement(param, known.__contains__, "one of " + ", ".join(names), lambda v: did_you_mean(str(v), known))
+
+
+def at_least(param: Param[Any], least: float) -> Requirement:
+    """The value is ``least`` or more."""
+    return Requirement(
+        param, lambda v: bool(v >= least), f"{least:g} or more", lambda v: f"--set {param.name}={param.default!r}"
+    )
+
+
+def between(param: Param[Any], least: float, most: float) -> Requirement:
+    """The value is from ``least`` to ``most``."""
+    return Requirement(
+        param,
+        lambda v: bool(least <= v <= most),
+        f"a number from {least:g} to {most:g}",
+        lambda v: f"--set {param.name}={param.default!r}",
+    )
+
+
+def require(at: Draw[Any, Any], *requirements: Requirement) -> None:
+    """Raises `DataError` with every parameter whose value will not do."""
+    wrong = [
+        f"parameter {r.param.name!r}: found {at[r.param]!r}, expected {r.expected}.\nFix: {r.fix(at[r.param])}"
+        for r in requirements
+        if not r.holds(at[r.param])
+    ]
+    if wrong:
+        raise DataError("\n".join(wrong))
