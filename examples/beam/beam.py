@@ -1,0 +1,92 @@
+"""Beam search over prompts: one of the best is rewritten in several ways, and who wins a short race is validated.
+
+beam --> pick --> rollout --> vary --> race --> judge --> validate --> beam
+"""
+
+from collections.abc import Sequence
+
+import attrs
+
+import flashgraph as fg
+from flashgraph.evaluation import Attempt, Candidate, Work, attempt
+from flashgraph.pools import Archive
+from flashgraph.reflection import fenced, rewrite_prompt
+
+graph = fg.Graph("beam", doc=__doc__)
+width = graph.param("width", 4)
+variants = graph.param("variants", 3)
+minibatch = graph.param("minibatch", 6)
+beam = graph.pool("beam", Archive)
+
+
+@attrs.frozen
+class Draft:
+    """A text, the training samples it is tried on, and how many of them it has to pass."""
+
+    text: dict[str, str]
+    batch: tuple[int, ...]
+    to_beat: float = 0.0
+
+    def work(self) -> list[Work]:
+        return [Work(self.text, "train", index) for index in self.batch]
+
+
+@graph.source(rounds=1)
+def seed(at: fg.Draw) -> Candidate:
+    """The task's own text is validated first."""
+    return Candidate(dict(at.task.seed), len(at.task.val))
+
+
+@graph.source(reads=beam)
+def pick(at: fg.Draw[Archive]) -> Draft | None:
+    """One of the best texts, and a minibatch that every round draws anew."""
+    best = sorted(at.view.artifacts.values(), key=lambda a: -(a.score or 0.0))[: at[width]]
+    if not best:
+        return None
+    parent = at.random.choice(best)
+    at.uses(parent)
+    batch = at.random.sample(range(len(at.task.train)), min(at[minibatch], len(at.task.train)))
+    return Draft(parent.value.text, tuple(batch))
+
+
+rollout = graph.stage(attempt, name="rollout", llm="task", spends="evaluations")
+
+
+@graph.stage(llm="reflection", spends="proposals", fanout=16)
+async def vary(seen: fg.Group[Draft, Attempt], at: fg.Context) -> fg.Several[Draft]:
+    """Several rewritings in the light of the same attempts."""
+    parent, passed = seen.origin, sum(a.score for a in seen.values)
+    ((name, text),) = parent.text.items()
+    drafts = []
+    for number in range(at[variants]):
+        prompt = rewrite_prompt(text, seen.values, at.task) + f"\n\n(Variant {number + 1}: unlike the others.)"
+        if new := fenced((await at.llm(prompt, temperature=1.0)).text):
+            drafts.append(Draft({name: new}, parent.batch, passed))
+    return fg.Several(drafts)
+
+
+race = graph.stage(attempt, name="race", llm="task", spends="evaluations")
+
+
+@graph.stage
+def judge(tried: fg.Group[Draft, Attempt], at: fg.Context) -> Candidate | None:
+    """Only what passes more than its parent did is worth a validation."""
+    won = sum(a.score for a in tried.values) > tried.origin.to_beat
+    return Candidate(tried.origin.text, len(at.task.val)) if won else None
+
+
+validate = graph.stage(attempt, name="validate", llm="task", spends="evaluations")
+
+
+def hopeless(found: Sequence[Attempt], size: int) -> bool:
+    """Half of the validation is in, and nothing of it passed: the rest is not worth its calls."""
+    return len(found) * 2 >= size and not any(a.score for a in found)
+
+
+graph.edge(seed, validate, scatter=Candidate.work)
+graph.edge(pick, rollout, scatter=Draft.work)
+graph.edge(rollout, vary, gather=True, release=fg.fraction(0.67), late="cancel")
+graph.edge(vary, race, scatter=Draft.work)
+graph.edge(race, judge, gather=True)
+graph.edge(judge, validate, scatter=Candidate.work)
+graph.edge(validate, beam, gather=True, release=fg.decided(hopeless), late="cancel", stale=fg.discard(above=16))

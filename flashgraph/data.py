@@ -1,0 +1,308 @@
+"""Rows of a data set, from a file or from the Hugging Face hub, checked before any model is called.
+
+`read` gives rows that know their file and line; `samples` makes a task's samples of them and reports the bad rows
+together; `split` divides one data set; `locate` finds the file of a data set that everybody downloads alike.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import random
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+
+from flashgraph.errors import DataError, Place, Problem, did_you_mean
+
+__all__ = ["VARIABLE", "BadRow", "Row", "locate", "read", "samples", "split"]
+
+VARIABLE = "FLASHGRAPH_DATA"
+"""The environment variable with the folder that `locate` looks into."""
+
+_ELSEWHERE = f"read a file with its rows ({VARIABLE} names the folder of the examples' files: docs/data.md)"
+SHOWN = 3  # bad rows that one message describes
+R = TypeVar("R")
+S = TypeVar("S")
+_HUB = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:/([\w.-]+))?@([\w.-]+)")
+
+
+class BadRow(DataError):
+    """One row that cannot be used; `samples` collects these."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        super().__init__(str(problem))
+
+
+@attrs.frozen(eq=False)
+class Row(Mapping[str, Any]):
+    """One row: a mapping from column names to what the file holds, which knows its ``place``.
+
+    ``row["answer"]`` gives the raw value; `text`, `number`, `whole`, `label` and `entries` give a checked one and raise
+    `BadRow` for a column that is not there or holds something else.  A csv file holds text only, so text that spells a
+    number is a number.
+    """
+
+    place: Place
+    cells: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.cells[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.cells)
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    def text(self, name: str) -> str:
+        """The text in a column; blank text is wrong."""
+        value = self._cell(name)
+        if not isinstance(value, str) or not value.strip():
+            raise self.wrong(name, "a text that is not blank")
+        return value
+
+    def number(self, name: str, expected: str = "a number") -> float:
+        """The finite number in a column."""
+        value = self._cell(name)
+        try:
+            number = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not math.isfinite(number):
+            raise self.wrong(name, expected)
+        return number
+
+    def whole(self, name: str, low: int, high: int) -> int:
+        """The whole number from ``low`` to ``high`` in a column."""
+        expected = f"a whole number from {low} to {high}"
+        number = self.number(name, expected)
+        if not number.is_integer() or not low <= number <= high:
+            raise self.wrong(name, expected)
+        return int(number)
+
+    def label(self, name: str, among: Sequence[str]) -> str:
+        """The text in a column, which is one of the given labels."""
+        value = self.text(name)
+        if value not in among:
+            raise self.wrong(name, f"one of {len(among)} labels", did_you_mean(value, among), "unknown-label")
+        return value
+
+    def entries(self, name: str) -> Sequence[Any]:
+        """The list in a column, which is not empty."""
+        value = self._cell(name)
+        if not isinstance(value, list | tuple) or not value:
+            raise self.wrong(name, "a list that is not empty")
+        return value
+
+    def wrong(self, name: str, expected: str, fix: str = "", code: str = "wrong-value") -> BadRow:
+        """The error that says what the column ``name`` should hold here, to be raised by a task's own checks."""
+        fix = fix or f"mend the row, or map another column: columns={{{name!r}: ...}}"
+        return BadRow(Problem(code, self.place, f"column {name!r}", _shown(self._cell(name)), expected, fix))
+
+    def _cell(self, name: str) -> Any:
+        if name not in self.cells:
+            raise BadRow(_missing(self.place, name, name, self.cells))
+        return self.cells[name]
+
+
+def read(
+    source: str | Path, columns: Mapping[str, str] | None = None, *, take: int | slice | None = None
+) -> tuple[Row, ...]:
+    """The rows of a jsonl, csv or parquet file, or of a split on the hub: ``hf:owner/name[/config]@split``.
+
+    ``columns`` maps the names that a row shall have to the columns of the file, ``{"question": "context"}``; without
+    it a row has all columns by their own names.  ``take`` is how many rows from the start, or a slice of them.
+    Parquet needs pyarrow, the hub needs ``datasets``: both come with ``flashgraph[data]`` and are imported only here.
+
+    Raises `DataError` when there is no such file or no row, when the library is not installed, when the hub cannot
+    be reached, and, the first few together, for rows that are no JSON object or lack a column.
+    """
+    name = str(source)
+    found = list(_hub_rows(name) if name.startswith("hf:") else _file_rows(Path(source)))
+    if not found:
+        raise DataError(f"{name}: no rows in it.\nFix: give a file with at least one row.")
+    asked = slice(take) if isinstance(take, int) else take or slice(None)
+    if not (taken := found[asked]):
+        raise DataError(f"{name}: take={take!r} leaves none of its {len(found)} rows.\nFix: take others.")
+    return samples(taken, lambda row: _mapped(row, columns))
+
+
+def samples(rows: Sequence[R], make: Callable[[R], S]) -> tuple[S, ...]:
+    """``make`` of each row, so that one message reports the first few bad rows together.
+
+    Raises `DataError` with what `Row`'s checks found wrong.
+    """
+    made: list[S] = []
+    problems: list[Problem] = []
+    for row in rows:
+        try:
+            made.append(make(row))
+        except BadRow as bad:
+            problems.append(bad.problem)
+    if problems:
+        head = f"{problems[0].place.file}: {len(problems)} of {len(rows)} rows cannot be used"
+        more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+        raise DataError("\n".join([head, *map(str, problems[:SHOWN]), *more]))
+    return tuple(made)
+
+
+def split(rows: Sequence[S], shares: Mapping[str, float], *, seed: int = 0) -> dict[str, tuple[S, ...]]:
+    """Divide one data set into parts in proportion: ``split(rows, {"train": 3, "val": 1, "test": 1})``.
+
+    The same rows, shares and seed give the same parts.  A part keeps its shuffled order, so that the beginning of
+    a part is a fair sample of it too.
+
+    Raises `DataError` when a share is not over 0 or a part would be empty.
+    """
+    if not shares or any(share <= 0 for share in shares.values()):
+        raise DataError(f"split: shares {dict(shares)}; expected numbers over 0.\nFix: {{'train': 3, 'val': 1}}.")
+    shuffled = random.Random(seed).sample(list(rows), len(rows))
+    ends = [round(len(shuffled) * share / sum(shares.values())) for share in accumulate(shares.values())]
+    parts = {n: tuple(shuffled[start:end]) for n, start, end in zip(shares, [0, *ends], ends, strict=False)}
+    if empty := [name for name, part in parts.items() if not part]:
+        raise DataError(
+            f"split: {len(rows)} rows in shares {dict(shares)} leave none for {', '.join(empty)}.\n"
+            "Fix: give more rows, or larger shares to these parts."
+        )
+    return parts
+
+
+def locate(file: str, *, download: str, hub: str | None = None) -> str:
+    """Where to read a public data set's ``file`` from, such as ``"formula/train.jsonl"``.
+
+    That is the file in the folder that ``FLASHGRAPH_DATA`` names; else ``hub``, where the data set has a place on the
+    hub and its folder was not downloaded.
+
+    Raises `DataError` that says what to ``download`` and which variable to set.
+    """
+    root = os.environ.get(VARIABLE)
+    path = Path(root or "", file)
+    if root and path.is_file():
+        return str(path)
+    if hub and (not root or (Path(root).is_dir() and not path.parent.is_dir())):
+        return hub
+    where = f"{path} is not there" if root else f"{VARIABLE} is not set"
+    then = "" if root else f" and set {VARIABLE}=DIR"
+    raise DataError(
+        f"{file}: {where}; expected this file in the folder that {VARIABLE} names.\n"
+        f"Fix: download {download}, save it as {Path(root or 'DIR', file)}{then}."
+    )
+
+
+def _file_rows(path: Path) -> Iterator[Row | BadRow]:
+    """The rows of a local file, and the lines that are none."""
+    readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
+    if path.suffix not in readers:
+        raise DataError(
+            f"{path}: {path.suffix or 'no suffix'}; expected a file that ends in {', '.join(readers)}.\n"
+            "Fix: convert it, or give hf:owner/name@split for a data set on the hub."
+        )
+    if not path.is_file():
+        near = [file.name for file in path.parent.glob("*.*") if file.suffix in readers]
+        raise DataError(f"{path}: no such file.\nFix: in its folder, {did_you_mean(path.name, near)}")
+    try:
+        yield from readers[path.suffix](path)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read: {error}.\nFix: save it as UTF-8 text.") from None
+
+
+def _jsonl(path: Path) -> Iterator[Row | BadRow]:
+    # Lines end at "\n" only: `str.splitlines` would also cut at the U+2028 that may stand inside a JSON string.
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        for line, text in enumerate(file, 1):
+            if text.strip():
+                yield _object(Place(str(path), line), text.strip())
+
+
+def _object(place: Place, text: str) -> Row | BadRow:
+    try:
+        value, reason = json.loads(text), "it is another kind of JSON"
+    except (ValueError, RecursionError) as error:
+        value, reason = None, str(error)
+    if isinstance(value, dict):
+        return Row(place, value)
+    fix = f"mend or delete the line ({reason})"
+    return BadRow(Problem("no-object", place, "this line", _shown(text), "a JSON object", fix))
+
+
+def _csv(path: Path) -> Iterator[Row | BadRow]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        names, end = next(reader, []), reader.line_num
+        for cells in reader:
+            place, end = Place(str(path), end + 1), reader.line_num
+            if len(cells) == len(names):
+                yield Row(place, dict(zip(names, cells, strict=True)))
+            elif cells:
+                found, expected = f"{len(cells)} cells", f"{len(names)}, as in line 1"
+                yield BadRow(Problem("ragged", place, "this row", found, expected, "quote cells that hold commas"))
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    try:
+        from pyarrow import ArrowException, parquet
+
+        table = parquet.read_table(path)
+    except ImportError as error:
+        raise DataError(f"{path}: parquet needs pyarrow ({error}).\nFix: pip install 'flashgraph[data]'.") from None
+    except ArrowException as error:
+        raise DataError(f"{path}: not a parquet file ({error}).\nFix: download it again.") from None
+    yield from (Row(Place(str(path), number), cells) for number, cells in enumerate(table.to_pylist(), 1))
+
+
+def _hub_rows(source: str) -> Iterator[Row]:
+    """The rows of a split on the hub; class labels are given by their names."""
+    if not (match := _HUB.fullmatch(source)):
+        raise DataError(f"{source}: no place on the hub.\nFix: hf:owner/name@split or hf:owner/name/config@split.")
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise DataError(
+            f"{source}: the hub needs datasets ({error}).\nFix: pip install 'flashgraph[data]', or {_ELSEWHERE}."
+        ) from None
+    try:
+        table = load_dataset(match[1], match[2], split=match[3])
+    except Exception as error:  # the library lets through what its network, parser and builder layers raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise DataError(
+            f"{source}: cannot be loaded: {reason}.\nFix: look at https://huggingface.co/datasets/{match[1]} for "
+            f"its configs and splits; without a network, {_ELSEWHERE}."
+        ) from error
+    names = {column: feature.int2str for column, feature in table.features.items() if hasattr(feature, "int2str")}
+    for number, cells in enumerate(table, 1):
+        # A missing label is None or -1, for which there is no name.
+        named = {c: name(cells[c]) for c, name in names.items() if isinstance(cells[c], int) and cells[c] >= 0}
+        yield Row(Place(source, number), {**cells, **named})
+
+
+def _mapped(row: Row | BadRow, columns: Mapping[str, str] | None) -> Row:
+    """The row under the names that were asked for, if it is one."""
+    if isinstance(row, BadRow):
+        raise row
+    if columns is None:
+        return row
+    for new, old in columns.items():
+        if old not in row:
+            raise BadRow(_missing(row.place, new, old, row.cells))
+    return Row(row.place, {new: row[old] for new, old in columns.items()})
+
+
+def _missing(place: Place, new: str, old: str, cells: Mapping[str, Any]) -> Problem:
+    have = sorted(map(str, cells))
+    expected = f"a column {old!r}" + (f", for {new!r}" if new != old else "")
+    found = f"columns {', '.join(map(repr, have))}" if have else "no columns"
+    return Problem("missing-column", place, f"column {old!r}", found, expected, did_you_mean(old, have))
+
+
+def _shown(value: Any) -> str:
+    """A value and its type, short enough for a message."""
+    text = repr(value)
+    return f"{text[:77] + '...' if len(text) > 80 else text} ({type(value).__name__})"
