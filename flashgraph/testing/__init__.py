@@ -1,4 +1,72 @@
 """Property tests for evolution algorithms: generated graphs, schedules, latencies and faults, and the invariants.
 
-The only importer of hypothesis (extra ``flashgraph[testing]``).
+The only importer of hypothesis (extra ``flashgraph[testing]``); docs/testing.md shows how to use it.
+
+For your own parts: `check_algorithm` holds a graph file against the invariants, `check_pool`, `check_model` and
+`check_policy` hold a part against its protocol, `Watch` holds any run's events.
+
+For the scheduler: `shapes` and `schedules` generate graphs and schedules, `SchedulerMachine` plays everything that
+may happen to them, `explore` enumerates it, `interpret` is the synchronous algorithm to compare with, and `again`
+does a failing example again.
 """
+
+from __future__ import annotations
+
+from flashgraph.testing.algorithms import SlowModel, check_algorithm
+from flashgraph.testing.clock import VirtualLoop, run_virtually, settle
+from flashgraph.testing.drawing import drawing
+from flashgraph.testing.explorer import Explored, explore
+from flashgraph.testing.graphs import Choice, Ending, Fan, Loop, Segment, Shape, Split, Step, build
+from flashgraph.testing.hand import Hand, Move, no_pause, plan_by_hand
+from flashgraph.testing.interpreter import interpret
+from flashgraph.testing.invariants import INVARIANTS, InvariantViolation, Watch, check_invariants
+from flashgraph.testing.models import ModelViolation, check_model
+from flashgraph.testing.policies import PolicyViolation, check_policy
+from flashgraph.testing.pools import PoolViolation, check_pool
+from flashgraph.testing.runs import run_shape
+from flashgraph.testing.scheduler import SchedulerMachine, again
+from flashgraph.testing.state import check_state
+from flashgraph.testing.strategies import schedules, segments, shapes, steps
+
+__all__ = [
+    "INVARIANTS",
+    "Choice",
+    "Ending",
+    "Explored",
+    "Fan",
+    "Hand",
+    "InvariantViolation",
+    "Loop",
+    "ModelViolation",
+    "Move",
+    "PolicyViolation",
+    "PoolViolation",
+    "SchedulerMachine",
+    "Segment",
+    "Shape",
+    "SlowModel",
+    "Split",
+    "Step",
+    "VirtualLoop",
+    "Watch",
+    "again",
+    "build",
+    "check_algorithm",
+    "check_invariants",
+    "check_model",
+    "check_policy",
+    "check_pool",
+    "check_state",
+    "drawing",
+    "explore",
+    "interpret",
+    "no_pause",
+    "plan_by_hand",
+    "run_shape",
+    "run_virtually",
+    "schedules",
+    "segments",
+    "settle",
+    "shapes",
+    "steps",
+]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import anyio
@@ -17,7 +17,7 @@ import attrs
 import flashgraph as fg
 from flashgraph.graph.dsl import PoolNode
 
-__all__ = ["Choice", "Ending", "Fan", "Ledgered", "Loop", "Segment", "Shape", "Split", "Step", "Token", "build"]
+__all__ = ["Choice", "Ending", "Fan", "Ledgered", "Loop", "Rule", "Segment", "Shape", "Split", "Step", "Token", "build"]
 
 
 def draw(*key: object) -> float:
@@ -62,6 +62,9 @@ class Ledgered:
         return self
 
 
+Rule = Literal["fraction", "count", "deadline", "decided"]
+
+
 @attrs.frozen
 class Step:
     """One stage.  ``fail`` and ``drop`` are shares of items it fails on or filters; ``calls`` model calls it makes."""
@@ -70,11 +73,15 @@ class Step:
     drop: float = 0.0
     calls: int = 0
     reads: bool = False
+    side: bool = False
+    """Whether what it reads is the second pool, in a shape that has one."""
     workers: int | None = None
     several: int = 1
     stale: str = ""
-    """How its in-edge treats stale items: ``""``, ``"discard"``, ``"repair"`` or ``"refresh"`` (needs ``reads``)."""
+    """How its in-edge treats stale items: ``""``, ``"discard"``, ``"repair"``, ``"touched"`` (repair under a
+    condition), ``"either"`` (discard, or else repair) or ``"refresh"`` (needs ``reads``)."""
     capacity: int | None = None
+    order: Literal["", "freshest", "priority"] = ""
 
 
 @attrs.frozen
@@ -89,6 +96,7 @@ class Fan:
     late: Literal["cancel", "drop", "amend"] | None = None
     fail_above: float | None = None
     discriminative: bool = False
+    rule: Rule = "fraction"
 
 
 @attrs.frozen
@@ -131,11 +139,13 @@ class Ending:
     late: Literal["cancel", "drop", "amend"] | None = None
     discard_above: int | None = None
     threshold: float = 0.0
+    rule: Rule = "fraction"
 
 
 @attrs.frozen
 class Shape:
-    """A whole graph: one or two sources that share the way to one pool.
+    """A whole graph: one or two sources that share the way to one pool.  With ``second_pool`` the first stage's
+    results go to another pool too.
 
     ``latency`` names a distribution of stage and call times: ``"zero"``, ``"constant"``, ``"long-tail"`` or
     ``"bimodal"``.
@@ -145,6 +155,7 @@ class Shape:
     ending: Ending = Ending()
     rounds: int = 4
     second_source: bool = False
+    second_pool: bool = False
     latency: str = "long-tail"
     salt: int = 0
 
@@ -163,16 +174,21 @@ class Shape:
                 return round(64 * math.exp(3 * (u - 0.5)) + (2560 if u > 0.97 else 0)) / 64
 
 
+Pause = Callable[[float], Awaitable[None]]
+
+
 class Fault(Exception):
     """What generated stages raise."""
 
 
 class _Builder:
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, pause: Pause) -> None:
         self.shape = shape
+        self.pause = pause
         self.graph = fg.Graph("generated")
         self.count = 0
         self.pool: PoolNode[Any, Any] = self.graph.pool("pool", lambda: Ledgered(threshold=shape.ending.threshold))
+        self.side: PoolNode[Any, Any] | None = self.graph.pool("side", Ledgered) if shape.second_pool else None
 
     def name(self, kind: str) -> str:
         self.count += 1
@@ -182,13 +198,17 @@ class _Builder:
         shape = self.shape
         for call in range(step.calls):
             await at.llm(f"{name} {token.path} {call}")
-        await anyio.sleep(shape.seconds(name, token.path))
+        await self.pause(shape.seconds(name, token.path))
         if draw(shape.salt, "fail", name, token.path) < step.fail:
             raise Fault(name)
         if draw(shape.salt, "drop", name, token.path) < step.drop:
             return None
         made = token.via(name)
-        return attrs.evolve(made, version=at.view.version) if step.reads else made
+        return attrs.evolve(made, version=at.view.version) if step.reads and not self.beside(step) else made
+
+    def beside(self, step: Step) -> bool:
+        """Whether a step reads the second pool."""
+        return step.side and self.side is not None
 
     def stage(self, step: Step, group: bool = False) -> Any:
         name = self.name("gather" if group else "stage")
@@ -209,7 +229,7 @@ class _Builder:
         if step.calls:
             options["llm"] = "model"
         if step.reads:
-            options["reads"] = self.pool
+            options["reads"] = self.side if self.beside(step) else self.pool
         if step.several > 1:
             options["fanout"] = step.several
         body: Any = gathered if group else several if step.several > 1 else single
@@ -219,7 +239,7 @@ class _Builder:
         name = self.name("repair")
 
         async def repair(stale: fg.Stale[Token], at: fg.Context[Any]) -> fg.Verdict[Token]:
-            await anyio.sleep(self.shape.seconds(name, stale.value.path))
+            await self.pause(self.shape.seconds(name, stale.value.path))
             assert stale.lag >= len(stale.changes) > 0
             u = draw(name, stale.value.path)
             if u < 0.2:
@@ -235,6 +255,12 @@ class _Builder:
             options["stale"] = fg.refresh(above=0)
         elif step.stale == "repair":
             options["stale"] = fg.repair(self.repairer(), above=0)
+        elif step.stale == "touched":
+            options["stale"] = fg.repair(self.repairer(), above=0, when=_touched)
+        elif step.stale == "either":
+            options["stale"] = fg.discard(above=3) | fg.repair(self.repairer(), above=1)
+        if step.order and "order" not in options:
+            options["order"] = fg.freshest() if step.order == "freshest" else fg.priority(_urgency)
         if step.capacity is not None:
             options["capacity"] = step.capacity
         self.graph.edge(src, dst, **options)
@@ -267,12 +293,12 @@ class _Builder:
 
     def fan(self, tail: Any, fan: Fan) -> Any:
         inner = self.stage(fan.member)
-        order = fg.discriminative(2, passed=_even) if fan.discriminative else None
-        self.edge(tail, inner, fan.member, scatter=scatter_into(fan.width), fanout=max(1, fan.width), order=order)
+        order: dict[str, Any] = {"order": fg.discriminative(2, passed=_even)} if fan.discriminative else {}
+        self.edge(tail, inner, fan.member, scatter=scatter_into(fan.width), fanout=max(1, fan.width), **order)
         for segment in fan.inner:
             inner = self.segment(inner, segment)
         after = self.stage(fan.after, group=True)
-        early: dict[str, Any] = {"release": fg.fraction(fan.release), "late": fan.late} if fan.late else {}
+        early = _early(fan)
         rule = fg.fail_above(fan.fail_above) if fan.fail_above is not None else None
         self.graph.edge(inner, after, gather=True, on_failure=rule, **early)
         return after
@@ -292,8 +318,33 @@ class _Builder:
             return
         member = self.stage(ending.member)
         self.edge(tail, member, ending.member, scatter=scatter_into(ending.width), fanout=ending.width)
-        early: dict[str, Any] = {"release": fg.fraction(ending.release), "late": ending.late} if ending.late else {}
+        early = _early(ending)
         self.graph.edge(member, self.pool, gather=True, stale=stale, **early)
+
+
+def _early(group: Fan | Ending) -> dict[str, Any]:
+    """The options by which a gathering edge releases its groups early."""
+    if group.late is None:
+        return {}
+    rules: dict[Rule, Any] = {
+        "fraction": fg.fraction(group.release),
+        "count": fg.count(max(1, round(4 * group.release))),
+        "deadline": fg.deadline(4 * group.release),
+        "decided": fg.decided(_decided),
+    }
+    return {"release": rules[group.rule], "late": group.late}
+
+
+def _decided(values: Sequence[Token], size: int) -> bool:
+    return sum(map(_even, values)) >= 2
+
+
+def _touched(token: Token, view: Ledgered) -> bool:
+    return (token.path + len(view.artifacts)) % 3 > 0
+
+
+def _urgency(token: Token) -> int:
+    return token.path % 5
 
 
 def _cancelling(segment: Segment) -> Segment:
@@ -315,15 +366,19 @@ def scatter_into(width: int) -> Any:
     return scatter
 
 
-def build(shape: Shape) -> fg.Graph:
-    """The graph of a shape; it passes `check` by construction."""
-    builder = _Builder(shape)
+def build(shape: Shape, pause: Pause = anyio.sleep) -> fg.Graph:
+    """The graph of a shape; it passes `check` by construction.  Its stages take their time by awaiting ``pause``."""
+    builder = _Builder(shape, pause)
     first = builder.source("source")
     tails = [first, builder.source("other")] if shape.second_source else [first]
     entry = builder.stage(Step())
     for tail in tails:
         builder.graph.edge(tail, entry)
     tail = entry
+    if builder.side is not None:
+        builder.graph.edge(entry, builder.side)
+        # What follows may route by conditions, which the copy for the pool would leave nothing for.
+        tail = builder.segment(entry, Step())
     for place, segment in enumerate(shape.segments):
         if isinstance(segment, Fan) and any(isinstance(later, Loop) for later in shape.segments[place:]):
             # `check` refuses amendments that go on into a cycle.

@@ -8,6 +8,7 @@ and staleness rules have nothing to do; `interpret` refuses graphs where that ca
 from __future__ import annotations
 
 import inspect
+import math
 import random
 from collections import deque
 from collections.abc import Mapping
@@ -21,7 +22,21 @@ from flashgraph.graph.spec import EdgeSpec, GraphSpec, SourceSpec, StageSpec
 from flashgraph.policies.failure import missing
 from flashgraph.task import Task
 
-__all__ = ["Line", "interpret"]
+__all__ = ["Line", "NotApplicable", "interpret"]
+
+
+class NotApplicable(Exception):
+    """The graph does what this interpreter leaves out."""
+
+
+class _NoStream(random.Random):
+    """A stage's stream is keyed by its item's number, and the interpreter numbers none."""
+
+    def random(self) -> float:
+        raise NotApplicable("a stage draws")
+
+    def getrandbits(self, k: int, /) -> int:
+        raise NotApplicable("a stage draws")
 
 
 @attrs.frozen
@@ -38,7 +53,7 @@ class _Item:
     value: Any
     edge: str
     scope: tuple[tuple[_Group, int], ...]
-    uses: tuple[int, ...]
+    uses: tuple[tuple[str, int], ...]
     loops: Mapping[str, int]
 
 
@@ -53,17 +68,17 @@ class _Group:
 
 
 class _Interpreter:
-    def __init__(self, graph: GraphSpec, task: Task[Any, Any], seed: int, llm: Any) -> None:
+    def __init__(self, graph: GraphSpec, task: Task[Any, Any], seed: int, llm: Any, most: float) -> None:
         self.graph, self.task, self.seed, self.llm = graph, task, seed, llm
+        self.most = most
         self.rank = topological(graph)
         self.gathers = gathers_of(graph)
         self.stages = sorted(graph.stages, key=lambda s: self.rank[s.name])
         self.queues: dict[str, deque[_Item]] = {e.name: deque() for e in graph.edges}
         self.members: dict[str, deque[_Item]] = {e.name: deque() for e in graph.edges}
-        (pool,) = graph.pools
-        self.pool = pool.factory()
-        self.version = 0
-        self.admitted = 0
+        self.pools: dict[str, Any] = {pool.name: pool.factory() for pool in graph.pools}
+        self.version = dict.fromkeys(self.pools, 0)
+        self.admitted = dict.fromkeys(self.pools, 0)
         self.lines: list[Line] = []
         self.cursors = {s.name: s.cursor for s in graph.sources}
         self.sequential = random.Random(seed)
@@ -75,17 +90,20 @@ class _Interpreter:
             able = [
                 s
                 for s in self.graph.sources
-                if (s.rounds is None or emissions[s.name] < s.rounds) and waits.get(s.name) != self.version
+                if (s.rounds is None or emissions[s.name] < s.rounds)
+                and waits.get(s.name) != self.version.get(s.reads or "", 0)
             ]
-            if not able:
+            if not able or self.enough:
                 return self.lines
             source = min(able, key=lambda s: emissions[s.name])
             value, uses = self.emit(source, emissions[source.name])
             if value is None:
-                waits[source.name] = self.version
+                waits[source.name] = self.version.get(source.reads or "", 0)
                 continue
             emissions[source.name] += 1
-            self.route(source.name, value, _Item(None, "", (), uses, {}))
+            self.route(
+                source.name, value, _Item(None, "", (), tuple((source.reads or "", artifact) for artifact in uses), {})
+            )
             await self.drain()
 
     def emit(self, source: SourceSpec, number: int) -> tuple[Any, tuple[int, ...]]:
@@ -93,15 +111,24 @@ class _Interpreter:
         stream = self.sequential if source.stream == "sequential" else keyed
         params = {p.name: p.default for p in self.graph.params.values()}
         at: fg.Draw[Any, Any] = fg.Draw(
-            self.task, self.pool, stream, params, emission=number, cursor=self.cursors[source.name]
+            self.task,
+            self.pools.get(source.reads or ""),
+            stream,
+            params,
+            emission=number,
+            cursor=self.cursors[source.name],
         )
         value = source.body(at)
         self.cursors[source.name] = at.cursor
         return value, at.used or ()
 
+    @property
+    def enough(self) -> bool:
+        return len(self.lines) >= self.most
+
     async def drain(self) -> None:
         """Work off the round: sweep the earliest stage that has items until it has none, then look again."""
-        while stage := next((s for s in self.stages if self.first(s) is not None), None):
+        while (stage := next((s for s in self.stages if self.first(s) is not None), None)) and not self.enough:
             while (item := self.first(stage)) is not None:
                 await self.work(stage, item)
                 self.admit()
@@ -122,19 +149,22 @@ class _Interpreter:
             return
         (self.members if edge.scatter is not None else self.queues)[edge.name].popleft()
         params = {p.name: p.default for p in self.graph.params.values()}
-        view = self.pool if stage.reads is not None else None
-        at: fg.Context[Any] = fg.Context(self.task, view, random.Random(0), params)
+        view = self.pools.get(stage.reads or "")
+        at: fg.Context[Any] = fg.Context(self.task, view, _NoStream(), params)
         at.llm = self.llm
         try:
             result = stage.body(
                 *((item.value, at) if len(inspect.signature(stage.body).parameters) > 1 else (item.value,))
             )
             result = await result if inspect.isawaitable(result) else result
+        except NotApplicable:
+            raise
         except Exception as error:
             self.lines.append(Line(stage.name, item.value, "failed"))
             self.end(item, f"{type(error).__name__}: {error}")
             return
-        assert not isinstance(result, fg.Several), "the reference interpreter takes graphs without Several"
+        if isinstance(result, fg.Several):
+            raise NotApplicable("a stage returns Several")
         self.lines.append(Line(stage.name, item.value, "done"))
         if result is not None:
             self.route(stage.name, result, item)
@@ -217,18 +247,28 @@ class _Interpreter:
                 self.end(item)
 
     def admit(self) -> None:
-        for edge in self.graph.edges:
-            if self.graph.nodes[edge.dst].kind != "pool":
-                continue
-            while self.queues[edge.name]:
-                item = self.queues[edge.name].popleft()
-                after = self.pool.apply(fg.PoolEvent("admit", self.admitted, item.value, item.uses, False))
-                if after != self.pool:
-                    self.version, self.admitted, self.pool = self.version + 1, self.admitted + 1, after
-                    self.lines.append(Line(edge.dst, item.value, str(self.version)))
-                self.end(item)
+        for pool in self.pools:
+            for edge in self.graph.into(pool):
+                while self.queues[edge.name]:
+                    item = self.queues[edge.name].popleft()
+                    self.take_in(pool, item)
+                    self.end(item)
+
+    def take_in(self, pool: str, item: _Item) -> None:
+        uses = tuple(artifact for name, artifact in item.uses if name == pool)
+        after = self.pools[pool].apply(fg.PoolEvent("admit", self.admitted[pool], item.value, uses, False))
+        if after != self.pools[pool]:
+            self.version[pool], self.admitted[pool] = self.version[pool] + 1, self.admitted[pool] + 1
+            self.pools[pool] = after
+            self.lines.append(Line(pool, item.value, str(self.version[pool])))
 
 
-async def interpret(graph: fg.Graph, task: Task[Any, Any], *, seed: int = 0, llm: Any = None) -> list[Line]:
-    """What the synchronous algorithm does, in order.  ``llm`` answers the stages' model calls at once."""
-    return await _Interpreter(graph.spec, task, seed, llm).run()
+async def interpret(
+    graph: fg.Graph, task: Task[Any, Any], *, seed: int = 0, llm: Any = None, most: int | None = None
+) -> list[Line]:
+    """What the synchronous algorithm does, in order, up to about ``most`` lines.  ``llm`` answers the stages' model
+    calls at once.
+
+    Raises `NotApplicable` when a stage draws or returns `Several`.
+    """
+    return await _Interpreter(graph.spec, task, seed, llm, math.inf if most is None else most).run()

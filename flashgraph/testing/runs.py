@@ -85,13 +85,15 @@ async def run_shape(
     limit: int = 2,
     budget: fg.Budget | None = None,
     stop_after: float | None = None,
+    cancel_after: float | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Finished:
-    """Run a shape's graph on a `LatencyModel` to its end, or cancel it ``stop_after`` seconds."""
+    """Run a shape's graph on a `LatencyModel` to its end, stop it ``stop_after`` seconds, or cancel the whole block
+    that it runs in ``cancel_after`` seconds."""
     graph = build(shape)
     model = LatencyModel(limit, lambda request: shape.seconds("model", request))
     roles = {s.llm for s in graph.spec.stages if s.llm}
-    async with fg.open_run(
+    opened = fg.open_run(
         graph,
         TASK,
         models=dict.fromkeys(roles, model),
@@ -100,10 +102,12 @@ async def run_shape(
         budget=budget,
         settle=settle,
         on_event=on_event,
-    ) as run:
-        with anyio.move_on_after(stop_after):
-            await run.wait()
-        if stop_after is not None:
-            run.stop()
-            await run.wait()
-        return Finished(run.result, run.machine.plan, model)
+    )
+    with anyio.move_on_after(cancel_after):
+        async with opened as run:
+            with anyio.move_on_after(stop_after):
+                await run.wait()
+            if stop_after is not None:
+                run.stop()
+                await run.wait()
+    return Finished(run.result, run.machine.plan, model)

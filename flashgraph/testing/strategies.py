@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 
 from flashgraph.policies.control import balanced, drain_first
 from flashgraph.policies.schedule import Schedule, lockstep, pipelined
-from flashgraph.testing.graphs import Choice, Ending, Fan, Loop, Segment, Shape, Split, Step
+from flashgraph.testing.graphs import Choice, Ending, Fan, Loop, Rule, Segment, Shape, Split, Step
 
 __all__ = ["schedules", "segments", "shapes", "steps"]
+
+
+RULES: tuple[Rule, ...] = ("fraction", "fraction", "count", "deadline", "decided")
 
 
 def steps(in_group: bool = False) -> st.SearchStrategy[Step]:
@@ -21,10 +24,12 @@ def steps(in_group: bool = False) -> st.SearchStrategy[Step]:
         drop=st.sampled_from([0.0, 0.0, 0.3]),
         calls=st.sampled_from([0, 0, 1, 2]),
         reads=st.booleans(),
+        side=st.booleans(),
         workers=st.sampled_from([None, 1, 2, 5]),
         several=st.just(1) if in_group else st.sampled_from([1, 1, 1, 3]),
-        stale=st.sampled_from(["", "", "discard", "repair", "refresh"]),
+        stale=st.sampled_from(["", "", "discard", "repair", "refresh", "touched", "either"]),
         capacity=st.sampled_from([None, 1, 2, 3]),
+        order=st.sampled_from(["", "", "freshest", "priority"]),
     )
 
 
@@ -41,6 +46,7 @@ def fans(depth: int) -> st.SearchStrategy[Fan]:
         inner=inner,
         after=single_steps(),
         release=st.sampled_from([0.2, 0.5, 0.8]),
+        rule=st.sampled_from(RULES),
         late=st.sampled_from([None, "cancel", "drop", "amend"]),
         fail_above=st.sampled_from([None, 0.0, 0.5]),
         discriminative=st.booleans(),
@@ -65,6 +71,7 @@ def endings() -> st.SearchStrategy[Ending]:
         width=st.sampled_from([0, 2, 6]),
         member=single_steps(),
         release=st.sampled_from([0.2, 0.5]),
+        rule=st.sampled_from(RULES),
         late=st.sampled_from([None, "cancel", "drop", "amend", "amend"]),
         discard_above=st.sampled_from([None, 0, 2]),
         threshold=st.sampled_from([0.0, 0.4]),
@@ -79,6 +86,7 @@ def shapes() -> st.SearchStrategy[Shape]:
         ending=endings(),
         rounds=st.integers(1, 6),
         second_source=st.booleans(),
+        second_pool=st.booleans(),
         latency=st.sampled_from(["zero", "constant", "long-tail", "bimodal"]),
         salt=st.integers(0, 1000),
     )

@@ -1,0 +1,202 @@
+"""Handing a whole algorithm to the invariants: a run under a virtual clock on models with a long tail of latencies."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from inspect import isawaitable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+
+import flashgraph as fg
+from flashgraph.llm.protocol import Message
+from flashgraph.loading import load_graph
+from flashgraph.run import events as ev
+from flashgraph.testing.clock import run_virtually, settle
+from flashgraph.testing.interpreter import NotApplicable, interpret
+from flashgraph.testing.invariants import check_invariants
+from flashgraph.testing.log import InvariantViolation
+from flashgraph.testing.telling import Told
+
+__all__ = ["SlowModel", "check_algorithm", "outcomes"]
+
+Answer = Callable[[Sequence[Message]], str | Awaitable[str]]
+
+
+class SlowModel:
+    """Answers by a function, after a time that is a hash of the request: lognormal, a median of ``seconds``.
+
+    ``in_flight`` counts open requests, so that a leak shows.
+    """
+
+    def __init__(self, answer: Answer, *, limit: int = 16, seconds: float = 2.0, seed: int = 0) -> None:
+        self._answer, self._limit, self._seconds, self._seed = answer, limit, seconds, seed
+        self.in_flight = 0
+
+    @property
+    def name(self) -> str:
+        return "slow"
+
+    @property
+    def limit(self) -> int:
+        return self._limit
+
+    def open(self) -> AbstractAsyncContextManager[None]:
+        return self._open()
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[None]:
+        yield
+
+    async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> fg.Reply:
+        """The function's answer."""
+        self.in_flight += 1
+        try:
+            await anyio.sleep(self._latency(str(messages)))
+            answer = self._answer(messages)
+            text = str(await answer if isawaitable(answer) else answer)
+            return fg.Reply(text, fg.Usage(sum(len(m["content"]) for m in messages) // 4, len(text) // 4), 0.0)
+        finally:
+            self.in_flight -= 1
+
+    def worst_cost(self, prompt: int, completion: int) -> float | None:
+        return 0.0
+
+    def _latency(self, request: str) -> float:
+        digest = hashlib.sha256(f"{self._seed} {request}".encode()).digest()
+        one, two = (int.from_bytes(digest[i : i + 6], "big") / 2**48 for i in (0, 6))
+        return self._seconds * math.exp(math.sqrt(-2 * math.log(1 - one)) * math.cos(2 * math.pi * two))
+
+
+def check_algorithm(
+    graph: fg.Graph | str | Path,
+    task: fg.Task,
+    answer: Answer | Mapping[str, Answer],
+    *,
+    schedule: str | fg.Schedule = "pipelined",
+    budget: fg.Budget | None = None,
+    seed: int = 0,
+    limit: int = 16,
+    backend: str = "trio",
+    thorough: bool = False,
+    **options: Any,
+) -> fg.Result:
+    """Run an algorithm in virtual time and hold it against the invariants I1 to I10, I12, I13 and I15.
+
+    ``answer`` is a function from messages to a text, or one for each role of the graph; the models take ``limit``
+    requests at once, and their latencies follow from ``seed``.  ``options`` are `flashgraph.open_run`'s.  A run of
+    an hour takes seconds.
+
+    ``thorough`` runs it again and again: under the other schedule, on the other event loop (I14: the log must be the
+    same), stopped after a tenth and a half of its time (I12: nothing may be left behind), and in lockstep against the
+    reference interpreter (I11), where that can tell: with one pool, no `Several` and no draws in stages.  The graph's
+    functions and ``answer`` must then depend on their arguments alone.
+
+    Returns the result of the first run.  Raises `flashgraph.testing.InvariantViolation` with the events around the
+    first violation, and `GraphError` when the graph does not pass its checks.
+    """
+    case = _Case(load_graph(graph), task, answer, budget or fg.Budget(calls=1000), seed, limit, options)
+    result = case.run(schedule, backend)
+    if thorough:
+        if case.run(schedule, "asyncio" if backend == "trio" else "trio").events != result.events:
+            raise InvariantViolation("I14: the same seed and latencies gave another log on another event loop")
+        for share in (0.1, 0.5):
+            case.run(schedule, backend, stop_after=result.spent.seconds * share)
+        lockstep = (isinstance(schedule, fg.Schedule) and schedule.serial) or schedule == "lockstep"
+        other = case.run("pipelined" if lockstep else "lockstep", backend)
+        case.check_lockstep(result if lockstep else other, backend)
+    return result
+
+
+@attrs.frozen
+class _Case:
+    """What `check_algorithm` runs, as often as it takes."""
+
+    graph: fg.Graph
+    task: fg.Task
+    answer: Answer | Mapping[str, Answer]
+    budget: fg.Budget
+    seed: int
+    limit: int
+    options: Mapping[str, Any]
+
+    def models(self) -> dict[str, SlowModel]:
+        roles = sorted({s.llm for s in self.graph.spec.stages if s.llm is not None})
+        if isinstance(self.answer, Mapping):
+            return {role: SlowModel(self.answer[role], limit=self.limit, seed=self.seed) for role in roles}
+        return dict.fromkeys(roles, SlowModel(self.answer, limit=self.limit, seed=self.seed))
+
+    def run(self, schedule: str | fg.Schedule, backend: str, stop_after: float = math.inf) -> fg.Result:
+        """One run, with all that can be checked on it."""
+        models = self.models()
+
+        async def drive() -> tuple[fg.Result, Any, Told]:
+            async with fg.open_run(
+                self.graph, self.task, models=models, schedule=schedule, budget=self.budget, seed=self.seed,
+                settle=settle, **self.options,
+            ) as opened:  # fmt: skip
+                told = Told(opened._events)
+                if opened._driver._memory is None:
+                    opened._driver._memory = told
+                with anyio.move_on_after(stop_after):
+                    await opened.wait()
+                opened.stop()
+                return await opened.wait(), opened.machine.plan, told
+
+        result, plan, told = run_virtually(drive, backend)
+        check_invariants(result.events, plan, self.budget)
+        left = sum(model.in_flight for model in models.values())
+        if left:
+            raise InvariantViolation(f"I12: {left} requests are in flight after the run")
+        told.again(plan, self.budget, self.seed)
+        return result
+
+    def check_lockstep(self, result: fg.Result, backend: str) -> None:
+        """I11: what a run in lockstep did within its budget is what the interpreter does."""
+        spec = self.graph.spec
+        if len(spec.pools) != 1 or spec.resources or self.options or any(e.only is not None for e in spec.edges):
+            return
+        expected = outcomes(result.events, {s.name for s in spec.stages}, {p.name for p in spec.pools})
+
+        async def reply(messages: str | Sequence[Message], **params: Any) -> fg.Reply:
+            if isinstance(messages, str):
+                messages = [{"role": "user", "content": messages}]
+            assert not isinstance(self.answer, Mapping)
+            text = self.answer(messages)
+            return fg.Reply(str(await text if isawaitable(text) else text))
+
+        if isinstance(self.answer, Mapping) and len(set(self.answer.values())) > 1:
+            return
+        llm = reply
+        try:
+            lines = run_virtually(
+                lambda: interpret(self.graph, self.task, seed=self.seed, llm=llm, most=len(expected)), backend
+            )
+        except NotApplicable:
+            return
+        for place, (line, said) in enumerate(zip(lines, expected, strict=False)):
+            if (line.node, line.outcome) != said:
+                raise InvariantViolation(
+                    f"I11: line {place} of the run in lockstep is {said}, the synchronous algorithm's is "
+                    f"{(line.node, line.outcome)}"
+                )
+
+
+def outcomes(events: Sequence[ev.Event], stages: set[str], pools: set[str]) -> list[tuple[str, str]]:
+    """What a run did, as the reference interpreter tells it: (stage, outcome) and (pool, version), up to where a
+    budget cut something off."""
+    found: list[tuple[str, str]] = []
+    for event in events:
+        if isinstance(event, ev.JobEnded | ev.Ended) and event.how == "cancelled":
+            if event.reason.startswith("budget"):
+                break
+        elif isinstance(event, ev.JobEnded) and event.stage in stages:
+            found.append((event.stage, event.how))
+        elif isinstance(event, ev.Admitted):
+            found.append((event.pool, str(event.version)))
+    return found

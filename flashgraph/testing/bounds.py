@@ -1,0 +1,145 @@
+"""I1 to I4 and I10 on an event log: items are conserved, and nothing exceeds its bound."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+from flashgraph.run import events as ev
+from flashgraph.testing.log import Check, Log
+
+__all__ = ["budgets", "capacities", "conservation", "windows", "workers"]
+
+
+def conservation(log: Log) -> Check:
+    """I1: every item emitted ends exactly once, or is open at the end."""
+    open_items: set[int] = set()
+    ended: set[int] = set()
+    while True:
+        i, event = yield
+        if isinstance(event, ev.Created):
+            log.expect(event.item not in open_items | ended, "I1", i, f"item {event.item} was created twice")
+            open_items.add(event.item)
+        elif isinstance(event, ev.Ended):
+            log.expect(event.item in open_items, "I1", i, f"item {event.item} ended, but was not open")
+            open_items.discard(event.item)
+            ended.add(event.item)
+        elif isinstance(event, ev.RunEnded):
+            count = f"{len(open_items)} items are open at the end, the run counts {event.open_items}"
+            log.expect(len(open_items) == event.open_items, "I1", i, count)
+            if event.status in ("completed", "budget") and "seconds" not in event.reason:
+                log.expect(not open_items, "I1", i, f"items {sorted(open_items)} are open after a run that finished")
+
+
+def capacities(log: Log) -> Check:
+    """I2: no queue exceeds its capacity (a scattering edge counts groups until their last member is taken up)."""
+    edge_of: dict[int, str] = {}
+    group_of: dict[int, int] = {}
+    depth: Counter[str] = Counter()
+    waiting: dict[int, set[int]] = defaultdict(set)
+    queued: set[int] = set()
+
+    def taken(item: int) -> None:
+        group = group_of.pop(item, None)
+        if group is not None:
+            waiting[group].discard(item)
+            depth[edge_of[item]] -= not waiting[group]
+
+    while True:
+        i, event = yield
+        if isinstance(event, ev.Created):
+            edge_of[event.item] = event.edge
+            # A member made by this edge's own scatter has the whole item, of the same edge, as its parent.
+            scatters = log.plan.edges[event.edge].scatter is not None
+            if scatters and event.group is not None and any(edge_of.get(p) == event.edge for p in event.parents):
+                depth[event.edge] += not waiting[event.group]
+                waiting[event.group].add(event.item)
+                group_of[event.item] = event.group
+        elif isinstance(event, ev.Queued):
+            depth[event.edge] += 1
+            queued.add(event.item)
+        elif isinstance(event, ev.Dequeued):
+            depth[event.edge] -= 1
+            queued.discard(event.item)
+        elif isinstance(event, ev.JobStarted) and event.item is not None:
+            taken(event.item)
+        elif isinstance(event, ev.Ended):
+            depth[edge_of[event.item]] -= event.item in queued
+            queued.discard(event.item)
+            taken(event.item)
+        if isinstance(event, ev.Created | ev.Queued):
+            capacity = log.plan.edges[event.edge].capacity
+            log.expect(depth[event.edge] <= capacity, "I2", i, f"edge {event.edge} holds more than {capacity}")
+
+
+def workers(log: Log) -> Check:
+    """I3: no stage runs more jobs than it has workers."""
+    running: dict[str, set[int]] = defaultdict(set)
+    while True:
+        i, event = yield
+        if isinstance(event, ev.JobStarted) and event.stage in log.plan.stages:
+            running[event.stage].add(event.job)
+            most = log.plan.stages[event.stage].workers
+            log.expect(len(running[event.stage]) <= most, "I3", i, f"stage {event.stage} runs more than {most} jobs")
+            log.expect(event.workers <= most, "I3", i, f"stage {event.stage} counts {event.workers} of {most} workers")
+        elif isinstance(event, ev.JobEnded) and event.stage in log.plan.stages:
+            known = event.job in running[event.stage]
+            log.expect(known, "I3", i, f"job {event.job} ended, but was not running")
+            running[event.stage].discard(event.job)
+
+
+def windows(log: Log) -> Check:
+    """I4: no source has more rounds open than its window (late members do not count), no endpoint more requests
+    in flight than its limit."""
+    source_of: dict[int, str] = {}
+    round_of: dict[int, int] = {}
+    holding: dict[int, set[int]] = defaultdict(set)
+    flying: Counter[str] = Counter()
+    where: dict[int, str] = {}
+    window = log.plan.schedule.window
+    while True:
+        i, event = yield
+        if isinstance(event, ev.Emitted):
+            source_of[event.round] = event.source
+            mine = [r for r, held in holding.items() if held and source_of[r] == event.source]
+            log.expect(len(mine) < window, "I4", i, f"source {event.source} has {len(mine)} rounds open already")
+        elif isinstance(event, ev.Created):
+            round_of[event.item] = event.round
+            if not event.late:
+                holding[event.round].add(event.item)
+        elif isinstance(event, ev.Late | ev.Ended):
+            held = holding[round_of[event.item]]
+            held.discard(event.item)
+            if not held:
+                del holding[round_of[event.item]]
+        elif isinstance(event, ev.CallStarted):
+            flying[event.endpoint] += 1
+            where[event.call] = event.endpoint
+            limit = log.plan.limits[event.endpoint]
+            over = f"{event.endpoint} has over {limit} requests in flight"
+            log.expect(flying[event.endpoint] <= limit, "I4", i, over)
+        elif isinstance(event, ev.CallEnded):
+            log.expect(event.call in where, "I4", i, f"call {event.call} ended, but was not in flight")
+            flying[where.pop(event.call)] -= 1
+
+
+def budgets(log: Log) -> Check:
+    """I10: no limit is exceeded by what was started."""
+    calls, tokens, usd = 0, 0, 0.0
+    started: Counter[str] = Counter()
+    budget = log.budget
+    while True:
+        i, event = yield
+        if isinstance(event, ev.CallStarted):
+            calls += 1
+            log.expect(budget.calls is None or calls <= budget.calls, "I10", i, f"request number {calls}")
+        elif isinstance(event, ev.CallEnded):
+            tokens += event.prompt_tokens + event.completion_tokens
+            usd += event.usd or 0.0
+            log.expect(budget.tokens is None or tokens <= budget.tokens, "I10", i, f"{tokens} tokens")
+            within = budget.usd is None or usd <= budget.usd * (1 + 1e-9)
+            log.expect(within, "I10", i, f"{usd:g} USD")
+        elif isinstance(event, ev.JobStarted) and event.stage in log.plan.stages:
+            for name in log.plan.stages[event.stage].spec.spends:
+                started[name] += 1
+                limit = getattr(budget, name)
+                log.expect(limit is None or started[name] <= limit, "I10", i, f"{started[name]} {name}")

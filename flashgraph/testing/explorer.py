@@ -1,0 +1,188 @@
+"""All interleavings of a tiny run: races enumerated, not sampled.
+
+`explore` walks depth first over everything that can happen next, from the first turn to every end.  Paths that meet
+in states which decide alike from then on (`flashgraph.testing.snapshot.signature`) are walked on once; how many
+interleavings that covers is counted exactly.  Every step's state is checked, and the log of every path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+import attrs
+
+from flashgraph.run.budget import Budget
+from flashgraph.run.plan import Plan
+from flashgraph.run.turns import Turn
+from flashgraph.testing.hand import Hand, Move
+from flashgraph.testing.invariants import Watch
+from flashgraph.testing.log import InvariantViolation, Stalled
+from flashgraph.testing.snapshot import signature
+
+__all__ = ["Explored", "explore"]
+
+Path = tuple[tuple[Move, ...], ...]
+
+
+@attrs.frozen
+class Explored:
+    """What was covered.
+
+    ``states`` that decide differently, ``ends`` of them in which the run was over, and ``steps`` between them;
+    ``interleavings`` are the ways from the first state to an end, each a different order of what happened.
+    ``whole`` is False when the bound cut the walk short; ``stall`` is the way to the first state in which work is
+    open and nothing can happen, if one was found.
+    """
+
+    states: int
+    ends: int
+    steps: int
+    interleavings: int
+    events: int
+    whole: bool
+    stall: Path | None = None
+
+    def __str__(self) -> str:
+        return (
+            f"{self.states:,} states, {self.steps:,} steps, {self.interleavings:,} interleavings"
+            f"{'' if self.whole else ', cut off at the bound'}"
+        )
+
+
+@attrs.frozen
+class _Fork:
+    """A step that is still to be tried: the way to its state, with the turns that led there, and the state's name."""
+
+    path: Path
+    turns: tuple[Turn, ...]
+    state: bytes
+    moves: tuple[Move, ...]
+    faults: int
+    """How many faults are left after it."""
+
+
+@attrs.define
+class _Walk:
+    plan: Plan
+    budget: Budget
+    states: int
+    together: int
+    faults: int
+    until_stall: bool
+    into: dict[bytes, list[bytes]] = attrs.field(factory=dict)
+    """By state, the states that one step leads to."""
+    ends: set[bytes] = attrs.field(factory=set)
+    events: int = 0
+    stall: Path | None = None
+    whole: bool = True
+
+    def again(self, turns: Sequence[Turn]) -> Hand:
+        hand = Hand(self.plan, budget=self.budget, watched=False)
+        hand.retrace(turns)
+        return hand
+
+    def name(self, hand: Hand, faults: int) -> bytes:
+        """A state's name: what the machine will decide, what is said next, and the faults that are left."""
+        jobs = sorted(hand.heard().items())
+        places = tuple((place, heard) for place, (_, heard) in enumerate(jobs))
+        return hashlib.sha256(repr((signature(hand.machine), places, faults)).encode()).digest()[:16]
+
+    def choices(self, hand: Hand, faults: int) -> Iterator[tuple[tuple[Move, ...], int]]:
+        moves = hand.moves()
+        for count in range(1, self.together + 1):
+            for chosen in combinations(moves, count):
+                if len({m.number for m in chosen}) == count and (count == 1 or all(m.kind != "timer" for m in chosen)):
+                    yield chosen, faults
+        if faults:
+            for fault in hand.faults():
+                yield (fault,), faults - 1
+
+    def check_log(self, hand: Hand, path: Path) -> None:
+        self.events += len(hand.events)
+        watch = Watch(self.plan, self.budget)
+        try:
+            for event in hand.events:
+                watch.see(event)
+            if hand.over:
+                watch.ended()
+        except InvariantViolation as error:
+            error.add_note(f"\nThe way there: {list(path)!r}")
+            raise
+
+    def go(self) -> bytes:
+        """Walk; returns the name of the first state."""
+        hand = Hand(self.plan, budget=self.budget, watched=False)
+        first = self.name(hand, self.faults)
+        self.into[first] = []
+        open_ = self.arrive((), first, hand, self.faults)
+        at: Path | None = ()
+        while open_ and len(self.into) < self.states and not (self.until_stall and self.stall):
+            fork = open_.pop()
+            if at != fork.path:  # going on from where the last step led needs no second run
+                hand = self.again(fork.turns)
+            at = (*fork.path, fork.moves)
+            try:
+                hand.play(*fork.moves)
+            except Stalled:
+                self.stall, at = self.stall or at, None
+                continue
+            except Exception as error:
+                error.add_note(f"\nThe way there: {list(at)!r}")
+                raise
+            new = self.name(hand, fork.faults)
+            self.into[fork.state].append(new)
+            if new in self.into:
+                self.check_log(hand, at)
+            else:
+                self.into[new] = []
+                open_ += self.arrive(at, new, hand, fork.faults)
+        self.whole = not open_
+        return first
+
+    def arrive(self, path: Path, state: bytes, hand: Hand, faults: int) -> list[_Fork]:
+        """What is to be tried from a new state, last first."""
+        if hand.over:
+            self.ends.add(state)
+            self.check_log(hand, path)
+        turns = tuple(hand.turns)
+        return [_Fork(path, turns, state, moves, left) for moves, left in self.choices(hand, faults)][::-1]
+
+    def ways(self, first: bytes) -> int:
+        """Ways from the first state to an end."""
+        known: dict[bytes, int] = {}
+        stack = [first]
+        while stack:
+            name = stack[-1]
+            missing = [n for n in self.into[name] if n not in known]
+            if missing:
+                stack += missing
+                continue
+            known[name] = (name in self.ends) + sum(known[n] for n in self.into[name])
+            stack.pop()
+        return known[first]
+
+
+def explore(
+    plan: Plan,
+    *,
+    budget: Budget | None = None,
+    states: int = 20_000,
+    together: int = 1,
+    faults: int = 0,
+    until_stall: bool = False,
+) -> Explored:
+    """Walk all interleavings of a run by hand, up to ``states`` different states.
+
+    Up to ``together`` things happen at one moment, up to ``faults`` of a path's jobs and requests fail.  Stages must
+    give the same for the same item whenever they run.  A stall is reported, not raised: whoever expects none asks;
+    with ``until_stall`` the walk ends at the first.
+
+    Raises `InvariantViolation` for anything else, with the way there.
+    """
+    walk = _Walk(plan, budget or Budget(), states, together, faults, until_stall)
+    first = walk.go()
+    steps = sum(map(len, walk.into.values()))
+    ways = walk.ways(first)
+    return Explored(len(walk.into), len(walk.ends), steps, ways, walk.events, walk.whole, walk.stall)

@@ -1,0 +1,383 @@
+"""A run by hand: no event loop and no clock; whoever holds it says which event comes next.
+
+The machine is the real one and so are the graph's functions; only the driver is missing.  Everything that an event
+loop, a network and a clock could do to a run is one of the `Move` values that `Hand.moves` and `Hand.faults` list, so
+that tests choose among them, at random or exhaustively.  Stages may wait for nothing but their model.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from functools import cache
+from typing import Any, Literal
+
+import attrs
+
+import flashgraph as fg
+from flashgraph.errors import BudgetExhausted, RequestFailed
+from flashgraph.policies.schedule import Schedule
+from flashgraph.run import events as ev
+from flashgraph.run.budget import Budget, Ledger
+from flashgraph.run.jobs import Call, Command, Done, Failed, Outcome, Refuse, Start
+from flashgraph.run.machine import Machine, SchedulerStalled
+from flashgraph.run.plan import Plan, compile_plan
+from flashgraph.run.turns import Answered, Asked, Completed, Turn, apply
+from flashgraph.testing.invariants import Watch
+from flashgraph.testing.log import InvariantViolation, Stalled, around
+from flashgraph.testing.runs import TASK
+from flashgraph.testing.snapshot import snapshot
+from flashgraph.testing.state import check_state
+
+__all__ = ["Hand", "Move", "no_pause", "plan_by_hand"]
+
+ENDPOINT = "by hand"
+REPLY = fg.Reply("ok", fg.Usage(10, 5), 0.001)
+
+
+@attrs.frozen
+class Move:
+    """One thing that happens next.
+
+    ``"go"``: job ``number`` says what its function says next, a request or its result.  ``"answer"``: its request is
+    answered.  ``"cancelled"``: its cancellation arrives.  ``"timer"``: the next timer goes off.  Faults: the function
+    of the job raises (``"fail"``), its request fails (``"break"``); the run is stopped (``"stop"``), drained
+    (``"drain"``), or killed, with the last ``number`` turns not yet on disk, and resumed (``"kill"``).
+    """
+
+    kind: Literal["go", "answer", "cancelled", "timer", "fail", "break", "stop", "drain", "kill"]
+    number: int = 0
+
+    def __repr__(self) -> str:
+        return f"Move({self.kind!r}, {self.number})" if self.number else f"Move({self.kind!r})"
+
+
+@attrs.frozen
+class _Ask:
+    """What a function's coroutine is suspended at: a request to its model."""
+
+    messages: Sequence[Mapping[str, str]]
+
+    def __await__(self) -> Generator[_Ask, None, fg.Reply]:
+        yield self
+        raise AssertionError("a coroutine is never resumed: it is run again with one more reply")
+
+
+@attrs.define(eq=False)
+class _Work:
+    """A started job: the replies it has had, and its open request."""
+
+    start: Start
+    heard: list[fg.Reply | Exception] = attrs.field(factory=list)
+    call: Call | None = None
+    refused: str | None = None
+
+    @property
+    def answerable(self) -> bool:
+        return self.call is not None and (self.call.reservation is not None or self.refused is not None)
+
+
+async def no_pause(seconds: float) -> None:
+    """Takes no time: what generated stages await by hand."""
+
+
+def plan_by_hand(graph: fg.Graph, schedule: Schedule, limit: int = 2, room: Mapping[str, int] | None = None) -> Plan:
+    """Compile a graph for a `Hand`: all roles are one endpoint that takes ``limit`` requests at once.
+
+    ``room`` gives edges other capacities, also ones that `check` and the plan refuse.
+
+    Raises `GraphError` when the graph does not pass its checks.
+    """
+    graph.raise_if_wrong()
+    roles = {s.llm for s in graph.spec.stages if s.llm is not None}
+    plan = compile_plan(graph.spec, schedule, {}, dict.fromkeys(roles, ENDPOINT), {ENDPOINT: limit})
+    if not room:
+        return plan
+    edges = {n: attrs.evolve(e, capacity=room.get(n, e.capacity)) for n, e in plan.edges.items()}
+    return attrs.evolve(
+        plan,
+        edges=edges,
+        outgoing={n: tuple(edges[e.name] for e in found) for n, found in plan.outgoing.items()},
+        incoming={n: tuple(edges[e.name] for e in found) for n, found in plan.incoming.items()},
+    )
+
+
+class Hand:
+    """A run of ``plan`` that waits to be told what happens.
+
+    After every move the machine's state is checked; with ``watched`` its events are too, one by one, and every turn
+    is noted with the state after it, for `retell`.  Raises `InvariantViolation`.
+    """
+
+    def __init__(self, plan: Plan, *, budget: Budget | None = None, seed: int = 0, watched: bool = True) -> None:
+        self.plan = plan
+        self.budget = budget or Budget()
+        self.seed = seed
+        self.watched = watched
+        self.played: list[tuple[Move, ...]] = []
+        self._begin()
+        self._tell(Turn(0.0))
+
+    def _begin(self) -> None:
+        self.at = 0.0
+        self.events: list[ev.Event] = []
+        self.turns: list[Turn] = []
+        self.states: list[tuple[Any, ...]] = []
+        self._watch = Watch(self.plan, self.budget) if self.watched else None
+        self._work: dict[int, _Work] = {}
+        self._cursors = {name: source.cursor for name, source in self.plan.sources.items()}
+        self._stopped = False
+        self.machine = Machine(self.plan, Ledger(self.budget), self._note, self.seed)
+
+    def _note(self, event: ev.Event) -> None:
+        self.events.append(event)
+        if self._watch is not None:
+            self._watch.see(event)
+
+    # ---- what can happen ---------------------------------------------------------------------------------
+
+    @property
+    def over(self) -> bool:
+        return self.machine.status is not None
+
+    def moves(self) -> list[Move]:
+        """What can happen next without a fault, in the order of the jobs."""
+        if self.over:
+            return []
+        found = []
+        for number, work in self._work.items():
+            if work.call is None:
+                found.append(Move("go", number))
+            elif work.answerable:
+                found.append(Move("answer", number))
+            if work.start.job.cancelled:
+                found.append(Move("cancelled", number))
+        timer = self.machine.next_timer()
+        return [*found, Move("timer")] if timer is not None else found
+
+    def faults(self) -> list[Move]:
+        """What can go wrong with a job next."""
+        if self.over:
+            return []
+        failing = [Move("fail", n) for n, w in self._work.items() if w.call is None]
+        return failing + [Move("break", n) for n, w in self._work.items() if w.answerable and w.refused is None]
+
+    def heard(self) -> dict[int, tuple[str, ...]]:
+        """By running job, how its requests have ended so far: with its item, all that its function will say next."""
+        return {n: tuple(type(reply).__name__ for reply in work.heard) for n, work in self._work.items()}
+
+    # ---- making it happen --------------------------------------------------------------------------------
+
+    def play(self, *moves: Move) -> None:
+        """Let these things happen at one moment, before the machine looks."""
+        self.played.append(moves)
+        answered: list[Answered] = []
+        completed: list[Completed] = []
+        asked: list[Asked] = []
+        drain = ""
+        for move in moves:
+            match move.kind:
+                case "go":
+                    said = self._say(self._work[move.number])
+                    if isinstance(said, Asked):
+                        asked.append(said)
+                    else:
+                        completed.append(said)
+                case "answer":
+                    answered.append(self._answered(move.number, well=True))
+                case "break":
+                    answered.append(self._answered(move.number, well=False))
+                case "fail":
+                    completed.append(Completed(move.number, Failed("Fault: by hand")))
+                case "cancelled":
+                    work = self._work[move.number]
+                    if work.call is not None:
+                        answered.append(self._cut_off(work.call))
+                    completed.append(Completed(move.number, Failed("cancelled", "cancelled")))
+                case "timer":
+                    self.at = self.machine.next_timer() or self.at
+                case "drain":
+                    drain = "by hand"
+                case "stop":
+                    self._stopped = True
+                    self.machine.stop("cancelled", "by hand", self.at)
+                case "kill":
+                    self._kill(move.number)
+                    return
+        answered.sort(key=lambda a: a.call)
+        completed.sort(key=lambda c: c.job)
+        asked.sort(key=lambda a: a.job)
+        self._tell(Turn(self.at, tuple(answered), tuple(completed), tuple(asked), drain))
+
+    def finish(self) -> None:
+        """Let everything happen in the order of the jobs until the run is over."""
+        while moves := self.moves():
+            timely = [m for m in moves if m.kind != "timer"]
+            self.play((timely or moves)[0])
+        if self._watch is not None:
+            self._watch.ended()
+
+    def retell(self) -> None:
+        """I13: told the first turns, however many, a fresh machine is what this one was after them; its log is too."""
+        events: list[ev.Event] = []
+        machine = Machine(self.plan, Ledger(self.budget), events.append, self.seed)
+        for number, (turn, state) in enumerate(zip(self.turns, self.states, strict=True)):
+            apply(turn, machine)
+            if snapshot(machine) != state:
+                raise InvariantViolation(f"I13: told {number + 1} turns again, the machine is another one")
+        if events != self.events[: len(events)]:
+            raise InvariantViolation("I13: told the same turns again, the log is another one")
+
+    def retrace(self, turns: Sequence[Turn]) -> None:
+        """Become a run that was told these turns, and nothing else."""
+        self._begin()
+        for turn in turns:
+            self.at = turn.at
+            self._apply(turn)
+
+    # ---- turns -------------------------------------------------------------------------------------------
+
+    def _tell(self, turn: Turn) -> None:
+        """Tell the machine a turn, and empty ones until it has nothing more to say, as the driver does."""
+        while True:
+            commands = self._apply(turn)
+            if self.over:
+                break
+            drawn = tuple(self._draw(c) for c in commands if isinstance(c, Start) and c.job.kind == "source")
+            if not drawn and not commands:
+                break
+            before = len(self.events)
+            nothing_told = not drawn
+            turn = Turn(self.at, completed=drawn)
+            if nothing_told:
+                again = self._apply(turn)
+                said = [e for e in self.events[before:] if not isinstance(e, ev.RunEnded)]
+                if again or said:
+                    raise InvariantViolation(
+                        f"I9: a second look at the same moment finds {again or said}: it was overlooked before\n"
+                        f"{around(self.events, before)}"
+                    )
+                break
+        check_state(self.machine)
+        if not self.over and not self.moves():
+            raise Stalled("I9: the run is not over, and nothing can happen any more")
+
+    def _apply(self, turn: Turn) -> list[Command]:
+        first = self.machine.next_call
+        for answer in turn.answered:
+            work = self._work[answer.job]
+            if answer.reply is not None:
+                work.heard.append(answer.reply)
+            elif work.refused is not None:
+                work.heard.append(BudgetExhausted(f"no {work.refused} left for another request"))
+            else:
+                work.heard.append(RequestFailed("by hand"))
+            work.call = work.refused = None
+        for done in turn.completed:
+            self._work.pop(done.job)
+            if done.source:
+                self._cursors[done.source] = done.cursor
+        try:
+            commands = apply(turn, self.machine)
+        except SchedulerStalled as error:
+            raise Stalled(f"I9: {error}") from error
+        for number, asked in enumerate(turn.asked, first):
+            self._work[asked.job].call = self.machine.calls.get(number)
+        for command in commands:
+            if isinstance(command, Start):
+                self._work[command.job.id] = _Work(command)
+            elif isinstance(command, Refuse):
+                self._work[command.call.job.id].refused = command.limit
+        if not self._stopped:
+            self.turns.append(turn)
+            if self.watched:
+                self.states.append(snapshot(self.machine))
+        return commands
+
+    def _kill(self, lost: int) -> None:
+        """Become a fresh run that was told all turns but the last ``lost``, and go on with it."""
+        self.retrace(self.turns[: max(1, len(self.turns) - lost)])
+        for work in self._work.values():
+            work.heard = [reply for reply in work.heard if isinstance(reply, fg.Reply)]
+            work.call = work.refused = None
+        self._tell(Turn(self.at, reopen=self.budget.limits))
+        # The machine has only now been told that what was drawn before the kill is drawn again.
+        drawn = [self._draw(w.start) for w in self._work.values() if w.start.job.kind == "source"]
+        if drawn:
+            self._tell(Turn(self.at, completed=tuple(drawn)))
+
+    def _answered(self, number: int, *, well: bool) -> Answered:
+        work = self._work[number]
+        assert work.call is not None
+        if not well or work.refused is not None:
+            return Answered(work.call.id, number, "failed", dict(work.call.amounts))
+        spent = {"calls": 1.0, "tokens": float(REPLY.usage.total), "usd": 0.001}
+        return Answered(work.call.id, number, "done", spent, (10, 5), 0.001, reply=REPLY)
+
+    def _cut_off(self, call: Call) -> Answered:
+        return Answered(call.id, call.job.id, "cancelled", dict(call.amounts) if call.reservation is not None else {})
+
+    # ---- the graph's functions ---------------------------------------------------------------------------
+
+    def _draw(self, start: Start) -> Completed:
+        job, spec = start.job, self.plan.sources[start.job.node]
+        stream = random.Random(f"{self.seed}/{job.node}/{job.emission}")
+        at: fg.Draw[Any, Any] = fg.Draw(
+            TASK, start.views.get(spec.reads or ""), stream, self.plan.params_of(spec), emission=job.emission,
+            open=start.beside, cursor=self._cursors[job.node],
+        )  # fmt: skip
+        return Completed(job.id, Done(spec.body(at), at.used), source=job.node, cursor=at.cursor)
+
+    def _say(self, work: _Work) -> Asked | Completed:
+        """Run a job's function up to its first request that was not answered, or to its end."""
+        job, spec = work.start.job, self.plan.stages[work.start.job.node].spec
+        at: fg.Context[Any] = fg.Context(
+            TASK, work.start.views.get(spec.reads or ""),
+            random.Random(f"{self.seed}/{job.node}/{job.item.id if job.item else 0}"),
+            self.plan.params_of(spec), lag=job.lag, refreshed=work.start.refreshed,
+        )  # fmt: skip
+        replies = iter(work.heard)
+
+        async def llm(messages: Any, **params: Any) -> fg.Reply:
+            known = next(replies, None)
+            if isinstance(known, Exception):
+                raise known
+            return known if known is not None else await _Ask(messages)
+
+        at.llm = llm
+        value = work.start.stale if work.start.stale is not None else work.start.value
+        arguments = (value, at) if _takes_context(spec.body) else (value,)
+        said = _run(spec.body, arguments, at)
+        if isinstance(said, _Ask):
+            amounts = {"calls": 1.0, "tokens": 30.0, "usd": 0.002}
+            return Asked(job.id, spec.llm or "", amounts)
+        return Completed(job.id, said)
+
+
+@cache
+def _takes_context(body: Callable[..., Any]) -> bool:
+    return len(inspect.signature(body).parameters) > 1
+
+
+def _run(body: Callable[..., Any], arguments: tuple[Any, ...], at: fg.Context[Any]) -> _Ask | Outcome:
+    try:
+        result = body(*arguments)
+        if not inspect.iscoroutine(result):
+            return Done(result, at.used)
+        return _step(result, at)
+    except BudgetExhausted as error:
+        return Failed(f"budget: {error}", "cancelled")
+    except Exception as error:
+        return Failed(f"{type(error).__name__}: {error}")
+
+
+def _step(coroutine: Coroutine[Any, Any, Any], at: fg.Context[Any]) -> _Ask | Outcome:
+    try:
+        asked = coroutine.send(None)
+    except StopIteration as end:
+        return Done(end.value, at.used)
+    coroutine.close()
+    if not isinstance(asked, _Ask):
+        raise TypeError(f"a stage that is run by hand may wait for its model only; this one waits for {asked!r}")
+    return asked

@@ -1,0 +1,130 @@
+"""Conformance of a user's own policies: staleness, release, failure and control rules, orders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+from flashgraph.policies.control import Control, Waiting
+from flashgraph.policies.failure import FailAbove
+from flashgraph.policies.order import Discriminative, QueueOrder
+from flashgraph.policies.release import All
+from flashgraph.policies.staleness import Rule
+
+__all__ = ["PolicyViolation", "check_policy"]
+
+
+class PolicyViolation(AssertionError):
+    """A policy breaks its protocol; the text says for which arguments, what was found and what was expected."""
+
+
+def _expect(holds: bool, policy: object, found: str, expected: str) -> None:
+    if not holds:
+        raise PolicyViolation(f"{type(policy).__name__}: {found}\n    expected: {expected}")
+
+
+def _alike(policy: object, name: str, call: Callable[..., Any], *arguments: Any) -> Any:
+    said, again = call(*arguments), call(*arguments)
+    shown = ", ".join(map(repr, arguments))
+    _expect(said == again, policy, f"{name}({shown}) is {said!r}, and then {again!r}",
+            "the same for the same arguments: a run that is resumed asks again")  # fmt: skip
+    return said
+
+
+def check_policy(policy: Rule | All | FailAbove | Control | QueueOrder | Discriminative) -> None:
+    """Ask a policy about many situations and hold its answers to its protocol.
+
+    Raises `PolicyViolation`, and TypeError for what is no policy.
+    """
+    kinds: list[tuple[type, Callable[[Any], None]]] = [
+        (Rule, _staleness), (All, _release), (FailAbove, _failure), (Control, _control),
+        (QueueOrder, _queue), (Discriminative, _scatter),
+    ]  # fmt: skip
+    for kind, check in kinds:
+        if isinstance(policy, kind):
+            flaw = getattr(policy, "flaw", lambda: None)()
+            _expect(flaw is None, policy, f"its own flaw() says {flaw}", "a policy that can be used")
+            check(policy)
+            return
+    raise TypeError(f"{policy!r} is no policy: it derives from none of {', '.join(k.__name__ for k, _ in kinds)}")
+
+
+def _staleness(rule: Rule) -> None:
+    """A rule takes what does not lag, repairs only with stages that it names, and not for ever."""
+    names = {str(getattr(r, "name", r)) for r in rule.repairers()}
+    for lag, repairs, touched in product(range(12), range(4), (True, False)):
+        decision = _alike(rule, "decide", rule.decide, lag, repairs, lambda when, touched=touched: touched)
+        known = decision.kind in ("accept", "refresh", "discard", "repair")
+        _expect(known, rule, f"decide(lag={lag}) is {decision.kind!r}", "accept, refresh, discard or repair")
+        at = f"decide(lag={lag}, repairs={repairs})"
+        _expect(lag > 0 or decision.kind in ("accept", "refresh"), rule, f"{at} is {decision.kind}",
+                "what does not lag passes: else nothing is ever admitted in lockstep")  # fmt: skip
+        named = decision.kind != "repair" or decision.stage in names
+        _expect(named, rule, f"{at} repairs with {decision.stage!r}", f"one of its repairers(): {sorted(names)}")
+        refreshing = decision.kind != "refresh" or rule.refreshes()
+        _expect(refreshing, rule, f"{at} refreshes", "refreshes() to say so: `check` relies on it")
+    endless = rule.decide(10**6, 10**6).kind == "repair"
+    _expect(not endless, rule, "it repairs an item that was repaired a million times", "an end: `times`")
+
+
+def _release(rule: All) -> None:
+    """A rule releases a group that is whole, does not take a release back, and says when to ask again."""
+    seconds = rule.deadline()
+    positive = seconds is None or seconds > 0
+    _expect(positive, rule, f"deadline() is {seconds!r}", "seconds over 0, or None where time does not matter")
+    for size in range(7):
+        late = (seconds or 0.0) + 1.0
+        whole = _alike(rule, "ready", rule.ready, list(range(size)), size, size, late)
+        _expect(bool(whole), rule, f"ready with all of {size} members is {whole!r}", "true: nothing more can come")
+        if size and rule.ready([None] * size, 0, size, 0.0):
+            _expect(False, rule, f"it releases a group of {size} of which nothing has arrived", "at least one member")
+
+
+def _failure(rule: FailAbove) -> None:
+    """More failures never save a group."""
+    for size in range(7):
+        said = [bool(_alike(rule, "fails", rule.fails, failed, size)) for failed in range(size + 1)]
+        _expect(not said[0], rule, f"a group of {size} fails without a failure", "no failure, no failed group")
+        _expect(said == sorted(said), rule, f"of {size} members, {said.index(True) if True in said else 0} failures "
+                "fail the group and more do not", "more failures never save a group")  # fmt: skip
+
+
+def _control(control: Control) -> None:
+    """Ranks compare, and workers stay in bounds."""
+    waiting = [
+        Waiting(stage, distance, round_, version, late, age)
+        for age, (stage, distance, round_, version, late) in enumerate(
+            product(("a", "b"), (1, 2), (0, 1), (0, 3), (False, True))
+        )
+    ]
+    try:
+        sorted(_alike(control, "rank", control.rank, w) for w in waiting)
+    except TypeError as error:
+        raise PolicyViolation(f"{type(control).__name__}: ranks do not compare: {error}") from error
+    ranks = [control.rank(w) for w in waiting]
+    _expect(len(set(ranks)) == len(ranks), control, "two different items rank alike", "age in the rank, for ties")
+    for most in (1, 2, 100):
+        start = _alike(control, "start", control.start, most)
+        _expect(1 <= start <= most, control, f"start({most}) is {start!r}", f"1 to {most}")
+    workers = {"a": 1, "b": 4, "c": 64}
+    for done in ({}, {"a": 10.0}, {"a": 0.5, "b": 3.0, "c": 100.0}):
+        said = _alike(control, "adjust", control.adjust, dict(workers), dict(done))
+        _expect(set(said) == set(workers), control, f"adjust names {sorted(said)}", "every stage, and no other")
+        whole = all(isinstance(n, int) and n >= 1 for n in said.values())
+        _expect(whole, control, f"adjust({workers}, {done}) is {said}", "whole numbers from 1")
+
+
+def _queue(order: QueueOrder) -> None:
+    """Keys depend on value and version alone; whether they compare depends on the values of the graph."""
+    if order.by is None:
+        sorted(_alike(order, "key", order.key, value, version) for value, version in product((1, "x"), range(5)))
+
+
+def _scatter(order: Discriminative) -> None:
+    """Every member is sent, once."""
+    if order.key is None:
+        for size in range(6):
+            places = _alike(order, "arrange", order.arrange, list(range(size)), {0: 99, 2: 1})
+            every = sorted(places) == list(range(size))
+            _expect(every, order, f"arrange of {size} members is {places}", "each of their places, once")

@@ -1,0 +1,139 @@
+"""Conformance of a user's own pool: is it the pure state machine that `flashgraph.graph.ports.Pool` asks for?"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import flashgraph as fg
+from flashgraph.graph.ports import Artifact
+
+__all__ = ["PoolViolation", "check_pool"]
+
+
+class PoolViolation(AssertionError):
+    """A pool breaks the protocol; the text says at which event, what was found, what was expected and the fix."""
+
+    def __init__(self, number: int, event: fg.PoolEvent[Any] | None, found: str, expected: str, fix: str) -> None:
+        where = "a new pool" if event is None else f"event {number} ({event.kind} artifact {event.artifact})"
+        super().__init__(f"{where}: {found}\n    expected: {expected}\n    fix:      {fix}")
+
+
+def check_pool(factory: Callable[[], Any], events: Iterable[fg.PoolEvent[Any]]) -> Any:
+    """Apply ``events`` to a pool and hold it to the protocol; returns the last value.
+
+    Checked after every event: the value before it is unchanged, another application gives an equal value, so does the
+    whole sequence told again to a new pool; what is applied is not changed either; `artifacts` holds `Artifact` values
+    under their own numbers, in order; a retracted artifact is gone, one that was never told is not there; `best` is
+    one of them or None, and `focus` is a view of the same kind that shows nothing else.  At the end every artifact is
+    retracted, as the scheduler may do.
+
+    Events are numbered as the scheduler does: ``admit`` counts artifacts from 0.  Raises `PoolViolation`.
+    """
+    pool = _made(factory)
+    told: list[fg.PoolEvent[Any]] = []
+    known: set[int] = set()
+    _look(pool, 0, None, known)
+    for number, event in enumerate(_retracting(events)):
+        known.add(event.artifact)
+        told.append(event)
+        before, shown, value = copy.deepcopy(pool), _shown(pool), copy.deepcopy(event)
+        after = _applied(pool, number, event)
+        if _shown(pool) != shown or pool != before:
+            raise PoolViolation(
+                number, event, f"apply changed the value it was called on, from {shown} to {_shown(pool)}",
+                "the value before stays as it is: it is the view of an older version, which items still read",
+                "return a new value: attrs.evolve(self, artifacts={**self.artifacts, ...})",
+            )  # fmt: skip
+        if event != value:
+            raise PoolViolation(
+                number, event, "apply changed the event's value",
+                "the value stays as it is: it may be applied again when a run is resumed",
+                "copy what you change",
+            )  # fmt: skip
+        twice, anew = _applied(pool, number, event), _made(factory)
+        for earlier, one in enumerate(told):
+            anew = _applied(anew, earlier, one)
+        for other, how in ((twice, "applied once more to the same value"), (anew, "told to a new pool from the start")):
+            if other != after or _shown(other) != _shown(after):
+                raise PoolViolation(
+                    number, event, f"{how}, it gives {_shown(other)}; it gave {_shown(after)}",
+                    "the same events give an equal value, or a run that is resumed is another run",
+                    "let apply depend on self and the event alone: no clock, no random, no counter outside of "
+                    "the value; and compare by value (@attrs.frozen)",
+                )  # fmt: skip
+        pool = after
+        _look(pool, number, event, known)
+        if event.kind == "retract" and event.artifact in pool.artifacts:
+            raise PoolViolation(
+                number, event, "the artifact is still there",
+                "a retracted artifact is in no view any more: its evidence will never be complete",
+                'when event.kind == "retract", drop it: {i: a ... if i != event.artifact}',
+            )  # fmt: skip
+    return pool
+
+
+def _retracting(events: Iterable[fg.PoolEvent[Any]]) -> Iterable[fg.PoolEvent[Any]]:
+    """The events, and then a retraction of everything that was told."""
+    last: dict[int, fg.PoolEvent[Any]] = {}
+    for event in events:
+        last[event.artifact] = event
+        yield event
+    for event in last.values():
+        if event.kind != "retract":
+            yield fg.PoolEvent("retract", event.artifact, event.value)
+
+
+def _made(factory: Callable[[], Any]) -> Any:
+    pool = factory()
+    for member in ("apply", "artifacts", "best", "focus"):
+        if not hasattr(pool, member):
+            raise PoolViolation(
+                0, None, f"a {type(pool).__name__} has no {member}", "apply, artifacts, best and focus", f"add {member}"
+            )
+    return pool
+
+
+def _applied(pool: Any, number: int, event: fg.PoolEvent[Any]) -> Any:
+    try:
+        return pool.apply(event)
+    except Exception as error:
+        raise PoolViolation(
+            number, event, f"apply raised {type(error).__name__}: {error}",
+            "a value for every event: an amendment and a retraction may come for any artifact that was told",
+            "return self for what changes nothing",
+        ) from error  # fmt: skip
+
+
+def _shown(pool: Any) -> dict[int, Artifact]:
+    return dict(pool.artifacts)
+
+
+def _look(pool: Any, number: int, event: fg.PoolEvent[Any] | None, known: set[int]) -> None:
+    """What a value shows."""
+    held = pool.artifacts
+    if not isinstance(held, Mapping) or any(not isinstance(a, Artifact) for a in held.values()):
+        raise PoolViolation(
+            number, event, f"artifacts is {held!r}", "a mapping from numbers to fg.Artifact", "{a.id: a for a in ...}"
+        )
+    wrong = [i for i, a in held.items() if a.id != i or i not in known]
+    if wrong or list(held) != sorted(held):
+        raise PoolViolation(
+            number, event, f"artifacts has the numbers {list(held)}, of which {wrong} are not its own or were not told",
+            "each artifact under its own number, event.artifact, in order of admission",
+            "Artifact(event.artifact, ...), and dict(sorted(...)) after an amendment",
+        )  # fmt: skip
+    best = pool.best()
+    if best is not None and held.get(best.id) != best:
+        raise PoolViolation(
+            number, event, f"best() is {best}, which artifacts does not hold", "one of artifacts, or None",
+            "max(self.artifacts.values(), key=..., default=None)",
+        )  # fmt: skip
+    focus = pool.focus()
+    if type(focus) is not type(pool) or not set(focus.artifacts) <= set(held):
+        raise PoolViolation(
+            number, event, f"focus() is a {type(focus).__name__} with the artifacts {list(focus.artifacts)}",
+            "the same kind of view, with some of the same artifacts",
+            "attrs.evolve(self, artifacts=...), or return self",
+        )  # fmt: skip

@@ -1,0 +1,201 @@
+"""The proof: every property on many generated examples, every order of tiny runs, every small ring, in one table.
+
+``python -m flashgraph.testing.proof`` (``make proof``) takes some minutes; ``--scale 0.1`` a tenth of them.  It ends
+with status 1 and the smallest failing example when something does not hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+
+import attrs
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+import flashgraph as fg
+from flashgraph.testing.deadlock import Ring, rings
+from flashgraph.testing.explorer import Explored, explore
+from flashgraph.testing.found import FOUND
+from flashgraph.testing.graphs import Ending, Fan, Loop, Shape, Split, Step, build
+from flashgraph.testing.hand import no_pause, plan_by_hand
+from flashgraph.testing.log import InvariantViolation
+from flashgraph.testing.properties import PROPERTIES, WHOLE, Tally, prove
+from flashgraph.testing.scheduler import SchedulerMachine
+
+__all__ = ["TINY", "Share", "Tiny", "main", "played"]
+
+EXAMPLES = 400
+"""Of a property whose share is 1, at scale 1."""
+
+
+@attrs.frozen
+class Tiny:
+    """A graph small enough that all orders of what happens to it can be walked."""
+
+    shape: Shape
+    window: int = 2
+    limit: int = 2
+    together: int = 1
+    faults: int = 0
+    calls: int | None = None
+    lockstep: bool = False
+
+    def explore(self, states: int) -> Explored:
+        schedule = fg.lockstep() if self.lockstep else fg.pipelined(self.window, focus=0.0)
+        plan = plan_by_hand(build(self.shape, no_pause), schedule, self.limit)
+        budget = fg.Budget(calls=self.calls)
+        return explore(plan, budget=budget, states=states, together=self.together, faults=self.faults)
+
+
+ONE, CALL, TWICE = Step(), Step(calls=1), Step(calls=2)
+
+TINY: Mapping[str, Tiny] = {
+    "two chains with calls": Tiny(Shape((CALL, ONE), rounds=2)),
+    "two chains, two events at once": Tiny(Shape((ONE,), rounds=2), together=2),
+    "one slot, two calls each": Tiny(Shape((TWICE,), rounds=2), limit=1, faults=1),
+    "one slot in lockstep": Tiny(Shape((Step(several=2), TWICE), rounds=1), limit=1, faults=1, lockstep=True),
+    "a call too few": Tiny(Shape((TWICE,), rounds=2), calls=3),
+    "groups": Tiny(Shape((Fan(2, ONE, (), ONE),), rounds=2)),
+    "cancelled members": Tiny(Shape((Fan(3, ONE, (), ONE, 0.3, "cancel"),), rounds=1), together=2, faults=1),
+    "cancelled calls": Tiny(Shape((Fan(3, CALL, (), ONE, 0.3, "cancel"),), rounds=1)),
+    "dropped members": Tiny(Shape((Fan(3, ONE, (), ONE, 0.3, "drop"),), rounds=1), faults=1),
+    "a group that fails": Tiny(Shape((Fan(3, ONE, (), ONE, fail_above=0.0),), rounds=1), faults=2),
+    "groups in groups": Tiny(Shape((Fan(2, ONE, (Fan(2, ONE, (), ONE, 0.5, "amend"),), ONE),), rounds=1)),
+    "deadlines": Tiny(Shape((Fan(2, ONE, (), ONE, 0.5, "amend", rule="deadline"),), rounds=1)),
+    "amended groups": Tiny(Shape((), Ending(3, ONE, 0.3, "amend", discard_above=0, threshold=0.4), rounds=2)),
+    "retracted parents": Tiny(Shape((), Ending(2, ONE, 0.5, "amend", threshold=0.5), rounds=3, salt=1), window=1),
+    "repairs": Tiny(Shape((Step(stale="repair"),), rounds=3)),
+    "one loop": Tiny(Shape((Loop(2, ONE, ONE),), rounds=2)),
+    "two loops": Tiny(Shape((Loop(1, ONE, Step(workers=1, capacity=1)),), rounds=2), faults=1),
+    "forks that meet": Tiny(Shape((Split(ONE, ONE, ONE),), rounds=1), faults=1),
+    "a full queue": Tiny(Shape((Step(workers=1), Step(workers=1, capacity=1)), rounds=3), window=3),
+    "two pools": Tiny(Shape((Step(reads=True, side=True),), rounds=2, second_pool=True)),
+}
+
+
+@attrs.frozen
+class Share:
+    """How many rings the capacity rule refuses, and how many of these stall; ``alone`` are those whose loop edge is
+    all the room there is."""
+
+    rings: int
+    refused: int
+    stalled: int
+    alone_refused: int
+    alone: int
+
+    @classmethod
+    def of(cls, every: Iterable[Ring]) -> Share:
+        """Explore rings.  Raises `InvariantViolation` when one stalls that is not refused, or that cannot be full."""
+        found = [(ring, ring.explore().stall is not None) for ring in every]
+        for ring, stalls in found:
+            if stalls and not ring.refused:
+                raise InvariantViolation(f"I9: {ring} passes the capacity rule, and stalls")
+            if stalls != (ring.window * ring.width >= ring.holds):
+                raise InvariantViolation(f"I9: {ring} {'stalls' if stalls else 'does not stall'}: not as the page says")
+        refused = [(ring, stalls) for ring, stalls in found if ring.refused]
+        alone = [stalls for ring, stalls in refused if ring.stages == 1]
+        return cls(len(found), len(refused), sum(s for _, s in refused), len(alone), sum(alone))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.rings} rings, {self.refused} refused, {self.stalled} of them stall; of those whose loop edge is "
+            f"all their room {self.alone} of {self.alone_refused}"
+        )
+
+
+def played(examples: int, steps: int) -> Tally:
+    """Run the scheduler as a state machine."""
+    tally = Tally()
+
+    class Counted(SchedulerMachine):
+        def teardown(self) -> None:
+            super().teardown()
+            if hasattr(self, "hand"):
+                tally.examples += 1
+                tally.graphs.add(repr(self.shape))
+                tally.events += len(self.hand.events)
+
+    run_state_machine_as_test(
+        Counted,
+        settings=settings(
+            deadline=None,
+            max_examples=examples,
+            stateful_step_count=steps,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        ),
+    )
+    return tally
+
+
+def _tiny(scale: float) -> Tally:
+    tally = Tally()
+    for name, tiny in TINY.items():
+        found = tiny.explore(states=max(50, round(1500 * scale)))
+        if found.stall is not None:
+            raise InvariantViolation(f"I9: {name} stalls after {list(found.stall)!r}")
+        print(f"    {name}: {found}", flush=True)
+        tally.examples += found.interleavings
+        tally.events += found.events
+        tally.graphs.add(name)
+    return tally
+
+
+def _rings(scale: float) -> Tally:
+    most = 6 if scale >= 1 else 3
+    share = Share.of(rings(most))
+    print(f"    up to {most} items: {share}", flush=True)
+    return Tally(share.rings, 0, {f"{number}" for number in range(share.rings)})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the proof and print its table; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m flashgraph.testing.proof", description=__doc__)
+    parser.add_argument("--scale", type=float, default=1.0, help="how many examples, as a share of the whole proof")
+    scale = parser.parse_args(arguments).scale
+    work: dict[str, tuple[tuple[str, ...], Callable[[], Tally]]] = {
+        name: (chosen.shows, partial(prove, name, max(5, round(EXAMPLES * chosen.share * scale))))
+        for name, chosen in PROPERTIES.items()
+    }
+    work["the scheduler as a state machine"] = ((*WHOLE, "I13"), partial(played, max(5, round(500 * scale)), 40))
+    work["all orders of tiny runs"] = (WHOLE, partial(_tiny, scale))
+    work["full and refused rings"] = (("I9",), partial(_rings, scale))
+    tallies: dict[str, Tally] = {}
+    for name, (_, run) in work.items():
+        began = time.monotonic()
+        try:
+            tallies[name] = run()
+        except Exception:
+            traceback.print_exc()
+            print(f"\n{name}: FAILED", flush=True)
+            return 1
+        tally = tallies[name]
+        seconds = time.monotonic() - began
+        print(f"{name}: {tally.examples:,} examples, {tally.events:,} events, {seconds:.0f} s", flush=True)
+    print(f"\n{_table({name: (shows, tallies[name]) for name, (shows, _) in work.items()})}")
+    return 0
+
+
+def _table(work: Mapping[str, tuple[tuple[str, ...], Tally]]) -> str:
+    """One line for each invariant: what was tried for it, and what it has found while flashgraph was made."""
+    lines = [
+        "| invariant | examples | graphs | events | failures found during development |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for number in range(1, 16):
+        name = f"I{number}"
+        mine = [tally for shows, tally in work.values() if name in shows]
+        graphs = len(set().union(*(t.graphs for t in mine)))
+        found = "; ".join(FOUND.get(name, ())) or "none"
+        examples, events = sum(t.examples for t in mine), sum(t.events for t in mine)
+        lines.append(f"| {name} | {examples:,} | {graphs:,} | {events:,} | {found} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

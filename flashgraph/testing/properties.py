@@ -1,0 +1,276 @@
+"""Whole runs of generated graphs under a virtual clock, each held against some of the invariants.
+
+A property is a function of a generated example that raises where an invariant does not hold, and returns the runs it
+has made.  `prove` tries it on many; the tests do so with few examples, `flashgraph.testing.proof` with more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import flashgraph as fg
+from flashgraph.run import events as ev
+from flashgraph.testing.algorithms import outcomes
+from flashgraph.testing.clock import run_virtually
+from flashgraph.testing.graphs import Choice, Fan, Ledgered, Loop, Segment, Shape, Split, Step, build
+from flashgraph.testing.hand import Hand, no_pause, plan_by_hand
+from flashgraph.testing.interpreter import interpret
+from flashgraph.testing.invariants import check_invariants
+from flashgraph.testing.log import InvariantViolation
+from flashgraph.testing.runs import TASK, Finished, run_shape
+from flashgraph.testing.strategies import schedules, shapes
+
+__all__ = ["PROPERTIES", "Property", "Tally", "prove", "without"]
+
+BACKENDS = st.sampled_from(["trio", "asyncio"])
+LIMITS = st.sampled_from([1, 2, 7])
+
+
+@attrs.define
+class Tally:
+    """How much a property was tried: ``graphs`` are different ones, ``events`` those of all runs."""
+
+    examples: int = 0
+    events: int = 0
+    graphs: set[str] = attrs.field(factory=set)
+
+
+def _run(backend: str, *args: Any, **options: Any) -> Finished:
+    return run_virtually(lambda: run_shape(*args, **options), backend=backend)
+
+
+def _expect(holds: bool, message: str) -> None:
+    if not holds:
+        raise InvariantViolation(message)
+
+
+def runs_to_the_end(shape: Shape, schedule: fg.Schedule, backend: str, limit: int) -> list[Finished]:
+    """A run without a budget completes."""
+    done = _run(backend, shape, schedule, limit=limit)
+    _expect(done.result.status == "completed", f"I9: the run ended as {done.result.status}: {done.result.reason}")
+    check_invariants(done.events, done.plan)
+    _expect(done.model.peak <= limit, f"I4: {done.model.peak} requests at once, the limit is {limit}")
+    _expect(done.model.in_flight == 0, "I12: requests are left behind")
+    return [done]
+
+
+def keeps_its_budget(shape: Shape, schedule: fg.Schedule, backend: str, budget: fg.Budget) -> list[Finished]:
+    """Whatever the limits, what is started stays within them, and the run still ends."""
+    done = _run(backend, shape, schedule, budget=budget)
+    _expect(done.result.status in ("completed", "budget"), f"I9: {done.result.status}: {done.result.reason}")
+    check_invariants(done.events, done.plan, budget)
+    spent = done.result.spent
+    for name, limit in budget.limits.items():
+        _expect(getattr(spent, name) <= limit * (1 + 1e-9), f"I10: {getattr(spent, name)} {name} of {limit}")
+    return [done]
+
+
+def leaves_nothing_behind(
+    shape: Shape, schedule: fg.Schedule, backend: str, after: float, outside: bool
+) -> list[Finished]:
+    """Stopped, or cancelled from outside, at any moment, no request is left and every item has ended or is open."""
+    if outside:
+        done = _run(backend, shape, schedule, cancel_after=after)
+    else:
+        done = _run(backend, shape, schedule, stop_after=after)
+        check_invariants(done.events, done.plan)
+    _expect(done.model.in_flight == 0, f"I12: {done.model.in_flight} requests are left behind")
+    _expect(done.result.status in ("completed", "cancelled"), f"I12: it ended as {done.result.status}")
+    return [done]
+
+
+def logs_alike(shape: Shape, schedule: fg.Schedule, seed: int) -> list[Finished]:
+    """The same seed and virtual latencies give the same events, whatever event loop runs them."""
+    done = [_run(backend, shape, schedule, seed=seed) for backend in ("trio", "asyncio")]
+    _expect(done[0].events == done[1].events, "I14: two event loops, two logs")
+    return done
+
+
+def minds_no_hook(shape: Shape, schedule: fg.Schedule) -> list[Finished]:
+    """A hook that raises is not called again, and the run is the same."""
+    calls: list[ev.Event] = []
+
+    def hook(event: ev.Event) -> None:
+        calls.append(event)
+        raise RuntimeError("a broken viewer")
+
+    logger = logging.getLogger("flashgraph")
+    logger.disabled = True  # each broken hook is logged once, with its traceback
+    try:
+        done = [_run("trio", shape, schedule, on_event=hook), _run("trio", shape, schedule)]
+    finally:
+        logger.disabled = False
+    _expect(done[0].events == done[1].events, "I15: a hook that raises changed the run")
+    _expect(len(calls) == 1, f"I15: a hook that raised was called {len(calls)} times")
+    return done
+
+
+def keeps_failures_to_their_rounds(shape: Shape, backend: str) -> list[Finished]:
+    """In lockstep, what rounds without a failed item admit is what they admit where nothing fails at all."""
+    faulty = _run(backend, shape, fg.lockstep())
+    sound = _run(backend, without(shape, fail=0.0), fg.lockstep())
+    (hurt, admitted), (_, expected) = _by_round(faulty), _by_round(sound)
+    for number, values in expected.items():
+        same = number in hurt or admitted.get(number) == values
+        _expect(same, f"I15: nothing failed in round {number}, and it admitted {admitted.get(number)}, not {values}")
+    return [faulty, sound]
+
+
+def _by_round(done: Finished) -> tuple[set[int], dict[int, list[float | None]]]:
+    """The rounds in which something failed, and the scores that each round admitted."""
+    round_of: dict[int, int] = {}
+    hurt: set[int] = set()
+    admitted: dict[int, list[float | None]] = {}
+    for event in done.events:
+        if isinstance(event, ev.Created):
+            round_of[event.item] = event.round
+        elif isinstance(event, ev.Ended) and event.how == "failed":
+            hurt.add(round_of[event.item])
+        elif isinstance(event, ev.Admitted):
+            admitted.setdefault(round_of[event.item], []).append(event.score)
+    return hurt, admitted
+
+
+def equals_the_interpreter(shape: Shape, backend: str) -> list[Finished]:
+    """Lockstep is the synchronous algorithm: the same outcomes in the same order, the same values admitted."""
+    shape = _single(shape)
+    lines = run_virtually(lambda: interpret(build(shape), TASK, llm=_ok), backend=backend)
+    done = _run(backend, shape, fg.lockstep())
+    said = outcomes(done.events, set(done.plan.stages), set(done.plan.pools))
+    expected = [(line.node, line.outcome) for line in lines]
+    first = next((i for i, (a, b) in enumerate(zip(said, expected, strict=False)) if a != b), len(said))
+    _expect(said == expected, f"I11: line {first} is {said[first : first + 1]}, expected {expected[first : first + 1]}")
+    values = {p: [a.value for a in done.result.artifacts if a.pool == p] for p in done.plan.pools}
+    for pool, found in values.items():
+        _expect(found == [_score(line.value) for line in lines if line.node == pool], f"I11: {pool} has other values")
+    _expect(all(a.lag == 0 for a in done.result.artifacts), "I11: an artifact lags in lockstep")
+    return [done]
+
+
+async def _ok(messages: object, **params: Any) -> fg.Reply:
+    return fg.Reply("ok")
+
+
+def _score(value: Any) -> float | None:
+    """What a `Ledgered` pool makes of an admitted value: equal scores are equal values, for they are hashes."""
+    (artifact,) = Ledgered().apply(fg.PoolEvent("admit", 0, value)).artifacts.values()
+    return artifact.score
+
+
+def is_what_it_was_told(shape: Shape, schedule: fg.Schedule, seed: int) -> list[Finished]:
+    """For every k, the first k turns told to a fresh machine make the machine that the run had then."""
+    hand = Hand(plan_by_hand(build(shape, no_pause), schedule), seed=seed)
+    hand.finish()
+    hand.retell()
+    return []
+
+
+# ---- shapes changed -------------------------------------------------------------------------------------
+
+
+def _each(segment: Segment, change: Callable[[Step], Step]) -> Segment:
+    match segment:
+        case Step():
+            return change(segment)
+        case Loop(times, body, check):
+            return Loop(times, change(body), change(check))
+        case Choice() | Split():
+            return type(segment)(change(segment.left), change(segment.right), change(segment.join))
+        case Fan():
+            inner = tuple(_each(s, change) for s in segment.inner)
+            return attrs.evolve(segment, member=change(segment.member), after=change(segment.after), inner=inner)
+
+
+def without(shape: Shape, **values: Any) -> Shape:
+    """The shape with these values in all of its steps."""
+
+    def change(step: Step) -> Step:
+        return attrs.evolve(step, **values)
+
+    ending = attrs.evolve(shape.ending, member=change(shape.ending.member))
+    return attrs.evolve(shape, segments=tuple(_each(s, change) for s in shape.segments), ending=ending)
+
+
+def _single(shape: Shape) -> Shape:
+    """Without what the interpreter leaves out: several results, capacities that change what runs together, and orders
+    of queues."""
+    segments = tuple(Choice(s.left, s.right, s.join) if isinstance(s, Split) else s for s in shape.segments)
+    return without(attrs.evolve(shape, segments=segments), several=1, capacity=None, order="")
+
+
+# ---- trying them ----------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Property:
+    """What it shows, its function, and the strategies for its arguments; ``share`` is its part of a proof."""
+
+    shows: tuple[str, ...]
+    check: Callable[..., Sequence[Finished]]
+    given: Mapping[str, st.SearchStrategy[Any]]
+    share: float = 1.0
+
+
+BUDGETS = st.builds(
+    fg.Budget,
+    calls=st.one_of(st.none(), st.integers(1, 12)),
+    tokens=st.one_of(st.none(), st.integers(50, 20_000)),
+    usd=st.one_of(st.none(), st.sampled_from([0.011, 0.05, 0.2])),
+)
+MOMENTS = st.sampled_from([0.0, 0.3, 1.0, 2.5, 7.0, 40.0])
+SEEDS = st.integers(0, 5)
+WHOLE = ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I15")
+
+PROPERTIES: Mapping[str, Property] = {
+    "a run to its end": Property(
+        WHOLE, runs_to_the_end, {"shape": shapes(), "schedule": schedules(), "backend": BACKENDS, "limit": LIMITS}, 2
+    ),
+    "under a budget": Property(
+        (*WHOLE,),
+        keeps_its_budget,
+        {"shape": shapes(), "schedule": schedules(), "backend": BACKENDS, "budget": BUDGETS},
+    ),
+    "stopped or cancelled": Property(
+        (*WHOLE, "I12"),
+        leaves_nothing_behind,
+        {"shape": shapes(), "schedule": schedules(), "backend": BACKENDS, "after": MOMENTS, "outside": st.booleans()},
+    ),
+    "on both event loops": Property(
+        ("I14",), logs_alike, {"shape": shapes(), "schedule": schedules(), "seed": SEEDS}, 0.5
+    ),
+    "with a hook that raises": Property(("I15",), minds_no_hook, {"shape": shapes(), "schedule": schedules()}, 0.3),
+    "with failures in some rounds": Property(
+        ("I15",), keeps_failures_to_their_rounds, {"shape": shapes(), "backend": BACKENDS}, 0.5
+    ),
+    "lockstep and the interpreter": Property(
+        ("I11",), equals_the_interpreter, {"shape": shapes(), "backend": BACKENDS}, 1.5
+    ),
+    "told again, turn by turn": Property(
+        ("I13",), is_what_it_was_told, {"shape": shapes(), "schedule": schedules(), "seed": SEEDS}
+    ),
+}
+
+
+def prove(name: str, examples: int) -> Tally:
+    """Try a property on so many examples; raises what it raises on the smallest example that it does not hold for."""
+    tally, chosen = Tally(), PROPERTIES[name]
+
+    def example(**arguments: Any) -> None:
+        done = chosen.check(**arguments)
+        tally.examples += 1
+        tally.graphs.add(repr(arguments["shape"]))
+        tally.events += sum(len(d.events) for d in done)
+
+    tried = settings(
+        deadline=None,
+        max_examples=examples,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    tried(given(**dict(chosen.given))(example))()
+    return tally

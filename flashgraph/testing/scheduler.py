@@ -1,0 +1,159 @@
+"""The scheduler as a state machine under test: Hypothesis plays the event loop, the servers, the clock and the faults.
+
+`SchedulerMachine` draws a graph and a schedule and then, one by one, what happens to the run.  The invariants are
+checked after every step.  A failing example is shrunk to the smallest graph and the fewest events, and its report has
+that graph as text, the log around the violation, and one line that does it all again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+import flashgraph as fg
+from flashgraph.errors import FlashgraphError
+from flashgraph.testing.drawing import drawing, tail
+from flashgraph.testing.graphs import Shape, build
+from flashgraph.testing.hand import Hand, Move, no_pause, plan_by_hand
+from flashgraph.testing.strategies import schedules, shapes
+
+__all__ = ["SchedulerMachine", "again"]
+
+ANY = st.integers(0, 1000)
+
+
+def again(
+    shape: Shape,
+    schedule: fg.Schedule,
+    played: Sequence[Sequence[Move]] = (),
+    *,
+    limit: int = 2,
+    budget: fg.Budget | None = None,
+) -> Hand:
+    """Do a failing example again: what the last line of its report calls."""
+    hand = Hand(plan_by_hand(build(shape, no_pause), schedule, limit), budget=budget)
+    for moves in played:
+        hand.play(*moves)
+    return hand
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """Rules: a job goes on or ends, a call is answered, several of these at one moment, a cancellation arrives, a
+    timer goes off; a job or a call fails; the run is drained, stopped, or killed and resumed.
+
+    Run it with `hypothesis.stateful.run_state_machine_as_test`, or as ``SchedulerMachine.TestCase``.
+    """
+
+    hand: Hand
+    broken = False
+
+    @initialize(
+        shape=shapes(),
+        schedule=schedules(),
+        limit=st.sampled_from([1, 2, 7]),
+        calls=st.one_of(st.none(), st.integers(1, 12)),
+    )
+    def begin(self, shape: Shape, schedule: fg.Schedule, limit: int, calls: int | None) -> None:
+        self.shape, self.schedule, self.limit = shape, schedule, limit
+        self.budget = fg.Budget(calls=calls)
+        self.told: list[tuple[Move, ...]] = []
+        self._try()
+
+    @precondition(lambda self: self._has("go"))
+    @rule(which=ANY)
+    def a_job_goes_on(self, which: int) -> None:
+        self._one_of(self._of("go"), which)
+
+    @precondition(lambda self: self._has("answer"))
+    @rule(which=ANY)
+    def a_call_is_answered(self, which: int) -> None:
+        self._one_of(self._of("answer"), which)
+
+    @precondition(lambda self: self._has("go", "answer"))
+    @rule(which=st.lists(ANY, min_size=2, max_size=4))
+    def several_at_one_moment(self, which: list[int]) -> None:
+        found = self._of("go", "answer")
+        chosen = {m.number: m for m in (found[w % len(found)] for w in which)}
+        self._try(*chosen.values())
+
+    @precondition(lambda self: self._has("cancelled"))
+    @rule(which=ANY)
+    def a_cancellation_arrives(self, which: int) -> None:
+        self._one_of(self._of("cancelled"), which)
+
+    @precondition(lambda self: self._has("timer"))
+    @rule()
+    def a_timer_goes_off(self) -> None:
+        self._try(Move("timer"))
+
+    @precondition(lambda self: self.hand.faults())
+    @rule(which=ANY)
+    def something_fails(self, which: int) -> None:
+        self._one_of(self.hand.faults(), which)
+
+    @rule(rarely=st.integers(0, 4), lost=st.integers(0, 3))
+    def it_is_killed_and_resumed(self, rarely: int, lost: int) -> None:
+        if rarely == 4:
+            self._try(Move("kill", lost))
+
+    @precondition(lambda self: not self.hand.over)
+    @rule(rarely=st.integers(0, 9), kind=st.sampled_from(["drain", "stop"]))
+    def it_is_asked_to_end(self, rarely: int, kind: Any) -> None:
+        if rarely == 9:
+            self._try(Move(kind))
+
+    def teardown(self) -> None:
+        """What is left happens in order; then the whole run is told again."""
+        if hasattr(self, "hand") and not self.broken:
+            self._hold(self.hand.finish)
+            self._hold(self.hand.retell)
+
+    def _of(self, *kinds: str) -> list[Move]:
+        return [move for move in self.hand.moves() if move.kind in kinds]
+
+    def _has(self, *kinds: str) -> bool:
+        return bool(self._of(*kinds))
+
+    def _one_of(self, moves: list[Move], which: int) -> None:
+        self._try(moves[which % len(moves)])
+
+    def _try(self, *moves: Move) -> None:
+        if not moves:
+            self._hold(self._open)
+            return
+        self.told.append(moves)
+        self._hold(lambda: self.hand.play(*moves))
+
+    def _open(self) -> None:
+        self.hand = again(self.shape, self.schedule, limit=self.limit, budget=self.budget)
+
+    def _hold(self, act: Any) -> None:
+        try:
+            act()
+        except (AssertionError, FlashgraphError, LookupError) as error:
+            self.broken = True
+            error.add_note(self.report())
+            raise
+
+    def report(self) -> str:
+        """The graph, the log so far, and the line that does it again."""
+        hand = getattr(self, "hand", None)
+        events = hand.events if hand is not None else []
+        told = hand.played if hand is not None else self.told
+        return (
+            f"\nThe graph:\n{drawing(build(self.shape))}\n\nThe log so far:\n{tail(events)}\n\n"
+            f"Again, with `from flashgraph.testing import *` and `import flashgraph as fg`:\n"
+            f"again({self.shape!r}, {_said(self.schedule)}, {list(told)!r}, limit={self.limit}, "
+            f"budget=fg.Budget(calls={self.budget.calls}))"
+        )
+
+
+def _said(schedule: fg.Schedule) -> str:
+    if schedule.serial:
+        return "fg.lockstep()"
+    control = schedule.control
+    chosen = "fg.drain_first()" if control.interval is None else f"fg.balanced({control.interval})"
+    return f"fg.pipelined({schedule.window}, control={chosen}, focus={schedule.focus})"

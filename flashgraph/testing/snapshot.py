@@ -1,0 +1,136 @@
+"""A machine's whole state as one value: two machines of equal snapshots decide alike from now on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flashgraph.run.items import GatherState, Item
+from flashgraph.run.machine import Machine
+from flashgraph.run.queues import EdgeQueue
+
+__all__ = ["queued", "signature", "snapshot"]
+
+Name = Callable[[str, int], int]
+"""The name of an item, job, call, round or group, from its kind and its number."""
+
+
+def queued(queue: EdgeQueue) -> list[Item]:
+    """The items of a queue in the order in which they leave."""
+    return [entry[3] for entry in sorted(queue._heap, key=lambda e: e[:3]) if entry[2] not in queue._gone]
+
+
+def snapshot(machine: Machine) -> tuple[Any, ...]:
+    """Everything that the machine's decisions depend on, numbers and clock as they are."""
+    return (machine.now, machine.counts(), *_state(machine, lambda kind, number: number, 0.0, history=True))
+
+
+def signature(machine: Machine) -> tuple[Any, ...]:
+    """The same for machines that differ only in what cannot matter any more: how many items there have been, who their
+    parents were, and what time it is where nothing waits for a moment.
+
+    Open things are named by their order among each other, which is all that decisions see of their numbers; stages
+    that draw from ``at.random`` see more, for their stream is keyed by the item.
+    """
+    known = {
+        "item": sorted(machine.flow.items),
+        "job": sorted(machine.jobs),
+        "call": sorted(machine.calls),
+        "round": sorted(machine.flow.rounds),
+        "group": sorted(machine.flow.groups),
+    }
+    names = {kind: {number: place for place, number in enumerate(numbers)} for kind, numbers in known.items()}
+    return _state(machine, lambda kind, number: names[kind].get(number, -1), machine.now, history=False)
+
+
+def _state(machine: Machine, name: Name, zero: float, *, history: bool) -> tuple[Any, ...]:
+    return (
+        _flow(machine, name, zero, history=history),
+        _work(machine, name),
+        _pools(machine),
+        machine.status,
+        machine.stopping,
+        machine._draining,
+        machine._phase,
+    )
+
+
+def _flow(machine: Machine, name: Name, zero: float, *, history: bool) -> tuple[Any, ...]:
+    flow = machine.flow
+
+    def ids(items: Iterable[Item]) -> tuple[int, ...]:
+        return tuple(name("item", item.id) for item in items)
+
+    def gathered(state: GatherState) -> tuple[Any, ...]:
+        flags = (state.released, state.amended, state.closed, state.dropped)
+        counts = (state.arrived, state.ended, state.failed)
+        return (state.edge, tuple(map(repr, state.members)), ids(state.items), counts, flags, state.artifact)
+
+    items = tuple(
+        (
+            name("item", i.id), flow._where[i.id], repr(i.value), i.edge, name("round", i.round),
+            i.parents if history else (), tuple((name("group", g), place) for g, place in i.scope),
+            tuple(sorted(i.stamps.items())), i.uses, tuple(sorted(i.lineage)), tuple(sorted(i.loops.items())),
+            i.late, i.repairs, i.gathered and gathered(i.gathered), i.amends,
+        )
+        for i in flow.items.values()
+    )  # fmt: skip
+    groups = tuple(
+        (
+            name("group", g.id), g.edge, name("item", g.origin.id), repr(g.origin.value), tuple(g.alive),
+            tuple(sorted(g.reasons.items())), tuple(map(gathered, g.gathers.values())), g.identities, g.waiting, g.void,
+        )
+        for g in flow.groups.values()
+    )  # fmt: skip
+    rounds = tuple((name("round", r.id), r.source, r.open, r.late, r.failed) for r in flow.rounds.values())
+    queues = tuple((n, ids(queued(q)), q.held, q.opened) for n, q in flow.queues.items())
+    members = tuple((n, ids(queued(q))) for n, q in flow.members.items())
+    timers = tuple(sorted((name("group", g), edge, at - zero) for (g, edge), at in flow._timed.items()))
+    pending = tuple((name("group", g), edge) for g, edge in flow.pending)
+    streaks = tuple((edge, tuple(sorted(found.items(), key=repr))) for edge, found in flow._streaks.items())
+    ended = tuple(sorted(flow.ended_rounds.items()))
+    return (tuple(sorted(items)), groups, rounds, queues, members, timers, pending, streaks, ended)
+
+
+def _work(machine: Machine, name: Name) -> tuple[Any, ...]:
+    jobs = tuple(
+        (
+            name("job", j.id), j.node, j.kind, j.item and name("item", j.item.id), tuple(sorted(j.stamps.items())),
+            j.holds_slot, j.reservation is not None, j.lag, j.cancelled, j.done,
+            tuple(name("item", i.id) for i in j.outbox), j.emission,
+        )
+        for j in machine.jobs.values()
+    )  # fmt: skip
+    calls = tuple(
+        (
+            name("call", c.id), name("job", c.job.id), c.endpoint, tuple(sorted(c.amounts.items())),
+            c.reservation is not None, machine.slots.is_waiting(c), machine.slots._entry.get(c.id) and "ranked",
+        )
+        for c in machine.calls.values()
+    )  # fmt: skip
+    stages = tuple(
+        (n, s.most, s.busy, s.finished, s.failures, tuple((name("item", i.id), edge) for i, edge in s.repairs))
+        for n, s in machine.stages.items()
+    )
+    sources = tuple(
+        (s.name, s.emissions, s.drawing, s.exhausted, s.waits_past, s.narrowed, s.widen, s.unrouted)
+        for s in machine.sources.states.values()
+    )
+    slots = (tuple(machine.slots.used.items()), tuple(machine.slots.in_flight.items()))
+    ledger = (tuple(machine.ledger.settled.items()), tuple(machine.ledger.reserved.items()), machine.ledger.refused)
+    commits = tuple(name("job", job.id) for job, _ in machine._commit)
+    delivering = tuple(name("job", number) for number in machine._delivering)
+    return (jobs, delivering, calls, stages, sources, slots, ledger, commits)
+
+
+def _pools(machine: Machine) -> tuple[Any, ...]:
+    return tuple(
+        (
+            n, pool.version, repr(pool.value),
+            tuple(
+                (r.artifact, r.version, r.provisional, r.retracted, tuple(sorted(r.lineage)), r.settled)
+                for r in pool.records.values()
+            ),
+        )
+        for n, pool in machine.pools.items()
+    )  # fmt: skip

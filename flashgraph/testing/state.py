@@ -1,0 +1,151 @@
+"""What must hold of a machine's state between two turns: everything it counts, recounted, and no work left standing.
+
+An event log shows what a scheduler did; only its state shows what it failed to do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from flashgraph.run.machine import Machine
+from flashgraph.testing.log import InvariantViolation
+from flashgraph.testing.snapshot import queued
+
+__all__ = ["check_state"]
+
+
+def _expect(holds: bool, name: str, message: str) -> None:
+    if not holds:
+        raise InvariantViolation(f"{name}: {message}")
+
+
+def check_state(machine: Machine) -> None:
+    """Check a machine that has just been stepped.  Raises `InvariantViolation`, naming the invariant."""
+    if not machine.stopping:  # else an item stays where it was, also when its job has ended
+        _places(machine)
+    _rounds_and_groups(machine)
+    _bounds(machine)
+    _account(machine)
+    if machine.status is None and not machine.stopping:
+        _nothing_stands(machine)
+
+
+def _places(machine: Machine) -> None:
+    """I1: every open item is in one place, the one that it is said to be in."""
+    flow = machine.flow
+    found: list[tuple[int, str]] = []
+    for name, queue in flow.queues.items():
+        found += [(i.id, "queued") for i in queued(queue)]
+        held = sum(where == "held" and flow.items[i].edge == name for i, where in flow._where.items())
+        _expect(queue.held == held, "I2", f"edge {name} counts {queue.held} items out for repair, there are {held}")
+    for queue in flow.members.values():
+        found += [(i.id, "member") for i in queued(queue)]
+    for job in machine.jobs.values():
+        found += [(i.id, "outbox") for i in job.outbox if flow.is_open(i)]
+        if job.item is not None and not job.done and flow.is_open(job.item):
+            found.append((job.item.id, "held" if job.kind == "repair" else "running"))
+    for state in machine.stages.values():
+        found += [(item.id, "held") for item, _ in state.repairs]
+    for group in flow.groups.values():
+        for gather in group.gathers.values():
+            found += [(i.id, "gathered") for i in gather.items if flow.is_open(i)]
+    expected, counted = Counter(flow._where.items()), Counter(found)
+    _expect(set(flow._where) == set(flow.items), "I1", "an item is nowhere, or somewhere though it has ended")
+    _expect(counted == expected, "I1", f"found {counted - expected} in places where nobody expects them, "
+            f"and not found {expected - counted}")  # fmt: skip
+
+
+def _rounds_and_groups(machine: Machine) -> None:
+    """I4, I8: open items by round and by member, recounted."""
+    flow = machine.flow
+    held = Counter((i.round, i.late) for i in flow.items.values())
+    for round_ in flow.rounds.values():
+        counts = (held[round_.id, False], held[round_.id, True])
+        said = (round_.open, round_.late)
+        _expect(said == counts, "I4", f"round {round_.id} counts {said} items (open, late), there are {counts}")
+    for source in machine.plan.sources:
+        mine = sum(held[r.id, False] > 0 for r in flow.rounds.values() if r.source == source)
+        _expect(mine <= machine.plan.schedule.window, "I4", f"source {source} has {mine} rounds open")
+    carried = Counter(place for item in flow.items.values() for place in item.scope)
+    for group in flow.groups.values():
+        alive = [carried[group.id, index] for index in range(len(group.alive))]
+        _expect(group.alive == alive, "I8", f"group {group.id} counts {group.alive} by member, there are {alive}")
+
+
+def _bounds(machine: Machine) -> None:
+    """I2, I3, I4: queues, workers and slots."""
+    for name, queue in machine.flow.queues.items():
+        _expect(len(queue) <= queue.capacity, "I2", f"edge {name} holds {len(queue)} of {queue.capacity}")
+        opened = sum(g.waiting > 0 and g.edge == name for g in machine.flow.groups.values())
+        _expect(queue.opened == opened, "I2", f"edge {name} counts {queue.opened} opened groups, there are {opened}")
+    busy = Counter(job.node for job in machine.jobs.values() if job.kind != "source")
+    for name, state in machine.stages.items():
+        _expect(state.busy == busy[name], "I3", f"stage {name} counts {state.busy} workers, {busy[name]} are busy")
+        _expect(busy[name] <= state.plan.workers, "I3", f"stage {name} runs {busy[name]} of {state.plan.workers}")
+    flying = Counter(c.endpoint for c in machine.calls.values() if c.reservation is not None)
+    endpoints = {name: state.plan.endpoint for name, state in machine.stages.items()}
+    holding = Counter(endpoints[job.node] for job in machine.jobs.values() if job.holds_slot)
+    for name, limit in machine.slots.limits.items():
+        said = (machine.slots.in_flight[name], machine.slots.used[name])
+        counts = (flying[name], flying[name] + holding[name])
+        _expect(said == counts, "I4", f"endpoint {name} counts {said} (in flight, used), there are {counts}")
+        _expect(counts[1] <= limit, "I4", f"endpoint {name} has {counts[1]} slots in use, its limit is {limit}")
+
+
+def _account(machine: Machine) -> None:
+    """I10: what is reserved is what jobs and calls have reserved, and with what is settled it stays in the limits."""
+    ledger = machine.ledger
+    reserved: Counter[str] = Counter()
+    for call in machine.calls.values():
+        if call.reservation is not None:
+            reserved.update(call.amounts)
+    for job in machine.jobs.values():
+        if job.reservation is not None and not job.done:
+            reserved.update(dict.fromkeys(machine.plan.stages[job.node].spec.spends, 1))
+    for name, amount in ledger.reserved.items():
+        close = math.isclose(amount, reserved[name], abs_tol=1e-9)
+        _expect(close, "I10", f"{amount:g} {name} are reserved, jobs and calls need {reserved[name]:g}")
+        limit = ledger.limits.get(name, math.inf) * (1 + 1e-9)
+        spent = ledger.settled[name] + amount
+        _expect(spent <= limit, "I10", f"{spent:g} {name} are settled or reserved, the limit is {limit:g}")
+
+
+def _nothing_stands(machine: Machine) -> None:
+    """I9: nothing that could be done at this moment was left undone (a lost wake-up would leave it for ever)."""
+    flow, plan = machine.flow, machine.plan
+    for pool in plan.pools:
+        for edge in plan.incoming[pool]:
+            _expect(not flow.queues[edge.name].waiting, "I9", f"an item waits for pool {pool}, which takes every item")
+    for job in machine.jobs.values():
+        for item in job.outbox:
+            stuck = flow.is_open(item) and (plan.edges[item.edge].gather or not flow.queues[item.edge].full)
+            _expect(not stuck, "I9", f"item {item.id} was not handed on to {item.edge}, where there is room")
+    for group, name in flow.pending:
+        room = not flow.queues[name].full and not flow.groups[group].void
+        _expect(not room, "I9", f"group {group} waits for room on {name}, where there is room")
+    for endpoint in machine.slots.limits:
+        first = machine.slots.first(endpoint)
+        if machine.slots.free(endpoint) > 0 and first is not None:
+            lacking = machine.ledger.lacking(first[1].amounts)
+            waits = lacking is not None and machine.ledger.reserved[lacking] > 0
+            _expect(waits, "I9", f"call {first[1].id} waits for a slot of {endpoint}, which has one free")
+    if machine._draining is None and not plan.schedule.serial:
+        _no_worker_idle(machine)
+
+
+def _no_worker_idle(machine: Machine) -> None:
+    """I9: no stage has work, a worker and a slot at once, and no source a place in its window."""
+    for name, state in machine.stages.items():
+        waits = bool(state.repairs) or any(
+            machine.flow.queues[e.name].waiting or (e.scatter and machine.flow.members[e.name].waiting)
+            for e in machine.plan.incoming[name]
+        )
+        endpoint = state.plan.endpoint
+        # A call that waits for amounts which others have reserved holds back what ranks behind it.
+        served = endpoint is None or (machine.slots.free(endpoint) > 0 and machine.slots.first(endpoint) is None)
+        able = state.busy < state.most and served
+        _expect(not (waits and able), "I9", f"stage {name} has work and a worker, and does not start")
+    if machine.ledger.exhausted() is None:
+        source = machine.sources.next()
+        _expect(source is None, "I9", f"source {source and source.name} could emit, and does not start")

@@ -1,0 +1,66 @@
+"""I13 on a run that has been: its turns, told again to a fresh machine, make the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from flashgraph.run import events as ev
+from flashgraph.run.budget import Budget, Ledger
+from flashgraph.run.machine import Machine
+from flashgraph.run.plan import Plan
+from flashgraph.run.turns import Turn, apply
+from flashgraph.testing.log import InvariantViolation, around
+from flashgraph.testing.snapshot import snapshot
+
+__all__ = ["Told"]
+
+
+class Told:
+    """Keeps what a run's machine was told, in the place of a journal; `again` tells it to a fresh one.
+
+    After every turn the log must be as far as it was and the same; after every ``every``-th the whole state must be.
+    """
+
+    def __init__(self, events: Sequence[ev.Event], every: int = 50) -> None:
+        self._events = events
+        self._every = every
+        self._turns: list[tuple[Turn, int, tuple[Any, ...] | None]] = []
+
+    def keep(self, turn: Turn, machine: Machine) -> Callable[[], Awaitable[None]] | None:
+        """Take a turn that has been applied."""
+        whole = len(self._turns) % self._every == 0
+        self._turns.append((turn, len(self._events), snapshot(machine) if whole else None))
+        return None
+
+    def again(self, plan: Plan, budget: Budget, seed: int) -> int:
+        """I13: tell it all to a fresh machine; returns the number of turns.
+
+        Raises `InvariantViolation` where the machine becomes another: then a function that routes, scatters, orders,
+        releases or admits decides by something else than what it is given, and a run that is resumed goes astray.
+        """
+        events = [self._events[0]]
+        machine = Machine(plan, Ledger(budget), events.append, seed)
+        for number, (turn, until, state) in enumerate(self._turns):
+            before = len(events)
+            why = f"I13: turn {number} of {len(self._turns)}, told again, "
+            try:
+                apply(turn, machine)
+            except LookupError as error:
+                raise InvariantViolation(f"{why}names {error}, which is not there this time") from error
+            expected = list(self._events[before:until])
+            if events[before:] != expected:
+                both = zip(events[before:], expected, strict=False)
+                other = before + next((i for i, (a, b) in enumerate(both) if a != b), 0)
+                log = around(list(self._events), other)
+                made = events[other] if other < len(events) else "nothing"
+                raise InvariantViolation(
+                    f"{why}makes another log:\n{log}\nThis time it is\n    {other}: {made}\n"
+                    "Fix: pools, conditions, scatters, orders and release rules must depend on their arguments alone."
+                )
+            if state is not None and snapshot(machine) != state:
+                raise InvariantViolation(
+                    f"{why}makes the same log and another state.\n"
+                    "Fix: a pool's value and the values of items must not be changed in place."
+                )
+        return len(self._turns)

@@ -1,0 +1,177 @@
+"""I5 to I8 and I15 on an event log: versions, staleness, releases, retractions and what a failure may do."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+import attrs
+
+from flashgraph.policies.release import Count, Fraction
+from flashgraph.run import events as ev
+from flashgraph.testing.log import Check, Log
+
+__all__ = ["failures", "orphans", "releases", "staleness", "stamps", "versions"]
+
+Scope = tuple[tuple[int, int], ...]
+
+USERS_OWN = ("order of ", "release of ", "scatter of ", "staleness rule of ")
+"""How the reason of an item's failure begins when a function of the graph's own has raised outside of any job."""
+
+
+def versions(log: Log) -> Check:
+    """I5: each state-changing admission raises the pool's version by exactly one."""
+    version: Counter[str] = Counter()
+    while True:
+        i, event = yield
+        if isinstance(event, ev.Admitted | ev.Confirmed | ev.Retracted):
+            version[event.pool] += 1
+            expected = f"pool {event.pool} went to version {event.version}, expected {version[event.pool]}"
+            log.expect(event.version == version[event.pool], "I5", i, expected)
+
+
+def stamps(log: Log) -> Check:
+    """I6: a stamp never exceeds the pool's version, and a source's is the version that it read."""
+    version: Counter[str] = Counter()
+    while True:
+        i, event = yield
+        if isinstance(event, ev.Admitted | ev.Confirmed | ev.Retracted):
+            version[event.pool] += 1
+        elif isinstance(event, ev.Created):
+            for pool, stamp in event.stamps.items():
+                log.expect(stamp <= version[pool], "I6", i, f"item {event.item} is stamped {pool}@{stamp}")
+        elif isinstance(event, ev.Emitted) and event.version is not None:
+            pool = log.plan.sources[event.source].reads or ""
+            log.expect(event.version <= version[pool], "I6", i, f"{event.source} read {pool}@{event.version}")
+
+
+def staleness(log: Log) -> Check:
+    """I7: nothing is admitted that the staleness rule of its edge excludes at that moment."""
+    edge_of: dict[int, str] = {}
+    repairs: Counter[int] = Counter()
+    while True:
+        i, event = yield
+        if isinstance(event, ev.Created):
+            edge_of[event.item] = event.edge
+        elif isinstance(event, ev.Repaired):
+            repairs[event.item] += 1
+        elif isinstance(event, ev.Admitted):
+            rule = log.plan.edges[edge_of[event.item]].stale
+            # Conditions on values are not in the log; a rule that has one may have let the item pass by it.
+            decision = rule.decide(event.lag, repairs[event.item], lambda when: False).kind
+            log.expect(decision in ("accept", "refresh"), "I7", i, f"{rule} says {decision} at lag {event.lag}")
+
+
+@attrs.define
+class Places:
+    """Where every open item stands in the groups around it, recounted from `Created` and `Ended` events."""
+
+    scope_of: dict[int, Scope] = attrs.field(factory=dict)
+    _outer: dict[int, Scope] = attrs.field(factory=dict)
+    _open: dict[int, dict[int, set[int]]] = attrs.field(factory=lambda: defaultdict(lambda: defaultdict(set)))
+
+    def see(self, event: ev.Event) -> None:
+        if isinstance(event, ev.Created):
+            scope: Scope = ()
+            if event.group is not None and event.index is not None:
+                # The first item of a group is a member made by its scatter, from the whole as its parent.
+                if event.group not in self._outer:
+                    self._outer[event.group] = self.scope_of[event.parents[0]]
+                scope = (*self._outer[event.group], (event.group, event.index))
+            self.scope_of[event.item] = scope
+            for group, index in scope:
+                self._open[group][index].add(event.item)
+        elif isinstance(event, ev.Ended):
+            for group, index in self.scope_of[event.item]:
+                self._open[group][index].discard(event.item)
+
+    def open_in(self, group: int) -> Iterator[int]:
+        """Members of a group that something open still carries."""
+        return (index for index, items in self._open[group].items() if items)
+
+
+def releases(log: Log) -> Check:
+    """I8: a group is released once, with as many members as its rule asks for, and amended at most once."""
+    released: set[tuple[int, str]] = set()
+    amended: set[tuple[int, str]] = set()
+    parents: dict[int, tuple[int, ...]] = {}
+    places = Places()
+    while True:
+        i, event = yield
+        places.see(event)
+        if isinstance(event, ev.Created):
+            parents[event.item] = event.parents
+        elif isinstance(event, ev.Released):
+            key = (event.group, event.edge)
+            # A smaller group than its rule asks for may only go on when no more members can come.
+            arrived = {index for p in parents[event.item] for group, index in places.scope_of[p][-1:]}
+            missing = set(places.open_in(event.group)) - arrived
+            if event.amendment:
+                log.expect(key in released, "I8", i, f"group {key} was amended before it was released")
+                log.expect(key not in amended, "I8", i, f"group {key} was amended twice")
+                log.expect(not missing, "I8", i, f"group {key} was amended while its members {missing} were open")
+                amended.add(key)
+            else:
+                log.expect(key not in released, "I8", i, f"group {key} was released twice")
+                enough = event.arrived >= _asked(log, event) or not missing
+                log.expect(enough, "I8", i, f"released with {event.arrived} of {event.size} members")
+                released.add(key)
+
+
+def _asked(log: Log, event: ev.Released) -> float:
+    """How many members the rule of a release asks for at least; 0 where that depends on time or values."""
+    rule = log.plan.edges[event.edge].release
+    if isinstance(rule, Fraction):
+        return rule.share * event.size - 1e-9
+    if isinstance(rule, Count):
+        return min(rule.members, event.size)
+    return event.size if type(rule).__name__ == "All" else 0
+
+
+def orphans(log: Log) -> Check:
+    """I8: what descends from a retracted artifact does not go on."""
+    lineage: dict[int, frozenset[tuple[str, int]]] = {}
+    edge_of: dict[int, str] = {}
+    gone: set[int] = set()
+    while True:
+        i, event = yield
+        if isinstance(event, ev.Created):
+            lineage[event.item] = event.lineage
+            edge_of[event.item] = event.edge
+        elif isinstance(event, ev.Ended):
+            lineage.pop(event.item, None)
+            gone.discard(event.item)
+        elif isinstance(event, ev.Retracted):
+            what = (event.pool, event.artifact)
+            gone |= {n for n, of in lineage.items() if what in of and not log.plan.edges[edge_of[n]].keeps_orphans}
+        elif isinstance(event, ev.JobStarted | ev.Admitted) and event.item is not None:
+            log.expect(event.item not in gone, "I8", i, f"item {event.item} descends from a retracted artifact")
+
+
+def failures(log: Log) -> Check:
+    """I15: an item fails by its own job, by a function of the graph that raised for it, or with its group, when more
+    of that failed than its rule bears; a job that failed has taken its own item along."""
+    item_of: dict[int, int] = {}
+    running: dict[int, str] = {}
+    failed: dict[int, int] = {}
+    while True:
+        i, event = yield
+        if isinstance(event, ev.JobStarted) and event.item is not None:
+            item_of[event.job] = event.item
+            running[event.item] = event.stage
+        elif isinstance(event, ev.Ended) and event.how == "failed":
+            summary = re.match(r"(\d+) of (\d+) members failed, ", event.reason)
+            if summary is not None:
+                count, size = map(int, summary.groups())
+                rules = [e.on_failure for e in log.plan.edges.values() if e.gather]
+                bears = all(not rule.fails(count, size) for rule in rules)
+                log.expect(not bears, "I15", i, f"a group failed with {count} of {size}, which every rule bears")
+            elif not event.reason.startswith(USERS_OWN):
+                log.expect(event.item in running, "I15", i, f"item {event.item} failed, and no job of its did")
+            failed[event.item] = i
+        elif isinstance(event, ev.JobEnded) and event.job in item_of:
+            item = item_of.pop(event.job)
+            running.pop(item, None)
+            if event.how == "failed":
+                log.expect(item in failed, "I15", i, f"job {event.job} failed, and its item {item} did not")

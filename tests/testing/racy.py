@@ -1,0 +1,61 @@
+"""A pool with a race that is easily written: it keeps a tally outside of its value.
+
+docs/testing.md shows this file and what the kit says of it.
+"""
+
+from collections.abc import Mapping
+
+import attrs
+
+import flashgraph as fg
+from flashgraph.evaluation import Attempt, Candidate, attempt
+
+SEEN: list[float] = []
+
+
+@attrs.frozen
+class AboveMean:
+    """Keeps what scores better than the mean of all that it was ever told."""
+
+    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
+
+    def apply(self, event: fg.PoolEvent[fg.Group[Candidate, Attempt]]) -> "AboveMean":
+        rest = {i: a for i, a in self.artifacts.items() if i != event.artifact}
+        if event.kind == "retract":
+            return attrs.evolve(self, artifacts=rest)
+        score = sum(a.score for a in event.value.values) / max(1, len(event.value.values))
+        SEEN.append(score)
+        if score < sum(SEEN) / len(SEEN):
+            return attrs.evolve(self, artifacts=rest)
+        made = fg.Artifact(event.artifact, event.value.origin, event.parents, score, provisional=event.partial)
+        return attrs.evolve(self, artifacts=dict(sorted({**rest, event.artifact: made}.items())))
+
+    def best(self) -> fg.Artifact | None:
+        return max(self.artifacts.values(), key=lambda a: a.score or 0.0, default=None)
+
+    def focus(self) -> "AboveMean":
+        return self
+
+
+graph = fg.Graph("racy")
+pool = graph.pool("pool", AboveMean)
+
+
+@graph.source(reads=pool)
+def pick(at: fg.Draw[AboveMean]) -> Candidate:
+    best = at.view.best()
+    at.uses(*([best] if best else []))
+    return best.value if best else Candidate(dict(at.task.seed), len(at.task.val))
+
+
+@graph.stage(llm="reflection", spends="proposals")
+async def rewrite(candidate: Candidate, at: fg.Context) -> Candidate:
+    (name, text), *_ = candidate.text.items()
+    return Candidate({name: (await at.llm(f"Reword this instruction:\n\n{text}")).text}, candidate.size)
+
+
+validate = graph.stage(attempt, name="validate", llm="task", spends="evaluations")
+
+graph.edge(pick, rewrite)
+graph.edge(rewrite, validate, scatter=Candidate.work)
+graph.edge(validate, pool, gather=True, release=fg.fraction(0.5), late="amend")

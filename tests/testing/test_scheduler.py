@@ -1,0 +1,103 @@
+"""The scheduler as a state machine under test, what it has found, and what its report says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import run_state_machine_as_test
+
+import flashgraph as fg
+from flashgraph.run.flow import Flow
+from flashgraph.run.queues import EdgeQueue
+from flashgraph.testing import InvariantViolation, SchedulerMachine, Shape, Step, again, schedules, shapes
+from flashgraph.testing.graphs import Fan, build
+from flashgraph.testing.hand import Hand, Move, no_pause, plan_by_hand
+
+PLAYED = settings(
+    deadline=None,
+    max_examples=25,
+    stateful_step_count=25,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+def test_the_scheduler_under_all_that_can_happen() -> None:
+    """I1 to I10, I13 and I15: after every step, whatever the event loop, the servers, the clock and the faults do."""
+    run_state_machine_as_test(SchedulerMachine, settings=PLAYED)
+
+
+@settings(PLAYED, max_examples=25)
+@given(shape=shapes(), schedule=schedules(), seed=st.integers(0, 5))
+def test_every_prefix_of_the_turns_makes_the_same_machine(shape: Shape, schedule: fg.Schedule, seed: int) -> None:
+    """I13: for every k, the first k turns told to a fresh machine."""
+    hand = Hand(plan_by_hand(build(shape, no_pause), schedule), seed=seed)
+    hand.finish()
+    hand.retell()
+
+
+def test_a_job_that_ends_without_its_request_frees_its_slot() -> None:
+    """I9, found by this machine: in lockstep a job's result waits for the jobs before it; its slot must not, for they
+    may need it for their second request."""
+    shape = Shape((Step(calls=2, workers=2),), rounds=1)
+    shape = Shape((Step(several=2), Step(calls=2, workers=2)), rounds=1, latency="zero")
+    hand = again(shape, fg.lockstep(), limit=1)
+    hand.play(Move("go", 1))
+    hand.play(Move("go", 2))
+    hand.play(Move("go", 3))
+    hand.play(Move("answer", 3))
+    hand.play(Move("go", 3))
+    hand.play(Move("fail", 4))
+    hand.finish()
+    assert hand.machine.status == ("completed", "the sources have nothing to emit")
+
+
+def test_a_kill_loses_only_what_was_not_written() -> None:
+    """I13: resumed from any of the last turns, the run goes on to its end."""
+    shape = Shape((Fan(3, Step(calls=1), (), Step(), 0.5, "cancel"),), rounds=2)
+    for lost in range(6):
+        hand = again(shape, fg.pipelined(2), limit=2)
+        for _ in range(5):
+            hand.play(hand.moves()[0])
+        hand.play(Move("kill", lost))
+        hand.finish()
+        hand.retell()
+        assert hand.machine.status is not None
+
+
+def test_an_overlooked_wake_up_is_reported_with_its_graph_and_a_line_to_repeat_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A scheduler that does not see room on an edge again: the report has the smallest graph, the log and the moves,
+    and these moves do it again."""
+    put = Flow.put
+
+    def forgets(self: Flow, item: Any) -> bool:
+        return item.loops.get(item.edge, 0) < 1 and put(self, item)
+
+    monkeypatch.setattr(Flow, "put", forgets)
+    with pytest.raises(InvariantViolation) as caught:
+        run_state_machine_as_test(
+            SchedulerMachine,
+            settings=settings(
+                PLAYED, max_examples=150, derandomize=True, database=None, phases=(Phase.generate, Phase.shrink)
+            ),
+        )
+    report = "\n".join(caught.value.__notes__)
+    assert "I9" in str(caught.value)
+    assert "The graph:\nsource (" in report
+    assert "loop " in report
+    line = next(line for line in report.splitlines() if line.startswith("again("))
+    names = {**vars(__import__("flashgraph.testing").testing), "fg": fg}
+    with pytest.raises(InvariantViolation, match="I9"):
+        eval(line, names)  # what a user would paste
+
+
+def test_a_queue_without_a_bound_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """I2: the recount does not ask the queue whether it is full."""
+    monkeypatch.setattr(EdgeQueue, "full", property(lambda self: False))
+    hand = again(Shape((Step(workers=1, capacity=1),), rounds=6), fg.pipelined(8))
+    with pytest.raises(InvariantViolation, match="I2"):
+        hand.finish()
