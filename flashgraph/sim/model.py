@@ -88,16 +88,24 @@ class SimModel:
     """A model of the protocol whose ``answer(messages)`` is a function and whose time is a `Profile`'s.
 
     Reply lengths are drawn from a stream keyed by the seed and the request, so they do not depend on the order of
-    requests.
+    requests.  ``role`` chooses among the profile's measured lengths; several roles may share one ``engine``, of which
+    one model that is open lets time pass.
     """
 
     def __init__(
-        self, profile: Profile, answer: Callable[[Sequence[Message]], str] | None = None, seed: int = 0
+        self,
+        profile: Profile,
+        answer: Callable[[Sequence[Message]], str] | None = None,
+        seed: int = 0,
+        *,
+        role: str = "",
+        engine: Engine | None = None,
     ) -> None:
         self.profile = profile
-        self.engine = Engine(profile)
+        self.engine = engine or Engine(profile)
         self._answer = answer or _echo
         self._seed = seed
+        self._role = role
 
     @classmethod
     def of_profile(cls, name: str) -> SimModel:
@@ -125,16 +133,18 @@ class SimModel:
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
         request = "\0".join(m["content"] for m in messages)
         key = hashlib.sha256(f"{self._seed}\0{request}".encode()).hexdigest()
-        drawn = self.profile.reply_tokens(random.Random(key))
+        stream, profile = random.Random(key), self.profile
+        drawn = profile.reply_tokens(stream, self._role)
         tokens = min(drawn, int(params.get("max_tokens") or drawn))
-        prompt = len(request) // 4
-        await self.engine.generate(tokens + prompt / self.profile.prefill)
-        return Reply(
-            self._answer(messages), Usage(prompt, tokens), 0.0, "length" if tokens < drawn else "stop", self.name
-        )
+        prompt = profile.prompt_tokens(stream, len(request) // 4, self._role)
+        if profile.latency:
+            await anyio.sleep(profile.latency)
+        await self.engine.generate(profile.steps(prompt, tokens))
+        finish = "length" if tokens < drawn else "stop"
+        return Reply(self._answer(messages), Usage(prompt, tokens), profile.cost(prompt, tokens), finish, self.name)
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
-        return 0.0
+        return self.profile.cost(prompt, completion)
 
 
 def _echo(messages: Sequence[Message]) -> str:

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping, Sequence
 
 import attrs
 
 from flashgraph.errors import DataError, did_you_mean
 
-__all__ = ["PROFILES", "Profile", "profile_named"]
+__all__ = ["PROFILES", "Lengths", "Profile", "profile_named"]
+
+
+@attrs.frozen
+class Lengths:
+    """Tokens of prompts and of replies as they were seen, each drawn with equal probability."""
+
+    prompts: Sequence[int]
+    replies: Sequence[int]
 
 
 @attrs.frozen
@@ -19,6 +28,10 @@ class Profile:
     A decoding step takes ``step + step_per_request * batch`` seconds and gives every running request one token, so
     that a fuller server makes more tokens a second and each request waits longer.  Prompts cost one step for each
     ``prefill`` tokens.  Reply lengths are lognormal with ``mean`` tokens and shape ``sigma``, at most ``longest``.
+
+    ``latency`` are seconds before a request's first step, as the network and a provider's queue take them; ``price``
+    is USD for a prompt token and for a reply's.  ``roles`` holds the lengths of model roles that were measured; their
+    prompts count as they were measured too, whatever a simulation writes into them.
     """
 
     name: str
@@ -29,6 +42,9 @@ class Profile:
     mean: float
     sigma: float
     longest: int
+    latency: float = 0.0
+    price: tuple[float, float] = (0.0, 0.0)
+    roles: Mapping[str, Lengths] = attrs.field(factory=dict, repr=False)
 
     def step_time(self, batch: int) -> float:
         """Seconds of one decoding step with ``batch`` requests running."""
@@ -39,8 +55,22 @@ class Profile:
         """Tokens a second with every slot busy: what server use is measured against."""
         return self.slots / self.step_time(self.slots)
 
-    def reply_tokens(self, stream: random.Random) -> int:
-        """A reply's length."""
+    def steps(self, prompt: int, reply: int) -> float:
+        """Decoding steps that a request stays in the batch for."""
+        return reply + prompt / self.prefill
+
+    def cost(self, prompt: int, reply: int) -> float:
+        """USD of a request."""
+        return prompt * self.price[0] + reply * self.price[1]
+
+    def prompt_tokens(self, stream: random.Random, written: int, role: str = "") -> int:
+        """A prompt's length: as measured for the role, or else as it was ``written``."""
+        return stream.choice(self.roles[role].prompts) if role in self.roles else written
+
+    def reply_tokens(self, stream: random.Random, role: str = "") -> int:
+        """A reply's length: as measured for the role, or else lognormal."""
+        if role in self.roles:
+            return stream.choice(self.roles[role].replies)
         mu = math.log(self.mean) - self.sigma**2 / 2
         return max(1, min(self.longest, round(stream.lognormvariate(mu, self.sigma))))
 
@@ -55,6 +85,20 @@ PROFILES = {
         ),
         # A hosted API: its speed does not depend on our load, its limit is the number of requests in flight.
         Profile("api", slots=64, step=0.012, step_per_request=0.0, prefill=4096, mean=699, sigma=0.9, longest=6000),
+        # GPT-4o-mini as it was sold in 2025: about 80 tokens a second, half a second to the first one, USD 0.15 and
+        # 0.60 for a million tokens.  Reply lengths are assumed to be those of the other two.
+        Profile(
+            "gpt-4o-mini",
+            slots=64,
+            step=0.0125,
+            step_per_request=0.0,
+            prefill=4096,
+            mean=699,
+            sigma=0.9,
+            longest=6000,
+            latency=0.5,
+            price=(0.15e-6, 0.6e-6),
+        ),
     )
 }
 

@@ -108,7 +108,7 @@ class World:
         prompt = messages[-1]["content"]
         fences = _FENCE.findall(prompt)
         if len(fences) >= 2:
-            return self._merge(fences[0], fences[1])
+            return self._merge(fences[0], *fences[1:])
         if fences:
             return self._reflect(fences[0], prompt)
         return "done"
@@ -127,12 +127,13 @@ class World:
                     known[rule] = "~"
         return _instruction(known)
 
-    def _merge(self, best: str, other: str) -> str:
-        stream = self._stream("merge", best, other)
+    def _merge(self, best: str, *others: str) -> str:
+        stream = self._stream("merge", best, *others)
         merged = {r: v for r, v in rules_of(best).items() if stream.random() >= self.lose}
-        for rule, version in rules_of(other).items():
-            if stream.random() < 0.85:
-                merged.setdefault(rule, version)
+        for other in others:
+            for rule, version in rules_of(other).items():
+                if stream.random() < 0.85:
+                    merged.setdefault(rule, version)
         return _instruction(merged)
 
 

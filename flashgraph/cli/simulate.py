@@ -1,0 +1,171 @@
+"""``flashgraph simulate GRAPH``: what a schedule would do, without a model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flashgraph.cli.forecasts import processes, simulated, simulation_of, simulation_options
+from flashgraph.cli.stored import echo_json, echo_table, json_option
+
+if TYPE_CHECKING:
+    from flashgraph.sim.forecast import Simulation
+    from flashgraph.sim.sweep import Combination
+
+__all__ = ["command"]
+
+PLOTS = (".svg", ".png")
+
+
+@click.command("simulate")
+@simulation_options
+@click.option(
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="NAME=V,V",
+    help="Compare all combinations of values: of window, focus, alpha, workers, control, limit, schedule, or any name "
+    "of --set. More may follow, or the option may be given often.",
+)
+@click.argument("further", nargs=-1, metavar="[NAME=V,V]...")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Seeds of each combination.")
+@click.option("--seed", default=0, show_default=True, help="The first seed; each is a world of its own.")
+@click.option("--target-score", type=float, help="Say when this true score is reached.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Plot the comparison to a .svg or .png file; pip install 'flashgraph[draw]'.",
+)
+@json_option
+def command(
+    sweeps: tuple[str, ...],
+    further: tuple[str, ...],
+    seeds: int,
+    seed: int,
+    target_score: float | None,
+    output: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> int | None:
+    """Predict what GRAPH does under a schedule: the real scheduler in virtual time on servers that are latency
+    profiles.
+
+    \b
+    flashgraph simulate gepa --profile vllm --set window=16
+    flashgraph simulate gepa --profile task=vllm --profile reflection=gpt-4o-mini
+    flashgraph simulate gepa --profile runs/mine --sweep window=2,4,8,16 alpha=0.25,1 --seeds 3 -o plot.png
+
+    alpha is the release fraction of the edges that are amended later; workers are those of every stage that calls a
+    model. Replies are not simulated, only their lengths: graphs of prompts work on a simulated world in which better
+    prompts score better, others (and with --task all) get hashes for answers, which pass at --pass-rate. What is not
+    simulated: failures and retries, rate limits, prefix caches, other users of the server, and graphs that run code in
+    a sandbox (islands, meta_harness).
+    """
+    if output is not None and output.suffix not in PLOTS:
+        raise click.BadParameter(
+            f"found {output.name!r}, expected a name that ends in {' or '.join(PLOTS)}", param_hint="'-o'"
+        )
+    if further and not sweeps:
+        raise click.UsageError(f"found {further[0]!r} after GRAPH, expected an option, e.g. --sweep {further[0]}")
+    lists = sweep_of((*sweeps, *further))
+    simulation = simulation_of(seed=seed, **options)
+    if not lists and seeds == 1 and output is None:
+        _one(simulation, target_score, as_json)
+        return None
+    return _many(simulation, lists, range(seed, seed + seeds), target_score, output, as_json)
+
+
+def sweep_of(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """``NAME=V,V`` texts as values by name.  A comma inside of brackets parts nothing."""
+    found: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        listed = tuple(v.strip() for v in _parts(values) if v.strip())
+        if not equals or not name or not listed:
+            raise click.BadParameter(f"found {text!r}, expected NAME=V,V, e.g. window=4,8,16", param_hint="'--sweep'")
+        found[name] = listed
+    return found
+
+
+def _parts(text: str) -> list[str]:
+    parts, depth = [""], 0
+    for character in text:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def _one(simulation: Simulation, target: float | None, as_json: bool) -> None:
+    from flashgraph.observe.forecast import forecast_json, forecast_lines, queues_table
+
+    found = simulated(simulation)
+    if as_json:
+        echo_json(forecast_json(found, target))
+        return
+    for line in forecast_lines(found, target):
+        click.echo(line)
+    click.echo("")
+    echo_table(queues_table(found))
+
+
+def _many(
+    simulation: Simulation,
+    lists: Mapping[str, Sequence[str]],
+    seeds: Sequence[int],
+    target: float | None,
+    output: Path | None,
+    as_json: bool,
+) -> int | None:
+    from flashgraph.observe.forecast import combination_json, figure, sweep_table
+    from flashgraph.sim.sweep import combinations
+
+    settings = combinations(lists)
+    found, whole = _carried_out(simulation, settings, seeds)
+    if as_json:
+        echo_json([combination_json(c, target) for c in found])
+    elif found:
+        echo_table(sweep_table(found, target))
+    if output is not None and found:
+        _write(output, figure(found, "svg" if output.suffix == ".svg" else "png"))
+        click.echo(f"drawn: {output}", err=True)
+    if not whole:
+        from flashgraph.cli.failures import INTERRUPTED
+
+        click.echo("interrupted: this is what was there", err=True)
+        return INTERRUPTED
+    return None
+
+
+def _carried_out(
+    simulation: Simulation, settings: Sequence[Mapping[str, str]], seeds: Sequence[int]
+) -> tuple[list[Combination], bool]:
+    """What was found, and whether that is all of it."""
+    from flashgraph.sim.sweep import swept
+
+    found: list[Combination] = []
+    planned = len(settings) * len(seeds)
+    try:
+        with processes() as run, click.progressbar(length=planned, label="simulating", file=sys.stderr) as bar:
+            for so_far in swept(simulation, settings, seeds, run):
+                found = so_far
+                bar.update(1)
+    except KeyboardInterrupt:
+        return found, False
+    return found, True
+
+
+def _write(path: Path, content: bytes) -> None:
+    from flashgraph.errors import DataError
+
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror}.\nFix: -o FILE that you may write.") from error

@@ -1,0 +1,133 @@
+"""A forecast: the real scheduler on a graph whose models are simulated, under a clock that jumps."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+
+import attrs
+
+from flashgraph.errors import DataError
+from flashgraph.graph.spec import GraphSpec
+from flashgraph.loading import load_graph, load_task
+from flashgraph.policies.settings import apply_settings, schedule_of
+from flashgraph.run.budget import Budget, Ledger
+from flashgraph.run.driver import Driver
+from flashgraph.run.machine import Machine
+from flashgraph.run.plan import compile_plan
+from flashgraph.sim.measures import Forecast, Watch
+from flashgraph.sim.model import Engine, SimModel
+from flashgraph.sim.profiles import Profile
+from flashgraph.sim.scene import Scene, scene_of
+
+__all__ = ["Simulation", "expanded", "forecast"]
+
+
+@attrs.frozen
+class Simulation:
+    """What is simulated, as plain values: it can be sent to another process.
+
+    ``graph`` and ``task`` are files or names; ``profiles`` holds a server for each model role, and roles with equal
+    ones share it; ``limit`` bounds the requests in flight at each in the place of its slots.  ``settings`` are those of
+    ``--set``, with the short names of `expanded`.
+    """
+
+    graph: str
+    profiles: Mapping[str, Profile]
+    schedule: str = "pipelined"
+    settings: Mapping[str, str] = attrs.field(factory=dict)
+    minutes: float = 20.0
+    seed: int = 0
+    limit: int | None = None
+    task: str | None = None
+    pass_rate: float = 0.5
+
+    def with_settings(self, settings: Mapping[str, str]) -> Simulation:
+        """The same with more settings; ``schedule`` and ``limit`` may be among them."""
+        told = {**self.settings, **settings}
+        schedule, limit = told.pop("schedule", self.schedule), told.pop("limit", None)
+        if limit is not None and not (limit.isdecimal() and int(limit) >= 1):
+            raise DataError(f"setting limit={limit}; expected a whole number from 1.\nFix: e.g. limit=64.")
+        return attrs.evolve(
+            self, schedule=schedule, settings=told, limit=self.limit if limit is None else int(limit)
+        )  # fmt: skip
+
+
+def expanded(graph: GraphSpec, settings: Mapping[str, str]) -> dict[str, str]:
+    """``settings`` with ``alpha`` as the release of every edge that is amended, and ``workers`` as those of every stage
+    that calls a model."""
+    found: dict[str, str] = {}
+    for name, value in settings.items():
+        if name == "alpha" and name not in graph.params:
+            amended = [e.name for e in graph.edges if e.gather and e.late == "amend"]
+            if not amended:
+                raise DataError(
+                    f"setting alpha={value}: graph {graph.name!r} has no edge with late='amend', whose release it "
+                    "is.\nFix: set the release of an edge, e.g. 'EDGE.release=fraction(0.5)'."
+                )
+            found |= {f"{edge}.release": f"fraction({value})" for edge in amended}
+        elif name == "workers" and name not in graph.params:
+            found |= {f"{stage.name}.workers": value for stage in graph.stages if stage.llm is not None}
+        else:
+            found[name] = value
+    return found
+
+
+async def forecast(
+    simulation: Simulation, settle: Callable[[], Awaitable[None]], scene: Scene | None = None
+) -> Forecast:
+    """Run a simulation; the clock must be virtual, and ``settle`` is its own (see `flashgraph.api.open_run`).
+
+    Raises `GraphError` when the graph does not pass its checks, and `DataError` for wrong settings, roles without a
+    profile, and graphs that cannot be simulated.
+    """
+    graph = load_graph(simulation.graph)
+    graph.raise_if_wrong()
+    spec = graph.spec
+    if scene is None:
+        task = None if simulation.task is None else load_task(simulation.task)
+        scene = scene_of(spec, task, pass_rate=simulation.pass_rate, seed=simulation.seed)
+    servers = _servers(spec, simulation)
+    engines = {endpoint: Engine(profile) for endpoint, (profile, _) in servers.items()}
+    models = {
+        role: SimModel(profile, scene.answer, simulation.seed, role=role, engine=engines[endpoint])
+        for endpoint, (profile, roles) in servers.items()
+        for role in roles
+    }
+    chosen, values = apply_settings(
+        spec, schedule_of(simulation.schedule), {}, expanded(spec, simulation.settings)
+    )  # fmt: skip
+    endpoints = {role: endpoint for endpoint, (_, roles) in servers.items() for role in roles}
+    limits = {endpoint: simulation.limit or profile.slots for endpoint, (profile, _) in servers.items()}
+    budget = Budget(seconds=simulation.minutes * 60)
+    watch = Watch(scene.truth)
+    machine = Machine(
+        compile_plan(spec, chosen, values, endpoints, limits), Ledger(budget), watch.on_event, simulation.seed
+    )  # fmt: skip
+    watch.machine = machine
+    driver = Driver(machine, scene.task, models, seconds=budget.seconds, settle=settle)
+    async with AsyncExitStack() as stack:
+        for _, (_, roles) in servers.items():
+            await stack.enter_async_context(models[roles[0]].open())
+        await driver.run()
+        seconds = driver.elapsed
+    made = {endpoint: engine.tokens for endpoint, engine in engines.items()}
+    return watch.forecast(seconds, {endpoint: profile for endpoint, (profile, _) in servers.items()}, made)
+
+
+def _servers(graph: GraphSpec, simulation: Simulation) -> dict[str, tuple[Profile, list[str]]]:
+    """Profile and roles of each server, by a name for it."""
+    found: list[tuple[Profile, list[str]]] = []
+    for role in sorted({s.llm for s in graph.stages if s.llm is not None}):
+        if role not in simulation.profiles:
+            raise DataError(
+                f"graph {graph.name!r} calls the model {role!r}, which has no profile.\n"
+                f"Fix: --profile {role}=vllm, or --profile vllm for all of them."
+            )
+        profile = simulation.profiles[role]
+        shared = next((roles for known, roles in found if known == profile), None)
+        if shared is None:
+            found.append((profile, [role]))
+        else:
+            shared.append(role)
+    return {"+".join(roles): (profile, roles) for profile, roles in found}

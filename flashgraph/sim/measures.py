@@ -1,0 +1,278 @@
+"""What a forecast says of a run, and how it is read off the run while it goes on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from flashgraph.run import events as ev
+from flashgraph.run.machine import Machine
+from flashgraph.sim.profiles import Profile
+
+__all__ = ["Forecast", "Point", "Queue", "Server", "Watch"]
+
+BOUND = 0.5
+"""What was full for so much of the time is said to have bound the run."""
+
+
+@attrs.frozen
+class Point:
+    """The true score of what the run would hand out, ``seconds`` after its start and after so many ``tokens``."""
+
+    seconds: float
+    tokens: int
+    score: float
+
+
+@attrs.frozen
+class Queue:
+    """Items that wait on an edge, on average over time and at most; members of an opened group count as one."""
+
+    mean: float
+    most: int
+
+
+@attrs.frozen
+class Server:
+    """A model server: ``use`` are tokens a second over what it makes with every slot busy, ``running`` and ``waiting``
+    requests at it and before it on average, ``full`` the share of time in which no slot was free."""
+
+    profile: str
+    limit: int
+    use: float
+    running: float
+    most_running: int
+    waiting: float
+    full: float
+
+
+@attrs.frozen
+class Forecast:
+    """A simulated run.  ``lags`` counts admissions by lag; ``accepted`` are artifacts that were admitted and not
+    retracted, the seed among them; tokens and ``usd`` are those of replies that came, not of what was cut off."""
+
+    status: str
+    reason: str
+    seconds: float
+    proposals: int
+    accepted: int
+    evaluations: int
+    calls: int
+    cancelled: int
+    prompt_tokens: int
+    reply_tokens: int
+    usd: float
+    servers: Mapping[str, Server]
+    queues: Mapping[str, Queue]
+    lags: Mapping[int, int]
+    workers_full: Mapping[str, float]
+    """Share of time in which all of a stage's workers were busy."""
+    window_full: float
+    """Share of time in which a source that goes on had as many rounds open as its window allows."""
+    bound: str
+    curve: tuple[Point, ...] = ()
+
+    def per_minute(self, name: str) -> float:
+        """Of ``proposals``, ``accepted``, ``evaluations`` or ``calls``."""
+        return float(getattr(self, name)) * 60 / max(self.seconds, 1e-9)
+
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.reply_tokens
+
+    @property
+    def use(self) -> float:
+        """Of the server that is used most."""
+        return max((s.use for s in self.servers.values()), default=0.0)
+
+    @property
+    def score(self) -> float | None:
+        """The true score at the end, where the scene has one."""
+        return self.curve[-1].score if self.curve else None
+
+    def reached(self, score: float) -> Point | None:
+        """When a score was reached for the first time."""
+        return next((p for p in self.curve if p.score >= score), None)
+
+    def lag(self, share: float) -> int:
+        """A quantile of the lag at admission."""
+        left = share * sum(self.lags.values())
+        for lag in sorted(self.lags):
+            left -= self.lags[lag]
+            if left <= 0:
+                return lag
+        return 0
+
+    @property
+    def mean_lag(self) -> float:
+        return sum(lag * n for lag, n in self.lags.items()) / max(1, sum(self.lags.values()))
+
+
+class Watch:
+    """Takes a run's events in and remembers sums, not events.  ``truth`` judges an artifact's value."""
+
+    def __init__(self, truth: Callable[[Mapping[str, str]], float] | None = None) -> None:
+        self.machine: Machine | None = None
+        """Whose events they are; set before the run begins."""
+        self._truth = truth
+        self._count: Counter[str] = Counter()
+        self._usd = 0.0
+        self._lags: Counter[int] = Counter()
+        self._depth: dict[str, _Level] = {}
+        self._running: dict[str, _Level] = {}
+        self._waiting: dict[str, _Level] = {}
+        self._full: dict[str, _Level] = {}
+        self._window = _Level()
+        self._curve: list[Point] = []
+
+    def on_event(self, event: ev.Event) -> None:
+        """Take an event in."""
+        match event:
+            case ev.CallStarted():
+                self._server(event.at)
+            case ev.CallEnded():
+                self._count[event.how] += 1
+                self._count["prompt"] += event.prompt_tokens
+                self._count["reply"] += event.completion_tokens
+                self._usd += event.usd or 0.0
+                self._server(event.at)
+            case ev.Queued() | ev.Dequeued():
+                self._depth.setdefault(event.edge, _Level()).set(event.at, event.depth)
+            case ev.JobStarted() | ev.JobEnded():
+                self._workers(event)
+            case ev.Admitted():
+                self._count["admitted"] += 1
+                self._lags[event.lag] += 1
+                self._judge(event)
+            case ev.Retracted():
+                self._count["retracted"] += 1
+                self._judge(event)
+            case ev.Confirmed():
+                self._judge(event)
+
+    def _server(self, at: float) -> None:
+        """What runs at each endpoint and what waits for it (requests, and members of groups that are open), and
+        whether a window is full."""
+        machine = self._machine()
+        plan, slots = machine.plan, machine.slots
+        lasting = [name for name, spec in plan.sources.items() if spec.rounds is None]
+        self._window.set(at, any(machine.sources.open_rounds(name) >= plan.schedule.window for name in lasting))
+        waiting = _unsent(machine)
+        for name, queue in machine.flow.members.items():
+            endpoint = plan.stages[plan.edges[name].dst].endpoint
+            if endpoint is not None:
+                waiting[endpoint] += queue.waiting
+        for endpoint, running in slots.in_flight.items():
+            self._running.setdefault(endpoint, _Level()).set(at, running)
+            self._waiting.setdefault(endpoint, _Level()).set(at, waiting[endpoint])
+
+    def _workers(self, event: ev.JobStarted | ev.JobEnded) -> None:
+        state = self._machine().stages.get(event.stage)
+        if state is not None:
+            # At a job's end its worker is still counted: it is free once the result is delivered.
+            busy = state.busy - isinstance(event, ev.JobEnded)
+            self._full.setdefault(event.stage, _Level()).set(event.at, busy >= state.most)
+
+    def _judge(self, event: ev.Admitted | ev.Confirmed | ev.Retracted) -> None:
+        machine = self._machine()
+        first = next(iter(machine.pools))
+        if self._truth is None or event.pool != first:
+            return
+        best = machine.pools[first].value.best()
+        tokens = self._count["prompt"] + self._count["reply"]
+        score = self._truth(best.value) if best is not None else 0.0
+        self._curve.append(Point(event.at, tokens, score))
+
+    def _machine(self) -> Machine:
+        assert self.machine is not None
+        return self.machine
+
+    def forecast(self, seconds: float, profiles: Mapping[str, Profile], made: Mapping[str, float]) -> Forecast:
+        """The sums after ``seconds``; ``profiles`` and the tokens ``made`` are by endpoint."""
+        machine = self._machine()
+        settled = machine.ledger.settled
+        servers = {}
+        for endpoint, limit in machine.plan.limits.items():
+            running = self._running.get(endpoint, _Level())
+            servers[endpoint] = Server(
+                profile=profiles[endpoint].name,
+                limit=limit,
+                use=made[endpoint] / (profiles[endpoint].capacity * max(seconds, 1e-9)),
+                running=running.mean(seconds),
+                most_running=int(running.most),
+                waiting=self._waiting.get(endpoint, _Level()).mean(seconds),
+                full=running.share(seconds, limit),
+            )
+        workers = {name: level.mean(seconds) for name, level in self._full.items()}
+        window = self._window.mean(seconds)
+        status, reason = machine.status or ("cancelled", "")
+        return Forecast(
+            status=status,
+            reason=reason,
+            seconds=seconds,
+            proposals=round(settled["proposals"]),
+            accepted=self._count["admitted"] - self._count["retracted"],
+            evaluations=round(settled["evaluations"]),
+            calls=round(settled["calls"]),
+            cancelled=self._count["cancelled"],
+            prompt_tokens=self._count["prompt"],
+            reply_tokens=self._count["reply"],
+            usd=self._usd,
+            servers=servers,
+            queues={name: Queue(level.mean(seconds), int(level.most)) for name, level in self._depth.items()},
+            lags=dict(sorted(self._lags.items())),
+            workers_full=workers,
+            window_full=window,
+            bound=_bound(servers, workers, window, serial=machine.plan.schedule.serial),
+            curve=tuple(self._curve),
+        )
+
+
+def _unsent(machine: Machine) -> Counter[str]:
+    """Requests that wait for a slot, by endpoint."""
+    if len(machine.slots.in_flight) == 1:
+        # Asked for at every request: counting them one by one takes a tenth of a forecast's time.
+        ((endpoint, running),) = machine.slots.in_flight.items()
+        return Counter({endpoint: len(machine.calls) - running})
+    return Counter(call.endpoint for call in machine.calls.values() if call.reservation is None)
+
+
+def _bound(servers: Mapping[str, Server], workers: Mapping[str, float], window: float, *, serial: bool) -> str:
+    """What was full for most of the time, from the narrowest to the widest."""
+    full = [name for name, server in servers.items() if server.full >= BOUND]
+    if full:
+        return f"server ({', '.join(full)})"
+    if serial:
+        return "schedule (one round and one stage at a time)"
+    busy = [name for name, share in workers.items() if share >= BOUND]
+    if busy:
+        return f"workers of {', '.join(busy)}"
+    return "window" if window >= BOUND else "the work: rounds wait for the slowest of their requests"
+
+
+class _Level:
+    """A number that changes now and then: its mean over time, its maximum, and how long it was how high."""
+
+    def __init__(self) -> None:
+        self.most = 0.0
+        self._now = 0.0
+        self._since = 0.0
+        self._time: dict[float, float] = {}
+
+    def set(self, at: float, value: float) -> None:
+        self._time[self._now] = self._time.get(self._now, 0.0) + at - self._since
+        self._now, self._since = value, at
+        self.most = max(self.most, value)
+
+    def mean(self, seconds: float) -> float:
+        return sum(value * time for value, time in self._until(seconds).items()) / max(seconds, 1e-9)
+
+    def share(self, seconds: float, least: float) -> float:
+        """Of the time, the share in which it was ``least`` or more."""
+        return sum(time for value, time in self._until(seconds).items() if value >= least) / max(seconds, 1e-9)
+
+    def _until(self, seconds: float) -> Mapping[float, float]:
+        self.set(max(seconds, self._since), self._now)
+        return self._time

@@ -1,0 +1,95 @@
+"""What a forecast's stages work on in the place of a model's answers: a task world, or a task with stand-ins."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from flashgraph.errors import DataError
+from flashgraph.evaluation import attempt
+from flashgraph.graph.spec import GraphSpec
+from flashgraph.llm.protocol import Message
+from flashgraph.sim.world import World
+from flashgraph.task import Score, Task
+
+__all__ = ["Scene", "scene_of"]
+
+
+@attrs.frozen
+class Scene:
+    """A task, the answers of its model, and the true score of a candidate's texts where there is one."""
+
+    task: Task[Any, Any]
+    answer: Callable[[Sequence[Message]], str]
+    truth: Callable[[Mapping[str, str]], float] | None = None
+
+    @classmethod
+    def of_world(cls, world: World) -> Scene:
+        """The simulated world: reflection learns, and better instructions score better."""
+        known: dict[str, float] = {}
+
+        def truth(texts: Mapping[str, str]) -> float:
+            text = "\n".join(texts.values())
+            if text not in known:
+                known[text] = world.true_score(text)
+            return known[text]
+
+        return cls(world.task(), world.answer, truth)
+
+    @classmethod
+    def of_task(cls, task: Task[Any, Any], pass_rate: float, seed: int) -> Scene:
+        """A task of which only the texts are used: answers are hashes of what was asked, and a hash of an answer says
+        whether it passes.  Nothing learns; prompts are as long as the real ones."""
+
+        def score(sample: Any, output: Any) -> Score:
+            passed = _share(seed, "score", sample, output) < pass_rate
+            return Score(float(passed), "passed" if passed else "failed")
+
+        def answer(messages: Sequence[Message]) -> str:
+            return _reply(f"{_digest(seed, *(m['content'] for m in messages)):x}")
+
+        return cls(attrs.evolve(task, score=score), answer)
+
+
+def scene_of(graph: GraphSpec, task: Task[Any, Any] | None, *, pass_rate: float, seed: int) -> Scene:
+    """The scene that a graph is simulated in.
+
+    Without a ``task`` it is world ``seed`` for a graph of which a stage is `flashgraph.evaluation.attempt`, because
+    such a graph evolves what a task's own ``attempt`` uses; for others it is that world's samples with stand-ins.
+
+    Raises `DataError` for a graph that uses resources: code in a sandbox takes real time.
+    """
+    if graph.resources:
+        raise DataError(
+            f"graph {graph.name!r} uses {', '.join(graph.resources)}, which takes real time (it runs code); a forecast "
+            "simulates models alone.\nFix: measure it with `flashgraph run` on a small budget instead."
+        )
+    if task is not None:
+        return Scene.of_task(task, pass_rate, seed)
+    world = World(seed=seed)
+    if any(stage.body is attempt for stage in graph.stages):
+        return Scene.of_world(world)
+    train, val, test = ([str(s) for s in world.task().samples(split)] for split in ("train", "val", "test"))
+    made = Task[str, Any](
+        "stand-in", train=train, val=val, test=test, seed={"text": ""}, score=lambda sample, output: Score(0.0)
+    )
+    return Scene.of_task(made, pass_rate, seed)
+
+
+def _reply(text: str) -> str:
+    """An answer that can be read as a text between fences and as the JSON that ACE's prompts ask for."""
+    line = {"type": "ADD", "section": "RULES", "content": f"When it is {text}, answer {text[::-1]}"}
+    fields = {"reasoning": "-", "key_insight": text, "final_answer": text, "bullet_tags": [], "operations": [line]}
+    return f"```\n{json.dumps(fields)}\n```"
+
+
+def _digest(*key: object) -> int:
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "big")
+
+
+def _share(*key: object) -> float:
+    return _digest(*key) / 2**64

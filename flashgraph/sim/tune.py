@@ -1,0 +1,132 @@
+"""Picking a schedule for a goal: one setting after the other with few seeds, then the best few with more of them.
+
+The search is a coordinate search: each setting in turn is tried at all of its values beside the best of the others so
+far.  Worlds differ more than schedules do, so in the end the best settings and the defaults are compared on the same
+seeds, pair by pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import attrs
+
+from flashgraph.sim.forecast import Simulation
+from flashgraph.sim.measures import Forecast
+from flashgraph.sim.sweep import Run, Settings, Spread, combinations, spread, swept
+
+__all__ = ["CHOICES", "Choice", "Goal", "Step", "Tuned", "tuned"]
+
+Goal = Literal["time-to-score", "throughput", "cost"]
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "window": ("2", "4", "8", "16", "32"),
+    "focus": ("0", "0.25", "0.5", "0.75", "1"),
+    "alpha": ("0.1", "0.25", "0.5", "1"),
+    "control": ("drain_first", "balanced"),
+}
+FINALISTS = 3
+
+
+@attrs.frozen
+class Choice:
+    """Settings, and what the goal says of them by seed: lower is better."""
+
+    settings: Settings
+    costs: Mapping[int, float]
+
+    @property
+    def spread(self) -> Spread:
+        return spread(list(self.costs.values()))
+
+
+@attrs.frozen
+class Step:
+    """How far the search is."""
+
+    done: int
+    planned: int
+    settings: Settings
+
+
+@attrs.frozen
+class Tuned:
+    """The outcome: ``finalists`` with the best one first, all of them and the ``default`` on the same seeds.
+    ``target`` is the score of the goals that have one."""
+
+    goal: Goal
+    target: float | None
+    default: Choice
+    finalists: tuple[Choice, ...]
+    simulations: int
+
+    @property
+    def best(self) -> Choice:
+        return self.finalists[0]
+
+    @property
+    def wins(self) -> int:
+        """Seeds on which the best settings are better than the defaults."""
+        return sum(cost < self.default.costs[seed] for seed, cost in self.best.costs.items())
+
+
+def cost_of(goal: Goal, forecast: Forecast, target: float | None) -> float:
+    """What is to be small: seconds to the target score, minutes a proposal, or USD (tokens, where nothing has a price)
+    to the target or, without one, for each accepted artifact.
+
+    A target that was not reached costs more than all there was, the more the farther it was away.
+    """
+    if goal == "throughput":
+        return 1 / max(forecast.per_minute("proposals"), 1e-9)
+    reached = None if target is None else forecast.reached(target)
+    missed = 1.0 if target is None or reached else 1 + max(0.0, target - (forecast.score or 0.0)) / target
+    if goal == "time-to-score":
+        return reached.seconds if reached else forecast.seconds * missed
+    tokens = reached.tokens if reached else forecast.tokens * missed
+    # Money is counted at the run's mean price of a token.
+    price = forecast.usd / forecast.tokens if forecast.usd else 1.0
+    return tokens * price / (1 if target is not None else max(1, forecast.accepted))
+
+
+def tuned(
+    base: Simulation, goal: Goal, names: Sequence[str], seeds: int, run: Run, target: float | None = None
+) -> Iterator[Step | Tuned]:
+    """Search over ``names`` of `CHOICES`; gives a step after each simulation and the outcome last.
+
+    Without a ``target``, it is the score that the base settings reach on the first seed in all the time, where the
+    scene has scores.
+    """
+    memory: dict[tuple[tuple[str, str], ...], dict[int, Forecast]] = {}
+    planned = 1 + sum(len(CHOICES[name]) for name in names) + (FINALISTS + 1) * (seeds - 1)
+
+    def ask(candidates: Sequence[Settings], asked: Sequence[int]) -> Iterator[Step]:
+        for seed in asked:
+            missing = [s for s in candidates if seed not in memory.get(_key(s), {})]
+            for points in swept(base, missing, [seed], run):
+                for point in points:
+                    memory.setdefault(_key(point.settings), {}).update(point.forecasts)
+                yield Step(sum(map(len, memory.values())), planned, points[-1].settings)
+
+    def choice(settings: Settings) -> Choice:
+        return Choice(
+            settings, {seed: cost_of(goal, f, target) for seed, f in sorted(memory[_key(settings)].items())}
+        )  # fmt: skip
+
+    yield from ask([{}], [base.seed])
+    if target is None and goal != "throughput":
+        target = memory[()][base.seed].score
+    best: Settings = {}
+    for name in names:
+        candidates = [{**best, **value} for value in combinations({name: CHOICES[name]})]
+        yield from ask(candidates, [base.seed])
+        best = min([best, *candidates], key=lambda s: choice(s).costs[base.seed])
+    known = sorted((dict(key) for key in memory if key), key=lambda s: choice(s).costs[base.seed])
+    finalists, every = known[:FINALISTS], range(base.seed, base.seed + seeds)
+    yield from ask([{}, *finalists], every)
+    ordered = sorted((choice(s) for s in finalists), key=lambda c: c.spread.median)
+    yield Tuned(goal, target, choice({}), tuple(ordered), sum(map(len, memory.values())))
+
+
+def _key(settings: Settings) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(settings.items()))

@@ -1,0 +1,166 @@
+"""``flashgraph simulate`` and ``flashgraph tune``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flashgraph as fg
+from flashgraph.cli import simulate, tune
+from flashgraph.cli.forecasts import simulated
+from flashgraph.sim.forecast import Simulation
+from flashgraph.sim.measures import Forecast
+from flashgraph.sim.model import SimModel
+from flashgraph.sim.profiles import PROFILES
+from flashgraph.sim.sweep import Run
+from flashgraph.sim.world import World
+from flashgraph.testing.clock import run_virtually, settle
+
+from .conftest import Cli
+
+SHORT = ("simulate", "gepa", "--minutes", "1")
+
+
+def test_a_forecast_in_words(cli: Cli) -> None:
+    """Rates, the server, lag, cost, what bound it, and the queues."""
+    ended = cli(*SHORT, "--profile", "gpt-4o-mini", "--target-score", "0.9")
+    assert ended.code == 0
+    for said in ("proposals", "64 slots", "lag at admission", "$0.", "0.9 not reached", "what bound it: "):
+        assert said in ended.out
+    assert "select->rollout" in ended.out
+
+
+def test_the_same_as_json(cli: Cli) -> None:
+    found = json.loads(cli(*SHORT, "--json", "--limit", "16").out)
+    assert found["servers"]["reflection+task"]["limit"] == 16
+    assert found["per_minute"]["calls"] == found["calls"]
+    assert found["seconds"] == 60
+
+
+def test_a_sweep_compares_schedules(cli: Cli, tmp_path: Path) -> None:
+    """A line for each combination in the order that was given, and a plot."""
+    ended = cli(*SHORT, "--sweep", "window=1,4", "alpha=0.25,1", "-o", "plot.svg")
+    assert ended.code == 0
+    lines = [line.split()[:2] for line in ended.out.splitlines()]
+    assert lines == [["window", "alpha"], ["1", "0.25"], ["1", "1"], ["4", "0.25"], ["4", "1"]]
+    assert (tmp_path / "plot.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_seeds_and_json_of_a_sweep(cli: Cli) -> None:
+    """Each seed is a world of its own."""
+    found = json.loads(
+        cli(*SHORT, "--sweep", "schedule=lockstep,pipelined", "--seeds", "2", "--seed", "5", "--json").out
+    )
+    assert [c["settings"]["schedule"] for c in found] == ["lockstep", "pipelined"]
+    assert list(found[0]["forecasts"]) == ["5", "6"]
+    assert found[0]["forecasts"]["5"]["calls"] < found[1]["forecasts"]["5"]["calls"]
+
+
+def test_an_interrupt_prints_what_is_there(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With exit code 130."""
+
+    @contextmanager
+    def interrupted() -> Iterator[Run]:
+        def run(simulations: Sequence[Simulation]) -> Iterator[tuple[int, Forecast]]:
+            yield 0, simulated(simulations[0])
+            raise KeyboardInterrupt
+
+        yield run
+
+    monkeypatch.setattr(simulate, "processes", interrupted)
+    ended = cli(*SHORT, "--sweep", "window=1,2,4")
+    assert ended.code == 130
+    assert [line.split()[0] for line in ended.out.splitlines()] == ["window", "1"]
+    assert "interrupted: this is what was there" in ended.err
+
+
+def test_a_profile_from_a_journal(cli: Cli, tmp_path: Path) -> None:
+    """What is learned is said; its server is as large as the run has needed it."""
+    world = World(seed=2, val=20)
+    model = SimModel(PROFILES["vllm"], world.answer, seed=2)
+
+    async def run() -> fg.Result:
+        models: dict[str, Any] = {"task": model, "reflection": model}
+        budget = fg.Budget(seconds=240)
+        return await fg.arun(
+            "gepa", world.task(), models=models, budget=budget, settle=settle, folder=tmp_path / "runs" / "mine"
+        )  # fmt: skip
+
+    run_virtually(run, "asyncio")
+    for name in ("mine", "runs/mine"):
+        ended = cli("simulate", "gepa", "--minutes", "1", "--profile", name, "--json")
+        assert ended.code == 0
+        assert f"learned from {name}: sim:vllm: " in ended.err
+    (server,) = json.loads(ended.out)["servers"].values()
+    assert server["profile"] == "sim:vllm"
+    assert 20 < server["limit"] <= 128
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("simulate", "gepa", "--profile", "vlm"), 1, "did you mean 'vllm'"),
+        (("simulate", "gepa", "--profile", "judge=vllm"), 2, "no model role 'judge'"),
+        (("simulate", "gepa", "--set", "windo=3"), 1, "did you mean 'window'"),
+        (("simulate", "gepa", "--sweep", "window"), 2, "expected NAME=V,V"),
+        (("simulate", "gepa", "window=3"), 2, "--sweep window=3"),
+        (("simulate", "gepa", "--sweep", "windo=3,4"), 1, "did you mean 'window'"),
+        (("simulate", "gepa", "-o", "plot.pdf"), 2, "ends in .svg or .png"),
+        (("simulate", "islands"), 1, "takes real time"),
+        (("tune", "gepa", "--schedule", "lockstep"), 1, "nothing to choose"),
+    ],
+)
+def test_mistakes(cli: Cli, arguments: tuple[str, ...], code: int, said: str) -> None:
+    """One message each, without a traceback."""
+    ended = cli(*arguments)
+    assert ended.code == code
+    assert said in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_commas_inside_of_a_policy() -> None:
+    """They part its arguments, not the values."""
+    assert simulate.sweep_of(("validate->frontier.stale=discard(4),repair(patch, above=2)",)) == {
+        "validate->frontier.stale": ("discard(4)", "repair(patch, above=2)")
+    }
+
+
+FIXED = ("--set", "window=4", "--set", "focus=0", "--set", "control=drain_first", "--seeds", "1", "--minutes", "1")
+
+
+def test_tune_gives_options_to_paste(cli: Cli) -> None:
+    """Settings that are given are not searched; the short names become what `run` takes."""
+    ended = cli("tune", "gepa", "--goal", "throughput", *FIXED)
+    assert ended.code == 0
+    assert "--set 'validate->frontier.release=fraction(" in ended.out
+    assert "proposals/min" in ended.out
+    assert "of 1 seed" in ended.out
+
+
+def test_tune_as_json(cli: Cli) -> None:
+    found = json.loads(cli("tune", "gepa", "--goal", "cost", *FIXED, "--target-score", "0.15", "--json").out)
+    assert found["target"] == 0.15
+    assert set(found["options"]) == {"window", "focus", "control", "validate->frontier.release"}
+    assert set(found["finalists"][0]["settings"]) == {"alpha"}
+
+
+def test_tune_interrupted(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to recommend before the final comparison."""
+
+    @contextmanager
+    def interrupted() -> Iterator[Run]:
+        def run(simulations: Sequence[Simulation]) -> Iterator[tuple[int, Forecast]]:
+            yield 0, simulated(simulations[0])
+            raise KeyboardInterrupt
+
+        yield run
+
+    monkeypatch.setattr(tune, "processes", interrupted)
+    ended = cli("tune", "gepa", "--minutes", "1")
+    assert ended.code == 130
+    assert "nothing to recommend" in ended.err

@@ -1,0 +1,86 @@
+"""Profiles learned from journals."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+import flashgraph as fg
+from flashgraph.run.journal.reading import StoredRun
+from flashgraph.sim.forecast import Simulation, forecast
+from flashgraph.sim.learned import Learned, learn
+from flashgraph.sim.model import SimModel
+from flashgraph.sim.profiles import PROFILES, Profile
+from flashgraph.sim.scene import Scene
+from flashgraph.sim.world import World
+from flashgraph.testing.clock import run_virtually, settle
+
+WORLD = World(seed=4, train=30, val=20)
+
+
+def learned_from(profile: Profile, folder: Path, seconds: float = 240) -> Learned:
+    """What is learned from the journal of a run on a simulated server."""
+    model = SimModel(profile, WORLD.answer, seed=4)
+
+    async def run() -> fg.Result:
+        models: dict[str, Any] = {"task": model, "reflection": model}
+        return await fg.arun(
+            "gepa", WORLD.task(), models=models, budget=fg.Budget(seconds=seconds), settle=settle, folder=folder
+        )  # fmt: skip
+
+    run_virtually(run, "asyncio")
+    with StoredRun.open(folder) as stored:
+        return learn(stored)
+
+
+def test_a_servers_numbers_are_found_again(tmp_path: Path) -> None:
+    """Step times within a tenth, prices exactly, and the lengths as they were."""
+    profile = attrs.evolve(PROFILES["vllm"], latency=0.4, price=(2e-6, 8e-6), step_per_request=0.0002)
+    found = learned_from(profile, tmp_path / "run")
+    fitted = found.profiles["task"]
+    assert found.profiles["reflection"] is fitted
+    assert fitted.step == pytest.approx(profile.step, rel=0.1)
+    assert fitted.step_per_request == pytest.approx(profile.step_per_request, rel=0.1)
+    assert fitted.price == pytest.approx(profile.price)
+    assert 20 < fitted.slots <= 128
+    assert set(fitted.roles) == {"reflection", "task"}
+    assert "off by" in found.notes[0]
+    replies = fitted.roles["task"].replies
+    assert 500 < sum(replies) / len(replies) < 800
+
+
+def test_a_server_that_does_not_slow_down(tmp_path: Path) -> None:
+    """The load has no effect, and none is found."""
+    fitted = learned_from(PROFILES["gpt-4o-mini"], tmp_path / "run").profiles["task"]
+    assert fitted.step == pytest.approx(0.0125, rel=0.02)
+    assert fitted.latency == pytest.approx(0.5, rel=0.1)
+    assert fitted.step_time(64) == pytest.approx(0.0125, rel=0.02)
+
+
+def test_a_forecast_on_what_was_learned_is_like_the_run(tmp_path: Path) -> None:
+    """Calls within a tenth of those on the server itself, also under twice the load that was learned from."""
+    profile = attrs.evolve(PROFILES["vllm"], step_per_request=0.0002)
+    learned = learned_from(profile, tmp_path / "run", seconds=480).profiles["task"]
+    for window in ("8", "16"):
+        true, found = (
+            run_virtually(
+                partial(
+                    forecast,
+                    Simulation("gepa", {"task": p, "reflection": p}, settings={"window": window}, minutes=6, limit=128),
+                    settle,
+                    Scene.of_world(WORLD),
+                ),
+                "asyncio",
+            )
+            for p in (profile, learned)
+        )
+        assert found.calls == pytest.approx(true.calls, rel=0.1)
+
+
+def test_too_few_calls_are_said(tmp_path: Path) -> None:
+    with pytest.raises(fg.DataError, match="a profile needs 20 or more"):
+        learned_from(PROFILES["vllm"], tmp_path / "run", seconds=3)

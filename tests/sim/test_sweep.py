@@ -1,0 +1,83 @@
+"""Sweeps and the search for a schedule, on forecasts that are made up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pytest
+
+from flashgraph.sim.forecast import Simulation
+from flashgraph.sim.measures import Forecast, Point
+from flashgraph.sim.profiles import PROFILES
+from flashgraph.sim.sweep import combinations, swept
+from flashgraph.sim.tune import Goal, Step, Tuned, cost_of, tuned
+
+BASE = Simulation("gepa", {"task": PROFILES["vllm"]}, minutes=10)
+
+
+def made(
+    proposals: int = 10, score: float = 0.5, at: float = 60, tokens: int = 1000, usd: float = 0.0
+) -> Forecast:  # fmt: skip
+    curve = (Point(at, tokens // 2, score),)
+    return Forecast(
+        "budget", "", 600, proposals, 5, 100, 120, 0, tokens, 0, usd, {}, {}, {}, {}, 0.0, "window", curve
+    )  # fmt: skip
+
+
+def run(simulations: Sequence[Simulation]) -> Iterable[tuple[int, Forecast]]:
+    """Proposals grow with the window; a window of 8, half of the focus and a small alpha are fastest."""
+    for number, simulation in reversed(list(enumerate(simulations))):
+        told = simulation.settings
+        window = int(told.get("window", "4"))
+        slow = abs(window - 8) + abs(float(told.get("focus", "0.25")) - 0.5) + float(told.get("alpha", "0.5"))
+        yield number, made(proposals=window, at=100 + slow + 10 * simulation.seed)
+
+
+def test_combinations() -> None:
+    """The last one changes fastest; no list at all is one combination."""
+    assert combinations({"a": ("1", "2"), "b": ("x", "y")}) == [
+        {"a": "1", "b": "x"}, {"a": "1", "b": "y"}, {"a": "2", "b": "x"}, {"a": "2", "b": "y"}
+    ]  # fmt: skip
+    assert combinations({}) == [{}]
+
+
+def test_a_sweep_gives_what_is_there_at_any_time() -> None:
+    """In the order of settings, whichever ends first, with medians over seeds."""
+    steps = list(swept(BASE, combinations({"window": ("2", "4")}), (0, 1), run))
+    assert [sum(len(c.forecasts) for c in step) for step in steps] == [1, 2, 3, 4]
+    assert [c.settings["window"] for c in steps[-1]] == ["2", "4"]
+    assert steps[-1][1].spread(lambda f: f.per_minute("proposals")).median == pytest.approx(0.4)
+    assert list(steps[-1][0].forecasts) == [0, 1]
+
+
+def test_the_search_finds_the_best_settings() -> None:
+    """One setting after the other, and the finalists on all seeds beside the defaults."""
+    *steps, found = tuned(BASE, "time-to-score", ("window", "focus", "alpha"), 3, run)
+    assert isinstance(found, Tuned)
+    assert found.best.settings == {"window": "8", "focus": "0.5", "alpha": "0.1"}
+    assert found.wins == 3
+    assert list(found.best.costs) == list(found.default.costs) == [0, 1, 2]
+    assert found.target == 0.5
+    assert len(steps) == found.simulations
+    assert all(isinstance(s, Step) and s.done <= s.planned for s in steps)
+
+
+def test_throughput_wants_proposals() -> None:
+    *_, found = tuned(BASE, "throughput", ("window",), 1, run)
+    assert isinstance(found, Tuned)
+    assert found.best.settings == {"window": "32"}
+    assert found.target is None
+
+
+@pytest.mark.parametrize("goal", ["time-to-score", "cost"])
+def test_a_target_that_is_missed_costs_more_than_any_that_is_reached(goal: Goal) -> None:
+    """And the more, the farther it was away."""
+    reached, near, far = (cost_of(goal, made(score=s, at=599), 0.5) for s in (0.5, 0.4, 0.1))
+    assert reached < near < far
+
+
+def test_cost_is_money_where_there_are_prices() -> None:
+    """Tokens without them; for each accepted artifact without a target."""
+    assert cost_of("cost", made(tokens=1000), None) == 200
+    assert cost_of("cost", made(tokens=1000, usd=2.0), None) == pytest.approx(0.4)
+    assert cost_of("cost", made(tokens=1000, usd=2.0), 0.5) == pytest.approx(1.0)
