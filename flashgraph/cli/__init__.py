@@ -18,7 +18,10 @@ from flashgraph.errors import did_you_mean
 
 __all__ = ["main"]
 
-COMMANDS = ("run", "check", "draw", "explain", "algorithms")
+COMMANDS = (
+    "run", "resume", "check", "draw", "explain", "algorithms", "runs", "show", "export", "diff", "prune",
+    "simulate", "tune",
+)  # fmt: skip
 
 EXIT_CODES = f"""\b
 Exit codes:

@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-__all__ = ["models_by_role", "pairs", "schedule_option", "set_option"]
+__all__ = ["absolute", "cache_file", "models_by_role", "pairs", "schedule_option", "set_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+def absolute(file: str) -> str:
+    """FILE or FILE:NAME with the file's whole path; another name, as a shipped algorithm's, as it is."""
+    path, colon, name = file.rpartition(":")
+    if colon and not Path(file).exists():
+        return f"{Path(path).resolve()}:{name}" if Path(path).exists() else file
+    return str(Path(file).resolve()) if Path(file).exists() else file
+
+
+def cache_file(given: str | None) -> str | None:
+    """The file of ``--cache``: the one that was given, or the user's own where only the flag was."""
+    if given is None:
+        return None
+    if given:
+        return str(Path(given).resolve())
+    from flashgraph.llm.responses import default_path
+
+    return str(default_path())
 
 
 def schedule_option(command: F) -> F:

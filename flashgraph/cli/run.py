@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from flashgraph.cli.options import models_by_role, pairs, schedule_option, set_option
+from flashgraph.cli.options import absolute, cache_file, models_by_role, pairs, schedule_option, set_option
 
 __all__ = ["command"]
 
@@ -40,7 +40,30 @@ FROM_ONE = click.IntRange(min=1)
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the run's files.  [default: runs/GRAPH-TASK-TIME]",
 )
+@click.option(
+    "--target-score", type=float, help="Stop when an artifact has reached this score on all of its validation."
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    help="Seconds that what runs has to end in after Ctrl-C, before it is cancelled.",
+)
 @click.option("--no-test", is_flag=True, help="Do not score seed and best on the held-out test split at the end.")
+@click.option(
+    "--cache",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+    help="Keep replies at temperature 0 in a file that runs share, and ask no model what is in it.",
+)
+@click.option("--cache-samples", is_flag=True, help="With --cache: replies at higher temperatures too.")
+@click.option(
+    "--unsafe-no-sandbox",
+    is_flag=True,
+    help="Run code that a model wrote without confinement, where none can be set up.",
+)
 @click.option("--backend", type=click.Choice(["asyncio", "trio"]), default="asyncio", show_default=True)
 def command(
     graph: str,
@@ -53,8 +76,8 @@ def command(
 ) -> int:
     """Run GRAPH on a task until a budget is reached or nothing is left to do.
 
-    Progress goes to stderr; the outcome goes to stdout and, as files, into --out. Ctrl-C stops the run and reports
-    what was reached.
+    Progress goes to stderr; the outcome goes to stdout and, as files, into --out, with a journal from which the run
+    can be resumed. The first Ctrl-C (or SIGTERM) starts nothing new and lets what runs end, the second cancels it.
 
     \b
     flashgraph run gepa --task task.py --model local --minutes 8
@@ -79,5 +102,19 @@ def command(
         budget=Budget(**limits, seconds=None if minutes is None else minutes * 60),
         out=options["out"],
         test=not options["no_test"],
+        unconfined=options["unsafe_no_sandbox"],
+        grace=options["grace"],
+        target=options["target_score"],
+        cache=cache_file(options["cache"]),
+        any_temperature=options["cache_samples"],
+        words={
+            "cache": cache_file(options["cache"]),
+            "any_temperature": options["cache_samples"],
+            "graph": absolute(graph),
+            "task": absolute(task),
+            "models": dict(models_by_role(models, roles)),
+            "settings": overrides,
+            "unconfined": options["unsafe_no_sandbox"],
+        },
     )
     return carry_out(order, backend)

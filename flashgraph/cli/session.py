@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import signal
 import sys
 import traceback
@@ -22,11 +23,14 @@ from flashgraph.cli.failures import DONE, FAILED, INTERRUPTED
 from flashgraph.errors import DataError, FlashgraphError
 from flashgraph.graph.dsl import Graph
 from flashgraph.heldout import beyond, held_out
+from flashgraph.llm.cache import cached
 from flashgraph.llm.protocol import Model
 from flashgraph.llm.resolve import resolve_all
+from flashgraph.llm.responses import ResponseCache
 from flashgraph.observe.progress import Progress, table
-from flashgraph.observe.report import Report, claim_folder, file_name, texts_of
+from flashgraph.observe.report import Report, claim_folder, file_name
 from flashgraph.run.budget import Budget
+from flashgraph.run.events import Admitted, Confirmed
 from flashgraph.run.result import Result
 from flashgraph.task import Task
 
@@ -49,25 +53,38 @@ class Order:
     budget: Budget
     out: Path | None
     test: bool
+    unconfined: bool = False
+    """Whether a graph's sandbox may go without confinement."""
+    resume: bool = False
+    accept_changes: bool = False
+    grace: float = 30.0
+    """Seconds that what runs has to end in after a first Ctrl-C."""
+    target: float | None = None
+    """A score at which the run is stopped."""
+    cache: str | None = None
+    """A file of replies that runs share."""
+    any_temperature: bool = False
+    words: Mapping[str, Any] = attrs.field(factory=dict)
+    """How the command line said it, for who resumes the run."""
 
 
 class Interrupts:
-    """Ctrl-C: the first one does what `first` says at that moment, the second ends everything."""
+    """Ctrl-C and SIGTERM: each does what the next of `steps` says at that moment, with a line about it; when none is
+    left, everything ends."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self.first: Callable[[], None] | None = None
+        self.steps: list[tuple[str, Callable[[], None]]] = []
 
     async def listen(self, scope: anyio.CancelScope, *, task_status: Any = anyio.TASK_STATUS_IGNORED) -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             task_status.started()
             async for _ in signals:
-                self.count += 1
-                if self.count > 1 or self.first is None:
+                if not self.steps:
                     scope.cancel()
-                else:
-                    click.echo("stopping; once more to end without a report", err=True)
-                    self.first()
+                    continue
+                said, step = self.steps.pop(0)
+                click.echo(said, err=True)
+                step()
 
 
 def carry_out(order: Order, backend: str) -> int:
@@ -78,13 +95,18 @@ def carry_out(order: Order, backend: str) -> int:
     if backend == "trio" and importlib.util.find_spec("trio") is None:
         raise DataError("--backend trio: trio is not installed.\nFix: pip install 'flashgraph[trio]'")
     models = resolve_all(order.models)
+    if order.cache is not None:
+        models = cached(models, ResponseCache(order.cache), any_temperature=order.any_temperature)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     default = Path("runs") / file_name(f"{order.graph.name}-{order.task.name}-{stamp}")
-    folder = claim_folder(order.out or default)
+    folder = order.out or default
+    if not order.resume:
+        folder = claim_folder(folder)
+    order = attrs.evolve(order, out=folder)
     try:
         report = anyio.run(partial(_guarded, order, models), backend=backend)
     except BaseException:
-        # Nothing was reached: an empty folder would say otherwise.
+        # Nothing was reached: an empty folder would say otherwise; one with a journal stays.
         with suppress(OSError):
             folder.rmdir()
         raise
@@ -93,9 +115,12 @@ def carry_out(order: Order, backend: str) -> int:
     except OSError as error:
         written = f"not everything could be written to {folder}: {error.strerror}"
     _print(report, written)
+    if report.result.status != "completed":
+        click.echo(f"to go on: flashgraph resume {folder}")
     if report.untested == STOPPED:
         return INTERRUPTED
-    return {"failed": FAILED, "cancelled": INTERRUPTED}.get(report.result.status, DONE)
+    interrupted = report.result.status == "cancelled" or report.result.reason == STOPPED
+    return FAILED if report.result.status == "failed" else INTERRUPTED if interrupted else DONE
 
 
 async def _guarded(order: Order, models: Mapping[str, Model]) -> Report:
@@ -112,11 +137,16 @@ async def _guarded(order: Order, models: Mapping[str, Model]) -> Report:
 
 async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts) -> Report:
     progress = Progress(order.graph.spec, order.budget)
+    first = order.graph.spec.pools[0].name
     live = sys.stderr.isatty()
 
     def on_event(event: Any) -> None:
         if (news := progress.on_event(event)) and not live:
             click.echo(news, err=True)
+        if order.target is not None and isinstance(event, Admitted | Confirmed) and event.pool == first:
+            provisional = isinstance(event, Admitted) and event.provisional
+            if not provisional and event.score is not None and event.score >= order.target:
+                run.drain(f"a score of {event.score:.3f} was reached, the target is {order.target:g}")
 
     async with open_run(
         order.graph,
@@ -126,16 +156,46 @@ async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts
         settings=order.settings,
         budget=order.budget,
         seed=order.seed,
+        resources=_unconfined(order.graph) if order.unconfined else None,
         on_event=on_event,
+        folder=order.out,
+        resume=order.resume,
+        accept_changes=order.accept_changes,
+        order=order.words,
     ) as run:
-        interrupts.first = partial(run.stop, STOPPED)
+        interrupts.steps = [
+            (
+                f"stopping: nothing new starts, what runs has {order.grace:g} s to end; Ctrl-C again to cancel it",
+                partial(run.drain, STOPPED),
+            ),
+            ("cancelling what runs; once more to end without a report", partial(run.stop, STOPPED)),
+        ]
         if not live:
             click.echo(f"{order.graph.name} on {order.task.name}: {order.schedule}, seed {order.seed}", err=True)
-        result = await _watched(run, progress) if live else await _ended(run)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_grace, run, order.grace)
+            result = await _watched(run, progress) if live else await _ended(run)
+            tasks.cancel_scope.cancel()
         if not live:
             click.echo(f"ended: {result.status} ({result.reason})", err=True)
         report = _judged(Report(result, order.task.seed))
         return await _tested(report, order, models, run, interrupts)
+
+
+async def _grace(run: Run, seconds: float) -> None:
+    """Cancel what runs when a run that was asked to stop takes longer than it may."""
+    await run.draining.wait()
+    await anyio.sleep(seconds)
+    run.stop(STOPPED)
+
+
+def _unconfined(graph: Graph) -> dict[str, Any]:
+    """The graph's sandboxes, made to run what they are given without confinement."""
+    return {
+        name: resource.factory(unconfined=True)
+        for name, resource in graph.spec.resources.items()
+        if "unconfined" in inspect.signature(resource.factory).parameters
+    }
 
 
 async def _ended(run: Run) -> Result:
@@ -186,19 +246,30 @@ async def _tested(
     untested = _why_not(report, order, models)
     if untested:
         return attrs.evolve(report, untested=untested)
-    model = models.get("task") or next(iter(models.values()))
+    spec = order.graph.spec
+    stage = next((s for s in spec.stages if s.name == spec.tests), None)
+    model = _tester(order, models)
+    assert model is not None  # `_why_not` has seen to it
     ledger = run.machine.ledger
     before = dict(ledger.settled)
-    best = texts_of(report.result.best.value) if report.result.best is not None else None
-    candidates = [dict(order.task.seed), best or {}]
+    candidates = [dict(order.task.seed), report.best or {}]
     same = candidates[0] == candidates[1]
-    if lacking := beyond(ledger, len(order.task.test) * (1 if same else 2)):
+    asks = stage is None or stage.llm is not None
+    if lacking := beyond(ledger, len(order.task.test) * (1 if same else 2) if asks else 0):
         return attrs.evolve(report, untested=lacking)
     click.echo(f"testing {'the seed' if same else 'seed and best'} on {len(order.task.test)} samples", err=True)
     with anyio.CancelScope() as scope:
-        interrupts.first = scope.cancel
+        interrupts.steps = [("stopping the test; once more to end without a report", scope.cancel)]
         try:
-            scores = await held_out(order.task, candidates[:1] if same else candidates, model, ledger)
+            scores = await held_out(
+                order.task,
+                candidates[:1] if same else candidates,
+                model,
+                ledger,
+                stage=stage,
+                params=run.machine.plan.params_of(stage),
+                resources=run.resources,
+            )
         except FlashgraphError as error:
             return attrs.evolve(report, untested=str(error))
         spent = {name: ledger.settled[name] - before[name] for name in ("calls", "tokens", "usd")}
@@ -213,13 +284,20 @@ def _why_not(report: Report, order: Order, models: Mapping[str, Model]) -> str:
         return f"task {order.task.name!r} has no test samples; give it Task(..., test=[...])"
     if report.result.status == "failed":
         return "the run failed"
-    if report.result.status == "cancelled":
+    if report.result.status == "cancelled" or report.result.reason == STOPPED:
         return "the run was interrupted"
     if report.best is None:
         return "there is no best artifact, or it is not made of texts"
-    if "task" not in models and len({id(m) for m in models.values()}) != 1:
+    if _tester(order, models) is None:
         return f"none of the models ({', '.join(models)}) has the role 'task'"
     return ""
+
+
+def _tester(order: Order, models: Mapping[str, Model]) -> Model | None:
+    """The model of the held-out test: that of the stage that tests, the one for the role ``task``, or the only one."""
+    spec = order.graph.spec
+    role = next((s.llm for s in spec.stages if s.name == spec.tests), None) or "task"
+    return models.get(role) or (next(iter(models.values())) if len({id(m) for m in models.values()}) == 1 else None)
 
 
 def _print(report: Report, written: str) -> None:

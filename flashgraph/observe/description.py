@@ -8,7 +8,7 @@ import attrs
 
 from flashgraph.graph.analysis import scopes
 from flashgraph.graph.check import ports
-from flashgraph.graph.check_edges import flows
+from flashgraph.graph.check_edges import flows, sent
 from flashgraph.graph.dsl import Graph
 from flashgraph.graph.signatures import function_name
 from flashgraph.graph.spec import EdgeSpec, PoolSpec, SourceSpec, StageSpec
@@ -42,6 +42,8 @@ class Link:
     policies: tuple[str, ...]
     repairs: tuple[str, ...]
     loop: int | None
+    takes: str = ""
+    """What the edge takes of what its start gives."""
 
     @property
     def name(self) -> str:
@@ -99,6 +101,7 @@ def describe(graph: Graph) -> Description:
                 policies_of(edge),
                 tuple(str(getattr(r, "name", r)) for r in repairers),
                 edge.loop,
+                show(sent(edge, types)) if edge.src in types.gives else "",
             )
         )
     readers: tuple[SourceSpec | StageSpec, ...] = (*spec.sources, *spec.stages)
@@ -114,6 +117,7 @@ def policies_of(edge: EdgeSpec) -> tuple[str, ...]:
         edge.scatter and f"scatter {function_name(edge.scatter)}",
         edge.gather and "gather",
         edge.fanout and f"fanout {edge.fanout} at most",
+        edge.only and f"only {edge.only.__name__}",
         edge.when and f"when {function_name(edge.when)}",
         edge.otherwise and "otherwise",
         edge.loop and f"loop {edge.loop} at most",

@@ -131,7 +131,7 @@ def _edge(link: Link, edge: EdgePlan, graph: Description) -> str:
     said = [f"{link.flows} arrives"]
     if edge.scatter is not None:
         name = next(p for p in link.policies if p.startswith("scatter")).removeprefix("scatter ")
-        said = [f"each {graph.node(link.src).gives} is scattered by {name}, so that {link.flows} arrives"]
+        said = [f"each {link.takes or graph.node(link.src).gives} is scattered by {name}, so that {link.flows} arrives"]
         if edge.arrange is not None:
             said.append(f"what the last {edge.arrange.window} groups all passed goes last")
     if edge.gather:
@@ -142,6 +142,8 @@ def _edge(link: Link, edge: EdgePlan, graph: Description) -> str:
     if edge.otherwise:
         said.append("taken when no other edge takes the item")
     said += [f"taken {phrase}" for phrase in link.policies if phrase.startswith("when ")]
+    if edge.only is not None:
+        said.append(f"takes only what is a {edge.only.__name__}")
     if edge.loop is not None:
         said.append(f"an item passes at most {edge.loop} times")
     said.append(f"stale items are {_stale(edge.stale)}")

@@ -160,8 +160,14 @@ class _Router:
             end = dst.bottom if src.y < dst.y else dst.top
             self._add(link, [(out, src.y), (dst.x, src.y), (dst.x, end)], *self._beside(link, middle, src.y))
         else:
+            low, high = sorted((src.y, dst.y))
+            above = [b for b in self.boxes.values() if b.x == src.x and low < b.y < high]
             start = src.top if dst.y > src.y else src.bottom
             points = [(src.x, start), (src.x, dst.y), (into, dst.y)]
+            if above:  # what stands between in the same column is passed on the side
+                side = max(b.right for b in (src, *above)) if forward else min(b.left for b in (src, *above))
+                side += LANE / 2 if forward else -LANE / 2
+                points = [(out, src.y), (side, src.y), (side, dst.y), (into, dst.y)]
             self._add(link, points, *self._beside(link, middle, dst.y))
 
     def _beside(self, link: Link, x: float, y: float) -> list[Label]:
@@ -239,8 +245,17 @@ class _Router:
     def _enter_by(self, link: Link, lane: float) -> None:
         src = self.boxes[link.src]
         row, x = self.row[link.src], src.x - 0.2
-        points = [(x, src.top if row == 0 else src.bottom), *self._to_pool(link.dst, x, lane)]
+        start = [(x, src.top if row == 0 else src.bottom)]
+        if outer := self._outer(src, row):  # what stands outside of it in the same column is passed on the side
+            x = min(b.left for b in (src, *outer)) - LANE / 2
+            start = [(src.left, src.y - 0.15), (x, src.y - 0.15)]
+        points = [*start, *self._to_pool(link.dst, x, lane)]
         self._add(link, points, self._label(link, (x + self.boxes[link.dst].right) / 2, lane, -1 if row == 0 else 1))
+
+    def _outer(self, box: Box, row: int) -> list[Box]:
+        """What stands in the same column between a box and the lanes of its row."""
+        out = 1 if row == 0 else -1
+        return [b for b in self.boxes.values() if abs(b.x - box.x) < 0.3 and out * (b.y - box.y) > 0.1]
 
     def _read(self, start: list[Point], pool: str) -> None:
         """A reader's line, drawn from the pool to ``start``."""

@@ -46,13 +46,20 @@ class Report:
 
     @property
     def best(self) -> dict[str, str] | None:
-        return None if self.result.best is None else texts_of(self.result.best.value)
+        """The best artifact's texts; components that it does not hold are the seed's."""
+        texts = None if self.result.best is None else texts_of(self.result.best.value)
+        return None if texts is None else {**self.seed, **texts}
 
     @property
     def seed_artifact(self) -> ResultArtifact | None:
-        """The first admitted artifact whose texts are the seed's."""
+        """The first admitted artifact whose texts are the seed's; what it has learned (``state:...``) is no part of
+        it."""
         seed = dict(self.seed)
-        return next((a for a in self.result.artifacts if texts_of(a.value) == seed), None)
+        for artifact in self.result.artifacts:
+            texts = texts_of(artifact.value) or {}
+            if {name: text for name, text in texts.items() if not name.startswith("state:")} == seed:
+                return artifact
+        return None
 
     def diff(self) -> list[str]:
         """A unified diff of the best's components against the seed's; empty when nothing differs."""
@@ -90,7 +97,8 @@ class Report:
     def head(self) -> list[str]:
         """How the run ended and what it used."""
         result, spent = self.result, self.result.spent
-        accepted = sum(not a.retracted for a in result.artifacts)
+        # What has no score is no candidate: a record of a failure, or a step of a playbook between two snapshots.
+        accepted = sum(a.score is not None and not a.retracted for a in result.artifacts)
         amounts = [counted(getattr(spent, f"{noun}s"), noun) for noun in ("proposal", "evaluation", "call", "token")]
         return [
             f"{result.graph} on {result.task}: {result.status} ({result.reason})",

@@ -210,7 +210,7 @@ def test_a_defect_in_mid_run(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ctrl_c(cli: Cli, tmp_path: Path) -> None:
-    """The first one stops the run and reports what was reached; the exit code says so."""
+    """The first one lets what runs end and reports what was reached; the exit code says so, and how to go on."""
 
     def interrupt(server: Server) -> None:
         if server.chats == 20:
@@ -221,8 +221,47 @@ def test_ctrl_c(cli: Cli, tmp_path: Path) -> None:
         ended = run(cli, server, "--proposals", "500")
     assert ended.code == 130
     assert "stopping" in ended.err
-    assert "gepa on words: cancelled (interrupted)" in ended.out
-    assert json.loads((tmp_path / "out" / "result.json").read_text())["status"] == "cancelled"
+    assert "gepa on words: stopped (interrupted)" in ended.out
+    assert "to go on: flashgraph resume out" in ended.out
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["status"] == "stopped"
+
+
+def test_resume(cli: Cli, tmp_path: Path) -> None:
+    """A run that was interrupted goes on to its budget as if it had not been, and then further under a larger one."""
+
+    def interrupt(server: Server) -> None:
+        if server.chats == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with serving(wise) as server:
+        server.on_chat = interrupt
+        assert run(cli, server, "--proposals", "4", "--schedule", "lockstep").code == 130
+        server.on_chat = lambda server: None
+        ended = cli("resume", "out")
+        assert ended.code == 0, ended.err
+        assert "gepa on words: budget (no proposals left)" in ended.out
+        assert json.loads((tmp_path / "out" / "result.json").read_text())["spent"]["proposals"] == 4
+        ended = cli("resume", "out", "--proposals", "6")
+        assert ended.code == 0, ended.err
+        assert json.loads((tmp_path / "out" / "result.json").read_text())["spent"]["proposals"] == 6
+
+
+def test_resume_of_no_run(cli: Cli) -> None:
+    """The message names what was looked for."""
+    message = mistake(cli("resume", "nowhere"), 1)
+    assert "run 'nowhere': no such run" in message
+
+
+def test_a_target_score(cli: Cli, tmp_path: Path) -> None:
+    """The run ends in order once the score is reached, and its best is tested."""
+    with serving(wise) as server:
+        ended = run(cli, server, "--proposals", "500", "--target-score", "0.5")
+    assert ended.code == 0
+    found = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert found["status"] == "stopped"
+    assert "the target is 0.5" in found["reason"]
+    assert found["validation"]["best"] >= 0.5
+    assert found["test"] is not None
 
 
 def test_ctrl_c_in_the_test(cli: Cli, tmp_path: Path) -> None:
@@ -291,3 +330,18 @@ def test_failing_samples_of_the_test_count_as_zero(cli: Cli, tmp_path: Path) -> 
     assert re.search(
         r"0\.000 +0\.667  3 samples, 6 calls; 1 of the seed's failed, as \"KeyError: 'boa'\", and count as 0", line
     )
+
+
+def test_a_cache(cli: Cli, tmp_path: Path) -> None:
+    """A second run asks nothing that the first one has been answered at temperature 0."""
+    with serving(wise) as server:
+        cache = ("--cache", "replies.db", "--cache-samples")
+        options = ("--proposals", "2", "--schedule", "lockstep", "--no-test", *cache)
+        assert run(cli, server, *options).code == 0
+        asked = server.chats
+        (tmp_path / "out").rename(tmp_path / "first")
+        assert run(cli, server, *options).code == 0
+        assert server.chats == asked
+    first, second = (json.loads((tmp_path / f / "result.json").read_text()) for f in ("first", "out"))
+    assert second["spent"]["tokens"] == 0
+    assert first["validation"] == second["validation"]

@@ -1,0 +1,40 @@
+"""``flashgraph diff RUN RUN``: two runs side by side."""
+
+from __future__ import annotations
+
+import click
+
+from flashgraph.cli.stored import echo_diff, echo_json, echo_table, json_option
+
+__all__ = ["command"]
+
+
+@click.command("diff")
+@click.argument("first", metavar="RUN")
+@click.argument("second", metavar="RUN")
+@json_option
+def command(first: str, second: str, as_json: bool) -> None:
+    """Compare two runs (folders, or names in runs/): the settings that differ, what was used, the best scores by calls
+    and by time, and the best texts as a diff."""
+    import attrs
+
+    from flashgraph.observe.comparison import compare, scores_table, settings_table, spend_table
+    from flashgraph.run.journal.reading import StoredRun
+
+    with StoredRun.open(first) as one, StoredRun.open(second) as other:
+        found = compare(one, other)
+    if as_json:
+        echo_json(attrs.asdict(found))
+        return
+    if found.settings:
+        echo_table(settings_table(found))
+    else:
+        click.echo("the settings are the same")
+    for table in (spend_table(found), scores_table(found)):
+        click.echo("")
+        echo_table(table)
+    click.echo("")
+    if found.diff is None:
+        click.echo("no texts to compare: a run has accepted nothing")
+    else:
+        echo_diff(found.diff or ("the best texts are the same",))

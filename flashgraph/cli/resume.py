@@ -1,0 +1,86 @@
+"""``flashgraph resume RUN``: go on with a run that ended, was stopped or was killed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import click
+
+from flashgraph.cli.options import absolute, models_by_role
+
+__all__ = ["command"]
+
+OVER_ZERO = click.FloatRange(min=0, min_open=True)
+FROM_ONE = click.IntRange(min=1)
+
+
+@click.command("resume")
+@click.argument("run")
+@click.option("--graph", help="The graph, if its file is no longer where it was.")
+@click.option("--task", metavar="FILE[:NAME]", help="The task, if its file is no longer where it was.")
+@click.option("--model", "models", multiple=True, metavar="[ROLE=]SPEC", help="Other models than before.")
+@click.option("--minutes", type=OVER_ZERO, help="Budget of the whole run, its earlier sessions included.")
+@click.option("--proposals", type=FROM_ONE, help="Budget of the whole run: proposals.")
+@click.option("--evaluations", type=FROM_ONE, help="Budget of the whole run: evaluations.")
+@click.option("--calls", type=FROM_ONE, help="Budget of the whole run: model calls.")
+@click.option("--tokens", type=FROM_ONE, help="Budget of the whole run: tokens.")
+@click.option("--usd", type=OVER_ZERO, help="Budget of the whole run: US dollars.")
+@click.option("--target-score", type=float, help="Stop when an artifact has reached this score.")
+@click.option("--grace", type=click.FloatRange(min=0), default=30.0, show_default=True, help="As for run.")
+@click.option(
+    "--accept-changes", is_flag=True, help="Go on although functions or policies of the graph are others than before."
+)
+@click.option("--no-test", is_flag=True, help="Do not score seed and best on the held-out test split at the end.")
+@click.option("--backend", type=click.Choice(["asyncio", "trio"]), default="asyncio", show_default=True)
+def command(run: str, models: tuple[str, ...], minutes: float | None, backend: str, **options: Any) -> int:
+    """Go on with RUN, a folder or a name below runs/, from where its journal ends.
+
+    Nothing that was finished is done or paid again. Only a request whose answer was lost when the run was killed is
+    sent once more. The budget is that of the whole run; without options it is what it was.
+
+    \b
+    flashgraph resume runs/gepa-tickets-20260101-120000
+    flashgraph resume runs/gepa-tickets-20260101-120000 --proposals 200
+    """
+    from flashgraph.cli.session import Order, carry_out
+    from flashgraph.loading import load_graph, load_task
+    from flashgraph.run.budget import Budget
+    from flashgraph.run.journal.folders import find_run
+    from flashgraph.run.journal.keeper import read_header
+
+    folder = find_run(run)
+    header = read_header(folder)
+    words = dict(header.order)
+    for name in ("graph", "task"):
+        words[name] = absolute(options[name]) if options[name] else words.get(name)
+        if not words[name]:
+            raise click.UsageError(f"the run was started from Python: say --{name} {name.upper()}")
+    graph = load_graph(words["graph"])
+    graph.raise_if_wrong()
+    roles = sorted({s.llm for s in graph.spec.stages if s.llm is not None})
+    words["models"] = {**words.get("models", {}), **models_by_role(models, roles)}
+    limits = {name: options[name] for name in ("proposals", "evaluations", "calls", "tokens", "usd")}
+    given = {name: value for name, value in limits.items() if value is not None}
+    if minutes is not None:
+        given["seconds"] = minutes * 60
+    order = Order(
+        graph=graph,
+        task=load_task(words["task"]),
+        models=words["models"],
+        schedule=header.schedule,
+        settings=words.get("settings", {}),
+        seed=header.seed,
+        budget=attrs.evolve(Budget(**header.limits), **given),  # type: ignore[arg-type]  # as they were written
+        out=folder,
+        test=not options["no_test"],
+        unconfined=bool(words.get("unconfined")),
+        cache=words.get("cache"),
+        any_temperature=bool(words.get("any_temperature")),
+        resume=True,
+        accept_changes=options["accept_changes"],
+        grace=options["grace"],
+        target=options["target_score"],
+        words=words,
+    )
+    return carry_out(order, backend)

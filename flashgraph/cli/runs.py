@@ -1,0 +1,38 @@
+"""``flashgraph runs [FOLDER]``: the runs that are kept there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flashgraph.cli.stored import echo_json, echo_table, folder_argument, json_option
+
+__all__ = ["command"]
+
+
+@click.command("runs")
+@folder_argument
+@json_option
+def command(folder: Path, as_json: bool) -> None:
+    """List the runs in FOLDER (by default runs/), the newest first: status, best score and what they have used.
+
+    Runs that go on are read without being held up. "killed" is a run that ended without a word: its process died;
+    flashgraph resume goes on with it.
+    """
+    import attrs
+
+    from flashgraph.observe.runs import Summary, runs_table
+    from flashgraph.run.journal.folders import runs_in
+
+    found = sorted(map(Summary.read, runs_in(folder)), key=lambda run: (run.opened or "", run.name), reverse=True)
+    if as_json:
+        echo_json([attrs.asdict(run) for run in found])
+        return
+    if not found:
+        click.echo(f"no runs in {folder}")
+        return
+    echo_table(runs_table(found))
+    for run in found:
+        if run.graph is None:
+            click.echo(f"{run.name}: {run.reason}", err=True)

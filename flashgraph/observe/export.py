@@ -1,0 +1,199 @@
+"""Stored runs for other programs: JSON lines, CSV, Parquet, MLflow."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from importlib import import_module
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from flashgraph.errors import DataError
+from flashgraph.observe.report import file_name
+from flashgraph.observe.runs import artifact_json, run_json
+from flashgraph.run.journal.reading import StoredRun
+
+__all__ = ["to_csv", "to_jsonl", "to_mlflow", "to_parquet"]
+
+BATCH = 1000
+"""Rows of a Parquet row group, and metrics that MLflow takes at once."""
+
+MLFLOW = ("mlflow.tracking", "mlflow.entities", "mlflow.exceptions", "sqlalchemy", "alembic")
+ENDS = {"failed": "FAILED", "killed": "KILLED", "cancelled": "KILLED"}
+
+PARAMS = 100
+"""Parameters that MLflow takes at once."""
+
+UNUSUAL = re.compile(r"[^\w\-. :/]+")
+
+ARTIFACTS = {
+    "pool": "string",
+    "id": "int64",
+    "version": "int64",
+    "at": "float64",
+    "parents": "json",
+    "score": "float64",
+    "scores": "json",
+    "lag": "int64",
+    "state": "string",
+    "value": "json",
+}
+CALLS = {
+    "id": "int64",
+    "job": "int64",
+    "stage": "string",
+    "role": "string",
+    "endpoint": "string",
+    "how": "string",
+    "model": "string",
+    "prompt_tokens": "int64",
+    "completion_tokens": "int64",
+    "usd": "float64",
+    "seconds": "float64",
+    "finish": "string",
+    "at": "float64",
+    "messages": "json",
+    "reply": "string",
+}
+"""The columns of the two tables and their types; ``json`` is a text that holds JSON."""
+
+
+def to_jsonl(run: StoredRun, out: Path) -> list[Path]:
+    """One file: a line for the run, then one for each artifact and for each call, told apart by ``kind``."""
+    with run.snapshot(), _writing(out), out.open("w", encoding="utf-8") as file:
+        lines = chain(
+            [{"kind": "run", **run_json(run)}],
+            ({"kind": "artifact", **artifact_json(artifact)} for artifact in run.artifacts()),
+            ({"kind": "call", **attrs.asdict(call)} for call in run.calls()),
+        )
+        file.writelines(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
+    return [out]
+
+
+def to_csv(run: StoredRun, out: Path) -> list[Path]:
+    """A folder with ``artifacts.csv`` and ``calls.csv``."""
+    written = []
+    with run.snapshot(), _writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for name, columns, rows in _tables(run):
+            path = out / f"{name}.csv"
+            with path.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, columns)
+                writer.writeheader()
+                writer.writerows(rows)
+            written.append(path)
+    return written
+
+
+def to_parquet(run: StoredRun, out: Path) -> list[Path]:
+    """A folder with ``artifacts.parquet`` and ``calls.parquet``.  Raises `DataError` where pyarrow is missing."""
+    arrow, parquet = _needed("parquet", "data", "pyarrow", "pyarrow.parquet")
+    written = []
+    with run.snapshot(), _writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for name, columns, rows in _tables(run):
+            path = out / f"{name}.parquet"
+            types = {
+                column: arrow.string() if kind == "json" else getattr(arrow, kind)() for column, kind in columns.items()
+            }
+            schema = arrow.schema(list(types.items()))
+            with parquet.ParquetWriter(path, schema) as writer:
+                while batch := list(islice(rows, BATCH)):
+                    writer.write_table(arrow.Table.from_pylist(batch, schema))
+            written.append(path)
+    return written
+
+
+def _tables(run: StoredRun) -> Iterator[tuple[str, Mapping[str, str], Iterator[dict[str, Any]]]]:
+    """The tables of a run: name, columns with their types, rows."""
+    yield "artifacts", ARTIFACTS, (_row(artifact_json(artifact), ARTIFACTS) for artifact in run.artifacts())
+    yield "calls", CALLS, (_row(attrs.asdict(call), CALLS) for call in run.calls())
+
+
+def _row(values: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        name: json.dumps(values[name], ensure_ascii=False) if kind == "json" else values[name]
+        for name, kind in columns.items()
+    }
+
+
+def to_mlflow(run: StoredRun, out: Path) -> list[Path]:
+    """A run in the MLflow store in a folder, which is made if need be: the settings as parameters, the scores as
+    metrics, the best artifact's texts as files.  Raises `DataError` where MLflow is missing.
+
+    The store is a SQLite file, because MLflow no longer takes folders of files.
+    """
+    tracking, entities, exceptions, *_ = _needed("mlflow", "mlflow", *MLFLOW)
+    store = out / "mlflow.db"
+    with run.snapshot(), _writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        try:
+            # A client of its own: the tracking that this process may have set up stays as it is.
+            client = tracking.MlflowClient(tracking_uri=f"sqlite:///{store.resolve()}")
+            _log(run, client, entities, (out / "artifacts").resolve().as_uri())
+        except exceptions.MlflowException as error:
+            raise DataError(f"{store}: MLflow cannot use it: {error}.\nFix: -o with a new folder.") from error
+    return [store]
+
+
+def _log(run: StoredRun, client: Any, entities: Any, artifacts: str) -> None:
+    """Make an MLflow run of a stored one."""
+    header, sessions, best = run.header, run.sessions(), run.best()
+    began = int(datetime.fromisoformat(sessions[0].opened).timestamp() * 1000) if sessions else 0
+    name = f"{header.graph} on {header.task}"
+    known = client.get_experiment_by_name(name)
+    experiment = known.experiment_id if known is not None else client.create_experiment(name, artifacts)
+    made = client.create_run(experiment, began, {"flashgraph.reason": run.reason}, run.name).info.run_id
+    params = [entities.Param(key, value) for key, value in _params(run)]
+    for start in range(0, len(params), PARAMS):
+        client.log_batch(made, params=params[start : start + PARAMS])
+    metrics = [entities.Metric(key, value, began + int(at * 1000), step) for key, value, at, step in _metrics(run)]
+    for start in range(0, len(metrics), BATCH):
+        client.log_batch(made, metrics=metrics[start : start + BATCH])
+    for part, text in best.texts.items() if best is not None else ():
+        client.log_text(made, text, f"best/{file_name(part)}.txt")
+    if run.status != "running":
+        client.set_terminated(made, ENDS.get(run.status, "FINISHED"), began + int(run.seconds() * 1000))
+
+
+def _params(run: StoredRun) -> list[tuple[str, str]]:
+    header = run.header
+    found = {"graph": header.graph, "task": header.task, "schedule": header.schedule, "seed": header.seed}
+    named = {"limits": run.limits(), "params": header.params, "policies": header.policies}
+    values = [*found.items(), *((f"{kind}/{name}", v) for kind, of in named.items() for name, v in of.items())]
+    # MLflow takes few signs in a name (no "->" of an edge) and no more than 6,000 in a value.
+    return [(UNUSUAL.sub("-", name), str(value)[:6000]) for name, value in values]
+
+
+def _metrics(run: StoredRun) -> list[tuple[str, float, float, int]]:
+    """Names, values, seconds and steps: the best score by calls, each artifact's by version, and what was used."""
+    spend = run.spend()
+    found = [("best_score", point.score, point.at, point.calls) for point in run.curve()]
+    found += [("score", a.score, a.at, a.version) for a in run.artifacts() if a.score is not None and not a.retracted]
+    return found + [(name, float(value), spend.seconds, spend.calls) for name, value in attrs.asdict(spend).items()]
+
+
+def _needed(kind: str, extra: str, *modules: str) -> list[Any]:
+    try:
+        return [import_module(module) for module in modules]
+    except ImportError as error:
+        raise DataError(
+            f"--to {kind}: {error.name} is not installed.\nFix: pip install 'flashgraph[{extra}]'"
+        ) from error
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{out}: cannot be written: {error.strerror}.\nFix: -o with a path that you may write."
+        ) from error

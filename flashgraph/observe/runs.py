@@ -1,0 +1,294 @@
+"""Stored runs as tables, as texts, and as JSON for scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from flashgraph.errors import FlashgraphError
+from flashgraph.observe.words import clock, counted
+from flashgraph.run.journal.reading import StoredRun
+from flashgraph.run.journal.stored import Failures, Session, Step, StoredArtifact, StoredCall
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = [
+    "Summary",
+    "artifact_head",
+    "artifact_json",
+    "artifacts_table",
+    "calls_table",
+    "failures_table",
+    "grid",
+    "head",
+    "lineage_json",
+    "lineage_lines",
+    "run_json",
+    "runs_table",
+    "score_text",
+    "sessions_table",
+]
+
+UNREADABLE = "unreadable"
+
+
+@attrs.frozen
+class Summary:
+    """A run in a line.  What could not be read is None, and ``reason`` says why; ``opened`` and ``touched`` are when
+    it was begun and when it was last opened or closed (ISO 8601), ``seconds`` the run's clock."""
+
+    name: str
+    folder: str
+    status: str
+    reason: str
+    graph: str | None = None
+    task: str | None = None
+    schedule: str | None = None
+    seed: int | None = None
+    opened: str | None = None
+    touched: str | None = None
+    seconds: float | None = None
+    best: float | None = None
+    accepted: int | None = None
+    calls: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    size: int | None = None
+
+    @classmethod
+    def of(cls, run: StoredRun) -> Summary:
+        """What an open run says of itself."""
+        with run.snapshot():
+            header, sessions, spend = run.header, run.sessions(), run.spend()
+            last = sessions[-1] if sessions else None
+            return cls(
+                name=run.name,
+                folder=str(run.folder),
+                status=run.status,
+                reason=run.reason,
+                graph=header.graph,
+                task=header.task,
+                schedule=header.schedule,
+                seed=header.seed,
+                opened=sessions[0].opened if sessions else None,
+                touched=(last.closed or last.opened) if last is not None else None,
+                seconds=spend.seconds,
+                best=run.best_score(),
+                accepted=run.accepted(),
+                calls=spend.calls,
+                tokens=spend.tokens,
+                usd=spend.usd,
+                size=run.size(),
+            )
+
+    @classmethod
+    def read(cls, folder: Path) -> Summary:
+        """The summary of the run in a folder, also of one that cannot be read."""
+        try:
+            with StoredRun.open(folder) as run:
+                return cls.of(run)
+        except FlashgraphError as error:
+            return cls(folder.resolve().name, str(folder), UNREADABLE, str(error).partition("\n")[0])
+
+
+# ---- tables ----------------------------------------------------------------------------------------------
+
+
+def grid(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> Table:
+    """A table without lines; the columns named in ``right`` are numbers."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left")
+    for row in rows:
+        # Not as strings: a text of the run may hold what rich takes for markup.
+        table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
+    return table
+
+
+STYLES = {"running": "bold green", "killed": "yellow", "failed": "red", UNREADABLE: "red", "retracted": "dim"}
+
+
+def runs_table(runs: Sequence[Summary], now: datetime | None = None) -> Table:
+    """A line a run."""
+    right = ("best", "accepted", "calls", "tokens", "usd", "time")
+    rows = [
+        (
+            run.name,
+            run.graph or "",
+            run.task or "",
+            run.status,
+            score_text(run.best),
+            *("" if number is None else f"{number:,}" for number in (run.accepted, run.calls, run.tokens)),
+            "" if run.usd is None else f"{run.usd:.4f}",
+            "" if run.seconds is None else clock(run.seconds),
+            age(run.opened, now),
+        )
+        for run in runs
+    ]
+    return grid(("run", "graph", "task", "status", *right, "started"), rows, right)
+
+
+def sessions_table(sessions: Sequence[Session]) -> Table:
+    """The processes that have worked on a run."""
+    rows = [(str(s.id), s.opened, f"{s.pid} on {s.host}", s.closed or "-", s.status or "-") for s in sessions]
+    return grid(("session", "opened", "process", "closed", "ended"), rows)
+
+
+def artifacts_table(artifacts: Sequence[StoredArtifact]) -> Table:
+    """A line an artifact."""
+    rows = [
+        (
+            str(a.id),
+            a.pool,
+            score_text(a.score),
+            a.state,
+            ", ".join(map(str, a.parents)) or "-",
+            str(a.lag),
+            str(a.version),
+            clock(a.at),
+        )
+        for a in artifacts
+    ]
+    right = ("artifact", "score", "lag", "version", "at")
+    return grid(("artifact", "pool", "score", "state", "parents", "lag", "version", "at"), rows, right)
+
+
+def calls_table(calls: Sequence[StoredCall]) -> Table:
+    """A line a model call, with the beginning of its reply."""
+    rows = [
+        (
+            str(c.id),
+            clock(c.at),
+            c.stage or c.role,
+            c.how,
+            f"{c.prompt_tokens:,}",
+            f"{c.completion_tokens:,}",
+            "" if c.usd is None else f"{c.usd:.4f}",
+            f"{c.seconds:.2f}",
+            _beginning(c.reply or ""),
+        )
+        for c in calls
+    ]
+    right = ("call", "at", "prompt", "reply", "usd", "seconds")
+    return grid(("call", "at", "stage", "how", "prompt", "reply", "usd", "seconds", "text"), rows, right)
+
+
+def failures_table(failures: Sequence[Failures]) -> Table:
+    """A line for each reason that jobs of a stage have failed with."""
+    rows = [(f.stage, f"{f.count:,}", clock(f.last), f.reason) for f in failures]
+    return grid(("stage", "times", "last at", "reason"), rows, ("times", "last at"))
+
+
+# ---- texts -----------------------------------------------------------------------------------------------
+
+
+def head(run: StoredRun) -> list[str]:
+    """How a run stands and what it has used."""
+    header, spend, limits = run.header, run.spend(), run.limits()
+    amounts = [
+        f"{counted(int(amount), noun)}{f' of {limits[key]:,g}' if key in limits else ''}"
+        for key, noun, amount in (("calls", "call", spend.calls), ("tokens", "token", spend.tokens))
+    ]
+    usd = f"${spend.usd:.4f}" + (f" of ${limits['usd']:g}" if "usd" in limits else "")
+    others = [f"{name} {limit:g}" for name, limit in limits.items() if name not in ("calls", "tokens", "usd")]
+    lines = [
+        f"{run.name}: {header.graph} on {header.task}: {run.status} ({run.reason})",
+        ", ".join([f"{run.accepted():,} accepted", *amounts, usd, clock(spend.seconds)]),
+        ", ".join([header.schedule, f"seed {header.seed}", *([f"limits: {', '.join(others)}"] if others else [])]),
+    ]
+    if spend.failed:
+        lines.append(f"{counted(spend.failed, 'call')} failed")
+    if spend.lost:
+        lines.append(f"{counted(spend.lost, 'call')} lost when the run was killed or cut off: may have been paid twice")
+    if spend.unanswered:
+        number, status = spend.unanswered, run.status
+        if status == "running":
+            lines.append(f"{counted(number, 'request')} waiting or out")
+        elif status == "killed":
+            lines.append(f"up to {counted(number, 'call')} out when the run was killed: counted when it is resumed")
+        else:
+            lines.append(f"up to {counted(number, 'call')} cut off when the run ended: paid again by resuming")
+    return lines
+
+
+def artifact_head(artifact: StoredArtifact) -> str:
+    """Where an artifact stands."""
+    made = f"from {', '.join(map(str, artifact.parents))}" if artifact.parents else "a root"
+    return (
+        f"artifact {artifact.id} of {artifact.pool}: score {score_text(artifact.score)}, {artifact.state}, {made}, "
+        f"admitted at {clock(artifact.at)} as version {artifact.version}, lag {artifact.lag}"
+    )
+
+
+def lineage_lines(steps: Sequence[Step]) -> list[str]:
+    """Each step from the root on: the artifact and what changed."""
+    lines: list[str] = []
+    for step in steps:
+        lines += [
+            "",
+            artifact_head(step.artifact),
+            *(step.diff or (() if step.parent is None else ("(the same text)",))),
+        ]
+    return lines
+
+
+def score_text(score: float | None) -> str:
+    return "-" if score is None else f"{score:.3f}"
+
+
+def age(opened: str | None, now: datetime | None = None) -> str:
+    """How long ago a moment (ISO 8601) was, in its largest unit."""
+    if opened is None:
+        return ""
+    seconds = ((now or datetime.now(UTC)) - datetime.fromisoformat(opened)).total_seconds()
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            return f"{counted(int(seconds // size), unit)} ago"
+    return "just now"
+
+
+def _beginning(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else f"{line[:59]}…"
+
+
+# ---- JSON ------------------------------------------------------------------------------------------------
+
+
+def run_json(run: StoredRun) -> dict[str, Any]:
+    """A run's header, standing, sessions and spend."""
+    return {
+        **attrs.asdict(Summary.of(run)),
+        "limits": dict(run.limits()),
+        "params": dict(run.header.params),
+        "version": run.header.version,
+        "spend": attrs.asdict(run.spend()),
+        "sessions": [attrs.asdict(session) for session in run.sessions()],
+    }
+
+
+def artifact_json(artifact: StoredArtifact, *, value: bool = True) -> dict[str, Any]:
+    """An artifact with its state; ``value=False`` leaves out its value and its scores by sample."""
+    found = {**attrs.asdict(artifact), "state": artifact.state}
+    return found if value else {name: v for name, v in found.items() if name not in ("value", "scores")}
+
+
+def lineage_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """The steps of a line of descent, with the lines of their diffs."""
+    return [
+        {
+            "artifact": step.artifact.id,
+            "parent": None if step.parent is None else step.parent.id,
+            "score": step.artifact.score,
+            "diff": list(step.diff),
+        }
+        for step in steps
+    ]
