@@ -26,10 +26,10 @@ demo: $(READY)  ## evolve a prompt on the embedded model: about 10 minutes, the 
 		--set minibatch=4 --set window=2 --minutes $(DEMO_MINUTES) --seed $(DEMO_SEED)
 
 test: $(READY)  ## the default test suite
-	$(BIN)/python -m pytest -q -m "not slow and not local_model"
+	$(BIN)/python -m pytest -q -n auto -m "not slow and not local_model"
 
 test-slow: $(READY)  ## what takes minutes: claims measured under virtual time, the embedded model
-	$(BIN)/python -m pytest -q -m "slow or local_model"
+	$(BIN)/python -m pytest -q -n auto -m "slow or local_model"
 
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check .

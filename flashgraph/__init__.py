@@ -7,7 +7,8 @@ Layers, each importing only those above it (``tests/test_layers.py`` holds the c
     task                samples, attempts and scores
     graph               what a graph is: ports, specs, the DSL, checks; no I/O, no scheduler
     policies            staleness, release, order, failure, control, schedules, settings
-    evaluation, reflection, sampling, pools     parts that algorithms share
+    evaluation, reflection, sampling, pools     parts that algorithms share; crossover, harness, parameters, playbook,
+                        programs beside them, and data, metrics and sandbox for tasks
     run                 the plan, the pure state machine, the task group that drives it
     heldout, loading    the test split; finding graph and task files
     sim                 latency profiles and a simulated model on the injected clock
@@ -17,6 +18,9 @@ Layers, each importing only those above it (``tests/test_layers.py`` holds the c
     testing             strategies, invariants, virtual clocks; the only importer of hypothesis
     cli                 thin
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from flashgraph.api import arun, open_run, run
 from flashgraph.errors import (
@@ -41,6 +45,7 @@ from flashgraph.graph.ports import (
     Param,
     Pool,
     PoolEvent,
+    Resource,
     Several,
     Stale,
     Verdict,
@@ -57,7 +62,21 @@ from flashgraph.run.result import Result, ResultArtifact
 from flashgraph.sampling import Epochs
 from flashgraph.task import Llm, Score, Task
 
+if TYPE_CHECKING:
+    from flashgraph import data
+    from flashgraph.run.journal.reading import StoredRun
+
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    """What not every program needs, and what takes longer to import than all the rest."""
+    if name == "data":
+        return import_module("flashgraph.data")
+    if name == "StoredRun":
+        return import_module("flashgraph.run.journal.reading").StoredRun
+    raise AttributeError(f"module 'flashgraph' has no attribute {name!r}")
+
 
 __all__ = [
     "Artifact",
@@ -85,12 +104,14 @@ __all__ = [
     "Problem",
     "Reply",
     "RequestFailed",
+    "Resource",
     "Result",
     "ResultArtifact",
     "Schedule",
     "Score",
     "Several",
     "Stale",
+    "StoredRun",
     "Task",
     "Usage",
     "Verdict",
@@ -98,6 +119,7 @@ __all__ = [
     "arun",
     "balanced",
     "count",
+    "data",
     "deadline",
     "decided",
     "discard",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import attrs
 
 from flashgraph.errors import DataError
 from flashgraph.graph.dsl import Graph
@@ -21,7 +22,12 @@ from flashgraph.run.budget import Budget, Ledger
 from flashgraph.task import Task
 
 if TYPE_CHECKING:
+    from flashgraph.graph.spec import GraphSpec
+    from flashgraph.llm.responses import ResponseCache
     from flashgraph.run.events import Event
+    from flashgraph.run.journal.header import Header
+    from flashgraph.run.journal.keeper import Kept
+    from flashgraph.run.plan import Plan
     from flashgraph.run.result import Result
 
 __all__ = ["ModelSpec", "Run", "arun", "open_run", "run"]
@@ -43,7 +49,10 @@ class Run:
         self._driver = driver
         self._events = events
         self._task = task
-        self._more = anyio.Event()
+        self._more: anyio.Event | None = None
+        """There while somebody waits for the next event."""
+        self.draining = anyio.Event()
+        """Set when the run has been asked to stop."""
         self._over = False
         self._ended: float | None = 0.0
         self._error: Exception | None = None
@@ -52,6 +61,12 @@ class Run:
     def machine(self) -> Any:
         """The scheduler's state, for viewers; read it, never change it."""
         return self._driver.machine
+
+    @property
+    def resources(self) -> Mapping[str, Any]:
+        """What the run holds open for its stages, by name."""
+        found: Mapping[str, Any] = self._driver.resources
+        return found
 
     @property
     def elapsed(self) -> float:
@@ -64,6 +79,11 @@ class Run:
         from flashgraph.run.result import Result
 
         return Result.of(self._driver.machine, self._task, self.elapsed, tuple(self._events))
+
+    def drain(self, reason: str = "stopped by the caller") -> None:
+        """Start nothing new and end with status ``"stopped"`` when what runs has ended; the run can be resumed."""
+        self._driver.drain(reason)
+        self.draining.set()
 
     def stop(self, reason: str = "stopped by the caller") -> None:
         """Cancel what runs and end with status ``"cancelled"``; what was admitted stays."""
@@ -85,11 +105,14 @@ class Run:
                 if self._error is not None:
                     raise self._error
                 return
+            if self._more is None:
+                self._more = anyio.Event()
             await self._more.wait()
 
     def _publish(self) -> None:
-        more, self._more = self._more, anyio.Event()
-        more.set()
+        more, self._more = self._more, None
+        if more is not None:
+            more.set()
 
     async def _drive(self) -> None:
         self._ended = None
@@ -116,23 +139,42 @@ async def open_run(
     seed: int = 0,
     params: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
+    resources: Mapping[str, Any] | None = None,
     on_event: Callable[[Event], None] | None = None,
     settle: Callable[[], Awaitable[None]] | None = None,
+    cache: str | Path | ResponseCache | None = None,
+    any_temperature: bool = False,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    accept_changes: bool = False,
+    order: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Run]:
     """Start a run and step through it: ``async with fg.open_run(...) as run: async for event in run: ...``.
 
     ``graph`` is a `Graph`, a file or a shipped algorithm's name; ``models`` maps the roles that the graph's stages
     name to models; ``params`` sets the graph's parameters and ``settings`` overrides its policies
-    (``{"window": 16, "validate->frontier.stale": fg.discard(4)}``).  ``on_event`` is called with every event; if it
+    (``{"window": 16, "validate->frontier.stale": fg.discard(4)}``).  ``resources`` are used in the place of what the
+    graph's own resources would make.  ``on_event`` is called with every event; if it
     raises it is not called again, and the run goes on.  ``settle`` is for virtual clocks
     (`flashgraph.sim.virtual`): with it, events do not depend on the order in which the event loop runs tasks that
     are due at the same instant.
 
-    Raises `GraphError` when the graph does not pass its checks and `DataError` for wrong arguments.
+    ``cache`` is a file of replies that runs share: a request at temperature 0 (at any, with ``any_temperature``) that
+    was answered before costs nothing.
+
+    With a ``folder`` the run is kept there in a journal; ``resume`` goes on with the run that is there, under
+    ``budget``, also after a change of functions and policies with ``accept_changes``.  ``order`` is kept with the
+    journal for whoever resumes it.
+
+    Raises `GraphError` when the graph does not pass its checks, `DataError` for wrong arguments, and
+    `flashgraph.run.journal.JournalError` when the journal cannot be made, read or held.
     """
+    from flashgraph.llm.cache import cached
     from flashgraph.llm.resolve import resolve_all
+    from flashgraph.llm.responses import ResponseCache
     from flashgraph.run.driver import Driver
     from flashgraph.run.events import RunStarted
+    from flashgraph.run.journal.keeper import keep
     from flashgraph.run.machine import Machine
     from flashgraph.run.plan import compile_plan
 
@@ -142,17 +184,42 @@ async def open_run(
     chosen, values = apply_settings(spec, schedule_of(schedule), params or {}, settings or {})
     budget = budget or Budget()
     resolved = resolve_all(_for_roles(graph, models))
+    if cache is not None:
+        resolved = cached(
+            resolved,
+            cache if isinstance(cache, ResponseCache) else ResponseCache(cache),
+            any_temperature=any_temperature,
+        )
+    held = _resources(spec, resources or {})
     _check_end(graph, budget)
     _check_prices(resolved, budget)
     names = _endpoint_names(resolved)
     limits = {names[id(model)]: model.limit for model in resolved.values()}
     plan = compile_plan(spec, chosen, values, {role: names[id(m)] for role, m in resolved.items()}, limits)
     events: list[Event] = []
+    unrevealed: list[Event] = []
     hook = on_event
+    note: Callable[[Event], None] | None = None
+    opened: Run | None = None
 
     def emit(event: Event) -> None:
+        if note is not None:
+            note(event)
+            unrevealed.append(event)
+        else:
+            tell(event)
+
+    def reveal() -> None:
+        """Tell what is durable by now: nobody sees what a run that is killed may not remember."""
+        told, unrevealed[:] = unrevealed[:], []
+        for event in told:
+            tell(event)
+
+    def tell(event: Event) -> None:
         nonlocal hook
         events.append(event)
+        if opened is None:
+            return  # what happened in earlier sessions is not told again
         if hook is not None:
             try:
                 hook(event)
@@ -163,13 +230,38 @@ async def open_run(
 
     ledger = Ledger(budget)
     machine = Machine(plan, ledger, emit, seed)
-    driver = Driver(machine, task, resolved, seconds=budget.seconds, settle=settle)
-    opened = Run(driver, events, task.name)
     emit(RunStarted(0.0, spec.name, chosen.name, seed))
     failure: Exception | None = None
     async with AsyncExitStack() as stack:
+        kept: Kept | None = None
+        keeping = None
+        if folder is not None:
+            header = _header(plan, task, chosen, seed, budget, values, order or {})
+            keeping = keep(
+                Path(folder), header, machine, budget.limits,
+                resume=resume, accept_changes=accept_changes, patient=settle is not None,
+            )  # fmt: skip
+        if keeping is not None and resume:
+            kept = stack.enter_context(keeping)  # before a model is started for a run that somebody else has
         for model in {id(m): m for m in resolved.values()}.values():
             await stack.enter_async_context(model.open())
+        for resource in held.values():
+            await stack.enter_async_context(resource.open())
+        if keeping is not None and not resume:
+            kept = stack.enter_context(keeping)  # after all that can keep the run from starting
+        driver = Driver(
+            machine,
+            task,
+            resolved,
+            resources=held,
+            seconds=budget.seconds,
+            settle=settle,
+            memory=kept.writer if kept is not None else None,
+            resumed=kept.resumed if kept is not None else None,
+            reveal=reveal,
+        )
+        note = kept.writer.note if kept is not None else None
+        opened = Run(driver, events, task.name)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(opened._drive)
             try:
@@ -178,6 +270,9 @@ async def open_run(
                 # Raised below, outside the task groups: the caller's own exception must reach it unwrapped.
                 failure = error
             tasks.cancel_scope.cancel()
+        if kept is not None:
+            ended = opened.result
+            kept.writer.close_session(ended.status, ended.reason, opened.elapsed, machine.ledger.settled)
     if failure is not None:
         raise failure
 
@@ -221,6 +316,39 @@ def _for_roles(graph: Graph, models: Mapping[str, ModelSpec]) -> dict[str, Model
             f"{', '.join(roles) or 'no model'}.\nFix: leave it out, or use a role of the graph."
         )
     return {role: models[role] for role in roles}
+
+
+def _header(
+    plan: Plan, task: Task, schedule: Schedule, seed: int, budget: Budget, params: Mapping[str, Any], order: Any
+) -> Header:
+    import flashgraph
+    from flashgraph.run.journal.header import Header, fingerprint
+    from flashgraph.run.plan import Capacity
+
+    limits = {name: value for name, value in attrs.asdict(budget).items() if value is not None}
+    topology, functions, policies = fingerprint(plan.graph, plan)
+    return Header(
+        plan.graph.name, task.name, schedule.name, seed, limits, dict(params), topology, functions, policies,
+        attrs.asdict(Capacity.of(plan)), flashgraph.__version__, order,
+    )  # fmt: skip
+
+
+def _resources(graph: GraphSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the run holds open, by the names of the graph's resources."""
+    for name in given:
+        if name not in graph.resources:
+            known = ", ".join(graph.resources) or "none"
+            raise DataError(
+                f"resource {name!r}: graph {graph.name!r} has no such resource; it has {known}.\nFix: leave it out."
+            )
+    held = {name: given[name] if name in given else spec.factory() for name, spec in graph.resources.items()}
+    for name, resource in held.items():
+        if not callable(getattr(resource, "open", None)):
+            raise DataError(
+                f"resource {name!r} of graph {graph.name!r}: a {type(resource).__name__} has no open(); expected an "
+                "object whose open() is an async context manager.\nFix: give its class such a method."
+            )
+    return held
 
 
 def _check_end(graph: Graph, budget: Budget) -> None:

@@ -46,7 +46,11 @@ class Place:
     def of_caller(cls, package: str = "flashgraph") -> Place:
         """The nearest frame outside ``package``: the line of the graph file that made the current call."""
         frame: FrameType | None = sys._getframe(1)
-        while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] == package:
+        # The shipped algorithms lie in the package, and are graph files like any user's.
+        outside = f"{package}.algorithms."
+        while frame is not None and (name := str(frame.f_globals.get("__name__", ""))).split(".")[0] == package:
+            if name.startswith(outside):
+                break
             frame = frame.f_back
         if frame is None:
             return cls("<unknown>")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +11,9 @@ import anyio
 import attrs
 
 from flashgraph.errors import BudgetExhausted, ModelError
+from flashgraph.evaluation import Work, attempt
+from flashgraph.graph.ports import Context
+from flashgraph.graph.spec import StageSpec
 from flashgraph.llm.protocol import Message, Model, Reply
 from flashgraph.run.budget import Ledger, reservation
 from flashgraph.task import Task
@@ -29,18 +34,29 @@ class HeldOut:
 
 
 async def held_out(
-    task: Task[Any, Any], candidates: Sequence[Mapping[str, str]], model: Model, ledger: Ledger
+    task: Task[Any, Any],
+    candidates: Sequence[Mapping[str, str]],
+    model: Model,
+    ledger: Ledger,
+    *,
+    stage: StageSpec | None = None,
+    params: Mapping[str, Any] | None = None,
+    resources: Mapping[str, Any] | None = None,
 ) -> tuple[HeldOut, ...]:
     """Let each candidate attempt every test sample with ``model``, which is open, and settle it on ``ledger``.
 
-    At most ``model.limit`` requests are out at once.  Raises `BudgetExhausted` when the budget does not last, before
-    the first request if that is plain from the number of calls; `ModelUnavailable` and `ModelRefused` as the model
-    does.
+    ``stage`` tries a candidate on a sample (`Graph.tests_with`), with the run's ``params`` and open ``resources``; by
+    default it is the task's own ``attempt``.  At most ``model.limit`` requests are out at once.
+
+    Raises `BudgetExhausted` when the budget does not last, before the first request if that is plain from the number
+    of calls; `ModelUnavailable` and `ModelRefused` as the model does.
     """
-    if lacking := beyond(ledger, len(candidates) * len(task.test)):
+    asks = stage is None or stage.llm is not None
+    if lacking := beyond(ledger, len(candidates) * len(task.test) if asks else 0):
         raise BudgetExhausted(lacking)
     account = _Account(model, ledger)
     workers = anyio.CapacityLimiter(model.limit)
+    body = attempt if stage is None else stage.body
     scores = [[0.0] * len(task.test) for _ in candidates]
     failures: list[dict[int, str]] = [{} for _ in candidates]
     fatal: list[Exception] = []
@@ -49,10 +65,12 @@ async def held_out(
         async with workers:
             if fatal:
                 return
-            sample = task.test[index]
+            stream = random.Random(f"held-out/{index}")
+            at: Context[Any] = Context(task, None, stream, params or {}, llm=account, resources=resources or {})
             try:
-                output = await task.attempt(candidates[which], sample, account)
-                scores[which][index] = task.score(sample, output).value
+                made = body(Work(candidates[which], "test", index), at)
+                found = await made if inspect.isawaitable(made) else made
+                scores[which][index] = found.score
             except Exception as error:
                 if isinstance(error, BudgetExhausted) or (isinstance(error, ModelError) and error.fatal):
                     fatal.append(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 import traceback
@@ -20,23 +21,22 @@ K = TypeVar("K")
 
 
 def shipped() -> dict[str, Path]:
-    """The algorithms that come with flashgraph, by name: from a checkout, or from inside an installed wheel."""
-    here = Path(__file__).resolve().parent
-    folders = (here / "algorithms", here.parent / "algorithms")
-    return {p.stem: p for folder in folders if folder.is_dir() for p in sorted(folder.glob("[!_]*.py"))}
+    """The algorithms that come with flashgraph, by name: the modules of ``flashgraph.algorithms``."""
+    return {p.stem: p for p in sorted((Path(__file__).parent / "algorithms").glob("[!_]*.py"))}
 
 
 def load_graph(graph: Graph | str | Path) -> Graph:
-    """The graph in a file (``path.py`` or ``path.py:NAME``), or a shipped algorithm by its name.
+    """The graph in a file (``path.py`` or ``path.py:NAME``), or a shipped algorithm by its name (or ``name:NAME``).
 
     Raises `DataError` when there is no such file or no `Graph` in it.
     """
     if isinstance(graph, Graph):
         return graph
     text = str(graph)
-    if text in shipped():
-        text = str(shipped()[text])
     path, name = _split(text)
+    if str(path) in shipped():
+        # As the module that other shipped files import: its classes must be the same ones.
+        return _object(importlib.import_module(f"flashgraph.algorithms.{path}"), path, name, Graph, "graph")
     if not path.exists():
         hint = did_you_mean(text, sorted(shipped()))
         raise DataError(

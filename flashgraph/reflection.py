@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import anyio
 
 from flashgraph.evaluation import Attempt
-from flashgraph.task import Task
+from flashgraph.task import Llm, Task
 
-__all__ = ["examples", "fenced", "rewrite_prompt"]
+__all__ = ["examples", "fenced", "fenced_answers", "rewrite_prompt", "rewriting"]
 
 _LANGUAGE = re.compile(r"^\S*\n")
 
@@ -25,13 +27,24 @@ def examples(attempts: Sequence[Attempt], task: Task, split: str = "train") -> s
     )
 
 
-def rewrite_prompt(text: str, attempts: Sequence[Attempt], task: Task) -> str:
-    """Ask for a better text, given the current one and what happened when it was used."""
+def rewrite_prompt(text: str, attempts: Sequence[Attempt], task: Task, component: str = "") -> str:
+    """Ask for a better text, given the current one and what happened when it was used.
+
+    ``component`` is its name where the candidate has several.
+    """
+    return rewriting(text, examples(attempts, task), task, component)
+
+
+def rewriting(text: str, shown: str, task: Task, component: str = "") -> str:
+    """`rewrite_prompt` with the examples as they are shown."""
+    which = (
+        f"several instructions. This is its {component!r}" if component and len(task.seed) > 1 else "this instruction"
+    )
     return (
-        "An assistant works by this instruction:\n"
+        f"An assistant works by {which}:\n"
         f"```\n{text}\n```\n\n"
         "Here is what it was given, what it answered, and what was right or wrong about each answer:\n\n"
-        f"{examples(attempts, task)}\n\n"
+        f"{shown}\n\n"
         "Rewrite the instruction so that the assistant, which sees nothing but it and a new input, answers right. "
         "First say what the task is and what an answer must look like. Then list the rules, one a line: all that the "
         "instruction has now, and all that the feedback reveals, with every code and fact, in the words of the "
@@ -47,3 +60,16 @@ def fenced(answer: str) -> str:
     if first == last:
         return answer.replace("```", "").strip() if first >= 0 else answer.strip()
     return _LANGUAGE.sub("", answer[first + 3 : last], count=1).strip()
+
+
+async def fenced_answers(llm: Llm, prompts: Mapping[str, str]) -> dict[str, str]:
+    """The fenced texts that the model answers to several prompts, asked side by side; empty answers are left out."""
+    answers: dict[str, str] = {}
+
+    async def ask(name: str) -> None:
+        answers[name] = fenced((await llm(prompts[name])).text)
+
+    async with anyio.create_task_group() as asking:
+        for name in prompts:
+            asking.start_soon(ask, name)
+    return {name: answers[name] for name in prompts if answers[name]}

@@ -1,13 +1,16 @@
-"""Drawing minibatches: GEPA's epoch sampler as an immutable cursor for sources."""
+"""Whose turn it is, as immutable cursors for sources: minibatches by epochs, components by round robin."""
 
 from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Mapping
 
 import attrs
 
-__all__ = ["Epochs"]
+from flashgraph.graph.ports import Artifact
+
+__all__ = ["Epochs", "RoundRobin"]
 
 
 @attrs.frozen
@@ -21,15 +24,19 @@ class Epochs:
     epoch: int = -1
     ids: tuple[int, ...] = ()
 
-    def next(self, emission: int, minibatch: int, size: int, stream: random.Random) -> tuple[tuple[int, ...], Epochs]:
+    def next(
+        self, emission: int, minibatch: int, size: int, stream: random.Random, *, further: int = 0
+    ) -> tuple[tuple[int, ...], Epochs]:
         """The ids of minibatch number ``emission`` out of ``size`` samples, and the cursor after it.
 
-        A minibatch larger than the training set holds some samples more than once.
+        ``further`` counts the minibatches that the emission has drawn before: they follow each other within the
+        epoch, from its end on to its beginning.  A minibatch larger than the training set holds some samples more
+        than once.
         """
         base = emission * minibatch
         epoch = base // len(self.ids) if self.ids else 0
         cursor = self if epoch <= self.epoch else Epochs(epoch, _shuffled(minibatch, size, stream))
-        start = base % len(cursor.ids)
+        start = (base + further * minibatch) % len(cursor.ids)
         return cursor.ids[start : start + minibatch], cursor
 
 
@@ -43,3 +50,23 @@ def _shuffled(minibatch: int, size: int, stream: random.Random) -> tuple[int, ..
         ids.append(least)
         used[least] += 1
     return tuple(ids)
+
+
+@attrs.frozen
+class RoundRobin:
+    """For each artifact, the place of the component that is rewritten next (GEPA's ``round_robin``)."""
+
+    places: Mapping[int, int] = attrs.field(factory=dict)
+
+    def joined(self, artifacts: Mapping[int, Artifact]) -> RoundRobin:
+        """The cursor with artifacts that it has not seen: they start where the furthest of their parents is now."""
+        places = dict(self.places)
+        for artifact in artifacts.values():
+            if artifact.id not in places:
+                places[artifact.id] = max((places.get(p, 0) for p in artifact.parents), default=0)
+        return RoundRobin(places)
+
+    def next(self, artifact: int, size: int) -> tuple[int, RoundRobin]:
+        """The place, out of ``size``, whose turn it is for the artifact, and the cursor after it."""
+        place = self.places.get(artifact, 0)
+        return place, RoundRobin({**self.places, artifact: (place + 1) % size})

@@ -43,12 +43,20 @@ class Score:
     objectives: Mapping[str, float] = attrs.field(factory=dict)
 
 
+async def ask(candidate: Mapping[str, str], sample: Any, llm: Llm) -> Any:
+    """The default of `Task.attempt`: the candidate's texts are the system message, the sample is the user's."""
+    system = "\n\n".join(candidate.values())
+    reply = await llm([{"role": "system", "content": system}, {"role": "user", "content": str(sample)}])
+    return reply.text.strip()
+
+
 @attrs.frozen
 class Task(Generic[S, O]):
     """What evolution works on.
 
     ``seed`` maps component names to their first texts; ``attempt(candidate, sample, llm)`` produces an output for
-    one sample, ``score(sample, output)`` judges it.  ``train`` feeds reflection, ``val`` decides, ``test`` is
+    one sample (by default it asks the model, the texts being the system message and ``str(sample)`` the user's),
+    ``score(sample, output)`` judges it.  ``train`` feeds reflection, ``val`` decides, ``test`` is
     held out: no stage ever sees it.
 
     Raises `DataError` when a part is missing, empty or of the wrong kind.
@@ -59,7 +67,7 @@ class Task(Generic[S, O]):
     val: Sequence[S] = attrs.field(converter=tuple)
     test: Sequence[S] = attrs.field(converter=tuple, default=())
     seed: Mapping[str, str] = attrs.field(factory=lambda: {"instruction": "Answer the question."})
-    attempt: Callable[[Mapping[str, str], S, Llm], Awaitable[O]] = attrs.field(kw_only=True)
+    attempt: Callable[[Mapping[str, str], S, Llm], Awaitable[O]] = attrs.field(kw_only=True, default=ask)
     score: Callable[[S, O], Score] = attrs.field(kw_only=True)
 
     def __attrs_post_init__(self) -> None:

@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 import flashgraph as fg
+from flashgraph.evaluation import Attempt, Work
 from flashgraph.heldout import held_out
 from flashgraph.llm.function import FunctionModel
 from flashgraph.llm.protocol import Message, Reply, Usage
@@ -103,3 +104,19 @@ async def test_a_model_that_is_down_ends_it() -> None:
 
     with pytest.raises(fg.ModelUnavailable, match="gone"):
         await held_out(task(), CANDIDATES, Down(lambda messages: ""), Ledger(fg.Budget()))
+
+
+async def test_a_graphs_own_stage_tries_the_candidates() -> None:
+    """With its parameters and resources; a task's own ``attempt`` is not asked."""
+    graph = fg.Graph("own")
+    word = graph.param("word", "good")
+
+    @graph.stage(llm="task")
+    async def answer(work: Work, at: fg.Context) -> Attempt:
+        reply = await at.llm(f"{at[word]} {work.index}")
+        return Attempt(work.index, at.task.score(at.task.samples(work.split)[work.index], reply.text).value, reply.text)
+
+    (stage,) = graph.spec.stages
+    params = {"word": "good"}
+    (found,) = await held_out(task(3), CANDIDATES[:1], echo(), Ledger(fg.Budget()), stage=stage, params=params)
+    assert found.scores == (1.0, 1.0, 1.0)

@@ -13,9 +13,9 @@ from flashgraph.graph.notes import Note, Notes
 from flashgraph.graph.ports import Group
 from flashgraph.graph.signatures import function_name
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, StageSpec
-from flashgraph.graph.types import assignable, is_a, members_of, show, show_apart
+from flashgraph.graph.types import assignable, is_a, members_of, narrowed, show, show_apart
 
-__all__ = ["check_edges", "flows"]
+__all__ = ["check_edges", "flows", "sent"]
 
 
 def check_edges(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
@@ -25,10 +25,14 @@ def check_edges(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
         note = notes.of(edge.place, f"edge {edge.name}")
         _combinations(edge, note)
         _routes(graph, edge, note)
+        if not _narrows(edge, ports, note):
+            continue
         if not _at_repair(graph, edge, ports, note):
             _types(graph, edge, ports, found.get(edge.src), note)
         if edge.stale is not None:
             _staleness(graph, edge, ports, found.get(edge.src, ()), note)
+    for node in graph.nodes:
+        _left_over(graph, node, ports, notes)
 
 
 # ---- options ---------------------------------------------------------------------------------------------
@@ -81,7 +85,7 @@ def _routes(graph: GraphSpec, edge: EdgeSpec, note: Note) -> None:
     if not edge.otherwise:
         return
     siblings = [e for e in graph.out_of(edge.src) if e is not edge]
-    open_ = [e for e in siblings if e.when is None and e.loop is None and not e.otherwise]
+    open_ = [e for e in siblings if (e.when, e.only, e.loop, e.otherwise) == (None, None, None, False)]
     first = next((e for e in graph.out_of(edge.src) if e.otherwise), edge)
     if edge.when is not None:
         note(
@@ -101,14 +105,14 @@ def _routes(graph: GraphSpec, edge: EdgeSpec, note: Note) -> None:
         note(
             "otherwise-never",
             f"edge {open_[0].name} has no condition: it takes everything, and nothing is left for this one",
-            "siblings that all have when= or loop=",
+            "siblings that all have when=, only= or loop=",
             f"when= on edge {open_[0].name}, or drop otherwise",
         )
     elif not siblings:
         note(
             "otherwise-alone",
             f"no other edge starts at {edge.src!r}",
-            "a sibling edge with when= or loop=",
+            "a sibling edge with when=, only= or loop=",
             "drop otherwise",
         )
 
@@ -116,9 +120,46 @@ def _routes(graph: GraphSpec, edge: EdgeSpec, note: Note) -> None:
 # ---- types -----------------------------------------------------------------------------------------------
 
 
+def sent(edge: EdgeSpec, ports: Ports) -> Any | None:
+    """The type of what ``edge`` takes from its start: what that gives, narrowed by ``only``; None where unknown."""
+    gives = ports.gives.get(edge.src)
+    return gives if gives is None or edge.only is None else narrowed(gives, edge.only)
+
+
+def _narrows(edge: EdgeSpec, ports: Ports, note: Note) -> bool:
+    """Whether something is left that ``only`` lets through; nothing is noted otherwise."""
+    gives = ports.gives.get(edge.src)
+    if edge.only is None or gives is None or sent(edge, ports) is not None:
+        return True
+    classes = [show(m) for m in members_of(gives)]
+    note(
+        "only-never",
+        f"only={edge.only.__name__}; {edge.src!r} gives {show(gives)}, which is never one",
+        f"one of {', '.join(classes)}" if len(classes) > 1 else f"{classes[0]}, or no only= at all",
+        did_you_mean(edge.only.__name__, classes) if len(classes) > 1 else "drop only",
+    )
+    return False
+
+
+def _left_over(graph: GraphSpec, name: str, ports: Ports, notes: Notes) -> None:
+    """Note members of a union that no edge takes: what is not wanted should not be made, or be None."""
+    edges, gives = graph.out_of(name), ports.gives.get(name)
+    if gives is None or not edges or any(e.only is None for e in edges):
+        return
+    taken = [m for e in edges for m in members_of(sent(e, ports) or ())]
+    over = [m for m in members_of(gives) if not any(assignable(m, t) for t in taken if t != ())]
+    if over and all(sent(e, ports) is not None for e in edges):
+        notes.add(
+            "only-leaves-out", edges[-1].place, f"{graph.nodes[name].kind} {name!r}",
+            f"no edge takes {' or '.join(map(show, over))}: each has only= for something else",
+            "an edge for every result",
+            f"graph.edge({name}, ..., only={show(over[0])}), or return None for what ends here",
+        )  # fmt: skip
+
+
 def flows(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope) -> Any | None:
     """The type of what arrives at the end of ``edge``; None where it cannot be known."""
-    gives = ports.gives.get(edge.src)
+    gives = sent(edge, ports)
     if gives is None:
         return None
     if edge.scatter is not None:
@@ -131,7 +172,7 @@ def _grouped(graph: GraphSpec, gives: Any, ports: Ports, scope: Scope) -> Any | 
     origins: list[Any] = []
     for name in sorted(scope[-1]) if scope else ():
         scatter = graph.edge(name)
-        origin = ports.gives.get(scatter.src) if scatter is not None else None
+        origin = sent(scatter, ports) if scatter is not None else None
         if origin is not None and origin not in origins:
             origins.append(origin)
     if not origins:
@@ -158,7 +199,7 @@ def _at_repair(graph: GraphSpec, edge: EdgeSpec, ports: Ports, note: Note) -> bo
 
 
 def _types(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope | None, note: Note) -> None:
-    gives, takes = ports.gives.get(edge.src), ports.takes.get(edge.dst)
+    gives, takes = sent(edge, ports), ports.takes.get(edge.dst)
     if edge.gather and scope == ():
         note(
             "gather-without-scatter",
@@ -241,7 +282,7 @@ def _staleness(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope, not
             f"move the repair rule to the edge that scatters it, or late='cancel' on {edge.name}",
         )
     # Rules act on what waits in the queue, and a scattering edge queues whole items.
-    waits = ports.gives.get(edge.src) if edge.scatter is not None else flows(graph, edge, ports, scope)
+    waits = sent(edge, ports) if edge.scatter is not None else flows(graph, edge, ports, scope)
     for stage in edge.stale.repairers():
         name = function_name(stage) if inspect.isroutine(stage) else str(getattr(stage, "name", stage))
         owner = getattr(getattr(stage, "owner", None), "name", graph.name)

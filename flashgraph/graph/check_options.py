@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from flashgraph.errors import did_you_mean
+from flashgraph.graph.naming import shown
 from flashgraph.graph.notes import Note, Notes
 from flashgraph.graph.signatures import function_name
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, NodeSpec, PoolSpec, SourceSpec, StageSpec
@@ -175,6 +176,10 @@ def _ends(graph: GraphSpec, edge: EdgeSpec, notes: Notes) -> bool:
 def _edge(edge: EdgeSpec, notes: Notes) -> EdgeSpec:
     note = notes.of(edge.place, f"edge {edge.name}")
     changes: dict[str, Any] = {o: _whole(note, o, getattr(edge, o)) for o in ("capacity", "loop", "fanout")}
+    if edge.only is not None and not inspect.isclass(edge.only):
+        found = shown(edge.only)
+        note("bad-only", f"only={found}", "a class: the edge takes its instances", "only=TYPE, without arguments")
+        changes["only"] = None
     for option in ("scatter", "when"):
         changes[option] = _function(note, option, getattr(edge, option))
     for option in ("gather", "otherwise"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import attrs
 import networkx as nx
 
 from flashgraph.graph.analysis import Scope, components, flow, gathers_of, open_cycles, scopes
@@ -9,6 +12,7 @@ from flashgraph.graph.capacity import loop_capacity, unbounded_fanout
 from flashgraph.graph.check_nodes import Ports, stale_of
 from flashgraph.graph.notes import Notes
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, SourceSpec, StageSpec
+from flashgraph.graph.types import show
 
 __all__ = ["ASSUMED_WINDOW", "check_shape"]
 
@@ -32,6 +36,34 @@ def check_shape(graph: GraphSpec, ports: Ports, notes: Notes, left_out: frozense
     _cycles(graph, notes)
     _capacity(graph, ports, notes)
     _stamps(graph, notes)
+    _tests(graph, ports, notes)
+
+
+def _tests(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
+    """The stage of the held-out test runs outside of the graph's flow: all it has is its item, a model and the task."""
+    stage = next((s for s in graph.stages if s.name == graph.tests), None)
+    if graph.tests is None:
+        return
+    found = None
+    if stage is None:
+        found = f"{graph.tests!r}, a {graph.nodes[graph.tests].kind}"
+    elif stage.reads is not None:
+        found = f"{graph.tests!r}, which reads pool {stage.reads!r}"
+    elif stage.name in ports.takes and not _attempts(ports.takes[stage.name], ports.gives.get(stage.name)):
+        found = f"{graph.tests!r}, which is {show(ports.takes[stage.name])} -> {show(ports.gives[stage.name])}"
+    if found is not None:
+        notes.add(
+            "bad-tests-with", graph.nodes[graph.tests].place, f"graph {graph.name!r}",
+            f"tests_with({found})",
+            "a stage that reads no pool and takes a Work to an Attempt (flashgraph.evaluation)",
+            "name such a stage, or leave tests_with out: the task's own attempt is used then",
+        )  # fmt: skip
+
+
+def _attempts(takes: Any, gives: Any) -> bool:
+    """Whether a stage is one of works to attempts, by what the held-out test uses of them."""
+    works = attrs.has(takes) and {"text", "split", "index"} <= {f.name for f in attrs.fields(takes)}
+    return works and attrs.has(gives) and "score" in {f.name for f in attrs.fields(gives)}
 
 
 def is_double(name: str) -> bool:
@@ -54,7 +86,8 @@ def _reach(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
     net = flow(graph)
     reached = {s.name for s in graph.sources}.union(*(nx.descendants(net, s.name) for s in graph.sources))
     for stage in graph.stages:
-        if is_double(stage.name) or stage.name in graph.repairers or stage.name in reached or not graph.sources:
+        beside = stage.name in graph.repairers or stage.name == graph.tests
+        if is_double(stage.name) or beside or stage.name in reached or not graph.sources:
             continue
         into, repaired = graph.into(stage.name), stale_of(ports.takes.get(stage.name))
         if not into and repaired is not None:
@@ -94,7 +127,8 @@ def _reach(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
 def _dead_ends(graph: GraphSpec, notes: Notes, left_out: frozenset[str]) -> None:
     nodes: tuple[SourceSpec | StageSpec, ...] = (*graph.sources, *graph.stages)
     for node in nodes:
-        if is_double(node.name) or graph.out_of(node.name) or node.name in graph.repairers or node.name in left_out:
+        beside = node.name in graph.repairers or (node.name == graph.tests and not graph.into(node.name))
+        if is_double(node.name) or graph.out_of(node.name) or beside or node.name in left_out:
             continue
         if node.kind == "stage" and not graph.into(node.name):
             continue  # reported as unreachable, and perhaps meant for repair

@@ -29,7 +29,7 @@ from flashgraph.graph.handles import (
     StageOptions,
 )
 from flashgraph.graph.naming import body_name, end_name, identifier, shown, text
-from flashgraph.graph.ports import Context, Draw, Group, Param, Several
+from flashgraph.graph.ports import Context, Draw, Group, Openable, Param, Resource, Several
 from flashgraph.graph.spec import EdgeSpec, Failure, GraphSpec, NodeSpec, PoolSpec, Release, SourceSpec, StageSpec
 
 __all__ = ["Graph", "Included", "PoolNode", "Source", "Stage"]
@@ -38,6 +38,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 M = TypeVar("M")
 P = TypeVar("P")
+R = TypeVar("R", bound=Openable)
 V = TypeVar("V")
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -59,8 +60,10 @@ class Graph:
         self.place = Place.of_caller()
         self._doc = doc
         self._params: dict[str, Param[Any]] = {}
+        self._resources: dict[str, Resource[Any]] = {}
         self._nodes: dict[str, NodeSpec] = {}
         self._edges: list[EdgeSpec] = []
+        self._tests: str | None = None
         self.noted: list[Problem] = []
         """Mistakes in the declarations themselves; `check` adds what it finds."""
         self.left_out: set[str] = set()
@@ -68,7 +71,16 @@ class Graph:
 
     @property
     def spec(self) -> GraphSpec:
-        return GraphSpec(self.name, self._doc, self.place, dict(self._params), dict(self._nodes), tuple(self._edges))
+        return GraphSpec(
+            self.name,
+            self._doc,
+            self.place,
+            dict(self._params),
+            dict(self._nodes),
+            tuple(self._edges),
+            dict(self._resources),
+            self._tests,
+        )
 
     def note(self, code: str, what: str, found: str, expected: str, fix: str) -> None:
         """Write down a mistake in the declaration that is being made."""
@@ -97,6 +109,39 @@ class Graph:
             )
         self._params[text(name)] = param
         return param
+
+    def resource(self, name: str, factory: Callable[..., R]) -> Resource[R]:
+        """Something that each run holds open for its stages, as a sandbox: ``at[resource]`` in a stage.
+
+        ``factory()`` makes it; its ``open()`` is entered when a run starts and left when it ends.  Graphs that are
+        included share a resource of one name and factory.
+        """
+        made: Any = factory
+        resource = Resource(name, factory, Place.of_caller())
+        known = self._resources.get(text(name))
+        if known is not None and known.factory != factory:
+            self.note(
+                "duplicate-resource",
+                f"resource {name!r}",
+                f"a second resource of that name with another factory (the first is at {known.place})",
+                "one resource a name",
+                f"rename one, e.g. {f'{name}_2'!r}",
+            )
+        elif not callable(made):
+            self.note(
+                "resource-not-a-factory",
+                f"resource {name!r}",
+                shown(made),
+                "a class or function that makes it: every run has its own",
+                f"graph.resource({name!r}, lambda: ...)",
+            )
+        self._resources[text(name)] = resource
+        return resource
+
+    def tests_with(self, stage: Stage[Any, Any]) -> None:
+        """Let the held-out test try artifacts by this stage, a function of a `flashgraph.evaluation.Work` to an
+        `flashgraph.evaluation.Attempt` that reads no pool; by default it is the task's own ``attempt``."""
+        self._tests = stage.name if self._is_node("tests_with", stage) else None
 
     def pool(self, name: str, factory: Callable[[], Factory[In, V]], /) -> PoolNode[In, V]:
         """Versioned shared state; ``factory()`` is its value at version 0 (see `flashgraph.Pool`)."""
@@ -180,6 +225,30 @@ class Graph:
     @overload
     def edge(
         self,
+        src: Producer[Any],
+        dst: Consumer[A],
+        /,
+        *,
+        only: type[A],
+        when: Callable[[A], bool] | None = None,
+        **options: Unpack[EdgeOptions],
+    ) -> None: ...
+    @overload
+    def edge(
+        self,
+        src: Producer[Any],
+        dst: Consumer[B],
+        /,
+        *,
+        only: type[A],
+        scatter: Callable[[A], Sequence[B]],
+        fanout: int | None = None,
+        when: Callable[[A], bool] | None = None,
+        **options: Unpack[EdgeOptions],
+    ) -> None: ...
+    @overload
+    def edge(
+        self,
         src: Producer[A],
         dst: Consumer[B],
         /,
@@ -197,6 +266,7 @@ class Graph:
         /,
         *,
         gather: Literal[True],
+        only: type[M] | None = None,
         release: Release | None = None,
         late: Literal["cancel", "drop", "amend"] | None = None,
         on_failure: Failure | None = None,
@@ -207,8 +277,9 @@ class Graph:
         """A bounded queue from ``src`` to ``dst``.
 
         ``scatter`` turns one item into a group of members, ``gather`` delivers a group as one `Group`; ``release``
-        says when a gathering edge may deliver, ``late`` what becomes of the members still open; ``when`` (or
-        ``otherwise``, for what no sibling edge takes) routes; ``loop=N`` permits a cycle, at most N passes an item;
+        says when a gathering edge may deliver, ``late`` what becomes of the members still open; ``only``
+        (a class), ``when`` (a condition) and ``otherwise`` (what no sibling edge takes) route; ``loop=N`` permits a
+        cycle, at most N passes an item;
         ``stale`` is the staleness rule; ``orphans="keep"`` lets items through whose origin was retracted.
         """
         options = self._known("edge", options, EDGE_OPTIONS)
@@ -236,15 +307,18 @@ class Graph:
         *,
         params: Mapping[str, Any] | None = None,
         pools: Mapping[str, PoolNode[Any, Any]] | None = None,
+        without: Sequence[str] = (),
+        roles: Mapping[str, str] | None = None,
     ) -> Included:
         """Copy another graph into this one, its nodes named ``prefix.node``.
 
         ``params`` sets defaults of the part's parameters (they become ``prefix.param``); ``pools`` puts pools of
-        this graph in the place of the part's.  Connect the part with edges to and from ``included["node"]``.
+        this graph in the place of the part's; ``without`` names nodes that are left out, with their edges; ``roles``
+        gives model roles of the part other names.  Connect the part with edges to and from ``included["node"]``.
         """
         from flashgraph.graph.include import include
 
-        return Included(prefix, self, include(self, part, prefix, params or {}, pools or {}))
+        return Included(prefix, self, include(self, part, prefix, params or {}, pools or {}, without, roles or {}))
 
     # ---- what the declarations add -----------------------------------------------------------------------
 

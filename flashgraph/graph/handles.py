@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypedDict, ov
 import attrs
 from typing_extensions import TypeVar
 
-from flashgraph.graph.ports import Artifact, Context, Draw, PoolEvent, Several
+from flashgraph.graph.ports import Artifact, Context, Draw, Param, PoolEvent, Several
 from flashgraph.graph.spec import Order, Staleness
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ __all__ = [
 A = TypeVar("A")
 B = TypeVar("B")
 V = TypeVar("V")
+P = TypeVar("P")
 Out = TypeVar("Out")
 In_contra = TypeVar("In_contra", contravariant=True)
 Out_co = TypeVar("Out_co", covariant=True)
@@ -88,6 +89,10 @@ class Included:
     def __getitem__(self, name: str) -> Any:
         """The handle of a node; its kind and its types are not known to mypy, and `check` looks at both."""
         return self.owner.handle(self.names.get(name, f"{self.prefix}.{name}"))
+
+    def param(self, param: Param[P]) -> Param[P]:
+        """A parameter of the included graph, as this graph's own stages read it."""
+        return attrs.evolve(param, name=f"{self.prefix}.{param.name}")
 
 
 class SourceOptions(TypedDict, total=False):

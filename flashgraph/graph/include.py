@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from flashgraph.errors import did_you_mean
 from flashgraph.graph.handles import PoolNode
-from flashgraph.graph.spec import PoolSpec
+from flashgraph.graph.spec import PoolSpec, StageSpec
 
 if TYPE_CHECKING:
     from flashgraph.graph.dsl import Graph
@@ -18,7 +18,13 @@ __all__ = ["include"]
 
 
 def include(
-    graph: Graph, part: Graph, prefix: str, params: Mapping[str, Any], pools: Mapping[str, Any]
+    graph: Graph,
+    part: Graph,
+    prefix: str,
+    params: Mapping[str, Any],
+    pools: Mapping[str, Any],
+    without: Sequence[str],
+    roles: Mapping[str, str],
 ) -> dict[str, str]:
     """Copy ``part`` into ``graph``, noting what cannot be; returns the names in ``graph`` of the part's nodes."""
     if not _can_include(graph, part, prefix):
@@ -27,23 +33,41 @@ def include(
     spec = part.spec
     _known(graph, part, "parameter", params, spec.params)
     _known(graph, part, "pool", pools, {p.name: p for p in spec.pools})
+    _known(
+        graph,
+        part,
+        "source or stage",
+        dict.fromkeys(without),
+        {s.name: s for s in spec.sources} | {s.name: s for s in spec.stages},
+    )
+    _known(graph, part, "role", roles, {s.llm for s in spec.stages if s.llm is not None})
+    without = [n for n in without if not isinstance(spec.nodes.get(n), PoolSpec)]
     replaced = {p.name: pools[p.name].name for p in spec.pools if _usable(graph, part, p.name, pools)}
     for param in spec.params.values():
         graph.param(f"{prefix}.{param.name}", params.get(param.name, param.default))
-    names = {n: replaced.get(n, f"{prefix}.{n}") for n in spec.nodes}
+    for resource in spec.resources.values():
+        graph.resource(resource.name, resource.factory)
+    names = {n: replaced.get(n, f"{prefix}.{n}") for n in spec.nodes if n not in without}
     for node in spec.nodes.values():
+        if node.name in without:
+            continue
         if isinstance(node, PoolSpec):
             if node.name not in replaced:
                 graph.add(attrs.evolve(node, name=names[node.name]))
         else:
             reads = None if node.reads is None else names[node.reads]
-            graph.add(attrs.evolve(node, name=names[node.name], reads=reads, prefix=f"{prefix}.{node.prefix}"))
+            copy = attrs.evolve(node, name=names[node.name], reads=reads, prefix=f"{prefix}.{node.prefix}")
+            if isinstance(copy, StageSpec) and copy.llm is not None:
+                copy = attrs.evolve(copy, llm=roles.get(copy.llm, copy.llm))
+            graph.add(copy)
     for edge in spec.edges:
+        if edge.src in without or edge.dst in without:
+            continue
         stale: Any = edge.stale
         if callable(getattr(stale, "within", None)) and not isinstance(stale, type):
             stale = stale.within(prefix)
         graph._edges.append(attrs.evolve(edge, src=names[edge.src], dst=names[edge.dst], stale=stale))
-    graph.left_out |= {names[n] for n in part.left_out}
+    graph.left_out |= {names[n] for n in part.left_out if n in names}
     return names
 
 
@@ -67,7 +91,7 @@ def _can_include(graph: Graph, part: Any, prefix: Any) -> bool:
     return False
 
 
-def _known(graph: Graph, part: Graph, kind: str, given: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+def _known(graph: Graph, part: Graph, kind: str, given: Mapping[str, Any], known: Collection[str]) -> None:
     for name in given:
         if name not in known:
             graph.note(

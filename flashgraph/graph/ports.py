@@ -6,8 +6,9 @@ These are the words of a graph file's annotations.  They hold data; who fills th
 from __future__ import annotations
 
 import random as _random
-from collections.abc import Iterator, Mapping
-from typing import Any, Generic, Literal, Protocol, Self
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Generic, Literal, Protocol, Self, overload
 
 import attrs
 from typing_extensions import TypeVar
@@ -25,6 +26,7 @@ __all__ = [
     "Param",
     "Pool",
     "PoolEvent",
+    "Resource",
     "Several",
     "Stale",
     "Verdict",
@@ -35,6 +37,7 @@ T_co = TypeVar("T_co", covariant=True)
 O_co = TypeVar("O_co", covariant=True)
 M_co = TypeVar("M_co", covariant=True)
 P = TypeVar("P")
+R = TypeVar("R", bound="Openable")
 V = TypeVar("V", default=Any)
 # Not Any: mypy takes no overload of graph.stage for certain where an argument's type has an Any in it.
 W = TypeVar("W", default=object)
@@ -156,6 +159,21 @@ class Param(Generic[P]):
     place: Place | None = attrs.field(default=None, eq=False, repr=False)
 
 
+class Openable(Protocol):
+    """What a resource is made of: entering ``open()`` takes hold of what it needs, leaving it lets go of all."""
+
+    def open(self) -> AbstractAsyncContextManager[Any]: ...
+
+
+@attrs.frozen
+class Resource(Generic[R]):
+    """Something that a run holds open for its stages, as a sandbox; ``factory()`` makes it, ``at[resource]`` is it."""
+
+    name: str
+    factory: Callable[..., R]
+    place: Place | None = attrs.field(default=None, eq=False, repr=False)
+
+
 @attrs.frozen
 class Change:
     """One version step of a pool: what was admitted, confirmed or retracted at ``version``."""
@@ -169,13 +187,25 @@ class Change:
 class _At(Generic[V]):
     task: Task[Any, Any]
     view: V
-    random: _random.Random
+    _stream: _random.Random | str
+    """The random stream, or what it is seeded with: making one takes longer than most stages do."""
     _params: Mapping[str, Any]
+    _resources: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
     _used: list[int] | None = attrs.field(default=None, init=False)
 
-    def __getitem__(self, param: Param[P]) -> P:
-        value: P = self._params[param.name]
-        return value
+    @overload
+    def __getitem__(self, key: Param[P]) -> P: ...
+    @overload
+    def __getitem__(self, key: Resource[R]) -> R: ...
+    def __getitem__(self, key: Any) -> Any:
+        return (self._resources if isinstance(key, Resource) else self._params)[key.name]
+
+    @property
+    def random(self) -> _random.Random:
+        """The random stream of this draw or execution."""
+        if isinstance(self._stream, str):
+            self._stream = _random.Random(self._stream)
+        return self._stream
 
     def uses(self, *artifacts: Artifact | int) -> None:
         """Name the artifacts that what is made here descends from: they become its parents, and a retraction of
@@ -193,10 +223,14 @@ class Draw(_At[V], Generic[V, C]):
     """What a source sees: the pool's view, its random stream and its cursor.
 
     ``emission`` counts this source's emissions from 0.  ``cursor`` is the source's own small state: assign the next
-    value to it (an immutable one); it is kept from emission to emission and belongs to the run's state.
+    value to it (an immutable one); it is kept from emission to emission and belongs to the run's state.  ``turn``
+    counts the emissions of all sources that share the sequential stream, ``open`` the source's rounds that are open
+    now.  A source that returns None is asked again when its pool has changed or one of its rounds has ended.
     """
 
     emission: int = 0
+    turn: int = 0
+    open: int = 0
     cursor: C = None  # type: ignore[assignment]  # None is the cursor of a source that declares none
 
 

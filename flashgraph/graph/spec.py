@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import attrs
 
 from flashgraph.errors import Place
-from flashgraph.graph.ports import Param
+from flashgraph.graph.ports import Param, Resource
 
 __all__ = [
     "EdgeSpec",
@@ -44,7 +44,7 @@ class Flaw:
 class Staleness(Protocol):
     """A staleness rule; see `flashgraph.policies.staleness`."""
 
-    def decide(self, lag: int, repairs: int) -> Any: ...
+    def decide(self, lag: int, repairs: int, touched: Any = ...) -> Any: ...
     def flaw(self) -> Flaw | None: ...
     def repairers(self) -> tuple[Any, ...]: ...
     def refreshes(self) -> bool: ...
@@ -141,6 +141,7 @@ class EdgeSpec:
     release: Release | None = None
     late: Late | None = None
     order: Order | None = None
+    only: type | None = None
     when: Callable[[Any], bool] | None = None
     otherwise: bool = False
     loop: int | None = None
@@ -163,6 +164,9 @@ class GraphSpec:
     params: Mapping[str, Param[Any]]
     nodes: Mapping[str, NodeSpec]
     edges: tuple[EdgeSpec, ...]
+    resources: Mapping[str, Resource[Any]] = attrs.field(factory=dict)
+    tests: str | None = None
+    """The stage by which the held-out test tries an artifact; None for a task's own ``attempt``."""
 
     @property
     def pools(self) -> tuple[PoolSpec, ...]:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import enum
+import functools
 import inspect
+import operator
 import types
 import typing
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ import attrs
 
 from flashgraph.graph.ports import Group, Several, Stale, Verdict
 
-__all__ = ["assignable", "is_a", "members_of", "show", "show_apart", "unstorable"]
+__all__ = ["assignable", "is_a", "members_of", "narrowed", "show", "show_apart", "unstorable"]
 
 UNION = (Union, types.UnionType)
 PROMOTED = {int: (float, complex), float: (complex,)}
@@ -31,6 +33,20 @@ def is_a(hint: Any, kind: type) -> bool:
 def members_of(hint: Any) -> tuple[Any, ...]:
     """The members of a union, or the one type that it is."""
     return get_args(hint) if get_origin(hint) in UNION else (hint,)
+
+
+def narrowed(hint: Any, only: type) -> Any | None:
+    """What is left of a type when only instances of a class are taken; None when nothing is."""
+    if hint is Any:
+        return only
+    kept: list[Any] = []
+    for member in members_of(hint):
+        kind = get_origin(member) or member
+        if inspect.isclass(kind) and issubclass(kind, only):
+            kept.append(member)
+        elif inspect.isclass(kind) and issubclass(only, kind):
+            kept.append(only)
+    return functools.reduce(operator.or_, kept) if kept else None
 
 
 def assignable(produced: Any, consumed: Any) -> bool:

@@ -123,6 +123,8 @@ def _example(text: str) -> str:
 
 def _parse_param(text: str, default: Any) -> Any:
     """A parameter's value from the command line: a literal, or the text itself where the default is a string."""
+    if isinstance(default, bool) and text.strip().lower() in ("true", "false"):
+        return text.strip().lower() == "true"
     try:
         value = ast.literal_eval(text.strip())
     except (SyntaxError, ValueError):

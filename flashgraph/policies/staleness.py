@@ -7,13 +7,17 @@ reflective are `accept`, `discard` and `repair`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import attrs
 
 from flashgraph.graph.spec import Flaw
 
-__all__ = ["Decision", "Rule", "accept", "discard", "refresh", "repair"]
+__all__ = ["Decision", "Rule", "Touched", "accept", "discard", "refresh", "repair", "without_overlap"]
+
+Touched = Callable[[Callable[[Any, Any], bool]], bool]
+"""Asks a rule's ``when(value, view)`` about the item at hand and its pool as it is now."""
 
 
 @attrs.frozen
@@ -22,6 +26,10 @@ class Decision:
 
     kind: Literal["accept", "refresh", "discard", "repair"]
     stage: str = ""
+
+
+def _whatever(when: Callable[[Any, Any], bool]) -> bool:
+    return True
 
 
 ACCEPT = Decision("accept")
@@ -35,8 +43,9 @@ class Rule:
 
     above: int = 0
 
-    def decide(self, lag: int, repairs: int) -> Decision:
-        """The decision for an item with this lag that was repaired ``repairs`` times on this edge."""
+    def decide(self, lag: int, repairs: int, touched: Touched = _whatever) -> Decision:
+        """The decision for an item with this lag that was repaired ``repairs`` times on this edge; ``touched`` tells
+        of a condition on the item whether it holds."""
         return ACCEPT
 
     def __or__(self, other: Rule) -> Rule:
@@ -67,8 +76,11 @@ class Accept(Rule):
         return "accept"
 
 
+ACCEPT_ALL = Accept()
+
+
 class Refresh(Rule):
-    def decide(self, lag: int, repairs: int) -> Decision:
+    def decide(self, lag: int, repairs: int, touched: Touched = _whatever) -> Decision:
         return REFRESH if lag > self.above else ACCEPT
 
     def refreshes(self) -> bool:
@@ -76,7 +88,7 @@ class Refresh(Rule):
 
 
 class Discard(Rule):
-    def decide(self, lag: int, repairs: int) -> Decision:
+    def decide(self, lag: int, repairs: int, touched: Touched = _whatever) -> Decision:
         return DISCARD if lag > self.above else ACCEPT
 
 
@@ -84,15 +96,19 @@ class Discard(Rule):
 class Repair(Rule):
     stage: Any = attrs.field(default="", kw_only=True)
     times: int = attrs.field(default=1, kw_only=True)
+    when: Callable[[Any, Any], bool] | None = attrs.field(default=None, kw_only=True)
 
-    def decide(self, lag: int, repairs: int) -> Decision:
-        if lag > self.above and repairs < self.times:
+    def decide(self, lag: int, repairs: int, touched: Touched = _whatever) -> Decision:
+        if lag > self.above and repairs < self.times and (self.when is None or touched(self.when)):
             return Decision("repair", str(getattr(self.stage, "name", self.stage)))
         return ACCEPT
 
     def flaw(self) -> Flaw | None:
         if not isinstance(self.times, int) or self.times < 1:
             return Flaw(f"times={self.times!r}", "a whole number from 1", "times=1 repairs an item once on this edge")
+        when: Any = self.when
+        if when is not None and not callable(when):
+            return Flaw(f"when={when!r}", "a function (item, view) -> bool", "pass a function, or leave it out")
         return super().flaw()
 
     def repairers(self) -> tuple[Any, ...]:
@@ -109,8 +125,8 @@ class Repair(Rule):
 class FirstOf(Rule):
     rules: tuple[Rule, ...] = attrs.field(default=(), kw_only=True)
 
-    def decide(self, lag: int, repairs: int) -> Decision:
-        decisions = (rule.decide(lag, repairs) for rule in self.rules)
+    def decide(self, lag: int, repairs: int, touched: Touched = _whatever) -> Decision:
+        decisions = (rule.decide(lag, repairs, touched) for rule in self.rules)
         return next((d for d in decisions if d != ACCEPT), ACCEPT)
 
     def flaw(self) -> Flaw | None:
@@ -129,9 +145,30 @@ class FirstOf(Rule):
         return " | ".join(map(str, self.rules))
 
 
+@attrs.frozen
+class _Refreshing(Rule):
+    rule: Rule = attrs.field(kw_only=True)
+
+    def decide(self, lag: int, repairs: int, touched: Touched = _whatever) -> Decision:
+        decision = self.rule.decide(lag, repairs, touched)
+        return decision if decision.kind == "refresh" else ACCEPT
+
+    def refreshes(self) -> bool:
+        return True
+
+    def __str__(self) -> str:
+        return f"{self.rule}, only to refresh"
+
+
+def without_overlap(rule: Rule) -> Rule:
+    """What is left of a rule where rounds do not overlap: an item then lags only behind what its own round has
+    admitted, which makes a view old but no item stale."""
+    return _Refreshing(rule=rule) if rule.refreshes() else ACCEPT_ALL
+
+
 def accept() -> Rule:
     """Take every item, however stale (full async)."""
-    return Accept()
+    return ACCEPT_ALL
 
 
 def refresh(above: int = 0) -> Rule:
@@ -144,11 +181,12 @@ def discard(above: int) -> Rule:
     return Discard(above)
 
 
-def repair(stage: Any, above: int = 0, *, times: int = 1) -> Rule:
+def repair(stage: Any, above: int = 0, *, times: int = 1, when: Callable[[Any, Any], bool] | None = None) -> Rule:
     """Send items whose lag is over ``above`` through ``stage``, with what changed since (reflective).
 
     ``stage`` takes a `Stale` and returns a `Verdict`; what passes is stamped with the version the repair has read.
     An item is repaired at most ``times`` times on one edge and then passes, so that a busy pool cannot keep it
-    circling for ever.
+    circling for ever.  ``when(item, view)``, given the item and its pool as it is now, says whether what changed
+    touches the item at all; one that it does not touch passes.
     """
-    return Repair(above, stage=stage, times=times)
+    return Repair(above, stage=stage, times=times, when=when)

@@ -3,48 +3,64 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
 from functools import cached_property
+from typing import Any, Literal, TypeVar, get_args
 
 import attrs
 
+from flashgraph.errors import DataError
 from flashgraph.evaluation import Attempt, Candidate
 from flashgraph.graph.ports import Artifact, Group, PoolEvent
 
-__all__ = ["ParetoFrontier"]
+__all__ = ["FRONTIERS", "Frontier", "ParetoFrontier"]
+
+K = TypeVar("K", bound=Hashable)
+
+Frontier = Literal["instance", "objective", "hybrid", "cartesian"]
+"""What a front is of: a validation sample, an objective's mean, both, or an objective at a sample."""
+FRONTIERS: tuple[Frontier, ...] = get_args(Frontier)
+
+Objectives = Mapping[int, Mapping[str, float]]
+"""Named scores by sample."""
 
 
 @attrs.frozen
 class ParetoFrontier:
-    """An instance-wise Pareto frontier (GEPA, arXiv 2507.19457, section 3).
+    """A Pareto frontier over validation samples and objectives (GEPA, arXiv 2507.19457, section 3).
 
     Every candidate that is admitted stays in ``artifacts``; being on a front only decides how often `draw` picks it.
-    A provisional artifact competes on the samples it has scores for.
+    A provisional artifact competes on the samples it has scores for.  ``objectives`` holds the artifacts' named
+    scores.
     """
 
     artifacts: Mapping[int, Artifact] = attrs.field(factory=dict)
+    objectives: Mapping[int, Objectives] = attrs.field(factory=dict)
 
     def apply(self, event: PoolEvent[Group[Candidate, Attempt]]) -> ParetoFrontier:
         """Add, complete or remove one candidate."""
-        rest = dict(self.artifacts)
-        if event.kind == "retract":
-            rest.pop(event.artifact, None)
-            return ParetoFrontier(rest)
-        scores = {a.index: a.score for a in event.value.values}
+        scores = {} if event.kind == "retract" else {a.index: a.score for a in event.value.values}
         if not scores:
             # Not one sample could be scored: there is no evidence to hold the candidate by.
-            rest.pop(event.artifact, None)
-            return ParetoFrontier(rest)
-        parents = event.parents
-        rest[event.artifact] = Artifact(
+            return self._only(a for a in self.artifacts if a != event.artifact)
+        artifact = Artifact(
             event.artifact,
             event.value.origin.text,
-            parents,
-            self._estimate(scores, parents) if event.partial else sum(scores.values()) / len(scores),
+            event.parents,
+            self._estimate(scores, event.parents) if event.partial else sum(scores.values()) / len(scores),
             scores,
             event.partial,
         )
-        return ParetoFrontier(rest)
+        named = {a.index: a.objectives for a in event.value.values if a.objectives}
+        objectives = {**self.objectives, artifact.id: named} if named else self.objectives
+        return ParetoFrontier({**self.artifacts, artifact.id: artifact}, objectives)
+
+    def _only(self, ids: Iterable[int]) -> ParetoFrontier:
+        kept = [i for i in ids if i in self.artifacts]
+        return ParetoFrontier(
+            {i: self.artifacts[i] for i in kept}, {i: self.objectives[i] for i in kept if i in self.objectives}
+        )
 
     def _estimate(self, scores: Mapping[int, float], parents: tuple[int, ...]) -> float:
         """Mean over the known samples, the parent's scores standing in for the unknown ones: hard samples go first,
@@ -53,54 +69,111 @@ class ParetoFrontier:
         filled = {**known, **scores}
         return sum(filled.values()) / len(filled)
 
+    # ---- fronts ------------------------------------------------------------------------------------------
+
     @cached_property
     def fronts(self) -> dict[int, tuple[int, ...]]:
-        """For each sample, in order of first appearance, the ids with the best score there, in order of admission."""
-        best: dict[int, float] = {}
-        fronts: dict[int, list[int]] = {}
-        for artifact in self.artifacts.values():
-            for sample, score in artifact.scores.items():
-                if sample not in best or score > best[sample]:
-                    best[sample], fronts[sample] = score, [artifact.id]
-                elif score == best[sample]:
-                    fronts[sample].append(artifact.id)
-        return {sample: tuple(fronts[sample]) for sample in sorted(fronts)}
+        """For each sample, in ascending order, the ids with the best score there, in order of admission."""
+        return dict(sorted(_fronts((a.id, a.scores) for a in self.artifacts.values()).items()))
 
-    def draw(self, stream: random.Random) -> Artifact | None:
+    def fronts_of(self, frontier: Frontier) -> Mapping[Any, tuple[int, ...]]:
+        """The fronts of a frontier: by sample, by objective, by both, or by (sample, objective).
+
+        Raises `DataError` where a frontier of objectives finds none.
+        """
+        if frontier == "instance":
+            return self.fronts
+        if self.artifacts and not self.objectives:
+            raise DataError(
+                f"frontier={frontier!r} compares objectives; found none in the scores of what was validated, expected "
+                'some.\nFix: Score(value, objectives={"name": number}) in the task\'s score, or frontier="instance".'
+            )
+        if frontier == "cartesian":
+            return _fronts((i, _flat(named)) for i, named in self.objectives.items())
+        means = _fronts((i, self._means(i)) for i in self.objectives)
+        return means if frontier == "objective" else {**self.fronts, **means}
+
+    def _means(self, artifact: int) -> dict[str, float]:
+        """Means of the objectives over their samples; a provisional artifact's are completed as its score is."""
+        here = self.artifacts[artifact]
+        known = next((self.objectives[p] for p in here.parents if p in self.objectives), {}) if here.provisional else {}
+        totals: dict[str, float] = {}
+        counts: Counter[str] = Counter()
+        for named in {**known, **self.objectives[artifact]}.values():
+            for objective, score in named.items():
+                totals[objective] = totals.get(objective, 0.0) + score
+                counts[objective] += 1
+        return {objective: total / counts[objective] for objective, total in totals.items()}
+
+    # ---- choices -----------------------------------------------------------------------------------------
+
+    def draw(self, stream: random.Random, frontier: Frontier = "instance", top: int | None = None) -> Artifact | None:
         """A parent, with probability proportional to the number of fronts it is on after dominated ones are
         removed; None while the pool is empty.
 
-        Fronts are walked as sets of small integers, as the published implementation does: its choice depends on
-        that order, and lockstep must make the same one.
+        With ``top``, only the artifacts with that many of the highest scores are on fronts; where none of them is,
+        the best is drawn.
         """
-        if not self.artifacts:
-            return None
-        fronts = [set(ids) for ids in self.fronts.values()]
-        survivors = self._undominated(fronts)
+        fronts = self._walked(frontier)
+        if top is not None:
+            leading = {a.id for a in sorted(self.artifacts.values(), key=_score, reverse=True)[:top]}
+            fronts = [kept for front in fronts if (kept := front & leading)]
+        if not fronts:
+            return self.best()
         counts: dict[int, int] = {}
-        for front in fronts:
-            for artifact in {a for a in front if a in survivors}:
+        for front in self._reduced(fronts):
+            for artifact in front:
                 counts[artifact] = counts.get(artifact, 0) + 1
         return self.artifacts[stream.choice([a for a, n in counts.items() for _ in range(n)])]
 
-    def _undominated(self, fronts: list[set[int]]) -> set[int]:
-        """Drop, from the lowest mean score up, artifacts whose every front also holds another survivor."""
+    def dominators(self, frontier: Frontier = "instance") -> list[int]:
+        """The ids that are left on the fronts after dominated ones are removed."""
+        return list({artifact for front in self._reduced(self._walked(frontier)) for artifact in front})
+
+    def _walked(self, frontier: Frontier) -> list[set[int]]:
+        """Fronts as sets of small integers, copied once: the published implementation walks such sets, its choices
+        depend on their order, and lockstep must make the same ones."""
+        return [set(ids).copy() for ids in self.fronts_of(frontier).values()]
+
+    def _reduced(self, fronts: list[set[int]]) -> list[set[int]]:
+        """The fronts without artifacts whose every front also holds another survivor, dropped from the lowest mean
+        score up."""
         seen = dict.fromkeys(a for front in fronts for a in front)
-        ascending = sorted(seen, key=lambda a: self.artifacts[a].score or 0.0)
+        ascending = sorted(seen, key=lambda a: _score(self.artifacts[a]))
         survivors = set(ascending)
         for artifact in ascending:
             if all(len(front & survivors) > 1 for front in fronts if artifact in front):
                 survivors.discard(artifact)
-        return survivors
+        return [{a for a in front if a in survivors} for front in fronts]
 
     def best(self) -> Artifact | None:
         """The highest mean score, the oldest among equals; a confirmed artifact before any provisional one."""
         confirmed = [a for a in self.artifacts.values() if not a.provisional]
-        return max(confirmed or self.artifacts.values(), key=lambda a: a.score or 0.0, default=None)
+        return max(confirmed or self.artifacts.values(), key=_score, default=None)
 
     def focus(self) -> ParetoFrontier:
         """Only the artifact with the highest score or estimate, the newest among equals: the deepest line."""
         if not self.artifacts:
             return self
-        top = max(self.artifacts.values(), key=lambda a: (a.score or 0.0, a.id))
-        return ParetoFrontier({top.id: top})
+        return self._only([max(self.artifacts.values(), key=lambda a: (_score(a), a.id)).id])
+
+
+def _score(artifact: Artifact) -> float:
+    return artifact.score or 0.0
+
+
+def _flat(named: Objectives) -> dict[tuple[int, str], float]:
+    return {(sample, objective): score for sample, scores in named.items() for objective, score in scores.items()}
+
+
+def _fronts(rows: Iterable[tuple[int, Mapping[K, float]]]) -> dict[K, tuple[int, ...]]:
+    """For each key, in order of first appearance, the ids with the highest value there, in the order given."""
+    best: dict[K, float] = {}
+    fronts: dict[K, list[int]] = {}
+    for artifact, values in rows:
+        for key, value in values.items():
+            if key not in best or value > best[key]:
+                best[key], fronts[key] = value, [artifact]
+            elif value == best[key]:
+                fronts[key].append(artifact)
+    return {key: tuple(ids) for key, ids in fronts.items()}

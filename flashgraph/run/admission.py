@@ -39,6 +39,10 @@ class Admission:
         """How far the pools have moved on since the item was made: the most of any pool it is stamped with."""
         return max((self.pools[p].version - v for p, v in item.stamps.items()), default=0)
 
+    def most_stale(self, item: Item) -> str:
+        """The pool that has moved on most since the item was made."""
+        return max(item.stamps, key=lambda p: self.pools[p].version - item.stamps[p])
+
     def settled(self, item: Item) -> bool:
         """Whether the staleness rule has spoken of this item already: it amends what was released under it."""
         state = item.gathered

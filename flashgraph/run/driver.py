@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import inspect
 import math
-import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache, partial
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import anyio.lowlevel
 import attrs
 from anyio.abc import TaskGroup
 
-from flashgraph.errors import BudgetExhausted, ModelError
+from flashgraph.errors import BudgetExhausted, FlashgraphError, ModelError
 from flashgraph.graph.ports import Context, Draw
 from flashgraph.llm.protocol import Message, Model, Reply
 from flashgraph.run.budget import reservation
 from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Grant, Job, Outcome, Refuse, Start
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Plan
+from flashgraph.run.resumed import Resumed, request_key
+from flashgraph.run.turns import Answered, Asked, Completed, Turn, apply
 from flashgraph.task import Task
 
-__all__ = ["Driver"]
+__all__ = ["Driver", "Memory"]
 
 
 @attrs.define(eq=False)
@@ -46,17 +47,13 @@ class _Request:
     given_up: bool = False
 
 
-@attrs.define(eq=False)
-class _Answer:
-    """How a call ended.  What it spent is what it reserved, until a reply says better: a request that was cut off
-    has cost something that nobody can tell."""
+class Memory(Protocol):
+    """Where a run's turns are kept; see `flashgraph.run.journal`."""
 
-    call: Call
-    spent: Mapping[str, float]
-    how: str = "cancelled"
-    usage: tuple[int, int] = (0, 0)
-    usd: float | None = None
-    finish: str = ""
+    def keep(self, turn: Turn, machine: Machine) -> Callable[[], Awaitable[None]] | None:
+        """Take a turn that has been applied to ``machine``.  What it returns waits until the turn is durable; None when
+        it is already.  Both raise `FlashgraphError` when the turn cannot be kept."""
+        ...
 
 
 class Driver:
@@ -64,6 +61,8 @@ class Driver:
 
     ``settle`` is for virtual clocks: awaiting it lets everything due at one instant happen before the driver looks,
     so that the log does not depend on the order in which an event loop runs tasks.  A real clock needs none.
+    ``memory`` keeps the turns; ``resumed`` is what was told from it again before.  ``reveal`` is called whenever all
+    that has happened is durable, and at the end.
     """
 
     def __init__(
@@ -72,62 +71,93 @@ class Driver:
         task: Task[Any, Any],
         models: Mapping[str, Model],
         *,
+        resources: Mapping[str, Any] | None = None,
         seconds: float | None = None,
         settle: Callable[[], Awaitable[None]] | None = None,
+        memory: Memory | None = None,
+        resumed: Resumed | None = None,
+        reveal: Callable[[], None] = lambda: None,
     ) -> None:
         self.machine = machine
         self.task = task
         self.models = models
+        self.resources = resources or {}
         self._plan: Plan = machine.plan
         self._seconds = seconds
         self._settle = settle
+        self._memory = memory
+        self._reveal = reveal
+        self._unheard: int | None = None
+        """The first call that is not in the memory, once the run is being stopped."""
+        resumed = resumed or Resumed.fresh(machine)
+        self._resumed = resumed
+        self._served = resumed.served
+        self._sequential = resumed.stream
+        self._cursors = dict(resumed.cursors)
         self._began = 0.0
-        self._reached = 0.0
-        self._outcomes: list[tuple[Job, Outcome]] = []
+        self._reached = resumed.at
+        self._answered: list[Answered] = []
+        self._completed: list[Completed] = []
         self._wake = anyio.Event()
         self._scopes: dict[int, anyio.CancelScope] = {}
         self._requests: list[_Request] = []
-        self._answers: list[_Answer] = []
         self._granting: dict[int, _Request] = {}
-        self._sequential = random.Random(machine.seed)
-        self._cursors = {n: s.cursor for n, s in self._plan.sources.items()}
         self._stop: tuple[str, str] | None = None
+        self._drain = ""
+        self._reopen = resumed.reopen
         self._stopping = False
 
     @property
     def elapsed(self) -> float:
-        """Seconds on the run's clock since `run` began; never less than a timer that has gone off, which rounding
-        could otherwise leave forever a hair in the future."""
+        """Seconds on the run's clock since `run` began, over all of its sessions; never less than a timer that has
+        gone off, which rounding could otherwise leave forever a hair in the future."""
         return max(anyio.current_time() - self._began, self._reached)
 
     def stop(self, status: str, reason: str) -> None:
-        """End the run at the next opportunity."""
+        """End the run at the next opportunity: what runs is cancelled."""
         self._stop = self._stop or (status, reason)
         self._stopping = True
         self._wake.set()
 
+    def drain(self, reason: str) -> None:
+        """Start nothing new, and end the run when what runs has ended."""
+        self._drain = self._drain or reason
+        self._wake.set()
+
     async def run(self) -> None:
         """Returns when the machine has a status.  Cancelling it cancels everything that runs."""
-        self._began = anyio.current_time()
+        self._began = anyio.current_time() - self._resumed.at
         try:
             await self._pump()
         finally:
-            # Requests that were cut off by the cancellation are settled too: the account stays true.
-            self._report()
+            # What a cancellation has cut off is settled, so that the account is true; but it is not kept: it stays
+            # open, and a run that is resumed does it again.
+            self._memory = None
+            self._take_turn()
+            self._reveal()
 
     async def _pump(self) -> None:
         async with anyio.create_task_group() as tasks:
+            self._carry_out(list(self._resumed.commands), tasks)
             while True:
                 if self._seconds is not None and not self._stopping and self.elapsed >= self._seconds:
                     self.stop("budget", f"{self._seconds:g} seconds are over")
-                commands = self.machine.step(self.elapsed)
+                told, commands, durable = self._take_turn()
+                if durable is not None:
+                    try:
+                        await durable()
+                    except FlashgraphError as error:
+                        self._forgotten(error)
+                if self._stop is not None:
+                    # What was decided may not be kept: no request goes out for it.
+                    commands = [c for c in commands if isinstance(c, Start | Cancel)]
+                self._reveal()
                 self._carry_out(commands, tasks)
-                reported = self._report()
                 if self.machine.status is not None:
                     return
-                # A command may turn out to change nothing (a cancel that comes too late): only a step without any
+                # A command may turn out to change nothing (a cancel that comes too late): only a turn without any
                 # commands has said all there is to say.
-                if reported or commands:
+                if told or commands:
                     # Work that is synchronous throughout must leave the event loop to others too.
                     await (self._settle or anyio.lowlevel.checkpoint)()
                 else:
@@ -144,27 +174,60 @@ class Driver:
             await self._settle()
         self._wake = anyio.Event()
 
-    def _report(self) -> bool:
-        """Tell the machine what has happened; False when nothing had."""
-        now = self.elapsed
-        answers, self._answers = sorted(self._answers, key=lambda a: a.call.id), []
-        outcomes, self._outcomes = sorted(self._outcomes, key=lambda o: o[0].id), []
-        requests, self._requests = sorted(self._requests, key=lambda r: (r.job.id, r.order)), []
-        for answer in answers:
-            self.machine.answered(answer.call, answer.spent, answer.usage, answer.usd, answer.how, now, answer.finish)
-        for job, outcome in outcomes:
-            self.machine.completed(job, outcome, now)
-        for request in requests:
-            if not request.given_up:
-                request.call = self.machine.request(request.job, request.role, request.amounts, now)
-                self._granting[request.call.id] = request
+    def _take_turn(self) -> tuple[bool, list[Command], Callable[[], Awaitable[None]] | None]:
+        """Tell the machine what has happened: whether anything had, what it wants done, and what to wait for first."""
+        machine, now = self.machine, self.elapsed
         stop, self._stop = self._stop, None
+        drain, self._drain = self._drain, ""
+        reopen, self._reopen = self._reopen, None
+        capacity = self._resumed.capacity if reopen is not None else None
+        answered, self._answered = sorted(self._answered, key=lambda a: a.call), []
+        completed, self._completed = sorted(self._completed, key=lambda c: c.job), []
+        requests, self._requests = sorted(self._requests, key=lambda r: (r.job.id, r.order)), []
+        requests = [r for r in requests if not r.given_up]
+        asked = tuple(Asked(r.job.id, r.role, r.amounts) for r in requests)
         if stop is not None:
-            self.machine.stop(*stop, now)
-        return bool(answers or outcomes or requests or stop)
+            # First, so that what is cut off now stays open: of this turn only the answers are kept, and a run that is
+            # resumed does the rest again.
+            if reopen is not None:
+                apply(Turn(now, reopen=reopen, halted=True, capacity=capacity), machine)
+                reopen = capacity = None
+            machine.stop(*stop, now)
+        turn = Turn(now, tuple(answered), tuple(completed), asked, drain, reopen, capacity=capacity)
+        first = machine.next_call
+        commands = apply(turn, machine)
+        for number, request in enumerate(requests, first):
+            request.call = machine.calls.get(number)
+            self._granting[number] = request
+        told = bool(answered or completed or asked or drain or stop)
+        if machine.stopping:
+            self._unheard = first if self._unheard is None else self._unheard
+            # What was cut off is asked again, as after a kill.
+            heard = tuple(a for a in turn.answered if a.call < self._unheard and a.how != "cancelled")
+            durable = self._keep(Turn(now, heard, halted=True)) if heard else None
+        else:
+            durable = self._keep(turn) if told or commands or machine.changed else None
+        machine.changed = False
+        return told, commands, durable
 
-    def _finish(self, job: Job, outcome: Outcome) -> None:
-        self._outcomes.append((job, outcome))
+    def _keep(self, turn: Turn) -> Callable[[], Awaitable[None]] | None:
+        if self._memory is None:
+            return None
+        try:
+            return self._memory.keep(turn, self.machine)
+        except FlashgraphError as error:
+            self._forgotten(error)
+            return None
+
+    def _forgotten(self, error: FlashgraphError) -> None:
+        """The memory takes no more: the run stops, and can be resumed from what was kept."""
+        self._memory = None
+        if self.machine.status is not None:
+            self.machine.status = ("failed", str(error))
+        self.stop("failed", str(error))
+
+    def _finish(self, job: Job, outcome: Outcome, **state: Any) -> None:
+        self._completed.append(Completed(job.id, outcome, **state))
         self._wake.set()
 
     # ---- commands ----------------------------------------------------------------------------------------
@@ -192,10 +255,11 @@ class Driver:
         at: Context[Any] = Context(
             self.task,
             start.views.get(spec.reads or ""),
-            random.Random(f"{self.machine.seed}/{job.node}/{job.item.id if job.item else 0}"),
-            self._params(spec.prefix),
+            f"{self.machine.seed}/{job.node}/{job.item.id if job.item else 0}",
+            self._plan.params_of(spec),
             lag=job.lag,
             refreshed=start.refreshed,
+            resources=self.resources,
         )
         if spec.llm is not None:
             at.llm = partial(self._call, job, spec.llm)
@@ -214,13 +278,15 @@ class Driver:
     def _draw(self, start: Start) -> None:
         """Run a source, which is synchronous: its draw and its cursor advance together, in order of emission."""
         job, spec = start.job, self._plan.sources[start.job.node]
-        keyed = random.Random(f"{self.machine.seed}/{job.node}/{job.emission}")
+        keyed = f"{self.machine.seed}/{job.node}/{job.emission}"
         at: Draw[Any, Any] = Draw(
             self.task,
             start.views.get(spec.reads or ""),
             self._sequential if spec.stream == "sequential" else keyed,
-            self._params(spec.prefix),
+            self._plan.params_of(spec),
             emission=job.emission,
+            turn=start.turn,
+            open=start.beside,
             cursor=self._cursors[job.node],
         )
         try:
@@ -229,12 +295,8 @@ class Driver:
             self._finish(job, Failed(_reason(error)))
             return
         self._cursors[job.node] = at.cursor
-        self._finish(job, Done(value, at.used))
-
-    def _params(self, prefix: str) -> Mapping[str, Any]:
-        if not prefix:
-            return self._plan.params
-        return {n.removeprefix(prefix): v for n, v in self._plan.params.items() if n.startswith(prefix)}
+        state = self._sequential.getstate() if spec.stream == "sequential" else None
+        self._finish(job, Done(value, at.used), source=job.node, cursor=at.cursor, stream=state)
 
     async def _work(self, job: Job, scope: anyio.CancelScope, body: Callable[[], Any], at: Context[Any]) -> None:
         outcome: Outcome = Failed("cancelled", "cancelled")
@@ -248,6 +310,7 @@ class Driver:
                     outcome = Failed(f"budget: {error}", "cancelled")
                 elif isinstance(error, ModelError) and error.fatal:
                     self.stop("failed", str(error))
+                    outcome = Failed(_reason(error), "cancelled")
         del self._scopes[job.id]
         self._finish(job, outcome)
 
@@ -258,7 +321,11 @@ class Driver:
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
         model = self.models[role]
+        key = request_key(role, messages, params)
         amounts = reservation(model, messages, params, self.machine.ledger.limits)
+        if (known := self._served.take(job.id, key)) is not None:
+            await anyio.lowlevel.checkpoint()
+            return known
         request = _Request(job, role, amounts, str(messages))
         self._requests.append(request)
         self._wake.set()
@@ -268,26 +335,30 @@ class Driver:
             request.given_up = True
             if request.call is not None:
                 self._granting.pop(request.call.id, None)
-                self._answer(_Answer(request.call, {}))
+                self._answer(Answered(request.call.id, job.id, "cancelled", {}, request=key, messages=messages))
             raise
         assert request.call is not None
-        answer = _Answer(request.call, amounts)
+        # What it spent is what it reserved, until a reply says better: a request that was cut off has cost something
+        # that nobody can tell.
+        answer = Answered(request.call.id, job.id, "cancelled", amounts, request=key, messages=messages)
         try:
             if request.refused is not None:
                 raise BudgetExhausted(f"no {request.refused} left for another request")
             reply = await model.complete(messages, params)
-            answer.how, answer.finish = "done", reply.finish
-            answer.usage, answer.usd = (reply.usage.prompt, reply.usage.completion), reply.cost
-            answer.spent = {"calls": 1.0, "tokens": float(reply.usage.total), "usd": reply.cost or 0.0}
+            spent = {"calls": 1.0, "tokens": float(reply.usage.total), "usd": reply.cost or 0.0}
+            usage = (reply.usage.prompt, reply.usage.completion)
+            answer = attrs.evolve(
+                answer, how="done", spent=spent, usage=usage, usd=reply.cost, finish=reply.finish, reply=reply
+            )
             return reply
         except Exception:
-            answer.how = "failed"
+            answer = attrs.evolve(answer, how="failed")
             raise
         finally:
             self._answer(answer)
 
-    def _answer(self, answer: _Answer) -> None:
-        self._answers.append(answer)
+    def _answer(self, answer: Answered) -> None:
+        self._answered.append(answer)
         self._wake.set()
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "Late",
     "Queued",
     "Released",
+    "Reopened",
     "Repaired",
     "Resized",
     "Retracted",
@@ -136,7 +137,7 @@ class CallEnded(Event):
     call: int
     job: int
     role: str
-    how: Literal["done", "failed", "cancelled"]
+    how: Literal["done", "failed", "cancelled", "lost"]
     prompt_tokens: int
     completion_tokens: int
     usd: float | None
@@ -212,6 +213,13 @@ class Late(Event):
     """The item's group has gone on without it: its round no longer waits for it."""
 
     item: int
+
+
+@attrs.frozen
+class Reopened(Event):
+    """A run that had ended or was killed goes on; ``jobs`` were running then and run again."""
+
+    jobs: int
 
 
 @attrs.frozen

@@ -11,6 +11,7 @@ repaired or discarded as one.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -56,6 +57,8 @@ class Flow:
         self.queues = {e.name: EdgeQueue(e.capacity, e.order) for e in plan.edges.values()}
         self.members = {e.name: EdgeQueue(math.inf, fifo()) for e in plan.edges.values() if e.scatter}
         self.pending: dict[tuple[int, str], GatherState] = {}
+        self.ended_rounds: Counter[str] = Counter()
+        """Rounds that are over, by source."""
         self.on_running_ended: Callable[[Item], None] = lambda item: None
         self.on_late: Callable[[Item], None] = lambda item: None
         self._emit = emit
@@ -64,7 +67,8 @@ class Flow:
         self._timed: dict[tuple[int, str], float] = {}
         self._streaks: dict[str, dict[Any, int]] = {e.name: {} for e in plan.edges.values() if e.arrange}
         self._voided: list[int] = []
-        self._next_item = 0
+        self.made = 0
+        """How many items there have been."""
         self._next_group = 0
         self._next_round = 0
 
@@ -83,6 +87,8 @@ class Flow:
             passes = origin.loops.get(edge.name, 0)
             if edge.loop is not None and passes >= edge.loop:
                 continue
+            if edge.only is not None and not isinstance(value, edge.only):
+                continue
             if (edge.otherwise and routes) or (edge.when is not None and not edge.when(value)):
                 continue
             here = attrs.evolve(origin, loops={**origin.loops, edge.name: passes + 1}) if edge.loop else origin
@@ -92,7 +98,7 @@ class Flow:
 
     def _make(self, edge: EdgePlan, value: Any, origin: Origin) -> Item:
         item = Item(
-            self._next_item,
+            self.made,
             value,
             edge.name,
             origin.round,
@@ -104,7 +110,7 @@ class Flow:
             origin.loops,
             origin.late,
         )
-        self._next_item += 1
+        self.made += 1
         self.items[item.id] = item
         self._where[item.id] = "outbox"
         round_ = self.rounds[item.round]
@@ -259,6 +265,7 @@ class Flow:
         round_.failed |= how == "failed" and not item.scope
         if not round_.open and not round_.late:
             del self.rounds[round_.id]
+            self.ended_rounds[round_.source] += 1
             self._emit(ev.RoundEnded(self.now, round_.id, round_.failed))
 
     def _leave(self, item: Item, group_id: int, index: int, how: ev.Fate, reason: str) -> None:

@@ -49,13 +49,16 @@ class Call:
 @attrs.frozen
 class Start:
     """Run ``job``: a source on the view of its pool, a stage on its item's ``value``, a repair stage on ``stale``.
-    ``views`` are the values of the pools it reads; ``refreshed`` says that a refresh rule chose the newest."""
+    ``views`` are the values of the pools it reads; ``refreshed`` says that a refresh rule chose the newest;
+    ``beside`` counts the rounds of the source that are open, ``turn`` the emissions of all sequential sources."""
 
     job: Job
     value: Any
     views: Mapping[str, Any]
     refreshed: bool = False
     stale: Stale[Any] | None = None
+    beside: int = 0
+    turn: int = 0
 
 
 @attrs.frozen

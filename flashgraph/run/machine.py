@@ -15,13 +15,14 @@ import attrs
 from flashgraph.errors import FlashgraphError
 from flashgraph.graph.ports import Several, Stale, Verdict
 from flashgraph.policies.control import Waiting
+from flashgraph.policies.staleness import Decision
 from flashgraph.run import events as ev
 from flashgraph.run.admission import Admission, Ancestry
 from flashgraph.run.budget import Ledger
 from flashgraph.run.flow import Flow, Origin
 from flashgraph.run.items import Item
 from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Grant, Job, Outcome, Refuse, Start
-from flashgraph.run.plan import Plan, StagePlan
+from flashgraph.run.plan import Capacity, EdgePlan, Plan, StagePlan
 from flashgraph.run.pools import PoolState
 from flashgraph.run.slots import Slots
 from flashgraph.run.sources import Sources, SourceState
@@ -60,8 +61,15 @@ class Machine:
         self.plan = plan
         self.ledger = ledger
         self.seed = seed
-        self.flow = Flow(plan, emit)
-        self.admission = Admission(plan, self.flow, emit)
+        self.changed = False
+        """Whether anything has happened since the driver last took note of it."""
+
+        def note(event: ev.Event) -> None:
+            self.changed = True
+            emit(event)
+
+        self.flow = Flow(plan, note)
+        self.admission = Admission(plan, self.flow, note)
         self.sources = Sources(plan, self.flow, self.admission.pools, seed)
         self.flow.on_running_ended = self._item_gone
         self.flow.on_late = self._item_late
@@ -73,14 +81,17 @@ class Machine:
         self.calls: dict[int, Call] = {}
         self.status: tuple[str, str] | None = None
         """(status, reason) once the run is over."""
-        self._emit = emit
+        self._emit = note
         self._commands: list[Command] = []
         self._stopping: tuple[str, str] | None = None
+        self._draining: str | None = None
+        """Why nothing new starts any more; what runs may end."""
         self._phase: str | None = None
         self._stirred = False
         self._commit: list[tuple[Job, Outcome]] = []
         self._next_job = 0
-        self._next_call = 0
+        self.next_call = 0
+        """The number of the next model call."""
         self._adjust_at = plan.schedule.control.interval
         self._by_drain = sorted(self.stages.values(), key=lambda s: (s.plan.distance, -s.plan.rank))
         self._by_rank = sorted(self.stages.values(), key=lambda s: s.plan.rank)
@@ -90,6 +101,16 @@ class Machine:
     @property
     def now(self) -> float:
         return self.flow.now
+
+    @property
+    def stopping(self) -> bool:
+        """Whether everything is being cancelled."""
+        return self._stopping is not None
+
+    @property
+    def running(self) -> list[Job]:
+        """Jobs that have started and not ended."""
+        return [job for job in self.jobs.values() if not job.done]
 
     @property
     def pools(self) -> dict[str, PoolState]:
@@ -116,6 +137,10 @@ class Machine:
     def completed(self, job: Job, outcome: Outcome, now: float) -> None:
         """A job has ended.  A serial schedule commits results in the order their jobs were started."""
         self.flow.now = now
+        if job.holds_slot:
+            # At once: the jobs that its result waits for may be waiting for this very slot.
+            job.holds_slot = False
+            self.slots.used[self.plan.stages[job.node].endpoint or ""] -= 1
         if not self.plan.schedule.serial:
             self._committed(job, outcome)
             return
@@ -128,8 +153,8 @@ class Machine:
         """A job wants to call ``role``'s model; ``amounts`` are reserved when the call is granted."""
         self.flow.now = now
         endpoint = self.plan.endpoints[role]
-        call = Call(self._next_call, job, role, endpoint, amounts)
-        self._next_call += 1
+        call = Call(self.next_call, job, role, endpoint, amounts)
+        self.next_call += 1
         self.calls[call.id] = call
         if job.holds_slot:
             job.holds_slot = False
@@ -169,12 +194,57 @@ class Machine:
             for job in self.jobs.values():
                 self._cancel(job)
 
+    def drain(self, reason: str, now: float) -> None:
+        """Start nothing new; the run ends when what runs has ended, and its other open work stays open."""
+        self.flow.now = now
+        self._draining = self._draining or reason
+
+    def reopen(self, limits: Mapping[str, float], now: float) -> None:
+        """Go on with a run that ended or was killed, under new limits.
+
+        A request that was out when it ended is lost: what it cost nobody can tell, and it counts as all that was set
+        aside for it.
+        """
+        self.flow.now = now
+        self.status = self._stopping = self._draining = None
+        for job in self.running:
+            if self.reopens(job):
+                job.cancelled = False
+        for call in list(self.calls.values()):
+            spent = dict(call.amounts) if call.reservation is not None else {}
+            self.answered(call, spent, (0, 0), None, "lost", now)
+        self.ledger.limits, self.ledger.refused = dict(limits), None
+        self._emit(ev.Reopened(now, len(self.jobs) - len(self._delivering)))
+
+    def resize(self, capacity: Capacity) -> None:
+        """Go on with other workers and endpoints, while no call is open."""
+        self.plan = capacity.put_in(self.plan)
+        for name, state in self.stages.items():
+            state.plan = self.plan.stages[name]
+            state.most = self.plan.schedule.control.start(state.plan.workers)
+        self.slots = Slots(self.plan.limits)
+        for job in self.jobs.values():
+            if job.holds_slot:
+                self.slots.used[self.plan.stages[job.node].endpoint or ""] += 1
+
+    def reopens(self, job: Job) -> bool:
+        """Whether an interrupted job is run again: its item is still open."""
+        return not job.done and (job.item is None or self.flow.is_open(job.item))
+
+    def counts(self) -> tuple[int, int, int]:
+        """How many jobs, calls and items there have been."""
+        return self._next_job, self.next_call, self.flow.made
+
     # ---- decisions ---------------------------------------------------------------------------------------
 
     def _advance(self) -> bool:
         """One round of everything that can be done at this moment; False when nothing could."""
         self._stirred = False
-        moved = self._deliver() | self.flow.release_due() | self._admit() | self._start() | self._emit_rounds()
+        moved = self._deliver() | self.flow.release_due() | self._admit()
+        if self._draining is None:
+            moved |= self._start() | self._emit_rounds()
+        else:
+            moved |= self._grant_waiting()
         return moved or self._stirred
 
     def _deliver(self) -> bool:
@@ -249,6 +319,16 @@ class Machine:
                     break
         return filled
 
+    def _grant_waiting(self) -> bool:
+        """Give free slots to waiting calls alone: nothing new starts."""
+        granted = False
+        for endpoint in self.slots.limits:
+            while self.slots.free(endpoint) > 0 and (call := self.slots.first(endpoint)) is not None:
+                if not self._grant(call[1]):
+                    break
+                granted = True
+        return granted
+
     def _first_head(self, endpoint: str) -> tuple[Any, tuple[StageState, Item, str | None]] | None:
         """Of the stages that call this endpoint and have a worker free, what would go next, with its rank."""
         best: tuple[Any, tuple[StageState, Item, str | None]] | None = None
@@ -316,7 +396,12 @@ class Machine:
             if self.admission.settled(item):
                 return item
             lag = self.admission.lag(item)
-            decision = edge.stale.decide(lag, item.repairs)
+            try:
+                decision = self._decide(edge, item)
+            except Exception as error:  # the user's `when`
+                self._stirred = True
+                self.flow.end(item, "failed", f"staleness rule of {edge.name}: {type(error).__name__}: {error}")
+                continue
             if decision.kind in ("accept", "refresh"):
                 return item
             self._stirred = True
@@ -326,6 +411,14 @@ class Machine:
             self.flow.take(item, hold=True)
             self.stages[decision.stage].repairs.append((item, edge.name))
         return None
+
+    def _decide(self, edge: EdgePlan, item: Item) -> Decision:
+        """What the edge's staleness rule says of an item now."""
+        return edge.stale.decide(
+            self.admission.lag(item),
+            item.repairs,
+            lambda when: when(item.value, self.pools[self.admission.most_stale(item)].value),
+        )
 
     def _start_job(self, state: StageState, item: Item, repairing: str | None) -> bool:
         """Start a stage on ``item``; False when the budget has no room for what the stage spends."""
@@ -343,14 +436,13 @@ class Machine:
         stale = None
         if repairing:
             state.repairs.pop(0)
-            pool = max(item.stamps, key=lambda p: self.pools[p].version - item.stamps[p])
+            pool = self.admission.most_stale(item)
             stale = Stale(item.value, lag, self.pools[pool].changes(item.stamps[pool]))
             job.stamps = {**item.stamps, pool: self.pools[pool].version}
         else:
             (self.flow.take_member if self.flow.is_member(item) else self.flow.take)(item)
             job.stamps = dict(item.stamps)
-        rule = self.plan.edges[item.edge].stale
-        refreshed = not repairing and rule.decide(lag, item.repairs).kind == "refresh"
+        refreshed = not repairing and self._decide(self.plan.edges[item.edge], item).kind == "refresh"
         views = {}
         if spec.reads is not None:
             read = self.pools[spec.reads]
@@ -383,7 +475,8 @@ class Machine:
                 job.stamps = {pool.name: pool.version}
                 views[pool.name] = self.sources.view(source, pool)
             self._emit(ev.JobStarted(self.now, job.id, source.name, None, 1, 0))
-            self._commands.append(Start(job, None, views))
+            beside = self.sources.open_rounds(source.name)
+            self._commands.append(Start(job, None, views, beside=beside, turn=self.sources.turn))
             emitted = True
         return emitted
 
@@ -396,9 +489,6 @@ class Machine:
     def _committed(self, job: Job, outcome: Outcome) -> None:
         job.done = True
         self._delivering[job.id] = job
-        if job.holds_slot:
-            job.holds_slot = False
-            self.slots.used[self.plan.stages[job.node].endpoint or ""] -= 1
         if job.reservation is not None:
             self.ledger.settle(job.reservation, dict.fromkeys(self.plan.stages[job.node].spec.spends, 1.0))
         gone = job.item is not None and not self.flow.is_open(job.item)
@@ -531,6 +621,7 @@ class Machine:
         if control.interval is None or self._adjust_at is None or self.now < self._adjust_at:
             return
         self._adjust_at = self.now + control.interval
+        self.changed = True
         models = {n: s for n, s in self.stages.items() if s.plan.endpoint is not None and not s.plan.repairs}
         chosen = control.adjust({n: s.most for n, s in models.items()}, {n: s.finished for n, s in models.items()})
         for name, state in models.items():
@@ -545,6 +636,8 @@ class Machine:
             return
         if self._stopping is not None:
             self.status = self._stopping
+        elif self._draining is not None:
+            self.status = ("stopped", self._draining)
         elif not self.flow.items and not self.jobs:
             limit = self.ledger.exhausted()
             self.status = ("budget", f"no {limit} left") if limit else ("completed", "the sources have nothing to emit")

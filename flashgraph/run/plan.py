@@ -16,7 +16,7 @@ from flashgraph.policies.failure import FailAbove, missing
 from flashgraph.policies.order import Discriminative, QueueOrder, fifo
 from flashgraph.policies.release import All, everyone
 from flashgraph.policies.schedule import Schedule
-from flashgraph.policies.staleness import Rule, accept
+from flashgraph.policies.staleness import Rule, accept, without_overlap
 
 __all__ = ["EdgePlan", "Plan", "StagePlan", "compile_plan"]
 
@@ -40,6 +40,7 @@ class EdgePlan:
     late: Literal["cancel", "drop", "amend"]
     order: QueueOrder
     arrange: Discriminative | None
+    only: type | None
     when: Callable[[Any], bool] | None
     otherwise: bool
     loop: int | None
@@ -80,6 +81,35 @@ class Plan:
     endpoints: Mapping[str, str]
     """Endpoint by role."""
 
+    def params_of(self, node: SourceSpec | StageSpec | None) -> Mapping[str, Any]:
+        """The parameters by the names that a node knows them by, which an included graph's were given a prefix to."""
+        prefix = "" if node is None else node.prefix
+        return {n.removeprefix(prefix): v for n, v in self.params.items() if n.startswith(prefix)}
+
+
+@attrs.frozen
+class Capacity:
+    """What a run can do at once: workers by stage, requests by endpoint, and the endpoint of each model role.  It may
+    be another one in every session of a run."""
+
+    workers: Mapping[str, int]
+    limits: Mapping[str, int]
+    endpoints: Mapping[str, str]
+
+    @classmethod
+    def of(cls, plan: Plan) -> Capacity:
+        return cls({name: stage.workers for name, stage in plan.stages.items()}, plan.limits, plan.endpoints)
+
+    def put_in(self, plan: Plan) -> Plan:
+        """A plan with this capacity in the place of its own."""
+        stages = {
+            name: attrs.evolve(
+                stage, workers=self.workers[name], endpoint=self.endpoints[stage.spec.llm] if stage.spec.llm else None
+            )
+            for name, stage in plan.stages.items()
+        }
+        return attrs.evolve(plan, stages=stages, limits=self.limits, endpoints=self.endpoints)
+
 
 def compile_plan(
     graph: GraphSpec,
@@ -108,6 +138,7 @@ def compile_plan(
             )
         order = chosen.order
         arrange = order if isinstance(order, Discriminative) and schedule.speculate else None
+        stale: Rule = chosen.stale or accept()  # type: ignore[assignment]  # checked by `check`
         edges[edge.name] = EdgePlan(
             name=edge.name,
             src=edge.src,
@@ -120,10 +151,11 @@ def compile_plan(
             late=(chosen.late or "cancel") if schedule.speculate else "drop",
             order=order if isinstance(order, QueueOrder) else fifo(),
             arrange=arrange,
+            only=edge.only,
             when=edge.when,
             otherwise=edge.otherwise,
             loop=edge.loop,
-            stale=chosen.stale or accept(),  # type: ignore[arg-type]  # checked by `check`
+            stale=without_overlap(stale) if schedule.serial else stale,
             on_failure=chosen.on_failure or missing(),
             keeps_orphans=chosen.orphans == "keep",
         )

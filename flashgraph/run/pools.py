@@ -89,7 +89,17 @@ class PoolState:
             math.inf if partial else self.version,
             value if partial else None,
         )
+        for old, gone in before.artifacts.items():
+            if gone.score is None and old not in after.artifacts and old in self.records:
+                self._forget_value(old)
         return change
+
+    def _forget_value(self, artifact: int) -> None:
+        """Let go of the value of a mere step, which no view shows any more: a long run makes thousands of them."""
+        record = self.records[artifact]
+        record.last = attrs.evolve(record.last, value=None)
+        change = self._log[record.version - 1]
+        self._log[record.version - 1] = attrs.evolve(change, artifact=record.last)
 
     def amend(self, artifact: int, value: Any, parents: tuple[int, ...]) -> Change:
         """Give the pool the full evidence for a provisional artifact: it confirms or retracts it."""

@@ -16,18 +16,20 @@ __all__ = ["SourceState", "Sources"]
 
 @attrs.define(eq=False)
 class SourceState:
-    """``waits_past`` is the pool version at which the source had nothing to emit: it is asked again when the pool
-    has changed."""
+    """``waits_past`` is when the source had nothing to emit, as the pool's version and the number of its rounds that
+    had ended: it is asked again when either has changed."""
 
     name: str
     emissions: int = 0
     drawing: bool = False
     exhausted: bool = False
-    waits_past: int | None = None
+    waits_past: tuple[int, int] | None = None
     narrowed: bool = False
     """Whether the view it draws from now shows only the best line."""
     widen: bool = False
     """It had nothing to draw from a narrowed view: the next one is whole."""
+    ended: int = 0
+    """How many of its rounds had ended when it was asked: one that ends while it draws must have it asked again."""
     unrouted: int = 0
     """Emissions in a row that no edge took."""
 
@@ -58,9 +60,16 @@ class Sources:
             return False
         if spec.rounds is not None and source.emissions >= spec.rounds:
             return False
-        if spec.reads is not None and source.waits_past == self._pools[spec.reads].version:
-            return False
+        if spec.reads is not None:
+            now = self._pools[spec.reads].version, self._flow.ended_rounds[source.name]
+            if source.waits_past == now:
+                return False
         return self.open_rounds(source.name) < self._plan.schedule.window
+
+    @property
+    def turn(self) -> int:
+        """Emissions of all sources that draw from the sequential stream."""
+        return sum(s.emissions for n, s in self.states.items() if self._plan.sources[n].stream == "sequential")
 
     def open_rounds(self, source: str) -> int:
         """Rounds of ``source`` that hold a place in its window."""
@@ -69,6 +78,7 @@ class Sources:
     def view(self, source: SourceState, pool: PoolState) -> Any:
         """The pool's newest value; narrowed to its best line for the schedule's share of emissions, as long as other
         rounds are open beside it."""
+        source.ended = self._flow.ended_rounds[source.name]
         share = self._plan.schedule.focus
         stream = random.Random(f"{self._seed}/focus/{source.name}/{source.emissions}")
         beside = share > 0 and not source.widen and self.open_rounds(source.name) > 0
@@ -81,7 +91,11 @@ class Sources:
             source.widen = True
             return
         source.widen = False
-        source.waits_past, source.exhausted = version, version is None
+        self._wait(source, version)
+
+    def _wait(self, source: SourceState, version: int | None) -> None:
+        source.exhausted = version is None
+        source.waits_past = None if version is None else (version, source.ended)
 
     def emitted(self, source: SourceState, version: int | None, *, routed: bool) -> None:
         """The source has emitted; ``routed`` says whether an edge took what it emitted."""
@@ -89,4 +103,5 @@ class Sources:
         source.widen = False
         source.unrouted = 0 if routed else source.unrouted + 1
         if source.unrouted >= UNROUTED_IN_A_ROW:
-            source.unrouted, source.waits_past, source.exhausted = 0, version, version is None
+            source.unrouted = 0
+            self._wait(source, version)

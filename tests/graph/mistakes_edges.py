@@ -232,7 +232,7 @@ def capacity_zero() -> fg.Graph:
     """
 FILE: edge option 'capcity' [unknown-option]
     found:    capcity=3
-    expected: one of capacity, fanout, gather, late, loop, on_failure, order, orphans, otherwise, release, scatter, stale, when
+    expected: one of capacity, fanout, gather, late, loop, on_failure, only, order, orphans, otherwise, release, scatter, stale, when
     fix:      did you mean 'capacity'?
 """
 )
@@ -595,7 +595,7 @@ def when_and_otherwise() -> fg.Graph:
     """
 FILE: edge draw->value [otherwise-alone]
     found:    no other edge starts at 'draw'
-    expected: a sibling edge with when= or loop=
+    expected: a sibling edge with when=, only= or loop=
     fix:      drop otherwise
 """
 )
@@ -607,7 +607,7 @@ def otherwise_alone() -> fg.Graph:
     """
 FILE: edge draw->two [otherwise-never]
     found:    edge draw->one has no condition: it takes everything, and nothing is left for this one
-    expected: siblings that all have when= or loop=
+    expected: siblings that all have when=, only= or loop=
     fix:      when= on edge draw->one, or drop otherwise
 """
 )
@@ -619,6 +619,78 @@ def otherwise_beside_an_open_edge() -> fg.Graph:
     graph.edge(one, pool)
     graph.edge(two, pool)
     return graph
+
+
+@mistake(
+    """
+FILE: edge draw->value [bad-only]
+    found:    only='Seed'
+    expected: a class: the edge takes its instances
+    fix:      only=TYPE, without arguments
+"""
+)
+def only_in_quotes() -> fg.Graph:  # bad-only
+    return edges({"only": "Seed"})
+
+
+@mistake(
+    """
+FILE: edge draw->value [only-never]
+    found:    only=Part; 'draw' gives Seed, which is never one
+    expected: Seed, or no only= at all
+    fix:      drop only
+"""
+)
+def only_what_never_comes() -> fg.Graph:
+    return edges({"only": Part})
+
+
+def forked(only: type, other: type) -> fg.Graph:
+    """A source of seeds and batches, and an edge for each of two classes."""
+    graph = fg.Graph("forked")
+    pool = graph.pool("scores", Scores)
+
+    @graph.source(reads=pool)
+    def draw(at: fg.Draw[Scores]) -> Seed | Batch | Part:
+        return Seed()
+
+    @graph.stage
+    def seeds(seed: Seed) -> Value:
+        return Value()
+
+    @graph.stage
+    def batches(batch: Batch) -> Value:
+        return Value()
+
+    graph.edge(draw, seeds, only=only)  # <- only-never type-mismatch
+    graph.edge(draw, batches, only=other)  # <- only-leaves-out
+    graph.edge(seeds, pool)
+    graph.edge(batches, pool)
+    return graph
+
+
+@mistake(
+    """
+FILE: source 'draw' [only-leaves-out]
+    found:    no edge takes Part: each has only= for something else
+    expected: an edge for every result
+    fix:      graph.edge(draw, ..., only=Part), or return None for what ends here
+"""
+)
+def only_for_some() -> fg.Graph:
+    return forked(Seed, Batch)
+
+
+@mistake(
+    """
+FILE: edge draw->seeds [only-never]
+    found:    only=Value; 'draw' gives Seed | Batch | Part, which is never one
+    expected: one of Seed, Batch, Part
+    fix:      there is: Batch, Part, Seed
+"""
+)
+def only_for_another() -> fg.Graph:
+    return forked(Value, Batch)
 
 
 @mistake(

@@ -3,7 +3,7 @@
 # ruff: noqa: E501 - messages stand as they are printed
 # The graphs are wrong on purpose; tests/typing says which mistakes mypy finds.
 # mypy: disable-error-code="arg-type, call-overload, misc, name-defined, no-untyped-def, type-arg, untyped-decorator"
-# mypy: disable-error-code="valid-type, var-annotated"
+# mypy: disable-error-code="valid-type, var-annotated, type-var"
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 import flashgraph as fg
+from flashgraph.evaluation import Attempt, Work, attempt
 
 from .kit import Boxes, Scores, Seed, Value, mistake, plain
 
@@ -83,6 +84,92 @@ def param_twice() -> fg.Graph:
     graph.edge(draw, stage)
     graph.edge(stage, pool)
     return graph
+
+
+class Shelf:
+    """A resource without anything to hold."""
+
+
+@mistake(
+    """
+FILE: resource 'shelf' [duplicate-resource]
+    found:    a second resource of that name with another factory (the first is at FILE:LINE)
+    expected: one resource a name
+    fix:      rename one, e.g. 'shelf_2'
+"""
+)
+def resource_twice() -> fg.Graph:
+    graph, draw, pool = plain()
+    graph.resource("shelf", Shelf)
+    graph.resource("shelf", dict)  # <- duplicate-resource
+    stage = graph.stage(value)
+    graph.edge(draw, stage)
+    graph.edge(stage, pool)
+    return graph
+
+
+@mistake(
+    """
+FILE: resource 'shelf' [resource-not-a-factory]
+    found:    3
+    expected: a class or function that makes it: every run has its own
+    fix:      graph.resource('shelf', lambda: ...)
+"""
+)
+def resource_that_exists() -> fg.Graph:
+    graph, draw, pool = plain()
+    graph.resource("shelf", 3)  # <- resource-not-a-factory
+    stage = graph.stage(value)
+    graph.edge(draw, stage)
+    graph.edge(stage, pool)
+    return graph
+
+
+@mistake(
+    """
+FILE: graph 'plain' [bad-tests-with]
+    found:    tests_with('value', which is Seed -> Value)
+    expected: a stage that reads no pool and takes a Work to an Attempt (flashgraph.evaluation)
+    fix:      name such a stage, or leave tests_with out: the task's own attempt is used then
+"""
+)
+def tests_with_another_stage() -> fg.Graph:
+    graph, draw, pool = plain()
+    stage = graph.stage(value)  # <- bad-tests-with
+    graph.edge(draw, stage)
+    graph.edge(stage, pool)
+    graph.tests_with(stage)
+    return graph
+
+
+@mistake(
+    """
+FILE: graph 'plain' [bad-tests-with]
+    found:    tests_with('attempt', which reads pool 'scores')
+    expected: a stage that reads no pool and takes a Work to an Attempt (flashgraph.evaluation)
+    fix:      name such a stage, or leave tests_with out: the task's own attempt is used then
+"""
+)
+def tests_with_a_reader() -> fg.Graph:
+    graph, draw, pool = plain()
+    stage = graph.stage(value)
+    graph.edge(draw, stage)
+    graph.edge(stage, pool)
+
+    def works(seed: Seed) -> list[Work]:
+        return []
+
+    tried = graph.stage(attempt, llm="task", reads=pool)  # <- bad-tests-with
+    keep = graph.stage(valued)
+    graph.edge(draw, tried, scatter=works)
+    graph.edge(tried, keep)
+    graph.edge(keep, pool)
+    graph.tests_with(tried)
+    return graph
+
+
+def valued(found: Attempt) -> Value:
+    return Value()
 
 
 @mistake(

@@ -87,7 +87,7 @@ def test_scopes_of_gepa() -> None:
     spec = load_graph("gepa").spec
     found, clashes = scopes(spec)
     assert clashes == []
-    assert found["rollout"] == (frozenset({"select->rollout"}),)
+    assert found["rollout"] == (frozenset({"select->rollout", "spread->rollout"}),)
     assert found["propose"] == ()
     assert found["validate"] == (frozenset({"seed->validate", "gate->validate"}),)
 
@@ -96,7 +96,9 @@ def test_gathers_of_gepa() -> None:
     """Each scatter is gathered by the next gathering edge."""
     assert gathers_of(load_graph("gepa").spec) == {
         "select->rollout": ("rollout->propose",),
+        "spread->rollout": ("rollout->propose",),
         "propose->trial": ("trial->gate",),
+        "cross->trial": ("trial->gate",),
         "seed->validate": ("validate->frontier",),
         "gate->validate": ("validate->frontier",),
     }

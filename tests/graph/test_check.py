@@ -246,7 +246,7 @@ STAGE_OPTIONS = ["name", "llm", "reads", "spends", "workers", "fanout", "wrong"]
 SOURCE_OPTIONS = ["name", "reads", "rounds", "stream", "cursor", "wrong"]
 EDGE_OPTIONS = [
     "capacity", "scatter", "gather", "fanout", "release", "late", "order", "when", "otherwise", "loop", "stale",
-    "on_failure", "orphans", "wrong",
+    "on_failure", "orphans", "only", "wrong",
 ]  # fmt: skip
 
 

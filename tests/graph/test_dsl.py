@@ -130,6 +130,13 @@ def test_annotations_may_name_classes_of_the_enclosing_function() -> None:
     assert graph.check() == ()
 
 
+class Shelf:
+    """A resource that no run opens."""
+
+    def open(self) -> Any:
+        raise AssertionError
+
+
 # ---- include ---------------------------------------------------------------------------------------------
 
 
@@ -186,6 +193,47 @@ def test_include_nests() -> None:
     assert "outer.inner.value" in graph.spec.nodes
     assert getattr(graph.spec.nodes["outer.inner.value"], "prefix", None) == "outer.inner."
     assert "outer.inner.size" in graph.spec.params
+
+
+def test_include_without_a_node() -> None:
+    """What is left out is not copied, nor are its edges; another stage takes its place."""
+    graph, draw, _ = plain()
+    part = graph.include(refine(), "part", without=["value"])
+    stage = graph.stage(value, name="own")
+    graph.edge(draw, stage)
+    graph.edge(stage, part["scores"])
+    assert list(graph.spec.nodes) == ["scores", "draw", "part.scores", "part.patch", "own"]
+    assert [e.name for e in graph.spec.edges] == ["draw->own", "own->part.scores"]
+    other, *_ = plain()
+    other.include(refine(), "part", without=["valu", "scores"])
+    assert [p.code for p in other.noted] == ["unknown-in-part", "unknown-in-part"]
+
+
+def test_include_renames_roles() -> None:
+    """A part's models are those that the whole names."""
+    part = fg.Graph("part")
+
+    @part.stage(llm="reflection")
+    async def think(seed: Seed, at: fg.Context) -> Value:
+        return Value()
+
+    graph, *_ = plain()
+    graph.include(part, "one", roles={"reflection": "curator"})
+    graph.include(part, "two")
+    assert [s.llm for s in graph.spec.stages] == ["curator", "reflection"]
+    graph.include(part, "three", roles={"reflections": "curator"})
+    assert [p.code for p in graph.noted] == ["unknown-in-part"]
+
+
+def test_include_shares_resources() -> None:
+    """Parts that name the same resource have it in common."""
+    graph, *_ = plain()
+    for prefix in ("one", "two"):
+        part = fg.Graph("part")
+        part.resource("shelf", Shelf)
+        graph.include(part, prefix)
+    assert list(graph.spec.resources) == ["shelf"]
+    assert graph.noted == []
 
 
 @pytest.mark.parametrize("times", [2, 3])

@@ -19,15 +19,15 @@ def said(graph: fg.Graph, schedule: str = "pipelined", **settings: str) -> str:
 @pytest.mark.parametrize(
     "phrase",
     [
-        "select reads frontier and starts rounds with a Trial: at most 8 of them open.",
+        "select reads frontier and starts rounds with a Trial | Trials: at most 8 of them open.",
         "seed starts rounds with a Candidate: 1 in all.",
-        "each Trial is scattered by Trial.work, so that Work arrives",
+        "each Proposal is scattered by Proposal.work, so that Work arrives",
         "gathered into Group[Trial, Attempt], which goes on when 67% of its members are there",
         "then the rest is cancelled, which frees the server",
         "what the last 3 groups all passed goes last; stale items are sent through patch above lag 0",
         "the full group is delivered once more when the rest is in",
         "stale items are discarded above lag 8",
-        "patch makes Verdict[Candidate] of Stale[Candidate]; calls the model 'reflection'; reads frontier",
+        "patch makes Verdict[Child] of Stale[Child]; calls the model 'reflection'; reads frontier",
         "through pool frontier: select -> rollout -> propose -> trial -> gate -> validate -> frontier -> select.",
     ],
 )

@@ -14,6 +14,7 @@ from flashgraph.policies.schedule import Schedule, lockstep, pipelined
 from flashgraph.policies.settings import POLICIES, apply_settings, parse_policy, schedule_of
 
 GEPA = load_graph("gepa").spec
+DEFAULTS = {name: param.default for name, param in GEPA.params.items()}
 KNOWN = ", ".join(sorted(POLICIES))
 
 
@@ -32,23 +33,25 @@ def message(settings: dict[str, Any] | None = None, params: dict[str, Any] | Non
 
 def test_nothing_changes_without_settings() -> None:
     """The schedule as it is, the parameters at their defaults."""
-    assert applied() == (pipelined(), {"minibatch": 3, "perfect_score": 1.0})
+    assert applied() == (pipelined(), DEFAULTS)
 
 
 @pytest.mark.parametrize(
     ("settings", "params", "expected"),
     [
-        ({"minibatch": "4"}, {}, {"minibatch": 4, "perfect_score": 1.0}),
-        ({"minibatch": 5}, {}, {"minibatch": 5, "perfect_score": 1.0}),
-        ({}, {"minibatch": 6}, {"minibatch": 6, "perfect_score": 1.0}),
+        ({"minibatch": "4"}, {}, {"minibatch": 4}),
+        ({"minibatch": 5}, {}, {"minibatch": 5}),
+        ({}, {"minibatch": 6}, {"minibatch": 6}),
         ({"perfect_score": "0.5"}, {"minibatch": 6}, {"minibatch": 6, "perfect_score": 0.5}),
-        ({"perfect_score": 1}, {}, {"minibatch": 3, "perfect_score": 1}),
-        ({"minibatch": "7"}, {"minibatch": 6}, {"minibatch": 7, "perfect_score": 1.0}),
+        ({"perfect_score": 1}, {}, {"perfect_score": 1}),
+        ({"minibatch": "7"}, {"minibatch": 6}, {"minibatch": 7}),
+        ({"merge": "true"}, {}, {"merge": True}),
+        ({"merge": "False"}, {}, {"merge": False}),
     ],
 )
 def test_parameters(settings: dict[str, Any], params: dict[str, Any], expected: dict[str, Any]) -> None:
     """From Python or as text; a setting goes before a parameter; a whole number does for a float."""
-    assert applied(settings, params)[1] == expected
+    assert applied(settings, params)[1] == {**DEFAULTS, **expected}
 
 
 @pytest.mark.parametrize(
@@ -154,7 +157,7 @@ MESSAGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"minibtch": 3}, "parameter 'minibtch' is not known to graph 'gepa'.\nFix: did you mean 'minibatch'?"),
     (
         {}, {"window": 3},
-        "parameter 'window' is not known to graph 'gepa'.\nFix: there is: minibatch, perfect_score",
+        "parameter 'window' is not known to graph 'gepa'.\nFix: there is: " + ", ".join(sorted(DEFAULTS)),
     ),
     (
         {}, {"minibatch": "4"},

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashgraph.policies.staleness import Decision, Rule, accept, discard, refresh, repair
+from flashgraph.policies.staleness import Decision, Rule, accept, discard, refresh, repair, without_overlap
 
 LAGS = st.integers(0, 50)
 SIMPLE = st.one_of(
@@ -105,6 +105,7 @@ def test_within_a_graph_that_was_included(rule: Rule) -> None:
         (discard("4"), "above='4'"),  # type: ignore[arg-type]
         (repair("patch", times=0), "times=0"),
         (repair("patch", -2), "above=-2"),
+        (repair("patch", when="x"), "when='x'"),  # type: ignore[arg-type]
         (accept() | discard(-3), "above=-3"),
     ],
 )
@@ -134,3 +135,28 @@ def test_right_rules_have_no_flaw(rule: Rule) -> None:
 def test_text(rule: Any, text: str) -> None:
     """Rules read as they are written."""
     assert str(rule) == text
+
+
+def test_a_condition_spares_what_is_not_touched() -> None:
+    """A repair rule with ``when`` acts on stale items of which it holds, and asks it of no others."""
+    asked = []
+
+    def touched(when: Any) -> bool:
+        asked.append(when)
+        return bool(when("item", "view"))
+
+    rule = repair("patch", above=1, when=lambda item, view: (item, view) == ("item", "view"))
+    assert [rule.decide(lag, 0, touched).kind for lag in (1, 2)] == ["accept", "repair"]
+    assert len(asked) == 1
+    assert repair("patch", when=lambda item, view: False).decide(9, 0, touched).kind == "accept"
+    assert (rule | discard(4)).decide(9, 1, touched).kind == "discard"
+
+
+@given(st.integers(0, 20), st.integers(0, 3))
+def test_without_overlap_only_refresh_is_left(lag: int, repairs: int) -> None:
+    """Where rounds do not overlap nothing is stale, but a view may still be old."""
+    for rule in (accept(), discard(0), repair("patch"), discard(2) | repair("patch")):
+        assert without_overlap(rule).decide(lag, repairs).kind == "accept"
+    for rule in (refresh(2), refresh(2) | discard(9)):
+        assert without_overlap(rule).decide(lag, repairs).kind == ("refresh" if lag > 2 else "accept")
+        assert without_overlap(rule).refreshes()

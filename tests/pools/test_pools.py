@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +41,57 @@ def test_draw_leaves_out_what_others_cover() -> None:
     drawn = Counter(a.id for i in range(900) if (a := pool.draw(random.Random(i))) is not None)
     assert set(drawn) == {1, 2}
     assert 1.6 < drawn[1] / drawn[2] < 2.5
+
+
+def named(
+    pool: ParetoFrontier, number: int, rows: list[dict[str, float]], parents: tuple[int, ...] = (), open_: int = 0
+) -> ParetoFrontier:
+    """A candidate whose samples all score 0 and have these objectives; ``open_`` further ones are still open."""
+    arrived = [fg.Member(i, "arrived", Attempt(i, 0.0, "out", objectives=row)) for i, row in enumerate(rows)]
+    members = (*arrived, *(fg.Member[Attempt](len(rows) + i) for i in range(open_)))
+    value = fg.Group(Candidate({"instruction": f"t{number}"}, len(members)), members)
+    return pool.apply(fg.PoolEvent("admit", number, value, parents, value.partial))
+
+
+def test_fronts_of_objectives() -> None:
+    """By mean, beside the samples, or at each sample; ties are all in."""
+    pool = named(ParetoFrontier(), 0, [{"a": 1, "b": 0}, {"a": 0, "b": 0}])
+    pool = named(pool, 1, [{"a": 0, "b": 1}, {"a": 1, "b": 1}])
+    assert pool.fronts_of("instance") == {0: (0, 1), 1: (0, 1)}
+    assert pool.fronts_of("objective") == {"a": (0, 1), "b": (1,)}
+    assert pool.fronts_of("hybrid") == {0: (0, 1), 1: (0, 1), "a": (0, 1), "b": (1,)}
+    assert pool.fronts_of("cartesian") == {(0, "a"): (0,), (0, "b"): (1,), (1, "a"): (1,), (1, "b"): (1,)}
+    assert pool.dominators("objective") == [1]
+
+
+def test_a_provisional_mean_of_an_objective_is_completed_by_the_parents() -> None:
+    """As the score is."""
+    pool = named(named(ParetoFrontier(), 0, [{"a": 0.2}, {"a": 1.0}]), 1, [{"a": 0.4}], parents=(0,), open_=1)
+    assert pool.fronts_of("objective") == {"a": (1,)}
+
+
+def test_objectives_go_with_their_artifact() -> None:
+    """When it is retracted, and in the narrowed view."""
+    pool = named(named(ParetoFrontier(), 0, [{"a": 1}]), 1, [{"a": 0}])
+    assert set(pool.focus().objectives) == {1}
+    retracted = pool.apply(fg.PoolEvent("retract", 1, group([])))
+    assert (set(retracted.artifacts), set(retracted.objectives)) == ({0}, {0})
+
+
+def test_a_frontier_of_objectives_needs_some() -> None:
+    """An empty one does not, yet."""
+    assert ParetoFrontier().draw(random.Random(0), "cartesian") is None
+    with pytest.raises(fg.DataError, match="frontier='objective' compares objectives; found none"):
+        admit(ParetoFrontier(), 0, [1.0]).draw(random.Random(0), "objective")
+
+
+def test_only_the_top_are_drawn() -> None:
+    """Who is not among them is on no front; where none of them is on one, the best is drawn."""
+    pool = admit(admit(admit(ParetoFrontier(), 0, [1, 0, 0]), 1, [0, 1, 1]), 2, [0, 0.5, 0.5])
+    assert {a.id for i in range(50) if (a := pool.draw(random.Random(i), top=1)) is not None} == {1}
+    assert {a.id for i in range(50) if (a := pool.draw(random.Random(i), top=3)) is not None} == {0, 1}
+    beaten = admit(admit(admit(ParetoFrontier(), 0, [1, 0]), 1, [0, 1]), 2, [0.9, 0.9])
+    assert beaten.draw(random.Random(0), top=1) == beaten.artifacts[2]
 
 
 def test_an_empty_frontier_draws_nothing() -> None:

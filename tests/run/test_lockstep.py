@@ -1,83 +1,58 @@
-"""I11: lockstep equals the sequential reference interpreter, event for event, on generated graphs."""
+"""Lockstep where jobs wait for each other.  That it equals the reference interpreter (I11) is a property of
+`tests/run/test_invariants.py`."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import attrs
 import pytest
-from hypothesis import HealthCheck, given, settings
 
 import flashgraph as fg
-from flashgraph.run.events import Admitted, JobEnded, JobStarted
-from flashgraph.testing import clock
-from flashgraph.testing.graphs import Choice, Fan, Loop, Segment, Shape, Split, Step, build
-from flashgraph.testing.interpreter import Line, interpret
-from flashgraph.testing.runs import TASK, Finished, run_shape
-from flashgraph.testing.strategies import shapes
-
-
-def single(step: Step) -> Step:
-    """Without what the interpreter leaves out: several results, and capacities that change what runs together."""
-    return attrs.evolve(step, several=1, capacity=None)
-
-
-def simplified(segment: Segment) -> Segment:
-    match segment:
-        case Step():
-            return single(segment)
-        case Choice(left, right, join) | Split(left, right, join):
-            return Choice(single(left), single(right), single(join))
-        case Loop(times, body, check):
-            return Loop(times, single(body), single(check))
-        case Fan():
-            return attrs.evolve(
-                segment,
-                member=single(segment.member),
-                after=single(segment.after),
-                inner=tuple(map(simplified, segment.inner)),
-            )
-
-
-async def _answer(messages: object, **params: Any) -> fg.Reply:
-    return fg.Reply("ok")
-
-
-def lines_of(done: Finished) -> list[tuple[str, str]]:
-    """(node, outcome) in the order of commits; values are compared through their items' order below."""
-    found: list[tuple[str, str]] = []
-    for event in done.events:
-        if isinstance(event, JobEnded) and event.stage in done.plan.stages:
-            if event.how != "cancelled":
-                found.append((event.stage, event.how))
-        elif isinstance(event, Admitted):
-            found.append((event.pool, str(event.version)))
-    return found
+from flashgraph.testing.clock import run_virtually, settle
+from flashgraph.testing.graphs import Ledgered, Shape, Step, Token, build
+from flashgraph.testing.interpreter import NotApplicable, interpret
+from flashgraph.testing.runs import TASK, LatencyModel
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(shape=shapes())
-def test_lockstep_equals_the_reference_interpreter(backend: str, shape: Shape) -> None:
-    """I11: the same stages end the same way in the same order, and the same values are admitted."""
-    shape = attrs.evolve(
-        shape,
-        segments=tuple(map(simplified, shape.segments)),
-        ending=attrs.evolve(shape.ending, member=single(shape.ending.member)),
-    )
-    expected: list[Line] = clock.run_virtually(lambda: interpret(build(shape), TASK, llm=_answer), backend=backend)
-    done = clock.run_virtually(lambda: run_shape(shape, fg.lockstep()), backend=backend)
-    assert lines_of(done) == [(line.node, line.outcome) for line in expected]
-    started = [e for e in done.events if isinstance(e, JobStarted)]
-    assert all(e.lag == 0 for e in started)
-    assert all(a.lag == 0 for a in done.result.artifacts)
-    assert [a.value for a in done.result.artifacts] == [_score(line.value) for line in expected if line.node == "pool"]
+def test_a_job_that_ends_without_its_request_frees_its_slot(backend: str) -> None:
+    """I9: one slot, and two jobs of one stage: the first asks twice, the second finds that it need not ask.  Its
+    result waits for the first's; its slot must not, for the first needs it."""
+    graph = fg.Graph("slots")
+    pool = graph.pool("pool", Ledgered)
+
+    @graph.source(reads=pool, rounds=1)
+    def source(at: fg.Draw[Ledgered]) -> int:
+        return 2
+
+    @graph.stage(llm="model")
+    async def ask(number: int, at: fg.Context) -> int:
+        for _ in range(number):
+            await at.llm(f"{number}")
+        return number
+
+    @graph.stage
+    def done(group: fg.Group[int, int]) -> Token:
+        return Token(group.size, 0)
+
+    graph.edge(source, ask, scatter=both)
+    graph.edge(ask, done, gather=True)
+    graph.edge(done, pool)
+    model = LatencyModel(1, lambda request: 1.0)
+
+    async def run() -> fg.Result:
+        async with fg.open_run(
+            graph, TASK, models={"model": model}, schedule="lockstep", budget=fg.Budget(seconds=60), settle=settle
+        ) as opened:
+            return await opened.wait()
+
+    result = run_virtually(run, backend)
+    assert (result.status, result.spent.calls) == ("completed", 2)
 
 
-def _score(value: Any) -> float:
-    """What a `Ledgered` pool makes of an admitted value: equal scores are equal values, for they are hashes."""
-    from flashgraph.testing.graphs import Ledgered
+def both(number: int) -> list[int]:
+    return [number, 0]
 
-    (artifact,) = Ledgered().apply(fg.PoolEvent("admit", 0, value)).artifacts.values()
-    assert isinstance(artifact.value, float)
-    return artifact.value
+
+def test_the_interpreter_says_what_it_leaves_out() -> None:
+    """Several results of a stage are none of its business."""
+    with pytest.raises(NotApplicable, match="Several"):
+        run_virtually(lambda: interpret(build(Shape((Step(several=3),))), TASK))

@@ -283,7 +283,7 @@ class Notes:
         return self
 
 
-def noted(rule: Any, times: Sequence[float], schedule: Any = None) -> fg.Result:
+def noted(rule: Any, times: Sequence[float], schedule: Any = None, *, mend: Any = None, when: Any = None) -> fg.Result:
     """Rounds of different lengths that write to one pool; ``rule`` stands before the pool."""
     graph = fg.Graph("noted")
     pool = graph.pool("pool", Notes)
@@ -297,14 +297,14 @@ def noted(rule: Any, times: Sequence[float], schedule: Any = None) -> fg.Result:
         await anyio.sleep(note.seconds)
         return note
 
-    async def mend(stale: fg.Stale[Note], at: fg.Context[Notes]) -> fg.Verdict[Note]:
+    async def reread(stale: fg.Stale[Note], at: fg.Context[Notes]) -> fg.Verdict[Note]:
         await anyio.sleep(5)
         assert [c.version for c in stale.changes] == list(range(stale.value.seen + 1, stale.value.seen + stale.lag + 1))
         return fg.Verdict.patch(Note(stale.value.seconds, len(at.view.held)))
 
     graph.edge(emit, write)
     if rule == "repair":
-        rule = fg.repair(graph.stage(mend, reads=pool), above=0)
+        rule = fg.repair(graph.stage(mend or reread, name="mend", reads=pool), above=0, when=when)
     graph.edge(write, pool, stale=rule)
 
     async def go() -> fg.Result:
@@ -329,6 +329,27 @@ def test_repair_sees_what_changed_and_stamps_anew() -> None:
     assert [a.value.seen for a in result.artifacts] == [0, 1, 2]
     assert [e.verdict for e in of(result, ev.Repaired)] == ["patch", "patch"]
     assert [a.lag for a in result.artifacts] == [0, 0, 0]
+
+
+def test_repair_only_what_is_touched() -> None:
+    """``when`` sees the item and the pool as it is; what it spares is admitted as it is, and what it cannot judge
+    fails."""
+    views = []
+
+    def touched(note: Note, view: Notes) -> bool:
+        views.append((note.seconds, len(view.held)))
+        if note.seconds == 4:
+            raise LookupError("no such note")
+        return note.seconds == 3
+
+    def mend(stale: fg.Stale[Note], at: fg.Context[Notes]) -> fg.Verdict[Note]:
+        return fg.Verdict.discard()
+
+    result = noted("repair", [1, 2, 3, 4], when=touched, mend=mend)
+    assert [(a.value.seconds, a.lag) for a in result.artifacts] == [(1, 0), (2, 1)]
+    assert views == [(2, 1), (3, 2), (4, 2)]
+    failed = [e.reason for e in of(result, ev.Ended) if e.how == "failed"]
+    assert failed == ["staleness rule of write->pool: LookupError: no such note"]
 
 
 def test_lockstep_is_never_stale() -> None:

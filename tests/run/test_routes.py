@@ -1,0 +1,119 @@
+"""How the results of a union part ways by ``only``, on small graphs in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+import flashgraph as fg
+from flashgraph.testing import clock
+from flashgraph.testing.runs import TASK
+
+
+@attrs.frozen
+class Small:
+    n: int
+
+
+@attrs.frozen
+class Large:
+    n: int
+
+
+@attrs.frozen
+class Larger(Large):
+    pass
+
+
+@attrs.frozen
+class Seen:
+    """A pool that keeps what it is told, with the way it came by."""
+
+    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
+
+    def apply(self, event: fg.PoolEvent[str]) -> Seen:
+        return Seen({**self.artifacts, event.artifact: fg.Artifact(event.artifact, event.value)})
+
+    def best(self) -> fg.Artifact | None:
+        return None
+
+    def focus(self) -> Seen:
+        return self
+
+
+def test_each_result_takes_the_edge_of_its_class() -> None:
+    """A subclass goes where its class does, and what no class takes goes to ``otherwise``."""
+    graph = fg.Graph("parting")
+    seen = graph.pool("seen", Seen)
+
+    @graph.source(rounds=6, cursor=0)
+    def draw(at: fg.Draw[Any, int]) -> Small | Large | None:
+        at.cursor += 1
+        return (Small, Large, Larger)[at.cursor % 3](at.cursor)
+
+    @graph.stage
+    def large(item: Large) -> str:
+        return f"large {type(item).__name__} {item.n}"
+
+    @graph.stage
+    def rest(item: Small | Large) -> str:
+        return f"rest {type(item).__name__} {item.n}"
+
+    graph.edge(draw, large, only=Large, when=lambda item: item.n < 5)
+    graph.edge(draw, rest, otherwise=True)  # type: ignore[misc]  # mypy joins the union's classes to object
+    graph.edge(large, seen)
+    graph.edge(rest, seen)
+    assert graph.check() == ()
+    for schedule in ("lockstep", "pipelined"):
+
+        async def run(schedule: str = schedule) -> fg.Result:
+            return await fg.arun(graph, TASK, models={}, schedule=schedule, settle=clock.settle)
+
+        found = clock.run_virtually(run)
+        assert sorted(str(a.value) for a in found.artifacts) == [
+            "large Large 1", "large Large 4", "large Larger 2", "rest Larger 5", "rest Small 3", "rest Small 6",
+        ]  # fmt: skip
+
+
+@attrs.frozen
+class Numbers:
+    n: tuple[int, ...] = (1, 2)
+
+    def work(self) -> list[Small]:
+        return [Small(i) for i in self.n]
+
+
+def test_only_narrows_what_is_scattered() -> None:
+    """One member of a union is scattered, the other one goes past it."""
+    graph = fg.Graph("parting")
+    seen = graph.pool("seen", Seen)
+
+    @graph.source(rounds=2)
+    def draw(at: fg.Draw) -> Numbers | Large:
+        return Numbers() if at.emission else Large(9)
+
+    @graph.stage
+    def member(item: Small) -> int:
+        return item.n
+
+    @graph.stage
+    def total(group: fg.Group[Numbers, int]) -> str:
+        return f"sum {sum(group.values)}"
+
+    @graph.stage
+    def past(item: Large) -> str:
+        return f"past {item.n}"
+
+    graph.edge(draw, member, only=Numbers, scatter=Numbers.work)
+    graph.edge(draw, past, only=Large)
+    graph.edge(member, total, gather=True)
+    graph.edge(total, seen)
+    graph.edge(past, seen)
+    assert graph.check() == ()
+
+    async def run() -> fg.Result:
+        return await fg.arun(graph, TASK, models={}, settle=clock.settle)
+
+    assert {a.value for a in clock.run_virtually(run).artifacts} == {"sum 3", "past 9"}

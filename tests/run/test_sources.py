@@ -1,0 +1,140 @@
+"""When sources are asked, and what they are told, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import anyio
+import attrs
+import pytest
+
+import flashgraph as fg
+from flashgraph.testing import clock
+from flashgraph.testing.runs import TASK
+
+
+@attrs.frozen
+class Log:
+    """A pool of what was done, in order."""
+
+    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
+
+    @property
+    def values(self) -> list[str]:
+        return [a.value for a in self.artifacts.values()]
+
+    def apply(self, event: fg.PoolEvent[str]) -> Log:
+        if event.value == "nothing":
+            return self
+        return Log({**self.artifacts, event.artifact: fg.Artifact(event.artifact, event.value)})
+
+    def best(self) -> fg.Artifact | None:
+        return None
+
+    def focus(self) -> Log:
+        return self
+
+
+class Shelf:
+    """A resource that counts who holds it."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        self.taken: list[str] = []
+
+    def open(self) -> AbstractAsyncContextManager[None]:
+        return self._open()
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[None]:
+        self.held += 1
+        yield
+        self.held -= 1
+
+
+@pytest.mark.parametrize("last", ["done", "nothing"])
+@pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
+def test_a_source_can_wait_for_its_own_rounds(schedule: str, last: str) -> None:
+    """One that returned None because rounds were open is asked again when they are over, also when the last of them
+    has left the pool as it was."""
+    graph = fg.Graph("waits")
+    log = graph.pool("log", Log)
+
+    @graph.source(reads=log, cursor=0)
+    def draw(at: fg.Draw[Log, int]) -> str | None:
+        if at.cursor < 3:
+            at.cursor += 1
+            return f"work {at.cursor}"
+        if at.cursor == 3 and at.open:
+            return None
+        at.cursor += 1
+        return "end" if at.cursor == 4 else None
+
+    @graph.stage
+    async def work(item: str) -> str:
+        await anyio.sleep(float(item[-1]) if item != "end" else 1)
+        return item if item != "work 3" else last
+
+    graph.edge(draw, work)
+    graph.edge(work, log)
+
+    async def run() -> list[str]:
+        async with fg.open_run(
+            graph, TASK, models={}, schedule=schedule, budget=fg.Budget(seconds=100), settle=clock.settle
+        ) as opened:
+            await opened.wait()
+            assert opened.result.status == "completed"
+            return [str(a.value) for a in opened.result.artifacts]
+
+    assert clock.run_virtually(run) == ["work 1", "work 2", *([last] if last == "done" else []), "end"]
+
+
+def test_a_resource_is_open_for_as_long_as_the_run() -> None:
+    """Stages share what the graph's factory made, or what stands in its place; it is let go of at the end."""
+    graph = fg.Graph("resources")
+    log = graph.pool("log", Log)
+    shelf = graph.resource("shelf", Shelf)
+
+    @graph.source(rounds=2)
+    def draw(at: fg.Draw) -> int:
+        return at.emission
+
+    @graph.stage
+    async def work(item: int, at: fg.Context) -> str:
+        assert at[shelf].held == 1
+        at[shelf].taken.append(str(item))
+        return f"item {item}"
+
+    graph.edge(draw, work)
+    graph.edge(work, log)
+    own = Shelf()
+
+    async def run() -> None:
+        await fg.arun(graph, TASK, models={}, settle=clock.settle)
+        await fg.arun(graph, TASK, models={}, resources={"shelf": own}, settle=clock.settle)
+
+    clock.run_virtually(run)
+    assert (own.held, own.taken) == (0, ["0", "1"])
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        ({"shelves": Shelf()}, "graph 'resources' has no such resource; it has shelf"),
+        ({"shelf": 3}, "a int has no open(); expected an object whose open() is an async context manager"),
+    ],
+)
+def test_wrong_resources_are_refused_before_the_run(resources: Mapping[str, object], message: str) -> None:
+    graph = fg.Graph("resources")
+    log = graph.pool("log", Log)
+    graph.resource("shelf", Shelf)
+
+    @graph.source(rounds=1)
+    def draw(at: fg.Draw) -> str:
+        return "x"
+
+    graph.edge(draw, log)
+    with pytest.raises(fg.DataError) as caught:
+        fg.run(graph, TASK, models={}, resources=resources)
+    assert message in str(caught.value)
