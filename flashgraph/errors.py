@@ -15,15 +15,22 @@ import attrs
 
 __all__ = [
     "BudgetExhausted",
+    "ContentFiltered",
+    "ContextTooLong",
     "DataError",
     "FlashgraphError",
     "GraphError",
+    "KeyRefused",
+    "MalformedReply",
     "ModelError",
     "ModelRefused",
     "ModelUnavailable",
     "Place",
     "Problem",
     "RequestFailed",
+    "Throttled",
+    "TimedOut",
+    "UnknownModel",
     "did_you_mean",
 ]
 
@@ -113,13 +120,48 @@ class ModelUnavailable(ModelError):
 
 
 class ModelRefused(ModelError):
-    """The endpoint refuses every request like this one: a wrong key, an unknown model name, no permission."""
+    """The endpoint refuses every request: no permission, no credit, no chat completions."""
 
     fatal = True
 
 
+class KeyRefused(ModelRefused):
+    """The key is missing, wrong, or not allowed to use this model."""
+
+
+class UnknownModel(ModelRefused):
+    """The endpoint does not have a model of this name."""
+
+
 class RequestFailed(ModelError):
-    """This one request failed for good: too long a context, a content filter, a malformed reply, a time-out."""
+    """This one request failed for good."""
+
+
+class ContextTooLong(RequestFailed):
+    """The request does not fit into the model's context; the same again never will."""
+
+
+class ContentFiltered(RequestFailed):
+    """The provider's content filter took the request or the reply; the same again meets the same filter."""
+
+
+class MalformedReply(RequestFailed):
+    """What came back is no chat completion, also when it was asked for again."""
+
+
+class TimedOut(RequestFailed):
+    """No answer came within the model's time-out, also when it was asked for again."""
+
+
+class Throttled(ModelError):
+    """The endpoint takes no more requests at this moment (429): ask again after ``pause`` seconds, without holding a
+    slot meanwhile.  ``pause`` is None where the server named none; after ``tries`` times the endpoint is unavailable.
+    """
+
+    def __init__(self, message: str, *, pause: float | None = None, tries: int = 6) -> None:
+        super().__init__(message)
+        self.pause = pause
+        self.tries = tries
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import attrs
 
-__all__ = ["Message", "Model", "Reply", "Usage"]
+__all__ = ["Load", "Message", "Model", "Reply", "Usage"]
 
 Message = Mapping[str, str]
 """One chat message: ``{"role": "system" | "user" | "assistant", "content": text}``."""
@@ -49,12 +49,26 @@ class Reply:
         return self.finish == "length"
 
 
+@attrs.frozen
+class Load:
+    """What a server says of itself: requests that it is running, requests that wait in it, and the share of its cache
+    that is in use (0 to 1)."""
+
+    running: int
+    waiting: int
+    cache: float = 0.0
+
+
 @runtime_checkable
 class Model(Protocol):
     """Anything that answers chat messages.
 
     ``name`` is for people and must hold no secret.  ``limit`` is the number of requests the endpoint takes at
     once; the scheduler never has more in flight.
+
+    A model may have more than is asked for here: ``limits`` (a `flashgraph.policies.limits.Limits`) for a limit that
+    moves between 1 and ``limit``, ``load()`` (async, a `Load` or None) for a server that says how full it is, and
+    ``prioritises = True`` for one that takes a whole number ``priority`` among the parameters, the smallest first.
     """
 
     @property
@@ -70,10 +84,11 @@ class Model(Protocol):
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
         """Answer ``messages``; ``params`` are OpenAI's sampling parameters (``temperature``, ``max_tokens``...).
 
-        Retries of passing faults happen in here.  Cancelling the call aborts the request on the server.
+        Retries of passing faults happen in here, but for `Throttled`: who asked waits, and gives its slot back
+        meanwhile.  Cancelling the call aborts the request on the server.
 
         Raises `ModelUnavailable` or `ModelRefused` when no request can succeed, `RequestFailed` when only this
-        one cannot.
+        one cannot, `Throttled` when none can now.
         """
         ...
 

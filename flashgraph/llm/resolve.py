@@ -22,6 +22,7 @@ ModelSpec = str | Model | Callable[..., Any]
 FORMS = {
     "openai": "openai:URL#MODEL",
     "vllm": "vllm:URL#MODEL",
+    "vllm-engine": "vllm-engine:WEIGHTS",
     "litellm": "litellm:NAME",
     "local": "local or local:NAME",
     "sim": "sim:PROFILE",
@@ -100,6 +101,8 @@ def _resolve_text(spec: str) -> Model:
     scheme = spec.partition(":")[0].partition("?")[0]
     if scheme in ("openai", "vllm"):
         return _http(_parse(spec, scheme, {**COMMON, "tries": int, "key_env": str, "price": _price}))
+    if scheme == "vllm-engine":
+        return _engine(_parse(spec, scheme, {**COMMON, "tries": int, "chat_template": str, **ENGINE}))
     if scheme == "litellm":
         return _lite(_parse(spec, scheme, {**COMMON, "tries": int}))
     if scheme == "local":
@@ -124,6 +127,18 @@ EXPECTED = {"timeout": "seconds above 0", "price": "USD_PER_PROMPT_TOKEN,USD_PER
 COMMON: Mapping[str, Callable[[str], Any]] = {"limit": int, "timeout": float}
 
 
+ENGINE: Mapping[str, Callable[[str], Any]] = {
+    "dtype": str,
+    "enforce_eager": json.loads,
+    "gpu_memory_utilization": float,
+    "max_model_len": int,
+    "max_num_seqs": int,
+    "quantization": str,
+    "tensor_parallel_size": int,
+}
+"""Arguments of vLLM's engine that a string may set; from Python any can be."""
+
+
 def _parse(spec: str, scheme: str, settings: Mapping[str, Callable[[str], Any]]) -> _Parsed:
     target, _, query = spec.removeprefix(scheme).removeprefix(":").partition("?")
     if not target and scheme != "local":
@@ -144,7 +159,7 @@ def _parse(spec: str, scheme: str, settings: Mapping[str, Callable[[str], Any]])
 def _converted(spec: str, name: str, value: str, convert: Callable[[str], Any]) -> Any:
     try:
         converted = convert(value)
-        if isinstance(converted, int | float) and converted <= 0:
+        if isinstance(converted, int | float) and not isinstance(converted, bool) and converted <= 0:
             raise ValueError
     except ValueError:
         expected = EXPECTED.get(name, "a whole number above 0")
@@ -173,6 +188,14 @@ def _http(parsed: _Parsed) -> Model:
     url, _, model = parsed.target.partition("#")
     settings = {"limit": 128 if parsed.scheme == "vllm" else 32, **parsed.settings}
     return HttpModel(url, model, params=parsed.params, **_with_retry(settings))
+
+
+def _engine(parsed: _Parsed) -> Model:
+    from flashgraph.llm.engine import EngineModel
+
+    own = {name: value for name, value in parsed.settings.items() if name in ENGINE}
+    rest = {name: value for name, value in parsed.settings.items() if name not in ENGINE}
+    return EngineModel(parsed.target, engine=own, params=parsed.params, **_with_retry(rest))
 
 
 def _lite(parsed: _Parsed) -> Model:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from flashgraph.errors import DataError
+from flashgraph.llm.engine import EngineModel
 from flashgraph.llm.function import FunctionModel
 from flashgraph.llm.http import HttpModel
 from flashgraph.llm.lite import LiteLLMModel
@@ -65,6 +66,14 @@ def test_local() -> None:
     assert isinstance(model, LocalModel)
     assert (model.limit, model.context, model.threads) == (3, 4096, 1)
     assert model.params == {"max_tokens": 400, "temperature": 0.5}
+
+
+def test_vllm_engine() -> None:
+    """Weights by name or folder; the engine's own arguments apart from those of each request."""
+    model = resolve("vllm-engine:org/tiny?limit=8&max_model_len=2048&enforce_eager=true&temperature=0")
+    assert isinstance(model, EngineModel)
+    assert (model.weights, model.limit, model.params) == ("org/tiny", 8, {"temperature": 0})
+    assert model.engine == {"max_model_len": 2048, "enforce_eager": True}
 
 
 def test_objects_and_functions() -> None:

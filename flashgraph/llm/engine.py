@@ -1,0 +1,245 @@
+"""A vLLM engine inside this process: no server, no HTTP; needs vLLM itself and asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import attrs
+
+from flashgraph.errors import ContextTooLong, DataError, ModelUnavailable, RequestFailed, TimedOut
+from flashgraph.llm.protocol import Load, Message, Reply, Usage
+from flashgraph.llm.retry import PassingFault, Retry
+
+__all__ = ["EngineModel"]
+
+SAMPLING = frozenset(
+    {
+        "frequency_penalty", "logit_bias", "max_tokens", "min_p", "presence_penalty", "repetition_penalty", "seed",
+        "stop", "temperature", "top_k", "top_p",
+    }
+)  # fmt: skip
+"""Parameters that have the same name and meaning in the engine as in a request."""
+
+MOST = 256
+"""Requests in flight at once: what the engine itself runs side by side by default."""
+
+
+def _vllm() -> Any:
+    """The library.  Raises `DataError` if it is not installed."""
+    try:
+        import vllm
+    except ImportError as error:
+        raise DataError(
+            f"vllm-engine: models need vLLM ({error}); run: pip install vllm (or use vllm:URL#MODEL)"
+        ) from None
+    return vllm
+
+
+class _Gauge:
+    """The engine's own statistics: what it last said of its queue."""
+
+    def __init__(self) -> None:
+        self.last: Load | None = None
+
+    def logger(self, config: Any, index: int = 0) -> Any:
+        """What the engine wants for each of its ranks: an object of its base class."""
+        from vllm.v1.metrics.loggers import StatLoggerBase
+
+        gauge = self
+
+        class Logger(StatLoggerBase):  # type: ignore[misc]  # the library has no types here
+            def __init__(self) -> None:
+                pass
+
+            def record(self, scheduler_stats: Any = None, *rest: Any, **more: Any) -> None:
+                if scheduler_stats is not None:
+                    gauge.last = Load(
+                        int(scheduler_stats.num_running_reqs),
+                        int(scheduler_stats.num_waiting_reqs),
+                        float(scheduler_stats.kv_cache_usage),
+                    )
+
+            def log_engine_initialized(self) -> None:
+                pass
+
+        return Logger()
+
+
+@attrs.define(eq=False)
+class EngineModel:
+    """The weights ``weights`` (a name of the Hugging Face hub, or a folder) in an engine of this process.
+
+    ``engine`` holds arguments of vLLM's ``AsyncEngineArgs``.  A request's priority is the scheduler's, so that the
+    engine too serves first what the run waits for.  A reply may take all of the context that its prompt leaves, unless
+    a request says otherwise.  ``chat_template`` is a Jinja file for weights that come without one.
+    """
+
+    weights: str
+    limit: int = attrs.field(default=MOST, kw_only=True, validator=attrs.validators.ge(1))
+    timeout: float = attrs.field(default=600.0, kw_only=True, validator=attrs.validators.gt(0))
+    params: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
+    engine: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
+    chat_template: str | None = attrs.field(default=None, kw_only=True)
+    retry: Retry = attrs.field(factory=Retry, kw_only=True)
+    prioritises: bool = attrs.field(default=True, init=False)
+    _engine: Any = attrs.field(default=None, init=False, repr=False)
+    _tokenizer: Any = attrs.field(default=None, init=False, repr=False)
+    _gauge: _Gauge = attrs.field(factory=_Gauge, init=False, repr=False)
+    _asked: int = attrs.field(default=0, init=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        return f"vllm-engine:{self.weights}"
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Load the weights and hold the engine, which works in a process of its own.
+
+        Raises `DataError` if vLLM is not installed, if the weights have no chat template, for arguments that the engine
+        does not know, or on another event loop than asyncio's; `ModelUnavailable` if the engine does not start.
+        """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise DataError(f"{self.name} works on asyncio only; run on asyncio, or use vllm:URL#MODEL") from None
+        _vllm()
+        self._gauge = _Gauge()
+        engine = await anyio.to_thread.run_sync(self._start)
+        try:
+            found = engine.get_tokenizer()
+            self._tokenizer = await found if inspect.isawaitable(found) else found
+            if self.chat_template is None and not getattr(self._tokenizer, "chat_template", None):
+                raise DataError(
+                    f"{self.name}: the weights come without a chat template; name a Jinja file: "
+                    f"vllm-engine:{self.weights}?chat_template=FILE"
+                )
+            self._engine = engine
+            yield
+        finally:
+            self._engine = self._tokenizer = None
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(engine.shutdown)
+
+    def _start(self) -> Any:
+        from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        given = {"scheduling_policy": "priority", "max_num_seqs": self.limit, **self.engine}
+        try:
+            arguments = AsyncEngineArgs(model=self.weights, **given)
+        except TypeError as error:
+            raise DataError(f"{self.name}: {error}; expected arguments of vLLM's AsyncEngineArgs") from None
+        try:
+            return AsyncLLM.from_engine_args(arguments, stat_loggers=[self._gauge.logger])
+        # Whatever a broken set of weights, a full device or a failed child process raises: the run cannot begin.
+        except Exception as error:
+            raise ModelUnavailable(f"{self.name}: the engine did not start: {error}") from error
+
+    async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
+        """Answer ``messages``; see `flashgraph.llm.protocol.Model.complete`."""
+        if self._engine is None:
+            raise RuntimeError(f"{self.name} is not open: use `async with model.open():` around its calls")
+        asked = {**self.params, **params}
+        priority = int(asked.pop("priority", 0))
+        prompt = self._prompt(messages, asked.pop("chat_template_kwargs", {}))
+        sampling = self._sampling(asked, len(prompt))
+        return await self.retry(partial(self._try, prompt, sampling, priority))
+
+    def worst_cost(self, prompt: int, completion: int) -> float | None:
+        """Free."""
+        return 0.0
+
+    async def load(self) -> Load | None:
+        """What the engine last said of its queue."""
+        return self._gauge.last
+
+    def _prompt(self, messages: Sequence[Message], options: Mapping[str, Any]) -> list[int]:
+        template = None if self.chat_template is None else Path(self.chat_template).read_text()
+        try:
+            text = self._tokenizer.apply_chat_template(
+                [dict(message) for message in messages],
+                chat_template=template,
+                add_generation_prompt=True,
+                tokenize=False,
+                **options,
+            )
+        # A template is code: it may raise anything, for instance for roles that it does not know.
+        except Exception as error:
+            raise RequestFailed(f"{self.name}: the chat template refuses these messages: {error}") from error
+        # The template has written the special tokens already.
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def _sampling(self, asked: dict[str, Any], prompt: int) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        longest = int(self._engine.model_config.max_model_len)
+        if prompt >= longest:
+            raise ContextTooLong(f"{self.name}: the prompt has {prompt} tokens, the model's context is {longest}")
+        if "max_completion_tokens" in asked:
+            asked["max_tokens"] = asked.pop("max_completion_tokens")
+        unknown = sorted(set(asked) - SAMPLING)
+        if unknown:
+            raise DataError(f"{self.name}: found parameter {unknown[0]!r}, expected {', '.join(sorted(SAMPLING))}")
+        asked["max_tokens"] = min(int(asked.get("max_tokens") or longest), longest - prompt)
+        try:
+            return SamplingParams(**asked, output_kind=RequestOutputKind.FINAL_ONLY)
+        except (TypeError, ValueError) as error:
+            raise RequestFailed(f"{self.name} rejects the request: {error}") from None
+
+    async def _try(self, prompt: list[int], sampling: Any, priority: int) -> Reply:
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        self._asked += 1
+        made = self._engine.generate(
+            {"prompt_token_ids": prompt}, sampling, f"flashgraph-{id(self)}-{self._asked}", priority=priority
+        )
+        try:
+            with anyio.fail_after(self.timeout):
+                output = await _last(made)
+        except TimeoutError:
+            late = TimedOut(f"{self.name}: no answer within {self.timeout:g} s; raise it with `?timeout=SECONDS`")
+            raise PassingFault(late, timed_out=True) from None
+        except EngineDeadError as error:
+            raise ModelUnavailable(f"{self.name}: the engine has died; its log says why. Then run again") from error
+        except EngineGenerateError as error:
+            raise PassingFault(RequestFailed(f"{self.name}: the engine failed: {error.__cause__ or error}")) from error
+        except ValueError as error:
+            raise RequestFailed(f"{self.name} rejects the request: {error}") from error
+        if output is None or not output.outputs:
+            raise PassingFault(RequestFailed(f"{self.name}: the engine gave no answer"))
+        one = output.outputs[0]
+        usage = Usage(len(output.prompt_token_ids or prompt), len(one.token_ids))
+        return Reply(one.text, usage, 0.0, one.finish_reason or "stop", self.weights)
+
+
+async def _last(outputs: AsyncIterable[Any]) -> Any:
+    """The last of ``outputs``; None if there are none.
+
+    The engine aborts a request with an await of its own when it is cancelled.  A cancelled scope of anyio would cancel
+    that too, and the request would run on in the engine: so a task outside of every scope hears of it, once.
+    """
+
+    async def drain() -> Any:
+        last = None
+        async for output in outputs:
+            last = output
+        return last
+
+    task = asyncio.create_task(drain())
+    try:
+        await asyncio.wait({task})
+    finally:
+        if not task.done():
+            task.cancel()
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait({task})
+    return task.result()
