@@ -15,22 +15,9 @@ from flashgraph.errors import DataError
 from flashgraph.heldout import HeldOut
 from flashgraph.observe.words import clock, counted
 from flashgraph.run.events import JobEnded
-from flashgraph.run.result import Result, ResultArtifact
+from flashgraph.run.result import Result, ResultArtifact, texts_of
 
-__all__ = ["Report", "claim_folder", "file_name", "texts_of"]
-
-
-def texts_of(value: Any) -> dict[str, str] | None:
-    """The component texts of an artifact's value: a mapping of texts, an object with such a ``text``, or a text.
-
-    None for a value that is none of these.
-    """
-    if isinstance(value, str):
-        return {"text": value}
-    if isinstance(value, Mapping) and all(isinstance(t, str) for t in value.values()):
-        return {str(name): text for name, text in value.items()}
-    inner = getattr(value, "text", None)
-    return texts_of(inner) if inner is not None else None
+__all__ = ["Report", "claim_folder", "file_name"]
 
 
 @attrs.frozen

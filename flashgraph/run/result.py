@@ -13,7 +13,20 @@ if TYPE_CHECKING:  # `import flashgraph` takes half the time without the schedul
     from flashgraph.run.machine import Machine
     from flashgraph.run.pools import PoolRecord
 
-__all__ = ["Result", "ResultArtifact", "Spent"]
+__all__ = ["Result", "ResultArtifact", "Spent", "texts_of"]
+
+
+def texts_of(value: Any) -> dict[str, str] | None:
+    """The component texts of an artifact's value: a mapping of texts, an object with such a ``text``, or a text.
+
+    None for a value that is none of these.
+    """
+    if isinstance(value, str):
+        return {"text": value}
+    if isinstance(value, Mapping) and all(isinstance(t, str) for t in value.values()):
+        return {str(name): text for name, text in value.items()}
+    inner = getattr(value, "text", None)
+    return texts_of(inner) if inner is not None else None
 
 
 @attrs.frozen

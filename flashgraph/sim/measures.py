@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import attrs
 
 from flashgraph.run import events as ev
 from flashgraph.run.machine import Machine
+from flashgraph.run.queues import EdgeQueue
 from flashgraph.sim.profiles import Profile
 
 __all__ = ["Forecast", "Point", "Queue", "Server", "Watch"]
@@ -113,96 +115,127 @@ class Forecast:
 class Watch:
     """Takes a run's events in and remembers sums, not events.  ``truth`` judges an artifact's value."""
 
-    def __init__(self, truth: Callable[[Mapping[str, str]], float] | None = None) -> None:
-        self.machine: Machine | None = None
-        """Whose events they are; set before the run begins."""
+    def __init__(self, truth: Callable[[Any], float | None] | None = None) -> None:
+        self._machine: Machine | None = None
         self._truth = truth
         self._count: Counter[str] = Counter()
         self._usd = 0.0
         self._lags: Counter[int] = Counter()
-        self._depth: dict[str, _Level] = {}
-        self._running: dict[str, _Level] = {}
-        self._waiting: dict[str, _Level] = {}
-        self._full: dict[str, _Level] = {}
+        self._depth: defaultdict[str, _Level] = defaultdict(_Level)
+        self._running: defaultdict[str, _Level] = defaultdict(_Level)
+        self._waiting: defaultdict[str, _Level] = defaultdict(_Level)
+        self._full: defaultdict[str, _Level] = defaultdict(_Level)
         self._window = _Level()
+        self._lasting: list[str] = []
+        self._members: dict[str, list[EdgeQueue]] = {}
         self._curve: list[Point] = []
+        # By type: a forecast sees ten events for every call.
+        self._handlers: dict[type[ev.Event], Callable[[Any], None]] = {
+            ev.CallStarted: self._call_started,
+            ev.CallEnded: self._call_ended,
+            ev.Queued: self._queued,
+            ev.Dequeued: self._queued,
+            ev.JobStarted: self._job_started,
+            ev.JobEnded: self._job_ended,
+            ev.Admitted: self._admitted,
+            ev.Retracted: self._retracted,
+            ev.Confirmed: self._judge,
+        }
+
+    @property
+    def machine(self) -> Machine:
+        """Whose events they are; set before the run begins."""
+        assert self._machine is not None
+        return self._machine
+
+    @machine.setter
+    def machine(self, machine: Machine) -> None:
+        self._machine = machine
+        plan = machine.plan
+        self._lasting = [name for name, spec in plan.sources.items() if spec.rounds is None]
+        self._members = {endpoint: [] for endpoint in plan.limits}
+        for name, queue in machine.flow.members.items():
+            endpoint = plan.stages[plan.edges[name].dst].endpoint
+            if endpoint is not None:
+                self._members[endpoint].append(queue)
 
     def on_event(self, event: ev.Event) -> None:
         """Take an event in."""
-        match event:
-            case ev.CallStarted():
-                self._server(event.at)
-            case ev.CallEnded():
-                self._count[event.how] += 1
-                self._count["prompt"] += event.prompt_tokens
-                self._count["reply"] += event.completion_tokens
-                self._usd += event.usd or 0.0
-                self._server(event.at)
-            case ev.Queued() | ev.Dequeued():
-                self._depth.setdefault(event.edge, _Level()).set(event.at, event.depth)
-            case ev.JobStarted() | ev.JobEnded():
-                self._workers(event)
-            case ev.Admitted():
-                self._count["admitted"] += 1
-                self._lags[event.lag] += 1
-                self._judge(event)
-            case ev.Retracted():
-                self._count["retracted"] += 1
-                self._judge(event)
-            case ev.Confirmed():
-                self._judge(event)
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            handler(event)
+
+    def _call_started(self, event: ev.CallStarted) -> None:
+        self._server(event.at)
+
+    def _call_ended(self, event: ev.CallEnded) -> None:
+        count = self._count
+        count[event.how] += 1
+        count["prompt"] += event.prompt_tokens
+        count["reply"] += event.completion_tokens
+        self._usd += event.usd or 0.0
+        self._server(event.at)
+
+    def _queued(self, event: ev.Queued | ev.Dequeued) -> None:
+        self._depth[event.edge].set(event.at, event.depth)
 
     def _server(self, at: float) -> None:
         """What runs at each endpoint and what waits for it (requests, and members of groups that are open), and
         whether a window is full."""
-        machine = self._machine()
-        plan, slots = machine.plan, machine.slots
-        lasting = [name for name, spec in plan.sources.items() if spec.rounds is None]
-        self._window.set(at, any(machine.sources.open_rounds(name) >= plan.schedule.window for name in lasting))
-        waiting = _unsent(machine)
-        for name, queue in machine.flow.members.items():
-            endpoint = plan.stages[plan.edges[name].dst].endpoint
-            if endpoint is not None:
-                waiting[endpoint] += queue.waiting
-        for endpoint, running in slots.in_flight.items():
-            self._running.setdefault(endpoint, _Level()).set(at, running)
-            self._waiting.setdefault(endpoint, _Level()).set(at, waiting[endpoint])
+        machine = self.machine
+        window, rounds = machine.plan.schedule.window, machine.sources.open_rounds
+        self._window.set(at, any(rounds(name) >= window for name in self._lasting))
+        in_flight = machine.slots.in_flight
+        unsent = _unsent(machine)
+        for endpoint, queues in self._members.items():
+            self._running[endpoint].set(at, in_flight[endpoint])
+            self._waiting[endpoint].set(at, unsent[endpoint] + sum(queue.waiting for queue in queues))
 
-    def _workers(self, event: ev.JobStarted | ev.JobEnded) -> None:
-        state = self._machine().stages.get(event.stage)
+    def _job_started(self, event: ev.JobStarted) -> None:
+        self._workers(event, 0)
+
+    def _job_ended(self, event: ev.JobEnded) -> None:
+        # At a job's end its worker is still counted: it is free once the result is delivered.
+        self._workers(event, 1)
+
+    def _workers(self, event: ev.JobStarted | ev.JobEnded, freed: int) -> None:
+        state = self.machine.stages.get(event.stage)
         if state is not None:
-            # At a job's end its worker is still counted: it is free once the result is delivered.
-            busy = state.busy - isinstance(event, ev.JobEnded)
-            self._full.setdefault(event.stage, _Level()).set(event.at, busy >= state.most)
+            self._full[event.stage].set(event.at, state.busy - freed >= state.most)
+
+    def _admitted(self, event: ev.Admitted) -> None:
+        self._count["admitted"] += 1
+        self._lags[event.lag] += 1
+        self._judge(event)
+
+    def _retracted(self, event: ev.Retracted) -> None:
+        self._count["retracted"] += 1
+        self._judge(event)
 
     def _judge(self, event: ev.Admitted | ev.Confirmed | ev.Retracted) -> None:
-        machine = self._machine()
+        machine = self.machine
         first = next(iter(machine.pools))
         if self._truth is None or event.pool != first:
             return
         best = machine.pools[first].value.best()
-        tokens = self._count["prompt"] + self._count["reply"]
         score = self._truth(best.value) if best is not None else 0.0
-        self._curve.append(Point(event.at, tokens, score))
-
-    def _machine(self) -> Machine:
-        assert self.machine is not None
-        return self.machine
+        if score is not None:
+            self._curve.append(Point(event.at, self._count["prompt"] + self._count["reply"], score))
 
     def forecast(self, seconds: float, profiles: Mapping[str, Profile], made: Mapping[str, float]) -> Forecast:
         """The sums after ``seconds``; ``profiles`` and the tokens ``made`` are by endpoint."""
-        machine = self._machine()
+        machine = self.machine
         settled = machine.ledger.settled
         servers = {}
         for endpoint, limit in machine.plan.limits.items():
-            running = self._running.get(endpoint, _Level())
+            running = self._running[endpoint]
             servers[endpoint] = Server(
                 profile=profiles[endpoint].name,
                 limit=limit,
                 use=made[endpoint] / (profiles[endpoint].capacity * max(seconds, 1e-9)),
                 running=running.mean(seconds),
                 most_running=int(running.most),
-                waiting=self._waiting.get(endpoint, _Level()).mean(seconds),
+                waiting=self._waiting[endpoint].mean(seconds),
                 full=running.share(seconds, limit),
             )
         workers = {name: level.mean(seconds) for name, level in self._full.items()}
@@ -230,12 +263,12 @@ class Watch:
         )
 
 
-def _unsent(machine: Machine) -> Counter[str]:
+def _unsent(machine: Machine) -> Mapping[str, int]:
     """Requests that wait for a slot, by endpoint."""
     if len(machine.slots.in_flight) == 1:
         # Asked for at every request: counting them one by one takes a tenth of a forecast's time.
         ((endpoint, running),) = machine.slots.in_flight.items()
-        return Counter({endpoint: len(machine.calls) - running})
+        return {endpoint: len(machine.calls) - running}
     return Counter(call.endpoint for call in machine.calls.values() if call.reservation is None)
 
 
@@ -262,8 +295,10 @@ class _Level:
         self._time: dict[float, float] = {}
 
     def set(self, at: float, value: float) -> None:
-        self._time[self._now] = self._time.get(self._now, 0.0) + at - self._since
-        self._now, self._since = value, at
+        if value == self._now:
+            return
+        self._account(at)
+        self._now = value
         self.most = max(self.most, value)
 
     def mean(self, seconds: float) -> float:
@@ -274,5 +309,9 @@ class _Level:
         return sum(time for value, time in self._until(seconds).items() if value >= least) / max(seconds, 1e-9)
 
     def _until(self, seconds: float) -> Mapping[float, float]:
-        self.set(max(seconds, self._since), self._now)
+        self._account(max(seconds, self._since))
         return self._time
+
+    def _account(self, at: float) -> None:
+        self._time[self._now] = self._time.get(self._now, 0.0) + at - self._since
+        self._since = at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -13,6 +13,7 @@ from flashgraph.errors import DataError
 from flashgraph.evaluation import attempt
 from flashgraph.graph.spec import GraphSpec
 from flashgraph.llm.protocol import Message
+from flashgraph.run.result import texts_of
 from flashgraph.sim.world import World
 from flashgraph.task import Score, Task
 
@@ -21,18 +22,22 @@ __all__ = ["Scene", "scene_of"]
 
 @attrs.frozen
 class Scene:
-    """A task, the answers of its model, and the true score of a candidate's texts where there is one."""
+    """A task, the answers of its model, and the true score of an artifact's value: None for one that holds no texts,
+    and no ``truth`` at all where nothing has a true score."""
 
     task: Task[Any, Any]
     answer: Callable[[Sequence[Message]], str]
-    truth: Callable[[Mapping[str, str]], float] | None = None
+    truth: Callable[[Any], float | None] | None = None
 
     @classmethod
     def of_world(cls, world: World) -> Scene:
         """The simulated world: reflection learns, and better instructions score better."""
         known: dict[str, float] = {}
 
-        def truth(texts: Mapping[str, str]) -> float:
+        def truth(value: Any) -> float | None:
+            texts = texts_of(value)
+            if texts is None:
+                return None
             text = "\n".join(texts.values())
             if text not in known:
                 known[text] = world.true_score(text)

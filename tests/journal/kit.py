@@ -239,6 +239,7 @@ def session(
     folder: Path,
     *,
     kill_at: int | None = None,
+    kill_answered: int | None = None,
     kill_inside: int | None = None,
     kill_after: float | None = None,
     virtual: bool = True,
@@ -248,13 +249,17 @@ def session(
 ) -> Ended:
     """One session of a run in a child process; it resumes when the folder holds a journal.
 
-    The child is killed right after commit number ``kill_at``, or within a transaction at statement number
-    ``kill_inside``, or from outside after ``kill_after`` seconds.
+    The child is killed right after commit number ``kill_at``, or after the first commit by which it has had
+    ``kill_answered`` answers, or within a transaction at statement number ``kill_inside``, or from outside after
+    ``kill_after`` seconds.  In real time how many commits a run has depends on the machine; its answers do not.
     """
+    before = answers(folder).total()
 
     def on_store(store: Store) -> None:
         if kill_at is not None:
             store.on_commit = lambda count: die() if count >= kill_at else None
+        if kill_answered is not None:
+            store.on_commit = lambda count: die() if answers(folder).total() - before >= kill_answered else None
         if kill_inside is not None:
             told = iter(range(1, kill_inside + 1))
             store.db.set_trace_callback(lambda sql: die() if next(told, kill_inside) >= kill_inside else None)

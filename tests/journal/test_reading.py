@@ -13,10 +13,10 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.errors import DataError
-from flashgraph.observe.report import texts_of
 from flashgraph.run.journal import JournalError
 from flashgraph.run.journal.folders import find_run, is_held, runs_in
 from flashgraph.run.journal.reading import StoredRun
+from flashgraph.run.result import texts_of
 from tests.journal.small import ANSWERED, held, judged_run, small_run
 
 

@@ -11,9 +11,9 @@ import pytest
 from flashgraph.errors import DataError
 from flashgraph.evaluation import Candidate
 from flashgraph.heldout import HeldOut
-from flashgraph.observe.report import Report, claim_folder, texts_of
+from flashgraph.observe.report import Report, claim_folder
 from flashgraph.run.events import Event, JobEnded
-from flashgraph.run.result import Result, ResultArtifact, Spent
+from flashgraph.run.result import Result, ResultArtifact, Spent, texts_of
 
 SEED = {"system": "be good", "user/tail": "one\ntwo\nthree"}
 
