@@ -3,8 +3,8 @@
 Outside a cycle no capacity can cause a deadlock: the last stage with work can always hand its result on, for a
 pool takes every item.  In a cycle every queue could be full at once, each stage waiting for the next.  That cannot
 happen when the cycle's loop edge has room for everything that can be inside: at most ``window`` rounds of each
-source that reaches it, times the fan-out of every scatter, `Several` and fork on the way, for those in the cycle
-once for each time that an item comes by.
+source that reaches it, times the fan-out of every scatter, `Several` and fork on the way, for those in a cycle
+once for each time that an item comes by.  docs/deadlock.md has the proof.
 """
 
 from __future__ import annotations
@@ -45,20 +45,24 @@ def loop_capacity(graph: GraphSpec, windows: Mapping[str, int]) -> dict[str, int
     Fan-outs without a bound count as 1 here; `check` refuses them first.
     """
     needs: dict[str, int] = {}
-    for component in components(graph):
+    cycles = {component: _loops(graph, component) for component in components(graph)}
+    # An item comes by a stage of a cycle once, and once more for each pass; each time it may be copied.
+    visits = {name: 1 + sum(e.loop or 0 for e in loops) for component, loops in cycles.items() for name in component}
+    for component, loops in cycles.items():
         upstream = _before(graph, component)
         rounds = sum(w for source, w in windows.items() if source in upstream)
-        loops = [e for e in graph.edges if e.loop is not None and e.src in component and e.dst in component]
-        # An item comes by a stage of the cycle once, and once more for each pass; each time it may be copied.
-        visits = 1 + sum(e.loop or 0 for e in loops)
         width = 1
         for edge in graph.edges:
             if edge.src in upstream and edge.dst in upstream and edge.scatter is not None:
                 width *= edge.fanout or 1
         for name in upstream:
-            width *= _copies(graph, name, upstream) ** (visits if name in component else 1)
+            width *= _copies(graph, name, upstream) ** visits.get(name, 1)
         needs |= {edge.name: rounds * width for edge in loops}
     return needs
+
+
+def _loops(graph: GraphSpec, component: frozenset[str]) -> list[EdgeSpec]:
+    return [e for e in graph.edges if e.loop is not None and e.src in component and e.dst in component]
 
 
 def _copies(graph: GraphSpec, name: str, inside: frozenset[str]) -> int:

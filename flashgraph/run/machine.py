@@ -560,7 +560,13 @@ class Machine:
             item.loops,
             item.late,
         )
-        values = outcome.value if isinstance(outcome.value, Several) else (outcome.value,)
+        values = outcome.value.items if isinstance(outcome.value, Several) else (outcome.value,)
+        if spec.fanout is not None and len(values) > spec.fanout:
+            # Room in cycles is made for so many (docs/deadlock.md).
+            raise FlashgraphError(
+                f"stage {spec.name}: it returned Several of {len(values)}; it declares fanout={spec.fanout}.\n"
+                "Fix: declare the true bound, or return fewer."
+            )
         made = [new for value in values if value is not None for new in self.flow.route(job.node, value, origin)]
         job.outbox.extend(made)
         self.flow.end(item, "consumed" if made else "filtered")

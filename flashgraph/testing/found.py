@@ -14,6 +14,9 @@ FOUND: Mapping[str, Sequence[str]] = {
     "I9": (
         "a wake-up was lost after a cancellation that came too late",
         "loop edges were too small for what multiplies at each pass",
+        "loop edges were too small for what a cycle before theirs multiplies at each pass (seen by the proof on paper, "
+        "stalled by the explorer)",
+        "a Several could hold more than its stage declares, and fill a cycle",
         "in lockstep a job that ended without its request kept its slot from the job that its result waited for: "
         "the run hung (seen by the state machine)",
     ),

@@ -157,7 +157,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the proof and print its table; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m flashgraph.testing.proof", description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="how many examples, as a share of the whole proof")
-    scale = parser.parse_args(arguments).scale
+    parser.add_argument("--only", metavar="NAME", help="the part with this name alone")
+    given = parser.parse_args(arguments)
+    scale = given.scale
     work: dict[str, tuple[tuple[str, ...], Callable[[], Tally]]] = {
         name: (chosen.shows, partial(prove, name, max(5, round(EXAMPLES * chosen.share * scale))))
         for name, chosen in PROPERTIES.items()
@@ -165,6 +167,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work["the scheduler as a state machine"] = ((*WHOLE, "I13"), partial(played, max(5, round(500 * scale)), 40))
     work["all orders of tiny runs"] = (WHOLE, partial(_tiny, scale))
     work["full and refused rings"] = (("I9",), partial(_rings, scale))
+    if given.only is not None:
+        if given.only not in work:
+            parser.error(f"--only {given.only!r}: it has the parts {', '.join(map(repr, work))}")
+        work = {given.only: work[given.only]}
     tallies: dict[str, Tally] = {}
     for name, (_, run) in work.items():
         began = time.monotonic()

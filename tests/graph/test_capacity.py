@@ -94,6 +94,18 @@ def test_what_multiplies_in_the_cycle_counts_once_for_each_visit() -> None:
     assert loop_capacity(graph.spec, {"draw0": 1}) == {"two->one": 8, "three->one": 8}
 
 
+def test_what_multiplies_in_one_cycle_counts_in_the_next_for_each_visit() -> None:
+    """Two from one at each of three visits to the first cycle: eight come to the second."""
+    graph, (draw,), pool = start()
+    first, second = graph.stage(many, name="first", fanout=2), graph.stage(again, name="second")
+    graph.edge(draw, first)
+    graph.edge(first, first, when=Seed.big, loop=2)
+    graph.edge(first, second, otherwise=True)
+    graph.edge(second, second, when=Seed.big, loop=1)
+    graph.edge(second, pool, otherwise=True)
+    assert loop_capacity(graph.spec, {"draw0": 1}) == {"first->first": 8, "second->second": 8}
+
+
 @given(st.integers(0, 10_000), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))
 def test_a_cycle_never_holds_more_than_its_capacity(seed: int, fanout: int, loop: int, window: int) -> None:
     """Against random walks through a cycle that multiplies: at no time are there more items in it."""

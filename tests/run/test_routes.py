@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 import flashgraph as fg
+from flashgraph.run import events as ev
 from flashgraph.testing import clock
 from flashgraph.testing.runs import TASK
 
@@ -117,3 +118,29 @@ def test_only_narrows_what_is_scattered() -> None:
         return await fg.arun(graph, TASK, models={}, settle=clock.settle)
 
     assert {a.value for a in clock.run_virtually(run).artifacts} == {"sum 3", "past 9"}
+
+
+def test_a_stage_returns_no_more_than_it_declares() -> None:
+    """Several of more than ``fanout``, which the room in cycles is made for, fails the item and names the bound."""
+    graph = fg.Graph("bounded")
+    seen = graph.pool("seen", Seen)
+
+    @graph.source(rounds=2)
+    def draw(at: fg.Draw) -> Numbers:
+        return Numbers((1, 2, 3)[: 2 + at.emission])
+
+    @graph.stage(fanout=2)
+    def split(numbers: Numbers) -> fg.Several[str]:
+        return fg.Several([f"part {n}" for n in numbers.n])
+
+    graph.edge(draw, split)
+    graph.edge(split, seen)
+
+    async def run() -> fg.Result:
+        return await fg.arun(graph, TASK, models={}, settle=clock.settle)
+
+    result = clock.run_virtually(run)
+    assert [a.value for a in result.artifacts] == ["part 1", "part 2"]
+    (reason,) = (e.reason for e in result.events if isinstance(e, ev.Ended) and e.how == "failed")
+    assert "stage split: it returned Several of 3; it declares fanout=2." in reason
+    assert "Fix: declare the true bound" in reason

@@ -7,14 +7,19 @@ from pathlib import Path
 
 import pytest
 
+import flashgraph as fg
+from flashgraph.graph.capacity import loop_capacity
 from flashgraph.graph.check_shape import ASSUMED_WINDOW
 from flashgraph.testing.deadlock import Ring, rings
+from flashgraph.testing.explorer import explore
+from flashgraph.testing.graphs import Ledgered, Token
+from flashgraph.testing.hand import plan_by_hand
 from flashgraph.testing.proof import Share
 
 PAGE = (Path(__file__).parents[2] / "docs" / "deadlock.md").read_text()
 
 
-@pytest.mark.parametrize("ring", rings(2), ids=str)
+@pytest.mark.parametrize("ring", list(rings(2)), ids=str)
 def test_a_ring_stalls_where_it_can_be_full(ring: Ring) -> None:
     """A stall is found in some order exactly where the items fill the ring; what is not refused has none."""
     found = ring.explore()
@@ -30,6 +35,50 @@ def test_check_refuses_what_the_rings_call_refused(width: int) -> None:
     assert not ring.refused
     assert ring.graph(ring.needed).check() == ()
     assert [problem.code for problem in ring.graph(ring.needed - 1).check()] == ["cycle-capacity"]
+
+
+def _always(token: Token) -> bool:
+    return True
+
+
+def cycle_behind_a_cycle() -> fg.Graph:
+    """Every item becomes two at each of its two visits to the first cycle, and goes around once in the second."""
+    graph = fg.Graph("two cycles")
+    pool = graph.pool("pool", Ledgered)
+
+    @graph.source(reads=pool, rounds=1)
+    def source(at: fg.Draw[Ledgered]) -> Token:
+        return Token(at.emission, at.view.version)
+
+    @graph.stage(fanout=2, workers=1)
+    def first(token: Token) -> fg.Several[Token]:
+        return fg.Several([token, token])
+
+    @graph.stage(workers=1)
+    def second(token: Token) -> Token:
+        return token
+
+    graph.edge(source, first)
+    graph.edge(first, first, when=_always, loop=1)
+    graph.edge(first, second, otherwise=True, capacity=1)
+    graph.edge(second, second, when=_always, loop=1)
+    graph.edge(second, pool, otherwise=True)
+    return graph
+
+
+def test_a_cycle_behind_a_cycle_has_room_for_what_the_first_one_makes() -> None:
+    """The second loop edge has room for four, and no order stalls; with the two that were asked for once, one does."""
+    graph = cycle_behind_a_cycle()
+    assert loop_capacity(graph.spec, {"source": 1})["second->second"] == 4
+    assert stalls(graph, 2)
+    assert not stalls(graph, 4)
+
+
+def stalls(graph: fg.Graph, room: int) -> bool:
+    plan = plan_by_hand(graph, fg.pipelined(1, focus=0.0), room={"second->second": room})
+    found = explore(plan, until_stall=True)
+    assert found.stall or found.whole
+    return found.stall is not None
 
 
 def test_the_page_reports_the_share() -> None:
