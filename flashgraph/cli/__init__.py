@@ -20,7 +20,7 @@ __all__ = ["main"]
 
 COMMANDS = (
     "run", "resume", "check", "draw", "explain", "algorithms", "runs", "show", "export", "diff", "prune",
-    "simulate", "tune",
+    "simulate", "tune", "sim-server",
 )  # fmt: skip
 
 EXIT_CODES = f"""\b
@@ -42,7 +42,7 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        found: click.Command = import_module(f"flashgraph.cli.{cmd_name}").command
+        found: click.Command = import_module(f"flashgraph.cli.{cmd_name.replace('-', '_')}").command
         return found
 
     def resolve_command(

@@ -53,13 +53,15 @@ def set_option(command: F) -> F:
     )(command)
 
 
-def pairs(texts: Iterable[str]) -> dict[str, str]:
+def pairs(texts: Iterable[str], option: str = "--set", example: str = "window=4") -> dict[str, str]:
     """``NAME=VALUE`` texts as a mapping; the last one of a name holds.  Raises click's usage error without ``=``."""
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name.strip() or not value.strip():
-            raise click.BadParameter(f"found {text!r}, expected NAME=VALUE, e.g. --set window=4", param_hint="'--set'")
+            raise click.BadParameter(
+                f"found {text!r}, expected NAME=VALUE, e.g. {option} {example}", param_hint=f"'{option}'"
+            )
         found[name.strip()] = value.strip()
     return found
 

@@ -15,8 +15,9 @@ from flashgraph.run.budget import Budget, Ledger
 from flashgraph.run.driver import Driver
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import compile_plan
+from flashgraph.sim.engine import Engine
 from flashgraph.sim.measures import Forecast, Watch
-from flashgraph.sim.model import Engine, SimModel
+from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import Profile
 from flashgraph.sim.scene import Scene, scene_of
 
@@ -88,7 +89,7 @@ async def forecast(
         task = None if simulation.task is None else load_task(simulation.task)
         scene = scene_of(spec, task, pass_rate=simulation.pass_rate, seed=simulation.seed)
     servers = _servers(spec, simulation)
-    engines = {endpoint: Engine(profile) for endpoint, (profile, _) in servers.items()}
+    engines = {endpoint: Engine(profile, simulation.limit) for endpoint, (profile, _) in servers.items()}
     models = {
         role: SimModel(profile, scene.answer, simulation.seed, role=role, engine=engines[endpoint])
         for endpoint, (profile, roles) in servers.items()

@@ -32,6 +32,10 @@ class Profile:
     ``latency`` are seconds before a request's first step, as the network and a provider's queue take them; ``price``
     is USD for a prompt token and for a reply's.  ``roles`` holds the lengths of model roles that were measured; their
     prompts count as they were measured too, whatever a simulation writes into them.
+
+    A request beyond the ``slots`` waits for one if the server ``queues``; a hosted API answers it 429.  ``cache`` is
+    the number of tokens that the server's memory holds; a server whose memory is not known is given 0, and never
+    says how full it is.
     """
 
     name: str
@@ -45,6 +49,17 @@ class Profile:
     latency: float = 0.0
     price: tuple[float, float] = (0.0, 0.0)
     roles: Mapping[str, Lengths] = attrs.field(factory=dict, repr=False)
+    queues: bool = True
+    cache: int = 0
+
+    def faster(self, speed: float) -> Profile:
+        """The same server ``speed`` times as fast, for running it on a real clock."""
+        return attrs.evolve(
+            self,
+            step=self.step / speed,
+            step_per_request=self.step_per_request / speed,
+            latency=self.latency / speed,
+        )
 
     def step_time(self, batch: int) -> float:
         """Seconds of one decoding step with ``batch`` requests running."""
@@ -79,12 +94,31 @@ PROFILES = {
     p.name: p
     for p in (
         # Qwen3-8B on one H100 under vLLM: replies of 699 tokens on average with a tail to about 6,000
-        # (FlashEvolve, arXiv 2605.08520); step times of an 8B model in bf16 at batch 1 and 128.
+        # (FlashEvolve, arXiv 2605.08520); step times of an 8B model in bf16 at batch 1 and 128.  Its cache is what is
+        # left of 80 GB at 0.9 beside 16 GB of weights, at 147,456 bytes a token.
         Profile(
-            "vllm", slots=128, step=0.008, step_per_request=0.00005, prefill=512, mean=699, sigma=0.9, longest=6000
+            "vllm",
+            slots=128,
+            step=0.008,
+            step_per_request=0.00005,
+            prefill=512,
+            mean=699,
+            sigma=0.9,
+            longest=6000,
+            cache=370_000,
         ),
         # A hosted API: its speed does not depend on our load, its limit is the number of requests in flight.
-        Profile("api", slots=64, step=0.012, step_per_request=0.0, prefill=4096, mean=699, sigma=0.9, longest=6000),
+        Profile(
+            "api",
+            slots=64,
+            step=0.012,
+            step_per_request=0.0,
+            prefill=4096,
+            mean=699,
+            sigma=0.9,
+            longest=6000,
+            queues=False,
+        ),
         # GPT-4o-mini as it was sold in 2025: about 80 tokens a second, half a second to the first one, USD 0.15 and
         # 0.60 for a million tokens.  Reply lengths are assumed to be those of the other two.
         Profile(
@@ -98,6 +132,7 @@ PROFILES = {
             longest=6000,
             latency=0.5,
             price=(0.15e-6, 0.6e-6),
+            queues=False,
         ),
     )
 }

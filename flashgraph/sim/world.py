@@ -4,6 +4,7 @@ A sample needs one to three rules.  An instruction that states all of them passe
 states a wrong version of a needed rule fails it.  Feedback names the needed rules.  Reflection writes down what the
 feedback names, but misses some, garbles some, and loses a little of what was known; a merge of two instructions
 keeps most of both.  All of it is a hash of (seed, texts), so that equal requests have equal answers in any order.
+The model alone decides what passes: the task only reads its reply, and so works against a server of the same world.
 Because one minibatch shows only a few rules, score grows with the *depth* of a lineage, not with the number of
 children of one parent.
 """
@@ -14,6 +15,7 @@ import hashlib
 import random
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import attrs
 
@@ -24,7 +26,9 @@ __all__ = ["RuleSample", "World"]
 
 _RULE = re.compile(r"R(\d+)([!~])")
 _FENCE = re.compile(r"```\n?(.*?)```", re.DOTALL)
+_CASE = re.compile(r"case (\w+)-(\d+)")
 SEED_TEXT = "Answer as the rules say."
+SOLVED, UNSOLVED = "solved", "not solved"
 
 
 @attrs.frozen
@@ -55,17 +59,11 @@ class World:
     lose: float = 0.03
 
     def _stream(self, *key: object) -> random.Random:
-        return random.Random(hashlib.sha256(repr((self.seed, *key)).encode()).hexdigest())
+        return _stream(self.seed, *key)
 
     def samples(self, split: str, count: int) -> list[RuleSample]:
         """Samples of a split; frequent rules are needed more often than rare ones."""
-        weights = [1 / (1 + rule / 8) for rule in range(self.rules)]
-        out = []
-        for index in range(count):
-            stream = self._stream("sample", split, index)
-            needs = {stream.choices(range(self.rules), weights)[0] for _ in range(stream.choice((1, 1, 2, 3)))}
-            out.append(RuleSample(split, index, tuple(sorted(needs))))
-        return out
+        return [RuleSample(split, index, _needs(self.seed, self.rules, split, index)) for index in range(count)]
 
     def chance(self, text: str, sample: RuleSample) -> float:
         """Probability that the instruction passes the sample."""
@@ -85,7 +83,7 @@ class World:
         async def attempt(candidate: Mapping[str, str], sample: RuleSample, llm: Llm) -> bool:
             system = candidate["instruction"]
             reply = await llm([{"role": "system", "content": system}, {"role": "user", "content": str(sample)}])
-            return self._stream("attempt", system, str(sample)).random() < self.chance(system, sample) and bool(reply)
+            return reply.text == SOLVED
 
         def score(sample: RuleSample, output: bool) -> Score:
             return Score(
@@ -104,14 +102,22 @@ class World:
         )
 
     def answer(self, messages: Sequence[Message]) -> str:
-        """The model: reflects or merges when it is shown fenced instructions, and else just answers."""
+        """The model: it attempts a case, and reflects or merges when it is shown fenced instructions."""
         prompt = messages[-1]["content"]
+        if case := _CASE.fullmatch(prompt):
+            split, index = case[1], int(case[2])
+            sample = RuleSample(split, index, _needs(self.seed, self.rules, split, index))
+            return self._attempt("\n".join(m["content"] for m in messages[:-1]), sample)
         fences = _FENCE.findall(prompt)
         if len(fences) >= 2:
             return self._merge(fences[0], *fences[1:])
         if fences:
             return self._reflect(fences[0], prompt)
         return "done"
+
+    def _attempt(self, text: str, sample: RuleSample) -> str:
+        passes = self._stream("attempt", text, str(sample)).random() < self.chance(text, sample)
+        return SOLVED if passes else UNSOLVED
 
     def _reflect(self, text: str, prompt: str) -> str:
         stream = self._stream("reflect", prompt)
@@ -135,6 +141,16 @@ class World:
                 if stream.random() < 0.85:
                     merged.setdefault(rule, version)
         return _instruction(merged)
+
+
+def _stream(*key: object) -> random.Random:
+    return random.Random(hashlib.sha256(repr(key).encode()).hexdigest())
+
+
+@lru_cache(maxsize=65_536)
+def _needs(seed: int, rules: int, split: str, index: int) -> tuple[int, ...]:
+    stream, weights = _stream(seed, "sample", split, index), [1 / (1 + rule / 8) for rule in range(rules)]
+    return tuple(sorted({stream.choices(range(rules), weights)[0] for _ in range(stream.choice((1, 1, 2, 3)))}))
 
 
 def rules_of(text: str) -> dict[int, str]:

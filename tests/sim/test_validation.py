@@ -23,10 +23,11 @@ from flashgraph.sim.forecast import Simulation, expanded, forecast
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
 from flashgraph.sim.scene import Scene
+from flashgraph.sim.server import SimServer
 from flashgraph.sim.world import World
 from flashgraph.testing.clock import run_virtually, settle
 
-from .engine_server import serving
+from .serving import serving
 
 SECONDS = 400.0
 SPEED = 1.5
@@ -34,9 +35,7 @@ SPEED = 1.5
 speed the milliseconds that a request costs in these processes count: at 3, on two cores shared with other work, real
 runs were up to a fifth slower than the server alone would let them be."""
 
-PROFILE = attrs.evolve(
-    PROFILES["vllm"], step=PROFILES["vllm"].step / SPEED, step_per_request=PROFILES["vllm"].step_per_request / SPEED
-)
+PROFILE = PROFILES["vllm"].faster(SPEED)
 WORLD = World(seed=0, val=20)
 """A small validation, so that there are enough proposals to count."""
 
@@ -84,8 +83,8 @@ def predicted(name: str, seed: int) -> tuple[int, int]:
     return found.calls, found.proposals
 
 
-def make(seed: int) -> SimModel:
-    return SimModel(PROFILE, WORLD.answer, seed)
+def make(seed: int) -> SimServer:
+    return SimServer(SimModel(PROFILE, WORLD.answer, seed))
 
 
 def measured(name: str, seed: int) -> tuple[int, int]:

@@ -1,0 +1,9 @@
+"""The task world of the simulated server, to watch a schedule fill it without a model (docs/sim-server.md).
+
+flashgraph sim-server --speed 10
+flashgraph run gepa --task examples/sim_world/task.py --model vllm:http://127.0.0.1:8000 --minutes 2
+"""
+
+from flashgraph.sim.world import World
+
+task = World(seed=0).task()

@@ -1,0 +1,213 @@
+"""A simulated model server: OpenAI's protocol and vLLM's metrics over a `SimModel`, in real or virtual time."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+import anyio.abc
+import attrs
+
+from flashgraph.llm.protocol import Reply, Usage
+from flashgraph.sim.faults import Bucket, Faults
+from flashgraph.sim.http import Request, Response, serve_http
+from flashgraph.sim.model import SimModel
+
+__all__ = ["SimServer"]
+
+
+class SimServer:
+    """Serves ``model`` under the name ``name``.
+
+    ``stall`` is how late a stalled answer is, in seconds.  Of the limits, both in a minute, the one on tokens counts
+    prompts when they come and replies when they are done.  A profile that does not queue answers 429 to what comes
+    while all its slots are taken.
+    """
+
+    def __init__(
+        self,
+        model: SimModel,
+        *,
+        name: str = "sim",
+        faults: Faults | None = None,
+        stall: float = 60.0,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
+    ) -> None:
+        self.model = model
+        self.name = name
+        self.faults = faults or Faults()
+        self.stall = stall
+        self.in_flight = 0
+        self.finished: Counter[str] = Counter()
+        self.refused = 0
+        self._tokens: Counter[str] = Counter()
+        self._requests_left = Bucket(requests_per_minute) if requests_per_minute else None
+        self._tokens_left = Bucket(tokens_per_minute) if tokens_per_minute else None
+
+    @property
+    def answered(self) -> int:
+        """Requests that were answered as asked, the truncated ones among them."""
+        return self.finished["stop"] + self.finished["length"]
+
+    async def serve(self, listener: anyio.abc.Listener[anyio.abc.SocketStream]) -> None:
+        """Answer whoever connects, until cancelled."""
+        async with self.model.open():
+            await serve_http(listener, self.answer)
+
+    async def answer(self, request: Request) -> Response:
+        """The response to one request.  Cancelling it frees the slot that it holds."""
+        match request.method, request.path:
+            case "POST", "/v1/chat/completions":
+                return await self._chat(request.body)
+            case "GET", "/v1/models":
+                return _json(200, {"object": "list", "data": [{"id": self.name, "object": "model"}]})
+            case "GET", "/metrics":
+                return Response(body=self.metrics().encode(), type="text/plain; version=0.0.4; charset=utf-8")
+            case "GET", "/health":
+                return Response()
+        return _error(404, f"nothing at {request.method} {request.path}")
+
+    async def _chat(self, body: bytes) -> Response:
+        try:
+            asked = _understood(body, self.name)
+        except ValueError as error:
+            return _error(400, str(error))
+        except LookupError as error:
+            return _error(404, str(error.args[0]), "model_not_found")
+        fault = self.faults.drawn(body)
+        if (pause := self._over_limit(len(body) // 4)) or fault == "429":
+            return self._refused(pause)
+        if fault == "500":
+            return _error(500, "simulated failure", "internal_error")
+        self.in_flight += 1
+        try:
+            reply = await self.model.complete(asked["messages"], asked)
+            if fault == "stall":
+                await anyio.sleep(self.stall)
+        except BaseException:
+            self.finished["abort"] += 1
+            raise
+        finally:
+            self.in_flight -= 1
+        if fault == "truncated":
+            reply = _halved(reply)
+        self._count(reply)
+        return _spoiled(self._completion(reply), fault)
+
+    def _over_limit(self, prompt: int) -> float:
+        """Seconds after which to try again; 0 for a request that is within the limits, which it is taken from."""
+        if not self.model.profile.queues and self.in_flight >= self.model.profile.slots:
+            return 1.0
+        wanted = [(bucket, n) for bucket, n in ((self._requests_left, 1), (self._tokens_left, prompt)) if bucket]
+        if pause := max((bucket.wanting(n) for bucket, n in wanted), default=0.0):
+            return pause
+        for bucket, n in wanted:
+            bucket.take(n)
+        return 0.0
+
+    def _refused(self, pause: float) -> Response:
+        self.refused += 1
+        headers = {"retry-after": str(max(1, math.ceil(pause)))}
+        return _error(429, "simulated limit: too many requests", "rate_limit_exceeded", headers)
+
+    def _count(self, reply: Reply) -> None:
+        self.finished[reply.finish] += 1
+        self._tokens["prompt"] += reply.usage.prompt
+        self._tokens["generation"] += reply.usage.completion
+        if self._tokens_left:
+            self._tokens_left.take(reply.usage.completion)
+
+    def _completion(self, reply: Reply) -> Response:
+        used = reply.usage
+        return _json(
+            200,
+            {
+                "id": f"chatcmpl-{self.finished.total()}",
+                "object": "chat.completion",
+                "created": 0,
+                "model": self.name,
+                "choices": [
+                    {
+                        "index": 0,
+                        "message": {"role": "assistant", "content": reply.text},
+                        "finish_reason": reply.finish,
+                    }
+                ],
+                "usage": {
+                    "prompt_tokens": used.prompt,
+                    "completion_tokens": used.completion,
+                    "total_tokens": used.total,
+                },
+            },
+        )
+
+    def metrics(self) -> str:
+        """Load and counts in Prometheus' text format, under vLLM's names."""
+        engine, cache = self.model.engine, self.model.profile.cache
+        gauges: dict[str, float] = {"num_requests_running": engine.running, "num_requests_waiting": engine.waiting}
+        if cache:
+            gauges["kv_cache_usage_perc"] = min(1.0, engine.held / cache)
+        label = f'engine="0",model_name="{self.name}"'
+        lines = []
+        for gauge, value in gauges.items():
+            lines += [f"# TYPE vllm:{gauge} gauge", f"vllm:{gauge}{{{label}}} {float(value)}"]
+        for kind in ("prompt", "generation"):
+            counter = f"vllm:{kind}_tokens_total"
+            lines += [f"# TYPE {counter} counter", f"{counter}{{{label}}} {float(self._tokens[kind])}"]
+        lines.append("# TYPE vllm:request_success_total counter")
+        for reason in ("stop", "length", "abort"):
+            count = float(self.finished[reason])
+            lines.append(f'vllm:request_success_total{{{label},finished_reason="{reason}"}} {count}')
+        return "\n".join(lines) + "\n"
+
+
+def _understood(body: bytes, name: str) -> dict[str, Any]:
+    """The request's fields; ValueError for what is wrong, LookupError for a model that is not here."""
+    asked = json.loads(body)
+    if not isinstance(asked, dict):
+        raise ValueError("expected a JSON object")
+    if asked.get("model") not in (None, "", name):
+        raise LookupError(f"the model {asked['model']!r} does not exist; this server has {name!r}")
+    messages = asked.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise ValueError("messages: expected a list of at least one message")
+    for message in messages:
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            raise ValueError("messages: expected {'role': ..., 'content': text} in each place")
+    for key in ("max_tokens", "max_completion_tokens", "priority"):
+        if not isinstance(asked.get(key) or 0, int):
+            raise ValueError(f"{key}: found {asked[key]!r}, expected a whole number")
+    if asked.get("stream") or asked.get("n", 1) != 1:
+        raise ValueError("stream and n: the simulated server sends one whole reply; leave them out")
+    asked["max_tokens"] = asked.get("max_tokens") or asked.get("max_completion_tokens")
+    return asked
+
+
+def _halved(reply: Reply) -> Reply:
+    usage = Usage(reply.usage.prompt, max(1, reply.usage.completion // 2))
+    return attrs.evolve(reply, text=reply.text[: len(reply.text) // 2], usage=usage, finish="length")
+
+
+def _spoiled(response: Response, fault: str | None) -> Response:
+    match fault:
+        case "reset":
+            return attrs.evolve(response, sent="nothing")
+        case "cut":
+            return attrs.evolve(response, sent="half")
+        case "malformed":
+            return attrs.evolve(response, body=response.body[: len(response.body) // 2])
+    return response
+
+
+def _json(status: int, data: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Response:
+    return Response(status, json.dumps(data).encode(), headers or {})
+
+
+def _error(status: int, message: str, code: str = "", headers: Mapping[str, str] | None = None) -> Response:
+    error = {"message": message, "type": code or "invalid_request_error", "code": code}
+    return _json(status, {"error": error}, headers)

@@ -1,0 +1,140 @@
+"""The simulated engine: continuous batching and its queue, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flashgraph.sim.engine import Engine
+from flashgraph.sim.profiles import PROFILES
+from flashgraph.testing import clock
+
+LINEAR = attrs.evolve(PROFILES["vllm"], step=1.0, step_per_request=0.5, prefill=10**9)
+BACKENDS = pytest.mark.parametrize("backend", ["trio", "asyncio"])
+
+
+@attrs.frozen
+class Asked:
+    """A request: when it arrives, its steps, when it is given up (None: never), its priority and its prompt."""
+
+    arrival: float
+    steps: float
+    until: float | None = None
+    priority: float = 0
+    prompt: int = 0
+
+
+@attrs.define
+class Seen:
+    """``ends`` holds None for one that was cancelled; ``loads`` are (running, waiting, held) each half second."""
+
+    engine: Engine
+    ends: list[float | None]
+    loads: list[tuple[int, int, float]] = attrs.field(factory=list)
+
+
+def served(requests: Sequence[Asked], backend: str = "trio", slots: int | None = None) -> Seen:
+    """What becomes of the requests."""
+
+    async def go() -> Seen:
+        engine = Engine(LINEAR, slots)
+        seen = Seen(engine, [None] * len(requests))
+        start = anyio.current_time()
+
+        async def one(number: int, asked: Asked) -> None:
+            await anyio.sleep(asked.arrival)
+            with anyio.move_on_at(start + asked.until) if asked.until is not None else anyio.CancelScope():
+                await engine.generate(asked.steps, prompt=asked.prompt, priority=asked.priority)
+                seen.ends[number] = anyio.current_time() - start
+
+        async def watch() -> None:
+            while True:
+                seen.loads.append((engine.running, engine.waiting, engine.held))
+                await anyio.sleep(0.5)
+
+        async with anyio.create_task_group() as serving:
+            serving.start_soon(engine.serve)
+            serving.start_soon(watch)
+            async with anyio.create_task_group() as tasks:
+                for number, asked in enumerate(requests):
+                    tasks.start_soon(one, number, asked)
+            serving.cancel_scope.cancel()
+        return seen
+
+    return clock.run_virtually(go, backend=backend)
+
+
+@BACKENDS
+def test_a_step_takes_longer_in_a_larger_batch(backend: str) -> None:
+    """One request: 1.5 s a step.  Two: 2 s a step for both, until the shorter one ends."""
+    assert served([Asked(0, 10)], backend).ends == pytest.approx([15])
+    # Both for 10 steps of 2 s, then the longer one alone for 10 steps of 1.5 s.
+    assert served([Asked(0, 10), Asked(0, 20)], backend).ends == pytest.approx([20, 35])
+
+
+@BACKENDS
+def test_cancelling_frees_the_slot_at_once(backend: str) -> None:
+    """What was cut off slows the other down only until then; its tokens are counted."""
+    seen = served([Asked(0, 20), Asked(0, 1000, until=10)], backend)
+    # 5 steps together in 10 s, then 15 steps alone.
+    assert seen.ends == [pytest.approx(10 + 22.5), None]
+    assert seen.engine.tokens == pytest.approx(25)
+
+
+@BACKENDS
+def test_what_finds_no_slot_waits_for_one(backend: str) -> None:
+    """With one slot each request has the batch for itself, in the order of arrival."""
+    seen = served([Asked(0, 10), Asked(1, 10), Asked(2, 10)], backend, slots=1)
+    assert seen.ends == pytest.approx([15, 30, 45])
+    assert max(waiting for _, waiting, _ in seen.loads) == 2
+
+
+@BACKENDS
+def test_cancelling_one_that_runs_or_waits_lets_the_next_one_in(backend: str) -> None:
+    """The first is given up at 5 s, the second while it waits: the third starts at 5 s."""
+    asked = [Asked(0, 100, until=5), Asked(1, 10, until=3), Asked(2, 10)]
+    assert served(asked, backend, slots=1).ends == [None, None, pytest.approx(20)]
+
+
+def test_the_lowest_priority_number_comes_first() -> None:
+    """As vLLM orders its queue; among equals the oldest."""
+    asked = [Asked(0, 10), Asked(1, 10), Asked(2, 10, priority=-1), Asked(3, 10)]
+    assert served(asked, slots=1).ends == pytest.approx([15, 45, 30, 60])
+
+
+def test_held_tokens_are_prompts_and_what_was_generated() -> None:
+    """Alone at 1.5 s a step: 100 tokens of prompt, and one more each 1.5 s; nothing once it has ended."""
+    seen = served([Asked(0, 10, prompt=100), Asked(20, 1)])
+    assert seen.loads[6][:2] == (1, 0)
+    assert seen.loads[6][2] == pytest.approx(102)
+    assert seen.loads[35] == (0, 0, 0)
+
+
+REQUESTS = st.lists(
+    st.builds(
+        Asked,
+        arrival=st.integers(0, 20),
+        steps=st.integers(1, 30),
+        until=st.none() | st.integers(0, 60),
+        priority=st.integers(-1, 1),
+    ),
+    max_size=12,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(REQUESTS, st.integers(1, 4))
+def test_never_more_than_the_slots_and_never_idle_while_one_waits(requests: list[Asked], slots: int) -> None:
+    """Whatever comes and whatever is given up: work is conserved, and all that was not given up ends."""
+    seen = served(requests, slots=slots)
+    assert all(0 <= running <= slots and (not waiting or running == slots) for running, waiting, _ in seen.loads)
+    assert (seen.engine.running, seen.engine.waiting) == (0, 0)
+    done = [asked for asked, end in zip(requests, seen.ends, strict=True) if end is not None]
+    assert all(asked in done or asked.until is not None for asked in requests)
+    lost = [asked for asked in requests if asked not in done]
+    assert sum(a.steps for a in done) - 1e-3 <= seen.engine.tokens <= sum(a.steps for a in done + lost) + 1e-3
