@@ -14,6 +14,7 @@ import attrs
 import httpx
 
 from flashgraph.errors import DataError, ModelError, ModelRefused, ModelUnavailable, RequestFailed, did_you_mean
+from flashgraph.llm.connections import Connections
 from flashgraph.llm.protocol import Message, Reply, Usage
 from flashgraph.llm.retry import PassingFault, Retry, retry_after
 
@@ -73,7 +74,7 @@ class HttpModel:
     key: str | None = attrs.field(default=None, kw_only=True, repr=False)
     key_env: str = attrs.field(default="OPENAI_API_KEY", kw_only=True)
     retry: Retry = attrs.field(factory=Retry, kw_only=True)
-    _client: httpx.AsyncClient | None = attrs.field(default=None, init=False, repr=False)
+    _connections: Connections | None = attrs.field(default=None, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -93,19 +94,16 @@ class HttpModel:
         Raises `ModelUnavailable` if nothing answers, `ModelRefused` if the key is refused, and `DataError` if
         no model was named and the server has not exactly one.
         """
-        limits = httpx.Limits(max_connections=self.limit, max_keepalive_connections=self.limit)
         key = self._secret()
         headers = {"authorization": f"Bearer {key}"} if key else {}
         timeout = httpx.Timeout(None, connect=min(PROBE_SECONDS, self.timeout))
         # A proxy of the environment cannot reach this machine's loopback.
-        async with httpx.AsyncClient(
-            headers=headers, limits=limits, timeout=timeout, trust_env=not self.local
-        ) as self._client:
+        async with Connections(headers, timeout, trust_env=not self.local).open() as self._connections:
             try:
                 await self._probe()
                 yield
             finally:
-                self._client = None
+                self._connections = None
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
         """Answer ``messages``; see `flashgraph.llm.protocol.Model.complete`.
@@ -135,16 +133,16 @@ class HttpModel:
         key = self._secret()
         return text.replace(key, "***") if key else text
 
-    def _opened(self) -> httpx.AsyncClient:
-        if self._client is None:
+    def _opened(self) -> Connections:
+        if self._connections is None:
             raise RuntimeError(f"{self.name} is not open: use `async with model.open():` around its calls")
-        return self._client
+        return self._connections
 
     async def _try(self, body: Mapping[str, Any]) -> Reply:
-        client = self._opened()
+        connections = self._opened()
         try:
             with anyio.fail_after(self.timeout):
-                response = await client.post(f"{self.url}/chat/completions", json=body)
+                response = await connections.request("POST", f"{self.url}/chat/completions", body)
         except TimeoutError:
             raise PassingFault(
                 RequestFailed(f"{self.name}: no answer within {self.timeout:g} s; raise it with `?timeout=SECONDS`"),
@@ -240,7 +238,7 @@ class HttpModel:
         """Names of the server's models; None if it does not say."""
         try:
             with anyio.fail_after(PROBE_SECONDS):
-                response = await self._opened().get(f"{self.url}/models")
+                response = await self._opened().request("GET", f"{self.url}/models")
         except TimeoutError:
             return None
         except httpx.TransportError as error:

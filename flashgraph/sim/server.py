@@ -152,17 +152,17 @@ class SimServer:
         gauges: dict[str, float] = {"num_requests_running": engine.running, "num_requests_waiting": engine.waiting}
         if cache:
             gauges["kv_cache_usage_perc"] = min(1.0, engine.held / cache)
-        label = f'engine="0",model_name="{self.name}"'
+        engine_label, label = 'engine="0"', f'model_name="{self.name}"'
         lines = []
         for gauge, value in gauges.items():
-            lines += [f"# TYPE vllm:{gauge} gauge", f"vllm:{gauge}{{{label}}} {float(value)}"]
+            lines += [f"# TYPE vllm:{gauge} gauge", f"vllm:{gauge}{{{engine_label},{label}}} {float(value)}"]
         for kind in ("prompt", "generation"):
             counter = f"vllm:{kind}_tokens_total"
-            lines += [f"# TYPE {counter} counter", f"{counter}{{{label}}} {float(self._tokens[kind])}"]
+            lines += [f"# TYPE {counter} counter", f"{counter}{{{engine_label},{label}}} {float(self._tokens[kind])}"]
         lines.append("# TYPE vllm:request_success_total counter")
         for reason in ("stop", "length", "abort"):
-            count = float(self.finished[reason])
-            lines.append(f'vllm:request_success_total{{{label},finished_reason="{reason}"}} {count}')
+            labels = f'{engine_label},finished_reason="{reason}",{label}'
+            lines.append(f"vllm:request_success_total{{{labels}}} {float(self.finished[reason])}")
         return "\n".join(lines) + "\n"
 
 

@@ -62,7 +62,7 @@ async def metrics(url: str) -> dict[str, float]:
             name, _, rest = line.partition("{")
             labels, _, value = rest.partition("} ")
             assert 'model_name="sim"' in labels
-            reason = labels.partition('finished_reason="')[2].rstrip('"')
+            reason = labels.partition('finished_reason="')[2].partition('"')[0]
             found[f"{name}:{reason}" if reason else name] = float(value)
     return found
 

@@ -1,0 +1,217 @@
+"""What a request costs beside a bare httpx loop: the same server, the same requests, as many in flight.
+
+    python -m tests.benchmarks.client [--requests 6000] [--flight 1000] [--rounds 3]
+
+Prints the tables of docs/benchmarks.md, section "Client".  Requests a second of the client's own processor time stand
+beside those of the clock: the clock's depend on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from statistics import median
+from typing import Any
+
+import anyio
+import attrs
+import click
+import httpx
+
+import flashgraph as fg
+from flashgraph.llm.http import HttpModel
+from flashgraph.sim.model import SimModel
+from flashgraph.sim.profiles import PROFILES
+from flashgraph.sim.server import SimServer
+from tests.sim.serving import serving
+
+MESSAGES = [
+    {"role": "system", "content": "Answer as the rules say. " * 20},
+    {"role": "user", "content": "case val-1"},
+]
+BODY = {"model": "sim", "messages": MESSAGES, "stream": False}
+SLOTS = 4096
+
+
+@attrs.frozen
+class Rate:
+    """Requests a second, by the clock and of the client's processor time."""
+
+    clock: float
+    processor: float
+
+
+def served() -> SimServer:
+    """As fast as it can be: the replies' times are next to nothing, and there is always a slot."""
+    return SimServer(SimModel(attrs.evolve(PROFILES["vllm"].faster(1e6), slots=SLOTS)))
+
+
+async def bare(url: str, requests: int, flight: int) -> None:
+    """A loop as anyone would write it, which takes the text out of the reply."""
+    limits = httpx.Limits(max_connections=flight, max_keepalive_connections=flight)
+    async with httpx.AsyncClient(limits=limits, timeout=None, trust_env=False) as client:
+
+        async def one() -> None:
+            response = await client.post(f"{url}/v1/chat/completions", json=BODY)
+            response.raise_for_status()
+            assert response.json()["choices"][0]["message"]["content"]
+
+        await in_flight(one, requests, flight)
+
+
+async def model(url: str, requests: int, flight: int) -> None:
+    """flashgraph's backend alone."""
+    asked = HttpModel(url, "sim", limit=flight)
+
+    async def one() -> None:
+        assert (await asked.complete(MESSAGES, {})).text
+
+    async with asked.open():
+        await in_flight(one, requests, flight)
+
+
+@attrs.frozen
+class Asked:
+    number: int
+
+
+@attrs.frozen
+class Counted:
+    """A pool that holds nothing, and so has nothing to tell: what is measured is the way to it."""
+
+    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
+
+    def apply(self, event: fg.PoolEvent[Asked]) -> Counted:
+        return self
+
+    def best(self) -> fg.Artifact | None:
+        return None
+
+    def focus(self) -> Counted:
+        return self
+
+
+def graph_of(requests: int) -> fg.Graph:
+    """One call a round, and rounds that do not wait for each other."""
+    graph = fg.Graph("calls")
+    counted = graph.pool("counted", Counted)
+
+    @graph.source(rounds=requests)
+    def number(at: fg.Draw[None]) -> Asked:
+        return Asked(at.emission)
+
+    @graph.stage(llm="task")
+    async def call(asked: Asked, at: fg.Context) -> Asked:
+        assert (await at.llm(MESSAGES)).text
+        return asked
+
+    graph.edge(number, call)
+    graph.edge(call, counted)
+    return graph
+
+
+async def scheduled(url: str, requests: int, flight: int) -> None:
+    """A whole run: the scheduler, its budget and events, and the backend."""
+    task = fg.Task("calls", [0], [0], score=lambda sample, output: fg.Score(0.0))
+    asked = HttpModel(url, "sim", limit=flight)
+    options: dict[str, Any] = {"models": {"task": asked}, "schedule": fg.pipelined(window=flight)}
+    result = await fg.arun(graph_of(requests), task, budget=fg.Budget(calls=requests), **options)
+    assert result.spent.calls == requests
+
+
+async def in_flight(one: Callable[[], Awaitable[None]], requests: int, flight: int) -> None:
+    left = iter(range(requests))
+
+    async def worker() -> None:
+        for _ in left:
+            await one()
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(flight):
+            tasks.start_soon(worker)
+
+
+WAYS: Mapping[str, Callable[[str, int, int], Awaitable[None]]] = {
+    "bare httpx loop": bare,
+    "`HttpModel.complete`": model,
+    "a run of a one-stage graph": scheduled,
+}
+
+
+def timed(way: Callable[[str, int, int], Awaitable[None]], url: str, requests: int, flight: int) -> Rate:
+    clock, processor = time.perf_counter(), time.process_time()
+    anyio.run(partial(way, url, requests, flight))
+    return Rate(requests / (time.perf_counter() - clock), requests / (time.process_time() - processor))
+
+
+def measured(url: str, requests: int, flight: int, rounds: int) -> dict[str, Rate]:
+    """Medians over the rounds.  In each round every way is measured, so that they meet the same machine."""
+    found: dict[str, list[Rate]] = {name: [] for name in WAYS}
+    for _ in range(rounds):
+        for name, way in WAYS.items():
+            found[name].append(timed(way, url, requests, flight))
+    return {
+        name: Rate(median(r.clock for r in rates), median(r.processor for r in rates)) for name, rates in found.items()
+    }
+
+
+def table(found: Mapping[str, Rate]) -> str:
+    base = found["bare httpx loop"]
+    lines = ["| client | requests/s | of the bare loop's | requests/s of processor time | of the bare loop's |"]
+    lines.append("| --- " * 5 + "|")
+    for name, rate in found.items():
+        lines.append(
+            f"| {name} | {rate.clock:,.0f} | {rate.clock / base.clock:.0%} | {rate.processor:,.0f} | "
+            f"{rate.processor / base.processor:.0%} |"
+        )
+    return "\n".join(lines)
+
+
+def sustained(url: str, requests: int, connections: int) -> float:
+    """Requests a second of the simulated server, from a client that does next to nothing."""
+    import json
+
+    body = json.dumps(BODY).encode()
+    sent = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    port = httpx.URL(url).port
+    assert port is not None
+    sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections)]
+    began = time.perf_counter()
+    for _ in range(requests // connections):
+        for one in sockets:
+            one.sendall(sent)
+        for one in sockets:
+            _read(one)
+    spent = time.perf_counter() - began
+    for one in sockets:
+        one.close()
+    return requests // connections * connections / spent
+
+
+def _read(one: socket.socket) -> None:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += one.recv(65536)
+    head, _, rest = data.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    while len(rest) < length:
+        rest += one.recv(65536)
+
+
+@click.command()
+@click.option("--requests", default=6000, show_default=True)
+@click.option("--flight", default=1000, show_default=True, help="Requests in flight at once.")
+@click.option("--rounds", default=3, show_default=True)
+def main(requests: int, flight: int, rounds: int) -> None:
+    with serving(served) as url:
+        click.echo(f"{requests} requests, {flight} in flight, medians of {rounds} rounds\n")
+        click.echo(table(measured(url, requests, flight, rounds)))
+        rates = [sustained(url, requests, connections) for connections in (1, 64)]
+        click.echo(f"\nthe server alone: {rates[0]:,.0f} requests/s on 1 connection, {rates[1]:,.0f} on 64")
+
+
+if __name__ == "__main__":
+    main()
