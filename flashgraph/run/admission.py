@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable
 
 import attrs
@@ -34,10 +35,23 @@ class Admission:
         self._plan = plan
         self._flow = flow
         self._emit = emit
+        self._readers: dict[str, list[tuple[int, int]]] = {name: [] for name in self.pools}
+        """By pool, a heap of the open rounds by the oldest version that each may read."""
+        self._noted = 0
+
+    @property
+    def changes(self) -> int:
+        """Counts what may have changed a lag."""
+        return sum(pool.version for pool in self.pools.values())
 
     def lag(self, item: Item) -> int:
         """How far the pools have moved on since the item was made: the most of any pool it is stamped with."""
-        return max((self.pools[p].version - v for p, v in item.stamps.items()), default=0)
+        lag = 0
+        for pool, version in item.stamps.items():
+            behind = self.pools[pool].version - version
+            if behind > lag:
+                lag = behind
+        return lag
 
     def most_stale(self, item: Item) -> str:
         """The pool that has moved on most since the item was made."""
@@ -119,9 +133,17 @@ class Admission:
 
     def forget_views(self) -> None:
         """Drop the pools' values that no open round can read any more."""
-        rounds = self._flow.rounds.values()
-        for name, pool in self.pools.items():
-            pool.forget_before(min((r.oldest.get(name, 0) for r in rounds), default=0))
+        rounds = self._flow.rounds
+        for number in range(self._noted, self._flow.opened):
+            if (round_ := rounds.get(number)) is not None:
+                for name, readers in self._readers.items():
+                    heapq.heappush(readers, (round_.oldest.get(name, 0), number))
+        self._noted = self._flow.opened
+        for name, readers in self._readers.items():
+            while readers and readers[0][1] not in rounds:
+                heapq.heappop(readers)
+            if readers:
+                self.pools[name].forget_before(readers[0][0])
 
 
 def _parents(pool: str, item: Item) -> tuple[int, ...]:

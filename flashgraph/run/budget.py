@@ -5,7 +5,6 @@ The sum of settled and reserved amounts never exceeds a limit, so a budget canno
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,6 +59,7 @@ class Ledger:
         self.refused: str | None = None
         """A limit that could not afford a request although nothing else was reserved: the rest of it is unusable."""
         self._open: dict[int, dict[str, float]] = {}
+        self._holders: dict[str, int] = dict.fromkeys(self.settled, 0)
         self._next = 0
 
     def lacking(self, amounts: Mapping[str, float]) -> str | None:
@@ -86,13 +86,15 @@ class Ledger:
         self._open[reservation] = dict(amounts)
         for name, amount in amounts.items():
             self.reserved[name] += amount
+            self._holders[name] += 1
         return reservation
 
     def settle(self, reservation: int, amounts: Mapping[str, float]) -> None:
         """Replace a reservation by what was really spent (``{}`` gives all of it back)."""
-        for name in self._open.pop(reservation):
-            # Summed anew: subtracting floats would leave a crumb that looks like a reservation for ever.
-            self.reserved[name] = math.fsum(other.get(name, 0.0) for other in self._open.values())
+        for name, amount in self._open.pop(reservation).items():
+            self._holders[name] -= 1
+            # The last one out clears it: a crumb of subtracted floats would look like a reservation for ever.
+            self.reserved[name] = self.reserved[name] - amount if self._holders[name] else 0.0
         for name, amount in amounts.items():
             self.settled[name] += amount
 

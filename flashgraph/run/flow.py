@@ -59,6 +59,8 @@ class Flow:
         self.pending: dict[tuple[int, str], GatherState] = {}
         self.ended_rounds: Counter[str] = Counter()
         """Rounds that are over, by source."""
+        self.open_rounds: Counter[str] = Counter()
+        """Rounds that hold a place in their source's window, by source."""
         self.on_running_ended: Callable[[Item], None] = lambda item: None
         self.on_late: Callable[[Item], None] = lambda item: None
         self._emit = emit
@@ -70,20 +72,21 @@ class Flow:
         self.made = 0
         """How many items there have been."""
         self._next_group = 0
-        self._next_round = 0
+        self.opened = 0
+        """How many rounds there have been."""
 
     # ---- making items ------------------------------------------------------------------------------------
 
     def open_round(self, source: str, stamps: Mapping[str, int]) -> RoundState:
-        round_ = RoundState(self._next_round, source, dict(stamps))
-        self._next_round += 1
+        round_ = RoundState(self.opened, source, dict(stamps))
+        self.opened += 1
         self.rounds[round_.id] = round_
         return round_
 
     def route(self, node: str, value: Any, origin: Origin) -> list[Item]:
         """Make the items that ``value``, a result of ``node``, becomes: one for each edge that takes it."""
         routes: list[tuple[EdgePlan, Origin]] = []
-        for edge in sorted(self.plan.outgoing[node], key=lambda e: e.otherwise):
+        for edge in self.plan.outgoing[node]:
             passes = origin.loops.get(edge.name, 0)
             if edge.loop is not None and passes >= edge.loop:
                 continue
@@ -113,11 +116,7 @@ class Flow:
         self.made += 1
         self.items[item.id] = item
         self._where[item.id] = "outbox"
-        round_ = self.rounds[item.round]
-        if item.late:
-            round_.late += 1
-        else:
-            round_.open += 1
+        self._hold(self.rounds[item.round], item.late, 1)
         for group, index in item.scope:
             self._inside[group][item.id] = item
             self.groups[group].alive[index] += 1
@@ -128,6 +127,16 @@ class Flow:
             )
         )
         return item
+
+    def _hold(self, round_: RoundState, late: bool, change: int) -> None:
+        """Count an item of a round in or out; a round with any that is not late holds a place in the window."""
+        if late:
+            round_.late += change
+            return
+        before = round_.open
+        round_.open += change
+        if not before or not round_.open:
+            self.open_rounds[round_.source] += change
 
     def open(self, whole: Item) -> None:
         """Scatter the head of a scattering edge: its members wait from now on in its place."""
@@ -154,6 +163,8 @@ class Flow:
         self._next_group += 1
         self.groups[group.id] = group
         self._inside[group.id] = {}
+        for outer, _ in whole.scope:
+            self.groups[outer].nested.append(group.id)
         origin = Origin(whole.round, (whole.id,), (), whole.stamps, whole.uses, whole.lineage, whole.loops, whole.late)
         for index in places:
             scope = (*whole.scope, (group.id, index))
@@ -225,8 +236,9 @@ class Flow:
     def share(self, item: Item) -> float:
         """What part of a whole the item is: a member of a group of four is a quarter.  Production rates of stages
         compare only when a sweep of a hundred members counts as one."""
-        sizes = [len(self.groups[g].alive) for g, _ in item.scope if g in self.groups]
-        return 1.0 / math.prod(sizes)
+        if not item.scope:
+            return 1.0
+        return 1.0 / math.prod(len(self.groups[g].alive) for g, _ in item.scope if g in self.groups)
 
     def is_member(self, item: Item) -> bool:
         """Whether ``item`` waits in an opened group."""
@@ -258,10 +270,7 @@ class Flow:
             # A failure is its own group's; whether it is an outer group's too is for the inner one to decide.
             self._leave(item, group_id, index, "filtered" if depth and how == "failed" else how, reason)
         round_ = self.rounds[item.round]
-        if item.late:
-            round_.late -= 1
-        else:
-            round_.open -= 1
+        self._hold(round_, item.late, -1)
         round_.failed |= how == "failed" and not item.scope
         if not round_.open and not round_.late:
             del self.rounds[round_.id]
@@ -291,7 +300,7 @@ class Flow:
 
     def _close_if_over(self, group: GroupState) -> None:
         """Forget a group of which nothing is open and nothing waits for room."""
-        if not self._inside.get(group.id) and not any(key[0] == group.id for key in self.pending):
+        if not self._inside.get(group.id) and not any((group.id, name) in self.pending for name in group.gathers):
             self._close(group)
 
     def _close(self, group: GroupState) -> None:
@@ -324,7 +333,7 @@ class Flow:
             return
         try:
             due = state.complete or edge.release.ready(
-                [m.value for m in state.members], state.arrived, len(state.members), self.now - group.scattered_at
+                state.values, state.arrived, len(state.members), self.now - group.scattered_at
             )
         except Exception as error:  # the user's `decided` predicate
             self._fail(group, state, f"release of {edge.name}: {type(error).__name__}: {error}")
@@ -388,8 +397,8 @@ class Flow:
         item.late = True
         self._emit(ev.Late(self.now, item.id))
         round_ = self.rounds[item.round]
-        round_.open -= 1
-        round_.late += 1
+        self._hold(round_, False, -1)
+        self._hold(round_, True, 1)
         if self._where[item.id] == "queued":
             self.queues[item.edge].demote(item)
         elif self._where[item.id] == "member":
@@ -444,9 +453,9 @@ class Flow:
 
     def _void(self, group: GroupState, itself: bool = True) -> None:
         """Mark a group, and the groups inside of it, as saying nothing any more."""
-        for other in self.groups.values():
-            nested = any(outer == group.id for outer, _ in other.origin.scope)
-            if not other.void and (nested or (itself and other is group)):
+        inner = [self.groups[number] for number in group.nested if number in self.groups]
+        for other in [*([group] if itself else []), *inner]:
+            if not other.void:
                 other.void = True
                 self._voided.append(other.id)
 

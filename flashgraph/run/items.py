@@ -63,6 +63,10 @@ class GatherState:
 
     edge: str
     members: list[Member[Any]]
+    values: list[Any] = attrs.field(
+        init=False, default=attrs.Factory(lambda self: [m.value for m in self.members], takes_self=True)
+    )
+    """The members' values, for release rules."""
     items: list[Item] = attrs.field(factory=list)
     arrived: int = 0
     ended: int = 0
@@ -81,6 +85,7 @@ class GatherState:
 
     def record(self, index: int, member: Member[Any], item: Item | None) -> None:
         self.members[index] = member
+        self.values[index] = member.value
         self.ended += 1
         self.arrived += member.state == "arrived"
         self.failed += member.state == "failed"
@@ -105,6 +110,8 @@ class GroupState:
     gathers: dict[str, GatherState]
     identities: tuple[Any, ...] = ()
     waiting: int = 0
+    nested: list[int] = attrs.field(factory=list)
+    """Groups scattered from what carries this one."""
     void: bool = False
     """Set when a member was cancelled by the budget or a stop: the group then says nothing and goes nowhere."""
 

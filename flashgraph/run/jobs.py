@@ -31,6 +31,8 @@ class Job:
     done: bool = False
     outbox: deque[Item] = attrs.field(factory=deque)
     emission: int = 0
+    calls: dict[int, Call] = attrs.field(factory=dict)
+    """Its open calls."""
 
 
 @attrs.define(eq=False)

@@ -24,6 +24,7 @@ from flashgraph.run.items import Item
 from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Grant, Job, Outcome, Refuse, Start
 from flashgraph.run.plan import Capacity, EdgePlan, Plan, StagePlan
 from flashgraph.run.pools import PoolState
+from flashgraph.run.queues import EdgeQueue
 from flashgraph.run.slots import Slots
 from flashgraph.run.sources import Sources, SourceState
 
@@ -46,6 +47,13 @@ class StageState:
     failures: int = 0
     repairs: list[tuple[Item, str]] = attrs.field(factory=list)
     """Held items that wait for this repair stage, with the name of the edge whose rule sent them."""
+    feeds: list[tuple[EdgePlan, EdgeQueue, EdgeQueue | None]] = attrs.field(factory=list)
+    """The edges that end here, with their queues, and for a scattering edge the members of opened groups."""
+    judged: bool = False
+    """Whether the head may depend on what the pools are now."""
+    head: Item | None = None
+    """What leaves these queues next, found when `changes` was `head_at`."""
+    head_at: int = -1
 
 
 class Machine:
@@ -75,7 +83,12 @@ class Machine:
         self.flow.on_late = self._item_late
         self.slots = Slots(plan.limits)
         self.stages = {n: StageState(s, plan.schedule.control.start(s.workers)) for n, s in plan.stages.items()}
+        for name, state in self.stages.items():
+            state.feeds = [(e, self.flow.queues[e.name], self.flow.members.get(e.name)) for e in plan.incoming[name]]
+            state.judged = any(e.judges for e in plan.incoming[name])
         self.jobs: dict[int, Job] = {}
+        self._working: dict[int, Job] = {}
+        """By item, the job that works on it."""
         self._delivering: dict[int, Job] = {}
         """Jobs that are done and hold their worker until their results are delivered."""
         self.calls: dict[int, Call] = {}
@@ -93,6 +106,7 @@ class Machine:
         self.next_call = 0
         """The number of the next model call."""
         self._adjust_at = plan.schedule.control.interval
+        self._handlers = {"source": self._emitted, "stage": self._produced, "repair": self._repaired}
         self._by_drain = sorted(self.stages.values(), key=lambda s: (s.plan.distance, -s.plan.rank))
         self._by_rank = sorted(self.stages.values(), key=lambda s: s.plan.rank)
 
@@ -146,7 +160,8 @@ class Machine:
             return
         self._commit.append((job, outcome))
         self._commit.sort(key=lambda entry: entry[0].id)
-        while self._commit and not any(j.id < self._commit[0][0].id and not j.done for j in self.jobs.values()):
+        # Jobs stand in the order of their numbers.
+        while self._commit and self._commit[0][0] is next(j for j in self.jobs.values() if not j.done):
             self._committed(*self._commit.pop(0))
 
     def request(self, job: Job, role: str, amounts: Mapping[str, float], now: float) -> Call:
@@ -155,7 +170,7 @@ class Machine:
         endpoint = self.plan.endpoints[role]
         call = Call(self.next_call, job, role, endpoint, amounts)
         self.next_call += 1
-        self.calls[call.id] = call
+        self.calls[call.id] = job.calls[call.id] = call
         if job.holds_slot:
             job.holds_slot = False
             self.slots.used[endpoint] -= 1
@@ -177,7 +192,7 @@ class Machine:
     ) -> None:
         """A granted call has ended, or one that still waited is given up."""
         self.flow.now = now
-        del self.calls[call.id]
+        del self.calls[call.id], call.job.calls[call.id]
         if call.reservation is None:
             self.slots.withdraw(call)
             return
@@ -276,7 +291,8 @@ class Machine:
         admitted = False
         for name in self.plan.pools:
             for edge in self.plan.incoming[name]:
-                while (item := self._next_item(edge.name)) is not None:
+                queue = self.flow.queues[edge.name]
+                while (item := self._next_item(edge, queue)) is not None:
                     self.flow.take(item)
                     self.admission.admit(name, item)
                     admitted = True
@@ -300,9 +316,8 @@ class Machine:
         return [self.stages[self._phase]] if self._phase is not None else []
 
     def _has_work(self, state: StageState) -> bool:
-        flow, edges = self.flow, self.plan.incoming[state.plan.spec.name]
         return bool(state.repairs) or any(
-            flow.queues[e.name].waiting or (e.scatter and flow.members[e.name].waiting) for e in edges
+            queue.waiting or (members is not None and members.waiting) for _, queue, members in state.feeds
         )
 
     def _fill_slots(self) -> bool:
@@ -371,16 +386,31 @@ class Machine:
         """The item a stage takes up next, and for a repair the edge that sent it."""
         if state.repairs:
             return state.repairs[0]
+        if state.head_at != self._changes(state):
+            state.head = self._find_head(state)
+            state.head_at = self._changes(state)
+        return (state.head, None) if state.head is not None else None
+
+    def _changes(self, state: StageState) -> int:
+        """Counts what a stage's head depends on; no count ever falls, so an equal sum means that nothing changed."""
+        changes = self.admission.changes if state.judged else 0
+        for _, queue, members in state.feeds:
+            changes += queue.changes
+            if members is not None:
+                changes += members.changes
+        return changes
+
+    def _find_head(self, state: StageState) -> Item | None:
         best: Item | None = None
-        for edge in self.plan.incoming[state.plan.spec.name]:
-            item = self._next_item(edge.name)
-            if edge.scatter is not None:
+        for edge, queue, members in state.feeds:
+            item = self._next_item(edge, queue)
+            if members is not None:
                 # A group that was opened is worked off before the next is; what is late waits for both.
-                member = self.flow.members[edge.name].head()
+                member = members.head()
                 item = member if member is not None and not (member.late and item is not None) else item
             if item is not None and (best is None or (item.late, item.id) < (best.late, best.id)):
                 best = item
-        return (best, None) if best is not None else None
+        return best
 
     def _take_up(self, state: StageState, item: Item, repairing: str | None) -> bool:
         """Start a stage on what `_head` found, or open a whole that waits on a scattering edge."""
@@ -389,11 +419,10 @@ class Machine:
             return True
         return self._start_job(state, item, repairing)
 
-    def _next_item(self, edge_name: str) -> Item | None:
+    def _next_item(self, edge: EdgePlan, queue: EdgeQueue) -> Item | None:
         """The head of an edge's queue once its staleness rule has let it pass; others are dealt with on the way."""
-        edge, queue = self.plan.edges[edge_name], self.flow.queues[edge_name]
         while (item := queue.head()) is not None:
-            if self.admission.settled(item):
+            if not edge.judges or self.admission.settled(item):
                 return item
             lag = self.admission.lag(item)
             try:
@@ -422,7 +451,7 @@ class Machine:
 
     def _start_job(self, state: StageState, item: Item, repairing: str | None) -> bool:
         """Start a stage on ``item``; False when the budget has no room for what the stage spends."""
-        spec = state.plan.spec
+        spec, edge = state.plan.spec, self.plan.edges[item.edge]
         amounts = dict.fromkeys(spec.spends, 1.0)
         lacking = self.ledger.lacking(amounts)
         if lacking is not None:
@@ -432,7 +461,9 @@ class Machine:
             return True
         lag = self.admission.lag(item)
         job = self._new_job(spec.name, "repair" if repairing else "stage", item)
-        job.lag, job.reservation = lag, self.ledger.reserve(amounts)
+        job.lag = lag
+        if amounts:
+            job.reservation = self.ledger.reserve(amounts)
         stale = None
         if repairing:
             state.repairs.pop(0)
@@ -441,8 +472,8 @@ class Machine:
             job.stamps = {**item.stamps, pool: self.pools[pool].version}
         else:
             (self.flow.take_member if self.flow.is_member(item) else self.flow.take)(item)
-            job.stamps = dict(item.stamps)
-        refreshed = not repairing and self._decide(self.plan.edges[item.edge], item).kind == "refresh"
+            job.stamps = item.stamps
+        refreshed = edge.judges and not repairing and self._decide(edge, item).kind == "refresh"
         views = {}
         if spec.reads is not None:
             read = self.pools[spec.reads]
@@ -461,6 +492,8 @@ class Machine:
         job = Job(self._next_job, node, kind, self.now, item)
         self._next_job += 1
         self.jobs[job.id] = job
+        if item is not None:
+            self._working[item.id] = job
         return job
 
     def _emit_rounds(self) -> bool:
@@ -489,14 +522,15 @@ class Machine:
     def _committed(self, job: Job, outcome: Outcome) -> None:
         job.done = True
         self._delivering[job.id] = job
+        if job.item is not None:
+            del self._working[job.item.id]
         if job.reservation is not None:
             self.ledger.settle(job.reservation, dict.fromkeys(self.plan.stages[job.node].spec.spends, 1.0))
         gone = job.item is not None and not self.flow.is_open(job.item)
         share = self.flow.share(job.item) if job.item is not None else 0.0
         if isinstance(outcome, Done) and not gone:
             try:
-                handle = {"source": self._emitted, "stage": self._produced, "repair": self._repaired}[job.kind]
-                handle(job, outcome)
+                self._handlers[job.kind](job, outcome)
             except Exception as error:  # a route's or scatter's own function
                 outcome = Failed(f"{type(error).__name__}: {error}")
         if isinstance(outcome, Failed) and not gone:
@@ -606,11 +640,12 @@ class Machine:
 
     def _item_gone(self, item: Item) -> None:
         """An item that was running or out for repair has ended: so does the job that works on it."""
+        if (job := self._working.get(item.id)) is not None:
+            self._cancel(job)
+            return
         for state in self.stages.values():
-            state.repairs = [entry for entry in state.repairs if entry[0] is not item]
-        for job in self.jobs.values():
-            if job.item is item and not job.done:
-                self._cancel(job)
+            if state.repairs:
+                state.repairs = [entry for entry in state.repairs if entry[0] is not item]
 
     def _cancel(self, job: Job) -> None:
         if not job.done and not job.cancelled:
@@ -618,9 +653,10 @@ class Machine:
             self._commands.append(Cancel(job))
 
     def _item_late(self, item: Item) -> None:
-        for call in self.calls.values():
-            if call.job.item is item and self.slots.is_waiting(call):
-                self.slots.wait(call, self._rank(call.job.node, item))
+        if (job := self._working.get(item.id)) is not None:
+            for call in job.calls.values():
+                if self.slots.is_waiting(call):
+                    self.slots.wait(call, self._rank(job.node, item))
 
     def _adjust(self) -> None:
         control = self.plan.schedule.control

@@ -16,7 +16,7 @@ from flashgraph.policies.failure import FailAbove, missing
 from flashgraph.policies.order import Discriminative, QueueOrder, fifo
 from flashgraph.policies.release import All, everyone
 from flashgraph.policies.schedule import Schedule
-from flashgraph.policies.staleness import Rule, accept, without_overlap
+from flashgraph.policies.staleness import Accept, Rule, accept, without_overlap
 
 __all__ = ["EdgePlan", "Plan", "StagePlan", "compile_plan"]
 
@@ -47,6 +47,11 @@ class EdgePlan:
     stale: Rule
     on_failure: FailAbove
     keeps_orphans: bool
+    judges: bool = attrs.field(init=False)
+    """Whether the staleness rule may say anything but that the item passes."""
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "judges", not isinstance(self.stale, Accept))
 
 
 @attrs.frozen
@@ -184,7 +189,9 @@ def compile_plan(
         sources={s.name: s for s in graph.sources},
         pools={p.name: p for p in graph.pools},
         edges=edges,
-        outgoing={n: tuple(e for e in edges.values() if e.src == n) for n in graph.nodes},
+        outgoing={
+            n: tuple(sorted((e for e in edges.values() if e.src == n), key=lambda e: e.otherwise)) for n in graph.nodes
+        },
         incoming={n: tuple(e for e in edges.values() if e.dst == n) for n in graph.nodes},
         gathers=gathers_of(graph),
         limits=limits,

@@ -41,6 +41,8 @@ class PoolState:
         self.version = 0
         self.records: dict[int, PoolRecord] = {}
         self._views: dict[int, Any] = {0: value}
+        self._forgotten = 0
+        """No version before this one has a view any more."""
         self._log: list[Change] = []
 
     @property
@@ -56,8 +58,10 @@ class PoolState:
 
     def forget_before(self, version: int) -> None:
         """Drop the values of versions that nothing can read any more; the log stays."""
-        for old in [v for v in self._views if v < version and v != self.version]:
+        until = min(version, self.version)
+        for old in range(self._forgotten, until):
             del self._views[old]
+        self._forgotten = max(self._forgotten, until)
 
     def admit(
         self,

@@ -15,13 +15,15 @@ class EdgeQueue:
     """Items waiting on an edge.
 
     ``held`` counts items that are out for repair and keep their place meanwhile; on a scattering edge ``opened``
-    counts groups of which members still wait, which keep their place too.
+    counts groups of which members still wait, which keep their place too.  ``changes`` counts what may have changed
+    the head.
     """
 
     def __init__(self, capacity: float, order: QueueOrder) -> None:
         self.capacity = capacity
         self.held = 0
         self.opened = 0
+        self.changes = 0
         self._order = order
         self._heap: list[tuple[bool, Any, int, Item]] = []
         self._gone: set[int] = set()
@@ -42,6 +44,7 @@ class EdgeQueue:
         """Raises what the order's key function raises, or TypeError for keys that do not compare; the queue is then
         as it was."""
         entry = (item.late, self._order.key(item.value, item.version), item.id, item)
+        self.changes += 1
         try:
             heapq.heappush(self._heap, entry)
         except Exception:
@@ -59,15 +62,18 @@ class EdgeQueue:
         """Take the head."""
         item = self.head()
         assert item is not None
+        self.changes += 1
         heapq.heappop(self._heap)
         return item
 
     def remove(self, item: Item) -> None:
         """Take ``item`` out, wherever it stands."""
+        self.changes += 1
         self._gone.add(item.id)
 
     def demote(self, item: Item) -> None:
         """Move ``item``, which has just become late, behind the others."""
+        self.changes += 1
         for place, entry in enumerate(self._heap):
             if entry[3] is item:
                 self._heap[place] = (True, *entry[1:])

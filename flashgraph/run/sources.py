@@ -73,16 +73,17 @@ class Sources:
 
     def open_rounds(self, source: str) -> int:
         """Rounds of ``source`` that hold a place in its window."""
-        return sum(r.open > 0 for r in self._flow.rounds.values() if r.source == source)
+        return self._flow.open_rounds[source]
 
     def view(self, source: SourceState, pool: PoolState) -> Any:
         """The pool's newest value; narrowed to its best line for the schedule's share of emissions, as long as other
         rounds are open beside it."""
         source.ended = self._flow.ended_rounds[source.name]
         share = self._plan.schedule.focus
-        stream = random.Random(f"{self._seed}/focus/{source.name}/{source.emissions}")
         beside = share > 0 and not source.widen and self.open_rounds(source.name) > 0
-        source.narrowed = beside and stream.random() < share
+        source.narrowed = (
+            beside and random.Random(f"{self._seed}/focus/{source.name}/{source.emissions}").random() < share
+        )
         return pool.value.focus() if source.narrowed else pool.value
 
     def had_nothing(self, source: SourceState, version: int | None) -> None:
