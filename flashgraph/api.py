@@ -53,6 +53,7 @@ class Run:
         """There while somebody waits for the next event."""
         self.draining = anyio.Event()
         """Set when the run has been asked to stop."""
+        self._end = anyio.Event()
         self._over = False
         self._ended: float | None = 0.0
         self._error: Exception | None = None
@@ -91,8 +92,9 @@ class Run:
 
     async def wait(self) -> Result:
         """Wait for the end of the run."""
-        async for _ in self:
-            pass
+        await self._end.wait()
+        if self._error is not None:
+            raise self._error
         return self.result
 
     async def __aiter__(self) -> AsyncIterator[Event]:
@@ -125,6 +127,7 @@ class Run:
             self._error = error
         finally:
             self._over, self._ended = True, float(self._driver.elapsed)
+            self._end.set()
             self._publish()
 
 
@@ -205,22 +208,18 @@ async def open_run(
     def emit(event: Event) -> None:
         if note is not None:
             note(event)
-            unrevealed.append(event)
-        else:
-            tell(event)
+        unrevealed.append(event)
 
     def reveal() -> None:
         """Tell what is durable by now: nobody sees what a run that is killed may not remember."""
-        told, unrevealed[:] = unrevealed[:], []
-        for event in told:
-            tell(event)
-
-    def tell(event: Event) -> None:
         nonlocal hook
-        events.append(event)
-        if opened is None:
+        told, unrevealed[:] = unrevealed[:], []
+        events.extend(told)
+        if opened is None or not told:
             return  # what happened in earlier sessions is not told again
-        if hook is not None:
+        for event in told:
+            if hook is None:
+                break
             try:
                 hook(event)
             except Exception:
@@ -229,7 +228,7 @@ async def open_run(
         opened._publish()
 
     ledger = Ledger(budget)
-    machine = Machine(plan, ledger, emit, seed)
+    machine = Machine(plan, ledger, emit if folder is not None else unrevealed.append, seed)
     emit(RunStarted(0.0, spec.name, chosen.name, seed))
     failure: Exception | None = None
     async with AsyncExitStack() as stack:
@@ -261,6 +260,7 @@ async def open_run(
             reveal=reveal,
         )
         note = kept.writer.note if kept is not None else None
+        reveal()
         opened = Run(driver, events, task.name)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(opened._drive)

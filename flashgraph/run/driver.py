@@ -31,6 +31,9 @@ from flashgraph.task import Task
 
 __all__ = ["Driver", "Memory"]
 
+AT_ONCE = 50
+"""Turns of synchronous work alone before other tasks are let on: a graph without any model must not block them."""
+
 
 @attrs.define(eq=False)
 class _Request:
@@ -83,6 +86,8 @@ class Driver:
         self.models = models
         self.resources = resources or {}
         self._plan: Plan = machine.plan
+        self._params = {n: machine.plan.params_of(s.spec) for n, s in machine.plan.stages.items()}
+        self._params |= {n: machine.plan.params_of(s) for n, s in machine.plan.sources.items()}
         self._seconds = seconds
         self._settle = settle
         self._memory = memory
@@ -139,6 +144,7 @@ class Driver:
     async def _pump(self) -> None:
         async with anyio.create_task_group() as tasks:
             self._carry_out(list(self._resumed.commands), tasks)
+            at_once = 0
             while True:
                 if self._seconds is not None and not self._stopping and self.elapsed >= self._seconds:
                     self.stop("budget", f"{self._seconds:g} seconds are over")
@@ -157,8 +163,10 @@ class Driver:
                     return
                 # A command may turn out to change nothing (a cancel that comes too late): only a turn without any
                 # commands has said all there is to say.
-                if told or commands:
-                    # Work that is synchronous throughout must leave the event loop to others too.
+                if self._completed and self._settle is None and at_once < AT_ONCE:
+                    at_once += 1  # what synchronous functions have returned needs nobody else
+                elif told or commands:
+                    at_once = 0
                     await (self._settle or anyio.lowlevel.checkpoint)()
                 else:
                     await self._wait()
@@ -252,25 +260,32 @@ class Driver:
             self._draw(start)
             return
         spec = self._plan.stages[job.node].spec
+        value = start.stale if start.stale is not None else start.value
+        if not _takes_context(spec.body) and not _is_async(spec.body):
+            try:
+                outcome: Outcome = Done(spec.body(value))
+            except Exception as error:
+                outcome = Failed(_reason(error))
+            self._completed.append(Completed(job.id, outcome))
+            return
         at: Context[Any] = Context(
             self.task,
             start.views.get(spec.reads or ""),
             f"{self.machine.seed}/{job.node}/{job.item.id if job.item else 0}",
-            self._plan.params_of(spec),
+            self._params[job.node],
             lag=job.lag,
             refreshed=start.refreshed,
             resources=self.resources,
         )
         if spec.llm is not None:
             at.llm = partial(self._call, job, spec.llm)
-        value = start.stale if start.stale is not None else start.value
         arguments = (value, at) if _takes_context(spec.body) else (value,)
-        if inspect.iscoroutinefunction(spec.body):
+        if _is_async(spec.body):
             scope = self._scopes[job.id] = anyio.CancelScope()
             tasks.start_soon(self._work, job, scope, partial(spec.body, *arguments), at, name=f"{job.node} #{job.id}")
             return
         try:
-            outcome: Outcome = Done(spec.body(*arguments), at.used)
+            outcome = Done(spec.body(*arguments), at.used)
         except Exception as error:
             outcome = Failed(_reason(error))
         self._finish(job, outcome)
@@ -283,7 +298,7 @@ class Driver:
             self.task,
             start.views.get(spec.reads or ""),
             self._sequential if spec.stream == "sequential" else keyed,
-            self._plan.params_of(spec),
+            self._params[job.node],
             emission=job.emission,
             turn=start.turn,
             open=start.beside,
@@ -360,6 +375,9 @@ class Driver:
     def _answer(self, answer: Answered) -> None:
         self._answered.append(answer)
         self._wake.set()
+
+
+_is_async = cache(inspect.iscoroutinefunction)
 
 
 @cache

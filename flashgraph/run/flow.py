@@ -71,6 +71,8 @@ class Flow:
         self._voided: list[int] = []
         self.made = 0
         """How many items there have been."""
+        self.ended = 0
+        """How many of them have ended."""
         self._next_group = 0
         self.opened = 0
         """How many rounds there have been."""
@@ -253,6 +255,7 @@ class Flow:
         """Every item ends here, once; ending an item that has ended does nothing."""
         if self.items.pop(item.id, None) is None:
             return
+        self.ended += 1
         where = self._where.pop(item.id)
         if where == "queued":
             self.queues[item.edge].remove(item)
@@ -431,6 +434,8 @@ class Flow:
     def release_due(self) -> bool:
         """Release groups whose time has come or that were waiting for room; True if any went on."""
         went = False
+        if not self._timed and not self.pending:
+            return went
         for (group_id, name), at in list(self._timed.items()):
             # Settling one group can close another, with its timers.
             if at <= self.now and self._timed.pop((group_id, name), None) is not None:
@@ -459,12 +464,14 @@ class Flow:
                 other.void = True
                 self._voided.append(other.id)
 
-    def sweep_void(self) -> None:
-        """End what waits in groups that will never be released."""
+    def sweep_void(self) -> bool:
+        """End what waits in groups that will never be released; whether there were any such groups."""
+        found = bool(self._voided)
         while self._voided:
             for item in list(self._inside.get(self._voided.pop(), {}).values()):
                 if self._where.get(item.id) == "gathered":
                     self.end(item, "cancelled", "stopped: its group cannot be completed")
+        return found
 
     def orphan(self, pool: str, artifact: int) -> int:
         """Discard every open item that descends from a retracted artifact; returns how many."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -29,7 +28,7 @@ class Job:
     lag: int = 0
     cancelled: bool = False
     done: bool = False
-    outbox: deque[Item] = attrs.field(factory=deque)
+    outbox: list[Item] = attrs.field(factory=list)
     emission: int = 0
     calls: dict[int, Call] = attrs.field(factory=dict)
     """Its open calls."""

@@ -135,8 +135,8 @@ class Machine:
         self.flow.now = now
         if self._stopping is None:
             self._adjust()
-            while self._advance():
-                self.flow.sweep_void()
+            while self._advance() | self.flow.sweep_void():
+                pass
         self._finish()
         commands, self._commands = self._commands, []
         return commands
@@ -253,30 +253,35 @@ class Machine:
     # ---- decisions ---------------------------------------------------------------------------------------
 
     def _advance(self) -> bool:
-        """One round of everything that can be done at this moment; False when nothing could."""
+        """One round of everything that can be done at this moment; False when another one would find nothing to do."""
         self._stirred = False
         moved = self._deliver() | self.flow.release_due() | self._admit()
+        ended = self.flow.ended
         if self._draining is None:
             moved |= self._start() | self._emit_rounds()
         else:
             moved |= self._grant_waiting()
-        return moved or self._stirred
+        # What was started has made room, for which only results and groups wait; and what ended on the way there may
+        # have let others go on.
+        waits = self._delivering or self.flow.pending or self.flow.ended != ended
+        return self._stirred or (moved and bool(waits))
 
     def _deliver(self) -> bool:
         """Hand results on where there is room; a worker is free again when all of its results are delivered."""
         moved = False
-        for job in list(self._delivering.values()):
-            before, full = len(job.outbox), set[str]()
-            for _ in range(before):
-                item = job.outbox.popleft()
+        for job in list(self._delivering.values()) if self._delivering else ():
+            before, full = job.outbox, set[str]()
+            job.outbox = []
+            for item in before:
                 if not self.flow.is_open(item):
                     continue
                 if item.edge in full or not self.flow.put(item):
                     full.add(item.edge)
                     job.outbox.append(item)
-            moved |= len(job.outbox) < before
             if not job.outbox:
                 self._retire(job)
+                moved = True
+            elif len(job.outbox) < len(before):
                 moved = True
         return moved
 
@@ -453,7 +458,7 @@ class Machine:
         """Start a stage on ``item``; False when the budget has no room for what the stage spends."""
         spec, edge = state.plan.spec, self.plan.edges[item.edge]
         amounts = dict.fromkeys(spec.spends, 1.0)
-        lacking = self.ledger.lacking(amounts)
+        lacking = self.ledger.lacking(amounts) if amounts else None
         if lacking is not None:
             if repairing:
                 state.repairs.pop(0)
@@ -569,7 +574,7 @@ class Machine:
         self._emit(ev.Emitted(self.now, job.node, round_.id, source.emissions, job.stamps.get(spec.reads or "")))
         origin = Origin(round_.id, stamps=job.stamps, uses=ancestry.uses, lineage=ancestry.lineage)
         made = self.flow.route(job.node, outcome.value, origin)
-        job.outbox.extend(made)
+        job.outbox = made
         self.sources.emitted(source, job.stamps.get(spec.reads or ""), routed=bool(made))
         if not made and self.flow.rounds.pop(round_.id, None) is not None:
             self._emit(ev.RoundEnded(self.now, round_.id, False))
@@ -579,21 +584,15 @@ class Machine:
         item, spec = job.item, self.plan.stages[job.node].spec
         assert item is not None
         self.stages[job.node].failures = 0
-        ancestry = Ancestry(item.uses, item.lineage)
+        uses, lineage = item.uses, item.lineage
         if outcome.uses is not None or job.stamps != item.stamps:
-            ancestry = self.admission.ancestry(spec.reads, job.stamps.get(spec.reads or "", 0), outcome.uses, ancestry)
-        if self._orphaned(item, ancestry):
-            return
-        origin = Origin(
-            item.round,
-            (item.id,),
-            item.scope,
-            job.stamps,
-            ancestry.uses,
-            ancestry.lineage,
-            item.loops,
-            item.late,
-        )
+            ancestry = self.admission.ancestry(
+                spec.reads, job.stamps.get(spec.reads or "", 0), outcome.uses, Ancestry(uses, lineage)
+            )
+            if self._orphaned(item, ancestry):
+                return
+            uses, lineage = ancestry.uses, ancestry.lineage
+        origin = Origin(item.round, (item.id,), item.scope, job.stamps, uses, lineage, item.loops, item.late)
         values = outcome.value.items if isinstance(outcome.value, Several) else (outcome.value,)
         if spec.fanout is not None and len(values) > spec.fanout:
             # Room in cycles is made for so many (docs/deadlock.md).
@@ -602,7 +601,7 @@ class Machine:
                 "Fix: declare the true bound, or return fewer."
             )
         made = [new for value in values if value is not None for new in self.flow.route(job.node, value, origin)]
-        job.outbox.extend(made)
+        job.outbox = made
         self.flow.end(item, "consumed" if made else "filtered")
 
     def _repaired(self, job: Job, outcome: Done) -> None:

@@ -29,7 +29,7 @@ class EdgeQueue:
         self._gone: set[int] = set()
 
     def __len__(self) -> int:
-        return self.waiting + self.held + self.opened
+        return len(self._heap) - len(self._gone) + self.held + self.opened
 
     @property
     def waiting(self) -> int:
@@ -38,7 +38,7 @@ class EdgeQueue:
 
     @property
     def full(self) -> bool:
-        return len(self) >= self.capacity
+        return len(self._heap) - len(self._gone) + self.held + self.opened >= self.capacity
 
     def push(self, item: Item) -> None:
         """Raises what the order's key function raises, or TypeError for keys that do not compare; the queue is then

@@ -56,7 +56,7 @@ class Sources:
 
     def _can_emit(self, source: SourceState) -> bool:
         spec = self._plan.sources[source.name]
-        if source.exhausted or source.drawing:
+        if source.drawing or source.exhausted or self.open_rounds(source.name) >= self._plan.schedule.window:
             return False
         if spec.rounds is not None and source.emissions >= spec.rounds:
             return False
@@ -64,7 +64,7 @@ class Sources:
             now = self._pools[spec.reads].version, self._flow.ended_rounds[source.name]
             if source.waits_past == now:
                 return False
-        return self.open_rounds(source.name) < self._plan.schedule.window
+        return True
 
     @property
     def turn(self) -> int:
