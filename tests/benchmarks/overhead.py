@@ -1,9 +1,10 @@
 """What the scheduler itself costs: a graph of stages that do nothing, beside bare anyio memory streams.
 
-    python -m tests.benchmarks.overhead [--items 20000]
+    python -m tests.benchmarks.overhead [--items 10000]
 
-Both move the same items through four stages in one process, in turns, so that the machine's state is the same for
-both; the ratio is what counts.  Then: seconds an item as the window grows from 1 to 10,000, and bytes an open item.
+Both move the same numbers through four stages in one process, one after the other, several times; what counts is
+their ratio.  Seconds are processor time, so that other work on the machine does not count.  Then: the cost of an item
+as the window grows, and the memory of an open item beyond its payload.
 """
 
 from __future__ import annotations
@@ -15,20 +16,23 @@ from collections.abc import Mapping
 from statistics import median
 
 import anyio
+import anyio.lowlevel
 import attrs
 import click
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 import flashgraph as fg
-from flashgraph.task import Llm, Task
+from flashgraph.sim.virtual import run_virtually
 
-STAGES = 4
+STAGES, WORKERS, BUFFER = 4, 64, 64
+WINDOWS = (1, 10, 100, 1000, 10_000)
 
 
 @attrs.frozen
 class Nothing:
-    """A pool that remembers nothing, so that only moving items costs anything."""
+    """A pool that keeps nothing, so that only moving items costs anything."""
 
-    artifacts: dict[int, fg.Artifact] = attrs.field(factory=dict)
+    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
 
     def apply(self, event: fg.PoolEvent[int]) -> Nothing:
         return self
@@ -52,56 +56,188 @@ def line(items: int) -> fg.Graph:
     def passed(number: int) -> int:
         return number
 
-    stages = [graph.stage(passed, name=f"stage{i}", workers=64) for i in range(STAGES)]
-    for one, other in zip([count, *stages], [*stages, pool], strict=True):
+    stages = [graph.stage(passed, name=f"stage{i}", workers=WORKERS) for i in range(STAGES)]
+    graph.edge(count, stages[0])
+    for one, other in zip(stages, stages[1:], strict=False):
         graph.edge(one, other)
+    graph.edge(stages[-1], pool)
     return graph
 
 
-async def _attempt(candidate: Mapping[str, str], sample: int, llm: Llm) -> int:
+async def _attempt(candidate: Mapping[str, str], sample: int, llm: object) -> int:
     return sample
 
 
-def _score(sample: int, output: int) -> float:
-    return 0.0
+def _score(sample: int, output: int) -> fg.Score:
+    return fg.Score(0.0)
 
 
-TASK: Task[int, int] = Task("nothing", train=[0], val=[0], seed={"text": ""}, attempt=_attempt, score=_score)
+TASK: fg.Task[int, int] = fg.Task("nothing", train=[0], val=[0], attempt=_attempt, score=_score)
 
 
-async def _graph(items: int, window: int) -> float:
+async def through_the_graph(items: int, window: int) -> float:
+    """Processor seconds of a run of the graph."""
     graph = line(items)
+    graph.raise_if_wrong()
+    gc.collect()
     before = time.process_time()
     async with fg.open_run(graph, TASK, models={}, schedule=fg.pipelined(window, focus=0.0)) as run:
         result = await run.wait()
-    assert len(result.events) > items
-    return time.process_time() - before
+    spent = time.process_time() - before
+    assert result.status == "completed"
+    return spent
 
 
-async def _streams(items: int) -> float:
-    """The same through bare streams: a task for each stage, a queue of 64 before it."""
+def held(window: int) -> float:
+    """Processor seconds of an item when a whole window is open all the time: each stage takes a virtual second."""
+    items = max(2000, 3 * window)
+    graph = fg.Graph("held")
+    pool = graph.pool("pool", Nothing)
+
+    @graph.source(reads=pool, rounds=items)
+    def count(at: fg.Draw[Nothing]) -> int:
+        return at.emission
+
+    async def waited(number: int) -> int:
+        await anyio.sleep(1.0)
+        return number
+
+    stages = [graph.stage(waited, name=f"stage{i}", workers=window) for i in range(STAGES)]
+    graph.edge(count, stages[0], capacity=window)
+    for one, other in zip(stages, stages[1:], strict=False):
+        graph.edge(one, other, capacity=window)
+    graph.edge(stages[-1], pool)
+    most = 0
+
+    async def measured() -> float:
+        nonlocal most
+        before = time.process_time()
+        async with fg.open_run(
+            graph, TASK, models={}, schedule=fg.pipelined(window, focus=0.0), settle=anyio.wait_all_tasks_blocked
+        ) as run:
+            await anyio.sleep(1.5)
+            most = len(run.machine.flow.rounds)
+            await run.wait()
+        return time.process_time() - before
+
+    gc.collect()
+    spent = run_virtually(measured)
+    assert most == window
+    return spent / items
+
+
+async def through_streams(items: int, workers: int, buffer: int) -> float:
+    """Processor seconds of the same through bare streams, ``workers`` tasks a stage."""
+    gc.collect()
     before = time.process_time()
     async with anyio.create_task_group() as tasks:
-        send, receive = anyio.create_memory_object_stream[int](64)
-        first = send
+        send, receive = anyio.create_memory_object_stream[int](buffer)
+        tasks.start_soon(_count, send, items)
         for _ in range(STAGES):
-            send, following = anyio.create_memory_object_stream[int](64)
-            tasks.start_soon(_pass, receive, send)
+            send, following = anyio.create_memory_object_stream[int](buffer)
+            for _ in range(workers):
+                tasks.start_soon(_pass, receive.clone(), send.clone())
+            receive.close()
+            send.close()
             receive = following
-        tasks.start_soon(_count, first, items)
+        got = 0
         async with receive:
             async for _ in receive:
-                pass
+                got += 1
+    assert got == items
     return time.process_time() - before
 
 
-async def _count(send: anyio.abc.ObjectSendStream[int], items: int) -> None:
+async def _count(send: MemoryObjectSendStream[int], items: int) -> None:
     async with send:
         for number in range(items):
             await send.send(number)
 
 
-async def _pass(receive: anyio.abc.ObjectReceiveStream[int], send: anyio.abc.ObjectSendStream[int]) -> None:
+async def _pass(receive: MemoryObjectReceiveStream[int], send: MemoryObjectSendStream[int]) -> None:
     async with receive, send:
         async for number in receive:
             await send.send(number)
+
+
+def rate(seconds: list[float], items: int) -> float:
+    """Stage executions a second: the median of several runs."""
+    return STAGES * items / median(seconds)
+
+
+def memory(open_items: int) -> float:
+    """Bytes of an open item beyond its payload: items that wait before a stage that never takes them up."""
+    graph = fg.Graph("full")
+    pool = graph.pool("pool", Nothing)
+
+    @graph.source(reads=pool, rounds=1)
+    def emit(at: fg.Draw[Nothing]) -> int:
+        return 0
+
+    @graph.stage(fanout=open_items)
+    def many(number: int) -> fg.Several[int]:
+        return fg.Several([number] * open_items)
+
+    @graph.stage(workers=1)
+    async def never(number: int) -> int:
+        await anyio.sleep_forever()
+        return number
+
+    graph.edge(emit, many)
+    graph.edge(many, never, capacity=open_items)
+    graph.edge(never, pool)
+    grown = 0.0
+
+    async def measured() -> None:
+        nonlocal grown
+        tracemalloc.start()
+        async with fg.open_run(graph, TASK, models={}, schedule=fg.pipelined(1)) as run:
+            before = tracemalloc.get_traced_memory()[0]
+            while len(run.machine.flow.items) < open_items:
+                await anyio.lowlevel.checkpoint()
+            await anyio.sleep(0.01)
+            # The event log is the run's, not the items': it is as long when they have ended.
+            run._events.clear()
+            gc.collect()
+            grown = tracemalloc.get_traced_memory()[0] - before
+            run.stop()
+            await run.wait()
+        tracemalloc.stop()
+
+    anyio.run(measured)
+    return grown / open_items
+
+
+@click.command()
+@click.option("--items", default=10_000, show_default=True, help="Items of a run.")
+@click.option("--times", default=5, show_default=True, help="Runs of each; the median counts.")
+def main(items: int, times: int) -> None:
+    """Measure and print the tables."""
+    anyio.run(through_the_graph, 1000, 10)
+    ours: dict[int, list[float]] = {window: [] for window in WINDOWS}
+    bare: dict[tuple[int, int], list[float]] = {(WORKERS, BUFFER): [], (1, 0): [], (1, BUFFER): []}
+    for _ in range(times):
+        for window, found in ours.items():
+            found.append(anyio.run(through_the_graph, items, window))
+        for (workers, buffer), found in bare.items():
+            found.append(anyio.run(through_streams, items, workers, buffer))
+    click.echo(f"{items:,} items through {STAGES} stages, asyncio, median of {times} runs, processor time\n")
+    click.echo(
+        "| window | stage executions/s | of bare streams | cost of an item | cost with the whole window open |\n"
+        "| --- | --- | --- | --- | --- |"
+    )
+    full = {window: median(held(window) for _ in range(3)) for window in WINDOWS}
+    same = rate(bare[WORKERS, BUFFER], items)
+    for window, found in ours.items():
+        mine = rate(found, items)
+        cost = median(found) / median(ours[WINDOWS[0]])
+        open_ = full[window] / full[WINDOWS[0]]
+        click.echo(f"| {window:,} | {mine:,.0f} | {mine / same:.2f} | {cost:.2f} | {open_:.2f} |")
+    click.echo("\n| bare streams | stage executions/s |\n| --- | --- |")
+    for (workers, buffer), found in bare.items():
+        click.echo(f"| {workers} tasks a stage, a buffer of {buffer} | {rate(found, items):,.0f} |")
+    click.echo(f"\nmemory of an open item: {memory(10_000):,.0f} bytes")
+
+
+if __name__ == "__main__":
+    main()
