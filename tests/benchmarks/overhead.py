@@ -13,6 +13,7 @@ import gc
 import time
 import tracemalloc
 from collections.abc import Mapping
+from itertools import pairwise
 from statistics import median
 
 import anyio
@@ -58,7 +59,7 @@ def line(items: int) -> fg.Graph:
 
     stages = [graph.stage(passed, name=f"stage{i}", workers=WORKERS) for i in range(STAGES)]
     graph.edge(count, stages[0])
-    for one, other in zip(stages, stages[1:], strict=False):
+    for one, other in pairwise(stages):
         graph.edge(one, other)
     graph.edge(stages[-1], pool)
     return graph
@@ -104,7 +105,7 @@ def held(window: int) -> float:
 
     stages = [graph.stage(waited, name=f"stage{i}", workers=window) for i in range(STAGES)]
     graph.edge(count, stages[0], capacity=window)
-    for one, other in zip(stages, stages[1:], strict=False):
+    for one, other in pairwise(stages):
         graph.edge(one, other, capacity=window)
     graph.edge(stages[-1], pool)
     most = 0
