@@ -19,6 +19,7 @@ import attrs
 import flashgraph as fg
 from flashgraph.evaluation import Attempt, Work
 from flashgraph.playbook import (
+    Alike,
     Delta,
     Merged,
     Playbook,
@@ -113,15 +114,6 @@ class Curated(Delta):
 
     questions: tuple[Question, ...] = ()
     edited: bool = True
-
-
-@attrs.frozen
-class Alike:
-    """Lines that say nearly the same: their ids, their texts, and the digests of these."""
-
-    ids: tuple[str, ...]
-    texts: tuple[str, ...]
-    seen: tuple[str, ...]
 
 
 @attrs.frozen
@@ -247,12 +239,7 @@ def tidy(curated: Curated, at: fg.Context[Playbook]) -> Tidied:
     """Find lines that say nearly the same (the bullet analyzer) after a curation, if asked to."""
     if not (at[merge_duplicates] and curated.edited):
         return Tidied(curated.questions)
-    lines = at.view.by_id
-    groups = (
-        Alike(ids, tuple(lines[bullet].text for bullet in ids), at.view.seen(ids))
-        for ids in at.view.duplicates(similarity_named(at[similarity]))
-    )
-    return Tidied(curated.questions, tuple(groups))
+    return Tidied(curated.questions, at.view.alike(similarity_named(at[similarity])))
 
 
 @graph.stage(llm="curator")

@@ -73,14 +73,17 @@ class _Router:
 
     def _place_repairs(self) -> None:
         placed: list[Box] = []
+        straight = self._straight_entries()
         for node in self.graph.nodes:
             if node.kind != "repair":
                 continue
             width, height = node_size(node)
             repaired = [k for k in self.graph.links if node.name in k.repairs]
-            spots = [self._spot(k) for k in repaired]
             row = self.row[node.name] = self.row[repaired[0].src]
-            x = sum(s[0] for s in spots) / len(spots)
+            rising = [self.boxes[k.src].x - 0.2 for k in repaired if k.dst in self.grid.pools and k not in straight]
+            spots = [self._spot(k) for k in repaired if k.dst not in self.grid.pools or k in straight]
+            xs = [s[0] for s in spots] + [riser - LANE - width / 2 for riser in rising]
+            x = sum(xs) / len(xs)
             out = 1 if row == 0 else -1
             edge = self.lanes[row] + out * 0.35
             for box in placed:
@@ -90,6 +93,8 @@ class _Router:
             placed.append(box)
             self.boxes[node.name] = box
             self.routes += [Route("repairs", (spot, (x, edge))) for spot in spots]
+            # An edge that goes to a pool by a lane rises beside its repair stage first.
+            self.routes += [Route("repairs", ((riser, box.y), (box.right, box.y))) for riser in rising]
         for box in placed:
             row = self.row[box.node.name]
             self.lanes[row] = max(self.lanes[0], box.top) if row == 0 else min(self.lanes[1], box.bottom)

@@ -10,12 +10,13 @@ similarity   how alike two texts are: lexically, or by an embedding model
 """
 
 from flashgraph.playbook.bullets import Bullet, digest
-from flashgraph.playbook.operations import Delta, Merged, Operation, Refused, Start, Tag, Tags
+from flashgraph.playbook.operations import Alike, Delta, Merged, Operation, Refused, Start, Tag, Tags
 from flashgraph.playbook.pool import Playbook, read_playbook
 from flashgraph.playbook.replies import parse_answer, parse_operations, parse_tags
 from flashgraph.playbook.similarity import Similarity, embedding, lexical, similarity_named
 
 __all__ = [
+    "Alike",
     "Bullet",
     "Delta",
     "Merged",

@@ -9,7 +9,7 @@ import attrs
 from flashgraph.errors import DataError
 from flashgraph.playbook.bullets import parse_bullets
 
-__all__ = ["Delta", "Merged", "Operation", "Refused", "Start", "Tag", "Tags"]
+__all__ = ["Alike", "Delta", "Merged", "Operation", "Refused", "Start", "Tag", "Tags"]
 
 Tag = Literal["helpful", "harmful", "neutral"]
 
@@ -83,6 +83,15 @@ class Tags:
     """What a reflection says of the bullets that were used: pairs of id and tag, to be counted."""
 
     counts: tuple[tuple[str, Tag], ...]
+
+
+@attrs.frozen
+class Alike:
+    """Bullets that say nearly the same, for a model to merge: their ids, their texts, and the digests of these."""
+
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    seen: tuple[str, ...]
 
 
 @attrs.frozen

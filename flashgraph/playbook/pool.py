@@ -21,7 +21,7 @@ from flashgraph.playbook.bullets import (
     same_section,
     slug,
 )
-from flashgraph.playbook.operations import Delta, Merged, Operation, Refused, Start, Tags
+from flashgraph.playbook.operations import Alike, Delta, Merged, Operation, Refused, Start, Tags
 from flashgraph.playbook.similarity import Similarity, lexical
 
 __all__ = ["LOG", "Playbook", "read_playbook"]
@@ -146,6 +146,13 @@ class Playbook:
                 groups.append((first.id, *alike))
                 rest = [bullet for bullet in rest if bullet.id not in alike]
         return tuple(groups)
+
+    def alike(self, similarity: Similarity = lexical) -> tuple[Alike, ...]:
+        """The `duplicates` with what a model needs to merge them."""
+        return tuple(
+            Alike(ids, tuple(self.by_id[bullet].text for bullet in ids), self.seen(ids))
+            for ids in self.duplicates(similarity)
+        )
 
     def _started(self, start: Start) -> Playbook:
         if self.newest is not None:

@@ -1,0 +1,74 @@
+"""What every shipped graph file keeps to: short, on public names alone, sound, and drawn in its page."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from flashgraph.loading import load_graph
+from flashgraph.observe.description import describe
+
+ROOT = Path(__file__).parents[2]
+FILES = pytest.mark.parametrize("file", sorted((ROOT / "algorithms").glob("*.py")), ids=lambda path: path.stem)
+DRAWN = {
+    "ace": "ace.md",
+    "combee": "combee.md",
+    "combee:ace_graph": "combee.md",
+    "gepa": "gepa.md",
+    "islands": "islands.md",
+    "meta_harness": "meta-harness.md",
+}
+GRAPHS = pytest.mark.parametrize("name", DRAWN)
+
+
+@FILES
+def test_it_is_short(file: Path) -> None:
+    """Under 300 lines, docstrings and all."""
+    assert len(file.read_text(encoding="utf-8").splitlines()) < 300
+
+
+@FILES
+def test_it_imports_public_names_only(file: Path) -> None:
+    """What a user's own file may use: names that their module lists in ``__all__``, and modules."""
+    private = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("flashgraph"):
+            source = node.module or ""
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "fg":
+            source, names = "flashgraph", [node.attr]
+        else:
+            continue
+        listed = getattr(importlib.import_module(source), "__all__", ())
+        private += [
+            f"{file.name}:{node.lineno}: {source}.{name}"
+            for name in names
+            if name not in listed and (f"{source}.{name}".find("._") >= 0 or not find_spec(f"{source}.{name}"))
+        ]
+        private += [f"{file.name}:{node.lineno}: {source}"] * ("._" in source)
+    assert not private
+
+
+@GRAPHS
+def test_check_accepts_it(name: str) -> None:
+    """No problem at all."""
+    load_graph(name).raise_if_wrong()
+
+
+@GRAPHS
+def test_its_page_shows_it_as_it_is(name: str) -> None:
+    """The drawing in the page names every node of the graph, and says what is said of its edges.
+
+    Where it does not: ``flashgraph draw NAME -o docs/NAME.svg``.
+    """
+    picture = f"{name.replace(':', '-').replace('_', '-')}.svg"
+    assert f"({picture})" in (ROOT / "docs" / DRAWN[name]).read_text(encoding="utf-8")
+    drawn = (ROOT / "docs" / picture).read_text(encoding="utf-8")
+    described = describe(load_graph(name))
+    said = {node.name for node in described.nodes} | {line for link in described.links for line in link.policies}
+    missing = {text for text in said if f"<!-- {text} -->" not in drawn}
+    assert not missing
