@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flashgraph.graph.spec import GraphSpec
     from flashgraph.llm.responses import ResponseCache
     from flashgraph.run.events import Event
+    from flashgraph.run.journal.examined import Examined
     from flashgraph.run.journal.header import Header
     from flashgraph.run.journal.keeper import Kept
     from flashgraph.run.plan import Plan
@@ -45,8 +46,10 @@ class Run:
     it; `result` then holds what was reached.
     """
 
-    def __init__(self, driver: Any, events: list[Event], task: str) -> None:
+    def __init__(self, driver: Any, events: list[Event], task: str, examined: Examined | None = None) -> None:
         self._driver = driver
+        self.examined = examined
+        """Where the held-out test keeps its calls; None for a run without a folder."""
         self._events = events
         self._task = task
         self._more: anyio.Event | None = None
@@ -261,7 +264,7 @@ async def open_run(
         )
         note = kept.writer.note if kept is not None else None
         reveal()
-        opened = Run(driver, events, task.name)
+        opened = Run(driver, events, task.name, kept.examined if kept is not None else None)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(opened._drive)
             try:

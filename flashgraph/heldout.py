@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
 import random
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,9 +18,12 @@ from flashgraph.graph.ports import Context
 from flashgraph.graph.spec import StageSpec
 from flashgraph.llm.protocol import Message, Model, Reply
 from flashgraph.run.budget import Ledger, reservation
-from flashgraph.task import Task
+from flashgraph.run.journal.examined import Examined
+from flashgraph.run.journal.store import JournalError
+from flashgraph.run.resumed import request_key
+from flashgraph.task import Llm, Task
 
-__all__ = ["HeldOut", "beyond", "held_out"]
+__all__ = ["HeldOut", "beyond", "held_out", "unanswered"]
 
 
 @attrs.frozen
@@ -42,19 +47,20 @@ async def held_out(
     stage: StageSpec | None = None,
     params: Mapping[str, Any] | None = None,
     resources: Mapping[str, Any] | None = None,
+    examined: Examined | None = None,
 ) -> tuple[HeldOut, ...]:
     """Let each candidate attempt every test sample with ``model``, which is open, and settle it on ``ledger``.
 
     ``stage`` tries a candidate on a sample (`Graph.tests_with`), with the run's ``params`` and open ``resources``; by
-    default it is the task's own ``attempt``.  At most ``model.limit`` requests are out at once.
+    default it is the task's own ``attempt``.  At most ``model.limit`` requests are out at once.  ``examined`` keeps the
+    calls: what an earlier session of the run has had an answer for is not asked again.
 
     Raises `BudgetExhausted` when the budget does not last, before the first request if that is plain from the number
-    of calls; `ModelUnavailable` and `ModelRefused` as the model does.
+    of calls; `ModelUnavailable` and `ModelRefused` as the model does; `JournalError` when ``examined`` cannot keep one.
     """
-    asks = stage is None or stage.llm is not None
-    if lacking := beyond(ledger, len(candidates) * len(task.test) if asks else 0):
+    if lacking := beyond(ledger, unanswered(task, candidates, stage, examined)):
         raise BudgetExhausted(lacking)
-    account = _Account(model, ledger)
+    desk = _Desk(model, ledger, examined)
     workers = anyio.CapacityLimiter(model.limit)
     body = attempt if stage is None else stage.body
     scores = [[0.0] * len(task.test) for _ in candidates]
@@ -66,13 +72,14 @@ async def held_out(
             if fatal:
                 return
             stream = random.Random(f"held-out/{index}")
-            at: Context[Any] = Context(task, None, stream, params or {}, llm=account, resources=resources or {})
+            llm = desk.seat(candidates[which], index)
+            at: Context[Any] = Context(task, None, stream, params or {}, llm=llm, resources=resources or {})
             try:
                 made = body(Work(candidates[which], "test", index), at)
                 found = await made if inspect.isawaitable(made) else made
                 scores[which][index] = found.score
             except Exception as error:
-                if isinstance(error, BudgetExhausted) or (isinstance(error, ModelError) and error.fatal):
+                if isinstance(error, BudgetExhausted | JournalError) or (isinstance(error, ModelError) and error.fatal):
                     fatal.append(error)
                     tasks.cancel_scope.cancel()
                 failures[which][index] = f"{type(error).__name__}: {error}"
@@ -88,6 +95,24 @@ async def held_out(
     )
 
 
+def unanswered(
+    task: Task[Any, Any],
+    candidates: Sequence[Mapping[str, str]],
+    stage: StageSpec | None = None,
+    examined: Examined | None = None,
+) -> int:
+    """How many attempts a test takes for which no model was asked in an earlier session; 0 where none asks one."""
+    if stage is not None and stage.llm is None:
+        return 0
+    works = [_named(candidate, index) for candidate in candidates for index in range(len(task.test))]
+    return len(works) if examined is None else sum(work not in examined for work in works)
+
+
+def _named(candidate: Mapping[str, str], index: int) -> str:
+    """Names one candidate on one sample."""
+    return hashlib.sha256(json.dumps([dict(candidate), index], sort_keys=True).encode()).hexdigest()[:32]
+
+
 def beyond(ledger: Ledger, attempts: int) -> str:
     """Why so many attempts, of at least one call each, cannot be paid; empty where they may be."""
     for limit, left in ledger.remaining().items():
@@ -98,18 +123,30 @@ def beyond(ledger: Ledger, attempts: int) -> str:
     return ""
 
 
-class _Account:
-    """The model as an attempt sees it: a request reserves its share of the budget before it is sent."""
+class _Desk:
+    """The model as all attempts share it: a request reserves its share of the budget before it is sent."""
 
-    def __init__(self, model: Model, ledger: Ledger) -> None:
-        self._model = model
-        self._ledger = ledger
+    def __init__(self, model: Model, ledger: Ledger, examined: Examined | None) -> None:
+        self._model, self._ledger, self._examined = model, ledger, examined
         self._slots = anyio.CapacityLimiter(model.limit)
         self._settled = anyio.Event()
 
-    async def __call__(self, messages: str | Sequence[Message], **params: Any) -> Reply:
-        if isinstance(messages, str):
-            messages = [{"role": "user", "content": messages}]
+    def seat(self, candidate: Mapping[str, str], index: int) -> Llm:
+        """The model as the attempt of a candidate at a sample sees it."""
+        work = _named(candidate, index)
+
+        async def llm(messages: str | Sequence[Message], **params: Any) -> Reply:
+            if isinstance(messages, str):
+                messages = [{"role": "user", "content": messages}]
+            return await self._answer(work, messages, params)
+
+        return llm
+
+    async def _answer(self, work: str, messages: Sequence[Message], params: dict[str, Any]) -> Reply:
+        examined = self._examined
+        key = request_key(self._model.name, messages, params)
+        if examined is not None and (known := examined.take(work, key)) is not None:
+            return known
         async with self._slots:
             amounts = reservation(self._model, messages, params, self._ledger.limits)
             while (lacking := self._ledger.lacking(amounts)) is not None:
@@ -117,13 +154,18 @@ class _Account:
                     raise BudgetExhausted(f"no {lacking} left for another request")
                 await self._settled.wait()
             reserved = self._ledger.reserve(amounts)
+            reply, number = None, None
             # Until a reply says better: a request that was cut off has cost something that nobody can tell.
-            spent = amounts
+            spent: Mapping[str, float] = amounts
             try:
+                if examined is not None:
+                    number = await examined.asked(work, key, amounts)
                 reply = await self._model.complete(messages, params)
                 spent = {"calls": 1.0, "tokens": float(reply.usage.total), "usd": reply.cost or 0.0}
                 return reply
             finally:
                 self._ledger.settle(reserved, spent)
+                if examined is not None and number is not None:
+                    examined.ended(number, reply, spent, self._ledger.settled)
                 settled, self._settled = self._settled, anyio.Event()
                 settled.set()

@@ -22,7 +22,7 @@ from flashgraph.api import Run, open_run
 from flashgraph.cli.failures import DONE, FAILED, INTERRUPTED
 from flashgraph.errors import DataError, FlashgraphError
 from flashgraph.graph.dsl import Graph
-from flashgraph.heldout import beyond, held_out
+from flashgraph.heldout import beyond, held_out, unanswered
 from flashgraph.llm.cache import cached
 from flashgraph.llm.protocol import Model
 from flashgraph.llm.resolve import resolve_all
@@ -254,8 +254,8 @@ async def _tested(
     before = dict(ledger.settled)
     candidates = [dict(order.task.seed), report.best or {}]
     same = candidates[0] == candidates[1]
-    asks = stage is None or stage.llm is not None
-    if lacking := beyond(ledger, len(order.task.test) * (1 if same else 2) if asks else 0):
+    candidates = candidates[:1] if same else candidates
+    if lacking := beyond(ledger, unanswered(order.task, candidates, stage, run.examined)):
         return attrs.evolve(report, untested=lacking)
     click.echo(f"testing {'the seed' if same else 'seed and best'} on {len(order.task.test)} samples", err=True)
     with anyio.CancelScope() as scope:
@@ -263,12 +263,13 @@ async def _tested(
         try:
             scores = await held_out(
                 order.task,
-                candidates[:1] if same else candidates,
+                candidates,
                 model,
                 ledger,
                 stage=stage,
                 params=run.machine.plan.params_of(stage),
                 resources=run.resources,
+                examined=run.examined,
             )
         except FlashgraphError as error:
             return attrs.evolve(report, untested=str(error))

@@ -58,6 +58,8 @@ class Ledger:
         self.reserved: dict[str, float] = dict.fromkeys(self.settled, 0.0)
         self.refused: str | None = None
         """A limit that could not afford a request although nothing else was reserved: the rest of it is unusable."""
+        self.charged: dict[str, float] = {}
+        """What of the settled amounts was spent outside of the run's own stages."""
         self._open: dict[int, dict[str, float]] = {}
         self._holders: dict[str, int] = dict.fromkeys(self.settled, 0)
         self._next = 0
@@ -97,6 +99,12 @@ class Ledger:
             self.reserved[name] = self.reserved[name] - amount if self._holders[name] else 0.0
         for name, amount in amounts.items():
             self.settled[name] += amount
+
+    def charge(self, amounts: Mapping[str, float]) -> None:
+        """Settle what was spent elsewhere: by the held-out test of an earlier session."""
+        for name, amount in amounts.items():
+            self.settled[name] += amount
+            self.charged[name] = self.charged.get(name, 0.0) + amount
 
     def remaining(self) -> dict[str, float]:
         """What is left of each limit, by name."""

@@ -189,6 +189,7 @@ class Driver:
         drain, self._drain = self._drain, ""
         reopen, self._reopen = self._reopen, None
         capacity = self._resumed.capacity if reopen is not None else None
+        tested = self._resumed.tested if reopen is not None else {}
         answered, self._answered = sorted(self._answered, key=lambda a: a.call), []
         completed, self._completed = sorted(self._completed, key=lambda c: c.job), []
         requests, self._requests = sorted(self._requests, key=lambda r: (r.job.id, r.order)), []
@@ -198,10 +199,10 @@ class Driver:
             # First, so that what is cut off now stays open: of this turn only the answers are kept, and a run that is
             # resumed does the rest again.
             if reopen is not None:
-                apply(Turn(now, reopen=reopen, halted=True, capacity=capacity), machine)
-                reopen = capacity = None
+                apply(Turn(now, reopen=reopen, halted=True, capacity=capacity, tested=tested), machine)
+                reopen, capacity, tested = None, None, {}
             machine.stop(*stop, now)
-        turn = Turn(now, tuple(answered), tuple(completed), asked, drain, reopen, capacity=capacity)
+        turn = Turn(now, tuple(answered), tuple(completed), asked, drain, reopen, capacity=capacity, tested=tested)
         first = machine.next_call
         commands = apply(turn, machine)
         for number, request in enumerate(requests, first):

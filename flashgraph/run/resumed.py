@@ -61,6 +61,8 @@ class Resumed:
     """The limits under which the run goes on."""
     capacity: Capacity | None = None
     """What it can do at once from now on."""
+    tested: Mapping[str, float] = attrs.field(factory=dict)
+    """What held-out tests have spent that the account does not have yet."""
 
     @classmethod
     def fresh(cls, machine: Machine) -> Resumed:

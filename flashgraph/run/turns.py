@@ -61,9 +61,9 @@ class Completed:
 class Turn:
     """One moment: answers, outcomes and requests, told to the machine in this order, and then a step.
 
-    ``reopen`` are the limits of a session that goes on with a run and ``capacity`` what it can do at once, ``drain``
-    the reason of an orderly stop.  In a ``halted`` turn, of a run that is being stopped, answers are heard and nothing
-    is decided.
+    ``reopen`` are the limits of a session that goes on with a run, ``capacity`` is what it can do at once, and
+    ``tested`` what held-out tests have spent since it was last reopened; ``drain`` is the reason of an orderly stop.
+    In a ``halted`` turn, of a run that is being stopped, answers are heard and nothing is decided.
     """
 
     at: float
@@ -74,11 +74,13 @@ class Turn:
     reopen: Mapping[str, float] | None = None
     halted: bool = False
     capacity: Capacity | None = None
+    tested: Mapping[str, float] = attrs.field(factory=dict)
 
 
 def apply(turn: Turn, machine: Machine) -> list[Command]:
     """Tell a machine a turn; returns what it wants done."""
     if turn.reopen is not None:
+        machine.ledger.charge(turn.tested)
         machine.reopen(turn.reopen, turn.at)
     if turn.capacity is not None:
         machine.resize(turn.capacity)

@@ -246,6 +246,33 @@ def test_resume(cli: Cli, tmp_path: Path) -> None:
         assert json.loads((tmp_path / "out" / "result.json").read_text())["spent"]["proposals"] == 6
 
 
+def test_the_test_is_not_paid_again(cli: Cli, tmp_path: Path) -> None:
+    """Resuming tests anew only what it has not tested, and says the same of the rest."""
+    with serving(wise) as server:
+        run(cli, server, "--proposals", "2", "--schedule", "lockstep")
+        first, chats = json.loads((tmp_path / "out" / "result.json").read_text()), server.chats
+        assert cli("resume", "out").code == 0
+        second = json.loads((tmp_path / "out" / "result.json").read_text())
+        assert server.chats == chats
+        assert (second["test"]["seed"], second["test"]["best"]) == (first["test"]["seed"], first["test"]["best"])
+        assert second["test"]["spent"]["calls"] == 0
+        shown = json.loads(cli("show", "out", "--json").out)
+    assert shown["spend"]["calls"] == chats
+    assert shown["spend"]["prompt_tokens"] == 7 * chats
+
+
+def test_tests_count_on_the_budget_of_all_sessions(cli: Cli, tmp_path: Path) -> None:
+    """I10: what earlier sessions have paid for their tests is not there to be spent again."""
+    with serving(wise) as server:
+        run(cli, server, "--proposals", "1", "--calls", "60", "--schedule", "lockstep")
+        assert server.chats < 40
+        for proposals in ("2", "3", "500"):
+            assert cli("resume", "out", "--proposals", proposals).code == 0
+        assert server.chats <= 60
+        shown = json.loads(cli("show", "out", "--json").out)
+    assert shown["spend"]["calls"] == server.chats
+
+
 def test_resume_of_no_run(cli: Cli) -> None:
     """The message names what was looked for."""
     message = mistake(cli("resume", "nowhere"), 1)

@@ -12,6 +12,7 @@ import attrs
 import filelock
 
 from flashgraph.run.journal.codec import Codec
+from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.header import Changes, Header
 from flashgraph.run.journal.replay import Diverged, replay
 from flashgraph.run.journal.store import VACUUMED, JournalError, Store, connect, explained
@@ -32,6 +33,7 @@ class Kept:
     writer: JournalWriter
     store: Store
     resumed: Resumed | None
+    examined: Examined
 
 
 def read_header(folder: Path) -> Header:
@@ -102,8 +104,13 @@ def keep(
             writer = JournalWriter(store, codec, turns=turns, patient=patient)
             if not resume:
                 writer.begin(header)
+            examined = Examined(store, writer)
+            if resumed is not None:
+                charged = machine.ledger.charged
+                new = {name: amount - charged.get(name, 0.0) for name, amount in examined.spent().items()}
+                resumed = attrs.evolve(resumed, tested=new)
             writer.open_session()
-            yield Kept(writer, store, resumed)
+            yield Kept(writer, store, resumed, examined)
         finally:
             store.close()
     finally:

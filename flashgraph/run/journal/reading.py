@@ -125,8 +125,9 @@ class StoredRun:
     def spend(self) -> Spend:
         """What the run has used so far."""
         ((prompt, completion, failed, lost),) = self._rows(
-            "SELECT total(prompt_tokens), total(completion_tokens), total(how = 'failed'), total(how = 'lost')"
-            " FROM calls"
+            "SELECT total(prompt_tokens), total(completion_tokens), total(how = 'failed'), total(how = 'lost') FROM"
+            " (SELECT prompt_tokens, completion_tokens, how FROM calls"
+            " UNION ALL SELECT prompt_tokens, completion_tokens, how FROM tests)"
         )
         rows = self._rows("SELECT settled FROM account")
         account: Mapping[str, float] = json.loads(rows[0][0]) if rows else {}
@@ -159,7 +160,8 @@ class StoredRun:
             "SELECT total(json_array_length(body, '$.asked')) - total(json_array_length(body, '$.answered')) FROM turns"
             " WHERE seq >= (SELECT coalesce(max(seq), 0) FROM turns WHERE body LIKE '{\"reopen\"%')"
         )
-        return int(number)
+        ((testing,),) = self._rows("SELECT count(*) FROM tests WHERE how = 'out'")
+        return int(number) + int(testing)
 
     # ---- artifacts ---------------------------------------------------------------------------------------
 

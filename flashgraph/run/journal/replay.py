@@ -60,6 +60,7 @@ def turns(db: sqlite3.Connection, codec: Codec) -> Iterator[tuple[Turn, list[int
                 body.get("reopen"),
                 body.get("halted", False),
                 Capacity(**body["capacity"]) if "capacity" in body else None,
+                body.get("tested", {}),
             ),
             body["sign"],
         )  # fmt: skip

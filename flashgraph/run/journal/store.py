@@ -38,6 +38,9 @@ CREATE INDEX calls_of_job ON calls (job);
 CREATE TABLE admissions (turn INTEGER NOT NULL, at REAL NOT NULL, pool TEXT NOT NULL, version INTEGER NOT NULL,
     kind TEXT NOT NULL, artifact INTEGER NOT NULL, parents TEXT NOT NULL, lag INTEGER, provisional INTEGER NOT NULL,
     score REAL, scores TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (pool, version)) WITHOUT ROWID;
+CREATE TABLE tests (id INTEGER PRIMARY KEY, work TEXT NOT NULL, request TEXT NOT NULL, how TEXT NOT NULL, reply TEXT,
+    model TEXT, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, usd REAL, finish TEXT NOT NULL,
+    spent TEXT NOT NULL);
 CREATE TABLE failures (turn INTEGER NOT NULL, at REAL NOT NULL, job INTEGER NOT NULL, stage TEXT NOT NULL,
     reason TEXT NOT NULL);
 CREATE TABLE sources (name TEXT PRIMARY KEY, cursor TEXT NOT NULL) WITHOUT ROWID;

@@ -25,7 +25,7 @@ from flashgraph.run.journal.store import PATIENCE, JournalError, Statement, Stor
 from flashgraph.run.machine import Machine
 from flashgraph.run.turns import Answered, Completed, Turn
 
-__all__ = ["JournalWriter", "signature"]
+__all__ = ["JournalWriter", "durable", "signature"]
 
 _log = logging.getLogger("flashgraph")
 
@@ -49,7 +49,7 @@ class JournalWriter:
         self._store = store
         self._codec = codec
         self._loose = codec.loose()
-        self._patient = patient
+        self.patient = patient
         self._turn = turns
         self._known: set[str] = set()
         self._events: list[ev.Event] = []
@@ -104,16 +104,11 @@ class JournalWriter:
             self._account = account
             statements.append(("INSERT OR REPLACE INTO account VALUES (0, ?)", (account,)))
         self._turn += 1
-        done = self._store.put(statements)
-        try:
-            done.result(None if self._patient else PATIENCE)
-        except NotYet:
-            return lambda: _committed(done)
-        return None
+        return durable(self._store.put(statements), self.patient)
 
     # ---- rows --------------------------------------------------------------------------------------------
 
-    def _payload(self, text: str, statements: list[Statement]) -> str:
+    def payload(self, text: str, statements: list[Statement]) -> str:
         """Put a text aside, once; returns its hash."""
         data = text.encode(errors="surrogatepass")  # a reply that was cut off within a character
         name = hashlib.sha256(data).hexdigest()[:32]
@@ -123,19 +118,21 @@ class JournalWriter:
         return name
 
     def _encoded(self, value: Any, statements: list[Statement]) -> Any:
-        return self._codec.encode(value, lambda text: self._payload(text, statements))
+        return self._codec.encode(value, lambda text: self.payload(text, statements))
 
     def _json(self, value: Any, statements: list[Statement]) -> str:
         return _dumped(self._encoded(value, statements))
 
     def _shown(self, value: Any, statements: list[Statement]) -> str:
         """A pool's own value for who reads the run; the run itself never reads it back."""
-        return _dumped(self._loose.encode(value, lambda text: self._payload(text, statements)))
+        return _dumped(self._loose.encode(value, lambda text: self.payload(text, statements)))
 
     def _body(self, turn: Turn, statements: list[Statement]) -> dict[str, Any]:
         body: dict[str, Any] = {}
         if turn.reopen is not None:
             body["reopen"] = dict(turn.reopen)
+        if turn.tested:
+            body["tested"] = dict(turn.tested)
         if turn.capacity is not None:
             body["capacity"] = attrs.asdict(turn.capacity)
         if turn.drain:
@@ -196,7 +193,7 @@ class JournalWriter:
         stage = self._stages.get(event.job, "")
         if not stage and event.job in machine.jobs:  # it was started by an earlier session
             stage = self._stages[event.job] = machine.jobs[event.job].node
-        messages = [[m["role"], self._payload(m["content"], statements)] for m in answer.messages] if answer else []
+        messages = [[m["role"], self.payload(m["content"], statements)] for m in answer.messages] if answer else []
         reply = answer.reply if answer is not None else None
         statements.append(
             (
@@ -210,7 +207,7 @@ class JournalWriter:
                     answer.request if answer is not None else "",
                     json.dumps(messages),
                     event.how,
-                    self._payload(reply.text, statements) if reply is not None else None,
+                    self.payload(reply.text, statements) if reply is not None else None,
                     reply.model if reply is not None else None,
                     event.prompt_tokens,
                     event.completion_tokens,
@@ -248,6 +245,18 @@ def _dumped(data: Any) -> str:
 
 def _plain(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
+
+
+def durable(done: Future[None], patient: bool) -> Callable[[], Awaitable[None]] | None:
+    """Wait a moment, or with ``patient`` as long as it takes, for a commit; what is returned waits for the rest.
+
+    Both raise `JournalError` when it failed.
+    """
+    try:
+        done.result(None if patient else PATIENCE)
+    except NotYet:
+        return lambda: _committed(done)
+    return None
 
 
 async def _committed(done: Future[None]) -> None:

@@ -1,0 +1,90 @@
+"""The held-out test's calls, kept as the run's own are: what was answered is not asked again, and all of it counts.
+
+The scheduler knows nothing of the test.  What it has cost is charged to the run's account when the run is reopened, as
+a part of that turn, so that the budget holds over all sessions and a run that is told again decides the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, deque
+from collections.abc import Mapping
+
+from flashgraph.llm.protocol import Reply, Usage
+from flashgraph.run.journal.replay import Payloads
+from flashgraph.run.journal.store import Statement, Store
+from flashgraph.run.journal.writer import JournalWriter, durable
+
+__all__ = ["Examined"]
+
+COLUMNS = "work, request, reply, model, prompt_tokens, completion_tokens, usd, finish"
+
+
+class Examined:
+    """What the test has asked so far.  ``work`` names one candidate on one sample, ``request`` what it asks.
+
+    A request that was out when its process ended is lost: it counts as all that was set aside for it.
+    """
+
+    def __init__(self, store: Store, writer: JournalWriter) -> None:
+        self._store, self._writer = store, writer
+        store.put([("UPDATE tests SET how = 'lost' WHERE how = 'out'", ())]).result()
+        self._replies: dict[tuple[str, str], deque[Reply]] = {}
+        payloads = Payloads(store.db)
+        for work, request, reply, model, prompt, completion, usd, finish in store.db.execute(
+            f"SELECT {COLUMNS} FROM tests WHERE how = 'done' ORDER BY id"
+        ):
+            found = Reply(payloads(reply), Usage(prompt, completion), usd, finish, model)
+            self._replies.setdefault((work, request), deque()).append(found)
+        self._works = {work for work, _ in self._replies}
+        self._last: int = store.db.execute("SELECT coalesce(max(id), 0) FROM tests").fetchone()[0]
+
+    def __contains__(self, work: str) -> bool:
+        """Whether an earlier session has had an answer for this piece of work."""
+        return work in self._works
+
+    def spent(self) -> dict[str, float]:
+        """What the tests of earlier sessions have cost, by limit."""
+        total: Counter[str] = Counter()
+        for (amounts,) in self._store.db.execute("SELECT spent FROM tests ORDER BY id"):
+            total.update(json.loads(amounts))
+        return dict(total)
+
+    def take(self, work: str, request: str) -> Reply | None:
+        """The next reply that an earlier session has had for this request, if there is one."""
+        replies = self._replies.get((work, request))
+        return replies.popleft() if replies else None
+
+    async def asked(self, work: str, request: str, amounts: Mapping[str, float]) -> int:
+        """Write down that a request goes out and what was set aside for it; returns its number when that is durable.
+
+        Raises `JournalError` when it cannot be written.
+        """
+        number = self._last = self._last + 1
+        row = (number, work, request, json.dumps(dict(amounts)))
+        sql = (
+            "INSERT INTO tests (id, work, request, how, prompt_tokens, completion_tokens, finish, spent)"
+            " VALUES (?, ?, ?, 'out', 0, 0, '', ?)"
+        )
+        wait = durable(self._store.put([(sql, row)]), self._writer.patient)
+        if wait is not None:
+            await wait()
+        return number
+
+    def ended(self, number: int, reply: Reply | None, spent: Mapping[str, float], settled: Mapping[str, float]) -> None:
+        """Write down how a request ended (without a reply: it failed) and what the whole run has settled by now."""
+        statements: list[Statement] = []
+        if reply is None:
+            sql = "UPDATE tests SET how = 'failed', spent = ? WHERE id = ?"
+            statements.append((sql, (json.dumps(dict(spent)), number)))
+        else:
+            sql = (
+                "UPDATE tests SET how = 'done', spent = ?, reply = ?, model = ?, prompt_tokens = ?,"
+                " completion_tokens = ?, usd = ?, finish = ? WHERE id = ?"
+            )
+            text = self._writer.payload(reply.text, statements)
+            usage = (reply.usage.prompt, reply.usage.completion)
+            row = (json.dumps(dict(spent)), text, reply.model, *usage, reply.cost, reply.finish, number)
+            statements.append((sql, row))
+        statements.append(("INSERT OR REPLACE INTO account VALUES (0, ?)", (json.dumps(dict(settled)),)))
+        self._store.put(statements)

@@ -1,0 +1,103 @@
+"""The held-out test in the journal: nothing that was answered is paid again, and what was out counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+import flashgraph as fg
+from flashgraph.heldout import HeldOut, held_out
+from flashgraph.llm.function import FunctionModel
+from flashgraph.llm.protocol import Message
+from flashgraph.sim.world import World
+
+pytestmark = pytest.mark.anyio
+CANDIDATES = ({"instruction": "one"}, {"instruction": "two"})
+WORLD = World(seed=1, train=6, val=3, test=5)
+
+
+class Oracle(FunctionModel):
+    """Answers like the world does; ``after`` so many answers it never answers again and cancels `scope`."""
+
+    def __init__(self, after: int | None = None) -> None:
+        super().__init__(WORLD.answer, name="oracle", limit=2)
+        self.after, self.answered, self.sent = after, 0, 0
+        self.scope = anyio.CancelScope()
+
+    async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> fg.Reply:
+        self.sent += 1
+        if self.answered == self.after:
+            self.scope.cancel()
+            await anyio.sleep_forever()
+        self.answered += 1
+        return fg.Reply("word", fg.Usage(10, 1), 0.25)
+
+
+async def session(folder: Path, oracle: Oracle, *, resume: bool) -> tuple[tuple[HeldOut, ...], Mapping[str, float]]:
+    """Two proposals or none, and then the test; what it found and what the whole run has settled."""
+    models = dict.fromkeys(("task", "reflection"), FunctionModel(WORLD.answer, name="world"))
+    budget = fg.Budget(proposals=2)
+    found: tuple[HeldOut, ...] = ()
+    async with fg.open_run("gepa", WORLD.task(), models=models, budget=budget, folder=folder, resume=resume) as run:
+        await run.wait()
+        with oracle.scope:
+            found = await held_out(WORLD.task(), CANDIDATES, oracle, run.machine.ledger, examined=run.examined)
+        settled = dict(run.machine.ledger.settled)
+    return found, settled
+
+
+async def test_a_finished_test_is_served(tmp_path: Path) -> None:
+    """All of it, session after session, and the account stays as it is."""
+    first, settled = await session(tmp_path / "run", Oracle(), resume=False)
+    for _ in range(2):
+        again = Oracle()
+        found, after = await session(tmp_path / "run", again, resume=True)
+        assert (found, after, again.sent) == (first, settled, 0)
+
+
+async def test_a_test_that_was_cut_off_goes_on(tmp_path: Path) -> None:
+    """Four answers are there, two requests were out: these are asked again, and count as well."""
+    cut = Oracle(after=4)
+    nothing, before = await session(tmp_path / "run", cut, resume=False)
+    assert (nothing, cut.answered, cut.sent) == ((), 4, 6)
+    rest = Oracle()
+    found, after = await session(tmp_path / "run", rest, resume=True)
+    assert rest.sent == 2 * len(WORLD.task().test) - 4
+    assert (after["calls"], after["usd"]) == (before["calls"] + rest.sent, before["usd"] + 0.25 * rest.sent)
+    whole, _ = await session(tmp_path / "other", Oracle(), resume=False)
+    assert found == whole
+
+
+async def test_another_candidate_or_model_is_asked(tmp_path: Path) -> None:
+    """Only the same text, the same sample and the same model have the same answer."""
+    await session(tmp_path / "run", Oracle(), resume=False)
+    other = Oracle()
+    other.name = "another"
+    await session(tmp_path / "run", other, resume=True)
+    assert other.sent == 2 * len(WORLD.task().test)
+
+
+async def test_a_killed_session_has_lost_what_was_out(tmp_path: Path) -> None:
+    """A request that no end was written of counts as all that was set aside for it, and is shown as lost."""
+    async with fg.open_run(
+        "gepa",
+        WORLD.task(),
+        models=dict.fromkeys(("task", "reflection"), FunctionModel(WORLD.answer, name="world")),
+        budget=fg.Budget(proposals=1),
+        folder=tmp_path / "run",
+    ) as run:
+        result = await run.wait()
+        assert run.examined is not None
+        await run.examined.asked("work", "request", {"calls": 1.0, "usd": 0.5})
+    with fg.StoredRun.open(tmp_path / "run") as stored:
+        assert stored.spend().unanswered == 1
+    _, settled = await session(tmp_path / "run", Oracle(), resume=True)
+    assert settled["usd"] == 0.5 + 0.25 * 2 * len(WORLD.task().test)
+    assert settled["calls"] >= result.spent.calls + 1
+    with fg.StoredRun.open(tmp_path / "run") as stored:
+        assert (stored.spend().lost, stored.spend().unanswered) == (1, 0)
+        assert stored.spend().usd == settled["usd"]
