@@ -257,8 +257,8 @@ def test_the_test_is_not_paid_again(cli: Cli, tmp_path: Path) -> None:
         assert (second["test"]["seed"], second["test"]["best"]) == (first["test"]["seed"], first["test"]["best"])
         assert second["test"]["spent"]["calls"] == 0
         shown = json.loads(cli("show", "out", "--json").out)
-    assert shown["spend"]["calls"] == chats
-    assert shown["spend"]["prompt_tokens"] == 7 * chats
+    assert shown["run"]["spend"]["calls"] == chats
+    assert shown["run"]["spend"]["prompt_tokens"] == 7 * chats
 
 
 def test_tests_count_on_the_budget_of_all_sessions(cli: Cli, tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_tests_count_on_the_budget_of_all_sessions(cli: Cli, tmp_path: Path) -> 
             assert cli("resume", "out", "--proposals", proposals).code == 0
         assert server.chats <= 60
         shown = json.loads(cli("show", "out", "--json").out)
-    assert shown["spend"]["calls"] == server.chats
+    assert shown["run"]["spend"]["calls"] == server.chats
 
 
 def test_resume_of_no_run(cli: Cli) -> None:
