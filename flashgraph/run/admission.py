@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 import attrs
 
@@ -37,7 +37,6 @@ class Admission:
         self._emit = emit
         self._readers: dict[str, list[tuple[int, int]]] = {name: [] for name in self.pools}
         """By pool, a heap of the open rounds by the oldest version that each may read."""
-        self._noted = 0
 
     @property
     def changes(self) -> int:
@@ -131,19 +130,27 @@ class Admission:
             next(((pool, r.artifact) for r in known if r.retracted), None),
         )
 
-    def forget_views(self) -> None:
-        """Drop the pools' values that no open round can read any more."""
-        rounds = self._flow.rounds
-        for number in range(self._noted, self._flow.opened):
-            if (round_ := rounds.get(number)) is not None:
-                for name, readers in self._readers.items():
-                    heapq.heappush(readers, (round_.oldest.get(name, 0), number))
-        self._noted = self._flow.opened
+    def reads(self, round: int, stamps: Mapping[str, int]) -> None:
+        """A round reads these versions; the first that it reads of a pool is its oldest, and is kept as long as it is
+        open."""
+        state = self._flow.rounds.get(round)
+        for name, version in stamps.items():
+            if state is not None and name not in state.oldest:
+                state.oldest[name] = version
+                heapq.heappush(self._readers[name], (version, round))
+
+    def forget_views(self, drawn: Iterable[Mapping[str, int]]) -> None:
+        """Drop the pools' values that nothing can read any more: no open round, and none that is being ``drawn``.
+
+        A round that has not read a pool so far will read its newest value, if any.
+        """
+        drawn = list(drawn)
         for name, readers in self._readers.items():
-            while readers and readers[0][1] not in rounds:
+            while readers and readers[0][1] not in self._flow.rounds:
                 heapq.heappop(readers)
-            if readers:
-                self.pools[name].forget_before(readers[0][0])
+            newest = self.pools[name].version
+            first = readers[0][0] if readers else newest
+            self.pools[name].forget_before(min([first, *(stamps.get(name, newest) for stamps in drawn)]))
 
 
 def _parents(pool: str, item: Item) -> tuple[int, ...]:

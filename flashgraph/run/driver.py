@@ -319,6 +319,11 @@ class Driver:
         with scope:
             try:
                 outcome = Done(await body(), at.used)
+            except anyio.get_cancelled_exc_class() as foreign:
+                if anyio.current_effective_deadline() == -math.inf:
+                    raise
+                # Nobody has cancelled this job: it awaited something that was cancelled, and has failed of it.
+                outcome = Failed(f"{type(foreign).__name__}: it awaited what somebody else has cancelled")
             except Exception as raised:
                 error = _telling(raised)
                 outcome = Failed(_reason(error))

@@ -79,8 +79,8 @@ class Flow:
 
     # ---- making items ------------------------------------------------------------------------------------
 
-    def open_round(self, source: str, stamps: Mapping[str, int]) -> RoundState:
-        round_ = RoundState(self.opened, source, dict(stamps))
+    def open_round(self, source: str) -> RoundState:
+        round_ = RoundState(self.opened, source)
         self.opened += 1
         self.rounds[round_.id] = round_
         return round_

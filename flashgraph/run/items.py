@@ -47,14 +47,15 @@ class Item:
 
 @attrs.define(eq=False)
 class RoundState:
-    """``open`` counts the items that hold the round's place in its source's window, ``late`` those that do not."""
+    """``open`` counts the items that hold the round's place in its source's window, ``late`` those that do not;
+    ``oldest`` are the first versions that it has read, by pool."""
 
     id: int
     source: str
-    oldest: Mapping[str, int]
     open: int = 0
     late: int = 0
     failed: bool = False
+    oldest: dict[str, int] = attrs.field(factory=dict)
 
 
 @attrs.define(eq=False)

@@ -288,7 +288,7 @@ class Machine:
     def _retire(self, job: Job) -> None:
         del self.jobs[job.id], self._delivering[job.id]
         if job.kind == "source":
-            self.sources.states[job.node].drawing = False
+            self.sources.states[job.node].drawing = None
         else:
             self.stages[job.node].busy -= 1
 
@@ -485,6 +485,7 @@ class Machine:
             version = read.version if refreshed or repairing else item.stamps.get(spec.reads, read.version)
             job.stamps = {**job.stamps, spec.reads: version}
             views[spec.reads] = read.view(version)
+            self.admission.reads(item.round, {spec.reads: version})
         state.busy += 1
         if state.plan.endpoint is not None:
             job.holds_slot = True
@@ -506,7 +507,7 @@ class Machine:
         while (source := self._next_source()) is not None:
             spec = self.plan.sources[source.name]
             job = self._new_job(source.name, "source", None)
-            job.emission, source.drawing = source.emissions, True
+            job.emission, source.drawing = source.emissions, job
             views = {}
             if spec.reads is not None:
                 pool = self.pools[spec.reads]
@@ -570,7 +571,8 @@ class Machine:
             self.sources.had_nothing(source, job.stamps.get(spec.reads or ""))
             return
         ancestry = self.admission.ancestry(spec.reads, job.stamps.get(spec.reads or "", 0), outcome.uses)
-        round_ = self.flow.open_round(job.node, job.stamps)
+        round_ = self.flow.open_round(job.node)
+        self.admission.reads(round_.id, job.stamps)
         self._emit(ev.Emitted(self.now, job.node, round_.id, source.emissions, job.stamps.get(spec.reads or "")))
         origin = Origin(round_.id, stamps=job.stamps, uses=ancestry.uses, lineage=ancestry.lineage)
         made = self.flow.route(job.node, outcome.value, origin)
@@ -578,7 +580,8 @@ class Machine:
         self.sources.emitted(source, job.stamps.get(spec.reads or ""), routed=bool(made))
         if not made and self.flow.rounds.pop(round_.id, None) is not None:
             self._emit(ev.RoundEnded(self.now, round_.id, False))
-        self.admission.forget_views()
+        drawing = (s.drawing for s in self.sources.states.values())
+        self.admission.forget_views(j.stamps for j in drawing if j is not None)
 
     def _produced(self, job: Job, outcome: Done) -> None:
         item, spec = job.item, self.plan.stages[job.node].spec

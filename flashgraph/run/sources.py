@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from flashgraph.run.flow import Flow
+from flashgraph.run.jobs import Job
 from flashgraph.run.plan import Plan
 from flashgraph.run.pools import PoolState
 
@@ -21,7 +22,8 @@ class SourceState:
 
     name: str
     emissions: int = 0
-    drawing: bool = False
+    drawing: Job | None = None
+    """Its emission under way."""
     exhausted: bool = False
     waits_past: tuple[int, int] | None = None
     narrowed: bool = False
@@ -56,7 +58,11 @@ class Sources:
 
     def _can_emit(self, source: SourceState) -> bool:
         spec = self._plan.sources[source.name]
-        if source.drawing or source.exhausted or self.open_rounds(source.name) >= self._plan.schedule.window:
+        if (
+            source.drawing is not None
+            or source.exhausted
+            or self.open_rounds(source.name) >= self._plan.schedule.window
+        ):
             return False
         if spec.rounds is not None and source.emissions >= spec.rounds:
             return False

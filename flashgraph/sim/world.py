@@ -83,7 +83,7 @@ class World:
         async def attempt(candidate: Mapping[str, str], sample: RuleSample, llm: Llm) -> bool:
             system = candidate["instruction"]
             reply = await llm([{"role": "system", "content": system}, {"role": "user", "content": str(sample)}])
-            return reply.text == SOLVED
+            return reply.text.rpartition("\n")[2] == SOLVED  # before it, a model may think aloud
 
         def score(sample: RuleSample, output: bool) -> Score:
             return Score(

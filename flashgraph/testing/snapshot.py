@@ -113,7 +113,7 @@ def _work(machine: Machine, name: Name) -> tuple[Any, ...]:
         for n, s in machine.stages.items()
     )
     sources = tuple(
-        (s.name, s.emissions, s.drawing, s.exhausted, s.waits_past, s.narrowed, s.widen, s.unrouted)
+        (s.name, s.emissions, s.drawing is not None, s.exhausted, s.waits_past, s.narrowed, s.widen, s.unrouted)
         for s in machine.sources.states.values()
     )
     slots = (tuple(machine.slots.used.items()), tuple(machine.slots.in_flight.items()))
