@@ -1,8 +1,40 @@
-"""No generated example is judged by the time that it takes: machines are busy, and what is timed here is virtual."""
+"""No generated example is judged by the time that it takes, and a test run ends with how many processes it killed.
+
+Machines are busy, and what is timed here is virtual.
+"""
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+KILLED: list[int] = []
+"""By worker, how many of its child processes were ended by SIGKILL."""
+
+
+def _killed() -> int:
+    forks = sys.modules.get("tests.journal.forks")
+    return 0 if forks is None else int(forks.killed)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["killed"] = _killed()
+    else:
+        KILLED.append(_killed())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    KILLED.append(getattr(node, "workeroutput", {}).get("killed", 0))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if sum(KILLED):
+        terminalreporter.write_line(f"{sum(KILLED)} processes were killed with SIGKILL; their runs were resumed")

@@ -13,7 +13,10 @@ from typing import Any
 
 import attrs
 
-__all__ = ["ChildFailed", "Ended", "die", "in_child"]
+__all__ = ["ChildFailed", "Ended", "die", "in_child", "killed"]
+
+killed = 0
+"""How many children have ended by SIGKILL so far."""
 
 LONGEST = 120.0
 """Seconds after which a child hangs."""
@@ -57,6 +60,8 @@ def in_child(function: Callable[[], Any], *, kill_after: float | None = None) ->
     if hung:
         raise ChildFailed(f"the child still ran after {LONGEST:g} seconds")
     if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+        global killed
+        killed += 1
         return Ended(killed=True)
     if not data:
         raise ChildFailed(f"the child ended with status {status} and said nothing")

@@ -28,7 +28,8 @@ SMALL = pytest.mark.parametrize("name", ["gepa", "ace", "cyclic"])
 LARGE = pytest.mark.parametrize("name", ["large gepa", "large ace", "large cyclic"])
 OUT = 12
 """Requests that are out at once at most: four of each of three roles."""
-SCHEDULES = pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
+BOTH = ["lockstep", "pipelined"]
+SCHEDULES = pytest.mark.parametrize("schedule", BOTH)
 
 
 @pytest.fixture
@@ -106,6 +107,12 @@ def test_every_commit(name: str, schedule: str, virtual: bool, fresh: Path) -> N
     kills = after_each_commit(name, schedule, fresh.parent, step=1, virtual=virtual)
     whole = undisturbed(name, schedule)
     assert kills >= (whole.commits - 1 if virtual else whole.spent.calls // OUT)
+
+
+def test_there_are_many_commits() -> None:
+    """What `test_every_commit` goes through is more than 200 kills, in virtual time alone."""
+    commits = [undisturbed(name, schedule).commits for name in ("gepa", "ace", "cyclic") for schedule in BOTH]
+    assert sum(commits) - len(commits) >= 200, commits
 
 
 @SCHEDULES
