@@ -22,7 +22,7 @@ import attrs
 from flashgraph.llm.protocol import Message
 from flashgraph.task import Llm, Score, Task
 
-__all__ = ["RuleSample", "World"]
+__all__ = ["SOLVED", "UNSOLVED", "RuleSample", "World"]
 
 _RULE = re.compile(r"R(\d+)([!~])")
 _FENCE = re.compile(r"```\n?(.*?)```", re.DOTALL)

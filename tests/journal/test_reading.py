@@ -17,6 +17,7 @@ from flashgraph.run.journal import JournalError
 from flashgraph.run.journal.folders import find_run, is_held, runs_in
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.result import texts_of
+from flashgraph.sim.world import UNSOLVED
 from tests.journal.small import ANSWERED, held, judged_run, small_run
 
 
@@ -140,7 +141,7 @@ def test_calls_in_order_and_the_newest(ended: tuple[Path, fg.Result]) -> None:
         assert list(run.calls(last=3)) == calls[-3:]
         assert list(run.calls(last=10_000)) == calls
     first = calls[0]
-    assert (first.role, first.how, first.reply, first.finish) == ("task", "done", "done", "stop")
+    assert (first.role, first.how, first.reply, first.finish) == ("task", "done", UNSOLVED, "stop")
     assert [role for role, _ in first.messages] == ["system", "user"]
     assert first.messages[0][1] == "Answer as the rules say."
 

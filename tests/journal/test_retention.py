@@ -11,6 +11,7 @@ import flashgraph as fg
 from flashgraph.run.journal import JournalError
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.journal.retention import remove, vacuum
+from flashgraph.sim.world import UNSOLVED
 from tests.journal.small import held, small_run
 
 
@@ -52,4 +53,4 @@ def test_a_run_that_goes_on_is_left_alone(tmp_path: Path) -> None:
                 act(tmp_path / "held")
         with StoredRun.open(tmp_path / "held") as run:
             assert run.status == "running"
-            assert next(run.calls()).reply == "done"
+            assert next(run.calls()).reply == UNSOLVED
