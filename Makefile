@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM := .venv-vllm
 READY := $(VENV)/.ready
 
 DEMO_MINUTES ?= 7
 DEMO_SEED ?= 0
 DEMO_MODEL ?= local
 
-.PHONY: help install demo test test-slow lint typecheck format bench lock build clean
+.PHONY: help install demo test test-slow vllm-test lint typecheck format bench lock build clean
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -26,10 +27,19 @@ demo: $(READY)  ## evolve a prompt on the embedded model: about 10 minutes, the 
 		--set minibatch=4 --set window=2 --minutes $(DEMO_MINUTES) --seed $(DEMO_SEED)
 
 test: $(READY)  ## the default test suite
-	$(BIN)/python -m pytest -q -n auto -m "not slow and not local_model"
+	$(BIN)/python -m pytest -q -n auto -m "not slow and not local_model and not vllm"
 
 test-slow: $(READY)  ## what takes minutes: claims measured under virtual time, the embedded model
 	$(BIN)/python -m pytest -q -n auto -m "slow or local_model"
+
+$(VLLM)/.ready: tests/vllm/requirements.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/vllm/requirements.txt
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+vllm-test: $(VLLM)/.ready  ## the tests against a real vLLM on the processor, in a virtual environment of 2.4 GB of its own
+	$(VLLM)/bin/python -m pytest -q tests/vllm
 
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check .
@@ -53,4 +63,4 @@ lock:  ## resolve requirements.lock anew from pyproject.toml
 		--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --upgrade -o requirements.lock
 
 clean:  ## remove what was built and installed here
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VLLM) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

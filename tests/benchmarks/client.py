@@ -1,6 +1,6 @@
 """What a request costs beside a bare httpx loop: the same server, the same requests, as many in flight.
 
-    python -m tests.benchmarks.client [--requests 6000] [--flight 1000] [--rounds 3]
+    python -m tests.benchmarks.client [--requests 3000] [--flight 1000] [--rounds 3]
 
 Prints the tables of docs/benchmarks.md, section "Client".  Requests a second of the client's own processor time stand
 beside those of the clock: the clock's depend on what else the machine does.
@@ -8,9 +8,10 @@ beside those of the clock: the clock's depend on what else the machine does.
 
 from __future__ import annotations
 
-import socket
+import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from statistics import median
 from typing import Any
@@ -19,6 +20,7 @@ import anyio
 import attrs
 import click
 import httpx
+from anyio.streams.buffered import BufferedByteReceiveStream
 
 import flashgraph as fg
 from flashgraph.llm.http import HttpModel
@@ -57,6 +59,24 @@ async def bare(url: str, requests: int, flight: int) -> None:
             response = await client.post(f"{url}/v1/chat/completions", json=BODY)
             response.raise_for_status()
             assert response.json()["choices"][0]["message"]["content"]
+
+        await in_flight(one, requests, flight)
+
+
+async def spread(url: str, requests: int, flight: int) -> None:
+    """The same loop with a client for each request in flight: the fastest that httpx can do."""
+    tls, idle = httpx.create_ssl_context(), list[httpx.AsyncClient]()
+    async with AsyncExitStack() as stack:
+
+        async def one() -> None:
+            if idle:
+                client = idle.pop()
+            else:
+                client = await stack.enter_async_context(httpx.AsyncClient(verify=tls, timeout=None, trust_env=False))
+            response = await client.post(f"{url}/v1/chat/completions", json=BODY)
+            response.raise_for_status()
+            assert response.json()["choices"][0]["message"]["content"]
+            idle.append(client)
 
         await in_flight(one, requests, flight)
 
@@ -135,6 +155,7 @@ async def in_flight(one: Callable[[], Awaitable[None]], requests: int, flight: i
 
 WAYS: Mapping[str, Callable[[str, int, int], Awaitable[None]]] = {
     "bare httpx loop": bare,
+    "bare, a client for each request in flight": spread,
     "`HttpModel.complete`": model,
     "a run of a one-stage graph": scheduled,
 }
@@ -159,58 +180,73 @@ def measured(url: str, requests: int, flight: int, rounds: int) -> dict[str, Rat
 
 def table(found: Mapping[str, Rate]) -> str:
     base = found["bare httpx loop"]
-    lines = ["| client | requests/s | of the bare loop's | requests/s of processor time | of the bare loop's |"]
+    lines = ["| client | requests/s | bare loop = 1 | requests/s of processor time | bare loop = 1 |"]
     lines.append("| --- " * 5 + "|")
     for name, rate in found.items():
         lines.append(
-            f"| {name} | {rate.clock:,.0f} | {rate.clock / base.clock:.0%} | {rate.processor:,.0f} | "
-            f"{rate.processor / base.processor:.0%} |"
+            f"| {name} | {rate.clock:,.0f} | {rate.clock / base.clock:.1f} | {rate.processor:,.0f} | "
+            f"{rate.processor / base.processor:.1f} |"
         )
     return "\n".join(lines)
 
 
-def sustained(url: str, requests: int, connections: int) -> float:
-    """Requests a second of the simulated server, from a client that does next to nothing."""
-    import json
-
-    body = json.dumps(BODY).encode()
-    sent = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body
-    port = httpx.URL(url).port
+async def sustained(url: str, requests: int, flight: int) -> None:
+    """The requests over bare sockets, one for each in flight: a client that does next to nothing."""
+    port, numbers = httpx.URL(url).port, iter(range(requests))
     assert port is not None
-    sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections)]
-    began = time.perf_counter()
-    for _ in range(requests // connections):
-        for one in sockets:
-            one.sendall(sent)
-        for one in sockets:
-            _read(one)
-    spent = time.perf_counter() - began
-    for one in sockets:
-        one.close()
-    return requests // connections * connections / spent
+
+    async def worker() -> None:
+        async with await anyio.connect_tcp("127.0.0.1", port) as stream:
+            received = BufferedByteReceiveStream(stream)
+            for number in numbers:
+                body = json.dumps({"messages": [{"role": "user", "content": f"question {number}"}]}).encode()
+                head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n"
+                await stream.send(head.encode() + body)
+                answered = await received.receive_until(b"\r\n\r\n", 65536)
+                assert answered.startswith(b"HTTP/1.1 200")
+                await received.receive_exactly(int(answered.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(flight):
+            tasks.start_soon(worker)
 
 
-def _read(one: socket.socket) -> None:
-    data = b""
-    while b"\r\n\r\n" not in data:
-        data += one.recv(65536)
-    head, _, rest = data.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200")
-    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-    while len(rest) < length:
-        rest += one.recv(65536)
+@attrs.frozen
+class Profiled:
+    """The `vllm` profile, so many times as fast."""
+
+    speed: float
+
+    def __call__(self) -> SimServer:
+        return SimServer(SimModel(PROFILES["vllm"].faster(self.speed)))
+
+    @property
+    def most(self) -> float:
+        """Requests a second of the profile with every slot busy."""
+        profile = PROFILES["vllm"]
+        return profile.capacity * self.speed / profile.mean
+
+
+def server_table(speeds: Sequence[float], seconds: float) -> str:
+    """What the simulated server answers with 1.5 requests in flight for each of its slots."""
+    lines = ["| speed | requests/s of the profile | answered/s |", "| --- " * 3 + "|"]
+    for speed in speeds:
+        profiled = Profiled(speed)
+        with serving(profiled) as url:
+            rate = timed(sustained, url, round(profiled.most * seconds), round(PROFILES["vllm"].slots * 1.5))
+        lines.append(f"| {speed:g} | {profiled.most:,.0f} | {rate.clock:,.0f} |")
+    return "\n".join(lines)
 
 
 @click.command()
-@click.option("--requests", default=6000, show_default=True)
+@click.option("--requests", default=3000, show_default=True)
 @click.option("--flight", default=1000, show_default=True, help="Requests in flight at once.")
 @click.option("--rounds", default=3, show_default=True)
 def main(requests: int, flight: int, rounds: int) -> None:
     with serving(served) as url:
         click.echo(f"{requests} requests, {flight} in flight, medians of {rounds} rounds\n")
         click.echo(table(measured(url, requests, flight, rounds)))
-        rates = [sustained(url, requests, connections) for connections in (1, 64)]
-        click.echo(f"\nthe server alone: {rates[0]:,.0f} requests/s on 1 connection, {rates[1]:,.0f} on 64")
+    click.echo(f"\nthe simulated server, {PROFILES['vllm'].slots} slots\n\n{server_table((10, 30, 60), 20)}")
 
 
 if __name__ == "__main__":
