@@ -32,14 +32,14 @@ test: $(READY)  ## the default test suite
 test-slow: $(READY)  ## what takes minutes: claims measured under virtual time, the embedded model
 	$(BIN)/python -m pytest -q -n auto -m "slow or local_model"
 
-$(VLLM)/.ready: tests/vllm/requirements.txt
+$(VLLM)/.ready: tests/real_vllm/requirements.txt
 	$(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/vllm/requirements.txt
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/real_vllm/requirements.txt
 	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 vllm-test: $(VLLM)/.ready  ## the tests against a real vLLM on the processor, in a virtual environment of 2.4 GB of its own
-	$(VLLM)/bin/python -m pytest -q tests/vllm
+	$(VLLM)/bin/python -m pytest -q tests/real_vllm
 
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check .

@@ -38,7 +38,7 @@ class Connections:
         async with self._opened:
             yield self
 
-    async def request(self, method: str, url: str, json: Any = None) -> httpx.Response:
+    async def request(self, method: str, url: httpx.URL | str, json: Any = None) -> httpx.Response:
         """One exchange, the body read.  Cancelling it closes its connection.
 
         Raises what ``httpx.AsyncClient.request`` raises.

@@ -74,18 +74,23 @@ class HttpModel:
     key: str | None = attrs.field(default=None, kw_only=True, repr=False)
     key_env: str = attrs.field(default="OPENAI_API_KEY", kw_only=True)
     retry: Retry = attrs.field(factory=Retry, kw_only=True)
+    local: bool = attrs.field(init=False, repr=False)
+    _chat: httpx.URL = attrs.field(init=False, repr=False)
     _connections: Connections | None = attrs.field(default=None, init=False, repr=False)
+
+    @local.default
+    def _is_local(self) -> bool:
+        return _is_loopback(httpx.URL(self.url).host)
+
+    @_chat.default
+    def _chat_url(self) -> httpx.URL:
+        return httpx.URL(f"{self.url}/chat/completions")
 
     @property
     def name(self) -> str:
         """``MODEL@HOST:PORT``, for people."""
         at = httpx.URL(self.url).netloc.decode()
         return f"{self.model}@{at}" if self.model else at
-
-    @property
-    def local(self) -> bool:
-        """Whether the address is one of this machine."""
-        return _is_loopback(httpx.URL(self.url).host)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -142,7 +147,7 @@ class HttpModel:
         connections = self._opened()
         try:
             with anyio.fail_after(self.timeout):
-                response = await connections.request("POST", f"{self.url}/chat/completions", body)
+                response = await connections.request("POST", self._chat, body)
         except TimeoutError:
             raise PassingFault(
                 RequestFailed(f"{self.name}: no answer within {self.timeout:g} s; raise it with `?timeout=SECONDS`"),

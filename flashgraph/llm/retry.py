@@ -52,6 +52,14 @@ class Retry:
 
         Raises the `PassingFault.final` of the last try.
         """
+        try:
+            return await attempt()
+        except PassingFault as fault:
+            return await self._again(attempt, fault)
+
+    async def _again(self, attempt: Callable[[], Awaitable[T]], failed: PassingFault) -> T:
+        """What follows a first try that has ``failed``; apart, so that the others do not pay for it."""
+        earlier = [failed]
         doubling = tenacity.wait_exponential(multiplier=self.backoff, max=LONGEST_PAUSE)
         backoff = doubling + tenacity.wait_random(0, self.backoff)
 
@@ -74,6 +82,8 @@ class Retry:
 
         # It awaits only what it recognises as a coroutine function, which a lambda or a bound partial is not.
         async def one_try() -> T:
+            if earlier:
+                raise earlier.pop()
             return await attempt()
 
         try:
