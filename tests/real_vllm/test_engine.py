@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
+import attrs
 import pytest
 
 import flashgraph as fg
 from flashgraph.errors import ContextTooLong
 from flashgraph.llm.engine import EngineModel
+from flashgraph.llm.protocol import Load, Message, Reply
 
 from .kit import HELLO, REPLY, TASK, until
 
@@ -66,13 +70,55 @@ async def test_a_prompt_beyond_the_context_fails_alone(engine: EngineModel) -> N
         await engine.complete([{"role": "user", "content": "too long " * 2000}], {})
 
 
-async def test_gepa_evolves_on_it(weights: Path, engine: EngineModel) -> None:
-    """The engine is one that a run opens itself: what a run needs of a model is all there."""
-    arguments = {"load_format": "dummy", "dtype": "float32", "enforce_eager": True}
-    model = EngineModel(str(weights), limit=LIMIT, params={"max_tokens": REPLY}, engine=arguments)
+@attrs.frozen
+class Held:
+    """A model that is open already, and stays so when a run has ended."""
+
+    model: EngineModel
+    prioritises: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def limit(self) -> int:
+        return self.model.limit
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        yield
+
+    async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
+        return await self.model.complete(messages, params)
+
+    async def load(self) -> Load | None:
+        return await self.model.load()
+
+    def worst_cost(self, prompt: int, completion: int) -> float | None:
+        return self.model.worst_cost(prompt, completion)
+
+
+async def test_gepa_evolves_on_it(engine: EngineModel) -> None:
+    """Calls and tokens are counted, as many proposals are made as were asked for, and it ran many requests at once."""
+    most, model = 0, Held(engine)
     models, budget = {"task": model, "reflection": model}, fg.Budget(proposals=12)
-    result = await fg.arun("gepa", TASK, models=models, budget=budget, seed=1)
+    async with (
+        fg.open_run("gepa", TASK, models=models, budget=budget, seed=1) as run,
+        anyio.create_task_group() as tasks,
+    ):
+
+        async def watch() -> None:
+            nonlocal most
+            while True:
+                most = max(most, await running(engine))
+                await anyio.sleep(0.05)
+
+        tasks.start_soon(watch)
+        result = await run.wait()
+        tasks.cancel_scope.cancel()
     assert (result.status, result.spent.proposals) == ("budget", 12)
     assert result.spent.calls > 12 * 6
     assert result.spent.tokens > result.spent.calls
     assert result.best is not None
+    assert 2 <= most <= LIMIT
