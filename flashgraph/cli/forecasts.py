@@ -108,11 +108,13 @@ def _profiles(texts: Sequence[str], roles: Sequence[str]) -> Mapping[str, Profil
 
     found: dict[str, Profile] = {}
     learned: dict[str, Mapping[str, Profile]] = {}
-    for role, name in models_by_role(texts, roles).items():
+    for role, name in models_by_role(texts, roles, "--profile").items():
         if role not in roles:
             raise click.BadParameter(
                 f"no model role {role!r}; the graph calls {', '.join(roles)}", param_hint="'--profile'"
             )
+        if not name:
+            raise click.BadParameter(f"found '{role}=', expected a profile, e.g. {role}=vllm", param_hint="'--profile'")
         if name in PROFILES:
             found[role] = PROFILES[name]
             continue

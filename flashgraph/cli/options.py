@@ -66,8 +66,8 @@ def pairs(texts: Iterable[str], option: str = "--set", example: str = "window=4"
     return found
 
 
-def models_by_role(texts: Iterable[str], roles: Iterable[str]) -> dict[str, str]:
-    """``ROLE=SPEC`` or ``SPEC`` texts as specs by role; a bare one stands for every role not named.
+def models_by_role(texts: Iterable[str], roles: Iterable[str], option: str = "--model") -> dict[str, str]:
+    """``ROLE=SPEC`` or ``SPEC`` texts of an ``option`` as specs by role; a bare one stands for every role not named.
 
     Raises click's usage error for two bare ones or two for one role.
     """
@@ -79,12 +79,12 @@ def models_by_role(texts: Iterable[str], roles: Iterable[str]) -> dict[str, str]
         if not (equals and role.isidentifier()):
             bare.append(text)
         elif role in named:
-            raise click.BadParameter(f"two models for the role {role!r}; expected one", param_hint="'--model'")
+            raise click.BadParameter(f"two for the role {role!r}; expected one", param_hint=f"'{option}'")
         else:
             named[role] = spec
     if len(bare) > 1:
         raise click.BadParameter(
             f"found {bare[0]!r} and {bare[1]!r}, both for all roles; expected ROLE=SPEC for each",
-            param_hint="'--model'",
+            param_hint=f"'{option}'",
         )
     return {**{role: bare[0] for role in roles if bare}, **named}

@@ -66,10 +66,8 @@ def command(
     simulated: failures and retries, rate limits, prefix caches, other users of the server, and graphs that run code in
     a sandbox (islands, meta_harness).
     """
-    if output is not None and output.suffix not in PLOTS:
-        raise click.BadParameter(
-            f"found {output.name!r}, expected a name that ends in {' or '.join(PLOTS)}", param_hint="'-o'"
-        )
+    if output is not None:
+        _check_plot(output)
     if further and not sweeps:
         raise click.UsageError(f"found {further[0]!r} after GRAPH, expected an option, e.g. --sweep {further[0]}")
     lists = sweep_of((*sweeps, *further))
@@ -88,8 +86,27 @@ def sweep_of(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
         listed = tuple(v.strip() for v in _parts(values) if v.strip())
         if not equals or not name or not listed:
             raise click.BadParameter(f"found {text!r}, expected NAME=V,V, e.g. window=4,8,16", param_hint="'--sweep'")
+        if name in found:
+            raise click.BadParameter(
+                f"{name} stands there twice; expected all of its values in one, e.g. "
+                f"{name}={','.join((*found[name], *listed))}",
+                param_hint="'--sweep'",
+            )
         found[name] = listed
     return found
+
+
+def _check_plot(output: Path) -> None:
+    """Raise what would be raised only once all has been simulated."""
+    from flashgraph.observe.forecast import check_plotting
+
+    if output.suffix not in PLOTS:
+        raise click.BadParameter(
+            f"found {output.name!r}, expected a name that ends in {' or '.join(PLOTS)}", param_hint="'-o'"
+        )
+    if not output.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {str(output.parent)!r}", param_hint="'-o'")
+    check_plotting()
 
 
 def _parts(text: str) -> list[str]:
@@ -125,9 +142,13 @@ def _many(
     as_json: bool,
 ) -> int | None:
     from flashgraph.observe.forecast import combination_json, figure, sweep_table
+    from flashgraph.sim.forecast import check
     from flashgraph.sim.sweep import combinations
 
     settings = combinations(lists)
+    for one in settings:
+        # A wrong value among the last would come to light when the others have been simulated.
+        check(simulation.with_settings(one))
     found, whole = _carried_out(simulation, settings, seeds)
     if as_json:
         echo_json([combination_json(c, target) for c in found])
@@ -139,7 +160,7 @@ def _many(
     if not whole:
         from flashgraph.cli.failures import INTERRUPTED
 
-        click.echo("interrupted: this is what was there", err=True)
+        click.echo(f"interrupted: this is what was there{'' if found else ', nothing'}", err=True)
         return INTERRUPTED
     return None
 

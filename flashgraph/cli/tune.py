@@ -85,7 +85,7 @@ def _report(simulation: Simulation, found: Tuned, as_json: bool) -> None:
     from flashgraph.observe.forecast import tuned_json, tuned_lines, tuned_table
     from flashgraph.sim.forecast import expanded
 
-    told = {**simulation.settings, **found.best.settings}
+    told = {**simulation.settings, **(found.best.settings if found.better else {})}
     options = expanded(load_graph(simulation.graph).spec, told)
     if as_json:
         echo_json(tuned_json(found, options))

@@ -15,14 +15,14 @@ from flashgraph.observe.runs import grid
 from flashgraph.observe.words import clock, counted
 from flashgraph.sim.measures import Forecast
 from flashgraph.sim.sweep import Combination, Settings, Spread, spread
-from flashgraph.sim.tune import Choice, Goal, Tuned
+from flashgraph.sim.tune import Choice, Tuned
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
-    "combination_json", "figure", "forecast_json", "forecast_lines", "queues_table", "sweep_table", "tuned_json",
-    "tuned_lines", "tuned_table",
+    "check_plotting", "combination_json", "figure", "forecast_json", "forecast_lines", "queues_table", "sweep_table",
+    "tuned_json", "tuned_lines", "tuned_table",
 ]  # fmt: skip
 
 RATES = ("proposals", "accepted", "evaluations", "calls")
@@ -51,6 +51,8 @@ def forecast_lines(found: Forecast, target: float | None = None) -> list[str]:
     )
     if found.score is not None:
         lines.append(f"true score on the simulated world: {found.score:.2f} at the end{_told(found, target)}")
+    elif target is not None:
+        lines.append(f"{target:g} cannot be reached: only the simulated world has true scores, and this is not it")
     return [*lines, f"what bound it: {found.bound}"]
 
 
@@ -140,16 +142,22 @@ def combination_json(one: Combination, target: float | None = None) -> dict[str,
 PANELS: tuple[Column, ...] = (*COLUMNS[:2], COLUMNS[3], ("score", lambda f: f.score or 0.0, ".2f"))
 
 
-def figure(found: Sequence[Combination], kind: Literal["svg", "png"]) -> bytes:
-    """Bars of medians for each combination, with the range over seeds.  Raises `DataError` without matplotlib."""
+def check_plotting() -> None:
+    """Raise `DataError` without matplotlib."""
     try:
-        matplotlib = import_module("matplotlib")
-        page = import_module("matplotlib.figure").Figure(figsize=(11, 1.4 + 0.28 * len(found)), layout="constrained")
+        import_module("matplotlib")
     except ImportError as error:
         raise DataError(
             "plotting needs matplotlib, which is not installed.\n"
             "Fix: pip install 'flashgraph[draw]', or leave out -o: the table needs nothing."
         ) from error
+
+
+def figure(found: Sequence[Combination], kind: Literal["svg", "png"]) -> bytes:
+    """Bars of medians for each combination, with the range over seeds.  Raises `DataError` without matplotlib."""
+    check_plotting()
+    matplotlib = import_module("matplotlib")
+    page = import_module("matplotlib.figure").Figure(figsize=(11, 1.4 + 0.28 * len(found)), layout="constrained")
     labels = [", ".join(f"{n}={v}" for n, v in c.settings.items()) or "defaults" for c in found]
     scored = all(f.score is not None for c in found for f in c.forecasts.values())
     panels = PANELS if scored else PANELS[:-1]
@@ -173,13 +181,8 @@ def figure(found: Sequence[Combination], kind: Literal["svg", "png"]) -> bytes:
 def tuned_table(found: Tuned) -> Table:
     """The finalists and the defaults: the goal's median and range over the seeds."""
     rows = [(_settings(c.settings), *_cells(found, c)) for c in (*found.finalists, found.default)]
-    heads = (UNITS[found.goal], "least", "most", "better than the defaults")
+    heads = (found.unit, "least", "most", "better than the defaults")
     return grid(("settings", *heads), rows, heads)
-
-
-UNITS: Mapping[Goal, str] = {
-    "time-to-score": "seconds to score", "throughput": "proposals/min", "cost": "cost"
-}  # fmt: skip
 
 
 def _cells(found: Tuned, choice: Choice) -> tuple[str, ...]:
@@ -198,11 +201,12 @@ def tuned_lines(found: Tuned, options: Mapping[str, str]) -> list[str]:
     """What to paste, and how sure it is."""
     seeds = len(found.best.costs)
     ratio = spread([cost / found.default.costs[seed] for seed, cost in found.best.costs.items()])
-    target = "" if found.target is None else f"; the score is {found.target:.2f}"
     if found.goal == "throughput":
         ratio = spread([1 / ratio.median, 1 / ratio.most, 1 / ratio.least])
-    lines = [
-        f"{counted(found.simulations, 'simulation')}{target}",
+    lines = [counted(found.simulations, "simulation")]
+    if not found.better:
+        return [*lines, "nothing was better than the defaults: keep them"]
+    lines += [
         f"the best is {ratio.median:.2f} times the defaults ({ratio.least:.2f} to {ratio.most:.2f}), better on "
         f"{found.wins} of {counted(seeds, 'seed')}",
     ]
@@ -213,4 +217,4 @@ def tuned_lines(found: Tuned, options: Mapping[str, str]) -> list[str]:
 
 def tuned_json(found: Tuned, options: Mapping[str, str]) -> dict[str, Any]:
     """All of it, with the options to use."""
-    return {**attrs.asdict(found), "options": dict(options), "wins": found.wins}
+    return {**attrs.asdict(found), "options": dict(options), "wins": found.wins, "better": found.better}

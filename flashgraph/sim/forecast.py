@@ -14,14 +14,14 @@ from flashgraph.policies.settings import apply_settings, schedule_of
 from flashgraph.run.budget import Budget, Ledger
 from flashgraph.run.driver import Driver
 from flashgraph.run.machine import Machine
-from flashgraph.run.plan import compile_plan
+from flashgraph.run.plan import Plan, compile_plan
 from flashgraph.sim.engine import Engine
 from flashgraph.sim.measures import Forecast, Watch
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import Profile
 from flashgraph.sim.scene import Scene, scene_of
 
-__all__ = ["Simulation", "expanded", "forecast"]
+__all__ = ["Simulation", "check", "expanded", "forecast"]
 
 
 @attrs.frozen
@@ -74,6 +74,36 @@ def expanded(graph: GraphSpec, settings: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def check(simulation: Simulation) -> None:
+    """Raise what `forecast` raises for a wrong simulation, without carrying it out."""
+    _Parts.of(simulation, None)
+
+
+@attrs.frozen
+class _Parts:
+    """What a simulation consists of; ``servers`` are a profile and its roles by endpoint."""
+
+    scene: Scene
+    servers: Mapping[str, tuple[Profile, list[str]]]
+    plan: Plan
+
+    @classmethod
+    def of(cls, simulation: Simulation, scene: Scene | None) -> _Parts:
+        graph = load_graph(simulation.graph)
+        graph.raise_if_wrong()
+        spec = graph.spec
+        if scene is None:
+            task = None if simulation.task is None else load_task(simulation.task)
+            scene = scene_of(spec, task, pass_rate=simulation.pass_rate, seed=simulation.seed)
+        servers = _servers(spec, simulation)
+        chosen, values = apply_settings(
+            spec, schedule_of(simulation.schedule), {}, expanded(spec, simulation.settings)
+        )  # fmt: skip
+        endpoints = {role: endpoint for endpoint, (_, roles) in servers.items() for role in roles}
+        limits = {endpoint: simulation.limit or profile.slots for endpoint, (profile, _) in servers.items()}
+        return cls(scene, servers, compile_plan(spec, chosen, values, endpoints, limits))
+
+
 async def forecast(
     simulation: Simulation, settle: Callable[[], Awaitable[None]], scene: Scene | None = None
 ) -> Forecast:
@@ -82,29 +112,17 @@ async def forecast(
     Raises `GraphError` when the graph does not pass its checks, and `DataError` for wrong settings, roles without a
     profile, and graphs that cannot be simulated.
     """
-    graph = load_graph(simulation.graph)
-    graph.raise_if_wrong()
-    spec = graph.spec
-    if scene is None:
-        task = None if simulation.task is None else load_task(simulation.task)
-        scene = scene_of(spec, task, pass_rate=simulation.pass_rate, seed=simulation.seed)
-    servers = _servers(spec, simulation)
+    parts = _Parts.of(simulation, scene)
+    scene, servers = parts.scene, parts.servers
     engines = {endpoint: Engine(profile, simulation.limit) for endpoint, (profile, _) in servers.items()}
     models = {
         role: SimModel(profile, scene.answer, simulation.seed, role=role, engine=engines[endpoint])
         for endpoint, (profile, roles) in servers.items()
         for role in roles
     }
-    chosen, values = apply_settings(
-        spec, schedule_of(simulation.schedule), {}, expanded(spec, simulation.settings)
-    )  # fmt: skip
-    endpoints = {role: endpoint for endpoint, (_, roles) in servers.items() for role in roles}
-    limits = {endpoint: simulation.limit or profile.slots for endpoint, (profile, _) in servers.items()}
     budget = Budget(seconds=simulation.minutes * 60)
     watch = Watch(scene.truth)
-    machine = Machine(
-        compile_plan(spec, chosen, values, endpoints, limits), Ledger(budget), watch.on_event, simulation.seed
-    )  # fmt: skip
+    machine = Machine(parts.plan, Ledger(budget), watch.on_event, simulation.seed)
     watch.machine = machine
     driver = Driver(machine, scene.task, models, seconds=budget.seconds, settle=settle)
     async with AsyncExitStack() as stack:

@@ -70,8 +70,9 @@ def scene_of(graph: GraphSpec, task: Task[Any, Any] | None, *, pass_rate: float,
     """
     if graph.resources:
         raise DataError(
-            f"graph {graph.name!r} uses {', '.join(graph.resources)}, which takes real time (it runs code); a forecast "
-            "simulates models alone.\nFix: measure it with `flashgraph run` on a small budget instead."
+            f"graph {graph.name!r} runs code (it uses the resource {', '.join(graph.resources)}), which takes real "
+            "time that no profile knows; a forecast simulates models alone.\n"
+            "Fix: measure it with `flashgraph run` on a small budget instead."
         )
     if task is not None:
         return Scene.of_task(task, pass_rate, seed)

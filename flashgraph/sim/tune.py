@@ -12,6 +12,7 @@ from typing import Literal
 
 import attrs
 
+from flashgraph.errors import DataError
 from flashgraph.sim.forecast import Simulation
 from flashgraph.sim.measures import Forecast
 from flashgraph.sim.sweep import Run, Settings, Spread, combinations, spread, swept
@@ -53,10 +54,11 @@ class Step:
 @attrs.frozen
 class Tuned:
     """The outcome: ``finalists`` with the best one first, all of them and the ``default`` on the same seeds.
-    ``target`` is the score of the goals that have one."""
+    ``target`` is the score of the goals that have one, ``unit`` what the goal is counted in."""
 
     goal: Goal
     target: float | None
+    unit: str
     default: Choice
     finalists: tuple[Choice, ...]
     simulations: int
@@ -64,6 +66,11 @@ class Tuned:
     @property
     def best(self) -> Choice:
         return self.finalists[0]
+
+    @property
+    def better(self) -> bool:
+        """Whether the best settings are better than the defaults, in the median."""
+        return self.best.spread.median < self.default.spread.median
 
     @property
     def wins(self) -> int:
@@ -95,8 +102,13 @@ def tuned(
     """Search over ``names`` of `CHOICES`; gives a step after each simulation and the outcome last.
 
     Without a ``target``, it is the score that the base settings reach on the first seed in all the time, where the
-    scene has scores.
+    scene has scores.  Raises `DataError` for goals that need scores where it has none, and without ``names``.
     """
+    if not names:
+        raise DataError(
+            f"tune: {', '.join(CHOICES)} are all given or not of this graph; expected one to search.\n"
+            "Fix: leave out a --set, or compare schedules with `flashgraph simulate --sweep`."
+        )
     memory: dict[tuple[tuple[str, str], ...], dict[int, Forecast]] = {}
     planned = 1 + sum(len(CHOICES[name]) for name in names) + (FINALISTS + 1) * (seeds - 1)
 
@@ -114,6 +126,11 @@ def tuned(
         )  # fmt: skip
 
     yield from ask([{}], [base.seed])
+    if memory[()][base.seed].score is None and (goal == "time-to-score" or (goal == "cost" and target is not None)):
+        raise DataError(
+            f"tune: {base.graph} has no true scores to reach: only the simulated world has them, and this is not "
+            "it.\nFix: --goal throughput, or --goal cost without --target-score, for each accepted artifact."
+        )
     if target is None and goal != "throughput":
         target = memory[()][base.seed].score
     best: Settings = {}
@@ -125,7 +142,15 @@ def tuned(
     finalists, every = known[:FINALISTS], range(base.seed, base.seed + seeds)
     yield from ask([{}, *finalists], every)
     ordered = sorted((choice(s) for s in finalists), key=lambda c: c.spread.median)
-    yield Tuned(goal, target, choice({}), tuple(ordered), sum(map(len, memory.values())))
+    unit = _unit(goal, target, priced=memory[()][base.seed].usd > 0)
+    yield Tuned(goal, target, unit, choice({}), tuple(ordered), sum(map(len, memory.values())))
+
+
+def _unit(goal: Goal, target: float | None, *, priced: bool) -> str:
+    if goal == "throughput":
+        return "proposals/min"
+    what = "seconds" if goal == "time-to-score" else "USD" if priced else "tokens"
+    return f"{what} an accepted artifact" if target is None else f"{what} to {target:.2f}"
 
 
 def _key(settings: Settings) -> tuple[tuple[str, str], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +80,19 @@ def test_an_interrupt_prints_what_is_there(cli: Cli, monkeypatch: pytest.MonkeyP
     assert "interrupted: this is what was there" in ended.err
 
 
+def test_an_interrupt_before_anything_was_there(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says so, and draws nothing."""
+
+    def interrupted() -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(simulate, "processes", interrupted)
+    ended = cli(*SHORT, "--sweep", "window=1,2,4", "-o", "plot.svg")
+    assert ended.code == 130
+    assert ended.out == ""
+    assert "nothing" in ended.err
+
+
 def test_a_profile_from_a_journal(cli: Cli, tmp_path: Path) -> None:
     """What is learned is said; its server is as large as the run has needed it."""
     world = World(seed=2, val=20)
@@ -109,10 +123,22 @@ def test_a_profile_from_a_journal(cli: Cli, tmp_path: Path) -> None:
         (("simulate", "gepa", "--set", "windo=3"), 1, "did you mean 'window'"),
         (("simulate", "gepa", "--sweep", "window"), 2, "expected NAME=V,V"),
         (("simulate", "gepa", "window=3"), 2, "--sweep window=3"),
+        (("simulate", "gepa", "--profile", "task="), 2, "e.g. task=vllm"),
+        (("simulate", "gepa", "--profile", "task=vllm", "--profile", "task=api"), 2, "'--profile': two for the role"),
+        (("simulate", "gepa", "--sweep", "window=3,4", "window=8"), 2, "e.g. window=3,4,8"),
+        (("simulate", "gepa", "-o", "nowhere/plot.svg"), 2, "no folder 'nowhere'"),
         (("simulate", "gepa", "--sweep", "windo=3,4"), 1, "did you mean 'window'"),
         (("simulate", "gepa", "-o", "plot.pdf"), 2, "ends in .svg or .png"),
         (("simulate", "islands"), 1, "takes real time"),
+        (("simulate", "meta_harness"), 1, "runs code"),
         (("tune", "gepa", "--schedule", "lockstep"), 1, "nothing to choose"),
+        (("tune", "islands"), 1, "takes real time"),
+        (("tune", "ace", "--minutes", "0.2"), 1, "has no true scores to reach"),
+        (
+            ("tune", "ace", "--set", "window=4", "--set", "focus=0", "--set", "control=balanced"),
+            1,
+            "expected one to search",
+        ),
     ],
 )
 def test_mistakes(cli: Cli, arguments: tuple[str, ...], code: int, said: str) -> None:
@@ -121,6 +147,36 @@ def test_mistakes(cli: Cli, arguments: tuple[str, ...], code: int, said: str) ->
     assert ended.code == code
     assert said in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_a_sweeps_last_mistake_is_told_first(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is simulated."""
+    monkeypatch.setattr(simulate, "processes", None)
+    ended = cli(*SHORT, "--sweep", "window=1,2,4", "alpha=0.25,7")
+    assert ended.code == 1
+    assert "fraction(7), expected a share" in ended.err
+
+
+def test_a_missing_plotter_is_told_first(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when all has been simulated."""
+    monkeypatch.setattr(simulate, "processes", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    ended = cli(*SHORT, "--sweep", "window=1,2", "-o", "plot.svg")
+    assert ended.code == 1
+    assert "pip install 'flashgraph[draw]'" in ended.err
+
+
+def test_a_target_without_scores(cli: Cli) -> None:
+    """ACE's scene has none, and that is said."""
+    assert "0.5 cannot be reached" in cli("simulate", "ace", "--minutes", "0.2", "--target-score", "0.5").out
+
+
+def test_a_graph_of_ones_own(cli: Cli) -> None:
+    """By its file, as `run` takes it."""
+    beam = Path(fg.__file__).parents[1] / "examples" / "beam" / "beam.py"
+    ended = cli("simulate", str(beam), "--minutes", "1")
+    assert ended.code == 0
+    assert "race->judge" in ended.out
 
 
 def test_commas_inside_of_a_policy() -> None:
@@ -135,16 +191,20 @@ FIXED = ("--set", "window=4", "--set", "focus=0", "--set", "control=drain_first"
 
 def test_tune_gives_options_to_paste(cli: Cli) -> None:
     """Settings that are given are not searched; the short names become what `run` takes."""
-    ended = cli("tune", "gepa", "--goal", "throughput", *FIXED)
+    fixed = ("--set", "alpha=1", "--set", "focus=0", "--set", "control=drain_first", "--seeds", "1", "--minutes", "1")
+    ended = cli("tune", "gepa", "--goal", "throughput", *fixed)
     assert ended.code == 0
-    assert "--set 'validate->frontier.release=fraction(" in ended.out
+    assert "--set 'validate->frontier.release=fraction(1)'" in ended.out
+    assert "--set window=" in ended.out
     assert "proposals/min" in ended.out
     assert "of 1 seed" in ended.out
 
 
 def test_tune_as_json(cli: Cli) -> None:
     found = json.loads(cli("tune", "gepa", "--goal", "cost", *FIXED, "--target-score", "0.15", "--json").out)
+    assert found["better"] is True
     assert found["target"] == 0.15
+    assert found["unit"] == "tokens to 0.15"
     assert set(found["options"]) == {"window", "focus", "control", "validate->frontier.release"}
     assert set(found["finalists"][0]["settings"]) == {"alpha"}
 

@@ -145,7 +145,7 @@ def test_a_users_task_with_stand_ins(tmp_path: Path) -> None:
 
 def test_graphs_that_run_code_are_refused() -> None:
     """A sandbox takes real time."""
-    with pytest.raises(fg.DataError, match=r"uses sandbox, which takes real time"):
+    with pytest.raises(fg.DataError, match=r"runs code \(it uses the resource sandbox\), which takes real time"):
         foreseen(graph="islands", profiles={"proposer": PROFILES["vllm"]})
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import attrs
 import pytest
 
+import flashgraph as fg
 from flashgraph.sim.forecast import Simulation
 from flashgraph.sim.measures import Forecast, Point
 from flashgraph.sim.profiles import PROFILES
@@ -48,6 +50,36 @@ def test_a_sweep_gives_what_is_there_at_any_time() -> None:
     assert [c.settings["window"] for c in steps[-1]] == ["2", "4"]
     assert steps[-1][1].spread(lambda f: f.per_minute("proposals")).median == pytest.approx(0.4)
     assert list(steps[-1][0].forecasts) == [0, 1]
+
+
+def test_the_defaults_may_be_the_best() -> None:
+    """Then nothing else is said to be better."""
+
+    def flat(simulations: Sequence[Simulation]) -> Iterable[tuple[int, Forecast]]:
+        return ((number, made()) for number in range(len(simulations)))
+
+    *_, found = tuned(BASE, "throughput", ("window",), 1, flat)
+    assert isinstance(found, Tuned)
+    assert not found.better
+    *_, found = tuned(BASE, "throughput", ("window",), 1, run)
+    assert isinstance(found, Tuned)
+    assert found.better
+    assert found.unit == "proposals/min"
+
+
+def test_goals_that_need_scores() -> None:
+    """Where there are none they are refused; money for each accepted artifact needs none."""
+
+    def scoreless(simulations: Sequence[Simulation]) -> Iterable[tuple[int, Forecast]]:
+        return ((number, attrs.evolve(made(usd=3.0), curve=())) for number in range(len(simulations)))
+
+    goals: Sequence[tuple[Goal, float | None]] = (("time-to-score", None), ("time-to-score", 0.5), ("cost", 0.5))
+    for goal, target in goals:
+        with pytest.raises(fg.DataError, match="gepa has no true scores to reach"):
+            list(tuned(BASE, goal, ("window",), 1, scoreless, target))
+    *_, found = tuned(BASE, "cost", ("window",), 1, scoreless)
+    assert isinstance(found, Tuned)
+    assert found.unit == "USD an accepted artifact"
 
 
 def test_the_search_finds_the_best_settings() -> None:

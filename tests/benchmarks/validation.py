@@ -1,0 +1,177 @@
+"""Forecasts against real runs: the simulated server behind HTTP, on the wall clock.
+
+    nice -n -15 python -m tests.benchmarks.validation [--seconds 600] [--speed 1]
+
+Prints the table of docs/simulate.md.  The real runs mostly wait, so they go on side by side, each with a server in a
+process of its own; the forecasts come after them, for they do not.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
+from statistics import mean
+
+import attrs
+import click
+
+import flashgraph as fg
+from flashgraph.loading import load_graph
+from flashgraph.sim.forecast import Simulation, expanded, forecast
+from flashgraph.sim.model import SimModel
+from flashgraph.sim.profiles import PROFILES
+from flashgraph.sim.scene import Scene
+from flashgraph.sim.server import SimServer
+from flashgraph.sim.world import World
+from flashgraph.testing.clock import run_virtually, settle
+from tests.sim.serving import serving
+
+WORLD = World(seed=0, val=20)
+"""A small validation, so that there are enough proposals to count."""
+
+
+@attrs.frozen
+class Configuration:
+    """``seeds`` are more where a schedule makes few calls: which candidates are accepted then moves the figures by more
+    than a tenth from seed to seed."""
+
+    schedule: str = "pipelined"
+    limit: int = 128
+    settings: Mapping[str, str] = attrs.field(factory=dict)
+    seeds: int = 1
+
+
+CONFIGURATIONS: Mapping[str, Configuration] = {
+    "lockstep": Configuration("lockstep", seeds=4),
+    "window 2": Configuration(settings={"window": "2"}, seeds=3),
+    "window 4": Configuration(settings={"window": "4"}, seeds=2),
+    "window 8 (defaults)": Configuration(),
+    "window 8, alpha 1": Configuration(settings={"alpha": "1"}),
+    "window 8, 16 slots": Configuration(limit=16),
+    "window 16, 32 slots": Configuration(limit=32, settings={"window": "16"}),
+}
+
+
+@attrs.frozen
+class Asked:
+    """One run: a configuration, its seed, seconds on the wall clock, and how much faster than the profile the server
+    is."""
+
+    name: str
+    seed: int
+    seconds: float
+    speed: float
+
+    @property
+    def told(self) -> Configuration:
+        return CONFIGURATIONS[self.name]
+
+
+@attrs.frozen
+class Counts:
+    calls: float
+    proposals: float
+
+    @classmethod
+    def mean(cls, found: Sequence[Counts]) -> Counts:
+        return cls(mean(c.calls for c in found), mean(c.proposals for c in found))
+
+
+def predicted(asked: Asked) -> Counts:
+    """What the forecast counts."""
+    told, profile = asked.told, PROFILES["vllm"].faster(asked.speed)
+    profiles = {"task": profile, "reflection": profile}
+    simulation = Simulation(
+        "gepa", profiles, told.schedule, told.settings, asked.seconds / 60, asked.seed, told.limit
+    )  # fmt: skip
+    found = run_virtually(partial(forecast, simulation, settle, Scene.of_world(WORLD)), "asyncio")
+    return Counts(found.calls, found.proposals)
+
+
+def server(asked: Asked) -> SimServer:
+    return SimServer(SimModel(PROFILES["vllm"].faster(asked.speed), WORLD.answer, asked.seed))
+
+
+def measured(asked: Asked) -> Counts:
+    """What a run on the wall clock counts, started as a user would start it."""
+    with serving(partial(server, asked)) as url:
+        model = f"vllm:{url}#sim?limit={asked.told.limit}"
+        _all_there.wait()
+        spent = fg.run(
+            "gepa",
+            WORLD.task(),
+            models={"task": model, "reflection": model},
+            schedule=asked.told.schedule,
+            settings=expanded(load_graph("gepa").spec, asked.told.settings),
+            budget=fg.Budget(seconds=asked.seconds),
+            seed=asked.seed,
+        ).spent
+    return Counts(spent.calls, spent.proposals)
+
+
+_all_there: Barrier
+"""In the process of a real run: where all of them wait until the last server is up."""
+
+
+def _join(barrier: Barrier) -> None:
+    global _all_there
+    _all_there = barrier
+
+
+def compared(seconds: float, speed: float) -> dict[str, tuple[Counts, Counts]]:
+    """Forecast and measurement of each configuration, means over its seeds."""
+    spawn = get_context("spawn")
+    every = {
+        name: [Asked(name, seed, seconds, speed) for seed in range(told.seeds)]
+        for name, told in CONFIGURATIONS.items()
+    }  # fmt: skip
+    asked = [one for some in every.values() for one in some]
+    with ProcessPoolExecutor(len(asked), spawn, _join, (spawn.Barrier(len(asked)),)) as pool:
+        real = dict(zip(asked, pool.map(measured, asked), strict=True))
+    with ProcessPoolExecutor(os.cpu_count(), spawn) as pool:
+        ours = dict(zip(asked, pool.map(predicted, asked), strict=True))
+    return {
+        name: (Counts.mean([ours[one] for one in some]), Counts.mean([real[one] for one in some]))
+        for name, some in every.items()
+    }
+
+
+def table(found: Mapping[str, tuple[Counts, Counts]], minutes: float) -> str:
+    """Both a minute of the profile's time."""
+    lines = [
+        "| | calls/min: forecast | real | off by | proposals/min: forecast | real | off by |",
+        "| --- " * 7 + "|",
+    ]  # fmt: skip
+    for name, (ours, real) in found.items():
+        lines.append(
+            f"| {name} | {ours.calls / minutes:.0f} | {real.calls / minutes:.0f} | {ours.calls / real.calls - 1:+.1%} "
+            f"| {ours.proposals / minutes:.1f} | {real.proposals / minutes:.1f} "
+            f"| {ours.proposals / real.proposals - 1:+.1%} |"
+        )
+    return "\n".join(lines)
+
+
+def _load() -> str:
+    return f"{os.getloadavg()[0]:.1f}"
+
+
+@click.command()
+@click.option("--seconds", default=600.0, show_default=True, help="Seconds of each real run, all side by side.")
+@click.option("--speed", default=1.0, show_default=True, help="How much faster than the profile the server is.")
+def main(seconds: float, speed: float) -> None:
+    before = _load()
+    found = compared(seconds, speed)
+    click.echo(
+        f"{platform.machine()}, {os.cpu_count()} cores, load {before} before and {_load()} after, nice {os.nice(0)}; "
+        f"{seconds:g} s of real time, {speed:g} times the profile's speed\n"
+    )
+    click.echo(table(found, seconds / 60 * speed))
+
+
+if __name__ == "__main__":
+    main()
