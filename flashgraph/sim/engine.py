@@ -49,7 +49,8 @@ class Engine:
         # Both hold requests that are gone until they come up.
         self._batch: list[tuple[float, int, _Request]] = []
         self._queue: list[tuple[float, int, _Request]] = []
-        self._changed = anyio.Event()
+        self._sleep: anyio.CancelScope | None = None
+        """Until the next request is done, while time passes."""
 
     @property
     def held(self) -> float:
@@ -98,7 +99,17 @@ class Engine:
             heapq.heappush(self._batch, (request.end, arrival, request))
             self.waiting -= 1
             self.running += 1
-        self._changed.set()
+        if self._sleep is not None:
+            # Moved rather than ended and begun anew: every arrival would wake `serve` for nothing.
+            self._sleep.deadline = self._due()
+
+    def _due(self) -> float:
+        """When the next running request is done, if none comes or goes until then."""
+        while self._batch and self._batch[0][2].gone:
+            heapq.heappop(self._batch)
+        if not self._batch:
+            return math.inf
+        return self._since + (self._batch[0][0] - self._steps) * self.profile.step_time(self.running)
 
     def _advance(self) -> None:
         now = anyio.current_time()
@@ -112,6 +123,7 @@ class Engine:
     async def serve(self) -> None:
         """Let time pass for the running requests, for as long as this runs."""
         self._since = anyio.current_time()
+        never = anyio.Event()
         while True:
             self._advance()
             while self._batch and (self._batch[0][2].gone or self._batch[0][0] <= self._steps + ROUNDING):
@@ -120,9 +132,8 @@ class Engine:
                     self.running -= 1
                     request.done.set()
             self._fill()
-            wait = math.inf
-            if self._batch:
-                wait = (self._batch[0][0] - self._steps) * self.profile.step_time(self.running)
-            self._changed = anyio.Event()
-            with anyio.move_on_after(wait if math.isfinite(wait) else None):
-                await self._changed.wait()
+            try:
+                with anyio.CancelScope(deadline=self._due()) as self._sleep:
+                    await never.wait()
+            finally:
+                self._sleep = None
