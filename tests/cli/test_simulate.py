@@ -176,7 +176,7 @@ def test_a_graph_of_ones_own(cli: Cli) -> None:
     beam = Path(fg.__file__).parents[1] / "examples" / "beam" / "beam.py"
     ended = cli("simulate", str(beam), "--minutes", "1")
     assert ended.code == 0
-    assert "race->judge" in ended.out
+    assert "rollout->vary" in ended.out
 
 
 def test_commas_inside_of_a_policy() -> None:
