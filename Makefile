@@ -8,8 +8,9 @@ READY := $(VENV)/.ready
 DEMO_MINUTES ?= 7
 DEMO_SEED ?= 0
 DEMO_MODEL ?= local
+PROOF_SCALE ?= 1
 
-.PHONY: help install demo test test-slow vllm-test lint typecheck format bench lock build clean
+.PHONY: help install demo test test-slow vllm-test lint typecheck format proof bench lock build clean
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -40,6 +41,10 @@ $(VLLM)/.ready: tests/real_vllm/requirements.txt
 
 vllm-test: $(VLLM)/.ready  ## the tests against a real vLLM on the processor, in a virtual environment of 2.4 GB of its own
 	$(VLLM)/bin/python -m pytest -q tests/real_vllm
+
+proof: $(READY)  ## every invariant on generated graphs, all orders of tiny runs, processes killed: about 15 minutes
+	$(BIN)/python -m flashgraph.testing.proof --scale $(PROOF_SCALE)
+	$(BIN)/python -m pytest -q -n auto -m "not slow" tests/journal/test_kill.py
 
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check .

@@ -21,9 +21,13 @@ from flashgraph.testing.clock import run_virtually, settle
 from flashgraph.testing.interpreter import NotApplicable, interpret
 from flashgraph.testing.invariants import check_invariants
 from flashgraph.testing.log import InvariantViolation
-from flashgraph.testing.telling import Told
+from flashgraph.testing.pools import check_pool
+from flashgraph.testing.telling import Told, listened
 
 __all__ = ["SlowModel", "check_algorithm", "outcomes"]
+
+POOL_EVENTS = 30
+"""How many of a pool's events are told to `check_pool`, which tells all of them again after each."""
 
 Answer = Callable[[Sequence[Message]], str | Awaitable[str]]
 
@@ -86,7 +90,8 @@ def check_algorithm(
     thorough: bool = False,
     **options: Any,
 ) -> fg.Result:
-    """Run an algorithm in virtual time and hold it against the invariants I1 to I10, I12, I13 and I15.
+    """Run an algorithm in virtual time and hold it against the invariants I1 to I10, I12, I13 and I15, and what its
+    pools were told first against `check_pool`.
 
     ``answer`` is a function from messages to a text, or one for each role of the graph; the models take ``limit``
     requests at once, and their latencies follow from ``seed``.  ``options`` are `flashgraph.open_run`'s.  A run of
@@ -98,7 +103,7 @@ def check_algorithm(
     functions and ``answer`` must then depend on their arguments alone.
 
     Returns the result of the first run.  Raises `flashgraph.testing.InvariantViolation` with the events around the
-    first violation, and `GraphError` when the graph does not pass its checks.
+    first violation, `flashgraph.testing.PoolViolation`, and `GraphError` when the graph does not pass its checks.
     """
     case = _Case(load_graph(graph), task, answer, budget or fg.Budget(calls=1000), seed, limit, options)
     result = case.run(schedule, backend)
@@ -135,25 +140,27 @@ class _Case:
         """One run, with all that can be checked on it."""
         models = self.models()
 
-        async def drive() -> tuple[fg.Result, Any, Told]:
+        async def drive() -> tuple[fg.Result, Any, Told, Mapping[str, list[fg.PoolEvent[Any]]]]:
             async with fg.open_run(
                 self.graph, self.task, models=models, schedule=schedule, budget=self.budget, seed=self.seed,
                 settle=settle, **self.options,
             ) as opened:  # fmt: skip
-                told = Told(opened._events)
+                told, heard = Told(opened._events), listened(opened.machine)
                 if opened._driver._memory is None:
                     opened._driver._memory = told
                 with anyio.move_on_after(stop_after):
                     await opened.wait()
                 opened.stop()
-                return await opened.wait(), opened.machine.plan, told
+                return await opened.wait(), opened.machine.plan, told, heard
 
-        result, plan, told = run_virtually(drive, backend)
+        result, plan, told, heard = run_virtually(drive, backend)
         check_invariants(result.events, plan, self.budget)
         left = sum(model.in_flight for model in models.values())
         if left:
             raise InvariantViolation(f"I12: {left} requests are in flight after the run")
         told.again(plan, self.budget, self.seed)
+        for pool in self.graph.spec.pools:
+            check_pool(pool.factory, heard[pool.name][:POOL_EVENTS])
         return result
 
     def check_lockstep(self, result: fg.Result, backend: str) -> None:

@@ -11,7 +11,7 @@ from flashgraph.observe.description import policies_of
 from flashgraph.observe.words import counted
 from flashgraph.run import events as ev
 
-__all__ = ["drawing", "tail"]
+__all__ = ["drawing", "schedule_line", "tail"]
 
 
 def drawing(graph: fg.Graph | GraphSpec) -> str:
@@ -47,3 +47,12 @@ def tail(events: Sequence[ev.Event], count: int = 12) -> str:
     """The last events of a log, numbered."""
     first = max(0, len(events) - count)
     return "\n".join(f"  {i}: {event}" for i, event in enumerate(events[first:], first))
+
+
+def schedule_line(schedule: fg.Schedule) -> str:
+    """A generated schedule as the call that makes it."""
+    if schedule.serial:
+        return "fg.lockstep()"
+    control = schedule.control
+    chosen = "fg.drain_first()" if control.interval is None else f"fg.balanced({control.interval})"
+    return f"fg.pipelined({schedule.window}, control={chosen}, focus={schedule.focus})"

@@ -62,11 +62,25 @@ class Ledgered:
         return self
 
 
+class _Brief:
+    """Shown without what is as it is by default: reports of failing examples are read by people."""
+
+    def __repr__(self) -> str:
+        shown = []
+        for place in attrs.fields(type(self)):  # type: ignore[arg-type]  # those below are attrs classes
+            value = getattr(self, place.name)
+            if place.default is attrs.NOTHING:
+                shown.append(repr(value))
+            elif value != place.default:
+                shown.append(f"{place.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
 Rule = Literal["fraction", "count", "deadline", "decided"]
 
 
-@attrs.frozen
-class Step:
+@attrs.frozen(repr=False)
+class Step(_Brief):
     """One stage.  ``fail`` and ``drop`` are shares of items it fails on or filters; ``calls`` model calls it makes."""
 
     fail: float = 0.0
@@ -84,8 +98,8 @@ class Step:
     order: Literal["", "freshest", "priority"] = ""
 
 
-@attrs.frozen
-class Fan:
+@attrs.frozen(repr=False)
+class Fan(_Brief):
     """A stage on each of ``width`` members, more segments inside, and a stage behind the gather."""
 
     width: int
@@ -99,8 +113,8 @@ class Fan:
     rule: Rule = "fraction"
 
 
-@attrs.frozen
-class Choice:
+@attrs.frozen(repr=False)
+class Choice(_Brief):
     """Two ways, by a condition and ``otherwise``, that meet again."""
 
     left: Step
@@ -108,8 +122,8 @@ class Choice:
     join: Step
 
 
-@attrs.frozen
-class Split:
+@attrs.frozen(repr=False)
+class Split(_Brief):
     """Both ways at once, that meet again: each item becomes two."""
 
     left: Step
@@ -117,8 +131,8 @@ class Split:
     join: Step
 
 
-@attrs.frozen
-class Loop:
+@attrs.frozen(repr=False)
+class Loop(_Brief):
     """A stage and a check that sends some items back, at most ``times``."""
 
     times: int
@@ -129,8 +143,8 @@ class Loop:
 Segment = Step | Fan | Choice | Split | Loop
 
 
-@attrs.frozen
-class Ending:
+@attrs.frozen(repr=False)
+class Ending(_Brief):
     """How the pool is reached: directly, or by a group of ``width`` that may be released early and amended."""
 
     width: int = 0
@@ -142,8 +156,8 @@ class Ending:
     rule: Rule = "fraction"
 
 
-@attrs.frozen
-class Shape:
+@attrs.frozen(repr=False)
+class Shape(_Brief):
     """A whole graph: one or two sources that share the way to one pool.  With ``second_pool`` the first stage's
     results go to another pool too.
 

@@ -27,7 +27,8 @@ def _expect(holds: bool, found: str, expected: str) -> None:
 def check_model(model: Model, *, backend: str = "asyncio", seconds: float = 30.0) -> None:
     """Open a model, call it, call it ``limit`` times at once (eight at most), cancel it, open it anew.
 
-    Makes up to 11 short requests.  Each may take ``seconds``.  Raises `ModelViolation`.
+    Makes up to 11 short requests.  Each may take ``seconds``.  Raises `ModelViolation`, and what the
+    model raises.
     """
     for member in ("name", "limit", "open", "complete", "worst_cost"):
         _expect(hasattr(model, member), f"a {type(model).__name__} has no {member}", "all members of fg.Model")
@@ -39,7 +40,20 @@ def check_model(model: Model, *, backend: str = "asyncio", seconds: float = 30.0
     _expect(bound, f"worst_cost(10, 10) is {worst!r}", "USD from 0, or None where no price is known")
     if worst is not None:
         _expect((model.worst_cost(20, 20) or 0.0) >= worst, "worst_cost falls with more tokens", "an upper bound")
-    anyio.run(_use, model, seconds, backend=backend)
+    try:
+        anyio.run(_use, model, seconds, backend=backend)
+    except BaseExceptionGroup as group:
+        found = _first(group)
+        raise found if found is not None else group from None
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> ModelViolation | None:
+    """A violation in a group of errors, which calls beside each other may have raised."""
+    for error in group.exceptions:
+        inner = _first(error) if isinstance(error, BaseExceptionGroup) else error
+        if isinstance(inner, ModelViolation):
+            return inner
+    return None
 
 
 async def _use(model: Model, seconds: float) -> None:

@@ -23,16 +23,17 @@ class PoolViolation(AssertionError):
 def check_pool(factory: Callable[[], Any], events: Iterable[fg.PoolEvent[Any]]) -> Any:
     """Apply ``events`` to a pool and hold it to the protocol; returns the last value.
 
-    Checked after every event: the value before it is unchanged, another application gives an equal value, so does the
-    whole sequence told again to a new pool; what is applied is not changed either; `artifacts` holds `Artifact` values
-    under their own numbers, in order; a retracted artifact is gone, one that was never told is not there; `best` is
-    one of them or None, and `focus` is a view of the same kind that shows nothing else.  At the end every artifact is
-    retracted, as the scheduler may do.
+    Checked after every event: the value before it is unchanged; another application gives an equal value, also when
+    others have been applied in between, and so does the whole sequence told to a new pool; what is applied is not
+    changed either; `artifacts` holds `Artifact` values under their own numbers, in order; a retracted artifact is gone,
+    one that was never told is not there; `best` is one of them or None, and `focus` is a view of the same kind that
+    shows nothing else.  At the end every artifact is retracted, as the scheduler may do.
 
     Events are numbered as the scheduler does: ``admit`` counts artifacts from 0.  Raises `PoolViolation`.
     """
     pool = _made(factory)
     told: list[fg.PoolEvent[Any]] = []
+    past: list[tuple[Any, fg.PoolEvent[Any], Any]] = []
     known: set[int] = set()
     _look(pool, 0, None, known)
     for number, event in enumerate(_retracting(events)):
@@ -57,12 +58,8 @@ def check_pool(factory: Callable[[], Any], events: Iterable[fg.PoolEvent[Any]]) 
             anew = _applied(anew, earlier, one)
         for other, how in ((twice, "applied once more to the same value"), (anew, "told to a new pool from the start")):
             if other != after or _shown(other) != _shown(after):
-                raise PoolViolation(
-                    number, event, f"{how}, it gives {_shown(other)}; it gave {_shown(after)}",
-                    "the same events give an equal value, or a run that is resumed is another run",
-                    "let apply depend on self and the event alone: no clock, no random, no counter outside of "
-                    "the value; and compare by value (@attrs.frozen)",
-                )  # fmt: skip
+                raise _impure(number, event, how, other, after)
+        past.append((pool, event, after))
         pool = after
         _look(pool, number, event, known)
         if event.kind == "retract" and event.artifact in pool.artifacts:
@@ -71,7 +68,31 @@ def check_pool(factory: Callable[[], Any], events: Iterable[fg.PoolEvent[Any]]) 
                 "a retracted artifact is in no view any more: its evidence will never be complete",
                 'when event.kind == "retract", drop it: {i: a ... if i != event.artifact}',
             )  # fmt: skip
+    _stir(past)
     return pool
+
+
+def _stir(past: list[tuple[Any, fg.PoolEvent[Any], Any]]) -> None:
+    """Apply some of the events very often, each to the value that it was applied to: what a pool remembers beside its
+    value is another thing then, and so is what it makes of the other events."""
+    for turn, place in enumerate(sorted({round(part * (len(past) - 1) / 4) for part in range(5)} if past else ())):
+        before, event, _ = past[place]
+        for _ in range(64 << turn):
+            _applied(before, place, event)
+        for number, (value, told, after) in enumerate(past):
+            other = _applied(value, number, told)
+            if other != after or _shown(other) != _shown(after):
+                how = f"applied to the same value after event {place} was applied to its own {64 << turn} times"
+                raise _impure(number, told, how, other, after)
+
+
+def _impure(number: int, event: fg.PoolEvent[Any], how: str, found: Any, first: Any) -> PoolViolation:
+    return PoolViolation(
+        number, event, f"{how}, it gives {_shown(found)}; it gave {_shown(first)}",
+        "the same events give an equal value, or a run that is resumed is another run",
+        "let apply depend on self and the event alone: no clock, no random, no counter outside of the value; and "
+        "compare by value (@attrs.frozen)",
+    )  # fmt: skip
 
 
 def _retracting(events: Iterable[fg.PoolEvent[Any]]) -> Iterable[fg.PoolEvent[Any]]:
@@ -92,6 +113,12 @@ def _made(factory: Callable[[], Any]) -> Any:
             raise PoolViolation(
                 0, None, f"a {type(pool).__name__} has no {member}", "apply, artifacts, best and focus", f"add {member}"
             )
+    if copy.deepcopy(pool) != pool:
+        raise PoolViolation(
+            0, None, f"a copy of a {type(pool).__name__} is not equal to it",
+            "pools are compared by value: one that did not change makes no new version",
+            "@attrs.frozen, or __eq__",
+        )  # fmt: skip
     return pool
 
 

@@ -1,16 +1,19 @@
 """The proof: every property on many generated examples, every order of tiny runs, every small ring, in one table.
 
 ``python -m flashgraph.testing.proof`` (``make proof``) takes some minutes; ``--scale 0.1`` a tenth of them.  It ends
-with status 1 and the smallest failing example when something does not hold.
+with status 1 and the smallest failing example when something does not hold.  That a process may be killed (I13) is
+shown here by the state machine, and by force in tests/journal/test_kill.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 
 import attrs
@@ -133,58 +136,94 @@ def played(examples: int, steps: int) -> Tally:
     return tally
 
 
-def _tiny(scale: float) -> Tally:
-    tally = Tally()
-    for name, tiny in TINY.items():
-        found = tiny.explore(states=max(50, round(1500 * scale)))
-        if found.stall is not None:
-            raise InvariantViolation(f"I9: {name} stalls after {list(found.stall)!r}")
-        print(f"    {name}: {found}", flush=True)
-        tally.examples += found.interleavings
-        tally.events += found.events
-        tally.graphs.add(name)
-    return tally
+def walked(name: str, states: int) -> Tally:
+    """All orders of one tiny run."""
+    found = TINY[name].explore(states)
+    if found.stall is not None:
+        raise InvariantViolation(f"I9: {name} stalls after {list(found.stall)!r}")
+    return Tally(found.interleavings, found.events, {name}, said=str(found))
 
 
-def _rings(scale: float) -> Tally:
-    most = 6 if scale >= 1 else 3
+def counted(most: int) -> Tally:
+    """Rings of at most ``most`` items."""
     share = Share.of(rings(most))
-    print(f"    up to {most} items: {share}", flush=True)
-    return Tally(share.rings, 0, {f"{number}" for number in range(share.rings)})
+    return Tally(share.rings, 0, {f"{number}" for number in range(share.rings)}, said=str(share))
+
+
+@attrs.frozen
+class Part:
+    """A part of the proof: the invariants that it shows, and what it runs; ``cost`` says which to begin with."""
+
+    shows: tuple[str, ...]
+    run: Callable[[], Tally]
+    cost: float
+
+
+def parts(scale: float) -> dict[str, Part]:
+    """All parts, each of which can run in a process of its own."""
+    found = {
+        name: Part(chosen.shows, partial(prove, name, max(5, round(EXAMPLES * chosen.share * scale))), chosen.share)
+        for name, chosen in PROPERTIES.items()
+    }
+    found["the scheduler as a state machine"] = Part(
+        (*WHOLE, "I13"), partial(played, max(5, round(500 * scale)), 40), 3
+    )
+    for name in TINY:
+        found[f"all orders: {name}"] = Part(WHOLE, partial(walked, name, max(50, round(1500 * scale))), 0.5)
+    found["full and refused rings"] = Part(("I9",), partial(counted, 6 if scale >= 1 else 3), 4)
+    return found
+
+
+def _timed(run: Callable[[], Tally]) -> tuple[Tally | str, float]:
+    """What a part has counted, or its failure as text, and the seconds that it took."""
+    began = time.monotonic()
+    try:
+        return run(), time.monotonic() - began
+    except Exception:
+        return traceback.format_exc(), time.monotonic() - began
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the proof and print its table; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m flashgraph.testing.proof", description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="how many examples, as a share of the whole proof")
-    parser.add_argument("--only", metavar="NAME", help="the part with this name alone")
+    parser.add_argument("--only", metavar="NAME", help="the parts whose names begin like this")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes: as many as there are cores"
+    )
     given = parser.parse_args(arguments)
-    scale = given.scale
-    work: dict[str, tuple[tuple[str, ...], Callable[[], Tally]]] = {
-        name: (chosen.shows, partial(prove, name, max(5, round(EXAMPLES * chosen.share * scale))))
-        for name, chosen in PROPERTIES.items()
-    }
-    work["the scheduler as a state machine"] = ((*WHOLE, "I13"), partial(played, max(5, round(500 * scale)), 40))
-    work["all orders of tiny runs"] = (WHOLE, partial(_tiny, scale))
-    work["full and refused rings"] = (("I9",), partial(_rings, scale))
-    if given.only is not None:
-        if given.only not in work:
-            parser.error(f"--only {given.only!r}: it has the parts {', '.join(map(repr, work))}")
-        work = {given.only: work[given.only]}
-    tallies: dict[str, Tally] = {}
-    for name, (_, run) in work.items():
-        began = time.monotonic()
-        try:
-            tallies[name] = run()
-        except Exception:
-            traceback.print_exc()
-            print(f"\n{name}: FAILED", flush=True)
+    every = parts(given.scale)
+    chosen = {name: part for name, part in every.items() if name.startswith(given.only or "")}
+    if not chosen:
+        parser.error(f"--only {given.only!r}: it has the parts {', '.join(map(repr, every))}")
+    began, tallies = time.monotonic(), dict[str, Tally]()
+    for name, tally, seconds in _each(chosen, given.workers):
+        if isinstance(tally, str):
+            print(f"{tally}\n{name}: FAILED", flush=True)
             return 1
-        tally = tallies[name]
-        seconds = time.monotonic() - began
-        print(f"{name}: {tally.examples:,} examples, {tally.events:,} events, {seconds:.0f} s", flush=True)
-    print(f"\n{_table({name: (shows, tallies[name]) for name, (shows, _) in work.items()})}")
+        tallies[name] = tally
+        loops = "".join(f", {count:,} on {loop}" for loop, count in sorted(tally.loops.items()))
+        said = tally.said or f"{tally.examples:,} examples{loops}; {tally.events:,} events"
+        print(f"{name}: {said}; {seconds:.0f} s", flush=True)
+    print(f"\n{_table({name: (every[name].shows, tally) for name, tally in tallies.items()})}")
+    print(f"\n{time.monotonic() - began:.0f} s in {given.workers} processes")
     return 0
+
+
+def _each(chosen: Mapping[str, Part], workers: int) -> Iterator[tuple[str, Tally | str, float]]:
+    """Run parts, the longest first; gives each with its outcome when it is done."""
+    ordered = sorted(chosen.items(), key=lambda entry: -entry[1].cost)
+    if workers == 1:
+        for name, part in ordered:
+            yield name, *_timed(part.run)
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        waiting = {pool.submit(_timed, part.run): name for name, part in ordered}
+        try:
+            for done in as_completed(waiting):
+                yield waiting[done], *done.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _table(work: Mapping[str, tuple[tuple[str, ...], Tally]]) -> str:
@@ -196,6 +235,8 @@ def _table(work: Mapping[str, tuple[tuple[str, ...], Tally]]) -> str:
     for number in range(1, 16):
         name = f"I{number}"
         mine = [tally for shows, tally in work.values() if name in shows]
+        if not mine:
+            continue
         graphs = len(set().union(*(t.graphs for t in mine)))
         found = "; ".join(FOUND.get(name, ())) or "none"
         examples, events = sum(t.examples for t in mine), sum(t.events for t in mine)

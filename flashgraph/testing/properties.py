@@ -7,6 +7,7 @@ has made.  `prove` tries it on many; the tests do so with few examples, `flashgr
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ import flashgraph as fg
 from flashgraph.run import events as ev
 from flashgraph.testing.algorithms import outcomes
 from flashgraph.testing.clock import run_virtually
+from flashgraph.testing.drawing import drawing, schedule_line
 from flashgraph.testing.graphs import Choice, Fan, Ledgered, Loop, Segment, Shape, Split, Step, build
 from flashgraph.testing.hand import Hand, no_pause, plan_by_hand
 from flashgraph.testing.interpreter import interpret
@@ -26,7 +28,21 @@ from flashgraph.testing.log import InvariantViolation
 from flashgraph.testing.runs import TASK, Finished, run_shape
 from flashgraph.testing.strategies import schedules, shapes
 
-__all__ = ["PROPERTIES", "Property", "Tally", "prove", "without"]
+__all__ = [
+    "PROPERTIES",
+    "Property",
+    "Tally",
+    "equals_the_interpreter",
+    "is_what_it_was_told",
+    "keeps_failures_to_their_rounds",
+    "keeps_its_budget",
+    "leaves_nothing_behind",
+    "logs_alike",
+    "minds_no_hook",
+    "prove",
+    "runs_to_the_end",
+    "without",
+]
 
 BACKENDS = st.sampled_from(["trio", "asyncio"])
 LIMITS = st.sampled_from([1, 2, 7])
@@ -34,11 +50,14 @@ LIMITS = st.sampled_from([1, 2, 7])
 
 @attrs.define
 class Tally:
-    """How much a property was tried: ``graphs`` are different ones, ``events`` those of all runs."""
+    """How much a property was tried: ``graphs`` are different ones, ``events`` those of all runs, ``loops`` the
+    examples on each event loop; ``said`` is what else there is to say."""
 
     examples: int = 0
     events: int = 0
     graphs: set[str] = attrs.field(factory=set)
+    loops: Counter[str] = attrs.field(factory=Counter)
+    said: str = ""
 
 
 def _run(backend: str, *args: Any, **options: Any) -> Finished:
@@ -92,7 +111,7 @@ def logs_alike(shape: Shape, schedule: fg.Schedule, seed: int) -> list[Finished]
     return done
 
 
-def minds_no_hook(shape: Shape, schedule: fg.Schedule) -> list[Finished]:
+def minds_no_hook(shape: Shape, schedule: fg.Schedule, backend: str) -> list[Finished]:
     """A hook that raises is not called again, and the run is the same."""
     calls: list[ev.Event] = []
 
@@ -103,7 +122,7 @@ def minds_no_hook(shape: Shape, schedule: fg.Schedule) -> list[Finished]:
     logger = logging.getLogger("flashgraph")
     logger.disabled = True  # each broken hook is logged once, with its traceback
     try:
-        done = [_run("trio", shape, schedule, on_event=hook), _run("trio", shape, schedule)]
+        done = [_run(backend, shape, schedule, on_event=hook), _run(backend, shape, schedule)]
     finally:
         logger.disabled = False
     _expect(done[0].events == done[1].events, "I15: a hook that raises changed the run")
@@ -209,12 +228,14 @@ def _single(shape: Shape) -> Shape:
 
 @attrs.frozen
 class Property:
-    """What it shows, its function, and the strategies for its arguments; ``share`` is its part of a proof."""
+    """What it shows, its function, and the strategies for its arguments; ``share`` is its part of a proof, ``loops``
+    the event loops that each example runs on, where it does not draw one."""
 
     shows: tuple[str, ...]
     check: Callable[..., Sequence[Finished]]
     given: Mapping[str, st.SearchStrategy[Any]]
     share: float = 1.0
+    loops: tuple[str, ...] = ()
 
 
 BUDGETS = st.builds(
@@ -242,9 +263,11 @@ PROPERTIES: Mapping[str, Property] = {
         {"shape": shapes(), "schedule": schedules(), "backend": BACKENDS, "after": MOMENTS, "outside": st.booleans()},
     ),
     "on both event loops": Property(
-        ("I14",), logs_alike, {"shape": shapes(), "schedule": schedules(), "seed": SEEDS}, 0.5
+        ("I14",), logs_alike, {"shape": shapes(), "schedule": schedules(), "seed": SEEDS}, 0.5, ("asyncio", "trio")
     ),
-    "with a hook that raises": Property(("I15",), minds_no_hook, {"shape": shapes(), "schedule": schedules()}, 0.3),
+    "with a hook that raises": Property(
+        ("I15",), minds_no_hook, {"shape": shapes(), "schedule": schedules(), "backend": BACKENDS}, 0.3
+    ),
     "with failures in some rounds": Property(
         ("I15",), keeps_failures_to_their_rounds, {"shape": shapes(), "backend": BACKENDS}, 0.5
     ),
@@ -252,18 +275,27 @@ PROPERTIES: Mapping[str, Property] = {
         ("I11",), equals_the_interpreter, {"shape": shapes(), "backend": BACKENDS}, 1.5
     ),
     "told again, turn by turn": Property(
-        ("I13",), is_what_it_was_told, {"shape": shapes(), "schedule": schedules(), "seed": SEEDS}
+        ("I13",), is_what_it_was_told, {"shape": shapes(), "schedule": schedules(), "seed": SEEDS}, 0.5
     ),
 }
 
 
 def prove(name: str, examples: int) -> Tally:
-    """Try a property on so many examples; raises what it raises on the smallest example that it does not hold for."""
+    """Try a property on so many examples.
+
+    Raises what it raises on the smallest example that it does not hold for, with that graph as text and a line that
+    does it again.
+    """
     tally, chosen = Tally(), PROPERTIES[name]
 
     def example(**arguments: Any) -> None:
-        done = chosen.check(**arguments)
+        try:
+            done = chosen.check(**arguments)
+        except Exception as error:
+            error.add_note(_report(chosen.check, arguments))
+            raise
         tally.examples += 1
+        tally.loops.update([arguments["backend"]] if "backend" in arguments else chosen.loops)
         tally.graphs.add(repr(arguments["shape"]))
         tally.events += sum(len(d.events) for d in done)
 
@@ -274,3 +306,15 @@ def prove(name: str, examples: int) -> Tally:
     )
     tried(given(**dict(chosen.given))(example))()
     return tally
+
+
+def _report(check: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
+    """A failing example's graph, and the line that does it again."""
+    said = {n: schedule_line(v) if isinstance(v, fg.Schedule) else repr(v) for n, v in arguments.items()}
+    said = {n: f"fg.{v}" if isinstance(arguments[n], fg.Budget) else v for n, v in said.items()}
+    line = ", ".join(f"{n}={v}" for n, v in said.items())
+    return (
+        f"\nThe graph:\n{drawing(build(arguments['shape']))}\n\n"
+        "Again, with `from flashgraph.testing import *`, `from flashgraph.testing.properties import *` and "
+        f"`import flashgraph as fg`:\n{check.__name__}({line})"
+    )

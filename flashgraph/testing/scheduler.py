@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 import flashgraph as fg
 from flashgraph.errors import FlashgraphError
-from flashgraph.testing.drawing import drawing, tail
+from flashgraph.testing.drawing import drawing, schedule_line, tail
 from flashgraph.testing.graphs import Shape, build
 from flashgraph.testing.hand import Hand, Move, no_pause, plan_by_hand
 from flashgraph.testing.strategies import schedules, shapes
@@ -146,14 +146,6 @@ class SchedulerMachine(RuleBasedStateMachine):
         return (
             f"\nThe graph:\n{drawing(build(self.shape))}\n\nThe log so far:\n{tail(events)}\n\n"
             f"Again, with `from flashgraph.testing import *` and `import flashgraph as fg`:\n"
-            f"again({self.shape!r}, {_said(self.schedule)}, {list(told)!r}, limit={self.limit}, "
+            f"again({self.shape!r}, {schedule_line(self.schedule)}, {list(told)!r}, limit={self.limit}, "
             f"budget=fg.Budget(calls={self.budget.calls}))"
         )
-
-
-def _said(schedule: fg.Schedule) -> str:
-    if schedule.serial:
-        return "fg.lockstep()"
-    control = schedule.control
-    chosen = "fg.drain_first()" if control.interval is None else f"fg.balanced({control.interval})"
-    return f"fg.pipelined({schedule.window}, control={chosen}, focus={schedule.focus})"

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from flashgraph.graph.ports import PoolEvent
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Budget, Ledger
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Plan
+from flashgraph.run.pools import PoolState
 from flashgraph.run.turns import Turn, apply
 from flashgraph.testing.log import InvariantViolation, around
 from flashgraph.testing.snapshot import snapshot
 
-__all__ = ["Told"]
+__all__ = ["Told", "listened"]
+
+
+def listened(machine: Machine) -> Mapping[str, list[PoolEvent[Any]]]:
+    """By pool, everything that it is told from now on."""
+    heard: dict[str, list[PoolEvent[Any]]] = {name: [] for name in machine.pools}
+
+    def listen(pool: PoolState) -> None:
+        apply_ = pool._apply
+
+        def noted(event: PoolEvent[Any]) -> Any:
+            heard[pool.name].append(event)
+            return apply_(event)
+
+        pool._apply = noted  # type: ignore[method-assign]
+
+    for pool in machine.pools.values():
+        listen(pool)
+    return heard
 
 
 class Told:

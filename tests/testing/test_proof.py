@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
-from flashgraph.testing import proof
+import flashgraph as fg
+import flashgraph.testing
+from flashgraph.testing import proof, properties
+from flashgraph.testing.graphs import Shape
 from flashgraph.testing.log import InvariantViolation
-from flashgraph.testing.properties import PROPERTIES, Tally
+from flashgraph.testing.properties import PROPERTIES, Tally, prove
+from flashgraph.testing.runs import Finished
 
 
 def test_it_prints_a_line_for_each_invariant(
@@ -17,7 +22,7 @@ def test_it_prints_a_line_for_each_invariant(
     monkeypatch.setattr(proof, "played", lambda examples, steps: Tally(examples, 7, {"machine"}))
     monkeypatch.setattr(proof, "TINY", {"one loop": proof.TINY["one loop"]})
     monkeypatch.setattr(proof, "rings", lambda most: iter(()))
-    assert proof.main(["--scale", "0.01"]) == 0
+    assert proof.main(["--scale", "0.01", "--workers", "1"]) == 0
     table = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| I")]
     assert [line[0] for line in table] == [f"| I{n}" for n in range(1, 16)]
     assert all(int(line[1].replace(",", "")) > 0 for line in table)
@@ -30,5 +35,41 @@ def test_a_failure_is_its_status(capsys: pytest.CaptureFixture[str], monkeypatch
         raise InvariantViolation("I3: generated")
 
     monkeypatch.setattr(proof, "prove", fails)
-    assert proof.main([]) == 1
-    assert f"{next(iter(PROPERTIES))}: FAILED" in capsys.readouterr().out
+    first = next(iter(PROPERTIES))
+    assert proof.main(["--only", first, "--workers", "1"]) == 1
+    assert f"{first}: FAILED" in capsys.readouterr().out
+
+
+def test_parts_run_beside_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    """In two processes: what they have counted comes together, and both event loops are told apart."""
+    assert proof.main(["--scale", "0.01", "--only", "on both event loops", "--workers", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "on both event loops: 5 examples, 5 on asyncio, 5 on trio; " in said
+    assert "| I14 | 5 | " in said
+
+
+def test_a_part_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """``--only`` says which parts there are."""
+    with pytest.raises(SystemExit):
+        proof.main(["--only", "nothing"])
+    assert "'full and refused rings'" in capsys.readouterr().err
+
+
+def test_a_failing_example_is_told_with_its_graph_and_a_line_to_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report has the smallest graph as text, and a line that does it again."""
+
+    def never_two(shape: Shape, schedule: fg.Schedule, backend: str, budget: fg.Budget) -> list[Finished]:
+        if shape.rounds > 1:
+            raise InvariantViolation("I4: two rounds")
+        return []
+
+    broken = attrs.evolve(PROPERTIES["under a budget"], check=never_two)
+    monkeypatch.setattr(properties, "PROPERTIES", {"under a budget": broken})
+    with pytest.raises(InvariantViolation, match="I4") as caught:
+        prove("under a budget", 50)
+    report = "\n".join(caught.value.__notes__)
+    assert "The graph:\nsource (" in report
+    line = next(line for line in report.splitlines() if line.startswith("never_two("))
+    assert "rounds=2" in line
+    with pytest.raises(InvariantViolation, match="I4"):
+        eval(line, {**vars(flashgraph.testing), "never_two": never_two, "fg": fg})  # what a user would paste

@@ -1,6 +1,6 @@
 """Fixtures for pytest: runs under a virtual clock, in which an hour of waiting costs a millisecond.
 
-Installed as the plugin ``flashgraph`` (entry point ``pytest11``)::
+pytest finds this plugin wherever flashgraph is installed, and the fixtures need ``flashgraph[testing]``::
 
     def test_an_hour(virtually):
         async def wait() -> float:
@@ -8,6 +8,9 @@ Installed as the plugin ``flashgraph`` (entry point ``pytest11``)::
             return anyio.current_time()
 
         assert virtually(wait) >= 3600
+
+It is a module of its own, as pytest imports it in every project of an environment: flashgraph, hypothesis and trio
+are only imported by the tests that ask for a fixture.
 """
 
 from __future__ import annotations
@@ -17,30 +20,30 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-if TYPE_CHECKING:  # pytest loads this in every project that has flashgraph installed
-    from flashgraph.testing.algorithms import SlowModel
+if TYPE_CHECKING:
+    from flashgraph.testing import SlowModel
 
 __all__ = ["slow_model", "virtual_backend", "virtually"]
 
 
 @pytest.fixture(params=["trio", "asyncio"])
 def virtual_backend(request: pytest.FixtureRequest) -> str:
-    """Both event loops, one after the other."""
+    """The event loop: the test is run on trio and on asyncio."""
     return str(request.param)
 
 
 @pytest.fixture
 def virtually(virtual_backend: str) -> Callable[[Callable[[], Awaitable[Any]]], Any]:
     """Runs an async function under virtual time, on each event loop; pass ``settle=flashgraph.testing.settle`` to
-    `open_run` in it."""
-    from flashgraph.testing.clock import run_virtually
+    `flashgraph.open_run` in it."""
+    from flashgraph.testing import run_virtually
 
     return lambda function: run_virtually(function, virtual_backend)
 
 
 @pytest.fixture
 def slow_model() -> Callable[..., SlowModel]:
-    """Makes models that answer by a function, with a long tail of latencies; all their requests must have ended."""
-    from flashgraph.testing.algorithms import SlowModel
+    """Makes models that answer by a function, with a long tail of latencies: `flashgraph.testing.SlowModel`."""
+    from flashgraph.testing import SlowModel
 
     return SlowModel

@@ -1,0 +1,146 @@
+"""`check_pool`: what breaks the protocol of a pool is told, what keeps to it passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+import pytest
+
+import flashgraph as fg
+from flashgraph.testing import PoolViolation, check_pool
+
+
+@attrs.frozen
+class Kept:
+    """A pool that keeps every number it is given."""
+
+    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
+
+    def apply(self, event: fg.PoolEvent[Any]) -> Kept:
+        rest = {i: a for i, a in self.artifacts.items() if i != event.artifact}
+        if event.kind != "retract":
+            rest[event.artifact] = fg.Artifact(event.artifact, event.value, event.parents, provisional=event.partial)
+        return attrs.evolve(self, artifacts=dict(sorted(rest.items())))
+
+    def best(self) -> fg.Artifact | None:
+        return next(iter(self.artifacts.values()), None)
+
+    def focus(self) -> Kept:
+        return self
+
+
+def events() -> list[fg.PoolEvent[Any]]:
+    """An early release, an admission in between, and the amendment of the first."""
+    return [fg.PoolEvent("admit", 0, [1], (), True), fg.PoolEvent("admit", 1, [2]), fg.PoolEvent("amend", 0, [3])]
+
+
+class InPlace(Kept):
+    """Changes the value that it is applied to."""
+
+    def apply(self, event: fg.PoolEvent[Any]) -> Kept:
+        after = super().apply(event)
+        self.artifacts.update(after.artifacts)  # type: ignore[attr-defined]
+        return after
+
+
+class ChangesEvents(Kept):
+    def apply(self, event: fg.PoolEvent[Any]) -> Kept:
+        event.value.append(0)
+        return super().apply(event)
+
+
+class KeepsRetracted(Kept):
+    def apply(self, event: fg.PoolEvent[Any]) -> Kept:
+        return self if event.kind == "retract" else super().apply(event)
+
+
+class Raises(Kept):
+    def apply(self, event: fg.PoolEvent[Any]) -> Kept:
+        if event.kind == "amend":
+            raise KeyError(event.artifact)
+        return super().apply(event)
+
+
+class Renumbers(Kept):
+    def apply(self, event: fg.PoolEvent[Any]) -> Kept:
+        return attrs.evolve(self, artifacts={7: fg.Artifact(7, event.value)})
+
+
+class BestElsewhere(Kept):
+    def best(self) -> fg.Artifact | None:
+        return fg.Artifact(0, "another")
+
+
+class OtherFocus(Kept):
+    def focus(self) -> Any:
+        return Kept(self.artifacts)
+
+
+class Bare(Kept):
+    def apply(self, event: fg.PoolEvent[Any]) -> Any:
+        return attrs.evolve(self, artifacts={event.artifact: event.value})
+
+
+class Unequal:
+    """Not compared by value."""
+
+    def __init__(self) -> None:
+        self.artifacts: dict[int, fg.Artifact] = {}
+
+    def apply(self, event: fg.PoolEvent[Any]) -> Unequal:
+        return Unequal()
+
+    def best(self) -> None:
+        return None
+
+    def focus(self) -> Unequal:
+        return self
+
+
+class Bestless:
+    apply = artifacts = focus = None
+
+
+def counting() -> Callable[[], Kept]:
+    """Pools that share a counter."""
+    numbers: Iterator[int] = iter(range(10**9))
+
+    class Counts(Kept):
+        def apply(self, event: fg.PoolEvent[Any]) -> Kept:
+            after = super().apply(event)
+            changed = {i: attrs.evolve(a, score=float(next(numbers))) for i, a in after.artifacts.items()}
+            return attrs.evolve(self, artifacts=changed)
+
+    return Counts
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        (InPlace, r"event 0 \(admit artifact 0\): apply changed the value it was called on"),
+        (ChangesEvents, r"event 0 \(admit artifact 0\): apply changed the event's value"),
+        (KeepsRetracted, r"event 3 \(retract artifact 0\): the artifact is still there"),
+        (Raises, r"event 2 \(amend artifact 0\): apply raised KeyError: 0"),
+        (Renumbers, r"artifacts has the numbers \[7\], of which \[7\] are not its own or were not told"),
+        (BestElsewhere, r"best\(\) is Artifact\(id=0, value='another'.*which artifacts does not hold"),
+        (OtherFocus, r"focus\(\) is a Kept with the artifacts \[\]"),
+        (Bare, r"artifacts is \{0: \[1\]\}"),
+        (Unequal, r"a new pool: a copy of a Unequal is not equal to it"),
+        (Bestless, r"a new pool: a Bestless has no best"),
+        (counting(), r"applied once more to the same value, it gives .*score=1"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_breaks_the_protocol_is_told(factory: Callable[[], Any], message: str) -> None:
+    """The event, what was found, what was expected and the fix."""
+    with pytest.raises(PoolViolation, match=message) as caught:
+        check_pool(factory, events())
+    assert "expected: " in str(caught.value)
+    assert "fix:      " in str(caught.value)
+
+
+def test_a_pool_that_keeps_to_it_passes() -> None:
+    """The last value is given back: everything is retracted by then."""
+    assert check_pool(Kept, events()) == Kept()
