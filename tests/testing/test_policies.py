@@ -31,7 +31,7 @@ SOUND: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("policy", SOUND, ids=str)
+@pytest.mark.parametrize("policy", SOUND, ids=lambda policy: type(policy).__name__)
 def test_what_comes_with_flashgraph_passes(policy: Any) -> None:
     """All of them, with options that users give."""
     check_policy(policy)
