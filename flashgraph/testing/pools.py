@@ -27,7 +27,8 @@ def check_pool(factory: Callable[[], Any], events: Iterable[fg.PoolEvent[Any]]) 
     others have been applied in between, and so does the whole sequence told to a new pool; what is applied is not
     changed either; `artifacts` holds `Artifact` values under their own numbers, in order; a retracted artifact is gone,
     one that was never told is not there; `best` is one of them or None, and `focus` is a view of the same kind that
-    shows nothing else.  At the end every artifact is retracted, as the scheduler may do.
+    shows nothing else.  At the end every artifact that is still provisional is retracted, as the scheduler
+    may do.
 
     Events are numbered as the scheduler does: ``admit`` counts artifacts from 0.  Raises `PoolViolation`.
     """
@@ -96,13 +97,13 @@ def _impure(number: int, event: fg.PoolEvent[Any], how: str, found: Any, first: 
 
 
 def _retracting(events: Iterable[fg.PoolEvent[Any]]) -> Iterable[fg.PoolEvent[Any]]:
-    """The events, and then a retraction of everything that was told."""
+    """The events, and then a retraction of everything that is still provisional."""
     last: dict[int, fg.PoolEvent[Any]] = {}
     for event in events:
         last[event.artifact] = event
         yield event
     for event in last.values():
-        if event.kind != "retract":
+        if event.partial:
             yield fg.PoolEvent("retract", event.artifact, event.value)
 
 

@@ -45,12 +45,16 @@ class Told:
     def __init__(self, events: Sequence[ev.Event], every: int = 50) -> None:
         self._events = events
         self._every = every
-        self._turns: list[tuple[Turn, int, tuple[Any, ...] | None]] = []
+        self._turns: list[tuple[Turn, tuple[Any, ...] | None]] = []
+        self._until: list[int] = []
+        """How long the log was after each turn; it shows what a turn has made when the next one is kept."""
 
     def keep(self, turn: Turn, machine: Machine) -> Callable[[], Awaitable[None]] | None:
         """Take a turn that has been applied."""
+        if self._turns:
+            self._until.append(len(self._events))
         whole = len(self._turns) % self._every == 0
-        self._turns.append((turn, len(self._events), snapshot(machine) if whole else None))
+        self._turns.append((turn, snapshot(machine) if whole else None))
         return None
 
     def again(self, plan: Plan, budget: Budget, seed: int) -> int:
@@ -61,13 +65,14 @@ class Told:
         """
         events = [self._events[0]]
         machine = Machine(plan, Ledger(budget), events.append, seed)
-        for number, (turn, until, state) in enumerate(self._turns):
+        for number, (turn, state) in enumerate(self._turns):
             before = len(events)
             why = f"I13: turn {number} of {len(self._turns)}, told again, "
             try:
                 apply(turn, machine)
             except LookupError as error:
                 raise InvariantViolation(f"{why}names {error}, which is not there this time") from error
+            until = self._until[number] if number < len(self._until) else len(events)
             expected = list(self._events[before:until])
             if events[before:] != expected:
                 both = zip(events[before:], expected, strict=False)
