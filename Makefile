@@ -57,8 +57,9 @@ format: $(READY)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## the tables of docs/benchmarks.md, on the simulated server
+bench: $(READY)  ## the tables of docs/benchmarks.md
 	$(BIN)/python -m tests.benchmarks.policies
+	$(BIN)/python -m tests.benchmarks.client
 
 build: $(READY)  ## wheel and sdist
 	$(BIN)/uv build
