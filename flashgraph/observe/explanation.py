@@ -10,6 +10,7 @@ import networkx as nx
 
 from flashgraph.graph.analysis import flow, topological
 from flashgraph.graph.dsl import Graph
+from flashgraph.graph.signatures import function_name
 from flashgraph.graph.spec import SourceSpec
 from flashgraph.observe.description import Description, Link, describe
 from flashgraph.observe.words import counted, with_article
@@ -176,8 +177,9 @@ def _stale(rule: staleness.Rule) -> str:
             return ", or else ".join(map(_stale, rules))
         case staleness.Discard(above):
             return f"discarded above lag {above}"
-        case staleness.Repair(above, stage=stage):
-            return f"sent through {getattr(stage, 'name', stage)} above lag {above}"
+        case staleness.Repair(above, stage=stage, when=when):
+            touched = f" if {function_name(when)}" if when is not None else ""
+            return f"sent through {getattr(stage, 'name', stage)} above lag {above}{touched}"
         case staleness.Refresh(above):
             return f"given the newest view above lag {above}"
     return "taken as they are"

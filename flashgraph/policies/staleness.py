@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import attrs
 
+from flashgraph.graph.signatures import function_name
 from flashgraph.graph.spec import Flaw
 
 __all__ = ["Decision", "Rule", "Touched", "accept", "discard", "refresh", "repair", "without_overlap"]
@@ -118,7 +119,9 @@ class Repair(Rule):
         return attrs.evolve(self, stage=f"{prefix}.{getattr(self.stage, 'name', self.stage)}")
 
     def __str__(self) -> str:
-        return f"repair({getattr(self.stage, 'name', self.stage)}, above={self.above})"
+        times = f", times={self.times}" if self.times != 1 else ""
+        when = f", when={function_name(self.when)}" if self.when is not None else ""
+        return f"repair({getattr(self.stage, 'name', self.stage)}, above={self.above}{times}{when})"
 
 
 @attrs.frozen

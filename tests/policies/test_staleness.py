@@ -122,6 +122,11 @@ def test_right_rules_have_no_flaw(rule: Rule) -> None:
     assert rule.flaw() is None
 
 
+def conflicts(item: str, view: str) -> bool:
+    """Whether two texts differ."""
+    return item != view
+
+
 @pytest.mark.parametrize(
     ("rule", "text"),
     [
@@ -129,6 +134,7 @@ def test_right_rules_have_no_flaw(rule: Rule) -> None:
         (discard(4), "discard(above=4)"),
         (refresh(), "refresh(above=0)"),
         (repair("patch", 2), "repair(patch, above=2)"),
+        (repair("patch", times=2, when=conflicts), "repair(patch, above=0, times=2, when=conflicts)"),
         (discard(9) | repair("patch"), "discard(above=9) | repair(patch, above=0)"),
     ],
 )
