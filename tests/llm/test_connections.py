@@ -1,0 +1,125 @@
+"""Connections: as many as there are requests at once, and each used again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+import attrs
+import httpx
+import pytest
+
+from flashgraph.llm.connections import Connections
+from flashgraph.sim.http import Request, Response, serve_http
+
+pytestmark = pytest.mark.anyio
+
+
+@attrs.define(eq=False)
+class Door:
+    """A server that answers once it is open, and counts who came: connections, and requests that it holds."""
+
+    connections: int = 0
+    held: int = 0
+    opened: anyio.Event = attrs.field(factory=anyio.Event)
+
+    async def answer(self, request: Request) -> Response:
+        self.held += 1
+        try:
+            await self.opened.wait()
+        finally:
+            self.held -= 1
+        return Response(body=b"{}")
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[str]:
+        """Its address."""
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serve_http, Counted(listener, self), self.answer)
+            yield f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
+            tasks.cancel_scope.cancel()
+
+    async def holds(self, count: int) -> None:
+        with anyio.fail_after(20):
+            while self.held != count:
+                await anyio.lowlevel.checkpoint()
+
+
+@attrs.frozen
+class Counted(anyio.abc.Listener[anyio.abc.SocketStream]):
+    """A listener whose connections are counted."""
+
+    listener: anyio.abc.Listener[anyio.abc.SocketStream]
+    door: Door
+
+    async def serve(self, handler: Callable[[anyio.abc.SocketStream], Any], task_group: Any = None) -> None:
+        async def counted(stream: anyio.abc.SocketStream) -> None:
+            self.door.connections += 1
+            await handler(stream)
+
+        await self.listener.serve(counted, task_group)
+
+    async def aclose(self) -> None:
+        await self.listener.aclose()
+
+
+async def ask(connections: Connections, url: str) -> None:
+    assert (await connections.request("POST", url, {"a": 1})).json() == {}
+
+
+async def together(function: Callable[[], Coroutine[Any, Any, None]], count: int) -> None:
+    async with anyio.create_task_group() as tasks:
+        for _ in range(count):
+            tasks.start_soon(function)
+
+
+def fresh() -> Connections:
+    return Connections({}, httpx.Timeout(None), trust_env=False)
+
+
+async def test_as_many_as_there_are_requests_at_once() -> None:
+    """One after the other share a connection; five at once have five, which the next five use again."""
+    door = Door()
+    async with door.serving() as url, fresh().open() as connections:
+        door.opened.set()
+        for _ in range(3):
+            await ask(connections, url)
+        assert door.connections == 1
+        for _ in range(2):
+            door.opened = anyio.Event()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(together, lambda: ask(connections, url), 5)
+                await door.holds(5)
+                door.opened.set()
+            assert door.connections == 5
+
+
+async def test_a_cancelled_request_closes_its_connection_alone() -> None:
+    """The server holds one request less, the other goes on, and a later one is answered."""
+    door = Door()
+    async with door.serving() as url, fresh().open() as connections, anyio.create_task_group() as stays:
+        stays.start_soon(ask, connections, url)
+        await door.holds(1)
+        async with anyio.create_task_group() as goes:
+            goes.start_soon(ask, connections, url)
+            await door.holds(2)
+            goes.cancel_scope.cancel()
+        await door.holds(1)
+        door.opened.set()
+        await ask(connections, url)
+
+
+async def test_what_is_closed_cannot_be_used() -> None:
+    """All connections end with the block."""
+    door = Door()
+    door.opened.set()
+    async with door.serving() as url:
+        async with fresh().open() as connections:
+            await ask(connections, url)
+        with pytest.raises(RuntimeError, match="closed"):
+            await ask(connections, url)
