@@ -35,7 +35,7 @@ test-slow: $(READY)  ## what takes minutes: claims measured under virtual time, 
 
 $(VLLM)/.ready: tests/real_vllm/requirements.txt
 	$(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile -r tests/real_vllm/requirements.txt
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/real_vllm/requirements.txt
 	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
