@@ -161,6 +161,18 @@ class Finished:
     """Requests still in flight."""
 
 
+class Kept(dict[int, Any]):
+    """Remembers what is deleted from it: events are told when they are durable, and the machine may be further then."""
+
+    def __init__(self, values: Mapping[int, Any] | None = None) -> None:
+        super().__init__(values or {})
+        self.every = dict(self)
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        super().__setitem__(key, value)
+        self.every[key] = value
+
+
 async def run_replayed(
     world: World,
     schedule: fg.Schedule | str,
@@ -172,24 +184,25 @@ async def run_replayed(
     params: Mapping[str, Any] | None = None,
 ) -> Finished:
     """Run ACE on a world under virtual time, hold every admission against plain data and check I1 to I10."""
-    replay, runs, items = Replay(world), list[Any](), dict[int, Any]()
+    replay, items = Replay(world), dict[int, Any]()
+    made, values = Kept(), Kept()
     models = {role: SlowModel(world, role, limit, longest, seed) for role in ROLES}
 
     def watch(event: ev.Event) -> None:
         if isinstance(event, ev.Created) and event.edge.endswith("->playbook"):
-            items[event.item] = runs[0].machine.flow.items[event.item]
+            items[event.item] = made.every[event.item]
         elif isinstance(event, ev.Created) and event.edge == "select->validate" and event.group is None:
-            snapshot = runs[0].machine.flow.items[event.item].value
+            snapshot = made.every[event.item].value
             # A window is tested before any of its samples has been learned from.
             early = snapshot.split == "val" or not replay.samples & set(snapshot.indices)
             failures.extend([] if early else [f"snapshot {snapshot.step} has seen its window"])
         elif isinstance(event, ev.Admitted) and event.pool == "playbook":
-            tell(lambda: replay.admitted(items[event.item].value, items[event.item].repairs, pool()))
+            tell(lambda: replay.admitted(items[event.item].value, items[event.item].repairs, pool(event.version)))
         elif isinstance(event, ev.Ended) and event.item in items and event.how == "filtered":
             tell(lambda: replay.filtered(items[event.item].value))
 
-    def pool() -> Playbook:
-        value: Playbook = runs[0].machine.pools["playbook"].value
+    def pool(version: int) -> Playbook:
+        value: Playbook = values.every[version]
         return value
 
     # A hook that raises is only logged: what it finds wrong is kept for the end.
@@ -212,11 +225,14 @@ async def run_replayed(
         settle=settle,
         on_event=watch,
     ) as run:
-        runs.append(run)
+        made = run.machine.flow.items = Kept()
+        values = run.machine.pools["playbook"]._views = Kept(run.machine.pools["playbook"]._views)
         result = await run.wait()
     if failures:
         raise failures[0] if isinstance(failures[0], AssertionError) else AssertionError(failures[0])
     check_invariants(result.events, run.machine.plan, budget)
     started = sum(isinstance(e, ev.CallStarted) for e in result.events)
     ended = sum(isinstance(e, ev.CallEnded) for e in result.events)
-    return Finished(result, replay, pool(), run.machine.pools["scores"].value, started - ended)
+    return Finished(
+        result, replay, run.machine.pools["playbook"].value, run.machine.pools["scores"].value, started - ended
+    )
