@@ -10,7 +10,7 @@ DEMO_SEED ?= 0
 DEMO_MODEL ?= local
 PROOF_SCALE ?= 1
 
-.PHONY: help install demo test test-slow vllm-test lint typecheck format proof bench lock build clean
+.PHONY: help install demo test test-slow vllm-test lint typecheck format proof coverage bench lock build clean
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -45,6 +45,11 @@ vllm-test: $(VLLM)/.ready  ## the tests against a real vLLM on the processor, in
 proof: $(READY)  ## every invariant on generated graphs, all orders of tiny runs, processes killed: about 15 minutes
 	$(BIN)/python -m flashgraph.testing.proof --scale $(PROOF_SCALE)
 	$(BIN)/python -m pytest -q -n auto -m "not slow" tests/journal/test_kill.py
+
+coverage: $(READY)  ## fails unless every branch of the graphs' checks and of the policies is run by their tests
+	$(BIN)/python -m pytest -q -n auto --cov=flashgraph/graph --cov=flashgraph/policies --cov-branch \
+		--cov-report=term-missing:skip-covered --cov-fail-under=100 \
+		tests/graph tests/policies tests/testing/test_policies.py tests/test_parameters.py tests/cli/test_check.py
 
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check .

@@ -40,13 +40,10 @@ def _stranger(function: Any) -> str | None:
     return path.rpartition(".")[0] if "." in path and names and names[0] not in function.__annotations__ else None
 
 
-def scattered(edge: EdgeSpec, gives: Any, localns: Mapping[str, Any]) -> Any | None:
-    """The type of the members that ``edge.scatter`` makes of ``gives``; None where it cannot be known."""
+def scattered(edge: EdgeSpec, gives: Any, localns: Mapping[str, Any]) -> Any:
+    """The type of the members that ``edge.scatter``, which `check_scatter` has passed, makes of ``gives``."""
     function: Any = edge.scatter
-    try:
-        returns = signature_of(function, localns, _owner(function, gives)).returns
-    except Unreadable:
-        return None
+    returns = signature_of(function, localns, _owner(function, gives)).returns
     arguments = [a for a in get_args(returns) if a is not Ellipsis]
     if not arguments:
         return Any

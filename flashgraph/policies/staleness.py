@@ -159,9 +159,6 @@ class _Refreshing(Rule):
     def refreshes(self) -> bool:
         return True
 
-    def __str__(self) -> str:
-        return f"{self.rule}, only to refresh"
-
 
 def without_overlap(rule: Rule) -> Rule:
     """What is left of a rule where rounds do not overlap: an item then lags only behind what its own round has

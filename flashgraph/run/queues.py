@@ -74,8 +74,6 @@ class EdgeQueue:
     def demote(self, item: Item) -> None:
         """Move ``item``, which has just become late, behind the others."""
         self.changes += 1
-        for place, entry in enumerate(self._heap):
-            if entry[3] is item:
-                self._heap[place] = (True, *entry[1:])
-                heapq.heapify(self._heap)
-                return
+        place = next(place for place, entry in enumerate(self._heap) if entry[3] is item)
+        self._heap[place] = (True, *self._heap[place][1:])
+        heapq.heapify(self._heap)

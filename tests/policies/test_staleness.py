@@ -166,3 +166,10 @@ def test_without_overlap_only_refresh_is_left(lag: int, repairs: int) -> None:
     for rule in (refresh(2), refresh(2) | discard(9)):
         assert without_overlap(rule).decide(lag, repairs).kind == ("refresh" if lag > 2 else "accept")
         assert without_overlap(rule).refreshes()
+
+
+def test_who_does_not_look_takes_every_change_to_touch_the_item() -> None:
+    """A condition is asked through ``touched``; without it what lags is repaired."""
+    rule = repair("patch", above=0, when=lambda item, view: False)
+    assert rule.decide(1, 0) == Decision("repair", "patch")
+    assert rule.decide(1, 0, lambda when: when("item", "view")) == Decision("accept")

@@ -1,0 +1,191 @@
+"""Corners of `check` that the mistakes of the other files do not come by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import attrs
+import pytest
+
+import flashgraph as fg
+from flashgraph.graph.check import ports
+from flashgraph.graph.signatures import admits
+from flashgraph.graph.types import narrowed, show, unstorable
+
+from .kit import Batch, Part, Scores, Seed, Value, plain
+
+
+def part(item: Part) -> Value:
+    return Value()
+
+
+def anything(item: Any) -> Value:
+    return Value()
+
+
+def bare(seed: Seed) -> list:  # type: ignore[type-arg]
+    return []
+
+
+def whole() -> tuple[fg.Graph, Any, Any]:
+    """A graph without a mistake, its source and its last stage's edge to come."""
+    graph, draw, pool = plain()
+    stage = graph.stage(anything)
+    graph.edge(stage, pool)
+    return graph, draw, stage
+
+
+def test_the_members_of_a_bare_list_may_be_anything() -> None:
+    """Nothing is known of them, and nothing is wrong with that."""
+    graph, draw, stage = whole()
+    graph.edge(draw, stage, scatter=bare)
+    assert [p.code for p in graph.check() if "type" in p.code] == []
+
+
+def test_a_scatter_that_cannot_be_read_is_reported_once() -> None:
+    """Not by the edge that gathers its groups as well."""
+    graph, draw, pool = plain()
+    stage = graph.stage(anything)
+
+    def gathered(group: fg.Group[Seed, Value]) -> Value:
+        return Value()
+
+    last = graph.stage(gathered)
+    graph.edge(draw, stage, scatter=lambda seed: [seed])
+    graph.edge(stage, last, gather=True)
+    graph.edge(last, pool)
+    assert [p.code for p in graph.check()] == ["scatter-unannotated"]
+
+
+def test_types_of_nodes_are_told() -> None:
+    """What a graph that passes takes and gives at each node."""
+    graph, draw, stage = whole()
+    graph.edge(draw, stage)
+    assert graph.check() == ()
+    assert ports(graph).takes["anything"] is Any
+    assert ports(graph).gives["anything"] is Value
+
+
+def test_a_method_of_one_member_of_a_union_is_refused() -> None:
+    """The other member has no such method."""
+
+    def either(seed: Seed) -> Seed | Batch:
+        return seed
+
+    graph, draw, stage = whole()
+    first = graph.stage(either)
+    graph.edge(draw, first)
+    graph.edge(first, stage, when=Seed.big)
+    graph.edge(first, stage, otherwise=True)
+    assert "when-of-another-type" in [p.code for p in graph.check()]
+
+
+def test_a_pool_does_not_attempt_the_held_out_samples() -> None:
+    """``tests_with`` takes a stage."""
+    graph, draw, pool = plain()
+    stage = graph.stage(anything)
+    graph.edge(draw, stage)
+    graph.edge(stage, pool)
+    graph.tests_with(pool)
+    (problem,) = (p for p in graph.check() if p.code == "bad-tests-with")
+    assert f"tests_with('{pool.name}', a pool)" in str(problem)
+
+
+def test_a_source_whose_result_cannot_be_stored_gives_nothing() -> None:
+    """It is reported once, at the source; its edges are not reported as well."""
+    graph, _, pool = plain()
+
+    @graph.source(rounds=1)
+    def other(at: fg.Draw) -> Callable[[], int] | None:
+        return None
+
+    stage = graph.stage(anything)
+    graph.edge(other, stage)
+    graph.edge(stage, pool)
+    assert any("source 'other'" in str(p) for p in graph.check())
+    assert not any("other->" in str(p) for p in graph.check())
+
+
+class NoArtifacts:
+    def apply(self, event: fg.PoolEvent[Value]) -> NoArtifacts:
+        return self
+
+    best = focus = apply
+
+
+class Unreadable(NoArtifacts):
+    artifacts: dict[int, fg.Artifact]
+
+    def apply(self, event: Nowhere) -> Unreadable:  # type: ignore[name-defined]  # noqa: F821 - wrong on purpose
+        return self
+
+
+class Annotated(NoArtifacts):
+    """Says that it has artifacts, and makes them later."""
+
+    artifacts: dict[int, fg.Artifact]
+
+
+def test_what_a_pool_lacks_is_said() -> None:
+    """No artifacts, or annotations that name what is not there."""
+    with pytest.raises(TypeError, match="it has no artifacts"):
+        admits(NoArtifacts)
+    with pytest.raises(TypeError, match="the annotations of apply cannot be read: name 'Nowhere' is not defined"):
+        admits(Unreadable)
+    assert admits(Annotated) is Value
+    assert admits(Scores) is not None
+
+
+def test_a_union_is_narrowed_to_a_class() -> None:
+    """To its members of that class; of a base the class itself is left, of anything the class, of others nothing."""
+    assert narrowed(Any, Seed) is Seed
+    assert narrowed(object, Seed) is Seed
+    assert narrowed(Seed | Batch, Seed) is Seed
+    assert narrowed(Batch, Seed) is None
+
+
+def test_fields_that_cannot_be_resolved_are_left_to_the_values() -> None:
+    """A class inside a function that names another one there: what is stored will tell."""
+
+    class Inner:
+        pass
+
+    @attrs.frozen
+    class Outer:
+        inner: Inner
+
+    assert unstorable(Outer) is None
+    assert isinstance(Outer(Inner()).inner, Inner)
+
+
+def test_types_without_a_name_are_shown_as_they_are() -> None:
+    """What `typing` makes without a name."""
+
+    class Shown:
+        def __str__(self) -> str:
+            return "shown"
+
+    assert show(Shown()) == "shown"
+
+
+class Pair(NamedTuple):
+    left: int
+    right: str
+
+
+def test_what_is_no_class_cannot_be_stored() -> None:
+    """A hint that stands for nothing that could be read back."""
+    odd = pytest.approx
+    assert unstorable(odd) is odd
+    assert unstorable(Pair) is None
+
+
+def test_several_can_be_gone_through() -> None:
+    """Its items, in order."""
+    assert list(fg.Several([3, 1, 2])) == [3, 1, 2]
+
+
+def test_a_schedule_is_shown_by_its_name() -> None:
+    """As messages and reports do."""
+    assert [str(fg.lockstep()), str(fg.pipelined())] == ["lockstep", "pipelined"]

@@ -1,0 +1,52 @@
+"""What graph functions are given and give: groups, contexts, verdicts."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+import flashgraph as fg
+from flashgraph.errors import FlashgraphError
+from flashgraph.testing.runs import TASK
+
+
+def test_a_group_tells_what_arrived() -> None:
+    """Values in the order of the scatter; failures with their reasons; whether anything is still to come."""
+    members: tuple[fg.Member[str], ...] = (
+        fg.Member(0, "arrived", "a"), fg.Member(1, "failed", None, "why"), fg.Member(2, "arrived", "c"),
+        fg.Member(3, "missing"),
+    )  # fmt: skip
+    group = fg.Group("origin", members)
+    assert (group.size, group.values, group.partial) == (4, ("a", "c"), False)
+    assert [f.reason for f in group.failures] == ["why"]
+    assert fg.Group("origin", (*members, fg.Member(4, "open"))).partial
+
+
+def test_a_context_draws_from_its_stream_and_keeps_what_is_named() -> None:
+    """The stream is made when it is asked for; artifacts are named once, by themselves or by their numbers."""
+    at: fg.Context[None] = fg.Context(TASK, None, "7/stage/3", {"size": 4}, resources={"disk": "/tmp"})
+    assert at.random.random() == random.Random("7/stage/3").random()
+    assert at.random is at.random
+    given: fg.Draw[None] = fg.Draw(TASK, None, random.Random(1), {})
+    assert given.random.random() == random.Random(1).random()
+    graph = fg.Graph("g")
+    assert at[graph.param("size", 3)] == 4
+    assert at.used is None
+    at.uses(2, fg.Artifact(1, "x"))
+    at.uses(2)
+    assert at.used == (2, 1)
+
+
+def test_a_stage_without_a_model_that_calls_one_is_told_the_fix() -> None:
+    """The decorator's option."""
+    with pytest.raises(FlashgraphError, match=r"Fix: @graph.stage\(llm='ROLE'\)"):
+        fg.Context(TASK, None, "0", {}).llm("hello").close()
+
+
+def test_verdicts() -> None:
+    """The three that there are."""
+    assert fg.Verdict.accept() == fg.Verdict("accept")
+    assert fg.Verdict.patch(3) == fg.Verdict("patch", 3)
+    assert fg.Verdict.discard("why") == fg.Verdict("discard", None, "why")
+    assert fg.Verdict.discard().reason == ""
