@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelSpec", "Run", "arun", "open_run", "run"]
 
-ModelSpec = str | Model | Callable[..., str | Awaitable[str]]
-"""A model string (``openai:URL#MODEL``, ``local``, ...), an object of the model protocol, or a plain function."""
+OneModel = str | Model | Callable[..., str | Awaitable[str]]
+
+ModelSpec = OneModel | Sequence[OneModel | tuple[OneModel, float]]
+"""A model string (``openai:URL#MODEL``, ``local``, ...), an object of the model protocol, a plain function; or several
+of these, each with a weight if it is not 1, that share the role's work."""
 
 _log = logging.getLogger("flashgraph")
 
@@ -176,6 +179,7 @@ async def open_run(
     `flashgraph.run.journal.JournalError` when the journal cannot be made, read or held.
     """
     from flashgraph.llm.cache import cached
+    from flashgraph.llm.endpoints import Endpoints
     from flashgraph.llm.resolve import resolve_all
     from flashgraph.llm.responses import ResponseCache
     from flashgraph.run.driver import Driver
@@ -199,9 +203,8 @@ async def open_run(
     held = _resources(spec, resources or {})
     _check_end(graph, budget)
     _check_prices(resolved, budget)
-    names = _endpoint_names(resolved)
-    limits = {names[id(model)]: model.limit for model in resolved.values()}
-    plan = compile_plan(spec, chosen, values, {role: names[id(m)] for role, m in resolved.items()}, limits)
+    endpoints = Endpoints.of(resolved)
+    plan = compile_plan(spec, chosen, values, endpoints.roles, endpoints.limits, endpoints.services)
     events: list[Event] = []
     unrevealed: list[Event] = []
     hook = on_event
@@ -245,7 +248,7 @@ async def open_run(
             )  # fmt: skip
         if keeping is not None and resume:
             kept = stack.enter_context(keeping)  # before a model is started for a run that somebody else has
-        for model in {id(m): m for m in resolved.values()}.values():
+        for model in endpoints.models.values():
             await stack.enter_async_context(model.open())
         for resource in held.values():
             await stack.enter_async_context(resource.open())
@@ -255,6 +258,7 @@ async def open_run(
             machine,
             task,
             resolved,
+            endpoints=endpoints.models,
             resources=held,
             seconds=budget.seconds,
             settle=settle,
@@ -293,15 +297,6 @@ async def arun(
 def run(graph: Graph | str | Path, task: Task | str | Path, *, backend: str = "asyncio", **options: Any) -> Result:
     """Run a graph to its end; the options are `open_run`'s.  ``backend`` is ``"asyncio"`` or ``"trio"``."""
     return anyio.run(partial(arun, graph, task, **options), backend=backend)
-
-
-def _endpoint_names(models: Mapping[str, Model]) -> dict[int, str]:
-    """A name for each distinct model object, by its id: two objects are two endpoints, also under one name."""
-    names: dict[int, str] = {}
-    for model in {id(m): m for m in models.values()}.values():
-        same = sum(n.split("#")[0] == model.name for n in names.values())
-        names[id(model)] = f"{model.name}#{same + 1}" if same else model.name
-    return names
 
 
 def _for_roles(graph: Graph, models: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:

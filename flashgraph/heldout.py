@@ -7,12 +7,13 @@ import inspect
 import json
 import random
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
 import attrs
 
-from flashgraph.errors import BudgetExhausted, ModelError
+from flashgraph.errors import BudgetExhausted, ModelError, Throttled
 from flashgraph.evaluation import Work, attempt
 from flashgraph.graph.ports import Context
 from flashgraph.graph.spec import StageSpec
@@ -20,6 +21,7 @@ from flashgraph.llm.protocol import Message, Model, Reply
 from flashgraph.run.budget import Ledger, reservation
 from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.store import JournalError
+from flashgraph.run.patience import patiently
 from flashgraph.run.resumed import request_key
 from flashgraph.task import Llm, Task
 
@@ -48,20 +50,22 @@ async def held_out(
     params: Mapping[str, Any] | None = None,
     resources: Mapping[str, Any] | None = None,
     examined: Examined | None = None,
+    limit: int | None = None,
 ) -> tuple[HeldOut, ...]:
     """Let each candidate attempt every test sample with ``model``, which is open, and settle it on ``ledger``.
 
     ``stage`` tries a candidate on a sample (`Graph.tests_with`), with the run's ``params`` and open ``resources``; by
-    default it is the task's own ``attempt``.  At most ``model.limit`` requests are out at once.  ``examined`` keeps the
-    calls: what an earlier session of the run has had an answer for is not asked again.
+    default it is the task's own ``attempt``.  At most ``limit`` requests are out at once, by default ``model.limit``.
+    ``examined`` keeps the calls: what an earlier session of the run has had an answer for is not asked again.
 
     Raises `BudgetExhausted` when the budget does not last, before the first request if that is plain from the number
     of calls; `ModelUnavailable` and `ModelRefused` as the model does; `JournalError` when ``examined`` cannot keep one.
     """
     if lacking := beyond(ledger, unanswered(task, candidates, stage, examined)):
         raise BudgetExhausted(lacking)
-    desk = _Desk(model, ledger, examined)
-    workers = anyio.CapacityLimiter(model.limit)
+    limit = model.limit if limit is None else limit
+    desk = _Desk(model, ledger, examined, limit)
+    workers = anyio.CapacityLimiter(limit)
     body = attempt if stage is None else stage.body
     scores = [[0.0] * len(task.test) for _ in candidates]
     failures: list[dict[int, str]] = [{} for _ in candidates]
@@ -126,9 +130,9 @@ def beyond(ledger: Ledger, attempts: int) -> str:
 class _Desk:
     """The model as all attempts share it: a request reserves its share of the budget before it is sent."""
 
-    def __init__(self, model: Model, ledger: Ledger, examined: Examined | None) -> None:
+    def __init__(self, model: Model, ledger: Ledger, examined: Examined | None, limit: int) -> None:
         self._model, self._ledger, self._examined = model, ledger, examined
-        self._slots = anyio.CapacityLimiter(model.limit)
+        self._slots = anyio.CapacityLimiter(limit)
         self._settled = anyio.Event()
 
     def seat(self, candidate: Mapping[str, str], index: int) -> Llm:
@@ -138,15 +142,15 @@ class _Desk:
         async def llm(messages: str | Sequence[Message], **params: Any) -> Reply:
             if isinstance(messages, str):
                 messages = [{"role": "user", "content": messages}]
-            return await self._answer(work, messages, params)
+            key = request_key(self._model.name, messages, params)
+            if self._examined is not None and (known := self._examined.take(work, key)) is not None:
+                return known
+            return await patiently(partial(self._answer, work, key, messages, params), key)
 
         return llm
 
-    async def _answer(self, work: str, messages: Sequence[Message], params: dict[str, Any]) -> Reply:
+    async def _answer(self, work: str, key: str, messages: Sequence[Message], params: dict[str, Any]) -> Reply:
         examined = self._examined
-        key = request_key(self._model.name, messages, params)
-        if examined is not None and (known := examined.take(work, key)) is not None:
-            return known
         async with self._slots:
             amounts = reservation(self._model, messages, params, self._ledger.limits)
             while (lacking := self._ledger.lacking(amounts)) is not None:
@@ -163,6 +167,9 @@ class _Desk:
                 reply = await self._model.complete(messages, params)
                 spent = {"calls": 1.0, "tokens": float(reply.usage.total), "usd": reply.cost or 0.0}
                 return reply
+            except Throttled:
+                spent = {}
+                raise
             finally:
                 self._ledger.settle(reserved, spent)
                 if examined is not None and number is not None:

@@ -270,6 +270,7 @@ async def _tested(
                 params=run.machine.plan.params_of(stage),
                 resources=run.resources,
                 examined=run.examined,
+                limit=_reached(run, model, models),
             )
         except FlashgraphError as error:
             return attrs.evolve(report, untested=str(error))
@@ -299,6 +300,13 @@ def _tester(order: Order, models: Mapping[str, Model]) -> Model | None:
     spec = order.graph.spec
     role = next((s.llm for s in spec.stages if s.name == spec.tests), None) or "task"
     return models.get(role) or (next(iter(models.values())) if len({id(m) for m in models.values()}) == 1 else None)
+
+
+def _reached(run: Run, model: Model, models: Mapping[str, Model]) -> int:
+    """How many requests the run has found its endpoints to take at once."""
+    role = next(role for role, known in models.items() if known is model)
+    machine = run.machine
+    return sum(machine.slots.limits[endpoint] for endpoint in machine.plan.services[machine.plan.endpoints[role]])
 
 
 def _print(report: Report, written: str) -> None:

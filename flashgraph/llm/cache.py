@@ -12,10 +12,23 @@ import anyio
 import anyio.lowlevel
 import attrs
 
-from flashgraph.errors import ModelError, ModelRefused, ModelUnavailable, RequestFailed
+from flashgraph.errors import (
+    ContentFiltered,
+    ContextTooLong,
+    KeyRefused,
+    MalformedReply,
+    ModelError,
+    ModelRefused,
+    ModelUnavailable,
+    RequestFailed,
+    TimedOut,
+    UnknownModel,
+)
+from flashgraph.llm.ensemble import Ensemble
 from flashgraph.llm.function import FunctionModel
-from flashgraph.llm.protocol import Message, Model, Reply, Usage
+from flashgraph.llm.protocol import Load, Message, Model, Reply, Usage
 from flashgraph.llm.responses import ResponseCache
+from flashgraph.policies.limits import Limits
 from flashgraph.sim.model import SimModel
 
 __all__ = ["CachedModel", "cache_key", "cached"]
@@ -26,7 +39,12 @@ KEY_FORMAT = 1
 UNFINISHED = frozenset({"length", "max_tokens", "abort", "error", "content_filter"})
 """Finish reasons of replies that another try could finish."""
 
-SHARED_FAILURES = (RequestFailed, ModelUnavailable, ModelRefused)
+SHARED_FAILURES = frozenset(
+    {
+        ContentFiltered, ContextTooLong, KeyRefused, MalformedReply, ModelRefused, ModelUnavailable, RequestFailed,
+        TimedOut, UnknownModel,
+    }
+)  # fmt: skip
 
 
 def cache_key(model: Model, messages: Sequence[Message], params: Mapping[str, Any]) -> bytes | None:
@@ -38,7 +56,9 @@ def cache_key(model: Model, messages: Sequence[Message], params: Mapping[str, An
     if isinstance(model, SimModel) or (isinstance(model, FunctionModel) and not _named(model)):
         return None
     # The name alone is for people: an address's path and scheme are not in it.
-    who = [type(model).__qualname__, model.name, str(getattr(model, "url", ""))]
+    # To a cache a vLLM server is an HTTP one: which scheme word named an address does not change its answers.
+    kinds = (kind for kind in type(model).__mro__ if kind.__module__ == "flashgraph.llm.http")
+    who = [next(kinds, type(model)).__qualname__, model.name, str(getattr(model, "url", ""))]
     try:
         request = [KEY_FORMAT, who, [dict(message) for message in messages], _plain(params)]
         text = json.dumps(request, sort_keys=True, allow_nan=False)
@@ -100,6 +120,21 @@ class CachedModel:
     def limit(self) -> int:
         return self.model.limit
 
+    @property
+    def limits(self) -> Limits | None:
+        """The model's own, if it has limits that move."""
+        return getattr(self.model, "limits", None)
+
+    @property
+    def prioritises(self) -> bool:
+        """Whether the model takes priorities."""
+        return getattr(self.model, "prioritises", False)
+
+    async def load(self) -> Load | None:
+        """How full the model's server says it is."""
+        ask = getattr(self.model, "load", None)
+        return None if ask is None else await ask()
+
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Hold the cache and the model; see `ResponseCache.open` and `flashgraph.llm.protocol.Model.open`."""
@@ -111,6 +146,7 @@ class CachedModel:
         """Answer ``messages``, from the cache if it can; see `flashgraph.llm.protocol.Model.complete`."""
         own = getattr(self.model, "params", None)
         effective = {**own, **params} if isinstance(own, Mapping) else dict(params)
+        effective.pop("priority", None)  # which says when, not what
         greedy = _is_greedy(effective)
         key = cache_key(self.model, messages, effective) if greedy or self.any_temperature else None
         if key is None:
@@ -143,7 +179,7 @@ class CachedModel:
             self._flights[key] = flight
         try:
             flight.reply = await self.model.complete(messages, params)
-        except SHARED_FAILURES as error:
+        except ModelError as error:
             # A subclass of somebody's own may not be made from its arguments.
             if type(error) in SHARED_FAILURES:
                 flight.error = error
@@ -163,5 +199,13 @@ class CachedModel:
 
 def cached(models: Mapping[str, Model], cache: ResponseCache, *, any_temperature: bool = False) -> dict[str, Model]:
     """Each role's model behind ``cache``; roles that share a model, and so its limit, still do."""
-    made = {id(model): CachedModel(model, cache, any_temperature=any_temperature) for model in models.values()}
-    return {role: made[id(model)] for role, model in models.items()}
+    made: dict[int, CachedModel] = {}
+
+    def behind(model: Model) -> Model:
+        if isinstance(model, Ensemble):
+            return attrs.evolve(model, members=tuple((behind(each), weight) for each, weight in model.members))
+        if id(model) not in made:
+            made[id(model)] = CachedModel(model, cache, any_temperature=any_temperature)
+        return made[id(model)]
+
+    return {role: behind(model) for role, model in models.items()}

@@ -16,7 +16,7 @@ import attrs
 
 from flashgraph.errors import ContextTooLong, DataError, ModelUnavailable, RequestFailed, TimedOut
 from flashgraph.llm.protocol import Load, Message, Reply, Usage
-from flashgraph.llm.retry import PassingFault, Retry
+from flashgraph.llm.retry import ONE_MORE, PassingFault, Retry
 
 __all__ = ["EngineModel"]
 
@@ -207,7 +207,7 @@ class EngineModel:
                 output = await _last(made)
         except TimeoutError:
             late = TimedOut(f"{self.name}: no answer within {self.timeout:g} s; raise it with `?timeout=SECONDS`")
-            raise PassingFault(late, timed_out=True) from None
+            raise PassingFault(late, tries=ONE_MORE) from None
         except EngineDeadError as error:
             raise ModelUnavailable(f"{self.name}: the engine has died; its log says why. Then run again") from error
         except EngineGenerateError as error:

@@ -13,10 +13,24 @@ import anyio
 import attrs
 import httpx
 
-from flashgraph.errors import DataError, ModelError, ModelRefused, ModelUnavailable, RequestFailed, did_you_mean
+from flashgraph.errors import (
+    ContentFiltered,
+    ContextTooLong,
+    DataError,
+    KeyRefused,
+    MalformedReply,
+    ModelError,
+    ModelRefused,
+    ModelUnavailable,
+    RequestFailed,
+    TimedOut,
+    UnknownModel,
+    did_you_mean,
+)
 from flashgraph.llm.connections import Connections
 from flashgraph.llm.protocol import Message, Reply, Usage
-from flashgraph.llm.retry import PassingFault, Retry, retry_after
+from flashgraph.llm.retry import ONE_MORE, PassingFault, Retry, retry_after
+from flashgraph.policies.limits import Limits
 
 __all__ = ["HttpModel"]
 
@@ -25,6 +39,13 @@ PROBE_SECONDS = 10.0
 
 REQUEST_TIMEOUT, CONFLICT, TOO_MANY_REQUESTS = 408, 409, 429
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+FILTER_CODES = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
+TOO_LONG = re.compile(
+    r"context_length_exceeded|maximum context length|context (length|window|size)|maximum model length|"
+    r"prompt is too long|input is too long|exceeds the (max_model_len|available context)",
+    re.IGNORECASE,
+)
+"""How servers say that a request does not fit: few have a code for it."""
 
 
 def _base_url(url: str) -> str:
@@ -60,17 +81,21 @@ class HttpModel:
     """A chat model at ``url`` (``/v1`` is added where it is missing).
 
     An empty ``model`` means the only one that the server has, asked for when the model is opened.  ``params`` are
-    sent with each request unless the request says otherwise.  ``timeout`` bounds one try of one request, in
-    seconds.  ``price`` is USD for one prompt token and for one completion token; an address of this machine is
-    free without it.  The key is ``key``, or the environment variable named by ``key_env``.
+    sent with each request unless the request says otherwise.  ``limits`` are limits that move, in the place of the
+    fixed ``limit``.  ``timeout`` bounds one try of one request, in seconds.  ``price`` is USD for one prompt token and
+    for one completion token; an address of this machine is free without it.  ``probe`` asks the address for its models
+    when it is opened, so that a dead one is found before the run begins.  The key is ``key``, or the environment
+    variable named by ``key_env``.
     """
 
     url: str = attrs.field(converter=_base_url)
     model: str = ""
     limit: int = attrs.field(default=32, kw_only=True, validator=attrs.validators.ge(1))
+    limits: Limits | None = attrs.field(default=None, kw_only=True)
     timeout: float = attrs.field(default=300.0, kw_only=True, validator=attrs.validators.gt(0))
     params: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
     price: tuple[float, float] | None = attrs.field(default=None, kw_only=True)
+    probe: bool = attrs.field(default=True, kw_only=True)
     key: str | None = attrs.field(default=None, kw_only=True, repr=False)
     key_env: str = attrs.field(default="OPENAI_API_KEY", kw_only=True)
     retry: Retry = attrs.field(factory=Retry, kw_only=True)
@@ -86,6 +111,10 @@ class HttpModel:
     def _chat_url(self) -> httpx.URL:
         return httpx.URL(f"{self.url}/chat/completions")
 
+    def __attrs_post_init__(self) -> None:
+        if self.limits is not None:
+            self.limit = self.limits.most
+
     @property
     def name(self) -> str:
         """``MODEL@HOST:PORT``, for people."""
@@ -94,7 +123,7 @@ class HttpModel:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Hold the connections.  The address is asked for its models first, so that a dead one fails here.
+        """Hold the connections.
 
         Raises `ModelUnavailable` if nothing answers, `ModelRefused` if the key is refused, and `DataError` if
         no model was named and the server has not exactly one.
@@ -105,7 +134,8 @@ class HttpModel:
         # A proxy of the environment cannot reach this machine's loopback.
         async with Connections(headers, timeout, trust_env=not self.local).open() as self._connections:
             try:
-                await self._probe()
+                if self.probe or not self.model:
+                    await self._probe()
                 yield
             finally:
                 self._connections = None
@@ -113,8 +143,8 @@ class HttpModel:
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
         """Answer ``messages``; see `flashgraph.llm.protocol.Model.complete`.
 
-        Tried again after connection errors, time-outs, 408, 409, 429 and 5xx.  Cancelling closes the connection,
-        which is how these servers learn that nobody waits any more.
+        Tried again after connection errors, time-outs, malformed replies, 408, 409 and 5xx.  Cancelling closes the
+        connection, which is how these servers learn that nobody waits any more.
         """
         body = {
             **self.params,
@@ -150,8 +180,8 @@ class HttpModel:
                 response = await connections.request("POST", self._chat, body)
         except TimeoutError:
             raise PassingFault(
-                RequestFailed(f"{self.name}: no answer within {self.timeout:g} s; raise it with `?timeout=SECONDS`"),
-                timed_out=True,
+                TimedOut(f"{self.name}: no answer within {self.timeout:g} s; raise it with `?timeout=SECONDS`"),
+                tries=ONE_MORE,
             ) from None
         except httpx.TransportError as error:
             raise PassingFault(self._unreachable(error)) from error
@@ -179,10 +209,15 @@ class HttpModel:
             usage = Usage(int(counted.get("prompt_tokens") or 0), int(counted.get("completion_tokens") or 0))
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             shown = self._redacted(response.text[:200])
-            raise RequestFailed(f"{self.name}: malformed reply ({error!r}): {shown!r}") from None
+            raise PassingFault(
+                MalformedReply(
+                    f"{self.name}: malformed reply ({error!r}): {shown!r}; expected an OpenAI chat completion"
+                ),
+                tries=ONE_MORE,
+            ) from None
         finish = choice.get("finish_reason") or "stop"
         if finish == "content_filter":
-            raise RequestFailed(f"{self.name}: the reply was withheld by the provider's content filter")
+            raise ContentFiltered(f"{self.name}: the reply was withheld by the provider's content filter")
         cost = self.worst_cost(usage.prompt, usage.completion)
         return Reply(text, usage, cost, finish, data.get("model") or self.model)
 
@@ -192,12 +227,10 @@ class HttpModel:
         said, code = _complaint(response)
         said = self._redacted(said)
         if status == TOO_MANY_REQUESTS and code not in QUOTA_CODES:
-            return PassingFault(
-                ModelUnavailable(
-                    f"{self.name} keeps answering 429 (too many requests): {said}; "
-                    "lower `?limit=`, or wait, then run again"
-                ),
-                pause=retry_after(response.headers),
+            return self.retry.throttled(
+                f"{self.name} keeps answering 429 (too many requests): {said}; lower `?limit=` or `?rpm=`, or wait, "
+                "then run again",
+                retry_after(response.headers),
             )
         if status >= 500 or status in (REQUEST_TIMEOUT, CONFLICT):
             return PassingFault(
@@ -217,12 +250,16 @@ class HttpModel:
                 f"{self.url} answers {status} to chat completions; expected an OpenAI-compatible address such as "
                 "http://HOST:PORT/v1"
             )
+        if code in FILTER_CODES or "content management policy" in said:
+            return ContentFiltered(f"{self.name}: the request was refused by the provider's content filter: {said}")
+        if TOO_LONG.search(f"{code} {said}"):
+            return ContextTooLong(f"{self.name}: the request does not fit into the model's context: {said}")
         return RequestFailed(f"{self.name} rejects the request ({status}): {said}")
 
-    def _key_refused(self, status: int, said: str) -> ModelRefused:
+    def _key_refused(self, status: int, said: str) -> KeyRefused:
         found = "the key in it was refused" if self._secret() else "no key is set"
         where = "the `key` argument" if self.key else self.key_env
-        return ModelRefused(f"{self.name} refuses access ({status}): set {where} ({found}). The server said: {said}")
+        return KeyRefused(f"{self.name} refuses access ({status}): set {where} ({found}). The server said: {said}")
 
     async def _not_found(self, said: str) -> ModelRefused:
         try:
@@ -234,7 +271,7 @@ class HttpModel:
                 f"{self.url} has no chat completions (404): {said}; expected an OpenAI-compatible address such as "
                 "http://HOST:PORT/v1"
             )
-        return ModelRefused(
+        return UnknownModel(
             f"unknown model {self.model!r} at {self.url}: {did_you_mean(self.model, served)} "
             f"(it serves {', '.join(served) or 'nothing'})"
         )

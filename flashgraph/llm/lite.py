@@ -10,9 +10,20 @@ from typing import Any
 
 import attrs
 
-from flashgraph.errors import DataError, ModelRefused, ModelUnavailable, RequestFailed
+from flashgraph.errors import (
+    ContentFiltered,
+    ContextTooLong,
+    DataError,
+    KeyRefused,
+    MalformedReply,
+    ModelUnavailable,
+    RequestFailed,
+    TimedOut,
+    UnknownModel,
+)
 from flashgraph.llm.protocol import Message, Reply, Usage
-from flashgraph.llm.retry import PassingFault, Retry, retry_after
+from flashgraph.llm.retry import ONE_MORE, PassingFault, Retry, retry_after
+from flashgraph.policies.limits import Limits
 
 __all__ = ["LiteLLMModel"]
 
@@ -40,14 +51,20 @@ class LiteLLMModel:
     """The model that LiteLLM calls ``model`` (``anthropic/claude-...``, ``gemini/...``).
 
     Keys come from the provider's own environment variable.  ``params`` are sent with each request unless the
-    request says otherwise; LiteLLM's own options (``api_base`` ...) can be among them.
+    request says otherwise; LiteLLM's own options (``api_base`` ...) can be among them.  ``limits`` are limits that
+    move, in the place of the fixed ``limit``.
     """
 
     model: str
     limit: int = attrs.field(default=32, kw_only=True, validator=attrs.validators.ge(1))
+    limits: Limits | None = attrs.field(default=None, kw_only=True)
     timeout: float = attrs.field(default=300.0, kw_only=True, validator=attrs.validators.gt(0))
     params: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True, repr=False)
     retry: Retry = attrs.field(factory=Retry, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if self.limits is not None:
+            self.limit = self.limits.most
 
     @property
     def name(self) -> str:
@@ -104,9 +121,9 @@ class LiteLLMModel:
             counted = response.usage
             usage = Usage(counted.prompt_tokens, counted.completion_tokens)
         except (AttributeError, IndexError) as error:
-            raise RequestFailed(f"{self.name}: malformed reply ({error!r})") from None
+            raise PassingFault(MalformedReply(f"{self.name}: malformed reply ({error!r})"), tries=ONE_MORE) from None
         if choice.finish_reason == "content_filter":
-            raise RequestFailed(f"{self.name}: the reply was withheld by the provider's content filter")
+            raise ContentFiltered(f"{self.name}: the reply was withheld by the provider's content filter")
         return Reply(
             choice.message.content or "",
             usage,
@@ -119,17 +136,25 @@ class LiteLLMModel:
         """``error`` in our terms: `PassingFault`, a final error, or itself if it is a bug and no model fault."""
         said = f"{self.name}: {getattr(error, 'message', '') or error}"
         if isinstance(error, litellm.AuthenticationError | litellm.PermissionDeniedError):
-            return ModelRefused(f"{said}; set the provider's key in the environment")
+            return KeyRefused(f"{said}; set the provider's key in the environment")
         if isinstance(error, litellm.NotFoundError):
-            return ModelRefused(f"{said}; check the model's name in LiteLLM's list of models")
+            return UnknownModel(f"{said}; check the model's name in LiteLLM's list of models")
         if isinstance(error, litellm.Timeout):
-            return PassingFault(RequestFailed(f"{said}; raise it with `?timeout=SECONDS`"), timed_out=True)
+            return PassingFault(TimedOut(f"{said}; raise it with `?timeout=SECONDS`"), tries=ONE_MORE)
+        # Both are bad requests to LiteLLM too.
+        if isinstance(error, litellm.ContextWindowExceededError):
+            return ContextTooLong(f"{said}; the request does not fit into the model's context")
+        if isinstance(error, litellm.ContentPolicyViolationError):
+            return ContentFiltered(f"{said}; the provider's content filter refused the request")
         if isinstance(error, litellm.BadRequestError) and "LLM Provider NOT provided" in said:
-            return ModelRefused(f"unknown model {self.model!r}: write litellm:PROVIDER/MODEL")
+            return UnknownModel(f"unknown model {self.model!r}: write litellm:PROVIDER/MODEL")
         if isinstance(error, litellm.BadRequestError | litellm.UnprocessableEntityError):
             return RequestFailed(said)
-        passing = ("APIError", "APIConnectionError", "RateLimitError", "ServiceUnavailableError", "InternalServerError")
+        # The response that its exceptions carry is made up, and has none of the provider's headers.
+        headers = getattr(error, "litellm_response_headers", None) or {}
+        if isinstance(error, litellm.RateLimitError):
+            return self.retry.throttled(f"{said}; lower `?limit=` or `?rpm=`, or wait", retry_after(headers))
+        passing = ("APIError", "APIConnectionError", "ServiceUnavailableError", "InternalServerError")
         if isinstance(error, tuple(getattr(litellm, each) for each in passing)):
-            headers = getattr(getattr(error, "response", None), "headers", None) or {}
             return PassingFault(ModelUnavailable(f"{said}; wait, then run again"), pause=retry_after(headers))
         return error

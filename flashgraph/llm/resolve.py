@@ -6,18 +6,26 @@ Each backend is imported only when a string names it, so that a run pays for non
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
 import attrs
 
 from flashgraph.errors import DataError, did_you_mean
+from flashgraph.llm.ensemble import Ensemble
 from flashgraph.llm.protocol import Model
+from flashgraph.policies.limits import Limits, adaptive, fixed, steered
 
-__all__ = ["ModelSpec", "resolve", "resolve_all"]
+__all__ = ["ModelSpec", "One", "resolve", "resolve_all"]
 
-ModelSpec = str | Model | Callable[..., Any]
+One = str | Model | Callable[..., Any]
+"""One model: a string, an object, or a function."""
+
+ModelSpec = One | Sequence[One | tuple[One, float]]
+"""One model, or several that share a role's work, each with a weight if it is not 1."""
 
 FORMS = {
     "openai": "openai:URL#MODEL",
@@ -26,7 +34,13 @@ FORMS = {
     "litellm": "litellm:NAME",
     "local": "local or local:NAME",
     "sim": "sim:PROFILE",
+    "replay": "replay:RUN or replay:RUN?else=MODEL",
 }
+
+SEPARATOR = re.compile(rf",(?=(?:{'|'.join(map(re.escape, FORMS))})(?:[:?,]|$))")
+"""Between two models of one role: a comma before the next one's scheme, since a price has commas too."""
+
+WEIGHT = re.compile(r"(?P<before>[?&])weight=(?P<weight>[^&#]*)(?P<after>&?)")
 
 SAMPLING = (
     "chat_template_kwargs",
@@ -61,13 +75,17 @@ class _Parsed:
 def resolve(spec: ModelSpec) -> Model:
     """The model that ``spec`` names; see ``docs/models.md`` for the strings.
 
-    A `Model` is returned as it is, and another callable becomes a `flashgraph.llm.function.FunctionModel`.
-    Nothing is contacted or started: that is `Model.open`'s.
+    A `Model` is returned as it is, and another callable becomes a `flashgraph.llm.function.FunctionModel`; several
+    become an `Ensemble`.  Nothing is contacted or started: that is `Model.open`'s.
 
     Raises `DataError` for a string that is none of the forms, with the nearest one.
     """
+    return resolve_all({"": spec})[""]
+
+
+def _resolve_one(spec: One, several: bool) -> Model:
     if isinstance(spec, str):
-        return _resolve_text(spec)
+        return _resolve_text(spec, several)
     if isinstance(spec, Model) and not isinstance(spec, type):
         return spec
     if callable(spec) and not isinstance(spec, type):
@@ -82,29 +100,65 @@ def resolve(spec: ModelSpec) -> Model:
 
 def resolve_all(models: Mapping[str, ModelSpec]) -> dict[str, Model]:
     """Each role's model.  Roles with equal strings (or the same function) share one object, so one limit."""
-    made: dict[ModelSpec, Model] = {}
-    resolved: dict[str, Model] = {}
-    for role, spec in models.items():
+    made: dict[One, Model] = {}
+
+    def one(spec: One, several: bool) -> Model:
         try:
             known = spec in made
         except TypeError:
             # An unhashable model object is only ever equal to itself.
-            resolved[role] = resolve(spec)
-            continue
+            return _resolve_one(spec, several)
         if not known:
-            made[spec] = resolve(spec)
-        resolved[role] = made[spec]
+            made[spec] = _resolve_one(spec, several)
+        return made[spec]
+
+    resolved: dict[str, Model] = {}
+    for role, spec in models.items():
+        parts = _parts(spec)
+        found = [(one(part, len(parts) > 1), weight) for part, weight in parts]
+        resolved[role] = found[0][0] if len(found) == 1 else Ensemble(tuple(found))
     return resolved
 
 
-def _resolve_text(spec: str) -> Model:
+def _parts(spec: ModelSpec) -> list[tuple[One, float]]:
+    """The models of one role with their weights."""
+    if isinstance(spec, str):
+        return [_weighted(text) for text in SEPARATOR.split(spec)]
+    if isinstance(spec, list | tuple):
+        if not spec:
+            raise DataError("model: found an empty list, expected at least one model")
+        pairs = [each if isinstance(each, tuple) else (each, 1.0) for each in spec]
+        return [
+            (text, weight * own)
+            for one, weight in pairs
+            for text, own in (_parts(one) if isinstance(one, str) else [(one, 1.0)])
+        ]
+    return [(spec, 1.0)]  # type: ignore[list-item]  # what is no model is told when it is resolved
+
+
+def _weighted(text: str) -> tuple[str, float]:
+    """A model string without its weight, and that: the weight is the role's, not the endpoint's."""
+    found = WEIGHT.search(text)
+    if found is None:
+        return text, 1.0
+    weight = _converted(text, "weight", found["weight"], float)
+    rest = text[: found.start()] + (found["before"] if found["after"] else "") + text[found.end() :]
+    return rest, weight
+
+
+def _resolve_text(spec: str, several: bool) -> Model:
     scheme = spec.partition(":")[0].partition("?")[0]
+    if scheme == "replay":
+        return _replay(spec)
     if scheme in ("openai", "vllm"):
-        return _http(_parse(spec, scheme, {**COMMON, "tries": int, "key_env": str, "price": _price}))
+        options: dict[str, Callable[[str], Any]] = {**COMMON, **RATES, "tries": int, "key_env": str, "price": _price}
+        return _http(
+            _parse(spec, scheme, options if scheme == "openai" else {**options, "priority": json.loads}), several
+        )
     if scheme == "vllm-engine":
         return _engine(_parse(spec, scheme, {**COMMON, "tries": int, "chat_template": str, **ENGINE}))
     if scheme == "litellm":
-        return _lite(_parse(spec, scheme, {**COMMON, "tries": int}))
+        return _lite(_parse(spec, scheme, {**COMMON, **RATES, "tries": int}))
     if scheme == "local":
         return _local(_parse(spec, scheme, {**COMMON, "context": int, "threads": int}))
     if scheme == "sim":
@@ -122,9 +176,26 @@ def _price(value: str) -> tuple[float, float]:
     return float(prompt), float(completion)
 
 
-EXPECTED = {"timeout": "seconds above 0", "price": "USD_PER_PROMPT_TOKEN,USD_PER_COMPLETION_TOKEN"}
+def _limit(value: str) -> int | str:
+    return value if value in ("adaptive", "steered") else int(value)
+
+
+EXPECTED = {
+    "limit": "a whole number above 0, adaptive or steered",
+    "timeout": "seconds above 0",
+    "price": "USD_PER_PROMPT_TOKEN,USD_PER_COMPLETION_TOKEN",
+    "priority": "true or false",
+    "enforce_eager": "true or false",
+    "gpu_memory_utilization": "a share above 0",
+    "rpm": "requests a minute, above 0",
+    "tpm": "tokens a minute, above 0",
+    "weight": "a number above 0",
+}
 
 COMMON: Mapping[str, Callable[[str], Any]] = {"limit": int, "timeout": float}
+
+RATES: Mapping[str, Callable[[str], Any]] = {"limit": _limit, "rpm": float, "tpm": float}
+"""Options of endpoints that may be somebody else's."""
 
 
 ENGINE: Mapping[str, Callable[[str], Any]] = {
@@ -182,12 +253,37 @@ def _with_retry(settings: dict[str, Any]) -> dict[str, Any]:
     return settings if tries is None else {**settings, "retry": Retry(tries=tries)}
 
 
-def _http(parsed: _Parsed) -> Model:
+def _limits(settings: dict[str, Any], default: Callable[..., Limits]) -> Limits:
+    """The limits that the options ask for, taken out of them."""
+    kind = settings.pop("limit", None)
+    rates = {name: settings.pop(name, None) for name in RATES if name != "limit"}
+    made = {"adaptive": adaptive, "steered": steered}
+    if isinstance(kind, int):
+        return fixed(kind, **rates)
+    return default(**rates) if kind is None else made[kind](**rates)
+
+
+def _http(parsed: _Parsed, several: bool) -> Model:
     from flashgraph.llm.http import HttpModel
+    from flashgraph.llm.vllm import VllmModel
 
     url, _, model = parsed.target.partition("#")
-    settings = {"limit": 128 if parsed.scheme == "vllm" else 32, **parsed.settings}
-    return HttpModel(url, model, params=parsed.params, **_with_retry(settings))
+    settings = dict(parsed.settings)
+    if several:
+        # Another endpoint can take over: no need to insist, nor for this one to be there from the start.
+        settings = {"tries": 2, **settings}
+    settings = _with_retry(settings)
+    if parsed.scheme == "vllm":
+        prioritises = settings.pop("priority", False)
+        limits = _limits(settings, steered)
+        return VllmModel(
+            url, model, params=parsed.params, limits=limits, prioritises=prioritises, probe=not several, **settings
+        )
+    if settings.get("limit") == "steered":
+        raise DataError(f"model {parsed.spec!r}: found limit='steered', expected it of vllm:URL#MODEL alone")
+    own = HttpModel(url, model, params=parsed.params, probe=not several)
+    limits = _limits(settings, partial(fixed, 32) if own.local else adaptive)
+    return HttpModel(url, model, params=parsed.params, limits=limits, probe=not several, **settings)
 
 
 def _engine(parsed: _Parsed) -> Model:
@@ -201,7 +297,19 @@ def _engine(parsed: _Parsed) -> Model:
 def _lite(parsed: _Parsed) -> Model:
     from flashgraph.llm.lite import LiteLLMModel
 
-    return LiteLLMModel(parsed.target, params=parsed.params, **_with_retry(dict(parsed.settings)))
+    settings = _with_retry(dict(parsed.settings))
+    if settings.get("limit") == "steered":
+        raise DataError(f"model {parsed.spec!r}: found limit='steered', expected it of vllm:URL#MODEL alone")
+    return LiteLLMModel(parsed.target, params=parsed.params, limits=_limits(settings, adaptive), **settings)
+
+
+def _replay(spec: str) -> Model:
+    from flashgraph.llm.replay import ReplayModel
+
+    target, _, otherwise = spec.removeprefix("replay:").partition("?else=")
+    if not target or spec == "replay":
+        raise DataError(f"model {spec!r}: found no run, expected {FORMS['replay']}")
+    return ReplayModel(target, otherwise=resolve(otherwise) if otherwise else None)
 
 
 def _local(parsed: _Parsed) -> Model:

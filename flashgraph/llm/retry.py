@@ -10,14 +10,15 @@ import anyio
 import attrs
 import tenacity
 
-from flashgraph.errors import ModelError
+from flashgraph.errors import ModelError, ModelUnavailable, Throttled
 
-__all__ = ["PassingFault", "Retry", "retry_after"]
+__all__ = ["ONE_MORE", "PassingFault", "Retry", "retry_after"]
 
 T = TypeVar("T")
 
-TRIES_AFTER_TIMEOUT = 2
-"""A request that timed out costs its whole time-out each time, so it gets one more chance and not six."""
+ONE_MORE = 2
+"""Tries of a request that timed out, which costs its whole time-out each time, or had a malformed reply, which is
+rarely chance: one more chance and not six."""
 
 LONGEST_PAUSE = 60.0
 
@@ -25,14 +26,14 @@ LONGEST_PAUSE = 60.0
 class PassingFault(Exception):
     """One try failed in a way that may pass: ``final`` is what to raise if it does not.
 
-    ``pause`` is how long the server asked to wait in seconds, ``timed_out`` whether the try ran into its time-out.
+    ``pause`` is how long the server asked to wait in seconds, ``tries`` how often at most such a request is tried.
     """
 
-    def __init__(self, final: ModelError, *, pause: float | None = None, timed_out: bool = False) -> None:
+    def __init__(self, final: ModelError, *, pause: float | None = None, tries: int | None = None) -> None:
         super().__init__(str(final))
         self.final = final
         self.pause = pause
-        self.timed_out = timed_out
+        self.tries = tries
 
 
 @attrs.frozen
@@ -46,6 +47,12 @@ class Retry:
     tries: int = attrs.field(default=6, validator=attrs.validators.ge(1))
     backoff: float = attrs.field(default=1.0, validator=attrs.validators.ge(0))
     longest_asked: float = 120.0
+
+    def throttled(self, said: str, pause: float | None) -> ModelError:
+        """What "too many requests" is: `Throttled`, which whoever asked waits out; or the end, if it takes too long."""
+        if (pause or 0) > self.longest_asked:
+            return ModelUnavailable(f"{said} (it asks to wait for {pause:g} s)")
+        return Throttled(said, pause=pause, tries=self.tries)
 
     async def __call__(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Await ``attempt`` until it succeeds; anything but `PassingFault` goes through at once.
@@ -69,7 +76,7 @@ class Retry:
 
         def stop(state: tenacity.RetryCallState) -> bool:
             fault = _fault(state)
-            tries = min(self.tries, TRIES_AFTER_TIMEOUT) if fault.timed_out else self.tries
+            tries = self.tries if fault.tries is None else min(self.tries, fault.tries)
             return state.attempt_number >= tries or (fault.pause or 0) > self.longest_asked
 
         retrying = tenacity.AsyncRetrying(

@@ -16,7 +16,7 @@ from flashgraph.run.budget import Budget
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-__all__ = ["PoolProgress", "Progress", "StageProgress", "table"]
+__all__ = ["EndpointProgress", "PoolProgress", "Progress", "StageProgress", "table"]
 
 RATE_SECONDS = 60.0
 """The stretch of time that rates are counted over."""
@@ -61,6 +61,16 @@ class PoolProgress:
         return max(confirmed or (s for s in self.scores.values() if s is not None), default=None)
 
 
+@attrs.define
+class EndpointProgress:
+    """Requests out at an endpoint, its limit once it has moved, whether it is down, and how many were turned away."""
+
+    in_flight: int = 0
+    limit: int | None = None
+    down: bool = False
+    throttled: int = 0
+
+
 class Progress:
     """What a run's events say so far.  It holds no clock: set ``now`` (seconds of the run) before reading rates."""
 
@@ -73,6 +83,10 @@ class Progress:
         self.rounds = 0
         self.spent: dict[str, float] = dict.fromkeys(("proposals", "evaluations", "calls", "tokens", "usd"), 0.0)
         self.in_flight = 0
+        self.endpoints: dict[str, EndpointProgress] = {}
+        self.truncated = 0
+        """Replies that were cut off at their token limit."""
+        self._at: dict[int, str] = {}
         self._to = {e.name: e.dst for e in graph.edges}
         self._gathers = {e.name for e in graph.edges if e.gather}
         self._spends: Mapping[str, tuple[str, ...]] = {s.name: s.spends for s in graph.stages}
@@ -112,16 +126,33 @@ class Progress:
                 self.stages[stage].ended(how, at)
                 for limit in self._spends[stage]:
                     self.spent[limit] += 1
-            case ev.CallStarted():
+            case ev.CallStarted(call=call, endpoint=name):
                 self.in_flight += 1
-            case ev.CallEnded(prompt_tokens=prompt, completion_tokens=completion, usd=usd):
+                self._at[call] = name
+                self._endpoint(name).in_flight += 1
+            case ev.CallEnded(call=call, how=how, prompt_tokens=prompt, completion_tokens=completion, usd=usd):
                 self.in_flight -= 1
-                self.spent["calls"] += 1
+                endpoint = self._endpoint(self._at.pop(call))
+                endpoint.in_flight -= 1
+                endpoint.throttled += how == "throttled"
+                self.truncated += event.finish == "length"
+                self.spent["calls"] += how != "throttled"
                 self.spent["tokens"] += prompt + completion
                 self.spent["usd"] += usd or 0.0
+            case ev.LimitChanged(endpoint=name, limit=limit_now):
+                self._endpoint(name).limit = limit_now
+            case ev.EndpointDown(at=at, endpoint=name, reason=reason):
+                was, self._endpoint(name).down = self._endpoint(name).down, True
+                return None if was else f"{clock(at)} {name} is down, its requests go to others: {reason}"
+            case ev.EndpointUp(at=at, endpoint=name):
+                self._endpoint(name).down = False
+                return f"{clock(at)} {name} is up again"
             case _:
                 return self._pooled(event)
         return None
+
+    def _endpoint(self, name: str) -> EndpointProgress:
+        return self.endpoints.setdefault(name, EndpointProgress())
 
     def _wait(self, item: int, edge: str) -> None:
         stage = self._to[edge]
@@ -198,9 +229,23 @@ def _lines(progress: Progress) -> list[str]:
         "; ".join(pools),
         f"best score {best}, {progress.accepted} accepted, {counted(progress.rounds, 'round')} open, "
         f"{counted(progress.in_flight, 'request')} out",
+        *_endpoints(progress),
         ", ".join(spent),
         f"{clock(progress.now)}{left}",
     ]
+
+
+def _endpoints(progress: Progress) -> list[str]:
+    """Where there is more to say of the endpoints than how many requests are out."""
+    found = []
+    for name, endpoint in progress.endpoints.items():
+        limit = "" if endpoint.limit is None else f" of {endpoint.limit}"
+        told = f", {endpoint.throttled:,} told to wait" if endpoint.throttled else ""
+        if limit or told or endpoint.down or len(progress.endpoints) > 1:
+            found.append(f"{name} {'down, ' if endpoint.down else ''}{endpoint.in_flight}{limit} out{told}")
+    if progress.truncated:
+        found.append(f"replies cut off at their token limit: {progress.truncated:,}")
+    return ["; ".join(found)] if found else []
 
 
 def _state(pool: PoolProgress) -> str:

@@ -12,7 +12,7 @@ import attrs
 from flashgraph.errors import FlashgraphError
 from flashgraph.observe.words import clock, counted
 from flashgraph.run.journal.reading import StoredRun
-from flashgraph.run.journal.stored import Failures, Session, Step, StoredArtifact, StoredCall
+from flashgraph.run.journal.stored import Failures, Session, Step, StoredArtifact, StoredCall, StoredEndpoint
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -204,6 +204,7 @@ def head(run: StoredRun) -> list[str]:
         ", ".join([f"{run.accepted():,} accepted", *amounts, usd, clock(spend.seconds)]),
         ", ".join([header.schedule, f"seed {header.seed}", *([f"limits: {', '.join(others)}"] if others else [])]),
     ]
+    lines += [line for endpoint in run.endpoints() if (line := _endpoint(endpoint))]
     if spend.failed:
         lines.append(f"{counted(spend.failed, 'call')} failed")
     if spend.lost:
@@ -217,6 +218,21 @@ def head(run: StoredRun) -> list[str]:
         else:
             lines.append(f"up to {counted(number, 'call')} cut off when the run ended: paid again by resuming")
     return lines
+
+
+def _endpoint(endpoint: StoredEndpoint) -> str:
+    """What there is to say of an endpoint beside its calls; empty where there is nothing."""
+    said = []
+    if endpoint.down:
+        said.append("down")
+    if endpoint.limit is not None:
+        times = counted(endpoint.changes, "change")
+        said.append(f"limit {endpoint.limit} after {times} (the last: {endpoint.reason})")
+    if endpoint.throttled:
+        said.append(f"{counted(endpoint.throttled, 'request')} told to wait (429)")
+    if endpoint.truncated:
+        said.append(f"replies cut off at their token limit: {endpoint.truncated:,}")
+    return f"{endpoint.name}: {counted(endpoint.calls, 'call')}, {', '.join(said)}" if said else ""
 
 
 def artifact_head(artifact: StoredArtifact) -> str:
@@ -271,6 +287,7 @@ def run_json(run: StoredRun) -> dict[str, Any]:
         "params": dict(run.header.params),
         "version": run.header.version,
         "spend": attrs.asdict(run.spend()),
+        "endpoints": [attrs.asdict(endpoint) for endpoint in run.endpoints()],
         "sessions": [attrs.asdict(session) for session in run.sessions()],
     }
 

@@ -40,6 +40,13 @@ class DrainFirst:
         """Sort key: the smallest goes first."""
         return (waiting.distance, waiting.late, -waiting.version, waiting.age)
 
+    def priority(self, waiting: Waiting) -> int:
+        """What a server that takes priorities is told, the smallest first.
+
+        Coarser than `rank`: servers take whole numbers, and the newest line changes while a request waits there.
+        """
+        return 2 * waiting.distance + waiting.late
+
     def start(self, most: int) -> int:
         """Workers of a stage at the beginning, when it may have ``most``."""
         return most
@@ -62,6 +69,9 @@ class Balanced(DrainFirst):
 
     def rank(self, waiting: Waiting) -> tuple[Any, ...]:
         return (waiting.late, waiting.age)
+
+    def priority(self, waiting: Waiting) -> int:
+        return int(waiting.late)
 
     def start(self, most: int) -> int:
         return min(most, 8)

@@ -18,21 +18,26 @@ import anyio.lowlevel
 import attrs
 from anyio.abc import TaskGroup
 
-from flashgraph.errors import BudgetExhausted, FlashgraphError, ModelError
+from flashgraph.errors import BudgetExhausted, FlashgraphError, ModelError, ModelUnavailable, Throttled
 from flashgraph.graph.ports import Context, Draw
 from flashgraph.llm.protocol import Message, Model, Reply
-from flashgraph.run.budget import reservation
+from flashgraph.run.budget import prompt_estimate, reservation
 from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Grant, Job, Outcome, Refuse, Start
 from flashgraph.run.machine import Machine
+from flashgraph.run.patience import patiently
 from flashgraph.run.plan import Plan
 from flashgraph.run.resumed import Resumed, request_key
-from flashgraph.run.turns import Answered, Asked, Completed, Turn, apply
+from flashgraph.run.turns import Answered, Asked, Completed, Measured, Turn, apply
+from flashgraph.run.watch import Pace, reading
 from flashgraph.task import Task
 
 __all__ = ["Driver", "Memory"]
 
 AT_ONCE = 50
 """Turns of synchronous work alone before other tasks are let on: a graph without any model must not block them."""
+
+READING_SECONDS = 1.0
+"""How often a server is asked how full it is."""
 
 
 @attrs.define(eq=False)
@@ -42,6 +47,7 @@ class _Request:
     job: Job
     role: str
     amounts: dict[str, float]
+    size: float
     order: str
     """The request's text: of several by one job, which comes first must not depend on the event loop."""
     granted: anyio.Event = attrs.field(factory=anyio.Event)
@@ -62,6 +68,7 @@ class Memory(Protocol):
 class Driver:
     """Runs a machine to its end.
 
+    ``models`` are by role; ``endpoints`` are the models at the endpoints of roles that have several.
     ``settle`` is for virtual clocks: awaiting it lets everything due at one instant happen before the driver looks,
     so that the log does not depend on the order in which an event loop runs tasks.  A real clock needs none.
     ``memory`` keeps the turns; ``resumed`` is what was told from it again before.  ``reveal`` is called whenever all
@@ -74,6 +81,7 @@ class Driver:
         task: Task[Any, Any],
         models: Mapping[str, Model],
         *,
+        endpoints: Mapping[str, Model] | None = None,
         resources: Mapping[str, Any] | None = None,
         seconds: float | None = None,
         settle: Callable[[], Awaitable[None]] | None = None,
@@ -84,6 +92,7 @@ class Driver:
         self.machine = machine
         self.task = task
         self.models = models
+        self.endpoints = endpoints or {}
         self.resources = resources or {}
         self._plan: Plan = machine.plan
         self._params = {n: machine.plan.params_of(s.spec) for n, s in machine.plan.stages.items()}
@@ -103,6 +112,9 @@ class Driver:
         self._reached = resumed.at
         self._answered: list[Answered] = []
         self._completed: list[Completed] = []
+        self._measured: dict[str, Measured] = {}
+        self._pace = Pace()
+        self._watching = anyio.CancelScope()
         self._wake = anyio.Event()
         self._scopes: dict[int, anyio.CancelScope] = {}
         self._requests: list[_Request] = []
@@ -144,6 +156,7 @@ class Driver:
     async def _pump(self) -> None:
         async with anyio.create_task_group() as tasks:
             self._carry_out(list(self._resumed.commands), tasks)
+            tasks.start_soon(self._watch)
             at_once = 0
             while True:
                 if self._seconds is not None and not self._stopping and self.elapsed >= self._seconds:
@@ -160,6 +173,7 @@ class Driver:
                 self._reveal()
                 self._carry_out(commands, tasks)
                 if self.machine.status is not None:
+                    self._watching.cancel()
                     return
                 # A command may turn out to change nothing (a cancel that comes too late): only a turn without any
                 # commands has said all there is to say.
@@ -194,7 +208,8 @@ class Driver:
         completed, self._completed = sorted(self._completed, key=lambda c: c.job), []
         requests, self._requests = sorted(self._requests, key=lambda r: (r.job.id, r.order)), []
         requests = [r for r in requests if not r.given_up]
-        asked = tuple(Asked(r.job.id, r.role, r.amounts) for r in requests)
+        asked = tuple(Asked(r.job.id, r.role, r.amounts, r.size) for r in requests)
+        measured, self._measured = tuple(m for _, m in sorted(self._measured.items())), {}
         if stop is not None:
             # First, so that what is cut off now stays open: of this turn only the answers are kept, and a run that is
             # resumed does the rest again.
@@ -202,13 +217,16 @@ class Driver:
                 apply(Turn(now, reopen=reopen, halted=True, capacity=capacity, tested=tested), machine)
                 reopen, capacity, tested = None, None, {}
             machine.stop(*stop, now)
-        turn = Turn(now, tuple(answered), tuple(completed), asked, drain, reopen, capacity=capacity, tested=tested)
+        turn = Turn(
+            now, tuple(answered), tuple(completed), asked, drain, reopen,
+            capacity=capacity, tested=tested, measured=measured,
+        )  # fmt: skip
         first = machine.next_call
         commands = apply(turn, machine)
         for number, request in enumerate(requests, first):
             request.call = machine.calls.get(number)
             self._granting[number] = request
-        told = bool(answered or completed or asked or drain or stop)
+        told = bool(answered or completed or asked or drain or stop or measured)
         if machine.stopping:
             self._unheard = first if self._unheard is None else self._unheard
             # What was cut off is asked again, as after a kill.
@@ -341,13 +359,40 @@ class Driver:
         """Wait for a slot, send the request, settle what it cost.  Whatever ends this frees the slot."""
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
-        model = self.models[role]
         key = request_key(role, messages, params)
-        amounts = reservation(model, messages, params, self.machine.ledger.limits)
+        amounts = reservation(self.models[role], messages, params, self.machine.ledger.limits)
         if (known := self._served.take(job.id, key)) is not None:
             await anyio.lowlevel.checkpoint()
             return known
-        request = _Request(job, role, amounts, str(messages))
+        return await patiently(partial(self._ask, job, role, messages, params, key, amounts), key)
+
+    async def _ask(
+        self,
+        job: Job,
+        role: str,
+        messages: Sequence[Message],
+        params: Mapping[str, Any],
+        key: str,
+        amounts: dict[str, float],
+    ) -> Reply:
+        """One try: at another endpoint of the role's, as long as there is one, if the first is down."""
+        reply: Reply | None = None
+        while reply is None:
+            reply = await self._send(job, role, messages, params, key, amounts)
+        return reply
+
+    async def _send(
+        self,
+        job: Job,
+        role: str,
+        messages: Sequence[Message],
+        params: Mapping[str, Any],
+        key: str,
+        amounts: dict[str, float],
+    ) -> Reply | None:
+        """None: the endpoint is down, and the role has others."""
+        size = prompt_estimate(messages)
+        request = _Request(job, role, amounts, size, str(messages))
         self._requests.append(request)
         self._wake.set()
         try:
@@ -358,25 +403,64 @@ class Driver:
                 self._granting.pop(request.call.id, None)
                 self._answer(Answered(request.call.id, job.id, "cancelled", {}, request=key, messages=messages))
             raise
-        assert request.call is not None
+        call = request.call
+        assert call is not None
         # What it spent is what it reserved, until a reply says better: a request that was cut off has cost something
         # that nobody can tell.
-        answer = Answered(request.call.id, job.id, "cancelled", amounts, request=key, messages=messages)
+        answer = Answered(call.id, job.id, "cancelled", amounts, request=key, messages=messages)
+        began = anyio.current_time()
         try:
             if request.refused is not None:
                 raise BudgetExhausted(f"no {request.refused} left for another request")
-            reply = await model.complete(messages, params)
+            model = self.endpoints.get(call.endpoint) or self.models[role]
+            sent = {**params, "priority": call.priority} if getattr(model, "prioritises", False) else params
+            reply = await model.complete(messages, sent)
+            self._pace.answered(call.endpoint, reply.usage.completion, anyio.current_time() - began)
             spent = {"calls": 1.0, "tokens": float(reply.usage.total), "usd": reply.cost or 0.0}
             usage = (reply.usage.prompt, reply.usage.completion)
             answer = attrs.evolve(
                 answer, how="done", spent=spent, usage=usage, usd=reply.cost, finish=reply.finish, reply=reply
             )
             return reply
+        except Throttled as error:
+            answer = attrs.evolve(answer, how="throttled", spent={}, pause=error.pause)
+            raise
+        except ModelUnavailable as error:
+            answer = attrs.evolve(answer, how="failed")
+            if not self.machine.slots.others_up(call.service, call.endpoint):
+                raise
+            answer = attrs.evolve(answer, outage=str(error))
+            return None
         except Exception:
             answer = attrs.evolve(answer, how="failed")
             raise
+        except BaseException:
+            usage = self._pace.cut_off(call.endpoint, size, anyio.current_time() - began, params.get("max_tokens"))
+            spent = {"tokens": float(sum(usage)), **amounts}
+            answer = attrs.evolve(answer, spent=spent, usage=usage, estimated=True)
+            raise
         finally:
             self._answer(answer)
+
+    async def _watch(self) -> None:
+        """Ask the servers how full they are, those whose limits follow it, for as long as the run lasts."""
+        with self._watching:
+            async with anyio.create_task_group() as tasks:
+                for name, endpoint in self.machine.slots.endpoints.items():
+                    if endpoint.limits.reads:
+                        tasks.start_soon(self._read, name)
+
+    async def _read(self, name: str) -> None:
+        plan = self.machine.plan
+        roles = (role for role, service in plan.endpoints.items() if name in plan.services[service])
+        model = self.endpoints.get(name) or self.models[next(roles)]
+        while True:
+            await anyio.sleep(READING_SECONDS)
+            load = await reading(model)
+            endpoint = self.machine.slots.endpoints[name]
+            if endpoint.limits.read(endpoint.level, load, self.elapsed) != endpoint.level:
+                self._measured[name] = Measured(name, load)
+                self._wake.set()
 
     def _answer(self, answer: Answered) -> None:
         self._answered.append(answer)

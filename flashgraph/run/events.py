@@ -20,10 +20,13 @@ __all__ = [
     "Dequeued",
     "Emitted",
     "Ended",
+    "EndpointDown",
+    "EndpointUp",
     "Event",
     "JobEnded",
     "JobStarted",
     "Late",
+    "LimitChanged",
     "Queued",
     "Released",
     "Reopened",
@@ -123,7 +126,8 @@ class JobEnded(Event):
 
 @attrs.frozen
 class CallStarted(Event):
-    """A model request was sent; ``in_flight`` are out at its endpoint now."""
+    """A model request was sent; ``in_flight`` are out at its endpoint now.  Which endpoint of a role's answers is known
+    from here."""
 
     call: int
     job: int
@@ -134,15 +138,22 @@ class CallStarted(Event):
 
 @attrs.frozen
 class CallEnded(Event):
+    """A model request ended.
+
+    One that was ``"throttled"`` (429) counts as none: it is asked again as another call.  ``estimated`` says that the
+    tokens are not the server's count, which there is none of for a request that was cut off.
+    """
+
     call: int
     job: int
     role: str
-    how: Literal["done", "failed", "cancelled", "lost"]
+    how: Literal["done", "failed", "cancelled", "lost", "throttled"]
     prompt_tokens: int
     completion_tokens: int
     usd: float | None
     seconds: float
     finish: str = ""
+    estimated: bool = False
 
 
 @attrs.frozen
@@ -206,6 +217,31 @@ class RoundEnded(Event):
 class Resized(Event):
     stage: str
     workers: int
+
+
+@attrs.frozen
+class LimitChanged(Event):
+    """From now on ``limit`` requests may be in flight at an endpoint."""
+
+    endpoint: str
+    limit: int
+    reason: str
+
+
+@attrs.frozen
+class EndpointDown(Event):
+    """An endpoint does not answer; its work goes to the role's others, and it is tried again after ``seconds``."""
+
+    endpoint: str
+    seconds: float
+    reason: str
+
+
+@attrs.frozen
+class EndpointUp(Event):
+    """An endpoint that was down has answered again."""
+
+    endpoint: str
 
 
 @attrs.frozen

@@ -24,7 +24,8 @@ class Job:
     item: Item | None = None
     stamps: Mapping[str, int] = attrs.field(factory=dict)
     reservation: int | None = None
-    holds_slot: bool = False
+    slot: str | None = None
+    """The endpoint of which it holds a slot for its first request."""
     lag: int = 0
     cancelled: bool = False
     done: bool = False
@@ -36,15 +37,22 @@ class Job:
 
 @attrs.define(eq=False)
 class Call:
-    """A model request of a job: waiting, in flight, or ended."""
+    """A model request of a job: waiting for one of a service's endpoints, in flight at one, or ended.
+
+    ``size`` is about how many tokens its prompt has, ``tokens`` what was taken from the endpoint's rate for it.
+    """
 
     id: int
     job: Job
     role: str
-    endpoint: str
+    service: str
     amounts: Mapping[str, float]
+    size: float = 0.0
+    endpoint: str = ""
     reservation: int | None = None
     started_at: float = 0.0
+    priority: int = 0
+    tokens: float = 0.0
 
 
 @attrs.frozen

@@ -14,7 +14,9 @@ import attrs
 
 from flashgraph.errors import FlashgraphError
 from flashgraph.graph.ports import Several, Stale, Verdict
+from flashgraph.llm.protocol import Load
 from flashgraph.policies.control import Waiting
+from flashgraph.policies.limits import Level
 from flashgraph.policies.staleness import Decision
 from flashgraph.run import events as ev
 from flashgraph.run.admission import Admission, Ancestry
@@ -25,7 +27,7 @@ from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Grant, Job,
 from flashgraph.run.plan import Capacity, EdgePlan, Plan, StagePlan
 from flashgraph.run.pools import PoolState
 from flashgraph.run.queues import EdgeQueue
-from flashgraph.run.slots import Slots
+from flashgraph.run.slots import Endpoint, Slots
 from flashgraph.run.sources import Sources, SourceState
 
 __all__ = ["Machine", "SchedulerStalled"]
@@ -81,7 +83,7 @@ class Machine:
         self.sources = Sources(plan, self.flow, self.admission.pools, seed)
         self.flow.on_running_ended = self._item_gone
         self.flow.on_late = self._item_late
-        self.slots = Slots(plan.limits)
+        self.slots = Slots(plan.limits, plan.services, seed)
         self.stages = {n: StageState(s, plan.schedule.control.start(s.workers)) for n, s in plan.stages.items()}
         for name, state in self.stages.items():
             state.feeds = [(e, self.flow.queues[e.name], self.flow.members.get(e.name)) for e in plan.incoming[name]]
@@ -145,16 +147,15 @@ class Machine:
         """When `step` is due again, even if nothing happens before; a run that is stopping waits for nothing."""
         if self._stopping is not None:
             return None
-        times = [t for t in (self.flow.next_timer(), self._adjust_at) if t is not None]
+        due = (self.flow.next_timer(), self._adjust_at, self.slots.next_opening(self.now))
+        times = [t for t in due if t is not None]
         return min(times, default=None)
 
     def completed(self, job: Job, outcome: Outcome, now: float) -> None:
         """A job has ended.  A serial schedule commits results in the order their jobs were started."""
         self.flow.now = now
-        if job.holds_slot:
-            # At once: the jobs that its result waits for may be waiting for this very slot.
-            job.holds_slot = False
-            self.slots.used[self.plan.stages[job.node].endpoint or ""] -= 1
+        # At once: the jobs that its result waits for may be waiting for this very slot.
+        self._let_go(job)
         if not self.plan.schedule.serial:
             self._committed(job, outcome)
             return
@@ -164,19 +165,17 @@ class Machine:
         while self._commit and self._commit[0][0] is next(j for j in self.jobs.values() if not j.done):
             self._committed(*self._commit.pop(0))
 
-    def request(self, job: Job, role: str, amounts: Mapping[str, float], now: float) -> Call:
-        """A job wants to call ``role``'s model; ``amounts`` are reserved when the call is granted."""
+    def request(self, job: Job, role: str, amounts: Mapping[str, float], now: float, size: float = 0.0) -> Call:
+        """A job wants to call ``role``'s model; ``amounts`` are reserved when the call is granted.
+
+        ``size`` is about how many tokens the prompt has.
+        """
         self.flow.now = now
-        endpoint = self.plan.endpoints[role]
-        call = Call(self.next_call, job, role, endpoint, amounts)
+        call = Call(self.next_call, job, role, self.plan.endpoints[role], amounts, size)
         self.next_call += 1
         self.calls[call.id] = job.calls[call.id] = call
-        if job.holds_slot:
-            job.holds_slot = False
-            self.slots.used[endpoint] -= 1
-            if not self._grant(call):
-                self.slots.wait(call, self._rank(job.node, job.item))
-        else:
+        endpoint = self._let_go(job)
+        if endpoint is None or not endpoint.room(now) or not self._grant(call, endpoint):
             self.slots.wait(call, self._rank(job.node, job.item))
         return call
 
@@ -189,17 +188,42 @@ class Machine:
         how: Any,
         now: float,
         finish: str = "",
+        *,
+        pause: float | None = None,
+        outage: str = "",
+        estimated: bool = False,
     ) -> None:
-        """A granted call has ended, or one that still waited is given up."""
+        """A granted call has ended, or one that still waited is given up.
+
+        ``pause`` is how long a throttled one was asked to wait, ``outage`` why its endpoint counts as down,
+        ``estimated`` whether ``usage`` was not counted by the server.
+        """
         self.flow.now = now
         del self.calls[call.id], call.job.calls[call.id]
         if call.reservation is None:
             self.slots.withdraw(call)
             return
         self.ledger.settle(call.reservation, spent)
-        self.slots.used[call.endpoint] -= 1
-        self.slots.in_flight[call.endpoint] -= 1
-        self._emit(ev.CallEnded(now, call.id, call.job.id, call.role, how, *usage, usd, now - call.started_at, finish))
+        endpoint = self.slots.endpoints[call.endpoint]
+        before = endpoint.level
+        endpoint.ended(call, how, usage, pause, now)
+        seconds = now - call.started_at
+        self._emit(
+            ev.CallEnded(now, call.id, call.job.id, call.role, how, *usage, usd, seconds, finish, estimated)
+        )  # fmt: skip
+        self._limit_changed(endpoint, before)
+        if outage and endpoint.failed(call, now):
+            self._emit(ev.EndpointDown(now, endpoint.name, endpoint.shut_until - now, outage))
+        elif how == "done" and endpoint.recovered(call):
+            self._emit(ev.EndpointUp(now, endpoint.name))
+
+    def measured(self, endpoint: str, load: Load | None, now: float) -> None:
+        """An endpoint has said how full it is; None: it could not be asked."""
+        self.flow.now = now
+        known = self.slots.endpoints[endpoint]
+        before = known.level
+        self.slots.read(endpoint, load, now)
+        self._limit_changed(known, before)
 
     def stop(self, status: str, reason: str, now: float) -> None:
         """End the run: nothing starts any more, what runs is cancelled, what is open stays open."""
@@ -226,8 +250,9 @@ class Machine:
             if self.reopens(job):
                 job.cancelled = False
         for call in list(self.calls.values()):
-            spent = dict(call.amounts) if call.reservation is not None else {}
-            self.answered(call, spent, (0, 0), None, "lost", now)
+            sent = call.reservation is not None
+            spent = {"tokens": call.size, **call.amounts} if sent else {}
+            self.answered(call, spent, (round(call.size), 0), None, "lost", now, estimated=True)
         self.ledger.limits, self.ledger.refused = dict(limits), None
         self._emit(ev.Reopened(now, len(self.jobs) - len(self._delivering)))
 
@@ -237,10 +262,13 @@ class Machine:
         for name, state in self.stages.items():
             state.plan = self.plan.stages[name]
             state.most = self.plan.schedule.control.start(state.plan.workers)
-        self.slots = Slots(self.plan.limits)
+        before, self.slots = self.slots.limits, Slots(self.plan.limits, self.plan.services, self.seed)
+        for name, limit in self.slots.limits.items():
+            if limit != before.get(name):
+                self._emit(ev.LimitChanged(self.now, name, limit, "a new session"))
         for job in self.jobs.values():
-            if job.holds_slot:
-                self.slots.used[self.plan.stages[job.node].endpoint or ""] += 1
+            # Its request will wait for a slot like any other: the one that it had may be of an endpoint that is gone.
+            job.slot = None
 
     def reopens(self, job: Job) -> bool:
         """Whether an interrupted job is run again: its item is still open."""
@@ -328,38 +356,62 @@ class Machine:
     def _fill_slots(self) -> bool:
         """Give free slots away: to waiting calls and to stages with queued items, by the control policy's rank."""
         filled = False
-        for endpoint in self.slots.limits:
-            while self.slots.free(endpoint) > 0:
-                call, head = self.slots.first(endpoint), self._first_head(endpoint)
-                if head is not None and (call is None or head[0] < call[0]):
-                    filled |= self._take_up(*head[1])
-                elif call is not None and self._grant(call[1]):
+        for services in self.slots.sharing:
+            able = list(services)
+            while able:
+                found = [f for s in able if self.slots.room(s, self.now) and (f := self._next_of(s)) is not None]
+                if not found:
+                    break
+                _, service, call, head = min(found, key=lambda entry: entry[0])
+                if head is not None:
+                    filled |= self._take_up(*head)
+                elif call is not None and self._grant(call):
                     filled = True
                 else:
-                    break
+                    able.remove(service)
         return filled
+
+    def _next_of(self, service: str) -> tuple[Any, str, Call | None, tuple[StageState, Item, str | None] | None] | None:
+        """What goes next of what waits for a service, with its rank: a call, or an item with its stage."""
+        call, head = self.slots.first(service), self._first_head(service)
+        if head is not None and (call is None or head[0] < call[0]):
+            return head[0], service, None, head[1]
+        return (call[0], service, call[1], None) if call is not None else None
 
     def _grant_waiting(self) -> bool:
         """Give free slots to waiting calls alone: nothing new starts."""
         granted = False
-        for endpoint in self.slots.limits:
-            while self.slots.free(endpoint) > 0 and (call := self.slots.first(endpoint)) is not None:
+        for service in self.slots.services:
+            while self.slots.room(service, self.now) and (call := self.slots.first(service)) is not None:
                 if not self._grant(call[1]):
                     break
                 granted = True
         return granted
 
-    def _first_head(self, endpoint: str) -> tuple[Any, tuple[StageState, Item, str | None]] | None:
-        """Of the stages that call this endpoint and have a worker free, what would go next, with its rank."""
+    def _first_head(self, service: str) -> tuple[Any, tuple[StageState, Item, str | None]] | None:
+        """Of the stages that call this service and have a worker free, what would go next, with its rank."""
         best: tuple[Any, tuple[StageState, Item, str | None]] | None = None
         for state in self._startable():
-            if state.plan.endpoint == endpoint and state.busy < state.most and (head := self._head(state)) is not None:
+            if state.plan.endpoint == service and state.busy < state.most and (head := self._head(state)) is not None:
                 rank = self._rank(state.plan.spec.name, head[0])
                 if best is None or rank < best[0]:
                     best = (rank, (state, *head))
         return best
 
-    def _grant(self, call: Call) -> bool:
+    def _let_go(self, job: Job) -> Endpoint | None:
+        """Take from a job the slot that it holds, if it does."""
+        if job.slot is None:
+            return None
+        endpoint, job.slot = self.slots.endpoints[job.slot], None
+        endpoint.used -= 1
+        return endpoint
+
+    def _limit_changed(self, endpoint: Endpoint, before: Level) -> None:
+        level = endpoint.level
+        if level.limit != before.limit:
+            self._emit(ev.LimitChanged(self.now, endpoint.name, level.limit, level.reason))
+
+    def _grant(self, call: Call, endpoint: Endpoint | None = None) -> bool:
         """Send a call, refuse it for good, or leave it waiting for amounts that others have reserved."""
         lacking = self.ledger.lacking(call.amounts)
         if lacking is not None:
@@ -369,23 +421,25 @@ class Machine:
             self.ledger.refused = lacking
             self._commands.append(Refuse(call, lacking))
             return True
+        if endpoint is None:
+            endpoint = self.slots.choose(call.service, self.now)
+            assert endpoint is not None, "whoever grants has seen that there is room"
         self.slots.withdraw(call)
         call.reservation = self.ledger.reserve(call.amounts)
-        call.started_at = self.now
-        self.slots.used[call.endpoint] += 1
-        self.slots.in_flight[call.endpoint] += 1
+        call.started_at, call.endpoint = self.now, endpoint.name
+        call.priority = self.plan.schedule.control.priority(self._as_waiting(call.job.node, call.job.item))
+        endpoint.take()
+        call.tokens = endpoint.sent(call.size, self.now)
         self._commands.append(Grant(call))
-        self._emit(
-            ev.CallStarted(
-                self.now, call.id, call.job.id, call.role, call.endpoint, self.slots.in_flight[call.endpoint]
-            )
-        )
+        self._emit(ev.CallStarted(self.now, call.id, call.job.id, call.role, endpoint.name, endpoint.in_flight))
         return True
 
     def _rank(self, stage: str, item: Item | None) -> Any:
+        return self.plan.schedule.control.rank(self._as_waiting(stage, item))
+
+    def _as_waiting(self, stage: str, item: Item | None) -> Waiting:
         assert item is not None
-        waiting = Waiting(stage, self.plan.stages[stage].distance, item.round, item.version, item.late, item.id)
-        return self.plan.schedule.control.rank(waiting)
+        return Waiting(stage, self.plan.stages[stage].distance, item.round, item.version, item.late, item.id)
 
     def _head(self, state: StageState) -> tuple[Item, str | None] | None:
         """The item a stage takes up next, and for a repair the edge that sent it."""
@@ -487,9 +541,9 @@ class Machine:
             views[spec.reads] = read.view(version)
             self.admission.reads(item.round, {spec.reads: version})
         state.busy += 1
-        if state.plan.endpoint is not None:
-            job.holds_slot = True
-            self.slots.used[state.plan.endpoint] += 1
+        if state.plan.endpoint is not None and (endpoint := self.slots.choose(state.plan.endpoint, self.now)):
+            job.slot = endpoint.name
+            endpoint.take()
         self._emit(ev.JobStarted(self.now, job.id, spec.name, item.id, state.busy, lag, item.late))
         self._commands.append(Start(job, item.value, views, refreshed, stale))
         return True
@@ -685,7 +739,7 @@ class Machine:
         elif not self.flow.items and not self.jobs:
             limit = self.ledger.exhausted()
             self.status = ("budget", f"no {limit} left") if limit else ("completed", "the sources have nothing to emit")
-        elif self.flow.next_timer() is None:
+        elif self.flow.next_timer() is None and self.slots.next_opening(self.now) is None:
             raise SchedulerStalled(
                 f"{len(self.flow.items)} items are open and nothing can run; this is a defect of flashgraph"
             )

@@ -13,6 +13,7 @@ from flashgraph.graph.capacity import loop_capacity
 from flashgraph.graph.check_shape import ASSUMED_WINDOW
 from flashgraph.graph.spec import GraphSpec, PoolSpec, SourceSpec, StageSpec
 from flashgraph.policies.failure import FailAbove, missing
+from flashgraph.policies.limits import Limits, fixed, parse_limits
 from flashgraph.policies.order import Discriminative, QueueOrder, fifo
 from flashgraph.policies.release import All, everyone
 from flashgraph.policies.schedule import Schedule
@@ -56,7 +57,8 @@ class EdgePlan:
 
 @attrs.frozen
 class StagePlan:
-    """A stage with its bounds: ``rank`` is its place in topological order, ``distance`` its edges to a pool."""
+    """A stage with its bounds: ``rank`` is its place in topological order, ``distance`` its edges to a pool,
+    ``endpoint`` the service of its model role: an endpoint, or the name of several."""
 
     spec: StageSpec
     workers: int
@@ -81,10 +83,12 @@ class Plan:
     incoming: Mapping[str, tuple[EdgePlan, ...]]
     gathers: Mapping[str, tuple[str, ...]]
     """By scattering edge: the gathering edges that its groups arrive at."""
-    limits: Mapping[str, int]
+    limits: Mapping[str, Limits]
     """Requests in flight by endpoint."""
     endpoints: Mapping[str, str]
-    """Endpoint by role."""
+    """Service by role."""
+    services: Mapping[str, Mapping[str, float]]
+    """By service: the endpoints that it may use, with their weights."""
 
     def params_of(self, node: SourceSpec | StageSpec | None) -> Mapping[str, Any]:
         """The parameters by the names that a node knows them by, which an included graph's were given a prefix to."""
@@ -94,16 +98,18 @@ class Plan:
 
 @attrs.frozen
 class Capacity:
-    """What a run can do at once: workers by stage, requests by endpoint, and the endpoint of each model role.  It may
-    be another one in every session of a run."""
+    """What a run can do at once: workers by stage, limits by endpoint (as text), the service of each model role, and
+    the services.  It may be another one in every session of a run."""
 
     workers: Mapping[str, int]
-    limits: Mapping[str, int]
+    limits: Mapping[str, str]
     endpoints: Mapping[str, str]
+    services: Mapping[str, Mapping[str, float]]
 
     @classmethod
     def of(cls, plan: Plan) -> Capacity:
-        return cls({name: stage.workers for name, stage in plan.stages.items()}, plan.limits, plan.endpoints)
+        workers = {name: stage.workers for name, stage in plan.stages.items()}
+        return cls(workers, {n: str(limits) for n, limits in plan.limits.items()}, plan.endpoints, plan.services)
 
     def put_in(self, plan: Plan) -> Plan:
         """A plan with this capacity in the place of its own."""
@@ -113,7 +119,8 @@ class Capacity:
             )
             for name, stage in plan.stages.items()
         }
-        return attrs.evolve(plan, stages=stages, limits=self.limits, endpoints=self.endpoints)
+        limits = {name: parse_limits(text) for name, text in self.limits.items()}
+        return attrs.evolve(plan, stages=stages, limits=limits, endpoints=self.endpoints, services=self.services)
 
 
 def compile_plan(
@@ -121,15 +128,20 @@ def compile_plan(
     schedule: Schedule,
     params: Mapping[str, Any],
     endpoints: Mapping[str, str],
-    limits: Mapping[str, int],
+    limits: Mapping[str, int] | Mapping[str, Limits],
+    services: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Plan:
     """Compile a graph that passed `check`.
 
-    ``endpoints`` names the endpoint of each model role, ``limits`` how many requests each endpoint takes at once.
+    ``endpoints`` names the service of each model role, ``limits`` how many requests each endpoint takes at once, and
+    ``services`` the endpoints of each service with their weights; without it, every endpoint is a service.
 
     Raises `DataError` when a loop edge's own capacity is too small for the schedule's window (`check` has asked for
     the default one only).
     """
+    policies = {name: fixed(limit) if isinstance(limit, int) else limit for name, limit in limits.items()}
+    services = services or {name: {name: 1.0} for name in policies}
+    most = {name: sum(policies[endpoint].most for endpoint in weights) for name, weights in services.items()}
     rank, distance = topological(graph), distances(graph)
     loops = loop_capacity(graph, {s.name: schedule.window for s in graph.sources})
     edges: dict[str, EdgePlan] = {}
@@ -173,7 +185,7 @@ def compile_plan(
     stages = {
         s.name: StagePlan(
             spec=s,
-            workers=_workers(s, schedule, limits.get(endpoints.get(s.llm or "", ""))),
+            workers=_workers(s, schedule, most.get(endpoints.get(s.llm or "", ""))),
             rank=rank.get(s.name, 0),
             distance=distance.get(s.name, 0),
             endpoint=endpoints.get(s.llm) if s.llm else None,
@@ -194,8 +206,9 @@ def compile_plan(
         },
         incoming={n: tuple(e for e in edges.values() if e.dst == n) for n in graph.nodes},
         gathers=gathers_of(graph),
-        limits=limits,
+        limits=policies,
         endpoints=endpoints,
+        services=services,
     )
 
 

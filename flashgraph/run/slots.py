@@ -1,33 +1,210 @@
-"""Slots of the endpoints: how many requests are out, and which waiting work gets the next free one."""
+"""Slots of the endpoints: how many requests are out, and which waiting work gets the next free one.
+
+A *service* is what a model role calls: one endpoint, or several with weights.  Work queues for a service; a slot is an
+endpoint's.
+"""
 
 from __future__ import annotations
 
 import heapq
+import math
+import random
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
+from flashgraph.llm.protocol import Load
+from flashgraph.policies.limits import Bucket, Level, Limits
 from flashgraph.run.jobs import Call
 
-__all__ = ["Slots"]
+__all__ = ["Endpoint", "Slots"]
+
+REST = 10.0
+"""Seconds for which an endpoint that is down is left alone; doubled each time that it is still down after them."""
+
+LONGEST_REST = 120.0
+
+SHUT_SECONDS = 1.0
+"""For how long an endpoint is left alone that turns away one request after another, and names no time."""
+
+FIRST_REPLY = 256.0
+"""Tokens that a reply is taken to have before the first one of an endpoint has been seen."""
+
+
+@attrs.define(eq=False)
+class Endpoint:
+    """One endpoint's state.  ``used`` counts requests in flight and slots that started jobs hold for their first
+    request; ``taken_under`` is the limit under which the last of them was taken."""
+
+    name: str
+    limits: Limits
+    level: Level = attrs.field(init=False)
+    used: int = 0
+    in_flight: int = 0
+    taken_under: int = 0
+    shut_until: float = -math.inf
+    failures: int = 0
+    """How often in a row it was found down; above 0 it takes one request at a time, as a trial."""
+    down_at: float = -math.inf
+    """When it was found so the last time."""
+    turned_away: int = 0
+    """Requests in a row that were throttled, with none answered between them."""
+    reply_tokens: float = FIRST_REPLY
+    """What replies have had on average, the last ones counting most."""
+    requests: Bucket | None = attrs.field(init=False)
+    tokens: Bucket | None = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.level = self.limits.begin()
+        self.requests = None if self.limits.rpm is None else Bucket(self.limits.rpm, 1.0)
+        self.tokens = None if self.limits.tpm is None else Bucket(self.limits.tpm, 1.0)
+
+    @property
+    def up(self) -> bool:
+        return self.failures == 0
+
+    def room(self, now: float) -> int:
+        """How many more requests it takes at this moment."""
+        room = self.level.limit - self.used
+        if self.failures:
+            room = min(room, 1 - self.used)
+        if room <= 0 or self.shut_until > now:
+            return 0
+        if self.requests is not None:
+            # Who holds a slot will send soon.
+            room = min(room, int(self.requests.holds(now) + 1e-6) - (self.used - self.in_flight))
+        if self.tokens is not None and self.tokens.holds(now) < 1 - 1e-6:
+            room = 0
+        return room
+
+    def opens_at(self, now: float) -> float:
+        """When time alone will make room; infinity where it will not."""
+        if self.level.limit <= self.used or (self.failures and self.used):
+            return math.inf
+        at = self.shut_until
+        if self.requests is not None:
+            at = max(at, self.requests.due(1.0 + self.used - self.in_flight))
+        if self.tokens is not None:
+            at = max(at, self.tokens.due(1.0))
+        return at if at > now else math.inf
+
+    def take(self) -> None:
+        self.used += 1
+        self.taken_under = self.level.limit
+
+    def sent(self, size: float, now: float) -> float:
+        """A request of ``size`` prompt tokens goes out; returns the tokens that are taken for it until it ends."""
+        self.in_flight += 1
+        self.level = self.limits.granted(self.level, self.used)
+        if self.requests is not None:
+            self.requests.take(1.0, now)
+        if self.tokens is None:
+            return 0.0
+        expected = size + self.reply_tokens
+        self.tokens.take(expected, now)
+        return expected
+
+    def ended(self, call: Call, how: str, tokens: tuple[int, int], pause: float | None, now: float) -> None:
+        """A request has ended with so many tokens of prompt and reply."""
+        self.turned_away = self.turned_away + 1 if how == "throttled" else 0
+        if how == "done":
+            self.level = self.limits.answered(self.level, self.used, call.started_at, now)
+            if self.tokens is not None:
+                self.reply_tokens += (tokens[1] - self.reply_tokens) / 8
+        elif how == "throttled":
+            self.level = self.limits.throttled(self.level, self.used, call.started_at, now)
+        if self.tokens is not None and how in ("done", "throttled"):
+            self.tokens.take(sum(tokens) - call.tokens, now)
+        self.used -= 1
+        self.in_flight -= 1
+        if self.turned_away > 1 and self.in_flight == 0:
+            # It takes nothing at all: to ask with one request after another would say so again and again.
+            self.shut_until = max(self.shut_until, now + (SHUT_SECONDS if pause is None else pause))
+
+    def failed(self, call: Call, now: float) -> bool:
+        """A request has found it down; False if that is known already, from another that was out at the same time."""
+        if call.started_at <= self.down_at:
+            return False
+        self.failures += 1
+        self.down_at = now
+        self.shut_until = now + min(REST * 2 ** (self.failures - 1), LONGEST_REST)
+        return True
+
+    def recovered(self, call: Call) -> bool:
+        """Whether an answer shows that it is up again: one to a request that was sent after it was found down."""
+        if self.up or call.started_at <= self.down_at:
+            return False
+        self.failures = 0
+        return True
 
 
 class Slots:
-    """``used`` counts, by endpoint, requests in flight and slots that started jobs hold for their first request."""
+    """The endpoints by name, and what waits for each service."""
 
-    def __init__(self, limits: Mapping[str, int]) -> None:
-        self.limits = dict(limits)
-        self.used = dict.fromkeys(limits, 0)
-        self.in_flight = dict.fromkeys(limits, 0)
-        self._waiting: dict[str, list[tuple[Any, int, Call]]] = {e: [] for e in limits}
+    def __init__(
+        self, limits: Mapping[str, Limits], services: Mapping[str, Mapping[str, float]], seed: int = 0
+    ) -> None:
+        self.endpoints = {name: Endpoint(name, policy) for name, policy in limits.items()}
+        self.services = services
+        self.draws = dict.fromkeys(services, 0)
+        """How often chance has chosen among a service's endpoints."""
+        self.sharing = _sharing(services)
+        """Services that have endpoints in common, together."""
+        self._seed = seed
+        self._members = {s: tuple(self.endpoints[e] for e in weights) for s, weights in services.items()}
+        self._waiting: dict[str, list[tuple[Any, int, Call]]] = {service: [] for service in services}
         self._entry: dict[int, Any] = {}
 
-    def free(self, endpoint: str) -> int:
-        return self.limits[endpoint] - self.used[endpoint]
+    @property
+    def limits(self) -> dict[str, int]:
+        """Requests that may be in flight now, by endpoint."""
+        return {name: endpoint.level.limit for name, endpoint in self.endpoints.items()}
+
+    @property
+    def in_flight(self) -> dict[str, int]:
+        """Requests that are out, by endpoint."""
+        return {name: endpoint.in_flight for name, endpoint in self.endpoints.items()}
+
+    def room(self, service: str, now: float) -> bool:
+        """Whether one of a service's endpoints takes another request now."""
+        return any(endpoint.room(now) > 0 for endpoint in self._members[service])
+
+    def choose(self, service: str, now: float) -> Endpoint | None:
+        """Of a service's endpoints one that has room, in proportion to their weights.
+
+        One that was down is tried as soon as it may be, with a single request.
+        """
+        able = [endpoint for endpoint in self._members[service] if endpoint.room(now) > 0]
+        if len(able) < 2:
+            return able[0] if able else None
+        if trial := [endpoint for endpoint in able if not endpoint.up]:
+            return trial[0]
+        weights = self.services[service]
+        stream = random.Random(f"{self._seed}/{service}/{self.draws[service]}")
+        self.draws[service] += 1
+        return stream.choices(able, [weights[endpoint.name] for endpoint in able])[0]
+
+    def others_up(self, service: str, endpoint: str) -> bool:
+        """Whether a service has another endpoint that is up."""
+        return any(other.up for other in self._members[service] if other.name != endpoint)
+
+    def read(self, endpoint: str, load: Load | None, now: float) -> None:
+        """An endpoint has said how full it is."""
+        known = self.endpoints[endpoint]
+        known.level = known.limits.read(known.level, load, now)
+
+    def next_opening(self, now: float) -> float | None:
+        """When time alone makes room for the next request at any endpoint."""
+        soonest = min((endpoint.opens_at(now) for endpoint in self.endpoints.values()), default=math.inf)
+        return soonest if math.isfinite(soonest) else None
+
+    # ---- what waits --------------------------------------------------------------------------------------
 
     def wait(self, call: Call, rank: Any) -> None:
         """Queue ``call``, or move it to ``rank`` if it waits already."""
         self._entry[call.id] = rank
-        heapq.heappush(self._waiting[call.endpoint], (rank, call.id, call))
+        heapq.heappush(self._waiting[call.service], (rank, call.id, call))
 
     def withdraw(self, call: Call) -> None:
         self._entry.pop(call.id, None)
@@ -35,9 +212,21 @@ class Slots:
     def is_waiting(self, call: Call) -> bool:
         return call.id in self._entry
 
-    def first(self, endpoint: str) -> tuple[Any, Call] | None:
+    def first(self, service: str) -> tuple[Any, Call] | None:
         """The waiting call that goes next, with its rank."""
-        heap = self._waiting[endpoint]
+        heap = self._waiting[service]
         while heap and self._entry.get(heap[0][1]) != heap[0][0]:
             heapq.heappop(heap)
         return (heap[0][0], heap[0][2]) if heap else None
+
+
+def _sharing(services: Mapping[str, Mapping[str, float]]) -> tuple[tuple[str, ...], ...]:
+    groups: list[tuple[set[str], list[str]]] = []
+    for service, weights in services.items():
+        endpoints, names = set(weights), [service]
+        for group in [g for g in groups if g[0] & endpoints]:
+            groups.remove(group)
+            endpoints |= group[0]
+            names = [*group[1], *names]
+        groups.append((endpoints, names))
+    return tuple(tuple(names) for _, names in groups)

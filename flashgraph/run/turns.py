@@ -11,21 +11,22 @@ from typing import Any
 
 import attrs
 
-from flashgraph.llm.protocol import Message, Reply
+from flashgraph.llm.protocol import Load, Message, Reply
 from flashgraph.run.jobs import Command, Outcome
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity
 
-__all__ = ["Answered", "Asked", "Completed", "Turn", "apply"]
+__all__ = ["Answered", "Asked", "Completed", "Measured", "Turn", "apply"]
 
 
 @attrs.frozen
 class Asked:
-    """Job number ``job`` wants to call a role's model."""
+    """Job number ``job`` wants to call a role's model, with a prompt of about ``size`` tokens."""
 
     job: int
     role: str
     amounts: Mapping[str, float]
+    size: float = 0.0
 
 
 @attrs.frozen
@@ -44,6 +45,12 @@ class Answered:
     """The key of the request; see `flashgraph.run.resumed.request_key`."""
     messages: Sequence[Message] = ()
     reply: Reply | None = None
+    pause: float | None = None
+    """Seconds that a ``"throttled"`` answer asked to wait, if it named them."""
+    estimated: bool = False
+    """Whether ``usage`` is an estimate: nobody counts the tokens of a request that was cut off."""
+    outage: str = ""
+    """Why the endpoint counts as down from now on."""
 
 
 @attrs.frozen
@@ -58,8 +65,16 @@ class Completed:
 
 
 @attrs.frozen
+class Measured:
+    """What an endpoint said of itself; None: it could not be asked."""
+
+    endpoint: str
+    load: Load | None
+
+
+@attrs.frozen
 class Turn:
-    """One moment: answers, outcomes and requests, told to the machine in this order, and then a step.
+    """One moment: readings, answers, outcomes and requests, told to the machine in this order, and then a step.
 
     ``reopen`` are the limits of a session that goes on with a run, ``capacity`` is what it can do at once, and
     ``tested`` what held-out tests have spent since it was last reopened; ``drain`` is the reason of an orderly stop.
@@ -75,6 +90,7 @@ class Turn:
     halted: bool = False
     capacity: Capacity | None = None
     tested: Mapping[str, float] = attrs.field(factory=dict)
+    measured: tuple[Measured, ...] = ()
 
 
 def apply(turn: Turn, machine: Machine) -> list[Command]:
@@ -84,13 +100,18 @@ def apply(turn: Turn, machine: Machine) -> list[Command]:
         machine.reopen(turn.reopen, turn.at)
     if turn.capacity is not None:
         machine.resize(turn.capacity)
+    for measured in turn.measured:
+        machine.measured(measured.endpoint, measured.load, turn.at)
     for answer in turn.answered:
         call = machine.calls[answer.call]
-        machine.answered(call, answer.spent, answer.usage, answer.usd, answer.how, turn.at, answer.finish)
+        machine.answered(
+            call, answer.spent, answer.usage, answer.usd, answer.how, turn.at, answer.finish,
+            pause=answer.pause, outage=answer.outage, estimated=answer.estimated,
+        )  # fmt: skip
     for done in turn.completed:
         machine.completed(machine.jobs[done.job], done.outcome, turn.at)
     for asked in turn.asked:
-        machine.request(machine.jobs[asked.job], asked.role, asked.amounts, turn.at)
+        machine.request(machine.jobs[asked.job], asked.role, asked.amounts, turn.at, asked.size)
     if turn.drain:
         machine.drain(turn.drain, turn.at)
     return [] if turn.halted else machine.step(turn.at)

@@ -171,8 +171,9 @@ class Watch:
     def _call_ended(self, event: ev.CallEnded) -> None:
         count = self._count
         count[event.how] += 1
-        count["prompt"] += event.prompt_tokens
-        count["reply"] += event.completion_tokens
+        if not event.estimated:
+            count["prompt"] += event.prompt_tokens
+            count["reply"] += event.completion_tokens
         self._usd += event.usd or 0.0
         self._server(event.at)
 
@@ -227,7 +228,7 @@ class Watch:
         machine = self.machine
         settled = machine.ledger.settled
         servers = {}
-        for endpoint, limit in machine.plan.limits.items():
+        for endpoint, limit in machine.slots.limits.items():
             running = self._running[endpoint]
             servers[endpoint] = Server(
                 profile=profiles[endpoint].name,
@@ -269,7 +270,7 @@ def _unsent(machine: Machine) -> Mapping[str, int]:
         # Asked for at every request: counting them one by one takes a tenth of a forecast's time.
         ((endpoint, running),) = machine.slots.in_flight.items()
         return {endpoint: len(machine.calls) - running}
-    return Counter(call.endpoint for call in machine.calls.values() if call.reservation is None)
+    return Counter(call.service for call in machine.calls.values() if call.reservation is None)
 
 
 def _bound(servers: Mapping[str, Server], workers: Mapping[str, float], window: float, *, serial: bool) -> str:

@@ -26,7 +26,7 @@ from flashgraph.testing.pools import PoolViolation, check_pool
 from flashgraph.testing.runs import run_shape
 from flashgraph.testing.scheduler import SchedulerMachine, again
 from flashgraph.testing.state import check_state
-from flashgraph.testing.strategies import schedules, segments, shapes, steps
+from flashgraph.testing.strategies import moving_limits, schedules, segments, shapes, steps
 
 __all__ = [
     "INVARIANTS",
@@ -60,6 +60,7 @@ __all__ = [
     "drawing",
     "explore",
     "interpret",
+    "moving_limits",
     "no_pause",
     "plan_by_hand",
     "run_shape",

@@ -89,13 +89,14 @@ def workers(log: Log) -> Check:
 
 def windows(log: Log) -> Check:
     """I4: no source has more rounds open than its window (late members do not count), no endpoint more requests
-    in flight than its limit."""
+    in flight than its limit at the moment at which one is sent."""
     source_of: dict[int, str] = {}
     round_of: dict[int, int] = {}
     holding: dict[int, set[int]] = defaultdict(set)
     flying: Counter[str] = Counter()
     where: dict[int, str] = {}
     window = log.plan.schedule.window
+    limits = {name: policy.begin().limit for name, policy in log.plan.limits.items()}
     while True:
         i, event = yield
         if isinstance(event, ev.Emitted):
@@ -114,9 +115,12 @@ def windows(log: Log) -> Check:
         elif isinstance(event, ev.CallStarted):
             flying[event.endpoint] += 1
             where[event.call] = event.endpoint
-            limit = log.plan.limits[event.endpoint]
+            limit = limits[event.endpoint]
             over = f"{event.endpoint} has over {limit} requests in flight"
             log.expect(flying[event.endpoint] <= limit, "I4", i, over)
+        elif isinstance(event, ev.LimitChanged):
+            log.expect(event.limit >= 1, "I4", i, f"{event.endpoint} may take {event.limit} requests: never again any")
+            limits[event.endpoint] = event.limit
         elif isinstance(event, ev.CallEnded):
             log.expect(event.call in where, "I4", i, f"call {event.call} ended, but was not in flight")
             flying[where.pop(event.call)] -= 1
@@ -133,6 +137,7 @@ def budgets(log: Log) -> Check:
             calls += 1
             log.expect(budget.calls is None or calls <= budget.calls, "I10", i, f"request number {calls}")
         elif isinstance(event, ev.CallEnded):
+            calls -= event.how == "throttled"
             tokens += event.prompt_tokens + event.completion_tokens
             usd += event.usd or 0.0
             log.expect(budget.tokens is None or tokens <= budget.tokens, "I10", i, f"{tokens} tokens")

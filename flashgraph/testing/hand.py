@@ -17,13 +17,15 @@ import attrs
 
 import flashgraph as fg
 from flashgraph.errors import BudgetExhausted, RequestFailed
+from flashgraph.llm.protocol import Load
+from flashgraph.policies.limits import Limits, fixed, parse_limits
 from flashgraph.policies.schedule import Schedule
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Budget, Ledger
 from flashgraph.run.jobs import Call, Command, Done, Failed, Outcome, Refuse, Start
 from flashgraph.run.machine import Machine, SchedulerStalled
 from flashgraph.run.plan import Plan, compile_plan
-from flashgraph.run.turns import Answered, Asked, Completed, Turn, apply
+from flashgraph.run.turns import Answered, Asked, Completed, Measured, Turn, apply
 from flashgraph.testing.invariants import Watch
 from flashgraph.testing.log import InvariantViolation, Stalled, around
 from flashgraph.testing.runs import TASK
@@ -42,11 +44,15 @@ class Move:
 
     ``"go"``: job ``number`` says what its function says next, a request or its result.  ``"answer"``: its request is
     answered.  ``"cancelled"``: its cancellation arrives.  ``"timer"``: the next timer goes off.  Faults: the function
-    of the job raises (``"fail"``), its request fails (``"break"``); the run is stopped (``"stop"``), drained
+    of the job raises (``"fail"``), its request fails (``"break"``), is turned away for now (``"throttle"``), or finds
+    its endpoint down while there is another (``"outage"``); an endpoint that is asked says that ``number`` requests
+    wait in it (``"load"``); the run is stopped (``"stop"``), drained
     (``"drain"``), or killed, with the last ``number`` turns not yet on disk, and resumed (``"kill"``).
     """
 
-    kind: Literal["go", "answer", "cancelled", "timer", "fail", "break", "stop", "drain", "kill"]
+    kind: Literal[
+        "go", "answer", "cancelled", "timer", "fail", "break", "throttle", "outage", "load", "stop", "drain", "kill"
+    ]
     number: int = 0
 
     def __repr__(self) -> str:
@@ -82,16 +88,27 @@ async def no_pause(seconds: float) -> None:
     """Takes no time: what generated stages await by hand."""
 
 
-def plan_by_hand(graph: fg.Graph, schedule: Schedule, limit: int = 2, room: Mapping[str, int] | None = None) -> Plan:
+def plan_by_hand(
+    graph: fg.Graph,
+    schedule: Schedule,
+    limit: int = 2,
+    room: Mapping[str, int] | None = None,
+    *,
+    limits: Sequence[str] = (),
+) -> Plan:
     """Compile a graph for a `Hand`: all roles are one endpoint that takes ``limit`` requests at once.
 
-    ``room`` gives edges other capacities, also ones that `check` and the plan refuse.
+    With ``limits`` they are as many endpoints as there are texts, each with such a limit (``"adaptive(2..7)"``, see
+    `flashgraph.policies.limits.parse_limits`).  ``room`` gives edges other capacities, also ones that `check` and the
+    plan refuse.
 
     Raises `GraphError` when the graph does not pass its checks.
     """
     graph.raise_if_wrong()
     roles = {s.llm for s in graph.spec.stages if s.llm is not None}
-    plan = compile_plan(graph.spec, schedule, {}, dict.fromkeys(roles, ENDPOINT), {ENDPOINT: limit})
+    each = {f"{ENDPOINT} {i}": parse_limits(text) for i, text in enumerate(limits)} or {ENDPOINT: fixed(limit)}
+    services = {ENDPOINT: {name: 1.0 + i for i, name in enumerate(each)}}
+    plan = compile_plan(graph.spec, schedule, {}, dict.fromkeys(roles, ENDPOINT), each, services)
     if not room:
         return plan
     edges = {n: attrs.evolve(e, capacity=room.get(n, e.capacity)) for n, e in plan.edges.items()}
@@ -161,7 +178,17 @@ class Hand:
         if self.over:
             return []
         failing = [Move("fail", n) for n, w in self._work.items() if w.call is None]
-        return failing + [Move("break", n) for n, w in self._work.items() if w.answerable and w.refused is None]
+        sent = {n: w.call for n, w in self._work.items() if w.call is not None and w.answerable and w.refused is None}
+        failing += [Move("break", n) for n in sent]
+        slots = self.machine.slots
+        if any(type(endpoint.limits) is not Limits for endpoint in slots.endpoints.values()):
+            failing += [Move("throttle", n) for n in sent]
+        return failing + [Move("outage", n) for n, c in sent.items() if slots.others_up(c.service, c.endpoint)]
+
+    def loads(self) -> list[Move]:
+        """What endpoints whose limit follows it may say of their queue."""
+        reads = any(endpoint.limits.reads for endpoint in self.machine.slots.endpoints.values())
+        return [Move("load", waiting) for waiting in (0, 1, 3, 9)] if reads and not self.over else []
 
     def heard(self) -> dict[int, tuple[str, ...]]:
         """By running job, how its requests have ended so far: with its item, all that its function will say next."""
@@ -175,6 +202,7 @@ class Hand:
         answered: list[Answered] = []
         completed: list[Completed] = []
         asked: list[Asked] = []
+        measured: list[Measured] = []
         drain = ""
         for move in moves:
             match move.kind:
@@ -188,6 +216,12 @@ class Hand:
                     answered.append(self._answered(move.number, well=True))
                 case "break":
                     answered.append(self._answered(move.number, well=False))
+                case "throttle":
+                    answered.append(self._turned_away(move.number, how="throttled", pause=1.0))
+                case "outage":
+                    answered.append(self._turned_away(move.number, how="failed", outage="by hand"))
+                case "load":
+                    measured += self._loads(move.number)
                 case "fail":
                     completed.append(Completed(move.number, Failed("Fault: by hand")))
                 case "cancelled":
@@ -208,7 +242,9 @@ class Hand:
         answered.sort(key=lambda a: a.call)
         completed.sort(key=lambda c: c.job)
         asked.sort(key=lambda a: a.job)
-        self._tell(Turn(self.at, tuple(answered), tuple(completed), tuple(asked), drain))
+        self._tell(
+            Turn(self.at, tuple(answered), tuple(completed), tuple(asked), drain, measured=tuple(measured))
+        )  # fmt: skip
 
     def finish(self) -> None:
         """Let everything happen in the order of the jobs until the run is over."""
@@ -267,7 +303,9 @@ class Hand:
         first = self.machine.next_call
         for answer in turn.answered:
             work = self._work[answer.job]
-            if answer.reply is not None:
+            if answer.how == "throttled" or answer.outage:
+                pass  # it is asked again, and the function hears nothing of it
+            elif answer.reply is not None:
                 work.heard.append(answer.reply)
             elif work.refused is not None:
                 work.heard.append(BudgetExhausted(f"no {work.refused} left for another request"))
@@ -314,6 +352,16 @@ class Hand:
             return Answered(work.call.id, number, "failed", dict(work.call.amounts))
         spent = {"calls": 1.0, "tokens": float(REPLY.usage.total), "usd": 0.001}
         return Answered(work.call.id, number, "done", spent, (10, 5), 0.001, reply=REPLY)
+
+    def _turned_away(self, number: int, *, how: str, pause: float | None = None, outage: str = "") -> Answered:
+        call = self._work[number].call
+        assert call is not None
+        spent = {} if how == "throttled" else dict(call.amounts)
+        return Answered(call.id, number, how, spent, pause=pause, outage=outage)
+
+    def _loads(self, waiting: int) -> list[Measured]:
+        endpoints = [e for e in self.machine.slots.endpoints.values() if e.limits.reads]
+        return [Measured(e.name, Load(max(0, e.in_flight - waiting), waiting)) for e in endpoints]
 
     def _cut_off(self, call: Call) -> Answered:
         return Answered(call.id, call.job.id, "cancelled", dict(call.amounts) if call.reservation is not None else {})

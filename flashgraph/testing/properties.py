@@ -26,7 +26,7 @@ from flashgraph.testing.interpreter import interpret
 from flashgraph.testing.invariants import check_invariants
 from flashgraph.testing.log import InvariantViolation
 from flashgraph.testing.runs import TASK, Finished, run_shape
-from flashgraph.testing.strategies import schedules, shapes
+from flashgraph.testing.strategies import moving_limits, schedules, shapes
 
 __all__ = [
     "PROPERTIES",
@@ -77,6 +77,21 @@ def runs_to_the_end(shape: Shape, schedule: fg.Schedule, backend: str, limit: in
     _expect(done.model.peak <= limit, f"I4: {done.model.peak} requests at once, the limit is {limit}")
     _expect(done.model.in_flight == 0, "I12: requests are left behind")
     return [done]
+
+
+def keeps_to_limits_that_move(
+    shape: Shape, schedule: fg.Schedule, limits: tuple[str, ...], seed: int
+) -> list[Finished]:
+    """With limits that move, requests that are turned away and an endpoint that is down for a while, a run completes
+    within the limit of each moment, and alike on both event loops."""
+    done = [_run(backend, shape, schedule, limits=limits, seed=seed) for backend in ("trio", "asyncio")]
+    for run in done:
+        _expect(run.result.status == "completed", f"I9: the run ended as {run.result.status}: {run.result.reason}")
+        check_invariants(run.events, run.plan)
+        left = sum(model.in_flight for model in (run.model, *run.others))
+        _expect(left == 0, f"I12: {left} requests are left behind")
+    _expect(done[0].events == done[1].events, "I14: two event loops, two logs")
+    return done
 
 
 def keeps_its_budget(shape: Shape, schedule: fg.Schedule, backend: str, budget: fg.Budget) -> list[Finished]:
@@ -251,6 +266,11 @@ WHOLE = ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I15")
 PROPERTIES: Mapping[str, Property] = {
     "a run to its end": Property(
         WHOLE, runs_to_the_end, {"shape": shapes(), "schedule": schedules(), "backend": BACKENDS, "limit": LIMITS}, 2
+    ),
+    "with limits that move": Property(
+        (*WHOLE, "I12", "I14"),
+        keeps_to_limits_that_move,
+        {"shape": shapes(), "schedule": schedules(), "limits": moving_limits(), "seed": st.integers(0, 5)},
     ),
     "under a budget": Property(
         (*WHOLE,),

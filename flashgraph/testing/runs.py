@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -10,7 +12,9 @@ import anyio
 import attrs
 
 import flashgraph as fg
-from flashgraph.llm.protocol import Message
+from flashgraph.errors import ModelUnavailable, Throttled
+from flashgraph.llm.protocol import Load, Message
+from flashgraph.policies.limits import Limits, parse_limits
 from flashgraph.run.events import Event
 from flashgraph.run.plan import Plan
 from flashgraph.testing.clock import settle
@@ -28,34 +32,67 @@ TASK = fg.Task("generated", train=[0], val=[0], seed={"text": "-"}, attempt=_att
 
 
 class LatencyModel:
-    """Answers after ``seconds(request)``; counts what is in flight, so that a leak shows."""
+    """Answers after ``seconds(request)``; counts what is in flight, so that a leak shows.
 
-    def __init__(self, limit: int, seconds: Callable[[str], float]) -> None:
-        self._limit = limit
+    With ``limits`` that move it says that all above ``slots`` requests wait in it, and turns some requests away.  It
+    is down for its first ``down`` seconds.
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        seconds: Callable[[str], float],
+        *,
+        name: str = "latency",
+        limits: Limits | None = None,
+        slots: int = 2,
+        down: float = 0.0,
+    ) -> None:
+        self.name = name
+        self.limits = limits
+        self._limit = limit if limits is None else limits.most
         self._seconds = seconds
+        self._slots = slots
+        self._down = down
+        self._asked: Counter[str] = Counter()
+        self._opened = 0.0
         self.in_flight = 0
         self.peak = 0
 
     @property
-    def name(self) -> str:
-        return "latency"
-
-    @property
     def limit(self) -> int:
         return self._limit
+
+    async def load(self) -> Load | None:
+        # Between two moments at which requests end, so that the event loop's order cannot be seen.
+        await anyio.sleep(0.00137)
+        waiting = max(0, self.in_flight - self._slots)
+        return Load(self.in_flight - waiting, waiting)
 
     def open(self) -> AbstractAsyncContextManager[None]:
         return self._open()
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[None]:
+        self._opened = anyio.current_time()
         yield
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> fg.Reply:
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
+        request = messages[-1]["content"]
         try:
-            await anyio.sleep(self._seconds(messages[-1]["content"]))
+            if anyio.current_time() - self._opened < self._down:
+                await anyio.sleep(0.1)
+                raise ModelUnavailable(f"{self.name} is down")
+            if self.limits is not None:
+                self._asked[request] += 1
+                drawn = random.Random(f"{self.name}/{request}/{self._asked[request]}").random()
+                if drawn < 0.3:
+                    # Not a round number: event loops differ in what they take for one moment.
+                    await anyio.sleep(0.05 + drawn / 100)
+                    raise Throttled(f"{self.name} is full", pause=None if drawn < 0.1 else 3.0, tries=100)
+            await anyio.sleep(self._seconds(request))
             return fg.Reply("ok", fg.Usage(10, 5), 0.001)
         finally:
             self.in_flight -= 1
@@ -71,6 +108,7 @@ class Finished:
     result: fg.Result
     plan: Plan
     model: LatencyModel
+    others: tuple[LatencyModel, ...] = ()
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -83,20 +121,33 @@ async def run_shape(
     *,
     seed: int = 0,
     limit: int = 2,
+    limits: Sequence[str] = (),
     budget: fg.Budget | None = None,
     stop_after: float | None = None,
     cancel_after: float | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Finished:
     """Run a shape's graph on a `LatencyModel` to its end, stop it ``stop_after`` seconds, or cancel the whole block
-    that it runs in ``cancel_after`` seconds."""
+    that it runs in ``cancel_after`` seconds.
+
+    With ``limits`` (texts of `flashgraph.policies.limits.parse_limits`) there are as many models, which share the work,
+    and of several the first is down at the beginning.
+    """
     graph = build(shape)
-    model = LatencyModel(limit, lambda request: shape.seconds("model", request))
+
+    def seconds(request: str) -> float:
+        return shape.seconds("model", request)
+
+    first_is_down = 2.0 if len(limits) > 1 else 0.0
+    models = [
+        LatencyModel(limit, seconds, name=f"latency {i}", limits=parse_limits(text), down=0.0 if i else first_is_down)
+        for i, text in enumerate(limits)
+    ] or [LatencyModel(limit, seconds)]
     roles = {s.llm for s in graph.spec.stages if s.llm}
     opened = fg.open_run(
         graph,
         TASK,
-        models=dict.fromkeys(roles, model),
+        models=dict.fromkeys(roles, models),
         schedule=schedule,
         seed=seed,
         budget=budget,
@@ -110,4 +161,4 @@ async def run_shape(
             if stop_after is not None:
                 run.stop()
                 await run.wait()
-    return Finished(run.result, run.machine.plan, model)
+    return Finished(run.result, run.machine.plan, models[0], tuple(models[1:]))

@@ -18,7 +18,7 @@ from flashgraph.errors import FlashgraphError
 from flashgraph.testing.drawing import drawing, schedule_line, tail
 from flashgraph.testing.graphs import Shape, build
 from flashgraph.testing.hand import Hand, Move, no_pause, plan_by_hand
-from flashgraph.testing.strategies import schedules, shapes
+from flashgraph.testing.strategies import moving_limits, schedules, shapes
 
 __all__ = ["SchedulerMachine", "again"]
 
@@ -31,10 +31,11 @@ def again(
     played: Sequence[Sequence[Move]] = (),
     *,
     limit: int = 2,
+    limits: Sequence[str] = (),
     budget: fg.Budget | None = None,
 ) -> Hand:
     """Do a failing example again: what the last line of its report calls."""
-    hand = Hand(plan_by_hand(build(shape, no_pause), schedule, limit), budget=budget)
+    hand = Hand(plan_by_hand(build(shape, no_pause), schedule, limit, limits=limits), budget=budget)
     for moves in played:
         hand.play(*moves)
     return hand
@@ -42,7 +43,8 @@ def again(
 
 class SchedulerMachine(RuleBasedStateMachine):
     """Rules: a job goes on or ends, a call is answered, several of these at one moment, a cancellation arrives, a
-    timer goes off; a job or a call fails; the run is drained, stopped, or killed and resumed.
+    timer goes off; a job or a call fails; a call is turned away or finds its endpoint down; a server says how full it
+    is; the run is drained, stopped, or killed and resumed.
 
     Run it with `hypothesis.stateful.run_state_machine_as_test`, or as ``SchedulerMachine.TestCase``.
     """
@@ -54,10 +56,13 @@ class SchedulerMachine(RuleBasedStateMachine):
         shape=shapes(),
         schedule=schedules(),
         limit=st.sampled_from([1, 2, 7]),
+        limits=st.one_of(st.just(()), moving_limits()),
         calls=st.one_of(st.none(), st.integers(1, 12)),
     )
-    def begin(self, shape: Shape, schedule: fg.Schedule, limit: int, calls: int | None) -> None:
-        self.shape, self.schedule, self.limit = shape, schedule, limit
+    def begin(
+        self, shape: Shape, schedule: fg.Schedule, limit: int, limits: tuple[str, ...], calls: int | None
+    ) -> None:
+        self.shape, self.schedule, self.limit, self.limits = shape, schedule, limit, limits
         self.budget = fg.Budget(calls=calls)
         self.told: list[tuple[Move, ...]] = []
         self._try()
@@ -94,6 +99,11 @@ class SchedulerMachine(RuleBasedStateMachine):
     def something_fails(self, which: int) -> None:
         self._one_of(self.hand.faults(), which)
 
+    @precondition(lambda self: self.hand.loads())
+    @rule(which=ANY)
+    def a_server_says_how_full_it_is(self, which: int) -> None:
+        self._one_of(self.hand.loads(), which)
+
     @rule(rarely=st.integers(0, 4), lost=st.integers(0, 3))
     def it_is_killed_and_resumed(self, rarely: int, lost: int) -> None:
         if rarely == 4:
@@ -128,7 +138,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self._hold(lambda: self.hand.play(*moves))
 
     def _open(self) -> None:
-        self.hand = again(self.shape, self.schedule, limit=self.limit, budget=self.budget)
+        self.hand = again(self.shape, self.schedule, limit=self.limit, limits=self.limits, budget=self.budget)
 
     def _hold(self, act: Any) -> None:
         try:
@@ -147,5 +157,5 @@ class SchedulerMachine(RuleBasedStateMachine):
             f"\nThe graph:\n{drawing(build(self.shape))}\n\nThe log so far:\n{tail(events)}\n\n"
             f"Again, with `from flashgraph.testing import *` and `import flashgraph as fg`:\n"
             f"again({self.shape!r}, {schedule_line(self.schedule)}, {list(told)!r}, limit={self.limit}, "
-            f"budget=fg.Budget(calls={self.budget.calls}))"
+            f"limits={self.limits!r}, budget=fg.Budget(calls={self.budget.calls}))"
         )

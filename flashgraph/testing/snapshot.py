@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import attrs
+
 from flashgraph.run.items import GatherState, Item
 from flashgraph.run.machine import Machine
 from flashgraph.run.queues import EdgeQueue
+from flashgraph.run.slots import Endpoint
 
 __all__ = ["queued", "signature", "snapshot"]
 
@@ -46,7 +49,7 @@ def signature(machine: Machine) -> tuple[Any, ...]:
 def _state(machine: Machine, name: Name, zero: float, *, history: bool) -> tuple[Any, ...]:
     return (
         _flow(machine, name, zero, history=history),
-        _work(machine, name),
+        _work(machine, name, zero),
         _pools(machine),
         machine.status,
         machine.stopping,
@@ -92,18 +95,38 @@ def _flow(machine: Machine, name: Name, zero: float, *, history: bool) -> tuple[
     return (tuple(sorted(items)), groups, rounds, queues, members, timers, pending, streaks, ended)
 
 
-def _work(machine: Machine, name: Name) -> tuple[Any, ...]:
+def _endpoint(endpoint: Endpoint, zero: float) -> tuple[Any, ...]:
+    level = attrs.evolve(
+        endpoint.level, cut_at=endpoint.level.cut_at - zero, quiet_until=endpoint.level.quiet_until - zero, reason=""
+    )
+    filled = tuple(
+        (bucket.filled, bucket.at - zero) for bucket in (endpoint.requests, endpoint.tokens) if bucket is not None
+    )
+    away = min(endpoint.turned_away, 2)
+    counts = (
+        endpoint.used,
+        endpoint.in_flight,
+        endpoint.failures,
+        endpoint.down_at - zero,
+        away,
+        endpoint.reply_tokens,
+    )
+    return (endpoint.name, repr(level), endpoint.shut_until - zero, filled, *counts)
+
+
+def _work(machine: Machine, name: Name, zero: float) -> tuple[Any, ...]:
     jobs = tuple(
         (
             name("job", j.id), j.node, j.kind, j.item and name("item", j.item.id), tuple(sorted(j.stamps.items())),
-            j.holds_slot, j.reservation is not None, j.lag, j.cancelled, j.done,
+            j.slot, j.reservation is not None, j.lag, j.cancelled, j.done,
             tuple(name("item", i.id) for i in j.outbox), j.emission,
         )
         for j in machine.jobs.values()
     )  # fmt: skip
     calls = tuple(
         (
-            name("call", c.id), name("job", c.job.id), c.endpoint, tuple(sorted(c.amounts.items())),
+            name("call", c.id), name("job", c.job.id), c.service, c.endpoint, c.size, c.tokens,
+            tuple(sorted(c.amounts.items())),
             c.reservation is not None, machine.slots.is_waiting(c), machine.slots._entry.get(c.id) and "ranked",
         )
         for c in machine.calls.values()
@@ -116,7 +139,7 @@ def _work(machine: Machine, name: Name) -> tuple[Any, ...]:
         (s.name, s.emissions, s.drawing is not None, s.exhausted, s.waits_past, s.narrowed, s.widen, s.unrouted)
         for s in machine.sources.states.values()
     )
-    slots = (tuple(machine.slots.used.items()), tuple(machine.slots.in_flight.items()))
+    slots = (tuple(_endpoint(e, zero) for e in machine.slots.endpoints.values()), tuple(machine.slots.draws.items()))
     ledger = (tuple(machine.ledger.settled.items()), tuple(machine.ledger.reserved.items()), machine.ledger.refused)
     commits = tuple(name("job", job.id) for job, _ in machine._commit)
     delivering = tuple(name("job", number) for number in machine._delivering)

@@ -84,13 +84,16 @@ def _bounds(machine: Machine) -> None:
         _expect(state.busy == busy[name], "I3", f"stage {name} counts {state.busy} workers, {busy[name]} are busy")
         _expect(busy[name] <= state.plan.workers, "I3", f"stage {name} runs {busy[name]} of {state.plan.workers}")
     flying = Counter(c.endpoint for c in machine.calls.values() if c.reservation is not None)
-    endpoints = {name: state.plan.endpoint for name, state in machine.stages.items()}
-    holding = Counter(endpoints[job.node] for job in machine.jobs.values() if job.holds_slot)
-    for name, limit in machine.slots.limits.items():
-        said = (machine.slots.in_flight[name], machine.slots.used[name])
+    holding = Counter(job.slot for job in machine.jobs.values() if job.slot is not None)
+    for name, endpoint in machine.slots.endpoints.items():
+        said = (endpoint.in_flight, endpoint.used)
         counts = (flying[name], flying[name] + holding[name])
         _expect(said == counts, "I4", f"endpoint {name} counts {said} (in flight, used), there are {counts}")
-        _expect(counts[1] <= limit, "I4", f"endpoint {name} has {counts[1]} slots in use, its limit is {limit}")
+        # A limit that falls takes no slot back; but none is given above it.
+        most = endpoint.taken_under
+        _expect(counts[1] <= most, "I4", f"endpoint {name} has {counts[1]} slots in use, taken under a limit of {most}")
+        within = 1 <= endpoint.level.limit <= endpoint.limits.most
+        _expect(within, "I4", f"endpoint {name} has the limit {endpoint.level.limit}, of 1 to {endpoint.limits.most}")
 
 
 def _account(machine: Machine) -> None:
@@ -124,12 +127,12 @@ def _nothing_stands(machine: Machine) -> None:
     for group, name in flow.pending:
         room = not flow.queues[name].full and not flow.groups[group].void
         _expect(not room, "I9", f"group {group} waits for room on {name}, where there is room")
-    for endpoint in machine.slots.limits:
-        first = machine.slots.first(endpoint)
-        if machine.slots.free(endpoint) > 0 and first is not None:
+    for service in machine.slots.services:
+        first = machine.slots.first(service)
+        if machine.slots.room(service, machine.now) and first is not None:
             lacking = machine.ledger.lacking(first[1].amounts)
             waits = lacking is not None and machine.ledger.reserved[lacking] > 0
-            _expect(waits, "I9", f"call {first[1].id} waits for a slot of {endpoint}, which has one free")
+            _expect(waits, "I9", f"call {first[1].id} waits for a slot of {service}, which has one free")
     if machine._draining is None and not plan.schedule.serial:
         _no_worker_idle(machine)
 
@@ -141,9 +144,10 @@ def _no_worker_idle(machine: Machine) -> None:
             machine.flow.queues[e.name].waiting or (e.scatter and machine.flow.members[e.name].waiting)
             for e in machine.plan.incoming[name]
         )
-        endpoint = state.plan.endpoint
+        service = state.plan.endpoint
         # A call that waits for amounts which others have reserved holds back what ranks behind it.
-        served = endpoint is None or (machine.slots.free(endpoint) > 0 and machine.slots.first(endpoint) is None)
+        room = service is not None and machine.slots.room(service, machine.now)
+        served = service is None or (room and machine.slots.first(service) is None)
         able = state.busy < state.most and served
         _expect(not (waits and able), "I9", f"stage {name} has work and a worker, and does not start")
     if machine.ledger.exhausted() is None:

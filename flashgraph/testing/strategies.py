@@ -10,7 +10,7 @@ from flashgraph.policies.control import balanced, drain_first
 from flashgraph.policies.schedule import Schedule, lockstep, pipelined
 from flashgraph.testing.graphs import Choice, Ending, Fan, Loop, Rule, Segment, Shape, Split, Step
 
-__all__ = ["schedules", "segments", "shapes", "steps"]
+__all__ = ["moving_limits", "schedules", "segments", "shapes", "steps"]
 
 
 RULES: tuple[Rule, ...] = ("fraction", "fraction", "count", "deadline", "decided")
@@ -103,3 +103,10 @@ def schedules() -> st.SearchStrategy[Schedule]:
             focus=st.sampled_from([0.0, 0.5]),
         ),
     )
+
+
+def moving_limits() -> st.SearchStrategy[tuple[str, ...]]:
+    """The limits of one or two endpoints, of which those of the first move, as texts of `parse_limits`."""
+    moving = st.sampled_from(["adaptive(2..7)", "adaptive(1..3)", "steered(1..6)", "steered(4..9), rpm=600"])
+    any_ = st.one_of(moving, st.sampled_from(["fixed(1)", "fixed(2), rpm=120, tpm=9000"]))
+    return st.one_of(moving.map(lambda one: (one,)), st.tuples(moving, any_))

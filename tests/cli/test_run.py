@@ -197,7 +197,7 @@ def test_a_server_that_dies_in_mid_run(cli: Cli, tmp_path: Path) -> None:
 def test_a_defect_in_mid_run(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its traceback is shown, and what was paid for is still reported."""
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("oh")
 
     monkeypatch.setattr(Machine, "answered", broken)

@@ -104,7 +104,9 @@ def test_seconds_are_those_of_all_sessions(schedule: str, fresh: Path) -> None:
     for _ in range(2):
         again = here(CYCLIC, fresh, schedule=schedule, budget=fg.Budget(seconds=20))
         assert (again.status, again.seconds) == ("budget", 20.0)
-        assert again.spent == first.spent
+        # What the cut-off requests had got of their replies is an estimate, which a later session does not have.
+        assert attrs.evolve(again.spent, tokens=0) == attrs.evolve(first.spent, tokens=0)
+        assert again.spent.tokens <= first.spent.tokens
         assert answers(fresh) == paid
     more = here(CYCLIC, fresh, schedule=schedule, budget=fg.Budget(seconds=30))
     assert more.seconds == 30.0

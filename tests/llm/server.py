@@ -67,6 +67,7 @@ class Server:
     script: Sequence[Answer | Callable[[Server, Any], Answer]]
     models: Sequence[str] | None = ("tiny",)
     models_status: int = 200
+    metrics: str | None = None
     asked: list[Asked] = attrs.field(factory=list)
     holding: threading.Event = attrs.field(factory=threading.Event)
     closed: threading.Event = attrs.field(factory=threading.Event)
@@ -92,7 +93,9 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             server.asked.append(Asked(self.path, dict(self.headers), {}))
-            if server.models is None:
+            if self.path == "/metrics":
+                self._send(Answer(404, b"none") if server.metrics is None else Answer(body=server.metrics.encode()))
+            elif server.models is None:
                 self._send(Answer(404, b"no such page"))
             else:
                 data = {"data": [{"id": name} for name in server.models]}

@@ -10,7 +10,20 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from flashgraph.errors import DataError, ModelError, ModelRefused, ModelUnavailable, RequestFailed
+from flashgraph.errors import (
+    ContentFiltered,
+    ContextTooLong,
+    DataError,
+    KeyRefused,
+    MalformedReply,
+    ModelError,
+    ModelRefused,
+    ModelUnavailable,
+    RequestFailed,
+    Throttled,
+    TimedOut,
+    UnknownModel,
+)
 from flashgraph.llm.http import HttpModel
 from flashgraph.llm.protocol import Model, Reply, Usage
 from flashgraph.llm.retry import Retry, retry_after
@@ -57,16 +70,16 @@ async def test_the_key_comes_from_the_named_environment_variable(monkeypatch: py
     assert server.chats[0].headers["authorization"] == f"Bearer {SECRET}"
 
 
-@pytest.mark.parametrize("fault", [Answer(-1), error(429, "slow down"), *(error(s, "x") for s in (500, 502, 503, 504))])
+@pytest.mark.parametrize("fault", [Answer(-1), *(error(s, "x") for s in (408, 409, 500, 502, 503, 504, 529))])
 async def test_passing_faults_are_tried_again(fault: Answer) -> None:
-    """A dropped connection, 429 and 5xx: the third try succeeds."""
+    """A dropped connection, a conflict and 5xx: the third try succeeds."""
     with running(fault, fault, chat("at last")) as server:
         reply = await ask(model_at(server.url))
     assert reply.text == "at last"
     assert len(server.chats) == 3
 
 
-@pytest.mark.parametrize("fault", [Answer(-1), error(429, "slow down"), error(503, "loading")])
+@pytest.mark.parametrize("fault", [Answer(-1), error(503, "loading")])
 async def test_lasting_faults_make_the_model_unavailable(fault: Answer) -> None:
     """After the last try the run is told, with the address and what to do."""
     with running(fault) as server, pytest.raises(ModelUnavailable, match="run again") as caught:
@@ -77,9 +90,18 @@ async def test_lasting_faults_make_the_model_unavailable(fault: Answer) -> None:
 
 async def test_retry_after_replaces_the_backoff() -> None:
     """The pause that the server asks for is kept, here against a backoff of an hour."""
-    with running(error(429, "slow down", retry_after="0"), chat("now")) as server:
+    with running(error(503, "loading", retry_after="0"), chat("now")) as server:
         reply = await ask(model_at(server.url, retry=Retry(tries=2, backoff=3600)))
     assert reply.text == "now"
+
+
+@pytest.mark.parametrize(("headers", "pause"), [({}, None), ({"retry_after": "7"}, 7.0)])
+async def test_too_many_requests_are_for_the_scheduler(headers: dict[str, str], pause: float | None) -> None:
+    """429: not tried again in here, where a slot would be held meanwhile; the pause and the tries are told."""
+    with running(error(429, "slow down", **headers)) as server, pytest.raises(Throttled, match="slow down") as caught:
+        await ask(model_at(server.url))
+    assert (caught.value.pause, caught.value.tries, caught.value.fatal) == (pause, 3, False)
+    assert len(server.chats) == 1
 
 
 async def test_a_pause_beyond_patience_fails_at_once() -> None:
@@ -115,7 +137,7 @@ async def test_a_dead_address_fails_when_opened() -> None:
 
 async def test_time_outs_get_one_more_try() -> None:
     """A time-out is a failed request, after two tries and not after all."""
-    with running(until_closed) as server, pytest.raises(RequestFailed, match=r"within 0\.05 s"):
+    with running(until_closed) as server, pytest.raises(TimedOut, match=r"within 0\.05 s"):
         await ask(model_at(server.url, timeout=0.05, retry=Retry(tries=6, backoff=0.001)))
     assert len(server.chats) == 2
 
@@ -123,7 +145,7 @@ async def test_time_outs_get_one_more_try() -> None:
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_refused_key(status: int) -> None:
     """The message names the variable to set and never the key, even if the server repeats it."""
-    with running(error(status, f"bad key {SECRET}")) as server, pytest.raises(ModelRefused) as caught:
+    with running(error(status, f"bad key {SECRET}")) as server, pytest.raises(KeyRefused) as caught:
         await ask(HttpModel(server.url, "tiny", key=SECRET))
     assert SECRET not in str(caught.value)
     assert "***" in str(caught.value)
@@ -166,18 +188,17 @@ async def test_an_address_that_is_no_model_server() -> None:
 @pytest.mark.parametrize(
     ("answer", "expected", "said"),
     [
-        (error(400, "maximum context length is 4096", "context_length_exceeded"), RequestFailed, "context length"),
-        (error(400, "content management policy", "content_filter"), RequestFailed, "policy"),
+        (error(400, "too many tokens", "context_length_exceeded"), ContextTooLong, "does not fit"),
+        (error(400, "This model's maximum context length is 4096 tokens"), ContextTooLong, "does not fit"),
+        (error(400, "The decoder prompt (length 9) is longer than the maximum model length of 8"), ContextTooLong, "8"),
+        (error(400, "the request exceeds the available context size"), ContextTooLong, "does not fit"),
+        (error(400, "content management policy", "content_filter"), ContentFiltered, "policy"),
         (error(422, "temperature must be a number"), RequestFailed, "temperature"),
         (error(429, "you exceeded your quota", "insufficient_quota"), ModelRefused, "credit"),
         (error(402, "pay first"), ModelRefused, "credit"),
-        (error(400, "what?", "model_not_found"), ModelRefused, "unknown model"),
+        (error(400, "what?", "model_not_found"), UnknownModel, "unknown model"),
         (Answer(301, b"", {"location": "https://elsewhere"}), ModelRefused, "expected an OpenAI-compatible address"),
-        (Answer(200, b"not json"), RequestFailed, "malformed"),
-        (Answer(200, b'{"choices": []}'), RequestFailed, "malformed"),
-        (Answer(200, b'{"choices": [{"message": {"content": [1]}}]}'), RequestFailed, "malformed"),
-        (Answer(200, b"[]"), RequestFailed, "malformed"),
-        (chat("", finish="content_filter"), RequestFailed, "content filter"),
+        (chat("", finish="content_filter"), ContentFiltered, "content filter"),
     ],
 )
 async def test_final_faults_are_not_tried_again(answer: Answer, expected: type[ModelError], said: str) -> None:
@@ -185,6 +206,24 @@ async def test_final_faults_are_not_tried_again(answer: Answer, expected: type[M
     with running(answer) as server, pytest.raises(expected, match=said):
         await ask(model_at(server.url))
     assert len(server.chats) == 1
+
+
+MALFORMED = [
+    Answer(200, b"not json"),
+    Answer(200, b'{"choices": []}'),
+    Answer(200, b'{"choices": [{"message": {"content": [1]}}]}'),
+    Answer(200, b"[]"),
+]
+
+
+@pytest.mark.parametrize("answer", MALFORMED)
+async def test_malformed_replies_get_one_more_try(answer: Answer) -> None:
+    """A sample that came out badly may come out well; a server that speaks another protocol will not."""
+    with running(answer) as server, pytest.raises(MalformedReply, match=r"malformed.*expected an OpenAI"):
+        await ask(model_at(server.url))
+    assert len(server.chats) == 2
+    with running(answer, chat("well")) as server:
+        assert (await ask(model_at(server.url))).text == "well"
 
 
 async def test_no_content_is_empty_text() -> None:

@@ -9,7 +9,18 @@ from typing import Any
 
 import pytest
 
-from flashgraph.errors import DataError, ModelError, ModelRefused, ModelUnavailable, RequestFailed
+from flashgraph.errors import (
+    ContentFiltered,
+    ContextTooLong,
+    DataError,
+    KeyRefused,
+    ModelError,
+    ModelRefused,
+    ModelUnavailable,
+    RequestFailed,
+    Throttled,
+    UnknownModel,
+)
 from flashgraph.llm.lite import LiteLLMModel
 from flashgraph.llm.protocol import Model
 from flashgraph.llm.retry import Retry
@@ -67,10 +78,12 @@ async def test_a_model_without_a_price_has_no_cost() -> None:
 @pytest.mark.parametrize(
     ("answer", "expected", "tries"),
     [
-        (error(401, "bad key"), ModelRefused, 1),
-        (error(404, "no such model"), ModelRefused, 1),
-        (error(400, "maximum context length", "context_length_exceeded"), RequestFailed, 1),
-        (error(429, "slow down"), ModelUnavailable, 2),
+        (error(401, "bad key"), KeyRefused, 1),
+        (error(404, "no such model"), UnknownModel, 1),
+        (error(400, "This model's maximum context length is 8", "context_length_exceeded"), ContextTooLong, 1),
+        (error(400, "The request was rejected as a result of the safety system"), ContentFiltered, 1),
+        (error(400, "temperature must be a number"), RequestFailed, 1),
+        (error(429, "slow down"), Throttled, 1),
         (error(500, "oops"), ModelUnavailable, 2),
         (error(503, "loading"), ModelUnavailable, 2),
         (Answer(-1), ModelUnavailable, 2),
@@ -78,9 +91,18 @@ async def test_a_model_without_a_price_has_no_cost() -> None:
 )
 async def test_its_errors_become_ours(answer: Answer, expected: type[ModelError], tries: int) -> None:
     """Each kind of fault, with the number of tries that it deserves."""
-    with running(answer) as server, pytest.raises(expected):
+    with running(answer) as server, pytest.raises(ModelError) as caught:
         await ask(at(server.url))
+    assert type(caught.value) is expected
     assert len(server.chats) == tries
+
+
+@pytest.mark.usefixtures("installed")
+async def test_the_pause_of_too_many_requests_is_told() -> None:
+    """Retry-After reaches whoever waits it out."""
+    with running(error(429, "slow down", retry_after="7")) as server, pytest.raises(Throttled) as caught:
+        await ask(at(server.url))
+    assert (caught.value.pause, caught.value.tries) == (7.0, 2)
 
 
 @pytest.mark.usefixtures("installed")

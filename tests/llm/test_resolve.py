@@ -9,14 +9,19 @@ from collections.abc import Sequence
 import pytest
 
 from flashgraph.errors import DataError
+from flashgraph.llm.endpoints import Endpoints, limits_of
 from flashgraph.llm.engine import EngineModel
+from flashgraph.llm.ensemble import Ensemble
 from flashgraph.llm.function import FunctionModel
 from flashgraph.llm.http import HttpModel
 from flashgraph.llm.lite import LiteLLMModel
 from flashgraph.llm.local import LocalModel
 from flashgraph.llm.protocol import Message
+from flashgraph.llm.replay import ReplayModel
 from flashgraph.llm.resolve import ModelSpec, resolve, resolve_all
 from flashgraph.llm.scripted import ScriptedModel
+from flashgraph.llm.vllm import VllmModel
+from flashgraph.policies.limits import Limits, adaptive, fixed, steered
 
 
 def shout(messages: Sequence[Message]) -> str:
@@ -32,9 +37,78 @@ def http(spec: str) -> HttpModel:
 def test_openai_and_vllm() -> None:
     """Address, model name (which may hold slashes and colons), and each scheme's limit."""
     model = http("openai:http://h:8000#org/model:free")
-    assert (model.url, model.model, model.limit, model.timeout) == ("http://h:8000/v1", "org/model:free", 32, 300)
-    assert http("vllm:http://h:8000/v1").limit == 128
+    assert (model.url, model.model, model.timeout) == ("http://h:8000/v1", "org/model:free", 300)
     assert http("vllm:http://h:8000/v1").model == ""
+
+
+@pytest.mark.parametrize(
+    ("spec", "limits"),
+    [
+        ("openai:https://api.example.com#m", adaptive()),
+        ("openai:http://localhost:8000#m", fixed(32)),
+        ("vllm:http://localhost:8000#m", steered()),
+        ("litellm:x/y", adaptive()),
+        ("openai:https://api.example.com#m?limit=8", fixed(8)),
+        ("openai:http://localhost:8000#m?limit=adaptive", adaptive()),
+        ("vllm:http://localhost:8000#m?limit=adaptive&rpm=60", adaptive(rpm=60)),
+        ("vllm:http://localhost:8000#m?limit=64", fixed(64)),
+        ("litellm:x/y?limit=4&rpm=500&tpm=2e5", fixed(4, rpm=500, tpm=200_000)),
+        ("litellm:x/y?rpm=500", adaptive(rpm=500)),
+    ],
+)
+def test_limits(spec: str, limits: Limits) -> None:
+    """Adaptive for somebody else's API, steered for a server that says how full it is, fixed for one of this machine;
+    and as the options say."""
+    model = resolve(spec)
+    assert limits_of(model) == limits
+    assert model.limit == limits.most
+
+
+def test_several_models() -> None:
+    """A comma before a scheme, a list, or pairs; weights are the role's, and equal strings still share an endpoint."""
+    text = "vllm:http://a:8000#m?weight=2&limit=4,openai:http://b:8000#m?price=1e-6,2e-6,local"
+    roles: dict[str, ModelSpec] = {
+        "task": text,
+        "judge": [("vllm:http://a:8000#m?limit=4", 3), shout],
+        "reflection": ["local"],
+    }
+    models = resolve_all(roles)
+    task, judge = models["task"], models["judge"]
+    assert isinstance(task, Ensemble)
+    assert isinstance(judge, Ensemble)
+    assert [(model.name, weight) for model, weight in task.members] == [
+        ("m@a:8000", 2.0), ("m@b:8000", 1.0), ("local:1.5b", 1.0)
+    ]  # fmt: skip
+    assert judge.members[0][0] is task.members[0][0]
+    assert judge.members[0][1] == 3
+    assert models["reflection"] is task.members[2][0]
+    ends = Endpoints.of(models)
+    assert list(ends.models) == ["m@a:8000", "m@b:8000", "local:1.5b", "shout"]
+    assert ends.services[ends.roles["judge"]] == {"m@a:8000": 3.0, "shout": 1.0}
+    assert ends.roles["reflection"] == "local:1.5b"
+
+
+def test_one_of_several_need_not_be_up_at_the_start() -> None:
+    """Nor is a request tried for long at an endpoint that others can take over from."""
+    task = resolve("vllm:http://a:8000#m,openai:http://b:8000#m?tries=9")
+    assert isinstance(task, Ensemble)
+    made = [model for model, _ in task.members]
+    assert [(m.probe, m.retry.tries) for m in made if isinstance(m, HttpModel)] == [(False, 2), (False, 9)]
+
+
+def test_vllm_takes_priorities_where_it_is_told_to() -> None:
+    """A server that was not started for them refuses requests that have one."""
+    made = [resolve(f"vllm:http://h#m{options}") for options in ("", "?priority=true")]
+    assert [m.prioritises for m in made if isinstance(m, VllmModel)] == [False, True]
+
+
+def test_replay() -> None:
+    """Of a run, with a model for what is new; that one's options are its own."""
+    model = resolve("replay:runs/one?else=openai:http://h:1#m?temperature=0&limit=3")
+    assert isinstance(model, ReplayModel)
+    assert model.run == "runs/one"
+    assert isinstance(model.otherwise, HttpModel)
+    assert (model.otherwise.params, model.otherwise.limit) == ({"temperature": 0}, 3)
 
 
 def test_options() -> None:
@@ -44,6 +118,7 @@ def test_options() -> None:
         "&max_tokens=512&temperature=0&stop=END&reasoning_effort=low"
     )
     assert (model.limit, model.timeout, model.retry.tries, model.key_env) == (64, 1.5, 1, "K")
+    assert model.limits == fixed(64)
     assert model.price == (1e-6, 2e-6)
     assert model.params == {"max_tokens": 512, "temperature": 0, "stop": "END", "reasoning_effort": "low"}
     assert http("openai:http://h?limit=2").limit == 2
@@ -94,7 +169,14 @@ def test_objects_and_functions() -> None:
         ("openai:h#m", r"expected http\(s\)://HOST"),
         ("litellm", "expected litellm:NAME"),
         ("openai:http://h#m?limt=3", "did you mean 'limit'"),
-        ("openai:http://h#m?limit=many", "expected a whole number above 0"),
+        ("openai:http://h#m?limit=many", "expected a whole number above 0, adaptive or steered"),
+        ("openai:http://h#m?limit=steered", "expected it of vllm"),
+        ("litellm:x?limit=steered", "expected it of vllm"),
+        ("openai:http://h#m?rpm=0", "expected requests a minute"),
+        ("openai:http://h#m?priority=true", "found option 'priority'"),
+        ("vllm:http://h#m?priority=yes", "expected true or false"),
+        ("replay:", "found no run"),
+        ("local?weight=-1", "expected a number above 0"),
         ("openai:http://h#m?limit=0", "expected a whole number above 0"),
         ("openai:http://h#m?timeout=x", "expected seconds above 0"),
         ("openai:http://h#m?price=1", "expected USD_PER_PROMPT_TOKEN,USD_PER_COMPLETION_TOKEN"),

@@ -30,6 +30,7 @@ from flashgraph.run.journal.stored import (
     Step,
     StoredArtifact,
     StoredCall,
+    StoredEndpoint,
     text_diff,
 )
 
@@ -221,7 +222,9 @@ class StoredRun:
             " AND score IS NOT NULL ORDER BY version",
             self._home(),
         )
-        counts = self._rows("SELECT turn, count(*) FROM calls GROUP BY turn ORDER BY turn DESC")
+        counts = self._rows(
+            "SELECT turn, count(*) FROM calls WHERE how != 'throttled' GROUP BY turn ORDER BY turn DESC"
+        )
         points: list[Point] = []
         calls = 0
         for turn, at, score in rows:
@@ -259,6 +262,25 @@ class StoredRun:
                 reply = None if row[-1] is None else self._rows.text(row[-1])
                 yield StoredCall(*[*row[:-2], said, reply])
             after = page[-1][0]
+
+    def endpoints(self) -> tuple[StoredEndpoint, ...]:
+        """The endpoints that answered, by name, each with its last limit where it has moved and whether it is up."""
+        calls = self._rows(
+            "SELECT endpoint, total(how != 'throttled'), total(how = 'throttled'), total(finish = 'length') FROM calls"
+            " WHERE endpoint != '' GROUP BY endpoint ORDER BY endpoint"
+        )
+        # SQLite takes the bare columns from the row that has the maximum.
+        sql = "SELECT name, value, reason, count(*), max(rowid) FROM endpoints WHERE what = 'limit' GROUP BY name"
+        moved = {name: (round(limit), reason, count) for name, limit, reason, count, _ in self._rows(sql)}
+        sql = "SELECT name, what, max(rowid) FROM endpoints WHERE what != 'limit' GROUP BY name"
+        standing = {name: what for name, what, _ in self._rows(sql)}
+        return tuple(
+            StoredEndpoint(
+                name, round(asked), round(throttled), round(cut), *moved.get(name, (None, "", 0)),
+                down=standing.get(name) == "down",
+            )
+            for name, asked, throttled, cut in calls
+        )  # fmt: skip
 
     def failures(self) -> tuple[Failures, ...]:
         """Failed jobs by stage and reason, the most frequent first."""

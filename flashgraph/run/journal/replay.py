@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flashgraph.errors import FlashgraphError
-from flashgraph.llm.protocol import Reply, Usage
+from flashgraph.llm.protocol import Load, Reply, Usage
 from flashgraph.run.jobs import Cancel, Done, Failed, Start
 from flashgraph.run.journal.codec import Codec
 from flashgraph.run.journal.writer import signature
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity
 from flashgraph.run.resumed import Resumed, Served
-from flashgraph.run.turns import Answered, Asked, Completed, Turn, apply
+from flashgraph.run.turns import Answered, Asked, Completed, Measured, Turn, apply
 
 __all__ = ["Diverged", "Payloads", "replay", "turns"]
 
@@ -52,18 +52,25 @@ def turns(db: sqlite3.Connection, codec: Codec) -> Iterator[tuple[Turn, list[int
         yield (
             Turn(
                 at,
-                tuple(Answered(c, j, how, spent, (p, o), usd, finish)
-                      for c, j, how, spent, p, o, usd, finish in body.get("answered", ())),
+                tuple(_answered(*entry) for entry in body.get("answered", ())),
                 tuple(_completed(entry, codec, payloads) for entry in body.get("completed", ())),
-                tuple(Asked(job, role, amounts) for job, role, amounts in body.get("asked", ())),
+                tuple(Asked(*entry) for entry in body.get("asked", ())),
                 body.get("drain", ""),
                 body.get("reopen"),
                 body.get("halted", False),
                 Capacity(**body["capacity"]) if "capacity" in body else None,
                 body.get("tested", {}),
+                tuple(Measured(name, load and Load(*load)) for name, load in body.get("measured", ())),
             ),
             body["sign"],
         )  # fmt: skip
+
+
+def _answered(call: int, job: int, how: str, spent: Any, prompt: int, reply: int, usd: Any, finish: str,
+              pause: Any, outage: str, estimated: bool) -> Answered:  # fmt: skip
+    return Answered(
+        call, job, how, spent, (prompt, reply), usd, finish, pause=pause, outage=outage, estimated=estimated
+    )  # fmt: skip
 
 
 def _completed(entry: list[Any], codec: Codec, payloads: Payloads) -> Completed:

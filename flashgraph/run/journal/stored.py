@@ -10,7 +10,10 @@ import attrs
 
 from flashgraph.run.journal.plain import texts
 
-__all__ = ["Failures", "Point", "Session", "Spend", "Status", "Step", "StoredArtifact", "StoredCall", "text_diff"]
+__all__ = [
+    "Failures", "Point", "Session", "Spend", "Status", "Step", "StoredArtifact", "StoredCall", "StoredEndpoint",
+    "text_diff",
+]  # fmt: skip
 
 Status = Literal["running", "killed", "completed", "budget", "failed", "cancelled", "stopped"]
 
@@ -116,6 +119,21 @@ class StoredCall:
     at: float
     messages: tuple[tuple[str, str], ...] = attrs.field(repr=False)
     reply: str | None = attrs.field(repr=False)
+
+
+@attrs.frozen
+class StoredEndpoint:
+    """An endpoint's ``calls``; how many requests it ``throttled`` and replies it cut off at their token limit; its
+    ``limit`` since the last of ``changes``, with the reason (None: it has not moved), and whether it is ``down``."""
+
+    name: str
+    calls: int
+    throttled: int
+    truncated: int
+    limit: int | None
+    reason: str
+    changes: int
+    down: bool
 
 
 @attrs.frozen

@@ -29,7 +29,9 @@ __all__ = ["JournalWriter", "durable", "signature"]
 
 _log = logging.getLogger("flashgraph")
 
-KEPT = {ev.Admitted, ev.Confirmed, ev.Retracted, ev.JobEnded, ev.CallEnded}
+KEPT = {
+    ev.Admitted, ev.Confirmed, ev.Retracted, ev.JobEnded, ev.CallEnded, ev.LimitChanged, ev.EndpointDown, ev.EndpointUp,
+}  # fmt: skip
 """Events that become rows of their own."""
 
 
@@ -140,11 +142,16 @@ class JournalWriter:
         if turn.halted:
             body["halted"] = True
         if turn.answered:
-            body["answered"] = [[a.call, a.job, a.how, dict(a.spent), *a.usage, a.usd, a.finish] for a in turn.answered]
+            body["answered"] = [
+                [a.call, a.job, a.how, dict(a.spent), *a.usage, a.usd, a.finish, a.pause, a.outage, a.estimated]
+                for a in turn.answered
+            ]
+        if turn.measured:
+            body["measured"] = [[m.endpoint, m.load and attrs.astuple(m.load)] for m in turn.measured]
         if turn.completed:
             body["completed"] = [self._completed(c, statements) for c in turn.completed]
         if turn.asked:
-            body["asked"] = [[a.job, a.role, dict(a.amounts)] for a in turn.asked]
+            body["asked"] = [[a.job, a.role, dict(a.amounts), a.size] for a in turn.asked]
         for completed in turn.completed:
             if completed.source:
                 cursor = self._json(completed.cursor, statements)
@@ -180,11 +187,28 @@ class JournalWriter:
                     statements.append(("INSERT INTO failures VALUES (?, ?, ?, ?, ?)", row))
                 case ev.Admitted() | ev.Confirmed() | ev.Retracted():
                     self._admission(event, machine, statements)
+                case ev.LimitChanged():
+                    self._endpoint(event, "limit", event.limit, event.reason, statements)
+                case ev.EndpointDown():
+                    self._endpoint(event, "down", event.seconds, event.reason, statements)
+                case ev.EndpointUp():
+                    self._endpoint(event, "up", None, "", statements)
                 case _:
                     pass
         for event in events:
             if isinstance(event, ev.JobEnded):
                 self._stages.pop(event.job, None)
+
+    def _endpoint(
+        self,
+        event: ev.LimitChanged | ev.EndpointDown | ev.EndpointUp,
+        what: str,
+        value: float | None,
+        reason: str,
+        statements: list[Statement],
+    ) -> None:
+        row = (self._turn, event.at, event.endpoint, what, value, _plain(reason))
+        statements.append(("INSERT INTO endpoints VALUES (?, ?, ?, ?, ?, ?)", row))
 
     def _call(
         self, event: ev.CallEnded, answer: Answered | None, machine: Machine, statements: list[Statement]

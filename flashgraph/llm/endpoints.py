@@ -1,0 +1,57 @@
+"""From each role's model to the endpoints that a run is planned with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from flashgraph.llm.ensemble import members
+from flashgraph.llm.protocol import Model
+from flashgraph.policies.limits import Limits, fixed
+
+__all__ = ["Endpoints"]
+
+
+@attrs.frozen
+class Endpoints:
+    """``models`` and ``limits`` by endpoint, ``services`` by name (its endpoints with their weights), ``roles`` the
+    service of each role."""
+
+    models: Mapping[str, Model]
+    limits: Mapping[str, Limits]
+    services: Mapping[str, Mapping[str, float]]
+    roles: Mapping[str, str]
+
+    @classmethod
+    def of(cls, models: Mapping[str, Model]) -> Endpoints:
+        """Each distinct model object is an endpoint, also two of one name; roles that share objects share them."""
+        distinct = {id(each): each for model in models.values() for each, _ in members(model)}
+        names: dict[int, str] = {}
+        for key, model in distinct.items():
+            same = sum(n.split("#")[0] == model.name for n in names.values())
+            names[key] = f"{model.name}#{same + 1}" if same else model.name
+        services: dict[str, Mapping[str, float]] = {}
+        roles: dict[str, str] = {}
+        for role, model in models.items():
+            weights: dict[str, float] = {}
+            for each, weight in members(model):
+                weights[names[id(each)]] = weights.get(names[id(each)], 0.0) + weight
+            roles[role] = next((s for s, known in services.items() if known == weights), "")
+            if not roles[role]:
+                name = " + ".join(weights)
+                # The same endpoints with other weights are another service.
+                roles[role] = f"{name} for {role}" if name in services else name
+                services[roles[role]] = weights
+        return cls(
+            {names[key]: model for key, model in distinct.items()},
+            {names[key]: limits_of(model) for key, model in distinct.items()},
+            services,
+            roles,
+        )
+
+
+def limits_of(model: Model) -> Limits:
+    """A model's own limits, or else its fixed one."""
+    own = getattr(model, "limits", None)
+    return own if isinstance(own, Limits) else fixed(model.limit)

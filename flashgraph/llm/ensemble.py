@@ -1,0 +1,72 @@
+"""Several models behind one role: copies of a model on several servers, or different models that share the work."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import attrs
+
+from flashgraph.errors import DataError, ModelUnavailable
+from flashgraph.llm.protocol import Message, Model, Reply
+
+__all__ = ["Ensemble", "members"]
+
+
+def _weighted(instance: Ensemble, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not value or any(not weight > 0 for _, weight in value):
+        raise DataError(f"ensemble: found {value!r}, expected at least one (model, weight) pair with weights above 0")
+
+
+@attrs.frozen(eq=False)
+class Ensemble:
+    """Models with weights.
+
+    In a run the scheduler chooses among those with a free slot, in proportion to their weights, and leaves out those
+    that are down.  By itself, as at the end of a run, it chooses by the request and then goes round.
+    """
+
+    members: tuple[tuple[Model, float], ...] = attrs.field(validator=_weighted)
+
+    @property
+    def name(self) -> str:
+        return " + ".join(model.name for model, _ in self.members)
+
+    @property
+    def limit(self) -> int:
+        return sum(model.limit for model, _ in self.members)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Hold all of them.  Raises what the first that cannot be opened raises."""
+        async with AsyncExitStack() as stack:
+            for model, _ in self.members:
+                await stack.enter_async_context(model.open())
+            yield
+
+    async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
+        """Answer ``messages`` with one of them, and with another where that one is down."""
+        weights = [weight for _, weight in self.members]
+        request = "\0".join(message["content"] for message in messages)
+        first = random.Random(request).choices(range(len(weights)), weights)[0]
+        for turn in range(len(weights)):
+            model = self.members[(first + turn) % len(weights)][0]
+            try:
+                return await model.complete(messages, params)
+            except ModelUnavailable:
+                if turn == len(weights) - 1:
+                    raise
+        raise AssertionError("an ensemble has a member")
+
+    def worst_cost(self, prompt: int, completion: int) -> float | None:
+        """That of the dearest; None if the price of any is not known."""
+        costs = [model.worst_cost(prompt, completion) for model, _ in self.members]
+        known = [cost for cost in costs if cost is not None]
+        return max(known) if len(known) == len(costs) else None
+
+
+def members(model: Model) -> tuple[tuple[Model, float], ...]:
+    """The models behind a role with their weights: itself, unless it is an `Ensemble`."""
+    return model.members if isinstance(model, Ensemble) else ((model, 1.0),)

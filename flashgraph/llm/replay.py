@@ -1,0 +1,106 @@
+"""The model calls of a stored run, given again: what was paid once is looked at as often as one likes."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from typing import Any
+
+import anyio.lowlevel
+import attrs
+
+from flashgraph.errors import DataError, RequestFailed
+from flashgraph.llm.protocol import Load, Message, Model, Reply, Usage
+
+__all__ = ["ReplayModel"]
+
+SHOWN = 80
+"""Characters of a request that an error shows."""
+
+Key = tuple[tuple[str, str], ...]
+
+
+@attrs.define(eq=False)
+class ReplayModel:
+    """Answers a request as it was answered in the stored run ``run`` (a folder, or a name below ``runs/``).
+
+    Requests are known by their messages alone.  One that was answered several times is given its replies in their
+    order, and the last one from then on.  They take no time and cost nothing.  A request that the run has not had
+    goes to ``otherwise``, or fails.
+    """
+
+    run: str
+    otherwise: Model | None = None
+    limit: int = attrs.field(default=64, kw_only=True, validator=attrs.validators.ge(1))
+    _replies: dict[Key, deque[Reply]] | None = attrs.field(default=None, init=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        return f"replay:{self.run}"
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Read the run's calls, and hold the other model.
+
+        Raises `DataError` when there is no such run, and `flashgraph.run.journal.JournalError` when it cannot be read.
+        """
+        async with AsyncExitStack() as stack:
+            if self.otherwise is not None:
+                await stack.enter_async_context(self.otherwise.open())
+            self._replies = self._read()
+            try:
+                yield
+            finally:
+                self._replies = None
+
+    async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
+        """The run's reply to ``messages``.
+
+        Raises `RequestFailed` where it has none and there is no other model, else what that one raises.
+        """
+        if self._replies is None:
+            raise RuntimeError(f"{self.name} is not open: use `async with model.open():` around its calls")
+        known = self._replies.get(_key(messages))
+        if known is not None:
+            await anyio.lowlevel.checkpoint()
+            return known.popleft() if len(known) > 1 else known[0]
+        if self.otherwise is not None:
+            return await self.otherwise.complete(messages, params)
+        said = messages[-1]["content"] if messages else ""
+        raise RequestFailed(
+            f"{self.name}: the run has no answer to {said[:SHOWN]!r}{'...' if len(said) > SHOWN else ''}; it has "
+            f"{len(self._replies)} requests. Name a model for what is new: {self.name}?else=MODEL"
+        )
+
+    def worst_cost(self, prompt: int, completion: int) -> float | None:
+        """Free, but for what goes to the other model."""
+        return 0.0 if self.otherwise is None else self.otherwise.worst_cost(prompt, completion)
+
+    async def load(self) -> Load | None:
+        """How full the other model's server says it is."""
+        ask = getattr(self.otherwise, "load", None)
+        return None if ask is None else await ask()
+
+    def _read(self) -> dict[Key, deque[Reply]]:
+        from flashgraph.run.journal.folders import find_run
+        from flashgraph.run.journal.keeper import JOURNAL
+        from flashgraph.run.journal.rows import Rows
+
+        found: dict[Key, deque[Reply]] = {}
+        with closing(Rows(find_run(self.run) / JOURNAL)) as rows:
+            for messages, reply, usage, finish, model in rows(
+                "SELECT messages, reply, json_array(prompt_tokens, completion_tokens), finish, model FROM calls "
+                "WHERE how = 'done' ORDER BY id"
+            ):
+                key = tuple((role, rows.text(name)) for role, name in json.loads(messages))
+                said = Reply(rows.text(reply), Usage(*json.loads(usage)), 0.0, finish or "stop", model or self.name)
+                found.setdefault(key, deque()).append(said)
+        if not found:
+            raise DataError(f"{self.name}: the run has no model call that was answered.\nFix: name another run.")
+        return found
+
+
+def _key(messages: Sequence[Message]) -> Key:
+    return tuple((message["role"], message["content"]) for message in messages)

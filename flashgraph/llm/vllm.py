@@ -1,0 +1,45 @@
+"""A vLLM server: an OpenAI-compatible one that also says how full it is and takes priorities."""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+import httpx
+
+from flashgraph.errors import ModelError
+from flashgraph.llm.http import HttpModel
+from flashgraph.llm.protocol import Load
+
+__all__ = ["VllmModel"]
+
+GAUGE = re.compile(
+    r"^vllm:(num_requests_running|num_requests_waiting|kv_cache_usage_perc|gpu_cache_usage_perc)(?:\{[^}]*\})?\s+(\S+)",
+    re.MULTILINE,
+)
+"""The lines of ``/metrics`` that are read; the cache's had another name up to version 0.10."""
+
+
+@attrs.define(eq=False)
+class VllmModel(HttpModel):
+    """A model behind ``vllm serve``; see `HttpModel`.
+
+    With ``prioritises`` each request carries the scheduler's priority, which a server takes that was started with
+    ``--scheduling-policy priority``; any other refuses such requests.
+    """
+
+    prioritises: bool = attrs.field(default=False, kw_only=True)
+
+    async def load(self) -> Load | None:
+        """What ``/metrics`` says, of all engines of the server together; None where it has none."""
+        try:
+            response = await self._opened().request("GET", f"{re.sub(r'/v[0-9]+$', '', self.url)}/metrics")
+        except (httpx.HTTPError, ModelError):
+            return None
+        found: dict[str, list[float]] = {}
+        for name, value in GAUGE.findall(response.text) if response.is_success else ():
+            found.setdefault(name, []).append(float(value))
+        if "num_requests_running" not in found or "num_requests_waiting" not in found:
+            return None
+        cache = found.get("kv_cache_usage_perc") or found.get("gpu_cache_usage_perc") or [0.0]
+        return Load(round(sum(found["num_requests_running"])), round(sum(found["num_requests_waiting"])), max(cache))

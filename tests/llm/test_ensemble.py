@@ -1,0 +1,68 @@
+"""Several models behind one role, apart from a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from flashgraph.errors import DataError, ModelUnavailable
+from flashgraph.llm.ensemble import Ensemble
+from flashgraph.llm.protocol import Model, Reply
+from flashgraph.llm.scripted import ScriptedModel
+
+pytestmark = pytest.mark.anyio
+
+HELLO = [{"role": "user", "content": "hello"}]
+
+
+def saying(name: str) -> ScriptedModel:
+    return ScriptedModel(lambda messages: Reply(name, model=name), name=name, limit=3)
+
+
+def down() -> ScriptedModel:
+    return ScriptedModel(lambda messages: ModelUnavailable("down"), name="down")
+
+
+async def test_it_is_a_model_by_itself() -> None:
+    """Its name says which, its limit is theirs together, and who answers follows from the request."""
+    both = Ensemble(((saying("a"), 3.0), (saying("b"), 1.0)))
+    assert isinstance(both, Model)
+    assert (both.name, both.limit, both.worst_cost(1, 1)) == ("a + b", 6, 0.0)
+    async with both.open():
+        replies = [await both.complete([{"role": "user", "content": str(i)}], {}) for i in range(200)]
+        again = await both.complete([{"role": "user", "content": "7"}], {})
+    shares = Counter(reply.model for reply in replies)
+    assert 0.65 <= shares["a"] / 200 <= 0.85
+    assert again.model == replies[7].model
+
+
+async def test_who_is_down_is_passed_over() -> None:
+    """As long as there is another; the last one's error is the ensemble's."""
+    both = Ensemble(((down(), 1000.0), (saying("b"), 1.0)))
+    assert (await both.complete(HELLO, {})).model == "b"
+    with pytest.raises(ModelUnavailable):
+        await Ensemble(((down(), 1.0), (down(), 1.0))).complete(HELLO, {})
+
+
+async def test_the_dearest_bounds_the_cost() -> None:
+    """And one of unknown price makes it unknown."""
+
+    class Priced(ScriptedModel):
+        price: float | None = 0.0
+
+        def worst_cost(self, prompt: int, completion: int) -> float | None:
+            return self.price
+
+    cheap, dear = Priced([]), Priced([])
+    dear.price = 2.0
+    assert Ensemble(((cheap, 1.0), (dear, 1.0))).worst_cost(1, 1) == 2.0
+    dear.price = None
+    assert Ensemble(((cheap, 1.0), (dear, 1.0))).worst_cost(1, 1) is None
+
+
+@pytest.mark.parametrize("members", [(), ((saying("a"), 0.0),)])
+async def test_what_is_none(members: tuple[tuple[Model, float], ...]) -> None:
+    """No member, or one that could never be chosen."""
+    with pytest.raises(DataError, match="weights above 0"):
+        Ensemble(members)

@@ -1,0 +1,178 @@
+"""Limits: pure rules, told of requests one by one."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flashgraph.errors import DataError
+from flashgraph.llm.protocol import Load
+from flashgraph.policies.limits import Bucket, Level, Limits, adaptive, fixed, parse_limits, steered
+
+AT_ONCE = 0.0
+
+
+def answers(limits: Limits, level: Level, count: int, used: int | None = None, at: float = 100.0) -> Level:
+    """The level after so many good answers, each while ``used`` slots (all, unless said otherwise) were in use."""
+    for _ in range(count):
+        level = limits.answered(level, level.limit if used is None else used, at - 1, at)
+    return level
+
+
+def test_a_fixed_limit_stays() -> None:
+    """Whatever it is told."""
+    limits = fixed(8)
+    level = limits.begin()
+    assert limits.answered(level, 8, 0, 1) == limits.throttled(level, 8, 0, 1) == level
+    assert limits.read(limits.granted(level, 8), Load(0, 9), 1) == level
+    assert level.limit == 8
+    assert not limits.reads
+
+
+def test_slow_start_doubles_every_round_trip() -> None:
+    """Each answer while every slot is in use adds one."""
+    limits = adaptive(100, start=4)
+    level = answers(limits, limits.begin(), 4)
+    assert level.limit == 8
+    assert answers(limits, level, 8).limit == 16
+    assert answers(limits, level, 1000).limit == 100
+
+
+def test_an_idle_endpoint_does_not_grow() -> None:
+    """Answers while a slot was free prove nothing."""
+    limits = adaptive(100, start=4)
+    assert answers(limits, limits.begin(), 50, used=3).limit == 4
+
+
+def test_only_a_429_cuts() -> None:
+    """To four fifths of what was in use; below that it doubles no more, but rises by one a round trip."""
+    limits = adaptive(100, start=40)
+    level = limits.throttled(limits.begin(), 40, sent_at=9.0, now=10.0)
+    assert (level.limit, level.ceiling, level.reason) == (32, 32, "429, too many requests")
+    assert answers(limits, level, 31).limit == 32
+    assert answers(limits, level, 32).limit == 33
+
+
+def test_answers_in_the_cooldown_do_not_count() -> None:
+    """They were sent before the cut, or into a server that is still full."""
+    limits = adaptive(100, start=40)
+    level = limits.throttled(limits.begin(), 40, sent_at=9.0, now=10.0)
+    assert answers(limits, level, 500, at=14.9).limit == 32
+    assert answers(limits, level, 500, at=15.0).limit > 32
+
+
+def test_one_cut_for_all_429s_of_one_time_but_none_opens_a_place() -> None:
+    """A burst of sixty is one mistake; the limit follows what is left in flight."""
+    limits = adaptive(200, start=100)
+    level, used = limits.begin(), 100
+    for _ in range(60):
+        level = limits.throttled(level, used, sent_at=9.0, now=10.0)
+        used -= 1
+    assert (level.limit, used) == (40, 40)
+    later = limits.throttled(level, 40, sent_at=20.0, now=21.0)
+    assert later.limit == 32
+
+
+def test_a_queue_in_the_server_steers() -> None:
+    """None: it grows if it was full. A short one: it stays. A long one: all but half of a short one is taken off."""
+    limits = steered(1000, start=32)
+    full = limits.granted(limits.begin(), 32)
+    assert limits.read(limits.begin(), Load(20, 0), 1).limit == 32  # not all slots were in use
+    grown = limits.read(full, Load(32, 0), 1)
+    assert grown.limit == 64
+    assert limits.read(limits.granted(grown, 64), Load(61, 3), 2).limit == 64
+    cut = limits.read(limits.granted(grown, 64), Load(44, 20), 2)
+    assert (cut.limit, cut.reason) == (46, "20 wait in the server")
+    # Where it is once known, steps are small.
+    assert limits.read(limits.granted(cut, 46), Load(46, 0), 3).limit == 50
+
+
+def test_a_full_cache_gets_no_more() -> None:
+    """The server would throw out what it has begun."""
+    limits = steered(1000, start=32)
+    assert limits.read(limits.granted(limits.begin(), 32), Load(32, 0, 0.97), 1).limit == 32
+
+
+def test_a_server_that_says_nothing_is_taken_to_hold_128() -> None:
+    """It is no vLLM, or its metrics are shut off."""
+    limits = steered(1000)
+    level = limits.read(limits.begin(), None, 1)
+    assert (level.limit, level.reason) == (128, "the server does not say how full it is")
+    assert steered(50).read(limits.begin(), None, 1).limit == 50
+
+
+@given(
+    limits=st.sampled_from([adaptive(9, start=3), adaptive(1, start=1), steered(9, start=2), steered(300)]),
+    told=st.lists(st.tuples(st.sampled_from(["answered", "throttled", "read", "none"]), st.integers(0, 400))),
+)
+def test_never_below_one_and_never_above_the_most(limits: Limits, told: list[tuple[str, int]]) -> None:
+    """I4, whatever is told in whatever order."""
+    level, now = limits.begin(), 0.0
+    for what, number in told:
+        now += number / 50
+        used = min(number, level.limit)
+        level = limits.granted(level, used)
+        if what == "answered":
+            level = limits.answered(level, used, now - number / 100, now)
+        elif what == "throttled":
+            level = limits.throttled(level, max(1, used), now - number / 100, now)
+        else:
+            level = limits.read(level, Load(used, number) if what == "read" else None, now)
+        assert 1 <= level.limit <= limits.most
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [fixed(3), fixed(1, rpm=500), adaptive(), adaptive(9, start=2, tpm=2e5), steered(), steered(7, start=1, rpm=0.5)],
+)
+def test_limits_as_text(limits: Limits) -> None:
+    """What a journal keeps of them."""
+    assert parse_limits(str(limits)) == limits
+
+
+@pytest.mark.parametrize("text", ["32", "adaptive", "fixed(x)", "fixed(1), usd=3", "limit(3)"])
+def test_other_texts_are_refused(text: str) -> None:
+    """With the forms that there are."""
+    with pytest.raises(DataError, match="expected fixed"):
+        parse_limits(text)
+
+
+def test_a_bucket_fills_steadily_and_bursts_no_longer_than_a_second() -> None:
+    """600 a minute are ten a second: ten at once, and then one each tenth of a second."""
+    bucket = Bucket(600, 1.0)
+    for _ in range(10):
+        bucket.take(1, AT_ONCE)
+    assert bucket.holds(0) == 0
+    assert bucket.due(1) == pytest.approx(0.1)
+    assert bucket.holds(0.1) == pytest.approx(1)
+    assert bucket.holds(60) == 10
+
+
+def test_a_slow_rate_still_lets_one_through() -> None:
+    """Three a minute: one, and the next after twenty seconds."""
+    bucket = Bucket(3, 1.0)
+    bucket.take(1, AT_ONCE)
+    assert bucket.due(1) == pytest.approx(20)
+
+
+def test_debt_is_paid_off() -> None:
+    """What a request took more than was expected delays the next one; what it took less is given back."""
+    bucket = Bucket(60_000, 1.0)
+    bucket.take(3000, AT_ONCE)
+    assert bucket.due(1) == pytest.approx(2.001)
+    bucket.take(-2500, AT_ONCE)
+    assert bucket.holds(0) == 500
+
+
+@given(st.lists(st.tuples(st.floats(0, 50), st.floats(0.1, 5)), max_size=30))
+def test_looking_into_a_bucket_changes_nothing(takes: list[tuple[float, float]]) -> None:
+    """I13: a run that is told again looks at other moments than it did."""
+    one, other, now = Bucket(100, 1.0), Bucket(100, 1.0), 0.0
+    for amount, wait in takes:
+        other.holds(now + wait / 3)
+        now += wait
+        one.take(amount, now)
+        other.take(amount, now)
+    assert attrs.asdict(one) == attrs.asdict(other)

@@ -1,0 +1,211 @@
+"""Limits that move and endpoints that share a role, in whole runs under virtual time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flashgraph as fg
+from flashgraph.policies.limits import Limits, adaptive, fixed, steered
+from flashgraph.run import events as ev
+
+from .endpoints import Server, of, ran, requests
+
+
+def levels(result: fg.Result) -> list[tuple[int, str]]:
+    return [(event.limit, event.reason) for event in of(result, ev.LimitChanged)]
+
+
+def most_at_once(result: fg.Result) -> int:
+    return max(int(event.in_flight) for event in of(result, ev.CallStarted))
+
+
+def test_who_is_told_to_wait_blocks_nobody() -> None:
+    """With one slot: a request that shall come back after 30 s gives it to the others, and gets it then."""
+    server = Server(5, fixed(1), seconds=1.0, refuses={"0": 30.0})
+    # A job that waits keeps its worker, so there are more of these.
+    result = ran(requests(6), {"task": server}, settings={"ask_task.workers": 6})
+    assert result.status == "completed"
+    started = [event.at for event in of(result, ev.CallStarted)]
+    ended = {event.call: event for event in of(result, ev.CallEnded)}
+    assert ended[0].how == "throttled"
+    assert all(event.how == "done" for call, event in ended.items() if call)
+    assert started[5] < 10
+    # A quarter more at most, so that those who were turned away at one moment do not come back at one.
+    assert 30 <= started[6] - ended[0].at <= 37.5
+    assert server.answered[-1] == "0"
+
+
+def test_a_throttled_request_counts_as_none() -> None:
+    """It has cost nothing, and a budget of calls does not see it."""
+    server = Server(5, fixed(1), seconds=1.0, refuses={"0": 1.0, "1": 1.0})
+    result = ran(requests(9), {"task": server}, budget=fg.Budget(calls=4))
+    assert (result.status, result.spent.calls) == ("budget", 4)
+    assert sorted(Counter(event.how for event in of(result, ev.CallEnded)).items()) == [("done", 4), ("throttled", 2)]
+
+
+def test_patience_ends() -> None:
+    """An endpoint that turns a request away again and again is unavailable: the run stops, and says why."""
+
+    class Never(Server):
+        async def complete(self, messages: Any, params: Any) -> fg.Reply:
+            raise fg.errors.Throttled("never", pause=5.0, tries=3)
+
+    result = ran(requests(1), {"task": Never(1, fixed(1))})
+    assert (result.status, result.reason) == ("failed", "never")
+    assert len(of(result, ev.CallEnded)) == 3
+
+
+def test_an_adaptive_limit_finds_what_an_api_takes() -> None:
+    """From 16 it doubles, meets 429s once, and then stays near the 64 that the API takes; at most 1 % are turned away
+    after that."""
+    result = ran(requests(3000), {"task": Server(64, adaptive())})
+    assert result.status == "completed"
+    ends = of(result, ev.CallEnded)
+    warm = [event for event in ends if event.at > 60]
+    refused = sum(event.how == "throttled" for event in warm)
+    assert refused <= 0.01 * len(warm)
+    used = [event.in_flight for event in of(result, ev.CallStarted) if 60 < event.at < ends[-1].at - 20]
+    assert sum(used) / len(used) > 0.75 * 64
+    changes = [event.limit for event in of(result, ev.LimitChanged)]
+    assert changes[:3] == [17, 18, 19]
+    assert all("429" in reason or "slot" in reason for _, reason in levels(result))
+
+
+def test_an_adaptive_limit_follows_an_api_that_takes_less_than_it_begins_with() -> None:
+    """Down to one request at a time, and never below."""
+    result = ran(requests(60), {"task": Server(1, adaptive())})
+    assert result.status == "completed"
+    assert min(limit for limit, _ in levels(result)) == 1
+    late = [event for event in of(result, ev.CallEnded) if event.at > 100]
+    assert sum(event.how == "done" for event in late) > 0.8 * len(late)
+
+
+def test_a_steered_limit_keeps_the_servers_queue_short_and_not_empty() -> None:
+    """A server of 90 slots is found full within seconds; from then on some requests wait in it, and few."""
+    server = Server(90, steered(), queues=True)
+    result = ran(requests(3000), {"task": server})
+    assert result.status == "completed"
+    steady = server.waits[15:-15]
+    assert max(steady) <= 8
+    assert sum(wait > 0 for wait in steady) > 0.5 * len(steady)
+    assert 90 <= most_at_once(result) <= 128
+
+
+def test_a_steered_limit_of_a_server_that_says_nothing() -> None:
+    """It is taken to hold 128 requests, and said so."""
+
+    class Silent(Server):
+        async def load(self) -> Any:
+            raise OSError("no metrics here")
+
+    result = ran(requests(400), {"task": Silent(500, steered(), queues=True)})
+    assert levels(result) == [(128, "the server does not say how full it is")]
+    assert most_at_once(result) == 128
+
+
+@pytest.mark.parametrize(("limits", "least", "most"), [(fixed(50, rpm=120), 49, 82), (fixed(50, tpm=120 * 51), 45, 96)])
+def test_a_rate_is_kept(limits: Limits, least: float, most: int) -> None:
+    """120 requests a minute, or the tokens of 120: so many in any longer time, with a second's share more, and the run
+    takes no longer than that asks for.  Tokens of replies are known late, and at first overestimated: what was held
+    back for that is made up for."""
+    result = ran(requests(100), {"task": Server(500, limits)})
+    started = [event.at for event in of(result, ev.CallStarted)]
+    assert max(sum(at <= other < at + 40 for other in started) for at in started) <= most
+    assert least <= started[-1] <= 56
+    assert not of(result, ev.LimitChanged)
+
+
+def test_several_endpoints_share_the_work_by_their_weights() -> None:
+    """Three to one while both have room; the log and the reply say who answered."""
+    models = [(Server(50, fixed(50), name="a"), 3), (Server(50, fixed(50), name="b"), 1)]
+    result = ran(requests(400), {"task": models}, window=10)
+    shares = Counter(event.endpoint for event in of(result, ev.CallStarted))
+    assert shares.total() == 400
+    assert 0.68 <= shares["a"] / 400 <= 0.82
+    assert len(models[0][0].answered) == shares["a"]
+
+
+def test_what_one_endpoint_has_no_room_for_another_takes() -> None:
+    """Weights are for when there is a choice."""
+    models = [(Server(9, fixed(2), name="a"), 1000), (Server(9, fixed(8), name="b"), 1)]
+    result = ran(requests(100), {"task": models})
+    shares = Counter(event.endpoint for event in of(result, ev.CallStarted))
+    assert shares["b"] > shares["a"] > 10
+
+
+def test_endpoints_that_roles_share_go_to_who_ranks_first() -> None:
+    """One role may use both, the other only one of them: neither starves, and the limit is the endpoint's."""
+    a, b = Server(9, fixed(3), name="a"), Server(9, fixed(3), name="b")
+    result = ran(requests(60, ("task", "judge")), {"task": [a, b], "judge": b})
+    assert result.status == "completed"
+    flying: Counter[str] = Counter()
+    role = {}
+    for event in result.events:
+        if isinstance(event, ev.CallStarted):
+            flying[event.endpoint] += 1
+            role[event.call] = event.endpoint
+            assert flying[event.endpoint] <= 3
+        elif isinstance(event, ev.CallEnded):
+            flying[role[event.call]] -= 1
+
+
+def test_an_endpoint_that_is_down_is_left_out_and_tried_again() -> None:
+    """Its requests go to the other, it is tried with one request at a time, and is in again when that is answered."""
+    a, b = Server(9, fixed(4), name="a", down=(20, 60)), Server(9, fixed(4), name="b")
+    result = ran(requests(200), {"task": [a, b]})
+    assert result.status == "completed"
+    assert len(a.answered) + len(b.answered) == 200
+    down, up = of(result, ev.EndpointDown), of(result, ev.EndpointUp)
+    assert {event.endpoint for event in (*down, *up)} == {"a"}
+    # All that were out when it went down find it so; from then on one at a time does, less and less often.
+    tries = [event.at for event in down if event.at > 25]
+    assert all(later - before >= 10 for before, later in pairwise(tries))
+    assert len(up) == 1
+    assert 60 <= up[0].at < 120
+    assert "no model server answers at a" in down[0].reason
+    assert any(event.endpoint == "a" and event.at > up[0].at + 1 for event in of(result, ev.CallStarted))
+
+
+def test_a_run_stops_when_all_its_endpoints_are_down() -> None:
+    """With the message of the last, and it can be resumed."""
+    models = [Server(9, fixed(4), name=name, down=(10, 1e9)) for name in "ab"]
+    result = ran(requests(100), {"task": models})
+    assert result.status == "failed"
+    assert "no model server answers at" in result.reason
+    assert result.events[-1].at < 30
+
+
+def test_a_resumed_run_knows_its_limit(tmp_path: Path) -> None:
+    """I13: told its turns again, throttled requests and readings among them, the machine has the same limit; and it
+    goes on to the end."""
+    for limits, queues in ((adaptive(), False), (steered(), True)):
+        folder = tmp_path / str(limits)
+
+        def go(calls: int, folder: Path = folder, limits: Limits = limits, queues: bool = queues, **more: Any) -> Any:
+            server = Server(40, limits, queues=queues)
+            return ran(requests(600), {"task": server}, budget=fg.Budget(calls=calls), folder=folder, **more)
+
+        first = go(300)
+        assert first.status == "budget"
+        again = go(1000, resume=True)
+        assert again.status == "completed"
+        told = [event.limit for event in of(again, ev.LimitChanged)]
+        assert [event.limit for event in of(first, ev.LimitChanged)] == told[: len(levels(first))]
+
+
+def test_what_a_request_had_cost_that_was_cut_off() -> None:
+    """Nobody counts it: the prompt, and as much of a reply as others had in that time; said to be an estimate."""
+    result = ran(requests(20), {"task": Server(9, fixed(4))}, budget=fg.Budget(seconds=10))
+    cut = [event for event in of(result, ev.CallEnded) if event.how == "cancelled"]
+    assert cut
+    assert all(event.estimated and 0 <= event.completion_tokens <= 100 for event in cut)
+    assert sum(event.completion_tokens for event in cut) > 0
+    done = [event for event in of(result, ev.CallEnded) if event.how == "done"]
+    assert not any(event.estimated for event in done)
+    tokens = sum(event.prompt_tokens + event.completion_tokens for event in (*done, *cut))
+    assert abs(result.spent.tokens - tokens) <= 1
