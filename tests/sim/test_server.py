@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 import flashgraph as fg
-from flashgraph.errors import ModelError, ModelRefused, ModelUnavailable, RequestFailed
+from flashgraph.errors import ModelError, ModelRefused, ModelUnavailable, RequestFailed, Throttled
 from flashgraph.llm.http import HttpModel
 from flashgraph.llm.protocol import Reply
 from flashgraph.llm.retry import Retry
@@ -117,7 +117,7 @@ async def test_a_connection_that_closes_frees_its_slot() -> None:
 @pytest.mark.parametrize(
     ("kind", "expected", "said"),
     [
-        ("429", ModelUnavailable, "429"),
+        ("429", Throttled, "429"),
         ("500", ModelUnavailable, "500"),
         ("reset", ModelUnavailable, "no model server answers"),
         ("cut", ModelUnavailable, "no model server answers"),
@@ -194,7 +194,7 @@ async def test_a_hosted_api_refuses_what_finds_no_slot() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask, url)
             await until(lambda: server.in_flight == 1)
-            with pytest.raises(ModelUnavailable, match="429"):
+            with pytest.raises(Throttled, match="429"):
                 await ask(url)
             tasks.cancel_scope.cancel()
         await until(lambda: server.in_flight == 0)
