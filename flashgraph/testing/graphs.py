@@ -172,6 +172,13 @@ class Shape(_Brief):
     second_pool: bool = False
     latency: str = "long-tail"
     salt: int = 0
+    refused: float = 0.0
+    """The share of requests that fail for good, half of them by a timeout."""
+
+    def fate(self, request: str) -> str:
+        """How a request ends: ``"answered"``, ``"failed"`` at once or ``"timeout"``."""
+        u = draw(self.salt, "refused", request)
+        return "answered" if u >= self.refused else "failed" if u < self.refused / 2 else "timeout"
 
     def seconds(self, *key: object) -> float:
         """A latency for ``key``."""

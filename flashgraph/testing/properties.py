@@ -148,7 +148,7 @@ def minds_no_hook(shape: Shape, schedule: fg.Schedule, backend: str) -> list[Fin
 def keeps_failures_to_their_rounds(shape: Shape, backend: str) -> list[Finished]:
     """In lockstep, what rounds without a failed item admit is what they admit where nothing fails at all."""
     faulty = _run(backend, shape, fg.lockstep())
-    sound = _run(backend, without(shape, fail=0.0), fg.lockstep())
+    sound = _run(backend, without(attrs.evolve(shape, refused=0.0), fail=0.0), fg.lockstep())
     (hurt, admitted), (_, expected) = _by_round(faulty), _by_round(sound)
     for number, values in expected.items():
         same = number in hurt or admitted.get(number) == values
@@ -174,7 +174,7 @@ def _by_round(done: Finished) -> tuple[set[int], dict[int, list[float | None]]]:
 def equals_the_interpreter(shape: Shape, backend: str) -> list[Finished]:
     """Lockstep is the synchronous algorithm: the same outcomes in the same order, the same values admitted."""
     shape = _single(shape)
-    lines = run_virtually(lambda: interpret(build(shape), TASK, llm=_ok), backend=backend)
+    lines = run_virtually(lambda: interpret(build(shape), TASK, llm=_answering(shape)), backend=backend)
     done = _run(backend, shape, fg.lockstep())
     said = outcomes(done.events, set(done.plan.stages), set(done.plan.pools))
     expected = [(line.node, line.outcome) for line in lines]
@@ -187,8 +187,15 @@ def equals_the_interpreter(shape: Shape, backend: str) -> list[Finished]:
     return [done]
 
 
-async def _ok(messages: object, **params: Any) -> fg.Reply:
-    return fg.Reply("ok")
+def _answering(shape: Shape) -> Callable[..., Any]:
+    """The shape's model without its latencies."""
+
+    async def llm(messages: object, **params: Any) -> fg.Reply:
+        if shape.fate(str(messages)) != "answered":
+            raise fg.RequestFailed("generated")
+        return fg.Reply("ok")
+
+    return llm
 
 
 def _score(value: Any) -> float | None:

@@ -12,7 +12,7 @@ import anyio
 import attrs
 
 import flashgraph as fg
-from flashgraph.errors import ModelUnavailable, Throttled
+from flashgraph.errors import ModelUnavailable, RequestFailed, Throttled
 from flashgraph.llm.protocol import Load, Message
 from flashgraph.policies.limits import Limits, parse_limits
 from flashgraph.run.events import Event
@@ -31,8 +31,13 @@ TASK = fg.Task("generated", train=[0], val=[0], seed={"text": "-"}, attempt=_att
 """A task for graphs that need none."""
 
 
+TIMEOUT = 60.0
+"""Seconds after which a request that nobody answers fails."""
+
+
 class LatencyModel:
-    """Answers after ``seconds(request)``; counts what is in flight, so that a leak shows.
+    """Answers after ``seconds(request)``, or fails as ``fate(request)`` says; counts what is in flight, so that a leak
+    shows.
 
     With ``limits`` that move it says that all above ``slots`` requests wait in it, and turns some requests away.  It
     is down for its first ``down`` seconds.
@@ -47,6 +52,7 @@ class LatencyModel:
         limits: Limits | None = None,
         slots: int = 2,
         down: float = 0.0,
+        fate: Callable[[str], str] = lambda request: "answered",
     ) -> None:
         self.name = name
         self.limits = limits
@@ -54,6 +60,7 @@ class LatencyModel:
         self._seconds = seconds
         self._slots = slots
         self._down = down
+        self._fate = fate
         self._asked: Counter[str] = Counter()
         self._opened = 0.0
         self.in_flight = 0
@@ -92,7 +99,10 @@ class LatencyModel:
                     # Not a round number: event loops differ in what they take for one moment.
                     await anyio.sleep(0.05 + drawn / 100)
                     raise Throttled(f"{self.name} is full", pause=None if drawn < 0.1 else 3.0, tries=100)
-            await anyio.sleep(self._seconds(request))
+            fate = self._fate(request)
+            await anyio.sleep(TIMEOUT if fate == "timeout" else self._seconds(request))
+            if fate != "answered":
+                raise RequestFailed(f"generated: {fate}")
             return fg.Reply("ok", fg.Usage(10, 5), 0.001)
         finally:
             self.in_flight -= 1
@@ -142,7 +152,7 @@ async def run_shape(
     models = [
         LatencyModel(limit, seconds, name=f"latency {i}", limits=parse_limits(text), down=0.0 if i else first_is_down)
         for i, text in enumerate(limits)
-    ] or [LatencyModel(limit, seconds)]
+    ] or [LatencyModel(limit, seconds, fate=shape.fate)]
     roles = {s.llm for s in graph.spec.stages if s.llm}
     opened = fg.open_run(
         graph,

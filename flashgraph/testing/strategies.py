@@ -89,6 +89,7 @@ def shapes() -> st.SearchStrategy[Shape]:
         second_pool=st.booleans(),
         latency=st.sampled_from(["zero", "constant", "long-tail", "bimodal"]),
         salt=st.integers(0, 1000),
+        refused=st.sampled_from([0.0, 0.0, 0.2]),
     )
 
 
