@@ -10,7 +10,7 @@ DEMO_SEED ?= 0
 DEMO_MODEL ?= local
 PROOF_SCALE ?= 1
 
-.PHONY: help install demo test test-slow vllm-test lint typecheck format proof coverage bench lock build clean
+.PHONY: help install demo test test-slow vllm-test lint typecheck format proof coverage mutants bench lock build clean
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -61,6 +61,11 @@ typecheck: $(READY)  ## mypy, strict
 format: $(READY)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+mutants: $(READY)  ## mutation testing of the scheduler: all mutants take hours, SAMPLE=200 SEED=0 tries some
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group mutants
+	$(BIN)/python -m tests.mutants.historical
+	$(BIN)/python -m tests.mutants.sample $(if $(SAMPLE),--sample $(SAMPLE)) --seed $(or $(SEED),0)
 
 bench: $(READY)  ## the tables of docs/benchmarks.md
 	$(BIN)/python -m tests.benchmarks.policies

@@ -92,10 +92,13 @@ class Step(_Brief):
     workers: int | None = None
     several: int = 1
     stale: str = ""
-    """How its in-edge treats stale items: ``""``, ``"discard"``, ``"repair"``, ``"touched"`` (repair under a
-    condition), ``"either"`` (discard, or else repair) or ``"refresh"`` (needs ``reads``)."""
+    """How its in-edge treats stale items: ``""``, ``"discard"``, ``"strict"`` (discard at any lag), ``"repair"``,
+    ``"touched"`` (repair under a condition), ``"either"`` (discard, or else repair) or ``"refresh"`` (needs ``reads``).
+    """
     capacity: int | None = None
     order: Literal["", "freshest", "priority"] = ""
+    spends: bool = False
+    """Whether each of its jobs is an evaluation."""
 
 
 @attrs.frozen(repr=False)
@@ -111,6 +114,8 @@ class Fan(_Brief):
     fail_above: float | None = None
     discriminative: bool = False
     rule: Rule = "fraction"
+    room: int | None = None
+    """Capacity of the gathering edge."""
 
 
 @attrs.frozen(repr=False)
@@ -217,9 +222,13 @@ class _Builder:
 
     async def work(self, step: Step, name: str, token: Token, at: fg.Context[Any]) -> Token | None:
         shape = self.shape
+        late = draw(shape.salt, "asks late", name, token.path) < 0.3
+        if late:
+            await self.pause(shape.seconds(name, token.path))
         for call in range(step.calls):
             await at.llm(f"{name} {token.path} {call}")
-        await self.pause(shape.seconds(name, token.path))
+        if not late:
+            await self.pause(shape.seconds(name, token.path))
         if draw(shape.salt, "fail", name, token.path) < step.fail:
             raise Fault(name)
         if draw(shape.salt, "drop", name, token.path) < step.drop:
@@ -237,7 +246,8 @@ class _Builder:
         async def gathered(batch: fg.Group[Token, Token], at: fg.Context[Any]) -> Token | None:
             members = batch.values
             oldest = min([batch.origin.version, *(m.version for m in members)])
-            return await self.work(step, name, Token(batch.origin.path + len(members), oldest), at)
+            path = batch.origin.path + sum(place * m.path for place, m in enumerate(members, 1))
+            return await self.work(step, name, Token(path, oldest), at)
 
         async def single(token: Token, at: fg.Context[Any]) -> Token | None:
             return await self.work(step, name, token, at)
@@ -253,6 +263,8 @@ class _Builder:
             options["reads"] = self.side if self.beside(step) else self.pool
         if step.several > 1:
             options["fanout"] = step.several
+        if step.spends:
+            options["spends"] = "evaluations"
         body: Any = gathered if group else several if step.several > 1 else single
         return self.graph.stage(**options)(body)
 
@@ -270,8 +282,8 @@ class _Builder:
         return self.graph.stage(name=name, reads=self.pool)(repair)
 
     def edge(self, src: Any, dst: Any, step: Step, **options: Any) -> None:
-        if step.stale == "discard":
-            options["stale"] = fg.discard(above=2)
+        if step.stale in ("discard", "strict"):
+            options["stale"] = fg.discard(above=2 if step.stale == "discard" else 0)
         elif step.stale == "refresh" and step.reads:
             options["stale"] = fg.refresh(above=0)
         elif step.stale == "repair":
@@ -321,7 +333,7 @@ class _Builder:
         after = self.stage(fan.after, group=True)
         early = _early(fan)
         rule = fg.fail_above(fan.fail_above) if fan.fail_above is not None else None
-        self.graph.edge(inner, after, gather=True, on_failure=rule, **early)
+        self.graph.edge(inner, after, gather=True, on_failure=rule, capacity=fan.room, **early)
         return after
 
     def source(self, name: str) -> Any:
@@ -381,8 +393,10 @@ def _even(token: Token) -> bool:
 
 
 def scatter_into(width: int) -> Any:
+    """Scatters into different members, but for the last two of three or more: equal values are different members."""
+
     def scatter(token: Token) -> Sequence[Token]:
-        return [token.via("member", i) for i in range(width)]
+        return [token.via("member", min(i, width - 2) if width > 2 else i) for i in range(width)]
 
     return scatter
 

@@ -28,6 +28,7 @@ from flashgraph.run.plan import Plan, compile_plan
 from flashgraph.run.turns import Answered, Asked, Completed, Measured, Turn, apply
 from flashgraph.testing.invariants import Watch
 from flashgraph.testing.log import InvariantViolation, Stalled, around
+from flashgraph.testing.recount import Recount
 from flashgraph.testing.runs import TASK
 from flashgraph.testing.snapshot import snapshot
 from flashgraph.testing.state import check_state
@@ -145,12 +146,18 @@ class Hand:
         self._work: dict[int, _Work] = {}
         self._cursors = {name: source.cursor for name, source in self.plan.sources.items()}
         self._stopped = False
+        self._seen: InvariantViolation | None = None
+        self._recount = Recount()
         self.machine = Machine(self.plan, Ledger(self.budget), self._note, self.seed)
 
     def _note(self, event: ev.Event) -> None:
         self.events.append(event)
-        if self._watch is not None:
-            self._watch.see(event)
+        if self._watch is not None and self._seen is None:
+            try:
+                self._watch.see(event)
+            except InvariantViolation as violation:
+                # Raised here it would look to the machine like a function of the graph's own that fails.
+                self._seen = violation
 
     # ---- what can happen ---------------------------------------------------------------------------------
 
@@ -301,6 +308,7 @@ class Hand:
 
     def _apply(self, turn: Turn) -> list[Command]:
         first = self.machine.next_call
+        self._recount.told(turn, self.machine)
         for answer in turn.answered:
             work = self._work[answer.job]
             if answer.how == "throttled" or answer.outage:
@@ -320,6 +328,9 @@ class Hand:
             commands = apply(turn, self.machine)
         except SchedulerStalled as error:
             raise Stalled(f"I9: {error}") from error
+        if self._seen is not None:
+            raise self._seen
+        self._recount.decided(commands, self.machine)
         for number, asked in enumerate(turn.asked, first):
             self._work[asked.job].call = self.machine.calls.get(number)
         for command in commands:

@@ -35,7 +35,7 @@ INVARIANTS: Mapping[str, Sequence[Callable[[Log], Check]]] = {
     "I5": [versions.versions],
     "I6": [versions.stamps],
     "I7": [versions.staleness],
-    "I8": [versions.releases, versions.orphans],
+    "I8": [versions.releases, versions.evidence, versions.orphans],
     "I9": [progress],
     "I10": [bounds.budgets],
     "I15": [versions.failures],

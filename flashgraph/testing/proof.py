@@ -64,19 +64,34 @@ TINY: Mapping[str, Tiny] = {
     "one slot in lockstep": Tiny(Shape((Step(several=2), TWICE), rounds=1), limit=1, faults=1, lockstep=True),
     "a call too few": Tiny(Shape((TWICE,), rounds=2), calls=3),
     "groups": Tiny(Shape((Fan(2, ONE, (), ONE),), rounds=2)),
-    "cancelled members": Tiny(Shape((Fan(3, ONE, (), ONE, 0.3, "cancel"),), rounds=1), together=2, faults=1),
+    "cancelled members": Tiny(
+        Shape((Fan(3, Step(spends=True), (), ONE, 0.3, "cancel"),), rounds=1), together=2, faults=1
+    ),
     "cancelled calls": Tiny(Shape((Fan(3, CALL, (), ONE, 0.3, "cancel"),), rounds=1)),
     "dropped members": Tiny(Shape((Fan(3, ONE, (), ONE, 0.3, "drop"),), rounds=1), faults=1),
     "a group that fails": Tiny(Shape((Fan(3, ONE, (), ONE, fail_above=0.0),), rounds=1), faults=2),
     "groups in groups": Tiny(Shape((Fan(2, ONE, (Fan(2, ONE, (), ONE, 0.5, "amend"),), ONE),), rounds=1)),
     "deadlines": Tiny(Shape((Fan(2, ONE, (), ONE, 0.5, "amend", rule="deadline"),), rounds=1)),
     "amended groups": Tiny(Shape((), Ending(3, ONE, 0.3, "amend", discard_above=0, threshold=0.4), rounds=2)),
-    "retracted parents": Tiny(Shape((), Ending(2, ONE, 0.5, "amend", threshold=0.5), rounds=3, salt=1), window=1),
+    "retracted parents": Tiny(Shape((), Ending(2, ONE, 0.5, "amend", threshold=0.6), rounds=3), window=1),
+    "retracted lines": Tiny(Shape((), Ending(3, ONE, 0.3, "amend", threshold=0.5), rounds=3)),
+    "readers of what is retracted": Tiny(
+        Shape((Step(reads=True, stale="refresh"),), Ending(2, ONE, 0.5, "amend", threshold=0.6), rounds=3)
+    ),
     "repairs": Tiny(Shape((Step(stale="repair"),), rounds=3)),
     "one loop": Tiny(Shape((Loop(2, ONE, ONE),), rounds=2)),
     "two loops": Tiny(Shape((Loop(1, ONE, Step(workers=1, capacity=1)),), rounds=2), faults=1),
     "forks that meet": Tiny(Shape((Split(ONE, ONE, ONE),), rounds=1), faults=1),
     "a full queue": Tiny(Shape((Step(workers=1), Step(workers=1, capacity=1)), rounds=3), window=3),
+    "repaired from what is retracted": Tiny(
+        Shape((Step(stale="repair"),), Ending(2, ONE, 0.5, "amend", threshold=0.6), rounds=3)
+    ),
+    "cancelled waits": Tiny(Shape((Fan(2, TWICE, (), CALL, 0.3, "cancel"),), rounds=2)),
+    "a stale head": Tiny(
+        Shape((ONE, Step(calls=2, stale="strict", capacity=1, workers=2)), rounds=4), window=4, limit=1
+    ),
+    "two repairs": Tiny(Shape((Step(stale="repair", workers=1),), rounds=4), window=4),
+    "groups that wait for room": Tiny(Shape((Fan(2, ONE, (), Step(workers=1), room=1),), rounds=3), window=3),
     "two pools": Tiny(Shape((Step(reads=True, side=True),), rounds=2, second_pool=True)),
 }
 

@@ -63,6 +63,7 @@ class LatencyModel:
         self._fate = fate
         self._asked: Counter[str] = Counter()
         self._opened = 0.0
+        self.sent = 0
         self.in_flight = 0
         self.peak = 0
 
@@ -85,6 +86,7 @@ class LatencyModel:
         yield
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> fg.Reply:
+        self.sent += 1
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
         request = messages[-1]["content"]

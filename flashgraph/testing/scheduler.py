@@ -57,13 +57,17 @@ class SchedulerMachine(RuleBasedStateMachine):
         schedule=schedules(),
         limit=st.sampled_from([1, 2, 7]),
         limits=st.one_of(st.just(()), moving_limits()),
-        calls=st.one_of(st.none(), st.integers(1, 12)),
+        budget=st.builds(
+            fg.Budget,
+            evaluations=st.one_of(st.none(), st.integers(1, 12)),
+            calls=st.one_of(st.none(), st.integers(1, 12)),
+        ),
     )
     def begin(
-        self, shape: Shape, schedule: fg.Schedule, limit: int, limits: tuple[str, ...], calls: int | None
+        self, shape: Shape, schedule: fg.Schedule, limit: int, limits: tuple[str, ...], budget: fg.Budget
     ) -> None:
         self.shape, self.schedule, self.limit, self.limits = shape, schedule, limit, limits
-        self.budget = fg.Budget(calls=calls)
+        self.budget = budget
         self.told: list[tuple[Move, ...]] = []
         self._try()
 
@@ -157,5 +161,5 @@ class SchedulerMachine(RuleBasedStateMachine):
             f"\nThe graph:\n{drawing(build(self.shape))}\n\nThe log so far:\n{tail(events)}\n\n"
             f"Again, with `from flashgraph.testing import *` and `import flashgraph as fg`:\n"
             f"again({self.shape!r}, {schedule_line(self.schedule)}, {list(told)!r}, limit={self.limit}, "
-            f"limits={self.limits!r}, budget=fg.Budget(calls={self.budget.calls}))"
+            f"limits={self.limits!r}, budget=fg.{self.budget!r})"
         )

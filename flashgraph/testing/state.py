@@ -24,6 +24,9 @@ def check_state(machine: Machine) -> None:
     """Check a machine that has just been stepped.  Raises `InvariantViolation`, naming the invariant."""
     if not machine.stopping:  # else an item stays where it was, also when its job has ended
         _places(machine)
+    else:
+        left = [job.id for job in machine.running if not job.cancelled]
+        _expect(not left, "I12", f"the run is stopped, and its jobs {left} are left running")
     _rounds_and_groups(machine)
     _bounds(machine)
     _account(machine)
@@ -124,6 +127,17 @@ def _nothing_stands(machine: Machine) -> None:
         for item in job.outbox:
             stuck = flow.is_open(item) and (plan.edges[item.edge].gather or not flow.queues[item.edge].full)
             _expect(not stuck, "I9", f"item {item.id} was not handed on to {item.edge}, where there is room")
+        gone = job.item is not None and not job.done and not flow.is_open(job.item)
+        _expect(not gone or job.cancelled, "I12", f"job {job.id} works on an item that has ended, and is left to it")
+    timer = machine.next_timer()
+    for (overdue, name), at in flow._timed.items():
+        _expect(timer is not None and timer <= at, "I9", f"group {overdue} has a deadline at {at:g}, no timer is set")
+        _expect(at > machine.now, "I9", f"the deadline of group {overdue} on {name} has passed, and nobody looked")
+    for group_ in flow.groups.values():
+        for name, state in group_.gathers.items():
+            due = state.complete and not (state.released or state.closed or group_.void)
+            stuck = due and (group_.id, name) not in flow.pending
+            _expect(not stuck, "I9", f"group {group_.id} is complete on {name}, and is not released")
     for group, name in flow.pending:
         room = not flow.queues[name].full and not flow.groups[group].void
         _expect(not room, "I9", f"group {group} waits for room on {name}, where there is room")

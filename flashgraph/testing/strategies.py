@@ -27,9 +27,10 @@ def steps(in_group: bool = False) -> st.SearchStrategy[Step]:
         side=st.booleans(),
         workers=st.sampled_from([None, 1, 2, 5]),
         several=st.just(1) if in_group else st.sampled_from([1, 1, 1, 3]),
-        stale=st.sampled_from(["", "", "discard", "repair", "refresh", "touched", "either"]),
+        stale=st.sampled_from(["", "", "discard", "strict", "repair", "refresh", "touched", "either"]),
         capacity=st.sampled_from([None, 1, 2, 3]),
         order=st.sampled_from(["", "", "freshest", "priority"]),
+        spends=st.booleans(),
     )
 
 

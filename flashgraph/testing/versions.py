@@ -12,7 +12,7 @@ from flashgraph.policies.release import Count, Fraction
 from flashgraph.run import events as ev
 from flashgraph.testing.log import Check, Log
 
-__all__ = ["failures", "orphans", "releases", "staleness", "stamps", "versions"]
+__all__ = ["evidence", "failures", "orphans", "releases", "staleness", "stamps", "versions"]
 
 Scope = tuple[tuple[int, int], ...]
 
@@ -29,16 +29,29 @@ def versions(log: Log) -> Check:
             version[event.pool] += 1
             expected = f"pool {event.pool} went to version {event.version}, expected {version[event.pool]}"
             log.expect(event.version == version[event.pool], "I5", i, expected)
+        if isinstance(event, ev.Admitted):
+            known = all(parent < event.artifact for parent in event.parents)
+            log.expect(known, "I6", i, f"artifact {event.artifact} of {event.pool} has parents that came after it")
 
 
 def stamps(log: Log) -> Check:
-    """I6: a stamp never exceeds the pool's version, and a source's is the version that it read."""
+    """I6: a stamp never exceeds the pool's version, a source's is the version that it read, and a group has no newer
+    one than any of its members."""
     version: Counter[str] = Counter()
+    made: dict[int, ev.Created] = {}
     while True:
         i, event = yield
         if isinstance(event, ev.Admitted | ev.Confirmed | ev.Retracted):
             version[event.pool] += 1
+        elif isinstance(event, ev.Released):
+            group = made[event.item]
+            for member in (made[parent] for parent in group.parents if parent in made):
+                newer = [p for p, stamp in member.stamps.items() if group.stamps.get(p, stamp + 1) > stamp]
+                log.expect(not newer, "I6", i, f"group {group.item} is stamped newer than member {member.item}")
+        elif isinstance(event, ev.Repaired):
+            del made[event.item]  # it is stamped anew, with what the log does not tell
         elif isinstance(event, ev.Created):
+            made[event.item] = event
             for pool, stamp in event.stamps.items():
                 log.expect(stamp <= version[pool], "I6", i, f"item {event.item} is stamped {pool}@{stamp}")
         elif isinstance(event, ev.Emitted) and event.version is not None:
@@ -47,7 +60,8 @@ def stamps(log: Log) -> Check:
 
 
 def staleness(log: Log) -> Check:
-    """I7: nothing is admitted that the staleness rule of its edge excludes at that moment."""
+    """I7: nothing is taken up or admitted that the staleness rule of its edge excludes at that moment; of a group it is
+    the whole that the rule speaks of."""
     edge_of: dict[int, str] = {}
     repairs: Counter[int] = Counter()
     while True:
@@ -56,10 +70,14 @@ def staleness(log: Log) -> Check:
             edge_of[event.item] = event.edge
         elif isinstance(event, ev.Repaired):
             repairs[event.item] += 1
-        elif isinstance(event, ev.Admitted):
-            rule = log.plan.edges[edge_of[event.item]].stale
+        elif isinstance(event, ev.Admitted) or (isinstance(event, ev.JobStarted) and event.item is not None):
+            item = event.item or 0
+            edge = log.plan.edges[edge_of[item]]
+            if isinstance(event, ev.JobStarted) and (edge.scatter is not None or event.stage != edge.dst):
+                continue
+            rule = edge.stale
             # Conditions on values are not in the log; a rule that has one may have let the item pass by it.
-            decision = rule.decide(event.lag, repairs[event.item], lambda when: False).kind
+            decision = rule.decide(event.lag, repairs[item], lambda when: False).kind
             log.expect(decision in ("accept", "refresh"), "I7", i, f"{rule} says {decision} at lag {event.lag}")
 
 
@@ -134,19 +152,64 @@ def orphans(log: Log) -> Check:
     lineage: dict[int, frozenset[tuple[str, int]]] = {}
     edge_of: dict[int, str] = {}
     gone: set[int] = set()
+    retracted: set[tuple[str, int]] = set()
     while True:
         i, event = yield
         if isinstance(event, ev.Created):
             lineage[event.item] = event.lineage
             edge_of[event.item] = event.edge
+            if event.lineage & retracted and not log.plan.edges[event.edge].keeps_orphans:
+                gone.add(event.item)
         elif isinstance(event, ev.Ended):
             lineage.pop(event.item, None)
             gone.discard(event.item)
         elif isinstance(event, ev.Retracted):
             what = (event.pool, event.artifact)
+            retracted.add(what)
             gone |= {n for n, of in lineage.items() if what in of and not log.plan.edges[edge_of[n]].keeps_orphans}
         elif isinstance(event, ev.JobStarted | ev.Admitted) and event.item is not None:
             log.expect(event.item not in gone, "I8", i, f"item {event.item} descends from a retracted artifact")
+
+
+def evidence(log: Log) -> Check:
+    """I8: only what was admitted on incomplete evidence is confirmed or retracted, once, and it is retracted with what
+    it was made from; what amends a group that was discarded on its way is not admitted."""
+    provisional: set[tuple[str, int]] = set()
+    group_of: dict[int, tuple[int, str]] = {}
+    dropped: set[tuple[int, str]] = set()
+    amends: set[int] = set()
+    lineage: dict[int, frozenset[tuple[str, int]]] = {}
+    made_from: dict[tuple[str, int], frozenset[tuple[str, int]]] = {}
+    due: set[tuple[str, int]] = set()
+    while True:
+        i, event = yield
+        if isinstance(event, ev.JobStarted | ev.Admitted | ev.RunEnded):
+            log.expect(not due, "I8", i, f"{sorted(due)} are made from what was retracted, and stay in their pools")
+        if isinstance(event, ev.Created):
+            lineage[event.item] = event.lineage
+        elif isinstance(event, ev.Released):
+            group_of[event.item] = (event.group, event.edge)
+            if event.amendment:
+                amends.add(event.item)
+        elif isinstance(event, ev.Ended) and event.item in group_of:
+            group = group_of.pop(event.item)
+            if event.how in ("discarded", "failed", "cancelled"):
+                dropped.add(group)
+        elif isinstance(event, ev.Admitted):
+            stray = event.item in amends and group_of[event.item] in dropped
+            log.expect(not stray, "I8", i, f"item {event.item} amends a group that was discarded, and is admitted")
+            if event.provisional:
+                provisional.add((event.pool, event.artifact))
+                made_from[event.pool, event.artifact] = lineage[event.item]
+        elif isinstance(event, ev.Confirmed | ev.Retracted):
+            known = (event.pool, event.artifact) in provisional
+            log.expect(known, "I8", i, f"artifact {event.artifact} of {event.pool} is not provisional (any more)")
+            provisional.discard((event.pool, event.artifact))
+            due.discard((event.pool, event.artifact))
+            if isinstance(event, ev.Retracted):
+                what = (event.pool, event.artifact)
+                keeps = {e.dst for e in log.plan.edges.values() if e.keeps_orphans}
+                due |= {child for child in provisional if what in made_from[child] and child[0] not in keeps}
 
 
 def failures(log: Log) -> Check:

@@ -58,6 +58,7 @@ def test_parameters(settings: dict[str, Any], params: dict[str, Any], expected: 
     ("default", "text", "value"),
     [
         ("fast", "slow and steady", "slow and steady"),
+        ("fast", "true", "true"),
         ("fast", "gpt-4", "gpt-4"),
         ("fast", "'7'", "7"),
         ("fast", "7", "7"),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flashgraph as fg
-from flashgraph.run.budget import Ledger, prompt_bound
+from flashgraph.run.budget import Ledger, prompt_bound, reservation
 from flashgraph.testing import clock
 from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.runs import TASK, LatencyModel
@@ -63,6 +63,19 @@ def test_the_prompt_bound_is_one(contents: list[str]) -> None:
     assert bound >= sum(len(c.encode()) for c in contents) + 16 * len(contents)
 
 
+def test_a_request_reserves_its_most() -> None:
+    """One call; where tokens or money are limited also the bound of the prompt, all of its reply, and what these cost,
+    and then the request has a bound on its reply."""
+    messages = [{"role": "user", "content": "abc"}]
+    model = LatencyModel(1, lambda request: 0.0)
+    params: dict[str, object] = {}
+    assert (reservation(model, messages, params, {"calls": 3}), params) == ({"calls": 1.0}, {})
+    expected = {"calls": 1.0, "tokens": prompt_bound(messages) + 4096.0, "usd": 0.01}
+    assert reservation(model, messages, params, {"usd": 1.0}) == expected
+    assert params == {"max_tokens": 4096}
+    assert reservation(model, messages, {"max_tokens": 10}, {"tokens": 99})["tokens"] == prompt_bound(messages) + 10
+
+
 def endless(budget: fg.Budget, *, asks: bool) -> fg.Result:
     """A source that never stops, and a stage that calls a model or does not."""
     graph = fg.Graph("endless")
@@ -108,6 +121,6 @@ def test_no_crumb_of_a_float_stays_reserved() -> None:
     """0.1 + 0.2 + 0.3, given back one by one, is nothing: a waiting request would wait for it for ever."""
     ledger = Ledger(fg.Budget(usd=1))
     reservations = [ledger.reserve({"usd": amount}) for amount in (0.1, 0.2, 0.3)]
-    for reservation in reservations:
-        ledger.settle(reservation, {})
+    for number in reservations:
+        ledger.settle(number, {})
     assert ledger.reserved["usd"] == 0

@@ -1,0 +1,60 @@
+"""The invariant suite as hunts: named searches for one broken invariant, each the same on every run.
+
+``python tests/mutants/hunts.py NAME ...`` runs some of them, in order, against the flashgraph that is on the path, and
+ends with status 1 and the violation at the first that finds one.  All draws are derandomized, so that a hunt that has
+caught a bug once catches it again.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from hypothesis import Phase, settings
+
+from flashgraph.testing.deadlock import rings
+from flashgraph.testing.log import InvariantViolation
+from flashgraph.testing.proof import TINY, Share, played
+from flashgraph.testing.properties import PROPERTIES, prove
+
+__all__ = ["HUNTS", "main"]
+
+settings.register_profile(
+    "hunts", derandomize=True, database=None, phases=(Phase.explicit, Phase.generate), print_blob=False
+)
+
+
+def _explore(name: str, states: int) -> None:
+    found = TINY[name].explore(states)
+    if found.stall is not None:
+        raise InvariantViolation(f"I9: {name} stalls after {list(found.stall)!r}")
+
+
+def hunts(examples: int = 60, states: int = 400) -> Mapping[str, Callable[[], object]]:
+    """All hunts by name: every property, the scheduler as a state machine, every tiny run, the smallest rings."""
+    return {
+        **{f"tiny: {name}": partial(_explore, name, states) for name in TINY},
+        "the scheduler as a state machine": partial(played, examples, 30),
+        **{name: partial(prove, name, max(5, round(examples * p.share))) for name, p in PROPERTIES.items()},
+        "rings": lambda: Share.of(rings(1)),
+    }
+
+
+HUNTS = hunts()
+
+
+def main(names: Sequence[str]) -> int:
+    """Run hunts; returns the exit status: 1 when one has caught something."""
+    settings.load_profile("hunts")
+    for name in names or HUNTS:
+        try:
+            HUNTS[name]()
+        except Exception as error:
+            print(f"{name}: {type(error).__name__}: {error}")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
