@@ -46,7 +46,7 @@ class Recount:
             self._drained = False
             lost = [call for call in machine.calls.values() if call.reservation is not None]
             for call in lost:
-                self._spend(call.amounts)
+                self._spend({"tokens": call.size, **call.amounts})
         for answer in turn.answered:
             if machine.calls[answer.call].reservation is not None:
                 self._spend(answer.spent)
