@@ -222,13 +222,9 @@ class _Builder:
 
     async def work(self, step: Step, name: str, token: Token, at: fg.Context[Any]) -> Token | None:
         shape = self.shape
-        late = draw(shape.salt, "asks late", name, token.path) < 0.3
-        if late:
-            await self.pause(shape.seconds(name, token.path))
         for call in range(step.calls):
             await at.llm(f"{name} {token.path} {call}")
-        if not late:
-            await self.pause(shape.seconds(name, token.path))
+        await self.pause(shape.seconds(name, token.path))
         if draw(shape.salt, "fail", name, token.path) < step.fail:
             raise Fault(name)
         if draw(shape.salt, "drop", name, token.path) < step.drop:

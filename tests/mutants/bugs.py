@@ -39,14 +39,6 @@ BUGS = (
         "I9",
     ),
     Bug(
-        "lost wake-up: a request wakes nobody",
-        "run/driver.py",
-        "        self._requests.append(request)\n        self._wake.set()\n",
-        "        self._requests.append(request)\n",
-        WHOLE,
-        "I9",
-    ),
-    Bug(
         "lost wake-up: a group that waits for room is forgotten",
         "run/flow.py",
         "            self.pending[group.id, edge.name] = state\n",
