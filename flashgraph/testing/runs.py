@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -61,7 +60,6 @@ class LatencyModel:
         self._slots = slots
         self._down = down
         self._fate = fate
-        self._asked: Counter[str] = Counter()
         self._opened = 0.0
         self.sent = 0
         self.in_flight = 0
@@ -95,8 +93,9 @@ class LatencyModel:
                 await anyio.sleep(0.1)
                 raise ModelUnavailable(f"{self.name} is down")
             if self.limits is not None:
-                self._asked[request] += 1
-                drawn = random.Random(f"{self.name}/{request}/{self._asked[request]}").random()
+                # By the moment, not by a count: of two equal requests at once, either may come first.
+                moment = round(anyio.current_time() - self._opened, 6)
+                drawn = random.Random(f"{self.name}/{request}/{moment}").random()
                 if drawn < 0.3:
                     # Not a round number: event loops differ in what they take for one moment.
                     await anyio.sleep(0.05 + drawn / 100)
