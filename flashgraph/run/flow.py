@@ -1,8 +1,9 @@
 """Items on their way: creation, queues, groups, rounds and every item's one end.
 
 This is the half of the scheduler that moves data; `flashgraph.run.machine` decides what runs.  An item is in one
-place at a time: ``"outbox"`` (made, no room on its edge yet), ``"queued"``, ``"held"`` (out for repair), ``"member"``
-(waiting in an opened group), ``"running"`` or ``"gathered"`` (waiting in its group to be released).
+place at a time: ``"outbox"`` (a result or a released group that has no room on its edge yet), ``"queued"``, ``"held"``
+(out for repair), ``"member"`` (waiting in an opened group), ``"running"`` or ``"gathered"`` (waiting in its group to be
+released).
 
 A scattering edge queues whole items and opens one when its stage wants work: until then the item can be reordered,
 repaired or discarded as one.
@@ -56,7 +57,8 @@ class Flow:
         self.groups: dict[int, GroupState] = {}
         self.queues = {e.name: EdgeQueue(e.capacity, e.order) for e in plan.edges.values()}
         self.members = {e.name: EdgeQueue(math.inf, fifo()) for e in plan.edges.values() if e.scatter}
-        self.pending: dict[tuple[int, str], GatherState] = {}
+        self.pending: list[Item] = []
+        """Released groups that wait for room on their edge."""
         self.ended_rounds: Counter[str] = Counter()
         """Rounds that are over, by source."""
         self.open_rounds: Counter[str] = Counter()
@@ -302,8 +304,8 @@ class Flow:
         self._close_if_over(group)
 
     def _close_if_over(self, group: GroupState) -> None:
-        """Forget a group of which nothing is open and nothing waits for room."""
-        if not self._inside.get(group.id) and not any((group.id, name) in self.pending for name in group.gathers):
+        """Forget a group of which nothing is open."""
+        if not self._inside.get(group.id):
             self._close(group)
 
     def _close(self, group: GroupState) -> None:
@@ -346,10 +348,6 @@ class Flow:
 
     def _release(self, group: GroupState, state: GatherState) -> None:
         edge = self.plan.edges[state.edge]
-        if self.queues[edge.name].full:
-            self.pending[group.id, edge.name] = state
-            return
-        self.pending.pop((group.id, edge.name), None)
         amendment = state.released
         origin = group.origin
         members = state.items
@@ -374,7 +372,12 @@ class Flow:
             state.closed = True
         self._emit(ev.Released(self.now, group.id, edge.name, item.id, state.arrived, len(state.members), amendment))
         self._remember(group, state)
-        self._enqueue(self.queues[edge.name], item)
+        if self.queues[edge.name].full:
+            # It is made all the same: of a group whose members have all ended, nothing else would keep its round, and
+            # its place in a group around it, open.
+            self.pending.append(item)
+        else:
+            self._enqueue(self.queues[edge.name], item)
         for member in members:
             self.end(member, "consumed")
         if not amendment and not complete and all(s.released for s in group.gathers.values()):
@@ -432,7 +435,7 @@ class Flow:
                 streaks[identity] = streaks.get(identity, 0) + 1 if passed else 0
 
     def release_due(self) -> bool:
-        """Release groups whose time has come or that were waiting for room; True if any went on."""
+        """Release groups whose time has come, and let those in that wait for room; True if any went on."""
         went = False
         if not self._timed and not self.pending:
             return went
@@ -442,14 +445,13 @@ class Flow:
                 group = self.groups[group_id]
                 self._settle(group, group.gathers[name])
                 went = True
-        for (group_id, name), state in list(self.pending.items()):
-            if not self.queues[name].full:
-                del self.pending[group_id, name]
-                group = self.groups[group_id]
-                if not group.void:
-                    self._release(group, state)
-                    went = True
-                self._close_if_over(group)
+        waiting, self.pending = self.pending, []
+        for item in waiting:
+            if self.queues[item.edge].full:
+                self.pending.append(item)
+            elif self.is_open(item):
+                self._enqueue(self.queues[item.edge], item)
+                went = True
         return went
 
     def next_timer(self) -> float | None:

@@ -114,8 +114,6 @@ class Fan(_Brief):
     fail_above: float | None = None
     discriminative: bool = False
     rule: Rule = "fraction"
-    room: int | None = None
-    """Capacity of the gathering edge."""
 
 
 @attrs.frozen(repr=False)
@@ -329,7 +327,7 @@ class _Builder:
         after = self.stage(fan.after, group=True)
         early = _early(fan)
         rule = fg.fail_above(fan.fail_above) if fan.fail_above is not None else None
-        self.graph.edge(inner, after, gather=True, on_failure=rule, capacity=fan.room, **early)
+        self.graph.edge(inner, after, gather=True, on_failure=rule, capacity=fan.after.capacity, **early)
         return after
 
     def source(self, name: str) -> Any:

@@ -91,7 +91,7 @@ TINY: Mapping[str, Tiny] = {
         Shape((ONE, Step(calls=2, stale="strict", capacity=1, workers=2)), rounds=4), window=4, limit=1
     ),
     "two repairs": Tiny(Shape((Step(stale="repair", workers=1),), rounds=4), window=4),
-    "groups that wait for room": Tiny(Shape((Fan(2, ONE, (), Step(workers=1), room=1),), rounds=3), window=3),
+    "groups that wait for room": Tiny(Shape((Fan(2, ONE, (), Step(workers=1, capacity=1)),), rounds=3), window=3),
     "two pools": Tiny(Shape((Step(reads=True, side=True),), rounds=2, second_pool=True)),
 }
 

@@ -89,7 +89,7 @@ def _flow(machine: Machine, name: Name, zero: float, *, history: bool) -> tuple[
     queues = tuple((n, ids(queued(q)), q.held, q.opened) for n, q in flow.queues.items())
     members = tuple((n, ids(queued(q))) for n, q in flow.members.items())
     timers = tuple(sorted((name("group", g), edge, at - zero) for (g, edge), at in flow._timed.items()))
-    pending = tuple((name("group", g), edge) for g, edge in flow.pending)
+    pending = ids(item for item in flow.pending if flow.is_open(item))
     streaks = tuple((edge, tuple(sorted(found.items(), key=repr))) for edge, found in flow._streaks.items())
     ended = tuple(sorted(flow.ended_rounds.items()))
     return (tuple(sorted(items)), groups, rounds, queues, members, timers, pending, streaks, ended)

@@ -48,6 +48,7 @@ def _places(machine: Machine) -> None:
         found += [(i.id, "outbox") for i in job.outbox if flow.is_open(i)]
         if job.item is not None and not job.done and flow.is_open(job.item):
             found.append((job.item.id, "held" if job.kind == "repair" else "running"))
+    found += [(i.id, "outbox") for i in flow.pending if flow.is_open(i)]
     for state in machine.stages.values():
         found += [(item.id, "held") for item, _ in state.repairs]
     for group in flow.groups.values():
@@ -136,11 +137,10 @@ def _nothing_stands(machine: Machine) -> None:
     for group_ in flow.groups.values():
         for name, state in group_.gathers.items():
             due = state.complete and not (state.released or state.closed or group_.void)
-            stuck = due and (group_.id, name) not in flow.pending
-            _expect(not stuck, "I9", f"group {group_.id} is complete on {name}, and is not released")
-    for group, name in flow.pending:
-        room = not flow.queues[name].full and not flow.groups[group].void
-        _expect(not room, "I9", f"group {group} waits for room on {name}, where there is room")
+            _expect(not due, "I9", f"group {group_.id} is complete on {name}, and is not released")
+    for item in flow.pending:
+        stuck = flow.is_open(item) and not flow.queues[item.edge].full
+        _expect(not stuck, "I9", f"group item {item.id} waits for room on {item.edge}, where there is room")
     for service in machine.slots.services:
         first = machine.slots.first(service)
         if machine.slots.room(service, machine.now) and first is not None:

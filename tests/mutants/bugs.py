@@ -41,8 +41,16 @@ BUGS = (
     Bug(
         "lost wake-up: a group that waits for room is forgotten",
         "run/flow.py",
-        "            self.pending[group.id, edge.name] = state\n",
-        "            pass\n",
+        "            self.pending.append(item)\n        else:\n",
+        "            pass\n        else:\n",
+        "tiny: groups that wait for room",
+        "I1",
+    ),
+    Bug(
+        "lost wake-up: nobody looks again after room was made for a group",
+        "run/machine.py",
+        "waits = self._delivering or self.flow.pending or self.flow.ended != ended",
+        "waits = self._delivering or self.flow.ended != ended",
         "tiny: groups that wait for room",
         "I9",
     ),
