@@ -282,8 +282,14 @@ BUDGETS = st.builds(
 MOMENTS = st.sampled_from([0.0, 0.3, 1.0, 2.5, 7.0, 40.0])
 SEEDS = st.integers(0, 5)
 FRAIL = Step(fail=0.3)
-NESTED = Shape((Fan(3, FRAIL, (Fan(3, FRAIL, (), Step(drop=0.4), fail_above=0.5),), Step(), fail_above=0.0),), rounds=8)
-"""Groups in groups that fail, or come to nothing, at several moments."""
+NESTED = Shape(
+    (
+        Loop(1, Step(), Step()),
+        Fan(3, FRAIL, (Fan(3, FRAIL, (), Step(drop=0.4), fail_above=0.5),), Step(), fail_above=0.0),
+    ),
+    rounds=8,
+)
+"""A loop whose passes are used up, then groups in groups that fail, or come to nothing, at several moments."""
 WHOLE = ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I15")
 
 PROPERTIES: Mapping[str, Property] = {

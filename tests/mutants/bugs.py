@@ -15,6 +15,14 @@ BUDGET = "under a budget"
 BUGS = (
     # ---- wake-ups and progress ----
     Bug(
+        "lost wake-up: a request wakes nobody",
+        "run/driver.py",
+        "        self._requests.append(request)\n        self._wake.set()\n",
+        "        self._requests.append(request)\n",
+        "with limits that move",
+        "I9",
+    ),
+    Bug(
         "lost wake-up: nobody looks again after a discard has made room",
         "run/machine.py",
         "return self._stirred or (moved and bool(waits))",
@@ -374,14 +382,6 @@ BUGS = (
         "release=chosen.release or everyone(),",
         LOCKSTEP,
         "I11",
-    ),
-    Bug(
-        "drain starts new work",
-        "run/machine.py",
-        "        if self._draining is None:\n            moved |= self._start()",
-        "        if self.status is None:\n            moved |= self._start()",
-        STATE,
-        "I12",
     ),
     Bug(
         "draw dependent on how many jobs there have been",
