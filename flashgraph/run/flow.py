@@ -362,7 +362,8 @@ class Flow:
                 tuple(dict.fromkeys(u for m in [origin, *members] for u in m.uses)),
                 frozenset().union(origin.lineage, *(m.lineage for m in members)),
                 origin.loops,
-                amendment or origin.late or self._gone_on(origin),
+                # A round of which only late items were open has given its place in the window away.
+                amendment or origin.late or self._gone_on(origin) or not self.rounds[origin.round].open,
             ),
         )
         item.gathered, item.amends = state, amendment

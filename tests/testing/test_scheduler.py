@@ -54,6 +54,15 @@ def test_a_job_that_ends_without_its_request_frees_its_slot() -> None:
     assert hand.machine.status == ("completed", "the sources have nothing to emit")
 
 
+def test_a_round_that_only_late_items_kept_open_takes_no_place_in_the_window() -> None:
+    """I4: what the inner groups were released with is filtered, and the amendment completes the outer group late."""
+    inner = Fan(3, Step(), (), Step(drop=0.3), release=0.2, late="amend")
+    shape = Shape((Fan(2, Step(fail=0.3), (inner,), Step()), Step(), Step()), latency="zero", salt=548)
+    hand = again(shape, fg.pipelined(1, focus=0.0))
+    hand.finish()
+    hand.retell()
+
+
 def test_a_kill_loses_only_what_was_not_written() -> None:
     """I13: resumed from any of the last turns, the run goes on to its end."""
     shape = Shape((Fan(3, Step(calls=1), (), Step(), 0.5, "cancel"),), rounds=2)
