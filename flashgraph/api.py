@@ -180,11 +180,12 @@ async def open_run(
     """
     from flashgraph.llm.cache import cached
     from flashgraph.llm.endpoints import Endpoints
+    from flashgraph.llm.prices import pin_all
     from flashgraph.llm.resolve import resolve_all
     from flashgraph.llm.responses import ResponseCache
     from flashgraph.run.driver import Driver
     from flashgraph.run.events import RunStarted
-    from flashgraph.run.journal.keeper import keep
+    from flashgraph.run.journal.keeper import keep, read_header
     from flashgraph.run.machine import Machine
     from flashgraph.run.plan import compile_plan
 
@@ -202,8 +203,10 @@ async def open_run(
         )
     held = _resources(spec, resources or {})
     _check_end(graph, budget)
-    _check_prices(resolved, budget)
     endpoints = Endpoints.of(resolved)
+    before = read_header(Path(folder)).prices if folder is not None and resume else {}
+    prices, said = pin_all(endpoints.models, before)
+    _check_prices(resolved, budget)
     plan = compile_plan(spec, chosen, values, endpoints.roles, endpoints.limits, endpoints.services)
     events: list[Event] = []
     unrevealed: list[Event] = []
@@ -241,7 +244,8 @@ async def open_run(
         kept: Kept | None = None
         keeping = None
         if folder is not None:
-            header = _header(plan, task, chosen, seed, budget, values, order or {})
+            priced = {name: attrs.asdict(price) for name, price in prices.items()}
+            header = _header(plan, task, chosen, seed, budget, values, priced, order or {})
             keeping = keep(
                 Path(folder), header, machine, budget.limits,
                 resume=resume, accept_changes=accept_changes, patient=settle is not None,
@@ -266,6 +270,8 @@ async def open_run(
             resumed=kept.resumed if kept is not None else None,
             reveal=reveal,
         )
+        for sentence in said.values():
+            _log.warning("%s", sentence)
         note = kept.writer.note if kept is not None else None
         reveal()
         opened = Run(driver, events, task.name, kept.examined if kept is not None else None)
@@ -317,7 +323,14 @@ def _for_roles(graph: Graph, models: Mapping[str, ModelSpec]) -> dict[str, Model
 
 
 def _header(
-    plan: Plan, task: Task, schedule: Schedule, seed: int, budget: Budget, params: Mapping[str, Any], order: Any
+    plan: Plan,
+    task: Task,
+    schedule: Schedule,
+    seed: int,
+    budget: Budget,
+    params: Mapping[str, Any],
+    prices: Mapping[str, Mapping[str, Any]],
+    order: Any,
 ) -> Header:
     import flashgraph
     from flashgraph.run.journal.header import Header, fingerprint
@@ -327,7 +340,7 @@ def _header(
     topology, functions, policies = fingerprint(plan.graph, plan)
     return Header(
         plan.graph.name, task.name, schedule.name, seed, limits, dict(params), topology, functions, policies,
-        attrs.asdict(Capacity.of(plan)), flashgraph.__version__, order,
+        attrs.asdict(Capacity.of(plan)), prices, flashgraph.__version__, order,
     )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from flashgraph.errors import (
 )
 from flashgraph.llm.ensemble import Ensemble
 from flashgraph.llm.function import FunctionModel
+from flashgraph.llm.prices import Price, pin, pricing
 from flashgraph.llm.protocol import Load, Message, Model, Reply, Usage
 from flashgraph.llm.responses import ResponseCache
 from flashgraph.policies.limits import Limits
@@ -170,6 +171,14 @@ class CachedModel:
     def worst_cost(self, prompt: int, completion: int) -> float | None:
         """The model's: whether a reply is known is not known before."""
         return self.model.worst_cost(prompt, completion)
+
+    def pricing(self) -> Price:
+        """The model's."""
+        return pricing(self.model)
+
+    def pin(self, price: Price) -> bool:
+        """Pin the model's."""
+        return pin(self.model, price)
 
     async def _ask(
         self, key: bytes, messages: Sequence[Message], params: Mapping[str, Any], flight: _Flight, *, merge: bool

@@ -28,6 +28,7 @@ from flashgraph.errors import (
     did_you_mean,
 )
 from flashgraph.llm.connections import Connections
+from flashgraph.llm.prices import LOCAL, OPTION, Price, listed
 from flashgraph.llm.protocol import Message, Reply, Usage
 from flashgraph.llm.retry import ONE_MORE, PassingFault, Retry, retry_after
 from flashgraph.policies.limits import Limits
@@ -83,7 +84,8 @@ class HttpModel:
     An empty ``model`` means the only one that the server has, asked for when the model is opened.  ``params`` are
     sent with each request unless the request says otherwise.  ``limits`` are limits that move, in the place of the
     fixed ``limit``.  ``timeout`` bounds one try of one request, in seconds.  ``price`` is USD for one prompt token and
-    for one completion token; an address of this machine is free without it.  ``probe`` asks the address for its models
+    for one completion token; without it an address of this machine is free, and any other costs what LiteLLM's table
+    says of the model's name.  ``probe`` asks the address for its models
     when it is opened, so that a dead one is found before the run begins.  The key is ``key``, or the environment
     variable named by ``key_env``.
     """
@@ -101,6 +103,7 @@ class HttpModel:
     retry: Retry = attrs.field(factory=Retry, kw_only=True)
     local: bool = attrs.field(init=False, repr=False)
     _chat: httpx.URL = attrs.field(init=False, repr=False)
+    _pinned: Price | None = attrs.field(default=None, init=False, repr=False)
     _connections: Connections | None = attrs.field(default=None, init=False, repr=False)
 
     @local.default
@@ -156,10 +159,18 @@ class HttpModel:
         return await self.retry(lambda: self._try(body))
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
-        """By ``price``; else 0 for an address of this machine and None for any other."""
+        """By the price that a run has pinned, or else by `pricing`; None where it is not known."""
+        return (self._pinned or self.pricing()).of(prompt, completion)
+
+    def pricing(self) -> Price:
+        """By ``price``; else nothing for an address of this machine, and for any other what LiteLLM's table says."""
         if self.price is not None:
-            return prompt * self.price[0] + completion * self.price[1]
-        return 0.0 if self.local else None
+            return Price(*self.price, OPTION)
+        return LOCAL if self.local else listed(self.model)
+
+    def pin(self, price: Price) -> None:
+        """Count by this price from now on, whatever the table says."""
+        self._pinned = price
 
     def _secret(self) -> str:
         return os.environ.get(self.key_env, "") if self.key is None else self.key

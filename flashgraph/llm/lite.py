@@ -21,6 +21,7 @@ from flashgraph.errors import (
     TimedOut,
     UnknownModel,
 )
+from flashgraph.llm.prices import UNKNOWN, Price, table_source
 from flashgraph.llm.protocol import Message, Reply, Usage
 from flashgraph.llm.retry import ONE_MORE, PassingFault, Retry, retry_after
 from flashgraph.policies.limits import Limits
@@ -61,6 +62,7 @@ class LiteLLMModel:
     timeout: float = attrs.field(default=300.0, kw_only=True, validator=attrs.validators.gt(0))
     params: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True, repr=False)
     retry: Retry = attrs.field(factory=Retry, kw_only=True)
+    _pinned: Price | None = attrs.field(default=None, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.limits is not None:
@@ -100,7 +102,22 @@ class LiteLLMModel:
         return await self.retry(lambda: self._try(request))
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
-        """By LiteLLM's price table; None for a model that is not in it."""
+        """By the price that a run has pinned, or else by LiteLLM's table; None for a model that is not in it."""
+        return self._listed(prompt, completion) if self._pinned is None else self._pinned.of(prompt, completion)
+
+    def pricing(self) -> Price:
+        """What LiteLLM's table says of one token of each kind."""
+        prompt, completion = self._listed(1, 0), self._listed(0, 1)
+        return UNKNOWN if prompt is None or completion is None else Price(prompt, completion, table_source())
+
+    def pin(self, price: Price) -> None:
+        """Count by this price from now on; where the table still says the same, by the table with its steps for long
+        prompts."""
+        now = self.pricing()
+        same = (now.prompt, now.completion) == (price.prompt, price.completion)
+        self._pinned = None if same else price
+
+    def _listed(self, prompt: int, completion: int) -> float | None:
         litellm = _litellm()
         try:
             prices = litellm.cost_per_token(model=self.model, prompt_tokens=prompt, completion_tokens=completion)

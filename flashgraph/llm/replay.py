@@ -12,6 +12,7 @@ import anyio.lowlevel
 import attrs
 
 from flashgraph.errors import DataError, RequestFailed
+from flashgraph.llm.prices import LOCAL, Price, pin, pricing
 from flashgraph.llm.protocol import Load, Message, Model, Reply, Usage
 
 __all__ = ["ReplayModel"]
@@ -77,6 +78,14 @@ class ReplayModel:
     def worst_cost(self, prompt: int, completion: int) -> float | None:
         """Free, but for what goes to the other model."""
         return 0.0 if self.otherwise is None else self.otherwise.worst_cost(prompt, completion)
+
+    def pricing(self) -> Price:
+        """The other model's, if there is one."""
+        return LOCAL if self.otherwise is None else pricing(self.otherwise)
+
+    def pin(self, price: Price) -> bool:
+        """Pin the other model's."""
+        return self.otherwise is not None and pin(self.otherwise, price)
 
     async def load(self) -> Load | None:
         """How full the other model's server says it is."""

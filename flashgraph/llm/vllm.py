@@ -9,6 +9,7 @@ import httpx
 
 from flashgraph.errors import ModelError
 from flashgraph.llm.http import HttpModel
+from flashgraph.llm.prices import UNKNOWN, Price
 from flashgraph.llm.protocol import Load
 
 __all__ = ["VllmModel"]
@@ -29,6 +30,10 @@ class VllmModel(HttpModel):
     """
 
     prioritises: bool = attrs.field(default=False, kw_only=True)
+
+    def pricing(self) -> Price:
+        """By ``price``, or nothing on this machine: no table knows what somebody's own server costs."""
+        return super().pricing() if self.local or self.price is not None else UNKNOWN
 
     async def load(self) -> Load | None:
         """What ``/metrics`` says, of all engines of the server together; None where it has none."""

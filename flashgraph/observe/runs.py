@@ -204,6 +204,9 @@ def head(run: StoredRun) -> list[str]:
         ", ".join([f"{run.accepted():,} accepted", *amounts, usd, clock(spend.seconds)]),
         ", ".join([header.schedule, f"seed {header.seed}", *([f"limits: {', '.join(others)}"] if others else [])]),
     ]
+    unpriced = [name for name, price in header.prices.items() if price["prompt"] is None]
+    if unpriced:
+        lines.append(f"price not known, cost not counted: {', '.join(unpriced)}")
     lines += [line for endpoint in run.endpoints() if (line := _endpoint(endpoint))]
     if spend.failed:
         lines.append(f"{counted(spend.failed, 'call')} failed")
@@ -286,6 +289,7 @@ def run_json(run: StoredRun) -> dict[str, Any]:
         "limits": dict(run.limits()),
         "params": dict(run.header.params),
         "version": run.header.version,
+        "prices": {name: dict(price) for name, price in run.header.prices.items()},
         "spend": attrs.asdict(run.spend()),
         "endpoints": [attrs.asdict(endpoint) for endpoint in run.endpoints()],
         "sessions": [attrs.asdict(session) for session in run.sessions()],

@@ -27,7 +27,9 @@ class Header:
 
     ``topology`` is what must not change (nodes, edges, what flows); ``functions`` are digests of the stages' and
     sources' texts, ``policies`` the edges' rules as text: these may change when the user says so.  ``capacity`` (a
-    `flashgraph.run.plan.Capacity`) may always change.  ``order`` is how the command line started it: paths, model
+    `flashgraph.run.plan.Capacity`) may always change.  ``prices`` are
+    what each endpoint's tokens cost (USD for one prompt token and one completion token, None where it is not known,
+    and whose word that is), as the last session had them.  ``order`` is how the command line started it: paths, model
     strings, options.
     """
 
@@ -41,6 +43,7 @@ class Header:
     functions: Mapping[str, str]
     policies: Mapping[str, str]
     capacity: Mapping[str, Any]
+    prices: Mapping[str, Mapping[str, Any]]
     version: str
     order: Mapping[str, Any] = attrs.field(factory=dict)
 

@@ -102,7 +102,9 @@ def keep(
                 resumed = attrs.evolve(resumed, reopen=dict(limits), capacity=Capacity(**header.capacity))
                 (turns,) = store.db.execute("SELECT count(*) FROM turns").fetchone()
             writer = JournalWriter(store, codec, turns=turns, patient=patient)
-            if not resume:
+            if resume:
+                writer.reprice(header)
+            else:
                 writer.begin(header)
             examined = Examined(store, writer)
             if resumed is not None:

@@ -64,6 +64,11 @@ class JournalWriter:
         """Write down what the run is started with.  Raises `JournalError`."""
         self._store.put([("INSERT INTO meta VALUES (?, ?)", row) for row in header.rows()]).result()
 
+    def reprice(self, header: Header) -> None:
+        """Write down the prices that the run goes on with.  Raises `JournalError`."""
+        row = next(row for row in header.rows() if row[0] == "prices")
+        self._store.put([("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)]).result()
+
     def open_session(self) -> None:
         """Write down that this process goes on with the run."""
         (last,) = self._store.db.execute("SELECT coalesce(max(id), -1) FROM sessions").fetchone()

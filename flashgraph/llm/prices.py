@@ -1,0 +1,120 @@
+"""What a model's tokens cost and who says so: an option, LiteLLM's table, or nobody."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from flashgraph.llm.protocol import Model
+
+__all__ = ["LOCAL", "OPTION", "UNKNOWN", "Price", "listed", "pin", "pin_all", "pricing"]
+
+TABLE = "model_prices_and_context_window_backup.json"
+"""In LiteLLM's package: the table that it has without asking the network."""
+
+OPTION = "option"
+LISTED_MODES = ("chat", "responses")
+
+
+@attrs.frozen
+class Price:
+    """USD for one prompt token and one completion token, None where they are not known; ``source`` says whose word
+    that is: ``"option"``, ``"local"``, ``"model"`` (the object's own), ``"unknown"``, or LiteLLM's table with its
+    version."""
+
+    prompt: float | None
+    completion: float | None
+    source: str
+
+    @property
+    def known(self) -> bool:
+        return self.prompt is not None and self.completion is not None
+
+    def of(self, prompt: int, completion: int) -> float | None:
+        """What so many tokens cost in USD; None where that is not known."""
+        if self.prompt is None or self.completion is None:
+            return None
+        return prompt * self.prompt + completion * self.completion
+
+    def __str__(self) -> str:
+        return f"{self.prompt:g},{self.completion:g} ({self.source})" if self.known else "not known"
+
+
+UNKNOWN = Price(None, None, "unknown")
+LOCAL = Price(0.0, 0.0, "local")
+
+
+def listed(name: str) -> Price:
+    """The price of the model of exactly this name in the table of the LiteLLM that is installed.
+
+    Unknown where it is not in it, or where LiteLLM is not installed.  The table is read as a file: importing the
+    package takes seconds.
+    """
+    spec = util.find_spec("litellm")
+    if spec is None or spec.origin is None:
+        return UNKNOWN
+    entry = _table(Path(spec.origin).with_name(TABLE)).get(name, {})
+    prompt, completion = entry.get("input_cost_per_token"), entry.get("output_cost_per_token")
+    if entry.get("mode") not in LISTED_MODES or prompt is None or completion is None:
+        return UNKNOWN
+    return Price(float(prompt), float(completion), table_source())
+
+
+def table_source() -> str:
+    """LiteLLM's table and its version, as a price's source."""
+    return f"LiteLLM {metadata.version('litellm')}"
+
+
+@lru_cache(maxsize=1)
+def _table(path: Path) -> Mapping[str, Any]:
+    try:
+        found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:  # another version may keep it elsewhere
+        return {}
+    return found
+
+
+def pricing(model: Model) -> Price:
+    """What a model says of its price now: by its ``pricing()``, or else by what one token of each kind costs."""
+    own = getattr(model, "pricing", None)
+    if own is not None:
+        said: Price = own()
+        return said
+    prompt, completion = model.worst_cost(1, 0), model.worst_cost(0, 1)
+    return UNKNOWN if prompt is None or completion is None else Price(prompt, completion, "model")
+
+
+def pin(model: Model, price: Price) -> bool:
+    """Have a model count by ``price`` from now on; whether it can."""
+    own = getattr(model, "pin", None)
+    return own is not None and own(price) is not False
+
+
+def pin_all(
+    models: Mapping[str, Model], before: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, Price], dict[str, str]]:
+    """Fix the prices of a run's endpoints: as the run had them ``before``, unless an option says otherwise now.
+
+    Returns the prices, and what is to be said of them, by endpoint.
+    """
+    prices, said = {}, {}
+    for name, model in models.items():
+        now = pricing(model)
+        had = Price(**before[name]) if name in before else now
+        # An unknown price is none to hold to.
+        kept = had if had.known and now.source != OPTION else now
+        prices[name] = kept if pin(model, kept) else now
+        if not prices[name].known:
+            said[name] = (
+                f"{name}: its price is not known: its calls are counted and their cost is not; give it with "
+                "?price=USD_PER_PROMPT_TOKEN,USD_PER_COMPLETION_TOKEN"
+            )
+        elif prices[name].of(1, 0) != had.prompt or prices[name].of(0, 1) != had.completion:
+            said[name] = f"{name}: its price was {had} and is {prices[name]} from now on"
+    return prices, said
