@@ -132,7 +132,7 @@ def test_show_as_json(cli: Cli, runs: Path) -> None:
     """The run, its best artifact with its value, its line of descent."""
     found = json.loads(cli("show", "one", "--json").out)
     assert list(found) == ["run", "artifact", "lineage"]
-    assert list(found["run"]) == [*RUN_KEYS, "limits", "params", "version", "spend", "endpoints", "sessions"]
+    assert list(found["run"]) == [*RUN_KEYS, "limits", "params", "version", "prices", "spend", "endpoints", "sessions"]
     assert list(found["run"]["spend"]) == [
         "proposals", "evaluations", "calls", "tokens", "usd", "prompt_tokens", "completion_tokens", "failed", "lost",
         "unanswered", "seconds",

@@ -85,7 +85,11 @@ def explained(path: Path, doing: str, error: Exception) -> JournalError:
 
 def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
     """A connection to an existing journal, its schema known to be ours.  Raises `JournalError`."""
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:  # a folder above it that may not be looked into
+        raise JournalError(f"{path}: the journal cannot be opened: {error}.\nFix: give permission to read.") from error
+    if not there:
         raise JournalError(f"{path}: no such journal.\nFix: give the folder of a run, which holds journal.db.")
     try:
         db = sqlite3.connect(
