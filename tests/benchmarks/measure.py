@@ -19,15 +19,27 @@ from flashgraph.sim.profiles import PROFILES
 from flashgraph.sim.virtual import run_virtually
 from flashgraph.sim.world import World
 
-__all__ = ["Measured", "measure"]
+__all__ = ["Measured", "Point", "measure"]
+
+
+@attrs.frozen
+class Point:
+    """Where a run was at a moment: seconds, calls and tokens so far, the best artifact's true score, and how many
+    artifacts its pool has had."""
+
+    at: float
+    calls: int
+    tokens: float
+    score: float
+    accepted: int
 
 
 @attrs.frozen
 class Measured:
-    """``curve`` holds (seconds, calls, true score) each time the pool changed."""
+    """``curve`` has a point for each time the pool changed."""
 
     minutes: float
-    curve: tuple[tuple[float, int, float], ...]
+    curve: tuple[Point, ...]
     proposals: int
     accepted: int
     calls: int
@@ -35,20 +47,27 @@ class Measured:
     """Calls that were cut off, and calls of rounds that ended because an item was discarded as stale."""
     use: float
     """Tokens a second over what the server makes with every slot busy."""
+    sweeps: float = 0.0
+    """Validations of a whole split."""
 
     @property
     def final(self) -> float:
-        return self.curve[-1][2] if self.curve else 0.0
+        return self.curve[-1].score if self.curve else 0.0
 
     def score_at(self, seconds: float) -> float:
-        return max((c for c in self.curve if c[0] <= seconds), key=lambda c: c[0], default=(0, 0, 0.0))[2]
+        return next((p.score for p in reversed(self.curve) if p.at <= seconds), 0.0)
 
     def score_after(self, calls: int) -> float:
-        return max((c for c in self.curve if c[1] <= calls), key=lambda c: c[1], default=(0, 0, 0.0))[2]
+        return next((p.score for p in reversed(self.curve) if p.calls <= calls), 0.0)
+
+    def reached(self, score: float) -> Point | None:
+        """Where ``score`` was reached for the first time."""
+        return next((p for p in self.curve if p.score >= score), None)
 
     def time_to(self, score: float) -> float | None:
         """Seconds until ``score`` was reached for the first time."""
-        return next((at for at, _, reached in self.curve if reached >= score), None)
+        point = self.reached(score)
+        return None if point is None else point.at
 
 
 def measure(
@@ -62,8 +81,8 @@ def measure(
 ) -> Measured:
     """Run GEPA on a world for so many simulated minutes."""
     made = World(seed=world)
-    model = SimModel(PROFILES[profile], made.answer, seed=world)
-    curve: list[tuple[float, int, float]] = []
+    model = SimModel(PROFILES[profile], made.answer, seed=world + 1000 * seed)
+    curve: list[Point] = []
     known: dict[str, float] = {}
 
     async def watched() -> fg.Result:
@@ -77,15 +96,16 @@ def measure(
             budget=fg.Budget(seconds=minutes * 60),
             settle=anyio.wait_all_tasks_blocked,
         ) as run:
-            calls = 0
+            calls = accepted = 0
             async for event in run:
                 calls += isinstance(event, ev.CallStarted)
                 if isinstance(event, ev.Admitted | ev.Confirmed | ev.Retracted):
+                    accepted += isinstance(event, ev.Admitted)
                     best = run.machine.pools["frontier"].value.best()
                     text = best.value["instruction"]
                     if text not in known:
                         known[text] = made.true_score(text)
-                    curve.append((event.at, calls, known[text]))
+                    curve.append(Point(event.at, calls, model.engine.tokens, known[text], accepted))
             return run.result
 
     result = run_virtually(watched)
@@ -97,6 +117,8 @@ def measure(
         calls=result.spent.calls,
         wasted=_wasted(result.events),
         use=model.engine.tokens / (model.profile.capacity * result.spent.seconds),
+        sweeps=sum(isinstance(e, ev.JobEnded) and (e.stage, e.how) == ("validate", "done") for e in result.events)
+        / made.val,
     )
 
 

@@ -1,0 +1,178 @@
+"""The peer implementation (PyPI ``gepa``) on the same simulated server and world, with its own loop and defaults.
+
+The peer is synchronous: it hands the server one batch at a time and waits for all of it.  So each batch is run on the
+simulated engine under a virtual clock of its own, and the peer's time is the sum of these; what it does between them
+takes none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio
+import attrs
+import gepa
+from gepa.strategies.proposal_sampling import IndependentSampling
+
+from flashgraph.llm.protocol import Message
+from flashgraph.sim.model import SimModel
+from flashgraph.sim.profiles import PROFILES
+from flashgraph.sim.virtual import run_virtually
+from flashgraph.sim.world import SOLVED, RuleSample, World
+
+from .measure import Measured, Point
+
+__all__ = ["PEERS", "Peer", "measure_peer"]
+
+
+@attrs.frozen
+class Peer:
+    """How the peer is run: ``workers`` requests at once, ``proposals`` an iteration, made side by side."""
+
+    workers: int
+    proposals: int
+
+
+PEERS: Mapping[str, Peer] = {
+    "peer, defaults": Peer(workers=10, proposals=1),
+    "peer, 128 workers": Peer(workers=128, proposals=1),
+    "peer, 4 proposals at once": Peer(workers=128, proposals=4),
+    "peer, 8 proposals at once": Peer(workers=128, proposals=8),
+    "peer, 16 proposals at once": Peer(workers=128, proposals=16),
+}
+"""Its defaults (``max_litellm_workers=10``, one mutation an iteration), and its parallel modes: `IndependentSampling`
+with ``batch_evaluate`` and batched reflection."""
+
+
+class _Server:
+    """Batches on the simulated engine, and the clock that they add up to."""
+
+    def __init__(self, world: World, profile: str, workers: int, seed: int) -> None:
+        self.model = SimModel(PROFILES[profile], world.answer, seed=seed)
+        self.workers = min(workers, PROFILES[profile].slots)
+        self.now = 0.0
+        self.calls = 0
+
+    def ask(self, requests: Sequence[Sequence[Message]]) -> list[str]:
+        """Replies in order, ``workers`` requests at a time."""
+        replies = [""] * len(requests)
+
+        async def batch() -> float:
+            limit = anyio.CapacityLimiter(self.workers)
+            began = anyio.current_time()
+
+            async def one(index: int) -> None:
+                async with limit:
+                    replies[index] = (await self.model.complete(requests[index], {})).text
+
+            async with self.model.open(), anyio.create_task_group() as tasks:
+                for index in range(len(requests)):
+                    tasks.start_soon(one, index)
+            return anyio.current_time() - began
+
+        self.now += run_virtually(batch)
+        self.calls += len(requests)
+        return replies
+
+
+class _Adapter:
+    propose_new_texts = None
+
+    def __init__(self, world: World, server: _Server) -> None:
+        self._task, self._server = world.task(), server
+
+    def evaluate(self, batch: list[RuleSample], candidate: dict[str, str], capture_traces: bool = False) -> Any:
+        return self.batch_evaluate([(candidate, batch)])[0]
+
+    def batch_evaluate(self, items: list[tuple[dict[str, str], list[RuleSample]]]) -> list[Any]:
+        pairs = [(candidate["instruction"], sample) for candidate, batch in items for sample in batch]
+        replies = iter(
+            self._server.ask(
+                [[{"role": "system", "content": text}, {"role": "user", "content": str(s)}] for text, s in pairs]
+            )
+        )
+        found = []
+        for _, batch in items:
+            judged = [self._task.score(sample, next(replies) == SOLVED) for sample in batch]
+            found.append(
+                gepa.EvaluationBatch(
+                    outputs=[""] * len(batch),
+                    scores=[score.value for score in judged],
+                    trajectories=[score.feedback for score in judged],
+                )
+            )
+        return found
+
+    def make_reflective_dataset(self, candidate: Any, evaluated: Any, components: list[str]) -> Any:
+        return {components[0]: [{"Feedback": text} for text in evaluated.trajectories]}
+
+
+class _Reflection:
+    """The world's model, behind the peer's prompt."""
+
+    def __init__(self, server: _Server) -> None:
+        self._server = server
+
+    def __call__(self, prompt: Any) -> str:
+        return self.batch_complete([prompt])[0]
+
+    def batch_complete(self, prompts: Sequence[Any], **options: Any) -> list[str]:
+        return self._server.ask([[{"role": "user", "content": _in_one_fence(p)}] for p in prompts])
+
+
+def _in_one_fence(prompt: Any) -> str:
+    """The prompt with the instruction as its only fence, and each feedback marked: how the world reads prompts."""
+    text = prompt if isinstance(prompt, str) else prompt[-1]["content"]
+    _, current, rest = text.split("```", 2)
+    return f"```{current}```\n{rest.replace('```', '').replace('## Feedback', 'Feedback:')}"
+
+
+def measure_peer(world: int, peer: Peer, *, minutes: float, profile: str = "vllm", seed: int = 0) -> Measured:
+    """Run the peer on a world for so many simulated minutes; see `measure.measure`."""
+    made = World(seed=world)
+    server = _Server(made, profile, peer.workers, seed=world + 1000 * seed)
+    curve: list[Point] = []
+    counted = {"proposals": 0, "sweeps": 0}
+
+    class Stop:
+        def __call__(self, state: Any) -> bool:
+            means = [sum(scores.values()) / len(scores) for scores in state.prog_candidate_val_subscores]
+            best = state.program_candidates[means.index(max(means))]["instruction"]
+            curve.append(Point(server.now, server.calls, server.model.engine.tokens, made.true_score(best), len(means)))
+            return server.now >= minutes * 60
+
+    class Count:
+        def on_proposal_end(self, event: Any) -> None:
+            counted["proposals"] += 1
+
+    parallel = {"sampling_strategy": IndependentSampling(peer.proposals)} if peer.proposals > 1 else {}
+    gepa.optimize(
+        seed_candidate=dict(made.task().seed),
+        trainset=made.samples("train", made.train),
+        valset=made.samples("val", made.val),
+        adapter=_Adapter(made, server),
+        reflection_lm=_Reflection(server),
+        stop_callbacks=[Stop()],
+        callbacks=[Count()],
+        seed=seed,
+        logger=_Silent(),
+        **parallel,
+    )
+    within = [p for p in curve if p.at <= minutes * 60]
+    share = minutes * 60 / server.now
+    return Measured(
+        minutes=minutes,
+        curve=tuple(within),
+        proposals=round(counted["proposals"] * share),
+        accepted=within[-1].accepted - 1 if within else 0,
+        calls=round(server.calls * share),
+        wasted=0,
+        use=server.model.engine.tokens / (PROFILES[profile].capacity * server.now),
+        sweeps=within[-1].accepted if within else 0,
+    )
+
+
+class _Silent:
+    def log(self, message: str) -> None:
+        pass
