@@ -4,8 +4,8 @@
     frontier --> cross  --------------------------> trial
 
 The policies on the edges are about overlap, and the `lockstep` schedule ignores them: a proposal may start before the
-slowest rollout is in, a candidate enters the frontier on a part of its validation and is amended by the rest, and one
-that the frontier has moved away from is merged with the newest best before it is validated.
+slowest rollout is in, a candidate enters the frontier on the half of its validation that tells most, and one that the
+frontier has moved away from is merged with the newest best before it is validated.
 """
 
 import attrs
@@ -235,6 +235,7 @@ Another one, which learned from different examples:
 Write one instruction that keeps every fact and rule of the best one and adds what only the other one knows. Where they
 contradict each other, follow the best one. Give only the new instruction, between ``` fences."""
 
+enough = fg.fraction(0.5, least=20)
 graph.edge(select, rollout, only=Trial, scatter=Trial.work)
 graph.edge(select, spread, only=Trials)
 graph.edge(spread, rollout, scatter=Trial.work)
@@ -244,4 +245,4 @@ graph.edge(cross, trial, scatter=Proposal.work)
 graph.edge(trial, gate, gather=True)
 graph.edge(seed, validate, scatter=Candidate.work)
 graph.edge(gate, validate, scatter=Candidate.work, order=fg.discriminative(window=3), stale=fg.repair(patch, above=0))
-graph.edge(validate, frontier, gather=True, release=fg.fraction(0.25), late="amend", stale=fg.discard(above=8))
+graph.edge(validate, frontier, gather=True, release=enough, late="cancel", stale=fg.discard(above=8))

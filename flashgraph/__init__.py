@@ -51,11 +51,11 @@ from flashgraph.graph.ports import (
     Verdict,
 )
 from flashgraph.llm.protocol import Message, Model, Reply, Usage
-from flashgraph.policies.control import balanced, drain_first
+from flashgraph.policies.control import balanced, drain_first, shortest_first
 from flashgraph.policies.failure import fail_above, missing
 from flashgraph.policies.order import discriminative, fifo, freshest, priority
 from flashgraph.policies.release import count, deadline, decided, everyone, fraction
-from flashgraph.policies.schedule import Schedule, lockstep, pipelined
+from flashgraph.policies.schedule import Schedule, lockstep, pipelined, throughput
 from flashgraph.policies.staleness import accept, discard, refresh, repair
 from flashgraph.run.budget import Budget
 from flashgraph.run.result import Result, ResultArtifact
@@ -138,4 +138,6 @@ __all__ = [
     "refresh",
     "repair",
     "run",
+    "shortest_first",
+    "throughput",
 ]

@@ -35,10 +35,10 @@ def cache_file(given: str | None) -> str | None:
 def schedule_option(command: F) -> F:
     return click.option(
         "--schedule",
-        type=click.Choice(["pipelined", "lockstep"]),
+        type=click.Choice(["pipelined", "throughput", "lockstep"]),
         default="pipelined",
         show_default=True,
-        help="How rounds and stages overlap; lockstep is the published algorithm.",
+        help="How rounds and stages overlap: for a score soon, for a full server, or as the published algorithm does.",
     )(command)
 
 

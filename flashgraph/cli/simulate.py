@@ -60,7 +60,7 @@ def command(
     flashgraph simulate gepa --profile task=vllm --profile reflection=gpt-4o-mini
     flashgraph simulate gepa --profile runs/mine --sweep window=2,4,8,16 alpha=0.25,1 --seeds 3 -o plot.png
 
-    alpha is the release fraction of the edges that are amended later; workers are those of every stage that calls a
+    alpha is the release fraction of the edges to a pool that have one; workers are those of every stage that calls a
     model. Replies are not simulated, only their lengths: graphs of prompts work on a simulated world in which better
     prompts score better, others (and with --task all) get hashes for answers, which pass at --pass-rate. What is not
     simulated: failures and retries, rate limits, prefix caches, other users of the server, and graphs that run code in

@@ -55,15 +55,16 @@ def command(goal: Any, target_score: float | None, seeds: int, seed: int, as_jso
 def _searched(simulation: Simulation, goal: Any, seeds: int, target: float | None) -> Tuned | None:
     from flashgraph.errors import DataError
     from flashgraph.loading import load_graph
+    from flashgraph.sim.forecast import early_edges
     from flashgraph.sim.tune import CHOICES, Step, tuned
 
     spec = load_graph(simulation.graph).spec
-    released = [f"{e.name}.release" for e in spec.edges if e.gather and e.late == "amend"]
+    released = [f"{name}.release" for name in early_edges(spec)]
     fixed = {*simulation.settings, *spec.params}
     if not released or fixed.intersection(released):
         fixed.add("alpha")
     names = [name for name in CHOICES if name not in fixed]
-    if simulation.schedule != "pipelined":
+    if simulation.schedule == "lockstep":
         raise DataError("tune: lockstep has nothing to choose.\nFix: leave out --schedule lockstep.")
     try:
         with (

@@ -155,8 +155,9 @@ def _edge(link: Link, edge: EdgePlan, graph: Description) -> str:
 
 def _release(rule: release.All) -> str:
     match rule:
-        case release.Fraction(share):
-            return f"when {share:.0%} of its members are there"
+        case release.Fraction(share, least):
+            floor = f", and {least} at least" if least > 1 else ""
+            return f"when {share:.0%} of its members are there{floor}"
         case release.Count(members):
             return f"when {members} of its members are there"
         case release.Deadline(seconds):

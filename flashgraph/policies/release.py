@@ -29,6 +29,10 @@ class All:
         """
         return arrived >= size
 
+    def needs(self, size: int) -> int:
+        """How many members of a group of ``size`` will do, as far as their number alone can tell."""
+        return size
+
     def deadline(self) -> float | None:
         """Seconds after the scatter at which the rule should be asked again, if it depends on time."""
         return None
@@ -43,18 +47,25 @@ class All:
 @attrs.frozen
 class Fraction(All):
     share: float = 1.0
+    least: int = 1
 
     def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool:
+        return arrived >= self.needs(size)
+
+    def needs(self, size: int) -> int:
         # The small slack keeps ceil(0.07 * 100) at 7, where binary fractions would make it 8.
-        return arrived >= math.ceil(self.share * size - 1e-9)
+        return max(math.ceil(self.share * size - 1e-9), min(self.least, size))
 
     def flaw(self) -> Flaw | None:
-        if 0 < self.share <= 1:
-            return None
-        return Flaw(f"fraction({self.share!r})", "a share over 0 and at most 1", "fraction(0.5) waits for half")
+        if not 0 < self.share <= 1:
+            return Flaw(f"fraction({self.share!r})", "a share over 0 and at most 1", "fraction(0.5) waits for half")
+        if not isinstance(self.least, int) or self.least < 1:
+            fix = "fraction(0.5, least=20) waits for half, and for 20 if they are more"
+            return Flaw(f"fraction({self.share:g}, least={self.least!r})", "a whole number from 1", fix)
+        return None
 
     def __str__(self) -> str:
-        return f"fraction({self.share:g})"
+        return f"fraction({self.share:g})" if self.least == 1 else f"fraction({self.share:g}, least={self.least})"
 
 
 @attrs.frozen
@@ -62,7 +73,10 @@ class Count(All):
     members: int = 1
 
     def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool:
-        return arrived >= min(self.members, size)
+        return arrived >= self.needs(size)
+
+    def needs(self, size: int) -> int:
+        return min(self.members, size)
 
     def flaw(self) -> Flaw | None:
         if isinstance(self.members, int) and self.members >= 1:
@@ -114,9 +128,10 @@ def everyone() -> All:
     return All()
 
 
-def fraction(share: float) -> All:
-    """Go on with at least ``ceil(share * size)`` members."""
-    return Fraction(share)
+def fraction(share: float, *, least: int = 1) -> All:
+    """Go on with at least ``ceil(share * size)`` members, and no fewer than ``least`` (or the whole of a smaller
+    group): a mean over a handful says little, whatever share of all it is."""
+    return Fraction(share, least)
 
 
 def count(members: int) -> All:

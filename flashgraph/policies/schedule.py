@@ -1,7 +1,8 @@
 """Schedules: the policies that a run is compiled with.
 
 A graph says what evolves; a schedule says how much of it overlaps.  `lockstep` is the published synchronous
-algorithm, `pipelined` lets rounds and stages overlap and honours the graph's speculation and staleness rules.
+algorithm, `pipelined` lets rounds and stages overlap and honours the graph's speculation and staleness rules, and
+`throughput` overlaps as much as fills a model server.  Which numbers they default to was measured: docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import attrs
 
 from flashgraph.policies.control import Control, drain_first
 
-__all__ = ["Schedule", "lockstep", "pipelined"]
+__all__ = ["Schedule", "lockstep", "pipelined", "throughput"]
 
 
 @attrs.frozen
@@ -49,8 +50,24 @@ def pipelined(
     window: int = 8,
     *,
     control: Control | None = None,
-    focus: float = 0.5,
+    focus: float = 1.0,
     workers: Mapping[str, int] | None = None,
 ) -> Schedule:
-    """Rounds and stages overlap; ``window`` rounds of each source are open at once."""
+    """Rounds and stages overlap for the shortest time to a score; ``window`` rounds of each source are open at once.
+
+    A narrow window and the best line only: each generation starts from the newest best while it is still new, and a
+    server that is not full answers it sooner.
+    """
     return Schedule("pipelined", window=window, focus=focus, control=control or drain_first(), workers=workers or {})
+
+
+def throughput(
+    window: int = 24,
+    *,
+    control: Control | None = None,
+    focus: float = 1.0,
+    workers: Mapping[str, int] | None = None,
+) -> Schedule:
+    """As many proposals as a model server can take: a window so wide that it is full.  Each request waits longer then,
+    and at equal calls scores are lower than with `pipelined`."""
+    return Schedule("throughput", window=window, focus=focus, control=control or drain_first(), workers=workers or {})

@@ -16,11 +16,11 @@ import attrs
 
 from flashgraph.errors import DataError, did_you_mean
 from flashgraph.graph.spec import GraphSpec
-from flashgraph.policies.control import Control, balanced, drain_first
+from flashgraph.policies.control import Control, balanced, drain_first, shortest_first
 from flashgraph.policies.failure import FailAbove, fail_above, missing
 from flashgraph.policies.order import Discriminative, QueueOrder, discriminative, fifo, freshest
 from flashgraph.policies.release import All, count, deadline, everyone, fraction
-from flashgraph.policies.schedule import Schedule, lockstep, pipelined
+from flashgraph.policies.schedule import Schedule, lockstep, pipelined, throughput
 from flashgraph.policies.staleness import Rule, accept, discard, refresh, repair
 
 __all__ = ["apply_settings", "parse_policy", "schedule_of"]
@@ -42,6 +42,7 @@ POLICIES: dict[str, Callable[..., Any]] = {
     "missing": missing,
     "refresh": refresh,
     "repair": repair,
+    "shortest_first": shortest_first,
 }
 EXAMPLES = {
     "count": "count(2)",
@@ -52,7 +53,7 @@ EXAMPLES = {
     "repair": "repair(STAGE)",
 }
 """Policies that need an argument."""
-SCHEDULES: dict[str, Callable[[], Schedule]] = {"lockstep": lockstep, "pipelined": pipelined}
+SCHEDULES: dict[str, Callable[[], Schedule]] = {"lockstep": lockstep, "pipelined": pipelined, "throughput": throughput}
 EDGE_SETTINGS: dict[str, tuple[type, ...]] = {
     "capacity": (int,),
     "late": (str,),

@@ -72,7 +72,8 @@ class Admission:
             return
         pool, now, lag = self.pools[name], self._flow.now, self.lag(item)
         parents = _parents(name, item)
-        partial = isinstance(item.value, Group) and item.value.partial
+        # Where the rest of a group is not waited for, a part of it is all the evidence that there will be.
+        partial = isinstance(item.value, Group) and item.value.partial and state is not None and not state.closed
         change = pool.admit(item.value, parents, item.lineage, partial, lag, now)
         if change is None:
             self._flow.end(item, "filtered", f"pool {name!r} did not change")

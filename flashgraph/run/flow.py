@@ -244,6 +244,21 @@ class Flow:
             return 1.0
         return 1.0 / math.prod(len(self.groups[g].alive) for g, _ in item.scope if g in self.groups)
 
+    def lacks(self, item: Item) -> float:
+        """How many members the innermost group of ``item`` lacks until it goes on; 1 for an item that is in none, and
+        infinity for one that will be scattered."""
+        if self.plan.edges[item.edge].scatter is not None and self._where.get(item.id) == "queued":
+            return math.inf
+        group = self.groups.get(item.scope[-1][0]) if item.scope else None
+        if group is None:
+            return 1
+        lacking = [
+            self.plan.edges[name].release.needs(len(state.members)) - state.arrived
+            for name, state in group.gathers.items()
+            if not state.released
+        ]
+        return max(1, *lacking) if lacking else 1
+
     def is_member(self, item: Item) -> bool:
         """Whether ``item`` waits in an opened group."""
         return self._where.get(item.id) == "member"

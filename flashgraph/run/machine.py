@@ -439,7 +439,8 @@ class Machine:
 
     def _as_waiting(self, stage: str, item: Item | None) -> Waiting:
         assert item is not None
-        return Waiting(stage, self.plan.stages[stage].distance, item.round, item.version, item.late, item.id)
+        distance, lacks = self.plan.stages[stage].distance, self.flow.lacks(item)
+        return Waiting(stage, distance, item.round, item.version, item.late, item.id, lacks)
 
     def _head(self, state: StageState) -> tuple[Item, str | None] | None:
         """The item a stage takes up next, and for a repair the edge that sent it."""

@@ -21,7 +21,7 @@ from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import Profile
 from flashgraph.sim.scene import Scene, scene_of
 
-__all__ = ["Simulation", "check", "expanded", "forecast"]
+__all__ = ["Simulation", "check", "early_edges", "expanded", "forecast"]
 
 
 @attrs.frozen
@@ -55,23 +55,29 @@ class Simulation:
 
 
 def expanded(graph: GraphSpec, settings: Mapping[str, str]) -> dict[str, str]:
-    """``settings`` with ``alpha`` as the release of every edge that is amended, and ``workers`` as those of every stage
-    that calls a model."""
+    """``settings`` with ``alpha`` as the release of the `early_edges`, and ``workers`` as those of every stage that
+    calls a model."""
     found: dict[str, str] = {}
     for name, value in settings.items():
         if name == "alpha" and name not in graph.params:
-            amended = [e.name for e in graph.edges if e.gather and e.late == "amend"]
-            if not amended:
+            early = early_edges(graph)
+            if not early:
                 raise DataError(
-                    f"setting alpha={value}: graph {graph.name!r} has no edge with late='amend', whose release it "
+                    f"setting alpha={value}: graph {graph.name!r} has no edge to a pool with a release, which it "
                     "is.\nFix: set the release of an edge, e.g. 'EDGE.release=fraction(0.5)'."
                 )
-            found |= {f"{edge}.release": f"fraction({value})" for edge in amended}
+            found |= {f"{edge}.release": f"fraction({value})" for edge in early}
         elif name == "workers" and name not in graph.params:
             found |= {f"{stage.name}.workers": value for stage in graph.stages if stage.llm is not None}
         else:
             found[name] = value
     return found
+
+
+def early_edges(graph: GraphSpec) -> list[str]:
+    """The edges at which a pool is given groups before all of their members are there."""
+    pools = {pool.name for pool in graph.pools}
+    return [e.name for e in graph.edges if e.gather and e.release is not None and e.dst in pools]
 
 
 def check(simulation: Simulation) -> None:

@@ -25,7 +25,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "window": ("2", "4", "8", "16", "32"),
     "focus": ("0", "0.25", "0.5", "0.75", "1"),
     "alpha": ("0.1", "0.25", "0.5", "1"),
-    "control": ("drain_first", "balanced"),
+    "control": ("drain_first", "shortest_first", "balanced"),
 }
 FINALISTS = 3
 

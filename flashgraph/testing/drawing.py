@@ -54,5 +54,5 @@ def schedule_line(schedule: fg.Schedule) -> str:
     if schedule.serial:
         return "fg.lockstep()"
     control = schedule.control
-    chosen = "fg.drain_first()" if control.interval is None else f"fg.balanced({control.interval})"
+    chosen = f"fg.{control}()" if control.interval is None else f"fg.balanced({control.interval})"
     return f"fg.pipelined({schedule.window}, control={chosen}, focus={schedule.focus})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -93,9 +94,9 @@ def _failure(rule: FailAbove) -> None:
 def _control(control: Control) -> None:
     """Ranks compare, and workers stay in bounds."""
     waiting = [
-        Waiting(stage, distance, round_, version, late, age)
-        for age, (stage, distance, round_, version, late) in enumerate(
-            product(("a", "b"), (1, 2), (0, 1), (0, 3), (False, True))
+        Waiting(stage, distance, round_, version, late, age, lacks)
+        for age, (stage, distance, round_, version, late, lacks) in enumerate(
+            product(("a", "b"), (1, 2), (0, 1), (0, 3), (False, True), (1, 9, math.inf))
         )
     ]
     try:

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from flashgraph.policies.control import balanced, drain_first
+from flashgraph.policies.control import balanced, drain_first, shortest_first
 from flashgraph.policies.schedule import Schedule, lockstep, pipelined
 from flashgraph.testing.graphs import Choice, Ending, Fan, Loop, Rule, Segment, Shape, Split, Step
 
@@ -101,7 +101,7 @@ def schedules() -> st.SearchStrategy[Schedule]:
         st.builds(
             pipelined,
             window=st.sampled_from([1, 2, 3, 8]),
-            control=st.sampled_from([drain_first(), balanced(5.0)]),
+            control=st.sampled_from([drain_first(), shortest_first(), balanced(5.0)]),
             focus=st.sampled_from([0.0, 0.5]),
         ),
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashgraph.policies.control import Waiting, balanced, drain_first
+from flashgraph.policies.control import Waiting, balanced, drain_first, shortest_first
 
 FIRST = Waiting("a", distance=1, round=0, version=3, late=False, age=5)
 
@@ -34,6 +35,15 @@ def test_drain_first_lets_late_members_end() -> None:
     assert drain_first().rank(late) < drain_first().rank(FIRST)
 
 
+def test_shortest_first() -> None:
+    """One request before a group that lacks many, whatever is nearer the pool; late members last; else as draining."""
+    rank = shortest_first().rank
+    one, many = Waiting("a", 9, 0, 0, False, 9, lacks=1), Waiting("b", 1, 0, 3, False, 1, lacks=50)
+    assert rank(one) < rank(many) < rank(Waiting("b", 1, 0, 3, False, 1, lacks=math.inf))
+    assert rank(many) < rank(Waiting("a", 1, 0, 3, True, 0, lacks=1))
+    assert rank(Waiting("a", 1, 0, 3, False, 9, lacks=1)) < rank(one)
+
+
 def test_balanced_serves_by_age() -> None:
     """Distance does not matter, lateness does."""
     rank = balanced().rank
@@ -46,7 +56,10 @@ WAITING = st.builds(
 )
 
 
-@given(st.lists(WAITING, unique_by=lambda w: w.age, max_size=8), st.sampled_from([drain_first(), balanced()]))
+@given(
+    st.lists(WAITING, unique_by=lambda w: w.age, max_size=8),
+    st.sampled_from([drain_first(), balanced(), shortest_first()]),
+)
 def test_ranks_are_a_total_order(waiting: list[Waiting], control: object) -> None:
     """No two that wait are equal, so the choice does not depend on the order they are looked at (I14)."""
     rank = control.rank  # type: ignore[attr-defined]

@@ -44,6 +44,19 @@ def test_count_is_at_most_the_group(members: int, size: int) -> None:
     assert least(count(members), size) == min(members, size)
 
 
+@pytest.mark.parametrize(("size", "members"), [(0, 0), (8, 8), (20, 20), (30, 20), (40, 20), (100, 50)])
+def test_fraction_with_a_least(size: int, members: int) -> None:
+    """Half of a large group, twenty of a smaller one, all of a small one."""
+    rule = fraction(0.5, least=20)
+    assert (least(rule, size), str(rule)) == (members, "fraction(0.5, least=20)")
+
+
+@given(st.sampled_from([everyone(), fraction(0.5, least=9), fraction(0.3), fraction(1.0), count(3)]), SIZES)
+def test_what_a_rule_needs_is_when_it_releases(rule: All, size: int) -> None:
+    """`needs` is what `lacks` counts down from."""
+    assert rule.needs(size) == least(rule, size)
+
+
 def test_deadline_needs_time_and_one_member() -> None:
     """Before its time all members, after it any, never none."""
     rule = deadline(30)

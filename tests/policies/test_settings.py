@@ -225,7 +225,7 @@ MESSAGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ),
     (
         {"validate->frontier.release": "fraction('x')"}, {},
-        "setting validate->frontier.release=Fraction(share='x'); expected a release rule.\n"
+        "setting validate->frontier.release=Fraction(share='x', least=1); expected a release rule.\n"
         "Fix: e.g. validate->frontier.release=fraction(0.5).",
     ),
     (
@@ -275,5 +275,6 @@ def test_an_unknown_schedule() -> None:
     with pytest.raises(DataError) as caught:
         schedule_of("lockstp")
     assert str(caught.value) == (
-        "schedule 'lockstp' is not known; expected one of lockstep, pipelined.\nFix: did you mean 'lockstep'?"
+        "schedule 'lockstp' is not known; expected one of lockstep, pipelined, throughput.\n"
+        "Fix: did you mean 'lockstep'?"
     )

@@ -164,7 +164,7 @@ def test_short_names() -> None:
     assert expanded(spec, {"workers": "4"}) == {
         f"{name}.workers": "4" for name in ("rollout", "propose", "trial", "validate", "patch")
     }
-    with pytest.raises(fg.DataError, match="has no edge with late='amend'"):
+    with pytest.raises(fg.DataError, match="has no edge to a pool with a release"):
         expanded(load_graph("ace").spec, {"alpha": "0.5"})
 
 

@@ -29,7 +29,10 @@ def learned_from(profile: Profile, folder: Path, seconds: float = 240) -> Learne
     async def run() -> fg.Result:
         models: dict[str, Any] = {"task": model, "reflection": model}
         return await fg.arun(
-            "gepa", WORLD.task(), models=models, budget=fg.Budget(seconds=seconds), settle=settle, folder=folder
+            "gepa", WORLD.task(), models=models, budget=fg.Budget(seconds=seconds), settle=settle, folder=folder,
+            settings={  # what a load does is learned where it rises and falls
+                "focus": 0.5, "validate->frontier.release": "fraction(0.25)", "validate->frontier.late": "amend"
+            },
         )  # fmt: skip
 
     run_virtually(run, "asyncio")

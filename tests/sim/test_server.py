@@ -330,7 +330,7 @@ async def test_gepa_improves_through_it_whatever_goes_wrong() -> None:
     async with running(server_of(faults=faults)) as url:
         model = HttpModel(url, retry=Retry(backoff=0.001), key="", limit=32)
         task, models = World(seed=0, train=30, val=12).task(), {"task": model, "reflection": model}
-        async with fg.open_run("gepa", task, models=models, budget=fg.Budget(proposals=20)) as run:
+        async with fg.open_run("gepa", task, models=models, budget=fg.Budget(proposals=40)) as run:
             result = await run.wait()
     assert result.status == "budget"
     assert result.best is not None
