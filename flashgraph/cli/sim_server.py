@@ -122,15 +122,14 @@ async def _serve(server: SimServer, port: int, speed: float, every: float) -> No
 
 
 async def _tell_load(server: SimServer, every: float) -> None:
-    """A line about the load, as long as there is one."""
+    """A line about the load whenever there is or has been some since the last one."""
     import anyio
 
-    engine, before, silent = server.model.engine, 0.0, True
+    engine, before = server.model.engine, 0.0
     while True:
         await anyio.sleep(every)
-        if silent and not engine.running:
+        if engine.tokens == before and not engine.running:
             continue
-        silent = not engine.running
         held, rate, before = engine.held, (engine.tokens - before) / every, engine.tokens
         parts = [
             f"running {engine.running} of {engine.slots}",
