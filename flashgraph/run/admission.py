@@ -73,7 +73,8 @@ class Admission:
         pool, now, lag = self.pools[name], self._flow.now, self.lag(item)
         parents = _parents(name, item)
         # Where the rest of a group is not waited for, a part of it is all the evidence that there will be.
-        partial = isinstance(item.value, Group) and item.value.partial and state is not None and not state.closed
+        amended = self._plan.edges[item.edge].late == "amend"
+        partial = amended and isinstance(item.value, Group) and item.value.partial
         change = pool.admit(item.value, parents, item.lineage, partial, lag, now)
         if change is None:
             self._flow.end(item, "filtered", f"pool {name!r} did not change")

@@ -399,7 +399,7 @@ def release_over_one() -> fg.Graph:
 @mistake(
     """
 FILE: edge score->boxes [bad-release]
-    found:    release=Fraction(share='0.5'): '<' not supported between instances of 'int' and 'str'
+    found:    release=Fraction(share='0.5', least=1): '<' not supported between instances of 'int' and 'str'
     expected: a release rule with numbers of the right kind
     fix:      release=fg.fraction(0.5)
 """
