@@ -68,7 +68,9 @@ mutants: $(READY)  ## mutation testing of the scheduler: all mutants take hours,
 	$(BIN)/python -m tests.mutants.sample $(if $(SAMPLE),--sample $(SAMPLE)) --seed $(or $(SEED),0)
 
 bench: $(READY)  ## the tables of docs/benchmarks.md
+	$(BIN)/python -m tests.benchmarks.peers -o docs/time-to-score.svg
 	$(BIN)/python -m tests.benchmarks.policies
+	$(BIN)/python -m tests.benchmarks.overhead
 	$(BIN)/python -m tests.benchmarks.client
 
 build: $(READY)  ## wheel and sdist

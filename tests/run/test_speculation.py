@@ -137,6 +137,14 @@ def test_cancel_frees_the_server_at_once() -> None:
     assert model.in_flight == 0
 
 
+@pytest.mark.parametrize(("late", "provisional"), [("cancel", False), ("drop", False), ("amend", True)])
+def test_a_part_is_provisional_where_the_rest_is_still_to_come(late: str, provisional: bool) -> None:
+    """Where it is not, the part is all the evidence: the artifact is final at once, for a target score too."""
+    result, _ = evolve([QUICK_AND_SLOW], release=fg.fraction(0.5), late=late)
+    assert of(result, ev.Admitted)[0].provisional is provisional
+    assert not any(a.provisional for a in result.artifacts)
+
+
 def test_drop_lets_what_runs_end_and_records_it() -> None:
     """late="drop": running requests end by themselves, waiting ones are not sent; nothing is amended."""
     result, _ = evolve([QUICK_AND_SLOW], release=fg.fraction(0.5), late="drop", limit=3)
