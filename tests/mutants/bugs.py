@@ -243,7 +243,7 @@ BUGS = (
         '        self.flow.end(item, "consumed" if made else "filtered")\n',
         '        if made:\n            self.flow.end(item, "consumed")\n',
         STATE,
-        "I9",
+        "I1",
     ),
     Bug(
         "held item lost: of two items sent to one repair stage the first is dropped",
