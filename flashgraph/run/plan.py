@@ -51,8 +51,9 @@ class EdgePlan:
     judges: bool = attrs.field(init=False)
     """Whether the staleness rule may say anything but that the item passes."""
 
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "judges", not isinstance(self.stale, Accept))
+    @judges.default
+    def _judges(self) -> bool:
+        return not isinstance(self.stale, Accept)
 
 
 @attrs.frozen
