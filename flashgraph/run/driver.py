@@ -216,15 +216,16 @@ class Driver:
             if reopen is not None:
                 apply(Turn(now, reopen=reopen, halted=True, capacity=capacity, tested=tested), machine)
                 reopen, capacity, tested = None, None, {}
-            machine.stop(*stop, now)
+            machine.now = now
+            machine.stop(*stop)
         turn = Turn(
             now, tuple(answered), tuple(completed), asked, drain, reopen,
             capacity=capacity, tested=tested, measured=measured,
         )  # fmt: skip
-        first = machine.next_call
+        first = machine.calls.made
         commands = apply(turn, machine)
         for number, request in enumerate(requests, first):
-            request.call = machine.calls.get(number)
+            request.call = machine.calls.open.get(number)
             self._granting[number] = request
         told = bool(answered or completed or asked or drain or stop or measured)
         if machine.stopping:

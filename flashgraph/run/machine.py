@@ -1,8 +1,12 @@
 """The scheduler's decisions: a synchronous state machine that is told what happened and says what to do next.
 
-It never waits, reads no clock and starts nothing: `step` returns commands, the driver carries them out and reports
-back through `completed`, `request` and `answered`.  Every state change happens between two awaits of the driver,
-which is what makes runs reproducible under virtual time.
+It never waits, reads no clock and starts nothing.  Its parts are told what has happened (`completed`, and the calls'
+`request` and `answered`), `step` returns commands, and the driver carries them out.  Every state change happens between
+two awaits of the driver, which is what makes runs reproducible under virtual time.
+
+    flow       items in queues, groups and rounds         stages    what each stage takes up next
+    admission  pools and who descends from whom           sources   which round is opened next
+    calls      requests, slots and limits                 results   the items that a result becomes
 """
 
 from __future__ import annotations
@@ -10,25 +14,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import attrs
-
 from flashgraph.errors import FlashgraphError
-from flashgraph.graph.ports import Several, Stale, Verdict
-from flashgraph.llm.protocol import Load
-from flashgraph.policies.control import Waiting
-from flashgraph.policies.limits import Level
-from flashgraph.policies.staleness import Decision
+from flashgraph.graph.ports import Stale
 from flashgraph.run import events as ev
-from flashgraph.run.admission import Admission, Ancestry
+from flashgraph.run.admission import Admission
 from flashgraph.run.budget import Ledger
-from flashgraph.run.flow import Flow, Origin
+from flashgraph.run.calls import Calls
+from flashgraph.run.flow import Flow
 from flashgraph.run.items import Item
-from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Grant, Job, Outcome, Refuse, Start
-from flashgraph.run.plan import Capacity, EdgePlan, Plan, StagePlan
+from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Job, Outcome, Start
+from flashgraph.run.plan import Capacity, Plan
 from flashgraph.run.pools import PoolState
-from flashgraph.run.queues import EdgeQueue
-from flashgraph.run.slots import Endpoint, Slots
+from flashgraph.run.results import Results
+from flashgraph.run.slots import Slots
 from flashgraph.run.sources import Sources, SourceState
+from flashgraph.run.stages import Stages, StageState
 
 __all__ = ["Machine", "SchedulerStalled"]
 
@@ -38,24 +38,6 @@ FAILURES_IN_A_ROW = 20
 
 class SchedulerStalled(FlashgraphError):
     """Work is open, nothing runs and nothing can: a defect of flashgraph (invariant I9), never of a graph."""
-
-
-@attrs.define(eq=False)
-class StageState:
-    plan: StagePlan
-    most: int
-    busy: int = 0
-    finished: float = 0.0
-    failures: int = 0
-    repairs: list[tuple[Item, str]] = attrs.field(factory=list)
-    """Held items that wait for this repair stage, with the name of the edge whose rule sent them."""
-    feeds: list[tuple[EdgePlan, EdgeQueue, EdgeQueue | None]] = attrs.field(factory=list)
-    """The edges that end here, with their queues, and for a scattering edge the members of opened groups."""
-    judged: bool = False
-    """Whether the head may depend on what the pools are now."""
-    head: Item | None = None
-    """What leaves these queues next, found when `changes` was `head_at`."""
-    head_at: int = -1
 
 
 class Machine:
@@ -78,45 +60,50 @@ class Machine:
             self.changed = True
             emit(event)
 
+        self._commands: list[Command] = []
         self.flow = Flow(plan, note)
         self.admission = Admission(plan, self.flow, note)
         self.sources = Sources(plan, self.flow, self.admission.pools, seed)
+        self.calls = Calls(plan, self.flow, ledger, seed, note, lambda command: self._commands.append(command))
+        self._results = Results(plan, self.flow, self.admission, self.sources, note)
+        self._stages = Stages(plan, self.flow, self.admission)
         self.flow.on_running_ended = self._item_gone
         self.flow.on_late = self._item_late
-        self.slots = Slots(plan.limits, plan.services, seed)
-        self.stages = {n: StageState(s, plan.schedule.control.start(s.workers)) for n, s in plan.stages.items()}
-        for name, state in self.stages.items():
-            state.feeds = [(e, self.flow.queues[e.name], self.flow.members.get(e.name)) for e in plan.incoming[name]]
-            state.judged = any(e.judges for e in plan.incoming[name])
         self.jobs: dict[int, Job] = {}
         self._working: dict[int, Job] = {}
         """By item, the job that works on it."""
         self._delivering: dict[int, Job] = {}
         """Jobs that are done and hold their worker until their results are delivered."""
-        self.calls: dict[int, Call] = {}
         self.status: tuple[str, str] | None = None
         """(status, reason) once the run is over."""
         self._emit = note
-        self._commands: list[Command] = []
         self._stopping: tuple[str, str] | None = None
         self._draining: str | None = None
         """Why nothing new starts any more; what runs may end."""
         self._phase: str | None = None
-        self._stirred = False
+        """In a serial run the stage whose turn it is."""
         self._commit: list[tuple[Job, Outcome]] = []
         self._next_job = 0
-        self.next_call = 0
-        """The number of the next model call."""
         self._adjust_at = plan.schedule.control.interval
-        self._handlers = {"source": self._emitted, "stage": self._produced, "repair": self._repaired}
-        self._by_drain = sorted(self.stages.values(), key=lambda s: (s.plan.distance, -s.plan.rank))
-        self._by_rank = sorted(self.stages.values(), key=lambda s: s.plan.rank)
 
     # ---- what the driver calls ---------------------------------------------------------------------------
 
     @property
     def now(self) -> float:
+        """Seconds on the run's clock at which everything happens that the machine is told; set it first."""
         return self.flow.now
+
+    @now.setter
+    def now(self, seconds: float) -> None:
+        self.flow.now = seconds
+
+    @property
+    def stages(self) -> Mapping[str, StageState]:
+        return self._stages.states
+
+    @property
+    def slots(self) -> Slots:
+        return self.calls.slots
 
     @property
     def stopping(self) -> bool:
@@ -132,9 +119,8 @@ class Machine:
     def pools(self) -> dict[str, PoolState]:
         return self.admission.pools
 
-    def step(self, now: float) -> list[Command]:
-        """Everything that can be started at ``now``; sets `status` when the run is over."""
-        self.flow.now = now
+    def step(self) -> list[Command]:
+        """Everything that can be started now; sets `status` when the run is over."""
         if self._stopping is None:
             self._adjust()
             while self._advance() | self.flow.sweep_void():
@@ -151,11 +137,10 @@ class Machine:
         times = [t for t in due if t is not None]
         return min(times, default=None)
 
-    def completed(self, job: Job, outcome: Outcome, now: float) -> None:
+    def completed(self, job: Job, outcome: Outcome) -> None:
         """A job has ended.  A serial schedule commits results in the order their jobs were started."""
-        self.flow.now = now
         # At once: the jobs that its result waits for may be waiting for this very slot.
-        self._let_go(job)
+        self.calls.let_go(job)
         if not self.plan.schedule.serial:
             self._committed(job, outcome)
             return
@@ -165,107 +150,32 @@ class Machine:
         while self._commit and self._commit[0][0] is next(j for j in self.jobs.values() if not j.done):
             self._committed(*self._commit.pop(0))
 
-    def request(self, job: Job, role: str, amounts: Mapping[str, float], now: float, size: float = 0.0) -> Call:
-        """A job wants to call ``role``'s model; ``amounts`` are reserved when the call is granted.
-
-        ``size`` is about how many tokens the prompt has.
-        """
-        self.flow.now = now
-        call = Call(self.next_call, job, role, self.plan.endpoints[role], amounts, size)
-        self.next_call += 1
-        self.calls[call.id] = job.calls[call.id] = call
-        endpoint = self._let_go(job)
-        if endpoint is None or not endpoint.room(now) or not self._grant(call, endpoint):
-            self.slots.wait(call, self._rank(job.node, job.item))
-        return call
-
-    def answered(
-        self,
-        call: Call,
-        spent: Mapping[str, float],
-        usage: tuple[int, int],
-        usd: float | None,
-        how: Any,
-        now: float,
-        finish: str = "",
-        *,
-        pause: float | None = None,
-        outage: str = "",
-        estimated: bool = False,
-    ) -> None:
-        """A granted call has ended, or one that still waited is given up.
-
-        ``pause`` is how long a throttled one was asked to wait, ``outage`` why its endpoint counts as down,
-        ``estimated`` whether ``usage`` was not counted by the server.
-        """
-        self.flow.now = now
-        del self.calls[call.id], call.job.calls[call.id]
-        if call.reservation is None:
-            self.slots.withdraw(call)
-            return
-        self.ledger.settle(call.reservation, spent)
-        endpoint = self.slots.endpoints[call.endpoint]
-        before = endpoint.level
-        endpoint.ended(call, how, usage, pause, now)
-        seconds = now - call.started_at
-        self._emit(
-            ev.CallEnded(now, call.id, call.job.id, call.role, how, *usage, usd, seconds, finish, estimated)
-        )  # fmt: skip
-        self._limit_changed(endpoint, before)
-        if outage and endpoint.failed(call, now):
-            self._emit(ev.EndpointDown(now, endpoint.name, endpoint.shut_until - now, outage))
-        elif how == "done" and endpoint.recovered(call):
-            self._emit(ev.EndpointUp(now, endpoint.name))
-
-    def measured(self, endpoint: str, load: Load | None, now: float) -> None:
-        """An endpoint has said how full it is; None: it could not be asked."""
-        self.flow.now = now
-        known = self.slots.endpoints[endpoint]
-        before = known.level
-        self.slots.read(endpoint, load, now)
-        self._limit_changed(known, before)
-
-    def stop(self, status: str, reason: str, now: float) -> None:
+    def stop(self, status: str, reason: str) -> None:
         """End the run: nothing starts any more, what runs is cancelled, what is open stays open."""
-        self.flow.now = now
         if self._stopping is None:
             self._stopping = (status, reason)
             for job in self.jobs.values():
                 self._cancel(job)
 
-    def drain(self, reason: str, now: float) -> None:
+    def drain(self, reason: str) -> None:
         """Start nothing new; the run ends when what runs has ended, and its other open work stays open."""
-        self.flow.now = now
         self._draining = self._draining or reason
 
-    def reopen(self, limits: Mapping[str, float], now: float) -> None:
-        """Go on with a run that ended or was killed, under new limits.
-
-        A request that was out when it ended is lost: what it cost nobody can tell, and it counts as all that was set
-        aside for it.
-        """
-        self.flow.now = now
+    def reopen(self, limits: Mapping[str, float]) -> None:
+        """Go on with a run that ended or was killed, under new limits."""
         self.status = self._stopping = self._draining = None
         for job in self.running:
             if self.reopens(job):
                 job.cancelled = False
-        for call in list(self.calls.values()):
-            sent = call.reservation is not None
-            spent = {"tokens": call.size, **call.amounts} if sent else {}
-            self.answered(call, spent, (round(call.size), 0), None, "lost", now, estimated=True)
+        self.calls.lose()
         self.ledger.limits, self.ledger.refused = dict(limits), None
-        self._emit(ev.Reopened(now, len(self.jobs) - len(self._delivering)))
+        self._emit(ev.Reopened(self.now, len(self.jobs) - len(self._delivering)))
 
     def resize(self, capacity: Capacity) -> None:
         """Go on with other workers and endpoints, while no call is open."""
         self.plan = capacity.put_in(self.plan)
-        for name, state in self.stages.items():
-            state.plan = self.plan.stages[name]
-            state.most = self.plan.schedule.control.start(state.plan.workers)
-        before, self.slots = self.slots.limits, Slots(self.plan.limits, self.plan.services, self.seed)
-        for name, limit in self.slots.limits.items():
-            if limit != before.get(name):
-                self._emit(ev.LimitChanged(self.now, name, limit, "a new session"))
+        self._stages.resize(self.plan)
+        self.calls.resize(self.plan)
         for job in self.jobs.values():
             # Its request will wait for a slot like any other: the one that it had may be of an endpoint that is gone.
             job.slot = None
@@ -276,23 +186,23 @@ class Machine:
 
     def counts(self) -> tuple[int, int, int]:
         """How many jobs, calls and items there have been."""
-        return self._next_job, self.next_call, self.flow.made
+        return self._next_job, self.calls.made, self.flow.made
 
     # ---- decisions ---------------------------------------------------------------------------------------
 
     def _advance(self) -> bool:
         """One round of everything that can be done at this moment; False when another one would find nothing to do."""
-        self._stirred = False
+        self._stages.stirred = False
         moved = self._deliver() | self.flow.release_due() | self._admit()
         ended = self.flow.ended
         if self._draining is None:
             moved |= self._start() | self._emit_rounds()
         else:
-            moved |= self._grant_waiting()
+            moved |= self.calls.grant_waiting()
         # What was started has made room, for which only results and groups wait; and what ended on the way there may
         # have let others go on.
         waits = self._delivering or self.flow.pending or self.flow.ended != ended
-        return self._stirred or (moved and bool(waits))
+        return self._stages.stirred or (moved and bool(waits))
 
     def _deliver(self) -> bool:
         """Hand results on where there is room; a worker is free again when all of its results are delivered."""
@@ -325,7 +235,7 @@ class Machine:
         for name in self.plan.pools:
             for edge in self.plan.incoming[name]:
                 queue = self.flow.queues[edge.name]
-                while (item := self._next_item(edge, queue)) is not None:
+                while (item := self._stages.next_item(edge, queue)) is not None:
                     self.flow.take(item)
                     self.admission.admit(name, item)
                     admitted = True
@@ -335,23 +245,18 @@ class Machine:
         started = False
         for state in self._startable():
             if state.plan.endpoint is None:
-                while state.busy < state.most and (head := self._head(state)) is not None:
+                while state.busy < state.most and (head := self._stages.head(state)) is not None:
                     started |= self._take_up(state, *head)
         return self._fill_slots() or started
 
     def _startable(self) -> list[StageState]:
         """Stages that may start work now: all of them, or in a serial run the first one that has any."""
         if not self.plan.schedule.serial:
-            return self._by_drain
+            return self._stages.by_drain
         if len(self.jobs) == len(self._delivering):
-            able = (s for s in self._by_rank if s.busy < s.most and self._has_work(s))
+            able = (s for s in self._stages.by_rank if s.busy < s.most and self._stages.has_work(s))
             self._phase = next((s.plan.spec.name for s in able), None)
         return [self.stages[self._phase]] if self._phase is not None else []
-
-    def _has_work(self, state: StageState) -> bool:
-        return bool(state.repairs) or any(
-            queue.waiting or (members is not None and members.waiting) for _, queue, members in state.feeds
-        )
 
     def _fill_slots(self) -> bool:
         """Give free slots away: to waiting calls and to stages with queued items, by the control policy's rank."""
@@ -365,7 +270,7 @@ class Machine:
                 _, service, call, head = min(found, key=lambda entry: entry[0])
                 if head is not None:
                     filled |= self._take_up(*head)
-                elif call is not None and self._grant(call):
+                elif call is not None and self.calls.grant(call):
                     filled = True
                 else:
                     able.remove(service)
@@ -378,98 +283,18 @@ class Machine:
             return head[0], service, None, head[1]
         return (call[0], service, call[1], None) if call is not None else None
 
-    def _grant_waiting(self) -> bool:
-        """Give free slots to waiting calls alone: nothing new starts."""
-        granted = False
-        for service in self.slots.services:
-            while self.slots.room(service, self.now) and (call := self.slots.first(service)) is not None:
-                if not self._grant(call[1]):
-                    break
-                granted = True
-        return granted
-
     def _first_head(self, service: str) -> tuple[Any, tuple[StageState, Item, str | None]] | None:
         """Of the stages that call this service and have a worker free, what would go next, with its rank."""
         best: tuple[Any, tuple[StageState, Item, str | None]] | None = None
         for state in self._startable():
-            if state.plan.endpoint == service and state.busy < state.most and (head := self._head(state)) is not None:
-                rank = self._rank(state.plan.spec.name, head[0])
+            if (
+                state.plan.endpoint == service
+                and state.busy < state.most
+                and (head := self._stages.head(state)) is not None
+            ):
+                rank = self.calls.rank(state.plan.spec.name, head[0])
                 if best is None or rank < best[0]:
                     best = (rank, (state, *head))
-        return best
-
-    def _let_go(self, job: Job) -> Endpoint | None:
-        """Take from a job the slot that it holds, if it does."""
-        if job.slot is None:
-            return None
-        endpoint, job.slot = self.slots.endpoints[job.slot], None
-        endpoint.used -= 1
-        return endpoint
-
-    def _limit_changed(self, endpoint: Endpoint, before: Level) -> None:
-        level = endpoint.level
-        if level.limit != before.limit:
-            self._emit(ev.LimitChanged(self.now, endpoint.name, level.limit, level.reason))
-
-    def _grant(self, call: Call, endpoint: Endpoint | None = None) -> bool:
-        """Send a call, refuse it for good, or leave it waiting for amounts that others have reserved."""
-        lacking = self.ledger.lacking(call.amounts)
-        if lacking is not None:
-            if self.ledger.reserved[lacking] > 0:
-                return False
-            self.slots.withdraw(call)
-            self.ledger.refused = lacking
-            self._commands.append(Refuse(call, lacking))
-            return True
-        if endpoint is None:
-            endpoint = self.slots.choose(call.service, self.now)
-            assert endpoint is not None, "whoever grants has seen that there is room"
-        self.slots.withdraw(call)
-        call.reservation = self.ledger.reserve(call.amounts)
-        call.started_at, call.endpoint = self.now, endpoint.name
-        call.priority = self.plan.schedule.control.priority(self._as_waiting(call.job.node, call.job.item))
-        endpoint.take()
-        call.tokens = endpoint.sent(call.size, self.now)
-        self._commands.append(Grant(call))
-        self._emit(ev.CallStarted(self.now, call.id, call.job.id, call.role, endpoint.name, endpoint.in_flight))
-        return True
-
-    def _rank(self, stage: str, item: Item | None) -> Any:
-        return self.plan.schedule.control.rank(self._as_waiting(stage, item))
-
-    def _as_waiting(self, stage: str, item: Item | None) -> Waiting:
-        assert item is not None
-        distance, lacks = self.plan.stages[stage].distance, self.flow.lacks(item)
-        return Waiting(stage, distance, item.round, item.version, item.late, item.id, lacks)
-
-    def _head(self, state: StageState) -> tuple[Item, str | None] | None:
-        """The item a stage takes up next, and for a repair the edge that sent it."""
-        if state.repairs:
-            return state.repairs[0]
-        if state.head_at != self._changes(state):
-            state.head = self._find_head(state)
-            state.head_at = self._changes(state)
-        return (state.head, None) if state.head is not None else None
-
-    def _changes(self, state: StageState) -> int:
-        """Counts what a stage's head depends on; no count ever falls, so an equal sum means that nothing changed."""
-        changes = self.admission.changes if state.judged else 0
-        for _, queue, members in state.feeds:
-            changes += queue.changes
-            if members is not None:
-                changes += members.changes
-        return changes
-
-    def _find_head(self, state: StageState) -> Item | None:
-        best: Item | None = None
-        for edge, queue, members in state.feeds:
-            item = self._next_item(edge, queue)
-            if members is not None:
-                # A group that was opened is worked off before the next is; what is late waits for both.
-                member = members.head()
-                item = member if member is not None and not (member.late and item is not None) else item
-            if item is not None and (best is None or (item.late, item.id) < (best.late, best.id)):
-                best = item
         return best
 
     def _take_up(self, state: StageState, item: Item, repairing: str | None) -> bool:
@@ -478,36 +303,6 @@ class Machine:
             self.flow.open(item)
             return True
         return self._start_job(state, item, repairing)
-
-    def _next_item(self, edge: EdgePlan, queue: EdgeQueue) -> Item | None:
-        """The head of an edge's queue once its staleness rule has let it pass; others are dealt with on the way."""
-        while (item := queue.head()) is not None:
-            if not edge.judges or self.admission.settled(item):
-                return item
-            lag = self.admission.lag(item)
-            try:
-                decision = self._decide(edge, item)
-            except Exception as error:  # the user's `when`
-                self._stirred = True
-                self.flow.end(item, "failed", f"staleness rule of {edge.name}: {type(error).__name__}: {error}")
-                continue
-            if decision.kind in ("accept", "refresh"):
-                return item
-            self._stirred = True
-            if decision.kind == "discard":
-                self.flow.end(item, "discarded", f"stale: lag {lag} on {edge.name} ({edge.stale})")
-                continue
-            self.flow.take(item, hold=True)
-            self.stages[decision.stage].repairs.append((item, edge.name))
-        return None
-
-    def _decide(self, edge: EdgePlan, item: Item) -> Decision:
-        """What the edge's staleness rule says of an item now."""
-        return edge.stale.decide(
-            self.admission.lag(item),
-            item.repairs,
-            lambda when: when(item.value, self.pools[self.admission.most_stale(item)].value),
-        )
 
     def _start_job(self, state: StageState, item: Item, repairing: str | None) -> bool:
         """Start a stage on ``item``; False when the budget has no room for what the stage spends."""
@@ -533,7 +328,7 @@ class Machine:
         else:
             (self.flow.take_member if self.flow.is_member(item) else self.flow.take)(item)
             job.stamps = item.stamps
-        refreshed = edge.judges and not repairing and self._decide(edge, item).kind == "refresh"
+        refreshed = edge.judges and not repairing and self._stages.decide(edge, item).kind == "refresh"
         views = {}
         if spec.reads is not None:
             read = self.pools[spec.reads]
@@ -591,7 +386,9 @@ class Machine:
         share = self.flow.share(job.item) if job.item is not None else 0.0
         if isinstance(outcome, Done) and not gone:
             try:
-                self._handlers[job.kind](job, outcome)
+                self._results.take(job, outcome)
+                if job.item is not None:
+                    self.stages[job.node].failures = 0
             except Exception as error:  # a route's or scatter's own function
                 outcome = Failed(f"{type(error).__name__}: {error}")
         if isinstance(outcome, Failed) and not gone:
@@ -604,7 +401,7 @@ class Machine:
 
     def _job_failed(self, job: Job, outcome: Failed) -> None:
         if job.kind == "source":
-            self.stop("failed", f"source {job.node!r} failed: {outcome.reason}", self.now)
+            self.stop("failed", f"source {job.node!r} failed: {outcome.reason}")
             return
         assert job.item is not None
         if self._stopping is not None and outcome.how == "cancelled":
@@ -617,81 +414,7 @@ class Machine:
                 self.stop(
                     "failed",
                     f"stage {job.node!r} failed {state.failures} times in a row, the last time with: {outcome.reason}",
-                    self.now,
                 )
-
-    def _emitted(self, job: Job, outcome: Done) -> None:
-        source, spec = self.sources.states[job.node], self.plan.sources[job.node]
-        if outcome.value is None:
-            self.sources.had_nothing(source, job.stamps.get(spec.reads or ""))
-            return
-        ancestry = self.admission.ancestry(spec.reads, job.stamps.get(spec.reads or "", 0), outcome.uses)
-        round_ = self.flow.open_round(job.node)
-        self.admission.reads(round_.id, job.stamps)
-        self._emit(ev.Emitted(self.now, job.node, round_.id, source.emissions, job.stamps.get(spec.reads or "")))
-        origin = Origin(round_.id, stamps=job.stamps, uses=ancestry.uses, lineage=ancestry.lineage)
-        made = self.flow.route(job.node, outcome.value, origin)
-        job.outbox = made
-        self.sources.emitted(source, job.stamps.get(spec.reads or ""), routed=bool(made))
-        if not made and self.flow.rounds.pop(round_.id, None) is not None:
-            self._emit(ev.RoundEnded(self.now, round_.id, False))
-        drawing = (s.drawing for s in self.sources.states.values())
-        self.admission.forget_views(j.stamps for j in drawing if j is not None)
-
-    def _produced(self, job: Job, outcome: Done) -> None:
-        item, spec = job.item, self.plan.stages[job.node].spec
-        assert item is not None
-        self.stages[job.node].failures = 0
-        uses, lineage = item.uses, item.lineage
-        if outcome.uses is not None or job.stamps != item.stamps:
-            ancestry = self.admission.ancestry(
-                spec.reads, job.stamps.get(spec.reads or "", 0), outcome.uses, Ancestry(uses, lineage)
-            )
-            if self._orphaned(item, ancestry):
-                return
-            uses, lineage = ancestry.uses, ancestry.lineage
-        origin = Origin(item.round, (item.id,), item.scope, job.stamps, uses, lineage, item.loops, item.late)
-        values = outcome.value.items if isinstance(outcome.value, Several) else (outcome.value,)
-        if spec.fanout is not None and len(values) > spec.fanout:
-            # Room in cycles is made for so many (docs/deadlock.md).
-            raise FlashgraphError(
-                f"stage {spec.name}: it returned Several of {len(values)}; it declares fanout={spec.fanout}.\n"
-                "Fix: declare the true bound, or return fewer."
-            )
-        made = [new for value in values if value is not None for new in self.flow.route(job.node, value, origin)]
-        job.outbox = made
-        self.flow.end(item, "consumed" if made else "filtered")
-
-    def _repaired(self, job: Job, outcome: Done) -> None:
-        item, verdict = job.item, outcome.value
-        assert item is not None
-        if not isinstance(verdict, Verdict):
-            raise TypeError(f"repair stage {job.node!r} returned {verdict!r}; expected a fg.Verdict")
-        self.stages[job.node].failures = 0
-        self._emit(ev.Repaired(self.now, item.id, job.node, verdict.kind, job.lag))
-        if verdict.kind == "discard":
-            self.flow.end(item, "discarded", f"repair: {verdict.reason or 'not worth keeping'}")
-            return
-        item.stamps = {**item.stamps, **job.stamps}
-        item.repairs += 1
-        if verdict.kind == "patch":
-            item.value = verdict.value
-        reads = self.plan.stages[job.node].spec.reads
-        if outcome.uses is not None or (reads is not None and verdict.kind == "patch"):
-            before = Ancestry(item.uses, item.lineage)
-            ancestry = self.admission.ancestry(reads, job.stamps.get(reads or "", 0), outcome.uses, before)
-            if self._orphaned(item, ancestry):
-                return
-            item.uses, item.lineage = ancestry.uses, ancestry.lineage
-        self.flow.give_back(item)
-
-    def _orphaned(self, item: Item, ancestry: Ancestry) -> bool:
-        """Discard ``item`` if what was made of it names an artifact that was retracted meanwhile."""
-        gone = ancestry.retracted
-        if gone is None or self.plan.edges[item.edge].keeps_orphans:
-            return False
-        self.flow.end(item, "discarded", f"orphan of {gone[0]} artifact {gone[1]}, which was retracted")
-        return True
 
     # ---- cancellation and ends ---------------------------------------------------------------------------
 
@@ -700,9 +423,7 @@ class Machine:
         if (job := self._working.get(item.id)) is not None:
             self._cancel(job)
             return
-        for state in self.stages.values():
-            if state.repairs:
-                state.repairs = [entry for entry in state.repairs if entry[0] is not item]
+        self._stages.forget(item)
 
     def _cancel(self, job: Job) -> None:
         if not job.done and not job.cancelled:
@@ -711,9 +432,7 @@ class Machine:
 
     def _item_late(self, item: Item) -> None:
         if (job := self._working.get(item.id)) is not None:
-            for call in job.calls.values():
-                if self.slots.is_waiting(call):
-                    self.slots.wait(call, self._rank(job.node, item))
+            self.calls.rank_anew(job)
 
     def _adjust(self) -> None:
         control = self.plan.schedule.control

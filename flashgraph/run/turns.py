@@ -95,23 +95,23 @@ class Turn:
 
 def apply(turn: Turn, machine: Machine) -> list[Command]:
     """Tell a machine a turn; returns what it wants done."""
+    machine.now = turn.at
     if turn.reopen is not None:
         machine.ledger.charge(turn.tested)
-        machine.reopen(turn.reopen, turn.at)
+        machine.reopen(turn.reopen)
     if turn.capacity is not None:
         machine.resize(turn.capacity)
     for measured in turn.measured:
-        machine.measured(measured.endpoint, measured.load, turn.at)
+        machine.calls.measured(measured.endpoint, measured.load)
     for answer in turn.answered:
-        call = machine.calls[answer.call]
-        machine.answered(
-            call, answer.spent, answer.usage, answer.usd, answer.how, turn.at, answer.finish,
+        machine.calls.answered(
+            machine.calls.open[answer.call], answer.spent, answer.usage, answer.usd, answer.how, answer.finish,
             pause=answer.pause, outage=answer.outage, estimated=answer.estimated,
         )  # fmt: skip
     for done in turn.completed:
-        machine.completed(machine.jobs[done.job], done.outcome, turn.at)
+        machine.completed(machine.jobs[done.job], done.outcome)
     for asked in turn.asked:
-        machine.request(machine.jobs[asked.job], asked.role, asked.amounts, turn.at, asked.size)
+        machine.calls.request(machine.jobs[asked.job], asked.role, asked.amounts, asked.size)
     if turn.drain:
-        machine.drain(turn.drain, turn.at)
-    return [] if turn.halted else machine.step(turn.at)
+        machine.drain(turn.drain)
+    return [] if turn.halted else machine.step()

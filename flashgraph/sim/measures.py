@@ -269,8 +269,8 @@ def _unsent(machine: Machine) -> Mapping[str, int]:
     if len(machine.slots.in_flight) == 1:
         # Asked for at every request: counting them one by one takes a tenth of a forecast's time.
         ((endpoint, running),) = machine.slots.in_flight.items()
-        return {endpoint: len(machine.calls) - running}
-    return Counter(call.service for call in machine.calls.values() if call.reservation is None)
+        return {endpoint: len(machine.calls.open) - running}
+    return Counter(call.service for call in machine.calls.open.values() if call.reservation is None)
 
 
 def _bound(servers: Mapping[str, Server], workers: Mapping[str, float], window: float, *, serial: bool) -> str:

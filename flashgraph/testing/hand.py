@@ -242,7 +242,8 @@ class Hand:
                     drain = "by hand"
                 case "stop":
                     self._stopped = True
-                    self.machine.stop("cancelled", "by hand", self.at)
+                    self.machine.now = self.at
+                    self.machine.stop("cancelled", "by hand")
                 case "kill":
                     self._kill(move.number)
                     return
@@ -307,7 +308,7 @@ class Hand:
             raise Stalled("I9: the run is not over, and nothing can happen any more")
 
     def _apply(self, turn: Turn) -> list[Command]:
-        first = self.machine.next_call
+        first = self.machine.calls.made
         self._recount.told(turn, self.machine)
         for answer in turn.answered:
             work = self._work[answer.job]
@@ -332,7 +333,7 @@ class Hand:
             raise self._seen
         self._recount.decided(commands, self.machine)
         for number, asked in enumerate(turn.asked, first):
-            self._work[asked.job].call = self.machine.calls.get(number)
+            self._work[asked.job].call = self.machine.calls.open.get(number)
         for command in commands:
             if isinstance(command, Start):
                 self._work[command.job.id] = _Work(command)

@@ -44,11 +44,11 @@ class Recount:
         """A turn that the machine is about to be told."""
         if turn.reopen is not None:
             self._drained = False
-            lost = [call for call in machine.calls.values() if call.reservation is not None]
+            lost = [call for call in machine.calls.open.values() if call.reservation is not None]
             for call in lost:
                 self._spend({"tokens": call.size, **call.amounts})
         for answer in turn.answered:
-            if machine.calls[answer.call].reservation is not None:
+            if machine.calls.open[answer.call].reservation is not None:
                 self._spend(answer.spent)
         for done in turn.completed:
             self._ended.append(machine.jobs[done.job])

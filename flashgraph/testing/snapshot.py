@@ -38,7 +38,7 @@ def signature(machine: Machine) -> tuple[Any, ...]:
     known = {
         "item": sorted(machine.flow.items),
         "job": sorted(machine.jobs),
-        "call": sorted(machine.calls),
+        "call": sorted(machine.calls.open),
         "round": sorted(machine.flow.rounds),
         "group": sorted(machine.flow.groups),
     }
@@ -129,7 +129,7 @@ def _work(machine: Machine, name: Name, zero: float) -> tuple[Any, ...]:
             tuple(sorted(c.amounts.items())),
             c.reservation is not None, machine.slots.is_waiting(c), machine.slots._entry.get(c.id) and "ranked",
         )
-        for c in machine.calls.values()
+        for c in machine.calls.open.values()
     )  # fmt: skip
     stages = tuple(
         (n, s.most, s.busy, s.finished, s.failures, tuple((name("item", i.id), edge) for i, edge in s.repairs))

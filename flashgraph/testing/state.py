@@ -87,7 +87,7 @@ def _bounds(machine: Machine) -> None:
     for name, state in machine.stages.items():
         _expect(state.busy == busy[name], "I3", f"stage {name} counts {state.busy} workers, {busy[name]} are busy")
         _expect(busy[name] <= state.plan.workers, "I3", f"stage {name} runs {busy[name]} of {state.plan.workers}")
-    flying = Counter(c.endpoint for c in machine.calls.values() if c.reservation is not None)
+    flying = Counter(c.endpoint for c in machine.calls.open.values() if c.reservation is not None)
     holding = Counter(job.slot for job in machine.jobs.values() if job.slot is not None)
     for name, endpoint in machine.slots.endpoints.items():
         said = (endpoint.in_flight, endpoint.used)
@@ -104,7 +104,7 @@ def _account(machine: Machine) -> None:
     """I10: what is reserved is what jobs and calls have reserved, and with what is settled it stays in the limits."""
     ledger = machine.ledger
     reserved: Counter[str] = Counter()
-    for call in machine.calls.values():
+    for call in machine.calls.open.values():
         if call.reservation is not None:
             reserved.update(call.amounts)
     for job in machine.jobs.values():

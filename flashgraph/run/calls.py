@@ -1,0 +1,177 @@
+"""Model calls of one run: which wait for a slot, which are out, and what an answer frees and settles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from flashgraph.llm.protocol import Load
+from flashgraph.policies.control import Waiting
+from flashgraph.policies.limits import Level
+from flashgraph.run import events as ev
+from flashgraph.run.budget import Ledger
+from flashgraph.run.flow import Flow
+from flashgraph.run.items import Item
+from flashgraph.run.jobs import Call, Command, Grant, Job, Refuse
+from flashgraph.run.plan import Plan
+from flashgraph.run.slots import Endpoint, Slots
+
+__all__ = ["Calls"]
+
+
+class Calls:
+    """The open calls, the slots that they hold or wait for, and the budget that they draw on."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        flow: Flow,
+        ledger: Ledger,
+        seed: int,
+        emit: Callable[[ev.Event], None],
+        command: Callable[[Command], None],
+    ) -> None:
+        self.open: dict[int, Call] = {}
+        self.made = 0
+        """How many calls there have been."""
+        self.slots = Slots(plan.limits, plan.services, seed)
+        self._plan = plan
+        self._flow = flow
+        self._ledger = ledger
+        self._seed = seed
+        self._emit = emit
+        self._command = command
+
+    def request(self, job: Job, role: str, amounts: Mapping[str, float], size: float = 0.0) -> Call:
+        """A job wants to call ``role``'s model; ``amounts`` are reserved when the call is granted.
+
+        ``size`` is about how many tokens the prompt has.
+        """
+        call = Call(self.made, job, role, self._plan.endpoints[role], amounts, size)
+        self.made += 1
+        self.open[call.id] = job.calls[call.id] = call
+        endpoint = self.let_go(job)
+        if endpoint is None or not endpoint.room(self._flow.now) or not self.grant(call, endpoint):
+            self.slots.wait(call, self.rank(job.node, job.item))
+        return call
+
+    def answered(
+        self,
+        call: Call,
+        spent: Mapping[str, float],
+        usage: tuple[int, int],
+        usd: float | None,
+        how: Any,
+        finish: str = "",
+        *,
+        pause: float | None = None,
+        outage: str = "",
+        estimated: bool = False,
+    ) -> None:
+        """A granted call has ended, or one that still waited is given up.
+
+        ``pause`` is how long a throttled one was asked to wait, ``outage`` why its endpoint counts as down,
+        ``estimated`` whether ``usage`` was not counted by the server.
+        """
+        now = self._flow.now
+        del self.open[call.id], call.job.calls[call.id]
+        if call.reservation is None:
+            self.slots.withdraw(call)
+            return
+        self._ledger.settle(call.reservation, spent)
+        endpoint = self.slots.endpoints[call.endpoint]
+        before = endpoint.level
+        endpoint.ended(call, how, usage, pause, now)
+        seconds = now - call.started_at
+        self._emit(
+            ev.CallEnded(now, call.id, call.job.id, call.role, how, *usage, usd, seconds, finish, estimated)
+        )  # fmt: skip
+        self._limit_changed(endpoint, before)
+        if outage and endpoint.failed(call, now):
+            self._emit(ev.EndpointDown(now, endpoint.name, endpoint.shut_until - now, outage))
+        elif how == "done" and endpoint.recovered(call):
+            self._emit(ev.EndpointUp(now, endpoint.name))
+
+    def measured(self, endpoint: str, load: Load | None) -> None:
+        """An endpoint has said how full it is; None: it could not be asked."""
+        known = self.slots.endpoints[endpoint]
+        before = known.level
+        self.slots.read(endpoint, load, self._flow.now)
+        self._limit_changed(known, before)
+
+    def grant(self, call: Call, endpoint: Endpoint | None = None) -> bool:
+        """Send a call, refuse it for good, or leave it waiting for amounts that others have reserved."""
+        lacking = self._ledger.lacking(call.amounts)
+        if lacking is not None:
+            if self._ledger.reserved[lacking] > 0:
+                return False
+            self.slots.withdraw(call)
+            self._ledger.refused = lacking
+            self._command(Refuse(call, lacking))
+            return True
+        if endpoint is None:
+            endpoint = self.slots.choose(call.service, self._flow.now)
+            assert endpoint is not None, "whoever grants has seen that there is room"
+        self.slots.withdraw(call)
+        call.reservation = self._ledger.reserve(call.amounts)
+        call.started_at, call.endpoint = self._flow.now, endpoint.name
+        call.priority = self._plan.schedule.control.priority(self._as_waiting(call.job.node, call.job.item))
+        endpoint.take()
+        call.tokens = endpoint.sent(call.size, self._flow.now)
+        self._command(Grant(call))
+        self._emit(ev.CallStarted(self._flow.now, call.id, call.job.id, call.role, endpoint.name, endpoint.in_flight))
+        return True
+
+    def rank_anew(self, job: Job) -> None:
+        """The item of ``job`` has become late: its calls that wait go behind others."""
+        for call in job.calls.values():
+            if self.slots.is_waiting(call):
+                self.slots.wait(call, self.rank(job.node, job.item))
+
+    def lose(self) -> None:
+        """Every open call is lost with its session: what one cost that was out nobody can tell, and it counts as all
+        that was set aside for it."""
+        for call in list(self.open.values()):
+            sent = call.reservation is not None
+            spent = {"tokens": call.size, **call.amounts} if sent else {}
+            self.answered(call, spent, (round(call.size), 0), None, "lost", estimated=True)
+
+    def resize(self, plan: Plan) -> None:
+        """Go on with other endpoints and limits, while no call is open."""
+        self._plan = plan
+        before, self.slots = self.slots.limits, Slots(plan.limits, plan.services, self._seed)
+        for name, limit in self.slots.limits.items():
+            if limit != before.get(name):
+                self._emit(ev.LimitChanged(self._flow.now, name, limit, "a new session"))
+
+    def grant_waiting(self) -> bool:
+        """Give free slots to waiting calls alone: nothing new starts."""
+        granted = False
+        for service in self.slots.services:
+            while self.slots.room(service, self._flow.now) and (call := self.slots.first(service)) is not None:
+                if not self.grant(call[1]):
+                    break
+                granted = True
+        return granted
+
+    def let_go(self, job: Job) -> Endpoint | None:
+        """Take from a job the slot that it holds, if it does."""
+        if job.slot is None:
+            return None
+        endpoint, job.slot = self.slots.endpoints[job.slot], None
+        endpoint.used -= 1
+        return endpoint
+
+    def _limit_changed(self, endpoint: Endpoint, before: Level) -> None:
+        level = endpoint.level
+        if level.limit != before.limit:
+            self._emit(ev.LimitChanged(self._flow.now, endpoint.name, level.limit, level.reason))
+
+    def rank(self, stage: str, item: Item | None) -> Any:
+        """The place of work among what waits for a slot, the smallest first, by the control policy."""
+        return self._plan.schedule.control.rank(self._as_waiting(stage, item))
+
+    def _as_waiting(self, stage: str, item: Item | None) -> Waiting:
+        assert item is not None
+        distance, lacks = self._plan.stages[stage].distance, self._flow.lacks(item)
+        return Waiting(stage, distance, item.round, item.version, item.late, item.id, lacks)

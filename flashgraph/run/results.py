@@ -1,0 +1,106 @@
+"""What becomes of a job's result: the items that it makes, and their ancestry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flashgraph.errors import FlashgraphError
+from flashgraph.graph.ports import Several, Verdict
+from flashgraph.run import events as ev
+from flashgraph.run.admission import Admission, Ancestry
+from flashgraph.run.flow import Flow, Origin
+from flashgraph.run.items import Item
+from flashgraph.run.jobs import Done, Job
+from flashgraph.run.plan import Plan
+from flashgraph.run.sources import Sources
+
+__all__ = ["Results"]
+
+
+class Results:
+    """Takes the results of jobs that went well.  All raise what a user's route or scatter raises."""
+
+    def __init__(
+        self, plan: Plan, flow: Flow, admission: Admission, sources: Sources, emit: Callable[[ev.Event], None]
+    ) -> None:
+        self._plan = plan
+        self._flow = flow
+        self._admission = admission
+        self._sources = sources
+        self._emit = emit
+        self._take = {"source": self._emitted, "stage": self._produced, "repair": self._repaired}
+
+    def take(self, job: Job, outcome: Done) -> None:
+        """Make the items of a result; they wait in the job's outbox."""
+        self._take[job.kind](job, outcome)
+
+    def _emitted(self, job: Job, outcome: Done) -> None:
+        source, spec = self._sources.states[job.node], self._plan.sources[job.node]
+        if outcome.value is None:
+            self._sources.had_nothing(source, job.stamps.get(spec.reads or ""))
+            return
+        ancestry = self._admission.ancestry(spec.reads, job.stamps.get(spec.reads or "", 0), outcome.uses)
+        round_ = self._flow.open_round(job.node)
+        self._admission.reads(round_.id, job.stamps)
+        self._emit(ev.Emitted(self._flow.now, job.node, round_.id, source.emissions, job.stamps.get(spec.reads or "")))
+        origin = Origin(round_.id, stamps=job.stamps, uses=ancestry.uses, lineage=ancestry.lineage)
+        made = self._flow.route(job.node, outcome.value, origin)
+        job.outbox = made
+        self._sources.emitted(source, job.stamps.get(spec.reads or ""), routed=bool(made))
+        if not made and self._flow.rounds.pop(round_.id, None) is not None:
+            self._emit(ev.RoundEnded(self._flow.now, round_.id, False))
+        drawing = (s.drawing for s in self._sources.states.values())
+        self._admission.forget_views(j.stamps for j in drawing if j is not None)
+
+    def _produced(self, job: Job, outcome: Done) -> None:
+        item, spec = job.item, self._plan.stages[job.node].spec
+        assert item is not None
+        uses, lineage = item.uses, item.lineage
+        if outcome.uses is not None or job.stamps != item.stamps:
+            ancestry = self._admission.ancestry(
+                spec.reads, job.stamps.get(spec.reads or "", 0), outcome.uses, Ancestry(uses, lineage)
+            )
+            if self._orphaned(item, ancestry):
+                return
+            uses, lineage = ancestry.uses, ancestry.lineage
+        origin = Origin(item.round, (item.id,), item.scope, job.stamps, uses, lineage, item.loops, item.late)
+        values = outcome.value.items if isinstance(outcome.value, Several) else (outcome.value,)
+        if spec.fanout is not None and len(values) > spec.fanout:
+            # Room in cycles is made for so many (docs/deadlock.md).
+            raise FlashgraphError(
+                f"stage {spec.name}: it returned Several of {len(values)}; it declares fanout={spec.fanout}.\n"
+                "Fix: declare the true bound, or return fewer."
+            )
+        made = [new for value in values if value is not None for new in self._flow.route(job.node, value, origin)]
+        job.outbox = made
+        self._flow.end(item, "consumed" if made else "filtered")
+
+    def _repaired(self, job: Job, outcome: Done) -> None:
+        item, verdict = job.item, outcome.value
+        assert item is not None
+        if not isinstance(verdict, Verdict):
+            raise TypeError(f"repair stage {job.node!r} returned {verdict!r}; expected a fg.Verdict")
+        self._emit(ev.Repaired(self._flow.now, item.id, job.node, verdict.kind, job.lag))
+        if verdict.kind == "discard":
+            self._flow.end(item, "discarded", f"repair: {verdict.reason or 'not worth keeping'}")
+            return
+        item.stamps = {**item.stamps, **job.stamps}
+        item.repairs += 1
+        if verdict.kind == "patch":
+            item.value = verdict.value
+        reads = self._plan.stages[job.node].spec.reads
+        if outcome.uses is not None or (reads is not None and verdict.kind == "patch"):
+            before = Ancestry(item.uses, item.lineage)
+            ancestry = self._admission.ancestry(reads, job.stamps.get(reads or "", 0), outcome.uses, before)
+            if self._orphaned(item, ancestry):
+                return
+            item.uses, item.lineage = ancestry.uses, ancestry.lineage
+        self._flow.give_back(item)
+
+    def _orphaned(self, item: Item, ancestry: Ancestry) -> bool:
+        """Discard ``item`` if what was made of it names an artifact that was retracted meanwhile."""
+        gone = ancestry.retracted
+        if gone is None or self._plan.edges[item.edge].keeps_orphans:
+            return False
+        self._flow.end(item, "discarded", f"orphan of {gone[0]} artifact {gone[1]}, which was retracted")
+        return True

@@ -1,0 +1,128 @@
+"""What each stage takes up next: its repairs, and the heads of its queues that their staleness rules have let pass."""
+
+from __future__ import annotations
+
+import attrs
+
+from flashgraph.policies.staleness import Decision
+from flashgraph.run.admission import Admission
+from flashgraph.run.flow import Flow
+from flashgraph.run.items import Item
+from flashgraph.run.plan import EdgePlan, Plan, StagePlan
+from flashgraph.run.queues import EdgeQueue
+
+__all__ = ["StageState", "Stages"]
+
+
+@attrs.define(eq=False)
+class StageState:
+    plan: StagePlan
+    most: int
+    busy: int = 0
+    finished: float = 0.0
+    failures: int = 0
+    repairs: list[tuple[Item, str]] = attrs.field(factory=list)
+    """Held items that wait for this repair stage, with the name of the edge whose rule sent them."""
+    feeds: list[tuple[EdgePlan, EdgeQueue, EdgeQueue | None]] = attrs.field(factory=list)
+    """The edges that end here, with their queues, and for a scattering edge the members of opened groups."""
+    judged: bool = False
+    """Whether the head may depend on what the pools are now."""
+    head: Item | None = None
+    """What leaves these queues next, found when `changes` was `head_at`."""
+    head_at: int = -1
+
+
+class Stages:
+    """The stages of one run, and which item each takes up next."""
+
+    def __init__(self, plan: Plan, flow: Flow, admission: Admission) -> None:
+        self.states = {n: StageState(s, plan.schedule.control.start(s.workers)) for n, s in plan.stages.items()}
+        for name, state in self.states.items():
+            state.feeds = [(e, flow.queues[e.name], flow.members.get(e.name)) for e in plan.incoming[name]]
+            state.judged = any(e.judges for e in plan.incoming[name])
+        self.by_drain = sorted(self.states.values(), key=lambda s: (s.plan.distance, -s.plan.rank))
+        """Nearest the pool first."""
+        self.by_rank = sorted(self.states.values(), key=lambda s: s.plan.rank)
+        """In the order of the graph."""
+        self.stirred = False
+        """Whether looking for a head has discarded an item or sent one to be repaired."""
+        self._flow = flow
+        self._admission = admission
+
+    def resize(self, plan: Plan) -> None:
+        """Go on with other workers."""
+        for name, state in self.states.items():
+            state.plan = plan.stages[name]
+            state.most = plan.schedule.control.start(state.plan.workers)
+
+    def forget(self, item: Item) -> None:
+        """A held item has ended: nobody repairs it."""
+        for state in self.states.values():
+            if state.repairs:
+                state.repairs = [entry for entry in state.repairs if entry[0] is not item]
+
+    def has_work(self, state: StageState) -> bool:
+        """Whether anything waits for a stage, be it stale or not."""
+        return bool(state.repairs) or any(
+            queue.waiting or (members is not None and members.waiting) for _, queue, members in state.feeds
+        )
+
+    def head(self, state: StageState) -> tuple[Item, str | None] | None:
+        """The item a stage takes up next, and for a repair the edge that sent it."""
+        if state.repairs:
+            return state.repairs[0]
+        if state.head_at != self._changes(state):
+            state.head = self._find_head(state)
+            state.head_at = self._changes(state)
+        return (state.head, None) if state.head is not None else None
+
+    def _changes(self, state: StageState) -> int:
+        """Counts what a stage's head depends on; no count ever falls, so an equal sum means that nothing changed."""
+        changes = self._admission.changes if state.judged else 0
+        for _, queue, members in state.feeds:
+            changes += queue.changes
+            if members is not None:
+                changes += members.changes
+        return changes
+
+    def _find_head(self, state: StageState) -> Item | None:
+        best: Item | None = None
+        for edge, queue, members in state.feeds:
+            item = self.next_item(edge, queue)
+            if members is not None:
+                # A group that was opened is worked off before the next is; what is late waits for both.
+                member = members.head()
+                item = member if member is not None and not (member.late and item is not None) else item
+            if item is not None and (best is None or (item.late, item.id) < (best.late, best.id)):
+                best = item
+        return best
+
+    def next_item(self, edge: EdgePlan, queue: EdgeQueue) -> Item | None:
+        """The head of an edge's queue once its staleness rule has let it pass; others are dealt with on the way."""
+        while (item := queue.head()) is not None:
+            if not edge.judges or self._admission.settled(item):
+                return item
+            lag = self._admission.lag(item)
+            try:
+                decision = self.decide(edge, item)
+            except Exception as error:  # the user's `when`
+                self.stirred = True
+                self._flow.end(item, "failed", f"staleness rule of {edge.name}: {type(error).__name__}: {error}")
+                continue
+            if decision.kind in ("accept", "refresh"):
+                return item
+            self.stirred = True
+            if decision.kind == "discard":
+                self._flow.end(item, "discarded", f"stale: lag {lag} on {edge.name} ({edge.stale})")
+                continue
+            self._flow.take(item, hold=True)
+            self.states[decision.stage].repairs.append((item, edge.name))
+        return None
+
+    def decide(self, edge: EdgePlan, item: Item) -> Decision:
+        """What the edge's staleness rule says of an item now."""
+        return edge.stale.decide(
+            self._admission.lag(item),
+            item.repairs,
+            lambda when: when(item.value, self._admission.pools[self._admission.most_stale(item)].value),
+        )
