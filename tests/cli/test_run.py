@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from flashgraph.run.machine import Machine
+from flashgraph.run.calls import Calls
 
 from .conftest import FILES, Cli, Ended
 from .server import Server, serving
@@ -200,7 +200,7 @@ def test_a_defect_in_mid_run(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr(Machine, "answered", broken)
+    monkeypatch.setattr(Calls, "answered", broken)
     with serving(wise) as server:
         ended = run(cli, server, "--proposals", "3")
     assert ended.code == 3

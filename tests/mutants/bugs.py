@@ -25,7 +25,7 @@ BUGS = (
     Bug(
         "lost wake-up: nobody looks again after a discard has made room",
         "run/machine.py",
-        "return self._stirred or (moved and bool(waits))",
+        "return self._stages.stirred or (moved and bool(waits))",
         "return moved and bool(waits)",
         "tiny: a stale head",
         "I9",
@@ -81,14 +81,14 @@ BUGS = (
     Bug(
         "starvation of a low-priority stage: one stage is served at a time",
         "run/machine.py",
-        "            return self._by_drain\n",
-        "            return [s for s in self._by_drain if self._has_work(s)][:1]\n",
+        "            return self._stages.by_drain\n",
+        "            return [s for s in self._stages.by_drain if self._stages.has_work(s)][:1]\n",
         STATE,
         "I9",
     ),
     Bug(
         "a call that was given up stays in the queue for a slot",
-        "run/machine.py",
+        "run/calls.py",
         "            self.slots.withdraw(call)\n            return\n",
         "            return\n",
         "tiny: cancelled waits",
@@ -189,8 +189,8 @@ BUGS = (
     ),
     Bug(
         "a parent that is retracted while its child is being made keeps the child",
-        "run/machine.py",
-        "if gone is None or self.plan.edges[item.edge].keeps_orphans:",
+        "run/results.py",
+        "if gone is None or self._plan.edges[item.edge].keeps_orphans:",
         "if True:",
         "tiny: readers of what is retracted",
         "I8",
@@ -199,7 +199,7 @@ BUGS = (
     Bug(
         "stale check before the queue only, not again at admission",
         "run/machine.py",
-        "while (item := self._next_item(edge, queue)) is not None:",
+        "while (item := self._stages.next_item(edge, queue)) is not None:",
         "while (item := queue.head()) is not None:",
         STATE,
         "I7",
@@ -214,7 +214,7 @@ BUGS = (
     ),
     Bug(
         "repair stamped with the version that the item had",
-        "run/machine.py",
+        "run/results.py",
         "        item.stamps = {**item.stamps, **job.stamps}\n",
         "        item.stamps = {**job.stamps, **item.stamps}\n",
         "tiny: repairs",
@@ -239,17 +239,17 @@ BUGS = (
     # ---- items, rounds, queues, workers, slots ----
     Bug(
         "filter without an end: an item of which nothing is made stays open",
-        "run/machine.py",
-        '        self.flow.end(item, "consumed" if made else "filtered")\n',
-        '        if made:\n            self.flow.end(item, "consumed")\n',
+        "run/results.py",
+        '        self._flow.end(item, "consumed" if made else "filtered")\n',
+        '        if made:\n            self._flow.end(item, "consumed")\n',
         STATE,
         "I1",
     ),
     Bug(
         "held item lost: of two items sent to one repair stage the first is dropped",
-        "run/machine.py",
-        "self.stages[decision.stage].repairs.append((item, edge.name))",
-        "self.stages[decision.stage].repairs = [(item, edge.name)]",
+        "run/stages.py",
+        "self.states[decision.stage].repairs.append((item, edge.name))",
+        "self.states[decision.stage].repairs = [(item, edge.name)]",
         "tiny: two repairs",
         "I1",
     ),
@@ -312,7 +312,7 @@ BUGS = (
     Bug(
         "slot kept by a job that ends without its request",
         "run/machine.py",
-        "        self._let_go(job)\n        if not self.plan.schedule.serial:",
+        "        self.calls.let_go(job)\n        if not self.plan.schedule.serial:",
         "        if not self.plan.schedule.serial:",
         STATE,
         "I4",
@@ -320,9 +320,9 @@ BUGS = (
     # ---- budgets ----
     Bug(
         "budget settled twice",
-        "run/machine.py",
-        "        self.ledger.settle(call.reservation, spent)\n",
-        "        self.ledger.settle(call.reservation, {name: 2 * amount for name, amount in spent.items()})\n",
+        "run/calls.py",
+        "        self._ledger.settle(call.reservation, spent)\n",
+        "        self._ledger.settle(call.reservation, {name: 2 * amount for name, amount in spent.items()})\n",
         "tiny: one slot, two calls each",
         "I10",
     ),
@@ -352,7 +352,7 @@ BUGS = (
     ),
     Bug(
         "a request that was out at a kill costs nothing",
-        "run/machine.py",
+        "run/calls.py",
         'spent = {"tokens": call.size, **call.amounts} if sent else {}',
         "spent: dict[str, float] = {}",
         STATE,
