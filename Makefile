@@ -33,10 +33,8 @@ test: $(READY)  ## the default test suite
 test-slow: $(READY)  ## what takes minutes: claims measured under virtual time, the embedded model
 	$(BIN)/python -m pytest -q -n auto -m "slow or local_model"
 
-$(VLLM)/.ready: tests/real_vllm/requirements.txt
-	$(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/real_vllm/requirements.txt
-	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+$(VLLM)/.ready: tests/real_vllm/requirements.txt | $(READY)
+	$(BIN)/python -m tests.real_vllm.install $(VLLM)
 	@touch $@
 
 vllm-test: $(VLLM)/.ready  ## the tests against a real vLLM on the processor, in a virtual environment of 2.4 GB of its own

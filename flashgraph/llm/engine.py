@@ -17,6 +17,7 @@ import attrs
 from flashgraph.errors import ContextTooLong, DataError, ModelUnavailable, RequestFailed, TimedOut
 from flashgraph.llm.protocol import Load, Message, Reply, Usage
 from flashgraph.llm.retry import ONE_MORE, PassingFault, Retry
+from flashgraph.policies.limits import Limits
 
 __all__ = ["EngineModel"]
 
@@ -29,7 +30,9 @@ SAMPLING = frozenset(
 """Parameters that have the same name and meaning in the engine as in a request."""
 
 MOST = 256
-"""Requests in flight at once: what the engine itself runs side by side by default."""
+"""Requests in flight at once, and as many that the engine runs side by side, where nobody said otherwise."""
+
+NOTHING = Load(0, 0)
 
 
 def _vllm() -> Any:
@@ -44,10 +47,10 @@ def _vllm() -> Any:
 
 
 class _Gauge:
-    """The engine's own statistics: what it last said of its queue."""
+    """The engine's own statistics: what it last said of its queue, which it does with each step."""
 
     def __init__(self) -> None:
-        self.last: Load | None = None
+        self.last = NOTHING
 
     def logger(self, config: Any, index: int = 0) -> Any:
         """What the engine wants for each of its ranks: an object of its base class."""
@@ -77,13 +80,16 @@ class _Gauge:
 class EngineModel:
     """The weights ``weights`` (a name of the Hugging Face hub, or a folder) in an engine of this process.
 
-    ``engine`` holds arguments of vLLM's ``AsyncEngineArgs``.  A request's priority is the scheduler's, so that the
-    engine too serves first what the run waits for.  A reply may take all of the context that its prompt leaves, unless
-    a request says otherwise.  ``chat_template`` is a Jinja file for weights that come without one.
+    ``engine`` holds arguments of vLLM's ``AsyncEngineArgs``.  Under a fixed ``limit`` the engine runs as many requests
+    side by side; under ``limits`` that move it runs what it does by default, and they find out how many that are.  A
+    request's priority is the scheduler's, so that the engine too serves first what the run waits for.  A reply may take
+    all of the context that its prompt leaves, unless a request says otherwise.  ``chat_template`` is a Jinja file for
+    weights that come without one.
     """
 
     weights: str
     limit: int = attrs.field(default=MOST, kw_only=True, validator=attrs.validators.ge(1))
+    limits: Limits | None = attrs.field(default=None, kw_only=True)
     timeout: float = attrs.field(default=600.0, kw_only=True, validator=attrs.validators.gt(0))
     params: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
     engine: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
@@ -94,6 +100,11 @@ class EngineModel:
     _tokenizer: Any = attrs.field(default=None, init=False, repr=False)
     _gauge: _Gauge = attrs.field(factory=_Gauge, init=False, repr=False)
     _asked: int = attrs.field(default=0, init=False, repr=False)
+    _out: int = attrs.field(default=0, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.limits is not None:
+            self.limit = self.limits.most
 
     @property
     def name(self) -> str:
@@ -130,15 +141,20 @@ class EngineModel:
 
     def _start(self) -> Any:
         from vllm.engine.arg_utils import AsyncEngineArgs
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        given = {"scheduling_policy": "priority", "max_num_seqs": self.limit, **self.engine}
+        side_by_side = {"max_num_seqs": self.limit} if self.limits is None else {}
+        given = {"scheduling_policy": "priority", **side_by_side, **self.engine}
         try:
             arguments = AsyncEngineArgs(model=self.weights, **given)
         except TypeError as error:
             raise DataError(f"{self.name}: {error}; expected arguments of vLLM's AsyncEngineArgs") from None
         try:
-            return AsyncLLM.from_engine_args(arguments, stat_loggers=[self._gauge.logger])
+            # What is not given is chosen as vLLM's own server would on this device, and not as for a lone caller.
+            return AsyncLLM.from_engine_args(
+                arguments, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=[self._gauge.logger]
+            )
         # Whatever a broken set of weights, a full device or a failed child process raises: the run cannot begin.
         except Exception as error:
             raise ModelUnavailable(f"{self.name}: the engine did not start: {error}") from error
@@ -151,15 +167,21 @@ class EngineModel:
         priority = int(asked.pop("priority", 0))
         prompt = self._prompt(messages, asked.pop("chat_template_kwargs", {}))
         sampling = self._sampling(asked, len(prompt))
-        return await self.retry(partial(self._try, prompt, sampling, priority))
+        if not self._out:
+            self._gauge.last = NOTHING  # what was said of requests that have ended since
+        self._out += 1
+        try:
+            return await self.retry(partial(self._try, prompt, sampling, priority))
+        finally:
+            self._out -= 1
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
         """Free."""
         return 0.0
 
-    async def load(self) -> Load | None:
-        """What the engine last said of its queue."""
-        return self._gauge.last
+    async def load(self) -> Load:
+        """What the engine said of its queue with its last step; of one that rests, nothing."""
+        return self._gauge.last if self._out else NOTHING
 
     def _prompt(self, messages: Sequence[Message], options: Mapping[str, Any]) -> list[int]:
         template = None if self.chat_template is None else Path(self.chat_template).read_text()

@@ -156,7 +156,7 @@ def _resolve_text(spec: str, several: bool) -> Model:
             _parse(spec, scheme, options if scheme == "openai" else {**options, "priority": json.loads}), several
         )
     if scheme == "vllm-engine":
-        return _engine(_parse(spec, scheme, {**COMMON, "tries": int, "chat_template": str, **ENGINE}))
+        return _engine(_parse(spec, scheme, {**COMMON, "limit": _limit, "tries": int, "chat_template": str, **ENGINE}))
     if scheme == "litellm":
         return _lite(_parse(spec, scheme, {**COMMON, **RATES, "tries": int}))
     if scheme == "local":
@@ -291,6 +291,13 @@ def _engine(parsed: _Parsed) -> Model:
 
     own = {name: value for name, value in parsed.settings.items() if name in ENGINE}
     rest = {name: value for name, value in parsed.settings.items() if name not in ENGINE}
+    limit = rest.pop("limit", "steered")
+    if limit == "adaptive":
+        raise DataError(
+            f"model {parsed.spec!r}: found limit='adaptive', expected a whole number above 0, or steered: an engine of "
+            "this process says how full it is, and never that it is too full"
+        )
+    rest |= {"limits": steered()} if limit == "steered" else {"limit": limit}
     return EngineModel(parsed.target, engine=own, params=parsed.params, **_with_retry(rest))
 
 

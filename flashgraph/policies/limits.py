@@ -72,7 +72,7 @@ class Limits:
         """A request was answered with "too many requests"."""
         return level
 
-    def read(self, level: Level, load: Load | None, now: float) -> Level:
+    def read(self, level: Level, used: int, load: Load | None, now: float) -> Level:
         """The server said how full it is; None: it could not be asked."""
         return level
 
@@ -150,9 +150,10 @@ class Steered(Limits):
     """For a server that says how many requests wait in it, as vLLM does: its queue is kept short and never empty.
 
     While nothing waits and every slot was in use, the limit grows: it doubles until a queue has been seen once, and
-    then rises by ``queue`` a reading.  Of more than ``queue`` waiting requests, all but half of ``queue`` are taken off
-    the limit.  A server whose cache is above ``cache`` is not given more, since it would throw out what it has begun.
-    One that cannot be asked is taken to hold ``blind`` requests.
+    then rises by ``queue`` a reading.  Of more than ``queue`` waiting requests, all but half of ``queue`` are too many:
+    the limit is what is in use without them, and stays that while they leave, however often they are seen.  A server
+    whose cache is above ``cache`` is not given more, since it would throw out what it has begun.  One that cannot be
+    asked is taken to hold ``blind`` requests.
     """
 
     start: int = attrs.field(default=32, kw_only=True)
@@ -170,13 +171,13 @@ class Steered(Limits):
     def granted(self, level: Level, used: int) -> Level:
         return level if level.full or used < level.limit else attrs.evolve(level, full=True)
 
-    def read(self, level: Level, load: Load | None, now: float) -> Level:
+    def read(self, level: Level, used: int, load: Load | None, now: float) -> Level:
         was, level = level, attrs.evolve(level, full=False)
         if load is None:
             blind = min(self.blind, self.most)
             return attrs.evolve(level, limit=blind, reason="the server does not say how full it is")
         if load.waiting > self.queue:
-            limit = max(1, was.limit - (load.waiting - self.queue // 2))
+            limit = max(1, min(was.limit, used - (load.waiting - self.queue // 2)))
             return attrs.evolve(level, limit=limit, ceiling=float(limit), reason=f"{load.waiting} wait in the server")
         if load.waiting > 0:
             return attrs.evolve(level, ceiling=min(was.ceiling, float(was.limit)))

@@ -459,7 +459,7 @@ class Driver:
             await anyio.sleep(READING_SECONDS)
             load = await reading(model)
             endpoint = self.machine.slots.endpoints[name]
-            if endpoint.limits.read(endpoint.level, load, self.elapsed) != endpoint.level:
+            if endpoint.limits.read(endpoint.level, endpoint.used, load, self.elapsed) != endpoint.level:
                 self._measured[name] = Measured(name, load)
                 self._wake.set()
 

@@ -192,7 +192,7 @@ class Slots:
     def read(self, endpoint: str, load: Load | None, now: float) -> None:
         """An endpoint has said how full it is."""
         known = self.endpoints[endpoint]
-        known.level = known.limits.read(known.level, load, now)
+        known.level = known.limits.read(known.level, known.used, load, now)
 
     def next_opening(self, now: float) -> float | None:
         """When time alone makes room for the next request at any endpoint."""

@@ -1,4 +1,7 @@
-"""Every backend against the suite that users' own models are held against, over loopback where it talks to a server."""
+"""Every backend against the suite that users' own models are held against, over loopback where it talks to a server.
+
+Those of a real vLLM are in tests/real_vllm, in a virtual environment of their own.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import flashgraph as fg
 from flashgraph.llm.ensemble import Ensemble
 from flashgraph.llm.http import HttpModel
 from flashgraph.llm.lite import LiteLLMModel
+from flashgraph.llm.local import LocalModel
 from flashgraph.llm.protocol import Model
 from flashgraph.llm.replay import ReplayModel
 from flashgraph.llm.resolve import resolve
@@ -19,6 +23,7 @@ from flashgraph.llm.scripted import ScriptedModel
 from flashgraph.llm.vllm import VllmModel
 from flashgraph.testing import check_model
 
+from .conftest import SETTINGS, silent
 from .server import Server, running
 
 
@@ -61,6 +66,13 @@ def test_functions_and_scripts(backend: str) -> None:
 def test_the_simulated_model() -> None:
     """`sim:`, in real time: replies of the sixteen tokens that are asked for."""
     check_model(resolve("sim:vllm"))
+
+
+@pytest.mark.local_model
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_local(backend: str, weights: str) -> None:
+    """`local:`, with its real server and the smallest weights."""
+    check_model(LocalModel(weights, report=silent, **SETTINGS), backend=backend, seconds=120)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

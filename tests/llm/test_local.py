@@ -7,9 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -19,25 +17,12 @@ from flashgraph.errors import DataError, ModelUnavailable
 from flashgraph.llm import local as module
 from flashgraph.llm.local import LocalModel, Screen
 from flashgraph.llm.protocol import Model
-from flashgraph.llm.weights import CATALOG, cached
+
+from .conftest import SETTINGS, silent
 
 pytestmark = pytest.mark.anyio
 
 HELLO = [{"role": "user", "content": "Say hello."}]
-SETTINGS: dict[str, Any] = {"limit": 2, "context": 2048, "threads": 1}
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """A report that nobody reads."""
-
-
-@pytest.fixture(scope="module")
-def weights() -> str:
-    if find_spec("xllamacpp") is None:
-        pytest.skip("the llama.cpp engine is an extra and not installed")
-    if not cached(CATALOG["135m"]):
-        pytest.skip("the 135M weights are not in the cache; `local:135m` fetches them")
-    return "135m"
 
 
 def alive(pid: int) -> bool:

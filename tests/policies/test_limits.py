@@ -26,7 +26,7 @@ def test_a_fixed_limit_stays() -> None:
     limits = fixed(8)
     level = limits.begin()
     assert limits.answered(level, 8, 0, 1) == limits.throttled(level, 8, 0, 1) == level
-    assert limits.read(limits.granted(level, 8), Load(0, 9), 1) == level
+    assert limits.read(limits.granted(level, 8), 8, Load(0, 9), 1) == level
     assert level.limit == 8
     assert not limits.reads
 
@@ -79,28 +79,39 @@ def test_a_queue_in_the_server_steers() -> None:
     """None: it grows if it was full. A short one: it stays. A long one: all but half of a short one is taken off."""
     limits = steered(1000, start=32)
     full = limits.granted(limits.begin(), 32)
-    assert limits.read(limits.begin(), Load(20, 0), 1).limit == 32  # not all slots were in use
-    grown = limits.read(full, Load(32, 0), 1)
+    assert limits.read(limits.begin(), 20, Load(20, 0), 1).limit == 32  # not all slots were in use
+    grown = limits.read(full, 32, Load(32, 0), 1)
     assert grown.limit == 64
-    assert limits.read(limits.granted(grown, 64), Load(61, 3), 2).limit == 64
-    cut = limits.read(limits.granted(grown, 64), Load(44, 20), 2)
+    assert limits.read(limits.granted(grown, 64), 64, Load(61, 3), 2).limit == 64
+    cut = limits.read(limits.granted(grown, 64), 64, Load(44, 20), 2)
     assert (cut.limit, cut.reason) == (46, "20 wait in the server")
     # Where it is once known, steps are small.
-    assert limits.read(limits.granted(cut, 46), Load(46, 0), 3).limit == 50
+    assert limits.read(limits.granted(cut, 46), 46, Load(46, 0), 3).limit == 50
+
+
+def test_a_queue_that_is_seen_again_is_cut_once() -> None:
+    """While what was too many leaves, or the server says the same again, the limit stays where the cut has set it."""
+    limits = steered(1000, start=64)
+    cut = limits.read(limits.granted(limits.begin(), 64), 64, Load(44, 20), 2)
+    assert limits.read(cut, 64, Load(44, 20), 3).limit == cut.limit == 46
+    assert limits.read(cut, 56, Load(44, 12), 4).limit == 46
+    assert limits.read(cut, 46, Load(44, 2), 5).limit == 46
+    # Others have come meanwhile.
+    assert limits.read(cut, 46, Load(44, 12), 5).limit == 36
 
 
 def test_a_full_cache_gets_no_more() -> None:
     """The server would throw out what it has begun."""
     limits = steered(1000, start=32)
-    assert limits.read(limits.granted(limits.begin(), 32), Load(32, 0, 0.97), 1).limit == 32
+    assert limits.read(limits.granted(limits.begin(), 32), 32, Load(32, 0, 0.97), 1).limit == 32
 
 
 def test_a_server_that_says_nothing_is_taken_to_hold_128() -> None:
     """It is no vLLM, or its metrics are shut off."""
     limits = steered(1000)
-    level = limits.read(limits.begin(), None, 1)
+    level = limits.read(limits.begin(), 0, None, 1)
     assert (level.limit, level.reason) == (128, "the server does not say how full it is")
-    assert steered(50).read(limits.begin(), None, 1).limit == 50
+    assert steered(50).read(limits.begin(), 0, None, 1).limit == 50
 
 
 @given(
@@ -119,7 +130,7 @@ def test_never_below_one_and_never_above_the_most(limits: Limits, told: list[tup
         elif what == "throttled":
             level = limits.throttled(level, max(1, used), now - number / 100, now)
         else:
-            level = limits.read(level, Load(used, number) if what == "read" else None, now)
+            level = limits.read(level, used, Load(used, number) if what == "read" else None, now)
         assert 1 <= level.limit <= limits.most
 
 

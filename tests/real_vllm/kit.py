@@ -1,19 +1,29 @@
-"""What the tests against a real vLLM share: a task that needs no sense, and the server's own account of its load."""
+"""What the tests against a real vLLM share: a task that needs no sense, whole runs on it, and who says what runs."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import httpx
 
 import flashgraph as fg
+from flashgraph.api import Run
 
-__all__ = ["HELLO", "REPLY", "TASK", "metric", "until"]
+__all__ = ["ENGINE", "HELLO", "REPLY", "SIDE_BY_SIDE", "TASK", "Running", "evolved", "metric", "opened", "until"]
 
 HELLO = [{"role": "user", "content": "hello?"}]
 REPLY = 64
 """Tokens of a reply: enough to be seen running, few enough for a processor."""
+
+ENGINE: Mapping[str, Any] = {"load_format": "dummy", "dtype": "float32", "enforce_eager": True}
+SIDE_BY_SIDE = 8
+"""Requests that the engine runs at once: fewer than a run has for it."""
+
+Running = Callable[[], Awaitable[float]]
+"""How many requests run now, as the server or the engine says."""
 
 
 def _score(sample: str, output: str) -> fg.Score:
@@ -22,6 +32,33 @@ def _score(sample: str, output: str) -> fg.Score:
 
 
 TASK = fg.Task("letters", list("etaoin"), list("shrd"), list("lu"), score=_score)
+
+
+@asynccontextmanager
+async def opened(model: Any, **options: Any) -> AsyncIterator[Run]:
+    """A run of GEPA with one model for both roles."""
+    async with fg.open_run("gepa", TASK, models={"task": model, "reflection": model}, seed=1, **options) as run:
+        yield run
+
+
+async def evolved(model: Any, running: Running) -> tuple[fg.Result, float]:
+    """GEPA until it has made a dozen proposals, and the most requests that ever ran at once."""
+    most = 0.0
+    async with opened(model, budget=fg.Budget(proposals=12)) as run, anyio.create_task_group() as tasks:
+
+        async def watch() -> None:
+            nonlocal most
+            while True:
+                most = max(most, await running())
+                await anyio.sleep(0.05)
+
+        tasks.start_soon(watch)
+        result = await run.wait()
+        tasks.cancel_scope.cancel()
+    assert (result.status, result.spent.proposals) == ("budget", 12)
+    assert result.best is not None
+    assert result.spent.calls > 12 * 6
+    return result, most
 
 
 async def metric(url: str, name: str, **labels: str) -> float:
@@ -34,8 +71,8 @@ async def metric(url: str, name: str, **labels: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in found)
 
 
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    """Ask another process until it says so; two minutes at most."""
+async def until(running: Running, holds: Callable[[float], bool]) -> None:
+    """Ask another process until so many run; two minutes at most."""
     with anyio.fail_after(120):
-        while not await condition():  # noqa: ASYNC110 - what is waited for happens in another process
+        while not holds(await running()):  # noqa: ASYNC110 - what is waited for happens in another process
             await anyio.sleep(0.05)
