@@ -1,6 +1,7 @@
 """A virtual environment with a real vLLM: ``python -m tests.real_vllm.install FOLDER``.
 
-uv takes seconds where pip takes minutes, but does not read pip's configuration, so what that says of where packages come from is handed on to it.
+uv takes seconds where pip takes minutes, but does not read pip's configuration: what that says of where packages come
+from is handed on to it.
 """
 
 from __future__ import annotations
