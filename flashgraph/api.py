@@ -49,12 +49,20 @@ class Run:
     it; `result` then holds what was reached.
     """
 
-    def __init__(self, driver: Any, events: list[Event], task: str, examined: Examined | None = None) -> None:
+    def __init__(
+        self,
+        driver: Any,
+        events: list[Event],
+        task: str,
+        prices: Mapping[str, Mapping[str, Any]],
+        examined: Examined | None = None,
+    ) -> None:
         self._driver = driver
         self.examined = examined
         """Where the held-out test keeps its calls; None for a run without a folder."""
         self._events = events
         self._task = task
+        self._prices = prices
         self._more: anyio.Event | None = None
         """There while somebody waits for the next event."""
         self.draining = anyio.Event()
@@ -85,7 +93,7 @@ class Run:
         """What has been reached so far; final once the run has ended."""
         from flashgraph.run.result import Result
 
-        return Result.of(self._driver.machine, self._task, self.elapsed, tuple(self._events))
+        return Result.of(self._driver.machine, self._task, self.elapsed, tuple(self._events), self._prices)
 
     def drain(self, reason: str = "stopped by the caller") -> None:
         """Start nothing new and end with status ``"stopped"`` when what runs has ended; the run can be resumed."""
@@ -205,7 +213,8 @@ async def open_run(
     _check_end(graph, budget)
     endpoints = Endpoints.of(resolved)
     before = read_header(Path(folder)).prices if folder is not None and resume else {}
-    prices, said = pin_all(endpoints.models, before)
+    pinned, said = pin_all(endpoints.models, before)
+    prices = {name: attrs.asdict(price) for name, price in pinned.items()}
     _check_prices(resolved, budget)
     plan = compile_plan(spec, chosen, values, endpoints.roles, endpoints.limits, endpoints.services)
     events: list[Event] = []
@@ -244,8 +253,7 @@ async def open_run(
         kept: Kept | None = None
         keeping = None
         if folder is not None:
-            priced = {name: attrs.asdict(price) for name, price in prices.items()}
-            header = _header(plan, task, chosen, seed, budget, values, priced, order or {})
+            header = _header(plan, task, chosen, seed, budget, values, prices, order or {})
             keeping = keep(
                 Path(folder), header, machine, budget.limits,
                 resume=resume, accept_changes=accept_changes, patient=settle is not None,
@@ -274,7 +282,7 @@ async def open_run(
             _log.warning("%s", sentence)
         note = kept.writer.note if kept is not None else None
         reveal()
-        opened = Run(driver, events, task.name, kept.examined if kept is not None else None)
+        opened = Run(driver, events, task.name, prices, kept.examined if kept is not None else None)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(opened._drive)
             try:

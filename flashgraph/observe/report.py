@@ -145,6 +145,7 @@ class Report:
             "status": result.status,
             "reason": result.reason,
             "spent": result.spent,
+            "prices": dict(result.prices),
             "seed": dict(self.seed),
             "best": None if result.best is None else {"pool": result.best.pool, "id": result.best.id},
             "validation": {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -204,6 +204,7 @@ def head(run: StoredRun) -> list[str]:
         ", ".join([f"{run.accepted():,} accepted", *amounts, usd, clock(spend.seconds)]),
         ", ".join([header.schedule, f"seed {header.seed}", *([f"limits: {', '.join(others)}"] if others else [])]),
     ]
+    lines += [f"{name}: {said}" for name, price in header.prices.items() if (said := _priced(price))]
     unpriced = [name for name, price in header.prices.items() if price["prompt"] is None]
     if unpriced:
         lines.append(f"price not known, cost not counted: {', '.join(unpriced)}")
@@ -221,6 +222,13 @@ def head(run: StoredRun) -> list[str]:
         else:
             lines.append(f"up to {counted(number, 'call')} cut off when the run ended: paid again by resuming")
     return lines
+
+
+def _priced(price: Mapping[str, Any]) -> str:
+    """What an endpoint's tokens cost, and who says so; empty where that is nothing, or not known."""
+    if not price["prompt"] and not price["completion"]:
+        return ""
+    return f"USD {price['prompt']:g} a prompt token, {price['completion']:g} a completion token ({price['source']})"
 
 
 def _endpoint(endpoint: StoredEndpoint) -> str:

@@ -73,7 +73,8 @@ class Result:
 
     ``status`` is ``"completed"`` (the sources had nothing more to emit), ``"budget"`` (a limit was reached),
     ``"failed"`` (``reason`` says why; what was admitted until then is here) or ``"cancelled"``.  ``artifacts`` stand
-    in order of admission, over all pools.
+    in order of admission, over all pools; ``prices`` are what each endpoint's tokens were counted
+    at: USD for a ``prompt`` token and a ``completion`` token, None where not known, and the ``source`` that says so.
     """
 
     graph: str
@@ -84,9 +85,17 @@ class Result:
     best: ResultArtifact | None
     spent: Spent
     events: tuple[Event, ...] = attrs.field(repr=False)
+    prices: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, repr=False)
 
     @classmethod
-    def of(cls, machine: Machine, task: str, seconds: float, events: tuple[Event, ...]) -> Result:
+    def of(
+        cls,
+        machine: Machine,
+        task: str,
+        seconds: float,
+        events: tuple[Event, ...],
+        prices: Mapping[str, Mapping[str, Any]],
+    ) -> Result:
         """Read the result off a machine, whether it has ended or not."""
         status, reason = machine.status or ("cancelled", "the run was stopped")
         artifacts = sorted(
@@ -106,9 +115,8 @@ class Result:
             usd=settled["usd"],
             seconds=seconds,
         )
-        return cls(
-            machine.plan.graph.name, task, status, reason, tuple(artifacts), _best(machine, artifacts), spent, events
-        )
+        best = _best(machine, artifacts)
+        return cls(machine.plan.graph.name, task, status, reason, tuple(artifacts), best, spent, events, prices)
 
 
 def _best(machine: Machine, artifacts: list[ResultArtifact]) -> ResultArtifact | None:

@@ -1,20 +1,148 @@
 """Limits that move beside fixed ones, under virtual time: ``python -m tests.benchmarks.limits``.
 
-An API that takes 64 requests at once and answers 429 to more, and a server that lets them wait.  Requests take 2 to 6
-seconds.  The first minute is warm-up.
+First many equal requests: an API that takes 64 at once and answers 429 to more, and a server that lets them wait.
+Requests take 2 to 6 seconds; the first minute is warm-up.  Then whole runs of GEPA on the simulated server, through the
+client that a real one has: an API, limited by what it takes at once or by a rate, and vLLM.
 """
 
 from __future__ import annotations
 
-from flashgraph.policies.limits import adaptive, fixed, steered
+import os
+from collections.abc import Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any
+
+import anyio
+import attrs
+
+import flashgraph as fg
+from flashgraph.policies.limits import Limits, adaptive, fixed, steered
 from flashgraph.run import events as ev
+from flashgraph.sim.model import SimModel
+from flashgraph.sim.profiles import PROFILES
+from flashgraph.sim.server import SimServer
+from flashgraph.sim.virtual import run_virtually
+from flashgraph.sim.world import World
 from tests.run.endpoints import Server, of, ran, requests
 
+from .linked import LinkedModel
+from .peer import PEERS, measure_peer
+
+__all__ = ["SERVERS", "Evolved", "Rates", "evolve"]
+
 WARM = 60.0
+MINUTES, WARM_MINUTES = 20.0, 2.0
+WORLD = 0
 
 
-def row(name: str, server: Server, count: int) -> str:
-    """A line of the table: how long so many requests took, and what the endpoint saw."""
+@attrs.frozen
+class Rates:
+    """A simulated server: its profile, how many it takes at once, and its rates a minute."""
+
+    profile: str
+    slots: int
+    rpm: float | None = None
+    tpm: float | None = None
+
+
+SERVERS: Mapping[str, Rates] = {
+    "API, 64 at once": Rates("api", 64),
+    "API, 240 requests/min": Rates("api", 1000, rpm=240),
+    "API, 150,000 tokens/min": Rates("api", 1000, tpm=150_000),
+    "vLLM, 128 slots": Rates("vllm", 128),
+    "vLLM, 32 slots": Rates("vllm", 32),
+}
+
+
+@attrs.frozen
+class Evolved:
+    """What a run of GEPA was like: proposals a minute, the score, and ``use`` of what the server can do, where that is
+    what bounds it; after its warm-up the share of requests that were answered 429, and how many were out or waited."""
+
+    proposals: float
+    refused: float
+    in_flight: float
+    waiting: float
+    longest: int
+    use: float | None
+    score: float
+
+
+def evolve(rates: Rates, limits: Limits, schedule: str, *, world: int = WORLD, minutes: float = MINUTES) -> Evolved:
+    """Run GEPA for so many simulated minutes against such a server, under such a limit."""
+    made, profile = World(seed=world), attrs.evolve(PROFILES[rates.profile], slots=rates.slots)
+    server = SimServer(
+        SimModel(profile, made.answer, seed=world), requests_per_minute=rates.rpm, tokens_per_minute=rates.tpm
+    )
+    model = LinkedModel(
+        "http://127.0.0.1", "sim", server=server, limits=limits, prioritises=profile.queues, timeout=1e6
+    )
+    flying, waiting = list[int](), list[int]()
+
+    async def look() -> None:
+        await anyio.sleep(WARM_MINUTES * 60 + 0.5)
+        while True:
+            flying.append(server.in_flight)
+            waiting.append(server.model.engine.waiting)
+            await anyio.sleep(1)
+
+    async def run() -> fg.Result:
+        models, budget = {"task": model, "reflection": model}, fg.Budget(seconds=minutes * 60)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(look)
+            result = await fg.arun(
+                "gepa",
+                made.task(),
+                models=models,
+                schedule=schedule,
+                budget=budget,
+                settle=anyio.wait_all_tasks_blocked,
+            )
+            tasks.cancel_scope.cancel()
+        return result
+
+    result = run_virtually(run)
+    assert result.best is not None
+    warm = [event for event in of(result, ev.CallEnded) if event.at > WARM_MINUTES * 60 and event.how != "cancelled"]
+    return Evolved(
+        proposals=result.spent.proposals / minutes,
+        refused=sum(event.how == "throttled" for event in warm) / len(warm),
+        in_flight=sum(flying) / len(flying),
+        waiting=sum(waiting) / len(waiting),
+        longest=max(waiting),
+        use=None if rates.rpm or rates.tpm else server.model.engine.tokens / (profile.capacity * minutes * 60),
+        score=made.true_score(result.best.value["instruction"]),
+    )
+
+
+def gepa_row(name: str, limits: Limits, schedule: str, found: Evolved) -> str:
+    """A line of the second table."""
+    cells = [
+        f"{found.proposals:.1f}",
+        f"{found.refused:.2%}",
+        f"{found.in_flight:.0f}",
+        f"{found.waiting:.1f} / {found.longest}",
+        "-" if found.use is None else f"{found.use:.0%}",
+        f"{found.score:.2f}",
+    ]
+    return f"| {name} | {limits} | {schedule} | " + " | ".join(cells) + " |"
+
+
+def cases() -> list[tuple[str, Limits, str]]:
+    """Each server with each limit that is meant for it, or that somebody might give it."""
+    api: list[Limits] = [fixed(32), fixed(128), adaptive()]
+    tried = {
+        "API, 64 at once": api,
+        "API, 240 requests/min": [*api, adaptive(rpm=240)],
+        "API, 150,000 tokens/min": [*api, adaptive(tpm=150_000)],
+        "vLLM, 128 slots": [fixed(32), fixed(128), fixed(512), adaptive(), steered()],
+        "vLLM, 32 slots": [fixed(32), fixed(128), fixed(512), adaptive(), steered()],
+    }
+    return [(name, limit, s) for name, limits in tried.items() for limit in limits for s in ("pipelined", "throughput")]
+
+
+def equal_requests(name: str, server: Server, count: int) -> str:
+    """A line of the first table: how long so many requests took, and what the endpoint saw."""
     result = ran(requests(count), {"task": server})
     ends = of(result, ev.CallEnded)
     seconds = ends[-1].at
@@ -29,9 +157,24 @@ def row(name: str, server: Server, count: int) -> str:
 def main() -> None:
     print("| limit | seconds | in flight | 429 | waiting in the server |\n| --- | --- | --- | --- | --- |")
     for limits in (fixed(32), fixed(128), adaptive()):
-        print(row(f"API, {limits}", Server(64, limits), 3000), flush=True)
+        print(equal_requests(f"API, {limits}", Server(64, limits), 3000), flush=True)
     for limits, slots, count in ((fixed(128), 90, 3000), (steered(), 90, 3000), (steered(), 300, 6000)):
-        print(row(f"queueing server, {limits}", Server(slots, limits, queues=True), count), flush=True)
+        print(equal_requests(f"queueing server, {limits}", Server(slots, limits, queues=True), count), flush=True)
+    print(
+        f"\nGEPA, {MINUTES:g} simulated minutes, of which {WARM_MINUTES:g} are warm-up\n\n"
+        "| server | limit | schedule | proposals/min | 429 | in flight | waiting in it, mean / most | use | score |\n"
+        + "| --- " * 9
+        + "|"
+    )
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        peer = pool.submit(measure_peer, WORLD, PEERS["peer, defaults"], minutes=MINUTES, profile="api")
+        found: list[tuple[Any, Future[Evolved]]] = [
+            (case, pool.submit(evolve, SERVERS[case[0]], case[1], case[2])) for case in cases()
+        ]
+        for case, future in found:
+            print(gepa_row(case[0], case[1], case[2], future.result()), flush=True)
+        theirs = peer.result()
+    print(f"\nThe peer at its defaults, API: {theirs.proposals / MINUTES:.2f} proposals/min, score {theirs.final:.2f}")
 
 
 if __name__ == "__main__":

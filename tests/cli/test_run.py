@@ -67,6 +67,7 @@ def check_files(out: Path) -> None:
     assert (result["status"], result["seed"]) == ("budget", {"instruction": "Answer."})
     assert result["test"]["best"]["scores"] == [1.0, 1.0, 1.0]
     assert result["test"]["spent"]["calls"] == 6
+    assert [price["source"] for price in result["prices"].values()] == ["local"]
     chosen = next(a for a in result["artifacts"] if a["id"] == result["best"]["id"])
     assert chosen["value"] == best
     assert {"parents", "score", "scores", "lag", "version"} <= chosen.keys()

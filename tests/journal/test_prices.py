@@ -44,6 +44,8 @@ def test_a_resumed_run_keeps_its_prices(
         assert session(2) == pytest.approx(1e-5)
         with StoredRun.open(folder) as run:
             (kept,) = run_json(run)["prices"].values()
+            shown = head(run)
+        assert shown[3].endswith(": USD 1e-06 a prompt token, 0 a completion token (LiteLLM 9.1)")
         assert kept == {"prompt": 1e-6, "completion": 0.0, "source": "LiteLLM 9.1"}
         assert not caplog.records
         assert session(3, (2e-6, 0.0)) == pytest.approx(2e-5)
@@ -67,3 +69,4 @@ def test_an_unknown_price_is_said(
     assert set(calls(tmp_path / "run")) == {None}
     with StoredRun.open(tmp_path / "run") as run:
         assert f"price not known, cost not counted: {model.name}" in head(run)
+        assert not any("a prompt token" in line for line in head(run))

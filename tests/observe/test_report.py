@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,14 @@ def test_files(tmp_path: Path) -> None:
         "events.jsonl",
     ]
     assert Report(result(7), SEED).write(tmp_path) == ["result.json", "events.jsonl"]
+
+
+def test_what_tokens_were_counted_at_is_written(tmp_path: Path) -> None:
+    """By endpoint, with who says so."""
+    paid = attrs.evolve(result(7), prices={"m@host": {"prompt": 1e-6, "completion": None, "source": "option"}})
+    Report(paid, SEED).write(tmp_path)
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert written["prices"] == paid.prices
 
 
 def test_a_folder_is_claimed_before_the_run(tmp_path: Path) -> None:

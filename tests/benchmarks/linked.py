@@ -1,0 +1,47 @@
+"""The real client of a model server against the simulated one in virtual time: all of both but the sockets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import httpx
+
+from flashgraph.llm.vllm import VllmModel
+from flashgraph.sim.http import Request
+from flashgraph.sim.server import SimServer
+
+__all__ = ["LinkedModel"]
+
+
+@attrs.frozen
+class Wire:
+    """What `flashgraph.llm.connections.Connections` is to a client, without a network."""
+
+    server: SimServer
+
+    async def request(self, method: str, url: httpx.URL | str, json: Any = None) -> httpx.Response:
+        body = b"" if json is None else _encoded(json)
+        response = await self.server.answer(Request(method, httpx.URL(url).path, body))
+        return httpx.Response(response.status, headers=dict(response.headers), content=response.body)
+
+
+def _encoded(body: Any) -> bytes:
+    return json.dumps(body).encode()
+
+
+@attrs.define(eq=False)
+class LinkedModel(VllmModel):
+    """Retries, errors, ``Retry-After``, priorities and ``/metrics`` as over HTTP; a request that is cancelled is
+    gone from the server at once."""
+
+    server: SimServer = attrs.field(kw_only=True)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        async with self.server.model.open():
+            self._connections = Wire(self.server)  # type: ignore[assignment]
+            yield
