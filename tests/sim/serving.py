@@ -1,19 +1,46 @@
-"""The simulated server in a process of its own, where a client under test must not share its processor time."""
+"""The simulated server over real sockets, and what it says of itself: on this event loop, or in a process of its own,
+where a client under test must not share its processor time."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
 
 import anyio
 import anyio.abc
+import httpx
 
 from flashgraph.sim.server import SimServer
 
-__all__ = ["serving"]
+__all__ = ["metrics", "running", "serving"]
+
+
+@asynccontextmanager
+async def running(server: SimServer) -> AsyncIterator[str]:
+    """The server's address."""
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(server.serve, listener)
+        yield f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
+        tasks.cancel_scope.cancel()
+
+
+async def metrics(url: str) -> dict[str, float]:
+    """Each sample's value by its name, the reason of an end added to it."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        text = (await client.get(f"{url}/metrics")).text
+    found = {}
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            name, _, rest = line.partition("{")
+            labels, _, value = rest.partition("} ")
+            assert 'model_name="sim"' in labels
+            reason = labels.partition('finished_reason="')[2].partition('"')[0]
+            found[f"{name}:{reason}" if reason else name] = float(value)
+    return found
 
 
 @contextmanager

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
@@ -26,19 +25,11 @@ from flashgraph.sim.server import SimServer
 from flashgraph.sim.world import SEED_TEXT, World
 from flashgraph.testing import clock
 
+from .serving import metrics, running
+
 FAST = PROFILES["vllm"].faster(1e6)
 ENDLESS = attrs.evolve(PROFILES["vllm"], step=1e6, slots=2)
 HELLO = [{"role": "user", "content": "hello?"}]
-
-
-@asynccontextmanager
-async def running(server: SimServer) -> AsyncIterator[str]:
-    """The server's address."""
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(server.serve, listener)
-        yield f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
-        tasks.cancel_scope.cancel()
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -50,21 +41,6 @@ async def until(condition: Callable[[], bool]) -> None:
 
 def server_of(profile: Profile = FAST, **options: Any) -> SimServer:
     return SimServer(SimModel(profile, World(seed=0).answer), **options)
-
-
-async def metrics(url: str) -> dict[str, float]:
-    """Each sample's value by its name, the reason of an end added to it."""
-    async with httpx.AsyncClient(trust_env=False) as client:
-        text = (await client.get(f"{url}/metrics")).text
-    found = {}
-    for line in text.splitlines():
-        if not line.startswith("#"):
-            name, _, rest = line.partition("{")
-            labels, _, value = rest.partition("} ")
-            assert 'model_name="sim"' in labels
-            reason = labels.partition('finished_reason="')[2].partition('"')[0]
-            found[f"{name}:{reason}" if reason else name] = float(value)
-    return found
 
 
 async def ask(url: str, *, tries: int = 1, text: str = "hello?", **params: Any) -> Reply:

@@ -1,0 +1,83 @@
+"""A group that goes on early frees the server: a whole run against the simulated server over real sockets."""
+
+from __future__ import annotations
+
+import anyio
+import attrs
+import pytest
+
+import flashgraph as fg
+from flashgraph.llm.vllm import VllmModel
+from flashgraph.run import events as ev
+from flashgraph.sim.model import SimModel
+from flashgraph.sim.profiles import PROFILES
+from flashgraph.sim.server import SimServer
+from flashgraph.testing.graphs import Ledgered, Token
+from flashgraph.testing.runs import TASK
+
+from .serving import metrics, running
+
+MEMBERS, QUICK, SLOTS = 8, 4, 8
+ENDLESS = attrs.evolve(PROFILES["vllm"], slots=SLOTS, step=0.02, mean=1e6, sigma=0.01, longest=10**9)
+"""A reply takes hours, unless its request asks for a short one."""
+
+
+@attrs.frozen
+class Batch:
+    """What is gathered: some members answer at once, the others never would."""
+
+    def members(self) -> list[int]:
+        return list(range(MEMBERS))
+
+
+def batches() -> fg.Graph:
+    """One batch, released when half of it is in; a judge, who takes for ever too, sees the half."""
+    graph = fg.Graph("batches")
+    pool = graph.pool("pool", Ledgered)
+
+    @graph.source(reads=pool, rounds=1)
+    def emit(at: fg.Draw[Ledgered]) -> Batch:
+        return Batch()
+
+    @graph.stage(llm="model", workers=MEMBERS)
+    async def work(member: int, at: fg.Context) -> int:
+        await at.llm(f"member {member}", **({"max_tokens": 1} if member < QUICK else {}))
+        return member
+
+    @graph.stage(llm="model")
+    async def judge(half: fg.Group[Batch, int], at: fg.Context) -> Token:
+        await at.llm(f"what of these {len(half.members)}?")
+        return Token(0, 0)
+
+    graph.edge(emit, work, scatter=Batch.members)
+    graph.edge(work, judge, gather=True, release=fg.fraction(QUICK / MEMBERS), late="cancel")
+    graph.edge(judge, pool)
+    return graph
+
+
+@pytest.mark.anyio
+async def test_a_group_that_goes_on_early_frees_its_slots_on_the_server() -> None:
+    """The server itself says so: of eight requests and the judge's it runs the judge's alone, and none when the run has
+    been stopped. What the others had cost is in the budget."""
+    async with running(SimServer(SimModel(ENDLESS))) as url:
+        models = {"model": VllmModel(url, "sim", key="", limit=SLOTS)}
+        async with fg.open_run(batches(), TASK, models=models) as run:
+            async for event in run:
+                if isinstance(event, ev.CallStarted) and event.call == MEMBERS:
+                    break
+            with anyio.fail_after(60):
+                while (seen := await metrics(url))["vllm:num_requests_running"] != 1:
+                    await anyio.lowlevel.checkpoint()
+            run.stop()
+            result = await run.wait()
+        with anyio.fail_after(60):
+            while (ended := await metrics(url))["vllm:num_requests_running"] != 0:
+                await anyio.lowlevel.checkpoint()
+    assert seen["vllm:num_requests_waiting"] == 0
+    assert seen["vllm:request_success_total:abort"] == MEMBERS - QUICK
+    assert ended["vllm:request_success_total:abort"] == MEMBERS - QUICK + 1
+    calls = [event for event in result.events if isinstance(event, ev.CallEnded)]
+    cut = [event for event in calls if event.how == "cancelled"]
+    assert len(cut) == MEMBERS - QUICK + 1
+    assert all(event.estimated and event.prompt_tokens > 0 for event in cut)
+    assert result.spent.tokens == sum(event.prompt_tokens + event.completion_tokens for event in calls)
