@@ -7,7 +7,11 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
+from flashgraph.policies.limits import adaptive
+
+from .limits import MINUTES, SERVERS, WORLD, evolve
 from .measure import measure
+from .peer import PEERS, measure_peer
 from .policies import faster
 
 WORLDS = 7
@@ -23,3 +27,14 @@ def test_pipelined_reaches_locksteps_score_in_half_its_time() -> None:
     _, ratio = faster(ours, base)
     assert ratio <= 0.5
     assert all(o.final > b.final for o, b in zip(ours, base, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("schedule", ["pipelined", "throughput"])
+def test_an_api_seldom_turns_an_adaptive_run_away(schedule: str) -> None:
+    """A whole run of GEPA against an API that takes 64 requests at once: at most 1 % of its requests are answered 429
+    after the warm-up, and it makes at least eight times the proposals of the peer's defaults."""
+    ours = evolve(SERVERS["API, 64 at once"], adaptive(), schedule)
+    theirs = measure_peer(WORLD, PEERS["peer, defaults"], minutes=MINUTES, profile="api")
+    assert ours.refused <= 0.01
+    assert ours.proposals >= 8 * theirs.proposals / MINUTES
