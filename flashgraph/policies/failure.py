@@ -13,7 +13,7 @@ __all__ = ["FailAbove", "fail_above", "missing"]
 class FailAbove:
     """Fail the group when more than ``share`` of its members failed; below that they count as missing."""
 
-    share: float = 1.0
+    share: float
 
     def fails(self, failed: int, size: int) -> bool:
         return failed > self.share * size

@@ -102,7 +102,7 @@ class Adaptive(Limits):
     answers do not count.
     """
 
-    start: int = attrs.field(default=16, kw_only=True)
+    start: int = attrs.field(kw_only=True)
     cut: float = attrs.field(default=0.8, kw_only=True)
     cooldown: float = attrs.field(default=5.0, kw_only=True)
     patience: int = attrs.field(default=32, kw_only=True)
@@ -156,7 +156,7 @@ class Steered(Limits):
     asked is taken to hold ``blind`` requests.
     """
 
-    start: int = attrs.field(default=32, kw_only=True)
+    start: int = attrs.field(kw_only=True)
     queue: int = attrs.field(default=4, kw_only=True)
     cache: float = attrs.field(default=0.95, kw_only=True)
     blind: int = attrs.field(default=128, kw_only=True)

@@ -46,8 +46,8 @@ class All:
 
 @attrs.frozen
 class Fraction(All):
-    share: float = 1.0
-    least: int = 1
+    share: float
+    least: int
 
     def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool:
         return arrived >= self.needs(size)
@@ -70,7 +70,7 @@ class Fraction(All):
 
 @attrs.frozen
 class Count(All):
-    members: int = 1
+    members: int
 
     def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool:
         return arrived >= self.needs(size)
@@ -89,7 +89,7 @@ class Count(All):
 
 @attrs.frozen
 class Deadline(All):
-    seconds: float = 0.0
+    seconds: float
 
     def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool:
         # The slack: a timer's sum in floats may fall a hair short of the seconds.
@@ -109,7 +109,7 @@ class Deadline(All):
 
 @attrs.frozen
 class Decided(All):
-    predicate: Any = attrs.field(default=lambda members, size: False)
+    predicate: Any
 
     def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool:
         return arrived >= size or bool(self.predicate([m for m in members if m is not None], size))

@@ -57,18 +57,14 @@ class Admission:
         return max(item.stamps, key=lambda p: self.pools[p].version - item.stamps[p])
 
     def settled(self, item: Item) -> bool:
-        """Whether the staleness rule has spoken of this item already: it amends what was released under it."""
-        state = item.gathered
-        return item.amends and state is not None and (state.artifact is not None or state.dropped)
+        """Whether the staleness rule has spoken of this item already: it amends what was admitted under it."""
+        return item.amends and item.gathered is not None and item.gathered.artifact is not None
 
     def admit(self, name: str, item: Item) -> None:
         """Let pool ``name`` have an item that its edge's rule has let pass."""
         state = item.gathered
-        if self.settled(item) and state is not None:
-            if state.artifact is not None:
-                self._amend(name, state.artifact[1], item)
-            else:
-                self._flow.end(item, "filtered", "amends a group that was discarded")
+        if item.amends and state is not None and state.artifact is not None:
+            self._amend(name, state.artifact[1], item)
             return
         pool, now, lag = self.pools[name], self._flow.now, self.lag(item)
         parents = _parents(name, item)

@@ -284,8 +284,6 @@ class Flow:
         self._emit(ev.Ended(self.now, item.id, how, reason))
         if where in ("running", "held") and how not in ("consumed", "filtered"):
             self.on_running_ended(item)
-        if item.gathered is not None and how in ("discarded", "failed", "cancelled"):
-            item.gathered.dropped = True
         for depth, (group_id, index) in enumerate(reversed(item.scope)):
             # A failure is its own group's; whether it is an outer group's too is for the inner one to decide.
             self._leave(item, group_id, index, "filtered" if depth and how == "failed" else how, reason)
@@ -492,8 +490,13 @@ class Flow:
         return found
 
     def orphan(self, pool: str, artifact: int) -> int:
-        """Discard every open item that descends from a retracted artifact; returns how many."""
+        """Discard every open item that descends from a retracted artifact; returns how many.  A group that was
+        released with such a member is not amended: the amendment would descend from it too."""
         gone = 0
+        for group in self.groups.values():
+            for name, state in group.gathers.items():
+                descends = any((pool, artifact) in member.lineage for member in state.items)
+                state.closed |= descends and state.released and not self.plan.edges[name].keeps_orphans
         for item in list(self.items.values()):
             descends = (pool, artifact) in item.lineage and not self.plan.edges[item.edge].keeps_orphans
             if descends and item.id in self.items:

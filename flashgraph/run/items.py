@@ -75,10 +75,9 @@ class GatherState:
     released: bool = False
     amended: bool = False
     closed: bool = False
+    """Whether it goes on no more: nobody waits for the rest, or what was delivered has been retracted."""
     artifact: tuple[str, int] | None = None
     """What a pool admitted when the group was released early."""
-    dropped: bool = False
-    """Whether the released group was discarded on its way: then its amendment is discarded too."""
 
     @property
     def complete(self) -> bool:

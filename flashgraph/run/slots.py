@@ -142,9 +142,7 @@ class Endpoint:
 class Slots:
     """The endpoints by name, and what waits for each service."""
 
-    def __init__(
-        self, limits: Mapping[str, Limits], services: Mapping[str, Mapping[str, float]], seed: int = 0
-    ) -> None:
+    def __init__(self, limits: Mapping[str, Limits], services: Mapping[str, Mapping[str, float]], seed: int) -> None:
         self.endpoints = {name: Endpoint(name, policy) for name, policy in limits.items()}
         self.services = services
         self.draws = dict.fromkeys(services, 0)

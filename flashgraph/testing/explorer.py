@@ -71,6 +71,7 @@ class _Walk:
     together: int
     faults: int
     until_stall: bool
+    drained: bool
     into: dict[bytes, list[bytes]] = attrs.field(factory=dict)
     """By state, the states that one step leads to."""
     ends: set[bytes] = attrs.field(factory=set)
@@ -98,6 +99,8 @@ class _Walk:
         if faults:
             for fault in hand.faults():
                 yield (fault,), faults - 1
+        if self.drained and moves and hand.machine._draining is None:
+            yield (Move("drain"),), faults
 
     def check_log(self, hand: Hand, path: Path) -> None:
         self.events += len(hand.events)
@@ -132,6 +135,8 @@ class _Walk:
                 error.add_note(f"\nThe way there: {list(at)!r}")
                 raise
             new = self.name(hand, fork.faults)
+            if new == fork.state:  # a timer that changed nothing
+                continue
             self.into[fork.state].append(new)
             if new in self.into:
                 self.check_log(hand, at)
@@ -172,16 +177,18 @@ def explore(
     together: int = 1,
     faults: int = 0,
     until_stall: bool = False,
+    drained: bool = False,
 ) -> Explored:
     """Walk all interleavings of a run by hand, up to ``states`` different states.
 
-    Up to ``together`` things happen at one moment, up to ``faults`` of a path's jobs and requests fail.  Stages must
+    Up to ``together`` things happen at one moment, up to ``faults`` of a path's jobs and requests fail; if it may be
+    ``drained``, it is so at every moment.  Stages must
     give the same for the same item whenever they run.  A stall is reported, not raised: whoever expects none asks;
     with ``until_stall`` the walk ends at the first.
 
     Raises `InvariantViolation` for anything else, with the way there.
     """
-    walk = _Walk(plan, budget or Budget(), states, together, faults, until_stall)
+    walk = _Walk(plan, budget or Budget(), states, together, faults, until_stall, drained)
     first = walk.go()
     steps = sum(map(len, walk.into.values()))
     ways = walk.ways(first)

@@ -27,33 +27,46 @@ def draw(*key: object) -> float:
 
 @attrs.frozen
 class Token:
-    """``path`` is a hash of the way here, ``version`` the pool's version that its data was read from."""
+    """``path`` is a hash of the way here, ``version`` the pool's version that its data was read from; ``named`` are the
+    artifacts (pool, number) that were named as parents on that way, and ``loose`` says that some stage on it has read a
+    pool without naming any."""
 
     path: int
     version: int
+    named: frozenset[tuple[str, int]] = frozenset()
+    loose: bool = False
 
     def via(self, *key: object) -> Token:
-        return Token(int(draw(self.path, *key) * 2**40), self.version)
+        return attrs.evolve(self, path=int(draw(self.path, *key) * 2**40))
 
 
 @attrs.frozen
 class Ledgered:
-    """A pool that counts its versions itself and keeps what reaches ``threshold`` (a hash in [0, 1))."""
+    """A pool that counts its versions itself and keeps what reaches ``threshold`` (a hash in [0, 1)).
+
+    ``strays`` are the artifacts whose parents were not those of this pool that their tokens name.
+    """
 
     threshold: float = 0.0
+    name: str = "pool"
     version: int = 0
     artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
+    strays: tuple[int, ...] = ()
 
     def apply(self, event: fg.PoolEvent[Token | fg.Group[Token, Token]]) -> Ledgered:
         value = event.value
         tokens = (value,) if isinstance(value, Token) else value.values
+        whole = tokens if isinstance(value, Token) else (value.origin, *value.values)
+        named = {artifact for token in whole for pool, artifact in token.named if pool == self.name}
+        stray = event.kind != "retract" and sorted(event.parents) != sorted(named)
         score = sum(draw(t.path, "score") for t in tokens) / len(tokens) if tokens else 0.0
         rest = {i: a for i, a in self.artifacts.items() if i != event.artifact}
         if score >= self.threshold:
             rest[event.artifact] = fg.Artifact(event.artifact, score, event.parents, score, provisional=event.partial)
         elif event.kind == "admit":
             return self
-        return attrs.evolve(self, version=self.version + 1, artifacts=dict(sorted(rest.items())))
+        strays = (*self.strays, event.artifact) if stray else self.strays
+        return attrs.evolve(self, version=self.version + 1, artifacts=dict(sorted(rest.items())), strays=strays)
 
     def best(self) -> fg.Artifact | None:
         return max(self.artifacts.values(), key=lambda a: a.score or 0.0, default=None)
@@ -89,6 +102,8 @@ class Step(_Brief):
     reads: bool = False
     side: bool = False
     """Whether what it reads is the second pool, in a shape that has one."""
+    names: Literal["", "oldest", "newest"] = ""
+    """Which of the artifacts that it reads it names as a parent of what it makes."""
     workers: int | None = None
     several: int = 1
     stale: str = ""
@@ -212,7 +227,9 @@ class _Builder:
         self.graph = fg.Graph("generated")
         self.count = 0
         self.pool: PoolNode[Any, Any] = self.graph.pool("pool", lambda: Ledgered(threshold=shape.ending.threshold))
-        self.side: PoolNode[Any, Any] | None = self.graph.pool("side", Ledgered) if shape.second_pool else None
+        self.side: PoolNode[Any, Any] | None = (
+            self.graph.pool("side", lambda: Ledgered(name="side")) if shape.second_pool else None
+        )
 
     def name(self, kind: str) -> str:
         self.count += 1
@@ -228,7 +245,19 @@ class _Builder:
         if draw(shape.salt, "drop", name, token.path) < step.drop:
             return None
         made = token.via(name)
-        return attrs.evolve(made, version=at.view.version) if step.reads and not self.beside(step) else made
+        if not step.reads:
+            return made
+        made = attrs.evolve(made, **self.named(step, token, at))
+        return made if self.beside(step) else attrs.evolve(made, version=at.view.version)
+
+    def named(self, step: Step, token: Token, at: fg.Context[Any]) -> dict[str, Any]:
+        """What a result says of its ancestry, when its stage has read a pool."""
+        if not step.names:
+            return {"loose": True}
+        known = list(at.view.artifacts)
+        chosen = known[:1] if step.names == "oldest" else known[-1:]
+        at.uses(*chosen)
+        return {"named": token.named | {(at.view.name, artifact) for artifact in chosen}}
 
     def beside(self, step: Step) -> bool:
         """Whether a step reads the second pool."""
@@ -241,7 +270,9 @@ class _Builder:
             members = batch.values
             oldest = min([batch.origin.version, *(m.version for m in members)])
             path = batch.origin.path + sum(place * m.path for place, m in enumerate(members, 1))
-            return await self.work(step, name, Token(path, oldest), at)
+            every = (batch.origin, *members)
+            named = frozenset().union(*(m.named for m in every))
+            return await self.work(step, name, Token(path, oldest, named, any(m.loose for m in every)), at)
 
         async def single(token: Token, at: fg.Context[Any]) -> Token | None:
             return await self.work(step, name, token, at)
@@ -271,7 +302,7 @@ class _Builder:
             u = draw(name, stale.value.path)
             if u < 0.2:
                 return fg.Verdict.discard("generated")
-            return fg.Verdict.patch(Token(stale.value.via(name).path, at.view.version))
+            return fg.Verdict.patch(attrs.evolve(stale.value.via(name), version=at.view.version, loose=True))
 
         return self.graph.stage(name=name, reads=self.pool)(repair)
 
@@ -326,14 +357,18 @@ class _Builder:
             inner = self.segment(inner, segment)
         after = self.stage(fan.after, group=True)
         early = _early(fan)
+        if fan.after.stale in ("discard", "strict"):
+            early["stale"] = fg.discard(above=2 if fan.after.stale == "discard" else 0)
         rule = fg.fail_above(fan.fail_above) if fan.fail_above is not None else None
         self.graph.edge(inner, after, gather=True, on_failure=rule, capacity=fan.after.capacity, **early)
         return after
 
     def source(self, name: str) -> Any:
         def emit(at: fg.Draw[Ledgered]) -> Token | None:
-            at.uses(*list(at.view.artifacts)[-1:])
-            return Token(int(at.random.random() * 2**40), at.view.version)
+            newest = list(at.view.artifacts)[-1:]
+            at.uses(*newest)
+            named = frozenset((at.view.name, artifact) for artifact in newest)
+            return Token(int(at.random.random() * 2**40), at.view.version, named)
 
         return self.graph.source(name=name, reads=self.pool, rounds=self.shape.rounds)(emit)
 

@@ -64,6 +64,7 @@ class _Group:
     alive: list[int]
     failed: dict[int, str] = attrs.field(factory=dict)
     over: set[str] = attrs.field(factory=set)
+    uses: dict[str, dict[tuple[str, int], None]] = attrs.field(factory=dict)
     dead: bool = False
 
 
@@ -167,7 +168,9 @@ class _Interpreter:
             raise NotApplicable("a stage returns Several")
         self.lines.append(Line(stage.name, item.value, "done"))
         if result is not None:
-            self.route(stage.name, result, item)
+            named = ((stage.reads or "", artifact) for artifact in at.used or ())
+            uses = tuple(dict.fromkeys([*item.uses, *named]))
+            self.route(stage.name, result, attrs.evolve(item, uses=uses))
         self.end(item)
 
     def route(self, node: str, value: Any, source: _Item) -> None:
@@ -185,6 +188,7 @@ class _Interpreter:
             if edge.gather:
                 group, index = item.scope[-1]
                 group.gathers[edge.name][index] = fg.Member(index, "arrived", value)
+                group.uses.setdefault(edge.name, {}).update(dict.fromkeys(item.uses))
                 self.end(item)
             else:
                 self.queues[edge.name].append(item)
@@ -233,7 +237,8 @@ class _Interpreter:
                 group.over.add(name)
                 origin = group.origin
                 value: Any = fg.Group(origin.value, tuple(members))
-                item = _Item(value, name, origin.scope, origin.uses, origin.loops)
+                uses = tuple(dict.fromkeys([*origin.uses, *group.uses.get(name, ())]))
+                item = _Item(value, name, origin.scope, uses, origin.loops)
                 for outer, place in item.scope:
                     outer.alive[place] += 1
                 self.queues[name].append(item)

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 import flashgraph as fg
+from flashgraph.policies.control import Control, balanced
 from flashgraph.testing.deadlock import Ring, rings
 from flashgraph.testing.explorer import Explored, explore
 from flashgraph.testing.found import FOUND
@@ -47,15 +48,25 @@ class Tiny:
     faults: int = 0
     calls: int | None = None
     lockstep: bool = False
+    drained: bool = False
+    control: Control | None = None
 
     def explore(self, states: int) -> Explored:
-        schedule = fg.lockstep() if self.lockstep else fg.pipelined(self.window, focus=0.0)
-        plan = plan_by_hand(build(self.shape, no_pause), schedule, self.limit)
-        budget = fg.Budget(calls=self.calls)
-        return explore(plan, budget=budget, states=states, together=self.together, faults=self.faults)
+        pipelined = fg.pipelined(self.window, focus=0.0, control=self.control)
+        plan = plan_by_hand(build(self.shape, no_pause), fg.lockstep() if self.lockstep else pipelined, self.limit)
+        return explore(
+            plan,
+            budget=fg.Budget(calls=self.calls),
+            states=states,
+            together=self.together,
+            faults=self.faults,
+            drained=self.drained,
+        )
 
 
 ONE, CALL, TWICE = Step(), Step(calls=1), Step(calls=2)
+NAMING = Step(reads=True, names="oldest", stale="refresh")
+NEWEST = attrs.evolve(NAMING, names="newest", workers=1)
 
 TINY: Mapping[str, Tiny] = {
     "two chains with calls": Tiny(Shape((CALL, ONE), rounds=2)),
@@ -93,6 +104,21 @@ TINY: Mapping[str, Tiny] = {
     "two repairs": Tiny(Shape((Step(stale="repair", workers=1),), rounds=4), window=4),
     "groups that wait for room": Tiny(Shape((Fan(2, ONE, (), Step(workers=1, capacity=1)),), rounds=3), window=3),
     "two pools": Tiny(Shape((Step(reads=True, side=True),), rounds=2, second_pool=True)),
+    "drained calls": Tiny(Shape((TWICE, CALL), rounds=2), limit=1, drained=True),
+    "drained groups": Tiny(Shape((Fan(2, CALL, (), ONE, 0.5, "amend"),), rounds=2), limit=1, drained=True),
+    "workers that follow rates": Tiny(
+        Shape((Step(calls=1, workers=1), Step(calls=1, workers=2), CALL), rounds=2), limit=4, control=balanced(1.0)
+    ),
+    "members of several versions": Tiny(
+        Shape((Fan(2, Step(reads=True, stale="refresh", workers=1), (), ONE),), rounds=2)
+    ),
+    "a head that turns stale": Tiny(Shape((Step(calls=1, stale="strict"), CALL), rounds=4), window=4),
+    "artifacts named by stages": Tiny(Shape((NAMING,), Ending(2, ONE, 0.5, "amend", threshold=0.6), rounds=3)),
+    "members that name artifacts": Tiny(Shape((), Ending(2, NEWEST, 0.5, "amend", threshold=0.6), rounds=3)),
+    "amended groups that are stale": Tiny(Shape((Fan(2, NAMING, (), Step(stale="strict"), 0.5, "amend"),), rounds=3)),
+    "two sources in lockstep": Tiny(Shape((ONE,), rounds=2, second_source=True), lockstep=True),
+    "artifacts of two pools": Tiny(Shape((attrs.evolve(NAMING, side=True), NAMING), rounds=2, second_pool=True)),
+    "named by a repair": Tiny(Shape((Step(stale="repair"), NAMING), rounds=3)),
 }
 
 

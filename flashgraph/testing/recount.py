@@ -39,6 +39,8 @@ class Recount:
         """Jobs that have ended and may wait, in a serial run, for those before them."""
         self._emissions: Counter[str] = Counter()
         self._drained = False
+        self._lines: dict[tuple[str, int], frozenset[tuple[str, int]]] = {}
+        """By artifact, what it descended from when it was admitted."""
 
     def told(self, turn: Turn, machine: Machine) -> None:
         """A turn that the machine is about to be told."""
@@ -69,8 +71,15 @@ class Recount:
             if isinstance(pool.value, Ledgered):
                 changes = pool.value.version
                 _expect(changes == pool.version, "I5", f"pool {pool.name}@{pool.version} has changed {changes} times")
+                strays = pool.value.strays
+                _expect(not strays, "I8", f"artifacts {strays} of {pool.name} have parents that nobody named")
+            for number, record in pool.records.items():
+                self._lines.setdefault((pool.name, number), record.lineage)
         for item in machine.flow.items.values():
-            _expect_read(item, item.stamps, item.value)
+            tokens = _tokens(item.value)
+            if tokens:
+                _expect_read(item, tokens)
+                self._expect_line(item, tokens, machine)
         starts = [command for command in commands if isinstance(command, Start)]
         for start in starts:
             self._started(start)
@@ -92,15 +101,33 @@ class Recount:
             number = self._emissions[job.node]
             _expect(job.emission == number, "I14", f"{job.node} draws number {job.emission}, after {number} others")
 
+    def _expect_line(self, item: Item, tokens: Sequence[Token], machine: Machine) -> None:
+        """I8: an item descends from what was named on its way, and from all that this descends from: a retraction
+        finds it by that alone."""
+        named = frozenset().union(*(token.named for token in tokens))
+        said = f"item {item.id} has the parents {sorted(item.uses)}, on its way were named {sorted(named)}"
+        _expect(sorted(item.uses) == sorted(named), "I8", said)
+        records = {of: machine.pools[of[0]].records[of[1]] for of in named}
+        least = named.union(*(record.lineage for record in records.values()))
+        _expect(least <= item.lineage, "I8", f"item {item.id} does not descend from {sorted(least - item.lineage)}")
+        if not any(token.loose for token in tokens):
+            most = named.union(*(self._lines[of] for of in named))
+            stray = sorted(item.lineage - most)
+            _expect(not stray, "I8", f"item {item.id} descends from {stray}, which nobody named")
+
     def _spend(self, amounts: Mapping[str, float]) -> None:
         for name, amount in amounts.items():
             self._spent[name] += amount  # type: ignore[assignment]  # a Counter counts anything
 
 
-def _expect_read(item: Item, stamps: Mapping[str, int], value: Any) -> None:
-    """I6: what an item is stamped with is the version that its data was read from."""
+def _tokens(value: Any) -> Sequence[Token]:
+    """What a value is made of, where that is tokens alone."""
     tokens: list[Any] = [value.origin, *value.values] if isinstance(value, Group) else [value]
-    if all(isinstance(token, Token) for token in tokens):
-        oldest = min(token.version for token in tokens)
-        said = f"item {item.id} is stamped pool@{stamps.get('pool')}, its data was read from pool@{oldest}"
-        _expect(stamps.get("pool", oldest) == oldest, "I6", said)
+    return tokens if all(isinstance(token, Token) for token in tokens) else ()
+
+
+def _expect_read(item: Item, tokens: Sequence[Token]) -> None:
+    """I6: what an item is stamped with is the version that its data was read from."""
+    oldest, stamp = min(token.version for token in tokens), item.stamps.get("pool")
+    said = f"item {item.id} is stamped pool@{stamp}, its data was read from pool@{oldest}"
+    _expect(stamp is None or stamp == oldest, "I6", said)

@@ -55,6 +55,7 @@ def _state(machine: Machine, name: Name, zero: float, *, history: bool) -> tuple
         machine.stopping,
         machine._draining,
         machine._phase,
+        None if machine._adjust_at is None else machine._adjust_at - zero,
     )
 
 
@@ -65,7 +66,7 @@ def _flow(machine: Machine, name: Name, zero: float, *, history: bool) -> tuple[
         return tuple(name("item", item.id) for item in items)
 
     def gathered(state: GatherState) -> tuple[Any, ...]:
-        flags = (state.released, state.amended, state.closed, state.dropped)
+        flags = (state.released, state.amended, state.closed)
         counts = (state.arrived, state.ended, state.failed)
         return (state.edge, tuple(map(repr, state.members)), ids(state.items), counts, flags, state.artifact)
 

@@ -71,6 +71,9 @@ def _rounds_and_groups(machine: Machine) -> None:
     for source in machine.plan.sources:
         mine = sum(held[r.id, False] > 0 for r in flow.rounds.values() if r.source == source)
         _expect(mine <= machine.plan.schedule.window, "I4", f"source {source} has {mine} rounds open")
+    if machine.plan.schedule.serial:
+        drawn = sum(job.kind == "source" for job in machine.running)
+        _expect(len(flow.rounds) + drawn <= 1, "I11", f"lockstep has {len(flow.rounds)} rounds open and draws {drawn}")
     carried = Counter(place for item in flow.items.values() for place in item.scope)
     for group in flow.groups.values():
         alive = [carried[group.id, index] for index in range(len(group.alive))]
@@ -87,6 +90,8 @@ def _bounds(machine: Machine) -> None:
     for name, state in machine.stages.items():
         _expect(state.busy == busy[name], "I3", f"stage {name} counts {state.busy} workers, {busy[name]} are busy")
         _expect(busy[name] <= state.plan.workers, "I3", f"stage {name} runs {busy[name]} of {state.plan.workers}")
+        within = 1 <= state.most <= state.plan.workers
+        _expect(within, "I3", f"stage {name} is given {state.most} workers, of 1 to {state.plan.workers}")
     flying = Counter(c.endpoint for c in machine.calls.open.values() if c.reservation is not None)
     holding = Counter(job.slot for job in machine.jobs.values() if job.slot is not None)
     for name, endpoint in machine.slots.endpoints.items():

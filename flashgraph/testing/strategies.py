@@ -25,6 +25,7 @@ def steps(in_group: bool = False) -> st.SearchStrategy[Step]:
         calls=st.sampled_from([0, 0, 1, 2]),
         reads=st.booleans(),
         side=st.booleans(),
+        names=st.sampled_from(["", "oldest", "newest"]),
         workers=st.sampled_from([None, 1, 2, 5]),
         several=st.just(1) if in_group else st.sampled_from([1, 1, 1, 3]),
         stale=st.sampled_from(["", "", "discard", "strict", "repair", "refresh", "touched", "either"]),

@@ -173,7 +173,7 @@ def orphans(log: Log) -> Check:
 
 def evidence(log: Log) -> Check:
     """I8: only what was admitted on incomplete evidence is confirmed or retracted, once, and it is retracted with what
-    it was made from; what amends a group that was discarded on its way is not admitted."""
+    it was made from; what amends a group that was discarded on its way, and is staler still, goes nowhere."""
     provisional: set[tuple[str, int]] = set()
     group_of: dict[int, tuple[int, str]] = {}
     dropped: set[tuple[int, str]] = set()
@@ -185,6 +185,9 @@ def evidence(log: Log) -> Check:
         i, event = yield
         if isinstance(event, ev.JobStarted | ev.Admitted | ev.RunEnded):
             log.expect(not due, "I8", i, f"{sorted(due)} are made from what was retracted, and stay in their pools")
+        if isinstance(event, ev.JobStarted | ev.Admitted) and event.item in amends:
+            stray = group_of[event.item] in dropped
+            log.expect(not stray, "I8", i, f"item {event.item} amends a group that was discarded, and goes on")
         if isinstance(event, ev.Created):
             lineage[event.item] = event.lineage
         elif isinstance(event, ev.Released):
@@ -193,11 +196,9 @@ def evidence(log: Log) -> Check:
                 amends.add(event.item)
         elif isinstance(event, ev.Ended) and event.item in group_of:
             group = group_of.pop(event.item)
-            if event.how in ("discarded", "failed", "cancelled"):
+            if event.how == "discarded":
                 dropped.add(group)
         elif isinstance(event, ev.Admitted):
-            stray = event.item in amends and group_of[event.item] in dropped
-            log.expect(not stray, "I8", i, f"item {event.item} amends a group that was discarded, and is admitted")
             if event.provisional:
                 provisional.add((event.pool, event.artifact))
                 made_from[event.pool, event.artifact] = lineage[event.item]

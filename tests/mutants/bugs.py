@@ -94,6 +94,14 @@ BUGS = (
         "tiny: cancelled waits",
         "I4",
     ),
+    Bug(
+        "lost wake-up: calls that wait for a slot while the run is drained",
+        "run/machine.py",
+        "            moved |= self.calls.grant_waiting()\n",
+        "            pass\n",
+        "tiny: drained calls",
+        "I9",
+    ),
     # ---- groups ----
     Bug(
         "double release: a released group is released again when another member arrives",
@@ -162,6 +170,22 @@ BUGS = (
         "tiny: dropped members",
         "I8",
     ),
+    Bug(
+        "a group is stamped with the newest version of its members, not the oldest",
+        "run/flow.py",
+        "stamps[pool] = min(version, stamps.get(pool, version))",
+        "stamps[pool] = max(version, stamps.get(pool, version))",
+        "tiny: members of several versions",
+        "I6",
+    ),
+    Bug(
+        "what amends a group that was discarded as stale is not judged",
+        "run/admission.py",
+        "return item.amends and item.gathered is not None and item.gathered.artifact is not None",
+        "return item.amends",
+        "tiny: amended groups that are stale",
+        "I7",
+    ),
     # ---- retractions ----
     Bug(
         "amendment after a retraction: the group of an orphan is still amended",
@@ -193,6 +217,30 @@ BUGS = (
         "if gone is None or self._plan.edges[item.edge].keeps_orphans:",
         "if True:",
         "tiny: readers of what is retracted",
+        "I8",
+    ),
+    Bug(
+        "a group is amended although what one of its members was made from was retracted",
+        "run/flow.py",
+        "state.closed |= descends and state.released and",
+        "state.closed |= descends and state.amended and",
+        "tiny: members that name artifacts",
+        "I8",
+    ),
+    Bug(
+        "what a stage names is no parent of what it makes",
+        "run/results.py",
+        "if outcome.uses is not None or job.stamps != item.stamps:",
+        "if job.stamps != item.stamps:",
+        "tiny: artifacts named by stages",
+        "I8",
+    ),
+    Bug(
+        "artifacts of another pool count as parents",
+        "run/admission.py",
+        "for p, a in item.uses if p == pool))",
+        "for p, a in item.uses))",
+        "tiny: artifacts of two pools",
         "I8",
     ),
     # ---- versions and staleness ----
@@ -235,6 +283,14 @@ BUGS = (
         '        self.version += kind != "retracted"\n        self._views[self.version] = after\n',
         "tiny: retracted parents",
         "I5",
+    ),
+    Bug(
+        "the head of a queue is remembered though the pool has moved on",
+        "run/stages.py",
+        "changes = self._admission.changes if state.judged else 0",
+        "changes = 0",
+        "tiny: a head that turns stale",
+        "I7",
     ),
     # ---- items, rounds, queues, workers, slots ----
     Bug(
@@ -317,6 +373,22 @@ BUGS = (
         STATE,
         "I4",
     ),
+    Bug(
+        "worker bound exceeded by the control policy's adjustment",
+        "run/machine.py",
+        "most = min(max(chosen[name], 1), state.plan.workers)",
+        "most = max(chosen[name], 1)",
+        "tiny: workers that follow rates",
+        "I3",
+    ),
+    Bug(
+        "slot leak on a refused call",
+        "run/calls.py",
+        "            self._ledger.refused = lacking\n",
+        "            self._ledger.refused = lacking\n            next(iter(self.slots.endpoints.values())).take()\n",
+        "tiny: a call too few",
+        "I4",
+    ),
     # ---- budgets ----
     Bug(
         "budget settled twice",
@@ -359,6 +431,22 @@ BUGS = (
         "I10",
     ),
     # ---- lockstep, drains, kills, draws ----
+    Bug(
+        "drain starts new work",
+        "run/machine.py",
+        "if self._draining is None:\n            moved",
+        "if self.status is None:\n            moved",
+        "tiny: drained calls",
+        "I12",
+    ),
+    Bug(
+        "lockstep opens its next round early",
+        "run/machine.py",
+        "self.plan.schedule.serial and (self.flow.items or self.jobs)",
+        "self.plan.schedule.serial and self.flow.items",
+        "tiny: two sources in lockstep",
+        "I11",
+    ),
     Bug(
         "loop counter not kept",
         "run/flow.py",

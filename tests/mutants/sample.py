@@ -1,14 +1,15 @@
 """Mutation testing of the scheduler and the policies: `cosmic-ray` makes the mutants, on a copy of the project.
 
-``python -m tests.mutants.sample [--sample 200] [--seed 0]`` (``make mutants``) leaves its session in
-``build/mutants/session.sqlite`` and goes on with it when it is run again; without ``--sample`` it tries all mutants,
-which takes hours.  It ends with the table of docs/mutants.md.
+``python -m tests.mutants.sample [--sample 200] [--seed 0]`` (``make mutants``) leaves what it has tried in
+``build/mutants/results.jsonl`` and goes on with it when it is run again; without ``--sample`` it tries all mutants,
+which takes a day.  It ends with the figures and the survivors of docs/mutants.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import json
 import math
 import os
 import random
@@ -19,15 +20,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 __all__ = ["excluded", "main", "wilson"]
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "mutants"
-MODULES = ("flashgraph/run", "flashgraph/policies")
-EXCLUDED_MODULES = "flashgraph/run/journal/**/*.py"
-SECONDS = 1200
-"""Of wall-clock for one mutant; `tests.mutants.suite` bounds processor time more tightly."""
+PACKAGES = ("flashgraph/run", "flashgraph/policies")
+"""Of which the modules are mutated; not those of the packages inside of them."""
 
 SAME = {
     "core/ReplaceComparisonOperator_Is_Eq",
@@ -37,23 +37,21 @@ SAME = {
 }
 """Operators whose mutants are the same program here: values without equality of their own, None, and interned names."""
 
-CONFIG = """\
-[cosmic-ray]
-module-path = [{modules}]
-timeout = {seconds}.0
-excluded-modules = ["{excluded}"]
-test-command = "{python} tests/mutants/suite.py"
-
-[cosmic-ray.distributor]
-name = "local"
-"""
-
 
 def wilson(killed: int, tried: int, z: float = 1.96) -> tuple[float, float]:
     """The 95 % interval of a share (Wilson 1927)."""
     share, square = killed / tried, z * z / tried
     middle, half = share + square / 2, z * math.sqrt(share * (1 - share) / tried + square / (4 * tried))
     return (middle - half) / (1 + square), (middle + half) / (1 + square)
+
+
+def _is_union(node: ast.expr) -> bool:
+    """Whether it names a type: ``Done | Failed``."""
+    if isinstance(node, ast.BinOp):
+        return isinstance(node.op, ast.BitOr) and all(
+            isinstance(side, ast.Name) or _is_union(side) for side in (node.left, node.right)
+        )
+    return False
 
 
 @cache
@@ -68,7 +66,7 @@ def _silent(path: Path) -> tuple[tuple[tuple[int, int], tuple[int, int]], ...]:
             spans += [found for found in (*(a.annotation for a in every if a), node.returns) if found]
             if node.name in ("__str__", "__repr__"):
                 spans.append(node)
-        elif isinstance(node, ast.Raise | ast.JoinedStr):
+        elif isinstance(node, ast.Raise | ast.JoinedStr) or (isinstance(node, ast.Assign) and _is_union(node.value)):
             spans.append(node)
     return tuple(
         ((s.lineno, s.col_offset), (s.end_lineno or 0, s.end_col_offset or 0))  # type: ignore[attr-defined]  # all have places
@@ -88,65 +86,66 @@ def _copy(into: Path) -> None:
     shutil.copy(ROOT / "pyproject.toml", into)
 
 
-def _prepare(session: Path, sample: int | None, seed: int) -> None:
-    from cosmic_ray.work_db import WorkDB, use_db
-    from cosmic_ray.work_item import WorkerOutcome, WorkResult
+def _mutants() -> Iterator[dict[str, Any]]:
+    """Every mutant that is not left out by rule, without its source."""
+    from cosmic_ray.ast import ast_nodes, get_ast
+    from cosmic_ray.plugins import get_operator, operator_names
 
-    config = BUILD / "cosmic-ray.toml"
-    modules = ", ".join(f'"{m}"' for m in MODULES)
-    config.write_text(CONFIG.format(modules=modules, seconds=SECONDS, excluded=EXCLUDED_MODULES, python=sys.executable))
-    _cosmic_ray("init", str(config), str(session))
-    with use_db(str(session), WorkDB.Mode.open) as db:
-        tried: list[str] = []
-        left_out: list[str] = []
-        for item in sorted(db.work_items, key=lambda i: repr(i.mutations)):
-            (mutation,) = item.mutations
-            found = excluded(
-                BUILD / "tree" / mutation.module_path, mutation.operator_name, mutation.start_pos, mutation.end_pos
-            )
-            (left_out if found else tried).append(item.job_id)
-        chosen = set(random.Random(seed).sample(tried, min(sample or len(tried), len(tried))))
-        skipped = [job for job in [*tried, *left_out] if job not in chosen]
-        db.set_multiple_results(skipped, WorkResult(worker_outcome=WorkerOutcome.SKIPPED))
-    print(f"{len(tried)} mutants, and {len(left_out)} that are left out by rule; {len(chosen)} are tried", flush=True)
+    operators = {name: get_operator(name) for name in operator_names()}
+    for path in sorted(path for package in PACKAGES for path in (BUILD / "tree" / package).glob("*.py")):
+        nodes = list(ast_nodes(get_ast(path.read_text())))
+        for name, operator in operators.items():
+            if operator.arguments():
+                continue
+            places = (place for node in nodes for place in operator().mutation_positions(node))
+            for number, (start, end) in enumerate(places):
+                if not excluded(path, name, start, end):
+                    module = path.relative_to(BUILD / "tree")
+                    key = f"{module}:{start[0]} {name.removeprefix('core/')} {number}"
+                    yield {"key": key, "path": str(module), "operator": name, "number": number}
 
 
-def _cosmic_ray(*arguments: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(BUILD / "tree")}
-    subprocess.run(
-        [sys.executable, "-m", "cosmic_ray.cli", *arguments], cwd=BUILD / "tree", env=environment, check=True
-    )
+def _planted(mutant: dict[str, Any]) -> dict[str, Any]:
+    """A mutant with its source and what it has changed."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator
+
+    before = (BUILD / "tree" / mutant["path"]).read_text()
+    source = mutate_code(before, get_operator(mutant["operator"])(), mutant["number"])
+    module = mutant["path"].removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    pairs = zip(before.splitlines(), source.splitlines(), strict=False)
+    changed = next(([f"-{old}", f"+{new}"] for old, new in pairs if old != new), [])
+    return {**mutant, "module": module, "source": source, "changed": changed}
 
 
-def _results(session: Path) -> Iterator[tuple[str, bool, str, str]]:
-    """(place, killed, by what, diff) of what has been tried."""
-    from cosmic_ray.work_db import WorkDB, use_db
-
-    with use_db(str(session), WorkDB.Mode.open) as db:
-        for item, result in db.completed_work_items:
-            if result.worker_outcome != "skipped":
-                (mutation,) = item.mutations
-                said = (result.output or "").strip().splitlines()
-                place = f"{mutation.module_path}:{mutation.start_pos[0]}"
-                changed = [
-                    line
-                    for line in (result.diff or "").splitlines()
-                    if line[:1] in "+-" and line[:3] not in ("+++", "---")
-                ]
-                yield place, result.is_killed, said[-1] if said else "?", "\n    ".join(changed)
+def _prepare(sample: int | None, seed: int) -> None:
+    """Copy the project, and choose among its mutants."""
+    BUILD.mkdir(parents=True, exist_ok=True)
+    _copy(BUILD / "tree")
+    every = list(_mutants())
+    # In random order: whoever stops early has a smaller sample, not another one.
+    chosen = random.Random(seed).sample(every, min(sample or len(every), len(every)))
+    print(f"{len(every)} mutants; {len(chosen)} are tried", flush=True)
+    lines = [json.dumps(_planted(mutant)) + "\n" for mutant in chosen]
+    (BUILD / "chosen.jsonl").write_text("".join(lines))
 
 
-def report(session: Path) -> None:
+def _lines(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (BUILD / name).read_text().splitlines()]
+
+
+def report() -> None:
     """Print the figures and the survivors."""
-    found = sorted(_results(session))
-    killed = sum(k for _, k, _, _ in found)
-    by = Counter(said.split(":")[0] for _, k, said, _ in found if k)
-    low, high = wilson(killed, len(found))
-    share = f"{killed / len(found):.1%}, 95 % interval {low:.1%} to {high:.1%}"
-    print(f"{killed} of {len(found)} killed: {share}; noticed by {dict(by)}")
-    for place, was_killed, _, diff in found:
-        if not was_killed:
-            print(f"{place}\n    {diff}")
+    found = _lines("results.jsonl")
+    killed = [result for result in found if result["killed"]]
+    by = Counter(result["by"].split(":")[0] for result in killed)
+    low, high = wilson(len(killed), len(found))
+    share = f"{len(killed) / len(found):.1%}, 95 % interval {low:.1%} to {high:.1%}"
+    print(f"{len(killed)} of {len(found)} killed: {share}; noticed by {dict(by)}")
+    survived = {result["key"] for result in found if not result["killed"]}
+    for mutant in sorted(_lines("chosen.jsonl"), key=lambda m: str(m["key"])):
+        if mutant["key"] in survived:
+            print("\n    ".join([mutant["key"], *mutant["changed"]]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -154,18 +153,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants.sample", description=__doc__)
     parser.add_argument("--sample", type=int, help="how many mutants, chosen at random; all without it")
     parser.add_argument("--seed", type=int, default=0, help="of the choice")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="mutants tried at once")
     parser.add_argument("--report", action="store_true", help="only report on what was tried")
-    chosen = parser.parse_args(arguments)
-    session = BUILD / "session.sqlite"
-    if chosen.report:
-        report(session)
-        return 0
-    if not session.exists():
-        BUILD.mkdir(parents=True, exist_ok=True)
-        _copy(BUILD / "tree")
-        _prepare(session, chosen.sample, chosen.seed)
-    _cosmic_ray("exec", str(BUILD / "cosmic-ray.toml"), str(session))
-    report(session)
+    given = parser.parse_args(arguments)
+    if not given.report:
+        if not (BUILD / "chosen.jsonl").exists():
+            _prepare(given.sample, given.seed)
+        command = [sys.executable, "-m", "tests.mutants.trials", str(BUILD / "chosen.jsonl")]
+        environment = {**os.environ, "PYTHONPATH": str(BUILD / "tree")}
+        subprocess.run(
+            [*command, str(BUILD / "results.jsonl"), str(given.workers)],
+            cwd=BUILD / "tree", env=environment, check=True,
+        )  # fmt: skip
+    report()
     return 0
 
 

@@ -1,15 +1,15 @@
 """What a mutant has to get past: the invariant suite, then the tests of the scheduler and the policies.
 
-``python tests/mutants/suite.py`` runs it against the flashgraph that is on the path, cheapest part first, and ends
-with status 1 at the first thing that notices; what that was is the last line it prints.
+`main` runs it against the flashgraph that is on the path, in this process and cheapest part first, and returns status
+1 at the first thing that notices; what that was is the last line it prints.
 """
 
 from __future__ import annotations
 
+import io
 import resource
-import subprocess
 import sys
-from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import partial
 
 MEMORY = 4 << 30
@@ -37,29 +37,35 @@ def _hunt(examples: int, states: int) -> bool:
     return True
 
 
-def _test() -> bool:
+def _test(*tests: str) -> bool:
+    import pytest
+
     chosen = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", "--tb=no", "--no-header", "-W", "ignore"]
-    tests = ["--ignore=tests/run/test_invariants.py", "tests/run", "tests/policies"]
-    command = [sys.executable, "-m", "pytest", *chosen, "-m", "not slow", *tests]
-    done = subprocess.run(command, capture_output=True, text=True)
-    print(f"tests: {done.stdout.strip().splitlines()[-2:]}", flush=True)
-    return done.returncode == 0
+    with redirect_stdout(io.StringIO()) as said:
+        status = pytest.main([*chosen, "-m", "not slow", *tests])
+    failed = next((line for line in said.getvalue().splitlines() if line.startswith(("FAILED", "ERROR"))), "?")
+    print(f"tests: {failed}" if status else "tests: passed", flush=True)
+    return status == 0
 
 
-PARTS: tuple[tuple[str, int, Callable[[], bool]], ...] = (
-    ("invariants", 40, partial(_hunt, 8, 60)),
-    ("tests", 60, _test),
+APART = ("test_invariants.py", "test_limits.py")
+"""Of tests/run: the hunts again, and what takes as long as all the others."""
+
+FEW, POLICIES, RUN, LIMITS, MORE = (
+    ("invariants", 60, partial(_hunt, 8, 60)),
+    ("tests/policies", 30, partial(_test, "tests/policies")),
+    ("tests/run", 60, partial(_test, *(f"--ignore=tests/run/{name}" for name in APART), "tests/run")),
+    ("tests/run/test_limits.py", 60, partial(_test, "tests/run/test_limits.py")),
+    ("invariants, more of them", 120, partial(_hunt, 25, 150)),
 )
 """Name, processor seconds that it may take, and what it does."""
-THOROUGH: tuple[str, int, Callable[[], bool]] = ("invariants", 200, partial(_hunt, 60, 500))
-"""What the survivors of the parts have to get past as well, when asked for."""
 
 
-def main() -> int:
-    """Returns the exit status."""
+def main(module: str = "flashgraph.run") -> int:
+    """Try it where ``module`` was changed, which says what is likely to notice; returns the exit status."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    parts = (*PARTS, THOROUGH) if "--thorough" in sys.argv else PARTS
-    for name, seconds, part in parts:
+    first = (POLICIES, FEW) if "policies" in module else (FEW, POLICIES)
+    for name, seconds, part in (*first, RUN, LIMITS, MORE):
         _within(seconds)
         print(f"{name}: goes in circles", flush=True)
         if not part():

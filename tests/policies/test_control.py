@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashgraph.policies.control import Waiting, balanced, drain_first, shortest_first
+from flashgraph.policies.control import Control, Waiting, balanced, drain_first, shortest_first
 
 FIRST = Waiting("a", distance=1, round=0, version=3, late=False, age=5)
 
@@ -33,6 +33,32 @@ def test_drain_first_lets_late_members_end() -> None:
     """They go before stages further from the pool: a busy server would otherwise never confirm anything."""
     late = Waiting("a", distance=0, round=0, version=0, late=True, age=9)
     assert drain_first().rank(late) < drain_first().rank(FIRST)
+
+
+@pytest.mark.parametrize("control", [drain_first(), shortest_first()], ids=str)
+def test_what_a_server_is_told(control: Control) -> None:
+    """The stage nearest the pool first, however far the others are, and its late members before them."""
+    waiting = [Waiting("a", distance, 0, 0, late, 0) for distance in range(5) for late in (False, True)]
+    told = [control.priority(work) for work in waiting]
+    assert told == sorted(set(told))
+    assert all(isinstance(number, int) for number in told)
+
+
+def test_what_balanced_tells_a_server() -> None:
+    """Only who is late."""
+    assert [balanced().priority(Waiting("a", d, 0, 0, late, 0)) for d in (1, 5) for late in (False, True)] == [
+        0,
+        1,
+        0,
+        1,
+    ]
+
+
+@pytest.mark.parametrize("control", [drain_first(), shortest_first()], ids=str)
+def test_the_newest_line_goes_first(control: Control) -> None:
+    """Of equal work; and policies are values."""
+    assert control.rank(Waiting("a", 1, 0, 4, False, 9)) < control.rank(Waiting("a", 1, 0, 3, False, 2))
+    assert {control, type(control)()} == {control}
 
 
 def test_shortest_first() -> None:
@@ -88,6 +114,12 @@ def test_balanced_keeps_one_worker() -> None:
     """The fastest stage keeps its last worker; without stages there is nothing to do."""
     assert balanced().adjust({"a": 1, "b": 1, "c": 1}, {"a": 90, "b": 1, "c": 1})["a"] == 1
     assert balanced().adjust({}, {}) == {}
+
+
+def test_a_stage_that_has_finished_nothing_gains_a_worker() -> None:
+    """Nothing is below half of any rate; where nobody has finished anything, nobody gains."""
+    assert balanced().adjust({"a": 2, "b": 2, "c": 2}, {"a": 4, "b": 4}) == {"a": 2, "b": 2, "c": 3}
+    assert balanced().adjust({"a": 2, "b": 2}, {}) == {"a": 2, "b": 2}
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.tuples(st.integers(1, 20), st.integers(0, 100))))

@@ -75,6 +75,86 @@ def test_one_cut_for_all_429s_of_one_time_but_none_opens_a_place() -> None:
     assert later.limit == 32
 
 
+def test_429s_of_requests_from_before_the_cut_are_old_news() -> None:
+    """Also when the cooldown is over: none of them opens a place, none is cut for."""
+    limits = adaptive(100, start=40)
+    level = limits.throttled(limits.begin(), 40, sent_at=9.0, now=10.0)
+    for sent_at in (9.5, 10.0):
+        assert limits.throttled(level, 32, sent_at=sent_at, now=20.0).limit == 31
+        assert limits.throttled(level, 40, sent_at=sent_at, now=20.0).limit == 32
+    assert limits.throttled(level, 30, sent_at=10.5, now=20.0).limit == 24
+
+
+def test_a_cut_takes_one_off_at_least() -> None:
+    """More may be out than the limit allows, when that has fallen."""
+    level = adaptive(100, start=40).throttled(Level(40), 60, sent_at=9.0, now=10.0)
+    assert (level.limit, level.peak, level.cut_at, level.quiet_until, level.credit) == (39, 60, 10.0, 15.0, 0.0)
+    assert adaptive(100, start=1).throttled(Level(1), 1, sent_at=9.0, now=10.0).limit == 1
+
+
+@pytest.mark.parametrize(("again_at", "rounds"), [(38, 1), (39, 2), (41, 2), (45, 2), (46, 1), (80, 1)])
+def test_where_it_was_cut_before_it_grows_more_slowly(again_at: int, rounds: int) -> None:
+    """When it is cut again near where it was: within one below, and a tenth and one above."""
+    limits = adaptive(100, start=40)
+    first = limits.throttled(limits.begin(), 40, sent_at=9.0, now=10.0)
+    again = limits.throttled(attrs.evolve(first, limit=again_at), again_at, sent_at=19.0, now=20.0)
+    assert (first.rounds, again.rounds) == (1, rounds)
+    at_peak = attrs.evolve(again, limit=again.peak)
+    assert answers(limits, at_peak, again.peak * rounds - 1).limit == again.peak
+    assert answers(limits, at_peak, again.peak * rounds).limit == again.peak + 1
+    # Far below it a step takes one round trip, as ever.
+    far = attrs.evolve(again, limit=20, ceiling=20.0)
+    assert answers(limits, far, 19).limit == 20
+    assert answers(limits, far, 20).limit == 21
+
+
+def test_patience_has_an_end() -> None:
+    """Thirty-two rounds a step, however often it is cut."""
+    limits = adaptive(100, start=40)
+    level, found = limits.begin(), []
+    for moment in range(8):
+        level = limits.throttled(attrs.evolve(level, limit=40), 40, sent_at=10.0 * moment + 9, now=10.0 * moment + 10)
+        found.append(level.rounds)
+    assert found == [1, 2, 4, 8, 16, 32, 32, 32]
+
+
+@pytest.mark.parametrize("limits", [adaptive(9, start=4), steered(9, start=4)])
+def test_more_in_use_than_the_limit_is_full_as_well(limits: Limits) -> None:
+    """The limit may have fallen since they were sent."""
+    level = attrs.evolve(limits.begin(), limit=4)
+    grown = limits.read(limits.granted(limits.answered(level, 7, 0.0, 1.0), 7), 7, Load(7, 0), 1.0)
+    assert grown.limit > 4
+
+
+@pytest.mark.parametrize("limits", [adaptive(9, start=9), steered(9, start=9)])
+def test_at_the_most_nothing_changes(limits: Limits) -> None:
+    """Nor is a change told of."""
+    level = limits.begin()
+    assert limits.answered(level, 9, 0.0, 1.0) is level
+    assert limits.read(limits.granted(level, 9), 9, Load(9, 0), 1.0) == level
+
+
+def test_what_the_limits_begin_with() -> None:
+    """As the reference says, unless told otherwise; and who is asked."""
+    assert [str(limits) for limits in (adaptive(), steered())] == ["adaptive(16..512)", "steered(32..1024)"]
+    assert [limits.begin().limit for limits in (adaptive(), adaptive(5), steered(), steered(5))] == [16, 5, 32, 5]
+    assert [limits.reads for limits in (fixed(1), adaptive(), steered())] == [False, False, True]
+
+
+@pytest.mark.parametrize("waiting", [5, 6, 7, 22, 23, 63])
+def test_of_a_long_queue_all_but_two_are_taken_off(waiting: int) -> None:
+    """Of one that is no longer than four, none; what it was before is where growth becomes slow."""
+    limits = steered(1000, start=64)
+    level = limits.read(limits.begin(), 64, Load(20, waiting), 1)
+    assert (level.limit, level.ceiling) == (64 - waiting + 2, 64 - waiting + 2)
+    assert limits.read(limits.begin(), 64, Load(20, 90), 1).limit == 1
+    assert limits.read(limits.begin(), 90, Load(20, 7), 1).limit == 64
+    for short in (1, 4):
+        level = limits.read(limits.begin(), 64, Load(20, short), 1)
+        assert (level.limit, level.ceiling) == (64, 64)
+        assert limits.read(attrs.evolve(limits.begin(), ceiling=30.0), 64, Load(20, short), 1).ceiling == 30
+
+
 def test_a_queue_in_the_server_steers() -> None:
     """None: it grows if it was full. A short one: it stays. A long one: all but half of a short one is taken off."""
     limits = steered(1000, start=32)
@@ -104,6 +184,7 @@ def test_a_full_cache_gets_no_more() -> None:
     """The server would throw out what it has begun."""
     limits = steered(1000, start=32)
     assert limits.read(limits.granted(limits.begin(), 32), 32, Load(32, 0, 0.97), 1).limit == 32
+    assert limits.read(limits.granted(limits.begin(), 32), 32, Load(32, 0, 0.95), 1).limit == 64
 
 
 def test_a_server_that_says_nothing_is_taken_to_hold_128() -> None:
@@ -159,6 +240,16 @@ def test_a_bucket_fills_steadily_and_bursts_no_longer_than_a_second() -> None:
     assert bucket.due(1) == pytest.approx(0.1)
     assert bucket.holds(0.1) == pytest.approx(1)
     assert bucket.holds(60) == 10
+
+
+def test_a_full_bucket_waits_for_nothing() -> None:
+    """Nor does one that holds less than is asked for wait longer than that takes."""
+    bucket = Bucket(600, 1.0)
+    assert [bucket.due(5), bucket.due(10)] == [0.0, 0.0]
+    bucket.take(9.5, 2.0)
+    assert bucket.due(1) == pytest.approx(2.05)
+    bucket.take(-40, 2.0)
+    assert bucket.holds(2.0) == 10
 
 
 def test_a_slow_rate_still_lets_one_through() -> None:

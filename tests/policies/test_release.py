@@ -63,6 +63,7 @@ def test_deadline_needs_time_and_one_member() -> None:
     assert rule.deadline() == 30
     assert not rule.ready([1, 1], 2, 3, 29.9)
     assert rule.ready([1, 1], 2, 3, 30.0)
+    assert rule.ready([1, 1], 2, 3, 30.0 - 1e-12)
     assert rule.ready([1], 1, 3, 31.0)
     assert not rule.ready([], 0, 3, 99.0)
     assert rule.ready([1, 1, 1], 3, 3, 0.0)
@@ -101,6 +102,8 @@ def test_more_members_never_hold_a_group_back(size: int, elapsed: float, rule: A
     [
         (fraction(0), "fraction(0)"),
         (fraction(1.01), "fraction(1.01)"),
+        (fraction(0.5, least=0), "fraction(0.5, least=0)"),
+        (fraction(0.5, least=1.5), "fraction(0.5, least=1.5)"),  # type: ignore[arg-type]
         (fraction(float("nan")), "fraction(nan)"),
         (count(0), "count(0)"),
         (count(2.5), "count(2.5)"),  # type: ignore[arg-type]
@@ -116,10 +119,18 @@ def test_flaws(rule: All, found: str) -> None:
     assert flaw.found == found
 
 
-@pytest.mark.parametrize("rule", [everyone(), fraction(1), fraction(0.001), count(1), deadline(0.1)])
+@pytest.mark.parametrize(
+    "rule", [everyone(), fraction(1), fraction(0.001), fraction(0.5, least=2), count(1), count(7), deadline(0.1)]
+)
 def test_right_rules_have_no_flaw(rule: All) -> None:
     """The boundaries that are right."""
     assert rule.flaw() is None
+
+
+def test_rules_are_values() -> None:
+    """Equal rules are equal, and known by what they are made of."""
+    assert everyone() == everyone()
+    assert {fraction(0.5), fraction(0.5, least=1), count(2), count(2)} == {fraction(0.5), count(2)}
 
 
 def test_text() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flashgraph as fg
-from flashgraph.run.budget import Ledger, prompt_bound, reservation
+from flashgraph.run.budget import Ledger, prompt_bound, prompt_estimate, reservation
 from flashgraph.testing import clock
 from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.runs import TASK, LatencyModel
@@ -61,6 +61,41 @@ def test_the_prompt_bound_is_one(contents: list[str]) -> None:
     """No byte-level tokenizer makes more tokens than bytes; each message adds its frame."""
     bound = prompt_bound([{"role": "user", "content": c} for c in contents])
     assert bound >= sum(len(c.encode()) for c in contents) + 16 * len(contents)
+    assert bound <= sum(len(c.encode()) for c in contents) + 16 * len(contents) + 16
+
+
+def test_a_prompt_has_about_a_token_for_four_characters() -> None:
+    """Over all of its messages."""
+    assert prompt_estimate([{"role": "system", "content": "x" * 10}, {"role": "user", "content": "y" * 20}]) == 7.5
+
+
+def test_what_is_left_of_each_limit() -> None:
+    """Less what is settled and what is reserved; what was spent elsewhere counts as well, and is told apart."""
+    ledger = Ledger(fg.Budget(calls=9, usd=0.3))
+    ledger.charge({"calls": 2, "usd": 0.05})
+    ledger.charge({"calls": 1})
+    ledger.reserve({"calls": 2, "usd": 0.1})
+    assert ledger.remaining() == {"calls": 4, "usd": pytest.approx(0.15)}
+    assert ledger.charged == {"calls": 3, "usd": 0.05}
+    assert [ledger.lacking({"calls": n}) for n in (4, 5)] == [None, "calls"]
+    assert ledger.exhausted() is None
+    ledger.reserve({"calls": 3})
+    assert ledger.exhausted() is None
+    ledger.reserve({"calls": 1})
+    assert ledger.exhausted() == "calls"
+
+
+def test_a_limit_in_floats_is_reached_by_its_parts() -> None:
+    """Three tenths in three parts: the last one is affordable, and then nothing is left; a larger one is not."""
+    ledger = Ledger(fg.Budget(usd=0.3))
+    for _ in range(2):
+        ledger.settle(ledger.reserve({"usd": 0.1}), {"usd": 0.1})
+    assert ledger.exhausted() is None
+    assert ledger.lacking({"usd": 0.1}) is None
+    assert ledger.lacking({"usd": 0.1001}) == "usd"
+    ledger.settle(ledger.reserve({"usd": 0.1}), {"usd": 0.1})
+    assert ledger.exhausted() == "usd"
+    assert ledger.remaining()["usd"] == pytest.approx(0)
 
 
 def test_a_request_reserves_its_most() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,3 +67,32 @@ def test_length_counts_every_place_that_is_taken(actions: list[str], capacity: i
             queue.opened += 1
         assert len(queue) == len(inside) + queue.held + queue.opened <= capacity
         assert queue.full == (len(queue) == capacity)
+        assert queue.waiting == len(inside)
+
+
+def test_whatever_may_change_the_head_is_counted() -> None:
+    """Who remembers a head sees by the count that it may be another one; looking changes nothing."""
+    queue = EdgeQueue(9, fg.fifo())
+    items = [item(n) for n in range(4)]
+    for one in items:
+        before = queue.changes
+        queue.push(one)
+        assert queue.changes > before
+    for act in (queue.remove, queue.demote, lambda one: queue.pop()):
+        before = queue.changes
+        assert queue.head() is not None
+        assert queue.changes == before
+        items[0].late = True
+        act(items.pop(0))
+        assert queue.changes > before
+
+
+def test_a_key_that_does_not_compare_leaves_the_queue_as_it_was() -> None:
+    """The item is refused, the others keep their order."""
+    queue = EdgeQueue(9, fg.priority(lambda value: value))
+    for number, value in enumerate((5, 1, 4, 2, 3)):
+        queue.push(item(number, value=value))
+    with pytest.raises(TypeError):
+        queue.push(item(9, value="six"))
+    assert len(queue) == 5
+    assert drained(queue) == [1, 3, 4, 2, 0]

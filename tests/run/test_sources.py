@@ -138,3 +138,60 @@ def test_wrong_resources_are_refused_before_the_run(resources: Mapping[str, obje
     with pytest.raises(fg.DataError) as caught:
         fg.run(graph, TASK, models={}, resources=resources)
     assert message in str(caught.value)
+
+
+@attrs.frozen
+class Lines:
+    """A pool that says whether it shows its best line only."""
+
+    narrow: bool = False
+    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
+
+    def apply(self, event: fg.PoolEvent[str]) -> Lines:
+        return Lines(False, {**self.artifacts, event.artifact: fg.Artifact(event.artifact, event.value)})
+
+    def best(self) -> fg.Artifact | None:
+        return None
+
+    def focus(self) -> Lines:
+        return Lines(True, self.artifacts)
+
+
+@pytest.mark.parametrize("focus", [0.0, 1.0])
+@pytest.mark.parametrize("refuses", [False, True])
+def test_which_view_a_source_draws_from(focus: float, refuses: bool) -> None:
+    """The best line alone beside other rounds, everything where no other is open, or where there was nothing to draw
+    from the best line."""
+    graph = fg.Graph("focused")
+    pool = graph.pool("pool", Lines)
+    seen: list[tuple[int, bool]] = []
+
+    @graph.source(reads=pool, rounds=6)
+    def emit(at: fg.Draw[Lines]) -> str | None:
+        seen.append((at.open, at.view.narrow))
+        return None if refuses and at.view.narrow else "x"
+
+    @graph.stage
+    async def work(value: str) -> str:
+        await anyio.sleep(1)
+        return value
+
+    graph.edge(emit, work)
+    graph.edge(work, pool)
+
+    async def run() -> fg.Result:
+        async with fg.open_run(
+            graph, TASK, models={}, schedule=fg.pipelined(2, focus=focus), settle=clock.settle
+        ) as run:
+            return await run.wait()
+
+    result = clock.run_virtually(run, backend="trio")
+    assert result.status == "completed"
+    assert len(result.artifacts) == 6
+    whole = [opened for opened, narrow in seen if not narrow]
+    narrowed = [opened for opened, narrow in seen if narrow]
+    assert set(narrowed) == ({1} if focus else set())
+    assert set(whole) == ({0} if focus and not refuses else {0, 1})
+    if refuses and focus:
+        # Each that found nothing is asked at once once more.
+        assert all(seen[place + 1] == (1, False) for place, (_, narrow) in enumerate(seen) if narrow)

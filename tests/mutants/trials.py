@@ -1,0 +1,126 @@
+"""Tries mutants, each in a fork of one warm process: nothing but flashgraph itself is imported anew for each.
+
+``python -m tests.mutants.trials CHOSEN RESULTS WORKERS`` is run by `tests.mutants.sample` in a copy of the project.
+CHOSEN has a mutant a line, as JSON with a ``key``, a ``module`` (dotted) and its mutated ``source``; RESULTS gets a
+line for each when it has been tried, and what it has already is not tried again.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+
+__all__ = ["Trial", "attempt", "main"]
+
+WARM = (
+    "anyio", "anyio._backends._asyncio", "anyio._backends._trio", "attrs", "cattrs", "hypothesis",
+    "hypothesis.stateful", "inspect", "logging", "pytest", "sqlite3", "tenacity", "trio.testing", "typing",
+)  # fmt: skip
+"""What the suite needs besides flashgraph."""
+SECONDS = 900.0
+"""Of wall-clock for one mutant: one that waits for ever uses no processor, which `tests.mutants.suite` bounds."""
+
+Trial = Mapping[str, Any]
+
+
+class Planted(MetaPathFinder, Loader):
+    """Gives a module another source; all others are found as ever."""
+
+    def __init__(self, module: str, source: str) -> None:
+        self._module = module
+        self._source = source
+        self._path = ""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name != self._module:
+            return None
+        found = PathFinder.find_spec(name, path)
+        assert found is not None
+        assert found.origin is not None
+        self._path = found.origin
+        found.loader = self
+        return found
+
+    def exec_module(self, module: ModuleType) -> None:
+        code: CodeType = compile(self._source, self._path, "exec")
+        exec(code, module.__dict__)
+
+
+def attempt(trial: Trial, suite: Callable[[str], int], said: Path) -> int:
+    """Fork a process that imports flashgraph with the mutant in it and runs the suite; returns its number."""
+    process = os.fork()
+    if process:
+        return process
+    status = 1
+    try:
+        os.setpgid(0, 0)
+        with said.open("wb") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        sys.meta_path.insert(0, Planted(trial["module"], trial["source"]))
+        status = suite(trial["module"])
+    except BaseException as error:
+        print(f"import: {type(error).__name__}: {error}", flush=True)
+    finally:
+        sys.stdout.flush()
+        os._exit(status)
+
+
+def _ended(status: int, said: Path) -> tuple[bool, str]:
+    """Whether a mutant was noticed, and by what."""
+    lines = said.read_text(errors="replace").strip().splitlines()
+    last = lines[-1] if lines else "?"
+    if os.WIFSIGNALED(status):
+        return True, f"{last} ({signal.Signals(os.WTERMSIG(status)).name})"
+    return os.WEXITSTATUS(status) != 0, last
+
+
+def try_all(trials: Sequence[Trial], results: Path, workers: int, suite: Callable[[str], int]) -> None:
+    """Try every mutant that has no result yet, ``workers`` of them at once."""
+    done = {json.loads(line)["key"] for line in results.read_text().splitlines()} if results.exists() else set()
+    left = [trial for trial in trials if trial["key"] not in done]
+    running: dict[int, tuple[Trial, Path, float]] = {}
+    with tempfile.TemporaryDirectory() as folder, results.open("a") as file:
+        while left or running:
+            while left and len(running) < workers:
+                trial = left.pop(0)
+                said = Path(folder, str(len(left)))
+                running[attempt(trial, suite, said)] = (trial, said, time.monotonic())
+            process, status, used = os.wait4(-1, os.WNOHANG)
+            if not process:
+                for late in [p for p, (_, _, began) in running.items() if time.monotonic() - began > SECONDS]:
+                    os.killpg(late, signal.SIGKILL)
+                time.sleep(0.05)
+                continue
+            trial, said, _ = running.pop(process)
+            killed, by = _ended(status, said)
+            seconds = round(used.ru_utime + used.ru_stime, 1)
+            file.write(json.dumps({"key": trial["key"], "killed": killed, "by": by, "seconds": seconds}) + "\n")
+            file.flush()
+            print(f"{'killed  ' if killed else 'SURVIVED'} {seconds:6.1f} s  {trial['key']}  {by[:150]}", flush=True)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Returns the exit status."""
+    chosen, results, workers = arguments
+    for name in WARM:
+        importlib.import_module(name)
+    from tests.mutants.suite import main as suite
+
+    try_all([json.loads(line) for line in Path(chosen).read_text().splitlines()], Path(results), int(workers), suite)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

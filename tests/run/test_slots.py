@@ -1,0 +1,284 @@
+"""Endpoints and their slots, told of requests one by one."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+
+from flashgraph.llm.protocol import Load
+from flashgraph.policies.limits import Limits, adaptive, fixed, steered
+from flashgraph.run.jobs import Call, Job
+from flashgraph.run.slots import Endpoint, Slots
+
+
+def call(number: int = 0, sent_at: float = 0.0, service: str = "service", tokens: float = 0.0) -> Call:
+    return Call(number, Job(number, "stage", "stage", 0.0), "role", service, {}, started_at=sent_at, tokens=tokens)
+
+
+def sending(limits: Limits, count: int, now: float = 0.0) -> Endpoint:
+    """An endpoint with so many requests in flight."""
+    endpoint = Endpoint("one", limits)
+    for _ in range(count):
+        endpoint.take()
+        endpoint.sent(10.0, now)
+    return endpoint
+
+
+def test_room_is_what_the_limit_leaves() -> None:
+    """Slots that started jobs hold count like requests in flight."""
+    endpoint = Endpoint("one", fixed(3))
+    assert [endpoint.room(0.0), endpoint.used, endpoint.in_flight] == [3, 0, 0]
+    endpoint.take()
+    assert endpoint.sent(10.0, 0.0) == 0.0
+    endpoint.take()
+    assert [endpoint.room(0.0), endpoint.used, endpoint.in_flight, endpoint.taken_under] == [1, 2, 1, 3]
+    assert endpoint.opens_at(0.0) == math.inf
+
+
+def test_a_limit_that_fell_below_what_is_out_leaves_no_room() -> None:
+    """And time alone makes none."""
+    endpoint = sending(adaptive(9, start=4), 4)
+    endpoint.ended(call(), "throttled", (0, 0), None, 1.0)
+    assert (endpoint.level.limit, endpoint.used, endpoint.room(1.0)) == (3, 3, 0)
+    assert endpoint.opens_at(1.0) == math.inf
+
+
+def test_requests_a_minute() -> None:
+    """Two a second: both of this second at once, the third when half a second more is over; who holds a slot will send
+    and counts already."""
+    endpoint = sending(fixed(9, rpm=120), 1)
+    assert endpoint.room(0.0) == 1
+    endpoint.take()
+    assert endpoint.room(0.0) == 0
+    assert endpoint.opens_at(0.0) == pytest.approx(0.5)
+    endpoint.sent(10.0, 0.0)
+    assert endpoint.room(0.25) == 0
+    assert endpoint.opens_at(0.25) == pytest.approx(0.5)
+    assert endpoint.room(0.5) == 1
+    assert endpoint.room(1.0) == 2
+    assert endpoint.opens_at(1.0) == math.inf
+
+
+def test_a_slow_rate_lets_one_through_at_a_time() -> None:
+    """Thirty a minute: one, and the next after two seconds; and of tokens, what is left has to be one at least."""
+    endpoint = sending(fixed(9, rpm=30), 0)
+    assert endpoint.room(0.0) == 1
+    endpoint.take()
+    endpoint.sent(10.0, 0.0)
+    assert (endpoint.room(1.9), endpoint.opens_at(1.9)) == (0, 2.0)
+    tokens = Endpoint("one", fixed(9, tpm=30))
+    assert tokens.tokens is not None
+    assert tokens.room(0.0) == 9
+    tokens.tokens.take(0.5, 0.0)
+    assert (tokens.room(0.9), tokens.opens_at(0.9), tokens.room(1.0)) == (0, 1.0, 9)
+
+
+def test_of_a_high_rate_each_slot_takes_one() -> None:
+    """Seven a second: with three sent and two slots held, two are left."""
+    endpoint = sending(fixed(9, rpm=420), 3)
+    endpoint.take()
+    endpoint.take()
+    assert (endpoint.room(0.0), endpoint.used) == (2, 5)
+
+
+def test_tokens_a_minute() -> None:
+    """A request takes its prompt and an average reply; what it took less is given back when it has been answered, and
+    replies are expected to be like the last ones."""
+    endpoint = Endpoint("one", fixed(9, tpm=60_000))
+    endpoint.take()
+    assert endpoint.sent(44.0, 0.0) == 300.0
+    assert endpoint.room(0.0) == 8
+    assert endpoint.tokens is not None
+    assert endpoint.tokens.holds(0.0) == 700.0
+    endpoint.ended(call(tokens=300.0), "done", (40, 96), None, 0.0)
+    assert endpoint.tokens.holds(0.0) == 864.0
+    assert endpoint.reply_tokens == 256 + (96 - 256) / 8
+    endpoint.take()
+    endpoint.sent(1_000.0, 0.0)
+    assert endpoint.tokens.holds(0.0) == pytest.approx(864 - 1236)
+    assert endpoint.room(0.0) == 0
+    assert endpoint.opens_at(0.0) == pytest.approx(0.373)
+    assert endpoint.room(0.373) == 8
+
+
+def test_what_was_taken_for_a_request_that_is_cut_off_stays_taken() -> None:
+    """Nobody knows what it has cost; of one that was turned away, all is given back."""
+    cut_off, turned_away = (Endpoint("one", fixed(9, tpm=60_000)) for _ in range(2))
+    for endpoint, how in ((cut_off, "cancelled"), (turned_away, "throttled")):
+        endpoint.take()
+        endpoint.ended(call(tokens=endpoint.sent(44.0, 0.0)), how, (0, 0), None, 0.0)
+        assert endpoint.reply_tokens == 256
+    assert cut_off.tokens is not None
+    assert turned_away.tokens is not None
+    assert (cut_off.tokens.holds(0.0), turned_away.tokens.holds(0.0)) == (700.0, 1000.0)
+
+
+@pytest.mark.parametrize(
+    ("how", "limit"), [("done", 5), ("cancelled", 4), ("failed", 4), ("lost", 4), ("throttled", 3)]
+)
+def test_only_answers_and_429s_say_something_of_the_limit(how: str, limit: int) -> None:
+    """While every slot was in use."""
+    endpoint = sending(adaptive(9, start=4), 4)
+    endpoint.ended(call(sent_at=1.0), how, (10, 5), None, 2.0)
+    assert endpoint.level.limit == limit
+    assert (endpoint.used, endpoint.in_flight) == (3, 3)
+
+
+def test_that_every_slot_was_in_use_is_noted_as_the_last_is_given_away() -> None:
+    """It is what lets a steered limit grow."""
+    assert not sending(steered(9, start=3), 2).level.full
+    assert sending(steered(9, start=3), 3).level.full
+
+
+@pytest.mark.parametrize(("pause", "seconds"), [(None, 1.0), (7.5, 7.5)])
+def test_an_endpoint_that_turns_all_away_is_left_alone(pause: float | None, seconds: float) -> None:
+    """Once two in a row were turned away and nothing is out any more; for as long as it says, or a second."""
+    endpoint = sending(fixed(3), 2)
+    endpoint.ended(call(), "throttled", (0, 0), pause, 4.0)
+    assert endpoint.room(4.0) == 2
+    endpoint.ended(call(), "throttled", (0, 0), pause, 4.0)
+    assert endpoint.room(4.0) == 0
+    assert endpoint.opens_at(4.0) == 4.0 + seconds
+    assert endpoint.room(4.0 + seconds) == 3
+    assert endpoint.opens_at(4.0 + seconds) == math.inf
+
+
+def test_one_that_answers_in_between_is_asked_on() -> None:
+    """And so is one that still works on a request."""
+    answering, working = sending(fixed(3), 3), sending(fixed(3), 3)
+    for how in ("throttled", "done", "throttled"):
+        answering.ended(call(), how, (0, 0), None, 4.0)
+    for _ in range(2):
+        working.ended(call(), "throttled", (0, 0), None, 4.0)
+    assert (answering.room(4.0), working.room(4.0)) == (3, 2)
+
+
+def test_one_that_is_down_is_left_alone_ever_longer() -> None:
+    """Ten seconds, and twice as long after each trial that failed, up to two minutes."""
+    endpoint, now, rests = Endpoint("one", fixed(3)), 5.0, []
+    assert endpoint.up
+    for _ in range(6):
+        assert endpoint.failed(call(sent_at=now), now + 1)
+        assert not endpoint.up
+        now = endpoint.opens_at(now + 1)
+        rests.append(now - endpoint.down_at)
+        assert (endpoint.room(now - 0.1), endpoint.room(now)) == (0, 1)
+    assert rests == [10, 20, 40, 80, 120, 120]
+
+
+def test_one_that_is_down_is_tried_by_a_single_request() -> None:
+    """The next one waits for its answer, however much time passes."""
+    endpoint = Endpoint("one", fixed(3))
+    endpoint.failed(call(sent_at=0.0), 1.0)
+    endpoint.take()
+    assert endpoint.room(50.0) == 0
+    assert endpoint.opens_at(5.0) == math.inf
+
+
+def test_what_was_out_when_it_went_down_says_nothing_more() -> None:
+    """Neither that it is down, which is known, nor that it is up again."""
+    endpoint = Endpoint("one", fixed(3))
+    assert not endpoint.recovered(call(sent_at=0.0))
+    assert endpoint.failed(call(sent_at=0.0), 2.0)
+    assert not endpoint.failed(call(sent_at=2.0), 3.0)
+    assert not endpoint.recovered(call(sent_at=2.0))
+    assert (endpoint.up, endpoint.failures) == (False, 1)
+    assert endpoint.recovered(call(sent_at=2.5))
+    assert (endpoint.up, endpoint.room(20.0)) == (True, 3)
+
+
+def shared(*, seed: int = 0, most: int = 2) -> Slots:
+    """A service of two endpoints, of which another has the second for itself."""
+    limits = {"small": fixed(most), "large": fixed(most)}
+    return Slots(limits, {"both": {"small": 1.0, "large": 3.0}, "own": {"large": 1.0}}, seed)
+
+
+def test_work_is_shared_by_weight() -> None:
+    """In proportion, as drawn from the seed and how often was drawn before; nothing is drawn where there is no
+    choice."""
+    slots = shared(most=100_000)
+    chosen = [slots.choose("both", 0.0) for _ in range(2000)]
+    found = Counter(endpoint.name for endpoint in chosen if endpoint)
+    assert 0.2 < found["small"] / 2000 < 0.3
+    assert slots.draws == {"both": 2000, "own": 0}
+    again, other = shared(most=100_000), shared(seed=1, most=100_000)
+    assert [e and e.name for e in chosen[:50]] == [getattr(again.choose("both", 0.0), "name", "") for _ in range(50)]
+    assert [e and e.name for e in chosen[:50]] != [getattr(other.choose("both", 0.0), "name", "") for _ in range(50)]
+    assert slots.choose("own", 0.0) is slots.endpoints["large"]
+    assert slots.draws["own"] == 0
+
+
+def test_who_has_no_room_is_not_chosen() -> None:
+    """And none is, where nobody has any."""
+    slots = shared()
+    for _ in range(2):
+        slots.endpoints["large"].take()
+    assert slots.room("both", 0.0)
+    assert not slots.room("own", 0.0)
+    assert {getattr(slots.choose("both", 0.0), "name", "") for _ in range(20)} == {"small"}
+    assert slots.choose("own", 0.0) is None
+    slots.endpoints["small"].take()
+    slots.endpoints["small"].take()
+    assert slots.choose("both", 0.0) is None
+    assert slots.limits == {"small": 2, "large": 2}
+
+
+def test_one_that_was_down_is_tried_first() -> None:
+    """As soon as it may be."""
+    slots = shared()
+    slots.endpoints["small"].failed(call(), 1.0)
+    assert slots.others_up("both", "small")
+    assert not slots.others_up("both", "large")
+    assert shared().others_up("both", "large")
+    assert not slots.others_up("own", "large")
+    assert {getattr(slots.choose("both", 2.0), "name", "") for _ in range(20)} == {"large"}
+    assert {getattr(slots.choose("both", 11.0), "name", "") for _ in range(20)} == {"small"}
+    assert slots.next_opening(2.0) == 11.0
+    assert slots.next_opening(11.0) is None
+    assert Slots({}, {}, 0).next_opening(0.0) is None
+
+
+def test_what_an_endpoint_says_is_for_its_own_limit() -> None:
+    """The others keep theirs."""
+    slots = Slots({"one": steered(9, start=4), "two": steered(9, start=4)}, {"service": {"one": 1.0, "two": 1.0}}, 0)
+    for _ in range(4):
+        slots.endpoints["one"].take()
+        slots.endpoints["one"].sent(10.0, 0.0)
+    slots.read("one", Load(4, 5), 1.0)
+    assert slots.limits == {"one": 1, "two": 4}
+    assert slots.in_flight == {"one": 4, "two": 0}
+
+
+def test_what_waits_goes_by_rank() -> None:
+    """Then by number; a call that is ranked anew moves, and one that is withdrawn is gone."""
+    slots = shared()
+    calls = [call(number, service="both") for number in range(4)]
+    for waiting, rank in zip(calls, (3, 1, 1, 2), strict=True):
+        slots.wait(waiting, (rank,))
+    assert slots.first("both") == ((1,), calls[1])
+    assert slots.first("own") is None
+    slots.wait(calls[1], (5,))
+    assert slots.first("both") == ((1,), calls[2])
+    slots.withdraw(calls[2])
+    assert not slots.is_waiting(calls[2])
+    assert slots.first("both") == ((2,), calls[3])
+    slots.withdraw(calls[3])
+    slots.withdraw(calls[3])
+    assert slots.first("both") == ((3,), calls[0])
+    slots.withdraw(calls[0])
+    assert slots.is_waiting(calls[1])
+    assert slots.first("both") == ((5,), calls[1])
+    slots.withdraw(calls[1])
+    assert slots.first("both") is None
+
+
+def test_services_that_share_an_endpoint_stand_together() -> None:
+    """Also where only a third joins them; all others stand alone."""
+    limits = {name: fixed(1) for name in "abcd"}
+    services = {"first": {"a": 1.0}, "second": {"b": 1.0}, "alone": {"d": 1.0}, "joins": {"a": 1.0, "b": 1.0, "c": 1.0}}
+    assert set(map(frozenset, Slots(limits, services, 0).sharing)) == {
+        frozenset({"first", "second", "joins"}),
+        frozenset({"alone"}),
+    }
