@@ -16,9 +16,11 @@ import random
 import shutil
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "mutants"
 PACKAGES = ("flashgraph/run", "flashgraph/policies")
 """Of which the modules are mutated; not those of the packages inside of them."""
+
+Span = tuple[tuple[int, int], tuple[int, int]]
 
 SAME = {
     "core/ReplaceComparisonOperator_Is_Eq",
@@ -54,24 +58,34 @@ def _is_union(node: ast.expr) -> bool:
     return False
 
 
+def _span(node: Any) -> Span:
+    return (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)
+
+
+def _stars(arguments: ast.arguments) -> list[Span]:
+    """Where a signature may have its bare ``*``, which operators on products take for one."""
+    before = [*arguments.posonlyargs, *arguments.args, *arguments.defaults]
+    if not before or not arguments.kwonlyargs:
+        return []
+    return [(max(_span(node)[1] for node in before), _span(arguments.kwonlyargs[0])[0])]
+
+
 @cache
-def _silent(path: Path) -> tuple[tuple[tuple[int, int], tuple[int, int]], ...]:
+def _silent(path: Path) -> tuple[Span, ...]:
     """Where a module says something to people or to the type checker only: annotations, `__str__`, what is raised."""
-    spans: list[ast.AST] = []
+    spans: list[Span] = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.AnnAssign):
-            spans.append(node.annotation)
+            spans.append(_span(node.annotation))
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg]
-            spans += [found for found in (*(a.annotation for a in every if a), node.returns) if found]
+            spans += [_span(found) for found in (*(a.annotation for a in every if a), node.returns) if found]
+            spans += _stars(node.args)
             if node.name in ("__str__", "__repr__"):
-                spans.append(node)
+                spans.append(_span(node))
         elif isinstance(node, ast.Raise | ast.JoinedStr) or (isinstance(node, ast.Assign) and _is_union(node.value)):
-            spans.append(node)
-    return tuple(
-        ((s.lineno, s.col_offset), (s.end_lineno or 0, s.end_col_offset or 0))  # type: ignore[attr-defined]  # all have places
-        for s in spans
-    )
+            spans.append(_span(node))
+    return tuple(spans)
 
 
 def excluded(path: Path, operator: str, start: tuple[int, int], end: tuple[int, int]) -> bool:
@@ -118,15 +132,26 @@ def _planted(mutant: dict[str, Any]) -> dict[str, Any]:
     return {**mutant, "module": module, "source": source, "changed": changed}
 
 
+def _compiles(mutant: dict[str, Any]) -> bool:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an ``is`` with a literal, which is the mutant
+            compile(mutant["source"], mutant["path"], "exec")
+    except SyntaxError:
+        return False
+    return True
+
+
 def _prepare(sample: int | None, seed: int) -> None:
-    """Copy the project, and choose among its mutants."""
+    """Copy the project, and choose among its mutants those that are programs."""
     BUILD.mkdir(parents=True, exist_ok=True)
     _copy(BUILD / "tree")
     every = list(_mutants())
     # In random order: whoever stops early has a smaller sample, not another one.
-    chosen = random.Random(seed).sample(every, min(sample or len(every), len(every)))
+    random.Random(seed).shuffle(every)
+    chosen = list(islice((planted for mutant in every if _compiles(planted := _planted(mutant))), sample))
     print(f"{len(every)} mutants; {len(chosen)} are tried", flush=True)
-    lines = [json.dumps(_planted(mutant)) + "\n" for mutant in chosen]
+    lines = [json.dumps(mutant) + "\n" for mutant in chosen]
     (BUILD / "chosen.jsonl").write_text("".join(lines))
 
 

@@ -9,7 +9,8 @@ import pytest
 from tests.mutants.sample import excluded, wilson
 
 SOURCE = """
-def share(part: int | None, whole: int = 4) -> int | None:
+Part = int | str
+def share(part: int | None, whole: int = 4, *, most: int = 3 * 2) -> int | None:
     if part == whole:
         raise ValueError(f"{part + 1} is too much" + str(whole + 1))
     return part + whole
@@ -21,18 +22,21 @@ def share(part: int | None, whole: int = 4) -> int | None:
     [
         ("int | None, whole", "core/ReplaceBinaryOperator_BitOr_Add", True),
         ("int | None:", "core/ReplaceBinaryOperator_BitOr_Add", True),
+        ("int | str", "core/ReplaceBinaryOperator_BitOr_Add", True),
+        ("*, most", "core/ReplaceBinaryOperator_Mul_Div", True),
+        ("3 * 2", "core/ReplaceBinaryOperator_Mul_Div", False),
         ("whole + 1", "core/ReplaceBinaryOperator_Add_Sub", True),
         ("part + 1", "core/ReplaceBinaryOperator_Add_Sub", True),
         ("part + whole", "core/ReplaceBinaryOperator_Add_Sub", False),
         ("part == whole", "core/ReplaceComparisonOperator_Eq_NotEq", False),
         ("part == whole", "core/ReplaceComparisonOperator_Eq_Is", True),
-        ("4)", "core/NumberReplacer", False),
+        ("4, *", "core/NumberReplacer", False),
     ],
 )
 def test_mutants_that_only_change_words_or_types_are_left_out(
     text: str, operator: str, left_out: bool, tmp_path: Path
 ) -> None:
-    """By their place: annotations, what is raised, texts; and by operators that change nothing here."""
+    """By their place: annotations, signatures, what is raised, texts; and by operators that change nothing here."""
     path = tmp_path / "share.py"
     path.write_text(SOURCE)
     row = next(i for i, line in enumerate(SOURCE.splitlines(), 1) if text in line)

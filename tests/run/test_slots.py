@@ -157,11 +157,10 @@ def test_one_that_answers_in_between_is_asked_on() -> None:
 
 def test_one_that_is_down_is_left_alone_ever_longer() -> None:
     """Ten seconds, and twice as long after each trial that failed, up to two minutes."""
-    endpoint, now, rests = Endpoint("one", fixed(3)), 5.0, []
-    assert endpoint.up
+    endpoint, now = Endpoint("one", fixed(3)), 5.0
+    rests: list[float] = []
     for _ in range(6):
         assert endpoint.failed(call(sent_at=now), now + 1)
-        assert not endpoint.up
         now = endpoint.opens_at(now + 1)
         rests.append(now - endpoint.down_at)
         assert (endpoint.room(now - 0.1), endpoint.room(now)) == (0, 1)
