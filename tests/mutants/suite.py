@@ -11,6 +11,7 @@ import resource
 import sys
 from contextlib import redirect_stdout
 from functools import partial
+from pathlib import Path
 
 MEMORY = 4 << 30
 """Bytes; a mutant that makes more and more of something has no more to give."""
@@ -51,21 +52,22 @@ def _test(*tests: str) -> bool:
 APART = ("test_invariants.py", "test_limits.py")
 """Of tests/run: the hunts again, and what takes as long as all the others."""
 
-FEW, POLICIES, RUN, LIMITS, MORE = (
+FEW, POLICIES, RUN, LIMITS = (
     ("invariants", 60, partial(_hunt, 8, 60)),
     ("tests/policies", 30, partial(_test, "tests/policies")),
     ("tests/run", 60, partial(_test, *(f"--ignore=tests/run/{name}" for name in APART), "tests/run")),
     ("tests/run/test_limits.py", 60, partial(_test, "tests/run/test_limits.py")),
-    ("invariants, more of them", 120, partial(_hunt, 25, 150)),
 )
 """Name, processor seconds that it may take, and what it does."""
 
 
 def main(module: str = "flashgraph.run") -> int:
-    """Try it where ``module`` was changed, which says what is likely to notice; returns the exit status."""
+    """Try it where ``module`` was changed: its own tests first, which are quick; returns the exit status."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    first = (POLICIES, FEW) if "policies" in module else (FEW, POLICIES)
-    for name, seconds, part in (*first, RUN, LIMITS, MORE):
+    *_, package, name = module.split(".")
+    own = [str(path) for path in [Path("tests", package, f"test_{name}.py")] if path.exists()]
+    first = ((*own, 30, partial(_test, *own)),) if own else ()
+    for name, seconds, part in (*first, FEW, POLICIES, RUN, LIMITS):
         _within(seconds)
         print(f"{name}: goes in circles", flush=True)
         if not part():
