@@ -13,7 +13,7 @@ __all__ = ["FailAbove", "fail_above", "missing"]
 class FailAbove:
     """Fail the group when more than ``share`` of its members failed; below that they count as missing."""
 
-    share: float
+    share: float = 1.0
 
     def fails(self, failed: int, size: int) -> bool:
         return failed > self.share * size
@@ -29,7 +29,7 @@ class FailAbove:
 
 def missing() -> FailAbove:
     """Failed members are missing from the group, which goes on; the default."""
-    return FailAbove(1.0)
+    return FailAbove()
 
 
 def fail_above(share: float) -> FailAbove:

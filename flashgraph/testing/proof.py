@@ -113,7 +113,13 @@ TINY: Mapping[str, Tiny] = {
         Shape((Fan(2, Step(reads=True, stale="refresh", workers=1), (), ONE),), rounds=2)
     ),
     "a head that turns stale": Tiny(Shape((Step(calls=1, stale="strict"), CALL), rounds=4), window=4),
-    "artifacts named by stages": Tiny(Shape((NAMING,), Ending(2, ONE, 0.5, "amend", threshold=0.6), rounds=3)),
+    "artifacts named by stages": Tiny(Shape((attrs.evolve(NAMING, stale=""),), rounds=4)),
+    "named and retracted": Tiny(Shape((NAMING,), Ending(2, ONE, 0.5, "amend", threshold=0.6), rounds=3)),
+    "groups of retracted lines": Tiny(
+        Shape((Fan(2, ONE, (), ONE),), Ending(2, ONE, 0.5, "amend", threshold=0.6), rounds=3), window=1
+    ),
+    "stale at the pool": Tiny(Shape((ONE,), Ending(discard_above=0), rounds=3), window=3),
+    "filtered items": Tiny(Shape((Step(drop=0.5),), rounds=4)),
     "members that name artifacts": Tiny(Shape((), Ending(2, NEWEST, 0.5, "amend", threshold=0.6), rounds=3)),
     "amended groups that are stale": Tiny(Shape((Fan(2, NAMING, (), Step(stale="strict"), 0.5, "amend"),), rounds=3)),
     "two sources in lockstep": Tiny(Shape((ONE,), rounds=2, second_source=True), lockstep=True),

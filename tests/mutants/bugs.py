@@ -188,11 +188,11 @@ BUGS = (
     ),
     # ---- retractions ----
     Bug(
-        "amendment after a retraction: the group of an orphan is still amended",
+        "a group whose members were all retracted goes on as an empty one",
         "run/flow.py",
         'VOIDING = ("budget", "stopped", "orphan")',
         'VOIDING = ("budget", "stopped")',
-        "tiny: retracted parents",
+        "tiny: groups of retracted lines",
         "I8",
     ),
     Bug(
@@ -249,7 +249,7 @@ BUGS = (
         "run/machine.py",
         "while (item := self._stages.next_item(edge, queue)) is not None:",
         "while (item := queue.head()) is not None:",
-        STATE,
+        "tiny: stale at the pool",
         "I7",
     ),
     Bug(
@@ -298,7 +298,7 @@ BUGS = (
         "run/results.py",
         '        self._flow.end(item, "consumed" if made else "filtered")\n',
         '        if made:\n            self._flow.end(item, "consumed")\n',
-        STATE,
+        "tiny: filtered items",
         "I1",
     ),
     Bug(
@@ -370,7 +370,7 @@ BUGS = (
         "run/machine.py",
         "        self.calls.let_go(job)\n        if not self.plan.schedule.serial:",
         "        if not self.plan.schedule.serial:",
-        STATE,
+        "tiny: one slot, two calls each",
         "I4",
     ),
     Bug(
@@ -411,14 +411,14 @@ BUGS = (
         "run/budget.py",
         "self.settled[name] + self.reserved[name] + amount > limit",
         "self.settled[name] + amount > limit",
-        STATE,
+        "tiny: a call too few",
         "I10",
     ),
     Bug(
         "a request that is cut off costs nothing",
         "run/driver.py",
-        'answer = Answered(call.id, job.id, "cancelled", amounts,',
-        'answer = Answered(call.id, job.id, "cancelled", {},',
+        'spent = {"tokens": float(sum(usage)), **amounts}',
+        "spent = dict[str, float]()",
         BUDGET,
         "I10",
     ),

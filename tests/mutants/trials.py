@@ -64,7 +64,7 @@ def attempt(trial: Trial, suite: Callable[[str], int], said: Path) -> int:
         return process
     status = 1
     try:
-        os.setpgid(0, 0)
+        os.setsid()  # what it starts is ended with it
         with said.open("wb") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)

@@ -43,6 +43,10 @@ def test_a_limit_that_fell_below_what_is_out_leaves_no_room() -> None:
     endpoint.ended(call(), "throttled", (0, 0), None, 1.0)
     assert (endpoint.level.limit, endpoint.used, endpoint.room(1.0)) == (3, 3, 0)
     assert endpoint.opens_at(1.0) == math.inf
+    rated = sending(adaptive(9, start=6, rpm=120), 6)
+    rated.ended(call(), "throttled", (0, 0), None, 1.0)
+    rated.level = rated.limits.throttled(rated.level, 4, 0.0, 1.0)
+    assert (rated.level.limit, rated.used, rated.room(1.0), rated.opens_at(1.0)) == (3, 5, 0, math.inf)
 
 
 def test_requests_a_minute() -> None:
