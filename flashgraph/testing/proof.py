@@ -33,7 +33,7 @@ from flashgraph.testing.scheduler import SchedulerMachine
 
 __all__ = ["TINY", "Share", "Tiny", "main", "played"]
 
-EXAMPLES = 400
+EXAMPLES = 800
 """Of a property whose share is 1, at scale 1."""
 
 
@@ -213,10 +213,10 @@ def parts(scale: float) -> dict[str, Part]:
         for name, chosen in PROPERTIES.items()
     }
     found["the scheduler as a state machine"] = Part(
-        (*WHOLE, "I13"), partial(played, max(5, round(500 * scale)), 40), 3
+        (*WHOLE, "I13"), partial(played, max(5, round(1000 * scale)), 40), 3
     )
     for name in TINY:
-        found[f"all orders: {name}"] = Part(WHOLE, partial(walked, name, max(50, round(1500 * scale))), 0.5)
+        found[f"all orders: {name}"] = Part(WHOLE, partial(walked, name, max(50, round(3000 * scale))), 0.5)
     found["full and refused rings"] = Part(("I9",), partial(counted, 6 if scale >= 1 else 3), 4)
     return found
 
