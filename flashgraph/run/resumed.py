@@ -34,18 +34,10 @@ class Served:
     def add(self, job: int, key: str, reply: Reply) -> None:
         self._replies.setdefault((job, key), deque()).append(reply)
 
-    def forget(self, job: int) -> None:
-        """Job number ``job`` has ended: it will not ask again."""
-        for entry in [e for e in self._replies if e[0] == job]:
-            del self._replies[entry]
-
     def take(self, job: int, key: str) -> Reply | None:
         """The next reply for this request of a job, if it has been paid."""
         replies = self._replies.get((job, key))
         return replies.popleft() if replies else None
-
-    def __len__(self) -> int:
-        return sum(map(len, self._replies.values()))
 
 
 @attrs.frozen

@@ -29,11 +29,11 @@ ANSWERED = 60
 """Calls that the model of a held run answers."""
 
 
-def small_run(folder: Path, **options: Any) -> fg.Result:
+def small_run(folder: Path, *, task: fg.Task | None = None, **options: Any) -> fg.Result:
     """A run of GEPA on a small world, kept in ``folder``; the same each time."""
     models = dict.fromkeys(("task", "reflection"), WORLD.answer)
     options = {"models": models, "schedule": "lockstep", "budget": fg.Budget(proposals=8), **options}
-    return fg.run("gepa", WORLD.task(), folder=folder, **options)
+    return fg.run("gepa", task or WORLD.task(), folder=folder, **options)
 
 
 def judged_run(folder: Path) -> fg.Result:

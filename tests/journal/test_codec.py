@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from flashgraph.errors import DataError
 from flashgraph.graph.ports import Group, Member, Several
 from flashgraph.pools import Archive
 from flashgraph.run.journal.codec import LONG, TAG, Codec
+from flashgraph.run.journal.plain import plain
 
 
 class Color(enum.Enum):
@@ -214,6 +216,36 @@ def test_a_long_text_is_kept_once() -> None:
     assert text not in json.dumps(data)
 
 
+class Loud(str):
+    """A text that shows itself in another way."""
+
+    def __str__(self) -> str:
+        return self.upper()
+
+
+class Row(list[int]):
+    """A list of its own kind."""
+
+
+class Spot(tuple[int, ...]):
+    """A tuple of its own kind, without names."""
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Loud("quiet"), "quiet"),
+        (Loud("q" * LONG), "q" * LONG),
+        (Row([1, 2]), [1, 2]),
+        (Spot((1, 2)), (1, 2)),
+        (Counter("aab"), {"a": 2, "b": 1}),
+    ],
+)
+def test_a_subclass_of_a_plain_type_is_that_type(value: Any, expected: Any) -> None:
+    """What it holds comes back; what its class adds is not data."""
+    assert same(there_and_back({"deep": [value]})[0], {"deep": [expected]})
+
+
 class Plain:
     """No class that is made of fields."""
 
@@ -229,6 +261,19 @@ def test_what_cannot_come_back_is_refused() -> None:
         with pytest.raises(DataError, match="cannot be stored with the run") as caught:
             there_and_back(value)
         assert "Fix: annotate the stage" in str(caught.value)
+
+
+def test_a_pools_own_value_is_only_shown() -> None:
+    """A pool may make its value of anything; who reads the run sees the fields of classes that nobody knows, and what
+    has none as it shows itself."""
+
+    @attrs.frozen
+    class Board:
+        best: Leaf
+        of: Any
+
+    data = CODEC.loose().encode([Board(Leaf("x"), Loud("quiet")), 1j, range(3)], str)
+    assert plain(data, str) == [{"best": {"text": "x", "_hidden": 0}, "of": "quiet"}, "1j", "range(0, 3)"]
 
 
 def test_a_class_that_the_graph_has_not() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import flashgraph as fg
 from flashgraph.heldout import HeldOut, held_out
 from flashgraph.llm.function import FunctionModel
 from flashgraph.llm.protocol import Message
+from flashgraph.run.journal.store import PATIENCE
 from flashgraph.sim.world import World
+from tests.journal.kit import rows
 
 pytestmark = pytest.mark.anyio
 CANDIDATES = ({"instruction": "one"}, {"instruction": "two"})
@@ -79,6 +82,25 @@ async def test_another_candidate_or_model_is_asked(tmp_path: Path) -> None:
     other.name = "another"
     await session(tmp_path / "run", other, resume=True)
     assert other.sent == 2 * len(WORLD.task().test)
+
+
+async def test_a_request_goes_out_when_that_is_written_down(tmp_path: Path) -> None:
+    """However slow the disk is: another process can read that it was sent."""
+    models = dict.fromkeys(("task", "reflection"), FunctionModel(WORLD.answer, name="world"))
+    budget = fg.Budget(proposals=1)
+    async with fg.open_run("gepa", WORLD.task(), models=models, budget=budget, folder=tmp_path / "run") as run:
+        await run.wait()
+        assert run.examined is not None
+        store = run.examined._store
+        commit = store._commit
+
+        def slow(batches: Any) -> None:
+            time.sleep(10 * PATIENCE)
+            commit(batches)
+
+        store._commit = slow  # type: ignore[method-assign]
+        number = await run.examined.asked("work", "request", {"calls": 1.0})
+        assert rows(tmp_path / "run", "SELECT id, how FROM tests") == [(number, "out")]
 
 
 async def test_a_killed_session_has_lost_what_was_out(tmp_path: Path) -> None:

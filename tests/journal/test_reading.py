@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -9,16 +10,20 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import filelock
 import pytest
 
 import flashgraph as fg
 from flashgraph.errors import DataError
+from flashgraph.policies.limits import fixed
 from flashgraph.run.journal import JournalError
 from flashgraph.run.journal.folders import find_run, is_held, runs_in
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.result import texts_of
 from flashgraph.sim.world import UNSOLVED
+from tests.journal.kit import SCENARIOS, session
 from tests.journal.small import ANSWERED, held, judged_run, small_run
+from tests.run.endpoints import Server, ran, requests
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +227,57 @@ def test_a_reader_holds_nothing_up(tmp_path: Path) -> None:
         assert len(run.sessions()) == 2
 
 
+def test_a_snapshot_within_a_snapshot(tmp_path: Path) -> None:
+    """Both are of the moment of the outer one."""
+    small_run(tmp_path / "run", budget=fg.Budget(proposals=1))
+    with StoredRun.open(tmp_path / "run") as run:
+        with run.snapshot():
+            before = run.spend()
+            with run.snapshot():
+                small_run(tmp_path / "run", budget=fg.Budget(proposals=3), resume=True)
+                assert run.spend() == before
+            assert run.spend() == before
+        assert run.spend().calls > before.calls
+
+
+def test_a_run_that_was_killed_before_its_first_session(tmp_path: Path) -> None:
+    """Its header is there, and nobody has worked on it."""
+    assert session(SCENARIOS["gepa"], tmp_path / "one" / "run", schedule="lockstep", kill_at=1).killed
+    with StoredRun.open(tmp_path / "one" / "run") as run:
+        assert (run.status, run.reason, run.sessions()) == ("killed", "", ())
+        assert (run.spend().calls, run.seconds(), run.best()) == (0, 0.0, None)
+
+
+def test_endpoints_that_were_down_and_up_again(tmp_path: Path) -> None:
+    """Each with its calls; one that was tried and answered is up, one that never did is down."""
+    servers = [
+        Server(9, fixed(4), name="a", down=(20, 60)), Server(9, fixed(4), name="b"),
+        Server(9, fixed(4), name="c", down=(20, 1e9)),
+    ]  # fmt: skip
+    result = ran(requests(200), {"task": servers}, folder=tmp_path / "run")
+    assert result.status == "completed"
+    with StoredRun.open(tmp_path / "run") as run:
+        found = {endpoint.name: endpoint for endpoint in run.endpoints()}
+    assert {name: endpoint.down for name, endpoint in found.items()} == {"a": False, "b": False, "c": True}
+    answered = {server.name: len(server.answered) for server in servers}
+    assert all(found[name].calls >= count for name, count in answered.items())
+    assert found["b"].calls == answered["b"]
+
+
+@pytest.mark.parametrize("without_flock", [False, True])
+def test_whether_a_folder_is_held(without_flock: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By this process too; and also where the system has no shared locks, as Windows has none."""
+    if without_flock:
+        monkeypatch.setitem(sys.modules, "fcntl", None)
+    lock = filelock.FileLock(tmp_path / "lock")
+    assert not is_held(tmp_path)
+    with lock:
+        assert is_held(tmp_path)
+    assert not is_held(tmp_path)
+    lock.acquire(timeout=0)
+    lock.release()
+
+
 def test_readers_are_not_taken_for_the_run(ended: tuple[Path, fg.Result]) -> None:
     """Asking whether a folder is held does not hold it, and makes no file."""
     assert not is_held(ended[0])
@@ -283,6 +339,20 @@ def test_a_file_that_is_no_journal(tmp_path: Path) -> None:
     (tmp_path / "run" / "journal.db").write_bytes(b"not a database, but long enough to be read as one" * 100)
     with pytest.raises(JournalError, match="it is no SQLite file"):
         StoredRun.open(tmp_path / "run")
+
+
+def test_a_text_that_is_gone(ended: tuple[Path, fg.Result], tmp_path: Path) -> None:
+    """A reader is told so in its place, and reads all the rest."""
+    shutil.copytree(ended[0], tmp_path / "run")
+    db = sqlite3.connect(tmp_path / "run" / "journal.db")
+    db.execute("DELETE FROM payloads")
+    db.commit()
+    db.close()
+    with StoredRun.open(tmp_path / "run") as run:
+        reply = next(run.calls()).reply
+        assert reply is not None
+        assert re.fullmatch(r"\(text [0-9a-f]{32} is not in the journal\)", reply)
+        assert run.spend().calls == ended[1].spent.calls
 
 
 def test_a_damaged_journal(ended: tuple[Path, fg.Result], tmp_path: Path) -> None:

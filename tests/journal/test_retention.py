@@ -12,7 +12,8 @@ from flashgraph.run.journal import JournalError
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.journal.retention import remove, vacuum
 from flashgraph.sim.world import UNSOLVED
-from tests.journal.small import held, small_run
+from tests.journal.rights import as_nobody, open_to_all
+from tests.journal.small import WORLD, held, small_run
 
 
 def test_vacuum_keeps_artifacts_and_costs(tmp_path: Path) -> None:
@@ -43,6 +44,40 @@ def test_remove_leaves_what_is_not_the_runs(tmp_path: Path) -> None:
     small_run(tmp_path / "other", budget=fg.Budget(proposals=1))
     assert remove(tmp_path / "other") == ()
     assert not (tmp_path / "other").exists()
+
+
+def test_what_may_not_be_changed(tmp_path: Path) -> None:
+    """Both say what is in the way, and the run can be read as before."""
+    folder = tmp_path / "run"
+    small_run(folder)
+    open_to_all(tmp_path)
+    (folder / "lock").chmod(0o666)
+    (folder / "journal.db").chmod(0o444)
+    with StoredRun.open(folder) as run:
+        before = (list(run.calls()), run.artifacts())
+    with as_nobody():
+        with pytest.raises(JournalError, match=r"run: not all of it could be removed: Permission denied"):
+            remove(folder)
+        with pytest.raises(JournalError, match=r"could not be made smaller: attempt to write a readonly database"):
+            vacuum(folder)
+    (folder / "lock").chmod(0o600)
+    with as_nobody():
+        for act in (remove, vacuum):
+            with pytest.raises(JournalError, match=r"the folder cannot be held: .*\nFix: give write permission"):
+                act(folder)
+    with StoredRun.open(folder) as run:
+        assert (list(run.calls()), run.artifacts()) == before
+
+
+def test_vacuum_keeps_long_texts_of_artifacts(tmp_path: Path) -> None:
+    """They are put aside like those of messages, and stay, where those go."""
+    text = "a long text " * 40
+    task = attrs.evolve(WORLD.task(), seed={"instruction": text})
+    small_run(tmp_path / "run", task=task, budget=fg.Budget(proposals=1))
+    vacuum(tmp_path / "run")
+    with StoredRun.open(tmp_path / "run") as run:
+        assert run.artifact(0).texts == {"instruction": text}
+        assert all(c.reply is None for c in run.calls())
 
 
 def test_a_run_that_goes_on_is_left_alone(tmp_path: Path) -> None:

@@ -6,15 +6,17 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
 from pathlib import Path
 
+import filelock
 import pytest
 
 from flashgraph.run.journal import JournalError, Store
+from flashgraph.run.journal import store as store_module
 from flashgraph.run.journal.store import SCHEMA, Statement, connect
-from tests.journal.forks import in_child
 from tests.journal.kit import SCENARIOS, here, session, sound
+from tests.journal.rights import as_nobody, open_to_all
 from tests.journal.small import held, small_run
 
 
@@ -158,39 +160,32 @@ def test_starting_over_what_is_there(kind: str, said: str, tmp_path: Path) -> No
     assert path.read_bytes() == before
 
 
-def unprivileged(function: Callable[[], None]) -> None:
-    """Run a function as nobody: root may write to everything."""
-
-    def drop() -> None:
-        if os.getuid() == 0:
-            os.setgid(65534)
-            os.setuid(65534)
-        function()
-
-    in_child(drop)
-
-
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_what_is_read_only(what: str, tmp_path: Path) -> None:
     """A file or a folder that may not be written to: said at once, and nothing is changed."""
     folder = tmp_path / "run"
     small_run(folder)
     before = (folder / "journal.db").read_bytes()
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
+    open_to_all(tmp_path)
     (folder / "lock").chmod(0o666)
     (folder / "journal.db").chmod(0o444 if what == "file" else 0o666)
     folder.chmod(0o777 if what == "file" else 0o555)
-
-    def resume() -> None:
-        with pytest.raises(JournalError, match=r"read-only|cannot be opened|cannot be held") as caught:
-            small_run(folder, resume=True)
-        assert "Fix: " in str(caught.value)
-
-    unprivileged(resume)
+    said = pytest.raises(JournalError, match=r"read-only|cannot be opened|cannot be held")
+    with as_nobody(), said as caught:
+        small_run(folder, resume=True)
+    assert "Fix: " in str(caught.value)
     folder.chmod(0o755)
     assert (folder / "journal.db").read_bytes() == before
     assert small_run(folder, resume=True).status == "budget"
+
+
+def test_a_folder_that_may_not_be_looked_into(tmp_path: Path) -> None:
+    """Whether a journal is there nobody can tell: that is what is said."""
+    small_run(tmp_path / "closed" / "run")
+    open_to_all(tmp_path)
+    (tmp_path / "closed").chmod(0o600)
+    with as_nobody(), pytest.raises(JournalError, match=r"cannot be opened: .*\nFix: give permission to read"):
+        connect(tmp_path / "closed" / "run" / "journal.db", readonly=True)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
@@ -212,6 +207,61 @@ def test_two_processes_cannot_have_one_run(tmp_path: Path) -> None:
         assert process.poll() is None
     sound(folder)
     assert small_run(folder, resume=True).status == "budget"
+
+
+def test_a_folder_that_is_held_before_its_run_began(tmp_path: Path) -> None:
+    """The other process has written nothing yet: nobody can say who it is."""
+    (tmp_path / "run").mkdir()
+    with filelock.FileLock(tmp_path / "run" / "lock"), pytest.raises(JournalError, match="another process has it"):
+        small_run(tmp_path / "run")
+    assert small_run(tmp_path / "run").status == "budget"
+
+
+def test_what_was_waiting_when_a_write_failed_fails_too(tmp_path: Path) -> None:
+    """It was handed over before anybody knew of the failure, and stands behind the gap."""
+    store = Store(tmp_path / "journal.db", create=True)
+    writing, handed_over = threading.Event(), threading.Event()
+
+    def traced(sql: str) -> None:
+        if "nowhere" in sql or sql.startswith("INSERT INTO turns VALUES (1"):
+            writing.set()
+            handed_over.wait(10)
+
+    store.db.set_trace_callback(traced)
+    two: list[Statement] = [("INSERT INTO turns VALUES (1, 0.0, '')", ()), ("INSERT INTO nowhere VALUES (1)", ())]
+    first = store.put(two)
+    assert writing.wait(10)
+    behind = store.put([("INSERT INTO turns VALUES (2, 0.0, '')", ())])
+    handed_over.set()
+    for future in (first, behind):
+        with pytest.raises(JournalError, match="could not be written"):
+            future.result()
+    store.close()
+    assert turns(store.path) == []
+
+
+def test_an_older_schema_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Step by step, each in a transaction of its own; a step that fails leaves the file as the steps before made it."""
+    Store(tmp_path / "journal.db", create=True).close()
+    steps = {SCHEMA: "ALTER TABLE turns ADD COLUMN one", SCHEMA + 1: "ALTER TABLE turns ADD COLUMN one"}
+    monkeypatch.setattr(store_module, "SCHEMA", SCHEMA + 2)
+    monkeypatch.setattr(store_module, "MIGRATIONS", {number: f"{sql};" for number, sql in steps.items()})
+    with pytest.raises(JournalError, match="could not be migrated: duplicate column name: one"):
+        Store(tmp_path / "journal.db", create=False)
+    assert version_and_columns(tmp_path / "journal.db") == (SCHEMA + 1, ["seq", "at", "body", "one"])
+    monkeypatch.setitem(store_module.MIGRATIONS, SCHEMA + 1, "ALTER TABLE turns ADD COLUMN two;")
+    Store(tmp_path / "journal.db", create=False).close()
+    assert version_and_columns(tmp_path / "journal.db") == (SCHEMA + 2, ["seq", "at", "body", "one", "two"])
+
+
+def version_and_columns(path: Path) -> tuple[int, list[str]]:
+    """A journal's schema version, and the columns of its turns."""
+    db = sqlite3.connect(path)
+    try:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        return version, [name for _, name, *_ in db.execute("PRAGMA table_info(turns)")]
+    finally:
+        db.close()
 
 
 def test_readers_do_not_disturb(tmp_path: Path) -> None:

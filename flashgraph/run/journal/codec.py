@@ -87,14 +87,13 @@ class Codec:
         """
         if value is None or (isinstance(value, bool | int | float) and not isinstance(value, enum.Enum)):
             return value
-        if type(value) is str:
-            return {TAG: "long", "of": put(value)} if len(value) >= LONG else value
         if isinstance(value, enum.Enum):
             # Flags that are set together have no name of their own.
             member = value.value if isinstance(value, enum.Flag) else value.name
             return {TAG: "enum", "of": self._name(type(value)), "is": member}
         if isinstance(value, str):
-            return str(value)
+            text = str.__str__(value)  # of a subclass what it holds, not what it shows
+            return {TAG: "long", "of": put(text)} if len(text) >= LONG else text
         if isinstance(value, bytes):
             return {TAG: "bytes", "of": base64.b64encode(value).decode()}
         return self._composed(value, put)
@@ -118,7 +117,9 @@ class Codec:
             # Sorted by their texts: the same set is the same JSON.
             members = sorted((self.encode(v, put) for v in value), key=repr)
             return {TAG: "set" if kind is set else "frozenset", "of": members}
-        if isinstance(value, list | tuple):
+        if isinstance(value, list):
+            return self._composed(list(value), put)
+        if isinstance(value, tuple):
             return self._composed(tuple(value), put)
         if not self._strict:
             return repr(value)

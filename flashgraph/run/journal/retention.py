@@ -18,8 +18,6 @@ from flashgraph.run.journal.store import VACUUMED, JournalError, connect
 
 __all__ = ["remove", "vacuum"]
 
-"""The key in ``meta`` that says of a journal that it can be read only."""
-
 FILES = ("result.json", "events.jsonl", "best.json", "best-*.txt", f"{JOURNAL}-wal", f"{JOURNAL}-shm", JOURNAL, LOCK)
 """What a run writes, in the order of its removal: as long as its journal is there it is seen and can be removed."""
 

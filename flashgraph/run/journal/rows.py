@@ -49,7 +49,7 @@ class Rows:
             yield
         finally:
             self._depth -= 1
-            if not self._depth and self._db.in_transaction:
+            if not self._depth:
                 self._db.rollback()
 
     def close(self) -> None:

@@ -1,0 +1,33 @@
+"""Tests of what a user may not do, in this process: root may do everything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["as_nobody", "open_to_all"]
+
+NOBODY = 65534
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Without root's rights; a user who is not root has none of them anyway."""
+    root = os.geteuid() == 0
+    if root:
+        os.setegid(NOBODY)
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+            os.setegid(0)
+
+
+def open_to_all(folder: Path) -> None:
+    """Let nobody look into a test's own folder."""
+    for path in (folder, *folder.parents[:2]):
+        path.chmod(0o755)

@@ -1,0 +1,148 @@
+"""The fingerprint of a graph: what of it a changed graph changes."""
+
+from __future__ import annotations
+
+import enum
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+import flashgraph as fg
+from flashgraph.pools import Archive
+from flashgraph.run.journal.header import fingerprint
+from flashgraph.run.journal.replay import Diverged, Payloads
+from flashgraph.run.plan import compile_plan
+from flashgraph.testing.runs import TASK
+from tests.journal.kit import SCENARIOS, here, rows
+from tests.journal.small import small_run
+
+
+class Mark(enum.Enum):
+    GOOD = 1
+    BAD = 2
+
+
+@attrs.frozen
+class Marked:
+    mark: Mark
+    text: str
+
+
+def graph_of(item: type, pick: Any) -> fg.Graph:
+    """A source of such items and a pool."""
+    graph = fg.Graph("marks")
+    pick.__annotations__ = {"at": fg.Draw[None], "return": item}
+    graph.edge(graph.source(name="pick", rounds=1)(pick), graph.pool("pool", Archive))
+    return graph
+
+
+def prints(graph: fg.Graph) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """Topology and functions."""
+    topology, functions, _ = fingerprint(graph.spec, compile_plan(graph.spec, fg.lockstep(), {}, {}, {}))
+    return topology, functions
+
+
+def pick(at: fg.Draw[None]) -> Any:
+    return None
+
+
+def test_the_members_of_an_enum_are_a_part_of_the_graph() -> None:
+    """One of them that is gone could not be read back."""
+    topology, _ = prints(graph_of(Marked, pick))
+    assert topology["type Marked"] == "mark: Mark, text: str"
+    assert topology["type Mark"] == "GOOD | BAD"
+
+
+def test_fields_whose_types_cannot_be_found() -> None:
+    """A name that only exists inside of a function stays the text that it is, and the graph can still be told from
+    another."""
+
+    @attrs.frozen
+    class Inner:
+        text: str
+
+    @attrs.frozen
+    class Outer:
+        inner: Inner
+        size: int
+
+    topology, _ = prints(graph_of(Outer, pick))
+    assert topology["type Outer"] == "inner: Inner, size: int"
+
+
+def test_functions_without_a_file_are_told_apart_by_name() -> None:
+    """Made by exec, or typed at a prompt: there is no text to compare."""
+    made: dict[str, Any] = {"Any": Any}
+    exec("def pick(at) -> Any: return 1\ndef other(at) -> Any: return 2", made)
+    exec("def changed(at) -> Any: return 3\nchanged.__qualname__ = 'pick'", made)
+    found = {name: prints(graph_of(Marked, made[name]))[1]["pick"] for name in ("pick", "other", "changed")}
+    assert found["pick"] == found["changed"] != found["other"]
+
+
+def test_a_turn_that_is_gone(tmp_path: Path) -> None:
+    """What was told then the later ones build on: the run cannot be told again, which is no reason to crash."""
+    folder = tmp_path / "one" / "run"
+    here(SCENARIOS["cyclic"], folder, schedule="lockstep")
+    answered = next(seq for seq, body in rows(folder, "SELECT seq, body FROM turns") if '"asked"' in body)
+    db = sqlite3.connect(folder / "journal.db")
+    db.execute("DELETE FROM turns WHERE seq = ?", (answered,))
+    db.commit()
+    db.close()
+    with pytest.raises(Diverged, match="told again, the run goes another way than it went"):
+        here(SCENARIOS["cyclic"], folder, schedule="lockstep", resume=True)
+
+
+def test_what_diverges_without_a_change_is_not_blamed_on_one(tmp_path: Path) -> None:
+    """A pool is no function of the graph's: that it decides otherwise only shows when the run is told again."""
+
+    @attrs.frozen
+    class Choosy:
+        """Takes one of two texts."""
+
+        artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
+
+        def apply(self, event: fg.PoolEvent[str]) -> Any:
+            made = fg.Artifact(event.artifact, event.value)
+            return self if event.value in refused else Choosy({**self.artifacts, event.artifact: made})
+
+        def best(self) -> fg.Artifact | None:
+            return None
+
+        def focus(self) -> Any:
+            return self
+
+    refused: set[str] = set()
+    graph = fg.Graph("choosy")
+    pool = graph.pool("pool", Choosy)
+
+    @graph.source(rounds=4)
+    def draw(at: fg.Draw[None]) -> str:
+        return f"text {at.emission}"
+
+    graph.edge(draw, pool)
+    options: dict[str, Any] = {"models": {}, "folder": tmp_path / "run", "schedule": "lockstep"}
+    assert len(fg.run(graph, TASK, **options).artifacts) == 4
+    refused.add("text 1")
+    with pytest.raises(
+        Diverged, match="A function that routes, scatters, orders, releases or admits decides otherwise"
+    ):
+        fg.run(graph, TASK, resume=True, **options)
+
+
+def test_texts_of_a_long_run_are_not_all_held(tmp_path: Path) -> None:
+    """However many there are, each is read right, also the second time."""
+    small_run(tmp_path / "run", budget=fg.Budget(proposals=1))
+    db = sqlite3.connect(tmp_path / "run" / "journal.db")
+    ((data,),) = db.execute("SELECT data FROM payloads LIMIT 1").fetchall()
+    db.executemany("INSERT INTO payloads VALUES (?, ?)", [(f"name {n}", data) for n in range(2500)])
+    payloads = Payloads(db)
+    first = [payloads(f"name {n}") for n in range(2500)]
+    assert [payloads(f"name {n}") for n in range(2500)] == first
+    assert len(payloads._last) <= 1001
+    with pytest.raises(ValueError, match="the text nowhere is missing"):
+        payloads("nowhere")
+    db.close()

@@ -1,0 +1,253 @@
+"""I15: what a graph's own function raises is its item's failure, with the place and the error, and nobody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+
+import flashgraph as fg
+from flashgraph.run import events as ev
+from flashgraph.testing import check_invariants, settle
+from flashgraph.testing.runs import TASK
+from tests.run.test_sources import Log
+
+Virtually = Callable[[Callable[[], Awaitable[Any]]], Any]
+
+ROUNDS = 6
+BAD = 2
+"""The round whose item a function raises on."""
+
+
+class Broken(Exception):
+    """What the function raises."""
+
+
+@attrs.frozen
+class Number:
+    n: int
+    mended: bool = False
+
+
+@attrs.frozen
+class Picky(Log):
+    """A pool that does not take every event."""
+
+    def apply(self, event: fg.PoolEvent[str]) -> Picky:
+        if event.artifact == BAD:
+            raise Broken("no room")
+        return Picky({**self.artifacts, event.artifact: fg.Artifact(event.artifact, event.value)})
+
+
+SAID = {
+    "an async stage": "Broken: an async stage",
+    "a stage": "Broken: a stage",
+    "a stage with a context": "Broken: a stage with a context",
+    "when": "Broken: when",
+    "order": "order of look->member: Broken: order",
+    "scatter": "scatter of look->member: Broken: scatter",
+    "member": "Broken: member",
+    "decided": "release of member->total: Broken: decided",
+    "stale": "staleness rule of total->pool: Broken: stale",
+    "repair": "Broken: repair",
+    "no verdict": "TypeError: repair stage 'mend' returned 'sure'; expected a fg.Verdict",
+    "uses": "LookupError: at.uses(99): pool 'pool' has no such artifact",
+    "uses of nothing": "LookupError: at.uses(0,): no pool is read here. Fix: reads=POOL on the source or stage",
+}
+"""By what goes wrong, the reason of the failure that is to be in the log."""
+OVERLAPPING = ("decided", "stale", "repair", "no verdict")
+"""Rules that say nothing in lockstep."""
+
+
+def graph_of(wrong: str) -> fg.Graph:
+    """A graph with a function in each place that a graph can have one; ``wrong`` raises on number `BAD`."""
+
+    def risk(place: str, n: int) -> None:
+        if place == wrong and n == BAD:
+            raise Broken(place)
+
+    graph = fg.Graph("risky")
+    pool = graph.pool("pool", Log)
+
+    @graph.source(reads=pool, rounds=ROUNDS)
+    def draw(at: fg.Draw[Log]) -> Number:
+        return Number(at.emission)
+
+    @graph.stage
+    async def begin(number: Number) -> Number:
+        await anyio.sleep(1 + number.n / 8)
+        risk("an async stage", number.n)
+        return number
+
+    @graph.stage
+    def check(number: Number) -> Number:
+        risk("a stage", number.n)
+        return number
+
+    @graph.stage(reads=pool)
+    def look(number: Number, at: fg.Context[Log]) -> Number:
+        risk("a stage with a context", number.n)
+        if wrong == "uses" and number.n == BAD:
+            at.uses(99)
+        return number
+
+    @graph.stage
+    async def member(number: Number, at: fg.Context) -> Number:
+        if wrong == "uses of nothing" and number.n == BAD:
+            at.uses(0)
+        await anyio.sleep(1 + number.n / 8)
+        risk("member", number.n)
+        return number
+
+    @graph.stage
+    def total(group: fg.Group[Number, Number]) -> str | None:
+        return f"round {group.origin.n}" if group.values else None
+
+    @graph.stage
+    def mend(stale: fg.Stale[str]) -> fg.Verdict[str]:
+        risk("repair", number_of(stale.value))
+        if wrong == "no verdict" and number_of(stale.value) == BAD:
+            return "sure"  # type: ignore[return-value]  # the mistake under test
+        return fg.Verdict.accept()
+
+    def passes(number: Number) -> bool:
+        risk("when", number.n)
+        return True
+
+    def urgency(number: Number) -> int:
+        risk("order", number.n)
+        return number.n
+
+    def work(number: Number) -> list[Number]:
+        risk("scatter", number.n)
+        return [number, number]
+
+    def decided(numbers: Sequence[Number], size: int) -> bool:
+        risk("decided", numbers[0].n if numbers else -1)
+        return False
+
+    def touched(text: str, view: Log) -> bool:
+        risk("stale", number_of(text))
+        return True
+
+    graph.edge(draw, begin)
+    graph.edge(begin, check)
+    graph.edge(check, look, when=passes)
+    graph.edge(look, member, scatter=work, order=fg.priority(urgency))
+    graph.edge(member, total, gather=True, release=fg.decided(decided), late="cancel", on_failure=fg.fail_above(0.0))
+    graph.edge(total, pool, stale=fg.repair(mend, above=0, when=touched))
+    assert graph.check() == ()
+    return graph
+
+
+def number_of(text: str) -> int:
+    return int(text.removeprefix("round "))
+
+
+def run(graph: fg.Graph, schedule: str, virtually: Virtually, **options: Any) -> fg.Result:
+    async def opened() -> fg.Result:
+        chosen = fg.pipelined(window=ROUNDS) if schedule == "pipelined" else schedule
+        async with fg.open_run(graph, TASK, models={}, schedule=chosen, settle=settle, **options) as run:
+            result = await run.wait()
+            check_invariants(result.events, run.machine.plan)
+            return result
+
+    result: fg.Result = virtually(opened)
+    return result
+
+
+def admitted(result: fg.Result) -> list[str]:
+    return sorted(str(artifact.value) for artifact in result.artifacts)
+
+
+@pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
+@pytest.mark.parametrize("wrong", SAID)
+def test_the_others_are_not_affected(wrong: str, schedule: str, virtually: Virtually) -> None:
+    """Every other round admits what it admits when nothing goes wrong, and the run completes."""
+    expected = [f"round {n}" for n in range(ROUNDS)]
+    if schedule == "pipelined" or wrong not in OVERLAPPING:
+        expected.remove(f"round {BAD}")
+    result = run(graph_of(wrong), schedule, virtually)
+    assert (result.status, admitted(result)) == ("completed", expected)
+    reasons = [e.reason for e in result.events if isinstance(e, ev.Ended) and e.how == "failed"]
+    assert any(SAID[wrong] in reason for reason in reasons) == (len(expected) < ROUNDS)
+
+
+def test_nothing_goes_wrong(virtually: Virtually) -> None:
+    """The same graph without the mistake: all rounds are admitted, and repairs have been tried."""
+    result = run(graph_of(""), "pipelined", virtually)
+    assert admitted(result) == [f"round {n}" for n in range(ROUNDS)]
+    assert any(isinstance(e, ev.Repaired) for e in result.events)
+
+
+@pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
+def test_a_source_that_raises_ends_the_run(schedule: str, virtually: Virtually) -> None:
+    """Its draws depend on each other, so there is no going on without one; what was admitted stays."""
+    graph = fg.Graph("breaks")
+    pool = graph.pool("pool", Log)
+
+    @graph.source(reads=pool, rounds=ROUNDS)
+    def draw(at: fg.Draw[Log]) -> str:
+        if at.emission == BAD:
+            raise Broken("no more")
+        return f"round {at.emission}"
+
+    graph.edge(draw, pool)
+    result = run(graph, schedule, virtually)
+    assert (result.status, result.reason) == ("failed", "source 'draw' failed: Broken: no more")
+    assert admitted(result) == [f"round {n}" for n in range(BAD)]
+
+
+def test_a_hint_that_raises_is_none(virtually: Virtually) -> None:
+    """Which members passed only orders the next ones: whoever cannot be judged fails nothing."""
+    graph = fg.Graph("hints")
+    pool = graph.pool("pool", Log)
+
+    @graph.source(reads=pool, rounds=3)
+    def draw(at: fg.Draw[Log]) -> Number:
+        return Number(at.emission)
+
+    @graph.stage
+    async def member(number: int) -> int:
+        return number
+
+    @graph.stage
+    def total(group: fg.Group[Number, int]) -> str:
+        return f"{group.origin.n}: {sorted(group.values)}"
+
+    def passed(number: int) -> bool:
+        if number == BAD:
+            raise Broken("passed")
+        return True
+
+    def work(number: Number) -> list[int]:
+        return [0, 1, BAD, 3]
+
+    graph.edge(draw, member, scatter=work, order=fg.discriminative(1, passed=passed))
+    graph.edge(member, total, gather=True)
+    graph.edge(total, pool)
+    result = run(graph, "pipelined", virtually, settings={"window": 1})
+    assert admitted(result) == [f"{n}: [0, 1, 2, 3]" for n in range(3)]
+    sent = [
+        e.index for e in result.events if isinstance(e, ev.Created) and e.edge == "draw->member" and e.index is not None
+    ]
+    # Who passed goes last; who cannot be judged has not passed.
+    assert sent == [0, 1, 2, 3, *[BAD, 0, 1, 3] * 2]
+
+
+def test_a_pool_that_raises_ends_the_run(virtually: Virtually) -> None:
+    """A pool must accept every event of its type: without it there is no state to go on from."""
+
+    graph = fg.Graph("picky")
+    pool = graph.pool("pool", Picky)
+
+    @graph.source(rounds=ROUNDS)
+    def draw(at: fg.Draw[None]) -> str:
+        return f"round {at.emission}"
+
+    graph.edge(draw, pool)
+    with pytest.raises(fg.FlashgraphError, match=r"pool 'pool': apply\(admit artifact 2\) raised Broken: no room"):
+        run(graph, "pipelined", virtually)
