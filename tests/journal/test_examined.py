@@ -24,7 +24,8 @@ WORLD = World(seed=1, train=6, val=3, test=5)
 
 
 class Oracle(FunctionModel):
-    """Answers like the world does; ``after`` so many answers it never answers again and cancels `scope`."""
+    """Answers like the world does; ``after`` so many answers it never answers again, and cancels `scope` when two
+    requests are out."""
 
     def __init__(self, after: int | None = None) -> None:
         super().__init__(WORLD.answer, name="oracle", limit=2)
@@ -34,7 +35,8 @@ class Oracle(FunctionModel):
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> fg.Reply:
         self.sent += 1
         if self.answered == self.after:
-            self.scope.cancel()
+            if self.sent == self.after + 2:
+                self.scope.cancel()
             await anyio.sleep_forever()
         self.answered += 1
         return fg.Reply("word", fg.Usage(10, 1), 0.25)

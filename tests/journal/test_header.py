@@ -71,7 +71,7 @@ def test_fields_whose_types_cannot_be_found() -> None:
         size: int
 
     topology, _ = prints(graph_of(Outer, pick))
-    assert topology["type Outer"] == "inner: Inner, size: int"
+    assert topology[f"type {Outer.__qualname__}"] == "inner: Inner, size: int"
 
 
 def test_functions_without_a_file_are_told_apart_by_name() -> None:
