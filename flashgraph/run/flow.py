@@ -71,6 +71,7 @@ class Flow:
         self._timed: dict[tuple[int, str], float] = {}
         self._streaks: dict[str, dict[Any, int]] = {e.name: {} for e in plan.edges.values() if e.arrange}
         self._voided: list[int] = []
+        self._retracted: set[tuple[str, int]] = set()
         self.made = 0
         """How many items there have been."""
         self.ended = 0
@@ -489,20 +490,28 @@ class Flow:
                     self.end(item, "cancelled", "stopped: its group cannot be completed")
         return found
 
-    def orphan(self, pool: str, artifact: int) -> int:
-        """Discard every open item that descends from a retracted artifact; returns how many.  A group that was
-        released with such a member is not amended: the amendment would descend from it too."""
-        gone = 0
+    def orphan(self, pool: str, artifact: int) -> None:
+        """Discard every open item that descends from a retracted artifact, but for those whose edges keep them.  A
+        group that was released with such a member is not amended: the amendment would descend from it too."""
+        self._retracted.add((pool, artifact))
         for group in self.groups.values():
             for name, state in group.gathers.items():
                 descends = any((pool, artifact) in member.lineage for member in state.items)
                 state.closed |= descends and state.released and not self.plan.edges[name].keeps_orphans
         for item in list(self.items.values()):
-            descends = (pool, artifact) in item.lineage and not self.plan.edges[item.edge].keeps_orphans
-            if descends and item.id in self.items:
-                self.end(item, "discarded", f"orphan of {pool} artifact {artifact}, which was retracted")
-                gone += 1
-        return gone
+            if (pool, artifact) in item.lineage and item.id in self.items:
+                self._end_orphan(item, pool, artifact)
+
+    def end_orphans(self, made: list[Item]) -> None:
+        """Discard those of new items that descend from what has been retracted: one edge has kept what they were made
+        from, and theirs does not."""
+        for item in made if self._retracted else ():
+            for pool, artifact in sorted(self._retracted & item.lineage)[:1]:
+                self._end_orphan(item, pool, artifact)
+
+    def _end_orphan(self, item: Item, pool: str, artifact: int) -> None:
+        if not self.plan.edges[item.edge].keeps_orphans:
+            self.end(item, "discarded", f"orphan of {pool} artifact {artifact}, which was retracted")
 
 
 def _members(edge: EdgePlan, value: Any) -> tuple[Any, ...]:

@@ -47,7 +47,8 @@ class Results:
         made = self._flow.route(job.node, outcome.value, origin)
         job.outbox = made
         self._sources.emitted(source, job.stamps.get(spec.reads or ""), routed=bool(made))
-        if not made and self._flow.rounds.pop(round_.id, None) is not None:
+        if not made:
+            del self._flow.rounds[round_.id]
             self._emit(ev.RoundEnded(self._flow.now, round_.id, False))
         drawing = (s.drawing for s in self._sources.states.values())
         self._admission.forget_views(j.stamps for j in drawing if j is not None)
@@ -73,6 +74,7 @@ class Results:
             )
         made = [new for value in values if value is not None for new in self._flow.route(job.node, value, origin)]
         job.outbox = made
+        self._flow.end_orphans(made)
         self._flow.end(item, "consumed" if made else "filtered")
 
     def _repaired(self, job: Job, outcome: Done) -> None:

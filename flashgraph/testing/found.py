@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 __all__ = ["FOUND"]
 
 FOUND: Mapping[str, Sequence[str]] = {
-    "I8": ("a group inside a failed or released one was still released (seen by I11 on nested groups)",),
+    "I7": (
+        "a part of a group was too stale for a stage and was discarded, and its amendment came past the rule (seen by "
+        "an example: generated groups had no such rule)",
+    ),
+    "I8": (
+        "a group inside a failed or released one was still released (seen by I11 on nested groups)",
+        "what was made of an orphan that its edge had kept went on where no edge keeps any (seen by an example: "
+        "generated edges kept none)",
+    ),
     "I9": (
         "a wake-up was lost after a cancellation that came too late",
         "loop edges were too small for what multiplies at each pass",

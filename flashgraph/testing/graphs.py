@@ -114,6 +114,8 @@ class Step(_Brief):
     order: Literal["", "freshest", "priority"] = ""
     spends: bool = False
     """Whether each of its jobs is an evaluation."""
+    keeps: bool = False
+    """Whether its in-edge keeps orphans."""
 
 
 @attrs.frozen(repr=False)
@@ -321,6 +323,8 @@ class _Builder:
             options["order"] = fg.freshest() if step.order == "freshest" else fg.priority(_urgency)
         if step.capacity is not None:
             options["capacity"] = step.capacity
+        if step.keeps:
+            options["orphans"] = "keep"
         self.graph.edge(src, dst, **options)
 
     def segment(self, tail: Any, segment: Segment) -> Any:
@@ -360,7 +364,10 @@ class _Builder:
         if fan.after.stale in ("discard", "strict"):
             early["stale"] = fg.discard(above=2 if fan.after.stale == "discard" else 0)
         rule = fg.fail_above(fan.fail_above) if fan.fail_above is not None else None
-        self.graph.edge(inner, after, gather=True, on_failure=rule, capacity=fan.after.capacity, **early)
+        # The generated repair stages take single tokens.
+        stale = {"repair": "", "touched": "", "either": "discard"}.get(fan.after.stale, fan.after.stale)
+        step = attrs.evolve(fan.after, order="", stale=stale)
+        self.edge(inner, after, step, gather=True, on_failure=rule, **early)
         return after
 
     def source(self, name: str) -> Any:

@@ -21,7 +21,7 @@ from flashgraph.run import events as ev
 from flashgraph.testing.algorithms import outcomes
 from flashgraph.testing.clock import run_virtually
 from flashgraph.testing.drawing import drawing, schedule_line
-from flashgraph.testing.graphs import Choice, Fan, Ledgered, Loop, Segment, Shape, Split, Step, build
+from flashgraph.testing.graphs import Choice, Fan, Ledgered, Loop, Segment, Shape, Split, Step, build, draw
 from flashgraph.testing.hand import Hand, no_pause, plan_by_hand
 from flashgraph.testing.interpreter import interpret
 from flashgraph.testing.invariants import check_invariants
@@ -42,6 +42,7 @@ __all__ = [
     "minds_no_hook",
     "prove",
     "runs_to_the_end",
+    "waits_for_its_disk",
     "without",
 ]
 
@@ -152,6 +153,23 @@ def minds_no_hook(shape: Shape, schedule: fg.Schedule, backend: str) -> list[Fin
         logger.disabled = False
     _expect(done[0].events == done[1].events, "I15: a hook that raises changed the run")
     _expect(len(calls) == 1, f"I15: a hook that raised was called {len(calls)} times")
+    return done
+
+
+def waits_for_its_disk(shape: Shape, schedule: fg.Schedule, disk: float, seed: int) -> list[Finished]:
+    """A disk that takes its time for some turns, while requests are answered and cancelled, makes a run slower and
+    nothing else: it completes, told again it is the same run, and it is so on both event loops."""
+
+    def seconds(turn: int) -> float:
+        drawn = draw(shape.salt, "disk", turn)
+        return 0.0 if drawn < 0.5 else disk * drawn
+
+    done = [_run(backend, shape, schedule, seed=seed, disk=seconds) for backend in ("trio", "asyncio")]
+    for run in done:
+        _expect(run.result.status == "completed", f"I9: the run ended as {run.result.status}: {run.result.reason}")
+        check_invariants(run.events, run.plan)
+        _expect(run.model.in_flight == 0, "I12: requests are left behind")
+    _expect(done[0].events == done[1].events, "I14: two event loops, two logs")
     return done
 
 
@@ -322,6 +340,13 @@ PROPERTIES: Mapping[str, Property] = {
     ),
     "with a hook that raises": Property(
         ("I15",), minds_no_hook, {"shape": shapes(), "schedule": schedules(), "backend": BACKENDS}, 0.3
+    ),
+    "on a slow disk": Property(
+        (*WHOLE, "I12", "I13", "I14"),
+        waits_for_its_disk,
+        {"shape": shapes(), "schedule": schedules(), "disk": st.sampled_from([0.25, 3.0]), "seed": SEEDS},
+        0.5,
+        ("asyncio", "trio"),
     ),
     "with failures in some rounds": Property(
         ("I15",), keeps_failures_to_their_rounds, {"shape": shapes(), "backend": BACKENDS}, 0.5

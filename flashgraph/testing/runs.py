@@ -18,6 +18,7 @@ from flashgraph.run.events import Event
 from flashgraph.run.plan import Plan
 from flashgraph.testing.clock import settle
 from flashgraph.testing.graphs import Shape, build
+from flashgraph.testing.telling import SlowlyTold, Told
 
 __all__ = ["TASK", "Finished", "LatencyModel", "run_shape"]
 
@@ -137,12 +138,14 @@ async def run_shape(
     stop_after: float | None = None,
     cancel_after: float | None = None,
     on_event: Callable[[Event], None] | None = None,
+    disk: Callable[[int], float] | None = None,
 ) -> Finished:
     """Run a shape's graph on a `LatencyModel` to its end, stop it ``stop_after`` seconds, or cancel the whole block
     that it runs in ``cancel_after`` seconds.
 
     With ``limits`` (texts of `flashgraph.policies.limits.parse_limits`) there are as many models, which share the work,
-    and of several the first is down at the beginning.
+    and of several the first is down at the beginning.  With ``disk`` its turns are kept on one that takes ``disk(n)``
+    seconds for turn number n, and are told again to a fresh machine at the end.
     """
     graph = build(shape)
 
@@ -165,11 +168,16 @@ async def run_shape(
         settle=settle,
         on_event=on_event,
     )
+    told: Told | None = None
     with anyio.move_on_after(cancel_after):
         async with opened as run:
+            if disk is not None:
+                run._driver._memory = told = SlowlyTold(run._events, disk)
             with anyio.move_on_after(stop_after):
                 await run.wait()
             if stop_after is not None:
                 run.stop()
                 await run.wait()
+    if told is not None:
+        told.again(run.machine.plan, budget or fg.Budget(), seed)
     return Finished(run.result, run.machine.plan, models[0], tuple(models[1:]))

@@ -32,6 +32,7 @@ def steps(in_group: bool = False) -> st.SearchStrategy[Step]:
         capacity=st.sampled_from([None, 1, 2, 3]),
         order=st.sampled_from(["", "", "freshest", "priority"]),
         spends=st.booleans(),
+        keeps=st.sampled_from([False, False, False, True]),
     )
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
+
+import anyio
 
 from flashgraph.graph.ports import PoolEvent
 from flashgraph.run import events as ev
@@ -15,7 +18,7 @@ from flashgraph.run.turns import Turn, apply
 from flashgraph.testing.log import InvariantViolation, around
 from flashgraph.testing.snapshot import snapshot
 
-__all__ = ["Told", "listened"]
+__all__ = ["SlowlyTold", "Told", "listened"]
 
 
 def listened(machine: Machine) -> Mapping[str, list[PoolEvent[Any]]]:
@@ -89,3 +92,18 @@ class Told:
                     "Fix: a pool's value and the values of items must not be changed in place."
                 )
         return len(self._turns)
+
+
+class SlowlyTold(Told):
+    """Keeps them on a disk that takes its time: turn number n is durable after ``seconds(n)``, 0 for at once."""
+
+    def __init__(self, events: Sequence[ev.Event], seconds: Callable[[int], float]) -> None:
+        super().__init__(events)
+        self._seconds = seconds
+
+    def keep(self, turn: Turn, machine: Machine) -> Callable[[], Awaitable[None]] | None:
+        """Take a turn that has been applied."""
+        number = len(self._turns)
+        super().keep(turn, machine)
+        seconds = self._seconds(number)
+        return partial(anyio.sleep, seconds) if seconds else None

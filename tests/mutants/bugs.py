@@ -198,8 +198,8 @@ BUGS = (
     Bug(
         "orphans are looked for among the direct children only",
         "run/flow.py",
-        "descends = (pool, artifact) in item.lineage and",
-        "descends = (pool, artifact) in item.uses and",
+        "if (pool, artifact) in item.lineage and item.id in self.items:",
+        "if (pool, artifact) in item.uses and item.id in self.items:",
         "tiny: readers of what is retracted",
         "I8",
     ),

@@ -133,4 +133,5 @@ def test_balanced_never_moves_further(stages: dict[str, tuple[int, int]]) -> Non
 
 def test_text() -> None:
     """Policies read as they are written."""
-    assert (str(drain_first()), str(balanced(2.0))) == ("drain_first", "balanced")
+    controls = (drain_first(), balanced(2.0), shortest_first())
+    assert tuple(map(str, controls)) == ("drain_first", "balanced", "shortest_first")

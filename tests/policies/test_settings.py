@@ -10,7 +10,7 @@ import flashgraph as fg
 from flashgraph.errors import DataError
 from flashgraph.loading import load_graph
 from flashgraph.policies.control import balanced
-from flashgraph.policies.schedule import Schedule, lockstep, pipelined
+from flashgraph.policies.schedule import Schedule, lockstep, pipelined, throughput
 from flashgraph.policies.settings import POLICIES, apply_settings, parse_policy, schedule_of
 
 GEPA = load_graph("gepa").spec
@@ -144,9 +144,10 @@ def test_nothing_else_is_evaluated(text: str) -> None:
 
 def test_schedules_by_name() -> None:
     """A name, or a schedule as it is."""
-    assert schedule_of("lockstep") == lockstep()
-    own = pipelined(3)
-    assert schedule_of(own) is own
+    for make in (lockstep, pipelined, throughput):
+        assert schedule_of(make.__name__) == schedule_of(make()) == make()
+        assert str(make()) == make.__name__
+    assert throughput().window > pipelined().window
 
 
 # ---- what cannot be --------------------------------------------------------------------------------------

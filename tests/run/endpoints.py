@@ -104,6 +104,7 @@ def ran(
     *,
     window: int = 1000,
     look: Callable[[Any], None] = lambda machine: None,
+    virtually: Callable[[Callable[[], Any]], Any] = run_virtually,
     **options: Any,
 ) -> fg.Result:
     """The result of a run under virtual time, held against the invariants; ``look`` sees the machine at its end."""
@@ -116,7 +117,8 @@ def ran(
             check_invariants(result.events, opened.machine.plan)
             return result
 
-    return run_virtually(run)
+    found: fg.Result = virtually(run)
+    return found
 
 
 def of(result: fg.Result, kind: type[Any]) -> list[Any]:

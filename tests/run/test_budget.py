@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import flashgraph as fg
+from flashgraph.run import events as ev
 from flashgraph.run.budget import Ledger, prompt_bound, prompt_estimate, reservation
 from flashgraph.testing import clock
 from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.runs import TASK, LatencyModel
+from tests.run.kit import Virtually, of, watched
 
 
 @given(
@@ -144,6 +147,70 @@ def test_a_remainder_that_no_request_can_use_ends_the_run(budget: fg.Budget) -> 
     result = endless(budget, asks=True)
     assert result.status == "budget"
     assert result.spent.tokens <= (budget.tokens or 10**9)
+
+
+@pytest.mark.parametrize("tokens", [9_000, 4_200])
+def test_a_drained_run_sends_what_waits_when_it_can_be_paid(tokens: int, virtually: Virtually) -> None:
+    """Nothing new starts, and two jobs have asked: the second request waits for what the first has set aside and not
+    used, unless both can be paid at once.  Both are answered, and the third job never begins."""
+    graph = fg.Graph("drained")
+    pool = graph.pool("pool", Ledgered)
+
+    @graph.source(rounds=3)
+    def emit(at: fg.Draw[None]) -> Token:
+        return Token(at.emission, 0)
+
+    @graph.stage(llm="model", workers=2)
+    async def ask(token: Token, at: fg.Context) -> Token:
+        await anyio.sleep(token.path)
+        await at.llm("a question", max_tokens=4_000)
+        return token
+
+    graph.edge(emit, ask)
+    graph.edge(ask, pool)
+
+    async def drain(run: fg.Run) -> None:
+        await anyio.sleep(0.5)
+        run.drain("enough")
+
+    model = LatencyModel(2, lambda request: 10.0)
+    budget = fg.Budget(tokens=tokens)
+    result = watched(graph, virtually, act=drain, models={"model": model}, budget=budget)
+    assert (result.status, result.reason) == ("stopped", "enough")
+    second = 1.0 if tokens == 9_000 else 10.0
+    assert [e.at for e in of(result, ev.CallStarted)] == [0.0, second]
+    assert [e.how for e in of(result, ev.CallEnded)] == ["done", "done"]
+    assert len(of(result, ev.JobStarted)) == 3 + 2
+
+
+def test_a_repair_that_cannot_be_paid(virtually: Virtually) -> None:
+    """One evaluation is left and two items are stale: the one is repaired, the other ends with the budget."""
+    graph = fg.Graph("repairs")
+    pool = graph.pool("pool", Ledgered)
+
+    @graph.source(reads=pool, rounds=3)
+    def emit(at: fg.Draw[Ledgered]) -> Token:
+        return Token(at.emission, at.view.version)
+
+    @graph.stage(workers=9)
+    async def write(token: Token) -> Token:
+        await anyio.sleep(1 + token.path)
+        return token
+
+    @graph.stage(reads=pool, spends="evaluations")
+    def mend(stale: fg.Stale[Token], at: fg.Context[Ledgered]) -> fg.Verdict[Token]:
+        return fg.Verdict.patch(Token(stale.value.path, at.view.version))
+
+    graph.edge(emit, write)
+    graph.edge(write, pool, stale=fg.repair(mend, above=0))
+    result = watched(
+        graph, virtually, schedule=fg.pipelined(window=3, focus=0), budget=fg.Budget(evaluations=1)
+    )  # fmt: skip
+    assert (result.status, result.reason) == ("budget", "no evaluations left")
+    assert len(of(result, ev.Repaired)) == 1
+    ends = [(e.at, e.how, e.reason) for e in of(result, ev.Ended)][-1]
+    assert ends == (3.0, "cancelled", "budget: no evaluations left")
+    assert [a.at for a in result.artifacts] == [1.0, 2.0]
 
 
 def test_synchronous_work_leaves_the_event_loop_to_others() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -11,11 +11,8 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.run import events as ev
-from flashgraph.testing import check_invariants, settle
-from flashgraph.testing.runs import TASK
+from tests.run.kit import Virtually, watched
 from tests.run.test_sources import Log
-
-Virtually = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 ROUNDS = 6
 BAD = 2
@@ -148,15 +145,8 @@ def number_of(text: str) -> int:
 
 
 def run(graph: fg.Graph, schedule: str, virtually: Virtually, **options: Any) -> fg.Result:
-    async def opened() -> fg.Result:
-        chosen = fg.pipelined(window=ROUNDS) if schedule == "pipelined" else schedule
-        async with fg.open_run(graph, TASK, models={}, schedule=chosen, settle=settle, **options) as run:
-            result = await run.wait()
-            check_invariants(result.events, run.machine.plan)
-            return result
-
-    result: fg.Result = virtually(opened)
-    return result
+    chosen = fg.pipelined(window=ROUNDS) if schedule == "pipelined" else schedule
+    return watched(graph, virtually, schedule=chosen, **options)
 
 
 def admitted(result: fg.Result) -> list[str]:

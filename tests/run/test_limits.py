@@ -12,8 +12,10 @@ import pytest
 import flashgraph as fg
 from flashgraph.policies.limits import Limits, adaptive, fixed, steered
 from flashgraph.run import events as ev
+from flashgraph.run.slots import REST
 
 from .endpoints import Server, of, ran, requests
+from .kit import Virtually
 
 
 def levels(result: fg.Result) -> list[tuple[int, str]]:
@@ -153,6 +155,62 @@ def test_endpoints_that_roles_share_go_to_who_ranks_first() -> None:
             assert flying[event.endpoint] <= 3
         elif isinstance(event, ev.CallEnded):
             flying[role[event.call]] -= 1
+
+
+def test_several_that_find_an_endpoint_down_at_once_are_one_outage(virtually: Virtually) -> None:
+    """Four requests were out when it went down: it rests as after one, and not eight times as long."""
+    a, b = Server(9, fixed(4), name="a", down=(0, 5)), Server(9, fixed(4), name="b")
+    result = ran(requests(100), {"task": [(a, 1000), (b, 1)]}, virtually=virtually)
+    assert result.status == "completed"
+    assert len([e for e in of(result, ev.CallEnded) if e.how == "failed"]) == 4
+    (down,), (up,) = of(result, ev.EndpointDown), of(result, ev.EndpointUp)
+    assert (down.endpoint, down.seconds) == ("a", REST)
+    assert down.at + REST < up.at < down.at + REST + 10
+
+
+def test_an_endpoint_that_was_down_is_tried_before_others_that_have_room(virtually: Virtually) -> None:
+    """As soon as it may be: or chance might leave it out for long, and nobody would know that it is up again."""
+    a, b = Server(9, fixed(4), name="a", down=(0, 15)), Server(9, fixed(4), name="b")
+    result = ran(
+        requests(30), {"task": [(a, 1), (b, 1)]}, window=1, settings={"ask_task.workers": 1}, virtually=virtually
+    )
+    assert result.status == "completed"
+    down, (up,) = of(result, ev.EndpointDown), of(result, ev.EndpointUp)
+    # Every request takes four seconds, more or less: the next one after its rest is the trial.
+    assert [round(e.seconds) for e in down] == [REST, 2 * REST]
+    assert REST <= down[1].at - down[0].at <= REST + 7
+    assert 2 * REST <= up.at - down[1].at <= 2 * REST + 14
+
+
+def test_two_requests_a_minute(virtually: Virtually) -> None:
+    """Nothing runs and nothing can for half a minute: the run waits for it, and is not taken to be stuck."""
+    result = ran(requests(4), {"task": Server(9, fixed(4, rpm=2))}, virtually=virtually)
+    assert result.status == "completed"
+    started = [event.at for event in of(result, ev.CallStarted)]
+    assert [round(later - before) for before, later in pairwise(started)] == [30, 30, 30]
+
+
+def test_a_server_that_cannot_be_asked_how_full_it_is(virtually: Virtually) -> None:
+    """A model without `load` is as one that does not say."""
+
+    class Plain(Server):
+        load = None  # type: ignore[assignment]  # as if it had none
+
+    result = ran(requests(300), {"task": Plain(500, steered(), queues=True)}, virtually=virtually)
+    assert levels(result) == [(128, "the server does not say how full it is")]
+
+
+def test_what_is_in_flight_where(virtually: Virtually) -> None:
+    """A viewer can ask the machine at any time; at the end nothing is out (I12)."""
+    seen: set[int] = set()
+
+    def look(machine: Any) -> None:
+        seen.update(machine.slots.in_flight.values())
+        assert machine.slots.in_flight == {"a": 0, "b": 0}
+
+    models = [Server(9, fixed(2), name="a"), Server(9, fixed(3), name="b")]
+    result = ran(requests(20), {"task": models}, look=look, virtually=virtually)
+    assert (result.status, seen) == ("completed", {0})
 
 
 def test_an_endpoint_that_is_down_is_left_out_and_tried_again() -> None:

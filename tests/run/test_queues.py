@@ -44,6 +44,24 @@ def test_late_items_go_last_and_removed_ones_not_at_all() -> None:
     assert drained(queue) == [1, 3, 0]
 
 
+@given(st.lists(st.one_of(st.integers(0, 9), st.text("ab", max_size=1)), max_size=8))
+def test_keys_that_do_not_compare(keys: list[int | str]) -> None:
+    """Whoever comes with a key of another kind is turned away, and the queue is as it was."""
+    queue = EdgeQueue(99, fg.priority(lambda value: value))
+    held: list[Item] = []
+    for number, key in enumerate(keys):
+        one = item(number, value=key)
+        try:
+            queue.push(one)
+        except TypeError:
+            assert {type(other.value) for other in held} == {str, int} - {type(key)}
+        else:
+            held.append(one)
+        assert len(queue) == len(held)
+    assert len({type(one.value) for one in held}) <= 1
+    assert drained(queue) == [one.id for one in sorted(held, key=lambda one: (one.value, one.id))]
+
+
 @given(st.lists(st.sampled_from(["push", "pop", "remove", "hold", "open"]), max_size=60), st.integers(1, 5))
 def test_length_counts_every_place_that_is_taken(actions: list[str], capacity: int) -> None:
     """I2: queued, held and opened items all take a place, and a full queue says so."""

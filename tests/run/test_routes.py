@@ -11,6 +11,7 @@ import flashgraph as fg
 from flashgraph.run import events as ev
 from flashgraph.testing import clock
 from flashgraph.testing.runs import TASK
+from tests.run.kit import Virtually, of, watched
 
 
 @attrs.frozen
@@ -118,6 +119,33 @@ def test_only_narrows_what_is_scattered() -> None:
         return await fg.arun(graph, TASK, models={}, settle=clock.settle)
 
     assert {a.value for a in clock.run_virtually(run).artifacts} == {"sum 3", "past 9"}
+
+
+def test_a_scatter_makes_no_more_than_it_declares(virtually: Virtually) -> None:
+    """More members than ``fanout`` fail the item and name the bound."""
+    graph = fg.Graph("bounded")
+    seen = graph.pool("seen", Seen)
+
+    @graph.source(rounds=2)
+    def draw(at: fg.Draw) -> Numbers:
+        return Numbers((1, 2, 3)[: 2 + at.emission])
+
+    @graph.stage
+    def member(item: Small) -> int:
+        return item.n
+
+    @graph.stage
+    def total(group: fg.Group[Numbers, int]) -> str:
+        return f"sum {sum(group.values)}"
+
+    graph.edge(draw, member, scatter=Numbers.work, fanout=2)
+    graph.edge(member, total, gather=True)
+    graph.edge(total, seen)
+    result = watched(graph, virtually)
+    assert [a.value for a in result.artifacts] == ["sum 3"]
+    (reason,) = (e.reason for e in of(result, ev.Ended) if e.how == "failed")
+    assert "edge draw->member: its scatter made 3 members; it declares fanout=2." in reason
+    assert "Fix: declare the true bound, or scatter fewer." in reason
 
 
 def test_a_stage_returns_no_more_than_it_declares() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -10,8 +11,10 @@ import attrs
 import pytest
 
 import flashgraph as fg
+from flashgraph.run import events as ev
 from flashgraph.testing import clock
 from flashgraph.testing.runs import TASK
+from tests.run.kit import Virtually, of, watched
 
 
 @attrs.frozen
@@ -88,6 +91,39 @@ def test_a_source_can_wait_for_its_own_rounds(schedule: str, last: str) -> None:
             return [str(a.value) for a in opened.result.artifacts]
 
     assert clock.run_virtually(run) == ["work 1", "work 2", *([last] if last == "done" else []), "end"]
+
+
+@pytest.mark.parametrize("changes", [1, 3])
+def test_what_no_edge_takes(changes: int, virtually: Virtually) -> None:
+    """A source whose emissions go nowhere is not asked for ever: after a hundred in a row it waits until its pool has
+    changed."""
+    graph = fg.Graph("nowhere")
+    log = graph.pool("log", Log)
+
+    @graph.source(reads=log)
+    def draw(at: fg.Draw[Log]) -> str:
+        return "text"
+
+    @graph.source(rounds=changes)
+    def change(at: fg.Draw[None]) -> int:
+        return at.emission
+
+    @graph.stage(workers=1)
+    async def slow(number: int) -> str:
+        await anyio.sleep(10)
+        return f"change {number}"
+
+    def never(text: str) -> bool:
+        return False
+
+    graph.edge(draw, log, when=never)
+    graph.edge(change, slow)
+    graph.edge(slow, log)
+    result = watched(graph, virtually, budget=fg.Budget(seconds=1000))
+    assert (result.status, result.reason) == ("completed", "the sources have nothing to emit")
+    times = Counter(e.at for e in of(result, ev.Emitted) if e.source == "draw")
+    assert times == {10.0 * n: 100 for n in range(changes + 1)}
+    assert len(of(result, ev.RoundEnded)) == len(of(result, ev.Emitted))
 
 
 def test_a_resource_is_open_for_as_long_as_the_run() -> None:

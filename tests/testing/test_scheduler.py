@@ -92,7 +92,7 @@ def test_an_overlooked_wake_up_is_reported_with_its_graph_and_a_line_to_repeat_i
             SchedulerMachine,
             settings=settings(
                 PLAYED,
-                max_examples=150,
+                max_examples=1000,
                 derandomize=True,
                 database=None,
                 phases=(Phase.generate, Phase.shrink),

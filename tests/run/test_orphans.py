@@ -1,0 +1,166 @@
+"""What was made of an artifact that is retracted while it is made, in virtual time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+
+import flashgraph as fg
+from flashgraph.evaluation import Attempt
+from flashgraph.pools import Archive
+from flashgraph.run import events as ev
+from tests.run.kit import Virtually, of, watched
+
+RETRACTED = 60.0
+"""When the first artifact, admitted on half of its evidence at second 2, is taken back."""
+
+
+@attrs.frozen
+class Job:
+    """``members`` are (seconds, score) of each member."""
+
+    members: tuple[tuple[float, float], ...]
+    name: str = "first"
+
+    def work(self) -> list[tuple[float, float]]:
+        return list(self.members)
+
+
+FIRST = Job(((1, 1.0), (2, 1.0), (50, 0.0), (RETRACTED, 0.0)))
+
+
+class Story:
+    """A graph in which `FIRST` becomes artifact 0 of ``pool``, which is retracted; others add to it."""
+
+    def __init__(self) -> None:
+        self.graph = fg.Graph("story")
+        self.pool = self.graph.pool("pool", lambda: Archive(threshold=0.8))
+
+        @self.graph.source(rounds=1)
+        def first(at: fg.Draw[None]) -> Job:
+            return FIRST
+
+        @self.graph.stage(workers=99)
+        async def work(member: tuple[float, float]) -> Attempt:
+            await anyio.sleep(member[0])
+            return Attempt(0, member[1], "-")
+
+        self.work = work
+        self.graph.edge(first, work, scatter=Job.work)
+        self.graph.edge(work, self.pool, gather=True, release=fg.fraction(0.5), late="amend")
+
+    def told(self, virtually: Virtually, **options: Any) -> fg.Result:
+        result = watched(self.graph, virtually, schedule=fg.pipelined(window=4, focus=0), **options)
+        assert result.status == "completed"
+        assert [(e.at, e.artifact) for e in of(result, ev.Retracted)][:1] == [(RETRACTED, 0)]
+        return result
+
+
+def orphans(result: fg.Result) -> list[float]:
+    """When items ended for what they were made of."""
+    return [e.at for e in of(result, ev.Ended) if e.reason.startswith("orphan of pool artifact 0")]
+
+
+@pytest.mark.parametrize(("named", "kept"), [(None, False), ((0,), False), ((), True)])
+def test_what_a_stage_made_of_a_retracted_artifact(named: Any, kept: bool, virtually: Virtually) -> None:
+    """A stage that looked at the pool names what it took from there; one that names nothing may have taken anything of
+    which the evidence was not complete."""
+    story = Story()
+
+    @story.graph.source(rounds=1)
+    def other(at: fg.Draw[None]) -> float:
+        return 10.0
+
+    @story.graph.stage
+    async def wait(seconds: float) -> float:
+        await anyio.sleep(seconds)
+        return seconds
+
+    @story.graph.stage(reads=story.pool)
+    async def reflect(seconds: float, at: fg.Context[Archive]) -> Job:
+        assert list(at.view.artifacts) == [0]
+        if named is not None:
+            at.uses(*named)
+        await anyio.sleep(RETRACTED)
+        return Job(((1, 1.0),), "reflected")
+
+    story.graph.edge(other, wait)
+    story.graph.edge(wait, reflect)
+    story.graph.edge(reflect, story.work, scatter=Job.work)
+    result = story.told(virtually)
+    assert orphans(result) == ([] if kept else [10 + RETRACTED])
+    assert [a.at for a in result.artifacts if not a.retracted] == ([11 + RETRACTED] if kept else [])
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_what_was_repaired_from_a_retracted_artifact(keeps: bool, virtually: Virtually) -> None:
+    """A repair stage patches by what is in the pool; what it took from there may be gone when it is done, and then so
+    is the item, unless its edge keeps orphans."""
+    story = Story()
+
+    @story.graph.source(reads=story.pool, rounds=1)
+    def other(at: fg.Draw[Archive]) -> Job:
+        return Job(((1, 1.0),), "other")
+
+    @story.graph.stage
+    async def wait(job: Job) -> Job:
+        await anyio.sleep(10)
+        return job
+
+    @story.graph.stage(reads=story.pool)
+    async def mend(stale: fg.Stale[Job], at: fg.Context[Archive]) -> fg.Verdict[Job]:
+        assert list(at.view.artifacts) == [0]
+        await anyio.sleep(RETRACTED)
+        return fg.Verdict.patch(attrs.evolve(stale.value, name="mended"))
+
+    story.graph.edge(other, wait)
+    story.graph.edge(
+        wait, story.work, scatter=Job.work, stale=fg.repair(mend, above=0), orphans="keep" if keeps else "discard"
+    )
+    result = story.told(virtually)
+    assert [e.verdict for e in of(result, ev.Repaired)] == ["patch"]
+    # Kept where it waits; what is made of it is an orphan on the next edge.
+    assert orphans(result) == [(11 if keeps else 10) + RETRACTED]
+    assert all(a.retracted for a in result.artifacts)
+
+
+def test_what_waits_for_its_repair_and_is_an_orphan(virtually: Virtually) -> None:
+    """Two children of an artifact that is retracted: one is being repaired then, the other waits for the only worker.
+    Both end at once, and the worker is free for the next."""
+    story = Story()
+
+    @story.graph.source(reads=story.pool, rounds=3)
+    def child(at: fg.Draw[Archive]) -> Job | None:
+        if at.open < 1 and not at.view.artifacts:
+            return None
+        if at.view.artifacts:
+            at.uses(0)
+        return Job(((1, 1.0),), "child")
+
+    @story.graph.source(rounds=1)
+    def bump(at: fg.Draw[None]) -> Job:
+        return Job(((20, 1.0),), "bump")
+
+    repaired: list[float] = []
+
+    @story.graph.stage(workers=1)
+    async def mend(stale: fg.Stale[Job]) -> fg.Verdict[Job]:
+        repaired.append(anyio.current_time())
+        await anyio.sleep(200)
+        return fg.Verdict.accept()
+
+    @story.graph.stage(workers=9)
+    async def wait(job: Job) -> Job:
+        await anyio.sleep(30)
+        return job
+
+    story.graph.edge(child, wait)
+    story.graph.edge(wait, story.work, scatter=Job.work, stale=fg.repair(mend, above=0))
+    story.graph.edge(bump, story.work, scatter=Job.work)
+    result = story.told(virtually)
+    assert len(repaired) == 1
+    assert orphans(result)[:3] == [RETRACTED] * 3
+    assert result.spent.seconds == RETRACTED

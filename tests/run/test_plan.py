@@ -1,0 +1,53 @@
+"""What a plan refuses that `check`, which does not know the schedule, has let pass."""
+
+from __future__ import annotations
+
+import pytest
+
+import flashgraph as fg
+from flashgraph.graph.capacity import loop_capacity
+from flashgraph.run.plan import compile_plan
+from flashgraph.testing.graphs import Ledgered, Token
+
+WINDOWS = (1, 8, 64)
+
+
+def circle(capacity: int | None) -> fg.Graph:
+    """A loop whose edge holds ``capacity``."""
+    graph = fg.Graph("circle")
+    pool = graph.pool("pool", Ledgered)
+
+    @graph.source(rounds=9)
+    def draw(at: fg.Draw[None]) -> Token:
+        return Token(at.emission, 0)
+
+    @graph.stage(fanout=3)
+    def body(token: Token) -> fg.Several[Token]:
+        return fg.Several([token])
+
+    @graph.stage
+    def check(token: Token) -> Token:
+        return token
+
+    def again(token: Token) -> bool:
+        return token.path % 2 == 0
+
+    graph.edge(draw, body)
+    graph.edge(body, check)
+    graph.edge(check, body, when=again, loop=2, capacity=capacity)
+    graph.edge(check, pool, otherwise=True)
+    return graph
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_loop_edge_has_room_for_the_window(window: int) -> None:
+    """What a window can put there fits exactly; one place less is refused with the number, and without a capacity the
+    plan takes as many as it needs."""
+    schedule = fg.pipelined(window)
+    (edge, needed), *_ = loop_capacity(circle(None).spec, {"draw": window}).items()
+    assert compile_plan(circle(needed).spec, schedule, {}, {}, {}).edges[edge].capacity == needed
+    with pytest.raises(fg.DataError) as caught:
+        compile_plan(circle(needed - 1).spec, schedule, {}, {}, {})
+    said = f"edge {edge}: capacity={needed - 1}; a window of {window} rounds needs at least {needed}"
+    assert said in str(caught.value)
+    assert compile_plan(circle(None).spec, schedule, {}, {}, {}).edges[edge].capacity >= needed
