@@ -44,10 +44,12 @@ proof: $(READY)  ## every invariant on generated graphs, all orders of tiny runs
 	$(BIN)/python -m flashgraph.testing.proof --scale $(PROOF_SCALE)
 	$(BIN)/python -m pytest -q -n auto -m "not slow" tests/journal/test_kill.py
 
-coverage: $(READY)  ## fails unless every branch of the graphs' checks and of the policies is run by their tests
-	$(BIN)/python -m pytest -q -n auto --cov=flashgraph/graph --cov=flashgraph/policies --cov-branch \
+coverage: $(READY)  ## fails unless their own tests run every branch of the graphs' checks, the policies and the scheduler
+	$(BIN)/python -m pytest -q -n auto -m "not slow" --hypothesis-seed=0 \
+		--cov=flashgraph/graph --cov=flashgraph/policies --cov=flashgraph/run --cov-branch \
 		--cov-report=term-missing:skip-covered --cov-fail-under=100 \
-		tests/graph tests/policies tests/testing/test_policies.py tests/test_parameters.py tests/cli/test_check.py
+		tests/graph tests/policies tests/run tests/journal \
+		tests/testing/test_policies.py tests/test_parameters.py tests/cli/test_check.py
 
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check .

@@ -171,10 +171,12 @@ async def open_run(
     ``graph`` is a `Graph`, a file or a shipped algorithm's name; ``models`` maps the roles that the graph's stages
     name to models; ``params`` sets the graph's parameters and ``settings`` overrides its policies
     (``{"window": 16, "validate->frontier.stale": fg.discard(4)}``).  ``resources`` are used in the place of what the
-    graph's own resources would make.  ``on_event`` is called with every event; if it
-    raises it is not called again, and the run goes on.  ``settle`` is for virtual clocks
-    (`flashgraph.sim.virtual`): with it, events do not depend on the order in which the event loop runs tasks that
-    are due at the same instant.
+    graph's own resources would make.  ``settle`` is for virtual clocks (`flashgraph.sim.virtual`): with it, events do
+    not depend on the order in which the event loop runs tasks that are due at the same instant.
+
+    ``on_event`` is called with every event, on the event loop, between two turns.  If it raises, or takes in all more
+    than 5 seconds and a twentieth of the run's time, it is not called again, and the run goes on.  A viewer that takes
+    its time iterates over the run instead: it is told everything, however late, and the run never waits for it.
 
     ``cache`` is a file of replies that runs share: a request at temperature 0 (at any, with ``any_temperature``) that
     was answered before costs nothing.
@@ -193,6 +195,7 @@ async def open_run(
     from flashgraph.llm.responses import ResponseCache
     from flashgraph.run.driver import Driver
     from flashgraph.run.events import RunStarted
+    from flashgraph.run.hook import Hook
     from flashgraph.run.journal.keeper import keep, read_header
     from flashgraph.run.machine import Machine
     from flashgraph.run.plan import compile_plan
@@ -219,7 +222,7 @@ async def open_run(
     plan = compile_plan(spec, chosen, values, endpoints.roles, endpoints.limits, endpoints.services)
     events: list[Event] = []
     unrevealed: list[Event] = []
-    hook = on_event
+    hook = Hook(on_event) if on_event is not None else None
     note: Callable[[Event], None] | None = None
     opened: Run | None = None
 
@@ -230,19 +233,13 @@ async def open_run(
 
     def reveal() -> None:
         """Tell what is durable by now: nobody sees what a run that is killed may not remember."""
-        nonlocal hook
         told, unrevealed[:] = unrevealed[:], []
         events.extend(told)
         if opened is None or not told:
             return  # what happened in earlier sessions is not told again
-        for event in told:
-            if hook is None:
-                break
-            try:
-                hook(event)
-            except Exception:
-                _log.exception("on_event raised and is not called again; the run goes on")
-                hook = None
+        if hook is not None:
+            for event in told:
+                hook.tell(event)
         opened._publish()
 
     ledger = Ledger(budget)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flashgraph.sim.profiles import Profile
     from flashgraph.sim.sweep import Run
 
-__all__ = ["processes", "simulated", "simulation_of", "simulation_options"]
+__all__ = ["interruptible", "processes", "simulated", "simulation_of", "simulation_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -157,12 +157,22 @@ def _learned(name: str) -> Mapping[str, Profile]:
     return found.profiles
 
 
-def simulated(simulation: Simulation) -> Forecast:
-    """One simulation, in this process."""
+def simulated(simulation: Simulation, progress: Callable[[float], None] = lambda seconds: None) -> Forecast:
+    """One simulation, in this process; ``progress`` is told the simulated seconds."""
     from flashgraph.sim.forecast import forecast
     from flashgraph.testing.clock import run_virtually, settle
 
-    return run_virtually(partial(forecast, simulation, settle), "asyncio")
+    return run_virtually(partial(forecast, simulation, settle, progress=progress), "asyncio")
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM is a Ctrl-C: what is there is said, and no process is left behind."""
+    before = signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -170,18 +180,36 @@ def processes() -> Iterator[Run]:
     """A pool of processes, one a core, that carry simulations out; they are ended on the way out."""
     from multiprocessing import get_context
 
-    # Forking would copy whatever threads and event loops the caller has.
-    with get_context("spawn").Pool(os.cpu_count() or 1, initializer=_ignore_interrupts) as pool:
+    with interruptible():
+        # Ctrl-C reaches the whole group of processes, and the parent decides what it means: they are deaf to it from
+        # their first instruction on.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            # Forking would copy whatever threads and event loops the caller has.
+            pool = get_context("spawn").Pool(os.cpu_count() or 1, initializer=_end_with_the_parent)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
         def run(simulations: Sequence[Simulation]) -> Iterable[tuple[int, Forecast]]:
             return pool.imap_unordered(_numbered, enumerate(simulations))
 
-        yield run
+        with pool:
+            yield run
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches the whole group of processes: the parent decides what it means."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _end_with_the_parent() -> None:
+    """Whose parent was killed would find nobody to tell: it ends at once, without a word."""
+    from multiprocessing import parent_process
+    from threading import Thread
+
+    parent = parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=follow, daemon=True).start()
 
 
 def _numbered(numbered: tuple[int, Simulation]) -> tuple[int, Forecast]:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flashgraph.cli.forecasts import processes, simulated, simulation_of, simulation_options
+from flashgraph.cli.forecasts import interruptible, processes, simulated, simulation_of, simulation_options
 from flashgraph.cli.stored import echo_json, echo_table, json_option
 
 if TYPE_CHECKING:
     from flashgraph.sim.forecast import Simulation
+    from flashgraph.sim.measures import Forecast
     from flashgraph.sim.sweep import Combination
 
 __all__ = ["command"]
@@ -123,7 +124,7 @@ def _parts(text: str) -> list[str]:
 def _one(simulation: Simulation, target: float | None, as_json: bool) -> None:
     from flashgraph.observe.forecast import forecast_json, forecast_lines, queues_table
 
-    found = simulated(simulation)
+    found = _shown(simulation)
     if as_json:
         echo_json(forecast_json(found, target))
         return
@@ -131,6 +132,22 @@ def _one(simulation: Simulation, target: float | None, as_json: bool) -> None:
         click.echo(line)
     click.echo("")
     echo_table(queues_table(found))
+
+
+def _shown(simulation: Simulation) -> Forecast:
+    """One simulation, with its progress on a terminal."""
+    if not sys.stderr.isatty():
+        with interruptible():
+            return simulated(simulation)
+    # In hundredths: a bar for each event would take longer than the simulation.
+    with interruptible(), click.progressbar(length=100, label="simulating", file=sys.stderr) as bar:
+
+        def progress(seconds: float) -> None:
+            more = int(seconds / (simulation.minutes * 60) * 100) - bar.pos
+            if more > 0:
+                bar.update(more)
+
+        return simulated(simulation, progress)
 
 
 def _many(

@@ -204,6 +204,8 @@ def tuned_lines(found: Tuned, options: Mapping[str, str]) -> list[str]:
     if found.goal == "throughput":
         ratio = spread([1 / ratio.median, 1 / ratio.most, 1 / ratio.least])
     lines = [counted(found.simulations, "simulation")]
+    if found.same:
+        lines[0] += f"; {counted(found.same, 'setting')} left out, being the same as others or the defaults"
     if not found.better:
         return [*lines, "nothing was better than the defaults: keep them"]
     lines += [

@@ -249,7 +249,8 @@ def _typed(name: str, value: Any, kinds: tuple[type, ...]) -> Any:
     if flaw is not None:
         raise DataError(f"setting {name}: found {flaw.found}, expected {flaw.expected}.\nFix: {flaw.fix}.")
     if good:
-        return value
+        # 1 is the share 1.0, in a run's fingerprint too.
+        return float(value) if option == "focus" else value
     raise DataError(f"setting {name}={value!r}; expected {KINDS[option]}.\nFix: e.g. {name}={FIXES[option]}.")
 
 

@@ -22,7 +22,7 @@ from flashgraph.errors import BudgetExhausted, FlashgraphError, ModelError, Mode
 from flashgraph.graph.ports import Context, Draw
 from flashgraph.llm.protocol import Message, Model, Reply
 from flashgraph.run.budget import prompt_estimate, reservation
-from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Grant, Job, Outcome, Refuse, Start
+from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Job, Outcome, Refuse, Start
 from flashgraph.run.machine import Machine
 from flashgraph.run.patience import patiently
 from flashgraph.run.plan import Plan
@@ -268,8 +268,8 @@ class Driver:
                 case Cancel(job):
                     if job.id in self._scopes:
                         self._scopes[job.id].cancel()
-                case Grant(call) | Refuse(call):
-                    request = self._granting.pop(call.id, None)
+                case _:
+                    request = self._granting.pop(command.call.id, None)
                     if request is not None:  # else its task was cancelled, and has said so, since it was decided
                         request.refused = command.limit if isinstance(command, Refuse) else None
                         request.granted.set()

@@ -297,10 +297,8 @@ class Flow:
             self._emit(ev.RoundEnded(self.now, round_.id, round_.failed))
 
     def _leave(self, item: Item, group_id: int, index: int, how: ev.Fate, reason: str) -> None:
-        group = self.groups.get(group_id)
-        if group is None:
-            return
-        self._inside[group_id].pop(item.id, None)
+        group = self.groups[group_id]
+        del self._inside[group_id][item.id]
         group.alive[index] -= 1
         if how == "failed":
             group.reasons[index] = reason

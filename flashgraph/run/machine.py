@@ -246,7 +246,8 @@ class Machine:
         for state in self._startable():
             if state.plan.endpoint is None:
                 while state.busy < state.most and (head := self._stages.head(state)) is not None:
-                    started |= self._take_up(state, *head)
+                    self._take_up(state, *head)
+                    started = True
         return self._fill_slots() or started
 
     def _startable(self) -> list[StageState]:
@@ -269,7 +270,8 @@ class Machine:
                     break
                 _, service, call, head = min(found, key=lambda entry: entry[0])
                 if head is not None:
-                    filled |= self._take_up(*head)
+                    self._take_up(*head)
+                    filled = True
                 elif call is not None and self.calls.grant(call):
                     filled = True
                 else:
@@ -297,15 +299,15 @@ class Machine:
                     best = (rank, (state, *head))
         return best
 
-    def _take_up(self, state: StageState, item: Item, repairing: str | None) -> bool:
+    def _take_up(self, state: StageState, item: Item, repairing: str | None) -> None:
         """Start a stage on what `_head` found, or open a whole that waits on a scattering edge."""
         if repairing is None and self.plan.edges[item.edge].scatter is not None and not self.flow.is_member(item):
             self.flow.open(item)
-            return True
-        return self._start_job(state, item, repairing)
+        else:
+            self._start_job(state, item, repairing)
 
-    def _start_job(self, state: StageState, item: Item, repairing: str | None) -> bool:
-        """Start a stage on ``item``; False when the budget has no room for what the stage spends."""
+    def _start_job(self, state: StageState, item: Item, repairing: str | None) -> None:
+        """Start a stage on ``item``, or end that when the budget has no room for what the stage spends."""
         spec, edge = state.plan.spec, self.plan.edges[item.edge]
         amounts = dict.fromkeys(spec.spends, 1.0)
         lacking = self.ledger.lacking(amounts) if amounts else None
@@ -313,7 +315,7 @@ class Machine:
             if repairing:
                 state.repairs.pop(0)
             self.flow.end(item, "cancelled", f"budget: no {lacking} left")
-            return True
+            return
         lag = self.admission.lag(item)
         job = self._new_job(spec.name, "repair" if repairing else "stage", item)
         job.lag = lag
@@ -342,7 +344,6 @@ class Machine:
             endpoint.take()
         self._emit(ev.JobStarted(self.now, job.id, spec.name, item.id, state.busy, lag, item.late))
         self._commands.append(Start(job, item.value, views, refreshed, stale))
-        return True
 
     def _new_job(self, node: str, kind: Any, item: Item | None) -> Job:
         job = Job(self._next_job, node, kind, self.now, item)

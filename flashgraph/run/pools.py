@@ -87,7 +87,8 @@ class PoolState:
             lag,
             partial,
             False,
-            lineage | {(self.name, artifact)},
+            # Where its evidence is complete, what comes of it does not stand or fall with what it was made from.
+            frozenset({(self.name, artifact)}) | (lineage if partial else frozenset()),
             at,
             shown,
             math.inf if partial else self.version,
@@ -115,7 +116,6 @@ class PoolState:
             record.retracted = True
             return self._advance(after, "retracted", record.last)
         record.last = known
-        # Its evidence is complete: what comes of it no longer stands or falls with what it was made from.
         record.lineage = frozenset({(self.name, artifact)})
         return self._advance(after, "confirmed", known)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 
@@ -13,15 +14,17 @@ from flashgraph.loading import load_graph, load_task
 from flashgraph.policies.settings import apply_settings, schedule_of
 from flashgraph.run.budget import Budget, Ledger
 from flashgraph.run.driver import Driver
+from flashgraph.run.events import Event
+from flashgraph.run.journal.header import fingerprint
 from flashgraph.run.machine import Machine
-from flashgraph.run.plan import Plan, compile_plan
+from flashgraph.run.plan import Capacity, Plan, compile_plan
 from flashgraph.sim.engine import Engine
 from flashgraph.sim.measures import Forecast, Watch
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import Profile
 from flashgraph.sim.scene import Scene, scene_of
 
-__all__ = ["Simulation", "check", "early_edges", "expanded", "forecast"]
+__all__ = ["Simulation", "amounts_to", "check", "early_edges", "expanded", "forecast"]
 
 
 @attrs.frozen
@@ -85,6 +88,14 @@ def check(simulation: Simulation) -> None:
     _Parts.of(simulation, None)
 
 
+def amounts_to(simulation: Simulation) -> str:
+    """All that the settings decide, as text: simulations of one graph with equal texts are the same, however their
+    settings are written.  Raises what `check` raises."""
+    plan = _Parts.of(simulation, None).plan
+    _, _, policies = fingerprint(plan.graph, plan)
+    return json.dumps([policies, attrs.asdict(Capacity.of(plan)), dict(plan.params)], sort_keys=True, default=repr)
+
+
 @attrs.frozen
 class _Parts:
     """What a simulation consists of; ``servers`` are a profile and its roles by endpoint."""
@@ -111,9 +122,14 @@ class _Parts:
 
 
 async def forecast(
-    simulation: Simulation, settle: Callable[[], Awaitable[None]], scene: Scene | None = None
+    simulation: Simulation,
+    settle: Callable[[], Awaitable[None]],
+    scene: Scene | None = None,
+    *,
+    progress: Callable[[float], None] = lambda seconds: None,
 ) -> Forecast:
     """Run a simulation; the clock must be virtual, and ``settle`` is its own (see `flashgraph.api.open_run`).
+    ``progress`` is told the simulated seconds as they pass.
 
     Raises `GraphError` when the graph does not pass its checks, and `DataError` for wrong settings, roles without a
     profile, and graphs that cannot be simulated.
@@ -128,7 +144,12 @@ async def forecast(
     }
     budget = Budget(seconds=simulation.minutes * 60)
     watch = Watch(scene.truth)
-    machine = Machine(parts.plan, Ledger(budget), watch.on_event, simulation.seed)
+
+    def see(event: Event) -> None:
+        watch.on_event(event)
+        progress(event.at)
+
+    machine = Machine(parts.plan, Ledger(budget), see, simulation.seed)
     watch.machine = machine
     driver = Driver(machine, scene.task, models, seconds=budget.seconds, settle=settle)
     async with AsyncExitStack() as stack:

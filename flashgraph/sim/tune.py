@@ -13,7 +13,7 @@ from typing import Literal
 import attrs
 
 from flashgraph.errors import DataError
-from flashgraph.sim.forecast import Simulation
+from flashgraph.sim.forecast import Simulation, amounts_to
 from flashgraph.sim.measures import Forecast
 from flashgraph.sim.sweep import Run, Settings, Spread, combinations, spread, swept
 
@@ -54,7 +54,8 @@ class Step:
 @attrs.frozen
 class Tuned:
     """The outcome: ``finalists`` with the best one first, all of them and the ``default`` on the same seeds.
-    ``target`` is the score of the goals that have one, ``unit`` what the goal is counted in."""
+    ``target`` is the score of the goals that have one, ``unit`` what the goal is counted in; ``same`` counts settings
+    that were left out because they come to the same as others that were tried, or as the defaults."""
 
     goal: Goal
     target: float | None
@@ -62,6 +63,7 @@ class Tuned:
     default: Choice
     finalists: tuple[Choice, ...]
     simulations: int
+    same: int
 
     @property
     def best(self) -> Choice:
@@ -110,7 +112,16 @@ def tuned(
             "Fix: leave out a --set, or compare schedules with `flashgraph simulate --sweep`."
         )
     memory: dict[tuple[tuple[str, str], ...], dict[int, Forecast]] = {}
+    tried = {amounts_to(base): _key({})}
     planned = 1 + sum(len(CHOICES[name]) for name in names) + (FINALISTS + 1) * (seeds - 1)
+    same = 0
+
+    def known_as(settings: Settings) -> Settings:
+        """The settings by which what they come to was tried first."""
+        nonlocal same
+        first = tried.setdefault(amounts_to(base.with_settings(settings)), _key(settings))
+        same += first != _key(settings)
+        return dict(first)
 
     def ask(candidates: Sequence[Settings], asked: Sequence[int]) -> Iterator[Step]:
         for seed in asked:
@@ -118,7 +129,7 @@ def tuned(
             for points in swept(base, missing, [seed], run):
                 for point in points:
                     memory.setdefault(_key(point.settings), {}).update(point.forecasts)
-                yield Step(sum(map(len, memory.values())), planned, points[-1].settings)
+                yield Step(sum(map(len, memory.values())), planned - same, points[-1].settings)
 
     def choice(settings: Settings) -> Choice:
         return Choice(
@@ -135,15 +146,16 @@ def tuned(
         target = memory[()][base.seed].score
     best: Settings = {}
     for name in names:
-        candidates = [{**best, **value} for value in combinations({name: CHOICES[name]})]
+        candidates = [known_as({**best, **value}) for value in combinations({name: CHOICES[name]})]
         yield from ask(candidates, [base.seed])
         best = min([best, *candidates], key=lambda s: choice(s).costs[base.seed])
     known = sorted((dict(key) for key in memory if key), key=lambda s: choice(s).costs[base.seed])
+    planned -= max(0, FINALISTS - len(known)) * (seeds - 1)
     finalists, every = known[:FINALISTS], range(base.seed, base.seed + seeds)
     yield from ask([{}, *finalists], every)
     ordered = sorted((choice(s) for s in finalists), key=lambda c: c.spread.median)
     unit = _unit(goal, target, priced=memory[()][base.seed].usd > 0)
-    yield Tuned(goal, target, unit, choice({}), tuple(ordered), sum(map(len, memory.values())))
+    yield Tuned(goal, target, unit, choice({}), tuple(ordered), sum(map(len, memory.values())), same)
 
 
 def _unit(goal: Goal, target: float | None, *, priced: bool) -> str:

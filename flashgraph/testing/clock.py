@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import anyio
 import sniffio
 
-__all__ = ["VirtualLoop", "run_virtually", "settle"]
+__all__ = ["VirtualLoop", "block", "run_virtually", "settle"]
 
 T = TypeVar("T")
 
@@ -45,6 +45,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._now
 
+    def block(self, seconds: float) -> None:
+        """Let time pass at once."""
+        self._now += seconds
+
     def jump(self) -> None:
         """Move the clock to the next timer."""
         scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]  # asyncio's own
@@ -73,6 +77,21 @@ async def settle() -> None:
         await loop.settled()
     else:
         await anyio.wait_all_tasks_blocked()
+
+
+def block(seconds: float) -> None:
+    """Take so many virtual seconds without awaiting, on either backend, as a function does that blocks."""
+    if sniffio.current_async_library() == "asyncio":
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        loop.block(seconds)
+    else:
+        import trio.lowlevel
+        import trio.testing
+
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, trio.testing.MockClock)
+        clock.jump(seconds)
 
 
 def run_virtually(function: Callable[[], Awaitable[T]], backend: str = "trio") -> T:

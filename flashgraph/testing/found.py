@@ -18,6 +18,7 @@ FOUND: Mapping[str, Sequence[str]] = {
         "a group inside a failed or released one was still released (seen by I11 on nested groups)",
         "what was made of an orphan that its edge had kept went on where no edge keeps any (seen by an example: "
         "generated edges kept none)",
+        "what was made of a child with complete evidence was an orphan once the child's parent had been retracted",
     ),
     "I9": (
         "a wake-up was lost after a cancellation that came too late",

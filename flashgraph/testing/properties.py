@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import anyio
 import attrs
 import hypothesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import flashgraph as fg
+from flashgraph.api import Run
 from flashgraph.run import events as ev
 from flashgraph.testing.algorithms import outcomes
-from flashgraph.testing.clock import run_virtually
+from flashgraph.testing.clock import block, run_virtually
 from flashgraph.testing.drawing import drawing, schedule_line
 from flashgraph.testing.graphs import Choice, Fan, Ledgered, Loop, Segment, Shape, Split, Step, build, draw
 from flashgraph.testing.hand import Hand, no_pause, plan_by_hand
@@ -43,6 +46,8 @@ __all__ = [
     "prove",
     "runs_to_the_end",
     "waits_for_its_disk",
+    "waits_for_no_hook",
+    "waits_for_no_viewer",
     "without",
 ]
 
@@ -137,23 +142,71 @@ def logs_alike(shape: Shape, schedule: fg.Schedule, seed: int) -> list[Finished]
     return done
 
 
-def minds_no_hook(shape: Shape, schedule: fg.Schedule, backend: str) -> list[Finished]:
-    """A hook that raises is not called again, and the run is the same."""
+def minds_no_hook(shape: Shape, schedule: fg.Schedule, backend: str, well: int) -> list[Finished]:
+    """A hook that raises after ``well`` events is not called again, and the run is the same."""
     calls: list[ev.Event] = []
 
     def hook(event: ev.Event) -> None:
         calls.append(event)
-        raise RuntimeError("a broken viewer")
+        if len(calls) > well:
+            raise RuntimeError("a broken hook")
 
-    logger = logging.getLogger("flashgraph")
-    logger.disabled = True  # each broken hook is logged once, with its traceback
-    try:
+    with _unlogged():
         done = [_run(backend, shape, schedule, on_event=hook), _run(backend, shape, schedule)]
+    _expect(done[0].events == done[1].events, "I15: a hook that raises changed the run")
+    # The beginning of the run is not told.
+    told = min(well + 1, len(done[0].events) - 1)
+    _expect(calls == list(done[0].events[1 : 1 + told]), f"I15: a hook that raised was called {len(calls)} times")
+    return done
+
+
+def waits_for_no_hook(shape: Shape, schedule: fg.Schedule, backend: str, seconds: float) -> list[Finished]:
+    """A hook that blocks so long for each event is dropped when it has held the run up for its share, and the run is a
+    sound one."""
+    took = 0.0
+    last = 0.0
+
+    def hook(event: ev.Event) -> None:
+        nonlocal took, last
+        took, last = took + seconds, event.at
+        block(seconds)
+
+    with _unlogged():
+        done = _run(backend, shape, schedule, on_event=hook)
+    _expect(done.result.status == "completed", f"I15: the run ended as {done.result.status}: {done.result.reason}")
+    check_invariants(done.events, done.plan)
+    _expect(done.model.in_flight == 0, "I12: requests are left behind")
+    _expect(took <= 5 + last / 20 + seconds, f"I15: a hook has held the run up for {took} s by second {last}")
+    return [done]
+
+
+def waits_for_no_viewer(shape: Shape, schedule: fg.Schedule, backend: str, seconds: float, most: int) -> list[Finished]:
+    """A viewer that looks at each event for so long, and stops looking after ``most``, sees the run as it is without
+    it."""
+    seen: list[ev.Event] = []
+
+    async def viewer(run: Run) -> None:
+        async for event in run:
+            await anyio.sleep(seconds * draw(shape.salt, len(seen)))
+            seen.append(event)
+            if len(seen) == most:
+                return
+
+    done = [_run(backend, shape, schedule, viewer=viewer), _run(backend, shape, schedule)]
+    _expect(done[0].events == done[1].events, "I15: a viewer changed the run")
+    _expect(seen == list(done[0].events[:most]), "I15: a viewer has seen other events than those of the run")
+    return done
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Without the log, which has each broken hook once, with its traceback."""
+    logger = logging.getLogger("flashgraph")
+    logger.disabled = True
+    try:
+        yield
     finally:
         logger.disabled = False
-    _expect(done[0].events == done[1].events, "I15: a hook that raises changed the run")
-    _expect(len(calls) == 1, f"I15: a hook that raised was called {len(calls)} times")
-    return done
 
 
 def waits_for_its_disk(shape: Shape, schedule: fg.Schedule, disk: float, seed: int) -> list[Finished]:
@@ -339,7 +392,33 @@ PROPERTIES: Mapping[str, Property] = {
         ("I14",), logs_alike, {"shape": shapes(), "schedule": schedules(), "seed": SEEDS}, 0.5, ("asyncio", "trio")
     ),
     "with a hook that raises": Property(
-        ("I15",), minds_no_hook, {"shape": shapes(), "schedule": schedules(), "backend": BACKENDS}, 0.3
+        ("I15",),
+        minds_no_hook,
+        {"shape": shapes(), "schedule": schedules(), "backend": BACKENDS, "well": st.sampled_from([0, 1, 7, 60])},
+        0.3,
+    ),
+    "with a hook that blocks": Property(
+        (*WHOLE, "I12"),
+        waits_for_no_hook,
+        {
+            "shape": shapes(),
+            "schedule": schedules(),
+            "backend": BACKENDS,
+            "seconds": st.sampled_from([0.03, 1.0, 90.0]),
+        },
+        0.3,
+    ),
+    "with a slow viewer": Property(
+        ("I15",),
+        waits_for_no_viewer,
+        {
+            "shape": shapes(),
+            "schedule": schedules(),
+            "backend": BACKENDS,
+            "seconds": st.sampled_from([0.0, 2.0, 500.0]),
+            "most": st.sampled_from([1, 20, 100_000]),
+        },
+        0.3,
     ),
     "on a slow disk": Property(
         (*WHOLE, "I12", "I13", "I14"),

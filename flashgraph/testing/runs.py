@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ import anyio
 import attrs
 
 import flashgraph as fg
+from flashgraph.api import Run
 from flashgraph.errors import ModelUnavailable, RequestFailed, Throttled
 from flashgraph.llm.protocol import Load, Message
 from flashgraph.policies.limits import Limits, parse_limits
@@ -138,13 +139,15 @@ async def run_shape(
     stop_after: float | None = None,
     cancel_after: float | None = None,
     on_event: Callable[[Event], None] | None = None,
+    viewer: Callable[[Run], Coroutine[Any, Any, None]] | None = None,
     disk: Callable[[int], float] | None = None,
 ) -> Finished:
     """Run a shape's graph on a `LatencyModel` to its end, stop it ``stop_after`` seconds, or cancel the whole block
     that it runs in ``cancel_after`` seconds.
 
     With ``limits`` (texts of `flashgraph.policies.limits.parse_limits`) there are as many models, which share the work,
-    and of several the first is down at the beginning.  With ``disk`` its turns are kept on one that takes ``disk(n)``
+    and of several the first is down at the beginning.  ``viewer`` is awaited
+    beside the run, which may end before it.  With ``disk`` its turns are kept on one that takes ``disk(n)``
     seconds for turn number n, and are told again to a fresh machine at the end.
     """
     graph = build(shape)
@@ -173,11 +176,14 @@ async def run_shape(
         async with opened as run:
             if disk is not None:
                 run._driver._memory = told = SlowlyTold(run._events, disk)
-            with anyio.move_on_after(stop_after):
-                await run.wait()
-            if stop_after is not None:
-                run.stop()
-                await run.wait()
+            async with anyio.create_task_group() as viewers:
+                if viewer is not None:
+                    viewers.start_soon(viewer, run)
+                with anyio.move_on_after(stop_after):
+                    await run.wait()
+                if stop_after is not None:
+                    run.stop()
+                    await run.wait()
     if told is not None:
         told.again(run.machine.plan, budget or fg.Budget(), seed)
     return Finished(run.result, run.machine.plan, models[0], tuple(models[1:]))

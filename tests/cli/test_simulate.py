@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -91,6 +95,79 @@ def test_an_interrupt_before_anything_was_there(cli: Cli, monkeypatch: pytest.Mo
     assert ended.code == 130
     assert ended.out == ""
     assert "nothing" in ended.err
+
+
+@pytest.mark.parametrize("command", ["sweep", "tune", "one"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_a_line(command: str, number: signal.Signals, tmp_path: Path) -> None:
+    """As from a terminal, where Ctrl-C reaches every process of the group: no traceback of any of them, the exit code
+    of an interrupt, and no process left."""
+    arguments = {
+        "sweep": ["simulate", "gepa", "--minutes", "600", "--seeds", "4"],
+        "tune": ["tune", "gepa", "--minutes", "600"],
+        "one": ["simulate", "gepa", "--minutes", "600"],
+    }[command]
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTED, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "simulating\n"
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    # The pipe is at its end when the last process that could write to it has gone.
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith("interrupted")
+
+
+STARTED = """
+import sys
+from flashgraph.cli import forecasts, main, simulate, tune
+
+def told(function):
+    def call(*arguments, **options):
+        print("simulating", flush=True)
+        return function(*arguments, **options)
+    return call
+
+if __name__ == "__main__":
+    simulate.simulated = told(simulate.simulated)
+    from flashgraph.sim import sweep, tune as search
+    sweep.swept = search.swept = told(sweep.swept)
+    main()
+"""
+"""The command line, which says when it has begun to simulate."""
+
+
+def test_workers_of_a_parent_that_was_killed_end_without_a_word(tmp_path: Path) -> None:
+    """They find nobody to tell what they have found."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTED, "simulate", "gepa", "--minutes", "2", "--seeds", "4"], cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "simulating\n"
+    process.kill()
+    # The pipe is at its end when the last of them has gone.
+    _, said = process.communicate(timeout=120)
+    assert "Traceback" not in said
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo terminal")
+def test_a_long_simulation_shows_how_far_it_is(tmp_path: Path) -> None:
+    """On a terminal alone; what is printed is the same."""
+    command = [sys.executable, "-m", "flashgraph", *SHORT, "--json"]
+    plain = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert plain.stderr == ""
+    leader, follower = os.openpty()
+    shown = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=follower, text=True, check=True)
+    os.close(follower)
+    said = os.read(leader, 1 << 20).decode()
+    os.close(leader)
+    assert shown.stdout == plain.stdout
+    assert "simulating" in said
+    assert len(set(re.findall(r"(\d+)%", said))) > 10
 
 
 def test_a_profile_from_a_journal(cli: Cli, tmp_path: Path) -> None:

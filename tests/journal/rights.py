@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,8 @@ def as_nobody() -> Iterator[None]:
 
 
 def open_to_all(folder: Path) -> None:
-    """Let nobody look into a test's own folder."""
-    for path in (folder, *folder.parents[:2]):
+    """Let nobody look into a test's own folder, and into those of pytest around it."""
+    for path in (folder, *folder.parents):
+        if path == Path(tempfile.gettempdir()):
+            break
         path.chmod(0o755)

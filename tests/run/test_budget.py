@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flashgraph as fg
+from flashgraph.api import Run
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Ledger, prompt_bound, prompt_estimate, reservation
 from flashgraph.testing import clock
@@ -169,7 +170,7 @@ def test_a_drained_run_sends_what_waits_when_it_can_be_paid(tokens: int, virtual
     graph.edge(emit, ask)
     graph.edge(ask, pool)
 
-    async def drain(run: fg.Run) -> None:
+    async def drain(run: Run) -> None:
         await anyio.sleep(0.5)
         run.drain("enough")
 

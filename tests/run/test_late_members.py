@@ -7,8 +7,11 @@ from typing import Any
 
 import anyio
 import attrs
+import pytest
 
 import flashgraph as fg
+from flashgraph.evaluation import Attempt
+from flashgraph.pools import Archive
 from flashgraph.run import events as ev
 from flashgraph.testing.graphs import Ledgered, Token
 from tests.run.kit import Virtually, of, watched
@@ -74,7 +77,7 @@ def nested(*rounds: Outer, inner: Any = None, outer: Any = None, after: float = 
     return graph
 
 
-AMENDED = {"release": fg.fraction(0.5), "late": "amend"}
+AMENDED: dict[str, Any] = {"release": fg.fraction(0.5), "late": "amend"}
 
 
 def test_a_member_becomes_late_once(virtually: Virtually) -> None:
@@ -183,31 +186,39 @@ def test_a_budget_that_ends_within_a_group_voids_it(virtually: Virtually) -> Non
     assert reasons == {"budget: no evaluations left": 2, "stopped: its group cannot be completed": 3}
 
 
-def test_what_was_discarded_is_not_amended(virtually: Virtually) -> None:
-    """The first part of a group was too stale for the edge to a stage: its amendment does not come past the rule."""
+@pytest.mark.parametrize("staged", [True, False])
+def test_what_was_discarded_is_not_amended(staged: bool, virtually: Virtually) -> None:
+    """The first part of a group was too stale for its edge to a stage, or to a pool: its amendment does not come past
+    the rule."""
     graph = fg.Graph("twice")
-    pool = graph.pool("pool", Ledgered)
+    pool = graph.pool("pool", Archive)
 
     @graph.source(reads=pool, rounds=2)
-    def draw(at: fg.Draw[Ledgered]) -> int:
+    def draw(at: fg.Draw[Archive]) -> int:
         return at.emission
 
-    def four(number: int) -> list[float]:
-        return [2, 2, 2, 9] if number else [1, 1, 1, 1]
+    def members(number: int) -> list[float]:
+        return [2, 2, 2, 9] if number else [1]
 
     @graph.stage(workers=9)
-    async def work(seconds: float) -> float:
+    async def work(seconds: float) -> Attempt:
         await anyio.sleep(seconds)
-        return seconds
+        return Attempt(0, 1.0, "-")
 
-    @graph.stage
-    def total(group: fg.Group[int, float]) -> Token:
-        return Token(int(sum(group.values)), 0)
+    graph.edge(draw, work, scatter=members)
+    end: Any = pool
+    if staged:
 
-    graph.edge(draw, work, scatter=four)
-    graph.edge(work, total, gather=True, release=fg.fraction(0.75), late="amend", stale=fg.discard(above=0))
-    graph.edge(total, pool)
+        @graph.stage
+        def regroup(group: fg.Group[int, Attempt]) -> fg.Group[int, Attempt]:
+            return group
+
+        graph.edge(regroup, pool)
+        end = regroup
+    graph.edge(work, end, gather=True, release=fg.fraction(0.75), late="amend", stale=fg.discard(above=0))
     result = watched(graph, virtually, schedule=fg.pipelined(window=2, focus=0))
     assert [e.at for e in of(result, ev.Admitted)] == [1]
-    discarded = [(e.at, e.reason) for e in of(result, ev.Ended) if e.how == "discarded"]
-    assert discarded == [(at, "stale: lag 1 on work->total (discard(above=0))") for at in (2, 9)]
+    stale = f"stale: lag 1 on work->{'regroup' if staged else 'pool'} (discard(above=0))"
+    amended = (9, "discarded", stale) if staged else (9, "filtered", "amends a group that was discarded")
+    ends = [(e.at, e.how, e.reason) for e in of(result, ev.Ended) if e.how != "consumed"]
+    assert ends == [(2, "discarded", stale), amended]

@@ -65,7 +65,7 @@ def test_patience_ends() -> None:
 def test_an_adaptive_limit_finds_what_an_api_takes() -> None:
     """From 16 it doubles, meets 429s once, and then stays near the 64 that the API takes; at most 1 % are turned away
     after that."""
-    result = ran(requests(3000), {"task": Server(64, adaptive())})
+    result = ran(requests(2000), {"task": Server(64, adaptive())})
     assert result.status == "completed"
     ends = of(result, ev.CallEnded)
     warm = [event for event in ends if event.at > 60]
@@ -90,7 +90,7 @@ def test_an_adaptive_limit_follows_an_api_that_takes_less_than_it_begins_with() 
 def test_a_steered_limit_keeps_the_servers_queue_short_and_not_empty() -> None:
     """A server of 90 slots is found full within seconds; from then on some requests wait in it, and few."""
     server = Server(90, steered(), queues=True)
-    result = ran(requests(3000), {"task": server})
+    result = ran(requests(1500), {"task": server})
     assert result.status == "completed"
     steady = server.waits[15:-15]
     assert sum(steady) / len(steady) <= 4

@@ -35,7 +35,7 @@ FIRST = Job(((1, 1.0), (2, 1.0), (50, 0.0), (RETRACTED, 0.0)))
 class Story:
     """A graph in which `FIRST` becomes artifact 0 of ``pool``, which is retracted; others add to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, **edge: Any) -> None:
         self.graph = fg.Graph("story")
         self.pool = self.graph.pool("pool", lambda: Archive(threshold=0.8))
 
@@ -50,7 +50,7 @@ class Story:
 
         self.work = work
         self.graph.edge(first, work, scatter=Job.work)
-        self.graph.edge(work, self.pool, gather=True, release=fg.fraction(0.5), late="amend")
+        self.graph.edge(work, self.pool, gather=True, release=fg.fraction(0.5), late="amend", **edge)
 
     def told(self, virtually: Virtually, **options: Any) -> fg.Result:
         result = watched(self.graph, virtually, schedule=fg.pipelined(window=4, focus=0), **options)
@@ -125,6 +125,65 @@ def test_what_was_repaired_from_a_retracted_artifact(keeps: bool, virtually: Vir
     # Kept where it waits; what is made of it is an orphan on the next edge.
     assert orphans(result) == [(11 if keeps else 10) + RETRACTED]
     assert all(a.retracted for a in result.artifacts)
+
+
+@pytest.mark.parametrize("keeps", ["keep", "discard"])
+def test_edges_that_keep_orphans_let_them_through(keeps: Any, virtually: Virtually) -> None:
+    """Where every edge on its way does, a child of a retracted artifact is admitted, on its own evidence."""
+    story = Story(orphans=keeps)
+
+    @story.graph.source(reads=story.pool, rounds=1)
+    def child(at: fg.Draw[Archive]) -> Job | None:
+        at.uses(*list(at.view.artifacts)[:1])
+        return Job(((1, 1.0),), "child") if at.view.artifacts else None
+
+    @story.graph.stage
+    async def wait(job: Job) -> Job:
+        await anyio.sleep(RETRACTED)
+        return job
+
+    story.graph.edge(child, wait, orphans=keeps)
+    story.graph.edge(wait, story.work, scatter=Job.work, orphans=keeps)
+    result = story.told(virtually)
+    assert orphans(result) == ([] if keeps == "keep" else [RETRACTED])
+    found = [(a.at, a.parents) for a in result.artifacts if not a.retracted]
+    assert found == ([(3 + RETRACTED, (0,))] if keeps == "keep" else [])
+
+
+@pytest.mark.parametrize("begins", [30.0, 90.0])
+def test_what_is_made_of_a_child_with_complete_evidence(begins: float, virtually: Virtually) -> None:
+    """A child of the artifact was admitted on all of its evidence: it stays when its parent is retracted, and what is
+    made of it goes on, whether that was begun before the retraction or after."""
+    story = Story()
+
+    @story.graph.source(reads=story.pool, rounds=1)
+    def child(at: fg.Draw[Archive]) -> Job | None:
+        at.uses(*list(at.view.artifacts)[:1])
+        return Job(((1, 1.0),), "child") if at.view.artifacts else None
+
+    @story.graph.source(rounds=1)
+    def other(at: fg.Draw[None]) -> float:
+        return begins
+
+    @story.graph.stage
+    async def wait(seconds: float) -> float:
+        await anyio.sleep(seconds)
+        return seconds
+
+    @story.graph.stage(reads=story.pool)
+    async def reflect(seconds: float, at: fg.Context[Archive]) -> Job:
+        at.uses(1)
+        return Job(((80, 1.0),), "grandchild")
+
+    story.graph.edge(child, story.work, scatter=Job.work)
+    story.graph.edge(other, wait)
+    story.graph.edge(wait, reflect)
+    story.graph.edge(reflect, story.work, scatter=Job.work)
+    result = story.told(virtually)
+    assert not orphans(result)
+    assert [(a.at, a.parents, a.retracted) for a in result.artifacts] == [
+        (2.0, (), True), (3.0, (0,), False), (begins + 80, (1,), False),
+    ]  # fmt: skip
 
 
 def test_what_waits_for_its_repair_and_is_an_orphan(virtually: Virtually) -> None:

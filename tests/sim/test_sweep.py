@@ -8,13 +8,13 @@ import attrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.sim.forecast import Simulation
+from flashgraph.sim.forecast import Simulation, amounts_to
 from flashgraph.sim.measures import Forecast, Point
 from flashgraph.sim.profiles import PROFILES
 from flashgraph.sim.sweep import combinations, swept
 from flashgraph.sim.tune import Goal, Step, Tuned, cost_of, tuned
 
-BASE = Simulation("gepa", {"task": PROFILES["vllm"]}, minutes=10)
+BASE = Simulation("gepa", dict.fromkeys(("task", "reflection"), PROFILES["vllm"]), minutes=10)
 
 
 def made(
@@ -27,11 +27,11 @@ def made(
 
 
 def run(simulations: Sequence[Simulation]) -> Iterable[tuple[int, Forecast]]:
-    """Proposals grow with the window; a window of 8, half of the focus and a small alpha are fastest."""
+    """Proposals grow with the window; a window of 16, half of the focus and a small alpha are fastest."""
     for number, simulation in reversed(list(enumerate(simulations))):
         told = simulation.settings
-        window = int(told.get("window", "4"))
-        slow = abs(window - 8) + abs(float(told.get("focus", "0.25")) - 0.5) + float(told.get("alpha", "0.5"))
+        window = int(told.get("window", "8"))
+        slow = abs(window - 16) + abs(float(told.get("focus", "1")) - 0.5) + float(told.get("alpha", "0.25"))
         yield number, made(proposals=window, at=100 + slow + 10 * simulation.seed)
 
 
@@ -86,12 +86,40 @@ def test_the_search_finds_the_best_settings() -> None:
     """One setting after the other, and the finalists on all seeds beside the defaults."""
     *steps, found = tuned(BASE, "time-to-score", ("window", "focus", "alpha"), 3, run)
     assert isinstance(found, Tuned)
-    assert found.best.settings == {"window": "8", "focus": "0.5", "alpha": "0.1"}
+    assert found.best.settings == {"window": "16", "focus": "0.5", "alpha": "0.1"}
     assert found.wins == 3
     assert list(found.best.costs) == list(found.default.costs) == [0, 1, 2]
     assert found.target == 0.5
     assert len(steps) == found.simulations
     assert all(isinstance(s, Step) and s.done <= s.planned for s in steps)
+    assert isinstance(steps[-1], Step)
+    assert steps[-1].done == steps[-1].planned
+
+
+def test_what_comes_to_the_same_is_tried_once() -> None:
+    """The defaults under another name, and settings that are the best so far already: nothing of it is simulated again
+    or compared with itself, and it is said how many they were."""
+    simulated: list[str] = []
+
+    def counting(simulations: Sequence[Simulation]) -> Iterable[tuple[int, Forecast]]:
+        simulated.extend(f"{amounts_to(simulation)} {simulation.seed}" for simulation in simulations)
+        return run(simulations)
+
+    *_, found = tuned(BASE, "time-to-score", ("window", "focus", "alpha", "control"), 2, counting)
+    assert isinstance(found, Tuned)
+    assert len(simulated) == len(set(simulated)) == found.simulations
+    # window=8, focus=1, alpha=0.25 and control=drain_first are what the defaults say.
+    assert found.same >= 4
+    assert len({amounts_to(BASE.with_settings(c.settings)) for c in (found.default, *found.finalists)}) == 4
+
+
+def test_settings_that_amount_to_the_same() -> None:
+    """However they are written; workers and limits count too."""
+    default = amounts_to(BASE)
+    for settings in ({"window": "8"}, {"focus": "1"}, {"alpha": "0.25"}, {"window": "8", "control": "drain_first"}):
+        assert amounts_to(BASE.with_settings(settings)) == default
+    for settings in ({"window": "4"}, {"alpha": "0.5"}, {"workers": "3"}, {"limit": "7"}, {"schedule": "throughput"}):
+        assert amounts_to(BASE.with_settings(settings)) != default
 
 
 def test_throughput_wants_proposals() -> None:

@@ -1,0 +1,44 @@
+"""Going on with a run that was killed at a certain moment, by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+import flashgraph as fg
+from flashgraph.run import events as ev
+from flashgraph.testing import Fan, Hand, InvariantViolation, Move, Shape, Step, build, no_pause, plan_by_hand
+from flashgraph.testing.deadlock import Ring
+
+
+def test_a_job_that_was_being_cancelled_is_not_run_again() -> None:
+    """Its group had gone on without it, and it was killed before its cancellation had arrived: its item has ended, so
+    after the kill it is still to be cancelled, and asks for nothing."""
+    shape = Shape((Fan(3, Step(calls=1), (), Step(), 0.3, "cancel"),), rounds=1)
+    hand = Hand(plan_by_hand(build(shape, no_pause), fg.pipelined(1, focus=0.0), limit=3))
+    while not any(job.cancelled for job in hand.machine.running):
+        hand.play(next(move for move in hand.moves() if move.kind != "cancelled"))
+    gone = {job.id for job in hand.machine.running if job.cancelled}
+    hand.play(Move("kill"))
+    running = {job.id: job for job in hand.machine.running}
+    assert all(running[number].cancelled for number in gone)
+    assert not any(job.cancelled for number, job in running.items() if number not in gone)
+    hand.finish()
+    assert hand.machine.status == ("completed", "the sources have nothing to emit")
+    ended = {e.job: e.how for e in hand.events if isinstance(e, ev.JobEnded)}
+    assert {ended[number] for number in gone} == {"cancelled"}
+    hand.retell()
+
+
+def test_a_stall_is_told(  # I9
+) -> None:
+    """A ring with less room than `check` asks for, run all the same: that nothing can go on is an error, and no run
+    that never ends."""
+    ring = Ring(window=4, width=2, times=2, stages=2, room=1, loop=1)
+    assert ring.refused
+    hand = Hand(
+        plan_by_hand(
+            ring.graph(), fg.pipelined(ring.window, focus=0.0), room={ring.back: ring.loop, "stage0->stage1": 1}
+        )
+    )
+    with pytest.raises(InvariantViolation, match=r"I9: \d+ items are open and nothing can run"):
+        hand.finish()

@@ -1,0 +1,78 @@
+"""What happens while a turn is being written down: it is not yet carried out, and others may be quicker."""
+
+from __future__ import annotations
+
+import anyio
+
+import flashgraph as fg
+from flashgraph.api import Run
+from flashgraph.run import events as ev
+from flashgraph.testing.graphs import Ledgered, Token
+from flashgraph.testing.runs import LatencyModel
+from flashgraph.testing.telling import SlowlyTold
+from tests.run.kit import Virtually, of, watched
+
+
+async def slow(run: Run) -> None:
+    """Each turn is durable after half a second."""
+    run._driver._memory = SlowlyTold(run._events, lambda turn: 0.5)
+
+
+def test_a_job_that_ends_before_its_cancellation_is_carried_out(virtually: Virtually) -> None:
+    """I12: its group has gone on, its request is answered while that is written down: there is nothing to cancel, and
+    its worker and its slot are free."""
+    graph = fg.Graph("late")
+    pool = graph.pool("pool", Ledgered)
+
+    @graph.source(rounds=2)
+    def draw(at: fg.Draw[None]) -> int:
+        return at.emission
+
+    def members(number: int) -> list[float]:
+        return [1.0, 1.25]
+
+    @graph.stage(llm="model", workers=2)
+    async def ask(seconds: float, at: fg.Context) -> float:
+        await at.llm(f"{seconds}")
+        return seconds
+
+    @graph.stage
+    def total(group: fg.Group[int, float]) -> Token:
+        return Token(len(group.values), 0)
+
+    graph.edge(draw, ask, scatter=members)
+    graph.edge(ask, total, gather=True, release=fg.count(1), late="cancel")
+    graph.edge(total, pool)
+    model = LatencyModel(2, float)
+    result = watched(graph, virtually, act=slow, models={"model": model}, schedule=fg.pipelined(window=1))
+    assert (result.status, model.in_flight, len(result.artifacts)) == ("completed", 0, 2)
+    late = [e for e in of(result, ev.Ended) if e.reason.startswith("late: ")]
+    assert len(late) == 2
+    # They were answered, and paid.
+    assert [e.how for e in of(result, ev.CallEnded)] == ["done"] * 4
+    assert [e.how for e in of(result, ev.JobEnded) if e.stage == "ask"].count("cancelled") == 2
+
+
+def test_a_request_that_is_given_up_before_it_is_granted(virtually: Virtually) -> None:
+    """I12: a stage waits for its reply no longer than 0.2 s.  Its request is given a slot at once, which is written
+    down for half a second: nothing is sent for it, and the slot goes to the next."""
+    graph = fg.Graph("patience")
+    pool = graph.pool("pool", Ledgered)
+
+    @graph.source(rounds=3)
+    def draw(at: fg.Draw[None]) -> int:
+        return at.emission
+
+    @graph.stage(llm="model", workers=3)
+    async def ask(number: int, at: fg.Context) -> Token:
+        with anyio.move_on_after(0.2 if number == 1 else 99):
+            return Token(len((await at.llm(f"{number}")).text), 0)
+        return Token(0, 0)
+
+    graph.edge(draw, ask)
+    graph.edge(ask, pool)
+    model = LatencyModel(1, lambda request: 1.0)
+    result = watched(graph, virtually, act=slow, models={"model": model}, schedule=fg.pipelined(window=3))
+    assert (result.status, model.in_flight, model.sent) == ("completed", 0, 2)
+    assert sorted(e.how for e in of(result, ev.CallEnded)) == ["cancelled", "done", "done"]
+    assert result.spent.calls == 2
