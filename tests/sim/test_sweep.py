@@ -108,15 +108,15 @@ def test_what_comes_to_the_same_is_tried_once() -> None:
     *_, found = tuned(BASE, "time-to-score", ("window", "focus", "alpha", "control"), 2, counting)
     assert isinstance(found, Tuned)
     assert len(simulated) == len(set(simulated)) == found.simulations
-    # window=8, focus=1, alpha=0.25 and control=drain_first are what the defaults say.
-    assert found.same >= 4
+    # window=8, focus=1 and control=drain_first are what the defaults say.
+    assert found.same >= 3
     assert len({amounts_to(BASE.with_settings(c.settings)) for c in (found.default, *found.finalists)}) == 4
 
 
 def test_settings_that_amount_to_the_same() -> None:
     """However they are written; workers and limits count too."""
     default = amounts_to(BASE)
-    for settings in ({"window": "8"}, {"focus": "1"}, {"alpha": "0.25"}, {"window": "8", "control": "drain_first"}):
+    for settings in ({"window": "8"}, {"focus": "1"}, {"window": "8", "control": "drain_first"}):
         assert amounts_to(BASE.with_settings(settings)) == default
     for settings in ({"window": "4"}, {"alpha": "0.5"}, {"workers": "3"}, {"limit": "7"}, {"schedule": "throughput"}):
         assert amounts_to(BASE.with_settings(settings)) != default
