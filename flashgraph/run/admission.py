@@ -19,12 +19,10 @@ __all__ = ["Admission", "Ancestry"]
 
 @attrs.frozen
 class Ancestry:
-    """``uses`` are an item's parents, ``lineage`` those and all their ancestors; ``retracted`` names one of the
-    parents that has been retracted while the item was being made."""
+    """``uses`` are an item's parents, ``lineage`` those and all their ancestors."""
 
     uses: tuple[tuple[str, int], ...] = ()
     lineage: Lineage = frozenset()
-    retracted: tuple[str, int] | None = None
 
 
 class Admission:
@@ -125,7 +123,6 @@ class Admission:
         return Ancestry(
             tuple(dict.fromkeys([*before.uses, *((pool, a) for a in parents)])),
             before.lineage.union(*(r.lineage for r in known)),
-            next(((pool, r.artifact) for r in known if r.retracted), None),
         )
 
     def reads(self, round: int, stamps: Mapping[str, int]) -> None:

@@ -501,8 +501,8 @@ class Flow:
                 self._end_orphan(item, pool, artifact)
 
     def end_orphans(self, made: list[Item]) -> None:
-        """Discard those of new items that descend from what has been retracted: one edge has kept what they were made
-        from, and theirs does not."""
+        """Discard those of new or repaired items that descend from what has been retracted: while they were made, or
+        before, where the edge of what they were made from has kept that."""
         for item in made if self._retracted else ():
             for pool, artifact in sorted(self._retracted & item.lineage)[:1]:
                 self._end_orphan(item, pool, artifact)

@@ -9,7 +9,6 @@ from flashgraph.graph.ports import Several, Verdict
 from flashgraph.run import events as ev
 from flashgraph.run.admission import Admission, Ancestry
 from flashgraph.run.flow import Flow, Origin
-from flashgraph.run.items import Item
 from flashgraph.run.jobs import Done, Job
 from flashgraph.run.plan import Plan
 from flashgraph.run.sources import Sources
@@ -61,8 +60,6 @@ class Results:
             ancestry = self._admission.ancestry(
                 spec.reads, job.stamps.get(spec.reads or "", 0), outcome.uses, Ancestry(uses, lineage)
             )
-            if self._orphaned(item, ancestry):
-                return
             uses, lineage = ancestry.uses, ancestry.lineage
         origin = Origin(item.round, (item.id,), item.scope, job.stamps, uses, lineage, item.loops, item.late)
         values = outcome.value.items if isinstance(outcome.value, Several) else (outcome.value,)
@@ -94,15 +91,7 @@ class Results:
         if outcome.uses is not None or (reads is not None and verdict.kind == "patch"):
             before = Ancestry(item.uses, item.lineage)
             ancestry = self._admission.ancestry(reads, job.stamps.get(reads or "", 0), outcome.uses, before)
-            if self._orphaned(item, ancestry):
-                return
             item.uses, item.lineage = ancestry.uses, ancestry.lineage
-        self._flow.give_back(item)
-
-    def _orphaned(self, item: Item, ancestry: Ancestry) -> bool:
-        """Discard ``item`` if what was made of it names an artifact that was retracted meanwhile."""
-        gone = ancestry.retracted
-        if gone is None or self._plan.edges[item.edge].keeps_orphans:
-            return False
-        self._flow.end(item, "discarded", f"orphan of {gone[0]} artifact {gone[1]}, which was retracted")
-        return True
+            self._flow.end_orphans([item])
+        if self._flow.is_open(item):
+            self._flow.give_back(item)

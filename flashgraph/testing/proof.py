@@ -87,7 +87,7 @@ TINY: Mapping[str, Tiny] = {
     "retracted parents": Tiny(Shape((), Ending(2, ONE, 0.5, "amend", threshold=0.6), rounds=3), window=1),
     "retracted lines": Tiny(Shape((), Ending(3, ONE, 0.3, "amend", threshold=0.5), rounds=3)),
     "readers of what is retracted": Tiny(
-        Shape((Step(reads=True, stale="refresh"),), Ending(2, ONE, 0.5, "amend", threshold=0.6), rounds=3)
+        Shape((Step(reads=True, stale="refresh"),), Ending(2, Step(workers=1), 0.5, "amend", threshold=0.6), rounds=3)
     ),
     "repairs": Tiny(Shape((Step(stale="repair"),), rounds=3)),
     "one loop": Tiny(Shape((Loop(2, ONE, ONE),), rounds=2)),
