@@ -21,6 +21,7 @@ from flashgraph.llm.protocol import Message
 from flashgraph.pools import Archive
 from flashgraph.sim.world import World
 from flashgraph.testing.runs import TASK
+from tests.journal.kit import next_loop
 
 __all__ = ["WORLD", "held", "judged_run", "small_run"]
 
@@ -33,7 +34,7 @@ def small_run(folder: Path, *, task: fg.Task | None = None, **options: Any) -> f
     """A run of GEPA on a small world, kept in ``folder``; the same each time."""
     models = dict.fromkeys(("task", "reflection"), WORLD.answer)
     options = {"models": models, "schedule": "lockstep", "budget": fg.Budget(proposals=8), **options}
-    return fg.run("gepa", task or WORLD.task(), folder=folder, **options)
+    return fg.run("gepa", task or WORLD.task(), folder=folder, backend=next_loop(folder), **options)
 
 
 def judged_run(folder: Path) -> fg.Result:

@@ -27,7 +27,7 @@ from flashgraph.run import events as ev
 from flashgraph.run.journal import JournalError, Store
 from flashgraph.testing.clock import run_virtually, settle
 from flashgraph.testing.runs import TASK
-from tests.journal.kit import SCENARIOS, Scenario, admitted, answers, here, proven, rows, session, sound
+from tests.journal.kit import SCENARIOS, Scenario, admitted, answers, here, next_loop, proven, rows, session, sound
 
 SCHEDULES = pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
 CYCLIC, GEPA = SCENARIOS["cyclic"], SCENARIOS["gepa"]
@@ -172,7 +172,7 @@ def test_leaving_the_block_leaves_the_work(schedule: str, fresh: Path, alone: Pa
                 if isinstance(event, ev.CallEnded) and event.call == 20:
                     break
 
-    run_virtually(leave, backend="asyncio")
+    run_virtually(leave, backend=next_loop(fresh))
     then = here(CYCLIC, fresh, schedule=schedule, watched=False)  # the model's name is another one
     assert then.status == "completed"
     if schedule == "lockstep":
@@ -215,7 +215,7 @@ def test_a_run_whose_model_was_down_goes_on(schedule: str, good: int, fresh: Pat
     def go(model: Failing, folder: Path, resume: bool) -> fg.Result:
         options = {"schedule": schedule, "settle": settle, "folder": folder, "resume": resume}
         run = partial(fg.arun, graph, CYCLIC.task, models={"writer": model, "judge": model}, **options)
-        return run_virtually(partial(run, budget=CYCLIC.budget), backend="asyncio")
+        return run_virtually(partial(run, budget=CYCLIC.budget), backend=next_loop(folder))
 
     first = go(down, fresh, False)
     assert (first.status, first.reason) == ("failed", "the model is down")
@@ -311,8 +311,8 @@ def test_equal_requests_are_served_in_their_order(stop_after: int, fresh: Path) 
                     run.stop()
             return run.result
 
-    anyio.run(go, False)
-    done = anyio.run(go, True)
+    anyio.run(go, False, backend=next_loop(fresh))
+    done = anyio.run(go, True, backend=next_loop(fresh))
     assert done.status == "completed"
     kept = [text for (text,) in rows(fresh, "SELECT how FROM calls")]
     assert kept.count("done") == 6
@@ -419,15 +419,17 @@ def test_a_copy_goes_on_elsewhere(fresh: Path, alone: Path) -> None:
     assert here(CYCLIC, alone, schedule="lockstep").pools == here(CYCLIC, fresh, schedule="lockstep").pools
 
 
-@pytest.mark.parametrize("backends", [("asyncio", "trio"), ("trio", "asyncio")])
-def test_another_event_loop(backends: tuple[str, str], fresh: Path, alone: Path, monkeypatch: Any) -> None:
-    """What asyncio began trio ends, and the other way round."""
-    monkeypatch.setenv("JOURNAL_BACKEND", backends[0])
-    session(CYCLIC, fresh, schedule="lockstep", kill_at=30)
-    monkeypatch.setenv("JOURNAL_BACKEND", backends[1])
-    done = session(CYCLIC, fresh, schedule="lockstep").value
-    assert done.pools == here(CYCLIC, alone, schedule="lockstep").pools
+@SCHEDULES
+@pytest.mark.parametrize("number", range(4))
+def test_another_event_loop(number: int, schedule: str, fresh: Path, alone: Path) -> None:
+    """What asyncio began trio goes on with, and the other way round; undisturbed runs are the same on both."""
+    first = next_loop(fresh)
+    session(CYCLIC, fresh, schedule=schedule, kill_at=30)
+    assert next_loop(fresh) != first
+    done = session(CYCLIC, fresh, schedule=schedule).value
     proven(fresh)
+    if schedule == "lockstep":
+        assert done.pools == here(CYCLIC, alone, schedule=schedule).pools
 
 
 def test_killed_before_it_began(fresh: Path) -> None:

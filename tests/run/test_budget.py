@@ -115,7 +115,7 @@ def test_a_request_reserves_its_most() -> None:
     assert reservation(model, messages, {"max_tokens": 10}, {"tokens": 99})["tokens"] == prompt_bound(messages) + 10
 
 
-def endless(budget: fg.Budget, *, asks: bool) -> fg.Result:
+def endless(virtually: Virtually, budget: fg.Budget, *, asks: bool, backend: str = "asyncio") -> fg.Result:
     """A source that never stops, and a stage that calls a model or does not."""
     graph = fg.Graph("endless")
     pool = graph.pool("pool", Ledgered)
@@ -139,13 +139,16 @@ def endless(budget: fg.Budget, *, asks: bool) -> fg.Result:
     async def go() -> fg.Result:
         return await fg.arun(graph, TASK, models=models, budget=budget, settle=clock.settle if asks else None)
 
-    return clock.run_virtually(go) if asks else fg.run(graph, TASK, models=models, budget=budget)
+    if not asks:
+        return fg.run(graph, TASK, models=models, budget=budget, backend=backend)
+    found: fg.Result = virtually(go)
+    return found
 
 
 @pytest.mark.parametrize("budget", [fg.Budget(tokens=10_000), fg.Budget(tokens=10), fg.Budget(usd=0.035)])
-def test_a_remainder_that_no_request_can_use_ends_the_run(budget: fg.Budget) -> None:
+def test_a_remainder_that_no_request_can_use_ends_the_run(budget: fg.Budget, virtually: Virtually) -> None:
     """A limit is exhausted when it has refused a request with nothing else reserved, not only at zero."""
-    result = endless(budget, asks=True)
+    result = endless(virtually, budget, asks=True)
     assert result.status == "budget"
     assert result.spent.tokens <= (budget.tokens or 10**9)
 
@@ -214,9 +217,9 @@ def test_a_repair_that_cannot_be_paid(virtually: Virtually) -> None:
     assert [a.at for a in result.artifacts] == [1.0, 2.0]
 
 
-def test_synchronous_work_leaves_the_event_loop_to_others() -> None:
+def test_synchronous_work_leaves_the_event_loop_to_others(virtually: Virtually, virtual_backend: str) -> None:
     """A graph without one await still ends at its deadline."""
-    result = endless(fg.Budget(seconds=0.05), asks=False)
+    result = endless(virtually, fg.Budget(seconds=0.05), asks=False, backend=virtual_backend)
     assert (result.status, result.reason) == ("budget", "0.05 seconds are over")
 
 

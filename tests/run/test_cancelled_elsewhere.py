@@ -45,7 +45,7 @@ def test_a_cancelled_future_fails_its_stage_alone(schedule: str) -> None:
     assert failed.reason == "CancelledError: it awaited what somebody else has cancelled"
 
 
-def test_a_callers_cancellation_is_no_failure() -> None:
+def test_a_callers_cancellation_is_no_failure(virtual_backend: str) -> None:
     """I12: what is cancelled from outside ends as cancelled, also inside of a stage."""
     graph = fg.Graph("waits")
     pool = graph.pool("pool", Log)
@@ -70,6 +70,6 @@ def test_a_callers_cancellation_is_no_failure() -> None:
             scopes.append(scope)
             await fg.arun(graph, TASK, models={}, on_event=seen.append)
 
-    anyio.run(go)
+    anyio.run(go, backend=virtual_backend)
     assert scopes[0].cancelled_caught
     assert not [e for e in seen if isinstance(e, ev.JobEnded) and e.how == "failed"]

@@ -26,11 +26,11 @@ def most_at_once(result: fg.Result) -> int:
     return max(int(event.in_flight) for event in of(result, ev.CallStarted))
 
 
-def test_who_is_told_to_wait_blocks_nobody() -> None:
+def test_who_is_told_to_wait_blocks_nobody(virtually: Virtually) -> None:
     """With one slot: a request that shall come back after 30 s gives it to the others, and gets it then."""
     server = Server(5, fixed(1), seconds=1.0, refuses={"0": 30.0})
     # A job that waits keeps its worker, so there are more of these.
-    result = ran(requests(6), {"task": server}, settings={"ask_task.workers": 6})
+    result = ran(requests(6), {"task": server}, settings={"ask_task.workers": 6}, virtually=virtually)
     assert result.status == "completed"
     started = [event.at for event in of(result, ev.CallStarted)]
     ended = {event.call: event for event in of(result, ev.CallEnded)}
@@ -42,22 +42,22 @@ def test_who_is_told_to_wait_blocks_nobody() -> None:
     assert server.answered[-1] == "0"
 
 
-def test_a_throttled_request_counts_as_none() -> None:
+def test_a_throttled_request_counts_as_none(virtually: Virtually) -> None:
     """It has cost nothing, and a budget of calls does not see it."""
     server = Server(5, fixed(1), seconds=1.0, refuses={"0": 1.0, "1": 1.0})
-    result = ran(requests(9), {"task": server}, budget=fg.Budget(calls=4))
+    result = ran(requests(9), {"task": server}, budget=fg.Budget(calls=4), virtually=virtually)
     assert (result.status, result.spent.calls) == ("budget", 4)
     assert sorted(Counter(event.how for event in of(result, ev.CallEnded)).items()) == [("done", 4), ("throttled", 2)]
 
 
-def test_patience_ends() -> None:
+def test_patience_ends(virtually: Virtually) -> None:
     """An endpoint that turns a request away again and again is unavailable: the run stops, and says why."""
 
     class Never(Server):
         async def complete(self, messages: Any, params: Any) -> fg.Reply:
             raise fg.errors.Throttled("never", pause=5.0, tries=3)
 
-    result = ran(requests(1), {"task": Never(1, fixed(1))})
+    result = ran(requests(1), {"task": Never(1, fixed(1))}, virtually=virtually)
     assert (result.status, result.reason) == ("failed", "never")
     assert len(of(result, ev.CallEnded)) == 3
 
@@ -78,9 +78,9 @@ def test_an_adaptive_limit_finds_what_an_api_takes() -> None:
     assert all("429" in reason or "slot" in reason for _, reason in levels(result))
 
 
-def test_an_adaptive_limit_follows_an_api_that_takes_less_than_it_begins_with() -> None:
+def test_an_adaptive_limit_follows_an_api_that_takes_less_than_it_begins_with(virtually: Virtually) -> None:
     """Down to one request at a time, and never below."""
-    result = ran(requests(60), {"task": Server(1, adaptive())})
+    result = ran(requests(60), {"task": Server(1, adaptive())}, virtually=virtually)
     assert result.status == "completed"
     assert min(limit for limit, _ in levels(result)) == 1
     late = [event for event in of(result, ev.CallEnded) if event.at > 100]
@@ -99,24 +99,24 @@ def test_a_steered_limit_keeps_the_servers_queue_short_and_not_empty() -> None:
     assert 90 <= most_at_once(result) <= 128
 
 
-def test_a_steered_limit_of_a_server_that_says_nothing() -> None:
+def test_a_steered_limit_of_a_server_that_says_nothing(virtually: Virtually) -> None:
     """It is taken to hold 128 requests, and said so."""
 
     class Silent(Server):
         async def load(self) -> Any:
             raise OSError("no metrics here")
 
-    result = ran(requests(400), {"task": Silent(500, steered(), queues=True)})
+    result = ran(requests(400), {"task": Silent(500, steered(), queues=True)}, virtually=virtually)
     assert levels(result) == [(128, "the server does not say how full it is")]
     assert most_at_once(result) == 128
 
 
 @pytest.mark.parametrize(("limits", "least", "most"), [(fixed(50, rpm=120), 49, 82), (fixed(50, tpm=120 * 51), 45, 96)])
-def test_a_rate_is_kept(limits: Limits, least: float, most: int) -> None:
+def test_a_rate_is_kept(limits: Limits, least: float, most: int, virtually: Virtually) -> None:
     """120 requests a minute, or the tokens of 120: so many in any longer time, with a second's share more, and the run
     takes no longer than that asks for.  Tokens of replies are known late, and at first overestimated: what was held
     back for that is made up for."""
-    result = ran(requests(100), {"task": Server(500, limits)})
+    result = ran(requests(100), {"task": Server(500, limits)}, virtually=virtually)
     started = [event.at for event in of(result, ev.CallStarted)]
     assert max(sum(at <= other < at + 40 for other in started) for at in started) <= most
     assert least <= started[-1] <= 56
@@ -133,18 +133,18 @@ def test_several_endpoints_share_the_work_by_their_weights() -> None:
     assert len(models[0][0].answered) == shares["a"]
 
 
-def test_what_one_endpoint_has_no_room_for_another_takes() -> None:
+def test_what_one_endpoint_has_no_room_for_another_takes(virtually: Virtually) -> None:
     """Weights are for when there is a choice."""
     models = [(Server(9, fixed(2), name="a"), 1000), (Server(9, fixed(8), name="b"), 1)]
-    result = ran(requests(100), {"task": models})
+    result = ran(requests(100), {"task": models}, virtually=virtually)
     shares = Counter(event.endpoint for event in of(result, ev.CallStarted))
     assert shares["b"] > shares["a"] > 10
 
 
-def test_endpoints_that_roles_share_go_to_who_ranks_first() -> None:
+def test_endpoints_that_roles_share_go_to_who_ranks_first(virtually: Virtually) -> None:
     """One role may use both, the other only one of them: neither starves, and the limit is the endpoint's."""
     a, b = Server(9, fixed(3), name="a"), Server(9, fixed(3), name="b")
-    result = ran(requests(60, ("task", "judge")), {"task": [a, b], "judge": b})
+    result = ran(requests(60, ("task", "judge")), {"task": [a, b], "judge": b}, virtually=virtually)
     assert result.status == "completed"
     flying: Counter[str] = Counter()
     role = {}
@@ -213,10 +213,10 @@ def test_what_is_in_flight_where(virtually: Virtually) -> None:
     assert (result.status, seen) == ("completed", {0})
 
 
-def test_an_endpoint_that_is_down_is_left_out_and_tried_again() -> None:
+def test_an_endpoint_that_is_down_is_left_out_and_tried_again(virtually: Virtually) -> None:
     """Its requests go to the other, it is tried with one request at a time, and is in again when that is answered."""
     a, b = Server(9, fixed(4), name="a", down=(20, 60)), Server(9, fixed(4), name="b")
-    result = ran(requests(200), {"task": [a, b]})
+    result = ran(requests(200), {"task": [a, b]}, virtually=virtually)
     assert result.status == "completed"
     assert len(a.answered) + len(b.answered) == 200
     down, up = of(result, ev.EndpointDown), of(result, ev.EndpointUp)
@@ -230,10 +230,10 @@ def test_an_endpoint_that_is_down_is_left_out_and_tried_again() -> None:
     assert any(event.endpoint == "a" and event.at > up[0].at + 1 for event in of(result, ev.CallStarted))
 
 
-def test_a_run_stops_when_all_its_endpoints_are_down() -> None:
+def test_a_run_stops_when_all_its_endpoints_are_down(virtually: Virtually) -> None:
     """With the message of the last, and it can be resumed."""
     models = [Server(9, fixed(4), name=name, down=(10, 1e9)) for name in "ab"]
-    result = ran(requests(100), {"task": models})
+    result = ran(requests(100), {"task": models}, virtually=virtually)
     assert result.status == "failed"
     assert "no model server answers at" in result.reason
     assert result.events[-1].at < 30
@@ -257,9 +257,9 @@ def test_a_resumed_run_knows_its_limit(tmp_path: Path) -> None:
         assert [event.limit for event in of(first, ev.LimitChanged)] == told[: len(levels(first))]
 
 
-def test_what_a_request_had_cost_that_was_cut_off() -> None:
+def test_what_a_request_had_cost_that_was_cut_off(virtually: Virtually) -> None:
     """Nobody counts it: the prompt, and as much of a reply as others had in that time; said to be an estimate."""
-    result = ran(requests(20), {"task": Server(9, fixed(4))}, budget=fg.Budget(seconds=10))
+    result = ran(requests(20), {"task": Server(9, fixed(4))}, budget=fg.Budget(seconds=10), virtually=virtually)
     cut = [event for event in of(result, ev.CallEnded) if event.how == "cancelled"]
     assert cut
     assert all(event.estimated and 0 <= event.completion_tokens <= 100 for event in cut)

@@ -45,7 +45,7 @@ class Seen:
         return self
 
 
-def test_each_result_takes_the_edge_of_its_class() -> None:
+def test_each_result_takes_the_edge_of_its_class(virtually: Virtually) -> None:
     """A subclass goes where its class does, and what no class takes goes to ``otherwise``."""
     graph = fg.Graph("parting")
     seen = graph.pool("seen", Seen)
@@ -73,7 +73,7 @@ def test_each_result_takes_the_edge_of_its_class() -> None:
         async def run(schedule: str = schedule) -> fg.Result:
             return await fg.arun(graph, TASK, models={}, schedule=schedule, settle=clock.settle)
 
-        found = clock.run_virtually(run)
+        found = virtually(run)
         assert sorted(str(a.value) for a in found.artifacts) == [
             "large Large 1", "large Large 4", "large Larger 2", "rest Larger 5", "rest Small 3", "rest Small 6",
         ]  # fmt: skip
@@ -87,7 +87,7 @@ class Numbers:
         return [Small(i) for i in self.n]
 
 
-def test_only_narrows_what_is_scattered() -> None:
+def test_only_narrows_what_is_scattered(virtually: Virtually) -> None:
     """One member of a union is scattered, the other one goes past it."""
     graph = fg.Graph("parting")
     seen = graph.pool("seen", Seen)
@@ -118,7 +118,7 @@ def test_only_narrows_what_is_scattered() -> None:
     async def run() -> fg.Result:
         return await fg.arun(graph, TASK, models={}, settle=clock.settle)
 
-    assert {a.value for a in clock.run_virtually(run).artifacts} == {"sum 3", "past 9"}
+    assert {a.value for a in virtually(run).artifacts} == {"sum 3", "past 9"}
 
 
 def test_a_scatter_makes_no_more_than_it_declares(virtually: Virtually) -> None:
@@ -148,7 +148,7 @@ def test_a_scatter_makes_no_more_than_it_declares(virtually: Virtually) -> None:
     assert "Fix: declare the true bound, or scatter fewer." in reason
 
 
-def test_a_stage_returns_no_more_than_it_declares() -> None:
+def test_a_stage_returns_no_more_than_it_declares(virtually: Virtually) -> None:
     """Several of more than ``fanout``, which the room in cycles is made for, fails the item and names the bound."""
     graph = fg.Graph("bounded")
     seen = graph.pool("seen", Seen)
@@ -167,7 +167,7 @@ def test_a_stage_returns_no_more_than_it_declares() -> None:
     async def run() -> fg.Result:
         return await fg.arun(graph, TASK, models={}, settle=clock.settle)
 
-    result = clock.run_virtually(run)
+    result = virtually(run)
     assert [a.value for a in result.artifacts] == ["part 1", "part 2"]
     (reason,) = (e.reason for e in result.events if isinstance(e, ev.Ended) and e.how == "failed")
     assert "stage split: it returned Several of 3; it declares fanout=2." in reason

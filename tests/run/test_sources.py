@@ -58,7 +58,7 @@ class Shelf:
 
 @pytest.mark.parametrize("last", ["done", "nothing"])
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
-def test_a_source_can_wait_for_its_own_rounds(schedule: str, last: str) -> None:
+def test_a_source_can_wait_for_its_own_rounds(schedule: str, last: str, virtually: Virtually) -> None:
     """One that returned None because rounds were open is asked again when they are over, also when the last of them
     has left the pool as it was."""
     graph = fg.Graph("waits")
@@ -90,7 +90,7 @@ def test_a_source_can_wait_for_its_own_rounds(schedule: str, last: str) -> None:
             assert opened.result.status == "completed"
             return [str(a.value) for a in opened.result.artifacts]
 
-    assert clock.run_virtually(run) == ["work 1", "work 2", *([last] if last == "done" else []), "end"]
+    assert virtually(run) == ["work 1", "work 2", *([last] if last == "done" else []), "end"]
 
 
 @pytest.mark.parametrize("changes", [1, 3])
@@ -126,7 +126,7 @@ def test_what_no_edge_takes(changes: int, virtually: Virtually) -> None:
     assert len(of(result, ev.RoundEnded)) == len(of(result, ev.Emitted))
 
 
-def test_a_resource_is_open_for_as_long_as_the_run() -> None:
+def test_a_resource_is_open_for_as_long_as_the_run(virtually: Virtually) -> None:
     """Stages share what the graph's factory made, or what stands in its place; it is let go of at the end."""
     graph = fg.Graph("resources")
     log = graph.pool("log", Log)
@@ -150,7 +150,7 @@ def test_a_resource_is_open_for_as_long_as_the_run() -> None:
         await fg.arun(graph, TASK, models={}, settle=clock.settle)
         await fg.arun(graph, TASK, models={}, resources={"shelf": own}, settle=clock.settle)
 
-    clock.run_virtually(run)
+    virtually(run)
     assert (own.held, own.taken) == (0, ["0", "1"])
 
 

@@ -15,6 +15,7 @@ from flashgraph.pools import Archive
 from flashgraph.run import events as ev
 from flashgraph.testing import clock
 from flashgraph.testing.runs import TASK, LatencyModel
+from tests.run.kit import Virtually
 
 
 @attrs.frozen
@@ -35,7 +36,13 @@ async def work(item: tuple[int, float, float], at: fg.Context) -> Attempt:
 
 
 def evolve(
-    jobs: Sequence[Job], *, threshold: float = 0.0, limit: int = 100, schedule: Any = None, **policies: Any
+    virtually: Virtually,
+    jobs: Sequence[Job],
+    *,
+    threshold: float = 0.0,
+    limit: int = 100,
+    schedule: Any = None,
+    **policies: Any,
 ) -> tuple[fg.Result, LatencyModel]:
     """One source that emits ``jobs`` in turn, a worker on each member, and a pool behind the gather."""
     graph = fg.Graph("small")
@@ -64,7 +71,7 @@ def evolve(
             settle=clock.settle,
         )
 
-    return clock.run_virtually(go), model
+    return virtually(go), model
 
 
 def of(result: fg.Result, kind: type[Any]) -> list[Any]:
@@ -74,9 +81,9 @@ def of(result: fg.Result, kind: type[Any]) -> list[Any]:
 QUICK_AND_SLOW = Job(((1, 1.0), (2, 1.0), (50, 0.0), (60, 0.0)))
 
 
-def test_amend_admits_early_and_confirms_with_everything() -> None:
+def test_amend_admits_early_and_confirms_with_everything(virtually: Virtually) -> None:
     """A provisional artifact on half of the members; the rest confirms it, as a new version."""
-    result, _ = evolve([QUICK_AND_SLOW], release=fg.fraction(0.5), late="amend")
+    result, _ = evolve(virtually, [QUICK_AND_SLOW], release=fg.fraction(0.5), late="amend")
     (admitted,), (confirmed,) = of(result, ev.Admitted), of(result, ev.Confirmed)
     assert (admitted.at, admitted.provisional, admitted.score) == (2, True, 1.0)
     assert (confirmed.at, confirmed.version, confirmed.score) == (60, 2, 0.5)
@@ -84,16 +91,16 @@ def test_amend_admits_early_and_confirms_with_everything() -> None:
     assert [r.amendment for r in of(result, ev.Released)] == [False, True]
 
 
-def test_late_members_do_not_hold_the_window() -> None:
+def test_late_members_do_not_hold_the_window(virtually: Virtually) -> None:
     """With a window of one the next round begins when the group is released, not when its tail has ended."""
-    result, _ = evolve([QUICK_AND_SLOW, QUICK_AND_SLOW], release=fg.fraction(0.5), late="amend")
+    result, _ = evolve(virtually, [QUICK_AND_SLOW, QUICK_AND_SLOW], release=fg.fraction(0.5), late="amend")
     assert [e.at for e in of(result, ev.Emitted)] == [0, 2]
 
 
-def test_a_retraction_discards_what_descends_from_it() -> None:
+def test_a_retraction_discards_what_descends_from_it(virtually: Virtually) -> None:
     """The full evidence falls below the pool's threshold: a new version, and its children in flight are orphans."""
     child = Job(((1000, 1.0),))
-    result, model = evolve([QUICK_AND_SLOW, child], threshold=0.8, release=fg.fraction(0.5), late="amend")
+    result, model = evolve(virtually, [QUICK_AND_SLOW, child], threshold=0.8, release=fg.fraction(0.5), late="amend")
     (retracted,) = of(result, ev.Retracted)
     assert (retracted.at, retracted.version) == (60, 2)
     orphans = [e for e in of(result, ev.Ended) if "orphan" in e.reason]
@@ -105,28 +112,28 @@ def test_a_retraction_discards_what_descends_from_it() -> None:
     assert result.artifacts[0].retracted
 
 
-def test_a_provisional_child_goes_with_its_retracted_parent() -> None:
+def test_a_provisional_child_goes_with_its_retracted_parent(virtually: Virtually) -> None:
     """Its late members are orphans, so its evidence would never be complete: it is retracted too, at once."""
     child = Job(((1, 1.0), (2, 1.0), (1000, 1.0), (1000, 1.0)))
-    result, _ = evolve([QUICK_AND_SLOW, child], threshold=0.8, release=fg.fraction(0.5), late="amend")
+    result, _ = evolve(virtually, [QUICK_AND_SLOW, child], threshold=0.8, release=fg.fraction(0.5), late="amend")
     assert [a.parents for a in result.artifacts] == [(), (0,)]
     assert [a.retracted for a in result.artifacts] == [True, True]
     assert [(e.at, e.artifact, e.version) for e in of(result, ev.Retracted)] == [(60, 0, 3), (60, 1, 4)]
     assert not any(a.provisional for a in result.artifacts)
 
 
-def test_orphans_are_kept_by_the_edge_they_stand_on_and_by_no_other() -> None:
+def test_orphans_are_kept_by_the_edge_they_stand_on_and_by_no_other(virtually: Virtually) -> None:
     """orphans="keep" on the gathering edge does not save members that still wait for their work before it."""
     child = Job(((100, 1.0),))
     graph_result, _ = evolve(
-        [QUICK_AND_SLOW, child], threshold=0.8, release=fg.fraction(0.5), late="amend", orphans="keep"
+        virtually, [QUICK_AND_SLOW, child], threshold=0.8, release=fg.fraction(0.5), late="amend", orphans="keep"
     )
     assert any("orphan" in e.reason for e in of(graph_result, ev.Ended))
 
 
-def test_cancel_frees_the_server_at_once() -> None:
+def test_cancel_frees_the_server_at_once(virtually: Virtually) -> None:
     """late="cancel": the slow requests are cut off the moment the group goes on."""
-    result, model = evolve([QUICK_AND_SLOW], release=fg.fraction(0.5), late="cancel")
+    result, model = evolve(virtually, [QUICK_AND_SLOW], release=fg.fraction(0.5), late="cancel")
     assert [(e.at, e.how) for e in of(result, ev.CallEnded)] == [
         (1, "done"),
         (2, "done"),
@@ -138,23 +145,25 @@ def test_cancel_frees_the_server_at_once() -> None:
 
 
 @pytest.mark.parametrize(("late", "provisional"), [("cancel", False), ("drop", False), ("amend", True)])
-def test_a_part_is_provisional_where_the_rest_is_still_to_come(late: str, provisional: bool) -> None:
+def test_a_part_is_provisional_where_the_rest_is_still_to_come(
+    late: str, provisional: bool, virtually: Virtually
+) -> None:
     """Where it is not, the part is all the evidence: the artifact is final at once, for a target score too."""
-    result, _ = evolve([QUICK_AND_SLOW], release=fg.fraction(0.5), late=late)
+    result, _ = evolve(virtually, [QUICK_AND_SLOW], release=fg.fraction(0.5), late=late)
     assert of(result, ev.Admitted)[0].provisional is provisional
     assert not any(a.provisional for a in result.artifacts)
 
 
-def test_drop_lets_what_runs_end_and_records_it() -> None:
+def test_drop_lets_what_runs_end_and_records_it(virtually: Virtually) -> None:
     """late="drop": running requests end by themselves, waiting ones are not sent; nothing is amended."""
-    result, _ = evolve([QUICK_AND_SLOW], release=fg.fraction(0.5), late="drop", limit=3)
+    result, _ = evolve(virtually, [QUICK_AND_SLOW], release=fg.fraction(0.5), late="drop", limit=3)
     assert [(e.at, e.how) for e in of(result, ev.CallEnded)] == [(1, "done"), (2, "done"), (50, "done"), (61, "done")]
     assert not of(result, ev.Confirmed)
 
 
-def test_lockstep_waits_for_everyone() -> None:
+def test_lockstep_waits_for_everyone(virtually: Virtually) -> None:
     """The schedule leaves out the speculation that the graph allows."""
-    result, _ = evolve([QUICK_AND_SLOW], release=fg.fraction(0.5), late="amend", schedule=fg.lockstep())
+    result, _ = evolve(virtually, [QUICK_AND_SLOW], release=fg.fraction(0.5), late="amend", schedule=fg.lockstep())
     (admitted,) = of(result, ev.Admitted)
     assert (admitted.at, admitted.provisional) == (60, False)
 
@@ -163,21 +172,21 @@ def test_lockstep_waits_for_everyone() -> None:
     ("rule", "at"),
     [(fg.count(1), 1), (fg.count(3), 50), (fg.deadline(10), 10), (fg.decided(lambda seen, size: len(seen) >= 2), 2)],
 )
-def test_release_rules(rule: Any, at: float) -> None:
+def test_release_rules(rule: Any, at: float, virtually: Virtually) -> None:
     """Each rule releases at its own moment."""
-    result, _ = evolve([QUICK_AND_SLOW], release=rule, late="cancel")
+    result, _ = evolve(virtually, [QUICK_AND_SLOW], release=rule, late="cancel")
     assert of(result, ev.Admitted)[0].at == at
 
 
-def test_what_always_passes_goes_last() -> None:
+def test_what_always_passes_goes_last(virtually: Virtually) -> None:
     """discriminative(2): after two groups that a member passed, it is sent out behind the others."""
     jobs = [Job(((1, 1.0), (1, 0.0), (1, 1.0), (1, 0.0)))] * 3
-    result, _ = evolve(jobs, limit=1, order=fg.discriminative(2))
+    result, _ = evolve(virtually, jobs, limit=1, order=fg.discriminative(2))
     created = [e for e in of(result, ev.Created) if e.edge == "emit->work" and e.index is not None]
     assert [e.index for e in created] == [0, 1, 2, 3] * 2 + [1, 3, 0, 2]
 
 
-def test_a_group_fails_above_its_share() -> None:
+def test_a_group_fails_above_its_share(virtually: Virtually) -> None:
     """fail_above: one failed member of four is borne at 0.5, and not at 0.2."""
 
     async def brittle(item: tuple[int, float, float], at: fg.Context) -> Attempt:
@@ -200,13 +209,13 @@ def test_a_group_fails_above_its_share() -> None:
         async def go(graph: fg.Graph = graph) -> fg.Result:
             return await fg.arun(graph, TASK, models={"model": LatencyModel(9, float)}, settle=clock.settle)
 
-        result = clock.run_virtually(go)
+        result = virtually(go)
         assert result.status == "completed"
         assert len(result.artifacts) == admitted
         assert any("ValueError: cannot" in e.reason for e in of(result, ev.Ended))
 
 
-def test_failures_after_the_release_are_for_the_amendment_to_tell() -> None:
+def test_failures_after_the_release_are_for_the_amendment_to_tell(virtually: Virtually) -> None:
     """A group that has gone on cannot fail any more: what failed late is in the amendment, and the pool decides."""
 
     async def fails_late(item: tuple[int, float, float], at: fg.Context) -> Attempt:
@@ -229,13 +238,13 @@ def test_failures_after_the_release_are_for_the_amendment_to_tell() -> None:
     async def go() -> fg.Result:
         return await fg.arun(graph, TASK, models={"model": LatencyModel(9, float)}, settle=clock.settle)
 
-    result = clock.run_virtually(go)
+    result = virtually(go)
     (confirmed,) = of(result, ev.Confirmed)
     assert (confirmed.at, confirmed.score) == (60, 1.0)
     assert not result.artifacts[0].provisional
 
 
-def test_a_source_that_has_nothing_in_a_narrowed_view_is_shown_the_whole() -> None:
+def test_a_source_that_has_nothing_in_a_narrowed_view_is_shown_the_whole(virtually: Virtually) -> None:
     """A crossover needs two artifacts: a view of the best one alone must not end it."""
     graph = fg.Graph("crossover")
     pool = graph.pool("pool", Archive)
@@ -259,7 +268,7 @@ def test_a_source_that_has_nothing_in_a_narrowed_view_is_shown_the_whole() -> No
             graph, TASK, models={"model": LatencyModel(9, float)}, schedule=schedule, settle=clock.settle
         )
 
-    result = clock.run_virtually(go)
+    result = virtually(go)
     assert [e.source for e in of(result, ev.Emitted)].count("cross") == 9
 
 
@@ -291,7 +300,9 @@ class Notes:
         return self
 
 
-def noted(rule: Any, times: Sequence[float], schedule: Any = None, *, mend: Any = None, when: Any = None) -> fg.Result:
+def noted(
+    virtually: Virtually, rule: Any, times: Sequence[float], schedule: Any = None, *, mend: Any = None, when: Any = None
+) -> fg.Result:
     """Rounds of different lengths that write to one pool; ``rule`` stands before the pool."""
     graph = fg.Graph("noted")
     pool = graph.pool("pool", Notes)
@@ -319,27 +330,27 @@ def noted(rule: Any, times: Sequence[float], schedule: Any = None, *, mend: Any 
         chosen = schedule or fg.pipelined(window=8, focus=0)
         return await fg.arun(graph, TASK, models={}, schedule=chosen, settle=clock.settle)
 
-    result = clock.run_virtually(go)
+    result = virtually(go)
     assert result.status == "completed"
     return result
 
 
-def test_discard_at_the_pool_is_exact() -> None:
+def test_discard_at_the_pool_is_exact(virtually: Virtually) -> None:
     """Three rounds from version 0: the second admission has lag 1, the third 2."""
-    assert [a.lag for a in noted(None, [1, 2, 3]).artifacts] == [0, 1, 2]
-    assert [a.lag for a in noted(fg.discard(above=1), [1, 2, 3]).artifacts] == [0, 1]
-    assert [a.lag for a in noted(fg.discard(above=0), [1, 2, 3]).artifacts] == [0]
+    assert [a.lag for a in noted(virtually, None, [1, 2, 3]).artifacts] == [0, 1, 2]
+    assert [a.lag for a in noted(virtually, fg.discard(above=1), [1, 2, 3]).artifacts] == [0, 1]
+    assert [a.lag for a in noted(virtually, fg.discard(above=0), [1, 2, 3]).artifacts] == [0]
 
 
-def test_repair_sees_what_changed_and_stamps_anew() -> None:
+def test_repair_sees_what_changed_and_stamps_anew(virtually: Virtually) -> None:
     """Stale notes go through the repair stage; what comes back carries the version that the repair has read."""
-    result = noted("repair", [1, 2, 20])
+    result = noted(virtually, "repair", [1, 2, 20])
     assert [a.value.seen for a in result.artifacts] == [0, 1, 2]
     assert [e.verdict for e in of(result, ev.Repaired)] == ["patch", "patch"]
     assert [a.lag for a in result.artifacts] == [0, 0, 0]
 
 
-def test_repair_only_what_is_touched() -> None:
+def test_repair_only_what_is_touched(virtually: Virtually) -> None:
     """``when`` sees the item and the pool as it is; what it spares is admitted as it is, and what it cannot judge
     fails."""
     views = []
@@ -353,13 +364,13 @@ def test_repair_only_what_is_touched() -> None:
     def mend(stale: fg.Stale[Note], at: fg.Context[Notes]) -> fg.Verdict[Note]:
         return fg.Verdict.discard()
 
-    result = noted("repair", [1, 2, 3, 4], when=touched, mend=mend)
+    result = noted(virtually, "repair", [1, 2, 3, 4], when=touched, mend=mend)
     assert [(a.value.seconds, a.lag) for a in result.artifacts] == [(1, 0), (2, 1)]
     assert views == [(2, 1), (3, 2), (4, 2)]
     failed = [e.reason for e in of(result, ev.Ended) if e.how == "failed"]
     assert failed == ["staleness rule of write->pool: LookupError: no such note"]
 
 
-def test_lockstep_is_never_stale() -> None:
+def test_lockstep_is_never_stale(virtually: Virtually) -> None:
     """One round at a time: lag is always 0."""
-    assert [a.lag for a in noted(fg.discard(above=0), [3, 2, 1], fg.lockstep()).artifacts] == [0, 0, 0]
+    assert [a.lag for a in noted(virtually, fg.discard(above=0), [3, 2, 1], fg.lockstep()).artifacts] == [0, 0, 0]
