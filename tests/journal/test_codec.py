@@ -8,6 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import attrs
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 import flashgraph as fg
 from flashgraph.errors import DataError
 from flashgraph.graph.ports import Group, Member, Several
+from flashgraph.loading import load_graph
 from flashgraph.pools import Archive
 from flashgraph.run.journal.codec import LONG, TAG, Codec
 from flashgraph.run.journal.plain import plain
@@ -299,6 +301,39 @@ def test_a_class_may_be_named_as_a_tag() -> None:
     kind = attrs.make_class("tuple", ["of"], frozen=True)
     codec = codec_of(kind)
     assert there_and_back(kind([1, (2,)]), codec)[0] == kind([1, (2,)])
+
+
+GRAPH_FILE = """
+import attrs
+import flashgraph as fg
+from flashgraph.evaluation import Candidate
+from flashgraph.pools import Archive
+
+@attrs.frozen
+class Special(Candidate):
+    more: int = 1
+
+graph = fg.Graph("special")
+
+@graph.source(rounds=1)
+def draw(at: fg.Draw[None]) -> Candidate:
+    return Special({"text": "x"}, 1)
+"""
+
+
+def test_a_file_that_was_loaded_twice(tmp_path: Path) -> None:
+    """As in a notebook: the names in the journal are those of a process that loads it once, and what comes back is of
+    the graph's own classes, whichever of the two it is."""
+    (tmp_path / "special.py").write_text(GRAPH_FILE)
+    loaded = [load_graph(tmp_path / "special.py") for _ in range(2)]
+    names = []
+    for graph in loaded:
+        codec = Codec.of_graph(graph.spec)
+        made = graph.spec.sources[0].body(None)
+        found, data, _ = there_and_back(made, codec)
+        assert type(found) is type(made)
+        names.append(data[TAG])
+    assert names == ["Special", "Special"]
 
 
 def test_a_subclass_that_was_made_later() -> None:

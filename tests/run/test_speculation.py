@@ -330,7 +330,7 @@ def noted(
         chosen = schedule or fg.pipelined(window=8, focus=0)
         return await fg.arun(graph, TASK, models={}, schedule=chosen, settle=clock.settle)
 
-    result = virtually(go)
+    result: fg.Result = virtually(go)
     assert result.status == "completed"
     return result
 

@@ -39,9 +39,10 @@ Get = Callable[[str], str]
 class Codec:
     """Encodes values whose classes it knows; others are refused with `DataError`."""
 
-    def __init__(self, classes: Iterable[type]) -> None:
+    def __init__(self, classes: Iterable[type], own: Iterable[type] = ()) -> None:
         self._classes: dict[str, type] = {}
         self._names: dict[type, str] = {}
+        self._own = frozenset(own)
         self._strict = True
         for kind in classes:
             self._know(kind)
@@ -53,7 +54,7 @@ class Codec:
         hints = [*ports.gives.values(), *ports.takes.values()]
         found = [get_origin(part) or part for hint in hints for part in parts(hint)]
         found += [type(source.cursor) for source in graph.sources]
-        return cls([Group, Member, Several, Verdict, *(kind for kind in found if inspect.isclass(kind))])
+        return cls([Group, Member, Several, Verdict, *(kind for kind in found if inspect.isclass(kind))], _own(graph))
 
     def _know(self, kind: type) -> None:
         composed = attrs.has(kind) or dataclasses.is_dataclass(kind) or hasattr(kind, "_fields")
@@ -71,7 +72,8 @@ class Codec:
                 if inspect.isclass(inner):
                     self._know(inner)
         below: list[type] = kind.__subclasses__()
-        for sub in below:
+        # A process that has loaded a graph's file twice has two of each: the plain name is for the graph's own.
+        for sub in sorted(below, key=lambda sub: sub not in self._own):
             self._know(sub)
 
     def loose(self) -> Codec:
@@ -182,6 +184,13 @@ class Codec:
             "attrs or data classes, lists, tuples, sets and mappings of them, of types that the graph's annotations "
             "name.\nFix: annotate the stage that makes it, or make it of such parts."
         )
+
+
+def _own(graph: GraphSpec) -> set[type]:
+    """The classes that the modules of a graph's functions know by a name."""
+    bodies = [inspect.unwrap(body) for body in [*(s.body for s in graph.sources), *(s.body for s in graph.stages)]]
+    found = [value for body in bodies for value in getattr(body, "__globals__", {}).values()]
+    return {value for value in found if inspect.isclass(value)}
 
 
 @cache
