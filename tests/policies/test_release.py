@@ -105,8 +105,6 @@ def test_more_members_never_hold_a_group_back(size: int, elapsed: float, rule: A
         (fraction(0.5, least=0), "fraction(0.5, least=0)"),
         (fraction(0.5, least=1.5), "fraction(0.5, least=1.5)"),  # type: ignore[arg-type]
         (fraction(float("nan")), "fraction(nan)"),
-        (fraction(0.5, least=0), "fraction(0.5, least=0)"),
-        (fraction(0.5, least=2.5), "fraction(0.5, least=2.5)"),  # type: ignore[arg-type]
         (count(0), "count(0)"),
         (count(2.5), "count(2.5)"),  # type: ignore[arg-type]
         (deadline(0), "deadline(0)"),
