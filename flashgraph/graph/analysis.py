@@ -1,11 +1,8 @@
-"""Shapes of a graph, by networkx: order, distances to a pool, cycles, and the scatters open at each node."""
+"""Shapes of a graph: order, distances to a pool, cycles, and the scatters open at each node."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import networkx as nx
-
+from flashgraph.graph.net import Net
 from flashgraph.graph.spec import EdgeSpec, GraphSpec
 
 __all__ = ["components", "distances", "flow", "gathers_of", "open_cycles", "scopes", "topological"]
@@ -14,42 +11,36 @@ Scope = tuple[frozenset[str], ...]
 """The stack of scatters an item is inside of; each level names the edges that may have opened it."""
 
 
-def flow(graph: GraphSpec) -> nx.DiGraph:
+def flow(graph: GraphSpec) -> Net:
     """Sources, stages and pools with the edges between them.  Loops through a pool do not appear: a source reads
     its pool, it does not take items from it."""
-    net = nx.DiGraph()
-    net.add_nodes_from(graph.nodes)
-    net.add_edges_from((e.src, e.dst) for e in graph.edges)
-    return net
+    return Net(graph.nodes, ((e.src, e.dst) for e in graph.edges))
 
 
 def topological(graph: GraphSpec) -> dict[str, int]:
     """Rank of each node: producers before consumers, members of a cycle in the order of their declaration."""
-    declared = {name: place for place, name in enumerate(graph.nodes)}
-    condensed = nx.condensation(flow(graph))
-    first = {c: min(declared[n] for n in data["members"]) for c, data in condensed.nodes(data=True)}
-    ordered = [
-        name
-        for component in nx.lexicographical_topological_sort(condensed, key=first.__getitem__)
-        for name in sorted(condensed.nodes[component]["members"], key=declared.__getitem__)
-    ]
-    return {name: rank for rank, name in enumerate(ordered)}
+    net, declared = flow(graph), list(graph.nodes)
+    component = net.components()
+    waits = {name: {src for src, dst in net.edges if dst in component[name]} - component[name] for name in declared}
+    ranks: dict[str, int] = {}
+    while len(ranks) < len(declared):
+        first = next(name for name in declared if name not in ranks and waits[name] <= ranks.keys())
+        for name in sorted(component[first], key=declared.index):
+            ranks[name] = len(ranks)
+    return ranks
 
 
 def distances(graph: GraphSpec) -> dict[str, int]:
     """Edges from each node to the nearest pool; nodes that reach none count as far as the graph is long."""
-    net = flow(graph).reverse()
-    pools = {p.name for p in graph.pools}
-    found: Mapping[str, int] = nx.multi_source_dijkstra_path_length(net, pools) if pools else {}
-    return {name: int(found.get(name, len(graph.nodes))) for name in graph.nodes}
+    found = flow(graph).reversed().distances(*(p.name for p in graph.pools))
+    return {name: found.get(name, len(graph.nodes)) for name in graph.nodes}
 
 
 def components(graph: GraphSpec) -> list[frozenset[str]]:
     """The sets of nodes that lie on common cycles, in the order of their first node's declaration."""
     net = flow(graph)
-    declared = {name: place for place, name in enumerate(graph.nodes)}
-    found = [frozenset(c) for c in nx.strongly_connected_components(net) if len(c) > 1 or net.has_edge(*(list(c) * 2))]
-    return sorted(found, key=lambda c: min(declared[n] for n in c))
+    loops = {src for src, dst in net.edges if src == dst}
+    return list(dict.fromkeys(c for name, c in net.components().items() if len(c) > 1 or name in loops))
 
 
 def open_cycles(graph: GraphSpec) -> list[list[EdgeSpec]]:
@@ -59,20 +50,15 @@ def open_cycles(graph: GraphSpec) -> list[list[EdgeSpec]]:
     taken away.
     """
     rank = topological(graph)
-    net = nx.DiGraph()
-    net.add_nodes_from(graph.nodes)
-    net.add_edges_from((e.src, e.dst) for e in graph.edges if e.loop is None)
+    net = Net(graph.nodes, ((e.src, e.dst) for e in graph.edges if e.loop is None))
     found: list[list[EdgeSpec]] = []
-    while True:
-        try:
-            nodes = [src for src, _ in nx.find_cycle(net)]
-        except nx.NetworkXNoCycle:
-            return sorted(found, key=lambda edges: [rank[e.src] for e in edges])
-        start = min(range(len(nodes)), key=lambda i: rank[nodes[i]])
+    while (nodes := net.cycle()) is not None:
+        start = min(range(len(nodes)), key=[rank[name] for name in nodes].__getitem__)
         nodes = nodes[start:] + nodes[:start]
         pairs = list(zip(nodes, nodes[1:] + nodes[:1], strict=True))
         found.append([e for src, dst in pairs for e in [graph.edge(f"{src}->{dst}")] if e is not None])
-        net.remove_edge(*pairs[-1])
+        net = net.without(*pairs[-1])
+    return sorted(found, key=lambda edges: [rank[e.src] for e in edges])
 
 
 def scopes(graph: GraphSpec) -> tuple[dict[str, Scope], list[tuple[EdgeSpec, Scope, Scope]]]:

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import networkx as nx
-
 from flashgraph.graph.analysis import components, flow
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, StageSpec
 
@@ -21,7 +19,7 @@ __all__ = ["loop_capacity", "unbounded_fanout"]
 
 def _before(graph: GraphSpec, component: frozenset[str]) -> frozenset[str]:
     net = flow(graph)
-    return component.union(*(nx.ancestors(net, n) for n in component))
+    return component.union(*(net.before(n) for n in component))
 
 
 def unbounded_fanout(graph: GraphSpec, several: frozenset[str]) -> list[tuple[EdgeSpec, list[str]]]:

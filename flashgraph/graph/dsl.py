@@ -449,7 +449,7 @@ class Graph:
 
     def check(self) -> tuple[Problem, ...]:
         """All mistakes of this graph, by line; empty for a graph that can run."""
-        from flashgraph.graph.check import check  # networkx and the type checks load only when asked for
+        from flashgraph.graph.check import check  # the checks load only when asked for
 
         return check(self)
 

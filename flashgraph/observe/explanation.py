@@ -6,8 +6,6 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import networkx as nx
-
 from flashgraph.graph.analysis import flow, topological
 from flashgraph.graph.dsl import Graph
 from flashgraph.graph.signatures import function_name
@@ -193,10 +191,8 @@ def _order(name: str) -> str:
 def _cycles(plan: Plan) -> Iterator[str]:
     net = flow(plan.graph)
     for source in plan.sources.values():
-        if source.reads is not None and nx.has_path(net, source.name, source.reads):
-            path = nx.shortest_path(net, source.name, source.reads)
+        if source.reads is not None and (path := net.path(source.name, source.reads)) is not None:
             yield f"through pool {source.reads}: {' -> '.join(path)} -> {source.name}."
     for edge in plan.edges.values():
-        if edge.loop is not None and nx.has_path(net, edge.dst, edge.src):
-            path = nx.shortest_path(net, edge.dst, edge.src)
+        if edge.loop is not None and (path := net.path(edge.dst, edge.src)) is not None:
             yield f"{' -> '.join(path)} -> {edge.dst}: an item passes at most {edge.loop} times."

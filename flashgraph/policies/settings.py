@@ -172,7 +172,7 @@ def _together(graph: GraphSpec, schedule: Schedule) -> None:
     """Raise the first problem that the policies of ``schedule`` make in a graph that has none without them."""
     if not schedule.edges:
         return
-    from flashgraph.graph.check import check_spec  # networkx and the type checks load only when asked for
+    from flashgraph.graph.check import check_spec  # the checks load only when asked for
 
     edges = tuple(attrs.evolve(e, **dict(schedule.edges.get(e.name, {}))) for e in graph.edges)
     before = set(check_spec(graph))

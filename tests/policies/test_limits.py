@@ -158,6 +158,7 @@ def test_of_a_long_queue_all_but_two_are_taken_off(waiting: int) -> None:
 def test_a_queue_in_the_server_steers() -> None:
     """None: it grows if it was full. A short one: it stays. A long one: all but half of a short one is taken off."""
     limits = steered(1000, start=32)
+    assert limits.reads
     full = limits.granted(limits.begin(), 32)
     assert limits.read(limits.begin(), 20, Load(20, 0), 1).limit == 32  # not all slots were in use
     grown = limits.read(full, 32, Load(32, 0), 1)
