@@ -32,7 +32,7 @@ __all__ = ["SERVERS", "Evolved", "Rates", "evolve"]
 
 WARM = 60.0
 MINUTES, WARM_MINUTES = 20.0, 2.0
-WORLDS = (0, 1, 2)
+WORLDS = (0, 1)
 
 
 @attrs.frozen
