@@ -6,31 +6,28 @@ has made.  `prove` tries it on many; the tests do so with few examples, `flashgr
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import anyio
 import attrs
 import hypothesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import flashgraph as fg
-from flashgraph.api import Run
 from flashgraph.run import events as ev
 from flashgraph.testing.algorithms import outcomes
-from flashgraph.testing.clock import block, run_virtually
+from flashgraph.testing.clock import run_virtually
 from flashgraph.testing.drawing import drawing, schedule_line
 from flashgraph.testing.graphs import Choice, Fan, Ledgered, Loop, Segment, Shape, Split, Step, build, draw
 from flashgraph.testing.hand import Hand, no_pause, plan_by_hand
 from flashgraph.testing.interpreter import interpret
 from flashgraph.testing.invariants import check_invariants
-from flashgraph.testing.log import InvariantViolation
-from flashgraph.testing.runs import TASK, Finished, run_shape
+from flashgraph.testing.runs import TASK, Finished
 from flashgraph.testing.strategies import moving_limits, schedules, shapes
+from flashgraph.testing.tried import expect, ran
+from flashgraph.testing.watchers import minds_no_hook, waits_for_no_hook, waits_for_no_viewer
 
 __all__ = [
     "PROPERTIES",
@@ -53,8 +50,6 @@ __all__ = [
 
 BACKENDS = st.sampled_from(["trio", "asyncio"])
 LIMITS = st.sampled_from([1, 2, 7])
-FOREVER = 1e6
-"""Virtual seconds that no run of a generated graph takes: one that is still going then waits for nothing."""
 
 
 @attrs.define
@@ -69,25 +64,13 @@ class Tally:
     said: str = ""
 
 
-def _run(backend: str, *args: Any, budget: fg.Budget | None = None, **options: Any) -> Finished:
-    timed = attrs.evolve(budget or fg.Budget(), seconds=FOREVER)
-    done = run_virtually(lambda: run_shape(*args, budget=timed, **options), backend=backend)
-    _expect("seconds" not in done.result.reason, "I9: the run waits, and nothing that it waits for will happen")
-    return done
-
-
-def _expect(holds: bool, message: str) -> None:
-    if not holds:
-        raise InvariantViolation(message)
-
-
 def runs_to_the_end(shape: Shape, schedule: fg.Schedule, backend: str, limit: int) -> list[Finished]:
     """A run without a budget completes."""
-    done = _run(backend, shape, schedule, limit=limit)
-    _expect(done.result.status == "completed", f"I9: the run ended as {done.result.status}: {done.result.reason}")
+    done = ran(backend, shape, schedule, limit=limit)
+    expect(done.result.status == "completed", f"I9: the run ended as {done.result.status}: {done.result.reason}")
     check_invariants(done.events, done.plan)
-    _expect(done.model.peak <= limit, f"I4: {done.model.peak} requests at once, the limit is {limit}")
-    _expect(done.model.in_flight == 0, "I12: requests are left behind")
+    expect(done.model.peak <= limit, f"I4: {done.model.peak} requests at once, the limit is {limit}")
+    expect(done.model.in_flight == 0, "I12: requests are left behind")
     return [done]
 
 
@@ -96,28 +79,28 @@ def keeps_to_limits_that_move(
 ) -> list[Finished]:
     """With limits that move, requests that are turned away and an endpoint that is down for a while, a run completes
     within the limit of each moment, and alike on both event loops."""
-    done = [_run(backend, shape, schedule, limits=limits, seed=seed) for backend in ("trio", "asyncio")]
+    done = [ran(backend, shape, schedule, limits=limits, seed=seed) for backend in ("trio", "asyncio")]
     for run in done:
-        _expect(run.result.status == "completed", f"I9: the run ended as {run.result.status}: {run.result.reason}")
+        expect(run.result.status == "completed", f"I9: the run ended as {run.result.status}: {run.result.reason}")
         check_invariants(run.events, run.plan)
         left = sum(model.in_flight for model in (run.model, *run.others))
-        _expect(left == 0, f"I12: {left} requests are left behind")
-    _expect(done[0].events == done[1].events, "I14: two event loops, two logs")
+        expect(left == 0, f"I12: {left} requests are left behind")
+    expect(done[0].events == done[1].events, "I14: two event loops, two logs")
     return done
 
 
 def keeps_its_budget(shape: Shape, schedule: fg.Schedule, backend: str, budget: fg.Budget) -> list[Finished]:
     """Whatever the limits, what is started stays within them, and the run still ends."""
-    done = _run(backend, shape, schedule, budget=budget)
-    _expect(done.result.status in ("completed", "budget"), f"I9: {done.result.status}: {done.result.reason}")
+    done = ran(backend, shape, schedule, budget=budget)
+    expect(done.result.status in ("completed", "budget"), f"I9: {done.result.status}: {done.result.reason}")
     check_invariants(done.events, done.plan, budget)
     spent = done.result.spent
     for name, limit in budget.limits.items():
-        _expect(getattr(spent, name) <= limit * (1 + 1e-9), f"I10: {getattr(spent, name)} {name} of {limit}")
+        expect(getattr(spent, name) <= limit * (1 + 1e-9), f"I10: {getattr(spent, name)} {name} of {limit}")
     for name in ("calls", "evaluations"):
         used = done.result.reason != f"no {name} left" or getattr(spent, name) == budget.limits.get(name)
-        _expect(used, f"I10: {done.result.reason}, and {getattr(spent, name)} of {budget.limits.get(name)} were spent")
-    _expect(spent.calls == done.model.sent, f"I10: {done.model.sent} requests were sent, {spent.calls} are accounted")
+        expect(used, f"I10: {done.result.reason}, and {getattr(spent, name)} of {budget.limits.get(name)} were spent")
+    expect(spent.calls == done.model.sent, f"I10: {done.model.sent} requests were sent, {spent.calls} are accounted")
     return [done]
 
 
@@ -126,87 +109,20 @@ def leaves_nothing_behind(
 ) -> list[Finished]:
     """Stopped, or cancelled from outside, at any moment, no request is left and every item has ended or is open."""
     if outside:
-        done = _run(backend, shape, schedule, cancel_after=after)
+        done = ran(backend, shape, schedule, cancel_after=after)
     else:
-        done = _run(backend, shape, schedule, stop_after=after)
+        done = ran(backend, shape, schedule, stop_after=after)
         check_invariants(done.events, done.plan)
-    _expect(done.model.in_flight == 0, f"I12: {done.model.in_flight} requests are left behind")
-    _expect(done.result.status in ("completed", "cancelled"), f"I12: it ended as {done.result.status}")
+    expect(done.model.in_flight == 0, f"I12: {done.model.in_flight} requests are left behind")
+    expect(done.result.status in ("completed", "cancelled"), f"I12: it ended as {done.result.status}")
     return [done]
 
 
 def logs_alike(shape: Shape, schedule: fg.Schedule, seed: int) -> list[Finished]:
     """The same seed and virtual latencies give the same events, whatever event loop runs them."""
-    done = [_run(backend, shape, schedule, seed=seed) for backend in ("trio", "asyncio")]
-    _expect(done[0].events == done[1].events, "I14: two event loops, two logs")
+    done = [ran(backend, shape, schedule, seed=seed) for backend in ("trio", "asyncio")]
+    expect(done[0].events == done[1].events, "I14: two event loops, two logs")
     return done
-
-
-def minds_no_hook(shape: Shape, schedule: fg.Schedule, backend: str, well: int) -> list[Finished]:
-    """A hook that raises after ``well`` events is not called again, and the run is the same."""
-    calls: list[ev.Event] = []
-
-    def hook(event: ev.Event) -> None:
-        calls.append(event)
-        if len(calls) > well:
-            raise RuntimeError("a broken hook")
-
-    with _unlogged():
-        done = [_run(backend, shape, schedule, on_event=hook), _run(backend, shape, schedule)]
-    _expect(done[0].events == done[1].events, "I15: a hook that raises changed the run")
-    # The beginning of the run is not told.
-    told = min(well + 1, len(done[0].events) - 1)
-    _expect(calls == list(done[0].events[1 : 1 + told]), f"I15: a hook that raised was called {len(calls)} times")
-    return done
-
-
-def waits_for_no_hook(shape: Shape, schedule: fg.Schedule, backend: str, seconds: float) -> list[Finished]:
-    """A hook that blocks so long for each event is dropped when it has held the run up for its share, and the run is a
-    sound one."""
-    took = 0.0
-    last = 0.0
-
-    def hook(event: ev.Event) -> None:
-        nonlocal took, last
-        took, last = took + seconds, event.at
-        block(seconds)
-
-    with _unlogged():
-        done = _run(backend, shape, schedule, on_event=hook)
-    _expect(done.result.status == "completed", f"I15: the run ended as {done.result.status}: {done.result.reason}")
-    check_invariants(done.events, done.plan)
-    _expect(done.model.in_flight == 0, "I12: requests are left behind")
-    _expect(took <= 5 + last / 20 + seconds, f"I15: a hook has held the run up for {took} s by second {last}")
-    return [done]
-
-
-def waits_for_no_viewer(shape: Shape, schedule: fg.Schedule, backend: str, seconds: float, most: int) -> list[Finished]:
-    """A viewer that looks at each event for so long, and stops looking after ``most``, sees the run as it is without
-    it."""
-    seen: list[ev.Event] = []
-
-    async def viewer(run: Run) -> None:
-        async for event in run:
-            await anyio.sleep(seconds * draw(shape.salt, len(seen)))
-            seen.append(event)
-            if len(seen) == most:
-                return
-
-    done = [_run(backend, shape, schedule, viewer=viewer), _run(backend, shape, schedule)]
-    _expect(done[0].events == done[1].events, "I15: a viewer changed the run")
-    _expect(seen == list(done[0].events[:most]), "I15: a viewer has seen other events than those of the run")
-    return done
-
-
-@contextmanager
-def _unlogged() -> Iterator[None]:
-    """Without the log, which has each broken hook once, with its traceback."""
-    logger = logging.getLogger("flashgraph")
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = False
 
 
 def waits_for_its_disk(shape: Shape, schedule: fg.Schedule, disk: float, seed: int) -> list[Finished]:
@@ -217,23 +133,23 @@ def waits_for_its_disk(shape: Shape, schedule: fg.Schedule, disk: float, seed: i
         drawn = draw(shape.salt, "disk", turn)
         return 0.0 if drawn < 0.5 else disk * drawn
 
-    done = [_run(backend, shape, schedule, seed=seed, disk=seconds) for backend in ("trio", "asyncio")]
+    done = [ran(backend, shape, schedule, seed=seed, disk=seconds) for backend in ("trio", "asyncio")]
     for run in done:
-        _expect(run.result.status == "completed", f"I9: the run ended as {run.result.status}: {run.result.reason}")
+        expect(run.result.status == "completed", f"I9: the run ended as {run.result.status}: {run.result.reason}")
         check_invariants(run.events, run.plan)
-        _expect(run.model.in_flight == 0, "I12: requests are left behind")
-    _expect(done[0].events == done[1].events, "I14: two event loops, two logs")
+        expect(run.model.in_flight == 0, "I12: requests are left behind")
+    expect(done[0].events == done[1].events, "I14: two event loops, two logs")
     return done
 
 
 def keeps_failures_to_their_rounds(shape: Shape, backend: str) -> list[Finished]:
     """In lockstep, what rounds without a failed item admit is what they admit where nothing fails at all."""
-    faulty = _run(backend, shape, fg.lockstep())
-    sound = _run(backend, without(attrs.evolve(shape, refused=0.0), fail=0.0), fg.lockstep())
+    faulty = ran(backend, shape, fg.lockstep())
+    sound = ran(backend, without(attrs.evolve(shape, refused=0.0), fail=0.0), fg.lockstep())
     (hurt, admitted), (_, expected) = _by_round(faulty), _by_round(sound)
     for number, values in expected.items():
         same = number in hurt or admitted.get(number) == values
-        _expect(same, f"I15: nothing failed in round {number}, and it admitted {admitted.get(number)}, not {values}")
+        expect(same, f"I15: nothing failed in round {number}, and it admitted {admitted.get(number)}, not {values}")
     return [faulty, sound]
 
 
@@ -256,15 +172,15 @@ def equals_the_interpreter(shape: Shape, backend: str) -> list[Finished]:
     """Lockstep is the synchronous algorithm: the same outcomes in the same order, the same values admitted."""
     shape = _single(shape)
     lines = run_virtually(lambda: interpret(build(shape), TASK, llm=_answering(shape)), backend=backend)
-    done = _run(backend, shape, fg.lockstep())
+    done = ran(backend, shape, fg.lockstep())
     said = outcomes(done.events, set(done.plan.stages), set(done.plan.pools))
     expected = [(line.node, line.outcome) for line in lines]
     first = next((i for i, (a, b) in enumerate(zip(said, expected, strict=False)) if a != b), len(said))
-    _expect(said == expected, f"I11: line {first} is {said[first : first + 1]}, expected {expected[first : first + 1]}")
+    expect(said == expected, f"I11: line {first} is {said[first : first + 1]}, expected {expected[first : first + 1]}")
     values = {p: [a.value for a in done.result.artifacts if a.pool == p] for p in done.plan.pools}
     for pool, found in values.items():
-        _expect(found == [_score(line.value) for line in lines if line.node == pool], f"I11: {pool} has other values")
-    _expect(all(a.lag == 0 for a in done.result.artifacts), "I11: an artifact lags in lockstep")
+        expect(found == [_score(line.value) for line in lines if line.node == pool], f"I11: {pool} has other values")
+    expect(all(a.lag == 0 for a in done.result.artifacts), "I11: an artifact lags in lockstep")
     return [done]
 
 

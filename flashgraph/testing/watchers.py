@@ -1,0 +1,87 @@
+"""I15 for those who look on: hooks that raise or block, and viewers that are slow or leave."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anyio
+
+import flashgraph as fg
+from flashgraph.api import Run
+from flashgraph.run import events as ev
+from flashgraph.testing.clock import block
+from flashgraph.testing.graphs import Shape, draw
+from flashgraph.testing.invariants import check_invariants
+from flashgraph.testing.runs import Finished
+from flashgraph.testing.tried import expect, ran
+
+__all__ = ["minds_no_hook", "waits_for_no_hook", "waits_for_no_viewer"]
+
+
+def minds_no_hook(shape: Shape, schedule: fg.Schedule, backend: str, well: int) -> list[Finished]:
+    """A hook that raises after ``well`` events is not called again, and the run is the same."""
+    calls: list[ev.Event] = []
+
+    def hook(event: ev.Event) -> None:
+        calls.append(event)
+        if len(calls) > well:
+            raise RuntimeError("a broken hook")
+
+    with _unlogged():
+        done = [ran(backend, shape, schedule, on_event=hook), ran(backend, shape, schedule)]
+    expect(done[0].events == done[1].events, "I15: a hook that raises changed the run")
+    # The beginning of the run is not told.
+    told = min(well + 1, len(done[0].events) - 1)
+    expect(calls == list(done[0].events[1 : 1 + told]), f"I15: a hook that raised was called {len(calls)} times")
+    return done
+
+
+def waits_for_no_hook(shape: Shape, schedule: fg.Schedule, backend: str, seconds: float) -> list[Finished]:
+    """A hook that blocks so long for each event is dropped when it has held the run up for its share, and the run is a
+    sound one."""
+    took = 0.0
+    last = 0.0
+
+    def hook(event: ev.Event) -> None:
+        nonlocal took, last
+        took, last = took + seconds, event.at
+        block(seconds)
+
+    with _unlogged():
+        done = ran(backend, shape, schedule, on_event=hook)
+    expect(done.result.status == "completed", f"I15: the run ended as {done.result.status}: {done.result.reason}")
+    check_invariants(done.events, done.plan)
+    expect(done.model.in_flight == 0, "I12: requests are left behind")
+    expect(took <= 5 + last / 20 + seconds, f"I15: a hook has held the run up for {took} s by second {last}")
+    return [done]
+
+
+def waits_for_no_viewer(shape: Shape, schedule: fg.Schedule, backend: str, seconds: float, most: int) -> list[Finished]:
+    """A viewer that looks at each event for so long, and stops looking after ``most``, sees the run as it is without
+    it."""
+    seen: list[ev.Event] = []
+
+    async def viewer(run: Run) -> None:
+        async for event in run:
+            await anyio.sleep(seconds * draw(shape.salt, len(seen)))
+            seen.append(event)
+            if len(seen) == most:
+                return
+
+    done = [ran(backend, shape, schedule, viewer=viewer), ran(backend, shape, schedule)]
+    expect(done[0].events == done[1].events, "I15: a viewer changed the run")
+    expect(seen == list(done[0].events[:most]), "I15: a viewer has seen other events than those of the run")
+    return done
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Without the log, which has each broken hook once, with its traceback."""
+    logger = logging.getLogger("flashgraph")
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = False
