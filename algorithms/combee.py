@@ -152,7 +152,7 @@ def write(insight: Insight, at: fg.Context) -> gepa.Proposal | None:
         return None
     child = {**lesson.trial.text, lesson.component: text}
     reaching = at[acceptance] == "improvement_or_equal"
-    return gepa.Proposal(child, "train", lesson.seen, lesson.to_beat, reaching, (lesson.component,))
+    return gepa.Proposal(child, "train", lesson.seen, lesson.to_beat, reaching, at.task.bounds, (lesson.component,))
 
 
 JOIN_TEXTS = """An assistant works by this instruction:

@@ -12,7 +12,7 @@ import attrs
 
 import flashgraph as fg
 from flashgraph.crossover import Crossings
-from flashgraph.evaluation import Attempt, Candidate, Work, attempt
+from flashgraph.evaluation import Attempt, Candidate, Work, attempt, reachable
 from flashgraph.parameters import at_least, between, one_of, require
 from flashgraph.pools import FRONTIERS, Frontier, ParetoFrontier
 from flashgraph.reflection import fenced_answers, rewrite_prompt
@@ -68,10 +68,15 @@ class Proposal:
     batch: tuple[int, ...]
     to_beat: float
     reaching: bool
+    bounds: tuple[float, float]
     rewritten: tuple[str, ...] = ()
 
     def work(self) -> list[Work]:
         return [Work(self.text, self.split, index) for index in self.batch]
+
+    def passes(self, reached: float) -> bool:
+        """Whether the child may go on with that sum of scores."""
+        return reached > self.to_beat or (self.reaching and reached == self.to_beat)
 
 
 @attrs.frozen
@@ -157,7 +162,7 @@ def cross(at: fg.Draw[ParetoFrontier, Crossings]) -> Proposal | None:
     if found is None:
         return None
     at.uses(*found.parents)
-    return Proposal(found.text, "val", found.samples, found.to_reach, reaching=True)
+    return Proposal(found.text, "val", found.samples, found.to_reach, True, at.task.bounds)
 
 
 # ---- stages ----------------------------------------------------------------------------------------------
@@ -189,17 +194,24 @@ async def propose(batch: fg.Group[Trial, Attempt], at: fg.Context[ParetoFrontier
     if not new:
         return None
     indices, to_beat = tuple(a.index for a in seen), sum(a.score for a in seen)
-    return Proposal({**base, **new}, "train", indices, to_beat, at[acceptance] == "improvement_or_equal", tuple(new))
+    reaching = at[acceptance] == "improvement_or_equal"
+    return Proposal({**base, **new}, "train", indices, to_beat, reaching, at.task.bounds, tuple(new))
 
 
 trial = graph.stage(attempt, name="trial", llm="task", spends="evaluations")
 
 
+def settled(batch: fg.Group[Proposal, Attempt]) -> bool:
+    """Whether the gate will say the same, whatever the trials that are still open come to."""
+    least, most = reachable(batch, batch.origin.bounds)
+    return batch.origin.passes(least) or not batch.origin.passes(most)
+
+
 @graph.stage
 def gate(batch: fg.Group[Proposal, Attempt], at: fg.Context) -> Child | None:
     """Keep a child that does better than its parent on the same samples, or a cross as well as both of its."""
-    child, reached = batch.origin, sum(a.score for a in batch.values)
-    if reached < child.to_beat or (reached == child.to_beat and not child.reaching):
+    child = batch.origin
+    if not child.passes(sum(a.score for a in batch.values)):
         return None
     return Child(child.text, len(at.task.val), child.rewritten)
 
@@ -242,7 +254,7 @@ graph.edge(spread, rollout, scatter=Trial.work)
 graph.edge(rollout, propose, gather=True, release=fg.fraction(0.67), late="cancel")
 graph.edge(propose, trial, scatter=Proposal.work)
 graph.edge(cross, trial, scatter=Proposal.work)
-graph.edge(trial, gate, gather=True)
+graph.edge(trial, gate, gather=True, release=fg.decided(settled), late="cancel")
 graph.edge(seed, validate, scatter=Candidate.work)
 graph.edge(gate, validate, scatter=Candidate.work, order=fg.discriminative(window=3), stale=fg.repair(patch, above=0))
 graph.edge(validate, frontier, gather=True, release=enough, late="cancel", stale=fg.discard(above=8))

@@ -9,7 +9,6 @@ an island, and how, is told to whoever proposes there next.
 
 import math
 import os
-from collections.abc import Sequence
 
 import attrs
 
@@ -88,10 +87,11 @@ class Checked:
         return min(1.0, max(0.0, self.attempt.score))
 
 
-def settled(seen: Sequence[Checked], size: int) -> bool:
+def settled(batch: fg.Group[Program, Checked]) -> bool:
     """Whether the cheap checks so far settle it: the mean is reached already, or cannot be reached any more."""
-    total = sum(c.share for c in seen)
-    return any(total >= c.needed * size or total + size - len(seen) < c.needed * size for c in seen[:1])
+    seen, open_ = batch.values, sum(m.state == "open" for m in batch.members)
+    total, needed = sum(c.share for c in seen), seen[0].needed * batch.size if seen else 0.0
+    return bool(seen) and (total >= needed or total + open_ < needed)
 
 
 @graph.source(rounds=1)

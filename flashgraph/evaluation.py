@@ -6,12 +6,13 @@ Values carry indices instead of samples, so that they are small and can be store
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
-from flashgraph.graph.ports import Context
+from flashgraph.graph.ports import Context, Group
 
-__all__ = ["Attempt", "Candidate", "Work", "attempt"]
+__all__ = ["Attempt", "Candidate", "Work", "attempt", "reachable"]
 
 
 @attrs.frozen
@@ -55,5 +56,21 @@ async def attempt(work: Work, at: Context) -> Attempt:
     """Let the candidate attempt the sample and score the output: one evaluation."""
     sample = at.task.samples(work.split)[work.index]
     output = await at.task.attempt(work.text, sample, at.llm)
-    score = at.task.score(sample, output)
+    score = at.task.judge(sample, output)
     return Attempt(work.index, score.value, str(output), score.feedback, score.objectives)
+
+
+def reachable(batch: Group[Any, Attempt], bounds: tuple[float, float]) -> tuple[float, float]:
+    """The least and the greatest sum of scores that a batch can still come to, for scores within ``bounds``.
+
+    Who failed or went missing adds nothing.  Where sums of floats depend on the order of their parts, the bounds are
+    wider by more than that can make.
+    """
+    scores, open_ = [a.score for a in batch.values], sum(m.state == "open" for m in batch.members)
+    known = sum(scores)
+    if not open_:
+        return known, known
+    # Multiples of a small power of two add up exactly, in any order: there a tie is a tie.
+    exact = all((number * 1024).is_integer() for number in (*scores, *map(float, bounds)))
+    slack = 0.0 if exact else 1e-9 * max(1.0, abs(known))
+    return known + open_ * bounds[0] - slack, known + open_ * bounds[1] + slack

@@ -57,7 +57,8 @@ class Task(Generic[S, O]):
     ``seed`` maps component names to their first texts; ``attempt(candidate, sample, llm)`` produces an output for
     one sample (by default it asks the model, the texts being the system message and ``str(sample)`` the user's),
     ``score(sample, output)`` judges it.  ``train`` feeds reflection, ``val`` decides, ``test`` is
-    held out: no stage ever sees it.
+    held out: no stage ever sees it.  ``bounds`` are the least and the greatest value that a score can have: what can
+    no longer pass is given up by them (infinities promise nothing, and nothing is given up).
 
     Raises `DataError` when a part is missing, empty or of the wrong kind.
     """
@@ -69,6 +70,7 @@ class Task(Generic[S, O]):
     seed: Mapping[str, str] = attrs.field(factory=lambda: {"instruction": "Answer the question."})
     attempt: Callable[[Mapping[str, str], S, Llm], Awaitable[O]] = attrs.field(kw_only=True, default=ask)
     score: Callable[[S, O], Score] = attrs.field(kw_only=True)
+    bounds: tuple[float, float] = attrs.field(kw_only=True, default=(0.0, 1.0))
 
     def __attrs_post_init__(self) -> None:
         for split in ("train", "val"):
@@ -83,11 +85,28 @@ class Task(Generic[S, O]):
                 f"task {self.name!r}: seed is empty; found {{}}, expected at least one named text.\n"
                 'Fix: seed={"instruction": "..."}.'
             )
+        if not self.bounds[0] < self.bounds[1]:
+            raise DataError(
+                f"task {self.name!r}: bounds are {self.bounds!r}; expected (least, greatest) score, the least first.\n"
+                "Fix: bounds=(0.0, 1.0), which is the default."
+            )
         for part in ("attempt", "score"):
             if not callable(getattr(self, part)):
                 raise DataError(
                     f"task {self.name!r}: {part} is not callable; found {getattr(self, part)!r}, expected a function."
                 )
+
+    def judge(self, sample: S, output: O) -> Score:
+        """The score of an output.  Raises `DataError` when its value lies outside of the bounds."""
+        score = self.score(sample, output)
+        least, most = self.bounds
+        if not least <= score.value <= most:
+            raise DataError(
+                f"task {self.name!r}: the score of an output is {score.value:g}; "
+                f"its bounds are {least:g} and {most:g}.\n"
+                "Fix: scale the score, or give Task(..., bounds=(least, greatest)) what it can be."
+            )
+        return score
 
     def samples(self, split: Split) -> Sequence[S]:
         """The samples of ``"train"``, ``"val"`` or ``"test"``."""

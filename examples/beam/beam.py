@@ -3,8 +3,6 @@
 beam --> pick --> rollout --> vary --> race --> judge --> validate --> beam
 """
 
-from collections.abc import Sequence
-
 import attrs
 
 import flashgraph as fg
@@ -78,9 +76,9 @@ def judge(tried: fg.Group[Draft, Attempt], at: fg.Context) -> Candidate | None:
 validate = graph.stage(attempt, name="validate", llm="task", spends="evaluations")
 
 
-def hopeless(found: Sequence[Attempt], size: int) -> bool:
+def hopeless(found: fg.Group[Candidate, Attempt]) -> bool:
     """Half of the validation is in, and nothing of it passed: the rest is not worth its calls."""
-    return len(found) * 2 >= size and not any(a.score for a in found)
+    return len(found.values) * 2 >= found.size and not any(a.score for a in found.values)
 
 
 graph.edge(seed, validate, scatter=Candidate.work)

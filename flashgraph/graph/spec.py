@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import attrs
 
 from flashgraph.errors import Place
-from flashgraph.graph.ports import Param, Resource
+from flashgraph.graph.ports import Group, Param, Resource
 
 __all__ = [
     "EdgeSpec",
@@ -54,7 +54,7 @@ class Staleness(Protocol):
 class Release(Protocol):
     """A release rule; see `flashgraph.policies.release`."""
 
-    def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool: ...
+    def ready(self, group: Group[Any, Any], arrived: int, elapsed: float) -> bool: ...
     def deadline(self) -> float | None: ...
     def flaw(self) -> Flaw | None: ...
 

@@ -11,7 +11,7 @@ import attrs
 from flashgraph.graph.ports import Artifact, Group, PoolEvent
 from flashgraph.harness.interface import identity
 from flashgraph.harness.items import OVERALL, Failed, Points, Prediction, Program, Trained
-from flashgraph.harness.standing import Mark, hopeless, marks, undominated
+from flashgraph.harness.standing import Mark, beaten, marks, undominated
 
 __all__ = ["Entry", "HarnessArchive"]
 
@@ -186,7 +186,7 @@ def _verdict(group: Group[Trained, Prediction], predictions: tuple[Prediction, .
     missing = group.size - len(predictions)
     if not missing and all(p.failure for p in predictions):
         return "failed", f"all {group.size} predictions failed, the first with: {predictions[0].failure}"
-    if missing and hopeless(predictions, group.size):
+    if missing and beaten(predictions):
         return "stopped", f"on no frontier, whatever the other {missing} of {group.size} predictions are"
     if group.partial:
         return "provisional", f"{missing} of {group.size} predictions are still to come"

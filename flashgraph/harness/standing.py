@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import attrs
 
+from flashgraph.graph.ports import Group
 from flashgraph.harness.items import OVERALL, Points, Prediction
 
-__all__ = ["Mark", "dominates", "hopeless", "marks", "undominated"]
+__all__ = ["Mark", "beaten", "dominates", "hopeless", "marks", "undominated"]
 
 
 @attrs.frozen
@@ -61,11 +63,17 @@ def undominated(points: Mapping[int, tuple[float, float]]) -> tuple[int, ...]:
     return tuple(key for key, point in points.items() if not any(dominates(other, point) for other in points.values()))
 
 
-def hopeless(predictions: Sequence[Prediction], size: int) -> bool:
-    """Whether the predictions so far settle that the candidate can be on no frontier, however the rest turns out.
+def hopeless(group: Group[Any, Prediction]) -> bool:
+    """Whether the predictions so far settle that the candidate can be on no frontier: a predicate for
+    `flashgraph.decided`."""
+    return beaten(group.values)
+
+
+def beaten(predictions: Sequence[Prediction]) -> bool:
+    """Whether some of a candidate's predictions settle that it can be on no frontier, however the rest turns out.
 
     The bound is sound for scores up to 1: the rest may all be right and cost nothing, and a known rival still
-    dominates that on every data set and overall.  A predicate for `flashgraph.decided`.
+    dominates that on every data set and overall.
     """
     stakes = next((p.stakes for p in predictions if p.stakes is not None), None)
     if stakes is None or not stakes.rivals:

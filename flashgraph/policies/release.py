@@ -7,11 +7,12 @@ A group that is not released early is released when every member has ended.  The
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 
+from flashgraph.graph.ports import Group
 from flashgraph.graph.spec import Flaw
 
 __all__ = ["All", "count", "deadline", "decided", "everyone", "fraction"]
@@ -21,13 +22,12 @@ __all__ = ["All", "count", "deadline", "decided", "everyone", "fraction"]
 class All:
     """Wait for every member."""
 
-    def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool:
-        """Whether a group of ``size`` may be released now.
+    def ready(self, group: Group[Any, Any], arrived: int, elapsed: float) -> bool:
+        """Whether ``group`` may be released as it is now.
 
-        ``members`` are the members' values, None for those not there; ``arrived`` counts the values, ``elapsed``
-        is in seconds since the scatter.
+        ``arrived`` counts the members that have arrived, ``elapsed`` is in seconds since the scatter.
         """
-        return arrived >= size
+        return arrived >= group.size
 
     def needs(self, size: int) -> int:
         """How many members of a group of ``size`` will do, as far as their number alone can tell."""
@@ -49,8 +49,8 @@ class Fraction(All):
     share: float
     least: int
 
-    def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool:
-        return arrived >= self.needs(size)
+    def ready(self, group: Group[Any, Any], arrived: int, elapsed: float) -> bool:
+        return arrived >= self.needs(group.size)
 
     def needs(self, size: int) -> int:
         # The small slack keeps ceil(0.07 * 100) at 7, where binary fractions would make it 8.
@@ -72,8 +72,8 @@ class Fraction(All):
 class Count(All):
     members: int
 
-    def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool:
-        return arrived >= self.needs(size)
+    def ready(self, group: Group[Any, Any], arrived: int, elapsed: float) -> bool:
+        return arrived >= self.needs(group.size)
 
     def needs(self, size: int) -> int:
         return min(self.members, size)
@@ -91,9 +91,9 @@ class Count(All):
 class Deadline(All):
     seconds: float
 
-    def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool:
+    def ready(self, group: Group[Any, Any], arrived: int, elapsed: float) -> bool:
         # The slack: a timer's sum in floats may fall a hair short of the seconds.
-        return arrived >= size or (arrived > 0 and elapsed >= self.seconds - 1e-9)
+        return arrived >= group.size or (arrived > 0 and elapsed >= self.seconds - 1e-9)
 
     def deadline(self) -> float | None:
         return self.seconds
@@ -111,13 +111,15 @@ class Deadline(All):
 class Decided(All):
     predicate: Any
 
-    def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool:
-        return arrived >= size or bool(self.predicate([m for m in members if m is not None], size))
+    def ready(self, group: Group[Any, Any], arrived: int, elapsed: float) -> bool:
+        return arrived >= group.size or bool(self.predicate(group))
 
     def flaw(self) -> Flaw | None:
         if callable(self.predicate):
             return None
-        return Flaw(f"decided({self.predicate!r})", "a function (values so far, group size) -> bool", "pass a function")
+        return Flaw(
+            f"decided({self.predicate!r})", "a function of the group so far that returns a bool", "pass a function"
+        )
 
     def __str__(self) -> str:
         return f"decided({getattr(self.predicate, '__name__', 'predicate')})"
@@ -144,6 +146,9 @@ def deadline(seconds: float) -> All:
     return Deadline(seconds)
 
 
-def decided(predicate: Callable[[Sequence[Any], int], bool]) -> All:
-    """Go on once ``predicate(values so far, group size)`` says that the rest cannot change the outcome."""
+def decided(predicate: Callable[[Group[Any, Any]], bool]) -> All:
+    """Go on once ``predicate`` says of the group so far that the rest cannot change the outcome.
+
+    Members that have not ended are ``"open"`` in it; one that has failed or gone missing will not arrive any more.
+    """
     return Decided(predicate)

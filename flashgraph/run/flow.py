@@ -349,9 +349,8 @@ class Flow:
             self._fail(group, state, f"{state.failed} of {len(state.members)} members failed, the first with: {reason}")
             return
         try:
-            due = state.complete or edge.release.ready(
-                state.values, state.arrived, len(state.members), self.now - group.scattered_at
-            )
+            waited = self.now - group.scattered_at
+            due = state.complete or edge.release.ready(group.gathered(state, False), state.arrived, waited)
         except Exception as error:  # the user's `decided` predicate
             self._fail(group, state, f"release of {edge.name}: {type(error).__name__}: {error}")
             return

@@ -64,10 +64,6 @@ class GatherState:
 
     edge: str
     members: list[Member[Any]]
-    values: list[Any] = attrs.field(
-        init=False, default=attrs.Factory(lambda self: [m.value for m in self.members], takes_self=True)
-    )
-    """The members' values, for release rules."""
     items: list[Item] = attrs.field(factory=list)
     arrived: int = 0
     ended: int = 0
@@ -85,7 +81,6 @@ class GatherState:
 
     def record(self, index: int, member: Member[Any], item: Item | None) -> None:
         self.members[index] = member
-        self.values[index] = member.value
         self.ended += 1
         self.arrived += member.state == "arrived"
         self.failed += member.state == "failed"

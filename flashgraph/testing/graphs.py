@@ -404,8 +404,8 @@ def _early(group: Fan | Ending) -> dict[str, Any]:
     return {"release": rules[group.rule], "late": group.late}
 
 
-def _decided(values: Sequence[Token], size: int) -> bool:
-    return sum(map(_even, values)) >= 2
+def _decided(group: fg.Group[Token, Token]) -> bool:
+    return sum(map(_even, group.values)) >= 2
 
 
 def _touched(token: Token, view: Ledgered) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from itertools import product
 from typing import Any
 
+from flashgraph.graph.ports import Group, Member
 from flashgraph.policies.control import Control, Waiting
 from flashgraph.policies.failure import FailAbove
 from flashgraph.policies.order import Discriminative, QueueOrder
@@ -76,10 +77,16 @@ def _release(rule: All) -> None:
     _expect(positive, rule, f"deadline() is {seconds!r}", "seconds over 0, or None where time does not matter")
     for size in range(7):
         late = (seconds or 0.0) + 1.0
-        whole = _alike(rule, "ready", rule.ready, list(range(size)), size, size, late)
+        whole = _alike(rule, "ready", rule.ready, _group(size, size), size, late)
         _expect(bool(whole), rule, f"ready with all of {size} members is {whole!r}", "true: nothing more can come")
-        if size and rule.ready([None] * size, 0, size, 0.0):
+        if size and rule.ready(_group(size, 0), 0, 0.0):
             _expect(False, rule, f"it releases a group of {size} of which nothing has arrived", "at least one member")
+
+
+def _group(size: int, arrived: int) -> Group[str, int]:
+    """A group of ``size`` of which the first ``arrived`` are there."""
+    there = (Member(index, "arrived", index) for index in range(arrived))
+    return Group("origin", (*there, *(Member[int](index) for index in range(arrived, size))))
 
 
 def _failure(rule: FailAbove) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashgraph.harness import HarnessArchive, hopeless
+from flashgraph.harness import HarnessArchive
+from flashgraph.harness.standing import beaten
 from tests.harness.kit import admit, group, predictions
 
 SCORES = st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 3))
@@ -23,7 +24,7 @@ def test_a_hopeless_candidate_never_reaches_a_frontier(rivals: list[Any], values
     for number, rival in enumerate(rivals):
         archive = admit(archive, group(number, rival))
     made = predictions(values, archive.rivals())
-    if hopeless(made[:known], len(made)):
+    if len(made[:known]) < len(made) and beaten(made[:known]):
         after = admit(archive, group(99, values))
         assert all(len(archive.entries) not in after.frontier(name) for name in ("a", "b", "overall"))
 
@@ -32,16 +33,16 @@ def test_a_clear_loser_is_seen() -> None:
     """Two wrong answers out of three cannot be made good against a cheaper program with two right ones."""
     rival = admit(HarnessArchive(), group(1, {"a": [(1.0, 10), (1.0, 10), (0.0, 10)]}))
     losing = predictions({"a": [(0.0, 20), (0.0, 20), (1.0, 20)]}, rival.rivals())
-    assert not hopeless(losing[:1], 3)
-    assert hopeless(losing[:2], 3)
+    assert not beaten(losing[:1])
+    assert beaten(losing[:2])
 
 
 def test_a_cheap_loser_is_not_stopped() -> None:
     """Less context is a way onto the frontier too: a wrong answer that cost nothing settles nothing."""
     rival = admit(HarnessArchive(), group(1, {"a": [(1.0, 10), (1.0, 10)]}))
-    assert not hopeless(predictions({"a": [(0.0, 1), (0.0, 1)]}, rival.rivals()), 2)
+    assert not beaten(predictions({"a": [(0.0, 1), (0.0, 1)]}, rival.rivals()))
 
 
 def test_without_rivals_nothing_is_hopeless() -> None:
     """The baselines have nothing to stand against."""
-    assert not hopeless(predictions({"a": [(0.0, 9), (0.0, 9)]}), 2)
+    assert not beaten(predictions({"a": [(0.0, 9), (0.0, 9)]}))

@@ -10,14 +10,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flashgraph.graph.ports import Group, Member
 from flashgraph.policies.release import All, count, deadline, decided, everyone, fraction
 
 SIZES = st.integers(0, 200)
 
 
+def group(size: int, there: Sequence[int]) -> Group[str, int]:
+    """A group of which the first members have arrived."""
+    arrived = (Member(place, "arrived", value) for place, value in enumerate(there))
+    return Group("origin", (*arrived, *(Member[int](place) for place in range(len(there), size))))
+
+
 def least(rule: All, size: int, elapsed: float = 0.0) -> int:
     """The smallest number of arrivals with which a group of ``size`` is released."""
-    return next(n for n in range(size + 1) if rule.ready([1] * n, n, size, elapsed))
+    return next(n for n in range(size + 1) if rule.ready(group(size, [1] * n), n, elapsed))
 
 
 @given(SIZES)
@@ -61,38 +68,37 @@ def test_deadline_needs_time_and_one_member() -> None:
     """Before its time all members, after it any, never none."""
     rule = deadline(30)
     assert rule.deadline() == 30
-    assert not rule.ready([1, 1], 2, 3, 29.9)
-    assert rule.ready([1, 1], 2, 3, 30.0)
-    assert rule.ready([1, 1], 2, 3, 30.0 - 1e-12)
-    assert rule.ready([1], 1, 3, 31.0)
-    assert not rule.ready([], 0, 3, 99.0)
-    assert rule.ready([1, 1, 1], 3, 3, 0.0)
+    assert not rule.ready(group(3, [1, 1]), 2, 29.9)
+    assert rule.ready(group(3, [1, 1]), 2, 30.0)
+    assert rule.ready(group(3, [1, 1]), 2, 30.0 - 1e-12)
+    assert rule.ready(group(3, [1]), 1, 31.0)
+    assert not rule.ready(group(3, []), 0, 99.0)
+    assert rule.ready(group(3, [1, 1, 1]), 3, 0.0)
 
 
 def test_only_a_deadline_has_a_time() -> None:
     """The other rules are asked when a member arrives."""
-    assert [r.deadline() for r in (everyone(), fraction(0.5), count(1), decided(lambda v, n: True))] == [None] * 4
+    assert [r.deadline() for r in (everyone(), fraction(0.5), count(1), decided(lambda so_far: True))] == [None] * 4
 
 
 def test_decided_sees_what_is_there() -> None:
-    """The predicate gets the values without gaps, and the group's size; a full group needs no predicate."""
-    seen: list[tuple[list[Any], int]] = []
+    """The predicate gets the group as it is so far; a full one needs no predicate."""
+    seen: list[Group[Any, Any]] = []
 
-    def three(values: Sequence[Any], size: int) -> bool:
-        seen.append((list(values), size))
-        return bool(sum(values) >= 3)
+    def three(so_far: Group[Any, Any]) -> bool:
+        seen.append(so_far)
+        return bool(sum(so_far.values) >= 3)
 
-    rule = decided(three)
-    assert not rule.ready([1, None, 1], 2, 4, 0.0)
-    assert rule.ready([1, 2, None], 2, 4, 0.0)
-    assert seen == [([1, 1], 4), ([1, 2], 4)]
-    assert decided(lambda values, size: False).ready([1, 1], 2, 2, 0.0)
+    rule, groups = decided(three), [group(4, [1, 1]), group(4, [1, 2])]
+    assert [rule.ready(g, 2, 0.0) for g in groups] == [False, True]
+    assert seen == groups
+    assert decided(lambda so_far: False).ready(group(2, [1, 1]), 2, 0.0)
 
 
 @given(SIZES, st.floats(0, 100), st.sampled_from([everyone(), fraction(0.3), count(3), deadline(5)]))
 def test_more_members_never_hold_a_group_back(size: int, elapsed: float, rule: All) -> None:
     """Once ready, a group stays ready; a full one always is."""
-    ready = [rule.ready([1] * n, n, size, elapsed) for n in range(size + 1)]
+    ready = [rule.ready(group(size, [1] * n), n, elapsed) for n in range(size + 1)]
     assert ready == sorted(ready)
     assert ready[-1]
 

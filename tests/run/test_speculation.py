@@ -170,7 +170,7 @@ def test_lockstep_waits_for_everyone(virtually: Virtually) -> None:
 
 @pytest.mark.parametrize(
     ("rule", "at"),
-    [(fg.count(1), 1), (fg.count(3), 50), (fg.deadline(10), 10), (fg.decided(lambda seen, size: len(seen) >= 2), 2)],
+    [(fg.count(1), 1), (fg.count(3), 50), (fg.deadline(10), 10), (fg.decided(lambda group: len(group.values) >= 2), 2)],
 )
 def test_release_rules(rule: Any, at: float, virtually: Virtually) -> None:
     """Each rule releases at its own moment."""

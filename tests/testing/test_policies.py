@@ -25,7 +25,7 @@ def patch(stale: fg.Stale[int]) -> fg.Verdict[int]:
 SOUND: list[Any] = [
     fg.accept(), fg.refresh(), fg.discard(above=2), fg.repair(patch, above=1, times=3),
     fg.discard(above=4) | fg.refresh(),
-    fg.everyone(), fg.fraction(0.4), fg.count(2), fg.deadline(3.0), fg.decided(lambda values, size: len(values) > 2),
+    fg.everyone(), fg.fraction(0.4), fg.count(2), fg.deadline(3.0), fg.decided(lambda group: len(group.values) > 2),
     fg.missing(), fg.fail_above(0.5), fg.drain_first(), fg.balanced(2.0), fg.fifo(), fg.freshest(),
     fg.priority(lambda value: value), fg.discriminative(2, passed=bool), fg.discriminative(key=lambda value: value),
 ]  # fmt: skip
@@ -68,12 +68,12 @@ class Undecided(Rule):
 
 
 class NeverReady(All):
-    def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool:
+    def ready(self, group: fg.Group[Any, Any], arrived: int, elapsed: float) -> bool:
         return False
 
 
 class ReadyAtOnce(All):
-    def ready(self, members: Sequence[Any], arrived: int, size: int, elapsed: float) -> bool:
+    def ready(self, group: fg.Group[Any, Any], arrived: int, elapsed: float) -> bool:
         return True
 
 

@@ -1,0 +1,80 @@
+"""What a batch can still come to, and that who gives up on it is right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import flashgraph as fg
+from flashgraph.algorithms import gepa
+from flashgraph.errors import DataError
+from flashgraph.evaluation import Attempt, reachable
+from flashgraph.graph.ports import Group, Member
+
+BOUNDS = st.sampled_from([(0.0, 1.0), (-2.0, 3.0), (float("-inf"), float("inf"))])
+STATES = st.lists(st.sampled_from(["arrived", "open", "failed"]), min_size=1, max_size=6)
+
+
+def batches(origin: Any, states: list[str], scores: list[float]) -> tuple[Group[Any, Attempt], Group[Any, Attempt]]:
+    """A batch as it is, and as it is when all that is open has arrived too."""
+
+    def member(index: int, state: Any) -> Member[Attempt]:
+        there = Attempt(index, scores[index], "") if state == "arrived" else None
+        return Member(index, state, there)
+
+    now = tuple(map(member, range(len(states)), states))
+    then = tuple(map(member, range(len(states)), ["arrived" if s == "open" else s for s in states]))
+    return Group(origin, now), Group(origin, then)
+
+
+@given(STATES, BOUNDS, st.data())
+def test_reachable_holds_what_comes(states: list[str], bounds: tuple[float, float], data: st.DataObject) -> None:
+    """Whatever scores the open members get within the bounds, the sum lies within what was reachable; with none open
+    it is the sum."""
+    scores = data.draw(st.lists(st.floats(*bounds, allow_nan=False), min_size=len(states), max_size=len(states)))
+    scores = [max(-1e6, min(1e6, score)) for score in scores]
+    now, then = batches("origin", states, scores)
+    least, most = reachable(now, bounds)
+    total = sum(a.score for a in then.values)
+    assert least <= total <= most
+    if "open" not in states:
+        assert least == total == most
+
+
+@given(STATES, st.floats(0, 6), st.booleans(), st.data())
+def test_the_gate_is_settled_for_good(states: list[str], to_beat: float, reaching: bool, data: st.DataObject) -> None:
+    """When GEPA's gate goes on before all trials are in, it says what it would say of all of them."""
+    some = st.sampled_from([0.0, 0.1, 0.2, 0.3, 0.5, 1.0])
+    scores = data.draw(st.lists(some, min_size=len(states), max_size=len(states)))
+    close = data.draw(st.sampled_from([to_beat, sum(scores), sum(reversed(scores))]))
+    child = gepa.Proposal({"instruction": "x"}, "train", tuple(range(len(states))), close, reaching, (0.0, 1.0))
+    now, then = batches(child, states, scores)
+    if gepa.settled(now):
+        assert child.passes(sum(a.score for a in now.values)) == child.passes(sum(a.score for a in then.values))
+
+
+@pytest.mark.parametrize(("there", "settled"), [([0.0, 0.0], True), ([0.0, 1.0], False), ([1.0, 1.0], True)])
+def test_the_gate_need_not_wait(there: list[float], settled: bool) -> None:
+    """Of three trials, two tell that a sum of 1 is not beaten any more, or is beaten already."""
+    child = gepa.Proposal({"instruction": "x"}, "train", (0, 1, 2), 1.0, False, (0.0, 1.0))
+    now, _ = batches(child, ["arrived", "arrived", "open"], [*there, 0.0])
+    assert gepa.settled(now) is settled
+
+
+def test_a_score_outside_of_the_bounds_is_an_error() -> None:
+    """It is named with its task, its value and what to do; within other bounds it is a score."""
+
+    async def attempt(candidate: Any, sample: int, llm: Any) -> int:
+        return sample
+
+    def task(**options: Any) -> fg.Task[int, int]:
+        return fg.Task("t", [1], [1], attempt=attempt, score=lambda sample, output: fg.Score(output), **options)
+
+    with pytest.raises(DataError, match=r"task 't': the score of an output is 2; its bounds are 0 and 1\.\nFix: "):
+        task().judge(1, 2)
+    assert task(bounds=(0, 2)).judge(1, 2).value == 2
+    with pytest.raises(DataError, match=r"bounds are \(1, 0\); expected \(least, greatest\)"):
+        task(bounds=(1, 0))
