@@ -35,6 +35,9 @@ __all__ = ["Machine", "SchedulerStalled"]
 FAILURES_IN_A_ROW = 20
 """A stage that fails so often without one success is broken: the run stops rather than spend its budget on it."""
 
+HEARING = 0.05
+"""Seconds for which a round that could be opened waits at most until there is nothing more to be heard first."""
+
 
 class SchedulerStalled(FlashgraphError):
     """Work is open, nothing runs and nothing can: a defect of flashgraph (invariant I9), never of a graph."""
@@ -84,6 +87,9 @@ class Machine:
         """In a serial run the stage whose turn it is."""
         self._commit: list[tuple[Job, Outcome]] = []
         self._next_job = 0
+        self._quiet = True
+        self._unopened: float | None = None
+        """Since when a round could be opened that waits to hear what else has happened."""
         self._adjust_at = plan.schedule.control.interval
 
     # ---- what the driver calls ---------------------------------------------------------------------------
@@ -119,8 +125,14 @@ class Machine:
     def pools(self) -> dict[str, PoolState]:
         return self.admission.pools
 
-    def step(self) -> list[Command]:
-        """Everything that can be started now; sets `status` when the run is over."""
+    def step(self, *, quiet: bool) -> list[Command]:
+        """Everything that can be started now; sets `status` when the run is over.
+
+        ``quiet`` says that nothing has happened since the last step.  Rounds are opened then: what is due at this
+        moment is heard first, so that a round sees the newest pool, and where requests take no time none is opened
+        before the one before it is over.
+        """
+        self._quiet = quiet
         if self._stopping is None:
             self._adjust()
             while self._advance() | self.flow.sweep_void():
@@ -372,7 +384,13 @@ class Machine:
 
     def _next_source(self) -> SourceState | None:
         one_at_a_time = self.plan.schedule.serial and (self.flow.items or self.jobs)
-        return None if one_at_a_time or self.ledger.exhausted() is not None else self.sources.next()
+        found = None if one_at_a_time or self.ledger.exhausted() is not None else self.sources.next()
+        if found is None or self._quiet or not self.plan.endpoints:
+            self._unopened = None
+            return found
+        if self._unopened is None:
+            self._unopened = self.now
+        return found if self.now >= self._unopened + HEARING else None
 
     # ---- results -----------------------------------------------------------------------------------------
 
@@ -457,6 +475,8 @@ class Machine:
             self.status = self._stopping
         elif self._draining is not None:
             self.status = ("stopped", self._draining)
+        elif self._unopened is not None:
+            return  # it opens a round when it is quiet
         elif not self.flow.items and not self.jobs:
             limit = self.ledger.exhausted()
             self.status = ("budget", f"no {limit} left") if limit else ("completed", "the sources have nothing to emit")

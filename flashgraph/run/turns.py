@@ -114,4 +114,5 @@ def apply(turn: Turn, machine: Machine) -> list[Command]:
         machine.calls.request(machine.jobs[asked.job], asked.role, asked.amounts, asked.size)
     if turn.drain:
         machine.drain(turn.drain)
-    return [] if turn.halted else machine.step()
+    told = turn.measured or turn.answered or turn.completed or turn.asked
+    return [] if turn.halted else machine.step(quiet=not told)

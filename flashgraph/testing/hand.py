@@ -289,12 +289,9 @@ class Hand:
             if self.over:
                 break
             drawn = tuple(self._draw(c) for c in commands if isinstance(c, Start) and c.job.kind == "source")
-            if not drawn and not commands:
-                break
-            before = len(self.events)
-            nothing_told = not drawn
-            turn = Turn(self.at, completed=drawn)
-            if nothing_told:
+            looked, turn = turn, Turn(self.at, completed=drawn)
+            if looked == turn:  # a quiet one, and nothing was drawn in it
+                before = len(self.events)
                 again = self._apply(turn)
                 said = [e for e in self.events[before:] if not isinstance(e, ev.RunEnded)]
                 if again or said:

@@ -56,6 +56,7 @@ def _state(machine: Machine, name: Name, zero: float, *, history: bool) -> tuple
         machine._draining,
         machine._phase,
         None if machine._adjust_at is None else machine._adjust_at - zero,
+        None if machine._unopened is None else machine._unopened - zero,
     )
 
 
