@@ -65,23 +65,18 @@ def test_a_server_that_does_not_slow_down(tmp_path: Path) -> None:
 
 
 def test_a_forecast_on_what_was_learned_is_like_the_run(tmp_path: Path) -> None:
-    """Calls within a tenth of those on the server itself, also under twice the load that was learned from."""
+    """Calls within a tenth of those on the server itself, over runs under the load that was learned from and under
+    twice as much.  One run alone is chance: which child passes its trial decides how many samples are validated."""
     profile = attrs.evolve(PROFILES["vllm"], step_per_request=0.0002)
     learned = learned_from(profile, tmp_path / "run", seconds=480).profiles["task"]
+    calls = {"true": 0, "found": 0}
     for window in ("8", "16"):
-        true, found = (
-            run_virtually(
-                partial(
-                    forecast,
-                    Simulation("gepa", {"task": p, "reflection": p}, settings={"window": window}, minutes=6, limit=128),
-                    settle,
-                    Scene.of_world(WORLD),
-                ),
-                "asyncio",
-            )
-            for p in (profile, learned)
-        )
-        assert found.calls == pytest.approx(true.calls, rel=0.1)
+        for seed in range(3):
+            for name, p in (("true", profile), ("found", learned)):
+                models = {"task": p, "reflection": p}
+                asked = Simulation("gepa", models, settings={"window": window}, minutes=3, limit=128, seed=seed)
+                calls[name] += run_virtually(partial(forecast, asked, settle, Scene.of_world(WORLD)), "asyncio").calls
+    assert calls["found"] == pytest.approx(calls["true"], rel=0.1)
 
 
 def test_too_few_calls_are_said(tmp_path: Path) -> None:
