@@ -204,12 +204,16 @@ class Driver:
         reopen, self._reopen = self._reopen, None
         capacity = self._resumed.capacity if reopen is not None else None
         tested = self._resumed.tested if reopen is not None else {}
-        answered, self._answered = sorted(self._answered, key=lambda a: a.call), []
-        completed, self._completed = sorted(self._completed, key=lambda c: c.job), []
-        requests, self._requests = sorted(self._requests, key=lambda r: (r.job.id, r.order)), []
-        requests = [r for r in requests if not r.given_up]
-        asked = tuple(Asked(r.job.id, r.role, r.amounts, r.size) for r in requests)
-        measured, self._measured = tuple(m for _, m in sorted(self._measured.items())), {}
+        answered, self._answered = self._answered, []
+        answered.sort(key=lambda a: a.call)
+        completed, self._completed = self._completed, []
+        completed.sort(key=lambda c: c.job)
+        asking, self._requests = self._requests, []
+        asking.sort(key=lambda r: (r.job.id, r.order))
+        requests = [r for r in asking if not r.given_up]
+        asked = tuple([Asked(r.job.id, r.role, r.amounts, r.size) for r in requests])
+        measured = tuple([self._measured[name] for name in sorted(self._measured)])
+        self._measured.clear()
         if stop is not None:
             # First, so that what is cut off now stays open: of this turn only the answers are kept, and a run that is
             # resumed does the rest again.

@@ -25,6 +25,8 @@ class StageState:
     """Held items that wait for this repair stage, with the name of the edge whose rule sent them."""
     feeds: list[tuple[EdgePlan, EdgeQueue, EdgeQueue | None]] = attrs.field(factory=list)
     """The edges that end here, with their queues, and for a scattering edge the members of opened groups."""
+    alone: EdgeQueue | None = None
+    """The queue of the only edge, which is what most stages have: looked at each time that anything happens."""
     judged: bool = False
     """Whether the head may depend on what the pools are now."""
     head: Item | None = None
@@ -39,6 +41,8 @@ class Stages:
         self.states = {n: StageState(s, plan.schedule.control.start(s.workers)) for n, s in plan.stages.items()}
         for name, state in self.states.items():
             state.feeds = [(e, flow.queues[e.name], flow.members.get(e.name)) for e in plan.incoming[name]]
+            if [members for _, _, members in state.feeds] == [None]:
+                state.alone = state.feeds[0][1]
             state.judged = any(e.judges for e in plan.incoming[name])
         self.by_drain = sorted(self.states.values(), key=lambda s: (s.plan.distance, -s.plan.rank))
         """Nearest the pool first."""
@@ -79,6 +83,8 @@ class Stages:
     def _changes(self, state: StageState) -> int:
         """Counts what a stage's head depends on; no count ever falls, so an equal sum means that nothing changed."""
         changes = self._admission.changes if state.judged else 0
+        if state.alone is not None:
+            return changes + state.alone.changes
         for _, queue, members in state.feeds:
             changes += queue.changes
             if members is not None:
