@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Any
 
 import anyio
 import attrs
 import pytest
+from hypothesis import given
 
 import flashgraph as fg
 from flashgraph.run import events as ev
-from flashgraph.testing import clock
-from flashgraph.testing.runs import TASK
+from flashgraph.run.budget import Ledger
+from flashgraph.run.jobs import Command, Done, Start
+from flashgraph.run.machine import HEARING, Machine
+from flashgraph.run.turns import Asked, Completed, Turn, apply
+from flashgraph.testing import clock, schedules, shapes
+from flashgraph.testing.graphs import Shape
+from flashgraph.testing.hand import plan_by_hand
+from flashgraph.testing.runs import TASK, run_shape
 from tests.run.kit import Virtually, of, watched
 
 
@@ -124,6 +133,74 @@ def test_what_no_edge_takes(changes: int, virtually: Virtually) -> None:
     times = Counter(e.at for e in of(result, ev.Emitted) if e.source == "draw")
     assert times == {10.0 * n: 100 for n in range(changes + 1)}
     assert len(of(result, ev.RoundEnded)) == len(of(result, ev.Emitted))
+
+
+@given(shapes(), schedules())
+def test_a_round_is_opened_when_all_else_is_heard(shape: Shape, schedule: fg.Schedule) -> None:
+    """Nothing that had begun before ends at the very moment at which a round is opened, but is heard of after it."""
+    events = clock.run_virtually(partial(run_shape, shape, schedule)).events
+    sources = {e.job for e in events if isinstance(e, ev.JobStarted) and e.item is None}
+    began = {e.job: e.at for e in events if isinstance(e, ev.JobStarted)}
+    opened: float | None = None
+    for event in events:
+        if isinstance(event, ev.JobStarted) and event.job in sources:
+            opened = event.at
+        elif isinstance(event, ev.JobEnded) and event.job not in sources:
+            assert event.at != opened or began[event.job] == opened
+
+
+def asking(rounds: int) -> fg.Graph:
+    """A source, and a stage that asks a model."""
+    graph = fg.Graph("asking")
+    log = graph.pool("log", Log)
+
+    @graph.source(rounds=rounds)
+    def draw(at: fg.Draw) -> int:
+        return at.emission
+
+    @graph.stage(llm="task")
+    async def work(item: int, at: fg.Context) -> str:
+        return (await at.llm(str(item))).text
+
+    graph.edge(draw, work)
+    graph.edge(work, log)
+    return graph
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0])
+def test_rounds_overlap_where_requests_take_time(seconds: float, virtually: Virtually) -> None:
+    """As many are open as the window holds; of requests that take none, each is over before the next is made."""
+    most = flying = 0
+
+    async def model(messages: Any) -> str:
+        nonlocal most, flying
+        flying += 1
+        most = max(most, flying)
+        await (anyio.sleep(seconds) if seconds else anyio.lowlevel.checkpoint())
+        flying -= 1
+        return "done"
+
+    async def run() -> fg.Result:
+        schedule = fg.pipelined(4)
+        return await fg.arun(asking(20), TASK, models={"task": model}, schedule=schedule, settle=clock.settle)
+
+    assert virtually(run).status == "completed"
+    assert most == (4 if seconds else 1)
+
+
+def test_a_round_is_opened_after_a_while_of_noise() -> None:
+    """A server that never stops answering does not keep its rounds from being opened for more than a moment."""
+    machine = Machine(plan_by_hand(asking(2), fg.pipelined(2), limit=1), Ledger(fg.Budget()), lambda event: None)
+
+    def begun(commands: list[Command], kind: str) -> list[int]:
+        return [c.job.id for c in commands if isinstance(c, Start) and c.job.kind == kind]
+
+    (first,) = begun(apply(Turn(0.0), machine), "source")
+    commands = apply(Turn(0.0, completed=(Completed(first, Done(0), source="draw"),)), machine)
+    (job,) = begun(commands, "stage")
+    assert begun(commands, "source") == []
+    assert begun(apply(Turn(HEARING / 2, asked=(Asked(job, "task", {}),)), machine), "source") == []
+    assert begun(apply(Turn(HEARING, asked=(Asked(job, "task", {}),)), machine), "source") != []
 
 
 def test_a_resource_is_open_for_as_long_as_the_run(virtually: Virtually) -> None:
