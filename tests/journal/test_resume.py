@@ -502,7 +502,7 @@ def of(make: Callable[[], fg.Graph]) -> Scenario:
 
 
 def begun_run(folder: Path, **options: Any) -> None:
-    session(of(variant()), folder, kill_at=8, **{"schedule": "pipelined", **options})
+    session(of(variant()), folder, kill_at=13, **{"schedule": "pipelined", **options})
     assert len(admitted(folder)) < 3
 
 
