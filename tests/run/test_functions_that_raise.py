@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import anyio
@@ -122,8 +121,8 @@ def graph_of(wrong: str) -> fg.Graph:
         risk("scatter", number.n)
         return [number, number]
 
-    def decided(numbers: Sequence[Number], size: int) -> bool:
-        risk("decided", numbers[0].n if numbers else -1)
+    def decided(so_far: fg.Group[Number, Number]) -> bool:
+        risk("decided", so_far.values[0].n if so_far.values else -1)
         return False
 
     def touched(text: str, view: Log) -> bool:
