@@ -27,14 +27,15 @@ def draw(*key: object) -> float:
 
 @attrs.frozen
 class Token:
-    """``path`` is a hash of the way here, ``version`` the pool's version that its data was read from; ``named`` are the
-    artifacts (pool, number) that were named as parents on that way, and ``loose`` says that some stage on it has read a
-    pool without naming any."""
+    """``path`` is a hash of the way here, ``version`` the version of the pool that its data was read from, ``side`` that
+    of the second pool; ``named`` are the artifacts (pool, number) that were named as parents on that way, and ``loose``
+    those that were provisional in what was read without naming any."""
 
     path: int
     version: int
     named: frozenset[tuple[str, int]] = frozenset()
-    loose: bool = False
+    loose: frozenset[tuple[str, int]] = frozenset()
+    side: int | None = None
 
     def via(self, *key: object) -> Token:
         return attrs.evolve(self, path=int(draw(self.path, *key) * 2**40))
@@ -249,13 +250,15 @@ class _Builder:
         made = token.via(name)
         if not step.reads:
             return made
-        made = attrs.evolve(made, **self.named(step, token, at))
-        return made if self.beside(step) else attrs.evolve(made, version=at.view.version)
+        made = attrs.evolve(made, **self.ancestry(step, token, at))
+        return attrs.evolve(made, **{"side" if self.beside(step) else "version": at.view.version})
 
-    def named(self, step: Step, token: Token, at: fg.Context[Any]) -> dict[str, Any]:
+    def ancestry(self, step: Step, token: Token, at: fg.Context[Any]) -> dict[str, Any]:
         """What a result says of its ancestry, when its stage has read a pool."""
         if not step.names:
-            return {"loose": True}
+            # What was read at this version before has said what it descends from.
+            known = (token.side if self.beside(step) else token.version) == at.view.version
+            return {"loose": token.loose | (frozenset() if known else provisional(at.view))}
         known = list(at.view.artifacts)
         chosen = known[:1] if step.names == "oldest" else known[-1:]
         at.uses(*chosen)
@@ -273,8 +276,9 @@ class _Builder:
             oldest = min([batch.origin.version, *(m.version for m in members)])
             path = batch.origin.path + sum(place * m.path for place, m in enumerate(members, 1))
             every = (batch.origin, *members)
-            named = frozenset().union(*(m.named for m in every))
-            return await self.work(step, name, Token(path, oldest, named, any(m.loose for m in every)), at)
+            named, loose = (frozenset().union(*(getattr(m, of) for m in every)) for of in ("named", "loose"))
+            side = min((m.side for m in every if m.side is not None), default=None)
+            return await self.work(step, name, Token(path, oldest, named, loose, side), at)
 
         async def single(token: Token, at: fg.Context[Any]) -> Token | None:
             return await self.work(step, name, token, at)
@@ -304,7 +308,8 @@ class _Builder:
             u = draw(name, stale.value.path)
             if u < 0.2:
                 return fg.Verdict.discard("generated")
-            return fg.Verdict.patch(attrs.evolve(stale.value.via(name), version=at.view.version, loose=True))
+            loose = stale.value.loose | provisional(at.view)
+            return fg.Verdict.patch(attrs.evolve(stale.value.via(name), version=at.view.version, loose=loose))
 
         return self.graph.stage(name=name, reads=self.pool)(repair)
 
@@ -402,6 +407,11 @@ def _early(group: Fan | Ending) -> dict[str, Any]:
         "decided": fg.decided(_decided),
     }
     return {"release": rules[group.rule], "late": group.late}
+
+
+def provisional(view: Ledgered) -> frozenset[tuple[str, int]]:
+    """The artifacts of a view whose evidence is not complete."""
+    return frozenset((view.name, artifact.id) for artifact in view.artifacts.values() if artifact.provisional)
 
 
 def _decided(group: fg.Group[Token, Token]) -> bool:

@@ -102,18 +102,16 @@ class Recount:
             _expect(job.emission == number, "I14", f"{job.node} draws number {job.emission}, after {number} others")
 
     def _expect_line(self, item: Item, tokens: Sequence[Token], machine: Machine) -> None:
-        """I8: an item descends from what was named on its way, and from all that this descends from: a retraction
-        finds it by that alone."""
+        """I8: an item descends from what was named on its way, or was provisional where nothing was named, and from all
+        that this descends from: a retraction finds it by that alone."""
         named = frozenset().union(*(token.named for token in tokens))
         said = f"item {item.id} has the parents {sorted(item.uses)}, on its way were named {sorted(named)}"
         _expect(sorted(item.uses) == sorted(named), "I8", said)
-        records = {of: machine.pools[of[0]].records[of[1]] for of in named}
-        least = named.union(*(record.lineage for record in records.values()))
+        made_from = named.union(*(token.loose for token in tokens))
+        least = made_from.union(*(machine.pools[of[0]].records[of[1]].lineage for of in made_from))
         _expect(least <= item.lineage, "I8", f"item {item.id} does not descend from {sorted(least - item.lineage)}")
-        if not any(token.loose for token in tokens):
-            most = named.union(*(self._lines[of] for of in named))
-            stray = sorted(item.lineage - most)
-            _expect(not stray, "I8", f"item {item.id} descends from {stray}, which nobody named")
+        stray = sorted(item.lineage.difference(made_from, *(self._lines[of] for of in made_from)))
+        _expect(not stray, "I8", f"item {item.id} descends from {stray}, which it was not made from")
 
     def _spend(self, amounts: Mapping[str, float]) -> None:
         for name, amount in amounts.items():
@@ -128,6 +126,10 @@ def _tokens(value: Any) -> Sequence[Token]:
 
 def _expect_read(item: Item, tokens: Sequence[Token]) -> None:
     """I6: what an item is stamped with is the version that its data was read from."""
-    oldest, stamp = min(token.version for token in tokens), item.stamps.get("pool")
-    said = f"item {item.id} is stamped pool@{stamp}, its data was read from pool@{oldest}"
-    _expect(stamp is None or stamp == oldest, "I6", said)
+    oldest = {"pool": min(token.version for token in tokens)}
+    sides = [token.side for token in tokens if token.side is not None]
+    if sides:
+        oldest["side"] = min(sides)
+    for pool, version in item.stamps.items():
+        said = f"item {item.id} is stamped {pool}@{version}, its data was read from {pool}@{oldest.get(pool)}"
+        _expect(version == oldest.get(pool), "I6", said)
