@@ -27,7 +27,7 @@ def draw(*key: object) -> float:
 
 @attrs.frozen
 class Token:
-    """``path`` is a hash of the way here, ``version`` the version of the pool that its data was read from, ``side`` that
+    """``path`` is a hash of the way here, ``version`` the version of the pool that its data comes from, ``side`` that
     of the second pool; ``named`` are the artifacts (pool, number) that were named as parents on that way, and ``loose``
     those that were provisional in what was read without naming any."""
 

@@ -104,6 +104,10 @@ TINY: Mapping[str, Tiny] = {
     "two repairs": Tiny(Shape((Step(stale="repair", workers=1),), rounds=4), window=4),
     "groups that wait for room": Tiny(Shape((Fan(2, ONE, (), Step(workers=1, capacity=1)),), rounds=3), window=3),
     "two pools": Tiny(Shape((Step(reads=True, side=True),), rounds=2, second_pool=True)),
+    "a group that the budget cuts short": Tiny(Shape((Fan(2, CALL, (), ONE),), rounds=2), calls=3),
+    "groups in a group that has gone on": Tiny(
+        Shape((Fan(2, ONE, (Fan(2, ONE, (), ONE),), ONE, 0.5, "drop"),), rounds=1)
+    ),
     "drained calls": Tiny(Shape((TWICE, CALL), rounds=2), limit=1, drained=True),
     "drained groups": Tiny(Shape((Fan(2, CALL, (), ONE, 0.5, "amend"),), rounds=2), limit=1, drained=True),
     "workers that follow rates": Tiny(
