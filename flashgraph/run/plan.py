@@ -187,7 +187,7 @@ def compile_plan(
         s.name: StagePlan(
             spec=s,
             workers=_workers(s, schedule, most.get(endpoints.get(s.llm or "", ""))),
-            rank=rank.get(s.name, 0),
+            rank=rank[s.name],
             distance=distance.get(s.name, 0),
             endpoint=endpoints.get(s.llm) if s.llm else None,
             repairs=s.name in repairers,

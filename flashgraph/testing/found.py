@@ -19,6 +19,8 @@ FOUND: Mapping[str, Sequence[str]] = {
         "what was made of an orphan that its edge had kept went on where no edge keeps any (seen by an example: "
         "generated edges kept none)",
         "what was made of a child with complete evidence was an orphan once the child's parent had been retracted",
+        "a group was amended although one of its members was made from what had been retracted (seen by a tiny run "
+        "whose stages name artifacts)",
     ),
     "I9": (
         "a wake-up was lost after a cancellation that came too late",

@@ -308,8 +308,13 @@ class _Builder:
             u = draw(name, stale.value.path)
             if u < 0.2:
                 return fg.Verdict.discard("generated")
-            loose = stale.value.loose | provisional(at.view)
-            return fg.Verdict.patch(attrs.evolve(stale.value.via(name), version=at.view.version, loose=loose))
+            token, loose = stale.value, stale.value.loose | provisional(at.view)
+            # Told what has changed in the pool that it lags behind most, which may be the other one.
+            side = token.side
+            if side is not None and stale.lag > at.view.version - token.version:
+                side += stale.lag
+            made = attrs.evolve(token.via(name), version=at.view.version, side=side, loose=loose)
+            return fg.Verdict.patch(made)
 
         return self.graph.stage(name=name, reads=self.pool)(repair)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 import flashgraph as fg
@@ -46,3 +48,25 @@ def test_what_is_late_goes_last() -> None:
     late = {e.item for e in hand.events if isinstance(e, ev.Late)}
     assert {round_of[item] for item in late if round_of[item][1] is not None} == {(0, 1), (1, 1)}
     assert order[:2] == [(0, 0), (1, 0)]
+
+
+def test_how_many_members_a_group_lacks() -> None:
+    """Until it goes on: what `shortest_first` serves by.  Those of its own group, whichever member asks; one for what
+    is in no group, and no number for a whole that is not opened."""
+    shape = Shape((Fan(4, Step(workers=2), (), ONE, 0.7, "drop"),), rounds=3)
+    hand = Hand(plan_by_hand(build(shape, no_pause), fg.pipelined(3, focus=0.0)))
+    flow = hand.machine.flow
+    seen = set()
+    while not hand.over:
+        for item in flow.items.values():
+            if hand.plan.edges[item.edge].scatter is not None and not item.scope:
+                expected = math.inf if flow._where[item.id] == "queued" else 1.0
+            elif item.scope:
+                (state,) = flow.groups[item.scope[0][0]].gathers.values()
+                expected = 1 if state.released else max(1, 3 - state.arrived)
+            else:
+                expected = 1
+            assert flow.lacks(item) == expected
+            seen.add((len(item.scope), expected))
+        hand.play(hand.moves()[0])
+    assert seen == {(0, 1), (0, math.inf), (1, 1), (1, 2), (1, 3)}
