@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 
@@ -70,3 +71,44 @@ def test_how_many_members_a_group_lacks() -> None:
             seen.add((len(item.scope), expected))
         hand.play(hand.moves()[0])
     assert seen == {(0, 1), (0, math.inf), (1, 1), (1, 2), (1, 3)}
+
+
+def test_a_free_slot_goes_to_the_stage_nearest_the_pool() -> None:
+    """Be it to what waits in its queue or to a call of it that waits, in runs of many orders."""
+    shape, both = Shape((Step(calls=2, workers=3), Step(calls=2, workers=3)), rounds=4), set()
+    for seed in range(12):
+        order = random.Random(seed)
+        hand = Hand(plan_by_hand(build(shape, no_pause), fg.pipelined(4, focus=0.0), 1))
+        while not hand.over:
+            call, item = hand.machine.slots.first("by hand"), hand.machine.flow.queues["stage2->stage3"].head()
+            before, free = len(hand.events), hand.machine.stages["stage3"].busy < 3
+            move = order.choice(hand.moves())
+            hand.play(move)
+            given = [e for e in hand.events[before:] if isinstance(e, ev.CallStarted | ev.JobStarted)]
+            if move.kind != "answer":
+                continue  # who holds a slot for its first request needs none
+            if call is not None and call[1].job.node == "stage2" and item is not None and free and given:
+                first = given[0]
+                assert isinstance(first, ev.JobStarted)
+                assert (first.stage, first.item) == ("stage3", item.id)
+                both.add("item")
+            elif call is not None and call[1].job.node == "stage3" and given and isinstance(given[0], ev.CallStarted):
+                both.add("call")
+    assert both == {"item", "call"}
+
+
+def test_twenty_failures_in_a_row_stop_the_run() -> None:
+    """Nineteen do not, nor do twenty with a success between them."""
+    hand = Hand(plan_by_hand(build(Shape((Step(fail=1.0),), rounds=30), no_pause), fg.pipelined(1, focus=0.0)))
+    hand.finish()
+    failed = [e for e in hand.events if isinstance(e, ev.JobEnded) and e.how == "failed"]
+    assert len(failed) == 20
+    assert hand.machine.status is not None
+    assert hand.machine.status[0] == "failed"
+    few = Hand(plan_by_hand(build(Shape((Step(fail=1.0),), rounds=19), no_pause), fg.pipelined(1, focus=0.0)))
+    few.finish()
+    assert few.machine.status == ("completed", "the sources have nothing to emit")
+    some = Hand(plan_by_hand(build(Shape((Step(fail=0.7),), rounds=60), no_pause), fg.pipelined(1, focus=0.0)))
+    some.finish()
+    assert some.machine.status == ("completed", "the sources have nothing to emit")
+    assert sum(isinstance(e, ev.JobEnded) and e.how == "failed" for e in some.events) > 20
