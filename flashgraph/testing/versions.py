@@ -50,6 +50,8 @@ def stamps(log: Log) -> Check:
                 log.expect(not newer, "I6", i, f"group {group.item} is stamped newer than member {member.item}")
         elif isinstance(event, ev.Repaired):
             del made[event.item]  # it is stamped anew, with what the log does not tell
+        elif isinstance(event, ev.JobStarted) and event.item is None:
+            log.expect(event.lag == 0 and not event.late, "I6", i, f"source {event.stage} draws at lag {event.lag}")
         elif isinstance(event, ev.Created):
             made[event.item] = event
             for pool, stamp in event.stamps.items():
