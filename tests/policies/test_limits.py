@@ -181,6 +181,13 @@ def test_a_queue_that_is_seen_again_is_cut_once() -> None:
     assert limits.read(cut, 46, Load(44, 12), 5).limit == 36
 
 
+def test_above_what_was_once_too_much_steps_stay_small() -> None:
+    """It does not double again."""
+    limits = steered(1000, start=32)
+    level = attrs.evolve(limits.begin(), limit=50, ceiling=46.0, full=True)
+    assert limits.read(level, 50, Load(50, 0), 1).limit == 54
+
+
 def test_a_full_cache_gets_no_more() -> None:
     """The server would throw out what it has begun."""
     limits = steered(1000, start=32)
