@@ -133,7 +133,7 @@ class Machine:
         before the one before it is over.
         """
         self._quiet = quiet
-        if self._stopping is None:
+        if self._stopping is None and self.status is None:
             self._adjust()
             while self._advance() | self.flow.sweep_void():
                 pass

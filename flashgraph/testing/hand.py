@@ -284,22 +284,24 @@ class Hand:
 
     def _tell(self, turn: Turn) -> None:
         """Tell the machine a turn, and empty ones until it has nothing more to say, as the driver does."""
+        looking = False
         while True:
+            before = len(self.events)
             commands = self._apply(turn)
-            if self.over:
-                break
-            drawn = tuple(self._draw(c) for c in commands if isinstance(c, Start) and c.job.kind == "source")
-            looked, turn = turn, Turn(self.at, completed=drawn)
-            if looked == turn:  # a quiet one, and nothing was drawn in it
-                before = len(self.events)
-                again = self._apply(turn)
-                said = [e for e in self.events[before:] if not isinstance(e, ev.RunEnded)]
-                if again or said:
+            sources = [c for c in commands if isinstance(c, Start) and c.job.kind == "source"]
+            if looking:
+                # Rounds are opened in a quiet turn; everything else had to be seen at once.
+                late = [c for c in commands if c not in sources]
+                said = [e for e in self.events[before:] if not (isinstance(e, ev.RunEnded) or _draws(e))]
+                if late or said:
                     raise InvariantViolation(
-                        f"I9: a second look at the same moment finds {again or said}: it was overlooked before\n"
+                        f"I9: a second look at the same moment finds {late or said}: it was overlooked before\n"
                         f"{around(self.events, before)}"
                     )
+            if self.over or (looking and not sources):
                 break
+            looking = not sources
+            turn = Turn(self.at, completed=tuple(map(self._draw, sources)))
         check_state(self.machine)
         if not self.over and not self.moves():
             raise Stalled("I9: the run is not over, and nothing can happen any more")
@@ -410,6 +412,11 @@ class Hand:
             amounts = {"calls": 1.0, "tokens": 30.0, "usd": 0.002}
             return Asked(job.id, spec.llm or "", amounts)
         return Completed(job.id, said)
+
+
+def _draws(event: ev.Event) -> bool:
+    """Whether a source begins to draw."""
+    return isinstance(event, ev.JobStarted) and event.item is None
 
 
 @cache
