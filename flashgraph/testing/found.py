@@ -30,7 +30,7 @@ FOUND: Mapping[str, Sequence[str]] = {
         "a Several could hold more than its stage declares, and fill a cycle",
         "in lockstep a job that ended without its request kept its slot from the job that its result waited for: "
         "the run hung (seen by the state machine)",
-        "a control policy went on adjusting workers after a run's end, while its last turn was being written (seen with "
+        "a control policy went on adjusting workers after the end, while the last turn was being written (seen with "
         "a slow disk)",
     ),
     "I11": ("groups inside failed groups went on",),
