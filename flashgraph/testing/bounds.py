@@ -137,7 +137,9 @@ def budgets(log: Log) -> Check:
             calls += 1
             log.expect(budget.calls is None or calls <= budget.calls, "I10", i, f"request number {calls}")
         elif isinstance(event, ev.CallEnded):
-            calls -= event.how == "throttled"
+            # One that was cancelled at the very moment of its grant was never sent: nothing of it was used.
+            unsent = event.how == "cancelled" and not (event.estimated or event.prompt_tokens)
+            calls -= event.how == "throttled" or unsent
             tokens += event.prompt_tokens + event.completion_tokens
             usd += event.usd or 0.0
             log.expect(budget.tokens is None or tokens <= budget.tokens, "I10", i, f"{tokens} tokens")
