@@ -23,8 +23,8 @@ __all__ = ["EngineModel"]
 
 SAMPLING = frozenset(
     {
-        "frequency_penalty", "logit_bias", "max_tokens", "min_p", "presence_penalty", "repetition_penalty", "seed",
-        "stop", "temperature", "top_k", "top_p",
+        "frequency_penalty", "ignore_eos", "logit_bias", "max_tokens", "min_p", "min_tokens", "presence_penalty",
+        "repetition_penalty", "seed", "stop", "temperature", "top_k", "top_p",
     }
 )  # fmt: skip
 """Parameters that have the same name and meaning in the engine as in a request."""

@@ -37,17 +37,18 @@ async def test_a_reply(engine: EngineModel) -> None:
 
 async def test_cancelled_requests_leave_the_engine(engine: EngineModel) -> None:
     """Eight long requests run; once they are cancelled, a further one has the engine for itself."""
+    long = {"max_tokens": 1000, "ignore_eos": True}
 
     async def running() -> float:
         return (await engine.load()).running
 
     async with anyio.create_task_group() as tasks:
         for _ in range(8):
-            tasks.start_soon(engine.complete, HELLO, {"max_tokens": 1000})
+            tasks.start_soon(engine.complete, HELLO, long)
         await until(running, lambda now: now == 8)
         tasks.cancel_scope.cancel()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(engine.complete, HELLO, {"max_tokens": 1000})
+        tasks.start_soon(engine.complete, HELLO, long)
         await until(running, lambda now: now == 1)
         tasks.cancel_scope.cancel()
 
