@@ -150,7 +150,8 @@ class Machine:
         return min(times, default=None)
 
     def completed(self, job: Job, outcome: Outcome) -> None:
-        """A job has ended.  A serial schedule commits results in the order their jobs were started."""
+        """A job has ended.  A serial schedule commits results in the order their jobs were started, and hands each on
+        before it takes the next: groups are released in the order in which a synchronous loop would."""
         # At once: the jobs that its result waits for may be waiting for this very slot.
         self.calls.let_go(job)
         if not self.plan.schedule.serial:
@@ -161,6 +162,7 @@ class Machine:
         # Jobs stand in the order of their numbers.
         while self._commit and self._commit[0][0] is next(j for j in self.jobs.values() if not j.done):
             self._committed(*self._commit.pop(0))
+            self._deliver()
 
     def stop(self, status: str, reason: str) -> None:
         """End the run: nothing starts any more, what runs is cancelled, what is open stays open."""
