@@ -63,7 +63,7 @@ def test_a_failing_example_is_told_with_its_graph_and_a_line_to_repeat_it(monkey
             raise InvariantViolation("I4: two rounds")
         return []
 
-    broken = attrs.evolve(PROPERTIES["under a budget"], check=never_two, known=None)  # which is never made smaller
+    broken = attrs.evolve(PROPERTIES["under a budget"], check=never_two, known=())  # which is never made smaller
     monkeypatch.setattr(properties, "PROPERTIES", {"under a budget": broken})
     with pytest.raises(InvariantViolation, match="I4") as caught:
         prove("under a budget", 50)
