@@ -85,7 +85,7 @@ def _class_fits(produced: Any, left: type, consumed: Any, right: type) -> bool:
     if len(gives) == len(takes) and left.__module__ in ("builtins", "collections.abc", "collections"):
         # list[int] for Sequence[float], dict[str, A] for Mapping[str, A | B]
         return _by_beartype(left, right) and all(map(assignable, gives, takes))
-    return _by_beartype(produced, consumed)
+    return _by_beartype(left, right) and _by_beartype(produced, consumed)
 
 
 def _tuple_fits(gives: tuple[Any, ...], takes: tuple[Any, ...]) -> bool:
