@@ -464,6 +464,14 @@ BUGS = (
         "I11",
     ),
     Bug(
+        "lockstep hands its results on when all of a moment have been read",
+        "run/machine.py",
+        "            self._committed(*self._commit.pop(0))\n            self._deliver()\n",
+        "            self._committed(*self._commit.pop(0))\n",
+        LOCKSTEP,
+        "I11",
+    ),
+    Bug(
         "lockstep speculates",
         "run/plan.py",
         "release=(chosen.release if schedule.speculate else None) or everyone(),",
