@@ -1,11 +1,13 @@
 """GEPA (arXiv:2507.19457): reflect on a minibatch, keep what improves it, validate, admit to a Pareto frontier.
 
+    seed --> baseline --> frontier
     frontier --> select --> rollout --> propose --> trial --> gate --> validate --> frontier
     frontier --> cross  --------------------------> trial
 
 The policies on the edges are about overlap, and the `lockstep` schedule ignores them: a proposal may start before the
 slowest rollout is in, a candidate enters the frontier on the half of its validation that tells most, and one that the
-frontier has moved away from is merged with the newest best before it is validated.
+frontier has moved away from is merged with the newest best before it is validated.  The rest of the seed's validation
+is amended: where a candidate's own is cut short, its line's scores stand in, and all lines begin with the seed.
 """
 
 import attrs
@@ -174,6 +176,7 @@ def spread(several: Trials) -> fg.Several[Trial]:
     return fg.Several(several.trials)
 
 
+baseline = graph.stage(attempt, name="baseline", llm="task", spends="evaluations")
 rollout = graph.stage(attempt, name="rollout", llm="task", spends="evaluations")
 
 
@@ -211,7 +214,7 @@ def settled(batch: fg.Group[Proposal, Attempt]) -> bool:
 def gate(batch: fg.Group[Proposal, Attempt], at: fg.Context) -> Child | None:
     """Keep a child that does better than its parent on the same samples, or a cross as well as both of its."""
     child = batch.origin
-    if not child.passes(sum(a.score for a in batch.values)):
+    if not child.passes(reachable(batch, child.bounds)[0]):
         return None
     return Child(child.text, len(at.task.val), child.rewritten)
 
@@ -255,6 +258,7 @@ graph.edge(rollout, propose, gather=True, release=fg.fraction(0.67), late="cance
 graph.edge(propose, trial, scatter=Proposal.work)
 graph.edge(cross, trial, scatter=Proposal.work)
 graph.edge(trial, gate, gather=True, release=fg.decided(settled), late="cancel")
-graph.edge(seed, validate, scatter=Candidate.work)
+graph.edge(seed, baseline, scatter=Candidate.work)
+graph.edge(baseline, frontier, gather=True, release=enough, late="amend")
 graph.edge(gate, validate, scatter=Candidate.work, order=fg.discriminative(window=3), stale=fg.repair(patch, above=0))
 graph.edge(validate, frontier, gather=True, release=enough, late="cancel", stale=fg.discard(above=8))

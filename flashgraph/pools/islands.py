@@ -159,7 +159,7 @@ class Islands:
         origin = group.origin
         scores = {m.index: 0.0 if m.value is None else m.value.score for m in group.members if m.state != "open"}
         known = next((self.artifacts[p].scores for p in event.parents if p in self.artifacts), {})
-        filled = {**known, **scores} if event.partial else scores
+        filled = {**known, **scores} if group.partial else scores
         cell, home = self.cell(origin.text, group.values), origin.island % self.settings.islands
         elite = Elite(origin.text, home, cell, group.values)
         return Artifact(event.artifact, elite, event.parents, sum(filled.values()) / len(filled), scores, event.partial)

@@ -22,6 +22,9 @@ Frontier = Literal["instance", "objective", "hybrid", "cartesian"]
 """What a front is of: a validation sample, an objective's mean, both, or an objective at a sample."""
 FRONTIERS: tuple[Frontier, ...] = get_args(Frontier)
 
+Scores = Mapping[int, float]
+"""Scores by sample."""
+
 Objectives = Mapping[int, Mapping[str, float]]
 """Named scores by sample."""
 
@@ -31,12 +34,19 @@ class ParetoFrontier:
     """A Pareto frontier over validation samples and objectives (GEPA, arXiv 2507.19457, section 3).
 
     Every candidate that is admitted stays in ``artifacts``; being on a front only decides how often `draw` picks it.
-    A provisional artifact competes on the samples it has scores for.  ``objectives`` holds the artifacts' named
-    scores.
+    An artifact competes on the samples it has scores for.  ``objectives`` holds the artifacts' named scores.
     """
 
     artifacts: Mapping[int, Artifact] = attrs.field(factory=dict)
     objectives: Mapping[int, Objectives] = attrs.field(factory=dict)
+    estimates: Mapping[int, Scores] = attrs.field(factory=dict)
+    """By artifact what its score is the mean of: its own scores, and where its validation was cut short those of the
+    parent it is completed by for the other samples.  Hard samples go first, so a plain mean over them would be too low
+    to compare, and one over whichever samples came first would compare candidates on different ones."""
+    estimated_objectives: Mapping[int, Objectives] = attrs.field(factory=dict)
+    """The same of the named scores."""
+    completed_by: Mapping[int, int] = attrs.field(factory=dict)
+    """By artifact whose validation was cut short, its best parent."""
 
     def apply(self, event: PoolEvent[Group[Candidate, Attempt]]) -> ParetoFrontier:
         """Add, complete or remove one candidate."""
@@ -44,30 +54,48 @@ class ParetoFrontier:
         if not scores:
             # Not one sample could be scored: there is no evidence to hold the candidate by.
             return self._only(a for a in self.artifacts if a != event.artifact)
-        artifact = Artifact(
-            event.artifact,
-            event.value.origin.text,
-            event.parents,
-            self._estimate(scores, event.parents) if event.partial else sum(scores.values()) / len(scores),
-            scores,
-            event.partial,
-        )
         named = {a.index: a.objectives for a in event.value.values if a.objectives}
-        objectives = {**self.objectives, artifact.id: named} if named else self.objectives
-        return ParetoFrontier({**self.artifacts, artifact.id: artifact}, objectives)
+        by = self._best_of(event.parents) if event.value.partial else None
+        artifact = Artifact(event.artifact, event.value.origin.text, event.parents, 0.0, scores, event.partial)
+        others = {i: p for i, p in self.completed_by.items() if i != artifact.id}
+        return attrs.evolve(
+            self,
+            artifacts={**self.artifacts, artifact.id: artifact},
+            objectives={**self.objectives, artifact.id: named} if named else self.objectives,
+            completed_by=others if by is None else {**others, artifact.id: by},
+        )._estimated(artifact.id)
+
+    def _estimated(self, changed: int) -> ParetoFrontier:
+        """With the estimates of an artifact, and of those that are completed by it, made anew."""
+        artifacts, estimates, named = dict(self.artifacts), dict(self.estimates), dict(self.estimated_objectives)
+        anew = {changed}
+        for artifact in artifacts.values():  # parents come before their children
+            by = self.completed_by.get(artifact.id)
+            if artifact.id != changed and by not in anew:
+                continue
+            anew.add(artifact.id)
+            estimate = {**(estimates[by] if by is not None else {}), **artifact.scores}
+            estimates[artifact.id] = estimate
+            if artifact.id in self.objectives:
+                known = named.get(by, {}) if by is not None else {}
+                named[artifact.id] = {**known, **self.objectives[artifact.id]}
+            artifacts[artifact.id] = attrs.evolve(artifact, score=sum(estimate.values()) / len(estimate))
+        return attrs.evolve(self, artifacts=artifacts, estimates=estimates, estimated_objectives=named)
+
+    def _best_of(self, parents: tuple[int, ...]) -> int | None:
+        """Of the parents that are held the one with the highest score, the first among equals."""
+        return max((p for p in parents if p in self.artifacts), key=lambda p: _score(self.artifacts[p]), default=None)
 
     def _only(self, ids: Iterable[int]) -> ParetoFrontier:
-        kept = [i for i in ids if i in self.artifacts]
+        """Some of the artifacts; what those were completed by stays in their estimates."""
+        kept = dict.fromkeys(i for i in ids if i in self.artifacts)
         return ParetoFrontier(
-            {i: self.artifacts[i] for i in kept}, {i: self.objectives[i] for i in kept if i in self.objectives}
+            {i: self.artifacts[i] for i in kept},
+            {i: self.objectives[i] for i in kept if i in self.objectives},
+            {i: self.estimates[i] for i in kept},
+            {i: self.estimated_objectives[i] for i in kept if i in self.estimated_objectives},
+            {i: by for i, by in self.completed_by.items() if i in kept and by in kept},
         )
-
-    def _estimate(self, scores: Mapping[int, float], parents: tuple[int, ...]) -> float:
-        """Mean over the known samples, the parent's scores standing in for the unknown ones: hard samples go first,
-        so a plain mean over them would be too low to compare."""
-        known = next((self.artifacts[p].scores for p in parents if p in self.artifacts), {})
-        filled = {**known, **scores}
-        return sum(filled.values()) / len(filled)
 
     # ---- fronts ------------------------------------------------------------------------------------------
 
@@ -94,12 +122,10 @@ class ParetoFrontier:
         return means if frontier == "objective" else {**self.fronts, **means}
 
     def _means(self, artifact: int) -> dict[str, float]:
-        """Means of the objectives over their samples; a provisional artifact's are completed as its score is."""
-        here = self.artifacts[artifact]
-        known = next((self.objectives[p] for p in here.parents if p in self.objectives), {}) if here.provisional else {}
+        """Means of the objectives over their samples, completed as the score is."""
         totals: dict[str, float] = {}
         counts: Counter[str] = Counter()
-        for named in {**known, **self.objectives[artifact]}.values():
+        for named in self.estimated_objectives[artifact].values():
             for objective, score in named.items():
                 totals[objective] = totals.get(objective, 0.0) + score
                 counts[objective] += 1
@@ -147,7 +173,7 @@ class ParetoFrontier:
         return [{a for a in front if a in survivors} for front in fronts]
 
     def best(self) -> Artifact | None:
-        """The highest mean score, the oldest among equals; a confirmed artifact before any provisional one."""
+        """The highest score, the oldest among equals; a confirmed artifact before any provisional one."""
         confirmed = [a for a in self.artifacts.values() if not a.provisional]
         return max(confirmed or self.artifacts.values(), key=_score, default=None)
 

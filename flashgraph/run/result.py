@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from flashgraph.graph.ports import Artifact
 from flashgraph.run.events import Event
 
 if TYPE_CHECKING:  # `import flashgraph` takes half the time without the scheduler
@@ -47,8 +48,9 @@ class ResultArtifact:
     at: float
 
     @classmethod
-    def of(cls, pool: str, record: PoolRecord) -> ResultArtifact:
-        known = record.last
+    def of(cls, pool: str, record: PoolRecord, held: Mapping[int, Artifact]) -> ResultArtifact:
+        # A pool may have learned more of it since, from what others were scored at.
+        known = held.get(record.artifact, record.last)
         return cls(
             pool, record.artifact, record.version, known.value, known.parents, known.score, known.scores,
             record.lag, record.provisional, record.retracted, record.at,
@@ -100,7 +102,7 @@ class Result:
         status, reason = machine.status or ("cancelled", "the run was stopped")
         artifacts = sorted(
             (
-                ResultArtifact.of(name, record)
+                ResultArtifact.of(name, record, pool.value.artifacts)
                 for name, pool in machine.pools.items()
                 for record in pool.records.values()
             ),

@@ -223,7 +223,7 @@ def _groups(events: Sequence[Any]) -> list[tuple[str, int]]:
     return [(edge, size) for edge, size in found.values()]
 
 
-SCATTERS = ("select->rollout", "propose->trial", "gate->validate", "seed->validate")
+SCATTERS = ("select->rollout", "propose->trial", "gate->validate", "seed->baseline")
 
 
 def _grouped(evaluations: list[tuple[str, str, int]], events: Sequence[Any]) -> list[tuple[str, tuple[int, ...]]]:

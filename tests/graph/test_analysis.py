@@ -89,7 +89,7 @@ def test_scopes_of_gepa() -> None:
     assert clashes == []
     assert found["rollout"] == (frozenset({"select->rollout", "spread->rollout"}),)
     assert found["propose"] == ()
-    assert found["validate"] == (frozenset({"seed->validate", "gate->validate"}),)
+    assert found["trial"] == (frozenset({"propose->trial", "cross->trial"}),)
 
 
 def test_gathers_of_gepa() -> None:
@@ -99,7 +99,7 @@ def test_gathers_of_gepa() -> None:
         "spread->rollout": ("rollout->propose",),
         "propose->trial": ("trial->gate",),
         "cross->trial": ("trial->gate",),
-        "seed->validate": ("validate->frontier",),
+        "seed->baseline": ("baseline->frontier",),
         "gate->validate": ("validate->frontier",),
     }
 

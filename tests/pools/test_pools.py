@@ -64,8 +64,8 @@ def test_fronts_of_objectives() -> None:
     assert pool.dominators("objective") == [1]
 
 
-def test_a_provisional_mean_of_an_objective_is_completed_by_the_parents() -> None:
-    """As the score is."""
+def test_a_mean_of_an_objective_is_completed_by_the_parents() -> None:
+    """As the score is, where the validation was cut short."""
     pool = named(named(ParetoFrontier(), 0, [{"a": 0.2}, {"a": 1.0}]), 1, [{"a": 0.4}], parents=(0,), open_=1)
     assert pool.fronts_of("objective") == {"a": (1,)}
 
@@ -97,6 +97,52 @@ def test_only_the_top_are_drawn() -> None:
 def test_an_empty_frontier_draws_nothing() -> None:
     assert ParetoFrontier().draw(random.Random(0)) is None
     assert ParetoFrontier().best() is None
+
+
+CUT = (None, None)
+
+
+def cut(pool: ParetoFrontier, number: int, scores: list[float | None], parents: tuple[int, ...] = ()) -> ParetoFrontier:
+    """Admitted on a part of its validation, the rest of which is cancelled."""
+    return pool.apply(fg.PoolEvent("admit", number, group(scores, f"t{number}"), parents, False))
+
+
+def test_scores_of_different_halves_compare() -> None:
+    """What was cut short is completed along its line, and no longer a line is better for having seen the easy half."""
+    pool = cut(admit(ParetoFrontier(), 0, [0.0, 0.0, 0.0, 0.0]), 1, [1.0, 1.0, *CUT], (0,))
+    pool = cut(pool, 2, [*CUT, 1.0, 0.0], (1,))
+    assert [a.score for a in pool.artifacts.values()] == [0.0, 0.5, 0.75]
+    assert pool.best() == pool.artifacts[2]
+    assert not pool.artifacts[2].provisional, "no more is to come"
+    assert pool.artifacts[2].scores == {2: 1.0, 3: 0.0}, "on fronts there is what was seen"
+    assert pool.fronts == {0: (1,), 1: (1,), 2: (2,), 3: (0, 2)}
+
+
+def test_a_score_is_completed_by_the_best_of_the_parents() -> None:
+    """A merge is made from two texts, and keeps what the better one could."""
+    pool = admit(admit(ParetoFrontier(), 0, [0.0, 0.0, 0.0]), 1, [0.0, 1.0, 1.0])
+    assert cut(pool, 2, [1.0, *CUT], (0, 1)).artifacts[2].score == 1.0
+    assert cut(pool, 2, [1.0, *CUT], (1, 0)).artifacts[2].score == 1.0
+    assert cut(pool, 2, [1.0, *CUT], (7,)).artifacts[2].score == 1.0, "of a parent that is not held nothing is known"
+
+
+def test_an_amendment_reaches_those_whom_it_completes() -> None:
+    """The seed enters on a part; what is learned of the rest goes to its line, and not to who is complete."""
+    pool = admit(ParetoFrontier(), 0, [1.0, *CUT, None])
+    pool = cut(pool, 1, [*CUT, 1.0, None], (0,))
+    pool = cut(pool, 2, [None, 1.0, *CUT], (1,))
+    pool = admit(pool, 3, [1.0, 1.0, 1.0, 1.0], (0,))
+    assert [a.score for a in pool.artifacts.values()] == [1.0, 1.0, 1.0, 1.0]
+    told = pool.apply(fg.PoolEvent("amend", 0, group([1.0, 0.0, 0.0, 0.0])))
+    assert [a.score for a in told.artifacts.values()] == [0.25, 0.5, 0.75, 1.0]
+    assert list(told.focus().artifacts) == [3]
+
+
+def test_what_completed_a_score_outlives_its_artifact() -> None:
+    """A retracted parent is gone, and what was learned from it stays as it was then."""
+    pool = cut(admit(ParetoFrontier(), 0, [1.0, 0.0]), 1, [None, 1.0], (0,))
+    left = cut(pool.apply(fg.PoolEvent("retract", 0, group([]))), 2, [0.0, None], (1,))
+    assert {i: a.score for i, a in left.artifacts.items()} == {1: 1.0, 2: 0.5}
 
 
 def test_a_provisional_score_is_completed_by_the_parents() -> None:
