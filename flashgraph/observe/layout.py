@@ -212,8 +212,14 @@ class _Router:
         shift = (0.14 if down else -0.14) * self.crossings
         start, end = (src.bottom, dst.top) if down else (src.top, dst.bottom)
         y = self.grid.middle + shift
-        points = [(src.x + shift, start), (src.x + shift, y), (dst.x + shift, y), (dst.x + shift, end)]
-        self._add(link, points, self._label(link, (src.x + dst.x) / 2 + shift, y, 1))
+        out = [(src.x + shift, start), (src.x + shift, y)]
+        if inner := self._outer(src, int(down)):  # what stands between in the same column is passed on the side
+            side = max(b.right for b in (src, *inner)) + LANE / 2
+            out = [(src.right, src.y), (side, src.y), (side, y)]
+        self._add(
+            link, [*out, (dst.x + shift, y), (dst.x + shift, end)],
+            self._label(link, (out[-1][0] + dst.x + shift) / 2, y, 1),
+        )  # fmt: skip
 
     def _outside(self, link: Link, src: Box, dst: Box) -> None:
         """Back, onto itself, or over other columns of the same row: by a lane outside of the row."""
@@ -258,7 +264,8 @@ class _Router:
         self._add(link, points, self._label(link, (x + self.boxes[link.dst].right) / 2, lane, -1 if row == 0 else 1))
 
     def _outer(self, box: Box, row: int) -> list[Box]:
-        """What stands in the same column between a box and the lanes of its row."""
+        """What stands in the same column above (for row 0) or below a box: between it and the lanes of its row, or for
+        the other row's number the space in the middle."""
         out = 1 if row == 0 else -1
         return [b for b in self.boxes.values() if abs(b.x - box.x) < 0.3 and out * (b.y - box.y) > 0.1]
 
