@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from types import FrameType
+from typing import Any
 
 import attrs
 
@@ -156,12 +157,14 @@ class TimedOut(RequestFailed):
 class Throttled(ModelError):
     """The endpoint takes no more requests at this moment (429): ask again after ``pause`` seconds, without holding a
     slot meanwhile.  ``pause`` is None where the server named none; after ``tries`` times the endpoint is unavailable.
+    ``quotas`` (of `flashgraph.llm.protocol.Quota`) are what it says of its rates.
     """
 
-    def __init__(self, message: str, *, pause: float | None = None, tries: int = 6) -> None:
+    def __init__(self, message: str, *, pause: float | None = None, tries: int = 6, quotas: Sequence[Any] = ()) -> None:
         super().__init__(message)
         self.pause = pause
         self.tries = tries
+        self.quotas = tuple(quotas)
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -203,7 +203,7 @@ class CachedModel:
 
     def _free(self, reply: Reply, how: str) -> Reply:
         self.cache.count(how, reply.usage)
-        return attrs.evolve(reply, usage=Usage(), cost=0.0)
+        return attrs.evolve(reply, usage=Usage(), cost=0.0, quotas=())
 
 
 def cached(models: Mapping[str, Model], cache: ResponseCache, *, any_temperature: bool = False) -> dict[str, Model]:

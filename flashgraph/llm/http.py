@@ -30,6 +30,7 @@ from flashgraph.errors import (
 from flashgraph.llm.connections import Connections
 from flashgraph.llm.prices import LOCAL, OPTION, Price, listed
 from flashgraph.llm.protocol import Message, Reply, Usage
+from flashgraph.llm.quotas import quotas
 from flashgraph.llm.retry import ONE_MORE, PassingFault, Retry, retry_after
 from flashgraph.policies.limits import Limits
 
@@ -230,7 +231,7 @@ class HttpModel:
         if finish == "content_filter":
             raise ContentFiltered(f"{self.name}: the reply was withheld by the provider's content filter")
         cost = self.worst_cost(usage.prompt, usage.completion)
-        return Reply(text, usage, cost, finish, data.get("model") or self.model)
+        return Reply(text, usage, cost, finish, data.get("model") or self.model, quotas(response.headers))
 
     async def _error(self, response: httpx.Response) -> Exception:
         """What a reply with an error status means: `PassingFault` or the final error."""
@@ -242,6 +243,7 @@ class HttpModel:
                 f"{self.name} keeps answering 429 (too many requests): {said}; lower `?limit=` or `?rpm=`, or wait, "
                 "then run again",
                 retry_after(response.headers),
+                quotas(response.headers),
             )
         if status >= 500 or status in (REQUEST_TIMEOUT, CONFLICT):
             return PassingFault(

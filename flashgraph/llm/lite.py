@@ -23,6 +23,7 @@ from flashgraph.errors import (
 )
 from flashgraph.llm.prices import UNKNOWN, Price, table_source
 from flashgraph.llm.protocol import Message, Reply, Usage
+from flashgraph.llm.quotas import quotas
 from flashgraph.llm.retry import ONE_MORE, PassingFault, Retry, retry_after
 from flashgraph.policies.limits import Limits
 
@@ -147,6 +148,7 @@ class LiteLLMModel:
             self.worst_cost(usage.prompt, usage.completion),
             choice.finish_reason or "stop",
             response.model or self.model,
+            quotas(_headers(response)),
         )
 
     def _error(self, litellm: Any, error: Exception) -> Exception:
@@ -170,8 +172,16 @@ class LiteLLMModel:
         # The response that its exceptions carry is made up, and has none of the provider's headers.
         headers = getattr(error, "litellm_response_headers", None) or {}
         if isinstance(error, litellm.RateLimitError):
-            return self.retry.throttled(f"{said}; lower `?limit=` or `?rpm=`, or wait", retry_after(headers))
+            return self.retry.throttled(
+                f"{said}; lower `?limit=` or `?rpm=`, or wait", retry_after(headers), quotas(headers)
+            )
         passing = ("APIError", "APIConnectionError", "ServiceUnavailableError", "InternalServerError")
         if isinstance(error, tuple(getattr(litellm, each) for each in passing)):
             return PassingFault(ModelUnavailable(f"{said}; wait, then run again"), pause=retry_after(headers))
         return error
+
+
+def _headers(response: Any) -> Mapping[str, str]:
+    """The provider's headers, which LiteLLM passes on with a prefix."""
+    hidden = getattr(response, "_hidden_params", None) or {}
+    return hidden.get("additional_headers") or {}

@@ -6,16 +6,26 @@ model only says how many requests it takes at once (`Model.limit`), and never wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import attrs
 
-__all__ = ["Load", "Message", "Model", "Reply", "Usage"]
+__all__ = ["Load", "Message", "Model", "Quota", "Reply", "Usage"]
 
 Message = Mapping[str, str]
 """One chat message: ``{"role": "system" | "user" | "assistant", "content": text}``."""
+
+
+def _finite(*, above: float | None = None) -> Callable[[Any, attrs.Attribute[Any], float], None]:
+    def check(instance: Any, attribute: attrs.Attribute[Any], value: float) -> None:
+        if not math.isfinite(value) or (value < 0 if above is None else value <= above):
+            expected = "0 or more" if above is None else f"above {above:g}"
+            raise ValueError(f"quota: found {attribute.name}={value!r}, expected a number that is {expected}")
+
+    return check
 
 
 @attrs.frozen
@@ -31,11 +41,29 @@ class Usage:
 
 
 @attrs.frozen
+class Quota:
+    """What an API says of one of its rates: of ``limit`` requests or tokens in some time ``left`` are left.
+
+    ``reset`` is in how many seconds all of them are there again, ``seconds`` the time that the limit is for; each is
+    None where the API does not say it.
+    """
+
+    of: Literal["requests", "tokens", "prompt_tokens", "completion_tokens"] = attrs.field(
+        validator=attrs.validators.in_(("requests", "tokens", "prompt_tokens", "completion_tokens"))
+    )
+    limit: float = attrs.field(validator=_finite(above=0.0))
+    left: float = attrs.field(validator=_finite())
+    reset: float | None = attrs.field(default=None, validator=attrs.validators.optional(_finite()))
+    seconds: float | None = attrs.field(default=None, validator=attrs.validators.optional(_finite(above=0.0)))
+
+
+@attrs.frozen
 class Reply:
     """What a model answered.
 
     ``cost`` is in USD and None where no price is known; ``finish`` is the provider's finish reason: ``"stop"``,
-    or ``"length"`` for a reply that was cut off at its token limit.
+    or ``"length"`` for a reply that was cut off at its token limit.  ``quotas`` are what the API said of its rates when
+    it let this request in; they are no part of the answer, and two replies that differ in them are equal.
     """
 
     text: str
@@ -43,6 +71,7 @@ class Reply:
     cost: float | None = None
     finish: str = "stop"
     model: str = ""
+    quotas: tuple[Quota, ...] = attrs.field(default=(), eq=False, repr=False)
 
     @property
     def truncated(self) -> bool:
@@ -69,6 +98,7 @@ class Model(Protocol):
     A model may have more than is asked for here: ``limits`` (a `flashgraph.policies.limits.Limits`) for a limit that
     moves between 1 and ``limit``, ``load()`` (async, a `Load` or None) for a server that says how full it is, and
     ``prioritises = True`` for one that takes a whole number ``priority`` among the parameters, the smallest first.
+    One that knows its rates says so with each reply (`Reply.quotas`) and each `Throttled`.
     """
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ import attrs
 import tenacity
 
 from flashgraph.errors import ModelError, ModelUnavailable, Throttled
+from flashgraph.llm.protocol import Quota
 
 __all__ = ["ONE_MORE", "PassingFault", "Retry", "retry_after"]
 
@@ -48,11 +49,11 @@ class Retry:
     backoff: float = attrs.field(default=1.0, validator=attrs.validators.ge(0))
     longest_asked: float = 120.0
 
-    def throttled(self, said: str, pause: float | None) -> ModelError:
+    def throttled(self, said: str, pause: float | None, quotas: Sequence[Quota] = ()) -> ModelError:
         """What "too many requests" is: `Throttled`, which whoever asked waits out; or the end, if it takes too long."""
         if (pause or 0) > self.longest_asked:
             return ModelUnavailable(f"{said} (it asks to wait for {pause:g} s)")
-        return Throttled(said, pause=pause, tries=self.tries)
+        return Throttled(said, pause=pause, tries=self.tries, quotas=quotas)
 
     async def __call__(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Await ``attempt`` until it succeeds; anything but `PassingFault` goes through at once.

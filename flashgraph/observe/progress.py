@@ -10,6 +10,7 @@ import attrs
 
 from flashgraph.graph.spec import GraphSpec
 from flashgraph.observe.words import clock, counted
+from flashgraph.policies.rates import worded
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Budget
 
@@ -63,10 +64,12 @@ class PoolProgress:
 
 @attrs.define
 class EndpointProgress:
-    """Requests out at an endpoint, its limit once it has moved, whether it is down, and how many were turned away."""
+    """Requests out at an endpoint, its limit once it has moved, the rates that it has told of (in words, by kind),
+    whether it is down, and how many were turned away."""
 
     in_flight: int = 0
     limit: int | None = None
+    rates: dict[str, str] = attrs.field(factory=dict)
     down: bool = False
     throttled: int = 0
 
@@ -141,6 +144,8 @@ class Progress:
                 self.spent["usd"] += usd or 0.0
             case ev.LimitChanged(endpoint=name, limit=limit_now):
                 self._endpoint(name).limit = limit_now
+            case ev.RateLearned(endpoint=name, of=of, limit=most, seconds=seconds):
+                self._endpoint(name).rates[of] = worded(of, most, seconds)
             case ev.EndpointDown(at=at, endpoint=name, reason=reason):
                 was, self._endpoint(name).down = self._endpoint(name).down, True
                 return None if was else f"{clock(at)} {name} is down, its requests go to others: {reason}"
@@ -240,9 +245,10 @@ def _endpoints(progress: Progress) -> list[str]:
     found = []
     for name, endpoint in progress.endpoints.items():
         limit = "" if endpoint.limit is None else f" of {endpoint.limit}"
+        rates = "".join(f", {rate}" for rate in endpoint.rates.values())
         told = f", {endpoint.throttled:,} told to wait" if endpoint.throttled else ""
-        if limit or told or endpoint.down or len(progress.endpoints) > 1:
-            found.append(f"{name} {'down, ' if endpoint.down else ''}{endpoint.in_flight}{limit} out{told}")
+        if limit or rates or told or endpoint.down or len(progress.endpoints) > 1:
+            found.append(f"{name} {'down, ' if endpoint.down else ''}{endpoint.in_flight}{limit} out{rates}{told}")
     if progress.truncated:
         found.append(f"replies cut off at their token limit: {progress.truncated:,}")
     return ["; ".join(found)] if found else []

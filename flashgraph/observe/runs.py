@@ -239,6 +239,8 @@ def _endpoint(endpoint: StoredEndpoint) -> str:
     if endpoint.limit is not None:
         times = counted(endpoint.changes, "change")
         said.append(f"limit {endpoint.limit} after {times} (the last: {endpoint.reason})")
+    if endpoint.rates:
+        said.append(f"by its own account {', '.join(endpoint.rates)}")
     if endpoint.throttled:
         said.append(f"{counted(endpoint.throttled, 'request')} told to wait (429)")
     if endpoint.truncated:

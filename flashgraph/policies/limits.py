@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 import attrs
@@ -80,6 +81,16 @@ class Limits:
     def reads(self) -> bool:
         """Whether `read` has any use for what a server says."""
         return False
+
+    @property
+    def stated(self) -> Mapping[str, float]:
+        """The rates a minute that were given, by kind (`flashgraph.policies.rates.COUNTED`)."""
+        return {of: rate for of, rate in (("requests", self.rpm), ("tokens", self.tpm)) if rate is not None}
+
+    def learns(self, of: str) -> bool:
+        """Whether an API is followed in what it says of its rate of this kind: not where a rate was given, which then
+        is how to get by with an API that is wrong about itself."""
+        return (self.rpm if of == "requests" else self.tpm) is None
 
     def __str__(self) -> str:
         rates = [f"{name}={value:g}" for name, value in (("rpm", self.rpm), ("tpm", self.tpm)) if value is not None]
@@ -204,7 +215,7 @@ class Bucket:
     least: float
     """What has to be in it for a request to be sent."""
     filled: float = attrs.field(init=False)
-    at: float = attrs.field(default=0.0, init=False)
+    at: float = attrs.field(default=0.0, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         self.filled = self.capacity
@@ -216,6 +227,11 @@ class Bucket:
     def holds(self, now: float) -> float:
         """What is in it."""
         return min(self.capacity, self.filled + (now - self.at) * self.per_minute / 60)
+
+    def follow(self, per_minute: float, left: float, now: float) -> None:
+        """Fill at another rate from now on, and hold no more than ``left``."""
+        self.filled, self.at, self.per_minute = min(self.holds(now), left), now, per_minute
+        self.filled = min(self.filled, self.capacity)
 
     def due(self, amount: float) -> float:
         """When it will hold ``amount``."""

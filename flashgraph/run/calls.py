@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from flashgraph.llm.protocol import Load
+from flashgraph.llm.protocol import Load, Quota
 from flashgraph.policies.control import Waiting
 from flashgraph.policies.limits import Level
 from flashgraph.run import events as ev
@@ -67,11 +67,12 @@ class Calls:
         pause: float | None = None,
         outage: str = "",
         estimated: bool = False,
+        quotas: Iterable[Quota] = (),
     ) -> None:
         """A granted call has ended, or one that still waited is given up.
 
         ``pause`` is how long a throttled one was asked to wait, ``outage`` why its endpoint counts as down,
-        ``estimated`` whether ``usage`` was not counted by the server.
+        ``estimated`` whether ``usage`` was not counted by the server, ``quotas`` what that says of its rates.
         """
         now = self._flow.now
         del self.open[call.id], call.job.calls[call.id]
@@ -87,6 +88,8 @@ class Calls:
             ev.CallEnded(now, call.id, call.job.id, call.role, how, *usage, usd, seconds, finish, estimated)
         )  # fmt: skip
         self._limit_changed(endpoint, before)
+        for of, rate in endpoint.told(call, quotas, now).items():
+            self._emit(ev.RateLearned(now, endpoint.name, of, rate.limit, rate.seconds))
         if outage and endpoint.failed(call, now):
             self._emit(ev.EndpointDown(now, endpoint.name, endpoint.shut_until - now, outage))
         elif how == "done" and endpoint.recovered(call):
@@ -118,6 +121,7 @@ class Calls:
         call.priority = self._plan.schedule.control.priority(self._as_waiting(call.job.node, call.job.item))
         endpoint.take()
         call.tokens = endpoint.sent(call.size, self._flow.now)
+        call.by_then = endpoint.total
         self._command(Grant(call))
         self._emit(ev.CallStarted(self._flow.now, call.id, call.job.id, call.role, endpoint.name, endpoint.in_flight))
         return True

@@ -424,11 +424,12 @@ class Driver:
             spent = {"calls": 1.0, "tokens": float(reply.usage.total), "usd": reply.cost or 0.0}
             usage = (reply.usage.prompt, reply.usage.completion)
             answer = attrs.evolve(
-                answer, how="done", spent=spent, usage=usage, usd=reply.cost, finish=reply.finish, reply=reply
-            )
+                answer, how="done", spent=spent, usage=usage, usd=reply.cost, finish=reply.finish, reply=reply,
+                quotas=reply.quotas,
+            )  # fmt: skip
             return reply
         except Throttled as error:
-            answer = attrs.evolve(answer, how="throttled", spent={}, pause=error.pause)
+            answer = attrs.evolve(answer, how="throttled", spent={}, pause=error.pause, quotas=error.quotas)
             raise
         except ModelUnavailable as error:
             answer = attrs.evolve(answer, how="failed")

@@ -28,6 +28,7 @@ __all__ = [
     "Late",
     "LimitChanged",
     "Queued",
+    "RateLearned",
     "Released",
     "Reopened",
     "Repaired",
@@ -226,6 +227,16 @@ class LimitChanged(Event):
     endpoint: str
     limit: int
     reason: str
+
+
+@attrs.frozen
+class RateLearned(Event):
+    """An endpoint has told that it takes ``limit`` requests or tokens (``of``) in ``seconds``; they are kept to."""
+
+    endpoint: str
+    of: str
+    limit: float
+    seconds: float
 
 
 @attrs.frozen

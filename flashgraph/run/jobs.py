@@ -8,6 +8,7 @@ from typing import Any, Literal
 import attrs
 
 from flashgraph.graph.ports import Stale
+from flashgraph.policies.rates import Amount
 from flashgraph.run.items import Item
 
 __all__ = ["Call", "Cancel", "Command", "Done", "Failed", "Grant", "Job", "Outcome", "Refuse", "Start"]
@@ -39,7 +40,8 @@ class Job:
 class Call:
     """A model request of a job: waiting for one of a service's endpoints, in flight at one, or ended.
 
-    ``size`` is about how many tokens its prompt has, ``tokens`` what was taken from the endpoint's rate for it.
+    ``size`` is about how many tokens its prompt has, ``tokens`` what is expected of it and its reply; ``by_then`` is
+    what its endpoint had been sent when it was, with itself.
     """
 
     id: int
@@ -53,6 +55,7 @@ class Call:
     started_at: float = 0.0
     priority: int = 0
     tokens: float = 0.0
+    by_then: Amount = (0.0, 0.0, 0.0)
 
 
 @attrs.frozen

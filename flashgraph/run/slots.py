@@ -9,13 +9,14 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 
-from flashgraph.llm.protocol import Load
+from flashgraph.llm.protocol import Load, Quota
 from flashgraph.policies.limits import Bucket, Level, Limits
+from flashgraph.policies.rates import Amount, Rate, amount, learned
 from flashgraph.run.jobs import Call
 
 __all__ = ["Endpoint", "Slots"]
@@ -52,13 +53,18 @@ class Endpoint:
     """Requests in a row that were throttled, with none answered between them."""
     reply_tokens: float = FIRST_REPLY
     """What replies have had on average, the last ones counting most."""
-    requests: Bucket | None = attrs.field(init=False)
-    tokens: Bucket | None = attrs.field(init=False)
+    buckets: dict[str, Bucket] = attrs.field(init=False)
+    """Of its rates, by kind: those that were stated, and those that it has told of."""
+    rates: dict[str, Rate] = attrs.field(factory=dict)
+    """What it has told of."""
+    told_at: dict[str, float] = attrs.field(factory=dict)
+    """When the request was sent with which it has told so the last time."""
+    total: Amount = (0.0, 0.0, 0.0)
+    """All that it has been sent, replies as they were expected."""
 
     def __attrs_post_init__(self) -> None:
         self.level = self.limits.begin()
-        self.requests = None if self.limits.rpm is None else Bucket(self.limits.rpm, 1.0)
-        self.tokens = None if self.limits.tpm is None else Bucket(self.limits.tpm, 1.0)
+        self.buckets = {of: Bucket(rate, 1.0) for of, rate in self.limits.stated.items()}
 
     @property
     def up(self) -> bool:
@@ -71,11 +77,12 @@ class Endpoint:
             room = min(room, 1 - self.used)
         if room <= 0 or self.shut_until > now:
             return 0
-        if self.requests is not None:
-            # Who holds a slot will send soon.
-            room = min(room, int(self.requests.holds(now) + 1e-6) - (self.used - self.in_flight))
-        if self.tokens is not None and self.tokens.holds(now) < 1 - 1e-6:
-            room = 0
+        for of, bucket in self.buckets.items():
+            if of == "requests":
+                # Who holds a slot will send soon.
+                room = min(room, int(bucket.holds(now) + 1e-6) - (self.used - self.in_flight))
+            elif bucket.holds(now) < 1 - 1e-6:
+                room = 0
         return room
 
     def opens_at(self, now: float) -> float:
@@ -83,10 +90,8 @@ class Endpoint:
         if self.level.limit <= self.used or (self.failures and self.used):
             return math.inf
         at = self.shut_until
-        if self.requests is not None:
-            at = max(at, self.requests.due(1.0 + self.used - self.in_flight))
-        if self.tokens is not None:
-            at = max(at, self.tokens.due(1.0))
+        for of, bucket in self.buckets.items():
+            at = max(at, bucket.due(1.0 + self.used - self.in_flight if of == "requests" else 1.0))
         return at if at > now else math.inf
 
     def take(self) -> None:
@@ -94,33 +99,61 @@ class Endpoint:
         self.taken_under = self.level.limit
 
     def sent(self, size: float, now: float) -> float:
-        """A request of ``size`` prompt tokens goes out; returns the tokens that are taken for it until it ends."""
+        """A request of ``size`` prompt tokens goes out; returns the tokens that are expected of it until it ends."""
         self.in_flight += 1
         self.level = self.limits.granted(self.level, self.used)
-        if self.requests is not None:
-            self.requests.take(1.0, now)
-        if self.tokens is None:
-            return 0.0
-        expected = size + self.reply_tokens
-        self.tokens.take(expected, now)
-        return expected
+        expected = (1.0, size, self.reply_tokens)
+        self._take(expected, now)
+        requests, prompts, replies = self.total
+        self.total = (requests + 1.0, prompts + size, replies + self.reply_tokens)
+        return size + self.reply_tokens
 
     def ended(self, call: Call, how: str, tokens: tuple[int, int], pause: float | None, now: float) -> None:
         """A request has ended with so many tokens of prompt and reply."""
         self.turned_away = self.turned_away + 1 if how == "throttled" else 0
         if how == "done":
             self.level = self.limits.answered(self.level, self.used, call.started_at, now)
-            if self.tokens is not None:
-                self.reply_tokens += (tokens[1] - self.reply_tokens) / 8
+            self.reply_tokens += (tokens[1] - self.reply_tokens) / 8
         elif how == "throttled":
             self.level = self.limits.throttled(self.level, self.used, call.started_at, now)
-        if self.tokens is not None and how in ("done", "throttled"):
-            self.tokens.take(sum(tokens) - call.tokens, now)
+        if how in ("done", "throttled"):
+            self._take((0.0, tokens[0] - call.size, tokens[1] - (call.tokens - call.size)), now)
         self.used -= 1
         self.in_flight -= 1
         if self.turned_away > 1 and self.in_flight == 0:
             # It takes nothing at all: to ask with one request after another would say so again and again.
             self.shut_until = max(self.shut_until, now + (SHUT_SECONDS if pause is None else pause))
+
+    def told(self, call: Call, quotas: Iterable[Quota], now: float) -> dict[str, Rate]:
+        """What it says of its rates with its answer to ``call``; returns the rates that are new.
+
+        It says what was left when it let the request in, of which what has been sent since is gone.  Of two answers
+        the one to the later request is believed, whichever came first.
+        """
+        new: dict[str, Rate] = {}
+        (requests, prompts, replies), then = self.total, call.by_then
+        sent = (requests - then[0], prompts - then[1], replies - then[2])
+        for quota in quotas:
+            known = self.rates.get(quota.of)
+            if not self.limits.learns(quota.of) or call.started_at < self.told_at.get(quota.of, -math.inf):
+                continue
+            if (rate := learned(known, quota)) is None:
+                continue
+            self.told_at[quota.of] = call.started_at
+            back = (now - call.started_at) * rate.per_minute / 60
+            left = quota.left - max(0.0, amount(quota.of, sent) - back)
+            pace = rate.pace(left)
+            if known is None:
+                self.buckets[quota.of] = Bucket(pace, 1.0, at=now)
+            self.buckets[quota.of].follow(pace, max(0.0, left), now)
+            if rate != known:
+                self.rates[quota.of] = new[quota.of] = rate
+        return new
+
+    def _take(self, spent: Amount, now: float) -> None:
+        for of, bucket in self.buckets.items():
+            if (part := amount(of, spent)) != 0:
+                bucket.take(part, now)
 
     def failed(self, call: Call, now: float) -> bool:
         """A request has found it down; False if that is known already, from another that was out at the same time."""

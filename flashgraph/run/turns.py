@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from flashgraph.llm.protocol import Load, Message, Reply
+from flashgraph.llm.protocol import Load, Message, Quota, Reply
 from flashgraph.run.jobs import Command, Outcome
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity
@@ -51,6 +51,8 @@ class Answered:
     """Whether ``usage`` is an estimate: nobody counts the tokens of a request that was cut off."""
     outage: str = ""
     """Why the endpoint counts as down from now on."""
+    quotas: tuple[Quota, ...] = ()
+    """What the endpoint said of its rates."""
 
 
 @attrs.frozen
@@ -106,7 +108,7 @@ def apply(turn: Turn, machine: Machine) -> list[Command]:
     for answer in turn.answered:
         machine.calls.answered(
             machine.calls.open[answer.call], answer.spent, answer.usage, answer.usd, answer.how, answer.finish,
-            pause=answer.pause, outage=answer.outage, estimated=answer.estimated,
+            pause=answer.pause, outage=answer.outage, estimated=answer.estimated, quotas=answer.quotas,
         )  # fmt: skip
     for done in turn.completed:
         machine.completed(machine.jobs[done.job], done.outcome)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Mapping
 
@@ -74,6 +75,16 @@ class Bucket:
             self._left = min(self._most, self._left + (now - self._since) * self._most / 60)
         self._since = now
         return max(0.0, min(amount, self._most) - self._left) * 60 / self._most
+
+    def said(self, of: str) -> dict[str, str]:
+        """The headers in which OpenAI tells of it: the limit, what is left, and how long until all is there again."""
+        self.wanting(0.0)
+        reset = (self._most - self._left) * 60 / self._most
+        return {
+            f"x-ratelimit-limit-{of}": f"{self._most:.0f}",
+            f"x-ratelimit-remaining-{of}": str(max(0, math.floor(self._left))),
+            f"x-ratelimit-reset-{of}": f"{reset * 1000:.0f}ms" if reset < 1 else f"{reset // 60:.0f}m{reset % 60:.3f}s",
+        }
 
     def take(self, amount: float) -> None:
         """Take it, also where that leaves less than nothing."""

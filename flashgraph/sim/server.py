@@ -24,8 +24,9 @@ class SimServer:
     """Serves ``model`` under the name ``name``.
 
     ``stall`` is how late a stalled answer is, in seconds.  Of the limits, both in a minute, the one on tokens counts
-    prompts when they come and replies when they are done.  A profile that does not queue answers 429 to what comes
-    while all its slots are taken.
+    prompts when they come and replies when they are done; with ``says_rates`` the headers of OpenAI tell of both, as
+    they were when the request was let in or refused.  A profile that does not queue answers 429 to what comes while all
+    its slots are taken.
     """
 
     def __init__(
@@ -37,11 +38,13 @@ class SimServer:
         stall: float = 60.0,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
+        says_rates: bool = True,
     ) -> None:
         self.model = model
         self.name = name
         self.faults = faults or Faults()
         self.stall = stall
+        self.says_rates = says_rates
         self.in_flight = 0
         self.finished: Counter[str] = Counter()
         self.refused = 0
@@ -80,8 +83,10 @@ class SimServer:
         except LookupError as error:
             return _error(404, str(error.args[0]), "model_not_found")
         fault = self.faults.drawn(body)
-        if (pause := self._over_limit(len(body) // 4)) or fault == "429":
-            return self._refused(pause)
+        pause = self._over_limit(len(body) // 4)
+        told = self._told()
+        if pause or fault == "429":
+            return self._refused(pause, told)
         if fault == "500":
             return _error(500, "simulated failure", "internal_error")
         self.in_flight += 1
@@ -97,7 +102,7 @@ class SimServer:
         if fault == "truncated":
             reply = _halved(reply)
         self._count(reply)
-        return _spoiled(self._completion(reply), fault)
+        return _spoiled(attrs.evolve(self._completion(reply), headers=told), fault)
 
     def _over_limit(self, prompt: int) -> float:
         """Seconds after which to try again; 0 for a request that is within the limits, which it is taken from."""
@@ -110,9 +115,14 @@ class SimServer:
             bucket.take(n)
         return 0.0
 
-    def _refused(self, pause: float) -> Response:
+    def _told(self) -> dict[str, str]:
+        """What the headers say of the rates at this moment."""
+        rates = (("requests", self._requests_left), ("tokens", self._tokens_left)) if self.says_rates else ()
+        return {name: value for of, bucket in rates if bucket for name, value in bucket.said(of).items()}
+
+    def _refused(self, pause: float, told: Mapping[str, str]) -> Response:
         self.refused += 1
-        headers = {"retry-after": str(max(1, math.ceil(pause)))}
+        headers = {"retry-after": str(max(1, math.ceil(pause))), **told}
         return _error(429, "simulated limit: too many requests", "rate_limit_exceeded", headers)
 
     def _count(self, reply: Reply) -> None:

@@ -13,7 +13,7 @@ import attrs
 import flashgraph as fg
 from flashgraph.api import Run
 from flashgraph.errors import ModelUnavailable, RequestFailed, Throttled
-from flashgraph.llm.protocol import Load, Message
+from flashgraph.llm.protocol import Load, Message, Quota
 from flashgraph.policies.limits import Limits, parse_limits
 from flashgraph.run.events import Event
 from flashgraph.run.plan import Plan
@@ -40,8 +40,8 @@ class LatencyModel:
     """Answers after ``seconds(request)``, or fails as ``fate(request)`` says; counts what is in flight, so that a leak
     shows.
 
-    With ``limits`` that move it says that all above ``slots`` requests wait in it, and turns some requests away.  It
-    is down for its first ``down`` seconds.
+    With ``limits`` that move it says that all above ``slots`` requests wait in it, tells of its rates, and turns some
+    requests away.  It is down for its first ``down`` seconds.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class LatencyModel:
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
         request = messages[-1]["content"]
+        said: tuple[Quota, ...] = ()
         try:
             if anyio.current_time() - self._opened < self._down:
                 await anyio.sleep(0.1)
@@ -101,17 +102,25 @@ class LatencyModel:
                 if drawn < 0.3:
                     # Not a round number: event loops differ in what they take for one moment.
                     await anyio.sleep(0.05 + drawn / 100)
-                    raise Throttled(f"{self.name} is full", pause=None if drawn < 0.1 else 3.0, tries=100)
+                    pause = None if drawn < 0.1 else 3.0
+                    raise Throttled(f"{self.name} is full", pause=pause, tries=100, quotas=_quotas(0.0))
+                said = _quotas(drawn)
             fate = self._fate(request)
             await anyio.sleep(TIMEOUT if fate == "timeout" else self._seconds(request))
             if fate != "answered":
                 raise RequestFailed(f"generated: {fate}")
-            return fg.Reply("ok", fg.Usage(10, 5), 0.001)
+            return fg.Reply("ok", fg.Usage(10, 5), 0.001, quotas=said)
         finally:
             self.in_flight -= 1
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
         return 0.01
+
+
+def _quotas(share: float) -> tuple[Quota, ...]:
+    """That such a share of its rates is left, which are higher than any generated run needs, and slow it down here and
+    there."""
+    return Quota("requests", 3000.0, 3000 * share, 40.0), Quota("tokens", 60_000.0, 60_000 * share, 40.0)
 
 
 @attrs.frozen

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from flashgraph.run.items import GatherState, Item
+from flashgraph.run.jobs import Call
 from flashgraph.run.machine import Machine
 from flashgraph.run.queues import EdgeQueue
 from flashgraph.run.slots import Endpoint
@@ -101,9 +102,7 @@ def _endpoint(endpoint: Endpoint, zero: float) -> tuple[Any, ...]:
     level = attrs.evolve(
         endpoint.level, cut_at=endpoint.level.cut_at - zero, quiet_until=endpoint.level.quiet_until - zero, reason=""
     )
-    filled = tuple(
-        (bucket.filled, bucket.at - zero) for bucket in (endpoint.requests, endpoint.tokens) if bucket is not None
-    )
+    filled = tuple((of, b.per_minute, b.filled, b.at - zero) for of, b in endpoint.buckets.items())
     away = min(endpoint.turned_away, 2)
     counts = (
         endpoint.used,
@@ -111,9 +110,19 @@ def _endpoint(endpoint: Endpoint, zero: float) -> tuple[Any, ...]:
         endpoint.failures,
         endpoint.down_at - zero,
         away,
-        endpoint.reply_tokens,
+        # Counted everywhere, and of consequence where a rate counts tokens.
+        endpoint.reply_tokens if endpoint.buckets else 0.0,
     )
-    return (endpoint.name, repr(level), endpoint.shut_until - zero, filled, *counts)
+    told = tuple((of, rate, endpoint.told_at[of] - zero) for of, rate in endpoint.rates.items())
+    return (endpoint.name, repr(level), endpoint.shut_until - zero, filled, told, *counts)
+
+
+def _expected(call: Call, machine: Machine) -> tuple[float, ...]:
+    """What is expected of a call, and what was sent since; nothing where its endpoint has no rates."""
+    endpoint = machine.slots.endpoints.get(call.endpoint)
+    if endpoint is None or not endpoint.buckets:
+        return ()
+    return (call.tokens, *(after - before for after, before in zip(endpoint.total, call.by_then, strict=True)))
 
 
 def _work(machine: Machine, name: Name, zero: float) -> tuple[Any, ...]:
@@ -127,7 +136,7 @@ def _work(machine: Machine, name: Name, zero: float) -> tuple[Any, ...]:
     )  # fmt: skip
     calls = tuple(
         (
-            name("call", c.id), name("job", c.job.id), c.service, c.endpoint, c.size, c.tokens,
+            name("call", c.id), name("job", c.job.id), c.service, c.endpoint, c.size, _expected(c, machine),
             tuple(sorted(c.amounts.items())),
             c.reservation is not None, machine.slots.is_waiting(c), machine.slots._entry.get(c.id) and "ranked",
         )

@@ -2,7 +2,7 @@
 
 First many equal requests: an API that takes 64 at once and answers 429 to more, and a server that lets them wait.
 Requests take 2 to 6 seconds; the first minute is warm-up.  Then whole runs of GEPA on the simulated server, through the
-client that a real one has: an API, limited by what it takes at once or by a rate, and vLLM.
+client that a real one has: an API, limited by what it takes at once or by a rate, which it says or not, and vLLM.
 """
 
 from __future__ import annotations
@@ -37,18 +37,21 @@ WORLDS = (0, 1)
 
 @attrs.frozen
 class Rates:
-    """A simulated server: its profile, how many it takes at once, and its rates a minute."""
+    """A simulated server: its profile, how many it takes at once, its rates a minute, and whether it says them."""
 
     profile: str
     slots: int
     rpm: float | None = None
     tpm: float | None = None
+    says: bool = False
 
 
 SERVERS: Mapping[str, Rates] = {
     "API, 64 at once": Rates("api", 64),
     "API, 240 requests/min": Rates("api", 1000, rpm=240),
+    "API, 240 requests/min, and says so": Rates("api", 1000, rpm=240, says=True),
     "API, 150,000 tokens/min": Rates("api", 1000, tpm=150_000),
+    "API, 150,000 tokens/min, and says so": Rates("api", 1000, tpm=150_000, says=True),
     "vLLM, 128 slots": Rates("vllm", 128),
     "vLLM, 32 slots": Rates("vllm", 32),
 }
@@ -72,7 +75,10 @@ def evolve(rates: Rates, limits: Limits, schedule: str, *, world: int = 0, minut
     """Run GEPA for so many simulated minutes against such a server, under such a limit."""
     made, profile = World(seed=world), attrs.evolve(PROFILES[rates.profile], slots=rates.slots)
     server = SimServer(
-        SimModel(profile, made.answer, seed=world), requests_per_minute=rates.rpm, tokens_per_minute=rates.tpm
+        SimModel(profile, made.answer, seed=world),
+        requests_per_minute=rates.rpm,
+        tokens_per_minute=rates.tpm,
+        says_rates=rates.says,
     )
     model = LinkedModel(
         "http://127.0.0.1", "sim", server=server, limits=limits, prioritises=profile.queues, timeout=1e6
@@ -137,8 +143,12 @@ def cases() -> list[tuple[str, Limits, str]]:
         ("API, 64 at once", adaptive(), "pipelined"),
         ("API, 240 requests/min", adaptive(), "throughput"),
         ("API, 240 requests/min", adaptive(rpm=240), "throughput"),
+        ("API, 240 requests/min, and says so", adaptive(), "throughput"),
+        ("API, 240 requests/min, and says so", adaptive(), "pipelined"),
         ("API, 150,000 tokens/min", adaptive(), "throughput"),
         ("API, 150,000 tokens/min", adaptive(tpm=150_000), "throughput"),
+        ("API, 150,000 tokens/min, and says so", adaptive(), "throughput"),
+        ("API, 150,000 tokens/min, and says so", adaptive(), "pipelined"),
         ("vLLM, 128 slots", fixed(128), "throughput"),
         ("vLLM, 128 slots", fixed(512), "throughput"),
         ("vLLM, 128 slots", adaptive(), "throughput"),

@@ -272,12 +272,17 @@ class StoredRun:
         # SQLite takes the bare columns from the row that has the maximum.
         sql = "SELECT name, value, reason, count(*), max(rowid) FROM endpoints WHERE what = 'limit' GROUP BY name"
         moved = {name: (round(limit), reason, count) for name, limit, reason, count, _ in self._rows(sql)}
-        sql = "SELECT name, what, max(rowid) FROM endpoints WHERE what != 'limit' GROUP BY name"
+        sql = "SELECT name, what, max(rowid) FROM endpoints WHERE what IN ('down', 'up') GROUP BY name"
         standing = {name: what for name, what, _ in self._rows(sql)}
+        sql = (
+            "SELECT name, what, reason, max(rowid) FROM endpoints WHERE what NOT IN ('limit', 'down', 'up')"
+            " GROUP BY name, what ORDER BY name, what"
+        )
+        told = list(self._rows(sql))
         return tuple(
             StoredEndpoint(
                 name, round(asked), round(throttled), round(cut), *moved.get(name, (None, "", 0)),
-                down=standing.get(name) == "down",
+                down=standing.get(name) == "down", rates=tuple([rate for of, _, rate, _ in told if of == name]),
             )
             for name, asked, throttled, cut in calls
         )  # fmt: skip

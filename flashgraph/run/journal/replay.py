@@ -6,11 +6,11 @@ import json
 import random
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flashgraph.errors import FlashgraphError
-from flashgraph.llm.protocol import Load, Reply, Usage
+from flashgraph.llm.protocol import Load, Quota, Reply, Usage
 from flashgraph.run.jobs import Cancel, Done, Failed, Start
 from flashgraph.run.journal.codec import Codec
 from flashgraph.run.journal.writer import signature
@@ -67,9 +67,10 @@ def turns(db: sqlite3.Connection, codec: Codec) -> Iterator[tuple[Turn, list[int
 
 
 def _answered(call: int, job: int, how: str, spent: Any, prompt: int, reply: int, usd: Any, finish: str,
-              pause: Any, outage: str, estimated: bool) -> Answered:  # fmt: skip
+              pause: Any, outage: str, estimated: bool, quotas: Sequence[Any] = ()) -> Answered:  # fmt: skip
     return Answered(
-        call, job, how, spent, (prompt, reply), usd, finish, pause=pause, outage=outage, estimated=estimated
+        call, job, how, spent, (prompt, reply), usd, finish, pause=pause, outage=outage, estimated=estimated,
+        quotas=tuple([Quota(*quota) for quota in quotas]),
     )  # fmt: skip
 
 

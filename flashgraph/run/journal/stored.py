@@ -124,7 +124,8 @@ class StoredCall:
 @attrs.frozen
 class StoredEndpoint:
     """An endpoint's ``calls``; how many requests it ``throttled`` and replies it cut off at their token limit; its
-    ``limit`` since the last of ``changes``, with the reason (None: it has not moved), and whether it is ``down``."""
+    ``limit`` since the last of ``changes``, with the reason (None: it has not moved), whether it is ``down``, and the
+    ``rates`` that it has told of, in words."""
 
     name: str
     calls: int
@@ -134,6 +135,7 @@ class StoredEndpoint:
     reason: str
     changes: int
     down: bool
+    rates: tuple[str, ...] = ()
 
 
 @attrs.frozen

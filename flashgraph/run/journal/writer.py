@@ -17,6 +17,7 @@ from typing import Any
 import anyio.to_thread
 import attrs
 
+from flashgraph.policies.rates import worded
 from flashgraph.run import events as ev
 from flashgraph.run.jobs import Done
 from flashgraph.run.journal.codec import Codec
@@ -30,7 +31,8 @@ __all__ = ["JournalWriter", "durable", "signature"]
 _log = logging.getLogger("flashgraph")
 
 KEPT = {
-    ev.Admitted, ev.Confirmed, ev.Retracted, ev.JobEnded, ev.CallEnded, ev.LimitChanged, ev.EndpointDown, ev.EndpointUp,
+    ev.Admitted, ev.Confirmed, ev.Retracted, ev.JobEnded, ev.CallEnded,
+    ev.LimitChanged, ev.RateLearned, ev.EndpointDown, ev.EndpointUp,
 }  # fmt: skip
 """Events that become rows of their own."""
 
@@ -148,7 +150,19 @@ class JournalWriter:
             body["halted"] = True
         if turn.answered:
             body["answered"] = [
-                [a.call, a.job, a.how, dict(a.spent), *a.usage, a.usd, a.finish, a.pause, a.outage, a.estimated]
+                [
+                    a.call,
+                    a.job,
+                    a.how,
+                    dict(a.spent),
+                    *a.usage,
+                    a.usd,
+                    a.finish,
+                    a.pause,
+                    a.outage,
+                    a.estimated,
+                    *([[attrs.astuple(quota) for quota in a.quotas]] if a.quotas else []),
+                ]
                 for a in turn.answered
             ]
         if turn.measured:
@@ -194,6 +208,9 @@ class JournalWriter:
                     self._admission(event, machine, statements)
                 case ev.LimitChanged():
                     self._endpoint(event, "limit", event.limit, event.reason, statements)
+                case ev.RateLearned():
+                    rate = worded(event.of, event.limit, event.seconds)
+                    self._endpoint(event, event.of, event.limit, rate, statements)
                 case ev.EndpointDown():
                     self._endpoint(event, "down", event.seconds, event.reason, statements)
                 case ev.EndpointUp():
@@ -206,7 +223,7 @@ class JournalWriter:
 
     def _endpoint(
         self,
-        event: ev.LimitChanged | ev.EndpointDown | ev.EndpointUp,
+        event: ev.LimitChanged | ev.RateLearned | ev.EndpointDown | ev.EndpointUp,
         what: str,
         value: float | None,
         reason: str,
