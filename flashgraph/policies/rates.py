@@ -6,13 +6,13 @@ say what that time is, nor who else uses the same key; both show in what is left
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import attrs
 
 from flashgraph.llm.protocol import Quota
 
-__all__ = ["COUNTED", "TIMES", "Amount", "Rate", "amount", "learned", "worded"]
+__all__ = ["COUNTED", "TIMES", "Amount", "Rate", "amount", "learned", "used_up", "worded"]
 
 Amount = tuple[float, float, float]
 """Requests, tokens of their prompts, and tokens of their replies."""
@@ -31,6 +31,9 @@ TIMES: Mapping[float, str] = {1.0: "second", 60.0: "minute", 3600.0: "hour", 864
 RESERVE = 0.1
 """The share of a limit (of a minute's worth, where it is for longer) in which less is sent than comes back.  That is
 where others are seen: all who share a key slow down alike as it shrinks, before any is turned away."""
+
+DEBT = 0.25
+"""The share of a limit that is taken to be owed at most: replies are counted when they are there, whatever is left."""
 
 SLOWEST = 0.25
 """Of a rate, when nothing is left: something has to be sent to hear that there is more again."""
@@ -63,24 +66,32 @@ def learned(known: Rate | None, quota: Quota) -> Rate | None:
 
     Whatever the API's way of counting, all are there again after its time at most.  So the shortest time is taken that
     all that it has said allows.  As long as little has been used that can be too short, which does no harm: what is
-    left is known, and a time that is too short is given up before it runs out.
+    left is known, and a time that is too short is given up before it runs out.  Only where nothing is left there may be
+    a debt, which takes longer.
     """
-    seconds = _shortest(quota) if quota.seconds is None else quota.seconds
-    if seconds is None:
+    same = known is not None and known.limit == quota.limit
+    if same and quota.left <= 0:
         return known
-    if known is not None and known.limit == quota.limit and known.seconds >= seconds:
+    seconds = _shortest(quota) if quota.seconds is None else quota.seconds
+    if seconds is None or (same and known is not None and known.seconds >= seconds):
         return known
     return Rate(quota.limit, seconds)
 
 
 def _shortest(quota: Quota) -> float | None:
-    # Where nothing is left there may be a debt, which takes longer than the time.
-    if quota.reset is None or quota.left <= 0:
+    if quota.reset is None:
         return None
-    if quota.reset > 1:
-        return next((seconds for seconds in TIMES if quota.reset <= seconds), None)
+    reset = quota.reset if quota.left > 0 else quota.reset / (1 + DEBT)
+    if reset > 1:
+        return next((seconds for seconds in TIMES if reset <= seconds), None)
     # Almost nothing has been used, unless that much comes back in a second.
-    return 1.0 if 0 < quota.reset * quota.limit <= 2 * (quota.limit - quota.left) else None
+    return 1.0 if 0 < reset * quota.limit <= 2 * (quota.limit - quota.left) else None
+
+
+def used_up(quotas: Iterable[Quota], rates: Mapping[str, Rate], needed: Amount) -> bool:
+    """Whether less is left of a rate that is known than a request needed: then it was turned away for that, and not for
+    how many others were out."""
+    return any(quota.of in rates and quota.left < amount(quota.of, needed) for quota in quotas)
 
 
 def worded(of: str, limit: float, seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from flashgraph.llm.protocol import Load, Quota
@@ -67,7 +67,7 @@ class Calls:
         pause: float | None = None,
         outage: str = "",
         estimated: bool = False,
-        quotas: Iterable[Quota] = (),
+        quotas: Collection[Quota] = (),
     ) -> None:
         """A granted call has ended, or one that still waited is given up.
 
@@ -82,13 +82,13 @@ class Calls:
         self._ledger.settle(call.reservation, spent)
         endpoint = self.slots.endpoints[call.endpoint]
         before = endpoint.level
-        endpoint.ended(call, how, usage, pause, now)
+        new = endpoint.ended(call, how, usage, pause, now, quotas)
         seconds = now - call.started_at
         self._emit(
             ev.CallEnded(now, call.id, call.job.id, call.role, how, *usage, usd, seconds, finish, estimated)
         )  # fmt: skip
         self._limit_changed(endpoint, before)
-        for of, rate in endpoint.told(call, quotas, now).items():
+        for of, rate in new.items():
             self._emit(ev.RateLearned(now, endpoint.name, of, rate.limit, rate.seconds))
         if outage and endpoint.failed(call, now):
             self._emit(ev.EndpointDown(now, endpoint.name, endpoint.shut_until - now, outage))

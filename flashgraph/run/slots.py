@@ -9,14 +9,14 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import attrs
 
 from flashgraph.llm.protocol import Load, Quota
 from flashgraph.policies.limits import Bucket, Level, Limits
-from flashgraph.policies.rates import Amount, Rate, amount, learned
+from flashgraph.policies.rates import Amount, Rate, amount, learned, used_up
 from flashgraph.run.jobs import Call
 
 __all__ = ["Endpoint", "Slots"]
@@ -108,13 +108,23 @@ class Endpoint:
         self.total = (requests + 1.0, prompts + size, replies + self.reply_tokens)
         return size + self.reply_tokens
 
-    def ended(self, call: Call, how: str, tokens: tuple[int, int], pause: float | None, now: float) -> None:
-        """A request has ended with so many tokens of prompt and reply."""
+    def ended(
+        self,
+        call: Call,
+        how: str,
+        tokens: tuple[int, int],
+        pause: float | None,
+        now: float,
+        quotas: Collection[Quota] = (),
+    ) -> dict[str, Rate]:
+        """A request has ended with so many tokens of prompt and reply, its answer with ``quotas``; returns the rates
+        that are new."""
+        new = self._told(call, quotas, now)
         self.turned_away = self.turned_away + 1 if how == "throttled" else 0
         if how == "done":
             self.level = self.limits.answered(self.level, self.used, call.started_at, now)
             self.reply_tokens += (tokens[1] - self.reply_tokens) / 8
-        elif how == "throttled":
+        elif how == "throttled" and not used_up(quotas, self.rates, (1.0, call.size, call.tokens - call.size)):
             self.level = self.limits.throttled(self.level, self.used, call.started_at, now)
         if how in ("done", "throttled"):
             self._take((0.0, tokens[0] - call.size, tokens[1] - (call.tokens - call.size)), now)
@@ -123,8 +133,9 @@ class Endpoint:
         if self.turned_away > 1 and self.in_flight == 0:
             # It takes nothing at all: to ask with one request after another would say so again and again.
             self.shut_until = max(self.shut_until, now + (SHUT_SECONDS if pause is None else pause))
+        return new
 
-    def told(self, call: Call, quotas: Iterable[Quota], now: float) -> dict[str, Rate]:
+    def _told(self, call: Call, quotas: Collection[Quota], now: float) -> dict[str, Rate]:
         """What it says of its rates with its answer to ``call``; returns the rates that are new.
 
         It says what was left when it let the request in, of which what has been sent since is gone.  Of two answers

@@ -59,15 +59,15 @@ SERVERS: Mapping[str, Rates] = {
 
 @attrs.frozen
 class Evolved:
-    """What a run of GEPA was like: proposals a minute, the score, and ``use`` of what the server can do, where that is
-    what bounds it; after its warm-up the share of requests that were answered 429, and how many were out or waited."""
+    """What a run of GEPA was like: proposals a minute, the score, and ``use`` of what the server can do, or of its rate
+    after the warm-up; after that also the share of requests that were answered 429, and how many were out or waited."""
 
     proposals: float
     refused: float
     in_flight: float
     waiting: float
     longest: int
-    use: float | None
+    use: float
     score: float
 
 
@@ -110,26 +110,32 @@ def evolve(rates: Rates, limits: Limits, schedule: str, *, world: int = 0, minut
     result = run_virtually(run)
     assert result.best is not None
     warm = [event for event in of(result, ev.CallEnded) if event.at > WARM_MINUTES * 60 and event.how != "cancelled"]
+    seconds = (minutes - WARM_MINUTES) * 60
+    if rates.rpm:
+        use = len([event for event in warm if event.how == "done"]) / (rates.rpm * seconds / 60)
+    elif rates.tpm:
+        use = sum(event.prompt_tokens + event.completion_tokens for event in warm) / (rates.tpm * seconds / 60)
+    else:
+        use = server.model.engine.tokens / (profile.capacity * minutes * 60)
     return Evolved(
         proposals=result.spent.proposals / minutes,
         refused=sum(event.how == "throttled" for event in warm) / len(warm),
         in_flight=sum(flying) / len(flying),
         waiting=sum(waiting) / len(waiting),
         longest=max(waiting),
-        use=None if rates.rpm or rates.tpm else server.model.engine.tokens / (profile.capacity * minutes * 60),
+        use=use,
         score=made.true_score(result.best.value["instruction"]),
     )
 
 
 def gepa_row(name: str, limits: Limits, schedule: str, worlds: Sequence[Evolved]) -> str:
     """A line of the second table: means over the worlds."""
-    uses = [found.use for found in worlds if found.use is not None]
     cells = [
         f"{mean(found.proposals for found in worlds):.1f}",
         f"{mean(found.refused for found in worlds):.2%}",
         f"{mean(found.in_flight for found in worlds):.0f}",
         f"{mean(found.waiting for found in worlds):.1f} / {max(found.longest for found in worlds)}",
-        f"{mean(uses):.0%}" if uses else "-",
+        f"{mean(found.use for found in worlds):.0%}",
         f"{mean(found.score for found in worlds):.2f}",
     ]
     return f"| {name} | {limits} | {schedule} | " + " | ".join(cells) + " |"

@@ -38,3 +38,13 @@ def test_an_api_seldom_turns_an_adaptive_run_away(schedule: str) -> None:
     theirs = measure_peer(0, PEERS["peer, defaults"], minutes=MINUTES, profile="api")
     assert ours.refused <= 0.01
     assert ours.proposals >= 8 * theirs.proposals / MINUTES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", ["240 requests/min", "150,000 tokens/min"])
+@pytest.mark.parametrize("schedule", ["pipelined", "throughput"])
+def test_an_api_that_says_its_rate_turns_nobody_away(rate: str, schedule: str) -> None:
+    """Of a whole run of GEPA at most 1 % after the warm-up, and what the rate lets through is used."""
+    ours = evolve(SERVERS[f"API, {rate}, and says so"], adaptive(), schedule)
+    assert ours.refused <= 0.01
+    assert ours.use >= (0.9 if schedule == "throughput" else 0.7)

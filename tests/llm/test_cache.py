@@ -22,7 +22,7 @@ from flashgraph.errors import DataError, ModelRefused, ModelUnavailable, Request
 from flashgraph.llm.cache import CachedModel, cache_key, cached
 from flashgraph.llm.function import FunctionModel
 from flashgraph.llm.http import HttpModel
-from flashgraph.llm.protocol import Message, Model, Reply, Usage
+from flashgraph.llm.protocol import Message, Model, Quota, Reply, Usage
 from flashgraph.llm.resolve import resolve
 from flashgraph.llm.responses import ResponseCache, Tally
 from flashgraph.llm.scripted import ScriptedModel
@@ -92,6 +92,27 @@ async def test_a_hit_can_be_cancelled(cache: ResponseCache) -> None:
         scope.cancel()
         await model.complete(HELLO, GREEDY)
     assert scope.cancelled_caught
+
+
+async def test_what_an_api_says_of_its_rates_comes_with_its_own_reply_alone(cache: ResponseCache) -> None:
+    """Neither from the cache nor from another's flight: those who had it from there have sent nothing."""
+    quota = Quota("requests", 60, 59, 1)
+
+    class Says(ScriptedModel):
+        async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
+            return attrs.evolve(await super().complete(messages, params), quotas=(quota,))
+
+    model, found = CachedModel(Says(["one"], delay=1.0), cache), list[tuple[Quota, ...]]()
+
+    async def one() -> None:
+        found.append((await model.complete(HELLO, GREEDY)).quotas)
+
+    async with model.open():
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(one)
+        await one()
+    assert sorted(found) == [(), (), (), (quota,)]
 
 
 @pytest.mark.parametrize("temperature", [0, 0.0, -0.0])

@@ -22,7 +22,7 @@ from flashgraph.errors import (
     UnknownModel,
 )
 from flashgraph.llm.lite import LiteLLMModel
-from flashgraph.llm.protocol import Model
+from flashgraph.llm.protocol import Model, Quota
 from flashgraph.llm.retry import Retry
 
 from .server import Answer, chat, error, running
@@ -103,6 +103,24 @@ async def test_the_pause_of_too_many_requests_is_told() -> None:
     with running(error(429, "slow down", retry_after="7")) as server, pytest.raises(Throttled) as caught:
         await ask(at(server.url))
     assert (caught.value.pause, caught.value.tries) == (7.0, 2)
+
+
+@pytest.mark.usefixtures("installed")
+async def test_what_the_provider_says_of_its_rates_is_handed_on() -> None:
+    """LiteLLM passes its headers on, with replies and with errors; a mocked reply has none."""
+    told = {
+        "x-ratelimit-limit-requests": "200",
+        "x-ratelimit-remaining-requests": "199",
+        "x-ratelimit-reset-requests": "7m12s",
+    }
+    refused = error(429, "slow down", **{name.replace("-", "_"): text for name, text in told.items()})
+    with running(Answer(body=chat("hi").body, headers=told), refused) as server:
+        model = at(server.url)
+        reply = await ask(model)
+        with pytest.raises(Throttled) as caught:
+            await ask(model)
+    assert reply.quotas == caught.value.quotas == (Quota("requests", 200, 199, 432),)
+    assert (await ask(LiteLLMModel("gpt-4o-mini", params={"mock_response": "hi"}))).quotas == ()
 
 
 @pytest.mark.usefixtures("installed")

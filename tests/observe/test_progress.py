@@ -139,3 +139,13 @@ def test_the_table_shows_it_all(progress: Progress) -> None:
         "1:01, 0:29 left",
     ):
         assert part in said
+
+
+def test_rates_that_an_endpoint_has_told_of(progress: Progress) -> None:
+    """They stand beside its limit, the last of each kind."""
+    for limit, seconds in ((200, 3600.0), (200, 86_400.0)):
+        progress.on_event(ev.RateLearned(1.0, "tiny", "requests", limit, seconds))
+    progress.on_event(ev.RateLearned(1.0, "tiny", "tokens", 6000, 60.0))
+    out = io.StringIO()
+    Console(file=out, width=100).print(table(progress))
+    assert "tiny 0 out, 200 requests a day, 6,000 tokens a minute\n" in out.getvalue().replace(" \n", "\n")

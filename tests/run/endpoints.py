@@ -13,7 +13,9 @@ import attrs
 import flashgraph as fg
 from flashgraph.errors import ModelUnavailable, Throttled
 from flashgraph.llm.protocol import Load, Message
+from flashgraph.llm.quotas import quotas
 from flashgraph.policies.limits import Limits
+from flashgraph.sim.faults import Bucket
 from flashgraph.testing import check_invariants, run_virtually, settle
 from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.runs import TASK
@@ -24,7 +26,8 @@ __all__ = ["Server", "of", "ran", "requests"]
 @attrs.define(eq=False)
 class Server:
     """Works on ``slots`` requests at once, each for about ``seconds``; says 429 to more, or with ``queues`` lets them
-    wait.  It is down from second ``down[0]`` to ``down[1]``, and says 429 to the requests in ``refuses``, once."""
+    wait.  It is down from second ``down[0]`` to ``down[1]``, and says 429 to the requests in ``refuses``, once.
+    ``rate`` are its requests a minute, which several may share; it says so with each answer."""
 
     slots: int
     limits: Limits
@@ -33,6 +36,7 @@ class Server:
     queues: bool = False
     down: tuple[float, float] = (0.0, 0.0)
     refuses: dict[str, float] = attrs.field(factory=dict)
+    rate: Bucket | None = None
     in_flight: int = 0
     waits: list[int] = attrs.field(factory=list)
     answered: list[str] = attrs.field(factory=list)
@@ -56,6 +60,11 @@ class Server:
             raise Throttled("too many requests", pause=self.refuses.pop(request))
         if not self.queues and self.in_flight >= self.slots:
             raise Throttled(f"{self.name}: too many requests", pause=1.0, tries=100)
+        if self.rate is not None and (pause := self.rate.wanting(1.0)):
+            raise Throttled(f"{self.name}: too many requests", pause=pause, tries=100, quotas=quotas(self._told()))
+        if self.rate is not None:
+            self.rate.take(1.0)
+        told = quotas(self._told())
         self.in_flight += 1
         try:
             assert self._places is not None
@@ -64,7 +73,10 @@ class Server:
         finally:
             self.in_flight -= 1
         self.answered.append(request)
-        return fg.Reply("ok", fg.Usage(1, 50), 0.0, model=self.name)
+        return fg.Reply("ok", fg.Usage(1, 50), 0.0, model=self.name, quotas=told)
+
+    def _told(self) -> dict[str, str]:
+        return {} if self.rate is None else self.rate.said("requests")
 
     async def load(self) -> Load:
         waiting = max(0, self.in_flight - self.slots)

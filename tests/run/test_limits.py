@@ -7,12 +7,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 import flashgraph as fg
 from flashgraph.policies.limits import Limits, adaptive, fixed, steered
 from flashgraph.run import events as ev
 from flashgraph.run.slots import REST
+from flashgraph.sim.faults import Bucket
+from flashgraph.testing import settle
+from flashgraph.testing.runs import TASK
 
 from .endpoints import Server, of, ran, requests
 from .kit import Virtually
@@ -121,6 +125,69 @@ def test_a_rate_is_kept(limits: Limits, least: float, most: int, virtually: Virt
     assert max(sum(at <= other < at + 40 for other in started) for at in started) <= most
     assert least <= started[-1] <= 56
     assert not of(result, ev.LimitChanged)
+
+
+def refused(result: fg.Result, warm: float = 0.0) -> float:
+    """The share of requests that were answered 429 after so many seconds."""
+    ends = [event for event in of(result, ev.CallEnded) if event.at > warm and event.how != "cancelled"]
+    return len([event for event in ends if event.how == "throttled"]) / len(ends)
+
+
+@pytest.mark.parametrize("limits", [adaptive(), fixed(100)])
+def test_a_rate_that_an_api_tells_of_is_kept(limits: Limits, virtually: Virtually) -> None:
+    """240 requests a minute, by a bucket that is full at first: nobody has to say so, none is turned away, and what
+    comes back of it is used.  It is an event, once."""
+    server = Server(500, limits, rate=Bucket(240))
+    result = ran(requests(600), {"task": server}, virtually=virtually)
+    assert (result.status, refused(result)) == ("completed", 0.0)
+    (learned,) = of(result, ev.RateLearned)
+    assert (learned.endpoint, learned.of, learned.limit, learned.seconds) == ("server", "requests", 240, 60)
+    assert learned.at < 10
+    started = [event.at for event in of(result, ev.CallStarted) if event.at > learned.at]
+    assert max(sum(at <= other < at + 30 for other in started) for at in started) <= 120 + 4
+    assert sum(30 <= at < 120 for at in started) >= 0.98 * 360
+
+
+def test_a_rate_that_is_stated_is_not_asked_about(virtually: Virtually) -> None:
+    """It is how to get by with an API that is wrong about itself, or to leave some of a key to others."""
+    result = ran(requests(60), {"task": Server(500, adaptive(rpm=60), rate=Bucket(240))}, virtually=virtually)
+    assert not of(result, ev.RateLearned)
+    started = [event.at for event in of(result, ev.CallStarted)]
+    assert 58 <= started[-1] <= 61
+
+
+@pytest.mark.parametrize("used", [1.0, 0.5])
+def test_a_bucket_that_is_empty_at_first(used: float, virtually: Virtually) -> None:
+    """Others have used it up, or half: what is over what is left is turned away at first, and later none is."""
+    rate = Bucket(240)
+    rate.take(240 * used)
+    result = ran(requests(400), {"task": Server(500, adaptive(), rate=rate)}, virtually=virtually)
+    assert result.status == "completed"
+    assert refused(result, warm=30.0) == 0
+
+
+def test_those_who_share_a_key_slow_down_before_any_is_turned_away(virtually: Virtually) -> None:
+    """Three runs of one API of 240 a minute, that begin at different times and know nothing of each other."""
+    rate, results = Bucket(240), list[fg.Result]()
+
+    async def one(number: int) -> None:
+        await anyio.sleep(10.7 * number)
+        async with fg.open_run(
+            requests(5000), TASK, models={"task": Server(500, adaptive(), rate=rate)}, settle=settle,
+            schedule=fg.pipelined(1000, focus=0.0), budget=fg.Budget(seconds=300),
+        ) as opened:  # fmt: skip
+            results.append(await opened.wait())
+
+    async def all_of_them() -> None:
+        async with anyio.create_task_group() as tasks:
+            for number in range(3):
+                tasks.start_soon(one, number)
+
+    virtually(all_of_them)
+    done = [sum(e.how == "done" and e.at > 120 for e in of(result, ev.CallEnded)) for result in results]
+    assert all(refused(result, warm=120.0) <= 0.01 for result in results)
+    assert min(done) > 0.8 * max(done)
+    assert sum(done) > 0.95 * 3 * 240
 
 
 def test_several_endpoints_share_the_work_by_their_weights() -> None:
@@ -242,17 +309,27 @@ def test_a_run_stops_when_all_its_endpoints_are_down(virtually: Virtually) -> No
 def test_a_resumed_run_knows_its_limit(tmp_path: Path) -> None:
     """I13: told its turns again, throttled requests and readings among them, the machine has the same limit; and it
     goes on to the end."""
-    for limits, queues in ((adaptive(), False), (steered(), True)):
-        folder = tmp_path / str(limits)
+    for limits, queues, rpm in ((adaptive(), False, 0), (steered(), True, 0), (adaptive(), False, 600)):
+        folder = tmp_path / f"{limits} {rpm}"
 
-        def go(calls: int, folder: Path = folder, limits: Limits = limits, queues: bool = queues, **more: Any) -> Any:
-            server = Server(40, limits, queues=queues)
+        def go(
+            calls: int,
+            folder: Path = folder,
+            limits: Limits = limits,
+            queues: bool = queues,
+            rpm: int = rpm,
+            **more: Any,
+        ) -> Any:
+            server = Server(40, limits, queues=queues, rate=Bucket(rpm) if rpm else None)
             return ran(requests(600), {"task": server}, budget=fg.Budget(calls=calls), folder=folder, **more)
 
         first = go(300)
         assert first.status == "budget"
         again = go(1000, resume=True)
         assert again.status == "completed"
+        # Once by what is told again, and once by the new session, which knows nothing.
+        assert len(of(first, ev.RateLearned)) == (rpm > 0)
+        assert of(again, ev.RateLearned)[:1] == of(first, ev.RateLearned)
         told = [event.limit for event in of(again, ev.LimitChanged)]
         assert [event.limit for event in of(first, ev.LimitChanged)] == told[: len(levels(first))]
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from flashgraph.llm.protocol import Load
+from flashgraph.llm.protocol import Load, Quota
 from flashgraph.policies.limits import Limits, adaptive, fixed, steered
+from flashgraph.policies.rates import Rate
 from flashgraph.run.jobs import Call, Job
 from flashgraph.run.slots import Endpoint, Slots
 
@@ -186,6 +192,183 @@ def test_what_was_out_when_it_went_down_says_nothing_more() -> None:
     assert (endpoint.up, endpoint.failures) == (False, 1)
     assert endpoint.recovered(call(sent_at=2.5))
     assert (endpoint.up, endpoint.room(20.0)) == (True, 3)
+
+
+def sent(endpoint: Endpoint, at: float, size: float = 10.0) -> Call:
+    """A request that goes out to an endpoint."""
+    made = call(sent_at=at)
+    made.size = size
+    endpoint.take()
+    made.tokens = endpoint.sent(size, at)
+    made.by_then = endpoint.total
+    return made
+
+
+def ended(endpoint: Endpoint, request: Call, quotas: list[Quota], now: float, how: str = "done") -> dict[str, Rate]:
+    """What is new when an answer has said so much."""
+    return endpoint.ended(request, how, (10, 256), None, now, quotas)
+
+
+def told(left: float, *, limit: float = 240, of: Any = "requests") -> list[Quota]:
+    """What an API says that takes so many a minute and counts by a bucket."""
+    return [Quota(of, limit, left, 60 * (limit - left) / limit)]
+
+
+def test_an_endpoint_learns_its_rate() -> None:
+    """From what an answer says; from then on it lets through so many, a second's share at once."""
+    endpoint = Endpoint("one", adaptive())
+    assert ended(endpoint, sent(endpoint, 0.0), told(230), 1.0) == {"requests": Rate(240, 60)}
+    assert (endpoint.room(1.0), endpoint.opens_at(1.0)) == (4, math.inf)
+    later = [sent(endpoint, 1.0) for _ in range(4)]
+    assert (endpoint.room(1.0), endpoint.opens_at(1.0)) == (0, 1.25)
+    assert ended(endpoint, later[0], told(229), 1.1) == {}
+
+
+def test_what_was_sent_since_is_gone_of_what_was_left() -> None:
+    """An answer says what there was when its request was let in: thirty were sent since, and two have come back."""
+    endpoint = Endpoint("one", fixed(99))
+    first = sent(endpoint, 0.0)
+    for _ in range(30):
+        sent(endpoint, 0.25)
+    ended(endpoint, first, told(40), 0.5)
+    assert endpoint.buckets["requests"].per_minute == 240 * 12 / 24
+    ended(endpoint, sent(endpoint, 0.5), told(40), 0.5)
+    assert endpoint.buckets["requests"].per_minute == 240
+
+
+def test_no_more_is_in_the_bucket_than_is_left() -> None:
+    """Nothing, where more was sent than there was."""
+    endpoint = Endpoint("one", fixed(99))
+    ended(endpoint, sent(endpoint, 0.0), told(2.5), 0.0)
+    assert endpoint.room(0.0) == 1, "a second's share of a quarter of the rate"
+    first = sent(endpoint, 0.0)
+    for _ in range(5):
+        sent(endpoint, 0.0)
+    ended(endpoint, first, told(3), 0.0)
+    assert endpoint.buckets["requests"].holds(0.0) <= 0
+
+
+def test_the_answer_to_the_later_request_is_believed() -> None:
+    """An older one that comes after it says how it was before."""
+    endpoint = Endpoint("one", adaptive())
+    old, new = sent(endpoint, 0.0), sent(endpoint, 5.0)
+    ended(endpoint, new, told(12), 6.0)
+    slow = endpoint.buckets["requests"].per_minute
+    ended(endpoint, old, told(230), 6.0)
+    assert endpoint.buckets["requests"].per_minute == slow < 240
+
+
+def test_a_stated_rate_is_kept_to() -> None:
+    """One of tokens also for prompts and replies by themselves; of what was not stated the API is believed."""
+    endpoint = Endpoint("one", adaptive(tpm=6000))
+    said = [*told(230), *told(1, limit=10, of="tokens"), *told(1, limit=10, of="completion_tokens")]
+    assert ended(endpoint, sent(endpoint, 0.0), said, 0.0) == {"requests": Rate(240, 60)}
+    assert {of: bucket.per_minute for of, bucket in endpoint.buckets.items()} == {"tokens": 6000, "requests": 240}
+
+
+def test_what_says_nothing_of_a_rate_changes_nothing() -> None:
+    """All of a limit is left: for how long a time it is remains open."""
+    endpoint = Endpoint("one", adaptive())
+    assert ended(endpoint, sent(endpoint, 0.0), told(240), 0.0) == {}
+    assert endpoint.buckets == {}
+
+
+def test_prompts_and_replies_with_rates_of_their_own() -> None:
+    """Each counts its part, as expected when a request is sent and as it was when it is answered."""
+    endpoint = Endpoint("one", fixed(9))
+    said = [*told(50_000, limit=60_000, of="prompt_tokens"), *told(5000, limit=6000, of="completion_tokens")]
+    learned = ended(endpoint, sent(endpoint, 0.0), said, 0.0)
+    assert learned == {"prompt_tokens": Rate(60_000, 60), "completion_tokens": Rate(6000, 60)}
+    prompts, replies = endpoint.buckets["prompt_tokens"], endpoint.buckets["completion_tokens"]
+    assert (prompts.holds(0.0), replies.holds(0.0)) == (1000, 100)
+    asked = sent(endpoint, 0.0, size=400.0)
+    assert (prompts.holds(0.0), replies.holds(0.0)) == (600, 100 - 256)
+    assert endpoint.room(0.0) == 0
+    assert endpoint.opens_at(0.0) == pytest.approx(1.57)
+    endpoint.ended(asked, "done", (390, 50), None, 0.0)
+    assert (prompts.holds(0.0), replies.holds(0.0)) == (610, 50)
+
+
+@pytest.mark.parametrize(
+    ("said", "limit"),
+    [(told(0), 16), (told(265, limit=6000, of="tokens"), 16), (told(267, limit=6000, of="tokens"), 12), ([], 12)],
+)
+def test_a_429_for_want_of_a_rate_says_nothing_of_how_many_may_be_out(said: list[Quota], limit: int) -> None:
+    """Of the rate there is less left than the request and its reply were expected to need; others cut the limit."""
+    endpoint = Endpoint("one", adaptive())
+    ended(endpoint, sent(endpoint, 0.0), [*told(200), *told(5000, limit=6000, of="tokens")], 1.0)
+    requests = [sent(endpoint, 1.0) for _ in range(16)]
+    ended(endpoint, requests[0], said, 2.0, how="throttled")
+    assert endpoint.level.limit == limit
+
+
+class Api:
+    """An API of so many requests a minute, by a bucket or by windows, that says what is left when it lets one in."""
+
+    def __init__(self, limit: int, left: float, windowed: bool) -> None:
+        self.limit, self.left, self.windowed, self.at = limit, left, windowed, 0.0
+
+    def asked(self, now: float) -> tuple[bool, list[Quota]]:
+        if not self.windowed:
+            self.left = min(self.limit, self.left + (now - self.at) * self.limit / 60)
+        elif now // 60 > self.at // 60:
+            self.left = self.limit
+        self.at = now
+        good = self.left >= 1
+        self.left -= good
+        reset = 60 - now % 60 if self.windowed else 60 * (self.limit - self.left) / self.limit
+        return good, [Quota("requests", self.limit, math.floor(self.left), reset)]
+
+
+def asked(
+    limits: Limits, api: Api, latencies: Sequence[float], until: float
+) -> tuple[Endpoint, list[tuple[float, bool]]]:
+    """An endpoint that is asked as often as it has room; when each request was sent since it has learned its rate, and
+    whether it was let in."""
+    endpoint, sends, number, now = Endpoint("one", limits), list[tuple[float, bool]](), 0, 0.0
+    flying: list[tuple[float, int, bool, list[Quota], Call]] = []
+    while now < until:
+        while endpoint.room(now) > 0:
+            request, (good, said) = sent(endpoint, now), api.asked(now)
+            ends = now + (latencies[number % len(latencies)] if good else 0.05)
+            heapq.heappush(flying, (ends, number, good, said, request))
+            number += 1
+            if endpoint.rates:
+                sends.append((now, good))
+        now = min(endpoint.opens_at(now), flying[0][0] if flying else math.inf)
+        while flying and flying[0][0] <= now:
+            _, _, good, said, request = heapq.heappop(flying)
+            endpoint.ended(request, "done" if good else "throttled", (10, 5), None, now, said)
+    return endpoint, sends
+
+
+@given(
+    limit=st.integers(2, 1000),
+    left=st.floats(0, 1),
+    latencies=st.lists(st.floats(0.1, 30), min_size=1, max_size=9),
+    windowed=st.booleans(),
+    most=st.integers(1, 64),
+)
+def test_a_learned_rate_is_never_exceeded_beyond_the_burst(
+    limit: int, left: float, latencies: list[float], windowed: bool, most: int
+) -> None:
+    """In any stretch of time no more is sent than comes back in it and a second's share, whatever answers take, in
+    whatever order they come, and however much of the limit was used before."""
+    endpoint, sends = asked(fixed(most), Api(limit, left * limit, windowed), latencies, 100.0)
+    rate = endpoint.rates["requests"].per_minute / 60 if endpoint.rates else math.inf
+    for i, (begin, _) in enumerate(sends):
+        for j, (end, _) in enumerate(sends[i:], 1):
+            assert j <= rate * (end - begin) + max(1.0, rate) + 1e-3
+
+
+@pytest.mark.parametrize("windowed", [False, True])
+@pytest.mark.parametrize("left", [1.0, 0.5, 0.0])
+def test_what_an_api_lets_through_is_used(windowed: bool, left: float) -> None:
+    """Whichever way it counts, and however much is left at first; after that nothing is turned away."""
+    _, sends = asked(adaptive(), Api(240, 240 * left, windowed), [2.0, 9.0, 4.0], 360.0)
+    warm = [good for at, good in sends if 120 <= at < 360]
+    assert all(warm)
+    assert len(warm) >= 0.95 * 4 * 240
 
 
 def shared(*, seed: int = 0, most: int = 2) -> Slots:

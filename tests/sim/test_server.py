@@ -15,7 +15,8 @@ import pytest
 import flashgraph as fg
 from flashgraph.errors import ModelError, ModelRefused, ModelUnavailable, RequestFailed, Throttled
 from flashgraph.llm.http import HttpModel
-from flashgraph.llm.protocol import Reply
+from flashgraph.llm.protocol import Quota, Reply
+from flashgraph.llm.quotas import quotas
 from flashgraph.llm.retry import Retry
 from flashgraph.sim.faults import KINDS, Bucket, Faults
 from flashgraph.sim.http import Request, Response, serve_http
@@ -29,6 +30,7 @@ from .serving import metrics, running
 
 FAST = PROFILES["vllm"].faster(1e6)
 ENDLESS = attrs.evolve(PROFILES["vllm"], step=1e6, slots=2)
+CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "hello?"}]
 
 
@@ -160,6 +162,29 @@ def test_tokens_of_replies_count_once_they_are_known() -> None:
         return [*pauses, bucket.wanting(1)]
 
     assert clock.run_virtually(go) == [0, pytest.approx(10.1), pytest.approx(0, abs=1e-6)]
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_rates_are_told_in_openais_headers(says: bool) -> None:
+    """With answers, as it was when the request was let in, and with refusals; or not, as some APIs do."""
+    body = b'{"messages": [{"role": "user", "content": "x"}]}'
+
+    async def go() -> list[tuple[Quota, ...]]:
+        server = server_of(requests_per_minute=2, tokens_per_minute=6000, says_rates=says)
+        async with server.model.open():
+            return [quotas((await server.answer(Request("POST", CHAT, body))).headers) for _ in range(3)]
+
+    one, two, refused = clock.run_virtually(go)
+    if not says:
+        assert (one, two, refused) == ((), (), ())
+        return
+    prompt = len(body) // 4
+    assert one == (Quota("requests", 2, 1, 30), Quota("tokens", 6000, 6000 - prompt, prompt / 100))
+    assert two[0].left == 0
+    assert two[0].reset == pytest.approx(60, abs=0.1)
+    assert two[1].left < 6000 - 2 * prompt, "the reply to the first counts"
+    assert refused[0].left == 0
+    assert refused[1].left <= two[1].left
 
 
 @pytest.mark.anyio
