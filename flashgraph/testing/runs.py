@@ -103,7 +103,7 @@ class LatencyModel:
                     # Not a round number: event loops differ in what they take for one moment.
                     await anyio.sleep(0.05 + drawn / 100)
                     pause = None if drawn < 0.1 else 3.0
-                    raise Throttled(f"{self.name} is full", pause=pause, tries=100, quotas=_quotas(0.0))
+                    raise Throttled(f"{self.name} is full", pause=pause, tries=100, quotas=_quotas(drawn / 10 + 0.01))
                 said = _quotas(drawn)
             fate = self._fate(request)
             await anyio.sleep(TIMEOUT if fate == "timeout" else self._seconds(request))
@@ -118,9 +118,9 @@ class LatencyModel:
 
 
 def _quotas(share: float) -> tuple[Quota, ...]:
-    """That such a share of its rates is left, which are higher than any generated run needs, and slow it down here and
-    there."""
-    return Quota("requests", 3000.0, 3000 * share, 40.0), Quota("tokens", 60_000.0, 60_000 * share, 40.0)
+    """That such a share of its rates is left.  They are so high that nobody waits: the moments at which a bucket has
+    filled are no round numbers, and event loops differ in the last digit of what time it is then."""
+    return Quota("requests", 6e5, 6e5 * share, 40.0), Quota("tokens", 1e9, 1e9 * share, 40.0)
 
 
 @attrs.frozen
