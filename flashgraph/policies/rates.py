@@ -50,15 +50,20 @@ class Rate:
     def per_minute(self) -> float:
         return self.limit * 60 / self.seconds
 
-    def pace(self, left: float) -> float:
+    def pace(self, left: float, *, estimated: bool = False) -> float:
         """How many a minute to send while ``left`` are left.
 
         As many as come back in that time, and of a limit for hours or a day also what has been saved up: nobody waits
         seven minutes for the next of two hundred requests a day as long as there are a hundred.  Of a limit for a
         minute nothing saved up is used: an API may well count by shorter times than it says.
+
+        Tokens are ``estimated`` when they are sent, and those of a request that is cut off for good.  If more than half
+        of a limit is left although all of it was sent by our count, then the API counts less: up to twice as much goes
+        out by our count as comes back by its own.
         """
         reserve = RESERVE * min(self.limit, self.per_minute)
-        return max(self.per_minute, left) * min(1.0, max(SLOWEST, left / reserve))
+        more = max(0.0, 2 * left / self.limit - 1) if estimated else 0.0
+        return max(self.per_minute * (1 + more), left) * min(1.0, max(SLOWEST, left / reserve))
 
 
 def learned(known: Rate | None, quota: Quota) -> Rate | None:

@@ -153,7 +153,7 @@ class Endpoint:
             self.told_at[quota.of] = call.started_at
             back = (now - call.started_at) * rate.per_minute / 60
             left = quota.left - max(0.0, amount(quota.of, sent) - back)
-            pace = rate.pace(left)
+            pace = rate.pace(left, estimated=quota.of != "requests")
             if known is None:
                 self.buckets[quota.of] = Bucket(pace, 1.0, at=now)
             self.buckets[quota.of].follow(pace, max(0.0, left), now)

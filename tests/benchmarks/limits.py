@@ -111,10 +111,13 @@ def evolve(rates: Rates, limits: Limits, schedule: str, *, world: int = 0, minut
     assert result.best is not None
     warm = [event for event in of(result, ev.CallEnded) if event.at > WARM_MINUTES * 60 and event.how != "cancelled"]
     seconds = (minutes - WARM_MINUTES) * 60
+    # What the server counts: of a request that was cancelled, the prompt.
+    taken = [event for event in of(result, ev.CallEnded) if event.at > WARM_MINUTES * 60 and event.how != "throttled"]
     if rates.rpm:
-        use = len([event for event in warm if event.how == "done"]) / (rates.rpm * seconds / 60)
+        use = len(taken) / (rates.rpm * seconds / 60)
     elif rates.tpm:
-        use = sum(event.prompt_tokens + event.completion_tokens for event in warm) / (rates.tpm * seconds / 60)
+        tokens = sum(e.prompt_tokens + (e.completion_tokens if e.how == "done" else 0) for e in taken)
+        use = tokens / (rates.tpm * seconds / 60)
     else:
         use = server.model.engine.tokens / (profile.capacity * minutes * 60)
     return Evolved(

@@ -75,6 +75,18 @@ def test_the_pace() -> None:
     assert [rate.pace(left) for left in (240, 24, 12, 6, 3, 0, -5)] == [240, 240, 120, 60, 60, 60, 60]
 
 
+def test_the_pace_of_what_is_estimated() -> None:
+    """Up to twice the rate while more is left than half: the API counts less than we do."""
+    rate = Rate(6000, 60)
+    assert [rate.pace(left, estimated=True) for left in (6000, 4500, 3000, 600, 300)] == [
+        12_000,
+        9000,
+        6000,
+        6000,
+        3000,
+    ]
+
+
 def test_what_was_saved_up_of_a_limit_for_a_day() -> None:
     """It can be used within minutes; what comes back of it is all that is left in the end."""
     rate = Rate(1440, 86_400)

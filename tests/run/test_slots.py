@@ -276,7 +276,7 @@ def test_what_says_nothing_of_a_rate_changes_nothing() -> None:
 def test_prompts_and_replies_with_rates_of_their_own() -> None:
     """Each counts its part, as expected when a request is sent and as it was when it is answered."""
     endpoint = Endpoint("one", fixed(9))
-    said = [*told(50_000, limit=60_000, of="prompt_tokens"), *told(5000, limit=6000, of="completion_tokens")]
+    said = [*told(30_000, limit=60_000, of="prompt_tokens"), *told(3000, limit=6000, of="completion_tokens")]
     learned = ended(endpoint, sent(endpoint, 0.0), said, 0.0)
     assert learned == {"prompt_tokens": Rate(60_000, 60), "completion_tokens": Rate(6000, 60)}
     prompts, replies = endpoint.buckets["prompt_tokens"], endpoint.buckets["completion_tokens"]
