@@ -5,7 +5,7 @@ from __future__ import annotations
 from flashgraph.graph.net import Net
 from flashgraph.graph.spec import EdgeSpec, GraphSpec
 
-__all__ = ["components", "distances", "flow", "gathers_of", "open_cycles", "scopes", "topological"]
+__all__ = ["components", "distances", "flow", "gathers_of", "open_cycles", "reaches", "scopes", "topological"]
 
 Scope = tuple[frozenset[str], ...]
 """The stack of scatters an item is inside of; each level names the edges that may have opened it."""
@@ -102,3 +102,25 @@ def gathers_of(graph: GraphSpec) -> dict[str, tuple[str, ...]]:
         for scatter in graph.edges
         if scatter.scatter is not None
     }
+
+
+def reaches(graph: GraphSpec) -> dict[str, dict[str, tuple[str, ...]]]:
+    """By scattering edge, and by edge: the gathers of its groups that a member may still come to from there.
+
+    Who has come to one of them comes to no other: a gather ends the way of what it takes in.
+    """
+    found: dict[str, dict[str, tuple[str, ...]]] = {}
+    for scatter, gathers in gathers_of(graph).items():
+        found[scatter] = {e.name: tuple(g for g in gathers if g in _ahead(graph, e, gathers)) for e in graph.edges}
+    return found
+
+
+def _ahead(graph: GraphSpec, edge: EdgeSpec, ends: tuple[str, ...]) -> set[str]:
+    """The edge and all that lead on from it, as far as to ``ends``."""
+    seen, todo = {edge.name}, [edge]
+    while todo:
+        here = todo.pop()
+        onward = [] if here.name in ends else [e for e in graph.out_of(here.dst) if e.name not in seen]
+        seen.update(e.name for e in onward)
+        todo += onward
+    return seen

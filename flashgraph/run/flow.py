@@ -124,7 +124,9 @@ class Flow:
         self._hold(self.rounds[item.round], item.late, 1)
         for group, index in item.scope:
             self._inside[group][item.id] = item
-            self.groups[group].alive[index] += 1
+            state = self.groups[group]
+            for gather in self.plan.reaches[state.edge][item.edge]:
+                state.alive[gather][index] += 1
         place: tuple[int | None, int | None] = item.scope[-1] if item.scope else (None, None)
         self._emit(
             ev.Created(
@@ -160,7 +162,8 @@ class Flow:
             edge.name,
             whole,
             self.now,
-            [0] * len(values),
+            len(values),
+            {g: [0] * len(values) for g in self.plan.gathers[edge.name]},
             {},
             {g: GatherState(g, [Member(i) for i in range(len(values))]) for g in self.plan.gathers[edge.name]},
             identities,
@@ -243,7 +246,7 @@ class Flow:
         compare only when a sweep of a hundred members counts as one."""
         if not item.scope:
             return 1.0
-        return 1.0 / math.prod(len(self.groups[g].alive) for g, _ in item.scope if g in self.groups)
+        return 1.0 / math.prod(self.groups[g].size for g, _ in item.scope if g in self.groups)
 
     def lacks(self, item: Item) -> float:
         """How many members the innermost group of ``item`` lacks until it goes on; 1 for an item that is in none, and
@@ -299,20 +302,22 @@ class Flow:
     def _leave(self, item: Item, group_id: int, index: int, how: ev.Fate, reason: str) -> None:
         group = self.groups[group_id]
         del self._inside[group_id][item.id]
-        group.alive[index] -= 1
+        reached = self.plan.reaches[group.edge][item.edge]
+        for gather in reached:
+            group.alive[gather][index] -= 1
         if how == "failed":
             group.reasons[index] = reason
         if how in ("cancelled", "discarded") and reason.startswith(VOIDING):
             self._void(group)
-        if group.alive[index] == 0:
-            for state in group.gathers.values():
-                if not state.closed and state.members[index].state == "open":
-                    failed = index in group.reasons
-                    member: Member[Any] = Member(
-                        index, "failed" if failed else "missing", None, group.reasons.get(index, reason)
-                    )
-                    state.record(index, member, None)
-                    self._settle(group, state)
+        for gather in reached:
+            state = group.gathers[gather]
+            if not group.alive[gather][index] and not state.closed and state.members[index].state == "open":
+                failed = index in group.reasons
+                member: Member[Any] = Member(
+                    index, "failed" if failed else "missing", None, group.reasons.get(index, reason)
+                )
+                state.record(index, member, None)
+                self._settle(group, state)
         self._close_if_over(group)
 
     def _close_if_over(self, group: GroupState) -> None:

@@ -90,17 +90,18 @@ class GatherState:
 
 @attrs.define(eq=False)
 class GroupState:
-    """The members scattered from ``origin`` over one edge.
+    """The ``size`` members scattered from ``origin`` over one edge.
 
-    ``alive`` counts, by member, the items that still carry it; a member with none left that never arrived is
-    missing or failed.  ``waiting`` counts the members that no worker has taken up.
+    ``alive`` counts, by gather and member, the items that may still bring it there; a member with none left that never
+    arrived is missing or failed.  ``waiting`` counts the members that no worker has taken up.
     """
 
     id: int
     edge: str
     origin: Item
     scattered_at: float
-    alive: list[int]
+    size: int
+    alive: dict[str, list[int]]
     reasons: dict[int, str]
     gathers: dict[str, GatherState]
     identities: tuple[Any, ...] = ()

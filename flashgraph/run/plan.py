@@ -8,7 +8,7 @@ from typing import Any, Literal
 import attrs
 
 from flashgraph.errors import DataError
-from flashgraph.graph.analysis import distances, gathers_of, topological
+from flashgraph.graph.analysis import distances, gathers_of, reaches, topological
 from flashgraph.graph.capacity import loop_capacity
 from flashgraph.graph.check_shape import ASSUMED_WINDOW
 from flashgraph.graph.spec import GraphSpec, PoolSpec, SourceSpec, StageSpec
@@ -84,6 +84,8 @@ class Plan:
     incoming: Mapping[str, tuple[EdgePlan, ...]]
     gathers: Mapping[str, tuple[str, ...]]
     """By scattering edge: the gathering edges that its groups arrive at."""
+    reaches: Mapping[str, Mapping[str, tuple[str, ...]]]
+    """By scattering edge, and by edge: those of them that a member may still come to from there."""
     limits: Mapping[str, Limits]
     """Requests in flight by endpoint."""
     endpoints: Mapping[str, str]
@@ -207,6 +209,7 @@ def compile_plan(
         },
         incoming={n: tuple(e for e in edges.values() if e.dst == n) for n in graph.nodes},
         gathers=gathers_of(graph),
+        reaches=reaches(graph),
         limits=policies,
         endpoints=endpoints,
         services=services,

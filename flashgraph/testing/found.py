@@ -30,6 +30,8 @@ FOUND: Mapping[str, Sequence[str]] = {
         "a Several could hold more than its stage declares, and fill a cycle",
         "in lockstep a job that ended without its request kept its slot from the job that its result waited for: "
         "the run hung (seen by the state machine)",
+        "two gathers of one scatter waited for each other's members: the run hung (seen by a reviewer; generated "
+        "graphs had one gather for each scatter, and the proof on paper had the same hole)",
         "a control policy went on adjusting workers after the end, while the last turn was being written (seen with "
         "a slow disk)",
     ),

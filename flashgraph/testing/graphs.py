@@ -132,6 +132,10 @@ class Fan(_Brief):
     fail_above: float | None = None
     discriminative: bool = False
     rule: Rule = "fraction"
+    other: tuple[Step, Step] | None = None
+    """A stage on the way to a second gather of the same members, and the stage behind that; both groups go on."""
+    apart: bool = False
+    """Whether each member goes to one of the two gathers only."""
 
 
 @attrs.frozen(repr=False)
@@ -369,16 +373,27 @@ class _Builder:
         self.edge(tail, inner, fan.member, scatter=scatter_into(fan.width), fanout=max(1, fan.width), **order)
         for segment in fan.inner:
             inner = self.segment(inner, segment)
-        after = self.stage(fan.after, group=True)
-        early = _early(fan)
-        if fan.after.stale in ("discard", "strict"):
-            early["stale"] = fg.discard(above=2 if fan.after.stale == "discard" else 0)
+        if fan.other is None:
+            return self.gather(inner, fan.after, fan)
+        way = self.stage(fan.other[0])
+        self.edge(inner, way, fan.other[0], **({"otherwise": True} if fan.apart else {}))
+        join = self.stage(Step())
+        self.graph.edge(self.gather(inner, fan.after, fan, **({"when": _even} if fan.apart else {})), join)
+        self.graph.edge(self.gather(way, fan.other[1], fan), join)
+        return join
+
+    def gather(self, tail: Any, after: Step, fan: Fan, **options: Any) -> Any:
+        """A stage that takes the groups of a fan."""
+        stage = self.stage(after, group=True)
+        options |= _early(fan)
+        if after.stale in ("discard", "strict"):
+            options["stale"] = fg.discard(above=2 if after.stale == "discard" else 0)
         rule = fg.fail_above(fan.fail_above) if fan.fail_above is not None else None
         # The generated repair stages take single tokens.
-        stale = {"repair": "", "touched": "", "either": "discard"}.get(fan.after.stale, fan.after.stale)
-        step = attrs.evolve(fan.after, order="", stale=stale)
-        self.edge(inner, after, step, gather=True, on_failure=rule, **early)
-        return after
+        stale = {"repair": "", "touched": "", "either": "discard"}.get(after.stale, after.stale)
+        step = attrs.evolve(after, order="", stale=stale)
+        self.edge(tail, stage, step, gather=True, on_failure=rule, **options)
+        return stage
 
     def source(self, name: str) -> Any:
         def emit(at: fg.Draw[Ledgered]) -> Token | None:

@@ -61,7 +61,8 @@ class _Item:
 class _Group:
     origin: _Item
     gathers: dict[str, list[fg.Member[Any]]]
-    alive: list[int]
+    alive: dict[str, list[int]]
+    """By gather and member, the items that may still bring it there."""
     failed: dict[int, str] = attrs.field(factory=dict)
     over: set[str] = attrs.field(factory=set)
     uses: dict[str, dict[tuple[str, int], None]] = attrs.field(factory=dict)
@@ -183,8 +184,7 @@ class _Interpreter:
             taken = True
             loops = {**source.loops, edge.name: passes + 1} if edge.loop else source.loops
             item = _Item(value, edge.name, source.scope, source.uses, loops)
-            for group, index in item.scope:
-                group.alive[index] += 1
+            self.carry(item, 1)
             if edge.gather:
                 group, index = item.scope[-1]
                 group.gathers[edge.name][index] = fg.Member(index, "arrived", value)
@@ -197,22 +197,39 @@ class _Interpreter:
         assert edge.scatter is not None
         values = list(edge.scatter(whole.value))
         blank: list[fg.Member[Any]] = [fg.Member(i) for i in range(len(values))]
-        group = _Group(whole, {g: list(blank) for g in self.gathers[edge.name]}, [0] * len(values))
+        gathers = self.gathers[edge.name]
+        group = _Group(whole, {g: list(blank) for g in gathers}, {g: [0] * len(values) for g in gathers})
         for index, value in enumerate(values):
-            scope = (*whole.scope, (group, index))
-            for outer, place in scope:
-                outer.alive[place] += 1
-            self.members[edge.name].append(_Item(value, edge.name, scope, whole.uses, whole.loops))
+            member = _Item(value, edge.name, (*whole.scope, (group, index)), whole.uses, whole.loops)
+            self.carry(member, 1)
+            self.members[edge.name].append(member)
         self.settle(group)
         self.end(whole)
 
+    def carry(self, item: _Item, change: int) -> None:
+        """Count an item in or out at the gathers that lie ahead of it, in each group that it is inside of."""
+        for group, index in item.scope:
+            for name in self.ahead(item.edge, frozenset(group.gathers)):
+                group.alive[name][index] += change
+
+    def ahead(self, name: str, gathers: frozenset[str]) -> set[str]:
+        """Which of a group's gathers an item on an edge may come to: its own edge, or those behind it."""
+        found, seen, todo = set[str](), set[str](), [name]
+        while todo:
+            here = todo.pop()
+            if here in gathers:
+                found.add(here)
+            elif here not in seen and (edge := self.graph.edge(here)) is not None:
+                seen.add(here)
+                todo += [e.name for e in self.graph.out_of(edge.dst)]
+        return found
+
     def end(self, item: _Item, failed: str | None = None) -> None:
+        self.carry(item, -1)
         for depth, (group, index) in enumerate(reversed(item.scope)):
-            group.alive[index] -= 1
             if failed is not None and not depth:
                 group.failed[index] = failed
-            if group.alive[index] == 0:
-                self.settle(group)
+            self.settle(group)
 
     def settle(self, group: _Group) -> None:
         """Release the group where every member has ended, or fail it where too many have failed."""
@@ -223,7 +240,7 @@ class _Interpreter:
             assert edge is not None
             if name in group.over:
                 continue
-            for index, left in enumerate(group.alive):
+            for index, left in enumerate(group.alive[name]):
                 if left == 0 and members[index].state == "open":
                     state = "failed" if index in group.failed else "missing"
                     members[index] = fg.Member(index, state, None, group.failed.get(index, ""))  # type: ignore[arg-type]  # a literal
@@ -239,8 +256,7 @@ class _Interpreter:
                 value: Any = fg.Group(origin.value, tuple(members))
                 uses = tuple(dict.fromkeys([*origin.uses, *group.uses.get(name, ())]))
                 item = _Item(value, name, origin.scope, uses, origin.loops)
-                for outer, place in item.scope:
-                    outer.alive[place] += 1
+                self.carry(item, 1)
                 self.queues[name].append(item)
 
     def drop(self, group: _Group) -> None:

@@ -82,6 +82,8 @@ TINY: Mapping[str, Tiny] = {
     "dropped members": Tiny(Shape((Fan(3, ONE, (), ONE, 0.3, "drop"),), rounds=1), faults=1),
     "a group that fails": Tiny(Shape((Fan(3, ONE, (), ONE, fail_above=0.0),), rounds=1), faults=2),
     "groups in groups": Tiny(Shape((Fan(2, ONE, (Fan(2, ONE, (), ONE, 0.5, "amend"),), ONE),), rounds=1)),
+    "two gathers": Tiny(Shape((Fan(2, ONE, (), ONE, other=(Step(drop=0.5), ONE)),), rounds=1, salt=1), faults=1),
+    "a gather for each": Tiny(Shape((Fan(3, ONE, (), ONE, other=(ONE, ONE), apart=True),), rounds=1)),
     "deadlines": Tiny(Shape((Fan(2, ONE, (), ONE, 0.5, "amend", rule="deadline"),), rounds=1)),
     "amended groups": Tiny(Shape((), Ending(3, ONE, 0.3, "amend", discard_above=0, threshold=0.4), rounds=2)),
     "retracted parents": Tiny(Shape((), Ending(2, ONE, 0.5, "amend", threshold=0.6), rounds=3), window=1),

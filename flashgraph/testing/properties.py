@@ -222,7 +222,10 @@ def _each(segment: Segment, change: Callable[[Step], Step]) -> Segment:
             return type(segment)(change(segment.left), change(segment.right), change(segment.join))
         case Fan():
             inner = tuple(_each(s, change) for s in segment.inner)
-            return attrs.evolve(segment, member=change(segment.member), after=change(segment.after), inner=inner)
+            other = segment.other and (change(segment.other[0]), change(segment.other[1]))
+            return attrs.evolve(
+                segment, member=change(segment.member), after=change(segment.after), inner=inner, other=other
+            )
 
 
 def without(shape: Shape, **values: Any) -> Shape:
@@ -238,8 +241,17 @@ def without(shape: Shape, **values: Any) -> Shape:
 def _single(shape: Shape) -> Shape:
     """Without what the interpreter leaves out: several results, capacities that change what runs together, and orders
     of queues."""
-    segments = tuple(Choice(s.left, s.right, s.join) if isinstance(s, Split) else s for s in shape.segments)
+    segments = tuple(map(_one_way, shape.segments))
     return without(attrs.evolve(shape, segments=segments), several=1, capacity=None, order="")
+
+
+def _one_way(segment: Segment) -> Segment:
+    """A segment that gives at most one item for one."""
+    if isinstance(segment, Split):
+        return Choice(segment.left, segment.right, segment.join)
+    if isinstance(segment, Fan) and segment.other is not None:
+        return attrs.evolve(segment, other=(segment.other[0], attrs.evolve(segment.other[1], drop=1.0)))
+    return segment
 
 
 # ---- trying them ----------------------------------------------------------------------------------------

@@ -74,9 +74,15 @@ def _rounds_and_groups(machine: Machine) -> None:
     if machine.plan.schedule.serial:
         drawn = sum(job.kind == "source" for job in machine.running)
         _expect(len(flow.rounds) + drawn <= 1, "I11", f"lockstep has {len(flow.rounds)} rounds open and draws {drawn}")
-    carried = Counter(place for item in flow.items.values() for place in item.scope)
+    reaches = machine.plan.reaches
+    carried = Counter(
+        (group, gather, index)
+        for item in flow.items.values()
+        for group, index in item.scope
+        for gather in reaches[flow.groups[group].edge][item.edge]
+    )
     for group in flow.groups.values():
-        alive = [carried[group.id, index] for index in range(len(group.alive))]
+        alive = {g: [carried[group.id, g, index] for index in range(group.size)] for g in group.gathers}
         _expect(group.alive == alive, "I8", f"group {group.id} counts {group.alive} by member, there are {alive}")
 
 

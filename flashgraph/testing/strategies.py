@@ -40,7 +40,7 @@ def single_steps() -> st.SearchStrategy[Step]:
     return steps(in_group=True)
 
 
-def fans(depth: int) -> st.SearchStrategy[Fan]:
+def fans(depth: int, in_group: bool = False) -> st.SearchStrategy[Fan]:
     inner = st.lists(segments(depth - 1, in_group=True), max_size=2).map(tuple)
     return st.builds(
         Fan,
@@ -53,6 +53,8 @@ def fans(depth: int) -> st.SearchStrategy[Fan]:
         late=st.sampled_from([None, "cancel", "drop", "amend"]),
         fail_above=st.sampled_from([None, 0.0, 0.5]),
         discriminative=st.booleans(),
+        other=st.none() if in_group else st.one_of(st.none(), st.none(), st.tuples(single_steps(), single_steps())),
+        apart=st.booleans(),
     )
 
 
@@ -64,7 +66,7 @@ def segments(depth: int = 2, in_group: bool = False) -> st.SearchStrategy[Segmen
         options.append(st.builds(Split, simple, simple, simple))
         options.append(st.builds(Loop, st.integers(1, 3), simple, simple))
     if depth > 0:
-        options.append(fans(depth))
+        options.append(fans(depth, in_group))
     return st.one_of(options)
 
 

@@ -10,6 +10,7 @@ import attrs
 
 from flashgraph.policies.release import Count, Fraction
 from flashgraph.run import events as ev
+from flashgraph.run.plan import Plan
 from flashgraph.testing.log import Check, Log
 
 __all__ = ["evidence", "failures", "orphans", "releases", "staleness", "stamps", "versions"]
@@ -88,15 +89,20 @@ class Places:
     """Where every open item stands in the groups around it, recounted from `Created` and `Ended` events."""
 
     scope_of: dict[int, Scope] = attrs.field(factory=dict)
+    edge_of: dict[int, str] = attrs.field(factory=dict)
+    scatter_of: dict[int, str] = attrs.field(factory=dict)
+    """By group, the edge that opened it."""
     _outer: dict[int, Scope] = attrs.field(factory=dict)
     _open: dict[int, dict[int, set[int]]] = attrs.field(factory=lambda: defaultdict(lambda: defaultdict(set)))
 
     def see(self, event: ev.Event) -> None:
         if isinstance(event, ev.Created):
+            self.edge_of[event.item] = event.edge
             scope: Scope = ()
             if event.group is not None and event.index is not None:
                 # The first item of a group is a member made by its scatter, from the whole as its parent.
                 if event.group not in self._outer:
+                    self.scatter_of[event.group] = event.edge
                     self._outer[event.group] = self.scope_of[event.parents[0]]
                 scope = (*self._outer[event.group], (event.group, event.index))
             self.scope_of[event.item] = scope
@@ -106,9 +112,12 @@ class Places:
             for group, index in self.scope_of[event.item]:
                 self._open[group][index].discard(event.item)
 
-    def open_in(self, group: int) -> Iterator[int]:
-        """Members of a group that something open still carries."""
-        return (index for index, items in self._open[group].items() if items)
+    def ahead_of(self, plan: Plan, group: int, gather: str) -> Iterator[int]:
+        """Members of a group that something open may still bring to a gather, or has brought there."""
+        for index, items in self._open[group].items():
+            reaches = plan.reaches[self.scatter_of[group]]
+            if any(gather in reaches[self.edge_of[item]] for item in items):
+                yield index
 
 
 def releases(log: Log) -> Check:
@@ -126,7 +135,7 @@ def releases(log: Log) -> Check:
             key = (event.group, event.edge)
             # A smaller group than its rule asks for may only go on when no more members can come.
             arrived = {index for p in parents[event.item] for group, index in places.scope_of[p][-1:]}
-            missing = set(places.open_in(event.group)) - arrived
+            missing = set(places.ahead_of(log.plan, event.group, event.edge)) - arrived
             if event.amendment:
                 log.expect(key in released, "I8", i, f"group {key} was amended before it was released")
                 log.expect(key not in amended, "I8", i, f"group {key} was amended twice")

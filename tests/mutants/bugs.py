@@ -63,6 +63,14 @@ BUGS = (
         "I9",
     ),
     Bug(
+        "a member that one gather has is waited for by the others",
+        "run/plan.py",
+        "reaches=reaches(graph),",
+        "reaches={s: {e.name: g for e in graph.edges} for s, g in gathers_of(graph).items()},",
+        "tiny: a gather for each",
+        "I9",
+    ),
+    Bug(
         "deadline timer missed by a hair",
         "run/flow.py",
         "if at <= self.now and",
