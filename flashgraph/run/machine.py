@@ -481,7 +481,7 @@ class Machine:
             return  # it opens a round when it is quiet
         elif not self.flow.items and not self.jobs:
             limit = self.ledger.exhausted()
-            self.status = ("budget", f"no {limit} left") if limit else ("completed", "the sources have nothing to emit")
+            self.status = ("budget", f"no {limit} left") if limit else ("completed", self.sources.silence)
         elif self.flow.next_timer() is None and self.slots.next_opening(self.now) is None:
             raise SchedulerStalled(
                 f"{len(self.flow.items)} items are open and nothing can run; this is a defect of flashgraph"

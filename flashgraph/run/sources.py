@@ -33,11 +33,13 @@ class SourceState:
     ended: int = 0
     """How many of its rounds had ended when it was asked: one that ends while it draws must have it asked again."""
     unrouted: int = 0
-    """Emissions in a row that no edge took."""
+    """Emissions in a row that no edge took, of a source that could emit for ever; once it waits for that, it begins
+    anew."""
 
 
 UNROUTED_IN_A_ROW = 100
-"""After so many emissions that no edge takes, a source waits for its pool to change rather than spin."""
+"""After so many emissions that no edge takes, a source without ``rounds`` waits for its pool to change rather than
+spin: one that reads no pool has ended.  One with ``rounds`` comes to an end by itself."""
 
 
 class Sources:
@@ -73,6 +75,13 @@ class Sources:
         return True
 
     @property
+    def silence(self) -> str:
+        """Why none of them emits any more, for the end of the run."""
+        unheard = [repr(n) for n, s in self.states.items() if s.unrouted == UNROUTED_IN_A_ROW]
+        why = f": no edge took the last {UNROUTED_IN_A_ROW} emissions of {' and '.join(unheard)}" if unheard else ""
+        return f"the sources have nothing to emit{why}"
+
+    @property
     def turn(self) -> int:
         """Emissions of all sources that draw from the sequential stream."""
         return sum(s.emissions for n, s in self.states.items() if self._plan.sources[n].stream == "sequential")
@@ -98,6 +107,7 @@ class Sources:
             source.widen = True
             return
         source.widen = False
+        source.unrouted = 0
         self._wait(source, version)
 
     def _wait(self, source: SourceState, version: int | None) -> None:
@@ -108,7 +118,9 @@ class Sources:
         """The source has emitted; ``routed`` says whether an edge took what it emitted."""
         source.emissions += 1
         source.widen = False
-        source.unrouted = 0 if routed else source.unrouted + 1
-        if source.unrouted >= UNROUTED_IN_A_ROW:
+        if routed or self._plan.sources[source.name].rounds is not None:
             source.unrouted = 0
+            return
+        source.unrouted = source.unrouted % UNROUTED_IN_A_ROW + 1
+        if source.unrouted == UNROUTED_IN_A_ROW:
             self._wait(source, version)

@@ -129,10 +129,73 @@ def test_what_no_edge_takes(changes: int, virtually: Virtually) -> None:
     graph.edge(change, slow)
     graph.edge(slow, log)
     result = watched(graph, virtually, budget=fg.Budget(seconds=1000))
-    assert (result.status, result.reason) == ("completed", "the sources have nothing to emit")
+    assert (result.status, result.reason) == (
+        "completed",
+        "the sources have nothing to emit: no edge took the last 100 emissions of 'draw'",
+    )
     times = Counter(e.at for e in of(result, ev.Emitted) if e.source == "draw")
     assert times == {10.0 * n: 100 for n in range(changes + 1)}
     assert len(of(result, ev.RoundEnded)) == len(of(result, ev.Emitted))
+
+
+@pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
+@pytest.mark.parametrize("reads", [True, False])
+def test_rounds_are_emitted_however_few_an_edge_takes(reads: bool, schedule: str, virtually: Virtually) -> None:
+    """A source that declares its rounds cannot spin: all of them are asked for, the 250th too, which alone is taken."""
+    graph = fg.Graph("rare")
+    log = graph.pool("log", Log)
+
+    read: dict[str, Any] = {"reads": log} if reads else {}
+
+    @graph.source(rounds=300, **read)
+    def draw(at: fg.Draw) -> int:
+        return at.emission
+
+    @graph.stage
+    def work(number: int) -> str:
+        return f"number {number}"
+
+    def rare(number: int) -> bool:
+        return number == 249
+
+    graph.edge(draw, work, when=rare)
+    graph.edge(work, log)
+    result = watched(graph, virtually, schedule=schedule)
+    assert len(of(result, ev.Emitted)) == 300
+    assert [a.value for a in result.artifacts] == ["number 249"]
+    assert (result.status, result.reason) == ("completed", "the sources have nothing to emit")
+
+
+@pytest.mark.parametrize("then", ["a value", "None"])
+def test_the_reason_of_the_end_is_the_last_one(then: str, virtually: Virtually) -> None:
+    """A source that no edge listened to, and that then emits what one takes, or nothing, has had nothing to emit."""
+    graph = fg.Graph("heard")
+    log = graph.pool("log", Log)
+
+    @graph.source(reads=log)
+    def draw(at: fg.Draw[Log]) -> str | None:
+        if not at.view.values:
+            return "unheard"
+        return "heard" if then == "a value" and len(at.view.values) == 1 else None
+
+    @graph.source(rounds=1)
+    def change(at: fg.Draw[None]) -> int:
+        return at.emission
+
+    @graph.stage
+    async def slow(number: int) -> str:
+        await anyio.sleep(10)
+        return f"change {number}"
+
+    def heard(text: str) -> bool:
+        return text == "heard"
+
+    graph.edge(draw, log, when=heard)
+    graph.edge(change, slow)
+    graph.edge(slow, log)
+    result = watched(graph, virtually, budget=fg.Budget(seconds=1000))
+    assert len(result.artifacts) == (2 if then == "a value" else 1)
+    assert (result.status, result.reason) == ("completed", "the sources have nothing to emit")
 
 
 @given(shapes(), schedules())
