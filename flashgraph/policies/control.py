@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from statistics import median
 from typing import Any
 
 import attrs
 
+from flashgraph.graph.spec import Flaw
+
 __all__ = ["Balanced", "Control", "DrainFirst", "ShortestFirst", "Waiting", "balanced", "drain_first", "shortest_first"]
+
+SHORTEST_INTERVAL = 0.001
+"""Seconds.  A shorter one is lost in the rounding of a long run's clock: adjustments would be due again at once."""
 
 
 @attrs.frozen
@@ -57,6 +63,14 @@ class DrainFirst:
         """New worker counts by stage, from the counts now and what each stage finished since the last call, in whole
         items: a member of a group counts as its share of the group."""
         return dict(workers)
+
+    def flaw(self) -> Flaw | None:
+        interval: Any = self.interval
+        timed = isinstance(interval, int | float) and not isinstance(interval, bool)
+        if interval is None or (timed and SHORTEST_INTERVAL <= interval < math.inf):
+            return None
+        expected = f"seconds from {SHORTEST_INTERVAL}"
+        return Flaw(f"interval={interval!r}", expected, "balanced(5) adjusts every 5 seconds")
 
     def __str__(self) -> str:
         return "drain_first"
@@ -123,5 +137,5 @@ def drain_first() -> Control:
 
 
 def balanced(interval: float = 5.0) -> Control:
-    """Serve in order of age and let worker counts follow production rates, every ``interval`` seconds."""
+    """Serve in order of age and let worker counts follow production rates, every ``interval`` seconds (from 0.001)."""
     return Balanced(interval)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -129,6 +130,22 @@ def test_balanced_never_moves_further(stages: dict[str, tuple[int, int]]) -> Non
     adjusted = balanced().adjust(workers, {s: r for s, (_, r) in stages.items()})
     assert adjusted.keys() == workers.keys()
     assert all(abs(adjusted[s] - workers[s]) <= 1 and adjusted[s] >= 1 for s in workers)
+
+
+@pytest.mark.parametrize("interval", [0, -1, 1e-18, math.nan, math.inf, "a", True])
+def test_an_interval_that_is_none(interval: Any) -> None:
+    """Adjusting again without end at one moment would keep everything else from happening (I9)."""
+    flaw = balanced(interval).flaw()
+    assert flaw is not None
+    assert (flaw.found, flaw.expected) == (f"interval={interval!r}", "seconds from 0.001")
+
+
+@pytest.mark.parametrize(
+    "control", [drain_first(), shortest_first(), balanced(), balanced(0.001), balanced(3)], ids=str
+)
+def test_controls_that_can_be_used(control: Control) -> None:
+    """One that adjusts nothing has no interval."""
+    assert control.flaw() is None
 
 
 def test_text() -> None:

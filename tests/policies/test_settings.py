@@ -182,6 +182,14 @@ MESSAGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         "setting control=QueueOrder(name='fifo', by=None); expected a control policy.\nFix: e.g. control=drain_first.",
     ),
     (
+        {"control": "balanced(0)"}, {},
+        "setting control: found interval=0, expected seconds from 0.001.\nFix: balanced(5) adjusts every 5 seconds.",
+    ),
+    (
+        {"control": "balanced('a')"}, {},
+        "setting control: found interval='a', expected seconds from 0.001.\nFix: balanced(5) adjusts every 5 seconds.",
+    ),
+    (
         {"validat.workers": "8"}, {},
         "setting 'validat.workers' names no stage or edge of graph 'gepa'.\nFix: did you mean 'validate.workers'?",
     ),
@@ -269,6 +277,8 @@ def test_a_schedule_from_python_is_looked_at_too() -> None:
     with pytest.raises(DataError) as caught:
         apply_settings(GEPA, pipelined(window=0), {}, {})
     assert str(caught.value) == "setting window=0; expected a whole number from 1.\nFix: e.g. window=8."
+    with pytest.raises(DataError, match="setting control: found interval=-1, expected seconds from 0.001"):
+        apply_settings(GEPA, pipelined(control=balanced(-1)), {}, {})
 
 
 def test_an_unknown_schedule() -> None:
