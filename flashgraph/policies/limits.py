@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 
 from flashgraph.errors import DataError
+from flashgraph.graph.spec import Flaw
 from flashgraph.llm.protocol import Load
 
 __all__ = ["Bucket", "Level", "Limits", "adaptive", "fixed", "parse_limits", "steered"]
@@ -92,12 +93,30 @@ class Limits:
         is how to get by with an API that is wrong about itself."""
         return (self.rpm if of == "requests" else self.tpm) is None
 
+    def flaw(self) -> Flaw | None:
+        """What keeps every request from being sent, if anything does."""
+        fix = "limit=8 has 8 requests out at once"
+        if not _is_whole(self.most):
+            return Flaw(f"limit={self.most!r}", "a whole number from 1", fix)
+        for name, rate in (("rpm", self.rpm), ("tpm", self.tpm)):
+            if rate is not None and not (isinstance(rate, int | float) and rate > 0):
+                return Flaw(f"{name}={rate!r}", "a number over 0", f"{name}=60 lets one a second pass, or leave it out")
+        return None
+
     def __str__(self) -> str:
         rates = [f"{name}={value:g}" for name, value in (("rpm", self.rpm), ("tpm", self.tpm)) if value is not None]
         return ", ".join([self._shown(), *rates])
 
     def _shown(self) -> str:
         return f"fixed({self.most})"
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and number >= 1
+
+
+def _start(start: Any) -> Flaw | None:
+    return None if _is_whole(start) else Flaw(f"start={start!r}", "a whole number from 1", "start=16, or leave it out")
 
 
 @attrs.frozen
@@ -152,6 +171,9 @@ class Adaptive(Limits):
     def _is_near(self, limit: int, peak: int) -> bool:
         return peak - 1 <= limit <= 1.1 * peak + 1
 
+    def flaw(self) -> Flaw | None:
+        return super().flaw() or _start(self.start)
+
     def _shown(self) -> str:
         return f"adaptive({self.start}..{self.most})"
 
@@ -197,6 +219,9 @@ class Steered(Limits):
         step = was.limit if was.limit < was.ceiling else self.queue
         limit = min(was.limit + step, self.most)
         return attrs.evolve(level, limit=limit, reason="none waits in the server, and every slot was in use")
+
+    def flaw(self) -> Flaw | None:
+        return super().flaw() or _start(self.start)
 
     def _shown(self) -> str:
         return f"steered({self.start}..{self.most})"

@@ -138,7 +138,8 @@ def apply_settings(
 ) -> tuple[Schedule, dict[str, Any]]:
     """The schedule and the parameters with ``settings`` applied; string values are parsed.
 
-    Raises `DataError` for a name that the graph does not have or a value of the wrong kind.
+    Raises `DataError` for a name that the graph does not have or a value of the wrong kind, be it among the settings
+    or in a schedule that was made in Python.
     """
     chosen = {name: p.default for name, p in graph.params.items()}
     stages = {s.name: s.name for s in graph.stages}
@@ -156,16 +157,29 @@ def apply_settings(
         if name in SCHEDULE_SETTINGS and not in_params:
             schedule = attrs.evolve(schedule, **{name: _typed(name, value, SCHEDULE_SETTINGS[name])})
         elif dot and setting == "workers" and owner in stages:
-            schedule = attrs.evolve(schedule, workers={**schedule.workers, owner: _typed(name, value, (int,))})
+            schedule = attrs.evolve(schedule, workers={**schedule.workers, owner: value})
         elif dot and setting in EDGE_SETTINGS and graph.edge(owner) is not None:
-            policies = {**schedule.edges.get(owner, {}), setting: _typed(name, value, EDGE_SETTINGS[setting])}
+            policies = {**schedule.edges.get(owner, {}), setting: value}
             schedule = attrs.evolve(schedule, edges={**schedule.edges, owner: policies})
         else:
             raise DataError(_unknown(graph, name, in_params=in_params))
-    for name, kinds in SCHEDULE_SETTINGS.items():  # a schedule that was made in Python is looked at too
-        _typed(name, getattr(schedule, name), kinds)
+    _each(graph, schedule)
     _together(graph, schedule)
     return schedule, chosen
+
+
+def _each(graph: GraphSpec, schedule: Schedule) -> None:
+    """Raise the first value of ``schedule`` that is of the wrong kind, or of something that the graph does not have."""
+    kinds: dict[str, tuple[type, ...]] = {f"{stage.name}.workers": (int,) for stage in graph.stages}
+    kinds |= {f"{edge.name}.{option}": takes for edge in graph.edges for option, takes in EDGE_SETTINGS.items()}
+    values = {f"{stage}.workers": most for stage, most in schedule.workers.items()}
+    values |= {f"{edge}.{option}": value for edge, chosen in schedule.edges.items() for option, value in chosen.items()}
+    for name, value in values.items():
+        if name not in kinds:
+            raise DataError(_unknown(graph, name, in_params=False))
+        _typed(name, value, kinds[name])
+    for name, takes in SCHEDULE_SETTINGS.items():
+        _typed(name, getattr(schedule, name), takes)
 
 
 def _together(graph: GraphSpec, schedule: Schedule) -> None:

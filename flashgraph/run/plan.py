@@ -139,10 +139,13 @@ def compile_plan(
     ``endpoints`` names the service of each model role, ``limits`` how many requests each endpoint takes at once, and
     ``services`` the endpoints of each service with their weights; without it, every endpoint is a service.
 
-    Raises `DataError` when a loop edge's own capacity is too small for the schedule's window (`check` has asked for
-    the default one only).
+    Raises `DataError` for limits under which no request could be sent, and when a loop edge's own capacity is too small
+    for the schedule's window (`check` has asked for the default one only).
     """
     policies = {name: fixed(limit) if isinstance(limit, int) else limit for name, limit in limits.items()}
+    for name, each in policies.items():
+        if (flaw := each.flaw()) is not None:
+            raise DataError(f"model {name!r}: found {flaw.found}, expected {flaw.expected}.\nFix: {flaw.fix}.")
     services = services or {name: {name: 1.0} for name in policies}
     most = {name: sum(policies[endpoint].most for endpoint in weights) for name, weights in services.items()}
     rank, distance = topological(graph), distances(graph)

@@ -286,3 +286,29 @@ def test_looking_into_a_bucket_changes_nothing(takes: list[tuple[float, float]])
         one.take(amount, now)
         other.take(amount, now)
     assert attrs.asdict(one) == attrs.asdict(other)
+
+
+@pytest.mark.parametrize(
+    ("limits", "found", "expected"),
+    [
+        (fixed(0), "limit=0", "a whole number from 1"),
+        (fixed(-3), "limit=-3", "a whole number from 1"),
+        (fixed(True), "limit=True", "a whole number from 1"),
+        (adaptive("8"), "limit='8'", "a whole number from 1"),  # type: ignore[arg-type]  # what is to be found
+        (adaptive(8, start=0), "start=0", "a whole number from 1"),
+        (steered(8, start=0), "start=0", "a whole number from 1"),
+        (fixed(8, rpm=0), "rpm=0", "a number over 0"),
+        (steered(8, tpm="9"), "tpm='9'", "a number over 0"),  # type: ignore[arg-type]  # what is to be found
+    ],
+)
+def test_limits_that_let_nothing_pass(limits: Limits, found: str, expected: str) -> None:
+    """A run under them would never send a request (I9)."""
+    flaw = limits.flaw()
+    assert flaw is not None
+    assert (flaw.found, flaw.expected) == (found, expected)
+
+
+@pytest.mark.parametrize("limits", [fixed(1), fixed(2, rpm=0.5, tpm=9), adaptive(), steered(4, start=9)], ids=str)
+def test_limits_that_can_be_used(limits: Limits) -> None:
+    """From one request at once, and any rate."""
+    assert limits.flaw() is None

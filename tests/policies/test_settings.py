@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 
 import flashgraph as fg
@@ -277,8 +278,47 @@ def test_a_schedule_from_python_is_looked_at_too() -> None:
     with pytest.raises(DataError) as caught:
         apply_settings(GEPA, pipelined(window=0), {}, {})
     assert str(caught.value) == "setting window=0; expected a whole number from 1.\nFix: e.g. window=8."
-    with pytest.raises(DataError, match="setting control: found interval=-1, expected seconds from 0.001"):
+    with pytest.raises(DataError, match="setting control: found interval=-1, expected seconds"):
         apply_settings(GEPA, pipelined(control=balanced(-1)), {}, {})
+
+
+PYTHON: list[tuple[Schedule, str]] = [
+    (
+        pipelined(workers={"validate": 0}),
+        "setting validate.workers=0; expected a whole number from 1.\nFix: e.g. validate.workers=8.",
+    ),
+    (
+        pipelined(workers={"validate": "2"}),  # type: ignore[dict-item]  # what is to be found
+        "setting validate.workers='2'; expected a whole number from 1.\nFix: e.g. validate.workers=8.",
+    ),
+    (
+        pipelined(workers={"validat": 2}),
+        "setting 'validat.workers' names no stage or edge of graph 'gepa'.\nFix: did you mean 'validate.workers'?",
+    ),
+    (
+        attrs.evolve(pipelined(), edges={"gate->validat": {"order": fg.freshest()}}),
+        "setting 'gate->validat.order' names no stage or edge of graph 'gepa'.\n"
+        "Fix: did you mean 'gate->validate.order'?",
+    ),
+    (
+        attrs.evolve(pipelined(), edges={"gate->validate": {"gather": True}}),
+        "setting 'gate->validate.gather' names no stage or edge of graph 'gepa'.\n"
+        "Fix: did you mean 'gate->validate.late'?",
+    ),
+    (
+        attrs.evolve(pipelined(), edges={"gate->validate": {"capacity": 0}}),
+        "setting gate->validate.capacity=0; expected a whole number from 1.\nFix: e.g. gate->validate.capacity=64.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("schedule", "expected"), PYTHON, ids=lambda v: str(v)[:40])
+def test_stages_and_edges_of_a_schedule_from_python(schedule: Schedule, expected: str) -> None:
+    """Its own values are looked at like settings, which may replace them."""
+    with pytest.raises(DataError) as caught:
+        apply_settings(GEPA, schedule, {}, {})
+    assert str(caught.value) == expected
+    assert apply_settings(GEPA, pipelined(workers={"validate": 0}), {}, {"validate.workers": 2})
 
 
 def test_an_unknown_schedule() -> None:

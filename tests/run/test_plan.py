@@ -51,3 +51,12 @@ def test_a_loop_edge_has_room_for_the_window(window: int) -> None:
     said = f"edge {edge}: capacity={needed - 1}; a window of {window} rounds needs at least {needed}"
     assert said in str(caught.value)
     assert compile_plan(circle(None).spec, schedule, {}, {}, {}).edges[edge].capacity >= needed
+
+
+def test_a_model_that_takes_no_request_is_refused() -> None:
+    """Its stages would wait for ever; the message names it."""
+    with pytest.raises(fg.DataError) as caught:
+        compile_plan(circle(None).spec, fg.lockstep(), {}, {"task": "mine"}, {"mine": 0})
+    assert str(caught.value) == (
+        "model 'mine': found limit=0, expected a whole number from 1.\nFix: limit=8 has 8 requests out at once."
+    )
