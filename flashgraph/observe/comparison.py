@@ -95,9 +95,8 @@ def _settings(first: Header, second: Header) -> list[Setting]:
     for kind in NAMED:
         one, other = getattr(first, kind), getattr(second, kind)
         found += [Setting(f"{kind}: {name}", one.get(name), other.get(name)) for name in dict.fromkeys([*one, *other])]
-    # Digests say nothing but that they differ; what only one graph has, its topology shows.
-    both = [name for name in first.functions if name in second.functions]
-    found += [Setting(f"function: {name}", first.functions[name], second.functions[name]) for name in both]
+    others = first.other_functions(second)
+    found += [Setting(f"function: {name}", first.functions[name], second.functions[name]) for name in others]
     return [setting for setting in found if setting.first != setting.second]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import enum
+import json
 import sqlite3
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.pools import Archive
-from flashgraph.run.journal.header import fingerprint
+from flashgraph.run.journal.header import Changes, Header, fingerprint
 from flashgraph.run.journal.replay import Diverged, Payloads
 from flashgraph.run.plan import compile_plan
 from flashgraph.testing.runs import TASK
@@ -81,6 +83,170 @@ def test_functions_without_a_file_are_told_apart_by_name() -> None:
     exec("def changed(at) -> Any: return 3\nchanged.__qualname__ = 'pick'", made)
     found = {name: prints(graph_of(Marked, made[name]))[1]["pick"] for name in ("pick", "other", "changed")}
     assert found["pick"] == found["changed"] != found["other"]
+
+
+def low(value: Any) -> bool:
+    return bool(value)
+
+
+def high(value: Any) -> bool:
+    return not value
+
+
+def touches(value: Any, view: Any) -> bool:
+    return True
+
+
+def spares(value: Any, view: Any) -> bool:
+    return False
+
+
+def cut(value: int) -> list[int]:
+    return [value]
+
+
+def cut_anew(value: int) -> list[int]:
+    return [value, value]
+
+
+def with_edges(members: Mapping[str, Any], group: Mapping[str, Any]) -> fg.Graph:
+    """A graph whose edges have these options; it is not checked, and only looked at."""
+    graph = fg.Graph("edges")
+    pool = graph.pool("pool", Archive)
+
+    @graph.source(reads=pool)
+    def draw(at: fg.Draw[Archive]) -> int:
+        return 1
+
+    @graph.stage
+    def work(number: int) -> int:
+        return number
+
+    graph.edge(draw, work, **{"scatter": cut, **members})
+    graph.edge(work, pool, gather=True, **group)
+    return graph
+
+
+def digests(graph: fg.Graph) -> Mapping[str, str]:
+    """Of functions, in a schedule that honours all of them."""
+    return fingerprint(graph.spec, compile_plan(graph.spec, fg.pipelined(), {}, {}, {}))[1]
+
+
+@pytest.mark.parametrize(
+    ("option", "members", "changed", "group"),
+    [
+        ("when", {}, {"when": low}, False),
+        ("when", {"when": low}, {"when": high}, False),
+        ("scatter", {}, {"scatter": cut_anew}, False),
+        ("order", {"order": fg.priority(low)}, {"order": fg.priority(high)}, False),
+        ("arrange", {"order": fg.discriminative()}, {"order": fg.discriminative(key=low)}, False),
+        ("arrange", {"order": fg.discriminative(key=low)}, {"order": fg.discriminative(key=high)}, False),
+        ("arrange", {"order": fg.discriminative(passed=low)}, {"order": fg.discriminative(passed=high)}, False),
+        (
+            "stale",
+            {"stale": fg.discard(9) | fg.repair("work", when=touches)},
+            {"stale": fg.discard(9) | fg.repair("work", when=spares)},
+            False,
+        ),
+        ("release", {"release": fg.decided(low)}, {"release": fg.decided(high)}, True),
+    ],
+)
+def test_a_function_on_an_edge_is_compared(
+    option: str, members: Mapping[str, Any], changed: Mapping[str, Any], group: bool
+) -> None:
+    """Its digest, and no other, is another; where there was none, one that has come is another too."""
+    before, now = (digests(with_edges({}, each) if group else with_edges(each, {})) for each in (members, changed))
+    edge = "work->pool" if group else "draw->work"
+    assert before.keys() == now.keys()
+    assert [name for name in before if before[name] != now[name]] == [f"{edge}.{option}"]
+
+
+@attrs.frozen
+class Shelf:
+    """A pool that takes every text."""
+
+    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
+
+    def apply(self, event: fg.PoolEvent[str]) -> Shelf:
+        return Shelf({**self.artifacts, event.artifact: fg.Artifact(event.artifact, event.value)})
+
+    def best(self) -> fg.Artifact | None:
+        return None
+
+    def focus(self) -> Shelf:
+        return self
+
+
+def refusing(take: Any, folder: Path, **options: Any) -> fg.Result:
+    """A run of numbers of which some go nowhere."""
+    graph = fg.Graph("refusing")
+    pool = graph.pool("pool", Shelf)
+
+    @graph.source(rounds=4)
+    def draw(at: fg.Draw[None]) -> int:
+        return at.emission
+
+    @graph.stage
+    def work(number: int) -> str:
+        return str(number)
+
+    graph.edge(draw, work, when=take)
+    graph.edge(work, pool)
+    return fg.run(graph, TASK, models={}, folder=folder, schedule="lockstep", **options)
+
+
+def even(number: int) -> bool:
+    return number % 2 == 0
+
+
+def odd(number: int) -> bool:
+    return number % 2 == 1
+
+
+def evenly(number: int) -> bool:
+    return not number % 2
+
+
+def test_a_changed_condition_needs_leave(tmp_path: Path) -> None:
+    """It is named; one that decides alike goes on once it is accepted, one that would have decided otherwise does not,
+    and is blamed."""
+    folder = tmp_path / "run"
+    assert len(refusing(even, folder, budget=fg.Budget(seconds=100)).artifacts) == 2
+    with pytest.raises(fg.DataError, match=r"function of draw->work\.when") as caught:
+        refusing(odd, folder, resume=True)
+    assert "--accept-changes" in str(caught.value)
+    with pytest.raises(fg.DataError, match="would have been decided otherwise") as caught:
+        refusing(odd, folder, resume=True, accept_changes=True)
+    assert "function of draw->work.when" in str(caught.value)
+    assert len(refusing(evenly, folder, resume=True, accept_changes=True).artifacts) == 2
+    assert len(refusing(even, folder, resume=True).artifacts) == 2
+
+
+def test_a_journal_without_digests_of_edges_opens(tmp_path: Path) -> None:
+    """Of an older version: what it does not say is no difference."""
+    folder = tmp_path / "run"
+    refusing(even, folder)
+    db = sqlite3.connect(folder / "journal.db")
+    ((text,),) = db.execute("SELECT value FROM meta WHERE key = 'functions'").fetchall()
+    older = {name: digest for name, digest in json.loads(text).items() if "->" not in name}
+    assert older.keys() == {"draw", "work"}
+    db.execute("UPDATE meta SET value = ? WHERE key = 'functions'", (json.dumps(older),))
+    db.commit()
+    db.close()
+    assert len(refusing(evenly, folder, resume=True).artifacts) == 2
+
+
+def test_another_policy_is_named_once(tmp_path: Path) -> None:
+    """As the policy that it is; that its functions are others too goes without saying."""
+    build = partial(with_edges, group={})
+    first, second = (
+        Header("g", "t", "pipelined", 0, {}, {}, topology, functions, policies, {}, {}, "0")
+        for graph in (build({"order": fg.priority(low)}), build({"order": fg.freshest()}))
+        for topology, functions, policies in [
+            fingerprint(graph.spec, compile_plan(graph.spec, fg.pipelined(), {}, {}, {}))
+        ]
+    )
+    assert Changes.between(first, second) == Changes((), ("draw->work.order: priority -> freshest",))
 
 
 def test_a_turn_that_is_gone(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, get_origin, get_type_hints
 
@@ -20,13 +20,17 @@ from flashgraph.run.plan import Plan
 
 __all__ = ["Changes", "Header", "fingerprint"]
 
+DECIDING = ("when", "scatter", "order", "arrange", "release", "stale")
+"""What of an edge may hold functions of the user's: told again, they must decide as they did."""
+
 
 @attrs.frozen
 class Header:
     """What it takes to go on with a run.
 
-    ``topology`` is what must not change (nodes, edges, what flows); ``functions`` are digests of the stages' and
-    sources' texts, ``policies`` the edges' rules as text: these may change when the user says so.  ``capacity`` (a
+    ``topology`` is what must not change (nodes, edges, what flows); ``functions`` are digests of the texts of what
+    stages and sources are made from, and of what decides on edges; ``policies`` are the edges' rules as text: these
+    may change when the user says so.  ``capacity`` (a
     `flashgraph.run.plan.Capacity`) may always change.  ``prices`` are
     what each endpoint's tokens cost (USD for one prompt token and one completion token, None where it is not known,
     and whose word that is), as the last session had them.  ``order`` is how the command line started it: paths, model
@@ -53,6 +57,15 @@ class Header:
             (name, json.dumps(value, ensure_ascii=False, default=str)) for name, value in attrs.asdict(self).items()
         ]
 
+    def other_functions(self, other: Header) -> list[str]:
+        """Whose functions differ, of what both name: runs that older versions began say nothing of edges, and what only
+        one graph has its topology shows.  That another policy has other functions is not worth a word of its own."""
+        return [
+            name
+            for name, digest in self.functions.items()
+            if other.functions.get(name, digest) != digest and self.policies.get(name) == other.policies.get(name)
+        ]
+
     @classmethod
     def of_rows(cls, rows: Mapping[str, str]) -> Header:
         return cls(**{f.name: json.loads(rows[f.name]) for f in attrs.fields(cls)})
@@ -69,10 +82,8 @@ class Changes:
     @classmethod
     def between(cls, before: Header, now: Header) -> Changes:
         broken = _differences(before.topology, now.topology)
-        risky = [
-            *(f"function of {name}" for name in before.functions if now.functions.get(name) != before.functions[name]),
-            *_differences(before.policies, now.policies),
-        ]
+        others = (f"function of {name}" for name in before.other_functions(now))
+        risky = [*others, *_differences(before.policies, now.policies)]
         if before.seed != now.seed:
             broken.append(f"seed: {before.seed} -> {now.seed}")
         broken += _differences(_shown(before.params), _shown(now.params))
@@ -126,6 +137,9 @@ def fingerprint(graph: GraphSpec, plan: Plan) -> tuple[dict[str, str], dict[str,
             value = getattr(edge, option)
             if value is not None:
                 policies[f"{edge.name}.{option}"] = str(value)
+        for option in DECIDING:
+            # Also where there is none, so that one that comes is seen.
+            functions[f"{edge.name}.{option}"] = _digest(*_functions_in(getattr(edge, option)))
     schedule = plan.schedule
     policies["window"], policies["focus"], policies["control"] = map(
         str, (schedule.window, schedule.focus, type(schedule.control).__name__)
@@ -158,12 +172,26 @@ def _hints(kind: type) -> Mapping[str, Any]:
         return dict(kind.__annotations__)
 
 
-def _digest(body: Any) -> str:
+def _functions_in(option: Any) -> Iterator[Any]:
+    """The functions that an option of an edge consists of: itself, or those that a policy or its parts hold."""
+    if attrs.has(type(option)):
+        option = tuple(getattr(option, field.name) for field in attrs.fields(type(option)))
+    if isinstance(option, tuple):
+        for part in option:
+            yield from _functions_in(part)
+    elif callable(option):
+        yield option
+
+
+def _digest(*bodies: Any) -> str:
+    return hashlib.sha256("\n".join(map(_text, bodies)).encode()).hexdigest()[:16]
+
+
+def _text(body: Any) -> str:
     try:
-        text = inspect.getsource(inspect.unwrap(body))
+        return inspect.getsource(inspect.unwrap(body))
     except (OSError, TypeError):  # made without a file: it cannot be told apart
-        text = getattr(body, "__qualname__", repr(type(body)))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return str(getattr(body, "__qualname__", repr(type(body))))
 
 
 def _shown(params: Mapping[str, Any]) -> dict[str, str]:
