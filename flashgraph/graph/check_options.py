@@ -189,6 +189,8 @@ def _edge(edge: EdgeSpec, notes: Notes) -> EdgeSpec:
             changes[option] = bool(value)
     if edge.late is not None:
         changes["late"] = _one_of(note, "bad-late", "late", edge.late, LATE)
+        if changes["late"] is None:
+            changes["release"] = None  # what it would be late for: the default is not what was meant
     changes["orphans"] = _one_of(note, "bad-orphans", "orphans", edge.orphans, ORPHANS) or "discard"
     for option, rule, methods, example in RULES:
         if not _rule(note, option, getattr(edge, option), rule, methods, example):

@@ -11,7 +11,7 @@ from flashgraph.graph.capacity import loop_capacity, unbounded_fanout
 from flashgraph.graph.check_nodes import Ports, stale_of
 from flashgraph.graph.net import Net
 from flashgraph.graph.notes import Notes
-from flashgraph.graph.spec import EdgeSpec, GraphSpec, SourceSpec, StageSpec
+from flashgraph.graph.spec import DEFAULT_LATE, EdgeSpec, GraphSpec, SourceSpec, StageSpec
 from flashgraph.graph.types import show
 
 __all__ = ["ASSUMED_WINDOW", "check_shape"]
@@ -33,6 +33,7 @@ def check_shape(graph: GraphSpec, ports: Ports, notes: Notes, left_out: frozense
     _groups(graph, ports, notes)
     _forks(graph, notes)
     _late(graph, notes)
+    _late_alike(graph, notes)
     _cycles(graph, notes)
     _capacity(graph, ports, notes)
     _stamps(graph, notes)
@@ -212,6 +213,25 @@ def _late(graph: GraphSpec, notes: Notes) -> None:
                 "late='cancel': late members are outside of the window, and the cycle could fill up with them",
                 "late='cancel', or drop release",
             )  # fmt: skip
+
+
+def _late_alike(graph: GraphSpec, notes: Notes) -> None:
+    """Edges that gather the groups of one scatter share its members, and what becomes of those that are late."""
+    reported: set[str] = set()
+    for gathers in gathers_of(graph).values():
+        early = [e for e in graph.edges if e.name in gathers and e.release is not None]
+        for edge in early[1:]:
+            first, late = early[0].late or DEFAULT_LATE, edge.late or DEFAULT_LATE
+            if late != first and edge.name not in reported:
+                reported.add(edge.name)
+                default = "" if edge.late else ", the default"
+                notes.add(
+                    "late-differs", edge.place, f"edge {edge.name}",
+                    f"late={late!r}{default}; edge {early[0].name}, which gathers the same groups, has late={first!r}",
+                    "one for all that gather a group: the last of them to be released decides what becomes of its "
+                    "members",
+                    f"late={first!r}, or late={late!r} on edge {early[0].name}",
+                )  # fmt: skip
 
 
 def _always(edge: EdgeSpec) -> bool:

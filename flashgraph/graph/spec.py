@@ -14,6 +14,7 @@ from flashgraph.errors import Place
 from flashgraph.graph.ports import Group, Param, Resource
 
 __all__ = [
+    "DEFAULT_LATE",
     "EdgeSpec",
     "Failure",
     "Flaw",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 Late = Literal["cancel", "drop", "amend"]
+DEFAULT_LATE: Late = "cancel"
 
 
 @attrs.frozen

@@ -11,7 +11,7 @@ from flashgraph.errors import DataError
 from flashgraph.graph.analysis import distances, gathers_of, reaches, topological
 from flashgraph.graph.capacity import loop_capacity
 from flashgraph.graph.check_shape import ASSUMED_WINDOW
-from flashgraph.graph.spec import GraphSpec, PoolSpec, SourceSpec, StageSpec
+from flashgraph.graph.spec import DEFAULT_LATE, GraphSpec, PoolSpec, SourceSpec, StageSpec
 from flashgraph.policies.failure import FailAbove, missing
 from flashgraph.policies.limits import Limits, fixed, parse_limits
 from flashgraph.policies.order import Discriminative, QueueOrder, fifo
@@ -171,7 +171,7 @@ def compile_plan(
             gather=edge.gather,
             fanout=edge.fanout,
             release=(chosen.release if schedule.speculate else None) or everyone(),  # type: ignore[arg-type]  # checked by `check`
-            late=(chosen.late or "cancel") if schedule.speculate else "drop",
+            late=(chosen.late or DEFAULT_LATE) if schedule.speculate else "drop",
             order=order if isinstance(order, QueueOrder) else fifo(),
             arrange=arrange,
             only=edge.only,

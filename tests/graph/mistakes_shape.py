@@ -294,6 +294,58 @@ def late_members_in_a_cycle() -> fg.Graph:
     return graph
 
 
+@mistake(
+    """
+FILE: edge other->others [late-differs]
+    found:    late='cancel', the default; edge score->boxes, which gathers the same groups, has late='amend'
+    expected: one for all that gather a group: the last of them to be released decides what becomes of its members
+    fix:      late='amend', or late='cancel' on edge score->boxes
+FILE: edge third->thirds [late-differs]
+    found:    late='drop'; edge score->boxes, which gathers the same groups, has late='amend'
+    expected: one for all that gather a group: the last of them to be released decides what becomes of its members
+    fix:      late='amend', or late='drop' on edge score->boxes
+"""
+)
+def gathers_of_one_scatter_that_disagree() -> fg.Graph:
+    graph, _, score, pool = grouped()
+    other, third, fourth, fifth = (graph.stage(keep, name=name) for name in ("other", "third", "fourth", "fifth"))
+    half: dict[str, Any] = {"gather": True, "release": fg.fraction(0.5)}
+
+    @graph.source(reads=pool)
+    def second(at: fg.Draw[Boxes]) -> Seed:
+        return Seed()
+
+    graph.edge(second, score, scatter=Seed.parts)
+    graph.edge(score, pool, late="amend", **half)
+    graph.edge(score, other)
+    graph.edge(other, graph.pool("others", Boxes), **half)  # <- late-differs
+    graph.edge(score, third)
+    graph.edge(third, graph.pool("thirds", Boxes), late="drop", **half)  # <- late-differs
+    graph.edge(score, fourth)
+    graph.edge(fourth, graph.pool("fourths", Boxes), gather=True)
+    graph.edge(score, fifth)
+    graph.edge(fifth, graph.pool("fifths", Boxes), late="amend", **half)
+    return graph
+
+
+@mistake(
+    """
+FILE: edge other->others [bad-late]
+    found:    late='ammend'
+    expected: one of cancel, drop, amend
+    fix:      did you mean 'amend'?
+"""
+)
+def misspelt_beside_a_gather_of_the_same_scatter() -> fg.Graph:
+    graph, _, score, pool = grouped()
+    other = graph.stage(keep, name="other")
+    half: dict[str, Any] = {"gather": True, "release": fg.fraction(0.5)}
+    graph.edge(score, pool, late="amend", **half)
+    graph.edge(score, other)
+    graph.edge(other, graph.pool("others", Boxes), late="ammend", **half)  # <- bad-late
+    return graph
+
+
 # ---- cycles ----------------------------------------------------------------------------------------------
 
 

@@ -67,7 +67,7 @@ def playbook() -> fg.Graph:
     graph.edge(reflect, curate, otherwise=True, capacity=8)
     graph.edge(curate, verify, scatter=Trace.parts, fanout=4, stale=fg.discard(above=9) | fg.repair(rebase))
     graph.edge(verify, pool, gather=True, release=fg.deadline(30), late="drop", on_failure=fg.fail_above(0.5))
-    graph.edge(verify, log, gather=True, release=fg.count(2), late="amend")
+    graph.edge(verify, log, gather=True, release=fg.count(2), late="drop")
     return graph
 
 
