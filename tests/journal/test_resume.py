@@ -550,6 +550,13 @@ def test_another_server(schedule: str, limit: int, fresh: Path) -> None:
     proven(fresh)
 
 
+def test_another_number_of_workers(fresh: Path) -> None:
+    """What a run can do at once is no change of its graph, and needs no leave."""
+    begun_run(fresh, settings={"judge.workers": 1})
+    done = here(of(variant()), fresh, schedule="pipelined", settings={"judge.workers": 9})
+    assert done.status == "completed"
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [

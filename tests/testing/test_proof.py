@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import attrs
 import pytest
 
@@ -26,6 +29,12 @@ def test_it_prints_a_line_for_each_invariant(
     table = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| I")]
     assert [line[0] for line in table] == [f"| I{n}" for n in range(1, 16)]
     assert all(int(line[1].replace(",", "")) > 0 for line in table)
+
+
+def test_the_concepts_say_each_invariant() -> None:
+    """I1 to I15, in order, stand in the table of docs/concepts.md."""
+    page = (Path(__file__).parents[2] / "docs" / "concepts.md").read_text()
+    assert re.findall(r"^\| (I\d+) \|", page, re.MULTILINE) == [f"I{n}" for n in range(1, 16)]
 
 
 def test_a_failure_is_its_status(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
