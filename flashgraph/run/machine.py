@@ -344,7 +344,7 @@ class Machine:
         else:
             (self.flow.take_member if self.flow.is_member(item) else self.flow.take)(item)
             job.stamps = item.stamps
-        refreshed = edge.judges and not repairing and self._stages.decide(edge, item).kind == "refresh"
+        refreshed = edge.judges and not repairing and self._stages.refreshes(edge, item)
         views = {}
         if spec.reads is not None:
             read = self.pools[spec.reads]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import attrs
 
 from flashgraph.policies.staleness import Decision
@@ -110,7 +112,7 @@ class Stages:
                 return item
             lag = self._admission.lag(item)
             try:
-                decision = self.decide(edge, item)
+                decision = self._decide(edge, item)
             except Exception as error:  # the user's `when`
                 self.stirred = True
                 self._flow.end(item, "failed", f"staleness rule of {edge.name}: {type(error).__name__}: {error}")
@@ -125,7 +127,12 @@ class Stages:
             self.states[decision.stage].repairs.append((item, edge.name))
         return None
 
-    def decide(self, edge: EdgePlan, item: Item) -> Decision:
+    def refreshes(self, edge: EdgePlan, item: Item) -> bool:
+        """Whether an item that the edge's rule has let pass, or a member of such a one, sees the newest view."""
+        # It is not repaired any more, so no condition is asked: that was asked of the item, and knows no members.
+        return edge.stale.decide(self._admission.lag(item), sys.maxsize).kind == "refresh"
+
+    def _decide(self, edge: EdgePlan, item: Item) -> Decision:
         """What the edge's staleness rule says of an item now."""
         return edge.stale.decide(
             self._admission.lag(item),

@@ -371,6 +371,40 @@ def test_repair_only_what_is_touched(virtually: Virtually) -> None:
     assert failed == ["staleness rule of write->pool: LookupError: no such note"]
 
 
+def test_a_condition_is_asked_of_the_whole_and_not_of_its_members(virtually: Virtually) -> None:
+    """On an edge that scatters; members that start later lag further, and nobody asks again."""
+    graph = fg.Graph("wholes")
+    pool = graph.pool("pool", Archive)
+    asked = []
+
+    @graph.source(reads=pool, rounds=3)
+    def emit(at: fg.Draw[Archive]) -> Job:
+        return Job(((1.0, 1.0), (1.0, 1.0)))
+
+    @graph.stage(reads=pool)
+    def mend(stale: fg.Stale[Job], at: fg.Context[Archive]) -> fg.Verdict[Job]:
+        return fg.Verdict.accept()
+
+    def touched(job: Job, view: Archive) -> bool:
+        asked.append(len(job.work()))
+        return True
+
+    stage = graph.stage(work, name="work", llm="model", workers=1)
+    graph.edge(emit, stage, scatter=Job.work, stale=fg.repair(mend, above=0, when=touched))
+    graph.edge(stage, pool, gather=True)
+
+    async def go() -> fg.Result:
+        schedule = fg.pipelined(window=3, focus=0)
+        return await fg.arun(
+            graph, TASK, models={"model": LatencyModel(9, float)}, schedule=schedule, settle=clock.settle
+        )
+
+    result = virtually(go)
+    assert (result.status, len(result.artifacts)) == ("completed", 3)
+    assert asked == [2, 2]
+    assert len(of(result, ev.Repaired)) == 2
+
+
 def test_lockstep_is_never_stale(virtually: Virtually) -> None:
     """One round at a time: lag is always 0."""
     assert [a.lag for a in noted(virtually, fg.discard(above=0), [3, 2, 1], fg.lockstep()).artifacts] == [0, 0, 0]
