@@ -250,7 +250,7 @@ Another one, which learned from different examples:
 Write one instruction that keeps every fact and rule of the best one and adds what only the other one knows. Where they
 contradict each other, follow the best one. Give only the new instruction, between ``` fences."""
 
-enough = fg.fraction(0.5, least=20)
+enough = fg.fraction(0.3, least=20)
 graph.edge(select, rollout, only=Trial, scatter=Trial.work)
 graph.edge(select, spread, only=Trials)
 graph.edge(spread, rollout, scatter=Trial.work)

@@ -295,7 +295,8 @@ class Driver:
         at: Context[Any] = Context(
             self.task,
             start.views.get(spec.reads or ""),
-            f"{self.machine.seed}/{job.node}/{job.item.id if job.item else 0}",
+            # Not by a number: those are given in the order in which things happen to end.
+            f"{self.machine.seed}/{job.node}/{job.item.path}/{job.item.repairs}" if job.item else "",
             self._params[job.node],
             lag=job.lag,
             refreshed=start.refreshed,

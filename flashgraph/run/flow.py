@@ -43,6 +43,7 @@ class Origin:
     uses: tuple[tuple[str, int], ...] = ()
     lineage: frozenset[tuple[str, int]] = frozenset()
     loops: Mapping[str, int] = attrs.field(factory=dict)
+    path: str = ""
     late: bool = False
 
 
@@ -116,6 +117,7 @@ class Flow:
             origin.uses,
             origin.lineage,
             origin.loops,
+            f"{origin.path}>{edge.name}",
             origin.late,
         )
         self.made += 1
@@ -173,10 +175,12 @@ class Flow:
         self._inside[group.id] = {}
         for outer, _ in whole.scope:
             self.groups[outer].nested.append(group.id)
-        origin = Origin(whole.round, (whole.id,), (), whole.stamps, whole.uses, whole.lineage, whole.loops, whole.late)
         for index in places:
-            scope = (*whole.scope, (group.id, index))
-            member = self._make(edge, values[index], attrs.evolve(origin, scope=scope))
+            origin = Origin(
+                whole.round, (whole.id,), (*whole.scope, (group.id, index)), whole.stamps, whole.uses, whole.lineage,
+                whole.loops, f"{whole.path}[{index}]", whole.late,
+            )  # fmt: skip
+            member = self._make(edge, values[index], origin)
             self._where[member.id] = "member"
             self.members[edge.name].push(member)
         group.waiting = len(values)
@@ -378,6 +382,7 @@ class Flow:
                 tuple(dict.fromkeys(u for m in [origin, *members] for u in m.uses)),
                 frozenset().union(origin.lineage, *(m.lineage for m in members)),
                 origin.loops,
+                f"{origin.path}{'+' * amendment}",
                 # A round of which only late items were open has given its place in the window away.
                 amendment or origin.late or self._gone_on(origin) or not self.rounds[origin.round].open,
             ),

@@ -21,6 +21,7 @@ class Item:
     ``scope`` is the stack of groups the item is a member of, as (group, index); ``stamps`` are the pool versions it
     was made from; ``uses`` are the artifacts that are its parents, ``lineage`` those and all their ancestors;
     ``late`` says that its group went on without it.  A repair replaces value and stamps; nothing else changes them.
+    ``path`` is how it came about, from its round's emission on: the same whenever it comes about.
     """
 
     id: int
@@ -33,6 +34,7 @@ class Item:
     uses: tuple[tuple[str, int], ...]
     lineage: Lineage
     loops: Mapping[str, int]
+    path: str
     late: bool = False
     repairs: int = 0
     gathered: GatherState | None = None

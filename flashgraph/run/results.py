@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import attrs
+
 from flashgraph.errors import FlashgraphError
 from flashgraph.graph.ports import Several, Verdict
 from flashgraph.run import events as ev
@@ -42,7 +44,8 @@ class Results:
         round_ = self._flow.open_round(job.node)
         self._admission.reads(round_.id, job.stamps)
         self._emit(ev.Emitted(self._flow.now, job.node, round_.id, source.emissions, job.stamps.get(spec.reads or "")))
-        origin = Origin(round_.id, stamps=job.stamps, uses=ancestry.uses, lineage=ancestry.lineage)
+        path = f"{job.node}/{source.emissions}"
+        origin = Origin(round_.id, stamps=job.stamps, uses=ancestry.uses, lineage=ancestry.lineage, path=path)
         made = self._flow.route(job.node, outcome.value, origin)
         job.outbox = made
         self._sources.emitted(source, job.stamps.get(spec.reads or ""), routed=bool(made))
@@ -61,7 +64,7 @@ class Results:
                 spec.reads, job.stamps.get(spec.reads or "", 0), outcome.uses, Ancestry(uses, lineage)
             )
             uses, lineage = ancestry.uses, ancestry.lineage
-        origin = Origin(item.round, (item.id,), item.scope, job.stamps, uses, lineage, item.loops, item.late)
+        origin = Origin(item.round, (item.id,), item.scope, job.stamps, uses, lineage, item.loops, item.path, item.late)
         values = outcome.value.items if isinstance(outcome.value, Several) else (outcome.value,)
         if spec.fanout is not None and len(values) > spec.fanout:
             # Room in cycles is made for so many (docs/deadlock.md).
@@ -69,7 +72,11 @@ class Results:
                 f"stage {spec.name}: it returned Several of {len(values)}; it declares fanout={spec.fanout}.\n"
                 "Fix: declare the true bound, or return fewer."
             )
-        made = [new for value in values if value is not None for new in self._flow.route(job.node, value, origin)]
+        made = []
+        for place, value in enumerate(values):
+            if value is not None:
+                here = origin if len(values) == 1 else attrs.evolve(origin, path=f"{item.path}.{place}")
+                made += self._flow.route(job.node, value, here)
         job.outbox = made
         self._flow.end_orphans(made)
         self._flow.end(item, "consumed" if made else "filtered")

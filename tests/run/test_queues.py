@@ -12,7 +12,7 @@ from flashgraph.run.queues import EdgeQueue
 
 
 def item(number: int, version: int = 0, value: object = None, late: bool = False) -> Item:
-    return Item(number, value, "a->b", 0, (), (), {"pool": version}, (), frozenset(), {}, late)
+    return Item(number, value, "a->b", 0, (), (), {"pool": version}, (), frozenset(), {}, "", late)
 
 
 def drained(queue: EdgeQueue) -> list[int]:
