@@ -162,7 +162,7 @@ def test_failures_by_stage_and_reason(tmp_path: Path) -> None:
     small_run(tmp_path / "run", models={"task": broken, "reflection": broken})
     with StoredRun.open(tmp_path / "run") as run:
         (failure, *_) = run.failures()
-        assert (failure.stage, failure.reason) == ("validate", "RequestFailed: too long")
+        assert (failure.stage, failure.reason) == ("baseline", "RequestFailed: too long")
         assert failure.count == 8
         assert run.spend().failed == run.spend().calls == 8
         assert (run.best(), run.best_score(), run.accepted(), run.curve()) == (None, None, 0, ())

@@ -25,7 +25,7 @@ def said(graph: fg.Graph, schedule: str = "pipelined", **settings: str) -> str:
         "gathered into Group[Trial, Attempt], which goes on when 67% of its members are there",
         "then the rest is cancelled, which frees the server",
         "what the last 3 groups all passed goes last; stale items are sent through patch above lag 0",
-        "which goes on when 50% of its members are there, and 20 at least; then the rest is cancelled",
+        "which goes on when 30% of its members are there, and 20 at least; then the rest is cancelled",
         "stale items are discarded above lag 8",
         "patch makes Verdict[Child] of Stale[Child]; calls the model 'reflection'; reads frontier",
         "through pool frontier: select -> rollout -> propose -> trial -> gate -> validate -> frontier -> select.",

@@ -158,11 +158,12 @@ def test_short_names() -> None:
     """``alpha`` and ``workers`` stand for the settings of all edges and stages that they apply to."""
     spec = load_graph("gepa").spec
     assert expanded(spec, {"alpha": "0.5", "window": "3"}) == {
+        "baseline->frontier.release": "fraction(0.5)",
         "validate->frontier.release": "fraction(0.5)",
         "window": "3",
     }
     assert expanded(spec, {"workers": "4"}) == {
-        f"{name}.workers": "4" for name in ("rollout", "propose", "trial", "validate", "patch")
+        f"{name}.workers": "4" for name in ("baseline", "rollout", "propose", "trial", "validate", "patch")
     }
     with pytest.raises(fg.DataError, match="has no edge to a pool with a release"):
         expanded(load_graph("ace").spec, {"alpha": "0.5"})
