@@ -57,6 +57,12 @@ class Measured:
     def score_at(self, seconds: float) -> float:
         return next((p.score for p in reversed(self.curve) if p.at <= seconds), 0.0)
 
+    @property
+    def mean(self) -> float:
+        """The score on average over the run's time: what a user has who looks at any moment of it."""
+        ends = [p.at for p in self.curve[1:]] + [self.minutes * 60]
+        return sum(p.score * (end - p.at) for p, end in zip(self.curve, ends, strict=True)) / (self.minutes * 60)
+
     def score_after(self, calls: int) -> float:
         return next((p.score for p in reversed(self.curve) if p.calls <= calls), 0.0)
 
@@ -77,11 +83,13 @@ def measure(
     minutes: float,
     settings: Mapping[str, Any] | None = None,
     profile: str = "vllm",
+    slots: int | None = None,
     seed: int = 0,
 ) -> Measured:
-    """Run GEPA on a world for so many simulated minutes."""
+    """Run GEPA on a world for so many simulated minutes; ``slots`` in the place of those of the profile."""
     made = World(seed=world)
-    model = SimModel(PROFILES[profile], made.answer, seed=world + 1000 * seed)
+    server = PROFILES[profile] if slots is None else attrs.evolve(PROFILES[profile], slots=slots)
+    model = SimModel(server, made.answer, seed=world + 1000 * seed)
     curve: list[Point] = []
     known: dict[str, float] = {}
 

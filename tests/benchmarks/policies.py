@@ -28,16 +28,15 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "staleness: discard over 2": ("pipelined", {STALE: "discard(2)"}),
     "staleness: refresh in propose": ("pipelined", {STALE: "accept()", "rollout->propose.stale": "refresh()"}),
     "alpha 1": ("pipelined", {f"{EARLY}.release": "all"}),
-    "alpha 0.75, cancel": ("pipelined", {f"{EARLY}.release": "fraction(0.75)"}),
-    "alpha 0.25, cancel": ("pipelined", {f"{EARLY}.release": "fraction(0.25)"}),
-    "alpha 0.5, amend": ("pipelined", {f"{EARLY}.late": "amend"}),
-    "alpha 0.25, amend": ("pipelined", {f"{EARLY}.release": "fraction(0.25)", f"{EARLY}.late": "amend"}),
+    "alpha 0.75": ("pipelined", {f"{EARLY}.release": "fraction(0.75)"}),
+    "alpha 0.5": ("pipelined", {f"{EARLY}.release": "fraction(0.5)"}),
+    "alpha 0.2": ("pipelined", {f"{EARLY}.release": "fraction(0.2)"}),
+    "alpha 0.3, amend": ("pipelined", {f"{EARLY}.late": "amend"}),
     "the gate waits for all trials": ("pipelined", {"trial->gate.release": "all"}),
     "workers: propose 1, validate 1": ("pipelined", {"propose.workers": 1, "validate.workers": 1}),
     "workers: propose 1, validate 16": ("pipelined", {"propose.workers": 1, "validate.workers": 16}),
     "workers: propose 16, validate 8": ("pipelined", {"propose.workers": 16, "validate.workers": 8}),
     "control: balanced": ("pipelined", {"control": "balanced()"}),
-    "control: shortest_first": ("pipelined", {"control": "shortest_first()"}),
     "window 1": ("pipelined", {"window": 1}),
     "window 4": ("pipelined", {"window": 4}),
     "window 16": ("pipelined", {"window": 16}),
@@ -47,6 +46,16 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Each changes one thing of the defaults.  The numbers of workers are those of the paper's ablation (figure 6), where
 a worker of the validation has a request, not a sweep."""
+
+CONTROLS = ("drain_first()", "shortest_first()", "balanced()")
+WORKLOADS: dict[str, tuple[str, dict[str, Any]]] = {
+    "128 slots, pipelined": ("pipelined", {}),
+    "128 slots, throughput": ("throughput", {}),
+    "32 slots, pipelined": ("pipelined", {"slots": 32}),
+    "32 slots, throughput": ("throughput", {"slots": 32}),
+    "API of 64, pipelined": ("pipelined", {"profile": "api"}),
+}
+"""Where work waits for slots seldom, often, and most of the time."""
 
 
 def row(name: str, runs: list[Measured], base: list[Measured]) -> str:
@@ -85,6 +94,27 @@ def faster(runs: list[Measured], base: list[Measured]) -> tuple[list[str], float
     return lines, median(ratios)
 
 
+def controls(worlds: int, minutes: float, pool: ProcessPoolExecutor) -> list[str]:
+    """The control policies on each workload: mean score over the time, score at the end, proposals a minute."""
+    waiting = {
+        (control, load): [
+            pool.submit(measure, w, schedule, minutes=minutes, settings={"control": control}, **server)
+            for w in range(worlds)
+        ]
+        for control in CONTROLS
+        for load, (schedule, server) in WORKLOADS.items()
+    }
+    lines = []
+    for control in CONTROLS:
+        cells = []
+        for load in WORKLOADS:
+            runs = [future.result() for future in waiting[control, load]]
+            scores = f"{mean(r.mean for r in runs):.2f} / {mean(r.final for r in runs):.2f}"
+            cells.append(f"{scores} / {mean(r.proposals for r in runs) / minutes:.1f}")
+        lines.append(f"| {control.removesuffix('()')} | {' | '.join(cells)} |")
+    return lines
+
+
 @click.command()
 @click.option("--worlds", default=7, show_default=True, help="Worlds to average over.")
 @click.option("--minutes", default=20.0, show_default=True, help="Simulated minutes of each run.")
@@ -98,6 +128,7 @@ def main(worlds: int, minutes: float, quick: bool) -> None:
             for name, (schedule, settings) in chosen.items()
         }
         runs = {name: [f.result() for f in waiting] for name, waiting in futures.items()}
+        controlled = [] if quick else controls(worlds, minutes, pool)
     base = runs["lockstep"]
     lines, ratio = faster(runs["pipelined (defaults)"], base)
     click.echo(f"{worlds} worlds, {minutes:g} simulated minutes, profile vllm (128 slots)\n")
@@ -115,6 +146,11 @@ def main(worlds: int, minutes: float, quick: bool) -> None:
     click.echo("| --- " * 8 + "|")
     for name in chosen:
         click.echo(row(name, runs[name], base))
+    if controlled:
+        click.echo("\nmean score over the time / score at the end / proposals a minute, by control policy:\n")
+        click.echo(f"| control | {' | '.join(WORKLOADS)} |")
+        click.echo("| --- " * (len(WORKLOADS) + 1) + "|")
+        click.echo("\n".join(controlled))
 
 
 if __name__ == "__main__":
