@@ -8,7 +8,7 @@ from .conftest import FILES, Cli
 def test_a_sound_graph_is_ok_with_its_counts(cli: Cli) -> None:
     """One line on stdout, exit code 0."""
     ended = cli("check", "gepa")
-    assert (ended.code, ended.out, ended.err) == (0, "ok: gepa (3 sources, 7 stages, 10 edges, 1 pool)\n", "")
+    assert (ended.code, ended.out, ended.err) == (0, "ok: gepa (3 sources, 8 stages, 11 edges, 1 pool)\n", "")
 
 
 def test_three_mistakes_are_reported_together(cli: Cli) -> None:

@@ -175,7 +175,7 @@ def test_a_server_that_answers_nonsense(cli: Cli, tmp_path: Path) -> None:
     with serving(lambda messages: "blah") as server:
         ended = run(cli, server, "--proposals", "4", task=task)
     message = mistake(ended, 3)
-    assert "stage 'validate' failed 4 of 4 times, most often with: ValueError: cannot read blah" in message
+    assert "stage 'baseline' failed 4 of 4 times, most often with: ValueError: cannot read blah" in message
     assert "nothing was accepted" in ended.out
 
 

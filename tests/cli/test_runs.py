@@ -179,7 +179,7 @@ def test_show_of_a_run_with_failures_alone(cli: Cli, tmp_path: Path) -> None:
 
     small_run(tmp_path / "runs" / "bad", models={"task": broken, "reflection": broken})
     ended = cli("show", "bad", "--failures")
-    assert ended.out.splitlines()[-1].split(maxsplit=3)[0::3] == ["validate", "RequestFailed: [red]too long[/red]"]
+    assert ended.out.splitlines()[-1].split(maxsplit=3)[0::3] == ["baseline", "RequestFailed: [red]too long[/red]"]
     ended = cli("show", "bad")
     assert "8 calls failed\n" in ended.out
     assert ended.out.endswith("nothing was accepted: there is no best artifact\n")
