@@ -156,8 +156,8 @@ class TimedOut(RequestFailed):
 
 class Throttled(ModelError):
     """The endpoint takes no more requests at this moment (429): ask again after ``pause`` seconds, without holding a
-    slot meanwhile.  ``pause`` is None where the server named none; after ``tries`` times the endpoint is unavailable.
-    ``quotas`` (of `flashgraph.llm.protocol.Quota`) are what it says of its rates.
+    slot meanwhile.  ``pause`` is None where the server named none; an endpoint that has turned one request away
+    ``tries`` times is unavailable.  ``quotas`` (of `flashgraph.llm.protocol.Quota`) are what it says of its rates.
     """
 
     def __init__(self, message: str, *, pause: float | None = None, tries: int = 6, quotas: Sequence[Any] = ()) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import attrs
 
-from flashgraph.errors import BudgetExhausted, ModelError, Throttled
+from flashgraph.errors import BudgetExhausted, ModelError, ModelUnavailable, Throttled
 from flashgraph.evaluation import Work, attempt
 from flashgraph.graph.ports import Context
 from flashgraph.graph.spec import StageSpec
@@ -21,7 +21,7 @@ from flashgraph.llm.protocol import Message, Model, Reply
 from flashgraph.run.budget import Ledger, reservation
 from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.store import JournalError
-from flashgraph.run.patience import patiently
+from flashgraph.run.patience import Patience, patiently
 from flashgraph.run.resumed import request_key
 from flashgraph.task import Llm, Task
 
@@ -145,11 +145,13 @@ class _Desk:
             key = request_key(self._model.name, messages, params)
             if self._examined is not None and (known := self._examined.take(work, key)) is not None:
                 return known
-            return await patiently(partial(self._answer, work, key, messages, params), key)
+            return await patiently(partial(self._answer, work, key, messages, params, Patience()), key)
 
         return llm
 
-    async def _answer(self, work: str, key: str, messages: Sequence[Message], params: dict[str, Any]) -> Reply:
+    async def _answer(
+        self, work: str, key: str, messages: Sequence[Message], params: dict[str, Any], patience: Patience
+    ) -> Reply:
         examined = self._examined
         async with self._slots:
             amounts = reservation(self._model, messages, params, self._ledger.limits)
@@ -167,8 +169,10 @@ class _Desk:
                 reply = await self._model.complete(messages, params)
                 spent = {"calls": 1.0, "tokens": float(reply.usage.total), "usd": reply.cost or 0.0}
                 return reply
-            except Throttled:
+            except Throttled as error:
                 spent = {}
+                if patience.ends(self._model.name, error):
+                    raise ModelUnavailable(str(error)) from error
                 raise
             finally:
                 self._ledger.settle(reserved, spent)

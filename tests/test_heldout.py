@@ -11,6 +11,7 @@ import attrs
 import pytest
 
 import flashgraph as fg
+from flashgraph.errors import Throttled
 from flashgraph.evaluation import Attempt, Work
 from flashgraph.heldout import held_out
 from flashgraph.llm.function import FunctionModel
@@ -104,6 +105,27 @@ async def test_a_model_that_is_down_ends_it() -> None:
 
     with pytest.raises(fg.ModelUnavailable, match="gone"):
         await held_out(task(), CANDIDATES, Down(lambda messages: ""), Ledger(fg.Budget()))
+
+
+@pytest.mark.parametrize(("refusals", "answered"), [(1, True), (2, False)])
+async def test_who_is_turned_away_asks_again(refusals: int, answered: bool) -> None:
+    """As often as the endpoint allows; that costs nothing.  Then the endpoint is down."""
+
+    class Busy(Echo):
+        async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
+            self.out += 1
+            if self.out <= refusals:
+                raise Throttled("full", pause=0.0, tries=2)
+            return Reply(messages[0]["content"], Usage(5, 5), 0.0)
+
+    ledger = Ledger(fg.Budget())
+    if answered:
+        (found,) = await held_out(task(1), CANDIDATES[1:], Busy(lambda messages: ""), ledger)
+        assert found.score == 1.0
+    else:
+        with pytest.raises(fg.ModelUnavailable, match="full"):
+            await held_out(task(1), CANDIDATES[1:], Busy(lambda messages: ""), ledger)
+    assert ledger.settled["calls"] == answered
 
 
 async def test_a_graphs_own_stage_tries_the_candidates() -> None:

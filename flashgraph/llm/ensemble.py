@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from flashgraph.errors import DataError, ModelUnavailable
+from flashgraph.errors import DataError, ModelUnavailable, Throttled
 from flashgraph.llm.protocol import Message, Model, Reply
 
 __all__ = ["Ensemble", "members"]
@@ -47,18 +47,21 @@ class Ensemble:
             yield
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
-        """Answer ``messages`` with one of them, and with another where that one is down."""
+        """Answer ``messages`` with one of them, and with another where that one is down or turns the request away.
+
+        Raises `Throttled` where one of them may answer later, else what the last of them raises.
+        """
         weights = [weight for _, weight in self.members]
         request = "\0".join(message["content"] for message in messages)
         first = random.Random(request).choices(range(len(weights)), weights)[0]
+        failed: list[ModelUnavailable | Throttled] = []
         for turn in range(len(weights)):
             model = self.members[(first + turn) % len(weights)][0]
             try:
                 return await model.complete(messages, params)
-            except ModelUnavailable:
-                if turn == len(weights) - 1:
-                    raise
-        raise AssertionError("an ensemble has a member")
+            except (ModelUnavailable, Throttled) as error:
+                failed.append(error)
+        raise next((error for error in failed if isinstance(error, Throttled)), failed[-1])
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
         """That of the dearest; None if the price of any is not known."""

@@ -24,7 +24,7 @@ from flashgraph.llm.protocol import Message, Model, Reply
 from flashgraph.run.budget import prompt_estimate, reservation
 from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Job, Outcome, Refuse, Start
 from flashgraph.run.machine import Machine
-from flashgraph.run.patience import patiently
+from flashgraph.run.patience import Patience, patiently
 from flashgraph.run.plan import Plan
 from flashgraph.run.resumed import Resumed, request_key
 from flashgraph.run.turns import Answered, Asked, Completed, Measured, Turn, apply
@@ -370,7 +370,7 @@ class Driver:
         if (known := self._served.take(job.id, key)) is not None:
             await anyio.lowlevel.checkpoint()
             return known
-        return await patiently(partial(self._ask, job, role, messages, params, key, amounts), key)
+        return await patiently(partial(self._ask, job, role, messages, params, key, amounts, Patience()), key)
 
     async def _ask(
         self,
@@ -380,11 +380,12 @@ class Driver:
         params: Mapping[str, Any],
         key: str,
         amounts: dict[str, float],
+        patience: Patience,
     ) -> Reply:
         """One try: at another endpoint of the role's, as long as there is one, if the first is down."""
         reply: Reply | None = None
         while reply is None:
-            reply = await self._send(job, role, messages, params, key, amounts)
+            reply = await self._send(job, role, messages, params, key, amounts, patience)
         return reply
 
     async def _send(
@@ -395,6 +396,7 @@ class Driver:
         params: Mapping[str, Any],
         key: str,
         amounts: dict[str, float],
+        patience: Patience,
     ) -> Reply | None:
         """None: the endpoint is down, and the role has others."""
         size = prompt_estimate(messages)
@@ -431,7 +433,12 @@ class Driver:
             return reply
         except Throttled as error:
             answer = attrs.evolve(answer, how="throttled", spent={}, pause=error.pause, quotas=error.quotas)
-            raise
+            if not patience.ends(call.endpoint, error):
+                raise
+            if not self.machine.slots.others_up(call.service, call.endpoint):
+                raise ModelUnavailable(str(error)) from error
+            answer = attrs.evolve(answer, outage=str(error))
+            return None
         except ModelUnavailable as error:
             answer = attrs.evolve(answer, how="failed")
             if not self.machine.slots.others_up(call.service, call.endpoint):

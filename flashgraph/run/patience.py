@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import anyio
+import attrs
 import tenacity
 
-from flashgraph.errors import ModelUnavailable, Throttled
+from flashgraph.errors import Throttled
 
-__all__ = ["LONGEST_PAUSE", "patiently"]
+__all__ = ["LONGEST_PAUSE", "Patience", "patiently"]
 
 T = TypeVar("T")
 
@@ -19,16 +21,27 @@ LONGEST_PAUSE = 60.0
 """Seconds between two tries where the server asks for no pause of its own."""
 
 
+@attrs.define(eq=False)
+class Patience:
+    """How often each endpoint has turned one request away.  By endpoint, since one that takes nothing must not end a
+    request that another would answer."""
+
+    _turned_away: Counter[str] = attrs.field(factory=Counter)
+
+    def ends(self, endpoint: str, error: Throttled) -> bool:
+        """Take note of ``error``: whether the endpoint has now been asked as often as it allows, and is unavailable."""
+        self._turned_away[endpoint] += 1
+        return self._turned_away[endpoint] >= error.tries
+
+
 async def patiently(ask: Callable[[], Awaitable[T]], key: str) -> T:
-    """Await ``ask`` until it is not throttled; whatever else it raises goes through at once.
+    """Await ``ask`` until it is not throttled; whatever else it raises goes through at once.  When an endpoint has been
+    asked often enough is for ``ask`` to say, with a `Patience`.
 
     The pause is the one that the server asked for, else a doubling one.  Both are stretched by up to a quarter, or
     everybody who was turned away at one moment would come back at one moment; by how much is drawn from ``key``, so
     that a run can be told again.
-
-    Raises `ModelUnavailable` after as many tries as the `Throttled` error allows.
     """
-
     try:
         return await ask()
     except Throttled as error:
@@ -47,7 +60,6 @@ async def _again(ask: Callable[[], Awaitable[T]], key: str, first: Throttled) ->
     retrying = tenacity.AsyncRetrying(
         sleep=anyio.sleep,
         wait=wait,
-        stop=lambda state: state.attempt_number >= _throttled(state).tries,
         retry=tenacity.retry_if_exception_type(Throttled),
         reraise=True,
     )
@@ -58,10 +70,7 @@ async def _again(ask: Callable[[], Awaitable[T]], key: str, first: Throttled) ->
             raise earlier.pop()
         return await ask()
 
-    try:
-        return await retrying(one_try)
-    except Throttled as error:
-        raise ModelUnavailable(str(error)) from error
+    return await retrying(one_try)
 
 
 def _throttled(state: tenacity.RetryCallState) -> Throttled:

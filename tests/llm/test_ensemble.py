@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from flashgraph.errors import DataError, ModelUnavailable
+from flashgraph.errors import DataError, ModelUnavailable, Throttled
 from flashgraph.llm.ensemble import Ensemble
 from flashgraph.llm.protocol import Model, Reply
 from flashgraph.llm.scripted import ScriptedModel
@@ -43,6 +43,15 @@ async def test_who_is_down_is_passed_over() -> None:
     assert (await both.complete(HELLO, {})).model == "b"
     with pytest.raises(ModelUnavailable):
         await Ensemble(((down(), 1.0), (down(), 1.0))).complete(HELLO, {})
+
+
+async def test_who_turns_a_request_away_is_passed_over() -> None:
+    """As long as there is another; where no other answers, the request may come again, though some are down."""
+    full = ScriptedModel(lambda messages: Throttled("full", pause=1.0), name="full")
+    assert (await Ensemble(((full, 1000.0), (saying("b"), 1.0))).complete(HELLO, {})).model == "b"
+    for weights in ((1000.0, 1.0), (1.0, 1000.0)):
+        with pytest.raises(Throttled):
+            await Ensemble(((down(), weights[0]), (full, weights[1]))).complete(HELLO, {})
 
 
 async def test_the_dearest_bounds_the_cost() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -64,6 +65,40 @@ def test_patience_ends(virtually: Virtually) -> None:
     result = ran(requests(1), {"task": Never(1, fixed(1))}, virtually=virtually)
     assert (result.status, result.reason) == ("failed", "never")
     assert len(of(result, ev.CallEnded)) == 3
+
+
+def test_one_of_two_endpoints_that_turns_all_away(virtually: Virtually) -> None:
+    """It is down once it has turned one request away as often as it may, and that request and all others go to the one
+    that answers.  What other endpoints have done to a request does not count."""
+
+    class Never(Server):
+        async def complete(self, messages: Any, params: Any) -> fg.Reply:
+            await anyio.sleep(0.2)
+            raise fg.errors.Throttled(f"{self.name} never takes one", tries=2)
+
+    a, b = Never(9, fixed(4), name="a"), Server(9, fixed(4), name="b", refuses=dict.fromkeys(map(str, range(40)), 1.0))
+    result = ran(requests(100), {"task": [a, b]}, virtually=virtually)
+    assert result.status == "completed"
+    assert len(b.answered) == 100
+    down = of(result, ev.EndpointDown)
+    assert {(event.endpoint, event.reason) for event in down} == {("a", "a never takes one")}
+    # As for any endpoint that is down, a single request tries it after its rest.
+    assert all(later.at - before.at >= before.seconds for before, later in pairwise(down))
+
+
+def test_two_endpoints_that_turn_all_away(virtually: Virtually) -> None:
+    """Where the last one is down, the run stops; and a request that was turned away costs nothing."""
+
+    class Never(Server):
+        async def complete(self, messages: Any, params: Any) -> fg.Reply:
+            raise fg.errors.Throttled(f"{self.name} never takes one", pause=1.0, tries=2)
+
+    models = [Never(9, fixed(4), name=name) for name in "ab"]
+    result = ran(requests(9), {"task": models}, virtually=virtually)
+    assert result.status == "failed"
+    assert re.fullmatch("[ab] never takes one", result.reason)
+    assert of(result, ev.EndpointDown)
+    assert (result.events[-1].at < 30, result.spent.calls) == (True, 0)
 
 
 def test_an_adaptive_limit_finds_what_an_api_takes() -> None:

@@ -7,8 +7,8 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from flashgraph.errors import ModelUnavailable, Throttled
-from flashgraph.run.patience import patiently
+from flashgraph.errors import Throttled
+from flashgraph.run.patience import Patience, patiently
 from flashgraph.testing import run_virtually
 
 
@@ -62,22 +62,10 @@ def test_the_stretch_is_drawn_from_the_key() -> None:
 
 @pytest.mark.parametrize("tries", [1, 2, 4])
 def test_patience_ends_after_so_many_tries(tries: int) -> None:
-    """The endpoint counts as unavailable then."""
-    asked = 0
-
-    async def ask() -> str:
-        nonlocal asked
-        asked += 1
-        raise Throttled("never", pause=1.0, tries=tries)
-
-    async def run() -> None:
-        with pytest.raises(ModelUnavailable, match="never") as caught:
-            await patiently(ask, "a")
-        assert isinstance(caught.value.__cause__, Throttled)
-
-    run_virtually(run, backend="trio")
-    # The first try is not the retries' own, and counts as one.
-    assert asked == max(1, tries)
+    """Of one endpoint: what others have said does not count."""
+    patience, error = Patience(), Throttled("never", tries=tries)
+    told = [(patience.ends("a", error), patience.ends(f"other {n}", Throttled("never", tries=2))) for n in range(tries)]
+    assert told == [(False, False)] * (tries - 1) + [(True, False)]
 
 
 def test_what_else_it_raises_goes_through() -> None:
