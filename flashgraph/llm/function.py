@@ -18,8 +18,6 @@ __all__ = ["Answer", "FunctionModel", "as_reply"]
 Answer = str | Reply
 """What a function may return; text is wrapped in a `Reply` with estimated usage."""
 
-CHARACTERS_PER_TOKEN = 4
-
 
 def as_reply(answer: object, messages: Sequence[Message], name: str) -> Reply:
     """``answer`` as a free reply; the usage of plain text is estimated at four characters a token.
@@ -30,8 +28,7 @@ def as_reply(answer: object, messages: Sequence[Message], name: str) -> Reply:
         return answer
     if not isinstance(answer, str):
         raise DataError(f"model {name!r}: found {type(answer).__name__} {answer!r:.60}, expected str or fg.Reply")
-    prompt = sum(len(message["content"]) for message in messages) // CHARACTERS_PER_TOKEN
-    return Reply(answer, Usage(prompt, len(answer) // CHARACTERS_PER_TOKEN), cost=0.0, model=name)
+    return Reply(answer, Usage.estimate(messages, answer), cost=0.0, model=name)
 
 
 def _takes_params(function: Callable[..., object]) -> bool:

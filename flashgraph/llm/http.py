@@ -200,7 +200,7 @@ class HttpModel:
         except ValueError as error:
             raise RequestFailed(f"{self.name}: the request cannot be sent as JSON: {error}") from None
         if response.is_success:
-            return self._reply(response)
+            return self._reply(response, body)
         raise await self._error(response)
 
     def _unreachable(self, error: httpx.TransportError) -> ModelUnavailable:
@@ -210,7 +210,7 @@ class HttpModel:
             "check the address and that the server is up, then run again"
         )
 
-    def _reply(self, response: httpx.Response) -> Reply:
+    def _reply(self, response: httpx.Response, body: Mapping[str, Any]) -> Reply:
         try:
             data = response.json()
             choice = data["choices"][0]
@@ -218,7 +218,7 @@ class HttpModel:
             if not isinstance(text, str):
                 raise TypeError("the content is not text")
             counted = data.get("usage") or {}
-            usage = Usage(int(counted.get("prompt_tokens") or 0), int(counted.get("completion_tokens") or 0))
+            usage = Usage.counted(counted.get("prompt_tokens"), counted.get("completion_tokens"), body, text)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             shown = self._redacted(response.text[:200])
             raise PassingFault(

@@ -136,14 +136,15 @@ class LiteLLMModel:
             raise self._error(litellm, error) from error
         try:
             choice = response.choices[0]
+            text = choice.message.content or ""
             counted = response.usage
-            usage = Usage(counted.prompt_tokens, counted.completion_tokens)
+            usage = Usage.counted(counted.prompt_tokens, counted.completion_tokens, request, text)
         except (AttributeError, IndexError) as error:
             raise PassingFault(MalformedReply(f"{self.name}: malformed reply ({error!r})"), tries=ONE_MORE) from None
         if choice.finish_reason == "content_filter":
             raise ContentFiltered(f"{self.name}: the reply was withheld by the provider's content filter")
         return Reply(
-            choice.message.content or "",
+            text,
             usage,
             self.worst_cost(usage.prompt, usage.completion),
             choice.finish_reason or "stop",

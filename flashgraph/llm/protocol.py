@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import attrs
 
-__all__ = ["Load", "Message", "Model", "Quota", "Reply", "Usage"]
+__all__ = ["Load", "Message", "Model", "Quota", "Reply", "Usage", "reply_limit"]
 
 Message = Mapping[str, str]
 """One chat message: ``{"role": "system" | "user" | "assistant", "content": text}``."""
@@ -28,12 +28,42 @@ def _finite(*, above: float | None = None) -> Callable[[Any, attrs.Attribute[Any
     return check
 
 
+CHARACTERS_PER_TOKEN = 4
+
+
+def reply_limit(params: Mapping[str, Any]) -> int | None:
+    """The most tokens that parameters allow a reply; None where they do not bound it."""
+    given = [params[name] for name in ("max_tokens", "max_completion_tokens") if params.get(name) is not None]
+    return max(map(int, given)) if given else None
+
+
 @attrs.frozen
 class Usage:
-    """Tokens of one call, as the server counted them (or as estimated, where it counts none)."""
+    """Tokens of one call, as the server counted them, or ``estimated``, where it counts none."""
 
     prompt: int = 0
     completion: int = 0
+    estimated: bool = attrs.field(default=False, kw_only=True)
+
+    @classmethod
+    def estimate(cls, messages: Sequence[Message], text: str, most: int | None = None) -> Usage:
+        """That of a call whose tokens nobody counted, at four characters a token; ``most`` is what its reply may have
+        had."""
+        prompt = sum(len(message["content"]) for message in messages) // CHARACTERS_PER_TOKEN
+        completion = len(text) // CHARACTERS_PER_TOKEN
+        return cls(prompt, completion if most is None else min(completion, most), estimated=True)
+
+    @classmethod
+    def counted(cls, prompt: Any, completion: Any, request: Mapping[str, Any], text: str) -> Usage:
+        """What a server says that it has counted, and an estimate in the place of each number that is missing.
+
+        A 0 is missing too, as some servers send it: there is no prompt without tokens, and no text.  ``request`` holds
+        the messages and the parameters.
+        """
+        if prompt and (completion or not text):
+            return cls(int(prompt), int(completion or 0))
+        guess = cls.estimate(request["messages"], text, reply_limit(request))
+        return cls(int(prompt or guess.prompt), int(completion or guess.completion), estimated=True)
 
     @property
     def total(self) -> int:

@@ -428,7 +428,7 @@ class Driver:
             usage = (reply.usage.prompt, reply.usage.completion)
             answer = attrs.evolve(
                 answer, how="done", spent=spent, usage=usage, usd=reply.cost, finish=reply.finish, reply=reply,
-                quotas=reply.quotas,
+                estimated=reply.usage.estimated, quotas=reply.quotas,
             )  # fmt: skip
             return reply
         except Throttled as error:

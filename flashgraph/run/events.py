@@ -142,7 +142,7 @@ class CallEnded(Event):
     """A model request ended.
 
     One that was ``"throttled"`` (429) counts as none: it is asked again as another call.  ``estimated`` says that the
-    tokens are not the server's count, which there is none of for a request that was cut off.
+    tokens are not the server's count: of a request that was cut off there is none, nor of any where it counts nothing.
     """
 
     call: int

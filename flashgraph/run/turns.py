@@ -48,7 +48,8 @@ class Answered:
     pause: float | None = None
     """Seconds that a ``"throttled"`` answer asked to wait, if it named them."""
     estimated: bool = False
-    """Whether ``usage`` is an estimate: nobody counts the tokens of a request that was cut off."""
+    """Whether ``usage`` is an estimate: nobody counts the tokens of a request that was cut off, and some servers count
+    none at all."""
     outage: str = ""
     """Why the endpoint counts as down from now on."""
     quotas: tuple[Quota, ...] = ()

@@ -35,7 +35,9 @@ class Counter:
 
 async def test_a_sync_function() -> None:
     """Its text comes back free, with usage estimated at four characters a token."""
-    assert await FunctionModel(shout).complete(HELLO, {}) == Reply("HELLO THERE", Usage(2, 2), 0.0, model="shout")
+    assert await FunctionModel(shout).complete(HELLO, {}) == Reply(
+        "HELLO THERE", Usage(2, 2, estimated=True), 0.0, model="shout"
+    )
 
 
 async def test_an_async_function() -> None:

@@ -226,6 +226,34 @@ async def test_malformed_replies_get_one_more_try(answer: Answer) -> None:
         assert (await ask(model_at(server.url))).text == "well"
 
 
+@pytest.mark.parametrize(
+    ("counted", "expected"),
+    [
+        ("", Usage(5, 50, estimated=True)),
+        (', "usage": null', Usage(5, 50, estimated=True)),
+        (', "usage": {"prompt_tokens": 9}', Usage(9, 50, estimated=True)),
+        (', "usage": {"prompt_tokens": 0, "completion_tokens": 0}', Usage(5, 50, estimated=True)),
+        (', "usage": {"prompt_tokens": 9, "completion_tokens": 60}', Usage(9, 60)),
+    ],
+)
+async def test_what_a_server_does_not_count_is_estimated(counted: str, expected: Usage) -> None:
+    """At four characters a token, and said to be; a price applies to it as to what is counted."""
+    said = f'{{"choices": [{{"message": {{"content": "{"word " * 40}"}}}}]{counted}}}'
+    with running(Answer(body=said.encode())) as server:
+        model = model_at(server.url, price=(1.0, 1.0), params={"max_tokens": 70})
+        async with model.open():
+            reply = await model.complete([{"role": "user", "content": "x" * 20}], {})
+    assert (reply.usage, reply.cost) == (expected, expected.total)
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+async def test_an_estimate_is_at_most_what_the_request_allowed(name: str) -> None:
+    """I10: that is what a budget has set aside for it."""
+    with running(Answer(body=b'{"choices": [{"message": {"content": "incomprehensibilities"}}]}')) as server:
+        reply = await ask(model_at(server.url), **{name: 3})
+    assert reply.usage == Usage(1, 3, estimated=True)
+
+
 async def test_no_content_is_empty_text() -> None:
     """A reasoning model cut off before its answer sends null."""
     with running(chat(None, finish="length")) as server:

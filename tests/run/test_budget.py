@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import anyio
 import pytest
 from hypothesis import given
@@ -9,11 +11,14 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.api import Run
+from flashgraph.llm.http import HttpModel
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Ledger, prompt_bound, prompt_estimate, reservation
 from flashgraph.testing import clock
 from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.runs import TASK, LatencyModel
+from tests.llm.server import Answer, running
+from tests.run.endpoints import requests
 from tests.run.kit import Virtually, of, watched
 
 
@@ -151,6 +156,19 @@ def test_a_remainder_that_no_request_can_use_ends_the_run(budget: fg.Budget, vir
     result = endless(virtually, budget, asks=True)
     assert result.status == "budget"
     assert result.spent.tokens <= (budget.tokens or 10**9)
+
+
+def test_a_server_that_counts_nothing_uses_up_a_budget() -> None:
+    """I10: what it does not count is estimated, and the log says so."""
+    silent = Answer(body=json.dumps({"choices": [{"message": {"content": "word " * 400}}]}).encode())
+    with running(silent) as server:
+        model = HttpModel(server.url, "tiny", price=(1e-5, 1e-5), key="")
+        result = fg.run(requests(60), TASK, models={"task": model}, budget=fg.Budget(tokens=10_000, usd=1.0))
+    assert (result.status, result.reason) == ("budget", "no tokens left")
+    ended = of(result, ev.CallEnded)
+    assert len(ended) * 500 <= result.spent.tokens <= 10_000
+    assert result.spent.usd == pytest.approx(result.spent.tokens * 1e-5)
+    assert all(event.estimated and event.completion_tokens == 500 for event in ended)
 
 
 @pytest.mark.parametrize("tokens", [9_000, 4_200])
