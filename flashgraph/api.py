@@ -46,7 +46,8 @@ class Run:
     """A run in progress: iterate over its events, or wait for `result`.
 
     Iterating shows every event from the first one on.  Leaving ``open_run``'s block before the run has ended cancels
-    it; `result` then holds what was reached.
+    it; `result` then holds what was reached.  An error that ends the run, as one of a pool's own, is raised by `wait`
+    and where the events end; or at the end of the block, if the caller did neither.
     """
 
     def __init__(
@@ -71,6 +72,8 @@ class Run:
         self._over = False
         self._ended: float | None = 0.0
         self._error: Exception | None = None
+        self._untold = True
+        """Whether nobody has been told of the error yet."""
 
     @property
     def machine(self) -> Any:
@@ -107,8 +110,7 @@ class Run:
     async def wait(self) -> Result:
         """Wait for the end of the run."""
         await self._end.wait()
-        if self._error is not None:
-            raise self._error
+        self._tell()
         return self.result
 
     async def __aiter__(self) -> AsyncIterator[Event]:
@@ -118,12 +120,17 @@ class Run:
                 yield self._events[seen]
                 seen += 1
             if self._over:
-                if self._error is not None:
-                    raise self._error
+                self._tell()
                 return
             if self._more is None:
                 self._more = anyio.Event()
             await self._more.wait()
+
+    def _tell(self) -> None:
+        """Raise the error that has ended the run, if one has."""
+        if self._error is not None:
+            self._untold = False
+            raise self._error
 
     def _publish(self) -> None:
         more, self._more = self._more, None
@@ -135,9 +142,6 @@ class Run:
         try:
             await self._driver.run()
         except Exception as error:
-            # The task group's wrapping says nothing to a caller who started one run.
-            while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-                error = error.exceptions[0]
             self._error = error
         finally:
             self._over, self._ended = True, float(self._driver.elapsed)
@@ -288,6 +292,8 @@ async def open_run(
                 # Raised below, outside the task groups: the caller's own exception must reach it unwrapped.
                 failure = error
             tasks.cancel_scope.cancel()
+        if failure is None and opened._untold:
+            failure = opened._error
         if kept is not None:
             ended = opened.result
             kept.writer.close_session(ended.status, ended.reason, opened.elapsed, machine.ledger.settled)

@@ -142,15 +142,22 @@ class Driver:
         self._wake.set()
 
     async def run(self) -> None:
-        """Returns when the machine has a status.  Cancelling it cancels everything that runs."""
+        """Returns when the machine has a status.  Cancelling it cancels everything that runs.
+
+        Raises what the machine does, as when a pool cannot be told an event; the run has failed of it then.
+        """
         self._began = anyio.current_time() - self._resumed.at
         try:
             await self._pump()
+        except Exception as raised:
+            error = _alone(raised)
+            self.machine.status = ("failed", str(error) if isinstance(error, FlashgraphError) else _reason(error))
+            raise error from error.__cause__
         finally:
-            # What a cancellation has cut off is settled, so that the account is true; but it is not kept: it stays
-            # open, and a run that is resumed does it again.
-            self._memory = None
-            self._take_turn()
+            # What was cut off is settled, so that the account is true; but it is not kept: it stays open, and a run
+            # that is resumed does it again.  Nothing is decided: a machine that has raised is changed by half.
+            answered = tuple(sorted(self._answered, key=lambda a: a.call))
+            apply(Turn(self.elapsed, answered, halted=True), self.machine)
             self._reveal()
 
     async def _pump(self) -> None:
@@ -496,6 +503,13 @@ def _telling(error: Exception) -> Exception:
         leaves = [x for e in leaves for x in (e.exceptions if isinstance(e, ExceptionGroup) else [e])]
     fatal = [e for e in leaves if isinstance(e, BudgetExhausted) or (isinstance(e, ModelError) and e.fatal)]
     return (fatal or leaves)[0]
+
+
+def _alone(error: Exception) -> Exception:
+    """Without the groups that task groups wrap around a single exception: they say nothing to who started one run."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _reason(error: Exception) -> str:

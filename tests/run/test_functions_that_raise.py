@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -10,6 +12,8 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.run import events as ev
+from flashgraph.testing import settle
+from flashgraph.testing.runs import TASK, LatencyModel
 from tests.run.kit import Virtually, watched
 from tests.run.test_sources import Log
 
@@ -238,5 +242,72 @@ def test_a_pool_that_raises_ends_the_run(virtually: Virtually) -> None:
         return f"round {at.emission}"
 
     graph.edge(draw, pool)
-    with pytest.raises(fg.FlashgraphError, match=r"pool 'pool': apply\(admit artifact 2\) raised Broken: no room"):
+    with pytest.raises(fg.FlashgraphError, match=NO_ROOM):
         run(graph, "pipelined", virtually)
+
+
+NO_ROOM = r"pool 'pool': apply\(admit artifact \d\) raised Broken: no room"
+
+
+def picky_graph(rounds: int) -> fg.Graph:
+    """Its pool raises on artifact `BAD`, while requests of later rounds are out."""
+    graph = fg.Graph("picky")
+    pool = graph.pool("pool", Picky)
+
+    @graph.source(rounds=rounds)
+    def draw(at: fg.Draw[None]) -> str:
+        return f"round {at.emission}"
+
+    @graph.stage(llm="task")
+    async def ask(text: str, at: fg.Context) -> str:
+        await at.llm(text)
+        return text
+
+    graph.edge(draw, ask)
+    graph.edge(ask, pool)
+    return graph
+
+
+@pytest.mark.parametrize("rounds", [BAD + 1, ROUNDS])
+def test_the_pools_error_is_the_runs(rounds: int, virtually: Virtually, tmp_path: Path) -> None:
+    """Whoever waits is told it as it is, also when there is nothing else that the run could do; the journal and the
+    result say that the run has failed of it, and what was out is settled (I12)."""
+    reached: list[fg.Result] = []
+
+    async def go() -> None:
+        model = LatencyModel(2, lambda request: 1.0)
+        options = {"settle": settle, "folder": tmp_path / "run", "schedule": fg.pipelined(window=ROUNDS)}
+        async with fg.open_run(picky_graph(rounds), TASK, models={"task": model}, **options) as opened:
+            with pytest.raises(fg.FlashgraphError, match=NO_ROOM):
+                await opened.wait()
+            reached.append(opened.result)
+            assert not any(opened.machine.ledger.reserved.values())
+
+    virtually(go)
+    (result,) = reached
+    assert result.status == "failed"
+    assert re.match(NO_ROOM, result.reason)
+    assert len(result.artifacts) == BAD
+    sent = {e.call for e in result.events if isinstance(e, ev.CallStarted)}
+    assert sent == {e.call for e in result.events if isinstance(e, ev.CallEnded)}
+    with fg.StoredRun.open(tmp_path / "run") as stored:
+        assert (stored.status, stored.reason) == (result.status, result.reason)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_an_error_that_nobody_waits_for(told: bool, virtually: Virtually) -> None:
+    """It is raised where the block ends, once."""
+
+    async def go() -> None:
+        model = LatencyModel(2, lambda request: 1.0)
+        async with fg.open_run(picky_graph(ROUNDS), TASK, models={"task": model}, settle=settle) as opened:
+            if told:
+                with pytest.raises(fg.FlashgraphError, match=NO_ROOM):
+                    [event async for event in opened]
+            await anyio.sleep(60)
+
+    if told:
+        virtually(go)
+    else:
+        with pytest.raises(fg.FlashgraphError, match=NO_ROOM):
+            virtually(go)
