@@ -49,7 +49,8 @@ class _Request:
     amounts: dict[str, float]
     size: float
     order: str
-    """The request's text: of several by one job, which comes first must not depend on the event loop."""
+    """The request's text, and its key where texts are equal: of several by one job, which comes first must not depend
+    on the event loop."""
     granted: anyio.Event = attrs.field(factory=anyio.Event)
     call: Call | None = None
     refused: str | None = None
@@ -407,7 +408,7 @@ class Driver:
     ) -> Reply | None:
         """None: the endpoint is down, and the role has others."""
         size = prompt_estimate(messages)
-        request = _Request(job, role, amounts, size, str(messages))
+        request = _Request(job, role, amounts, size, f"{messages} {key}")
         self._requests.append(request)
         self._wake.set()
         try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from flashgraph.run import events as ev
 from flashgraph.run.slots import REST
 from flashgraph.sim.faults import Bucket
 from flashgraph.testing import settle
+from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.runs import TASK
 
 from .endpoints import Server, of, ran, requests
@@ -300,6 +303,42 @@ def test_a_server_that_cannot_be_asked_how_full_it_is(virtually: Virtually) -> N
 
     result = ran(requests(300), {"task": Plain(500, steered(), queues=True)}, virtually=virtually)
     assert levels(result) == [(128, "the server does not say how full it is")]
+
+
+def alike(temperatures: Sequence[float]) -> fg.Graph:
+    """A stage that asks the same at several temperatures at once."""
+    graph = fg.Graph("alike")
+    pool = graph.pool("pool", Ledgered)
+
+    @graph.source(rounds=3)
+    def number(at: fg.Draw[None]) -> Token:
+        return Token(at.emission, 0)
+
+    @graph.stage(llm="task")
+    async def ask(token: Token, at: fg.Context) -> Token:
+        async with anyio.create_task_group() as tasks:
+            for temperature in temperatures:
+                tasks.start_soon(partial(at.llm, "the same", temperature=temperature))
+        return token
+
+    graph.edge(number, ask)
+    graph.edge(ask, pool)
+    return graph
+
+
+def test_requests_that_differ_in_their_parameters_alone(virtually: Virtually) -> None:
+    """I14: which of a job's requests comes first does not depend on the event loop, nor on who asked first."""
+
+    class Slow(Server):
+        async def complete(self, messages: Any, params: Any) -> fg.Reply:
+            await anyio.sleep(params["temperature"])
+            return fg.Reply("ok", fg.Usage(1, 1), 0.0)
+
+    def calls(*temperatures: float) -> list[tuple[int, float]]:
+        result = ran(alike(temperatures), {"task": Slow(99, fixed(99))}, virtually=virtually)
+        return [(event.call, round(event.seconds, 6)) for event in of(result, ev.CallEnded)]
+
+    assert calls(1.0, 2.0, 3.0) == calls(3.0, 2.0, 1.0)
 
 
 def test_what_is_in_flight_where(virtually: Virtually) -> None:
