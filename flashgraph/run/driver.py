@@ -118,6 +118,9 @@ class Driver:
         self._watching = anyio.CancelScope()
         self._wake = anyio.Event()
         self._scopes: dict[int, anyio.CancelScope] = {}
+        """Of the jobs that run."""
+        self._asking: dict[int, set[anyio.CancelScope]] = {}
+        """Of their model calls, which may be in tasks that are none of theirs."""
         self._requests: list[_Request] = []
         self._granting: dict[int, _Request] = {}
         self._stop: tuple[str, str] | None = None
@@ -218,7 +221,8 @@ class Driver:
         completed.sort(key=lambda c: c.job)
         asking, self._requests = self._requests, []
         asking.sort(key=lambda r: (r.job.id, r.order))
-        requests = [r for r in asking if not r.given_up]
+        # A job may have ended since, and left the task behind that asked.
+        requests = [r for r in asking if not r.given_up and r.job.id in self._scopes]
         asked = tuple([Asked(r.job.id, r.role, r.amounts, r.size) for r in requests])
         measured = tuple([self._measured[name] for name in sorted(self._measured)])
         self._measured.clear()
@@ -315,6 +319,7 @@ class Driver:
         arguments = (value, at) if _takes_context(spec.body) else (value,)
         if _is_async(spec.body):
             scope = self._scopes[job.id] = anyio.CancelScope()
+            self._asking[job.id] = set()
             tasks.start_soon(self._work, job, scope, partial(spec.body, *arguments), at, name=f"{job.node} #{job.id}")
             return
         try:
@@ -365,12 +370,20 @@ class Driver:
                     self.stop("failed", str(error))
                     outcome = Failed(_reason(error), "cancelled")
         del self._scopes[job.id]
+        for left_behind in self._asking.pop(job.id):
+            left_behind.cancel()
         self._finish(job, outcome)
 
     # ---- model calls -------------------------------------------------------------------------------------
 
     async def _call(self, job: Job, role: str, messages: str | Sequence[Message], **params: Any) -> Reply:
-        """Wait for a slot, send the request, settle what it cost.  Whatever ends this frees the slot."""
+        """Wait for a slot, send the request, settle what it cost.  Whatever ends this frees the slot.
+
+        Raises `FlashgraphError` in a task that the job has left behind: its calls end with it, or they would hold slots
+        and spend a budget for what nobody waits for.
+        """
+        if job.id not in self._scopes:
+            raise _left_behind(job)
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
         key = request_key(role, messages, params)
@@ -378,7 +391,14 @@ class Driver:
         if (known := self._served.take(job.id, key)) is not None:
             await anyio.lowlevel.checkpoint()
             return known
-        return await patiently(partial(self._ask, job, role, messages, params, key, amounts, Patience()), key)
+        with anyio.CancelScope() as scope:
+            self._asking[job.id].add(scope)
+            try:
+                return await patiently(partial(self._ask, job, role, messages, params, key, amounts, Patience()), key)
+            finally:
+                if job.id in self._scopes:
+                    self._asking[job.id].remove(scope)
+        raise _left_behind(job)
 
     async def _ask(
         self,
@@ -504,6 +524,13 @@ def _telling(error: Exception) -> Exception:
         leaves = [x for e in leaves for x in (e.exceptions if isinstance(e, ExceptionGroup) else [e])]
     fatal = [e for e in leaves if isinstance(e, BudgetExhausted) or (isinstance(e, ModelError) and e.fatal)]
     return (fatal or leaves)[0]
+
+
+def _left_behind(job: Job) -> FlashgraphError:
+    return FlashgraphError(
+        f"stage {job.node!r} has ended, and a task that it left behind calls its model; a call must end before its "
+        "stage does.\nFix: await each at.llm(...) in the stage, several of them in a task group of its own."
+    )
 
 
 def _alone(error: Exception) -> Exception:
