@@ -259,8 +259,15 @@ class Bucket:
         self.filled = min(self.filled, self.capacity)
 
     def due(self, amount: float) -> float:
-        """When it will hold ``amount``."""
+        """When it will hold ``amount``; infinity where that is more than it ever does."""
+        if amount > self.capacity:
+            return math.inf
         return self.at + max(0.0, amount - self.filled) * 60 / self.per_minute
+
+    def has(self, amount: float, now: float) -> bool:
+        """Whether it holds ``amount``.  By `due`, and not by `holds`, which may say a hair less at that very moment:
+        who has waited for it would be told to wait, and not for how long."""
+        return self.due(amount) <= now
 
     def take(self, amount: float, now: float) -> None:
         """Take ``amount`` out; a negative one is put back."""

@@ -80,8 +80,9 @@ class Endpoint:
         for of, bucket in self.buckets.items():
             if of == "requests":
                 # Who holds a slot will send soon.
-                room = min(room, int(bucket.holds(now) + 1e-6) - (self.used - self.in_flight))
-            elif bucket.holds(now) < 1 - 1e-6:
+                whole = math.floor(bucket.holds(now))
+                room = min(room, whole + bucket.has(whole + 1.0, now) - (self.used - self.in_flight))
+            elif not bucket.has(1.0, now):
                 room = 0
         return room
 

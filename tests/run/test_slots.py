@@ -108,7 +108,33 @@ def test_tokens_a_minute() -> None:
     assert endpoint.buckets["tokens"].holds(0.0) == pytest.approx(864 - 1236)
     assert endpoint.room(0.0) == 0
     assert endpoint.opens_at(0.0) == pytest.approx(0.373)
-    assert endpoint.room(0.373) == 8
+    assert endpoint.room(endpoint.opens_at(0.0)) == 8
+
+
+@given(
+    rates=st.sampled_from([{"tpm": 1e5}, {"tpm": 1.5e8}, {"rpm": 7}, {"rpm": 1_234.5}, {"rpm": 777, "tpm": 1e7}]),
+    now=st.floats(0, 2e5),
+    size=st.floats(0, 1e7),
+    held=st.integers(0, 2),
+)
+def test_it_opens_when_it_has_said(rates: dict[str, float], now: float, size: float, held: int) -> None:
+    """I9: at that very moment, also late in a long run: or it would say nothing more of when it opens, and the run
+    would wait for ever."""
+    endpoint = Endpoint("one", fixed(10**7, **rates))
+    while endpoint.room(now) and endpoint.used < 30:
+        endpoint.take()
+        endpoint.sent(size, now)
+    for _ in range(held):
+        endpoint.take()
+    opens = endpoint.opens_at(now)
+    assert endpoint.room(now) or not math.isfinite(opens) or endpoint.room(opens)
+
+
+def test_a_slow_rate_does_not_say_when_there_is_more_than_it_holds() -> None:
+    """A bucket of one, and a slot whose request will take it: time alone makes no room for another."""
+    endpoint = Endpoint("one", fixed(9, rpm=30))
+    endpoint.take()
+    assert (endpoint.room(0.0), endpoint.opens_at(0.0), endpoint.room(1e6)) == (0, math.inf, 0)
 
 
 def test_what_was_taken_for_a_request_that_is_cut_off_stays_taken() -> None:
