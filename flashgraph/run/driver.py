@@ -246,8 +246,9 @@ class Driver:
         told = bool(answered or completed or asked or drain or stop or measured)
         if machine.stopping:
             self._unheard = first if self._unheard is None else self._unheard
-            # What was cut off is asked again, as after a kill.
-            heard = tuple(a for a in turn.answered if a.call < self._unheard and a.how != "cancelled")
+            # What was cut off is asked again, as after a kill.  But a request that was granted and never sent has cost
+            # nothing, which only this session knows.
+            heard = tuple(a for a in turn.answered if a.call < self._unheard and (a.how != "cancelled" or not a.spent))
             durable = self._keep(Turn(now, heard, halted=True)) if heard else None
         else:
             durable = self._keep(turn) if told or commands or machine.changed else None

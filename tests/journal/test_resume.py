@@ -145,6 +145,34 @@ def test_stopped_runs_go_on(schedule: str, seconds: float, what: str, status: st
 
 
 @SCHEDULES
+def test_stopped_while_a_grant_is_written_down(schedule: str, fresh: Path) -> None:
+    """Nothing is sent for it then, and the account of the next session does not have it either (I13)."""
+
+    async def act(run: Run) -> None:
+        await anyio.sleep(3.0)
+        keep = run._driver._memory.keep
+
+        def kept(turn: Any, machine: Any) -> Callable[[], Awaitable[None]]:
+            durable = keep(turn, machine)
+
+            async def wait() -> None:
+                if durable is not None:
+                    await durable()
+                if turn.asked:
+                    run.stop()
+
+            return wait
+
+        run._driver._memory.keep = kept
+
+    first = here(CYCLIC, fresh, schedule=schedule, act=act)
+    assert (first.status, first.spent.calls) == ("cancelled", answers(fresh, "sent").total())
+    then = here(CYCLIC, fresh, schedule=schedule)
+    assert (then.status, then.spent.calls) == ("completed", answers(fresh, "sent").total())
+    proven(fresh)
+
+
+@SCHEDULES
 @pytest.mark.parametrize("what", ["drain", "stop"])
 def test_killed_while_it_was_stopping(schedule: str, what: str, fresh: Path, alone: Path) -> None:
     """An orderly stop that is cut short is a kill."""
