@@ -284,19 +284,22 @@ async def open_run(
         note = kept.writer.note if kept is not None else None
         reveal()
         opened = Run(driver, events, task.name, prices, kept.examined if kept is not None else None)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(opened._drive)
-            try:
-                yield opened
-            except Exception as error:
-                # Raised below, outside the task groups: the caller's own exception must reach it unwrapped.
-                failure = error
-            tasks.cancel_scope.cancel()
-        if failure is None and opened._untold:
-            failure = opened._error
-        if kept is not None:
-            ended = opened.result
-            kept.writer.close_session(ended.status, ended.reason, opened.elapsed, machine.ledger.settled)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(opened._drive)
+                try:
+                    yield opened
+                except Exception as error:
+                    # Raised below, outside the task groups: the caller's own exception must reach it unwrapped.
+                    failure = error
+                tasks.cancel_scope.cancel()
+            if failure is None and opened._untold:
+                failure = opened._error
+        finally:
+            # Also of a block that is cancelled: its process is alive, and has not been killed.
+            if kept is not None:
+                ended = opened.result
+                kept.writer.close_session(ended.status, ended.reason, opened.elapsed, machine.ledger.settled)
     if failure is not None:
         raise failure
 

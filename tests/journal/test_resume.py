@@ -207,6 +207,27 @@ def test_leaving_the_block_leaves_the_work(schedule: str, fresh: Path, alone: Pa
         assert then.pools == here(CYCLIC, alone, schedule=schedule).pools
 
 
+@SCHEDULES
+def test_a_block_that_is_cancelled(schedule: str, fresh: Path) -> None:
+    """It has ended like one that was left, and is not taken for a killed process; what it cut off is in its account."""
+
+    async def cancelled() -> None:
+        models = dict.fromkeys(CYCLIC.roles, Failing(CYCLIC.roles["writer"], 10**6))
+        with anyio.move_on_after(5.5) as scope:
+            async with fg.open_run(
+                CYCLIC.graph(), CYCLIC.task, models=models, schedule=schedule, budget=CYCLIC.budget, folder=fresh,
+                settle=settle,
+            ) as run:  # fmt: skip
+                await run.wait()
+        assert scope.cancelled_caught
+        with fg.StoredRun.open(fresh) as stored:
+            assert (stored.status, stored.reason) == ("cancelled", "the run was stopped")
+            assert json.loads(rows(fresh, "SELECT * FROM account")[0][1]) == run.machine.ledger.settled
+
+    run_virtually(cancelled, backend=next_loop(fresh))
+    assert here(CYCLIC, fresh, schedule=schedule, watched=False).status == "completed"
+
+
 class Failing:
     """A model that answers a number of requests, each after a second, and then is down."""
 
