@@ -124,7 +124,7 @@ class Driver:
         self._requests: list[_Request] = []
         self._granting: dict[int, _Request] = {}
         self._stop: tuple[str, str] | None = None
-        self._drain = ""
+        self._drain: str | None = None
         self._reopen = resumed.reopen
         self._stopping = False
 
@@ -142,7 +142,7 @@ class Driver:
 
     def drain(self, reason: str) -> None:
         """Start nothing new, and end the run when what runs has ended."""
-        self._drain = self._drain or reason
+        self._drain = reason if self._drain is None else self._drain
         self._wake.set()
 
     async def run(self) -> None:
@@ -211,7 +211,7 @@ class Driver:
         """Tell the machine what has happened: whether anything had, what it wants done, and what to wait for first."""
         machine, now = self.machine, self.elapsed
         stop, self._stop = self._stop, None
-        drain, self._drain = self._drain, ""
+        drain, self._drain = self._drain, None
         reopen, self._reopen = self._reopen, None
         capacity = self._resumed.capacity if reopen is not None else None
         tested = self._resumed.tested if reopen is not None else {}
@@ -243,7 +243,7 @@ class Driver:
         for number, request in enumerate(requests, first):
             request.call = machine.calls.open.get(number)
             self._granting[number] = request
-        told = bool(answered or completed or asked or drain or stop or measured)
+        told = bool(answered or completed or asked or drain is not None or stop or measured)
         if machine.stopping:
             self._unheard = first if self._unheard is None else self._unheard
             # What was cut off is asked again, as after a kill.  But a request that was granted and never sent has cost

@@ -173,7 +173,7 @@ class Machine:
 
     def drain(self, reason: str) -> None:
         """Start nothing new; the run ends when what runs has ended, and its other open work stays open."""
-        self._draining = self._draining or reason
+        self._draining = reason if self._draining is None else self._draining
 
     def reopen(self, limits: Mapping[str, float]) -> None:
         """Go on with a run that ended or was killed, under new limits."""

@@ -88,7 +88,7 @@ class Turn:
     answered: tuple[Answered, ...] = ()
     completed: tuple[Completed, ...] = ()
     asked: tuple[Asked, ...] = ()
-    drain: str = ""
+    drain: str | None = None
     reopen: Mapping[str, float] | None = None
     halted: bool = False
     capacity: Capacity | None = None
@@ -115,7 +115,7 @@ def apply(turn: Turn, machine: Machine) -> list[Command]:
         machine.completed(machine.jobs[done.job], done.outcome)
     for asked in turn.asked:
         machine.calls.request(machine.jobs[asked.job], asked.role, asked.amounts, asked.size)
-    if turn.drain:
+    if turn.drain is not None:
         machine.drain(turn.drain)
     told = turn.measured or turn.answered or turn.completed or turn.asked
     return [] if turn.halted else machine.step(quiet=not told)

@@ -210,7 +210,7 @@ class Hand:
         completed: list[Completed] = []
         asked: list[Asked] = []
         measured: list[Measured] = []
-        drain = ""
+        drain: str | None = None
         for move in moves:
             match move.kind:
                 case "go":

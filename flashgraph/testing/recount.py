@@ -56,7 +56,7 @@ class Recount:
             self._ended.append(machine.jobs[done.job])
             if done.source and isinstance(done.outcome, Done) and done.outcome.value is not None:
                 self._emissions[done.source] += 1
-        self._drained |= bool(turn.drain)
+        self._drained |= turn.drain is not None
 
     def decided(self, commands: Sequence[Command], machine: Machine) -> None:
         """What it wants done after that turn."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import anyio
 import pytest
@@ -169,6 +170,22 @@ def test_a_server_that_counts_nothing_uses_up_a_budget() -> None:
     assert len(ended) * 500 <= result.spent.tokens <= 10_000
     assert result.spent.usd == pytest.approx(result.spent.tokens * 1e-5)
     assert all(event.estimated and event.completion_tokens == 500 for event in ended)
+
+
+def test_a_run_is_drained_without_a_reason(virtually: Virtually, tmp_path: Path) -> None:
+    """An empty text is a reason too, also for a run that is told again."""
+    model = LatencyModel(1, lambda request: 1.0)
+
+    async def drain(run: Run) -> None:
+        await anyio.sleep(2.5)
+        run.drain("")
+
+    folder = tmp_path / "run"
+    result = watched(requests(9), virtually, act=drain, models={"task": model}, folder=folder)
+    assert (result.status, result.reason) == ("stopped", "")
+    assert len(result.artifacts) < 9
+    again = watched(requests(9), virtually, models={"task": model}, folder=folder, resume=True)
+    assert (again.status, len(again.artifacts)) == ("completed", 9)
 
 
 @pytest.mark.parametrize("tokens", [9_000, 4_200])

@@ -55,7 +55,7 @@ def turns(db: sqlite3.Connection, codec: Codec) -> Iterator[tuple[Turn, list[int
                 tuple(_answered(*entry) for entry in body.get("answered", ())),
                 tuple(_completed(entry, codec, payloads) for entry in body.get("completed", ())),
                 tuple(Asked(*entry) for entry in body.get("asked", ())),
-                body.get("drain", ""),
+                body.get("drain"),
                 body.get("reopen"),
                 body.get("halted", False),
                 Capacity(**body["capacity"]) if "capacity" in body else None,

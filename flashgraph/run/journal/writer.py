@@ -144,7 +144,7 @@ class JournalWriter:
             body["tested"] = dict(turn.tested)
         if turn.capacity is not None:
             body["capacity"] = attrs.asdict(turn.capacity)
-        if turn.drain:
+        if turn.drain is not None:
             body["drain"] = turn.drain
         if turn.halted:
             body["halted"] = True
