@@ -32,7 +32,7 @@ class Level:
     ``credit`` are answers that count towards the next growth, ``ceiling`` is where growth turns from doubling to steps
     of one; ``cut_at`` is when it was last cut, ``peak`` from where, ``rounds`` how many round trips a step near there
     takes, ``quiet_until`` until when answers say nothing; ``full`` says that every slot has been in use since the last
-    reading of the server, ``reason`` why the limit last changed.
+    reading of the server, ``told`` that there has been one, ``reason`` why the limit last changed.
     """
 
     limit: int
@@ -43,6 +43,7 @@ class Level:
     rounds: int = 1
     quiet_until: float = -math.inf
     full: bool = False
+    told: bool = False
     reason: str = ""
 
 
@@ -185,8 +186,8 @@ class Steered(Limits):
     While nothing waits and every slot was in use, the limit grows: it doubles until a queue has been seen once, and
     then rises by ``queue`` a reading.  Of more than ``queue`` waiting requests, all but half of ``queue`` are too many:
     the limit is what is in use without them, and stays that while they leave, however often they are seen.  A server
-    whose cache is above ``cache`` is not given more, since it would throw out what it has begun.  One that cannot be
-    asked is taken to hold ``blind`` requests.
+    whose cache is above ``cache`` is not given more, since it would throw out what it has begun.  One that has
+    never said anything is taken to hold ``blind`` requests; of one that has, a missing reading changes nothing.
     """
 
     start: int = attrs.field(kw_only=True)
@@ -205,10 +206,11 @@ class Steered(Limits):
         return level if level.full or used < level.limit else attrs.evolve(level, full=True)
 
     def read(self, level: Level, used: int, load: Load | None, now: float) -> Level:
-        was, level = level, attrs.evolve(level, full=False)
         if load is None:
             blind = min(self.blind, self.most)
-            return attrs.evolve(level, limit=blind, reason="the server does not say how full it is")
+            unknown = attrs.evolve(level, full=False, limit=blind, reason="the server does not say how full it is")
+            return level if level.told else unknown
+        was, level = level, attrs.evolve(level, full=False, told=True)
         if load.waiting > self.queue:
             limit = max(1, min(was.limit, used - (load.waiting - self.queue // 2)))
             return attrs.evolve(level, limit=limit, ceiling=float(limit), reason=f"{load.waiting} wait in the server")

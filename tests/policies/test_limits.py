@@ -131,7 +131,8 @@ def test_at_the_most_nothing_changes(limits: Limits) -> None:
     """Nor is a change told of."""
     level = limits.begin()
     assert limits.answered(level, 9, 0.0, 1.0) is level
-    assert limits.read(limits.granted(level, 9), 9, Load(9, 0), 1.0) == level
+    read = limits.read(limits.granted(level, 9), 9, Load(9, 0), 1.0)
+    assert (read.limit, read.reason) == (9, "")
 
 
 def test_what_the_limits_begin_with() -> None:
@@ -201,6 +202,19 @@ def test_a_server_that_says_nothing_is_taken_to_hold_128() -> None:
     level = limits.read(limits.begin(), 0, None, 1)
     assert (level.limit, level.reason) == (128, "the server does not say how full it is")
     assert steered(50).read(limits.begin(), 0, None, 1).limit == 50
+
+
+def test_a_reading_that_is_missing_changes_nothing() -> None:
+    """A busy server may fail to answer once, or for long: what it has said last is the best that is known."""
+    limits = steered(1000, start=32)
+    level = limits.read(limits.granted(limits.begin(), 32), 32, Load(28, 4), 1)
+    assert level.limit == 32
+    full = limits.granted(level, 32)
+    assert limits.read(full, 32, None, 2) == full
+    assert limits.read(limits.read(full, 32, None, 2), 32, Load(32, 0), 3).limit == 36
+    # One that says nothing at first, and then does, is steered as if it always had.
+    late = limits.read(limits.read(limits.begin(), 32, None, 1), 128, Load(44, 84), 2)
+    assert (late.limit, limits.read(late, 128, None, 3).limit) == (46, 46)
 
 
 @given(

@@ -276,7 +276,11 @@ def test_the_pools_error_is_the_runs(rounds: int, virtually: Virtually, tmp_path
 
     async def go() -> None:
         model = LatencyModel(2, lambda request: 1.0)
-        options = {"settle": settle, "folder": tmp_path / "run", "schedule": fg.pipelined(window=ROUNDS)}
+        options: dict[str, Any] = {
+            "settle": settle,
+            "folder": tmp_path / "run",
+            "schedule": fg.pipelined(window=ROUNDS),
+        }
         async with fg.open_run(picky_graph(rounds), TASK, models={"task": model}, **options) as opened:
             with pytest.raises(fg.FlashgraphError, match=NO_ROOM):
                 await opened.wait()

@@ -295,6 +295,22 @@ def test_two_requests_a_minute(virtually: Virtually) -> None:
     assert [round(later - before) for before, later in pairwise(started)] == [30, 30, 30]
 
 
+def test_a_server_that_now_and_then_does_not_say_how_full_it_is(virtually: Virtually) -> None:
+    """Every second reading fails: it is not filled up each time."""
+
+    class Flaky(Server):
+        asked = 0
+
+        async def load(self) -> Any:
+            self.asked += 1
+            return await super().load() if self.asked % 2 else None
+
+    server = Flaky(40, steered(), queues=True)
+    result = ran(requests(400), {"task": server}, virtually=virtually)
+    assert result.status == "completed"
+    assert most_at_once(result) <= 72
+
+
 def test_a_server_that_cannot_be_asked_how_full_it_is(virtually: Virtually) -> None:
     """A model without `load` is as one that does not say."""
 
