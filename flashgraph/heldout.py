@@ -18,7 +18,7 @@ from flashgraph.evaluation import Work, attempt
 from flashgraph.graph.ports import Context
 from flashgraph.graph.spec import StageSpec
 from flashgraph.llm.protocol import Message, Model, Reply
-from flashgraph.run.budget import Ledger, reservation
+from flashgraph.run.budget import Ledger, bounded, reservation
 from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.store import JournalError
 from flashgraph.run.patience import Patience, patiently
@@ -150,11 +150,11 @@ class _Desk:
         return llm
 
     async def _answer(
-        self, work: str, key: str, messages: Sequence[Message], params: dict[str, Any], patience: Patience
+        self, work: str, key: str, messages: Sequence[Message], params: Mapping[str, Any], patience: Patience
     ) -> Reply:
         examined = self._examined
         async with self._slots:
-            amounts = reservation(self._model, messages, params, self._ledger.limits)
+            amounts = reservation([self._model], messages, params, self._ledger.limits)
             while (lacking := self._ledger.lacking(amounts)) is not None:
                 if self._ledger.reserved[lacking] <= 0:
                     raise BudgetExhausted(f"no {lacking} left for another request")
@@ -166,7 +166,7 @@ class _Desk:
             try:
                 if examined is not None:
                     number = await examined.asked(work, key, amounts)
-                reply = await self._model.complete(messages, params)
+                reply = await self._model.complete(messages, bounded(self._model, params, self._ledger.limits))
                 spent = {"calls": 1.0, "tokens": float(reply.usage.total), "usd": reply.cost or 0.0}
                 return reply
             except Throttled as error:

@@ -127,6 +127,11 @@ class CachedModel:
         return getattr(self.model, "limits", None)
 
     @property
+    def params(self) -> Mapping[str, Any]:
+        """What the model sends with each request that does not say otherwise."""
+        return getattr(self.model, "params", None) or {}
+
+    @property
     def prioritises(self) -> bool:
         """Whether the model takes priorities."""
         return getattr(self.model, "prioritises", False)

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from flashgraph.errors import DataError, ModelUnavailable, Throttled
-from flashgraph.llm.protocol import Message, Model, Reply
+from flashgraph.llm.protocol import Message, Model, Reply, reply_limit
 
 __all__ = ["Ensemble", "members"]
 
@@ -37,6 +37,13 @@ class Ensemble:
     @property
     def limit(self) -> int:
         return sum(model.limit for model, _ in self.members)
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """What bounds a reply of any of them: the most that one's own parameters allow, if those of each do."""
+        bounds = [reply_limit(getattr(model, "params", None) or {}) for model, _ in self.members]
+        known = [bound for bound in bounds if bound is not None]
+        return {"max_tokens": max(known)} if len(known) == len(bounds) else {}
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:

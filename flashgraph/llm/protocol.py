@@ -128,7 +128,9 @@ class Model(Protocol):
     A model may have more than is asked for here: ``limits`` (a `flashgraph.policies.limits.Limits`) for a limit that
     moves between 1 and ``limit``, ``load()`` (async, a `Load` or None) for a server that says how full it is, and
     ``prioritises = True`` for one that takes a whole number ``priority`` among the parameters, the smallest first.
-    One that knows its rates says so with each reply (`Reply.quotas`) and each `Throttled`.
+    ``params`` is a mapping of what it sends with each request that does not say otherwise: a budget of tokens or money
+    bounds the replies that nothing in there does.  One that knows its rates says so with each reply (`Reply.quotas`)
+    and each `Throttled`.
     """
 
     @property

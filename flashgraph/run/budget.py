@@ -11,12 +11,12 @@ from typing import Any
 import attrs
 
 from flashgraph.errors import DataError
-from flashgraph.llm.protocol import Message, Model
+from flashgraph.llm.protocol import Message, Model, reply_limit
 
-__all__ = ["Budget", "Ledger", "prompt_bound", "prompt_estimate", "reservation"]
+__all__ = ["Budget", "Ledger", "bounded", "prompt_bound", "prompt_estimate", "reply_bound", "reservation"]
 
 DEFAULT_REPLY_TOKENS = 4096
-"""The reply length that a token or money budget reserves for a request without ``max_tokens``."""
+"""The reply length that a token or money budget reserves for a request whose reply nothing else bounds."""
 
 
 def _positive(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -121,16 +121,33 @@ def prompt_estimate(messages: Sequence[Message]) -> float:
     return sum(len(m.get("content", "")) for m in messages) / 4
 
 
-def reservation(
-    model: Model, messages: Sequence[Message], params: dict[str, Any], limits: Mapping[str, float]
-) -> dict[str, float]:
-    """What a request may cost at most, by limit.
+def reply_bound(model: Model, params: Mapping[str, Any]) -> int | None:
+    """The most tokens that a reply of ``model`` may have, by the request's parameters or the model's own below them;
+    None where neither bounds it."""
+    own = getattr(model, "params", None)
+    return reply_limit({**own, **params} if isinstance(own, Mapping) else params)
 
-    Where tokens or money are limited, ``params`` gains the ``max_tokens`` that makes this true.
-    """
+
+def reservation(
+    models: Sequence[Model], messages: Sequence[Message], params: Mapping[str, Any], limits: Mapping[str, float]
+) -> dict[str, float]:
+    """What a request may cost at most, by limit, at whichever of ``models`` it is sent to, as `bounded`."""
     amounts = {"calls": 1.0}
-    if "tokens" in limits or "usd" in limits:
-        prompt, reply = prompt_bound(messages), int(params.setdefault("max_tokens", DEFAULT_REPLY_TOKENS))
-        amounts["tokens"] = float(prompt + reply)
-        amounts["usd"] = model.worst_cost(prompt, reply) or 0.0
+    if _bounds(limits):
+        prompt = prompt_bound(messages)
+        replies = [(model, reply_bound(model, params) or DEFAULT_REPLY_TOKENS) for model in models]
+        amounts["tokens"] = float(prompt + max(reply for _, reply in replies))
+        amounts["usd"] = max(model.worst_cost(prompt, reply) or 0.0 for model, reply in replies)
     return amounts
+
+
+def bounded(model: Model, params: Mapping[str, Any], limits: Mapping[str, float]) -> Mapping[str, Any]:
+    """``params`` as they are sent to ``model``: where tokens or money are limited and nothing else bounds the reply,
+    with the ``max_tokens`` that makes `reservation` true."""
+    if _bounds(limits) and reply_bound(model, params) is None:
+        return {**params, "max_tokens": DEFAULT_REPLY_TOKENS}
+    return params
+
+
+def _bounds(limits: Mapping[str, float]) -> bool:
+    return "tokens" in limits or "usd" in limits

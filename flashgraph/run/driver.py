@@ -21,7 +21,7 @@ from anyio.abc import TaskGroup
 from flashgraph.errors import BudgetExhausted, FlashgraphError, ModelError, ModelUnavailable, Throttled
 from flashgraph.graph.ports import Context, Draw
 from flashgraph.llm.protocol import Message, Model, Reply
-from flashgraph.run.budget import prompt_estimate, reservation
+from flashgraph.run.budget import bounded, prompt_estimate, reply_bound, reservation
 from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Job, Outcome, Refuse, Start
 from flashgraph.run.machine import Machine
 from flashgraph.run.patience import Patience, patiently
@@ -96,6 +96,11 @@ class Driver:
         self.endpoints = endpoints or {}
         self.resources = resources or {}
         self._plan: Plan = machine.plan
+        self._behind = {
+            role: [self.endpoints.get(name) or models[role] for name in machine.plan.services[service]]
+            for role, service in machine.plan.endpoints.items()
+        }
+        """The models that a role's request may be sent to."""
         self._params = {n: machine.plan.params_of(s.spec) for n, s in machine.plan.stages.items()}
         self._params |= {n: machine.plan.params_of(s) for n, s in machine.plan.sources.items()}
         self._seconds = seconds
@@ -388,7 +393,7 @@ class Driver:
         if isinstance(messages, str):
             messages = [{"role": "user", "content": messages}]
         key = request_key(role, messages, params)
-        amounts = reservation(self.models[role], messages, params, self.machine.ledger.limits)
+        amounts = reservation(self._behind[role], messages, params, self.machine.ledger.limits)
         if (known := self._served.take(job.id, key)) is not None:
             await anyio.lowlevel.checkpoint()
             return known
@@ -445,12 +450,13 @@ class Driver:
         # What it spent is what it reserved, until a reply says better: a request that was cut off has cost something
         # that nobody can tell.
         answer = Answered(call.id, job.id, "cancelled", amounts, request=key, messages=messages)
+        model = self.endpoints.get(call.endpoint) or self.models[role]
+        sent = bounded(model, params, self.machine.ledger.limits)
         began = anyio.current_time()
         try:
             if request.refused is not None:
                 raise BudgetExhausted(f"no {request.refused} left for another request")
-            model = self.endpoints.get(call.endpoint) or self.models[role]
-            sent = {**params, "priority": call.priority} if getattr(model, "prioritises", False) else params
+            sent = {**sent, "priority": call.priority} if getattr(model, "prioritises", False) else sent
             reply = await model.complete(messages, sent)
             self._pace.answered(call.endpoint, reply.usage.completion, anyio.current_time() - began)
             spent = {"calls": 1.0, "tokens": float(reply.usage.total), "usd": reply.cost or 0.0}
@@ -478,7 +484,8 @@ class Driver:
             answer = attrs.evolve(answer, how="failed")
             raise
         except BaseException:
-            usage = self._pace.cut_off(call.endpoint, size, anyio.current_time() - began, params.get("max_tokens"))
+            most = reply_bound(model, sent)
+            usage = self._pace.cut_off(call.endpoint, size, anyio.current_time() - began, most)
             spent = {"tokens": float(sum(usage)), **amounts}
             answer = attrs.evolve(answer, spent=spent, usage=usage, estimated=True)
             raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 import anyio
 import attrs
@@ -28,12 +27,12 @@ class Pace:
         before = self._seen.get(endpoint, (0.0, 0.0))
         self._seen[endpoint] = (before[0] + tokens, before[1] + seconds)
 
-    def cut_off(self, endpoint: str, prompt: float, seconds: float, most: Any = None) -> tuple[int, int]:
+    def cut_off(self, endpoint: str, prompt: float, seconds: float, most: int | None = None) -> tuple[int, int]:
         """About how many tokens of prompt and reply a request has cost that was cut off after so many ``seconds``: what
         others have had in that time, at most ``most``; no reply where nothing was answered yet."""
         tokens, took = self._seen.get(endpoint, (0.0, 0.0))
         reply = seconds * tokens / took if took > 0 else 0.0
-        return round(prompt), round(min(reply, float(most)) if most else reply)
+        return round(prompt), round(reply if most is None else min(reply, most))
 
 
 async def reading(model: Model) -> Load | None:

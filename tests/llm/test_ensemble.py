@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -68,6 +70,18 @@ async def test_the_dearest_bounds_the_cost() -> None:
     assert Ensemble(((cheap, 1.0), (dear, 1.0))).worst_cost(1, 1) == 2.0
     dear.price = None
     assert Ensemble(((cheap, 1.0), (dear, 1.0))).worst_cost(1, 1) is None
+
+
+async def test_the_longest_reply_bounds_all() -> None:
+    """If each has a bound: one that has none leaves it to the budget."""
+
+    class Bounded(ScriptedModel):
+        params: Mapping[str, Any]
+
+    short, long = Bounded([]), Bounded([])
+    short.params, long.params = {"max_tokens": 5}, {"max_completion_tokens": 900}
+    assert Ensemble(((short, 1.0), (long, 1.0))).params == {"max_tokens": 900}
+    assert Ensemble(((short, 1.0), (saying("a"), 1.0))).params == {}
 
 
 @pytest.mark.parametrize("members", [(), ((saying("a"), 0.0),)])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -14,7 +16,7 @@ import flashgraph as fg
 from flashgraph.api import Run
 from flashgraph.llm.http import HttpModel
 from flashgraph.run import events as ev
-from flashgraph.run.budget import Ledger, prompt_bound, prompt_estimate, reservation
+from flashgraph.run.budget import Ledger, bounded, prompt_bound, prompt_estimate, reservation
 from flashgraph.testing import clock
 from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.runs import TASK, LatencyModel
@@ -112,13 +114,67 @@ def test_a_request_reserves_its_most() -> None:
     """One call; where tokens or money are limited also the bound of the prompt, all of its reply, and what these cost,
     and then the request has a bound on its reply."""
     messages = [{"role": "user", "content": "abc"}]
-    model = LatencyModel(1, lambda request: 0.0)
-    params: dict[str, object] = {}
-    assert (reservation(model, messages, params, {"calls": 3}), params) == ({"calls": 1.0}, {})
+    models = [LatencyModel(1, lambda request: 0.0)]
+    assert reservation(models, messages, {}, {"calls": 3}) == {"calls": 1.0}
+    assert bounded(models[0], {}, {"calls": 3}) == {}
     expected = {"calls": 1.0, "tokens": prompt_bound(messages) + 4096.0, "usd": 0.01}
-    assert reservation(model, messages, params, {"usd": 1.0}) == expected
-    assert params == {"max_tokens": 4096}
-    assert reservation(model, messages, {"max_tokens": 10}, {"tokens": 99})["tokens"] == prompt_bound(messages) + 10
+    assert reservation(models, messages, {}, {"usd": 1.0}) == expected
+    assert bounded(models[0], {"seed": 1}, {"usd": 1.0}) == {"seed": 1, "max_tokens": 4096}
+    assert reservation(models, messages, {"max_tokens": 10}, {"tokens": 99})["tokens"] == prompt_bound(messages) + 10
+
+
+@pytest.mark.parametrize(
+    ("own", "params", "reserved", "sent"),
+    [
+        # The model bounds its replies, by either name: a budget has nothing to add.
+        ({"max_tokens": 16_000}, {}, 16_000, None),
+        ({"max_completion_tokens": 200}, {}, 200, None),
+        ({"max_tokens": 16_000}, {"max_tokens": 5}, 5, 5),
+        # The request says that it wants no bound; under a budget it has one.
+        ({"max_tokens": 16_000}, {"max_tokens": None}, 4096, 4096),
+        ({}, {"max_tokens": None}, 4096, 4096),
+    ],
+)
+def test_a_budget_bounds_only_what_has_no_bound(
+    own: dict[str, Any], params: dict[str, Any], reserved: int, sent: int | None, virtually: Virtually
+) -> None:
+    """I10, in a run whose role has a second endpoint with a bound of its own: what is set aside is the most of both."""
+    graph = fg.Graph("asks")
+    pool = graph.pool("pool", Ledgered)
+
+    @graph.source(rounds=20)
+    def draw(at: fg.Draw[None]) -> Token:
+        return Token(at.emission, 0)
+
+    @graph.stage(llm="task")
+    async def ask(token: Token, at: fg.Context) -> Token:
+        await at.llm("x" * 40, **params)
+        return token
+
+    graph.edge(draw, ask)
+    graph.edge(ask, pool)
+
+    class Bounded(LatencyModel):
+        params: Mapping[str, Any]
+        seen: set[Any]
+
+        async def complete(self, messages: Any, params: Any) -> fg.Reply:
+            self.seen.add(params.get("max_tokens"))
+            return await super().complete(messages, params)
+
+    first, second = (Bounded(4, lambda request: 1.0, name=name) for name in ("a", "b"))
+    first.params, second.params, first.seen, second.seen = own, {"max_tokens": 7}, set(), set()
+    amounts: set[float] = set()
+
+    async def look(run: Run) -> None:
+        await anyio.sleep(0.5)
+        amounts.update(call.amounts["tokens"] for call in run.machine.calls.open.values())
+
+    models = {"task": [first, second]}
+    result = watched(graph, virtually, act=look, models=models, budget=fg.Budget(tokens=300_000))
+    # Where the request says nothing, each goes by its own.
+    assert (result.status, first.seen, second.seen) == ("completed", {sent}, {sent})
+    assert amounts == {float(reserved + prompt_bound([{"content": "x" * 40}]))}
 
 
 def endless(virtually: Virtually, budget: fg.Budget, *, asks: bool, backend: str = "asyncio") -> fg.Result:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import anyio
 import pytest
@@ -18,7 +19,7 @@ from tests.run.test_sources import Log
 ROUNDS = 4
 BAD = 1
 
-Ask = Callable[[], Awaitable[None]]
+Ask = Callable[[], Coroutine[Any, Any, None]]
 
 
 async def asks_at_once(ask: Ask) -> None:
