@@ -30,7 +30,7 @@ from flashgraph.llm.responses import ResponseCache
 from flashgraph.observe.progress import Progress, table
 from flashgraph.observe.report import Report, claim_folder, file_name
 from flashgraph.run.budget import Budget
-from flashgraph.run.events import Admitted, Confirmed
+from flashgraph.run.events import Admitted, Confirmed, Event
 from flashgraph.run.result import Result
 from flashgraph.task import Task
 
@@ -140,13 +140,17 @@ async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts
     first = order.graph.spec.pools[0].name
     live = sys.stderr.isatty()
 
-    def on_event(event: Any) -> None:
-        if (news := progress.on_event(event)) and not live:
-            click.echo(news, err=True)
+    def take_in(event: Event) -> str | None:
+        news = progress.on_event(event)
         if order.target is not None and isinstance(event, Admitted | Confirmed) and event.pool == first:
             provisional = isinstance(event, Admitted) and event.provisional
             if not provisional and event.score is not None and event.score >= order.target:
                 run.drain(f"a score of {event.score:.3f} was reached, the target is {order.target:g}")
+        return news
+
+    def on_event(event: Event) -> None:
+        if (news := take_in(event)) and not live:
+            click.echo(news, err=True)
 
     async with open_run(
         order.graph,
@@ -163,6 +167,8 @@ async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts
         accept_changes=order.accept_changes,
         order=order.words,
     ) as run:
+        for event in run.result.events:
+            take_in(event)  # of earlier sessions, which the hook is not told of
         interrupts.steps = [
             (
                 f"stopping: nothing new starts, what runs has {order.grace:g} s to end; Ctrl-C again to cancel it",

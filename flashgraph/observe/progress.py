@@ -75,7 +75,10 @@ class EndpointProgress:
 
 
 class Progress:
-    """What a run's events say so far.  It holds no clock: set ``now`` (seconds of the run) before reading rates."""
+    """What a run's events say so far.  It holds no clock: set ``now`` (seconds of the run) before reading rates.
+
+    Of a run that is resumed, ``on_event`` of `open_run` hears no earlier sessions: give it ``run.result.events`` first.
+    """
 
     def __init__(self, graph: GraphSpec, budget: Budget) -> None:
         self.graph = graph
@@ -134,10 +137,11 @@ class Progress:
                 self._at[call] = name
                 self._endpoint(name).in_flight += 1
             case ev.CallEnded(call=call, how=how, prompt_tokens=prompt, completion_tokens=completion, usd=usd):
-                self.in_flight -= 1
-                endpoint = self._endpoint(self._at.pop(call))
-                endpoint.in_flight -= 1
-                endpoint.throttled += how == "throttled"
+                if (sent_to := self._at.pop(call, None)) is not None:  # else an earlier session has started it
+                    self.in_flight -= 1
+                    endpoint = self._endpoint(sent_to)
+                    endpoint.in_flight -= 1
+                    endpoint.throttled += how == "throttled"
                 self.truncated += event.finish == "length"
                 self.spent["calls"] += how != "throttled"
                 self.spent["tokens"] += prompt + completion

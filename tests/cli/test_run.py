@@ -6,11 +6,13 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import flashgraph as fg
 from flashgraph.run.calls import Calls
 
 from .conftest import FILES, Cli, Ended
@@ -272,6 +274,39 @@ def test_tests_count_on_the_budget_of_all_sessions(cli: Cli, tmp_path: Path) -> 
         assert server.chats <= 60
         shown = json.loads(cli("show", "out", "--json").out)
     assert shown["run"]["spend"]["calls"] == server.chats
+
+
+def test_resume_after_a_kill(cli: Cli, tmp_path: Path) -> None:
+    """Progress goes on from where it was, also with calls lost, and the target is looked at."""
+    with serving(wise) as server:
+        command = ["run", "gepa", "--task", WORDS, "--model", server.spec, "--out", "out", "--proposals", "500"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flashgraph", *command], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        server.on_chat = lambda server: process.kill() if server.chats >= 30 else None
+        process.wait()
+        server.on_chat = lambda server: None
+        with fg.StoredRun.open("out") as run:
+            assert run.status == "killed"
+            assert run.spend().unanswered > 0
+            before = run.best_score()
+        assert before is not None
+        assert before < 0.9
+        ended = cli("resume", "out", "--target-score", "0.9")
+    assert ended.code == 0
+    assert "called again" not in ended.err
+    assert f"(was {before:.3f})" in next(line for line in ended.err.splitlines() if "best score" in line)
+    assert "stopped (a score of 1.000 was reached, the target is 0.9)" in ended.out
+
+
+def test_a_target_that_was_reached_before(cli: Cli) -> None:
+    """A run that is resumed for a score that it has asks no model."""
+    with serving(wise) as server:
+        run(cli, server, "--proposals", "6", "--no-test")
+        chats = server.chats
+        ended = cli("resume", "out", "--proposals", "60", "--no-test", "--target-score", "0.5")
+    assert "the target is 0.5" in ended.out
+    assert server.chats == chats
 
 
 def test_resume_of_no_run(cli: Cli) -> None:

@@ -93,6 +93,13 @@ def test_calls_add_up(progress: Progress) -> None:
     assert progress.in_flight == 1
 
 
+def test_a_call_that_an_earlier_session_made(progress: Progress) -> None:
+    """It is lost when the run is resumed; who has not heard of its start still counts what it cost."""
+    progress.on_event(ev.CallEnded(1.0, 5, 0, "task", "lost", 7, 0, None, 0.0, estimated=True))
+    assert (progress.in_flight, progress.endpoints) == (0, {})
+    assert progress.spent | {"calls": 1, "tokens": 7} == progress.spent
+
+
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
 def test_a_whole_run_leaves_nothing_open(schedule: str) -> None:
     """What the events add up to is what the result says."""
