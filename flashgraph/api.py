@@ -298,7 +298,7 @@ async def open_run(
         finally:
             # Also of a block that is cancelled: its process is alive, and has not been killed.
             if kept is not None:
-                ended = opened.result
+                ended = opened.result.judged()
                 kept.writer.close_session(ended.status, ended.reason, opened.elapsed, machine.ledger.settled)
     if failure is not None:
         raise failure
@@ -309,9 +309,12 @@ async def arun(
     task: Task | str | Path,
     **options: Any,
 ) -> Result:
-    """Run a graph to its end, inside an event loop; the options are `open_run`'s."""
+    """Run a graph to its end, inside an event loop; the options are `open_run`'s.
+
+    A run that accepted nothing because its stages failed has failed, as `Result.judged` says.
+    """
     async with open_run(graph, task, **options) as run:
-        return await run.wait()
+        return (await run.wait()).judged()
 
 
 def run(graph: Graph | str | Path, task: Task | str | Path, *, backend: str = "asyncio", **options: Any) -> Result:

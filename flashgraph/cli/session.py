@@ -184,8 +184,7 @@ async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts
             tasks.cancel_scope.cancel()
         if not live:
             click.echo(f"ended: {result.status} ({result.reason})", err=True)
-        report = _judged(Report(result, order.task.seed))
-        return await _tested(report, order, models, run, interrupts)
+        return await _tested(Report(result, order.task.seed), order, models, run, interrupts)
 
 
 async def _grace(run: Run, seconds: float) -> None:
@@ -207,21 +206,13 @@ def _unconfined(graph: Graph) -> dict[str, Any]:
 async def _ended(run: Run) -> Result:
     """The result at the end.  An error of the run itself becomes a failed result: what was paid for is reported."""
     try:
-        return await run.wait()
+        return (await run.wait()).judged()
     except FlashgraphError as error:
         return attrs.evolve(run.result, status="failed", reason=str(error))
     except Exception as error:
         traceback.print_exception(error)
         reason = f"a defect of flashgraph: {type(error).__name__}: {error}; please report it with the lines above"
         return attrs.evolve(run.result, status="failed", reason=reason)
-
-
-def _judged(report: Report) -> Report:
-    """A run that accepted nothing because its stages failed has failed, however orderly it ended."""
-    result, failures = report.result, report.failures()
-    if result.best is not None or result.status not in ("completed", "budget") or not failures:
-        return report
-    return attrs.evolve(report, result=attrs.evolve(result, status="failed", reason="; ".join(failures)))
 
 
 async def _watched(run: Run, progress: Progress) -> Result:

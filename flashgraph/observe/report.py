@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ import attrs
 from flashgraph.errors import DataError
 from flashgraph.heldout import HeldOut
 from flashgraph.observe.words import clock, counted
-from flashgraph.run.events import JobEnded
-from flashgraph.run.result import Result, ResultArtifact, texts_of
+from flashgraph.run.result import Result, ResultArtifact, failures_in, texts_of
 
 __all__ = ["Report", "claim_folder", "file_name"]
 
@@ -59,18 +57,7 @@ class Report:
 
     def failures(self) -> list[str]:
         """A line for each stage that failed: how often, and with what most often."""
-        reasons: dict[str, Counter[str]] = {}
-        ended: Counter[str] = Counter()
-        for event in self.result.events:
-            if isinstance(event, JobEnded):
-                ended[event.stage] += 1
-                if event.how == "failed":
-                    reasons.setdefault(event.stage, Counter())[event.reason] += 1
-        return [
-            f"stage {stage!r} failed {found.total()} of {ended[stage]} times, most often with: {reason}"
-            for stage, found in reasons.items()
-            for reason, _ in found.most_common(1)
-        ]
+        return failures_in(self.result.events)
 
     def fruitless(self) -> str:
         """What to do about a run that found nothing better than the seed; empty for one that did."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from flashgraph.graph.ports import Artifact
-from flashgraph.run.events import Event
+from flashgraph.run.events import Event, JobEnded
 
 if TYPE_CHECKING:  # `import flashgraph` takes half the time without the scheduler
     from flashgraph.run.machine import Machine
     from flashgraph.run.pools import PoolRecord
 
-__all__ = ["Result", "ResultArtifact", "Spent", "texts_of"]
+__all__ = ["Result", "ResultArtifact", "Spent", "failures_in", "texts_of"]
 
 
 def texts_of(value: Any) -> dict[str, str] | None:
@@ -28,6 +29,22 @@ def texts_of(value: Any) -> dict[str, str] | None:
         return {str(name): text for name, text in value.items()}
     inner = getattr(value, "text", None)
     return texts_of(inner) if inner is not None else None
+
+
+def failures_in(events: Iterable[Event]) -> list[str]:
+    """A line for each stage that failed: how often, and with what most often."""
+    reasons: dict[str, Counter[str]] = {}
+    ended: Counter[str] = Counter()
+    for event in events:
+        if isinstance(event, JobEnded):
+            ended[event.stage] += 1
+            if event.how == "failed":
+                reasons.setdefault(event.stage, Counter())[event.reason] += 1
+    return [
+        f"stage {stage!r} failed {found.total()} of {ended[stage]} times, most often with: {reason}"
+        for stage, found in reasons.items()
+        for reason, _ in found.most_common(1)
+    ]
 
 
 @attrs.frozen
@@ -74,7 +91,8 @@ class Result:
     """The outcome of a run.
 
     ``status`` is ``"completed"`` (the sources had nothing more to emit), ``"budget"`` (a limit was reached),
-    ``"failed"`` (``reason`` says why; what was admitted until then is here) or ``"cancelled"``.  ``artifacts`` stand
+    ``"failed"`` (``reason`` says why; what was admitted until then is here), ``"stopped"`` or ``"cancelled"``.
+    ``artifacts`` stand
     in order of admission, over all pools; ``prices`` are what each endpoint's tokens were counted
     at: USD for a ``prompt`` token and a ``completion`` token, None where not known, and the ``source`` that says so.
     """
@@ -119,6 +137,13 @@ class Result:
         )
         best = _best(machine, artifacts)
         return cls(machine.plan.graph.name, task, status, reason, tuple(artifacts), best, spent, events, prices)
+
+    def judged(self) -> Result:
+        """The same, but failed where nothing was accepted because stages failed, however orderly the run has ended."""
+        accepted = any(not artifact.retracted for artifact in self.artifacts)
+        if accepted or self.status not in ("completed", "budget") or not (failures := failures_in(self.events)):
+            return self
+        return attrs.evolve(self, status="failed", reason="; ".join(failures))
 
 
 def _best(machine: Machine, artifacts: list[ResultArtifact]) -> ResultArtifact | None:

@@ -178,7 +178,11 @@ def test_a_server_that_answers_nonsense(cli: Cli, tmp_path: Path) -> None:
         ended = run(cli, server, "--proposals", "4", task=task)
     message = mistake(ended, 3)
     assert "stage 'baseline' failed 4 of 4 times, most often with: ValueError: cannot read blah" in message
+    assert "ended: failed (stage 'baseline' failed 4 of 4 times" in message
     assert "nothing was accepted" in ended.out
+    with fg.StoredRun.open("out") as stored:
+        assert stored.status == "failed"
+        assert stored.reason.startswith("stage 'validate' failed 4 of 4 times")
 
 
 def test_a_server_that_dies_in_mid_run(cli: Cli, tmp_path: Path) -> None:
@@ -279,9 +283,12 @@ def test_tests_count_on_the_budget_of_all_sessions(cli: Cli, tmp_path: Path) -> 
 def test_resume_after_a_kill(cli: Cli, tmp_path: Path) -> None:
     """Progress goes on from where it was, also with calls lost, and the target is looked at."""
     with serving(wise) as server:
-        command = ["run", "gepa", "--task", WORDS, "--model", server.spec, "--out", "out", "--proposals", "500"]
+        command = ["run", "gepa", "--task", str(WORDS), "--model", server.spec, "--out", "out", "--proposals", "500"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "flashgraph", *command], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [sys.executable, "-m", "flashgraph", *command],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         server.on_chat = lambda server: process.kill() if server.chats >= 30 else None
         process.wait()

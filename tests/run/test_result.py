@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import flashgraph as fg
 from flashgraph.run.result import texts_of
 
 
@@ -28,3 +29,16 @@ from flashgraph.run.result import texts_of
 def test_texts_of_values(value: Any, texts: dict[str, str] | None) -> None:
     """Components of a mapping, an object's own texts, a text; None for what has none."""
     assert texts_of(value) == texts
+
+
+def test_a_run_whose_stages_failed_and_that_accepted_nothing_has_failed() -> None:
+    """However orderly it ended; the reason names the stage, how often and with what."""
+
+    def broken(messages: object) -> str:
+        raise ZeroDivisionError("division by zero")
+
+    task = fg.Task("t", range(3), range(3), score=lambda sample, output: fg.Score(1.0))
+    result = fg.run("gepa", task, models={"task": broken, "reflection": broken}, budget=fg.Budget(proposals=2))
+    assert (result.status, result.best) == ("failed", None)
+    assert result.reason.startswith("stage 'baseline' failed 3 of 3 times, most often with: ")
+    assert "ZeroDivisionError: division by zero" in result.reason
