@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-import attrs
 import click
 
 from flashgraph.cli.options import absolute, models_by_role
@@ -31,13 +33,18 @@ FROM_ONE = click.IntRange(min=1)
 @click.option(
     "--accept-changes", is_flag=True, help="Go on although functions or policies of the graph are others than before."
 )
-@click.option("--no-test", is_flag=True, help="Do not score seed and best on the held-out test split at the end.")
+@click.option(
+    "--test/--no-test",
+    default=None,
+    help="Score seed and best on the held-out test split at the end, or not.  [default: as when the run was started]",
+)
 @click.option("--backend", type=click.Choice(["asyncio", "trio"]), default="asyncio", show_default=True)
 def command(run: str, models: tuple[str, ...], minutes: float | None, backend: str, **options: Any) -> int:
     """Go on with RUN, a folder or a name below runs/, from where its journal ends.
 
     Nothing that was finished is done or paid again. Only a request whose answer was lost when the run was killed is
-    sent once more. The budget is that of the whole run; without options it is what it was.
+    sent once more. The budget is that of the whole run; without options it is what it was. What has failed is not tried
+    again, also when the task has changed since.
 
     \b
     flashgraph resume runs/gepa-tickets-20260101-120000
@@ -60,10 +67,12 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
     graph.raise_if_wrong()
     roles = sorted({s.llm for s in graph.spec.stages if s.llm is not None})
     words["models"] = {**words.get("models", {}), **models_by_role(models, roles)}
+    words["test"] = words.get("test", True) if options["test"] is None else options["test"]
     limits = {name: options[name] for name in ("proposals", "evaluations", "calls", "tokens", "usd")}
     given = {name: value for name, value in limits.items() if value is not None}
     if minutes is not None:
         given["seconds"] = minutes * 60
+    before = _budget_before(folder, given)
     order = Order(
         graph=graph,
         task=load_task(words["task"]),
@@ -71,9 +80,9 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
         schedule=header.schedule,
         settings=words.get("settings", {}),
         seed=header.seed,
-        budget=attrs.evolve(Budget(**header.limits), **given),  # type: ignore[arg-type]  # as they were written
+        budget=Budget(**{**before, **given}),
         out=folder,
-        test=not options["no_test"],
+        test=words["test"],
         unconfined=bool(words.get("unconfined")),
         cache=words.get("cache"),
         any_temperature=bool(words.get("any_temperature")),
@@ -84,3 +93,24 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
         words=words,
     )
     return carry_out(order, backend)
+
+
+def _budget_before(folder: Path, given: Mapping[str, float]) -> dict[str, float]:
+    """The limits that the run had last.
+
+    Refuses ``given`` ones below what it has used: they would be reached before anything could be done.
+    """
+    from flashgraph.run.journal.reading import StoredRun
+
+    with StoredRun.open(folder) as stored:
+        spend, limits = stored.spend(), {**stored.header.limits, **stored.limits()}
+    for name, limit in given.items():
+        used = getattr(spend, name)
+        if limit < used:
+            per, option = (60, "minutes") if name == "seconds" else (1, name)
+            raise click.BadParameter(
+                f"found {limit / per:g}, but the run has used {used / per:g} {option} already; expected the budget of "
+                f"the whole run, e.g. --{option} {math.ceil(2 * used / per)}",
+                param_hint=f"'--{option}'",
+            )
+    return limits

@@ -115,6 +115,7 @@ def command(
             "models": dict(models_by_role(models, roles)),
             "settings": overrides,
             "unconfined": options["unsafe_no_sandbox"],
+            "test": not options["no_test"],
         },
     )
     return carry_out(order, backend)

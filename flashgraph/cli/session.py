@@ -115,8 +115,8 @@ def carry_out(order: Order, backend: str) -> int:
     except OSError as error:
         written = f"not everything could be written to {folder}: {error.strerror}"
     _print(report, written)
-    if report.result.status != "completed":
-        click.echo(f"to go on: flashgraph resume {folder}")
+    if said := report.to_go_on(folder):
+        click.echo(said)
     if report.untested == STOPPED:
         return INTERRUPTED
     interrupted = report.result.status == "cancelled" or report.result.reason == STOPPED
@@ -317,7 +317,7 @@ def _print(report: Report, written: str) -> None:
     click.echo("")
     for line in report.scores():
         click.echo(line)
-    for line in report.failures():
+    for line in [*report.failures(), *report.discards()]:
         click.echo(line)
     click.echo(f"\n{written}")
     if report.result.status == "failed":

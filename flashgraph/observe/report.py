@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import attrs
 from flashgraph.errors import DataError
 from flashgraph.heldout import HeldOut
 from flashgraph.observe.words import clock, counted
+from flashgraph.run.events import Ended, JobEnded, JobStarted, Reopened, RunEnded
 from flashgraph.run.result import Result, ResultArtifact, failures_in, texts_of
 
 __all__ = ["Report", "claim_folder", "file_name"]
@@ -59,14 +62,49 @@ class Report:
         """A line for each stage that failed: how often, and with what most often."""
         return failures_in(self.result.events)
 
+    def discards(self) -> list[str]:
+        """A line for each edge whose staleness rule has discarded items."""
+        ended = [e.reason for e in self.result.events if isinstance(e, Ended) and e.how == "discarded"]
+        edges = Counter(reason.partition(" on ")[2] for reason in ended if reason.startswith("stale: "))
+        return [f"{counted(count, 'item')} discarded as stale on {edge}" for edge, count in edges.items()]
+
     def fruitless(self) -> str:
         """What to do about a run that found nothing better than the seed; empty for one that did."""
         if self.best is None or self.best != dict(self.seed) or not self.result.spent.proposals:
             return ""
+        said = f"none of {self.result.spent.proposals} proposals has beaten the seed. Fix: "
+        if self.failures():
+            return f"{said}mend what stages have failed with, which stands below."
+        if self.discards():
+            return f"{said}discard less of what is stale (see below), or repair it; or allow more of them."
         return (
-            f"none of {self.result.spent.proposals} proposals has beaten the seed. Fix: allow more of them, or "
-            "give a stronger model (--model reflection=...); a weak one does not keep to the form that it is asked for."
+            f"{said}allow more of them, or give a stronger model (--model reflection=...); a weak one does not keep to "
+            "the form that it is asked for."
         )
+
+    def to_go_on(self, folder: Path) -> str:
+        """What goes on with the run that is kept in ``folder``, or why nothing does; empty where nothing needs to."""
+        result, command = self.result, f"flashgraph resume {folder}"
+        last = max((k for k, event in enumerate(result.events) if isinstance(event, Reopened)), default=None)
+        session = result.events[last or 0 :]
+        if result.status == "failed" and any(isinstance(e, RunEnded) and e.status != "failed" for e in session):
+            return (
+                "resuming tries nothing again that has failed, whatever has changed in the task or the graph; "
+                "to try again: mend it, and flashgraph run with another --out"
+            )
+        if result.status == "completed":
+            idle = last is not None and not any(isinstance(event, JobStarted | JobEnded) for event in session)
+            return "nothing was left to do: the run stands as it was, whatever has changed in the task" if idle else ""
+        if result.status != "budget":
+            return f"to go on: {command}"
+        used: dict[str, float] = attrs.asdict(result.spent)
+        limit = next((name for name in used if result.reason == f"no {name} left"), "seconds")
+        match limit:
+            case "seconds":
+                return f"to go on: {command} --minutes {math.ceil(used[limit] / 30)}"
+            case "usd":
+                return f"to go on: {command} --usd {2 * used[limit]:.2g}"
+        return f"to go on: {command} --{limit} {max(2 * used[limit], 1):.0f}"
 
     def head(self) -> list[str]:
         """How the run ended and what it used."""

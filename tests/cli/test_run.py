@@ -280,6 +280,54 @@ def test_tests_count_on_the_budget_of_all_sessions(cli: Cli, tmp_path: Path) -> 
     assert shown["run"]["spend"]["calls"] == server.chats
 
 
+def test_what_resume_is_told_to_go_on_does_so(cli: Cli, tmp_path: Path) -> None:
+    """The hint after a budget is a command that works; a budget below what was used is refused."""
+    with serving(wise) as server:
+        ended = run(cli, server, "--proposals", "3", "--schedule", "lockstep", "--no-test")
+        (hint,) = [line for line in ended.out.splitlines() if line.startswith("to go on: flashgraph ")]
+        assert cli(*hint.split()[4:]).code == 0
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["spent"]["proposals"] == 6
+    ended = cli("resume", "out", "--proposals", "5")
+    assert ended.code == 2
+    assert "found 5, but the run has used 6 proposals already" in ended.err
+    assert "e.g. --proposals 12" in ended.err
+
+
+def test_resume_keeps_the_budget_that_the_run_had_last(cli: Cli) -> None:
+    """A larger budget of an earlier resume holds on: what was cut off goes on under it."""
+
+    def interrupt(server: Server) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        server.on_chat = lambda server: None
+
+    with serving(wise) as server:
+        run(cli, server, "--proposals", "1", "--schedule", "lockstep", "--no-test")
+        server.on_chat = interrupt
+        assert cli("resume", "out", "--proposals", "4").code == 130
+        assert " accepted, 4 proposals" in cli("resume", "out").out
+
+
+def test_a_test_that_was_declined_stays_so(cli: Cli, tmp_path: Path) -> None:
+    """Until resume is asked for it."""
+    with serving(wise) as server:
+        run(cli, server, "--proposals", "2", "--no-test")
+        assert "not tested: --no-test" in cli("resume", "out", "--proposals", "3").out
+        assert "not tested" not in cli("resume", "out", "--test").out
+
+
+def test_resume_of_what_has_failed(cli: Cli, tmp_path: Path) -> None:
+    """A task that was mended since does not matter: that is said, with what does."""
+    task = tmp_path / "broken.py"
+    task.write_text(WORDS.read_text().replace("return reply.text", "raise ValueError('cannot read')"))
+    with serving(wise) as server:
+        assert run(cli, server, "--proposals", "4", task=task).code == 3
+        task.write_text(WORDS.read_text())
+        ended = cli("resume", "out")
+    assert ended.code == 3
+    assert "resuming tries nothing again that has failed, whatever has changed in the task" in ended.out
+    assert "to go on" not in ended.out
+
+
 def test_resume_after_a_kill(cli: Cli, tmp_path: Path) -> None:
     """Progress goes on from where it was, also with calls lost, and the target is looked at."""
     with serving(wise) as server:

@@ -13,7 +13,7 @@ from flashgraph.errors import DataError
 from flashgraph.evaluation import Candidate
 from flashgraph.heldout import HeldOut
 from flashgraph.observe.report import Report, claim_folder
-from flashgraph.run.events import Event, JobEnded
+from flashgraph.run.events import Ended, Event, JobEnded, JobStarted, Reopened, RunEnded
 from flashgraph.run.result import Result, ResultArtifact, Spent, texts_of
 
 SEED = {"system": "be good", "user/tail": "one\ntwo\nthree"}
@@ -78,6 +78,46 @@ def test_a_seed_that_stays_the_best_has_a_reason() -> None:
     """Only where there were proposals at all."""
     assert Report(result(SEED), SEED).fruitless().startswith("none of 3 proposals has beaten the seed.")
     assert Report(result(SEED, proposals=0), SEED).fruitless() == ""
+
+
+def test_a_seed_that_stays_the_best_because_stages_failed() -> None:
+    """A stronger model is no remedy then."""
+    said = Report(result(SEED, JobEnded(0.0, 0, "propose", "failed", 1.0, "KeyError: 'x'")), SEED).fruitless()
+    assert "mend what stages have failed with" in said
+    assert "--model" not in said
+
+
+def test_what_was_discarded_as_stale() -> None:
+    """It is counted by edge, and is a reason for a seed that stays the best; orphans are no part of it."""
+    reasons = ["stale: lag 3 on a->b (discard(above=0))", "stale: lag 1 on a->b (discard(above=0))", "orphan of x"]
+    report = Report(result(SEED, *(Ended(1.0, k, "discarded", r) for k, r in enumerate(reasons))), SEED)
+    assert report.discards() == ["2 items discarded as stale on a->b (discard(above=0))"]
+    assert "discard less of what is stale" in report.fruitless()
+
+
+ENDED = [Reopened(1.0, 0), RunEnded(1.0, "completed", "", 0)]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "events", "said"),
+    [
+        ("budget", "no proposals left", [], "to go on: flashgraph resume out --proposals 6"),
+        ("budget", "no usd left", [], "to go on: flashgraph resume out --usd 1"),
+        ("budget", "60 seconds are over", [], "to go on: flashgraph resume out --minutes 3"),
+        ("stopped", "interrupted", [], "to go on: flashgraph resume out"),
+        ("failed", "no model server", [RunEnded(1.0, "failed", "", 1)], "to go on: flashgraph resume out"),
+        ("failed", "stage 'a' failed", ENDED, "resuming tries nothing again that has failed, "),
+        ("completed", "", ENDED[1:], ""),
+        ("completed", "", ENDED, "nothing was left to do: "),
+        ("completed", "", [ENDED[0], JobStarted(1.0, 1, "a", 1, 1, 0), ENDED[1]], ""),
+    ],
+)
+def test_how_to_go_on(status: str, reason: str, events: list[Event], said: str) -> None:
+    """With what the command needs to do anything; where nothing goes on, why."""
+    report = Report(attrs.evolve(result(BETTER, *events), status=status, reason=reason), SEED)
+    found = report.to_go_on(Path("out"))
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
 
 
 @pytest.mark.parametrize(
