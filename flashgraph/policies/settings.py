@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from flashgraph.errors import DataError, did_you_mean
-from flashgraph.graph.spec import GraphSpec
+from flashgraph.graph.spec import EdgeSpec, GraphSpec, StageSpec
 from flashgraph.policies.control import Control, balanced, drain_first, shortest_first
 from flashgraph.policies.failure import FailAbove, fail_above, missing
 from flashgraph.policies.order import Discriminative, QueueOrder, discriminative, fifo, freshest
@@ -34,6 +34,7 @@ POLICIES: dict[str, Callable[..., Any]] = {
     "discard": discard,
     "discriminative": discriminative,
     "drain_first": drain_first,
+    "everyone": everyone,
     "fail_above": fail_above,
     "fifo": fifo,
     "fraction": fraction,
@@ -53,6 +54,8 @@ EXAMPLES = {
     "repair": "repair(STAGE)",
 }
 """Policies that need an argument."""
+OF_FUNCTIONS = ("decided", "priority")
+"""Policies that take a function, which no text is."""
 SCHEDULES: dict[str, Callable[[], Schedule]] = {"lockstep": lockstep, "pipelined": pipelined, "throughput": throughput}
 EDGE_SETTINGS: dict[str, tuple[type, ...]] = {
     "capacity": (int,),
@@ -82,7 +85,7 @@ def schedule_of(schedule: str | Schedule) -> Schedule:
 
 
 def parse_policy(text: str, stages: Mapping[str, Any] | None = None, setting: str = "") -> Any:
-    """A literal or a policy: ``4``, ``0.5``, ``cancel``, ``discard(4) | repair(patch)``.
+    """A literal or a policy: ``4``, ``0.5``, ``cancel``, ``discard(4) | repair(patch)``, also as ``fg.discard(4)``.
 
     Names of ``stages`` may stand as arguments.  Raises `DataError` for anything else, naming the ``setting``.
     """
@@ -90,6 +93,12 @@ def parse_policy(text: str, stages: Mapping[str, Any] | None = None, setting: st
 
     def value(node: ast.expr) -> Any:
         match node:
+            case ast.Attribute(value=ast.Name(id="fg"), attr=name):
+                return value(ast.Name(name))
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="fg"), attr=name)):
+                return value(ast.Call(ast.Name(name), node.args, node.keywords))
+            case ast.Call(func=ast.Name(id=name)) | ast.Name(id=name) if name in OF_FUNCTIONS:
+                raise ValueError(f"{name} takes a function: it is set in the graph's file or from Python")
             case ast.Constant():
                 return node.value
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
@@ -112,14 +121,14 @@ def parse_policy(text: str, stages: Mapping[str, Any] | None = None, setting: st
         reason = "it cannot be read" if isinstance(error, SyntaxError) else error
         raise DataError(
             f"setting {setting + '=' if setting else ''}{text}: not a value or a policy ({reason}); expected a "
-            f"literal, or one of {', '.join(sorted(POLICIES))}.\nFix: e.g. {_example(text)}."
+            f"literal, or one of {', '.join(sorted(POLICIES))}.\nFix: e.g. {_example(text, setting)}."
         ) from error
 
 
-def _example(text: str) -> str:
-    name = text.partition("(")[0].strip()
+def _example(text: str, setting: str) -> str:
+    name = text.partition("(")[0].strip().removeprefix("fg.")
     close: list[str] = get_close_matches(name, list(POLICIES), n=1, cutoff=0.6)
-    return EXAMPLES.get(close[0], close[0]) if close else "discard(4)"
+    return EXAMPLES.get(close[0], close[0]) if close else FIXES.get(setting.rpartition(".")[2], "discard(4)")
 
 
 def _parse_param(text: str, default: Any) -> Any:
@@ -275,6 +284,14 @@ def _unknown(graph: GraphSpec, name: str, *, in_params: bool) -> str:
         return f"{kind} {name!r} is not known to graph {graph.name!r}.\nFix: {did_you_mean(name, names)}"
     names = [f"{s.name}.workers" for s in graph.stages]
     names += [f"{e.name}.{setting}" for e in graph.edges for setting in EDGE_SETTINGS]
+    owner, _, option = name.rpartition(".")
+    own = [known for known in names if known.rpartition(".")[0] == owner]
+    if own:
+        kind = "stage" if own == [f"{owner}.workers"] else "edge"
+        fixed = option in {field.name for field in attrs.fields(EdgeSpec if kind == "edge" else StageSpec)}
+        hint = "change it in the graph's file." if fixed else did_you_mean(name, own)
+        has = ", ".join(known.rpartition(".")[2] for known in own)
+        return f"setting {name!r}: {kind} {owner!r} has no setting {option!r}; it has {has}.\nFix: {hint}"
     hint = did_you_mean(name, names)
     if hint.startswith("there is"):
         hint = f"there is: STAGE.workers and EDGE.{{{','.join(EDGE_SETTINGS)}}}, e.g. {names[-1] if names else ''}"

@@ -123,6 +123,10 @@ def test_a_rule_may_name_a_stage() -> None:
         (" 'x' ", "x"),
         ("cancel", "cancel"),
         ("all", fg.everyone()),
+        ("everyone", fg.everyone()),
+        ("everyone()", fg.everyone()),
+        ("fg.fraction(0.25)", fg.fraction(0.25)),
+        ("fg.discard(3) | fg.refresh()", fg.discard(3) | fg.refresh()),
         ("fraction(0.25)", fg.fraction(0.25)),
         ("discard(above=3)", fg.discard(3)),
         ("discriminative", fg.discriminative()),
@@ -136,7 +140,9 @@ def test_parse_policy(text: str, value: Any) -> None:
     assert type(parsed) is type(value)
 
 
-@pytest.mark.parametrize("text", ["__import__('os')", "open('x')", "discard.above", "[x for x in y]", "lambda: 1"])
+@pytest.mark.parametrize(
+    "text", ["__import__('os')", "open('x')", "discard.above", "os.fraction(1)", "[x for x in y]", "lambda: 1"]
+)
 def test_nothing_else_is_evaluated(text: str) -> None:
     """Text from a command line calls only policies."""
     with pytest.raises(DataError):
@@ -200,8 +206,28 @@ MESSAGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ),
     (
         {"validate->frontier.capacty": "3"}, {},
-        "setting 'validate->frontier.capacty' names no stage or edge of graph 'gepa'.\n"
-        "Fix: did you mean 'validate->frontier.capacity'?",
+        "setting 'validate->frontier.capacty': edge 'validate->frontier' has no setting 'capacty'; it has capacity, "
+        "late, on_failure, order, release, stale.\nFix: did you mean 'validate->frontier.capacity'?",
+    ),
+    (
+        {"rollout->propose.gather": "False"}, {},
+        "setting 'rollout->propose.gather': edge 'rollout->propose' has no setting 'gather'; it has capacity, late, "
+        "on_failure, order, release, stale.\nFix: change it in the graph's file.",
+    ),
+    (
+        {"gate.reads": "frontier"}, {},
+        "setting 'gate.reads': stage 'gate' has no setting 'reads'; it has workers.\n"
+        "Fix: change it in the graph's file.",
+    ),
+    (
+        {"gate.worker": "3"}, {},
+        "setting 'gate.worker': stage 'gate' has no setting 'worker'; it has workers.\n"
+        "Fix: did you mean 'gate.workers'?",
+    ),
+    (
+        {"gate->validate.order": "fg.priority(len)"}, {},
+        "setting gate->validate.order=fg.priority(len): not a value or a policy (priority takes a function: it is set "
+        f"in the graph's file or from Python); expected a literal, or one of {KNOWN}.\nFix: e.g. freshest.",
     ),
     (
         {"x->y.zzzzzzzz": "3"}, {},
@@ -302,8 +328,8 @@ PYTHON: list[tuple[Schedule, str]] = [
     ),
     (
         attrs.evolve(pipelined(), edges={"gate->validate": {"gather": True}}),
-        "setting 'gate->validate.gather' names no stage or edge of graph 'gepa'.\n"
-        "Fix: did you mean 'gate->validate.late'?",
+        "setting 'gate->validate.gather': edge 'gate->validate' has no setting 'gather'; it has capacity, late, "
+        "on_failure, order, release, stale.\nFix: change it in the graph's file.",
     ),
     (
         attrs.evolve(pipelined(), edges={"gate->validate": {"capacity": 0}}),
