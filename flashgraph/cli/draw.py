@@ -29,11 +29,11 @@ def command(graph: str, output: Path) -> None:
         raise click.BadParameter(
             f"found {output.name!r}, expected a name that ends in {', '.join(KINDS)}", param_hint="'-o'"
         )
-    from flashgraph.errors import DataError
     from flashgraph.loading import load_graph
     from flashgraph.observe.description import describe
     from flashgraph.observe.figure import figure
     from flashgraph.observe.tables import html, markdown
+    from flashgraph.observe.words import unwritable
 
     found = describe(load_graph(graph))
     match output.suffix:
@@ -48,5 +48,5 @@ def command(graph: str, output: Path) -> None:
     try:
         output.write_bytes(content)
     except OSError as error:
-        raise DataError(f"{output}: cannot be written: {error.strerror}.\nFix: -o FILE that you may write.") from error
+        raise unwritable(output, error) from error
     click.echo(f"drawn: {output}")

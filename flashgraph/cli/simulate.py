@@ -201,9 +201,9 @@ def _carried_out(
 
 
 def _write(path: Path, content: bytes) -> None:
-    from flashgraph.errors import DataError
+    from flashgraph.observe.words import unwritable
 
     try:
         path.write_bytes(content)
     except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror}.\nFix: -o FILE that you may write.") from error
+        raise unwritable(path, error) from error

@@ -18,6 +18,7 @@ import attrs
 from flashgraph.errors import DataError
 from flashgraph.observe.report import file_name
 from flashgraph.observe.runs import artifact_json, run_json
+from flashgraph.observe.words import unwritable
 from flashgraph.run.journal.reading import StoredRun
 
 __all__ = ["to_csv", "to_jsonl", "to_mlflow", "to_parquet"]
@@ -194,6 +195,4 @@ def _writing(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DataError(
-            f"{out}: cannot be written: {error.strerror}.\nFix: -o with a path that you may write."
-        ) from error
+        raise unwritable(out, error) from error

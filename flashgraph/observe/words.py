@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["clock", "counted", "with_article"]
+from pathlib import Path
+
+from flashgraph.errors import DataError
+
+__all__ = ["clock", "counted", "unwritable", "with_article"]
 
 
 def clock(seconds: float) -> str:
@@ -20,3 +24,9 @@ def counted(number: int, noun: str) -> str:
 def with_article(noun: str) -> str:
     """``a Trial``, ``an Attempt``."""
     return f"an {noun}" if noun[:1] in "AEIOUaeiou" else f"a {noun}"
+
+
+def unwritable(path: Path, error: OSError) -> DataError:
+    """That ``-o`` cannot be written; where a folder is missing, how to make it."""
+    fix = f"mkdir -p {path.parent}" if isinstance(error, FileNotFoundError) else "-o with a path that you may write"
+    return DataError(f"{path}: cannot be written: {error.strerror}.\nFix: {fix}.")

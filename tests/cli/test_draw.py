@@ -33,7 +33,7 @@ def test_a_file_that_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
     """A message, not a traceback."""
     ended = cli("draw", "gepa", "-o", tmp_path / "no" / "x.md")
     assert ended.code == 1
-    assert "cannot be written: No such file or directory" in ended.err
+    assert f"cannot be written: No such file or directory.\nFix: mkdir -p {tmp_path / 'no'}." in ended.err
 
 
 def test_without_matplotlib(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,14 +116,17 @@ def test_a_library_that_is_not_installed(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("kind", "out"), [("jsonl", "no/run.jsonl"), ("csv", "file/out")])
-def test_where_nothing_can_be_written(cli: Cli, run: Path, tmp_path: Path, kind: str, out: str) -> None:
-    """A message, not a traceback."""
+@pytest.mark.parametrize(
+    ("kind", "out", "fix"),
+    [("jsonl", "no/run.jsonl", "mkdir -p {}/no."), ("csv", "file/out", "-o with a path that you may write.")],
+)
+def test_where_nothing_can_be_written(cli: Cli, run: Path, tmp_path: Path, kind: str, out: str, fix: str) -> None:
+    """A message, not a traceback; it says how to make the folder that is missing."""
     (tmp_path / "file").write_text("in the way")
     ended = cli("export", run, "--to", kind, "-o", tmp_path / out)
     assert ended.code == 1
     assert f"{tmp_path / out}: cannot be written: " in ended.err
-    assert "Fix: -o with a path that you may write." in ended.err
+    assert f"Fix: {fix.format(tmp_path)}" in ended.err
 
 
 def test_another_kind_is_a_usage_error(cli: Cli, run: Path) -> None:
