@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol
 
@@ -97,8 +98,14 @@ class Task(Generic[S, O]):
                 )
 
     def judge(self, sample: S, output: O) -> Score:
-        """The score of an output.  Raises `DataError` when its value lies outside of the bounds."""
-        score = self.score(sample, output)
+        """The score of an output.  Raises `DataError` when it is no `Score` or its value lies outside of the bounds."""
+        score: Any = self.score(sample, output)
+        if not isinstance(score, Score):
+            fix = f"return fg.Score({float(score)!r})" if isinstance(score, int | float) else "return fg.Score(VALUE)"
+            raise DataError(
+                f"task {self.name!r}: score returned {score!r:.80}, {_kind(score)}; expected a fg.Score.\n"
+                f"Fix: {fix}, with feedback=... for the reflection to read."
+            )
         least, most = self.bounds
         if not least <= score.value <= most:
             raise DataError(
@@ -112,3 +119,10 @@ class Task(Generic[S, O]):
         """The samples of ``"train"``, ``"val"`` or ``"test"``."""
         found: Sequence[S] = {"train": self.train, "val": self.val, "test": self.test}[split]
         return found
+
+
+def _kind(value: object) -> str:
+    """What a value is, in words; of what an ``async def`` returns, that it is never awaited."""
+    if inspect.isawaitable(value):
+        return "which nobody awaits: score is a plain function"
+    return f"a value of type {type(value).__name__}"

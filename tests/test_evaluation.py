@@ -78,3 +78,20 @@ def test_a_score_outside_of_the_bounds_is_an_error() -> None:
     assert task(bounds=(0, 2)).judge(1, 2).value == 2
     with pytest.raises(DataError, match=r"bounds are \(1, 0\); expected \(least, greatest\)"):
         task(bounds=(1, 0))
+
+
+def test_a_score_that_is_none() -> None:
+    """A bare number is the usual slip; an ``async def`` the next."""
+
+    async def later(sample: int, output: int) -> fg.Score:
+        return fg.Score(1.0)
+
+    said = (
+        r"task 't': score returned 0\.5, a value of type float; expected a fg\.Score\.\nFix: return fg\.Score\(0\.5\)"
+    )
+    with pytest.raises(DataError, match=said):
+        fg.Task("t", [1], [1], score=lambda sample, output: 0.5).judge(1, 2)  # type: ignore[arg-type, return-value]
+    coroutine = later(1, 2)
+    with pytest.raises(DataError, match="which nobody awaits: score is a plain function"):
+        fg.Task("t", [1], [1], score=lambda sample, output: coroutine).judge(1, 2)  # type: ignore[arg-type, return-value]
+    coroutine.close()
