@@ -19,6 +19,7 @@ Layers, each importing only those above it (``tests/test_layers.py`` holds the c
     cli                 thin
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +76,7 @@ def __getattr__(name: str) -> Any:
         return import_module("flashgraph.data")
     if name == "StoredRun":
         return import_module("flashgraph.run.journal.reading").StoredRun
-    raise AttributeError(f"module 'flashgraph' has no attribute {name!r}")
+    raise AttributeError(f"module 'flashgraph' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
 
 
 __all__ = [

@@ -32,6 +32,7 @@ def load_graph(graph: Graph | str | Path) -> Graph:
     """
     if isinstance(graph, Graph):
         return graph
+    _require_path(graph, "graph", "fg.Graph(...)")
     text = str(graph)
     path, name = _split(text)
     if str(path) in shipped():
@@ -53,12 +54,21 @@ def load_task(task: Task | str | Path) -> Task:
     """
     if isinstance(task, Task):
         return task
+    _require_path(task, "task", "fg.Task(...)")
     path, name = _split(str(task))
     if not path.exists():
         raise DataError(
             f"task {str(task)!r}: no such file.\nFix: --task FILE[:NAME], a Python file with a fg.Task in it."
         )
     return _object(_module(path), path, name, Task, "task")
+
+
+def _require_path(given: object, what: str, made: str) -> None:
+    if not isinstance(given, str | Path):
+        raise DataError(
+            f"{what}: found {type(given).__name__} {given!r:.80}, expected {made} or the path of a file with one.\n"
+            f"Fix: give {made}."
+        )
 
 
 def _split(text: str) -> tuple[Path, str | None]:
@@ -90,12 +100,19 @@ def _module(path: Path) -> ModuleType:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
         line = frames[-1].lineno if frames else getattr(error, "lineno", 0)
         raise DataError(
-            f"{path}:{line}: the file could not be loaded: {type(error).__name__}: {error}.\n"
-            "Fix: make it run under plain `python` first."
+            f"{path}:{line}: the file could not be loaded: {type(error).__name__}: {error}.\nFix: {_mended(error)}"
         ) from error
     finally:
         sys.path.remove(str(path.parent))
     return module
+
+
+def _mended(error: Exception) -> str:
+    """What to do about an error in a user's file: the nearest name, where a module does not have the one it says."""
+    module = getattr(error, "obj", None)
+    if isinstance(error, AttributeError) and error.name and isinstance(module, ModuleType):
+        return did_you_mean(error.name, [name for name in dir(module) if not name.startswith("_")])
+    return "make it run under plain `python` first."
 
 
 def _object(module: ModuleType, path: Path, name: str | None, kind: type[K], what: str) -> K:

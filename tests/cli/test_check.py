@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from .conftest import FILES, Cli
 
 
@@ -36,3 +38,12 @@ def test_algorithms_are_listed_with_their_first_line(cli: Cli) -> None:
     ended = cli("algorithms")
     assert ended.code == 0
     assert any(line.startswith("gepa ") and "arXiv:2507.19457" in line for line in ended.out.splitlines())
+
+
+def test_a_misspelled_name_of_flashgraph(cli: Cli, tmp_path: Path) -> None:
+    """The nearest name is offered, with the line that says it."""
+    (tmp_path / "mine.py").write_text("import flashgraph as fg\n\nRULE = fg.discrad(above=8)\n")
+    ended = cli("check", "mine.py")
+    assert ended.code == 1
+    assert "mine.py:3: the file could not be loaded: AttributeError: " in ended.err
+    assert "Fix: did you mean 'discard'?" in ended.err
