@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import attrs
 
-from flashgraph.errors import DataError
+from flashgraph.errors import DataError, did_you_mean
 from flashgraph.graph.dsl import Graph
 from flashgraph.llm.protocol import Model
 from flashgraph.loading import load_graph, load_task
@@ -217,7 +217,7 @@ async def open_run(
             any_temperature=any_temperature,
         )
     held = _resources(spec, resources or {})
-    _check_end(graph, budget)
+    _check_end(graph, budget, resolved)
     endpoints = Endpoints.of(resolved)
     before = read_header(Path(folder)).prices if folder is not None and resume else {}
     pinned, said = pin_all(endpoints.models, before)
@@ -324,17 +324,21 @@ def run(graph: Graph | str | Path, task: Task | str | Path, *, backend: str = "a
 
 def _for_roles(graph: Graph, models: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
     roles = sorted({s.llm for s in graph.spec.stages if s.llm is not None})
+    given: Any = models
+    if not isinstance(given, Mapping):
+        each = ", ".join(f"{role!r}: {given!r}" for role in roles)
+        raise DataError(f"models={given!r}: expected a mapping of roles to models.\nFix: models={{{each}}}.")
+    unknown = [role for role in models if role not in roles]
+    if unknown:
+        raise DataError(
+            f"model role {unknown[0]!r} is not one of graph {graph.name!r}; it calls "
+            f"{', '.join(roles) or 'no model'}.\nFix: {did_you_mean(unknown[0], roles) if roles else 'leave it out.'}"
+        )
     missing = [role for role in roles if role not in models]
     if missing:
         raise DataError(
             f"graph {graph.name!r} calls the models {', '.join(roles)}; no model was given for {', '.join(missing)}.\n"
             f"Fix: models={{{missing[0]!r}: 'local'}}, or --model {missing[0]}=local on the command line."
-        )
-    unknown = [role for role in models if role not in roles]
-    if unknown:
-        raise DataError(
-            f"model role {unknown[0]!r} is not one of graph {graph.name!r}; it calls "
-            f"{', '.join(roles) or 'no model'}.\nFix: leave it out, or use a role of the graph."
         )
     return {role: models[role] for role in roles}
 
@@ -379,13 +383,24 @@ def _resources(graph: GraphSpec, given: Mapping[str, Any]) -> dict[str, Any]:
     return held
 
 
-def _check_end(graph: Graph, budget: Budget) -> None:
+def _check_end(graph: Graph, budget: Budget, models: Mapping[str, Model]) -> None:
+    """Raises `DataError` for a run that never stops: no limit, or only such as nothing counts towards."""
     endless = [s.name for s in graph.spec.sources if s.rounds is None and s.reads is not None]
-    if endless and not budget.limits and budget.seconds is None:
-        raise DataError(
-            f"graph {graph.name!r}: source {endless[0]!r} never stops by itself, and the run has no budget.\n"
-            "Fix: budget=fg.Budget(proposals=50) or fg.Budget(seconds=600); --proposals 50 or --minutes 10."
-        )
+    if not endless or budget.seconds is not None:
+        return
+    counted = {limit for stage in graph.spec.stages for limit in stage.spends}
+    if models:
+        counted |= {"calls", "tokens"}
+    if any(model.worst_cost(1, 1) != 0 for model in models.values()):
+        counted.add("usd")
+    if budget.limits.keys() & counted:
+        return
+    given = ", ".join(f"{name}={limit:g}" for name, limit in budget.limits.items())
+    but = f" that ends it: nothing counts towards {given} here" if given else ""
+    raise DataError(
+        f"graph {graph.name!r}: source {endless[0]!r} never stops by itself, and the run has no budget{but}.\n"
+        "Fix: budget=fg.Budget(proposals=50) or fg.Budget(seconds=600); --proposals 50 or --minutes 10."
+    )
 
 
 def _check_prices(models: Mapping[str, Model], budget: Budget) -> None:

@@ -28,7 +28,7 @@ from flashgraph.llm.protocol import Model
 from flashgraph.llm.resolve import resolve_all
 from flashgraph.llm.responses import ResponseCache
 from flashgraph.observe.progress import Progress, table
-from flashgraph.observe.report import Report, claim_folder, file_name
+from flashgraph.observe.report import Report, claim_folder, file_name, new_folder
 from flashgraph.run.budget import Budget
 from flashgraph.run.events import Admitted, Confirmed, Event
 from flashgraph.run.result import Result
@@ -94,14 +94,21 @@ def carry_out(order: Order, backend: str) -> int:
     """
     if backend == "trio" and importlib.util.find_spec("trio") is None:
         raise DataError("--backend trio: trio is not installed.\nFix: pip install 'flashgraph[trio]'")
+    if order.target is not None and order.target > order.task.bounds[1]:
+        least, most = order.task.bounds
+        raise DataError(
+            f"--target-score {order.target:g}: no score of task {order.task.name!r} can reach it; expected at most "
+            f"{most:g}, as its bounds are {least:g} and {most:g}.\nFix: --target-score {most:g}, or give the task the "
+            "bounds that its scores have."
+        )
     models = resolve_all(order.models)
     if order.cache is not None:
         models = cached(models, ResponseCache(order.cache), any_temperature=order.any_temperature)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    default = Path("runs") / file_name(f"{order.graph.name}-{order.task.name}-{stamp}")
-    folder = order.out or default
-    if not order.resume:
-        folder = claim_folder(folder)
+    if order.out is None:
+        folder = new_folder(Path("runs") / file_name(f"{order.graph.name}-{order.task.name}-{stamp}"))
+    else:
+        folder = order.out if order.resume else claim_folder(order.out)
     order = attrs.evolve(order, out=folder)
     try:
         report = anyio.run(partial(_guarded, order, models), backend=backend)

@@ -7,6 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from flashgraph.observe.words import clock, counted
 from flashgraph.run.events import Ended, JobEnded, JobStarted, Reopened, RunEnded
 from flashgraph.run.result import Result, ResultArtifact, failures_in, texts_of
 
-__all__ = ["Report", "claim_folder", "file_name"]
+__all__ = ["Report", "claim_folder", "file_name", "new_folder"]
 
 
 @attrs.frozen
@@ -198,6 +199,20 @@ def claim_folder(folder: Path) -> Path:
             "Fix: --out DIR with a folder that you may write to."
         ) from error
     return folder
+
+
+def new_folder(folder: Path) -> Path:
+    """Make ``folder`` for a run's files, or the first of ``folder-2``, ``folder-3``, ... that nobody has made: runs
+    that start at the same moment share none.  Raises `DataError` if that cannot be."""
+    claim_folder(folder.parent)
+    for number in count(1):
+        made = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        try:
+            made.mkdir()
+        except FileExistsError:
+            continue
+        return made
+    raise AssertionError  # the numbers do not end
 
 
 def _number(artifact: ResultArtifact | None) -> str:

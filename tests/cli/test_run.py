@@ -114,8 +114,10 @@ def test_no_model_for_a_role_and_two_for_all(cli: Cli) -> None:
     """The roles that there are; what was meant."""
     message = mistake(cli("run", "gepa", "--task", WORDS, "--calls", "9"))
     assert "no model was given for reflection, task" in message
-    message = mistake(cli("run", "gepa", "--task", WORDS, "--model", "judge=local", "--calls", "9"))
-    assert "no model was given for reflection, task" in message
+    message = mistake(cli("run", "gepa", "--task", WORDS, "--model", "taks=sim:vllm", "--calls", "9"))
+    assert (
+        "model role 'taks' is not one of graph 'gepa'; it calls reflection, task.\nFix: did you mean 'task'?" in message
+    )
     ended = cli("run", "gepa", "--task", WORDS, "--model", "local", "--model", "sim:x", "--calls", "9")
     assert ended.code == 2
     assert "expected ROLE=SPEC for each" in ended.err
@@ -182,7 +184,7 @@ def test_a_server_that_answers_nonsense(cli: Cli, tmp_path: Path) -> None:
     assert "nothing was accepted" in ended.out
     with fg.StoredRun.open("out") as stored:
         assert stored.status == "failed"
-        assert stored.reason.startswith("stage 'validate' failed 4 of 4 times")
+        assert stored.reason.startswith("stage 'baseline' failed 4 of 4 times")
 
 
 def test_a_server_that_dies_in_mid_run(cli: Cli, tmp_path: Path) -> None:
@@ -352,6 +354,12 @@ def test_resume_after_a_kill(cli: Cli, tmp_path: Path) -> None:
     assert "called again" not in ended.err
     assert f"(was {before:.3f})" in next(line for line in ended.err.splitlines() if "best score" in line)
     assert "stopped (a score of 1.000 was reached, the target is 0.9)" in ended.out
+
+
+def test_a_target_that_no_score_can_reach(cli: Cli) -> None:
+    """It would never stop the run."""
+    message = mistake(run(cli, "local", "--proposals", "5", "--target-score", "7"))
+    assert "--target-score 7: no score of task 'words' can reach it; expected at most 1" in message
 
 
 def test_a_target_that_was_reached_before(cli: Cli) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from flashgraph.errors import DataError
 from flashgraph.evaluation import Candidate
 from flashgraph.heldout import HeldOut
-from flashgraph.observe.report import Report, claim_folder
+from flashgraph.observe.report import Report, claim_folder, new_folder
 from flashgraph.run.events import Ended, Event, JobEnded, JobStarted, Reopened, RunEnded
 from flashgraph.run.result import Result, ResultArtifact, Spent, texts_of
 
@@ -164,3 +165,13 @@ def test_a_folder_is_claimed_before_the_run(tmp_path: Path) -> None:
     (tmp_path / "result.json").touch()
     with pytest.raises(DataError, match="holds a run already"):
         claim_folder(tmp_path)
+
+
+def test_runs_that_start_at_once_share_no_folder(tmp_path: Path) -> None:
+    """Each has its own, with a number behind the name."""
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda _: new_folder(tmp_path / "runs" / "gepa"), range(8)))
+    assert sorted(folder.name for folder in made) == ["gepa", *(f"gepa-{number}" for number in range(2, 9))]
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be written there"):
+        new_folder(tmp_path / "file" / "x")
