@@ -62,7 +62,8 @@ def _schedule(plan: Plan) -> Iterator[str]:
     if schedule.serial:
         yield (
             f"{schedule.name}: one round at a time and one stage at a time; requests of one stage run side by side. "
-            "Nothing is ever stale, and release and late rules of the graph are not used."
+            "An item lags only behind what its own round has admitted: rules for stale items refresh it there and do "
+            "nothing else, and release and late rules are not used."
         )
     else:
         yield (
@@ -181,7 +182,11 @@ def _stale(rule: staleness.Rule) -> str:
             return f"sent through {getattr(stage, 'name', stage)} above lag {above}{touched}"
         case staleness.Refresh(above):
             return f"given the newest view above lag {above}"
-    return "taken as they are"
+        case staleness.Refreshing(rule=rule):
+            return f"given the newest view where {rule} says so"
+        case staleness.Accept():
+            return "taken as they are"
+    return f"judged by {rule}"
 
 
 def _order(name: str) -> str:

@@ -149,7 +149,7 @@ class FirstOf(Rule):
 
 
 @attrs.frozen
-class _Refreshing(Rule):
+class Refreshing(Rule):
     rule: Rule = attrs.field(kw_only=True)
 
     def decide(self, lag: int, repairs: int, touched: Touched = _whatever) -> Decision:
@@ -163,7 +163,7 @@ class _Refreshing(Rule):
 def without_overlap(rule: Rule) -> Rule:
     """What is left of a rule where rounds do not overlap: an item then lags only behind what its own round has
     admitted, which makes a view old but no item stale."""
-    return _Refreshing(rule=rule) if rule.refreshes() else ACCEPT_ALL
+    return Refreshing(rule=rule) if rule.refreshes() else ACCEPT_ALL
 
 
 def accept() -> Rule:

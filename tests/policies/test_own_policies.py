@@ -1,0 +1,63 @@
+"""Policies of a user's own: those of docs/policies.md keep to their protocol, decide, and are explained."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flashgraph as fg
+from flashgraph.graph.dsl import Graph
+from flashgraph.loading import load_graph
+from flashgraph.observe.explanation import explain
+from flashgraph.policies import Control, Rule
+from flashgraph.testing import check_policy
+
+PAGE = Path(__file__).parents[2] / "docs" / "policies.md"
+FILE, RUN, CHECKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+TASK = fg.Task("t", train=[1, 2], val=[1, 2, 3], score=lambda sample, output: fg.Score(len(output) / 99))
+
+
+@pytest.fixture
+def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the page's file defines, beside what its other blocks take for granted; the file is where they look."""
+    (tmp_path / "climb.py").write_text(FILE)
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {"__name__": "climb"}
+    exec(compile(FILE, str(tmp_path / "climb.py"), "exec"), found)  # the page is ours
+    return found
+
+
+def graph(names: dict[str, Any]) -> Graph:
+    found: Graph = names["graph"]
+    return found
+
+
+def test_they_are_sound(names: dict[str, Any]) -> None:
+    """The page's own checks pass, for what derives from the exported bases."""
+    exec(CHECKS, names)
+    assert issubclass(names["DiscardUnrepaired"], Rule)
+    assert issubclass(names["OldestRound"], Control)
+    check_policy(names["DiscardUnrepaired"](above=2) | fg.repair("renew", above=0))
+
+
+def test_the_file_runs(names: dict[str, Any]) -> None:
+    """The graph passes its checks and evolves, under its rule and under the control policy of the call."""
+    said = iter(range(10**6))
+    models = {"task": lambda messages: messages[0]["content"], "reflection": lambda messages: "x" * next(said)}
+    names |= {"task": TASK, "models": models, "budget": fg.Budget(proposals=12)}
+    assert not load_graph("climb.py").check()
+    exec(RUN, names)
+    result = names["result"]
+    assert (result.status, result.spent.proposals) == ("budget", 12), result.reason
+    assert result.best is not None
+    assert (result.best.score or 0) > 0
+
+
+def test_they_are_explained(names: dict[str, Any]) -> None:
+    """By their own names; in lockstep there is nothing of them left."""
+    said = " ".join(explain(graph(names), schedule=fg.pipelined(control=names["OldestRound"]())).split())
+    assert "stale items are judged by discard_unrepaired(8), or else sent through renew above lag 0" in said
+    assert "discard_unrepaired" not in explain(graph(names), schedule="lockstep")
