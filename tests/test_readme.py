@@ -1,0 +1,47 @@
+"""What README.md and the pages show works as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import flashgraph as fg
+from flashgraph.loading import load_graph
+from flashgraph.policies.schedule import pipelined
+from flashgraph.policies.settings import apply_settings
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_smallest_graph(tmp_path: Path) -> None:
+    """It passes its checks, imports nothing in vain, and scores the seed before it asks for another wording."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (source,) = [block for block in blocks if "fg.Graph(" in block]
+    path = tmp_path / "hill.py"
+    path.write_text(source)
+    for name in re.findall(r"import (.*)", source):
+        for part in name.split(", "):
+            assert len(re.findall(rf"\b{part.split(' as ')[-1]}\b", source)) > 1, part
+    graph = load_graph(path)
+    assert not graph.check()
+    task = fg.Task("t", train=[1], val=[1, 2], score=lambda sample, output: fg.Score(len(output) / 99))
+    models = {"task": lambda messages: messages[0]["content"], "reflection": lambda messages: messages[0]["content"]}
+    result = fg.run(graph, task, models=models, budget=fg.Budget(proposals=3))
+    assert result.artifacts[0].value.text == dict(task.seed)
+    assert result.best is not None
+    assert (result.best.score or 0) > (result.artifacts[0].score or 0)
+
+
+@pytest.mark.parametrize("page", ["simulate.md", "concepts.md", "combee.md"])
+def test_settings_of_edges(page: str) -> None:
+    """Each ``EDGE.option=value`` that names an edge of a shipped graph fits it, also where a sweep tries several."""
+    text = (ROOT / "docs" / page).read_text()
+    specs = [load_graph(name).spec for name in ("gepa", "combee")]
+    found = re.findall(r"'([\w.]+->[\w.]+\.\w+)=([^']+)'", text)
+    assert found or page == "concepts.md"
+    for name, values in found:
+        (spec,) = [s for s in specs if s.edge(name.rpartition(".")[0]) is not None]
+        for value in re.split(r",(?![^(]*\))", values):
+            apply_settings(spec, pipelined(), {}, {name: value})
