@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, Protocol, Self, overload
 import attrs
 from typing_extensions import TypeVar
 
-from flashgraph.errors import FlashgraphError, Place
+from flashgraph.errors import DataError, FlashgraphError, Place, did_you_mean
 from flashgraph.task import Llm, Task
 
 __all__ = [
@@ -45,6 +45,9 @@ C = TypeVar("C", default=None)
 In_contra = TypeVar("In_contra", contravariant=True)
 
 
+STATES = ("arrived", "failed", "missing", "open")
+
+
 @attrs.frozen
 class Member(Generic[M_co]):
     """One member of a group: its place in the scatter, and what became of it.
@@ -57,6 +60,13 @@ class Member(Generic[M_co]):
     state: Literal["arrived", "failed", "missing", "open"] = "open"
     value: M_co | None = None
     reason: str = ""
+
+    def __attrs_post_init__(self) -> None:
+        if self.state not in STATES:
+            raise DataError(
+                f"fg.Member({self.index}, {self.state!r}): no such state; expected one of {', '.join(STATES)}.\n"
+                f"Fix: {did_you_mean(str(self.state), STATES)}"
+            )
 
 
 @attrs.frozen

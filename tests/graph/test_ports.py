@@ -50,3 +50,9 @@ def test_verdicts() -> None:
     assert fg.Verdict.patch(3) == fg.Verdict("patch", 3)
     assert fg.Verdict.discard("why") == fg.Verdict("discard", None, "why")
     assert fg.Verdict.discard().reason == ""
+
+
+def test_a_member_of_no_known_state() -> None:
+    """The states that there are: who asks for `values` would find nothing of it."""
+    with pytest.raises(FlashgraphError, match=r"fg\.Member\(0, 'done'\): no such state; expected one of arrived, "):
+        fg.Member(0, "done", 1)  # type: ignore[arg-type]
