@@ -61,7 +61,7 @@ class Report:
 
     def failures(self) -> list[str]:
         """A line for each stage that failed: how often, and with what most often."""
-        return failures_in(self.result.events)
+        return [str(failing) for failing in failures_in(self.result.events)]
 
     def discards(self) -> list[str]:
         """A line for each edge whose staleness rule has discarded items."""
@@ -74,7 +74,7 @@ class Report:
         if self.best is None or self.best != dict(self.seed) or not self.result.spent.proposals:
             return ""
         said = f"none of {self.result.spent.proposals} proposals has beaten the seed. Fix: "
-        if self.failures():
+        if any(2 * failing.failed >= failing.jobs for failing in failures_in(self.result.events)):
             return f"{said}mend what stages have failed with, which stands below."
         if self.discards():
             return f"{said}discard less of what is stale (see below), or repair it; or allow more of them."

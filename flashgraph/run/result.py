@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # `import flashgraph` takes half the time without the schedul
     from flashgraph.run.machine import Machine
     from flashgraph.run.pools import PoolRecord
 
-__all__ = ["Result", "ResultArtifact", "Spent", "failures_in", "texts_of"]
+__all__ = ["Failing", "Result", "ResultArtifact", "Spent", "failures_in", "texts_of"]
 
 
 def texts_of(value: Any) -> dict[str, str] | None:
@@ -31,8 +31,21 @@ def texts_of(value: Any) -> dict[str, str] | None:
     return texts_of(inner) if inner is not None else None
 
 
-def failures_in(events: Iterable[Event]) -> list[str]:
-    """A line for each stage that failed: how often, and with what most often."""
+@attrs.frozen
+class Failing:
+    """A stage that failed in so many of its jobs, most often for this reason."""
+
+    stage: str
+    failed: int
+    jobs: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"stage {self.stage!r} failed {self.failed} of {self.jobs} times, most often with: {self.reason}"
+
+
+def failures_in(events: Iterable[Event]) -> list[Failing]:
+    """The stages that failed, in the order in which they first did."""
     reasons: dict[str, Counter[str]] = {}
     ended: Counter[str] = Counter()
     for event in events:
@@ -41,7 +54,7 @@ def failures_in(events: Iterable[Event]) -> list[str]:
             if event.how == "failed":
                 reasons.setdefault(event.stage, Counter())[event.reason] += 1
     return [
-        f"stage {stage!r} failed {found.total()} of {ended[stage]} times, most often with: {reason}"
+        Failing(stage, found.total(), ended[stage], reason)
         for stage, found in reasons.items()
         for reason, _ in found.most_common(1)
     ]
@@ -143,7 +156,7 @@ class Result:
         accepted = any(not artifact.retracted for artifact in self.artifacts)
         if accepted or self.status not in ("completed", "budget") or not (failures := failures_in(self.events)):
             return self
-        return attrs.evolve(self, status="failed", reason="; ".join(failures))
+        return attrs.evolve(self, status="failed", reason="; ".join(map(str, failures)))
 
 
 def _best(machine: Machine, artifacts: list[ResultArtifact]) -> ResultArtifact | None:

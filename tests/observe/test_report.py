@@ -82,10 +82,13 @@ def test_a_seed_that_stays_the_best_has_a_reason() -> None:
 
 
 def test_a_seed_that_stays_the_best_because_stages_failed() -> None:
-    """A stronger model is no remedy then."""
-    said = Report(result(SEED, JobEnded(0.0, 0, "propose", "failed", 1.0, "KeyError: 'x'")), SEED).fruitless()
+    """A stronger model is no remedy then, but it is where a stage has failed now and then."""
+    failed = JobEnded(0.0, 0, "propose", "failed", 1.0, "KeyError: 'x'")
+    said = Report(result(SEED, failed), SEED).fruitless()
     assert "mend what stages have failed with" in said
     assert "--model" not in said
+    done = [attrs.evolve(failed, job=job, how="done", reason="") for job in (1, 2)]
+    assert "--model" in Report(result(SEED, failed, *done), SEED).fruitless()
 
 
 def test_what_was_discarded_as_stale() -> None:
