@@ -7,8 +7,11 @@ as a traceback.  A graph's mistakes are collected as `Problem` values and raised
 from __future__ import annotations
 
 import sys
+import sysconfig
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from functools import cache
+from traceback import walk_tb
 from types import FrameType
 from typing import Any
 
@@ -63,6 +66,25 @@ class Place:
         if frame is None:
             return cls("<unknown>")
         return cls(frame.f_code.co_filename, frame.f_lineno)
+
+    @classmethod
+    def of_error(cls, error: BaseException) -> Place | None:
+        """The innermost line of the user's own among those that raised ``error``; None where there is none: not one
+        of this package (the shipped algorithms are graph files like any user's), nor of an installed library."""
+        found = None
+        for frame, line in walk_tb(error.__traceback__):
+            name, file = str(frame.f_globals.get("__name__", "")), frame.f_code.co_filename
+            own = name.split(".")[0] != "flashgraph" or name.startswith("flashgraph.algorithms.")
+            if own and not file.startswith(("<", *_libraries())):
+                found = cls(file, line)
+        return found
+
+
+@cache
+def _libraries() -> tuple[str, ...]:
+    """The folders of Python's own modules and of what is installed."""
+    paths = sysconfig.get_paths()
+    return tuple(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 @attrs.frozen

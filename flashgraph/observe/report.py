@@ -17,7 +17,7 @@ from flashgraph.errors import DataError
 from flashgraph.heldout import HeldOut
 from flashgraph.observe.words import clock, counted
 from flashgraph.run.events import Ended, JobEnded, JobStarted, Reopened, RunEnded
-from flashgraph.run.result import Result, ResultArtifact, failures_in, texts_of
+from flashgraph.run.result import Result, ResultArtifact, failures_in, raised_in, texts_of
 
 __all__ = ["Report", "claim_folder", "file_name", "new_folder"]
 
@@ -60,8 +60,9 @@ class Report:
         return lines
 
     def failures(self) -> list[str]:
-        """A line for each stage that failed: how often, and with what most often."""
-        return [str(failing) for failing in failures_in(self.result.events)]
+        """A line for each stage, and each function on an edge, that failed: how often, and with what most often."""
+        events = self.result.events
+        return [*map(str, failures_in(events)), *map(str, raised_in(events))]
 
     def discards(self) -> list[str]:
         """A line for each edge whose staleness rule has discarded items."""

@@ -182,9 +182,9 @@ def calls_table(calls: Sequence[StoredCall]) -> Table:
 
 
 def failures_table(failures: Sequence[Failures]) -> Table:
-    """A line for each reason that jobs of a stage have failed with."""
+    """A line for each reason that jobs of a stage, or functions on an edge, have failed with."""
     rows = [(f.stage, f"{f.count:,}", clock(f.last), f.reason) for f in failures]
-    return grid(("stage", "times", "last at", "reason"), rows, ("times", "last at"))
+    return grid(("stage or edge", "times", "last at", "reason"), rows, ("times", "last at"))
 
 
 # ---- texts -----------------------------------------------------------------------------------------------

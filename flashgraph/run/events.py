@@ -18,6 +18,7 @@ __all__ = [
     "Confirmed",
     "Created",
     "Dequeued",
+    "EdgeFailed",
     "Emitted",
     "Ended",
     "EndpointDown",
@@ -155,6 +156,18 @@ class CallEnded(Event):
     seconds: float
     finish: str = ""
     estimated: bool = False
+
+
+@attrs.frozen
+class EdgeFailed(Event):
+    """A function on ``edge`` raised ``error``, its ``function``: the ``"when"``, ``"scatter"``, ``"order"``,
+    ``"release"``, ``"failure rule"`` or ``"staleness rule"``.  ``place`` is the innermost line of the user's own that
+    raised it, or the edge's.  What it was asked about fails next."""
+
+    edge: str
+    function: str
+    error: str
+    place: str
 
 
 @attrs.frozen

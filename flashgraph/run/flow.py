@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -22,6 +22,7 @@ from flashgraph.errors import FlashgraphError
 from flashgraph.graph.ports import Member
 from flashgraph.policies.order import fifo
 from flashgraph.run import events as ev
+from flashgraph.run.edge_functions import EdgeFunctions, FunctionRaised
 from flashgraph.run.items import GatherState, GroupState, Item, RoundState
 from flashgraph.run.plan import EdgePlan, Plan
 from flashgraph.run.queues import EdgeQueue
@@ -66,6 +67,10 @@ class Flow:
         """Rounds that hold a place in their source's window, by source."""
         self.on_running_ended: Callable[[Item], None] = lambda item: None
         self.on_late: Callable[[Item], None] = lambda item: None
+        self.functions = EdgeFunctions(
+            {edge.name: edge.place for edge in plan.graph.edges},
+            lambda *told: emit(ev.EdgeFailed(self.now, *told)),
+        )
         self._emit = emit
         self._where: dict[int, str] = {}
         self._inside: dict[int, dict[int, Item]] = {}
@@ -89,8 +94,18 @@ class Flow:
         self.rounds[round_.id] = round_
         return round_
 
-    def route(self, node: str, value: Any, origin: Origin) -> list[Item]:
-        """Make the items that ``value``, a result of ``node``, becomes: one for each edge that takes it."""
+    def route(self, node: str, results: Iterable[tuple[Any, Origin]]) -> list[Item]:
+        """Make the items that the ``results`` of ``node`` become, each with what it hands on: one for each edge that
+        takes it.
+
+        Raises `FunctionRaised` with what a condition raises, and has made none then.
+        """
+        # The user's functions have all been called before the first is made.
+        routes = [(value, *way) for value, origin in results for way in self._ways(node, value, origin)]
+        return [self._make(edge, value, here) for value, edge, here in routes]
+
+    def _ways(self, node: str, value: Any, origin: Origin) -> list[tuple[EdgePlan, Origin]]:
+        """The edges that take a result, with what an item there inherits."""
         routes: list[tuple[EdgePlan, Origin]] = []
         for edge in self.plan.outgoing[node]:
             passes = origin.loops.get(edge.name, 0)
@@ -98,12 +113,15 @@ class Flow:
                 continue
             if edge.only is not None and not isinstance(value, edge.only):
                 continue
-            if (edge.otherwise and routes) or (edge.when is not None and not edge.when(value)):
+            if (edge.otherwise and routes) or not self._takes(edge, value):
                 continue
             here = attrs.evolve(origin, loops={**origin.loops, edge.name: passes + 1}) if edge.loop else origin
             routes.append((edge, here))
-        # The user's functions have all been called by now: one that raises leaves no half-made items behind.
-        return [self._make(edge, value, here) for edge, here in routes]
+        return routes
+
+    def _takes(self, edge: EdgePlan, value: Any) -> bool:
+        when = edge.when
+        return when is None or self.functions.call(edge.name, "when", lambda: bool(when(value)))
 
     def _make(self, edge: EdgePlan, value: Any, origin: Origin) -> Item:
         item = Item(
@@ -151,13 +169,11 @@ class Flow:
         """Scatter the head of a scattering edge: its members wait from now on in its place."""
         edge = self.plan.edges[whole.edge]
         self.take(whole)
-        arrange = edge.arrange
         try:
-            values = _members(edge, whole.value)
-            identities = tuple(arrange.identity(i, v) for i, v in enumerate(values)) if arrange else ()
-            places = arrange.arrange(values, self._streaks[edge.name]) if arrange else list(range(len(values)))
-        except Exception as error:  # the user's scatter or key function
-            self.end(whole, "failed", f"scatter of {edge.name}: {type(error).__name__}: {error}")
+            values = self.functions.call(edge.name, "scatter", lambda: _members(edge, whole.value))
+            identities, places = self.functions.call(edge.name, "order", lambda: self._arranged(edge, values))
+        except FunctionRaised as error:
+            self.end(whole, "failed", str(error))
             return
         group = GroupState(
             self._next_group,
@@ -194,6 +210,13 @@ class Flow:
         self.end(whole, "consumed")
         self._close_if_over(group)
 
+    def _arranged(self, edge: EdgePlan, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], Sequence[int]]:
+        """What the members of a scatter are known by, and the places in which they are sent out."""
+        if (arrange := edge.arrange) is None:
+            return (), range(len(values))
+        identities = tuple(arrange.identity(i, v) for i, v in enumerate(values))
+        return identities, arrange.arrange(values, self._streaks[edge.name])
+
     def take_member(self, item: Item) -> None:
         """Take the head of an opened group's members, to run."""
         assert self.members[item.edge].pop() is item
@@ -221,11 +244,14 @@ class Flow:
         return True
 
     def _enqueue(self, queue: EdgeQueue, item: Item) -> None:
-        try:
+        if self.plan.edges[item.edge].orders:
+            try:
+                self.functions.call(item.edge, "order", lambda: queue.push(item))
+            except FunctionRaised as error:
+                self.end(item, "failed", str(error))
+                return
+        else:
             queue.push(item)
-        except Exception as error:  # the user's priority function, or keys that do not compare
-            self.end(item, "failed", f"order of {item.edge}: {type(error).__name__}: {error}")
-            return
         self._where[item.id] = "queued"
         self._emit(ev.Queued(self.now, item.id, item.edge, len(queue)))
 
@@ -353,18 +379,27 @@ class Flow:
         edge = self.plan.edges[state.edge]
         if state.closed or group.void:
             return
-        if not state.released and edge.on_failure.fails(state.failed, len(state.members)):
-            reason = next(m.reason for m in state.members if m.state == "failed")
-            self._fail(group, state, f"{state.failed} of {len(state.members)} members failed, the first with: {reason}")
-            return
+        ask = self.functions.call
         try:
-            waited = self.now - group.scattered_at
-            due = state.complete or edge.release.ready(group.gathered(state, False), state.arrived, waited)
-        except Exception as error:  # the user's `decided` predicate
-            self._fail(group, state, f"release of {edge.name}: {type(error).__name__}: {error}")
+            if not state.released and ask(edge.name, "failure rule", lambda: self._fails(edge, state)):
+                reason = next(m.reason for m in state.members if m.state == "failed")
+                self._fail(
+                    group, state, f"{state.failed} of {len(state.members)} members failed, the first with: {reason}"
+                )
+                return
+            due = state.complete or ask(edge.name, "release", lambda: self._is_due(edge, group, state))
+        except FunctionRaised as error:
+            self._fail(group, state, str(error))
             return
         if (not state.released and due) or (state.released and state.complete and not state.amended):
             self._release(group, state)
+
+    def _fails(self, edge: EdgePlan, state: GatherState) -> bool:
+        return bool(edge.on_failure.fails(state.failed, len(state.members)))
+
+    def _is_due(self, edge: EdgePlan, group: GroupState, state: GatherState) -> bool:
+        waited = self.now - group.scattered_at
+        return bool(edge.release.ready(group.gathered(state, False), state.arrived, waited))
 
     def _release(self, group: GroupState, state: GatherState) -> None:
         edge = self.plan.edges[state.edge]

@@ -20,6 +20,7 @@ from flashgraph.run import events as ev
 from flashgraph.run.admission import Admission
 from flashgraph.run.budget import Ledger
 from flashgraph.run.calls import Calls
+from flashgraph.run.edge_functions import FAILURES_IN_A_ROW
 from flashgraph.run.flow import Flow
 from flashgraph.run.items import Item
 from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Job, Outcome, Start
@@ -31,9 +32,6 @@ from flashgraph.run.sources import Sources, SourceState
 from flashgraph.run.stages import Stages, StageState
 
 __all__ = ["Machine", "SchedulerStalled"]
-
-FAILURES_IN_A_ROW = 20
-"""A stage that fails so often without one success is broken: the run stops rather than spend its budget on it."""
 
 HEARING = 0.05
 """Seconds for which a round that could be opened waits at most until there is nothing more to be heard first."""
@@ -135,8 +133,10 @@ class Machine:
         self._quiet = quiet
         if self._stopping is None and self.status is None:
             self._adjust()
-            while self._advance() | self.flow.sweep_void():
+            while self.flow.functions.broken is None and (self._advance() | self.flow.sweep_void()):
                 pass
+            if self.flow.functions.broken is not None:
+                self.stop("failed", self.flow.functions.broken)
         self._finish()
         commands, self._commands = self._commands, []
         return commands
@@ -177,7 +177,7 @@ class Machine:
 
     def reopen(self, limits: Mapping[str, float]) -> None:
         """Go on with a run that ended or was killed, under new limits."""
-        self.status = self._stopping = self._draining = None
+        self.status = self._stopping = self._draining = self.flow.functions.broken = None
         for job in self.running:
             if self.reopens(job):
                 job.cancelled = False
@@ -330,6 +330,9 @@ class Machine:
                 state.repairs.pop(0)
             self.flow.end(item, "cancelled", f"budget: no {lacking} left")
             return
+        refreshed = edge.judges and not repairing and self._stages.refreshes(edge, item)
+        if not self.flow.is_open(item):
+            return  # its rule raised
         lag = self.admission.lag(item)
         job = self._new_job(spec.name, "repair" if repairing else "stage", item)
         job.lag = lag
@@ -344,7 +347,6 @@ class Machine:
         else:
             (self.flow.take_member if self.flow.is_member(item) else self.flow.take)(item)
             job.stamps = item.stamps
-        refreshed = edge.judges and not repairing and self._stages.refreshes(edge, item)
         views = {}
         if spec.reads is not None:
             read = self.pools[spec.reads]
@@ -410,7 +412,7 @@ class Machine:
                 self._results.take(job, outcome)
                 if job.item is not None:
                     self.stages[job.node].failures = 0
-            except Exception as error:  # a route's or scatter's own function
+            except Exception as error:  # what is wrong with the result itself
                 outcome = Failed(f"{type(error).__name__}: {error}")
         if isinstance(outcome, Failed) and not gone:
             self._job_failed(job, outcome)

@@ -55,6 +55,13 @@ class EdgePlan:
     def _judges(self) -> bool:
         return not isinstance(self.stale, Accept)
 
+    orders: bool = attrs.field(init=False)
+    """Whether its queue's order asks a function."""
+
+    @orders.default
+    def _orders(self) -> bool:
+        return self.order != fifo()
+
 
 @attrs.frozen
 class StagePlan:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from flashgraph.graph.ports import Artifact
-from flashgraph.run.events import Event, JobEnded
+from flashgraph.run.events import EdgeFailed, Event, JobEnded
 
 if TYPE_CHECKING:  # `import flashgraph` takes half the time without the scheduler
     from flashgraph.run.machine import Machine
     from flashgraph.run.pools import PoolRecord
 
-__all__ = ["Failing", "Result", "ResultArtifact", "Spent", "failures_in", "texts_of"]
+__all__ = ["Failing", "Raising", "Result", "ResultArtifact", "Spent", "failures_in", "raised_in", "texts_of"]
 
 
 def texts_of(value: Any) -> dict[str, str] | None:
@@ -57,6 +57,31 @@ def failures_in(events: Iterable[Event]) -> list[Failing]:
         Failing(stage, found.total(), ended[stage], reason)
         for stage, found in reasons.items()
         for reason, _ in found.most_common(1)
+    ]
+
+
+@attrs.frozen
+class Raising:
+    """A function on an edge that raised so many times, most often this error."""
+
+    edge: str
+    function: str
+    times: int
+    error: str
+
+    def __str__(self) -> str:
+        times = f"{self.times} time{'' if self.times == 1 else 's'}"
+        return f"the {self.function} of edge {self.edge} raised {times}, most often with: {self.error}"
+
+
+def raised_in(events: Iterable[Event]) -> list[Raising]:
+    """The functions on edges that raised, in the order in which they first did."""
+    errors: dict[tuple[str, str], Counter[str]] = {}
+    for event in events:
+        if isinstance(event, EdgeFailed):
+            errors.setdefault((event.edge, event.function), Counter())[f"{event.error} ({event.place})"] += 1
+    return [
+        Raising(*where, found.total(), error) for where, found in errors.items() for error, _ in found.most_common(1)
     ]
 
 
@@ -152,9 +177,11 @@ class Result:
         return cls(machine.plan.graph.name, task, status, reason, tuple(artifacts), best, spent, events, prices)
 
     def judged(self) -> Result:
-        """The same, but failed where nothing was accepted because stages failed, however orderly the run has ended."""
+        """The same, but failed where nothing was accepted because stages or functions on edges failed, however orderly
+        the run has ended."""
         accepted = any(not artifact.retracted for artifact in self.artifacts)
-        if accepted or self.status not in ("completed", "budget") or not (failures := failures_in(self.events)):
+        failures = [*failures_in(self.events), *raised_in(self.events)]
+        if accepted or self.status not in ("completed", "budget") or not failures:
             return self
         return attrs.evolve(self, status="failed", reason="; ".join(map(str, failures)))
 

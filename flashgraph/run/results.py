@@ -10,6 +10,7 @@ from flashgraph.errors import FlashgraphError
 from flashgraph.graph.ports import Several, Verdict
 from flashgraph.run import events as ev
 from flashgraph.run.admission import Admission, Ancestry
+from flashgraph.run.edge_functions import FunctionRaised
 from flashgraph.run.flow import Flow, Origin
 from flashgraph.run.jobs import Done, Job
 from flashgraph.run.plan import Plan
@@ -19,7 +20,7 @@ __all__ = ["Results"]
 
 
 class Results:
-    """Takes the results of jobs that went well.  All raise what a user's route or scatter raises."""
+    """Takes the results of jobs that went well.  All raise what is wrong with a result: then the job has failed."""
 
     def __init__(
         self, plan: Plan, flow: Flow, admission: Admission, sources: Sources, emit: Callable[[ev.Event], None]
@@ -46,12 +47,15 @@ class Results:
         self._emit(ev.Emitted(self._flow.now, job.node, round_.id, source.emissions, job.stamps.get(spec.reads or "")))
         path = f"{job.node}/{source.emissions}"
         origin = Origin(round_.id, stamps=job.stamps, uses=ancestry.uses, lineage=ancestry.lineage, path=path)
-        made = self._flow.route(job.node, outcome.value, origin)
+        try:
+            made = self._flow.route(job.node, [(outcome.value, origin)])
+        except FunctionRaised:
+            made, round_.failed = [], True
         job.outbox = made
         self._sources.emitted(source, job.stamps.get(spec.reads or ""), routed=bool(made))
         if not made:
             del self._flow.rounds[round_.id]
-            self._emit(ev.RoundEnded(self._flow.now, round_.id, False))
+            self._emit(ev.RoundEnded(self._flow.now, round_.id, round_.failed))
         drawing = (s.drawing for s in self._sources.states.values())
         self._admission.forget_views(j.stamps for j in drawing if j is not None)
 
@@ -72,11 +76,15 @@ class Results:
                 f"stage {spec.name}: it returned Several of {len(values)}; it declares fanout={spec.fanout}.\n"
                 "Fix: declare the true bound, or return fewer."
             )
-        made = []
-        for place, value in enumerate(values):
-            if value is not None:
-                here = origin if len(values) == 1 else attrs.evolve(origin, path=f"{item.path}.{place}")
-                made += self._flow.route(job.node, value, here)
+        here = [
+            origin if len(values) == 1 else attrs.evolve(origin, path=f"{item.path}.{place}")
+            for place in range(len(values))
+        ]
+        try:
+            made = self._flow.route(job.node, [(v, o) for v, o in zip(values, here, strict=True) if v is not None])
+        except FunctionRaised as error:
+            self._flow.end(item, "failed", str(error))
+            return
         job.outbox = made
         self._flow.end_orphans(made)
         self._flow.end(item, "consumed" if made else "filtered")

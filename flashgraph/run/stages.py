@@ -8,6 +8,7 @@ import attrs
 
 from flashgraph.policies.staleness import Decision
 from flashgraph.run.admission import Admission
+from flashgraph.run.edge_functions import FunctionRaised
 from flashgraph.run.flow import Flow
 from flashgraph.run.items import Item
 from flashgraph.run.plan import EdgePlan, Plan, StagePlan
@@ -111,11 +112,9 @@ class Stages:
             if not edge.judges or self._admission.settled(item):
                 return item
             lag = self._admission.lag(item)
-            try:
-                decision = self._decide(edge, item)
-            except Exception as error:  # the user's `when`
+            decision = self._decide(edge, item, item.repairs)
+            if decision is None:
                 self.stirred = True
-                self._flow.end(item, "failed", f"staleness rule of {edge.name}: {type(error).__name__}: {error}")
                 continue
             if decision.kind in ("accept", "refresh"):
                 return item
@@ -128,14 +127,28 @@ class Stages:
         return None
 
     def refreshes(self, edge: EdgePlan, item: Item) -> bool:
-        """Whether an item that the edge's rule has let pass, or a member of such a one, sees the newest view."""
+        """Whether an item that the edge's rule has let pass, or a member of such a one, sees the newest view.  If the
+        rule raises the item has failed."""
         # It is not repaired any more, so no condition is asked: that was asked of the item, and knows no members.
-        return edge.stale.decide(self._admission.lag(item), sys.maxsize).kind == "refresh"
+        decision = self._decide(edge, item, sys.maxsize)
+        return decision is not None and decision.kind == "refresh"
 
-    def _decide(self, edge: EdgePlan, item: Item) -> Decision:
-        """What the edge's staleness rule says of an item now."""
-        return edge.stale.decide(
+    def _decide(self, edge: EdgePlan, item: Item, repairs: int) -> Decision | None:
+        """What the edge's staleness rule says of an item now; None if it raised, and the item has failed."""
+        try:
+            return self._flow.functions.call(edge.name, "staleness rule", lambda: self._asked(edge, item, repairs))
+        except FunctionRaised as error:
+            self._flow.end(item, "failed", str(error))
+            return None
+
+    def _asked(self, edge: EdgePlan, item: Item, repairs: int) -> Decision:
+        decision = edge.stale.decide(
             self._admission.lag(item),
-            item.repairs,
+            repairs,
             lambda when: when(item.value, self._admission.pools[self._admission.most_stale(item)].value),
         )
+        if not isinstance(decision, Decision):  # a rule of the user's own
+            raise TypeError(
+                f"the staleness rule returned {decision!r}; expected a flashgraph.policies.staleness.Decision"
+            )
+        return decision

@@ -103,7 +103,8 @@ def check_algorithm(
     functions and ``answer`` must then depend on their arguments alone.
 
     Returns the result of the first run.  Raises `flashgraph.testing.InvariantViolation` with the events around the
-    first violation, `flashgraph.testing.PoolViolation`, and `GraphError` when the graph does not pass its checks.
+    first violation, or for a run that failed or a function on an edge that raised, `flashgraph.testing.PoolViolation`,
+    and `GraphError` when the graph does not pass its checks.
     """
     case = _Case(load_graph(graph), task, answer, budget or fg.Budget(calls=1000), seed, limit, options)
     result = case.run(schedule, backend)
@@ -154,6 +155,7 @@ class _Case:
                 return await opened.wait(), opened.machine.plan, told, heard
 
         result, plan, told, heard = run_virtually(drive, backend)
+        _expect_no_failure(result)
         check_invariants(result.events, plan, self.budget)
         left = sum(model.in_flight for model in models.values())
         if left:
@@ -192,6 +194,18 @@ class _Case:
                     f"I11: line {place} of the run in lockstep is {said}, the synchronous algorithm's is "
                     f"{(line.node, line.outcome)}"
                 )
+
+
+def _expect_no_failure(result: fg.Result) -> None:
+    """No function on an edge has raised, and the run has not failed: a stage may fail on an item now and then."""
+    raised = next((event for event in result.events if isinstance(event, ev.EdgeFailed)), None)
+    if raised is not None:
+        raise InvariantViolation(
+            f"the {raised.function} of edge {raised.edge} raised {raised.error}\n    at:       {raised.place}\n"
+            "    expected: an answer for everything that the edge carries"
+        )
+    if result.status == "failed":
+        raise InvariantViolation(f"the run failed: {result.reason}")
 
 
 def outcomes(events: Sequence[ev.Event], stages: set[str], pools: set[str]) -> list[tuple[str, str]]:

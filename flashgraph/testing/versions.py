@@ -17,7 +17,7 @@ __all__ = ["evidence", "failures", "orphans", "releases", "staleness", "stamps",
 
 Scope = tuple[tuple[int, int], ...]
 
-USERS_OWN = ("order of ", "release of ", "scatter of ", "staleness rule of ")
+USERS_OWN = ("failure rule of ", "order of ", "release of ", "scatter of ", "staleness rule of ", "when of ")
 """How the reason of an item's failure begins when a function of the graph's own has raised outside of any job."""
 
 

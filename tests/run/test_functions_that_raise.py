@@ -46,7 +46,7 @@ SAID = {
     "an async stage": "Broken: an async stage",
     "a stage": "Broken: a stage",
     "a stage with a context": "Broken: a stage with a context",
-    "when": "Broken: when",
+    "when": "when of check->look: Broken: when",
     "order": "order of look->member: Broken: order",
     "scatter": "scatter of look->member: Broken: scatter",
     "member": "Broken: member",

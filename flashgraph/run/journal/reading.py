@@ -288,7 +288,7 @@ class StoredRun:
         )  # fmt: skip
 
     def failures(self) -> tuple[Failures, ...]:
-        """Failed jobs by stage and reason, the most frequent first."""
+        """Failed jobs by stage and reason, and what functions on edges raised by edge, the most frequent first."""
         sql = "SELECT stage, reason, count(*), max(at) FROM failures GROUP BY stage, reason ORDER BY 3 DESC, 1, 2"
         return tuple(Failures(*row) for row in self._rows(sql))
 

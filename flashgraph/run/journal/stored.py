@@ -140,7 +140,7 @@ class StoredEndpoint:
 
 @attrs.frozen
 class Failures:
-    """How often jobs of a stage have failed with a reason, and when last."""
+    """How often jobs of a stage, or a function on the edge of that name, have failed with a reason, and when last."""
 
     stage: str
     reason: str

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeGuard
 
 import anyio.to_thread
 import attrs
@@ -31,10 +31,13 @@ __all__ = ["JournalWriter", "durable", "signature"]
 _log = logging.getLogger("flashgraph")
 
 KEPT = {
-    ev.Admitted, ev.Confirmed, ev.Retracted, ev.JobEnded, ev.CallEnded,
+    ev.Admitted, ev.Confirmed, ev.Retracted, ev.JobEnded, ev.EdgeFailed, ev.CallEnded,
     ev.LimitChanged, ev.RateLearned, ev.EndpointDown, ev.EndpointUp,
 }  # fmt: skip
 """Events that become rows of their own."""
+
+NO_JOB = -1
+"""In the place of a job's number, for the failure of a function on an edge."""
 
 
 def signature(machine: Machine) -> list[int]:
@@ -84,8 +87,10 @@ class JournalWriter:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         sql = "UPDATE sessions SET closed = ?, status = ?, reason = ?, at = ? WHERE id = ?"
         account = ("INSERT OR REPLACE INTO account VALUES (0, ?)", (json.dumps(dict(settled)),))
+        # The turn that stopped the run is not kept: one that is resumed does it again.  What failed in it says why.
+        failures = [self._failure(event) for event in self._events if _is_failure(event)]
         try:
-            self._store.put([(sql, (now, status, _plain(reason), at, self._session)), account]).result()
+            self._store.put([*failures, (sql, (now, status, _plain(reason), at, self._session)), account]).result()
         except JournalError as error:
             # The run has its result, and what was kept of it can be resumed.
             _log.warning("the end of the run is not in its journal: %s", error)
@@ -191,7 +196,7 @@ class JournalWriter:
         answers = {answer.call: answer for answer in turn.answered}
         events, self._events = self._events, []
         if turn.halted:
-            events = [e for e in events if isinstance(e, ev.CallEnded)]
+            events = [e for e in events if isinstance(e, ev.CallEnded) or _is_failure(e)]
         changed = {e.pool for e in events if isinstance(e, ev.Admitted | ev.Confirmed | ev.Retracted)}
         for pool in sorted(changed):
             chosen = machine.pools[pool].value.best()
@@ -201,9 +206,8 @@ class JournalWriter:
             match event:
                 case ev.CallEnded():
                     self._call(event, answers.get(event.call), machine, statements)
-                case ev.JobEnded(how="failed"):
-                    row = (self._turn, event.at, event.job, event.stage, _plain(event.reason))
-                    statements.append(("INSERT INTO failures VALUES (?, ?, ?, ?, ?)", row))
+                case ev.JobEnded(how="failed") | ev.EdgeFailed():
+                    statements.append(self._failure(event))
                 case ev.Admitted() | ev.Confirmed() | ev.Retracted():
                     self._admission(event, machine, statements)
                 case ev.LimitChanged():
@@ -220,6 +224,14 @@ class JournalWriter:
         for event in events:
             if isinstance(event, ev.JobEnded):
                 self._stages.pop(event.job, None)
+
+    def _failure(self, event: ev.JobEnded | ev.EdgeFailed) -> Statement:
+        if isinstance(event, ev.JobEnded):
+            job, where, reason = event.job, event.stage, event.reason
+        else:
+            job, where, reason = NO_JOB, event.edge, f"{event.function}: {event.error} ({event.place})"
+        row = (self._turn, event.at, job, where, _plain(reason))
+        return "INSERT INTO failures VALUES (?, ?, ?, ?, ?)", row
 
     def _endpoint(
         self,
@@ -287,6 +299,10 @@ def _dumped(data: Any) -> str:
     except UnicodeEncodeError:  # half a character, which SQLite does not take
         return json.dumps(data, separators=(",", ":"))
     return text
+
+
+def _is_failure(event: ev.Event) -> TypeGuard[ev.JobEnded | ev.EdgeFailed]:
+    return isinstance(event, ev.EdgeFailed) or (isinstance(event, ev.JobEnded) and event.how == "failed")
 
 
 def _plain(text: str) -> str:
