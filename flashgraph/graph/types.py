@@ -18,7 +18,7 @@ import attrs
 
 from flashgraph.graph.ports import Group, Several, Stale, Verdict
 
-__all__ = ["assignable", "is_a", "members_of", "narrowed", "show", "show_apart", "unstorable"]
+__all__ = ["assignable", "classes_of", "is_a", "members_of", "narrowed", "show", "show_apart", "unstorable"]
 
 UNION = (Union, types.UnionType)
 PROMOTED = {int: (float, complex), float: (complex,)}
@@ -33,6 +33,25 @@ def is_a(hint: Any, kind: type) -> bool:
 def members_of(hint: Any) -> tuple[Any, ...]:
     """The members of a union, or the one type that it is."""
     return get_args(hint) if get_origin(hint) in UNION else (hint,)
+
+
+def classes_of(hint: Any) -> tuple[type, ...] | None:
+    """The classes of which a value of this type is an instance; None where its class alone does not tell.
+
+    Of a generic it is the class without its arguments: what a value holds is not looked at.
+    """
+    hint = _unaliased(hint)
+    if get_origin(hint) in UNION:
+        parts = [classes_of(member) for member in get_args(hint)]
+        return None if None in parts else tuple(kind for part in parts for kind in part or ())
+    if get_origin(hint) is typing.Literal:
+        return tuple({type(value) for value in get_args(hint)})
+    if typing.is_typeddict(hint):
+        return (dict,)
+    kind = get_origin(hint) or getattr(hint, "__supertype__", hint)  # a NewType is its own class at run time
+    if not inspect.isclass(kind) or getattr(kind, "_is_protocol", False) or kind is Any:
+        return None
+    return (kind, *(given for given, takers in PROMOTED.items() if kind in takers))
 
 
 def narrowed(hint: Any, only: type) -> Any | None:

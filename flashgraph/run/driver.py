@@ -27,6 +27,7 @@ from flashgraph.run.machine import Machine
 from flashgraph.run.patience import Patience, patiently
 from flashgraph.run.plan import Plan
 from flashgraph.run.resumed import Resumed, request_key
+from flashgraph.run.returns import Returns
 from flashgraph.run.turns import Answered, Asked, Completed, Measured, Turn, apply
 from flashgraph.run.watch import Pace, reading
 from flashgraph.task import Task
@@ -103,6 +104,8 @@ class Driver:
         """The models that a role's request may be sent to."""
         self._params = {n: machine.plan.params_of(s.spec) for n, s in machine.plan.stages.items()}
         self._params |= {n: machine.plan.params_of(s) for n, s in machine.plan.sources.items()}
+        self._returns = {name: Returns.of(stage.spec) for name, stage in machine.plan.stages.items()}
+        self._returns |= {name: Returns.of(source) for name, source in machine.plan.sources.items()}
         self._seconds = seconds
         self._settle = settle
         self._memory = memory
@@ -305,7 +308,7 @@ class Driver:
         value = start.stale if start.stale is not None else start.value
         if not _takes_context(spec.body) and not _is_async(spec.body):
             try:
-                outcome: Outcome = Done(spec.body(value))
+                outcome: Outcome = Done(self._returns[job.node].checked(spec.body(value)))
             except Exception as error:
                 outcome = Failed(_reason(error))
             self._completed.append(Completed(job.id, outcome))
@@ -329,7 +332,7 @@ class Driver:
             tasks.start_soon(self._work, job, scope, partial(spec.body, *arguments), at, name=f"{job.node} #{job.id}")
             return
         try:
-            outcome = Done(spec.body(*arguments), at.used)
+            outcome = Done(self._returns[job.node].checked(spec.body(*arguments)), at.used)
         except Exception as error:
             outcome = Failed(_reason(error))
         self._finish(job, outcome)
@@ -349,7 +352,7 @@ class Driver:
             cursor=self._cursors[job.node],
         )
         try:
-            value = spec.body(at)
+            value = self._returns[job.node].checked(spec.body(at))
         except Exception as error:
             self._finish(job, Failed(_reason(error)))
             return
@@ -361,7 +364,7 @@ class Driver:
         outcome: Outcome = Failed("cancelled", "cancelled")
         with scope:
             try:
-                outcome = Done(await body(), at.used)
+                outcome = Done(self._returns[job.node].checked(await body()), at.used)
             except anyio.get_cancelled_exc_class() as foreign:
                 if anyio.current_effective_deadline() == -math.inf:
                     raise

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import attrs
 
 from flashgraph.errors import FlashgraphError
-from flashgraph.graph.ports import Several, Verdict
+from flashgraph.graph.ports import Several
 from flashgraph.run import events as ev
 from flashgraph.run.admission import Admission, Ancestry
 from flashgraph.run.edge_functions import FunctionRaised
@@ -92,8 +92,6 @@ class Results:
     def _repaired(self, job: Job, outcome: Done) -> None:
         item, verdict = job.item, outcome.value
         assert item is not None
-        if not isinstance(verdict, Verdict):
-            raise TypeError(f"repair stage {job.node!r} returned {verdict!r}; expected a fg.Verdict")
         self._emit(ev.Repaired(self._flow.now, item.id, job.node, verdict.kind, job.lag))
         if verdict.kind == "discard":
             self._flow.end(item, "discarded", f"repair: {verdict.reason or 'not worth keeping'}")

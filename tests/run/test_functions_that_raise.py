@@ -53,7 +53,7 @@ SAID = {
     "decided": "release of member->total: Broken: decided",
     "stale": "staleness rule of total->pool: Broken: stale",
     "repair": "Broken: repair",
-    "no verdict": "TypeError: repair stage 'mend' returned 'sure'; expected a fg.Verdict",
+    "no verdict": "TypeError: stage 'mend' returned a str; it declares Verdict[str]",
     "uses": "LookupError: at.uses(99): pool 'pool' has no such artifact",
     "uses of nothing": "LookupError: at.uses(0,): no pool is read here. Fix: reads=POOL on the source or stage",
 }

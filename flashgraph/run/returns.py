@@ -1,0 +1,49 @@
+"""What a source or stage declares that it returns, held against what it does return.
+
+By the class alone: a look into a value, as a type checker at run time takes it, would cost more than most stages do.
+"""
+
+from __future__ import annotations
+
+from typing import Self, TypeVar
+
+import attrs
+
+from flashgraph.graph.ports import Several
+from flashgraph.graph.signatures import signature_of
+from flashgraph.graph.spec import SourceSpec, StageSpec
+from flashgraph.graph.types import classes_of, show
+
+__all__ = ["Returns"]
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Returns:
+    """``classes`` are those of what the node named ``what`` may return (None: any), ``declared`` as the user wrote
+    them."""
+
+    what: str
+    classes: tuple[type, ...] | None
+    declared: str
+
+    @classmethod
+    def of(cls, spec: SourceSpec | StageSpec) -> Self:
+        """What a node of a graph that passed `check` declares."""
+        found = signature_of(spec.body, spec.localns)
+        classes = (Several,) if found.several else classes_of(found.returns)
+        declared = f"Several[{show(found.returns)}]" if found.several else show(found.returns)
+        if found.optional and found.returns is not None:
+            classes = None if classes is None else (*classes, type(None))
+            declared += " | None"
+        return cls(f"{spec.kind} {spec.name!r}", classes, declared)
+
+    def checked(self, value: T) -> T:
+        """The value itself.  Raises TypeError for one of another class."""
+        if self.classes is None or isinstance(value, self.classes):
+            return value
+        name = type(value).__name__
+        found = "None" if value is None else f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"
+        fix = ". Fix: return fg.Several(...) of them" if Several in self.classes else ""
+        raise TypeError(f"{self.what} returned {found}; it declares {self.declared}{fix}")
