@@ -39,6 +39,8 @@ class PoolState:
     def __init__(self, name: str, value: Any) -> None:
         self.name = name
         self.version = 0
+        self.best: Artifact | None = None
+        """The value's own choice of what to hand out, of all that was admitted."""
         self.records: dict[int, PoolRecord] = {}
         self._views: dict[int, Any] = {0: value}
         self._forgotten = 0
@@ -80,7 +82,7 @@ class PoolState:
             return None
         known = after.artifacts.get(artifact)
         shown = known if known is not None else Artifact(artifact, value, parents, provisional=partial)
-        change = self._advance(after, "admitted", shown)
+        change = self._advance(after, "admitted", shown, artifact)
         self.records[artifact] = PoolRecord(
             artifact,
             self.version,
@@ -126,15 +128,43 @@ class PoolState:
         return self._advance(self._apply(PoolEvent("retract", artifact, record.value, ())), "retracted", record.last)
 
     def _apply(self, event: PoolEvent[Any]) -> Any:
+        before, said = self.value, f"pool {self.name!r}: apply({event.kind} artifact {event.artifact})"
+        held = event.artifact in before.artifacts
         try:
-            return self.value.apply(event)
+            after = before.apply(event)
         except Exception as error:
             raise FlashgraphError(
-                f"pool {self.name!r}: apply({event.kind} artifact {event.artifact}) raised "
-                f"{type(error).__name__}: {error}.\nFix: a pool's apply must accept every event of its type."
+                f"{said} raised {type(error).__name__}: {error}.\n"
+                "Fix: a pool's apply must accept every event of its type."
             ) from error
+        # The cheapest sign of it; `check_pool` looks at all of the value.
+        if (event.artifact in before.artifacts) != held:
+            raise FlashgraphError(
+                f"{said} changed the value it was called on, which is the view of version {self.version}: it "
+                f"{'had' if held else 'did not have'} that artifact before.\n"
+                "Fix: return a new value, attrs.evolve(self, artifacts={**self.artifacts, ...}), and leave self alone."
+            )
+        return after
 
-    def _advance(self, after: Any, kind: Any, artifact: Artifact) -> Change:
+    def _choice(self, value: Any, newest: int) -> Artifact | None:
+        """What a value's `best` returns: of artifacts up to number ``newest``, one that it has, or None."""
+        try:
+            chosen: Artifact | None = value.best()
+        except Exception as error:
+            raise FlashgraphError(
+                f"pool {self.name!r}: best() raised {type(error).__name__}: {error}.\n"
+                "Fix: return one of self.artifacts.values(), or None where there is none."
+            ) from error
+        own = isinstance(chosen, Artifact) and chosen.id <= newest and chosen.id in value.artifacts
+        if chosen is None or own:
+            return chosen
+        raise FlashgraphError(
+            f"pool {self.name!r}: best() returned {chosen!r}; expected one of its artifacts, or None.\n"
+            "Fix: return one of self.artifacts.values(), under the numbers that the events have (event.artifact)."
+        )
+
+    def _advance(self, after: Any, kind: Any, artifact: Artifact, newest: int | None = None) -> Change:
+        self.best = self._choice(after, len(self.records) - 1 if newest is None else newest)
         self.version += 1
         self._views[self.version] = after
         change = Change(self.version, kind, artifact)

@@ -189,7 +189,6 @@ class Result:
 def _best(machine: Machine, artifacts: list[ResultArtifact]) -> ResultArtifact | None:
     """The first declared pool's own choice."""
     for name, pool in machine.pools.items():
-        chosen = pool.value.best()
-        if chosen is not None:
+        if (chosen := pool.best) is not None:
             return next(a for a in artifacts if a.pool == name and a.id == chosen.id)
     return None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
+import pytest
 
 import flashgraph as fg
 from flashgraph.run.pools import PoolState
@@ -35,3 +37,82 @@ def test_the_values_of_steps_that_no_view_shows_are_let_go() -> None:
     assert [r.last.value for r in pool.records.values()] == [None, 6, None, 8, 9]
     assert [c.artifact.value for c in pool.changes(0)] == [None, 6, None, 8, 9]
     assert [c.version for c in pool.changes(0)] == [1, 2, 3, 4, 5]
+
+
+@attrs.frozen
+class InPlace(Newest):
+    """Changes the value that it is called on, which it also returns."""
+
+    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
+
+    def apply(self, event: fg.PoolEvent[int]) -> InPlace:
+        held: Any = self.artifacts
+        if event.kind == "retract":
+            del held[event.artifact]
+        else:
+            held[event.artifact] = fg.Artifact(event.artifact, event.value)
+        return self
+
+
+@attrs.frozen
+class Forgets(InPlace):
+    """Only where it retracts."""
+
+    def apply(self, event: fg.PoolEvent[int]) -> InPlace:
+        if event.kind == "retract":
+            return super().apply(event)
+        made = fg.Artifact(event.artifact, event.value, provisional=event.partial)
+        return attrs.evolve(self, artifacts={**self.artifacts, event.artifact: made})
+
+
+@attrs.frozen
+class Chooses(Newest):
+    """Hands ``choice`` out, or raises it."""
+
+    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
+    choice: Any = None
+
+    def apply(self, event: fg.PoolEvent[int]) -> Chooses:
+        held = {**self.artifacts, event.artifact: fg.Artifact(event.artifact, event.value), 9: fg.Artifact(9, 0)}
+        return attrs.evolve(self, artifacts=held)
+
+    def best(self) -> fg.Artifact | None:
+        if isinstance(self.choice, Exception) and self.artifacts:
+            raise self.choice
+        return self.choice if self.artifacts else None
+
+
+def test_a_pool_that_changes_itself_in_place_is_named() -> None:
+    """It looked like one that did not change, and its best was an artifact that nobody had heard of."""
+    with pytest.raises(
+        fg.FlashgraphError, match=r"^pool 'mine': apply\(admit artifact 0\) changed the value it was called"
+    ):
+        PoolState("mine", InPlace()).admit(1, (), frozenset(), False, 0, 0.0)
+    pool = PoolState("mine", Forgets())
+    pool.admit(1, (), frozenset(), True, 0, 0.0)
+    with pytest.raises(
+        fg.FlashgraphError, match=r"apply\(retract artifact 0\) changed .* version 1: it had that artifact"
+    ):
+        pool.retract(0)
+
+
+@pytest.mark.parametrize("choice", [7, fg.Artifact(1, 0), fg.Artifact(5, 0), fg.Artifact(9, 0)], ids=str)
+def test_a_best_that_is_no_artifact_of_the_pool_is_named(choice: Any) -> None:
+    """Neither a number, nor what it does not hold, nor what it has made up beside the events."""
+    with pytest.raises(fg.FlashgraphError, match=r"^pool 'mine': best\(\) returned .*; expected one of its artifacts"):
+        PoolState("mine", Chooses(choice=choice)).admit(1, (), frozenset(), False, 0, 0.0)
+
+
+def test_a_best_that_raises_is_named() -> None:
+    """As an apply is."""
+    with pytest.raises(fg.FlashgraphError, match=r"^pool 'mine': best\(\) raised KeyError: 'boom'"):
+        PoolState("mine", Chooses(choice=KeyError("boom"))).admit(1, (), frozenset(), False, 0, 0.0)
+
+
+def test_the_best_is_the_newest_values() -> None:
+    """Asked once for each version."""
+    pool = PoolState("newest", Newest())
+    assert pool.best is None
+    pool.admit(1, (), frozenset(), False, 0, 0.0)
+    pool.admit(2, (), frozenset(), False, 0, 0.0)
+    assert pool.best == fg.Artifact(1, 2, score=1.0)

@@ -199,7 +199,7 @@ class JournalWriter:
             events = [e for e in events if isinstance(e, ev.CallEnded) or _is_failure(e)]
         changed = {e.pool for e in events if isinstance(e, ev.Admitted | ev.Confirmed | ev.Retracted)}
         for pool in sorted(changed):
-            chosen = machine.pools[pool].value.best()
+            chosen = machine.pools[pool].best
             best = (pool, None if chosen is None else chosen.id)
             statements.append(("INSERT OR REPLACE INTO best VALUES (?, ?)", best))
         for event in events:
