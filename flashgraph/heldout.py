@@ -21,6 +21,7 @@ from flashgraph.llm.protocol import Message, Model, Reply
 from flashgraph.run.budget import Ledger, bounded, reservation
 from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.store import JournalError
+from flashgraph.run.messages import as_texts, checked
 from flashgraph.run.patience import Patience, patiently
 from flashgraph.run.resumed import request_key
 from flashgraph.task import Llm, Task
@@ -140,8 +141,7 @@ class _Desk:
         work = _named(candidate, index)
 
         async def llm(messages: str | Sequence[Message], **params: Any) -> Reply:
-            if isinstance(messages, str):
-                messages = [{"role": "user", "content": messages}]
+            messages = checked(messages)
             key = request_key(self._model.name, messages, params)
             if self._examined is not None and (known := self._examined.take(work, key)) is not None:
                 return known
@@ -154,7 +154,7 @@ class _Desk:
     ) -> Reply:
         examined = self._examined
         async with self._slots:
-            amounts = reservation([self._model], messages, params, self._ledger.limits)
+            amounts = reservation([self._model], as_texts(messages), params, self._ledger.limits)
             while (lacking := self._ledger.lacking(amounts)) is not None:
                 if self._ledger.reserved[lacking] <= 0:
                     raise BudgetExhausted(f"no {lacking} left for another request")

@@ -24,8 +24,9 @@ O = TypeVar("O", default=Any)  # noqa: E741 - O is the output type everywhere in
 class Llm(Protocol):
     """The model as a stage or a task sees it: ``reply = await llm(messages, temperature=0)``.
 
-    A plain string is short for one user message.  Raises `RequestFailed` when this request cannot be answered
-    and `BudgetExhausted` when it would exceed the run's budget.
+    A plain string is short for one user message.  A content is a text or a list of parts, for a model that takes
+    pictures: ``{"type": "text", "text": ...}``.  Raises `DataError` for messages of another form, `RequestFailed` when
+    this request cannot be answered and `BudgetExhausted` when it would exceed the run's budget.
     """
 
     async def __call__(self, messages: str | Sequence[Message], **params: Any) -> Reply: ...
@@ -86,6 +87,7 @@ class Task(Generic[S, O]):
                 f"task {self.name!r}: seed is empty; found {{}}, expected at least one named text.\n"
                 'Fix: seed={"instruction": "..."}.'
             )
+        self._check_seed()
         if not self.bounds[0] < self.bounds[1]:
             raise DataError(
                 f"task {self.name!r}: bounds are {self.bounds!r}; expected (least, greatest) score, the least first.\n"
@@ -95,6 +97,21 @@ class Task(Generic[S, O]):
             if not callable(getattr(self, part)):
                 raise DataError(
                     f"task {self.name!r}: {part} is not callable; found {getattr(self, part)!r}, expected a function."
+                )
+
+    def _check_seed(self) -> None:
+        seed: Any = self.seed
+        if not isinstance(seed, Mapping):
+            fix = f'seed={{"instruction": {seed!r}}}' if isinstance(seed, str) else 'seed={"instruction": "..."}'
+            raise DataError(
+                f"task {self.name!r}: seed is {seed!r} (a {type(seed).__name__}); "
+                f"expected a mapping from names to texts.\nFix: {fix}."
+            )
+        for name, text in seed.items():
+            if not isinstance(name, str) or not isinstance(text, str):
+                raise DataError(
+                    f"task {self.name!r}: seed has {name!r}: {text!r} (a {type(text).__name__}); "
+                    f"expected a text under a name.\nFix: seed={{{str(name)!r}: {str(text)!r}}}."
                 )
 
     def judge(self, sample: S, output: O) -> Score:

@@ -24,6 +24,7 @@ from flashgraph.llm.protocol import Message, Model, Reply
 from flashgraph.run.budget import bounded, prompt_estimate, reply_bound, reservation
 from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Job, Outcome, Refuse, Start
 from flashgraph.run.machine import Machine
+from flashgraph.run.messages import as_texts, checked
 from flashgraph.run.patience import Patience, patiently
 from flashgraph.run.plan import Plan
 from flashgraph.run.resumed import Resumed, request_key
@@ -393,10 +394,9 @@ class Driver:
         """
         if job.id not in self._scopes:
             raise _left_behind(job)
-        if isinstance(messages, str):
-            messages = [{"role": "user", "content": messages}]
+        messages = checked(messages)
         key = request_key(role, messages, params)
-        amounts = reservation(self._behind[role], messages, params, self.machine.ledger.limits)
+        amounts = reservation(self._behind[role], as_texts(messages), params, self.machine.ledger.limits)
         if (known := self._served.take(job.id, key)) is not None:
             await anyio.lowlevel.checkpoint()
             return known
@@ -436,7 +436,7 @@ class Driver:
         patience: Patience,
     ) -> Reply | None:
         """None: the endpoint is down, and the role has others."""
-        size = prompt_estimate(messages)
+        size = prompt_estimate(as_texts(messages))
         request = _Request(job, role, amounts, size, f"{messages} {key}")
         self._requests.append(request)
         self._wake.set()

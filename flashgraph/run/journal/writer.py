@@ -24,6 +24,7 @@ from flashgraph.run.journal.codec import Codec
 from flashgraph.run.journal.header import Header
 from flashgraph.run.journal.store import PATIENCE, JournalError, Statement, Store
 from flashgraph.run.machine import Machine
+from flashgraph.run.messages import text_of
 from flashgraph.run.turns import Answered, Completed, Turn
 
 __all__ = ["JournalWriter", "durable", "signature"]
@@ -251,7 +252,9 @@ class JournalWriter:
         stage = self._stages.get(event.job, "")
         if not stage and event.job in machine.jobs:  # it was started by an earlier session
             stage = self._stages[event.job] = machine.jobs[event.job].node
-        messages = [[m["role"], self.payload(m["content"], statements)] for m in answer.messages] if answer else []
+        messages = (
+            [[m["role"], self.payload(text_of(m["content"]), statements)] for m in answer.messages] if answer else []
+        )
         reply = answer.reply if answer is not None else None
         statements.append(
             (
