@@ -20,8 +20,8 @@ from flashgraph.run import events as ev
 from flashgraph.testing.clock import run_virtually, settle
 from flashgraph.testing.interpreter import NotApplicable, interpret
 from flashgraph.testing.invariants import check_invariants
-from flashgraph.testing.log import InvariantViolation
-from flashgraph.testing.pools import check_pool
+from flashgraph.testing.log import InvariantViolation, around
+from flashgraph.testing.pools import PoolViolation, check_pool
 from flashgraph.testing.telling import Told, listened
 
 __all__ = ["SlowModel", "check_algorithm", "outcomes"]
@@ -109,8 +109,7 @@ def check_algorithm(
     case = _Case(load_graph(graph), task, answer, budget or fg.Budget(calls=1000), seed, limit, options)
     result = case.run(schedule, backend)
     if thorough:
-        if case.run(schedule, "asyncio" if backend == "trio" else "trio").events != result.events:
-            raise InvariantViolation("I14: the same seed and latencies gave another log on another event loop")
+        _expect_same(result.events, case.run(schedule, "asyncio" if backend == "trio" else "trio").events)
         for share in (0.1, 0.5):
             case.run(schedule, backend, stop_after=result.spent.seconds * share)
         lockstep = (isinstance(schedule, fg.Schedule) and schedule.serial) or schedule == "lockstep"
@@ -162,7 +161,11 @@ class _Case:
             raise InvariantViolation(f"I12: {left} requests are in flight after the run")
         told.again(plan, self.budget, self.seed)
         for pool in self.graph.spec.pools:
-            check_pool(pool.factory, heard[pool.name][:POOL_EVENTS])
+            try:
+                check_pool(pool.factory, heard[pool.name][:POOL_EVENTS])
+            except PoolViolation as error:
+                error.args = (f"pool {pool.name!r}: {error}",)
+                raise
         return result
 
     def check_lockstep(self, result: fg.Result, backend: str) -> None:
@@ -194,6 +197,20 @@ class _Case:
                     f"I11: line {place} of the run in lockstep is {said}, the synchronous algorithm's is "
                     f"{(line.node, line.outcome)}"
                 )
+
+
+def _expect_same(events: Sequence[ev.Event], others: Sequence[ev.Event]) -> None:
+    """I14: two runs of the same seed and latencies have the same log."""
+    place = next((i for i, (one, other) in enumerate(zip(events, others, strict=False)) if one != other), None)
+    if place is None and len(events) == len(others):
+        return
+    place = min(len(events), len(others)) if place is None else place
+    other = others[place] if place < len(others) else "nothing"
+    raise InvariantViolation(
+        f"I14: the same seed and latencies made another log on another event loop:\n{around(list(events), place)}\n"
+        f"The other time it is\n    {place}: {other}\nFix: the node that made it, or one before, depends on more than "
+        "its arguments: a global, a clock, or random in the place of at.random."
+    )
 
 
 def _expect_no_failure(result: fg.Result) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -25,8 +26,9 @@ def check_pool(factory: Callable[[], Any], events: Iterable[fg.PoolEvent[Any]]) 
 
     Checked after every event: the value before it is unchanged; another application gives an equal value, also when
     others have been applied in between, and so does the whole sequence told to a new pool; what is applied is not
-    changed either; `artifacts` holds `Artifact` values under their own numbers, in order; a retracted artifact is gone,
-    one that was never told is not there; `best` is one of them or None, and `focus` is a view of the same kind that
+    changed either; `artifacts` holds `Artifact` values under their own numbers, in order, with scores that are numbers;
+    a retracted artifact is gone, one that was amended is not provisional any more, one that was never told is not
+    there; `best` is one of them or None, each time the same, and `focus` is a view of the same kind that
     shows nothing else.  At the end every artifact that is still provisional is retracted, as the scheduler
     may do.
 
@@ -42,6 +44,7 @@ def check_pool(factory: Callable[[], Any], events: Iterable[fg.PoolEvent[Any]]) 
         told.append(event)
         before, shown, value = copy.deepcopy(pool), _shown(pool), copy.deepcopy(event)
         after = _applied(pool, number, event)
+        _expect_numbers(after, number, event)
         if _shown(pool) != shown or pool != before:
             raise PoolViolation(
                 number, event, f"apply changed the value it was called on, from {shown} to {_shown(pool)}",
@@ -63,6 +66,12 @@ def check_pool(factory: Callable[[], Any], events: Iterable[fg.PoolEvent[Any]]) 
         past.append((pool, event, after))
         pool = after
         _look(pool, number, event, known)
+        if event.kind == "amend" and event.artifact in pool.artifacts and pool.artifacts[event.artifact].provisional:
+            raise PoolViolation(
+                number, event, "the artifact is still provisional",
+                "an amendment has the full evidence: it confirms the artifact, or the artifact goes",
+                "handle it like an admission, with provisional=event.partial, and not as what changes nothing",
+            )  # fmt: skip
         if event.kind == "retract" and event.artifact in pool.artifacts:
             raise PoolViolation(
                 number, event, "the artifact is still there",
@@ -134,6 +143,18 @@ def _applied(pool: Any, number: int, event: fg.PoolEvent[Any]) -> Any:
         ) from error  # fmt: skip
 
 
+def _expect_numbers(pool: Any, number: int, event: fg.PoolEvent[Any]) -> None:
+    """Before values are compared: one with such a score is not equal to itself."""
+    unknown = [
+        i for i, a in _shown(pool).items() if isinstance(a, Artifact) and a.score is not None and math.isnan(a.score)
+    ]
+    if unknown:
+        raise PoolViolation(
+            number, event, f"the score of the artifacts {unknown} is nan, which is not even equal to itself",
+            "a number, or None before anything is known", "None where there is no mean: of no members, for instance",
+        )  # fmt: skip
+
+
 def _shown(pool: Any) -> dict[int, Artifact]:
     return dict(pool.artifacts)
 
@@ -153,6 +174,12 @@ def _look(pool: Any, number: int, event: fg.PoolEvent[Any] | None, known: set[in
             "Artifact(event.artifact, ...), and dict(sorted(...)) after an amendment",
         )  # fmt: skip
     best = pool.best()
+    others = [other for other in (pool.best() for _ in range(5)) if other != best]
+    if others:
+        raise PoolViolation(
+            number, event, f"best() is {best}, and asked again {others[0]}", "the same for the same value",
+            "let best depend on self alone: no clock, no random, no counter outside of the value",
+        )  # fmt: skip
     if best is not None and held.get(best.id) != best:
         raise PoolViolation(
             number, event, f"best() is {best}, which artifacts does not hold", "one of artifacts, or None",

@@ -24,6 +24,10 @@ def queued(queue: EdgeQueue) -> list[Item]:
     return [entry[3] for entry in sorted(queue._heap, key=lambda e: e[:3]) if entry[2] not in queue._gone]
 
 
+POOLS = 4
+"""Where the pools stand in a snapshot, each as its name and what it is."""
+
+
 def snapshot(machine: Machine) -> tuple[Any, ...]:
     """Everything that the machine's decisions depend on, numbers and clock as they are."""
     return (machine.now, machine.counts(), *_state(machine, lambda kind, number: number, 0.0, history=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,27 +17,52 @@ from flashgraph.run.plan import Plan
 from flashgraph.run.pools import PoolState
 from flashgraph.run.turns import Turn, apply
 from flashgraph.testing.log import InvariantViolation, around
-from flashgraph.testing.snapshot import snapshot
+from flashgraph.testing.snapshot import POOLS, snapshot
 
 __all__ = ["SlowlyTold", "Told", "listened"]
 
 
+COPIED = 100
+"""A pool's values up to this number are copied, and compared when the next one comes."""
+
+
 def listened(machine: Machine) -> Mapping[str, list[PoolEvent[Any]]]:
-    """By pool, everything that it is told from now on."""
+    """By pool, everything that it is told from now on.
+
+    A pool whose value is another than its `apply` returned raises `InvariantViolation` the next time it is told
+    something: whoever reads the value has changed it.
+    """
     heard: dict[str, list[PoolEvent[Any]]] = {name: [] for name in machine.pools}
 
     def listen(pool: PoolState) -> None:
         apply_ = pool._apply
+        value = copy.deepcopy(pool.value)
 
         def noted(event: PoolEvent[Any]) -> Any:
+            nonlocal value
+            if len(heard[pool.name]) <= COPIED and pool.value != value:
+                raise InvariantViolation(
+                    f"pool {pool.name!r}: the value of version {pool.version} was changed after apply returned it\n"
+                    "    expected: it stays as it is: it is the view that sources and stages read at that version\n"
+                    "    fix:      copy what you change of at.view: dict(at.view.artifacts), list(...)"
+                )
             heard[pool.name].append(event)
-            return apply_(event)
+            after = apply_(event)
+            if len(heard[pool.name]) <= COPIED:
+                value = copy.deepcopy(after)
+            return after
 
         pool._apply = noted  # type: ignore[method-assign]
 
     for pool in machine.pools.values():
         listen(pool)
     return heard
+
+
+def _differing(found: tuple[Any, ...], expected: tuple[Any, ...]) -> str:
+    """Which of two snapshots' pools differ, as the end of a phrase; empty where none does."""
+    pools = [name for (name, *one), (_, *other) in zip(found[POOLS], expected[POOLS], strict=True) if one != other]
+    return f" of pool {', '.join(map(repr, pools))}" if pools else ""
 
 
 class Told:
@@ -88,8 +114,9 @@ class Told:
                 )
             if state is not None and snapshot(machine) != state:
                 raise InvariantViolation(
-                    f"{why}makes the same log and another state.\n"
-                    "Fix: a pool's value and the values of items must not be changed in place."
+                    f"{why}makes the same log and another state{_differing(snapshot(machine), state)}.\n"
+                    "Fix: what a pool or an item becomes must depend on arguments alone (no random, no clock, nothing "
+                    "outside), and nothing of it may be changed in place."
                 )
         return len(self._turns)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.testing import InvariantViolation, check_algorithm
+from flashgraph.testing import InvariantViolation, PoolViolation, check_algorithm
 from flashgraph.testing.runs import TASK
 from tests.run.test_sources import Log
 
@@ -47,3 +48,74 @@ def test_a_run_that_failed() -> None:
     """It shows nothing about the invariants: the stage never worked."""
     with pytest.raises(InvariantViolation, match=r"^the run failed: stage 'name' failed 20 times in a row"):
         check_algorithm(broken_graph("stage"), TASK, lambda messages: "")
+
+
+SEEN: list[None] = []
+
+
+@attrs.frozen
+class Drawing(Log):
+    """A pool that depends on more than what it is told."""
+
+    def apply(self, event: fg.PoolEvent[str]) -> Drawing:
+        SEEN.append(None)
+        return Drawing({**self.artifacts, event.artifact: fg.Artifact(event.artifact, f"{len(SEEN)}")})
+
+
+def wrong_graph(wrong: str) -> fg.Graph:
+    """A source that reads its pool, a stage that takes time, and what is ``wrong``."""
+    graph = fg.Graph("wrong")
+    seen: list[int] = []
+    pool = graph.pool("pool", Drawing if wrong == "pool" else Log)
+
+    @graph.source(reads=pool, rounds=60)
+    def draw(at: fg.Draw[Log]) -> int:
+        if wrong == "source":
+            at.view.artifacts.clear()  # type: ignore[attr-defined]  # the mistake under test
+        return at.emission
+
+    @graph.stage(llm="task")
+    async def name(number: int, at: fg.Context) -> str:
+        seen.append(number)
+        more = f" {len(seen)}" if wrong == "stage" else ""
+        return (await at.llm(f"{number}{more}")).text
+
+    graph.edge(draw, name)
+    graph.edge(name, pool)
+    return graph
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (
+            "pool",
+            r"^I13: turn \d+ of \d+, told again, makes the same log and another state of pool 'pool'\.\nFix: what a",
+        ),
+        ("source", r"^pool 'pool': the value of version \d+ was changed after apply returned it\n    expected: "),
+        ("stage", r"^I14: the same seed and latencies made another log on another event loop:\n(.*\n)+Fix: the node"),
+    ],
+)
+def test_what_depends_on_more_than_its_arguments(wrong: str, said: str) -> None:
+    """Which node or pool it is, or the event that shows it, and what to do."""
+    with pytest.raises(InvariantViolation, match=said):
+        check_algorithm(wrong_graph(wrong), TASK, lambda messages: messages[-1]["content"], thorough=True)
+
+
+def test_a_pools_violation_names_the_pool() -> None:
+    """A graph may have several."""
+
+    class Bare(Log):
+        def focus(self) -> Log:
+            return Log()
+
+    graph = fg.Graph("bare")
+    pool = graph.pool("mine", Bare)
+
+    @graph.source(rounds=2)
+    def draw(at: fg.Draw) -> str:
+        return "text"
+
+    graph.edge(draw, pool)
+    with pytest.raises(PoolViolation, match=r"^pool 'mine': a new pool: focus\(\) is a Log"):
+        check_algorithm(graph, TASK, lambda messages: "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -74,6 +76,27 @@ class BestElsewhere(Kept):
         return fg.Artifact(0, "another")
 
 
+class BestCounts(Kept):
+    """Hands out another one each time."""
+
+    turns = itertools.count()
+
+    def best(self) -> fg.Artifact | None:
+        held = list(self.artifacts.values())
+        return held[next(self.turns) % len(held)] if held else None
+
+
+class IgnoresAmend(Kept):
+    def apply(self, event: fg.PoolEvent[Any]) -> Kept:
+        return self if event.kind == "amend" else super().apply(event)
+
+
+class Nan(Kept):
+    def apply(self, event: fg.PoolEvent[Any]) -> Kept:
+        after = super().apply(event)
+        return Nan({i: attrs.evolve(a, score=math.nan) for i, a in after.artifacts.items()})
+
+
 class OtherFocus(Kept):
     def focus(self) -> Any:
         return Kept(self.artifacts)
@@ -126,6 +149,9 @@ def counting() -> Callable[[], Kept]:
         (Raises, r"event 2 \(amend artifact 0\): apply raised KeyError: 0"),
         (Renumbers, r"artifacts has the numbers \[7\], of which \[7\] are not its own or were not told"),
         (BestElsewhere, r"best\(\) is Artifact\(id=0, value='another'.*which artifacts does not hold"),
+        (BestCounts, r"event 1 .*: best\(\) is Artifact.*, and asked again Artifact"),
+        (IgnoresAmend, r"event 2 \(amend artifact 0\): the artifact is still provisional"),
+        (Nan, r"event 0 .*: the score of the artifacts \[0\] is nan"),
         (OtherFocus, r"focus\(\) is a Kept with the artifacts \[\]"),
         (Bare, r"artifacts is \{0: \[1\]\}"),
         (Unequal, r"a new pool: a copy of a Unequal is not equal to it"),
