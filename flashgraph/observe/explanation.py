@@ -172,6 +172,8 @@ def _failure(edge: EdgePlan) -> str:
 
 
 def _stale(rule: staleness.Rule) -> str:
+    if type(rule).__module__ != staleness.__name__:
+        return f"treated as {rule} says"  # one of the user's own
     match rule:
         case staleness.FirstOf(rules=rules):
             return ", or else ".join(map(_stale, rules))

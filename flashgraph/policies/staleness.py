@@ -40,7 +40,11 @@ DISCARD = Decision("discard")
 
 @attrs.frozen
 class Rule:
-    """A rule that acts on lags over ``above``; ``a | b`` asks ``a`` first, and ``b`` where ``a`` accepts."""
+    """A rule that acts on lags over ``above``; ``a | b`` asks ``a`` first, and ``b`` where ``a`` accepts.
+
+    A rule of your own derives from it and has its own `decide`.  What that discards at a lag it discards at every
+    greater one: of a group that was discarded, an amendment that comes later must not pass.
+    """
 
     above: int = 0
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from typing import Any
 
+from flashgraph.errors import Place
 from flashgraph.graph.ports import Group, Member
 from flashgraph.policies.control import Control, Waiting
 from flashgraph.policies.failure import FailAbove
 from flashgraph.policies.order import Discriminative, QueueOrder
 from flashgraph.policies.release import All
-from flashgraph.policies.staleness import Rule
+from flashgraph.policies.staleness import Decision, Rule
 
 __all__ = ["PolicyViolation", "check_policy"]
 
@@ -47,16 +49,28 @@ def check_policy(policy: Rule | All | FailAbove | Control | QueueOrder | Discrim
         if isinstance(policy, kind):
             flaw = getattr(policy, "flaw", lambda: None)()
             _expect(flaw is None, policy, f"its own flaw() says {flaw}", "a policy that can be used")
-            check(policy)
+            try:
+                check(policy)
+            except PolicyViolation:
+                raise
+            except Exception as error:
+                raised, where = f"{type(error).__name__}: {error}", Place.of_error(error)
+                raise PolicyViolation(
+                    f"{type(policy).__name__}: it raised {raised}{f' ({where})' if where else ''}"
+                    "\n    expected: an answer in every situation"
+                ) from error
             return
     raise TypeError(f"{policy!r} is no policy: it derives from none of {', '.join(k.__name__ for k, _ in kinds)}")
 
 
 def _staleness(rule: Rule) -> None:
-    """A rule takes what does not lag, repairs only with stages that it names, and not for ever."""
+    """A rule takes what does not lag, repairs only with stages that it names, and not for ever; what it discards it
+    also discards at greater lags."""
     names = {str(getattr(r, "name", r)) for r in rule.repairers()}
     for lag, repairs, touched in product(range(12), range(4), (True, False)):
         decision = _alike(rule, "decide", rule.decide, lag, repairs, lambda when, touched=touched: touched)
+        expected = "a Decision of flashgraph.policies.staleness"
+        _expect(isinstance(decision, Decision), rule, f"decide(lag={lag}) is {decision!r}", expected)
         known = decision.kind in ("accept", "refresh", "discard", "repair")
         _expect(known, rule, f"decide(lag={lag}) is {decision.kind!r}", "accept, refresh, discard or repair")
         at = f"decide(lag={lag}, repairs={repairs})"
@@ -66,8 +80,21 @@ def _staleness(rule: Rule) -> None:
         _expect(named, rule, f"{at} repairs with {decision.stage!r}", f"one of its repairers(): {sorted(names)}")
         refreshing = decision.kind != "refresh" or rule.refreshes()
         _expect(refreshing, rule, f"{at} refreshes", "refreshes() to say so: `check` relies on it")
+    for repairs, touched in product(range(4), (True, False)):
+        ask = partial(_said, touched)
+        kinds = [rule.decide(lag, repairs, ask).kind for lag in range(12)]
+        first = kinds.index("discard") if "discard" in kinds else len(kinds)
+        later = next((lag for lag in range(first, len(kinds)) if kinds[lag] != "discard"), None)
+        _expect(later is None, rule, f"it discards at lag {first} and not at lag {later}",
+                "what is discarded at a lag is at every greater one: else an amendment passes whose first part did "
+                "not")  # fmt: skip
     endless = rule.decide(10**6, 10**6).kind == "repair"
     _expect(not endless, rule, "it repairs an item that was repaired a million times", "an end: `times`")
+
+
+def _said(touched: bool, when: Callable[[Any, Any], bool]) -> bool:
+    """In the place of an item's own answer to a rule's condition."""
+    return touched
 
 
 def _release(rule: All) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import flashgraph as fg
 from flashgraph.loading import load_graph
 from flashgraph.observe.explanation import explain
+from flashgraph.policies.staleness import Decision, Rule
+from tests.run.test_sources import Log
 
 from .graphs import mapped, playbook
 
@@ -78,3 +82,23 @@ def test_a_wrong_graph_is_not_explained() -> None:
     """Its mistakes are raised."""
     with pytest.raises(fg.GraphError):
         explain(fg.Graph("empty"))
+
+
+class Halving(Rule):
+    """A rule of the user's own."""
+
+    def decide(self, lag: int, repairs: int, *touched: Any) -> Decision:
+        return Decision("discard" if lag > 2 * self.above else "accept")
+
+
+def test_a_staleness_rule_of_the_users_own_is_named() -> None:
+    """What it does is not known, and is not said to be nothing."""
+    graph = fg.Graph("own")
+    pool = graph.pool("pool", Log)
+
+    @graph.source(reads=pool)
+    def draw(at: fg.Draw[Log]) -> str:
+        return "text"
+
+    graph.edge(draw, pool, stale=Halving(above=3))
+    assert "stale items are treated as halving(above=3) says" in said(graph)

@@ -67,6 +67,25 @@ class Undecided(Rule):
         return Decision("discard") if lag and next(self.turns) == "a" else Decision("accept")
 
 
+class OddOnly(Rule):
+    """Discards odd lags."""
+
+    def decide(self, lag: int, repairs: int, *touched: Any) -> Decision:
+        return Decision("discard" if lag % 2 else "accept")
+
+
+class Says(Rule):
+    """A text in the place of a decision."""
+
+    def decide(self, lag: int, repairs: int, *touched: Any) -> Any:
+        return "accept"
+
+
+class Raises(Rule):
+    def decide(self, lag: int, repairs: int, *touched: Any) -> Decision:
+        raise KeyError("boom")
+
+
 class NeverReady(All):
     def ready(self, group: fg.Group[Any, Any], arrived: int, elapsed: float) -> bool:
         return False
@@ -137,6 +156,9 @@ class LosesOne(Discriminative):
         (RepairsWithAStranger(), r"decide\(lag=1, repairs=0\) repairs with 'mend'"),
         (RefreshesInSecret(), r"decide\(lag=1, repairs=0\) refreshes"),
         (Undecided(), r"decide\(1, 0, .*\) is Decision.*, and then Decision"),
+        (OddOnly(), "it discards at lag 1 and not at lag 2"),
+        (Says(), r"decide\(lag=0\) is 'accept'\n    expected: a Decision"),
+        (Raises(), r"it raised KeyError: 'boom' \(.*test_policies.py:\d+\)\n    expected: an answer"),
         (NeverReady(), "ready with all of 0 members is False"),
         (ReadyAtOnce(), "it releases a group of 1 of which nothing has arrived"),
         (AsksInThePast(), r"deadline\(\) is -1\.0"),
