@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from itertools import count
@@ -191,9 +192,7 @@ def claim_folder(folder: Path) -> Path:
         raise DataError(f"--out {folder}: it holds a run already.\nFix: give another folder, or move that one away.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / "result.json.tmp"
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise DataError(
             f"--out {folder}: the run's files cannot be written there: {error.strerror}.\n"
