@@ -173,7 +173,7 @@ def _failure(edge: EdgePlan) -> str:
 
 def _stale(rule: staleness.Rule) -> str:
     if type(rule).__module__ != staleness.__name__:
-        return f"treated as {rule} says"  # one of the user's own
+        return f"judged by {rule}"  # one of the user's own, be it derived from another
     match rule:
         case staleness.FirstOf(rules=rules):
             return ", or else ".join(map(_stale, rules))
@@ -186,9 +186,7 @@ def _stale(rule: staleness.Rule) -> str:
             return f"given the newest view above lag {above}"
         case staleness.Refreshing(rule=rule):
             return f"given the newest view where {rule} says so"
-        case staleness.Accept():
-            return "taken as they are"
-    return f"judged by {rule}"
+    return "taken as they are"
 
 
 def _order(name: str) -> str:

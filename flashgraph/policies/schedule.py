@@ -62,7 +62,7 @@ def pipelined(
 
 
 def throughput(
-    window: int = 24,
+    window: int = 40,
     *,
     control: Control | None = None,
     focus: float = 1.0,

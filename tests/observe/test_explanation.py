@@ -101,4 +101,4 @@ def test_a_staleness_rule_of_the_users_own_is_named() -> None:
         return "text"
 
     graph.edge(draw, pool, stale=Halving(above=3))
-    assert "stale items are treated as halving(above=3) says" in said(graph)
+    assert "stale items are judged by halving(above=3)" in said(graph)
