@@ -43,6 +43,31 @@ def test_the_members_of_a_bare_list_may_be_anything() -> None:
     assert [p.code for p in graph.check() if "type" in p.code] == []
 
 
+@pytest.mark.parametrize("both", [True, False])
+def test_groups_of_two_scatters_have_either_origin(both: bool) -> None:
+    """Who takes them says so, or is told."""
+    graph, draw, pool = plain()
+
+    @graph.source(rounds=1)
+    def other(at: fg.Draw) -> Batch:
+        return Batch()
+
+    def of_both(group: fg.Group[Seed | Batch, Value]) -> Value:
+        return Value()
+
+    def of_one(group: fg.Group[Seed, Value]) -> Value:
+        return Value()
+
+    stage, last = graph.stage(part), graph.stage(of_both if both else of_one)
+    graph.edge(draw, stage, scatter=Seed.parts)
+    graph.edge(other, stage, scatter=Batch.parts)
+    graph.edge(stage, last, gather=True)
+    graph.edge(last, pool)
+    found = list(graph.check())
+    assert [p.code for p in found] == ([] if both else ["type-mismatch"])
+    assert both or "Group[Seed | Batch, Value]" in str(found[0])
+
+
 def test_a_scatter_that_cannot_be_read_is_reported_once() -> None:
     """Not by the edge that gathers its groups as well."""
     graph, draw, pool = plain()

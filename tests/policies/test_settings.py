@@ -125,6 +125,7 @@ def test_a_rule_may_name_a_stage() -> None:
         ("all", fg.everyone()),
         ("everyone", fg.everyone()),
         ("everyone()", fg.everyone()),
+        ("fg.everyone", fg.everyone()),
         ("fg.fraction(0.25)", fg.fraction(0.25)),
         ("fg.discard(3) | fg.refresh()", fg.discard(3) | fg.refresh()),
         ("fraction(0.25)", fg.fraction(0.25)),

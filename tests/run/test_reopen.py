@@ -29,6 +29,18 @@ def test_a_job_that_was_being_cancelled_is_not_run_again() -> None:
     hand.retell()
 
 
+def test_the_first_stop_says_why() -> None:
+    """A run that is being stopped is not stopped again for another reason."""
+    hand = Hand(plan_by_hand(build(Shape((Step(calls=1),)), no_pause), fg.pipelined(1, focus=0.0), limit=1))
+    while not hand.machine.running:
+        hand.play(hand.moves()[0])
+    hand.machine.stop("cancelled", "the first")
+    hand.machine.stop("failed", "the second")
+    assert hand.machine.stopping
+    hand.finish()
+    assert hand.machine.status == ("cancelled", "the first")
+
+
 def test_a_stall_is_told(  # I9
 ) -> None:
     """A ring with less room than `check` asks for, run all the same: that nothing can go on is an error, and no run
