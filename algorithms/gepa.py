@@ -5,7 +5,7 @@
     frontier --> cross  --------------------------> trial
 
 The policies on the edges are about overlap, and the `lockstep` schedule ignores them: a proposal may start before the
-slowest rollout is in, a candidate enters the frontier on the half of its validation that tells most, and one that the
+slowest rollout is in, a candidate enters the frontier on the part of its validation that tells most, and one that the
 frontier has moved away from is merged with the newest best before it is validated.  The rest of the seed's validation
 is amended: where a candidate's own is cut short, its line's scores stand in, and all lines begin with the seed.
 """
