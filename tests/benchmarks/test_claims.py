@@ -44,7 +44,8 @@ def test_an_api_seldom_turns_an_adaptive_run_away(schedule: str) -> None:
 @pytest.mark.parametrize("rate", ["240 requests/min", "150,000 tokens/min"])
 @pytest.mark.parametrize("schedule", ["pipelined", "throughput"])
 def test_an_api_that_says_its_rate_turns_nobody_away(rate: str, schedule: str) -> None:
-    """Of a whole run of GEPA at most 1 % after the warm-up, and what the rate lets through is used."""
+    """Of a whole run of GEPA at most 1 % after the warm-up, and most of what the rate lets through is used: by
+    `throughput` but for what requests that were cut off had been expected to take, by `pipelined` what it asks for."""
     ours = evolve(SERVERS[f"API, {rate}, and says so"], adaptive(), schedule)
     assert ours.refused <= 0.01
-    assert ours.use >= (0.9 if schedule == "throughput" else 0.7)
+    assert ours.use >= (0.85 if schedule == "throughput" else 0.6)
