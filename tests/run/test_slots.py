@@ -92,6 +92,14 @@ def test_of_a_high_rate_each_slot_takes_one() -> None:
     assert (endpoint.room(0.0), endpoint.used) == (2, 5)
 
 
+def test_the_average_reply_follows_the_last_ones() -> None:
+    """By an eighth each, whole or not."""
+    endpoint = sending(fixed(9), 2)
+    endpoint.ended(call(), "done", (40, 100), None, 0.0)
+    endpoint.ended(call(), "done", (40, 100), None, 0.0)
+    assert endpoint.reply_tokens == 236.5 + (100 - 236.5) / 8
+
+
 def test_tokens_a_minute() -> None:
     """A request takes its prompt and an average reply; what it took less is given back when it has been answered, and
     replies are expected to be like the last ones."""

@@ -11,6 +11,9 @@ import flashgraph as fg
 from flashgraph.run import events as ev
 from flashgraph.testing import Fan, Hand, Move, Shape, Split, Step, build, no_pause
 from flashgraph.testing.hand import plan_by_hand
+from flashgraph.testing.runs import LatencyModel
+from tests.run.kit import Virtually, of, watched
+from tests.run.test_sources import Log
 
 ONE = Step()
 
@@ -112,3 +115,30 @@ def test_twenty_failures_in_a_row_stop_the_run() -> None:
     some.finish()
     assert some.machine.status == ("completed", "the sources have nothing to emit")
     assert sum(isinstance(e, ev.JobEnded) and e.how == "failed" for e in some.events) > 20
+
+
+def test_a_scatter_of_nothing_is_gathered_at_once() -> None:
+    """As an empty group: its round goes on with it."""
+    hand = played(Shape((Fan(0, ONE, (), ONE),), rounds=3), window=2)
+    released = [(e.arrived, e.size) for e in hand.events if isinstance(e, ev.Released)]
+    assert released == [(0, 0)] * 3
+    assert len(hand.machine.pools["pool"].value.artifacts) == 3
+
+
+def test_how_long_a_job_took(virtually: Virtually) -> None:
+    """From its start, whenever that was."""
+    graph = fg.Graph("long")
+    log = graph.pool("log", Log)
+
+    @graph.source(rounds=3)
+    def draw(at: fg.Draw) -> str:
+        return f"{at.emission}"
+
+    @graph.stage(llm="model", workers=1)
+    async def ask(text: str, at: fg.Context) -> str:
+        return (await at.llm(text)).text
+
+    graph.edge(draw, ask)
+    graph.edge(ask, log)
+    result = watched(graph, virtually, models={"model": LatencyModel(1, lambda request: 2.0)})
+    assert [(e.at, e.seconds) for e in of(result, ev.JobEnded) if e.stage == "ask"] == [(2, 2), (4, 2), (6, 2)]
