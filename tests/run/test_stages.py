@@ -142,3 +142,14 @@ def test_how_long_a_job_took(virtually: Virtually) -> None:
     graph.edge(ask, log)
     result = watched(graph, virtually, models={"model": LatencyModel(1, lambda request: 2.0)})
     assert [(e.at, e.seconds) for e in of(result, ev.JobEnded) if e.stage == "ask"] == [(2, 2), (4, 2), (6, 2)]
+
+
+def test_each_gather_of_a_scatter_has_its_own_members() -> None:
+    """The one that is complete first goes on, and leaves to the other those who are still on their way there."""
+    shape = Shape((Fan(3, ONE, (), ONE, other=(Step(workers=1), ONE)),), rounds=1)
+    hand = played(shape, window=1)
+    released = [(e.arrived, e.size) for e in hand.events if isinstance(e, ev.Released)]
+    assert released == [(3, 3), (3, 3)]
+    apart = played(Shape((Fan(4, ONE, (), ONE, other=(ONE, ONE), apart=True),), rounds=1, salt=3), window=1)
+    arrived = [e.arrived for e in apart.events if isinstance(e, ev.Released)]
+    assert (len(arrived), sum(arrived)) == (2, 4)
