@@ -7,7 +7,7 @@ has made.  `prove` tries it on many; the tests do so with few examples, `flashgr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -24,9 +24,10 @@ from flashgraph.testing.graphs import Choice, Ending, Fan, Ledgered, Loop, Segme
 from flashgraph.testing.hand import Hand, no_pause, plan_by_hand
 from flashgraph.testing.interpreter import interpret
 from flashgraph.testing.invariants import check_invariants
+from flashgraph.testing.restated import RESTATED
 from flashgraph.testing.runs import TASK, Finished
 from flashgraph.testing.strategies import moving_limits, schedules, shapes
-from flashgraph.testing.tried import expect, ran
+from flashgraph.testing.tried import Property, expect, ran
 from flashgraph.testing.watchers import minds_no_hook, waits_for_no_hook, waits_for_no_viewer
 
 __all__ = [
@@ -258,20 +259,6 @@ def _one_way(segment: Segment) -> Segment:
 # ---- trying them ----------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class Property:
-    """What it shows, its function, and the strategies for its arguments; ``share`` is its part of a proof, ``loops``
-    the event loops that each example runs on, where it does not draw one."""
-
-    shows: tuple[str, ...]
-    check: Callable[..., Sequence[Finished]]
-    given: Mapping[str, st.SearchStrategy[Any]]
-    share: float = 1.0
-    loops: tuple[str, ...] = ()
-    known: Sequence[Mapping[str, Any]] = ()
-    """Examples that are always tried: ones that generated ones are seldom like."""
-
-
 BUDGETS = st.builds(
     fg.Budget,
     evaluations=st.one_of(st.none(), st.integers(1, 12)),
@@ -317,6 +304,7 @@ EMPTY_GROUPS = Shape(
 WHOLE = ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I15")
 
 PROPERTIES: Mapping[str, Property] = {
+    **RESTATED,
     "a run to its end": Property(
         WHOLE, runs_to_the_end, {"shape": shapes(), "schedule": schedules(), "backend": BACKENDS, "limit": LIMITS}, 2
     ),
@@ -414,13 +402,14 @@ def prove(name: str, examples: int) -> Tally:
 
     def example(**arguments: Any) -> None:
         try:
-            done = chosen.check(**arguments)
+            done = chosen.check(**arguments) or []
         except Exception as error:
             error.add_note(_report(chosen.check, arguments))
             raise
         tally.examples += 1
         tally.loops.update([arguments["backend"]] if "backend" in arguments else chosen.loops)
-        tally.graphs.add(repr(arguments["shape"]))
+        if "shape" in arguments:
+            tally.graphs.add(repr(arguments["shape"]))
         tally.events += sum(len(d.events) for d in done)
 
     tried = settings(
@@ -436,12 +425,13 @@ def prove(name: str, examples: int) -> Tally:
 
 
 def _report(check: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
-    """A failing example's graph, and the line that does it again."""
+    """A failing example's graph, if it has one, and the line that does it again."""
     said = {n: schedule_line(v) if isinstance(v, fg.Schedule) else repr(v) for n, v in arguments.items()}
     said = {n: f"fg.{v}" if isinstance(arguments[n], fg.Budget) else v for n, v in said.items()}
     line = ", ".join(f"{n}={v}" for n, v in said.items())
+    graph = f"The graph:\n{drawing(build(arguments['shape']))}\n\n" if "shape" in arguments else ""
+    module = "properties" if check.__module__ == __name__ else check.__module__.partition("testing.")[2]
     return (
-        f"\nThe graph:\n{drawing(build(arguments['shape']))}\n\n"
-        "Again, with `from flashgraph.testing import *`, `from flashgraph.testing.properties import *` and "
+        f"\n{graph}Again, with `from flashgraph.testing import *`, `from flashgraph.testing.{module} import *` and "
         f"`import flashgraph as fg`:\n{check.__name__}({line})"
     )

@@ -17,6 +17,7 @@ from flashgraph.testing.deadlock import rings
 from flashgraph.testing.log import InvariantViolation
 from flashgraph.testing.proof import TINY, Share, played
 from flashgraph.testing.properties import PROPERTIES, prove
+from flashgraph.testing.restated import RESTATED
 
 __all__ = ["HUNTS", "main"]
 
@@ -32,11 +33,14 @@ def _explore(name: str, states: int) -> None:
 
 
 def hunts(examples: int = 60, states: int = 400) -> Mapping[str, Callable[[], object]]:
-    """All hunts by name: every property, the scheduler as a state machine, every tiny run, the smallest rings."""
+    """All hunts by name: what is restated, every tiny run, the scheduler as a state machine, every property on whole
+    runs, the smallest rings."""
+    proofs = {name: partial(prove, name, max(5, round(examples * p.share))) for name, p in PROPERTIES.items()}
     return {
+        **{name: proofs[name] for name in RESTATED},
         **{f"tiny: {name}": partial(_explore, name, states) for name in TINY},
         "the scheduler as a state machine": partial(played, examples, 30),
-        **{name: partial(prove, name, max(5, round(examples * p.share))) for name, p in PROPERTIES.items()},
+        **proofs,
         "rings": lambda: Share.of(rings(1)),
     }
 

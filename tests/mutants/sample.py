@@ -159,9 +159,9 @@ def _lines(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (BUILD / name).read_text().splitlines()]
 
 
-def report() -> None:
+def report(results: str) -> None:
     """Print the figures and the survivors."""
-    found = _lines("results.jsonl")
+    found = _lines(results)
     killed = [result for result in found if result["killed"]]
     by = Counter(result["by"].split(":")[0] for result in killed)
     low, high = wilson(len(killed), len(found))
@@ -179,18 +179,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--sample", type=int, help="how many mutants, chosen at random; all without it")
     parser.add_argument("--seed", type=int, default=0, help="of the choice")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="mutants tried at once")
+    parser.add_argument(
+        "--suite", default="every", choices=["every", "invariants"],
+        help="what mutants have to get past: all tests of the scheduler, or its invariants alone",
+    )  # fmt: skip
     parser.add_argument("--report", action="store_true", help="only report on what was tried")
     given = parser.parse_args(arguments)
+    results = "results.jsonl" if given.suite == "every" else f"results-{given.suite}.jsonl"
     if not given.report:
         if not (BUILD / "chosen.jsonl").exists():
             _prepare(given.sample, given.seed)
         command = [sys.executable, "-m", "tests.mutants.trials", str(BUILD / "chosen.jsonl")]
         environment = {**os.environ, "PYTHONPATH": str(BUILD / "tree")}
         subprocess.run(
-            [*command, str(BUILD / "results.jsonl"), str(given.workers)],
+            [*command, str(BUILD / results), str(given.workers), given.suite],
             cwd=BUILD / "tree", env=environment, check=True,
         )  # fmt: skip
-    report()
+    report(results)
     return 0
 
 

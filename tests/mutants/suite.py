@@ -1,17 +1,21 @@
-"""What a mutant has to get past: the invariant suite, then the tests of the scheduler and the policies.
+"""What a mutant has to get past: the invariant suite alone, or with it the tests of the scheduler and the policies.
 
-`main` runs it against the flashgraph that is on the path, in this process and cheapest part first, and returns status
-1 at the first thing that notices; what that was is the last line it prints.
+`every` and `invariants` run it against the flashgraph that is on the path, in this process and cheapest part first,
+and return status 1 at the first thing that notices; what that was is the last line they print.
 """
 
 from __future__ import annotations
 
 import io
 import resource
-import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
+
+__all__ = ["SUITES", "every", "invariants"]
+
+Part = tuple[str, int, Callable[[], bool]]
 
 MEMORY = 4 << 30
 """Bytes; a mutant that makes more and more of something has no more to give."""
@@ -52,21 +56,19 @@ def _test(*tests: str) -> bool:
 APART = ("--ignore=tests/run/test_invariants.py", "-k", "not limit_finds and not limit_keeps")
 """Of tests/run, left out: the hunts again, and two long runs of limits whose steps have tests of their own."""
 
-FEW, POLICIES, RUN = (
+FEW, MORE, POLICIES, RUN = (
     ("invariants", 60, partial(_hunt, 8, 60)),
+    ("invariants", 240, partial(_hunt, 30, 240)),
     ("tests/policies", 30, partial(_test, "tests/policies")),
     ("tests/run", 90, partial(_test, *APART, "tests/run")),
 )
 """Name, processor seconds that it may take, and what it does."""
 
 
-def main(module: str = "flashgraph.run") -> int:
-    """Try it where ``module`` was changed: its own tests first, which are quick; returns the exit status."""
+def _try(parts: Sequence[Part]) -> int:
+    """Returns the exit status: 1 when one of them has noticed something."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    *_, package, name = module.split(".")
-    own = [str(path) for path in [Path("tests", package, f"test_{name}.py")] if path.exists()]
-    first = ((*own, 30, partial(_test, *own)),) if own else ()
-    for name, seconds, part in (*first, FEW, *((POLICIES,) if package == "policies" else ()), RUN):
+    for name, seconds, part in parts:
         _within(seconds)
         print(f"{name}: goes in circles", flush=True)
         if not part():
@@ -75,5 +77,17 @@ def main(module: str = "flashgraph.run") -> int:
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def invariants(module: str) -> int:
+    """Try the invariant suite alone, on few examples and then on more; returns the exit status."""
+    return _try([FEW, MORE])
+
+
+def every(module: str) -> int:
+    """Try it where ``module`` was changed: its own tests first, which are quick; returns the exit status."""
+    *_, package, name = module.split(".")
+    own = [str(path) for path in [Path("tests", package, f"test_{name}.py")] if path.exists()]
+    first = ((*own, 30, partial(_test, *own)),) if own else ()
+    return _try([*first, FEW, *((POLICIES,) if package == "policies" else ()), RUN])
+
+
+SUITES: Mapping[str, Callable[[str], int]] = {"every": every, "invariants": invariants}

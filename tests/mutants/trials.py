@@ -1,8 +1,9 @@
 """Tries mutants, each in a fork of one warm process: nothing but flashgraph itself is imported anew for each.
 
-``python -m tests.mutants.trials CHOSEN RESULTS WORKERS`` is run by `tests.mutants.sample` in a copy of the project.
-CHOSEN has a mutant a line, as JSON with a ``key``, a ``module`` (dotted) and its mutated ``source``; RESULTS gets a
-line for each when it has been tried, and what it has already is not tried again.
+``python -m tests.mutants.trials CHOSEN RESULTS WORKERS SUITE`` is run by `tests.mutants.sample` in a copy of the
+project.  CHOSEN has a mutant a line, as JSON with a ``key``, a ``module`` (dotted) and its mutated ``source``; RESULTS
+gets a line for each when it has been tried, and what it has already is not tried again; SUITE is one of
+`tests.mutants.suite.SUITES`.
 """
 
 from __future__ import annotations
@@ -113,12 +114,13 @@ def try_all(trials: Sequence[Trial], results: Path, workers: int, suite: Callabl
 
 def main(arguments: Sequence[str]) -> int:
     """Returns the exit status."""
-    chosen, results, workers = arguments
+    chosen, results, workers, suite = arguments
     for name in WARM:
         importlib.import_module(name)
-    from tests.mutants.suite import main as suite
+    from tests.mutants.suite import SUITES
 
-    try_all([json.loads(line) for line in Path(chosen).read_text().splitlines()], Path(results), int(workers), suite)
+    trials = [json.loads(line) for line in Path(chosen).read_text().splitlines()]
+    try_all(trials, Path(results), int(workers), SUITES[suite])
     return 0
 
 

@@ -1,0 +1,22 @@
+"""Parts of the scheduler beside a second, plain definition of what they do.
+
+The invariants on whole runs find what breaks a promise; they cannot find a limit that grows by two in the place of one,
+or a rule that releases a group one member late, which is a sound run of another policy.  Each part that decides by
+numbers is therefore said once more here, in the words of its docstring and slowly: from whole numbers, fractions and
+lists that are looked through at each question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flashgraph.testing.restated.accounts import ACCOUNTS
+from flashgraph.testing.restated.endpoints import ENDPOINTS
+from flashgraph.testing.restated.limits import LIMITS
+from flashgraph.testing.restated.queues import QUEUES
+from flashgraph.testing.restated.rules import RULES
+from flashgraph.testing.tried import Property
+
+__all__ = ["RESTATED"]
+
+RESTATED: Mapping[str, Property] = {**RULES, **LIMITS, **ENDPOINTS, **ACCOUNTS, **QUEUES}

@@ -1,0 +1,427 @@
+"""Limits and rates, said once more in plain words: what an endpoint's limit does with what it is told, what a bucket
+holds, and what follows from what an API says of its rates.
+
+A limit is told a tale: a list of happenings, which are drawn.  Times and rates are such that their sums are exact, so
+that what is restated by whole numbers and fractions is to be the same, and not nearly so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import Literal
+
+import attrs
+from hypothesis import strategies as st
+
+from flashgraph.llm.protocol import Load, Quota
+from flashgraph.policies.limits import Bucket, Level, Limits, adaptive, fixed, parse_limits, steered
+from flashgraph.policies.rates import Rate, amount, learned, used_up, worded
+from flashgraph.testing.tried import Property, expect
+
+__all__ = ["LIMITS", "Restated", "quotas", "restated"]
+
+
+@attrs.define
+class Restated:
+    """A limit that never moves; the base of those that do.  ``used`` counts the slots in use with the one told of."""
+
+    most: int
+    limit: int
+
+    def granted(self, used: int) -> None: ...
+
+    def answered(self, used: int, sent_at: float, now: float) -> None: ...
+
+    def throttled(self, used: int, sent_at: float, now: float) -> None: ...
+
+    def read(self, used: int, load: Load | None) -> None: ...
+
+
+@attrs.define
+class Adaptive(Restated):
+    """Slow start, growth only when every slot was in use, cuts by a fifth of what was in use, five quiet seconds."""
+
+    credit: Fraction = Fraction(0)
+    threshold: int | None = None
+    """Where growth turns slow: the limit after the last cut."""
+    peak: int = 0
+    slowness: int = 1
+    last_cut: float | None = None
+
+    def answered(self, used: int, sent_at: float, now: float) -> None:
+        quiet = self.last_cut is not None and now < self.last_cut + 5
+        if quiet or used < self.limit or self.limit >= self.most:
+            return
+        if self.threshold is None or self.limit < self.threshold:
+            self.credit += 1
+        else:
+            near = self.limit >= self.peak - 1 and 10 * (self.limit - 1) <= 11 * self.peak
+            self.credit += Fraction(1, self.limit * (self.slowness if near else 1))
+        while self.credit >= 1:
+            self.credit -= 1
+            self.limit = min(self.most, self.limit + 1)
+
+    def throttled(self, used: int, sent_at: float, now: float) -> None:
+        if self.last_cut is not None and (sent_at <= self.last_cut or now < self.last_cut + 5):
+            self.limit = max(1, min(self.limit, used - 1))
+            return
+        near = used >= self.peak - 1 and 10 * (used - 1) <= 11 * self.peak
+        self.slowness = min(32, 2 * self.slowness) if near else 1
+        self.limit = max(1, min(self.limit - 1, 4 * used // 5))
+        self.peak, self.threshold, self.last_cut, self.credit = used, self.limit, now, Fraction(0)
+
+
+@attrs.define
+class Steered(Restated):
+    """The server's queue at most four, and never empty."""
+
+    threshold: int | None = None
+    full: bool = False
+    heard: bool = False
+
+    def granted(self, used: int) -> None:
+        self.full |= used >= self.limit
+
+    def read(self, used: int, load: Load | None) -> None:
+        if load is None:
+            if not self.heard:
+                self.limit, self.full = min(128, self.most), False
+            return
+        full, self.full, self.heard = self.full, False, True
+        if load.waiting > 4:
+            self.limit = max(1, min(self.limit, used - load.waiting + 2))
+            self.threshold = self.limit
+        elif load.waiting:
+            self.threshold = self.limit if self.threshold is None else min(self.threshold, self.limit)
+        elif full and load.cache <= 0.95 and self.limit < self.most:
+            slow = self.threshold is not None and self.limit >= self.threshold
+            self.limit = min(self.most, self.limit + (4 if slow else self.limit))
+
+
+@attrs.frozen
+class Kind:
+    """A limit to be made."""
+
+    name: Literal["fixed", "adaptive", "steered"]
+    most: int
+    start: int = 1
+    rpm: float | None = None
+    tpm: float | None = None
+
+    def limits(self) -> Limits:
+        match self.name:
+            case "fixed":
+                return fixed(self.most, rpm=self.rpm, tpm=self.tpm)
+            case "adaptive":
+                return adaptive(self.most, start=self.start, rpm=self.rpm, tpm=self.tpm)
+            case "steered":
+                return steered(self.most, start=self.start, rpm=self.rpm, tpm=self.tpm)
+
+    def restated(self) -> Restated:
+        match self.name:
+            case "fixed":
+                return Restated(self.most, self.most)
+            case "adaptive":
+                return Adaptive(self.most, min(self.start, self.most))
+            case "steered":
+                return Steered(self.most, min(self.start, self.most))
+
+
+def restated(limits: Limits) -> Restated:
+    """The restatement of a limit."""
+    begin = limits.begin().limit
+    if str(limits).startswith("adaptive"):
+        return Adaptive(limits.most, begin)
+    return Steered(limits.most, begin) if str(limits).startswith("steered") else Restated(limits.most, begin)
+
+
+RPM = st.sampled_from([None, None, 60.0, 120.0, 960.0, 1.5])
+TPM = st.sampled_from([None, None, 6000.0, 61440.0])
+KINDS = st.builds(
+    Kind,
+    st.sampled_from(["adaptive", "adaptive", "adaptive", "steered", "steered", "fixed"]),
+    st.sampled_from([1, 2, 7, 20, 64, 512]),
+    st.sampled_from([1, 2, 3, 8, 16, 40]),
+    RPM,
+    TPM,
+)
+
+
+@attrs.frozen
+class Happening:
+    """``used`` counts the slots in use, as a difference from the limit; ``age`` is how long ago the request was sent,
+    ``after`` how long after what happened before this does, ``times`` how often at that moment."""
+
+    what: Literal["granted", "answered", "throttled", "read", "unread"]
+    used: int = 0
+    after: float = 0.25
+    age: float = 0.5
+    times: int = 1
+    waiting: int = 0
+    cache: float = 0.5
+
+
+HAPPENINGS = st.lists(
+    st.builds(
+        Happening,
+        st.sampled_from(["granted", "answered", "answered", "answered", "throttled", "read", "read", "unread"]),
+        st.sampled_from([0, 0, 0, 0, -1, 1, -3, 9]),
+        st.sampled_from([0.0, 0.25, 1.0, 4.75, 5.0, 6.0, 6.0]),
+        st.sampled_from([0.0, 0.25, 0.5, 4.0, 7.0]),
+        st.sampled_from([1, 1, 2, 5, 33]),
+        st.sampled_from([0, 0, 0, 1, 3, 4, 5, 6, 40]),
+        st.sampled_from([0.0, 0.5, 0.95, 0.96]),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+def moves(kind: Kind, tale: Sequence[Happening]) -> None:
+    """I4: a limit is after every happening what its rule says, and within its bounds."""
+    limits, said = kind.limits(), kind.restated()
+    level, now = limits.begin(), 0.0
+    expect(level.limit == said.limit, f"I4: {limits} begins at {level.limit}, expected {said.limit}")
+    expect(limits.flaw() is None, f"I4: {limits} is said to have a flaw: {limits.flaw()}")
+    expect(limits.reads == (kind.name == "steered"), f"I4: {limits} says of readings {limits.reads}")
+    for happening in tale:
+        now += happening.after
+        for _ in range(happening.times):
+            level = _both(limits, level, said, happening, now)
+            where = f"{happening} at {now} of {tale}"
+            expect(level.limit == said.limit, f"I4: {limits} is {level.limit}, expected {said.limit} after {where}")
+            expect(1 <= level.limit <= limits.most, f"I4: {limits} is {level.limit} after {where}")
+
+
+def _both(limits: Limits, level: Level, said: Restated, happening: Happening, now: float) -> Level:
+    """Tell a limit and its restatement of one happening; returns the limit's new level."""
+    used, sent_at = max(1, level.limit + happening.used), now - happening.age
+    match happening.what:
+        case "granted":
+            said.granted(used)
+            return limits.granted(level, used)
+        case "answered":
+            said.answered(used, sent_at, now)
+            return limits.answered(level, used, sent_at, now)
+        case "throttled":
+            said.throttled(used, sent_at, now)
+            return limits.throttled(level, used, sent_at, now)
+        case "read" | "unread":
+            load = Load(used, happening.waiting, happening.cache) if happening.what == "read" else None
+            said.read(used, load)
+            return limits.read(level, used, load, now)
+
+
+def written(kind: Kind) -> None:
+    """I4: what a limit is written as is read as that limit, and its rates are those that were stated."""
+    limits = kind.limits()
+    expect(parse_limits(str(limits)) == limits, f"I4: {limits!r} is written as {limits}")
+    rates = {of: rate for of, rate in (("requests", kind.rpm), ("tokens", kind.tpm)) if rate is not None}
+    expect(dict(limits.stated) == rates, f"I4: {limits} states {dict(limits.stated)}")
+    follows = {of: limits.learns(of) for of in ("requests", "tokens", "prompt_tokens", "completion_tokens")}
+    own = {of: (kind.rpm if of == "requests" else kind.tpm) is None for of in follows}
+    expect(follows == own, f"I4: {limits} follows an API in {follows}")
+
+
+WRONG: Sequence[Limits] = (
+    fixed(0), fixed(-1), fixed(True), fixed(1.5), fixed(4, rpm=0.0), fixed(4, rpm=-1.0), fixed(4, tpm=0.0),  # type: ignore[arg-type]
+    adaptive(0), adaptive(8, start=0), adaptive(8, start=True), steered(0), steered(8, start=0),
+    steered(8, tpm=-2.0), adaptive(8, rpm="x"), steered(8, start=1.5),  # type: ignore[arg-type]
+)  # fmt: skip
+SOUND: Sequence[Limits] = (
+    fixed(1), fixed(1, rpm=0.001, tpm=0.001), fixed(2, rpm=1), adaptive(1, start=1), steered(1, start=1), adaptive(),
+    steered(), adaptive(8, start=9),
+)  # fmt: skip
+
+
+def flaws(place: int) -> None:
+    """I4: a limit that would let nothing pass says so."""
+    wrong, sound = WRONG[place % len(WRONG)], SOUND[place % len(SOUND)]
+    expect(wrong.flaw() is not None, f"I4: {wrong!r} is said to be sound")
+    expect(sound.flaw() is None, f"I4: {sound!r} is said to have a flaw: {sound.flaw()}")
+
+
+# ---- buckets --------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Draught:
+    """What is taken out of a bucket, or put back, or another rate to follow, ``after`` seconds more."""
+
+    what: Literal["take", "follow"]
+    amount: float
+    after: float
+    rate: float = 60.0
+
+
+def holds(rate: float, least: float, tale: Sequence[Draught], asked: float) -> None:
+    """I4: a bucket fills steadily up to what one second makes (or ``least``), goes into debt, and says when it will
+    hold how much."""
+    bucket, now, filled, start = Bucket(rate, least, at=1.0), 1.0, max(least, rate / 60), rate
+    for draught in tale:
+        now += draught.after
+        filled = min(max(least, rate / 60), filled + draught.after * rate / 60)
+        if draught.what == "take":
+            bucket.take(draught.amount, now)
+            filled = min(filled - draught.amount, max(least, rate / 60))
+        else:
+            bucket.follow(draught.rate, draught.amount, now)
+            rate = draught.rate
+            filled = min(filled, draught.amount, max(least, rate / 60))
+        of = f"a bucket of {start:g} a minute, at {now} of {tale}"
+        expect(bucket.holds(now) == filled, f"I4: {of} holds {bucket.holds(now)}, expected {filled}")
+        later = min(max(least, rate / 60), filled + 0.5 * rate / 60)
+        expect(bucket.holds(now + 0.5) == later, f"I4: {of} holds {bucket.holds(now + 0.5)} then, expected {later}")
+        due, never = bucket.due(asked), asked > max(least, rate / 60)
+        expect((due == math.inf) == never, f"I4: {of} holds {asked} from {due} on")
+        expect(bucket.has(asked, now) == (filled >= asked), f"I4: {of} says that it holds {asked}, or that not")
+        if not never and filled < asked:
+            expect(bucket.has(asked, due), f"I4: {of} does not hold {asked} when it has said: {due}")
+            before = bucket.holds(now + (due - now) * 15 / 16)
+            expect(before < asked, f"I4: {of} holds {asked} before it has said: {due}")
+
+
+# Rates of whole powers of two a second, and amounts of 64ths: all sums are exact.
+EXACT = st.sampled_from([7.5, 60.0, 120.0, 960.0])
+DRAUGHTS = st.lists(
+    st.builds(
+        Draught,
+        st.sampled_from(["take", "take", "take", "follow"]),
+        st.sampled_from([0.0, 1.0, 0.25, 2.0, 5.0, -1.0, -4.0]),
+        st.sampled_from([0.0, 0.25, 0.5, 1.0, 3.0]),
+        EXACT,
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+# ---- what an API says of its rates ----------------------------------------------------------------------
+
+LIMIT_TIMES = (1.0, 60.0, 3600.0, 86400.0)
+
+
+def quotas(
+    kinds: Sequence[str] = ("requests", "tokens", "prompt_tokens", "completion_tokens"),
+) -> st.SearchStrategy[Quota]:
+    """What an API may say of one of its rates."""
+    return st.builds(
+        Quota,
+        st.sampled_from(kinds),
+        st.sampled_from([8.0, 240.0, 1000.0]),
+        st.sampled_from([0.0, 1.0, 4.0, 7.0, 12.0, 24.0, 120.0, 239.0, 240.0, 1000.0]),
+        st.sampled_from([None, 0.0, 0.004, 0.25, 1.0, 1.25, 2.0, 59.0, 60.0, 61.0, 75.0, 76.0, 4000.0, 1e5, 1e6]),
+        seconds=st.sampled_from([None, None, None, 1.0, 60.0, 90.0]),
+    )
+
+
+def expected_rate(known: Rate | None, quota: Quota) -> Rate | None:
+    """The shortest of the usual times that everything said so far allows."""
+    if known is not None and known.limit == quota.limit and quota.left == 0:
+        return known
+    time = quota.seconds
+    if time is None:
+        if quota.reset is None:
+            return known
+        reset = quota.reset if quota.left else quota.reset * 4 / 5
+        if reset <= 1:
+            telling = reset > 0 and reset * quota.limit <= 2 * (quota.limit - quota.left)
+            fitting = [1.0] if telling else []
+        else:
+            fitting = [t for t in LIMIT_TIMES if t >= reset]
+        if not fitting:
+            return known
+        time = fitting[0]
+    if known is not None and known.limit == quota.limit:
+        time = max(time, known.seconds)
+    return Rate(quota.limit, time)
+
+
+def learns(told: Sequence[Quota], needed: tuple[int, int, int]) -> None:
+    """I4: what is learned of a rate is what was said of it, and "too many" is for a rate where less is left of it."""
+    known: Rate | None = None
+    for quota in told:
+        said, expected = learned(known, quota), expected_rate(known, quota)
+        expect(said == expected, f"I4: after {known}, {quota} teaches {said}, expected {expected}")
+        known = said
+        of: dict[str, Rate] = {quota.of: known} if known is not None else {}
+        counted = {"requests": needed[0], "tokens": needed[1] + needed[2]}
+        counted |= {"prompt_tokens": needed[1], "completion_tokens": needed[2]}
+        expect(amount(quota.of, needed) == counted[quota.of], f"I4: {quota.of} of {needed}: {amount(quota.of, needed)}")
+        up = known is not None and quota.left < counted[quota.of]
+        expect(used_up([quota], of, needed) == up, f"I4: {quota} is used up by {needed}, or is not")
+        expect(not used_up([quota], {}, needed), f"I4: a rate is used up of which nothing is known: {quota}")
+
+
+def paces(limit: float, seconds: float, left: float, estimated: bool) -> None:
+    """I4: as many are sent as come back; more where more than that has been saved up, or where the API counts less
+    than we do; fewer in the last tenth of a minute's worth, down to a quarter."""
+    rate = Rate(limit, seconds)
+    minute = limit * 60 / seconds
+    expect(math.isclose(rate.per_minute, minute), f"I4: {rate} is {rate.per_minute} a minute")
+    pace = minute
+    if estimated and left > limit / 2:
+        pace *= 2 * left / limit
+    pace = max(pace, left)
+    scarce = min(limit, minute) / 10
+    if left < scarce:
+        pace *= max(0.25, left / scarce)
+    said = rate.pace(left, estimated=estimated)
+    expect(math.isclose(said, pace), f"I4: {rate} with {left} left is sent {said} a minute, expected {pace}")
+
+
+def says(of: str, limit: float, seconds: float) -> None:
+    """A rate is said to people with its kind, its number and its time."""
+    said = worded(of, limit, seconds)
+    times = {1.0: "a second", 60.0: "a minute", 3600.0: "an hour", 86400.0: "a day", 90.0: "in 90 s"}
+    expect(said == f"{limit:,.12g} {of.replace('_', ' ')} {times[seconds].replace('an h', 'a h')}", f"it says {said}")
+
+
+LIMITS: Mapping[str, Property] = {
+    "limits, restated": Property(("I4",), moves, {"kind": KINDS, "tale": HAPPENINGS}, 30),
+    "limits as texts": Property(("I4",), written, {"kind": KINDS}, 8),
+    "limits that cannot be": Property(("I4",), flaws, {"place": st.integers(0, len(WRONG) - 1)}, 6),
+    "buckets, restated": Property(
+        ("I4",),
+        holds,
+        {
+            "rate": EXACT,
+            "least": st.sampled_from([1.0, 4.0]),
+            "tale": DRAUGHTS,
+            "asked": st.sampled_from([0.25, 1.0, 3.0, 16.0, 17.0]),
+        },
+        20,
+    ),
+    "rates that an API tells": Property(
+        ("I4",),
+        learns,
+        {
+            "told": st.lists(quotas(), min_size=1, max_size=5),
+            "needed": st.tuples(st.integers(1, 5), st.integers(0, 300), st.integers(0, 300)),
+        },
+        30,
+    ),
+    "pace, restated": Property(
+        ("I4",),
+        paces,
+        {
+            "limit": st.sampled_from([8.0, 240.0, 1000.0]),
+            "seconds": st.sampled_from([1.0, 60.0, 3600.0, 86400.0, 90.0]),
+            "left": st.floats(0, 1000),
+            "estimated": st.booleans(),
+        },
+        10,
+    ),
+    "rates in words": Property(
+        ("I4",),
+        says,
+        {
+            "of": st.sampled_from(["requests", "prompt_tokens"]),
+            "limit": st.sampled_from([1.0, 240.0, 150_000.0]),
+            "seconds": st.sampled_from([1.0, 60.0, 3600.0, 86400.0, 90.0]),
+        },
+        2,
+    ),
+}

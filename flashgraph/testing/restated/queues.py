@@ -1,0 +1,102 @@
+"""The queue of an edge, said once more: a list that is sorted at each question."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from hypothesis import strategies as st
+
+from flashgraph.policies.order import QueueOrder, freshest, priority
+from flashgraph.run.items import Item
+from flashgraph.run.queues import EdgeQueue
+from flashgraph.testing.tried import Property, expect
+
+__all__ = ["QUEUES"]
+
+ORDERS: Mapping[str, tuple[QueueOrder, Callable[[Item], Any]]] = {
+    "fifo": (QueueOrder(), lambda item: 0),
+    "freshest": (freshest(), lambda item: -item.version),
+    "priority": (priority(lambda value: value % 5), lambda item: item.value % 5),
+}
+
+
+def _item(number: int, value: int, version: int, late: bool) -> Item:
+    return Item(number, value, "edge", 0, (), (), {"pool": version}, (), frozenset(), {}, f"{number}", late=late)
+
+
+def sorts(order: str, capacity: int, tale: Sequence[tuple[str, int, int, bool]]) -> None:
+    """I2: a queue counts what is in it and what is away and comes back, and hands out what its order says, the late
+    members last, the oldest first."""
+    policy, key = ORDERS[order]
+    queue, inside, held, opened = EdgeQueue(capacity, policy), list[Item](), 0, 0
+    before: tuple[int, Item | None] = (queue.changes, None)
+    for number, (what, which, version, late) in enumerate(tale):
+        chosen = inside[which % len(inside)] if inside else None
+        match what:
+            case "push":
+                inside.append(_item(number, which, version, late))
+                queue.push(inside[-1])
+            case "pop" if inside:
+                first = _first(inside, key)
+                taken = queue.pop()
+                expect(taken is first, f"I2: item {taken.id} leaves first, expected {first.id}")
+                inside.remove(first)
+            case "remove" if chosen is not None:
+                queue.remove(chosen)
+                inside.remove(chosen)
+            case "demote" if chosen is not None and not chosen.late:
+                chosen.late = True
+                queue.demote(chosen)
+            case "hold":
+                held += 1
+                queue.held += 1
+            case "open":
+                opened += 1
+                queue.opened += 1
+        at = f"after {what} of {tale}"
+        # As the scheduler asks, and before the head is asked for, which tidies up.
+        count = len(inside) + held + opened
+        expect(queue.waiting == len(inside), f"I2: {queue.waiting} items wait, expected {len(inside)} {at}")
+        expect(len(queue) == count, f"I2: {len(queue)} items are in it, expected {count} {at}")
+        expect(queue.full == (count >= capacity), f"I2: with {count} of {capacity} it is full, or not {at}")
+        if which % 2:
+            head = queue.head()
+            expect(head is (_first(inside, key) if inside else None), f"I2: {head} is the head {at}")
+            if head is not before[1]:
+                expect(queue.changes != before[0], f"I9: another item is the head, and nobody can see it {at}")
+            before = (queue.changes, head)
+    while inside:
+        first = _first(inside, key)
+        expect(queue.pop() is first, f"I2: the rest of {tale} leaves in another order")
+        inside.remove(first)
+    expect(queue.head() is None, f"I2: after all of {tale} has left, something is there")
+
+
+def _first(inside: Sequence[Item], key: Callable[[Item], Any]) -> Item:
+    rest = [item for item in inside if not item.late] or inside
+    least = min(key(item) for item in rest)
+    return next(item for item in sorted(rest, key=lambda item: item.id) if key(item) == least)
+
+
+QUEUES: Mapping[str, Property] = {
+    "queues, restated": Property(
+        ("I2", "I9"),
+        sorts,
+        {
+            "order": st.sampled_from(sorted(ORDERS)),
+            "capacity": st.integers(1, 4),
+            "tale": st.lists(
+                st.tuples(
+                    st.sampled_from(["push", "push", "push", "push", "pop", "remove", "demote", "hold", "open"]),
+                    st.integers(0, 9),
+                    st.integers(0, 3),
+                    st.booleans(),
+                ),
+                min_size=1,
+                max_size=16,
+            ),
+        },
+        20,
+    )
+}
