@@ -470,7 +470,7 @@ class Flow:
 
     def _fail(self, group: GroupState, state: GatherState, summary: str) -> None:
         state.closed = True
-        self.rounds[group.origin.round].failed = True
+        self.rounds[group.origin.round].failed |= not group.origin.scope  # else it is for the outer group to bear
         for outer, place in group.origin.scope[-1:]:
             self.groups[outer].reasons[place] = summary
         self._void(group)

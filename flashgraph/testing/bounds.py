@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 
 from flashgraph.run import events as ev
 from flashgraph.testing.log import Check, Log
 
-__all__ = ["budgets", "capacities", "conservation", "windows", "workers"]
+__all__ = ["budgets", "capacities", "conservation", "times", "windows", "workers"]
 
 
 def conservation(log: Log) -> Check:
-    """I1: every item emitted ends exactly once, or is open at the end."""
+    """I1: every item emitted ends exactly once, or is open at the end; sources count their emissions."""
     open_items: set[int] = set()
     ended: set[int] = set()
+    emissions: Counter[str] = Counter()
     while True:
         i, event = yield
-        if isinstance(event, ev.Created):
+        if isinstance(event, ev.Emitted):
+            said = f"source {event.source} emits number {event.emission}, after {emissions[event.source]} others"
+            log.expect(event.emission == emissions[event.source], "I1", i, said)
+            emissions[event.source] += 1
+        elif isinstance(event, ev.Created):
             log.expect(event.item not in open_items | ended, "I1", i, f"item {event.item} was created twice")
             open_items.add(event.item)
         elif isinstance(event, ev.Ended):
@@ -31,12 +37,14 @@ def conservation(log: Log) -> Check:
 
 
 def capacities(log: Log) -> Check:
-    """I2: no queue exceeds its capacity (a scattering edge counts groups until their last member is taken up)."""
+    """I2: no queue exceeds its capacity (a scattering edge counts groups until their last member is taken up), with
+    what is away for repair; and the run says truly how many are in it."""
     edge_of: dict[int, str] = {}
     group_of: dict[int, int] = {}
     depth: Counter[str] = Counter()
     waiting: dict[int, set[int]] = defaultdict(set)
     queued: set[int] = set()
+    held: set[int] = set()
 
     def taken(item: int) -> None:
         group = group_of.pop(item, None)
@@ -55,17 +63,25 @@ def capacities(log: Log) -> Check:
                 waiting[event.group].add(event.item)
                 group_of[event.item] = event.group
         elif isinstance(event, ev.Queued):
-            depth[event.edge] += 1
+            depth[event.edge] += event.item not in held
+            held.discard(event.item)
             queued.add(event.item)
         elif isinstance(event, ev.Dequeued):
-            depth[event.edge] -= 1
+            # What is sent to be repaired keeps its place.
+            repairs = event.depth == depth[event.edge] and bool(log.plan.edges[event.edge].stale.repairers())
+            (held.add if repairs else held.discard)(event.item)
+            depth[event.edge] -= not repairs
             queued.discard(event.item)
         elif isinstance(event, ev.JobStarted) and event.item is not None:
             taken(event.item)
         elif isinstance(event, ev.Ended):
-            depth[edge_of[event.item]] -= event.item in queued
+            depth[edge_of[event.item]] -= event.item in queued or event.item in held
             queued.discard(event.item)
+            held.discard(event.item)
             taken(event.item)
+        if isinstance(event, ev.Queued | ev.Dequeued):
+            said = f"edge {event.edge} holds {depth[event.edge]}, the run says {event.depth}"
+            log.expect(event.depth == depth[event.edge], "I2", i, said)
         if isinstance(event, ev.Created | ev.Queued):
             capacity = log.plan.edges[event.edge].capacity
             log.expect(depth[event.edge] <= capacity, "I2", i, f"edge {event.edge} holds more than {capacity}")
@@ -118,6 +134,8 @@ def windows(log: Log) -> Check:
             limit = limits[event.endpoint]
             over = f"{event.endpoint} has over {limit} requests in flight"
             log.expect(flying[event.endpoint] <= limit, "I4", i, over)
+            said = f"{flying[event.endpoint]} requests are out at {event.endpoint}, the run says {event.in_flight}"
+            log.expect(event.in_flight == flying[event.endpoint], "I4", i, said)
         elif isinstance(event, ev.LimitChanged):
             log.expect(event.limit >= 1, "I4", i, f"{event.endpoint} may take {event.limit} requests: never again any")
             limits[event.endpoint] = event.limit
@@ -150,3 +168,21 @@ def budgets(log: Log) -> Check:
                 started[name] += 1
                 limit = getattr(budget, name)
                 log.expect(limit is None or started[name] <= limit, "I10", i, f"{started[name]} {name}")
+
+
+def times(log: Log) -> Check:
+    """I14: time does not go back, and what took time is said to have taken what lies between its beginning and end."""
+    began: dict[tuple[str, int], float] = {}
+    now = 0.0
+    while True:
+        i, event = yield
+        log.expect(event.at >= now, "I14", i, f"it is {event.at}, and was {now} before")
+        now = event.at
+        if isinstance(event, ev.JobStarted):
+            began["job", event.job] = now
+        elif isinstance(event, ev.CallStarted):
+            began["call", event.call] = now
+        elif isinstance(event, ev.JobEnded | ev.CallEnded):
+            key = ("job", event.job) if isinstance(event, ev.JobEnded) else ("call", event.call)
+            took = now - began.pop(key, math.nan)
+            log.expect(event.seconds == took, "I14", i, f"{' '.join(map(str, key))} took {took} s, not {event.seconds}")

@@ -45,7 +45,8 @@ class Token:
 class Ledgered:
     """A pool that counts its versions itself and keeps what reaches ``threshold`` (a hash in [0, 1)).
 
-    ``strays`` are the artifacts whose parents were not those of this pool that their tokens name.
+    ``strays`` are the artifacts whose parents were not those of this pool that their tokens name; ``narrowed`` says
+    that this view was asked to show the best line alone.
     """
 
     threshold: float = 0.0
@@ -53,6 +54,7 @@ class Ledgered:
     version: int = 0
     artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
     strays: tuple[int, ...] = ()
+    narrowed: bool = False
 
     def apply(self, event: fg.PoolEvent[Token | fg.Group[Token, Token]]) -> Ledgered:
         value = event.value
@@ -73,7 +75,7 @@ class Ledgered:
         return max(self.artifacts.values(), key=lambda a: a.score or 0.0, default=None)
 
     def focus(self) -> Ledgered:
-        return self
+        return attrs.evolve(self, narrowed=True)
 
 
 class _Brief:
@@ -199,6 +201,8 @@ class Shape(_Brief):
     salt: int = 0
     refused: float = 0.0
     """The share of requests that fail for good, half of them by a timeout."""
+    shy: float = 0.0
+    """The share of views that the sources find nothing to draw from."""
 
     def fate(self, request: str) -> str:
         """How a request ends: ``"answered"``, ``"failed"`` at once or ``"timeout"``."""
@@ -396,7 +400,12 @@ class _Builder:
         return stage
 
     def source(self, name: str) -> Any:
+        shape = self.shape
+
         def emit(at: fg.Draw[Ledgered]) -> Token | None:
+            view = (at.view.version, at.view.narrowed)
+            if shape.shy and draw(shape.salt, "shy", name, at.emission, *view) < shape.shy:
+                return None
             newest = list(at.view.artifacts)[-1:]
             at.uses(*newest)
             named = frozenset((at.view.name, artifact) for artifact in newest)

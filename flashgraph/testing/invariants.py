@@ -1,4 +1,4 @@
-"""The invariants of a run that show in its event log: I1 to I10 and I15.
+"""The invariants of a run that show in its event log: I1 to I10, I14 and I15.
 
 Each check is a function of `Log` that is sent one event after the other; `check_invariants` runs them all over a
 finished run, `Watch` along with one.  They recount everything from single events and trust none of the scheduler's
@@ -38,6 +38,7 @@ INVARIANTS: Mapping[str, Sequence[Callable[[Log], Check]]] = {
     "I8": [versions.releases, versions.evidence, versions.orphans],
     "I9": [progress],
     "I10": [bounds.budgets],
+    "I14": [bounds.times],
     "I15": [versions.failures],
 }
 
@@ -68,7 +69,7 @@ class Watch:
 
 
 def check_invariants(events: Sequence[ev.Event], plan: Plan, budget: Budget | None = None) -> None:
-    """Check I1 to I10 and I15 on the log of a finished run.
+    """Check I1 to I10, I14 and I15 on the log of a finished run.
 
     Raises `InvariantViolation` for the first that does not hold, with the events around it.
     """

@@ -7,6 +7,7 @@ and is wrong all the same, such as an account in which every request is settled 
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,6 +40,17 @@ class Recount:
         """Jobs that have ended and may wait, in a serial run, for those before them."""
         self._emissions: Counter[str] = Counter()
         self._drained = False
+        self._narrowed: dict[int, bool] = {}
+        """By job of a source that draws, whether its view shows the best line alone."""
+        self._widened: set[str] = set()
+        """Sources that had nothing to draw from such a view: the next one is whole."""
+        self._unopened: float | None = None
+        """Since when a round could be opened, and there was always something else to be heard."""
+        self._told = False
+        self._made: Counter[str] = Counter()
+        """By stage, what it has made since workers were last adjusted, in whole items."""
+        self._workers: dict[str, int] = {}
+        self._adjust_at: float | None = None
         self._lines: dict[tuple[str, int], frozenset[tuple[str, int]]] = {}
         """By artifact, what it descended from when it was admitted."""
 
@@ -53,10 +65,23 @@ class Recount:
             if machine.calls.open[answer.call].reservation is not None:
                 self._spend(answer.spent)
         for done in turn.completed:
-            self._ended.append(machine.jobs[done.job])
-            if done.source and isinstance(done.outcome, Done) and done.outcome.value is not None:
-                self._emissions[done.source] += 1
+            job = machine.jobs[done.job]
+            self._ended.append(job)
+            if job.item is not None:
+                self._made[job.node] += _share(job.item, machine)  # type: ignore[assignment]  # as below
+            if done.source and isinstance(done.outcome, Done):
+                self._drew(done.source, job, done.outcome.value)
         self._drained |= turn.drain is not None
+        self._told = bool(turn.answered or turn.completed or turn.asked or turn.measured)
+        self._workers = {name: state.most for name, state in machine.stages.items()}
+
+    def _drew(self, source: str, job: Job, value: Any) -> None:
+        self._widened.discard(source)
+        narrowed = self._narrowed.pop(job.id, False)
+        if value is not None:
+            self._emissions[source] += 1
+        elif narrowed:
+            self._widened.add(source)
 
     def decided(self, commands: Sequence[Command], machine: Machine) -> None:
         """What it wants done after that turn."""
@@ -82,10 +107,51 @@ class Recount:
                 self._expect_line(item, tokens, machine)
         starts = [command for command in commands if isinstance(command, Start)]
         for start in starts:
-            self._started(start)
+            self._started(start, machine)
+        self._expect_heard([start for start in starts if start.job.kind == "source"], machine)
+        self._expect_adjusted(machine)
         _expect(not starts or not self._drained, "I12", "the run is asked to end, and starts something new")
 
-    def _started(self, start: Start) -> None:
+    def _expect_heard(self, sources: Sequence[Start], machine: Machine) -> None:
+        """I6: what is due is heard before a round is opened, so that this sees the newest pool; for a twentieth of a
+        second at most, or a busy run would open none."""
+        if self._told and sources and machine.plan.endpoints:
+            waited = self._unopened is not None and machine.now >= self._unopened + 0.05
+            _expect(waited, "I6", f"{sources[0].job.node} draws at {machine.now}, and all was not heard")
+        if not self._told or sources or not machine.plan.endpoints:
+            self._unopened = None
+        elif self._unopened is None and machine.sources.next() is not None:
+            self._unopened = machine.now
+
+    def _expect_adjusted(self, machine: Machine) -> None:
+        """I3: at its intervals a control policy is told what each stage that calls a model has made, and has its way
+        within the stage's bounds."""
+        control, now = machine.plan.schedule.control, machine.now
+        if control.interval is None or machine.plan.schedule.serial or machine.status is not None or machine.stopping:
+            return
+        self._adjust_at = control.interval if self._adjust_at is None else self._adjust_at
+        due = now >= self._adjust_at
+        calling = [n for n, s in machine.stages.items() if s.plan.endpoint is not None and not s.plan.repairs]
+        chosen = control.adjust({n: self._workers[n] for n in calling}, {n: self._made[n] for n in calling})
+        for name, state in machine.stages.items():
+            most = min(chosen[name], state.plan.workers) if due and name in calling else self._workers[name]
+            _expect(state.most == most, "I3", f"{name} may have {state.most} workers at {now}, expected {most}")
+        if due:
+            self._adjust_at = now + control.interval
+            self._made.clear()
+
+    def _expect_view(self, start: Start, machine: Machine) -> None:
+        """I14: a source sees the best line alone for the schedule's share of its emissions, beside other rounds."""
+        job, share = start.job, machine.plan.schedule.focus
+        drawn = random.Random(f"{machine.seed}/focus/{job.node}/{job.emission}").random()
+        narrowed = start.beside > 0 and drawn < share and job.node not in self._widened
+        for view in start.views.values():
+            if isinstance(view, Ledgered):
+                said = f"emission {job.emission} of {job.node}, beside {start.beside} rounds"
+                _expect(view.narrowed == narrowed, "I14", f"{said}, sees {'the best line' if view.narrowed else 'all'}")
+                self._narrowed[job.id] = narrowed
+
+    def _started(self, start: Start, machine: Machine) -> None:
         job = start.job
         for pool, view in start.views.items():
             if isinstance(view, Ledgered):
@@ -100,6 +166,7 @@ class Recount:
         if job.kind == "source":
             number = self._emissions[job.node]
             _expect(job.emission == number, "I14", f"{job.node} draws number {job.emission}, after {number} others")
+            self._expect_view(start, machine)
 
     def _expect_line(self, item: Item, tokens: Sequence[Token], machine: Machine) -> None:
         """I8: an item descends from what was named on its way, or was provisional where nothing was named, and from all
@@ -116,6 +183,12 @@ class Recount:
     def _spend(self, amounts: Mapping[str, float]) -> None:
         for name, amount in amounts.items():
             self._spent[name] += amount  # type: ignore[assignment]  # a Counter counts anything
+
+
+def _share(item: Item, machine: Machine) -> float:
+    """What part of a whole an item is: a member of a group of four is a quarter."""
+    sizes = [machine.flow.groups[group].size for group, _ in item.scope if group in machine.flow.groups]
+    return 1 / math.prod(sizes)
 
 
 def _tokens(value: Any) -> Sequence[Token]:

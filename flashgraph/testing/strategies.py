@@ -95,6 +95,7 @@ def shapes() -> st.SearchStrategy[Shape]:
         latency=st.sampled_from(["zero", "constant", "long-tail", "bimodal"]),
         salt=st.integers(0, 1000),
         refused=st.sampled_from([0.0, 0.0, 0.2]),
+        shy=st.sampled_from([0.0, 0.0, 0.0, 0.4]),
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import attrs
 
@@ -17,6 +19,8 @@ __all__ = ["evidence", "failures", "orphans", "releases", "staleness", "stamps",
 
 Scope = tuple[tuple[int, int], ...]
 
+STALE = re.compile(r"stale: lag (\d+) ")
+ORPHAN = re.compile(r"orphan of (.+) artifact (\d+), ")
 USERS_OWN = ("failure rule of ", "order of ", "release of ", "scatter of ", "staleness rule of ", "when of ")
 """How the reason of an item's failure begins when a function of the graph's own has raised outside of any job."""
 
@@ -36,12 +40,15 @@ def versions(log: Log) -> Check:
 
 
 def stamps(log: Log) -> Check:
-    """I6: a stamp never exceeds the pool's version, a source's is the version that it read, and a group has no newer
-    one than any of its members."""
+    """I6: a stamp never exceeds the pool's version, a source's is the version that it read, a group has no newer one
+    than any of its members, and an item lags by what its pools have moved on since it was made."""
     version: Counter[str] = Counter()
     made: dict[int, ev.Created] = {}
     while True:
         i, event = yield
+        if isinstance(event, ev.JobStarted | ev.Admitted) and event.item in made:
+            lag = max((version[pool] - stamp for pool, stamp in made[event.item].stamps.items()), default=0)
+            log.expect(event.lag == lag, "I6", i, f"item {event.item} lags by {lag}, the run says {event.lag}")
         if isinstance(event, ev.Admitted | ev.Confirmed | ev.Retracted):
             version[event.pool] += 1
         elif isinstance(event, ev.Released):
@@ -50,7 +57,7 @@ def stamps(log: Log) -> Check:
                 newer = [p for p, stamp in member.stamps.items() if group.stamps.get(p, stamp + 1) > stamp]
                 log.expect(not newer, "I6", i, f"group {group.item} is stamped newer than member {member.item}")
         elif isinstance(event, ev.Repaired):
-            del made[event.item]  # it is stamped anew, with what the log does not tell
+            made.pop(event.item, None)  # it is stamped anew, with what the log does not tell
         elif isinstance(event, ev.JobStarted) and event.item is None:
             log.expect(event.lag == 0 and not event.late, "I6", i, f"source {event.stage} draws at lag {event.lag}")
         elif isinstance(event, ev.Created):
@@ -64,7 +71,7 @@ def stamps(log: Log) -> Check:
 
 def staleness(log: Log) -> Check:
     """I7: nothing is taken up or admitted that the staleness rule of its edge excludes at that moment; of a group it is
-    the whole that the rule speaks of."""
+    the whole that the rule speaks of.  Nothing is discarded as stale that the rule takes."""
     edge_of: dict[int, str] = {}
     repairs: Counter[int] = Counter()
     while True:
@@ -73,6 +80,10 @@ def staleness(log: Log) -> Check:
             edge_of[event.item] = event.edge
         elif isinstance(event, ev.Repaired):
             repairs[event.item] += 1
+        elif isinstance(event, ev.Ended) and (said := STALE.match(event.reason)) and event.how == "discarded":
+            rule, lag = log.plan.edges[edge_of[event.item]].stale, int(said[1])
+            kinds = {rule.decide(lag, repairs[event.item], partial(_said, touched)).kind for touched in (True, False)}
+            log.expect("discard" in kinds, "I7", i, f"item {event.item} is discarded, {rule} says {kinds} at lag {lag}")
         elif isinstance(event, ev.Admitted) or (isinstance(event, ev.JobStarted) and event.item is not None):
             item = event.item or 0
             edge = log.plan.edges[edge_of[item]]
@@ -82,6 +93,10 @@ def staleness(log: Log) -> Check:
             # Conditions on values are not in the log; a rule that has one may have let the item pass by it.
             decision = rule.decide(event.lag, repairs[item], lambda when: False).kind
             log.expect(decision in ("accept", "refresh"), "I7", i, f"{rule} says {decision} at lag {event.lag}")
+
+
+def _said(touched: bool, when: Callable[[Any, Any], bool]) -> bool:
+    return touched
 
 
 @attrs.define
@@ -159,8 +174,9 @@ def _asked(log: Log, event: ev.Released) -> float:
 
 
 def orphans(log: Log) -> Check:
-    """I8: what descends from a retracted artifact does not go on."""
+    """I8: what descends from a retracted artifact does not go on, and nothing else is discarded for it."""
     lineage: dict[int, frozenset[tuple[str, int]]] = {}
+    repaired: set[int] = set()
     edge_of: dict[int, str] = {}
     gone: set[int] = set()
     retracted: set[tuple[str, int]] = set()
@@ -171,7 +187,17 @@ def orphans(log: Log) -> Check:
             edge_of[event.item] = event.edge
             if event.lineage & retracted and not log.plan.edges[event.edge].keeps_orphans:
                 gone.add(event.item)
+        elif isinstance(event, ev.Repaired):
+            repaired.add(event.item)  # what it descends from now the log does not tell
         elif isinstance(event, ev.Ended):
+            said = ORPHAN.match(event.reason) if event.how == "discarded" else None
+            if said is not None:
+                what = (said[1], int(said[2]))
+                descends = event.item in repaired or what in lineage[event.item]
+                log.expect(descends, "I8", i, f"item {event.item} is no orphan of {what}")
+                log.expect(what in retracted, "I8", i, f"{what} was not retracted")
+                keeps = log.plan.edges[edge_of[event.item]].keeps_orphans
+                log.expect(not keeps, "I8", i, f"edge {edge_of[event.item]} keeps its orphans, and loses {event.item}")
             lineage.pop(event.item, None)
             gone.discard(event.item)
         elif isinstance(event, ev.Retracted):
@@ -226,16 +252,36 @@ def evidence(log: Log) -> Check:
 
 def failures(log: Log) -> Check:
     """I15: an item fails by its own job, by a function of the graph that raised for it, or with its group, when more
-    of that failed than its rule bears; a job that failed has taken its own item along."""
+    of that failed than its rule bears; a job that failed has taken its own item along.  A round has failed when an item
+    of it has that was in no group, and only if one has at all, or a function on the edges of its source raised."""
     item_of: dict[int, int] = {}
+    round_of: dict[int, int] = {}
+    alone: set[int] = set()
+    """Items in no group."""
+    hurt: set[int] = set()
+    failed_alone: set[int] = set()
+    raised = False
     running: dict[int, str] = {}
     failed: dict[int, int] = {}
     while True:
         i, event = yield
-        if isinstance(event, ev.JobStarted) and event.item is not None:
+        if isinstance(event, ev.Created):
+            round_of[event.item] = event.round
+            if event.group is None:
+                alone.add(event.item)
+        elif isinstance(event, ev.EdgeFailed):
+            raised = True
+        elif isinstance(event, ev.RoundEnded):
+            said = f"round {event.round} is said to have {'failed' if event.failed else 'not failed'}"
+            log.expect(event.failed or event.round not in failed_alone, "I15", i, said)
+            log.expect(not event.failed or raised or event.round in hurt, "I15", i, said)
+        elif isinstance(event, ev.JobStarted) and event.item is not None:
             item_of[event.job] = event.item
             running[event.item] = event.stage
         elif isinstance(event, ev.Ended) and event.how == "failed":
+            hurt.add(round_of[event.item])
+            if event.item in alone:
+                failed_alone.add(round_of[event.item])
             summary = re.match(r"(\d+) of (\d+) members failed, ", event.reason)
             if summary is not None:
                 count, size = map(int, summary.groups())
