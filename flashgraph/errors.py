@@ -29,6 +29,7 @@ __all__ = [
     "ModelError",
     "ModelRefused",
     "ModelUnavailable",
+    "PassingFault",
     "Place",
     "Problem",
     "RequestFailed",
@@ -176,17 +177,58 @@ class TimedOut(RequestFailed):
     """No answer came within the model's time-out, also when it was asked for again."""
 
 
-class Throttled(ModelError):
-    """The endpoint takes no more requests at this moment (429): ask again after ``pause`` seconds, without holding a
-    slot meanwhile.  ``pause`` is None where the server named none; an endpoint that has turned one request away
-    ``tries`` times is unavailable.  ``quotas`` (of `flashgraph.llm.protocol.Quota`) are what it says of its rates.
+class PassingFault(ModelError):
+    """One try of a request failed in a way that may pass: ask again, without holding a slot meanwhile.
+
+    After ``tries`` tries ``final`` is raised in its place.  If that is `ModelUnavailable`, the endpoint is at fault,
+    and its tries count apart from those of others that may answer the request; if it is anything else, the request is.
+    ``pause`` is how many seconds the server asks to wait; where it is None, the pauses begin with ``backoff`` seconds
+    and double.  ``quotas`` (of `flashgraph.llm.protocol.Quota`) are what the server says of its rates.
+
+    ``usage`` (a `flashgraph.llm.protocol.Usage`) is what the try has cost, where something came back.  ``cut_off`` says
+    that it was given up while the server worked on it: its cost is estimated as that of a request that is cancelled.
+    With neither it has cost no tokens.
     """
 
-    def __init__(self, message: str, *, pause: float | None = None, tries: int = 6, quotas: Sequence[Any] = ()) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        final: ModelError,
+        *,
+        pause: float | None = None,
+        tries: int = 6,
+        backoff: float = 1.0,
+        quotas: Sequence[Any] = (),
+        usage: Any = None,
+        cut_off: bool = False,
+    ) -> None:
+        super().__init__(final)
+        self.final = final
         self.pause = pause
         self.tries = tries
+        self.backoff = backoff
         self.quotas = tuple(quotas)
+        self.usage = usage
+        self.cut_off = cut_off
+
+
+class Throttled(PassingFault):
+    """The endpoint takes no more requests at this moment (429): no fault, and it counts as no call.
+
+    An endpoint that has turned one request away ``tries`` times is unavailable.  The rest is as with any
+    `PassingFault`.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        pause: float | None = None,
+        tries: int = 6,
+        backoff: float = 1.0,
+        quotas: Sequence[Any] = (),
+    ) -> None:
+        super().__init__(ModelUnavailable(message), pause=pause, tries=tries, backoff=backoff, quotas=quotas)
+        self.args = (message,)
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -13,17 +13,18 @@ from typing import Any
 import anyio
 import attrs
 
-from flashgraph.errors import BudgetExhausted, ModelError, ModelUnavailable, Throttled
+from flashgraph.errors import BudgetExhausted, ModelError, PassingFault
 from flashgraph.evaluation import Work, attempt
 from flashgraph.graph.ports import Context
 from flashgraph.graph.spec import StageSpec
 from flashgraph.llm.protocol import Message, Model, Reply
-from flashgraph.run.budget import Ledger, bounded, reservation
+from flashgraph.run.budget import Cost, Ledger, bounded, prompt_estimate, reply_bound, reservation
 from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.store import JournalError
 from flashgraph.run.messages import as_texts, checked
 from flashgraph.run.patience import Patience, patiently
 from flashgraph.run.resumed import request_key
+from flashgraph.run.watch import Pace
 from flashgraph.task import Llm, Task
 
 __all__ = ["HeldOut", "beyond", "held_out", "unanswered"]
@@ -135,6 +136,7 @@ class _Desk:
         self._model, self._ledger, self._examined = model, ledger, examined
         self._slots = anyio.CapacityLimiter(limit)
         self._settled = anyio.Event()
+        self._pace = Pace()
 
     def seat(self, candidate: Mapping[str, str], index: int) -> Llm:
         """The model as the attempt of a candidate at a sample sees it."""
@@ -152,9 +154,10 @@ class _Desk:
     async def _answer(
         self, work: str, key: str, messages: Sequence[Message], params: Mapping[str, Any], patience: Patience
     ) -> Reply:
-        examined = self._examined
+        examined, model = self._examined, self._model
+        sent = bounded(model, params, self._ledger.limits)
         async with self._slots:
-            amounts = reservation([self._model], as_texts(messages), params, self._ledger.limits)
+            amounts = reservation([model], as_texts(messages), params, self._ledger.limits)
             while (lacking := self._ledger.lacking(amounts)) is not None:
                 if self._ledger.reserved[lacking] <= 0:
                     raise BudgetExhausted(f"no {lacking} left for another request")
@@ -163,16 +166,20 @@ class _Desk:
             reply, number = None, None
             # Until a reply says better: a request that was cut off has cost something that nobody can tell.
             spent: Mapping[str, float] = amounts
+            began = anyio.current_time()
             try:
                 if examined is not None:
                     number = await examined.asked(work, key, amounts)
-                reply = await self._model.complete(messages, bounded(self._model, params, self._ledger.limits))
-                spent = {"calls": 1.0, "tokens": float(reply.usage.total), "usd": reply.cost or 0.0}
+                reply = await model.complete(messages, sent)
+                self._pace.answered(model.name, reply.usage.completion, anyio.current_time() - began)
+                spent = Cost.counted(reply.usage, reply.cost).spent
                 return reply
-            except Throttled as error:
-                spent = {}
-                if patience.ends(self._model.name, error):
-                    raise ModelUnavailable(str(error)) from error
+            except PassingFault as fault:
+                took, size = anyio.current_time() - began, prompt_estimate(as_texts(messages))
+                cut_off = self._pace.cut_off(model.name, size, took, reply_bound(model, sent))
+                spent = Cost.of_fault(fault, model, amounts, cut_off).spent
+                if patience.ends(model.name, fault):
+                    raise fault.final from fault
                 raise
             finally:
                 self._ledger.settle(reserved, spent)

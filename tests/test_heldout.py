@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.errors import Throttled
+from flashgraph.errors import MalformedReply, ModelUnavailable, PassingFault, Throttled, TimedOut
 from flashgraph.evaluation import Attempt, Work
 from flashgraph.heldout import held_out
 from flashgraph.llm.function import FunctionModel
@@ -126,6 +126,45 @@ async def test_who_is_turned_away_asks_again(refusals: int, answered: bool) -> N
         with pytest.raises(fg.ModelUnavailable, match="full"):
             await held_out(task(1), CANDIDATES[1:], Busy(lambda messages: ""), ledger)
     assert ledger.settled["calls"] == answered
+
+
+@pytest.mark.parametrize(
+    ("fault", "spent", "reserved"),
+    [
+        (PassingFault(ModelUnavailable("503"), pause=0.0), 0, 0),
+        (PassingFault(MalformedReply("odd"), pause=0.0, usage=Usage(3, 4)), 7, 7),
+        (PassingFault(TimedOut("late"), pause=0.0, cut_off=True), 2, 4096),
+    ],
+)
+async def test_each_try_is_in_the_account(fault: PassingFault, spent: int, reserved: int) -> None:
+    """As one call, with what it has cost: of one that was given up that is about its prompt, and under a budget of
+    tokens all that was reserved."""
+
+    class Sometimes(Echo):
+        async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
+            self.out += 1
+            if self.out == 1:
+                raise fault
+            return Reply(messages[0]["content"], Usage(5, 5), 0.0)
+
+    for budget, cost in ((fg.Budget(), spent), (fg.Budget(tokens=100_000), reserved)):
+        ledger = Ledger(budget)
+        (found,) = await held_out(task(1), CANDIDATES[1:], Sometimes(lambda messages: ""), ledger)
+        assert (found.score, ledger.settled["calls"]) == (1.0, 2)
+        assert 0 <= ledger.settled["tokens"] - 10 - cost < 100
+
+
+async def test_a_fault_that_does_not_pass_fails_its_sample() -> None:
+    """As the error itself, where it is the request's."""
+
+    class Late(Echo):
+        async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
+            self.out += 1
+            raise PassingFault(TimedOut("late"), pause=0.0, tries=2)
+
+    model, ledger = Late(lambda messages: ""), Ledger(fg.Budget())
+    (found,) = await held_out(task(1), CANDIDATES[1:], model, ledger)
+    assert (found.failures, model.out, ledger.settled["calls"]) == ({0: "TimedOut: late"}, 2, 2)
 
 
 async def test_a_graphs_own_stage_tries_the_candidates() -> None:

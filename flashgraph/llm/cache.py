@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -20,7 +21,9 @@ from flashgraph.errors import (
     ModelError,
     ModelRefused,
     ModelUnavailable,
+    PassingFault,
     RequestFailed,
+    Throttled,
     TimedOut,
     UnknownModel,
 )
@@ -103,8 +106,8 @@ class CachedModel:
 
     A request is kept if its temperature is 0, with the model's own ``params`` below the request's; with
     ``any_temperature`` every request is.  Those at temperature 0 are also asked once while they are in flight: the
-    others wait, and whoever is next asks if the asker is cancelled.  They share the asker's `RequestFailed`,
-    `ModelUnavailable` or `ModelRefused`, which came after all retries; after any other exception the next one asks.
+    others wait, and whoever is next asks if the asker is cancelled.  They share the asker's `PassingFault`,
+    `RequestFailed`, `ModelUnavailable` or `ModelRefused`; after any other exception the next one asks.
     A reply that was not asked for uses no token and costs nothing.  Cut-off replies and failures are not kept.
     """
 
@@ -168,8 +171,7 @@ class CachedModel:
                 return await self._ask(key, messages, params, _Flight(), merge=greedy)
             await flight.done.wait()
             if flight.error is not None:
-                # A new one: one exception raised in several tasks would gather all their tracebacks.
-                raise type(flight.error)(*flight.error.args) from flight.error
+                raise _own(flight.error) from flight.error
             if flight.reply is not None:
                 return self._free(flight.reply, "shared")
 
@@ -195,7 +197,8 @@ class CachedModel:
             flight.reply = await self.model.complete(messages, params)
         except ModelError as error:
             # A subclass of somebody's own may not be made from its arguments.
-            if type(error) in SHARED_FAILURES:
+            cause = error.final if isinstance(error, PassingFault) else error
+            if type(error) in (PassingFault, Throttled, type(cause)) and type(cause) in SHARED_FAILURES:
                 flight.error = error
             raise
         finally:
@@ -209,6 +212,15 @@ class CachedModel:
     def _free(self, reply: Reply, how: str) -> Reply:
         self.cache.count(how, reply.usage)
         return attrs.evolve(reply, usage=Usage(), cost=0.0, quotas=())
+
+
+def _own(error: ModelError) -> ModelError:
+    """A failure of another's request for one that waited for it: a new one, since one exception raised in several tasks
+    would gather all their tracebacks, and for nothing."""
+    error = copy.copy(error)
+    if isinstance(error, PassingFault):
+        error.final, error.usage, error.cut_off, error.quotas = copy.copy(error.final), None, False, ()
+    return error
 
 
 def cached(models: Mapping[str, Model], cache: ResponseCache, *, any_temperature: bool = False) -> dict[str, Model]:

@@ -14,9 +14,19 @@ from typing import Any
 import attrs
 import httpx
 
-__all__ = ["Connections"]
+__all__ = ["Connections", "broke_off"]
 
 ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1)
+
+NOT_MADE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+
+
+def broke_off(error: BaseException | None) -> bool:
+    """Whether a connection of httpx was lost that had been made, so that the server may have worked on the request; by
+    ``error`` or what it came of."""
+    while error is not None and not isinstance(error, httpx.TransportError):
+        error = error.__cause__ or error.__context__
+    return error is not None and not isinstance(error, NOT_MADE)
 
 
 @attrs.define(eq=False)

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import attrs
 
 from flashgraph.errors import ContextTooLong, DataError, ModelUnavailable, RequestFailed, TimedOut
 from flashgraph.llm.protocol import Load, Message, Reply, Usage
-from flashgraph.llm.retry import ONE_MORE, PassingFault, Retry
+from flashgraph.llm.retry import Retry
 from flashgraph.policies.limits import Limits
 
 __all__ = ["EngineModel"]
@@ -171,7 +170,7 @@ class EngineModel:
             self._gauge.last = NOTHING  # what was said of requests that have ended since
         self._out += 1
         try:
-            return await self.retry(partial(self._try, prompt, sampling, priority))
+            return await self._answer(prompt, sampling, priority)
         finally:
             self._out -= 1
 
@@ -217,7 +216,7 @@ class EngineModel:
         except (TypeError, ValueError) as error:
             raise RequestFailed(f"{self.name} rejects the request: {error}") from None
 
-    async def _try(self, prompt: list[int], sampling: Any, priority: int) -> Reply:
+    async def _answer(self, prompt: list[int], sampling: Any, priority: int) -> Reply:
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         self._asked += 1
@@ -229,15 +228,16 @@ class EngineModel:
                 output = await _last(made)
         except TimeoutError:
             late = TimedOut(f"{self.name}: no answer within {self.timeout:g} s; raise it with `?timeout=SECONDS`")
-            raise PassingFault(late, tries=ONE_MORE) from None
+            raise self.retry.passing(late, cut_off=True) from None
         except EngineDeadError as error:
             raise ModelUnavailable(f"{self.name}: the engine has died; its log says why. Then run again") from error
         except EngineGenerateError as error:
-            raise PassingFault(RequestFailed(f"{self.name}: the engine failed: {error.__cause__ or error}")) from error
+            failed = RequestFailed(f"{self.name}: the engine failed: {error.__cause__ or error}")
+            raise self.retry.passing(failed, cut_off=True) from error
         except ValueError as error:
             raise RequestFailed(f"{self.name} rejects the request: {error}") from error
         if output is None or not output.outputs:
-            raise PassingFault(RequestFailed(f"{self.name}: the engine gave no answer"))
+            raise self.retry.passing(RequestFailed(f"{self.name}: the engine gave no answer"), cut_off=True)
         one = output.outputs[0]
         usage = Usage(len(output.prompt_token_ids or prompt), len(one.token_ids))
         return Reply(one.text, usage, 0.0, one.finish_reason or "stop", self.weights)

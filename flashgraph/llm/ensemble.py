@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import attrs
 
-from flashgraph.errors import DataError, ModelUnavailable, Throttled
+from flashgraph.errors import DataError, ModelUnavailable, PassingFault
 from flashgraph.llm.protocol import Message, Model, Reply, reply_limit
 
 __all__ = ["Ensemble", "members"]
@@ -25,10 +26,13 @@ class Ensemble:
     """Models with weights.
 
     In a run the scheduler chooses among those with a free slot, in proportion to their weights, and leaves out those
-    that are down.  By itself, as at the end of a run, it chooses by the request and then goes round.
+    that are down.  By itself, as at the end of a run, it chooses by the request and then goes round: at once where a
+    try has cost nothing, else when it is asked again.
     """
 
     members: tuple[tuple[Model, float], ...] = attrs.field(validator=_weighted)
+    _paid: Counter[str] = attrs.field(factory=Counter, init=False, repr=False)
+    """How many tries of a request have failed and cost something."""
 
     @property
     def name(self) -> str:
@@ -54,21 +58,28 @@ class Ensemble:
             yield
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
-        """Answer ``messages`` with one of them, and with another where that one is down or turns the request away.
+        """Answer ``messages`` with one of them, and with another where that one is down or does not take the request.
 
-        Raises `Throttled` where one of them may answer later, else what the last of them raises.
+        Raises a `PassingFault` where one of them may answer later, and at once where that has cost something, for the
+        account is with who asked; else what the last of them raises.
         """
         weights = [weight for _, weight in self.members]
         request = "\0".join(message["content"] for message in messages)
         first = random.Random(request).choices(range(len(weights)), weights)[0]
-        failed: list[ModelUnavailable | Throttled] = []
+        failed: list[ModelUnavailable | PassingFault] = []
         for turn in range(len(weights)):
-            model = self.members[(first + turn) % len(weights)][0]
+            model = self.members[(first + self._paid[request] + turn) % len(weights)][0]
             try:
-                return await model.complete(messages, params)
-            except (ModelUnavailable, Throttled) as error:
+                reply = await model.complete(messages, params)
+            except (ModelUnavailable, PassingFault) as error:
+                if isinstance(error, PassingFault) and (error.cut_off or error.usage is not None):
+                    self._paid[request] += 1 + turn
+                    raise
                 failed.append(error)
-        raise next((error for error in failed if isinstance(error, Throttled)), failed[-1])
+            else:
+                del self._paid[request]
+                return reply
+        raise next((error for error in failed if isinstance(error, PassingFault)), failed[-1])
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
         """That of the dearest; None if the price of any is not known."""

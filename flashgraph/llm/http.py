@@ -27,11 +27,11 @@ from flashgraph.errors import (
     UnknownModel,
     did_you_mean,
 )
-from flashgraph.llm.connections import Connections
+from flashgraph.llm.connections import Connections, broke_off
 from flashgraph.llm.prices import LOCAL, OPTION, Price, listed
-from flashgraph.llm.protocol import Message, Reply, Usage
+from flashgraph.llm.protocol import Message, Reply, Usage, reply_limit
 from flashgraph.llm.quotas import quotas
-from flashgraph.llm.retry import ONE_MORE, PassingFault, Retry, retry_after
+from flashgraph.llm.retry import Retry, retry_after
 from flashgraph.policies.limits import Limits
 
 __all__ = ["HttpModel"]
@@ -147,7 +147,7 @@ class HttpModel:
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
         """Answer ``messages``; see `flashgraph.llm.protocol.Model.complete`.
 
-        Tried again after connection errors, time-outs, malformed replies, 408, 409 and 5xx.  Cancelling closes the
+        Connection errors, time-outs, malformed replies, 408, 409, 429 and 5xx may pass.  Cancelling closes the
         connection, which is how these servers learn that nobody waits any more.
         """
         body = {
@@ -157,7 +157,20 @@ class HttpModel:
             "messages": [dict(message) for message in messages],
             "stream": False,
         }
-        return await self.retry(lambda: self._try(body))
+        connections = self._opened()
+        try:
+            with anyio.fail_after(self.timeout):
+                response = await connections.request("POST", self._chat, body)
+        except TimeoutError:
+            late = TimedOut(f"{self.name}: no answer within {self.timeout:g} s; raise it with `?timeout=SECONDS`")
+            raise self.retry.passing(late, cut_off=True) from None
+        except httpx.TransportError as error:
+            raise self.retry.passing(self._unreachable(error), cut_off=broke_off(error)) from error
+        except ValueError as error:
+            raise RequestFailed(f"{self.name}: the request cannot be sent as JSON: {error}") from None
+        if response.is_success:
+            return self._reply(response, body)
+        raise await self._error(response)
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
         """By the price that a run has pinned, or else by `pricing`; None where it is not known."""
@@ -185,24 +198,6 @@ class HttpModel:
             raise RuntimeError(f"{self.name} is not open: use `async with model.open():` around its calls")
         return self._connections
 
-    async def _try(self, body: Mapping[str, Any]) -> Reply:
-        connections = self._opened()
-        try:
-            with anyio.fail_after(self.timeout):
-                response = await connections.request("POST", self._chat, body)
-        except TimeoutError:
-            raise PassingFault(
-                TimedOut(f"{self.name}: no answer within {self.timeout:g} s; raise it with `?timeout=SECONDS`"),
-                tries=ONE_MORE,
-            ) from None
-        except httpx.TransportError as error:
-            raise PassingFault(self._unreachable(error)) from error
-        except ValueError as error:
-            raise RequestFailed(f"{self.name}: the request cannot be sent as JSON: {error}") from None
-        if response.is_success:
-            return self._reply(response, body)
-        raise await self._error(response)
-
     def _unreachable(self, error: httpx.TransportError) -> ModelUnavailable:
         reason = str(error) or type(error).__name__
         return ModelUnavailable(
@@ -221,12 +216,11 @@ class HttpModel:
             usage = Usage.counted(counted.get("prompt_tokens"), counted.get("completion_tokens"), body, text)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             shown = self._redacted(response.text[:200])
-            raise PassingFault(
-                MalformedReply(
-                    f"{self.name}: malformed reply ({error!r}): {shown!r}; expected an OpenAI chat completion"
-                ),
-                tries=ONE_MORE,
-            ) from None
+            malformed = MalformedReply(
+                f"{self.name}: malformed reply ({error!r}): {shown!r}; expected an OpenAI chat completion"
+            )
+            usage = Usage.estimate(body["messages"], response.text, reply_limit(body))
+            raise self.retry.passing(malformed, usage=usage) from None
         finish = choice.get("finish_reason") or "stop"
         if finish == "content_filter":
             raise ContentFiltered(f"{self.name}: the reply was withheld by the provider's content filter")
@@ -234,7 +228,7 @@ class HttpModel:
         return Reply(text, usage, cost, finish, data.get("model") or self.model, quotas(response.headers))
 
     async def _error(self, response: httpx.Response) -> Exception:
-        """What a reply with an error status means: `PassingFault` or the final error."""
+        """What a reply with an error status means: a `PassingFault` or the final error."""
         status = response.status_code
         said, code = _complaint(response)
         said = self._redacted(said)
@@ -246,12 +240,8 @@ class HttpModel:
                 quotas(response.headers),
             )
         if status >= 500 or status in (REQUEST_TIMEOUT, CONFLICT):
-            return PassingFault(
-                ModelUnavailable(
-                    f"{self.url} keeps answering {status}: {said}; look at the server's log, then run again"
-                ),
-                pause=retry_after(response.headers),
-            )
+            failing = f"{self.url} keeps answering {status}: {said}; look at the server's log, then run again"
+            return self.retry.passing(ModelUnavailable(failing), pause=retry_after(response.headers))
         if status in (401, 403):
             return self._key_refused(status, said)
         if status in (402, TOO_MANY_REQUESTS):

@@ -21,10 +21,11 @@ from flashgraph.errors import (
     TimedOut,
     UnknownModel,
 )
+from flashgraph.llm.connections import broke_off
 from flashgraph.llm.prices import UNKNOWN, Price, table_source
-from flashgraph.llm.protocol import Message, Reply, Usage
+from flashgraph.llm.protocol import Message, Reply, Usage, reply_limit
 from flashgraph.llm.quotas import quotas
-from flashgraph.llm.retry import ONE_MORE, PassingFault, Retry, retry_after
+from flashgraph.llm.retry import Retry, retry_after
 from flashgraph.policies.limits import Limits
 
 __all__ = ["LiteLLMModel"]
@@ -89,7 +90,7 @@ class LiteLLMModel:
         yield
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
-        """Answer ``messages``; see `flashgraph.llm.protocol.Model.complete`.  The retries are ours, not LiteLLM's."""
+        """Answer ``messages``; see `flashgraph.llm.protocol.Model.complete`.  LiteLLM itself retries nothing."""
         request = {
             "timeout": self.timeout,
             **self.params,
@@ -100,7 +101,30 @@ class LiteLLMModel:
             "max_retries": 0,
             "stream": False,
         }
-        return await self.retry(lambda: self._try(request))
+        litellm, text = _litellm(), ""
+        try:
+            response = await litellm.acompletion(**request)
+        # Its exceptions share no base of their own: they derive from those of the openai package.
+        except Exception as error:
+            raise self._error(litellm, error) from error
+        try:
+            choice = response.choices[0]
+            text = choice.message.content or ""
+            counted = response.usage
+            usage = Usage.counted(counted.prompt_tokens, counted.completion_tokens, request, text)
+        except (AttributeError, IndexError) as error:
+            usage = Usage.estimate(request["messages"], text, reply_limit(request))
+            raise self.retry.passing(MalformedReply(f"{self.name}: malformed reply ({error!r})"), usage=usage) from None
+        if choice.finish_reason == "content_filter":
+            raise ContentFiltered(f"{self.name}: the reply was withheld by the provider's content filter")
+        return Reply(
+            text,
+            usage,
+            self.worst_cost(usage.prompt, usage.completion),
+            choice.finish_reason or "stop",
+            response.model or self.model,
+            quotas(_headers(response)),
+        )
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
         """By the price that a run has pinned, or else by LiteLLM's table; None for a model that is not in it."""
@@ -127,40 +151,15 @@ class LiteLLMModel:
             return None
         return float(sum(prices))
 
-    async def _try(self, request: Mapping[str, Any]) -> Reply:
-        litellm = _litellm()
-        try:
-            response = await litellm.acompletion(**request)
-        # Its exceptions share no base of their own: they derive from those of the openai package.
-        except Exception as error:
-            raise self._error(litellm, error) from error
-        try:
-            choice = response.choices[0]
-            text = choice.message.content or ""
-            counted = response.usage
-            usage = Usage.counted(counted.prompt_tokens, counted.completion_tokens, request, text)
-        except (AttributeError, IndexError) as error:
-            raise PassingFault(MalformedReply(f"{self.name}: malformed reply ({error!r})"), tries=ONE_MORE) from None
-        if choice.finish_reason == "content_filter":
-            raise ContentFiltered(f"{self.name}: the reply was withheld by the provider's content filter")
-        return Reply(
-            text,
-            usage,
-            self.worst_cost(usage.prompt, usage.completion),
-            choice.finish_reason or "stop",
-            response.model or self.model,
-            quotas(_headers(response)),
-        )
-
     def _error(self, litellm: Any, error: Exception) -> Exception:
-        """``error`` in our terms: `PassingFault`, a final error, or itself if it is a bug and no model fault."""
+        """``error`` in our terms: a `PassingFault`, a final error, or itself if it is a bug and no model fault."""
         said = f"{self.name}: {getattr(error, 'message', '') or error}"
         if isinstance(error, litellm.AuthenticationError | litellm.PermissionDeniedError):
             return KeyRefused(f"{said}; set the provider's key in the environment")
         if isinstance(error, litellm.NotFoundError):
             return UnknownModel(f"{said}; check the model's name in LiteLLM's list of models")
         if isinstance(error, litellm.Timeout):
-            return PassingFault(TimedOut(f"{said}; raise it with `?timeout=SECONDS`"), tries=ONE_MORE)
+            return self.retry.passing(TimedOut(f"{said}; raise it with `?timeout=SECONDS`"), cut_off=True)
         # Both are bad requests to LiteLLM too.
         if isinstance(error, litellm.ContextWindowExceededError):
             return ContextTooLong(f"{said}; the request does not fit into the model's context")
@@ -178,7 +177,8 @@ class LiteLLMModel:
             )
         passing = ("APIError", "APIConnectionError", "ServiceUnavailableError", "InternalServerError")
         if isinstance(error, tuple(getattr(litellm, each) for each in passing)):
-            return PassingFault(ModelUnavailable(f"{said}; wait, then run again"), pause=retry_after(headers))
+            final = ModelUnavailable(f"{said}; wait, then run again")
+            return self.retry.passing(final, pause=retry_after(headers), cut_off=broke_off(error))
         return error
 
 

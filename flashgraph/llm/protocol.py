@@ -130,7 +130,7 @@ class Model(Protocol):
     ``prioritises = True`` for one that takes a whole number ``priority`` among the parameters, the smallest first.
     ``params`` is a mapping of what it sends with each request that does not say otherwise: a budget of tokens or money
     bounds the replies that nothing in there does.  One that knows its rates says so with each reply (`Reply.quotas`)
-    and each `Throttled`.
+    and each `PassingFault`.
     """
 
     @property
@@ -146,11 +146,13 @@ class Model(Protocol):
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
         """Answer ``messages``; ``params`` are OpenAI's sampling parameters (``temperature``, ``max_tokens``...).
 
-        Retries of passing faults happen in here, but for `Throttled`: who asked waits, and gives its slot back
-        meanwhile.  Cancelling the call aborts the request on the server.
+        One try of one request.  Who asked waits and asks again after a `PassingFault`, and gives its slot back
+        meanwhile: the scheduler, or else `flashgraph.run.patience.reply_of`.  A model that tries again in here holds
+        its slot meanwhile, and its tries are one request to a budget.  Cancelling the call aborts the request on the
+        server.
 
         Raises `ModelUnavailable` or `ModelRefused` when no request can succeed, `RequestFailed` when only this
-        one cannot, `Throttled` when none can now.
+        one cannot, `PassingFault` when it may succeed later, and of those `Throttled` when none can now.
         """
         ...
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import attrs
 
-from flashgraph.errors import DataError
-from flashgraph.llm.protocol import Message, Model, reply_limit
+from flashgraph.errors import DataError, PassingFault, Throttled
+from flashgraph.llm.protocol import Message, Model, Usage, reply_limit
 
-__all__ = ["Budget", "Ledger", "bounded", "prompt_bound", "prompt_estimate", "reply_bound", "reservation"]
+__all__ = ["Budget", "Cost", "Ledger", "bounded", "prompt_bound", "prompt_estimate", "reply_bound", "reservation"]
 
 DEFAULT_REPLY_TOKENS = 4096
 """The reply length that a token or money budget reserves for a request whose reply nothing else bounds."""
@@ -109,6 +109,41 @@ class Ledger:
     def remaining(self) -> dict[str, float]:
         """What is left of each limit, by name."""
         return {n: max(0.0, limit - self.settled[n] - self.reserved[n]) for n, limit in self.limits.items()}
+
+
+@attrs.frozen
+class Cost:
+    """What a request that was sent has cost: ``spent`` of the limits, tokens of prompt and reply, and USD where that is
+    known.  ``estimated`` says that nobody has counted."""
+
+    spent: Mapping[str, float] = attrs.field(factory=dict)
+    usage: tuple[int, int] = (0, 0)
+    usd: float | None = None
+    estimated: bool = False
+
+    @classmethod
+    def counted(cls, usage: Usage, usd: float | None) -> Cost:
+        """Of one that something came back of."""
+        spent = {"calls": 1.0, "tokens": float(usage.total), "usd": usd or 0.0}
+        return cls(spent, (usage.prompt, usage.completion), usd, usage.estimated)
+
+    @classmethod
+    def cut_off(cls, amounts: Mapping[str, float], usage: tuple[int, int]) -> Cost:
+        """Of one that was given up: all of the ``amounts`` that were reserved, for nobody can tell; of tokens that were
+        not, about as many as ``usage``."""
+        return cls({"tokens": float(sum(usage)), **amounts}, usage, estimated=True)
+
+    @classmethod
+    def of_fault(
+        cls, fault: PassingFault, model: Model, amounts: Mapping[str, float], cut_off: tuple[int, int]
+    ) -> Cost:
+        """Of a try that has failed; ``cut_off`` is the usage of one that is given up at this moment."""
+        if isinstance(fault, Throttled):
+            return cls()
+        if fault.cut_off:
+            return cls.cut_off(amounts, cut_off)
+        usage: Usage = fault.usage or Usage()
+        return cls.counted(usage, model.worst_cost(usage.prompt, usage.completion))
 
 
 def prompt_bound(messages: Sequence[Message]) -> int:

@@ -18,10 +18,17 @@ import anyio.lowlevel
 import attrs
 from anyio.abc import TaskGroup
 
-from flashgraph.errors import BudgetExhausted, FlashgraphError, ModelError, ModelUnavailable, Throttled
+from flashgraph.errors import (
+    BudgetExhausted,
+    FlashgraphError,
+    ModelError,
+    ModelUnavailable,
+    PassingFault,
+    Throttled,
+)
 from flashgraph.graph.ports import Context, Draw
 from flashgraph.llm.protocol import Message, Model, Reply
-from flashgraph.run.budget import bounded, prompt_estimate, reply_bound, reservation
+from flashgraph.run.budget import Cost, bounded, prompt_estimate, reply_bound, reservation
 from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Job, Outcome, Refuse, Start
 from flashgraph.run.machine import Machine
 from flashgraph.run.messages import as_texts, checked
@@ -462,21 +469,23 @@ class Driver:
             sent = {**sent, "priority": call.priority} if getattr(model, "prioritises", False) else sent
             reply = await model.complete(messages, sent)
             self._pace.answered(call.endpoint, reply.usage.completion, anyio.current_time() - began)
-            spent = {"calls": 1.0, "tokens": float(reply.usage.total), "usd": reply.cost or 0.0}
-            usage = (reply.usage.prompt, reply.usage.completion)
-            answer = attrs.evolve(
-                answer, how="done", spent=spent, usage=usage, usd=reply.cost, finish=reply.finish, reply=reply,
-                estimated=reply.usage.estimated, quotas=reply.quotas,
-            )  # fmt: skip
+            cost = Cost.counted(reply.usage, reply.cost)
+            answer = _costing(answer, cost, how="done", finish=reply.finish, reply=reply, quotas=reply.quotas)
             return reply
-        except Throttled as error:
-            answer = attrs.evolve(answer, how="throttled", spent={}, pause=error.pause, quotas=error.quotas)
-            if not patience.ends(call.endpoint, error):
-                raise
-            if not self.machine.slots.others_up(call.service, call.endpoint):
-                raise ModelUnavailable(str(error)) from error
-            answer = attrs.evolve(answer, outage=str(error))
-            return None
+        except PassingFault as fault:
+            how = "throttled" if isinstance(fault, Throttled) else "failed"
+            cost = Cost.of_fault(fault, model, amounts, self._cut_off(call, model, sent, began))
+            answer = _costing(answer, cost, how=how, pause=fault.pause, quotas=fault.quotas)
+            ends = patience.ends(call.endpoint, fault)
+            # One that is down is tried with one request at a time: what that meets is enough to know that it still is.
+            down = ends or not self.machine.slots.endpoints[call.endpoint].up
+            others = self.machine.slots.others_up(call.service, call.endpoint)
+            if isinstance(fault.final, ModelUnavailable) and down and others:
+                answer = attrs.evolve(answer, outage=str(fault))
+                return None
+            if ends:
+                raise fault.final from fault
+            raise
         except ModelUnavailable as error:
             answer = attrs.evolve(answer, how="failed")
             if not self.machine.slots.others_up(call.service, call.endpoint):
@@ -487,13 +496,15 @@ class Driver:
             answer = attrs.evolve(answer, how="failed")
             raise
         except BaseException:
-            most = reply_bound(model, sent)
-            usage = self._pace.cut_off(call.endpoint, size, anyio.current_time() - began, most)
-            spent = {"tokens": float(sum(usage)), **amounts}
-            answer = attrs.evolve(answer, spent=spent, usage=usage, estimated=True)
+            answer = _costing(answer, Cost.cut_off(amounts, self._cut_off(call, model, sent, began)))
             raise
         finally:
             self._answer(answer)
+
+    def _cut_off(self, call: Call, model: Model, sent: Mapping[str, Any], began: float) -> tuple[int, int]:
+        """About how many tokens a request has cost that is given up now."""
+        took = anyio.current_time() - began
+        return self._pace.cut_off(call.endpoint, call.size, took, reply_bound(model, sent))
 
     async def _watch(self) -> None:
         """Ask the servers how full they are, those whose limits follow it, for as long as the run lasts."""
@@ -518,6 +529,10 @@ class Driver:
     def _answer(self, answer: Answered) -> None:
         self._answered.append(answer)
         self._wake.set()
+
+
+def _costing(answer: Answered, cost: Cost, **more: Any) -> Answered:
+    return attrs.evolve(answer, **attrs.asdict(cost, recurse=False), **more)
 
 
 _is_async = cache(inspect.iscoroutinefunction)

@@ -142,8 +142,9 @@ class CallStarted(Event):
 class CallEnded(Event):
     """A model request ended.
 
-    One that was ``"throttled"`` (429) counts as none: it is asked again as another call.  ``estimated`` says that the
-    tokens are not the server's count: of a request that was cut off there is none, nor of any where it counts nothing.
+    One that was ``"throttled"`` (429) counts as none: it is asked again as another call.  So may be one that
+    ``"failed"``, which does count.  ``estimated`` says that the tokens are not the server's count: of a request that
+    was cut off there is none, nor of any where it counts nothing.
     """
 
     call: int

@@ -46,7 +46,7 @@ class Answered:
     messages: Sequence[Message] = ()
     reply: Reply | None = None
     pause: float | None = None
-    """Seconds that a ``"throttled"`` answer asked to wait, if it named them."""
+    """Seconds that the answer of a request that may be asked again asked to wait, if it named them."""
     estimated: bool = False
     """Whether ``usage`` is an estimate: nobody counts the tokens of a request that was cut off, and some servers count
     none at all."""

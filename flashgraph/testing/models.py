@@ -9,6 +9,7 @@ import anyio
 
 import flashgraph as fg
 from flashgraph.llm.protocol import Model
+from flashgraph.run.patience import reply_of
 
 __all__ = ["ModelViolation", "check_model"]
 
@@ -27,8 +28,8 @@ def _expect(holds: bool, found: str, expected: str) -> None:
 def check_model(model: Model, *, backend: str = "asyncio", seconds: float = 30.0) -> None:
     """Open a model, call it, call it ``limit`` times at once (eight at most), cancel it, open it anew.
 
-    Makes up to 11 short requests.  Each may take ``seconds``.  Raises `ModelViolation`, and what the
-    model raises.
+    Makes up to 11 short requests.  Each may take ``seconds``, together with those that are made in its place after a
+    `flashgraph.errors.PassingFault`.  Raises `ModelViolation`, and what else the model raises.
     """
     for member in ("name", "limit", "open", "complete", "worst_cost"):
         _expect(hasattr(model, member), f"a {type(model).__name__} has no {member}", "all members of fg.Model")
@@ -72,7 +73,7 @@ async def _ask(model: Model, seconds: float) -> None:
     params: dict[str, Any] = {"max_tokens": 16}
     messages = [dict(m) for m in HELLO]
     with anyio.move_on_after(seconds) as scope:
-        reply = await model.complete(messages, params)
+        reply = await reply_of(model, messages, params)
     _expect(not scope.cancelled_caught, f"no reply after {seconds:g} s", "a reply, or an exception of fg.ModelError")
     _expect(isinstance(reply, fg.Reply), f"complete returned a {type(reply).__name__}", "fg.Reply(text, fg.Usage(...))")
     _expect(isinstance(reply.text, str), f"the reply's text is {reply.text!r}", "a text")
@@ -89,7 +90,7 @@ async def _cancel(model: Model, seconds: float) -> None:
     """A call that is cancelled at its first await ends at once."""
     with anyio.move_on_after(seconds) as patience:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(model.complete, [dict(m) for m in HELLO], {"max_tokens": 16})
+            tasks.start_soon(reply_of, model, [dict(m) for m in HELLO], {"max_tokens": 16})
             await anyio.lowlevel.checkpoint()
             tasks.cancel_scope.cancel()
     _expect(

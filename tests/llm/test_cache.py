@@ -18,7 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flashgraph as fg
-from flashgraph.errors import DataError, ModelRefused, ModelUnavailable, RequestFailed
+from flashgraph.errors import (
+    DataError,
+    ModelRefused,
+    ModelUnavailable,
+    PassingFault,
+    RequestFailed,
+    Throttled,
+    TimedOut,
+)
 from flashgraph.llm.cache import CachedModel, cache_key, cached
 from flashgraph.llm.function import FunctionModel
 from flashgraph.llm.http import HttpModel
@@ -397,13 +405,35 @@ async def test_a_cut_off_reply_is_shared_in_flight(cache: ResponseCache) -> None
 
 @pytest.mark.parametrize("error", [RequestFailed("no"), ModelUnavailable("down"), ModelRefused("key")])
 async def test_a_failure_is_shared(cache: ResponseCache, error: Exception) -> None:
-    """It came after all retries; each waiter gets one of its own with the asker's as the cause."""
+    """Each waiter gets one of its own with the asker's as the cause."""
     upstream = ScriptedModel([error], delay=5)
     clients = [Client(model) for model in 3 * [CachedModel(upstream, cache)]]
     await together(*clients)
     assert [(type(c.ended), str(c.ended)) for c in clients] == 3 * [(type(error), str(error))]
     assert [c.ended.__cause__ for c in clients] == [None, error, error]
     assert len({id(c.ended) for c in clients}) == 3
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        PassingFault(TimedOut("late"), tries=2, pause=3.0, backoff=2.0, cut_off=True),
+        PassingFault(TimedOut("late"), usage=Usage(3, 4)),
+        Throttled("full", pause=3.0, tries=2, quotas=[Quota("requests", 60, 59, 1)]),
+    ],
+)
+async def test_a_fault_that_may_pass_is_shared(cache: ResponseCache, fault: PassingFault) -> None:
+    """With all that says when to ask again, or each who waited would wait out a time-out of its own; what it has cost
+    is the asker's, who has sent it."""
+    clients = [Client(model) for model in 3 * [CachedModel(ScriptedModel([fault], delay=5), cache)]]
+    await together(*clients)
+    assert clients[0].ended is fault
+    for found in (client.ended for client in clients[1:]):
+        assert (type(found), str(found), type(found.final)) == (type(fault), str(fault), type(fault.final))
+        assert (found.pause, found.tries, found.backoff) == (fault.pause, fault.tries, fault.backoff)
+        assert (found.usage, found.cut_off, found.quotas) == (None, False, ())
+        assert found.final is not fault.final
+    assert fault.cut_off or fault.usage or fault.quotas
 
 
 class Own(RequestFailed):
@@ -413,7 +443,16 @@ class Own(RequestFailed):
         super().__init__(f"{code} {hint}")
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError(), Own(3, hint="x")])
+class OwnFault(PassingFault):
+    """One that may pass."""
+
+    def __init__(self, code: int, *, hint: str) -> None:
+        super().__init__(RequestFailed(f"{code} {hint}"))
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError(), Own(3, hint="x"), OwnFault(3, hint="x"), PassingFault(Own(3, hint="x"))]
+)
 async def test_after_a_bug_the_next_one_asks(cache: ResponseCache, error: Exception) -> None:
     """Each meets it with a traceback of its own, until one gets through."""
     upstream = ScriptedModel([error, error, PAID], delay=5)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from flashgraph.errors import DataError, ModelUnavailable, Throttled
+from flashgraph.errors import DataError, MalformedReply, ModelUnavailable, PassingFault, Throttled, TimedOut
 from flashgraph.llm.ensemble import Ensemble
-from flashgraph.llm.protocol import Model, Reply
+from flashgraph.llm.protocol import Model, Reply, Usage
 from flashgraph.llm.scripted import ScriptedModel
 
 pytestmark = pytest.mark.anyio
@@ -47,13 +47,32 @@ async def test_who_is_down_is_passed_over() -> None:
         await Ensemble(((down(), 1.0), (down(), 1.0))).complete(HELLO, {})
 
 
-async def test_who_turns_a_request_away_is_passed_over() -> None:
+@pytest.mark.parametrize(
+    "fault", [Throttled("full", pause=1.0), PassingFault(ModelUnavailable("it keeps answering 503"), pause=1.0)]
+)
+async def test_who_does_not_take_a_request_is_passed_over(fault: PassingFault) -> None:
     """As long as there is another; where no other answers, the request may come again, though some are down."""
-    full = ScriptedModel(lambda messages: Throttled("full", pause=1.0), name="full")
+    full = ScriptedModel(lambda messages: fault, name="full")
     assert (await Ensemble(((full, 1000.0), (saying("b"), 1.0))).complete(HELLO, {})).model == "b"
     for weights in ((1000.0, 1.0), (1.0, 1000.0)):
-        with pytest.raises(Throttled):
+        with pytest.raises(type(fault)):
             await Ensemble(((down(), weights[0]), (full, weights[1]))).complete(HELLO, {})
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [PassingFault(TimedOut("late"), cut_off=True), PassingFault(MalformedReply("odd"), usage=Usage(1, 2))],
+)
+async def test_a_try_that_has_cost_something_is_for_who_keeps_the_account(fault: PassingFault) -> None:
+    """It is told at once, and the next try goes to another; what is asked after an answer begins anew."""
+    first = ScriptedModel([fault, fault], name="a")
+    three = Ensemble(((down(), 1e9), (first, 1.0), (saying("c"), 1.0)))
+    for _ in range(2):
+        with pytest.raises(PassingFault) as caught:
+            await three.complete(HELLO, {})
+        assert caught.value is fault
+        assert (await three.complete(HELLO, {})).model == "c"
+    assert len(first.calls) == 2
 
 
 async def test_the_dearest_bounds_the_cost() -> None:

@@ -19,6 +19,7 @@ from flashgraph.errors import (
     ModelError,
     ModelRefused,
     ModelUnavailable,
+    PassingFault,
     RequestFailed,
     Throttled,
     TimedOut,
@@ -27,6 +28,7 @@ from flashgraph.errors import (
 from flashgraph.llm.http import HttpModel
 from flashgraph.llm.protocol import Model, Reply, Usage
 from flashgraph.llm.retry import Retry, retry_after
+from flashgraph.run.patience import reply_of
 
 from .server import Answer, chat, error, running, until_closed
 
@@ -41,8 +43,17 @@ def model_at(url: str, name: str = "tiny", **options: Any) -> HttpModel:
 
 
 async def ask(model: Model, **params: Any) -> Reply:
+    """As who has no scheduler asks, with as many tries as it takes."""
     async with model.open():
-        return await model.complete(HELLO, params)
+        return await reply_of(model, HELLO, params)
+
+
+async def failed(model: Model) -> PassingFault:
+    """How one try of a request fails."""
+    async with model.open():
+        with pytest.raises(PassingFault) as caught:
+            await model.complete(HELLO, {"max_tokens": 70})
+    return caught.value
 
 
 async def test_a_reply_carries_text_usage_finish_and_model() -> None:
@@ -96,19 +107,45 @@ async def test_retry_after_replaces_the_backoff() -> None:
 
 
 @pytest.mark.parametrize(("headers", "pause"), [({}, None), ({"retry_after": "7"}, 7.0)])
-async def test_too_many_requests_are_for_the_scheduler(headers: dict[str, str], pause: float | None) -> None:
-    """429: not tried again in here, where a slot would be held meanwhile; the pause and the tries are told."""
-    with running(error(429, "slow down", **headers)) as server, pytest.raises(Throttled, match="slow down") as caught:
-        await ask(model_at(server.url))
-    assert (caught.value.pause, caught.value.tries, caught.value.fatal) == (pause, 3, False)
-    assert len(server.chats) == 1
+@pytest.mark.parametrize("status", [429, 503])
+async def test_asking_again_is_for_the_scheduler(status: int, headers: dict[str, str], pause: float | None) -> None:
+    """Not tried again in here, where a slot would be held meanwhile; the pause and the tries are told."""
+    with running(error(status, "slow down", **headers)) as server:
+        fault = await failed(model_at(server.url))
+    assert (fault.pause, fault.tries, fault.backoff, fault.fatal) == (pause, 3, 0.001, False)
+    assert (type(fault) is Throttled, type(fault.final)) == (status == 429, ModelUnavailable)
+    assert "slow down" in str(fault)
+    assert str(fault) == str(fault.final)
+    assert (fault.usage, fault.cut_off, len(server.chats)) == (None, False, 1)
 
 
-async def test_a_pause_beyond_patience_fails_at_once() -> None:
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_pause_beyond_patience_fails_at_once(status: int) -> None:
     """A quota that opens in an hour is reported, not waited for."""
-    with running(error(429, "daily limit", retry_after="3600")) as server, pytest.raises(ModelUnavailable):
+    said = "it asks to wait for 3600 s"
+    with (
+        running(error(status, "daily limit", retry_after="3600")) as server,
+        pytest.raises(ModelUnavailable, match=said),
+    ):
         await ask(model_at(server.url))
     assert len(server.chats) == 1
+
+
+@pytest.mark.parametrize("answer", [Answer(-1), until_closed])
+async def test_what_a_try_has_cost_is_not_known_where_no_answer_came(answer: Any) -> None:
+    """Of a connection that broke off and of a time-out: the server may have worked on it."""
+    with running(answer) as server:
+        fault = await failed(model_at(server.url, timeout=0.2))
+    assert (fault.usage, fault.cut_off) == (None, True)
+
+
+async def test_a_connection_that_was_never_made_has_cost_nothing() -> None:
+    """The server has gone since the model was opened."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    fault = await failed(model_at(f"http://127.0.0.1:{port}", probe=False))
+    assert (type(fault.final), fault.usage, fault.cut_off) == (ModelUnavailable, None, False)
 
 
 @pytest.mark.parametrize(
@@ -224,6 +261,15 @@ async def test_malformed_replies_get_one_more_try(answer: Answer) -> None:
     assert len(server.chats) == 2
     with running(answer, chat("well")) as server:
         assert (await ask(model_at(server.url))).text == "well"
+
+
+@pytest.mark.parametrize(("text", "tokens"), [("no JSON " * 8, 16), ("no JSON " * 80, 70)])
+async def test_what_a_malformed_reply_has_cost_is_estimated(text: str, tokens: int) -> None:
+    """From what came, and at most what the request allowed."""
+    with running(Answer(200, text.encode())) as server:
+        fault = await failed(model_at(server.url))
+    assert (fault.usage, fault.cut_off) == (Usage(1, tokens, estimated=True), False)
+    assert (type(fault.final), fault.tries) == (MalformedReply, 2)
 
 
 @pytest.mark.parametrize(

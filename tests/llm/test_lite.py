@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import builtins
+import socket
 import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,18 +16,22 @@ from flashgraph.errors import (
     ContextTooLong,
     DataError,
     KeyRefused,
+    MalformedReply,
     ModelError,
     ModelRefused,
     ModelUnavailable,
+    PassingFault,
     RequestFailed,
     Throttled,
+    TimedOut,
     UnknownModel,
 )
 from flashgraph.llm.lite import LiteLLMModel
-from flashgraph.llm.protocol import Model, Quota
+from flashgraph.llm.protocol import Model, Quota, Usage
 from flashgraph.llm.retry import Retry
+from flashgraph.run.patience import reply_of
 
-from .server import Answer, chat, error, running
+from .server import Answer, chat, error, running, until_closed
 
 pytestmark = pytest.mark.anyio
 
@@ -83,7 +89,7 @@ async def test_a_model_without_a_price_has_no_cost() -> None:
         (error(400, "This model's maximum context length is 8", "context_length_exceeded"), ContextTooLong, 1),
         (error(400, "The request was rejected as a result of the safety system"), ContentFiltered, 1),
         (error(400, "temperature must be a number"), RequestFailed, 1),
-        (error(429, "slow down"), Throttled, 1),
+        (error(429, "slow down"), ModelUnavailable, 2),
         (error(500, "oops"), ModelUnavailable, 2),
         (error(503, "loading"), ModelUnavailable, 2),
         (Answer(-1), ModelUnavailable, 2),
@@ -91,10 +97,56 @@ async def test_a_model_without_a_price_has_no_cost() -> None:
 )
 async def test_its_errors_become_ours(answer: Answer, expected: type[ModelError], tries: int) -> None:
     """Each kind of fault, with the number of tries that it deserves."""
-    with running(answer) as server, pytest.raises(ModelError) as caught:
-        await ask(at(server.url))
+    with running(answer) as server:
+        model = at(server.url)
+        async with model.open():
+            with pytest.raises(ModelError) as caught:
+                await reply_of(model, HELLO, {})
     assert type(caught.value) is expected
     assert len(server.chats) == tries
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("answer", "final", "cut_off"),
+    [
+        (error(503, "loading"), ModelUnavailable, False),
+        (Answer(-1), ModelUnavailable, True),
+        (until_closed, TimedOut, True),
+    ],
+)
+async def test_what_a_try_has_cost_that_failed(answer: Any, final: type[ModelError], cut_off: bool) -> None:
+    """Nobody knows where no answer came, and the server may have worked on it."""
+    with running(answer) as server, pytest.raises(PassingFault) as caught:
+        await ask(at(server.url), timeout=0.5)
+    assert (type(caught.value.final), caught.value.cut_off, caught.value.usage) == (final, cut_off, None)
+
+
+@pytest.mark.usefixtures("installed")
+async def test_a_connection_that_was_never_made_has_cost_nothing() -> None:
+    """Nothing listens at the address."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with pytest.raises(PassingFault) as caught:
+        await ask(at(f"http://127.0.0.1:{port}"))
+    assert (caught.value.cut_off, caught.value.usage) == (False, None)
+
+
+@pytest.mark.usefixtures("installed")
+async def test_what_a_malformed_reply_has_cost_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LiteLLM hands something on that is no completion."""
+    model = LiteLLMModel("gpt-4o-mini")
+
+    async def nothing(**request: Any) -> Any:
+        return SimpleNamespace(choices=[])
+
+    async with model.open():
+        monkeypatch.setattr("litellm.acompletion", nothing)
+        with pytest.raises(PassingFault) as caught:
+            await model.complete(HELLO, {})
+    assert (type(caught.value.final), caught.value.tries) == (MalformedReply, 2)
+    assert caught.value.usage == Usage(1, 0, estimated=True)
 
 
 @pytest.mark.usefixtures("installed")

@@ -424,9 +424,9 @@ BUGS = (
     ),
     Bug(
         "a request that is cut off costs nothing",
-        "run/driver.py",
-        'spent = {"tokens": float(sum(usage)), **amounts}',
-        "spent = dict[str, float]()",
+        "run/budget.py",
+        'return cls({"tokens": float(sum(usage)), **amounts}, usage, estimated=True)',
+        "return cls({}, usage, estimated=True)",
         BUDGET,
         "I10",
     ),

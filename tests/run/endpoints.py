@@ -11,7 +11,7 @@ import anyio
 import attrs
 
 import flashgraph as fg
-from flashgraph.errors import ModelUnavailable, Throttled
+from flashgraph.errors import ModelUnavailable, PassingFault, Throttled
 from flashgraph.llm.protocol import Load, Message
 from flashgraph.llm.quotas import quotas
 from flashgraph.policies.limits import Limits
@@ -26,7 +26,8 @@ __all__ = ["Server", "of", "ran", "requests"]
 @attrs.define(eq=False)
 class Server:
     """Works on ``slots`` requests at once, each for about ``seconds``; says 429 to more, or with ``queues`` lets them
-    wait.  It is down from second ``down[0]`` to ``down[1]``, and says 429 to the requests in ``refuses``, once.
+    wait.  It is down from second ``down[0]`` to ``down[1]``, says 429 to the requests in ``refuses``, once, and meets
+    those in ``faults`` with one after the other.
     ``rate`` are its requests a minute, which several may share; it says so with each answer."""
 
     slots: int
@@ -36,6 +37,7 @@ class Server:
     queues: bool = False
     down: tuple[float, float] = (0.0, 0.0)
     refuses: dict[str, float] = attrs.field(factory=dict)
+    faults: dict[str, list[PassingFault]] = attrs.field(factory=dict)
     rate: Bucket | None = None
     in_flight: int = 0
     waits: list[int] = attrs.field(factory=list)
@@ -58,6 +60,8 @@ class Server:
             raise ModelUnavailable(f"no model server answers at {self.name}")
         if request in self.refuses:
             raise Throttled("too many requests", pause=self.refuses.pop(request))
+        if self.faults.get(request):
+            raise self.faults[request].pop(0)
         if not self.queues and self.in_flight >= self.slots:
             raise Throttled(f"{self.name}: too many requests", pause=1.0, tries=100)
         if self.rate is not None and (pause := self.rate.wanting(1.0)):
@@ -126,7 +130,7 @@ def ran(
         async with fg.open_run(graph, TASK, models=models, schedule=schedule, settle=settle, **options) as opened:
             result = await opened.wait()
             look(opened.machine)
-            check_invariants(result.events, opened.machine.plan)
+            check_invariants(result.events, opened.machine.plan, options.get("budget"))
             return result
 
     found: fg.Result = virtually(run)

@@ -1,4 +1,4 @@
-"""How long who is throttled waits before it asks again, under a virtual clock."""
+"""How long who has met a fault waits before it asks again, and how often, under a virtual clock."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from flashgraph.errors import Throttled
-from flashgraph.run.patience import Patience, patiently
+import flashgraph as fg
+from flashgraph.errors import ModelUnavailable, PassingFault, RequestFailed, Throttled, TimedOut
+from flashgraph.llm.scripted import ScriptedModel
+from flashgraph.run.patience import Patience, patiently, reply_of
 from flashgraph.testing import run_virtually
 
 
-def waited(key: str, *pauses: float | None, tries: int = 100) -> list[float]:
+def waited(key: str, *pauses: float | None, backoff: float = 1.0) -> list[float]:
     """The pauses between the tries of a request that is turned away so often, each time with the pause it is told."""
     left, moments = list(pauses), list[float]()
 
     async def ask() -> str:
         moments.append(anyio.current_time())
         if left:
-            raise Throttled("too many requests", pause=left.pop(0), tries=tries)
+            raise Throttled("too many requests", pause=left.pop(0), backoff=backoff)
         return "answered"
 
     async def run() -> str:
@@ -29,7 +31,7 @@ def waited(key: str, *pauses: float | None, tries: int = 100) -> list[float]:
     return [later - earlier for earlier, later in pairwise(moments)]
 
 
-def test_who_is_not_throttled_waits_for_nothing() -> None:
+def test_who_meets_no_fault_waits_for_nothing() -> None:
     """One try."""
     assert waited("a") == []
 
@@ -42,6 +44,13 @@ def test_pauses_double_up_to_a_minute() -> None:
     stretched = {round(pause / least, 6) for pause, least in zip(found, (1, 2, 4, 8, 16, 32, 60, 60, 60), strict=True)}
     assert len(stretched) == 9
     assert max(stretched) > 1.1
+
+
+def test_pauses_begin_where_the_model_says() -> None:
+    """With its backoff, also none."""
+    assert [round(pause) for pause in waited("a", None, None, None, backoff=0.0)] == [0, 0, 0]
+    for pause, least in zip(waited("a", None, None, None, backoff=25.0), (25, 50, 60), strict=True):
+        assert least <= pause <= 1.25 * least
 
 
 def test_the_servers_own_pause_is_kept() -> None:
@@ -66,6 +75,45 @@ def test_patience_ends_after_so_many_tries(tries: int) -> None:
     patience, error = Patience(), Throttled("never", tries=tries)
     told = [(patience.ends("a", error), patience.ends(f"other {n}", Throttled("never", tries=2))) for n in range(tries)]
     assert told == [(False, False)] * (tries - 1) + [(True, False)]
+
+
+def test_what_is_the_requests_counts_wherever_it_is_met() -> None:
+    """And apart from what is an endpoint's; of that, 429 and 503 are the same."""
+    patience = Patience()
+    late, down = PassingFault(TimedOut("late"), tries=2), PassingFault(ModelUnavailable("down"), tries=2)
+    assert [patience.ends("a", late), patience.ends("a", down), patience.ends("b", down)] == [False] * 3
+    assert patience.ends("b", late)
+    assert patience.ends("a", Throttled("full", tries=2))
+
+
+def answer(*script: str | Exception) -> tuple[list[str], list[float]]:
+    """What `reply_of` finds of a model that answers so, and the moments of its tries."""
+    moments, found = list[float](), list[str]()
+
+    class Timed(ScriptedModel):
+        async def complete(self, *request: object) -> fg.Reply:
+            moments.append(anyio.current_time())
+            return await super().complete(*request)  # type: ignore[arg-type]  # handed on as it came
+
+    async def run() -> None:
+        try:
+            found.append((await reply_of(Timed(list(script)), [{"role": "user", "content": "hello"}], {})).text)
+        except Exception as error:
+            found.append(f"{type(error).__name__}: {error}")
+
+    run_virtually(run, backend="trio")
+    return found, moments
+
+
+def test_who_has_no_scheduler_asks_again_too() -> None:
+    """Until there is an answer, or the fault has been met as often as it may be; then it is the error itself."""
+    down, late = PassingFault(ModelUnavailable("down"), pause=8.0), PassingFault(TimedOut("late"), tries=2)
+    said, moments = answer(down, late, Throttled("full"), "hello")
+    assert (said, len(moments)) == (["hello"], 4)
+    assert 8 <= moments[1] <= 10
+    assert answer(late, down, late, "never")[0] == ["TimedOut: late"]
+    assert answer(*[Throttled("full", tries=3)] * 3)[0] == ["ModelUnavailable: full"]
+    assert answer(RequestFailed("no"), "never")[0] == ["RequestFailed: no"]
 
 
 def test_what_else_it_raises_goes_through() -> None:

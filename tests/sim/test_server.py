@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 import flashgraph as fg
-from flashgraph.errors import ModelError, ModelRefused, ModelUnavailable, RequestFailed, Throttled
+from flashgraph.errors import MalformedReply, ModelError, ModelRefused, ModelUnavailable, PassingFault, Throttled
 from flashgraph.llm.http import HttpModel
 from flashgraph.llm.protocol import Quota, Reply
 from flashgraph.llm.quotas import quotas
@@ -45,8 +45,8 @@ def server_of(profile: Profile = FAST, **options: Any) -> SimServer:
     return SimServer(SimModel(profile, World(seed=0).answer), **options)
 
 
-async def ask(url: str, *, tries: int = 1, text: str = "hello?", **params: Any) -> Reply:
-    model = HttpModel(url, retry=Retry(tries=tries, backoff=0.001), key="")
+async def ask(url: str, *, text: str = "hello?", **params: Any) -> Reply:
+    model = HttpModel(url, key="")
     async with model.open():
         return await model.complete([{"role": "user", "content": text}], params)
 
@@ -95,19 +95,21 @@ async def test_a_connection_that_closes_frees_its_slot() -> None:
 @pytest.mark.parametrize(
     ("kind", "expected", "said"),
     [
-        ("429", Throttled, "429"),
+        ("429", ModelUnavailable, "429"),
         ("500", ModelUnavailable, "500"),
         ("reset", ModelUnavailable, "no model server answers"),
         ("cut", ModelUnavailable, "no model server answers"),
-        ("malformed", RequestFailed, "malformed"),
+        ("malformed", MalformedReply, "malformed"),
     ],
 )
 @pytest.mark.anyio
 async def test_faults_reach_the_client(kind: str, expected: type[ModelError], said: str) -> None:
     """Each as the error that a real server's fault is."""
     async with running(server_of(faults=Faults({kind: 1.0}))) as url:
-        with pytest.raises(expected, match=said):
+        with pytest.raises(PassingFault, match=said) as caught:
             await ask(url)
+    assert type(caught.value.final) is expected
+    assert isinstance(caught.value, Throttled) == (kind == "429")
 
 
 @pytest.mark.anyio

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 import flashgraph as fg
+from flashgraph.errors import PassingFault
 from flashgraph.testing import ModelViolation, SlowModel, check_model
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -94,6 +95,18 @@ class Busy(Sound):
         return await super().complete(messages, params)
 
 
+class Sometimes(Sound):
+    """Meets each second request with a fault that passes."""
+
+    asked = 0
+
+    async def complete(self, messages: Sequence[fg.Message], params: Mapping[str, Any]) -> fg.Reply:
+        self.asked += 1
+        if self.asked % 2:
+            raise PassingFault(fg.ModelUnavailable("503"), pause=0.001)
+        return await super().complete(messages, params)
+
+
 class Silent(Sound):
     async def complete(self, messages: Sequence[fg.Message], params: Mapping[str, Any]) -> fg.Reply:
         await anyio.sleep_forever()
@@ -147,6 +160,7 @@ def test_what_a_model_raises_comes_out(backend: str) -> None:
 
 @BACKENDS
 def test_sound_models_pass(backend: str) -> None:
-    """One of one's own, and the kit's."""
+    """One of one's own, one that is asked again now and then, and the kit's."""
     check_model(Sound(), backend=backend)
+    check_model(Sometimes(), backend=backend)
     check_model(SlowModel(lambda messages: "hello", seconds=0.001), backend=backend)

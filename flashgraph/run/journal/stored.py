@@ -100,9 +100,9 @@ class Step:
 
 @attrs.frozen
 class StoredCall:
-    """One model call that has ended.  ``how`` is ``done``, ``failed``, ``cancelled`` or ``lost``; ``usd`` is None
-    where the price is not known; ``seconds`` is its latency, ``at`` the run's clock at its end.  ``messages`` are pairs
-    of a role and a text: of a content that was made of parts, their JSON."""
+    """One model call that has ended.  ``how`` is as in `flashgraph.run.events.CallEnded`; ``usd`` is None where the
+    price is not known; ``seconds`` is its latency, ``at`` the run's clock at its end.  ``messages`` are pairs of a role
+    and a text: of a content that was made of parts, their JSON."""
 
     id: int
     job: int
