@@ -78,7 +78,7 @@ def runs_to_the_end(shape: Shape, schedule: fg.Schedule, backend: str, limit: in
 def keeps_to_limits_that_move(
     shape: Shape, schedule: fg.Schedule, limits: tuple[str, ...], seed: int
 ) -> list[Finished]:
-    """With limits that move, requests that are turned away and an endpoint that is down for a while, a run completes
+    """With limits that move, requests that meet faults and an endpoint that is down for a while, a run completes
     within the limit of each moment, and alike on both event loops."""
     done = [ran(backend, shape, schedule, limits=limits, seed=seed) for backend in ("trio", "asyncio")]
     for run in done:

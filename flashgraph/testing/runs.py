@@ -12,7 +12,7 @@ import attrs
 
 import flashgraph as fg
 from flashgraph.api import Run
-from flashgraph.errors import ModelUnavailable, RequestFailed, Throttled
+from flashgraph.errors import MalformedReply, ModelUnavailable, PassingFault, RequestFailed, Throttled, TimedOut
 from flashgraph.llm.protocol import Load, Message, Quota
 from flashgraph.policies.limits import Limits, parse_limits
 from flashgraph.run.events import Event
@@ -37,11 +37,11 @@ TIMEOUT = 60.0
 
 
 class LatencyModel:
-    """Answers after ``seconds(request)``, or fails as ``fate(request)`` says; counts what is in flight, so that a leak
-    shows.
+    """Answers after ``seconds(request)``, or fails as ``fate(request)`` says, where a time-out is tried twice; counts
+    what is in flight, so that a leak shows.
 
-    With ``limits`` that move it says that all above ``slots`` requests wait in it, tells of its rates, and turns some
-    requests away.  It is down for its first ``down`` seconds.
+    With ``limits`` that move it says that all above ``slots`` requests wait in it, tells of its rates, turns some
+    requests away, and fails at some in ways that pass.  It is down for its first ``down`` seconds.
     """
 
     def __init__(
@@ -99,19 +99,31 @@ class LatencyModel:
                 # By the moment, not by a count: of two equal requests at once, either may come first.
                 moment = round(anyio.current_time() - self._opened, 6)
                 drawn = random.Random(f"{self.name}/{request}/{moment}").random()
-                if drawn < 0.3:
+                if drawn < 0.4:
                     # Not a round number: event loops differ in what they take for one moment.
                     await anyio.sleep(0.05 + drawn / 100)
-                    pause = None if drawn < 0.1 else 3.0
-                    raise Throttled(f"{self.name} is full", pause=pause, tries=100, quotas=_quotas(drawn / 10 + 0.01))
+                    raise self._passing(drawn)
                 said = _quotas(drawn)
             fate = self._fate(request)
             await anyio.sleep(TIMEOUT if fate == "timeout" else self._seconds(request))
+            if fate == "timeout":
+                raise PassingFault(TimedOut("generated: timeout"), tries=2, cut_off=True)
             if fate != "answered":
                 raise RequestFailed(f"generated: {fate}")
             return fg.Reply("ok", fg.Usage(10, 5), 0.001, quotas=said)
         finally:
             self.in_flight -= 1
+
+    def _passing(self, drawn: float) -> PassingFault:
+        """A fault that passes, by a draw from 0 to 0.4."""
+        pause = 3.0 if 0.1 <= drawn < 0.3 else None
+        if drawn < 0.25:
+            return Throttled(f"{self.name} is full", pause=pause, tries=100, quotas=_quotas(drawn / 10 + 0.01))
+        if drawn < 0.3:
+            return PassingFault(ModelUnavailable(f"{self.name} fails"), pause=pause, tries=100)
+        if drawn < 0.35:
+            return PassingFault(TimedOut(f"{self.name} is late"), tries=100, cut_off=True)
+        return PassingFault(MalformedReply(f"{self.name} stammers"), tries=100, usage=fg.Usage(10, 2, estimated=True))
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
         return 0.01
