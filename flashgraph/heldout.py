@@ -175,7 +175,7 @@ class _Desk:
                 spent = Cost.counted(reply.usage, reply.cost).spent
                 return reply
             except PassingFault as fault:
-                took, size = anyio.current_time() - began, prompt_estimate(as_texts(messages))
+                took, size = anyio.current_time() - began, prompt_estimate(messages)
                 cut_off = self._pace.cut_off(model.name, size, took, reply_bound(model, sent))
                 spent = Cost.of_fault(fault, model, amounts, cut_off).spent
                 if patience.ends(model.name, fault):

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from flashgraph.llm.protocol import Message, Reply
+from flashgraph.llm.protocol import Message, Reply, text_in
 from flashgraph.task import Llm
 
 __all__ = ["Meter"]
@@ -23,6 +23,6 @@ class Meter:
 
     async def __call__(self, messages: str | Sequence[Message], **params: Any) -> Reply:
         self.calls += 1
-        texts = [messages] if isinstance(messages, str) else [m["content"] for m in messages]
+        texts = [messages] if isinstance(messages, str) else map(text_in, messages)
         self.characters += sum(map(len, texts))
         return await self.llm(messages, **params)

@@ -12,6 +12,7 @@ import attrs
 
 from flashgraph.errors import DataError, ModelUnavailable, PassingFault
 from flashgraph.llm.protocol import Message, Model, Reply, reply_limit
+from flashgraph.run.messages import text_of
 
 __all__ = ["Ensemble", "members"]
 
@@ -64,7 +65,7 @@ class Ensemble:
         account is with who asked; else what the last of them raises.
         """
         weights = [weight for _, weight in self.members]
-        request = "\0".join(message["content"] for message in messages)
+        request = "\0".join(text_of(message["content"]) for message in messages)
         first = random.Random(request).choices(range(len(weights)), weights)[0]
         failed: list[ModelUnavailable | PassingFault] = []
         for turn in range(len(weights)):

@@ -13,10 +13,17 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import attrs
 
-__all__ = ["Load", "Message", "Model", "Quota", "Reply", "Usage", "reply_limit"]
+__all__ = ["Load", "Message", "Model", "Quota", "Reply", "Usage", "reply_limit", "text_in"]
 
-Message = Mapping[str, str]
-"""One chat message: ``{"role": "system" | "user" | "assistant", "content": text}``."""
+Message = Mapping[str, Any]
+"""One chat message: ``{"role": "system" | "user" | "assistant", "content": text}``, or in the place of the text parts
+as OpenAI's API has them: ``[{"type": "text", "text": text}, {"type": "image_url", ...}, ...]``."""
+
+
+def text_in(message: Message) -> str:
+    """The text of a message: of a content that is made of parts, that of its text parts together."""
+    content = message.get("content") or ""
+    return content if isinstance(content, str) else "".join([p["text"] for p in content if p["type"] == "text"])
 
 
 def _finite(*, above: float | None = None) -> Callable[[Any, attrs.Attribute[Any], float], None]:
@@ -47,9 +54,9 @@ class Usage:
 
     @classmethod
     def estimate(cls, messages: Sequence[Message], text: str, most: int | None = None) -> Usage:
-        """That of a call whose tokens nobody counted, at four characters a token; ``most`` is what its reply may have
-        had."""
-        prompt = sum(len(message["content"]) for message in messages) // CHARACTERS_PER_TOKEN
+        """That of a call whose tokens nobody counted, at four characters a token, and nothing for a part that is no
+        text; ``most`` is what its reply may have had."""
+        prompt = sum(len(text_in(message)) for message in messages) // CHARACTERS_PER_TOKEN
         completion = len(text) // CHARACTERS_PER_TOKEN
         return cls(prompt, completion if most is None else min(completion, most), estimated=True)
 

@@ -14,6 +14,7 @@ import attrs
 from flashgraph.errors import DataError, RequestFailed
 from flashgraph.llm.prices import LOCAL, Price, pin, pricing
 from flashgraph.llm.protocol import Load, Message, Model, Reply, Usage
+from flashgraph.run.messages import text_of
 
 __all__ = ["ReplayModel"]
 
@@ -69,7 +70,7 @@ class ReplayModel:
             return known.popleft() if len(known) > 1 else known[0]
         if self.otherwise is not None:
             return await self.otherwise.complete(messages, params)
-        said = messages[-1]["content"] if messages else ""
+        said = text_of(messages[-1]["content"]) if messages else ""
         raise RequestFailed(
             f"{self.name}: the run has no answer to {said[:SHOWN]!r}{'...' if len(said) > SHOWN else ''}; it has "
             f"{len(self._replies)} requests. Name a model for what is new: {self.name}?else=MODEL"
@@ -112,4 +113,5 @@ class ReplayModel:
 
 
 def _key(messages: Sequence[Message]) -> Key:
-    return tuple((message["role"], message["content"]) for message in messages)
+    """As the journal keeps them: parts as their JSON."""
+    return tuple((message["role"], text_of(message["content"])) for message in messages)

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from flashgraph.errors import DataError, PassingFault, Throttled
-from flashgraph.llm.protocol import Message, Model, Usage, reply_limit
+from flashgraph.llm.protocol import Message, Model, Usage, reply_limit, text_in
 
 __all__ = ["Budget", "Cost", "Ledger", "bounded", "prompt_bound", "prompt_estimate", "reply_bound", "reservation"]
 
@@ -152,8 +152,8 @@ def prompt_bound(messages: Sequence[Message]) -> int:
 
 
 def prompt_estimate(messages: Sequence[Message]) -> float:
-    """About how many tokens a prompt has, at four characters a token."""
-    return sum(len(m.get("content", "")) for m in messages) / 4
+    """About how many tokens a prompt has, at four characters a token; parts that are no text are not counted."""
+    return sum(len(text_in(message)) for message in messages) / 4
 
 
 def reply_bound(model: Model, params: Mapping[str, Any]) -> int | None:

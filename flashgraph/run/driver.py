@@ -443,7 +443,7 @@ class Driver:
         patience: Patience,
     ) -> Reply | None:
         """None: the endpoint is down, and the role has others."""
-        size = prompt_estimate(as_texts(messages))
+        size = prompt_estimate(messages)
         request = _Request(job, role, amounts, size, f"{messages} {key}")
         self._requests.append(request)
         self._wake.set()

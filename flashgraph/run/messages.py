@@ -12,6 +12,7 @@ from flashgraph.llm.protocol import Message
 __all__ = ["as_texts", "checked", "text_of"]
 
 FORM = '[{"role": "user", "content": "..."}], or one text'
+PART = '{"type": "text", "text": "..."}'
 
 
 def checked(messages: Any) -> Sequence[Message]:
@@ -32,12 +33,20 @@ def checked(messages: Any) -> Sequence[Message]:
                 raise _wrong(f"message {number} has no {key}; it has {', '.join(map(repr, message))}", "both")
         if not isinstance(message["role"], str):
             raise _wrong(f"the role of message {number} is {_shown(message['role'])}", "a text")
-        content: Any = message["content"]
-        parts = isinstance(content, list | tuple) and all(isinstance(p, Mapping) and "type" in p for p in content)
-        if not (isinstance(content, str) or (parts and content)):
-            found = f"the content of message {number} is {_shown(content)}"
-            raise _wrong(found, 'a text, or parts like {"type": "text", "text": "..."}')
+        content = message["content"]
+        if not isinstance(content, str):
+            if not isinstance(content, list | tuple) or not content:
+                raise _wrong(f"the content of message {number} is {_shown(content)}", f"a text, or parts like {PART}")
+            for place, part in enumerate(content):
+                _check_part(part, f"part {place} of message {number}")
     return messages
+
+
+def _check_part(part: Any, named: str) -> None:
+    if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
+        raise _wrong(f"{named} is {_shown(part)}", f"a mapping with a type, like {PART}")
+    if part["type"] == "text" and not isinstance(part.get("text"), str):
+        raise _wrong(f"{named} is {_shown(part)}", f"one with a text: {PART}")
 
 
 def text_of(content: Any) -> str:
@@ -46,7 +55,7 @@ def text_of(content: Any) -> str:
 
 
 def as_texts(messages: Sequence[Message]) -> list[Message]:
-    """The same messages with all contents as texts, to count their characters."""
+    """The same messages with all contents as texts, of which no part is left out."""
     return [{**message, "content": text_of(message["content"])} for message in messages]
 
 

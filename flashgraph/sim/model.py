@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 
-from flashgraph.llm.protocol import Message, Reply, Usage
+from flashgraph.llm.protocol import Message, Reply, Usage, text_in
 from flashgraph.sim.engine import Engine
 from flashgraph.sim.profiles import Profile, profile_named
 
@@ -64,7 +64,7 @@ class SimModel:
             tasks.cancel_scope.cancel()
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
-        request = "\0".join(m["content"] for m in messages)
+        request = "\0".join(map(text_in, messages))
         key = hashlib.sha256(f"{self._seed}\0{request}".encode()).hexdigest()
         stream, profile = random.Random(key), self.profile
         drawn = profile.reply_tokens(stream, self._role)
@@ -83,4 +83,4 @@ class SimModel:
 
 
 def _echo(messages: Sequence[Message]) -> str:
-    return (messages[-1]["content"].strip().splitlines() or [""])[-1]
+    return (text_in(messages[-1]).strip().splitlines() or [""])[-1]

@@ -187,8 +187,9 @@ def _understood(body: bytes, name: str) -> dict[str, Any]:
     if not isinstance(messages, list) or not messages:
         raise ValueError("messages: expected a list of at least one message")
     for message in messages:
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise ValueError("messages: expected {'role': ..., 'content': text} in each place")
+        content = message.get("content") if isinstance(message, dict) else None
+        if not isinstance(content, str) and not (isinstance(content, list) and content and all(map(_is_part, content))):
+            raise ValueError("messages: expected {'role': ..., 'content': text or parts} in each place")
     for key in ("max_tokens", "max_completion_tokens", "priority"):
         if not isinstance(asked.get(key) or 0, int):
             raise ValueError(f"{key}: found {asked[key]!r}, expected a whole number")
@@ -196,6 +197,10 @@ def _understood(body: bytes, name: str) -> dict[str, Any]:
         raise ValueError("stream and n: the simulated server sends one whole reply; leave them out")
     asked["max_tokens"] = asked.get("max_tokens") or asked.get("max_completion_tokens")
     return asked
+
+
+def _is_part(part: Any) -> bool:
+    return isinstance(part, dict) and "type" in part and (part["type"] != "text" or isinstance(part.get("text"), str))
 
 
 def _halved(reply: Reply) -> Reply:

@@ -19,7 +19,7 @@ from functools import lru_cache
 
 import attrs
 
-from flashgraph.llm.protocol import Message
+from flashgraph.llm.protocol import Message, text_in
 from flashgraph.task import Llm, Score, Task
 
 __all__ = ["SOLVED", "UNSOLVED", "RuleSample", "World"]
@@ -103,11 +103,11 @@ class World:
 
     def answer(self, messages: Sequence[Message]) -> str:
         """The model: it attempts a case, and reflects or merges when it is shown fenced instructions."""
-        prompt = messages[-1]["content"]
+        prompt = text_in(messages[-1])
         if case := _CASE.fullmatch(prompt):
             split, index = case[1], int(case[2])
             sample = RuleSample(split, index, _needs(self.seed, self.rules, split, index))
-            return self._attempt("\n".join(m["content"] for m in messages[:-1]), sample)
+            return self._attempt("\n".join(map(text_in, messages[:-1])), sample)
         fences = _FENCE.findall(prompt)
         if len(fences) >= 2:
             return self._merge(fences[0], *fences[1:])

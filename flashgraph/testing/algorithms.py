@@ -14,7 +14,7 @@ import anyio
 import attrs
 
 import flashgraph as fg
-from flashgraph.llm.protocol import Message
+from flashgraph.llm.protocol import Message, text_in
 from flashgraph.loading import load_graph
 from flashgraph.run import events as ev
 from flashgraph.testing.clock import run_virtually, settle
@@ -64,7 +64,7 @@ class SlowModel:
             await anyio.sleep(self._latency(str(messages)))
             answer = self._answer(messages)
             text = str(await answer if isawaitable(answer) else answer)
-            return fg.Reply(text, fg.Usage(sum(len(m["content"]) for m in messages) // 4, len(text) // 4), 0.0)
+            return fg.Reply(text, fg.Usage(sum(map(len, map(text_in, messages))) // 4, len(text) // 4), 0.0)
         finally:
             self.in_flight -= 1
 

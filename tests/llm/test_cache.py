@@ -67,7 +67,7 @@ def cache(tmp_path: Path) -> Iterator[ResponseCache]:
 
 
 def echo(messages: Sequence[Message]) -> str:
-    return messages[-1]["content"]
+    return str(messages[-1]["content"])
 
 
 def say(text: str) -> list[Message]:

@@ -17,7 +17,7 @@ HELLO = [{"role": "user", "content": "hello there"}]
 
 
 def shout(messages: Sequence[Message]) -> str:
-    return messages[-1]["content"].upper()
+    return str(messages[-1]["content"]).upper()
 
 
 async def shout_later(messages: Sequence[Message]) -> str:

@@ -25,7 +25,7 @@ from flashgraph.policies.limits import Limits, adaptive, fixed, steered
 
 
 def shout(messages: Sequence[Message]) -> str:
-    return messages[-1]["content"].upper()
+    return str(messages[-1]["content"]).upper()
 
 
 def http(spec: str) -> HttpModel:

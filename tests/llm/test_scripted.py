@@ -41,7 +41,7 @@ async def test_a_function_of_the_messages() -> None:
     """The script may be computed."""
 
     def echo(messages: Sequence[Message]) -> str:
-        return messages[0]["content"]
+        return str(messages[0]["content"])
 
     assert (await ScriptedModel(echo).complete(HELLO, {})).text == "hello"
 

@@ -10,9 +10,19 @@ from typing import Any
 import pytest
 
 import flashgraph as fg
+from flashgraph.errors import RequestFailed
+from flashgraph.harness.meter import Meter
+from flashgraph.llm.ensemble import Ensemble
+from flashgraph.llm.function import FunctionModel
+from flashgraph.llm.protocol import Model, text_in
+from flashgraph.llm.replay import ReplayModel
 from flashgraph.run import events as ev
+from flashgraph.run.budget import prompt_estimate
 from flashgraph.run.journal.reading import StoredRun
+from flashgraph.sim.model import SimModel
+from flashgraph.sim.profiles import PROFILES
 from flashgraph.testing import SlowModel
+from flashgraph.testing.runs import TASK
 from tests.run.kit import Virtually, of, watched
 from tests.run.test_sources import Log
 
@@ -52,7 +62,18 @@ BAD: dict[str, tuple[Any, str]] = {
     "a role": ([{"role": 1, "content": "x"}], "the role of message 0 is 1 (int); expected a text"),
     "a content": ([{"role": "user", "content": 5}], "the content of message 0 is 5 (int); expected a text, or parts"),
     "no part": ([{"role": "user", "content": []}], "the content of message 0 is [] (list); expected a text, or parts"),
-    "a part": ([{"role": "user", "content": ["x"]}], "the content of message 0 is ['x'] (list); expected a text"),
+    "a part": (
+        [{"role": "user", "content": ["x"]}],
+        "part 0 of message 0 is 'x' (str); expected a mapping with a type",
+    ),
+    "a part without a type": (
+        [{"role": "user", "content": [*PARTS, {"text": "x"}]}],
+        "part 2 of message 0 is {'text': 'x'} (dict); expected a mapping with a type",
+    ),
+    "a part without its text": (
+        [{"role": "user", "content": [{"type": "text"}]}],
+        "part 0 of message 0 is {'type': 'text'} (dict); expected one with a text",
+    ),
     "a long one": ([["x" * 90]], f"message 0 is ['{'x' * 77}…; expected a mapping"),
 }
 
@@ -73,21 +94,47 @@ def test_messages_of_another_form_fail_their_member_only(
     assert result.spent.calls == 2
 
 
-class Sized(SlowModel):
-    """Counts the prompt by its messages' number: it takes contents of parts."""
-
-    async def complete(self, messages: Sequence[fg.Message], params: Any) -> fg.Reply:
-        return fg.Reply(answer(messages), fg.Usage(len(messages), 1), 0.0)
-
-
 @pytest.mark.parametrize("budget", [fg.Budget(), fg.Budget(tokens=10**6)], ids=["free", "tokens"])
 def test_contents_of_parts_are_sent_and_kept(budget: fg.Budget, tmp_path: Path, virtually: Virtually) -> None:
-    """As they are to the model, and as JSON in the journal."""
+    """As they are to the model, and as JSON in the journal; of their tokens those of the texts are estimated."""
     folder = tmp_path / "run"
-    graph, models = graph_of([{"role": "user", "content": PARTS}]), {"task": Sized(answer)}
+    graph, models = graph_of([{"role": "user", "content": PARTS}]), {"task": SlowModel(answer)}
     result = watched(graph, virtually, models=models, budget=budget, folder=folder)
     assert sorted(str(a.value) for a in result.artifacts) == ["0: text", "1: 2 parts", "2: text"]
+    assert sorted(e.prompt_tokens for e in of(result, ev.CallEnded)) == [1, 1, len("What is this?") // 4]
     with StoredRun.open(folder) as run:
         kept = sorted((text for call in run.calls() for _, text in call.messages), key=len)
     assert kept[:2] == ["a text"] * 2
     assert json.loads(kept[2]) == PARTS
+
+
+def test_what_counts_of_a_message() -> None:
+    """Texts and text parts: in estimates of prompts, of usage, and for who meters what is sent."""
+    messages: list[fg.Message] = [
+        {"role": "system", "content": "x" * 40},
+        {"role": "user", "content": [*PARTS, {"type": "text", "text": "y" * 27}]},
+        {"role": "assistant", "content": None},
+    ]
+    assert [len(text_in(message)) for message in messages] == [40, 40, 0]
+    assert (prompt_estimate(messages), fg.Usage.estimate(messages, "zz" * 4)) == (20.0, fg.Usage(20, 2, estimated=True))
+
+
+@pytest.mark.anyio
+async def test_models_that_read_what_they_are_told(tmp_path: Path) -> None:
+    """A simulated one, several of which one is chosen by the request, a meter, and a run's replies given again."""
+    parts: list[fg.Message] = [{"role": "user", "content": PARTS}]
+    function = FunctionModel(answer, name="f")
+    simulated = SimModel(PROFILES["vllm"].faster(1e6))
+    model: Model
+    for model, said in ((simulated, "What is this?"), (Ensemble(((function, 1.0),)), "2 parts"), (function, "2 parts")):
+        async with model.open():
+            assert (await model.complete(parts, {})).text == said
+    meter = Meter(lambda messages, **params: function.complete(messages, params))
+    await meter(parts)
+    assert meter.characters == len("What is this?")
+    await fg.arun(graph_of(parts), TASK, models={"task": answer}, folder=tmp_path / "run")
+    replayed = ReplayModel(str(tmp_path / "run"))
+    async with replayed.open():
+        assert (await replayed.complete(parts, {})).text == "2 parts"
+        with pytest.raises(RequestFailed, match=r"no answer to '\[\{\"type\": \"text\"\}\]'"):
+            await replayed.complete([{"role": "user", "content": [{"type": "text"}]}], {})
