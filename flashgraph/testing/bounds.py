@@ -88,15 +88,21 @@ def capacities(log: Log) -> Check:
 
 
 def workers(log: Log) -> Check:
-    """I3: no stage runs more jobs than it has workers."""
+    """I3: no stage runs more jobs than it has workers, and none begins one beyond what the control policy gave it."""
     running: dict[str, set[int]] = defaultdict(set)
+    given: dict[str, int] = {}
     while True:
         i, event = yield
         if isinstance(event, ev.JobStarted) and event.stage in log.plan.stages:
             running[event.stage].add(event.job)
             most = log.plan.stages[event.stage].workers
             log.expect(len(running[event.stage]) <= most, "I3", i, f"stage {event.stage} runs more than {most} jobs")
+            most = min(most, given.get(event.stage, most))
             log.expect(event.workers <= most, "I3", i, f"stage {event.stage} counts {event.workers} of {most} workers")
+        elif isinstance(event, ev.Resized):
+            given[event.stage] = event.workers
+        elif isinstance(event, ev.Reopened):
+            given.clear()  # of another session, which may have other workers
         elif isinstance(event, ev.JobEnded) and event.stage in log.plan.stages:
             known = event.job in running[event.stage]
             log.expect(known, "I3", i, f"job {event.job} ended, but was not running")

@@ -50,9 +50,10 @@ class Tiny:
     lockstep: bool = False
     drained: bool = False
     control: Control | None = None
+    focus: float = 0.0
 
     def explore(self, states: int) -> Explored:
-        pipelined = fg.pipelined(self.window, focus=0.0, control=self.control)
+        pipelined = fg.pipelined(self.window, focus=self.focus, control=self.control)
         plan = plan_by_hand(build(self.shape, no_pause), fg.lockstep() if self.lockstep else pipelined, self.limit)
         return explore(
             plan,
@@ -130,6 +131,16 @@ TINY: Mapping[str, Tiny] = {
     "amended groups that are stale": Tiny(Shape((Fan(2, NAMING, (), Step(stale="strict"), 0.5, "amend"),), rounds=3)),
     "two sources in lockstep": Tiny(Shape((ONE,), rounds=2, second_source=True), lockstep=True),
     "artifacts of two pools": Tiny(Shape((attrs.evolve(NAMING, side=True), NAMING), rounds=2, second_pool=True)),
+    "the best line": Tiny(Shape((ONE,), rounds=4), window=3, focus=0.5),
+    "nothing to draw": Tiny(Shape((ONE,), rounds=4, shy=0.5), window=3, focus=0.5),
+    "two sources, nothing to draw": Tiny(Shape((ONE,), rounds=3, second_source=True, shy=0.5, salt=3)),
+    "several that are retracted while they wait": Tiny(
+        Shape((Step(several=3), Step(workers=1, capacity=1)), Ending(2, ONE, 0.5, "amend", threshold=0.6), rounds=3),
+        window=1,
+    ),
+    "repairs of two pools": Tiny(
+        Shape((Step(reads=True, side=True), Step(stale="repair")), rounds=3, second_pool=True), window=3
+    ),
     "named by a repair": Tiny(Shape((Step(stale="repair"), NAMING), rounds=3)),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ import attrs
 from hypothesis import strategies as st
 
 import flashgraph as fg
+from flashgraph.run import events as ev
+from flashgraph.run.result import failures_in
 from flashgraph.testing.clock import run_virtually
 from flashgraph.testing.log import InvariantViolation
 from flashgraph.testing.runs import Finished, run_shape
@@ -23,7 +26,50 @@ def ran(backend: str, *args: Any, budget: fg.Budget | None = None, **options: An
     timed = attrs.evolve(budget or fg.Budget(), seconds=FOREVER)
     done = run_virtually(lambda: run_shape(*args, budget=timed, **options), backend=backend)
     expect("seconds" not in done.result.reason, "I9: the run waits, and nothing that it waits for will happen")
+    _expect_result(done)
     return done
+
+
+def _expect_result(done: Finished) -> None:
+    """I1, I10: what a run leaves behind is what its log says."""
+    result, events = done.result, done.events
+    last = events[-1] if events and isinstance(events[-1], ev.RunEnded) else None
+    if last is not None:
+        ended = (result.status, result.reason)
+        expect(ended == (last.status, last.reason), f"I9: the run ended as {ended}, its log says {last}")
+    admitted = [e for e in events if isinstance(e, ev.Admitted)]
+    confirmed = {(e.pool, e.artifact) for e in events if isinstance(e, ev.Confirmed)}
+    retracted = {(e.pool, e.artifact) for e in events if isinstance(e, ev.Retracted)}
+    said = sorted((a.pool, a.id, a.version, a.lag, a.at, a.provisional, a.retracted) for a in result.artifacts)
+    told = sorted(
+        (
+            e.pool, e.artifact, e.version, e.lag, e.at,
+            e.provisional and not {(e.pool, e.artifact)} & (confirmed | retracted), (e.pool, e.artifact) in retracted,
+        )
+        for e in admitted
+    )  # fmt: skip
+    expect(said == told, f"I1: the result has the artifacts {said}, its log {told}")
+    times = [artifact.at for artifact in result.artifacts]
+    expect(times == sorted(times), f"I1: the artifacts were admitted at {times}")
+    calls = [e for e in events if isinstance(e, ev.CallEnded) and e.how != "throttled"]
+    tokens = sum(e.prompt_tokens + e.completion_tokens for e in calls)
+    unsent = sum(e.how == "cancelled" and not (e.estimated or e.prompt_tokens) for e in calls)
+    expect(result.spent.calls == len(calls) - unsent, f"I10: {result.spent.calls} calls, the log has {len(calls)}")
+    expect(result.spent.tokens >= tokens, f"I10: {result.spent.tokens} tokens, the log has {tokens}")
+    ends = [e for e in events if isinstance(e, ev.JobEnded)]
+    failed = [e for e in ends if e.how == "failed"]
+    reasons = {stage: Counter(e.reason for e in failed if e.stage == stage) for stage in (e.stage for e in failed)}
+    expected = [
+        (s, found.total(), sum(e.stage == s for e in ends), max(found.values())) for s, found in reasons.items()
+    ]
+    found = failures_in(events)
+    shown = [(f.stage, f.failed, f.jobs, reasons[f.stage][f.reason]) for f in found]
+    expect(shown == expected, f"I15: the stages that failed are {found}, expected {expected}")
+    judged = result.judged()
+    fruitless = result.status in ("completed", "budget") and bool(failed) and all(a.retracted for a in result.artifacts)
+    raised = any(isinstance(e, ev.EdgeFailed) for e in events)
+    wrong = judged.status == "failed" and not fruitless and result.status != "failed" and not raised
+    expect(not wrong and (not fruitless or judged.status == "failed"), f"I15: it is judged as {judged.status}")
 
 
 def expect(holds: bool, message: str) -> None:

@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flashgraph.testing.restated.accounts import ACCOUNTS
+from flashgraph.testing.restated.asking import ASKING
 from flashgraph.testing.restated.endpoints import ENDPOINTS
 from flashgraph.testing.restated.limits import LIMITS
+from flashgraph.testing.restated.plans import PLANS
 from flashgraph.testing.restated.pools import POOLS
 from flashgraph.testing.restated.queues import QUEUES
 from flashgraph.testing.restated.rules import RULES
@@ -21,4 +23,6 @@ from flashgraph.testing.tried import Property
 
 __all__ = ["RESTATED"]
 
-RESTATED: Mapping[str, Property] = {**RULES, **LIMITS, **ENDPOINTS, **ACCOUNTS, **QUEUES, **POOLS, **SETTINGS}
+RESTATED: Mapping[str, Property] = {
+    **RULES, **LIMITS, **ENDPOINTS, **ACCOUNTS, **QUEUES, **POOLS, **SETTINGS, **PLANS, **ASKING,
+}  # fmt: skip

@@ -273,22 +273,29 @@ def _happens(endpoint: Endpoint, history: History, happening: Happening, number:
             pass
 
 
-HAPPENINGS = st.lists(
-    st.builds(
+def happenings(*kinds: Happened) -> st.SearchStrategy[list[Happening]]:
+    """Tales of such happenings alone."""
+    one = st.builds(
         Happening,
-        st.sampled_from(
-            ["take", "leave", "send", "send", "send", "send", "done", "done", "done", "throttled", "throttled",
-             "cancelled", "down", "up"]
-        ),
+        st.sampled_from(kinds),
         st.sampled_from([0.0, 0.0, 0.25, 1.0, 5.0, 30.0]),
         st.integers(0, 7),
         st.sampled_from([0, 8, 64, 512]),
         st.sampled_from([None, None, 0.0, 3.0, 40.0]),
         st.lists(quotas(), max_size=2).map(tuple),
-    ),
-    min_size=1,
-    max_size=25,
-)  # fmt: skip
+    )
+    return st.lists(one, min_size=1, max_size=25)
+
+
+EVERY: Sequence[Happened] = ("take", "leave", "send", "done", "throttled", "cancelled", "down", "up")
+HAPPENINGS = st.one_of(
+    happenings(*EVERY, "send", "send", "done"),
+    happenings("send", "send", "done"),
+    happenings("send", "send", "throttled"),
+    happenings("send", "send", "throttled", "throttled", "done", "cancelled"),
+    happenings("send", "send", "down", "down", "up"),
+)
+"""What happens all together, and what happens seldom, over and over."""
 NARROW = KINDS.map(lambda kind: attrs.evolve(kind, most=min(kind.most, 7)))
 
 

@@ -152,9 +152,10 @@ KINDS = st.builds(
 @attrs.frozen
 class Happening:
     """``used`` counts the slots in use, as a difference from the limit; ``age`` is how long ago the request was sent,
-    ``after`` how long after what happened before this does, ``times`` how often at that moment."""
+    ``after`` how long after what happened before this does, ``times`` how often at that moment.  ``"busy"``
+    is a reading before which every slot was in use."""
 
-    what: Literal["granted", "answered", "throttled", "read", "unread"]
+    what: Literal["granted", "answered", "throttled", "read", "busy", "unread"]
     used: int = 0
     after: float = 0.25
     age: float = 0.5
@@ -166,7 +167,7 @@ class Happening:
 HAPPENINGS = st.lists(
     st.builds(
         Happening,
-        st.sampled_from(["granted", "answered", "answered", "answered", "throttled", "read", "read", "unread"]),
+        st.sampled_from(["granted", "answered", "answered", "answered", "throttled", "busy", "busy", "read", "unread"]),
         st.sampled_from([0, 0, 0, 0, -1, 1, -3, 9]),
         st.sampled_from([0.0, 0.25, 1.0, 4.75, 5.0, 6.0, 6.0]),
         st.sampled_from([0.0, 0.25, 0.5, 4.0, 7.0]),
@@ -208,8 +209,11 @@ def _both(limits: Limits, level: Level, said: Restated, happening: Happening, no
         case "throttled":
             said.throttled(used, sent_at, now)
             return limits.throttled(level, used, sent_at, now)
-        case "read" | "unread":
-            load = Load(used, happening.waiting, happening.cache) if happening.what == "read" else None
+        case "read" | "busy" | "unread":
+            if happening.what == "busy":
+                said.granted(level.limit)
+                level = limits.granted(level, level.limit)
+            load = Load(used, happening.waiting, happening.cache) if happening.what != "unread" else None
             said.read(used, load)
             return limits.read(level, used, load, now)
 
@@ -237,7 +241,10 @@ SOUND: Sequence[Limits] = (
 
 
 def flaws(place: int) -> None:
-    """I4: a limit that would let nothing pass says so."""
+    """I4: a limit that would let nothing pass says so; what is left out is as the functions' signatures say."""
+    as_said = adaptive(), steered(), adaptive(9), steered(9)
+    spelled = adaptive(512, start=16), steered(1024, start=32), adaptive(9, start=16), steered(9, start=32)
+    expect(as_said == spelled, f"I4: what is left out makes {as_said}")
     wrong, sound = WRONG[place % len(WRONG)], SOUND[place % len(SOUND)]
     expect(wrong.flaw() is not None, f"I4: {wrong!r} is said to be sound")
     expect(sound.flaw() is None, f"I4: {sound!r} is said to have a flaw: {sound.flaw()}")

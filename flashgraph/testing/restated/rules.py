@@ -313,7 +313,18 @@ SOUND: Sequence[Rule | All | FailAbove | Control | QueueOrder | Discriminative] 
 
 
 def flaws(place: int) -> None:
-    """I9: a policy that would stop a graph, or mean nothing, says so; what is at the bound of sense does not."""
+    """I9: a policy that would stop a graph, or mean nothing, says so; what is at the bound of sense does not, nor what
+    is left out, which is as the functions' signatures say."""
+    as_said = (
+        fg.refresh(), fg.repair("s"), fg.fraction(0.5), fg.missing(), fg.balanced(), discriminative().window,
+        Waiting("a", 1, 0, 0, False, 0), fg.pipelined(), fg.throughput(),
+    )  # fmt: skip
+    spelled = (
+        fg.refresh(0), fg.repair("s", 0, times=1, when=None), fg.fraction(0.5, least=1), fg.fail_above(1.0),
+        fg.balanced(5.0), 3, Waiting("a", 1, 0, 0, False, 0, 1), fg.pipelined(8, control=fg.drain_first(), focus=1.0),
+        fg.throughput(40, control=fg.drain_first(), focus=1.0),
+    )  # fmt: skip
+    expect(as_said == spelled, f"I9: what is left out makes {as_said}")
     wrong, sound = WRONG[place % len(WRONG)], SOUND[place % len(SOUND)]
     expect(wrong.flaw() is not None, f"I9: {wrong!r} is said to be sound")
     expect(sound.flaw() is None, f"I9: {sound!r} is said to have a flaw: {sound.flaw()}")

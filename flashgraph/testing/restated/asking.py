@@ -1,0 +1,235 @@
+"""How a model is asked, said once more: what messages are, when a fault is over, and what a try has cost."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import anyio
+import attrs
+from hypothesis import strategies as st
+
+import flashgraph as fg
+from flashgraph.errors import DataError, MalformedReply, PassingFault, RequestFailed, Throttled, TimedOut
+from flashgraph.llm.protocol import Reply, Usage
+from flashgraph.run.budget import Cost
+from flashgraph.run.messages import as_texts, checked
+from flashgraph.run.patience import reply_of
+from flashgraph.run.watch import Pace
+from flashgraph.testing.clock import run_virtually
+from flashgraph.testing.tried import Property, expect
+
+__all__ = ["ASKING"]
+
+
+@attrs.frozen
+class Fault:
+    """What a model answers at one try; ``pause`` is what its server asks for."""
+
+    kind: Literal["throttled", "unavailable", "timed out", "malformed", "refused", "answered"]
+    pause: float | None = None
+
+    def raised(self, tries: int, backoff: float) -> Exception:
+        more: dict[str, Any] = {"pause": self.pause, "tries": tries, "backoff": backoff}
+        match self.kind:
+            case "throttled":
+                return Throttled("full", **more)
+            case "unavailable":
+                return PassingFault(fg.ModelUnavailable("down"), **more)
+            case "timed out":
+                return PassingFault(TimedOut("late"), cut_off=True, **more)
+            case "malformed":
+                return PassingFault(MalformedReply("odd"), usage=Usage(4, 2), **more)
+        return RequestFailed("no")
+
+
+@attrs.define
+class Asked:
+    """A model that answers as it was told, and notes when it is asked."""
+
+    faults: Sequence[Fault]
+    tries: int
+    backoff: float
+    at: list[float] = attrs.field(factory=list)
+    name: str = "asked"
+    limit: int = 1
+
+    def open(self) -> Any:
+        raise AssertionError("nobody opens it")
+
+    async def complete(self, messages: Any, params: Any) -> Reply:
+        self.at.append(anyio.current_time())
+        fault = self.faults[len(self.at) - 1] if len(self.at) <= len(self.faults) else Fault("answered")
+        if fault.kind == "answered":
+            return Reply(f"at {len(self.at)}")
+        raise fault.raised(self.tries, self.backoff)
+
+    def worst_cost(self, prompt: int, completion: int) -> float | None:
+        return 0.5 * prompt + 2 * completion
+
+
+def asks_again(faults: Sequence[Fault], tries: int, backoff: float, text: str) -> None:
+    """I15: a request is asked again as often as the kind of fault allows that it meets, after the pause that was asked
+    for, or one that doubles up to a minute; up to a quarter longer, and the same for the same request."""
+    models = [Asked(faults, tries, backoff) for _ in range(2)]
+    ended = [run_virtually(lambda model=model: _ask(model, text), backend="trio") for model in models]  # type: ignore[misc]
+    met: defaultdict[str, int] = defaultdict(int)
+    expected = "answered"
+    asked = 1
+    for fault in [*faults, Fault("answered")]:
+        kind = "unavailable" if fault.kind == "throttled" else fault.kind
+        met[kind] += 1
+        if fault.kind in ("answered", "refused") or met[kind] >= tries:
+            expected = kind
+            break
+        asked += 1
+    expect(ended[0] == expected, f"I15: after {faults} a request with {tries} tries is {ended[0]}, expected {expected}")
+    expect(len(models[0].at) == asked, f"I15: it was asked {len(models[0].at)} times, expected {asked}")
+    pauses = [[b - a for a, b in zip(model.at, model.at[1:], strict=False)] for model in models]
+    for number, (paused, fault) in enumerate(zip(pauses[0], faults, strict=False)):
+        least = min(backoff * 2**number, 60.0) if fault.pause is None else fault.pause
+        within = least * (1 - 1e-9) - 1e-9 <= paused <= 1.25 * least * (1 + 1e-9) + 1e-9
+        expect(within, f"I15: pause {number} is {paused} s, expected {least} and up to a quarter more")
+        expect(least == 0 or paused > least, f"I15: pause {number} is not stretched: {paused} s")
+    alike = all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(*pauses, strict=True))
+    expect(alike, f"I14: the same request pauses {pauses}")
+
+
+async def _ask(model: Asked, text: str) -> str:
+    """How a request ends."""
+    try:
+        await reply_of(model, [{"role": "user", "content": text}], {})
+    except fg.ModelUnavailable:
+        return "unavailable"
+    except TimedOut:
+        return "timed out"
+    except MalformedReply:
+        return "malformed"
+    except RequestFailed:
+        return "refused"
+    return "answered"
+
+
+def costs(fault: Fault, amounts: Mapping[str, float], given_up: tuple[int, int]) -> None:
+    """I10: a request that was turned away costs nothing, one that failed a call and what came of it, one that was given
+    up all that was set aside."""
+    raised = fault.raised(2, 1.0)
+    if not isinstance(raised, PassingFault):
+        return
+    cost = Cost.of_fault(raised, Asked((), 1, 1.0), amounts, given_up)
+    match fault.kind:
+        case "throttled":
+            expected = Cost({}, (0, 0), None, False)
+        case "timed out":
+            expected = Cost({"tokens": float(sum(given_up)), **amounts}, given_up, None, True)
+        case "malformed":
+            expected = Cost({"calls": 1.0, "tokens": 6.0, "usd": 6.0}, (4, 2), 6.0, False)
+        case _:
+            expected = Cost({"calls": 1.0, "tokens": 0.0, "usd": 0.0}, (0, 0), 0.0, False)
+    expect(cost == expected, f"I10: {fault} has cost {cost}, expected {expected}")
+
+
+FAULTS = st.builds(
+    Fault,
+    st.sampled_from(["throttled", "unavailable", "timed out", "malformed", "refused", "throttled", "unavailable"]),
+    st.sampled_from([None, None, None, 0.0, 3.0, 90.0]),
+)
+
+
+def keeps_pace(told: Sequence[tuple[str, int, float]], prompt: float, seconds: float, most: int | None) -> None:
+    """I10: a request that is cut off has cost its prompt, and of a reply what others of its endpoint have had in that
+    time."""
+    pace = Pace()
+    for endpoint, tokens, took in told:
+        pace.answered(endpoint, tokens, took)
+    for endpoint in ("a", "b"):
+        mine = [(tokens, took) for name, tokens, took in told if name == endpoint]
+        whole = sum(took for _, took in mine)
+        reply = seconds * sum(tokens for tokens, _ in mine) / whole if whole else 0.0
+        expected = (round(prompt), round(reply if most is None else min(reply, most)))
+        said = pace.cut_off(endpoint, prompt, seconds, most)
+        expect(said == expected, f"I10: after {told} a request to {endpoint} has cost {said}, expected {expected}")
+
+
+TEXT = {"type": "text", "text": "a"}
+SOUND: Sequence[Any] = (
+    [{"role": "user", "content": "x"}],
+    ({"role": "user", "content": ""}, {"role": "assistant", "content": "y"}),
+    [{"role": "user", "content": [TEXT]}],
+    [{"role": "user", "content": (TEXT, {"type": "image_url", "image_url": {"url": "u"}})}],
+)
+WRONG: Sequence[tuple[Any, str]] = (
+    ([], "the messages are []"), (None, "the messages are None"), ({"role": "user"}, "the messages are {"),
+    ([3], "message 0 is 3"), ([{"content": "x"}], "message 0 has no role"), ([{"role": "user"}], "has no content"),
+    ([{"role": 1, "content": "x"}], "the role of message 0"), ([{"role": "user", "content": 4}], "the content of"),
+    ([{"role": "user", "content": []}], "the content of"), ([{"role": "user", "content": ["x"]}], "part 0 of message"),
+    ([{"role": "user", "content": {"type": "text"}}], "the content of"),
+    ([{"role": "user", "content": [TEXT, {"text": "x"}]}], "part 1 of message 0"),
+    ([{"role": "user", "content": [{"type": "text"}]}], "one with a text"),
+    ([{"role": "user", "content": "x"}, {"role": "user", "content": None}], "the content of message 1"),
+)  # fmt: skip
+
+
+def checks(place: int, text: str) -> None:
+    """I15: messages are as the API has them, a text alone is one of the user's, and anything else fails its stage with
+    what is wrong and where."""
+    expect(list(checked(text)) == [{"role": "user", "content": text}], f"I15: {text!r} becomes {checked(text)}")
+    sound = SOUND[place % len(SOUND)]
+    expect(checked(sound) is sound, f"I15: {sound} becomes {checked(sound)}")
+    texts = [message["content"] for message in as_texts(sound)]
+    whole = all(isinstance(t, str) and ("image" in t) == ("image" in str(sound)) for t in texts)
+    expect(whole, f"I10: {sound} is counted as {texts}")
+    wrong, said = WRONG[place % len(WRONG)]
+    try:
+        made = checked(wrong)
+    except DataError as error:
+        expect(said in str(error) and "Fix: " in str(error), f"I15: {wrong} is refused with: {error}")
+        return
+    expect(False, f"I15: {wrong} is taken, as {made}")
+
+
+ASKING: Mapping[str, Property] = {
+    "asking again": Property(
+        ("I14", "I15"),
+        asks_again,
+        {
+            "faults": st.lists(FAULTS, max_size=9),
+            "tries": st.sampled_from([1, 2, 6, 20]),
+            "backoff": st.sampled_from([1.0, 1.0, 0.25, 4.0]),
+            "text": st.sampled_from(["a", "b", "c"]),
+        },
+        8,
+    ),
+    "what a try has cost": Property(
+        ("I10",),
+        costs,
+        {
+            "fault": FAULTS,
+            "amounts": st.sampled_from([{"calls": 1.0}, {"calls": 1.0, "tokens": 90.0, "usd": 0.5}]),
+            "given_up": st.tuples(st.integers(0, 9), st.integers(0, 9)),
+        },
+        6,
+    ),
+    "what was cut off": Property(
+        ("I10",),
+        keeps_pace,
+        {
+            "told": st.lists(
+                st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 900), st.sampled_from([0.0, 0.25, 2.0, 16.0])),
+                max_size=5,
+            ),
+            "prompt": st.sampled_from([0.0, 3.25, 100.0]),
+            "seconds": st.sampled_from([0.0, 0.5, 4.0, 64.0]),
+            "most": st.sampled_from([None, None, 50]),
+        },
+        8,
+    ),
+    "messages, restated": Property(
+        ("I10", "I15"),
+        checks,
+        {"place": st.integers(0, len(WRONG) * len(SOUND)), "text": st.sampled_from(["", "x"])},
+        6,
+    ),
+}
