@@ -202,7 +202,7 @@ class Shape(_Brief):
     refused: float = 0.0
     """The share of requests that fail for good, half of them by a timeout."""
     shy: float = 0.0
-    """The share of views that the sources find nothing to draw from."""
+    """The share of views that the sources find nothing to draw from while other rounds of theirs are open."""
 
     def fate(self, request: str) -> str:
         """How a request ends: ``"answered"``, ``"failed"`` at once or ``"timeout"``."""
@@ -404,7 +404,7 @@ class _Builder:
 
         def emit(at: fg.Draw[Ledgered]) -> Token | None:
             view = (at.view.version, at.view.narrowed)
-            if shape.shy and draw(shape.salt, "shy", name, at.emission, *view) < shape.shy:
+            if shape.shy and at.open and draw(shape.salt, "shy", name, at.emission, *view) < shape.shy:
                 return None
             newest = list(at.view.artifacts)[-1:]
             at.uses(*newest)

@@ -131,9 +131,15 @@ TINY: Mapping[str, Tiny] = {
     "amended groups that are stale": Tiny(Shape((Fan(2, NAMING, (), Step(stale="strict"), 0.5, "amend"),), rounds=3)),
     "two sources in lockstep": Tiny(Shape((ONE,), rounds=2, second_source=True), lockstep=True),
     "artifacts of two pools": Tiny(Shape((attrs.evolve(NAMING, side=True), NAMING), rounds=2, second_pool=True)),
-    "the best line": Tiny(Shape((ONE,), rounds=4), window=3, focus=0.5),
-    "nothing to draw": Tiny(Shape((ONE,), rounds=4, shy=0.5), window=3, focus=0.5),
-    "two sources, nothing to draw": Tiny(Shape((ONE,), rounds=3, second_source=True, shy=0.5, salt=3)),
+    "two stages, one slot": Tiny(Shape((CALL, CALL), rounds=3), window=3, limit=1),
+    "two stages, one slot, two calls each": Tiny(Shape((TWICE, TWICE), rounds=2), limit=1),
+    "workers that follow rates of members": Tiny(
+        Shape((Fan(2, CALL, (), Step(calls=1, workers=2)),), rounds=2), limit=4, control=balanced(1.0)
+    ),
+    "a repair that fails": Tiny(Shape((Step(stale="repair"),), rounds=3), faults=1),
+    "the best line": Tiny(Shape((ONE,), rounds=3), window=3, focus=0.5),
+    "nothing to draw": Tiny(Shape((ONE,), rounds=4, shy=0.5, salt=4), window=3, focus=0.5),
+    "two sources, nothing to draw": Tiny(Shape((ONE,), rounds=2, second_source=True, shy=0.5, salt=7)),
     "several that are retracted while they wait": Tiny(
         Shape((Step(several=3), Step(workers=1, capacity=1)), Ending(2, ONE, 0.5, "amend", threshold=0.6), rounds=3),
         window=1,

@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flashgraph.graph.ports import Group
+from flashgraph.policies.control import Waiting
 from flashgraph.run.items import Item
-from flashgraph.run.jobs import Command, Done, Job, Start
+from flashgraph.run.jobs import Command, Done, Grant, Job, Start
 from flashgraph.run.machine import Machine
 from flashgraph.run.turns import Turn
 from flashgraph.testing.graphs import Ledgered, Token
@@ -51,6 +52,10 @@ class Recount:
         """By stage, what it has made since workers were last adjusted, in whole items."""
         self._workers: dict[str, int] = {}
         self._adjust_at: float | None = None
+        self._waiting: dict[tuple[str, int], tuple[str, Item]] = {}
+        """What waited for a slot before the turn: heads of stages and calls, with stage and item."""
+        self._own: set[int] = set()
+        """Jobs that hold a slot for the call that they ask for now."""
         self._lines: dict[tuple[str, int], frozenset[tuple[str, int]]] = {}
         """By artifact, what it descended from when it was admitted."""
 
@@ -74,6 +79,8 @@ class Recount:
         self._drained |= turn.drain is not None
         self._told = bool(turn.answered or turn.completed or turn.asked or turn.measured)
         self._workers = {name: state.most for name, state in machine.stages.items()}
+        self._waiting = _waiting(machine)
+        self._own = {asked.job for asked in turn.asked if machine.jobs[asked.job].slot is not None}
 
     def _drew(self, source: str, job: Job, value: Any) -> None:
         self._widened.discard(source)
@@ -104,12 +111,14 @@ class Recount:
             tokens = _tokens(item.value)
             if tokens:
                 _expect_read(item, tokens)
+                self._expect_lacks(item, machine)
                 self._expect_line(item, tokens, machine)
         starts = [command for command in commands if isinstance(command, Start)]
         for start in starts:
             self._started(start, machine)
         self._expect_heard([start for start in starts if start.job.kind == "source"], machine)
         self._expect_adjusted(machine)
+        self._expect_ranked(commands, machine)
         _expect(not starts or not self._drained, "I12", "the run is asked to end, and starts something new")
 
     def _expect_heard(self, sources: Sequence[Start], machine: Machine) -> None:
@@ -139,6 +148,42 @@ class Recount:
         if due:
             self._adjust_at = now + control.interval
             self._made.clear()
+
+    def _expect_ranked(self, commands: Sequence[Command], machine: Machine) -> None:
+        """I9: what goes first for a slot is what the control policy ranks first: nothing has overtaken what waited
+        before, could have gone, and waits still.  (How many members a group lacks changes on the way.)"""
+        if machine.plan.schedule.serial or self._drained or "lacks" in _asks(machine.plan.schedule.control):
+            return
+        still = _waiting(machine)
+        for key, (stage, item) in self._waiting.items():
+            if still.get(key) != (stage, item) or (
+                key[0] == "head" and machine.stages[stage].busy >= machine.stages[stage].most
+            ):
+                continue
+            rank, service = _rank(machine, stage, item), machine.plan.stages[stage].endpoint
+            for command in commands:
+                job = (
+                    command.job
+                    if isinstance(command, Start)
+                    else command.call.job
+                    if isinstance(command, Grant)
+                    else None
+                )
+                if job is None or job.item is None or machine.plan.stages[job.node].endpoint != service:
+                    continue
+                overtaken = job.id not in self._own and rank < _rank(machine, job.node, job.item)
+                said = f"{stage} waits with item {item.id} at rank {rank}"
+                _expect(not overtaken, "I9", f"{said}, and {job.node} goes on with {job.item.id}")
+
+    def _expect_lacks(self, item: Item, machine: Machine) -> None:
+        """I9: what a group lacks until it goes on is what its rule asks for without what is there."""
+        group = machine.flow.groups.get(item.scope[-1][0]) if item.scope else None
+        if machine.plan.edges[item.edge].scatter is not None or group is None:
+            return
+        open_ = [(machine.plan.edges[name], state) for name, state in group.gathers.items() if not state.released]
+        asked = [e.release.needs(group.size) - sum(m.state == "arrived" for m in s.members) for e, s in open_]
+        lacks, found = max([1, *asked]), machine.flow.lacks(item)
+        _expect(found == lacks, "I9", f"the group of item {item.id} lacks {lacks} members, and {found} are counted")
 
     def _expect_view(self, start: Start, machine: Machine) -> None:
         """I14: a source sees the best line alone for the schedule's share of its emissions, beside other rounds."""
@@ -183,6 +228,37 @@ class Recount:
     def _spend(self, amounts: Mapping[str, float]) -> None:
         for name, amount in amounts.items():
             self._spent[name] += amount  # type: ignore[assignment]  # a Counter counts anything
+
+
+def _waiting(machine: Machine) -> dict[tuple[str, int], tuple[str, Item]]:
+    """What waits for a slot: calls by number, and of stages that have a worker free what they would take up next."""
+    calls = [call for call in machine.calls.open.values() if machine.slots.is_waiting(call)]
+    found = {("call", call.id): (call.job.node, call.job.item) for call in calls if call.job.item is not None}
+    for name, state in machine.stages.items():
+        # To look at what a staleness rule judges would be to apply it.
+        able = state.plan.endpoint is not None and state.busy < state.most and not (state.judged or state.repairs)
+        if able and (head := machine._stages.head(state)) is not None:
+            found["head", state.plan.rank] = (name, head[0])
+    return found
+
+
+def _asks(control: Any) -> set[str]:
+    """What a control policy looks at when it ranks work: one that asks for more than was said is known by that."""
+    seen: set[str] = set()
+
+    class Seen:
+        def __getattr__(self, name: str) -> int:
+            seen.add(name)
+            return 0
+
+    control.rank(Seen())
+    return seen
+
+
+def _rank(machine: Machine, stage: str, item: Item) -> Any:
+    distance = machine.plan.stages[stage].distance
+    waiting = Waiting(stage, distance, item.round, item.version, item.late, item.id)
+    return machine.plan.schedule.control.rank(waiting)
 
 
 def _share(item: Item, machine: Machine) -> float:

@@ -20,6 +20,7 @@ __all__ = ["evidence", "failures", "orphans", "releases", "staleness", "stamps",
 Scope = tuple[tuple[int, int], ...]
 
 STALE = re.compile(r"stale: lag (\d+) ")
+LATE = "late: its group was released without it"
 ORPHAN = re.compile(r"orphan of (.+) artifact (\d+), ")
 USERS_OWN = ("failure rule of ", "order of ", "release of ", "scatter of ", "staleness rule of ", "when of ")
 """How the reason of an item's failure begins when a function of the graph's own has raised outside of any job."""
@@ -136,16 +137,32 @@ class Places:
 
 
 def releases(log: Log) -> Check:
-    """I8: a group is released once, with as many members as its rule asks for, and amended at most once."""
+    """I8: a group is released once, with as many members as its rule asks for and not before its time, and amended at
+    most once; what is late is ended only where its edge says so, and where that says "drop" it may finish its job."""
     released: set[tuple[int, str]] = set()
     amended: set[tuple[int, str]] = set()
     parents: dict[int, tuple[int, ...]] = {}
+    scattered: dict[int, float] = {}
+    running: set[int] = set()
+    item_of: dict[int, int] = {}
     places = Places()
     while True:
         i, event = yield
         places.see(event)
         if isinstance(event, ev.Created):
             parents[event.item] = event.parents
+            if event.group is not None:
+                scattered.setdefault(event.group, event.at)
+        elif isinstance(event, ev.JobStarted) and event.item is not None:
+            running.add(event.item)
+            item_of[event.job] = event.item
+        elif isinstance(event, ev.JobEnded):
+            running.discard(item_of.pop(event.job, -1))
+        elif isinstance(event, ev.Ended) and event.how == "cancelled" and event.reason.startswith(LATE):
+            ways = [log.plan.edges[g].late for g in _gathers_around(log, places, event.item)]
+            log.expect("cancel" in ways or "drop" in ways, "I8", i, f"item {event.item} is late, and may amend")
+            dropped = "cancel" not in ways and event.item in running
+            log.expect(not dropped, "I8", i, f"item {event.item} is late, and its job is not left to end")
         elif isinstance(event, ev.Released):
             key = (event.group, event.edge)
             # A smaller group than its rule asks for may only go on when no more members can come.
@@ -160,7 +177,16 @@ def releases(log: Log) -> Check:
                 log.expect(key not in released, "I8", i, f"group {key} was released twice")
                 enough = event.arrived >= _asked(log, event) or not missing
                 log.expect(enough, "I8", i, f"released with {event.arrived} of {event.size} members")
+                waited = event.at - scattered.get(event.group, event.at)
+                timely = waited >= (log.plan.edges[event.edge].release.deadline() or 0.0) - 1e-9 or not missing
+                log.expect(timely, "I8", i, f"released after {waited} s with {event.arrived} of {event.size} members")
                 released.add(key)
+
+
+def _gathers_around(log: Log, places: Places, item: int) -> Iterator[str]:
+    """The edges that gather the groups that an item is in."""
+    for group, _ in places.scope_of[item]:
+        yield from log.plan.gathers[places.scatter_of[group]]
 
 
 def _asked(log: Log, event: ev.Released) -> float:
@@ -261,6 +287,8 @@ def failures(log: Log) -> Check:
     hurt: set[int] = set()
     failed_alone: set[int] = set()
     raised = False
+    reasons: dict[int, set[str]] = defaultdict(set)
+    """By round, why items of it failed."""
     running: dict[int, str] = {}
     failed: dict[int, int] = {}
     while True:
@@ -282,15 +310,18 @@ def failures(log: Log) -> Check:
             hurt.add(round_of[event.item])
             if event.item in alone:
                 failed_alone.add(round_of[event.item])
-            summary = re.match(r"(\d+) of (\d+) members failed, ", event.reason)
+            summary = re.match(r"(\d+) of (\d+) members failed, the first with: (.*)", event.reason, re.DOTALL)
             if summary is not None:
-                count, size = map(int, summary.groups())
+                count, size = int(summary[1]), int(summary[2])
+                first = summary[3] in reasons[round_of[event.item]] or re.match(r"\d+ of \d+ members", summary[3])
+                log.expect(bool(first) or raised, "I15", i, f"no member failed with {summary[3]!r}")
                 rules = [e.on_failure for e in log.plan.edges.values() if e.gather]
                 bears = all(not rule.fails(count, size) for rule in rules)
                 log.expect(not bears, "I15", i, f"a group failed with {count} of {size}, which every rule bears")
             elif not event.reason.startswith(USERS_OWN):
                 log.expect(event.item in running, "I15", i, f"item {event.item} failed, and no job of its did")
             failed[event.item] = i
+            reasons[round_of[event.item]].add(event.reason)
         elif isinstance(event, ev.JobEnded) and event.job in item_of:
             item = item_of.pop(event.job)
             running.pop(item, None)
