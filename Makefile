@@ -62,10 +62,11 @@ format: $(READY)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-mutants: $(READY)  ## mutation testing of the scheduler: all mutants take hours, SAMPLE=200 SEED=0 tries some
+mutants: $(READY)  ## mutation testing: all mutants take hours, SAMPLE=200 SEED=0 SUITE=invariants tries some
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --group mutants
 	$(BIN)/python -m tests.mutants.historical
-	$(BIN)/python -m tests.mutants.sample $(if $(SAMPLE),--sample $(SAMPLE)) --seed $(or $(SEED),0)
+	$(BIN)/python -m tests.mutants.sample $(if $(SAMPLE),--sample $(SAMPLE)) --seed $(or $(SEED),0) \
+		--suite $(or $(SUITE),every)
 
 bench: $(READY)  ## the tables of docs/benchmarks.md
 	$(BIN)/python -m tests.benchmarks.peers -o docs/time-to-score.svg

@@ -326,6 +326,10 @@ class _Builder:
 
         return self.graph.stage(name=name, reads=self.pool)(repair)
 
+    def most(self, width: int) -> int:
+        """The fan-out that is declared of a scatter into ``width``: a bound, which every other shape does not reach."""
+        return max(1, width) + self.shape.salt % 2
+
     def edge(self, src: Any, dst: Any, step: Step, **options: Any) -> None:
         if step.stale in ("discard", "strict"):
             options["stale"] = fg.discard(above=2 if step.stale == "discard" else 0)
@@ -374,7 +378,7 @@ class _Builder:
     def fan(self, tail: Any, fan: Fan) -> Any:
         inner = self.stage(fan.member)
         order: dict[str, Any] = {"order": fg.discriminative(2, passed=_even)} if fan.discriminative else {}
-        self.edge(tail, inner, fan.member, scatter=scatter_into(fan.width), fanout=max(1, fan.width), **order)
+        self.edge(tail, inner, fan.member, scatter=scatter_into(fan.width), fanout=self.most(fan.width), **order)
         for segment in fan.inner:
             inner = self.segment(inner, segment)
         if fan.other is None:
@@ -420,7 +424,7 @@ class _Builder:
             self.graph.edge(tail, self.pool, stale=stale)
             return
         member = self.stage(ending.member)
-        self.edge(tail, member, ending.member, scatter=scatter_into(ending.width), fanout=ending.width)
+        self.edge(tail, member, ending.member, scatter=scatter_into(ending.width), fanout=self.most(ending.width))
         early = _early(ending)
         self.graph.edge(member, self.pool, gather=True, stale=stale, **early)
 

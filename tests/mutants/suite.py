@@ -58,7 +58,7 @@ APART = ("--ignore=tests/run/test_invariants.py", "-k", "not limit_finds and not
 
 FEW, MORE, POLICIES, RUN = (
     ("invariants", 60, partial(_hunt, 8, 60)),
-    ("invariants", 240, partial(_hunt, 30, 240)),
+    ("invariants", 240, partial(_hunt, 24, 120)),
     ("tests/policies", 30, partial(_test, "tests/policies")),
     ("tests/run", 90, partial(_test, *APART, "tests/run")),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from flashgraph.llm.protocol import Reply, Usage
 from flashgraph.run.budget import Cost
 from flashgraph.run.messages import as_texts, checked
 from flashgraph.run.patience import reply_of
+from flashgraph.run.resumed import request_key
 from flashgraph.run.watch import Pace
 from flashgraph.testing.clock import run_virtually
 from flashgraph.testing.tried import Property, expect
@@ -88,11 +90,12 @@ def asks_again(faults: Sequence[Fault], tries: int, backoff: float, text: str) -
     expect(ended[0] == expected, f"I15: after {faults} a request with {tries} tries is {ended[0]}, expected {expected}")
     expect(len(models[0].at) == asked, f"I15: it was asked {len(models[0].at)} times, expected {asked}")
     pauses = [[b - a for a, b in zip(model.at, model.at[1:], strict=False)] for model in models]
+    key = request_key("asked", [{"role": "user", "content": text}], {})
     for number, (paused, fault) in enumerate(zip(pauses[0], faults, strict=False)):
         least = min(backoff * 2**number, 60.0) if fault.pause is None else fault.pause
-        within = least * (1 - 1e-9) - 1e-9 <= paused <= 1.25 * least * (1 + 1e-9) + 1e-9
-        expect(within, f"I15: pause {number} is {paused} s, expected {least} and up to a quarter more")
-        expect(least == 0 or paused > least, f"I15: pause {number} is not stretched: {paused} s")
+        expected_pause = least * (1 + random.Random(f"{key}/{number + 1}").random() / 4)
+        close = math.isclose(paused, expected_pause, rel_tol=1e-6, abs_tol=1e-6)
+        expect(close, f"I14: pause {number} after {fault} is {paused} s, expected {expected_pause}")
     alike = all(math.isclose(a, b, abs_tol=1e-6) for a, b in zip(*pauses, strict=True))
     expect(alike, f"I14: the same request pauses {pauses}")
 

@@ -398,7 +398,7 @@ def queues(tale: Sequence[tuple[str, int, int]]) -> None:
 
 
 ENDPOINTS: Mapping[str, Property] = {
-    "endpoints, restated": Property(("I4", "I9"), keeps_to_its_limits, {"kind": NARROW, "tale": HAPPENINGS}, 40),
+    "endpoints, restated": Property(("I4", "I9"), keeps_to_its_limits, {"kind": NARROW, "tale": HAPPENINGS}, 80),
     "endpoints of a service": Property(
         ("I4", "I9", "I14"),
         chooses,
