@@ -92,6 +92,8 @@ class _Walk:
 
     def choices(self, hand: Hand, faults: int) -> Iterator[tuple[tuple[Move, ...], int]]:
         moves = hand.moves()
+        if self.drained and moves and hand.machine._draining is None:
+            yield (Move("drain"),), faults  # first, or a walk that is cut off has been drained near its end alone
         for count in range(1, self.together + 1):
             for chosen in combinations(moves, count):
                 if len({m.number for m in chosen}) == count and (count == 1 or all(m.kind != "timer" for m in chosen)):
@@ -99,8 +101,6 @@ class _Walk:
         if faults:
             for fault in hand.faults():
                 yield (fault,), faults - 1
-        if self.drained and moves and hand.machine._draining is None:
-            yield (Move("drain"),), faults
 
     def check_log(self, hand: Hand, path: Path) -> None:
         self.events += len(hand.events)

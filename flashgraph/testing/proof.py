@@ -137,6 +137,7 @@ TINY: Mapping[str, Tiny] = {
         Shape((Fan(2, CALL, (), Step(calls=1, workers=2)),), rounds=2), limit=4, control=balanced(1.0)
     ),
     "a repair that fails": Tiny(Shape((Step(stale="repair"),), rounds=3), faults=1),
+    "members that tell groups apart": Tiny(Shape((Fan(3, ONE, (), ONE, discriminative=True),), rounds=5), window=1),
     "the best line": Tiny(Shape((ONE,), rounds=3), window=3, focus=0.5),
     "nothing to draw": Tiny(Shape((ONE,), rounds=4, shy=0.5, salt=4), window=3, focus=0.5),
     "two sources, nothing to draw": Tiny(Shape((ONE,), rounds=2, second_source=True, shy=0.5, salt=7)),

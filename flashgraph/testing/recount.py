@@ -14,7 +14,7 @@ from typing import Any
 
 from flashgraph.graph.ports import Group
 from flashgraph.policies.control import Waiting
-from flashgraph.run.items import Item
+from flashgraph.run.items import GroupState, Item
 from flashgraph.run.jobs import Command, Done, Grant, Job, Start
 from flashgraph.run.machine import Machine
 from flashgraph.run.turns import Turn
@@ -56,6 +56,10 @@ class Recount:
         """What waited for a slot before the turn: heads of stages and calls, with stage and item."""
         self._own: set[int] = set()
         """Jobs that hold a slot for the call that they ask for now."""
+        self._groups: dict[int, GroupState] = {}
+        """Open groups whose members are sent by what earlier ones have passed."""
+        self._streaks: dict[str, Counter[Any]] = {}
+        """By scattering edge, how often in a row each member has passed."""
         self._lines: dict[tuple[str, int], frozenset[tuple[str, int]]] = {}
         """By artifact, what it descended from when it was admitted."""
 
@@ -119,6 +123,9 @@ class Recount:
         self._expect_heard([start for start in starts if start.job.kind == "source"], machine)
         self._expect_adjusted(machine)
         self._expect_ranked(commands, machine)
+        self._expect_streaks(machine)
+        ending = machine._draining is not None or machine.status is not None
+        _expect(ending or not self._drained, "I12", "the run is asked to end, and goes on as if it were not")
         _expect(not starts or not self._drained, "I12", "the run is asked to end, and starts something new")
 
     def _expect_heard(self, sources: Sequence[Start], machine: Machine) -> None:
@@ -174,6 +181,27 @@ class Recount:
                 overtaken = job.id not in self._own and rank < _rank(machine, job.node, job.item)
                 said = f"{stage} waits with item {item.id} at rank {rank}"
                 _expect(not overtaken, "I9", f"{said}, and {job.node} goes on with {job.item.id}")
+
+    def _expect_streaks(self, machine: Machine) -> None:
+        """I8: a member's streak is how many groups in a row it has passed, of those that have come to their gathers."""
+        for number, group in machine.flow.groups.items():
+            if machine.plan.edges[group.edge].arrange is not None:
+                self._groups.setdefault(number, group)
+        over = [n for n, g in self._groups.items() if all(s.closed for s in g.gathers.values())]
+        closed: Counter[str] = Counter()
+        for group in (self._groups.pop(number) for number in over):
+            arrange, streaks = machine.plan.edges[group.edge].arrange, self._streaks.setdefault(group.edge, Counter())
+            closed[group.edge] += 1
+            for state in group.gathers.values():
+                for identity, member in zip(group.identities, state.members, strict=True):
+                    if arrange is not None and member.state == "arrived":
+                        streaks[identity] = streaks[identity] + 1 if arrange.passed(member.value) else 0
+        for edge, streaks in self._streaks.items():
+            found = machine.flow._streaks[edge]
+            if closed[edge] > 1:
+                self._streaks[edge] = Counter(found)  # in which order they came is not known here
+            else:
+                _expect(+streaks == +Counter(found), "I8", f"streaks of {edge} are {dict(found)}, expected {streaks}")
 
     def _expect_lacks(self, item: Item, machine: Machine) -> None:
         """I9: what a group lacks until it goes on is what its rule asks for without what is there."""
