@@ -99,6 +99,7 @@ def changes(most: int, copies: bool, tale: Sequence[Happening]) -> None:
                 kinds.append(("confirmed" if stays else "retracted", which))
                 records[which] |= {"provisional": False, "retracted": not stays, "settled": len(kinds), "value": None}
                 if stays:
+                    dropped.discard(which)
                     records[which]["lineage"] = frozenset({("pool", which)})
             case "retract" if which is not None:
                 values.append(values[-1].apply(PoolEvent("retract", which, records[which]["value"], ())))  # type: ignore[arg-type]
