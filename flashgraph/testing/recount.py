@@ -10,11 +10,12 @@ import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from flashgraph.graph.ports import Group
 from flashgraph.policies.control import Waiting
-from flashgraph.run.items import GroupState, Item
+from flashgraph.run.items import GatherState, GroupState, Item
 from flashgraph.run.jobs import Command, Done, Grant, Job, Start
 from flashgraph.run.machine import Machine
 from flashgraph.run.turns import Turn
@@ -192,7 +193,7 @@ class Recount:
         for group in (self._groups.pop(number) for number in over):
             arrange, streaks = machine.plan.edges[group.edge].arrange, self._streaks.setdefault(group.edge, Counter())
             closed[group.edge] += 1
-            for state in group.gathers.values():
+            for state in filter(partial(_went_on_whole, machine), group.gathers.values()):
                 for identity, member in zip(group.identities, state.members, strict=True):
                     if arrange is not None and member.state == "arrived":
                         streaks[identity] = streaks[identity] + 1 if arrange.passed(member.value) else 0
@@ -256,6 +257,12 @@ class Recount:
     def _spend(self, amounts: Mapping[str, float]) -> None:
         for name, amount in amounts.items():
             self._spent[name] += amount  # type: ignore[assignment]  # a Counter counts anything
+
+
+def _went_on_whole(machine: Machine, state: GatherState) -> bool:
+    """Whether a gather that is closed has had all that it will have: it did not fail, and was not retracted before."""
+    amends = machine.plan.edges[state.edge].late == "amend"
+    return state.released and (not amends or state.amended or state.complete)
 
 
 def _waiting(machine: Machine) -> dict[tuple[str, int], tuple[str, Item]]:
