@@ -265,7 +265,7 @@ BUGS = (
         "run/machine.py",
         "views[spec.reads] = read.view(version)",
         "views[spec.reads] = read.value",
-        STATE,
+        "tiny: artifacts named by stages",
         "I6",
     ),
     Bug(
