@@ -10,7 +10,6 @@ import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from flashgraph.graph.ports import Group
@@ -57,8 +56,8 @@ class Recount:
         """What waited for a slot before the turn: heads of stages and calls, with stage and item."""
         self._own: set[int] = set()
         """Jobs that hold a slot for the call that they ask for now."""
-        self._groups: dict[int, GroupState] = {}
-        """Open groups whose members are sent by what earlier ones have passed."""
+        self._groups: dict[tuple[int, str], tuple[GroupState, GatherState]] = {}
+        """Open gathers of groups whose members are sent by what earlier ones have passed."""
         self._streaks: dict[str, Counter[Any]] = {}
         """By scattering edge, how often in a row each member has passed."""
         self._lines: dict[tuple[str, int], frozenset[tuple[str, int]]] = {}
@@ -187,16 +186,18 @@ class Recount:
         """I8: a member's streak is how many groups in a row it has passed, of those that have come to their gathers."""
         for number, group in machine.flow.groups.items():
             if machine.plan.edges[group.edge].arrange is not None:
-                self._groups.setdefault(number, group)
-        over = [n for n, g in self._groups.items() if all(s.closed for s in g.gathers.values())]
+                gathers = [(gather, state) for gather, state in group.gathers.items() if not state.closed]
+                self._groups.update({(number, gather): (group, state) for gather, state in gathers})
+        over = [key for key, (_, state) in self._groups.items() if state.closed]
         closed: Counter[str] = Counter()
-        for group in (self._groups.pop(number) for number in over):
+        for group, state in (self._groups.pop(key) for key in over):
             arrange, streaks = machine.plan.edges[group.edge].arrange, self._streaks.setdefault(group.edge, Counter())
+            if arrange is None or not _went_on_whole(machine, state):
+                continue
             closed[group.edge] += 1
-            for state in filter(partial(_went_on_whole, machine), group.gathers.values()):
-                for identity, member in zip(group.identities, state.members, strict=True):
-                    if arrange is not None and member.state == "arrived":
-                        streaks[identity] = streaks[identity] + 1 if arrange.passed(member.value) else 0
+            for identity, member in zip(group.identities, state.members, strict=True):
+                if member.state == "arrived":
+                    streaks[identity] = streaks[identity] + 1 if arrange.passed(member.value) else 0
         for edge, streaks in self._streaks.items():
             found = machine.flow._streaks[edge]
             if closed[edge] > 1:
