@@ -10,13 +10,14 @@ import attrs
 from hypothesis import strategies as st
 
 import flashgraph as fg
+from flashgraph.errors import DataError
 from flashgraph.run import events as ev
 from flashgraph.run.result import failures_in
 from flashgraph.testing.clock import run_virtually
 from flashgraph.testing.log import InvariantViolation
 from flashgraph.testing.runs import Finished, run_shape
 
-__all__ = ["Property", "expect", "ran"]
+__all__ = ["Property", "expect", "ran", "refusal"]
 
 FOREVER = 1e6
 """Virtual seconds that no run of a generated graph takes: one that is still going then waits for nothing."""
@@ -75,6 +76,15 @@ def _expect_result(done: Finished) -> None:
 def expect(holds: bool, message: str) -> None:
     if not holds:
         raise InvariantViolation(message)
+
+
+def refusal(ask: Callable[[], object]) -> str | None:
+    """What a `DataError` says that ``ask`` raises; None where it raises nothing."""
+    try:
+        ask()
+    except DataError as error:
+        return str(error)
+    return None
 
 
 @attrs.frozen
