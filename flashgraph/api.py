@@ -237,9 +237,11 @@ async def open_run(
 
     def reveal() -> None:
         """Tell what is durable by now: nobody sees what a run that is killed may not remember."""
+        if not unrevealed:
+            return
         told, unrevealed[:] = unrevealed[:], []
         events.extend(told)
-        if opened is None or not told:
+        if opened is None:
             return  # what happened in earlier sessions is not told again
         if hook is not None:
             for event in told:

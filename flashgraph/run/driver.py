@@ -11,7 +11,7 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache, partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -41,6 +41,8 @@ from flashgraph.run.watch import Pace, reading
 from flashgraph.task import Task
 
 __all__ = ["Driver", "Memory"]
+
+T = TypeVar("T")
 
 AT_ONCE = 50
 """Turns of synchronous work alone before other tasks are let on: a graph without any model must not block them."""
@@ -114,6 +116,9 @@ class Driver:
         self._params |= {n: machine.plan.params_of(s) for n, s in machine.plan.sources.items()}
         self._returns = {name: Returns.of(stage.spec) for name, stage in machine.plan.stages.items()}
         self._returns |= {name: Returns.of(source) for name, source in machine.plan.sources.items()}
+        bodies = {name: stage.spec.body for name, stage in machine.plan.stages.items()}
+        self._plain = {name for name, body in bodies.items() if not (_takes_context(body) or _is_async(body))}
+        """Stages that are a function of their item alone."""
         self._seconds = seconds
         self._settle = settle
         self._memory = memory
@@ -231,17 +236,13 @@ class Driver:
         reopen, self._reopen = self._reopen, None
         capacity = self._resumed.capacity if reopen is not None else None
         tested = self._resumed.tested if reopen is not None else {}
-        answered, self._answered = self._answered, []
-        answered.sort(key=lambda a: a.call)
-        completed, self._completed = self._completed, []
-        completed.sort(key=lambda c: c.job)
-        asking, self._requests = self._requests, []
-        asking.sort(key=lambda r: (r.job.id, r.order))
+        answered = _taken(self._answered, lambda answer: answer.call)
+        completed = _taken(self._completed, lambda done: done.job)
+        asking = _taken(self._requests, lambda request: (request.job.id, request.order))
         # A job may have ended since, and left the task behind that asked.
         requests = [r for r in asking if not r.given_up and r.job.id in self._scopes]
         asked = tuple([Asked(r.job.id, r.role, r.amounts, r.size) for r in requests])
-        measured = tuple([self._measured[name] for name in sorted(self._measured)])
-        self._measured.clear()
+        measured = tuple([self._measured.pop(name) for name in sorted(self._measured)])
         if stop is not None:
             # First, so that what is cut off now stays open: of this turn only the answers are kept, and a run that is
             # resumed does the rest again.
@@ -250,10 +251,7 @@ class Driver:
                 reopen, capacity, tested = None, None, {}
             machine.now = now
             machine.stop(*stop)
-        turn = Turn(
-            now, tuple(answered), tuple(completed), asked, drain, reopen,
-            capacity=capacity, tested=tested, measured=measured,
-        )  # fmt: skip
+        turn = Turn(now, answered, completed, asked, drain, reopen, False, capacity, tested, measured)
         first = machine.calls.made
         commands = apply(turn, machine)
         for number, request in enumerate(requests, first):
@@ -314,7 +312,7 @@ class Driver:
             return
         spec = self._plan.stages[job.node].spec
         value = start.stale if start.stale is not None else start.value
-        if not _takes_context(spec.body) and not _is_async(spec.body):
+        if job.node in self._plain:
             try:
                 outcome: Outcome = Done(self._returns[job.node].checked(spec.body(value)))
             except Exception as error:
@@ -533,6 +531,15 @@ class Driver:
 
 def _costing(answer: Answered, cost: Cost, **more: Any) -> Answered:
     return attrs.evolve(answer, **attrs.asdict(cost, recurse=False), **more)
+
+
+def _taken(told: list[T], place: Callable[[T], Any]) -> tuple[T, ...]:
+    """All that a list holds, in the order of its places; the list is empty then."""
+    if not told:
+        return ()
+    taken = tuple(sorted(told, key=place))
+    told.clear()
+    return taken
 
 
 _is_async = cache(inspect.iscoroutinefunction)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-import attrs
+from flashgraph.run.value import value
 
 __all__ = [
     "Admitted",
@@ -43,19 +43,19 @@ __all__ = [
 Fate = Literal["consumed", "filtered", "discarded", "cancelled", "failed"]
 
 
-@attrs.frozen
+@value
 class Event:
     at: float
 
 
-@attrs.frozen
+@value
 class RunStarted(Event):
     graph: str
     schedule: str
     seed: int
 
 
-@attrs.frozen
+@value
 class Emitted(Event):
     """A source's emission number ``emission`` opened ``round``; ``version`` is the view's that it read."""
 
@@ -65,7 +65,7 @@ class Emitted(Event):
     version: int | None
 
 
-@attrs.frozen
+@value
 class Created(Event):
     """An item came to be on ``edge``, with its parents, its round, its place in a group and its stamps."""
 
@@ -80,7 +80,7 @@ class Created(Event):
     late: bool = False
 
 
-@attrs.frozen
+@value
 class Queued(Event):
     """An item entered its edge's queue, which then held ``depth`` items."""
 
@@ -89,14 +89,14 @@ class Queued(Event):
     depth: int
 
 
-@attrs.frozen
+@value
 class Dequeued(Event):
     item: int
     edge: str
     depth: int
 
 
-@attrs.frozen
+@value
 class Ended(Event):
     """An item ended: consumed by its stage or group, filtered, discarded as stale, cancelled or failed."""
 
@@ -105,7 +105,7 @@ class Ended(Event):
     reason: str = ""
 
 
-@attrs.frozen
+@value
 class JobStarted(Event):
     """A worker of ``stage`` took up ``item``; ``workers`` are busy now.  ``lag`` is the item's at that moment."""
 
@@ -117,7 +117,7 @@ class JobStarted(Event):
     late: bool = False
 
 
-@attrs.frozen
+@value
 class JobEnded(Event):
     job: int
     stage: str
@@ -126,7 +126,7 @@ class JobEnded(Event):
     reason: str = ""
 
 
-@attrs.frozen
+@value
 class CallStarted(Event):
     """A model request was sent; ``in_flight`` are out at its endpoint now.  Which endpoint of a role's answers is known
     from here."""
@@ -138,7 +138,7 @@ class CallStarted(Event):
     in_flight: int
 
 
-@attrs.frozen
+@value
 class CallEnded(Event):
     """A model request ended.
 
@@ -159,7 +159,7 @@ class CallEnded(Event):
     estimated: bool = False
 
 
-@attrs.frozen
+@value
 class EdgeFailed(Event):
     """A function on ``edge`` raised ``error``, its ``function``: the ``"when"``, ``"scatter"``, ``"order"``,
     ``"release"``, ``"failure rule"`` or ``"staleness rule"``.  ``place`` is the innermost line of the user's own that
@@ -171,7 +171,7 @@ class EdgeFailed(Event):
     place: str
 
 
-@attrs.frozen
+@value
 class Released(Event):
     """A group went on over ``edge`` with ``arrived`` of ``size`` members; the second time as an amendment."""
 
@@ -183,7 +183,7 @@ class Released(Event):
     amendment: bool
 
 
-@attrs.frozen
+@value
 class Repaired(Event):
     """A repair stage judged a stale item, whose lag was ``lag`` when the stage took it up."""
 
@@ -193,7 +193,7 @@ class Repaired(Event):
     lag: int
 
 
-@attrs.frozen
+@value
 class Admitted(Event):
     """A pool took an item in as ``artifact`` and rose to ``version``."""
 
@@ -207,7 +207,7 @@ class Admitted(Event):
     score: float | None
 
 
-@attrs.frozen
+@value
 class Confirmed(Event):
     pool: str
     version: int
@@ -215,26 +215,26 @@ class Confirmed(Event):
     score: float | None
 
 
-@attrs.frozen
+@value
 class Retracted(Event):
     pool: str
     version: int
     artifact: int
 
 
-@attrs.frozen
+@value
 class RoundEnded(Event):
     round: int
     failed: bool
 
 
-@attrs.frozen
+@value
 class Resized(Event):
     stage: str
     workers: int
 
 
-@attrs.frozen
+@value
 class LimitChanged(Event):
     """From now on ``limit`` requests may be in flight at an endpoint."""
 
@@ -243,7 +243,7 @@ class LimitChanged(Event):
     reason: str
 
 
-@attrs.frozen
+@value
 class RateLearned(Event):
     """An endpoint has told that it takes ``limit`` requests or tokens (``of``) in ``seconds``; they are kept to."""
 
@@ -253,7 +253,7 @@ class RateLearned(Event):
     seconds: float
 
 
-@attrs.frozen
+@value
 class EndpointDown(Event):
     """An endpoint does not answer; its work goes to the role's others, and it is tried again after ``seconds``."""
 
@@ -262,28 +262,28 @@ class EndpointDown(Event):
     reason: str
 
 
-@attrs.frozen
+@value
 class EndpointUp(Event):
     """An endpoint that was down has answered again."""
 
     endpoint: str
 
 
-@attrs.frozen
+@value
 class Late(Event):
     """The item's group has gone on without it: its round no longer waits for it."""
 
     item: int
 
 
-@attrs.frozen
+@value
 class Reopened(Event):
     """A run that had ended or was killed goes on; ``jobs`` were running then and run again."""
 
     jobs: int
 
 
-@attrs.frozen
+@value
 class RunEnded(Event):
     status: str
     reason: str

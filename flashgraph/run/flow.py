@@ -33,7 +33,7 @@ VOIDING = ("budget", "stopped", "orphan")
 """Reasons of an end after which a group says nothing any more, rather than going on without the member."""
 
 
-@attrs.frozen
+@attrs.define
 class Origin:
     """What the items that a job makes inherit."""
 
@@ -108,20 +108,21 @@ class Flow:
         """The edges that take a result, with what an item there inherits."""
         routes: list[tuple[EdgePlan, Origin]] = []
         for edge in self.plan.outgoing[node]:
-            passes = origin.loops.get(edge.name, 0)
-            if edge.loop is not None and passes >= edge.loop:
-                continue
             if edge.only is not None and not isinstance(value, edge.only):
                 continue
-            if (edge.otherwise and routes) or not self._takes(edge, value):
+            here = origin
+            if edge.loop is not None:
+                passes = origin.loops.get(edge.name, 0)
+                if passes >= edge.loop:
+                    continue
+                here = attrs.evolve(origin, loops={**origin.loops, edge.name: passes + 1})
+            if (edge.otherwise and routes) or (edge.when is not None and not self._takes(edge.name, edge.when, value)):
                 continue
-            here = attrs.evolve(origin, loops={**origin.loops, edge.name: passes + 1}) if edge.loop else origin
             routes.append((edge, here))
         return routes
 
-    def _takes(self, edge: EdgePlan, value: Any) -> bool:
-        when = edge.when
-        return when is None or self.functions.call(edge.name, "when", lambda: bool(when(value)))
+    def _takes(self, edge: str, when: Callable[[Any], bool], value: Any) -> bool:
+        return self.functions.call(edge, "when", lambda: bool(when(value)))
 
     def _make(self, edge: EdgePlan, value: Any, origin: Origin) -> Item:
         item = Item(

@@ -10,6 +10,7 @@ import attrs
 from flashgraph.graph.ports import Stale
 from flashgraph.policies.rates import Amount
 from flashgraph.run.items import Item
+from flashgraph.run.value import value
 
 __all__ = ["Call", "Cancel", "Command", "Done", "Failed", "Grant", "Job", "Outcome", "Refuse", "Start"]
 
@@ -58,7 +59,7 @@ class Call:
     by_then: Amount = (0.0, 0.0, 0.0)
 
 
-@attrs.frozen
+@value
 class Start:
     """Run ``job``: a source on the view of its pool, a stage on its item's ``value``, a repair stage on ``stale``.
     ``views`` are the values of the pools it reads; ``refreshed`` says that a refresh rule chose the newest;
@@ -73,17 +74,17 @@ class Start:
     turn: int = 0
 
 
-@attrs.frozen
+@value
 class Cancel:
     job: Job
 
 
-@attrs.frozen
+@value
 class Grant:
     call: Call
 
 
-@attrs.frozen
+@value
 class Refuse:
     """The call cannot be afforded any more: ``limit`` names the budget's limit."""
 
@@ -94,7 +95,7 @@ class Refuse:
 Command = Start | Cancel | Grant | Refuse
 
 
-@attrs.frozen
+@value
 class Done:
     """A job's result; ``uses`` are the artifacts it named (None: it named none)."""
 
@@ -102,7 +103,7 @@ class Done:
     uses: tuple[int, ...] | None = None
 
 
-@attrs.frozen
+@value
 class Failed:
     reason: str
     how: Literal["failed", "cancelled"] = "failed"

@@ -323,9 +323,8 @@ class Machine:
     def _start_job(self, state: StageState, item: Item, repairing: str | None) -> None:
         """Start a stage on ``item``, or end that when the budget has no room for what the stage spends."""
         spec, edge = state.plan.spec, self.plan.edges[item.edge]
-        amounts = dict.fromkeys(spec.spends, 1.0)
-        lacking = self.ledger.lacking(amounts) if amounts else None
-        if lacking is not None:
+        amounts = dict.fromkeys(spec.spends, 1.0) if spec.spends else None
+        if amounts and (lacking := self.ledger.lacking(amounts)) is not None:
             if repairing:
                 state.repairs.pop(0)
             self.flow.end(item, "cancelled", f"budget: no {lacking} left")
@@ -406,7 +405,8 @@ class Machine:
         if job.reservation is not None:
             self.ledger.settle(job.reservation, dict.fromkeys(self.plan.stages[job.node].spec.spends, 1.0))
         gone = job.item is not None and not self.flow.is_open(job.item)
-        share = self.flow.share(job.item) if job.item is not None else 0.0
+        # Before it ends, with its group; asked only where rates are compared, for it looks at all groups around it.
+        share = self.flow.share(job.item) if job.item is not None and self._adjust_at is not None else 0.0
         if isinstance(outcome, Done) and not gone:
             try:
                 self._results.take(job, outcome)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from typing import Any
 
-from flashgraph.policies.order import QueueOrder
+from flashgraph.policies.order import QueueOrder, fifo
 from flashgraph.run.items import Item
 
 __all__ = ["EdgeQueue"]
@@ -24,7 +24,7 @@ class EdgeQueue:
         self.held = 0
         self.opened = 0
         self.changes = 0
-        self._order = order
+        self._order = None if order == fifo() else order
         self._heap: list[tuple[bool, Any, int, Item]] = []
         self._gone: set[int] = set()
 
@@ -43,7 +43,8 @@ class EdgeQueue:
     def push(self, item: Item) -> None:
         """Raises what the order's key function raises, or TypeError for keys that do not compare; the queue is then
         as it was."""
-        entry = (item.late, self._order.key(item.value, item.version), item.id, item)
+        key = None if self._order is None else self._order.key(item.value, item.version)
+        entry = (item.late, key, item.id, item)
         self.changes += 1
         try:
             heapq.heappush(self._heap, entry)

@@ -76,12 +76,13 @@ class Results:
                 f"stage {spec.name}: it returned Several of {len(values)}; it declares fanout={spec.fanout}.\n"
                 "Fix: declare the true bound, or return fewer."
             )
-        here = [
-            origin if len(values) == 1 else attrs.evolve(origin, path=f"{item.path}.{place}")
-            for place in range(len(values))
-        ]
+        results = (
+            [(values[0], origin)]
+            if len(values) == 1
+            else [(value, attrs.evolve(origin, path=f"{item.path}.{place}")) for place, value in enumerate(values)]
+        )
         try:
-            made = self._flow.route(job.node, [(v, o) for v, o in zip(values, here, strict=True) if v is not None])
+            made = self._flow.route(job.node, [result for result in results if result[0] is not None])
         except FunctionRaised as error:
             self._flow.end(item, "failed", str(error))
             return

@@ -29,10 +29,10 @@ class StageState:
     feeds: list[tuple[EdgePlan, EdgeQueue, EdgeQueue | None]] = attrs.field(factory=list)
     """The edges that end here, with their queues, and for a scattering edge the members of opened groups."""
     alone: EdgeQueue | None = None
-    """The queue of the only edge, which is what most stages have: looked at each time that anything happens."""
+    """The queue of the only edge."""
     judged: bool = False
     """Whether the head may depend on what the pools are now."""
-    head: Item | None = None
+    head: tuple[Item, None] | None = None
     """What leaves these queues next, found when `changes` was `head_at`."""
     head_at: int = -1
 
@@ -78,10 +78,12 @@ class Stages:
         """The item a stage takes up next, and for a repair the edge that sent it."""
         if state.repairs:
             return state.repairs[0]
-        if state.head_at != self._changes(state):
-            state.head = self._find_head(state)
+        # Most stages have one queue, and are asked each time that anything happens.
+        if state.head_at != (self._changes(state) if state.alone is None or state.judged else state.alone.changes):
+            found = self._find_head(state)
+            state.head = (found, None) if found is not None else None
             state.head_at = self._changes(state)
-        return (state.head, None) if state.head is not None else None
+        return state.head
 
     def _changes(self, state: StageState) -> int:
         """Counts what a stage's head depends on; no count ever falls, so an equal sum means that nothing changed."""

@@ -15,11 +15,12 @@ from flashgraph.llm.protocol import Load, Message, Quota, Reply
 from flashgraph.run.jobs import Command, Outcome
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity
+from flashgraph.run.value import value
 
 __all__ = ["Answered", "Asked", "Completed", "Measured", "Turn", "apply"]
 
 
-@attrs.frozen
+@value
 class Asked:
     """Job number ``job`` wants to call a role's model, with a prompt of about ``size`` tokens."""
 
@@ -56,7 +57,7 @@ class Answered:
     """What the endpoint said of its rates."""
 
 
-@attrs.frozen
+@value
 class Completed:
     """How job number ``job`` ended; ``cursor`` and ``stream`` are a source's state after its draw."""
 
@@ -75,7 +76,7 @@ class Measured:
     load: Load | None
 
 
-@attrs.frozen
+@value
 class Turn:
     """One moment: readings, answers, outcomes and requests, told to the machine in this order, and then a step.
 

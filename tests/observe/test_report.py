@@ -87,7 +87,7 @@ def test_a_seed_that_stays_the_best_because_stages_failed() -> None:
     said = Report(result(SEED, failed), SEED).fruitless()
     assert "mend what stages have failed with" in said
     assert "--model" not in said
-    done = [attrs.evolve(failed, job=job, how="done", reason="") for job in (1, 2)]
+    done = [JobEnded(0.0, job, "propose", "done", 1.0) for job in (1, 2)]
     assert "--model" in Report(result(SEED, failed, *done), SEED).fruitless()
 
 
