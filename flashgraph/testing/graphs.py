@@ -64,7 +64,7 @@ class Ledgered:
         stray = event.kind != "retract" and sorted(event.parents) != sorted(named)
         score = sum(draw(t.path, "score") for t in tokens) / len(tokens) if tokens else 0.0
         rest = {i: a for i, a in self.artifacts.items() if i != event.artifact}
-        if score >= self.threshold:
+        if score >= self.threshold and event.kind != "retract":
             rest[event.artifact] = fg.Artifact(event.artifact, score, event.parents, score, provisional=event.partial)
         elif event.kind == "admit":
             return self
@@ -119,6 +119,8 @@ class Step(_Brief):
     """Whether each of its jobs is an evaluation."""
     keeps: bool = False
     """Whether its in-edge keeps orphans."""
+    plain: bool = False
+    """Whether it is no coroutine, and takes no time, where it calls no model."""
 
 
 @attrs.frozen(repr=False)
@@ -226,6 +228,9 @@ class Shape(_Brief):
 
 Pause = Callable[[float], Awaitable[None]]
 
+NOTHING: Any = None
+"""For the context of a stage that looks at none."""
+
 
 class Fault(Exception):
     """What generated stages raise."""
@@ -247,10 +252,14 @@ class _Builder:
         return f"{kind}{self.count}"
 
     async def work(self, step: Step, name: str, token: Token, at: fg.Context[Any]) -> Token | None:
-        shape = self.shape
         for call in range(step.calls):
             await at.llm(f"{name} {token.path} {call}")
-        await self.pause(shape.seconds(name, token.path))
+        await self.pause(self.shape.seconds(name, token.path))
+        return self.made(step, name, token, at)
+
+    def made(self, step: Step, name: str, token: Token, at: fg.Context[Any]) -> Token | None:
+        """What a stage makes of a token when it has waited for all that it waits for."""
+        shape = self.shape
         if draw(shape.salt, "fail", name, token.path) < step.fail:
             raise Fault(name)
         if draw(shape.salt, "drop", name, token.path) < step.drop:
@@ -295,6 +304,12 @@ class _Builder:
             made = await self.work(step, name, token, at)
             return None if made is None else fg.Several([made.via(i) for i in range(step.several)])
 
+        def at_once(token: Token, at: fg.Context[Any]) -> Token | None:
+            return self.made(step, name, token, at)
+
+        def blind(token: Token) -> Token | None:
+            return self.made(step, name, token, NOTHING)
+
         options: dict[str, Any] = {"name": name, "workers": step.workers}
         if step.calls:
             options["llm"] = "model"
@@ -304,7 +319,9 @@ class _Builder:
             options["fanout"] = step.several
         if step.spends:
             options["spends"] = "evaluations"
-        body: Any = gathered if group else several if step.several > 1 else single
+        plain = at_once if step.reads else blind
+        alone: Any = plain if step.plain and not step.calls else single
+        body: Any = gathered if group else several if step.several > 1 else alone
         return self.graph.stage(**options)(body)
 
     def repairer(self) -> Any:

@@ -32,6 +32,9 @@ TASK = fg.Task("generated", train=[0], val=[0], seed={"text": "-"}, attempt=_att
 """A task for graphs that need none."""
 
 
+BEFORE = 64.0
+"""Seconds that have passed before a run begins; a power of two, so that what adds up without rounding still does."""
+
 TIMEOUT = 60.0
 """Seconds after which a request that nobody answers fails."""
 
@@ -143,6 +146,8 @@ class Finished:
     plan: Plan
     model: LatencyModel
     others: tuple[LatencyModel, ...] = ()
+    seconds: float | None = None
+    """That passed from its beginning to its end on the clock of the event loop; None for one that was cut off."""
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -193,8 +198,12 @@ async def run_shape(
         on_event=on_event,
     )
     told: Told | None = None
+    took: float | None = None
+    # A run's clock begins with it, not with the event loop's.
+    await anyio.sleep(BEFORE)
     with anyio.move_on_after(cancel_after):
         async with opened as run:
+            began = anyio.current_time()
             if disk is not None:
                 run._driver._memory = told = SlowlyTold(run._events, disk)
             async with anyio.create_task_group() as viewers:
@@ -205,6 +214,7 @@ async def run_shape(
                 if stop_after is not None:
                     run.stop()
                     await run.wait()
+                took = anyio.current_time() - began
     if told is not None:
         told.again(run.machine.plan, budget or fg.Budget(), seed)
-    return Finished(run.result, run.machine.plan, models[0], tuple(models[1:]))
+    return Finished(run.result, run.machine.plan, models[0], tuple(models[1:]), took)

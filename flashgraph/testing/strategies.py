@@ -33,6 +33,7 @@ def steps(in_group: bool = False) -> st.SearchStrategy[Step]:
         order=st.sampled_from(["", "", "freshest", "priority"]),
         spends=st.booleans(),
         keeps=st.sampled_from([False, False, False, True]),
+        plain=st.sampled_from([False, False, True]),
     )
 
 

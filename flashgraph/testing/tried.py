@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from flashgraph.testing.clock import run_virtually
 from flashgraph.testing.log import InvariantViolation
 from flashgraph.testing.runs import Finished, run_shape
 
-__all__ = ["Property", "expect", "ran", "refusal"]
+__all__ = ["FOREVER", "Property", "expect", "ran", "refusal"]
 
 FOREVER = 1e6
 """Virtual seconds that no run of a generated graph takes: one that is still going then waits for nothing."""
@@ -38,6 +39,9 @@ def _expect_result(done: Finished) -> None:
     if last is not None:
         ended = (result.status, result.reason)
         expect(ended == (last.status, last.reason), f"I9: the run ended as {ended}, its log says {last}")
+    if done.seconds is not None:
+        took = math.isclose(result.spent.seconds, done.seconds, abs_tol=1e-6)
+        expect(took, f"I14: the run took {done.seconds} s, it says {result.spent.seconds}")
     admitted = [e for e in events if isinstance(e, ev.Admitted)]
     confirmed = {(e.pool, e.artifact) for e in events if isinstance(e, ev.Confirmed)}
     retracted = {(e.pool, e.artifact) for e in events if isinstance(e, ev.Retracted)}
@@ -50,6 +54,10 @@ def _expect_result(done: Finished) -> None:
         for e in admitted
     )  # fmt: skip
     expect(said == told, f"I1: the result has the artifacts {said}, its log {told}")
+    held = [[a for a in result.artifacts if a.pool == pool and not a.retracted] for pool in done.plan.pools]
+    # A generated pool's own choice is the first of those with the best score.
+    best = next((max(found, key=lambda a: a.score or 0.0) for found in held if found), None)
+    expect(result.best is best, f"I1: the best of {said} is said to be {result.best}, expected {best}")
     times = [artifact.at for artifact in result.artifacts]
     expect(times == sorted(times), f"I1: the artifacts were admitted at {times}")
     calls = [e for e in events if isinstance(e, ev.CallEnded) and e.how != "throttled"]

@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from flashgraph.testing.restated.accounts import ACCOUNTS
 from flashgraph.testing.restated.asking import ASKING
 from flashgraph.testing.restated.endpoints import ENDPOINTS
+from flashgraph.testing.restated.ends import ENDS
 from flashgraph.testing.restated.limits import LIMITS
 from flashgraph.testing.restated.plans import PLANS
 from flashgraph.testing.restated.pools import POOLS
 from flashgraph.testing.restated.queues import QUEUES
+from flashgraph.testing.restated.repairs import REPAIRS
 from flashgraph.testing.restated.rules import RULES
 from flashgraph.testing.restated.settings import SETTINGS
 from flashgraph.testing.tried import Property
@@ -24,5 +26,6 @@ from flashgraph.testing.tried import Property
 __all__ = ["RESTATED"]
 
 RESTATED: Mapping[str, Property] = {
-    **RULES, **LIMITS, **ENDPOINTS, **ACCOUNTS, **QUEUES, **POOLS, **SETTINGS, **PLANS, **ASKING,
+    **RULES, **LIMITS, **ENDPOINTS, **ACCOUNTS, **QUEUES, **POOLS, **SETTINGS, **PLANS, **ASKING, **ENDS,
+    **REPAIRS,
 }  # fmt: skip

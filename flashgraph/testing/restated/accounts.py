@@ -110,7 +110,7 @@ def forgives_crumbs(amount: float, times: int) -> None:
     for _ in range(times):
         expect(ledger.lacking({"usd": amount}) is None, f"I10: {amount} USD are refused, of {amount * times}")
         expect(ledger.exhausted() is None, f"I10: {amount * times} USD are exhausted by less")
-        first, other = ledger.reserve({"usd": amount}), ledger.reserve({"usd": 0.0, "calls": 1.0})
+        first, other = ledger.reserve({"usd": amount}), ledger.reserve({"usd": 2 * amount, "calls": 1.0})
         ledger.settle(first, {"usd": amount})
         ledger.settle(other, {})
         expect(ledger.reserved == dict.fromkeys(NAMES, 0.0), f"I10: {ledger.reserved} are reserved by nobody")

@@ -287,6 +287,12 @@ def happenings(*kinds: Happened) -> st.SearchStrategy[list[Happening]]:
     return st.lists(one, min_size=1, max_size=25)
 
 
+def _sent_since(quota: Quota, size: int) -> list[Happening]:
+    """An answer that says how little was left before another request was sent, which has taken that."""
+    sent = Happening("send", 0.0, size=8)
+    return [sent, sent, Happening("done", 0.0, size=size, said=(quota,))]
+
+
 EVERY: Sequence[Happened] = ("take", "leave", "send", "done", "throttled", "cancelled", "down", "up")
 HAPPENINGS = st.one_of(
     happenings(*EVERY, "send", "send", "done"),
@@ -398,7 +404,20 @@ def queues(tale: Sequence[tuple[str, int, int]]) -> None:
 
 
 ENDPOINTS: Mapping[str, Property] = {
-    "endpoints, restated": Property(("I4", "I9"), keeps_to_its_limits, {"kind": NARROW, "tale": HAPPENINGS}, 80),
+    "endpoints, restated": Property(
+        ("I4", "I9"),
+        keeps_to_its_limits,
+        {"kind": NARROW, "tale": HAPPENINGS},
+        80,
+        known=[
+            {"kind": Kind("adaptive", 7, 7), "tale": _sent_since(Quota("requests", 240.0, 1.0, seconds=60.0), 8)},
+            {"kind": Kind("adaptive", 7, 7), "tale": _sent_since(Quota("prompt_tokens", 1e3, 7.0, seconds=60.0), 16)},
+            {
+                "kind": Kind("adaptive", 7, 7),
+                "tale": _sent_since(Quota("completion_tokens", 15e3, 9.0, seconds=60.0), 86),
+            },
+        ],
+    ),
     "endpoints of a service": Property(
         ("I4", "I9", "I14"),
         chooses,

@@ -3,6 +3,7 @@ each stage stands."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +18,7 @@ from flashgraph.policies.limits import fixed
 from flashgraph.policies.order import Discriminative, QueueOrder
 from flashgraph.policies.schedule import Schedule
 from flashgraph.run.plan import Capacity, Plan, compile_plan
-from flashgraph.testing.graphs import Shape, build
+from flashgraph.testing.graphs import Ledgered, Shape, Token, build
 from flashgraph.testing.hand import no_pause, plan_by_hand
 from flashgraph.testing.strategies import schedules, shapes
 from flashgraph.testing.tried import Property, expect, refusal
@@ -39,7 +40,7 @@ def compiles(shape: Shape, schedule: Schedule, limit: int, most: int | None) -> 
         found = plan.stages[stage.name]
         bound = most if stage.name == named and most is not None else stage.workers
         if bound is None:
-            bound = limit if stage.llm is not None else 64  # generated stages are asynchronous
+            bound = limit if stage.llm is not None else 64 if inspect.iscoroutinefunction(stage.body) else 1
         expect(found.workers == bound, f"I3: {stage.name} may have {found.workers} workers, expected {bound}")
         expect(found.endpoint == ("by hand" if stage.llm else None), f"I4: {stage.name} calls {found.endpoint}")
         expect(found.spec is stage, f"I11: {stage.name} is compiled to another stage: {found.spec}")
@@ -127,6 +128,36 @@ def refuses(shape: Shape) -> None:
     expect(said is not None and "model 'e': found limit=0" in said, f"I4: a limit of 0 is refused with: {said}")
 
 
+def knows_parameters(defaults: Mapping[str, int], chosen: Mapping[str, int], deep: int) -> None:
+    """I13: a node of a graph that was included, however deep, knows its parameters by the names that it has itself."""
+    graph = fg.Graph("inner")
+    pool = graph.pool("pool", Ledgered)
+    params = {name: graph.param(name, value) for name, value in defaults.items()}
+
+    @graph.source(reads=pool, rounds=1)
+    def emit(at: fg.Draw[Ledgered]) -> Token | None:
+        return None
+
+    graph.edge(emit, pool)
+    for level in range(deep):
+        outer = fg.Graph(f"outer{level}")
+        outer.include(graph, f"p{level}")
+        outer.param(f"own{level}", -1)
+        graph = outer
+    prefix = "".join(f"p{level}." for level in reversed(range(deep)))
+    values = {param.name: param.default for param in graph.spec.params.values()}
+    values |= {f"{prefix}{name}": value for name, value in chosen.items() if name in params}
+    plan = compile_plan(graph.spec, fg.lockstep(), values, {}, {})
+    (source,) = plan.sources.values()
+    own = {**defaults, **{name: value for name, value in chosen.items() if name in params}}
+    found = dict(plan.params_of(source))
+    expect(found == own, f"I13: at depth {deep} the source knows {found}, expected {own}")
+    every = dict(plan.params_of(None))
+    outside = {f"{''.join(f'p{i}.' for i in reversed(range(level + 1, deep)))}own{level}": -1 for level in range(deep)}
+    expected = {**{f"{prefix}{name}": value for name, value in own.items()}, **outside}
+    expect(every == expected, f"I13: the graph at depth {deep} has {every}, expected {expected}")
+
+
 PLANS: Mapping[str, Property] = {
     "plans, restated": Property(
         ("I2", "I3", "I9", "I11", "I13"),
@@ -138,6 +169,15 @@ PLANS: Mapping[str, Property] = {
             "most": st.sampled_from([None, None, 1, 3]),
         },
         5,
+    ),
+    "parameters of included graphs": Property(
+        ("I13",),
+        knows_parameters,
+        {
+            "defaults": st.dictionaries(st.sampled_from("abc"), st.integers(0, 9), max_size=3),
+            "chosen": st.dictionaries(st.sampled_from("abcd"), st.integers(0, 9), max_size=3),
+            "deep": st.integers(0, 2),
+        },
     ),
     "plans that cannot be": Property(("I4",), refuses, {"shape": shapes()}, 0.6),
 }

@@ -1,0 +1,194 @@
+"""How runs end, said once more: when the sources fall silent, and that an error of the user's is what the run says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import anyio
+import attrs
+from hypothesis import strategies as st
+
+import flashgraph as fg
+from flashgraph.run import events as ev
+from flashgraph.run.result import texts_of
+from flashgraph.testing.clock import run_virtually, settle
+from flashgraph.testing.runs import TASK
+from flashgraph.testing.tried import FOREVER, Property, expect
+
+__all__ = ["ENDS"]
+
+IN_A_ROW = 100
+
+
+@attrs.frozen
+class Kept:
+    """A pool that keeps numbers, and ``breaks`` when it is told of this many; one that has none breaks never."""
+
+    breaks: int | None = None
+    numbers: tuple[int, ...] = ()
+    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
+
+    def apply(self, event: fg.PoolEvent[int]) -> Kept:
+        numbers = (*self.numbers, event.value)
+        if len(numbers) == self.breaks:
+            raise ZeroDivisionError(f"of {len(numbers)}")
+        artifacts = {**self.artifacts, event.artifact: fg.Artifact(event.artifact, event.value, event.parents)}
+        return attrs.evolve(self, numbers=numbers, artifacts=artifacts)
+
+    def best(self) -> fg.Artifact | None:
+        return None
+
+    def focus(self) -> Kept:
+        return self
+
+
+def _run(graph: fg.Graph, schedule: fg.Schedule) -> fg.Result:
+    """How a run ends; raises what it raises."""
+
+    async def opened() -> fg.Result:
+        budget = fg.Budget(seconds=FOREVER)
+        async with fg.open_run(graph, TASK, models={}, schedule=schedule, budget=budget, settle=settle) as run:
+            return await run.wait()
+
+    return run_virtually(opened)
+
+
+def falls_silent(gaps: Sequence[int], takes: int, other: bool, schedule: fg.Schedule) -> None:
+    """I9: a source of which no edge takes a hundred emissions in a row waits for its pool to change or a round of its
+    own to end, and else is silent; one that an edge takes begins to count anew.  ``gaps`` are the emissions that
+    nobody takes before each that somebody does, of which the pool keeps the first ``takes``."""
+    taken: set[int] = set()
+    for gap in gaps:
+        taken.add(max(taken, default=-1) + 1 + gap)
+    graph = fg.Graph("silent")
+    pool = graph.pool("pool", Kept)
+
+    def emit(at: fg.Draw[Kept]) -> int:
+        return at.emission
+
+    names = ["source", "other"] if other else ["source"]
+    for name in names:
+        source = graph.source(name=name, reads=pool)(emit)
+
+        @graph.stage(name=f"after_{name}")
+        async def passed(number: int) -> int | None:
+            await anyio.sleep(1.0)
+            return number if number < takes else None
+
+        graph.edge(source, passed, when=taken.__contains__)
+        graph.edge(passed, pool)
+    result = _run(graph, schedule)
+    who = " and ".join(map(repr, names))
+    said = f"the sources have nothing to emit: no edge took the last {IN_A_ROW} emissions of {who}"
+    expect((result.status, result.reason) == ("completed", said), f"I9: it ended as {result.status}: {result.reason}")
+    emitted = {n: [e.emission for e in result.events if isinstance(e, ev.Emitted) and e.source == n] for n in names}
+    for name, found in emitted.items():
+        expect(found == list(range(len(found))), f"I9: {name} has emitted {found}")
+        row = 0
+        for number in found:
+            row = 0 if number in taken else row + 1
+        expect(row > 0 and row % IN_A_ROW == 0, f"I9: {name} fell silent after {row} emissions that nobody took")
+        if len(names) == 1 and schedule.serial:
+            expect(len(found) == _until_silent(taken, takes), f"I9: {name} emitted {len(found)} times")
+
+
+def _until_silent(taken: set[int], takes: int) -> int:
+    """How often a source emits alone and in lockstep.  Its rounds end, and the pool changes, before the next draw: what
+    has been silent once is asked again only if something has happened since, and in a row of untaken ones nothing
+    does."""
+    row = number = 0
+    while row < IN_A_ROW:
+        row = 0 if number in taken else row + 1
+        number += 1
+    return number
+
+
+def says_what_broke(breaks: int | None, rounds: int, alone: bool, schedule: fg.Schedule) -> None:
+    """I15: an error that a pool raises ends the run, and reaches its caller as it was raised; else the run completes.
+    ``alone`` has the pool fed by its source's only stage, which is no coroutine."""
+    graph = fg.Graph("broken")
+    pool = graph.pool("pool", lambda: Kept(breaks))
+
+    @graph.source(reads=pool, rounds=rounds)
+    def emit(at: fg.Draw[Kept]) -> int:
+        return at.emission
+
+    def at_once(number: int) -> int:
+        return number
+
+    async def slowly(number: int) -> int:
+        await anyio.sleep(1.0)
+        return number
+
+    body: Callable[[int], Any] = at_once if alone else slowly
+    stage = graph.stage(name="stage")(body)
+    graph.edge(emit, stage)
+    graph.edge(stage, pool)
+    expected = breaks is not None and breaks <= rounds
+    try:
+        result = _run(graph, schedule)
+    except fg.FlashgraphError as error:
+        cause = error.__cause__
+        told = isinstance(cause, ZeroDivisionError) and f"of {breaks}" in str(error)
+        expect(expected and told, f"I15: the run has raised {error!r} from {cause!r}")
+        return
+    expect(not expected, f"I15: the pool broke at {breaks}, and the run ended as {result.status}")
+    admitted = [a.value for a in result.artifacts]
+    expect(sorted(admitted) == list(range(rounds)), f"I1: of {rounds} rounds the pool has {admitted}")
+
+
+@attrs.frozen
+class Wrapped:
+    text: object
+
+
+def has_texts(parts: Mapping[str, str], other: int | None, deep: int) -> None:
+    """I13: an artifact's texts are those of a text, of a mapping of texts, or of what it has as its ``text``; what
+    has a part that is none has none."""
+    value: Any = {**parts, "odd": other} if other is not None else dict(parts)
+    expected: Any = dict(parts) if other is None else None
+    if set(parts) == {"text"} and other is None:
+        value = parts["text"]
+    for _ in range(deep):
+        value = Wrapped(value)
+    expect(texts_of(value) == expected, f"I13: the texts of {value!r} are {texts_of(value)}, expected {expected}")
+
+
+GAPS = st.lists(st.sampled_from([0, 0, 1, 3, 98, 99, 100, 101, 130]), max_size=5)
+SCHEDULES = st.sampled_from([fg.lockstep(), fg.pipelined(1), fg.pipelined(4), fg.throughput(3)])
+NAMES = st.sampled_from(["text", "instruction", "tool"])
+
+ENDS: Mapping[str, Property] = {
+    "sources that fall silent": Property(
+        ("I9",),
+        falls_silent,
+        {"gaps": GAPS, "takes": st.sampled_from([0, 2, 500]), "other": st.booleans(), "schedule": SCHEDULES},
+        0.6,
+        known=[
+            {"gaps": [99, 99], "takes": 500, "other": False, "schedule": fg.lockstep()},
+            {"gaps": [3, 100], "takes": 0, "other": False, "schedule": fg.lockstep()},
+        ],
+    ),
+    "a pool that breaks": Property(
+        ("I1", "I15"),
+        says_what_broke,
+        {
+            "breaks": st.one_of(st.none(), st.integers(1, 5)),
+            "rounds": st.integers(1, 5),
+            "alone": st.booleans(),
+            "schedule": SCHEDULES,
+        },
+        0.6,
+    ),
+    "texts of artifacts": Property(
+        ("I13",),
+        has_texts,
+        {
+            "parts": st.dictionaries(NAMES, st.text(max_size=3), max_size=3),
+            "other": st.one_of(st.none(), st.integers(0, 2)),
+            "deep": st.integers(0, 2),
+        },
+        2,
+    ),
+}

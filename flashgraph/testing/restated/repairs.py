@@ -1,0 +1,136 @@
+"""Repairs said once more: what becomes of an item, by the verdicts on it alone."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import anyio
+import attrs
+from hypothesis import strategies as st
+
+import flashgraph as fg
+from flashgraph.run import events as ev
+from flashgraph.testing.clock import run_virtually, settle
+from flashgraph.testing.runs import TASK
+from flashgraph.testing.tried import FOREVER, Property, expect
+
+__all__ = ["REPAIRS"]
+
+ROUNDS = 8
+Kind = Literal["accept", "patch", "discard", "raise"]
+
+
+@attrs.frozen
+class Made:
+    """The number of its emission, and how often it was patched."""
+
+    number: int
+    patched: int = 0
+
+
+@attrs.frozen
+class Kept:
+    version: int = 0
+    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
+
+    def apply(self, event: fg.PoolEvent[Made]) -> Kept:
+        made = fg.Artifact(event.artifact, event.value, event.parents)
+        return Kept(self.version + 1, {**self.artifacts, event.artifact: made})
+
+    def best(self) -> fg.Artifact | None:
+        return None
+
+    def focus(self) -> Kept:
+        return self
+
+
+def obeys_verdicts(verdicts: Sequence[Kind], above: int, times: int, plain: bool, names: bool, window: int) -> None:
+    """I1, I7: an item that is judged goes on as it is or as it was patched, stamped with the version that the repair
+    has read; it is discarded only when that was said, fails with a repair that raises, and is judged as often as the
+    rule allows; one that is patched descends from what its repair has named."""
+    graph = fg.Graph("repaired")
+    pool = graph.pool("pool", Kept)
+    asked: defaultdict[int, list[tuple[Kind, int, tuple[int, ...]]]] = defaultdict(list)
+
+    @graph.source(reads=pool, rounds=ROUNDS)
+    def emit(at: fg.Draw[Kept]) -> Made:
+        return Made(at.emission)
+
+    @graph.stage()
+    async def slow(made: Made) -> Made:
+        await anyio.sleep(1.0 + made.number % 3)
+        return made
+
+    def judged(stale: fg.Stale[Made], at: fg.Context[Kept]) -> fg.Verdict[Made]:
+        number = stale.value.number
+        kind = verdicts[(number + len(asked[number])) % len(verdicts)]
+        named = tuple(at.view.artifacts)[-1:] if names else ()
+        asked[number].append((kind, at.view.version, named))
+        expect(len(stale.changes) == stale.lag > above, f"I7: told of {len(stale.changes)} changes at lag {stale.lag}")
+        if named:
+            at.uses(*named)
+        if kind == "raise":
+            raise ZeroDivisionError("judged")
+        if kind == "discard":
+            return fg.Verdict.discard(f"number {number}")
+        return fg.Verdict.accept() if kind == "accept" else fg.Verdict.patch(Made(number, stale.value.patched + 1))
+
+    async def slowly(stale: fg.Stale[Made], at: fg.Context[Kept]) -> fg.Verdict[Made]:
+        found = judged(stale, at)
+        await anyio.sleep(0.5)
+        return found
+
+    body: Any = judged if plain else slowly
+    repair = graph.stage(name="repair", reads=pool)(body)
+    graph.edge(emit, slow)
+    graph.edge(slow, pool, stale=fg.repair(repair, above=above, times=times))
+
+    async def opened() -> fg.Result:
+        budget, schedule = fg.Budget(seconds=FOREVER), fg.pipelined(window, focus=0.0)
+        async with fg.open_run(graph, TASK, models={}, schedule=schedule, budget=budget, settle=settle) as run:
+            return await run.wait()
+
+    result = run_virtually(opened)
+    expect(result.status == "completed", f"I9: the run ended as {result.status}: {result.reason}")
+    kept = {a.value.number: a for a in result.artifacts}
+    last = {e.item: e for e in result.events if isinstance(e, ev.Ended) and e.how in ("discarded", "failed")}
+    reasons = sorted(e.reason for e in last.values())
+    expected: list[str] = []
+    for number in range(ROUNDS):
+        said = asked[number]
+        kinds = [kind for kind, _, _ in said]
+        expect(len(said) <= times, f"I7: {number} was judged {len(said)} times, at most {times} are allowed")
+        ends = bool(kinds) and kinds[-1] in ("discard", "raise")
+        expect(ends != (number in kept), f"I1: {number} was judged as {kinds}, and the pool has {sorted(kept)}")
+        expect(not {"discard", "raise"} & set(kinds[:-1]), f"I1: {number} was judged as {kinds}")
+        if ends:
+            expected.append(f"repair: number {number}" if kinds[-1] == "discard" else "ZeroDivisionError: judged")
+            continue
+        artifact = kept[number]
+        patched = kinds.count("patch")
+        expect(artifact.value.patched == patched, f"I1: {number} was patched {patched} times, it is {artifact.value}")
+        named = {one for _, _, every in said for one in every}
+        expect(set(artifact.parents) == named, f"I6: {number} named {named}, its parents are {artifact.parents}")
+        if said:
+            lag = artifact.version - 1 - said[-1][1]
+            expect(artifact.lag == lag, f"I6: {number} was judged at {said[-1][1]}, it lags by {artifact.lag}")
+    expect(reasons == sorted(expected), f"I1: items ended for {reasons}, expected {expected}")
+
+
+REPAIRS: Mapping[str, Property] = {
+    "verdicts, restated": Property(
+        ("I1", "I6", "I7"),
+        obeys_verdicts,
+        {
+            "verdicts": st.lists(st.sampled_from(["accept", "patch", "discard", "raise"]), min_size=1, max_size=4),
+            "above": st.integers(0, 2),
+            "times": st.integers(1, 3),
+            "plain": st.booleans(),
+            "names": st.booleans(),
+            "window": st.sampled_from([1, 4, 8]),
+        },
+        2,
+    ),
+}
