@@ -210,7 +210,7 @@ def head(run: StoredRun) -> list[str]:
         lines.append(f"price not known, cost not counted: {', '.join(unpriced)}")
     lines += [line for endpoint in run.endpoints() if (line := _endpoint(endpoint))]
     if spend.failed:
-        lines.append(f"{counted(spend.failed, 'call')} failed")
+        lines.append(f"{counted(spend.failed, 'call')} failed (each try counts)")
     if spend.lost:
         lines.append(f"{counted(spend.lost, 'call')} lost when the run was killed or cut off: may have been paid twice")
     if spend.unanswered:

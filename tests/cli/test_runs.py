@@ -181,7 +181,7 @@ def test_show_of_a_run_with_failures_alone(cli: Cli, tmp_path: Path) -> None:
     ended = cli("show", "bad", "--failures")
     assert ended.out.splitlines()[-1].split(maxsplit=3)[0::3] == ["baseline", "RequestFailed: [red]too long[/red]"]
     ended = cli("show", "bad")
-    assert "8 calls failed\n" in ended.out
+    assert "8 calls failed (each try counts)\n" in ended.out
     assert ended.out.endswith("nothing was accepted: there is no best artifact\n")
     assert json.loads(cli("show", "bad", "--json").out)["artifact"] is None
     assert cli("diff", "bad", "bad").out.endswith("no texts to compare: a run has accepted nothing\n")
