@@ -47,6 +47,8 @@ T = TypeVar("T")
 AT_ONCE = 50
 """Turns of synchronous work alone before other tasks are let on: a graph without any model must not block them."""
 
+CUT_OFF = Failed("cancelled", "cancelled")
+
 READING_SECONDS = 1.0
 """How often a server is asked how full it is."""
 
@@ -334,7 +336,8 @@ class Driver:
         arguments = (value, at) if _takes_context(spec.body) else (value,)
         if _is_async(spec.body):
             scope = self._scopes[job.id] = anyio.CancelScope()
-            self._asking[job.id] = set()
+            if spec.llm is not None:
+                self._asking[job.id] = set()
             tasks.start_soon(self._work, job, scope, partial(spec.body, *arguments), at, name=f"{job.node} #{job.id}")
             return
         try:
@@ -367,7 +370,7 @@ class Driver:
         self._finish(job, Done(value, at.used), source=job.node, cursor=at.cursor, stream=state)
 
     async def _work(self, job: Job, scope: anyio.CancelScope, body: Callable[[], Any], at: Context[Any]) -> None:
-        outcome: Outcome = Failed("cancelled", "cancelled")
+        outcome: Outcome = CUT_OFF
         with scope:
             try:
                 outcome = Done(self._returns[job.node].checked(await body()), at.used)
@@ -385,7 +388,7 @@ class Driver:
                     self.stop("failed", str(error))
                     outcome = Failed(_reason(error), "cancelled")
         del self._scopes[job.id]
-        for left_behind in self._asking.pop(job.id):
+        for left_behind in self._asking.pop(job.id, ()):
             left_behind.cancel()
         self._finish(job, outcome)
 

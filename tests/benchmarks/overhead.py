@@ -128,9 +128,18 @@ def held(window: int) -> float:
     return spent / items
 
 
-async def through_streams(items: int, workers: int, buffer: int, window: int | None = None) -> float:
+def held_by_streams(window: int) -> float:
+    """Processor seconds of an item through bare streams, a whole window open all the time as in `held`."""
+    items = max(2000, 3 * window)
+    return run_virtually(lambda: through_streams(items, window, window, window, 1.0)) / items
+
+
+async def through_streams(
+    items: int, workers: int, buffer: int, window: int | None = None, seconds: float | None = None
+) -> float:
     """Processor seconds of the same through bare streams, ``workers`` tasks a stage, with at most ``window`` numbers
-    between the first and the last; None: as many as there is room for."""
+    between the first and the last; None: as many as there is room for.  Each task sleeps for ``seconds`` with each
+    number; None: it does not."""
     gc.collect()
     before = time.process_time()
     places = None if window is None else anyio.Semaphore(window)
@@ -140,7 +149,7 @@ async def through_streams(items: int, workers: int, buffer: int, window: int | N
         for _ in range(STAGES):
             send, following = anyio.create_memory_object_stream[int](buffer)
             for _ in range(workers):
-                tasks.start_soon(_pass, receive.clone(), send.clone())
+                tasks.start_soon(_pass, receive.clone(), send.clone(), seconds)
             receive.close()
             send.close()
             receive = following
@@ -162,9 +171,13 @@ async def _count(send: MemoryObjectSendStream[int], items: int, places: anyio.Se
             await send.send(number)
 
 
-async def _pass(receive: MemoryObjectReceiveStream[int], send: MemoryObjectSendStream[int]) -> None:
+async def _pass(
+    receive: MemoryObjectReceiveStream[int], send: MemoryObjectSendStream[int], seconds: float | None
+) -> None:
     async with receive, send:
         async for number in receive:
+            if seconds is not None:
+                await anyio.sleep(seconds)
             await send.send(number)
 
 
@@ -249,16 +262,20 @@ def main(items: int, times: int) -> None:
     click.echo(f"{items:,} items through {STAGES} stages, asyncio, median of {times} runs, processor time\n")
     click.echo(
         "| window | stage executions/s | of bare streams with that window | of bare streams without one | "
-        "cost of an item | cost with the whole window open |\n| --- | --- | --- | --- | --- | --- |"
+        "cost of an item | cost with the whole window open | the same of bare streams |\n" + "| --- " * 7 + "|"
     )
     full = {window: median(held(window) for _ in range(3)) for window in WINDOWS}
+    by_streams = {window: median(held_by_streams(window) for _ in range(3)) for window in WINDOWS}
     same = rate(bare[WORKERS, BUFFER], items)
     for window, found in ours.items():
         mine = rate(found, items)
         cost = median(found) / median(ours[WINDOWS[0]])
         open_ = full[window] / full[WINDOWS[0]]
         alike = mine / rate(bound[window], items)
-        click.echo(f"| {window:,} | {mine:,.0f} | {alike:.2f} | {mine / same:.2f} | {cost:.2f} | {open_:.2f} |")
+        plain = by_streams[window] / by_streams[WINDOWS[0]]
+        click.echo(
+            f"| {window:,} | {mine:,.0f} | {alike:.2f} | {mine / same:.2f} | {cost:.2f} | {open_:.2f} | {plain:.2f} |"
+        )
     click.echo("\n| bare streams | stage executions/s |\n| --- | --- |")
     for (workers, buffer), found in bare.items():
         click.echo(f"| {workers} tasks a stage, a buffer of {buffer} | {rate(found, items):,.0f} |")
