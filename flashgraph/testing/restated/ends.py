@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import attrs
@@ -54,7 +54,9 @@ def _run(graph: fg.Graph, schedule: fg.Schedule) -> fg.Result:
     return run_virtually(opened)
 
 
-def falls_silent(gaps: Sequence[int], takes: int, other: bool, schedule: fg.Schedule) -> None:
+def falls_silent(
+    gaps: Sequence[int], takes: int, other: Literal["", "like it", "with rounds"], schedule: fg.Schedule
+) -> None:
     """I9: a source of which no edge takes a hundred emissions in a row waits for its pool to change or a round of its
     own to end, and else is silent; one that an edge takes begins to count anew.  ``gaps`` are the emissions that
     nobody takes before each that somebody does, of which the pool keeps the first ``takes``."""
@@ -67,9 +69,10 @@ def falls_silent(gaps: Sequence[int], takes: int, other: bool, schedule: fg.Sche
     def emit(at: fg.Draw[Kept]) -> int:
         return at.emission
 
-    names = ["source", "other"] if other else ["source"]
-    for name in names:
-        source = graph.source(name=name, reads=pool)(emit)
+    names = ["source", "other"] if other == "like it" else ["source"]
+    bounded = {"few": 3} if other == "with rounds" else {}
+    for name in [*names, *bounded]:
+        source = graph.source(name=name, reads=pool, rounds=bounded.get(name))(emit)
 
         @graph.stage(name=f"after_{name}")
         async def passed(number: int) -> int | None:
@@ -89,7 +92,17 @@ def falls_silent(gaps: Sequence[int], takes: int, other: bool, schedule: fg.Sche
         for number in found:
             row = 0 if number in taken else row + 1
         expect(row > 0 and row % IN_A_ROW == 0, f"I9: {name} fell silent after {row} emissions that nobody took")
-        if len(names) == 1 and schedule.serial:
+        mine = {e.round: e.emission for e in result.events if isinstance(e, ev.Emitted) and e.source == name}
+        asked, changed = -1, -1
+        for place, event in enumerate(result.events):
+            if isinstance(event, ev.Emitted) and event.source == name:
+                asked = place
+            elif isinstance(event, ev.Admitted) or (
+                isinstance(event, ev.RoundEnded) and mine.get(event.round) in taken
+            ):
+                changed = place
+        expect(asked > changed, f"I9: {name} was not asked again after {result.events[changed]}")
+        if not other and schedule.serial:
             expect(len(found) == _until_silent(taken, takes), f"I9: {name} emitted {len(found)} times")
 
 
@@ -163,11 +176,18 @@ ENDS: Mapping[str, Property] = {
     "sources that fall silent": Property(
         ("I9",),
         falls_silent,
-        {"gaps": GAPS, "takes": st.sampled_from([0, 2, 500]), "other": st.booleans(), "schedule": SCHEDULES},
+        {
+            "gaps": GAPS,
+            "takes": st.sampled_from([0, 2, 500]),
+            "other": st.sampled_from(["", "", "like it", "with rounds"]),
+            "schedule": SCHEDULES,
+        },
         0.6,
         known=[
-            {"gaps": [99, 99], "takes": 500, "other": False, "schedule": fg.lockstep()},
-            {"gaps": [3, 100], "takes": 0, "other": False, "schedule": fg.lockstep()},
+            {"gaps": [99, 99], "takes": 500, "other": "", "schedule": fg.lockstep()},
+            {"gaps": [0, 130], "takes": 500, "other": "", "schedule": fg.pipelined(4)},
+            {"gaps": [1], "takes": 2, "other": "with rounds", "schedule": fg.pipelined(4)},
+            {"gaps": [3, 100], "takes": 0, "other": "", "schedule": fg.lockstep()},
         ],
     ),
     "a pool that breaks": Property(
