@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from flashgraph.run import events as ev
 from flashgraph.testing.log import Check, Log
 
-__all__ = ["budgets", "capacities", "conservation", "times", "windows", "workers"]
+__all__ = ["budgets", "capacities", "conservation", "numbers", "outages", "times", "windows", "workers"]
 
 
 def conservation(log: Log) -> Check:
@@ -148,6 +148,59 @@ def windows(log: Log) -> Check:
         elif isinstance(event, ev.CallEnded):
             log.expect(event.call in where, "I4", i, f"call {event.call} ended, but was not in flight")
             flying[where.pop(event.call)] -= 1
+
+
+def outages(log: Log) -> Check:
+    """I4: an endpoint that is down rests for ten seconds, for twice as long each time that it is still down then, and
+    for two minutes at most; nothing is sent to it meanwhile."""
+    times: Counter[str] = Counter()
+    until: dict[str, float] = {}
+    while True:
+        i, event = yield
+        if isinstance(event, ev.EndpointDown):
+            expected = min(10.0 * 2 ** times[event.endpoint], 120.0)
+            times[event.endpoint] += 1
+            said = f"{event.endpoint} is down for {event.seconds} s, expected {expected}"
+            log.expect(math.isclose(event.seconds, expected), "I4", i, said)
+            until[event.endpoint] = event.at + expected
+        elif isinstance(event, ev.EndpointUp):
+            log.expect(times[event.endpoint] > 0, "I4", i, f"{event.endpoint} is up again, and was not down")
+            times[event.endpoint] = 0
+        elif isinstance(event, ev.CallStarted):
+            rest = until.get(event.endpoint, 0.0)
+            early = event.at < rest - 1e-6
+            log.expect(not early, "I4", i, f"call {event.call} goes to {event.endpoint}, which rests until {rest} s")
+        elif isinstance(event, ev.Reopened):
+            times.clear()  # another session knows nothing of it
+            until.clear()
+
+
+def numbers(log: Log) -> Check:
+    """I1: items, jobs, rounds, groups and artifacts are known by numbers that count from 0."""
+    next_: Counter[str] = Counter()
+    scattered = 0
+    edge_of: dict[int, str] = {}
+
+    def counts(i: int, what: str, number: int) -> None:
+        log.expect(number == next_[what], "I1", i, f"{what} {number} comes after {next_[what]} others")
+        next_[what] += 1
+
+    while True:
+        i, event = yield
+        if isinstance(event, ev.Created):
+            counts(i, "item", event.item)
+            edge_of[event.item] = event.edge
+            # A group is opened before its whole ends; one of nobody shows nowhere else.
+            known = event.group is None or 0 <= event.group <= scattered
+            log.expect(known, "I1", i, f"group {event.group} comes after {scattered} others")
+        elif isinstance(event, ev.Ended) and event.how == "consumed":
+            scattered += log.plan.edges[edge_of[event.item]].scatter is not None
+        elif isinstance(event, ev.JobStarted):
+            counts(i, "job", event.job)
+        elif isinstance(event, ev.Emitted):
+            counts(i, "round", event.round)
+        elif isinstance(event, ev.Admitted):
+            counts(i, f"artifact of {event.pool}", event.artifact)
 
 
 def budgets(log: Log) -> Check:

@@ -316,7 +316,7 @@ class _Builder:
         if step.reads:
             options["reads"] = self.side if self.beside(step) else self.pool
         if step.several > 1:
-            options["fanout"] = step.several
+            options["fanout"] = step.several + self.shape.salt % 2
         if step.spends:
             options["spends"] = "evaluations"
         plain = at_once if step.reads else blind

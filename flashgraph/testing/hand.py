@@ -24,7 +24,7 @@ from flashgraph.run import events as ev
 from flashgraph.run.budget import Budget, Ledger
 from flashgraph.run.jobs import Call, Command, Done, Failed, Outcome, Refuse, Start
 from flashgraph.run.machine import Machine, SchedulerStalled
-from flashgraph.run.plan import Plan, compile_plan
+from flashgraph.run.plan import Capacity, Plan, compile_plan
 from flashgraph.run.turns import Answered, Asked, Completed, Measured, Turn, apply
 from flashgraph.testing.invariants import Watch
 from flashgraph.testing.log import InvariantViolation, Stalled, around
@@ -308,6 +308,8 @@ class Hand:
 
     def _apply(self, turn: Turn) -> list[Command]:
         first = self.machine.calls.made
+        if turn.capacity is not None and self._watch is not None:
+            self._watch.log.plan = turn.capacity.put_in(self.plan)
         self._recount.told(turn, self.machine)
         for answer in turn.answered:
             work = self._work[answer.job]
@@ -344,13 +346,17 @@ class Hand:
                 self.states.append(snapshot(self.machine))
         return commands
 
-    def _kill(self, lost: int) -> None:
+    def go_on_with(self, capacity: Capacity) -> None:
+        """Be killed, and resumed with other workers, endpoints and limits."""
+        self._kill(0, capacity)
+
+    def _kill(self, lost: int, capacity: Capacity | None = None) -> None:
         """Become a fresh run that was told all turns but the last ``lost``, and go on with it."""
         self.retrace(self.turns[: max(1, len(self.turns) - lost)])
         for work in self._work.values():
             work.heard = [reply for reply in work.heard if isinstance(reply, fg.Reply)]
             work.call = work.refused = None
-        self._tell(Turn(self.at, reopen=self.budget.limits))
+        self._tell(Turn(self.at, reopen=self.budget.limits, capacity=capacity))
         # The machine has only now been told that what was drawn before the kill is drawn again.
         drawn = [self._draw(w.start) for w in self._work.values() if w.start.job.kind == "source"]
         if drawn:

@@ -28,10 +28,10 @@ def progress(log: Log) -> Check:
 
 
 INVARIANTS: Mapping[str, Sequence[Callable[[Log], Check]]] = {
-    "I1": [bounds.conservation],
+    "I1": [bounds.conservation, bounds.numbers],
     "I2": [bounds.capacities],
     "I3": [bounds.workers],
-    "I4": [bounds.windows],
+    "I4": [bounds.windows, bounds.outages],
     "I5": [versions.versions],
     "I6": [versions.stamps],
     "I7": [versions.staleness],

@@ -30,7 +30,7 @@ def around(events: list[ev.Event], position: int) -> str:
     return "\n".join(f"  {'>' if i == position else ' '} {i}: {event}" for i, event in lines)
 
 
-@attrs.frozen
+@attrs.define
 class Log:
     """What was logged so far, with what it is held against."""
 

@@ -115,6 +115,7 @@ TINY: Mapping[str, Tiny] = {
         Shape((Fan(2, ONE, (Fan(2, ONE, (), ONE),), ONE, 0.5, "drop"),), rounds=1)
     ),
     "drained calls": Tiny(Shape((TWICE, CALL), rounds=2), limit=1, drained=True),
+    "drained calls, two at once": Tiny(Shape((TWICE,), rounds=2), together=2, drained=True),
     "drained groups": Tiny(Shape((Fan(2, CALL, (), ONE, 0.5, "amend"),), rounds=2), limit=1, drained=True),
     "workers that follow rates": Tiny(
         Shape((Step(calls=1, workers=1), Step(calls=1, workers=2), CALL), rounds=2), limit=4, control=balanced(1.0)

@@ -86,6 +86,12 @@ def keeps_to_limits_that_move(
         check_invariants(run.events, run.plan)
         left = sum(model.in_flight for model in (run.model, *run.others))
         expect(left == 0, f"I12: {left} requests are left behind")
+        for model in (run.model, *run.others):
+            reads = model.sent and model.limits is not None and model.limits.reads
+            due = (run.seconds or 0.0) // 1.1 if reads else 0.0
+            expect(
+                model.read >= due, f"I4: {model.name} was asked {model.read} times how full it is, in {run.seconds} s"
+            )
     expect(done[0].events == done[1].events, "I14: two event loops, two logs")
     return done
 
@@ -306,7 +312,18 @@ WHOLE = ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I15")
 PROPERTIES: Mapping[str, Property] = {
     **RESTATED,
     "a run to its end": Property(
-        WHOLE, runs_to_the_end, {"shape": shapes(), "schedule": schedules(), "backend": BACKENDS, "limit": LIMITS}, 2
+        WHOLE,
+        runs_to_the_end,
+        {"shape": shapes(), "schedule": schedules(), "backend": BACKENDS, "limit": LIMITS},
+        2,
+        known=[
+            {
+                "shape": Shape((Step(several=3),), rounds=1, salt=1),
+                "schedule": fg.lockstep(),
+                "backend": "trio",
+                "limit": 1,
+            }
+        ],
     ),
     "with limits that move": Property(
         (*WHOLE, "I12", "I14"),
@@ -375,6 +392,16 @@ PROPERTIES: Mapping[str, Property] = {
         {"shape": shapes(), "schedule": schedules(), "disk": st.sampled_from([0.25, 3.0]), "seed": SEEDS},
         0.5,
         ("asyncio", "trio"),
+        known=[
+            {
+                "shape": Shape(
+                    (), Ending(6, release=0.5, rule="deadline", late="amend"), rounds=1, latency="bimodal", salt=3
+                ),
+                "schedule": fg.pipelined(1, focus=0.0),
+                "disk": 0.25,
+                "seed": 0,
+            }
+        ],
     ),
     "with failures in some rounds": Property(
         ("I15",), keeps_failures_to_their_rounds, {"shape": shapes(), "backend": BACKENDS}, 0.5

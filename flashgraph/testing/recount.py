@@ -83,6 +83,9 @@ class Recount:
         self._drained |= turn.drain is not None
         self._told = bool(turn.answered or turn.completed or turn.asked or turn.measured)
         self._workers = {name: state.most for name, state in machine.stages.items()}
+        if turn.capacity is not None:
+            control = machine.plan.schedule.control
+            self._workers = {name: control.start(number) for name, number in turn.capacity.workers.items()}
         self._waiting = _waiting(machine)
         self._own = {asked.job for asked in turn.asked if machine.jobs[asked.job].slot is not None}
 

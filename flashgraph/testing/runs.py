@@ -67,6 +67,7 @@ class LatencyModel:
         self._fate = fate
         self._opened = 0.0
         self.sent = 0
+        self.read = 0
         self.in_flight = 0
         self.peak = 0
 
@@ -75,6 +76,7 @@ class LatencyModel:
         return self._limit
 
     async def load(self) -> Load | None:
+        self.read += 1
         # Between two moments at which requests end, so that the event loop's order cannot be seen.
         await anyio.sleep(0.00137)
         waiting = max(0, self.in_flight - self._slots)

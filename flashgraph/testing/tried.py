@@ -67,6 +67,10 @@ def _expect_result(done: Finished) -> None:
     expect(result.spent.tokens >= tokens, f"I10: {result.spent.tokens} tokens, the log has {tokens}")
     ends = [e for e in events if isinstance(e, ev.JobEnded)]
     failed = [e for e in ends if e.how == "failed"]
+    ours = [
+        e for e in failed if not e.reason.startswith(("Fault: ", "RequestFailed: generated", "TimedOut: generated"))
+    ]
+    expect(not ours, f"I15: stages fail of what none of them has raised: {ours}")
     reasons = {stage: Counter(e.reason for e in failed if e.stage == stage) for stage in (e.stage for e in failed)}
     expected = [
         (s, found.total(), sum(e.stage == s for e in ends), max(found.values())) for s, found in reasons.items()

@@ -21,6 +21,7 @@ Scope = tuple[tuple[int, int], ...]
 
 STALE = re.compile(r"stale: lag (\d+) ")
 LATE = "late: its group was released without it"
+GONE_ON = "late: its group has gone on"
 ORPHAN = re.compile(r"orphan of (.+) artifact (\d+), ")
 USERS_OWN = ("failure rule of ", "order of ", "release of ", "scatter of ", "staleness rule of ", "when of ")
 """How the reason of an item's failure begins when a function of the graph's own has raised outside of any job."""
@@ -146,11 +147,19 @@ def releases(log: Log) -> Check:
     running: set[int] = set()
     item_of: dict[int, int] = {}
     places = Places()
+    came: Counter[tuple[int, int, str]] = Counter()
+    undisturbed = True
+    # Whether nothing has happened so far for which a group says nothing more.
     while True:
         i, event = yield
         places.see(event)
+        if isinstance(event, ev.Retracted | ev.EdgeFailed) or (
+            isinstance(event, ev.Ended) and event.reason and not event.reason.startswith("late: ")
+        ):
+            undisturbed = False
         if isinstance(event, ev.Created):
             parents[event.item] = event.parents
+            came.update([(*member, event.edge) for member in places.scope_of[event.item][-1:]])
             if event.group is not None:
                 scattered.setdefault(event.group, event.at)
         elif isinstance(event, ev.JobStarted) and event.item is not None:
@@ -158,6 +167,11 @@ def releases(log: Log) -> Check:
             item_of[event.job] = event.item
         elif isinstance(event, ev.JobEnded):
             running.discard(item_of.pop(event.job, -1))
+        elif isinstance(event, ev.Ended) and event.reason.startswith(GONE_ON):
+            edge, scope = places.edge_of[event.item], places.scope_of[event.item]
+            alone = len(scope) == 1 and came[*scope[0], edge] == 1
+            if alone and undisturbed and log.plan.edges[edge].late == "amend":
+                log.expect((scope[0][0], edge) in amended, "I8", i, f"item {event.item} is late, and does not amend")
         elif isinstance(event, ev.Ended) and event.how == "cancelled" and event.reason.startswith(LATE):
             ways = [log.plan.edges[g].late for g in _gathers_around(log, places, event.item)]
             log.expect("cancel" in ways or "drop" in ways, "I8", i, f"item {event.item} is late, and may amend")

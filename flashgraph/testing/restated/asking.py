@@ -15,13 +15,17 @@ from hypothesis import strategies as st
 import flashgraph as fg
 from flashgraph.errors import MalformedReply, PassingFault, RequestFailed, Throttled, TimedOut
 from flashgraph.llm.protocol import Reply, Usage
+from flashgraph.run import events as ev
 from flashgraph.run.budget import Cost
 from flashgraph.run.messages import as_texts, checked
 from flashgraph.run.patience import reply_of
 from flashgraph.run.resumed import request_key
 from flashgraph.run.watch import Pace
-from flashgraph.testing.clock import run_virtually
-from flashgraph.testing.tried import Property, expect, refusal
+from flashgraph.testing.clock import run_virtually, settle
+from flashgraph.testing.invariants import check_invariants
+from flashgraph.testing.runs import TASK, LatencyModel
+from flashgraph.testing.telling import SlowlyTold
+from flashgraph.testing.tried import FOREVER, Property, expect, refusal
 
 __all__ = ["ASKING"]
 
@@ -156,12 +160,85 @@ def keeps_pace(told: Sequence[tuple[str, int, float]], prompt: float, seconds: f
         expect(said == expected, f"I10: after {told} a request to {endpoint} has cost {said}, expected {expected}")
 
 
+@attrs.frozen
+class Nothing:
+    """A pool that keeps nothing."""
+
+    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
+
+    def apply(self, event: fg.PoolEvent[int]) -> Nothing:
+        return self
+
+    def best(self) -> fg.Artifact | None:
+        return None
+
+    def focus(self) -> Nothing:
+        return self
+
+
+def asks_at_once(requests: int, limit: int, rounds: int, disk: float, seed: int) -> None:
+    """I4, I10, I13: a stage may ask several requests at once: each gets its own reply, no more are out than the limit
+    allows, each is accounted, and told again it is the same run."""
+    graph = fg.Graph("several")
+    pool = graph.pool("pool", Nothing)
+
+    @graph.source(reads=pool, rounds=rounds)
+    def emit(at: fg.Draw[Nothing]) -> int:
+        return at.emission
+
+    @graph.stage(llm="model", workers=3)
+    async def several(number: int, at: fg.Context) -> int:
+        heard: dict[int, str] = {}
+
+        async def ask(one: int) -> None:
+            await anyio.sleep(random.Random(f"{seed}/before/{number}/{one}").randrange(0, 48) / 16)
+            heard[one] = (await at.llm(f"{number} {one}")).text
+
+        async with anyio.create_task_group() as tasks:
+            for one in range(requests):
+                tasks.start_soon(ask, one)
+        expect(len(heard) == requests, f"I9: of {requests} requests {len(heard)} were answered")
+        return number
+
+    graph.edge(emit, several)
+    graph.edge(several, pool)
+
+    def seconds(request: str) -> float:
+        return random.Random(f"{seed}/{request}").randrange(1, 64) / 16
+
+    model = LatencyModel(limit, seconds)
+
+    async def run() -> fg.Result:
+        budget, schedule = fg.Budget(seconds=FOREVER), fg.pipelined(rounds, focus=0.0)
+        async with fg.open_run(
+            graph, TASK, models={"model": model}, schedule=schedule, budget=budget, settle=settle
+        ) as opened:
+            told = SlowlyTold(opened._events, lambda turn: disk * (turn % 2))
+            opened._driver._memory = told
+            result = await opened.wait()
+            plan = opened.machine.plan
+        told.again(plan, budget, 0)
+        check_invariants(result.events, plan, budget)
+        return result
+
+    result = run_virtually(run)
+    every = requests * rounds
+    expect(result.status == "completed", f"I9: the run ended as {result.status}: {result.reason}")
+    expect(
+        result.spent.calls == model.sent == every, f"I10: of {every} requests {model.sent} were sent, {result.spent}"
+    )
+    expect(model.peak <= limit, f"I4: {model.peak} requests at once, the limit is {limit}")
+    failed = [e.reason for e in result.events if isinstance(e, ev.JobEnded) and e.how != "done"]
+    expect(not failed, f"I9: a job failed: {failed}")
+
+
 TEXT = {"type": "text", "text": "a"}
 SOUND: Sequence[Any] = (
     [{"role": "user", "content": "x"}],
     ({"role": "user", "content": ""}, {"role": "assistant", "content": "y"}),
     [{"role": "user", "content": [TEXT]}],
     [{"role": "user", "content": (TEXT, {"type": "image_url", "image_url": {"url": "u"}})}],
+    [{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "u"}}]}],
 )
 WRONG: Sequence[tuple[Any, str]] = (
     ([], "the messages are []"), (None, "the messages are None"), ({"role": "user"}, "the messages are {"),
@@ -224,6 +301,19 @@ ASKING: Mapping[str, Property] = {
             "most": st.sampled_from([None, None, 50]),
         },
         8,
+    ),
+    "several requests at once": Property(
+        ("I4", "I9", "I10", "I13"),
+        asks_at_once,
+        {
+            "requests": st.integers(1, 4),
+            "limit": st.integers(1, 4),
+            "rounds": st.integers(1, 4),
+            "disk": st.sampled_from([0.0, 0.0, 0.25, 2.0]),
+            "seed": st.integers(0, 5),
+        },
+        1.5,
+        known=[{"requests": 3, "limit": 1, "rounds": 2, "disk": 0.25, "seed": 0}],
     ),
     "messages, restated": Property(
         ("I10", "I15"),

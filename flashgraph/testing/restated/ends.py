@@ -186,6 +186,7 @@ ENDS: Mapping[str, Property] = {
         known=[
             {"gaps": [99, 99], "takes": 500, "other": "", "schedule": fg.lockstep()},
             {"gaps": [0, 130], "takes": 500, "other": "", "schedule": fg.pipelined(4)},
+            {"gaps": [0, 130], "takes": 0, "other": "", "schedule": fg.pipelined(4)},
             {"gaps": [1], "takes": 2, "other": "with rounds", "schedule": fg.pipelined(4)},
             {"gaps": [3, 100], "takes": 0, "other": "", "schedule": fg.lockstep()},
         ],
