@@ -386,8 +386,22 @@ def says(of: str, limit: float, seconds: float) -> None:
     expect(said == f"{limit:,.12g} {of.replace('_', ' ')} {times[seconds].replace('an h', 'a h')}", f"it says {said}")
 
 
+CUT_THERE_AGAIN = [
+    Happening("throttled", after=9.0),
+    Happening("answered", after=9.0, times=17),
+    Happening("throttled", after=9.0),
+    Happening("answered", after=9.0, times=400),
+]
+"""A limit that is cut, comes back to where it was cut, is cut there once more, and comes back more slowly."""
+
 LIMITS: Mapping[str, Property] = {
-    "limits, restated": Property(("I4",), moves, {"kind": KINDS, "tale": HAPPENINGS}, 30),
+    "limits, restated": Property(
+        ("I4",),
+        moves,
+        {"kind": KINDS, "tale": HAPPENINGS},
+        30,
+        known=[{"kind": Kind("adaptive", 40, start), "tale": CUT_THERE_AGAIN} for start in (10, 11)],
+    ),
     "limits as texts": Property(("I4",), written, {"kind": KINDS}, 8),
     "limits that cannot be": Property(("I4",), flaws, {"place": st.integers(0, len(WRONG) - 1)}, 6),
     "buckets, restated": Property(
