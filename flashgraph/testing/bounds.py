@@ -155,23 +155,27 @@ def outages(log: Log) -> Check:
     for two minutes at most; nothing is sent to it meanwhile."""
     times: Counter[str] = Counter()
     until: dict[str, float] = {}
+    unsure: set[str] = set()  # were down in an earlier session; the next may have others of their names
     while True:
         i, event = yield
-        if isinstance(event, ev.EndpointDown):
+        if isinstance(event, ev.EndpointDown) and event.endpoint not in unsure:
             expected = min(10.0 * 2 ** times[event.endpoint], 120.0)
             times[event.endpoint] += 1
             said = f"{event.endpoint} is down for {event.seconds} s, expected {expected}"
             log.expect(math.isclose(event.seconds, expected), "I4", i, said)
             until[event.endpoint] = event.at + expected
         elif isinstance(event, ev.EndpointUp):
-            log.expect(times[event.endpoint] > 0, "I4", i, f"{event.endpoint} is up again, and was not down")
+            down = times[event.endpoint] > 0 or event.endpoint in unsure
+            log.expect(down, "I4", i, f"{event.endpoint} is up again, and was not down")
             times[event.endpoint] = 0
+            unsure.discard(event.endpoint)
         elif isinstance(event, ev.CallStarted):
             rest = until.get(event.endpoint, 0.0)
             early = event.at < rest - 1e-6
             log.expect(not early, "I4", i, f"call {event.call} goes to {event.endpoint}, which rests until {rest} s")
         elif isinstance(event, ev.Reopened):
-            times.clear()  # another session knows nothing of it
+            unsure |= {name for name, number in times.items() if number}
+            times.clear()
             until.clear()
 
 

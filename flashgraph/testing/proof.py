@@ -104,6 +104,7 @@ TINY: Mapping[str, Tiny] = {
         Shape((Step(stale="repair"),), Ending(2, ONE, 0.5, "amend", threshold=0.6), rounds=3)
     ),
     "cancelled waits": Tiny(Shape((Fan(2, TWICE, (), CALL, 0.3, "cancel"),), rounds=2)),
+    "late waits": Tiny(Shape((Fan(2, TWICE, (), ONE, 0.3, "amend"),), rounds=2), limit=1),
     "a stale head": Tiny(
         Shape((ONE, Step(calls=2, stale="strict", capacity=1, workers=2)), rounds=4), window=4, limit=1
     ),
@@ -143,6 +144,7 @@ TINY: Mapping[str, Tiny] = {
     "a repair that fails": Tiny(Shape((Step(stale="repair"),), rounds=3), faults=1),
     "members that tell groups apart": Tiny(Shape((Fan(3, ONE, (), ONE, discriminative=True),), rounds=5), window=1),
     "the best line": Tiny(Shape((ONE,), rounds=3), window=3, focus=0.5),
+    "the best line, nearly always": Tiny(Shape((ONE,), rounds=4), window=4, focus=0.9),
     "nothing to draw": Tiny(Shape((ONE,), rounds=4, shy=0.5, salt=4), window=3, focus=0.5),
     "two sources, nothing to draw": Tiny(Shape((ONE,), rounds=2, second_source=True, shy=0.5, salt=7)),
     "several that are retracted while they wait": Tiny(

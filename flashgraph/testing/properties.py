@@ -43,6 +43,7 @@ __all__ = [
     "minds_no_hook",
     "prove",
     "runs_to_the_end",
+    "stops_on_its_disk",
     "waits_for_its_disk",
     "waits_for_no_hook",
     "waits_for_no_viewer",
@@ -148,6 +149,15 @@ def waits_for_its_disk(shape: Shape, schedule: fg.Schedule, disk: float, seed: i
         expect(run.model.in_flight == 0, "I12: requests are left behind")
     expect(done[0].events == done[1].events, "I14: two event loops, two logs")
     return done
+
+
+def stops_on_its_disk(shape: Shape, schedule: fg.Schedule, backend: str, after: float, disk: float) -> list[Finished]:
+    """Stopped while its disk takes its time, no request is left, and every item has ended or is open."""
+    done = ran(backend, shape, schedule, stop_after=after, disk=lambda turn: disk)
+    check_invariants(done.events, done.plan)
+    expect(done.model.in_flight == 0, f"I12: {done.model.in_flight} requests are left behind")
+    expect(done.result.status in ("completed", "cancelled"), f"I12: it ended as {done.result.status}")
+    return [done]
 
 
 def keeps_failures_to_their_rounds(shape: Shape, backend: str) -> list[Finished]:
@@ -402,6 +412,18 @@ PROPERTIES: Mapping[str, Property] = {
                 "seed": 0,
             }
         ],
+    ),
+    "stopped on a slow disk": Property(
+        (*WHOLE, "I12"),
+        stops_on_its_disk,
+        {
+            "shape": shapes(),
+            "schedule": schedules(),
+            "backend": BACKENDS,
+            "after": MOMENTS,
+            "disk": st.sampled_from([0.25, 3.0]),
+        },
+        0.3,
     ),
     "with failures in some rounds": Property(
         ("I15",), keeps_failures_to_their_rounds, {"shape": shapes(), "backend": BACKENDS}, 0.5

@@ -164,6 +164,11 @@ class Recount:
         before, could have gone, and waits still.  (How many members a group lacks changes on the way.)"""
         if machine.plan.schedule.serial or self._drained or "lacks" in _asks(machine.plan.schedule.control):
             return
+        for number, rank in machine.slots._entry.items():
+            asker = machine.calls.open[number].job
+            if asker.item is not None:
+                expected = _rank(machine, asker.node, asker.item)
+                _expect(rank == expected, "I9", f"call {number} waits at rank {rank}, expected {expected}")
         still = _waiting(machine)
         for key, (stage, item) in self._waiting.items():
             if still.get(key) != (stage, item) or (

@@ -176,7 +176,7 @@ async def run_shape(
     With ``limits`` (texts of `flashgraph.policies.limits.parse_limits`) there are as many models, which share the work,
     and of several the first is down at the beginning.  ``viewer`` is awaited
     beside the run, which may end before it.  With ``disk`` its turns are kept on one that takes ``disk(n)``
-    seconds for turn number n, and are told again to a fresh machine at the end.
+    seconds for turn number n, and unless it is stopped they are told again to a fresh machine at the end.
     """
     graph = build(shape)
 
@@ -217,6 +217,6 @@ async def run_shape(
                     run.stop()
                     await run.wait()
                 took = anyio.current_time() - began
-    if told is not None:
+    if told is not None and stop_after is None:  # what is done while a run stops is not kept: it is done again
         told.again(run.machine.plan, budget or fg.Budget(), seed)
     return Finished(run.result, run.machine.plan, models[0], tuple(models[1:]), took)

@@ -86,6 +86,11 @@ class Told:
         self._turns.append((turn, snapshot(machine) if whole else None))
         return None
 
+    @property
+    def turns(self) -> list[Turn]:
+        """What was told so far."""
+        return [turn for turn, _ in self._turns]
+
     def again(self, plan: Plan, budget: Budget, seed: int) -> int:
         """I13: tell it all to a fresh machine; returns the number of turns.
 

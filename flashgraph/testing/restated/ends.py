@@ -19,6 +19,7 @@ from flashgraph.testing.tried import FOREVER, Property, expect
 __all__ = ["ENDS"]
 
 IN_A_ROW = 100
+FAILURES = 20
 
 
 @attrs.frozen
@@ -151,6 +152,46 @@ def says_what_broke(breaks: int | None, rounds: int, alone: bool, schedule: fg.S
     expect(sorted(admitted) == list(range(rounds)), f"I1: of {rounds} rounds the pool has {admitted}")
 
 
+def gives_up(sound: Sequence[int], where: Literal["stage", "condition"], rounds: int, schedule: fg.Schedule) -> None:
+    """I15: a stage, or a function on an edge, that has failed twenty times in a row ends the run with its last error;
+    one success begins the count anew.  ``sound`` are the emissions on which it does not fail."""
+    graph = fg.Graph("failing")
+    pool = graph.pool("pool", Kept)
+
+    @graph.source(reads=pool, rounds=rounds)
+    def emit(at: fg.Draw[Kept]) -> int:
+        return at.emission
+
+    def asked(number: int) -> bool:
+        if number not in sound:
+            raise ZeroDivisionError(f"number {number}")
+        return True
+
+    def passed(number: int) -> int:
+        if where == "stage":
+            asked(number)
+        return number
+
+    stage: Any = graph.stage(name="passed")(passed)
+    graph.edge(emit, stage)
+    graph.edge(stage, pool, when=asked if where == "condition" else None)
+    result = _run(graph, schedule)
+    row, last = 0, None
+    for number in range(rounds):
+        row = 0 if number in sound else row + 1
+        if row == FAILURES and last is None:
+            last = number
+    failed = sum(
+        isinstance(e, ev.EdgeFailed) or (isinstance(e, ev.JobEnded) and e.how == "failed") for e in result.events
+    )
+    if last is None:
+        expect(result.status == "completed", f"I15: it failed {row} times in a row, and ended as {result.reason}")
+        expect(failed == rounds - len({n for n in sound if n < rounds}), f"I15: it failed {failed} times")
+        return
+    said = f"{FAILURES} times in a row" in result.reason and f"number {last}" in result.reason
+    expect(result.status == "failed" and said, f"I15: it ended as {result.status}: {result.reason}")
+
+
 @attrs.frozen
 class Wrapped:
     text: object
@@ -201,6 +242,22 @@ ENDS: Mapping[str, Property] = {
             "schedule": SCHEDULES,
         },
         0.6,
+    ),
+    "failures in a row": Property(
+        ("I15",),
+        gives_up,
+        {
+            "sound": st.lists(st.integers(0, 50), max_size=3),
+            "where": st.sampled_from(["stage", "condition"]),
+            "rounds": st.sampled_from([19, 20, 21, 45]),
+            "schedule": st.sampled_from([fg.lockstep(), fg.pipelined(1, focus=0.0)]),
+        },
+        0.6,
+        known=[
+            {"sound": [], "where": where, "rounds": rounds, "schedule": fg.lockstep()}
+            for where in ("stage", "condition")
+            for rounds in (19, 20)
+        ],
     ),
     "texts of artifacts": Property(
         ("I13",),

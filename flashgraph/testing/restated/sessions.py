@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
+import attrs
 from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.run import events as ev
 from flashgraph.run.plan import Capacity
+from flashgraph.run.turns import Completed
+from flashgraph.testing.clock import run_virtually, settle
 from flashgraph.testing.graphs import Shape, build
 from flashgraph.testing.hand import Hand, no_pause, plan_by_hand
+from flashgraph.testing.runs import TASK
 from flashgraph.testing.strategies import schedules, shapes
+from flashgraph.testing.telling import Told
 from flashgraph.testing.tried import Property, expect
 
 __all__ = ["SESSIONS"]
@@ -58,7 +66,76 @@ def goes_on(
     hand.retell()
 
 
+@attrs.frozen
+class Numbers:
+    """A pool that keeps nothing."""
+
+    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
+
+    def apply(self, event: fg.PoolEvent[float]) -> Numbers:
+        return self
+
+    def best(self) -> fg.Artifact | None:
+        return None
+
+    def focus(self) -> Numbers:
+        return self
+
+
+def keeps_streams(streams: Sequence[Literal["keyed", "sequential"]], rounds: int, draws: int, seed: int) -> None:
+    """I13, I14: sources draw from streams that depend on the seed alone: a sequential one goes on where the source
+    before it has stopped, a keyed one is the emission's own.  With each emission is kept what the next one needs."""
+    graph = fg.Graph("streams")
+    pool = graph.pool("pool", Numbers)
+    drawn: list[tuple[str, int, int, list[float]]] = []
+
+    def drawing(name: str) -> Callable[[fg.Draw[Numbers, int]], float]:
+        def emit(at: fg.Draw[Numbers, int]) -> float:
+            numbers = [at.random.random() for _ in range(draws)]
+            drawn.append((name, at.emission, at.cursor, numbers))
+            at.cursor += 1 + at.emission
+            return math.fsum(numbers)
+
+        return emit
+
+    for place, stream in enumerate(streams):
+        name = f"source{place}"
+        source: Any = graph.source(name=name, reads=pool, rounds=rounds, stream=stream, cursor=0)(drawing(name))
+        graph.edge(source, pool)
+
+    async def run() -> list[Completed]:
+        schedule = fg.pipelined(2, focus=0.0)
+        async with fg.open_run(graph, TASK, models={}, schedule=schedule, seed=seed, settle=settle) as opened:
+            told = Told(opened._events)
+            opened._driver._memory = told
+            await opened.wait()
+        told.again(opened.machine.plan, fg.Budget(), seed)
+        return [done for turn in told.turns for done in turn.completed if done.source]
+
+    kept = run_virtually(run)
+    sequential = random.Random(seed)
+    expect(len(kept) == len(drawn) == rounds * len(streams), f"I13: of {len(drawn)} draws {len(kept)} are kept")
+    for done, (name, emission, cursor, numbers) in zip(kept, drawn, strict=True):
+        keyed = streams[int(name.removeprefix("source"))] == "keyed"
+        own = random.Random(f"{seed}/{name}/{emission}") if keyed else sequential
+        expect(numbers == [own.random() for _ in range(draws)], f"I14: emission {emission} of {name} drew {numbers}")
+        expect(cursor == sum(range(emission + 1)), f"I13: emission {emission} of {name} has the cursor {cursor}")
+        state = None if keyed else sequential.getstate()
+        expect(done.stream == state, f"I13: emission {emission} of {name} keeps another stream than it left")
+        expect((done.source, done.cursor) == (name, cursor + 1 + emission), f"I13: {done.source} keeps {done.cursor}")
+
+
 SESSIONS: Mapping[str, Property] = {
+    "streams of sources": Property(
+        ("I13", "I14"),
+        keeps_streams,
+        {
+            "streams": st.lists(st.sampled_from(["keyed", "sequential"]), min_size=1, max_size=3),
+            "rounds": st.integers(1, 4),
+            "draws": st.integers(0, 3),
+            "seed": st.integers(0, 5),
+        },
+    ),
     "sessions with other limits": Property(
         ("I3", "I4", "I9", "I13"),
         goes_on,
