@@ -27,6 +27,7 @@ from flashgraph.testing.invariants import check_invariants
 from flashgraph.testing.restated import RESTATED
 from flashgraph.testing.runs import TASK, Finished
 from flashgraph.testing.strategies import moving_limits, schedules, shapes
+from flashgraph.testing.telling import FULL
 from flashgraph.testing.tried import Property, expect, ran
 from flashgraph.testing.watchers import minds_no_hook, waits_for_no_hook, waits_for_no_viewer
 
@@ -35,6 +36,7 @@ __all__ = [
     "Property",
     "Tally",
     "equals_the_interpreter",
+    "fails_with_its_disk",
     "is_what_it_was_told",
     "keeps_failures_to_their_rounds",
     "keeps_its_budget",
@@ -123,6 +125,8 @@ def leaves_nothing_behind(
         check_invariants(done.events, done.plan)
     expect(done.model.in_flight == 0, f"I12: {done.model.in_flight} requests are left behind")
     expect(done.result.status in ("completed", "cancelled"), f"I12: it ended as {done.result.status}")
+    took = done.result.spent.seconds
+    expect(took <= after + 1e-6, f"I12: it was to end after {after} s, and took {took} s")
     return [done]
 
 
@@ -157,6 +161,20 @@ def stops_on_its_disk(shape: Shape, schedule: fg.Schedule, backend: str, after: 
     check_invariants(done.events, done.plan)
     expect(done.model.in_flight == 0, f"I12: {done.model.in_flight} requests are left behind")
     expect(done.result.status in ("completed", "cancelled"), f"I12: it ended as {done.result.status}")
+    return [done]
+
+
+def fails_with_its_disk(shape: Shape, schedule: fg.Schedule, backend: str, full: int, disk: float) -> list[Finished]:
+    """A run whose disk is full from some turn on fails and says so, leaves no request behind, and sends none for what
+    could not be kept; one that ends before completes."""
+    done = ran(backend, shape, schedule, disk=lambda turn: disk, full=full)
+    result = done.result
+    expect(done.model.in_flight == 0, f"I12: {done.model.in_flight} requests are left behind")
+    if result.status == "completed":
+        check_invariants(done.events, done.plan)
+        return [done]
+    expect((result.status, result.reason) == ("failed", FULL), f"I13: it {result.status}: {result.reason}")
+    expect(full > 0 or done.model.sent == 0, f"I13: nothing could be kept, and {done.model.sent} requests were sent")
     return [done]
 
 
@@ -424,6 +442,18 @@ PROPERTIES: Mapping[str, Property] = {
             "disk": st.sampled_from([0.25, 3.0]),
         },
         0.3,
+    ),
+    "on a disk that is full": Property(
+        ("I12", "I13"),
+        fails_with_its_disk,
+        {
+            "shape": shapes(),
+            "schedule": schedules(),
+            "backend": BACKENDS,
+            "full": st.integers(0, 40),
+            "disk": st.sampled_from([0.0, 0.25]),
+        },
+        0.4,
     ),
     "with failures in some rounds": Property(
         ("I15",), keeps_failures_to_their_rounds, {"shape": shapes(), "backend": BACKENDS}, 0.5

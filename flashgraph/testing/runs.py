@@ -169,6 +169,7 @@ async def run_shape(
     on_event: Callable[[Event], None] | None = None,
     viewer: Callable[[Run], Coroutine[Any, Any, None]] | None = None,
     disk: Callable[[int], float] | None = None,
+    full: int | None = None,
 ) -> Finished:
     """Run a shape's graph on a `LatencyModel` to its end, stop it ``stop_after`` seconds, or cancel the whole block
     that it runs in ``cancel_after`` seconds.
@@ -176,7 +177,8 @@ async def run_shape(
     With ``limits`` (texts of `flashgraph.policies.limits.parse_limits`) there are as many models, which share the work,
     and of several the first is down at the beginning.  ``viewer`` is awaited
     beside the run, which may end before it.  With ``disk`` its turns are kept on one that takes ``disk(n)``
-    seconds for turn number n, and unless it is stopped they are told again to a fresh machine at the end.
+    seconds for turn number n, and unless it is stopped they are told again to a fresh machine at the end; from turn
+    number ``full`` on there is no room on it.
     """
     graph = build(shape)
 
@@ -207,7 +209,7 @@ async def run_shape(
         async with opened as run:
             began = anyio.current_time()
             if disk is not None:
-                run._driver._memory = told = SlowlyTold(run._events, disk)
+                run._driver._memory = told = SlowlyTold(run._events, disk, full)
             async with anyio.create_task_group() as viewers:
                 if viewer is not None:
                     viewers.start_soon(viewer, run)
@@ -217,6 +219,8 @@ async def run_shape(
                     run.stop()
                     await run.wait()
                 took = anyio.current_time() - began
-    if told is not None and stop_after is None:  # what is done while a run stops is not kept: it is done again
+    if (
+        told is not None and stop_after is None and full is None
+    ):  # what is done while a run stops is not kept: it is done again
         told.again(run.machine.plan, budget or fg.Budget(), seed)
     return Finished(run.result, run.machine.plan, models[0], tuple(models[1:]), took)

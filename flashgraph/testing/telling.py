@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 
+from flashgraph.errors import FlashgraphError
 from flashgraph.graph.ports import PoolEvent
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Budget, Ledger
@@ -19,7 +20,9 @@ from flashgraph.run.turns import Turn, apply
 from flashgraph.testing.log import InvariantViolation, around
 from flashgraph.testing.snapshot import POOLS, snapshot
 
-__all__ = ["SlowlyTold", "Told", "listened"]
+__all__ = ["FULL", "SlowlyTold", "Told", "listened"]
+
+FULL = "the disk is full"
 
 
 COPIED = 100
@@ -127,15 +130,25 @@ class Told:
 
 
 class SlowlyTold(Told):
-    """Keeps them on a disk that takes its time: turn number n is durable after ``seconds(n)``, 0 for at once."""
+    """Keeps them on a disk that takes its time: turn number n is durable after ``seconds(n)``, 0 for at once.  Turn
+    number ``full`` and all after it find no room."""
 
-    def __init__(self, events: Sequence[ev.Event], seconds: Callable[[int], float]) -> None:
+    def __init__(self, events: Sequence[ev.Event], seconds: Callable[[int], float], full: int | None = None) -> None:
         super().__init__(events)
         self._seconds = seconds
+        self._full = full
 
     def keep(self, turn: Turn, machine: Machine) -> Callable[[], Awaitable[None]] | None:
         """Take a turn that has been applied."""
         number = len(self._turns)
         super().keep(turn, machine)
         seconds = self._seconds(number)
+        if self._full is not None and number >= self._full:
+            if not seconds:
+                raise FlashgraphError(FULL)
+            return partial(self._filled, seconds)
         return partial(anyio.sleep, seconds) if seconds else None
+
+    async def _filled(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+        raise FlashgraphError(FULL)
