@@ -86,6 +86,7 @@ TINY: Mapping[str, Tiny] = {
     "dropped members": Tiny(Shape((Fan(3, ONE, (), ONE, 0.3, "drop"),), rounds=1), faults=1),
     "a group that fails": Tiny(Shape((Fan(3, ONE, (), ONE, fail_above=0.0),), rounds=1), faults=2),
     "groups in groups": Tiny(Shape((Fan(2, ONE, (Fan(2, ONE, (), ONE, 0.5, "amend"),), ONE),), rounds=1)),
+    "groups in an amended group": Tiny(Shape((Fan(2, ONE, (Fan(2, ONE, (), ONE),), ONE, 0.5, "amend"),), rounds=1)),
     "two gathers": Tiny(Shape((Fan(2, ONE, (), ONE, other=(Step(drop=0.5), ONE)),), rounds=1, salt=1), faults=1),
     "a gather for each": Tiny(Shape((Fan(3, ONE, (), ONE, other=(ONE, ONE), apart=True),), rounds=1)),
     "deadlines": Tiny(Shape((Fan(2, ONE, (), ONE, 0.5, "amend", rule="deadline"),), rounds=1)),

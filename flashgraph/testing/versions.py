@@ -168,10 +168,11 @@ def releases(log: Log) -> Check:
         elif isinstance(event, ev.JobEnded):
             running.discard(item_of.pop(event.job, -1))
         elif isinstance(event, ev.Ended) and event.reason.startswith(GONE_ON):
-            edge, scope = places.edge_of[event.item], places.scope_of[event.item]
-            alone = len(scope) == 1 and came[*scope[0], edge] == 1
-            if alone and undisturbed and log.plan.edges[edge].late == "amend":
-                log.expect((scope[0][0], edge) in amended, "I8", i, f"item {event.item} is late, and does not amend")
+            edge, (*_, (group, index)) = places.edge_of[event.item], places.scope_of[event.item]
+            around = [log.plan.edges[g] for g in (edge, *_gathers_around(log, places, event.item))]
+            waits = all(g.late == "amend" or type(g.release).__name__ == "All" for g in around)
+            if waits and undisturbed and came[group, index, edge] == 1:
+                log.expect((group, edge) in amended, "I8", i, f"item {event.item} is late, and does not amend")
         elif isinstance(event, ev.Ended) and event.how == "cancelled" and event.reason.startswith(LATE):
             ways = [log.plan.edges[g].late for g in _gathers_around(log, places, event.item)]
             log.expect("cancel" in ways or "drop" in ways, "I8", i, f"item {event.item} is late, and may amend")

@@ -411,6 +411,7 @@ ENDPOINTS: Mapping[str, Property] = {
         80,
         known=[
             {"kind": Kind("adaptive", 7, 7), "tale": _sent_since(Quota("requests", 240.0, 1.0, seconds=60.0), 8)},
+            {"kind": Kind("adaptive", 7, 7), "tale": _sent_since(Quota("requests", 240.0, 2.0, seconds=60.0), 8)},
             {"kind": Kind("adaptive", 7, 7), "tale": _sent_since(Quota("prompt_tokens", 1e3, 7.0, seconds=60.0), 16)},
             {
                 "kind": Kind("adaptive", 7, 7),

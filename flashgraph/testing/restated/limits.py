@@ -222,6 +222,9 @@ def written(kind: Kind) -> None:
     """I4: what a limit is written as is read as that limit, and its rates are those that were stated."""
     limits = kind.limits()
     expect(parse_limits(str(limits)) == limits, f"I4: {limits!r} is written as {limits}")
+    if kind.name != "fixed":
+        begins = parse_limits(f"{kind.name}({kind.most})").begin().limit
+        expect(begins == 1, f"I4: {kind.name}({kind.most}) begins at {begins}")
     rates = {of: rate for of, rate in (("requests", kind.rpm), ("tokens", kind.tpm)) if rate is not None}
     expect(dict(limits.stated) == rates, f"I4: {limits} states {dict(limits.stated)}")
     follows = {of: limits.learns(of) for of in ("requests", "tokens", "prompt_tokens", "completion_tokens")}
