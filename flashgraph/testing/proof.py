@@ -36,7 +36,7 @@ __all__ = ["TINY", "Share", "Tiny", "main", "played"]
 EXAMPLES = 800
 """Of a property whose share is 1, at scale 1."""
 
-MOST = 6_000
+MOST = 4_000
 """Examples of any property: those that take a millisecond each have large shares, and have seen it all by then."""
 
 

@@ -163,8 +163,9 @@ def releases(log: Log) -> Check:
             if event.group is not None:
                 scattered.setdefault(event.group, event.at)
         elif isinstance(event, ev.JobStarted) and event.item is not None:
-            running.add(event.item)
-            item_of[event.job] = event.item
+            if not log.plan.stages[event.stage].repairs:  # what is out for repair waits for its stage still
+                running.add(event.item)
+                item_of[event.job] = event.item
         elif isinstance(event, ev.JobEnded):
             running.discard(item_of.pop(event.job, -1))
         elif isinstance(event, ev.Ended) and event.reason.startswith(GONE_ON):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -39,11 +38,11 @@ def goes_on(
     for _ in range(steps):
         if moves := [move for move in hand.moves() if move.kind != "timer"] or hand.moves():
             hand.play(moves[0])
-    # What ran runs again at once, also where there are fewer workers now: as many as that there are.
-    running = Counter(job.node for job in hand.machine.running)
+    # Who is busy stays so, also where there are fewer workers now: as many as that there are.
+    busy = {name: state.busy for name, state in hand.machine.stages.items()}
     plan = plan_by_hand(graph, schedule, limits=others)
     capacity = Capacity.of(plan)
-    bound = {name: max(min(workers, number), running[name]) for name, number in capacity.workers.items()}
+    bound = {name: max(min(workers, number), busy[name]) for name, number in capacity.workers.items()}
     before = {name: policy.begin().limit for name, policy in hand.plan.limits.items()}
     for event in hand.events:
         if isinstance(event, ev.LimitChanged):
