@@ -165,8 +165,9 @@ class Recount:
         if machine.plan.schedule.serial or self._drained or "lacks" in _asks(machine.plan.schedule.control):
             return
         for number, rank in machine.slots._entry.items():
-            asker = machine.calls.open[number].job
-            if asker.item is not None:
+            waits = machine.calls.open.get(number)
+            _expect(waits is not None, "I4", f"call {number} waits for a slot, and has ended")
+            if waits is not None and (asker := waits.job).item is not None:
                 expected = _rank(machine, asker.node, asker.item)
                 _expect(rank == expected, "I9", f"call {number} waits at rank {rank}, expected {expected}")
         still = _waiting(machine)
