@@ -48,6 +48,7 @@ AT_ONCE = 50
 """Turns of synchronous work alone before other tasks are let on: a graph without any model must not block them."""
 
 CUT_OFF = Failed("cancelled", "cancelled")
+"""How a job ends that says nothing more."""
 
 READING_SECONDS = 1.0
 """How often a server is asked how full it is."""

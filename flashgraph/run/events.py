@@ -1,4 +1,4 @@
-"""What happened in a run, as frozen values in order: the log that invariants, progress and journals read.
+"""What happened in a run, as values in order that nobody changes: the log that invariants, progress and journals read.
 
 ``at`` is in seconds of the run's clock since its start.  Items, jobs, rounds, groups and calls are known by
 numbers that count from 0 within a run.

@@ -15,7 +15,7 @@ C = TypeVar("C", bound=type)
 def value(cls: C) -> C:
     """An `attrs` class, hashable, and frozen to type checkers.
 
-    At run time nothing guards it: making an object of a class that is frozen then costs three times as much, because
-    each of its attributes is set by a call, and a stage that does nothing was slower by a seventh for it.
+    At run time nothing guards it: to make an object of a class that is frozen then costs three times as much (1.1
+    microseconds in the place of 0.3 for nine attributes), because each of its attributes is set by a call.
     """
     return attrs.define(cls, unsafe_hash=True)

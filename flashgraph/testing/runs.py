@@ -219,8 +219,7 @@ async def run_shape(
                     run.stop()
                     await run.wait()
                 took = anyio.current_time() - began
-    if (
-        told is not None and stop_after is None and full is None
-    ):  # what is done while a run stops is not kept: it is done again
+    # What is done while a run stops is not kept: it is done again.
+    if told is not None and stop_after is None and full is None:
         told.again(run.machine.plan, budget or fg.Budget(), seed)
     return Finished(run.result, run.machine.plan, models[0], tuple(models[1:]), took)

@@ -148,8 +148,7 @@ def releases(log: Log) -> Check:
     item_of: dict[int, int] = {}
     places = Places()
     came: Counter[tuple[int, int, str]] = Counter()
-    undisturbed = True
-    # Whether nothing has happened so far for which a group says nothing more.
+    undisturbed = True  # nothing has happened so far for which a group says nothing more
     while True:
         i, event = yield
         places.see(event)
