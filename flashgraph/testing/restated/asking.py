@@ -23,6 +23,7 @@ from flashgraph.run.resumed import request_key
 from flashgraph.run.watch import Pace
 from flashgraph.testing.clock import run_virtually, settle
 from flashgraph.testing.invariants import check_invariants
+from flashgraph.testing.restated.small import Kept
 from flashgraph.testing.runs import TASK, LatencyModel
 from flashgraph.testing.telling import SlowlyTold
 from flashgraph.testing.tried import FOREVER, Property, expect, refusal
@@ -160,30 +161,14 @@ def keeps_pace(told: Sequence[tuple[str, int, float]], prompt: float, seconds: f
         expect(said == expected, f"I10: after {told} a request to {endpoint} has cost {said}, expected {expected}")
 
 
-@attrs.frozen
-class Nothing:
-    """A pool that keeps nothing."""
-
-    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
-
-    def apply(self, event: fg.PoolEvent[int]) -> Nothing:
-        return self
-
-    def best(self) -> fg.Artifact | None:
-        return None
-
-    def focus(self) -> Nothing:
-        return self
-
-
 def asks_at_once(requests: int, limit: int, rounds: int, disk: float, seed: int) -> None:
     """I4, I10, I13: a stage may ask several requests at once: each gets its own reply, no more are out than the limit
     allows, each is accounted, and told again it is the same run."""
     graph = fg.Graph("several")
-    pool = graph.pool("pool", Nothing)
+    pool = graph.pool("pool", Kept)
 
     @graph.source(reads=pool, rounds=rounds)
-    def emit(at: fg.Draw[Nothing]) -> int:
+    def emit(at: fg.Draw[Kept]) -> int:
         return at.emission
 
     @graph.stage(llm="model", workers=3)

@@ -12,47 +12,13 @@ from hypothesis import strategies as st
 import flashgraph as fg
 from flashgraph.run import events as ev
 from flashgraph.run.result import texts_of
-from flashgraph.testing.clock import run_virtually, settle
-from flashgraph.testing.runs import TASK
-from flashgraph.testing.tried import FOREVER, Property, expect
+from flashgraph.testing.restated.small import Kept, run_small
+from flashgraph.testing.tried import Property, expect
 
 __all__ = ["ENDS"]
 
 IN_A_ROW = 100
 FAILURES = 20
-
-
-@attrs.frozen
-class Kept:
-    """A pool that keeps numbers, and ``breaks`` when it is told of this many; one that has none breaks never."""
-
-    breaks: int | None = None
-    numbers: tuple[int, ...] = ()
-    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
-
-    def apply(self, event: fg.PoolEvent[int]) -> Kept:
-        numbers = (*self.numbers, event.value)
-        if len(numbers) == self.breaks:
-            raise ZeroDivisionError(f"of {len(numbers)}")
-        artifacts = {**self.artifacts, event.artifact: fg.Artifact(event.artifact, event.value, event.parents)}
-        return attrs.evolve(self, numbers=numbers, artifacts=artifacts)
-
-    def best(self) -> fg.Artifact | None:
-        return None
-
-    def focus(self) -> Kept:
-        return self
-
-
-def _run(graph: fg.Graph, schedule: fg.Schedule) -> fg.Result:
-    """How a run ends; raises what it raises."""
-
-    async def opened() -> fg.Result:
-        budget = fg.Budget(seconds=FOREVER)
-        async with fg.open_run(graph, TASK, models={}, schedule=schedule, budget=budget, settle=settle) as run:
-            return await run.wait()
-
-    return run_virtually(opened)
 
 
 def falls_silent(
@@ -82,7 +48,7 @@ def falls_silent(
 
         graph.edge(source, passed, when=taken.__contains__)
         graph.edge(passed, pool)
-    result = _run(graph, schedule)
+    result = run_small(graph, schedule)
     who = " and ".join(map(repr, names))
     said = f"the sources have nothing to emit: no edge took the last {IN_A_ROW} emissions of {who}"
     expect((result.status, result.reason) == ("completed", said), f"I9: it ended as {result.status}: {result.reason}")
@@ -141,7 +107,7 @@ def says_what_broke(breaks: int | None, rounds: int, alone: bool, schedule: fg.S
     graph.edge(stage, pool)
     expected = breaks is not None and breaks <= rounds
     try:
-        result = _run(graph, schedule)
+        result = run_small(graph, schedule)
     except fg.FlashgraphError as error:
         cause = error.__cause__
         told = isinstance(cause, ZeroDivisionError) and f"of {breaks}" in str(error)
@@ -175,7 +141,7 @@ def gives_up(sound: Sequence[int], where: Literal["stage", "condition"], rounds:
     stage: Any = graph.stage(name="passed")(passed)
     graph.edge(emit, stage)
     graph.edge(stage, pool, when=asked if where == "condition" else None)
-    result = _run(graph, schedule)
+    result = run_small(graph, schedule)
     row, last = 0, None
     for number in range(rounds):
         row = 0 if number in sound else row + 1

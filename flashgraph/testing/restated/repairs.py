@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.run import events as ev
-from flashgraph.testing.clock import run_virtually, settle
-from flashgraph.testing.runs import TASK
-from flashgraph.testing.tried import FOREVER, Property, expect
+from flashgraph.testing.restated.small import Kept, run_small
+from flashgraph.testing.tried import Property, expect
 
 __all__ = ["REPAIRS"]
 
@@ -28,22 +27,6 @@ class Made:
 
     number: int
     patched: int = 0
-
-
-@attrs.frozen
-class Kept:
-    version: int = 0
-    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
-
-    def apply(self, event: fg.PoolEvent[Made]) -> Kept:
-        made = fg.Artifact(event.artifact, event.value, event.parents)
-        return Kept(self.version + 1, {**self.artifacts, event.artifact: made})
-
-    def best(self) -> fg.Artifact | None:
-        return None
-
-    def focus(self) -> Kept:
-        return self
 
 
 def obeys_verdicts(verdicts: Sequence[Kind], above: int, times: int, plain: bool, names: bool, window: int) -> None:
@@ -87,12 +70,7 @@ def obeys_verdicts(verdicts: Sequence[Kind], above: int, times: int, plain: bool
     graph.edge(emit, slow)
     graph.edge(slow, pool, stale=fg.repair(repair, above=above, times=times))
 
-    async def opened() -> fg.Result:
-        budget, schedule = fg.Budget(seconds=FOREVER), fg.pipelined(window, focus=0.0)
-        async with fg.open_run(graph, TASK, models={}, schedule=schedule, budget=budget, settle=settle) as run:
-            return await run.wait()
-
-    result = run_virtually(opened)
+    result = run_small(graph, fg.pipelined(window, focus=0.0))
     expect(result.status == "completed", f"I9: the run ended as {result.status}: {result.reason}")
     kept = {a.value.number: a for a in result.artifacts}
     last = {e.item: e for e in result.events if isinstance(e, ev.Ended) and e.how in ("discarded", "failed")}

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.run import events as ev
-from flashgraph.testing.clock import run_virtually, settle
-from flashgraph.testing.runs import TASK
-from flashgraph.testing.tried import FOREVER, Property, expect
+from flashgraph.testing.restated.small import Kept, run_small
+from flashgraph.testing.tried import Property, expect
 
 __all__ = ["ROUTES"]
 
@@ -37,20 +36,6 @@ class Way:
 
     def takes(self, value: Left | Right) -> bool:
         return (self.only is None or isinstance(value, self.only)) and value.number % (self.every or 1) == 0
-
-
-@attrs.frozen
-class Kept:
-    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
-
-    def apply(self, event: fg.PoolEvent[Left | Right]) -> Kept:
-        return Kept({**self.artifacts, event.artifact: fg.Artifact(event.artifact, event.value, event.parents)})
-
-    def best(self) -> fg.Artifact | None:
-        return None
-
-    def focus(self) -> Kept:
-        return self
 
 
 def takes_its_own(ways: Sequence[Way], rest: bool, lefts: Sequence[bool], several: int, schedule: fg.Schedule) -> None:
@@ -94,12 +79,7 @@ def takes_its_own(ways: Sequence[Way], rest: bool, lefts: Sequence[bool], severa
         graph.edge(split, others, otherwise=True)
         graph.edge(others, pool)
 
-    async def opened() -> fg.Result:
-        budget = fg.Budget(seconds=FOREVER)
-        async with fg.open_run(graph, TASK, models={}, schedule=schedule, budget=budget, settle=settle) as run:
-            return await run.wait()
-
-    result = run_virtually(opened)
+    result = run_small(graph, schedule)
     expect(result.status == "completed", f"I9: the run ended as {result.status}: {result.reason}")
     edges = {e.item: e.edge for e in result.events if isinstance(e, ev.Created)}
     ends = [e for e in result.events if isinstance(e, ev.Ended) and edges[e.item] == "emit->split"]

@@ -7,7 +7,6 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-import attrs
 from hypothesis import strategies as st
 
 import flashgraph as fg
@@ -17,6 +16,7 @@ from flashgraph.run.turns import Completed
 from flashgraph.testing.clock import run_virtually, settle
 from flashgraph.testing.graphs import Shape, build
 from flashgraph.testing.hand import Hand, no_pause, plan_by_hand
+from flashgraph.testing.restated.small import Kept
 from flashgraph.testing.runs import TASK
 from flashgraph.testing.strategies import schedules, shapes
 from flashgraph.testing.telling import Told
@@ -65,31 +65,15 @@ def goes_on(
     hand.retell()
 
 
-@attrs.frozen
-class Numbers:
-    """A pool that keeps nothing."""
-
-    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
-
-    def apply(self, event: fg.PoolEvent[float]) -> Numbers:
-        return self
-
-    def best(self) -> fg.Artifact | None:
-        return None
-
-    def focus(self) -> Numbers:
-        return self
-
-
 def keeps_streams(streams: Sequence[Literal["keyed", "sequential"]], rounds: int, draws: int, seed: int) -> None:
     """I13, I14: sources draw from streams that depend on the seed alone: a sequential one goes on where the source
     before it has stopped, a keyed one is the emission's own.  With each emission is kept what the next one needs."""
     graph = fg.Graph("streams")
-    pool = graph.pool("pool", Numbers)
+    pool = graph.pool("pool", Kept)
     drawn: list[tuple[str, int, int, list[float]]] = []
 
-    def drawing(name: str) -> Callable[[fg.Draw[Numbers, int]], float]:
-        def emit(at: fg.Draw[Numbers, int]) -> float:
+    def drawing(name: str) -> Callable[[fg.Draw[Kept, int]], float]:
+        def emit(at: fg.Draw[Kept, int]) -> float:
             numbers = [at.random.random() for _ in range(draws)]
             drawn.append((name, at.emission, at.cursor, numbers))
             at.cursor += 1 + at.emission

@@ -1,0 +1,48 @@
+"""Small graphs of a property's own, beside the generated ones: the pool that they end in, and how they are run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+import flashgraph as fg
+from flashgraph.testing.clock import run_virtually, settle
+from flashgraph.testing.runs import TASK
+from flashgraph.testing.tried import FOREVER
+
+__all__ = ["Kept", "run_small"]
+
+
+@attrs.frozen
+class Kept:
+    """A pool that keeps what it is told, and ``breaks`` when that is this many; None: it never does."""
+
+    breaks: int | None = None
+    version: int = 0
+    artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
+
+    def apply(self, event: fg.PoolEvent[Any]) -> Kept:
+        version = self.version + 1
+        if version == self.breaks:
+            raise ZeroDivisionError(f"of {version}")
+        kept = fg.Artifact(event.artifact, event.value, event.parents)
+        return Kept(self.breaks, version, {**self.artifacts, event.artifact: kept})
+
+    def best(self) -> fg.Artifact | None:
+        return None
+
+    def focus(self) -> Kept:
+        return self
+
+
+def run_small(graph: fg.Graph, schedule: fg.Schedule) -> fg.Result:
+    """How a run without models ends; raises what it raises."""
+
+    async def run() -> fg.Result:
+        budget = fg.Budget(seconds=FOREVER)
+        async with fg.open_run(graph, TASK, models={}, schedule=schedule, budget=budget, settle=settle) as opened:
+            return await opened.wait()
+
+    return run_virtually(run)
