@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
+from bisect import insort
+from collections import deque
 from typing import Any
 
 from flashgraph.policies.order import QueueOrder, fifo
@@ -25,46 +26,45 @@ class EdgeQueue:
         self.opened = 0
         self.changes = 0
         self._order = None if order == fifo() else order
-        self._heap: list[tuple[bool, Any, int, Item]] = []
+        self._entries: deque[tuple[bool, Any, int, Item]] = deque()
+        """In the order in which they leave: keys are a user's, and only a push, which may be refused, compares them."""
         self._gone: set[int] = set()
 
     def __len__(self) -> int:
-        return len(self._heap) - len(self._gone) + self.held + self.opened
+        return len(self._entries) - len(self._gone) + self.held + self.opened
 
     @property
     def waiting(self) -> int:
         """Items that could be taken now."""
-        return len(self._heap) - len(self._gone)
+        return len(self._entries) - len(self._gone)
 
     @property
     def full(self) -> bool:
-        return len(self._heap) - len(self._gone) + self.held + self.opened >= self.capacity
+        return len(self._entries) - len(self._gone) + self.held + self.opened >= self.capacity
 
     def push(self, item: Item) -> None:
-        """Raises what the order's key function raises, or TypeError for keys that do not compare; the queue is then
-        as it was."""
+        """Raises what the order's key function raises, or its keys when they are compared; the queue is then as it was.
+        """
         key = None if self._order is None else self._order.key(item.value, item.version)
         entry = (item.late, key, item.id, item)
         self.changes += 1
-        try:
-            heapq.heappush(self._heap, entry)
-        except Exception:
-            self._heap = [e for e in self._heap if e[3] is not item]
-            heapq.heapify(self._heap)
-            raise
+        if not self._entries or self._entries[-1] < entry:
+            self._entries.append(entry)
+        else:
+            insort(self._entries, entry)
 
     def head(self) -> Item | None:
         """The item that leaves next."""
-        while self._heap and self._heap[0][2] in self._gone:
-            self._gone.discard(heapq.heappop(self._heap)[2])
-        return self._heap[0][3] if self._heap else None
+        while self._entries and self._entries[0][2] in self._gone:
+            self._gone.discard(self._entries.popleft()[2])
+        return self._entries[0][3] if self._entries else None
 
     def pop(self) -> Item:
         """Take the head."""
         item = self.head()
         assert item is not None
         self.changes += 1
-        heapq.heappop(self._heap)
+        self._entries.popleft()
         return item
 
     def remove(self, item: Item) -> None:
@@ -75,6 +75,10 @@ class EdgeQueue:
     def demote(self, item: Item) -> None:
         """Move ``item``, which has just become late, behind the others."""
         self.changes += 1
-        place = next(place for place, entry in enumerate(self._heap) if entry[3] is item)
-        self._heap[place] = (True, *self._heap[place][1:])
-        heapq.heapify(self._heap)
+        place = next(place for place, entry in enumerate(self._entries) if entry[3] is item)
+        entry = (True, *self._entries[place][1:])
+        del self._entries[place]
+        try:
+            insort(self._entries, entry)
+        except Exception:  # among what is late its key meets others than when it came
+            self._entries.append(entry)

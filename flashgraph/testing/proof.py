@@ -105,9 +105,12 @@ TINY: Mapping[str, Tiny] = {
         Shape((Step(stale="repair"),), Ending(2, ONE, 0.5, "amend", threshold=0.6), rounds=3)
     ),
     "cancelled waits": Tiny(Shape((Fan(2, TWICE, (), CALL, 0.3, "cancel"),), rounds=2)),
-    "late waits": Tiny(Shape((Fan(2, TWICE, (), ONE, 0.3, "amend"),), rounds=2), limit=1),
+    "late waits": Tiny(Shape((Fan(2, TWICE, (ONE,), ONE, 0.3, "amend"),), rounds=2), limit=1),
     "a stale head": Tiny(
         Shape((ONE, Step(calls=2, stale="strict", capacity=1, workers=2)), rounds=4), window=4, limit=1
+    ),
+    "repairs that wait when their parent is retracted": Tiny(
+        Shape((Step(stale="repair", workers=1),), Ending(2, ONE, 0.5, "amend", threshold=0.6), rounds=4), window=2
     ),
     "two repairs": Tiny(Shape((Step(stale="repair", workers=1),), rounds=4), window=4),
     "groups that wait for room": Tiny(Shape((Fan(2, ONE, (), Step(workers=1, capacity=1)),), rounds=3), window=3),

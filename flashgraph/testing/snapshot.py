@@ -21,7 +21,7 @@ Name = Callable[[str, int], int]
 
 def queued(queue: EdgeQueue) -> list[Item]:
     """The items of a queue in the order in which they leave."""
-    return [entry[3] for entry in sorted(queue._heap, key=lambda e: e[:3]) if entry[2] not in queue._gone]
+    return [entry[3] for entry in queue._entries if entry[2] not in queue._gone]
 
 
 POOLS = 4

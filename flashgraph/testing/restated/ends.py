@@ -118,6 +118,41 @@ def says_what_broke(breaks: int | None, rounds: int, alone: bool, schedule: fg.S
     expect(sorted(admitted) == list(range(rounds)), f"I1: of {rounds} rounds the pool has {admitted}")
 
 
+def says_which_source(breaks: int, rounds: int, window: int, how: Literal["raises", "returns"]) -> None:
+    """I15: a source that raises, or returns another class than it says, ends the run at once; the run says which source
+    and why, and has what was admitted before."""
+    graph = fg.Graph("broken")
+    pool = graph.pool("pool", Kept)
+
+    @graph.source(reads=pool, rounds=rounds)
+    def emit(at: fg.Draw[Kept]) -> int:
+        if at.emission == breaks and how == "raises":
+            raise ZeroDivisionError(f"at {at.emission}")
+        wrong: Any = "text"
+        return wrong if at.emission == breaks else at.emission
+
+    @graph.stage(name="slowly")
+    async def slowly(number: int) -> int:
+        await anyio.sleep(1.0)
+        return number
+
+    graph.edge(emit, slowly)
+    graph.edge(slowly, pool)
+    result = run_small(graph, fg.pipelined(window, focus=0.0))
+    drawn = [e for e in result.events if isinstance(e, ev.Emitted)]
+    admitted = [a.value for a in result.artifacts]
+    if breaks >= rounds:
+        expect(result.status == "completed", f"I15: no source broke, and the run ended as {result.reason}")
+        expect(sorted(admitted) == list(range(rounds)), f"I1: of {rounds} rounds the pool has {admitted}")
+        return
+    said = f"ZeroDivisionError: at {breaks}" if how == "raises" else "str"
+    told = result.reason.startswith("source 'emit' failed: ") and said in result.reason
+    expect(result.status == "failed" and told, f"I15: it ended as {result.status}: {result.reason}")
+    expect(len(drawn) == breaks, f"I15: the source broke at {breaks}, and has emitted {len(drawn)} times")
+    expected = list(range(breaks - breaks % window if breaks >= window else 0))
+    expect(sorted(admitted) == expected, f"I1: it broke at {breaks}, the pool has {admitted}, expected {expected}")
+
+
 def gives_up(sound: Sequence[int], where: Literal["stage", "condition"], rounds: int, schedule: fg.Schedule) -> None:
     """I15: a stage, or a function on an edge, that has failed twenty times in a row ends the run with its last error;
     one success begins the count anew.  ``sound`` are the emissions on which it does not fail."""
@@ -206,6 +241,17 @@ ENDS: Mapping[str, Property] = {
             "rounds": st.integers(1, 5),
             "alone": st.booleans(),
             "schedule": SCHEDULES,
+        },
+        0.6,
+    ),
+    "a source that breaks": Property(
+        ("I1", "I15"),
+        says_which_source,
+        {
+            "breaks": st.integers(0, 7),
+            "rounds": st.integers(1, 6),
+            "window": st.integers(1, 3),
+            "how": st.sampled_from(["raises", "returns"]),
         },
         0.6,
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import strategies as st
 
@@ -73,6 +73,38 @@ def sorts(order: str, capacity: int, tale: Sequence[tuple[str, int, int, bool]])
     expect(queue.head() is None, f"I2: after all of {tale} has left, something is there")
 
 
+def refuses(order: Literal["raises", "does not compare"], tale: Sequence[tuple[str, int, bool]]) -> None:
+    """I2, I15: an item whose order's function raises, or whose key does not compare with those that wait beside it, is
+    not in the queue, which is as it was; whatever is in it leaves again, the late members last."""
+    policy = priority(lambda value: 1 // value if order == "raises" else value or "none")
+    queue, inside = EdgeQueue(9, policy), list[Item]()
+    for number, (what, value, late) in enumerate(tale):
+        chosen = inside[value % len(inside)] if inside else None
+        if what == "pop" and inside:
+            inside.remove(queue.pop())
+        elif what == "demote" and chosen is not None and not chosen.late:
+            chosen.late = True
+            queue.demote(chosen)
+        elif what == "push":
+            item = _item(number, value, 0, late)
+            beside = {not other.value for other in inside if other.late == late}
+            sound = bool(value) if order == "raises" else beside <= {not value}
+            try:
+                queue.push(item)
+            except (ZeroDivisionError, TypeError):
+                expect(not sound, f"I15: {value} was refused after {tale[:number]}")
+            else:
+                # Of those that have become late, any may be what it is compared with.
+                expect(sound or len(beside) > 1, f"I15: {value} was not refused after {tale[:number]}")
+                inside.append(item)
+        head = queue.head()
+        expect((head is None) == (not inside), f"I2: its head is {head}, it has {inside}")
+        expect(len(queue) == queue.waiting == len(inside), f"I2: {len(queue)} items are in it, not {len(inside)}")
+    left = [queue.pop() for _ in inside]
+    expect(set(map(id, left)) == set(map(id, inside)), f"I1: of {inside} it gave {left}")
+    expect([i.late for i in left] == sorted(i.late for i in left), f"I2: {left} left it in another order")
+
+
 def _first(inside: Sequence[Item], key: Callable[[Item], Any]) -> Item:
     rest = [item for item in inside if not item.late] or inside
     least = min(key(item) for item in rest)
@@ -98,5 +130,20 @@ QUEUES: Mapping[str, Property] = {
             ),
         },
         20,
-    )
+    ),
+    "orders that raise": Property(
+        ("I2", "I15"),
+        refuses,
+        {
+            "order": st.sampled_from(["raises", "does not compare"]),
+            "tale": st.lists(
+                st.tuples(
+                    st.sampled_from(["push", "push", "push", "pop", "demote"]), st.integers(0, 3), st.booleans()
+                ),
+                min_size=1,
+                max_size=12,
+            ),
+        },
+        10,
+    ),
 }
