@@ -43,8 +43,7 @@ class EdgeQueue:
         return len(self._entries) - len(self._gone) + self.held + self.opened >= self.capacity
 
     def push(self, item: Item) -> None:
-        """Raises what the order's key function raises, or its keys when they are compared; the queue is then as it was.
-        """
+        """Raises what the order's key function raises, or its keys when they are compared; it is then as before."""
         key = None if self._order is None else self._order.key(item.value, item.version)
         entry = (item.late, key, item.id, item)
         self.changes += 1

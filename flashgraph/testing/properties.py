@@ -17,6 +17,9 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.run import events as ev
+from flashgraph.run.budget import Ledger
+from flashgraph.run.machine import Machine
+from flashgraph.run.turns import Turn, apply
 from flashgraph.testing.algorithms import outcomes
 from flashgraph.testing.clock import run_virtually
 from flashgraph.testing.drawing import drawing, schedule_line
@@ -119,14 +122,18 @@ def leaves_nothing_behind(
 ) -> list[Finished]:
     """Stopped, or cancelled from outside, at any moment, no request is left and every item has ended or is open."""
     if outside:
+        after += 0.001  # a moment at which nothing else happens
         done = ran(backend, shape, schedule, cancel_after=after)
+        begun = [e for e in done.events if e.at >= after - 1e-6 and not isinstance(e, ev.CallEnded | ev.LimitChanged)]
+        expect(not begun, f"I12: it was cancelled after {after} s, and went on with {begun}")
     else:
         done = ran(backend, shape, schedule, stop_after=after)
         check_invariants(done.events, done.plan)
     expect(done.model.in_flight == 0, f"I12: {done.model.in_flight} requests are left behind")
     expect(done.result.status in ("completed", "cancelled"), f"I12: it ended as {done.result.status}")
-    took = done.result.spent.seconds
-    expect(took <= after + 1e-6, f"I12: it was to end after {after} s, and took {took} s")
+    spent = done.result.spent
+    expect(spent.seconds <= after + 1e-6, f"I12: it was to end after {after} s, and took {spent.seconds} s")
+    expect(spent.calls == done.model.sent, f"I10: {done.model.sent} requests were sent, {spent.calls} are accounted")
     return [done]
 
 
@@ -156,11 +163,22 @@ def waits_for_its_disk(shape: Shape, schedule: fg.Schedule, disk: float, seed: i
 
 
 def stops_on_its_disk(shape: Shape, schedule: fg.Schedule, backend: str, after: float, disk: float) -> list[Finished]:
-    """Stopped while its disk takes its time, no request is left, and every item has ended or is open."""
+    """Stopped while its disk takes its time, no request is left, and every item has ended or is open; what was kept,
+    told to the session that goes on with it, has every request that was sent in its account, and what was answered is
+    not asked again."""
     done = ran(backend, shape, schedule, stop_after=after, disk=lambda turn: disk)
     check_invariants(done.events, done.plan)
     expect(done.model.in_flight == 0, f"I12: {done.model.in_flight} requests are left behind")
     expect(done.result.status in ("completed", "cancelled"), f"I12: it ended as {done.result.status}")
+    assert done.told is not None
+    machine = Machine(done.plan, Ledger(fg.Budget()), lambda event: None, 0)
+    for turn in [*done.told.turns, Turn(after, reopen={})]:
+        apply(turn, machine)
+    account = machine.ledger.settled["calls"]
+    expect(account == done.model.sent, f"I10: {done.model.sent} requests were sent, {account:g} are in what was kept")
+    answered = sum(answer.how == "done" for turn in done.told.turns for answer in turn.answered)
+    heard = sum(isinstance(event, ev.CallEnded) and event.how == "done" for event in done.events)
+    expect(answered == heard, f"I13: {heard} requests were answered, {answered} answers were kept")
     return [done]
 
 

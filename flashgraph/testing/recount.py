@@ -62,6 +62,10 @@ class Recount:
         """By scattering edge, how often in a row each member has passed."""
         self._lines: dict[tuple[str, int], frozenset[tuple[str, int]]] = {}
         """By artifact, what it descended from when it was admitted."""
+        self._drawn: list[Mapping[str, int]] = []
+        """The versions from which was drawn what sources have emitted in this turn."""
+        self._rounds: set[int] = set()
+        self._versions: dict[str, int] = {}
 
     def told(self, turn: Turn, machine: Machine) -> None:
         """A turn that the machine is about to be told."""
@@ -86,6 +90,11 @@ class Recount:
         if turn.capacity is not None:
             control = machine.plan.schedule.control
             self._workers = {name: control.start(number) for name, number in turn.capacity.workers.items()}
+        draws = [machine.jobs[done.job] for done in turn.completed if done.source]
+        emitted = any(isinstance(d.outcome, Done) and d.outcome.value is not None for d in turn.completed if d.source)
+        self._drawn = [job.stamps for job in draws] if emitted and not machine.stopping else []
+        self._rounds = set(machine.flow.rounds)
+        self._versions = {name: pool.version for name, pool in machine.pools.items()}
         self._waiting = _waiting(machine)
         self._own = {asked.job for asked in turn.asked if machine.jobs[asked.job].slot is not None}
 
@@ -127,6 +136,7 @@ class Recount:
         self._expect_adjusted(machine)
         self._expect_ranked(commands, machine)
         self._expect_streaks(machine)
+        self._expect_views(machine)
         ending = machine._draining is not None or machine.status is not None
         _expect(ending or not self._drained, "I12", "the run is asked to end, and goes on as if it were not")
         _expect(not starts or not self._drained, "I12", "the run is asked to end, and starts something new")
@@ -213,6 +223,18 @@ class Recount:
                 self._streaks[edge] = Counter(found)  # in which order they came is not known here
             else:
                 _expect(+streaks == +Counter(found), "I8", f"streaks of {edge} are {dict(found)}, expected {streaks}")
+
+    def _expect_views(self, machine: Machine) -> None:
+        """I6: when a source has emitted, the views of a pool are kept from the first that an open round has read or
+        that a source draws from, and no others: a long run would hold all that there ever were."""
+        if not self._drawn or self._rounds - set(machine.flow.rounds):
+            return
+        draws = [state.drawing.stamps for state in machine.sources.states.values() if state.drawing is not None]
+        for name, pool in machine.pools.items():
+            read = [r.oldest[name] for r in machine.flow.rounds.values() if name in r.oldest]
+            drawn = [stamps[name] for stamps in [*draws, *self._drawn] if name in stamps]
+            first, kept = min([self._versions[name], *read, *drawn]), min(pool._views)
+            _expect(kept == first, "I6", f"the views of {name} are kept from {kept} on, expected from {first} on")
 
     def _expect_lacks(self, item: Item, machine: Machine) -> None:
         """I9: what a group lacks until it goes on is what its rule asks for without what is there."""

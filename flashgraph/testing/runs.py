@@ -150,6 +150,8 @@ class Finished:
     others: tuple[LatencyModel, ...] = ()
     seconds: float | None = None
     """That passed from its beginning to its end on the clock of the event loop; None for one that was cut off."""
+    told: Told | None = None
+    """What was kept of it, where it had a disk."""
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -222,4 +224,4 @@ async def run_shape(
     # What is done while a run stops is not kept: it is done again.
     if told is not None and stop_after is None and full is None:
         told.again(run.machine.plan, budget or fg.Budget(), seed)
-    return Finished(run.result, run.machine.plan, models[0], tuple(models[1:]), took)
+    return Finished(run.result, run.machine.plan, models[0], tuple(models[1:]), took, told)

@@ -21,6 +21,7 @@ from flashgraph.testing.restated.queues import QUEUES
 from flashgraph.testing.restated.repairs import REPAIRS
 from flashgraph.testing.restated.routes import ROUTES
 from flashgraph.testing.restated.rules import RULES
+from flashgraph.testing.restated.servers import SERVERS
 from flashgraph.testing.restated.sessions import SESSIONS
 from flashgraph.testing.restated.settings import SETTINGS
 from flashgraph.testing.tried import Property
@@ -29,5 +30,5 @@ __all__ = ["RESTATED"]
 
 RESTATED: Mapping[str, Property] = {
     **RULES, **LIMITS, **ENDPOINTS, **ACCOUNTS, **QUEUES, **POOLS, **SETTINGS, **PLANS, **ASKING, **ENDS,
-    **REPAIRS, **ROUTES, **SESSIONS,
+    **REPAIRS, **ROUTES, **SERVERS, **SESSIONS,
 }  # fmt: skip

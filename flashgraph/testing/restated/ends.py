@@ -6,13 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import anyio
+import anyio.lowlevel
 import attrs
 from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.run import events as ev
 from flashgraph.run.result import texts_of
+from flashgraph.testing.clock import run_virtually
 from flashgraph.testing.restated.small import Kept, run_small
+from flashgraph.testing.runs import TASK
 from flashgraph.testing.tried import Property, expect
 
 __all__ = ["ENDS"]
@@ -193,6 +196,50 @@ def gives_up(sound: Sequence[int], where: Literal["stage", "condition"], rounds:
     expect(result.status == "failed" and said, f"I15: it ended as {result.status}: {result.reason}")
 
 
+def lets_others_on(rounds: int) -> None:
+    """I15: stages that are no coroutines may follow one another at once, but after fifty turns, each of a stage or a
+    source here, whoever else waits for the event loop is let on."""
+    graph = fg.Graph("plain")
+    pool = graph.pool("pool", Kept)
+    done = turns = most = 0
+
+    @graph.source(reads=pool, rounds=rounds)
+    def emit(at: fg.Draw[Kept]) -> int:
+        return at.emission
+
+    @graph.stage(name="plain", workers=1)
+    def plain(number: int) -> int:
+        nonlocal done
+        done += 1
+        return number
+
+    graph.edge(emit, plain)
+    graph.edge(plain, pool)
+
+    async def others() -> None:
+        nonlocal turns, most
+        while True:
+            before = done
+            await anyio.lowlevel.checkpoint()
+            turns, most = turns + (0 < done < rounds), max(most, done - before)
+
+    async def run() -> fg.Result:
+        # On a real event loop's terms: nothing settles, and nothing waits for a clock.
+        opened = fg.open_run(graph, TASK, models={}, schedule=fg.pipelined(1, focus=0.0))
+        async with opened as running, anyio.create_task_group() as tasks:
+            tasks.start_soon(others)
+            result = await running.wait()
+            tasks.cancel_scope.cancel()
+        return result
+
+    # Trio would run the others before or after the scheduler at random.
+    result = run_virtually(run, backend="asyncio")
+    expect(result.status == "completed" and done == rounds, f"I9: {done} of {rounds} rounds, {result.reason}")
+    expect(most <= 26, f"I15: {most} stages have followed one another, and nobody else was let on")
+    expected = rounds // 25
+    expect(expected - 3 <= turns <= expected, f"I9: others were let on {turns} times among {rounds} stages")
+
+
 @attrs.frozen
 class Wrapped:
     text: object
@@ -270,6 +317,13 @@ ENDS: Mapping[str, Property] = {
             for where in ("stage", "condition")
             for rounds in (19, 20)
         ],
+    ),
+    "others are let on": Property(
+        ("I9", "I15"),
+        lets_others_on,
+        {"rounds": st.integers(1, 400)},
+        0.2,
+        known=[{"rounds": 300}],
     ),
     "texts of artifacts": Property(
         ("I13",),

@@ -137,9 +137,7 @@ QUEUES: Mapping[str, Property] = {
         {
             "order": st.sampled_from(["raises", "does not compare"]),
             "tale": st.lists(
-                st.tuples(
-                    st.sampled_from(["push", "push", "push", "pop", "demote"]), st.integers(0, 3), st.booleans()
-                ),
+                st.tuples(st.sampled_from(["push", "push", "push", "pop", "demote"]), st.integers(0, 3), st.booleans()),
                 min_size=1,
                 max_size=12,
             ),

@@ -97,6 +97,72 @@ def obeys_verdicts(verdicts: Sequence[Kind], above: int, times: int, plain: bool
     expect(reasons == sorted(expected), f"I1: items ended for {reasons}, expected {expected}")
 
 
+def waits_no_longer(
+    seconds: Sequence[int], needed: int, late: Literal["cancel", "drop"], workers: int, repairs: int
+) -> None:
+    """I1, I8: members that wait for a repair stage which is busy, when their group goes on without them, hold nothing
+    up: with ``cancel`` they are repaired no more, else they are, for nothing."""
+    graph = fg.Graph("busy")
+    pool = graph.pool("pool", Kept)
+    width = len(seconds)
+
+    @graph.source(name="ticks", reads=pool, rounds=3)
+    def ticks(at: fg.Draw[Kept]) -> int:
+        return at.emission
+
+    @graph.stage(name="tick")
+    async def tick(number: int) -> int:
+        await anyio.sleep(0.5)
+        return -1 - number
+
+    @graph.source(name="whole", reads=pool, rounds=3)
+    def whole(at: fg.Draw[Kept]) -> int:
+        return at.emission
+
+    @graph.stage(name="member", workers=3 * width)
+    async def member(number: int) -> int:
+        await anyio.sleep(seconds[number])
+        return number
+
+    @graph.stage(name="repair", reads=pool, workers=workers)
+    async def repair(stale: fg.Stale[int], at: fg.Context[Kept]) -> fg.Verdict[int]:
+        await anyio.sleep(repairs)
+        return fg.Verdict.patch(stale.value)
+
+    @graph.stage(name="after", workers=3 * width)
+    async def after(number: int) -> int:
+        await anyio.sleep(0.25)
+        return number
+
+    @graph.stage(name="gathered")
+    async def gathered(group: fg.Group[int, int]) -> tuple[int, ...]:
+        return tuple(group.values)
+
+    def each(number: int) -> Sequence[int]:
+        return list(range(width))
+
+    graph.edge(ticks, tick)
+    graph.edge(tick, pool)
+    graph.edge(whole, member, scatter=each, fanout=width)
+    graph.edge(member, after, stale=fg.repair(repair, above=0))
+    graph.edge(after, gathered, gather=True, release=fg.count(needed), late=late)
+    graph.edge(gathered, pool)
+    result = run_small(graph, fg.pipelined(3, focus=0.0))
+    expect(result.status == "completed", f"I9: the run ended as {result.status}: {result.reason}")
+    groups = [a.value for a in result.artifacts if isinstance(a.value, tuple)]
+    expect(len(groups) == 3, f"I8: 3 groups went on, the pool has {groups}")
+    least = min(needed, width)
+    expect(all(len(g) >= least for g in groups), f"I8: groups go on with {least} members, the pool has {groups}")
+    ended = {e.item: e.how for e in result.events if isinstance(e, ev.Ended)}
+    made = [e.item for e in result.events if isinstance(e, ev.Created)]
+    expect(sorted(made) == sorted(ended), f"I1: of the items {made} these have ended: {sorted(ended)}")
+    gone: set[int] = set()
+    for event in result.events:
+        if isinstance(event, ev.Ended):
+            gone.add(event.item)
+        expect(not (isinstance(event, ev.JobStarted) and event.item in gone), f"I1: item has ended before {event}")
+
+
 REPAIRS: Mapping[str, Property] = {
     "verdicts, restated": Property(
         ("I1", "I6", "I7"),
@@ -110,5 +176,18 @@ REPAIRS: Mapping[str, Property] = {
             "window": st.sampled_from([1, 4, 8]),
         },
         2,
+    ),
+    "repairs that nobody waits for": Property(
+        ("I1", "I8", "I9"),
+        waits_no_longer,
+        {
+            "seconds": st.lists(st.integers(1, 3), min_size=1, max_size=5),
+            "needed": st.integers(1, 3),
+            "late": st.sampled_from(["cancel", "cancel", "drop"]),
+            "workers": st.integers(1, 2),
+            "repairs": st.integers(0, 3),
+        },
+        0.6,
+        known=[{"seconds": [1, 1, 1, 1], "needed": 1, "late": "cancel", "workers": 1, "repairs": 2}],
     ),
 }

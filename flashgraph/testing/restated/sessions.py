@@ -130,5 +130,6 @@ SESSIONS: Mapping[str, Property] = {
             "workers": st.integers(1, 3),
             "steps": st.integers(0, 25),
         },
+        0.4,
     ),
 }
