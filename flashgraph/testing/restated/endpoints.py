@@ -217,7 +217,10 @@ def keeps_to_its_limits(kind: Kind, tale: Sequence[Happening]) -> None:
         expect(math.isclose(endpoint.reply_tokens, history.replies), f"I4: replies have {endpoint.reply_tokens} {at}")
         for later in (0.0, 0.5, 20.0, 200.0):
             room, expected = max(0, endpoint.room(now + later)), max(0, history.room(now + later))
-            expect(room == expected, f"I4: it has room for {room} {later} s later, expected {expected} {at}")
+            # Sums that are made in another order come to a whole request a hair earlier or later.
+            near = [max(0, history.room(now + later + hair)) for hair in (-1e-6, 1e-6)]
+            fits = room == expected or (later > 0 and room in near)
+            expect(fits, f"I4: it has room for {room} {later} s later, expected {expected} {at}")
         _expect_opening(endpoint, history, now, at)
 
 
