@@ -6,6 +6,7 @@ has made.  `prove` tries it on many; the tests do so with few examples, `flashgr
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -38,8 +39,10 @@ __all__ = [
     "PROPERTIES",
     "Property",
     "Tally",
+    "ends_in_time",
     "equals_the_interpreter",
     "fails_with_its_disk",
+    "goes_on_after_a_stop",
     "is_what_it_was_told",
     "keeps_failures_to_their_rounds",
     "keeps_its_budget",
@@ -137,6 +140,20 @@ def leaves_nothing_behind(
     return [done]
 
 
+def ends_in_time(shape: Shape, schedule: fg.Schedule, backend: str, seconds: float) -> list[Finished]:
+    """Under a budget of time a run that is not over by then ends at that moment, and leaves nothing behind."""
+    done = ran(backend, shape, schedule, budget=fg.Budget(seconds=seconds))
+    check_invariants(done.events, done.plan)
+    result = done.result
+    expect(done.model.in_flight == 0, f"I12: {done.model.in_flight} requests are left behind")
+    expect(result.spent.seconds <= seconds, f"I10: {seconds} s were given, and {result.spent.seconds} s spent")
+    if result.status == "completed":
+        return [done]
+    ended = (result.status, result.reason, result.spent.seconds)
+    expect(ended == ("budget", f"{seconds:g} seconds are over", seconds), f"I10: of {seconds} s it ended as {ended}")
+    return [done]
+
+
 def logs_alike(shape: Shape, schedule: fg.Schedule, seed: int) -> list[Finished]:
     """The same seed and virtual latencies give the same events, whatever event loop runs them."""
     done = [ran(backend, shape, schedule, seed=seed) for backend in ("trio", "asyncio")]
@@ -180,6 +197,36 @@ def stops_on_its_disk(shape: Shape, schedule: fg.Schedule, backend: str, after: 
     heard = sum(isinstance(event, ev.CallEnded) and event.how == "done" for event in done.events)
     expect(answered == heard, f"I13: {heard} requests were answered, {answered} answers were kept")
     return [done]
+
+
+def goes_on_after_a_stop(
+    shape: Shape, schedule: fg.Schedule, backend: str, after: float, outside: bool
+) -> list[Finished]:
+    """A run that is stopped, or cut off from outside, and resumed from its journal completes with a sound log, has
+    every request that was sent in its account and asks none again that was answered; in lockstep it has admitted what
+    it would have without."""
+    with tempfile.TemporaryDirectory() as parent:
+        folder = f"{parent}/run"
+        stop: dict[str, Any] = {"cancel_after": after + 0.001} if outside else {"stop_after": after}
+        first = ran(backend, shape, schedule, folder=folder, **stop)
+        second = ran(backend, shape, schedule, folder=folder, resume=True)
+    result = second.result
+    expect(result.status == "completed", f"I13: it was resumed, and ended as {result.status}: {result.reason}")
+    check_invariants(second.events, second.plan)
+    sent = first.model.sent + second.model.sent
+    expect(result.spent.calls == sent, f"I10: {sent} requests were sent, {result.spent.calls} are accounted")
+    heard = {e.call for e in first.events if isinstance(e, ev.CallEnded) and e.how == "done"}
+    kept = {e.call for e in second.events if isinstance(e, ev.CallEnded) and e.how == "done"}
+    expect(heard <= kept, f"I13: the answers to {sorted(heard - kept)} were forgotten")
+    begun = sum(isinstance(e, ev.Reopened) for e in second.events)
+    expect(begun == 1, f"I13: it was reopened once, its log says {begun} times")
+    done = [first, second]
+    if schedule.serial:
+        undisturbed = ran(backend, shape, schedule)
+        mine, other = ([(a.pool, a.score) for a in r.result.artifacts] for r in (second, undisturbed))
+        expect(mine == other, f"I13: it has admitted {mine}, undisturbed {other}")
+        done.append(undisturbed)
+    return done
 
 
 def fails_with_its_disk(shape: Shape, schedule: fg.Schedule, backend: str, full: int, disk: float) -> list[Finished]:
@@ -400,6 +447,17 @@ PROPERTIES: Mapping[str, Property] = {
         leaves_nothing_behind,
         {"shape": shapes(), "schedule": schedules(), "backend": BACKENDS, "after": MOMENTS, "outside": st.booleans()},
     ),
+    "for so many seconds": Property(
+        (*WHOLE, "I12"),
+        ends_in_time,
+        {
+            "shape": shapes(),
+            "schedule": schedules(),
+            "backend": BACKENDS,
+            "seconds": st.sampled_from([0.5, 1.0, 2.5, 7.25, 40.0]),
+        },
+        0.4,
+    ),
     "on both event loops": Property(
         ("I14",), logs_alike, {"shape": shapes(), "schedule": schedules(), "seed": SEEDS}, 0.5, ("asyncio", "trio")
     ),
@@ -458,6 +516,18 @@ PROPERTIES: Mapping[str, Property] = {
             "backend": BACKENDS,
             "after": MOMENTS,
             "disk": st.sampled_from([0.25, 3.0]),
+        },
+        0.3,
+    ),
+    "resumed from its journal": Property(
+        (*WHOLE, "I13"),
+        goes_on_after_a_stop,
+        {
+            "shape": shapes(),
+            "schedule": schedules(),
+            "backend": BACKENDS,
+            "after": MOMENTS,
+            "outside": st.booleans(),
         },
         0.3,
     ),

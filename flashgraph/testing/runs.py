@@ -172,9 +172,12 @@ async def run_shape(
     viewer: Callable[[Run], Coroutine[Any, Any, None]] | None = None,
     disk: Callable[[int], float] | None = None,
     full: int | None = None,
+    folder: str | None = None,
+    resume: bool = False,
 ) -> Finished:
     """Run a shape's graph on a `LatencyModel` to its end, stop it ``stop_after`` seconds, or cancel the whole block
-    that it runs in ``cancel_after`` seconds.
+    that it runs in ``cancel_after`` seconds.  With a ``folder`` it is kept in a journal there, or goes on with the run
+    that is.
 
     With ``limits`` (texts of `flashgraph.policies.limits.parse_limits`) there are as many models, which share the work,
     and of several the first is down at the beginning.  ``viewer`` is awaited
@@ -202,6 +205,8 @@ async def run_shape(
         budget=budget,
         settle=settle,
         on_event=on_event,
+        folder=folder,
+        resume=resume,
     )
     told: Told | None = None
     took: float | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,11 +26,33 @@ FOREVER = 1e6
 
 
 def ran(backend: str, *args: Any, budget: fg.Budget | None = None, **options: Any) -> Finished:
-    timed = attrs.evolve(budget or fg.Budget(), seconds=FOREVER)
+    timed = budget if budget is not None and budget.seconds else attrs.evolve(budget or fg.Budget(), seconds=FOREVER)
     done = run_virtually(lambda: run_shape(*args, budget=timed, **options), backend=backend)
-    expect("seconds" not in done.result.reason, "I9: the run waits, and nothing that it waits for will happen")
+    for_ever = f"{FOREVER:g} seconds" in done.result.reason
+    expect(not for_ever, "I9: the run waits, and nothing that it waits for will happen")
     _expect_result(done)
+    if "disk" not in options and not options.get("resume"):
+        _expect_pace(done.events)
     return done
+
+
+def _expect_pace(events: Sequence[ev.Event]) -> None:
+    """I10: a request that was cut off counts as the part of a reply that others have had in as much time at its
+    endpoint; as no reply where nothing was answered yet.  (Answers that come at that very moment are left out: which
+    is heard first is the event loop's.)"""
+    endpoints = {e.call: e.endpoint for e in events if isinstance(e, ev.CallStarted)}
+    answered: dict[str, list[tuple[float, int, float]]] = defaultdict(list)
+    for event in events:
+        if not isinstance(event, ev.CallEnded):
+            continue
+        told = answered[endpoints[event.call]]
+        if event.how == "done":
+            told.append((event.at, event.completion_tokens, event.seconds))
+        elif event.how == "cancelled" and event.estimated and not (told and told[-1][0] == event.at):
+            tokens, took = sum(t[1] for t in told), sum(t[2] for t in told)
+            reply = event.seconds * tokens / took if took > 0 else 0.0
+            near = abs(event.completion_tokens - reply) <= 0.5 + 1e-6
+            expect(near, f"I10: {event} was cut off, and counts as {event.completion_tokens} tokens, not {reply:g}")
 
 
 def _expect_result(done: Finished) -> None:

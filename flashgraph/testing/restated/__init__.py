@@ -24,11 +24,12 @@ from flashgraph.testing.restated.rules import RULES
 from flashgraph.testing.restated.servers import SERVERS
 from flashgraph.testing.restated.sessions import SESSIONS
 from flashgraph.testing.restated.settings import SETTINGS
+from flashgraph.testing.restated.stages import STAGES
 from flashgraph.testing.tried import Property
 
 __all__ = ["RESTATED"]
 
 RESTATED: Mapping[str, Property] = {
     **RULES, **LIMITS, **ENDPOINTS, **ACCOUNTS, **QUEUES, **POOLS, **SETTINGS, **PLANS, **ASKING, **ENDS,
-    **REPAIRS, **ROUTES, **SERVERS, **SESSIONS,
+    **REPAIRS, **ROUTES, **SERVERS, **SESSIONS, **STAGES,
 }  # fmt: skip

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.run import events as ev
-from flashgraph.run.result import texts_of
+from flashgraph.run.result import raised_in, texts_of
 from flashgraph.testing.clock import run_virtually
 from flashgraph.testing.restated.small import Kept, run_small
 from flashgraph.testing.runs import TASK
@@ -188,6 +188,15 @@ def gives_up(sound: Sequence[int], where: Literal["stage", "condition"], rounds:
     failed = sum(
         isinstance(e, ev.EdgeFailed) or (isinstance(e, ev.JobEnded) and e.how == "failed") for e in result.events
     )
+    raised = raised_in(result.events)
+    said_raised = [(r.edge, r.function, r.times) for r in raised]
+    expected_raised = [("passed->pool", "condition", failed)] if failed and where == "condition" else []
+    expect(said_raised == expected_raised, f"I15: the functions that raised are {raised}, expected {expected_raised}")
+    shown = all("ZeroDivisionError: number " in r.error and str(r.times) in str(r) for r in raised)
+    expect(shown, f"I15: it says {raised}")
+    fruitless = failed and not result.artifacts
+    judged = "failed" if fruitless or last is not None else "completed"
+    expect(result.judged().status == judged, f"I15: of {failed} failures it is judged {result.judged().status}")
     if last is None:
         expect(result.status == "completed", f"I15: it failed {row} times in a row, and ended as {result.reason}")
         expect(failed == rounds - len({n for n in sound if n < rounds}), f"I15: it failed {failed} times")
