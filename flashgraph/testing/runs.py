@@ -149,7 +149,8 @@ class Finished:
     model: LatencyModel
     others: tuple[LatencyModel, ...] = ()
     seconds: float | None = None
-    """That passed from its beginning to its end on the clock of the event loop; None for one that was cut off."""
+    """That passed from its beginning to its end on the clock of the event loop; None for one that was cut off, or
+    was resumed."""
     told: Told | None = None
     """What was kept of it, where it had a disk."""
 
@@ -225,7 +226,7 @@ async def run_shape(
                 if stop_after is not None:
                     run.stop()
                     await run.wait()
-                took = anyio.current_time() - began
+                took = anyio.current_time() - began if not resume else None
     # What is done while a run stops is not kept: it is done again.
     if told is not None and stop_after is None and full is None:
         told.again(run.machine.plan, budget or fg.Budget(), seed)

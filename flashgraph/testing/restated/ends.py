@@ -190,7 +190,7 @@ def gives_up(sound: Sequence[int], where: Literal["stage", "condition"], rounds:
     )
     raised = raised_in(result.events)
     said_raised = [(r.edge, r.function, r.times) for r in raised]
-    expected_raised = [("passed->pool", "condition", failed)] if failed and where == "condition" else []
+    expected_raised = [("passed->pool", "when", failed)] if failed and where == "condition" else []
     expect(said_raised == expected_raised, f"I15: the functions that raised are {raised}, expected {expected_raised}")
     shown = all("ZeroDivisionError: number " in r.error and str(r.times) in str(r) for r in raised)
     expect(shown, f"I15: it says {raised}")

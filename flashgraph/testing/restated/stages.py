@@ -291,7 +291,8 @@ def refuses_other_classes(declared: int, returned: int, source: bool) -> None:
     if source:
         graph.source(name="node", reads=pool)(body)
     else:
-        graph.stage(name="node", **({"fanout": 1} if hint.shown.startswith("Several") else {}))(body)
+        most: dict[str, Any] = {"fanout": 1} if hint.classes == (fg.Several,) else {}
+        graph.stage(name="node", **most)(body)
     spec: Any = graph.spec.sources[0] if source else graph.spec.stages[0]
     returns = Returns.of(spec)
     fits = isinstance(value, hint.classes)
