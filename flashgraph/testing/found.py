@@ -45,5 +45,7 @@ FOUND: Mapping[str, Sequence[str]] = {
         "fail_above(0.57) failed a group of 100 at 57 failures: in binary fractions its share was a hair less (seen by "
         "the rule said once more)",
         "a group inside another that failed marked its round as failed, though the outer one bore it",
+        "keys of an order that do not compare were seen only when another item left the queue, and the run broke (seen "
+        "by queues said once more)",
     ),
 }
