@@ -81,8 +81,6 @@ class Balanced(DrainFirst):
     """The published rule (FlashEvolve, mechanism 5): a stage producing below half the median rate gains a worker,
     above twice the median it loses one; one step at a time, never below one."""
 
-    interval: float | None = 5.0
-
     def rank(self, waiting: Waiting) -> tuple[Any, ...]:
         return (waiting.late, waiting.age)
 

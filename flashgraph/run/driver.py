@@ -141,8 +141,8 @@ class Driver:
         self._pace = Pace()
         self._watching = anyio.CancelScope()
         self._wake = anyio.Event()
-        self._scopes: dict[int, anyio.CancelScope] = {}
-        """Of the jobs that run."""
+        self._running: dict[int, anyio.TaskHandle[None] | None] = {}
+        """The tasks of the jobs that run; None while one is being started."""
         self._asking: dict[int, set[anyio.CancelScope]] = {}
         """Of their model calls, which may be in tasks that are none of theirs."""
         self._requests: list[_Request] = []
@@ -243,7 +243,7 @@ class Driver:
         completed = _taken(self._completed, lambda done: done.job)
         asking = _taken(self._requests, lambda request: (request.job.id, request.order))
         # A job may have ended since, and left the task behind that asked.
-        requests = [r for r in asking if not r.given_up and r.job.id in self._scopes]
+        requests = [r for r in asking if not r.given_up and r.job.id in self._running]
         asked = tuple([Asked(r.job.id, r.role, r.amounts, r.size) for r in requests])
         measured = tuple([self._measured.pop(name) for name in sorted(self._measured)])
         if stop is not None:
@@ -300,8 +300,8 @@ class Driver:
                 case Start():
                     self._start(command, tasks)
                 case Cancel(job):
-                    if job.id in self._scopes:
-                        self._scopes[job.id].cancel()
+                    if (task := self._running.get(job.id)) is not None:
+                        task.cancel()
                 case _:
                     request = self._granting.pop(command.call.id, None)
                     if request is not None:  # else its task was cancelled, and has said so, since it was decided
@@ -322,27 +322,31 @@ class Driver:
                 outcome = Failed(_reason(error))
             self._completed.append(Completed(job.id, outcome))
             return
-        at: Context[Any] = Context(
-            self.task,
-            start.views.get(spec.reads or ""),
-            # Not by a number: those are given in the order in which things happen to end.
-            f"{self.machine.seed}/{job.node}/{job.item.path}/{job.item.repairs}" if job.item else "",
-            self._params[job.node],
-            lag=job.lag,
-            refreshed=start.refreshed,
-            resources=self.resources,
-        )
-        if spec.llm is not None:
-            at.llm = partial(self._call, job, spec.llm)
-        arguments = (value, at) if _takes_context(spec.body) else (value,)
+        at: Context[Any] | None = None
+        if _takes_context(spec.body):
+            at = Context(
+                self.task,
+                start.views.get(spec.reads or ""),
+                # Not by a number: those are given in the order in which things happen to end.
+                f"{self.machine.seed}/{job.node}/{job.item.path}/{job.item.repairs}" if job.item else "",
+                self._params[job.node],
+                lag=job.lag,
+                refreshed=start.refreshed,
+                resources=self.resources,
+            )
+            if spec.llm is not None:
+                at.llm = partial(self._call, job, spec.llm)
+        arguments = (value,) if at is None else (value, at)
         if _is_async(spec.body):
-            scope = self._scopes[job.id] = anyio.CancelScope()
+            self._running[job.id] = None
             if spec.llm is not None:
                 self._asking[job.id] = set()
-            tasks.start_soon(self._work, job, scope, partial(spec.body, *arguments), at, name=f"{job.node} #{job.id}")
+            task = tasks.create_task(self._work(job, spec.body, arguments, at), name=f"{job.node} #{job.id}")
+            if job.id in self._running:  # an eager event loop may have been through with it
+                self._running[job.id] = task
             return
         try:
-            outcome = Done(self._returns[job.node].checked(spec.body(*arguments)), at.used)
+            outcome = Done(self._returns[job.node].checked(spec.body(*arguments)), at.used if at is not None else None)
         except Exception as error:
             outcome = Failed(_reason(error))
         self._finish(job, outcome)
@@ -370,28 +374,31 @@ class Driver:
         state = self._sequential.getstate() if spec.stream == "sequential" else None
         self._finish(job, Done(value, at.used), source=job.node, cursor=at.cursor, stream=state)
 
-    async def _work(self, job: Job, scope: anyio.CancelScope, body: Callable[[], Any], at: Context[Any]) -> None:
+    async def _work(
+        self, job: Job, body: Callable[..., Any], arguments: tuple[Any, ...], at: Context[Any] | None
+    ) -> None:
         outcome: Outcome = CUT_OFF
-        with scope:
-            try:
-                outcome = Done(self._returns[job.node].checked(await body()), at.used)
-            except anyio.get_cancelled_exc_class() as foreign:
-                if anyio.current_effective_deadline() == -math.inf:
-                    raise
-                # Nobody has cancelled this job: it awaited something that was cancelled, and has failed of it.
-                outcome = Failed(f"{type(foreign).__name__}: it awaited what somebody else has cancelled")
-            except Exception as raised:
-                error = _telling(raised)
-                outcome = Failed(_reason(error))
-                if isinstance(error, BudgetExhausted):
-                    outcome = Failed(f"budget: {error}", "cancelled")
-                elif isinstance(error, ModelError) and error.fatal:
-                    self.stop("failed", str(error))
-                    outcome = Failed(_reason(error), "cancelled")
-        del self._scopes[job.id]
-        for left_behind in self._asking.pop(job.id, ()):
-            left_behind.cancel()
-        self._finish(job, outcome)
+        try:
+            value = self._returns[job.node].checked(await body(*arguments))
+            outcome = Done(value, at.used if at is not None else None)
+        except anyio.get_cancelled_exc_class() as foreign:
+            if anyio.current_effective_deadline() == -math.inf:
+                raise
+            # Nobody has cancelled this job: it awaited something that was cancelled, and has failed of it.
+            outcome = Failed(f"{type(foreign).__name__}: it awaited what somebody else has cancelled")
+        except Exception as raised:
+            error = _telling(raised)
+            outcome = Failed(_reason(error))
+            if isinstance(error, BudgetExhausted):
+                outcome = Failed(f"budget: {error}", "cancelled")
+            elif isinstance(error, ModelError) and error.fatal:
+                self.stop("failed", str(error))
+                outcome = Failed(_reason(error), "cancelled")
+        finally:
+            del self._running[job.id]
+            for left_behind in self._asking.pop(job.id, ()):
+                left_behind.cancel()
+            self._finish(job, outcome)
 
     # ---- model calls -------------------------------------------------------------------------------------
 
@@ -401,7 +408,7 @@ class Driver:
         Raises `FlashgraphError` in a task that the job has left behind: its calls end with it, or they would hold slots
         and spend a budget for what nobody waits for.
         """
-        if job.id not in self._scopes:
+        if job.id not in self._running:
             raise _left_behind(job)
         messages = checked(messages)
         key = request_key(role, messages, params)
@@ -414,7 +421,7 @@ class Driver:
             try:
                 return await patiently(partial(self._ask, job, role, messages, params, key, amounts, Patience()), key)
             finally:
-                if job.id in self._scopes:
+                if job.id in self._running:
                     self._asking[job.id].remove(scope)
         raise _left_behind(job)
 

@@ -147,6 +147,10 @@ def _nothing_stands(machine: Machine) -> None:
         _expect(at > machine.now, "I9", f"the deadline of group {overdue} on {name} has passed, and nobody looked")
     for group_ in flow.groups.values():
         for name, state in group_.gathers.items():
+            wait = plan.edges[name].release.deadline()
+            when = machine.now if wait is None else group_.scattered_at + wait
+            timed = when <= machine.now or flow._timed.get((group_.id, name)) == when
+            _expect(timed, "I8", f"group {group_.id} is due on {name} at {when:g}, and nobody will look then")
             due = state.complete and not (state.released or state.closed or group_.void)
             _expect(not due, "I9", f"group {group_.id} is complete on {name}, and is not released")
     for item in flow.pending:

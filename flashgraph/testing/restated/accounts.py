@@ -205,7 +205,9 @@ ACCOUNTS: Mapping[str, Property] = {
                 min_size=1,
                 max_size=3,
             ),
-            "texts": st.lists(st.sampled_from(["", "a", "four", "größer", "many words"]), max_size=3),
+            "texts": st.lists(
+                st.sampled_from(["", "a", "four", "größer", "many words", "of twenty-six bytes, no less"]), max_size=3
+            ),
             "asked": st.sampled_from([None, None, 10, 5000]),
             "limits": st.sampled_from([{}, {"calls": 5}, {"tokens": 9}, {"usd": 0.5}, {"tokens": 1, "usd": 2}]),
         },

@@ -17,20 +17,24 @@ __all__ = ["Kept", "run_small"]
 
 @attrs.frozen
 class Kept:
-    """A pool that keeps what it is told, and ``breaks`` when that is this many; None: it never does."""
+    """A pool that keeps what it is told, and ``breaks`` when that is this many, or ``when_asked`` for its best of them;
+    None: it never does."""
 
     breaks: int | None = None
+    when_asked: bool = False
     version: int = 0
     artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
 
     def apply(self, event: fg.PoolEvent[Any]) -> Kept:
         version = self.version + 1
-        if version == self.breaks:
+        if version == self.breaks and not self.when_asked:
             raise ZeroDivisionError(f"of {version}")
         kept = fg.Artifact(event.artifact, event.value, event.parents)
-        return Kept(self.breaks, version, {**self.artifacts, event.artifact: kept})
+        return Kept(self.breaks, self.when_asked, version, {**self.artifacts, event.artifact: kept})
 
     def best(self) -> fg.Artifact | None:
+        if self.version == self.breaks:
+            raise ZeroDivisionError(f"of {self.version}")
         return None
 
     def focus(self) -> Kept:
