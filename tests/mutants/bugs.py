@@ -41,8 +41,8 @@ BUGS = (
     Bug(
         "lost wake-up: what a stage would take up next is remembered, and a newcomer is not seen",
         "run/queues.py",
-        "        self.changes += 1\n        try:\n",
-        "        try:\n",
+        "        self.changes += 1\n        if not self._entries or",
+        "        if not self._entries or",
         "tiny: two chains with calls",
         "I9",
     ),
