@@ -116,12 +116,12 @@ class ResultArtifact:
 class Spent:
     """What a run used: ``seconds`` on its clock, the rest as the budget counts it."""
 
-    proposals: int = 0
-    evaluations: int = 0
-    calls: int = 0
-    tokens: int = 0
-    usd: float = 0.0
-    seconds: float = 0.0
+    proposals: int
+    evaluations: int
+    calls: int
+    tokens: int
+    usd: float
+    seconds: float
 
 
 @attrs.frozen

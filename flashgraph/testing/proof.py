@@ -122,6 +122,9 @@ TINY: Mapping[str, Tiny] = {
     "workers that follow rates": Tiny(
         Shape((Step(calls=1, workers=1), Step(calls=1, workers=2), CALL), rounds=2), limit=4, control=balanced(1.0)
     ),
+    "workers that rates take away": Tiny(
+        Shape((Step(calls=1, workers=2), CALL, CALL), rounds=2), limit=4, control=balanced(1.0)
+    ),
     "members of several versions": Tiny(
         Shape((Fan(2, Step(reads=True, stale="refresh", workers=1), (), ONE),), rounds=2)
     ),

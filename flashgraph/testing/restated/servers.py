@@ -154,6 +154,7 @@ SERVERS: Mapping[str, Property] = {
         known=[
             {"start": 2, "most": 40, "slots": 8, "requests": 60, "silent": [], "slow": {}},
             {"start": 2, "most": 200, "slots": 8, "requests": 60, "silent": [1, 2], "slow": {3: 9.0}},
+            {"start": 2, "most": 200, "slots": 500, "requests": 20, "silent": [1], "slow": {}},
         ],
     )
 }

@@ -4,6 +4,7 @@ and call a model that takes priorities."""
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Literal
@@ -243,6 +244,62 @@ def tells_priorities(control: Control, stages: int, prioritises: bool, rounds: i
         expect(params == expected, f"I9: a request {distance} edges from the pool has {params}, expected {expected}")
 
 
+@attrs.frozen
+class Odd(Control):
+    """A policy of a user's own that has its way with workers: what it wants at each adjustment, in turn."""
+
+    interval: float | None = 1.0
+    wants: tuple[int, ...] = ()
+
+    def adjust(self, workers: Mapping[str, int], finished: Mapping[str, float]) -> dict[str, int]:
+        at = sum(workers.values()) % len(self.wants)
+        return {name: self.wants[(at + place) % len(self.wants)] for place, name in enumerate(workers)}
+
+
+def bounds_workers(wants: Sequence[int], workers: Sequence[int], rounds: int) -> None:
+    """I3: whatever a control policy wants, a stage that calls a model has at least one worker and at most its own."""
+    graph = fg.Graph("workers")
+    pool = graph.pool("pool", Kept)
+    model = Answering(1.0)
+
+    @graph.source(reads=pool, rounds=rounds)
+    def emit(at: fg.Draw[Kept]) -> int:
+        return at.emission
+
+    last: Any = emit
+    for place, most in enumerate(workers):
+        stage: Any = graph.stage(name=f"stage{place}", llm="model", workers=most)(_asking(f"{place}"))
+        graph.edge(last, stage)
+        last = stage
+    graph.edge(last, pool)
+    budget = fg.Budget(seconds=FOREVER)
+
+    async def run() -> fg.Result:
+        schedule = fg.pipelined(4, focus=0.0, control=Odd(wants=tuple(wants)))
+        opened = fg.open_run(
+            graph, TASK, models={"model": model}, schedule=schedule, settle=settle, budget=budget
+        )  # fmt: skip
+        async with opened as running:
+            return await running.wait()
+
+    result = run_virtually(run)
+    expect(result.status == "completed", f"I9: the run ended as {result.status}: {result.reason}")
+    now = {f"stage{place}": most for place, most in enumerate(workers)}
+    own = dict(now)
+    for event in result.events:
+        if isinstance(event, ev.Resized):
+            fits = 1 <= event.workers <= own[event.stage] and event.workers != now[event.stage]
+            expect(fits, f"I3: {event.stage} is given {event.workers} of {own[event.stage]} workers")
+            now = {**now, event.stage: event.workers}
+    busy = Counter[str]()
+    for event in result.events:
+        if isinstance(event, ev.JobStarted) and event.item is not None:
+            busy[event.stage] += 1
+            expect(busy[event.stage] <= own[event.stage], f"I3: {event.stage} runs {busy[event.stage]} jobs at once")
+        elif isinstance(event, ev.JobEnded) and event.stage in own:
+            busy[event.stage] -= 1
+
+
 def _asking(text: str) -> Any:
     async def asks(number: int, at: fg.Context[None]) -> int:
         await at.llm(text, temperature=0.5)
@@ -343,6 +400,17 @@ STAGES: Mapping[str, Property] = {
             "rounds": st.integers(1, 3),
         },
         0.3,
+    ),
+    "workers that a policy wants": Property(
+        ("I3", "I9"),
+        bounds_workers,
+        {
+            "wants": st.lists(st.sampled_from([-1, 0, 1, 2, 9]), min_size=1, max_size=3),
+            "workers": st.lists(st.integers(1, 3), min_size=1, max_size=3),
+            "rounds": st.integers(1, 6),
+        },
+        0.3,
+        known=[{"wants": [0], "workers": [2, 2], "rounds": 4}],
     ),
     "classes that are declared": Property(
         ("I15",),
