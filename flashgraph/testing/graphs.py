@@ -324,7 +324,7 @@ class _Builder:
         body: Any = gathered if group else several if step.several > 1 else alone
         return self.graph.stage(**options)(body)
 
-    def repairer(self, workers: int | None) -> Any:
+    def repairer(self, step: Step) -> Any:
         name = self.name("repair")
 
         async def repair(stale: fg.Stale[Token], at: fg.Context[Any]) -> fg.Verdict[Token]:
@@ -341,7 +341,8 @@ class _Builder:
             made = attrs.evolve(token.via(name), version=at.view.version, side=side, loose=loose)
             return fg.Verdict.patch(made)
 
-        return self.graph.stage(name=name, reads=self.pool, workers=workers)(repair)
+        spends: dict[str, Any] = {"spends": "evaluations"} if step.spends else {}
+        return self.graph.stage(name=name, reads=self.pool, workers=step.workers, **spends)(repair)
 
     def most(self, width: int) -> int:
         """The fan-out that is declared of a scatter into ``width``: a bound, which every other shape does not reach."""
@@ -353,11 +354,11 @@ class _Builder:
         elif step.stale == "refresh" and step.reads:
             options["stale"] = fg.refresh(above=0)
         elif step.stale == "repair":
-            options["stale"] = fg.repair(self.repairer(step.workers), above=0)
+            options["stale"] = fg.repair(self.repairer(step), above=0)
         elif step.stale == "touched":
-            options["stale"] = fg.repair(self.repairer(step.workers), above=0, when=_touched)
+            options["stale"] = fg.repair(self.repairer(step), above=0, when=_touched)
         elif step.stale == "either":
-            options["stale"] = fg.discard(above=3) | fg.repair(self.repairer(step.workers), above=1)
+            options["stale"] = fg.discard(above=3) | fg.repair(self.repairer(step), above=1)
         if step.order and "order" not in options:
             options["order"] = fg.freshest() if step.order == "freshest" else fg.priority(_urgency)
         if step.capacity is not None:

@@ -50,6 +50,7 @@ class Tiny:
     together: int = 1
     faults: int = 0
     calls: int | None = None
+    evaluations: int | None = None
     lockstep: bool = False
     drained: bool = False
     control: Control | None = None
@@ -60,7 +61,7 @@ class Tiny:
         plan = plan_by_hand(build(self.shape, no_pause), fg.lockstep() if self.lockstep else pipelined, self.limit)
         return explore(
             plan,
-            budget=fg.Budget(calls=self.calls),
+            budget=fg.Budget(calls=self.calls, evaluations=self.evaluations),
             states=states,
             together=self.together,
             faults=self.faults,
@@ -117,6 +118,8 @@ TINY: Mapping[str, Tiny] = {
         Shape((Fan(2, ONE, (Fan(2, ONE, (), ONE),), ONE, 0.5, "drop"),), rounds=1)
     ),
     "drained calls": Tiny(Shape((TWICE, CALL), rounds=2), limit=1, drained=True),
+    "drained calls, one too few": Tiny(Shape((CALL,), rounds=2), calls=1, drained=True),
+    "a repair too few": Tiny(Shape((Step(stale="repair", spends=True),), rounds=3), evaluations=3),
     "drained calls, two at once": Tiny(Shape((TWICE,), rounds=2), together=2, drained=True),
     "drained groups": Tiny(Shape((Fan(2, CALL, (), ONE, 0.5, "amend"),), rounds=2), limit=1, drained=True),
     "workers that follow rates": Tiny(

@@ -169,6 +169,7 @@ async def run_shape(
     budget: fg.Budget | None = None,
     stop_after: float | None = None,
     cancel_after: float | None = None,
+    drain_after: float | None = None,
     on_event: Callable[[Event], None] | None = None,
     viewer: Callable[[Run], Coroutine[Any, Any, None]] | None = None,
     disk: Callable[[int], float] | None = None,
@@ -176,9 +177,9 @@ async def run_shape(
     folder: str | None = None,
     resume: bool = False,
 ) -> Finished:
-    """Run a shape's graph on a `LatencyModel` to its end, stop it ``stop_after`` seconds, or cancel the whole block
-    that it runs in ``cancel_after`` seconds.  With a ``folder`` it is kept in a journal there, or goes on with the run
-    that is.
+    """Run a shape's graph on a `LatencyModel` to its end, drain it after ``drain_after`` seconds, stop it after
+    ``stop_after``, or cancel the whole block that it runs in after ``cancel_after``.  With a ``folder`` it is kept in a
+    journal there, or goes on with the run that is.
 
     With ``limits`` (texts of `flashgraph.policies.limits.parse_limits`) there are as many models, which share the work,
     and of several the first is down at the beginning.  ``viewer`` is awaited
@@ -221,7 +222,11 @@ async def run_shape(
             async with anyio.create_task_group() as viewers:
                 if viewer is not None:
                     viewers.start_soon(viewer, run)
-                with anyio.move_on_after(stop_after):
+                with anyio.move_on_after(stop_after if drain_after is None else drain_after):
+                    await run.wait()
+                if drain_after is not None:
+                    run.drain("drained")
+                    run.drain("again")
                     await run.wait()
                 if stop_after is not None:
                     run.stop()

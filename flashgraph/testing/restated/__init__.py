@@ -14,6 +14,7 @@ from flashgraph.testing.restated.accounts import ACCOUNTS
 from flashgraph.testing.restated.asking import ASKING
 from flashgraph.testing.restated.endpoints import ENDPOINTS
 from flashgraph.testing.restated.ends import ENDS
+from flashgraph.testing.restated.functions import FUNCTIONS
 from flashgraph.testing.restated.limits import LIMITS
 from flashgraph.testing.restated.plans import PLANS
 from flashgraph.testing.restated.pools import POOLS
@@ -31,5 +32,6 @@ __all__ = ["RESTATED"]
 
 RESTATED: Mapping[str, Property] = {
     **RULES, **LIMITS, **ENDPOINTS, **ACCOUNTS, **QUEUES, **POOLS, **SETTINGS, **PLANS, **ASKING, **ENDS,
+    **FUNCTIONS,
     **REPAIRS, **ROUTES, **SERVERS, **SESSIONS, **STAGES,
 }  # fmt: skip

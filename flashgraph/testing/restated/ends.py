@@ -20,6 +20,7 @@ from flashgraph.testing.tried import Property, expect
 
 __all__ = ["ENDS"]
 
+How = Literal["raises", "best raises", "best is a stranger", "changes in place"]
 IN_A_ROW = 100
 FAILURES = 20
 
@@ -87,11 +88,11 @@ def _until_silent(taken: set[int], takes: int) -> int:
     return number
 
 
-def says_what_broke(breaks: int | None, when_asked: bool, rounds: int, alone: bool, schedule: fg.Schedule) -> None:
+def says_what_broke(breaks: int | None, how: How, rounds: int, alone: bool, schedule: fg.Schedule) -> None:
     """I15: an error that a pool raises ends the run, and reaches its caller as it was raised; else the run completes.
     ``alone`` has the pool fed by its source's only stage, which is no coroutine."""
     graph = fg.Graph("broken")
-    pool = graph.pool("pool", lambda: Kept(breaks, when_asked))
+    pool = graph.pool("pool", lambda: Kept(breaks, how))
 
     @graph.source(reads=pool, rounds=rounds)
     def emit(at: fg.Draw[Kept]) -> int:
@@ -113,7 +114,9 @@ def says_what_broke(breaks: int | None, when_asked: bool, rounds: int, alone: bo
         result = run_small(graph, schedule)
     except fg.FlashgraphError as error:
         cause = error.__cause__
-        told = isinstance(cause, ZeroDivisionError) and f"of {breaks}" in str(error) and "'pool'" in str(error)
+        raised = how in ("raises", "best raises")
+        said = "changed the value" if how == "changes in place" else f"of {breaks}"
+        told = isinstance(cause, ZeroDivisionError) == raised and said in str(error) and "pool 'pool'" in str(error)
         expect(expected and told, f"I15: the run has raised {error!r} from {cause!r}")
         return
     expect(not expected, f"I15: the pool broke at {breaks}, and the run ended as {result.status}")
@@ -294,12 +297,16 @@ ENDS: Mapping[str, Property] = {
         says_what_broke,
         {
             "breaks": st.one_of(st.none(), st.integers(1, 5)),
-            "when_asked": st.booleans(),
+            "how": st.sampled_from(["raises", "best raises", "best is a stranger", "changes in place"]),
             "rounds": st.integers(1, 5),
             "alone": st.booleans(),
             "schedule": SCHEDULES,
         },
         0.6,
+        known=[
+            {"breaks": 2, "how": how, "rounds": 3, "alone": False, "schedule": fg.lockstep()}
+            for how in ("raises", "best raises", "best is a stranger", "changes in place")
+        ],
     ),
     "a source that breaks": Property(
         ("I1", "I15"),

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from flashgraph.llm.protocol import Load, Quota
 from flashgraph.policies.limits import Bucket, Level, Limits, adaptive, fixed, parse_limits, steered
 from flashgraph.policies.rates import Rate, amount, learned, used_up, worded
-from flashgraph.testing.tried import Property, expect
+from flashgraph.testing.tried import Property, expect, refusal
 
 __all__ = ["LIMITS", "Restated", "quotas", "restated"]
 
@@ -225,6 +225,9 @@ def written(kind: Kind) -> None:
     if kind.name != "fixed":
         begins = parse_limits(f"{kind.name}({kind.most})").begin().limit
         expect(begins == 1, f"I4: {kind.name}({kind.most}) begins at {begins}")
+    for wrong in (f"{limits}!", f"broad({kind.most})", f"{kind.name}({kind.most}..)", f" {limits}", f"{kind.name}()"):
+        told = refusal(lambda wrong=wrong: parse_limits(wrong))  # type: ignore[misc]
+        expect(told is not None and repr(wrong) in told, f"I4: {wrong} is read as a limit")
     rates = {of: rate for of, rate in (("requests", kind.rpm), ("tokens", kind.tpm)) if rate is not None}
     expect(dict(limits.stated) == rates, f"I4: {limits} states {dict(limits.stated)}")
     follows = {of: limits.learns(of) for of in ("requests", "tokens", "prompt_tokens", "completion_tokens")}

@@ -61,11 +61,17 @@ class Server:
         return 0.01
 
 
-def follows(start: int, most: int, slots: int, requests: int, silent: Sequence[int], slow: Mapping[int, float]) -> None:
+def follows(
+    start: int, most: int, slots: int, requests: int, silent: Sequence[int], slow: Mapping[int, float], mute: bool
+) -> None:
     """I4: once a second the limit doubles while no request waits in the server and every slot was taken, and rises by
     four once some have waited; of more than four all but two are too many.  One that has never said anything is given
-    up to 128, and one that takes more than five seconds to say it has not."""
-    server = Server(steered(most, start=start), slots, silent, slow)
+    up to 128, and one that takes more than five
+    seconds to say it has not, nor one that is ``mute``."""
+    server: Any = Server(steered(most, start=start), slots, silent, slow)
+    if mute:
+        server.load = None
+        silent, slow = range(1, SECONDS + 1), {}
     graph = fg.Graph("followed")
     pool = graph.pool("pool", Kept)
 
@@ -148,13 +154,14 @@ SERVERS: Mapping[str, Property] = {
             "slots": st.sampled_from([1, 3, 8, 30, 500]),
             "requests": st.sampled_from([1, 5, 20, 60]),
             "silent": st.lists(st.integers(1, SECONDS), max_size=4),
+            "mute": st.sampled_from([False, False, False, True]),
             "slow": st.dictionaries(st.integers(1, SECONDS), st.sampled_from([0.25, 3.0, 9.0]), max_size=2),
         },
         0.4,
         known=[
-            {"start": 2, "most": 40, "slots": 8, "requests": 60, "silent": [], "slow": {}},
-            {"start": 2, "most": 200, "slots": 8, "requests": 60, "silent": [1, 2], "slow": {3: 9.0}},
-            {"start": 2, "most": 200, "slots": 500, "requests": 20, "silent": [1], "slow": {}},
+            {"start": 2, "most": 40, "slots": 8, "requests": 60, "silent": [], "slow": {}, "mute": False},
+            {"start": 2, "most": 200, "slots": 8, "requests": 60, "silent": [1, 2], "slow": {3: 9.0}, "mute": False},
+            {"start": 2, "most": 200, "slots": 500, "requests": 20, "silent": [1], "slow": {}, "mute": False},
         ],
     )
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -17,24 +17,27 @@ __all__ = ["Kept", "run_small"]
 
 @attrs.frozen
 class Kept:
-    """A pool that keeps what it is told, and ``breaks`` when that is this many, or ``when_asked`` for its best of them;
-    None: it never does."""
+    """A pool that keeps what it is told, and ``breaks`` when that is this many; None: it never does."""
 
     breaks: int | None = None
-    when_asked: bool = False
+    how: Literal["raises", "best raises", "best is a stranger", "changes in place"] = "raises"
     version: int = 0
     artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
 
     def apply(self, event: fg.PoolEvent[Any]) -> Kept:
         version = self.version + 1
-        if version == self.breaks and not self.when_asked:
+        if version == self.breaks and self.how == "raises":
             raise ZeroDivisionError(f"of {version}")
         kept = fg.Artifact(event.artifact, event.value, event.parents)
-        return Kept(self.breaks, self.when_asked, version, {**self.artifacts, event.artifact: kept})
+        if version == self.breaks and self.how == "changes in place":
+            self.artifacts[event.artifact] = kept  # type: ignore[index]  # it is a dict
+        return Kept(self.breaks, self.how, version, {**self.artifacts, event.artifact: kept})
 
     def best(self) -> fg.Artifact | None:
-        if self.version == self.breaks:
+        if self.version == self.breaks and self.how == "best raises":
             raise ZeroDivisionError(f"of {self.version}")
+        if self.version == self.breaks and self.how == "best is a stranger":
+            return fg.Artifact(self.version + 7, f"of {self.version}", ())
         return None
 
     def focus(self) -> Kept:
