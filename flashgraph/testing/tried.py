@@ -88,7 +88,8 @@ def _expect_result(done: Finished) -> None:
     tokens = sum(e.prompt_tokens + e.completion_tokens for e in calls)
     unsent = sum(e.how == "cancelled" and not (e.estimated or e.prompt_tokens) for e in calls)
     expect(result.spent.calls == len(calls) - unsent, f"I10: {result.spent.calls} calls, the log has {len(calls)}")
-    expect(result.spent.tokens >= tokens, f"I10: {result.spent.tokens} tokens, the log has {tokens}")
+    rounded = sum(e.estimated for e in calls)  # an event has whole tokens, the account what was estimated
+    expect(result.spent.tokens >= tokens - rounded, f"I10: {result.spent.tokens} tokens, the log has {tokens}")
     ends = [e for e in events if isinstance(e, ev.JobEnded)]
     failed = [e for e in ends if e.how == "failed"]
     ours = [

@@ -55,7 +55,8 @@ class Owns(Rule):
             return Decision("accept")
         if self.raises:
             raise ZeroDivisionError(f"at {lag}")
-        return NO_DECISION
+        decision: Decision = NO_DECISION
+        return decision
 
 
 def fails_alone(kind: Kind, bad: Sequence[int], rounds: int, schedule: fg.Schedule) -> None:
