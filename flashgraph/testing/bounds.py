@@ -152,7 +152,9 @@ def windows(log: Log) -> Check:
 
 def outages(log: Log) -> Check:
     """I4: an endpoint that is down rests for ten seconds, for twice as long each time that it is still down then, and
-    for two minutes at most; nothing is sent to it meanwhile."""
+    for two minutes at most; nothing is sent to it meanwhile, and it is up again with an answer of its own."""
+    sent_to: dict[int, str] = {}
+    answered = ""  # the endpoint of the last call that was
     times: Counter[str] = Counter()
     until: dict[str, float] = {}
     unsure: set[str] = set()  # were down in an earlier session; the next may have others of their names
@@ -164,12 +166,17 @@ def outages(log: Log) -> Check:
             said = f"{event.endpoint} is down for {event.seconds} s, expected {expected}"
             log.expect(math.isclose(event.seconds, expected), "I4", i, said)
             until[event.endpoint] = event.at + expected
+        elif isinstance(event, ev.CallEnded):
+            answered = sent_to[event.call] if event.how == "done" else ""
         elif isinstance(event, ev.EndpointUp):
+            told = f"{event.endpoint} is up again, and has not answered"
+            log.expect(answered == event.endpoint, "I4", i, told)
             down = times[event.endpoint] > 0 or event.endpoint in unsure
             log.expect(down, "I4", i, f"{event.endpoint} is up again, and was not down")
             times[event.endpoint] = 0
             unsure.discard(event.endpoint)
         elif isinstance(event, ev.CallStarted):
+            sent_to[event.call] = event.endpoint
             rest = until.get(event.endpoint, 0.0)
             early = event.at < rest - 1e-6
             log.expect(not early, "I4", i, f"call {event.call} goes to {event.endpoint}, which rests until {rest} s")

@@ -413,6 +413,7 @@ ENDPOINTS: Mapping[str, Property] = {
         {"kind": NARROW, "tale": HAPPENINGS},
         80,
         known=[
+            {"kind": Kind("fixed", 7, 7, rpm=600.0), "tale": [Happening("send"), Happening("send"), Happening("take")]},
             {"kind": Kind("adaptive", 7, 7), "tale": _sent_since(Quota("requests", 240.0, 1.0, seconds=60.0), 8)},
             {"kind": Kind("adaptive", 7, 7), "tale": _sent_since(Quota("requests", 240.0, 2.0, seconds=60.0), 8)},
             {"kind": Kind("adaptive", 7, 7), "tale": _sent_since(Quota("prompt_tokens", 1e3, 7.0, seconds=60.0), 16)},
