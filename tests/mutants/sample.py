@@ -41,6 +41,9 @@ SAME = {
 }
 """Operators whose mutants are the same program here: values without equality of their own, None, and interned names."""
 
+ORDERS = ("_Lt", "_LtE", "_Gt", "_GtE")
+"""How operators end that put an order in the place of an equality."""
+
 
 def wilson(killed: int, tried: int, z: float = 1.96) -> tuple[float, float]:
     """The 95 % interval of a share (Wilson 1927)."""
@@ -56,6 +59,10 @@ def _is_union(node: ast.expr) -> bool:
             isinstance(side, ast.Name) or _is_union(side) for side in (node.left, node.right)
         )
     return False
+
+
+def _is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 def _span(node: Any) -> Span:
@@ -83,14 +90,31 @@ def _silent(path: Path) -> tuple[Span, ...]:
             spans += _stars(node.args)
             if node.name in ("__str__", "__repr__"):
                 spans.append(_span(node))
-        elif isinstance(node, ast.Raise | ast.JoinedStr) or (isinstance(node, ast.Assign) and _is_union(node.value)):
+        elif (
+            isinstance(node, ast.Raise | ast.JoinedStr)
+            or (isinstance(node, ast.keyword) and node.arg == "repr")
+            or (isinstance(node, ast.Assign) and _is_union(node.value))
+        ):
             spans.append(_span(node))
     return tuple(spans)
 
 
+@cache
+def _named(path: Path) -> tuple[Span, ...]:
+    """Where something is compared with a name: ``how == "done"``."""
+    compared = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Compare)]
+    return tuple(_span(node) for node in compared if any(map(_is_text, (node.left, *node.comparators))))
+
+
+def _within(place: tuple[tuple[int, int], tuple[int, int]], spans: tuple[Span, ...]) -> bool:
+    return any(first <= place[0] and place[1] <= last for first, last in spans)
+
+
 def excluded(path: Path, operator: str, start: tuple[int, int], end: tuple[int, int]) -> bool:
-    """Whether a mutant is left out by rule: it changes only text, a type, or nothing."""
-    return operator in SAME or any(first <= start and end <= last for first, last in _silent(path))
+    """Whether a mutant is left out by rule: it changes only text, a type, or nothing; or it orders names, of which
+    the alphabet makes the same program or that of ``==`` and ``!=``, which are tried."""
+    ordered = operator.endswith(ORDERS) and _within((start, end), _named(path))
+    return operator in SAME or ordered or _within((start, end), _silent(path))
 
 
 def _copy(into: Path) -> None:

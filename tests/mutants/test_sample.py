@@ -13,6 +13,8 @@ Part = int | str
 def share(part: int | None, whole: int = 4, *, most: int = 3 * 2) -> int | None:
     if part == whole:
         raise ValueError(f"{part + 1} is too much" + str(whole + 1))
+    if most == "all" or most < part:
+        field(repr=False, init=False)
     return part + whole
 """
 
@@ -31,6 +33,11 @@ def share(part: int | None, whole: int = 4, *, most: int = 3 * 2) -> int | None:
         ("part == whole", "core/ReplaceComparisonOperator_Eq_NotEq", False),
         ("part == whole", "core/ReplaceComparisonOperator_Eq_Is", True),
         ("4, *", "core/NumberReplacer", False),
+        ('== "all', "core/ReplaceComparisonOperator_Eq_LtE", True),
+        ('== "all', "core/ReplaceComparisonOperator_Eq_NotEq", False),
+        ("< part", "core/ReplaceComparisonOperator_Lt_Gt", False),
+        ("repr=False", "core/ReplaceFalseWithTrue", True),
+        ("init=False", "core/ReplaceFalseWithTrue", False),
     ],
 )
 def test_mutants_that_only_change_words_or_types_are_left_out(
