@@ -33,10 +33,10 @@ from flashgraph.testing.scheduler import SchedulerMachine
 
 __all__ = ["TINY", "Share", "Tiny", "main", "played"]
 
-EXAMPLES = 800
+EXAMPLES = 600
 """Of a property whose share is 1, at scale 1."""
 
-MOST = 3_000
+MOST = 2_500
 """Examples of any property: those that take a millisecond each have large shares, and have seen it all by then."""
 
 
@@ -257,7 +257,7 @@ def parts(scale: float) -> dict[str, Part]:
         (*WHOLE, "I13"), partial(played, max(5, round(1000 * scale)), 40), 3
     )
     for name in TINY:
-        found[f"all orders: {name}"] = Part(WHOLE, partial(walked, name, max(50, round(2000 * scale))), 0.5)
+        found[f"all orders: {name}"] = Part(WHOLE, partial(walked, name, max(50, round(1500 * scale))), 0.5)
     found["full and refused rings"] = Part(("I9",), partial(counted, 6 if scale >= 1 else 3), 4)
     return found
 

@@ -72,8 +72,8 @@ def tells_of_groups(tree: Tree | Leaf, rounds: int) -> None:
     telling = [leaf for leaf in leaves if leaf[2] != "plain"] or leaves
     (job,) = [e for e in result.events if isinstance(e, ev.JobEnded) and e.stage == "raises" and e.how != "done"]
     places = {place for _, place, _ in telling}
-    expect(any(job.reason.endswith(place) for place in places), f"I15: of {tree} it says {job.reason!r}")
-    kinds = {kind for _, place, kind in telling if job.reason.endswith(place)}
+    expect(any(job.reason.endswith(f": {place}") for place in places), f"I15: of {tree} it says {job.reason!r}")
+    kinds = {kind for _, place, kind in telling if job.reason.endswith(f": {place}")}
     ended = {"plain": "failed", "budget": "cancelled", "fatal": "cancelled"}
     expect(job.how in {ended[kind] for kind in kinds}, f"I15: of {tree} the job has {job.how}: {job.reason}")
     fatal = "fatal" in kinds
