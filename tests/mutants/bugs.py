@@ -281,7 +281,7 @@ BUGS = (
         "run/pools.py",
         "        if after is before or after == before:\n            return None\n",
         "        if after is None:\n            return None\n",
-        STATE,
+        "pools, restated",
         "I5",
     ),
     Bug(
