@@ -342,7 +342,8 @@ class Driver:
             if spec.llm is not None:
                 self._asking[job.id] = set()
             task = tasks.create_task(self._work(job, spec.body, arguments, at), name=f"{job.node} #{job.id}")
-            if job.id in self._running:  # an eager event loop may have been through with it
+            # Else an eager event loop, which Python has from 3.12 on, has been through with it.
+            if job.id in self._running:  # pragma: no branch
                 self._running[job.id] = task
             return
         try:
