@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import attrs
@@ -44,12 +45,12 @@ class Kept:
         return self
 
 
-def run_small(graph: fg.Graph, schedule: fg.Schedule) -> fg.Result:
-    """How a run without models ends; raises what it raises."""
+def run_small(graph: fg.Graph, schedule: fg.Schedule, models: Mapping[str, Any] = MappingProxyType({})) -> fg.Result:
+    """How a run ends, with ``models`` where it calls any; raises what it raises."""
 
     async def run() -> fg.Result:
         budget = fg.Budget(seconds=FOREVER)
-        async with fg.open_run(graph, TASK, models={}, schedule=schedule, budget=budget, settle=settle) as opened:
+        async with fg.open_run(graph, TASK, models=models, schedule=schedule, budget=budget, settle=settle) as opened:
             return await opened.wait()
 
     return run_virtually(run)

@@ -227,14 +227,7 @@ def tells_priorities(control: Control, stages: int, prioritises: bool, rounds: i
         last = stage
     graph.edge(last, pool)
 
-    async def run() -> fg.Result:
-        schedule = fg.pipelined(2, focus=0.0, control=control)
-        async with fg.open_run(
-            graph, TASK, models={"model": model}, schedule=schedule, settle=settle, budget=fg.Budget(seconds=FOREVER)
-        ) as opened:
-            return await opened.wait()
-
-    result = run_virtually(run)
+    result = run_small(graph, fg.pipelined(2, focus=0.0, control=control), {"model": model})
     expect(result.status == "completed", f"I9: the run ended as {result.status}: {result.reason}")
     expect(len(model.asked) == stages * rounds, f"I9: {len(model.asked)} requests, expected {stages * rounds}")
     for name, params in model.asked:
@@ -272,17 +265,7 @@ def bounds_workers(wants: Sequence[int], workers: Sequence[int], rounds: int) ->
         graph.edge(last, stage)
         last = stage
     graph.edge(last, pool)
-    budget = fg.Budget(seconds=FOREVER)
-
-    async def run() -> fg.Result:
-        schedule = fg.pipelined(4, focus=0.0, control=Odd(wants=tuple(wants)))
-        opened = fg.open_run(
-            graph, TASK, models={"model": model}, schedule=schedule, settle=settle, budget=budget
-        )  # fmt: skip
-        async with opened as running:
-            return await running.wait()
-
-    result = run_virtually(run)
+    result = run_small(graph, fg.pipelined(4, focus=0.0, control=Odd(wants=tuple(wants))), {"model": model})
     expect(result.status == "completed", f"I9: the run ended as {result.status}: {result.reason}")
     now = {f"stage{place}": most for place, most in enumerate(workers)}
     own = dict(now)
