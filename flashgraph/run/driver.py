@@ -139,6 +139,7 @@ class Driver:
         self._completed: list[Completed] = []
         self._measured: dict[str, Measured] = {}
         self._pace = Pace()
+        self._paced: list[tuple[str, int, float]] = []
         self._watching = anyio.CancelScope()
         self._wake = anyio.Event()
         self._running: dict[int, anyio.TaskHandle[None] | None] = {}
@@ -239,6 +240,10 @@ class Driver:
         reopen, self._reopen = self._reopen, None
         capacity = self._resumed.capacity if reopen is not None else None
         tested = self._resumed.tested if reopen is not None else {}
+        # With the turn, not at once: a request that is cut off at the moment when another is answered costs the same
+        # whichever the event loop lets go on first.
+        for seen in _taken(self._paced, lambda seen: seen):
+            self._pace.answered(*seen)
         answered = _taken(self._answered, lambda answer: answer.call)
         completed = _taken(self._completed, lambda done: done.job)
         asking = _taken(self._requests, lambda request: (request.job.id, request.order))
@@ -478,7 +483,7 @@ class Driver:
                 raise BudgetExhausted(f"no {request.refused} left for another request")
             sent = {**sent, "priority": call.priority} if getattr(model, "prioritises", False) else sent
             reply = await model.complete(messages, sent)
-            self._pace.answered(call.endpoint, reply.usage.completion, anyio.current_time() - began)
+            self._paced.append((call.endpoint, reply.usage.completion, anyio.current_time() - began))
             cost = Cost.counted(reply.usage, reply.cost)
             answer = _costing(answer, cost, how="done", finish=reply.finish, reply=reply, quotas=reply.quotas)
             return reply

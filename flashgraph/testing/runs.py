@@ -18,7 +18,7 @@ from flashgraph.policies.limits import Limits, parse_limits
 from flashgraph.run.events import Event
 from flashgraph.run.plan import Plan
 from flashgraph.testing.clock import settle
-from flashgraph.testing.graphs import Shape, build
+from flashgraph.testing.graphs import Shape, build, draw
 from flashgraph.testing.telling import SlowlyTold, Told
 
 __all__ = ["TASK", "Finished", "LatencyModel", "run_shape"]
@@ -35,13 +35,10 @@ TASK = fg.Task("generated", train=[0], val=[0], seed={"text": "-"}, attempt=_att
 BEFORE = 64.0
 """Seconds that have passed before a run begins; a power of two, so that what adds up without rounding still does."""
 
-TIMEOUT = 60.0
-"""Seconds after which a request that nobody answers fails."""
-
 
 class LatencyModel:
-    """Answers after ``seconds(request)``, or fails as ``fate(request)`` says, where a time-out is tried twice; counts
-    what is in flight, so that a leak shows.
+    """Answers after ``seconds(request)``, or fails then as ``fate(request)`` says, where a time-out is tried twice; so
+    requests are answered and time out at the same moment.  Counts what is in flight, so that a leak shows.
 
     With ``limits`` that move it says that all above ``slots`` requests wait in it, tells of its rates, turns some
     requests away, and fails at some in ways that pass.  It is down for its first ``down`` seconds.
@@ -110,12 +107,12 @@ class LatencyModel:
                     raise self._passing(drawn)
                 said = _quotas(drawn)
             fate = self._fate(request)
-            await anyio.sleep(TIMEOUT if fate == "timeout" else self._seconds(request))
+            await anyio.sleep(self._seconds(request))
             if fate == "timeout":
                 raise PassingFault(TimedOut("generated: timeout"), tries=2, cut_off=True)
             if fate != "answered":
                 raise RequestFailed(f"generated: {fate}")
-            return fg.Reply("ok", fg.Usage(10, 5), 0.001, quotas=said)
+            return fg.Reply("ok", fg.Usage(10, 1 + int(9 * draw(request))), 0.001, quotas=said)
         finally:
             self.in_flight -= 1
 

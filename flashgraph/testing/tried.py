@@ -38,8 +38,8 @@ def ran(backend: str, *args: Any, budget: fg.Budget | None = None, **options: An
 
 def _expect_pace(events: Sequence[ev.Event]) -> None:
     """I10: a request that was cut off counts as the part of a reply that others have had in as much time at its
-    endpoint; as no reply where nothing was answered yet.  (Answers that come at that very moment are left out: which
-    is heard first is the event loop's.)"""
+    endpoint; as no reply where nothing was answered yet.  (Left out is what is cut off at the very moment of an answer:
+    the log does not say whether both were of one turn.)"""
     endpoints = {e.call: e.endpoint for e in events if isinstance(e, ev.CallStarted)}
     answered: dict[str, list[tuple[float, int, float]]] = defaultdict(list)
     for event in events:
