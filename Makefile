@@ -41,7 +41,7 @@ $(VLLM)/.ready: tests/real_vllm/requirements.txt | $(READY)
 vllm-test: $(VLLM)/.ready  ## the tests against a real vLLM on the processor, in a virtual environment of 2.4 GB of its own
 	$(VLLM)/bin/python -m pytest -q tests/real_vllm
 
-proof: $(READY)  ## every invariant on generated graphs, all orders of tiny runs, processes killed: about 15 minutes
+proof: $(READY)  ## every invariant on generated graphs, all orders of tiny runs, processes killed: about 12 minutes
 	$(BIN)/python -m flashgraph.testing.proof --scale $(PROOF_SCALE)
 	$(BIN)/python -m pytest -q -n auto -m "not slow" tests/journal/test_kill.py
 

@@ -65,11 +65,13 @@ LIMITS = st.sampled_from([1, 2, 7])
 
 @attrs.define
 class Tally:
-    """How much a property was tried: ``graphs`` are different ones, ``events`` those of all runs, ``loops`` the
-    examples on each event loop; ``said`` is what else there is to say."""
+    """How much a property was tried: ``orders`` are those in which all of a tiny run can happen, ``graphs`` are
+    different ones, ``events`` those of all runs, ``loops`` the examples on each event loop; ``said`` is what else there
+    is to say."""
 
     examples: int = 0
     events: int = 0
+    orders: int = 0
     graphs: set[str] = attrs.field(factory=set)
     loops: Counter[str] = attrs.field(factory=Counter)
     said: str = ""

@@ -21,8 +21,8 @@ def test_it_prints_a_line_for_each_invariant(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """I1 to I15 are all tried, and what they have found is told."""
-    monkeypatch.setattr(proof, "prove", lambda name, examples: Tally(examples, 7, {name}))
-    monkeypatch.setattr(proof, "played", lambda examples, steps: Tally(examples, 7, {"machine"}))
+    monkeypatch.setattr(proof, "prove", lambda name, examples: Tally(examples, 7, graphs={name}))
+    monkeypatch.setattr(proof, "played", lambda examples, steps: Tally(examples, 7, graphs={"machine"}))
     monkeypatch.setattr(proof, "TINY", {"one loop": proof.TINY["one loop"]})
     monkeypatch.setattr(proof, "rings", lambda most: iter(()))
     assert proof.main(["--scale", "0.01", "--workers", "1"]) == 0
