@@ -66,8 +66,6 @@ class Run:
         self._prices = prices
         self._more: anyio.Event | None = None
         """There while somebody waits for the next event."""
-        self.draining = anyio.Event()
-        """Set when the run has been asked to stop."""
         self._end = anyio.Event()
         self._over = False
         self._ended: float | None = 0.0
@@ -101,7 +99,6 @@ class Run:
     def drain(self, reason: str = "stopped by the caller") -> None:
         """Start nothing new and end with status ``"stopped"`` when what runs has ended; the run can be resumed."""
         self._driver.drain(reason)
-        self.draining.set()
 
     def stop(self, reason: str = "stopped by the caller") -> None:
         """Cancel what runs and end with status ``"cancelled"``; what was admitted stays."""

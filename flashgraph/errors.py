@@ -158,7 +158,15 @@ class UnknownModel(ModelRefused):
 
 
 class RequestFailed(ModelError):
-    """This one request failed for good."""
+    """This one request failed for good.
+
+    ``usage`` (a `flashgraph.llm.protocol.Usage`) is what it has cost, where the server has worked on it; without, it
+    was refused, which costs a call and no tokens.
+    """
+
+    def __init__(self, *said: object, usage: Any = None) -> None:
+        super().__init__(*said)
+        self.usage = usage
 
 
 class ContextTooLong(RequestFailed):

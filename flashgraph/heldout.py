@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import attrs
 
-from flashgraph.errors import BudgetExhausted, ModelError, PassingFault
+from flashgraph.errors import BudgetExhausted, ModelError, PassingFault, RequestFailed
 from flashgraph.evaluation import Work, attempt
 from flashgraph.graph.ports import Context
 from flashgraph.graph.spec import StageSpec
@@ -180,6 +180,9 @@ class _Desk:
                 spent = Cost.of_fault(fault, model, amounts, cut_off).spent
                 if patience.ends(model.name, fault):
                     raise fault.final from fault
+                raise
+            except RequestFailed as error:
+                spent = Cost.answered(error.usage, model).spent
                 raise
             finally:
                 self._ledger.settle(reserved, spent)

@@ -28,7 +28,7 @@ FROM_ONE = click.IntRange(min=1)
 @click.option("--calls", type=FROM_ONE, help="Budget of the whole run: model calls.")
 @click.option("--tokens", type=FROM_ONE, help="Budget of the whole run: tokens.")
 @click.option("--usd", type=OVER_ZERO, help="Budget of the whole run: US dollars.")
-@click.option("--target-score", type=float, help="Stop when an artifact has reached this score.")
+@click.option("--target-score", type=float, help="Stop when an artifact has reached this score.  [default: as before]")
 @click.option("--grace", type=click.FloatRange(min=0), default=30.0, show_default=True, help="As for run.")
 @click.option(
     "--accept-changes", is_flag=True, help="Go on although functions or policies of the graph are others than before."
@@ -68,6 +68,7 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
     roles = sorted({s.llm for s in graph.spec.stages if s.llm is not None})
     words["models"] = {**words.get("models", {}), **models_by_role(models, roles)}
     words["test"] = words.get("test", True) if options["test"] is None else options["test"]
+    words["target"] = words.get("target") if options["target_score"] is None else options["target_score"]
     limits = {name: options[name] for name in ("proposals", "evaluations", "calls", "tokens", "usd")}
     given = {name: value for name, value in limits.items() if value is not None}
     if minutes is not None:
@@ -89,7 +90,7 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
         resume=True,
         accept_changes=options["accept_changes"],
         grace=options["grace"],
-        target=options["target_score"],
+        target=words["target"],
         words=words,
     )
     return carry_out(order, backend)
@@ -103,7 +104,7 @@ def _budget_before(folder: Path, given: Mapping[str, float]) -> dict[str, float]
     from flashgraph.run.journal.reading import StoredRun
 
     with StoredRun.open(folder) as stored:
-        spend, limits = stored.spend(), {**stored.header.limits, **stored.limits()}
+        spend, limits = stored.spend(), dict(stored.limits())
     for name, limit in given.items():
         used = getattr(spend, name)
         if limit < used:

@@ -116,6 +116,7 @@ def command(
             "settings": overrides,
             "unconfined": options["unsafe_no_sandbox"],
             "test": not options["no_test"],
+            "target": options["target_score"],
         },
     )
     return carry_out(order, backend)

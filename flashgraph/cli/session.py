@@ -176,17 +176,20 @@ async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts
     ) as run:
         for event in run.result.events:
             take_in(event)  # of earlier sessions, which the hook is not told of
+        asked = anyio.Event()
+
+        def leave() -> None:
+            run.drain(STOPPED)
+            asked.set()
+
         interrupts.steps = [
-            (
-                f"stopping: nothing new starts, what runs has {order.grace:g} s to end; Ctrl-C again to cancel it",
-                partial(run.drain, STOPPED),
-            ),
+            (f"stopping: nothing new starts, what runs has {order.grace:g} s to end; Ctrl-C again to cancel it", leave),
             ("cancelling what runs; once more to end without a report", partial(run.stop, STOPPED)),
         ]
         if not live:
             click.echo(f"{order.graph.name} on {order.task.name}: {order.schedule}, seed {order.seed}", err=True)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_grace, run, order.grace)
+            tasks.start_soon(_grace, run, asked, order.grace)
             result = await _watched(run, progress) if live else await _ended(run)
             tasks.cancel_scope.cancel()
         if not live:
@@ -194,9 +197,9 @@ async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts
         return await _tested(Report(result, order.task.seed), order, models, run, interrupts)
 
 
-async def _grace(run: Run, seconds: float) -> None:
-    """Cancel what runs when a run that was asked to stop takes longer than it may."""
-    await run.draining.wait()
+async def _grace(run: Run, asked: anyio.Event, seconds: float) -> None:
+    """Cancel what runs when a run that the user has asked to stop takes longer than it may."""
+    await asked.wait()
     await anyio.sleep(seconds)
     run.stop(STOPPED)
 

@@ -40,6 +40,7 @@ PROBE_SECONDS = 10.0
 """How long an address may take to accept a connection, or to list its models, before it counts as dead."""
 
 REQUEST_TIMEOUT, CONFLICT, TOO_MANY_REQUESTS = 408, 409, 429
+BOUND, NEW_BOUND = "max_tokens", "max_completion_tokens"
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 FILTER_CODES = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
 TOO_LONG = re.compile(
@@ -106,6 +107,7 @@ class HttpModel:
     _chat: httpx.URL = attrs.field(init=False, repr=False)
     _pinned: Price | None = attrs.field(default=None, init=False, repr=False)
     _connections: Connections | None = attrs.field(default=None, init=False, repr=False)
+    _renames: bool = attrs.field(default=False, init=False, repr=False)
 
     @local.default
     def _is_local(self) -> bool:
@@ -157,10 +159,9 @@ class HttpModel:
             "messages": [dict(message) for message in messages],
             "stream": False,
         }
-        connections = self._opened()
         try:
             with anyio.fail_after(self.timeout):
-                response = await connections.request("POST", self._chat, body)
+                response = await self._sent(body)
         except TimeoutError:
             late = TimedOut(f"{self.name}: no answer within {self.timeout:g} s; raise it with `?timeout=SECONDS`")
             raise self.retry.passing(late, cut_off=True) from None
@@ -171,6 +172,17 @@ class HttpModel:
         if response.is_success:
             return self._reply(response, body)
         raise await self._error(response)
+
+    async def _sent(self, body: dict[str, Any]) -> httpx.Response:
+        """The response to ``body``, whose reply is bounded by the name that this server knows: OpenAI's newer models
+        refuse ``max_tokens`` and ask for ``max_completion_tokens``."""
+        while True:
+            if self._renames and BOUND in body:
+                body[NEW_BOUND] = body.pop(BOUND)
+            response = await self._opened().request("POST", self._chat, body)
+            if response.status_code != 400 or BOUND not in body or NEW_BOUND not in response.text:
+                return response
+            self._renames = True
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
         """By the price that a run has pinned, or else by `pricing`; None where it is not known."""
@@ -223,7 +235,7 @@ class HttpModel:
             raise self.retry.passing(malformed, usage=usage) from None
         finish = choice.get("finish_reason") or "stop"
         if finish == "content_filter":
-            raise ContentFiltered(f"{self.name}: the reply was withheld by the provider's content filter")
+            raise ContentFiltered(f"{self.name}: the reply was withheld by the provider's content filter", usage=usage)
         cost = self.worst_cost(usage.prompt, usage.completion)
         return Reply(text, usage, cost, finish, data.get("model") or self.model, quotas(response.headers))
 

@@ -116,7 +116,7 @@ class LiteLLMModel:
             usage = Usage.estimate(request["messages"], text, reply_limit(request))
             raise self.retry.passing(MalformedReply(f"{self.name}: malformed reply ({error!r})"), usage=usage) from None
         if choice.finish_reason == "content_filter":
-            raise ContentFiltered(f"{self.name}: the reply was withheld by the provider's content filter")
+            raise ContentFiltered(f"{self.name}: the reply was withheld by the provider's content filter", usage=usage)
         return Reply(
             text,
             usage,

@@ -14,9 +14,13 @@ import attrs
 from flashgraph.errors import DataError, RequestFailed
 from flashgraph.llm.prices import LOCAL, Price, pin, pricing
 from flashgraph.llm.protocol import Load, Message, Model, Reply, Usage
+from flashgraph.policies.limits import Limits
 from flashgraph.run.messages import text_of
 
 __all__ = ["ReplayModel"]
+
+LIMIT = 64
+"""Requests at once where there is no other model."""
 
 SHOWN = 80
 """Characters of a request that an error shows."""
@@ -35,12 +39,31 @@ class ReplayModel:
 
     run: str
     otherwise: Model | None = None
-    limit: int = attrs.field(default=64, kw_only=True, validator=attrs.validators.ge(1))
     _replies: dict[Key, deque[Reply]] | None = attrs.field(default=None, init=False, repr=False)
 
     @property
     def name(self) -> str:
         return f"replay:{self.run}"
+
+    @property
+    def limit(self) -> int:
+        """The other model's, if there is one."""
+        return LIMIT if self.otherwise is None else self.otherwise.limit
+
+    @property
+    def limits(self) -> Limits | None:
+        """The other model's, if it has limits that move."""
+        return getattr(self.otherwise, "limits", None)
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """What the other model sends with each request that does not say otherwise."""
+        return getattr(self.otherwise, "params", None) or {}
+
+    @property
+    def prioritises(self) -> bool:
+        """Whether the other model takes priorities."""
+        return getattr(self.otherwise, "prioritises", False)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:

@@ -245,12 +245,18 @@ def _json_or_text(value: str) -> Any:
         return value
 
 
-def _with_retry(settings: dict[str, Any]) -> dict[str, Any]:
-    """``settings`` with ``tries`` as the constructors' ``retry``."""
+def _with_retry(settings: dict[str, Any], several: bool = False) -> dict[str, Any]:
+    """``settings`` with ``tries`` as the constructors' ``retry``.
+
+    Where a role has ``several`` models another can take over, and there is no need to insist at one that fails.  One
+    that is full does not: its limit is looked for by going too far, and it would be given up at each attempt.
+    """
     from flashgraph.llm.retry import Retry
 
     tries = settings.pop("tries", None)
-    return settings if tries is None else {**settings, "retry": Retry(tries=tries)}
+    if tries is None:
+        return {**settings, "retry": Retry(tries=2, when_full=Retry().tries)} if several else settings
+    return {**settings, "retry": Retry(tries=tries)}
 
 
 def _limits(settings: dict[str, Any], default: Callable[..., Limits]) -> Limits:
@@ -268,11 +274,7 @@ def _http(parsed: _Parsed, several: bool) -> Model:
     from flashgraph.llm.vllm import VllmModel
 
     url, _, model = parsed.target.partition("#")
-    settings = dict(parsed.settings)
-    if several:
-        # Another endpoint can take over: no need to insist, nor for this one to be there from the start.
-        settings = {"tries": 2, **settings}
-    settings = _with_retry(settings)
+    settings = _with_retry(dict(parsed.settings), several)
     if parsed.scheme == "vllm":
         prioritises = settings.pop("priority", False)
         limits = _limits(settings, steered)

@@ -23,7 +23,8 @@ rarely chance: one more chance and not six."""
 
 @attrs.frozen
 class Retry:
-    """At most ``tries`` tries, between them pauses that begin with ``backoff`` seconds and double.
+    """At most ``tries`` tries, between them pauses that begin with ``backoff`` seconds and double; ``when_full`` of a
+    request that is turned away because there are too many (None: as many as of others).
 
     A pause that the server asks for replaces the computed one.  One above ``longest_asked`` seconds ends the
     request at once: a quota that opens in an hour is for the user to know now.
@@ -32,6 +33,7 @@ class Retry:
     tries: int = attrs.field(default=6, validator=attrs.validators.ge(1))
     backoff: float = attrs.field(default=1.0, validator=attrs.validators.ge(0))
     longest_asked: float = 120.0
+    when_full: int | None = None
 
     def passing(
         self, final: ModelError, *, pause: float | None = None, usage: Usage | None = None, cut_off: bool = False
@@ -47,21 +49,23 @@ class Retry:
         """What "too many requests" is: `Throttled`, or the end, if it takes too long."""
         if (pause or 0) > self.longest_asked:
             return ModelUnavailable(f"{said} (it asks to wait for {pause:g} s)")
-        return Throttled(said, pause=pause, tries=self.tries, backoff=self.backoff, quotas=quotas)
+        tries = self.tries if self.when_full is None else self.when_full
+        return Throttled(said, pause=pause, tries=tries, backoff=self.backoff, quotas=quotas)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for, in either of its forms (RFC 9110, 10.2.3).
+    """Seconds that a ``Retry-After`` header asks for, in either of its forms (RFC 9110, 10.2.3); None where it asks for
+    none: 0 seconds do not say when to come back, and who takes them at their word has used up all tries at once.
 
     A date is read against the reply's own ``Date``, so no clock of ours is involved.
     """
     value = headers.get("retry-after", "").strip()
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
     except ValueError:
-        pass
-    try:
-        then, now = parsedate_to_datetime(value), parsedate_to_datetime(headers.get("date", ""))
-        return max(0.0, (then - now).total_seconds())
-    except (TypeError, ValueError):
-        return None
+        try:
+            then, now = parsedate_to_datetime(value), parsedate_to_datetime(headers.get("date", ""))
+            seconds = (then - now).total_seconds()
+        except (TypeError, ValueError):
+            return None
+    return seconds if seconds > 0 else None

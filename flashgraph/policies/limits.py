@@ -105,7 +105,7 @@ class Limits:
         return None
 
     def __str__(self) -> str:
-        rates = [f"{name}={value:g}" for name, value in (("rpm", self.rpm), ("tpm", self.tpm)) if value is not None]
+        rates = [f"{name}={value!r}" for name, value in (("rpm", self.rpm), ("tpm", self.tpm)) if value is not None]
         return ", ".join([self._shown(), *rates])
 
     def _shown(self) -> str:
@@ -292,7 +292,7 @@ def steered(most: int = 1024, *, start: int = 32, rpm: float | None = None, tpm:
 
 
 Kind = Literal["fixed", "adaptive", "steered"]
-NUMBER = r"[0-9.e+]+"
+NUMBER = r"[0-9.e+-]+"
 FORM = re.compile(rf"(fixed|adaptive|steered)\((?:(\d+)\.\.)?(\d+)\)((?:, (?:rpm|tpm)={NUMBER})*)")
 
 

@@ -142,7 +142,12 @@ class Cost:
             return cls()
         if fault.cut_off:
             return cls.cut_off(amounts, cut_off)
-        usage: Usage = fault.usage or Usage()
+        return cls.answered(fault.usage, model)
+
+    @classmethod
+    def answered(cls, usage: Usage | None, model: Model) -> Cost:
+        """Of one that the server has answered with an error: a call, and tokens if it has made any."""
+        usage = usage or Usage()
         return cls.counted(usage, model.worst_cost(usage.prompt, usage.completion))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from flashgraph.errors import FlashgraphError
 from flashgraph.llm.protocol import Load, Quota
 from flashgraph.policies.control import Waiting
 from flashgraph.policies.limits import Level
@@ -173,7 +174,14 @@ class Calls:
 
     def rank(self, stage: str, item: Item | None) -> Any:
         """The place of work among what waits for a slot, the smallest first, by the control policy."""
-        return self._plan.schedule.control.rank(self._as_waiting(stage, item))
+        waiting, control = self._as_waiting(stage, item), self._plan.schedule.control
+        try:
+            return control.rank(waiting)
+        except Exception as error:
+            raise FlashgraphError(
+                f"control policy {control}: rank({waiting!r}) raised {type(error).__name__}: {error}.\n"
+                "Fix: return a place that compares with every other, the smallest first; `check_policy` tries it."
+            ) from error
 
     def _as_waiting(self, stage: str, item: Item | None) -> Waiting:
         assert item is not None

@@ -24,6 +24,7 @@ from flashgraph.errors import (
     ModelError,
     ModelUnavailable,
     PassingFault,
+    RequestFailed,
     Throttled,
 )
 from flashgraph.graph.ports import Context, Draw
@@ -110,11 +111,6 @@ class Driver:
         self.endpoints = endpoints or {}
         self.resources = resources or {}
         self._plan: Plan = machine.plan
-        self._behind = {
-            role: [self.endpoints.get(name) or models[role] for name in machine.plan.services[service]]
-            for role, service in machine.plan.endpoints.items()
-        }
-        """The models that a role's request may be sent to."""
         self._params = {n: machine.plan.params_of(s.spec) for n, s in machine.plan.stages.items()}
         self._params |= {n: machine.plan.params_of(s) for n, s in machine.plan.sources.items()}
         self._returns = {name: Returns.of(stage.spec) for name, stage in machine.plan.stages.items()}
@@ -203,7 +199,7 @@ class Driver:
                         await durable()
                     except FlashgraphError as error:
                         self._forgotten(error)
-                if self._stop is not None:
+                if self._stop is not None or self.machine.stopping:
                     # What was decided may not be kept: no request goes out for it.
                     commands = [c for c in commands if isinstance(c, Start | Cancel)]
                 self._reveal()
@@ -418,7 +414,7 @@ class Driver:
             raise _left_behind(job)
         messages = checked(messages)
         key = request_key(role, messages, params)
-        amounts = reservation(self._behind[role], as_texts(messages), params, self.machine.ledger.limits)
+        amounts = reservation(self._behind(role), as_texts(messages), params, self.machine.ledger.limits)
         if (known := self._served.take(job.id, key)) is not None:
             await anyio.lowlevel.checkpoint()
             return known
@@ -430,6 +426,12 @@ class Driver:
                 if job.id in self._running:
                     self._asking[job.id].remove(scope)
         raise _left_behind(job)
+
+    def _behind(self, role: str) -> list[Model]:
+        """The models that a role's request may be sent to, by the plan of now: a run that is resumed may have others
+        than it was started with."""
+        plan = self.machine.plan
+        return [self.endpoints.get(name) or self.models[role] for name in plan.services[plan.endpoints[role]]]
 
     async def _ask(
         self,
@@ -507,6 +509,9 @@ class Driver:
                 raise
             answer = attrs.evolve(answer, outage=str(error))
             return None
+        except RequestFailed as error:
+            answer = _costing(answer, Cost.answered(error.usage, model), how="failed")
+            raise
         except Exception:
             answer = attrs.evolve(answer, how="failed")
             raise

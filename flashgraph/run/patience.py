@@ -11,7 +11,7 @@ import anyio
 import attrs
 import tenacity
 
-from flashgraph.errors import ModelUnavailable, PassingFault
+from flashgraph.errors import ModelUnavailable, PassingFault, Throttled
 from flashgraph.llm.protocol import Message, Model, Reply
 from flashgraph.run.resumed import request_key
 
@@ -33,8 +33,8 @@ class Patience:
 
     def ends(self, endpoint: str, fault: PassingFault) -> bool:
         """Take note of ``fault``: whether it has now been met as often as it may be, and `PassingFault.final` holds."""
-        kind = type(fault.final)
-        met = (kind, endpoint if issubclass(kind, ModelUnavailable) else "")
+        kind = type(fault) if isinstance(fault, Throttled) else type(fault.final)
+        met = (kind, endpoint if isinstance(fault.final, ModelUnavailable) else "")
         self._met[met] += 1
         return self._met[met] >= fault.tries
 

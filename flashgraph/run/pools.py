@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -137,6 +138,11 @@ class PoolState:
                 f"{said} raised {type(error).__name__}: {error}.\n"
                 "Fix: a pool's apply must accept every event of its type."
             ) from error
+        if not isinstance(getattr(after, "artifacts", None), Mapping):
+            raise FlashgraphError(
+                f"{said} returned {after!r:.200}; expected the pool's next value, with its artifacts.\n"
+                "Fix: return attrs.evolve(self, ...), or self where nothing changes."
+            )
         # The cheapest sign of it; `check_pool` looks at all of the value.
         if (event.artifact in before.artifacts) != held:
             raise FlashgraphError(
@@ -145,6 +151,17 @@ class PoolState:
                 "Fix: return a new value, attrs.evolve(self, artifacts={**self.artifacts, ...}), and leave self alone."
             )
         return after
+
+    def narrowed(self) -> Any:
+        """The newest value with its best line alone."""
+        try:
+            line = self.value.focus()
+        except Exception as error:
+            raise FlashgraphError(
+                f"pool {self.name!r}: focus() raised {type(error).__name__}: {error}.\n"
+                "Fix: return a pool of this class with the best artifact alone, or self."
+            ) from error
+        return line
 
     def _choice(self, value: Any, newest: int) -> Artifact | None:
         """What a value's `best` returns: of artifacts up to number ``newest``, one that it has, or None."""

@@ -99,7 +99,7 @@ class Sources:
         source.narrowed = (
             beside and random.Random(f"{self._seed}/focus/{source.name}/{source.emissions}").random() < share
         )
-        return pool.value.focus() if source.narrowed else pool.value
+        return pool.narrowed() if source.narrowed else pool.value
 
     def had_nothing(self, source: SourceState, version: int | None) -> None:
         """The source returned None for the view at ``version`` (None: it reads no pool, and is exhausted)."""

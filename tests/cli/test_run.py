@@ -8,12 +8,15 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 import flashgraph as fg
 from flashgraph.run.calls import Calls
+from flashgraph.run.journal.reading import StoredRun
 
 from .conftest import FILES, Cli, Ended
 from .server import Server, serving
@@ -388,6 +391,47 @@ def test_a_target_score(cli: Cli, tmp_path: Path) -> None:
     assert "the target is 0.5" in found["reason"]
     assert found["validation"]["best"] >= 0.5
     assert found["test"] is not None
+
+
+def test_a_target_is_no_interruption(cli: Cli, tmp_path: Path) -> None:
+    """What runs when it is reached may take longer than Ctrl-C would leave it; the best is tested."""
+    slow = threading.Event()
+
+    def later(messages: list[dict[str, str]]) -> str:
+        if len(messages) == 1 and "Know" in messages[0]["content"]:
+            slow.wait(1.0)
+        return wise(messages)
+
+    with serving(later) as server:
+        ended = run(cli, server, "--proposals", "500", "--target-score", "0.2", "--grace", "0")
+    assert ended.code == 0
+    found = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert (found["status"], found["test"] is None) == ("stopped", False)
+
+
+def test_resume_keeps_the_target(cli: Cli, tmp_path: Path) -> None:
+    """A run that was started with one ends there, unless another is given."""
+    with serving(wise) as server:
+        run(cli, server, "--proposals", "1", "--schedule", "lockstep", "--target-score", "0.5", "--no-test")
+        assert "the target is 0.5" in cli("resume", "out", "--proposals", "500").err
+        assert "the target is 0.9" in cli("resume", "out", "--target-score", "0.9").err
+
+
+def test_resume_keeps_minutes_and_models(cli: Cli, tmp_path: Path) -> None:
+    """Those of the last session, whatever the run was started with."""
+
+    def last_limits() -> Mapping[str, float]:
+        with StoredRun.open(tmp_path / "out") as stored:
+            return stored.limits()
+
+    with serving(wise) as first, serving(wise) as second:
+        run(cli, first, "--proposals", "1", "--minutes", "0.0001", "--schedule", "lockstep", "--no-test")
+        assert cli("resume", "out", "--minutes", "50", "--model", second.spec).code == 0
+        assert last_limits() == {"proposals": 1, "seconds": 3000}
+        before = first.chats
+        assert cli("resume", "out", "--proposals", "3").code == 0
+        assert last_limits() == {"proposals": 3, "seconds": 3000}
+    assert (first.chats, second.chats > 0) == (before, True)
 
 
 def test_ctrl_c_in_the_test(cli: Cli, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import attrs
+
 import flashgraph as fg
 
 from .kit import Batch, Boxes, Part, Scores, Seed, Value, grouped, mistake, plain
@@ -382,6 +384,32 @@ FILE: edge score->boxes [bad-release]
 )
 def release_not_called() -> fg.Graph:
     return gathers(release=fg.everyone)
+
+
+@attrs.frozen
+class Hasty:
+    """A release rule that does not say how many it needs."""
+
+    def ready(self, group: Any, arrived: int, elapsed: float) -> bool:
+        return True
+
+    def deadline(self) -> float | None:
+        return None
+
+    def flaw(self) -> None:
+        return None
+
+
+@mistake(
+    """
+FILE: edge score->boxes [bad-release]
+    found:    release=Hasty()
+    expected: a release rule
+    fix:      release=fg.fraction(0.5)
+"""
+)
+def release_that_needs_nobody_knows_how_many() -> fg.Graph:
+    return gathers(release=Hasty())
 
 
 @mistake(

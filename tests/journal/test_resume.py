@@ -28,6 +28,7 @@ from flashgraph.run.journal import JournalError, Store
 from flashgraph.testing.clock import run_virtually, settle
 from flashgraph.testing.runs import TASK
 from tests.journal.kit import SCENARIOS, Scenario, admitted, answers, here, next_loop, proven, rows, session, sound
+from tests.run.endpoints import requests
 
 SCHEDULES = pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
 CYCLIC, GEPA = SCENARIOS["cyclic"], SCENARIOS["gepa"]
@@ -597,6 +598,37 @@ def test_another_server(schedule: str, limit: int, fresh: Path) -> None:
     done = session(scenario, fresh, schedule=schedule, limit=limit, watched=False).value
     assert (done.status, done.sessions) == ("completed", 4)
     proven(fresh)
+
+
+@attrs.define(eq=False)
+class Costs:
+    """A model of which each request costs so much."""
+
+    name: str
+    usd: float
+    limit: int = 8
+
+    def open(self) -> Any:
+        return nullcontext()
+
+    async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> fg.Reply:
+        await anyio.sleep(0.001)
+        return fg.Reply("ok", fg.Usage(1, 1), self.usd)
+
+    def worst_cost(self, prompt: int, completion: int) -> float | None:
+        return self.usd
+
+
+def test_another_model_is_paid_from_the_budget(fresh: Path) -> None:
+    """What a request may cost is what the model of this session asks, also where the one before is still open for
+    another role."""
+    free, dear = Costs("free", 0.0), Costs("dear", 1.0)
+    options: dict[str, Any] = {"schedule": fg.pipelined(8, focus=0.0), "folder": fresh}
+    graph = requests(20, ("task", "reflection"))
+    fg.run(graph, TASK, models={"task": free, "reflection": free}, budget=fg.Budget(calls=3), **options)
+    models = {"task": dear, "reflection": free}
+    done = fg.run(graph, TASK, models=models, budget=fg.Budget(usd=3.0), resume=True, **options)
+    assert (done.status, done.reason, done.spent.usd) == ("budget", "no usd left", 3.0)
 
 
 def test_another_number_of_workers(fresh: Path) -> None:

@@ -7,14 +7,18 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from concurrent.futures import Future
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import filelock
 import pytest
 
 from flashgraph.run.journal import JournalError, Store
 from flashgraph.run.journal import store as store_module
 from flashgraph.run.journal.store import SCHEMA, Statement, connect
+from flashgraph.run.journal.writer import durable
 from tests.journal.kit import SCENARIOS, here, session, sound
 from tests.journal.rights import as_nobody, open_to_all
 from tests.journal.small import held, small_run
@@ -53,6 +57,27 @@ def test_what_waits_is_committed_together(tmp_path: Path) -> None:
         future.result()
     assert store.commits < 250
     store.close()
+
+
+def test_a_commit_waits_for_no_thread_of_others() -> None:
+    """Stages may block in all the threads that are shared, until the very turn is heard that is being written."""
+    done, free = Future[None](), threading.Event()
+
+    async def run() -> None:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = 1
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.to_thread.run_sync, lambda: free.wait(10))
+            await anyio.wait_all_tasks_blocked()
+            rest = durable(done, patient=False)
+            assert rest is not None
+            threading.Timer(0.05, done.set_result, [None]).start()
+            try:
+                with anyio.fail_after(10):
+                    await rest()
+            finally:
+                free.set()
+
+    anyio.run(run)
 
 
 def test_a_failed_write_is_the_last(tmp_path: Path) -> None:

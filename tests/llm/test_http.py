@@ -101,9 +101,35 @@ async def test_lasting_faults_make_the_model_unavailable(fault: Answer) -> None:
 
 async def test_retry_after_replaces_the_backoff() -> None:
     """The pause that the server asks for is kept, here against a backoff of an hour."""
-    with running(error(503, "loading", retry_after="0"), chat("now")) as server:
+    with running(error(503, "loading", retry_after="0.001"), chat("now")) as server:
         reply = await ask(model_at(server.url, retry=Retry(tries=2, backoff=3600)))
     assert reply.text == "now"
+
+
+async def test_a_server_that_knows_the_bound_by_its_newer_name() -> None:
+    """Asked again with ``max_completion_tokens`` at once, and by that name from then on."""
+    refusal = error(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+    with running(refusal, chat("one"), chat("two")) as server:
+        model = model_at(server.url)
+        async with model.open():
+            texts = [(await model.complete(HELLO, {"max_tokens": 70})).text for _ in range(2)]
+    assert texts == ["one", "two"]
+    sent = [(asked.body.get("max_tokens"), asked.body.get("max_completion_tokens")) for asked in server.chats]
+    assert sent == [(70, None), (None, 70), (None, 70)]
+
+
+async def test_a_bound_that_is_refused_by_both_names_is_a_failed_request() -> None:
+    """One more try, and no loop."""
+    with running(error(400, "no max_completion_tokens here")) as server, pytest.raises(RequestFailed, match="rejects"):
+        await ask(model_at(server.url), max_tokens=70)
+    assert len(server.chats) == 2
+
+
+async def test_what_a_withheld_reply_has_cost() -> None:
+    """It was written and is paid."""
+    with running(chat(finish="content_filter")) as server, pytest.raises(ContentFiltered) as caught:
+        await ask(model_at(server.url))
+    assert caught.value.usage == Usage(7, 3)
 
 
 @pytest.mark.parametrize(("headers", "pause"), [({}, None), ({"retry_after": "7"}, 7.0)])
@@ -155,11 +181,13 @@ async def test_a_connection_that_was_never_made_has_cost_nothing() -> None:
         ({"retry-after": "2.5"}, 2.5),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "Wed, 21 Oct 2026 07:28:10 GMT", "date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 10.0),
-        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT", "date": "Wed, 21 Oct 2026 07:28:10 GMT"}, 0.0),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT", "date": "Wed, 21 Oct 2026 07:28:10 GMT"}, None),
+        ({"retry-after": "0"}, None),
+        ({"retry-after": "nan"}, None),
     ],
 )
 async def test_retry_after_in_both_forms(headers: dict[str, str], expected: float | None) -> None:
-    """Seconds, or a date read against the server's own clock."""
+    """Seconds, or a date read against the server's own clock; none at all is no answer to when."""
     assert retry_after(headers) == expected
 
 

@@ -8,6 +8,7 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.errors import DataError, RequestFailed
+from flashgraph.llm.http import HttpModel
 from flashgraph.llm.replay import ReplayModel
 from flashgraph.llm.resolve import resolve
 from flashgraph.llm.scripted import ScriptedModel
@@ -46,6 +47,16 @@ def test_a_run_again(stored: Path, anyio_backend_name: str) -> None:
     ]
     assert said(runs[0]) == said(runs[1])
     assert all(run.status == "budget" and run.spent.usd == 0 for run in runs)
+
+
+def test_what_is_new_goes_by_the_other_models_limits() -> None:
+    """Those that move, its own parameters and priorities too; without one there is no server to spare."""
+    model = ReplayModel("r", resolve("vllm:http://h:1#m?max_tokens=9&priority=true"))
+    assert isinstance(model.otherwise, HttpModel)
+    assert (model.limit, model.limits, model.params) == (1024, model.otherwise.limits, {"max_tokens": 9})
+    assert model.prioritises
+    alone = ReplayModel("r")
+    assert (alone.limit, alone.limits, alone.params, alone.prioritises) == (64, None, {}, False)
 
 
 async def test_replies_in_their_order(stored: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from flashgraph.errors import DataError
+from flashgraph.errors import DataError, Throttled
 from flashgraph.llm.endpoints import Endpoints, limits_of
 from flashgraph.llm.engine import EngineModel
 from flashgraph.llm.ensemble import Ensemble
@@ -92,11 +92,13 @@ def test_several_models() -> None:
 
 
 def test_one_of_several_need_not_be_up_at_the_start() -> None:
-    """Nor is a request tried for long at an endpoint that others can take over from."""
+    """Nor is a request tried for long at an endpoint that others can take over from, unless it is only full."""
     task = resolve("vllm:http://a:8000#m,openai:http://b:8000#m?tries=9")
     assert isinstance(task, Ensemble)
     made = [model for model, _ in task.members]
     assert [(m.probe, m.retry.tries) for m in made if isinstance(m, HttpModel)] == [(False, 2), (False, 9)]
+    full = [m.retry.throttled("full", None) for m in made if isinstance(m, HttpModel)]
+    assert [fault.tries for fault in full if isinstance(fault, Throttled)] == [6, 9]
 
 
 def test_vllm_takes_priorities_where_it_is_told_to() -> None:

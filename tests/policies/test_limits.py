@@ -239,10 +239,18 @@ def test_never_below_one_and_never_above_the_most(limits: Limits, told: list[tup
 
 @pytest.mark.parametrize(
     "limits",
-    [fixed(3), fixed(1, rpm=500), adaptive(), adaptive(9, start=2, tpm=2e5), steered(), steered(7, start=1, rpm=0.5)],
+    [
+        fixed(3),
+        fixed(1, rpm=500),
+        fixed(2, rpm=2000 / 60, tpm=1e-05),
+        adaptive(),
+        adaptive(9, start=2, tpm=2e5),
+        steered(),
+        steered(7, start=1, rpm=0.5),
+    ],
 )
 def test_limits_as_text(limits: Limits) -> None:
-    """What a journal keeps of them."""
+    """What a journal keeps of them, to the last digit: a run that is told again waits for what it waited for."""
     assert parse_limits(str(limits)) == limits
 
 

@@ -11,7 +11,7 @@ import anyio
 import attrs
 
 import flashgraph as fg
-from flashgraph.errors import ModelUnavailable, PassingFault, Throttled
+from flashgraph.errors import ModelUnavailable, Throttled
 from flashgraph.llm.protocol import Load, Message
 from flashgraph.llm.quotas import quotas
 from flashgraph.policies.limits import Limits
@@ -37,7 +37,7 @@ class Server:
     queues: bool = False
     down: tuple[float, float] = (0.0, 0.0)
     refuses: dict[str, float] = attrs.field(factory=dict)
-    faults: dict[str, list[PassingFault]] = attrs.field(factory=dict)
+    faults: dict[str, list[Any]] = attrs.field(factory=dict)
     rate: Bucket | None = None
     in_flight: int = 0
     waits: list[int] = attrs.field(factory=list)

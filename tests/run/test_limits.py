@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
 import flashgraph as fg
+from flashgraph.policies.control import Control
 from flashgraph.policies.limits import Limits, adaptive, fixed, steered
 from flashgraph.run import events as ev
 from flashgraph.run.slots import REST
@@ -244,6 +246,25 @@ def test_what_one_endpoint_has_no_room_for_another_takes(virtually: Virtually) -
     result = ran(requests(100), {"task": models}, virtually=virtually)
     shares = Counter(event.endpoint for event in of(result, ev.CallStarted))
     assert shares["b"] > shares["a"] > 10
+
+
+@attrs.frozen
+class Unsure(Control):
+    """A control policy with a mistake."""
+
+    def rank(self, waiting: Any) -> Any:
+        raise KeyError("boom")
+
+
+def test_a_rank_that_raises_is_named(virtually: Virtually) -> None:
+    """As the user's own mistake, and not as one of the scheduler."""
+
+    async def run() -> None:
+        schedule = fg.pipelined(4, focus=0.0, control=Unsure())
+        await fg.arun(requests(2), TASK, models={"task": Server(1, fixed(1))}, schedule=schedule, settle=settle)
+
+    with pytest.raises(fg.FlashgraphError, match=r"^control policy .*: rank\(Waiting\(.*\)\) raised KeyError: 'boom'"):
+        virtually(run)
 
 
 def test_endpoints_that_roles_share_go_to_who_ranks_first(virtually: Virtually) -> None:

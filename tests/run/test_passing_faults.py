@@ -148,14 +148,25 @@ def test_what_does_not_pass_and_is_the_endpoints(virtually: Virtually) -> None:
 
 
 def test_different_faults_have_their_own_tries(virtually: Virtually) -> None:
-    """A time-out is one of two, whatever came before it; 503 and 429 say the same of an endpoint."""
+    """A time-out is one of two, whatever came before it; a 429 is none of the failures of an endpoint."""
     faults = [failing(), failing(), late(), malformed(), Throttled("full", pause=1.0), failing()]
     server = Server(5, fixed(1), faults={"0": faults})
     result = ran(requests(1), {"task": server}, virtually=virtually)
     assert result.status == "completed"
     assert fates(result) == {"failed": 5, "throttled": 1, "done": 1}
-    server = Server(5, fixed(1), faults={"0": [failing(), Throttled("full", pause=1.0, tries=2)]})
+    server = Server(
+        5, fixed(1), faults={"0": [Throttled("full", pause=1.0, tries=2), failing(), Throttled("full", tries=2)]}
+    )
     assert ran(requests(1), {"task": server}, virtually=virtually).reason == "full"
+
+
+@pytest.mark.parametrize("usage", [None, fg.Usage(7, 30)])
+def test_a_request_that_is_refused_costs_what_came_of_it(usage: fg.Usage | None, virtually: Virtually) -> None:
+    """A call, and no tokens unless the server has worked on it; not all that was set aside for it."""
+    server = Server(5, fixed(1), faults={"0": [RequestFailed("no", usage=usage)]})
+    result = ran(requests(2), {"task": server}, virtually=virtually, budget=fg.Budget(tokens=20_000))
+    assert fates(result) == {"failed": 1, "done": 1}
+    assert (result.spent.calls, result.spent.tokens) == (2, 51 + (usage.total if usage else 0))
 
 
 def test_one_of_two_endpoints_that_always_fails(virtually: Virtually) -> None:

@@ -78,11 +78,13 @@ def test_patience_ends_after_so_many_tries(tries: int) -> None:
 
 
 def test_what_is_the_requests_counts_wherever_it_is_met() -> None:
-    """And apart from what is an endpoint's; of that, 429 and 503 are the same."""
+    """And apart from what is an endpoint's; of that, a 429 says that it is full, and a 503 that it fails."""
     patience = Patience()
     late, down = PassingFault(TimedOut("late"), tries=2), PassingFault(ModelUnavailable("down"), tries=2)
     assert [patience.ends("a", late), patience.ends("a", down), patience.ends("b", down)] == [False] * 3
     assert patience.ends("b", late)
+    assert not patience.ends("a", Throttled("full", tries=2))
+    assert patience.ends("a", down)
     assert patience.ends("a", Throttled("full", tries=2))
 
 

@@ -109,6 +109,28 @@ def test_a_best_that_raises_is_named() -> None:
         PoolState("mine", Chooses(choice=KeyError("boom"))).admit(1, (), frozenset(), False, 0, 0.0)
 
 
+class Forgetful(Chooses):
+    """Returns nothing, and cannot be narrowed."""
+
+    def apply(self, event: Any) -> Any:
+        pass
+
+    def focus(self) -> Any:
+        raise KeyError("boom")
+
+
+def test_an_apply_without_a_value_is_named() -> None:
+    """As one that forgets to return it."""
+    with pytest.raises(fg.FlashgraphError, match=r"^pool 'mine': apply\(admit artifact 0\) returned None; expected"):
+        PoolState("mine", Forgetful(choice=None)).admit(1, (), frozenset(), False, 0, 0.0)
+
+
+def test_a_focus_that_raises_is_named() -> None:
+    """As a best is."""
+    with pytest.raises(fg.FlashgraphError, match=r"^pool 'mine': focus\(\) raised KeyError: 'boom'"):
+        PoolState("mine", Forgetful(choice=None)).narrowed()
+
+
 def test_the_best_is_the_newest_values() -> None:
     """Asked once for each version."""
     pool = PoolState("newest", Newest())

@@ -18,7 +18,10 @@ from flashgraph.graph.spec import GraphSpec
 from flashgraph.graph.types import OURS, parts, show
 from flashgraph.run.plan import Plan
 
-__all__ = ["Changes", "Header", "fingerprint"]
+__all__ = ["BUDGET", "Changes", "Header", "fingerprint"]
+
+BUDGET = "budget"
+"""The key of the ``meta`` table below which a run that was resumed has its last limits, as `Header.limits`."""
 
 DECIDING = ("when", "scatter", "order", "arrange", "release", "stale")
 """What of an edge may hold functions of the user's: told again, they must decide as they did."""
@@ -33,8 +36,8 @@ class Header:
     may change when the user says so.  ``capacity`` (a
     `flashgraph.run.plan.Capacity`) may always change.  ``prices`` are
     what each endpoint's tokens cost (USD for one prompt token and one completion token, None where it is not known,
-    and whose word that is), as the last session had them.  ``order`` is how the command line started it: paths, model
-    strings, options.
+    and whose word that is), as the last session had them.  ``order`` is how the command line started it, or last
+    resumed it: paths, model strings, options.
     """
 
     graph: str

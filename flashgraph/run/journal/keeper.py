@@ -103,7 +103,7 @@ def keep(
                 (turns,) = store.db.execute("SELECT count(*) FROM turns").fetchone()
             writer = JournalWriter(store, codec, turns=turns, patient=patient)
             if resume:
-                writer.reprice(header)
+                writer.renew(header)
             else:
                 writer.begin(header)
             examined = Examined(store, writer)

@@ -18,7 +18,7 @@ from typing import cast
 from flashgraph.errors import DataError
 from flashgraph.run.journal.artifacts import Artifacts
 from flashgraph.run.journal.folders import find_run, is_held
-from flashgraph.run.journal.header import Header
+from flashgraph.run.journal.header import BUDGET, Header
 from flashgraph.run.journal.keeper import JOURNAL, read_header
 from flashgraph.run.journal.rows import Rows
 from flashgraph.run.journal.stored import (
@@ -117,10 +117,7 @@ class StoredRun:
 
     def limits(self) -> Mapping[str, float]:
         """The budget's limits: those that the run was last resumed with, or else started with."""
-        sql = (
-            "SELECT json_extract(body, '$.reopen') FROM turns WHERE body LIKE '{\"reopen\"%' ORDER BY seq DESC LIMIT 1"
-        )
-        found = self._rows(sql)
+        found = self._rows("SELECT value FROM meta WHERE key = ?", BUDGET)
         return cast(Mapping[str, float], json.loads(found[0][0])) if found else self.header.limits
 
     def spend(self) -> Spend:

@@ -21,7 +21,7 @@ from flashgraph.policies.rates import worded
 from flashgraph.run import events as ev
 from flashgraph.run.jobs import Done
 from flashgraph.run.journal.codec import Codec
-from flashgraph.run.journal.header import Header
+from flashgraph.run.journal.header import BUDGET, Header
 from flashgraph.run.journal.store import PATIENCE, JournalError, Statement, Store
 from flashgraph.run.machine import Machine
 from flashgraph.run.messages import text_of
@@ -70,10 +70,12 @@ class JournalWriter:
         """Write down what the run is started with.  Raises `JournalError`."""
         self._store.put([("INSERT INTO meta VALUES (?, ?)", row) for row in header.rows()]).result()
 
-    def reprice(self, header: Header) -> None:
-        """Write down the prices that the run goes on with.  Raises `JournalError`."""
-        row = next(row for row in header.rows() if row[0] == "prices")
-        self._store.put([("INSERT OR REPLACE INTO meta VALUES (?, ?)", row)]).result()
+    def renew(self, header: Header) -> None:
+        """Write down what the run goes on with: its prices, its budget, and how the command line said it, if it did.
+        The limits that it began with stay, for who tells it again.  Raises `JournalError`."""
+        rows = dict(header.rows())
+        new = {"prices": rows["prices"], BUDGET: rows["limits"]} | ({"order": rows["order"]} if header.order else {})
+        self._store.put([("INSERT OR REPLACE INTO meta VALUES (?, ?)", row) for row in new.items()]).result()
 
     def open_session(self) -> None:
         """Write down that this process goes on with the run."""
@@ -325,4 +327,6 @@ def durable(done: Future[None], patient: bool) -> Callable[[], Awaitable[None]] 
 
 
 async def _committed(done: Future[None]) -> None:
-    await anyio.to_thread.run_sync(done.result, abandon_on_cancel=True)
+    # Not one of the threads that everybody shares: stages may block in all of these, and wait for this very turn.
+    alone = anyio.CapacityLimiter(1)
+    await anyio.to_thread.run_sync(done.result, abandon_on_cancel=True, limiter=alone)

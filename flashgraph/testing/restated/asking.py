@@ -86,10 +86,9 @@ def asks_again(faults: Sequence[Fault], tries: int, backoff: float, text: str) -
     expected = "answered"
     asked = 1
     for fault in [*faults, Fault("answered")]:
-        kind = "unavailable" if fault.kind == "throttled" else fault.kind
-        met[kind] += 1
-        if fault.kind in ("answered", "refused") or met[kind] >= tries:
-            expected = kind
+        met[fault.kind] += 1
+        if fault.kind in ("answered", "refused") or met[fault.kind] >= tries:
+            expected = "unavailable" if fault.kind == "throttled" else fault.kind
             break
         asked += 1
     expect(ended[0] == expected, f"I15: after {faults} a request with {tries} tries is {ended[0]}, expected {expected}")
@@ -121,13 +120,17 @@ async def _ask(model: Asked, text: str) -> str:
 
 
 def costs(fault: Fault, amounts: Mapping[str, float], given_up: tuple[int, int]) -> None:
-    """I10: a request that was turned away costs nothing, one that failed a call and what came of it, one that was given
-    up all that was set aside."""
-    raised = fault.raised(2, 1.0)
-    if not isinstance(raised, PassingFault):
-        return
-    cost = Cost.of_fault(raised, Asked((), 1, 1.0), amounts, given_up)
+    """I10: a request that was turned away costs nothing, one that failed or was refused a call and what came of it, one
+    that was given up all that was set aside."""
+    raised, model = fault.raised(2, 1.0), Asked((), 1, 1.0)
+    if isinstance(raised, PassingFault):
+        cost = Cost.of_fault(raised, model, amounts, given_up)
+    else:
+        cost = Cost.answered(Usage(*given_up) if any(given_up) else None, model)
     match fault.kind:
+        case "refused":
+            usd = 0.5 * given_up[0] + 2 * given_up[1]
+            expected = Cost({"calls": 1.0, "tokens": float(sum(given_up)), "usd": usd}, given_up, usd, False)
         case "throttled":
             expected = Cost({}, (0, 0), None, False)
         case "timed out":
