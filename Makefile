@@ -69,11 +69,15 @@ mutants: $(READY)  ## mutation testing: all mutants take hours, SAMPLE=200 SEED=
 	$(BIN)/python -m tests.mutants.sample $(if $(SAMPLE),--sample $(SAMPLE)) --seed $(or $(SEED),0) \
 		--suite $(or $(SUITE),every)
 
-bench: $(READY)  ## the tables of docs/benchmarks.md
+bench: $(READY)  ## the tables of docs/benchmarks.md, and of docs/ace.md and docs/meta-harness.md: about an hour
 	$(BIN)/python -m tests.benchmarks.peers -o docs/time-to-score.svg
+	$(BIN)/python -m tests.benchmarks.peers --profile api --worlds 3 --seeds 2 --minutes 12
 	$(BIN)/python -m tests.benchmarks.policies
 	$(BIN)/python -m tests.benchmarks.overhead
 	$(BIN)/python -m tests.benchmarks.client
+	$(BIN)/python -m tests.benchmarks.limits
+	$(BIN)/python -m tests.benchmarks.ace
+	$(BIN)/python -m tests.benchmarks.harness_world 12
 
 build: $(READY)  ## wheel and sdist
 	$(BIN)/uv build

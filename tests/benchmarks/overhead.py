@@ -246,8 +246,8 @@ def memory(open_items: int) -> float:
 
 
 @click.command()
-@click.option("--items", default=10_000, show_default=True, help="Items of a run.")
-@click.option("--times", default=5, show_default=True, help="Runs of each; the median counts.")
+@click.option("--items", default=5_000, show_default=True, help="Items of a run.")
+@click.option("--times", default=3, show_default=True, help="Runs of each; the median counts.")
 def main(items: int, times: int) -> None:
     """Measure and print the tables."""
     anyio.run(through_the_graph, 1000, 10)
