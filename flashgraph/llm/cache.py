@@ -219,7 +219,9 @@ def _own(error: ModelError) -> ModelError:
     would gather all their tracebacks, and for nothing."""
     error = copy.copy(error)
     if isinstance(error, PassingFault):
-        error.final, error.usage, error.cut_off, error.quotas = copy.copy(error.final), None, False, ()
+        error.final, error.cut_off, error.quotas = copy.copy(error.final), False, ()
+    if isinstance(error, PassingFault | RequestFailed):
+        error.usage = None
     return error
 
 

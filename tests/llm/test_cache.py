@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.errors import (
+    ContentFiltered,
     DataError,
     ModelRefused,
     ModelUnavailable,
@@ -412,6 +413,14 @@ async def test_a_failure_is_shared(cache: ResponseCache, error: Exception) -> No
     assert [(type(c.ended), str(c.ended)) for c in clients] == 3 * [(type(error), str(error))]
     assert [c.ended.__cause__ for c in clients] == [None, error, error]
     assert len({id(c.ended) for c in clients}) == 3
+
+
+async def test_what_a_shared_failure_has_cost_is_the_askers(cache: ResponseCache) -> None:
+    """A reply that was withheld is paid once."""
+    error = ContentFiltered("withheld", usage=Usage(3, 4))
+    clients = [Client(model) for model in 2 * [CachedModel(ScriptedModel([error], delay=5), cache)]]
+    await together(*clients)
+    assert [c.ended.usage for c in clients] == [Usage(3, 4), None]
 
 
 @pytest.mark.parametrize(
