@@ -13,6 +13,8 @@ from flashgraph.graph.spec import SourceSpec
 from flashgraph.observe.description import Description, Link, describe
 from flashgraph.observe.words import counted, with_article
 from flashgraph.policies import release, staleness
+from flashgraph.policies.failure import FailAbove
+from flashgraph.policies.order import Discriminative
 from flashgraph.policies.schedule import Schedule
 from flashgraph.policies.settings import apply_settings, schedule_of
 from flashgraph.run.plan import EdgePlan, Plan, StagePlan, compile_plan
@@ -132,8 +134,10 @@ def _edge(link: Link, edge: EdgePlan, graph: Description) -> str:
     if edge.scatter is not None:
         name = next(p for p in link.policies if p.startswith("scatter")).removeprefix("scatter ")
         said = [f"each {link.takes or graph.node(link.src).gives} is scattered by {name}, so that {link.flows} arrives"]
-        if edge.arrange is not None:
+        if isinstance(edge.arrange, Discriminative):
             said.append(f"what the last {edge.arrange.window} groups all passed goes last")
+        elif edge.arrange is not None:
+            said.append(f"sent out as {edge.arrange} says")
     if edge.gather:
         said = [f"members are gathered into {link.flows}, which goes on {_release(edge.release)}"]
         if type(edge.release) is not release.All:
@@ -153,6 +157,8 @@ def _edge(link: Link, edge: EdgePlan, graph: Description) -> str:
 
 
 def _release(rule: release.All) -> str:
+    if type(rule).__module__ != release.__name__:
+        return f"when {rule} says so"
     match rule:
         case release.Fraction(share, least):
             floor = f", and {least} at least" if least > 1 else ""
@@ -167,6 +173,8 @@ def _release(rule: release.All) -> str:
 
 
 def _failure(edge: EdgePlan) -> str:
+    if not isinstance(edge.on_failure, FailAbove):
+        return f"whether it fails, {edge.on_failure} says"
     share = edge.on_failure.share
     return "failed members are missing from it" if share >= 1 else f"it fails if over {share:.0%} of its members do"
 

@@ -11,10 +11,19 @@ from flashgraph.errors import DataError
 from flashgraph.graph.analysis import distances, gathers_of, reaches, topological
 from flashgraph.graph.capacity import loop_capacity
 from flashgraph.graph.check_shape import ASSUMED_WINDOW
-from flashgraph.graph.spec import DEFAULT_LATE, GraphSpec, PoolSpec, SourceSpec, StageSpec
-from flashgraph.policies.failure import FailAbove, missing
+from flashgraph.graph.spec import (
+    DEFAULT_LATE,
+    Failure,
+    GraphSpec,
+    PoolSpec,
+    QueueRule,
+    ScatterRule,
+    SourceSpec,
+    StageSpec,
+)
+from flashgraph.policies.failure import missing
 from flashgraph.policies.limits import Limits, fixed, parse_limits
-from flashgraph.policies.order import Discriminative, QueueOrder, fifo
+from flashgraph.policies.order import fifo
 from flashgraph.policies.release import All, everyone
 from flashgraph.policies.schedule import Schedule
 from flashgraph.policies.staleness import Accept, Rule, accept, without_overlap
@@ -39,14 +48,14 @@ class EdgePlan:
     fanout: int | None
     release: All
     late: Literal["cancel", "drop", "amend"]
-    order: QueueOrder
-    arrange: Discriminative | None
+    order: QueueRule
+    arrange: ScatterRule | None
     only: type | None
     when: Callable[[Any], bool] | None
     otherwise: bool
     loop: int | None
     stale: Rule
-    on_failure: FailAbove
+    on_failure: Failure
     keeps_orphans: bool
     judges: bool = attrs.field(init=False)
     """Whether the staleness rule may say anything but that the item passes."""
@@ -166,8 +175,9 @@ def compile_plan(
                 f"{loops[edge.name]} there to be free of deadlock.\nFix: window={ASSUMED_WINDOW}, or leave the "
                 "capacity out and it is sized by the schedule."
             )
-        order = chosen.order
-        arrange = order if isinstance(order, Discriminative) and schedule.speculate else None
+        # By what they can do, as `check` asks for: an order may be of the user's own making.
+        order: Any = chosen.order
+        arranges = hasattr(order, "arrange")
         stale: Rule = chosen.stale or accept()  # type: ignore[assignment]  # checked by `check`
         edges[edge.name] = EdgePlan(
             name=edge.name,
@@ -179,8 +189,8 @@ def compile_plan(
             fanout=edge.fanout,
             release=(chosen.release if schedule.speculate else None) or everyone(),  # type: ignore[arg-type]  # checked by `check`
             late=(chosen.late or DEFAULT_LATE) if schedule.speculate else "drop",
-            order=order if isinstance(order, QueueOrder) else fifo(),
-            arrange=arrange,
+            order=fifo() if order is None or arranges else order,
+            arrange=order if arranges and schedule.speculate else None,
             only=edge.only,
             when=edge.when,
             otherwise=edge.otherwise,

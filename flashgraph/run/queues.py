@@ -6,7 +6,8 @@ from bisect import insort
 from collections import deque
 from typing import Any
 
-from flashgraph.policies.order import QueueOrder, fifo
+from flashgraph.graph.spec import QueueRule
+from flashgraph.policies.order import fifo
 from flashgraph.run.items import Item
 
 __all__ = ["EdgeQueue"]
@@ -20,7 +21,7 @@ class EdgeQueue:
     the head.
     """
 
-    def __init__(self, capacity: float, order: QueueOrder) -> None:
+    def __init__(self, capacity: float, order: QueueRule) -> None:
         self.capacity = capacity
         self.held = 0
         self.opened = 0

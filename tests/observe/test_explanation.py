@@ -102,3 +102,75 @@ def test_a_staleness_rule_of_the_users_own_is_named() -> None:
 
     graph.edge(draw, pool, stale=Halving(above=3))
     assert "stale items are judged by halving(above=3)" in said(graph)
+
+
+class Own:
+    """Rules of the user's own, by their methods alone."""
+
+    def __str__(self) -> str:
+        return "mine"
+
+    def flaw(self) -> None:
+        return None
+
+
+class Early(Own):
+    """A release rule."""
+
+    def ready(self, group: Any, arrived: int, elapsed: float) -> bool:
+        return arrived > 0
+
+    def needs(self, size: int) -> int:
+        return 1
+
+    def deadline(self) -> float | None:
+        return None
+
+
+class Mild(Own):
+    """A failure rule."""
+
+    def fails(self, failed: int, size: int) -> bool:
+        return failed > 3
+
+
+class Last(Own):
+    """An order of members."""
+
+    def arrange(self, members: Any, streaks: Any) -> list[int]:
+        return [*reversed(range(len(members)))]
+
+    def identity(self, index: int, member: Any) -> int:
+        return index
+
+    def passed(self, value: Any) -> bool:
+        return True
+
+
+def test_rules_of_the_users_own_are_named() -> None:
+    """A release rule, a failure rule and an order, none of which is said to be one of ours."""
+    graph = fg.Graph("own")
+    pool = graph.pool("pool", Log)
+
+    @graph.source(reads=pool)
+    def draw(at: fg.Draw[Log]) -> str:
+        return "text"
+
+    @graph.stage
+    def member(text: str) -> str:
+        return text
+
+    @graph.stage
+    def total(group: fg.Group[str, str]) -> str:
+        return group.origin
+
+    def parts(text: str) -> list[str]:
+        return [text]
+
+    graph.edge(draw, member, scatter=parts, order=Last())
+    graph.edge(member, total, gather=True, release=Early(), on_failure=Mild())
+    graph.edge(total, pool)
+    words = said(graph)
+    assert "so that str arrives; sent out as mine says" in words
+    assert "which goes on when mine says so; then the rest is cancelled" in words
+    assert "whether it fails, mine says" in words

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import attrs
 import pytest
 
 import flashgraph as fg
@@ -51,6 +54,63 @@ def test_a_loop_edge_has_room_for_the_window(window: int) -> None:
     said = f"edge {edge}: capacity={needed - 1}; a window of {window} rounds needs at least {needed}"
     assert said in str(caught.value)
     assert compile_plan(circle(None).spec, schedule, {}, {}, {}).edges[edge].capacity >= needed
+
+
+@attrs.frozen
+class Backwards:
+    """An order of somebody's own: the youngest first."""
+
+    def key(self, value: Token, version: int) -> int:
+        return -value.path
+
+    def flaw(self) -> None:
+        return None
+
+
+@attrs.frozen
+class Reversed:
+    """An order of members of somebody's own: the last first."""
+
+    def arrange(self, members: Sequence[Token], streaks: object) -> list[int]:
+        return list(reversed(range(len(members))))
+
+    def identity(self, index: int, member: Token) -> int:
+        return index
+
+    def passed(self, value: Token) -> bool:
+        return True
+
+    def flaw(self) -> None:
+        return None
+
+
+def test_orders_of_ones_own_are_kept() -> None:
+    """An order is what has its methods."""
+    graph = fg.Graph("own")
+    pool = graph.pool("pool", Ledgered)
+
+    @graph.source(rounds=9)
+    def draw(at: fg.Draw[None]) -> Token:
+        return Token(at.emission, 0)
+
+    @graph.stage
+    def look(token: Token) -> Token:
+        return token
+
+    @graph.stage
+    def member(token: Token) -> Token:
+        return token
+
+    def parts(token: Token) -> list[Token]:
+        return [token]
+
+    graph.edge(draw, look, order=Backwards())
+    graph.edge(look, member, scatter=parts, order=Reversed())
+    graph.edge(member, pool, gather=True)
+    graph.raise_if_wrong()
+    edges = compile_plan(graph.spec, fg.pipelined(2), {}, {}, {}).edges
+    found = [(edge.order, edge.arrange) for edge in edges.values()]
+    assert found == [(Backwards(), None), (fg.fifo(), Reversed()), (fg.fifo(), None)]
 
 
 def test_a_model_that_takes_no_request_is_refused() -> None:

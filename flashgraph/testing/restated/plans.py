@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 import flashgraph as fg
 from flashgraph.graph.spec import EdgeSpec
 from flashgraph.policies.limits import fixed
-from flashgraph.policies.order import Discriminative, QueueOrder
 from flashgraph.policies.schedule import Schedule
 from flashgraph.run.plan import Capacity, Plan, compile_plan
 from flashgraph.testing.graphs import Ledgered, Shape, Token, build
@@ -58,9 +57,10 @@ def _expect_edge(plan: Plan, edge: EdgeSpec, schedule: Schedule) -> None:
     expect(found.release == release, f"{said} releases by {found.release}, expected {release}")
     late = (edge.late or "cancel") if early else "drop"
     expect(found.late == late, f"{said} treats late members as {found.late}, expected {late}")
-    arrange = edge.order if early and isinstance(edge.order, Discriminative) else None
+    sends = hasattr(edge.order, "arrange")
+    arrange = edge.order if early and sends else None
     expect(found.arrange == arrange, f"{said} sends members by {found.arrange}, expected {arrange}")
-    order = edge.order if isinstance(edge.order, QueueOrder) else fg.fifo()
+    order = fg.fifo() if edge.order is None or sends else edge.order
     expect(found.order == order, f"{said} has the order {found.order}, expected {order}")
     expect(found.orders == (order != fg.fifo()), f"{said} asks an order's function, or not")
     stale: Any = edge.stale or fg.accept()
