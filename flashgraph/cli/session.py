@@ -194,7 +194,7 @@ async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts
             tasks.cancel_scope.cancel()
         if not live:
             click.echo(f"ended: {result.status} ({result.reason})", err=True)
-        return await _tested(Report(result, order.task.seed), order, models, run, interrupts)
+        return await _tested(Report(result, order.task.seed, target=order.target), order, models, run, interrupts)
 
 
 async def _grace(run: Run, asked: anyio.Event, seconds: float) -> None:

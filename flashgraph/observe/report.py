@@ -33,6 +33,8 @@ class Report:
     test: tuple[HeldOut, HeldOut] | None = None
     untested: str = ""
     tested: Mapping[str, float] = attrs.field(factory=dict)
+    target: float | None = None
+    """The score at which the run was to stop."""
 
     @property
     def best(self) -> dict[str, str] | None:
@@ -99,7 +101,9 @@ class Report:
             idle = last is not None and not any(isinstance(event, JobStarted | JobEnded) for event in session)
             return "nothing was left to do: the run stands as it was, whatever has changed in the task" if idle else ""
         if result.status != "budget":
-            return f"to go on: {command}"
+            best = None if result.best is None else result.best.score
+            reached = self.target is not None and best is not None and best >= self.target
+            return f"to go on: {command}{' --target-score SCORE, a higher one' if reached else ''}"
         used: dict[str, float] = attrs.asdict(result.spent)
         limit = next((name for name in used if result.reason == f"no {name} left"), "seconds")
         match limit:

@@ -390,6 +390,7 @@ def test_a_target_score(cli: Cli, tmp_path: Path) -> None:
     assert found["status"] == "stopped"
     assert "the target is 0.5" in found["reason"]
     assert found["validation"]["best"] >= 0.5
+    assert "to go on: flashgraph resume out --target-score SCORE, a higher one\n" in ended.out
     assert found["test"] is not None
 
 
