@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,7 +28,9 @@ def json_option(command: F) -> F:
 
 
 def echo_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    from flashgraph.run.journal.jsontext import printed
+
+    click.echo(printed(value, indent=2))
 
 
 def echo_table(table: RenderableType) -> None:

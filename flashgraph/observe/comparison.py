@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import attrs
 from flashgraph.observe.runs import grid, score_text
 from flashgraph.observe.words import clock
 from flashgraph.run.journal.header import Header
+from flashgraph.run.journal.jsontext import printed
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.journal.stored import Point, text_diff
 
@@ -160,7 +160,7 @@ def _score(score: float | None) -> str:
 
 
 def _value(value: Any) -> str:
-    return "(none)" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return "(none)" if value is None else value if isinstance(value, str) else printed(value)
 
 
 def _amount(name: str, amount: float | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from flashgraph.errors import DataError
 from flashgraph.observe.report import file_name
 from flashgraph.observe.runs import artifact_json, run_json
 from flashgraph.observe.words import unwritable
+from flashgraph.run.journal.jsontext import printed
 from flashgraph.run.journal.reading import StoredRun
 
 __all__ = ["to_csv", "to_jsonl", "to_mlflow", "to_parquet"]
@@ -74,7 +74,7 @@ def to_jsonl(run: StoredRun, out: Path) -> list[Path]:
             ({"kind": "artifact", **artifact_json(artifact)} for artifact in run.artifacts()),
             ({"kind": "call", **attrs.asdict(call)} for call in run.calls()),
         )
-        file.writelines(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines)
+        file.writelines(f"{printed(line)}\n" for line in lines)
     return [out]
 
 
@@ -119,10 +119,7 @@ def _tables(run: StoredRun) -> Iterator[tuple[str, Mapping[str, str], Iterator[d
 
 
 def _row(values: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        name: json.dumps(values[name], ensure_ascii=False) if kind == "json" else values[name]
-        for name, kind in columns.items()
-    }
+    return {name: printed(values[name]) if kind == "json" else values[name] for name, kind in columns.items()}
 
 
 def to_mlflow(run: StoredRun, out: Path) -> list[Path]:

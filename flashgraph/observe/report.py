@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 import tempfile
 from collections import Counter
@@ -18,6 +17,7 @@ from flashgraph.errors import DataError
 from flashgraph.heldout import HeldOut
 from flashgraph.observe.words import clock, counted
 from flashgraph.run.events import Ended, JobEnded, JobStarted, Reopened, RunEnded
+from flashgraph.run.journal.jsontext import printed
 from flashgraph.run.result import Result, ResultArtifact, failures_in, raised_in, texts_of
 
 __all__ = ["Report", "claim_folder", "file_name", "new_folder"]
@@ -157,13 +157,13 @@ class Report:
 
         best = self.best
         if best is not None:
-            put("best.json", json.dumps(best, indent=2, ensure_ascii=False) + "\n")
+            put("best.json", printed(best, indent=2) + "\n")
             for name, text in best.items():
                 put(f"best-{file_name(name)}.txt", text if text.endswith("\n") else text + "\n")
         summary = converter.unstructure(self._summary())
-        put("result.json", json.dumps(summary, indent=2, ensure_ascii=False, default=str) + "\n")
+        put("result.json", printed(summary, indent=2) + "\n")
         events = ({"event": type(event).__name__, **converter.unstructure(event)} for event in self.result.events)
-        put("events.jsonl", "".join(json.dumps(e, ensure_ascii=False, default=list) + "\n" for e in events))
+        put("events.jsonl", "".join(printed(e, default=list) + "\n" for e in events))
         return written
 
     def _summary(self) -> dict[str, Any]:

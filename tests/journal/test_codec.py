@@ -21,7 +21,8 @@ from flashgraph.errors import DataError
 from flashgraph.graph.ports import Group, Member, Several
 from flashgraph.loading import load_graph
 from flashgraph.pools import Archive
-from flashgraph.run.journal.codec import LONG, TAG, Codec
+from flashgraph.run.journal.codec import LONG, Codec
+from flashgraph.run.journal.jsontext import TAG
 from flashgraph.run.journal.plain import plain
 
 

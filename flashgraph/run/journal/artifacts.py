@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
 import attrs
 
+from flashgraph.run.journal.jsontext import loaded
 from flashgraph.run.journal.plain import plain
 from flashgraph.run.journal.rows import Rows
 from flashgraph.run.journal.stored import StoredArtifact
@@ -67,11 +67,11 @@ class Artifacts:
             id=id,
             version=version,
             at=at,
-            parents=tuple(json.loads(parents)),
+            parents=tuple(loaded(parents)),
             score=score,
-            scores=dict(json.loads(scores)),
+            scores=dict(loaded(scores)),
             lag=lag or 0,
             provisional=bool(provisional) and kind != "retract",
             retracted=kind == "retract",
-            value=plain(json.loads(value), self._rows.text),
+            value=plain(loaded(value), self._rows.text),
         )

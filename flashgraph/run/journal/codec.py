@@ -11,6 +11,7 @@ import base64
 import dataclasses
 import enum
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Set
 from functools import cache
 from typing import Any, get_origin
@@ -23,14 +24,14 @@ from flashgraph.graph.notes import Notes
 from flashgraph.graph.ports import Group, Member, Several, Verdict
 from flashgraph.graph.spec import GraphSpec
 from flashgraph.graph.types import parts
+from flashgraph.run.journal.jsontext import TAG, tagged, untagged
 
 __all__ = ["LONG", "Codec"]
 
 LONG = 200
 """From so many characters on, a text is put aside."""
 
-TAG = "$"
-OWN = ("long", "tuple", "dict", "set", "frozenset", "bytes", "enum")
+OWN = ("long", "tuple", "dict", "set", "frozenset", "bytes", "enum", "float")
 """Tags that are no class's."""
 Put = Callable[[str], str]
 Get = Callable[[str], str]
@@ -88,7 +89,7 @@ class Codec:
         Raises `DataError` for a value that could not be read back.
         """
         if value is None or (isinstance(value, bool | int | float) and not isinstance(value, enum.Enum)):
-            return value
+            return tagged(value) if isinstance(value, float) and not math.isfinite(value) else value
         if isinstance(value, enum.Enum):
             # Flags that are set together have no name of their own.
             member = value.value if isinstance(value, enum.Flag) else value.name
@@ -149,6 +150,8 @@ class Codec:
                 return set(members) if tag == "set" else frozenset(members)
             case "bytes":
                 return base64.b64decode(of)
+            case "float":
+                return untagged(data)
             case "enum":
                 kind, member = self._class(of), data["is"]
                 return getattr(kind, member) if isinstance(member, str) else kind(member)

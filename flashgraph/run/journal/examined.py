@@ -6,11 +6,11 @@ a part of that turn, so that the budget holds over all sessions and a run that i
 
 from __future__ import annotations
 
-import json
 from collections import Counter, deque
 from collections.abc import Mapping
 
 from flashgraph.llm.protocol import Reply, Usage
+from flashgraph.run.journal.jsontext import dumped, loaded
 from flashgraph.run.journal.replay import Payloads
 from flashgraph.run.journal.store import Statement, Store
 from flashgraph.run.journal.writer import JournalWriter, durable
@@ -47,7 +47,7 @@ class Examined:
         """What the tests of earlier sessions have cost, by limit."""
         total: Counter[str] = Counter()
         for (amounts,) in self._store.db.execute("SELECT spent FROM tests ORDER BY id"):
-            total.update(json.loads(amounts))
+            total.update(loaded(amounts))
         return dict(total)
 
     def take(self, work: str, request: str) -> Reply | None:
@@ -61,7 +61,7 @@ class Examined:
         Raises `JournalError` when it cannot be written.
         """
         number = self._last = self._last + 1
-        row = (number, work, request, json.dumps(dict(amounts)))
+        row = (number, work, request, dumped(dict(amounts)))
         sql = (
             "INSERT INTO tests (id, work, request, how, prompt_tokens, completion_tokens, finish, spent)"
             " VALUES (?, ?, ?, 'out', 0, 0, '', ?)"
@@ -76,7 +76,7 @@ class Examined:
         statements: list[Statement] = []
         if reply is None:
             sql = "UPDATE tests SET how = 'failed', spent = ? WHERE id = ?"
-            statements.append((sql, (json.dumps(dict(spent)), number)))
+            statements.append((sql, (dumped(dict(spent)), number)))
         else:
             sql = (
                 "UPDATE tests SET how = 'done', spent = ?, reply = ?, model = ?, prompt_tokens = ?,"
@@ -84,7 +84,7 @@ class Examined:
             )
             text = self._writer.payload(reply.text, statements)
             usage = (reply.usage.prompt, reply.usage.completion)
-            row = (json.dumps(dict(spent)), text, reply.model, *usage, reply.cost, reply.finish, number)
+            row = (dumped(dict(spent)), text, reply.model, *usage, reply.cost, reply.finish, number)
             statements.append((sql, row))
-        statements.append(("INSERT OR REPLACE INTO account VALUES (0, ?)", (json.dumps(dict(settled)),)))
+        statements.append(("INSERT OR REPLACE INTO account VALUES (0, ?)", (dumped(dict(settled)),)))
         self._store.put(statements)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Any, get_origin, get_type_hints
@@ -16,6 +15,7 @@ from flashgraph.graph.check_nodes import check_nodes
 from flashgraph.graph.notes import Notes
 from flashgraph.graph.spec import GraphSpec
 from flashgraph.graph.types import OURS, parts, show
+from flashgraph.run.journal.jsontext import dumped, loaded, printed
 from flashgraph.run.plan import Plan
 
 __all__ = ["BUDGET", "Changes", "Header", "fingerprint"]
@@ -56,9 +56,7 @@ class Header:
 
     def rows(self) -> list[tuple[str, str]]:
         """Keys and JSON values for the ``meta`` table."""
-        return [
-            (name, json.dumps(value, ensure_ascii=False, default=str)) for name, value in attrs.asdict(self).items()
-        ]
+        return [(name, dumped(value, default=str)) for name, value in attrs.asdict(self).items()]
 
     def other_functions(self, other: Header) -> list[str]:
         """Whose functions differ, of what both name: runs that older versions began say nothing of edges, and what only
@@ -71,7 +69,7 @@ class Header:
 
     @classmethod
     def of_rows(cls, rows: Mapping[str, str]) -> Header:
-        return cls(**{f.name: json.loads(rows[f.name]) for f in attrs.fields(cls)})
+        return cls(**{f.name: loaded(rows[f.name]) for f in attrs.fields(cls)})
 
 
 @attrs.frozen
@@ -198,7 +196,7 @@ def _text(body: Any) -> str:
 
 
 def _shown(params: Mapping[str, Any]) -> dict[str, str]:
-    return {f"parameter {name}": json.dumps(value, default=str) for name, value in params.items()}
+    return {f"parameter {name}": printed(value) for name, value in params.items()}
 
 
 def _differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

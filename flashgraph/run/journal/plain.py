@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from flashgraph.run.journal.codec import TAG, Get
+from flashgraph.run.journal.codec import Get
+from flashgraph.run.journal.jsontext import TAG, printed, untagged
 
 __all__ = ["plain", "texts"]
 
@@ -29,6 +29,8 @@ def plain(data: Any, get: Get) -> Any:
             return get(str(of))
         case "bytes":
             return of
+        case "float":
+            return untagged(data)
         case "enum":
             return data.get("is")
         case "dict":
@@ -41,7 +43,7 @@ def plain(data: Any, get: Get) -> Any:
 
 
 def _key(key: Any) -> str:
-    return key if isinstance(key, str) else json.dumps(key, ensure_ascii=False)
+    return key if isinstance(key, str) else printed(key)
 
 
 def texts(value: Any) -> dict[str, str]:
@@ -54,4 +56,4 @@ def texts(value: Any) -> dict[str, str]:
             return dict(value)
         if isinstance(value.get("text"), str | Mapping):
             return texts(value["text"])
-    return {"value": json.dumps(value, indent=2, ensure_ascii=False)}
+    return {"value": printed(value, indent=2)}

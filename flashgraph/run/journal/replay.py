@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import sqlite3
 import zlib
@@ -13,6 +12,7 @@ from flashgraph.errors import FlashgraphError
 from flashgraph.llm.protocol import Load, Quota, Reply, Usage
 from flashgraph.run.jobs import Cancel, Done, Failed, Start
 from flashgraph.run.journal.codec import Codec
+from flashgraph.run.journal.jsontext import loaded
 from flashgraph.run.journal.writer import signature
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity
@@ -48,7 +48,7 @@ def turns(db: sqlite3.Connection, codec: Codec) -> Iterator[tuple[Turn, list[int
     """The journal's turns in their order, each with the signature of the machine after it, if it has one."""
     payloads = Payloads(db)
     for at, text in db.execute("SELECT at, body FROM turns ORDER BY seq"):
-        body = json.loads(text)
+        body = loaded(text)
         yield (
             Turn(
                 at,
@@ -108,12 +108,12 @@ def replay(db: sqlite3.Connection, codec: Codec, machine: Machine) -> Resumed:
     cancelled = [Cancel(s.job) for s in starts.values() if s.job.cancelled and not machine.reopens(s.job)]
     stream = random.Random(machine.seed)
     if (state := db.execute("SELECT state FROM stream").fetchone()) is not None:
-        version, internal, gauss = json.loads(state[0])
+        version, internal, gauss = loaded(state[0])
         stream.setstate((version, tuple(internal), gauss))
     payloads = Payloads(db)
     cursors = {name: source.cursor for name, source in machine.plan.sources.items()}
     for name, text in db.execute("SELECT name, cursor FROM sources"):
-        cursors[name] = codec.decode(json.loads(text), payloads)
+        cursors[name] = codec.decode(loaded(text), payloads)
     return Resumed(at, stream, cursors, (*starts.values(), *cancelled), _served(db, starts, payloads))
 
 

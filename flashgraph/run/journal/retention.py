@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 import filelock
 
 from flashgraph.run.journal.folders import LOCK
+from flashgraph.run.journal.jsontext import loaded
 from flashgraph.run.journal.keeper import JOURNAL
 from flashgraph.run.journal.plain import plain
 from flashgraph.run.journal.store import VACUUMED, JournalError, connect
@@ -80,7 +80,7 @@ def _payloads(value: str) -> list[str]:
         found.append(name)
         return ""
 
-    plain(json.loads(value), noted)
+    plain(loaded(value), noted)
     return found
 
 

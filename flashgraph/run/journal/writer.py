@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import platform
@@ -22,6 +21,7 @@ from flashgraph.run import events as ev
 from flashgraph.run.jobs import Done
 from flashgraph.run.journal.codec import Codec
 from flashgraph.run.journal.header import BUDGET, Header
+from flashgraph.run.journal.jsontext import dumped
 from flashgraph.run.journal.store import PATIENCE, JournalError, Statement, Store
 from flashgraph.run.machine import Machine
 from flashgraph.run.messages import text_of
@@ -89,7 +89,7 @@ class JournalWriter:
         """Write down how the session has ended, and all that the run has spent, with what was cut off."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         sql = "UPDATE sessions SET closed = ?, status = ?, reason = ?, at = ? WHERE id = ?"
-        account = ("INSERT OR REPLACE INTO account VALUES (0, ?)", (json.dumps(dict(settled)),))
+        account = ("INSERT OR REPLACE INTO account VALUES (0, ?)", (dumped(dict(settled)),))
         # The turn that stopped the run is not kept: one that is resumed does it again.  What failed in it says why.
         failures = [self._failure(event) for event in self._events if _is_failure(event)]
         try:
@@ -113,10 +113,10 @@ class JournalWriter:
         body = self._body(turn, statements)
         # What a run that is being stopped still does is done again: only the answers that it heard are kept.
         body["sign"] = None if turn.halted else signature(machine)
-        text = _dumped(body)
+        text = dumped(body)
         statements.append(("INSERT INTO turns VALUES (?, ?, ?)", (self._turn, turn.at, text)))
         self._read_events(turn, machine, statements)
-        account = json.dumps(machine.ledger.settled)
+        account = dumped(machine.ledger.settled)
         if account != self._account:
             self._account = account
             statements.append(("INSERT OR REPLACE INTO account VALUES (0, ?)", (account,)))
@@ -138,11 +138,11 @@ class JournalWriter:
         return self._codec.encode(value, lambda text: self.payload(text, statements))
 
     def _json(self, value: Any, statements: list[Statement]) -> str:
-        return _dumped(self._encoded(value, statements))
+        return dumped(self._encoded(value, statements))
 
     def _shown(self, value: Any, statements: list[Statement]) -> str:
         """A pool's own value for who reads the run; the run itself never reads it back."""
-        return _dumped(self._loose.encode(value, lambda text: self.payload(text, statements)))
+        return dumped(self._loose.encode(value, lambda text: self.payload(text, statements)))
 
     def _body(self, turn: Turn, statements: list[Statement]) -> dict[str, Any]:
         body: dict[str, Any] = {}
@@ -184,7 +184,7 @@ class JournalWriter:
                 cursor = self._json(completed.cursor, statements)
                 statements.append(("INSERT OR REPLACE INTO sources VALUES (?, ?)", (completed.source, cursor)))
             if completed.stream is not None:
-                state = json.dumps(completed.stream)
+                state = dumped(completed.stream)
                 statements.append(("INSERT OR REPLACE INTO stream VALUES (0, ?)", (state,)))
         return body
 
@@ -268,14 +268,14 @@ class JournalWriter:
                     event.role,
                     started.endpoint if started is not None else "",
                     answer.request if answer is not None else "",
-                    json.dumps(messages),
+                    dumped(messages),
                     event.how,
                     self.payload(reply.text, statements) if reply is not None else None,
                     reply.model if reply is not None else None,
                     event.prompt_tokens,
                     event.completion_tokens,
                     event.usd,
-                    json.dumps(dict(answer.spent) if answer is not None else {}),
+                    dumped(dict(answer.spent) if answer is not None else {}),
                     event.seconds,
                     event.finish,
                     self._turn,
@@ -290,20 +290,11 @@ class JournalWriter:
         known = record.last
         kind = {"Admitted": "admit", "Confirmed": "confirm", "Retracted": "retract"}[type(event).__name__]
         row = (
-            self._turn, event.at, event.pool, event.version, kind, event.artifact, json.dumps(list(known.parents)),
+            self._turn, event.at, event.pool, event.version, kind, event.artifact, dumped(list(known.parents)),
             record.lag, int(known.provisional), known.score,
-            json.dumps(list(known.scores.items())), self._shown(known.value, statements) if kind == "admit" else "null",
+            dumped(list(known.scores.items())), self._shown(known.value, statements) if kind == "admit" else "null",
         )  # fmt: skip
         statements.append((f"INSERT INTO admissions VALUES ({', '.join('?' * 12)})", row))
-
-
-def _dumped(data: Any) -> str:
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half a character, which SQLite does not take
-        return json.dumps(data, separators=(",", ":"))
-    return text
 
 
 def _is_failure(event: ev.Event) -> TypeGuard[ev.JobEnded | ev.EdgeFailed]:
