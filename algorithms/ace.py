@@ -84,10 +84,7 @@ class Answer:
     score: float
     feedback: str
     used: tuple[str, ...]
-
-    @property
-    def right(self) -> bool:
-        return self.score >= 1.0
+    right: bool = attrs.field(default=attrs.Factory(lambda self: bool(self.score >= 1.0), takes_self=True))
 
 
 @attrs.frozen
@@ -162,7 +159,7 @@ def select(at: fg.Draw[Playbook, Course]) -> Batch | Snapshot | None:
             return None  # the last snapshot holds what all samples have taught
     if due:
         at.cursor = Course(asked, shown + 1)
-        return Snapshot({**at.task.seed, "playbook": at.view.text}, asked, split, tuple(indices))
+        return Snapshot({**at.task.seed, "playbook": at.view.text}, asked, split, tuple(indices), at.task.least)
     if asked == total:
         return None
     numbers = range(asked, min(asked + at[batch], until))
@@ -175,8 +172,7 @@ async def ask(work: Work, at: fg.Context[Any], reflection: str = "") -> tuple[At
     sample = at.task.samples(work.split)[work.index]
     reply = await at.llm(generate_prompt(work.text, sample, reflection), temperature=0, max_tokens=at[max_tokens])
     text, used = parse_answer(reply.text)
-    score = at.task.score(sample, text)
-    return Attempt(work.index, score.value, text, score.feedback, score.objectives), used
+    return Attempt.judged(at.task, work, text), used
 
 
 def training(question: Question, at: fg.Context[Playbook]) -> Work:
@@ -188,7 +184,7 @@ async def generate(asked: Question | Reflection, at: fg.Context[Playbook]) -> An
     """Answer with the newest playbook, and with what the last wrong answer taught."""
     question = asked if isinstance(asked, Question) else asked.question
     found, used = await ask(training(question, at), at, question.reflection)
-    return Answer(question, found.output, found.score, found.feedback, used)
+    return Answer(question, found.output, found.score, found.feedback, used, found.passed)
 
 
 @graph.stage(llm="reflector", reads=playbook)

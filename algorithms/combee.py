@@ -128,7 +128,7 @@ class Lesson(Brief):
 def brief(batch: fg.Group[gepa.Trial, Attempt], at: fg.Context[ParetoFrontier]) -> Lesson | None:
     """A record of each attempt; nothing to learn from a perfect minibatch."""
     seen, trial = batch.values, batch.origin
-    if not seen or all(a.score >= at[perfect] for a in seen):
+    if not seen or gepa.solved(seen, at[perfect]):
         return None
     at.uses(trial.parent)
     name = trial.components[0]

@@ -10,12 +10,14 @@ frontier has moved away from is merged with the newest best before it is validat
 is amended: where a candidate's own is cut short, its line's scores stand in, and all lines begin with the seed.
 """
 
+from collections.abc import Sequence
+
 import attrs
 
 import flashgraph as fg
 from flashgraph.crossover import Crossings
 from flashgraph.evaluation import Attempt, Candidate, Work, attempt, reachable
-from flashgraph.parameters import at_least, between, one_of, require
+from flashgraph.parameters import at_least, between, number_or_none, one_of, require
 from flashgraph.pools import FRONTIERS, Frontier, ParetoFrontier
 from flashgraph.reflection import fenced_answers, rewrite_prompt
 from flashgraph.sampling import Epochs, RoundRobin
@@ -24,7 +26,7 @@ graph = fg.Graph("gepa", doc=__doc__)
 frontier = graph.pool("frontier", ParetoFrontier)
 
 minibatch = graph.param("minibatch", 3)
-perfect = graph.param("perfect_score", 1.0)
+perfect: fg.Param[float | None] = graph.param("perfect_score", None)
 acceptance = graph.param("acceptance", "strict_improvement")
 components = graph.param("components", "round_robin")
 kind: fg.Param[Frontier] = graph.param("frontier", "instance")
@@ -105,6 +107,7 @@ def seed(at: fg.Draw) -> Candidate:
     require(
         at,
         at_least(minibatch, 1),
+        number_or_none(perfect),
         one_of(acceptance, "strict_improvement", "improvement_or_equal"),
         one_of(components, "round_robin", "all"),
         one_of(kind, *FRONTIERS),
@@ -180,13 +183,18 @@ baseline = graph.stage(attempt, name="baseline", llm="task", spends="evaluations
 rollout = graph.stage(attempt, name="rollout", llm="task", spends="evaluations")
 
 
+def solved(seen: Sequence[Attempt], score: float | None) -> bool:
+    """Whether all attempts have at least that score; None stands for the task's greatest, if it has one."""
+    return all(a.passed if score is None else a.score >= score for a in seen)
+
+
 @graph.stage(llm="reflection", spends="proposals", reads=frontier)
 async def propose(batch: fg.Group[Trial, Attempt], at: fg.Context[ParetoFrontier]) -> Proposal | None:
     """Reflect on what the parent did; nothing to learn from a perfect minibatch.
 
     Under a refresh rule what was learned is written into the newest best text instead of the parent's."""
     seen, drew = batch.values, batch.origin
-    if not seen or all(a.score >= at[perfect] for a in seen):
+    if not seen or solved(seen, at[perfect]):
         return None
     at.uses(drew.parent)
     base = drew.text

@@ -13,7 +13,7 @@ import os
 import attrs
 
 import flashgraph as fg
-from flashgraph.evaluation import Attempt, Work
+from flashgraph.evaluation import Attempt, Work, reachable
 from flashgraph.parameters import at_least, between, require
 from flashgraph.pools.islands import Elite, Entrant, Failure, Islands, Settings
 from flashgraph.programs import Unusable, change, clipped, component, edited, goal, outcomes, printed, rewritten
@@ -76,22 +76,24 @@ class Program:
 
 @attrs.frozen
 class Checked:
-    """One cheap check, and the mean that a program needs to go on."""
+    """One cheap check, the mean that a program needs to go on, and the bounds of scores."""
 
     attempt: Attempt
     needed: float
+    bounds: tuple[float, float] = (0.0, 1.0)
 
     @property
-    def share(self) -> float:
-        """The score within 0 and 1, so that what is still open can add no more than 1."""
-        return min(1.0, max(0.0, self.attempt.score))
+    def score(self) -> float:
+        return self.attempt.score
 
 
 def settled(batch: fg.Group[Program, Checked]) -> bool:
     """Whether the cheap checks so far settle it: the mean is reached already, or cannot be reached any more."""
-    seen, open_ = batch.values, sum(m.state == "open" for m in batch.members)
-    total, needed = sum(c.share for c in seen), seen[0].needed * batch.size if seen else 0.0
-    return bool(seen) and (total >= needed or total + open_ < needed)
+    if not batch.values:
+        return False
+    first = batch.values[0]
+    least, most = reachable(batch, first.bounds)
+    return least >= first.needed * batch.size or most < first.needed * batch.size
 
 
 @graph.source(rounds=1)
@@ -138,42 +140,47 @@ async def propose(draft: Draft, at: fg.Context) -> Program | Failure:
 
 
 async def check(work: Work, at: fg.Context) -> Attempt:
-    """Make one call in the sandbox and judge what it returns; what goes wrong there scores 0 and is told."""
+    """Make one call in the sandbox and judge what it returns; a call that fails has the least score, and its reason."""
     sample = at.task.samples(work.split)[work.index]
     program, limits = work.text[component(work.text)], Limits(cpu_seconds=at[seconds], wall_seconds=6 * at[seconds])
     try:
         ran = await at[sandbox].run(program, entry=sample.entry, arguments=dict(sample.arguments), limits=limits)
     except CandidateFailed as failure:
-        return Attempt(work.index, 0.0, "", str(failure))
+        return Attempt(work.index, at.task.least, "", str(failure), passed=False)
     said = printed(ran.stdout, ran.stderr, ran.seconds)
     try:
-        score = at.task.score(sample, ran.value)
+        return Attempt.judged(at.task, work, ran.value, shown=said)
     except Exception as error:
         # A program may return anything.  Only on the seed, which is the task's own, is it the task that is wrong.
         if dict(work.text) == dict(at.task.seed):
             raise
-        return Attempt(work.index, 0.0, said, f"what it returned cannot be scored: {type(error).__name__}: {error}")
-    if not math.isfinite(score.value):
-        return Attempt(work.index, 0.0, said, f"what it returned has the score {score.value}")
-    return Attempt(work.index, score.value, said, score.feedback, score.objectives)
+        reason = f"what it returned cannot be scored: {type(error).__name__}: {error}"
+        return Attempt(work.index, at.task.least, said, reason, passed=False)
+
+
+def bar(task: fg.Task, share: float) -> float:
+    """The mean of the cheap checks that a program needs: ``share`` of the way from the least score to the greatest;
+    the number itself where the task's bounds are infinite."""
+    least, most = task.bounds
+    return least + share * (most - least) if math.isfinite(most - least) else share
 
 
 @graph.stage(spends="evaluations", workers=CORES)
 async def quick(work: Work, at: fg.Context) -> Checked:
     """One cheap check."""
-    return Checked(await check(work, at), at[threshold])
+    return Checked(await check(work, at), bar(at.task, at[threshold]), at.task.bounds)
 
 
 @graph.stage
 def screen(batch: fg.Group[Program, Checked], at: fg.Context) -> Entrant | Failure:
     """Only what passes the cheap checks goes on to the costly ones, and the seed, which all begin with."""
-    program = batch.origin
-    mean = sum(c.share for c in batch.values) / batch.size
-    if mean >= at[threshold] or program.settings is not None:
-        return Entrant(program.text, program.island, len(at.task.val), program.settings)
+    program, needed = batch.origin, bar(at.task, at[threshold])
+    mean = sum(c.score if c is not None else at.task.least for c in (m.value for m in batch.members)) / batch.size
+    if mean >= needed or program.settings is not None:
+        return Entrant(program.text, program.island, len(at.task.val), program.settings, at.task.least)
     seen = outcomes([c.attempt for c in batch.values], at.task.train, 1200)
     told = [seen, *(f"- could not be run: {m.reason}" for m in batch.failures)]
-    reason = "\n".join([f"mean {mean:.4g} of the cheap checks is below {at[threshold]:g}", *filter(None, told)])
+    reason = "\n".join([f"mean {mean:.4g} of the cheap checks is below {needed:g}", *filter(None, told)])
     return Failure(program.island, "quick", reason, program.change)
 
 
@@ -187,7 +194,8 @@ def prompt(draft: Draft, task: fg.Task, whole: bool) -> str:
     text = elite.text[component(elite.text)]
     if purpose := goal(task.seed[component(task.seed)]):
         blocks.append(f"This is what a Python program is for:\n{purpose}")
-    blocks.append(f"The program now, with score {draft.score:.4g} (higher is better, 1 is perfect):\n{fence(text)}")
+    best = "" if task.perfect is None else f", {task.perfect:g} is perfect"
+    blocks.append(f"The program now, with score {draft.score:.4g} (higher is better{best}):\n{fence(text)}")
     blocks.append(f"How it does:\n{outcomes(elite.attempts, task.val)}")
     for other in draft.inspirations:
         blocks.append(f"Another program for it, with score {other.score:.4g}:\n{fence(clipped(other.program, 4000))}")

@@ -121,7 +121,7 @@ def ready(group: fg.Group[Checked, Learned], at: fg.Context[HarnessArchive]) -> 
     if failures:
         return Failed(program.origin, "learn", "\n".join(failures), program.code, program.lag)
     states = {work.dataset: work.state for work in group.values}
-    return Trained(program, states, datasets(at.task, "val"), at.view.rivals())
+    return Trained(program, states, datasets(at.task, "val"), at.view.rivals(), at.task.bounds)
 
 
 @graph.stage(llm="task", spends="evaluations")
@@ -142,11 +142,17 @@ async def predict(work: Work, at: fg.Context) -> Prediction:
     except CandidateFailed as error:
         if asked is None:
             raise
-        return Prediction(name, work.index, 0.0, "", meter.characters, meter.calls, str(error), asked.stakes)
-    answer = str(ran.value)
-    score = at.task.score(sample, answer).value
+        return Prediction(name, work.index, at.task.least, "", meter.characters, meter.calls, str(error), asked.stakes)
+    answer, score, failure = str(ran.value), at.task.least, ""
+    try:
+        score = at.task.judge(sample, answer).value
+    except Exception as error:
+        # A program may answer anything.  On the task's own program it is the task that is wrong.
+        if asked is None or code == at.task.seed["program"]:
+            raise
+        failure = f"its answer cannot be scored: {type(error).__name__}: {error}"
     return Prediction(
-        name, work.index, score, answer, meter.characters, meter.calls, "", asked.stakes if asked else None
+        name, work.index, score, answer, meter.characters, meter.calls, failure, asked.stakes if asked else None
     )
 
 

@@ -6,11 +6,12 @@ Values carry indices instead of samples, so that they are small and can be store
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
 from flashgraph.graph.ports import Context, Group
+from flashgraph.task import Task, least_score
 
 __all__ = ["Attempt", "Candidate", "Work", "attempt", "reachable"]
 
@@ -38,35 +39,53 @@ class Work:
 
 @attrs.frozen
 class Attempt:
-    """What came of it: the task's score and feedback, and the output as text for reflection to read."""
+    """What came of it: the task's score and feedback, and the output as text for reflection to read.
+
+    ``passed`` says whether the score is perfect; `judged` takes that from the task.  An attempt that is made without
+    it passes with a score of at least 1.
+    """
 
     index: int
     score: float
     output: str
     feedback: str = ""
     objectives: Mapping[str, float] = attrs.field(factory=dict)
+    passed: bool = attrs.field(default=attrs.Factory(lambda self: bool(self.score >= 1.0), takes_self=True))
 
-    @property
-    def passed(self) -> bool:
-        """Whether the score is perfect (1.0)."""
-        return self.score >= 1.0
+    @classmethod
+    def judged(cls, task: Task[Any, Any], work: Work, output: Any, *, shown: str | None = None) -> Attempt:
+        """Return the attempt of ``work`` that gave ``output``, scored by the task; ``shown`` is the text for reflection
+        where it is not the output's own.
+
+        Raises what `Task.judge` raises.
+        """
+        score = task.judge(task.samples(work.split)[work.index], output)
+        text = str(output) if shown is None else shown
+        passed = task.perfect is not None and score.value >= task.perfect
+        return cls(work.index, score.value, text, score.feedback, score.objectives, passed)
 
 
 async def attempt(work: Work, at: Context) -> Attempt:
     """Let the candidate attempt the sample and score the output: one evaluation."""
     sample = at.task.samples(work.split)[work.index]
-    output = await at.task.attempt(work.text, sample, at.llm)
-    score = at.task.judge(sample, output)
-    return Attempt(work.index, score.value, str(output), score.feedback, score.objectives)
+    return Attempt.judged(at.task, work, await at.task.attempt(work.text, sample, at.llm))
 
 
-def reachable(batch: Group[Any, Attempt], bounds: tuple[float, float]) -> tuple[float, float]:
+class Scored(Protocol):
+    """What has a score."""
+
+    @property
+    def score(self) -> float: ...
+
+
+def reachable(batch: Group[Any, Scored], bounds: tuple[float, float]) -> tuple[float, float]:
     """The least and the greatest sum of scores that a batch can still come to, for scores within ``bounds``.
 
-    Who failed or went missing adds nothing.  Where sums of floats depend on the order of their parts, the bounds are
-    wider by more than that can make.
+    A sample that failed or went missing counts as the least score.  Where sums of floats depend on the order of their
+    parts, the bounds are wider by more than that can make.
     """
-    scores, open_ = [a.score for a in batch.values], sum(m.state == "open" for m in batch.members)
+    ended, open_ = [m for m in batch.members if m.state != "open"], sum(m.state == "open" for m in batch.members)
+    scores = [least_score(bounds) if m.value is None else m.value.score for m in ended]
     known = sum(scores)
     if not open_:
         return known, known

@@ -32,7 +32,7 @@ __all__ = ["HeldOut", "beyond", "held_out", "unanswered"]
 
 @attrs.frozen
 class HeldOut:
-    """A candidate on the test split: the mean of its scores, where a failed sample counts as 0.
+    """A candidate on the test split: the mean of its scores, where a failed sample has the task's least score.
 
     ``failures`` maps the indices of failed samples to reasons.
     """
@@ -69,7 +69,7 @@ async def held_out(
     desk = _Desk(model, ledger, examined, limit)
     workers = anyio.CapacityLimiter(limit)
     body = attempt if stage is None else stage.body
-    scores = [[0.0] * len(task.test) for _ in candidates]
+    scores = [[task.least] * len(task.test) for _ in candidates]
     failures: list[dict[int, str]] = [{} for _ in candidates]
     fatal: list[Exception] = []
 

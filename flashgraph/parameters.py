@@ -10,7 +10,7 @@ import attrs
 from flashgraph.errors import DataError, did_you_mean
 from flashgraph.graph.ports import Draw, Param
 
-__all__ = ["Requirement", "at_least", "between", "one_of", "require"]
+__all__ = ["Requirement", "at_least", "between", "number_or_none", "one_of", "require"]
 
 
 @attrs.frozen
@@ -43,6 +43,16 @@ def between(param: Param[Any], least: float, most: float) -> Requirement:
         lambda v: bool(least <= v <= most),
         f"a number from {least:g} to {most:g}",
         lambda v: f"--set {param.name}={param.default!r}",
+    )
+
+
+def number_or_none(param: Param[Any]) -> Requirement:
+    """The value is a number, or None."""
+    return Requirement(
+        param,
+        lambda v: v is None or (isinstance(v, int | float) and not isinstance(v, bool)),
+        "a number, or None",
+        lambda v: f"--set {param.name}=None",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, Protocol
 
@@ -12,7 +13,7 @@ from typing_extensions import TypeVar
 from flashgraph.errors import DataError
 from flashgraph.llm.protocol import Message, Reply
 
-__all__ = ["Llm", "Score", "Split", "Task"]
+__all__ = ["Llm", "Score", "Split", "Task", "least_score"]
 
 Split = str
 """``"train"``, ``"val"`` or ``"test"``."""
@@ -36,7 +37,7 @@ class Llm(Protocol):
 class Score:
     """How good one output is.
 
-    ``value`` is higher-is-better, 1.0 meaning perfect; ``feedback`` is what a reflection may read;
+    ``value`` is higher-is-better, within the task's ``bounds``; ``feedback`` is what a reflection may read;
     ``objectives`` are further named values, higher-is-better.
     """
 
@@ -60,7 +61,8 @@ class Task(Generic[S, O]):
     one sample (by default it asks the model, the texts being the system message and ``str(sample)`` the user's),
     ``score(sample, output)`` judges it.  ``train`` feeds reflection, ``val`` decides, ``test`` is
     held out: no stage ever sees it.  ``bounds`` are the least and the greatest value that a score can have: what can
-    no longer pass is given up by them (infinities promise nothing, and nothing is given up).
+    no longer pass is given up by them, and an answer with the greatest is `perfect` (infinities promise nothing:
+    nothing is given up then, and nothing is perfect).
 
     Raises `DataError` when a part is missing, empty or of the wrong kind.
     """
@@ -114,8 +116,23 @@ class Task(Generic[S, O]):
                     f"expected a text under a name.\nFix: seed={{{str(name)!r}: {str(text)!r}}}."
                 )
 
+    @property
+    def perfect(self) -> float | None:
+        """The score of a perfect answer: the greatest of ``bounds``, None where that is infinite."""
+        most = self.bounds[1]
+        return most if math.isfinite(most) else None
+
+    @property
+    def least(self) -> float:
+        """The score of an attempt that failed, as `least_score` of ``bounds``."""
+        return least_score(self.bounds)
+
     def judge(self, sample: S, output: O) -> Score:
-        """The score of an output.  Raises `DataError` when it is no `Score` or its value lies outside of the bounds."""
+        """Score an output: the one way from an output to a `Score`, whose numbers are finite floats within bounds.
+
+        Raises `DataError` when the task's ``score`` returns no `Score`, a value that is not a finite number within
+        ``bounds``, or an objective that is not a finite number; and what ``score`` raises.
+        """
         score: Any = self.score(sample, output)
         if not isinstance(score, Score):
             fix = f"return fg.Score({float(score)!r})" if isinstance(score, int | float) else "return fg.Score(VALUE)"
@@ -123,19 +140,42 @@ class Task(Generic[S, O]):
                 f"task {self.name!r}: score returned {score!r:.80}, {_kind(score)}; expected a fg.Score.\n"
                 f"Fix: {fix}, with feedback=... for the reflection to read."
             )
+        value = self._finite(score.value, "the score of an output")
+        objectives = {
+            name: self._finite(number, f"objective {name!r} of an output") for name, number in score.objectives.items()
+        }
         least, most = self.bounds
-        if not least <= score.value <= most:
+        if not least <= value <= most:
             raise DataError(
-                f"task {self.name!r}: the score of an output is {score.value:g}; "
+                f"task {self.name!r}: the score of an output is {value:g}; "
                 f"its bounds are {least:g} and {most:g}.\n"
                 "Fix: scale the score, or give Task(..., bounds=(least, greatest)) what it can be."
             )
-        return score
+        return attrs.evolve(score, value=value, objectives=objectives)
+
+    def _finite(self, number: Any, what: str) -> float:
+        """``number`` as a float.  Raises `DataError` where it is none, or not finite."""
+        try:
+            value = float(number)
+        except (TypeError, ValueError, OverflowError):
+            value = math.nan
+        if math.isfinite(value) and not isinstance(number, str | bytes):
+            return value
+        raise DataError(
+            f"task {self.name!r}: {what} is {number!r:.80}; expected a finite number.\n"
+            "Fix: return a number for every output in the task's score, the least one for an output that has none."
+        )
 
     def samples(self, split: Split) -> Sequence[S]:
         """The samples of ``"train"``, ``"val"`` or ``"test"``."""
         found: Sequence[S] = {"train": self.train, "val": self.val, "test": self.test}[split]
         return found
+
+
+def least_score(bounds: tuple[float, float]) -> float:
+    """The least score within ``bounds``; where that is infinite, 0, or the greatest if that is below 0."""
+    least, most = bounds
+    return float(least) if math.isfinite(least) else min(0.0, float(most))
 
 
 def _kind(value: object) -> str:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import math
+from pathlib import Path
 from typing import Any
 
+import attrs
+import numpy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +16,7 @@ from hypothesis import strategies as st
 import flashgraph as fg
 from flashgraph.algorithms import gepa
 from flashgraph.errors import DataError
-from flashgraph.evaluation import Attempt, reachable
+from flashgraph.evaluation import Attempt, Work, reachable
 from flashgraph.graph.ports import Group, Member
 
 BOUNDS = st.sampled_from([(0.0, 1.0), (-2.0, 3.0), (float("-inf"), float("inf"))])
@@ -38,7 +43,8 @@ def test_reachable_holds_what_comes(states: list[str], bounds: tuple[float, floa
     scores = [max(-1e6, min(1e6, score)) for score in scores]
     now, then = batches("origin", states, scores)
     least, most = reachable(now, bounds)
-    total = sum(a.score for a in then.values)
+    failed = fg.Task("t", [1], [1], score=lambda sample, output: fg.Score(0), bounds=bounds).least
+    total = sum(failed if m.value is None else m.value.score for m in then.members)
     assert least <= total <= most
     if "open" not in states:
         assert least == total == most
@@ -95,3 +101,85 @@ def test_a_score_that_is_none() -> None:
     with pytest.raises(DataError, match="which nobody awaits: score is a plain function"):
         fg.Task("t", [1], [1], score=lambda sample, output: coroutine).judge(1, 2)  # type: ignore[arg-type, return-value]
     coroutine.close()
+
+
+def scoring(value: Any, objectives: Any = None, **options: Any) -> fg.Task[int, int]:
+    """A task whose scores are that value, even where a `Score` would not be made with it."""
+
+    def score(sample: int, output: int) -> fg.Score:
+        made = fg.Score(0.5)
+        object.__setattr__(made, "value", value)
+        object.__setattr__(made, "objectives", objectives or {})
+        return made
+
+    return fg.Task("t", [1], [1], score=score, **options)
+
+
+NUMBERS = st.one_of(
+    st.floats(),
+    st.floats(width=32).map(numpy.float32),
+    st.floats().map(numpy.float64),
+    st.integers(),
+    st.integers(-3, 3).map(numpy.int64),
+    st.booleans(),
+    st.fractions(-2, 2),
+)
+
+
+@given(NUMBERS, st.dictionaries(st.sampled_from("ab"), NUMBERS), BOUNDS)
+def test_a_judged_score_is_finite_and_within_bounds(value: Any, objectives: Any, bounds: tuple[float, float]) -> None:
+    """It is one of plain floats, and refused where a number is not finite or the value is out of bounds."""
+    task = scoring(value, objectives, bounds=bounds)
+    if not (all(map(math.isfinite, (value, *objectives.values()))) and bounds[0] <= float(value) <= bounds[1]):
+        with pytest.raises(DataError, match=r"(?s)task 't': .*Fix: "):
+            task.judge(1, 2)
+        return
+    found = task.judge(1, 2)
+    assert found == fg.Score(float(value), objectives={name: float(number) for name, number in objectives.items()})
+    assert {type(number) for number in (found.value, *found.objectives.values())} == {float}
+
+
+@pytest.mark.parametrize("value", [None, "0.5", "high", [0.5, 0.5], 1j, float("nan"), 10**400])
+def test_what_is_no_finite_number(value: Any) -> None:
+    with pytest.raises(DataError, match=r"task 't': the score of an output is .*; expected a finite number\.\nFix: "):
+        scoring(value, bounds=(-math.inf, math.inf)).judge(1, 2)
+    with pytest.raises(DataError, match=r"task 't': objective 'speed' of an output is .*; expected a finite number"):
+        scoring(0.5, {"speed": value}).judge(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "perfect", "least"),
+    [
+        ((0, 1), 1, 0),
+        ((0, 100), 100, 0),
+        ((-5, -1), -1, -5),
+        ((0, math.inf), None, 0),
+        ((-math.inf, 3), 3, 0),
+        ((-math.inf, -3), -3, -3),
+        ((-math.inf, math.inf), None, 0),
+    ],
+)
+def test_perfect_and_least(bounds: tuple[float, float], perfect: float | None, least: float) -> None:
+    """An attempt has passed with the greatest score of its task, whatever that is; without one none has."""
+    task = fg.Task("t", [1], [1], score=lambda sample, output: fg.Score(output), bounds=bounds)
+    assert (task.perfect, task.least) == (perfect, least)
+    for value in {least, perfect if perfect is not None else 1e9}:
+        assert Attempt.judged(task, Work({}, "val", 0), value).passed is (value == perfect)
+
+
+def test_attempts_of_older_journals() -> None:
+    """They say nothing of having passed, and have with 1."""
+    assert [Attempt(0, score, "").passed for score in (0.9, 1.0, 2.0)] == [False, True, True]
+    assert attrs.evolve(Attempt(0, 0.0, "", passed=True), index=1).passed
+
+
+def test_nobody_passes_judge_by() -> None:
+    """Only `Task.judge` calls a task's `score`."""
+    callers = [
+        f"{path}:{node.lineno}"
+        for folder in ("flashgraph", "algorithms")
+        for path in (Path(__file__).parents[1] / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("task.score")
+    ]
+    assert not callers

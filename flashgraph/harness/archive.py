@@ -12,6 +12,7 @@ from flashgraph.graph.ports import Artifact, Group, PoolEvent
 from flashgraph.harness.interface import identity
 from flashgraph.harness.items import OVERALL, Failed, Points, Prediction, Program, Trained
 from flashgraph.harness.standing import Mark, beaten, marks, undominated
+from flashgraph.task import least_score
 
 __all__ = ["Entry", "HarnessArchive"]
 
@@ -171,10 +172,11 @@ def _evaluated(group: Group[Trained, Prediction]) -> Entry:
 
 
 def _predictions(group: Group[Trained, Prediction]) -> tuple[Prediction, ...]:
-    """What is known: a prediction whose stage failed (its model's fault) scores 0 as a program's own failures do."""
-    questions = group.origin.questions()
+    """What is known: a prediction whose stage failed (its model's fault) has the least score, as a program's own
+    failures have."""
+    questions, least = group.origin.questions(), least_score(group.origin.bounds)
     failed = {
-        m.index: Prediction(questions[m.index].dataset, questions[m.index].index, 0.0, failure=m.reason)
+        m.index: Prediction(questions[m.index].dataset, questions[m.index].index, least, failure=m.reason)
         for m in group.failures
     }
     found = (m.value if m.value is not None else failed.get(m.index) for m in group.members)

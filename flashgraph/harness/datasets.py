@@ -34,7 +34,7 @@ def lesson(task: Task, dataset: str, indices: Iterable[int] | None = None) -> li
     chosen = datasets(task, "train").get(dataset, ()) if indices is None else indices
     samples = [task.train[index] for index in chosen]
     return [
-        {"input": str(s), "answer": str(s.answer), "feedback": task.score(s, str(s.answer)).feedback} for s in samples
+        {"input": str(s), "answer": str(s.answer), "feedback": task.judge(s, str(s.answer)).feedback} for s in samples
     ]
 
 

@@ -60,7 +60,8 @@ class Desk:
         return "\n".join([*lines, f"... and {len(entries) - len(kept)} more: LIST shows all"])
 
     def _failures(self, entry: Entry) -> str:
-        wrong = [p for p in entry.predictions if p.score < 1.0]
+        best = self.task.perfect
+        wrong = [p for p in entry.predictions if p.failure or best is None or p.score < best]
         shown = [
             f"[{p.dataset}] input: {_short(str(self.task.val[p.index]))}\n{_outcome(p)}"
             for p in wrong[:FAILURES_AT_ONCE]

@@ -86,10 +86,11 @@ class Learned:
 @attrs.frozen
 class Stakes:
     """What a candidate's predictions are held against while they come in: how many there will be in each data set,
-    and the points of the programs that are on a frontier."""
+    the points of the programs that are on a frontier, and the greatest score of the task."""
 
     sizes: Mapping[str, int]
     rivals: tuple[Points, ...] = ()
+    greatest: float = 1.0
 
 
 @attrs.frozen
@@ -103,7 +104,7 @@ class Question(Work):
 @attrs.frozen
 class Prediction:
     """What came of a question.  ``characters`` went to the model, over all of its calls; ``failure`` says why there
-    is no answer, which scores 0."""
+    is no answer, or none that can be scored, which has the task's least score."""
 
     dataset: str
     index: int
@@ -117,12 +118,14 @@ class Prediction:
 
 @attrs.frozen
 class Trained:
-    """A program that has learned on every data set; ``samples`` are the validation samples' indices."""
+    """A program that has learned on every data set; ``samples`` are the validation samples' indices, ``bounds`` those
+    of the task's scores."""
 
     program: Checked
     states: Mapping[str, str]
     samples: Mapping[str, tuple[int, ...]]
     rivals: tuple[Points, ...] = ()
+    bounds: tuple[float, float] = (0.0, 1.0)
 
     @property
     def text(self) -> dict[str, str]:
@@ -133,7 +136,8 @@ class Trained:
         """The data sets take turns, so that the first part of the predictions says something of each.
 
         Only the first turn carries the stakes: every result is kept in a run's journal."""
-        stakes = Stakes({name: len(indices) for name, indices in self.samples.items()}, self.rivals)
+        sizes = {name: len(indices) for name, indices in self.samples.items()}
+        stakes = Stakes(sizes, self.rivals, self.bounds[1])
         text = self.text
         return [
             Question(text, "val", index, name, None if turn else stakes)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from flashgraph.graph.ports import Group
-from flashgraph.harness.items import OVERALL, Points, Prediction
+from flashgraph.harness.items import OVERALL, Points, Prediction, Stakes
 
 __all__ = ["Mark", "beaten", "dominates", "hopeless", "marks", "undominated"]
 
@@ -72,13 +73,13 @@ def hopeless(group: Group[Any, Prediction]) -> bool:
 def beaten(predictions: Sequence[Prediction]) -> bool:
     """Whether some of a candidate's predictions settle that it can be on no frontier, however the rest turns out.
 
-    The bound is sound for scores up to 1: the rest may all be right and cost nothing, and a known rival still
-    dominates that on every data set and overall.
+    The bound is sound: the rest may all have the task's greatest score and cost nothing, and a known rival still
+    dominates that on every data set and overall.  Without a finite greatest score nothing is settled.
     """
     stakes = next((p.stakes for p in predictions if p.stakes is not None), None)
-    if stakes is None or not stakes.rivals:
+    if stakes is None or not stakes.rivals or not math.isfinite(stakes.greatest):
         return False
-    best = _best_case(predictions, stakes.sizes)
+    best = _best_case(predictions, stakes)
     return all(any(_beats(rival, name, point) for rival in stakes.rivals) for name, point in best.items())
 
 
@@ -86,12 +87,13 @@ def _beats(rival: Points, name: str, point: tuple[float, float]) -> bool:
     return name in rival and dominates(rival[name], point)
 
 
-def _best_case(predictions: Iterable[Prediction], sizes: Mapping[str, int]) -> Points:
-    right = {name: float(size) for name, size in sizes.items()}
+def _best_case(predictions: Iterable[Prediction], stakes: Stakes) -> Points:
+    sizes, greatest = stakes.sizes, stakes.greatest
+    reached = {name: greatest * size for name, size in sizes.items()}
     spent = dict.fromkeys(sizes, 0)
     for prediction in predictions:
-        right[prediction.dataset] -= 1.0 - prediction.score
+        reached[prediction.dataset] -= greatest - prediction.score
         spent[prediction.dataset] += prediction.characters
-    points = {name: (right[name] / size, spent[name] / size) for name, size in sizes.items()}
+    points = {name: (reached[name] / size, spent[name] / size) for name, size in sizes.items()}
     overall = tuple(sum(point[i] for point in points.values()) / len(points) for i in (0, 1))
     return {**points, OVERALL: (overall[0], overall[1])}

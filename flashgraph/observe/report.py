@@ -141,7 +141,7 @@ class Report:
         for who, test in (("seed", before), ("best", after)):
             if test.failures:
                 reason = next(iter(test.failures.values()))
-                said.append(f"{len(test.failures)} of the {who}'s failed, as {reason!r}, and count as 0")
+                said.append(f"{len(test.failures)} of the {who}'s failed, as {reason!r}, and count as the least score")
         return "; ".join(said)
 
     def write(self, folder: Path) -> list[str]:

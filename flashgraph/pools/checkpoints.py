@@ -14,12 +14,14 @@ __all__ = ["Answered", "Checkpoints", "Snapshot"]
 
 @attrs.frozen
 class Snapshot:
-    """The texts of an artifact after ``step`` samples, to be tried on the samples ``indices`` of ``split``."""
+    """The texts of an artifact after ``step`` samples, to be tried on the samples ``indices`` of ``split``; a sample
+    that fails has the score ``least``."""
 
     text: Mapping[str, str]
     step: int
     split: str
     indices: tuple[int, ...]
+    least: float = 0.0
 
     def work(self) -> list[Work]:
         return [Work(self.text, self.split, index) for index in self.indices]
@@ -68,11 +70,10 @@ class Checkpoints:
         scores = {origin.indices[m.index]: m.value.score for m in event.value.members if m.value is not None}
         if event.kind == "retract" or not scores:
             return attrs.evolve(self, artifacts=rest)
-        # What failed is no evidence for the snapshot: it counts as 0, once nothing is open.
-        size = len(scores) if event.partial else event.value.size
-        rest[event.artifact] = Artifact(
-            event.artifact, origin.text, event.parents, sum(scores.values()) / size, scores, event.partial
-        )
+        # A sample that failed is no evidence for the snapshot: it has the least score, once nothing is open.
+        failed = 0 if event.partial else event.value.size - len(scores)
+        mean = (sum(scores.values()) + failed * origin.least) / (len(scores) + failed)
+        rest[event.artifact] = Artifact(event.artifact, origin.text, event.parents, mean, scores, event.partial)
         return attrs.evolve(
             self,
             artifacts=dict(sorted(rest.items())),

@@ -44,12 +44,14 @@ class Settings:
 
 @attrs.frozen
 class Entrant:
-    """A program that has passed the cheap checks, before the ``size`` costly ones; the seed brings the ``settings``."""
+    """A program that has passed the cheap checks, before the ``size`` costly ones; the seed brings the ``settings``.
+    A check that fails has the score ``least``."""
 
     text: Mapping[str, str]
     island: int
     size: int
     settings: Settings | None = None
+    least: float = 0.0
 
     def work(self) -> list[Work]:
         """One piece of work for each costly check."""
@@ -155,9 +157,11 @@ class Islands:
         )
 
     def _artifact(self, event: PoolEvent[Any], group: Group[Entrant, Attempt]) -> Artifact:
-        """The mean over all checks: one that failed counts as 0, one still open as the parent did there."""
+        """The mean over all checks: one that failed has the least score, one still open as the parent did there."""
         origin = group.origin
-        scores = {m.index: 0.0 if m.value is None else m.value.score for m in group.members if m.state != "open"}
+        scores = {
+            m.index: origin.least if m.value is None else m.value.score for m in group.members if m.state != "open"
+        }
         known = next((self.artifacts[p].scores for p in event.parents if p in self.artifacts), {})
         filled = {**known, **scores} if group.partial else scores
         cell, home = self.cell(origin.text, group.values), origin.island % self.settings.islands

@@ -154,6 +154,10 @@ def test_a_resumed_run_goes_on_with_its_turns_and_crosses(tmp_path: Path) -> Non
             "Fix: did you mean 'epsilon_greedy'?",
         ),
         ({"epsilon": 1.5}, "parameter 'epsilon': found 1.5, expected a number from 0 to 1.\nFix: --set epsilon=0.1"),
+        (
+            {"perfect_score": "none"},
+            "parameter 'perfect_score': found 'none', expected a number, or None.\nFix: --set perfect_score=None",
+        ),
         ({"parents": 0}, "parameter 'parents': found 0, expected 1 or more.\nFix: --set parents=1"),
         (
             {"samples": 0, "top_k": 0},

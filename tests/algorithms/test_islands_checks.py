@@ -58,7 +58,7 @@ def test_what_a_score_raises_counts_against_the_program() -> None:
     result = run({"seed": 0.5, "a": TypeError("no"), "b": float("nan"), "c": 0.9}, ["a", "b", "c"])
     raised, odd = failures(result)
     assert "what it returned cannot be scored: TypeError: no" in raised
-    assert "what it returned has the score nan" in odd
+    assert "what it returned cannot be scored: DataError: task 'odd': the score of an output is nan" in odd
     assert result.best is not None
     assert result.best.value.text == {"program": "c\n"}
 

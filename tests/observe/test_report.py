@@ -57,7 +57,7 @@ def test_held_out_scores_with_failures() -> None:
     """The note says how many failed, and with what."""
     test = (HeldOut(0.5, (1.0, 0.0)), HeldOut(0.5, (1.0, 0.0), {1: "KeyError: 'x'"}))
     report = Report(result(BETTER), SEED, test=test, tested={"calls": 4})
-    note = "2 samples, 4 calls; 1 of the best's failed, as \"KeyError: 'x'\", and count as 0"
+    note = "2 samples, 4 calls; 1 of the best's failed, as \"KeyError: 'x'\", and count as the least score"
     assert report.scores()[-1] == f"held-out test   0.500   0.500  {note}"
 
 

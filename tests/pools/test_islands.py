@@ -89,7 +89,7 @@ def test_features_are_fixed_bins() -> None:
 
 
 def test_open_checks_count_as_the_parents() -> None:
-    """A failed check counts as 0, one that is open as the parent did there."""
+    """A failed check has the least score, one that is open as the parent did there."""
     pool = Islands().apply(fg.PoolEvent("admit", 0, group(SEED, [0.2, 0.4, 0.9], 0, Settings())))
     value = group("other = 2\n" * 9, [1.0, 0.0, None])
     value = attrs.evolve(value, members=(value.members[0], fg.Member(1, "failed", reason="-"), value.members[2]))
