@@ -196,7 +196,7 @@ async def reflect(answer: Answer, at: fg.Context[Playbook]) -> Reflection:
     sample, used = at.task.train[question.sample], at.view.bullets_text(answer.used)
     prompt = reflect_prompt(sample, answer.text, answer.feedback, answer.right, used)
     reply = await at.llm(prompt, temperature=0, max_tokens=at[max_tokens])
-    text, tags = parse_tags(reply.text)
+    text, tags = parse_tags(reply.usable())
     before = question.before if question.round else answer.score
     learned = attrs.evolve(question, round=question.round + 1, reflection=text, before=before)
     return Reflection(tags.counts, learned, again=not answer.right)
@@ -217,7 +217,7 @@ async def edit(questions: tuple[Question, ...], at: fg.Context[Playbook]) -> Cur
     samples = "\n\n".join(str(at.task.train[question.sample]) for question in questions)
     reflections = "\n\n".join(question.reflection for question in questions)
     reply = await at.llm(curate_prompt(at.view, samples, reflections), temperature=0, max_tokens=at[max_tokens])
-    return Curated(questions[-1].sample, reflections, parse_operations(reply.text, at.view), questions)
+    return Curated(questions[-1].sample, reflections, parse_operations(reply.usable(), at.view), questions)
 
 
 @graph.stage(llm="curator", reads=playbook)
@@ -242,7 +242,7 @@ def tidy(curated: Curated, at: fg.Context[Playbook]) -> Tidied:
 async def merge(alike: Alike, at: fg.Context) -> Merged:
     """One line for several."""
     reply = await at.llm(merge_prompt(alike.texts), temperature=0, max_tokens=at[max_tokens])
-    return Merged(alike.ids, reply.text.strip(), alike.seen)
+    return Merged(alike.ids, reply.usable().strip(), alike.seen)
 
 
 @graph.stage(llm="generator", reads=playbook, spends="evaluations")

@@ -87,7 +87,7 @@ def shuffle(brief: Brief, at: fg.Context) -> Shuffled:
 @part.stage(llm="reflection")
 async def think(share: Share, at: fg.Context) -> str:
     """One reflection on one share."""
-    return (await at.llm(share.prompt, **share.sampling)).text
+    return (await at.llm(share.prompt, **share.sampling)).usable()
 
 
 @part.stage(llm="reflection")
@@ -99,7 +99,7 @@ async def combine(found: fg.Group[Shuffled, str], at: fg.Context) -> Insight | N
     if len(drafts) == 1:
         return Insight(brief, drafts[0])
     listed = "\n\n".join(f"Draft {number}:\n{draft}" for number, draft in enumerate(drafts, 1))
-    return Insight(brief, (await at.llm(brief.join.replace(HOLE, listed), **brief.sampling)).text)
+    return Insight(brief, (await at.llm(brief.join.replace(HOLE, listed), **brief.sampling)).usable())
 
 
 part.edge(shuffle, think, scatter=Shuffled.work)
@@ -144,12 +144,12 @@ def brief(batch: fg.Group[gepa.Trial, Attempt], at: fg.Context[ParetoFrontier]) 
 
 
 @graph.stage
-def write(insight: Insight, at: fg.Context) -> gepa.Proposal | None:
+def write(insight: Insight, at: fg.Context) -> gepa.Proposal:
     """A child with the rewritten component."""
     lesson, text = insight.brief, fenced(insight.text)
     assert isinstance(lesson, Lesson)
     if not text:
-        return None
+        raise fg.UnusableReply("the reply holds no text between its ``` fences")
     child = {**lesson.trial.text, lesson.component: text}
     reaching = at[acceptance] == "improvement_or_equal"
     return gepa.Proposal(child, "train", lesson.seen, lesson.to_beat, reaching, at.task.bounds, (lesson.component,))

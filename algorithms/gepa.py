@@ -202,8 +202,6 @@ async def propose(batch: fg.Group[Trial, Attempt], at: fg.Context[ParetoFrontier
         base = best.value
         at.uses(best)
     new = await fenced_answers(at.llm, {n: rewrite_prompt(base[n], seen, at.task, n) for n in drew.components})
-    if not new:
-        return None
     indices, to_beat = tuple(a.index for a in seen), sum(a.score for a in seen)
     reaching = at[acceptance] == "improvement_or_equal"
     return Proposal({**base, **new}, "train", indices, to_beat, reaching, at.task.bounds, tuple(new))
@@ -240,8 +238,7 @@ async def patch(stale: fg.Stale[Child], at: fg.Context[ParetoFrontier]) -> fg.Ve
     if not any(c.kind == "admitted" and c.artifact.id == best.id for c in stale.changes):
         return fg.Verdict.accept()
     asked = {n: MERGE.format(best=best.value[n], text=child.text[n]) for n in child.rewritten}
-    if not (new := await fenced_answers(at.llm, asked)):
-        return fg.Verdict.discard("the merge is empty")
+    new = await fenced_answers(at.llm, asked)
     at.uses(best)
     return fg.Verdict.patch(attrs.evolve(child, text={**best.value, **new}))
 

@@ -129,7 +129,7 @@ async def propose(draft: Draft, at: fg.Context) -> Program | Failure:
     """Ask for edits, or for the whole program; an answer that cannot be used is a failure to learn from."""
     text = draft.parent.text
     name = component(text)
-    answer = (await at.llm(prompt(draft, at.task, at[rewrite]))).text
+    answer = (await at.llm(prompt(draft, at.task, at[rewrite]))).usable()
     try:
         new = (rewritten if at[rewrite] else edited)(text[name], answer)
         if len(new) > at[longest]:

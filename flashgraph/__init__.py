@@ -3,6 +3,7 @@
 Layers, each importing only those above it (``tests/test_layers.py`` holds the code to it)::
 
     errors              what a user can get wrong, with the place and the fix
+    replies             what a model wrote, without its thoughts: usable or not
     llm.protocol        what a model is: messages in, a reply with its usage and cost out
     task                samples, attempts and scores
     graph               what a graph is: ports, specs, the DSL, checks; no I/O, no scheduler
@@ -34,6 +35,7 @@ from flashgraph.errors import (
     ModelUnavailable,
     Problem,
     RequestFailed,
+    UnusableReply,
 )
 from flashgraph.graph.dsl import Graph
 from flashgraph.graph.ports import (
@@ -114,6 +116,7 @@ __all__ = [
     "Stale",
     "StoredRun",
     "Task",
+    "UnusableReply",
     "Usage",
     "Verdict",
     "accept",

@@ -36,6 +36,7 @@ __all__ = [
     "Throttled",
     "TimedOut",
     "UnknownModel",
+    "UnusableReply",
     "did_you_mean",
 ]
 
@@ -183,6 +184,14 @@ class MalformedReply(RequestFailed):
 
 class TimedOut(RequestFailed):
     """No answer came within the model's time-out, also when it was asked for again."""
+
+
+class UnusableReply(FlashgraphError):
+    """A model has answered, and a stage cannot make anything of it: cut off, empty, refused, or of another form.
+
+    Raise it in a stage: the stage has failed with this reason, what it ``spends`` is spent, and twenty such failures in
+    a row end the run.
+    """
 
 
 class PassingFault(ModelError):

@@ -146,8 +146,9 @@ class _Desk:
             messages = checked(messages)
             key = request_key(self._model.name, messages, params)
             if self._examined is not None and (known := self._examined.take(work, key)) is not None:
-                return known
-            return await patiently(partial(self._answer, work, key, messages, params, Patience()), key)
+                return known.without_thoughts()
+            answer = partial(self._answer, work, key, messages, params, Patience())
+            return (await patiently(answer, key)).without_thoughts()
 
         return llm
 

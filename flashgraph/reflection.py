@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import anyio
 
+from flashgraph.errors import UnusableReply
 from flashgraph.evaluation import Attempt
+from flashgraph.llm.protocol import Reply
 from flashgraph.task import Llm, Task
 
-__all__ = ["examples", "fenced", "fenced_answers", "rewrite_prompt", "rewriting"]
+__all__ = ["examples", "fenced", "fenced_answers", "fenced_text", "rewrite_prompt", "rewriting"]
 
 _LANGUAGE = re.compile(r"^\S*\n")
 
@@ -62,14 +65,34 @@ def fenced(answer: str) -> str:
     return _LANGUAGE.sub("", answer[first + 3 : last], count=1).strip()
 
 
-async def fenced_answers(llm: Llm, prompts: Mapping[str, str]) -> dict[str, str]:
-    """The fenced texts that the model answers to several prompts, asked side by side; empty answers are left out."""
+def fenced_text(reply: Reply) -> str:
+    """Return the text that a reply holds between fences.
+
+    Raises `UnusableReply` when the reply cannot be used, or holds nothing there.
+    """
+    text = fenced(reply.usable())
+    if not text:
+        raise UnusableReply("the reply holds no text between its ``` fences")
+    return text
+
+
+async def fenced_answers(llm: Llm, prompts: Mapping[str, str], **sampling: Any) -> dict[str, str]:
+    """Ask several prompts side by side and return the fenced texts of the answers, without those that cannot be used.
+
+    ``sampling`` goes with each request.  Raises `UnusableReply` when none can be used.
+    """
     answers: dict[str, str] = {}
+    refused: list[tuple[str, UnusableReply]] = []
 
     async def ask(name: str) -> None:
-        answers[name] = fenced((await llm(prompts[name])).text)
+        try:
+            answers[name] = fenced_text(await llm(prompts[name], **sampling))
+        except UnusableReply as error:
+            refused.append((name, error))
 
     async with anyio.create_task_group() as asking:
         for name in prompts:
             asking.start_soon(ask, name)
-    return {name: answers[name] for name in prompts if answers[name]}
+    if refused and not answers:
+        raise min(refused, key=lambda entry: list(prompts).index(entry[0]))[1]
+    return {name: answers[name] for name in prompts if name in answers}

@@ -10,6 +10,7 @@ import flashgraph
 ROOT = Path(flashgraph.__file__).parent
 LAYERS = [
     ["errors"],
+    ["replies"],
     ["llm.protocol"],
     ["task"],
     ["graph"],

@@ -47,3 +47,5 @@ def test_answers_are_asked_side_by_side_and_empty_ones_left_out() -> None:
 
     answers = anyio.run(fenced_answers, llm, {"a": "one", "b": "two", "c": "three"})
     assert list(answers.items()) == [("a", "one!"), ("b", "two!")]
+    with pytest.raises(fg.UnusableReply, match="the reply is empty"):
+        anyio.run(fenced_answers, llm, {"a": "three"})

@@ -8,7 +8,7 @@ import attrs
 import flashgraph as fg
 from flashgraph.evaluation import Attempt, Candidate, Work, attempt
 from flashgraph.pools import Archive
-from flashgraph.reflection import fenced, rewrite_prompt
+from flashgraph.reflection import fenced_answers, rewrite_prompt
 
 graph = fg.Graph("beam", doc=__doc__)
 width = graph.param("width", 4)
@@ -55,12 +55,10 @@ async def vary(seen: fg.Group[Draft, Attempt], at: fg.Context) -> fg.Several[Dra
     """Several rewritings in the light of the same attempts."""
     parent, passed = seen.origin, sum(a.score for a in seen.values)
     ((name, text),) = parent.text.items()
-    drafts = []
-    for number in range(at[variants]):
-        prompt = rewrite_prompt(text, seen.values, at.task) + f"\n\n(Variant {number + 1}: unlike the others.)"
-        if new := fenced((await at.llm(prompt, temperature=1.0)).text):
-            drafts.append(Draft({name: new}, parent.batch, passed))
-    return fg.Several(drafts)
+    prompt = rewrite_prompt(text, seen.values, at.task)
+    asked = {f"{n}": f"{prompt}\n\n(Variant {n}: unlike the others.)" for n in range(1, at[variants] + 1)}
+    new = await fenced_answers(at.llm, asked, temperature=1.0)
+    return fg.Several([Draft({name: rewritten}, parent.batch, passed) for rewritten in new.values()])
 
 
 race = graph.stage(attempt, name="race", llm="task", spends="evaluations")

@@ -63,6 +63,7 @@ async def propose_programs(
     """Let the model read the archive for at most ``turns`` turns and propose at most ``candidates`` programs.
 
     A request that fails, or a conversation that ends without a program, is a `Failed`: its iteration is used up.
+    Raises `UnusableReply` for a reply that is cut off, empty or refused.
     """
     origin = f"iteration {number}"
     desk = Desk(archive, task)
@@ -72,7 +73,8 @@ async def propose_programs(
             reply = await llm(messages)
         except RequestFailed as error:
             return Proposals((Failed(origin, "propose", f"{error}"),), tuple(desk.read), turn)
-        read = read_reply(reply.text)
+        text = reply.usable()
+        read = read_reply(text)
         if read.programs:
             programs = tuple(Program(origin, code) for code in read.programs[:candidates])
             return Proposals(programs, tuple(desk.read), turn)
@@ -83,10 +85,10 @@ async def propose_programs(
         answers.append(LAST if left == 1 else f"{left} turns are left.")
         messages = [
             *messages,
-            {"role": "assistant", "content": reply.text},
+            {"role": "assistant", "content": text},
             {"role": "user", "content": "\n\n".join(answers)},
         ]
-    failed = Failed(origin, "propose", f"no program in {turns} turns; the last reply was: {reply.text[:200]!r}")
+    failed = Failed(origin, "propose", f"no program in {turns} turns; the last reply was: {text[:200]!r}")
     return Proposals((failed,), tuple(desk.read), turns)
 
 

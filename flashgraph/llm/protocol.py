@@ -13,6 +13,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import attrs
 
+from flashgraph.replies import parted, usable
+
 __all__ = ["Load", "Message", "Model", "Quota", "Reply", "Usage", "reply_limit", "text_in"]
 
 Message = Mapping[str, Any]
@@ -101,6 +103,9 @@ class Reply:
     ``cost`` is in USD and None where no price is known; ``finish`` is the provider's finish reason: ``"stop"``,
     or ``"length"`` for a reply that was cut off at its token limit.  ``quotas`` are what the API said of its rates when
     it let this request in; they are no part of the answer, and two replies that differ in them are equal.
+
+    ``thoughts`` are what a reasoning model wrote besides its answer.  A stage or a task gets replies whose ``text`` is
+    without them; a journal keeps the text as the model sent it.
     """
 
     text: str
@@ -109,10 +114,26 @@ class Reply:
     finish: str = "stop"
     model: str = ""
     quotas: tuple[Quota, ...] = attrs.field(default=(), eq=False, repr=False)
+    thoughts: str = ""
 
     @property
     def truncated(self) -> bool:
         return self.finish == "length"
+
+    def without_thoughts(self) -> Reply:
+        """Return the reply with its thoughts taken off its text and put into ``thoughts``."""
+        text, thoughts = parted(self.text)
+        if not thoughts:
+            return self
+        return attrs.evolve(self, text=text, thoughts="\n".join(filter(None, (self.thoughts, thoughts))))
+
+    def usable(self) -> str:
+        """Return the answer, without thoughts, for a stage that makes something of it.
+
+        Raises `flashgraph.UnusableReply` when the reply was cut off, refused, empty, or holds thoughts alone.
+        """
+        said = self.without_thoughts()
+        return usable(said.text, said.finish, said.thoughts)
 
 
 @attrs.frozen

@@ -51,6 +51,7 @@ class Calls:
         call = Call(self.made, job, role, self._plan.endpoints[role], amounts, size)
         self.made += 1
         self.open[call.id] = job.calls[call.id] = call
+        job.asked = True
         endpoint = self.let_go(job)
         if endpoint is None or not endpoint.room(self._flow.now) or not self.grant(call, endpoint):
             self.slots.wait(call, self.rank(job.node, job.item))

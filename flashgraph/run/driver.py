@@ -417,11 +417,12 @@ class Driver:
         amounts = reservation(self._behind(role), as_texts(messages), params, self.machine.ledger.limits)
         if (known := self._served.take(job.id, key)) is not None:
             await anyio.lowlevel.checkpoint()
-            return known
+            return known.without_thoughts()
         with anyio.CancelScope() as scope:
             self._asking[job.id].add(scope)
             try:
-                return await patiently(partial(self._ask, job, role, messages, params, key, amounts, Patience()), key)
+                ask = partial(self._ask, job, role, messages, params, key, amounts, Patience())
+                return (await patiently(ask, key)).without_thoughts()
             finally:
                 if job.id in self._running:
                     self._asking[job.id].remove(scope)

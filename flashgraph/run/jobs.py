@@ -35,6 +35,8 @@ class Job:
     emission: int = 0
     calls: dict[int, Call] = attrs.field(factory=dict)
     """Its open calls."""
+    asked: bool = False
+    """Whether it has called a model."""
 
 
 @attrs.define(eq=False)

@@ -410,7 +410,8 @@ class Machine:
         if isinstance(outcome, Done) and not gone:
             try:
                 self._results.take(job, outcome)
-                if job.item is not None:
+                # A stage that found nothing to ask its model has not shown that the model's replies can be used.
+                if job.item is not None and (job.asked or self.stages[job.node].plan.endpoint is None):
                     self.stages[job.node].failures = 0
             except Exception as error:  # what is wrong with the result itself
                 outcome = Failed(f"{type(error).__name__}: {error}")

@@ -134,7 +134,7 @@ def _work(machine: Machine, name: Name, zero: float) -> tuple[Any, ...]:
     jobs = tuple(
         (
             name("job", j.id), j.node, j.kind, j.item and name("item", j.item.id), tuple(sorted(j.stamps.items())),
-            j.slot, j.reservation is not None, j.lag, j.cancelled, j.done,
+            j.slot, j.reservation is not None, j.lag, j.cancelled, j.done, j.asked,
             tuple(name("item", i.id) for i in j.outbox), j.emission,
         )
         for j in machine.jobs.values()

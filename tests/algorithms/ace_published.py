@@ -146,6 +146,8 @@ class Published:
         groups = self.book.duplicates()
         texts = [self.call("curator", merge_prompt([self.book.bullet(b)["text"] for b in ids])) for ids in groups]
         for ids, text in zip(groups, texts, strict=True):
+            if not text:
+                continue  # an empty reply is a failed call, and merges nothing
             self.book.edit([{"type": "MERGE", "source_ids": ids, "content": text}], self.trained)
             self.trace.states.append(self.book.state())
 
