@@ -266,6 +266,9 @@ async def open_run(
             await stack.enter_async_context(resource.open())
         if keeping is not None and not resume:
             kept = stack.enter_context(keeping)  # after all that can keep the run from starting
+        if kept is not None and kept.seed:
+            # It has begun anew, from the artifact that was its best.
+            task = attrs.evolve(task, seed={name: kept.seed.get(name, text) for name, text in task.seed.items()})
         driver = Driver(
             machine,
             task,
@@ -354,13 +357,14 @@ def _header(
 ) -> Header:
     import flashgraph
     from flashgraph.run.journal.header import Header, fingerprint
+    from flashgraph.run.journal.tasks import task_fingerprint
     from flashgraph.run.plan import Capacity
 
     limits = {name: value for name, value in attrs.asdict(budget).items() if value is not None}
     topology, functions, policies = fingerprint(plan.graph, plan)
     return Header(
         plan.graph.name, task.name, schedule.name, seed, limits, dict(params), topology, functions, policies,
-        attrs.asdict(Capacity.of(plan)), prices, flashgraph.__version__, order,
+        attrs.asdict(Capacity.of(plan)), prices, flashgraph.__version__, order, task_fingerprint(task),
     )  # fmt: skip
 
 

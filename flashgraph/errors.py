@@ -38,6 +38,7 @@ __all__ = [
     "UnknownModel",
     "UnusableReply",
     "did_you_mean",
+    "is_own",
 ]
 
 
@@ -76,10 +77,16 @@ class Place:
         found = None
         for frame, line in walk_tb(error.__traceback__):
             name, file = str(frame.f_globals.get("__name__", "")), frame.f_code.co_filename
-            own = name.split(".")[0] != "flashgraph" or name.startswith("flashgraph.algorithms.")
-            if own and not file.startswith(("<", *_libraries())):
+            if is_own(name, file):
                 found = cls(file, line)
         return found
+
+
+def is_own(module: str, file: str) -> bool:
+    """Whether code is the user's: of no module of this package (but the shipped algorithms are graph files like any
+    user's), nor of Python or of an installed library."""
+    ours = module.split(".")[0] == "flashgraph" and not module.startswith("flashgraph.algorithms.")
+    return not ours and not file.startswith(("<", *_libraries()))
 
 
 @cache

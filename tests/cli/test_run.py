@@ -321,16 +321,25 @@ def test_a_test_that_was_declined_stays_so(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_resume_of_what_has_failed(cli: Cli, tmp_path: Path) -> None:
-    """A task that was mended since does not matter: that is said, with what does."""
+    """The same task is not tried again, which is said; with a mended one the run begins anew, if that is accepted."""
     task = tmp_path / "broken.py"
     task.write_text(WORDS.read_text().replace("return reply.text", "raise ValueError('cannot read')"))
     with serving(wise) as server:
         assert run(cli, server, "--proposals", "4", task=task).code == 3
+        ended = cli("resume", "out")
+        assert ended.code == 3
+        assert "resuming tries nothing again that has failed" in ended.out
+        assert "to go on" not in ended.out
         task.write_text(WORDS.read_text())
         ended = cli("resume", "out")
-    assert ended.code == 3
-    assert "resuming tries nothing again that has failed, whatever has changed in the task" in ended.out
-    assert "to go on" not in ended.out
+        assert (ended.code, ended.out) == (1, "")
+        assert "task: attempt: another function" in ended.err
+        assert "--accept-changes, with which the run begins anew" in ended.err
+        for name in [name for name in sys.modules if name.startswith("flashgraph_file_broken")]:
+            del sys.modules[name]  # as in another process
+        ended = cli("resume", "out", "--accept-changes")
+    assert ended.code == 0
+    assert "4 proposals" in ended.out
 
 
 def test_resume_after_a_kill(cli: Cli, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import filelock
 from flashgraph.errors import DataError, did_you_mean
 from flashgraph.run.journal.keeper import JOURNAL
 
-__all__ = ["RUNS", "find_run", "is_held", "runs_in"]
+__all__ = ["RUNS", "find_journal", "find_run", "is_held", "runs_in"]
 
 RUNS = Path("runs")
 """The folder that runs are kept in when nothing else is said."""
@@ -47,6 +47,17 @@ def find_run(name: str | Path, parent: Path = RUNS) -> Path:
         f"run {str(name)!r}: no such run; there is no {JOURNAL} in {' or '.join(map(str, places))}. "
         f"In {near}: {did_you_mean(path.name, known)}\nFix: give the folder of a run; {lists!r} lists them."
     )
+
+
+def find_journal(name: str | Path) -> Path:
+    """The journal of a run: of one that is given as a file ``journal-1.db``, from before it began anew, that file.
+
+    Raises `DataError` as `find_run` does.
+    """
+    path = Path(name)
+    if path.match("journal-*.db") and path.is_file():
+        return path
+    return find_run(name) / JOURNAL
 
 
 def is_held(folder: Path) -> bool:

@@ -16,6 +16,7 @@ from flashgraph.graph.notes import Notes
 from flashgraph.graph.spec import GraphSpec
 from flashgraph.graph.types import OURS, parts, show
 from flashgraph.run.journal.jsontext import dumped, loaded, printed
+from flashgraph.run.journal.tasks import changes_of_task
 from flashgraph.run.plan import Plan
 
 __all__ = ["BUDGET", "Changes", "Header", "fingerprint"]
@@ -53,6 +54,8 @@ class Header:
     prices: Mapping[str, Mapping[str, Any]]
     version: str
     order: Mapping[str, Any] = attrs.field(factory=dict)
+    made_of: Mapping[str, Any] = attrs.field(factory=dict)
+    """The task's fingerprint (`flashgraph.run.journal.tasks`); journals of 0.1.0 have none."""
 
     def rows(self) -> list[tuple[str, str]]:
         """Keys and JSON values for the ``meta`` table."""
@@ -69,16 +72,21 @@ class Header:
 
     @classmethod
     def of_rows(cls, rows: Mapping[str, str]) -> Header:
-        return cls(**{f.name: loaded(rows[f.name]) for f in attrs.fields(cls)})
+        """Raises KeyError for a row that is missing, and ValueError for one that is no JSON."""
+        later = {"made_of"} - rows.keys()  # a journal of 0.1.0 does not have them
+        return cls(**{f.name: loaded(rows[f.name]) for f in attrs.fields(cls) if f.name not in later})
 
 
 @attrs.frozen
 class Changes:
-    """What is different in a graph from the one that a run was started with: ``broken`` makes going on impossible,
-    ``risky`` may be accepted."""
+    """What is different in a graph and a task from those that a run was started with.
+
+    ``broken`` makes going on impossible; ``risky`` may be accepted, and so may ``anew``, with which the run begins anew
+    from its best artifact."""
 
     broken: tuple[str, ...] = ()
     risky: tuple[str, ...] = ()
+    anew: tuple[str, ...] = ()
 
     @classmethod
     def between(cls, before: Header, now: Header) -> Changes:
@@ -88,33 +96,45 @@ class Changes:
         if before.seed != now.seed:
             broken.append(f"seed: {before.seed} -> {now.seed}")
         broken += _differences(_shown(before.params), _shown(now.params))
-        return cls(tuple(broken), tuple(risky))
+        anew, other = changes_of_task(before.made_of, now.made_of)
+        if before.task != now.task:
+            other.insert(0, f"name: {before.task!r} -> {now.task!r}")
+        risky += [f"task: {said}" for said in other]
+        return cls(tuple(broken), tuple(risky), tuple(f"task: {said}" for said in anew))
 
     def require(self, run: str, accepted: bool) -> None:
         """Raises `DataError` when the run cannot go on with these changes, or not without being told to."""
         if self.broken:
-            listed = "\n  ".join(self.broken)
             raise DataError(
-                f"{run}: the graph has changed since the run was started:\n  {listed}\n"
+                f"{run}: the graph has changed since the run was started:\n  {_listed(self.broken)}\n"
                 "Fix: resume with the graph as it was, or start a new run."
             )
-        if self.risky and not accepted:
-            listed = "\n  ".join(self.risky)
+        if accepted or not (self.risky or self.anew):
+            return
+        said = f"{run}: something has changed since the run was started:\n  {_listed([*self.anew, *self.risky])}\n"
+        if self.anew:
             raise DataError(
-                f"{run}: something has changed since the run was started:\n  {listed}\n"
-                "What was done stays as it is, and what comes is done in the new way.\n"
-                "Fix: --accept-changes, or resume with the graph as it was."
+                f"{said}What the run has scored cannot stand beside scores of this task.\n"
+                "Fix: resume with the task as it was; or --accept-changes, with which the run begins anew from its "
+                "best artifact, which is scored again. What was spent stays counted."
             )
+        raise DataError(
+            f"{said}What was done stays as it is, and what comes is done in the new way.\n"
+            "Fix: --accept-changes, or resume with the graph and the task as they were."
+        )
 
     def blamed(self, run: str, diverged: Exception) -> Exception:
         """Why the run does not go the way it went: these changes, where there are any."""
         if not self.risky:
             return diverged
-        listed = "\n  ".join(self.risky)
         return DataError(
             f"{run}: with what has changed, what was done would have been decided otherwise, and the run cannot be put "
-            f"together again:\n  {listed}\nFix: resume with these as they were, or start a new run."
+            f"together again:\n  {_listed(self.risky)}\nFix: resume with these as they were, or start a new run."
         )
+
+
+def _listed(differences: Iterable[str]) -> str:
+    return "\n  ".join(differences)
 
 
 def fingerprint(graph: GraphSpec, plan: Plan) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:

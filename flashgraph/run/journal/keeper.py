@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +10,12 @@ from pathlib import Path
 import attrs
 import filelock
 
+from flashgraph.run.journal.anew import begin_anew
 from flashgraph.run.journal.codec import Codec
 from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.header import Changes, Header
-from flashgraph.run.journal.replay import Diverged, replay
-from flashgraph.run.journal.store import VACUUMED, JournalError, Store, connect, explained
+from flashgraph.run.journal.reopening import carried, replayed, uncharged
+from flashgraph.run.journal.store import JournalError, Store, connect, explained
 from flashgraph.run.journal.writer import JournalWriter
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity
@@ -34,11 +34,14 @@ class Kept:
     store: Store
     resumed: Resumed | None
     examined: Examined
+    seed: Mapping[str, str] = attrs.field(factory=dict)
+    """The texts that the run has begun anew from, in the place of the task's seed; empty if it has not."""
 
 
-def read_header(folder: Path) -> Header:
+def read_header(folder: Path, journal: str = JOURNAL) -> Header:
     """What the run in a folder was started with.  Raises `JournalError`."""
-    db = connect(folder / JOURNAL, readonly=True)
+    path = folder / journal
+    db = connect(path, readonly=True)
     try:
         return Header.of_rows(dict(db.execute("SELECT key, value FROM meta")))
     except KeyError as error:
@@ -46,7 +49,7 @@ def read_header(folder: Path) -> Header:
             f"{folder}: the run was killed before it began: its journal has no {error}.\nFix: start it anew."
         ) from None
     except sqlite3.Error as error:
-        raise explained(folder / JOURNAL, "read", error) from error
+        raise explained(path, "read", error) from error
     finally:
         db.close()
 
@@ -81,26 +84,13 @@ def keep(
             before = read_header(folder)
             changes = Changes.between(before, header)
             changes.require(str(folder), accept_changes)
+            if changes.anew:
+                begin_anew(folder / JOURNAL, before, header, codec, machine, changes)
+                before = header
         store = Store(folder / JOURNAL, create=not resume)
         try:
-            resumed, turns = None, 0
-            if resume:
-                if store.db.execute("SELECT 1 FROM meta WHERE key = ?", (VACUUMED,)).fetchone():
-                    raise JournalError(
-                        f"{folder}: what it takes to go on was dropped by prune --vacuum; the run can only be read.\n"
-                        "Fix: start a new run."
-                    )
-                # Told again under the limits that held then; the turns of later sessions bring theirs.
-                machine.ledger.limits = {name: limit for name, limit in before.limits.items() if name != "seconds"}
-                machine.resize(Capacity(**before.capacity))
-                try:
-                    resumed = replay(store.db, codec, machine)
-                except Diverged as error:
-                    raise changes.blamed(str(folder), error) from error
-                except (sqlite3.Error, zlib.error, ValueError) as error:
-                    raise explained(store.path, "read", error) from error
-                resumed = attrs.evolve(resumed, reopen=dict(limits), capacity=Capacity(**header.capacity))
-                (turns,) = store.db.execute("SELECT count(*) FROM turns").fetchone()
+            resumed = replayed(store, before, codec, machine, changes) if resume else None
+            (turns,) = store.db.execute("SELECT count(*) FROM turns").fetchone()
             writer = JournalWriter(store, codec, turns=turns, patient=patient)
             if resume:
                 writer.renew(header)
@@ -108,11 +98,12 @@ def keep(
                 writer.begin(header)
             examined = Examined(store, writer)
             if resumed is not None:
-                charged = machine.ledger.charged
-                new = {name: amount - charged.get(name, 0.0) for name, amount in examined.spent().items()}
-                resumed = attrs.evolve(resumed, tested=new)
+                resumed = attrs.evolve(
+                    resumed, reopen=dict(limits), capacity=Capacity(**header.capacity),
+                    tested=uncharged(examined, machine.ledger),
+                )  # fmt: skip
             writer.open_session()
-            yield Kept(writer, store, resumed, examined)
+            yield Kept(writer, store, resumed, examined, carried(store.db).texts)
         finally:
             store.close()
     finally:

@@ -16,7 +16,7 @@ from typing import cast
 
 from flashgraph.errors import DataError
 from flashgraph.run.journal.artifacts import Artifacts
-from flashgraph.run.journal.folders import find_run, is_held
+from flashgraph.run.journal.folders import find_journal, is_held
 from flashgraph.run.journal.header import BUDGET, Header
 from flashgraph.run.journal.jsontext import loaded
 from flashgraph.run.journal.keeper import JOURNAL, read_header
@@ -56,13 +56,14 @@ class StoredRun:
 
     @classmethod
     def open(cls, run: str | Path) -> StoredRun:
-        """Open a run, given as its folder or as its name below ``runs/``.
+        """Open a run, given as its folder or as its name below ``runs/``; or as the file ``journal-1.db`` that a run
+        has left which began anew.
 
         Raises `DataError` when there is no such run and `JournalError` when its journal cannot be read, or was never
         begun.
         """
-        folder = find_run(run)
-        return cls(folder, read_header(folder), Rows(folder / JOURNAL))
+        path = find_journal(run)
+        return cls(path.parent, read_header(path.parent, path.name), Rows(path))
 
     def close(self) -> None:
         """Let go of the file; nothing can be read after it."""
@@ -95,10 +96,10 @@ class StoredRun:
         ended without a word."""
         last = self._last_session()
         if last is None or last.status is None:
-            if is_held(self.folder):
+            if self._rows.path.name == JOURNAL and is_held(self.folder):
                 return "running"
             # It may have ended between the two looks, which a snapshot does not show.
-            with closing(Rows(self.folder / JOURNAL)) as now:
+            with closing(Rows(self._rows.path)) as now:
                 last = next(reversed(_sessions(now)), None)
         return cast(Status, last.status) if last is not None and last.status is not None else "killed"
 

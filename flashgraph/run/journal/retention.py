@@ -18,7 +18,10 @@ from flashgraph.run.journal.store import VACUUMED, JournalError, connect
 
 __all__ = ["remove", "vacuum"]
 
-FILES = ("result.json", "events.jsonl", "best.json", "best-*.txt", f"{JOURNAL}-wal", f"{JOURNAL}-shm", JOURNAL, LOCK)
+FILES = (
+    "result.json", "events.jsonl", "best.json", "best-*.txt", "journal-*.db", f"{JOURNAL}.new*",
+    f"{JOURNAL}-wal", f"{JOURNAL}-shm", JOURNAL, LOCK,
+)  # fmt: skip
 """What a run writes, in the order of its removal: as long as its journal is there it is seen and can be removed."""
 
 
@@ -48,7 +51,13 @@ def vacuum(folder: Path) -> None:
 
     Artifacts, scores, failures, and what each call cost and took stay.  Raises `JournalError` when the run goes on.
     """
-    with _held(folder), closing(connect(folder / JOURNAL)) as db:
+    with _held(folder):
+        for path in (folder / JOURNAL, *sorted(folder.glob("journal-*.db"))):
+            _made_smaller(path)
+
+
+def _made_smaller(path: Path) -> None:
+    with closing(connect(path)) as db:
         try:
             with db:
                 _drop(db)
@@ -56,7 +65,7 @@ def vacuum(folder: Path) -> None:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
             raise JournalError(
-                f"{folder / JOURNAL}: could not be made smaller: {error}.\n"
+                f"{path}: could not be made smaller: {error}.\n"
                 "Fix: make room on the disk (it takes as much again as the journal for a moment), or see permissions."
             ) from error
 

@@ -71,10 +71,12 @@ class JournalWriter:
         self._store.put([("INSERT INTO meta VALUES (?, ?)", row) for row in header.rows()]).result()
 
     def renew(self, header: Header) -> None:
-        """Write down what the run goes on with: its prices, its budget, and how the command line said it, if it did.
+        """Write down what the run goes on with: its prices, its budget, its task, and how the command line
+        said it, if it did.
         The limits that it began with stay, for who tells it again.  Raises `JournalError`."""
         rows = dict(header.rows())
-        new = {"prices": rows["prices"], BUDGET: rows["limits"]} | ({"order": rows["order"]} if header.order else {})
+        new = {name: rows[name] for name in ("prices", "task", "made_of")} | {BUDGET: rows["limits"]}
+        new |= {"order": rows["order"]} if header.order else {}
         self._store.put([("INSERT OR REPLACE INTO meta VALUES (?, ?)", row) for row in new.items()]).result()
 
     def open_session(self) -> None:

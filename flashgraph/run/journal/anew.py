@@ -1,0 +1,75 @@
+"""Beginning anew from a run's best artifact, when its task has changed.
+
+No score of the old task stands beside a new one.  The old journal stays beside the new one, to be read.  What was
+spent stays counted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+
+import attrs
+
+from flashgraph.run.budget import Budget, Ledger
+from flashgraph.run.journal.codec import Codec
+from flashgraph.run.journal.examined import Examined
+from flashgraph.run.journal.header import Changes, Header
+from flashgraph.run.journal.jsontext import dumped
+from flashgraph.run.journal.reopening import CARRIED, Carried, carried, replayed, uncharged
+from flashgraph.run.journal.store import JournalError, Store
+from flashgraph.run.journal.writer import JournalWriter
+from flashgraph.run.machine import Machine
+from flashgraph.run.result import texts_of
+
+__all__ = ["begin_anew"]
+
+
+def begin_anew(path: Path, before: Header, header: Header, codec: Codec, machine: Machine, changes: Changes) -> None:
+    """Put a new journal in the place of the one at ``path``, which is kept as ``journal-1.db`` (or the next number).
+
+    ``machine`` says of what plan the old run's is.  Raises what `replayed` raises; the old journal is in place then.
+    """
+    old = type(machine)(machine.plan, Ledger(Budget()), lambda event: None, machine.seed)
+    store = Store(path, create=False)
+    try:
+        resumed = replayed(store, before, codec, old, changes)
+        spent = Counter(old.ledger.settled)
+        spent.update(old.ledger.reserved)  # of requests whose replies were lost
+        spent.update(uncharged(Examined(store, JournalWriter(store, codec)), old.ledger))
+        best = next((pool.best for pool in old.pools.values() if pool.best is not None), None)
+        texts = {**carried(store.db).texts, **((texts_of(best.value) or {}) if best is not None else {})}
+    finally:
+        store.close()
+    kept = next(free for n in count(1) if not (free := path.with_name(f"{path.stem}-{n}{path.suffix}")).exists())
+    _begin(path.with_name(f"{path.name}.new"), header, codec, Carried(texts, resumed.at, kept.name), spent)
+    try:
+        try:
+            os.link(path, kept)  # so that there is a journal of this name whenever the process ends
+        except OSError:  # not on this file system
+            os.replace(path, kept)
+        os.replace(path.with_name(f"{path.name}.new"), path)
+    except OSError as error:
+        raise JournalError(
+            f"{path}: the journal of the old task could not be kept as {kept.name}: {error.strerror}.\n"
+            "Fix: give write permission to the folder, or start a new run."
+        ) from error
+
+
+def _begin(path: Path, header: Header, codec: Codec, taken: Carried, spent: Mapping[str, float]) -> None:
+    """Write a journal that holds nothing but what the run begins with."""
+    path.unlink(missing_ok=True)
+    store = Store(path, create=True)
+    try:
+        JournalWriter(store, codec).begin(header)
+        sql = (
+            "INSERT INTO tests (work, request, how, prompt_tokens, completion_tokens, finish, spent)"
+            " VALUES ('', '', 'carried', 0, 0, '', ?)"
+        )
+        took = (CARRIED, dumped(attrs.asdict(taken)))
+        store.put([(sql, (dumped(dict(spent)),)), ("INSERT INTO meta VALUES (?, ?)", took)]).result()
+    finally:
+        store.close()

@@ -1,0 +1,73 @@
+"""What a task was when a run was started, and what it means for the run when it is another one now.
+
+Scores of other samples, or by another scorer, cannot stand beside those that the run has: with such a task a run begins
+anew from its best artifact, which is scored again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flashgraph.run.journal.digests import digest, function_digest
+from flashgraph.task import Task
+
+__all__ = ["SPLITS", "changes_of_task", "task_fingerprint"]
+
+SPLITS = ("train", "val", "test")
+
+
+def task_fingerprint(task: Task[Any, Any]) -> dict[str, Any]:
+    """Return digests of all that a run takes from its task, as plain values: of the seed's texts by component, of the
+    samples of each split, of ``attempt`` and ``score``, and the bounds."""
+    return {
+        "seed": {name: digest(text) for name, text in task.seed.items()},
+        **{split: [digest(sample) for sample in task.samples(split)] for split in SPLITS},
+        "attempt": function_digest(task.attempt),
+        "score": function_digest(task.score),
+        "bounds": [float(bound) for bound in task.bounds],
+    }
+
+
+def changes_of_task(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the differences of two fingerprints in words: those with which a run has to begin anew, and those with
+    which it can go on.  Nothing is compared that ``before`` does not have: journals of 0.1.0 have none of it."""
+    if not before:
+        return [], []
+    anew, risky = _seeds(before["seed"], now["seed"])
+    for split in SPLITS:
+        if said := _samples(split, before[split], now[split]):
+            grown = now[split][: len(before[split])] == before[split]
+            # New training samples come after all that the run has drawn; the test is made anew.
+            harmless = split == "test" or (split == "train" and grown)
+            (risky if harmless else anew).append(said)
+    for name in ("attempt", "score"):
+        if before[name] != now[name]:
+            anew.append(f"{name}: another function, or what it uses has changed ({before[name]} -> {now[name]})")
+    if before["bounds"] != now["bounds"]:
+        shown = " -> ".join("{:g} to {:g}".format(*bounds) for bounds in (before["bounds"], now["bounds"]))
+        anew.append(f"bounds: {shown}")
+    return anew, risky
+
+
+def _seeds(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    if list(before) != list(now):
+        return [f"components of the seed: {', '.join(before)} -> {', '.join(now)}"], []
+    return [], [f"seed: the text of {name!r} has changed" for name in before if before[name] != now[name]]
+
+
+def _samples(split: str, before: Sequence[str], now: Sequence[str]) -> str:
+    """How the samples of a split differ; empty where they do not."""
+    if before == now:
+        return ""
+    many = f"{split}: {len(before)} samples -> {len(now)}"
+    if len(now) > len(before) and now[: len(before)] == before:
+        return f"{many}: new ones at the end"
+    if len(now) < len(before) and before[: len(now)] == now:
+        return f"{many}: the last ones are gone"
+    if Counter(before) == Counter(now):
+        return f"{split}: the same {len(now)} samples in another order"
+    first = next((i for i, pair in enumerate(zip(before, now, strict=False)) if pair[0] != pair[1]), 0)
+    others = (Counter(now) - Counter(before)).total()
+    return f"{many}, {others} of them others than before; sample {first} is the first that differs"

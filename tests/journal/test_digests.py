@@ -1,0 +1,257 @@
+"""Digests of values and functions: the same in another process, and other when anything differs that counts."""
+
+from __future__ import annotations
+
+import enum
+import importlib.util
+import math
+import subprocess
+import sys
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import attrs
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from flashgraph.run.journal.digests import digest, function_digest
+
+DATA = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=4)
+    | st.binary(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=2), inner, max_size=3)
+        | st.frozensets(st.integers() | st.text(max_size=2), max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+class Kind(enum.Enum):
+    EASY = 1
+    HARD = 2
+
+
+@attrs.frozen
+class Row:
+    text: str
+    tags: frozenset[str] = frozenset()
+
+
+@dataclass
+class Case:
+    rows: list[Any]
+
+
+class Pair(NamedTuple):
+    one: Any
+    two: Any
+
+
+class Plain:
+    """An object that shows its address."""
+
+    def __init__(self, **fields: Any) -> None:
+        self.__dict__.update(fields)
+
+
+class Slotted:
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Locked:
+    """An object that cannot be copied, and shows its address."""
+
+    def __reduce_ex__(self, version: Any) -> Any:
+        raise TypeError("cannot pickle this")
+
+
+def ring(value: Any) -> list[Any]:
+    found: list[Any] = [value]
+    found.append(found)
+    return found
+
+
+VALUES: list[Callable[[], Any]] = [
+    lambda: {"question": "a", "answer": 1},
+    lambda: {"question": "a", "answer": 2},
+    lambda: OrderedDict(question="a"),
+    lambda: Row("x", frozenset("abcdefgh")),
+    lambda: Row("y", frozenset("abcdefgh")),
+    lambda: Case([Row("x"), Kind.EASY]),
+    lambda: Case([Row("x"), Kind.HARD]),
+    lambda: Pair(1, [2]),
+    lambda: Pair(1, (2,)),
+    lambda: Plain(text="x", words={"a", "b", "c"}),
+    lambda: Plain(text="y", words={"a", "b", "c"}),
+    lambda: Slotted("x"),
+    lambda: Slotted("y"),
+    lambda: array("d", [1.5, 2.5]),
+    lambda: array("d", [1.5, 2.0]),
+    lambda: date(2026, 1, 1),
+    lambda: date(2026, 1, 2),
+    lambda: Decimal("1.0"),
+    lambda: Path("a/b"),
+    lambda: Path("a/c"),
+    lambda: ring(1),
+    lambda: ring(2),
+    lambda: math.nan,
+    lambda: math.inf,
+    lambda: 1,
+    lambda: 1.0,
+    lambda: True,
+    lambda: "1",
+    lambda: b"1",
+    Locked,
+    lambda: ["ab", "c"],
+    lambda: ["a", "bc"],
+    lambda: "half a character \ud800",
+]
+
+
+def test_values_are_told_apart() -> None:
+    """Also those that differ in a type, or in how texts are cut."""
+    found = [digest(make()) for make in VALUES]
+    assert found == [digest(make()) for make in VALUES], "a value made twice has one digest"
+    assert len(set(found)) == len(found)
+
+
+def test_another_process_has_the_same() -> None:
+    """Its hashes of texts, and so its sets' orders and its addresses, are others."""
+    code = "from tests.journal.test_digests import *; print([digest(make()) for make in VALUES])"
+    for seed in ("1", "2"):
+        found = subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
+            capture_output=True, text=True, cwd=Path(__file__).parents[2],
+        )  # fmt: skip
+        assert found.stdout == f"{[digest(make()) for make in VALUES]}\n", found.stderr
+
+
+@given(DATA, DATA)
+def test_equal_digests_are_equal_values(one: Any, other: Any) -> None:
+    assume(repr(one) != repr(other))
+    assert digest(one) != digest(other)
+
+
+# ---- functions -------------------------------------------------------------------------------------------
+
+BEFORE = """
+import functools
+import helper
+LEVEL = 0.5
+WORDS = {}
+def close(one, other): return abs(one - other) < LEVEL
+def far(one, other): return not close(one, other)
+class Judge:
+    def __init__(self, level): self.level = level
+    def __call__(self, sample, output): return self.rate(output)
+    def rate(self, output): return len(output) * self.level
+def build(level):
+    def score(sample, output): return level * len(output)
+    return score
+def loud(function):
+    @functools.wraps(function)
+    def wrapper(*words): return function(*words)
+    return wrapper
+def score(sample, output, weight=1.0):
+    return weight if close(sample, output) else helper.zero(output)
+@loud
+def wrapped(sample, output): return score(sample, output)
+built = build(0.5)
+bound = functools.partial(score, weight=2.0)
+judge = Judge(0.5)
+method = judge.rate
+cached = functools.cache(score)
+short = lambda sample, output: WORDS.get(output, 0.0)
+"""
+HELPER = """
+def zero(output): return nothing() if output else -1
+def nothing(): return 0
+"""
+
+CHANGES: list[tuple[str, str, str]] = [
+    ("score", "weight if close", "-weight if close"),
+    ("score", "abs(one - other)", "(one - other)"),
+    ("score", "LEVEL = 0.5", "LEVEL = 0.6"),
+    ("score", "weight=1.0", "weight=1.1"),
+    ("score", "def nothing(): return 0", "def nothing(): return 1"),
+    ("wrapped", "abs(one - other)", "(one - other)"),
+    ("wrapped", "return function(*words)", "return -function(*words)"),
+    ("built", "build(0.5)", "build(0.6)"),
+    ("bound", "weight=2.0", "weight=3.0"),
+    ("bound", "LEVEL = 0.5", "LEVEL = 0.6"),
+    ("judge", "Judge(0.5)", "Judge(0.6)"),
+    ("judge", "len(output) * self", "2 * len(output) * self"),
+    ("method", "Judge(0.5)", "Judge(0.6)"),
+    ("method", "len(output) * self", "2 * len(output) * self"),
+    ("cached", "LEVEL = 0.5", "LEVEL = 0.6"),
+    ("short", "WORDS.get(output, 0.0)", "WORDS.get(output, 0.1)"),
+    ("short", "WORDS = {}", "WORDS = {'a': 1.0}"),
+]
+
+
+def loaded(folder: Path, before: str = "", after: str = "") -> Any:
+    """The module of `BEFORE`, changed."""
+    sys.modules.pop("helper", None)
+    folder.mkdir()
+    (folder / "helper.py").write_text(HELPER.replace(before, after) if before else HELPER)
+    (folder / "task.py").write_text(BEFORE.replace(before, after) if before else BEFORE)
+    spec = importlib.util.spec_from_file_location("task", folder / "task.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(folder))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(folder))
+        sys.modules.pop("helper", None)
+    return module
+
+
+@pytest.mark.parametrize(("name", "before", "after"), CHANGES)
+def test_a_function_that_does_something_else(name: str, before: str, after: str, tmp_path: Path) -> None:
+    """In its own text, or in a function, a class or a number of the user's that it uses."""
+    one, same, other = loaded(tmp_path / "a"), loaded(tmp_path / "b"), loaded(tmp_path / "c", before, after)
+    assert function_digest(getattr(one, name)) == function_digest(getattr(same, name))
+    assert function_digest(getattr(one, name)) != function_digest(getattr(other, name))
+
+
+def test_what_a_function_has_remembered_is_no_change(tmp_path: Path) -> None:
+    """A cache that is filled while the run goes on."""
+    module = loaded(tmp_path / "a")
+    before = function_digest(module.short)
+    module.WORDS["x"] = 1.0
+    assert function_digest(module.short) == before
+
+
+def test_what_it_does_not_use_is_no_change(tmp_path: Path) -> None:
+    one, other = loaded(tmp_path / "a"), loaded(tmp_path / "b", "return not close", "return close")
+    assert function_digest(one.score) == function_digest(other.score)
+
+
+def test_functions_without_a_text() -> None:
+    """Made by exec: their code is compared.  Built-in ones are known by their names."""
+    made: dict[str, Any] = {}
+    exec("def score(s, o): return 1\ndef same(s, o): return 1\ndef other(s, o): return 2", made)
+    made["same"].__qualname__ = made["other"].__qualname__ = "score"
+    assert function_digest(made["score"]) == function_digest(made["same"]) != function_digest(made["other"])
+    assert function_digest(len) != function_digest(max)
+    assert function_digest(partial(max, 1)) != function_digest(partial(max, 2))
