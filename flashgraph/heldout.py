@@ -173,7 +173,7 @@ class _Desk:
                     number = await examined.asked(work, key, amounts)
                 reply = await model.complete(messages, sent)
                 self._pace.answered(model.name, reply.usage.completion, anyio.current_time() - began)
-                spent = Cost.counted(reply.usage, reply.cost).spent
+                spent = Cost.counted(reply.usage, reply.cost, amounts).spent
                 return reply
             except PassingFault as fault:
                 took, size = anyio.current_time() - began, prompt_estimate(messages)
@@ -183,7 +183,7 @@ class _Desk:
                     raise fault.final from fault
                 raise
             except RequestFailed as error:
-                spent = Cost.answered(error.usage, model).spent
+                spent = Cost.answered(error.usage, model, amounts).spent
                 raise
             finally:
                 self._ledger.settle(reserved, spent)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,7 +13,6 @@ import httpx
 
 from flashgraph.errors import (
     ContentFiltered,
-    ContextTooLong,
     DataError,
     KeyRefused,
     MalformedReply,
@@ -27,11 +24,16 @@ from flashgraph.errors import (
     UnknownModel,
     did_you_mean,
 )
-from flashgraph.llm.connections import Connections, broke_off
+from flashgraph.llm.addresses import base_url, is_loopback
+from flashgraph.llm.complaints import Complaint
+from flashgraph.llm.completions import Completion, Malformed, NoJson, parsed, refuse_unsupported
+from flashgraph.llm.connections import LARGEST_BODY, Answer, Connections, Unreadable, broke_off
+from flashgraph.llm.faults import Faults
 from flashgraph.llm.prices import LOCAL, OPTION, Price, listed
-from flashgraph.llm.protocol import Message, Reply, Usage, reply_limit
+from flashgraph.llm.protocol import Message, Reply, ToolCall, Usage, reply_limit, whole_text
 from flashgraph.llm.quotas import quotas
-from flashgraph.llm.retry import Retry, retry_after
+from flashgraph.llm.retry import Retry
+from flashgraph.llm.secrets import redacted, usable_key
 from flashgraph.policies.limits import Limits
 
 __all__ = ["HttpModel"]
@@ -39,44 +41,10 @@ __all__ = ["HttpModel"]
 PROBE_SECONDS = 10.0
 """How long an address may take to accept a connection, or to list its models, before it counts as dead."""
 
-REQUEST_TIMEOUT, CONFLICT, TOO_MANY_REQUESTS = 408, 409, 429
+SHOWN = 200
+"""Characters of a malformed reply that its error shows."""
+
 BOUND, NEW_BOUND = "max_tokens", "max_completion_tokens"
-QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
-FILTER_CODES = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
-TOO_LONG = re.compile(
-    r"context_length_exceeded|maximum context length|context (length|window|size)|maximum model length|"
-    r"prompt is too long|input is too long|exceeds the (max_model_len|available context)",
-    re.IGNORECASE,
-)
-"""How servers say that a request does not fit: few have a code for it."""
-
-
-def _base_url(url: str) -> str:
-    """``url`` with ``/v1`` at its end, checked without ever repeating a password that it may hold."""
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise DataError(f"model address: found {url!r} ({error}), expected http(s)://HOST[:PORT][/v1]") from None
-    if parsed.userinfo:
-        raise DataError(
-            f"model address of {parsed.host}: found a user name or password in it, expected none; "
-            "put the key into OPENAI_API_KEY instead"
-        )
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise DataError(
-            f"model address: found {url!r}, expected http(s)://HOST[:PORT][/v1]; did you mean {'http://' + url!r}?"
-        )
-    path = parsed.path.rstrip("/").removesuffix("/chat/completions")
-    if not re.search(r"/v\d", path):
-        path += "/v1"
-    return str(parsed.copy_with(path=path, query=None, fragment=None))
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 @attrs.define(eq=False)
@@ -89,10 +57,11 @@ class HttpModel:
     for one completion token; without it an address of this machine is free, and any other costs what LiteLLM's table
     says of the model's name.  ``probe`` asks the address for its models
     when it is opened, so that a dead one is found before the run begins.  The key is ``key``, or the environment
-    variable named by ``key_env``.
+    variable named by ``key_env``; blanks around it are left out.  ``largest`` bounds the body of a reply, in bytes
+    after decoding.
     """
 
-    url: str = attrs.field(converter=_base_url)
+    url: str = attrs.field(converter=base_url)
     model: str = ""
     limit: int = attrs.field(default=32, kw_only=True, validator=attrs.validators.ge(1))
     limits: Limits | None = attrs.field(default=None, kw_only=True)
@@ -103,6 +72,7 @@ class HttpModel:
     key: str | None = attrs.field(default=None, kw_only=True, repr=False)
     key_env: str = attrs.field(default="OPENAI_API_KEY", kw_only=True)
     retry: Retry = attrs.field(factory=Retry, kw_only=True)
+    largest: int = attrs.field(default=LARGEST_BODY, kw_only=True, validator=attrs.validators.ge(1))
     local: bool = attrs.field(init=False, repr=False)
     _chat: httpx.URL = attrs.field(init=False, repr=False)
     _pinned: Price | None = attrs.field(default=None, init=False, repr=False)
@@ -111,7 +81,7 @@ class HttpModel:
 
     @local.default
     def _is_local(self) -> bool:
-        return _is_loopback(httpx.URL(self.url).host)
+        return is_loopback(httpx.URL(self.url).host)
 
     @_chat.default
     def _chat_url(self) -> httpx.URL:
@@ -125,20 +95,22 @@ class HttpModel:
     def name(self) -> str:
         """``MODEL@HOST:PORT``, for people."""
         at = httpx.URL(self.url).netloc.decode()
-        return f"{self.model}@{at}" if self.model else at
+        return self._redacted(f"{self.model}@{at}" if self.model else at)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Hold the connections.
 
-        Raises `ModelUnavailable` if nothing answers, `ModelRefused` if the key is refused, and `DataError` if
-        no model was named and the server has not exactly one.
+        Raises `ModelUnavailable` if nothing answers, `ModelRefused` if the key is refused or cannot be sent, and
+        `DataError` if no model was named and the server has not exactly one.
         """
-        key = self._secret()
+        key = usable_key(self._secret(), self._key_source)
         headers = {"authorization": f"Bearer {key}"} if key else {}
         timeout = httpx.Timeout(None, connect=min(PROBE_SECONDS, self.timeout))
         # A proxy of the environment cannot reach this machine's loopback.
-        async with Connections(headers, timeout, trust_env=not self.local).open() as self._connections:
+        plain = self.local and httpx.URL(self.url).scheme == "http"
+        connections = Connections(headers, timeout, trust_env=not self.local, largest=self.largest, encrypted=not plain)
+        async with connections.open() as self._connections:
             try:
                 if self.probe or not self.model:
                     await self._probe()
@@ -149,8 +121,11 @@ class HttpModel:
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
         """Answer ``messages``; see `flashgraph.llm.protocol.Model.complete`.
 
-        Connection errors, time-outs, malformed replies, 408, 409, 429 and 5xx may pass.  Cancelling closes the
-        connection, which is how these servers learn that nobody waits any more.
+        Connection errors, time-outs, malformed replies, 408, 409, 429 and 5xx may pass, as statuses and as errors in a
+        reply with status 200.  Cancelling closes the connection, which is how these servers learn that nobody waits
+        any more.
+
+        Raises `DataError` for a parameter whose effect a `Reply` cannot show.
         """
         body = {
             **self.params,
@@ -159,28 +134,33 @@ class HttpModel:
             "messages": [dict(message) for message in messages],
             "stream": False,
         }
+        refuse_unsupported(self.name, {**self.params, **params})
         try:
             with anyio.fail_after(self.timeout):
-                response = await self._sent(body)
+                answer = await self._sent(body)
         except TimeoutError:
             late = TimedOut(f"{self.name}: no answer within {self.timeout:g} s; raise it with `?timeout=SECONDS`")
             raise self.retry.passing(late, cut_off=True) from None
         except httpx.TransportError as error:
-            raise self.retry.passing(self._unreachable(error), cut_off=broke_off(error)) from error
-        except ValueError as error:
+            # Not from it: an error of httpx may quote a header, and the key with it.
+            raise self.retry.passing(self._unreachable(error), cut_off=broke_off(error)) from None
+        except Unreadable as error:
+            raise self._malformed(str(error), None, body) from None
+        except (ValueError, TypeError, RecursionError) as error:
             raise RequestFailed(f"{self.name}: the request cannot be sent as JSON: {error}") from None
-        if response.is_success:
-            return self._reply(response, body)
-        raise await self._error(response)
+        if not answer.is_success:
+            complaint = Complaint.of_response(answer.status, answer.phrase, answer.body)
+            raise await self._fault(complaint, answer.headers)
+        return await self._reply(answer, body)
 
-    async def _sent(self, body: dict[str, Any]) -> httpx.Response:
+    async def _sent(self, body: dict[str, Any]) -> Answer:
         """The response to ``body``, whose reply is bounded by the name that this server knows: OpenAI's newer models
         refuse ``max_tokens`` and ask for ``max_completion_tokens``."""
         while True:
             if self._renames and BOUND in body:
                 body[NEW_BOUND] = body.pop(BOUND)
             response = await self._opened().request("POST", self._chat, body)
-            if response.status_code != 400 or BOUND not in body or NEW_BOUND not in response.text:
+            if response.status != 400 or BOUND not in body or NEW_BOUND not in response.text:
                 return response
             self._renames = True
 
@@ -201,9 +181,12 @@ class HttpModel:
     def _secret(self) -> str:
         return os.environ.get(self.key_env, "") if self.key is None else self.key
 
+    @property
+    def _key_source(self) -> str:
+        return self.key_env if self.key is None else "the `key` argument"
+
     def _redacted(self, text: str) -> str:
-        key = self._secret()
-        return text.replace(key, "***") if key else text
+        return redacted(text, [self._secret()])
 
     def _opened(self) -> Connections:
         if self._connections is None:
@@ -217,59 +200,59 @@ class HttpModel:
             "check the address and that the server is up, then run again"
         )
 
-    def _reply(self, response: httpx.Response, body: Mapping[str, Any]) -> Reply:
+    async def _reply(self, answer: Answer, body: Mapping[str, Any]) -> Reply:
         try:
-            data = response.json()
-            choice = data["choices"][0]
-            text = choice["message"].get("content") or ""
-            if not isinstance(text, str):
-                raise TypeError("the content is not text")
-            counted = data.get("usage") or {}
-            usage = Usage.counted(counted.get("prompt_tokens"), counted.get("completion_tokens"), body, text)
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            shown = self._redacted(response.text[:200])
-            malformed = MalformedReply(
-                f"{self.name}: malformed reply ({error!r}): {shown!r}; expected an OpenAI chat completion"
-            )
-            usage = Usage.estimate(body["messages"], response.text, reply_limit(body))
-            raise self.retry.passing(malformed, usage=usage) from None
-        finish = choice.get("finish_reason") or "stop"
-        if finish == "content_filter":
+            said = Completion.of(parsed(answer.body))
+        except NoJson as error:
+            if _is_page(answer):
+                raise self._faults.page(answer.status, answer.text, answer.headers) from None
+            raise self._malformed(str(error), answer, body, chance=True) from None
+        except Malformed as error:
+            raise self._malformed(str(error), answer, body) from None
+        usage = Usage.counted(said.prompt, said.completion, body, said.written)
+        if said.complaint is not None:
+            raise await self._fault(said.complaint, answer.headers, None if usage.estimated else usage, said.begun)
+        if said.finish == "content_filter":
             raise ContentFiltered(f"{self.name}: the reply was withheld by the provider's content filter", usage=usage)
-        cost = self.worst_cost(usage.prompt, usage.completion)
-        return Reply(text, usage, cost, finish, data.get("model") or self.model, quotas(response.headers))
+        if said.refusal:
+            refusal = self._faults.said(Complaint(answer.status, "", said.refusal))
+            raise ContentFiltered(f"{self.name}: the model refuses to answer: {refusal}", usage=usage)
+        hide = self._redacted
+        return Reply(
+            hide(said.text),
+            usage,
+            self.worst_cost(usage.prompt, usage.completion),
+            hide(said.finish),
+            hide(said.model) or self.model,
+            quotas(answer.headers),
+            thoughts=hide(said.thoughts),
+            tool_calls=tuple([ToolCall(hide(c.id), hide(c.name), hide(c.arguments)) for c in said.tool_calls]),
+        )
 
-    async def _error(self, response: httpx.Response) -> Exception:
-        """What a reply with an error status means: a `PassingFault` or the final error."""
-        status = response.status_code
-        said, code = _complaint(response)
-        said = self._redacted(said)
-        if status == TOO_MANY_REQUESTS and code not in QUOTA_CODES:
-            return self.retry.throttled(
-                f"{self.name} keeps answering 429 (too many requests): {said}; lower `?limit=` or `?rpm=`, or wait, "
-                "then run again",
-                retry_after(response.headers),
-                quotas(response.headers),
-            )
-        if status >= 500 or status in (REQUEST_TIMEOUT, CONFLICT):
-            failing = f"{self.url} keeps answering {status}: {said}; look at the server's log, then run again"
-            return self.retry.passing(ModelUnavailable(failing), pause=retry_after(response.headers))
-        if status in (401, 403):
-            return self._key_refused(status, said)
-        if status in (402, TOO_MANY_REQUESTS):
-            return ModelRefused(f"{self.name} refuses for want of credit ({status}): {said}")
-        if status == 404 or code == "model_not_found":
-            return await self._not_found(said)
-        if status < 400 or status == 405:
-            return ModelRefused(
-                f"{self.url} answers {status} to chat completions; expected an OpenAI-compatible address such as "
-                "http://HOST:PORT/v1"
-            )
-        if code in FILTER_CODES or "content management policy" in said:
-            return ContentFiltered(f"{self.name}: the request was refused by the provider's content filter: {said}")
-        if TOO_LONG.search(f"{code} {said}"):
-            return ContextTooLong(f"{self.name}: the request does not fit into the model's context: {said}")
-        return RequestFailed(f"{self.name} rejects the request ({status}): {said}")
+    def _malformed(
+        self, why: str, answer: Answer | None, body: Mapping[str, Any], *, chance: bool = False
+    ) -> ModelError:
+        """What a reply is that is none.  Its usage is estimated by what came, if that is known: the server may have
+        answered in full."""
+        # A key may be cut by the first limit only, far beyond what is shown.
+        said = "" if answer is None else f": {self._redacted(answer.text[: 100 * SHOWN])[:SHOWN]!r}"
+        malformed = MalformedReply(f"{self.name}: malformed reply ({why}){said}; expected an OpenAI chat completion")
+        if answer is None:
+            return self.retry.passing(malformed, cut_off=True)
+        usage = Usage.estimate(body["messages"], answer.text, reply_limit(body))
+        return self.retry.passing(malformed, usage=usage, chance=chance)
+
+    @property
+    def _faults(self) -> Faults:
+        return Faults(self.name, self.url, self.retry, self._redacted, self._key_refused)
+
+    async def _fault(
+        self, complaint: Complaint, headers: Mapping[str, str], usage: Usage | None = None, begun: bool = False
+    ) -> Exception:
+        """What an error of the server means; of a model that it does not have, with those that it has."""
+        if complaint.status == 404 or complaint.code == "model_not_found":
+            return await self._not_found(self._faults.said(complaint))
+        return self._faults.of(complaint, headers, usage, begun)
 
     def _key_refused(self, status: int, said: str) -> KeyRefused:
         found = "the key in it was refused" if self._secret() else "no key is set"
@@ -287,44 +270,47 @@ class HttpModel:
                 "http://HOST:PORT/v1"
             )
         return UnknownModel(
-            f"unknown model {self.model!r} at {self.url}: {did_you_mean(self.model, served)} "
-            f"(it serves {', '.join(served) or 'nothing'})"
+            f"unknown model {self._redacted(self.model)!r} at {self.url}: "
+            f"{self._redacted(did_you_mean(self.model, served[:SHOWN]))} (it serves {self._names(served)})"
         )
 
     async def _served(self) -> list[str] | None:
         """Names of the server's models; None if it does not say."""
         try:
             with anyio.fail_after(PROBE_SECONDS):
-                response = await self._opened().request("GET", f"{self.url}/models")
-        except TimeoutError:
+                answer = await self._opened().request("GET", f"{self.url}/models")
+        except (TimeoutError, Unreadable):
             return None
         except httpx.TransportError as error:
-            raise self._unreachable(error) from error
-        if response.status_code in (401, 403):
-            raise self._key_refused(response.status_code, self._redacted(_complaint(response)[0]))
-        try:
-            return [str(entry["id"]) for entry in response.json()["data"]] if response.is_success else None
-        except (ValueError, LookupError, TypeError):
-            return None
+            raise self._unreachable(error) from None
+        if answer.status in (401, 403):
+            complaint = Complaint.of_response(answer.status, answer.phrase, answer.body)
+            raise self._key_refused(answer.status, self._faults.said(complaint))
+        return _listed(answer.body) if answer.is_success else None
 
     async def _probe(self) -> None:
         served = await self._served()
         if self.model:
             return
         if served is None or len(served) != 1:
-            has = "does not say which models it has" if served is None else f"serves {', '.join(served) or 'nothing'}"
+            has = "does not say which models it has" if served is None else f"serves {self._names(served)}"
             raise DataError(f"model at {self.url}: no name was given and the server {has}; write {self.url}#MODEL")
         self.model = served[0]
 
+    def _names(self, served: list[str]) -> str:
+        """Names of models for people: a server may have put the key among them."""
+        return self._redacted(", ".join(name[:SHOWN] for name in served[:SHOWN])) or "nothing"
 
-def _complaint(response: httpx.Response) -> tuple[str, str]:
-    """An error reply's message and code, in any of the shapes in use."""
+
+def _is_page(answer: Answer) -> bool:
+    """Whether a body that is no JSON is HTML or XML."""
+    return answer.body[:1000].lstrip().startswith(b"<") or "text/html" in answer.headers.get("content-type", "").lower()
+
+
+def _listed(body: bytes) -> list[str] | None:
+    """The names in a list of models; None for anything else."""
     try:
-        data = response.json()
-    except ValueError:
-        return response.text[:300].strip() or response.reason_phrase, ""
-    error = data.get("error", data) if isinstance(data, dict) else data
-    if not isinstance(error, dict):
-        return str(error)[:300], ""
-    said = error.get("message") or error.get("detail") or error
-    return str(said)[:1000], str(error.get("code") or error.get("type") or "")
+        names = [entry["id"] for entry in parsed(body)["data"]]
+    except (Malformed, LookupError, TypeError):
+        return None
+    return [whole_text(name) for name in names if isinstance(name, str) and name]

@@ -7,15 +7,20 @@ model only says how many requests it takes at once (`Model.limit`), and never wa
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import attrs
 
+from flashgraph.errors import DataError
 from flashgraph.replies import parted, usable
 
-__all__ = ["Load", "Message", "Model", "Quota", "Reply", "Usage", "reply_limit", "text_in"]
+__all__ = [
+    "MOST_TOKENS", "Load", "Message", "Model", "Quota", "Reply", "ToolCall", "Usage", "is_count", "reply_limit",
+    "text_in", "whole_text",
+]  # fmt: skip
 
 Message = Mapping[str, Any]
 """One chat message: ``{"role": "system" | "user" | "assistant", "content": text}``, or in the place of the text parts
@@ -39,6 +44,69 @@ def _finite(*, above: float | None = None) -> Callable[[Any, attrs.Attribute[Any
 
 CHARACTERS_PER_TOKEN = 4
 
+MOST_TOKENS = 100_000_000
+"""No model has read or written so many tokens in one request: a larger count is a mistake of whoever counted."""
+
+
+def is_count(value: object) -> bool:
+    """Whether ``value`` is a number of tokens: whole, from 0 to `MOST_TOKENS`, and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
+
+
+def whole_text(text: str) -> str:
+    """Return ``text`` with U+FFFD for each lone half of a surrogate pair.
+
+    JSON's escapes can hold such a half, and a reply that was cut off within a character does.  No file, database or
+    terminal takes it.
+    """
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def _tokens(value: Any) -> int:
+    if type(value) is int and 0 <= value <= MOST_TOKENS:
+        return value
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        whole = -1
+    if isinstance(value, bool) or not is_count(whole):
+        raise DataError(f"the usage is {value!r:.80} tokens; expected a whole number from 0 to {MOST_TOKENS:,}")
+    return whole
+
+
+def _whole(value: Any) -> str:
+    return whole_text(value) if isinstance(value, str) else value
+
+
+def _is_text(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, str):
+        raise DataError(f"the reply's {attribute.name} is {value!r:.80} ({type(value).__name__}); expected a text")
+
+
+def _tool_calls(value: Any) -> tuple[ToolCall, ...]:
+    calls = tuple(value)
+    if not all(isinstance(call, ToolCall) for call in calls):
+        raise DataError(f"the reply's tool_calls are {value!r:.80}; expected ToolCall(id, name, arguments) values")
+    return calls
+
+
+def _cost(value: Any) -> float | None:
+    if value is None:
+        return None
+    try:
+        cost = float(value)
+    except (TypeError, ValueError, OverflowError):
+        cost = math.nan
+    if isinstance(value, bool | str) or not 0 <= cost < math.inf:
+        raise DataError(f"the reply's cost is {value!r:.80}; expected USD from 0, or None where no price is known")
+    return cost
+
 
 def reply_limit(params: Mapping[str, Any]) -> int | None:
     """The most tokens that parameters allow a reply; None where they do not bound it."""
@@ -48,10 +116,13 @@ def reply_limit(params: Mapping[str, Any]) -> int | None:
 
 @attrs.frozen
 class Usage:
-    """Tokens of one call, as the server counted them, or ``estimated``, where it counts none."""
+    """Tokens of one call, as the server counted them, or ``estimated``, where it counts none.
 
-    prompt: int = 0
-    completion: int = 0
+    Raises `DataError` for anything but whole numbers from 0 to `MOST_TOKENS`.
+    """
+
+    prompt: int = attrs.field(default=0, converter=_tokens)
+    completion: int = attrs.field(default=0, converter=_tokens)
     estimated: bool = attrs.field(default=False, kw_only=True)
 
     @classmethod
@@ -63,16 +134,16 @@ class Usage:
         return cls(prompt, completion if most is None else min(completion, most), estimated=True)
 
     @classmethod
-    def counted(cls, prompt: Any, completion: Any, request: Mapping[str, Any], text: str) -> Usage:
-        """What a server says that it has counted, and an estimate in the place of each number that is missing.
+    def counted(cls, prompt: int | None, completion: int | None, request: Mapping[str, Any], text: str) -> Usage:
+        """Return what a server has counted, with an estimate in the place of each number that is None.
 
-        A 0 is missing too, as some servers send it: there is no prompt without tokens, and no text.  ``request`` holds
-        the messages and the parameters.
+        A 0 is missing too, because some servers send it: there is no prompt without tokens, and no text.  ``request``
+        holds the messages and the parameters.
         """
-        if prompt and (completion or not text):
-            return cls(int(prompt), int(completion or 0))
+        if prompt and (completion or not text) and completion is not None:
+            return cls(prompt, completion)
         guess = cls.estimate(request["messages"], text, reply_limit(request))
-        return cls(int(prompt or guess.prompt), int(completion or guess.completion), estimated=True)
+        return cls(prompt or guess.prompt, completion or guess.completion, estimated=True)
 
     @property
     def total(self) -> int:
@@ -97,6 +168,15 @@ class Quota:
 
 
 @attrs.frozen
+class ToolCall:
+    """A call of a tool that a model asks for.  ``arguments`` are JSON as the model wrote it, and may be malformed."""
+
+    id: str = attrs.field(converter=_whole, validator=_is_text)
+    name: str = attrs.field(converter=_whole, validator=_is_text)
+    arguments: str = attrs.field(converter=_whole, validator=_is_text)
+
+
+@attrs.frozen
 class Reply:
     """What a model answered.
 
@@ -105,16 +185,20 @@ class Reply:
     it let this request in; they are no part of the answer, and two replies that differ in them are equal.
 
     ``thoughts`` are what a reasoning model wrote besides its answer.  A stage or a task gets replies whose ``text`` is
-    without them; a journal keeps the text as the model sent it.
+    without them; a journal keeps the text as the model sent it.  ``tool_calls`` are what the model asks for, of the
+    tools that the request offered.
+
+    Raises `DataError` for a text, finish reason or model that is no text, and for a cost that is no amount of USD.
     """
 
-    text: str
-    usage: Usage = Usage()
-    cost: float | None = None
-    finish: str = "stop"
-    model: str = ""
+    text: str = attrs.field(converter=_whole, validator=_is_text)
+    usage: Usage = attrs.field(default=Usage(), validator=attrs.validators.instance_of(Usage))
+    cost: float | None = attrs.field(default=None, converter=_cost)
+    finish: str = attrs.field(default="stop", converter=_whole, validator=_is_text)
+    model: str = attrs.field(default="", converter=_whole, validator=_is_text)
     quotas: tuple[Quota, ...] = attrs.field(default=(), eq=False, repr=False)
-    thoughts: str = ""
+    thoughts: str = attrs.field(default="", converter=_whole, validator=_is_text)
+    tool_calls: tuple[ToolCall, ...] = attrs.field(default=(), converter=_tool_calls, kw_only=True)
 
     @property
     def truncated(self) -> bool:

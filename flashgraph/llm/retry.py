@@ -36,13 +36,21 @@ class Retry:
     when_full: int | None = None
 
     def passing(
-        self, final: ModelError, *, pause: float | None = None, usage: Usage | None = None, cut_off: bool = False
+        self,
+        final: ModelError,
+        *,
+        pause: float | None = None,
+        usage: Usage | None = None,
+        cut_off: bool = False,
+        chance: bool = False,
     ) -> ModelError:
         """What a fault is that may pass: a `PassingFault`, whose arguments these are, or the end, if it takes too
-        long."""
+        long.  ``chance`` says of a malformed reply that another may well be sound, as after a connection that was
+        cut."""
         if (pause or 0) > self.longest_asked:
             return type(final)(f"{final} (it asks to wait for {pause:g} s)")
-        tries = min(self.tries, ONE_MORE) if isinstance(final, TimedOut | MalformedReply) else self.tries
+        rarely = isinstance(final, TimedOut) or (isinstance(final, MalformedReply) and not chance)
+        tries = min(self.tries, ONE_MORE) if rarely else self.tries
         return PassingFault(final, pause=pause, tries=tries, backoff=self.backoff, usage=usage, cut_off=cut_off)
 
     def throttled(self, said: str, pause: float | None, quotas: Sequence[Quota] = ()) -> ModelError:

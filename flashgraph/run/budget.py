@@ -122,9 +122,15 @@ class Cost:
     estimated: bool = False
 
     @classmethod
-    def counted(cls, usage: Usage, usd: float | None) -> Cost:
-        """Of one that something came back of."""
+    def counted(cls, usage: Usage, usd: float | None, amounts: Mapping[str, float]) -> Cost:
+        """Return that of one that something came back of, for which ``amounts`` were reserved.
+
+        Where nobody has counted its tokens, all that was reserved is spent: an estimate may be too small, and a limit
+        would be exceeded.
+        """
         spent = {"calls": 1.0, "tokens": float(usage.total), "usd": usd or 0.0}
+        if usage.estimated:
+            spent |= amounts
         return cls(spent, (usage.prompt, usage.completion), usd, usage.estimated)
 
     @classmethod
@@ -142,13 +148,13 @@ class Cost:
             return cls()
         if fault.cut_off:
             return cls.cut_off(amounts, cut_off)
-        return cls.answered(fault.usage, model)
+        return cls.answered(fault.usage, model, amounts)
 
     @classmethod
-    def answered(cls, usage: Usage | None, model: Model) -> Cost:
+    def answered(cls, usage: Usage | None, model: Model, amounts: Mapping[str, float]) -> Cost:
         """Of one that the server has answered with an error: a call, and tokens if it has made any."""
         usage = usage or Usage()
-        return cls.counted(usage, model.worst_cost(usage.prompt, usage.completion))
+        return cls.counted(usage, model.worst_cost(usage.prompt, usage.completion), amounts)
 
 
 def prompt_bound(messages: Sequence[Message]) -> int:

@@ -487,7 +487,7 @@ class Driver:
             sent = {**sent, "priority": call.priority} if getattr(model, "prioritises", False) else sent
             reply = await model.complete(messages, sent)
             self._paced.append((call.endpoint, reply.usage.completion, anyio.current_time() - began))
-            cost = Cost.counted(reply.usage, reply.cost)
+            cost = Cost.counted(reply.usage, reply.cost, amounts)
             answer = _costing(answer, cost, how="done", finish=reply.finish, reply=reply, quotas=reply.quotas)
             return reply
         except PassingFault as fault:
@@ -511,7 +511,7 @@ class Driver:
             answer = attrs.evolve(answer, outage=str(error))
             return None
         except RequestFailed as error:
-            answer = _costing(answer, Cost.answered(error.usage, model), how="failed")
+            answer = _costing(answer, Cost.answered(error.usage, model, amounts), how="failed")
             raise
         except Exception:
             answer = attrs.evolve(answer, how="failed")

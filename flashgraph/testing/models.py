@@ -73,7 +73,10 @@ async def _ask(model: Model, seconds: float) -> None:
     params: dict[str, Any] = {"max_tokens": 16}
     messages = [dict(m) for m in HELLO]
     with anyio.move_on_after(seconds) as scope:
-        reply = await reply_of(model, messages, params)
+        try:
+            reply = await reply_of(model, messages, params)
+        except fg.DataError as error:  # what is no reply cannot be made
+            raise ModelViolation(str(error).replace("; expected ", "\n    expected: ")) from error
     _expect(not scope.cancelled_caught, f"no reply after {seconds:g} s", "a reply, or an exception of fg.ModelError")
     _expect(isinstance(reply, fg.Reply), f"complete returned a {type(reply).__name__}", "fg.Reply(text, fg.Usage(...))")
     _expect(isinstance(reply.text, str), f"the reply's text is {reply.text!r}", "a text")

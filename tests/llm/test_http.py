@@ -274,21 +274,42 @@ async def test_final_faults_are_not_tried_again(answer: Answer, expected: type[M
 
 
 MALFORMED = [
-    Answer(200, b"not json"),
     Answer(200, b'{"choices": []}'),
     Answer(200, b'{"choices": [{"message": {"content": [1]}}]}'),
     Answer(200, b"[]"),
+    Answer(200, b"data: {}"),
+]
+CUT = [Answer(200, b"not json"), Answer(200, b'{"choices": [{"mes'), Answer(200, b"")]
+PAGES = [
+    Answer(200, b"<html><body>Bad gateway</body></html>"),
+    Answer(200, b"  <?xml version='1.0'?>"),
+    Answer(203, b"be right back", {"content-type": "text/html; charset=rot13"}),
 ]
 
 
-@pytest.mark.parametrize("answer", MALFORMED)
-async def test_malformed_replies_get_one_more_try(answer: Answer) -> None:
-    """A sample that came out badly may come out well; a server that speaks another protocol will not."""
-    with running(answer) as server, pytest.raises(MalformedReply, match=r"malformed.*expected an OpenAI"):
+@pytest.mark.parametrize(
+    ("answer", "expected", "tries"),
+    [
+        *[(answer, MalformedReply, 2) for answer in MALFORMED],
+        *[(answer, MalformedReply, 3) for answer in CUT],
+        *[(answer, ModelUnavailable, 3) for answer in PAGES],
+    ],
+)
+async def test_what_is_no_reply_is_asked_for_again(answer: Answer, expected: type[ModelError], tries: int) -> None:
+    """Once, of a server that speaks another protocol; like a 5xx, what was cut and what is a page of a proxy."""
+    with running(answer) as server, pytest.raises(expected, match=r"expected an OpenAI|a page and no reply") as caught:
         await ask(model_at(server.url))
-    assert len(server.chats) == 2
+    assert type(caught.value) is expected
+    assert len(server.chats) == tries
     with running(answer, chat("well")) as server:
         assert (await ask(model_at(server.url))).text == "well"
+
+
+async def test_a_page_costs_a_call_and_no_tokens() -> None:
+    """It is no model's: a proxy shows it in the place of a server that is not there."""
+    with running(PAGES[0]) as server:
+        fault = await failed(model_at(server.url))
+    assert (type(fault.final), fault.tries, fault.usage, fault.cut_off) == (ModelUnavailable, 3, None, False)
 
 
 @pytest.mark.parametrize(("text", "tokens"), [("no JSON " * 8, 16), ("no JSON " * 80, 70)])
@@ -297,7 +318,7 @@ async def test_what_a_malformed_reply_has_cost_is_estimated(text: str, tokens: i
     with running(Answer(200, text.encode())) as server:
         fault = await failed(model_at(server.url))
     assert (fault.usage, fault.cut_off) == (Usage(1, tokens, estimated=True), False)
-    assert (type(fault.final), fault.tries) == (MalformedReply, 2)
+    assert (type(fault.final), fault.tries) == (MalformedReply, 3)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import flashgraph as fg
 from flashgraph.errors import MalformedReply, ModelUnavailable, PassingFault, RequestFailed, Throttled, TimedOut
 from flashgraph.policies.limits import fixed
 from flashgraph.run import events as ev
+from flashgraph.run.budget import DEFAULT_REPLY_TOKENS, prompt_bound
 from flashgraph.run.slots import REST
 from flashgraph.testing.graphs import Ledgered, Token
 
@@ -112,7 +113,7 @@ def test_what_a_time_out_has_cost_is_estimated_and_in_the_account(bounded: bool,
 
 
 def test_what_a_malformed_reply_has_cost_is_in_the_account(virtually: Virtually) -> None:
-    """By the model's own estimate, at its price; a 503 has cost no tokens."""
+    """All that was set aside for it, because nobody counted; a 503 has cost no tokens."""
 
     class Priced(Server):
         def worst_cost(self, prompt: int, completion: int) -> float | None:
@@ -123,7 +124,9 @@ def test_what_a_malformed_reply_has_cost_is_in_the_account(virtually: Virtually)
     assert result.status == "completed"
     found = [(e.how, e.prompt_tokens + e.completion_tokens, e.usd, e.estimated) for e in of(result, ev.CallEnded)]
     assert found == [("failed", 43, 0.43, True), ("failed", 0, 0.0, False), ("done", 51, 0.0, False)]
-    assert (result.spent.calls, result.spent.tokens, result.spent.usd) == (3, 94, 0.43)
+    reserved = prompt_bound([{"role": "user", "content": "0"}]) + DEFAULT_REPLY_TOKENS
+    assert (result.spent.calls, result.spent.tokens) == (3, reserved + 51)
+    assert result.spent.usd == pytest.approx(0.01 * reserved)
 
 
 @pytest.mark.parametrize("fault", [late, malformed])

@@ -64,7 +64,7 @@ class Texts(Sound):
 
 class Wordless(Sound):
     async def complete(self, messages: Sequence[fg.Message], params: Mapping[str, Any]) -> Any:
-        return fg.Reply(None, fg.Usage(3, 1))  # type: ignore[arg-type]
+        return fg.Reply(None, fg.Usage(3, 1))
 
 
 class Debts(Sound):

@@ -126,7 +126,7 @@ def costs(fault: Fault, amounts: Mapping[str, float], given_up: tuple[int, int])
     if isinstance(raised, PassingFault):
         cost = Cost.of_fault(raised, model, amounts, given_up)
     else:
-        cost = Cost.answered(Usage(*given_up) if any(given_up) else None, model)
+        cost = Cost.answered(Usage(*given_up) if any(given_up) else None, model, amounts)
     match fault.kind:
         case "refused":
             usd = 0.5 * given_up[0] + 2 * given_up[1]

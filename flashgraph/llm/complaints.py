@@ -1,0 +1,102 @@
+"""What servers say when they do not answer: a status, a code and a sentence, in any of the shapes in use."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from flashgraph.llm.protocol import whole_text
+
+__all__ = ["Complaint"]
+
+LONGEST_SAID = 20_000
+"""Characters of what a server says that are kept, so that a key in it is whole when it is removed."""
+
+LONGEST_CODE = 200
+
+STATUSES: tuple[tuple[int, re.Pattern[str]], ...] = tuple(
+    (status, re.compile(pattern, re.IGNORECASE))
+    for status, pattern in (
+        (402, r"insufficient_(quota|credit|balance|funds)|billing|payment|credit"),
+        (429, r"rate.?limit|too.?many.?requests|throttl|resource.?exhausted|quota"),
+        (401, r"authenticat|api.?key|unauthorized"),
+        (403, r"permission|forbidden|access.?denied"),
+        (404, r"not.?found"),
+        (400, r"invalid.?(request|argument|prompt)|bad.?request|context.?length|content.?(filter|policy)|unsupported"),
+    )
+)
+"""Codes and types that are words, by the status that they would have had."""
+
+UNREADABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Control characters, which could steer a terminal that a message is printed on."""
+
+
+@attrs.frozen
+class Complaint:
+    """An error of a server: its HTTP status (or the one that its code stands for), its code, and what it says.
+
+    ``said`` may hold secrets that the server repeats: remove them, then `cut` it.
+    """
+
+    status: int
+    code: str
+    said: str
+
+    @classmethod
+    def of_response(cls, status: int, phrase: str, body: bytes) -> Complaint:
+        """Return the complaint of a response with an error status."""
+        try:
+            data = json.loads(body)
+        except (ValueError, RecursionError):
+            return cls(status, "", _said(body.decode(errors="replace").strip() or phrase))
+        if isinstance(data, list) and len(data) == 1:  # as Gemini's
+            data = data[0]
+        error = data.get("error", data) if isinstance(data, Mapping) else data
+        return attrs.evolve(cls.of_error(error), status=status)
+
+    @classmethod
+    def of_error(cls, error: Any) -> Complaint:
+        """Return the complaint that a JSON value is which a server sends as an error, also with status 200.
+
+        Its status is that of its code, and 500 where that says nothing.
+        """
+        if not isinstance(error, Mapping):
+            return cls(500, "", _said(error))
+        said = error.get("message") or error.get("detail") or error
+        words = [error.get(name) for name in ("code", "status", "status_code", "type")]
+        code = next((str(word)[:LONGEST_CODE] for word in (words[0], words[3]) if word and _is_word(word)), "")
+        return cls(_status(words), whole_text(code), _said(said))
+
+    def cut(self, longest: int) -> str:
+        """Return at most ``longest`` characters of what the server says, as one line without control characters."""
+        text = " ".join(UNREADABLE.sub(" ", self.said).split())
+        return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str | int) and not isinstance(value, bool)
+
+
+def _status(words: list[Any]) -> int:
+    for word in words:
+        number = int(word) if isinstance(word, str) and word.isdecimal() and len(word) == 3 else word
+        if isinstance(number, int) and 400 <= number <= 599:
+            return number
+    for word in words:
+        for status, pattern in STATUSES:
+            if isinstance(word, str) and pattern.search(word[:LONGEST_CODE]):
+                return status
+    return 500
+
+
+def _said(value: Any) -> str:
+    if not isinstance(value, str):
+        try:
+            value = json.dumps(value, ensure_ascii=False)
+        except (ValueError, RecursionError):
+            value = f"an error ({type(value).__name__})"
+    return whole_text(value[:LONGEST_SAID])

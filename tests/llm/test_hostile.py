@@ -1,0 +1,420 @@
+"""`HttpModel` against servers that send what no server should: whatever it is, a request fails and nothing else."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import flashgraph as fg
+from flashgraph.errors import (
+    ContentFiltered,
+    ContextTooLong,
+    DataError,
+    KeyRefused,
+    MalformedReply,
+    ModelError,
+    ModelRefused,
+    ModelUnavailable,
+    PassingFault,
+    RequestFailed,
+    Throttled,
+    TimedOut,
+)
+from flashgraph.llm.http import HttpModel
+from flashgraph.llm.protocol import Reply, ToolCall, Usage
+from flashgraph.llm.retry import Retry
+from flashgraph.run.budget import prompt_bound
+from flashgraph.testing.runs import TASK
+from tests.run.endpoints import requests
+
+from .server import Answer, Server, error, running
+
+pytestmark = pytest.mark.anyio
+
+BOTH = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+"""For what an event loop has a part in; the rest is the same on either."""
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+HELLO = [{"role": "user", "content": "hello?"}]
+SECRET = "sk-very/secret-'0123456789"
+
+
+def model_at(url: str, **options: Any) -> HttpModel:
+    return HttpModel(url, "tiny", **{"retry": Retry(tries=3, backoff=0.001), "key": "", "probe": False, **options})
+
+
+async def once(model: HttpModel, **params: Any) -> Reply | ModelError:
+    """What one try of a request gives, or how it fails."""
+    async with model.open():
+        try:
+            return await model.complete(HELLO, params)
+        except ModelError as failure:
+            return failure
+
+
+def body(message: Any = None, **more: Any) -> bytes:
+    said = {"content": "hi"} if message is None else message
+    choice = {"message": said, "finish_reason": "stop", **more.pop("choice", {})}
+    return json.dumps({"choices": [choice], "usage": {"prompt_tokens": 7, "completion_tokens": 3}, **more}).encode()
+
+
+@pytest.mark.parametrize("message", ["slow down", {"nested": ["very", "odd"]}])
+@pytest.mark.parametrize(
+    ("code", "expected", "final"),
+    [
+        (429, Throttled, ModelUnavailable),
+        ("rate_limit_exceeded", Throttled, ModelUnavailable),
+        (402, ModelRefused, None),
+        ("insufficient_quota", ModelRefused, None),
+        (500, PassingFault, ModelUnavailable),
+        ("502", PassingFault, ModelUnavailable),
+        ("overloaded_error", PassingFault, ModelUnavailable),
+        (None, PassingFault, ModelUnavailable),
+        (401, KeyRefused, None),
+        (403, KeyRefused, None),
+        ("invalid_request_error", RequestFailed, None),
+        ("context_length_exceeded", ContextTooLong, None),
+        ("content_filter", ContentFiltered, None),
+    ],
+)
+async def test_an_error_with_status_200_is_what_its_code_says(
+    code: Any, message: Any, expected: type[ModelError], final: type[ModelError] | None
+) -> None:
+    """And never the answer "", which is what stands beside it."""
+    trouble = {"message": message, "code": code}
+    answers = [
+        json.dumps({"error": trouble}).encode(),
+        body({"content": ""}, error=trouble),
+        body({"content": "half an ans"}, choice={"error": trouble, "finish_reason": "error"}),
+    ]
+    for answer in answers:
+        with running(Answer(200, answer)) as server:
+            failure = await once(model_at(server.url))
+        assert type(failure) is expected
+        assert final is None or type(getattr(failure, "final", None)) is final
+        assert "slow down" in str(failure) or "odd" in str(failure)
+
+
+async def test_finish_reason_error_alone() -> None:
+    """The model broke off: as a 5xx, and what it wrote is counted."""
+    with running(Answer(200, body({"content": "half"}, choice={"finish_reason": "error"}))) as server:
+        failure = await once(model_at(server.url))
+    assert isinstance(failure, PassingFault)
+    assert (type(failure.final), failure.usage, failure.cut_off) == (ModelUnavailable, Usage(7, 3), False)
+
+
+async def test_an_error_beside_an_answer_that_nobody_counted() -> None:
+    """The model has worked, and nobody knows how much."""
+    with running(Answer(200, body({"content": "half"}, error={"code": 500}, usage=None))) as server:
+        failure = await once(model_at(server.url))
+    assert isinstance(failure, PassingFault)
+    assert (failure.usage, failure.cut_off) == (None, True)
+
+
+@pytest.mark.parametrize("status", [504, 524])
+async def test_a_gateway_that_gave_up(status: int) -> None:
+    """The server behind it may have worked on the request."""
+    with running(error(status, "upstream timed out")) as server:
+        failure = await once(model_at(server.url))
+    assert isinstance(failure, PassingFault)
+    assert (type(failure.final), failure.cut_off) == (ModelUnavailable, True)
+
+
+@pytest.mark.parametrize("charset", ["rot13", "undefined", "x" * 300, "utf-16"])
+@pytest.mark.parametrize("status", [200, 400, 500])
+async def test_a_charset_changes_nothing(charset: str, status: int) -> None:
+    """JSON is UTF-8; some charsets of Python are no encodings of text, and raise anything."""
+    headers = {"content-type": f"application/json; charset={charset}"}
+    with running(Answer(status, body({"content": "é"}), headers)) as server:
+        found = await once(model_at(server.url))
+    assert isinstance(found, Reply if status == 200 else ModelError)
+    assert not isinstance(found, Reply) or found.text == "é"
+
+
+def deflated(data: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(data) + packer.flush()
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("encoding", "packed"),
+    [("gzip", gzip.compress), ("x-gzip", gzip.compress), ("deflate", zlib.compress), ("deflate", deflated)],
+)
+async def test_compressed_replies(encoding: str, packed: Any) -> None:
+    """In the encodings that are asked for."""
+    with running(Answer(200, packed(body()), {"content-encoding": encoding})) as server:
+        found = await once(model_at(server.url))
+    assert isinstance(found, Reply)
+    assert found.text == "hi"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "sent", "why"),
+    [
+        ("gzip", b"no gzip at all", "damaged"),
+        ("gzip", gzip.compress(body())[:-12], "ends too early"),
+        ("gzip", gzip.compress(body())[:20] + b"\0" * 30, "damaged|too early"),
+        ("deflate", b"\xff" * 40, "damaged"),
+        ("br", body(), "content-encoding 'br'"),
+        ("gzip, gzip", gzip.compress(gzip.compress(body())), "content-encoding 'gzip, gzip'"),
+    ],
+)
+async def test_bad_compression_is_a_malformed_reply(encoding: str, sent: bytes, why: str) -> None:
+    """Whose cost nobody knows; in an error it does not matter."""
+    with running(Answer(200, sent, {"content-encoding": encoding})) as server:
+        failure = await once(model_at(server.url))
+    assert isinstance(failure, PassingFault)
+    assert (type(failure.final), failure.cut_off, failure.tries) == (MalformedReply, True, 2)
+    with pytest.raises(MalformedReply, match=why):
+        raise failure.final
+    with running(Answer(500, sent, {"content-encoding": encoding})) as server:
+        failure = await once(model_at(server.url))
+    assert isinstance(failure, PassingFault)
+    assert type(failure.final) is ModelUnavailable
+
+
+@BOTH
+@pytest.mark.parametrize("packed", [None, gzip.compress, zlib.compress, deflated])
+async def test_a_body_is_taken_up_to_its_bound(packed: Any) -> None:
+    """Decoded: a small body can inflate to anything."""
+    text = "x" * 5000
+    whole = body({"content": text})
+    headers = {} if packed is None else {"content-encoding": {gzip.compress: "gzip"}.get(packed, "deflate")}
+    answer = Answer(200, whole if packed is None else packed(whole), headers)
+    with running(answer) as server:
+        found = await once(model_at(server.url, largest=len(whole)))
+        assert isinstance(found, Reply)
+        assert found.text == text
+        failure = await once(model_at(server.url, largest=len(whole) - 1))
+    assert isinstance(failure, PassingFault)
+    assert type(failure.final) is MalformedReply
+    assert f"more than {len(whole) - 1:,} bytes" in str(failure)
+
+
+async def test_a_large_complaint_is_read_in_part() -> None:
+    """Its beginning says what is wrong."""
+    with running(Answer(400, b"too hot " * 2**17)) as server:
+        failure = await once(model_at(server.url))
+    assert type(failure) is RequestFailed
+    assert "too hot" in str(failure)
+    assert len(str(failure)) < 1200
+
+
+def endless(server: Server, connection: Any) -> Answer:
+    """Send the head and then a body that never ends, until the client hangs up."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{")
+    try:
+        while True:
+            connection.sendall(b" " * 2**16)
+    except OSError:
+        server.closed.set()
+    return Answer(-1)
+
+
+def dripping(server: Server, connection: Any) -> Answer:
+    """The same with one byte at a time."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
+    connection.settimeout(0.01)
+    try:
+        while True:
+            connection.sendall(b" ")
+            server.holding.wait(0.005)
+    except OSError:
+        server.closed.set()
+    return Answer(-1)
+
+
+@BOTH
+async def test_an_endless_body_is_given_up() -> None:
+    """At the bound, and its connection is closed."""
+    with running(endless) as server:
+        failure = await once(model_at(server.url, largest=10**6))
+        assert await anyio.to_thread.run_sync(server.closed.wait, 10)
+    assert isinstance(failure, PassingFault)
+    assert (type(failure.final), failure.cut_off) == (MalformedReply, True)
+
+
+@BOTH
+async def test_the_time_out_holds_while_a_body_is_read() -> None:
+    """A server that sends a byte now and then is late like one that sends none."""
+    with running(dripping) as server:
+        failure = await once(model_at(server.url, timeout=0.1))
+        assert await anyio.to_thread.run_sync(server.closed.wait, 10)
+    assert isinstance(failure, PassingFault)
+    assert (type(failure.final), failure.cut_off) == (TimedOut, True)
+
+
+HEADS = [
+    b"HTTP/1.1 200 OK\r\ncontent-length: -5\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{}",
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nZZZ\r\n",
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{}",
+    b"HTTP/1.1 302 Found\r\nlocation: http://[bad\r\ncontent-length: 0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nx: " + b"a" * 200_000 + b"\r\n\r\n",
+    b"HTTP/1.1 " + b"9" * 40 + b" what\r\n\r\n",
+    b"HTTP/1.1 204 No Content\r\n\r\n",
+    b"\0\0\0\0",
+    b"SSH-2.0-OpenSSH_9\r\n",
+]
+
+
+@contextmanager
+def sending(raw: bytes) -> Iterator[Server]:
+    """A server that answers each request with these bytes and hangs up."""
+
+    def answer(server: Server, connection: Any) -> Answer:
+        connection.sendall(raw)
+        return Answer(-1)
+
+    with running(answer) as server:
+        yield server
+
+
+@pytest.mark.parametrize("raw", HEADS, ids=lambda raw: repr(raw[-24:]))
+async def test_whatever_comes_over_the_wire_is_a_failed_request(raw: bytes) -> None:
+    """Heads and frames that are broken in all ways."""
+    with sending(raw) as server:
+        assert isinstance(await once(model_at(server.url)), ModelError)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.one_of(
+        st.binary(max_size=80),
+        st.binary(max_size=80).map(lambda b: b"HTTP/1.1 200 OK\r\n" + b),
+        st.binary(max_size=80).map(lambda b: b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n" + b),
+    )
+)
+def test_any_bytes_over_the_wire(raw: bytes) -> None:
+    """A reply or a failed request, and never anything else."""
+
+    async def run() -> Reply | ModelError:
+        with sending(raw) as server:
+            return await once(model_at(server.url, timeout=5))
+
+    assert isinstance(anyio.run(run), ModelError)
+
+
+@pytest.mark.parametrize(
+    "raw", [SECRET, f"{SECRET}\r\n", f"  {SECRET}\n", f"\t{SECRET} "], ids=["bare", "CR LF", "blanks", "tab"]
+)
+async def test_blanks_around_a_key_are_left_out(raw: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As copying and files leave them; from the environment and from Python."""
+    monkeypatch.setenv("MY_KEY", raw)
+    for options in ({"key": raw}, {"key": None, "key_env": "MY_KEY"}):
+        with running() as server:
+            assert isinstance(await once(model_at(server.url, **options)), Reply)
+        assert server.chats[0].headers["authorization"] == f"Bearer {SECRET}"
+
+
+@pytest.mark.parametrize(
+    "odd", ["\r", "\n", "\0", " ", "\x7f", "é", "\u200b", "\ufeff", "\u00a0", "\ud800", "\U0001f511"], ids=ascii
+)
+async def test_an_odd_key_is_refused_before_anything_opens(odd: str) -> None:
+    """By where it is from and the character, and never with the key."""
+    with running() as server:
+        model = model_at(server.url, key=f"{SECRET[:9]}{odd}{SECRET[9:]}")
+        with pytest.raises(KeyRefused, match=rf"U\+{ord(odd):04X} in place 9 of 27.*\nFix: set the `key`") as caught:
+            async with model.open():
+                pass
+    assert server.asked == []
+    assert SECRET[:9] not in str(caught.value)
+    assert SECRET[9:] not in str(caught.value)
+
+
+FORMS = [SECRET, repr(SECRET), repr(SECRET.encode()), json.dumps(SECRET), quote(SECRET, safe="")]
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_key_that_a_server_repeats_is_hidden(form: str) -> None:
+    """In every form, in complaints, in malformed replies, in names of models, and where a text is cut within it."""
+    page = ("x" * 190 + form).encode()
+    answers = [
+        *[error(status, f"no {form}", form) for status in (400, 401, 403, 404, 429, 500)],
+        *[Answer(status, page) for status in (200, 400, 500)],
+        Answer(200, b"<html>" + page),
+        Answer(200, body({"content": f"a {form}", "reasoning": form}, model=form, choice={"finish_reason": form[:80]})),
+        Answer(200, body({"tool_calls": [{"id": form, "function": {"name": form, "arguments": form}}]})),
+        Answer(200, body({"content": None, "refusal": form})),
+        Answer(200, body(error={"message": form, "code": form})),
+    ]
+    for answer in answers:
+        with running(answer, models=[form, "other"]) as server:
+            found = await once(model_at(server.url, key=SECRET))
+        told = f"{found!r} {found} {getattr(found, 'final', '')!r}"
+        for part in (SECRET, "0123456789", "very/secret", "very%2Fsecret"):
+            assert part not in told
+
+
+async def test_a_key_in_the_list_of_models_is_hidden() -> None:
+    """Where the model is found by it, and where none is."""
+    with running(models=[SECRET]) as server:
+        model = HttpModel(server.url, key=SECRET)
+        async with model.open():
+            reply = await model.complete(HELLO, {})
+    assert SECRET not in f"{model.name} {reply!r}"
+    with running(models=[SECRET, "b"]) as server, pytest.raises(DataError) as caught:
+        await once(HttpModel(server.url, key=SECRET))
+    assert SECRET not in str(caught.value)
+
+
+async def test_tool_calls_and_reasoning_are_given() -> None:
+    """Beside the text."""
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    said = {"content": "well", "reasoning_content": "because", "tool_calls": [call]}
+    with running(Answer(200, body(said, choice={"finish_reason": "tool_calls"}))) as server:
+        found = await once(model_at(server.url))
+    calls = (ToolCall("1", "f", '{"a": 1}'),)
+    expected = Reply("well", Usage(7, 3), 0.0, "tool_calls", "tiny", thoughts="because", tool_calls=calls)
+    assert found == expected
+
+
+async def test_a_refusal_is_a_filtered_request() -> None:
+    """With the model's words, and what it has cost."""
+    with running(Answer(200, body({"content": None, "refusal": "I will not"}))) as server:
+        failure = await once(model_at(server.url))
+    assert isinstance(failure, ContentFiltered)
+    assert "I will not" in str(failure)
+    assert failure.usage == Usage(7, 3)
+
+
+async def test_what_cannot_be_shown_is_refused_before_it_is_sent() -> None:
+    """By name, from the request and from the model's own parameters."""
+    with running() as server:
+        async with (model := model_at(server.url)).open():
+            with pytest.raises(DataError, match="n=2"):
+                await model.complete(HELLO, {"n": 2})
+        async with (model := model_at(server.url, params={"logprobs": True})).open():
+            with pytest.raises(DataError, match="logprobs"):
+                await model.complete(HELLO, {})
+    assert server.chats == []
+
+
+@pytest.mark.parametrize("count", [-(10**6), 2**63, 10**30, 1e999, True, "7", 0.5])
+def test_no_budget_is_off_by_what_a_server_counts(count: Any) -> None:
+    """I10: what it says is not believed, each call counts with all that was set aside, and the run does not die."""
+    usage = {"prompt_tokens": count, "completion_tokens": count}
+    messages = [{"role": "user", "content": "0"}]
+    reserved = prompt_bound(messages) + 100
+    with running(Answer(200, body(usage=usage))) as server:
+        model = model_at(server.url, params={"max_tokens": 100}, limit=1, price=(1.0, 1.0))
+        result = fg.run(requests(30), TASK, models={"task": model}, budget=fg.Budget(tokens=8 * reserved + 1, usd=1e6))
+    assert result.status == "budget"
+    assert len(server.chats) == result.spent.calls == 8
+    assert result.spent.tokens == result.spent.usd == 8 * reserved
