@@ -19,7 +19,8 @@ from flashgraph.evaluation import Attempt
 from flashgraph.playbook import Playbook, parse_operations
 from flashgraph.playbook.prompts import curate_prompt
 from flashgraph.pools import ParetoFrontier
-from flashgraph.reflection import examples, fenced, rewriting
+from flashgraph.reflection import examples, rewriting
+from flashgraph.replies import fenced
 
 HOLE = "<<here>>"
 """Where a prompt shows its records or drafts."""

@@ -16,7 +16,7 @@ import flashgraph as fg
 from flashgraph.evaluation import Attempt, Work, reachable
 from flashgraph.parameters import at_least, between, require
 from flashgraph.pools.islands import Elite, Entrant, Failure, Islands, Settings
-from flashgraph.programs import Unusable, change, clipped, component, edited, goal, outcomes, printed, rewritten
+from flashgraph.programs import change, clipped, component, edited, goal, outcomes, printed, rewritten
 from flashgraph.sandbox import CandidateFailed, Limits, Sandbox
 
 graph = fg.Graph("islands", doc=__doc__)
@@ -133,8 +133,10 @@ async def propose(draft: Draft, at: fg.Context) -> Program | Failure:
     try:
         new = (rewritten if at[rewrite] else edited)(text[name], answer)
         if len(new) > at[longest]:
-            raise Unusable(f"the program has {len(new)} characters, more than the {at[longest]} that are allowed")
-    except Unusable as reason:
+            raise fg.UnusableReply(
+                f"the program has {len(new)} characters, more than the {at[longest]} that are allowed"
+            )
+    except fg.UnusableReply as reason:
         return Failure(draft.island, "propose", str(reason))
     return Program({**text, name: new}, draft.island, len(at.task.train), change(text[name], new))
 

@@ -5,17 +5,18 @@ Nothing here runs or evaluates what a model wrote: numbers and JSON are parsed, 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from flashgraph.lenient import objects
+from flashgraph.replies import LONGEST, blocks, parted
+
 __all__ = ["final_answer", "json_object", "last_number"]
 
 _BOXED = re.compile(r"\\boxed\s*\{([^{}]*)\}")
 _MARKED = re.compile(r"^[ \t*_#>-]*(?:the[ \t]+)?(?:final[ \t]+)?answer(?:[ \t]+is)?[ \t*_]*:[ \t*_]*", re.I | re.M)
-_FENCED = re.compile(r"```[\w-]*\n(.*?)```", re.S)
 _BRACKETED = re.compile(r"\([^()]*\)")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(?:\.\d+|(?<=\d))(?:[eE][-+]?\d+)?")
 _SIGNED_CURRENCY = re.compile(r"(?<=[-+])[$€£]")
@@ -24,16 +25,23 @@ _KEYS = ("final_answer", "answer", "prediction", "label")
 
 
 def json_object(reply: str) -> Mapping[str, Any] | None:
-    """The JSON object of a reply: all of it, in a fence, or between its first and last brace; None if there is none."""
+    """Return the JSON object of a reply: all of it, or the last one in a fence, or the last one; None if there is none.
+
+    Small mistakes, as single quotes and trailing commas, are read over (`flashgraph.lenient`).
+    """
     text = _spoken(reply)
-    for candidate in (text, *_FENCED.findall(text)[::-1], text[text.find("{") : text.rfind("}") + 1]):
-        try:
-            found = json.loads(candidate)
-        except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, too many levels
-            continue
-        if isinstance(found, dict):
-            return found
-    return None
+    parts = [] if text.startswith("{") else [block.body for block in reversed(blocks(text))]
+    return next((found[-1] for part in [*parts, text] if (found := objects(part, _number))), None)
+
+
+def _number(text: str) -> float:
+    """Return the number that a text is.  Raises `ValueError` for one that is none, or has thousands of digits."""
+    try:
+        return int(text)
+    except ValueError:
+        if text.lstrip("+-").isdigit():
+            raise
+        return float(text)
 
 
 def final_answer(reply: str, joined: str = ", ") -> str:
@@ -56,8 +64,8 @@ def final_answer(reply: str, joined: str = ", ") -> str:
         rest = text[marks[-1].end() :].strip()
         line = text[marks[-1].end() :].partition("\n")[0].strip()
         return (line or rest).strip("*_` ")
-    if fences := _FENCED.findall(text):
-        return str(fences[-1]).strip()
+    if fences := blocks(text):
+        return fences[-1].body.strip()
     return text.strip("*_` \n")
 
 
@@ -75,5 +83,5 @@ def last_number(text: str) -> float | None:
 
 
 def _spoken(reply: str) -> str:
-    """A reply without the thoughts that a reasoning model puts before it."""
-    return reply.rpartition("</think>")[2].strip()
+    """Return the end of a reply, at most `LONGEST` characters, without a reasoning model's thoughts."""
+    return parted(reply[-LONGEST:])[0].strip()

@@ -1,12 +1,7 @@
 """Programs as artifacts: reading a new program out of a model's answer, and the parts of a prompt that asks for one.
 
-An answer is a full rewrite between fences, or edits to the present program in blocks::
-
-    <<<<<<< SEARCH
-    lines as they stand now
-    =======
-    lines to put in their place
-    >>>>>>> REPLACE
+An answer is a full rewrite between fences, or edits to the present program in SEARCH/REPLACE blocks
+(`flashgraph.replies`).
 
 A program may mark what is to evolve by lines with ``EVOLVE-BLOCK-START`` and ``EVOLVE-BLOCK-END`` (AlphaEvolve,
 arXiv 2506.13131, section 2.1).  What stands outside of them is then kept as it is, whatever an answer says.
@@ -22,17 +17,22 @@ from typing import Any
 
 import attrs
 
+from flashgraph.errors import UnusableReply
 from flashgraph.evaluation import Attempt
+from flashgraph.replies import Edit, blocks, edits
 
-__all__ = ["Check", "Unusable", "change", "clipped", "component", "edited", "goal", "outcomes", "printed", "rewritten"]
+__all__ = ["Check", "change", "clipped", "component", "edited", "goal", "outcomes", "printed", "rewritten"]
 
 START, END = "EVOLVE-BLOCK-START", "EVOLVE-BLOCK-END"
-EDIT = re.compile(r"^<{5,9} ?SEARCH[ \t]*\n(.*?)^={5,9}[ \t]*\n(.*?)^>{5,9} ?REPLACE[ \t]*$", re.DOTALL | re.MULTILINE)
-FENCED = re.compile(r"^[ \t]*```[^\n`]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
 
+MOST_EDITS = 200
+"""Edits in one answer."""
 
-class Unusable(ValueError):
-    """An answer that makes no new program; its text says why, fit to be shown to the model that gave it."""
+MOST_DIVIDERS = 8
+"""Lines of ``=======`` in one edit: each is tried as the one that divides it."""
+
+MOST_SHIFTS = 20
+"""Indentations that an edit's lines are tried with."""
 
 
 @attrs.frozen
@@ -61,64 +61,100 @@ def component(text: Mapping[str, str]) -> str:
 
 
 def rewritten(program: str, answer: str) -> str:
-    """The program of a full rewrite: the longest text between ``` fences; the whole answer where nothing is fenced.
+    """Return the program of a full rewrite: the longest fenced block; the whole answer where nothing is fenced.
 
-    Of a program with EVOLVE-BLOCK marks only the blocks are taken over.  Raises `Unusable` when there is no new one.
+    Of a program with EVOLVE-BLOCK marks only the blocks are taken over.  Raises `UnusableReply` when there is no new
+    one.
     """
-    # An answer that was cut off has an opening fence only.
-    blocks = FENCED.findall(answer) or FENCED.findall(answer.rstrip() + "\n```")
-    found = max(blocks, key=len, default=answer).strip("\n")
+    found = max((block.body for block in blocks(answer)), key=len, default=answer).strip("\n")
     if not found.strip():
-        raise Unusable("the answer holds no program")
+        raise UnusableReply("the answer holds no program")
     return _new(program, _framed(program, found + "\n"))
 
 
 def edited(program: str, answer: str) -> str:
-    """``program`` after the edits of an answer, one after another.  Raises `Unusable` when one does not apply."""
-    edits = EDIT.findall(answer)
-    if not edits:
-        raise Unusable("the answer holds no SEARCH/REPLACE block")
-    after = program
-    for number, (search, replace) in enumerate(edits, 1):
-        after = _replaced(after, search, replace, f"edit {number} of {len(edits)}")
-    return _new(program, after)
+    """Return ``program`` after the edits of an answer, one after another.
+
+    Lines end as those of the program do.  Raises `UnusableReply` when one does not apply.
+    """
+    found, after = edits(answer), program.replace("\r\n", "\n")
+    if not found:
+        raise UnusableReply("the answer holds no SEARCH/REPLACE block")
+    if len(found) > MOST_EDITS:
+        raise UnusableReply(f"the answer has {len(found)} edits, at most {MOST_EDITS} are read; give the whole program")
+    for number, edit in enumerate(found, 1):
+        after = _applied(after, edit, f"edit {number} of {len(found)}")
+    return _new(program, after.replace("\n", "\r\n") if "\r\n" in program else after)
 
 
 def _new(before: str, after: str) -> str:
     if after.strip() == before.strip():
-        raise Unusable("the answer changes nothing")
+        raise UnusableReply("the answer changes nothing")
     return after
 
 
-def _replaced(program: str, search: str, replace: str, name: str) -> str:
-    lines, wanted = program.split("\n"), search.rstrip("\n").split("\n")
-    if not search.strip():
-        raise Unusable(f"{name}: its SEARCH part is empty")
+def _applied(program: str, edit: Edit, name: str) -> str:
+    """``program`` after one edit.  Where several lines may divide it, its SEARCH is the longest part before one of them
+    that stands in the program once."""
+    if len(edit.dividers) > MOST_DIVIDERS:
+        raise UnusableReply(f"{name} has {len(edit.dividers)} lines of =======, at most {MOST_DIVIDERS} are tried")
+    lines = program.split("\n")
+    ways = [(_trimmed(search), _trimmed(replace)) for search, replace in edit.parts() if any(map(str.strip, search))]
+    if not ways:
+        raise UnusableReply(f"{name}: its SEARCH part is empty")
+    fitting = [(search, replace) for search, replace in ways if len(_places(lines, search)) == 1]
+    if not fitting and len(ways) > 1:
+        raise UnusableReply(
+            f"{name} has {len(ways)} lines of =======, and no part before one of them stands in the program once:\n"
+            + clipped("\n".join(edit.lines), 400)
+        )
+    search, replace = fitting[0] if fitting else ways[0]
+    return _replaced(lines, search, replace, name)
+
+
+def _trimmed(lines: Sequence[str]) -> list[str]:
+    """Return the lines without empty ones at their end."""
+    end = len(lines)
+    while end and not lines[end - 1]:
+        end -= 1
+    return list(lines[:end])
+
+
+def _replaced(lines: list[str], wanted: list[str], new: list[str], name: str) -> str:
     places, indent = _places(lines, wanted), ""
     if not places:
         # Models drop the indentation that all quoted lines have in common.
-        places = _places([x.lstrip() for x in lines], [x.lstrip() for x in wanted])
-        places = [i for i in places if _shift(lines[i : i + len(wanted)], wanted) is not None]
-        indent = _shift(lines[places[0] :], wanted) or "" if places else ""
+        shifted = [(place, shift) for shift in _shifts(lines, wanted) for place in _places(lines, wanted, shift)]
+        places, indent = [place for place, _ in shifted], shifted[0][1] if shifted else ""
     if len(places) != 1:
-        how = f"stand {len(places)} times in the program; quote more of them" if places else "are not in the program"
-        raise Unusable(f"{name}: the lines of its SEARCH part {how}:\n{clipped(search.rstrip(), 400)}")
+        how = "stand more than once in the program; quote more of them" if places else "are not in the program"
+        raise UnusableReply(
+            f"{name}: the lines of its SEARCH part {how}:\n{clipped(chr(10).join(wanted).rstrip(), 400)}"
+        )
     start, end = places[0], places[0] + len(wanted)
     _inside(lines, start, end, name)
-    new = [indent + x if x.strip() else x for x in replace.rstrip("\n").split("\n")] if replace.strip() else []
-    return "\n".join([*lines[:start], *new, *lines[end:]])
+    put = [indent + x if x.strip() else x for x in new] if any(map(str.strip, new)) else []
+    return "\n".join([*lines[:start], *put, *lines[end:]])
 
 
-def _places(lines: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """Where ``wanted`` stands among ``lines``; blanks at the ends of lines do not count."""
-    lines, wanted = [x.rstrip() for x in lines], [x.rstrip() for x in wanted]
-    return [i for i in range(len(lines) - len(wanted) + 1) if lines[i : i + len(wanted)] == wanted]
+def _places(lines: Sequence[str], wanted: Sequence[str], shift: str = "") -> list[int]:
+    """Return the first two places where ``wanted``, each line indented by ``shift`` more, stands among ``lines``.
+
+    Blanks at the ends of lines do not count.  It is a search in text: one line by line could take as long as the
+    product of the two.
+    """
+    text = "\n".join(["", *(line.rstrip() for line in lines), ""])
+    part = "\n".join(["", *((shift + x).rstrip() for x in wanted), ""])
+    first = text.find(part)
+    second = text.find(part, first + 1) if first >= 0 else -1
+    return [text.count("\n", 0, at) for at in (first, second) if at >= 0]
 
 
-def _shift(lines: Sequence[str], wanted: Sequence[str]) -> str | None:
-    """The indentation that makes ``wanted`` the ``lines``; None when it is not the same for all."""
-    shifts = {a[: len(a) - len(b)] for a, b in zip(lines, wanted, strict=False) if b.strip() and a.endswith(b.rstrip())}
-    return shifts.pop() if len(shifts) == 1 else None
+def _shifts(lines: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Return the indentations by which the first line of ``wanted`` that is not blank stands among ``lines``."""
+    first = next(line.rstrip() for line in wanted if line.strip())
+    found = {x[: len(x) - len(first)] for line in lines if (x := line.rstrip()).endswith(first)}
+    return sorted(shift for shift in found if shift and not shift.strip())[:MOST_SHIFTS]
 
 
 # ---- marked blocks ---------------------------------------------------------------------------------------
@@ -139,7 +175,7 @@ def _blocks(lines: Sequence[str]) -> list[tuple[int, int]]:
 def _inside(lines: Sequence[str], start: int, end: int, name: str) -> None:
     blocks = _blocks(lines)
     if blocks and not any(first <= start and end <= last for first, last in blocks):
-        raise Unusable(f"{name} changes lines outside of {START} and {END}; only what is between them may change")
+        raise UnusableReply(f"{name} changes lines outside of {START} and {END}; only what is between them may change")
 
 
 def _framed(program: str, answer: str) -> str:
@@ -149,7 +185,7 @@ def _framed(program: str, answer: str) -> str:
     if not blocks:
         return answer
     if len(new) != len(blocks):
-        raise Unusable(
+        raise UnusableReply(
             f"the program has {len(blocks)} blocks between {START} and {END}, the answer {len(new)}; keep these lines"
         )
     for (start, end), (first, last) in reversed(list(zip(blocks, new, strict=True))):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,11 +10,10 @@ import anyio
 from flashgraph.errors import UnusableReply
 from flashgraph.evaluation import Attempt
 from flashgraph.llm.protocol import Reply
+from flashgraph.replies import fenced
 from flashgraph.task import Llm, Task
 
-__all__ = ["examples", "fenced", "fenced_answers", "fenced_text", "rewrite_prompt", "rewriting"]
-
-_LANGUAGE = re.compile(r"^\S*\n")
+__all__ = ["examples", "fenced_answers", "fenced_text", "rewrite_prompt", "rewriting"]
 
 
 def examples(attempts: Sequence[Attempt], task: Task, split: str = "train") -> str:
@@ -54,15 +52,6 @@ def rewriting(text: str, shown: str, task: Task, component: str = "") -> str:
         "feedback. Do not repeat the inputs or the answers.\n\n"
         "Give only the new instruction, once, as plain text between ``` fences."
     )
-
-
-def fenced(answer: str) -> str:
-    """What stands between the first and the last fence, without a language word; the whole answer where there is
-    no pair of fences (GEPA's rule)."""
-    first, last = answer.find("```"), answer.rfind("```")
-    if first == last:
-        return answer.replace("```", "").strip() if first >= 0 else answer.strip()
-    return _LANGUAGE.sub("", answer[first + 3 : last], count=1).strip()
 
 
 def fenced_text(reply: Reply) -> str:

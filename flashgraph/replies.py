@@ -1,6 +1,7 @@
-"""Reading what a model wrote: thoughts are taken off, and a reply that cannot be used is refused with the reason.
+"""Reading what a model wrote: its thoughts, fences and SEARCH/REPLACE edits, and whether it can be used at all.
 
-Every reader of a reply begins here.  All of it scans lines, in time that grows with the length of the text alone.
+Every reader of a reply begins here.  All of it scans the text once, line by line: no expression here can backtrack, so
+the time grows with the length of the text alone, whatever a model writes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import attrs
 
 from flashgraph.errors import UnusableReply
 
-__all__ = ["parted", "usable"]
+__all__ = ["Block", "Edit", "blocks", "edits", "fenced", "parted", "usable"]
 
 CUT_OFF = frozenset({"length", "max_tokens", "model_length"})
 """Finish reasons of a reply that ends where its tokens did."""
@@ -34,8 +35,12 @@ SORRY = ("i'm sorry", "i am sorry", "sorry,", "i apologize", "i apologise", "i c
          "i am unable", "i'm not able", "i am not able", "i won't", "i will not")  # fmt: skip
 UNWILLING = ("can't", "cannot", "unable", "not able", "won't", "will not")
 
-# Neither pattern repeats anything, so neither can backtrack.
+# Nothing in these patterns repeats, so they cannot backtrack.
 _TAG = re.compile(r"</?(?:think|thinking|thought|seed:think)>|\[/?THINK\]", re.IGNORECASE)
+_PYTHON = re.compile(r"\"\"\"|'''|\\.|[\"'#]")
+
+PYTHON = ("", "python", "py", "python3")
+"""Languages of fences, in lower case, whose strings may hold fences of their own."""
 
 
 def usable(text: str, finish: str = "stop", thoughts: str = "") -> str:
@@ -169,3 +174,175 @@ def closes(line: str, marker: str) -> bool:
     """Return whether a line closes the fence that ``marker`` has opened: at least as many, and nothing behind them."""
     stripped = line.strip()
     return stripped.startswith(marker) and not stripped.strip(marker[0])
+
+
+def fenced(answer: str) -> str:
+    """Return what stands between the first fence and the last, without a language word; where there is no pair of
+    fences, the whole answer without them (GEPA's rule, for fences of any length and of tildes too)."""
+    answer = _unified(answer)
+    marker, first = _first_fence(answer)
+    if not marker:
+        return answer.strip()
+    begin, last = first + len(marker), answer.rfind(marker)
+    while last > begin and answer[last - 1] == marker[0]:
+        last -= 1
+    if last >= begin:
+        return _worded(answer[begin:last]).strip()
+    before, after = answer[:first].strip(), answer[begin:].strip(marker[0])
+    return f"{before}\n{after.strip()}".strip() if before else _worded(after).strip()
+
+
+def _first_fence(answer: str) -> tuple[str, int]:
+    """Return the marker of the first fence and its place: backticks anywhere, or tildes that begin a line."""
+    ticks, tildes = answer.find("```"), answer.find("~~~") if answer.startswith("~~~") else answer.find("\n~~~") + 1
+    has_tildes = tildes > 0 or answer.startswith("~~~")
+    if ticks < 0 and not has_tildes:
+        return "", 0
+    first = tildes if has_tildes and not 0 <= ticks < tildes else ticks
+    rest = answer[first:]
+    return rest[: len(rest) - len(rest.lstrip(rest[0]))], first
+
+
+def _worded(text: str) -> str:
+    """Return a fence's text without the language word on its first line."""
+    word, newline, rest = text.partition("\n")
+    return rest if newline and not any(map(str.isspace, word)) else text
+
+
+@attrs.frozen
+class Block:
+    """What stands in one fence, each line with its line break; not ``closed`` where the text ends before the fence."""
+
+    language: str
+    body: str
+    closed: bool = True
+
+
+def blocks(text: str) -> list[Block]:
+    """Return the fenced blocks of a text in their order, for fences of any length, of backticks or of tildes.
+
+    A fence that stands in a string of a Python block does not end the block.
+    """
+    lines, found, at, trusting = _unified(text).split("\n"), list[Block](), 0, True
+    while at < len(lines):
+        marker = opens(lines[at])
+        if not marker:
+            at += 1
+            continue
+        indent = len(lines[at]) - len(lines[at].lstrip())
+        info = lines[at].strip().lstrip(marker[0]).split()
+        language = info[0].lower() if info else ""
+        end = _end(lines, at + 1, marker, python=trusting and language in PYTHON)
+        if end is None and trusting:
+            # A quotation mark of the text itself, or one that was never closed: read on without them.  Once, or a text
+            # could have its rest read over for each of its fences.
+            trusting = False
+            end = _end(lines, at + 1, marker, python=False)
+        body = [_dedented(line, indent) for line in lines[at + 1 : end]]
+        found.append(Block(language, "".join(f"{line}\n" for line in body), end is not None))
+        at = len(lines) if end is None else end + 1
+    return found
+
+
+def _end(lines: list[str], start: int, marker: str, *, python: bool) -> int | None:
+    """Return the line that closes a fence, outside of Python's strings of several lines if it is ``python``."""
+    quote = ""
+    for number in range(start, len(lines)):
+        line = lines[number]
+        if not quote and closes(line, marker):
+            return number
+        if python:
+            quote = _quoted(line, quote)
+    return None
+
+
+def _quoted(line: str, quote: str) -> str:
+    """Return the triple quotation marks that are open after a line of Python, if ``quote`` was open before it."""
+    short = ""
+    for token in _PYTHON.finditer(line):
+        mark = token[0]
+        if quote:
+            quote = "" if mark == quote else quote
+        elif short:
+            short = "" if mark[0] == short else short
+        elif mark == "#":
+            break
+        elif len(mark) == 3:
+            quote = mark
+        elif mark in ("'", '"'):
+            short = mark
+    return quote
+
+
+def _dedented(line: str, indent: int) -> str:
+    """Return a line without the blanks, at most ``indent``, that its fence has too."""
+    return line[min(indent, len(line) - len(line.lstrip(" \t"))) :]
+
+
+def _unified(text: str) -> str:
+    """Return a text whose lines end with LF."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+# ---- edits -----------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Edit:
+    """One SEARCH/REPLACE block: its lines between the markers, and which of them may divide the two parts."""
+
+    lines: tuple[str, ...]
+    dividers: tuple[int, ...]
+
+    def parts(self) -> list[tuple[list[str], list[str]]]:
+        """Return each way to read it as (SEARCH, REPLACE), the longest SEARCH first."""
+        return [(list(self.lines[:at]), list(self.lines[at + 1 :])) for at in reversed(self.dividers)]
+
+
+def edits(text: str) -> list[Edit]:
+    """Return the SEARCH/REPLACE blocks of an answer in their order::
+
+        <<<<<<< SEARCH
+        lines as they stand now
+        =======
+        lines to put in their place
+        >>>>>>> REPLACE
+
+    Raises `UnusableReply` for a block that lacks one of its three marks: a guess would garble a program.
+    """
+    found, inside, opened = list[Edit](), list[str](), 0
+    for line in _unified(text).split("\n"):
+        mark, count = _mark(line)
+        if mark == "SEARCH" and opened:
+            raise UnusableReply(f"edit {len(found) + 1} has no line >>>>>>> REPLACE before the next <<<<<<< SEARCH")
+        if mark == "REPLACE" and not opened:
+            raise UnusableReply(f"after edit {len(found)} there is a line >>>>>>> REPLACE without its <<<<<<< SEARCH")
+        if mark == "SEARCH":
+            inside, opened = [], count
+        elif mark == "REPLACE":
+            found.append(_edit(inside, opened, len(found) + 1))
+            opened = 0
+        elif opened:
+            inside.append(line)
+    if opened:
+        raise UnusableReply(f"edit {len(found) + 1} has no line >>>>>>> REPLACE")
+    return found
+
+
+def _edit(lines: list[str], width: int, number: int) -> Edit:
+    """An edit whose marks have ``width`` characters: a line of as many ``=`` divides it, or else one of 5 to 9."""
+    marks = [(at, count) for at, line in enumerate(lines) for mark, count in [_mark(line)] if mark == "="]
+    dividers = [at for at, count in marks if count == width] or [at for at, _ in marks]
+    if not dividers:
+        raise UnusableReply(f"edit {number} has no line ======= between SEARCH and REPLACE")
+    return Edit(tuple(lines), tuple(dividers))
+
+
+def _mark(line: str) -> tuple[str, int]:
+    """Return which of an edit's three marks a line is, and how many of its character it has."""
+    for character, word in (("<", "SEARCH"), ("=", ""), (">", "REPLACE")):
+        if line.startswith(character * 5):
+            rest = line.lstrip(character)
+            count = len(line) - len(rest)
+            return (word or "=", count) if count <= 9 and rest.strip() == word else ("", 0)
+    return "", 0

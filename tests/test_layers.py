@@ -10,7 +10,7 @@ import flashgraph
 ROOT = Path(flashgraph.__file__).parent
 LAYERS = [
     ["errors"],
-    ["replies"],
+    ["replies", "lenient"],
     ["llm.protocol"],
     ["task"],
     ["graph"],

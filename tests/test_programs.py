@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flashgraph.errors import UnusableReply
 from flashgraph.evaluation import Attempt
 from flashgraph.programs import (
     Check,
-    Unusable,
     change,
     clipped,
     component,
@@ -88,14 +88,69 @@ def test_a_common_indentation_may_be_left_out() -> None:
 )
 def test_an_edit_that_does_not_apply_says_why(answer: str, reason: str) -> None:
     """The reason is fit to be shown to the model that gave the answer."""
-    with pytest.raises(Unusable, match=reason):
+    with pytest.raises(UnusableReply, match=reason):
         edited(PROGRAM, answer)
 
 
 def test_lines_that_stand_twice_are_not_guessed_at() -> None:
     """The first place would often be the wrong one, and nobody would know."""
-    with pytest.raises(Unusable, match="stand 2 times"):
+    with pytest.raises(UnusableReply, match="stand more than once"):
         edited("x = 1\ny = 2\nx = 1\n", edit("x = 1", "x = 3"))
+
+
+HEADINGS = '''"""Notes.
+
+Title
+=======
+text
+"""
+x = 1
+'''
+
+
+@pytest.mark.parametrize(
+    ("search", "replace", "expected"),
+    [
+        ("Title\n=======\ntext", "Other\n=======\ntext", HEADINGS.replace("Title", "Other")),
+        ("Title\n=======", "Other\n=====", HEADINGS.replace("Title\n=======", "Other\n=====")),
+        ("x = 1", "y = 2\n=======", HEADINGS.replace("x = 1", "y = 2\n=======")),
+        ("text", "A\n=======\nB\n=======\ntext", HEADINGS.replace("text", "A\n=======\nB\n=======\ntext")),
+    ],
+)
+def test_a_line_of_equals_signs_may_stand_in_either_part(search: str, replace: str, expected: str) -> None:
+    """The one that divides an edit is the one before which the lines of the program stand."""
+    assert edited(HEADINGS, edit(search, replace)) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (edit("Titel\n=======", "A\n======="), "has 3 lines of =======, and no part before one of them stands in"),
+        (edit("x = 1", "=======\n" * 9), "has 10 lines of =======, at most 8"),
+        (edit("x = 1", "y = 1") * 201, "has 201 edits, at most 200"),
+        (edit("x = 1", "y = 1") + "<<<<<<< SEARCH\ntext", "edit 2 has no line >>>>>>> REPLACE"),
+    ],
+)
+def test_an_edit_that_could_mean_two_things_is_refused(answer: str, reason: str) -> None:
+    with pytest.raises(UnusableReply, match=reason):
+        edited(HEADINGS, answer)
+
+
+def test_line_ends_of_windows() -> None:
+    """In the answer they do not matter; those of the program stay."""
+    answer = edit("    return b", "    return 0").replace("\n", "\r\n")
+    assert edited(PROGRAM, answer) == PROGRAM.replace("    return b\n", "    return 0\n")
+    windows = PROGRAM.replace("\n", "\r\n")
+    for one in (answer, answer.replace("\r", "")):
+        assert edited(windows, one) == windows.replace("    return b\r\n", "    return 0\r\n")
+
+
+def test_a_shift_has_to_be_one_for_all_lines() -> None:
+    """Lines that stand in another shape are other lines."""
+    with pytest.raises(UnusableReply, match="are not in the program"):
+        edited(PROGRAM, edit("if a:\nreturn a + b", "pass"))
+    with pytest.raises(UnusableReply, match="more than once"):
+        edited("if a:\n  x = 1\nif b:\n    x = 1\n", edit("x = 1", "x = 2"))
 
 
 @given(st.lists(st.sampled_from(["a = 1", "    b = 2", "", "c = [", "]", "\td"]), max_size=12), st.data())
@@ -106,7 +161,7 @@ def test_an_edit_changes_the_quoted_lines_and_no_others(lines: list[str], data: 
     program = "\n".join(lines)
     try:
         new = edited(program, edit("\n".join(lines[start:end]), "NEW"))
-    except Unusable:
+    except UnusableReply:
         return
     assert new.split("\n").count("NEW") + new.split("\n").count("    NEW") + new.split("\n").count("\tNEW") == 1
     assert len(new.split("\n")) >= len(lines) - (end - start) + 1
@@ -123,21 +178,31 @@ def test_an_edit_changes_the_quoted_lines_and_no_others(lines: list[str], data: 
         "First `x`:\n```\nx\n```\nand whole:\n```python\nx = 1\n```",
         "x = 1",
         "```python\nx = 1\n",
+        "````python\nx = 1\n````",
+        "~~~python\nx = 1\n~~~",
+        "```python\r\nx = 1\r\n```",
+        "  ```python\n  x = 1\n  ```",
     ],
 )
 def test_the_program_of_a_rewrite(answer: str) -> None:
-    """The longest fenced text, one that was cut off too, or the bare answer."""
+    """The longest fenced text, one that is not closed too, or the bare answer; whatever its fences are."""
     assert rewritten(PROGRAM, answer) == "x = 1\n"
+
+
+def test_a_docstring_with_a_fence_is_a_part_of_the_program() -> None:
+    """Also at the margin, where the fence looks like the end of the block."""
+    program = '"""Use it so:\n\n```\nf()\n```\n"""\n\n\ndef f():\n    return 1\n'
+    assert rewritten(PROGRAM, f"Here:\n```python\n{program}```\nDone.") == program
 
 
 @pytest.mark.parametrize("answer", ["", "```python\n```", "   \n"])
 def test_an_answer_without_a_program(answer: str) -> None:
-    with pytest.raises(Unusable, match="no program"):
+    with pytest.raises(UnusableReply, match="no program"):
         rewritten(PROGRAM, answer)
 
 
 def test_a_rewrite_to_the_same_is_none() -> None:
-    with pytest.raises(Unusable, match="changes nothing"):
+    with pytest.raises(UnusableReply, match="changes nothing"):
         rewritten(PROGRAM, f"```python\n{PROGRAM}```")
 
 
@@ -149,11 +214,11 @@ def test_only_marked_blocks_evolve() -> None:
     answer = MARKED.replace("return 1", "return 2").replace("return inner()", "return 99")
     assert rewritten(MARKED, answer) == MARKED.replace("return 1", "return 2")
     assert edited(MARKED, edit("    return 1", "    return 2")) == MARKED.replace("return 1", "return 2")
-    with pytest.raises(Unusable, match="outside of EVOLVE-BLOCK-START"):
+    with pytest.raises(UnusableReply, match="outside of EVOLVE-BLOCK-START"):
         edited(MARKED, edit("    return inner()", "    return 99"))
-    with pytest.raises(Unusable, match="outside of"):
+    with pytest.raises(UnusableReply, match="outside of"):
         edited(MARKED, edit("# EVOLVE-BLOCK-START\ndef inner():", "def inner():"))
-    with pytest.raises(Unusable, match="the answer 0; keep"):
+    with pytest.raises(UnusableReply, match="the answer 0; keep"):
         rewritten(MARKED, "def inner():\n    return 2")
 
 

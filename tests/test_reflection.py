@@ -10,24 +10,8 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.evaluation import Attempt
-from flashgraph.reflection import fenced, fenced_answers, rewrite_prompt
+from flashgraph.reflection import fenced_answers, rewrite_prompt
 from flashgraph.testing.runs import TASK
-
-
-@pytest.mark.parametrize(
-    ("answer", "text"),
-    [
-        ("Here:\n```text\nA\nB\n```\nDone.", "A\nB"),
-        ("```A```", "A"),
-        ("```\nA", "A"),
-        ("A\n```", "A"),
-        (" A ", "A"),
-        ("``` ```", ""),
-    ],
-)
-def test_fenced(answer: str, text: str) -> None:
-    """Between the first and the last fence, without a language word."""
-    assert fenced(answer) == text
 
 
 def test_a_component_is_named_where_there_are_several() -> None:

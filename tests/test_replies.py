@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flashgraph as fg
-from flashgraph.replies import LONGEST, parted, usable
+from flashgraph.replies import LONGEST, Block, Edit, blocks, edits, fenced, parted, usable
 from flashgraph.run import events as ev
 from flashgraph.testing.runs import TASK
 
@@ -79,6 +79,131 @@ def test_tags_and_fences_in_any_order(parts: list[str]) -> None:
     answer, _ = parted(text)
     if text.lstrip().startswith("<think>") and "</think>" not in text:
         assert answer == ""
+
+
+# ---- fences ----------------------------------------------------------------------------------------------
+
+DOCSTRING = '''def f():
+    """Add.
+
+```
+f() == 1
+```
+    """
+    return 1
+'''
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("```python\nx\n```", [Block("python", "x\n")]),
+        ("````Python title=a.py\nx\n```\ny\n````", [Block("python", "x\n```\ny\n")]),
+        ("~~~\nx\n```\n~~~", [Block("", "x\n```\n")]),
+        ("```\r\nx\r\ny\r\n```\r\n", [Block("", "x\ny\n")]),
+        ("```\nx\n`````  \nz", [Block("", "x\n")]),
+        ("- a list:\n  ```py\n  def f():\n      pass\n\n  ```", [Block("py", "def f():\n    pass\n\n")]),
+        ("```\na\n```\nand\n~~~~\nb\n~~~~", [Block("", "a\n"), Block("", "b\n")]),
+        ("say ```x``` now\n```y```\n", []),
+        ("```python\nx\n", [Block("python", "x\n\n", closed=False)]),
+        (f"```python\n{DOCSTRING}```", [Block("python", DOCSTRING)]),
+        (f"```\n{DOCSTRING}```\n```sh\nls\n```", [Block("", DOCSTRING), Block("sh", "ls\n")]),
+        (
+            '```python\nx = \'"""\'  # """\n```\n```\ny\n```',
+            [Block("python", 'x = \'"""\'  # """\n'), Block("", "y\n")],
+        ),
+        ('```\nIt\'s """ so\n```\n```\ny\n```', [Block("", 'It\'s """ so\n'), Block("", "y\n")]),
+    ],
+)
+def test_blocks(text: str, expected: list[Block]) -> None:
+    """Fences of any length and of tildes, indented ones, and programs whose strings hold fences."""
+    assert blocks(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ("Here:\n```text\nA\nB\n```\nDone.", "A\nB"),
+        ("```A```", "A"),
+        ("```\nA", "A"),
+        ("```text\nA", "A"),
+        ("A\n```", "A"),
+        (" A ", "A"),
+        ("``` ```", ""),
+        ("```\nA\n```py\nx\n```\nB\n```", "A\n```py\nx\n```\nB"),
+        ("````md\nA\n```\nx\n```\n````", "A\n```\nx\n```"),
+        ("```\nA\n````", "A"),
+        ("~~~\nA\n~~~", "A"),
+        ("So:\n~~~text\nA\n```\nx\n```\n~~~\n", "A\n```\nx\n```"),
+        ("```\nA ~~~ B\n~~~\n```", "A ~~~ B\n~~~"),
+        ("```\r\nA\r\nB\r\n```", "A\nB"),
+        ("", ""),
+    ],
+)
+def test_fenced(answer: str, text: str) -> None:
+    """Between the first fence and the last that closes it, without a language word."""
+    assert fenced(answer) == text
+
+
+LINES = st.lists(st.text(alphabet="ab `~'\"#=\\\r", max_size=8), max_size=8).map("\n".join)
+
+
+@given(LINES, st.sampled_from(["```", "~~~", "`````"]))
+def test_what_stands_in_a_fence_is_read(body: str, marker: str) -> None:
+    """As long as it holds no fence of its own."""
+    if marker[0] * 3 in body or "\r" in body:
+        return
+    (block,) = blocks(f"Here:\n{marker}text\n{body}\n{marker}\n.")
+    assert block == Block("text", f"{body}\n")
+    assert fenced(f"Here:\n{marker}\n{body}\n{marker}") == body.strip()
+
+
+@given(LINES | st.text())
+def test_any_text_has_blocks_and_a_fenced_text(text: str) -> None:
+    """Of its own lines, and no fence is left around them."""
+    lines = {line.strip() for line in text.replace("\r", "\n").split("\n")}
+    assert {line.strip() for block in blocks(text) for line in block.body.split("\n")} <= lines | {""}
+    assert fenced(text) == fenced(text).strip()
+
+
+# ---- edits -----------------------------------------------------------------------------------------------
+
+EDIT = "<<<<<<< SEARCH\n{}\n=======\n{}\n>>>>>>> REPLACE\n"
+
+
+def test_edits() -> None:
+    """Each with the lines that may divide it."""
+    text = "First:\r\n" + EDIT.format("a", "b").replace("\n", "\r\n") + "<<<<<< SEARCH\nc\n=====\n>>>>>REPLACE  "
+    assert edits(text) == [Edit(("a", "=======", "b"), (1,)), Edit(("c", "====="), (1,))]
+    (edit,) = edits(EDIT.format("A\n=======\nx", "B\n=====\ny"))
+    assert edit.parts() == [(["A", "=======", "x"], ["B", "=====", "y"]), (["A"], ["x", "=======", "B", "=====", "y"])]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("<<<<<<< SEARCH\na\n=======\nb", "edit 1 has no line >>>>>>> REPLACE"),
+        (EDIT.format("a", "b") + "<<<<<<< SEARCH\nc\n", "edit 2 has no line >>>>>>> REPLACE"),
+        ("<<<<<<< SEARCH\na\n=======\nb\n" + EDIT.format("c", "d"), "edit 1 has no line >>>>>>> REPLACE before"),
+        ("<<<<<<< SEARCH\na\n>>>>>>> REPLACE", "edit 1 has no line ======="),
+        (EDIT.format("a", "b") + "c\n>>>>>>> REPLACE", "after edit 1 there is a line >>>>>>> REPLACE without"),
+    ],
+)
+def test_an_edit_without_one_of_its_marks_is_refused(text: str, reason: str) -> None:
+    """No part of the answer is applied then: what is left of it could be half of a change."""
+    with pytest.raises(fg.UnusableReply, match=reason):
+        edits(text)
+
+
+@given(st.lists(st.sampled_from([*EDIT.format("a", "b").split("\n"), "=====", "x = 1", "\r", ""]), max_size=20))
+def test_edits_of_any_lines(lines: list[str]) -> None:
+    """They are read or refused; each line of one stands in the answer."""
+    try:
+        found = edits("\n".join(lines))
+    except fg.UnusableReply:
+        return
+    assert len(found) == sum(line == "<<<<<<< SEARCH" for line in lines)
+    assert all(edit.dividers and set(edit.lines) <= {*lines, ""} for edit in found)
 
 
 # ---- replies that cannot be used -------------------------------------------------------------------------

@@ -76,7 +76,7 @@ class Desk:
         name, start = argument, 0
         if name not in known:
             name, _, last = argument.rpartition(" ")
-            start = int(last) if last.isdecimal() else 0
+            start = int(last[:9]) if last.isdecimal() else 0
         name = next(iter(known)) if len(known) == 1 else name
         if name not in known:
             return f"There is no such data set. There are: {', '.join(known)}"

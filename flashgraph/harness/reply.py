@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import re
-from typing import Literal
+from typing import Literal, get_args
 
 import attrs
 
 from flashgraph.harness.interface import identity
+from flashgraph.replies import blocks
 
 __all__ = ["Request", "Turn", "read_reply"]
 
-_TOOL = re.compile(r"^[\s>*\-`\d.]*(LIST|READ|FAILURES|EXAMPLES)\b[ \t:]*(.*?)[\s`*.]*$", re.MULTILINE)
-# A fence that is not closed was cut off: what there is of it is read all the same, and fails with a reason.
-_FENCE = re.compile(r"^[ \t]*```[^\n]*\n(.*?)(?:^[ \t]*```[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
-_CLASS = re.compile(r"^class\s+MemorySystem\b", re.MULTILINE)
+Tool = Literal["LIST", "READ", "FAILURES", "EXAMPLES"]
+TOOLS: tuple[Tool, ...] = get_args(Tool)
+
+BEFORE = " \t>*-`.0123456789"
+"""What may stand before a tool's name: bullets, numbers, quotes."""
+
+MOST_DIGITS = 9
+"""Digits of the number of an entry."""
 
 
 @attrs.frozen
 class Request:
     """One use of a tool; ``argument`` is what stands behind the tool's name."""
 
-    tool: Literal["LIST", "READ", "FAILURES", "EXAMPLES"]
+    tool: Tool
     argument: str = ""
 
     @property
     def number(self) -> int | None:
-        """The argument as the number of an entry."""
-        found = re.search(r"\d+", self.argument)
-        return int(found[0]) if found else None
+        """The argument as the number of an entry; None where it has none, or one that no entry can have."""
+        digits = _digits(self.argument)
+        return int(digits[0]) if digits and len(digits[0]) <= MOST_DIGITS else None
 
 
 @attrs.frozen
@@ -45,10 +49,31 @@ def read_reply(text: str) -> Turn:
     A program is a fenced block with a class MemorySystem at its top level, whatever language the fence names.
     """
     programs: dict[str, str] = {}
-    for body in _FENCE.findall(text):
-        if _CLASS.search(body):
-            programs.setdefault(identity(body), body.strip() + "\n")
+    for block in blocks(text):
+        if any(map(_begins_class, block.body.split("\n"))):
+            programs.setdefault(identity(block.body), block.body.strip() + "\n")
     if programs:
         return Turn(programs=tuple(programs.values()))
-    found = [Request(tool, argument.strip("<> #")) for tool, argument in _TOOL.findall(text)]
+    found = [request for line in text.splitlines() if (request := _request(line)) is not None]
     return Turn(requests=tuple(dict.fromkeys(found)))
+
+
+def _begins_class(line: str) -> bool:
+    """Return whether a line begins the class MemorySystem at the top level."""
+    words = line.replace("(", " ").replace(":", " ").split(None, 2)
+    return line.startswith("class") and words[:2] == ["class", "MemorySystem"]
+
+
+def _request(line: str) -> Request | None:
+    """Return the request that a line makes; None where it does not begin with a tool's name in capitals."""
+    said = line.lstrip(BEFORE)
+    for tool in TOOLS:
+        rest = said.removeprefix(tool)
+        if rest != said and not (rest[:1].isalnum() or rest[:1] == "_"):
+            return Request(tool, rest.lstrip(" \t:").rstrip(" \t`*.").strip("<> #"))
+    return None
+
+
+def _digits(text: str) -> list[str]:
+    """Return the runs of decimal digits in a text."""
+    return "".join(c if c.isdecimal() else " " for c in text).split()

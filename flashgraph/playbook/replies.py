@@ -7,12 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flashgraph.errors import did_you_mean
+from flashgraph.lenient import get, objects, plain, shown, unescaped
 from flashgraph.playbook.bullets import ID, bare_id, clean
-from flashgraph.playbook.lenient import get, objects, plain, shown, unescaped
 from flashgraph.playbook.operations import Operation, Tag, Tags
 from flashgraph.playbook.pool import Playbook
+from flashgraph.replies import LONGEST
 
 __all__ = ["parse_answer", "parse_operations", "parse_tags"]
+
+MOST_OPERATIONS = 200
+"""Operations of one reply."""
 
 OPERATIONS = ("operations", "ops", "changes", "delta")
 KIND = ("type", "op", "operation", "action", "kind")
@@ -39,7 +43,7 @@ def parse_operations(reply: str, playbook: Playbook) -> tuple[Operation, ...]:
 
     {"reasoning": ..., "operations": [{"type": "ADD", "section": ..., "content": ...}, ...]}
     """
-    read = objects(reply, OPERATIONS)
+    read = objects(reply)
     found = [o for o in read if get(o, OPERATIONS) is not None]
     if found:
         listed = get(found[-1], OPERATIONS)
@@ -52,7 +56,10 @@ def parse_operations(reply: str, playbook: Playbook) -> tuple[Operation, ...]:
         if not listed and not any(_empty_curation(o) for o in read):
             why = "a JSON object without operations" if read else "no JSON object in the reply"
             return (Operation.refused(shown(reply), why),)
-    return tuple(_operation(raw, playbook) for raw in listed)
+    operations = [_operation(raw, playbook) for raw in listed[:MOST_OPERATIONS]]
+    if len(listed) > MOST_OPERATIONS:
+        operations.append(Operation.refused(shown(listed[MOST_OPERATIONS]), f"only {MOST_OPERATIONS} are read"))
+    return tuple(operations)
 
 
 def _empty_curation(found: Mapping[str, Any]) -> bool:
@@ -99,7 +106,7 @@ def parse_tags(reply: str) -> tuple[str, Tags]:
     A reply without such an object is a reflection without tags.  Tags of other names are left out.
     """
     names = (*REFLECTION, *TAGS)
-    read = [one for one in objects(reply, names) if get(one, names) is not None]
+    read = [one for one in objects(reply) if get(one, names) is not None]
     if not read:
         return clean(reply), Tags(())
     found = read[-1]
@@ -129,7 +136,8 @@ def parse_answer(reply: str) -> tuple[str, tuple[str, ...]]:
     Bullets count wherever they are cited: in the list, and by their ids in any text.  Without a JSON object the
     answer is what follows the last ``final answer:``, or all of the reply.
     """
-    read = objects(reply, ANSWER)
+    reply = reply[-LONGEST:]
+    read = objects(reply)
     listed = [bullet for one in read for bullet in _cited(one)]
     ids = tuple(dict.fromkeys([*listed, *(m[1] or m[2] for m in _CITED.finditer(reply))]))
     answers = [answer for o in read if (answer := get(o, ANSWER)) is not None]
