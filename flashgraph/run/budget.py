@@ -5,7 +5,7 @@ The sum of settled and reserved amounts never exceeds a limit, so a budget canno
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -57,7 +57,7 @@ class Ledger:
         self.settled: dict[str, float] = dict.fromkeys(("proposals", "evaluations", "calls", "tokens", "usd"), 0.0)
         self.reserved: dict[str, float] = dict.fromkeys(self.settled, 0.0)
         self.refused: str | None = None
-        """A limit that could not afford a request although nothing else was reserved: the rest of it is unusable."""
+        """A limit that could not afford a request although nothing else was reserved: no round is opened any more."""
         self.charged: dict[str, float] = {}
         """What of the settled amounts was spent outside of the run's own stages."""
         self._open: dict[int, dict[str, float]] = {}
@@ -75,10 +75,13 @@ class Ledger:
 
     def exhausted(self) -> str | None:
         """A limit of which nothing usable is left, counting what is reserved."""
-        if self.refused is not None:
-            return self.refused
-        for name, limit in self.limits.items():
-            if self.settled[name] + self.reserved[name] >= limit * (1 - 1e-9):
+        return self.refused or self.used_up(self.limits)
+
+    def used_up(self, names: Iterable[str]) -> str | None:
+        """The first of these limits of which nothing is left, counting what is reserved."""
+        for name in names:
+            limit = self.limits.get(name)
+            if limit is not None and self.settled[name] + self.reserved[name] >= limit * (1 - 1e-9):
                 return name
         return None
 

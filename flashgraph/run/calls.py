@@ -36,6 +36,8 @@ class Calls:
         self.made = 0
         """How many calls there have been."""
         self.slots = Slots(plan.limits, plan.services, seed)
+        self.refused: dict[str, str] = {}
+        """By stage, the limit that has refused a request of it in this session."""
         self._plan = plan
         self._flow = flow
         self._ledger = ledger
@@ -105,13 +107,14 @@ class Calls:
         self._limit_changed(known, before)
 
     def grant(self, call: Call, endpoint: Endpoint | None = None) -> bool:
-        """Send a call, refuse it for good, or leave it waiting for amounts that others have reserved."""
+        """Send a call, refuse it and park its job, or leave it waiting for amounts that others have reserved."""
         lacking = self._ledger.lacking(call.amounts)
         if lacking is not None:
             if self._ledger.reserved[lacking] > 0:
                 return False
             self.slots.withdraw(call)
-            self._ledger.refused = lacking
+            self._ledger.refused = self.refused[call.job.node] = lacking
+            call.job.refused = True
             self._command(Refuse(call, lacking))
             return True
         if endpoint is None:

@@ -140,6 +140,8 @@ class Driver:
         self._wake = anyio.Event()
         self._running: dict[int, anyio.TaskHandle[None] | None] = {}
         """The tasks of the jobs that run; None while one is being started."""
+        self._parked: set[int] = set()
+        """Jobs that the budget has parked, and whose tasks have ended since."""
         self._asking: dict[int, set[anyio.CancelScope]] = {}
         """Of their model calls, which may be in tasks that are none of theirs."""
         self._requests: list[_Request] = []
@@ -303,6 +305,9 @@ class Driver:
                 case Cancel(job):
                     if (task := self._running.get(job.id)) is not None:
                         task.cancel()
+                    elif job.id in self._parked:
+                        self._parked.remove(job.id)
+                        self._finish(job, CUT_OFF)
                 case _:
                     request = self._granting.pop(command.call.id, None)
                     if request is not None:  # else its task was cancelled, and has said so, since it was decided
@@ -391,16 +396,19 @@ class Driver:
         except Exception as raised:
             error = _telling(raised)
             outcome = Failed(_reason(error))
-            if isinstance(error, BudgetExhausted):
-                outcome = Failed(f"budget: {error}", "cancelled")
-            elif isinstance(error, ModelError) and error.fatal:
+            if isinstance(error, ModelError) and error.fatal:
                 self.stop("failed", str(error))
                 outcome = Failed(_reason(error), "cancelled")
         finally:
             del self._running[job.id]
             for left_behind in self._asking.pop(job.id, ()):
                 left_behind.cancel()
-            self._finish(job, outcome)
+            if not job.refused:
+                self._finish(job, outcome)
+            elif job.cancelled:
+                self._finish(job, CUT_OFF)
+            else:
+                self._parked.add(job.id)
 
     # ---- model calls -------------------------------------------------------------------------------------
 
@@ -412,6 +420,8 @@ class Driver:
         """
         if job.id not in self._running:
             raise _left_behind(job)
+        if job.refused:
+            raise BudgetExhausted("no budget is left for another request")
         messages = checked(messages)
         key = request_key(role, messages, params)
         amounts = reservation(self._behind(role), as_texts(messages), params, self.machine.ledger.limits)
@@ -578,7 +588,7 @@ def _telling(error: Exception) -> Exception:
     leaves = [error]
     while any(isinstance(e, ExceptionGroup) for e in leaves):
         leaves = [x for e in leaves for x in (e.exceptions if isinstance(e, ExceptionGroup) else [e])]
-    fatal = [e for e in leaves if isinstance(e, BudgetExhausted) or (isinstance(e, ModelError) and e.fatal)]
+    fatal = [e for e in leaves if isinstance(e, ModelError) and e.fatal]
     return (fatal or leaves)[0]
 
 

@@ -29,7 +29,7 @@ from flashgraph.run.queues import EdgeQueue
 
 __all__ = ["Flow", "Origin"]
 
-VOIDING = ("budget", "stopped", "orphan")
+VOIDING = ("stopped", "orphan")
 """Reasons of an end after which a group says nothing any more, rather than going on without the member."""
 
 

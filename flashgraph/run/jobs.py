@@ -31,6 +31,8 @@ class Job:
     lag: int = 0
     cancelled: bool = False
     done: bool = False
+    refused: bool = False
+    """Whether the budget has refused a request of it: it is parked, and runs again in a session that has more."""
     outbox: list[Item] = attrs.field(factory=list)
     emission: int = 0
     calls: dict[int, Call] = attrs.field(factory=dict)
@@ -88,7 +90,7 @@ class Grant:
 
 @value
 class Refuse:
-    """The call cannot be afforded any more: ``limit`` names the budget's limit."""
+    """The budget cannot pay for the call: ``limit`` names what is lacking.  Its job is parked; see `Job.refused`."""
 
     call: Call
     limit: str

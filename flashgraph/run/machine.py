@@ -30,6 +30,7 @@ from flashgraph.run.results import Results
 from flashgraph.run.slots import Slots
 from flashgraph.run.sources import Sources, SourceState
 from flashgraph.run.stages import Stages, StageState
+from flashgraph.run.withheld import Withheld
 
 __all__ = ["Machine", "SchedulerStalled"]
 
@@ -68,6 +69,7 @@ class Machine:
         self.calls = Calls(plan, self.flow, ledger, seed, note, lambda command: self._commands.append(command))
         self._results = Results(plan, self.flow, self.admission, self.sources, note)
         self._stages = Stages(plan, self.flow, self.admission)
+        self._withheld = Withheld(ledger, self.calls, self._stages)
         self.flow.on_running_ended = self._item_gone
         self.flow.on_late = self._item_late
         self.jobs: dict[int, Job] = {}
@@ -179,9 +181,11 @@ class Machine:
         """Go on with a run that ended or was killed, under new limits."""
         self.status = self._stopping = self._draining = self.flow.functions.broken = None
         for job in self.running:
+            job.refused = False
             if self.reopens(job):
                 job.cancelled = False
         self.calls.lose()
+        self.calls.refused.clear()
         self.ledger.limits, self.ledger.refused = dict(limits), None
         self._emit(ev.Reopened(self.now, len(self.jobs) - len(self._delivering)))
 
@@ -259,7 +263,7 @@ class Machine:
         started = False
         for state in self._startable():
             if state.plan.endpoint is None:
-                while state.busy < state.most and (head := self._stages.head(state)) is not None:
+                while self._may_start(state) and (head := self._stages.head(state)) is not None:
                     self._take_up(state, *head)
                     started = True
         return self._fill_slots() or started
@@ -305,13 +309,17 @@ class Machine:
         for state in self._startable():
             if (
                 state.plan.endpoint == service
-                and state.busy < state.most
+                and self._may_start(state)
                 and (head := self._stages.head(state)) is not None
             ):
                 rank = self.calls.rank(state.plan.spec.name, head[0])
                 if best is None or rank < best[0]:
                     best = (rank, (state, *head))
         return best
+
+    def _may_start(self, state: StageState) -> bool:
+        """Whether a stage has a worker free, and the budget has room for another execution."""
+        return state.busy < state.most and self._withheld.limit_of(state) is None
 
     def _take_up(self, state: StageState, item: Item, repairing: str | None) -> None:
         """Start a stage on what `_head` found, or open a whole that waits on a scattering edge."""
@@ -321,22 +329,16 @@ class Machine:
             self._start_job(state, item, repairing)
 
     def _start_job(self, state: StageState, item: Item, repairing: str | None) -> None:
-        """Start a stage on ``item``, or end that when the budget has no room for what the stage spends."""
+        """Start a stage on ``item``; the budget has room for what the stage spends."""
         spec, edge = state.plan.spec, self.plan.edges[item.edge]
-        amounts = dict.fromkeys(spec.spends, 1.0) if spec.spends else None
-        if amounts and (lacking := self.ledger.lacking(amounts)) is not None:
-            if repairing:
-                state.repairs.pop(0)
-            self.flow.end(item, "cancelled", f"budget: no {lacking} left")
-            return
         refreshed = edge.judges and not repairing and self._stages.refreshes(edge, item)
         if not self.flow.is_open(item):
             return  # its rule raised
         lag = self.admission.lag(item)
         job = self._new_job(spec.name, "repair" if repairing else "stage", item)
         job.lag = lag
-        if amounts:
-            job.reservation = self.ledger.reserve(amounts)
+        if spec.spends:
+            job.reservation = self.ledger.reserve(dict.fromkeys(spec.spends, 1.0))
         stale = None
         if repairing:
             state.repairs.pop(0)
@@ -403,7 +405,9 @@ class Machine:
         if job.item is not None:
             del self._working[job.item.id]
         if job.reservation is not None:
-            self.ledger.settle(job.reservation, dict.fromkeys(self.plan.stages[job.node].spec.spends, 1.0))
+            # A parked job that the end of the run cancels is the same execution when it runs again.
+            spends = () if job.refused and self._stopping is not None else self.plan.stages[job.node].spec.spends
+            self.ledger.settle(job.reservation, dict.fromkeys(spends, 1.0))
         gone = job.item is not None and not self.flow.is_open(job.item)
         # Before it ends, with its group; asked only where rates are compared, for it looks at all groups around it.
         share = self.flow.share(job.item) if job.item is not None and self._adjust_at is not None else 0.0
@@ -474,20 +478,45 @@ class Machine:
             state.finished = 0.0
 
     def _finish(self) -> None:
-        if self.status is not None or len(self.jobs) > len(self._delivering) or self._commands:
+        if self.status is not None or self._commands:
             return
+        running = len(self.jobs) > len(self._delivering)
+        if running and (self._stopping is not None or not self._all_parked()):
+            return
+        end = self._end()
+        if end is None:
+            return
+        if running:
+            # In a turn of its own: what this one was told is kept, and what a stop is told is not.
+            if self._quiet:
+                self.stop(*end)
+            return
+        self.status = end
+        self._emit(ev.RunEnded(self.now, *end, len(self.flow.items)))
+
+    def _all_parked(self) -> bool:
+        """Whether all jobs that have not ended wait for a larger budget."""
+        if self.ledger.refused is None:
+            return False
+        ended = {job.id for job, _ in self._commit}
+        return all(job.done or job.id in ended or (job.refused and not job.calls) for job in self.jobs.values())
+
+    def _end(self) -> tuple[str, str] | None:
+        """How the run ends now that nothing runs but parked jobs; None: it goes on."""
         if self._stopping is not None:
-            self.status = self._stopping
-        elif self._draining is not None:
-            self.status = ("stopped", self._draining)
-        elif self._unopened is not None:
-            return  # it opens a round when it is quiet
-        elif not self.flow.items and not self.jobs:
+            return self._stopping
+        if self._draining is not None:
+            return ("stopped", self._draining)
+        if self._unopened is not None:
+            return None  # it opens a round when it is quiet
+        if not self.flow.items and not self.jobs:
             limit = self.ledger.exhausted()
-            self.status = ("budget", f"no {limit} left") if limit else ("completed", self.sources.silence)
-        elif self.flow.next_timer() is None and self.slots.next_opening(self.now) is None:
+            return ("budget", f"no {limit} left") if limit else ("completed", self.sources.silence)
+        if (limit := self._withheld.limit(self._startable())) is not None:
+            # Also while a group has a deadline: with a larger budget its members would have come before that.
+            return ("budget", f"no {limit} left")
+        if self.flow.next_timer() is None and self.slots.next_opening(self.now) is None:
             raise SchedulerStalled(
                 f"{len(self.flow.items)} items are open and nothing can run; this is a defect of flashgraph"
             )
-        if self.status is not None:
-            self._emit(ev.RunEnded(self.now, *self.status, len(self.flow.items)))
+        return None

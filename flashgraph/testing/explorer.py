@@ -151,7 +151,7 @@ class _Walk:
         if hand.over:
             self.ends.add(state)
             self.check_log(hand, path)
-        turns = tuple(hand.turns)
+        turns = tuple(hand.path)
         return [_Fork(path, turns, state, moves, left) for moves, left in self.choices(hand, faults)][::-1]
 
     def ways(self, first: bytes) -> int:

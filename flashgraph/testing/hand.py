@@ -16,13 +16,13 @@ from typing import Any, Literal
 import attrs
 
 import flashgraph as fg
-from flashgraph.errors import BudgetExhausted, RequestFailed
+from flashgraph.errors import RequestFailed
 from flashgraph.llm.protocol import Load
 from flashgraph.policies.limits import Limits, fixed, parse_limits
 from flashgraph.policies.schedule import Schedule
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Budget, Ledger
-from flashgraph.run.jobs import Call, Command, Done, Failed, Outcome, Refuse, Start
+from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Outcome, Refuse, Start
 from flashgraph.run.machine import Machine, SchedulerStalled
 from flashgraph.run.plan import Capacity, Plan, compile_plan
 from flashgraph.run.turns import Answered, Asked, Completed, Measured, Turn, apply
@@ -73,12 +73,13 @@ class _Ask:
 
 @attrs.define(eq=False)
 class _Work:
-    """A started job: the replies it has had, and its open request."""
+    """A started job: the replies it has had, and its open request.  One that is ``parked`` says nothing any more."""
 
     start: Start
     heard: list[fg.Reply | Exception] = attrs.field(factory=list)
     call: Call | None = None
     refused: str | None = None
+    parked: bool = False
 
     @property
     def answerable(self) -> bool:
@@ -140,7 +141,10 @@ class Hand:
     def _begin(self) -> None:
         self.at = 0.0
         self.events: list[ev.Event] = []
+        self.path: list[Turn] = []
+        """All turns."""
         self.turns: list[Turn] = []
+        """Those that are kept: what is done while a run stops is done again."""
         self.states: list[tuple[Any, ...]] = []
         self._watch = Watch(self.plan, self.budget) if self.watched else None
         self._work: dict[int, _Work] = {}
@@ -171,7 +175,7 @@ class Hand:
             return []
         found = []
         for number, work in self._work.items():
-            if work.call is None:
+            if work.call is None and not work.parked:
                 found.append(Move("go", number))
             elif work.answerable:
                 found.append(Move("answer", number))
@@ -184,7 +188,7 @@ class Hand:
         """What can go wrong with a job next."""
         if self.over:
             return []
-        failing = [Move("fail", n) for n, w in self._work.items() if w.call is None]
+        failing = [Move("fail", n) for n, w in self._work.items() if w.call is None and not w.parked]
         sent = {n: w.call for n, w in self._work.items() if w.call is not None and w.answerable and w.refused is None}
         failing += [Move("break", n) for n in sent]
         slots = self.machine.slots
@@ -291,7 +295,9 @@ class Hand:
             sources = [c for c in commands if isinstance(c, Start) and c.job.kind == "source"]
             if looking:
                 # Rounds are opened in a quiet turn; everything else had to be seen at once.
-                late = [c for c in commands if c not in sources]
+                # Nor is a run ended for its budget before there is nothing else to say.
+                ends = self.machine.stopping
+                late = [c for c in commands if c not in sources and not (ends and isinstance(c, Cancel))]
                 said = [e for e in self.events[before:] if not (isinstance(e, ev.RunEnded) or _draws(e))]
                 if late or said:
                     raise InvariantViolation(
@@ -318,7 +324,7 @@ class Hand:
             elif answer.reply is not None:
                 work.heard.append(answer.reply)
             elif work.refused is not None:
-                work.heard.append(BudgetExhausted(f"no {work.refused} left for another request"))
+                work.parked = True
             else:
                 work.heard.append(RequestFailed("by hand"))
             work.call = work.refused = None
@@ -340,7 +346,8 @@ class Hand:
                 self._work[command.job.id] = _Work(command)
             elif isinstance(command, Refuse):
                 self._work[command.call.job.id].refused = command.limit
-        if not self._stopped:
+        self.path.append(turn)
+        if not self._stopped and not self.machine.stopping:
             self.turns.append(turn)
             if self.watched:
                 self.states.append(snapshot(self.machine))
@@ -355,7 +362,7 @@ class Hand:
         self.retrace(self.turns[: max(1, len(self.turns) - lost)])
         for work in self._work.values():
             work.heard = [reply for reply in work.heard if isinstance(reply, fg.Reply)]
-            work.call = work.refused = None
+            work.call, work.refused, work.parked = None, None, False
         self._tell(Turn(self.at, reopen=self.budget.limits, capacity=capacity))
         # The machine has only now been told that what was drawn before the kill is drawn again.
         drawn = [self._draw(w.start) for w in self._work.values() if w.start.job.kind == "source"]
@@ -365,7 +372,9 @@ class Hand:
     def _answered(self, number: int, *, well: bool) -> Answered:
         work = self._work[number]
         assert work.call is not None
-        if not well or work.refused is not None:
+        if work.refused is not None:
+            return self._cut_off(work.call)
+        if not well:
             return Answered(work.call.id, number, "failed", dict(work.call.amounts))
         spent = {"calls": 1.0, "tokens": float(REPLY.usage.total), "usd": 0.001}
         return Answered(work.call.id, number, "done", spent, (10, 5), 0.001, reply=REPLY)
@@ -436,8 +445,6 @@ def _run(body: Callable[..., Any], arguments: tuple[Any, ...], at: fg.Context[An
         if not inspect.iscoroutine(result):
             return Done(result, at.used)
         return _step(result, at)
-    except BudgetExhausted as error:
-        return Failed(f"budget: {error}", "cancelled")
     except Exception as error:
         return Failed(f"{type(error).__name__}: {error}")
 

@@ -123,6 +123,42 @@ def keeps_its_budget(shape: Shape, schedule: fg.Schedule, backend: str, budget: 
     return [done]
 
 
+def goes_on_with_more(
+    shape: Shape, schedule: fg.Schedule, backend: str, budget: fg.Budget, times: int | None, again: bool
+) -> list[Finished]:
+    """A run that its budget has ended goes on with ``times`` as much (None: with no limit): no item has ended for the
+    budget, no answer is paid twice, and in lockstep it equals the run that had the larger budget from the start.
+    ``again`` resumes it once more in between, with the same budget."""
+    larger = fg.Budget(**{name: limit * times for name, limit in budget.limits.items()} if times else {})  # type: ignore[arg-type]  # whole numbers
+    with tempfile.TemporaryDirectory() as parent:
+        folder = f"{parent}/run"
+        sent = ran(backend, shape, schedule, budget=budget, folder=folder).model.sent
+        if again:
+            sent += ran(backend, shape, schedule, budget=budget, folder=folder, resume=True).model.sent
+        done = ran(backend, shape, schedule, budget=larger, folder=folder, resume=True)
+    check_invariants(done.events, done.plan, larger)
+    sent += done.model.sent
+    straight = ran(backend, shape, schedule, budget=larger)
+    refused = [e for e in done.events if isinstance(e, ev.Ended) and "budget" in e.reason]
+    expect(not refused, f"I1: the budget has ended {refused}")
+    expect(done.result.spent.calls == sent, f"I10: {sent} requests were sent, {done.result.spent.calls} are accounted")
+    ended = done.result.status, done.result.reason
+    expect(
+        ended[0] == "completed" if times is None else ended[0] in ("completed", "budget"), f"I9: it ended as {ended}"
+    )
+    # How much of a remainder of tokens is usable depends on the requests that it meets first; and a request that fails
+    # is tried twice, and again in the session that runs its job again.
+    alike = not shape.refused and not (budget.tokens or budget.usd)
+    if schedule.serial and (times is None or alike):
+        expect(ended == (straight.result.status, straight.result.reason), f"I13: it ended as {ended}")
+        mine, other = ([(a.pool, a.value, a.parents) for a in r.result.artifacts] for r in (done, straight))
+        expect(mine == other, f"I13: it has admitted {mine}, with the larger budget at once {other}")
+        for of in ("calls", "evaluations") if not shape.refused else ():
+            found, expected = (getattr(r.result.spent, of) for r in (done, straight))
+            expect(found == expected, f"I13: it has spent {found} {of}, with the larger budget at once {expected}")
+    return [done, straight]
+
+
 def leaves_nothing_behind(
     shape: Shape, schedule: fg.Schedule, backend: str, after: float, outside: bool
 ) -> list[Finished]:
@@ -465,6 +501,32 @@ PROPERTIES: Mapping[str, Property] = {
                 "backend": "trio",
                 "budget": fg.Budget(calls=3),
             },
+        ],
+    ),
+    "resumed with a larger budget": Property(
+        (*WHOLE, "I13"),
+        goes_on_with_more,
+        {
+            "shape": shapes(),
+            "schedule": st.one_of(st.just(fg.lockstep()), schedules()),
+            "backend": BACKENDS,
+            "budget": BUDGETS,
+            "times": st.sampled_from([None, None, 2, 5]),
+            "again": st.booleans(),
+        },
+        0.5,
+        known=[
+            {
+                "shape": Shape((Fan(5, Step(calls=2, spends=True), (), Step()),), rounds=3),
+                "schedule": schedule,
+                "backend": "trio",
+                "budget": budget,
+                "times": times,
+                "again": times is None,
+            }
+            for schedule in (fg.lockstep(), fg.pipelined(2))
+            for budget in (fg.Budget(calls=7), fg.Budget(evaluations=4), fg.Budget(tokens=4500))
+            for times in (None, 2)
         ],
     ),
     "stopped or cancelled": Property(

@@ -20,6 +20,7 @@ from flashgraph.run.machine import Machine
 from flashgraph.run.turns import Turn
 from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.log import InvariantViolation
+from flashgraph.testing.state import held_back
 
 __all__ = ["Recount"]
 
@@ -110,7 +111,7 @@ class Recount:
         """What it wants done after that turn."""
         for job in [job for job in self._ended if job.done]:
             self._ended.remove(job)
-            if job.kind != "source":
+            if job.kind != "source" and not (job.refused and machine.stopping):
                 self._spend(dict.fromkeys(machine.plan.stages[job.node].spec.spends, 1.0))
         for name, amount in machine.ledger.settled.items():
             close = math.isclose(amount, self._spent[name], rel_tol=1e-9, abs_tol=1e-9)
@@ -304,7 +305,7 @@ def _waiting(machine: Machine) -> dict[tuple[str, int], tuple[str, Item]]:
     for name, state in machine.stages.items():
         # To look at what a staleness rule judges would be to apply it.
         able = state.plan.endpoint is not None and state.busy < state.most and not (state.judged or state.repairs)
-        if able and (head := machine._stages.head(state)) is not None:
+        if able and not held_back(machine, name) and (head := machine._stages.head(state)) is not None:
             found["head", state.plan.rank] = (name, head[0])
     return found
 

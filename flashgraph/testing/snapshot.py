@@ -134,7 +134,7 @@ def _work(machine: Machine, name: Name, zero: float) -> tuple[Any, ...]:
     jobs = tuple(
         (
             name("job", j.id), j.node, j.kind, j.item and name("item", j.item.id), tuple(sorted(j.stamps.items())),
-            j.slot, j.reservation is not None, j.lag, j.cancelled, j.done, j.asked,
+            j.slot, j.reservation is not None, j.lag, j.cancelled, j.refused, j.done, j.asked,
             tuple(name("item", i.id) for i in j.outbox), j.emission,
         )
         for j in machine.jobs.values()
@@ -157,9 +157,10 @@ def _work(machine: Machine, name: Name, zero: float) -> tuple[Any, ...]:
     )
     slots = (tuple(_endpoint(e, zero) for e in machine.slots.endpoints.values()), tuple(machine.slots.draws.items()))
     ledger = (tuple(machine.ledger.settled.items()), tuple(machine.ledger.reserved.items()), machine.ledger.refused)
+    refused = tuple(sorted(machine.calls.refused.items()))
     commits = tuple(name("job", job.id) for job, _ in machine._commit)
     delivering = tuple(name("job", number) for number in machine._delivering)
-    return (jobs, delivering, calls, stages, sources, slots, ledger, commits)
+    return (jobs, delivering, calls, stages, sources, slots, ledger, refused, commits)
 
 
 def _pools(machine: Machine) -> tuple[Any, ...]:

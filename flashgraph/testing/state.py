@@ -12,7 +12,7 @@ from flashgraph.run.machine import Machine
 from flashgraph.testing.log import InvariantViolation
 from flashgraph.testing.snapshot import queued
 
-__all__ = ["check_state"]
+__all__ = ["check_state", "held_back"]
 
 
 def _expect(holds: bool, name: str, message: str) -> None:
@@ -166,8 +166,20 @@ def _nothing_stands(machine: Machine) -> None:
         _no_worker_idle(machine)
 
 
+def held_back(machine: Machine, name: str) -> bool:
+    """Whether the budget keeps a stage from starting anything: no room for one more execution of it, or for its
+    requests, of which one was refused or a limit is used up."""
+    state, ledger = machine.stages[name], machine.ledger
+    taken = {of: ledger.settled[of] + ledger.reserved[of] for of in ledger.limits}
+    if any(of in taken and taken[of] + 1 > ledger.limits[of] for of in state.plan.spec.spends):
+        return True
+    used_up = [of for of in ("calls", "tokens", "usd") if of in taken and taken[of] >= ledger.limits[of] * (1 - 1e-9)]
+    return state.plan.endpoint is not None and (bool(used_up) or name in machine.calls.refused)
+
+
 def _no_worker_idle(machine: Machine) -> None:
-    """I9: no stage has work, a worker and a slot at once, and no source a place in its window."""
+    """I9: no stage has work, a worker and a slot at once, and room in the budget; and no source a place in its
+    window."""
     for name, state in machine.stages.items():
         waits = bool(state.repairs) or any(
             machine.flow.queues[e.name].waiting or (e.scatter and machine.flow.members[e.name].waiting)
@@ -177,7 +189,7 @@ def _no_worker_idle(machine: Machine) -> None:
         # A call that waits for amounts which others have reserved holds back what ranks behind it.
         room = service is not None and machine.slots.room(service, machine.now)
         served = service is None or (room and machine.slots.first(service) is None)
-        able = state.busy < state.most and served
+        able = state.busy < state.most and served and not held_back(machine, name)
         _expect(not (waits and able), "I9", f"stage {name} has work and a worker, and does not start")
     if machine.ledger.exhausted() is None:
         source = machine.sources.next()

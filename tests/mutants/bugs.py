@@ -11,6 +11,7 @@ WHOLE = "a run to its end"
 LOCKSTEP = "lockstep and the interpreter"
 LOOPS = "on both event loops"
 BUDGET = "under a budget"
+MORE = "resumed with a larger budget"
 
 BUGS = (
     # ---- wake-ups and progress ----
@@ -198,8 +199,8 @@ BUGS = (
     Bug(
         "a group whose members were all retracted goes on as an empty one",
         "run/flow.py",
-        'VOIDING = ("budget", "stopped", "orphan")',
-        'VOIDING = ("budget", "stopped")',
+        'VOIDING = ("stopped", "orphan")',
+        'VOIDING = ("stopped",)',
         "tiny: groups of retracted lines",
         "I8",
     ),
@@ -392,8 +393,8 @@ BUGS = (
     Bug(
         "slot leak on a refused call",
         "run/calls.py",
-        "            self._ledger.refused = lacking\n",
-        "            self._ledger.refused = lacking\n            next(iter(self.slots.endpoints.values())).take()\n",
+        "            call.job.refused = True\n",
+        "            call.job.refused = True\n            next(iter(self.slots.endpoints.values())).take()\n",
         "tiny: a call too few",
         "I4",
     ),
@@ -409,8 +410,8 @@ BUGS = (
     Bug(
         "reservation of a cancelled job never settled",
         "run/machine.py",
-        "        if job.reservation is not None:\n            self.ledger.settle",
-        "        if job.reservation is not None and not job.cancelled:\n            self.ledger.settle",
+        "        if job.reservation is not None:\n            # A parked",
+        "        if job.reservation is not None and not job.cancelled:\n            # A parked",
         "tiny: cancelled members",
         "I10",
     ),
@@ -436,6 +437,22 @@ BUGS = (
         'spent = {"tokens": call.size, **call.amounts} if sent else {}',
         "spent: dict[str, float] = {}",
         STATE,
+        "I10",
+    ),
+    Bug(
+        "the result of a stage that was refused a request is used",
+        "run/driver.py",
+        "            if not job.refused:\n",
+        "            if job.id >= 0:\n",
+        MORE,
+        "I15",
+    ),
+    Bug(
+        "a stage that the budget holds back starts all the same",
+        "run/withheld.py",
+        "if spends and (lacking :=",
+        "if not spends and (lacking :=",
+        "tiny: a repair too few",
         "I10",
     ),
     # ---- lockstep, drains, kills, draws ----

@@ -278,8 +278,8 @@ def test_a_drained_run_sends_what_waits_when_it_can_be_paid(tokens: int, virtual
     assert len(of(result, ev.JobStarted)) == 3 + 2
 
 
-def test_a_repair_that_cannot_be_paid(virtually: Virtually) -> None:
-    """One evaluation is left and two items are stale: the one is repaired, the other ends with the budget."""
+def test_a_repair_that_cannot_be_paid(virtually: Virtually, tmp_path: Path) -> None:
+    """One evaluation is left and two items are stale: the one is repaired, the other waits for a larger budget."""
     graph = fg.Graph("repairs")
     pool = graph.pool("pool", Ledgered)
 
@@ -298,14 +298,14 @@ def test_a_repair_that_cannot_be_paid(virtually: Virtually) -> None:
 
     graph.edge(emit, write)
     graph.edge(write, pool, stale=fg.repair(mend, above=0))
-    result = watched(
-        graph, virtually, schedule=fg.pipelined(window=3, focus=0), budget=fg.Budget(evaluations=1)
-    )  # fmt: skip
+    options: dict[str, Any] = {"schedule": fg.pipelined(window=3, focus=0), "folder": tmp_path / "run"}
+    result = watched(graph, virtually, budget=fg.Budget(evaluations=1), **options)
     assert (result.status, result.reason) == ("budget", "no evaluations left")
     assert len(of(result, ev.Repaired)) == 1
-    ends = [(e.at, e.how, e.reason) for e in of(result, ev.Ended)][-1]
-    assert ends == (3.0, "cancelled", "budget: no evaluations left")
+    assert [e.open_items for e in of(result, ev.RunEnded)] == [1]
     assert [a.at for a in result.artifacts] == [1.0, 2.0]
+    then = watched(graph, virtually, budget=fg.Budget(evaluations=2), resume=True, **options)
+    assert (then.status, len(of(then, ev.Repaired)), len(then.artifacts)) == ("budget", 2, 3)
 
 
 def test_synchronous_work_leaves_the_event_loop_to_others(virtually: Virtually, virtual_backend: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -14,6 +15,7 @@ from flashgraph.evaluation import Attempt
 from flashgraph.pools import Archive
 from flashgraph.run import events as ev
 from flashgraph.testing.graphs import Ledgered, Token
+from flashgraph.testing.restated.small import Kept
 from tests.run.kit import Virtually, of, watched
 
 
@@ -156,10 +158,10 @@ def test_a_group_that_waits_for_room_ends_with_the_group_around_it(virtually: Vi
     assert [a.at for a in result.artifacts] == [2.5 + 1 + 4 * 10]
 
 
-def test_a_budget_that_ends_within_a_group_voids_it(virtually: Virtually) -> None:
-    """Three members of five could be paid: they say nothing about the group, which goes nowhere."""
-    graph = fg.Graph("voided")
-    pool = graph.pool("pool", Ledgered)
+def test_a_budget_that_ends_within_a_group_leaves_it_open(virtually: Virtually, tmp_path: Path) -> None:
+    """Three members of five could be paid: the group waits for the others, and for a budget that pays for them."""
+    graph = fg.Graph("parked")
+    pool = graph.pool("pool", Kept)
 
     @graph.source(rounds=1)
     def draw(at: fg.Draw[None]) -> int:
@@ -174,16 +176,18 @@ def test_a_budget_that_ends_within_a_group_voids_it(virtually: Virtually) -> Non
         return member
 
     @graph.stage
-    def total(group: fg.Group[int, int]) -> Token:
-        return Token(sum(group.values), 0)
+    def total(group: fg.Group[int, int]) -> int:
+        return sum(group.values)
 
     graph.edge(draw, judge, scatter=members)
     graph.edge(judge, total, gather=True)
     graph.edge(total, pool)
-    result = watched(graph, virtually, budget=fg.Budget(evaluations=3))
+    result = watched(graph, virtually, budget=fg.Budget(evaluations=3), folder=tmp_path / "run")
     assert (result.status, result.reason, result.artifacts) == ("budget", "no evaluations left", ())
-    reasons = Counter(e.reason for e in of(result, ev.Ended) if e.how == "cancelled")
-    assert reasons == {"budget: no evaluations left": 2, "stopped: its group cannot be completed": 3}
+    assert [e.open_items for e in of(result, ev.RunEnded)] == [5]
+    then = watched(graph, virtually, budget=fg.Budget(evaluations=9), folder=tmp_path / "run", resume=True)
+    assert (then.status, [a.value for a in then.artifacts]) == ("completed", [10])
+    assert then.spent.evaluations == 5
 
 
 @pytest.mark.parametrize("staged", [True, False])

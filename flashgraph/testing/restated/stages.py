@@ -50,7 +50,7 @@ def _leaves(tree: Tree | Leaf, place: str = "0", depth: int = 0) -> list[tuple[i
 
 def tells_of_groups(tree: Tree | Leaf, rounds: int) -> None:
     """I15: of a group of errors, however nested, the one counts that says most about the run: a model that refuses
-    every request ends the run, a budget that is used up ends the item alone, else the first has failed it."""
+    every request ends the run, else the first has failed it."""
     graph = fg.Graph("groups")
     pool = graph.pool("pool", Kept)
 
@@ -69,12 +69,12 @@ def tells_of_groups(tree: Tree | Leaf, rounds: int) -> None:
     graph.edge(raises, pool)
     result = run_small(graph, fg.lockstep())
     leaves = _leaves(tree)
-    telling = [leaf for leaf in leaves if leaf[2] != "plain"] or leaves
+    telling = [leaf for leaf in leaves if leaf[2] == "fatal"] or leaves
     (job,) = [e for e in result.events if isinstance(e, ev.JobEnded) and e.stage == "raises" and e.how != "done"]
     places = {place for _, place, _ in telling}
     expect(any(job.reason.endswith(f": {place}") for place in places), f"I15: of {tree} it says {job.reason!r}")
     kinds = {kind for _, place, kind in telling if job.reason.endswith(f": {place}")}
-    ended = {"plain": "failed", "budget": "cancelled", "fatal": "cancelled"}
+    ended = {"plain": "failed", "budget": "failed", "fatal": "cancelled"}
     expect(job.how in {ended[kind] for kind in kinds}, f"I15: of {tree} the job has {job.how}: {job.reason}")
     fatal = "fatal" in kinds
     expect((result.status == "failed") == fatal, f"I15: of {tree} the run ended as {result.status}: {result.reason}")
