@@ -11,7 +11,7 @@ Layers, each importing only those above it (``tests/test_layers.py`` holds the c
     evaluation, reflection, sampling, pools     parts that algorithms share; crossover, harness, parameters, playbook,
                         programs beside them, and data, metrics and sandbox for tasks
     run                 the plan, the pure state machine, the task group that drives it
-    heldout, loading    the test split; finding graph and task files
+    heldout, loading    the test split; finding graph and task files; arguments: what a run's must be
     sim                 latency profiles and a simulated model on the injected clock
     llm                 the model backends, each the only importer of its library
     api                 `run`, `arun`, `open_run`

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import attrs
 
-from flashgraph.errors import DataError, did_you_mean
 from flashgraph.graph.dsl import Graph
 from flashgraph.llm.protocol import Model
 from flashgraph.loading import load_graph, load_task
@@ -22,7 +21,6 @@ from flashgraph.run.budget import Budget, Ledger
 from flashgraph.task import Task
 
 if TYPE_CHECKING:
-    from flashgraph.graph.spec import GraphSpec
     from flashgraph.llm.responses import ResponseCache
     from flashgraph.run.events import Event
     from flashgraph.run.journal.examined import Examined
@@ -166,6 +164,8 @@ async def open_run(
     resume: bool = False,
     accept_changes: bool = False,
     order: Mapping[str, Any] | None = None,
+    target_score: float | None = None,
+    patience: int | None = None,
 ) -> AsyncIterator[Run]:
     """Start a run and step through it: ``async with fg.open_run(...) as run: async for event in run: ...``.
 
@@ -182,6 +182,11 @@ async def open_run(
     ``cache`` is a file of replies that runs share: a request at temperature 0 (at any, with ``any_temperature``) that
     was answered before costs nothing.
 
+    The run ends, with status ``"stopped"`` and a reason, when its best has a score of at least ``target_score``, or
+    when so many proposals in a row (``patience``) have been judged without a better best.  Without a ``target_score`` a
+    run that overlaps rounds ends when its best has the task's greatest score on all of the validation;
+    ``target_score=math.inf`` lets it go on, and so does the schedule ``lockstep``, as the published loops do.
+
     With a ``folder`` the run is kept there in a journal; ``resume`` goes on with the run that is there, under
     ``budget``, also after a change of functions and policies with ``accept_changes``.  ``order`` is kept with the
     journal for whoever resumes it.
@@ -189,6 +194,7 @@ async def open_run(
     Raises `GraphError` when the graph does not pass its checks, `DataError` for wrong arguments, and
     `flashgraph.run.journal.JournalError` when the journal cannot be made, read or held.
     """
+    from flashgraph.arguments import check_end, check_prices, for_roles, goal_of, resources_of
     from flashgraph.llm.cache import cached
     from flashgraph.llm.endpoints import Endpoints
     from flashgraph.llm.prices import pin_all
@@ -206,20 +212,21 @@ async def open_run(
     spec = graph.spec
     chosen, values = apply_settings(spec, schedule_of(schedule), params or {}, settings or {})
     budget = budget or Budget()
-    resolved = resolve_all(_for_roles(graph, models))
+    resolved = resolve_all(for_roles(graph, models))
     if cache is not None:
         resolved = cached(
             resolved,
             cache if isinstance(cache, ResponseCache) else ResponseCache(cache),
             any_temperature=any_temperature,
         )
-    held = _resources(spec, resources or {})
-    _check_end(graph, budget, resolved)
+    held = resources_of(spec, resources or {})
+    check_end(graph, budget, resolved)
+    goal = goal_of(spec, task, chosen, target_score, patience)
     endpoints = Endpoints.of(resolved)
     before = read_header(Path(folder)).prices if folder is not None and resume else {}
     pinned, said = pin_all(endpoints.models, before)
     prices = {name: attrs.asdict(price) for name, price in pinned.items()}
-    _check_prices(resolved, budget)
+    check_prices(resolved, budget)
     plan = compile_plan(spec, chosen, values, endpoints.roles, endpoints.limits, endpoints.services)
     events: list[Event] = []
     unrevealed: list[Event] = []
@@ -280,6 +287,7 @@ async def open_run(
             memory=kept.writer if kept is not None else None,
             resumed=kept.resumed if kept is not None else None,
             reveal=reveal,
+            goal=goal,
         )
         for sentence in said.values():
             _log.warning("%s", sentence)
@@ -324,27 +332,6 @@ def run(graph: Graph | str | Path, task: Task | str | Path, *, backend: str = "a
     return anyio.run(partial(arun, graph, task, **options), backend=backend)
 
 
-def _for_roles(graph: Graph, models: Mapping[str, ModelSpec]) -> dict[str, ModelSpec]:
-    roles = sorted({s.llm for s in graph.spec.stages if s.llm is not None})
-    given: Any = models
-    if not isinstance(given, Mapping):
-        each = ", ".join(f"{role!r}: {given!r}" for role in roles)
-        raise DataError(f"models={given!r}: expected a mapping of roles to models.\nFix: models={{{each}}}.")
-    unknown = [role for role in models if role not in roles]
-    if unknown:
-        raise DataError(
-            f"model role {unknown[0]!r} is not one of graph {graph.name!r}; it calls "
-            f"{', '.join(roles) or 'no model'}.\nFix: {did_you_mean(unknown[0], roles) if roles else 'leave it out.'}"
-        )
-    missing = [role for role in roles if role not in models]
-    if missing:
-        raise DataError(
-            f"graph {graph.name!r} calls the models {', '.join(roles)}; no model was given for {', '.join(missing)}.\n"
-            f"Fix: models={{{missing[0]!r}: 'local'}}, or --model {missing[0]}=local on the command line."
-        )
-    return {role: models[role] for role in roles}
-
-
 def _header(
     plan: Plan,
     task: Task,
@@ -366,53 +353,3 @@ def _header(
         plan.graph.name, task.name, schedule.name, seed, limits, dict(params), topology, functions, policies,
         attrs.asdict(Capacity.of(plan)), prices, flashgraph.__version__, order, task_fingerprint(task),
     )  # fmt: skip
-
-
-def _resources(graph: GraphSpec, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What the run holds open, by the names of the graph's resources."""
-    for name in given:
-        if name not in graph.resources:
-            known = ", ".join(graph.resources) or "none"
-            raise DataError(
-                f"resource {name!r}: graph {graph.name!r} has no such resource; it has {known}.\nFix: leave it out."
-            )
-    held = {name: given[name] if name in given else spec.factory() for name, spec in graph.resources.items()}
-    for name, resource in held.items():
-        if not callable(getattr(resource, "open", None)):
-            raise DataError(
-                f"resource {name!r} of graph {graph.name!r}: a {type(resource).__name__} has no open(); expected an "
-                "object whose open() is an async context manager.\nFix: give its class such a method."
-            )
-    return held
-
-
-def _check_end(graph: Graph, budget: Budget, models: Mapping[str, Model]) -> None:
-    """Raises `DataError` for a run that never stops: no limit, or only such as nothing counts towards."""
-    endless = [s.name for s in graph.spec.sources if s.rounds is None and s.reads is not None]
-    if not endless or budget.seconds is not None:
-        return
-    counted = {limit for stage in graph.spec.stages for limit in stage.spends}
-    if models:
-        counted |= {"calls", "tokens"}
-    if any(model.worst_cost(1, 1) != 0 for model in models.values()):
-        counted.add("usd")
-    if budget.limits.keys() & counted:
-        return
-    given = ", ".join(f"{name}={limit:g}" for name, limit in budget.limits.items())
-    but = f" that ends it: nothing counts towards {given} here" if given else ""
-    raise DataError(
-        f"graph {graph.name!r}: source {endless[0]!r} never stops by itself, and the run has no budget{but}.\n"
-        "Fix: budget=fg.Budget(proposals=50) or fg.Budget(seconds=600); --proposals 50 or --minutes 10."
-    )
-
-
-def _check_prices(models: Mapping[str, Model], budget: Budget) -> None:
-    if budget.usd is None:
-        return
-    for role, model in models.items():
-        if model.worst_cost(1, 1) is None:
-            raise DataError(
-                f"budget usd={budget.usd:g}: the price of {model.name} (role {role!r}) is not known, so the limit "
-                "could not be held.\nFix: limit tokens or calls instead, or give the price: "
-                "openai:URL#MODEL?price=IN,OUT."
-            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -49,7 +50,9 @@ MODELS: dict[str, Any] = {"task": knows, "reflection": learns}
 def test_gepa_improves_on_plain_functions(schedule: str, backend: str) -> None:
     """A whole run on functions as models, sync and async, on both backends."""
     budget = fg.Budget(proposals=12)
-    result = fg.run("gepa", TASK, models=MODELS, schedule=schedule, budget=budget, backend=backend)
+    result = fg.run(
+        "gepa", TASK, models=MODELS, schedule=schedule, budget=budget, backend=backend, target_score=math.inf
+    )
     assert (result.status, result.reason) == ("budget", "no proposals left")
     assert result.spent.proposals == 12
     assert result.best is not None
@@ -95,7 +98,8 @@ def test_stop_ends_a_run_cleanly() -> None:
 
     async def stopped() -> fg.Result:
         models: dict[str, Any] = {"task": slow, "reflection": learns}
-        async with fg.open_run("gepa", TASK, models=models, budget=fg.Budget(proposals=500)) as run:
+        budget = fg.Budget(proposals=500)
+        async with fg.open_run("gepa", TASK, models=models, budget=budget, target_score=math.inf) as run:
             await anyio.sleep(20)
             run.stop("enough")
             return await run.wait()

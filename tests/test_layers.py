@@ -30,7 +30,7 @@ LAYERS = [
         "sandbox",
     ],
     ["run"],
-    ["heldout", "loading"],
+    ["arguments", "heldout", "loading"],
     ["sim"],
     ["llm"],
     ["api"],

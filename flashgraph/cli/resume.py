@@ -28,7 +28,10 @@ FROM_ONE = click.IntRange(min=1)
 @click.option("--calls", type=FROM_ONE, help="Budget of the whole run: model calls.")
 @click.option("--tokens", type=FROM_ONE, help="Budget of the whole run: tokens.")
 @click.option("--usd", type=OVER_ZERO, help="Budget of the whole run: US dollars.")
-@click.option("--target-score", type=float, help="Stop when an artifact has reached this score.  [default: as before]")
+@click.option(
+    "--target-score", type=float, help="Stop when the best has reached this score; inf: never.  [default: as before]"
+)
+@click.option("--patience", type=FROM_ONE, help="Proposals in a row that may come to nothing.  [default: as before]")
 @click.option("--grace", type=click.FloatRange(min=0), default=30.0, show_default=True, help="As for run.")
 @click.option(
     "--accept-changes", is_flag=True, help="Go on although functions or policies of the graph are others than before."
@@ -69,6 +72,7 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
     words["models"] = {**words.get("models", {}), **models_by_role(models, roles)}
     words["test"] = words.get("test", True) if options["test"] is None else options["test"]
     words["target"] = words.get("target") if options["target_score"] is None else options["target_score"]
+    words["patience"] = words.get("patience") if options["patience"] is None else options["patience"]
     limits = {name: options[name] for name in ("proposals", "evaluations", "calls", "tokens", "usd")}
     given = {name: value for name, value in limits.items() if value is not None}
     if minutes is not None:
@@ -91,6 +95,7 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
         accept_changes=options["accept_changes"],
         grace=options["grace"],
         target=words["target"],
+        patience=words["patience"],
         words=words,
     )
     return carry_out(order, backend)

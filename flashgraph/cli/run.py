@@ -41,8 +41,12 @@ FROM_ONE = click.IntRange(min=1)
     help="Folder for the run's files.  [default: runs/GRAPH-TASK-TIME]",
 )
 @click.option(
-    "--target-score", type=float, help="Stop when an artifact has reached this score on all of its validation."
+    "--target-score",
+    type=float,
+    help="Stop when the best has reached this score; inf: never.  [default: the task's greatest score on all of the "
+    "validation; none in lockstep]",
 )
+@click.option("--patience", type=FROM_ONE, help="Stop when so many proposals in a row have not improved on the best.")
 @click.option(
     "--grace",
     type=click.FloatRange(min=0),
@@ -105,6 +109,7 @@ def command(
         unconfined=options["unsafe_no_sandbox"],
         grace=options["grace"],
         target=options["target_score"],
+        patience=options["patience"],
         cache=cache_file(options["cache"]),
         any_temperature=options["cache_samples"],
         words={
@@ -117,6 +122,7 @@ def command(
             "unconfined": options["unsafe_no_sandbox"],
             "test": not options["no_test"],
             "target": options["target_score"],
+            "patience": options["patience"],
         },
     )
     return carry_out(order, backend)

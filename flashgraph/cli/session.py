@@ -30,7 +30,7 @@ from flashgraph.llm.responses import ResponseCache
 from flashgraph.observe.progress import Progress, table
 from flashgraph.observe.report import Report, claim_folder, file_name, new_folder
 from flashgraph.run.budget import Budget
-from flashgraph.run.events import Admitted, Confirmed, Event
+from flashgraph.run.events import Event
 from flashgraph.run.result import Result
 from flashgraph.task import Task
 
@@ -61,6 +61,8 @@ class Order:
     """Seconds that what runs has to end in after a first Ctrl-C."""
     target: float | None = None
     """A score at which the run is stopped."""
+    patience: int | None = None
+    """After how many proposals in a row that have not improved on the best it is stopped."""
     cache: str | None = None
     """A file of replies that runs share."""
     any_temperature: bool = False
@@ -94,13 +96,6 @@ def carry_out(order: Order, backend: str) -> int:
     """
     if backend == "trio" and importlib.util.find_spec("trio") is None:
         raise DataError("--backend trio: trio is not installed.\nFix: pip install 'flashgraph[trio]'")
-    if order.target is not None and order.target > order.task.bounds[1]:
-        least, most = order.task.bounds
-        raise DataError(
-            f"--target-score {order.target:g}: no score of task {order.task.name!r} can reach it; expected at most "
-            f"{most:g}, as its bounds are {least:g} and {most:g}.\nFix: --target-score {most:g}, or give the task the "
-            "bounds that its scores have."
-        )
     models = resolve_all(order.models)
     if order.cache is not None:
         models = cached(models, ResponseCache(order.cache), any_temperature=order.any_temperature)
@@ -144,19 +139,10 @@ async def _guarded(order: Order, models: Mapping[str, Model]) -> Report:
 
 async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts) -> Report:
     progress = Progress(order.graph.spec, order.budget)
-    first = order.graph.spec.pools[0].name
     live = sys.stderr.isatty()
 
-    def take_in(event: Event) -> str | None:
-        news = progress.on_event(event)
-        if order.target is not None and isinstance(event, Admitted | Confirmed) and event.pool == first:
-            provisional = isinstance(event, Admitted) and event.provisional
-            if not provisional and event.score is not None and event.score >= order.target:
-                run.drain(f"a score of {event.score:.3f} was reached, the target is {order.target:g}")
-        return news
-
     def on_event(event: Event) -> None:
-        if (news := take_in(event)) and not live:
+        if (news := progress.on_event(event)) and not live:
             click.echo(news, err=True)
 
     async with open_run(
@@ -173,9 +159,11 @@ async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts
         resume=order.resume,
         accept_changes=order.accept_changes,
         order=order.words,
+        target_score=order.target,
+        patience=order.patience,
     ) as run:
         for event in run.result.events:
-            take_in(event)  # of earlier sessions, which the hook is not told of
+            progress.on_event(event)  # of earlier sessions, which the hook is not told of
         asked = anyio.Event()
 
         def leave() -> None:
@@ -194,7 +182,7 @@ async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts
             tasks.cancel_scope.cancel()
         if not live:
             click.echo(f"ended: {result.status} ({result.reason})", err=True)
-        return await _tested(Report(result, order.task.seed, target=order.target), order, models, run, interrupts)
+        return await _tested(Report(result, order.task.seed, met=run.machine.goals.met), order, models, run, interrupts)
 
 
 async def _grace(run: Run, asked: anyio.Event, seconds: float) -> None:

@@ -17,10 +17,19 @@ from flashgraph.errors import DataError
 from flashgraph.heldout import HeldOut
 from flashgraph.observe.words import clock, counted
 from flashgraph.run.events import Ended, JobEnded, JobStarted, Reopened, RunEnded
+from flashgraph.run.goal import Met
 from flashgraph.run.journal.jsontext import printed
 from flashgraph.run.result import Result, ResultArtifact, failures_in, raised_in, texts_of
 
 __all__ = ["Report", "claim_folder", "file_name", "new_folder"]
+
+FURTHER: Mapping[Met, str] = {
+    "": "",
+    "target": " --target-score SCORE, a higher one",
+    "perfect": " --target-score inf",
+    "patience": " --patience N, a larger one",
+}
+"""What to say when a run that has ended by its goal is resumed."""
 
 
 @attrs.frozen
@@ -33,8 +42,8 @@ class Report:
     test: tuple[HeldOut, HeldOut] | None = None
     untested: str = ""
     tested: Mapping[str, float] = attrs.field(factory=dict)
-    target: float | None = None
-    """The score at which the run was to stop."""
+    met: Met = ""
+    """What of its goal has ended the run."""
 
     @property
     def best(self) -> dict[str, str] | None:
@@ -101,9 +110,7 @@ class Report:
             idle = last is not None and not any(isinstance(event, JobStarted | JobEnded) for event in session)
             return "nothing was left to do: the run stands as it was, whatever has changed in the task" if idle else ""
         if result.status != "budget":
-            best = None if result.best is None else result.best.score
-            reached = self.target is not None and best is not None and best >= self.target
-            return f"to go on: {command}{' --target-score SCORE, a higher one' if reached else ''}"
+            return f"to go on: {command}{FURTHER[self.met]}"
         used: dict[str, float] = attrs.asdict(result.spent)
         limit = next((name for name in used if result.reason == f"no {name} left"), "seconds")
         match limit:

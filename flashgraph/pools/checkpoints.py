@@ -94,5 +94,10 @@ class Checkpoints:
             return max(confirmed, key=lambda a: self.steps[a.id], default=None)
         return max(confirmed, key=lambda a: (a.score or 0.0, -self.steps[a.id]), default=None)
 
+    @property
+    def open_ended(self) -> bool:
+        """Whether a perfect score leaves something to do: online, where each window is another one."""
+        return self.online
+
     def focus(self) -> Checkpoints:
         return self

@@ -30,6 +30,7 @@ from flashgraph.errors import (
 from flashgraph.graph.ports import Context, Draw
 from flashgraph.llm.protocol import Message, Model, Reply
 from flashgraph.run.budget import Cost, bounded, prompt_estimate, reply_bound, reservation
+from flashgraph.run.goal import NO_GOAL, Goal
 from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Job, Outcome, Refuse, Start
 from flashgraph.run.machine import Machine
 from flashgraph.run.messages import as_texts, checked
@@ -88,7 +89,7 @@ class Driver:
     ``settle`` is for virtual clocks: awaiting it lets everything due at one instant happen before the driver looks,
     so that the log does not depend on the order in which an event loop runs tasks.  A real clock needs none.
     ``memory`` keeps the turns; ``resumed`` is what was told from it again before.  ``reveal`` is called whenever all
-    that has happened is durable, and at the end.
+    that has happened is durable, and at the end.  ``goal`` is what the run is for in this session.
     """
 
     def __init__(
@@ -104,6 +105,7 @@ class Driver:
         memory: Memory | None = None,
         resumed: Resumed | None = None,
         reveal: Callable[[], None] = lambda: None,
+        goal: Goal = NO_GOAL,
     ) -> None:
         self.machine = machine
         self.task = task
@@ -149,6 +151,7 @@ class Driver:
         self._stop: tuple[str, str] | None = None
         self._drain: str | None = None
         self._reopen = resumed.reopen
+        self._goal: Goal | None = goal
         self._stopping = False
 
     @property
@@ -238,6 +241,7 @@ class Driver:
         reopen, self._reopen = self._reopen, None
         capacity = self._resumed.capacity if reopen is not None else None
         tested = self._resumed.tested if reopen is not None else {}
+        goal, self._goal = self._goal, None
         # With the turn, not at once: a request that is cut off at the moment when another is answered costs the same
         # whichever the event loop lets go on first.
         for seen in _taken(self._paced, lambda seen: seen):
@@ -257,7 +261,7 @@ class Driver:
                 reopen, capacity, tested = None, None, {}
             machine.now = now
             machine.stop(*stop)
-        turn = Turn(now, answered, completed, asked, drain, reopen, False, capacity, tested, measured)
+        turn = Turn(now, answered, completed, asked, drain, reopen, False, capacity, tested, measured, goal)
         first = machine.calls.made
         commands = apply(turn, machine)
         for number, request in enumerate(requests, first):

@@ -15,13 +15,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flashgraph.errors import FlashgraphError
-from flashgraph.graph.ports import Stale
+from flashgraph.graph.ports import Artifact, Stale
 from flashgraph.run import events as ev
 from flashgraph.run.admission import Admission
 from flashgraph.run.budget import Ledger
 from flashgraph.run.calls import Calls
 from flashgraph.run.edge_functions import FAILURES_IN_A_ROW
 from flashgraph.run.flow import Flow
+from flashgraph.run.goal import NO_GOAL, Goal, Goals, proposing
 from flashgraph.run.items import Item
 from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Job, Outcome, Start
 from flashgraph.run.plan import Capacity, Plan
@@ -70,6 +71,7 @@ class Machine:
         self._results = Results(plan, self.flow, self.admission, self.sources, note)
         self._stages = Stages(plan, self.flow, self.admission)
         self._withheld = Withheld(ledger, self.calls, self._stages)
+        self.goals = Goals(proposing(plan.graph))
         self.flow.on_running_ended = self._item_gone
         self.flow.on_late = self._item_late
         self.jobs: dict[int, Job] = {}
@@ -124,6 +126,11 @@ class Machine:
     @property
     def pools(self) -> dict[str, PoolState]:
         return self.admission.pools
+
+    @property
+    def champion(self) -> tuple[PoolState, Artifact] | None:
+        """What the run would hand out now: the choice of the first declared pool that has one."""
+        return next(((pool, pool.best) for pool in self.pools.values() if pool.best is not None), None)
 
     def step(self, *, quiet: bool) -> list[Command]:
         """Everything that can be started now; sets `status` when the run is over.
@@ -189,6 +196,12 @@ class Machine:
         self.ledger.limits, self.ledger.refused = dict(limits), None
         self._emit(ev.Reopened(self.now, len(self.jobs) - len(self._delivering)))
 
+    def aim(self, goal: Goal) -> None:
+        """Go on with another goal."""
+        self.goals.aim(goal)
+        self.sources.closed = ()
+        self.changed = True
+
     def resize(self, capacity: Capacity) -> None:
         """Go on with other workers and endpoints, while no call is open."""
         self.plan = capacity.put_in(self.plan)
@@ -212,6 +225,7 @@ class Machine:
         """One round of everything that can be done at this moment; False when another one would find nothing to do."""
         self._stages.stirred = False
         moved = self._deliver() | self.flow.release_due() | self._admit()
+        self._look_at_goal()
         ended = self.flow.ended
         if self._draining is None:
             moved |= self._start() | self._emit_rounds()
@@ -258,6 +272,15 @@ class Machine:
                     self.admission.admit(name, item)
                     admitted = True
         return admitted
+
+    def _look_at_goal(self) -> None:
+        if self.goals.goal == NO_GOAL:
+            return
+        proposals = self.ledger.settled["proposals"]
+        pool, champion = self.champion or (None, None)
+        if reason := self.goals.look(pool.value if pool is not None else None, champion, proposals):
+            self.drain(reason)
+        self.sources.closed = self.goals.closed(proposals)
 
     def _start(self) -> bool:
         started = False
@@ -511,7 +534,10 @@ class Machine:
             return None  # it opens a round when it is quiet
         if not self.flow.items and not self.jobs:
             limit = self.ledger.exhausted()
-            return ("budget", f"no {limit} left") if limit else ("completed", self.sources.silence)
+            if limit is not None:
+                return ("budget", f"no {limit} left")
+            reason = self.goals.given_up(self.ledger.settled["proposals"])
+            return ("stopped", reason) if reason else ("completed", self.sources.silence)
         if (limit := self._withheld.limit(self._startable())) is not None:
             # Also while a group has a deadline: with a larger budget its members would have come before that.
             return ("budget", f"no {limit} left")

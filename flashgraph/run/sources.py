@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from typing import Any
 
 import attrs
@@ -47,6 +48,8 @@ class Sources:
 
     def __init__(self, plan: Plan, flow: Flow, pools: dict[str, PoolState], seed: int) -> None:
         self.states = {n: SourceState(n) for n in plan.sources}
+        self.closed: Collection[str] = ()
+        """Sources that open no rounds for now."""
         self._plan = plan
         self._flow = flow
         self._pools = pools
@@ -63,6 +66,7 @@ class Sources:
         if (
             source.drawing is not None
             or source.exhausted
+            or source.name in self.closed
             or self.open_rounds(source.name) >= self._plan.schedule.window
         ):
             return False

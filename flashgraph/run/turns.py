@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from flashgraph.llm.protocol import Load, Message, Quota, Reply
+from flashgraph.run.goal import Goal
 from flashgraph.run.jobs import Command, Outcome
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity
@@ -82,7 +83,8 @@ class Turn:
 
     ``reopen`` are the limits of a session that goes on with a run, ``capacity`` is what it can do at once, and
     ``tested`` what held-out tests have spent since it was last reopened; ``drain`` is the reason of an orderly stop.
-    In a ``halted`` turn, of a run that is being stopped, answers are heard and nothing is decided.
+    In a ``halted`` turn, of a run that is being stopped, answers are heard and nothing is decided.  ``goal`` is what
+    the run is for from now on; the first turn of a session has one.
     """
 
     at: float
@@ -95,6 +97,7 @@ class Turn:
     capacity: Capacity | None = None
     tested: Mapping[str, float] = attrs.field(factory=dict)
     measured: tuple[Measured, ...] = ()
+    goal: Goal | None = None
 
 
 def apply(turn: Turn, machine: Machine) -> list[Command]:
@@ -105,6 +108,8 @@ def apply(turn: Turn, machine: Machine) -> list[Command]:
         machine.reopen(turn.reopen)
     if turn.capacity is not None:
         machine.resize(turn.capacity)
+    if turn.goal is not None:
+        machine.aim(turn.goal)
     for measured in turn.measured:
         machine.calls.measured(measured.endpoint, measured.load)
     for answer in turn.answered:

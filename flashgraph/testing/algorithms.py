@@ -94,8 +94,8 @@ def check_algorithm(
     pools were told first against `check_pool`.
 
     ``answer`` is a function from messages to a text, or one for each role of the graph; the models take ``limit``
-    requests at once, and their latencies follow from ``seed``.  ``options`` are `flashgraph.open_run`'s.  A run of
-    an hour takes seconds.
+    requests at once, and their latencies follow from ``seed``.  ``options`` are `flashgraph.open_run`'s; a perfect
+    validation ends no run here unless they say ``target_score=None``.  A run of an hour takes seconds.
 
     ``thorough`` runs it again and again: under the other schedule, on the other event loop (I14: the log must be the
     same), stopped after a tenth and a half of its time (I12: nothing may be left behind), and in lockstep against the
@@ -106,6 +106,7 @@ def check_algorithm(
     first violation, or for a run that failed or a function on an edge that raised, `flashgraph.testing.PoolViolation`,
     and `GraphError` when the graph does not pass its checks.
     """
+    options.setdefault("target_score", math.inf)
     case = _Case(load_graph(graph), task, answer, budget or fg.Budget(calls=1000), seed, limit, options)
     result = case.run(schedule, backend)
     if thorough:

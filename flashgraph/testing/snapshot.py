@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from flashgraph.run.goal import NO_GOAL
 from flashgraph.run.items import GatherState, Item
 from flashgraph.run.jobs import Call
 from flashgraph.run.machine import Machine
@@ -59,6 +60,7 @@ def _state(machine: Machine, name: Name, zero: float, *, history: bool) -> tuple
         machine.status,
         machine.stopping,
         machine._draining,
+        repr(machine.goals) if machine.goals.goal != NO_GOAL else None,
         machine._phase,
         None if machine._adjust_at is None else machine._adjust_at - zero,
         None if machine._unopened is None else machine._unopened - zero,

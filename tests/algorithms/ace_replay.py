@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -224,6 +225,7 @@ async def run_replayed(
         budget=budget or fg.Budget(calls=100_000),
         settle=settle,
         on_event=watch,
+        target_score=math.inf,
     ) as run:
         made = run.machine.flow.items = Kept()
         values = run.machine.pools["playbook"]._views = Kept(run.machine.pools["playbook"]._views)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -60,6 +61,7 @@ def run(
             seed=seed,
             budget=budget,
             settle=settle,
+            target_score=math.inf,
             **options,
         ) as going:
             await going.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cache
 
@@ -58,6 +59,7 @@ def run(number: int, schedule: str = "pipelined", backend: str = "trio") -> Fini
             budget=BUDGET,
             resources={"sandbox": box},
             settle=clock.settle,
+            target_score=math.inf,
         ) as opened:
             result = await opened.wait()
             return Finished(result, opened.machine.plan, opened.machine.pools["islands"].value, box)

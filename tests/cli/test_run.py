@@ -51,7 +51,7 @@ def mistake(ended: Ended, code: int = 1) -> str:
 def test_the_whole_way(cli: Cli, tmp_path: Path, backend: str) -> None:
     """Progress on stderr, outcome on stdout, files in --out."""
     with serving(wise) as server:
-        ended = run(cli, server, "--proposals", "6", "--backend", backend)
+        ended = run(cli, server, "--proposals", "6", "--backend", backend, "--target-score", "inf")
     assert ended.code == 0
     assert ended.err.startswith("gepa on words: pipelined, seed 0\n")
     assert "best score 0.000" in ended.err
@@ -371,7 +371,35 @@ def test_resume_after_a_kill(cli: Cli, tmp_path: Path) -> None:
 def test_a_target_that_no_score_can_reach(cli: Cli) -> None:
     """It would never stop the run."""
     message = mistake(run(cli, "local", "--proposals", "5", "--target-score", "7"))
-    assert "--target-score 7: no score of task 'words' can reach it; expected at most 1" in message
+    assert "(--target-score): no score of task 'words' can reach it; expected a number, at most 1" in message
+
+
+def test_a_perfect_validation(cli: Cli, tmp_path: Path) -> None:
+    """The run ends there, says so and how to go on; resumed with inf it goes on to its budget."""
+    with serving(wise) as server:
+        ended = run(cli, server, "--proposals", "500", "--no-test")
+        assert ended.code == 0
+        reason = "the best has the greatest score, 1, on all 4 samples of the validation"
+        assert f"ended: stopped ({reason})" in ended.err
+        assert "to go on: flashgraph resume out --target-score inf\n" in ended.out
+        used = json.loads((tmp_path / "out" / "result.json").read_text())["spent"]["proposals"]
+        assert used < 100
+        ended = cli("resume", "out", "--proposals", str(used + 20), "--target-score", "inf")
+    assert "gepa on words: budget (no proposals left)" in ended.out
+
+
+def test_patience(cli: Cli, tmp_path: Path) -> None:
+    """Of a model that learns nothing; resumed with as much it ends again, with more it goes on."""
+    with serving(lambda messages: "```\nAnswer briefly.\n```") as server:
+        ended = run(cli, server, "--proposals", "500", "--schedule", "lockstep", "--patience", "5", "--no-test")
+        assert ended.code == 0
+        reason = "5 proposals in a row have not improved on the best with a score of 0.000, the patience is 5"
+        assert f"gepa on words: stopped ({reason})" in ended.out
+        assert "to go on: flashgraph resume out --patience N, a larger one\n" in ended.out
+        assert reason in cli("resume", "out").out
+        ended = cli("resume", "out", "--patience", "7")
+    assert "stopped (7 proposals in a row have not improved" in ended.out
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["spent"]["proposals"] == 7
 
 
 def test_a_target_that_was_reached_before(cli: Cli) -> None:
@@ -459,7 +487,7 @@ def test_ctrl_c_in_the_test(cli: Cli, tmp_path: Path) -> None:
 
     with serving(counted) as server:
         server.on_chat = interrupt
-        ended = run(cli, server, "--proposals", "2")
+        ended = run(cli, server, "--proposals", "2", "--target-score", "inf")
     assert ended.code == 130
     assert "gepa on words: budget (no proposals left)" in ended.out
     assert "held-out test: not tested: interrupted" in ended.out

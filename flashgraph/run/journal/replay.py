@@ -10,6 +10,7 @@ from typing import Any
 
 from flashgraph.errors import FlashgraphError
 from flashgraph.llm.protocol import Load, Quota, Reply, Usage
+from flashgraph.run.goal import Goal
 from flashgraph.run.jobs import Cancel, Done, Failed, Start
 from flashgraph.run.journal.codec import Codec
 from flashgraph.run.journal.jsontext import loaded
@@ -61,6 +62,7 @@ def turns(db: sqlite3.Connection, codec: Codec) -> Iterator[tuple[Turn, list[int
                 Capacity(**body["capacity"]) if "capacity" in body else None,
                 body.get("tested", {}),
                 tuple(Measured(name, load and Load(*load)) for name, load in body.get("measured", ())),
+                Goal(**body["goal"]) if "goal" in body else None,
             ),
             body["sign"],
         )  # fmt: skip

@@ -156,6 +156,8 @@ class JournalWriter:
             body["capacity"] = attrs.asdict(turn.capacity)
         if turn.drain is not None:
             body["drain"] = turn.drain
+        if turn.goal is not None:
+            body["goal"] = attrs.asdict(turn.goal)
         if turn.halted:
             body["halted"] = True
         if turn.answered:

@@ -1,0 +1,116 @@
+"""What ends a run before its budget does: a champion that is good enough, or proposals that no longer improve on it.
+
+The machine looks at its goal itself, and is told it in a turn: a run that is replayed ends as it ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Literal
+
+import attrs
+
+from flashgraph.graph.analysis import flow
+from flashgraph.graph.ports import Artifact
+from flashgraph.graph.spec import GraphSpec
+
+__all__ = ["NO_GOAL", "Goal", "Goals", "Met", "proposing"]
+
+Met = Literal["", "target", "perfect", "patience"]
+"""What has ended a run; empty for a goal that is not met."""
+
+
+@attrs.frozen
+class Goal:
+    """What a run is for.
+
+    It ends when its champion has a score of at least ``target``, or has the score ``perfect`` on all of so many
+    ``samples``; and when so many proposals in a row (``patience``) have been judged without a better champion.
+    """
+
+    target: float | None = None
+    patience: int | None = None
+    perfect: float | None = None
+    samples: int = 0
+
+
+NO_GOAL = Goal()
+
+
+def proposing(graph: GraphSpec) -> frozenset[str]:
+    """The sources whose rounds lead to a stage that counts proposals, without passing a pool."""
+    net = flow(graph)
+    stages = [stage.name for stage in graph.stages if "proposals" in stage.spends]
+    return frozenset(s.name for s in graph.sources if any(net.path(s.name, stage) is not None for stage in stages))
+
+
+@attrs.define(eq=False)
+class Goals:
+    """A run's goal, and how far the run is from it.
+
+    A run that has no patience left opens no new rounds of the sources in ``proposers``, but what is open goes on: a
+    better champion from there gives it its patience back.
+    """
+
+    proposers: frozenset[str]
+    goal: Goal = Goal()
+    met: Met = ""
+    _seen: Artifact | None = None
+    """The champion when it was last looked at."""
+    _since: float = 0.0
+    """Proposals that had been counted when it became the champion."""
+
+    def aim(self, goal: Goal) -> None:
+        """Go on with another goal."""
+        self.goal, self.met = goal, ""
+
+    def look(self, pool: Any, champion: Artifact | None, proposals: float) -> str:
+        """Take note of the champion, which is in ``pool``, and of how many ``proposals`` there were so far; returns
+        the reason for which the run ends now, or an empty text."""
+        if champion is not None and champion is not self._seen:
+            if _better(champion, self._seen):
+                self._since = proposals
+            self._seen = champion
+        return self._reached(pool) if self._seen is not None and not self.met else ""
+
+    def _reached(self, pool: Any) -> str:
+        goal, champion = self.goal, self._seen
+        if champion is None or champion.provisional or champion.score is None:
+            return ""
+        # A mean of floats may lie below by a rounding error.
+        if goal.target is not None and champion.score >= goal.target - 1e-9 * max(1.0, abs(goal.target)):
+            self.met = "target"
+            return f"a score of {champion.score:.3f} was reached, the target is {goal.target:g}"
+        if goal.perfect is None or getattr(pool, "open_ended", False):
+            return ""
+        if len(champion.scores) < goal.samples or min(champion.scores.values()) < goal.perfect:
+            return ""
+        self.met = "perfect"
+        return f"the best has the greatest score, {goal.perfect:g}, on all {goal.samples} samples of the validation"
+
+    def closed(self, proposals: float) -> Collection[str]:
+        """The sources that open no new rounds."""
+        return self.proposers if self._waited(proposals) else ()
+
+    def _waited(self, proposals: float) -> bool:
+        return self.goal.patience is not None and proposals - self._since >= self.goal.patience
+
+    def given_up(self, proposals: float) -> str:
+        """Why the run ends when nothing is open any more: it has no patience left; empty if it has."""
+        if not self._waited(proposals):
+            return ""
+        self.met = "patience"
+        count = f"{proposals - self._since:.0f} proposals in a row"
+        if self._seen is None:
+            return f"{count} have come to nothing, the patience is {self.goal.patience}"
+        score = "" if self._seen.score is None else f" with a score of {self._seen.score:.3f}"
+        return f"{count} have not improved on the best{score}, the patience is {self.goal.patience}"
+
+
+def _better(champion: Artifact, before: Artifact | None) -> bool:
+    """Whether a champion improves on the one before: more evidence for the same artifact is no improvement."""
+    if before is None:
+        return True
+    if champion.id == before.id:
+        return False
+    return champion.score is None or before.score is None or champion.score > before.score
