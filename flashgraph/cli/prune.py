@@ -78,7 +78,11 @@ def _chosen(folder: Path, keep: int | None, older_than: timedelta | None, status
     from flashgraph.observe.runs import Summary
     from flashgraph.run.journal.folders import is_held, runs_in
 
-    runs = sorted(map(Summary.read, runs_in(folder)), key=_last, reverse=True)
+    found = runs_in(folder)
+    for link in filter(Path.is_symlink, found):
+        click.echo(f"{link}: left alone: it is a symbolic link", err=True)
+    own = (run for run in found if not run.is_symlink())
+    runs = sorted(map(Summary.read, own), key=_last, reverse=True)
     before = datetime.now(UTC) - older_than if older_than is not None else None
     return [
         run

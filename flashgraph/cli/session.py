@@ -101,7 +101,7 @@ def carry_out(order: Order, backend: str) -> int:
         models = cached(models, ResponseCache(order.cache), any_temperature=order.any_temperature)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     if order.out is None:
-        folder = new_folder(Path("runs") / file_name(f"{order.graph.name}-{order.task.name}-{stamp}"))
+        folder = new_folder(Path("runs") / f"{file_name(order.graph.name)}-{file_name(order.task.name)}-{stamp}")
     else:
         folder = order.out if order.resume else claim_folder(order.out)
     order = attrs.evolve(order, out=folder)

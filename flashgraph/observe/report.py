@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import math
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -19,6 +21,7 @@ from flashgraph.observe.words import clock, counted
 from flashgraph.run.events import Ended, JobEnded, JobStarted, Reopened, RunEnded
 from flashgraph.run.goal import Met
 from flashgraph.run.journal.jsontext import printed
+from flashgraph.run.journal.private import advice, make_folder, write_text
 from flashgraph.run.result import Result, ResultArtifact, failures_in, raised_in, texts_of
 
 __all__ = ["Report", "claim_folder", "file_name", "new_folder"]
@@ -159,7 +162,7 @@ class Report:
         written = []
 
         def put(name: str, text: str) -> None:
-            (folder / name).write_text(text, encoding="utf-8")
+            write_text(folder / name, text)
             written.append(name)
 
         best = self.best
@@ -199,15 +202,14 @@ class Report:
 
 def claim_folder(folder: Path) -> Path:
     """Make ``folder`` for a run's files.  Raises `DataError` if that cannot be, or if it holds a run already."""
-    if (folder / "result.json").exists():
+    if os.path.exists(folder / "result.json"):  # false also for a name that is too long
         raise DataError(f"--out {folder}: it holds a run already.\nFix: give another folder, or move that one away.")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise DataError(
-            f"--out {folder}: the run's files cannot be written there: {error.strerror}.\n"
-            "Fix: --out DIR with a folder that you may write to."
+            f"--out {folder}: the run's files cannot be written there: {error.strerror}.\nFix: {advice(error, folder)}."
         ) from error
     return folder
 
@@ -219,9 +221,11 @@ def new_folder(folder: Path) -> Path:
     for number in count(1):
         made = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
         try:
-            made.mkdir()
+            made.mkdir(mode=0o700)
         except FileExistsError:
             continue
+        except OSError as error:
+            raise DataError(f"{made}: cannot be made: {error.strerror}.\nFix: {advice(error, made)}.") from error
         return made
     raise AssertionError  # the numbers do not end
 
@@ -234,6 +238,14 @@ def _doubt(artifact: ResultArtifact) -> str:
     return "provisional: a part of the best's validation was still open" if artifact.provisional else ""
 
 
+LONGEST = 80
+"""Bytes of a name that becomes a part of a file's: file systems take names of 255."""
+
+
 def file_name(name: str) -> str:
-    """A component's or a task's name as a part of a file's."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    """A component's or a task's name as a part of a file's; of a long one the beginning, and a digest of all of it."""
+    plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    if len(plain.encode()) <= LONGEST:
+        return plain
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{plain.encode()[: LONGEST - 9].decode(errors='ignore')}-{digest}"

@@ -147,3 +147,13 @@ def test_wrong_options(cli: Cli, runs: Path, options: list[str], said: str) -> N
     ended = cli("prune", *options, "--yes")
     assert (ended.code, said in ended.err) == (2, True)
     assert len(there(runs)) == 3
+
+
+def test_a_link_among_the_runs(cli: Cli, runs: Path, made: Path) -> None:
+    """What it leads to is somebody else's: it is neither counted nor removed."""
+    (runs / "link").symlink_to(made / "old")
+    ended = cli("prune", "--keep", "0", "--yes")
+    assert ended.code == 0
+    assert "runs/link: left alone: it is a symbolic link" in ended.err
+    assert there(runs) == ["link"]
+    assert (made / "old" / "journal.db").exists()

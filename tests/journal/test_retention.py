@@ -51,6 +51,7 @@ def test_what_may_not_be_changed(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     small_run(folder)
     open_to_all(tmp_path)
+    folder.chmod(0o755)
     (folder / "lock").chmod(0o666)
     (folder / "journal.db").chmod(0o444)
     with StoredRun.open(folder) as run:

@@ -61,13 +61,14 @@ def find_journal(name: str | Path) -> Path:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process (this one too) works on the run in ``folder``.  Writes nothing."""
+    """Whether a process (this one too) works on the run in ``folder``; False where nobody can tell.  Writes nothing."""
     path = folder / LOCK
-    if not path.exists():
-        return False
     # Shared, and on the file opened for reading: readers do not take each other for the run, and a folder that is
     # read-only can be asked about too.  It is the lock that `filelock` takes, where the system has it.
-    opened = os.open(path, os.O_RDONLY)
+    try:
+        opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:  # there is none, or it may not be read
+        return False
     try:
         import fcntl
 
@@ -87,5 +88,7 @@ def _cannot_be_taken(path: Path) -> bool:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         return True
+    except OSError:  # this file system has no locks
+        return False
     lock.release()
     return False

@@ -14,6 +14,7 @@ from flashgraph.run.journal.anew import begin_anew
 from flashgraph.run.journal.codec import Codec
 from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.header import Changes, Header
+from flashgraph.run.journal.private import FILE, advice, make_folder
 from flashgraph.run.journal.reopening import carried, replayed, uncharged
 from flashgraph.run.journal.store import JournalError, Store, connect, explained
 from flashgraph.run.journal.writer import JournalWriter
@@ -21,7 +22,7 @@ from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity
 from flashgraph.run.resumed import Resumed
 
-__all__ = ["JOURNAL", "Kept", "keep", "read_header"]
+__all__ = ["JOURNAL", "Kept", "keep", "read_header", "unheld"]
 
 JOURNAL = "journal.db"
 
@@ -70,14 +71,14 @@ def keep(
     Raises `JournalError` when another process has the folder or the journal cannot be made or read, and `DataError`
     when the graph has changed in a way that does not allow to go on.
     """
-    lock = filelock.FileLock(folder / "lock")
+    lock = filelock.FileLock(folder / "lock", mode=FILE)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         lock.acquire(timeout=0.2)  # a reader may be looking whether somebody has it
     except filelock.Timeout:
         raise JournalError(f"{folder}: {_holder(folder)}.\nFix: wait for it to end, or stop it.") from None
     except OSError as error:
-        raise JournalError(f"{folder}: the folder cannot be held: {error}.\nFix: give write permission.") from error
+        raise unheld(folder, error) from error
     try:
         codec = Codec.of_graph(machine.plan.graph)
         if resume:
@@ -108,6 +109,11 @@ def keep(
             store.close()
     finally:
         lock.release()
+
+
+def unheld(folder: Path, error: OSError) -> JournalError:
+    """Why a run's folder cannot be held, with what to do about it."""
+    return JournalError(f"{folder}: the folder cannot be held: {error}.\nFix: {advice(error, folder)}.")
 
 
 def _holder(folder: Path) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from fnmatch import fnmatch
@@ -12,14 +14,15 @@ import filelock
 
 from flashgraph.run.journal.folders import LOCK
 from flashgraph.run.journal.jsontext import loaded
-from flashgraph.run.journal.keeper import JOURNAL
+from flashgraph.run.journal.keeper import JOURNAL, unheld
 from flashgraph.run.journal.plain import plain
+from flashgraph.run.journal.private import FILE
 from flashgraph.run.journal.store import VACUUMED, JournalError, connect
 
 __all__ = ["remove", "vacuum"]
 
 FILES = (
-    "result.json", "events.jsonl", "best.json", "best-*.txt", "journal-*.db", f"{JOURNAL}.new*",
+    "result.json", "events.jsonl", "best.json", "best-*.txt", ".*.new", "journal-*.db", f"{JOURNAL}.new*",
     f"{JOURNAL}-wal", f"{JOURNAL}-shm", JOURNAL, LOCK,
 )  # fmt: skip
 """What a run writes, in the order of its removal: as long as its journal is there it is seen and can be removed."""
@@ -31,11 +34,11 @@ def remove(folder: Path) -> tuple[str, ...]:
     Raises `JournalError` when the run goes on or a file cannot be deleted.
     """
     try:
-        with _held(folder):
+        with _held(folder), _opened(folder) as opened:
             for pattern in FILES:
-                for entry in sorted(folder.iterdir()):
-                    if fnmatch(entry.name, pattern) and not entry.is_dir():
-                        entry.unlink()
+                for name in sorted(os.listdir(opened)):
+                    if fnmatch(name, pattern) and not stat.S_ISDIR(os.lstat(name, dir_fd=opened).st_mode):
+                        os.unlink(name, dir_fd=opened)
         left = tuple(sorted(entry.name for entry in folder.iterdir()))
         if not left:
             folder.rmdir()
@@ -94,14 +97,29 @@ def _payloads(value: str) -> list[str]:
 
 
 @contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """The folder itself, which stays the same whatever is put in its place meanwhile."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield opened
+    finally:
+        os.close(opened)
+
+
+@contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    lock = filelock.FileLock(folder / LOCK)
+    if folder.is_symlink():
+        raise JournalError(
+            f"{folder}: it is a symbolic link.\nFix: give the folder that it leads to, {folder.resolve()}, if that is "
+            "what you mean; or remove the link yourself."
+        )
+    lock = filelock.FileLock(folder / LOCK, mode=FILE)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise JournalError(f"{folder}: the run goes on.\nFix: wait for its end, or stop it.") from None
     except OSError as error:
-        raise JournalError(f"{folder}: the folder cannot be held: {error}.\nFix: give write permission.") from error
+        raise unheld(folder, error) from error
     try:
         yield
     finally:

@@ -19,6 +19,7 @@ from typing import Any
 import attrs
 
 from flashgraph.errors import FlashgraphError
+from flashgraph.run.journal.private import advice, create, regular
 
 __all__ = ["SCHEMA", "VACUUMED", "JournalError", "Statement", "Store", "connect", "explained"]
 
@@ -83,12 +84,24 @@ def explained(path: Path, doing: str, error: Exception) -> JournalError:
     return JournalError(f"{path}: the journal could not be {doing}: {what} ({said}).\nFix: {fix}.")
 
 
-def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
-    """A connection to an existing journal, its schema known to be ours.  Raises `JournalError`."""
+def _require_plain(path: Path) -> None:
+    """Raises `JournalError` where a file of a journal is no plain file: SQLite follows a link of the first one."""
     try:
-        there = path.exists()
+        files = [path.with_name(f"{path.name}{end}") for end in ("", "-wal", "-shm")]
+        odd = [(file, found) for file in files if (found := regular(file))]
     except OSError as error:  # a folder above it that may not be looked into
         raise JournalError(f"{path}: the journal cannot be opened: {error}.\nFix: give permission to read.") from error
+    if odd:
+        file, found = odd[0]
+        raise JournalError(
+            f"{file}: it is {found}; expected a plain file.\nFix: copy the file itself to this place, if you trust it."
+        )
+
+
+def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
+    """A connection to an existing journal, its schema known to be ours.  Raises `JournalError`."""
+    _require_plain(path)
+    there = path.exists()
     if not there:
         raise JournalError(f"{path}: no such journal.\nFix: give the folder of a run, which holds journal.db.")
     try:
@@ -144,7 +157,9 @@ class Store:
         self._thread.start()
 
     def _create(self) -> None:
+        _require_plain(self.path)
         try:
+            create(self.path)
             db = sqlite3.connect(self.path)
             try:
                 empty = not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
@@ -160,6 +175,11 @@ class Store:
                 db.close()
         except sqlite3.Error as error:
             raise explained(self.path, "made", error) from error
+        except OSError as error:
+            folder = self.path.parent
+            raise JournalError(
+                f"{self.path}: the journal could not be made: {error.strerror}.\nFix: {advice(error, folder)}."
+            ) from error
 
     def _migrate(self) -> None:
         db = connect(self.path)
