@@ -13,6 +13,7 @@ import os
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +28,9 @@ VARIABLE = "FLASHGRAPH_DATA"
 """The environment variable with the folder that `locate` looks into."""
 
 _ELSEWHERE = f"read a file with its rows ({VARIABLE} names the folder of the examples' files: docs/data.md)"
+LONGEST_CELL = 1 << 26
+"""Characters of a cell of a csv file."""
+
 SHOWN = 3  # bad rows that one message describes
 R = TypeVar("R")
 S = TypeVar("S")
@@ -234,16 +238,27 @@ def _object(place: Place, text: str) -> Row | BadRow:
 
 
 def _csv(path: Path) -> Iterator[Row | BadRow]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file, _cells_of(LONGEST_CELL):
         reader = csv.reader(file)
         names, end = next(reader, []), reader.line_num
-        for cells in reader:
-            place, end = Place(str(path), end + 1), reader.line_num
-            if len(cells) == len(names):
-                yield Row(place, dict(zip(names, cells, strict=True)))
-            elif cells:
-                found, expected = f"{len(cells)} cells", f"{len(names)}, as in line 1"
-                yield BadRow(Problem("ragged", place, "this row", found, expected, "quote cells that hold commas"))
+        read = [(cells, reader.line_num) for cells in reader]
+    for cells, last in read:
+        place, end = Place(str(path), end + 1), last
+        if len(cells) == len(names):
+            yield Row(place, dict(zip(names, cells, strict=True)))
+        elif cells:
+            found, expected = f"{len(cells)} cells", f"{len(names)}, as in line 1"
+            yield BadRow(Problem("ragged", place, "this row", found, expected, "quote cells that hold commas"))
+
+
+@contextmanager
+def _cells_of(characters: int) -> Iterator[None]:
+    """Let csv read cells of so many characters; its own limit, which holds for the whole process, is 131,072."""
+    before = csv.field_size_limit(characters)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _parquet(path: Path) -> Iterator[Row]:

@@ -68,7 +68,8 @@ class Attempt:
 async def attempt(work: Work, at: Context) -> Attempt:
     """Let the candidate attempt the sample and score the output: one evaluation."""
     sample = at.task.samples(work.split)[work.index]
-    return Attempt.judged(at.task, work, await at.task.attempt(work.text, sample, at.llm))
+    # A copy: the artifact itself would change with what the task changes in its candidate.
+    return Attempt.judged(at.task, work, await at.task.attempt(dict(work.text), sample, at.llm))
 
 
 class Scored(Protocol):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Generic, Protocol
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from pathlib import PurePath
+from typing import Any, Generic, Protocol, SupportsFloat, SupportsIndex
 
 import attrs
 from typing_extensions import TypeVar
@@ -14,6 +15,9 @@ from flashgraph.errors import DataError
 from flashgraph.llm.protocol import Message, Reply
 
 __all__ = ["Llm", "Score", "Split", "Task", "least_score"]
+
+FILES = (".csv", ".jsonl", ".parquet")
+"""Endings of the files that `flashgraph.data.read` reads."""
 
 Split = str
 """``"train"``, ``"val"`` or ``"test"``."""
@@ -33,17 +37,53 @@ class Llm(Protocol):
     async def __call__(self, messages: str | Sequence[Message], **params: Any) -> Reply: ...
 
 
+Number = SupportsFloat | SupportsIndex
+
+
+def _number(value: Number, of: str = "value") -> float:
+    """Return a number of any kind as a float.  Raises `DataError` for text and for what is no number."""
+    try:
+        if not isinstance(value, str | bytes):
+            return float(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise DataError(
+        f"fg.Score: {of} is {value!r:.80} (a {type(value).__name__}); expected a number.\n"
+        "Fix: give a number, as in fg.Score(0.5, feedback=..., objectives={'speed': 1.0})."
+    )
+
+
+def _words(feedback: object) -> str:
+    """Return feedback as text: an exception with its type, nothing for None."""
+    if isinstance(feedback, BaseException):
+        return f"{type(feedback).__name__}: {feedback}"
+    return "" if feedback is None else str.__str__(str(feedback))
+
+
+def _objectives(given: Mapping[str, Number] | None) -> dict[str, float]:
+    """Return named values as floats.  Raises `DataError` for what is no mapping, and for values that are no numbers."""
+    if given is not None and not isinstance(given, Mapping):
+        raise DataError(
+            f"fg.Score: objectives are {given!r:.80} (a {type(given).__name__}); expected a mapping from names to "
+            "numbers.\nFix: objectives={'speed': 1.0}, or leave them out."
+        )
+    return {str(name): _number(value, f"objective {str(name)!r}") for name, value in (given or {}).items()}
+
+
 @attrs.frozen
 class Score:
     """How good one output is.
 
     ``value`` is higher-is-better, within the task's ``bounds``; ``feedback`` is what a reflection may read;
     ``objectives`` are further named values, higher-is-better.
+
+    Numbers of any kind become floats, and feedback becomes text.  Raises `DataError` for a value or an objective that
+    is no number: the sample has failed then, with that reason.
     """
 
-    value: float = attrs.field(converter=float)
-    feedback: str = ""
-    objectives: Mapping[str, float] = attrs.field(factory=dict)
+    value: float = attrs.field(converter=_number)
+    feedback: str = attrs.field(default="", converter=_words)
+    objectives: Mapping[str, float] = attrs.field(factory=dict, converter=_objectives)
 
 
 async def ask(candidate: Mapping[str, str], sample: Any, llm: Llm) -> Any:
@@ -51,6 +91,43 @@ async def ask(candidate: Mapping[str, str], sample: Any, llm: Llm) -> Any:
     system = "\n\n".join(candidate.values())
     reply = await llm([{"role": "system", "content": system}, {"role": "user", "content": str(sample)}])
     return reply.text.strip()
+
+
+def _samples(given: Iterable[Any]) -> Sequence[Any]:
+    """Return the samples of a split; what gives no samples as it is, for the task to refuse by its name."""
+    return tuple(given) if _advice(given) is None else given  # type: ignore[return-value]
+
+
+def _tests(given: Iterable[Any] | None) -> Sequence[Any]:
+    """Return the samples of the test split, which may be None."""
+    return () if given is None else _samples(given)
+
+
+def _advice(given: Any) -> tuple[str, str] | None:
+    """Return what a split is that is no list of samples, and what to write instead; None for a list or the like."""
+    kind = type(given).__name__
+    if isinstance(given, PurePath) or (isinstance(given, str) and (given.startswith("hf:") or given.endswith(FILES))):
+        return f"the path {str(given)!r}", f"fg.data.read({str(given)!r}), which gives its rows"
+    if isinstance(given, str | bytes):
+        return f"{given!r:.60} (a {kind}), which would give its characters", "[...]"
+    for rows in ("to_dicts", "to_pylist"):  # of polars and pyarrow
+        if hasattr(given, "columns") and hasattr(given, rows):
+            return f"a {kind}, which would give its columns", f"it.{rows}()"
+    if hasattr(given, "columns") and hasattr(given, "to_dict"):
+        return f"a {kind}, which would give the names of its columns", 'it.to_dict("records")'
+    if isinstance(given, Mapping):
+        keys = ", ".join(map(repr, given))
+        return f"a {kind}, which would give its keys ({keys:.60})", "list(it.values())"
+    if isinstance(given, Set):
+        return f"a {kind}, whose order differs from process to process", "sorted(it)"
+    if not isinstance(given, Iterable) and not hasattr(given, "__getitem__"):
+        return f"{given!r:.60} (a {kind})", "[...]"
+    return None
+
+
+def _named_texts(seed: Any) -> Any:
+    """Return a copy of the named texts, which nobody else can change; anything else as it is, to be refused."""
+    return dict(seed) if isinstance(seed, Mapping) else seed
 
 
 @attrs.frozen
@@ -68,15 +145,23 @@ class Task(Generic[S, O]):
     """
 
     name: str
-    train: Sequence[S] = attrs.field(converter=tuple)
-    val: Sequence[S] = attrs.field(converter=tuple)
-    test: Sequence[S] = attrs.field(converter=tuple, default=())
-    seed: Mapping[str, str] = attrs.field(factory=lambda: {"instruction": "Answer the question."})
+    train: Sequence[S] = attrs.field(converter=_samples)
+    val: Sequence[S] = attrs.field(converter=_samples)
+    test: Sequence[S] = attrs.field(converter=_tests, default=())
+    seed: Mapping[str, str] = attrs.field(
+        factory=lambda: {"instruction": "Answer the question."}, converter=_named_texts
+    )
     attempt: Callable[[Mapping[str, str], S, Llm], Awaitable[O]] = attrs.field(kw_only=True, default=ask)
     score: Callable[[S, O], Score] = attrs.field(kw_only=True)
     bounds: tuple[float, float] = attrs.field(kw_only=True, default=(0.0, 1.0))
 
     def __attrs_post_init__(self) -> None:
+        for split in ("train", "val", "test"):
+            if advice := _advice(getattr(self, split)):
+                found, fix = advice
+                raise DataError(
+                    f"task {self.name!r}: {split} is {found}; expected a list of samples.\nFix: {split}={fix}."
+                )
         for split in ("train", "val"):
             if not getattr(self, split):
                 raise DataError(

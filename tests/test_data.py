@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import csv
 import json
 import subprocess
 import sys
@@ -95,6 +96,15 @@ def test_bad_rows_are_reported_together_and_the_first_few_in_full(tmp_path: Path
         "    fix:      mend or delete the line (it is another kind of JSON)\n"
         "... and 2 more"
     )
+
+
+def test_a_csv_cell_may_be_long(tmp_path: Path) -> None:
+    """Longer than the 131,072 characters that Python's reader takes, whose limit stays as it was."""
+    path = written(tmp_path / "val.csv", f"question,answer\n{'x' * 300_000},3\n")
+    before = csv.field_size_limit()
+    (row,) = data.read(path)
+    assert len(row["question"]) == 300_000
+    assert csv.field_size_limit() == before
 
 
 def test_a_ragged_csv_row(tmp_path: Path) -> None:

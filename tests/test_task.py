@@ -1,13 +1,20 @@
-"""What a task refuses: the whole message of each mistake in its seed."""
+"""What a task refuses, and what it makes of what its own functions return."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 import flashgraph as fg
 from flashgraph.errors import DataError
+from flashgraph.run import events as ev
+from flashgraph.testing.runs import TASK
 
 SEEDS: dict[str, tuple[Any, str]] = {
     "a text": (
@@ -40,3 +47,175 @@ def test_a_seed_of_several_texts() -> None:
     """Of any names."""
     task = fg.Task("mine", [1], [2], seed={"a": "", "b": "x"}, score=lambda sample, output: fg.Score(1.0))
     assert task.seed == {"a": "", "b": "x"}
+
+
+# ---- splits ----------------------------------------------------------------------------------------------
+
+
+class Frame:
+    """What a DataFrame of pandas looks like from here: to iterate gives the names of its columns."""
+
+    columns = ("question", "answer")
+
+    def to_dict(self, orient: str) -> list[dict[str, str]]:
+        return [{"question": "1 + 1", "answer": "2"}]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+
+class Polars(Frame):
+    def to_dicts(self) -> list[dict[str, str]]:
+        return self.to_dict("records")
+
+
+SPLITS: dict[str, tuple[Any, str]] = {
+    "a file": ("d.csv", "the path 'd.csv'; expected a list of samples.\nFix: train=fg.data.read('d.csv'), which"),
+    "a path": (Path("data/d.json"), "the path 'data/d.json'; expected a list of samples.\nFix: train=fg.data.read("),
+    "the hub": ("hf:a/b@train", "the path 'hf:a/b@train'; expected a list of samples.\nFix: train=fg.data.read("),
+    "a text": ("abc", "'abc' (a str), which would give its characters; expected a list of samples.\nFix: train=[...]."),
+    "bytes": (b"abc", "b'abc' (a bytes), which would give its characters; expected"),
+    "a DataFrame": (Frame(), 'a Frame, which would give the names of its columns; expected a list of samples.\nFix: '
+                    'train=it.to_dict("records").'),
+    "another one": (Polars(), "a Polars, which would give its columns; expected a list of samples.\nFix: "
+                    "train=it.to_dicts()."),
+    "a mapping": ({"train": [1]}, "a dict, which would give its keys ('train'); expected a list of samples.\nFix: "
+                  "train=list(it.values())."),
+    "a set": ({"a"}, "a set, whose order differs from process to process; expected a list of samples.\nFix: "
+              "train=sorted(it)."),
+    "nothing": (None, "None (a NoneType); expected a list of samples.\nFix: train=[...]."),
+    "a number": (3, "3 (a int); expected a list of samples.\nFix: train=[...]."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SPLITS)
+def test_a_split_that_is_no_list_of_samples(case: str) -> None:
+    """It would give letters, names of columns, or something else that nobody means."""
+    split, said = SPLITS[case]
+    with pytest.raises(DataError) as caught:
+        fg.Task("mine", split, [2], score=lambda sample, output: fg.Score(1.0))
+    assert f"task 'mine': train is {said}" in str(caught.value)
+    with pytest.raises(DataError, match="task 'mine': val is "):
+        fg.Task("mine", [1], split, score=lambda sample, output: fg.Score(1.0))
+
+
+def test_what_gives_samples() -> None:
+    """A list, a tuple, a range, a generator, an array; no test split may be None too."""
+    for split in ([1, 2], (1, 2), range(1, 3), (i for i in (1, 2)), numpy.array([1, 2])):
+        task: fg.Task[Any, Any] = fg.Task("mine", split, [2], None, score=lambda sample, output: fg.Score(1.0))
+        assert task.train == (1, 2)
+        assert task.test == ()
+
+
+# ---- candidates ------------------------------------------------------------------------------------------
+
+
+def test_what_an_attempt_does_to_its_candidate_stays_with_it() -> None:
+    """The artifact is the text that was evolved, whatever an attempt appends to it; so is the seed."""
+
+    async def attempt(candidate: Any, sample: int, llm: fg.Llm) -> str:
+        candidate["text"] += " and a hint"
+        candidate["more"] = "x"
+        return str(candidate["text"])
+
+    def score(sample: int, output: str) -> fg.Score:
+        return fg.Score(float(output == "new and a hint"))
+
+    seed = {"text": "seed"}
+    task = fg.Task("t", range(3), range(3), range(3), seed=seed, attempt=attempt, score=score)
+    seed["text"] = "changed later"
+    models = {"task": lambda _: "out", "reflection": lambda _: "```\nnew\n```"}
+    result = fg.run("gepa", task, models=models, budget=fg.Budget(proposals=1), schedule="lockstep")
+    assert [dict(a.value) for a in result.artifacts] == [{"text": "seed"}, {"text": "new"}]
+    assert [a.score for a in result.artifacts] == [0.0, 1.0]
+    assert task.seed == {"text": "seed"}
+
+
+# ---- scores ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "number", [0.5, numpy.float32(0.5), numpy.array(0.5), Fraction(1, 2), Decimal("0.5"), numpy.float16(0.5)]
+)
+def test_numbers_of_any_kind_are_floats_in_a_score(number: Any) -> None:
+    """Nothing of another library's type goes on into pools and journals."""
+    score = fg.Score(number, objectives={"a": number, 3: True})  # type: ignore[dict-item]
+    assert score == fg.Score(0.5, "", {"a": 0.5, "3": 1.0})
+    assert {type(value) for value in (score.value, *score.objectives.values())} == {float}
+
+
+@pytest.mark.parametrize(
+    ("feedback", "text"),
+    [
+        ("as it is", "as it is"),
+        (KeyError("field"), "KeyError: 'field'"),
+        (ValueError("two\nlines"), "ValueError: two\nlines"),
+        (None, ""),
+        (3, "3"),
+        ({"a": 1}, "{'a': 1}"),
+        (numpy.str_("x"), "x"),
+    ],
+)
+def test_feedback_of_any_kind_is_text(feedback: Any, text: str) -> None:
+    """What a score hands to the reflection can always be stored."""
+    score = fg.Score(1, feedback)
+    assert (score.feedback, type(score.feedback)) == (text, str)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"value": "0.5"}, "value is '0.5' (a str); expected a number."),
+        ({"value": None}, "value is None (a NoneType); expected a number."),
+        ({"value": numpy.array([0.5, 0.2])}, "value is array([0.5, 0.2]) (a ndarray); expected a number."),
+        ({"value": 10**400}, "(a int); expected a number."),
+        ({"value": 1, "objectives": {"a": None}}, "objective 'a' is None (a NoneType); expected a number."),
+        ({"value": 1, "objectives": {"a": "high"}}, "objective 'a' is 'high' (a str); expected a number."),
+        ({"value": 1, "objectives": [0.5]}, "objectives are [0.5] (a list); expected a mapping from names"),
+    ],
+)
+def test_what_is_no_number_is_refused(options: Any, said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        fg.Score(**options)
+    assert said in str(caught.value)
+    assert "\nFix: " in str(caught.value)
+
+
+class Mute:
+    def __str__(self) -> str:
+        raise ValueError("nothing to say")
+
+
+BAD: dict[str, Any] = {
+    "objective None": lambda: fg.Score(0.5, objectives={"a": None}),  # type: ignore[dict-item]
+    "objective NaN": lambda: fg.Score(0.5, objectives={"a": float("nan")}),
+    "objective text": lambda: fg.Score(0.5, objectives={"a": "x"}),  # type: ignore[dict-item]
+    "value NaN": lambda: fg.Score(float("nan")),
+    "feedback that cannot be shown": lambda: fg.Score(0.5, Mute()),
+    "no score": lambda: None,
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_score_is_one_failed_sample(case: str, tmp_path: Path) -> None:
+    """With its reason, in a run that is journalled; the others are scored."""
+
+    def score(sample: int, output: object) -> fg.Score:
+        if sample == 2:
+            bad: fg.Score = BAD[case]()
+            return bad
+        return fg.Score(numpy.float32(1.0), KeyError(sample), {"speed": numpy.float32(0.5)})
+
+    task = fg.Task("t", range(4), range(4), seed={"text": "seed"}, attempt=TASK.attempt, score=score)
+    result = fg.run(
+        "gepa",
+        task,
+        models={"task": lambda _: "out", "reflection": lambda _: "```\nnew\n```"},
+        budget=fg.Budget(proposals=1),
+        folder=tmp_path / "run",
+    )
+    assert (result.status, result.reason) == ("budget", "no proposals left")
+    (seed, *_) = result.artifacts
+    assert dict(seed.scores) == {0: 1.0, 1: 1.0, 3: 1.0}
+    failed = [e for e in result.events if isinstance(e, ev.JobEnded) and e.stage == "baseline" and e.how == "failed"]
+    assert [e.reason.split(":")[0] for e in failed] in (["DataError"], ["ValueError"])
