@@ -13,16 +13,16 @@ from typing import Any
 import anyio
 import attrs
 
-from flashgraph.errors import BudgetExhausted, ModelError, PassingFault, RequestFailed
+from flashgraph.errors import BudgetExhausted, ModelError, ModelRefused, PassingFault, RequestFailed
 from flashgraph.evaluation import Work, attempt
 from flashgraph.graph.ports import Context
 from flashgraph.graph.spec import StageSpec
 from flashgraph.llm.protocol import Message, Model, Reply
-from flashgraph.run.budget import Cost, Ledger, bounded, prompt_estimate, reply_bound, reservation
+from flashgraph.run.budget import DEFAULT_REPLY_TOKENS, Cost, Ledger, bounded, prompt_estimate, reply_bound, reservation
 from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.store import JournalError
 from flashgraph.run.messages import as_texts, checked
-from flashgraph.run.patience import Patience, patiently
+from flashgraph.run.patience import Patience, Standing, ending, passing, patiently, suspect
 from flashgraph.run.resumed import request_key
 from flashgraph.run.watch import Pace
 from flashgraph.task import Llm, Task
@@ -137,6 +137,7 @@ class _Desk:
         self._slots = anyio.CapacityLimiter(limit)
         self._settled = anyio.Event()
         self._pace = Pace()
+        self._standing = Standing()
 
     def seat(self, candidate: Mapping[str, str], index: int) -> Llm:
         """The model as the attempt of a candidate at a sample sees it."""
@@ -173,15 +174,19 @@ class _Desk:
                     number = await examined.asked(work, key, amounts)
                 reply = await model.complete(messages, sent)
                 self._pace.answered(model.name, reply.usage.completion, anyio.current_time() - began)
+                self._standing.answered(model.name, began)
                 spent = Cost.counted(reply.usage, reply.cost, amounts).spent
                 return reply
-            except PassingFault as fault:
-                took, size = anyio.current_time() - began, prompt_estimate(messages)
-                cut_off = self._pace.cut_off(model.name, size, took, reply_bound(model, sent))
+            except (PassingFault, ModelRefused) as error:
+                fault, now = passing(error), anyio.current_time()
+                most = reply_bound(model, sent) or DEFAULT_REPLY_TOKENS
+                cut_off = self._pace.cut_off(model.name, prompt_estimate(messages), now - began, most)
                 spent = Cost.of_fault(fault, model, amounts, cut_off).spent
-                if patience.ends(model.name, fault):
-                    raise fault.final from fault
-                raise
+                beside = int(self._slots.borrowed_tokens) - 1
+                ruling = self._standing.rule(patience, fault, model.name, key, now, beside=beside)
+                if suspect(fault):
+                    self._standing.failed(model.name, key, now)
+                raise (fault if ruling == "again" else ending(fault, ruling)) from None
             except RequestFailed as error:
                 spent = Cost.answered(error.usage, model, amounts).spent
                 raise

@@ -6,12 +6,13 @@ Asking again is for who asked: the scheduler, which gives the slot to others mea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 
 import attrs
 
-from flashgraph.errors import MalformedReply, ModelError, ModelUnavailable, PassingFault, Throttled, TimedOut
+from flashgraph.errors import MalformedReply, ModelError, PassingFault, Throttled, TimedOut
 from flashgraph.llm.protocol import Quota, Usage
 
 __all__ = ["Retry", "retry_after"]
@@ -26,8 +27,9 @@ class Retry:
     """At most ``tries`` tries, between them pauses that begin with ``backoff`` seconds and double; ``when_full`` of a
     request that is turned away because there are too many (None: as many as of others).
 
-    A pause that the server asks for replaces the computed one.  One above ``longest_asked`` seconds ends the
-    request at once: a quota that opens in an hour is for the user to know now.
+    A pause that the server asks for replaces the computed one, up to ``longest_asked`` seconds.  A server that asks for
+    more is asked once more after so long: it may be wrong about itself, and if it is not, the user is to know of a
+    quota that opens in an hour.
     """
 
     tries: int = attrs.field(default=6, validator=attrs.validators.ge(1))
@@ -43,27 +45,34 @@ class Retry:
         usage: Usage | None = None,
         cut_off: bool = False,
         chance: bool = False,
-    ) -> ModelError:
-        """What a fault is that may pass: a `PassingFault`, whose arguments these are, or the end, if it takes too
-        long.  ``chance`` says of a malformed reply that another may well be sound, as after a connection that was
-        cut."""
-        if (pause or 0) > self.longest_asked:
-            return type(final)(f"{final} (it asks to wait for {pause:g} s)")
+    ) -> PassingFault:
+        """Return what a fault is that may pass.  ``chance`` says of a malformed reply that another may well be sound,
+        as after a connection that was cut."""
         rarely = isinstance(final, TimedOut) or (isinstance(final, MalformedReply) and not chance)
         tries = min(self.tries, ONE_MORE) if rarely else self.tries
+        if (pause or 0.0) > self.longest_asked:
+            final = type(final)(f"{final} (it asks to wait for {pause:g} s)")
+        pause, tries = self._bounded(pause, tries)
         return PassingFault(final, pause=pause, tries=tries, backoff=self.backoff, usage=usage, cut_off=cut_off)
 
-    def throttled(self, said: str, pause: float | None, quotas: Sequence[Quota] = ()) -> ModelError:
-        """What "too many requests" is: `Throttled`, or the end, if it takes too long."""
-        if (pause or 0) > self.longest_asked:
-            return ModelUnavailable(f"{said} (it asks to wait for {pause:g} s)")
-        tries = self.tries if self.when_full is None else self.when_full
+    def throttled(self, said: str, pause: float | None, quotas: Sequence[Quota] = ()) -> Throttled:
+        """Return what "too many requests" is."""
+        if (pause or 0.0) > self.longest_asked:
+            said = f"{said} (it asks to wait for {pause:g} s)"
+        pause, tries = self._bounded(pause, self.tries if self.when_full is None else self.when_full)
         return Throttled(said, pause=pause, tries=tries, backoff=self.backoff, quotas=quotas)
+
+    def _bounded(self, pause: float | None, tries: int) -> tuple[float | None, int]:
+        """A pause that a server asks for, and the tries that are left to a request for which it asks too long a one."""
+        if pause is None or pause <= self.longest_asked:
+            return pause, tries
+        return self.longest_asked, min(tries, ONE_MORE)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds that a ``Retry-After`` header asks for, in either of its forms (RFC 9110, 10.2.3); None where it asks for
-    none: 0 seconds do not say when to come back, and who takes them at their word has used up all tries at once.
+    none: 0 seconds do not say when to come back, and who takes them at their word has used up all tries at once; nor
+    does an infinite time.
 
     A date is read against the reply's own ``Date``, so no clock of ours is involved.
     """
@@ -74,6 +83,6 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         try:
             then, now = parsedate_to_datetime(value), parsedate_to_datetime(headers.get("date", ""))
             seconds = (then - now).total_seconds()
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return None
-    return seconds if seconds > 0 else None
+    return seconds if 0 < seconds < math.inf else None

@@ -22,6 +22,7 @@ from flashgraph.errors import (
     BudgetExhausted,
     FlashgraphError,
     ModelError,
+    ModelRefused,
     ModelUnavailable,
     PassingFault,
     RequestFailed,
@@ -29,12 +30,12 @@ from flashgraph.errors import (
 )
 from flashgraph.graph.ports import Context, Draw
 from flashgraph.llm.protocol import Message, Model, Reply
-from flashgraph.run.budget import Cost, bounded, prompt_estimate, reply_bound, reservation
+from flashgraph.run.budget import DEFAULT_REPLY_TOKENS, Cost, bounded, prompt_estimate, reply_bound, reservation
 from flashgraph.run.goal import NO_GOAL, Goal
 from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Job, Outcome, Refuse, Start
 from flashgraph.run.machine import Machine
 from flashgraph.run.messages import as_texts, checked
-from flashgraph.run.patience import Patience, patiently
+from flashgraph.run.patience import Patience, Standing, ending, passing, patiently, suspect
 from flashgraph.run.plan import Plan
 from flashgraph.run.resumed import Resumed, request_key
 from flashgraph.run.returns import Returns
@@ -137,7 +138,10 @@ class Driver:
         self._completed: list[Completed] = []
         self._measured: dict[str, Measured] = {}
         self._pace = Pace()
-        self._paced: list[tuple[str, int, float]] = []
+        self._paced: list[tuple[str, int, float, float]] = []
+        self._standing = Standing()
+        self._met: list[tuple[str, str, float]] = []
+        """Endpoints, requests that have met faults of theirs since the last turn, and when."""
         self._watching = anyio.CancelScope()
         self._wake = anyio.Event()
         self._running: dict[int, anyio.TaskHandle[None] | None] = {}
@@ -244,8 +248,11 @@ class Driver:
         goal, self._goal = self._goal, None
         # With the turn, not at once: a request that is cut off at the moment when another is answered costs the same
         # whichever the event loop lets go on first.
-        for seen in _taken(self._paced, lambda seen: seen):
-            self._pace.answered(*seen)
+        for met in _taken(self._met, lambda met: met):
+            self._standing.failed(*met)
+        for endpoint, tokens, seconds, sent in _taken(self._paced, lambda seen: seen):
+            self._pace.answered(endpoint, tokens, seconds)
+            self._standing.answered(endpoint, sent)
         answered = _taken(self._answered, lambda answer: answer.call)
         completed = _taken(self._completed, lambda done: done.job)
         asking = _taken(self._requests, lambda request: (request.job.id, request.order))
@@ -500,24 +507,17 @@ class Driver:
                 raise BudgetExhausted(f"no {request.refused} left for another request")
             sent = {**sent, "priority": call.priority} if getattr(model, "prioritises", False) else sent
             reply = await model.complete(messages, sent)
-            self._paced.append((call.endpoint, reply.usage.completion, anyio.current_time() - began))
+            took = anyio.current_time() - began
+            self._paced.append((call.endpoint, reply.usage.completion, took, call.started_at))
             cost = Cost.counted(reply.usage, reply.cost, amounts)
             answer = _costing(answer, cost, how="done", finish=reply.finish, reply=reply, quotas=reply.quotas)
             return reply
-        except PassingFault as fault:
-            how = "throttled" if isinstance(fault, Throttled) else "failed"
-            cost = Cost.of_fault(fault, model, amounts, self._cut_off(call, model, sent, began))
-            answer = _costing(answer, cost, how=how, pause=fault.pause, quotas=fault.quotas)
-            ends = patience.ends(call.endpoint, fault)
-            # One that is down is tried with one request at a time: what that meets is enough to know that it still is.
-            down = ends or not self.machine.slots.endpoints[call.endpoint].up
-            others = self.machine.slots.others_up(call.service, call.endpoint)
-            if isinstance(fault.final, ModelUnavailable) and down and others:
-                answer = attrs.evolve(answer, outage=str(fault))
+        except (PassingFault, ModelRefused) as error:
+            fate = self._faulted(call, passing(error), model, sent, began, key, patience)
+            answer = _costing(answer, fate.cost, **fate.answered)
+            if fate.error is None:
                 return None
-            if ends:
-                raise fault.final from fault
-            raise
+            raise fate.error from None
         except ModelUnavailable as error:
             answer = attrs.evolve(answer, how="failed")
             if not self.machine.slots.others_up(call.service, call.endpoint):
@@ -536,10 +536,36 @@ class Driver:
         finally:
             self._answer(answer)
 
+    def _faulted(
+        self,
+        call: Call,
+        fault: PassingFault,
+        model: Model,
+        sent: Mapping[str, Any],
+        began: float,
+        key: str,
+        patience: Patience,
+    ) -> _Fate:
+        """How a try ends that has met a fault: by what other requests have met at its endpoint."""
+        slots, endpoint = self.machine.slots, self.machine.slots.endpoints[call.endpoint]
+        beside, others = endpoint.in_flight - 1, slots.others_up(call.service, call.endpoint)
+        ruling = self._standing.rule(patience, fault, call.endpoint, key, self.elapsed, beside=beside, others=others)
+        if suspect(fault):
+            self._met.append((call.endpoint, key, self.elapsed))
+        cost = Cost.of_fault(fault, model, call.amounts, self._cut_off(call, model, sent, began))
+        how = "throttled" if isinstance(fault, Throttled) else "failed"
+        told: dict[str, Any] = {"how": how, "pause": fault.pause, "quotas": fault.quotas}
+        # One that is down is tried with one request at a time: what that meets is enough to know that it still is.
+        down = ruling == "endpoint" or not endpoint.up
+        if down and others and suspect(fault) and not isinstance(fault.final, ModelRefused):
+            return _Fate(None, cost, {**told, "outage": str(fault)})
+        return _Fate(fault if ruling == "again" else ending(fault, ruling), cost, told)
+
     def _cut_off(self, call: Call, model: Model, sent: Mapping[str, Any], began: float) -> tuple[int, int]:
         """About how many tokens a request has cost that is given up now."""
         took = anyio.current_time() - began
-        return self._pace.cut_off(call.endpoint, call.size, took, reply_bound(model, sent))
+        most = reply_bound(model, sent) or DEFAULT_REPLY_TOKENS
+        return self._pace.cut_off(call.endpoint, call.size, took, most)
 
     async def _watch(self) -> None:
         """Ask the servers how full they are, those whose limits follow it, for as long as the run lasts."""
@@ -564,6 +590,16 @@ class Driver:
     def _answer(self, answer: Answered) -> None:
         self._answered.append(answer)
         self._wake.set()
+
+
+@attrs.frozen
+class _Fate:
+    """How a try of a request ends that has met a fault: with an ``error``, or at another endpoint; what it has cost,
+    and what is said of it with its answer."""
+
+    error: Exception | None
+    cost: Cost
+    answered: Mapping[str, Any]
 
 
 def _costing(answer: Answered, cost: Cost, **more: Any) -> Answered:
