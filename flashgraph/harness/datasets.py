@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,6 +13,12 @@ from flashgraph.harness.items import OVERALL
 from flashgraph.task import Split, Task
 
 __all__ = ["dataset_of", "datasets", "lesson", "require"]
+
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+PLAIN = (str, int, float)
+"""Kinds of samples that are their own text, and hold no answer."""
+
+_log = logging.getLogger("flashgraph")
 
 
 def dataset_of(task: Task, sample: Any) -> str:
@@ -42,7 +50,8 @@ def require(task: Task) -> None:
     """See to it that a task is one for harness programs, before any model is called.
 
     Raises `DataError` for a seed without a program or whose program lacks the interface, for a training sample without
-    an answer, and for a data set that has no samples to learn from or none to be scored on.
+    an answer, for a sample whose text is Python's own, which shows its answer, and for a data set that has no samples
+    to learn from or none to be scored on.  Warns in the log where answers stand in the texts of their samples.
     """
     where = f"task {task.name!r}"
     if "program" not in task.seed:
@@ -56,6 +65,8 @@ def require(task: Task) -> None:
             "learn_from_batch, get_state and set_state.\nFix: see docs/meta-harness.md, or start from "
             "flashgraph.harness.NO_MEMORY."
         )
+    for split in SPLITS:
+        _require_texts(task, split)
     for index, sample in enumerate(task.train):
         if not hasattr(sample, "answer"):
             raise DataError(
@@ -74,3 +85,28 @@ def require(task: Task) -> None:
                 f"{len(other[name])} in the other split, expected at least 1 in each.\n"
                 f"Fix: add {empty} samples of {name!r}, or leave the data set out."
             )
+
+
+def _require_texts(task: Task, split: Split) -> None:
+    """Raise `DataError` for a sample whose class has no text of its own; warn where answers stand in the texts."""
+    found = []
+    for index, sample in enumerate(task.samples(split)):
+        own = any("__str__" in vars(kind) for kind in type(sample).__mro__ if kind is not object)
+        if not own and not isinstance(sample, PLAIN):
+            kind = type(sample).__name__
+            raise DataError(
+                f"task {task.name!r}: {split} sample {index} is a {kind} without a text of its own; found "
+                f"{str(sample)!r:.60}, which may show its answer, expected the input that a program is to be given.\n"
+                f"Fix: give class {kind} a method __str__ that returns the input alone."
+            )
+        answer = str(getattr(sample, "answer", "")).strip()
+        if answer and re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", str(sample)):
+            found.append((index, answer))
+    if found:
+        index, answer = found[0]
+        _log.warning(
+            "task %r: of %d of its %d %s samples the answer stands in the text that programs are given, as in sample "
+            "%d (%r). That is meant where the text lists the choices. Fix, where it is not: return the input alone "
+            "from the samples' __str__.",
+            task.name, len(found), len(task.samples(split)), split, index, answer[:60],
+        )  # fmt: skip

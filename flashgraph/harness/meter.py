@@ -15,7 +15,10 @@ __all__ = ["Meter"]
 
 @attrs.define(eq=False)
 class Meter:
-    """A model that counts its calls and the characters of their prompts, of every call and before it is sent."""
+    """A model that counts its calls and the characters of their prompts, of every call and before it is sent.
+
+    Roles count like contents: a program could write its context into them.
+    """
 
     llm: Llm
     calls: int = 0
@@ -23,6 +26,8 @@ class Meter:
 
     async def __call__(self, messages: str | Sequence[Message], **params: Any) -> Reply:
         self.calls += 1
-        texts = [messages] if isinstance(messages, str) else map(text_in, messages)
-        self.characters += sum(map(len, texts))
+        if isinstance(messages, str):
+            self.characters += len(messages)
+        else:
+            self.characters += sum(len(text_in(message)) + len(message["role"]) for message in messages)
         return await self.llm(messages, **params)

@@ -104,6 +104,7 @@ def _are_messages(value: Any) -> TypeGuard[list[dict[str, str]]]:
         and bool(value)
         and all(isinstance(one, dict) and set(one) == {"role", "content"} for one in value)
         and all(isinstance(part, str) for one in value for part in one.values())
+        and all(one["role"] in wire.ROLES for one in value)
     )
 
 

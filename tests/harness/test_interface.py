@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from flashgraph.harness import DRIVER, FEW_SHOT, NO_MEMORY, identity
 from flashgraph.harness.interface import lacks
 from flashgraph.llm.protocol import Reply
-from flashgraph.sandbox import CandidateFailed, Sandbox
+from flashgraph.sandbox import CandidateFailed, Sandbox, broker
+from flashgraph.sandbox.guest import broker as guest
 from tests.harness.real import needs_confinement
 from tests.harness.worlds import LEARNS, PREDICTS, program
 
@@ -127,3 +128,19 @@ def test_what_learning_and_predicting_refuse() -> None:
     )
     assert "ValueError: cannot learn" in learned
     assert "predict() returned str, expected a tuple (answer, metadata)" in predicted
+
+
+@pytest.mark.parametrize(
+    ("messages", "passes"),
+    [
+        ([{"role": role, "content": "x"} for role in ("system", "user", "assistant", "tool")], True),
+        ([{"role": "developer", "content": "x"}], False),
+        ([{"role": "a context that nobody counts", "content": ""}], False),
+        ([{"role": "user", "content": "x"}, {"role": "", "content": "x"}], False),
+        ([{"role": "user", "content": "x", "name": "y"}], False),
+    ],
+)
+def test_the_roles_of_messages_that_a_program_may_send(messages: Any, passes: bool) -> None:
+    """On both sides of the sandbox: a program is told, and what comes past its own side is forged."""
+    assert broker._are_messages(messages) is passes
+    assert all(map(guest._is_message, messages)) is passes

@@ -131,7 +131,7 @@ async def test_models_that_read_what_they_are_told(tmp_path: Path) -> None:
             assert (await model.complete(parts, {})).text == said
     meter = Meter(lambda messages, **params: function.complete(messages, params))
     await meter(parts)
-    assert meter.characters == len("What is this?")
+    assert meter.characters == len("What is this?") + len("user")
     await fg.arun(graph_of(parts), TASK, models={"task": answer}, folder=tmp_path / "run")
     replayed = ReplayModel(str(tmp_path / "run"))
     async with replayed.open():

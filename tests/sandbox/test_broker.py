@@ -152,7 +152,15 @@ def main(llm):
 
 @pytest.mark.parametrize(
     ("number", "messages"),
-    [("5", '"x"'), ("true", '"x"'), ("-1", '"x"'), ("0", "[]"), ("0", "7"), ("0", '[{"role": "a", "content": 1}]')],
+    [
+        ("5", '"x"'),
+        ("true", '"x"'),
+        ("-1", '"x"'),
+        ("0", "[]"),
+        ("0", "7"),
+        ("0", '[{"role": "a", "content": 1}]'),
+        ("0", '[{"role": "a lot of context", "content": "x"}]'),
+    ],
 )
 async def test_forged_calls_are_found_out(sandbox: Sandbox, number: str, messages: str) -> None:
     """Calls that the sandbox's own side would not send."""
@@ -190,7 +198,9 @@ def main(llm, numbered):
     assert (await sandbox.run("def main(): return 1")).value == 1
 
 
-@pytest.mark.parametrize("prompt", ["7", "[]", "[{'role': 'user'}]", "'x' * 10 ** 7", "'\\ud800'"])
+@pytest.mark.parametrize(
+    "prompt", ["7", "[]", "[{'role': 'user'}]", "[{'role': 'a lot', 'content': 'x'}]", "'x' * 10 ** 7", "'\\ud800'"]
+)
 async def test_what_is_no_prompt_is_said(sandbox: Sandbox, prompt: str) -> None:
     """A TypeError or ValueError in the candidate, before anything is sent."""
     llm = Fake()

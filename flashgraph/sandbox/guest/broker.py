@@ -72,7 +72,10 @@ def _check_prompt(prompt: Any) -> None:
         return
     if isinstance(prompt, (list, tuple)) and prompt and all(map(_is_message, prompt)):
         return
-    raise TypeError('llm: expected a text, or messages like [{"role": "user", "content": "..."}]')
+    raise TypeError(
+        'llm: expected a text, or messages like [{"role": "user", "content": "..."}], '
+        f"with one of the roles {', '.join(wire.ROLES)}"
+    )
 
 
 def _is_message(message: Any) -> bool:
@@ -80,4 +83,5 @@ def _is_message(message: Any) -> bool:
         isinstance(message, dict)
         and set(message) == {"role", "content"}
         and all(isinstance(part, str) for part in message.values())
+        and message["role"] in wire.ROLES
     )

@@ -11,7 +11,19 @@ import json
 import struct
 from typing import Any
 
-__all__ = ["DESCRIPTORS", "MESSAGE_LENGTH", "PAUSE", "RESUME", "SLACK", "SPAWN", "Malformed", "head", "pack", "unpack"]
+__all__ = [
+    "DESCRIPTORS",
+    "MESSAGE_LENGTH",
+    "PAUSE",
+    "RESUME",
+    "ROLES",
+    "SLACK",
+    "SPAWN",
+    "Malformed",
+    "head",
+    "pack",
+    "unpack",
+]
 
 SPAWN = struct.Struct("<ddQQQQ")
 """cpu seconds, wall seconds, memory bytes, scratch bytes, output bytes, threads"""
@@ -26,6 +38,9 @@ SLACK = 64 * 1024
 
 MESSAGE_LENGTH = 4000
 """Characters of a failure's message: its end, where a traceback says what happened."""
+
+ROLES = ("system", "user", "assistant", "tool")
+"""Roles of messages that a candidate may send: any text could be one, and be read by nobody who counts."""
 
 MAX_DEPTH = 100
 
