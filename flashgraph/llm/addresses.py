@@ -21,7 +21,7 @@ def base_url(url: str) -> str:
     if parsed.userinfo:
         raise DataError(
             f"model address of {parsed.host}: found a user name or password in it, expected none; "
-            "put the key into OPENAI_API_KEY instead"
+            "put the key into a variable, and name that with ?key_env=VARIABLE"
         )
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise DataError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -33,7 +33,7 @@ from flashgraph.llm.prices import LOCAL, OPTION, Price, listed
 from flashgraph.llm.protocol import Message, Reply, ToolCall, Usage, reply_limit, whole_text
 from flashgraph.llm.quotas import quotas
 from flashgraph.llm.retry import Retry
-from flashgraph.llm.secrets import redacted, usable_key
+from flashgraph.llm.secrets import Key, redacted
 from flashgraph.policies.limits import Limits
 
 __all__ = ["HttpModel"]
@@ -47,6 +47,9 @@ SHOWN = 200
 BOUND, NEW_BOUND = "max_tokens", "max_completion_tokens"
 
 
+_log = logging.getLogger("flashgraph")
+
+
 @attrs.define(eq=False)
 class HttpModel:
     """A chat model at ``url`` (``/v1`` is added where it is missing).
@@ -56,8 +59,9 @@ class HttpModel:
     fixed ``limit``.  ``timeout`` bounds one try of one request, in seconds.  ``price`` is USD for one prompt token and
     for one completion token; without it an address of this machine is free, and any other costs what LiteLLM's table
     says of the model's name.  ``probe`` asks the address for its models
-    when it is opened, so that a dead one is found before the run begins.  The key is ``key``, or the environment
-    variable named by ``key_env``; blanks around it are left out.  ``largest`` bounds the body of a reply, in bytes
+    when it is opened, so that a dead one is found before the run begins.  The key is ``key``, or that in the
+    environment variable ``key_env``; with neither, OpenAI's own address gets ``OPENAI_API_KEY`` and no other gets any.
+    Blanks around it are left out.  ``largest`` bounds the body of a reply, in bytes
     after decoding.
     """
 
@@ -70,7 +74,7 @@ class HttpModel:
     price: tuple[float, float] | None = attrs.field(default=None, kw_only=True)
     probe: bool = attrs.field(default=True, kw_only=True)
     key: str | None = attrs.field(default=None, kw_only=True, repr=False)
-    key_env: str = attrs.field(default="OPENAI_API_KEY", kw_only=True)
+    key_env: str | None = attrs.field(default=None, kw_only=True)
     retry: Retry = attrs.field(factory=Retry, kw_only=True)
     largest: int = attrs.field(default=LARGEST_BODY, kw_only=True, validator=attrs.validators.ge(1))
     local: bool = attrs.field(init=False, repr=False)
@@ -90,6 +94,7 @@ class HttpModel:
     def __attrs_post_init__(self) -> None:
         if self.limits is not None:
             self.limit = self.limits.most
+        self._key.usable()
 
     @property
     def name(self) -> str:
@@ -104,11 +109,13 @@ class HttpModel:
         Raises `ModelUnavailable` if nothing answers, `ModelRefused` if the key is refused or cannot be sent, and
         `DataError` if no model was named and the server has not exactly one.
         """
-        key = usable_key(self._secret(), self._key_source)
+        key = self._key.usable()
         headers = {"authorization": f"Bearer {key}"} if key else {}
+        if key and not self.local and self._chat.scheme == "http":
+            _log.warning("%s: its key goes over http, which anyone on the way can read.  Fix: use https.", self.name)
         timeout = httpx.Timeout(None, connect=min(PROBE_SECONDS, self.timeout))
         # A proxy of the environment cannot reach this machine's loopback.
-        plain = self.local and httpx.URL(self.url).scheme == "http"
+        plain = self.local and self._chat.scheme == "http"
         connections = Connections(headers, timeout, trust_env=not self.local, largest=self.largest, encrypted=not plain)
         async with connections.open() as self._connections:
             try:
@@ -178,15 +185,12 @@ class HttpModel:
         """Count by this price from now on, whatever the table says."""
         self._pinned = price
 
-    def _secret(self) -> str:
-        return os.environ.get(self.key_env, "") if self.key is None else self.key
-
     @property
-    def _key_source(self) -> str:
-        return self.key_env if self.key is None else "the `key` argument"
+    def _key(self) -> Key:
+        return Key.of(self._chat.host, self.key, self.key_env)
 
     def _redacted(self, text: str) -> str:
-        return redacted(text, [self._secret()])
+        return redacted(text, [self._key.value])
 
     def _opened(self) -> Connections:
         if self._connections is None:
@@ -255,9 +259,9 @@ class HttpModel:
         return self._faults.of(complaint, headers, usage, begun)
 
     def _key_refused(self, status: int, said: str) -> KeyRefused:
-        found = "the key in it was refused" if self._secret() else "no key is set"
-        where = "the `key` argument" if self.key else self.key_env
-        return KeyRefused(f"{self.name} refuses access ({status}): set {where} ({found}). The server said: {said}")
+        key = self._key
+        fix = f"set {key.where} (the key in it was refused)" if key.value else key.otherwise
+        return KeyRefused(f"{self.name} refuses access ({status}): {fix}. The server said: {said}")
 
     async def _not_found(self, said: str) -> ModelRefused:
         try:

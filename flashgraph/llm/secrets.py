@@ -8,11 +8,18 @@ import os
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
+
+import attrs
 
 from flashgraph.errors import KeyRefused
 
-__all__ = ["environment_secrets", "redacted", "usable_key"]
+__all__ = ["Key", "environment_secrets", "redacted"]
+
+OPENAI = "OPENAI_API_KEY"
+OPENAI_HOST = "api.openai.com"
+OPENAI_ADDRESSES = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
+"""Variables that say for which other address `OPENAI` is."""
 
 HIDDEN = "***"
 
@@ -23,20 +30,61 @@ to remove them would spoil any text that happens to hold them."""
 NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 
 
-def usable_key(key: str, where: str) -> str:
-    """Return ``key`` as it is sent: without the blanks and line ends that copying leaves around it.
+@attrs.frozen
+class Key:
+    """The key of one address: its ``value`` as it was found, and ``where`` that is, for people.
 
-    Raises `KeyRefused`, which names ``where`` it comes from and never the key, for one with characters that no header
-    can carry.
+    Where there is none, ``where`` is empty and ``otherwise`` says how one is set.
     """
-    key = key.strip()
-    for place, character in enumerate(key):
-        if not "!" <= character <= "~":
-            raise KeyRefused(
-                f"the key in {where} has U+{ord(character):04X} in place {place} of {len(key)}; expected printable "
-                f"ASCII without blanks.\nFix: set {where} to the key alone."
-            )
-    return key
+
+    value: str = attrs.field(default="", repr=False)
+    where: str = ""
+    otherwise: str = ""
+
+    @classmethod
+    def of(cls, host: str, key: str | None, variable: str | None) -> Key:
+        """Return the key for ``host``: ``key``, or that of the environment's ``variable``.
+
+        With neither it is OpenAI's own variable, for OpenAI's address alone: a key must not go to whatever server an
+        address names.
+        """
+        if key is not None:
+            return cls(key, "the `key` argument") if key else cls("", "", "no key is sent")
+        if variable is not None:
+            found = os.environ.get(variable, "")
+            return cls(found, variable) if found else cls("", "", f"set {variable}: it is empty or not set")
+        value = os.environ.get(OPENAI, "")
+        if _is_openais(host):
+            return cls(value, OPENAI) if value else cls("", "", f"set {OPENAI}: it is empty or not set")
+        why = f"{OPENAI} is sent to {OPENAI_HOST} alone" if value else "no key is set"
+        example = OPENAI if value else "VARIABLE"
+        return cls("", "", f"name the variable that holds its key with ?key_env={example} ({why})")
+
+    def usable(self) -> str:
+        """Return the key as it is sent: without the blanks and line ends that copying leaves around it.
+
+        Raises `KeyRefused`, which never shows the key, for one with characters that no header can carry.
+        """
+        key = self.value.strip()
+        for place, character in enumerate(key):
+            if not "!" <= character <= "~":
+                raise KeyRefused(
+                    f"the key in {self.where} has U+{ord(character):04X} in place {place} of {len(key)}; expected "
+                    f"printable ASCII without blanks.\nFix: set {self.where} to the key alone."
+                )
+        return key
+
+
+def _is_openais(host: str) -> bool:
+    return host == OPENAI_HOST or host.endswith(f".{OPENAI_HOST}") or host in map(_host, OPENAI_ADDRESSES)
+
+
+def _host(variable: str) -> str | None:
+    """The host of the address in a variable of the environment, if it holds one."""
+    try:
+        return urlsplit(os.environ.get(variable, "")).hostname
+    except ValueError:
+        return None
 
 
 def redacted(text: str, keys: Iterable[str]) -> str:

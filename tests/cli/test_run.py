@@ -157,12 +157,21 @@ def test_an_unreachable_server(cli: Cli) -> None:
     assert not Path("out").exists()
 
 
-def test_a_wrong_key(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("key_env=MY_KEY", "set MY_KEY (the key in it was refused)"),
+        ("", "name the variable that holds its key with ?key_env=OPENAI_API_KEY (OPENAI_API_KEY is sent to "),
+    ],
+)
+def test_a_wrong_key(cli: Cli, option: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names where the key is taken from, and not the key."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    monkeypatch.setenv("MY_KEY", "sk-secret\r\n")
     with serving(wise, status=401) as server:
-        message = mistake(run(cli, server, "--calls", "9"), 3)
-    assert "refuses access (401): set OPENAI_API_KEY (the key in it was refused)" in message
+        spec = f"{server.spec}{'&' if '?' in server.spec else '?'}{option}" if option else server.spec
+        message = mistake(run(cli, spec, "--calls", "9"), 3)
+    assert f"refuses access (401): {said}" in message
     assert "sk-secret" not in message
 
 

@@ -174,6 +174,7 @@ async def test_compressed_replies(encoding: str, packed: Any) -> None:
         ("br", body(), "content-encoding 'br'"),
         ("gzip, gzip", gzip.compress(gzip.compress(body())), "content-encoding 'gzip, gzip'"),
     ],
+    ids=["no gzip", "cut", "broken", "no deflate", "br", "twice"],
 )
 async def test_bad_compression_is_a_malformed_reply(encoding: str, sent: bytes, why: str) -> None:
     """Whose cost nobody knows; in an error it does not matter."""
@@ -326,16 +327,21 @@ async def test_blanks_around_a_key_are_left_out(raw: str, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     "odd", ["\r", "\n", "\0", " ", "\x7f", "é", "\u200b", "\ufeff", "\u00a0", "\ud800", "\U0001f511"], ids=ascii
 )
-async def test_an_odd_key_is_refused_before_anything_opens(odd: str) -> None:
-    """By where it is from and the character, and never with the key."""
-    with running() as server:
-        model = model_at(server.url, key=f"{SECRET[:9]}{odd}{SECRET[9:]}")
-        with pytest.raises(KeyRefused, match=rf"U\+{ord(odd):04X} in place 9 of 27.*\nFix: set the `key`") as caught:
-            async with model.open():
-                pass
-    assert server.asked == []
+async def test_an_odd_key_is_refused_before_anything_opens(odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By where it is from and the character, and never with the key; also one that is set later."""
+    key = f"{SECRET[:9]}{odd}{SECRET[9:]}"
+    with pytest.raises(KeyRefused, match=rf"U\+{ord(odd):04X} in place 9 of 27.*\nFix: set the `key`") as caught:
+        model_at("http://127.0.0.1:1", key=key)
     assert SECRET[:9] not in str(caught.value)
     assert SECRET[9:] not in str(caught.value)
+    if odd not in ("\0", "\ud800"):  # which no environment can hold
+        with running() as server:
+            model = model_at(server.url, key=None, key_env="MY_KEY")
+            monkeypatch.setenv("MY_KEY", key)
+            with pytest.raises(KeyRefused, match="the key in MY_KEY has U"):
+                async with model.open():
+                    pass
+        assert server.asked == []
 
 
 FORMS = [SECRET, repr(SECRET), repr(SECRET.encode()), json.dumps(SECRET), quote(SECRET, safe="")]

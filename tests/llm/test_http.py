@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import httpx
 import pytest
 
 from flashgraph.errors import (
@@ -28,6 +29,7 @@ from flashgraph.errors import (
 from flashgraph.llm.http import HttpModel
 from flashgraph.llm.protocol import Model, Reply, Usage
 from flashgraph.llm.retry import Retry, retry_after
+from flashgraph.llm.secrets import Key
 from flashgraph.run.patience import reply_of
 
 from .server import Answer, chat, error, running, until_closed
@@ -231,11 +233,71 @@ async def test_a_refused_key(status: int) -> None:
     assert len(server.chats) == 1
 
 
-async def test_a_missing_key_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without any key the message says which variable is read."""
+@pytest.mark.parametrize(
+    ("value", "options", "said"),
+    [
+        (None, {}, r"name the variable that holds its key with \?key_env=VARIABLE \(no key is set\)"),
+        ("sk-mine-0123", {}, r"\?key_env=OPENAI_API_KEY \(OPENAI_API_KEY is sent to api.openai.com alone\)"),
+        (None, {"key_env": "MINE"}, "set MINE: it is empty or not set"),
+        (None, {"key": ""}, "no key is sent"),
+    ],
+)
+async def test_a_missing_key_names_its_variable(
+    value: str | None, options: Any, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without any key the message says how one is set."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with running(error(401, "no key")) as server, pytest.raises(ModelRefused, match="set OPENAI_API_KEY"):
-        await ask(HttpModel(server.url, "tiny"))
+    if value is not None:
+        monkeypatch.setenv("OPENAI_API_KEY", value)
+    with running(error(401, "no key")) as server, pytest.raises(KeyRefused, match=said):
+        await ask(HttpModel(server.url, "tiny", **options))
+    assert all("authorization" not in asked.headers for asked in server.asked)
+
+
+@pytest.mark.parametrize(
+    ("url", "variables", "sent"),
+    [
+        ("https://api.openai.com", {}, True),
+        ("https://eu.api.openai.com/v1", {}, True),
+        ("https://api.openai.com.evil.example", {}, False),
+        ("https://evilapi.openai.com.example", {}, False),
+        ("https://xapi.openai.com", {}, False),
+        ("https://gateway.example", {"OPENAI_BASE_URL": "https://gateway.example/v1"}, True),
+        ("https://gateway.example", {"OPENAI_BASE_URL": "https://other.example/v1"}, False),
+        ("http://10.0.0.7:8000", {}, False),
+        ("http://127.0.0.1:8000", {}, False),
+    ],
+)
+async def test_openais_key_is_openais_alone(
+    url: str, variables: dict[str, str], sent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes to no other address, unless the model names the variable."""
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_BASE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"OPENAI_API_KEY": SECRET, **variables}.items():
+        monkeypatch.setenv(name, value)
+    host = httpx.URL(url).host
+    assert (Key.of(host, None, None).value == SECRET) is sent
+    assert Key.of(host, None, "OPENAI_API_KEY").value == SECRET
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "warned"),
+    [
+        ("http://10.255.0.1:1", SECRET, True),
+        ("http://10.255.0.1:1", "", False),
+        ("https://10.255.0.1:1", SECRET, False),
+        ("http://127.0.0.1:1", SECRET, False),
+    ],
+)
+async def test_a_key_over_plain_http_is_warned_of(
+    url: str, key: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Unless it stays on this machine; the key itself is not shown."""
+    async with model_at(url, key=key, probe=False).open():
+        pass
+    assert ("Fix: use https" in caplog.text) is warned
+    assert SECRET not in caplog.text
 
 
 async def test_the_key_is_in_no_repr() -> None:
