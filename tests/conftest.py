@@ -5,11 +5,19 @@ Machines are busy, and what is timed here is virtual.
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
 import sys
+import tempfile
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# Runs of the tests are sealed with a key of their own, and the user's is left alone.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="flashgraph-state-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flashgraph.cli.asking import agreed
 from flashgraph.cli.failures import DONE, WRONG
 from flashgraph.cli.stored import echo_table, folder_argument
 
@@ -148,12 +149,7 @@ def _vacuum(name: str, yes: bool) -> int:
 
 
 def _agreed(question: str, yes: bool) -> bool:
-    if yes:
+    if yes or agreed(question):
         return True
-    try:
-        if click.confirm(question):
-            return True
-    except click.Abort:  # no terminal to ask at, or Ctrl-C
-        click.echo("")
     click.echo("nothing was changed; --yes does it without asking", err=True)
     return False

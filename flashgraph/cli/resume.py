@@ -41,19 +41,27 @@ FROM_ONE = click.IntRange(min=1)
     default=None,
     help="Score seed and best on the held-out test split at the end, or not.  [default: as when the run was started]",
 )
+@click.option(
+    "--unsafe-no-sandbox", is_flag=True, help="As for run; it holds for this session, and has to be said each time."
+)
+@click.option("--trust", is_flag=True, help="Do what the run's folder says without asking, also if it is not yours.")
 @click.option("--backend", type=click.Choice(["asyncio", "trio"]), default="asyncio", show_default=True)
 def command(run: str, models: tuple[str, ...], minutes: float | None, backend: str, **options: Any) -> int:
     """Go on with RUN, a folder or a name below runs/, from where its journal ends.
 
     Nothing that was finished is done or paid again. Only a request whose answer was lost when the run was killed is
     sent once more. The budget is that of the whole run; without options it is what it was. What has failed is not tried
-    again, also when the task has changed since.
+    again.
+
+    Of a run that you have not started yourself on this machine, what its folder says is shown first, and asked about:
+    which code is run, and where requests and keys go.
 
     \b
     flashgraph resume runs/gepa-tickets-20260101-120000
     flashgraph resume runs/gepa-tickets-20260101-120000 --proposals 200
     """
     from flashgraph.cli.session import Order, carry_out
+    from flashgraph.cli.trust import require_trust
     from flashgraph.loading import load_graph, load_task
     from flashgraph.run.budget import Budget
     from flashgraph.run.journal.folders import find_run
@@ -62,6 +70,15 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
     folder = find_run(run)
     header = read_header(folder)
     words = dict(header.order)
+    given_models = models_by_role(models, list(words.get("models", {})))
+    require_trust(folder, words, {**options, "models": given_models}, options["trust"])
+    if words.get("unconfined") and not options["unsafe_no_sandbox"]:
+        click.echo(
+            "the run was started with --unsafe-no-sandbox; it goes on in the sandbox. "
+            "To go on without one, say it again.",
+            err=True,
+        )
+    words["unconfined"] = bool(words.get("unconfined")) or options["unsafe_no_sandbox"]
     for name in ("graph", "task"):
         words[name] = absolute(options[name]) if options[name] else words.get(name)
         if not words[name]:
@@ -88,7 +105,7 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
         budget=Budget(**{**before, **given}),
         out=folder,
         test=words["test"],
-        unconfined=bool(words.get("unconfined")),
+        unconfined=options["unsafe_no_sandbox"],
         cache=words.get("cache"),
         any_temperature=bool(words.get("any_temperature")),
         resume=True,

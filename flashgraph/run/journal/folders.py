@@ -9,6 +9,7 @@ import filelock
 
 from flashgraph.errors import DataError, did_you_mean
 from flashgraph.run.journal.keeper import JOURNAL
+from flashgraph.run.journal.private import LOOK
 
 __all__ = ["RUNS", "find_journal", "find_run", "is_held", "runs_in"]
 
@@ -66,7 +67,7 @@ def is_held(folder: Path) -> bool:
     # Shared, and on the file opened for reading: readers do not take each other for the run, and a folder that is
     # read-only can be asked about too.  It is the lock that `filelock` takes, where the system has it.
     try:
-        opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        opened = os.open(path, LOOK)
     except OSError:  # there is none, or it may not be read
         return False
     try:

@@ -10,9 +10,14 @@ import os
 import stat
 from pathlib import Path
 
-__all__ = ["FILE", "advice", "create", "make_folder", "regular", "write_text"]
+__all__ = ["FILE", "LOOK", "PLAIN", "advice", "create", "make_folder", "regular", "write_text"]
 
 FOLDER, FILE = 0o700, 0o600
+
+PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+"""How every file is opened: without following a link, where the system can do so."""
+LOOK = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | PLAIN
+"""How a file is opened that may be none, as a named pipe, on which reading would wait."""
 
 ADVICE = {
     errno.EACCES: "give write permission to {folder}",
@@ -52,7 +57,7 @@ def create(path: Path) -> None:
 
     Raises OSError, also where a symbolic link stands in its place.
     """
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, FILE))
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | PLAIN, FILE))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -60,7 +65,7 @@ def write_text(path: Path, text: str) -> None:
     new = path.with_name(f".{path.name[:200]}.{os.getpid()}.new")
     new.unlink(missing_ok=True)
     try:
-        opened = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, FILE)
+        opened = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | PLAIN, FILE)
         with open(opened, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
         new.replace(path)  # a link is replaced, and not followed

@@ -16,7 +16,7 @@ from flashgraph.run.journal.folders import LOCK
 from flashgraph.run.journal.jsontext import loaded
 from flashgraph.run.journal.keeper import JOURNAL, unheld
 from flashgraph.run.journal.plain import plain
-from flashgraph.run.journal.private import FILE
+from flashgraph.run.journal.private import FILE, PLAIN
 from flashgraph.run.journal.store import VACUUMED, JournalError, connect
 
 __all__ = ["remove", "vacuum"]
@@ -99,7 +99,7 @@ def _payloads(value: str) -> list[str]:
 @contextmanager
 def _opened(folder: Path) -> Iterator[int]:
     """The folder itself, which stays the same whatever is put in its place meanwhile."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | PLAIN)
     try:
         yield opened
     finally:

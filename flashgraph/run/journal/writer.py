@@ -22,6 +22,7 @@ from flashgraph.run.jobs import Done
 from flashgraph.run.journal.codec import Codec
 from flashgraph.run.journal.header import BUDGET, Header
 from flashgraph.run.journal.jsontext import dumped
+from flashgraph.run.journal.seal import SEAL, seal
 from flashgraph.run.journal.store import PATIENCE, JournalError, Statement, Store
 from flashgraph.run.machine import Machine
 from flashgraph.run.messages import text_of
@@ -68,7 +69,8 @@ class JournalWriter:
 
     def begin(self, header: Header) -> None:
         """Write down what the run is started with.  Raises `JournalError`."""
-        self._store.put([("INSERT INTO meta VALUES (?, ?)", row) for row in header.rows()]).result()
+        rows = dict(header.rows()) | _sealed(header)
+        self._store.put([("INSERT INTO meta VALUES (?, ?)", row) for row in rows.items()]).result()
 
     def renew(self, header: Header) -> None:
         """Write down what the run goes on with: its prices, its budget, its task, and how the command line
@@ -76,7 +78,7 @@ class JournalWriter:
         The limits that it began with stay, for who tells it again.  Raises `JournalError`."""
         rows = dict(header.rows())
         new = {name: rows[name] for name in ("prices", "task", "made_of")} | {BUDGET: rows["limits"]}
-        new |= {"order": rows["order"]} if header.order else {}
+        new |= {"order": rows["order"], **_sealed(header)} if header.order else {}
         self._store.put([("INSERT OR REPLACE INTO meta VALUES (?, ?)", row) for row in new.items()]).result()
 
     def open_session(self) -> None:
@@ -299,6 +301,11 @@ class JournalWriter:
             dumped(list(known.scores.items())), self._shown(known.value, statements) if kind == "admit" else "null",
         )  # fmt: skip
         statements.append((f"INSERT INTO admissions VALUES ({', '.join('?' * 12)})", row))
+
+
+def _sealed(header: Header) -> dict[str, str]:
+    """That this user on this machine has said how the run is started; nothing for one that was started from Python."""
+    return {SEAL: seal(dict(header.rows())["order"])} if header.order else {}
 
 
 def _is_failure(event: ev.Event) -> TypeGuard[ev.JobEnded | ev.EdgeFailed]:
