@@ -74,7 +74,7 @@ def test_it_is_asked_first(cli: Cli, runs: Path, monkeypatch: pytest.MonkeyPatch
     asked: list[str] = []
 
     def answer(said: bool) -> None:
-        def confirm(question: str) -> bool:
+        def confirm(question: str, err: bool) -> bool:
             asked.append(question)
             return said
 
@@ -88,7 +88,7 @@ def test_it_is_asked_first(cli: Cli, runs: Path, monkeypatch: pytest.MonkeyPatch
     assert asked[0].startswith("\nRemove 2 runs (0.")
     assert len(there(runs)) == 3
 
-    def nobody(question: str) -> bool:
+    def nobody(question: str, err: bool) -> bool:
         raise click.Abort
 
     monkeypatch.setattr("click.confirm", nobody)
