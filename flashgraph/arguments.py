@@ -9,7 +9,7 @@ from typing import Any
 from flashgraph.errors import DataError, did_you_mean
 from flashgraph.graph.dsl import Graph
 from flashgraph.graph.spec import GraphSpec
-from flashgraph.llm.protocol import Model
+from flashgraph.llm.protocol import Model, bounds_cost
 from flashgraph.policies.schedule import Schedule
 from flashgraph.run.budget import Budget
 from flashgraph.run.goal import Goal
@@ -114,4 +114,11 @@ def check_prices(models: Mapping[str, Model], budget: Budget) -> None:
                 f"budget usd={budget.usd:g}: the price of {model.name} (role {role!r}) is not known, so the limit "
                 "could not be held.\nFix: limit tokens or calls instead, or give the price: "
                 "openai:URL#MODEL?price=IN,OUT."
+            )
+        if not bounds_cost(model):
+            raise DataError(
+                f"budget usd={budget.usd:g}: {model.name} (role {role!r}) is a function without a price; a reply of it "
+                "may cost anything, so the limit could not be held.\nFix: FunctionModel(FUNCTION, "
+                "price=(USD_PER_PROMPT_TOKEN, USD_PER_COMPLETION_TOKEN)) of flashgraph.llm.function, with price=(0, 0) "
+                "if it costs nothing; or limit tokens or calls instead."
             )

@@ -18,7 +18,16 @@ from flashgraph.evaluation import Work, attempt
 from flashgraph.graph.ports import Context
 from flashgraph.graph.spec import StageSpec
 from flashgraph.llm.protocol import Message, Model, Reply
-from flashgraph.run.budget import DEFAULT_REPLY_TOKENS, Cost, Ledger, bounded, prompt_estimate, reply_bound, reservation
+from flashgraph.run.budget import (
+    DEFAULT_REPLY_TOKENS,
+    Cost,
+    Ledger,
+    bounded,
+    excess,
+    prompt_estimate,
+    reply_bound,
+    reservation,
+)
 from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.store import JournalError
 from flashgraph.run.messages import as_texts, checked
@@ -176,6 +185,8 @@ class _Desk:
                 self._pace.answered(model.name, reply.usage.completion, anyio.current_time() - began)
                 self._standing.answered(model.name, began)
                 spent = Cost.counted(reply.usage, reply.cost, amounts).spent
+                if broken := excess(model, reply.cost, amounts, self._ledger.limits):
+                    raise BudgetExhausted(broken)
                 return reply
             except (PassingFault, ModelRefused) as error:
                 fault, now = passing(error), anyio.current_time()

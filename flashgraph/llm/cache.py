@@ -30,7 +30,7 @@ from flashgraph.errors import (
 from flashgraph.llm.ensemble import Ensemble
 from flashgraph.llm.function import FunctionModel
 from flashgraph.llm.prices import Price, pin, pricing
-from flashgraph.llm.protocol import Load, Message, Model, Reply, Usage
+from flashgraph.llm.protocol import Load, Message, Model, Reply, Usage, bounds_cost
 from flashgraph.llm.responses import ResponseCache
 from flashgraph.policies.limits import Limits
 from flashgraph.sim.model import SimModel
@@ -178,6 +178,11 @@ class CachedModel:
     def worst_cost(self, prompt: int, completion: int) -> float | None:
         """The model's: whether a reply is known is not known before."""
         return self.model.worst_cost(prompt, completion)
+
+    @property
+    def bounds_cost(self) -> bool:
+        """The model's."""
+        return bounds_cost(self.model)
 
     def pricing(self) -> Price:
         """The model's."""

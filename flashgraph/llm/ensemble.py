@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from flashgraph.errors import DataError, ModelUnavailable, PassingFault
-from flashgraph.llm.protocol import Message, Model, Reply, reply_limit
+from flashgraph.llm.protocol import Message, Model, Reply, bounds_cost, reply_limit
 from flashgraph.run.messages import text_of
 
 __all__ = ["Ensemble", "members"]
@@ -81,6 +81,11 @@ class Ensemble:
                 del self._paid[request]
                 return reply
         raise next((error for error in failed if isinstance(error, PassingFault)), failed[-1])
+
+    @property
+    def bounds_cost(self) -> bool:
+        """Whether that of each does."""
+        return all(bounds_cost(model) for model, _ in self.members)
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
         """That of the dearest; None if the price of any is not known."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -47,6 +48,9 @@ def _takes_params(function: Callable[..., object]) -> bool:
 class FunctionModel:
     """``function(messages)`` or ``function(messages, params)``, sync or async, answers with text or a `Reply`.
 
+    ``price`` is USD for one prompt token and one completion token, ``(0, 0)`` for a function that costs nothing.  A
+    budget of money asks for it: without, nobody can tell before a call what its reply will cost.
+
     A sync function runs inline and so must not block; one that does belongs into an async function that awaits
     `anyio.to_thread.run_sync`.  What the function raises goes through as it is, so a bug keeps its traceback.
     """
@@ -54,6 +58,7 @@ class FunctionModel:
     function: Callable[..., Answer | Awaitable[Answer]]
     name: str = attrs.field(kw_only=True)
     limit: int = attrs.field(default=64, kw_only=True, validator=attrs.validators.ge(1))
+    price: tuple[float, float] | None = attrs.field(default=None, kw_only=True)
     _takes_params: bool = attrs.field(init=False, repr=False)
 
     @name.default
@@ -63,7 +68,17 @@ class FunctionModel:
     def __attrs_post_init__(self) -> None:
         if not callable(self.function):
             raise DataError(f"FunctionModel: found {self.function!r}, expected a function of the messages")
+        if self.price is not None and not (len(self.price) == 2 and all(0 <= p < math.inf for p in self.price)):
+            raise DataError(
+                f"FunctionModel: price={self.price!r}; expected USD for a prompt token and for a completion token.\n"
+                "Fix: price=(1.5e-7, 6e-7), or price=(0, 0) for a function that costs nothing."
+            )
         self._takes_params = _takes_params(self.function)
+
+    @property
+    def bounds_cost(self) -> bool:
+        """Whether `worst_cost` holds: whether a price was given."""
+        return self.price is not None
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -71,7 +86,7 @@ class FunctionModel:
         yield
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
-        """What the function answers.
+        """What the function answers; it costs what its `Reply` says, or else what its tokens do.
 
         Raises `DataError` if that is neither text nor a `Reply`, and whatever the function raises.
         """
@@ -79,8 +94,11 @@ class FunctionModel:
         answer = self.function(messages, params) if self._takes_params else self.function(messages)
         if inspect.isawaitable(answer):
             answer = await answer
-        return as_reply(answer, messages, self.name)
+        reply = as_reply(answer, messages, self.name)
+        if self.price is None or (isinstance(answer, Reply) and answer.cost is not None):
+            return reply
+        return attrs.evolve(reply, cost=self.worst_cost(reply.usage.prompt, reply.usage.completion))
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
-        """Free."""
-        return 0.0
+        """By the price; free without one."""
+        return prompt * self.price[0] + completion * self.price[1] if self.price is not None else 0.0

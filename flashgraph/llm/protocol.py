@@ -18,8 +18,8 @@ from flashgraph.errors import DataError
 from flashgraph.replies import parted, usable
 
 __all__ = [
-    "MOST_TOKENS", "Load", "Message", "Model", "Quota", "Reply", "ToolCall", "Usage", "is_count", "reply_limit",
-    "text_in", "whole_text",
+    "MOST_TOKENS", "Load", "Message", "Model", "Quota", "Reply", "ToolCall", "Usage", "bounds_cost", "is_count",
+    "reply_limit", "text_in", "whole_text",
 ]  # fmt: skip
 
 Message = Mapping[str, Any]
@@ -271,3 +271,9 @@ class Model(Protocol):
     def worst_cost(self, prompt: int, completion: int) -> float | None:
         """Upper bound in USD of a call with at most so many tokens; 0 for a free model, None if not known."""
         ...
+
+
+def bounds_cost(model: Model) -> bool:
+    """Return whether a model's ``worst_cost`` bounds what its replies cost; only one that may say otherwise has a
+    ``bounds_cost`` of its own."""
+    return bool(getattr(model, "bounds_cost", True))

@@ -13,7 +13,7 @@ import attrs
 
 from flashgraph.errors import DataError, RequestFailed
 from flashgraph.llm.prices import LOCAL, Price, pin, pricing
-from flashgraph.llm.protocol import Load, Message, Model, Reply, Usage
+from flashgraph.llm.protocol import Load, Message, Model, Reply, Usage, bounds_cost
 from flashgraph.policies.limits import Limits
 from flashgraph.run.messages import text_of
 
@@ -102,6 +102,11 @@ class ReplayModel:
     def worst_cost(self, prompt: int, completion: int) -> float | None:
         """Free, but for what goes to the other model."""
         return 0.0 if self.otherwise is None else self.otherwise.worst_cost(prompt, completion)
+
+    @property
+    def bounds_cost(self) -> bool:
+        """Whether the other model's does, if there is one."""
+        return self.otherwise is None or bounds_cost(self.otherwise)
 
     def pricing(self) -> Price:
         """The other model's, if there is one."""

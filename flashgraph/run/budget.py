@@ -13,7 +13,17 @@ import attrs
 from flashgraph.errors import DataError, PassingFault, Throttled
 from flashgraph.llm.protocol import Message, Model, Usage, reply_limit, text_in
 
-__all__ = ["Budget", "Cost", "Ledger", "bounded", "prompt_bound", "prompt_estimate", "reply_bound", "reservation"]
+__all__ = [
+    "Budget",
+    "Cost",
+    "Ledger",
+    "bounded",
+    "excess",
+    "prompt_bound",
+    "prompt_estimate",
+    "reply_bound",
+    "reservation",
+]
 
 DEFAULT_REPLY_TOKENS = 4096
 """The reply length that a token or money budget reserves for a request whose reply nothing else bounds."""
@@ -158,6 +168,19 @@ class Cost:
         """Of one that the server has answered with an error: a call, and tokens if it has made any."""
         usage = usage or Usage()
         return cls.counted(usage, model.worst_cost(usage.prompt, usage.completion), amounts)
+
+
+def excess(model: Model, usd: float | None, amounts: Mapping[str, float], limits: Mapping[str, float]) -> str:
+    """Return why a limit of money cannot be held: a reply has cost more than its model said that it could.  Empty where
+    it has not."""
+    if "usd" not in limits or (usd or 0.0) <= amounts.get("usd", 0.0) * (1 + 1e-9):
+        return ""
+    return (
+        f"budget usd={limits['usd']:g}: a reply of {model.name} has cost {usd:g} USD, and its worst_cost had said at "
+        f"most {amounts.get('usd', 0.0):g}, so the limit cannot be held.\n"
+        "Fix: give the model the price of its tokens, as in FunctionModel(FUNCTION, price=(IN, OUT)); or limit tokens "
+        "or calls instead."
+    )
 
 
 def prompt_bound(messages: Sequence[Message]) -> int:

@@ -30,7 +30,15 @@ from flashgraph.errors import (
 )
 from flashgraph.graph.ports import Context, Draw
 from flashgraph.llm.protocol import Message, Model, Reply
-from flashgraph.run.budget import DEFAULT_REPLY_TOKENS, Cost, bounded, prompt_estimate, reply_bound, reservation
+from flashgraph.run.budget import (
+    DEFAULT_REPLY_TOKENS,
+    Cost,
+    bounded,
+    excess,
+    prompt_estimate,
+    reply_bound,
+    reservation,
+)
 from flashgraph.run.goal import NO_GOAL, Goal
 from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Job, Outcome, Refuse, Start
 from flashgraph.run.machine import Machine
@@ -511,6 +519,8 @@ class Driver:
             self._paced.append((call.endpoint, reply.usage.completion, took, call.started_at))
             cost = Cost.counted(reply.usage, reply.cost, amounts)
             answer = _costing(answer, cost, how="done", finish=reply.finish, reply=reply, quotas=reply.quotas)
+            if broken := excess(model, reply.cost, amounts, self.machine.ledger.limits):
+                self.stop("failed", broken)
             return reply
         except (PassingFault, ModelRefused) as error:
             fate = self._faulted(call, passing(error), model, sent, began, key, patience)

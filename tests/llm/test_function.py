@@ -9,7 +9,7 @@ import pytest
 
 from flashgraph.errors import DataError
 from flashgraph.llm.function import FunctionModel
-from flashgraph.llm.protocol import Message, Model, Reply, Usage
+from flashgraph.llm.protocol import Message, Model, Reply, Usage, bounds_cost
 
 pytestmark = pytest.mark.anyio
 
@@ -81,3 +81,24 @@ async def test_names_and_the_protocol() -> None:
     assert isinstance(model, Model)
     assert (model.name, model.limit, model.worst_cost(10, 10)) == ("Counter", 64, 0.0)
     assert FunctionModel(shout, name="loud", limit=2).name == "loud"
+
+
+# ---- prices ----------------------------------------------------------------------------------------------
+
+
+async def test_a_function_with_a_price() -> None:
+    """Its text costs what its tokens do, a reply what it says, or else the same."""
+    model = FunctionModel(shout, price=(1.0, 10.0))
+    assert (await model.complete(HELLO, {})).cost == 2 * 1.0 + 2 * 10.0
+    assert model.worst_cost(3, 4) == 43.0
+    own = FunctionModel(lambda _: Reply("x", Usage(5, 6), 0.25), price=(1.0, 10.0))
+    assert (await own.complete(HELLO, {})).cost == 0.25
+    silent = FunctionModel(lambda _: Reply("x", Usage(5, 6)), price=(1.0, 10.0))
+    assert (await silent.complete(HELLO, {})).cost == 65.0
+    assert [bounds_cost(m) for m in (model, FunctionModel(shout))] == [True, False]
+
+
+@pytest.mark.parametrize("price", [(1.0,), (-1.0, 0.0), (float("nan"), 0.0), (float("inf"), 0.0)])
+async def test_what_is_no_price(price: Any) -> None:
+    with pytest.raises(DataError, match=r"FunctionModel: price=.*\nFix: price=\(1\.5e-7, 6e-7\)"):
+        FunctionModel(shout, price=price)
