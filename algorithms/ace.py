@@ -17,6 +17,7 @@ import anyio
 import attrs
 
 import flashgraph as fg
+from flashgraph.clipping import SHOWN_TOKENS, asked, within
 from flashgraph.evaluation import Attempt, Work
 from flashgraph.playbook import (
     Alike,
@@ -50,6 +51,7 @@ duplicate_at = graph.param("duplicate_at", 0.9)
 merge_duplicates = graph.param("merge_duplicates", False)
 similarity = graph.param("similarity", "auto")
 answer_after = graph.param("answer_after", True)
+reflection_tokens = graph.param("reflection_tokens", SHOWN_TOKENS)
 
 scores = graph.pool("scores", Checkpoints)
 playbook = graph.pool("playbook", Playbook)
@@ -193,9 +195,13 @@ async def reflect(answer: Answer, at: fg.Context[Playbook]) -> Reflection:
     question = answer.question
     if question.round and (answer.right or question.round == ROUNDS):
         return Reflection((), question, again=False)
-    sample, used = at.task.train[question.sample], at.view.bullets_text(answer.used)
-    prompt = reflect_prompt(sample, answer.text, answer.feedback, answer.right, used)
-    reply = await at.llm(prompt, temperature=0, max_tokens=at[max_tokens])
+    shown = (str(at.task.train[question.sample]), answer.text, answer.feedback, at.view.bullets_text(answer.used))
+
+    def prompt(tokens: int) -> str:
+        sample, text, feedback, used = within(shown, tokens, f"task {at.task.name!r}")
+        return reflect_prompt(sample, text, feedback, answer.right, used)
+
+    reply = await asked(at.llm, prompt, at[reflection_tokens], temperature=0, max_tokens=at[max_tokens])
     text, tags = parse_tags(reply.usable())
     before = question.before if question.round else answer.score
     learned = attrs.evolve(question, round=question.round + 1, reflection=text, before=before)
@@ -216,7 +222,11 @@ async def curate(learned: fg.Group[Batch, Reflection], at: fg.Context[Playbook])
 async def edit(questions: tuple[Question, ...], at: fg.Context[Playbook]) -> Curated:
     samples = "\n\n".join(str(at.task.train[question.sample]) for question in questions)
     reflections = "\n\n".join(question.reflection for question in questions)
-    reply = await at.llm(curate_prompt(at.view, samples, reflections), temperature=0, max_tokens=at[max_tokens])
+
+    def prompt(tokens: int) -> str:
+        return curate_prompt(at.view, *within((samples, reflections), tokens, f"task {at.task.name!r}"))
+
+    reply = await asked(at.llm, prompt, at[reflection_tokens], temperature=0, max_tokens=at[max_tokens])
     return Curated(questions[-1].sample, reflections, parse_operations(reply.usable(), at.view), questions)
 
 

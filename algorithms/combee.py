@@ -9,12 +9,14 @@
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import attrs
 
 import flashgraph as fg
 from flashgraph.algorithms import ace, gepa
+from flashgraph.clipping import SHOWN_TOKENS, asked, within
 from flashgraph.evaluation import Attempt
 from flashgraph.playbook import Playbook, parse_operations
 from flashgraph.playbook.prompts import curate_prompt
@@ -29,6 +31,7 @@ HOLE = "<<here>>"
 
 part = fg.Graph("combee-part", doc="Shuffled shares of records, a reflection on each, and one that joins them.")
 duplication = part.param("duplication", 2)
+reflection_tokens = part.param("reflection_tokens", SHOWN_TOKENS)
 
 
 @attrs.frozen
@@ -44,10 +47,15 @@ class Brief:
 
 @attrs.frozen
 class Share:
-    """The prompt of one reflection."""
+    """What one reflection is asked, and the records that it is shown."""
 
-    prompt: str
+    ask: str
+    records: tuple[str, ...]
     sampling: Mapping[str, int | float]
+
+    def prompt(self, of: str, tokens: int) -> str:
+        """The records within so many tokens; ``of`` is what they are from, for the log."""
+        return self.ask.replace(HOLE, "\n\n".join(within(self.records, tokens, of)))
 
 
 @attrs.frozen
@@ -58,8 +66,7 @@ class Shuffled:
     shares: tuple[tuple[str, ...], ...]
 
     def work(self) -> list[Share]:
-        ask, sampling = self.brief.ask, self.brief.sampling
-        return [Share(ask.replace(HOLE, "\n\n".join(share)), sampling) for share in self.shares]
+        return [Share(self.brief.ask, share, self.brief.sampling) for share in self.shares]
 
 
 @attrs.frozen
@@ -88,7 +95,8 @@ def shuffle(brief: Brief, at: fg.Context) -> Shuffled:
 @part.stage(llm="reflection")
 async def think(share: Share, at: fg.Context) -> str:
     """One reflection on one share."""
-    return (await at.llm(share.prompt, **share.sampling)).usable()
+    prompt = partial(share.prompt, f"task {at.task.name!r}")
+    return (await asked(at.llm, prompt, at[reflection_tokens], **share.sampling)).usable()
 
 
 @part.stage(llm="reflection")
@@ -99,8 +107,14 @@ async def combine(found: fg.Group[Shuffled, str], at: fg.Context) -> Insight | N
         return None
     if len(drafts) == 1:
         return Insight(brief, drafts[0])
-    listed = "\n\n".join(f"Draft {number}:\n{draft}" for number, draft in enumerate(drafts, 1))
-    return Insight(brief, (await at.llm(brief.join.replace(HOLE, listed), **brief.sampling)).usable())
+    prompt = partial(joined, brief, drafts, f"task {at.task.name!r}")
+    return Insight(brief, (await asked(at.llm, prompt, at[reflection_tokens], **brief.sampling)).usable())
+
+
+def joined(brief: Brief, drafts: Sequence[str], of: str, tokens: int) -> str:
+    """What joins the drafts, within so many tokens."""
+    shown = enumerate(within(drafts, tokens, of), 1)
+    return brief.join.replace(HOLE, "\n\n".join(f"Draft {number}:\n{draft}" for number, draft in shown))
 
 
 part.edge(shuffle, think, scatter=Shuffled.work)

@@ -15,11 +15,12 @@ from collections.abc import Sequence
 import attrs
 
 import flashgraph as fg
+from flashgraph.clipping import SHOWN_TOKENS
 from flashgraph.crossover import Crossings
 from flashgraph.evaluation import Attempt, Candidate, Work, attempt, reachable
 from flashgraph.parameters import at_least, between, number_or_none, one_of, require
 from flashgraph.pools import FRONTIERS, Frontier, ParetoFrontier
-from flashgraph.reflection import fenced_answers, rewrite_prompt
+from flashgraph.reflection import fenced_answers, rewritten
 from flashgraph.sampling import Epochs, RoundRobin
 
 graph = fg.Graph("gepa", doc=__doc__)
@@ -38,6 +39,7 @@ samples = graph.param("samples", 1)
 merge = graph.param("merge", False)
 most_merges = graph.param("max_merge_invocations", 5)
 overlap = graph.param("merge_val_overlap_floor", 5)
+reflection_tokens = graph.param("reflection_tokens", SHOWN_TOKENS)
 
 
 # ---- what flows ------------------------------------------------------------------------------------------
@@ -118,6 +120,7 @@ def seed(at: fg.Draw) -> Candidate:
         at_least(samples, 1),
         at_least(most_merges, 0),
         at_least(overlap, 1),
+        at_least(reflection_tokens, 1),
     )
     return Candidate(dict(at.task.seed), len(at.task.val))
 
@@ -201,7 +204,8 @@ async def propose(batch: fg.Group[Trial, Attempt], at: fg.Context[ParetoFrontier
     if at.refreshed and (best := at.view.best()):
         base = best.value
         at.uses(best)
-    new = await fenced_answers(at.llm, {n: rewrite_prompt(base[n], seen, at.task, n) for n in drew.components})
+    texts = {name: base[name] for name in drew.components}
+    new = await rewritten(at.llm, texts, seen, at.task, tokens=at[reflection_tokens])
     indices, to_beat = tuple(a.index for a in seen), sum(a.score for a in seen)
     reaching = at[acceptance] == "improvement_or_equal"
     return Proposal({**base, **new}, "train", indices, to_beat, reaching, at.task.bounds, tuple(new))

@@ -17,6 +17,7 @@ from typing import Any
 
 import attrs
 
+from flashgraph.clipping import clipped
 from flashgraph.errors import UnusableReply
 from flashgraph.evaluation import Attempt
 from flashgraph.replies import Edit, blocks, edits
@@ -233,11 +234,3 @@ def change(before: str, after: str, most: int = 600) -> str:
     """What was changed in a program, as a short unified diff."""
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=1)
     return clipped("\n".join(x for x in lines if not x.startswith(("---", "+++"))), most)
-
-
-def clipped(text: str, most: int) -> str:
-    """At most ``most`` characters: a longer text loses its middle, because errors are told at the end."""
-    if len(text) <= most:
-        return text
-    head, tail = most // 3, most - most // 3
-    return f"{text[:head]}\n[... {len(text) - most} characters left out ...]\n{text[-tail:]}"

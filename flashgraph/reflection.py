@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import anyio
 
+from flashgraph.clipping import SHOWN_TOKENS, asked, within
 from flashgraph.errors import UnusableReply
 from flashgraph.evaluation import Attempt
 from flashgraph.llm.protocol import Reply
 from flashgraph.replies import fenced
 from flashgraph.task import Llm, Task
 
-__all__ = ["examples", "fenced_answers", "fenced_text", "rewrite_prompt", "rewriting"]
+__all__ = ["examples", "fenced_answers", "fenced_text", "rewrite_prompt", "rewriting", "rewritten"]
 
 
-def examples(attempts: Sequence[Attempt], task: Task, split: str = "train") -> str:
-    """Attempts as plain sections: input, answer and feedback (GEPA's reflective data set).
+def examples(attempts: Sequence[Attempt], task: Task, split: str = "train", *, tokens: int = SHOWN_TOKENS) -> str:
+    """Return attempts as plain sections: input, answer and feedback (GEPA's reflective data set).
 
-    Plain lines, because small models copy Markdown headings into the text that they write.
+    Plain lines, because small models copy Markdown headings into the text that they write.  All together have about
+    ``tokens`` tokens at most: the longest texts are clipped first, which the log says.
     """
     samples = task.samples(split)
+    parts = [text for a in attempts for text in (str(samples[a.index]), a.output, a.feedback or f"score {a.score:g}")]
+    shown = within(parts, tokens, f"task {task.name!r}")
     return "\n\n".join(
-        f"Input: {samples[a.index]}\nAnswer: {a.output}\nFeedback: {a.feedback or f'score {a.score:g}'}"
-        for a in attempts
+        f"Input: {shown[at]}\nAnswer: {shown[at + 1]}\nFeedback: {shown[at + 2]}" for at in range(0, len(shown), 3)
     )
 
 
-def rewrite_prompt(text: str, attempts: Sequence[Attempt], task: Task, component: str = "") -> str:
-    """Ask for a better text, given the current one and what happened when it was used.
+def rewrite_prompt(
+    text: str, attempts: Sequence[Attempt], task: Task, component: str = "", *, tokens: int = SHOWN_TOKENS
+) -> str:
+    """Ask for a better text, given the current one and what happened when it was used, in about ``tokens`` tokens.
 
     ``component`` is its name where the candidate has several.
     """
-    return rewriting(text, examples(attempts, task), task, component)
+    return rewriting(text, examples(attempts, task, tokens=tokens), task, component)
 
 
 def rewriting(text: str, shown: str, task: Task, component: str = "") -> str:
@@ -65,17 +71,28 @@ def fenced_text(reply: Reply) -> str:
     return text
 
 
-async def fenced_answers(llm: Llm, prompts: Mapping[str, str], **sampling: Any) -> dict[str, str]:
+Prompt = str | Callable[[int], str]
+"""A prompt, or a function that gives one with so many tokens of what it shows."""
+
+
+async def fenced_answers(
+    llm: Llm, prompts: Mapping[str, Prompt], *, tokens: int = SHOWN_TOKENS, **sampling: Any
+) -> dict[str, str]:
     """Ask several prompts side by side and return the fenced texts of the answers, without those that cannot be used.
 
-    ``sampling`` goes with each request.  Raises `UnusableReply` when none can be used.
+    A prompt that is a function of tokens is asked with ``tokens``, or fewer where the model's context is shorter.
+    ``sampling`` goes with each request.  Raises `UnusableReply` when no answer can be used.
     """
     answers: dict[str, str] = {}
     refused: list[tuple[str, UnusableReply]] = []
 
     async def ask(name: str) -> None:
+        prompt = prompts[name]
         try:
-            answers[name] = fenced_text(await llm(prompts[name], **sampling))
+            if isinstance(prompt, str):
+                answers[name] = fenced_text(await llm(prompt, **sampling))
+            else:
+                answers[name] = fenced_text(await asked(llm, prompt, tokens, **sampling))
         except UnusableReply as error:
             refused.append((name, error))
 
@@ -85,3 +102,18 @@ async def fenced_answers(llm: Llm, prompts: Mapping[str, str], **sampling: Any) 
     if refused and not answers:
         raise min(refused, key=lambda entry: list(prompts).index(entry[0]))[1]
     return {name: answers[name] for name in prompts if name in answers}
+
+
+async def rewritten(
+    llm: Llm, texts: Mapping[str, str], attempts: Sequence[Attempt], task: Task, *, tokens: int = SHOWN_TOKENS
+) -> dict[str, str]:
+    """Let the model rewrite named texts in the light of the same attempts; those that it did not are left out.
+
+    It is shown about ``tokens`` tokens of the attempts, or fewer where its context is shorter.  Raises `UnusableReply`
+    when no answer can be used.
+    """
+
+    def prompt(name: str, tokens: int) -> str:
+        return rewrite_prompt(texts[name], attempts, task, name, tokens=tokens)
+
+    return await fenced_answers(llm, {name: partial(prompt, name) for name in texts}, tokens=tokens)

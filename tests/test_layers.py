@@ -16,6 +16,7 @@ LAYERS = [
     ["graph"],
     ["policies"],
     [
+        "clipping",
         "crossover",
         "data",
         "evaluation",

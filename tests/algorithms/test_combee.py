@@ -37,7 +37,7 @@ def test_every_record_is_dealt_as_often_as_asked(records: list[str], duplication
     shuffled = dealt(records, duplication, seed)
     check_dealt(records, shuffled.shares, duplication)
     assert shuffled == dealt(records, duplication, seed)
-    prompts = [share.prompt for share in shuffled.work()]
+    prompts = [share.prompt("test", 100) for share in shuffled.work()]
     assert prompts == ["ask\n" + "\n\n".join(share) for share in shuffled.shares]
 
 
@@ -54,7 +54,7 @@ def test_records_are_shuffled(size: int, seed: int) -> None:
 def test_records_may_show_the_hole() -> None:
     """What records say is never filled in."""
     (share,) = dealt(["<<here>> and there", "b"], 2, 0).work()
-    assert share.prompt == "ask\n<<here>> and there\n\nb"
+    assert share.prompt("test", 100) == "ask\n<<here>> and there\n\nb"
 
 
 @pytest.mark.parametrize("duplication", [0, -1])
