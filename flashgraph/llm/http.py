@@ -12,10 +12,8 @@ import attrs
 import httpx
 
 from flashgraph.errors import (
-    ContentFiltered,
     DataError,
     KeyRefused,
-    MalformedReply,
     ModelError,
     ModelRefused,
     ModelUnavailable,
@@ -28,10 +26,10 @@ from flashgraph.llm.addresses import base_url, is_loopback
 from flashgraph.llm.complaints import Complaint
 from flashgraph.llm.completions import Completion, Malformed, NoJson, parsed, refuse_unsupported
 from flashgraph.llm.connections import LARGEST_BODY, Answer, Connections, Unreadable, broke_off
+from flashgraph.llm.dialect import Dialect
 from flashgraph.llm.faults import Faults
 from flashgraph.llm.prices import LOCAL, OPTION, Price, listed
-from flashgraph.llm.protocol import Message, Reply, ToolCall, Usage, reply_limit, whole_text
-from flashgraph.llm.quotas import quotas
+from flashgraph.llm.protocol import Message, Reply, whole_text
 from flashgraph.llm.retry import Retry
 from flashgraph.llm.secrets import Key, redacted
 from flashgraph.policies.limits import Limits
@@ -42,10 +40,7 @@ PROBE_SECONDS = 10.0
 """How long an address may take to accept a connection, or to list its models, before it counts as dead."""
 
 SHOWN = 200
-"""Characters of a malformed reply that its error shows."""
-
-BOUND, NEW_BOUND = "max_tokens", "max_completion_tokens"
-
+"""Names of models that an error lists, and characters of each."""
 
 _log = logging.getLogger("flashgraph")
 
@@ -81,7 +76,7 @@ class HttpModel:
     _chat: httpx.URL = attrs.field(init=False, repr=False)
     _pinned: Price | None = attrs.field(default=None, init=False, repr=False)
     _connections: Connections | None = attrs.field(default=None, init=False, repr=False)
-    _renames: bool = attrs.field(default=False, init=False, repr=False)
+    _dialect: Dialect = attrs.field(init=False, repr=False)
 
     @local.default
     def _is_local(self) -> bool:
@@ -95,6 +90,7 @@ class HttpModel:
         if self.limits is not None:
             self.limit = self.limits.most
         self._key.usable()
+        self._dialect = Dialect(self.name)
 
     @property
     def name(self) -> str:
@@ -152,24 +148,23 @@ class HttpModel:
             # Not from it: an error of httpx may quote a header, and the key with it.
             raise self.retry.passing(self._unreachable(error), cut_off=broke_off(error)) from None
         except Unreadable as error:
-            raise self._malformed(str(error), None, body) from None
+            raise self._faults.malformed(str(error), body) from None
         except (ValueError, TypeError, RecursionError) as error:
             raise RequestFailed(f"{self.name}: the request cannot be sent as JSON: {error}") from None
         if not answer.is_success:
             complaint = Complaint.of_response(answer.status, answer.phrase, answer.body)
-            raise await self._fault(complaint, answer.headers)
+            if _is_missing(complaint):
+                raise await self._not_found(self._faults.said(complaint))
+            raise self._faults.of(complaint, answer.headers)
         return await self._reply(answer, body)
 
-    async def _sent(self, body: dict[str, Any]) -> Answer:
-        """The response to ``body``, whose reply is bounded by the name that this server knows: OpenAI's newer models
-        refuse ``max_tokens`` and ask for ``max_completion_tokens``."""
+    async def _sent(self, body: Mapping[str, Any]) -> Answer:
+        """The response to ``body``, whose parameters are as this server wants them: it may have to say so first."""
         while True:
-            if self._renames and BOUND in body:
-                body[NEW_BOUND] = body.pop(BOUND)
-            response = await self._opened().request("POST", self._chat, body)
-            if response.status != 400 or BOUND not in body or NEW_BOUND not in response.text:
-                return response
-            self._renames = True
+            sent = self._dialect.spoken(body)
+            answer = await self._opened().request("POST", self._chat, sent)
+            if answer.status not in (400, 422) or not self._dialect.learn(answer.text, sent):
+                return answer
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
         """By the price that a run has pinned, or else by `pricing`; None where it is not known."""
@@ -210,58 +205,22 @@ class HttpModel:
         except NoJson as error:
             if _is_page(answer):
                 raise self._faults.page(answer.status, answer.text, answer.headers) from None
-            raise self._malformed(str(error), answer, body, chance=True) from None
+            raise self._faults.malformed(str(error), body, answer.text, chance=True) from None
         except Malformed as error:
-            raise self._malformed(str(error), answer, body) from None
-        usage = Usage.counted(said.prompt, said.completion, body, said.written)
-        if said.complaint is not None:
-            raise await self._fault(said.complaint, answer.headers, None if usage.estimated else usage, said.begun)
-        if said.finish == "content_filter":
-            raise ContentFiltered(f"{self.name}: the reply was withheld by the provider's content filter", usage=usage)
-        if said.refusal:
-            refusal = self._faults.said(Complaint(answer.status, "", said.refusal))
-            raise ContentFiltered(f"{self.name}: the model refuses to answer: {refusal}", usage=usage)
-        hide = self._redacted
-        return Reply(
-            hide(said.text),
-            usage,
-            self.worst_cost(usage.prompt, usage.completion),
-            hide(said.finish),
-            hide(said.model) or self.model,
-            quotas(answer.headers),
-            thoughts=hide(said.thoughts),
-            tool_calls=tuple([ToolCall(hide(c.id), hide(c.name), hide(c.arguments)) for c in said.tool_calls]),
-        )
-
-    def _malformed(
-        self, why: str, answer: Answer | None, body: Mapping[str, Any], *, chance: bool = False
-    ) -> ModelError:
-        """What a reply is that is none.  Its usage is estimated by what came, if that is known: the server may have
-        answered in full."""
-        # A key may be cut by the first limit only, far beyond what is shown.
-        said = "" if answer is None else f": {self._redacted(answer.text[: 100 * SHOWN])[:SHOWN]!r}"
-        malformed = MalformedReply(f"{self.name}: malformed reply ({why}){said}; expected an OpenAI chat completion")
-        if answer is None:
-            return self.retry.passing(malformed, cut_off=True)
-        usage = Usage.estimate(body["messages"], answer.text, reply_limit(body))
-        return self.retry.passing(malformed, usage=usage, chance=chance)
+            raise self._faults.malformed(str(error), body, answer.text) from None
+        if said.complaint is not None and _is_missing(said.complaint):
+            raise await self._not_found(self._faults.said(said.complaint))
+        return self._faults.reply(said, body, answer.headers, self.model, self.worst_cost)
 
     @property
     def _faults(self) -> Faults:
         return Faults(self.name, self.url, self.retry, self._redacted, self._key_refused)
 
-    async def _fault(
-        self, complaint: Complaint, headers: Mapping[str, str], usage: Usage | None = None, begun: bool = False
-    ) -> Exception:
-        """What an error of the server means; of a model that it does not have, with those that it has."""
-        if complaint.status == 404 or complaint.code == "model_not_found":
-            return await self._not_found(self._faults.said(complaint))
-        return self._faults.of(complaint, headers, usage, begun)
-
     def _key_refused(self, status: int, said: str) -> KeyRefused:
         key = self._key
         fix = f"set {key.where} (the key in it was refused)" if key.value else key.otherwise
-        return KeyRefused(f"{self.name} refuses access ({status}): {fix}. The server said: {said}")
+        refused = f"{self.name} refuses access ({status}): {fix}. The server said: {said}"
+        return KeyRefused(refused, certain=status == 401)
 
     async def _not_found(self, said: str) -> ModelRefused:
         try:
@@ -293,7 +252,13 @@ class HttpModel:
         return _listed(answer.body) if answer.is_success else None
 
     async def _probe(self) -> None:
-        served = await self._served()
+        try:
+            served = await self._served()
+        except KeyRefused:
+            # Some servers keep the list from keys that may chat: requests will tell.
+            if not self.model:
+                raise
+            return
         if self.model:
             return
         if served is None or len(served) != 1:
@@ -304,6 +269,11 @@ class HttpModel:
     def _names(self, served: list[str]) -> str:
         """Names of models for people: a server may have put the key among them."""
         return self._redacted(", ".join(name[:SHOWN] for name in served[:SHOWN])) or "nothing"
+
+
+def _is_missing(complaint: Complaint) -> bool:
+    """Whether a server says that it has no such model, or no such page."""
+    return complaint.status == 404 or complaint.code == "model_not_found"
 
 
 def _is_page(answer: Answer) -> bool:

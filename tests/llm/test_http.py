@@ -26,6 +26,7 @@ from flashgraph.errors import (
     TimedOut,
     UnknownModel,
 )
+from flashgraph.llm.dialect import Dialect
 from flashgraph.llm.http import HttpModel
 from flashgraph.llm.protocol import Model, Reply, Usage
 from flashgraph.llm.retry import Retry, retry_after
@@ -118,6 +119,78 @@ async def test_a_server_that_knows_the_bound_by_its_newer_name() -> None:
     assert texts == ["one", "two"]
     sent = [(asked.body.get("max_tokens"), asked.body.get("max_completion_tokens")) for asked in server.chats]
     assert sent == [(70, None), (None, 70), (None, 70)]
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "params", "left"),
+    [
+        (
+            "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) is supported.",
+            "unsupported_value",
+            {"temperature": 0, "top_p": 0.9, "max_tokens": 7},
+            {"top_p": 0.9, "max_tokens": 7},
+        ),
+        ("Unsupported parameter: 'temperature' is not supported with this model.", None, {"temperature": 0.7}, {}),
+        ("O-series models don't support temperature=0.", None, {"temperature": 0, "seed": 1}, {"seed": 1}),
+        ("`top_p` is deprecated for this model", None, {"temperature": 0, "top_p": 0.9}, {"temperature": 0}),
+        ("unknown field: repetition_penalty", None, {"repetition_penalty": 1.1}, {}),
+        ("temperature and seed: unsupported", None, {"temperature": 0, "seed": 1}, {}),
+    ],
+)
+@pytest.mark.parametrize("status", [400, 422])
+async def test_a_parameter_that_is_refused_is_left_out(
+    status: int, said: str, code: str | None, params: Any, left: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At once and from then on, with a warning; a reasoning model wants no temperature."""
+    with running(error(status, said, code), chat("one"), chat("two")) as server:
+        model = model_at(server.url, probe=False)
+        async with model.open():
+            texts = [(await model.complete(HELLO, params)).text for _ in range(2)]
+    assert texts == ["one", "two"]
+    sent = [{k: v for k, v in asked.body.items() if k not in ("model", "messages", "stream")} for asked in server.chats]
+    assert sent == [params, left, left]
+    assert caplog.text.count("it is left out from now on") == len(params) - len(left)
+
+
+async def test_parameters_that_are_refused_one_after_the_other() -> None:
+    """Until the server is content."""
+    answers = [
+        error(400, "Unsupported parameter: 'temperature'"),
+        error(400, "use max_completion_tokens"),
+        chat("well"),
+    ]
+    with running(*answers) as server:
+        reply = await ask(model_at(server.url, probe=False), temperature=0, max_tokens=7)
+    assert (reply.text, len(server.chats)) == ("well", 3)
+
+
+def test_a_refusal_that_others_have_met_already() -> None:
+    """A request that was sent before is asked again too, and is warned of once."""
+    dialect, said = Dialect("tiny"), "Unsupported parameter: 'temperature'"
+    sent = dialect.spoken({"temperature": 0, "stop": "x"})
+    assert [dialect.learn(said, sent), dialect.learn(said, sent)] == [True, True]
+    assert dialect.spoken(sent) == {"stop": "x"}
+    assert not dialect.learn(said, {"stop": "x"})
+
+
+@pytest.mark.parametrize(
+    "said", ["temperature must be at most 2", "Unsupported parameter: 'stop'", "the seed of all evil is not supported"]
+)
+async def test_other_refusals_are_the_requests(said: str) -> None:
+    """A value that is out of range, and what cannot be left out."""
+    with running(error(400, said)) as server, pytest.raises(RequestFailed, match="rejects the request"):
+        await ask(model_at(server.url, probe=False), temperature=3, stop="x")
+    assert len(server.chats) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 500])
+async def test_a_list_of_models_that_is_kept_from_the_key(status: int) -> None:
+    """It does not stop who names a model; who names none is told."""
+    with running() as server:
+        server.models_status = status
+        assert (await ask(model_at(server.url))).text == "hello"
+        with pytest.raises(KeyRefused if status < 404 else DataError):
+            await ask(model_at(server.url, ""))
 
 
 async def test_a_bound_that_is_refused_by_both_names_is_a_failed_request() -> None:
@@ -218,8 +291,8 @@ async def test_a_dead_address_fails_when_opened() -> None:
 
 async def test_time_outs_get_one_more_try() -> None:
     """A time-out is a failed request, after two tries and not after all."""
-    with running(until_closed) as server, pytest.raises(TimedOut, match=r"within 0\.05 s"):
-        await ask(model_at(server.url, timeout=0.05, retry=Retry(tries=6, backoff=0.001)))
+    with running(until_closed) as server, pytest.raises(TimedOut, match=r"within 0\.3 s"):
+        await ask(model_at(server.url, timeout=0.3, retry=Retry(tries=6, backoff=0.001)))
     assert len(server.chats) == 2
 
 
