@@ -253,7 +253,7 @@ async def open_run(
         opened._publish()
 
     ledger = Ledger(budget)
-    machine = Machine(plan, ledger, emit if folder is not None else unrevealed.append, seed)
+    machine = Machine(plan, ledger, emit if folder is not None else unrevealed.append, seed, task)
     emit(RunStarted(0.0, spec.name, chosen.name, seed))
     failure: Exception | None = None
     async with AsyncExitStack() as stack:

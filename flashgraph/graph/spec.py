@@ -5,6 +5,7 @@ The policy protocols stand here because an edge holds policies; the policies the
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
@@ -72,7 +73,8 @@ class QueueRule(Protocol):
 class ScatterRule(Protocol):
     """An order of the members of a scatter; see `flashgraph.policies.order`."""
 
-    def arrange(self, members: Sequence[Any], streaks: Mapping[Any, int]) -> list[int]: ...
+    def strata(self, members: Sequence[Any], streaks: Mapping[Any, int]) -> tuple[int, ...]: ...
+    def arrange(self, strata: Sequence[int], stream: random.Random) -> list[int]: ...
     def identity(self, index: int, member: Any) -> Any: ...
     def passed(self, value: Any) -> bool: ...
     def flaw(self) -> Flaw | None: ...
@@ -98,7 +100,8 @@ class PoolSpec:
 
 @attrs.frozen
 class SourceSpec:
-    """``rounds`` bounds the emissions of a run (None: no bound); ``stream`` says where its draws come from."""
+    """``rounds`` bounds the emissions of a run (None: no bound); ``stream`` says where its draws come from; ``focus``
+    whether a schedule may narrow its view to the best line."""
 
     name: str
     body: Callable[..., Any]
@@ -107,6 +110,7 @@ class SourceSpec:
     rounds: int | None = None
     stream: Literal["keyed", "sequential"] = "keyed"
     cursor: Any = None
+    focus: bool = True
     prefix: str = ""
     localns: Mapping[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
     kind: Literal["source"] = "source"

@@ -15,7 +15,7 @@ import attrs
 from flashgraph.graph.ports import Group
 from flashgraph.graph.spec import Flaw
 
-__all__ = ["All", "count", "deadline", "decided", "everyone", "fraction"]
+__all__ = ["All", "count", "deadline", "decided", "everyone", "fraction", "sampled"]
 
 
 @attrs.frozen
@@ -31,6 +31,10 @@ class All:
 
     def needs(self, size: int) -> int:
         """How many members of a group of ``size`` will do, as far as their number alone can tell."""
+        return size
+
+    def sends(self, size: int) -> int:
+        """How many members of a group of ``size`` are sent out."""
         return size
 
     def deadline(self) -> float | None:
@@ -88,6 +92,32 @@ class Count(All):
 
 
 @attrs.frozen
+class Sampled(All):
+    members: int
+    share: float
+
+    def ready(self, group: Group[Any, Any], arrived: int, elapsed: float) -> bool:
+        return arrived >= self.needs(group.size)
+
+    def needs(self, size: int) -> int:
+        return math.ceil(self.share * self.sends(size) - 1e-9)
+
+    def sends(self, size: int) -> int:
+        return min(self.members, size)
+
+    def flaw(self) -> Flaw | None:
+        if not isinstance(self.members, int) or self.members < 1:
+            return Flaw(f"sampled({self.members!r})", "a whole number from 1", "sampled(24) tries 24 members")
+        if 0 < self.share <= 1:
+            return None
+        fix = "sampled(24, share=0.67) goes on with two thirds of them"
+        return Flaw(f"sampled({self.members}, share={self.share!r})", "a share over 0 and at most 1", fix)
+
+    def __str__(self) -> str:
+        return f"sampled({self.members}, {self.share:g})"
+
+
+@attrs.frozen
 class Deadline(All):
     seconds: float
 
@@ -139,6 +169,15 @@ def fraction(share: float, *, least: int = 1) -> All:
 def count(members: int) -> All:
     """Go on with ``members`` members (or the whole of a smaller group)."""
     return Count(members)
+
+
+def sampled(members: int, *, share: float = 1.0) -> All:
+    """Send out only the first ``members`` members of a group, and go on with ``share`` of those.
+
+    The rest is not tried: with ``order=fg.discriminative()`` the first ones are a random part of all, from which
+    `flashgraph.evidence.estimate` estimates the whole.
+    """
+    return Sampled(members, share)
 
 
 def deadline(seconds: float) -> All:

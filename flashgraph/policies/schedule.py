@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 
+from flashgraph.policies.champion import ChampionRule, proven, the_best
 from flashgraph.policies.control import Control, drain_first
 
 __all__ = ["Schedule", "lockstep", "pipelined", "throughput"]
@@ -32,6 +33,7 @@ class Schedule:
     serial: bool = False
     speculate: bool = True
     focus: float = 0.0
+    champion: ChampionRule = attrs.field(factory=the_best)
     control: Control = attrs.field(factory=drain_first)
     workers: Mapping[str, int] = attrs.field(factory=dict)
     edges: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
@@ -58,7 +60,7 @@ def pipelined(
     A narrow window and the best line only: each generation starts from the newest best while it is still new, and a
     server that is not full answers it sooner.
     """
-    return Schedule("pipelined", window=window, focus=focus, control=control or drain_first(), workers=workers or {})
+    return Schedule("pipelined", window=window, focus=focus, champion=proven(), control=control or drain_first(), workers=workers or {})
 
 
 def throughput(
@@ -70,4 +72,4 @@ def throughput(
 ) -> Schedule:
     """As many proposals as a model server can take: a window so wide that it is full.  Each request waits longer then,
     and at equal calls scores are lower than with `pipelined`."""
-    return Schedule("throughput", window=window, focus=focus, control=control or drain_first(), workers=workers or {})
+    return Schedule("throughput", window=window, focus=focus, champion=proven(), control=control or drain_first(), workers=workers or {})

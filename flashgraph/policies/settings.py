@@ -19,7 +19,7 @@ from flashgraph.graph.spec import EdgeSpec, GraphSpec, StageSpec
 from flashgraph.policies.control import Control, balanced, drain_first, shortest_first
 from flashgraph.policies.failure import FailAbove, fail_above, missing
 from flashgraph.policies.order import Discriminative, QueueOrder, discriminative, fifo, freshest
-from flashgraph.policies.release import All, count, deadline, everyone, fraction
+from flashgraph.policies.release import All, count, deadline, everyone, fraction, sampled
 from flashgraph.policies.schedule import Schedule, lockstep, pipelined, throughput
 from flashgraph.policies.staleness import Rule, accept, discard, refresh, repair
 
@@ -43,6 +43,7 @@ POLICIES: dict[str, Callable[..., Any]] = {
     "missing": missing,
     "refresh": refresh,
     "repair": repair,
+    "sampled": sampled,
     "shortest_first": shortest_first,
 }
 EXAMPLES = {
@@ -52,6 +53,7 @@ EXAMPLES = {
     "fail_above": "fail_above(0.2)",
     "fraction": "fraction(0.5)",
     "repair": "repair(STAGE)",
+    "sampled": "sampled(24)",
 }
 """Policies that need an argument."""
 OF_FUNCTIONS = ("decided", "priority")

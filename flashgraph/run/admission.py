@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import attrs
 
-from flashgraph.graph.ports import Group
+from flashgraph.graph.ports import Contender, Group
 from flashgraph.run import events as ev
 from flashgraph.run.flow import Flow
 from flashgraph.run.items import Item, Lineage
 from flashgraph.run.plan import Plan
 from flashgraph.run.pools import PoolState
+from flashgraph.task import Task
 
 __all__ = ["Admission", "Ancestry"]
 
@@ -28,8 +30,10 @@ class Ancestry:
 class Admission:
     """The pools of one run.  Admissions are serial: each is a whole step of the state machine."""
 
-    def __init__(self, plan: Plan, flow: Flow, emit: Callable[[ev.Event], None]) -> None:
-        self.pools = {n: PoolState(n, p.factory()) for n, p in plan.pools.items()}
+    def __init__(
+        self, plan: Plan, flow: Flow, emit: Callable[[ev.Event], None], task: Task[Any, Any] | None = None
+    ) -> None:
+        self.pools = {n: PoolState(n, _made(p.factory(), task), plan.schedule.champion) for n, p in plan.pools.items()}
         self._plan = plan
         self._flow = flow
         self._emit = emit
@@ -64,6 +68,9 @@ class Admission:
         if item.amends and state is not None and state.artifact is not None:
             self._amend(name, state.artifact[1], item)
             return
+        if isinstance(item.value, Group) and isinstance(item.value.origin, Contender):
+            self._evidence(name, item.value.origin.artifact, item)
+            return
         pool, now, lag = self.pools[name], self._flow.now, self.lag(item)
         parents = _parents(name, item)
         # Where the rest of a group is not waited for, a part of it is all the evidence that there will be.
@@ -77,6 +84,14 @@ class Admission:
         if partial and state is not None:
             state.artifact = (name, artifact.id)
         self._emit(ev.Admitted(now, name, change.version, artifact.id, item.id, lag, partial, parents, artifact.score))
+        self._flow.end(item, "consumed")
+
+    def _evidence(self, name: str, artifact: int, item: Item) -> None:
+        change = self.pools[name].evidence(artifact, item.value)
+        if change is None:
+            self._flow.end(item, "filtered", f"pool {name!r} did not change")
+            return
+        self._emit(ev.EvidenceAdded(self._flow.now, name, change.version, artifact, change.artifact.score))
         self._flow.end(item, "consumed")
 
     def _amend(self, name: str, artifact: int, item: Item) -> None:
@@ -146,6 +161,12 @@ class Admission:
             newest = self.pools[name].version
             first = readers[0][0] if readers else newest
             self.pools[name].forget_before(min([first, *(stamps.get(name, newest) for stamps in drawn)]))
+
+
+def _made(value: Any, task: Task[Any, Any] | None) -> Any:
+    """A pool's value at version 0, for the task where the pool asks for it (``for_task``)."""
+    for_task = getattr(value, "for_task", None)
+    return for_task(task) if task is not None and callable(for_task) else value
 
 
 def _parents(pool: str, item: Item) -> tuple[int, ...]:

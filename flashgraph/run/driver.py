@@ -389,6 +389,7 @@ class Driver:
             emission=job.emission,
             turn=start.turn,
             open=start.beside,
+            champion=start.champion,
             cursor=self._cursors[job.node],
         )
         try:

@@ -24,6 +24,7 @@ __all__ = [
     "EndpointDown",
     "EndpointUp",
     "Event",
+    "EvidenceAdded",
     "JobEnded",
     "JobStarted",
     "Late",
@@ -220,6 +221,16 @@ class Retracted(Event):
     pool: str
     version: int
     artifact: int
+
+
+@value
+class EvidenceAdded(Event):
+    """An artifact of a pool was tried on more samples; the pool rose to ``version``."""
+
+    pool: str
+    version: int
+    artifact: int
+    score: float | None
 
 
 @value

@@ -12,6 +12,7 @@ repaired or discarded as one.
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -51,8 +52,9 @@ class Origin:
 class Flow:
     """Queues, groups and rounds of one run."""
 
-    def __init__(self, plan: Plan, emit: Callable[[ev.Event], None]) -> None:
+    def __init__(self, plan: Plan, emit: Callable[[ev.Event], None], seed: int = 0) -> None:
         self.plan = plan
+        self._seed = seed
         self.now = 0.0
         self.items: dict[int, Item] = {}
         self.rounds: dict[int, RoundState] = {}
@@ -172,7 +174,9 @@ class Flow:
         self.take(whole)
         try:
             values = self.functions.call(edge.name, "scatter", lambda: _members(edge, whole.value))
-            identities, places = self.functions.call(edge.name, "order", lambda: self._arranged(edge, values))
+            identities, strata, places = self.functions.call(
+                edge.name, "order", lambda: self._arranged(edge, values, whole.path)
+            )
         except FunctionRaised as error:
             self.end(whole, "failed", str(error))
             return
@@ -186,13 +190,19 @@ class Flow:
             {},
             {g: GatherState(g, [Member(i) for i in range(len(values))]) for g in self.plan.gathers[edge.name]},
             identities,
+            strata,
         )
         self._next_group += 1
         self.groups[group.id] = group
         self._inside[group.id] = {}
         for outer, _ in whole.scope:
             self.groups[outer].nested.append(group.id)
-        for index in places:
+        gathers = self.plan.gathers[edge.name]
+        sent = max((self.plan.edges[g].release.sends(len(values)) for g in gathers), default=len(values))
+        for index in places[sent:]:
+            for state in group.gathers.values():
+                state.record(index, Member(index, "missing", None, "not sampled"), None)
+        for index in places[:sent]:
             origin = Origin(
                 whole.round, (whole.id,), (*whole.scope, (group.id, index)), whole.stamps, whole.uses, whole.lineage,
                 whole.loops, f"{whole.path}[{index}]", whole.late,
@@ -200,7 +210,7 @@ class Flow:
             member = self._make(edge, values[index], origin)
             self._where[member.id] = "member"
             self.members[edge.name].push(member)
-        group.waiting = len(values)
+        group.waiting = len(places[:sent])
         self.queues[edge.name].opened += bool(values)
         for name, state in group.gathers.items():
             wait = self.plan.edges[name].release.deadline()
@@ -211,12 +221,15 @@ class Flow:
         self.end(whole, "consumed")
         self._close_if_over(group)
 
-    def _arranged(self, edge: EdgePlan, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], Sequence[int]]:
-        """What the members of a scatter are known by, and the places in which they are sent out."""
+    def _arranged(
+        self, edge: EdgePlan, values: tuple[Any, ...], path: str
+    ) -> tuple[tuple[Any, ...], tuple[int, ...], Sequence[int]]:
+        """The identities and strata of a scatter's members, and the places in which they are sent out."""
         if (arrange := edge.arrange) is None:
-            return (), range(len(values))
+            return (), (), range(len(values))
         identities = tuple(arrange.identity(i, v) for i, v in enumerate(values))
-        return identities, arrange.arrange(values, self._streaks[edge.name])
+        strata = arrange.strata(values, self._streaks[edge.name])
+        return identities, strata, arrange.arrange(strata, random.Random(f"{self._seed}/order/{path}"))
 
     def take_member(self, item: Item) -> None:
         """Take the head of an opened group's members, to run."""

@@ -107,6 +107,7 @@ class GroupState:
     reasons: dict[int, str]
     gathers: dict[str, GatherState]
     identities: tuple[Any, ...] = ()
+    strata: tuple[int, ...] = ()
     waiting: int = 0
     nested: list[int] = attrs.field(factory=list)
     """Groups scattered from what carries this one."""
@@ -114,4 +115,4 @@ class GroupState:
     """Set when a member was cancelled by the budget or a stop: the group then says nothing and goes nowhere."""
 
     def gathered(self, state: GatherState, amendment: bool) -> Group[Any, Any]:
-        return Group(self.origin.value, tuple(state.members), amendment)
+        return Group(self.origin.value, tuple(state.members), amendment, self.strata)

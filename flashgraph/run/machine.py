@@ -32,6 +32,7 @@ from flashgraph.run.slots import Slots
 from flashgraph.run.sources import Sources, SourceState
 from flashgraph.run.stages import Stages, StageState
 from flashgraph.run.withheld import Withheld
+from flashgraph.task import Task
 
 __all__ = ["Machine", "SchedulerStalled"]
 
@@ -52,6 +53,7 @@ class Machine:
         ledger: Ledger,
         emit: Callable[[ev.Event], None],
         seed: int = 0,
+        task: Task[Any, Any] | None = None,
     ) -> None:
         self.plan = plan
         self.ledger = ledger
@@ -64,8 +66,8 @@ class Machine:
             emit(event)
 
         self._commands: list[Command] = []
-        self.flow = Flow(plan, note)
-        self.admission = Admission(plan, self.flow, note)
+        self.flow = Flow(plan, note, seed)
+        self.admission = Admission(plan, self.flow, note, task)
         self.sources = Sources(plan, self.flow, self.admission.pools, seed)
         self.calls = Calls(plan, self.flow, ledger, seed, note, lambda command: self._commands.append(command))
         self._results = Results(plan, self.flow, self.admission, self.sources, note)
@@ -406,7 +408,10 @@ class Machine:
                 views[pool.name] = self.sources.view(source, pool)
             self._emit(ev.JobStarted(self.now, job.id, source.name, None, 1, 0))
             beside = self.sources.open_rounds(source.name)
-            self._commands.append(Start(job, None, views, beside=beside, turn=self.sources.turn))
+            champion = self.pools[spec.reads].best if spec.reads is not None else None
+            self._commands.append(
+                Start(job, None, views, beside=beside, turn=self.sources.turn, champion=champion)
+            )
             emitted = True
         return emitted
 

@@ -10,6 +10,7 @@ import attrs
 
 from flashgraph.errors import FlashgraphError
 from flashgraph.graph.ports import Artifact, Change, PoolEvent
+from flashgraph.policies.champion import ChampionRule, Title, the_best
 
 __all__ = ["PoolRecord", "PoolState"]
 
@@ -37,11 +38,13 @@ class PoolRecord:
 class PoolState:
     """Admissions are serial, and each one that changes the pool raises `version` by one."""
 
-    def __init__(self, name: str, value: Any) -> None:
+    def __init__(self, name: str, value: Any, rule: ChampionRule | None = None) -> None:
         self.name = name
         self.version = 0
         self.best: Artifact | None = None
-        """The value's own choice of what to hand out, of all that was admitted."""
+        """The champion: what the run hands out, by the schedule's rule among the artifacts that the value holds."""
+        self._rule = rule or the_best()
+        self._title = Title()
         self.records: dict[int, PoolRecord] = {}
         self._views: dict[int, Any] = {0: value}
         self._forgotten = 0
@@ -122,6 +125,17 @@ class PoolState:
         record.lineage = frozenset({(self.name, artifact)})
         return self._advance(after, "confirmed", known)
 
+    def evidence(self, artifact: int, value: Any) -> Change | None:
+        """Add evidence to an artifact that the pool holds; None when the pool did not change."""
+        record, before = self.records.get(artifact), self.value
+        if record is None or artifact not in before.artifacts:
+            return None
+        after = self._apply(PoolEvent("evidence", artifact, value, (), False))
+        if after is before or after == before or artifact not in after.artifacts:
+            return None
+        record.last = after.artifacts[artifact]
+        return self._advance(after, "evidence", record.last)
+
     def retract(self, artifact: int) -> Change:
         """Take a provisional artifact back whose evidence will never be complete."""
         record = self.records[artifact]
@@ -181,7 +195,9 @@ class PoolState:
         )
 
     def _advance(self, after: Any, kind: Any, artifact: Artifact, newest: int | None = None) -> Change:
-        self.best = self._choice(after, len(self.records) - 1 if newest is None else newest)
+        choice = self._choice(after, len(self.records) - 1 if newest is None else newest)
+        self._title = self._rule.next(self._title, after.artifacts, choice, artifact.id)
+        self.best = after.artifacts.get(self._title.champion) if self._title.champion is not None else choice
         self.version += 1
         self._views[self.version] = after
         change = Change(self.version, kind, artifact)

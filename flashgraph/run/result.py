@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from flashgraph.evidence import Evidence
 from flashgraph.graph.ports import Artifact
 from flashgraph.run.events import EdgeFailed, Event, JobEnded
 
@@ -101,6 +102,7 @@ class ResultArtifact:
     provisional: bool
     retracted: bool
     at: float
+    evidence: Evidence | None = None
 
     @classmethod
     def of(cls, pool: str, record: PoolRecord, held: Mapping[int, Artifact]) -> ResultArtifact:
@@ -108,7 +110,7 @@ class ResultArtifact:
         known = held.get(record.artifact, record.last)
         return cls(
             pool, record.artifact, record.version, known.value, known.parents, known.score, known.scores,
-            record.lag, record.provisional, record.retracted, record.at,
+            record.lag, record.provisional, record.retracted, record.at, known.evidence,
         )  # fmt: skip
 
 

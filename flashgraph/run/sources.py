@@ -98,7 +98,7 @@ class Sources:
         """The pool's newest value; narrowed to its best line for the schedule's share of emissions, as long as other
         rounds are open beside it."""
         source.ended = self._flow.ended_rounds[source.name]
-        share = self._plan.schedule.focus
+        share = self._plan.schedule.focus if self._plan.sources[source.name].focus else 0.0
         beside = share > 0 and not source.widen and self.open_rounds(source.name) > 0
         source.narrowed = (
             beside and random.Random(f"{self._seed}/focus/{source.name}/{source.emissions}").random() < share

@@ -1,0 +1,106 @@
+"""The champion: which artifact a run hands out, and on how much evidence it changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from statistics import NormalDist
+from typing import Protocol
+
+import attrs
+
+from flashgraph.evidence import paired
+from flashgraph.graph.ports import Artifact
+
+__all__ = ["Best", "ChampionRule", "Proven", "Title", "proven", "the_best"]
+
+Artifacts = Mapping[int, Artifact]
+PRIOR_WEIGHT = 4
+"""Challengers that the prior counts for."""
+PRIOR_SPREAD = 0.05
+MIN_SPREAD = 0.03
+RECENT = 24
+
+
+@attrs.frozen
+class Title:
+    """The champion, and the paired differences that its challengers showed: by challenger the mean over common samples
+    and that mean's sampling variance."""
+
+    champion: int | None = None
+    shown: Mapping[int, tuple[float, float]] = attrs.field(factory=dict)
+
+
+class ChampionRule(Protocol):
+    """Says who is champion after artifact ``changed`` was admitted, given evidence or retracted."""
+
+    def next(self, title: Title, artifacts: Artifacts, choice: Artifact | None, changed: int) -> Title: ...
+
+
+@attrs.frozen
+class Best:
+    """The pool's own choice, as the published algorithms have it."""
+
+    def next(self, title: Title, artifacts: Artifacts, choice: Artifact | None, changed: int) -> Title:
+        return title if title.champion is None else Title()
+
+    def __str__(self) -> str:
+        return "best"
+
+
+@attrs.frozen
+class Proven:
+    """A challenger that is better than the champion on common samples with probability ``confidence`` or more.
+
+    The difference is drawn towards zero as far as the other challengers of this champion show little (empirical Bayes,
+    normal prior with mean zero), so that the best of many lucky ones does not win.  The expected share of changes for
+    the worse is then at most ``1 - confidence`` (Bayesian false discovery rate: Efron, Large-Scale Inference, 2010,
+    chapter 5).  Both must have been tried on ``least`` common samples.
+    """
+
+    confidence: float = 0.85
+    least: int = 20
+
+    def next(self, title: Title, artifacts: Artifacts, choice: Artifact | None, changed: int) -> Title:
+        champion = artifacts.get(title.champion) if title.champion is not None else None
+        if champion is None:
+            return Title(None if choice is None else choice.id)
+        challenger = artifacts.get(changed)
+        for other in artifacts.values() if changed == champion.id else () if challenger is None else (challenger,):
+            title = self._against(title, champion, other)
+        best = max(title.shown, key=lambda i: self._probability(title, i), default=None)
+        if best is not None and best in artifacts and self._probability(title, best) >= self.confidence:
+            fresh = Title(best)
+            for other in artifacts.values():
+                fresh = self._against(fresh, artifacts[best], other)
+            return fresh
+        return title
+
+    def _against(self, title: Title, champion: Artifact, challenger: Artifact) -> Title:
+        common = [s for s in challenger.scores if s in champion.scores]
+        if challenger.id == champion.id or len(common) < self.least:
+            return title
+        shown = paired([challenger.scores[s] - champion.scores[s] for s in common])
+        return attrs.evolve(title, shown={**title.shown, challenger.id: shown})
+
+    def _probability(self, title: Title, challenger: int) -> float:
+        mean, noise = title.shown[challenger]
+        others = [title.shown[i] for i in sorted(title.shown)[-RECENT:]]
+        centre = sum(m for m, _ in others) / (PRIOR_WEIGHT + len(others))
+        spread = PRIOR_WEIGHT * PRIOR_SPREAD**2 + sum((m - centre) ** 2 - v for m, v in others)
+        prior = max(MIN_SPREAD**2, spread / (PRIOR_WEIGHT + len(others)))
+        weight = prior / (prior + noise)
+        return NormalDist().cdf((centre + weight * (mean - centre)) / math.sqrt(weight * noise))
+
+    def __str__(self) -> str:
+        return f"proven({self.confidence:g})"
+
+
+def the_best() -> ChampionRule:
+    """The artifact that the pool calls its best."""
+    return Best()
+
+
+def proven(confidence: float = 0.85) -> ChampionRule:
+    """The artifact that has proven better than the champion before it, at ``confidence``."""
+    return Proven(confidence)
