@@ -30,9 +30,9 @@ class Evidence:
     """What a score rests on.
 
     ``tried`` of ``of`` samples were tried; ``failed`` of those could not be scored and count as the least score.
-    ``mean`` is the unbiased estimate of the mean over all samples.  ``estimate`` is the expected score on unseen samples
-    of the same kind, corrected for having been chosen, ``variance`` what is unknown of it on these samples, and
-    ``interval`` holds it at confidence ``level``.
+    ``mean`` is the unbiased estimate of the mean over all samples.  ``estimate`` is the expected score, corrected for
+    the choice of the best among many, and ``variance`` its variance on these samples.  ``interval`` holds the expected
+    score on unseen samples of the same kind at confidence ``level``.
     """
 
     tried: int

@@ -254,7 +254,8 @@ class Draw(_At[V], Generic[V, C]):
     ``emission`` counts this source's emissions from 0.  ``cursor`` is the source's own small state: assign the next
     value to it (an immutable one); it is kept from emission to emission and belongs to the run's state.  ``turn``
     counts the emissions of all sources that share the sequential stream, ``open`` the source's rounds that are open
-    now, ``champion`` what the run would hand out of the pool.  A source that returns None is asked again when its pool has changed or one of its rounds has ended.
+    now.  ``champion`` is the artifact that the run would hand out of the pool.  A source that returns None is asked
+    again when its pool has changed or one of its rounds has ended.
     """
 
     emission: int = 0

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from flashgraph.graph.spec import Flaw
-
-RARER = 2.5
-"""How much less often a sample is tried that candidates have passed lately: of little news, but not of none, for a
-change may break it."""
 
 __all__ = ["Discriminative", "QueueOrder", "discriminative", "fifo", "freshest", "priority"]
 
@@ -40,8 +35,7 @@ class QueueOrder:
 
 @attrs.frozen
 class Discriminative:
-    """Members that the last ``window`` gathered groups all passed are sent out later and less often than the others
-    (FlashEvolve, mechanism 4), in random order, so that the first ones sent are a stratified random part of all.
+    """Members that the last ``window`` gathered groups all passed go last (FlashEvolve, mechanism 4).
 
     ``passed`` judges a gathered value; members are known by their place in the scatter, or by ``key``.
     """
@@ -50,20 +44,14 @@ class Discriminative:
     passed: Callable[[Any], bool] = attrs.field(default=lambda value: bool(value.passed))
     key: Callable[[Any], Any] | None = None
 
-    def strata(self, members: Sequence[Any], streaks: Mapping[Any, int]) -> tuple[int, ...]:
-        """For each member 1 if the last ``window`` groups passed it, otherwise 0; ``streaks`` counts the latest passes
-        in a row by identity."""
-        return tuple(int(streaks.get(self.identity(i, m), 0) >= self.window) for i, m in enumerate(members))
+    def arrange(self, members: Sequence[Any], streaks: Mapping[Any, int]) -> list[int]:
+        """Indices of ``members`` in sending order; ``streaks`` counts the latest passes in a row by identity."""
+        last = self.strata(members, streaks)
+        return sorted(range(len(members)), key=lambda i: last[i])
 
-    def arrange(self, strata: Sequence[int], stream: random.Random) -> list[int]:
-        """Indices of the members in sending order: both strata in random order, a member of stratum 1 `RARER` times
-        less often than one of stratum 0."""
-        due: dict[int, float] = {}
-        for stratum, weight in ((0, 1.0), (1, 1 / RARER)):
-            members = [index for index, s in enumerate(strata) if s == stratum]
-            stream.shuffle(members)
-            due.update({index: (place + 0.5) / (weight * len(members)) for place, index in enumerate(members)})
-        return sorted(due, key=lambda index: (due[index], index))
+    def strata(self, members: Sequence[Any], streaks: Mapping[Any, int]) -> tuple[int, ...]:
+        """For each member 1 if it would go last, otherwise 0: what a rule that sends only some of them draws from."""
+        return tuple(int(streaks.get(self.identity(i, m), 0) >= self.window) for i, m in enumerate(members))
 
     def identity(self, index: int, member: Any) -> Any:
         return index if self.key is None else self.key(member)

@@ -60,7 +60,7 @@ def pipelined(
     A narrow window and the best line only: each generation starts from the newest best while it is still new, and a
     server that is not full answers it sooner.
     """
-    return Schedule("pipelined", window=window, focus=focus, champion=proven(), control=control or drain_first(), workers=workers or {})
+    return _overlapped("pipelined", window, control, focus, workers)
 
 
 def throughput(
@@ -72,4 +72,11 @@ def throughput(
 ) -> Schedule:
     """As many proposals as a model server can take: a window so wide that it is full.  Each request waits longer then,
     and at equal calls scores are lower than with `pipelined`."""
-    return Schedule("throughput", window=window, focus=focus, champion=proven(), control=control or drain_first(), workers=workers or {})
+    return _overlapped("throughput", window, control, focus, workers)
+
+
+def _overlapped(
+    name: str, window: int, control: Control | None, focus: float, workers: Mapping[str, int] | None
+) -> Schedule:
+    control = control or drain_first()
+    return Schedule(name, window=window, focus=focus, champion=proven(), control=control, workers=workers or {})

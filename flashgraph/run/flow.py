@@ -22,6 +22,7 @@ import attrs
 from flashgraph.errors import FlashgraphError
 from flashgraph.graph.ports import Member
 from flashgraph.policies.order import fifo
+from flashgraph.policies.release import drawn
 from flashgraph.run import events as ev
 from flashgraph.run.edge_functions import EdgeFunctions, FunctionRaised
 from flashgraph.run.items import GatherState, GroupState, Item, RoundState
@@ -197,12 +198,12 @@ class Flow:
         self._inside[group.id] = {}
         for outer, _ in whole.scope:
             self.groups[outer].nested.append(group.id)
-        gathers = self.plan.gathers[edge.name]
-        sent = max((self.plan.edges[g].release.sends(len(values)) for g in gathers), default=len(values))
-        for index in places[sent:]:
-            for state in group.gathers.values():
-                state.record(index, Member(index, "missing", None, "not sampled"), None)
-        for index in places[:sent]:
+        sent = set(places)
+        for index in range(len(values)):
+            if index not in sent:
+                for state in group.gathers.values():
+                    state.record(index, Member(index, "missing", None, "not sampled"), None)
+        for index in places:
             origin = Origin(
                 whole.round, (whole.id,), (*whole.scope, (group.id, index)), whole.stamps, whole.uses, whole.lineage,
                 whole.loops, f"{whole.path}[{index}]", whole.late,
@@ -210,7 +211,7 @@ class Flow:
             member = self._make(edge, values[index], origin)
             self._where[member.id] = "member"
             self.members[edge.name].push(member)
-        group.waiting = len(places[:sent])
+        group.waiting = len(places)
         self.queues[edge.name].opened += bool(values)
         for name, state in group.gathers.items():
             wait = self.plan.edges[name].release.deadline()
@@ -224,12 +225,20 @@ class Flow:
     def _arranged(
         self, edge: EdgePlan, values: tuple[Any, ...], path: str
     ) -> tuple[tuple[Any, ...], tuple[int, ...], Sequence[int]]:
-        """The identities and strata of a scatter's members, and the places in which they are sent out."""
-        if (arrange := edge.arrange) is None:
-            return (), (), range(len(values))
-        identities = tuple(arrange.identity(i, v) for i, v in enumerate(values))
-        strata = arrange.strata(values, self._streaks[edge.name])
-        return identities, strata, arrange.arrange(strata, random.Random(f"{self._seed}/order/{path}"))
+        """The identities and strata of a scatter's members, and the places of those that are sent out, in order."""
+        identities: tuple[Any, ...] = ()
+        strata: tuple[int, ...] = ()
+        places: Sequence[int] = range(len(values))
+        gathers = self.plan.gathers[edge.name]
+        sent = max((_sends(self.plan.edges[g].release, len(values)) for g in gathers), default=len(values))
+        if (arrange := edge.arrange) is not None:
+            identities = tuple(arrange.identity(i, v) for i, v in enumerate(values))
+            places = arrange.arrange(values, self._streaks[edge.name])
+        if sent < len(values):
+            named = getattr(arrange, "strata", None)
+            strata = named(values, self._streaks[edge.name]) if named is not None else (0,) * len(values)
+            places = drawn(strata, sent, random.Random(f"{self._seed}/sample/{path}"))
+        return identities, strata, places
 
     def take_member(self, item: Item) -> None:
         """Take the head of an opened group's members, to run."""
@@ -568,6 +577,12 @@ class Flow:
     def _end_orphan(self, item: Item, pool: str, artifact: int) -> None:
         if not self.plan.edges[item.edge].keeps_orphans:
             self.end(item, "discarded", f"orphan of {pool} artifact {artifact}, which was retracted")
+
+
+def _sends(rule: Any, size: int) -> int:
+    """How many members of a group are sent out; a release rule of the user's own may leave that open."""
+    sends = getattr(rule, "sends", None)
+    return size if sends is None else int(sends(size))
 
 
 def _members(edge: EdgePlan, value: Any) -> tuple[Any, ...]:

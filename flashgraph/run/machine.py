@@ -409,9 +409,7 @@ class Machine:
             self._emit(ev.JobStarted(self.now, job.id, source.name, None, 1, 0))
             beside = self.sources.open_rounds(source.name)
             champion = self.pools[spec.reads].best if spec.reads is not None else None
-            self._commands.append(
-                Start(job, None, views, beside=beside, turn=self.sources.turn, champion=champion)
-            )
+            self._commands.append(Start(job, None, views, beside=beside, turn=self.sources.turn, champion=champion))
             emitted = True
         return emitted
 

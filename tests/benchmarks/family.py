@@ -60,7 +60,7 @@ class Row:
 
 
 def compared(mine: Measured, peers: Sequence[Measured], lockstep: Measured) -> Row:
-    best = max(peers, key=lambda run: (run.final, -run.time_to(run.final) if run.curve else 0.0))
+    best = max(peers, key=lambda run: (run.final, -(run.time_to(run.final) or 0.0)))
     goal, point = best.reached(best.final), mine.reached(best.final)
     assert goal is not None
     calls = min(mine.calls, lockstep.calls)
