@@ -3,6 +3,7 @@
 Layers, each importing only those above it (``tests/test_layers.py`` holds the code to it)::
 
     errors              what a user can get wrong, with the place and the fix
+    evidence            what a score rests on: estimates, intervals, paired comparisons
     replies, lenient    what a model wrote: thoughts, fences, edits, JSON; usable or not
     llm.protocol        what a model is: messages in, a reply with its usage and cost out
     task                samples, attempts and scores

@@ -11,6 +11,7 @@ ROOT = Path(flashgraph.__file__).parent
 LAYERS = [
     ["errors"],
     ["replies", "lenient"],
+    ["evidence"],
     ["llm.protocol"],
     ["task"],
     ["graph"],

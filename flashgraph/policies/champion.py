@@ -15,11 +15,14 @@ from flashgraph.graph.ports import Artifact
 __all__ = ["Best", "ChampionRule", "Proven", "Title", "proven", "the_best"]
 
 Artifacts = Mapping[int, Artifact]
-PRIOR_WEIGHT = 4
+PRIOR_WEIGHT = 1
 """Challengers that the prior counts for."""
-PRIOR_SPREAD = 0.05
+PRIOR_SPREAD = 0.2
+"""Of a first challenger's true difference to the champion."""
 MIN_SPREAD = 0.03
+"""Challengers are never all alike."""
 RECENT = 24
+"""Challengers that the prior is estimated from, the newest."""
 
 
 @attrs.frozen
@@ -58,13 +61,15 @@ class Proven:
     chapter 5).  Both must have been tried on ``least`` common samples.
     """
 
-    confidence: float = 0.85
-    least: int = 20
+    confidence: float = 0.75
+    least: int = 30
 
     def next(self, title: Title, artifacts: Artifacts, choice: Artifact | None, changed: int) -> Title:
+        if choice is None or not choice.scores:
+            return Title()  # nothing to compare sample by sample
         champion = artifacts.get(title.champion) if title.champion is not None else None
-        if champion is None:
-            return Title(None if choice is None else choice.id)
+        if champion is None or not champion.scores:
+            return Title(choice.id)
         challenger = artifacts.get(changed)
         for other in artifacts.values() if changed == champion.id else () if challenger is None else (challenger,):
             title = self._against(title, champion, other)
@@ -78,7 +83,7 @@ class Proven:
 
     def _against(self, title: Title, champion: Artifact, challenger: Artifact) -> Title:
         common = [s for s in challenger.scores if s in champion.scores]
-        if challenger.id == champion.id or len(common) < self.least:
+        if challenger.id == champion.id or len(common) < min(self.least, _size(champion), _size(challenger)):
             return title
         shown = paired([challenger.scores[s] - champion.scores[s] for s in common])
         return attrs.evolve(title, shown={**title.shown, challenger.id: shown})
@@ -96,11 +101,16 @@ class Proven:
         return f"proven({self.confidence:g})"
 
 
+def _size(artifact: Artifact) -> int:
+    """The number of samples that an artifact can be tried on."""
+    return artifact.evidence.of if artifact.evidence is not None else len(artifact.scores)
+
+
 def the_best() -> ChampionRule:
     """The artifact that the pool calls its best."""
     return Best()
 
 
-def proven(confidence: float = 0.85) -> ChampionRule:
+def proven(confidence: float = 0.75) -> ChampionRule:
     """The artifact that has proven better than the champion before it, at ``confidence``."""
     return Proven(confidence)

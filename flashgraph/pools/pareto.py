@@ -82,7 +82,7 @@ class ParetoFrontier:
         """Add a candidate, complete it, give it more evidence, or remove it."""
         known = self.tried.get(event.artifact)
         tried = None if event.kind == "retract" else self._tried(event.value, known)
-        if tried is None or not tried.scores:
+        if tried is None or tried.failed.issuperset(tried.scores):
             # Not one sample could be scored: there is no evidence to hold the candidate by.
             return self._only(a for a in self.artifacts if a != event.artifact)
         named = {a.index: a.objectives for a in event.value.values if a.objectives}
@@ -107,8 +107,8 @@ class ParetoFrontier:
     def _tried(self, group: Group[Candidate | Validated, Attempt], known: Tried | None) -> Tried:
         """What is known of an artifact with the evidence of one more group."""
         samples = group.origin.samples
-        scores = dict(known.scores) if known else {}
-        failed, least = set(known.failed) if known else set[int](), self.bounds[0]
+        scores = {s: y for s, y in known.scores.items() if s not in samples} if known else {}
+        failed, least = {s for s in known.failed if s not in samples} if known else set[int](), self.bounds[0]
         for sample, member in zip(samples, group.members, strict=True):
             if member.state == "arrived" and member.value is not None:
                 scores[sample] = member.value.score
