@@ -108,7 +108,7 @@ def cut(pool: ParetoFrontier, number: int, scores: list[float | None], parents: 
 
 
 def test_scores_of_different_halves_compare() -> None:
-    """A part of the validation is compared with the parent's scores on the same samples, and carried over to the rest."""
+    """A part of the validation is compared with the parent on the same samples, and carried over to the rest."""
     pool = cut(admit(ParetoFrontier(), 0, [0.0, 0.0, 0.0, 0.0]), 1, [1.0, 1.0, *CUT], (0,))
     pool = cut(pool, 2, [*CUT, 1.0, 0.0], (1,))
     assert [a.score for a in pool.artifacts.values()] == [0.0, 1.0, 1.0]
