@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -32,6 +32,7 @@ from flashgraph.llm.prices import LOCAL, OPTION, Price, listed
 from flashgraph.llm.protocol import Message, Reply, whole_text
 from flashgraph.llm.retry import Retry
 from flashgraph.llm.secrets import Key, redacted
+from flashgraph.llm.sharing import Shared
 from flashgraph.policies.limits import Limits
 
 __all__ = ["HttpModel"]
@@ -75,7 +76,7 @@ class HttpModel:
     local: bool = attrs.field(init=False, repr=False)
     _chat: httpx.URL = attrs.field(init=False, repr=False)
     _pinned: Price | None = attrs.field(default=None, init=False, repr=False)
-    _connections: Connections | None = attrs.field(default=None, init=False, repr=False)
+    _connections: Shared[Connections] = attrs.field(factory=Shared, init=False, repr=False)
     _dialect: Dialect = attrs.field(init=False, repr=False)
 
     @local.default
@@ -100,11 +101,17 @@ class HttpModel:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Hold the connections.
+        """Hold the connections, which runs that share this object share.
 
         Raises `ModelUnavailable` if nothing answers, `ModelRefused` if the key is refused or cannot be sent, and
         `DataError` if no model was named and the server has not exactly one.
         """
+        async with self._connections.hold(self._connected):
+            if self.probe or not self.model:
+                await self._probe()
+            yield
+
+    def _connected(self) -> AbstractAsyncContextManager[Connections]:
         key = self._key.usable()
         headers = {"authorization": f"Bearer {key}"} if key else {}
         if key and not self.local and self._chat.scheme == "http":
@@ -112,14 +119,7 @@ class HttpModel:
         timeout = httpx.Timeout(None, connect=min(PROBE_SECONDS, self.timeout))
         # A proxy of the environment cannot reach this machine's loopback.
         plain = self.local and self._chat.scheme == "http"
-        connections = Connections(headers, timeout, trust_env=not self.local, largest=self.largest, encrypted=not plain)
-        async with connections.open() as self._connections:
-            try:
-                if self.probe or not self.model:
-                    await self._probe()
-                yield
-            finally:
-                self._connections = None
+        return Connections(headers, timeout, trust_env=not self.local, largest=self.largest, encrypted=not plain).open()
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
         """Answer ``messages``; see `flashgraph.llm.protocol.Model.complete`.
@@ -188,9 +188,9 @@ class HttpModel:
         return redacted(text, [self._key.value])
 
     def _opened(self) -> Connections:
-        if self._connections is None:
+        if (connections := self._connections.value) is None:
             raise RuntimeError(f"{self.name} is not open: use `async with model.open():` around its calls")
-        return self._connections
+        return connections
 
     def _unreachable(self, error: httpx.TransportError) -> ModelUnavailable:
         reason = str(error) or type(error).__name__
