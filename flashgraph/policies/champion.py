@@ -83,7 +83,8 @@ class Proven:
 
     def _against(self, title: Title, champion: Artifact, challenger: Artifact) -> Title:
         common = [s for s in challenger.scores if s in champion.scores]
-        if challenger.id == champion.id or len(common) < min(self.least, _size(champion), _size(challenger)):
+        enough = max(1, min(self.least, _size(champion), _size(challenger)))  # a failed program has no scores at all
+        if challenger.id == champion.id or len(common) < enough:
             return title
         shown = paired([challenger.scores[s] - champion.scores[s] for s in common])
         return attrs.evolve(title, shown={**title.shown, challenger.id: shown})
