@@ -99,7 +99,7 @@ class Proven:
         return NormalDist().cdf((centre + weight * (mean - centre)) / math.sqrt(weight * noise))
 
     def __str__(self) -> str:
-        return f"proven({self.confidence:g})"
+        return f"proven({self.confidence:g}, least={self.least})"
 
 
 def _size(artifact: Artifact) -> int:

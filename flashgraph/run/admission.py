@@ -13,7 +13,7 @@ from flashgraph.run import events as ev
 from flashgraph.run.flow import Flow
 from flashgraph.run.items import Item, Lineage
 from flashgraph.run.plan import Plan
-from flashgraph.run.pools import PoolState
+from flashgraph.run.pools import PoolState, for_task
 from flashgraph.task import Task
 
 __all__ = ["Admission", "Ancestry"]
@@ -33,7 +33,8 @@ class Admission:
     def __init__(
         self, plan: Plan, flow: Flow, emit: Callable[[ev.Event], None], task: Task[Any, Any] | None = None
     ) -> None:
-        self.pools = {n: PoolState(n, _made(p.factory(), task), plan.schedule.champion) for n, p in plan.pools.items()}
+        rule = plan.schedule.champion
+        self.pools = {n: PoolState(n, for_task(p.factory(), task), rule) for n, p in plan.pools.items()}
         self._plan = plan
         self._flow = flow
         self._emit = emit
@@ -161,12 +162,6 @@ class Admission:
             newest = self.pools[name].version
             first = readers[0][0] if readers else newest
             self.pools[name].forget_before(min([first, *(stamps.get(name, newest) for stamps in drawn)]))
-
-
-def _made(value: Any, task: Task[Any, Any] | None) -> Any:
-    """A pool's value at version 0, for the task where the pool asks for it (``for_task``)."""
-    for_task = getattr(value, "for_task", None)
-    return for_task(task) if task is not None and callable(for_task) else value
 
 
 def _parents(pool: str, item: Item) -> tuple[int, ...]:

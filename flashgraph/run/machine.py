@@ -58,6 +58,8 @@ class Machine:
         self.plan = plan
         self.ledger = ledger
         self.seed = seed
+        self.task = task
+        """The task that the pools are made for (``for_task``)."""
         self.changed = False
         """Whether anything has happened since the driver last took note of it."""
 

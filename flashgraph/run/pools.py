@@ -11,8 +11,15 @@ import attrs
 from flashgraph.errors import FlashgraphError
 from flashgraph.graph.ports import Artifact, Change, PoolEvent
 from flashgraph.policies.champion import ChampionRule, Title, the_best
+from flashgraph.task import Task
 
-__all__ = ["PoolRecord", "PoolState"]
+__all__ = ["PoolRecord", "PoolState", "for_task"]
+
+
+def for_task(value: Any, task: Task[Any, Any] | None) -> Any:
+    """Return a pool's value at version 0, made for the task where the pool has a ``for_task``."""
+    make = getattr(value, "for_task", None)
+    return make(task) if task is not None and callable(make) else value
 
 
 @attrs.define

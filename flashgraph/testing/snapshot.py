@@ -168,7 +168,7 @@ def _work(machine: Machine, name: Name, zero: float) -> tuple[Any, ...]:
 def _pools(machine: Machine) -> tuple[Any, ...]:
     return tuple(
         (
-            n, pool.version, repr(pool.value),
+            n, pool.version, repr(pool.value), pool.best and pool.best.id, repr(pool._title),
             tuple(
                 (r.artifact, r.version, r.provisional, r.retracted, tuple(sorted(r.lineage)), r.settled)
                 for r in pool.records.values()

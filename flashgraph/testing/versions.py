@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from flashgraph.policies.release import Count, Fraction
+from flashgraph.policies.release import Count, Fraction, Sampled
 from flashgraph.run import events as ev
 from flashgraph.run.plan import Plan
 from flashgraph.testing.log import Check, Log
@@ -18,6 +18,9 @@ from flashgraph.testing.log import Check, Log
 __all__ = ["evidence", "failures", "orphans", "releases", "staleness", "stamps", "versions"]
 
 Scope = tuple[tuple[int, int], ...]
+
+CHANGES = (ev.Admitted, ev.Confirmed, ev.EvidenceAdded, ev.Retracted)
+"""Each raises its pool's version by one."""
 
 STALE = re.compile(r"stale: lag (\d+) ")
 LATE = "late: its group was released without it"
@@ -32,7 +35,7 @@ def versions(log: Log) -> Check:
     version: Counter[str] = Counter()
     while True:
         i, event = yield
-        if isinstance(event, ev.Admitted | ev.Confirmed | ev.Retracted):
+        if isinstance(event, CHANGES):
             version[event.pool] += 1
             expected = f"pool {event.pool} went to version {event.version}, expected {version[event.pool]}"
             log.expect(event.version == version[event.pool], "I5", i, expected)
@@ -51,7 +54,7 @@ def stamps(log: Log) -> Check:
         if isinstance(event, ev.JobStarted | ev.Admitted) and event.item in made:
             lag = max((version[pool] - stamp for pool, stamp in made[event.item].stamps.items()), default=0)
             log.expect(event.lag == lag, "I6", i, f"item {event.item} lags by {lag}, the run says {event.lag}")
-        if isinstance(event, ev.Admitted | ev.Confirmed | ev.Retracted):
+        if isinstance(event, CHANGES):
             version[event.pool] += 1
         elif isinstance(event, ev.Released):
             group = made[event.item]
@@ -211,6 +214,8 @@ def _asked(log: Log, event: ev.Released) -> float:
         return rule.share * event.size - 1e-9
     if isinstance(rule, Count):
         return min(rule.members, event.size)
+    if isinstance(rule, Sampled):
+        return rule.share * min(rule.members, event.size) - 1e-9
     return event.size if type(rule).__name__ == "All" else 0
 
 

@@ -15,6 +15,7 @@ from flashgraph.graph.check_nodes import check_nodes
 from flashgraph.graph.notes import Notes
 from flashgraph.graph.spec import GraphSpec
 from flashgraph.graph.types import OURS, parts, show
+from flashgraph.policies.champion import ChampionRule, the_best
 from flashgraph.run.journal.jsontext import dumped, loaded, printed
 from flashgraph.run.journal.tasks import changes_of_task
 from flashgraph.run.plan import Plan
@@ -92,7 +93,8 @@ class Changes:
     def between(cls, before: Header, now: Header) -> Changes:
         broken = _differences(before.topology, now.topology)
         others = (f"function of {name}" for name in before.other_functions(now))
-        risky = [*others, *_differences(before.policies, now.policies)]
+        # Before there were rules for the champion, a run handed out the pool's own choice.
+        risky = [*others, *_differences({"champion": str(the_best()), **before.policies}, now.policies)]
         if before.seed != now.seed:
             broken.append(f"seed: {before.seed} -> {now.seed}")
         broken += _differences(_shown(before.params), _shown(now.params))
@@ -166,7 +168,16 @@ def fingerprint(graph: GraphSpec, plan: Plan) -> tuple[dict[str, str], dict[str,
         str, (schedule.window, schedule.focus, type(schedule.control).__name__)
     )
     policies["schedule"] = "serial" if schedule.serial else "overlapping"
+    policies["champion"], functions["champion"] = _champion(schedule.champion)
     return topology, functions, policies
+
+
+def _champion(rule: ChampionRule) -> tuple[str, str]:
+    """Return a champion rule as text, and a digest of its class where that is the user's own."""
+    kind = type(rule)
+    plain = kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__
+    ours = kind.__module__.startswith("flashgraph.")
+    return kind.__qualname__ if plain else str(rule), _digest(*(() if ours else (kind,)))
 
 
 def _kinds(hints: Iterable[Any]) -> list[type]:

@@ -33,10 +33,16 @@ __all__ = ["JournalWriter", "durable", "signature"]
 _log = logging.getLogger("flashgraph")
 
 KEPT = {
-    ev.Admitted, ev.Confirmed, ev.Retracted, ev.JobEnded, ev.EdgeFailed, ev.CallEnded,
+    ev.Admitted, ev.Confirmed, ev.EvidenceAdded, ev.Retracted, ev.JobEnded, ev.EdgeFailed, ev.CallEnded,
     ev.LimitChanged, ev.RateLearned, ev.EndpointDown, ev.EndpointUp,
 }  # fmt: skip
 """Events that become rows of their own."""
+
+Changed = ev.Admitted | ev.Confirmed | ev.EvidenceAdded | ev.Retracted
+KINDS: Mapping[type[ev.Event], str] = {
+    ev.Admitted: "admit", ev.Confirmed: "confirm", ev.EvidenceAdded: "evidence", ev.Retracted: "retract",
+}  # fmt: skip
+"""Of the rows of the table ``admissions``."""
 
 NO_JOB = -1
 """In the place of a job's number, for the failure of a function on an edge."""
@@ -206,7 +212,7 @@ class JournalWriter:
         events, self._events = self._events, []
         if turn.halted:
             events = [e for e in events if isinstance(e, ev.CallEnded) or _is_failure(e)]
-        changed = {e.pool for e in events if isinstance(e, ev.Admitted | ev.Confirmed | ev.Retracted)}
+        changed = {e.pool for e in events if isinstance(e, Changed)}
         for pool in sorted(changed):
             chosen = machine.pools[pool].best
             best = (pool, None if chosen is None else chosen.id)
@@ -217,7 +223,7 @@ class JournalWriter:
                     self._call(event, answers.get(event.call), machine, statements)
                 case ev.JobEnded(how="failed") | ev.EdgeFailed():
                     statements.append(self._failure(event))
-                case ev.Admitted() | ev.Confirmed() | ev.Retracted():
+                case ev.Admitted() | ev.Confirmed() | ev.EvidenceAdded() | ev.Retracted():
                     self._admission(event, machine, statements)
                 case ev.LimitChanged():
                     self._endpoint(event, "limit", event.limit, event.reason, statements)
@@ -289,12 +295,10 @@ class JournalWriter:
             )
         )
 
-    def _admission(
-        self, event: ev.Admitted | ev.Confirmed | ev.Retracted, machine: Machine, statements: list[Statement]
-    ) -> None:
+    def _admission(self, event: Changed, machine: Machine, statements: list[Statement]) -> None:
         record = machine.pools[event.pool].records[event.artifact]
         known = record.last
-        kind = {"Admitted": "admit", "Confirmed": "confirm", "Retracted": "retract"}[type(event).__name__]
+        kind = KINDS[type(event)]
         row = (
             self._turn, event.at, event.pool, event.version, kind, event.artifact, dumped(list(known.parents)),
             record.lag, int(known.provisional), known.score,
