@@ -22,7 +22,7 @@ from flashgraph.errors import (
     UnknownModel,
     did_you_mean,
 )
-from flashgraph.llm.addresses import base_url, is_loopback
+from flashgraph.llm.addresses import base_url, is_exact, is_loopback, lacks_version
 from flashgraph.llm.complaints import Complaint
 from flashgraph.llm.completions import Completion, Malformed, NoJson, parsed, refuse_unsupported
 from flashgraph.llm.connections import LARGEST_BODY, Answer, Connections, Unreadable, broke_off
@@ -43,12 +43,15 @@ PROBE_SECONDS = 10.0
 SHOWN = 200
 """Names of models that an error lists, and characters of each."""
 
+OWN = frozenset({"model", "messages", "stream", "max_tokens", "max_completion_tokens"})
+"""What ``extra_body`` may not hold: it decides what is asked of whom, and what a reply costs at most."""
+
 _log = logging.getLogger("flashgraph")
 
 
 @attrs.define(eq=False)
 class HttpModel:
-    """A chat model at ``url`` (``/v1`` is added where it is missing).
+    """A chat model at ``url``: `flashgraph.llm.addresses.base_url` says how it is read.
 
     An empty ``model`` means the only one that the server has, asked for when the model is opened.  ``params`` are
     sent with each request unless the request says otherwise.  ``limits`` are limits that move, in the place of the
@@ -61,7 +64,7 @@ class HttpModel:
     after decoding.
     """
 
-    url: str = attrs.field(converter=base_url)
+    url: str
     model: str = ""
     limit: int = attrs.field(default=32, kw_only=True, validator=attrs.validators.ge(1))
     limits: Limits | None = attrs.field(default=None, kw_only=True)
@@ -75,23 +78,22 @@ class HttpModel:
     largest: int = attrs.field(default=LARGEST_BODY, kw_only=True, validator=attrs.validators.ge(1))
     local: bool = attrs.field(init=False, repr=False)
     _chat: httpx.URL = attrs.field(init=False, repr=False)
+    _exact: bool = attrs.field(init=False, repr=False)
     _pinned: Price | None = attrs.field(default=None, init=False, repr=False)
     _connections: Shared[Connections] = attrs.field(factory=Shared, init=False, repr=False)
     _dialect: Dialect = attrs.field(init=False, repr=False)
 
-    @local.default
-    def _is_local(self) -> bool:
-        return is_loopback(httpx.URL(self.url).host)
-
-    @_chat.default
-    def _chat_url(self) -> httpx.URL:
-        return httpx.URL(f"{self.url}/chat/completions")
-
     def __attrs_post_init__(self) -> None:
         if self.limits is not None:
             self.limit = self.limits.most
+        self._exact = is_exact(self.url)
+        self._reach(base_url(self.url))
         self._key.usable()
         self._dialect = Dialect(self.name)
+
+    def _reach(self, url: str) -> None:
+        self.url, self._chat = url, httpx.URL(f"{url}/chat/completions")
+        self.local = is_loopback(self._chat.host)
 
     @property
     def name(self) -> str:
@@ -130,14 +132,7 @@ class HttpModel:
 
         Raises `DataError` for a parameter whose effect a `Reply` cannot show.
         """
-        body = {
-            **self.params,
-            **params,
-            "model": self.model,
-            "messages": [dict(message) for message in messages],
-            "stream": False,
-        }
-        refuse_unsupported(self.name, {**self.params, **params})
+        body = self._body(messages, {**self.params, **params})
         try:
             with anyio.fail_after(self.timeout):
                 answer = await self._sent(body)
@@ -157,6 +152,18 @@ class HttpModel:
                 raise await self._not_found(self._faults.said(complaint))
             raise self._faults.of(complaint, answer.headers)
         return await self._reply(answer, body)
+
+    def _body(self, messages: Sequence[Message], params: dict[str, Any]) -> dict[str, Any]:
+        extra = params.pop("extra_body", None) or {}
+        if not isinstance(extra, Mapping) or OWN & extra.keys():
+            raise DataError(
+                f"{self.name}: found extra_body={extra!r:.200}, expected a mapping without {', '.join(sorted(OWN))}.\n"
+                "Fix: give those as parameters of their own."
+            )
+        body = {**params, **extra}
+        refuse_unsupported(self.name, body)
+        sent = [dict(message) for message in messages]
+        return {**body, "model": self.model, "messages": sent, "stream": False}
 
     async def _sent(self, body: Mapping[str, Any]) -> Answer:
         """The response to ``body``, whose parameters are as this server wants them: it may have to say so first."""
@@ -237,11 +244,11 @@ class HttpModel:
             f"{self._redacted(did_you_mean(self.model, served[:SHOWN]))} (it serves {self._names(served)})"
         )
 
-    async def _served(self) -> list[str] | None:
+    async def _served(self, url: str = "") -> list[str] | None:
         """Names of the server's models; None if it does not say."""
         try:
             with anyio.fail_after(PROBE_SECONDS):
-                answer = await self._opened().request("GET", f"{self.url}/models")
+                answer = await self._opened().request("GET", f"{url or self.url}/models")
         except (TimeoutError, Unreadable):
             return None
         except httpx.TransportError as error:
@@ -254,6 +261,11 @@ class HttpModel:
     async def _probe(self) -> None:
         try:
             served = await self._served()
+            if served is None and not self._exact and lacks_version(self.url):
+                # Behind the path there may be a server whose own address ends in /v1.
+                served = await self._served(f"{self.url}/v1")
+                if served is not None:
+                    self._reach(f"{self.url}/v1")
         except KeyRefused:
             # Some servers keep the list from keys that may chat: requests will tell.
             if not self.model:

@@ -558,11 +558,58 @@ async def test_use_without_open_is_told() -> None:
         ("http://h/v1/", "http://h/v1"),
         ("https://h/v1/chat/completions", "https://h/v1"),
         ("https://h/v1beta/openai", "https://h/v1beta/openai"),
+        ("https://models.github.ai/inference", "https://models.github.ai/inference"),
+        ("https://d.example/serving-endpoints", "https://d.example/serving-endpoints"),
+        ("https://d.example/serving-endpoints/chat/completions/", "https://d.example/serving-endpoints"),
+        ("https://api.perplexity.ai/chat/completions", "https://api.perplexity.ai"),
     ],
 )
 async def test_v1_is_added_where_it_is_missing(url: str, expected: str) -> None:
-    """Addresses as people write them."""
-    assert HttpModel(url, "m").url == expected
+    """To a host alone: a path is kept, and one that ends in chat completions is taken at its word."""
+    model = HttpModel(url, "m")
+    assert (model.url, str(model._chat)) == (expected, f"{expected}/chat/completions")
+
+
+@pytest.mark.parametrize(("path", "base"), [("/proxy", "/proxy/v1"), ("/proxy/chat/completions", "/proxy")])
+async def test_a_server_behind_a_path(path: str, base: str) -> None:
+    """Its list of models says whether ``/v1`` belongs there."""
+    with running() as server:
+        server.listed_at = "/proxy/v1/models"
+        model = model_at(server.url + path)
+        async with model.open():
+            await model.complete(HELLO, {})
+    assert server.chats[0].path == f"{base}/chat/completions"
+    assert model.url == server.url + base
+
+
+@pytest.mark.parametrize("url", ["http://h?api-version=1", "http://h/v1?key=sk-123456", "http://h#m"])
+async def test_what_an_address_cannot_hold_is_refused(url: str) -> None:
+    """It would be lost; and a key in it is not shown."""
+    with pytest.raises(DataError, match=r"without a query and a fragment.\nFix: ") as caught:
+        HttpModel(url, "m")
+    assert "sk-123456" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://user:sk-123456@[bad", "ftp://user:sk-123456@h", "http://user:sk-123456@h"])
+async def test_a_password_in_an_address_is_not_shown(url: str) -> None:
+    """Whatever else is wrong with it."""
+    with pytest.raises(DataError) as caught:
+        HttpModel(url, "m")
+    assert "sk-123456" not in str(caught.value)
+
+
+async def test_extra_body() -> None:
+    """Is merged into the request, as OpenAI's client does; not over what decides its cost."""
+    with running() as server:
+        model = model_at(server.url, params={"extra_body": {"top_a": 0.5}})
+        await ask(model, temperature=0)
+        assert server.chats[0].body["top_a"] == 0.5
+        assert "extra_body" not in server.chats[0].body
+        for wrong in ({"max_tokens": 10**6}, {"stream": True}, [1]):
+            with pytest.raises(DataError, match="extra_body"):
+                await ask(model, extra_body=wrong)
+        with pytest.raises(DataError, match="n=2"):
+            await ask(model, extra_body={"n": 2})
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://h", "http://", "h"])
