@@ -131,6 +131,11 @@ class Artifact:
     provisional: bool = False
     evidence: Evidence | None = None
 
+    @property
+    def estimate(self) -> float | None:
+        """What it is expected to score: the evidence's estimate, or the pool's score where it weighs no evidence."""
+        return self.score if self.evidence is None else self.evidence.estimate
+
 
 @attrs.frozen
 class Contender:

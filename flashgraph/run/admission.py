@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from flashgraph.graph.ports import Contender, Group
+from flashgraph.graph.ports import Artifact, Contender, Group
 from flashgraph.run import events as ev
 from flashgraph.run.flow import Flow
 from flashgraph.run.items import Item, Lineage
@@ -35,6 +35,8 @@ class Admission:
     ) -> None:
         rule = plan.schedule.champion
         self.pools = {n: PoolState(n, for_task(p.factory(), task), rule) for n, p in plan.pools.items()}
+        self._shown: dict[str, Artifact | None] = {}
+        """By pool, its champion when it was last told of."""
         self._plan = plan
         self._flow = flow
         self._emit = emit
@@ -85,6 +87,7 @@ class Admission:
         if partial and state is not None:
             state.artifact = (name, artifact.id)
         self._emit(ev.Admitted(now, name, change.version, artifact.id, item.id, lag, partial, parents, artifact.score))
+        self._show_champion(name)
         self._flow.end(item, "consumed")
 
     def _evidence(self, name: str, artifact: int, item: Item) -> None:
@@ -93,12 +96,24 @@ class Admission:
             self._flow.end(item, "filtered", f"pool {name!r} did not change")
             return
         self._emit(ev.EvidenceAdded(self._flow.now, name, change.version, artifact, change.artifact.score))
+        self._show_champion(name)
         self._flow.end(item, "consumed")
+
+    def _show_champion(self, name: str) -> None:
+        """Tell of a pool's champion where it, or what is known of it, has changed."""
+        pool, before = self.pools[name], self._shown.get(name)
+        now = pool.best
+        if _standing(now) == _standing(before):
+            return
+        self._shown[name] = now
+        known = (None, None, None, False) if now is None else (now.id, now.score, now.evidence, now.provisional)
+        self._emit(ev.ChampionChanged(self._flow.now, name, pool.version, *known))
 
     def _amend(self, name: str, artifact: int, item: Item) -> None:
         change = self.pools[name].amend(artifact, item.value, _parents(name, item))
         if change.kind == "confirmed":
             self._emit(ev.Confirmed(self._flow.now, name, change.version, artifact, change.artifact.score))
+            self._show_champion(name)
         else:
             self._retracted(name, change.version, artifact)
         self._flow.end(item, "consumed")
@@ -107,6 +122,7 @@ class Admission:
         """Discard what descends from a retracted artifact; what of it is in a pool on incomplete evidence, which will
         never be completed now, is retracted too."""
         self._emit(ev.Retracted(self._flow.now, name, version, artifact))
+        self._show_champion(name)
         self._flow.orphan(name, artifact)
         for pool in self.pools.values():
             if any(e.keeps_orphans for e in self._plan.incoming[pool.name]):
@@ -162,6 +178,10 @@ class Admission:
             newest = self.pools[name].version
             first = readers[0][0] if readers else newest
             self.pools[name].forget_before(min([first, *(stamps.get(name, newest) for stamps in drawn)]))
+
+
+def _standing(artifact: Artifact | None) -> tuple[object, ...]:
+    return () if artifact is None else (artifact.id, artifact.score, artifact.evidence, artifact.provisional)
 
 
 def _parents(pool: str, item: Item) -> tuple[int, ...]:

@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import cast
 
 from flashgraph.errors import DataError
-from flashgraph.run.journal.artifacts import Artifacts
+from flashgraph.evidence import Evidence
+from flashgraph.run.journal.artifacts import Artifacts, Standing
 from flashgraph.run.journal.folders import find_journal, is_held
 from flashgraph.run.journal.header import BUDGET, Header
 from flashgraph.run.journal.jsontext import loaded
@@ -190,14 +191,22 @@ class StoredRun:
         return found[0]
 
     def best(self) -> StoredArtifact | None:
-        """The artifact that its pool would hand out, of the first declared pool that has one; None where none has."""
+        """The champion: the artifact that the run hands out, of the first declared pool that has one; None where none
+        has."""
         key = self._artifacts.best()
         return None if key is None else self.artifact(key[1], key[0])
 
     def best_score(self) -> float | None:
         """The score of `best`, read without the artifact."""
+        return None if (held := self._champion()) is None else held.score
+
+    def best_evidence(self) -> Evidence | None:
+        """What the score of `best` rests on, read without the artifact; None where its pool weighs no evidence."""
+        return None if (held := self._champion()) is None else held.evidence
+
+    def _champion(self) -> Standing | None:
         key = self._artifacts.best()
-        return None if key is None else self._artifacts.standing()[key].score
+        return None if key is None else self._artifacts.standing()[key]
 
     def accepted(self) -> int:
         """How many candidates were admitted and not retracted; what has no score is none."""
@@ -218,23 +227,40 @@ class StoredRun:
         return tuple(steps)
 
     def curve(self) -> tuple[Point, ...]:
-        """The moments at which the best confirmed score of `best`'s pool rose."""
-        rows = self._rows(
-            "SELECT turn, at, score FROM admissions WHERE pool = ? AND kind != 'retract' AND NOT provisional"
-            " AND score IS NOT NULL ORDER BY version",
-            self._home(),
-        )
+        """The moments at which the champion of `best`'s pool became another one, or more was known of it.  While it is
+        provisional there is none.
+
+        Of a part of a run that an older flashgraph wrote: the moments at which the best confirmed score rose."""
+        home = self._home()
+        changes = self._artifacts.champions(home)
+        known = math.inf if not changes else changes[0][0]
         counts = self._rows(
             "SELECT turn, count(*) FROM calls WHERE how != 'throttled' GROUP BY turn ORDER BY turn DESC"
         )
         points: list[Point] = []
         calls = 0
-        for turn, at, score in rows:
+        for turn, at, score, artifact, evidence in [
+            *self._rises(home, known),
+            *(change[1:] for change in changes),
+        ]:
             while counts and counts[-1][0] <= turn:
                 calls += counts.pop()[1]
-            if not points or score > points[-1].score:
-                points.append(Point(at, calls, score))
+            points.append(Point(at, calls, score, artifact, evidence))
         return tuple(points)
+
+    def _rises(self, pool: str, until: float) -> Iterator[tuple[int, float, float, None, None]]:
+        """Turn, seconds and score of each new best confirmed score before a version of a pool."""
+        rows = self._rows(
+            "SELECT turn, at, score FROM admissions WHERE pool = ? AND kind != 'retract' AND NOT provisional"
+            " AND score IS NOT NULL AND version < ? ORDER BY version",
+            pool,
+            until,
+        )
+        best = -math.inf
+        for turn, at, score in rows:
+            if score > best:
+                best = score
+                yield turn, at, score, None, None
 
     def _home(self) -> str:
         """The pool of `best`, or the first one."""

@@ -32,6 +32,10 @@ class Rows:
                 "Fix: use a copy of the run's folder; `sqlite3 FILE .recover` may save parts."
             ) from error
 
+    def has(self, table: str) -> bool:
+        """Whether the journal has a table: journals of older schemas lack some."""
+        return bool(self("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table))
+
     def text(self, name: str) -> str:
         """A text that was put aside under its hash."""
         found = self("SELECT data FROM payloads WHERE hash = ?", name)

@@ -23,10 +23,19 @@ from flashgraph.run.journal.private import advice, create, regular
 
 __all__ = ["SCHEMA", "VACUUMED", "JournalError", "Statement", "Store", "connect", "explained"]
 
-SCHEMA = 1
+SCHEMA = 2
 """The version of the tables below; `MIGRATIONS` lead from each older one to the next."""
 
-TABLES = """
+STANDINGS = """
+CREATE TABLE standings (pool TEXT NOT NULL, artifact INTEGER NOT NULL, held INTEGER NOT NULL, evidence TEXT NOT NULL,
+    PRIMARY KEY (pool, artifact)) WITHOUT ROWID;
+CREATE TABLE champions (pool TEXT NOT NULL, version INTEGER NOT NULL, turn INTEGER NOT NULL, at REAL NOT NULL,
+    artifact INTEGER, score REAL, provisional INTEGER NOT NULL, evidence TEXT NOT NULL,
+    PRIMARY KEY (pool, version)) WITHOUT ROWID;
+"""
+"""What is known now of artifacts that have evidence, or that their pool evicted; and each change of champion."""
+
+TABLES = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE sessions (id INTEGER PRIMARY KEY, opened TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL,
     closed TEXT, status TEXT, reason TEXT, at REAL);
@@ -51,9 +60,9 @@ CREATE TABLE stream (id INTEGER PRIMARY KEY CHECK (id = 0), state TEXT NOT NULL)
 CREATE TABLE account (id INTEGER PRIMARY KEY CHECK (id = 0), settled TEXT NOT NULL);
 CREATE TABLE best (pool TEXT PRIMARY KEY, artifact INTEGER) WITHOUT ROWID;
 CREATE TABLE payloads (hash TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
-"""
+{STANDINGS}"""
 
-MIGRATIONS: dict[int, str] = {}
+MIGRATIONS: dict[int, str] = {1: STANDINGS}
 """By schema version: the statements that make the next version of it."""
 
 VACUUMED = "vacuumed"

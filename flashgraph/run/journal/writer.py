@@ -23,6 +23,7 @@ from flashgraph.run.journal.codec import Codec
 from flashgraph.run.journal.header import BUDGET, Header
 from flashgraph.run.journal.jsontext import dumped
 from flashgraph.run.journal.seal import SEAL, seal
+from flashgraph.run.journal.standings import Standings
 from flashgraph.run.journal.store import PATIENCE, JournalError, Statement, Store
 from flashgraph.run.machine import Machine
 from flashgraph.run.messages import text_of
@@ -33,8 +34,8 @@ __all__ = ["JournalWriter", "durable", "signature"]
 _log = logging.getLogger("flashgraph")
 
 KEPT = {
-    ev.Admitted, ev.Confirmed, ev.EvidenceAdded, ev.Retracted, ev.JobEnded, ev.EdgeFailed, ev.CallEnded,
-    ev.LimitChanged, ev.RateLearned, ev.EndpointDown, ev.EndpointUp,
+    ev.Admitted, ev.Confirmed, ev.EvidenceAdded, ev.Retracted, ev.ChampionChanged, ev.JobEnded, ev.EdgeFailed,
+    ev.CallEnded, ev.LimitChanged, ev.RateLearned, ev.EndpointDown, ev.EndpointUp,
 }  # fmt: skip
 """Events that become rows of their own."""
 
@@ -71,6 +72,7 @@ class JournalWriter:
         self._started: dict[int, ev.CallStarted] = {}
         self._stages: dict[int, str] = {}
         self._account = ""
+        self._standings = Standings()
         self._session = 0
 
     def begin(self, header: Header) -> None:
@@ -217,6 +219,7 @@ class JournalWriter:
             chosen = machine.pools[pool].best
             best = (pool, None if chosen is None else chosen.id)
             statements.append(("INSERT OR REPLACE INTO best VALUES (?, ?)", best))
+            statements.extend(self._standings.rows(pool, machine.pools[pool]))
         for event in events:
             match event:
                 case ev.CallEnded():
@@ -225,6 +228,8 @@ class JournalWriter:
                     statements.append(self._failure(event))
                 case ev.Admitted() | ev.Confirmed() | ev.EvidenceAdded() | ev.Retracted():
                     self._admission(event, machine, statements)
+                case ev.ChampionChanged():
+                    statements.append(self._standings.champion(event, self._turn))
                 case ev.LimitChanged():
                     self._endpoint(event, "limit", event.limit, event.reason, statements)
                 case ev.RateLearned():
