@@ -28,6 +28,8 @@ from flashgraph.run.budget import (
     reply_bound,
     reservation,
 )
+from flashgraph.run.contained import Inside, escaped, guarded_loop, within
+from flashgraph.run.floor import Floor
 from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.store import JournalError
 from flashgraph.run.messages import as_texts, checked
@@ -93,16 +95,20 @@ async def held_out(
                 made = body(Work(candidates[which], "test", index), at)
                 found = await made if inspect.isawaitable(made) else made
                 scores[which][index] = found.score
-            except Exception as error:
+            except BaseException as raised:
+                if (error := raised if isinstance(raised, Exception) else escaped(raised)) is None:
+                    raise
                 if isinstance(error, BudgetExhausted | JournalError) or (isinstance(error, ModelError) and error.fatal):
                     fatal.append(error)
                     tasks.cancel_scope.cancel()
                 failures[which][index] = f"{type(error).__name__}: {error}"
 
-    async with anyio.create_task_group() as tasks:
-        for index in range(len(task.test)):
-            for which in range(len(candidates)):
-                tasks.start_soon(one, which, index)
+    with guarded_loop():
+        async with anyio.create_task_group() as tasks:
+            for index in range(len(task.test)):
+                for which in range(len(candidates)):
+                    with within(Inside("the held-out test", Floor(anyio.current_time))):
+                        tasks.start_soon(one, which, index)
     if fatal:
         raise fatal[0]
     return tuple(
