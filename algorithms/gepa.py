@@ -180,7 +180,7 @@ def cross(at: fg.Draw[ParetoFrontier, Crossings]) -> Proposal | None:
     return Proposal(found.text, "val", found.samples, found.to_reach, True, at.task.bounds)
 
 
-@graph.source(reads=frontier, cursor=Asked(), focus=False)
+@graph.source(reads=frontier, cursor=Asked(), evidence=True)
 def confirm(at: fg.Draw[ParetoFrontier, Asked]) -> Validated | None:
     """The most promising candidate that lacks evidence, for more of its validation."""
     asked = at.cursor.samples if at.open else {}

@@ -226,7 +226,7 @@ async def open_run(
         )
     held = resources_of(spec, resources or {})
     check_end(graph, budget, resolved)
-    goal = goal_of(spec, task, chosen, target_score, patience)
+    goal = attrs.evolve(goal_of(spec, task, chosen, target_score, patience), seconds=budget.seconds)
     endpoints = Endpoints.of(resolved)
     before = read_header(Path(folder)).prices if folder is not None and resume else {}
     pinned, said = pin_all(endpoints.models, before)

@@ -102,7 +102,7 @@ class SourceOptions(TypedDict, total=False):
     rounds: int | None
     stream: Literal["keyed", "sequential"]
     cursor: Any
-    focus: bool
+    evidence: bool
 
 
 class StageOptions(TypedDict, total=False):

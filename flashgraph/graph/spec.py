@@ -98,8 +98,8 @@ class PoolSpec:
 
 @attrs.frozen
 class SourceSpec:
-    """``rounds`` bounds the emissions of a run (None: no bound); ``stream`` says where its draws come from; ``focus``
-    whether a schedule may narrow its view to the best line."""
+    """``rounds`` bounds the emissions of a run (None: no bound); ``stream`` says where its draws come from; ``evidence``
+    says whether its rounds try artifacts of the pool on more samples."""
 
     name: str
     body: Callable[..., Any]
@@ -108,7 +108,7 @@ class SourceSpec:
     rounds: int | None = None
     stream: Literal["keyed", "sequential"] = "keyed"
     cursor: Any = None
-    focus: bool = True
+    evidence: bool = False
     prefix: str = ""
     localns: Mapping[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
     kind: Literal["source"] = "source"

@@ -26,12 +26,14 @@ class Goal:
 
     It ends when its champion has a score of at least ``target``, or has the score ``perfect`` on all of so many
     ``samples``; and when so many proposals in a row (``patience``) have been judged without a better champion.
+    ``seconds`` is the time that it has.
     """
 
     target: float | None = None
     patience: int | None = None
     perfect: float | None = None
     samples: int = 0
+    seconds: float | None = None
 
 
 NO_GOAL = Goal()
