@@ -175,16 +175,17 @@ class ParetoFrontier:
     def contender(
         self, stream: random.Random, asked: Mapping[int, int], champion: Artifact | None = None
     ) -> Validated | None:
-        """The artifact that more evidence could say most of, and the next samples to try it on: the champion, then the
-        one that may be best of all (the highest upper bound, as in bandits for the best arm).
+        """The artifact that needs evidence most, and the next samples to try it on: the champion, then the most
+        promising one.  Where children do worse than their parents, it is the one that may be best of all (the highest
+        upper bound, as in bandits that look for the best arm).
 
         ``asked`` counts, by artifact, the samples that are on their way.
         """
         if not self.artifacts:
             return None
-        leading = max(map(_promise, self.artifacts.values()))
-        hopeful = [a for a in self.artifacts.values() if _upper(a) >= leading]
-        hopeful.sort(key=lambda a: (-_upper(a), a.id))
+        leading, optimism = max(map(_promise, self.artifacts.values())), OPTIMISM if self.drift().mean <= 0 else 0.0
+        hopeful = [a for a in self.artifacts.values() if _upper(a, optimism) >= leading]
+        hopeful.sort(key=lambda a: (-_upper(a, optimism), a.id))
         first = [self.artifacts[champion.id]] if champion is not None and champion.id in self.artifacts else []
         for artifact in [*first, *hopeful]:
             tried, size = self.tried[artifact.id], len(self.predicted[artifact.id])
@@ -290,10 +291,10 @@ def _promise(artifact: Artifact) -> float:
     return artifact.evidence.estimate if artifact.evidence is not None else _score(artifact)
 
 
-def _upper(artifact: Artifact) -> float:
-    """What an artifact scores at best, as far as its evidence goes."""
+def _upper(artifact: Artifact, optimism: float) -> float:
+    """What an artifact may score, so many standard deviations above its estimate."""
     known = artifact.evidence
-    return _score(artifact) if known is None else known.estimate + OPTIMISM * math.sqrt(known.variance)
+    return _score(artifact) if known is None else known.estimate + optimism * math.sqrt(known.variance)
 
 
 def _score(artifact: Artifact) -> float:
