@@ -98,8 +98,8 @@ class PoolSpec:
 
 @attrs.frozen
 class SourceSpec:
-    """``rounds`` bounds the emissions of a run (None: no bound); ``stream`` says where its draws come from; ``evidence``
-    says whether its rounds try artifacts of the pool on more samples."""
+    """``rounds`` bounds the emissions of a run (None: no bound), and ``stream`` says where its draws come from.
+    ``evidence`` says that its rounds try artifacts of the pool on more samples."""
 
     name: str
     body: Callable[..., Any]
