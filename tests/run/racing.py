@@ -85,7 +85,7 @@ def race(candidates: int = 6, sent: int = 10, share: float = 0.5, **edge: Any) -
         return Attempt(work.index, float(reply.text), reply.text)
 
     first = graph.source(name="pick", reads=frontier, rounds=candidates)(pick)
-    more = graph.source(name="confirm", reads=frontier, cursor=Asked(), focus=False)(confirm)
+    more = graph.source(name="confirm", reads=frontier, cursor=Asked(), evidence=True)(confirm)
     validate = graph.stage(name="validate", llm="judge")(judge)
     measure = graph.stage(name="measure", llm="judge")(judge)
     graph.edge(first, validate, scatter=Candidate.work, order=fg.discriminative(window=2))
