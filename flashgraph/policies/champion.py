@@ -11,6 +11,7 @@ import attrs
 
 from flashgraph.evidence import paired
 from flashgraph.graph.ports import Artifact
+from flashgraph.graph.spec import Flaw
 
 __all__ = ["Best", "ChampionRule", "Proven", "Title", "proven", "the_best"]
 
@@ -55,13 +56,13 @@ class Best:
 class Proven:
     """A challenger that is better than the champion on common samples with probability ``confidence`` or more.
 
-    The difference is drawn towards zero as far as the other challengers of this champion show little (empirical Bayes,
-    normal prior with mean zero), so that the best of many lucky ones does not win.  The expected share of changes for
-    the worse is then at most ``1 - confidence`` (Bayesian false discovery rate: Efron, Large-Scale Inference, 2010,
-    chapter 5).  Both must have been tried on ``least`` common samples.
+    The paired difference is drawn towards what this champion's newest challengers showed on average, as far as they
+    differ little (empirical Bayes with a normal prior), so that the luckiest of many does not win.  The expected share
+    of changes for the worse is then at most ``1 - confidence`` (Bayesian false discovery rate: Efron, Large-Scale
+    Inference, 2010, chapter 5).  Both must have been tried on ``least`` common samples, or on all that there are.
     """
 
-    confidence: float = 0.75
+    confidence: float = 0.8
     least: int = 30
 
     def next(self, title: Title, artifacts: Artifacts, choice: Artifact | None, changed: int) -> Title:
@@ -98,6 +99,13 @@ class Proven:
         weight = prior / (prior + noise)
         return NormalDist().cdf((centre + weight * (mean - centre)) / math.sqrt(weight * noise))
 
+    def flaw(self) -> Flaw | None:
+        if not isinstance(self.confidence, float | int) or not 0.5 <= self.confidence < 1:
+            return Flaw(f"proven({self.confidence!r})", "a confidence from 0.5, and below 1", "proven(0.8)")
+        if not isinstance(self.least, int) or self.least < 1:
+            return Flaw(f"proven(..., least={self.least!r})", "a whole number from 1", "proven(0.8, least=30)")
+        return None
+
     def __str__(self) -> str:
         return f"proven({self.confidence:g}, least={self.least})"
 
@@ -112,6 +120,7 @@ def the_best() -> ChampionRule:
     return Best()
 
 
-def proven(confidence: float = 0.75) -> ChampionRule:
-    """The artifact that has proven better than the champion before it, at ``confidence``."""
-    return Proven(confidence)
+def proven(confidence: float = 0.8, *, least: int = 30) -> ChampionRule:
+    """The artifact that has proven better than the champion before it, at ``confidence``, on ``least`` common samples
+    or more."""
+    return Proven(confidence, least)

@@ -167,6 +167,7 @@ def fingerprint(graph: GraphSpec, plan: Plan) -> tuple[dict[str, str], dict[str,
     policies["window"], policies["focus"], policies["control"] = map(
         str, (schedule.window, schedule.focus, type(schedule.control).__name__)
     )
+    policies["reserve"] = f"{schedule.reserve:g}"
     policies["schedule"] = "serial" if schedule.serial else "overlapping"
     policies["champion"], functions["champion"] = _champion(schedule.champion)
     return topology, functions, policies
