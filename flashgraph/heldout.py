@@ -15,6 +15,7 @@ import attrs
 
 from flashgraph.errors import BudgetExhausted, ModelError, ModelRefused, PassingFault, RequestFailed
 from flashgraph.evaluation import Work, attempt
+from flashgraph.evidence import Evidence, weigh
 from flashgraph.graph.ports import Context
 from flashgraph.graph.spec import StageSpec
 from flashgraph.llm.protocol import Message, Model, Reply
@@ -45,12 +46,13 @@ __all__ = ["HeldOut", "beyond", "held_out", "unanswered"]
 class HeldOut:
     """A candidate on the test split: the mean of its scores, where a failed sample has the task's least score.
 
-    ``failures`` maps the indices of failed samples to reasons.
+    ``failures`` maps the indices of failed samples to reasons; ``evidence`` holds the interval.
     """
 
     score: float
     scores: tuple[float, ...]
     failures: Mapping[int, str] = attrs.field(factory=dict)
+    evidence: Evidence | None = None
 
 
 async def held_out(
@@ -112,8 +114,12 @@ async def held_out(
     if fatal:
         raise fatal[0]
     return tuple(
-        HeldOut(sum(s) / len(s), tuple(s), dict(sorted(f.items()))) for s, f in zip(scores, failures, strict=True)
-    )
+        HeldOut(
+            sum(s) / len(s), tuple(s), dict(sorted(f.items())),
+            weigh(dict(enumerate(s)), len(s), bounds=task.bounds, failed=len(f)),
+        )
+        for s, f in zip(scores, failures, strict=True)
+    )  # fmt: skip
 
 
 def unanswered(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from flashgraph.errors import FlashgraphError
-from flashgraph.observe.words import clock, counted
+from flashgraph.evidence import Evidence
+from flashgraph.observe.words import clock, counted, score_text
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.journal.stored import Failures, Session, Step, StoredArtifact, StoredCall, StoredEndpoint
 
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
+    "EVIDENCE",
     "Summary",
     "artifact_head",
     "artifact_json",
     "artifacts_table",
     "calls_table",
+    "evidence_json",
     "failures_table",
     "grid",
     "head",
@@ -32,15 +35,20 @@ __all__ = [
     "runs_table",
     "score_text",
     "sessions_table",
+    "summary_json",
 ]
 
 UNREADABLE = "unreadable"
+
+EVIDENCE = ("estimate", "low", "high", "tried", "of", "failed", "mean")
+"""The numbers of evidence in JSON and in exported tables."""
 
 
 @attrs.frozen
 class Summary:
     """A run in a line.  What could not be read is None, and ``reason`` says why; ``opened`` and ``touched`` are when
-    it was begun and when it was last opened or closed (ISO 8601), ``seconds`` the run's clock."""
+    it was begun and when it was last opened or closed (ISO 8601), ``seconds`` the run's clock.  ``evidence`` is what
+    the score of the ``best`` rests on."""
 
     name: str
     folder: str
@@ -54,6 +62,7 @@ class Summary:
     touched: str | None = None
     seconds: float | None = None
     best: float | None = None
+    evidence: Evidence | None = None
     accepted: int | None = None
     calls: int | None = None
     tokens: int | None = None
@@ -79,6 +88,7 @@ class Summary:
                 touched=(last.closed or last.opened) if last is not None else None,
                 seconds=spend.seconds,
                 best=run.best_score(),
+                evidence=run.best_evidence(),
                 accepted=run.accepted(),
                 calls=spend.calls,
                 tokens=spend.tokens,
@@ -113,7 +123,14 @@ def grid(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[
     return table
 
 
-STYLES = {"running": "bold green", "killed": "yellow", "failed": "red", UNREADABLE: "red", "retracted": "dim"}
+STYLES = {
+    "running": "bold green",
+    "killed": "yellow",
+    "failed": "red",
+    UNREADABLE: "red",
+    "retracted": "dim",
+    "evicted": "dim",
+}
 
 
 def runs_table(runs: Sequence[Summary], now: datetime | None = None) -> Table:
@@ -125,7 +142,7 @@ def runs_table(runs: Sequence[Summary], now: datetime | None = None) -> Table:
             run.graph or "",
             run.task or "",
             run.status,
-            score_text(run.best),
+            score_text(run.best, run.evidence),
             *("" if number is None else f"{number:,}" for number in (run.accepted, run.calls, run.tokens)),
             "" if run.usd is None else f"{run.usd:.4f}",
             "" if run.seconds is None else clock(run.seconds),
@@ -148,7 +165,7 @@ def artifacts_table(artifacts: Sequence[StoredArtifact]) -> Table:
         (
             str(a.id),
             a.pool,
-            score_text(a.score),
+            score_text(a.score, a.evidence),
             a.state,
             ", ".join(map(str, a.parents)) or "-",
             str(a.lag),
@@ -251,8 +268,9 @@ def _endpoint(endpoint: StoredEndpoint) -> str:
 def artifact_head(artifact: StoredArtifact) -> str:
     """Where an artifact stands."""
     made = f"from {', '.join(map(str, artifact.parents))}" if artifact.parents else "a root"
+    score = score_text(artifact.score, artifact.evidence)
     return (
-        f"artifact {artifact.id} of {artifact.pool}: score {score_text(artifact.score)}, {artifact.state}, {made}, "
+        f"artifact {artifact.id} of {artifact.pool}: score {score}, {artifact.state}, {made}, "
         f"admitted at {clock(artifact.at)} as version {artifact.version}, lag {artifact.lag}"
     )
 
@@ -267,10 +285,6 @@ def lineage_lines(steps: Sequence[Step]) -> list[str]:
             *(step.diff or (() if step.parent is None else ("(the same text)",))),
         ]
     return lines
-
-
-def score_text(score: float | None) -> str:
-    return "-" if score is None else f"{score:.3f}"
 
 
 def age(opened: str | None, now: datetime | None = None) -> str:
@@ -295,7 +309,7 @@ def _beginning(text: str) -> str:
 def run_json(run: StoredRun) -> dict[str, Any]:
     """A run's header, standing, sessions and spend."""
     return {
-        **attrs.asdict(Summary.of(run)),
+        **summary_json(Summary.of(run)),
         "limits": dict(run.limits()),
         "params": dict(run.header.params),
         "version": run.header.version,
@@ -306,9 +320,29 @@ def run_json(run: StoredRun) -> dict[str, Any]:
     }
 
 
+def summary_json(run: Summary) -> dict[str, Any]:
+    """A run in a line."""
+    found = attrs.asdict(run, recurse=False)
+    return {**found, "evidence": None if run.evidence is None else evidence_json(run.evidence)}
+
+
+def evidence_json(evidence: Evidence | None) -> dict[str, float | None]:
+    """The numbers of evidence: ``low`` and ``high`` are the ends of the interval; all None where there is none."""
+    if evidence is None:
+        return dict.fromkeys(EVIDENCE)
+    low, high = evidence.interval
+    found = (evidence.estimate, low, high, evidence.tried, evidence.of, evidence.failed, evidence.mean)
+    return dict(zip(EVIDENCE, found, strict=True))
+
+
 def artifact_json(artifact: StoredArtifact, *, value: bool = True) -> dict[str, Any]:
-    """An artifact with its state; ``value=False`` leaves out its value and its scores by sample."""
-    found = {**attrs.asdict(artifact), "state": artifact.state}
+    """An artifact with its state and the numbers of its evidence; ``value=False`` leaves out its value and its scores
+    by sample."""
+    found = {
+        **{name: v for name, v in attrs.asdict(artifact).items() if name != "evidence"},
+        "state": artifact.state,
+        **evidence_json(artifact.evidence),
+    }
     return found if value else {name: v for name, v in found.items() if name not in ("value", "scores")}
 
 
@@ -319,6 +353,7 @@ def lineage_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
             "artifact": step.artifact.id,
             "parent": None if step.parent is None else step.parent.id,
             "score": step.artifact.score,
+            **evidence_json(step.artifact.evidence),
             "diff": list(step.diff),
         }
         for step in steps

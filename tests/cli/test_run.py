@@ -54,13 +54,14 @@ def test_the_whole_way(cli: Cli, tmp_path: Path, backend: str) -> None:
         ended = run(cli, server, "--proposals", "6", "--backend", backend, "--target-score", "inf")
     assert ended.code == 0
     assert ended.err.startswith("gepa on words: pipelined, seed 0\n")
-    assert "best score 0.000" in ended.err
+    assert re.search(r"^\d+:\d+ best 0\.00 \(\d of \d, 0\.00 to 0\.\d\d\)$", ended.err, re.M)
     assert "ended: budget (no proposals left)" in ended.err
     assert "\x1b" not in ended.err + ended.out
     for line in ("--- seed: instruction", "-Answer.", "+++ best: instruction"):
         assert line in ended.out.splitlines()
-    assert re.search(r"^validation +0\.000 +1\.000$", ended.out, re.M)
-    assert re.search(r"^held-out test +0\.000 +1\.000  3 samples, 6 calls$", ended.out, re.M)
+    score = r"\(\d of \d, \d\.\d\d to \d\.\d\d\)"
+    assert re.search(rf"^validation +0\.00 {score} +[01]\.\d\d {score}$", ended.out, re.M)
+    assert re.search(rf"^held-out test +0\.00 {score} +1\.00 {score}  3 samples, 6 calls$", ended.out, re.M)
     assert "written to out: best.json, best-instruction.txt, result.json, events.jsonl" in ended.out
     check_files(tmp_path / "out")
 
@@ -373,7 +374,7 @@ def test_resume_after_a_kill(cli: Cli, tmp_path: Path) -> None:
         ended = cli("resume", "out", "--target-score", "0.9")
     assert ended.code == 0
     assert "called again" not in ended.err
-    assert f"(was {before:.3f})" in next(line for line in ended.err.splitlines() if "best score" in line)
+    assert f", was {before:.2f} (" in next(line for line in ended.err.splitlines() if " best " in line)
     assert "stopped (a score of 1.000 was reached, the target is 0.9)" in ended.out
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import flashgraph as fg
-from flashgraph.observe.runs import age
+from flashgraph.observe.runs import EVIDENCE, age
 from tests.journal.small import held, judged_run, small_run
 
 from .conftest import Cli
@@ -34,7 +34,7 @@ def runs(made: Path, cli: Cli, tmp_path: Path) -> Path:
 
 RUN_KEYS = [
     "name", "folder", "status", "reason", "graph", "task", "schedule", "seed", "opened", "touched", "seconds", "best",
-    "accepted", "calls", "tokens", "usd", "size",
+    "evidence", "accepted", "calls", "tokens", "usd", "size",
 ]  # fmt: skip
 
 
@@ -139,11 +139,11 @@ def test_show_as_json(cli: Cli, runs: Path) -> None:
     ]  # fmt: skip
     assert list(found["artifact"]) == [
         "pool", "id", "version", "at", "parents", "score", "scores", "lag", "provisional", "retracted", "value",
-        "state",
+        "evicted", "state", *EVIDENCE,
     ]  # fmt: skip
     assert list(found["artifact"]["value"]) == ["instruction"]
     assert found["artifact"]["score"] == found["run"]["best"] == found["lineage"][-1]["score"]
-    assert list(found["lineage"][0]) == ["artifact", "parent", "score", "diff"]
+    assert list(found["lineage"][0]) == ["artifact", "parent", "score", *EVIDENCE, "diff"]
 
 
 def test_show_an_artifact(cli: Cli, runs: Path) -> None:
@@ -224,7 +224,7 @@ def test_diff_puts_two_runs_side_by_side(cli: Cli, runs: Path) -> None:
 def test_diff_as_json(cli: Cli, runs: Path) -> None:
     """The scores of the last moment of the longer run are its best."""
     found = json.loads(cli("diff", "one", "two", "--json").out)
-    assert list(found) == ["names", "settings", "spend", "calls", "seconds", "diff"]
+    assert list(found) == ["names", "settings", "spend", "calls", "seconds", "diff", "evidence"]
     assert found["names"] == ["one", "two"]
     assert {"name": "schedule", "first": "lockstep", "second": "pipelined"} in found["settings"]
     assert found["calls"][-1]["after"] == max(found["spend"]["calls"])

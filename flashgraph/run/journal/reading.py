@@ -245,6 +245,8 @@ class StoredRun:
         ]:
             while counts and counts[-1][0] <= turn:
                 calls += counts.pop()[1]
+            if points and points[-1].at == at:  # several changes of one turn
+                points.pop()
             points.append(Point(at, calls, score, artifact, evidence))
         return tuple(points)
 
