@@ -132,7 +132,7 @@ class ReplayModel:
         with closing(Rows(find_run(self.run) / JOURNAL)) as rows:
             for messages, reply, usage, finish, model in rows(
                 "SELECT messages, reply, json_array(prompt_tokens, completion_tokens), finish, model FROM calls "
-                "WHERE how = 'done' ORDER BY id"
+                "WHERE how = 'done' AND finish != 'tool_calls' ORDER BY id"
             ):
                 key = tuple((role, rows.text(name)) for role, name in json.loads(messages))
                 said = Reply(rows.text(reply), Usage(*json.loads(usage)), 0.0, finish or "stop", model or self.name)

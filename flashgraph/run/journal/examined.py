@@ -32,7 +32,7 @@ class Examined:
         self._replies: dict[tuple[str, str], deque[Reply]] = {}
         payloads = Payloads(store.db)
         for work, request, reply, model, prompt, completion, usd, finish in store.db.execute(
-            f"SELECT {COLUMNS} FROM tests WHERE how = 'done' ORDER BY id"
+            f"SELECT {COLUMNS} FROM tests WHERE how = 'done' AND finish != 'tool_calls' ORDER BY id"
         ):
             found = Reply(payloads(reply), Usage(prompt, completion), usd, finish, model)
             self._replies.setdefault((work, request), deque()).append(found)

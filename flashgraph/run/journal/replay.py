@@ -120,12 +120,12 @@ def replay(db: sqlite3.Connection, codec: Codec, machine: Machine) -> Resumed:
 
 
 def _served(db: sqlite3.Connection, starts: Mapping[int, Start], payloads: Payloads) -> Served:
-    """Replies that jobs which did not end have had."""
+    """Replies that jobs which did not end have had; not those with calls of tools, which a journal does not keep."""
     served = Served()
     for job in starts:
         rows = db.execute(
             "SELECT request, reply, model, prompt_tokens, completion_tokens, usd, finish FROM calls "
-            "WHERE job = ? AND how = 'done' ORDER BY id",
+            "WHERE job = ? AND how = 'done' AND finish != 'tool_calls' ORDER BY id",
             (job,),
         )
         for key, text, model, prompt, completion, usd, finish in rows:
