@@ -95,7 +95,8 @@ def odd_run(folder: Path | None, bad: float, *, die_at: int = 100, **options: An
         return str(messages[-1]["content"]).split()[0]
 
     options = {"budget": fg.Budget(usd=math.inf, calls=100), "schedule": "lockstep", **options}
-    return fg.run(graph, TASK, models={"judge": answer}, folder=folder, **options)
+    models = {"judge": FunctionModel(answer, price=(0.0, 0.0))}
+    return fg.run(graph, TASK, models=models, folder=folder, **options)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
