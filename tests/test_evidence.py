@@ -66,10 +66,14 @@ def test_the_mean_is_unbiased(population: list[tuple[float, float, int]], member
 def test_the_mean_is_unbiased_over_what_is_drawn(controlled: bool, members: int) -> None:
     """With `drawn`'s own draws, within four standard errors; the strata differ as much as they can."""
     stream = random.Random(f"{controlled} {members}")
-    population = [(float(i % 3 == 0), float(i % 2), 0) for i in range(20)] + [(1.0, float(i % 5 > 0), 1) for i in range(20)]
+    population = [(float(i % 3 == 0), float(i % 2), 0) for i in range(20)] + [
+        (1.0, float(i % 5 > 0), 1) for i in range(20)
+    ]
     strata = [own for _, _, own in population]
     means = [weighed(population, drawn(strata, members, stream), controlled).mean for _ in range(800)]
-    assert abs(fmean(means) - fmean(score for score, _, _ in population)) < 1e-9 + 4 * stdev(means) / math.sqrt(len(means))
+    assert abs(fmean(means) - fmean(score for score, _, _ in population)) < 1e-9 + 4 * stdev(means) / math.sqrt(
+        len(means)
+    )
 
 
 def test_a_control_that_is_right_leaves_nothing_to_chance() -> None:
@@ -126,7 +130,7 @@ def test_little_evidence_is_drawn_towards_the_parent() -> None:
     """The more samples, the less; and never past the mean."""
     parent = {i: float(i % 2) for i in range(40)}
     before = weigh(parent, 40)
-    child = {i: 1.0 for i in range(40)}
+    child = dict.fromkeys(range(40), 1.0)
     found = [weigh({i: child[i] for i in range(n)}, 40, control=parent, parent=before) for n in (4, 12, 40)]
     gains = [e.estimate - before.estimate for e in found]
     assert 0 < gains[0] < gains[1] < gains[2] < 0.5
@@ -153,8 +157,9 @@ def test_without_bounds_the_interval_is_plain() -> None:
     assert high - low == pytest.approx(2 * 1.959964 * math.sqrt(variance(scores.values()) / 4), rel=1e-5)
 
 
-def test_bounds_that_are_shifted_shift_all(scale: float = 5.0, by: float = -2.0) -> None:
+def test_bounds_that_are_shifted_shift_all() -> None:
     """Complete evidence on another scale is the same evidence on that scale."""
+    scale, by = 5.0, -2.0
     scores = {i: float(i % 3 == 0) for i in range(12)}
     one = weigh(scores, 12)
     other = weigh({i: by + scale * s for i, s in scores.items()}, 12, bounds=(by, by + scale))
@@ -226,8 +231,9 @@ def test_a_few_differences_that_agree_are_not_certain() -> None:
 def test_differences_the_other_way_round(differences: list[float]) -> None:
     """The same evidence for the other one."""
     mean, noise = paired(differences)
-    turned = paired([-d for d in differences])
-    assert turned == (pytest.approx(-mean), pytest.approx(noise))
+    turned, other = paired([-d for d in differences])
+    assert turned == pytest.approx(-mean)
+    assert other == pytest.approx(noise)
 
 
 def test_the_drift_of_no_children() -> None:

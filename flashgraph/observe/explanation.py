@@ -179,6 +179,9 @@ def _release(rule: release.All) -> str:
         case release.Fraction(share, least):
             floor = f", and {least} at least" if least > 1 else ""
             return f"when {share:.0%} of its members are there{floor}"
+        case release.Sampled(members, share):
+            drawn = f"a random part of its members is sent out, {members} of them"
+            return f"when {drawn}, and {'all' if share == 1 else f'{share:.0%}'} of those are there"
         case release.Count(members):
             return f"when {members} of its members are there"
         case release.Deadline(seconds):

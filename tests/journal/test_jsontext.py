@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.evaluation import Attempt, Candidate, Work
+from flashgraph.llm.function import FunctionModel
 from flashgraph.llm.protocol import Message
 from flashgraph.observe.report import Report
 from flashgraph.pools import Archive
