@@ -203,7 +203,10 @@ class PoolState:
 
     def _advance(self, after: Any, kind: Any, artifact: Artifact, newest: int | None = None) -> Change:
         choice = self._choice(after, len(self.records) - 1 if newest is None else newest)
-        self._title = self._rule.next(self._title, after.artifacts, choice, artifact.id)
+        if getattr(after, "own_champion", False):  # nothing to compare on common samples
+            self._title = Title()
+        else:
+            self._title = self._rule.next(self._title, after.artifacts, choice, artifact.id)
         self.best = after.artifacts.get(self._title.champion) if self._title.champion is not None else choice
         self.version += 1
         self._views[self.version] = after
