@@ -168,7 +168,8 @@ def drawn(strata: Sequence[int], members: int, stream: random.Random) -> list[in
         stream.shuffle(places)
         each = (RARER if stratum else 1.0) / len(places)
         due.update({place: (rank + 0.5) * each for rank, place in enumerate(places)})
-    return sorted(due, key=lambda place: (due[place], place))[:members]
+    # Of two that are due at once the stratum decides: by their places, the first ones would be drawn more often.
+    return sorted(due, key=lambda place: (due[place], strata[place], place))[:members]
 
 
 def everyone() -> All:

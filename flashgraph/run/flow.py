@@ -202,7 +202,7 @@ class Flow:
         for index in range(len(values)):
             if index not in sent:
                 for state in group.gathers.values():
-                    state.record(index, Member(index, "missing", None, "not sampled"), None)
+                    state.leave_out(index)
         for index in places:
             origin = Origin(
                 whole.round, (whole.id,), (*whole.scope, (group.id, index)), whole.stamps, whole.uses, whole.lineage,
@@ -211,7 +211,7 @@ class Flow:
             member = self._make(edge, values[index], origin)
             self._where[member.id] = "member"
             self.members[edge.name].push(member)
-        group.waiting = len(places)
+        group.waiting = group.sent = len(places)
         self.queues[edge.name].opened += bool(values)
         for name, state in group.gathers.items():
             wait = self.plan.edges[name].release.deadline()
@@ -299,7 +299,7 @@ class Flow:
         compare only when a sweep of a hundred members counts as one."""
         if not item.scope:
             return 1.0
-        return 1.0 / math.prod(self.groups[g].size for g, _ in item.scope if g in self.groups)
+        return 1.0 / math.prod(self.groups[g].sent for g, _ in item.scope if g in self.groups)
 
     def lacks(self, item: Item) -> float:
         """How many members the innermost group of ``item`` lacks until it goes on; 1 for an item that is in none, and
@@ -406,9 +406,7 @@ class Flow:
         try:
             if not state.released and ask(edge.name, "failure rule", lambda: self._fails(edge, state)):
                 reason = next(m.reason for m in state.members if m.state == "failed")
-                self._fail(
-                    group, state, f"{state.failed} of {len(state.members)} members failed, the first with: {reason}"
-                )
+                self._fail(group, state, f"{state.failed} of {state.sent} members failed, the first with: {reason}")
                 return
             due = state.complete or ask(edge.name, "release", lambda: self._is_due(edge, group, state))
         except FunctionRaised as error:
@@ -418,7 +416,7 @@ class Flow:
             self._release(group, state)
 
     def _fails(self, edge: EdgePlan, state: GatherState) -> bool:
-        return bool(edge.on_failure.fails(state.failed, len(state.members)))
+        return bool(edge.on_failure.fails(state.failed, state.sent))
 
     def _is_due(self, edge: EdgePlan, group: GroupState, state: GatherState) -> bool:
         waited = self.now - group.scattered_at
