@@ -287,7 +287,7 @@ graph.edge(propose, trial, scatter=Proposal.work)
 graph.edge(cross, trial, scatter=Proposal.work)
 graph.edge(trial, gate, gather=True, release=fg.decided(settled), late="cancel")
 graph.edge(seed, baseline, scatter=Candidate.work)
-graph.edge(baseline, frontier, gather=True, release=fg.fraction(0.3, least=20), late="amend")
+graph.edge(baseline, frontier, gather=True, release=fg.fraction(0.3), late="amend")
 graph.edge(gate, validate, scatter=Candidate.work, order=fg.discriminative(window=3), stale=fg.repair(patch, above=0))
 graph.edge(
     validate, frontier, gather=True, release=fg.sampled(24, share=0.67), late="amend", stale=fg.discard(above=24)

@@ -60,7 +60,7 @@ class Drift:
     """How children do beside their parents: the mean of true differences, and their variance."""
 
     mean: float = 0.0
-    variance: float = 0.003
+    variance: float = 0.01
 
     @classmethod
     def of(cls, seen: Sequence[tuple[float, float]]) -> Drift:
@@ -74,7 +74,7 @@ class Drift:
         return cls(mean, max(LEAST_VARIANCE, spread / weight))
 
 
-PRIOR_CHILDREN = 10
+PRIOR_CHILDREN = 5
 LEAST_VARIANCE = 0.001
 """Of true differences: children are never all alike."""
 
