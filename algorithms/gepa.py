@@ -3,11 +3,12 @@
     seed --> baseline --> frontier
     frontier --> select --> rollout --> propose --> trial --> gate --> validate --> frontier
     frontier --> cross  --------------------------> trial
+    frontier --> confirm --> measure --> frontier
 
 The policies on the edges are about overlap, and the `lockstep` schedule ignores them: a proposal may start before the
-slowest rollout is in, a candidate enters the frontier on the part of its validation that tells most, and one that the
-frontier has moved away from is merged with the newest best before it is validated.  The rest of the seed's validation
-is amended: where a candidate's own is cut short, its line's scores stand in, and all lines begin with the seed.
+slowest rollout is in, a candidate enters the frontier on a random part of its validation, and one that the frontier has
+moved away from is merged with the newest best before it is validated.  `confirm` has the champion and the most
+promising candidates tried on more samples, until all of their validation is done.
 """
 
 from collections.abc import Mapping, Sequence
@@ -287,7 +288,7 @@ graph.edge(propose, trial, scatter=Proposal.work)
 graph.edge(cross, trial, scatter=Proposal.work)
 graph.edge(trial, gate, gather=True, release=fg.decided(settled), late="cancel")
 graph.edge(seed, baseline, scatter=Candidate.work)
-graph.edge(baseline, frontier, gather=True, release=fg.fraction(0.3), late="amend")
+graph.edge(baseline, frontier, gather=True, release=fg.sampled(24, share=0.67))
 graph.edge(gate, validate, scatter=Candidate.work, order=fg.discriminative(window=3), stale=fg.repair(patch, above=0))
 graph.edge(
     validate, frontier, gather=True, release=fg.sampled(24, share=0.67), late="amend", stale=fg.discard(above=24)

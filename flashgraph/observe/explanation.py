@@ -184,6 +184,9 @@ def _release(rule: release.All) -> str:
             return f"when {drawn}, and {'all' if share == 1 else f'{share:.0%}'} of those are there"
         case release.Count(members):
             return f"when {members} of its members are there"
+        case release.Sampled(members, share):
+            early = f", when {share:.0%} of those are there" if share < 1 else ""
+            return f"with a random part of {members} members, which alone are sent out{early}"
         case release.Deadline(seconds):
             return f"{seconds:g} s after the scatter with what is there"
         case release.Decided():

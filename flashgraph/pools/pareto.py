@@ -136,7 +136,8 @@ class ParetoFrontier:
                 tried.scores, size, bounds=self.bounds, failed=len(tried.failed), control=control or None,
                 strata=tried.strata, parent=parent, drift=drift,
             )  # fmt: skip
-            predicted[artifact.id] = {**control, **tried.scores}
+            guess = {} if control else dict.fromkeys(range(size), evidence.mean)
+            predicted[artifact.id] = {**guess, **control, **tried.scores}
             if artifact.id in self.objectives:
                 given = named.get(by, {}) if by is not None else {}
                 named[artifact.id] = {**given, **self.objectives[artifact.id]}
