@@ -81,7 +81,7 @@ class ParetoFrontier:
     def apply(self, event: PoolEvent[Group[Candidate | Validated, Attempt]]) -> ParetoFrontier:
         """Add a candidate, complete it, give it more evidence, or remove it."""
         known = self.tried.get(event.artifact)
-        tried = None if event.kind == "retract" else self._tried(event.value, known)
+        tried = None if event.kind == "retract" else self._tried(event, known)
         if tried is None or tried.failed.issuperset(tried.scores):
             # Not one sample could be scored: there is no evidence to hold the candidate by.
             return self._only(a for a in self.artifacts if a != event.artifact)
@@ -104,9 +104,9 @@ class ParetoFrontier:
             completed_by=self.completed_by if by is None else {**self.completed_by, artifact.id: by},
         )._estimated(artifact.id)
 
-    def _tried(self, group: Group[Candidate | Validated, Attempt], known: Tried | None) -> Tried:
+    def _tried(self, event: PoolEvent[Group[Candidate | Validated, Attempt]], known: Tried | None) -> Tried:
         """What is known of an artifact with the evidence of one more group."""
-        samples = group.origin.samples
+        group, samples = event.value, event.value.origin.samples
         scores = {s: y for s, y in known.scores.items() if s not in samples} if known else {}
         failed, least = {s for s in known.failed if s not in samples} if known else set[int](), self.bounds[0]
         for sample, member in zip(samples, group.members, strict=True):
@@ -115,7 +115,7 @@ class ParetoFrontier:
             elif member.state == "failed" and math.isfinite(least):
                 scores[sample] = least
                 failed.add(sample)
-        running = {s for s, m in zip(samples, group.members, strict=True) if m.state == "open"}
+        running = {s for s, m in zip(samples, group.members, strict=True) if m.state == "open" and event.partial}
         running |= (known.running if known else frozenset()) - set(samples)
         strata = known.strata if known else dict(zip(samples, group.strata, strict=False))
         return Tried(scores, frozenset(failed), frozenset(running - scores.keys()), strata)
@@ -193,7 +193,8 @@ class ParetoFrontier:
             left = [s for s in range(size) if s not in tried.sent]
             if not left or tried.running or asked.get(artifact.id, 0) > len(tried.sent):
                 continue
-            most = min(len(left), max(math.ceil(size / 2) - len(tried.sent), math.ceil(size / 4)))
+            half = math.ceil(size / 2) - len(tried.sent)
+            most = half if 4 * half > size else len(left)
             return Validated(artifact.id, artifact.value, tuple(sorted(stream.sample(left, most))))
         return None
 

@@ -76,9 +76,7 @@ class Admission:
             return
         pool, now, lag = self.pools[name], self._flow.now, self.lag(item)
         parents = _parents(name, item)
-        # Where the rest of a group is not waited for, a part of it is all the evidence that there will be.
-        amended = self._plan.edges[item.edge].late == "amend"
-        partial = amended and isinstance(item.value, Group) and item.value.partial
+        partial = self._awaits_rest(item)
         change = pool.admit(item.value, parents, item.lineage, partial, lag, now)
         if change is None:
             self._flow.end(item, "filtered", f"pool {name!r} did not change")
@@ -90,8 +88,13 @@ class Admission:
         self._show_champion(name)
         self._flow.end(item, "consumed")
 
+    def _awaits_rest(self, item: Item) -> bool:
+        """Whether the rest of a gathered group is still to come: elsewhere a part is all the evidence there will be."""
+        group, amended = item.value, self._plan.edges[item.edge].late == "amend"
+        return amended and isinstance(group, Group) and group.partial
+
     def _evidence(self, name: str, artifact: int, item: Item) -> None:
-        change = self.pools[name].evidence(artifact, item.value)
+        change = self.pools[name].evidence(artifact, item.value, self._awaits_rest(item))
         if change is None:
             self._flow.end(item, "filtered", f"pool {name!r} did not change")
             return

@@ -132,12 +132,13 @@ class PoolState:
         record.lineage = frozenset({(self.name, artifact)})
         return self._advance(after, "confirmed", known)
 
-    def evidence(self, artifact: int, value: Any) -> Change | None:
-        """Add evidence to an artifact that the pool holds; None when the pool did not change."""
+    def evidence(self, artifact: int, value: Any, partial: bool = False) -> Change | None:
+        """Add evidence to an artifact that the pool holds; None when the pool did not change.  ``partial`` says that
+        the rest of the group is still to come."""
         record, before = self.records.get(artifact), self.value
         if record is None or artifact not in before.artifacts:
             return None
-        after = self._apply(PoolEvent("evidence", artifact, value, (), False))
+        after = self._apply(PoolEvent("evidence", artifact, value, (), partial))
         if after is before or after == before or artifact not in after.artifacts:
             return None
         record.last = after.artifacts[artifact]
