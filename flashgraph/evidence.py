@@ -30,7 +30,7 @@ class Evidence:
     """What a score rests on.
 
     ``tried`` of ``of`` samples were tried; ``failed`` of those could not be scored and count as the least score.
-    ``mean`` is the unbiased estimate of the mean over all samples.  ``estimate`` is the expected score, corrected for
+    ``prior`` is what its line led to expect before it was tried: a mean and a variance.  ``mean`` is the unbiased estimate of the mean over all samples.  ``estimate`` is the expected score, corrected for
     the choice of the best among many, and ``variance`` its variance on these samples.  ``interval`` holds the expected
     score on unseen samples of the same kind at confidence ``level``.
     """
@@ -42,6 +42,7 @@ class Evidence:
     variance: float
     interval: tuple[float, float]
     failed: int = 0
+    prior: tuple[float, float] | None = None
     level: float = LEVEL
 
     @property
@@ -100,14 +101,14 @@ def weigh(
     mean, design = _mean(scores, of, known, strata)
     mean = min(max(mean, bounds[0]), bounds[1])
     noise = sampling_variance(scores, known)
-    estimate, variance = mean, design
+    estimate, variance, prior = mean, design, None
     if parent is not None and known is not None:
         drift = drift or Drift()
-        prior, weight = parent.estimate + drift.mean, drift.variance / (drift.variance + noise)
-        estimate, variance = prior + (mean - prior) * weight, weight * noise
+        prior, weight = (parent.estimate + drift.mean, drift.variance), drift.variance / (drift.variance + noise)
+        estimate, variance = prior[0] + (mean - prior[0]) * weight, weight * noise
         estimate = min(max(estimate, bounds[0]), bounds[1])
-    total = variance + _variance(list(scores.values())) / of
-    return Evidence(len(scores), of, mean, estimate, variance, _interval(estimate, total, len(scores), bounds), failed)
+    interval = _interval(estimate, variance + _variance(list(scores.values())) / of, len(scores), bounds)
+    return Evidence(len(scores), of, mean, estimate, variance, interval, failed, prior)
 
 
 def sampling_variance(scores: Mapping[int, float], control: Mapping[int, float] | None) -> float:

@@ -32,7 +32,7 @@ class Title:
     and that mean's sampling variance."""
 
     champion: int | None = None
-    shown: Mapping[int, tuple[float, float]] = attrs.field(factory=dict)
+    shown: Mapping[int, tuple[float, float, tuple[float, float] | None]] = attrs.field(factory=dict)
 
 
 class ChampionRule(Protocol):
@@ -87,14 +87,22 @@ class Proven:
         enough = max(1, min(self.least, _size(champion), _size(challenger)))  # a failed program has no scores at all
         if challenger.id == champion.id or len(common) < enough:
             return title
-        shown = paired([challenger.scores[s] - champion.scores[s] for s in common])
+        mean, noise = paired([challenger.scores[s] - champion.scores[s] for s in common])
+        mine, theirs = challenger.evidence, champion.evidence
+        prior = None
+        if mine is not None and theirs is not None and mine.prior is not None:
+            prior = mine.prior[0] - theirs.estimate, mine.prior[1] + theirs.variance
+        shown = mean, noise, prior
         return attrs.evolve(title, shown={**title.shown, challenger.id: shown})
 
     def _probability(self, title: Title, challenger: int) -> float:
-        mean, noise = title.shown[challenger]
+        mean, noise, prior = title.shown[challenger]
+        if prior is not None:
+            weight = prior[1] / (prior[1] + noise)
+            return NormalDist().cdf((prior[0] + weight * (mean - prior[0])) / math.sqrt(weight * noise))
         others = [title.shown[i] for i in sorted(title.shown)[-RECENT:]]
-        centre = sum(m for m, _ in others) / (PRIOR_WEIGHT + len(others))
-        spread = PRIOR_WEIGHT * PRIOR_SPREAD**2 + sum((m - centre) ** 2 - v for m, v in others)
+        centre = sum(m for m, _, _ in others) / (PRIOR_WEIGHT + len(others))
+        spread = PRIOR_WEIGHT * PRIOR_SPREAD**2 + sum((m - centre) ** 2 - v for m, v, _ in others)
         prior = max(MIN_SPREAD**2, spread / (PRIOR_WEIGHT + len(others)))
         weight = prior / (prior + noise)
         return NormalDist().cdf((centre + weight * (mean - centre)) / math.sqrt(weight * noise))
