@@ -27,12 +27,21 @@ RECENT = 24
 
 
 @attrs.frozen
+class Shown:
+    """A challenger beside the champion: the mean of their paired differences, its sampling variance, and what the
+    challenger's line led to expect of the difference (a mean and a variance), where that is known."""
+
+    mean: float
+    noise: float
+    prior: tuple[float, float] | None = None
+
+
+@attrs.frozen
 class Title:
-    """The champion, and the paired differences that its challengers showed: by challenger the mean over common samples
-    and that mean's sampling variance."""
+    """The champion, and what its challengers have shown, by artifact."""
 
     champion: int | None = None
-    shown: Mapping[int, tuple[float, float, tuple[float, float] | None]] = attrs.field(factory=dict)
+    shown: Mapping[int, Shown] = attrs.field(factory=dict)
 
 
 class ChampionRule(Protocol):
@@ -56,14 +65,15 @@ class Best:
 class Proven:
     """A challenger that is better than the champion on common samples with probability ``confidence`` or more.
 
-    The paired difference is drawn towards what this champion's newest challengers showed on average, as far as they
-    differ little (empirical Bayes with a normal prior), so that the luckiest of many does not win.  The expected share
-    of changes for the worse is then at most ``1 - confidence`` (Bayesian false discovery rate: Efron, Large-Scale
-    Inference, 2010, chapter 5).  Both must have been tried on ``least`` common samples, or on all that there are.
+    The paired difference is drawn towards what the challenger's line leads to expect (`Evidence.prior`), or without a
+    line towards what the champion's newest challengers showed, as far as the samples say little (empirical Bayes with a
+    normal prior).  So the luckiest of many does not win: the expected share of changes for the worse is at most
+    ``1 - confidence`` (Bayesian false discovery rate: Efron, Large-Scale Inference, 2010, chapter 5).  Both must have
+    been tried on ``least`` common samples, or on all that there are.
     """
 
-    confidence: float = 0.8
-    least: int = 30
+    confidence: float = 0.9
+    least: int = 24
 
     def next(self, title: Title, artifacts: Artifacts, choice: Artifact | None, changed: int) -> Title:
         if choice is None or not choice.scores:
@@ -88,24 +98,16 @@ class Proven:
         if challenger.id == champion.id or len(common) < enough:
             return title
         mean, noise = paired([challenger.scores[s] - champion.scores[s] for s in common])
-        mine, theirs = challenger.evidence, champion.evidence
-        prior = None
-        if mine is not None and theirs is not None and mine.prior is not None:
+        mine, theirs, prior = challenger.evidence, champion.evidence, None
+        if mine is not None and mine.prior is not None and theirs is not None:
             prior = mine.prior[0] - theirs.estimate, mine.prior[1] + theirs.variance
-        shown = mean, noise, prior
-        return attrs.evolve(title, shown={**title.shown, challenger.id: shown})
+        return attrs.evolve(title, shown={**title.shown, challenger.id: Shown(mean, noise, prior)})
 
     def _probability(self, title: Title, challenger: int) -> float:
-        mean, noise, prior = title.shown[challenger]
-        if prior is not None:
-            weight = prior[1] / (prior[1] + noise)
-            return NormalDist().cdf((prior[0] + weight * (mean - prior[0])) / math.sqrt(weight * noise))
-        others = [title.shown[i] for i in sorted(title.shown)[-RECENT:]]
-        centre = sum(m for m, _, _ in others) / (PRIOR_WEIGHT + len(others))
-        spread = PRIOR_WEIGHT * PRIOR_SPREAD**2 + sum((m - centre) ** 2 - v for m, v, _ in others)
-        prior = max(MIN_SPREAD**2, spread / (PRIOR_WEIGHT + len(others)))
-        weight = prior / (prior + noise)
-        return NormalDist().cdf((centre + weight * (mean - centre)) / math.sqrt(weight * noise))
+        shown = title.shown[challenger]
+        centre, spread = shown.prior or _others(title)
+        weight = spread / (spread + shown.noise)
+        return NormalDist().cdf((centre + weight * (shown.mean - centre)) / math.sqrt(weight * shown.noise))
 
     def flaw(self) -> Flaw | None:
         if not isinstance(self.confidence, float | int) or not 0.5 <= self.confidence < 1:
@@ -118,6 +120,14 @@ class Proven:
         return f"proven({self.confidence:g}, least={self.least})"
 
 
+def _others(title: Title) -> tuple[float, float]:
+    """The mean and the variance of the true differences of the newest challengers, by the method of moments."""
+    others = [title.shown[i] for i in sorted(title.shown)[-RECENT:]]
+    centre = sum(o.mean for o in others) / (PRIOR_WEIGHT + len(others))
+    spread = PRIOR_WEIGHT * PRIOR_SPREAD**2 + sum((o.mean - centre) ** 2 - o.noise for o in others)
+    return centre, max(MIN_SPREAD**2, spread / (PRIOR_WEIGHT + len(others)))
+
+
 def _size(artifact: Artifact) -> int:
     """The number of samples that an artifact can be tried on."""
     return artifact.evidence.of if artifact.evidence is not None else len(artifact.scores)
@@ -128,7 +138,7 @@ def the_best() -> ChampionRule:
     return Best()
 
 
-def proven(confidence: float = 0.8, *, least: int = 30) -> ChampionRule:
+def proven(confidence: float = 0.9, *, least: int = 24) -> ChampionRule:
     """The artifact that has proven better than the champion before it, at ``confidence``, on ``least`` common samples
     or more."""
     return Proven(confidence, least)
