@@ -30,9 +30,10 @@ class Evidence:
     """What a score rests on.
 
     ``tried`` of ``of`` samples were tried; ``failed`` of those could not be scored and count as the least score.
-    ``prior`` is what its line led to expect before it was tried: a mean and a variance.  ``mean`` is the unbiased estimate of the mean over all samples.  ``estimate`` is the expected score, corrected for
+    ``mean`` is the unbiased estimate of the mean over all samples.  ``estimate`` is the expected score, corrected for
     the choice of the best among many, and ``variance`` its variance on these samples.  ``interval`` holds the expected
-    score on unseen samples of the same kind at confidence ``level``.
+    score on unseen samples of the same kind at confidence ``level``.  ``prior`` is what the line led to expect before
+    the artifact was tried: a mean and a variance.
     """
 
     tried: int
