@@ -10,7 +10,7 @@ import pytest
 
 from flashgraph.evidence import Evidence
 from flashgraph.graph.ports import Artifact
-from flashgraph.policies.champion import Best, ChampionRule, Proven, Title, proven, the_best
+from flashgraph.policies.champion import Best, ChampionRule, Proven, Shown, Title, proven, the_best
 
 Scores = Mapping[int, float]
 
@@ -107,10 +107,17 @@ def test_the_luckiest_of_many_is_not_accepted() -> None:
         assert crowded.put(number, scores) == 0, number
     before = crowded.rule._probability(crowded.title, 1)  # type: ignore[attr-defined]
     crowded.put(99, lucky)
-    after = alone.rule._probability(Title(0, {1: crowded.title.shown.get(99, (0.15, 0.01))}), 1)  # type: ignore[attr-defined]
-    many = crowded.rule._probability(Title(0, {**crowded.title.shown, 99: (0.15, 0.01)}), 99)  # type: ignore[attr-defined]
+    after = alone.rule._probability(Title(0, {1: crowded.title.shown.get(99, Shown(0.15, 0.01))}), 1)  # type: ignore[attr-defined]
+    many = crowded.rule._probability(Title(0, {**crowded.title.shown, 99: Shown(0.15, 0.01)}), 99)  # type: ignore[attr-defined]
     assert before < 0.9
     assert many < after
+
+
+def test_a_line_that_leads_to_expect_less_needs_more() -> None:
+    """The same paired difference: expected of one line, a surprise of the other."""
+    rule = Proven(0.9)
+    expected, surprising = Shown(0.1, 0.01, (0.1, 0.002)), Shown(0.1, 0.01, (-0.1, 0.002))
+    assert rule._probability(Title(0, {1: expected}), 1) > 0.9 > rule._probability(Title(0, {1: surprising}), 1)
 
 
 def test_more_evidence_for_the_champion_is_for_all_comparisons() -> None:
