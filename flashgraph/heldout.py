@@ -33,7 +33,7 @@ from flashgraph.run.contained import Inside, escaped, guarded_loop, within
 from flashgraph.run.floor import Floor
 from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.store import JournalError
-from flashgraph.run.messages import as_texts, checked
+from flashgraph.run.messages import as_texts, checked, checked_reply
 from flashgraph.run.patience import Patience, Standing, ending, passing, patiently, suspect
 from flashgraph.run.resumed import request_key
 from flashgraph.run.watch import Pace
@@ -193,7 +193,7 @@ class _Desk:
             try:
                 if examined is not None:
                     number = await examined.asked(work, key, amounts)
-                reply = await model.complete(messages, sent)
+                reply = checked_reply(await model.complete(messages, sent), model.name)
                 self._pace.answered(model.name, reply.usage.completion, anyio.current_time() - began)
                 self._standing.answered(model.name, began)
                 spent = Cost.counted(reply.usage, reply.cost, amounts).spent

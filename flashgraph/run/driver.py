@@ -46,7 +46,7 @@ from flashgraph.run.floor import Floor
 from flashgraph.run.goal import NO_GOAL, Goal
 from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Job, Outcome, Refuse, Start
 from flashgraph.run.machine import Machine
-from flashgraph.run.messages import as_texts, checked
+from flashgraph.run.messages import as_texts, checked, checked_reply
 from flashgraph.run.patience import Patience, Standing, ending, passing, patiently, suspect
 from flashgraph.run.plan import Plan
 from flashgraph.run.resumed import Resumed, request_key
@@ -618,7 +618,7 @@ class Driver:
             if request.refused is not None:
                 raise BudgetExhausted(f"no {request.refused} left for another request")
             sent = {**sent, "priority": call.priority} if getattr(model, "prioritises", False) else sent
-            reply = await model.complete(messages, sent)
+            reply = checked_reply(await model.complete(messages, sent), model.name)
             took = anyio.current_time() - began
             self._paced.append((call.endpoint, reply.usage.completion, took, call.started_at))
             cost = Cost.counted(reply.usage, reply.cost, amounts)

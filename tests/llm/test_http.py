@@ -478,10 +478,18 @@ async def test_what_a_malformed_reply_has_cost_is_estimated(text: str, tokens: i
         (', "usage": {"prompt_tokens": 9}', Usage(9, 50, estimated=True)),
         (', "usage": {"prompt_tokens": 0, "completion_tokens": 0}', Usage(5, 50, estimated=True)),
         (', "usage": {"prompt_tokens": 9, "completion_tokens": 60}', Usage(9, 60)),
+        (', "usage": {"prompt_tokens": 9, "completion_tokens": 200}', Usage(9, 200)),
+        (', "usage": {"prompt_tokens": 9, "completion_tokens": 201}', Usage(9, 50, estimated=True)),
+        (', "usage": {"prompt_tokens": 9, "completion_tokens": 10000000}', Usage(9, 50, estimated=True)),
+        (', "usage": {"prompt_tokens": 20000, "completion_tokens": 60}', Usage(20_000, 60)),
+        (', "usage": {"prompt_tokens": 21000, "completion_tokens": 60}', Usage(5, 60, estimated=True)),
     ],
 )
 async def test_what_a_server_does_not_count_is_estimated(counted: str, expected: Usage) -> None:
-    """At four characters a token, and said to be; a price applies to it as to what is counted."""
+    """At four characters a token, and said to be; a price applies to it as to what is counted.
+
+    So is a count above what was allowed and what came, and one of a prompt that is far longer than its bytes.
+    """
     said = f'{{"choices": [{{"message": {{"content": "{"word " * 40}"}}}}]{counted}}}'
     with running(Answer(body=said.encode())) as server:
         model = model_at(server.url, price=(1.0, 1.0), params={"max_tokens": 70})
