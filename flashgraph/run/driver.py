@@ -64,6 +64,9 @@ _log = logging.getLogger("flashgraph")
 AT_ONCE = 50
 """Turns of synchronous work alone before other tasks are let on: a graph without any model must not block them."""
 
+IDLE_ROUNDS = 1000
+"""After so many rounds in a row that use nothing of any limit, a run that only its limits could end is drained."""
+
 LET = (
     "\nFix: let cancellations through: `except Exception` does, a bare `except:` does not; a thread is left with "
     "anyio.to_thread.run_sync(..., abandon_on_cancel=True)."
@@ -163,6 +166,10 @@ class Driver:
         self._standing = Standing()
         self._met: list[tuple[str, str, float]] = []
         """Endpoints, requests that have met faults of theirs since the last turn, and when."""
+        self._endless = [n for n, s in machine.plan.sources.items() if s.rounds is None and s.reads is not None]
+        """Sources that never stop by themselves."""
+        self._used: tuple[dict[str, float], int] = ({}, 0)
+        """What was used of the limits, and how many rounds of these had ended when that last changed."""
         self._watching = anyio.CancelScope()
         self._wake = anyio.Event()
         self._floor = Floor(anyio.current_time, lambda: self._wake.set())
@@ -254,6 +261,7 @@ class Driver:
             self._give_up()
             if self._seconds is not None and not self._stopping and self.elapsed >= self._seconds:
                 self.stop("budget", f"{self._seconds:g} seconds are over")
+            self._drain_if_idle()
             told, commands, durable = self._take_turn()
             if durable is not None:
                 try:
@@ -277,6 +285,24 @@ class Driver:
                 await (self._settle or anyio.lowlevel.checkpoint)()
             else:
                 await self._wait()
+
+    def _drain_if_idle(self) -> None:
+        """Drain a run that nothing would ever end: its sources go on, and its rounds use nothing of its limits, as
+        where no attempt calls the model that the budget counts calls of."""
+        ledger = self.machine.ledger
+        if not self._endless or self._seconds is not None or not ledger.limits:
+            return
+        used = {name: ledger.settled[name] + ledger.reserved[name] for name in ledger.limits}
+        ended = sum(self.machine.flow.ended_rounds[name] for name in self._endless)
+        if used != self._used[0]:
+            self._used = (used, ended)
+        elif ended - self._used[1] >= IDLE_ROUNDS:
+            self._endless = []
+            given = ", ".join(f"{name}={limit:g}" for name, limit in ledger.limits.items())
+            self.drain(
+                f"the last {IDLE_ROUNDS} rounds used nothing of the budget ({given}), which would never end the run; "
+                "give it seconds, proposals or evaluations"
+            )
 
     async def _wait(self) -> None:
         patience = next(iter(self._cancelled.values()))[0] + GRACE if self._cancelled else None
