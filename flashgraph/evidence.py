@@ -105,7 +105,8 @@ def weigh(
     estimate, variance, prior = mean, design, None
     if parent is not None and known is not None:
         drift = drift or Drift()
-        prior, weight = (parent.estimate + drift.mean, drift.variance), drift.variance / (drift.variance + noise)
+        weight = drift.variance / (drift.variance + noise)
+        prior = parent.estimate + drift.mean, drift.variance + parent.variance
         estimate, variance = prior[0] + (mean - prior[0]) * weight, weight * noise
         estimate = min(max(estimate, bounds[0]), bounds[1])
     interval = _interval(estimate, variance + _variance(list(scores.values())) / of, len(scores), bounds)

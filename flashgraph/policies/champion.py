@@ -68,12 +68,13 @@ class Proven:
     The paired difference is drawn towards what the challenger's line leads to expect (`Evidence.prior`), or without a
     line towards what the champion's newest challengers showed, as far as the samples say little (empirical Bayes with a
     normal prior).  So the luckiest of many does not win: the expected share of changes for the worse is at most
-    ``1 - confidence`` (Bayesian false discovery rate: Efron, Large-Scale Inference, 2010, chapter 5).  Both must have
-    been tried on ``least`` common samples, or on all that there are.
+    ``1 - confidence`` (Bayesian false discovery rate: Efron, Large-Scale Inference, 2010, chapter 5).  On the common
+    samples themselves it must be ahead by a standard error.  Both must have been tried on ``least`` common samples, or
+    on all that there are.
     """
 
     confidence: float = 0.9
-    least: int = 24
+    least: int = 30
 
     def next(self, title: Title, artifacts: Artifacts, choice: Artifact | None, changed: int) -> Title:
         if choice is None or not choice.scores:
@@ -106,6 +107,8 @@ class Proven:
     def _probability(self, title: Title, challenger: int) -> float:
         shown = title.shown[challenger]
         centre, spread = shown.prior or _others(title)
+        if shown.mean < math.sqrt(shown.noise):
+            return 0.0
         weight = spread / (spread + shown.noise)
         return NormalDist().cdf((centre + weight * (shown.mean - centre)) / math.sqrt(weight * shown.noise))
 
@@ -138,7 +141,7 @@ def the_best() -> ChampionRule:
     return Best()
 
 
-def proven(confidence: float = 0.9, *, least: int = 24) -> ChampionRule:
+def proven(confidence: float = 0.9, *, least: int = 30) -> ChampionRule:
     """The artifact that has proven better than the champion before it, at ``confidence``, on ``least`` common samples
     or more."""
     return Proven(confidence, least)
