@@ -173,7 +173,7 @@ class Islands:
         }
         known = weighed(
             scores, group, parents=map(self.artifacts.get, event.parents), bounds=self.bounds,
-            failed=len(scores) - len(group.values),
+            failed=len(scores) - len(group.values), exact=group.size < SAMPLED,
         )  # fmt: skip
         cell, home = self.cell(origin.text, group.values), origin.island % self.settings.islands
         elite = Elite(origin.text, home, cell, group.values)

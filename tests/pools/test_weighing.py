@@ -76,6 +76,16 @@ def test_a_handful_of_checks_is_the_objective_itself() -> None:
         assert champion(islands, (entrant, [0.5] * size), (other, better[size])) == best
 
 
+def test_a_handful_of_checks_has_no_interval() -> None:
+    """What a child of a good parent reaches is its score, and no draw of luck."""
+    _, _, (islands, entrant) = kinds(1)
+    for number, score in enumerate((0.75, 0.9)):
+        other = attrs.evolve(entrant, text={"program": f"x = {number}\n" * (1 + 30 * number)})
+        islands = islands.apply(fg.PoolEvent("admit", number, group(other, [score]), tuple(range(number))))
+    known = islands.artifacts[1].evidence
+    assert (known.mean, known.estimate, known.interval) == (0.9, 0.9, (0.9, 0.9))
+
+
 def test_online_the_newest_snapshot_is_handed_out() -> None:
     """No two windows have a sample in common."""
     windows = [Snapshot({"playbook": str(i)}, i, "train", (2 * i, 2 * i + 1)) for i in range(3)]

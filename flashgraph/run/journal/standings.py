@@ -22,7 +22,8 @@ def evidence_of(text: str | None) -> Evidence | None:
     """Return the evidence that a row holds; None where it holds none."""
     if not text or (fields := loaded(text)) is None:
         return None
-    return Evidence(**{**fields, "interval": tuple(fields["interval"])})
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+    return Evidence(**values)
 
 
 class Standings:
