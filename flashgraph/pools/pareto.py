@@ -41,12 +41,13 @@ Objectives = Mapping[int, Mapping[str, float]]
 @attrs.frozen
 class Tried:
     """What one artifact was tried on: scores by sample, the samples that failed (they count as the least score), those
-    that are still running, and the stratum of every sample when it was first sent out."""
+    that are still running, the stratum of every sample when it was first sent out, and how many samples there are."""
 
     scores: Scores
     failed: frozenset[int] = frozenset()
     running: frozenset[int] = frozenset()
     strata: Mapping[int, int] = attrs.field(factory=dict)
+    size: int = 0
 
     @property
     def sent(self) -> frozenset[int]:
@@ -118,7 +119,8 @@ class ParetoFrontier:
         running = {s for s, m in zip(samples, group.members, strict=True) if m.state == "open" and event.partial}
         running |= (known.running if known else frozenset()) - set(samples)
         strata = known.strata if known else dict(zip(samples, group.strata, strict=False))
-        return Tried(scores, frozenset(failed), frozenset(running - scores.keys()), strata)
+        size = known.size if known else len(samples)
+        return Tried(scores, frozenset(failed), frozenset(running - scores.keys()), strata, size)
 
     def _estimated(self, changed: int) -> ParetoFrontier:
         """With the evidence of an artifact, and of those whose control it is, weighed anew."""
@@ -131,7 +133,7 @@ class ParetoFrontier:
             anew.add(artifact.id)
             tried = self.tried[artifact.id]
             control, parent = (predicted[by], artifacts[by].evidence) if by is not None else ({}, None)
-            size = max(len(control), len(tried.strata), len(tried.sent))
+            size = max(len(control), tried.size)
             evidence = weigh(
                 tried.scores, size, bounds=self.bounds, failed=len(tried.failed), control=control or None,
                 strata=tried.strata, parent=parent, drift=drift,
@@ -189,7 +191,7 @@ class ParetoFrontier:
         hopeful.sort(key=lambda a: (-_upper(a, optimism), a.id))
         first = [self.artifacts[champion.id]] if champion is not None and champion.id in self.artifacts else []
         for artifact in [*first, *hopeful]:
-            tried, size = self.tried[artifact.id], len(self.predicted[artifact.id])
+            tried, size = self.tried[artifact.id], self.tried[artifact.id].size
             left = [s for s in range(size) if s not in tried.sent]
             if not left or tried.running or asked.get(artifact.id, 0) > len(tried.sent):
                 continue
