@@ -91,7 +91,8 @@ def _flow(machine: Machine, name: Name, zero: float, *, history: bool) -> tuple[
         (
             name("group", g.id), g.edge, name("item", g.origin.id), repr(g.origin.value),
             tuple(map(tuple, g.alive.values())),
-            tuple(sorted(g.reasons.items())), tuple(map(gathered, g.gathers.values())), g.identities, g.waiting, g.void,
+            tuple(sorted(g.reasons.items())), tuple(map(gathered, g.gathers.values())), g.identities, g.strata,
+            g.waiting, g.sent, g.void,
         )
         for g in flow.groups.values()
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -151,6 +152,7 @@ def releases(log: Log) -> Check:
     item_of: dict[int, int] = {}
     places = Places()
     came: Counter[tuple[int, int, str]] = Counter()
+    sent: dict[int, set[int]] = defaultdict(set)
     undisturbed = True  # nothing has happened so far for which a group says nothing more
     while True:
         i, event = yield
@@ -164,6 +166,10 @@ def releases(log: Log) -> Check:
             came.update([(*member, event.edge) for member in places.scope_of[event.item][-1:]])
             if event.group is not None:
                 scattered.setdefault(event.group, event.at)
+                if event.edge == places.scatter_of[event.group]:
+                    sent[event.group].add(event.index or 0)
+                    most = _most_sent(log, event.edge)
+                    log.expect(len(sent[event.group]) <= most, "I8", i, f"group {event.group} sends out over {most}")
         elif isinstance(event, ev.JobStarted) and event.item is not None:
             if not log.plan.stages[event.stage].repairs:  # what is out for repair waits for its stage still
                 running.add(event.item)
@@ -205,6 +211,12 @@ def _gathers_around(log: Log, places: Places, item: int) -> Iterator[str]:
     """The edges that gather the groups that an item is in."""
     for group, _ in places.scope_of[item]:
         yield from log.plan.gathers[places.scatter_of[group]]
+
+
+def _most_sent(log: Log, scatter: str) -> float:
+    """How many members of a group are sent out at most: what the gather asks for that asks for most."""
+    rules = [log.plan.edges[gather].release for gather in log.plan.gathers[scatter]]
+    return max((r.members if isinstance(r, Sampled) else math.inf for r in rules), default=math.inf)
 
 
 def _asked(log: Log, event: ev.Released) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ from flashgraph.evidence import Drift, weigh
 from flashgraph.pools import ParetoFrontier
 
 SIZE = 12
-Tried = Sequence[float | None | str]
+Tried = Sequence[float | str | None]
 """By sample a score; None for one that is still open, ``"-"`` for one that was not sampled, ``"x"`` for a failure."""
 
 
@@ -37,11 +36,9 @@ def admit(
     return pool.apply(fg.PoolEvent("admit", number, value, parents, value.partial))
 
 
-def more(
-    pool: ParetoFrontier, number: int, told: dict[int, float | str | None], kind: Any = "evidence"
-) -> ParetoFrontier:
+def more(pool: ParetoFrontier, number: int, told: dict[int, float | str | None]) -> ParetoFrontier:
     origin = Validated(number, {"text": f"t{number}"}, tuple(told))
-    return pool.apply(fg.PoolEvent(kind, number, fg.Group(origin, members(list(told.values()), origin.samples))))
+    return pool.apply(fg.PoolEvent("evidence", number, fg.Group(origin, members(list(told.values()), origin.samples))))
 
 
 def part(scores: Sequence[float], start: int = 0) -> list[float | str | None]:
