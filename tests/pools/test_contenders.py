@@ -38,7 +38,8 @@ def admit(
 
 def more(pool: ParetoFrontier, number: int, told: dict[int, float | str | None]) -> ParetoFrontier:
     origin = Validated(number, {"text": f"t{number}"}, tuple(told))
-    return pool.apply(fg.PoolEvent("evidence", number, fg.Group(origin, members(list(told.values()), origin.samples))))
+    value = fg.Group(origin, members(list(told.values()), origin.samples))
+    return pool.apply(fg.PoolEvent("evidence", number, value, (), value.partial))
 
 
 def part(scores: Sequence[float], start: int = 0) -> list[float | str | None]:

@@ -332,8 +332,8 @@ WRONG: Sequence[Rule | All | FailAbove | Control | QueueOrder | Discriminative] 
 SOUND: Sequence[Rule | All | FailAbove | Control | QueueOrder | Discriminative] = (
     fg.discard(0), fg.refresh(0), fg.repair("s", 0, times=1, when=_touches), fg.repair("s", 1, times=2),
     fg.fraction(1.0), fg.fraction(0.001, least=1), fg.count(1), fg.deadline(0.001), fg.decided(bool), fg.everyone(),
-    fg.sampled(1, share=1.0), fg.fail_above(0.0), fg.fail_above(1.0), fg.missing(), priority(bool), freshest(), fg.fifo(),
-    discriminative(1), fg.balanced(0.001), fg.balanced(1), fg.drain_first(), shortest_first(),
+    fg.sampled(1, share=1.0), fg.fail_above(0.0), fg.fail_above(1.0), fg.missing(), priority(bool), freshest(),
+    fg.fifo(), discriminative(1), fg.balanced(0.001), fg.balanced(1), fg.drain_first(), shortest_first(),
 )  # fmt: skip
 
 
