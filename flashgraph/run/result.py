@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from flashgraph.evidence import Evidence
 from flashgraph.graph.ports import Artifact
 from flashgraph.run.events import EdgeFailed, Event, JobEnded
 
@@ -89,9 +88,7 @@ def raised_in(events: Iterable[Event]) -> list[Raising]:
 @attrs.frozen
 class ResultArtifact:
     """One admitted artifact: the pool's version that its admission made, its parents' ids, its score and per-sample
-    scores, its lag at admission, seconds from the start, whether it is still provisional or was retracted.
-
-    Where there is ``evidence``, ``score`` is its estimate; the plain mean is ``evidence.mean``."""
+    scores, its lag at admission, seconds from the start, whether it is still provisional or was retracted."""
 
     pool: str
     id: int
@@ -104,15 +101,14 @@ class ResultArtifact:
     provisional: bool
     retracted: bool
     at: float
-    evidence: Evidence | None = None
 
     @classmethod
     def of(cls, pool: str, record: PoolRecord, held: Mapping[int, Artifact]) -> ResultArtifact:
         # A pool may have learned more of it since, from what others were scored at.
         known = held.get(record.artifact, record.last)
         return cls(
-            pool, record.artifact, record.version, known.value, known.parents, known.estimate, known.scores,
-            record.lag, record.provisional, record.retracted, record.at, known.evidence,
+            pool, record.artifact, record.version, known.value, known.parents, known.score, known.scores,
+            record.lag, record.provisional, record.retracted, record.at,
         )  # fmt: skip
 
 
@@ -191,7 +187,7 @@ class Result:
 
 
 def _best(machine: Machine, artifacts: list[ResultArtifact]) -> ResultArtifact | None:
-    """The champion of the first declared pool that has one."""
+    """The first declared pool's own choice."""
     for name, pool in machine.pools.items():
         if (chosen := pool.best) is not None:
             return next(a for a in artifacts if a.pool == name and a.id == chosen.id)

@@ -109,8 +109,7 @@ def _retracting(events: Iterable[fg.PoolEvent[Any]]) -> Iterable[fg.PoolEvent[An
     """The events, and then a retraction of everything that is still provisional."""
     last: dict[int, fg.PoolEvent[Any]] = {}
     for event in events:
-        if event.kind != "evidence":  # which says nothing of what is still to come
-            last[event.artifact] = event
+        last[event.artifact] = event
         yield event
     for event in last.values():
         if event.partial:

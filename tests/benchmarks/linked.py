@@ -10,7 +10,6 @@ from typing import Any
 import attrs
 import httpx
 
-from flashgraph.llm.connections import Answer
 from flashgraph.llm.vllm import VllmModel
 from flashgraph.sim.http import Request
 from flashgraph.sim.server import SimServer
@@ -24,10 +23,10 @@ class Wire:
 
     server: SimServer
 
-    async def request(self, method: str, url: httpx.URL | str, json: Any = None) -> Answer:
+    async def request(self, method: str, url: httpx.URL | str, json: Any = None) -> httpx.Response:
         body = b"" if json is None else _encoded(json)
         response = await self.server.answer(Request(method, httpx.URL(url).path, body))
-        return Answer(response.status, "", httpx.Headers(dict(response.headers)), response.body)
+        return httpx.Response(response.status, headers=dict(response.headers), content=response.body)
 
 
 def _encoded(body: Any) -> bytes:
@@ -43,9 +42,6 @@ class LinkedModel(VllmModel):
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        async with self.server.model.open(), self._connections.hold(self._wired):
+        async with self.server.model.open():
+            self._connections = Wire(self.server)  # type: ignore[assignment]
             yield
-
-    @asynccontextmanager
-    async def _wired(self) -> AsyncIterator[Any]:
-        yield Wire(self.server)

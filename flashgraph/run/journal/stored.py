@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import attrs
 
-from flashgraph.evidence import Evidence
 from flashgraph.run.journal.plain import texts
 
 __all__ = [
@@ -63,8 +62,7 @@ class StoredArtifact:
     """One admitted artifact as it stands now; ``value`` is plain (see `flashgraph.run.journal.plain`).
 
     ``version`` is the pool's at its admission, ``lag`` how far the pool had moved on, ``at`` the run's clock,
-    a provisional one that was taken back is ``retracted``, one that its pool replaced is ``evicted``.  ``evidence`` is
-    what its score, the estimate, rests on; None where the pool weighs none, and in journals of flashgraph 0.1.
+    ``settled`` whether its evidence is complete; a provisional one that was taken back is ``retracted``.
     """
 
     pool: str
@@ -78,8 +76,6 @@ class StoredArtifact:
     provisional: bool
     retracted: bool
     value: Any = attrs.field(repr=False)
-    evidence: Evidence | None = None
-    evicted: bool = False
 
     @property
     def texts(self) -> dict[str, str]:
@@ -88,10 +84,8 @@ class StoredArtifact:
 
     @property
     def state(self) -> str:
-        """``confirmed``, ``provisional``, ``evicted`` or ``retracted``."""
-        if self.retracted or self.evicted:
-            return "retracted" if self.retracted else "evicted"
-        return "provisional" if self.provisional else "confirmed"
+        """``confirmed``, ``provisional`` or ``retracted``."""
+        return "retracted" if self.retracted else "provisional" if self.provisional else "confirmed"
 
 
 @attrs.frozen
@@ -156,14 +150,11 @@ class Failures:
 
 @attrs.frozen
 class Point:
-    """The champion at one moment of a run, after ``at`` seconds and ``calls`` model calls: its score then, and the
-    evidence for it.  ``artifact`` is None in journals of flashgraph 0.1, which hold scores alone."""
+    """The best confirmed score at one moment of a run: after ``at`` seconds and ``calls`` model calls."""
 
     at: float
     calls: int
     score: float
-    artifact: int | None = None
-    evidence: Evidence | None = None
 
 
 def text_diff(
