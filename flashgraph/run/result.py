@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from flashgraph.graph.ports import Artifact
-from flashgraph.run.events import EdgeFailed, Event, JobEnded
+from flashgraph.run.events import CallEnded, EdgeFailed, Event, JobEnded
 
 if TYPE_CHECKING:  # `import flashgraph` takes half the time without the scheduler
     from flashgraph.run.machine import Machine
@@ -177,13 +177,23 @@ class Result:
         return cls(machine.plan.graph.name, task, status, reason, tuple(artifacts), best, spent, events, prices)
 
     def judged(self) -> Result:
-        """The same, but failed where nothing was accepted because stages or functions on edges failed, however orderly
+        """The same, but failed where nothing came of it because stages or functions on edges failed, however orderly
         the run has ended."""
-        accepted = any(not artifact.retracted for artifact in self.artifacts)
         failures = [*failures_in(self.events), *raised_in(self.events)]
-        if accepted or self.status not in ("completed", "budget") or not failures:
+        if self.status not in ("completed", "budget") or not failures or not self._fruitless():
             return self
         return attrs.evolve(self, status="failed", reason="; ".join(map(str, failures)))
+
+    def _fruitless(self) -> bool:
+        """Whether nothing was accepted; or nothing but what has no score, as a playbook's beginning, while a stage has
+        failed in all of its jobs and no job that asked a model has ended well."""
+        accepted = [artifact for artifact in self.artifacts if not artifact.retracted]
+        if any(artifact.score is not None for artifact in accepted):
+            return False
+        asked = {event.job for event in self.events if isinstance(event, CallEnded)}
+        done = {event.job for event in self.events if isinstance(event, JobEnded) and event.how == "done"}
+        always = any(failing.failed == failing.jobs for failing in failures_in(self.events))
+        return not accepted or (always and not asked & done)
 
 
 def _best(machine: Machine, artifacts: list[ResultArtifact]) -> ResultArtifact | None:

@@ -1,0 +1,124 @@
+"""A run in which everything fails has failed, also where its playbook was accepted before anything was tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+import pytest
+
+import flashgraph as fg
+from flashgraph.errors import ContextTooLong, MalformedReply, RequestFailed
+from flashgraph.llm.protocol import Message
+from flashgraph.loading import load_graph
+from tests.algorithms.ace_world import World
+
+Answer = Callable[[Sequence[Message]], str]
+WORLD = World(3)
+CALLS = fg.Budget(calls=60)
+
+
+def raising(error: Exception) -> Answer:
+    def answer(messages: Sequence[Message]) -> str:
+        raise error
+
+    return answer
+
+
+def run(graph: str, task: fg.Task, schedule: str, answer: Callable[[str], Answer]) -> fg.Result:
+    roles = {s.llm for s in load_graph(graph).spec.stages if s.llm is not None}
+    models = {role: answer(role) for role in roles}
+    return fg.run(graph, task, models=models, budget=CALLS, schedule=schedule)
+
+
+def good(role: str) -> Answer:
+    return lambda messages: WORLD.reply(role, messages[-1]["content"])
+
+
+GRAPHS = pytest.mark.parametrize("graph", ["ace", "combee:ace_graph"])
+SCHEDULES = pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
+
+
+@GRAPHS
+@SCHEDULES
+@pytest.mark.parametrize("error", [RequestFailed("no answer"), ContextTooLong("long"), MalformedReply("?")])
+def test_no_request_is_answered(graph: str, schedule: str, error: Exception) -> None:
+    """Whatever the reason: failed, with the stage and the reason."""
+    result = run(graph, WORLD.task(), schedule, lambda role: raising(error))
+    assert result.status == "failed"
+    assert "failed" in result.reason
+    assert str(error) in result.reason
+
+
+@GRAPHS
+@SCHEDULES
+def test_no_answer_can_be_scored(graph: str, schedule: str) -> None:
+    """The model answers, and the task's own score raises each time."""
+
+    def score(sample: Any, output: Any) -> fg.Score:
+        raise ValueError("cannot judge")
+
+    result = run(graph, attrs.evolve(WORLD.task(), score=score), schedule, good)
+    assert result.status == "failed"
+    assert "cannot judge" in result.reason
+
+
+@GRAPHS
+@SCHEDULES
+def test_some_of_it_fails(graph: str, schedule: str) -> None:
+    """A run that has learned something has not failed."""
+    count = 0
+
+    def sometimes(role: str) -> Answer:
+        def answer(messages: Sequence[Message]) -> str:
+            nonlocal count
+            count += 1
+            if count % 3 == 0:
+                raise RequestFailed("no answer")
+            return good(role)(messages)
+
+        return answer
+
+    assert run(graph, WORLD.task(), schedule, sometimes).status in ("completed", "budget")
+
+
+@attrs.frozen
+class Shelf:
+    """A pool without scores."""
+
+    artifacts: Any = attrs.field(factory=dict)
+
+    def apply(self, event: fg.PoolEvent[str]) -> Shelf:
+        return Shelf({**self.artifacts, event.artifact: fg.Artifact(event.artifact, event.value)})
+
+    def best(self) -> fg.Artifact | None:
+        return None
+
+    def focus(self) -> Shelf:
+        return self
+
+
+def test_a_graph_without_scores_and_models() -> None:
+    """What it has accepted counts, though some jobs failed; a stage that never works does not pass in silence."""
+
+    def made(bad: Callable[[int], bool]) -> fg.Result:
+        graph = fg.Graph("plain")
+        pool = graph.pool("pool", Shelf)
+
+        @graph.source(rounds=4)
+        def draw(at: fg.Draw[None]) -> int:
+            return at.emission
+
+        @graph.stage
+        def work(number: int) -> str:
+            if bad(number):
+                raise ValueError("bad number")
+            return str(number)
+
+        graph.edge(draw, work)
+        graph.edge(work, pool)
+        return fg.run(graph, WORLD.task(), models={})
+
+    assert made(lambda number: number == 2).status == "completed"
+    assert made(lambda number: True).status == "failed"
