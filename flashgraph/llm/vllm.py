@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import attrs
 import httpx
 
 from flashgraph.errors import ModelError
+from flashgraph.llm.connections import Unreadable
 from flashgraph.llm.http import HttpModel
 from flashgraph.llm.prices import UNKNOWN, Price
 from flashgraph.llm.protocol import Load
@@ -39,12 +41,23 @@ class VllmModel(HttpModel):
         """What ``/metrics`` says, of all engines of the server together; None where it has none."""
         try:
             response = await self._opened().request("GET", f"{re.sub(r'/v[0-9]+$', '', self.url)}/metrics")
-        except (httpx.HTTPError, ModelError):
+        except (httpx.HTTPError, ModelError, Unreadable):
             return None
         found: dict[str, list[float]] = {}
         for name, value in GAUGE.findall(response.text) if response.is_success else ():
-            found.setdefault(name, []).append(float(value))
+            number = _number(value)
+            if not 0 <= number < math.inf:
+                return None
+            found.setdefault(name, []).append(number)
         if "num_requests_running" not in found or "num_requests_waiting" not in found:
             return None
         cache = found.get("kv_cache_usage_perc") or found.get("gpu_cache_usage_perc") or [0.0]
         return Load(round(sum(found["num_requests_running"])), round(sum(found["num_requests_waiting"])), max(cache))
+
+
+def _number(text: str) -> float:
+    """A number of the metrics; not a number where it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -52,6 +52,16 @@ async def test_what_the_metrics_say(metrics: str | None, load: Load | None) -> N
     assert server.asked[-1].path == "/metrics"
 
 
+@pytest.mark.parametrize("value", ["-1", "NaN", "+Inf", "many", "1e999", "0x10"])
+async def test_numbers_that_cannot_be_true_say_nothing(value: str) -> None:
+    """No limit is steered by them."""
+    with running() as server:
+        server.metrics = f"vllm:num_requests_running 2.0\nvllm:num_requests_waiting {value}\n"
+        model = VllmModel(server.url, "tiny", key="", probe=False)
+        async with model.open():
+            assert await model.load() is None
+
+
 async def test_a_server_that_is_gone_says_nothing() -> None:
     """Its requests will tell: the reading is no failure of its own."""
     with running() as server:

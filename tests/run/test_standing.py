@@ -8,12 +8,14 @@ from typing import Any
 import anyio
 import attrs
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.errors import KeyRefused, MalformedReply, ModelRefused, ModelUnavailable, PassingFault, Throttled
 from flashgraph.heldout import held_out
 from flashgraph.llm.protocol import Message
-from flashgraph.policies.limits import fixed
+from flashgraph.policies.limits import adaptive, fixed
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Ledger
 from flashgraph.testing import run_virtually
@@ -83,6 +85,27 @@ def test_a_prompt_that_is_always_refused_fails_alone(
     assert len(ends(result)) == len(poison)
     assert len(server.answered) == 10 - len(poison)
     assert all("Only this request" in reason or "no JSON" in reason for reason in ends(result).values())
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    fault=st.sampled_from([unavailable, refused, missing, malformed]),
+    slots=st.integers(1, 12),
+    poison=st.sets(st.integers(1, 19), max_size=4),
+    limits=st.sampled_from(["fixed", "adaptive"]),
+)
+def test_whatever_few_prompts_are_refused_the_others_are_answered(
+    fault: Callable[[], Exception], slots: int, poison: set[int], limits: str
+) -> None:
+    """I15: a failing request affects nothing else, and the account counts each try."""
+    server = Filtered(
+        20, fixed(slots) if limits == "fixed" else adaptive(), fault=fault, poison=frozenset(map(str, poison))
+    )
+    result = ran(requests(20), {"task": server})
+    assert result.status == "completed", result.reason
+    assert sorted(map(int, server.answered)) == sorted(set(range(20)) - poison)
+    assert len(ends(result)) == len(poison)
+    assert result.spent.calls == server.sent
 
 
 @pytest.mark.parametrize("fault", [unavailable, refused, missing, full])
