@@ -10,7 +10,7 @@ DEMO_SEED ?= 0
 DEMO_MODEL ?= local
 PROOF_SCALE ?= 1
 
-.PHONY: help install demo test test-slow vllm-test lint typecheck format proof coverage mutants bench lock build clean
+.PHONY: help install demo test test-slow vllm-test lint typecheck format proof coverage mutants bench bench-real lock build clean
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -70,14 +70,18 @@ mutants: $(READY)  ## mutation testing: all mutants take hours, SAMPLE=200 SEED=
 		--suite $(or $(SUITE),every)
 
 bench: $(READY)  ## the tables of docs/benchmarks.md, and of docs/ace.md and docs/meta-harness.md: about an hour
-	$(BIN)/python -m tests.benchmarks.peers -o docs/time-to-score.svg
-	$(BIN)/python -m tests.benchmarks.peers --profile api --worlds 3 --seeds 2 --minutes 12
+	$(BIN)/python -m tests.benchmarks.family
+	$(BIN)/python -m tests.benchmarks.family --held-out --first 100
+	$(BIN)/python -m tests.benchmarks.family --profile api --seeds 2
 	$(BIN)/python -m tests.benchmarks.policies
 	$(BIN)/python -m tests.benchmarks.overhead
 	$(BIN)/python -m tests.benchmarks.client
 	$(BIN)/python -m tests.benchmarks.limits
 	$(BIN)/python -m tests.benchmarks.ace
 	$(BIN)/python -m tests.benchmarks.harness_world 12
+
+bench-real: $(READY)  ## the embedded model on two tasks beside the gepa package: about two hours of both cores
+	$(BIN)/python -m tests.benchmarks.real
 
 build: $(READY)  ## wheel and sdist
 	$(BIN)/uv build

@@ -3,21 +3,22 @@
     seed --> baseline --> frontier
     frontier --> select --> rollout --> propose --> trial --> gate --> validate --> frontier
     frontier --> cross  --------------------------> trial
+    frontier --> confirm --> measure --> frontier
 
 The policies on the edges are about overlap, and the `lockstep` schedule ignores them: a proposal may start before the
-slowest rollout is in, a candidate enters the frontier on the part of its validation that tells most, and one that the
-frontier has moved away from is merged with the newest best before it is validated.  The rest of the seed's validation
-is amended: where a candidate's own is cut short, its line's scores stand in, and all lines begin with the seed.
+slowest rollout is in, a candidate enters the frontier on a random part of its validation, and one that the frontier has
+moved away from is merged with the newest best before it is validated.  `confirm` has the champion and the most
+promising candidates tried on more samples, until all of their validation is done.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
 import flashgraph as fg
 from flashgraph.clipping import SHOWN_TOKENS
 from flashgraph.crossover import Crossings
-from flashgraph.evaluation import Attempt, Candidate, Work, attempt, reachable
+from flashgraph.evaluation import Attempt, Candidate, Validated, Work, attempt, reachable
 from flashgraph.parameters import at_least, between, number_or_none, one_of, require
 from flashgraph.pools import FRONTIERS, Frontier, ParetoFrontier
 from flashgraph.reflection import fenced_answers, rewritten
@@ -100,6 +101,13 @@ class Turns:
     components: RoundRobin = attrs.field(factory=RoundRobin)
 
 
+@attrs.frozen
+class Asked:
+    """By artifact, how many validation samples it was sent out on."""
+
+    samples: Mapping[int, int] = attrs.field(factory=dict)
+
+
 # ---- sources ---------------------------------------------------------------------------------------------
 
 
@@ -173,6 +181,18 @@ def cross(at: fg.Draw[ParetoFrontier, Crossings]) -> Proposal | None:
     return Proposal(found.text, "val", found.samples, found.to_reach, True, at.task.bounds)
 
 
+@graph.source(reads=frontier, cursor=Asked(), evidence=True)
+def confirm(at: fg.Draw[ParetoFrontier, Asked]) -> Validated | None:
+    """The most promising candidate that lacks evidence, for more of its validation."""
+    asked = at.cursor.samples if at.open else {}
+    found = at.view.contender(at.random, asked, at.champion)
+    if found is None:
+        return None
+    at.cursor = Asked({**asked, found.artifact: len(at.view.tried[found.artifact].sent) + len(found.samples)})
+    at.uses(found.artifact)
+    return found
+
+
 # ---- stages ----------------------------------------------------------------------------------------------
 
 
@@ -230,6 +250,7 @@ def gate(batch: fg.Group[Proposal, Attempt], at: fg.Context) -> Child | None:
 
 
 validate = graph.stage(attempt, name="validate", llm="task", spends="evaluations")
+measure = graph.stage(attempt, name="measure", llm="task", spends="evaluations")
 
 
 @graph.stage(llm="reflection", reads=frontier)
@@ -259,7 +280,6 @@ Another one, which learned from different examples:
 Write one instruction that keeps every fact and rule of the best one and adds what only the other one knows. Where they
 contradict each other, follow the best one. Give only the new instruction, between ``` fences."""
 
-enough = fg.fraction(0.3, least=20)
 graph.edge(select, rollout, only=Trial, scatter=Trial.work)
 graph.edge(select, spread, only=Trials)
 graph.edge(spread, rollout, scatter=Trial.work)
@@ -268,6 +288,10 @@ graph.edge(propose, trial, scatter=Proposal.work)
 graph.edge(cross, trial, scatter=Proposal.work)
 graph.edge(trial, gate, gather=True, release=fg.decided(settled), late="cancel")
 graph.edge(seed, baseline, scatter=Candidate.work)
-graph.edge(baseline, frontier, gather=True, release=enough, late="amend")
+graph.edge(baseline, frontier, gather=True, release=fg.sampled(24, share=0.67))
 graph.edge(gate, validate, scatter=Candidate.work, order=fg.discriminative(window=3), stale=fg.repair(patch, above=0))
-graph.edge(validate, frontier, gather=True, release=enough, late="cancel", stale=fg.discard(above=8))
+graph.edge(
+    validate, frontier, gather=True, release=fg.sampled(24, share=0.67), late="amend", stale=fg.discard(above=24)
+)
+graph.edge(confirm, measure, scatter=Validated.work)
+graph.edge(measure, frontier, gather=True, release=fg.fraction(0.75), late="amend")

@@ -14,6 +14,7 @@ overlap, and `lockstep` is the published loop: baselines, then iterations of pro
 import attrs
 
 import flashgraph as fg
+from flashgraph import parameters
 from flashgraph.evaluation import Work
 from flashgraph.harness import (
     DRIVER,
@@ -30,6 +31,7 @@ from flashgraph.harness import (
     baselines,
     dataset_of,
     datasets,
+    hopeless,
     identity,
     lesson,
     propose_programs,
@@ -40,6 +42,7 @@ from flashgraph.sandbox import CandidateFailed, Limits, Sandbox
 graph = fg.Graph("meta_harness", doc=__doc__)
 candidates = graph.param("candidates", 3)
 turns = graph.param("turns", 8)
+overlap = graph.param("overlap", 1)
 archive = graph.pool("archive", HarnessArchive)
 sandbox = graph.resource("sandbox", Sandbox)
 
@@ -57,15 +60,17 @@ def start(at: fg.Draw) -> Program | None:
     """The baselines, one a round.  A task that is not made for harness programs ends the run before it costs."""
     if at.emission == 0:
         require(at.task)
+        parameters.require(at, parameters.at_least(overlap, 1))
     programs = baselines(at.task)
     return programs[at.emission] if at.emission < len(programs) else None
 
 
 @graph.source(reads=archive)
 def iterate(at: fg.Draw[HarnessArchive]) -> Iteration | None:
-    """The next iteration, as soon as each baseline has at least been tried."""
+    """The next iteration, as soon as each baseline has been tried, while fewer than ``overlap`` are open: iterations
+    that start from the same archive learn nothing from each other."""
     at.uses()
-    if len(at.view.entries) < len(baselines(at.task)):
+    if len(at.view.entries) < len(baselines(at.task)) or at.open >= at[overlap]:
         return None
     return Iteration(at.emission + 1, at.view.line is not None)
 
@@ -173,5 +178,5 @@ graph.edge(validate, archive, only=Failed)
 graph.edge(learn, ready, gather=True)
 graph.edge(ready, predict, only=Trained, scatter=Trained.questions)
 graph.edge(ready, archive, only=Failed)
-graph.edge(predict, archive, gather=True, release=fg.fraction(0.25), late="amend")
+graph.edge(predict, archive, gather=True, release=fg.decided(hopeless), late="cancel")
 graph.tests_with(predict)

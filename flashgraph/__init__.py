@@ -3,6 +3,7 @@
 Layers, each importing only those above it (``tests/test_layers.py`` holds the code to it)::
 
     errors              what a user can get wrong, with the place and the fix
+    evidence            what a score rests on: estimates, intervals, paired comparisons
     replies, lenient    what a model wrote: thoughts, fences, edits, JSON; usable or not
     llm.protocol        what a model is: messages in, a reply with its usage and cost out
     task                samples, attempts and scores
@@ -41,6 +42,7 @@ from flashgraph.graph.dsl import Graph
 from flashgraph.graph.ports import (
     Artifact,
     Change,
+    Contender,
     Context,
     Draw,
     Group,
@@ -57,7 +59,7 @@ from flashgraph.llm.protocol import Message, Model, Reply, Usage
 from flashgraph.policies.control import balanced, drain_first, shortest_first
 from flashgraph.policies.failure import fail_above, missing
 from flashgraph.policies.order import discriminative, fifo, freshest, priority
-from flashgraph.policies.release import count, deadline, decided, everyone, fraction
+from flashgraph.policies.release import count, deadline, decided, everyone, fraction, sampled
 from flashgraph.policies.schedule import Schedule, lockstep, pipelined, throughput
 from flashgraph.policies.staleness import accept, discard, refresh, repair
 from flashgraph.run.budget import Budget
@@ -86,6 +88,7 @@ __all__ = [
     "Budget",
     "BudgetExhausted",
     "Change",
+    "Contender",
     "Context",
     "DataError",
     "Draw",
@@ -142,6 +145,7 @@ __all__ = [
     "refresh",
     "repair",
     "run",
+    "sampled",
     "shortest_first",
     "throughput",
 ]

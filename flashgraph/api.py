@@ -83,6 +83,11 @@ class Run:
         return found
 
     @property
+    def abandoned(self) -> tuple[str, ...]:
+        """The jobs that did not end when they were cancelled, and where each stands."""
+        return tuple(self._driver.abandoned)
+
+    @property
     def elapsed(self) -> float:
         """Seconds since the run began, on its own clock; it stands still once the run has ended."""
         return float(self._driver.elapsed) if self._ended is None else self._ended
@@ -221,7 +226,7 @@ async def open_run(
         )
     held = resources_of(spec, resources or {})
     check_end(graph, budget, resolved)
-    goal = goal_of(spec, task, chosen, target_score, patience)
+    goal = attrs.evolve(goal_of(spec, task, chosen, target_score, patience), seconds=budget.seconds)
     endpoints = Endpoints.of(resolved)
     before = read_header(Path(folder)).prices if folder is not None and resume else {}
     pinned, said = pin_all(endpoints.models, before)
@@ -253,7 +258,7 @@ async def open_run(
         opened._publish()
 
     ledger = Ledger(budget)
-    machine = Machine(plan, ledger, emit if folder is not None else unrevealed.append, seed)
+    machine = Machine(plan, ledger, emit if folder is not None else unrevealed.append, seed, task)
     emit(RunStarted(0.0, spec.name, chosen.name, seed))
     failure: Exception | None = None
     async with AsyncExitStack() as stack:
@@ -329,7 +334,17 @@ async def arun(
 
 def run(graph: Graph | str | Path, task: Task | str | Path, *, backend: str = "asyncio", **options: Any) -> Result:
     """Run a graph to its end; the options are `open_run`'s.  ``backend`` is ``"asyncio"`` or ``"trio"``."""
-    return anyio.run(partial(arun, graph, task, **options), backend=backend)
+    return anyio.run(partial(_alone, graph, task, **options), backend=backend)
+
+
+async def _alone(graph: Graph | str | Path, task: Task | str | Path, **options: Any) -> Result:
+    """Run a graph in an event loop that ends with it."""
+    from flashgraph.run.contained import GRACE, swept
+
+    try:
+        return await arun(graph, task, **options)
+    finally:
+        await swept(GRACE)
 
 
 def _header(

@@ -152,9 +152,16 @@ class ModelUnavailable(ModelError):
 
 
 class ModelRefused(ModelError):
-    """The endpoint refuses every request: no permission, no credit, no chat completions."""
+    """The endpoint refuses every request: no permission, no credit, no chat completions.
+
+    ``certain`` says that it refuses who asks (no key, no credit), whatever is asked.
+    """
 
     fatal = True
+
+    def __init__(self, *said: object, certain: bool = False) -> None:
+        super().__init__(*said)
+        self.certain = certain
 
 
 class KeyRefused(ModelRefused):

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import attrs
 
-from flashgraph.graph.ports import Context, Group
+from flashgraph.graph.ports import Contender, Context, Group
 from flashgraph.task import Task, least_score
 
-__all__ = ["Attempt", "Candidate", "Work", "attempt", "reachable"]
+__all__ = ["Attempt", "Candidate", "Validated", "Work", "attempt", "reachable"]
 
 
 @attrs.frozen
@@ -23,9 +23,26 @@ class Candidate:
     text: Mapping[str, str]
     size: int
 
+    @property
+    def samples(self) -> range:
+        """The validation samples that it is tried on, in the split's order."""
+        return range(self.size)
+
     def work(self) -> list[Work]:
         """One piece of work for each validation sample, in the split's order."""
-        return [Work(self.text, "val", index) for index in range(self.size)]
+        return [Work(self.text, "val", index) for index in self.samples]
+
+
+@attrs.frozen
+class Validated(Contender):
+    """An artifact of the pool that is tried on more validation samples."""
+
+    text: Mapping[str, str]
+    samples: tuple[int, ...]
+
+    def work(self) -> list[Work]:
+        """One piece of work for each of the samples."""
+        return [Work(self.text, "val", index) for index in self.samples]
 
 
 @attrs.frozen

@@ -15,6 +15,7 @@ import attrs
 
 from flashgraph.errors import BudgetExhausted, ModelError, ModelRefused, PassingFault, RequestFailed
 from flashgraph.evaluation import Work, attempt
+from flashgraph.evidence import Evidence, weigh
 from flashgraph.graph.ports import Context
 from flashgraph.graph.spec import StageSpec
 from flashgraph.llm.protocol import Message, Model, Reply
@@ -28,9 +29,11 @@ from flashgraph.run.budget import (
     reply_bound,
     reservation,
 )
+from flashgraph.run.contained import Inside, escaped, guarded_loop, within
+from flashgraph.run.floor import Floor
 from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.store import JournalError
-from flashgraph.run.messages import as_texts, checked
+from flashgraph.run.messages import as_texts, checked, checked_reply
 from flashgraph.run.patience import Patience, Standing, ending, passing, patiently, suspect
 from flashgraph.run.resumed import request_key
 from flashgraph.run.watch import Pace
@@ -43,12 +46,13 @@ __all__ = ["HeldOut", "beyond", "held_out", "unanswered"]
 class HeldOut:
     """A candidate on the test split: the mean of its scores, where a failed sample has the task's least score.
 
-    ``failures`` maps the indices of failed samples to reasons.
+    ``failures`` maps the indices of failed samples to reasons; ``evidence`` holds the interval.
     """
 
     score: float
     scores: tuple[float, ...]
     failures: Mapping[int, str] = attrs.field(factory=dict)
+    evidence: Evidence | None = None
 
 
 async def held_out(
@@ -93,21 +97,29 @@ async def held_out(
                 made = body(Work(candidates[which], "test", index), at)
                 found = await made if inspect.isawaitable(made) else made
                 scores[which][index] = found.score
-            except Exception as error:
+            except BaseException as raised:
+                if (error := raised if isinstance(raised, Exception) else escaped(raised)) is None:
+                    raise
                 if isinstance(error, BudgetExhausted | JournalError) or (isinstance(error, ModelError) and error.fatal):
                     fatal.append(error)
                     tasks.cancel_scope.cancel()
                 failures[which][index] = f"{type(error).__name__}: {error}"
 
-    async with anyio.create_task_group() as tasks:
-        for index in range(len(task.test)):
-            for which in range(len(candidates)):
-                tasks.start_soon(one, which, index)
+    with guarded_loop():
+        async with anyio.create_task_group() as tasks:
+            for index in range(len(task.test)):
+                for which in range(len(candidates)):
+                    with within(Inside("the held-out test", Floor(anyio.current_time))):
+                        tasks.start_soon(one, which, index)
     if fatal:
         raise fatal[0]
     return tuple(
-        HeldOut(sum(s) / len(s), tuple(s), dict(sorted(f.items()))) for s, f in zip(scores, failures, strict=True)
-    )
+        HeldOut(
+            sum(s) / len(s), tuple(s), dict(sorted(f.items())),
+            weigh(dict(enumerate(s)), len(s), bounds=task.bounds, failed=len(f)),
+        )
+        for s, f in zip(scores, failures, strict=True)
+    )  # fmt: skip
 
 
 def unanswered(
@@ -181,7 +193,7 @@ class _Desk:
             try:
                 if examined is not None:
                     number = await examined.asked(work, key, amounts)
-                reply = await model.complete(messages, sent)
+                reply = checked_reply(await model.complete(messages, sent), model.name)
                 self._pace.answered(model.name, reply.usage.completion, anyio.current_time() - began)
                 self._standing.answered(model.name, began)
                 spent = Cost.counted(reply.usage, reply.cost, amounts).spent

@@ -69,7 +69,9 @@ def test_results_name_versions_parents_and_scores() -> None:
     for number, artifact in enumerate(result.artifacts):
         assert (artifact.id, artifact.version, artifact.lag) == (number, number + 1, 0)
         assert set(artifact.scores) == set(range(8))
-        assert artifact.score == pytest.approx(sum(artifact.scores.values()) / 8)
+        assert artifact.evidence is not None
+        assert artifact.evidence.mean == pytest.approx(sum(artifact.scores.values()) / 8)
+        assert (artifact.score, artifact.evidence.complete) == (artifact.evidence.estimate, True)
         assert artifact.parents == () if number == 0 else all(p < number for p in artifact.parents)
         assert not artifact.provisional
 

@@ -216,6 +216,6 @@ def test_a_bad_score_is_one_failed_sample(case: str, tmp_path: Path) -> None:
     )
     assert (result.status, result.reason) == ("budget", "no proposals left")
     (seed, *_) = result.artifacts
-    assert dict(seed.scores) == {0: 1.0, 1: 1.0, 3: 1.0}
+    assert dict(seed.scores) == {0: 1.0, 1: 1.0, 2: 0.0, 3: 1.0}  # it counts as the least score
     failed = [e for e in result.events if isinstance(e, ev.JobEnded) and e.stage == "baseline" and e.how == "failed"]
     assert [e.reason.split(":")[0] for e in failed] in (["DataError"], ["ValueError"])

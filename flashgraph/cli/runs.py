@@ -20,21 +20,17 @@ def command(folder: Path, as_json: bool) -> None:
     Runs that go on are read without being held up. "killed" is a run that ended without a word: its process died;
     flashgraph resume goes on with it.
     """
-    import attrs
-
-    from flashgraph.observe.runs import UNREADABLE, Summary, runs_table
+    from flashgraph.observe.runs import Summary, runs_table, summary_json
     from flashgraph.run.journal.folders import runs_in
 
     found = sorted(map(Summary.read, runs_in(folder)), key=lambda run: (run.opened or "", run.name), reverse=True)
     if as_json:
-        echo_json([attrs.asdict(run) for run in found])
+        echo_json([summary_json(run) for run in found])
         return
     if not found:
         click.echo(f"no runs in {folder}")
         return
     echo_table(runs_table(found))
     for run in found:
-        if run.status == UNREADABLE:
+        if run.graph is None:
             click.echo(f"{run.name}: {run.reason}", err=True)
-        if run.damage:
-            click.echo(f"{run.name}: damaged: {run.damage}", err=True)

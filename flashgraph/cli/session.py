@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -20,6 +19,7 @@ import click
 
 from flashgraph.api import Run, open_run
 from flashgraph.cli.failures import DONE, FAILED, INTERRUPTED
+from flashgraph.cli.stopping import Interrupts, end_at_once
 from flashgraph.errors import DataError, FlashgraphError
 from flashgraph.graph.dsl import Graph
 from flashgraph.heldout import beyond, held_out, unanswered
@@ -30,8 +30,8 @@ from flashgraph.llm.responses import ResponseCache
 from flashgraph.observe.progress import Progress, table
 from flashgraph.observe.report import Report, claim_folder, file_name, new_folder
 from flashgraph.run.budget import Budget
+from flashgraph.run.contained import GRACE, swept
 from flashgraph.run.events import Event
-from flashgraph.run.journal.keeper import unusable
 from flashgraph.run.result import Result
 from flashgraph.task import Task
 
@@ -71,25 +71,6 @@ class Order:
     """How the command line said it, for who resumes the run."""
 
 
-class Interrupts:
-    """Ctrl-C and SIGTERM: each does what the next of `steps` says at that moment, with a line about it; when none is
-    left, everything ends."""
-
-    def __init__(self) -> None:
-        self.steps: list[tuple[str, Callable[[], None]]] = []
-
-    async def listen(self, scope: anyio.CancelScope, *, task_status: Any = anyio.TASK_STATUS_IGNORED) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            task_status.started()
-            async for _ in signals:
-                if not self.steps:
-                    scope.cancel()
-                    continue
-                said, step = self.steps.pop(0)
-                click.echo(said, err=True)
-                step()
-
-
 def carry_out(order: Order, backend: str) -> int:
     """Run the order, print its report, write its files; returns the exit code.
 
@@ -107,19 +88,42 @@ def carry_out(order: Order, backend: str) -> int:
         folder = order.out if order.resume else claim_folder(order.out)
     order = attrs.evolve(order, out=folder)
     try:
-        report = anyio.run(partial(_guarded, order, models), backend=backend)
+        return anyio.run(partial(_guarded, order, models), backend=backend)
     except BaseException:
         # Nothing was reached: an empty folder would say otherwise; one with a journal stays.
         with suppress(OSError):
             folder.rmdir()
         raise
+
+
+async def _guarded(order: Order, models: Mapping[str, Model]) -> int:
+    interrupts = Interrupts()
+    report: Report | None = None
+    abandoned: Sequence[str] = ()
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(interrupts.listen, tasks.cancel_scope)
+        report, abandoned = await _run(order, models, interrupts)
+        tasks.cancel_scope.cancel()
+    if report is None:
+        raise click.Abort
+    # In the event loop: to close that is to wait for whatever jobs have left behind.
+    code = _conclude(order, report)
+    await swept(GRACE)
+    if abandoned:
+        end_at_once(code)
+    return code
+
+
+def _conclude(order: Order, report: Report) -> int:
+    """Write the files and print the report; returns the exit code."""
+    folder = order.out
+    assert folder is not None
     try:
         written = f"written to {folder}: {', '.join(report.write(folder))}"
     except OSError as error:
         written = f"not everything could be written to {folder}: {error.strerror}"
     _print(report, written)
-    why = unusable(folder) if report.result.status == "failed" else ""
-    if said := f"the run cannot go on: {why}" if why else report.to_go_on(folder):
+    if said := report.to_go_on(folder):
         click.echo(said)
     if report.untested == STOPPED:
         return INTERRUPTED
@@ -127,19 +131,8 @@ def carry_out(order: Order, backend: str) -> int:
     return FAILED if report.result.status == "failed" else INTERRUPTED if interrupted else DONE
 
 
-async def _guarded(order: Order, models: Mapping[str, Model]) -> Report:
-    interrupts = Interrupts()
-    report: Report | None = None
-    async with anyio.create_task_group() as tasks:
-        await tasks.start(interrupts.listen, tasks.cancel_scope)
-        report = await _run(order, models, interrupts)
-        tasks.cancel_scope.cancel()
-    if report is None:
-        raise click.Abort
-    return report
-
-
-async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts) -> Report:
+async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts) -> tuple[Report, Sequence[str]]:
+    """The report, and which jobs were abandoned."""
     progress = Progress(order.graph.spec, order.budget)
     live = sys.stderr.isatty()
 
@@ -184,7 +177,8 @@ async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts
             tasks.cancel_scope.cancel()
         if not live:
             click.echo(f"ended: {result.status} ({result.reason})", err=True)
-        return await _tested(Report(result, order.task.seed, met=run.machine.goals.met), order, models, run, interrupts)
+        report = Report(result, order.task.seed, met=run.machine.goals.met)
+        return await _tested(report, order, models, run, interrupts), run.abandoned
 
 
 async def _grace(run: Run, asked: anyio.Event, seconds: float) -> None:

@@ -24,7 +24,7 @@ LATE = ("cancel", "drop", "amend")
 ORPHANS = ("discard", "keep")
 SPENDABLE = ("proposals", "evaluations")
 STREAMS = ("keyed", "sequential")
-RESERVED = ("control", "focus", "window")
+RESERVED = ("champion", "control", "focus", "reserve", "window")
 """Settings of a schedule: a parameter of that name could not be told from them on the command line."""
 
 Methods = tuple[tuple[str, ...], ...]

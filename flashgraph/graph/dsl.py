@@ -171,7 +171,8 @@ class Graph:
         None means that there is nothing to do until the pool changes, or for good where it reads none.  ``rounds``
         bounds its emissions.  ``stream="sequential"`` draws from one ``random.Random(seed)`` that all such sources
         share, as published loops do; ``"keyed"`` gives each emission a stream of its own.  ``cursor`` is the first
-        value of ``at.cursor``.
+        value of ``at.cursor``.  ``evidence=True`` says that its rounds try artifacts of the pool on more
+        samples: it goes before other sources, sees the whole pool, and the last share of the budget is its alone.
         """
         decorator: SourceDecorator[Any] = SourceDecorator(self, self._known("source", options, SOURCE_OPTIONS))
         return decorator if body is None else decorator(body)
@@ -440,11 +441,12 @@ class Graph:
         rounds: int | None = None,
         stream: Literal["keyed", "sequential"] = "keyed",
         cursor: Any = None,
+        evidence: bool = False,
     ) -> Source[Any]:
         name = body_name(name, body)
         pool = self._pool_name(f"source {name!r}", reads)
         place = Place.of_caller()
-        spec = SourceSpec(name, body, place, pool, rounds, stream, cursor, localns=_locals_of_caller())
+        spec = SourceSpec(name, body, place, pool, rounds, stream, cursor, evidence, localns=_locals_of_caller())
         return Source(self.add(spec), self)
 
     def check(self) -> tuple[Problem, ...]:

@@ -102,6 +102,7 @@ class SourceOptions(TypedDict, total=False):
     rounds: int | None
     stream: Literal["keyed", "sequential"]
     cursor: Any
+    evidence: bool
 
 
 class StageOptions(TypedDict, total=False):

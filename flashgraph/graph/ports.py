@@ -14,11 +14,13 @@ import attrs
 from typing_extensions import TypeVar
 
 from flashgraph.errors import DataError, FlashgraphError, Place, did_you_mean
+from flashgraph.evidence import Evidence
 from flashgraph.task import Llm, Task
 
 __all__ = [
     "Artifact",
     "Change",
+    "Contender",
     "Context",
     "Draw",
     "Group",
@@ -73,12 +75,15 @@ class Member(Generic[M_co]):
 class Group(Generic[O_co, M_co]):
     """The items scattered from ``origin``, gathered again: ``members`` stand in the order they were scattered.
 
-    ``amendment`` is True on the second delivery of a group that was released early.
+    ``amendment`` is True on the second delivery of a group that was released early.  ``strata`` names, for each member,
+    the part of the scatter that it was drawn from when only some members were sent out (`fg.discriminative`); without
+    it all are of one stratum.
     """
 
     origin: O_co
     members: tuple[Member[M_co], ...]
     amendment: bool = False
+    strata: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
@@ -115,7 +120,7 @@ class Artifact:
 
     ``id`` counts the pool's admissions from 0; ``scores`` maps validation samples to values, ``score`` is the
     pool's one-number summary (None before anything is known); ``provisional`` says that part of its evidence is
-    still to come.
+    still to come; ``evidence`` is what the score rests on, where the pool says so.
     """
 
     id: int
@@ -124,13 +129,31 @@ class Artifact:
     score: float | None = None
     scores: Mapping[int, float] = attrs.field(factory=dict)
     provisional: bool = False
+    evidence: Evidence | None = None
+
+    @property
+    def estimate(self) -> float | None:
+        """What it is expected to score: the evidence's estimate, or the pool's score where it weighs no evidence."""
+        return self.score if self.evidence is None else self.evidence.estimate
+
+
+@attrs.frozen
+class Contender:
+    """An artifact of a pool that is tried on more samples.
+
+    A group whose origin is one adds evidence to that artifact: the pool gets it as a `PoolEvent` of kind
+    ``"evidence"``, and no new artifact is admitted.
+    """
+
+    artifact: int
 
 
 @attrs.frozen
 class PoolEvent(Generic[T_co]):
-    """What a pool is told: ``admit`` a value as ``artifact``, ``amend`` it with the full evidence, ``retract`` it."""
+    """An event of a pool: ``admit`` a value as ``artifact``, ``amend`` it when the rest of its group is in, add
+    ``evidence`` to it, or ``retract`` it."""
 
-    kind: Literal["admit", "amend", "retract"]
+    kind: Literal["admit", "amend", "evidence", "retract"]
     artifact: int
     value: T_co
     parents: tuple[int, ...] = ()
@@ -186,10 +209,11 @@ class Resource(Generic[R]):
 
 @attrs.frozen
 class Change:
-    """One version step of a pool: what was admitted, confirmed or retracted at ``version``."""
+    """One version step of a pool: the artifact that was admitted, confirmed, retracted or given more evidence at
+    ``version``."""
 
     version: int
-    kind: Literal["admitted", "confirmed", "retracted"]
+    kind: Literal["admitted", "confirmed", "evidence", "retracted"]
     artifact: Artifact
 
 
@@ -235,12 +259,14 @@ class Draw(_At[V], Generic[V, C]):
     ``emission`` counts this source's emissions from 0.  ``cursor`` is the source's own small state: assign the next
     value to it (an immutable one); it is kept from emission to emission and belongs to the run's state.  ``turn``
     counts the emissions of all sources that share the sequential stream, ``open`` the source's rounds that are open
-    now.  A source that returns None is asked again when its pool has changed or one of its rounds has ended.
+    now.  ``champion`` is the artifact that the run would hand out of the pool.  A source that returns None is asked
+    again when its pool has changed or one of its rounds has ended.
     """
 
     emission: int = 0
     turn: int = 0
     open: int = 0
+    champion: Artifact | None = None
     cursor: C = None  # type: ignore[assignment]  # None is the cursor of a source that declares none
 
 

@@ -98,7 +98,8 @@ class PoolSpec:
 
 @attrs.frozen
 class SourceSpec:
-    """``rounds`` bounds the emissions of a run (None: no bound); ``stream`` says where its draws come from."""
+    """``rounds`` bounds the emissions of a run (None: no bound), and ``stream`` says where its draws come from.
+    ``evidence`` says that its rounds try artifacts of the pool on more samples."""
 
     name: str
     body: Callable[..., Any]
@@ -107,6 +108,7 @@ class SourceSpec:
     rounds: int | None = None
     stream: Literal["keyed", "sequential"] = "keyed"
     cursor: Any = None
+    evidence: bool = False
     prefix: str = ""
     localns: Mapping[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
     kind: Literal["source"] = "source"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Literal
 
 import attrs
 
+from flashgraph.evidence import Evidence, weigh
 from flashgraph.graph.ports import Artifact, Group, PoolEvent
 from flashgraph.harness.interface import identity
 from flashgraph.harness.items import OVERALL, Failed, Points, Prediction, Program, Trained
@@ -43,6 +44,8 @@ class Entry(Program):
     predictions: tuple[Prediction, ...] = ()
     size: int = 0
     """How many predictions there are when none is missing."""
+    evidence: Evidence | None = None
+    """What its accuracy rests on; None for what was never predicted with."""
 
     @cached_property
     def marks(self) -> Mapping[str, Mark]:
@@ -84,7 +87,11 @@ class HarnessArchive:
                 # Two of them were under way at the same time, or the second was seen before it was evaluated.
                 reason = f"the same program as #{known.id}"
                 made = attrs.evolve(made, status="duplicate", step="", reason=reason, same_as=known.id)
-            rest[event.artifact] = attrs.evolve(made, id=event.artifact, parents=event.parents)
+            entry = attrs.evolve(made, id=event.artifact, parents=event.parents)
+            if not isinstance(event.value, Failed) and entry.predictions and entry.same_as is None:
+                parents = [rest[p] for p in event.parents if p in rest]
+                entry = attrs.evolve(entry, evidence=_evidence(entry, event.value.origin, parents))
+            rest[event.artifact] = entry
         return HarnessArchive(dict(sorted(rest.items())))
 
     @cached_property
@@ -99,6 +106,7 @@ class HarnessArchive:
                 e.accuracy if e.status != "duplicate" else None,
                 {p.index: p.score for p in e.predictions},
                 e.status == "provisional",
+                e.evidence,
             )
             for e in shown
         }
@@ -174,6 +182,27 @@ def _evaluated(group: Group[Trained, Prediction]) -> Entry:
         predictions=tuple(attrs.evolve(p, stakes=None) for p in predictions),
         size=group.size,
     )
+
+
+def _evidence(entry: Entry, trained: Trained, parents: Iterable[Entry]) -> Evidence:
+    """Weigh an entry's predictions, where every data set counts the same.  The control is the most accurate scored
+    program that the proposer read."""
+    sizes = {name: len(indices) for name, indices in trained.samples.items() if indices}
+    total = sum(sizes.values())
+    places = {(q.dataset, q.index): place for place, q in enumerate(trained.questions())}
+
+    def values(of: Entry) -> dict[int, float]:
+        scaled = {(p.dataset, p.index): p.score * (total / (len(sizes) * sizes[p.dataset])) for p in of.predictions}
+        return {places[key]: score for key, score in scaled.items() if key in places}
+
+    able = [e for e in parents if e.status == "scored" and e.evidence is not None and e.size == total]
+    best = max(able, key=lambda e: e.accuracy or 0.0, default=None)
+    sets = {name: number for number, name in enumerate(sizes)}
+    return weigh(
+        values(entry), total, bounds=trained.bounds, failed=sum(bool(p.failure) for p in entry.predictions),
+        control=None if best is None else values(best), parent=None if best is None else best.evidence,
+        strata={place: sets[name] for (name, _), place in places.items()},
+    )  # fmt: skip
 
 
 def _predictions(group: Group[Trained, Prediction]) -> tuple[Prediction, ...]:

@@ -108,7 +108,8 @@ class CachedModel:
     ``any_temperature`` every request is.  Those at temperature 0 are also asked once while they are in flight: the
     others wait, and whoever is next asks if the asker is cancelled.  They share the asker's `PassingFault`,
     `RequestFailed`, `ModelUnavailable` or `ModelRefused`; after any other exception the next one asks.
-    A reply that was not asked for uses no token and costs nothing.  Cut-off replies and failures are not kept.
+    A reply that was not asked for uses no token and costs nothing.  Cut-off and empty replies and failures are not
+    kept.
     """
 
     model: Model
@@ -163,7 +164,8 @@ class CachedModel:
             return await self.model.complete(messages, params)
         # Between this look and `_ask`'s new flight nothing is awaited: of several that wake at once only one asks.
         while True:
-            if (known := self.cache.get(key)) is not None:
+            known = self.cache.get(key)
+            if known is not None and _is_answer(known):
                 await anyio.lowlevel.checkpoint()
                 return self._free(known, "hits")
             flight = self._flights.get(key)
@@ -210,13 +212,21 @@ class CachedModel:
             if merge:
                 del self._flights[key]
             flight.done.set()
-        if flight.reply.finish not in UNFINISHED:
+        if _is_answer(flight.reply):
             self.cache.put(key, flight.reply)
         return flight.reply
 
     def _free(self, reply: Reply, how: str) -> Reply:
         self.cache.count(how, reply.usage)
         return attrs.evolve(reply, usage=Usage(), cost=0.0, quotas=())
+
+
+def _is_answer(reply: Reply) -> bool:
+    """Whether a reply is worth keeping: it is finished, and says something.
+
+    An empty one may be an error that its server did not call one, and would be given for ever.
+    """
+    return reply.finish not in UNFINISHED and bool(reply.text.strip() or reply.tool_calls)
 
 
 def _own(error: ModelError) -> ModelError:

@@ -18,6 +18,8 @@ from typing import Any
 import attrs
 import httpx
 
+from flashgraph.llm.environment import CERTIFICATES, PROXIES, wrong_variable
+
 __all__ = ["LARGEST_BODY", "Answer", "Connections", "Unreadable", "broke_off"]
 
 LARGEST_BODY = 16 * 2**20
@@ -84,10 +86,20 @@ class Connections:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Connections]:
-        """Close all of them in the end."""
+        """Close all of them in the end.
+
+        Raises `DataError` that names a variable of the environment whose proxies or certificates cannot be used.
+        """
         # Once for all: reading the authorities' certificates takes longer than the rest of a client.
-        self._tls = httpx.create_ssl_context(trust_env=self.trust_env) if self.encrypted else False
+        try:
+            self._tls = httpx.create_ssl_context(trust_env=self.trust_env) if self.encrypted else False
+        except OSError as error:
+            raise wrong_variable(CERTIFICATES, error) from None
         async with self._opened:
+            try:
+                self._idle.append(await self._another())
+            except (ValueError, ImportError, httpx.InvalidURL) as error:
+                raise wrong_variable(PROXIES, error) from None
             yield self
 
     async def request(self, method: str, url: httpx.URL | str, json: Any = None) -> Answer:

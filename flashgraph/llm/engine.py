@@ -16,6 +16,7 @@ import attrs
 from flashgraph.errors import ContextTooLong, DataError, ModelUnavailable, RequestFailed, TimedOut
 from flashgraph.llm.protocol import Load, Message, Reply, Usage
 from flashgraph.llm.retry import Retry
+from flashgraph.llm.sharing import Shared
 from flashgraph.policies.limits import Limits
 
 __all__ = ["EngineModel"]
@@ -95,8 +96,8 @@ class EngineModel:
     chat_template: str | None = attrs.field(default=None, kw_only=True)
     retry: Retry = attrs.field(factory=Retry, kw_only=True)
     prioritises: bool = attrs.field(default=True, init=False)
-    _engine: Any = attrs.field(default=None, init=False, repr=False)
-    _tokenizer: Any = attrs.field(default=None, init=False, repr=False)
+    _loaded: Shared[tuple[Any, Any]] = attrs.field(factory=Shared, init=False, repr=False)
+    """The engine and its tokenizer."""
     _gauge: _Gauge = attrs.field(factory=_Gauge, init=False, repr=False)
     _asked: int = attrs.field(default=0, init=False, repr=False)
     _out: int = attrs.field(default=0, init=False, repr=False)
@@ -121,20 +122,23 @@ class EngineModel:
         except RuntimeError:
             raise DataError(f"{self.name} works on asyncio only; run on asyncio, or use vllm:URL#MODEL") from None
         _vllm()
+        async with self._loaded.hold(self._serving):
+            yield
+
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[tuple[Any, Any]]:
         self._gauge = _Gauge()
         engine = await anyio.to_thread.run_sync(self._start)
         try:
             found = engine.get_tokenizer()
-            self._tokenizer = await found if inspect.isawaitable(found) else found
-            if self.chat_template is None and not getattr(self._tokenizer, "chat_template", None):
+            tokenizer = await found if inspect.isawaitable(found) else found
+            if self.chat_template is None and not getattr(tokenizer, "chat_template", None):
                 raise DataError(
                     f"{self.name}: the weights come without a chat template; name a Jinja file: "
                     f"vllm-engine:{self.weights}?chat_template=FILE"
                 )
-            self._engine = engine
-            yield
+            yield engine, tokenizer
         finally:
-            self._engine = self._tokenizer = None
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(engine.shutdown)
 
@@ -160,7 +164,7 @@ class EngineModel:
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
         """Answer ``messages``; see `flashgraph.llm.protocol.Model.complete`."""
-        if self._engine is None:
+        if self._loaded.value is None:
             raise RuntimeError(f"{self.name} is not open: use `async with model.open():` around its calls")
         asked = {**self.params, **params}
         priority = int(asked.pop("priority", 0))
@@ -173,6 +177,14 @@ class EngineModel:
             return await self._answer(prompt, sampling, priority)
         finally:
             self._out -= 1
+
+    @property
+    def _engine(self) -> Any:
+        return None if self._loaded.value is None else self._loaded.value[0]
+
+    @property
+    def _tokenizer(self) -> Any:
+        return None if self._loaded.value is None else self._loaded.value[1]
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
         """Free."""

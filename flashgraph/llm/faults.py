@@ -1,9 +1,13 @@
-"""From what a server complains of to the error that says whether the request may succeed later, elsewhere, or never."""
+"""From a server's answer to a reply, or to the error that says whether the request may succeed later, or never.
+
+Every backend that reaches a model over a network ends here.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import attrs
 
@@ -11,12 +15,15 @@ from flashgraph.errors import (
     ContentFiltered,
     ContextTooLong,
     KeyRefused,
+    MalformedReply,
     ModelRefused,
     ModelUnavailable,
+    PassingFault,
     RequestFailed,
 )
 from flashgraph.llm.complaints import Complaint
-from flashgraph.llm.protocol import Usage
+from flashgraph.llm.completions import Completion
+from flashgraph.llm.protocol import Reply, ToolCall, Usage, reply_limit
 from flashgraph.llm.quotas import quotas
 from flashgraph.llm.retry import Retry, retry_after
 
@@ -24,6 +31,9 @@ __all__ = ["SAID", "Faults"]
 
 SAID = 1000
 """Characters of a complaint that its error shows."""
+
+SHOWN = 200
+"""Characters of a malformed reply that its error shows."""
 
 REQUEST_TIMEOUT, CONFLICT, TOO_MANY_REQUESTS = 408, 409, 429
 
@@ -54,6 +64,54 @@ class Faults:
         """Return what the server says, without its key, cut to a length for people."""
         return attrs.evolve(complaint, said=self.hide(complaint.said)).cut(SAID)
 
+    def reply(
+        self,
+        said: Completion,
+        request: Mapping[str, Any],
+        headers: Mapping[str, str],
+        model: str,
+        cost: Callable[[int, int], float | None],
+    ) -> Reply:
+        """Return the reply to a ``request`` (its messages and parameters) that a completion is, without the key.
+
+        ``model`` is its name where the server gives none, ``cost`` the price of tokens of prompt and reply.  Raises
+        what `of` returns for an error in it, and `ContentFiltered` for one that was withheld.
+        """
+        usage = Usage.counted(said.prompt, said.completion, request, said.written)
+        if said.complaint is not None:
+            raise self.of(said.complaint, headers, None if usage.estimated else usage, said.begun)
+        if said.finish == "content_filter":
+            raise ContentFiltered(f"{self.name}: the reply was withheld by the provider's content filter", usage=usage)
+        if said.refusal:
+            refusal = self.said(Complaint(200, "", said.refusal))
+            raise ContentFiltered(f"{self.name}: the model refuses to answer: {refusal}", usage=usage)
+        hide = self.hide
+        return Reply(
+            hide(said.text),
+            usage,
+            cost(usage.prompt, usage.completion),
+            hide(said.finish),
+            hide(said.model) or model,
+            quotas(headers),
+            hide(said.thoughts),
+            tool_calls=tuple([ToolCall(hide(c.id), hide(c.name), hide(c.arguments)) for c in said.tool_calls]),
+        )
+
+    def malformed(
+        self, why: str, request: Mapping[str, Any], text: str | None = None, *, chance: bool = False
+    ) -> PassingFault:
+        """Return what a reply is that is none, with the reason and its ``text``, if it could be read.
+
+        Its usage is estimated by what came, if that is known: the server may have answered in full.
+        """
+        # A key may be cut by the first limit only, far beyond what is shown.
+        shown = "" if text is None else f": {self.hide(text[: 100 * SHOWN])[:SHOWN]!r}"
+        error = MalformedReply(f"{self.name}: malformed reply ({why}){shown}; expected an OpenAI chat completion")
+        if text is None:
+            return self.retry.passing(error, cut_off=True, chance=chance)
+        usage = Usage.estimate(request["messages"], text, reply_limit(request))
+        return self.retry.passing(error, usage=usage, chance=chance)
+
     def of(
         self, complaint: Complaint, headers: Mapping[str, str], usage: Usage | None = None, begun: bool = False
     ) -> Exception:
@@ -78,7 +136,7 @@ class Faults:
         if status in (401, 403):
             return self.key_refused(status, said)
         if status in (402, TOO_MANY_REQUESTS):
-            return ModelRefused(f"{self.name} refuses for want of credit ({status}): {said}")
+            return ModelRefused(f"{self.name} refuses for want of credit ({status}): {said}", certain=True)
         if status < 400 or status == 405:
             return ModelRefused(
                 f"{self.url} answers {status} to chat completions; expected an OpenAI-compatible address such as "
@@ -95,6 +153,6 @@ class Faults:
     def page(self, status: int, text: str, headers: Mapping[str, str]) -> Exception:
         """Return what a page is that came in the place of a reply: of something that stands before a server which is
         not there, as a 502 with another status."""
-        shown = self.said(Complaint(status, "", text))[:200]
+        shown = self.said(Complaint(status, "", text))[:SHOWN]
         failing = f"{self.url} keeps answering {status} with a page and no reply: {shown}; look at it, then run again"
         return self.retry.passing(ModelUnavailable(failing), pause=retry_after(headers))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -12,10 +12,8 @@ import attrs
 import httpx
 
 from flashgraph.errors import (
-    ContentFiltered,
     DataError,
     KeyRefused,
-    MalformedReply,
     ModelError,
     ModelRefused,
     ModelUnavailable,
@@ -24,16 +22,17 @@ from flashgraph.errors import (
     UnknownModel,
     did_you_mean,
 )
-from flashgraph.llm.addresses import base_url, is_loopback
+from flashgraph.llm.addresses import base_url, is_exact, is_loopback, lacks_version
 from flashgraph.llm.complaints import Complaint
 from flashgraph.llm.completions import Completion, Malformed, NoJson, parsed, refuse_unsupported
 from flashgraph.llm.connections import LARGEST_BODY, Answer, Connections, Unreadable, broke_off
+from flashgraph.llm.dialect import Dialect
 from flashgraph.llm.faults import Faults
 from flashgraph.llm.prices import LOCAL, OPTION, Price, listed
-from flashgraph.llm.protocol import Message, Reply, ToolCall, Usage, reply_limit, whole_text
-from flashgraph.llm.quotas import quotas
+from flashgraph.llm.protocol import Message, Reply, whole_text
 from flashgraph.llm.retry import Retry
 from flashgraph.llm.secrets import Key, redacted
+from flashgraph.llm.sharing import Shared
 from flashgraph.policies.limits import Limits
 
 __all__ = ["HttpModel"]
@@ -42,17 +41,17 @@ PROBE_SECONDS = 10.0
 """How long an address may take to accept a connection, or to list its models, before it counts as dead."""
 
 SHOWN = 200
-"""Characters of a malformed reply that its error shows."""
+"""Names of models that an error lists, and characters of each."""
 
-BOUND, NEW_BOUND = "max_tokens", "max_completion_tokens"
-
+OWN = frozenset({"model", "messages", "stream", "max_tokens", "max_completion_tokens"})
+"""What ``extra_body`` may not hold: it decides what is asked of whom, and what a reply costs at most."""
 
 _log = logging.getLogger("flashgraph")
 
 
 @attrs.define(eq=False)
 class HttpModel:
-    """A chat model at ``url`` (``/v1`` is added where it is missing).
+    """A chat model at ``url``: `flashgraph.llm.addresses.base_url` says how it is read.
 
     An empty ``model`` means the only one that the server has, asked for when the model is opened.  ``params`` are
     sent with each request unless the request says otherwise.  ``limits`` are limits that move, in the place of the
@@ -65,7 +64,7 @@ class HttpModel:
     after decoding.
     """
 
-    url: str = attrs.field(converter=base_url)
+    url: str
     model: str = ""
     limit: int = attrs.field(default=32, kw_only=True, validator=attrs.validators.ge(1))
     limits: Limits | None = attrs.field(default=None, kw_only=True)
@@ -79,22 +78,22 @@ class HttpModel:
     largest: int = attrs.field(default=LARGEST_BODY, kw_only=True, validator=attrs.validators.ge(1))
     local: bool = attrs.field(init=False, repr=False)
     _chat: httpx.URL = attrs.field(init=False, repr=False)
+    _exact: bool = attrs.field(init=False, repr=False)
     _pinned: Price | None = attrs.field(default=None, init=False, repr=False)
-    _connections: Connections | None = attrs.field(default=None, init=False, repr=False)
-    _renames: bool = attrs.field(default=False, init=False, repr=False)
-
-    @local.default
-    def _is_local(self) -> bool:
-        return is_loopback(httpx.URL(self.url).host)
-
-    @_chat.default
-    def _chat_url(self) -> httpx.URL:
-        return httpx.URL(f"{self.url}/chat/completions")
+    _connections: Shared[Connections] = attrs.field(factory=Shared, init=False, repr=False)
+    _dialect: Dialect = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.limits is not None:
             self.limit = self.limits.most
+        self._exact = is_exact(self.url)
+        self._reach(base_url(self.url))
         self._key.usable()
+        self._dialect = Dialect(self.name)
+
+    def _reach(self, url: str) -> None:
+        self.url, self._chat = url, httpx.URL(f"{url}/chat/completions")
+        self.local = is_loopback(self._chat.host)
 
     @property
     def name(self) -> str:
@@ -104,11 +103,17 @@ class HttpModel:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Hold the connections.
+        """Hold the connections, which runs that share this object share.
 
         Raises `ModelUnavailable` if nothing answers, `ModelRefused` if the key is refused or cannot be sent, and
         `DataError` if no model was named and the server has not exactly one.
         """
+        async with self._connections.hold(self._connected):
+            if self.probe or not self.model:
+                await self._probe()
+            yield
+
+    def _connected(self) -> AbstractAsyncContextManager[Connections]:
         key = self._key.usable()
         headers = {"authorization": f"Bearer {key}"} if key else {}
         if key and not self.local and self._chat.scheme == "http":
@@ -116,14 +121,7 @@ class HttpModel:
         timeout = httpx.Timeout(None, connect=min(PROBE_SECONDS, self.timeout))
         # A proxy of the environment cannot reach this machine's loopback.
         plain = self.local and self._chat.scheme == "http"
-        connections = Connections(headers, timeout, trust_env=not self.local, largest=self.largest, encrypted=not plain)
-        async with connections.open() as self._connections:
-            try:
-                if self.probe or not self.model:
-                    await self._probe()
-                yield
-            finally:
-                self._connections = None
+        return Connections(headers, timeout, trust_env=not self.local, largest=self.largest, encrypted=not plain).open()
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
         """Answer ``messages``; see `flashgraph.llm.protocol.Model.complete`.
@@ -134,14 +132,7 @@ class HttpModel:
 
         Raises `DataError` for a parameter whose effect a `Reply` cannot show.
         """
-        body = {
-            **self.params,
-            **params,
-            "model": self.model,
-            "messages": [dict(message) for message in messages],
-            "stream": False,
-        }
-        refuse_unsupported(self.name, {**self.params, **params})
+        body = self._body(messages, {**self.params, **params})
         try:
             with anyio.fail_after(self.timeout):
                 answer = await self._sent(body)
@@ -152,24 +143,35 @@ class HttpModel:
             # Not from it: an error of httpx may quote a header, and the key with it.
             raise self.retry.passing(self._unreachable(error), cut_off=broke_off(error)) from None
         except Unreadable as error:
-            raise self._malformed(str(error), None, body) from None
+            raise self._faults.malformed(str(error), body) from None
         except (ValueError, TypeError, RecursionError) as error:
             raise RequestFailed(f"{self.name}: the request cannot be sent as JSON: {error}") from None
         if not answer.is_success:
             complaint = Complaint.of_response(answer.status, answer.phrase, answer.body)
-            raise await self._fault(complaint, answer.headers)
+            if _is_missing(complaint):
+                raise await self._not_found(self._faults.said(complaint))
+            raise self._faults.of(complaint, answer.headers)
         return await self._reply(answer, body)
 
-    async def _sent(self, body: dict[str, Any]) -> Answer:
-        """The response to ``body``, whose reply is bounded by the name that this server knows: OpenAI's newer models
-        refuse ``max_tokens`` and ask for ``max_completion_tokens``."""
+    def _body(self, messages: Sequence[Message], params: dict[str, Any]) -> dict[str, Any]:
+        extra = params.pop("extra_body", None) or {}
+        if not isinstance(extra, Mapping) or OWN & extra.keys():
+            raise DataError(
+                f"{self.name}: found extra_body={extra!r:.200}, expected a mapping without {', '.join(sorted(OWN))}.\n"
+                "Fix: give those as parameters of their own."
+            )
+        body = {**params, **extra}
+        refuse_unsupported(self.name, body)
+        sent = [dict(message) for message in messages]
+        return {**body, "model": self.model, "messages": sent, "stream": False}
+
+    async def _sent(self, body: Mapping[str, Any]) -> Answer:
+        """The response to ``body``, whose parameters are as this server wants them: it may have to say so first."""
         while True:
-            if self._renames and BOUND in body:
-                body[NEW_BOUND] = body.pop(BOUND)
-            response = await self._opened().request("POST", self._chat, body)
-            if response.status != 400 or BOUND not in body or NEW_BOUND not in response.text:
-                return response
-            self._renames = True
+            sent = self._dialect.spoken(body)
+            answer = await self._opened().request("POST", self._chat, sent)
+            if answer.status not in (400, 422) or not self._dialect.learn(answer.text, sent):
+                return answer
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
         """By the price that a run has pinned, or else by `pricing`; None where it is not known."""
@@ -193,9 +195,9 @@ class HttpModel:
         return redacted(text, [self._key.value])
 
     def _opened(self) -> Connections:
-        if self._connections is None:
+        if (connections := self._connections.value) is None:
             raise RuntimeError(f"{self.name} is not open: use `async with model.open():` around its calls")
-        return self._connections
+        return connections
 
     def _unreachable(self, error: httpx.TransportError) -> ModelUnavailable:
         reason = str(error) or type(error).__name__
@@ -210,58 +212,22 @@ class HttpModel:
         except NoJson as error:
             if _is_page(answer):
                 raise self._faults.page(answer.status, answer.text, answer.headers) from None
-            raise self._malformed(str(error), answer, body, chance=True) from None
+            raise self._faults.malformed(str(error), body, answer.text, chance=True) from None
         except Malformed as error:
-            raise self._malformed(str(error), answer, body) from None
-        usage = Usage.counted(said.prompt, said.completion, body, said.written)
-        if said.complaint is not None:
-            raise await self._fault(said.complaint, answer.headers, None if usage.estimated else usage, said.begun)
-        if said.finish == "content_filter":
-            raise ContentFiltered(f"{self.name}: the reply was withheld by the provider's content filter", usage=usage)
-        if said.refusal:
-            refusal = self._faults.said(Complaint(answer.status, "", said.refusal))
-            raise ContentFiltered(f"{self.name}: the model refuses to answer: {refusal}", usage=usage)
-        hide = self._redacted
-        return Reply(
-            hide(said.text),
-            usage,
-            self.worst_cost(usage.prompt, usage.completion),
-            hide(said.finish),
-            hide(said.model) or self.model,
-            quotas(answer.headers),
-            thoughts=hide(said.thoughts),
-            tool_calls=tuple([ToolCall(hide(c.id), hide(c.name), hide(c.arguments)) for c in said.tool_calls]),
-        )
-
-    def _malformed(
-        self, why: str, answer: Answer | None, body: Mapping[str, Any], *, chance: bool = False
-    ) -> ModelError:
-        """What a reply is that is none.  Its usage is estimated by what came, if that is known: the server may have
-        answered in full."""
-        # A key may be cut by the first limit only, far beyond what is shown.
-        said = "" if answer is None else f": {self._redacted(answer.text[: 100 * SHOWN])[:SHOWN]!r}"
-        malformed = MalformedReply(f"{self.name}: malformed reply ({why}){said}; expected an OpenAI chat completion")
-        if answer is None:
-            return self.retry.passing(malformed, cut_off=True)
-        usage = Usage.estimate(body["messages"], answer.text, reply_limit(body))
-        return self.retry.passing(malformed, usage=usage, chance=chance)
+            raise self._faults.malformed(str(error), body, answer.text) from None
+        if said.complaint is not None and _is_missing(said.complaint):
+            raise await self._not_found(self._faults.said(said.complaint))
+        return self._faults.reply(said, body, answer.headers, self.model, self.worst_cost)
 
     @property
     def _faults(self) -> Faults:
         return Faults(self.name, self.url, self.retry, self._redacted, self._key_refused)
 
-    async def _fault(
-        self, complaint: Complaint, headers: Mapping[str, str], usage: Usage | None = None, begun: bool = False
-    ) -> Exception:
-        """What an error of the server means; of a model that it does not have, with those that it has."""
-        if complaint.status == 404 or complaint.code == "model_not_found":
-            return await self._not_found(self._faults.said(complaint))
-        return self._faults.of(complaint, headers, usage, begun)
-
     def _key_refused(self, status: int, said: str) -> KeyRefused:
         key = self._key
         fix = f"set {key.where} (the key in it was refused)" if key.value else key.otherwise
-        return KeyRefused(f"{self.name} refuses access ({status}): {fix}. The server said: {said}")
+        refused = f"{self.name} refuses access ({status}): {fix}. The server said: {said}"
+        return KeyRefused(refused, certain=status == 401)
 
     async def _not_found(self, said: str) -> ModelRefused:
         try:
@@ -278,11 +244,11 @@ class HttpModel:
             f"{self._redacted(did_you_mean(self.model, served[:SHOWN]))} (it serves {self._names(served)})"
         )
 
-    async def _served(self) -> list[str] | None:
+    async def _served(self, url: str = "") -> list[str] | None:
         """Names of the server's models; None if it does not say."""
         try:
             with anyio.fail_after(PROBE_SECONDS):
-                answer = await self._opened().request("GET", f"{self.url}/models")
+                answer = await self._opened().request("GET", f"{url or self.url}/models")
         except (TimeoutError, Unreadable):
             return None
         except httpx.TransportError as error:
@@ -293,7 +259,18 @@ class HttpModel:
         return _listed(answer.body) if answer.is_success else None
 
     async def _probe(self) -> None:
-        served = await self._served()
+        try:
+            served = await self._served()
+            if served is None and not self._exact and lacks_version(self.url):
+                # Behind the path there may be a server whose own address ends in /v1.
+                served = await self._served(f"{self.url}/v1")
+                if served is not None:
+                    self._reach(f"{self.url}/v1")
+        except KeyRefused:
+            # Some servers keep the list from keys that may chat: requests will tell.
+            if not self.model:
+                raise
+            return
         if self.model:
             return
         if served is None or len(served) != 1:
@@ -304,6 +281,11 @@ class HttpModel:
     def _names(self, served: list[str]) -> str:
         """Names of models for people: a server may have put the key among them."""
         return self._redacted(", ".join(name[:SHOWN] for name in served[:SHOWN])) or "nothing"
+
+
+def _is_missing(complaint: Complaint) -> bool:
+    """Whether a server says that it has no such model, or no such page."""
+    return complaint.status == 404 or complaint.code == "model_not_found"
 
 
 def _is_page(answer: Answer) -> bool:

@@ -23,6 +23,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from flashgraph.errors import DataError, ModelUnavailable
 from flashgraph.llm.http import HttpModel
 from flashgraph.llm.protocol import Message, Reply
+from flashgraph.llm.sharing import Shared
 from flashgraph.llm.weights import Report, locate
 
 __all__ = ["LocalModel", "Screen"]
@@ -75,7 +76,7 @@ class LocalModel:
     answers; leaving it stops the child.  ``limit`` requests run at once and share a context of ``context`` tokens,
     so one alone may use all of it.  A reply ends after 400 tokens unless a request says otherwise: small models do
     not always come to an end by themselves.  ``report`` takes the progress instead of the screen.  One object serves
-    any number of roles; it is opened once.
+    any number of roles, and of runs at once.
     """
 
     weights: str = "1.5b"
@@ -85,7 +86,7 @@ class LocalModel:
     timeout: float = attrs.field(default=600.0, kw_only=True, validator=attrs.validators.gt(0))
     params: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True, converter=_bounded)
     report: Report | None = attrs.field(default=None, kw_only=True, repr=False)
-    _server: HttpModel | None = attrs.field(default=None, init=False, repr=False)
+    _server: Shared[HttpModel] = attrs.field(factory=Shared, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -103,6 +104,11 @@ class LocalModel:
                 f"{self.name} needs the llama.cpp engine; run: pip install 'flashgraph[local]' "
                 "(or use openai:URL#MODEL, vllm:URL#MODEL)"
             )
+        async with self._server.hold(self._serving):
+            yield
+
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[HttpModel]:
         with tempfile.TemporaryFile("w+b") as log:
             with _reporting(self.report) as report:
                 path = await locate(self.weights, report)
@@ -114,17 +120,15 @@ class LocalModel:
                     address, self.name, limit=self.limit, timeout=self.timeout, params=self.params, key=""
                 )
                 async with served.open():
-                    self._server = served
-                    yield
+                    yield served
             finally:
-                self._server = None
                 await _stop(process)
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
         """Answer ``messages``; see `flashgraph.llm.protocol.Model.complete`."""
-        if self._server is None:
+        if (server := self._server.value) is None:
             raise RuntimeError(f"{self.name} is not open: use `async with model.open():` around its calls")
-        return await self._server.complete(messages, params)
+        return await server.complete(messages, params)
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
         """Free."""

@@ -6,6 +6,7 @@ model only says how many requests it takes at once (`Model.limit`), and never wa
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +47,10 @@ CHARACTERS_PER_TOKEN = 4
 
 MOST_TOKENS = 100_000_000
 """No model has read or written so many tokens in one request: a larger count is a mistake of whoever counted."""
+
+
+HIDDEN_PROMPT = 20_000
+"""Tokens of a prompt that its request may not show: a chat template's, tools', a system prompt of the server's own."""
 
 
 def is_count(value: object) -> bool:
@@ -114,6 +119,14 @@ def reply_limit(params: Mapping[str, Any]) -> int | None:
     return max(map(int, given)) if given else None
 
 
+def _bytes(request: Mapping[str, Any]) -> float:
+    """The bytes of a request's messages and tools; infinite with a part that is no text, which may be an image."""
+    messages = request["messages"]
+    if any(not isinstance(part, str) for m in messages for part in [m.get("content") or ""]):
+        return math.inf
+    return len(json.dumps([list(map(dict, messages)), request.get("tools")], default=repr).encode())
+
+
 @attrs.frozen
 class Usage:
     """Tokens of one call, as the server counted them, or ``estimated``, where it counts none.
@@ -137,12 +150,18 @@ class Usage:
     def counted(cls, prompt: int | None, completion: int | None, request: Mapping[str, Any], text: str) -> Usage:
         """Return what a server has counted, with an estimate in the place of each number that is None.
 
-        A 0 is missing too, because some servers send it: there is no prompt without tokens, and no text.  ``request``
-        holds the messages and the parameters.
+        A 0 is missing too, because some servers send it: there is no prompt without tokens, and no text.  So is a
+        number that cannot be true of this ``request`` (its messages and parameters) and the ``text`` that came: no
+        tokenizer makes more tokens than bytes.
         """
+        bound = reply_limit(request)
+        if prompt is not None and prompt > HIDDEN_PROMPT and prompt > HIDDEN_PROMPT + _bytes(request):
+            prompt = None
+        if completion is not None and bound is not None and completion > max(bound, len(text.encode())):
+            completion = None
         if prompt and (completion or not text) and completion is not None:
             return cls(prompt, completion)
-        guess = cls.estimate(request["messages"], text, reply_limit(request))
+        guess = cls.estimate(request["messages"], text, bound)
         return cls(prompt or guess.prompt, completion or guess.completion, estimated=True)
 
     @property

@@ -14,6 +14,7 @@ import attrs
 from flashgraph.errors import DataError, RequestFailed
 from flashgraph.llm.prices import LOCAL, Price, pin, pricing
 from flashgraph.llm.protocol import Load, Message, Model, Reply, Usage, bounds_cost
+from flashgraph.llm.sharing import Shared
 from flashgraph.policies.limits import Limits
 from flashgraph.run.messages import text_of
 
@@ -39,7 +40,7 @@ class ReplayModel:
 
     run: str
     otherwise: Model | None = None
-    _replies: dict[Key, deque[Reply]] | None = attrs.field(default=None, init=False, repr=False)
+    _kept: Shared[dict[Key, deque[Reply]]] = attrs.field(factory=Shared, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -74,20 +75,21 @@ class ReplayModel:
         async with AsyncExitStack() as stack:
             if self.otherwise is not None:
                 await stack.enter_async_context(self.otherwise.open())
-            self._replies = self._read()
-            try:
-                yield
-            finally:
-                self._replies = None
+            await stack.enter_async_context(self._kept.hold(self._reading))
+            yield
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[dict[Key, deque[Reply]]]:
+        yield self._read()
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
         """The run's reply to ``messages``.
 
         Raises `RequestFailed` where it has none and there is no other model, else what that one raises.
         """
-        if self._replies is None:
+        if (replies := self._kept.value) is None:
             raise RuntimeError(f"{self.name} is not open: use `async with model.open():` around its calls")
-        known = self._replies.get(_key(messages))
+        known = replies.get(_key(messages))
         if known is not None:
             await anyio.lowlevel.checkpoint()
             return known.popleft() if len(known) > 1 else known[0]
@@ -96,7 +98,7 @@ class ReplayModel:
         said = text_of(messages[-1]["content"]) if messages else ""
         raise RequestFailed(
             f"{self.name}: the run has no answer to {said[:SHOWN]!r}{'...' if len(said) > SHOWN else ''}; it has "
-            f"{len(self._replies)} requests. Name a model for what is new: {self.name}?else=MODEL"
+            f"{len(replies)} requests. Name a model for what is new: {self.name}?else=MODEL"
         )
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
@@ -130,7 +132,7 @@ class ReplayModel:
         with closing(Rows(find_run(self.run) / JOURNAL)) as rows:
             for messages, reply, usage, finish, model in rows(
                 "SELECT messages, reply, json_array(prompt_tokens, completion_tokens), finish, model FROM calls "
-                "WHERE how = 'done' ORDER BY id"
+                "WHERE how = 'done' AND finish != 'tool_calls' ORDER BY id"
             ):
                 key = tuple((role, rows.text(name)) for role, name in json.loads(messages))
                 said = Reply(rows.text(reply), Usage(*json.loads(usage)), 0.0, finish or "stop", model or self.name)

@@ -6,6 +6,7 @@ Each backend is imported only when a string names it, so that a run pays for non
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -15,6 +16,7 @@ from urllib.parse import parse_qsl
 import attrs
 
 from flashgraph.errors import DataError, did_you_mean
+from flashgraph.llm.addresses import base_url, is_loopback, masked
 from flashgraph.llm.ensemble import Ensemble
 from flashgraph.llm.protocol import Model
 from flashgraph.policies.limits import Limits, adaptive, fixed, steered
@@ -44,6 +46,8 @@ WEIGHT = re.compile(r"(?P<before>[?&])weight=(?P<weight>[^&#]*)(?P<after>&?)")
 
 SAMPLING = (
     "chat_template_kwargs",
+    "enable_thinking",
+    "extra_body",
     "frequency_penalty",
     "logit_bias",
     "max_completion_tokens",
@@ -85,7 +89,10 @@ def resolve(spec: ModelSpec) -> Model:
 
 def _resolve_one(spec: One, several: bool) -> Model:
     if isinstance(spec, str):
-        return _resolve_text(spec, several)
+        try:
+            return _resolve_text(spec, several)
+        except ValueError as error:  # of a backend that takes no such option
+            raise DataError(f"model {masked(spec)!r}: {error}") from None
     if isinstance(spec, Model) and not isinstance(spec, type):
         return spec
     if callable(spec) and not isinstance(spec, type):
@@ -152,9 +159,7 @@ def _resolve_text(spec: str, several: bool) -> Model:
         return _replay(spec)
     if scheme in ("openai", "vllm"):
         options: dict[str, Callable[[str], Any]] = {**COMMON, **RATES, "tries": int, "key_env": str, "price": _price}
-        return _http(
-            _parse(spec, scheme, options if scheme == "openai" else {**options, "priority": json.loads}), several
-        )
+        return _http(_parse(spec, scheme, options if scheme == "openai" else {**options, "priority": _bool}), several)
     if scheme == "vllm-engine":
         return _engine(_parse(spec, scheme, {**COMMON, "limit": _limit, "tries": int, "chat_template": str, **ENGINE}))
     if scheme == "litellm":
@@ -164,16 +169,24 @@ def _resolve_text(spec: str, several: bool) -> Model:
     if scheme == "sim":
         return _sim(_parse(spec, scheme, {}))
     if scheme in ("http", "https"):
-        raise DataError(f"model {spec!r}: found an address alone, expected {FORMS['openai']}; write openai:{spec}")
+        raise DataError(
+            f"model {masked(spec)!r}: found an address alone, expected {FORMS['openai']}; write openai:{masked(spec)}"
+        )
     raise DataError(
-        f"model {spec!r}: found scheme {scheme!r}, expected one of {', '.join(FORMS.values())}; "
+        f"model {masked(spec)!r}: found scheme {scheme!r}, expected one of {', '.join(FORMS.values())}; "
         f"{did_you_mean(scheme, list(FORMS))}"
     )
 
 
 def _price(value: str) -> tuple[float, float]:
-    prompt, completion = value.split(",")
-    return float(prompt), float(completion)
+    prompt, completion = map(float, value.split(","))
+    if not (0 <= prompt < math.inf and 0 <= completion < math.inf):
+        raise ValueError
+    return prompt, completion
+
+
+def _bool(value: str) -> bool:
+    return {"true": True, "false": False}[value.lower()]
 
 
 def _limit(value: str) -> int | str:
@@ -190,7 +203,12 @@ EXPECTED = {
     "rpm": "requests a minute, above 0",
     "tpm": "tokens a minute, above 0",
     "weight": "a number above 0",
+    "extra_body": 'an object as JSON, as in extra_body={"top_a": 0.5}, without what has a parameter of its own',
+    "enable_thinking": "true or false",
 }
+
+SHAPES: Mapping[str, type] = {"extra_body": dict, "enable_thinking": bool}
+"""Parameters of one shape, whatever model takes them."""
 
 COMMON: Mapping[str, Callable[[str], Any]] = {"limit": int, "timeout": float}
 
@@ -200,7 +218,7 @@ RATES: Mapping[str, Callable[[str], Any]] = {"limit": _limit, "rpm": float, "tpm
 
 ENGINE: Mapping[str, Callable[[str], Any]] = {
     "dtype": str,
-    "enforce_eager": json.loads,
+    "enforce_eager": _bool,
     "gpu_memory_utilization": float,
     "max_model_len": int,
     "max_num_seqs": int,
@@ -213,7 +231,7 @@ ENGINE: Mapping[str, Callable[[str], Any]] = {
 def _parse(spec: str, scheme: str, settings: Mapping[str, Callable[[str], Any]]) -> _Parsed:
     target, _, query = spec.removeprefix(scheme).removeprefix(":").partition("?")
     if not target and scheme != "local":
-        raise DataError(f"model {spec!r}: found nothing after {scheme!r}, expected {FORMS[scheme]}")
+        raise DataError(f"model {masked(spec)!r}: found nothing after {scheme!r}, expected {FORMS[scheme]}")
     taken: dict[str, Any] = {}
     params: dict[str, Any] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
@@ -221,27 +239,43 @@ def _parse(spec: str, scheme: str, settings: Mapping[str, Callable[[str], Any]])
             taken[name] = _converted(spec, name, value, settings[name])
         elif name in SAMPLING and settings:
             params[name] = _json_or_text(value)
+            if name in SHAPES and type(params[name]) is not SHAPES[name]:
+                raise _unexpected(spec, name, value)
         else:
             known = [*settings, *SAMPLING] if settings else []
-            raise DataError(f"model {spec!r}: found option {name!r}; {did_you_mean(name, known)}")
-    return _Parsed(spec, scheme, target, taken, params)
+            raise DataError(f"model {masked(spec)!r}: found option {name!r}; {did_you_mean(name, known)}")
+    return _Parsed(spec, scheme, target, taken, _thinking(scheme, params))
+
+
+def _thinking(scheme: str, params: dict[str, Any]) -> dict[str, Any]:
+    """``params`` with ``enable_thinking`` where each backend takes it: vLLM and llama.cpp hand it to the template."""
+    if "enable_thinking" not in params or scheme == "openai":
+        return params
+    place = "extra_body" if scheme == "litellm" else "chat_template_kwargs"
+    given = params.get(place)
+    own = {"enable_thinking": params.pop("enable_thinking")}
+    return {**params, place: {**(given if isinstance(given, dict) else {}), **own}}
 
 
 def _converted(spec: str, name: str, value: str, convert: Callable[[str], Any]) -> Any:
     try:
         converted = convert(value)
-        if isinstance(converted, int | float) and not isinstance(converted, bool) and converted <= 0:
+        if isinstance(converted, int | float) and not isinstance(converted, bool) and not 0 < converted < math.inf:
             raise ValueError
-    except ValueError:
-        expected = EXPECTED.get(name, "a whole number above 0")
-        raise DataError(f"model {spec!r}: found {name}={value!r}, expected {expected}") from None
+    except (ValueError, LookupError, OverflowError):
+        raise _unexpected(spec, name, value) from None
     return converted
+
+
+def _unexpected(spec: str, name: str, value: str) -> DataError:
+    expected = EXPECTED.get(name, "a whole number above 0")
+    return DataError(f"model {masked(spec)!r}: found {name}={value!r:.200}, expected {expected}")
 
 
 def _json_or_text(value: str) -> Any:
     try:
         return json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return value
 
 
@@ -270,6 +304,8 @@ def _limits(settings: dict[str, Any], default: Callable[..., Limits]) -> Limits:
 
 
 def _http(parsed: _Parsed, several: bool) -> Model:
+    import httpx
+
     from flashgraph.llm.http import HttpModel
     from flashgraph.llm.vllm import VllmModel
 
@@ -282,9 +318,9 @@ def _http(parsed: _Parsed, several: bool) -> Model:
             url, model, params=parsed.params, limits=limits, prioritises=prioritises, probe=not several, **settings
         )
     if settings.get("limit") == "steered":
-        raise DataError(f"model {parsed.spec!r}: found limit='steered', expected it of vllm:URL#MODEL alone")
-    own = HttpModel(url, model, params=parsed.params, probe=not several)
-    limits = _limits(settings, partial(fixed, 32) if own.local else adaptive)
+        raise DataError(f"model {masked(parsed.spec)!r}: found limit='steered', expected it of vllm:URL#MODEL alone")
+    local = is_loopback(httpx.URL(base_url(url)).host)
+    limits = _limits(settings, partial(fixed, 32) if local else adaptive)
     return HttpModel(url, model, params=parsed.params, limits=limits, probe=not several, **settings)
 
 
@@ -296,8 +332,8 @@ def _engine(parsed: _Parsed) -> Model:
     limit = rest.pop("limit", "steered")
     if limit == "adaptive":
         raise DataError(
-            f"model {parsed.spec!r}: found limit='adaptive', expected a whole number above 0, or steered: an engine of "
-            "this process says how full it is, and never that it is too full"
+            f"model {masked(parsed.spec)!r}: found limit='adaptive', expected a whole number above 0, or steered: an "
+            "engine of this process says how full it is, and never that it is too full"
         )
     rest |= {"limits": steered()} if limit == "steered" else {"limit": limit}
     return EngineModel(parsed.target, engine=own, params=parsed.params, **_with_retry(rest))
@@ -308,7 +344,7 @@ def _lite(parsed: _Parsed) -> Model:
 
     settings = _with_retry(dict(parsed.settings))
     if settings.get("limit") == "steered":
-        raise DataError(f"model {parsed.spec!r}: found limit='steered', expected it of vllm:URL#MODEL alone")
+        raise DataError(f"model {masked(parsed.spec)!r}: found limit='steered', expected it of vllm:URL#MODEL alone")
     return LiteLLMModel(parsed.target, params=parsed.params, limits=_limits(settings, adaptive), **settings)
 
 
@@ -317,7 +353,7 @@ def _replay(spec: str) -> Model:
 
     target, _, otherwise = spec.removeprefix("replay:").partition("?else=")
     if not target or spec == "replay":
-        raise DataError(f"model {spec!r}: found no run, expected {FORMS['replay']}")
+        raise DataError(f"model {masked(spec)!r}: found no run, expected {FORMS['replay']}")
     return ReplayModel(target, otherwise=resolve(otherwise) if otherwise else None)
 
 

@@ -21,7 +21,7 @@ import attrs
 import filelock
 
 from flashgraph.errors import DataError
-from flashgraph.llm.protocol import Reply, Usage
+from flashgraph.llm.protocol import Reply, ToolCall, Usage
 
 __all__ = ["ResponseCache", "Tally", "default_path"]
 
@@ -75,13 +75,16 @@ def default_path() -> Path:
 
 
 def _encoded(reply: Reply) -> bytes:
-    # As JSON's escapes, since a reply can hold a lone surrogate, which UTF-8 cannot.
-    return json.dumps([reply.text, reply.finish, reply.model, reply.usage.prompt, reply.usage.completion]).encode()
+    # Older versions wrote no more than the first five.
+    calls = [[call.id, call.name, call.arguments] for call in reply.tool_calls]
+    kept = [reply.text, reply.finish, reply.model, reply.usage.prompt, reply.usage.completion]
+    return json.dumps([*kept, reply.thoughts, calls] if reply.thoughts or calls else kept).encode()
 
 
 def _decoded(body: bytes) -> Reply:
-    text, finish, model, prompt, completion = json.loads(body)
-    return Reply(text, Usage(prompt, completion), 0.0, finish, model)
+    text, finish, model, prompt, completion, thoughts, calls = [*json.loads(body), "", ()][:7]
+    usage, tools = Usage(prompt, completion), tuple([ToolCall(*call) for call in calls])
+    return Reply(text, usage, 0.0, finish, model, thoughts=thoughts, tool_calls=tools)
 
 
 def _expanded(path: str | Path) -> Path:
@@ -140,7 +143,7 @@ class ResponseCache:
                 return None
             try:
                 reply = _decoded(body)
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, DataError) as error:
                 self._fail(error)
                 return None
             if not self._failed:
@@ -231,7 +234,7 @@ class ResponseCache:
         if self.path.is_dir():
             return self._refused("it is a folder, expected a file", f"write {self.path / 'responses.db'}")
         said = str(error)
-        undecodable = isinstance(error, ValueError | TypeError)
+        undecodable = isinstance(error, ValueError | TypeError | DataError)
         if undecodable or any(word in said for word in ("not a database", "malformed", "no such")):
             again = "delete it with its -wal and -shm files: what it kept is asked again"
             return self._refused(f"the file is damaged ({said})", f"{again}; or name another file")

@@ -98,6 +98,10 @@ class _Sink:
     _digest: hashlib._Hash = attrs.field(factory=hashlib.sha256, init=False)
 
     def write(self, chunk: bytes) -> None:
+        """Take the file's next bytes.  Raises `_Unobtainable` when they are more than it has: what is compressed may
+        inflate to any size, and would fill the disk before its hash is known."""
+        if self.done + len(chunk) > self.weights.size:
+            raise _Unobtainable(f"got more than the {self.weights.size} bytes that the file has")
         self.out.write(chunk)
         self._digest.update(chunk)
         self.done += len(chunk)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from flashgraph.observe.runs import grid, score_text
-from flashgraph.observe.words import clock
+from flashgraph.evidence import Evidence
+from flashgraph.observe.runs import grid
+from flashgraph.observe.words import clock, score_text
 from flashgraph.run.journal.header import Header
 from flashgraph.run.journal.jsontext import printed
 from flashgraph.run.journal.reading import StoredRun
@@ -38,7 +39,7 @@ class Setting:
 
 @attrs.frozen
 class Milestone:
-    """The best confirmed scores after so many ``calls`` or ``seconds``: None where a run had none yet, or had ended."""
+    """The champions' scores after so many ``calls`` or ``seconds``: None where a run had none yet, or had ended."""
 
     after: float
     first: float | None
@@ -47,7 +48,8 @@ class Milestone:
 
 @attrs.frozen
 class Comparison:
-    """``names`` are the runs'; ``spend`` pairs of amounts by name; ``diff`` leads from the first's best texts to the
+    """``names`` are the runs'; ``spend`` pairs of amounts by name; ``evidence`` what the best scores rest on; ``diff``
+    leads from the first's best texts to the
     second's, None where one of them has none."""
 
     names: tuple[str, str]
@@ -56,6 +58,7 @@ class Comparison:
     calls: tuple[Milestone, ...]
     seconds: tuple[Milestone, ...]
     diff: tuple[str, ...] | None
+    evidence: tuple[Evidence | None, Evidence | None] = (None, None)
 
 
 def compare(first: StoredRun, second: StoredRun) -> Comparison:
@@ -81,6 +84,7 @@ def compare(first: StoredRun, second: StoredRun) -> Comparison:
             diff=None
             if best[0] is None or best[1] is None
             else text_diff(best[0].texts, best[1].texts, (f"best of {names[0]}", f"best of {names[1]}")),
+            evidence=(first.best_evidence(), second.best_evidence()),
         )
 
 
@@ -116,7 +120,7 @@ def _milestones(
     def reached(curve: Sequence[Point], end: float, after: float, before: float) -> float | None:
         if before >= end:
             return None
-        return max((p.score for p in curve if place(p) <= after), default=None)
+        return next((p.score for p in reversed(curve) if place(p) <= after), None)
 
     found, before = [], 0.0
     for after in afters:
@@ -141,11 +145,13 @@ def spend_table(found: Comparison) -> Table:
         (LABELS.get(name, name.replace("_", " ")), _amount(name, one), _amount(name, other))
         for name, (one, other) in found.spend.items()
     ]
+    one, other = (score_text(score, e) for score, e in zip(found.spend["best"], found.evidence, strict=True))
+    rows[list(found.spend).index("best")] = ("best", one, other)
     return grid(("in all", *found.names), rows, found.names)
 
 
 def scores_table(found: Comparison) -> Table:
-    """The best scores by calls, then by time; blank once a run has ended."""
+    """The champions' scores by calls, then by time; blank once a run has ended."""
     rows = [(f"{m.after:,.0f} calls", _score(m.first), _score(m.second)) for m in found.calls]
     rows += [(_moment(m.after), _score(m.first), _score(m.second)) for m in found.seconds]
     return grid(("best score after", *found.names), rows, found.names)
@@ -166,6 +172,4 @@ def _value(value: Any) -> str:
 def _amount(name: str, amount: float | None) -> str:
     if amount is None:
         return "-"
-    if name == "best":
-        return score_text(amount)
     return _moment(amount) if name == "seconds" else f"{amount:,.4f}" if name == "usd" else f"{amount:,}"

@@ -13,6 +13,7 @@ from flashgraph.graph.spec import SourceSpec
 from flashgraph.observe.description import Description, Link, describe
 from flashgraph.observe.words import counted, with_article
 from flashgraph.policies import release, staleness
+from flashgraph.policies.champion import ChampionRule, Proven
 from flashgraph.policies.failure import FailAbove
 from flashgraph.policies.order import Discriminative
 from flashgraph.policies.schedule import Schedule
@@ -77,9 +78,24 @@ def _schedule(plan: Plan) -> Iterator[str]:
                 f"While other rounds are open, {schedule.focus:.0%} of a source's rounds see only its pool's best line "
                 f"(focus={schedule.focus:g})."
             )
+        if schedule.reserve and any(source.evidence for source in plan.graph.sources):
+            yield (
+                f"The last {schedule.reserve:.0%} of each limit of the budget are set aside for evidence "
+                f"(reserve={schedule.reserve:g})."
+            )
+        yield f"champion={schedule.champion}: {_champion(schedule.champion)}."
         yield f"control={schedule.control}: {_control(str(schedule.control))}."
     if plan.params:
         yield "Parameters: " + ", ".join(f"{name}={value!r}" for name, value in plan.params.items()) + "."
+
+
+def _champion(rule: ChampionRule) -> str:
+    if isinstance(rule, Proven):
+        return (
+            "the run hands out another artifact only when that is better on the samples that both were tried on, with "
+            f"a probability of at least {rule.confidence:g}"
+        )
+    return "the run hands out what its pool calls the best"
 
 
 def _control(name: str) -> str:
@@ -163,8 +179,14 @@ def _release(rule: release.All) -> str:
         case release.Fraction(share, least):
             floor = f", and {least} at least" if least > 1 else ""
             return f"when {share:.0%} of its members are there{floor}"
+        case release.Sampled(members, share):
+            drawn = f"a random part of its members is sent out, {members} of them"
+            return f"when {drawn}, and {'all' if share == 1 else f'{share:.0%}'} of those are there"
         case release.Count(members):
             return f"when {members} of its members are there"
+        case release.Sampled(members, share):
+            early = f", when {share:.0%} of those are there" if share < 1 else ""
+            return f"with a random part of {members} members, which alone are sent out{early}"
         case release.Deadline(seconds):
             return f"{seconds:g} s after the scatter with what is there"
         case release.Decided():

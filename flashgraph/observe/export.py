@@ -15,8 +15,9 @@ from typing import Any
 import attrs
 
 from flashgraph.errors import DataError
+from flashgraph.evidence import Evidence
 from flashgraph.observe.report import file_name
-from flashgraph.observe.runs import artifact_json, run_json
+from flashgraph.observe.runs import artifact_json, evidence_json, run_json
 from flashgraph.observe.words import unwritable
 from flashgraph.run.journal.jsontext import printed
 from flashgraph.run.journal.reading import StoredRun
@@ -44,6 +45,13 @@ ARTIFACTS = {
     "scores": "json",
     "lag": "int64",
     "state": "string",
+    "estimate": "float64",
+    "low": "float64",
+    "high": "float64",
+    "tried": "int64",
+    "of": "int64",
+    "failed": "int64",
+    "mean": "float64",
     "value": "json",
 }
 CALLS = {
@@ -171,11 +179,22 @@ def _params(run: StoredRun) -> list[tuple[str, str]]:
 
 
 def _metrics(run: StoredRun) -> list[tuple[str, float, float, int]]:
-    """Names, values, seconds and steps: the best score by calls, each artifact's by version, and what was used."""
+    """Names, values, seconds and steps: the champion's score and evidence by calls, each artifact's by version, and
+    what was used."""
     spend = run.spend()
-    found = [("best_score", point.score, point.at, point.calls) for point in run.curve()]
-    found += [("score", a.score, a.at, a.version) for a in run.artifacts() if a.score is not None and not a.retracted]
+    found = []
+    for point in run.curve():
+        found.append(("best_score", point.score, point.at, point.calls))
+        found += [(f"best_{name}", v, point.at, point.calls) for name, v in _numbers(point.evidence)]
+    for artifact in run.artifacts():
+        if artifact.score is not None and not artifact.retracted:
+            found.append(("score", artifact.score, artifact.at, artifact.version))
+            found += [(name, v, artifact.at, artifact.version) for name, v in _numbers(artifact.evidence)]
     return found + [(name, float(value), spend.seconds, spend.calls) for name, value in attrs.asdict(spend).items()]
+
+
+def _numbers(evidence: Evidence | None) -> list[tuple[str, float]]:
+    return [(name, float(value)) for name, value in evidence_json(evidence).items() if value is not None]
 
 
 def _needed(kind: str, extra: str, *modules: str) -> list[Any]:

@@ -250,8 +250,20 @@ class _Router:
     def _enter(self, link: Link) -> None:
         src = self.boxes[link.src]
         y = src.y - 0.2 if link.src in self.grid.readers else src.y
-        middle = (src.left + self.boxes[link.dst].right + 0.5 * (len(self.grid.pools) > 1)) / 2
+        middle = self._free(link, self.boxes[link.dst].right + 0.5 * (len(self.grid.pools) > 1), src.left, y)
         self._add(link, self._to_pool(link.dst, src.left, y), *self._beside(link, middle, y))
+
+    def _free(self, link: Link, left: float, right: float, y: float) -> float:
+        """The middle of the first part of a horizontal line, from the left, beside which what is said of the edge is in
+        the way of no box; the middle of the whole line where there is none."""
+        low, high = y - (len(link.policies) + 0.5) * LINE - 0.1, y + 1.5 * LINE + 0.1
+        near = [b for b in self.boxes.values() if left < b.x < right and b.bottom < high and b.top > low]
+        start, width = left, label_size(link)[0]
+        for end, after in [*sorted((b.left, b.right) for b in near), (right, right)]:
+            if end - start > width:
+                return (start + end) / 2
+            start = max(start, after)
+        return (left + right) / 2
 
     def _enter_by(self, link: Link, lane: float) -> None:
         src = self.boxes[link.src]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from flashgraph.graph.spec import GraphSpec
-from flashgraph.observe.words import clock, counted
+from flashgraph.observe.words import clock, counted, score_text
 from flashgraph.policies.rates import worded
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Budget
@@ -48,18 +48,26 @@ class StageProgress:
 
 @attrs.define
 class PoolProgress:
-    """A pool's version, its artifacts' scores, which of them are provisional, and the lags they were admitted at."""
+    """A pool's version, its artifacts' scores, which of them are provisional, the lags they were admitted at, and its
+    champion."""
 
     version: int = 0
     scores: dict[int, float | None] = attrs.field(factory=dict)
     provisional: set[int] = attrs.field(factory=set)
     lags: list[int] = attrs.field(factory=list)
 
+    champion: ev.ChampionChanged | None = None
+
     @property
     def best(self) -> float | None:
-        """The best score of a confirmed artifact; of a provisional one while there is no other."""
-        confirmed = [s for a, s in self.scores.items() if s is not None and a not in self.provisional]
-        return max(confirmed or (s for s in self.scores.values() if s is not None), default=None)
+        """The champion's score: the estimate where there is evidence."""
+        known = self.champion
+        return None if known is None else known.score if known.evidence is None else known.evidence.estimate
+
+    @property
+    def best_text(self) -> str:
+        """The champion's score with what it rests on."""
+        return score_text(self.best, None if self.champion is None else self.champion.evidence)
 
 
 @attrs.define
@@ -97,12 +105,21 @@ class Progress:
         self._gathers = {e.name for e in graph.edges if e.gather}
         self._spends: Mapping[str, tuple[str, ...]] = {s.name: s.spends for s in graph.stages}
         self._waits: dict[int, str] = {}
-        self._best: float | None = None
+        self._told: tuple[int, str] | None = None
+        """The champion that was news last, and its score."""
 
     @property
     def best(self) -> float | None:
-        """The best score of the first declared pool that has one."""
-        return next((p.best for p in self.pools.values() if p.best is not None), None)
+        """The champion's score, of the first declared pool that has one."""
+        return None if (pool := self._home()) is None else pool.best
+
+    @property
+    def best_text(self) -> str:
+        """`best` with what it rests on, as ``0.71 (30 of 100, 0.62 to 0.79)``."""
+        return "none yet" if (pool := self._home()) is None else pool.best_text
+
+    def _home(self) -> PoolProgress | None:
+        return next((p for p in self.pools.values() if p.best is not None), None)
 
     @property
     def accepted(self) -> int:
@@ -110,7 +127,7 @@ class Progress:
         return sum(len(p.scores) for p in self.pools.values())
 
     def on_event(self, event: ev.Event) -> str | None:
-        """Take an event in; returns a line of news for each new best score."""
+        """Take an event in; returns a line of news for each new champion."""
         self.now = max(self.now, event.at)
         match event:
             case ev.Emitted():
@@ -189,18 +206,23 @@ class Progress:
                 pool = self.pools[name]
                 pool.scores.pop(artifact, None)
                 pool.provisional.discard(artifact)
+            case ev.EvidenceAdded(pool=name, artifact=artifact, score=score):
+                pool = self.pools[name]
+                pool.scores[artifact] = score
+            case ev.ChampionChanged(pool=name):
+                self.pools[name].champion = event
+                return self._news(event) if self.pools[name] is self._home() else None
             case _:
                 return None
         pool.version = event.version
-        best = self.best
-        # The first score may be an estimate: it becomes news when it is confirmed.
-        if best is None or (self._best is not None and best <= self._best) or self._only_provisional():
-            return None
-        was, self._best = self._best, best
-        return f"{clock(event.at)} best score {best:.3f}" + (f" (was {was:.3f})" if was is not None else "")
+        return None
 
-    def _only_provisional(self) -> bool:
-        return all(set(p.scores) <= p.provisional for p in self.pools.values())
+    def _news(self, event: ev.ChampionChanged) -> str | None:
+        """A line for another champion; a provisional one is none."""
+        if event.artifact is None or event.provisional or (self._told and self._told[0] == event.artifact):
+            return None
+        was, self._told = self._told, (event.artifact, self.best_text)
+        return f"{clock(event.at)} best {self.best_text}" + (f", was {was[1]}" if was is not None else "")
 
 
 def table(progress: Progress) -> RenderableType:
@@ -228,7 +250,6 @@ def table(progress: Progress) -> RenderableType:
 
 def _lines(progress: Progress) -> list[str]:
     pools = [f"{name} {_state(pool)}" for name, pool in progress.pools.items()]
-    best = "none yet" if progress.best is None else f"{progress.best:.3f}"
     budget = progress.budget
     left = f", {clock(max(budget.seconds - progress.now, 0))} left" if budget.seconds is not None else ""
     spent = [_of(progress.spent[name], name, budget) for name in ("proposals", "evaluations", "calls", "tokens")]
@@ -236,7 +257,7 @@ def _lines(progress: Progress) -> list[str]:
         spent.append(_of(progress.spent["usd"], "usd", budget))
     return [
         "; ".join(pools),
-        f"best score {best}, {progress.accepted} accepted, {counted(progress.rounds, 'round')} open, "
+        f"best {progress.best_text}, {progress.accepted} accepted, {counted(progress.rounds, 'round')} open, "
         f"{counted(progress.in_flight, 'request')} out",
         *_endpoints(progress),
         ", ".join(spent),

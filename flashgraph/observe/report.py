@@ -17,7 +17,7 @@ import attrs
 
 from flashgraph.errors import DataError
 from flashgraph.heldout import HeldOut
-from flashgraph.observe.words import clock, counted
+from flashgraph.observe.words import clock, counted, score_text
 from flashgraph.run.events import Ended, JobEnded, JobStarted, Reopened, RunEnded
 from flashgraph.run.goal import Met
 from flashgraph.run.journal.jsontext import printed
@@ -141,10 +141,28 @@ class Report:
         best, seed = self.result.best, self.seed_artifact
         rows = [("", "seed", "best", ""), ("validation", _number(seed), _number(best), _doubt(best))]
         if self.test is not None:
-            before, after = self.test
-            rows.append(("held-out test", f"{before.score:.3f}", f"{after.score:.3f}", self._test_note(before, after)))
-        lines = [f"{name:<14}{one:>7}{two:>8}  {note}".rstrip() for name, one, two, note in rows]
-        return lines if self.test is not None else [*lines, f"held-out test: not tested: {self.untested}"]
+            before, after = (score_text(test.score, test.evidence) for test in self.test)
+            rows.append(("held-out test", before, after, self._test_note(*self.test)))
+        first, second = (max(least, *(len(row[k]) for row in rows)) for k, least in ((1, 7), (2, 6)))
+        lines = [f"{name:<14}{one:>{first}}  {two:>{second}}  {note}".rstrip() for name, one, two, note in rows]
+        lines += [] if self.test is not None else [f"held-out test: not tested: {self.untested}"]
+        return [*lines, *self.unproven()]
+
+    def unproven(self) -> list[str]:
+        """A line for each artifact that may be better than the best, and was not tried on all of the validation; at
+        most three, the most promising first."""
+        best = self.result.best
+        if best is None or best.evidence is None:
+            return []
+        least = best.evidence.estimate
+        hopeful = [
+            (a.evidence, a.id)
+            for a in self.result.artifacts
+            if (a.pool, a.retracted) == (best.pool, False) and a.id != best.id and a.evidence is not None
+        ]
+        open_ones = [(e, i) for e, i in hopeful if not e.complete and e.estimate > least]
+        open_ones.sort(key=lambda found: (-found[0].estimate, found[1]))
+        return [f"artifact {i} may be better: {e}, not proven" for e, i in open_ones[:3]]
 
     def _test_note(self, before: HeldOut, after: HeldOut) -> str:
         said = [f"{counted(len(before.scores), 'sample')}, {counted(int(self.tested.get('calls', 0)), 'call')}"]
@@ -193,7 +211,12 @@ class Report:
             "validation": {
                 "seed": None if seed is None else seed.score,
                 "best": None if result.best is None else result.best.score,
+                "evidence": {
+                    "seed": None if seed is None else seed.evidence,
+                    "best": None if result.best is None else result.best.evidence,
+                },
             },
+            "unproven": self.unproven(),
             "test": test,
             "untested": self.untested or None,
             "artifacts": list(result.artifacts),
@@ -231,7 +254,7 @@ def new_folder(folder: Path) -> Path:
 
 
 def _number(artifact: ResultArtifact | None) -> str:
-    return "-" if artifact is None or artifact.score is None else f"{artifact.score:.3f}"
+    return "-" if artifact is None else score_text(artifact.score, artifact.evidence)
 
 
 def _doubt(artifact: ResultArtifact) -> str:

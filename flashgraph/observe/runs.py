@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from flashgraph.errors import FlashgraphError
-from flashgraph.observe.words import clock, counted
+from flashgraph.evidence import Evidence
+from flashgraph.observe.words import clock, counted, score_text
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.journal.stored import Failures, Session, Step, StoredArtifact, StoredCall, StoredEndpoint
 
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
-    "UNREADABLE",
+    "EVIDENCE",
     "Summary",
     "artifact_head",
     "artifact_json",
     "artifacts_table",
     "calls_table",
+    "evidence_json",
     "failures_table",
     "grid",
     "head",
@@ -33,15 +35,20 @@ __all__ = [
     "runs_table",
     "score_text",
     "sessions_table",
+    "summary_json",
 ]
 
 UNREADABLE = "unreadable"
+
+EVIDENCE = ("estimate", "low", "high", "tried", "of", "failed", "mean")
+"""The numbers of evidence in JSON and in exported tables."""
 
 
 @attrs.frozen
 class Summary:
     """A run in a line.  What could not be read is None, and ``reason`` says why; ``opened`` and ``touched`` are when
-    it was begun and when it was last opened or closed (ISO 8601), ``seconds`` the run's clock."""
+    it was begun and when it was last opened or closed (ISO 8601), ``seconds`` the run's clock.  ``evidence`` is what
+    the score of the ``best`` rests on."""
 
     name: str
     folder: str
@@ -55,38 +62,39 @@ class Summary:
     touched: str | None = None
     seconds: float | None = None
     best: float | None = None
+    evidence: Evidence | None = None
     accepted: int | None = None
     calls: int | None = None
     tokens: int | None = None
     usd: float | None = None
     size: int | None = None
 
-    damage: str = ""
-    """What is missing of the journal's end, in words."""
-
     @classmethod
     def of(cls, run: StoredRun) -> Summary:
-        """What an open run says of itself; of one that is damaged, all that can be read."""
-        header = run.header
-        found: dict[str, Any] = {"status": UNREADABLE, "reason": ""}
-        wrong: list[str] = []
+        """What an open run says of itself."""
         with run.snapshot():
-            for part in (_standing, _spending, _found, _lasting):
-                try:
-                    found |= part(run)
-                except FlashgraphError as error:
-                    wrong.append(_first_line(error))
-        if wrong:
-            found |= {"status": UNREADABLE, "reason": "; ".join(dict.fromkeys(wrong))}
-        return cls(
-            name=run.name,
-            folder=str(run.folder),
-            graph=header.graph,
-            task=header.task,
-            schedule=header.schedule,
-            seed=header.seed,
-            **found,
-        )
+            header, sessions, spend = run.header, run.sessions(), run.spend()
+            last = sessions[-1] if sessions else None
+            return cls(
+                name=run.name,
+                folder=str(run.folder),
+                status=run.status,
+                reason=run.reason,
+                graph=header.graph,
+                task=header.task,
+                schedule=header.schedule,
+                seed=header.seed,
+                opened=sessions[0].opened if sessions else None,
+                touched=(last.closed or last.opened) if last is not None else None,
+                seconds=spend.seconds,
+                best=run.best_score(),
+                evidence=run.best_evidence(),
+                accepted=run.accepted(),
+                calls=spend.calls,
+                tokens=spend.tokens,
+                usd=spend.usd,
+                size=run.size(),
+            )
 
     @classmethod
     def read(cls, folder: Path) -> Summary:
@@ -95,35 +103,7 @@ class Summary:
             with StoredRun.open(folder) as run:
                 return cls.of(run)
         except FlashgraphError as error:
-            return cls(folder.resolve().name, str(folder), UNREADABLE, _first_line(error))
-
-
-def _standing(run: StoredRun) -> dict[str, Any]:
-    sessions = run.sessions()
-    last = sessions[-1] if sessions else None
-    return {
-        "status": run.status,
-        "reason": run.reason,
-        "opened": sessions[0].opened if sessions else None,
-        "touched": (last.closed or last.opened) if last is not None else None,
-    }
-
-
-def _spending(run: StoredRun) -> dict[str, Any]:
-    spend = run.spend()
-    return {"seconds": spend.seconds, "calls": spend.calls, "tokens": spend.tokens, "usd": spend.usd}
-
-
-def _found(run: StoredRun) -> dict[str, Any]:
-    return {"best": run.best_score(), "accepted": run.accepted()}
-
-
-def _lasting(run: StoredRun) -> dict[str, Any]:
-    return {"size": run.size(), "damage": "" if (loss := run.loss) is None else str(loss)}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+            return cls(folder.resolve().name, str(folder), UNREADABLE, str(error).partition("\n")[0])
 
 
 # ---- tables ----------------------------------------------------------------------------------------------
@@ -143,7 +123,14 @@ def grid(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[
     return table
 
 
-STYLES = {"running": "bold green", "killed": "yellow", "failed": "red", UNREADABLE: "red", "retracted": "dim"}
+STYLES = {
+    "running": "bold green",
+    "killed": "yellow",
+    "failed": "red",
+    UNREADABLE: "red",
+    "retracted": "dim",
+    "evicted": "dim",
+}
 
 
 def runs_table(runs: Sequence[Summary], now: datetime | None = None) -> Table:
@@ -155,7 +142,7 @@ def runs_table(runs: Sequence[Summary], now: datetime | None = None) -> Table:
             run.graph or "",
             run.task or "",
             run.status,
-            score_text(run.best),
+            score_text(run.best, run.evidence),
             *("" if number is None else f"{number:,}" for number in (run.accepted, run.calls, run.tokens)),
             "" if run.usd is None else f"{run.usd:.4f}",
             "" if run.seconds is None else clock(run.seconds),
@@ -178,7 +165,7 @@ def artifacts_table(artifacts: Sequence[StoredArtifact]) -> Table:
         (
             str(a.id),
             a.pool,
-            score_text(a.score),
+            score_text(a.score, a.evidence),
             a.state,
             ", ".join(map(str, a.parents)) or "-",
             str(a.lag),
@@ -221,23 +208,7 @@ def failures_table(failures: Sequence[Failures]) -> Table:
 
 
 def head(run: StoredRun) -> list[str]:
-    """How a run stands and what it has used; of one that is damaged, all that can be read."""
-    lines: list[str] = []
-    for part in (_first, _used, _endpoints, _open, _missing):
-        try:
-            lines += part(run)
-        except FlashgraphError as error:
-            if (line := f"not readable: {_first_line(error)}") not in lines:
-                lines.append(line)
-    return lines
-
-
-def _first(run: StoredRun) -> list[str]:
-    header = run.header
-    return [f"{run.name}: {header.graph} on {header.task}: {run.status} ({run.reason})"]
-
-
-def _used(run: StoredRun) -> list[str]:
+    """How a run stands and what it has used."""
     header, spend, limits = run.header, run.spend(), run.limits()
     amounts = [
         f"{counted(int(amount), noun)}{f' of {limits[key]:,g}' if key in limits else ''}"
@@ -246,6 +217,7 @@ def _used(run: StoredRun) -> list[str]:
     usd = f"${spend.usd:.4f}" + (f" of ${limits['usd']:g}" if "usd" in limits else "")
     others = [f"{name} {limit:g}" for name, limit in limits.items() if name not in ("calls", "tokens", "usd")]
     lines = [
+        f"{run.name}: {header.graph} on {header.task}: {run.status} ({run.reason})",
         ", ".join([f"{run.accepted():,} accepted", *amounts, usd, clock(spend.seconds)]),
         ", ".join([header.schedule, f"seed {header.seed}", *([f"limits: {', '.join(others)}"] if others else [])]),
     ]
@@ -253,21 +225,13 @@ def _used(run: StoredRun) -> list[str]:
     unpriced = [name for name, price in header.prices.items() if price["prompt"] is None]
     if unpriced:
         lines.append(f"price not known, cost not counted: {', '.join(unpriced)}")
-    return lines
-
-
-def _endpoints(run: StoredRun) -> list[str]:
-    return [line for endpoint in run.endpoints() if (line := _endpoint(endpoint))]
-
-
-def _open(run: StoredRun) -> list[str]:
-    spend, status, lines = run.spend(), run.status, []
+    lines += [line for endpoint in run.endpoints() if (line := _endpoint(endpoint))]
     if spend.failed:
         lines.append(f"{counted(spend.failed, 'call')} failed (each try counts)")
     if spend.lost:
         lines.append(f"{counted(spend.lost, 'call')} lost when the run was killed or cut off: may have been paid twice")
     if spend.unanswered:
-        number = spend.unanswered
+        number, status = spend.unanswered, run.status
         if status == "running":
             lines.append(f"{counted(number, 'request')} waiting or out")
         elif status == "killed":
@@ -275,12 +239,6 @@ def _open(run: StoredRun) -> list[str]:
         else:
             lines.append(f"up to {counted(number, 'call')} cut off when the run ended: paid again by resuming")
     return lines
-
-
-def _missing(run: StoredRun) -> list[str]:
-    """What of the journal is gone, or was when the run went on."""
-    lines = [f"damaged, before a session went on: {said}" for said in run.lost()]
-    return lines if (loss := run.loss) is None else [*lines, f"damaged: {loss}"]
 
 
 def _priced(price: Mapping[str, Any]) -> str:
@@ -310,8 +268,9 @@ def _endpoint(endpoint: StoredEndpoint) -> str:
 def artifact_head(artifact: StoredArtifact) -> str:
     """Where an artifact stands."""
     made = f"from {', '.join(map(str, artifact.parents))}" if artifact.parents else "a root"
+    score = score_text(artifact.score, artifact.evidence)
     return (
-        f"artifact {artifact.id} of {artifact.pool}: score {score_text(artifact.score)}, {artifact.state}, {made}, "
+        f"artifact {artifact.id} of {artifact.pool}: score {score}, {artifact.state}, {made}, "
         f"admitted at {clock(artifact.at)} as version {artifact.version}, lag {artifact.lag}"
     )
 
@@ -326,10 +285,6 @@ def lineage_lines(steps: Sequence[Step]) -> list[str]:
             *(step.diff or (() if step.parent is None else ("(the same text)",))),
         ]
     return lines
-
-
-def score_text(score: float | None) -> str:
-    return "-" if score is None else f"{score:.3f}"
 
 
 def age(opened: str | None, now: datetime | None = None) -> str:
@@ -354,7 +309,7 @@ def _beginning(text: str) -> str:
 def run_json(run: StoredRun) -> dict[str, Any]:
     """A run's header, standing, sessions and spend."""
     return {
-        **attrs.asdict(Summary.of(run)),
+        **summary_json(Summary.of(run)),
         "limits": dict(run.limits()),
         "params": dict(run.header.params),
         "version": run.header.version,
@@ -365,9 +320,29 @@ def run_json(run: StoredRun) -> dict[str, Any]:
     }
 
 
+def summary_json(run: Summary) -> dict[str, Any]:
+    """A run in a line."""
+    found = attrs.asdict(run, recurse=False)
+    return {**found, "evidence": None if run.evidence is None else evidence_json(run.evidence)}
+
+
+def evidence_json(evidence: Evidence | None) -> dict[str, float | None]:
+    """The numbers of evidence: ``low`` and ``high`` are the ends of the interval; all None where there is none."""
+    if evidence is None:
+        return dict.fromkeys(EVIDENCE)
+    low, high = evidence.interval
+    found = (evidence.estimate, low, high, evidence.tried, evidence.of, evidence.failed, evidence.mean)
+    return dict(zip(EVIDENCE, found, strict=True))
+
+
 def artifact_json(artifact: StoredArtifact, *, value: bool = True) -> dict[str, Any]:
-    """An artifact with its state; ``value=False`` leaves out its value and its scores by sample."""
-    found = {**attrs.asdict(artifact), "state": artifact.state}
+    """An artifact with its state and the numbers of its evidence; ``value=False`` leaves out its value and its scores
+    by sample."""
+    found = {
+        **{name: v for name, v in attrs.asdict(artifact).items() if name != "evidence"},
+        "state": artifact.state,
+        **evidence_json(artifact.evidence),
+    }
     return found if value else {name: v for name, v in found.items() if name not in ("value", "scores")}
 
 
@@ -378,6 +353,7 @@ def lineage_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
             "artifact": step.artifact.id,
             "parent": None if step.parent is None else step.parent.id,
             "score": step.artifact.score,
+            **evidence_json(step.artifact.evidence),
             "diff": list(step.diff),
         }
         for step in steps

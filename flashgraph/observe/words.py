@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from flashgraph.errors import DataError
+from flashgraph.evidence import Evidence
 
-__all__ = ["clock", "counted", "unwritable", "with_article"]
+__all__ = ["clock", "counted", "score_text", "unwritable", "with_article"]
 
 
 def clock(seconds: float) -> str:
@@ -19,6 +20,12 @@ def clock(seconds: float) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 round``, ``2,000 rounds``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def score_text(score: float | None, evidence: Evidence | None = None) -> str:
+    """A score with what it rests on, ``0.71 (30 of 100, 0.62 to 0.79)``; the number alone where nothing is known of
+    that."""
+    return str(evidence) if evidence is not None else "-" if score is None else f"{score:.3f}"
 
 
 def with_article(noun: str) -> str:

@@ -46,7 +46,12 @@ class Discriminative:
 
     def arrange(self, members: Sequence[Any], streaks: Mapping[Any, int]) -> list[int]:
         """Indices of ``members`` in sending order; ``streaks`` counts the latest passes in a row by identity."""
-        return sorted(range(len(members)), key=lambda i: streaks.get(self.identity(i, members[i]), 0) >= self.window)
+        last = self.strata(members, streaks)
+        return sorted(range(len(members)), key=lambda i: last[i])
+
+    def strata(self, members: Sequence[Any], streaks: Mapping[Any, int]) -> tuple[int, ...]:
+        """For each member 1 if it would go last, otherwise 0: what a rule that sends only some of them draws from."""
+        return tuple(int(streaks.get(self.identity(i, m), 0) >= self.window) for i, m in enumerate(members))
 
     def identity(self, index: int, member: Any) -> Any:
         return index if self.key is None else self.key(member)

@@ -7,7 +7,8 @@ A group that is not released early is released when every member has ended.  The
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -15,7 +16,7 @@ import attrs
 from flashgraph.graph.ports import Group
 from flashgraph.graph.spec import Flaw
 
-__all__ = ["All", "count", "deadline", "decided", "everyone", "fraction"]
+__all__ = ["All", "count", "deadline", "decided", "everyone", "fraction", "sampled"]
 
 
 @attrs.frozen
@@ -31,6 +32,10 @@ class All:
 
     def needs(self, size: int) -> int:
         """How many members of a group of ``size`` will do, as far as their number alone can tell."""
+        return size
+
+    def sends(self, size: int) -> int:
+        """How many members of a group of ``size`` are sent out."""
         return size
 
     def deadline(self) -> float | None:
@@ -88,6 +93,32 @@ class Count(All):
 
 
 @attrs.frozen
+class Sampled(All):
+    members: int
+    share: float
+
+    def ready(self, group: Group[Any, Any], arrived: int, elapsed: float) -> bool:
+        return arrived >= self.needs(group.size)
+
+    def needs(self, size: int) -> int:
+        return math.ceil(self.share * self.sends(size) - 1e-9)
+
+    def sends(self, size: int) -> int:
+        return min(self.members, size)
+
+    def flaw(self) -> Flaw | None:
+        if not isinstance(self.members, int) or self.members < 1:
+            return Flaw(f"sampled({self.members!r})", "a whole number from 1", "sampled(24) tries 24 members")
+        if 0 < self.share <= 1:
+            return None
+        fix = "sampled(24, share=0.67) goes on with two thirds of them"
+        return Flaw(f"sampled({self.members}, share={self.share!r})", "a share over 0 and at most 1", fix)
+
+    def __str__(self) -> str:
+        return f"sampled({self.members}, {self.share:g})"
+
+
+@attrs.frozen
 class Deadline(All):
     seconds: float
 
@@ -125,6 +156,22 @@ class Decided(All):
         return f"decided({getattr(self.predicate, '__name__', 'predicate')})"
 
 
+RARER = 2.5
+"""How much less often a member is drawn that recent groups all passed: it tells little, but a change may break it."""
+
+
+def drawn(strata: Sequence[int], members: int, stream: random.Random) -> list[int]:
+    """Return the places of ``members`` members: a random part of each stratum, stratum 1 `RARER` times less densely."""
+    due: dict[int, float] = {}
+    for stratum in sorted(set(strata)):
+        places = [place for place, own in enumerate(strata) if own == stratum]
+        stream.shuffle(places)
+        each = (RARER if stratum else 1.0) / len(places)
+        due.update({place: (rank + 0.5) * each for rank, place in enumerate(places)})
+    # Of two that are due at once the stratum decides: by their places, the first ones would be drawn more often.
+    return sorted(due, key=lambda place: (due[place], strata[place], place))[:members]
+
+
 def everyone() -> All:
     """``all``: wait for every member; the default."""
     return All()
@@ -139,6 +186,15 @@ def fraction(share: float, *, least: int = 1) -> All:
 def count(members: int) -> All:
     """Go on with ``members`` members (or the whole of a smaller group)."""
     return Count(members)
+
+
+def sampled(members: int, *, share: float = 1.0) -> All:
+    """Send out a random part of a group, ``members`` of it, and go on with ``share`` of those.
+
+    The rest is not tried.  On a scatter with ``order=fg.discriminative()`` the part is drawn by strata
+    (`Group.strata`), from which `flashgraph.evidence.weigh` estimates the whole without bias.
+    """
+    return Sampled(members, share)
 
 
 def deadline(seconds: float) -> All:

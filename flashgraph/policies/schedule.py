@@ -12,7 +12,11 @@ from typing import Any
 
 import attrs
 
+from flashgraph.policies.champion import ChampionRule, proven, the_best
 from flashgraph.policies.control import Control, drain_first
+
+RESERVE = 0.05
+"""Of a budget: enough to validate one candidate in full in a run of twenty minutes."""
 
 __all__ = ["Schedule", "lockstep", "pipelined", "throughput"]
 
@@ -23,7 +27,9 @@ class Schedule:
 
     ``window`` bounds a source's open rounds; ``serial`` runs one round at a time and one stage at a time, in order;
     ``speculate`` honours release rules and discriminative orders; ``focus`` is the share of a source's emissions
-    that see only the pool's best line while other rounds are open; ``workers`` maps stages to worker bounds
+    that see only the pool's best line while other rounds are open; ``champion`` says which
+    artifact is handed out; ``reserve`` is the share of each limit of the budget that only sources of evidence use;
+    ``workers`` maps stages to worker bounds
     (most); ``edges`` maps edge names to policies that replace the graph's.
     """
 
@@ -32,6 +38,8 @@ class Schedule:
     serial: bool = False
     speculate: bool = True
     focus: float = 0.0
+    champion: ChampionRule = attrs.field(factory=the_best)
+    reserve: float = 0.0
     control: Control = attrs.field(factory=drain_first)
     workers: Mapping[str, int] = attrs.field(factory=dict)
     edges: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
@@ -58,7 +66,7 @@ def pipelined(
     A narrow window and the best line only: each generation starts from the newest best while it is still new, and a
     server that is not full answers it sooner.
     """
-    return Schedule("pipelined", window=window, focus=focus, control=control or drain_first(), workers=workers or {})
+    return _overlapped("pipelined", window, control, focus, workers)
 
 
 def throughput(
@@ -70,4 +78,13 @@ def throughput(
 ) -> Schedule:
     """As many proposals as a model server can take: a window so wide that it is full.  Each request waits longer then,
     and at equal calls scores are lower than with `pipelined`."""
-    return Schedule("throughput", window=window, focus=focus, control=control or drain_first(), workers=workers or {})
+    return _overlapped("throughput", window, control, focus, workers)
+
+
+def _overlapped(
+    name: str, window: int, control: Control | None, focus: float, workers: Mapping[str, int] | None
+) -> Schedule:
+    control = control or drain_first()
+    return Schedule(
+        name, window=window, focus=focus, champion=proven(), reserve=RESERVE, control=control, workers=workers or {}
+    )

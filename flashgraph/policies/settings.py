@@ -16,10 +16,11 @@ import attrs
 
 from flashgraph.errors import DataError, did_you_mean
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, StageSpec
+from flashgraph.policies.champion import Best, Proven, proven, the_best
 from flashgraph.policies.control import Control, balanced, drain_first, shortest_first
 from flashgraph.policies.failure import FailAbove, fail_above, missing
 from flashgraph.policies.order import Discriminative, QueueOrder, discriminative, fifo, freshest
-from flashgraph.policies.release import All, count, deadline, everyone, fraction
+from flashgraph.policies.release import All, count, deadline, everyone, fraction, sampled
 from flashgraph.policies.schedule import Schedule, lockstep, pipelined, throughput
 from flashgraph.policies.staleness import Rule, accept, discard, refresh, repair
 
@@ -29,6 +30,7 @@ POLICIES: dict[str, Callable[..., Any]] = {
     "accept": accept,
     "all": everyone,
     "balanced": balanced,
+    "best": the_best,
     "count": count,
     "deadline": deadline,
     "discard": discard,
@@ -41,8 +43,10 @@ POLICIES: dict[str, Callable[..., Any]] = {
     "freshest": freshest,
     "given": fifo,
     "missing": missing,
+    "proven": proven,
     "refresh": refresh,
     "repair": repair,
+    "sampled": sampled,
     "shortest_first": shortest_first,
 }
 EXAMPLES = {
@@ -52,6 +56,7 @@ EXAMPLES = {
     "fail_above": "fail_above(0.2)",
     "fraction": "fraction(0.5)",
     "repair": "repair(STAGE)",
+    "sampled": "sampled(24)",
 }
 """Policies that need an argument."""
 OF_FUNCTIONS = ("decided", "priority")
@@ -66,8 +71,10 @@ EDGE_SETTINGS: dict[str, tuple[type, ...]] = {
     "stale": (Rule,),
 }
 SCHEDULE_SETTINGS: dict[str, tuple[type, ...]] = {
+    "champion": (Best, Proven),
     "control": (Control,),
     "focus": (int, float),
+    "reserve": (int, float),
     "window": (int,),
 }
 
@@ -231,24 +238,28 @@ def _a(kind: type) -> str:
 
 KINDS = {
     "capacity": "a whole number from 1",
+    "champion": "a champion rule",
     "control": "a control policy",
     "focus": "a share from 0 to 1",
     "late": "cancel, drop or amend",
     "on_failure": "a failure rule",
     "order": "an order",
     "release": "a release rule",
+    "reserve": "a share from 0 to 1",
     "stale": "a staleness rule",
     "window": "a whole number from 1",
     "workers": "a whole number from 1",
 }
 FIXES = {
     "capacity": "64",
+    "champion": "proven(0.9)",
     "control": "drain_first",
     "focus": "0.5",
     "late": "cancel",
     "on_failure": "fail_above(0.2)",
     "order": "freshest",
     "release": "fraction(0.5)",
+    "reserve": "0.05",
     "stale": "discard(4)",
     "window": "8",
     "workers": "8",
@@ -263,7 +274,7 @@ def _typed(name: str, value: Any, kinds: tuple[type, ...]) -> Any:
         good = value in ("cancel", "drop", "amend")
     if good and kinds == (int,):
         good = value >= 1
-    if good and option == "focus":
+    if good and option in ("focus", "reserve"):
         good = 0 <= value <= 1
     try:
         flaw = value.flaw() if good and hasattr(value, "flaw") else None
@@ -273,7 +284,7 @@ def _typed(name: str, value: Any, kinds: tuple[type, ...]) -> Any:
         raise DataError(f"setting {name}: found {flaw.found}, expected {flaw.expected}.\nFix: {flaw.fix}.")
     if good:
         # 1 is the share 1.0, in a run's fingerprint too.
-        return float(value) if option == "focus" else value
+        return float(value) if option in ("focus", "reserve") else value
     raise DataError(f"setting {name}={value!r}; expected {KINDS[option]}.\nFix: e.g. {name}={FIXES[option]}.")
 
 

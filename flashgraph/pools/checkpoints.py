@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import attrs
 
 from flashgraph.evaluation import Attempt, Work
 from flashgraph.graph.ports import Artifact, Group, PoolEvent
+from flashgraph.pools.weighing import anywhere, weighed
+from flashgraph.task import Task
 
 __all__ = ["Answered", "Checkpoints", "Snapshot"]
 
@@ -54,6 +57,11 @@ class Checkpoints:
     before: float = 0.0
     after: float = 0.0
     """Sums of the training samples' scores."""
+    bounds: tuple[float, float] = anywhere
+
+    def for_task(self, task: Task[Any, Any]) -> Checkpoints:
+        """No snapshots, of a task."""
+        return attrs.evolve(self, bounds=task.bounds)
 
     def apply(self, event: PoolEvent[Group[Snapshot, Attempt] | Answered]) -> Checkpoints:
         """Add, complete or remove a snapshot; count a training sample."""
@@ -67,13 +75,16 @@ class Checkpoints:
         rest = {i: a for i, a in self.artifacts.items() if i != event.artifact}
         origin = event.value.origin
         # A window's members are numbered within it: the samples are what its snapshot says.
-        scores = {origin.indices[m.index]: m.value.score for m in event.value.members if m.value is not None}
+        scores = event.value.values
         if event.kind == "retract" or not scores:
             return attrs.evolve(self, artifacts=rest)
-        # A sample that failed is no evidence for the snapshot: it has the least score, once nothing is open.
-        failed = 0 if event.partial else event.value.size - len(scores)
-        mean = (sum(scores.values()) + failed * origin.least) / (len(scores) + failed)
-        rest[event.artifact] = Artifact(event.artifact, origin.text, event.parents, mean, scores, event.partial)
+        ended = [m for m in event.value.members if m.state != "open"]
+        places = {m.index: origin.least if m.value is None else m.value.score for m in ended}
+        known = weighed(places, event.value, bounds=self.bounds, failed=len(places) - len(scores))
+        by_sample = {origin.indices[place]: score for place, score in places.items()}
+        rest[event.artifact] = Artifact(
+            event.artifact, origin.text, event.parents, known.mean, by_sample, event.partial, known
+        )
         return attrs.evolve(
             self,
             artifacts=dict(sorted(rest.items())),
@@ -93,6 +104,11 @@ class Checkpoints:
         if self.online:
             return max(confirmed, key=lambda a: self.steps[a.id], default=None)
         return max(confirmed, key=lambda a: (a.score or 0.0, -self.steps[a.id]), default=None)
+
+    @property
+    def own_champion(self) -> bool:
+        """Online no two snapshots have a sample in common: the newest is handed out."""
+        return self.online
 
     @property
     def open_ended(self) -> bool:

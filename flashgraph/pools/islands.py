@@ -17,11 +17,15 @@ import attrs
 
 from flashgraph.evaluation import Attempt, Work
 from flashgraph.graph.ports import Artifact, Group, PoolEvent
+from flashgraph.pools.weighing import anywhere, weighed
 from flashgraph.programs import component
+from flashgraph.task import Task
 
 __all__ = ["Cell", "Elite", "Entrant", "Failure", "Islands", "Settings"]
 
 Cell = tuple[int, ...]
+SAMPLED = 10
+"""So many checks are taken for a sample of the cases that a program is for."""
 WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -96,6 +100,11 @@ class Islands:
     admitted: tuple[int, ...] = ()
     failures: tuple[Failure, ...] = ()
     narrowed: bool = False
+    bounds: tuple[float, float] = anywhere
+
+    def for_task(self, task: Task[Any, Any]) -> Islands:
+        """The empty islands of a task."""
+        return attrs.evolve(self, bounds=task.bounds)
 
     # ---- what changes it ---------------------------------------------------------------------------------
 
@@ -157,16 +166,18 @@ class Islands:
         )
 
     def _artifact(self, event: PoolEvent[Any], group: Group[Entrant, Attempt]) -> Artifact:
-        """The mean over all checks: one that failed has the least score, one still open as the parent did there."""
+        """With the evidence of its checks: one that failed has the least score."""
         origin = group.origin
         scores = {
             m.index: origin.least if m.value is None else m.value.score for m in group.members if m.state != "open"
         }
-        known = next((self.artifacts[p].scores for p in event.parents if p in self.artifacts), {})
-        filled = {**known, **scores} if group.partial else scores
+        known = weighed(
+            scores, group, parents=map(self.artifacts.get, event.parents), bounds=self.bounds,
+            failed=len(scores) - len(group.values), exact=group.size < SAMPLED,
+        )  # fmt: skip
         cell, home = self.cell(origin.text, group.values), origin.island % self.settings.islands
         elite = Elite(origin.text, home, cell, group.values)
-        return Artifact(event.artifact, elite, event.parents, sum(filled.values()) / len(filled), scores, event.partial)
+        return Artifact(event.artifact, elite, event.parents, known.mean, scores, event.partial, known)
 
     # ---- what it shows -----------------------------------------------------------------------------------
 
@@ -240,6 +251,11 @@ class Islands:
         """The highest score, the oldest among equals; a confirmed artifact before any provisional one."""
         confirmed = [a for a in self.artifacts.values() if not a.provisional]
         return max(confirmed or self.artifacts.values(), key=_score, default=None)
+
+    @property
+    def own_champion(self) -> bool:
+        """A handful of checks is the objective itself, and no sample of one: the highest score is the best."""
+        return all(a.evidence is None or a.evidence.of < SAMPLED for a in self.artifacts.values())
 
     def focus(self) -> Islands:
         """Each island gives its best as a parent.  Narrowed to one line for all of them, the islands would be one."""

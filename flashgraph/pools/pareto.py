@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping
@@ -11,8 +12,10 @@ from typing import Any, Literal, TypeVar, get_args
 import attrs
 
 from flashgraph.errors import DataError
-from flashgraph.evaluation import Attempt, Candidate
+from flashgraph.evaluation import Attempt, Candidate, Validated
+from flashgraph.evidence import Drift, sampling_variance, weigh
 from flashgraph.graph.ports import Artifact, Group, PoolEvent
+from flashgraph.task import Task
 
 __all__ = ["FRONTIERS", "Frontier", "ParetoFrontier"]
 
@@ -22,6 +25,12 @@ Frontier = Literal["instance", "objective", "hybrid", "cartesian"]
 """What a front is of: a validation sample, an objective's mean, both, or an objective at a sample."""
 FRONTIERS: tuple[Frontier, ...] = get_args(Frontier)
 
+OPTIMISM = 1.0
+"""Standard deviations by which an artifact may be better than its estimate, when it is chosen for more evidence."""
+WIDTH = 1.0
+RECENT = 60
+"""Children that the drift is estimated from."""
+
 Scores = Mapping[int, float]
 """Scores by sample."""
 
@@ -30,57 +39,124 @@ Objectives = Mapping[int, Mapping[str, float]]
 
 
 @attrs.frozen
+class Tried:
+    """What one artifact was tried on: scores by sample, the samples that failed (they count as the least score), those
+    that are still running, the stratum of every sample when it was first sent out, and how many samples there are."""
+
+    scores: Scores
+    failed: frozenset[int] = frozenset()
+    running: frozenset[int] = frozenset()
+    strata: Mapping[int, int] = attrs.field(factory=dict)
+    size: int = 0
+
+    @property
+    def sent(self) -> frozenset[int]:
+        """The samples that it has been sent out on."""
+        return self.running.union(self.scores)
+
+
+@attrs.frozen
 class ParetoFrontier:
     """A Pareto frontier over validation samples and objectives (GEPA, arXiv 2507.19457, section 3).
 
     Every candidate that is admitted stays in ``artifacts``; being on a front only decides how often `draw` picks it.
     An artifact competes on the samples it has scores for.  ``objectives`` holds the artifacts' named scores.
+
+    An artifact's score is the unbiased estimate of `flashgraph.evidence.weigh`, with its best parent's scores as the
+    control.  ``predicted`` holds a score for every sample: the artifact's own, or its control's.
     """
 
     artifacts: Mapping[int, Artifact] = attrs.field(factory=dict)
     objectives: Mapping[int, Objectives] = attrs.field(factory=dict)
-    estimates: Mapping[int, Scores] = attrs.field(factory=dict)
-    """By artifact what its score is the mean of: its own scores, and where its validation was cut short those of the
-    parent it is completed by for the other samples.  Hard samples go first, so a plain mean over them would be too low
-    to compare, and one over whichever samples came first would compare candidates on different ones."""
+    tried: Mapping[int, Tried] = attrs.field(factory=dict)
+    predicted: Mapping[int, Scores] = attrs.field(factory=dict)
     estimated_objectives: Mapping[int, Objectives] = attrs.field(factory=dict)
-    """The same of the named scores."""
     completed_by: Mapping[int, int] = attrs.field(factory=dict)
-    """By artifact whose validation was cut short, its best parent."""
+    """By artifact the best of its parents, which is its control."""
+    bounds: tuple[float, float] = (0.0, 1.0)
 
-    def apply(self, event: PoolEvent[Group[Candidate, Attempt]]) -> ParetoFrontier:
-        """Add, complete or remove one candidate."""
-        scores = {} if event.kind == "retract" else {a.index: a.score for a in event.value.values}
-        if not scores:
+    def for_task(self, task: Task[Any, Any]) -> ParetoFrontier:
+        """The empty frontier of a task."""
+        return attrs.evolve(self, bounds=task.bounds)
+
+    def apply(self, event: PoolEvent[Group[Candidate | Validated, Attempt]]) -> ParetoFrontier:
+        """Add a candidate, complete it, give it more evidence, or remove it."""
+        known = self.tried.get(event.artifact)
+        tried = None if event.kind == "retract" else self._tried(event, known)
+        if tried is None or tried.failed.issuperset(tried.scores):
             # Not one sample could be scored: there is no evidence to hold the candidate by.
             return self._only(a for a in self.artifacts if a != event.artifact)
         named = {a.index: a.objectives for a in event.value.values if a.objectives}
-        by = self._best_of(event.parents) if event.value.partial else None
-        artifact = Artifact(event.artifact, event.value.origin.text, event.parents, 0.0, scores, event.partial)
-        others = {i: p for i, p in self.completed_by.items() if i != artifact.id}
+        before = self.artifacts.get(event.artifact)
+        if event.kind == "evidence":
+            if before is None:
+                return self
+            parents, text, provisional = before.parents, before.value, before.provisional
+            named = {**self.objectives.get(event.artifact, {}), **named}
+        else:
+            parents, text, provisional = event.parents, event.value.origin.text, event.partial
+        artifact = Artifact(event.artifact, text, parents, 0.0, tried.scores, provisional)
+        by = self.completed_by.get(artifact.id) if before is not None else self._best_of(parents)
         return attrs.evolve(
             self,
             artifacts={**self.artifacts, artifact.id: artifact},
             objectives={**self.objectives, artifact.id: named} if named else self.objectives,
-            completed_by=others if by is None else {**others, artifact.id: by},
+            tried={**self.tried, artifact.id: tried},
+            completed_by=self.completed_by if by is None else {**self.completed_by, artifact.id: by},
         )._estimated(artifact.id)
 
+    def _tried(self, event: PoolEvent[Group[Candidate | Validated, Attempt]], known: Tried | None) -> Tried:
+        """What is known of an artifact with the evidence of one more group."""
+        group, samples = event.value, event.value.origin.samples
+        scores = {s: y for s, y in known.scores.items() if s not in samples} if known else {}
+        failed, least = {s for s in known.failed if s not in samples} if known else set[int](), self.bounds[0]
+        for sample, member in zip(samples, group.members, strict=True):
+            if member.state == "arrived" and member.value is not None:
+                scores[sample] = member.value.score
+            elif member.state == "failed" and math.isfinite(least):
+                scores[sample] = least
+                failed.add(sample)
+        running = {s for s, m in zip(samples, group.members, strict=True) if m.state == "open" and event.partial}
+        running |= (known.running if known else frozenset()) - set(samples)
+        strata = known.strata if known else dict(zip(samples, group.strata, strict=False))
+        size = known.size if known else len(samples)
+        return Tried(scores, frozenset(failed), frozenset(running - scores.keys()), strata, size)
+
     def _estimated(self, changed: int) -> ParetoFrontier:
-        """With the estimates of an artifact, and of those that are completed by it, made anew."""
-        artifacts, estimates, named = dict(self.artifacts), dict(self.estimates), dict(self.estimated_objectives)
-        anew = {changed}
-        for artifact in artifacts.values():  # parents come before their children
+        """With the evidence of an artifact, and of those whose control it is, weighed anew."""
+        artifacts, predicted = dict(self.artifacts), dict(self.predicted)
+        named, anew, drift = dict(self.estimated_objectives), {changed}, self.drift()
+        for artifact in self.artifacts.values():  # parents come before their children
             by = self.completed_by.get(artifact.id)
             if artifact.id != changed and by not in anew:
                 continue
             anew.add(artifact.id)
-            estimate = {**(estimates[by] if by is not None else {}), **artifact.scores}
-            estimates[artifact.id] = estimate
+            tried = self.tried[artifact.id]
+            control, parent = (predicted[by], artifacts[by].evidence) if by is not None else ({}, None)
+            size = max(len(control), tried.size)
+            evidence = weigh(
+                tried.scores, size, bounds=self.bounds, failed=len(tried.failed), control=control or None,
+                strata=tried.strata, parent=parent, drift=drift,
+            )  # fmt: skip
+            guess = {} if control else dict.fromkeys(range(size), evidence.mean)
+            predicted[artifact.id] = {**guess, **control, **tried.scores}
             if artifact.id in self.objectives:
-                known = named.get(by, {}) if by is not None else {}
-                named[artifact.id] = {**known, **self.objectives[artifact.id]}
-            artifacts[artifact.id] = attrs.evolve(artifact, score=sum(estimate.values()) / len(estimate))
-        return attrs.evolve(self, artifacts=artifacts, estimates=estimates, estimated_objectives=named)
+                given = named.get(by, {}) if by is not None else {}
+                named[artifact.id] = {**given, **self.objectives[artifact.id]}
+            artifacts[artifact.id] = attrs.evolve(artifact, score=evidence.mean, evidence=evidence)
+        return attrs.evolve(self, artifacts=artifacts, predicted=predicted, estimated_objectives=named)
+
+    def drift(self) -> Drift:
+        """How much the newest children differ from their parents."""
+        seen = []
+        for child in list(self.artifacts)[-RECENT:]:
+            by = self.completed_by.get(child)
+            if by is not None and child in self.predicted and by in self.predicted:
+                parent = self.artifacts[by].evidence
+                noise = sampling_variance(self.tried[child].scores, self.predicted[by])
+                if parent is not None:
+                    seen.append((_score(self.artifacts[child]) - parent.estimate, noise))
+        return Drift.of(seen)
 
     def _best_of(self, parents: tuple[int, ...]) -> int | None:
         """Of the parents that are held the one with the highest score, the first among equals."""
@@ -92,10 +168,37 @@ class ParetoFrontier:
         return ParetoFrontier(
             {i: self.artifacts[i] for i in kept},
             {i: self.objectives[i] for i in kept if i in self.objectives},
-            {i: self.estimates[i] for i in kept},
+            {i: self.tried[i] for i in kept},
+            {i: self.predicted[i] for i in kept},
             {i: self.estimated_objectives[i] for i in kept if i in self.estimated_objectives},
             {i: by for i, by in self.completed_by.items() if i in kept and by in kept},
+            self.bounds,
         )
+
+    def contender(
+        self, stream: random.Random, asked: Mapping[int, int], champion: Artifact | None = None
+    ) -> Validated | None:
+        """The artifact that needs evidence most, and the next samples to try it on: the champion, then the most
+        promising one.  Where children do worse than their parents, it is the one that may be best of all (the highest
+        upper bound, as in bandits that look for the best arm).
+
+        ``asked`` counts, by artifact, the samples that are on their way.
+        """
+        if not self.artifacts:
+            return None
+        leading, optimism = max(map(_promise, self.artifacts.values())), OPTIMISM if self.drift().mean <= 0 else 0.0
+        hopeful = [a for a in self.artifacts.values() if _upper(a, optimism) >= leading]
+        hopeful.sort(key=lambda a: (-_upper(a, optimism), a.id))
+        first = [self.artifacts[champion.id]] if champion is not None and champion.id in self.artifacts else []
+        for artifact in [*first, *hopeful]:
+            tried, size = self.tried[artifact.id], self.tried[artifact.id].size
+            left = [s for s in range(size) if s not in tried.sent]
+            if not left or tried.running or asked.get(artifact.id, 0) > len(tried.sent):
+                continue
+            half = math.ceil(size / 2) - len(tried.sent)
+            most = half if 4 * half > size else len(left)
+            return Validated(artifact.id, artifact.value, tuple(sorted(stream.sample(left, most))))
+        return None
 
     # ---- fronts ------------------------------------------------------------------------------------------
 
@@ -178,10 +281,24 @@ class ParetoFrontier:
         return max(confirmed or self.artifacts.values(), key=_score, default=None)
 
     def focus(self) -> ParetoFrontier:
-        """Only the artifact with the highest score or estimate, the newest among equals: the deepest line."""
+        """Only the most promising artifact, the newest among equals: the deepest line.  Where children do worse than
+        their parents, depth is worth nothing, and those that are less good by as much stay too."""
         if not self.artifacts:
             return self
-        return self._only([max(self.artifacts.values(), key=lambda a: (_score(a), a.id)).id])
+        top = max(self.artifacts.values(), key=lambda a: (_promise(a), a.id))
+        least = _promise(top) - WIDTH * max(0.0, -self.drift().mean)
+        return self._only([a.id for a in self.artifacts.values() if a is top or _promise(a) > least])
+
+
+def _promise(artifact: Artifact) -> float:
+    """What an artifact is expected to score."""
+    return artifact.evidence.estimate if artifact.evidence is not None else _score(artifact)
+
+
+def _upper(artifact: Artifact, optimism: float) -> float:
+    """What an artifact may score, so many standard deviations above its estimate."""
+    known = artifact.evidence
+    return _score(artifact) if known is None else known.estimate + optimism * math.sqrt(known.variance)
 
 
 def _score(artifact: Artifact) -> float:

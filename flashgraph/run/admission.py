@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import attrs
 
-from flashgraph.graph.ports import Group
+from flashgraph.graph.ports import Artifact, Contender, Group
 from flashgraph.run import events as ev
 from flashgraph.run.flow import Flow
 from flashgraph.run.items import Item, Lineage
 from flashgraph.run.plan import Plan
-from flashgraph.run.pools import PoolState
+from flashgraph.run.pools import PoolState, for_task
+from flashgraph.task import Task
 
 __all__ = ["Admission", "Ancestry"]
 
@@ -28,8 +30,13 @@ class Ancestry:
 class Admission:
     """The pools of one run.  Admissions are serial: each is a whole step of the state machine."""
 
-    def __init__(self, plan: Plan, flow: Flow, emit: Callable[[ev.Event], None]) -> None:
-        self.pools = {n: PoolState(n, p.factory()) for n, p in plan.pools.items()}
+    def __init__(
+        self, plan: Plan, flow: Flow, emit: Callable[[ev.Event], None], task: Task[Any, Any] | None = None
+    ) -> None:
+        rule = plan.schedule.champion
+        self.pools = {n: PoolState(n, for_task(p.factory(), task), rule) for n, p in plan.pools.items()}
+        self._shown: dict[str, Artifact | None] = {}
+        """By pool, its champion when it was last told of."""
         self._plan = plan
         self._flow = flow
         self._emit = emit
@@ -64,11 +71,12 @@ class Admission:
         if item.amends and state is not None and state.artifact is not None:
             self._amend(name, state.artifact[1], item)
             return
+        if isinstance(item.value, Group) and isinstance(item.value.origin, Contender):
+            self._evidence(name, item.value.origin.artifact, item)
+            return
         pool, now, lag = self.pools[name], self._flow.now, self.lag(item)
         parents = _parents(name, item)
-        # Where the rest of a group is not waited for, a part of it is all the evidence that there will be.
-        amended = self._plan.edges[item.edge].late == "amend"
-        partial = amended and isinstance(item.value, Group) and item.value.partial
+        partial = self._awaits_rest(item)
         change = pool.admit(item.value, parents, item.lineage, partial, lag, now)
         if change is None:
             self._flow.end(item, "filtered", f"pool {name!r} did not change")
@@ -77,12 +85,38 @@ class Admission:
         if partial and state is not None:
             state.artifact = (name, artifact.id)
         self._emit(ev.Admitted(now, name, change.version, artifact.id, item.id, lag, partial, parents, artifact.score))
+        self._show_champion(name)
         self._flow.end(item, "consumed")
+
+    def _awaits_rest(self, item: Item) -> bool:
+        """Whether the rest of a gathered group is still to come: elsewhere a part is all the evidence there will be."""
+        group, amended = item.value, self._plan.edges[item.edge].late == "amend"
+        return amended and isinstance(group, Group) and group.partial
+
+    def _evidence(self, name: str, artifact: int, item: Item) -> None:
+        change = self.pools[name].evidence(artifact, item.value, self._awaits_rest(item))
+        if change is None:
+            self._flow.end(item, "filtered", f"pool {name!r} did not change")
+            return
+        self._emit(ev.EvidenceAdded(self._flow.now, name, change.version, artifact, change.artifact.score))
+        self._show_champion(name)
+        self._flow.end(item, "consumed")
+
+    def _show_champion(self, name: str) -> None:
+        """Tell of a pool's champion where it, or what is known of it, has changed."""
+        pool, before = self.pools[name], self._shown.get(name)
+        now = pool.best
+        if _standing(now) == _standing(before):
+            return
+        self._shown[name] = now
+        known = (None, None, None, False) if now is None else (now.id, now.score, now.evidence, now.provisional)
+        self._emit(ev.ChampionChanged(self._flow.now, name, pool.version, *known))
 
     def _amend(self, name: str, artifact: int, item: Item) -> None:
         change = self.pools[name].amend(artifact, item.value, _parents(name, item))
         if change.kind == "confirmed":
             self._emit(ev.Confirmed(self._flow.now, name, change.version, artifact, change.artifact.score))
+            self._show_champion(name)
         else:
             self._retracted(name, change.version, artifact)
         self._flow.end(item, "consumed")
@@ -91,6 +125,7 @@ class Admission:
         """Discard what descends from a retracted artifact; what of it is in a pool on incomplete evidence, which will
         never be completed now, is retracted too."""
         self._emit(ev.Retracted(self._flow.now, name, version, artifact))
+        self._show_champion(name)
         self._flow.orphan(name, artifact)
         for pool in self.pools.values():
             if any(e.keeps_orphans for e in self._plan.incoming[pool.name]):
@@ -146,6 +181,10 @@ class Admission:
             newest = self.pools[name].version
             first = readers[0][0] if readers else newest
             self.pools[name].forget_before(min([first, *(stamps.get(name, newest) for stamps in drawn)]))
+
+
+def _standing(artifact: Artifact | None) -> tuple[object, ...]:
+    return () if artifact is None else (artifact.id, artifact.score, artifact.evidence, artifact.provisional)
 
 
 def _parents(pool: str, item: Item) -> tuple[int, ...]:

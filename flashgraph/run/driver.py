@@ -8,8 +8,10 @@ the pump, which reports them in the order of their numbers, so that the event lo
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cache, partial
 from typing import Any, Protocol, TypeVar
 
@@ -39,10 +41,12 @@ from flashgraph.run.budget import (
     reply_bound,
     reservation,
 )
+from flashgraph.run.contained import GRACE, Guarded, Inside, contained, escaped, guarded_loop, reason, within
+from flashgraph.run.floor import Floor
 from flashgraph.run.goal import NO_GOAL, Goal
 from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Job, Outcome, Refuse, Start
 from flashgraph.run.machine import Machine
-from flashgraph.run.messages import as_texts, checked
+from flashgraph.run.messages import as_texts, checked, checked_reply
 from flashgraph.run.patience import Patience, Standing, ending, passing, patiently, suspect
 from flashgraph.run.plan import Plan
 from flashgraph.run.resumed import Resumed, request_key
@@ -55,8 +59,20 @@ __all__ = ["Driver", "Memory"]
 
 T = TypeVar("T")
 
+_log = logging.getLogger("flashgraph")
+
 AT_ONCE = 50
 """Turns of synchronous work alone before other tasks are let on: a graph without any model must not block them."""
+
+IDLE_ROUNDS = 1000
+"""After so many rounds in a row that use nothing of any limit, a run that only its limits could end is drained."""
+
+LET = (
+    "\nFix: let cancellations through: `except Exception` does, a bare `except:` does not; a thread is left with "
+    "anyio.to_thread.run_sync(..., abandon_on_cancel=True)."
+)
+
+DECIDING = "the graph's functions on edges and its pools"
 
 CUT_OFF = Failed("cancelled", "cancelled")
 """How a job ends that says nothing more."""
@@ -150,8 +166,22 @@ class Driver:
         self._standing = Standing()
         self._met: list[tuple[str, str, float]] = []
         """Endpoints, requests that have met faults of theirs since the last turn, and when."""
+        self._endless = [n for n, s in machine.plan.sources.items() if s.rounds is None and s.reads is not None]
+        """Sources that never stop by themselves."""
+        self._used: tuple[dict[str, float], int] = ({}, 0)
+        """What was used of the limits, and how many rounds of these had ended when that last changed."""
         self._watching = anyio.CancelScope()
         self._wake = anyio.Event()
+        self._floor = Floor(anyio.current_time, lambda: self._wake.set())
+        self._deciding = Inside(DECIDING, self._floor)
+        self._inside: dict[int, Inside] = {}
+        """The functions of the jobs that run."""
+        self._guarded = False
+        """Whether the event loop guards the tasks of jobs."""
+        self._cancelled: dict[int, tuple[float, Job]] = {}
+        """When running jobs were cancelled, the first first."""
+        self.abandoned: list[str] = []
+        """Jobs that did not end when they were cancelled, and where each stands."""
         self._running: dict[int, anyio.TaskHandle[None] | None] = {}
         """The tasks of the jobs that run; None while one is being started."""
         self._parked: set[int] = set()
@@ -190,10 +220,11 @@ class Driver:
         """
         self._began = anyio.current_time() - self._resumed.at
         try:
-            await self._pump()
+            with guarded_loop() as self._guarded, nullcontext() if self._settle else self._floor.watched():
+                await self._pump()
         except Exception as raised:
             error = _alone(raised)
-            self.machine.status = ("failed", str(error) if isinstance(error, FlashgraphError) else _reason(error))
+            self.machine.status = ("failed", str(error) if isinstance(error, FlashgraphError) else reason(error))
             raise error from error.__cause__
         finally:
             # What was cut off is settled, so that the account is true; but it is not kept: it stays open, and a run
@@ -204,38 +235,78 @@ class Driver:
 
     async def _pump(self) -> None:
         async with anyio.create_task_group() as tasks:
-            self._carry_out(list(self._resumed.commands), tasks)
-            tasks.start_soon(self._watch)
-            at_once = 0
-            while True:
-                if self._seconds is not None and not self._stopping and self.elapsed >= self._seconds:
-                    self.stop("budget", f"{self._seconds:g} seconds are over")
-                told, commands, durable = self._take_turn()
-                if durable is not None:
-                    try:
-                        await durable()
-                    except FlashgraphError as error:
-                        self._forgotten(error)
-                if self._stop is not None or self.machine.stopping:
-                    # What was decided may not be kept: no request goes out for it.
-                    commands = [c for c in commands if isinstance(c, Start | Cancel)]
-                self._reveal()
-                self._carry_out(commands, tasks)
-                if self.machine.status is not None:
-                    self._watching.cancel()
-                    return
-                # A command may turn out to change nothing (a cancel that comes too late): only a turn without any
-                # commands has said all there is to say.
-                if self._completed and self._settle is None and at_once < AT_ONCE:
-                    at_once += 1  # what synchronous functions have returned needs nobody else
-                elif told or commands:
-                    at_once = 0
-                    await (self._settle or anyio.lowlevel.checkpoint)()
-                else:
-                    await self._wait()
+            try:
+                await self._turns(tasks)
+            except anyio.get_cancelled_exc_class():
+                tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await self._outlived()
+                raise
+
+    async def _outlived(self) -> None:
+        """Wait for the jobs of a run that is cancelled from outside, and abandon those that do not end."""
+        with anyio.move_on_after(GRACE):
+            while self._running:
+                await self._wake.wait()
+                self._wake = anyio.Event()
+        for number in list(self._running):
+            self._abandon(self.machine.jobs[number])
+
+    async def _turns(self, tasks: TaskGroup) -> None:
+        await self._carry_out(list(self._resumed.commands), tasks)
+        tasks.start_soon(self._watch)
+        at_once = 0
+        while True:
+            self._floor.release()
+            self._give_up()
+            if self._seconds is not None and not self._stopping and self.elapsed >= self._seconds:
+                self.stop("budget", f"{self._seconds:g} seconds are over")
+            self._drain_if_idle()
+            told, commands, durable = self._take_turn()
+            if durable is not None:
+                try:
+                    await durable()
+                except FlashgraphError as error:
+                    self._forgotten(error)
+            if self._stop is not None or self.machine.stopping:
+                # What was decided may not be kept: no request goes out for it.
+                commands = [c for c in commands if isinstance(c, Start | Cancel)]
+            self._reveal()
+            await self._carry_out(commands, tasks)
+            if self.machine.status is not None:
+                self._watching.cancel()
+                return
+            # A command may turn out to change nothing (a cancel that comes too late): only a turn without any
+            # commands has said all there is to say.
+            if self._completed and self._settle is None and at_once < AT_ONCE and not self._floor.held:
+                at_once += 1  # what synchronous functions have returned needs nobody else
+            elif told or commands:
+                at_once = 0
+                await (self._settle or anyio.lowlevel.checkpoint)()
+            else:
+                await self._wait()
+
+    def _drain_if_idle(self) -> None:
+        """Drain a run that nothing would ever end: its sources go on, and its rounds use nothing of its limits, as
+        where no attempt calls the model that the budget counts calls of."""
+        ledger = self.machine.ledger
+        if not self._endless or self._seconds is not None or not ledger.limits:
+            return
+        used = {name: ledger.settled[name] + ledger.reserved[name] for name in ledger.limits}
+        ended = sum(self.machine.flow.ended_rounds[name] for name in self._endless)
+        if used != self._used[0]:
+            self._used = (used, ended)
+        elif ended - self._used[1] >= IDLE_ROUNDS:
+            self._endless = []
+            given = ", ".join(f"{name}={limit:g}" for name, limit in ledger.limits.items())
+            self.drain(
+                f"the last {IDLE_ROUNDS} rounds used nothing of the budget ({given}), which would never end the run; "
+                "give it seconds, proposals or evaluations"
+            )
 
     async def _wait(self) -> None:
-        timers = (self.machine.next_timer(), None if self._stopping else self._seconds)
+        patience = next(iter(self._cancelled.values()))[0] + GRACE if self._cancelled else None
+        timers = (self.machine.next_timer(), None if self._stopping else self._seconds, patience)
         timer = min((t for t in timers if t is not None), default=math.inf)
         with anyio.CancelScope(deadline=self._began + timer) as scope:
             await self._wake.wait()
@@ -278,7 +349,8 @@ class Driver:
             machine.stop(*stop)
         turn = Turn(now, answered, completed, asked, drain, reopen, False, capacity, tested, measured, goal)
         first = machine.calls.made
-        commands = apply(turn, machine)
+        with contained(self._deciding):
+            commands = apply(turn, machine)
         for number, request in enumerate(requests, first):
             request.call = machine.calls.open.get(number)
             self._granting[number] = request
@@ -316,22 +388,65 @@ class Driver:
 
     # ---- commands ----------------------------------------------------------------------------------------
 
-    def _carry_out(self, commands: list[Command], tasks: TaskGroup) -> None:
+    async def _carry_out(self, commands: list[Command], tasks: TaskGroup) -> None:
         for command in commands:
+            if self._floor.held:
+                # A function has just taken long: signals and answers are heard before the next one begins.
+                await (self._settle or anyio.lowlevel.checkpoint)()
+                self._floor.release()
             match command:
+                case Start(job) if self._stop is not None:
+                    self._finish(job, CUT_OFF)
                 case Start():
                     self._start(command, tasks)
                 case Cancel(job):
-                    if (task := self._running.get(job.id)) is not None:
-                        task.cancel()
-                    elif job.id in self._parked:
-                        self._parked.remove(job.id)
-                        self._finish(job, CUT_OFF)
+                    self._cancel(job)
                 case _:
                     request = self._granting.pop(command.call.id, None)
                     if request is not None:  # else its task was cancelled, and has said so, since it was decided
                         request.refused = command.limit if isinstance(command, Refuse) else None
                         request.granted.set()
+
+    def _cancel(self, job: Job) -> None:
+        if (task := self._running.get(job.id)) is not None:
+            self._cancelled[job.id] = (self.elapsed, job)
+            self._inside[job.id].cancelled = True
+            task.cancel()
+        elif job.id in self._parked:
+            self._parked.remove(job.id)
+            self._finish(job, CUT_OFF)
+
+    def _give_up(self) -> None:
+        """Abandon jobs that have outlived their cancellation by the grace."""
+        while self._cancelled:
+            at, job = next(iter(self._cancelled.values()))
+            if self.elapsed < at + GRACE:
+                return
+            self._abandon(job)
+
+    def _abandon(self, job: Job) -> None:
+        """Take a job as ended that does not end: its function catches its cancellation, or waits where that does not
+        reach it.  The run goes on, and ends, without it."""
+        self._cancelled.pop(job.id, None)
+        inside = self._inside[job.id]
+        what = f"stage {job.node!r} (job {job.id}) did not end within {GRACE:g} s of its cancellation"
+        where = f"it stands at {inside.place()}"
+        if not inside.abandon():
+            _log.warning(
+                "%s, and this event loop lets nobody abandon it; the run waits for it; %s.%s", what, where, LET
+            )
+            return
+        _log.warning("%s, and is abandoned; %s.%s", what, where, LET)
+        self.abandoned.append(f"{what}; {where}")
+        del self._running[job.id], self._inside[job.id]
+        self._asking.pop(job.id, None)
+        answered = {answer.call for answer in self._answered}
+        for call in [call for call in job.calls.values() if call.id not in answered]:
+            self._granting.pop(call.id, None)
+            self._answer(Answered(call.id, job.id, "cancelled", call.amounts if call.reservation is not None else {}))
+        self._finish(
+            job, Failed(f"it did not end within {GRACE:g} s of its cancellation, and was abandoned", "cancelled")
+        )
 
     def _start(self, start: Start, tasks: TaskGroup) -> None:
         job = start.job
@@ -340,11 +455,13 @@ class Driver:
             return
         spec = self._plan.stages[job.node].spec
         value = start.stale if start.stale is not None else start.value
+        inside = Inside(f"stage {job.node!r}", self._floor)
         if job.node in self._plain:
             try:
-                outcome: Outcome = Done(self._returns[job.node].checked(spec.body(value)))
+                with contained(inside):
+                    outcome: Outcome = Done(self._returns[job.node].checked(spec.body(value)))
             except Exception as error:
-                outcome = Failed(_reason(error))
+                outcome = Failed(reason(error))
             self._completed.append(Completed(job.id, outcome))
             return
         at: Context[Any] | None = None
@@ -363,18 +480,21 @@ class Driver:
                 at.llm = partial(self._call, job, spec.llm)
         arguments = (value,) if at is None else (value, at)
         if _is_async(spec.body):
-            self._running[job.id] = None
+            self._running[job.id], self._inside[job.id] = None, inside
             if spec.llm is not None:
                 self._asking[job.id] = set()
-            task = tasks.create_task(self._work(job, spec.body, arguments, at), name=f"{job.node} #{job.id}")
+            with within(inside):
+                task = tasks.create_task(self._work(job, spec.body, arguments, at), name=f"{job.node} #{job.id}")
             # Else an eager event loop, which Python has from 3.12 on, has been through with it.
             if job.id in self._running:  # pragma: no branch
                 self._running[job.id] = task
             return
         try:
-            outcome = Done(self._returns[job.node].checked(spec.body(*arguments)), at.used if at is not None else None)
+            with contained(inside):
+                value = self._returns[job.node].checked(spec.body(*arguments))
+            outcome = Done(value, at.used if at is not None else None)
         except Exception as error:
-            outcome = Failed(_reason(error))
+            outcome = Failed(reason(error))
         self._finish(job, outcome)
 
     def _draw(self, start: Start) -> None:
@@ -389,12 +509,14 @@ class Driver:
             emission=job.emission,
             turn=start.turn,
             open=start.beside,
+            champion=start.champion,
             cursor=self._cursors[job.node],
         )
         try:
-            value = self._returns[job.node].checked(spec.body(at))
+            with contained(Inside(f"source {job.node!r}", self._floor)):
+                value = self._returns[job.node].checked(spec.body(at))
         except Exception as error:
-            self._finish(job, Failed(_reason(error)))
+            self._finish(job, Failed(reason(error)))
             return
         self._cursors[job.node] = at.cursor
         state = self._sequential.getstate() if spec.stream == "sequential" else None
@@ -405,21 +527,29 @@ class Driver:
     ) -> None:
         outcome: Outcome = CUT_OFF
         try:
-            value = self._returns[job.node].checked(await body(*arguments))
+            if job.cancelled:
+                return  # before it began: while others held the event loop
+            made = body(*arguments)
+            value = self._returns[job.node].checked(
+                await (made if self._guarded else Guarded(made, self._inside[job.id]))
+            )
             outcome = Done(value, at.used if at is not None else None)
         except anyio.get_cancelled_exc_class() as foreign:
             if anyio.current_effective_deadline() == -math.inf:
                 raise
             # Nobody has cancelled this job: it awaited something that was cancelled, and has failed of it.
             outcome = Failed(f"{type(foreign).__name__}: it awaited what somebody else has cancelled")
-        except Exception as raised:
-            error = _telling(raised)
-            outcome = Failed(_reason(error))
+        except BaseException as raised:
+            if (failure := raised if isinstance(raised, Exception) else escaped(raised)) is None:
+                raise
+            error = _telling(failure)
+            outcome = Failed(reason(error))
             if isinstance(error, ModelError) and error.fatal:
                 self.stop("failed", str(error))
-                outcome = Failed(_reason(error), "cancelled")
+                outcome = Failed(reason(error), "cancelled")
         finally:
-            del self._running[job.id]
+            del self._running[job.id], self._inside[job.id]
+            self._cancelled.pop(job.id, None)
             for left_behind in self._asking.pop(job.id, ()):
                 left_behind.cancel()
             if not job.refused:
@@ -514,7 +644,7 @@ class Driver:
             if request.refused is not None:
                 raise BudgetExhausted(f"no {request.refused} left for another request")
             sent = {**sent, "priority": call.priority} if getattr(model, "prioritises", False) else sent
-            reply = await model.complete(messages, sent)
+            reply = checked_reply(await model.complete(messages, sent), model.name)
             took = anyio.current_time() - began
             self._paced.append((call.endpoint, reply.usage.completion, took, call.started_at))
             cost = Cost.counted(reply.usage, reply.cost, amounts)
@@ -654,7 +784,3 @@ def _alone(error: Exception) -> Exception:
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

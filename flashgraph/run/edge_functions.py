@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from flashgraph.errors import Place
+from flashgraph.run.contained import escaped, reason
 
 __all__ = ["FAILURES_IN_A_ROW", "EdgeFunctions", "FunctionRaised"]
 
@@ -41,14 +42,16 @@ class EdgeFunctions:
         """What ``body`` returns, which asks the ``function`` of ``edge``.  Raises `FunctionRaised`."""
         try:
             value = body()
-        except Exception as error:
-            raise FunctionRaised(self._raised(edge, function, error)) from error
+        except BaseException as raised:
+            if (error := raised if isinstance(raised, Exception) else escaped(raised)) is None:
+                raise
+            raise FunctionRaised(self._raised(edge, function, error)) from raised
         if self._in_a_row:
             self._in_a_row.pop((edge, function), None)
         return value
 
     def _raised(self, edge: str, function: str, raised: Exception) -> str:
-        error = f"{type(raised).__name__}: {raised}"
+        error = reason(raised)
         # A method of the library's, given something else than it takes, has no line of the user's: the edge has.
         place = str(Place.of_error(raised) or self._places[edge])
         self._note(edge, function, error, place)

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from flashgraph.evidence import Evidence
 from flashgraph.run.value import value
 
 __all__ = [
     "Admitted",
     "CallEnded",
     "CallStarted",
+    "ChampionChanged",
     "Confirmed",
     "Created",
     "Dequeued",
@@ -24,6 +26,7 @@ __all__ = [
     "EndpointDown",
     "EndpointUp",
     "Event",
+    "EvidenceAdded",
     "JobEnded",
     "JobStarted",
     "Late",
@@ -220,6 +223,29 @@ class Retracted(Event):
     pool: str
     version: int
     artifact: int
+
+
+@value
+class EvidenceAdded(Event):
+    """An artifact of a pool was tried on more samples; the pool rose to ``version``."""
+
+    pool: str
+    version: int
+    artifact: int
+    score: float | None
+
+
+@value
+class ChampionChanged(Event):
+    """The artifact that a run hands out of a pool is another one now, or more is known of it; ``artifact`` is None
+    where the pool has none any more.  ``score`` is the pool's own, ``evidence`` what the estimate rests on."""
+
+    pool: str
+    version: int
+    artifact: int | None
+    score: float | None
+    evidence: Evidence | None
+    provisional: bool
 
 
 @value

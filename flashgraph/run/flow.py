@@ -12,6 +12,7 @@ repaired or discarded as one.
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ import attrs
 from flashgraph.errors import FlashgraphError
 from flashgraph.graph.ports import Member
 from flashgraph.policies.order import fifo
+from flashgraph.policies.release import drawn
 from flashgraph.run import events as ev
 from flashgraph.run.edge_functions import EdgeFunctions, FunctionRaised
 from flashgraph.run.items import GatherState, GroupState, Item, RoundState
@@ -51,8 +53,9 @@ class Origin:
 class Flow:
     """Queues, groups and rounds of one run."""
 
-    def __init__(self, plan: Plan, emit: Callable[[ev.Event], None]) -> None:
+    def __init__(self, plan: Plan, emit: Callable[[ev.Event], None], seed: int = 0) -> None:
         self.plan = plan
+        self._seed = seed
         self.now = 0.0
         self.items: dict[int, Item] = {}
         self.rounds: dict[int, RoundState] = {}
@@ -172,7 +175,9 @@ class Flow:
         self.take(whole)
         try:
             values = self.functions.call(edge.name, "scatter", lambda: _members(edge, whole.value))
-            identities, places = self.functions.call(edge.name, "order", lambda: self._arranged(edge, values))
+            identities, strata, places = self.functions.call(
+                edge.name, "order", lambda: self._arranged(edge, values, whole.path)
+            )
         except FunctionRaised as error:
             self.end(whole, "failed", str(error))
             return
@@ -186,12 +191,18 @@ class Flow:
             {},
             {g: GatherState(g, [Member(i) for i in range(len(values))]) for g in self.plan.gathers[edge.name]},
             identities,
+            strata,
         )
         self._next_group += 1
         self.groups[group.id] = group
         self._inside[group.id] = {}
         for outer, _ in whole.scope:
             self.groups[outer].nested.append(group.id)
+        sent = set(places)
+        for index in range(len(values)):
+            if index not in sent:
+                for state in group.gathers.values():
+                    state.leave_out(index)
         for index in places:
             origin = Origin(
                 whole.round, (whole.id,), (*whole.scope, (group.id, index)), whole.stamps, whole.uses, whole.lineage,
@@ -200,7 +211,7 @@ class Flow:
             member = self._make(edge, values[index], origin)
             self._where[member.id] = "member"
             self.members[edge.name].push(member)
-        group.waiting = len(values)
+        group.waiting = group.sent = len(places)
         self.queues[edge.name].opened += bool(values)
         for name, state in group.gathers.items():
             wait = self.plan.edges[name].release.deadline()
@@ -211,12 +222,23 @@ class Flow:
         self.end(whole, "consumed")
         self._close_if_over(group)
 
-    def _arranged(self, edge: EdgePlan, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], Sequence[int]]:
-        """What the members of a scatter are known by, and the places in which they are sent out."""
-        if (arrange := edge.arrange) is None:
-            return (), range(len(values))
-        identities = tuple(arrange.identity(i, v) for i, v in enumerate(values))
-        return identities, arrange.arrange(values, self._streaks[edge.name])
+    def _arranged(
+        self, edge: EdgePlan, values: tuple[Any, ...], path: str
+    ) -> tuple[tuple[Any, ...], tuple[int, ...], Sequence[int]]:
+        """The identities and strata of a scatter's members, and the places of those that are sent out, in order."""
+        identities: tuple[Any, ...] = ()
+        strata: tuple[int, ...] = ()
+        places: Sequence[int] = range(len(values))
+        gathers = self.plan.gathers[edge.name]
+        sent = max((_sends(self.plan.edges[g].release, len(values)) for g in gathers), default=len(values))
+        if (arrange := edge.arrange) is not None:
+            identities = tuple(arrange.identity(i, v) for i, v in enumerate(values))
+            places = arrange.arrange(values, self._streaks[edge.name])
+        if sent < len(values):
+            named = getattr(arrange, "strata", None)
+            strata = named(values, self._streaks[edge.name]) if named is not None else (0,) * len(values)
+            places = drawn(strata, sent, random.Random(f"{self._seed}/sample/{path}"))
+        return identities, strata, places
 
     def take_member(self, item: Item) -> None:
         """Take the head of an opened group's members, to run."""
@@ -277,7 +299,7 @@ class Flow:
         compare only when a sweep of a hundred members counts as one."""
         if not item.scope:
             return 1.0
-        return 1.0 / math.prod(self.groups[g].size for g, _ in item.scope if g in self.groups)
+        return 1.0 / math.prod(self.groups[g].sent for g, _ in item.scope if g in self.groups)
 
     def lacks(self, item: Item) -> float:
         """How many members the innermost group of ``item`` lacks until it goes on; 1 for an item that is in none, and
@@ -384,9 +406,7 @@ class Flow:
         try:
             if not state.released and ask(edge.name, "failure rule", lambda: self._fails(edge, state)):
                 reason = next(m.reason for m in state.members if m.state == "failed")
-                self._fail(
-                    group, state, f"{state.failed} of {len(state.members)} members failed, the first with: {reason}"
-                )
+                self._fail(group, state, f"{state.failed} of {state.sent} members failed, the first with: {reason}")
                 return
             due = state.complete or ask(edge.name, "release", lambda: self._is_due(edge, group, state))
         except FunctionRaised as error:
@@ -396,7 +416,7 @@ class Flow:
             self._release(group, state)
 
     def _fails(self, edge: EdgePlan, state: GatherState) -> bool:
-        return bool(edge.on_failure.fails(state.failed, len(state.members)))
+        return bool(edge.on_failure.fails(state.failed, state.sent))
 
     def _is_due(self, edge: EdgePlan, group: GroupState, state: GatherState) -> bool:
         waited = self.now - group.scattered_at
@@ -555,6 +575,12 @@ class Flow:
     def _end_orphan(self, item: Item, pool: str, artifact: int) -> None:
         if not self.plan.edges[item.edge].keeps_orphans:
             self.end(item, "discarded", f"orphan of {pool} artifact {artifact}, which was retracted")
+
+
+def _sends(rule: Any, size: int) -> int:
+    """How many members of a group are sent out; a release rule of the user's own may leave that open."""
+    sends = getattr(rule, "sends", None)
+    return size if sends is None else int(sends(size))
 
 
 def _members(edge: EdgePlan, value: Any) -> tuple[Any, ...]:

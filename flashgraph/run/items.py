@@ -70,6 +70,8 @@ class GatherState:
     arrived: int = 0
     ended: int = 0
     failed: int = 0
+    unsent: int = 0
+    """Members that were not sampled: nobody tries them."""
     released: bool = False
     amended: bool = False
     closed: bool = False
@@ -80,6 +82,16 @@ class GatherState:
     @property
     def complete(self) -> bool:
         return self.ended >= len(self.members)
+
+    @property
+    def sent(self) -> int:
+        """How many of the members were sent out."""
+        return len(self.members) - self.unsent
+
+    def leave_out(self, index: int) -> None:
+        """Record a member that is not sent out."""
+        self.record(index, Member(index, "missing", None, "not sampled"), None)
+        self.unsent += 1
 
     def record(self, index: int, member: Member[Any], item: Item | None) -> None:
         self.members[index] = member
@@ -92,7 +104,7 @@ class GatherState:
 
 @attrs.define(eq=False)
 class GroupState:
-    """The ``size`` members scattered from ``origin`` over one edge.
+    """The ``size`` members scattered from ``origin`` over one edge, ``sent`` of which are sent out.
 
     ``alive`` counts, by gather and member, the items that may still bring it there; a member with none left that never
     arrived is missing or failed.  ``waiting`` counts the members that no worker has taken up.
@@ -107,11 +119,13 @@ class GroupState:
     reasons: dict[int, str]
     gathers: dict[str, GatherState]
     identities: tuple[Any, ...] = ()
+    strata: tuple[int, ...] = ()
     waiting: int = 0
+    sent: int = 0
     nested: list[int] = attrs.field(factory=list)
     """Groups scattered from what carries this one."""
     void: bool = False
     """Set when a member was cancelled by the budget or a stop: the group then says nothing and goes nowhere."""
 
     def gathered(self, state: GatherState, amendment: bool) -> Group[Any, Any]:
-        return Group(self.origin.value, tuple(state.members), amendment)
+        return Group(self.origin.value, tuple(state.members), amendment, self.strata)

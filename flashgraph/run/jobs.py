@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import attrs
 
-from flashgraph.graph.ports import Stale
+from flashgraph.graph.ports import Artifact, Stale
 from flashgraph.policies.rates import Amount
 from flashgraph.run.items import Item
 from flashgraph.run.value import value
@@ -67,7 +67,8 @@ class Call:
 class Start:
     """Run ``job``: a source on the view of its pool, a stage on its item's ``value``, a repair stage on ``stale``.
     ``views`` are the values of the pools it reads; ``refreshed`` says that a refresh rule chose the newest;
-    ``beside`` counts the rounds of the source that are open, ``turn`` the emissions of all sequential sources."""
+    ``beside`` counts the rounds of the source that are open, ``turn`` the emissions of all sequential sources,
+    ``champion`` is what the run would hand out of the pool."""
 
     job: Job
     value: Any
@@ -76,6 +77,7 @@ class Start:
     stale: Stale[Any] | None = None
     beside: int = 0
     turn: int = 0
+    champion: Artifact | None = None
 
 
 @value

@@ -32,6 +32,7 @@ from flashgraph.run.slots import Slots
 from flashgraph.run.sources import Sources, SourceState
 from flashgraph.run.stages import Stages, StageState
 from flashgraph.run.withheld import Withheld
+from flashgraph.task import Task
 
 __all__ = ["Machine", "SchedulerStalled"]
 
@@ -52,10 +53,13 @@ class Machine:
         ledger: Ledger,
         emit: Callable[[ev.Event], None],
         seed: int = 0,
+        task: Task[Any, Any] | None = None,
     ) -> None:
         self.plan = plan
         self.ledger = ledger
         self.seed = seed
+        self.task = task
+        """The task that the pools are made for (``for_task``)."""
         self.changed = False
         """Whether anything has happened since the driver last took note of it."""
 
@@ -64,14 +68,16 @@ class Machine:
             emit(event)
 
         self._commands: list[Command] = []
-        self.flow = Flow(plan, note)
-        self.admission = Admission(plan, self.flow, note)
+        self.flow = Flow(plan, note, seed)
+        self.admission = Admission(plan, self.flow, note, task)
         self.sources = Sources(plan, self.flow, self.admission.pools, seed)
         self.calls = Calls(plan, self.flow, ledger, seed, note, lambda command: self._commands.append(command))
         self._results = Results(plan, self.flow, self.admission, self.sources, note)
         self._stages = Stages(plan, self.flow, self.admission)
         self._withheld = Withheld(ledger, self.calls, self._stages)
         self.goals = Goals(proposing(plan.graph))
+        self._others = frozenset(s.name for s in plan.graph.sources if not s.evidence)
+        """The sources whose rounds are no evidence for artifacts of the pool."""
         self.flow.on_running_ended = self._item_gone
         self.flow.on_late = self._item_late
         self.jobs: dict[int, Job] = {}
@@ -273,14 +279,24 @@ class Machine:
                     admitted = True
         return admitted
 
+    def _set_aside(self) -> bool:
+        """Whether what is left of the budget is set aside for evidence."""
+        schedule, seconds = self.plan.schedule, self.goals.goal.seconds
+        if not schedule.reserve or len(self._others) == len(self.plan.sources):
+            return False
+        spent = [self.ledger.settled[name] + self.ledger.reserved[name] for name in self.ledger.limits]
+        shares = [amount / limit for amount, limit in zip(spent, self.ledger.limits.values(), strict=True)]
+        return max([*shares, self.now / seconds if seconds else 0.0]) >= 1 - schedule.reserve
+
     def _look_at_goal(self) -> None:
+        self.sources.closed = self._others if self._set_aside() else ()
         if self.goals.goal == NO_GOAL:
             return
         proposals = self.ledger.settled["proposals"]
         pool, champion = self.champion or (None, None)
         if reason := self.goals.look(pool.value if pool is not None else None, champion, proposals):
             self.drain(reason)
-        self.sources.closed = self.goals.closed(proposals)
+        self.sources.closed = {*self.sources.closed, *self.goals.closed(proposals)}
 
     def _start(self) -> bool:
         started = False
@@ -406,7 +422,8 @@ class Machine:
                 views[pool.name] = self.sources.view(source, pool)
             self._emit(ev.JobStarted(self.now, job.id, source.name, None, 1, 0))
             beside = self.sources.open_rounds(source.name)
-            self._commands.append(Start(job, None, views, beside=beside, turn=self.sources.turn))
+            champion = self.pools[spec.reads].best if spec.reads is not None else None
+            self._commands.append(Start(job, None, views, beside=beside, turn=self.sources.turn, champion=champion))
             emitted = True
         return emitted
 
@@ -536,6 +553,8 @@ class Machine:
             limit = self.ledger.exhausted()
             if limit is not None:
                 return ("budget", f"no {limit} left")
+            if self._set_aside():
+                return ("budget", "the rest of the budget was set aside for evidence, and no contender lacks any")
             reason = self.goals.given_up(self.ledger.settled["proposals"])
             return ("stopped", reason) if reason else ("completed", self.sources.silence)
         if (limit := self._withheld.limit(self._startable())) is not None:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flashgraph.errors import DataError
-from flashgraph.llm.protocol import Message
+from flashgraph.llm.protocol import Message, Reply
 
-__all__ = ["as_texts", "checked", "text_of"]
+__all__ = ["as_texts", "checked", "checked_reply", "text_of"]
 
 FORM = '[{"role": "user", "content": "..."}], or one text'
 PART = '{"type": "text", "text": "..."}'
@@ -47,6 +47,16 @@ def _check_part(part: Any, named: str) -> None:
         raise _wrong(f"{named} is {_shown(part)}", f"a mapping with a type, like {PART}")
     if part["type"] == "text" and not isinstance(part.get("text"), str):
         raise _wrong(f"{named} is {_shown(part)}", f"one with a text: {PART}")
+
+
+def checked_reply(reply: object, name: str) -> Reply:
+    """Return what a model gave, if it is a reply.  Raises `DataError` for anything else."""
+    if not isinstance(reply, Reply):
+        raise DataError(
+            f"model {name}: complete returned {_shown(reply)}; expected a reply.\n"
+            "Fix: return fg.Reply(text, fg.Usage(prompt_tokens, completion_tokens))."
+        )
+    return reply
 
 
 def text_of(content: Any) -> str:

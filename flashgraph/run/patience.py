@@ -118,6 +118,8 @@ class Standing:
             return "request" if ends else "again"
         since = patience.since(endpoint, now)
         certain = not isinstance(fault.final, MalformedReply)
+        if isinstance(fault.final, ModelRefused) and fault.final.certain:
+            beside = 0  # what it says of the key does not depend on the request
         ruling = self._ruling(endpoint, request, since, beside, certain=certain)
         lets_others_in = self._answered_since(endpoint, since)
         clear = isinstance(fault.final, ModelRefused) and (ruling == "endpoint" or lets_others_in)

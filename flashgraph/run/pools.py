@@ -10,8 +10,16 @@ import attrs
 
 from flashgraph.errors import FlashgraphError
 from flashgraph.graph.ports import Artifact, Change, PoolEvent
+from flashgraph.policies.champion import ChampionRule, Title, the_best
+from flashgraph.task import Task
 
-__all__ = ["PoolRecord", "PoolState"]
+__all__ = ["PoolRecord", "PoolState", "for_task"]
+
+
+def for_task(value: Any, task: Task[Any, Any] | None) -> Any:
+    """Return a pool's value at version 0, made for the task where the pool has a ``for_task``."""
+    make = getattr(value, "for_task", None)
+    return make(task) if task is not None and callable(make) else value
 
 
 @attrs.define
@@ -37,11 +45,13 @@ class PoolRecord:
 class PoolState:
     """Admissions are serial, and each one that changes the pool raises `version` by one."""
 
-    def __init__(self, name: str, value: Any) -> None:
+    def __init__(self, name: str, value: Any, rule: ChampionRule | None = None) -> None:
         self.name = name
         self.version = 0
         self.best: Artifact | None = None
-        """The value's own choice of what to hand out, of all that was admitted."""
+        """The champion: what the run hands out, by the schedule's rule among the artifacts that the value holds."""
+        self._rule = rule or the_best()
+        self._title = Title()
         self.records: dict[int, PoolRecord] = {}
         self._views: dict[int, Any] = {0: value}
         self._forgotten = 0
@@ -122,6 +132,18 @@ class PoolState:
         record.lineage = frozenset({(self.name, artifact)})
         return self._advance(after, "confirmed", known)
 
+    def evidence(self, artifact: int, value: Any, partial: bool = False) -> Change | None:
+        """Add evidence to an artifact that the pool holds; None when the pool did not change.  ``partial`` says that
+        the rest of the group is still to come."""
+        record, before = self.records.get(artifact), self.value
+        if record is None or artifact not in before.artifacts:
+            return None
+        after = self._apply(PoolEvent("evidence", artifact, value, (), partial))
+        if after is before or after == before or artifact not in after.artifacts:
+            return None
+        record.last = after.artifacts[artifact]
+        return self._advance(after, "evidence", record.last)
+
     def retract(self, artifact: int) -> Change:
         """Take a provisional artifact back whose evidence will never be complete."""
         record = self.records[artifact]
@@ -181,7 +203,12 @@ class PoolState:
         )
 
     def _advance(self, after: Any, kind: Any, artifact: Artifact, newest: int | None = None) -> Change:
-        self.best = self._choice(after, len(self.records) - 1 if newest is None else newest)
+        choice = self._choice(after, len(self.records) - 1 if newest is None else newest)
+        if getattr(after, "own_champion", False):  # nothing to compare on common samples
+            self._title = Title()
+        else:
+            self._title = self._rule.next(self._title, after.artifacts, choice, artifact.id)
+        self.best = after.artifacts.get(self._title.champion) if self._title.champion is not None else choice
         self.version += 1
         self._views[self.version] = after
         change = Change(self.version, kind, artifact)

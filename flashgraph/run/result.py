@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from flashgraph.evidence import Evidence
 from flashgraph.graph.ports import Artifact
 from flashgraph.run.events import CallEnded, EdgeFailed, Event, JobEnded
 
@@ -88,7 +89,9 @@ def raised_in(events: Iterable[Event]) -> list[Raising]:
 @attrs.frozen
 class ResultArtifact:
     """One admitted artifact: the pool's version that its admission made, its parents' ids, its score and per-sample
-    scores, its lag at admission, seconds from the start, whether it is still provisional or was retracted."""
+    scores, its lag at admission, seconds from the start, whether it is still provisional or was retracted.
+
+    Where there is ``evidence``, ``score`` is its estimate; the plain mean is ``evidence.mean``."""
 
     pool: str
     id: int
@@ -101,14 +104,15 @@ class ResultArtifact:
     provisional: bool
     retracted: bool
     at: float
+    evidence: Evidence | None = None
 
     @classmethod
     def of(cls, pool: str, record: PoolRecord, held: Mapping[int, Artifact]) -> ResultArtifact:
         # A pool may have learned more of it since, from what others were scored at.
         known = held.get(record.artifact, record.last)
         return cls(
-            pool, record.artifact, record.version, known.value, known.parents, known.score, known.scores,
-            record.lag, record.provisional, record.retracted, record.at,
+            pool, record.artifact, record.version, known.value, known.parents, known.estimate, known.scores,
+            record.lag, record.provisional, record.retracted, record.at, known.evidence,
         )  # fmt: skip
 
 
@@ -197,7 +201,7 @@ class Result:
 
 
 def _best(machine: Machine, artifacts: list[ResultArtifact]) -> ResultArtifact | None:
-    """The first declared pool's own choice."""
+    """The champion of the first declared pool that has one."""
     for name, pool in machine.pools.items():
         if (chosen := pool.best) is not None:
             return next(a for a in artifacts if a.pool == name and a.id == chosen.id)

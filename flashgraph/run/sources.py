@@ -56,10 +56,10 @@ class Sources:
         self._seed = seed
 
     def next(self) -> SourceState | None:
-        """The source that emits next, if any can.  The one that has emitted least goes first: none starves, and the
-        order does not depend on time."""
+        """The source that emits next, if any can: one of evidence first, then the one that has emitted least.  None
+        starves, and the order does not depend on time."""
         able = [s for s in self.states.values() if self._can_emit(s)]
-        return min(able, key=lambda s: s.emissions, default=None)
+        return min(able, key=lambda s: (not self._plan.sources[s.name].evidence, s.emissions), default=None)
 
     def _can_emit(self, source: SourceState) -> bool:
         spec = self._plan.sources[source.name]
@@ -98,7 +98,7 @@ class Sources:
         """The pool's newest value; narrowed to its best line for the schedule's share of emissions, as long as other
         rounds are open beside it."""
         source.ended = self._flow.ended_rounds[source.name]
-        share = self._plan.schedule.focus
+        share = 0.0 if self._plan.sources[source.name].evidence else self._plan.schedule.focus
         beside = share > 0 and not source.widen and self.open_rounds(source.name) > 0
         source.narrowed = (
             beside and random.Random(f"{self._seed}/focus/{source.name}/{source.emissions}").random() < share

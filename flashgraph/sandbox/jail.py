@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 
 from flashgraph.errors import DataError
+from flashgraph.sandbox.guest.confine import DEVICES
 
 __all__ = ["NOBODY", "SCRATCH", "Jail", "no_confinement"]
 
@@ -28,7 +29,6 @@ _START = (
 )
 _LIBRARIES = ("/lib", "/lib32", "/lib64", "/usr/lib", "/usr/lib32", "/usr/lib64", "/nix/store")
 _SINGLE_FILES = ("/etc/ld.so.cache", "/usr/share/zoneinfo")
-_DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 
 
 def no_confinement(found: str) -> DataError:
@@ -95,7 +95,9 @@ def _variables(environment: dict[str, str]) -> Iterator[str]:
 
 def _places() -> Iterator[str]:
     """Writable is only what a child mounts on the scratch folder; there is no /proc, /sys or /dev/shm."""
-    for device in _DEVICES:
+    # Else bubblewrap makes it for root alone, and root's children are nobody.
+    yield from ("--dir", "/dev")
+    for device in DEVICES:
         yield from ("--dev-bind", device, device)
     yield from ("--dir", SCRATCH, "--symlink", SCRATCH.lstrip("/"), "/tmp")
     yield from ("--remount-ro", "/", "--chdir", "/")

@@ -32,6 +32,7 @@ def main(secrets):
         "signal another process": lambda: os.kill(os.getpid() + 1, 0),
         "write outside of its folder": lambda: open("/written", "w"),
         "see the processes of the machine": lambda: os.listdir("/proc/1"),
+        "set the times of a device": lambda: os.utime("/dev/null"),
     }.items():
         if tries(action):
             done.append(name)

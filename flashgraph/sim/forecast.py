@@ -149,7 +149,7 @@ async def forecast(
         watch.on_event(event)
         progress(event.at)
 
-    machine = Machine(parts.plan, Ledger(budget), see, simulation.seed)
+    machine = Machine(parts.plan, Ledger(budget), see, simulation.seed, scene.task)
     watch.machine = machine
     driver = Driver(machine, scene.task, models, seconds=budget.seconds, settle=settle)
     async with AsyncExitStack() as stack:

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from inspect import isawaitable
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ import anyio
 import attrs
 
 import flashgraph as fg
+from flashgraph.graph.spec import PoolSpec
 from flashgraph.llm.protocol import Message, text_in
 from flashgraph.loading import load_graph
 from flashgraph.run import events as ev
+from flashgraph.run.pools import for_task
 from flashgraph.testing.clock import run_virtually, settle
 from flashgraph.testing.interpreter import NotApplicable, interpret
 from flashgraph.testing.invariants import check_invariants
@@ -163,7 +166,7 @@ class _Case:
         told.again(plan, self.budget, self.seed)
         for pool in self.graph.spec.pools:
             try:
-                check_pool(pool.factory, heard[pool.name][:POOL_EVENTS])
+                check_pool(partial(_made, pool, self.task), heard[pool.name][:POOL_EVENTS])
             except PoolViolation as error:
                 error.args = (f"pool {pool.name!r}: {error}",)
                 raise
@@ -198,6 +201,11 @@ class _Case:
                     f"I11: line {place} of the run in lockstep is {said}, the synchronous algorithm's is "
                     f"{(line.node, line.outcome)}"
                 )
+
+
+def _made(pool: PoolSpec, task: fg.Task) -> Any:
+    """A pool's value at version 0 in a run of a task."""
+    return for_task(pool.factory(), task)
 
 
 def _expect_same(events: Sequence[ev.Event], others: Sequence[ev.Event]) -> None:
@@ -236,6 +244,6 @@ def outcomes(events: Sequence[ev.Event], stages: set[str], pools: set[str]) -> l
                 break
         elif isinstance(event, ev.JobEnded) and event.stage in stages:
             found.append((event.stage, event.how))
-        elif isinstance(event, ev.Admitted):
+        elif isinstance(event, ev.Admitted | ev.EvidenceAdded):
             found.append((event.pool, str(event.version)))
     return found

@@ -92,7 +92,7 @@ class _Brief:
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-Rule = Literal["fraction", "count", "deadline", "decided"]
+Rule = Literal["fraction", "count", "deadline", "decided", "sampled"]
 
 
 @attrs.frozen(repr=False)
@@ -183,6 +183,7 @@ class Ending(_Brief):
     discard_above: int | None = None
     threshold: float = 0.0
     rule: Rule = "fraction"
+    discriminative: bool = False
 
 
 @attrs.frozen(repr=False)
@@ -395,7 +396,7 @@ class _Builder:
 
     def fan(self, tail: Any, fan: Fan) -> Any:
         inner = self.stage(fan.member)
-        order: dict[str, Any] = {"order": fg.discriminative(2, passed=_even)} if fan.discriminative else {}
+        order = _discriminating(fan)
         self.edge(tail, inner, fan.member, scatter=scatter_into(fan.width), fanout=self.most(fan.width), **order)
         for segment in fan.inner:
             inner = self.segment(inner, segment)
@@ -442,9 +443,17 @@ class _Builder:
             self.graph.edge(tail, self.pool, stale=stale)
             return
         member = self.stage(ending.member)
-        self.edge(tail, member, ending.member, scatter=scatter_into(ending.width), fanout=self.most(ending.width))
+        order = _discriminating(ending)
+        self.edge(
+            tail, member, ending.member, scatter=scatter_into(ending.width), fanout=self.most(ending.width), **order
+        )
         early = _early(ending)
         self.graph.edge(member, self.pool, gather=True, stale=stale, **early)
+
+
+def _discriminating(group: Fan | Ending) -> dict[str, Any]:
+    """The options by which a scattering edge sends members out by what earlier ones have passed."""
+    return {"order": fg.discriminative(2, passed=_even)} if group.discriminative else {}
 
 
 def _early(group: Fan | Ending) -> dict[str, Any]:
@@ -456,6 +465,7 @@ def _early(group: Fan | Ending) -> dict[str, Any]:
         "count": fg.count(max(1, round(4 * group.release))),
         "deadline": fg.deadline(4 * group.release),
         "decided": fg.decided(_decided),
+        "sampled": fg.sampled(max(1, round(4 * group.release)), share=0.5),
     }
     return {"release": rules[group.rule], "late": group.late}
 

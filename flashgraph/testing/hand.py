@@ -399,7 +399,7 @@ class Hand:
         stream = random.Random(f"{self.seed}/{job.node}/{job.emission}")
         at: fg.Draw[Any, Any] = fg.Draw(
             TASK, start.views.get(spec.reads or ""), stream, self.plan.params_of(spec), emission=job.emission,
-            open=start.beside, cursor=self._cursors[job.node],
+            open=start.beside, champion=start.champion, cursor=self._cursors[job.node],
         )  # fmt: skip
         return Completed(job.id, Done(spec.body(at), at.used), source=job.node, cursor=at.cursor)
 

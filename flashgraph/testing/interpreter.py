@@ -20,6 +20,7 @@ import flashgraph as fg
 from flashgraph.graph.analysis import gathers_of, topological
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, SourceSpec, StageSpec
 from flashgraph.policies.failure import missing
+from flashgraph.run.pools import for_task
 from flashgraph.task import Task
 
 __all__ = ["Line", "NotApplicable", "interpret"]
@@ -78,7 +79,7 @@ class _Interpreter:
         self.stages = sorted(graph.stages, key=lambda s: self.rank[s.name])
         self.queues: dict[str, deque[_Item]] = {e.name: deque() for e in graph.edges}
         self.members: dict[str, deque[_Item]] = {e.name: deque() for e in graph.edges}
-        self.pools: dict[str, Any] = {pool.name: pool.factory() for pool in graph.pools}
+        self.pools: dict[str, Any] = {pool.name: for_task(pool.factory(), task) for pool in graph.pools}
         self.version = dict.fromkeys(self.pools, 0)
         self.admitted = dict.fromkeys(self.pools, 0)
         self.lines: list[Line] = []
@@ -112,12 +113,14 @@ class _Interpreter:
         keyed = random.Random(f"{self.seed}/{source.name}/{number}")
         stream = self.sequential if source.stream == "sequential" else keyed
         params = {p.name: p.default for p in self.graph.params.values()}
+        view = self.pools.get(source.reads or "")
         at: fg.Draw[Any, Any] = fg.Draw(
             self.task,
-            self.pools.get(source.reads or ""),
+            view,
             stream,
             params,
             emission=number,
+            champion=None if view is None else view.best(),
             cursor=self.cursors[source.name],
         )
         value = source.body(at)
@@ -276,6 +279,15 @@ class _Interpreter:
                     self.end(item)
 
     def take_in(self, pool: str, item: _Item) -> None:
+        before, origin = self.pools[pool], getattr(item.value, "origin", None)
+        if isinstance(item.value, fg.Group) and isinstance(origin, fg.Contender):
+            if origin.artifact not in before.artifacts:
+                return
+            after = before.apply(fg.PoolEvent("evidence", origin.artifact, item.value, (), False))
+            if after != before and origin.artifact in after.artifacts:
+                self.version[pool], self.pools[pool] = self.version[pool] + 1, after
+                self.lines.append(Line(pool, item.value, str(self.version[pool])))
+            return
         uses = tuple(artifact for name, artifact in item.uses if name == pool)
         after = self.pools[pool].apply(fg.PoolEvent("admit", self.admitted[pool], item.value, uses, False))
         if after != self.pools[pool]:

@@ -109,7 +109,8 @@ def _retracting(events: Iterable[fg.PoolEvent[Any]]) -> Iterable[fg.PoolEvent[An
     """The events, and then a retraction of everything that is still provisional."""
     last: dict[int, fg.PoolEvent[Any]] = {}
     for event in events:
-        last[event.artifact] = event
+        if event.kind != "evidence":  # which says nothing of what is still to come
+            last[event.artifact] = event
         yield event
     for event in last.values():
         if event.partial:

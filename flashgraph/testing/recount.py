@@ -331,7 +331,7 @@ def _rank(machine: Machine, stage: str, item: Item) -> Any:
 
 def _share(item: Item, machine: Machine) -> float:
     """What part of a whole an item is: a member of a group of four is a quarter."""
-    sizes = [machine.flow.groups[group].size for group, _ in item.scope if group in machine.flow.groups]
+    sizes = [machine.flow.groups[group].sent for group, _ in item.scope if group in machine.flow.groups]
     return 1 / math.prod(sizes)
 
 

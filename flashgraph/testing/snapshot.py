@@ -91,7 +91,8 @@ def _flow(machine: Machine, name: Name, zero: float, *, history: bool) -> tuple[
         (
             name("group", g.id), g.edge, name("item", g.origin.id), repr(g.origin.value),
             tuple(map(tuple, g.alive.values())),
-            tuple(sorted(g.reasons.items())), tuple(map(gathered, g.gathers.values())), g.identities, g.waiting, g.void,
+            tuple(sorted(g.reasons.items())), tuple(map(gathered, g.gathers.values())), g.identities, g.strata,
+            g.waiting, g.sent, g.void,
         )
         for g in flow.groups.values()
     )  # fmt: skip
@@ -168,7 +169,7 @@ def _work(machine: Machine, name: Name, zero: float) -> tuple[Any, ...]:
 def _pools(machine: Machine) -> tuple[Any, ...]:
     return tuple(
         (
-            n, pool.version, repr(pool.value),
+            n, pool.version, repr(pool.value), pool.best and pool.best.id, repr(pool._title),
             tuple(
                 (r.artifact, r.version, r.provisional, r.retracted, tuple(sorted(r.lineage)), r.settled)
                 for r in pool.records.values()

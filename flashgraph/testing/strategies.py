@@ -13,7 +13,7 @@ from flashgraph.testing.graphs import Choice, Ending, Fan, Loop, Rule, Segment, 
 __all__ = ["moving_limits", "schedules", "segments", "shapes", "steps"]
 
 
-RULES: tuple[Rule, ...] = ("fraction", "fraction", "count", "deadline", "decided")
+RULES: tuple[Rule, ...] = ("fraction", "fraction", "count", "deadline", "decided", "sampled")
 
 
 def steps(in_group: bool = False) -> st.SearchStrategy[Step]:
@@ -81,6 +81,7 @@ def endings() -> st.SearchStrategy[Ending]:
         late=st.sampled_from([None, "cancel", "drop", "amend", "amend"]),
         discard_above=st.sampled_from([None, 0, 2]),
         threshold=st.sampled_from([0.0, 0.4]),
+        discriminative=st.booleans(),
     )
 
 

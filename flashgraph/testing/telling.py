@@ -17,6 +17,7 @@ from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Plan
 from flashgraph.run.pools import PoolState
 from flashgraph.run.turns import Turn, apply
+from flashgraph.task import Task
 from flashgraph.testing.log import InvariantViolation, around
 from flashgraph.testing.snapshot import POOLS, snapshot
 
@@ -78,6 +79,7 @@ class Told:
         self._events = events
         self._every = every
         self._turns: list[tuple[Turn, tuple[Any, ...] | None]] = []
+        self._task: Task[Any, Any] | None = None
         self._until: list[int] = []
         """How long the log was after each turn; it shows what a turn has made when the next one is kept."""
 
@@ -85,6 +87,7 @@ class Told:
         """Take a turn that has been applied."""
         if self._turns:
             self._until.append(len(self._events))
+        self._task = machine.task
         whole = len(self._turns) % self._every == 0
         self._turns.append((turn, snapshot(machine) if whole else None))
         return None
@@ -101,7 +104,7 @@ class Told:
         releases or admits decides by something else than what it is given, and a run that is resumed goes astray.
         """
         events = [self._events[0]]
-        machine = Machine(plan, Ledger(budget), events.append, seed)
+        machine = Machine(plan, Ledger(budget), events.append, seed, self._task)
         for number, (turn, state) in enumerate(self._turns):
             before = len(events)
             why = f"I13: turn {number} of {len(self._turns)}, told again, "

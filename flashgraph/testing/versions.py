@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from flashgraph.policies.release import Count, Fraction
+from flashgraph.policies.release import Count, Fraction, Sampled
 from flashgraph.run import events as ev
 from flashgraph.run.plan import Plan
 from flashgraph.testing.log import Check, Log
@@ -18,6 +19,9 @@ from flashgraph.testing.log import Check, Log
 __all__ = ["evidence", "failures", "orphans", "releases", "staleness", "stamps", "versions"]
 
 Scope = tuple[tuple[int, int], ...]
+
+CHANGES = (ev.Admitted, ev.Confirmed, ev.EvidenceAdded, ev.Retracted)
+"""Each raises its pool's version by one."""
 
 STALE = re.compile(r"stale: lag (\d+) ")
 LATE = "late: its group was released without it"
@@ -32,7 +36,7 @@ def versions(log: Log) -> Check:
     version: Counter[str] = Counter()
     while True:
         i, event = yield
-        if isinstance(event, ev.Admitted | ev.Confirmed | ev.Retracted):
+        if isinstance(event, CHANGES):
             version[event.pool] += 1
             expected = f"pool {event.pool} went to version {event.version}, expected {version[event.pool]}"
             log.expect(event.version == version[event.pool], "I5", i, expected)
@@ -51,7 +55,7 @@ def stamps(log: Log) -> Check:
         if isinstance(event, ev.JobStarted | ev.Admitted) and event.item in made:
             lag = max((version[pool] - stamp for pool, stamp in made[event.item].stamps.items()), default=0)
             log.expect(event.lag == lag, "I6", i, f"item {event.item} lags by {lag}, the run says {event.lag}")
-        if isinstance(event, ev.Admitted | ev.Confirmed | ev.Retracted):
+        if isinstance(event, CHANGES):
             version[event.pool] += 1
         elif isinstance(event, ev.Released):
             group = made[event.item]
@@ -148,6 +152,7 @@ def releases(log: Log) -> Check:
     item_of: dict[int, int] = {}
     places = Places()
     came: Counter[tuple[int, int, str]] = Counter()
+    sent: dict[int, set[int]] = defaultdict(set)
     undisturbed = True  # nothing has happened so far for which a group says nothing more
     while True:
         i, event = yield
@@ -161,6 +166,10 @@ def releases(log: Log) -> Check:
             came.update([(*member, event.edge) for member in places.scope_of[event.item][-1:]])
             if event.group is not None:
                 scattered.setdefault(event.group, event.at)
+                if event.edge == places.scatter_of[event.group]:
+                    sent[event.group].add(event.index or 0)
+                    most = _most_sent(log, event.edge)
+                    log.expect(len(sent[event.group]) <= most, "I8", i, f"group {event.group} sends out over {most}")
         elif isinstance(event, ev.JobStarted) and event.item is not None:
             if not log.plan.stages[event.stage].repairs:  # what is out for repair waits for its stage still
                 running.add(event.item)
@@ -204,6 +213,12 @@ def _gathers_around(log: Log, places: Places, item: int) -> Iterator[str]:
         yield from log.plan.gathers[places.scatter_of[group]]
 
 
+def _most_sent(log: Log, scatter: str) -> float:
+    """How many members of a group are sent out at most: what the gather asks for that asks for most."""
+    rules = [log.plan.edges[gather].release for gather in log.plan.gathers[scatter]]
+    return max((r.members if isinstance(r, Sampled) else math.inf for r in rules), default=math.inf)
+
+
 def _asked(log: Log, event: ev.Released) -> float:
     """How many members the rule of a release asks for at least; 0 where that depends on time or values."""
     rule = log.plan.edges[event.edge].release
@@ -211,6 +226,8 @@ def _asked(log: Log, event: ev.Released) -> float:
         return rule.share * event.size - 1e-9
     if isinstance(rule, Count):
         return min(rule.members, event.size)
+    if isinstance(rule, Sampled):
+        return rule.share * min(rule.members, event.size) - 1e-9
     return event.size if type(rule).__name__ == "All" else 0
 
 

@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.harness import FEW_SHOT, NO_MEMORY, HarnessArchive, hopeless
+from flashgraph.harness import FEW_SHOT, NO_MEMORY, HarnessArchive
 from flashgraph.heldout import held_out
 from flashgraph.llm.protocol import Message
 from flashgraph.llm.scripted import ScriptedModel
@@ -98,8 +98,10 @@ def test_the_same_seed_gives_the_same_events() -> None:
 
 
 def test_provisional_programs_are_seen_and_confirmed() -> None:
-    """A program is archived on a quarter of its predictions, shown to proposers as provisional, and confirmed."""
-    done = run(World(28), schedule="pipelined")
+    """With an early release, a program is archived on a quarter of its predictions, shown to proposers as provisional,
+    and confirmed."""
+    early = {"predict->archive.release": fg.fraction(0.25), "predict->archive.late": "amend"}
+    done = run(World(28), schedule="pipelined", settings=early, params={"overlap": 8})
     provisional = [e for e in done.result.events if isinstance(e, ev.Admitted) and e.provisional]
     confirmed = [e for e in done.result.events if isinstance(e, ev.Confirmed)]
     assert {e.artifact for e in provisional} == {e.artifact for e in confirmed}
@@ -108,10 +110,9 @@ def test_provisional_programs_are_seen_and_confirmed() -> None:
 
 
 def test_clear_losers_are_stopped() -> None:
-    """With `hopeless` as the release rule, what cannot reach a frontier is cut off, and the frontiers are the same as
+    """What cannot reach a frontier is cut off, and the frontiers are the same as
     those of what was evaluated to the end."""
-    stopping = {"predict->archive.release": fg.decided(hopeless), "predict->archive.late": "cancel"}
-    runs = [run(World(n), schedule="pipelined", settings=stopping) for n in (0, 6, 15, 16, 21, 28)]
+    runs = [run(World(n), schedule="pipelined", params={"overlap": 8}) for n in (0, 6, 15, 16, 21, 28)]
     stopped = [e for done in runs for e in done.archive.entries.values() if e.status == "stopped"]
     assert stopped
     assert all("on no frontier" in e.reason and len(e.predictions) < e.size for e in stopped)
@@ -119,9 +120,31 @@ def test_clear_losers_are_stopped() -> None:
         check_invariants(done.result.events, done.plan, fg.Budget(proposals=12))
 
 
+@pytest.mark.parametrize("overlap", [1, 3])
+def test_no_more_iterations_are_open_than_overlap(overlap: int) -> None:
+    """Under a schedule with a wider window."""
+    done = run(World(28), schedule="pipelined", params={"overlap": overlap})
+    open_rounds: set[int] = set()
+    most = 0
+    for event in done.result.events:
+        if isinstance(event, ev.Emitted) and event.source == "iterate":
+            open_rounds.add(event.round)
+        elif isinstance(event, ev.RoundEnded):
+            open_rounds.discard(event.round)
+        most = max(most, len(open_rounds))
+    assert most == overlap
+
+
+def test_an_overlap_of_nothing_is_refused() -> None:
+    """It would start no iteration, and end as a run that had nothing to do."""
+    result = run(World(28), schedule="pipelined", params={"overlap": 0}).result
+    assert result.status == "failed"
+    assert "overlap" in result.reason
+
+
 def test_lag_is_recorded_and_stale_programs_are_kept() -> None:
     """A program whose archive has moved on is evaluated all the same."""
-    done = run(World(28), schedule=fg.pipelined(window=6))
+    done = run(World(28), schedule="pipelined", params={"overlap": 6})
     late = [e for e in done.archive.entries.values() if e.lag > 0]
     assert any(e.status == "scored" for e in late)
     assert not [e for e in done.result.events if isinstance(e, ev.Ended) and e.how == "discarded"]

@@ -25,7 +25,6 @@ import anyio
 import attrs
 
 import flashgraph as fg
-from flashgraph.harness import hopeless
 from flashgraph.llm.protocol import Message
 from flashgraph.run import events as ev
 from flashgraph.sandbox import CandidateFailed, Limits, Ran
@@ -249,6 +248,7 @@ def measure(
     *,
     minutes: float,
     settings: Mapping[str, Any] | None = None,
+    overlap: int | None = None,
     profile: str = "vllm",
 ) -> Measured:
     """Run Meta-Harness on a world for so many simulated minutes; proposer and task model share one server."""
@@ -264,7 +264,7 @@ def measure(
             models={"task": model, "proposer": model},
             schedule=schedule,
             settings=settings,
-            params={"turns": TURNS},
+            params={"turns": TURNS, **({} if overlap is None else {"overlap": overlap})},
             budget=fg.Budget(seconds=minutes * 60),
             resources={"sandbox": WorldSandbox(made)},
             settle=anyio.wait_all_tasks_blocked,
@@ -273,7 +273,7 @@ def measure(
             async for event in run:
                 calls += isinstance(event, ev.CallStarted)
                 if isinstance(event, ev.Admitted | ev.Confirmed | ev.Retracted):
-                    best = run.machine.pools["archive"].value.best()
+                    best = run.machine.pools["archive"].best
                     if best is not None:
                         curve.append((event.at, calls, true_score(best.value.code)))
             return run.result, run.machine.pools["archive"].value
@@ -308,22 +308,18 @@ def _proposing(events: Sequence[ev.Event]) -> float:
     return spent["propose"] / (sum(spent.values()) or 1.0)
 
 
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "lockstep": ("lockstep", {}),
-    "pipelined (defaults)": ("pipelined", {}),
-    "alpha 1": ("pipelined", {"predict->archive.release": fg.everyone(), "predict->archive.late": "cancel"}),
-    "alpha 0.5, amend": ("pipelined", {"predict->archive.release": fg.fraction(0.5)}),
-    "clear losers stopped": (
-        "pipelined",
-        {"predict->archive.release": fg.decided(hopeless), "predict->archive.late": "cancel"},
-    ),
-    "window 1": ("pipelined", {"window": 1}),
-    "window 4": ("pipelined", {"window": 4}),
-    "window 16": ("pipelined", {"window": 16}),
-    "focus 0": ("pipelined", {"focus": 0.0}),
-    "focus 1": ("pipelined", {"focus": 1.0}),
+EARLY = {"predict->archive.release": fg.fraction(0.25), "predict->archive.late": "amend"}
+VARIANTS: dict[str, tuple[str, int | None, dict[str, Any]]] = {
+    "lockstep": ("lockstep", None, {}),
+    "pipelined (defaults)": ("pipelined", None, {}),
+    "overlap 1": ("pipelined", 1, {}),
+    "overlap 4": ("pipelined", 4, {}),
+    "overlap 8": ("pipelined", 8, {}),
+    "overlap 8, a quarter is enough": ("pipelined", 8, EARLY),
+    "all predictions": ("pipelined", None, {"predict->archive.release": fg.everyone()}),
+    "focus 0": ("pipelined", None, {"focus": 0.0}),
 }
-WORLDS = range(3)
+WORLDS = range(6)
 Figure = Callable[[Measured, Measured], float]
 FIGURES: dict[str, tuple[str, Figure]] = {
     "proposals/min": ("{:.1f}", lambda run, base: run.proposals / run.minutes),
@@ -335,6 +331,7 @@ FIGURES: dict[str, tuple[str, Figure]] = {
     "score at half time": ("{:.2f}", lambda run, base: run.score_at(run.minutes * 30)),
     "at the end": ("{:.2f}", lambda run, base: run.final),
     "at lockstep's calls": ("{:.2f}", lambda run, base: run.score_after(base.calls)),
+    "of lockstep's": ("{:.2f}", lambda run, base: run.score_after(base.calls) / (base.final or 1.0)),
     "time to lockstep's score": ("{:.2f}", lambda run, base: _ratio(run, base)),
 }
 
@@ -350,8 +347,8 @@ def main(minutes: float, names: Sequence[str]) -> None:
     print(f"| variant | {' | '.join(FIGURES)} |\n{'| --- ' * (len(FIGURES) + 1)}|", flush=True)
     base: dict[int, Measured] = {}
     for name in names:
-        schedule, settings = VARIANTS[name]
-        runs = {world: measure(world, schedule, minutes=minutes, settings=settings) for world in WORLDS}
+        schedule, overlap, settings = VARIANTS[name]
+        runs = {w: measure(w, schedule, minutes=minutes, settings=settings, overlap=overlap) for w in WORLDS}
         base = base or runs
         cells = [
             form.format(median(figure(run, base[world]) for world, run in runs.items()))

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import httpx
 
+from flashgraph.llm.connections import Answer
 from flashgraph.llm.vllm import VllmModel
 from flashgraph.sim.http import Request
 from flashgraph.sim.server import SimServer
@@ -23,10 +24,10 @@ class Wire:
 
     server: SimServer
 
-    async def request(self, method: str, url: httpx.URL | str, json: Any = None) -> httpx.Response:
+    async def request(self, method: str, url: httpx.URL | str, json: Any = None) -> Answer:
         body = b"" if json is None else _encoded(json)
         response = await self.server.answer(Request(method, httpx.URL(url).path, body))
-        return httpx.Response(response.status, headers=dict(response.headers), content=response.body)
+        return Answer(response.status, "", httpx.Headers(dict(response.headers)), response.body)
 
 
 def _encoded(body: Any) -> bytes:
@@ -42,6 +43,9 @@ class LinkedModel(VllmModel):
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        async with self.server.model.open():
-            self._connections = Wire(self.server)  # type: ignore[assignment]
+        async with self.server.model.open(), self._connections.hold(self._wired):
             yield
+
+    @asynccontextmanager
+    async def _wired(self) -> AsyncIterator[Any]:
+        yield Wire(self.server)

@@ -1,7 +1,7 @@
 """One simulated run of GEPA and what is read off it.
 
-Scores are the world's true ones (the expected score on its held-out split) of the artifact that the pool would hand
-out, at each moment; validation scores would flatter whoever validates more candidates.
+Scores are the world's true ones (the expected score on its held-out split) of the artifact that the run would hand out
+at each moment; what the run reports of it stands beside them.
 """
 
 from __future__ import annotations
@@ -17,21 +17,23 @@ from flashgraph.run import events as ev
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
 from flashgraph.sim.virtual import run_virtually
-from flashgraph.sim.world import World
+
+from .worlds import FAMILY, KindWorld
 
 __all__ = ["Measured", "Point", "measure"]
 
 
 @attrs.frozen
 class Point:
-    """Where a run was at a moment: seconds, calls and tokens so far, the best artifact's true score, and how many
-    artifacts its pool has had."""
+    """Where a run was at a moment: seconds, calls and tokens so far, the true score of what it would hand out, the
+    score that it reports of that, and how many artifacts its pool has had."""
 
     at: float
     calls: int
     tokens: float
     score: float
     accepted: int
+    reported: float = 0.0
 
 
 @attrs.frozen
@@ -44,11 +46,17 @@ class Measured:
     accepted: int
     calls: int
     wasted: int
-    """Calls that were cut off, and calls of rounds that ended because an item was discarded as stale."""
+    """Calls that were cancelled, and calls of rounds that ended because an item was discarded as stale."""
     use: float
     """Tokens a second over what the server makes with every slot busy."""
     sweeps: float = 0.0
     """Validations of a whole split."""
+    reported: float = 0.0
+    """The score of the champion as the run's result gives it."""
+    interval: tuple[float, float] = (0.0, 1.0)
+    """And its interval at the 95 % level."""
+    last: float = 0.0
+    """The true score of the champion that the run's result gives."""
 
     @property
     def final(self) -> float:
@@ -63,8 +71,20 @@ class Measured:
         ends = [p.at for p in self.curve[1:]] + [self.minutes * 60]
         return sum(p.score * (end - p.at) for p, end in zip(self.curve, ends, strict=True)) / (self.minutes * 60)
 
+    @property
+    def fall(self) -> float:
+        """The most that the true score of what is handed out ever fell below what it had been."""
+        highest, fall = 0.0, 0.0
+        for point in self.curve:
+            highest = max(highest, point.score)
+            fall = max(fall, highest - point.score)
+        return fall
+
     def score_after(self, calls: int) -> float:
         return next((p.score for p in reversed(self.curve) if p.calls <= calls), 0.0)
+
+    def score_with(self, tokens: float) -> float:
+        return next((p.score for p in reversed(self.curve) if p.tokens <= tokens), 0.0)
 
     def reached(self, score: float) -> Point | None:
         """Where ``score`` was reached for the first time."""
@@ -77,29 +97,41 @@ class Measured:
 
 
 def measure(
-    world: int,
+    world: KindWorld | int,
     schedule: str,
     *,
     minutes: float,
     settings: Mapping[str, Any] | None = None,
+    params: Mapping[str, Any] | None = None,
     profile: str = "vllm",
     slots: int | None = None,
     seed: int = 0,
+    graph: Any = "gepa",
 ) -> Measured:
-    """Run GEPA on a world for so many simulated minutes; ``slots`` in the place of those of the profile."""
-    made = World(seed=world)
+    """Run GEPA on a world for so many simulated minutes; ``slots`` in the place of those of the profile.
+
+    A whole number is the plain world of hidden rules with that seed.
+    """
+    made = KindWorld(FAMILY["rules"], world) if isinstance(world, int) else world
     server = PROFILES[profile] if slots is None else attrs.evolve(PROFILES[profile], slots=slots)
-    model = SimModel(server, made.answer, seed=world + 1000 * seed)
+    model = SimModel(server, made.answer, seed=made.seed + 1000 * seed)
     curve: list[Point] = []
-    known: dict[str, float] = {}
+    known: dict[Any, float] = {}
+
+    def true(candidate: Mapping[str, str]) -> float:
+        key = tuple(candidate.values())
+        if key not in known:
+            known[key] = made.true_score(candidate)
+        return known[key]
 
     async def watched() -> fg.Result:
         async with fg.open_run(
-            "gepa",
+            graph,
             made.task(),
             models={"task": model, "reflection": model},
             schedule=schedule,
             settings=settings,
+            params=params,
             seed=seed,
             budget=fg.Budget(seconds=minutes * 60),
             settle=anyio.wait_all_tasks_blocked,
@@ -107,16 +139,16 @@ def measure(
             calls = accepted = 0
             async for event in run:
                 calls += isinstance(event, ev.CallStarted)
-                if isinstance(event, ev.Admitted | ev.Confirmed | ev.Retracted):
-                    accepted += isinstance(event, ev.Admitted)
-                    best = run.machine.pools["frontier"].value.best()
-                    text = best.value["instruction"]
-                    if text not in known:
-                        known[text] = made.true_score(text)
-                    curve.append(Point(event.at, calls, model.engine.tokens, known[text], accepted))
+                accepted += isinstance(event, ev.Admitted)
+                if isinstance(event, CHANGES):
+                    best = run.machine.pools["frontier"].best
+                    tokens = model.engine.tokens
+                    curve.append(Point(event.at, calls, tokens, true(best.value), accepted, best.score or 0.0))
             return run.result
 
     result = run_virtually(watched)
+    assert result.best is not None
+    evidence = getattr(result.best, "evidence", None)
     return Measured(
         minutes=minutes,
         curve=tuple(curve),
@@ -126,8 +158,14 @@ def measure(
         wasted=_wasted(result.events),
         use=model.engine.tokens / (model.profile.capacity * result.spent.seconds),
         sweeps=sum(isinstance(e, ev.JobEnded) and (e.stage, e.how) == ("validate", "done") for e in result.events)
-        / made.val,
+        / made.kind.val,
+        reported=evidence.estimate if evidence is not None else result.best.score or 0.0,
+        interval=(0.0, 1.0) if evidence is None else evidence.interval,
+        last=true(result.best.value),
     )
+
+
+CHANGES = (ev.Admitted, ev.Confirmed, ev.EvidenceAdded, ev.Retracted)
 
 
 def _wasted(events: tuple[ev.Event, ...]) -> int:

@@ -7,23 +7,28 @@ takes none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import anyio
 import attrs
 import gepa
 from gepa.strategies.proposal_sampling import IndependentSampling
 
-from flashgraph.llm.protocol import Message
+from flashgraph.llm.protocol import Message, Reply
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
 from flashgraph.sim.virtual import run_virtually
-from flashgraph.sim.world import SOLVED, RuleSample, World
+from flashgraph.sim.world import RuleSample
+from flashgraph.task import Llm
 
 from .measure import Measured, Point
+from .worlds import FAMILY, KindWorld
 
 __all__ = ["PEERS", "Peer", "measure_peer"]
+
+R = TypeVar("R")
 
 
 @attrs.frozen
@@ -48,15 +53,20 @@ with ``batch_evaluate`` and batched reflection."""
 class _Server:
     """Batches on the simulated engine, and the clock that they add up to."""
 
-    def __init__(self, world: World, profile: str, workers: int, seed: int) -> None:
+    def __init__(self, world: KindWorld, profile: str, workers: int, seed: int) -> None:
         self.model = SimModel(PROFILES[profile], world.answer, seed=seed)
         self.workers = min(workers, PROFILES[profile].slots)
         self.now = 0.0
         self.calls = 0
 
-    def ask(self, requests: Sequence[Sequence[Message]]) -> list[str]:
-        """Replies in order, ``workers`` requests at a time."""
-        replies = [""] * len(requests)
+    def run(self, works: Sequence[Callable[[Llm], Awaitable[R]]]) -> list[R]:
+        """What several works come to, ``workers`` of them at a time."""
+        found: dict[int, R] = {}
+
+        async def llm(messages: str | Sequence[Message], **params: Any) -> Reply:
+            self.calls += 1
+            asked = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+            return await self.model.complete(asked, params)
 
         async def batch() -> float:
             limit = anyio.CapacityLimiter(self.workers)
@@ -64,37 +74,32 @@ class _Server:
 
             async def one(index: int) -> None:
                 async with limit:
-                    replies[index] = (await self.model.complete(requests[index], {})).text
+                    found[index] = await works[index](llm)
 
             async with self.model.open(), anyio.create_task_group() as tasks:
-                for index in range(len(requests)):
+                for index in range(len(works)):
                     tasks.start_soon(one, index)
             return anyio.current_time() - began
 
         self.now += run_virtually(batch)
-        self.calls += len(requests)
-        return replies
+        return [found[index] for index in range(len(works))]
 
 
 class _Adapter:
     propose_new_texts = None
 
-    def __init__(self, world: World, server: _Server) -> None:
+    def __init__(self, world: KindWorld, server: _Server) -> None:
         self._task, self._server = world.task(), server
 
     def evaluate(self, batch: list[RuleSample], candidate: dict[str, str], capture_traces: bool = False) -> Any:
         return self.batch_evaluate([(candidate, batch)])[0]
 
     def batch_evaluate(self, items: list[tuple[dict[str, str], list[RuleSample]]]) -> list[Any]:
-        pairs = [(candidate["instruction"], sample) for candidate, batch in items for sample in batch]
-        replies = iter(
-            self._server.ask(
-                [[{"role": "system", "content": text}, {"role": "user", "content": str(s)}] for text, s in pairs]
-            )
-        )
+        works = [partial(self._task.attempt, candidate, sample) for candidate, batch in items for sample in batch]
+        outputs = iter(self._server.run(works))
         found = []
         for _, batch in items:
-            judged = [self._task.score(sample, next(replies) == SOLVED) for sample in batch]
+            judged = [self._task.score(sample, next(outputs)) for sample in batch]
             found.append(
                 gepa.EvaluationBatch(
                     outputs=[""] * len(batch),
@@ -105,7 +110,7 @@ class _Adapter:
         return found
 
     def make_reflective_dataset(self, candidate: Any, evaluated: Any, components: list[str]) -> Any:
-        return {components[0]: [{"Feedback": text} for text in evaluated.trajectories]}
+        return {name: [{"Feedback": text} for text in evaluated.trajectories] for name in components}
 
 
 class _Reflection:
@@ -118,7 +123,10 @@ class _Reflection:
         return self.batch_complete([prompt])[0]
 
     def batch_complete(self, prompts: Sequence[Any], **options: Any) -> list[str]:
-        return self._server.ask([[{"role": "user", "content": _in_one_fence(p)}] for p in prompts])
+        async def one(prompt: str, llm: Llm) -> str:
+            return (await llm(prompt)).text
+
+        return self._server.run([partial(one, _in_one_fence(p)) for p in prompts])
 
 
 def _in_one_fence(prompt: Any) -> str:
@@ -128,18 +136,21 @@ def _in_one_fence(prompt: Any) -> str:
     return f"```{current}```\n{rest.replace('```', '').replace('## Feedback', 'Feedback:')}"
 
 
-def measure_peer(world: int, peer: Peer, *, minutes: float, profile: str = "vllm", seed: int = 0) -> Measured:
+def measure_peer(
+    world: KindWorld | int, peer: Peer, *, minutes: float, profile: str = "vllm", seed: int = 0
+) -> Measured:
     """Run the peer on a world for so many simulated minutes; see `measure.measure`."""
-    made = World(seed=world)
-    server = _Server(made, profile, peer.workers, seed=world + 1000 * seed)
+    made = KindWorld(FAMILY["rules"], world) if isinstance(world, int) else world
+    server = _Server(made, profile, peer.workers, seed=made.seed + 1000 * seed)
     curve: list[Point] = []
     counted = {"proposals": 0, "sweeps": 0}
 
     class Stop:
         def __call__(self, state: Any) -> bool:
             means = [sum(scores.values()) / len(scores) for scores in state.prog_candidate_val_subscores]
-            best = state.program_candidates[means.index(max(means))]["instruction"]
-            curve.append(Point(server.now, server.calls, server.model.engine.tokens, made.true_score(best), len(means)))
+            place = means.index(max(means))
+            tokens, true = server.model.engine.tokens, made.true_score(state.program_candidates[place])
+            curve.append(Point(server.now, server.calls, tokens, true, len(means), means[place]))
             return server.now >= minutes * 60
 
     class Count:
@@ -148,9 +159,9 @@ def measure_peer(world: int, peer: Peer, *, minutes: float, profile: str = "vllm
 
     parallel = {"sampling_strategy": IndependentSampling(peer.proposals)} if peer.proposals > 1 else {}
     gepa.optimize(
-        seed_candidate=dict(made.task().seed),
-        trainset=made.samples("train", made.train),
-        valset=made.samples("val", made.val),
+        seed_candidate=made.seed_candidate(),
+        trainset=made.samples("train"),
+        valset=made.samples("val"),
         adapter=_Adapter(made, server),
         reflection_lm=_Reflection(server),
         stop_callbacks=[Stop()],
@@ -170,6 +181,8 @@ def measure_peer(world: int, peer: Peer, *, minutes: float, profile: str = "vllm
         wasted=0,
         use=server.model.engine.tokens / (PROFILES[profile].capacity * server.now),
         sweeps=within[-1].accepted if within else 0,
+        reported=within[-1].reported if within else 0.0,
+        last=within[-1].score if within else 0.0,
     )
 
 

@@ -32,7 +32,8 @@ def test_gepa_improves_each_example(invented: Path, load: Load, example: str) ->
     result = improved(task, {str(s): s.answer for s in (*task.train, *task.val)})
     assert result.artifacts[0].score == 0
     assert result.best is not None
-    assert (result.best.score, result.best.value) == (1, {"instruction": "BETTER"})
+    assert result.best.evidence is not None
+    assert (result.best.evidence.mean, result.best.value) == (1, {"instruction": "BETTER"})
 
 
 def test_gepa_improves_ifbench(invented: Path, load: Load) -> None:
@@ -40,7 +41,8 @@ def test_gepa_improves_ifbench(invented: Path, load: Load) -> None:
     task = load("ifbench")
     result = improved(task, {str(s): "Hello,Emma" for s in (*task.train, *task.val)})
     assert result.best is not None
-    assert result.best.score == 1
+    assert result.best.evidence is not None
+    assert result.best.evidence.mean == 1
 
 
 def test_the_harness_task_runs_no_program(invented: Path, load: Load) -> None:

@@ -499,7 +499,7 @@ def source_with_rounds_in_quotes() -> fg.Graph:
     """
 FILE: source option 'read' [unknown-option]
     found:    read=PoolNode(name='scores')
-    expected: one of cursor, name, reads, rounds, stream
+    expected: one of cursor, evidence, name, reads, rounds, stream
     fix:      did you mean 'reads'?
 """
 )

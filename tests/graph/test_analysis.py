@@ -101,6 +101,7 @@ def test_gathers_of_gepa() -> None:
         "cross->trial": ("trial->gate",),
         "seed->baseline": ("baseline->frontier",),
         "gate->validate": ("validate->frontier",),
+        "confirm->measure": ("measure->frontier",),
     }
 
 

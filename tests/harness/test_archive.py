@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -141,6 +142,21 @@ def test_every_data_set_counts_the_same() -> None:
     """The overall accuracy and cost are means over data sets, not over samples."""
     entry = admit(HarnessArchive(), group(1, {"a": [(1.0, 8)], "b": [(0.0, 4), (0.0, 4), (0.0, 4)]})).entries[0]
     assert entry.points[OVERALL] == (0.5, 6.0)
+
+
+@given(VALUES, st.integers(1, 6))
+def test_evidence_of_an_entry(values: Any, known: int) -> None:
+    """The mean over data sets, as the accuracy is; of a part, what was tried of how many."""
+    entry = admit(HarnessArchive(), group(1, values)).entries[0]
+    total = sum(len(points) for points in values.values())
+    assert entry.evidence is not None
+    assert (entry.evidence.tried, entry.evidence.of) == (total, total)
+    if entry.accuracy is not None:
+        assert entry.evidence.mean == pytest.approx(entry.accuracy)
+        assert entry.evidence.failed == entry.marks[OVERALL].failures
+    part = admit(HarnessArchive(), group(1, values, known)).entries[0]
+    assert part.evidence is not None
+    assert (part.evidence.tried, part.evidence.of) == (min(known, total), total)
 
 
 def test_texts_of_an_entry() -> None:

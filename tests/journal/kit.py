@@ -195,7 +195,7 @@ async def _drive(
     seen = os.open(folder.parent / "seen", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def hook(event: ev.Event) -> None:
-        if isinstance(event, ev.Admitted | ev.Confirmed | ev.Retracted):
+        if isinstance(event, ev.Admitted | ev.Confirmed | ev.EvidenceAdded | ev.Retracted):
             os.write(seen, f"{event.pool} {event.version} {type(event).__name__} {event.artifact}\n".encode())
 
     options = {"params": scenario.params, "models": models, "on_event": hook, **options}
@@ -367,7 +367,7 @@ def proven(folder: Path) -> None:
     kept = Counter(key for _, key in done.elements())
     assert not kept - paid, "the journal has replies that the server did not give"
     assert (paid - kept).total() <= lost, f"{(paid - kept).total()} answers are nowhere, {lost} are counted as lost"
-    kinds = {"admit": "Admitted", "confirm": "Confirmed", "retract": "Retracted"}
+    kinds = {"admit": "Admitted", "confirm": "Confirmed", "evidence": "EvidenceAdded", "retract": "Retracted"}
     kept_steps = {
         (pool, version): (kinds[kind], str(artifact))
         for pool, version, kind, artifact in rows(folder, "SELECT pool, version, kind, artifact FROM admissions")

@@ -345,3 +345,15 @@ def test_a_subclass_that_was_made_later() -> None:
         more: int = 0
 
     assert there_and_back(Late("x", 1, 2))[0] == Late("x", 1, 2)
+
+
+def test_a_class_that_has_other_fields_now() -> None:
+    """A field that it has had is left out, one that it needs is told of, with the way out."""
+    codec = Codec([Point])
+    assert codec.decode({TAG: "Point", "x": 1.0, "color": "red"}, str) == Point(1.0)
+    with pytest.raises(DataError) as caught:
+        codec.decode({TAG: "Point", "y": 1.0}, str)
+    assert "the journal holds a 'Point' of another version of its class, with y; this one has x, tags" in str(
+        caught.value
+    )
+    assert "\nFix: resume with the graph, and the version of flashgraph, that the run" in str(caught.value)

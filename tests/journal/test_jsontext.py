@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.evaluation import Attempt, Candidate, Work
+from flashgraph.llm.function import FunctionModel
 from flashgraph.llm.protocol import Message
 from flashgraph.observe.report import Report
 from flashgraph.pools import Archive
@@ -95,7 +96,8 @@ def odd_run(folder: Path | None, bad: float, *, die_at: int = 100, **options: An
         return str(messages[-1]["content"]).split()[0]
 
     options = {"budget": fg.Budget(usd=math.inf, calls=100), "schedule": "lockstep", **options}
-    return fg.run(graph, TASK, models={"judge": answer}, folder=folder, **options)
+    models = {"judge": FunctionModel(answer, price=(0.0, 0.0))}
+    return fg.run(graph, TASK, models=models, folder=folder, **options)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

@@ -79,7 +79,8 @@ def test_artifacts_are_those_of_the_result(which: str, request: pytest.FixtureRe
         assert run.artifacts("frontier") == found
         for stored, own in zip(found, result.artifacts, strict=True):
             assert stored.texts == texts_of(own.value)
-            for field in ("pool", "id", "version", "parents", "score", "scores", "lag", "provisional", "retracted"):
+            fields = ("pool", "id", "version", "parents", "score", "scores", "lag", "provisional", "retracted")
+            for field in (*fields, "evidence"):
                 assert getattr(stored, field) == getattr(own, field), field
         best = run.best()
         assert best is not None
@@ -88,6 +89,27 @@ def test_artifacts_are_those_of_the_result(which: str, request: pytest.FixtureRe
         assert run.best_score() == best.score == result.best.score
         assert run.accepted() == sum(not a.retracted for a in result.artifacts)
         assert run.artifact(best.id) == best
+
+
+def test_a_journal_of_an_older_flashgraph_has_no_evidence(ended: tuple[Path, fg.Result], tmp_path: Path) -> None:
+    """Scores are the pool's own, and the curve is that of the best confirmed ones."""
+    folder = tmp_path / "old"
+    shutil.copytree(ended[0], folder)
+    as_of_schema_1(folder)
+    with StoredRun.open(folder) as run:
+        artifacts, best, curve = run.artifacts(), run.best(), run.curve()
+        assert {a.evidence for a in artifacts} == {run.best_evidence()} == {None}
+    assert best is not None
+    assert best.score == sum(best.scores.values()) / len(best.scores)
+    assert [point.score for point in curve] == sorted({point.score for point in curve})
+    assert curve[-1].score == best.score
+
+
+def as_of_schema_1(folder: Path) -> None:
+    """Take the tables that schema 2 added out of a journal."""
+    db = sqlite3.connect(folder / "journal.db")
+    db.executescript("DROP TABLE standings; DROP TABLE champions; PRAGMA user_version = 1;")
+    db.close()
 
 
 def test_confirmed_retracted_and_provisional_artifacts(tmp_path: Path) -> None:
@@ -124,16 +146,20 @@ def test_lineage_leads_from_the_root_with_diffs(ended: tuple[Path, fg.Result]) -
         assert f"-{step.parent.texts['instruction']}" in step.diff
 
 
-def test_the_curve_rises_to_the_best(ended: tuple[Path, fg.Result]) -> None:
-    """By calls and by time, from the seed's score on."""
+def test_the_curve_leads_to_the_champion(ended: tuple[Path, fg.Result]) -> None:
+    """By calls and by time, from the seed's score on; each point with the artifact and its evidence then."""
     with StoredRun.open(ended[0]) as run:
         curve = run.curve()
         assert curve[0].calls == 8
         assert curve[0].score == run.artifact(0).score
         assert curve[-1].score == run.best_score()
+        best = run.best()
+        assert best is not None
+        assert (curve[-1].artifact, curve[-1].evidence) == (best.id, best.evidence)
+        assert len({point.artifact for point in curve}) > 1
         assert curve[-1].calls <= run.spend().calls
     for before, after in pairwise(curve):
-        assert before.score < after.score
+        assert (before.artifact, before.score) != (after.artifact, after.score)
         assert before.calls <= after.calls
         assert before.at <= after.at
 
@@ -374,7 +400,7 @@ def test_a_damaged_journal(ended: tuple[Path, fg.Result], tmp_path: Path) -> Non
         db = sqlite3.connect(path)
         db.execute("DROP TABLE failures")
         db.close()
-        with pytest.raises(JournalError, match="table failures could not be read: no such table: failures"):
+        with pytest.raises(JournalError, match="the journal could not be read: no such table: failures"):
             run.failures()
 
 

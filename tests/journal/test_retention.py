@@ -27,7 +27,7 @@ def test_vacuum_keeps_artifacts_and_costs(tmp_path: Path) -> None:
     with StoredRun.open(folder) as run:
         assert (run.artifacts(), run.best(), run.spend(), run.curve(), run.status) == before
         assert list(run.calls()) == [attrs.evolve(c, messages=(), reply=None) for c in calls]
-    assert (folder / "journal.db").stat().st_size < size * 0.65
+    assert (folder / "journal.db").stat().st_size < size * 0.7
     with pytest.raises(fg.FlashgraphError):
         small_run(folder, resume=True)
     with StoredRun.open(folder) as run:

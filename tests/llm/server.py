@@ -68,6 +68,8 @@ class Server:
     models: Sequence[str] | None = ("tiny",)
     models_status: int = 200
     metrics: str | None = None
+    listed_at: str = ""
+    """The only path at which it lists its models; anywhere, if it is empty."""
     asked: list[Asked] = attrs.field(factory=list)
     holding: threading.Event = attrs.field(factory=threading.Event)
     closed: threading.Event = attrs.field(factory=threading.Event)
@@ -95,7 +97,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             server.asked.append(Asked(self.path, dict(self.headers), {}))
             if self.path == "/metrics":
                 self._send(Answer(404, b"none") if server.metrics is None else Answer(body=server.metrics.encode()))
-            elif server.models is None:
+            elif server.models is None or server.listed_at not in ("", self.path):
                 self._send(Answer(404, b"no such page"))
             else:
                 data = {"data": [{"id": name} for name in server.models]}

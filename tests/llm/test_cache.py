@@ -31,7 +31,7 @@ from flashgraph.errors import (
 from flashgraph.llm.cache import CachedModel, cache_key, cached
 from flashgraph.llm.function import FunctionModel
 from flashgraph.llm.http import HttpModel
-from flashgraph.llm.protocol import Message, Model, Quota, Reply, Usage
+from flashgraph.llm.protocol import Message, Model, Quota, Reply, ToolCall, Usage
 from flashgraph.llm.resolve import resolve
 from flashgraph.llm.responses import ResponseCache, Tally
 from flashgraph.llm.scripted import ScriptedModel
@@ -174,6 +174,35 @@ async def test_the_parameters_of_a_model_string(cache: ResponseCache, options: s
             for _ in range(2):
                 await model.complete(HELLO, {})
         assert len(server.chats) == requests
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+async def test_what_says_nothing_is_not_kept(cache: ResponseCache, text: str) -> None:
+    """It may be an error that its server did not call one."""
+    model = CachedModel(ScriptedModel([Reply(text), Reply(text, thoughts="hm"), "whole"]), cache)
+    assert [(await model.complete(HELLO, GREEDY)).text for _ in range(4)] == [text, text, "whole", "whole"]
+
+
+async def test_what_an_older_version_has_kept_and_says_nothing(cache: ResponseCache) -> None:
+    """It is asked again."""
+    model = CachedModel(ScriptedModel(["whole"]), cache)
+    key = cache_key(model.model, HELLO, GREEDY)
+    assert key is not None
+    cache.put(key, Reply(""))
+    assert (await model.complete(HELLO, GREEDY)).text == "whole"
+
+
+async def test_calls_of_tools_and_thoughts_are_kept(cache: ResponseCache) -> None:
+    """With the text, or in its place."""
+    replies = [Reply("", tool_calls=[ToolCall("1", "f", "{}")]), Reply("a", thoughts="b")]
+    for number, reply in enumerate(replies):
+        model = CachedModel(ScriptedModel([reply]), cache)
+        async with model.open():
+            asked = [{"role": "user", "content": f"{number}"}]
+            found = [await model.complete(asked, GREEDY) for _ in range(2)]
+        assert [(one.text, one.thoughts, one.tool_calls) for one in found] == [
+            (reply.text, reply.thoughts, reply.tool_calls)
+        ] * 2
 
 
 @pytest.mark.parametrize("finish", ["length", "max_tokens", "abort", "error", "content_filter"])

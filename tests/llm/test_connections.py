@@ -13,7 +13,9 @@ import attrs
 import httpx
 import pytest
 
+from flashgraph.errors import DataError
 from flashgraph.llm.connections import Connections
+from flashgraph.llm.environment import CERTIFICATES, PROXIES
 from flashgraph.sim.http import Request, Response, serve_http
 
 pytestmark = pytest.mark.anyio
@@ -112,6 +114,36 @@ async def test_a_cancelled_request_closes_its_connection_alone() -> None:
         await door.holds(1)
         door.opened.set()
         await ask(connections, url)
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"ALL_PROXY": "socks://user:sk-123456@127.0.0.1:1"}, "ALL_PROXY"),
+        ({"all_proxy": "socks4://127.0.0.1:1"}, "all_proxy"),
+        ({"HTTPS_PROXY": "127.0.0.1:port"}, "HTTPS_PROXY"),
+        ({"HTTP_PROXY": "http://127.0.0.1:1", "HTTPS_PROXY": "ftp://127.0.0.1:1"}, "HTTPS_PROXY"),
+        ({"NO_PROXY": "[::1]"}, "NO_PROXY"),
+        ({"ALL_PROXY": "http://127.0.0.1:1", "no_proxy": "localhost,[fe80::1]:80"}, "no_proxy"),
+        ({"SSL_CERT_FILE": "/not/there.pem"}, "SSL_CERT_FILE"),
+        ({"SSL_CERT_FILE": __file__}, "SSL_CERT_FILE"),
+        ({"SSL_CERT_FILE": "/"}, "SSL_CERT_FILE"),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
+)
+async def test_a_variable_that_cannot_be_used_is_named(
+    variables: dict[str, str], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the model is opened, with what is expected of it, and without a password in it."""
+    for name in (*CERTIFICATES, *PROXIES):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(DataError, match=rf"environment variable {named}: .*; expected .*\nFix: ") as caught:
+        async with Connections({}, httpx.Timeout(None), trust_env=True).open():
+            pass
+    assert "sk-123456" not in str(caught.value)
 
 
 async def test_what_is_closed_cannot_be_used() -> None:

@@ -424,7 +424,7 @@ async def test_what_cannot_be_shown_is_refused_before_it_is_sent() -> None:
     assert server.chats == []
 
 
-@pytest.mark.parametrize("count", [-(10**6), 2**63, 10**30, 1e999, True, "7", 0.5])
+@pytest.mark.parametrize("count", [-(10**6), 10**6, 2**63, 1e999, True, "7", 0.5])
 def test_no_budget_is_off_by_what_a_server_counts(count: Any) -> None:
     """I10: what it says is not believed, each call counts with all that was set aside, and the run does not die."""
     usage = {"prompt_tokens": count, "completion_tokens": count}

@@ -26,6 +26,7 @@ from flashgraph.errors import (
     TimedOut,
     UnknownModel,
 )
+from flashgraph.llm.dialect import Dialect
 from flashgraph.llm.http import HttpModel
 from flashgraph.llm.protocol import Model, Reply, Usage
 from flashgraph.llm.retry import Retry, retry_after
@@ -118,6 +119,78 @@ async def test_a_server_that_knows_the_bound_by_its_newer_name() -> None:
     assert texts == ["one", "two"]
     sent = [(asked.body.get("max_tokens"), asked.body.get("max_completion_tokens")) for asked in server.chats]
     assert sent == [(70, None), (None, 70), (None, 70)]
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "params", "left"),
+    [
+        (
+            "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) is supported.",
+            "unsupported_value",
+            {"temperature": 0, "top_p": 0.9, "max_tokens": 7},
+            {"top_p": 0.9, "max_tokens": 7},
+        ),
+        ("Unsupported parameter: 'temperature' is not supported with this model.", None, {"temperature": 0.7}, {}),
+        ("O-series models don't support temperature=0.", None, {"temperature": 0, "seed": 1}, {"seed": 1}),
+        ("`top_p` is deprecated for this model", None, {"temperature": 0, "top_p": 0.9}, {"temperature": 0}),
+        ("unknown field: repetition_penalty", None, {"repetition_penalty": 1.1}, {}),
+        ("temperature and seed: unsupported", None, {"temperature": 0, "seed": 1}, {}),
+    ],
+)
+@pytest.mark.parametrize("status", [400, 422])
+async def test_a_parameter_that_is_refused_is_left_out(
+    status: int, said: str, code: str | None, params: Any, left: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At once and from then on, with a warning; a reasoning model wants no temperature."""
+    with running(error(status, said, code), chat("one"), chat("two")) as server:
+        model = model_at(server.url, probe=False)
+        async with model.open():
+            texts = [(await model.complete(HELLO, params)).text for _ in range(2)]
+    assert texts == ["one", "two"]
+    sent = [{k: v for k, v in asked.body.items() if k not in ("model", "messages", "stream")} for asked in server.chats]
+    assert sent == [params, left, left]
+    assert caplog.text.count("it is left out from now on") == len(params) - len(left)
+
+
+async def test_parameters_that_are_refused_one_after_the_other() -> None:
+    """Until the server is content."""
+    answers = [
+        error(400, "Unsupported parameter: 'temperature'"),
+        error(400, "use max_completion_tokens"),
+        chat("well"),
+    ]
+    with running(*answers) as server:
+        reply = await ask(model_at(server.url, probe=False), temperature=0, max_tokens=7)
+    assert (reply.text, len(server.chats)) == ("well", 3)
+
+
+def test_a_refusal_that_others_have_met_already() -> None:
+    """A request that was sent before is asked again too, and is warned of once."""
+    dialect, said = Dialect("tiny"), "Unsupported parameter: 'temperature'"
+    sent = dialect.spoken({"temperature": 0, "stop": "x"})
+    assert [dialect.learn(said, sent), dialect.learn(said, sent)] == [True, True]
+    assert dialect.spoken(sent) == {"stop": "x"}
+    assert not dialect.learn(said, {"stop": "x"})
+
+
+@pytest.mark.parametrize(
+    "said", ["temperature must be at most 2", "Unsupported parameter: 'stop'", "the seed of all evil is not supported"]
+)
+async def test_other_refusals_are_the_requests(said: str) -> None:
+    """A value that is out of range, and what cannot be left out."""
+    with running(error(400, said)) as server, pytest.raises(RequestFailed, match="rejects the request"):
+        await ask(model_at(server.url, probe=False), temperature=3, stop="x")
+    assert len(server.chats) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 500])
+async def test_a_list_of_models_that_is_kept_from_the_key(status: int) -> None:
+    """It does not stop who names a model; who names none is told."""
+    with running() as server:
+        server.models_status = status
+        assert (await ask(model_at(server.url))).text == "hello"
+        with pytest.raises(KeyRefused if status < 404 else DataError):
+            await ask(model_at(server.url, ""))
 
 
 async def test_a_bound_that_is_refused_by_both_names_is_a_failed_request() -> None:
@@ -218,8 +291,8 @@ async def test_a_dead_address_fails_when_opened() -> None:
 
 async def test_time_outs_get_one_more_try() -> None:
     """A time-out is a failed request, after two tries and not after all."""
-    with running(until_closed) as server, pytest.raises(TimedOut, match=r"within 0\.05 s"):
-        await ask(model_at(server.url, timeout=0.05, retry=Retry(tries=6, backoff=0.001)))
+    with running(until_closed) as server, pytest.raises(TimedOut, match=r"within 0\.3 s"):
+        await ask(model_at(server.url, timeout=0.3, retry=Retry(tries=6, backoff=0.001)))
     assert len(server.chats) == 2
 
 
@@ -405,10 +478,18 @@ async def test_what_a_malformed_reply_has_cost_is_estimated(text: str, tokens: i
         (', "usage": {"prompt_tokens": 9}', Usage(9, 50, estimated=True)),
         (', "usage": {"prompt_tokens": 0, "completion_tokens": 0}', Usage(5, 50, estimated=True)),
         (', "usage": {"prompt_tokens": 9, "completion_tokens": 60}', Usage(9, 60)),
+        (', "usage": {"prompt_tokens": 9, "completion_tokens": 200}', Usage(9, 200)),
+        (', "usage": {"prompt_tokens": 9, "completion_tokens": 201}', Usage(9, 50, estimated=True)),
+        (', "usage": {"prompt_tokens": 9, "completion_tokens": 10000000}', Usage(9, 50, estimated=True)),
+        (', "usage": {"prompt_tokens": 20000, "completion_tokens": 60}', Usage(20_000, 60)),
+        (', "usage": {"prompt_tokens": 21000, "completion_tokens": 60}', Usage(5, 60, estimated=True)),
     ],
 )
 async def test_what_a_server_does_not_count_is_estimated(counted: str, expected: Usage) -> None:
-    """At four characters a token, and said to be; a price applies to it as to what is counted."""
+    """At four characters a token, and said to be; a price applies to it as to what is counted.
+
+    So is a count above what was allowed and what came, and one of a prompt that is far longer than its bytes.
+    """
     said = f'{{"choices": [{{"message": {{"content": "{"word " * 40}"}}}}]{counted}}}'
     with running(Answer(body=said.encode())) as server:
         model = model_at(server.url, price=(1.0, 1.0), params={"max_tokens": 70})
@@ -485,11 +566,58 @@ async def test_use_without_open_is_told() -> None:
         ("http://h/v1/", "http://h/v1"),
         ("https://h/v1/chat/completions", "https://h/v1"),
         ("https://h/v1beta/openai", "https://h/v1beta/openai"),
+        ("https://models.github.ai/inference", "https://models.github.ai/inference"),
+        ("https://d.example/serving-endpoints", "https://d.example/serving-endpoints"),
+        ("https://d.example/serving-endpoints/chat/completions/", "https://d.example/serving-endpoints"),
+        ("https://api.perplexity.ai/chat/completions", "https://api.perplexity.ai"),
     ],
 )
 async def test_v1_is_added_where_it_is_missing(url: str, expected: str) -> None:
-    """Addresses as people write them."""
-    assert HttpModel(url, "m").url == expected
+    """To a host alone: a path is kept, and one that ends in chat completions is taken at its word."""
+    model = HttpModel(url, "m")
+    assert (model.url, str(model._chat)) == (expected, f"{expected}/chat/completions")
+
+
+@pytest.mark.parametrize(("path", "base"), [("/proxy", "/proxy/v1"), ("/proxy/chat/completions", "/proxy")])
+async def test_a_server_behind_a_path(path: str, base: str) -> None:
+    """Its list of models says whether ``/v1`` belongs there."""
+    with running() as server:
+        server.listed_at = "/proxy/v1/models"
+        model = model_at(server.url + path)
+        async with model.open():
+            await model.complete(HELLO, {})
+    assert server.chats[0].path == f"{base}/chat/completions"
+    assert model.url == server.url + base
+
+
+@pytest.mark.parametrize("url", ["http://h?api-version=1", "http://h/v1?key=sk-123456", "http://h#m"])
+async def test_what_an_address_cannot_hold_is_refused(url: str) -> None:
+    """It would be lost; and a key in it is not shown."""
+    with pytest.raises(DataError, match=r"without a query and a fragment.\nFix: ") as caught:
+        HttpModel(url, "m")
+    assert "sk-123456" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://user:sk-123456@[bad", "ftp://user:sk-123456@h", "http://user:sk-123456@h"])
+async def test_a_password_in_an_address_is_not_shown(url: str) -> None:
+    """Whatever else is wrong with it."""
+    with pytest.raises(DataError) as caught:
+        HttpModel(url, "m")
+    assert "sk-123456" not in str(caught.value)
+
+
+async def test_extra_body() -> None:
+    """Is merged into the request, as OpenAI's client does; not over what decides its cost."""
+    with running() as server:
+        model = model_at(server.url, params={"extra_body": {"top_a": 0.5}})
+        await ask(model, temperature=0)
+        assert server.chats[0].body["top_a"] == 0.5
+        assert "extra_body" not in server.chats[0].body
+        for wrong in ({"max_tokens": 10**6}, {"stream": True}, [1]):
+            with pytest.raises(DataError, match="extra_body"):
+                await ask(model, extra_body=wrong)
+        with pytest.raises(DataError, match="n=2"):
+            await ask(model, extra_body={"n": 2})
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://h", "http://", "h"])

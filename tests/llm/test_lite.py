@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import json
+import os
 import socket
 import sys
 from importlib.util import find_spec
@@ -27,7 +29,7 @@ from flashgraph.errors import (
     UnknownModel,
 )
 from flashgraph.llm.lite import LiteLLMModel
-from flashgraph.llm.protocol import Model, Quota, Usage
+from flashgraph.llm.protocol import Model, Quota, ToolCall, Usage
 from flashgraph.llm.retry import Retry
 from flashgraph.run.patience import reply_of
 
@@ -180,6 +182,119 @@ async def test_an_unknown_provider_is_refused() -> None:
     """The form that LiteLLM wants is named."""
     with pytest.raises(ModelRefused, match="write litellm:PROVIDER/MODEL"):
         await ask(LiteLLMModel("nobody-knows-this"))
+
+
+def body(message: Any = None, **more: Any) -> Answer:
+    said = {"role": "assistant", "content": "hi"} if message is None else {"role": "assistant", **message}
+    choice = {"index": 0, "message": said, "finish_reason": "stop", **more.pop("choice", {})}
+    data = {"id": "1", "object": "chat.completion", "created": 1, "model": "tiny", "choices": [choice]}
+    usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    return Answer(200, json.dumps({**data, "usage": usage, **more}).encode(), {"content-type": "application/json"})
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("answer", "expected", "final"),
+    [
+        (body(error={"message": "slow", "code": 429}), Throttled, ModelUnavailable),
+        (body({"content": ""}, error={"message": "bad", "code": 502}), PassingFault, ModelUnavailable),
+        (body(choice={"error": {"message": "bad", "code": 502}}), PassingFault, ModelUnavailable),
+        (body(choice={"finish_reason": "error"}), PassingFault, ModelUnavailable),
+        (body(choice={"finish_reason": {}}), PassingFault, MalformedReply),
+        (body(model=["tiny"]), PassingFault, MalformedReply),
+        (body(usage="much"), PassingFault, MalformedReply),
+        (body({"content": 7}), PassingFault, MalformedReply),
+        (body(choices=[]), PassingFault, MalformedReply),
+        (Answer(200, b"<html></html>"), PassingFault, MalformedReply),
+        (Answer(200, b"[" * 10_000), PassingFault, MalformedReply),
+        (body({"content": None, "refusal": "no"}), ContentFiltered, None),
+    ],
+)
+async def test_what_is_no_reply_is_a_failed_request(
+    answer: Answer, expected: type[ModelError], final: type[ModelError] | None
+) -> None:
+    """Whatever it is; LiteLLM hides some of it."""
+    with running(answer) as server, pytest.raises(ModelError) as caught:
+        await ask(at(server.url))
+    assert type(caught.value) is expected
+    assert final is None or type(getattr(caught.value, "final", None)) is final
+    assert "Traceback" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("count", [-5, 2**63])
+async def test_counts_that_cannot_be_true_are_estimated(count: int) -> None:
+    """As with any other backend."""
+    usage = {"prompt_tokens": count, "completion_tokens": count, "total_tokens": count}
+    with running(body({"content": "four and more"}, usage=usage)) as server:
+        assert (await ask(at(server.url))).usage == Usage(1, 3, estimated=True)
+
+
+@pytest.mark.usefixtures("installed")
+async def test_thoughts_and_tool_calls_are_given() -> None:
+    """Beside the text."""
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    with running(body({"content": "a", "reasoning_content": "b", "tool_calls": [call]})) as server:
+        reply = await ask(at(server.url))
+    assert (reply.text, reply.thoughts, reply.tool_calls) == ("a", "b", (ToolCall("1", "f", "{}"),))
+
+
+@pytest.mark.usefixtures("installed")
+async def test_what_a_reply_cannot_show_is_refused() -> None:
+    """By name."""
+    with running() as server, pytest.raises(DataError, match="n=2"):
+        await ask(at(server.url), n=2)
+    assert server.asked == []
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [
+        ("gpt-4o", "OPENAI_API_KEY"),
+        ("anthropic/claude-3-haiku", "ANTHROPIC_API_KEY"),
+        ("gemini/gemini-2.5-flash", "GEMINI_API_KEY"),
+        ("azure/mine", "AZURE_API_KEY"),
+    ],
+)
+async def test_no_key_is_a_refused_key_at_once(name: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not a server to wait for: the message names the variable."""
+    for known in [known for known in os.environ if known.endswith("_API_KEY")]:
+        monkeypatch.delenv(known)
+    with pytest.raises(KeyRefused, match=variable) as caught:
+        await ask(LiteLLMModel(name))
+    assert caught.value.certain
+
+
+@pytest.mark.usefixtures("installed")
+async def test_keys_are_stripped_refused_and_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the environment and from Python, and where a server repeats one."""
+    secret = "sk-very-secret-0123456789"
+    with running(chat("hi"), error(400, f"no {secret}")) as server:
+        options = {"api_base": f"{server.url}/v1"}
+        monkeypatch.setenv("OPENAI_API_KEY", f" {secret}\r\n")
+        assert (await ask(LiteLLMModel("openai/tiny", params=options))).text == "hi"
+        assert server.chats[0].headers["authorization"] == f"Bearer {secret}"
+        with pytest.raises(RequestFailed) as caught:
+            await ask(LiteLLMModel("openai/tiny", params=options))
+        assert secret not in f"{caught.value!r}"
+        with pytest.raises(KeyRefused, match=r"the key in `api_key` has U\+000D") as refused:
+            await ask(LiteLLMModel("openai/tiny", params={**options, "api_key": f"sk\r{secret}"}))
+    assert secret not in str(refused.value)
+
+
+@pytest.mark.usefixtures("installed")
+async def test_a_temperature_that_is_refused_is_left_out() -> None:
+    """By the provider or by LiteLLM itself."""
+    refusal = error(400, "Unsupported value: 'temperature' does not support 0 with this model.", "unsupported_value")
+    with running(refusal, chat("one"), chat("two")) as server:
+        model = at(server.url)
+        async with model.open():
+            texts = [(await model.complete(HELLO, {"temperature": 0})).text for _ in range(2)]
+        assert texts == ["one", "two"]
+        assert ["temperature" in asked.body for asked in server.chats] == [True, False, False]
+        options = {"api_base": f"{server.url}/v1", "api_key": "sk-x"}
+        assert (await ask(LiteLLMModel("o3-mini", params=options), temperature=0)).text == "two"
 
 
 async def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

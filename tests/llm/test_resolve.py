@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from flashgraph.errors import DataError, Throttled
 from flashgraph.llm.endpoints import Endpoints, limits_of
@@ -194,6 +197,86 @@ def test_wrong_strings(spec: str, said: str) -> None:
     with pytest.raises(DataError, match=said) as caught:
         resolve(spec)
     assert repr(spec) in str(caught.value) or "address" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spec", "params"),
+    [
+        ('openai:http://h#m?extra_body={"top_a": 0.5}', {"extra_body": {"top_a": 0.5}}),
+        ("openai:http://h#m?enable_thinking=false", {"enable_thinking": False}),
+        ("vllm:http://h#m?enable_thinking=true", {"chat_template_kwargs": {"enable_thinking": True}}),
+        (
+            'vllm:http://h#m?enable_thinking=false&chat_template_kwargs={"a": 1}',
+            {"chat_template_kwargs": {"a": 1, "enable_thinking": False}},
+        ),
+        ("litellm:x/y?enable_thinking=false", {"extra_body": {"enable_thinking": False}}),
+    ],
+)
+def test_what_goes_to_the_server_as_it_is(spec: str, params: dict[str, object]) -> None:
+    """And thinking, where each backend takes it."""
+    model = resolve(spec)
+    assert isinstance(model, HttpModel | LiteLLMModel)
+    assert model.params == params
+
+
+def test_thinking_of_the_local_model() -> None:
+    """Its template takes it, as vLLM's does."""
+    model = resolve("local?enable_thinking=false")
+    assert isinstance(model, LocalModel)
+    assert model.params["chat_template_kwargs"] == {"enable_thinking": False}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "openai:http://h#m?api_key=sk-very-secret",
+        "openai:http://user:sk-very-secret@h#m?limit=x",
+        "litellm:openai/x?api_key=sk-very-secret&limit=0",
+        "http://user:sk-very-secret@h",
+        "opnai:http://h?token=sk-very-secret",
+    ],
+)
+def test_a_key_in_a_model_string_is_not_shown(spec: str) -> None:
+    """It does not belong there, and the message goes into logs."""
+    with pytest.raises(DataError) as caught:
+        resolve(spec)
+    assert "sk-very-secret" not in str(caught.value)
+
+
+WORDS = st.sampled_from(
+    ["http://h", "https://h:8000/v1", "http://[::1]:80", "#m", "?", "&", "=", ",", ":", "//", "@", "%", "%00", "%ff",
+     "limit", "timeout", "tries", "price", "key_env", "temperature", "rpm", "context", "weight", "priority",
+     "extra_body", "enable_thinking", "else", "0", "-1", "1", "nan", "inf", "1e999", "9" * 400, "adaptive", "true",
+     "{}", "[" * 3000,
+     "\0", "\ud800", "é", "user:pw@", "K"]
+)  # fmt: skip
+OPTIONS = st.lists(st.tuples(WORDS, WORDS).map("=".join), max_size=3).map("&".join)
+STARTS = [
+    "openai:http://h#m?",
+    "vllm:http://h#m?",
+    "local?",
+    "litellm:x/y?",
+    "vllm-engine:w?",
+    "sim:vllm?",
+    "replay:r?",
+]
+STRINGS = st.one_of(
+    st.builds(str.__add__, st.sampled_from(STARTS), OPTIONS),
+    st.lists(st.one_of(WORDS, st.sampled_from([s.split(":")[0] + ":" for s in STARTS])), max_size=7).map("".join),
+    st.text(max_size=20),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(STRINGS)
+@example("local?context=5")
+@example("openai:http://h#m?key_env=\ud800")
+@example("openai:http://h#m?timeout=nan")
+@example("vllm:http://h#m?priority=3")
+def test_any_string_is_a_model_or_a_mistake(spec: str) -> None:
+    """No other exception."""
+    with contextlib.suppress(DataError):
+        resolve(spec)
 
 
 def test_wrong_objects() -> None:

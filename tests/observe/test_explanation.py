@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -29,8 +30,9 @@ def said(graph: fg.Graph, schedule: str = "pipelined", **settings: str) -> str:
         "gathered into Group[Trial, Attempt], which goes on when 67% of its members are there",
         "then the rest is cancelled, which frees the server",
         "what the last 3 groups all passed goes last; stale items are sent through patch above lag 0",
-        "which goes on when 30% of its members are there, and 20 at least; then the rest is cancelled",
-        "stale items are discarded above lag 8",
+        "stale items are discarded above lag 24",
+        "The last 5% of each limit of the budget are set aside for evidence (reserve=0.05).",
+        "the run hands out another artifact only when that is better",
         "patch makes Verdict[Child] of Stale[Child]; calls the model 'reflection'; reads frontier",
         "through pool frontier: select -> rollout -> propose -> trial -> gate -> validate -> frontier -> select.",
     ],
@@ -40,11 +42,20 @@ def test_gepa_pipelined(phrase: str) -> None:
     assert phrase in said(load_graph("gepa"))
 
 
+def test_gepa_validates_on_a_random_part() -> None:
+    """How much of it is sent out, what of that is waited for, and when it is too old; the numbers were measured."""
+    words = said(load_graph("gepa"))
+    part = r"goes on when a random part of its members is sent out, \d+ of them, and (all|\d+%) of those are there"
+    assert re.search(part, words)
+    assert re.search(r"stale items are discarded above lag \d+", words)
+
+
 def test_gepa_lockstep_waits_for_every_member() -> None:
     """Speculation of the graph is not part of the published algorithm."""
     words = said(load_graph("gepa"), "lockstep")
     assert "one round at a time" in words
-    assert words.count("goes on when every member has ended") == 4
+    gathering = sum(edge.gather for edge in load_graph("gepa").spec.edges)
+    assert words.count("goes on when every member has ended") == gathering
     assert "once more" not in words
 
 

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 import flashgraph as fg
+from flashgraph.evidence import Evidence, weigh
 from flashgraph.loading import load_graph
 from flashgraph.observe.progress import Progress, table
 from flashgraph.run import events as ev
@@ -69,17 +70,35 @@ def test_rates_are_of_the_last_minute(progress: Progress) -> None:
     assert stage.rate(91.0) == 2.0
 
 
-def test_the_best_is_news_once_it_is_confirmed(progress: Progress) -> None:
-    """An estimate is no news, a confirmation is, a retraction takes it back."""
+def champion(artifact: int | None, score: float | None, known: Evidence | None = None, **more: bool) -> ev.Event:
+    return ev.ChampionChanged(61.0, "frontier", 1, artifact, score, known, more.get("provisional", False))
+
+
+def test_a_champion_is_news_once_it_is_confirmed(progress: Progress) -> None:
+    """A provisional one is no news, and neither is a lucky score; a retraction takes it back."""
     assert progress.on_event(admitted(0, 0.5, provisional=True)) is None
+    assert progress.best_text == "none yet"
+    assert progress.on_event(champion(0, 0.5, provisional=True)) is None
     assert progress.best == 0.5
-    assert progress.on_event(ev.Confirmed(61.0, "frontier", 2, 0, 0.25)) == "1:01 best score 0.250"
-    assert progress.on_event(admitted(1, 0.9, provisional=True)) is None
+    assert progress.on_event(ev.Confirmed(61.0, "frontier", 2, 0, 0.25)) is None
+    assert progress.on_event(champion(0, 0.25)) == "1:01 best 0.250"
+    assert progress.on_event(admitted(1, 0.9)) is None
     assert progress.best == 0.25
     assert progress.on_event(ev.Retracted(62.0, "frontier", 4, 1)) is None
-    assert progress.on_event(admitted(2, 0.75)) == "1:01 best score 0.750 (was 0.250)"
-    assert progress.on_event(admitted(3, 0.75)) is None
-    assert (progress.accepted, progress.pools["frontier"].version) == (3, 4)
+    assert progress.on_event(champion(2, 0.75)) == "1:01 best 0.750, was 0.250"
+    assert progress.accepted == 1
+    progress.on_event(champion(None, None))
+    assert progress.best_text == "none yet"
+
+
+def test_the_news_say_what_a_score_rests_on(progress: Progress) -> None:
+    """More evidence for the same champion changes the line of the best, and is no news."""
+    known = weigh(dict.fromkeys(range(30), 0.5), 100)
+    assert progress.on_event(champion(0, 0.5, known)) == f"1:01 best {known}"
+    more = weigh(dict.fromkeys(range(60), 0.5), 100)
+    assert progress.on_event(champion(0, 0.5, more)) is None
+    assert progress.best_text == str(more)
+    assert progress.best_text.startswith("0.50 (60 of 100, 0.")
 
 
 def test_calls_add_up(progress: Progress) -> None:
@@ -117,8 +136,10 @@ def test_a_whole_run_leaves_nothing_open(schedule: str) -> None:
         budget=fg.Budget(proposals=5),
         on_event=lambda event: void(progress.on_event(event)),
     )
-    assert not any(stage.waiting or stage.working for stage in progress.stages.values())
-    assert (progress.rounds, progress.in_flight) == (0, 0)
+    assert not any(stage.working for stage in progress.stages.values())
+    # A proposal that the budget has no room for is parked, with its round.
+    assert {name for name, stage in progress.stages.items() if stage.waiting} <= {"propose"}
+    assert progress.in_flight == 0
     assert progress.best == (result.best.score if result.best else None)
     assert progress.accepted == sum(not a.retracted for a in result.artifacts)
     spent = result.spent
@@ -133,6 +154,7 @@ def void(_: object) -> None:
 def test_the_table_shows_it_all(progress: Progress) -> None:
     """Stages, versions and lag, best, spend and time left."""
     progress.on_event(admitted(0, 0.5, lag=2))
+    progress.on_event(champion(0, 0.5))
     progress.on_event(ev.Emitted(61.0, "select", 0, 0, 0))
     out = io.StringIO()
     Console(file=out, width=100).print(table(progress))
@@ -141,7 +163,7 @@ def test_the_table_shows_it_all(progress: Progress) -> None:
         "waiting  working     done  per min   failed",
         "validate",
         "frontier version 1, 1 artifact (0 provisional), lag 2.0 mean, 2 most",
-        "best score 0.500, 1 accepted, 1 round open, 0 requests out",
+        "best 0.500, 1 accepted, 1 round open, 0 requests out",
         "0 of 10 proposals, 0 evaluations, 0 calls, 0 tokens",
         "1:01, 0:29 left",
     ):

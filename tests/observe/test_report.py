@@ -12,6 +12,7 @@ import pytest
 
 from flashgraph.errors import DataError
 from flashgraph.evaluation import Candidate
+from flashgraph.evidence import Evidence, weigh
 from flashgraph.heldout import HeldOut
 from flashgraph.observe.report import Report, claim_folder, new_folder
 from flashgraph.run.events import Ended, Event, JobEnded, JobStarted, Reopened, RunEnded
@@ -51,6 +52,24 @@ def test_head_and_scores() -> None:
         "validation      0.500   0.750  provisional: a part of the best's validation was still open",
         "held-out test: not tested: --no-test",
     ]
+
+
+def test_scores_with_their_evidence_and_what_is_not_proven() -> None:
+    """The interval beside each score; of what was tried on a part of the validation, what may be better."""
+    half = {sample: float(sample < 40) for sample in range(50)}
+    best = weigh(dict.fromkeys(range(100), 0.7), 100)
+    known: list[Evidence | None] = [None, best, weigh(half, 100), weigh({**half, 0: 0.0}, 100), weigh({0: 0.0}, 100)]
+    found = [
+        attrs.evolve(artifact(i, f"text {i}", e.estimate if e else None), evidence=e, retracted=i == 3)
+        for i, e in enumerate(known)
+    ]
+    report = Report(attrs.evolve(result(BETTER), artifacts=tuple(found), best=found[1]), SEED, untested="--no-test")
+    assert report.scores()[1:] == [
+        f"validation          -  {best}",
+        "held-out test: not tested: --no-test",
+        f"artifact 2 may be better: {known[2]}, not proven",
+    ]
+    assert str(known[2]).startswith("0.80 (50 of 100, ")
 
 
 def test_held_out_scores_with_failures() -> None:

@@ -83,12 +83,30 @@ def test_a_malformed_operation_is_refused_with_its_reason(raw: Any, why: str) ->
         f'{{"reasoning": "it was cut off", "operations": [{ADDED}, {{"type": "ADD", "sec',
         f'{{"operations": []}} No, rather: {reply(json.loads(ADDED))}',
         f'<think>"quoted {{"a": 1}}</think>{{"operations": [{ADDED},]}}',
+        repr({"operations": [json.loads(ADDED)], "reasoning": None}),
+        f"{{'operations': [{json.loads(ADDED)!r},]}}",
+        f"{{'reasoning': 'It's what the users' data say.', 'operations': [{ADDED}]}}",
+        f'{{reasoning: "said "no" and left", operations: [{ADDED}]}}',
+        f"````json\n{json.loads(ADDED)!r}\n````",
         f'{{"reasoning": "multi\nline, a , ] in it", "operations": [{ADDED},]}}',
     ],
 )
 def test_a_reply_is_read_whatever_is_around_it(text: str) -> None:
-    """Prose, fences, trailing commas, bare lists, line breaks in strings, and what is complete in a cut-off one."""
+    """Prose, fences, single quotes, trailing commas, bare lists, line breaks in strings, and what is complete in a
+    cut-off one."""
     assert parse_operations(text, BOOK) == (ADD,)
+
+
+def test_an_apostrophe_does_not_cut_a_text_short() -> None:
+    """In single quotes it looks like their end."""
+    reply = "{'operations': [{'type': 'ADD', 'section': 'RULES', 'content': 'Don't guess, it's wrong.'}]}"
+    assert parse_operations(reply, BOOK) == (Operation.add("RULES", "Don't guess, it's wrong."),)
+
+
+def test_two_hundred_operations_are_read() -> None:
+    """The rest is one refusal."""
+    found = parse_operations(reply(*[json.loads(ADDED)] * 300), BOOK)
+    assert (len(found), found[-1].kind, found[-1].why) == (201, "REFUSED", "only 200 are read")
 
 
 def test_backslashes_of_formulas_survive() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import random
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashgraph.graph.ports import Group, Member
-from flashgraph.policies.release import All, count, deadline, decided, everyone, fraction
+from flashgraph.policies.release import All, count, deadline, decided, drawn, everyone, fraction, sampled
 
 SIZES = st.integers(0, 200)
 
@@ -58,7 +60,12 @@ def test_fraction_with_a_least(size: int, members: int) -> None:
     assert (least(rule, size), str(rule)) == (members, "fraction(0.5, least=20)")
 
 
-@given(st.sampled_from([everyone(), fraction(0.5, least=9), fraction(0.3), fraction(1.0), count(3)]), SIZES)
+@given(
+    st.sampled_from(
+        [everyone(), fraction(0.5, least=9), fraction(0.3), fraction(1.0), count(3), sampled(24, share=0.67)]
+    ),
+    SIZES,
+)
 def test_what_a_rule_needs_is_when_it_releases(rule: All, size: int) -> None:
     """`needs` is what `lacks` counts down from."""
     assert rule.needs(size) == least(rule, size)
@@ -143,3 +150,62 @@ def test_text() -> None:
     """Rules read as they are written."""
     rules = [everyone(), fraction(0.67), count(2), deadline(30), decided(max)]  # type: ignore[arg-type]
     assert list(map(str, rules)) == ["all", "fraction(0.67)", "count(2)", "deadline(30s)", "decided(max)"]
+
+
+# ---- a random part of a group ----------------------------------------------------------------------------
+
+STRATA = st.lists(st.sampled_from([0, 1]), min_size=1, max_size=40)
+
+
+@given(st.integers(1, 60), st.integers(1, 100), SIZES)
+def test_sampled_sends_so_many_and_waits_for_a_share_of_those(members: int, percent: int, size: int) -> None:
+    """At most the whole of a smaller group; the share is of what is sent, and exactly its ceiling (I8)."""
+    rule = sampled(members, share=percent / 100)
+    sent = min(members, size)
+    assert rule.sends(size) == sent
+    assert least(rule, size) == rule.needs(size) == math.ceil(percent * sent / 100)
+
+
+@given(st.sampled_from([everyone(), fraction(0.3), count(2), deadline(5), decided(bool)]), SIZES)
+def test_the_other_rules_send_all(rule: All, size: int) -> None:
+    """Which of them go on early is another matter."""
+    assert rule.sends(size) == size
+
+
+@pytest.mark.parametrize("rule", [sampled(0), sampled(1.5), sampled(4, share=0.0), sampled(4, share=1.1)])  # type: ignore[arg-type]
+def test_parts_that_cannot_be(rule: All) -> None:
+    """No members, a part of one, no share, more than all."""
+    assert rule.flaw() is not None
+    assert sampled(1, share=1.0).flaw() is None
+    assert str(sampled(24, share=0.5)) == "sampled(24, 0.5)"
+
+
+@given(STRATA, st.integers(1, 40), st.integers(0, 99))
+def test_drawn_gives_different_places(strata: list[int], members: int, seed: int) -> None:
+    """So many as are asked for, or all there are; the same for the same stream."""
+    found = drawn(strata, members, random.Random(seed))
+    assert len(set(found)) == len(found) == min(members, len(strata))
+    assert set(found) <= set(range(len(strata)))
+    assert found == drawn(strata, members, random.Random(seed))
+
+
+@given(STRATA, st.integers(1, 40), st.integers(0, 99))
+def test_how_many_of_a_stratum_are_drawn_is_no_chance(strata: list[int], members: int, seed: int) -> None:
+    """Only which of them: then the estimate from a part of each is unbiased.  Of what tells candidates apart there are
+    at least as many as its share of all."""
+    counts = [Counter(strata[p] for p in drawn(strata, members, random.Random(s))) for s in (0, seed)]
+    assert counts[0] == counts[1]
+    share = strata.count(0) / len(strata)
+    assert counts[0][0] >= math.floor(min(members, len(strata)) * share)
+
+
+def test_every_member_of_a_stratum_is_drawn_as_often() -> None:
+    """Within four standard deviations over 2,000 draws."""
+    strata, draws, stream = [0, 1] * 10, 2000, random.Random(3)
+    found = Counter(place for _ in range(draws) for place in drawn(strata, 8, stream))
+    for stratum in (0, 1):
+        places = [p for p in range(20) if strata[p] == stratum]
+        mean = sum(found[p] for p in places) / len(places)
+        spread = math.sqrt(mean * (1 - mean / draws))
+        assert all(abs(found[p] - mean) < 4 * spread for p in places)
+    assert found[0] > found[1]

@@ -233,7 +233,7 @@ MESSAGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {"x->y.zzzzzzzz": "3"}, {},
         "setting 'x->y.zzzzzzzz' names no stage or edge of graph 'gepa'.\nFix: there is: STAGE.workers and "
-        "EDGE.{capacity,late,on_failure,order,release,stale}, e.g. validate->frontier.stale",
+        "EDGE.{capacity,late,on_failure,order,release,stale}, e.g. measure->frontier.stale",
     ),
     (
         {"validate->frontier.stale": "discrd(4)"}, {},

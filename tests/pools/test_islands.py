@@ -6,6 +6,7 @@ import random
 from collections import Counter
 
 import attrs
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -88,14 +89,17 @@ def test_features_are_fixed_bins() -> None:
 # ---- provisional scores ----------------------------------------------------------------------------------
 
 
-def test_open_checks_count_as_the_parents() -> None:
-    """A failed check has the least score, one that is open as the parent did there."""
+def test_open_checks_are_expected_to_differ_as_the_others_do() -> None:
+    """A failed check has the least score; the estimate is the parent's mean and the mean difference to it."""
     pool = Islands().apply(fg.PoolEvent("admit", 0, group(SEED, [0.2, 0.4, 0.9], 0, Settings())))
     value = group("other = 2\n" * 9, [1.0, 0.0, None])
     value = attrs.evolve(value, members=(value.members[0], fg.Member(1, "failed", reason="-"), value.members[2]))
     pool = pool.apply(fg.PoolEvent("admit", 1, value, (0,), partial=True))
     found = pool.artifacts[1]
-    assert (found.provisional, found.score, found.scores) == (True, (1.0 + 0.0 + 0.9) / 3, {0: 1.0, 1: 0.0})
+    assert found.evidence is not None
+    assert (found.evidence.tried, found.evidence.of, found.evidence.failed) == (2, 3, 1)
+    assert (found.provisional, found.scores) == (True, {0: 1.0, 1: 0.0})
+    assert found.score == pytest.approx(0.7)
     assert pool.best() == pool.artifacts[0], "a confirmed artifact is handed out before a provisional one"
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import flashgraph as fg
 from flashgraph.api import Run
 from flashgraph.llm.http import HttpModel
+from flashgraph.run import driver
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Ledger, bounded, prompt_bound, prompt_estimate, reservation
 from flashgraph.testing import clock
@@ -205,6 +206,44 @@ def endless(virtually: Virtually, budget: fg.Budget, *, asks: bool, backend: str
         return fg.run(graph, TASK, models=models, budget=budget, backend=backend)
     found: fg.Result = virtually(go)
     return found
+
+
+def test_a_budget_that_nothing_counts_towards_ends_the_run(
+    virtually: Virtually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stage has a model and never calls it: a limit of calls alone would never end the run.  One of seconds does,
+    and rounds that are counted end by themselves."""
+
+    monkeypatch.setattr(driver, "IDLE_ROUNDS", 30)
+
+    def idle(rounds: int | None) -> fg.Graph:
+        graph = fg.Graph("idle")
+        pool = graph.pool("pool", Ledgered)
+
+        @graph.source(reads=pool, rounds=rounds)
+        def emit(at: fg.Draw[Ledgered]) -> Token:
+            return Token(at.emission, at.view.version)
+
+        @graph.stage(llm="model")
+        async def think(token: Token, at: fg.Context) -> Token:
+            await anyio.sleep(1)
+            if token.path % 40 == 0:
+                await at.llm("a question")
+            return token
+
+        graph.edge(emit, think)
+        graph.edge(think, pool)
+        return graph
+
+    options: dict[str, Any] = {"models": {"model": LatencyModel(2, lambda request: 1.0)}}
+    result = watched(idle(None), virtually, budget=fg.Budget(calls=10), schedule=fg.pipelined(5, focus=0), **options)
+    assert result.status == "stopped"
+    assert result.reason.startswith("the last 30 rounds used nothing of the budget (calls=10)")
+    assert (result.spent.calls, 30 <= len(result.artifacts) <= 40) == (1, True)
+    timed = watched(idle(None), virtually, budget=fg.Budget(calls=10, seconds=40), schedule="lockstep", **options)
+    assert (timed.status, timed.reason) == ("budget", "40 seconds are over")
+    counted = watched(idle(39), virtually, budget=fg.Budget(calls=10), schedule=fg.pipelined(5, focus=0), **options)
+    assert (counted.status, len(counted.artifacts)) == ("completed", 39)
 
 
 @pytest.mark.parametrize("budget", [fg.Budget(tokens=10_000), fg.Budget(tokens=10), fg.Budget(usd=0.035)])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import flashgraph as fg
 from flashgraph.errors import DataError
 from flashgraph.evaluation import Candidate, attempt
+from flashgraph.evidence import weigh
 from flashgraph.graph.ports import Artifact
 from flashgraph.pools import Archive
 from flashgraph.run import events as ev
@@ -195,6 +196,18 @@ def test_a_provisional_best_reaches_no_target() -> None:
     goals.aim(Goal(target=0.5))
     assert goals.look(None, Artifact(0, "x", score=0.9, provisional=True), 0) == ""
     assert goals.look(None, Artifact(0, "x", score=0.9), 0) == "a score of 0.900 was reached, the target is 0.5"
+
+
+@pytest.mark.parametrize(("tried", "reached"), [(10, False), (20, True)])
+def test_a_lucky_part_reaches_no_target(tried: int, reached: bool) -> None:
+    """Of a validation on some samples the estimate counts, of a complete one the mean."""
+    parent = weigh(dict.fromkeys(range(20), 0.2), 20)
+    control, scores = dict.fromkeys(range(20), 0.2), {sample: 0.9 - sample % 2 / 10 for sample in range(tried)}
+    known = weigh(scores, 20, control=control, parent=parent)
+    assert known.estimate < 0.83 < known.mean
+    champion = Artifact(0, "text", score=known.mean, scores=scores, evidence=known)
+    goals = Goals(frozenset(), Goal(target=0.83))
+    assert bool(goals.look(Archive(), champion, 1)) == reached
 
 
 def test_resumed_with_a_farther_goal(tmp_path: Path) -> None:

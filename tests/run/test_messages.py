@@ -16,6 +16,7 @@ from flashgraph.llm.ensemble import Ensemble
 from flashgraph.llm.function import FunctionModel
 from flashgraph.llm.protocol import Model, text_in
 from flashgraph.llm.replay import ReplayModel
+from flashgraph.llm.scripted import ScriptedModel
 from flashgraph.run import events as ev
 from flashgraph.run.budget import prompt_estimate
 from flashgraph.run.journal.reading import StoredRun
@@ -23,6 +24,7 @@ from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
 from flashgraph.testing import SlowModel
 from flashgraph.testing.runs import TASK
+from tests.run.endpoints import ran, requests
 from tests.run.kit import Virtually, of, watched
 from tests.run.test_sources import Log
 
@@ -138,3 +140,18 @@ async def test_models_that_read_what_they_are_told(tmp_path: Path) -> None:
         assert (await replayed.complete(parts, {})).text == "2 parts"
         with pytest.raises(RequestFailed, match=r"no answer to '\[\{\"type\": \"text\"\}\]'"):
             await replayed.complete([{"role": "user", "content": [{"type": "text"}]}], {})
+
+
+@pytest.mark.parametrize("given", [None, "text", {"text": "x"}, ("x", 1)])
+def test_what_a_model_gives_that_is_no_reply(given: Any) -> None:
+    """Is a failed sample with the reason, and no end of the run."""
+
+    class Odd(ScriptedModel):
+        async def complete(self, *request: Any) -> Any:
+            return given
+
+    result = ran(requests(3), {"task": Odd([])})
+    assert result.status == "completed"
+    (reason, *_) = [event.reason for event in of(result, ev.JobEnded) if event.how == "failed"]
+    assert reason.startswith("DataError: model scripted: complete returned ")
+    assert "Fix: return fg.Reply(" in reason

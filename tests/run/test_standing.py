@@ -128,6 +128,15 @@ def test_a_refused_key_ends_a_run_within_seconds(virtually: Virtually) -> None:
     assert ends(result) == {}
 
 
+def test_a_key_that_is_refused_whatever_is_asked_is_believed_at_once(virtually: Virtually) -> None:
+    """A 401 is no prompt's fault: no request is sent again."""
+    server = Filtered(50, fixed(50), since=0.0, fault=lambda: KeyRefused("no key", certain=True))
+    result = ran(requests(60), {"task": server}, virtually=virtually)
+    assert (result.status, result.reason) == ("failed", "no key")
+    assert result.events[-1].at < 0.1
+    assert server.sent == 50
+
+
 @ALL
 @pytest.mark.parametrize("slots", [8, 50])
 def test_an_endpoint_that_goes_down_fails_no_request(fault: Callable[[], Exception], slots: int) -> None:

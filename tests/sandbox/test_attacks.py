@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 import pytest
 
+import flashgraph as fg
 from flashgraph.sandbox import CandidateFailed, Limits, Ran, Sandbox
 from tests.sandbox.processes import server, until_idle
 
@@ -581,20 +582,100 @@ async def test_the_sandbox_s_own_modules_are_the_candidate_s_to_break(sandbox: S
     assert isinstance(ended, CandidateFailed)
 
 
-async def test_descriptors_sent_to_the_host_are_dropped(sandbox: Sandbox) -> None:
-    """Passing open files to the trusted side fills nothing there."""
+async def test_nothing_is_left_for_the_next_candidate(sandbox: Sandbox) -> None:
+    """Devices and shared files are the same for all: none can be marked, by its times, its mode or a lock."""
+    marks = """
+    import fcntl
+    def main():
+        actions = {}
+        for device in ("null", "zero", "random", "urandom"):
+            path = "/dev/" + device
+            actions |= {
+                device + " times": (os.utime, path),
+                device + " times of an open file": (lambda path: os.utime(os.open(path, os.O_RDONLY)), path),
+                device + " mode": (os.chmod, path, 0o666),
+                device + " size": (os.truncate, path, 0),
+            }
+        return those_that_work(actions)
+    """
+    assert await managed(sandbox, marks) == []
+    lock = """
+    import fcntl
+    def main(%s):
+        file = open(os.__file__, "rb")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        found = fcntl.fcntl(file, fcntl.F_GETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
+        %s
+        return struct.unpack("hhqqi4x", found)[0] == fcntl.F_UNLCK
+    """
+
+    async def answered(messages: Any, **params: Any) -> fg.Reply:
+        # While the first one holds what it takes for locks, another finds none, and takes its own.
+        assert await managed(sandbox, lock % ("", "")) is True
+        return fg.Reply("go on")
+
+    ran = await sandbox.run(PRELUDE + dedent(lock % ("llm", 'llm("x")')), llm=answered)
+    assert ran.value is True
+
+
+async def test_locks_of_its_own_files_seem_to_be_taken(sandbox: Sandbox) -> None:
+    """A database in its folder works, by several threads too."""
+    code = """
+    import sqlite3
+    def main():
+        def fill(number):
+            with sqlite3.connect("x.db", timeout=30) as database:
+                database.execute("insert into t values (?)", (number,))
+        with sqlite3.connect("x.db") as database:
+            database.execute("create table t (a)")
+        for number in range(4):
+            fill(number)
+        with sqlite3.connect("x.db") as database:
+            return database.execute("select count(*) from t").fetchone()[0]
+    """
+    assert await managed(sandbox, code) == 4
+
+
+async def test_sockets_carry_bytes_alone(sandbox: Sandbox) -> None:
+    """No descriptors, to the host or between its own, and nothing out of band; and the host has no more open files."""
     before = len(os.listdir("/proc/self/fd"))
     code = """
     import array
     def main():
-        channel = socket.socket(fileno=os.dup(3))
+        channel, (mine, other) = socket.socket(fileno=os.dup(3)), socket.socketpair()
         text = b'{"value": 1}'
-        channel.sendmsg([struct.pack("<I", len(text)) + text],
-                        [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0] * 50))])
-        time.sleep(100)
+        mine.send(b"x")
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0] * 50))]
+        found = those_that_work({
+            "descriptors to the host": (channel.sendmsg, [struct.pack("<I", len(text)) + text], rights),
+            "descriptors to itself": (mine.sendmsg, [b"x"], rights),
+            "a message": (mine.sendmsg, [b"x"]),
+            "out of band": (mine.send, b"x", socket.MSG_OOB),
+            "out of band to the host": (channel.send, b"x", socket.MSG_OOB),
+            "out of band, received": (other.recv, 1, socket.MSG_OOB),
+            "a message out of band, received": (other.recvmsg, 1, 0, socket.MSG_OOB),
+        })
+        return found or other.recv(1).decode()
     """
-    assert await managed(sandbox, code) == 1
+    assert await managed(sandbox, code) == "x"
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+async def test_pending_signals_are_bounded(sandbox: Sandbox) -> None:
+    """They count for the user, on all of the machine."""
+    code = """
+    import signal
+    def main():
+        number, count = signal.SIGRTMIN + 1, 0
+        signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+        for _ in range(1000):
+            os.kill(os.getpid(), number)
+        while signal.sigtimedwait([number], 0) is not None:
+            count += 1
+        return count
+    """
+    assert await managed(sandbox, code) <= 65
 
 
 async def test_an_exception_that_refuses_to_be_told(sandbox: Sandbox) -> None:

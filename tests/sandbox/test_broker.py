@@ -11,6 +11,8 @@ import pytest
 from flashgraph.errors import BudgetExhausted, ModelRefused, RequestFailed
 from flashgraph.llm.protocol import Message, Reply
 from flashgraph.sandbox import CandidateFailed, Limits, Sandbox
+from flashgraph.sandbox.broker import _packed
+from flashgraph.sandbox.guest import wire
 
 pytestmark = pytest.mark.anyio
 
@@ -210,11 +212,13 @@ async def test_what_is_no_prompt_is_said(sandbox: Sandbox, prompt: str) -> None:
     assert llm.asked == []
 
 
-async def test_a_reply_that_cannot_be_encoded_is_an_error(sandbox: Sandbox) -> None:
-    """The candidate sees it as a request that failed."""
+async def test_half_a_character_in_a_reply(sandbox: Sandbox) -> None:
+    """It arrives as the sign for one that cannot be shown; a frame that could not hold it says so instead."""
 
     async def broken(_: str) -> str:
         return "\ud800"
 
-    with pytest.raises(CandidateFailed, match="cannot be encoded"):
-        await sandbox.run(ASK, llm=Fake(broken))
+    assert (await sandbox.run(ASK, llm=Fake(broken))).value == "\ufffd"
+    found = wire.unpack(_packed({"reply": 3, "text": "\ud800"}))
+    assert found is not None
+    assert found[0] == {"reply": 3, "error": "the reply cannot be encoded"}

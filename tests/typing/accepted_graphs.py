@@ -7,7 +7,7 @@ from typing import Any, assert_type
 import attrs
 
 import flashgraph as fg
-from flashgraph.evaluation import Attempt, Candidate, attempt
+from flashgraph.evaluation import Attempt, Candidate, Validated, attempt
 from flashgraph.graph.handles import PoolNode, Source, Stage
 from flashgraph.pools import Archive, ParetoFrontier
 
@@ -42,7 +42,7 @@ graph = fg.Graph("accepted")
 size = graph.param("size", 3)
 
 frontier = graph.pool("frontier", ParetoFrontier)
-assert_type(frontier, PoolNode[fg.Group[Candidate, Attempt], ParetoFrontier])
+assert_type(frontier, PoolNode[fg.Group[Candidate | Validated, Attempt], ParetoFrontier])
 archive = graph.pool("archive", lambda: Archive(threshold=0.5))
 
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -24,6 +25,7 @@ from flashgraph.run.journal.store import JournalError, Store
 from flashgraph.run.journal.writer import JournalWriter
 from flashgraph.run.machine import Machine
 from flashgraph.run.result import texts_of
+from flashgraph.task import Task
 
 __all__ = ["begin_anew"]
 
@@ -33,13 +35,14 @@ def begin_anew(path: Path, before: Header, header: Header, codec: Codec, machine
 
     ``machine`` says of what plan the old run's is.  Raises what `replayed` raises; the old journal is in place then.
     """
-    old = type(machine)(machine.plan, Ledger(Budget()), lambda event: None, machine.seed)
+    task = _task_of(before, machine.task)
+    old = type(machine)(machine.plan, Ledger(Budget()), lambda event: None, machine.seed, task)
     store = Store(path, create=False)
     try:
         resumed = replayed(store, before, codec, old, changes)
         spent = Counter(old.ledger.settled)
         spent.update(old.ledger.reserved)  # of requests whose replies were lost
-        spent.update(uncharged(Examined(store, JournalWriter(store, codec), old.ledger), old.ledger))
+        spent.update(uncharged(Examined(store, JournalWriter(store, codec)), old.ledger))
         best = next((pool.best for pool in old.pools.values() if pool.best is not None), None)
         texts = {**carried(store.db).texts, **((texts_of(best.value) or {}) if best is not None else {})}
     finally:
@@ -57,6 +60,12 @@ def begin_anew(path: Path, before: Header, header: Header, codec: Codec, machine
             f"{path}: the journal of the old task could not be kept as {kept.name}: {error.strerror}.\n"
             "Fix: give write permission to the folder, or start a new run."
         ) from error
+
+
+def _task_of(before: Header, now: Task[Any, Any] | None) -> Task[Any, Any] | None:
+    """Return the task as far as pools are made for it: what they hold was weighed within the old task's bounds."""
+    bounds = before.made_of.get("bounds")
+    return now if now is None or bounds is None else attrs.evolve(now, bounds=tuple(bounds))
 
 
 def _begin(path: Path, header: Header, codec: Codec, taken: Carried, spent: Mapping[str, float]) -> None:

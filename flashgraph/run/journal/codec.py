@@ -159,7 +159,15 @@ class Codec:
         if "of" in data and hasattr(kind, "_fields"):
             return kind(*(self.decode(d, get) for d in of))
         made = {name: self.decode(data[name], get) for name in _fields(kind) if name in data}
-        return kind(**{_argument(kind, name): value for name, value in made.items()})
+        try:
+            return kind(**{_argument(kind, name): value for name, value in made.items()})
+        except TypeError as error:
+            had = ", ".join(name for name in data if name != TAG)
+            raise DataError(
+                f"the journal holds a {tag!r} of another version of its class, with {had}; this one has "
+                f"{', '.join(_fields(kind))} ({error}).\n"
+                "Fix: resume with the graph, and the version of flashgraph, that the run was started with."
+            ) from None
 
     def _name(self, kind: type) -> str:
         if kind not in self._names:

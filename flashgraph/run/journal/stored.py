@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import attrs
 
+from flashgraph.evidence import Evidence
 from flashgraph.run.journal.plain import texts
 
 __all__ = [
@@ -62,7 +63,8 @@ class StoredArtifact:
     """One admitted artifact as it stands now; ``value`` is plain (see `flashgraph.run.journal.plain`).
 
     ``version`` is the pool's at its admission, ``lag`` how far the pool had moved on, ``at`` the run's clock,
-    ``settled`` whether its evidence is complete; a provisional one that was taken back is ``retracted``.
+    a provisional one that was taken back is ``retracted``, one that its pool replaced is ``evicted``.  ``evidence`` is
+    what its score, the estimate, rests on; None where the pool weighs none, and in journals of flashgraph 0.1.
     """
 
     pool: str
@@ -76,6 +78,8 @@ class StoredArtifact:
     provisional: bool
     retracted: bool
     value: Any = attrs.field(repr=False)
+    evidence: Evidence | None = None
+    evicted: bool = False
 
     @property
     def texts(self) -> dict[str, str]:
@@ -84,8 +88,10 @@ class StoredArtifact:
 
     @property
     def state(self) -> str:
-        """``confirmed``, ``provisional`` or ``retracted``."""
-        return "retracted" if self.retracted else "provisional" if self.provisional else "confirmed"
+        """``confirmed``, ``provisional``, ``evicted`` or ``retracted``."""
+        if self.retracted or self.evicted:
+            return "retracted" if self.retracted else "evicted"
+        return "provisional" if self.provisional else "confirmed"
 
 
 @attrs.frozen
@@ -150,11 +156,14 @@ class Failures:
 
 @attrs.frozen
 class Point:
-    """The best confirmed score at one moment of a run: after ``at`` seconds and ``calls`` model calls."""
+    """The champion at one moment of a run, after ``at`` seconds and ``calls`` model calls: its score then, and the
+    evidence for it.  ``artifact`` is None in journals of flashgraph 0.1, which hold scores alone."""
 
     at: float
     calls: int
     score: float
+    artifact: int | None = None
+    evidence: Evidence | None = None
 
 
 def text_diff(

@@ -15,7 +15,16 @@ from typing import NamedTuple
 
 from . import libc, seccomp
 
-__all__ = ["CHANNEL", "REPORTING_BYTES", "Bounds", "address_space", "confine", "keep_only", "take_descriptors"]
+__all__ = [
+    "CHANNEL",
+    "DEVICES",
+    "REPORTING_BYTES",
+    "Bounds",
+    "address_space",
+    "confine",
+    "keep_only",
+    "take_descriptors",
+]
 
 CHANNEL = 3
 """The child's descriptor of its channel; beside it there are only stdin (empty), stdout and stderr."""
@@ -25,6 +34,8 @@ REPORTING_BYTES = 32 * 1024 * 1024
 
 NOBODY = 65534
 DESCRIPTORS = 128
+SIGNALS = 64
+DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 
 
@@ -90,6 +101,9 @@ def confine(bounds: Bounds, *, base: int, jailed: bool, scratch: str) -> None:
     if jailed:
         libc.unshare(libc.CLONE_NEWNS)
         libc.mount_scratch(scratch, bounds.scratch_bytes)
+        # They are the machine's own: a time that one child sets would be there for all.
+        for device in DEVICES:
+            libc.make_read_only(device)
     os.chdir(scratch)
     if jailed:
         _become_nobody()
@@ -123,6 +137,8 @@ def _limit_resources(bounds: Bounds, base: int) -> None:
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_MEMLOCK, 0)
     _limit(resource.RLIMIT_MSGQUEUE, 0)
+    # Counted for the user, on all of the machine.
+    _limit(resource.RLIMIT_SIGPENDING, SIGNALS)
     soft = base + bounds.memory_bytes
     _limit(resource.RLIMIT_AS, soft, soft + REPORTING_BYTES)
 

@@ -16,6 +16,7 @@ __all__ = [
     "drop_capabilities",
     "filter_program",
     "install_filter",
+    "make_read_only",
     "mount_scratch",
     "prctl",
     "setns",
@@ -32,7 +33,7 @@ PR_SET_SECCOMP = 22
 PR_SET_NO_NEW_PRIVS = 38
 
 SECCOMP_MODE_FILTER = 2
-MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
 # Version 3, this process; made before the fork, because a new ctypes type costs more than the call.
 _CAPABILITY_HEADER = (ctypes.c_uint32 * 2)(0x20080522, 0)
 _NO_CAPABILITIES = (ctypes.c_uint32 * 6)()
@@ -72,6 +73,20 @@ def mount_scratch(path: str, size: int) -> None:
     options = f"size={max(size, 4096)},nr_inodes={64 + size // 4096},mode=0777"
     flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
     _checked(_libc.mount(b"tmpfs", path.encode(), b"tmpfs", flags, options.encode()), f"mount({path})")
+
+
+def make_read_only(path: str) -> None:
+    """Make a mount read-only: a device there can be used as before, its times and modes cannot be changed."""
+    held = os.statvfs(path).f_flag & (MS_NOSUID | MS_NOEXEC)
+    # What a mount came with may not be taken from it; ST_NOATIME and its kind have flags of their own.
+    flags = MS_REMOUNT | MS_BIND | MS_RDONLY | held | _times(os.statvfs(path).f_flag)
+    _checked(_libc.mount(None, path.encode(), None, flags, None), f"mount({path}, read-only)")
+
+
+def _times(flags: int) -> int:
+    """How a mount keeps times of access, as ``mount`` takes it, from what ``statvfs`` says."""
+    kinds = ((1024, 1024), (2048, 2048), (4096, 1 << 21))  # noatime, nodiratime, relatime
+    return sum(flag for said, flag in kinds if flags & said)
 
 
 def drop_capabilities() -> None:

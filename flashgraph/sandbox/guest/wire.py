@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 from typing import Any
 
 __all__ = [
@@ -45,15 +46,23 @@ ROLES = ("system", "user", "assistant", "tool")
 MAX_DEPTH = 100
 
 _HEAD = struct.Struct("<I")
+_LARGEST = sys.float_info.max
 
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    if not -_LARGEST <= number <= _LARGEST:
+        raise ValueError(f"{text[:20]} is no finite number")
+    return number
+
+
 # Made once: making them takes longer than a small frame does.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
 class Malformed(Exception):

@@ -7,6 +7,7 @@ is not what the policy's own docstring says.  Shares are given in hundredths, an
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import reduce
@@ -21,7 +22,7 @@ from flashgraph.graph.ports import Group, Member
 from flashgraph.policies.control import Control, Waiting, shortest_first
 from flashgraph.policies.failure import FailAbove
 from flashgraph.policies.order import Discriminative, QueueOrder, discriminative, freshest, priority
-from flashgraph.policies.release import All
+from flashgraph.policies.release import RARER, All, drawn
 from flashgraph.policies.settings import parse_policy
 from flashgraph.policies.staleness import Rule, without_overlap
 from flashgraph.testing.tried import Property, expect
@@ -117,7 +118,7 @@ CHAINS = st.lists(
 class Enough:
     """A release rule; ``share`` in hundredths, for `decided` ``count`` members that have arrived."""
 
-    kind: Literal["all", "fraction", "count", "deadline", "decided"]
+    kind: Literal["all", "fraction", "count", "sampled", "deadline", "decided"]
     share: int = 50
     count: int = 1
     seconds: float = 1.0
@@ -130,6 +131,8 @@ class Enough:
                 return fg.fraction(self.share / 100, least=self.count)
             case "count":
                 return fg.count(self.count)
+            case "sampled":
+                return fg.sampled(self.count, share=self.share / 100)
             case "deadline":
                 return fg.deadline(self.seconds)
             case "decided":
@@ -143,7 +146,13 @@ class Enough:
                 return min(size, max(whole, self.count))
             case "count":
                 return min(size, self.count)
+            case "sampled":
+                return math.ceil(Fraction(self.share * self.sends(size), 100))
         return size
+
+    def sends(self, size: int) -> int:
+        """Members that are tried at all."""
+        return min(size, self.count) if self.kind == "sampled" else size
 
     def ready(self, size: int, arrived: int, seconds: float) -> bool:
         match self.kind:
@@ -162,17 +171,18 @@ def release(enough: Enough, size: int, missing: int, seconds: float) -> None:
     said, expected = rule.ready(group, arrived, seconds), enough.ready(size, arrived, seconds)
     expect(bool(said) == expected, f"I8: {rule} with {arrived} of {size} after {seconds} s: {said}")
     expect(rule.needs(size) == enough.needs(size), f"I8: {rule} needs {rule.needs(size)} of {size}")
+    expect(rule.sends(size) == enough.sends(size), f"I8: {rule} sends out {rule.sends(size)} of {size}")
     timed = enough.seconds if enough.kind == "deadline" else None
     expect(rule.deadline() == timed, f"I8: {rule} is to be asked again after {rule.deadline()} s")
     expect(rule.flaw() is None, f"I8: {rule} is said to have a flaw: {rule.flaw()}")
-    if enough.kind != "decided":
+    if enough.kind not in ("decided", "sampled"):
         text = str(rule).replace("s)", ")")
         expect(parse_policy(text) == rule, f"I8: {rule} is read as {parse_policy(text)}")
 
 
 ENOUGH = st.builds(
     Enough,
-    st.sampled_from(["all", "fraction", "fraction", "count", "deadline", "decided"]),
+    st.sampled_from(["all", "fraction", "fraction", "count", "sampled", "sampled", "deadline", "decided"]),
     st.integers(1, 100),
     st.integers(1, 6),
     st.sampled_from([0.5, 1.0, 3.0, 30.0]),
@@ -198,6 +208,20 @@ def scattered(window: int, streaks: Sequence[int], keyed: bool) -> None:
     expect(said == [*first, *(p for p in range(len(streaks)) if p not in first)], f"I8: {order}: {streaks} is {said}")
     told = [order.identity(place, member) for place, member in enumerate(members)]
     expect(told == known, f"I8: {order} knows its members as {told}")
+
+
+def sampled(strata: Sequence[int], members: int, seed: int) -> None:
+    """I8: so many different members are drawn, and of each stratum as many in every draw: members of stratum 1 are due
+    `RARER` times later than those of stratum 0, which are spread evenly, and of equal ones stratum 0 goes first."""
+    found = drawn(strata, members, random.Random(seed))
+    expect(len(found) == len(set(found)) == min(members, len(strata)), f"I8: {members} of {strata} are {found}")
+    due = []
+    for stratum in set(strata):
+        size, late = strata.count(stratum), Fraction(RARER) if stratum else Fraction(1)
+        due += [(late * (2 * rank + 1) / (2 * size), stratum) for rank in range(size)]
+    expected = [stratum for _, stratum in sorted(due)[:members]]
+    said = [strata[place] for place in found]
+    expect(said == expected, f"I8: of {strata} are drawn the strata {said}, expected {expected}")
 
 
 @attrs.frozen
@@ -301,14 +325,15 @@ WRONG: Sequence[Rule | All | FailAbove | Control | QueueOrder | Discriminative] 
     fg.repair("s", -1), fg.repair("s", times=0), fg.repair("s", times=1.5), fg.repair("s", when="x"),  # type: ignore[arg-type]
     fg.fraction(0.0), fg.fraction(1.01), fg.fraction(-0.5), fg.fraction(0.5, least=0), fg.fraction(0.5, least=1.5),  # type: ignore[arg-type]
     fg.count(0), fg.count(1.5), fg.deadline(0.0), fg.deadline(-1.0), fg.decided("x"),  # type: ignore[arg-type]
+    fg.sampled(0), fg.sampled(1.5), fg.sampled(2, share=0.0), fg.sampled(2, share=1.01),  # type: ignore[arg-type]
     fg.fail_above(-0.01), fg.fail_above(1.01), priority("x"), discriminative(0), discriminative(1.5),  # type: ignore[arg-type]
     fg.balanced(0.0), fg.balanced(0.0009), fg.balanced(math.inf), fg.balanced("x"), fg.balanced(True),  # type: ignore[arg-type]
 )  # fmt: skip
 SOUND: Sequence[Rule | All | FailAbove | Control | QueueOrder | Discriminative] = (
     fg.discard(0), fg.refresh(0), fg.repair("s", 0, times=1, when=_touches), fg.repair("s", 1, times=2),
     fg.fraction(1.0), fg.fraction(0.001, least=1), fg.count(1), fg.deadline(0.001), fg.decided(bool), fg.everyone(),
-    fg.fail_above(0.0), fg.fail_above(1.0), fg.missing(), priority(bool), freshest(), fg.fifo(),
-    discriminative(1), fg.balanced(0.001), fg.balanced(1), fg.drain_first(), shortest_first(),
+    fg.sampled(1, share=1.0), fg.fail_above(0.0), fg.fail_above(1.0), fg.missing(), priority(bool), freshest(),
+    fg.fifo(), discriminative(1), fg.balanced(0.001), fg.balanced(1), fg.drain_first(), shortest_first(),
 )  # fmt: skip
 
 
@@ -363,6 +388,16 @@ RULES: Mapping[str, Property] = {
         scattered,
         {"window": st.integers(1, 3), "streaks": st.lists(st.integers(0, 5), max_size=6), "keyed": st.booleans()},
         10,
+    ),
+    "parts of a group, restated": Property(
+        ("I8",),
+        sampled,
+        {
+            "strata": st.lists(st.integers(0, 1), min_size=1, max_size=12),
+            "members": st.integers(1, 14),
+            "seed": st.integers(0, 99),
+        },
+        15,
     ),
     "what members have passed": Property(("I8",), judged, {"passed": st.booleans()}, 1),
     "orders of control, restated": Property(

@@ -1,0 +1,102 @@
+"""Ctrl-C and SIGTERM, and the ways in which a run of the command line ends by them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from types import FrameType
+from typing import Any
+
+import anyio
+import click
+
+from flashgraph.cli.failures import INTERRUPTED
+
+__all__ = ["Interrupts", "end_at_once"]
+
+BURST = 0.3
+"""Seconds within which several signals are one: a supervisor may send them in a burst, a person cannot."""
+
+LAST = 3
+"""The signal that ends the process whatever it does."""
+
+PATIENCE = 5.0
+"""Seconds that an orderly end has after the last signal."""
+
+
+class Interrupts:
+    """Each signal does what the next of `steps` says at that moment, with a line about it; when none is left,
+    everything is cancelled.  Where that does not end the process soon after the third, or a fourth comes, the process
+    exits: a function that catches everything, or blocks, cannot keep it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self.steps: list[tuple[str, Callable[[], None]]] = []
+        self._heard = 0
+        self._last = float("-inf")
+
+    async def listen(self, scope: anyio.CancelScope, *, task_status: Any = anyio.TASK_STATUS_IGNORED) -> None:
+        done = 0
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, self._counted():
+            task_status.started()
+            async for _ in signals:
+                if done == self._heard:
+                    continue
+                done += 1
+                if not self.steps:
+                    scope.cancel()
+                    continue
+                said, step = self.steps.pop(0)
+                click.echo(said, err=True)
+                step()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count signals when they come, also while a function holds the event loop."""
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number, handler in before.items():
+            signal.signal(number, partial(self._count, handler))
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _count(self, handler: Any, number: int, frame: FrameType | None) -> None:
+        now = self._clock()
+        burst, self._last = now - self._last < BURST, now
+        if not burst:
+            self._heard += 1
+            if self._heard == LAST:
+                _arm()
+            elif self._heard > LAST:
+                _end()
+        if callable(handler):
+            handler(number, frame)
+
+
+def _arm() -> None:
+    """End the process after a while, if it still goes on."""
+    timer = threading.Timer(PATIENCE, _end)
+    timer.daemon = True
+    timer.start()
+
+
+def _end() -> None:
+    with suppress(OSError):
+        os.write(2, b"ended without a report: something does not stop; `flashgraph resume` goes on with what is kept\n")
+    os._exit(INTERRUPTED)
+
+
+def end_at_once(code: int) -> None:
+    """End the process at once, with what was printed: Python would wait for threads and tasks that never end."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)

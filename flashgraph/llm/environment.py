@@ -1,0 +1,53 @@
+"""Variables of the environment by which connections are made: which of them is wrong, when one cannot be."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+
+import httpx
+
+from flashgraph.errors import DataError
+
+__all__ = ["CERTIFICATES", "PROXIES", "wrong_variable"]
+
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+PROXIES = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+
+EXPECTED = {
+    "SSL_CERT_FILE": "a file with certificates in PEM format",
+    "SSL_CERT_DIR": "a folder with certificates",
+    "NO_PROXY": "names of hosts and addresses, separated by commas, IPv6 addresses without brackets",
+}
+
+USER = re.compile(r"//[^/@\s]*@")
+
+
+def wrong_variable(names: Sequence[str], error: Exception) -> DataError:
+    """Return the mistake that an ``error`` shows which was raised for one of these variables.
+
+    It says which, and never shows a value: that of a proxy may hold a password.
+    """
+    found = [known for name in names for known in (name, name.lower()) if os.environ.get(known)]
+    wrong = [name for name in found if _is_wrong(name)] or [n for n in found if n.upper() == "NO_PROXY"] or found
+    name = wrong[0] if wrong else names[0]
+    expected = EXPECTED.get(name.upper(), "http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT")
+    reason = USER.sub("//***@", str(error))
+    fix = "pip install 'httpx[socks]', or unset it" if isinstance(error, ImportError) else "correct it, or unset it"
+    return DataError(f"environment variable {name}: it cannot be used ({reason}); expected {expected}.\nFix: {fix}.")
+
+
+def _is_wrong(name: str) -> bool:
+    """Whether a variable alone cannot be used."""
+    value = os.environ[name]
+    if name.upper() in CERTIFICATES:
+        return not os.path.exists(value) or os.path.isdir(value) != (name.upper() == "SSL_CERT_DIR")
+    if name.upper() == "NO_PROXY":
+        return False
+    try:
+        # As httpx takes it from the environment: a host alone is an HTTP proxy.
+        httpx.AsyncHTTPTransport(proxy=httpx.Proxy(value if "://" in value else f"http://{value}"))
+    except (ValueError, ImportError, httpx.InvalidURL):
+        return True
+    return False

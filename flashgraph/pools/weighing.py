@@ -1,0 +1,44 @@
+"""How a pool weighs one artifact, with the best of its parents as the control."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from flashgraph.evidence import Evidence, weigh
+from flashgraph.graph.ports import Artifact, Group
+
+__all__ = ["anywhere", "weighed"]
+
+anywhere = (float("-inf"), float("inf"))
+"""Bounds of a pool that was made for no task."""
+
+
+def weighed(
+    scores: Mapping[int, float],
+    group: Group[Any, Any],
+    *,
+    parents: Iterable[Artifact | None] = (),
+    bounds: tuple[float, float] = anywhere,
+    failed: int = 0,
+    exact: bool = False,
+) -> Evidence:
+    """Return the evidence of an artifact with ``scores`` by the places of the group's members; failed ones are in it
+    with the least score.
+
+    The control is the parent with the highest mean among those that were tried on all of as many samples.  Without
+    such a parent the tried samples stand for all, stratum by stratum.  With ``exact`` the samples are the objective
+    itself and drawn from nothing: the mean over all of them is the score, without an interval around it.
+    """
+    known = [p for p in parents if p is not None and p.evidence is not None and len(p.scores) == group.size]
+    best = max(known, key=lambda p: p.evidence.mean if p.evidence else 0.0, default=None)
+    found = weigh(
+        scores, group.size, bounds=bounds, failed=failed, control=None if best is None else best.scores,
+        strata=dict(enumerate(group.strata)), parent=None if best is None else best.evidence,
+    )  # fmt: skip
+    if not exact:
+        return found
+    interval = (found.mean, found.mean) if found.complete else found.interval
+    return attrs.evolve(found, estimate=found.mean, prior=None, interval=interval)

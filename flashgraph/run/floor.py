@@ -1,0 +1,146 @@
+"""Who holds the event loop: functions that block it are named, and others are let on between two that do.
+
+While a function computes or waits without awaiting, nothing else goes on: no request is read, no Ctrl-C is heard, no
+deadline is kept.  Many that do so in a row, as all members of a group at its beginning, would add up.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import anyio
+import attrs
+
+from flashgraph.errors import is_own
+
+__all__ = ["Floor"]
+
+LONG = 0.05
+"""Seconds after which others are let on before the next function runs."""
+
+WARNED = 0.5
+"""Seconds after which a function is warned of."""
+
+STILL = 5.0
+"""Seconds after which a function that has not returned is warned of."""
+
+TICK = 0.2
+"""Seconds between two looks at what holds the event loop."""
+
+_log = logging.getLogger("flashgraph")
+
+
+@attrs.define
+class _Slow:
+    """What a function has held the event loop for in all, and at how much it is warned of next."""
+
+    times: int = 0
+    seconds: float = 0.0
+    next: float = 0.0
+
+
+class Floor:
+    """The event loop's floor in one run.  ``clock`` is the event loop's; ``wake`` has the run look soon, and
+    `release` the floor: without it nobody waits for that, and functions are only warned of."""
+
+    def __init__(self, clock: Callable[[], float], wake: Callable[[], None] | None = None) -> None:
+        self.held = False
+        """Whether a function has held the floor for long since it was released the last time."""
+        self._clock = clock
+        self._wake = wake
+        self._free = anyio.Event()
+        self._thread = threading.get_ident()
+        self._what = ""
+        self._since: float | None = None
+        self._seen: tuple[float, str] | None = None
+        """Of the function that has the floor: since when, and which function of the user's own was seen at work."""
+        self._told: float | None = None
+        """Since when the function has had the floor that was warned of before it returned."""
+        self._slow: dict[str, _Slow] = {}
+
+    def enter(self, what: str) -> float:
+        """A function begins; ``what`` names it where it is not seen at work.  Returns the time for `leave`."""
+        self._what, self._since = what, time.monotonic()
+        return self._clock()
+
+    def leave(self, began: float) -> None:
+        """It has returned, or awaits something."""
+        since, self._since = self._since, None
+        took = self._clock() - began
+        if took < LONG:
+            return
+        if self._wake is not None:
+            self.held = True
+            self._wake()
+        if took >= WARNED:
+            seen, self._seen = self._seen, None
+            self._warn(seen[1] if seen is not None and seen[0] == since else self._what, took)
+
+    async def wait(self) -> None:
+        """Wait for the floor to be released."""
+        await self._free.wait()
+
+    def release(self) -> None:
+        """Others have been let on: whoever waits may go on."""
+        if self.held:
+            self.held = False
+            free, self._free = self._free, anyio.Event()
+            free.set()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Look at what holds the floor, from a thread."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(TICK):
+                self.look()
+
+        threading.Thread(target=watch, name="flashgraph: who holds the event loop", daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    def look(self) -> None:
+        """Note which function of the user's own holds the floor, if one has for a moment."""
+        since = self._since
+        if since is None or (held := time.monotonic() - since) < TICK / 2:
+            return
+        place = _place(sys._current_frames().get(self._thread))
+        if place is None or self._since != since:
+            return
+        self._seen = (since, place)
+        if held >= STILL and self._told != since:
+            self._told = since
+            _log.warning("%s has held the event loop for %.0f s, and still does: nothing else goes on", place, held)
+
+    def _warn(self, place: str, took: float) -> None:
+        slow = self._slow.setdefault(place, _Slow())
+        slow.times += 1
+        slow.seconds += took
+        if slow.seconds < slow.next:
+            return
+        slow.next = 4 * slow.seconds
+        often = f" ({slow.times} times, {slow.seconds:.1f} s in all)" if slow.times > 1 else ""
+        _log.warning(
+            "%s held the event loop for %.1f s%s: no request, Ctrl-C or deadline was served meanwhile.\n"
+            "Fix: make it async, or call the slow part in a thread: await anyio.to_thread.run_sync(...).",
+            place, took, often,
+        )  # fmt: skip
+
+
+def _place(frame: FrameType | None) -> str | None:
+    """The innermost function of the user's own on a stack, and where it is defined."""
+    while frame is not None:
+        code = frame.f_code
+        if is_own(str(frame.f_globals.get("__name__", "")), code.co_filename):
+            return f"{code.co_name} ({code.co_filename}, line {code.co_firstlineno})"
+        frame = frame.f_back
+    return None

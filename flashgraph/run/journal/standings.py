@@ -1,0 +1,65 @@
+"""How artifacts stand now, and who was champion when: rows that follow what the pools say after each turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from flashgraph.evidence import Evidence
+from flashgraph.run import events as ev
+from flashgraph.run.journal.jsontext import dumped, loaded
+from flashgraph.run.journal.store import Statement
+from flashgraph.run.pools import PoolState
+
+__all__ = ["STANDING", "Standings", "evidence_of"]
+
+STANDING = "INSERT OR REPLACE INTO standings VALUES (?, ?, ?, ?)"
+
+
+def evidence_of(text: str | None) -> Evidence | None:
+    """Return the evidence that a row holds; None where it holds none."""
+    if not text or (fields := loaded(text)) is None:
+        return None
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+    return Evidence(**values)
+
+
+class Standings:
+    """Writes what changed since the last time that it was asked.
+
+    More evidence for one artifact may change the estimates of others, which have no event of their own.
+    """
+
+    def __init__(self) -> None:
+        self._written: dict[str, Mapping[int, Evidence | None]] = {}
+
+    def rows(self, name: str, pool: PoolState) -> Iterator[Statement]:
+        """The standings of a pool's artifacts that have changed; the first time also of all that it evicted."""
+        held: Mapping[int, Evidence | None] = {i: a.evidence for i, a in pool.value.artifacts.items()}
+        before = self._written.get(name)
+        gone = [i for i in (pool.records if before is None else before) if i not in held]
+        before, self._written[name] = before or {}, held
+        for artifact, evidence in held.items():
+            was = before.get(artifact)
+            if evidence is not None and evidence is not was and evidence != was:
+                yield STANDING, (name, artifact, 1, _text(evidence))
+        for artifact in gone:
+            if artifact in pool.records and not pool.records[artifact].retracted:
+                yield STANDING, (name, artifact, 0, _text(pool.records[artifact].last.evidence))
+
+    @staticmethod
+    def champion(event: ev.ChampionChanged, turn: int) -> Statement:
+        """The row of a change of champion."""
+        evidence = event.evidence
+        row = (
+            event.pool, event.version, turn, event.at, event.artifact,
+            event.score if evidence is None else evidence.estimate, int(event.provisional), _text(evidence),
+        )  # fmt: skip
+        return f"INSERT OR REPLACE INTO champions VALUES ({', '.join('?' * 8)})", row
+
+
+def _text(evidence: Evidence | None) -> str:
+    fields: dict[str, Any] | None = None if evidence is None else attrs.asdict(evidence)
+    return dumped(fields)

@@ -1,0 +1,99 @@
+"""Signals: each is counted when it comes, a burst is one, and the third always ends the process."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from flashgraph.cli import stopping
+from flashgraph.cli.failures import INTERRUPTED
+from flashgraph.cli.stopping import Interrupts, end_at_once
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The codes with which the process would have exited."""
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    return codes
+
+
+def listening(*signals: int, steps: int = 2, apart: float = 1.0) -> list[str]:
+    """What is done at so many signals."""
+    done: list[str] = []
+    now = itertools.count(0.0, apart)
+
+    def step(number: int) -> tuple[str, Callable[[], None]]:
+        return f"step {number}", lambda: done.append(f"{number}")
+
+    async def main() -> None:
+        interrupts = Interrupts(lambda: next(now))
+        interrupts.steps = [step(number) for number in range(steps)]
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(interrupts.listen, tasks.cancel_scope)
+            for number in signals:
+                signal.raise_signal(number)
+                for _ in range(20):  # turns of the event loop, which has it in the first
+                    await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
+        if interrupts._heard > steps:
+            done.append("cancelled")
+
+    anyio.run(main)
+    return done
+
+
+def test_each_signal_does_the_next_step(ended: list[int]) -> None:
+    """And those that end everything come after."""
+    before = signal.getsignal(signal.SIGINT)
+    assert listening(signal.SIGINT) == ["0"]
+    assert listening(signal.SIGINT, signal.SIGTERM) == ["0", "1"]
+    assert listening(signal.SIGINT, signal.SIGINT, steps=1) == ["0", "cancelled"]
+    assert signal.getsignal(signal.SIGINT) is before
+    assert ended == []
+
+
+def test_the_third_arms_an_end_and_the_fourth_is_one(
+    ended: list[int], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The third leaves a few seconds to an orderly end."""
+    armed: list[bool] = []
+    monkeypatch.setattr(stopping, "_arm", lambda: armed.append(True))
+    interrupts = Interrupts(partial(next, itertools.count(0.0)))
+    for _ in range(3):
+        interrupts._count(None, signal.SIGINT, None)
+    assert (armed, ended) == ([True], [])
+    interrupts._count(None, signal.SIGINT, None)
+    assert ended == [INTERRUPTED]
+    assert "ended without a report" in capfd.readouterr().err
+
+
+def test_the_end_that_is_armed_comes(ended: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a thread: the main one may be busy."""
+    came = threading.Event()
+    monkeypatch.setattr(stopping, "PATIENCE", 0.0)
+    monkeypatch.setattr(stopping, "_end", came.set)
+    stopping._arm()
+    assert came.wait(10)
+
+
+def test_a_burst_is_one(ended: list[int]) -> None:
+    """Ten signals at once, as a supervisor may send them, are no ten wishes."""
+    assert listening(*[signal.SIGINT] * 10, apart=0.1) == ["0"]
+    assert ended == []
+
+
+def test_what_was_printed_is_seen(ended: list[int], capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where the process ends at once."""
+    print("the report")
+    end_at_once(3)
+    assert ended == [3]
+    assert capsys.readouterr().out == "the report\n"

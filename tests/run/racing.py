@@ -1,0 +1,96 @@
+"""A race: candidates are tried on a part of their samples, and the most promising ones on more of them.
+
+Candidate ``c<N>`` passes sample ``<index>`` where a hash of both is below its quality, a tenth of ``N`` and a fifth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio
+import attrs
+
+import flashgraph as fg
+from flashgraph.evaluation import Attempt, Candidate, Validated, Work
+from flashgraph.llm.protocol import Message
+from flashgraph.pools import ParetoFrontier
+from flashgraph.testing.graphs import draw
+
+__all__ = ["SIZE", "TASK", "Asked", "answer", "passes", "race", "slowly"]
+
+SIZE = 40
+
+
+async def _attempt(candidate: Mapping[str, str], sample: int, llm: fg.Llm) -> str:
+    return (await llm(f"{candidate['text']} {sample}")).text
+
+
+TASK = fg.Task(
+    "race",
+    train=[0],
+    val=range(SIZE),
+    seed={"text": "c0"},
+    attempt=_attempt,
+    score=lambda sample, output: fg.Score(float(output)),
+)
+
+
+@attrs.frozen
+class Asked:
+    """By artifact, how many samples it was sent out on."""
+
+    samples: Mapping[int, int] = attrs.field(factory=dict)
+
+
+def passes(text: str, index: int) -> float:
+    """The score of a candidate on a sample."""
+    return float(draw(text, index) < 0.2 + 0.1 * int(text[1:]))
+
+
+def answer(messages: Sequence[Message]) -> str:
+    """What the judge says of ``<text> <index>``."""
+    text, index = messages[-1]["content"].split()
+    return str(passes(text, int(index)))
+
+
+async def slowly(messages: Sequence[Message]) -> str:
+    """The same after half a second to two, a hash of what is asked."""
+    # Sixty-fourths add up without rounding: equal instants are equal on every clock.
+    await anyio.sleep(round(32 + 96 * draw("seconds", messages[-1]["content"])) / 64)
+    return answer(messages)
+
+
+def race(candidates: int = 6, sent: int = 10, share: float = 0.5, **edge: Any) -> fg.Graph:
+    """The graph; each candidate is the child of the best before it."""
+    graph = fg.Graph("race")
+    frontier = graph.pool("frontier", ParetoFrontier)
+
+    def pick(at: fg.Draw[ParetoFrontier]) -> Candidate:
+        if (best := at.view.best()) is not None:
+            at.uses(best)
+        return Candidate({"text": f"c{at.emission}"}, SIZE)
+
+    def confirm(at: fg.Draw[ParetoFrontier, Asked]) -> Validated | None:
+        asked = at.cursor.samples if at.open else {}
+        found = at.view.contender(at.random, asked, at.champion)
+        if found is not None:
+            done = len(at.view.tried[found.artifact].sent)
+            at.cursor = Asked({**asked, found.artifact: done + len(found.samples)})
+            at.uses(found.artifact)
+        return found
+
+    async def judge(work: Work, at: fg.Context) -> Attempt:
+        reply = await at.llm(f"{work.text['text']} {work.index}")
+        return Attempt(work.index, float(reply.text), reply.text)
+
+    first = graph.source(name="pick", reads=frontier, rounds=candidates)(pick)
+    more = graph.source(name="confirm", reads=frontier, cursor=Asked(), evidence=True)(confirm)
+    validate = graph.stage(name="validate", llm="judge")(judge)
+    measure = graph.stage(name="measure", llm="judge")(judge)
+    graph.edge(first, validate, scatter=Candidate.work, order=fg.discriminative(window=2))
+    options = {"release": fg.sampled(sent, share=share), "late": "amend", **edge}
+    graph.edge(validate, frontier, gather=True, **options)
+    graph.edge(more, measure, scatter=Validated.work)
+    graph.edge(measure, frontier, gather=True, release=fg.fraction(0.5), late="amend")
+    return graph

@@ -1,0 +1,384 @@
+"""What a function of the user's own does to end the process ends its own job alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+import flashgraph as fg
+from flashgraph.evaluation import Candidate, attempt
+from flashgraph.pools import Archive
+from flashgraph.run import contained, driver
+from flashgraph.run import events as ev
+from flashgraph.run.contained import Escaped, escaped
+from flashgraph.testing import settle
+from flashgraph.testing.restated.small import Kept
+from flashgraph.testing.runs import LatencyModel
+from tests.run.kit import Virtually, of
+
+
+class Odd(BaseException):
+    """An exception that is no `Exception`."""
+
+
+class Text:
+    def __init__(self, say: Callable[[], str]) -> None:
+        self._say = say
+
+    def __str__(self) -> str:
+        return self._say()
+
+
+async def exits() -> None:
+    sys.exit(5)
+
+
+async def in_a_group() -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(exits)
+
+
+async def gathered() -> None:
+    await asyncio.gather(exits(), asyncio.sleep(0))
+
+
+async def in_a_task_group() -> None:
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(exits())
+
+
+def raising(error: BaseException) -> Callable[[], Any]:
+    def act() -> Any:
+        raise error
+
+    return act
+
+
+def stops_the_loop() -> None:
+    asyncio.get_running_loop().stop()
+
+
+async def stops_the_loop_soon() -> None:
+    asyncio.get_running_loop().call_soon(asyncio.get_running_loop().stop)
+    await anyio.lowlevel.checkpoint()
+
+
+ATTEMPTS: Mapping[str, tuple[Callable[[], Any], str]] = {
+    "exit": (lambda: exit(), "SystemExit"),
+    "quit": (lambda: quit(0), "SystemExit"),
+    "sys.exit": (lambda: sys.exit("bye"), "SystemExit: bye"),
+    "an interrupt of its own": (raising(KeyboardInterrupt()), "KeyboardInterrupt"),
+    "a base exception": (raising(Odd("odd")), "Odd: odd"),
+    "a generator's exit": (raising(GeneratorExit()), "GeneratorExit"),
+    "a group": (raising(BaseExceptionGroup("group", [ValueError("v"), Odd("odd")])), "Odd: odd"),
+    "a thread": (lambda: anyio.to_thread.run_sync(sys.exit, 3), "SystemExit: 3"),
+    "a task group": (in_a_group, "SystemExit: 5"),
+}
+ON_ASYNCIO: Mapping[str, tuple[Callable[[], Any], str]] = {
+    "gather": (gathered, "SystemExit: 5"),
+    "asyncio's task group": (in_a_task_group, "SystemExit: 5"),
+    "loop.stop": (stops_the_loop, "loop.stop() is not for a job to call"),
+}
+
+
+def graph() -> fg.Graph:
+    """The seed on all samples."""
+    made = fg.Graph("seed alone")
+    archive = made.pool("archive", Archive)
+
+    @made.source(rounds=1)
+    def seed(at: fg.Draw[None]) -> Candidate:
+        return Candidate(dict(at.task.seed), len(at.task.val))
+
+    validate = made.stage(attempt, name="validate", llm="task", spends="evaluations")
+    made.edge(seed, validate, scatter=Candidate.work)
+    made.edge(validate, archive, gather=True)
+    return made
+
+
+def task(act: Callable[[], Any], where: str = "attempt") -> fg.Task[Any, Any]:
+    """Its first sample does ``act`` in its attempt, its score or its text."""
+
+    async def tries(candidate: Mapping[str, str], sample: int, llm: Any) -> Any:
+        await llm("a question")
+        if sample == 0 and where == "attempt":
+            made = act()
+            if made is not None:
+                await made
+        return Text(act if sample == 0 and where == "text" else lambda: "fine")
+
+    def score(sample: int, output: Any) -> fg.Score:
+        if sample == 0 and where == "score":
+            act()
+        return fg.Score(0.5)
+
+    return fg.Task("odd", train=[1], val=[0, 1, 2], attempt=tries, score=score)
+
+
+def ran(made: fg.Task[Any, Any], virtually: Virtually) -> fg.Result:
+    model = LatencyModel(2, lambda request: 1.0)
+
+    async def run() -> fg.Result:
+        return await fg.arun(graph(), made, models={"task": model}, settle=settle)
+
+    result: fg.Result = virtually(run)
+    return result
+
+
+def expect_one_failed(result: fg.Result, said: str) -> None:
+    assert (result.status, result.spent.evaluations) == ("completed", 3)
+    failed = [e.reason for e in of(result, ev.JobEnded) if e.how == "failed"]
+    assert len(failed) == 1
+    assert failed[0].startswith(said)
+    assert len(result.artifacts) == 1
+
+
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_an_attempt_that_would_end_the_process(name: str, virtually: Virtually) -> None:
+    """It is one failed sample, with the reason."""
+    act, said = ATTEMPTS[name]
+    expect_one_failed(ran(task(act), virtually), said)
+
+
+@pytest.mark.parametrize("where", ["score", "text"])
+@pytest.mark.parametrize("name", ["exit", "sys.exit", "an interrupt of its own", "a base exception"])
+def test_a_score_or_a_text_that_would(name: str, where: str, virtually: Virtually) -> None:
+    """As in an attempt."""
+    act, said = ATTEMPTS[name]
+    expect_one_failed(ran(task(act, where), virtually), said)
+
+
+@pytest.mark.parametrize("name", ON_ASYNCIO)
+def test_what_only_asyncio_has(name: str) -> None:
+    """Tasks that an attempt begins, of which asyncio lets a SystemExit out of the event loop."""
+    act, said = ON_ASYNCIO[name]
+    expect_one_failed(fg.run(graph(), task(act), models={"task": lambda messages: "ok"}), said)
+
+
+def test_a_callback_that_stops_the_loop() -> None:
+    """Nobody hears of it, and nothing stops."""
+    result = fg.run(graph(), task(stops_the_loop_soon), models={"task": lambda messages: "ok"})
+    assert (result.status, [e.how for e in of(result, ev.JobEnded)]) == ("completed", ["done"] * 4)
+
+
+@pytest.mark.parametrize("where", ["plain stage", "stage", "source", "edge", "pool"])
+def test_functions_that_are_no_coroutines(where: str, virtually: Virtually) -> None:
+    """Stages fail their items, edges theirs; a source or a pool fails the run, and says so."""
+
+    def act(here: str) -> None:
+        if here == where:
+            sys.exit(7)
+
+    class Pool(Kept):
+        def apply(self, event: fg.PoolEvent[Any]) -> Kept:
+            act("pool")
+            return super().apply(event)
+
+    made = fg.Graph("plain")
+    pool = made.pool("pool", Pool)
+
+    @made.source(rounds=2)
+    def emit(at: fg.Draw[None]) -> int:
+        act("source")
+        return at.emission
+
+    @made.stage
+    def plain(number: int) -> int:
+        act("plain stage")
+        return number
+
+    @made.stage
+    def other(number: int, at: fg.Context) -> int:
+        act("stage")
+        return number
+
+    def takes(number: int) -> bool:
+        act("edge")
+        return True
+
+    made.edge(emit, plain, when=takes)
+    made.edge(plain, other)
+    made.edge(other, pool)
+
+    async def run() -> fg.Result:
+        return await fg.arun(made, task(lambda: None), models={}, settle=settle)
+
+    if where == "pool":
+        with pytest.raises(Escaped, match="SystemExit: 7"):
+            virtually(run)
+        return
+    result: fg.Result = virtually(run)
+    assert result.judged().status == "failed"
+    assert "SystemExit: 7" in result.judged().reason
+
+
+def test_a_real_interrupt_goes_on() -> None:
+    """One that a signal's handler raises while a function runs, which Python, asyncio and trio do."""
+    for file in ("asyncio.runners", "trio._core._ki"):
+        handled: dict[str, Any] = {"__name__": file}
+        exec("def handler(): raise KeyboardInterrupt", handled)
+        with pytest.raises(KeyboardInterrupt) as raised:
+            handled["handler"]()
+        assert escaped(raised.value) is None
+    # What is raised in C, as `signal.default_int_handler` does, has no statement that raises.
+    import signal
+
+    with pytest.raises(KeyboardInterrupt) as raised:
+        signal.default_int_handler(signal.SIGINT, None)
+    assert escaped(raised.value) is None
+    with pytest.raises(KeyboardInterrupt) as raised:
+        raising(KeyboardInterrupt())()
+    assert isinstance(escaped(raised.value), Escaped)
+    assert escaped(BaseExceptionGroup("both", [SystemExit(), asyncio.CancelledError()])) is None
+
+
+def test_the_event_loop_is_left_as_it_was() -> None:
+    """Its factory and its stop are those of before, also after two runs at once."""
+
+    async def runs() -> None:
+        loop = asyncio.get_running_loop()
+        stop, models = loop.stop, {"task": lambda messages: "ok"}
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(lambda: fg.arun(graph(), task(lambda: None), models=models))
+        assert loop.stop == stop
+        assert loop.get_task_factory() is None
+
+    asyncio.run(runs())
+
+
+def test_a_task_factory_of_the_users_own_stays() -> None:
+    """Jobs are contained all the same, if not the tasks that they begin."""
+
+    async def runs() -> None:
+        begun: list[Any] = []
+
+        def factory(loop: Any, coro: Any, **options: Any) -> asyncio.Task[Any]:
+            begun.append(coro)
+            return asyncio.Task(coro, loop=loop, **options)
+
+        asyncio.get_running_loop().set_task_factory(factory)
+        result = await fg.arun(graph(), task(ATTEMPTS["sys.exit"][0]), models={"task": lambda messages: "ok"})
+        expect_one_failed(result, "SystemExit: bye")
+        assert asyncio.get_running_loop().get_task_factory() is factory
+        assert len(begun) > 3
+
+    asyncio.run(runs())
+
+
+# ---- jobs that do not end -------------------------------------------------------------------------------
+
+
+async def stubborn() -> None:
+    while True:
+        with contextlib.suppress(BaseException):
+            await anyio.sleep(0.001)
+
+
+async def two_stubborn_ones() -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stubborn)
+        tasks.start_soon(stubborn)
+
+
+async def shielded() -> None:
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep_forever()
+
+
+async def at_its_end() -> None:
+    try:
+        await anyio.sleep_forever()
+    finally:
+        await shielded()
+
+
+async def in_a_thread() -> None:
+    # Not shorter than the grace, whatever the machine is busy with.
+    await anyio.to_thread.run_sync(OVER.wait)
+
+
+async def left_behind() -> None:
+    asyncio.get_running_loop().create_task(stubborn())
+    await anyio.sleep_forever()
+
+
+OVER: Any = None
+
+
+STUBBORN = [
+    stubborn, two_stubborn_ones, shielded, at_its_end, in_a_thread, left_behind,
+    lambda: asyncio.gather(stubborn(), stubborn()), lambda: asyncio.shield(stubborn()),
+]  # fmt: skip
+NAMES = ["swallows", "two swallow", "shielded", "at its end", "thread", "left behind", "gather", "asyncio.shield"]
+
+
+@pytest.mark.parametrize("act", STUBBORN, ids=NAMES)
+@pytest.mark.parametrize("outside", [False, True], ids=["stopped", "cancelled from outside"])
+def test_a_job_that_does_not_end(
+    act: Callable[[], Any], outside: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is abandoned after the grace, named with its line, and the run ends with its result; the event loop closes."""
+    global OVER
+    import threading
+
+    OVER = threading.Event()
+    for module in (driver, contained):
+        monkeypatch.setattr(module, "GRACE", 0.05)
+    begun = anyio.Event()
+    result: list[fg.Result] = []
+
+    async def tries() -> None:
+        begun.set()
+        await act()
+
+    async def runs() -> None:
+        try:
+            async with fg.open_run(graph(), task(tries), models={"task": lambda messages: "ok"}) as run:
+                await begun.wait()
+                await anyio.wait_all_tasks_blocked()
+                if not outside:
+                    run.stop("enough")
+                    result.append(await run.wait())
+                    assert all("stage 'validate'" in named and __file__ in named for named in run.abandoned)
+        finally:
+            await contained.swept(0.05)
+
+    try:
+        asyncio.run(runs())
+    finally:
+        OVER.set()
+    if not outside:
+        assert (result[0].status, result[0].reason) == ("cancelled", "enough")
+        ended = sorted(e.job for e in of(result[0], ev.JobEnded))
+        assert ended == [e.job for e in of(result[0], ev.JobStarted)]
+    # These two end with their job, and leave a task behind that does not.
+    if act not in (left_behind, STUBBORN[-1]):
+        assert "is abandoned; it stands at" in caplog.text
+        assert __file__ in caplog.text
+
+
+def test_a_job_whose_group_went_on_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would hold its worker for ever, and the run would not end."""
+    monkeypatch.setattr(driver, "GRACE", 0.05)
+    made = fg.Graph("late")
+    archive = made.pool("archive", Archive)
+
+    @made.source(rounds=1)
+    def seed(at: fg.Draw[None]) -> Candidate:
+        return Candidate(dict(at.task.seed), len(at.task.val))
+
+    validate = made.stage(attempt, name="validate", llm="task")
+    made.edge(seed, validate, scatter=Candidate.work)
+    made.edge(validate, archive, gather=True, release=fg.fraction(0.6), late="cancel")
+    result = fg.run(made, task(stubborn), models={"task": lambda messages: "ok"}, schedule=fg.pipelined(1))
+    assert (result.status, len(result.artifacts)) == ("completed", 1)
+    assert [e.how for e in of(result, ev.JobEnded)].count("cancelled") == 1

@@ -1,0 +1,256 @@
+"""Estimates from a part of the samples: unbiased over the draws of that part, and with intervals that hold."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import combinations, product
+from statistics import fmean, stdev, variance
+from typing import Any
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from flashgraph.evidence import Drift, Evidence, paired, weigh
+from flashgraph.policies.release import drawn
+
+ANY = (-math.inf, math.inf)
+"""Bounds that cut nothing off: an estimate that is cut to its bounds is not unbiased."""
+
+POPULATIONS = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.25, 1.0]), st.sampled_from([0.0, 0.5, 1.0]), st.sampled_from([0, 0, 1])),
+    min_size=2,
+    max_size=8,
+)
+"""By sample the score, what the control says of it, and its stratum."""
+
+
+def taken(strata: Sequence[int], members: int) -> Counter[int]:
+    """How many of each stratum are drawn: the same number in every draw."""
+    return Counter(strata[place] for place in drawn(strata, members, random.Random(0)))
+
+
+def parts(strata: Sequence[int], counts: Mapping[int, int]) -> list[list[int]]:
+    """All draws of so many of each stratum."""
+    places = {own: [i for i, other in enumerate(strata) if other == own] for own in set(strata)}
+    each = [list(combinations(places[own], counts[own])) for own in places]
+    return [[i for part in draw for i in part] for draw in product(*each)]
+
+
+def weighed(population: Sequence[tuple[float, float, int]], sent: Sequence[int], controlled: bool) -> Evidence:
+    control = {i: guess for i, (_, guess, _) in enumerate(population)} if controlled else None
+    strata = {i: own for i, (_, _, own) in enumerate(population)}
+    scores = {i: population[i][0] for i in sent}
+    return weigh(scores, len(population), bounds=ANY, control=control, strata=strata)
+
+
+# ---- the mean --------------------------------------------------------------------------------------------
+
+
+@given(POPULATIONS, st.integers(1, 8), st.booleans())
+@example([(1.0, 0.0, 0), (0.0, 1.0, 0), (1.0, 1.0, 1), (1.0, 1.0, 1), (0.0, 1.0, 1)], 3, True)
+def test_the_mean_is_unbiased(population: list[tuple[float, float, int]], members: int, controlled: bool) -> None:
+    """Over all draws of the samples, whatever the control says and however the strata are made: exactly."""
+    strata = [own for _, _, own in population]
+    counts = taken(strata, min(members, len(population)))
+    assume(all(counts[own] for own in strata))
+    means = [weighed(population, sent, controlled).mean for sent in parts(strata, counts)]
+    assert fmean(means) == pytest.approx(fmean(score for score, _, _ in population), abs=1e-12)
+
+
+@pytest.mark.parametrize("controlled", [False, True])
+@pytest.mark.parametrize("members", [6, 12, 30])
+def test_the_mean_is_unbiased_over_what_is_drawn(controlled: bool, members: int) -> None:
+    """With `drawn`'s own draws, within four standard errors; the strata differ as much as they can."""
+    stream = random.Random(f"{controlled} {members}")
+    population = [(float(i % 3 == 0), float(i % 2), 0) for i in range(20)] + [
+        (1.0, float(i % 5 > 0), 1) for i in range(20)
+    ]
+    strata = [own for _, _, own in population]
+    means = [weighed(population, drawn(strata, members, stream), controlled).mean for _ in range(800)]
+    assert abs(fmean(means) - fmean(score for score, _, _ in population)) < 1e-9 + 4 * stdev(means) / math.sqrt(
+        len(means)
+    )
+
+
+def test_a_control_that_is_right_leaves_nothing_to_chance() -> None:
+    """One that is off by the same on all samples: every draw gives the true mean."""
+    population = [(0.1 * i, 0.1 * i - 0.3, i % 2) for i in range(8)]
+    for sent in ([0, 1], [6, 7], [2, 3, 4]):
+        assert weighed(population, sent, True).mean == pytest.approx(0.35)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.booleans())
+def test_complete_evidence_is_the_plain_mean(scores: list[float], controlled: bool) -> None:
+    """To the last bit, and with nothing left that these samples could say."""
+    control = dict.fromkeys(range(len(scores)), 0.5) if controlled else None
+    found = weigh(dict(enumerate(scores)), len(scores), control=control, strata={0: 1})
+    assert found.mean == sum(scores) / len(scores)
+    assert found.complete
+    assert (found.estimate, found.variance) == (found.mean, 0.0)
+    assert (found.tried, found.of) == (len(scores), len(scores))
+
+
+def test_a_stratum_that_was_never_tried() -> None:
+    """It is taken to differ from its control as the others do; without a control, to score as they do."""
+    control, strata = {0: 0.0, 1: 0.0, 2: 1.0, 3: 1.0}, {0: 0, 1: 0, 2: 1, 3: 1}
+    found = weigh({0: 0.25, 1: 0.75}, 4, bounds=ANY, control=control, strata=strata)
+    assert found.mean == pytest.approx(fmean([0.25, 0.75, 1.5, 1.5]))
+    assert found.variance > 0
+    assert weigh({0: 0.5, 1: 0.5}, 4, strata=strata).mean == pytest.approx(0.5)
+
+
+def test_a_control_that_lacks_samples_is_none() -> None:
+    """A parent that was not tried on all, and has no estimate for the others."""
+    assert weigh({0: 1.0}, 4, control={0: 1.0, 1: 0.0}) == weigh({0: 1.0}, 4)
+
+
+def test_strata_are_weighted_by_their_size() -> None:
+    """One of two and one of eight: not the mean of both."""
+    strata = {i: int(i >= 2) for i in range(10)}
+    assert weigh({0: 0.0, 9: 1.0}, 10, strata=strata).mean == pytest.approx(0.8)
+
+
+def test_estimates_stay_within_bounds() -> None:
+    """A control that was much too good cannot push the mean under the least score."""
+    control = {i: float(i > 0) for i in range(10)}
+    found = weigh({1: 0.0, 2: 0.0}, 10, control=control, parent=weigh(control, 10), drift=Drift(-5.0, 0.003))
+    assert (found.mean, found.estimate) == (0.0, 0.0)
+    low, high = found.interval
+    assert 0.0 <= low < high <= 1.0
+
+
+# ---- the estimate and the interval -----------------------------------------------------------------------
+
+
+def test_little_evidence_is_drawn_towards_the_parent() -> None:
+    """The more samples, the less; and never past the mean."""
+    parent = {i: float(i % 2) for i in range(40)}
+    before = weigh(parent, 40)
+    child = dict.fromkeys(range(40), 1.0)
+    found = [weigh({i: child[i] for i in range(n)}, 40, control=parent, parent=before) for n in (4, 12, 40)]
+    gains = [e.estimate - before.estimate for e in found]
+    assert 0 < gains[0] < gains[1] < gains[2] < 0.5
+    assert [e.mean for e in found] == pytest.approx([1.0, 1.0, 1.0])
+
+
+def test_what_children_usually_do_is_expected_of_a_child() -> None:
+    """Of two with the same scores, the one whose siblings do worse than their parents is thought less of."""
+    parent = {i: float(i % 2) for i in range(20)}
+    scores = {i: parent[i] for i in range(8)} | {0: 1.0, 1: 0.0}
+    found = [
+        weigh(scores, 20, control=parent, parent=weigh(parent, 20), drift=Drift(mean, 0.003)).estimate
+        for mean in (-0.2, 0.0)
+    ]
+    assert found[0] < found[1]
+
+
+def test_without_bounds_the_interval_is_plain() -> None:
+    """Twice 1.96 standard errors around the estimate; no bound cuts it."""
+    scores = {i: float(s) for i, s in enumerate([-30, 10, 50, 90])}
+    found = weigh(scores, 4, bounds=ANY)
+    low, high = found.interval
+    assert (low + high) / 2 == pytest.approx(30.0)
+    assert high - low == pytest.approx(2 * 1.959964 * math.sqrt(variance(scores.values()) / 4), rel=1e-5)
+
+
+def test_bounds_that_are_shifted_shift_all() -> None:
+    """Complete evidence on another scale is the same evidence on that scale."""
+    scale, by = 5.0, -2.0
+    scores = {i: float(i % 3 == 0) for i in range(12)}
+    one = weigh(scores, 12)
+    other = weigh({i: by + scale * s for i, s in scores.items()}, 12, bounds=(by, by + scale))
+    assert other.estimate == pytest.approx(by + scale * one.estimate)
+    assert other.interval == pytest.approx(tuple(by + scale * edge for edge in one.interval))
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_equal_scores_are_not_certain(score: float) -> None:
+    """Of three that agree the interval is wide, of thirty narrower; Wilson's for 0 of 3 ends at 0.5615."""
+    few, many = (weigh(dict.fromkeys(range(n), score), n).interval for n in (3, 30))
+    assert few == pytest.approx((0.0, 0.5615) if score == 0 else (0.4385, 1.0), abs=1e-4)
+    assert many[1] - many[0] < few[1] - few[0]
+
+
+def test_failures_are_counted() -> None:
+    """They are among the scores already, as the least; `failed` says how many of them are."""
+    found = weigh({0: 0.0, 1: 1.0}, 4, failed=1)
+    assert (found.failed, found.tried, found.mean) == (1, 2, 0.5)
+    assert str(found).startswith("0.50 (2 of 4, 1 failed, ")
+    assert "failed" not in str(weigh({0: 0.0}, 4))
+    assert not found.complete
+
+
+def simulated(samples: int, sent: int, seed: int, *, of_a_parent: bool) -> tuple[bool, float]:
+    """Whether the interval of a child holds its true score, and by how much the estimate is over it: on samples of the
+    same kind, of which it passes those that are easier than it is good, with noise of its own."""
+    stream = random.Random(f"{samples} {sent} {seed}")
+    good = stream.uniform(0.15, 0.85)
+    truth = min(max(stream.gauss(good, math.sqrt(Drift().variance)), 0.02), 0.98)
+    easy = [stream.random() for _ in range(samples)]
+
+    def passes(quality: float, place: int) -> float:
+        return float((easy[place] if stream.random() < 0.85 else stream.random()) < quality)
+
+    parent = {i: passes(good, i) for i in range(samples)}
+    child = {i: passes(truth, i) for i in range(samples)}
+    strata = {i: int(parent[i] == 1.0 and stream.random() < 0.8) for i in range(samples)}
+    scores = {i: child[i] for i in drawn(list(strata.values()), sent, stream)}
+    given: dict[str, Any] = {"control": parent, "parent": weigh(parent, samples)} if of_a_parent else {}
+    found = weigh(scores, samples, strata=strata, **given)
+    return found.interval[0] <= truth <= found.interval[1], found.estimate - truth
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("of_a_parent", [False, True])
+@pytest.mark.parametrize(("samples", "sent"), [(30, 24), (60, 24), (100, 24), (100, 48), (40, 40)])
+def test_intervals_hold_the_truth(samples: int, sent: int, of_a_parent: bool) -> None:
+    """93 to 97 of a hundred at the level of 95 %, give or take what 4,000 simulated truths leave open; without bias."""
+    found = [simulated(samples, sent, seed, of_a_parent=of_a_parent) for seed in range(4000)]
+    slack = 2.5 * math.sqrt(0.95 * 0.05 / len(found))
+    assert 0.93 - slack < fmean(held for held, _ in found) < 0.97 + slack
+    errors = [error for _, error in found]
+    assert abs(fmean(errors)) < 0.005 + 3 * stdev(errors) / math.sqrt(len(errors))
+
+
+# ---- differences -----------------------------------------------------------------------------------------
+
+
+def test_a_few_differences_that_agree_are_not_certain() -> None:
+    """The variance is that with one difference of each sign more (Agresti and Min, 2005)."""
+    mean, noise = paired([0.5, 0.5])
+    assert mean == 0.5
+    assert noise == pytest.approx(variance([0.5, 0.5, 1.0, -1.0]) / 4)
+    assert paired([0.5] * 50)[1] < noise
+
+
+@given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=1, max_size=40))
+def test_differences_the_other_way_round(differences: list[float]) -> None:
+    """The same evidence for the other one."""
+    mean, noise = paired(differences)
+    turned, other = paired([-d for d in differences])
+    assert turned == pytest.approx(-mean)
+    assert other == pytest.approx(noise)
+
+
+def test_the_drift_of_no_children() -> None:
+    """The prior."""
+    assert Drift.of([]) == Drift()
+
+
+def test_the_drift_of_many_children() -> None:
+    """What they have in common, and how much they really differ, without what chance has added."""
+    stream = random.Random(5)
+    noise = 0.01
+    seen = [(stream.gauss(-0.1, math.sqrt(0.02)) + stream.gauss(0, math.sqrt(noise)), noise) for _ in range(4000)]
+    found = Drift.of(seen)
+    assert found.mean == pytest.approx(-0.1, abs=0.01)
+    assert found.variance == pytest.approx(0.02, abs=0.003)
+
+
+def test_children_are_never_taken_to_be_all_alike() -> None:
+    """Where chance alone explains more than their differences."""
+    assert Drift.of([(0.0, 1.0)] * 50).variance > 0
