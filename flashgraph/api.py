@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from flashgraph.run.journal.keeper import Kept
     from flashgraph.run.plan import Plan
     from flashgraph.run.result import Result
+    from flashgraph.run.spool import EventLog
 
 __all__ = ["ModelSpec", "Run", "arun", "open_run", "run"]
 
@@ -51,7 +52,7 @@ class Run:
     def __init__(
         self,
         driver: Any,
-        events: list[Event],
+        events: EventLog,
         task: str,
         prices: Mapping[str, Mapping[str, Any]],
         examined: Examined | None = None,
@@ -97,7 +98,7 @@ class Run:
         """What has been reached so far; final once the run has ended."""
         from flashgraph.run.result import Result
 
-        return Result.of(self._driver.machine, self._task, self.elapsed, tuple(self._events), self._prices)
+        return Result.of(self._driver.machine, self._task, self.elapsed, self._events.view(), self._prices)
 
     def drain(self, reason: str = "stopped by the caller") -> None:
         """Start nothing new and end with status ``"stopped"`` when what runs has ended; the run can be resumed."""
@@ -211,6 +212,7 @@ async def open_run(
     from flashgraph.run.journal.keeper import keep, read_header
     from flashgraph.run.machine import Machine
     from flashgraph.run.plan import compile_plan
+    from flashgraph.run.spool import CHUNK, EventLog
 
     graph, task = load_graph(graph), load_task(task)
     graph.raise_if_wrong()
@@ -233,7 +235,7 @@ async def open_run(
     prices = {name: attrs.asdict(price) for name, price in pinned.items()}
     check_prices(resolved, budget)
     plan = compile_plan(spec, chosen, values, endpoints.roles, endpoints.limits, endpoints.services)
-    events: list[Event] = []
+    events = EventLog(Path(folder) if folder is not None else None)
     unrevealed: list[Event] = []
     hook = Hook(on_event) if on_event is not None else None
     note: Callable[[Event], None] | None = None
@@ -243,6 +245,8 @@ async def open_run(
         if note is not None:
             note(event)
         unrevealed.append(event)
+        if opened is None and len(unrevealed) >= CHUNK:
+            reveal()  # of earlier sessions, which is durable: it need not be in memory all at once
 
     def reveal() -> None:
         """Tell what is durable by now: nobody sees what a run that is killed may not remember."""

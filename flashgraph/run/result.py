@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -146,7 +146,7 @@ class Result:
     artifacts: tuple[ResultArtifact, ...]
     best: ResultArtifact | None
     spent: Spent
-    events: tuple[Event, ...] = attrs.field(repr=False)
+    events: Sequence[Event] = attrs.field(repr=False)
     prices: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, repr=False)
 
     @classmethod
@@ -155,7 +155,7 @@ class Result:
         machine: Machine,
         task: str,
         seconds: float,
-        events: tuple[Event, ...],
+        events: Sequence[Event],
         prices: Mapping[str, Mapping[str, Any]],
     ) -> Result:
         """Read the result off a machine, whether it has ended or not."""

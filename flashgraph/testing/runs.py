@@ -161,7 +161,7 @@ class Finished:
     """What was kept of it, where it had a disk."""
 
     @property
-    def events(self) -> tuple[Event, ...]:
+    def events(self) -> Sequence[Event]:
         return self.result.events
 
 

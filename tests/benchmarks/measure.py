@@ -6,7 +6,7 @@ at each moment; what the run reports of it stands beside them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -168,7 +168,7 @@ def measure(
 CHANGES = (ev.Admitted, ev.Confirmed, ev.EvidenceAdded, ev.Retracted)
 
 
-def _wasted(events: tuple[ev.Event, ...]) -> int:
+def _wasted(events: Sequence[ev.Event]) -> int:
     round_of: dict[int, int] = {}
     job_round: dict[int, int] = {}
     stale: set[int] = set()

@@ -234,7 +234,8 @@ def memory(open_items: int) -> float:
                 await anyio.lowlevel.checkpoint()
             await anyio.sleep(0.01)
             # The event log is the run's, not the items': it is as long when they have ended.
-            run._events.clear()
+            run._events._chunks.clear()
+            run._events._tail.clear()
             gc.collect()
             grown = tracemalloc.get_traced_memory()[0] - before
             run.stop()
