@@ -19,7 +19,7 @@ from statistics import NormalDist, fmean
 
 import attrs
 
-__all__ = ["Drift", "Evidence", "paired", "weigh"]
+__all__ = ["Drift", "Evidence", "paired", "sampling_variance", "unit_of", "weigh"]
 
 LEVEL = 0.95
 """Of the intervals."""
@@ -33,7 +33,7 @@ class Evidence:
     ``mean`` is the unbiased estimate of the mean over all samples.  ``estimate`` is the expected score, corrected for
     the choice of the best among many, and ``variance`` its variance on these samples.  ``interval`` holds the expected
     score on unseen samples of the same kind at confidence ``level``.  ``prior`` is what the line led to expect before
-    the artifact was tried: a mean and a variance.
+    the artifact was tried: a mean and a variance.  ``unit`` is the width of the scores' bounds, 1 where it is infinite.
     """
 
     tried: int
@@ -45,6 +45,7 @@ class Evidence:
     failed: int = 0
     prior: tuple[float, float] | None = None
     level: float = LEVEL
+    unit: float = 1.0
 
     @property
     def complete(self) -> bool:
@@ -59,7 +60,8 @@ class Evidence:
 
 @attrs.frozen
 class Drift:
-    """How children do beside their parents: the mean of true differences, and their variance."""
+    """How children do beside their parents: the mean of true differences, and their variance, in units of the width
+    of the scores' bounds."""
 
     mean: float = 0.0
     variance: float = 0.01
@@ -99,28 +101,40 @@ def weigh(
     estimate plus the ``drift`` of children.  Scores lie within ``bounds``.
     """
     known = control if control is not None and len(control) >= of else None
-    mean, design = _mean(scores, of, known, strata)
+    unit = unit_of(bounds)
+    mean, design = _mean(scores, of, known, strata, unit)
     mean = min(max(mean, bounds[0]), bounds[1])
-    noise = sampling_variance(scores, known)
+    noise = sampling_variance(scores, known, unit)
     estimate, variance, prior = mean, design, None
     if parent is not None and known is not None:
         drift = drift or Drift()
-        weight = drift.variance / (drift.variance + noise)
-        prior = parent.estimate + drift.mean, drift.variance + parent.variance
+        spread = drift.variance * unit**2
+        weight = spread / (spread + noise)
+        prior = parent.estimate + drift.mean * unit, spread + parent.variance
         estimate, variance = prior[0] + (mean - prior[0]) * weight, weight * noise
         estimate = min(max(estimate, bounds[0]), bounds[1])
-    interval = _interval(estimate, variance + _variance(list(scores.values())) / of, len(scores), bounds)
-    return Evidence(len(scores), of, mean, estimate, variance, interval, failed, prior)
+    interval = _interval(estimate, variance + _variance(list(scores.values()), unit) / of, len(scores), bounds)
+    return Evidence(len(scores), of, mean, estimate, variance, interval, failed, prior, unit=unit)
 
 
-def sampling_variance(scores: Mapping[int, float], control: Mapping[int, float] | None) -> float:
+def unit_of(bounds: tuple[float, float]) -> float:
+    """The width of the bounds, in which scores are large or small; 1 where it is not finite."""
+    width = bounds[1] - bounds[0]
+    return width if math.isfinite(width) and width > 0 else 1.0
+
+
+def sampling_variance(scores: Mapping[int, float], control: Mapping[int, float] | None, unit: float = 1.0) -> float:
     """The variance of the mean score, or of the mean difference to a control, of so many samples of a population."""
     values = [y - control[s] for s, y in scores.items() if s in control] if control else list(scores.values())
-    return _variance(values) / max(1, len(values))
+    return _variance(values, unit) / max(1, len(values))
 
 
 def _mean(
-    scores: Mapping[int, float], of: int, control: Mapping[int, float] | None, strata: Mapping[int, int] | None
+    scores: Mapping[int, float],
+    of: int,
+    control: Mapping[int, float] | None,
+    strata: Mapping[int, int] | None,
+    unit: float,
 ) -> tuple[float, float]:
     """The estimated mean over all samples, and the variance that comes of trying only some."""
     if len(scores) >= of:
@@ -136,7 +150,7 @@ def _mean(
         # A stratum that was never tried is taken to differ from its control as the others do.
         mean += share * (fmean(guess[s] for s in samples) + fmean(over or everything or [0.0]))
         if len(over) < len(samples):
-            own = _variance(over) if len(over) > 3 else _variance(everything)
+            own = _variance(over if len(over) > 3 else everything, unit)
             variance += share**2 * (1 - len(over) / len(samples)) * own / max(len(over), 1)
     return mean, variance
 
@@ -156,10 +170,10 @@ def _interval(mean: float, variance: float, tried: int, bounds: tuple[float, flo
     return low + width * max(0.0, centre - half), low + width * min(1.0, centre + half)
 
 
-def _variance(values: Sequence[float]) -> float:
+def _variance(values: Sequence[float], unit: float = 1.0) -> float:
     """The sample variance; that of a coin where fewer than two values tell nothing of it."""
     if len(values) < 2:
-        return 0.25
+        return 0.25 * unit**2
     mean = fmean(values)
     return sum((v - mean) ** 2 for v in values) / (len(values) - 1)
 

@@ -29,7 +29,8 @@ RECENT = 24
 @attrs.frozen
 class Shown:
     """A challenger beside the champion: the mean of their paired differences, its sampling variance, and what the
-    challenger's line led to expect of the difference (a mean and a variance), where that is known."""
+    challenger's line led to expect of the difference (a mean and a variance), where that is known.  All are in units of
+    the width of the scores' bounds."""
 
     mean: float
     noise: float
@@ -98,10 +99,11 @@ class Proven:
         enough = max(1, min(self.least, _size(champion), _size(challenger)))  # a failed program has no scores at all
         if challenger.id == champion.id or len(common) < enough:
             return title
-        mean, noise = paired([challenger.scores[s] - champion.scores[s] for s in common])
         mine, theirs, prior = challenger.evidence, champion.evidence, None
+        unit = 1.0 if theirs is None else theirs.unit
+        mean, noise = paired([(challenger.scores[s] - champion.scores[s]) / unit for s in common])
         if mine is not None and mine.prior is not None and theirs is not None:
-            prior = mine.prior[0] - theirs.estimate, mine.prior[1] + theirs.variance
+            prior = (mine.prior[0] - theirs.estimate) / unit, (mine.prior[1] + theirs.variance) / unit**2
         return attrs.evolve(title, shown={**title.shown, challenger.id: Shown(mean, noise, prior)})
 
     def _probability(self, title: Title, challenger: int) -> float:

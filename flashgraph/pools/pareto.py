@@ -13,7 +13,7 @@ import attrs
 
 from flashgraph.errors import DataError
 from flashgraph.evaluation import Attempt, Candidate, Validated
-from flashgraph.evidence import Drift, sampling_variance, weigh
+from flashgraph.evidence import Drift, sampling_variance, unit_of, weigh
 from flashgraph.graph.ports import Artifact, Group, PoolEvent
 from flashgraph.task import Task
 
@@ -148,14 +148,14 @@ class ParetoFrontier:
 
     def drift(self) -> Drift:
         """How much the newest children differ from their parents."""
-        seen = []
+        seen, unit = [], unit_of(self.bounds)
         for child in list(self.artifacts)[-RECENT:]:
             by = self.completed_by.get(child)
             if by is not None and child in self.predicted and by in self.predicted:
                 parent = self.artifacts[by].evidence
-                noise = sampling_variance(self.tried[child].scores, self.predicted[by])
+                noise = sampling_variance(self.tried[child].scores, self.predicted[by], unit)
                 if parent is not None:
-                    seen.append((_score(self.artifacts[child]) - parent.estimate, noise))
+                    seen.append(((_score(self.artifacts[child]) - parent.estimate) / unit, noise / unit**2))
         return Drift.of(seen)
 
     def _best_of(self, parents: tuple[int, ...]) -> int | None:
@@ -286,7 +286,7 @@ class ParetoFrontier:
         if not self.artifacts:
             return self
         top = max(self.artifacts.values(), key=lambda a: (_promise(a), a.id))
-        least = _promise(top) - WIDTH * max(0.0, -self.drift().mean)
+        least = _promise(top) - WIDTH * max(0.0, -self.drift().mean) * unit_of(self.bounds)
         return self._only([a.id for a in self.artifacts.values() if a is top or _promise(a) > least])
 
 

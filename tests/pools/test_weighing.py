@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flashgraph as fg
-from flashgraph.evaluation import Attempt
+from flashgraph.evaluation import Attempt, Candidate
 from flashgraph.graph.ports import Group, Member
 from flashgraph.policies.champion import proven
 from flashgraph.pools.archive import Archive
 from flashgraph.pools.checkpoints import Checkpoints, Snapshot
 from flashgraph.pools.islands import Entrant, Islands, Settings
+from flashgraph.pools.pareto import ParetoFrontier
 from flashgraph.run.pools import PoolState
 
 SCORES = st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=2, max_size=12)
@@ -91,3 +92,22 @@ def test_online_the_newest_snapshot_is_handed_out() -> None:
     windows = [Snapshot({"playbook": str(i)}, i, "train", (2 * i, 2 * i + 1)) for i in range(3)]
     rows: list[tuple[Any, list[float | str]]] = [(w, [1.0 - w.step / 4, 0.5]) for w in windows]
     assert champion(Checkpoints(), *rows) == 2
+
+
+@given(SCORES, SCORES, st.sampled_from([2.0, 64.0, 0.25]))
+def test_estimates_are_in_the_tasks_unit(parents: list[float], scores: list[float], unit: float) -> None:
+    """Scores from 0 to 64 are weighed as scores from 0 to 1 are."""
+    size = min(len(parents), len(scores))
+
+    def made(scale: float) -> Any:
+        pool: Any = ParetoFrontier(bounds=(0.0, scale))
+        for number, row in enumerate((parents, scores)):
+            values: list[float | str] = [scale * score for score in row[:size]]
+            text = Candidate({"text": str(number)}, size)
+            pool = pool.apply(fg.PoolEvent("admit", number, group(text, values), tuple(range(number))))
+        return pool.artifacts[1].evidence
+
+    one, other = made(1.0), made(unit)
+    assert (other.mean, other.estimate) == (unit * one.mean, unit * one.estimate)
+    assert other.variance == unit**2 * one.variance
+    assert other.prior == (unit * one.prior[0], unit**2 * one.prior[1])
