@@ -54,6 +54,8 @@ class _Broker:
         self.failure: Exception | None = None
         self.scope = anyio.CancelScope()
         self._asked = 0
+        self._sent = 0
+        """Bytes of prompts."""
         self._open = 0
         self._slots = anyio.Semaphore(call.limits.llm_in_flight)
         self._clock = anyio.Lock()
@@ -66,9 +68,13 @@ class _Broker:
         if number >= self.call.limits.llm_calls:
             self.call.forged("more calls of the model than the run may make")
         self._asked += 1
-        if isinstance(messages, str) or _are_messages(messages):
-            return number, messages
-        return self.call.forged("a prompt that is neither text nor messages")
+        if not (isinstance(messages, str) or _are_messages(messages)):
+            self.call.forged("a prompt that is neither text nor messages")
+        size = wire.prompt_size(messages)
+        self._sent += size
+        if size > self.call.limits.prompt_bytes or self._sent > self.call.limits.prompts_bytes:
+            self.call.forged("more of prompts than the run may send")
+        return number, messages
 
     async def open(self) -> None:
         """Count a call that the child waits for."""

@@ -76,7 +76,8 @@ class Call:
 
     async def begin(self, worker: Worker, job: Job) -> None:
         """Have a child made and give it its job.  Raises `NotStarted`, or `CandidateFailed` as `frames` does."""
-        frame = wire.pack({**attrs.asdict(job, recurse=False), "llm_calls": self.limits.llm_calls})
+        bounds = {name: getattr(self.limits, name) for name in wire.ASKING}
+        frame = wire.pack({**attrs.asdict(job, recurse=False), **bounds})
         theirs = (self._their_channel, self._their_lease)
         try:
             await worker.spawn(self.limits, [*(end.fileno() for end in theirs), self._out, self._err])
@@ -118,7 +119,8 @@ class Call:
                 self.forged(f"a message with the keys {', '.join(map(repr, list(frame)[:5]))}")
 
     async def _frame(self) -> dict[str, Any]:
-        largest = self.limits.output_bytes + wire.SLACK
+        # JSON may take six bytes for one of a text.
+        largest = max(self.limits.output_bytes, 6 * self.limits.prompt_bytes) + wire.SLACK
         while True:
             length = wire.head(self._received)
             if length is not None and length > largest:

@@ -43,9 +43,10 @@ class Limits:
 
     ``cpu_seconds`` is for all threads together.  ``wall_seconds`` is real time, less what is spent waiting for the
     model.  ``memory_bytes`` is address space beyond what the interpreter and the preloaded modules take;
-    ``scratch_bytes`` comes on top of it, and so does ``output_bytes``, which bounds stdout, stderr, the returned JSON
-    and each prompt separately.  ``threads`` counts the main thread.  ``llm_calls`` bounds the calls of the model in
-    one run, ``llm_in_flight`` how many of them are open at once: further ones wait.
+    ``scratch_bytes`` comes on top of it, and so does ``output_bytes``, which bounds stdout, stderr and the returned
+    JSON separately.  ``threads`` counts the main thread.  ``llm_calls`` bounds the calls of the model in one run,
+    ``llm_in_flight`` how many of them are open at once: further ones wait.  ``prompt_bytes`` bounds each prompt, and
+    ``prompts_bytes`` all of one run: prompts are kept in the run's journal.
 
     Raises `DataError` for what is not a number over 0, and for less than an interpreter needs.
     """
@@ -58,3 +59,5 @@ class Limits:
     threads: int = attrs.field(default=32, validator=_whole)
     llm_calls: int = attrs.field(default=64, validator=_whole)
     llm_in_flight: int = attrs.field(default=8, validator=_whole)
+    prompt_bytes: int = attrs.field(default=MIB // 4, validator=_whole)
+    prompts_bytes: int = attrs.field(default=4 * MIB, validator=_whole)

@@ -212,6 +212,38 @@ async def test_what_is_no_prompt_is_said(sandbox: Sandbox, prompt: str) -> None:
     assert llm.asked == []
 
 
+async def test_prompts_are_bounded(sandbox: Sandbox) -> None:
+    """Each, and all of a run together: they are kept in the journal.  In bytes, whatever they are as JSON."""
+    code = """
+def main(llm, sizes):
+    found = []
+    for size in sizes:
+        try:
+            llm([{"role": "user", "content": "\\x01" * (size - 4)}])
+            found.append("")
+        except (ValueError, RuntimeError) as error:
+            found.append(str(error))
+    return found
+"""
+    limits = Limits(prompt_bytes=5000, prompts_bytes=12_000, output_bytes=4096)
+    llm = Fake()
+    ran = await sandbox.run(code, arguments={"sizes": [5000, 5001, 5000, 2001, 2000, 100]}, llm=llm, limits=limits)
+    said = "llm: the prompts of this run may have 12000 bytes together, and have"
+    assert ran.value == ["", "llm: a prompt of 5001 bytes; at most 5000 can be sent", "", said, "", said]
+    assert len(llm.asked) == 3
+
+
+@pytest.mark.parametrize("prompts", [["x" * 5001], ["x" * 5000, "x" * 5000, "x" * 2001]])
+async def test_forged_prompts_are_bounded_too(sandbox: Sandbox, prompts: list[str]) -> None:
+    """By the trusted side, whatever the process says."""
+    frames = [wire.pack({"llm": number, "messages": prompt}) for number, prompt in enumerate(prompts)]
+    code = f"import os\ndef main(llm):\n    for frame in {frames!r}:\n        os.write(3, frame)\n    return 1"
+    limits = Limits(prompt_bytes=5000, prompts_bytes=12_000)
+    with pytest.raises(CandidateFailed, match="more of prompts than the run may send") as caught:
+        await sandbox.run(code, llm=Fake(), limits=limits)
+    assert caught.value.kind == "protocol"
+
+
 async def test_half_a_character_in_a_reply(sandbox: Sandbox) -> None:
     """It arrives as the sign for one that cannot be shown; a frame that could not hold it says so instead."""
 

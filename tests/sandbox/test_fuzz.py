@@ -22,8 +22,8 @@ from flashgraph.sandbox.broker import converse
 from flashgraph.sandbox.call import Call, NotStarted, Refused
 from flashgraph.sandbox.guest import wire
 
-LIMITS = Limits(output_bytes=4096, llm_calls=4, llm_in_flight=2)
-LARGEST = LIMITS.output_bytes + wire.SLACK
+LIMITS = Limits(output_bytes=4096, llm_calls=4, llm_in_flight=2, prompt_bytes=512, prompts_bytes=1024)
+LARGEST = max(LIMITS.output_bytes, 6 * LIMITS.prompt_bytes) + wire.SLACK
 ENDED = json.dumps({"why": "", "signal": 0, "status": 0, "cpu": 0.0}).encode()
 
 KEYS = st.sampled_from(["ready", "refused", "failed", "message", "value", "llm", "messages", "reply", "", "x"])

@@ -20,10 +20,11 @@ class Broker:
     run are used up, `TypeError` and `ValueError` for what is no prompt.
     """
 
-    def __init__(self, channel: Channel, calls: int, limit: int) -> None:
+    def __init__(self, channel: Channel, calls: int, limit: int, total: int) -> None:
         self._channel = channel
         self._left = self._calls = calls
         self._limit = limit
+        self._bytes_left = self._total = total
         self._sending = threading.Lock()
         self._state = threading.Condition()
         self._reading = False
@@ -36,13 +37,17 @@ class Broker:
             if self._left <= 0:
                 raise RuntimeError(f"llm: this run may call the model {self._calls} times, and has")
             number = self._calls - self._left
+            size = wire.prompt_size(prompt)
+            if size > self._limit:
+                raise ValueError(f"llm: a prompt of {size} bytes; at most {self._limit} can be sent")
+            if size > self._bytes_left:
+                raise RuntimeError(f"llm: the prompts of this run may have {self._total} bytes together, and have")
             try:
                 frame = wire.pack({"llm": number, "messages": prompt})
             except wire.Malformed as error:
                 raise ValueError(f"llm: the prompt cannot be sent: {error}") from None
-            if len(frame) > self._limit:
-                raise ValueError(f"llm: a prompt of {len(frame)} bytes; at most {self._limit} can be sent")
             self._left -= 1
+            self._bytes_left -= size
             self._channel.send(frame)
         reply = self._wait(number)
         if "text" in reply:

@@ -118,7 +118,7 @@ def _answer(job: dict[str, Any], channel: Channel, bounds: Bounds) -> bytes:
     """The last frame."""
     limit = bounds.output_bytes
     try:
-        broker = Broker(channel, job["llm_calls"], limit) if job["llm"] else None
+        broker = Broker(channel, *(job[name] for name in wire.ASKING)) if job["llm"] else None
         try:
             frame = wire.pack({"value": perform(job, broker)})
         except wire.Malformed as error:

@@ -13,6 +13,7 @@ import sys
 from typing import Any
 
 __all__ = [
+    "ASKING",
     "DESCRIPTORS",
     "MESSAGE_LENGTH",
     "PAUSE",
@@ -23,6 +24,7 @@ __all__ = [
     "Malformed",
     "head",
     "pack",
+    "prompt_size",
     "unpack",
 ]
 
@@ -42,6 +44,9 @@ MESSAGE_LENGTH = 4000
 
 ROLES = ("system", "user", "assistant", "tool")
 """Roles of messages that a candidate may send: any text could be one, and be read by nobody who counts."""
+
+ASKING = ("llm_calls", "prompt_bytes", "prompts_bytes")
+"""Limits that come with a job: of what it may ask the model."""
 
 MAX_DEPTH = 100
 
@@ -67,6 +72,12 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 class Malformed(Exception):
     """Bytes that are no frame: not JSON, too deep, or text that cannot be encoded."""
+
+
+def prompt_size(prompt: Any) -> int:
+    """Bytes of a prompt's texts: of a text, or of messages."""
+    texts = [prompt] if isinstance(prompt, str) else [part for message in prompt for part in message.values()]
+    return sum(len(text.encode(errors="surrogatepass")) for text in texts)
 
 
 def pack(value: Any) -> bytes:
