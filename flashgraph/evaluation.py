@@ -10,10 +10,15 @@ from typing import Any, Protocol
 
 import attrs
 
+from flashgraph.clipping import clipped
 from flashgraph.graph.ports import Contender, Context, Group
 from flashgraph.task import Task, least_score
 
 __all__ = ["Attempt", "Candidate", "Validated", "Work", "attempt", "reachable"]
+
+
+KEPT_CHARACTERS = 20_000
+"""Of an output, and of what a score says of it, so much is kept."""
 
 
 @attrs.frozen
@@ -72,14 +77,16 @@ class Attempt:
     @classmethod
     def judged(cls, task: Task[Any, Any], work: Work, output: Any, *, shown: str | None = None) -> Attempt:
         """Return the attempt of ``work`` that gave ``output``, scored by the task; ``shown`` is the text for reflection
-        where it is not the output's own.
+        where it is not the output's own.  That text and the feedback lose their middle beyond `KEPT_CHARACTERS`.
 
         Raises what `Task.judge` raises.
         """
         score = task.judge(task.samples(work.split)[work.index], output)
         text = str(output) if shown is None else shown
         passed = task.perfect is not None and score.value >= task.perfect
-        return cls(work.index, score.value, text, score.feedback, score.objectives, passed)
+        # After it was scored in full: what is kept goes to the journal and to reflections, which show less than that.
+        text, feedback = clipped(text, KEPT_CHARACTERS), clipped(score.feedback, KEPT_CHARACTERS)
+        return cls(work.index, score.value, text, feedback, score.objectives, passed)
 
 
 async def attempt(work: Work, at: Context) -> Attempt:

@@ -183,3 +183,20 @@ def test_nobody_passes_judge_by() -> None:
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("task.score")
     ]
     assert not callers
+
+
+@pytest.mark.parametrize("characters", [10, 20_000, 20_001, 3_000_000])
+def test_what_is_kept_of_an_output_is_bounded(characters: int) -> None:
+    """It is scored in full; a longer one, and a longer feedback, lose their middle in what goes on."""
+    seen: list[int] = []
+
+    def score(sample: Any, output: str) -> fg.Score:
+        seen.append(len(output))
+        return fg.Score(0.5, feedback=output)
+
+    task = fg.Task("long", train=[1], val=[1], score=score)
+    kept = Attempt.judged(task, Work({}, "val", 0), "b" + "x" * (characters - 2) + "e")
+    assert seen == [characters]
+    for text in (kept.output, kept.feedback):
+        assert (text[0], text[-1]) == ("b", "e")
+        assert len(text) == characters if characters <= 20_000 else 20_000 < len(text) < 20_100
