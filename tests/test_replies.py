@@ -301,7 +301,8 @@ def test_a_reflection_that_is_never_usable_ends_the_run(answer: fg.Reply, reason
     assert "stage 'propose' failed 20 times in a row" in result.reason
     assert reason in result.reason
     failed = [e for e in proposals(result) if e.how == "failed"]
-    assert len(failed) == 20
+    # Several may end in one turn.
+    assert len(failed) == 20 if schedule == "lockstep" else 20 <= len(failed) < 40
     assert all(e.reason.startswith("UnusableReply: ") and reason in e.reason for e in failed)
     assert result.spent.proposals >= 20
     assert [a.value["text"] for a in result.artifacts] == ["seed"]
