@@ -22,6 +22,8 @@ PRIOR_SPREAD = 0.2
 """Of a first challenger's true difference to the champion."""
 MIN_SPREAD = 0.03
 """Challengers are never all alike."""
+HANDFUL = 10
+"""Validation samples below which nothing can be proven: the pool's own best is handed out."""
 RECENT = 24
 """Challengers that the prior is estimated from, the newest."""
 
@@ -78,8 +80,8 @@ class Proven:
     least: int = 30
 
     def next(self, title: Title, artifacts: Artifacts, choice: Artifact | None, changed: int) -> Title:
-        if choice is None or not choice.scores:
-            return Title()  # nothing to compare sample by sample
+        if choice is None or not choice.scores or (choice.evidence is not None and choice.evidence.of < HANDFUL):
+            return Title()  # nothing to compare sample by sample, or too little for any test
         champion = artifacts.get(title.champion) if title.champion is not None else None
         if champion is None or not champion.scores:
             return Title(choice.id)

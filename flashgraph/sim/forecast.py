@@ -15,6 +15,7 @@ from flashgraph.policies.settings import apply_settings, schedule_of
 from flashgraph.run.budget import Budget, Ledger
 from flashgraph.run.driver import Driver
 from flashgraph.run.events import Event
+from flashgraph.run.goal import Goal
 from flashgraph.run.journal.header import fingerprint
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity, Plan, compile_plan
@@ -151,7 +152,8 @@ async def forecast(
 
     machine = Machine(parts.plan, Ledger(budget), see, simulation.seed, scene.task)
     watch.machine = machine
-    driver = Driver(machine, scene.task, models, seconds=budget.seconds, settle=settle)
+    goal = Goal(seconds=budget.seconds)
+    driver = Driver(machine, scene.task, models, seconds=budget.seconds, settle=settle, goal=goal)
     async with AsyncExitStack() as stack:
         for _, (_, roles) in servers.items():
             await stack.enter_async_context(models[roles[0]].open())

@@ -20,9 +20,9 @@ BEAM = ROOT / "examples" / "beam" / "beam.py"
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
 def test_beam_keeps_the_invariants(seed: int, schedule: str) -> None:
     """On generated worlds, whose better prompts really score better, it gets better too."""
-    world = World(seed=seed, train=40, val=30, test=30)
+    world = World(seed=seed, train=40, val=30, test=200)
     result = check_algorithm(
-        BEAM, world.task(), world.answer, schedule=schedule, seed=seed, budget=fg.Budget(calls=2200)
+        BEAM, world.task(), world.answer, schedule=schedule, seed=seed, budget=fg.Budget(calls=3200)
     )
     assert result.best is not None
     assert world.true_score(result.best.value.text["instruction"]) > world.true_score(world.task().seed["instruction"])

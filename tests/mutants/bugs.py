@@ -140,10 +140,10 @@ BUGS = (
     Bug(
         "group in the order in which its members arrived",
         "run/items.py",
-        "return Group(self.origin.value, tuple(state.members), amendment)",
+        "return Group(self.origin.value, tuple(state.members), amendment, self.strata)",
         "came = [i.scope[-1][1] for i in state.items]\n"
         "        order = sorted(state.members, key=lambda m: came.index(m.index) if m.index in came else len(came))\n"
-        "        return Group(self.origin.value, tuple(order), amendment)",
+        "        return Group(self.origin.value, tuple(order), amendment, self.strata)",
         "tiny: groups",
         "I8",
     ),

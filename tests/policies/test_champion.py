@@ -82,9 +82,16 @@ def test_too_few_common_samples() -> None:
 def test_of_a_small_validation_all_samples_are_enough() -> None:
     """There will never be more."""
     told = Told(Proven(least=30))
+    told.put(0, passing(0, 12), of=12)
+    assert told.put(1, passing(12, 12), of=12) == 1
+    assert Told(Proven(least=30)).put(0, {}, of=12) is None
+
+
+def test_a_handful_of_samples_proves_nothing() -> None:
+    """The pool's own best is handed out: no champion is named."""
+    told = Told(Proven())
     told.put(0, passing(0, 8), of=8)
-    assert told.put(1, passing(8, 8), of=8) == 1
-    assert Told(Proven(least=30)).put(0, {}, of=8) is None
+    assert told.put(1, passing(8, 8), of=8) is None
 
 
 def test_the_luckiest_of_many_is_not_accepted() -> None:

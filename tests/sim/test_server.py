@@ -341,4 +341,4 @@ async def test_gepa_improves_through_it_whatever_goes_wrong() -> None:
     assert result.status == "budget"
     assert result.best is not None
     assert result.best.score is not None
-    assert result.best.score > 0.3
+    assert result.best.score > 0.2
