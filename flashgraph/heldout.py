@@ -29,7 +29,7 @@ from flashgraph.run.budget import (
     reply_bound,
     reservation,
 )
-from flashgraph.run.contained import Inside, escaped, guarded_loop, within
+from flashgraph.run.contained import Inside, escaped, guarded_loop, reason, within
 from flashgraph.run.floor import Floor
 from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.store import JournalError
@@ -103,7 +103,7 @@ async def held_out(
                 if isinstance(error, BudgetExhausted | JournalError) or (isinstance(error, ModelError) and error.fatal):
                     fatal.append(error)
                     tasks.cancel_scope.cancel()
-                failures[which][index] = f"{type(error).__name__}: {error}"
+                failures[which][index] = reason(error)
 
     with guarded_loop():
         async with anyio.create_task_group() as tasks:

@@ -79,6 +79,28 @@ async def test_a_failed_sample_counts_as_zero() -> None:
     assert found.failures == {2: "LookupError: no such shelf"}
 
 
+@pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt(), SystemExit("bye")], ids=repr)
+async def test_a_sample_that_would_end_the_process_counts_as_zero(error: BaseException) -> None:
+    """In its attempt or in its score, as in a run."""
+
+    async def sometimes(candidate: Mapping[str, str], sample: int, llm: fg.Llm) -> str:
+        if sample == 1:
+            raise error
+        return await attempt(candidate, sample, llm)
+
+    def judged(sample: int, output: str) -> fg.Score:
+        if sample == 2:
+            raise error
+        return score(sample, output)
+
+    odd = attrs.evolve(task(4), attempt=sometimes, score=judged)
+    (found,) = await held_out(odd, CANDIDATES[1:], echo(), Ledger(fg.Budget()))
+    assert found.score == 0.5
+    assert {which: said.startswith(type(error).__name__) for which, said in found.failures.items()} == dict.fromkeys(
+        (1, 2), True
+    )
+
+
 async def test_too_few_calls_are_seen_before_the_first_one() -> None:
     """I10: nothing is sent that cannot be finished."""
     ledger, model = Ledger(fg.Budget(calls=11)), echo()

@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import dis
 import signal
-from collections.abc import Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from types import CodeType, TracebackType
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.lowlevel
@@ -28,7 +28,19 @@ import sniffio
 from flashgraph.errors import FlashgraphError, is_own
 from flashgraph.run.floor import Floor
 
-__all__ = ["GRACE", "Escaped", "Guarded", "Inside", "contained", "escaped", "guarded_loop", "reason", "swept", "within"]
+__all__ = [
+    "GRACE",
+    "Escaped",
+    "Guarded",
+    "Inside",
+    "contained",
+    "escaped",
+    "guarded_loop",
+    "loop_clock",
+    "reason",
+    "swept",
+    "within",
+]
 
 RAISES = {dis.opmap["RAISE_VARARGS"]}
 HANDLERS = ("asyncio.runners", "trio._core._ki", "signal")
@@ -177,7 +189,8 @@ class Guarded(Coroutine[Any, Any, Any]):
             floor.leave(began)
 
     def _ended(self) -> None:
-        with suppress(ValueError):
+        GUARDS.discard(self)
+        if self in self.inside.guards:
             self.inside.guards.remove(self)
 
 
@@ -259,7 +272,8 @@ def _handler() -> CodeType | None:
     return getattr(getattr(handler, "__func__", handler), "__code__", None)
 
 
-GUARDS: WeakSet[Guarded] = WeakSet()
+GUARDS: set[Guarded] = set()
+"""Of tasks that have not ended."""
 
 
 async def swept(grace: float) -> None:
@@ -281,6 +295,14 @@ async def swept(grace: float) -> None:
 
 
 # ---- asyncio --------------------------------------------------------------------------------------------
+
+
+def loop_clock() -> Callable[[], float]:
+    """The clock of the running event loop, which is read at each step of each job: without looking which loop it is."""
+    if sniffio.current_async_library() == "asyncio":
+        return asyncio.get_running_loop().time
+    return anyio.current_time
+
 
 _runs: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
 """By event loop, the runs that go on in it."""

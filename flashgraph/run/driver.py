@@ -41,7 +41,17 @@ from flashgraph.run.budget import (
     reply_bound,
     reservation,
 )
-from flashgraph.run.contained import GRACE, Guarded, Inside, contained, escaped, guarded_loop, reason, within
+from flashgraph.run.contained import (
+    GRACE,
+    Guarded,
+    Inside,
+    contained,
+    escaped,
+    guarded_loop,
+    loop_clock,
+    reason,
+    within,
+)
 from flashgraph.run.floor import Floor
 from flashgraph.run.goal import NO_GOAL, Goal
 from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Job, Outcome, Refuse, Start
@@ -172,7 +182,8 @@ class Driver:
         """What was used of the limits, and how many rounds of these had ended when that last changed."""
         self._watching = anyio.CancelScope()
         self._wake = anyio.Event()
-        self._floor = Floor(anyio.current_time, lambda: self._wake.set())
+        self._floor = Floor(loop_clock(), lambda: self._wake.set())
+        self._names = {name: f"stage {name!r}" for name in machine.plan.stages}
         self._deciding = Inside(DECIDING, self._floor)
         self._inside: dict[int, Inside] = {}
         """The functions of the jobs that run."""
@@ -455,7 +466,7 @@ class Driver:
             return
         spec = self._plan.stages[job.node].spec
         value = start.stale if start.stale is not None else start.value
-        inside = Inside(f"stage {job.node!r}", self._floor)
+        inside = Inside(self._names[job.node], self._floor)
         if job.node in self._plain:
             try:
                 with contained(inside):
