@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 
 DEMO_MINUTES ?= 7
 DEMO_SEED ?= 0
-DEMO_MODEL ?= local
+DEMO_MODEL ?= local?max_tokens=1000
 PROOF_SCALE ?= 1
 
 .PHONY: help install demo test test-slow vllm-test lint typecheck format proof coverage mutants bench bench-real lock build clean
