@@ -23,6 +23,8 @@ __all__ = ["Drift", "Evidence", "paired", "sampling_variance", "unit_of", "weigh
 
 LEVEL = 0.95
 """Of the intervals."""
+HANDFUL = 10
+"""Samples below which a score is what it is: a prior would outweigh them, and nothing can be proven on them."""
 
 
 @attrs.frozen
@@ -97,8 +99,8 @@ def weigh(
     """Weigh the ``scores`` of those of the samples ``0 .. of - 1`` that were tried.
 
     ``control`` predicts a score for every sample; ``strata`` names the stratum of every sample, 0 where it is missing.
-    Within a stratum the tried samples must be a random part.  With a ``parent`` the estimate is drawn towards its
-    estimate plus the ``drift`` of children.  Scores lie within ``bounds``.
+    Within a stratum the tried samples must be a random part.  With a ``parent``, and at least `HANDFUL` samples, the
+    estimate is drawn towards its estimate plus the ``drift`` of children.  Scores lie within ``bounds``.
     """
     known = control if control is not None and len(control) >= of else None
     unit = unit_of(bounds)
@@ -106,7 +108,7 @@ def weigh(
     mean = min(max(mean, bounds[0]), bounds[1])
     noise = sampling_variance(scores, known, unit)
     estimate, variance, prior = mean, design, None
-    if parent is not None and known is not None:
+    if parent is not None and known is not None and of >= HANDFUL:
         drift = drift or Drift()
         spread = drift.variance * unit**2
         weight = spread / (spread + noise)

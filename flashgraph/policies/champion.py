@@ -9,7 +9,7 @@ from typing import Protocol
 
 import attrs
 
-from flashgraph.evidence import paired
+from flashgraph.evidence import HANDFUL, paired
 from flashgraph.graph.ports import Artifact
 from flashgraph.graph.spec import Flaw
 
@@ -22,8 +22,6 @@ PRIOR_SPREAD = 0.2
 """Of a first challenger's true difference to the champion."""
 MIN_SPREAD = 0.03
 """Challengers are never all alike."""
-HANDFUL = 10
-"""Validation samples below which nothing can be proven: the pool's own best is handed out."""
 RECENT = 24
 """Challengers that the prior is estimated from, the newest."""
 

@@ -21,6 +21,8 @@ from flashgraph.pools.pareto import ParetoFrontier
 from flashgraph.run.pools import PoolState
 
 SCORES = st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=2, max_size=12)
+MANY = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=10, max_size=16)
+"""Enough for a prior to count."""
 
 
 def group(origin: Any, scores: list[float | str]) -> Group[Any, Any]:
@@ -94,7 +96,7 @@ def test_online_the_newest_snapshot_is_handed_out() -> None:
     assert champion(Checkpoints(), *rows) == 2
 
 
-@given(SCORES, SCORES, st.sampled_from([2.0, 64.0, 0.25]))
+@given(MANY, MANY, st.sampled_from([2.0, 64.0, 0.25]))
 def test_estimates_are_in_the_tasks_unit(parents: list[float], scores: list[float], unit: float) -> None:
     """Scores from 0 to 64 are weighed as scores from 0 to 1 are."""
     size = min(len(parents), len(scores))
