@@ -335,10 +335,10 @@ async def test_gepa_improves_through_it_whatever_goes_wrong() -> None:
     faults = Faults({"500": 0.03, "reset": 0.03, "cut": 0.02, "truncated": 0.01, "malformed": 0.01})
     async with running(server_of(faults=faults)) as url:
         model = HttpModel(url, retry=Retry(backoff=0.001), key="", limit=32)
-        task, models = World(seed=0, train=30, val=12).task(), {"task": model, "reflection": model}
+        world = World(seed=0, train=30, val=12)
+        task, models = world.task(), {"task": model, "reflection": model}
         async with fg.open_run("gepa", task, models=models, budget=fg.Budget(proposals=40)) as run:
             result = await run.wait()
     assert result.status == "budget"
     assert result.best is not None
-    assert result.best.score is not None
-    assert result.best.score > 0.2
+    assert max(world.true_score(a.value["instruction"]) for a in result.artifacts) > 0.3
