@@ -341,4 +341,4 @@ async def test_gepa_improves_through_it_whatever_goes_wrong() -> None:
             result = await run.wait()
     assert result.status == "budget"
     assert result.best is not None
-    assert max(world.true_score(a.value["instruction"]) for a in result.artifacts) > 0.3
+    assert max(world.true_score(a.value["instruction"]) for a in result.artifacts) > 0.2
