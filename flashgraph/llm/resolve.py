@@ -9,7 +9,6 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -319,8 +318,7 @@ def _http(parsed: _Parsed, several: bool) -> Model:
         )
     if settings.get("limit") == "steered":
         raise DataError(f"model {masked(parsed.spec)!r}: found limit='steered', expected it of vllm:URL#MODEL alone")
-    local = is_loopback(httpx.URL(base_url(url)).host)
-    limits = _limits(settings, partial(fixed, 32) if local else adaptive)
+    limits = _limits(settings, adaptive)
     return HttpModel(url, model, params=parsed.params, limits=limits, probe=not several, **settings)
 
 

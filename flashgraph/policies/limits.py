@@ -17,12 +17,18 @@ import attrs
 from flashgraph.errors import DataError
 from flashgraph.graph.spec import Flaw
 from flashgraph.llm.protocol import Load
+from flashgraph.policies.samples import ROUNDING, Sample, between, makes_more
 
-__all__ = ["Bucket", "Level", "Limits", "adaptive", "fixed", "parse_limits", "steered"]
+__all__ = ["Level", "Limits", "adaptive", "fixed", "parse_limits", "steered"]
 
-BURST_SECONDS = 1.0
-"""How much of a rate may be used at once: a second's share.  A larger burst would break a provider's count over any
-window that begins after it."""
+DOUBLE = 2.0
+FINE = 1.25
+"""By how much the limit of a server changes in a trial: at first, and once the server's order of size is known."""
+
+STEPS = 32
+"""The part of a limit by which it rises above a ceiling that a 429 has set; one at least."""
+
+UNSEEN = Sample(0)
 
 
 @attrs.frozen
@@ -33,6 +39,10 @@ class Level:
     of one; ``cut_at`` is when it was last cut, ``peak`` from where, ``rounds`` how many round trips a step near there
     takes, ``quiet_until`` until when answers say nothing; ``full`` says that every slot has been in use since the last
     reading of the server, ``told`` that there has been one, ``reason`` why the limit last changed.
+
+    ``full_at`` is when every slot was last seen in use, ``known`` what the server makes at a limit that is worth it,
+    ``sample`` what has been seen of this limit; ``stride`` is the ratio between a trial's limit and the known one,
+    ``down`` says that the next trial is of a smaller limit, ``waits`` after how many round trips.
     """
 
     limit: int
@@ -45,6 +55,12 @@ class Level:
     full: bool = False
     told: bool = False
     reason: str = ""
+    full_at: float = -math.inf
+    known: Sample | None = None
+    sample: Sample = UNSEEN
+    stride: float = DOUBLE
+    down: bool = False
+    waits: int = 1
 
 
 @attrs.frozen
@@ -67,12 +83,16 @@ class Limits:
         """A request was sent."""
         return level
 
-    def answered(self, level: Level, used: int, sent_at: float, now: float) -> Level:
-        """A request was answered well."""
+    def answered(self, level: Level, used: int, sent_at: float, now: float, tokens: float = 0.0) -> Level:
+        """A request was answered well, by a reply of so many tokens."""
         return level
 
-    def throttled(self, level: Level, used: int, sent_at: float, now: float) -> Level:
-        """A request was answered with "too many requests"."""
+    def cancelled(self, level: Level, used: int, sent_at: float, now: float) -> Level:
+        """A request was cancelled before it was answered."""
+        return level
+
+    def throttled(self, level: Level, used: int, sent_at: float, now: float, among: int = 0) -> Level:
+        """A request was answered with "too many requests"; ``among`` slots were in use when it was sent."""
         return level
 
     def read(self, level: Level, used: int, load: Load | None, now: float) -> Level:
@@ -122,15 +142,21 @@ def _start(start: Any) -> Flaw | None:
 
 @attrs.frozen
 class Adaptive(Limits):
-    """For an API whose limit nobody knows: slow start, additive increase, multiplicative decrease.
+    """For an API whose limit nobody knows: it answers 429 above it, or it queues without a word.
 
-    It grows only by answers that came while every slot was in use: an idle connection proves nothing.  Below the
-    ceiling each such answer adds one, which doubles the limit every round trip; above it a whole round of them does,
-    and where it was cut before it takes twice as many rounds each time that it is cut there again, up to ``patience``:
-    an API whose limit does not change is not asked about it for ever.
-    Only a 429 cuts it, to ``cut`` of what was in use.  More 429s of requests that were sent before the cut are old
-    news, but none of them opens a place: until ``cooldown`` seconds after, the limit follows what is in use, and
-    answers do not count.
+    Only what happens at a moment at which every slot is in use counts: an idle connection proves nothing.
+
+    **Growth.**  Each request that was let in adds one, a cancelled one its share of the usual time, until the limit is
+    ``stride`` times the one whose throughput is known.  There a sample of answers has to show that the server makes
+    more (`flashgraph.policies.samples`); then the limit grows on, by larger strides.  If the server makes no more, the
+    limit goes back to where throughput stopped rising, which is its ceiling.  From then on a smaller limit is tried and
+    a larger one in turn, each after some round trips.  They double, up to ``patience``, each time that neither is
+    better.
+
+    **Refusals.**  A 429 cuts the limit to ``cut`` of what was in use, now or when its request was sent: others may have
+    been cancelled since.  That is its ceiling: above it a step takes a round trip.  Near where it was cut before it
+    takes twice as many each time that it is cut there again, up to ``patience``.  More 429s of requests that were sent
+    before the cut are old news, but none of them frees a slot; until ``cooldown`` seconds after, nothing else counts.
     """
 
     start: int = attrs.field(kw_only=True)
@@ -139,35 +165,93 @@ class Adaptive(Limits):
     patience: int = attrs.field(default=32, kw_only=True)
 
     def begin(self) -> Level:
-        return Level(min(self.start, self.most))
+        limit = min(self.start, self.most)
+        return Level(limit, sample=Sample(limit))
 
-    def answered(self, level: Level, used: int, sent_at: float, now: float) -> Level:
-        if used < level.limit or now < level.quiet_until or level.limit >= self.most:
+    def answered(self, level: Level, used: int, sent_at: float, now: float, tokens: float = 0.0) -> Level:
+        level = _seen(level, used, now)
+        if level.full_at != now:
             return level
-        rounds = level.rounds if self._is_near(level.limit, level.peak) else 1
-        credit = level.credit + (1.0 if level.limit < level.ceiling else 1.0 / (level.limit * rounds))
-        grown = int(credit + 1e-9)
-        if not grown:
-            return attrs.evolve(level, credit=credit)
-        limit = min(level.limit + grown, self.most)
-        return attrs.evolve(level, limit=limit, credit=credit - grown, reason="every slot was in use")
+        limit = level.limit
+        if sent_at > level.sample.since:
+            level = attrs.evolve(level, sample=level.sample.with_answer(tokens, now - sent_at))
+            if level.sample.is_precise:
+                level = self._judged(level)
+        return self._let_in(level, 1.0) if level.limit == limit else level
 
-    def throttled(self, level: Level, used: int, sent_at: float, now: float) -> Level:
+    def cancelled(self, level: Level, used: int, sent_at: float, now: float) -> Level:
+        level = _seen(level, used, now)
+        known = level.known
+        if level.full_at != now or known is None or not known.seconds:
+            return level
+        return self._let_in(level, min(1.0, (now - sent_at) * known.count / known.seconds))
+
+    def _let_in(self, level: Level, share: float) -> Level:
+        """Count a request that the server has let in: the limit grows, or a trial of another one begins."""
+        if self._awaits_sample(level):
+            return level
+        down = level.limit >= self.most or (level.down and level.limit > 1)
+        slow = down or level.limit >= level.ceiling
+        trips = max(level.waits, level.rounds if self._is_near(level.limit, level.peak) else 1)
+        credit = level.credit + (share / (level.limit * trips) if slow else share)
+        if credit < 1 - ROUNDING:
+            return attrs.evolve(level, credit=credit)
+        if down:
+            limit = max(1, int(level.limit / level.stride))
+            return _moved(level, limit, credit=0.0, reason="a smaller limit is tried")
+        if slow and not level.peak:
+            return attrs.evolve(level, credit=0.0, ceiling=math.inf)
+        limit = min(level.limit + (max(1, level.limit // STEPS) if slow else 1), self._bound(level))
+        return _moved(level, limit, credit=credit - 1, reason="every slot was in use")
+
+    def _awaits_sample(self, level: Level) -> bool:
+        if level.known is None or level.limit < level.known.limit:
+            return True
+        return level.known.limit < level.limit >= self._bound(level)
+
+    def _bound(self, level: Level) -> int:
+        """How far the limit may grow before there is a sample of what the server makes there."""
+        known = level.limit if level.known is None else level.known.limit
+        return min(self.most, max(known + 1, int(known * level.stride)))
+
+    def _judged(self, level: Level) -> Level:
+        """Compare what the server makes at this limit with what is known, and begin another sample."""
+        sample, known = level.sample, level.known
+        level = attrs.evolve(level, sample=Sample(sample.limit, sample.since))
+        if known is None or sample.limit == known.limit:
+            return attrs.evolve(level, known=sample)
+        if sample.limit > known.limit:
+            return self._judged_larger(level, known, sample) if sample.limit >= self._bound(level) else level
+        if makes_more(sample, known):
+            waits = min(2 * level.waits, self.patience)
+            reason = f"the server makes less with {sample.limit}"
+            return _settled(level, known.limit, reason, known=known, down=False, waits=waits, stride=FINE)
+        limit = between(sample, known)
+        if limit == sample.limit:
+            return attrs.evolve(level, known=sample, waits=1)
+        reason = f"the server makes no more with {known.limit}"
+        return _settled(level, limit, reason, known=None, down=False, waits=1, stride=FINE)
+
+    def _judged_larger(self, level: Level, known: Sample, sample: Sample) -> Level:
+        if makes_more(known, sample):
+            return attrs.evolve(level, known=sample, waits=1, stride=min(DOUBLE, level.stride**2))
+        limit = between(known, sample)
+        # The first one of all may be far too large: then the way down is as steep as the way up.
+        stride = level.stride if limit == min(self.start, self.most) else FINE
+        reason = f"the server makes no more with {sample.limit}"
+        return _settled(level, limit, reason, known=None, down=True, stride=stride)
+
+    def throttled(self, level: Level, used: int, sent_at: float, now: float, among: int = 0) -> Level:
         if sent_at <= level.cut_at or now < level.quiet_until:
-            limit = max(1, min(level.limit, used - 1))
-            return attrs.evolve(level, limit=limit, reason="more 429s of the same time")
+            limit = level.limit if used > level.limit else max(1, level.limit - 1)
+            return _moved(level, limit, reason="more 429s of the same time")
+        used = max(used, among)
         limit = max(1, min(level.limit - 1, int(self.cut * used)))
-        return attrs.evolve(
-            level,
-            peak=used,
-            rounds=min(2 * level.rounds, self.patience) if self._is_near(used, level.peak) else 1,
-            limit=limit,
-            credit=0.0,
-            ceiling=float(limit),
-            cut_at=now,
-            quiet_until=now + self.cooldown,
-            reason="429, too many requests",
+        rounds = min(2 * level.rounds, self.patience) if self._is_near(used, level.peak) else 1
+        level = attrs.evolve(
+            level, peak=used, rounds=rounds, cut_at=now, quiet_until=now + self.cooldown, full_at=-math.inf
         )
+        return _settled(level, limit, "429, too many requests", known=None, down=False, stride=FINE)
 
     def _is_near(self, limit: int, peak: int) -> bool:
         return peak - 1 <= limit <= 1.1 * peak + 1
@@ -177,6 +261,26 @@ class Adaptive(Limits):
 
     def _shown(self) -> str:
         return f"adaptive({self.start}..{self.most})"
+
+
+def _seen(level: Level, used: int, now: float) -> Level:
+    """Return the level that knows whether every slot is in use: what is sent from then on is sampled."""
+    if used < level.limit or now < level.quiet_until or level.full_at == now:
+        return level
+    sample = level.sample if level.sample.since < math.inf else attrs.evolve(level.sample, since=now)
+    return attrs.evolve(level, full_at=now, sample=sample)
+
+
+def _moved(level: Level, limit: int, **changes: Any) -> Level:
+    """Return the level at another limit; what was sent until every slot is in use says nothing of it."""
+    if limit == level.limit:
+        return attrs.evolve(level, **changes)
+    return attrs.evolve(level, limit=limit, sample=Sample(limit, math.inf), **changes)
+
+
+def _settled(level: Level, limit: int, reason: str, **changes: Any) -> Level:
+    """Return the level at the limit that is its ceiling from now on."""
+    return _moved(level, limit, credit=0.0, ceiling=float(limit), reason=reason, **changes)
 
 
 @attrs.frozen
@@ -227,53 +331,6 @@ class Steered(Limits):
 
     def _shown(self) -> str:
         return f"steered({self.start}..{self.most})"
-
-
-@attrs.define
-class Bucket:
-    """A rate as a bucket that fills steadily: ``filled`` was in it at ``at``.
-
-    It may go into debt by one request, since what a request takes is known only when it is answered.
-
-    Looking at it changes nothing: sums of floats come out alike however often somebody has looked.
-    """
-
-    per_minute: float
-    least: float
-    """What has to be in it for a request to be sent."""
-    filled: float = attrs.field(init=False)
-    at: float = attrs.field(default=0.0, kw_only=True)
-
-    def __attrs_post_init__(self) -> None:
-        self.filled = self.capacity
-
-    @property
-    def capacity(self) -> float:
-        return max(self.least, self.per_minute / 60 * BURST_SECONDS)
-
-    def holds(self, now: float) -> float:
-        """What is in it."""
-        return min(self.capacity, self.filled + (now - self.at) * self.per_minute / 60)
-
-    def follow(self, per_minute: float, left: float, now: float) -> None:
-        """Fill at another rate from now on, and hold no more than ``left``."""
-        self.filled, self.at, self.per_minute = min(self.holds(now), left), now, per_minute
-        self.filled = min(self.filled, self.capacity)
-
-    def due(self, amount: float) -> float:
-        """When it will hold ``amount``; infinity where that is more than it ever does."""
-        if amount > self.capacity:
-            return math.inf
-        return self.at + max(0.0, amount - self.filled) * 60 / self.per_minute
-
-    def has(self, amount: float, now: float) -> bool:
-        """Whether it holds ``amount``.  By `due`, and not by `holds`, which may say a hair less at that very moment:
-        who has waited for it would be told to wait, and not for how long."""
-        return self.due(amount) <= now
-
-    def take(self, amount: float, now: float) -> None:
-        """Take ``amount`` out; a negative one is put back."""
-        self.filled, self.at = min(self.capacity, self.holds(now) - amount), now
 
 
 def fixed(most: int, *, rpm: float | None = None, tpm: float | None = None) -> Limits:

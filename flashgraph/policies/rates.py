@@ -1,4 +1,4 @@
-"""Rates that an API tells of itself: what follows from "of so many are so many left, and in so long all of them".
+"""Rates: how they are kept to, and what follows from "of so many are so many left, and in so long all of them".
 
 An API lets through so many requests or tokens in some time, and says in its replies how many are left.  It does not
 say what that time is, nor who else uses the same key; both show in what is left.
@@ -6,13 +6,14 @@ say what that time is, nor who else uses the same key; both show in what is left
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import attrs
 
 from flashgraph.llm.protocol import Quota
 
-__all__ = ["COUNTED", "TIMES", "Amount", "Rate", "amount", "learned", "used_up", "worded"]
+__all__ = ["COUNTED", "TIMES", "Amount", "Bucket", "Rate", "amount", "learned", "used_up", "worded"]
 
 Amount = tuple[float, float, float]
 """Requests, tokens of their prompts, and tokens of their replies."""
@@ -27,6 +28,10 @@ COUNTED: Mapping[str, Amount] = {
 
 TIMES: Mapping[float, str] = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86400.0: "day"}
 """The times, in seconds, that APIs limit by."""
+
+BURST_SECONDS = 1.0
+"""How much of a rate may be used at once: a second's share.  A larger burst would break a provider's count over any
+window that begins after it."""
 
 RESERVE = 0.1
 """The share of a limit (of a minute's worth, where it is for longer) in which less is sent than comes back.  That is
@@ -64,6 +69,53 @@ class Rate:
         reserve = RESERVE * min(self.limit, self.per_minute)
         more = max(0.0, 2 * left / self.limit - 1) if estimated else 0.0
         return max(self.per_minute * (1 + more), left) * min(1.0, max(SLOWEST, left / reserve))
+
+
+@attrs.define
+class Bucket:
+    """A rate as a bucket that fills steadily: ``filled`` was in it at ``at``.
+
+    It may go into debt by one request, since what a request takes is known only when it is answered.
+
+    Looking at it changes nothing: sums of floats come out alike however often somebody has looked.
+    """
+
+    per_minute: float
+    least: float
+    """What has to be in it for a request to be sent."""
+    filled: float = attrs.field(init=False)
+    at: float = attrs.field(default=0.0, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        self.filled = self.capacity
+
+    @property
+    def capacity(self) -> float:
+        return max(self.least, self.per_minute / 60 * BURST_SECONDS)
+
+    def holds(self, now: float) -> float:
+        """What is in it."""
+        return min(self.capacity, self.filled + (now - self.at) * self.per_minute / 60)
+
+    def follow(self, per_minute: float, left: float, now: float) -> None:
+        """Fill at another rate from now on, and hold no more than ``left``."""
+        self.filled, self.at, self.per_minute = min(self.holds(now), left), now, per_minute
+        self.filled = min(self.filled, self.capacity)
+
+    def due(self, amount: float) -> float:
+        """When it will hold ``amount``; infinity where that is more than it ever does."""
+        if amount > self.capacity:
+            return math.inf
+        return self.at + max(0.0, amount - self.filled) * 60 / self.per_minute
+
+    def has(self, amount: float, now: float) -> bool:
+        """Whether it holds ``amount``.  By `due`, and not by `holds`, which may say a hair less at that very moment:
+        who has waited for it would be told to wait, and not for how long."""
+        return self.due(amount) <= now
+
+    def take(self, amount: float, now: float) -> None:
+        """Take ``amount`` out; a negative one is put back."""
+        self.filled, self.at = min(self.capacity, self.holds(now) - amount), now
 
 
 def learned(known: Rate | None, quota: Quota) -> Rate | None:

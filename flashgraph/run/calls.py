@@ -126,7 +126,7 @@ class Calls:
         call.priority = self._plan.schedule.control.priority(self._as_waiting(call.job.node, call.job.item))
         endpoint.take()
         call.tokens = endpoint.sent(call.size, self._flow.now)
-        call.by_then = endpoint.total
+        call.by_then, call.among = endpoint.total, endpoint.used
         self._command(Grant(call))
         self._emit(ev.CallStarted(self._flow.now, call.id, call.job.id, call.role, endpoint.name, endpoint.in_flight))
         return True

@@ -46,7 +46,7 @@ class Call:
     """A model request of a job: waiting for one of a service's endpoints, in flight at one, or ended.
 
     ``size`` is about how many tokens its prompt has, ``tokens`` what is expected of it and its reply; ``by_then`` is
-    what its endpoint had been sent when it was, with itself.
+    what its endpoint had been sent when it was, with itself, ``among`` how many of its slots were in use.
     """
 
     id: int
@@ -61,6 +61,7 @@ class Call:
     priority: int = 0
     tokens: float = 0.0
     by_then: Amount = (0.0, 0.0, 0.0)
+    among: int = 0
 
 
 @value

@@ -15,8 +15,8 @@ from typing import Any
 import attrs
 
 from flashgraph.llm.protocol import Load, Quota
-from flashgraph.policies.limits import Bucket, Level, Limits
-from flashgraph.policies.rates import Amount, Rate, amount, learned, used_up
+from flashgraph.policies.limits import Level, Limits
+from flashgraph.policies.rates import Amount, Bucket, Rate, amount, learned, used_up
 from flashgraph.run.jobs import Call
 
 __all__ = ["Endpoint", "Slots"]
@@ -123,10 +123,12 @@ class Endpoint:
         new = self._told(call, quotas, now)
         self.turned_away = self.turned_away + 1 if how == "throttled" else 0
         if how == "done":
-            self.level = self.limits.answered(self.level, self.used, call.started_at, now)
+            self.level = self.limits.answered(self.level, self.used, call.started_at, now, tokens[1])
             self.reply_tokens += (tokens[1] - self.reply_tokens) / 8
+        elif how == "cancelled":
+            self.level = self.limits.cancelled(self.level, self.used, call.started_at, now)
         elif how == "throttled" and not used_up(quotas, self.rates, (1.0, call.size, call.tokens - call.size)):
-            self.level = self.limits.throttled(self.level, self.used, call.started_at, now)
+            self.level = self.limits.throttled(self.level, self.used, call.started_at, now, call.among)
         if how in ("done", "throttled"):
             self._take((0.0, tokens[0] - call.size, tokens[1] - (call.tokens - call.size)), now)
         self.used -= 1

@@ -107,8 +107,15 @@ def _flow(machine: Machine, name: Name, zero: float, *, history: bool) -> tuple[
 
 
 def _endpoint(endpoint: Endpoint, zero: float) -> tuple[Any, ...]:
+    was = endpoint.level
     level = attrs.evolve(
-        endpoint.level, cut_at=endpoint.level.cut_at - zero, quiet_until=endpoint.level.quiet_until - zero, reason=""
+        was,
+        cut_at=was.cut_at - zero,
+        quiet_until=was.quiet_until - zero,
+        full_at=was.full_at - zero,
+        sample=attrs.evolve(was.sample, since=was.sample.since - zero),
+        known=was.known and attrs.evolve(was.known, since=0.0),
+        reason="",
     )
     filled = tuple((of, b.per_minute, b.filled, b.at - zero) for of, b in endpoint.buckets.items())
     away = min(endpoint.turned_away, 2)

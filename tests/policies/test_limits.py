@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
 import pytest
 from hypothesis import given
@@ -9,9 +11,8 @@ from hypothesis import strategies as st
 
 from flashgraph.errors import DataError
 from flashgraph.llm.protocol import Load
-from flashgraph.policies.limits import Bucket, Level, Limits, adaptive, fixed, parse_limits, steered
-
-AT_ONCE = 0.0
+from flashgraph.policies.limits import Level, Limits, adaptive, fixed, parse_limits, steered
+from flashgraph.policies.samples import Sample
 
 
 def answers(limits: Limits, level: Level, count: int, used: int | None = None, at: float = 100.0) -> Level:
@@ -21,23 +22,183 @@ def answers(limits: Limits, level: Level, count: int, used: int | None = None, a
     return level
 
 
+def cancels(limits: Limits, level: Level, count: int, seconds: float) -> Level:
+    """The level after so many requests were cancelled, each after so long and while every slot was in use."""
+    for _ in range(count):
+        level = limits.cancelled(level, level.limit, 100.0 - seconds, 100.0)
+    return level
+
+
+def knowing(level: Level, seconds: float = 2.0) -> Level:
+    """The level when it is known what the server makes at its limit: each answer takes so long."""
+    sample = Sample(level.limit)
+    for _ in range(6):
+        sample = sample.with_answer(50.0, seconds)
+    return attrs.evolve(level, known=sample, sample=Sample(level.limit, math.inf))
+
+
+def tried(limits: Limits, level: Level, seconds: float, at: float = 1000.0) -> Level:
+    """The level after a sample of its limit: six answers, each after so long, to requests sent when all were in use."""
+    level = limits.cancelled(level, level.limit, at, at)
+    for number in range(1, 7):
+        now = at + number * (seconds + 1)
+        level = limits.answered(level, level.limit, now - seconds, now, 50.0)
+    return level
+
+
 def test_a_fixed_limit_stays() -> None:
     """Whatever it is told."""
     limits = fixed(8)
     level = limits.begin()
     assert limits.answered(level, 8, 0, 1) == limits.throttled(level, 8, 0, 1) == level
-    assert limits.read(limits.granted(level, 8), 8, Load(0, 9), 1) == level
+    assert limits.cancelled(level, 8, 0, 1) == limits.read(limits.granted(level, 8), 8, Load(0, 9), 1) == level
     assert level.limit == 8
     assert not limits.reads
 
 
-def test_slow_start_doubles_every_round_trip() -> None:
-    """Each answer while every slot is in use adds one."""
+def test_at_first_it_has_to_be_seen_what_the_server_makes() -> None:
+    """Six answers; until then neither they nor cancelled requests let the limit grow."""
     limits = adaptive(100, start=4)
-    level = answers(limits, limits.begin(), 4)
-    assert level.limit == 8
-    assert answers(limits, level, 8).limit == 16
-    assert answers(limits, level, 1000).limit == 100
+    level = cancels(limits, answers(limits, limits.begin(), 5), 50, seconds=9.0)
+    assert level.limit == 4
+    assert answers(limits, level, 1).limit == 5
+
+
+def test_slow_start_doubles_every_round_trip() -> None:
+    """Each answer while every slot is in use adds one, up to twice the limit whose throughput is known."""
+    limits = adaptive(100, start=4)
+    level = answers(limits, knowing(limits.begin()), 4)
+    assert (level.limit, level.reason) == (8, "every slot was in use")
+    assert answers(limits, level, 1000).limit == 8
+    assert answers(limits, tried(limits, level, 2.0), 1000).limit == 16
+    assert answers(limits, knowing(attrs.evolve(level, limit=64)), 1000).limit == 100
+
+
+def test_a_cancelled_request_counts_for_the_time_that_it_ran() -> None:
+    """As a share of what an answer usually takes, one at most; one that was cancelled at once says nothing."""
+    limits = adaptive(100, start=4)
+    level = knowing(limits.begin(), seconds=2.0)
+    assert cancels(limits, level, 2, seconds=0.5).limit == 4
+    assert cancels(limits, level, 4, seconds=0.5).limit == 5
+    assert cancels(limits, level, 3, seconds=60.0).limit == 7
+    assert cancels(limits, level, 1000, seconds=0.0).limit == 4
+    assert limits.cancelled(level, 3, 0.0, 100.0) == level, "a slot was free"
+    assert limits.cancelled(knowing(limits.begin(), seconds=0.0), 4, 0.0, 100.0).limit == 4
+
+
+def test_a_server_that_makes_no_more_gets_no_more() -> None:
+    """Twice as many requests take twice as long: it queues.  The limit goes back, and a smaller one is tried next."""
+    limits = adaptive(100, start=4)
+    level = answers(limits, knowing(attrs.evolve(limits.begin(), limit=8)), 8)
+    back = tried(limits, level, 4.0)
+    assert (back.limit, back.ceiling, back.reason) == (8, 8, "the server makes no more with 16")
+    assert (back.known, back.down, back.stride) == (None, True, 1.25)
+    lower = answers(limits, knowing(back), 8)
+    assert (lower.limit, lower.reason) == (6, "a smaller limit is tried")
+    assert answers(limits, lower, 1000).limit == 6, "it waits for a sample"
+
+
+@pytest.mark.parametrize(("seconds", "limit"), [(3.0, 17), (3.01, 11), (3.3, 10), (3.5, 9), (4.0, 8), (9.0, 8)])
+def test_the_limit_is_where_throughput_stops_rising(seconds: float, limit: int) -> None:
+    """If it rises by a third of what the limit does, that grows on; if by less, it shows how far the limit may go."""
+    limits = adaptive(100, start=4)
+    level = answers(limits, knowing(attrs.evolve(limits.begin(), limit=8)), 8)
+    assert tried(limits, level, seconds).limit == limit
+
+
+def test_a_smaller_limit_that_makes_as_much_is_kept() -> None:
+    """And a still smaller one is tried, after one round trip."""
+    limits = adaptive(100, start=4)
+    level = knowing(attrs.evolve(limits.begin(), limit=40, ceiling=40.0, down=True, stride=1.25, waits=4))
+    lower = answers(limits, level, 160)
+    kept = tried(limits, lower, 1.6)
+    assert [lower.limit, kept.limit, kept.waits] == [32, 32, 1]
+    assert answers(limits, kept, 31).limit == 25
+    between = tried(limits, lower, 1.68)
+    assert (between.limit, between.down, between.reason) == (34, False, "the server makes no more with 40")
+
+
+def test_a_smaller_limit_that_makes_less_is_given_up() -> None:
+    """The next trial is of a larger one, after twice the time."""
+    limits = adaptive(100, start=4)
+    level = knowing(attrs.evolve(limits.begin(), limit=40, ceiling=40.0, down=True, stride=1.25, waits=4))
+    back = tried(limits, answers(limits, level, 160), 2.0)
+    assert (back.limit, back.waits, back.reason) == (40, 8, "the server makes less with 32")
+    assert answers(limits, back, 40 * 8 - 1).limit == 40
+    assert answers(limits, back, 40 * 8 + 20).limit == 50, "each answer adds one again, up to a quarter more"
+
+
+def test_a_first_limit_that_is_far_too_large_is_halved() -> None:
+    """The way down is as steep as the way up, until the server makes less."""
+    limits = adaptive(100, start=16)
+    level = tried(limits, answers(limits, knowing(limits.begin(), 8.0), 16), 16.0)
+    found = [level.limit]
+    for seconds in (4.0, 2.0, 2.0):
+        level = answers(limits, knowing(level, 8.0 * level.limit / 16), level.limit * level.waits)
+        found.append(level.limit)
+        level = tried(limits, level, seconds)
+    assert (found, level.limit, level.stride) == ([16, 8, 4, 2], 4, 1.25)
+
+
+def test_after_a_trial_that_succeeds_the_next_is_larger() -> None:
+    """A quarter more, then a half, then twice as many: a server that has become larger is soon found to be."""
+    limits = adaptive(1000, start=4)
+    level = knowing(attrs.evolve(limits.begin(), limit=64, stride=1.25))
+    found = []
+    for _ in range(4):
+        level = answers(limits, level, 1000)
+        found.append(level.limit)
+        level = tried(limits, level, 2.0)
+    assert found[:2] == [80, 125]
+    assert found[3] == 2 * found[2]
+
+
+def test_trials_become_rare() -> None:
+    """Thirty-two round trips, when neither fewer nor more have been better for long."""
+    limits = adaptive(100, start=4)
+    level, found = knowing(attrs.evolve(limits.begin(), limit=4, ceiling=4.0, stride=1.25, down=True)), []
+    for _ in range(7):
+        level = tried(limits, answers(limits, level, 4 * level.waits), 2.0)
+        level = tried(limits, answers(limits, level, 4 * level.waits + 1), 3.0)
+        level = knowing(level)
+        found.append(level.waits)
+    assert (level.limit, found) == (4, [2, 4, 8, 16, 32, 32, 32])
+
+
+def test_at_the_most_a_smaller_limit_is_tried() -> None:
+    """A larger one cannot be."""
+    limits = adaptive(10, start=10)
+    level = answers(limits, knowing(limits.begin()), 10)
+    assert (level.limit, level.reason) == (5, "a smaller limit is tried")
+    assert tried(limits, level, 2.0).limit == 10
+    one = adaptive(1, start=1)
+    assert answers(one, knowing(one.begin()), 1000).limit == 1
+
+
+def test_a_sample_is_of_requests_that_were_sent_when_every_slot_was_in_use() -> None:
+    """Those before had fewer beside them, and those in a trial of a smaller limit more."""
+    limits = adaptive(100, start=4)
+    level = answers(limits, knowing(limits.begin()), 4, at=50.0)
+    assert answers(limits, level, 100, at=50.5).sample.count == 0, "this is when they are, and all were sent before"
+    assert limits.answered(answers(limits, level, 1, at=50.5), 8, 50.6, 52.0, 9.0).sample.count == 1
+    assert limits.answered(answers(limits, level, 1, at=50.5), 7, 50.6, 52.0, 9.0).sample.count == 0
+
+
+def test_a_cut_forgets_what_was_known() -> None:
+    """What the server makes has to be seen anew before the limit grows; a trial that was under way is over."""
+    limits = adaptive(100, start=40)
+    level = attrs.evolve(knowing(limits.begin()), down=True, waits=8, stride=2.0)
+    cut = limits.throttled(level, 40, sent_at=9.0, now=10.0)
+    assert (cut.limit, cut.known, cut.down, cut.stride) == (32, None, False, 1.25)
+    assert answers(limits, cut, 1000).limit == 32
+
+
+def test_large_limits_rise_by_a_part_of_them() -> None:
+    """A thirty-second a round trip above a cut."""
+    limits = adaptive(1000, start=300)
+    level = knowing(limits.throttled(limits.begin(), 300, sent_at=9.0, now=10.0))
+    assert level.limit == 240
+    assert answers(limits, level, 240).limit == 247
 
 
 def test_an_idle_endpoint_does_not_grow() -> None:
@@ -49,7 +210,7 @@ def test_an_idle_endpoint_does_not_grow() -> None:
 def test_only_a_429_cuts() -> None:
     """To four fifths of what was in use; below that it doubles no more, but rises by one a round trip."""
     limits = adaptive(100, start=40)
-    level = limits.throttled(limits.begin(), 40, sent_at=9.0, now=10.0)
+    level = knowing(limits.throttled(limits.begin(), 40, sent_at=9.0, now=10.0))
     assert (level.limit, level.ceiling, level.reason) == (32, 32, "429, too many requests")
     assert answers(limits, level, 31).limit == 32
     assert answers(limits, level, 32).limit == 33
@@ -58,13 +219,14 @@ def test_only_a_429_cuts() -> None:
 def test_answers_in_the_cooldown_do_not_count() -> None:
     """They were sent before the cut, or into a server that is still full."""
     limits = adaptive(100, start=40)
-    level = limits.throttled(limits.begin(), 40, sent_at=9.0, now=10.0)
+    level = knowing(limits.throttled(limits.begin(), 40, sent_at=9.0, now=10.0))
+    assert limits.cancelled(level, 32, 9.0, 14.9) == level
     assert answers(limits, level, 500, at=14.9).limit == 32
     assert answers(limits, level, 500, at=15.0).limit > 32
 
 
 def test_one_cut_for_all_429s_of_one_time_but_none_opens_a_place() -> None:
-    """A burst of sixty is one mistake; the limit follows what is left in flight."""
+    """A burst of sixty is one mistake; the slot of each that comes back stays closed."""
     limits = adaptive(200, start=100)
     level, used = limits.begin(), 100
     for _ in range(60):
@@ -92,6 +254,15 @@ def test_a_cut_takes_one_off_at_least() -> None:
     assert adaptive(100, start=1).throttled(Level(1), 1, sent_at=9.0, now=10.0).limit == 1
 
 
+def test_a_cut_is_from_what_was_in_use_when_the_request_was_sent() -> None:
+    """Most of that may have been cancelled since, which says nothing of the API."""
+    limits = adaptive(100, start=90)
+    level = limits.throttled(limits.begin(), 25, 9.0, 10.0, 90)
+    assert (level.limit, level.peak) == (72, 90)
+    assert limits.throttled(level, 24, 9.0, 10.0, 90).limit == 71, "of the others of the same time, each takes one"
+    assert limits.throttled(limits.begin(), 90, 9.0, 10.0, 25).limit == 72
+
+
 @pytest.mark.parametrize(("again_at", "rounds"), [(38, 1), (39, 2), (41, 2), (45, 2), (46, 1), (80, 1)])
 def test_where_it_was_cut_before_it_grows_more_slowly(again_at: int, rounds: int) -> None:
     """When it is cut again near where it was: within one below, and a tenth and one above."""
@@ -99,11 +270,11 @@ def test_where_it_was_cut_before_it_grows_more_slowly(again_at: int, rounds: int
     first = limits.throttled(limits.begin(), 40, sent_at=9.0, now=10.0)
     again = limits.throttled(attrs.evolve(first, limit=again_at), again_at, sent_at=19.0, now=20.0)
     assert (first.rounds, again.rounds) == (1, rounds)
-    at_peak = attrs.evolve(again, limit=again.peak)
+    at_peak = knowing(attrs.evolve(again, limit=again.peak))
     assert answers(limits, at_peak, again.peak * rounds - 1).limit == again.peak
-    assert answers(limits, at_peak, again.peak * rounds).limit == again.peak + 1
+    assert answers(limits, at_peak, again.peak * rounds).limit == again.peak + max(1, again.peak // 32)
     # Far below it a step takes one round trip, as ever.
-    far = attrs.evolve(again, limit=20, ceiling=20.0)
+    far = knowing(attrs.evolve(again, limit=20, ceiling=20.0))
     assert answers(limits, far, 19).limit == 20
     assert answers(limits, far, 20).limit == 21
 
@@ -121,7 +292,7 @@ def test_patience_has_an_end() -> None:
 @pytest.mark.parametrize("limits", [adaptive(9, start=4), steered(9, start=4)])
 def test_more_in_use_than_the_limit_is_full_as_well(limits: Limits) -> None:
     """The limit may have fallen since they were sent."""
-    level = attrs.evolve(limits.begin(), limit=4)
+    level = knowing(attrs.evolve(limits.begin(), limit=4))
     grown = limits.read(limits.granted(limits.answered(level, 7, 0.0, 1.0), 7), 7, Load(7, 0), 1.0)
     assert grown.limit > 4
 
@@ -130,7 +301,7 @@ def test_more_in_use_than_the_limit_is_full_as_well(limits: Limits) -> None:
 def test_at_the_most_nothing_changes(limits: Limits) -> None:
     """Nor is a change told of."""
     level = limits.begin()
-    assert limits.answered(level, 9, 0.0, 1.0) is level
+    assert limits.answered(level, 9, 0.0, 1.0).reason == ""
     read = limits.read(limits.granted(level, 9), 9, Load(9, 0), 1.0)
     assert (read.limit, read.reason) == (9, "")
 
@@ -219,7 +390,9 @@ def test_a_reading_that_is_missing_changes_nothing() -> None:
 
 @given(
     limits=st.sampled_from([adaptive(9, start=3), adaptive(1, start=1), steered(9, start=2), steered(300)]),
-    told=st.lists(st.tuples(st.sampled_from(["answered", "throttled", "read", "none"]), st.integers(0, 400))),
+    told=st.lists(
+        st.tuples(st.sampled_from(["answered", "cancelled", "throttled", "read", "none"]), st.integers(0, 400))
+    ),
 )
 def test_never_below_one_and_never_above_the_most(limits: Limits, told: list[tuple[str, int]]) -> None:
     """I4, whatever is told in whatever order."""
@@ -229,7 +402,9 @@ def test_never_below_one_and_never_above_the_most(limits: Limits, told: list[tup
         used = min(number, level.limit)
         level = limits.granted(level, used)
         if what == "answered":
-            level = limits.answered(level, used, now - number / 100, now)
+            level = limits.answered(level, used, now - number / 100, now, number)
+        elif what == "cancelled":
+            level = limits.cancelled(level, used, now - number / 100, now)
         elif what == "throttled":
             level = limits.throttled(level, max(1, used), now - number / 100, now)
         else:
@@ -259,55 +434,6 @@ def test_other_texts_are_refused(text: str) -> None:
     """With the forms that there are."""
     with pytest.raises(DataError, match="expected fixed"):
         parse_limits(text)
-
-
-def test_a_bucket_fills_steadily_and_bursts_no_longer_than_a_second() -> None:
-    """600 a minute are ten a second: ten at once, and then one each tenth of a second."""
-    bucket = Bucket(600, 1.0)
-    for _ in range(10):
-        bucket.take(1, AT_ONCE)
-    assert bucket.holds(0) == 0
-    assert bucket.due(1) == pytest.approx(0.1)
-    assert bucket.holds(0.1) == pytest.approx(1)
-    assert bucket.holds(60) == 10
-
-
-def test_a_full_bucket_waits_for_nothing() -> None:
-    """Nor does one that holds less than is asked for wait longer than that takes."""
-    bucket = Bucket(600, 1.0)
-    assert [bucket.due(5), bucket.due(10)] == [0.0, 0.0]
-    bucket.take(9.5, 2.0)
-    assert bucket.due(1) == pytest.approx(2.05)
-    bucket.take(-40, 2.0)
-    assert bucket.holds(2.0) == 10
-
-
-def test_a_slow_rate_still_lets_one_through() -> None:
-    """Three a minute: one, and the next after twenty seconds."""
-    bucket = Bucket(3, 1.0)
-    bucket.take(1, AT_ONCE)
-    assert bucket.due(1) == pytest.approx(20)
-
-
-def test_debt_is_paid_off() -> None:
-    """What a request took more than was expected delays the next one; what it took less is given back."""
-    bucket = Bucket(60_000, 1.0)
-    bucket.take(3000, AT_ONCE)
-    assert bucket.due(1) == pytest.approx(2.001)
-    bucket.take(-2500, AT_ONCE)
-    assert bucket.holds(0) == 500
-
-
-@given(st.lists(st.tuples(st.floats(0, 50), st.floats(0.1, 5)), max_size=30))
-def test_looking_into_a_bucket_changes_nothing(takes: list[tuple[float, float]]) -> None:
-    """I13: a run that is told again looks at other moments than it did."""
-    one, other, now = Bucket(100, 1.0), Bucket(100, 1.0), 0.0
-    for amount, wait in takes:
-        other.holds(now + wait / 3)
-        now += wait
-        one.take(amount, now)
-        other.take(amount, now)
-    assert attrs.asdict(one) == attrs.asdict(other)
 
 
 @pytest.mark.parametrize(

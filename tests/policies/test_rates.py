@@ -1,15 +1,18 @@
-"""What follows from what an API tells of its rates."""
+"""What follows from what an API says of its rates, and how a rate is kept to."""
 
 from __future__ import annotations
 
 import math
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flashgraph.llm.protocol import Quota
-from flashgraph.policies.rates import TIMES, Rate, amount, learned, used_up, worded
+from flashgraph.policies.rates import TIMES, Bucket, Rate, amount, learned, used_up, worded
+
+AT_ONCE = 0.0
 
 
 def quota(limit: float, left: float, reset: float | None, seconds: float | None = None) -> Quota:
@@ -122,3 +125,52 @@ def test_a_rate_in_words() -> None:
     assert worded("requests", 200, 86_400) == "200 requests a day"
     assert worded("prompt_tokens", 150_000.0, 60.0) == "150,000 prompt tokens a minute"
     assert worded("tokens", 0.5, 90) == "0.5 tokens in 90 s"
+
+
+def test_a_bucket_fills_steadily_and_bursts_no_longer_than_a_second() -> None:
+    """600 a minute are ten a second: ten at once, and then one each tenth of a second."""
+    bucket = Bucket(600, 1.0)
+    for _ in range(10):
+        bucket.take(1, AT_ONCE)
+    assert bucket.holds(0) == 0
+    assert bucket.due(1) == pytest.approx(0.1)
+    assert bucket.holds(0.1) == pytest.approx(1)
+    assert bucket.holds(60) == 10
+
+
+def test_a_full_bucket_waits_for_nothing() -> None:
+    """Nor does one that holds less than is asked for wait longer than that takes."""
+    bucket = Bucket(600, 1.0)
+    assert [bucket.due(5), bucket.due(10)] == [0.0, 0.0]
+    bucket.take(9.5, 2.0)
+    assert bucket.due(1) == pytest.approx(2.05)
+    bucket.take(-40, 2.0)
+    assert bucket.holds(2.0) == 10
+
+
+def test_a_slow_rate_still_lets_one_through() -> None:
+    """Three a minute: one, and the next after twenty seconds."""
+    bucket = Bucket(3, 1.0)
+    bucket.take(1, AT_ONCE)
+    assert bucket.due(1) == pytest.approx(20)
+
+
+def test_debt_is_paid_off() -> None:
+    """What a request took more than was expected delays the next one; what it took less is given back."""
+    bucket = Bucket(60_000, 1.0)
+    bucket.take(3000, AT_ONCE)
+    assert bucket.due(1) == pytest.approx(2.001)
+    bucket.take(-2500, AT_ONCE)
+    assert bucket.holds(0) == 500
+
+
+@given(st.lists(st.tuples(st.floats(0, 50), st.floats(0.1, 5)), max_size=30))
+def test_looking_into_a_bucket_changes_nothing(takes: list[tuple[float, float]]) -> None:
+    """I13: a run that is told again looks at other moments than it did."""
+    one, other, now = Bucket(100, 1.0), Bucket(100, 1.0), 0.0
+    for taken, wait in takes:
+        other.holds(now + wait / 3)
+        now += wait
+        one.take(taken, now)
+        other.take(taken, now)
+    assert attrs.asdict(one) == attrs.asdict(other)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from flashgraph.llm.protocol import Load, Quota
 from flashgraph.policies.limits import Limits, adaptive, fixed, steered
 from flashgraph.policies.rates import Rate
+from flashgraph.policies.samples import Sample
 from flashgraph.run.jobs import Call, Job
 from flashgraph.run.slots import Endpoint, Slots
 
@@ -156,14 +158,23 @@ def test_what_was_taken_for_a_request_that_is_cut_off_stays_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "limit"), [("done", 5), ("cancelled", 4), ("failed", 4), ("lost", 4), ("throttled", 3)]
+    ("how", "limit"), [("done", 5), ("cancelled", 5), ("failed", 4), ("lost", 4), ("throttled", 3)]
 )
-def test_only_answers_and_429s_say_something_of_the_limit(how: str, limit: int) -> None:
-    """While every slot was in use."""
+def test_answers_cancelled_requests_and_429s_say_something_of_the_limit(how: str, limit: int) -> None:
+    """While every slot was in use; what the server makes is known, and a request had run as long as others do."""
     endpoint = sending(adaptive(9, start=4), 4)
+    known = Sample(4).with_answer(5.0, 1.0)
+    endpoint.level = attrs.evolve(endpoint.level, known=known)
     endpoint.ended(call(sent_at=1.0), how, (10, 5), None, 2.0)
     assert endpoint.level.limit == limit
     assert (endpoint.used, endpoint.in_flight) == (3, 3)
+
+
+def test_a_limit_is_told_of_the_tokens_of_replies() -> None:
+    """Those that the server has counted."""
+    endpoint = sending(adaptive(9, start=4), 4)
+    endpoint.ended(call(sent_at=1.0), "done", (10, 5), None, 3.0)
+    assert (endpoint.level.sample.tokens, endpoint.level.sample.seconds) == (5.0, 2.0)
 
 
 def test_that_every_slot_was_in_use_is_noted_as_the_last_is_given_away() -> None:

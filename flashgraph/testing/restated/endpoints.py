@@ -46,6 +46,8 @@ class Sent:
     at: float
     prompt: float
     reply: float
+    among: int
+    """Slots in use when it was sent."""
     ended: bool = False
 
 
@@ -112,8 +114,8 @@ class History:
         return min(rooms)
 
     def send(self, call: Call, size: float, now: float) -> float:
+        self.sent.append(Sent(call, now, size, self.replies, self.used))
         self.taken -= 1
-        self.sent.append(Sent(call, now, size, self.replies))
         self.limit.granted(self.used)
         for of, rate in self.rates.items():
             rate.set(rate.now(now) - _counts(of, 1.0, size, self.replies), now)
@@ -149,13 +151,15 @@ class History:
     ) -> dict[str, Rate]:
         new, used = self.told(request, said, now), self.used
         if how == "done":
-            self.limit.answered(used, request.at, now)
+            self.limit.answered(used, request.at, now, tokens[1])
+        elif how == "cancelled":
+            self.limit.cancelled(used, request.at, now)
         for_a_rate = any(
             quota.of in self.known and quota.left < _counts(quota.of, 1.0, request.prompt, request.reply)
             for quota in said
         )
         if how == "throttled" and not for_a_rate:
-            self.limit.throttled(used, request.at, now)
+            self.limit.throttled(used, request.at, now, request.among)
         if how in ("done", "throttled"):
             for of, rate in self.rates.items():
                 more = _counts(of, 0.0, tokens[0] - request.prompt, tokens[1] - request.reply)
@@ -255,7 +259,7 @@ def _happens(endpoint: Endpoint, history: History, happening: Happening, number:
             call.started_at, call.size = now, float(happening.size)
             expected = history.send(call, happening.size, now)
             call.tokens = endpoint.sent(happening.size, now)
-            call.by_then = endpoint.total
+            call.by_then, call.among = endpoint.total, endpoint.used
             expect(math.isclose(call.tokens, expected), f"I4: {call.tokens} tokens are expected, not {expected}")
         case "done" | "throttled" | "cancelled" if out:
             request = out[happening.which % len(out)]

@@ -16,8 +16,8 @@ import attrs
 from hypothesis import strategies as st
 
 from flashgraph.llm.protocol import Load, Quota
-from flashgraph.policies.limits import Bucket, Level, Limits, adaptive, fixed, parse_limits, steered
-from flashgraph.policies.rates import Rate, amount, learned, used_up, worded
+from flashgraph.policies.limits import Level, Limits, adaptive, fixed, parse_limits, steered
+from flashgraph.policies.rates import Bucket, Rate, amount, learned, used_up, worded
 from flashgraph.testing.tried import Property, expect, refusal
 
 __all__ = ["LIMITS", "Restated", "quotas", "restated"]
@@ -32,45 +32,167 @@ class Restated:
 
     def granted(self, used: int) -> None: ...
 
-    def answered(self, used: int, sent_at: float, now: float) -> None: ...
+    def answered(self, used: int, sent_at: float, now: float, tokens: float) -> None: ...
 
-    def throttled(self, used: int, sent_at: float, now: float) -> None: ...
+    def cancelled(self, used: int, sent_at: float, now: float) -> None: ...
+
+    def throttled(self, used: int, sent_at: float, now: float, among: int) -> None: ...
 
     def read(self, used: int, load: Load | None) -> None: ...
 
 
+Answer = tuple[Fraction, Fraction]
+"""The tokens of a reply, and its seconds."""
+
+
+def _mean(numbers: Sequence[Fraction]) -> Fraction:
+    return sum(numbers, Fraction(0)) / len(numbers)
+
+
+def _line(answers: Sequence[Answer]) -> tuple[Fraction, Fraction, Fraction]:
+    """The line of least squares: through which point, and how steep."""
+    across, up = _mean([tokens for tokens, _ in answers]), _mean([seconds for _, seconds in answers])
+    spread = sum(((tokens - across) ** 2 for tokens, _ in answers), Fraction(0))
+    steep = sum(((tokens - across) * (seconds - up) for tokens, seconds in answers), Fraction(0))
+    return across, up, steep / spread if spread else Fraction(0)
+
+
+def _compared(small: Sequence[Answer], large: Sequence[Answer]) -> list[Fraction]:
+    """The seconds of a reply of the same length in each."""
+    length = _mean([tokens for tokens, _ in (*small, *large)])
+    found = []
+    for answers in (small, large):
+        across, up, steep = _line(answers)
+        if across:
+            up += max(Fraction(0), min(steep, up / across)) * (length - across)
+        found.append(up)
+    return found
+
+
 @attrs.define
 class Adaptive(Restated):
-    """Slow start, growth only when every slot was in use, cuts by a fifth of what was in use, five quiet seconds."""
+    """Growth only when every slot is in use, and as far as more is made; cuts by a fifth of what was in use, five quiet
+    seconds."""
 
+    first: int = 0
     credit: Fraction = Fraction(0)
     threshold: int | None = None
-    """Where growth turns slow: the limit after the last cut."""
+    """Where growth turns slow: the limit after the last cut or trial."""
     peak: int = 0
     slowness: int = 1
     last_cut: float | None = None
+    full: float | None = None
+    """When every slot was last in use."""
+    known: tuple[int, list[Answer]] | None = None
+    answers: list[Answer] = attrs.field(factory=list)
+    """At this limit, to requests that were sent later than ``since`` (None: not yet)."""
+    since: float | None = -1e9
+    stride: Fraction = Fraction(2)
+    falling: bool = False
+    patience: int = 1
 
-    def answered(self, used: int, sent_at: float, now: float) -> None:
+    def answered(self, used: int, sent_at: float, now: float, tokens: float) -> None:
+        if not self._is_full(used, now):
+            return
+        before = self.limit
+        if self.since is not None and sent_at > self.since:
+            self.answers.append((Fraction(tokens), Fraction(now - sent_at)))
+            if self._is_enough():
+                self._judge()
+        if self.limit == before:
+            self._let_in(Fraction(1))
+
+    def cancelled(self, used: int, sent_at: float, now: float) -> None:
+        if self._is_full(used, now) and self.known is not None:
+            usual = _mean([seconds for _, seconds in self.known[1]])
+            if usual:
+                self._let_in(min(Fraction(1), Fraction(now - sent_at) / usual))
+
+    def _is_full(self, used: int, now: float) -> bool:
         quiet = self.last_cut is not None and now < self.last_cut + 5
-        if quiet or used < self.limit or self.limit >= self.most:
-            return
-        if self.threshold is None or self.limit < self.threshold:
-            self.credit += 1
-        else:
-            near = self.limit >= self.peak - 1 and 10 * (self.limit - 1) <= 11 * self.peak
-            self.credit += Fraction(1, self.limit * (self.slowness if near else 1))
-        while self.credit >= 1:
-            self.credit -= 1
-            self.limit = min(self.most, self.limit + 1)
+        if used >= self.limit and not quiet and self.full != now:
+            self.full = now
+            if self.since is None:
+                self.since = now
+        return self.full == now
 
-    def throttled(self, used: int, sent_at: float, now: float) -> None:
-        if self.last_cut is not None and (sent_at <= self.last_cut or now < self.last_cut + 5):
-            self.limit = max(1, min(self.limit, used - 1))
+    def _is_enough(self) -> bool:
+        count = len(self.answers)
+        across, up, steep = _line(self.answers)
+        missed = sum(((s - up - steep * (t - across)) ** 2 for t, s in self.answers), Fraction(0))
+        return count >= 6 and (count >= self.limit or missed <= count * (count - 2) * (up * 7 / 100) ** 2)
+
+    def _judge(self) -> None:
+        seen, self.answers = self.answers, []
+        if self.known is None or self.known[0] == self.limit:
+            self.known = self.limit, seen
             return
+        limit, known = self.known
+        small, large = min(limit, self.limit), max(limit, self.limit)
+        if self.limit == large < self._end():
+            return
+        times = _compared(*((known, seen) if limit == small else (seen, known)))
+        rise = times[0] * large - times[1] * small
+        if 3 * rise >= times[1] * (large - small) * (1 - Fraction(1, 10**8)):
+            if self.limit == large:
+                self.known, self.patience, self.stride = (large, seen), 1, min(Fraction(2), self.stride**2)
+            else:
+                self.falling, self.patience, self.stride = False, min(32, 2 * self.patience), Fraction(5, 4)
+                self._set(large, large)
+            return
+        more = max(Fraction(0), rise / (times[1] * small))
+        better = min(large, math.floor(small + small * more * 3 / 2 + Fraction(1, 10**9)))
+        if self.limit == large:
+            self.falling, self.known = True, None
+            self.stride = self.stride if better == self.first else Fraction(5, 4)
+            self._set(better, better)
+        elif better == small:
+            self.known, self.patience = (small, seen), 1
+        else:
+            self.falling, self.known, self.patience, self.stride = False, None, 1, Fraction(5, 4)
+            self._set(better, better)
+
+    def _end(self) -> int:
+        """How far it may grow before there are answers."""
+        assert self.known is not None
+        return min(self.most, max(self.known[0] + 1, math.floor(self.known[0] * self.stride)))
+
+    def _set(self, limit: int, threshold: int | None) -> None:
+        if limit != self.limit:
+            self.limit, self.answers, self.since = limit, [], None
+        self.threshold, self.credit = threshold, Fraction(0)
+
+    def _let_in(self, share: Fraction) -> None:
+        if self.known is None or self.limit < self.known[0] or self._end() <= self.limit != self.known[0]:
+            return
+        falls = self.limit == self.most or (self.falling and self.limit > 1)
+        slow = falls or (self.threshold is not None and self.limit >= self.threshold)
+        near = self.limit >= self.peak - 1 and 10 * (self.limit - 1) <= 11 * self.peak
+        self.credit += share / (self.limit * max(self.patience, self.slowness if near else 1)) if slow else share
+        if self.credit < 1 - Fraction(1, 10**9):
+            return
+        if falls:
+            self._set(max(1, math.floor(self.limit / self.stride)), self.threshold)
+        elif slow and not self.peak:
+            self.threshold, self.credit = None, Fraction(0)
+        else:
+            kept, step = self.credit - 1, max(1, self.limit // 32) if slow else 1
+            self._set(min(self._end(), self.limit + step), self.threshold)
+            self.credit = kept
+
+    def throttled(self, used: int, sent_at: float, now: float, among: int) -> None:
+        if self.last_cut is not None and (sent_at <= self.last_cut or now < self.last_cut + 5):
+            kept = self.credit
+            self._set(self.limit - (used <= self.limit and self.limit > 1), self.threshold)
+            self.credit = kept
+            return
+        used = max(used, among)
         near = used >= self.peak - 1 and 10 * (used - 1) <= 11 * self.peak
         self.slowness = min(32, 2 * self.slowness) if near else 1
-        self.limit = max(1, min(self.limit - 1, 4 * used // 5))
-        self.peak, self.threshold, self.last_cut, self.credit = used, self.limit, now, Fraction(0)
+        self.peak, self.last_cut, self.full, self.known = used, now, None, None
+        self.falling, self.stride = False, Fraction(5, 4)
+        cut = max(1, min(self.limit - 1, 4 * used // 5))
+        self._set(cut, cut)
 
 
 @attrs.define
@@ -124,7 +246,7 @@ class Kind:
             case "fixed":
                 return Restated(self.most, self.most)
             case "adaptive":
-                return Adaptive(self.most, min(self.start, self.most))
+                return Adaptive(self.most, min(self.start, self.most), min(self.start, self.most))
             case "steered":
                 return Steered(self.most, min(self.start, self.most))
 
@@ -133,7 +255,7 @@ def restated(limits: Limits) -> Restated:
     """The restatement of a limit."""
     begin = limits.begin().limit
     if str(limits).startswith("adaptive"):
-        return Adaptive(limits.most, begin)
+        return Adaptive(limits.most, begin, begin)
     return Steered(limits.most, begin) if str(limits).startswith("steered") else Restated(limits.most, begin)
 
 
@@ -152,32 +274,52 @@ KINDS = st.builds(
 @attrs.frozen
 class Happening:
     """``used`` counts the slots in use, as a difference from the limit; ``age`` is how long ago the request was sent,
-    ``after`` how long after what happened before this does, ``times`` how often at that moment.  ``"busy"``
-    is a reading before which every slot was in use."""
+    ``after`` how long after what happened before this does, ``times`` how often, with ``apart`` seconds between; the
+    reply has ``tokens``.  ``"busy"`` is a reading before which every slot was in use.  ``waiting`` is what a reading
+    says, or how many slots were in use when a throttled request was sent."""
 
-    what: Literal["granted", "answered", "throttled", "read", "busy", "unread"]
+    what: Literal["granted", "answered", "cancelled", "throttled", "read", "busy", "unread"]
     used: int = 0
     after: float = 0.25
     age: float = 0.5
     times: int = 1
     waiting: int = 0
     cache: float = 0.5
+    apart: float = 0.0
+    tokens: int = 50
 
 
 HAPPENINGS = st.lists(
     st.builds(
         Happening,
-        st.sampled_from(["granted", "answered", "answered", "answered", "throttled", "busy", "busy", "read", "unread"]),
+        st.sampled_from(["granted", *3 * ["answered"], "cancelled", "throttled", "busy", "busy", "read", "unread"]),
         st.sampled_from([0, 0, 0, 0, -1, 1, -3, 9]),
         st.sampled_from([0.0, 0.25, 1.0, 4.75, 5.0, 6.0, 6.0]),
         st.sampled_from([0.0, 0.25, 0.5, 4.0, 7.0]),
         st.sampled_from([1, 1, 2, 5, 33]),
         st.sampled_from([0, 0, 0, 1, 3, 4, 5, 6, 40]),
         st.sampled_from([0.0, 0.5, 0.95, 0.96]),
+        st.sampled_from([0.0, 0.0, 0.5, 4.0]),
+        st.sampled_from([0, 50, 50, 400]),
     ),
     min_size=1,
     max_size=25,
 )
+
+TRIALS = st.lists(
+    st.builds(
+        lambda what, seconds, times, tokens: Happening(
+            what, 0, 6.0, seconds, times, apart=seconds + 0.25, tokens=tokens
+        ),
+        st.sampled_from(["answered", "answered", "answered", "cancelled", "throttled"]),
+        st.sampled_from([0.5, 1.0, 1.0, 1.25, 2.0, 4.0]),
+        st.sampled_from([1, 8, 8, 20, 60]),
+        st.sampled_from([50, 50, 60, 400]),
+    ),
+    min_size=1,
+    max_size=25,
+)
+"""One answer after the other, with every slot in use: what a limit is tried by."""
 
 
 def moves(kind: Kind, tale: Sequence[Happening]) -> None:
@@ -189,7 +331,8 @@ def moves(kind: Kind, tale: Sequence[Happening]) -> None:
     expect(limits.reads == (kind.name == "steered"), f"I4: {limits} says of readings {limits.reads}")
     for happening in tale:
         now += happening.after
-        for _ in range(happening.times):
+        for number in range(happening.times):
+            now += happening.apart if number else 0.0
             level = _both(limits, level, said, happening, now)
             where = f"{happening} at {now} of {tale}"
             expect(level.limit == said.limit, f"I4: {limits} is {level.limit}, expected {said.limit} after {where}")
@@ -204,11 +347,14 @@ def _both(limits: Limits, level: Level, said: Restated, happening: Happening, no
             said.granted(used)
             return limits.granted(level, used)
         case "answered":
-            said.answered(used, sent_at, now)
-            return limits.answered(level, used, sent_at, now)
+            said.answered(used, sent_at, now, happening.tokens)
+            return limits.answered(level, used, sent_at, now, happening.tokens)
+        case "cancelled":
+            said.cancelled(used, sent_at, now)
+            return limits.cancelled(level, used, sent_at, now)
         case "throttled":
-            said.throttled(used, sent_at, now)
-            return limits.throttled(level, used, sent_at, now)
+            said.throttled(used, sent_at, now, happening.waiting)
+            return limits.throttled(level, used, sent_at, now, happening.waiting)
         case "read" | "busy" | "unread":
             if happening.what == "busy":
                 said.granted(level.limit)
@@ -404,8 +550,8 @@ LIMITS: Mapping[str, Property] = {
     "limits, restated": Property(
         ("I4",),
         moves,
-        {"kind": KINDS, "tale": HAPPENINGS},
-        30,
+        {"kind": KINDS, "tale": st.one_of(HAPPENINGS, TRIALS)},
+        40,
         known=[{"kind": Kind("adaptive", 40, start), "tale": CUT_THERE_AGAIN} for start in (10, 11)],
     ),
     "limits as texts": Property(("I4",), written, {"kind": KINDS}, 8),
