@@ -1,4 +1,5 @@
-"""Limits that move beside fixed ones, under virtual time: ``python -m tests.benchmarks.limits``.
+"""Limits that move beside fixed ones, under virtual time: ``python -m tests.benchmarks.limits``, or with the argument
+``learned`` the table of limits that nobody has stated.
 
 First many equal requests: an API that takes 64 at once and answers 429 to more, and a server that lets them wait.
 Requests take 2 to 6 seconds; the first minute is warm-up.  Then whole runs of GEPA on the simulated server, through the
@@ -8,6 +9,7 @@ client that a real one has: an API, limited by what it takes at once or by a rat
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from statistics import mean
@@ -59,10 +61,12 @@ SERVERS: Mapping[str, Rates] = {
 
 @attrs.frozen
 class Evolved:
-    """What a run of GEPA was like: proposals a minute, the score, and ``use`` of what the server can do, or of its rate
-    after the warm-up; after that also the share of requests that were answered 429, and how many were out or waited."""
+    """What a run of GEPA was like: proposals a minute and the score.  After the warm-up: ``use`` of what the server can
+    do, or of its rate, the share of requests that were cancelled, of the others the share that was answered 429, and
+    how many were in flight or waited."""
 
     proposals: float
+    cancelled: float
     refused: float
     in_flight: float
     waiting: float
@@ -83,10 +87,12 @@ def evolve(rates: Rates, limits: Limits, schedule: str, *, world: int = 0, minut
     model = LinkedModel(
         "http://127.0.0.1", "sim", server=server, limits=limits, prioritises=profile.queues, timeout=1e6
     )
-    flying, waiting = list[int](), list[int]()
+    flying, waiting, made_before = list[int](), list[int](), 0.0
 
     async def look() -> None:
+        nonlocal made_before
         await anyio.sleep(WARM_MINUTES * 60 + 0.5)
+        made_before = server.model.engine.tokens
         while True:
             flying.append(server.in_flight)
             waiting.append(server.model.engine.waiting)
@@ -109,19 +115,21 @@ def evolve(rates: Rates, limits: Limits, schedule: str, *, world: int = 0, minut
 
     result = run_virtually(run)
     assert result.best is not None
-    warm = [event for event in of(result, ev.CallEnded) if event.at > WARM_MINUTES * 60 and event.how != "cancelled"]
+    ended = [event for event in of(result, ev.CallEnded) if event.at > WARM_MINUTES * 60]
+    warm = [event for event in ended if event.how != "cancelled"]
     seconds = (minutes - WARM_MINUTES) * 60
     # What the server counts: of a request that was cancelled, the prompt.
-    taken = [event for event in of(result, ev.CallEnded) if event.at > WARM_MINUTES * 60 and event.how != "throttled"]
+    taken = [event for event in ended if event.how != "throttled"]
     if rates.rpm:
         use = len(taken) / (rates.rpm * seconds / 60)
     elif rates.tpm:
         tokens = sum(e.prompt_tokens + (e.completion_tokens if e.how == "done" else 0) for e in taken)
         use = tokens / (rates.tpm * seconds / 60)
     else:
-        use = server.model.engine.tokens / (profile.capacity * minutes * 60)
+        use = (server.model.engine.tokens - made_before) / (profile.capacity * seconds)
     return Evolved(
         proposals=result.spent.proposals / minutes,
+        cancelled=1 - len(warm) / len(ended),
         refused=sum(event.how == "throttled" for event in warm) / len(warm),
         in_flight=sum(flying) / len(flying),
         waiting=sum(waiting) / len(waiting),
@@ -142,6 +150,47 @@ def gepa_row(name: str, limits: Limits, schedule: str, worlds: Sequence[Evolved]
         f"{mean(found.score for found in worlds):.2f}",
     ]
     return f"| {name} | {limits} | {schedule} | " + " | ".join(cells) + " |"
+
+
+LEARNED = [
+    (server, adaptive(), schedule)
+    for server in ("vLLM, 128 slots", "vLLM, 32 slots", "API, 64 at once")
+    for schedule in ("throughput", "pipelined")
+]
+"""What ``openai:`` does where nobody has stated a limit."""
+
+
+def learned_row(name: str, schedule: str, worlds: Sequence[Evolved]) -> str:
+    """A line of the table of learned limits: means over the worlds, and the least use."""
+    cells = [
+        f"{mean(found.cancelled for found in worlds):.0%}",
+        f"{mean(found.use for found in worlds):.0%} / {min(found.use for found in worlds):.0%}",
+        f"{mean(found.in_flight for found in worlds):.0f}",
+        f"{mean(found.waiting for found in worlds):.0f} / {max(found.longest for found in worlds)}",
+        f"{mean(found.refused for found in worlds):.2%}",
+    ]
+    return f"| {name} | {schedule} | " + " | ".join(cells) + " |"
+
+
+def learned(minutes: float = 10.0) -> None:
+    """Print the table of limits that nobody has stated."""
+    print(
+        f"GEPA, {len(WORLDS)} worlds, {minutes:g} simulated minutes; all from minute {WARM_MINUTES:g} on\n\n"
+        "| server | schedule | cancelled | use, mean / least | in flight | waiting in it, mean / most | 429 |\n"
+        + "| --- " * 7
+        + "|"
+    )
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        found = [
+            (
+                name,
+                schedule,
+                [pool.submit(evolve, SERVERS[name], limits, schedule, world=w, minutes=minutes) for w in WORLDS],
+            )
+            for name, limits, schedule in LEARNED
+        ]
+        for name, schedule, runs in found:
+            print(learned_row(name, schedule, [run.result() for run in runs]), flush=True)
 
 
 def cases() -> list[tuple[str, Limits, str]]:
@@ -210,4 +259,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    learned() if sys.argv[1:] == ["learned"] else main()
