@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl
 import attrs
 
 from flashgraph.errors import DataError, did_you_mean
-from flashgraph.llm.addresses import base_url, is_loopback, masked
+from flashgraph.llm.addresses import masked
 from flashgraph.llm.ensemble import Ensemble
 from flashgraph.llm.protocol import Model
 from flashgraph.policies.limits import Limits, adaptive, fixed, steered
@@ -303,7 +303,6 @@ def _limits(settings: dict[str, Any], default: Callable[..., Limits]) -> Limits:
 
 
 def _http(parsed: _Parsed, several: bool) -> Model:
-    import httpx
 
     from flashgraph.llm.http import HttpModel
     from flashgraph.llm.vllm import VllmModel
