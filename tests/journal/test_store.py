@@ -94,6 +94,35 @@ def test_a_failed_write_is_the_last(tmp_path: Path) -> None:
     assert turns(store.path) == [0]
 
 
+def test_a_journal_has_a_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The write that would pass it fails, and says how to go on; with a larger one it does."""
+    monkeypatch.setenv("FLASHGRAPH_JOURNAL_BYTES", "400000")
+    store = Store(tmp_path / "journal.db", create=True)
+    fill = "INSERT INTO payloads VALUES (?, randomblob(20000))"
+
+    def until_full() -> None:
+        for number in range(100):
+            store.put([(fill, (str(number),))]).result()
+
+    with pytest.raises(JournalError, match="largest size of 400000 bytes") as caught:
+        until_full()
+    assert "FLASHGRAPH_JOURNAL_BYTES=800000 and resume" in str(caught.value)
+    store.close()
+    assert store.path.stat().st_size <= 400_000
+    monkeypatch.setenv("FLASHGRAPH_JOURNAL_BYTES", "800000")
+    larger = Store(store.path, create=False)
+    larger.put([(fill, ("more",))]).result()
+    larger.close()
+
+
+@pytest.mark.parametrize("said", ["", "0", "-1", "many", "1e9"])
+def test_a_largest_size_that_is_none(said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable is named, with what it expects."""
+    monkeypatch.setenv("FLASHGRAPH_JOURNAL_BYTES", said)
+    with pytest.raises(JournalError, match=f"FLASHGRAPH_JOURNAL_BYTES='{said}'; expected a whole number"):
+        Store(tmp_path / "journal.db", create=True)
+
+
 def test_any_error_reaches_who_waits(tmp_path: Path) -> None:
     """Also one that is not SQLite's: the thread lives on and says so."""
     store = Store(tmp_path / "journal.db", create=True)

@@ -8,6 +8,7 @@ commit is under way goes into the next one together.
 
 from __future__ import annotations
 
+import os
 import queue
 import sqlite3
 import threading
@@ -72,13 +73,41 @@ PATIENCE = 0.005
 """Seconds for which the event loop waits for a commit before it goes on with other tasks meanwhile."""
 
 
+LARGEST = 8 << 30
+"""Bytes of a journal at which its run stops: candidates write what they like into prompts."""
+
+LARGEST_VARIABLE = "FLASHGRAPH_JOURNAL_BYTES"
+
+
 class JournalError(FlashgraphError):
     """The journal cannot be written or read; what was committed before is as it was."""
+
+
+def _largest() -> int:
+    """Bytes that a journal may have.  Raises `JournalError` for a variable that is no number."""
+    said = os.environ.get(LARGEST_VARIABLE, str(LARGEST))
+    if not said.isascii() or not said.isdigit() or not int(said):
+        raise JournalError(
+            f"{LARGEST_VARIABLE}={said!r}; expected a whole number of bytes over 0.\n"
+            f"Fix: {LARGEST_VARIABLE}={LARGEST}, which is the default, or leave it out."
+        )
+    return int(said)
+
+
+def _full(path: Path) -> bool:
+    """Whether a journal has reached its largest size; else a full disk is the disk's."""
+    files = [path, path.with_name(f"{path.name}-wal")]
+    return sum(file.stat().st_size for file in files if file.exists()) >= 0.9 * _largest()
 
 
 def explained(path: Path, doing: str, error: Exception) -> JournalError:
     """What SQLite has said about a journal, with what to do about it."""
     said = str(error)
+    if "disk is full" in said and _full(path):
+        return JournalError(
+            f"{path}: the journal could not be {doing}: it has its largest size of {_largest()} bytes.\n"
+            f"Fix: look with `flashgraph show` what fills it; to go on, {LARGEST_VARIABLE}={2 * _largest()} and resume."
+        )
     found = {
         "disk is full": ("the disk is full", "make room, then resume the run"),
         "readonly": ("the file or its folder is read-only", "give write permission, or copy the run's folder"),
@@ -162,6 +191,8 @@ class Store:
             self._migrate()
         self.db = connect(path)
         self.db.execute("PRAGMA synchronous = NORMAL")
+        (page,) = self.db.execute("PRAGMA page_size").fetchone()
+        self.db.execute(f"PRAGMA max_page_count = {max(1, _largest() // page)}")
         self._thread = threading.Thread(target=self._write, name="flashgraph-journal", daemon=True)
         self._thread.start()
 
