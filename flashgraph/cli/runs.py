@@ -20,7 +20,7 @@ def command(folder: Path, as_json: bool) -> None:
     Runs that go on are read without being held up. "killed" is a run that ended without a word: its process died;
     flashgraph resume goes on with it.
     """
-    from flashgraph.observe.runs import Summary, runs_table, summary_json
+    from flashgraph.observe.runs import UNREADABLE, Summary, runs_table, summary_json
     from flashgraph.run.journal.folders import runs_in
 
     found = sorted(map(Summary.read, runs_in(folder)), key=lambda run: (run.opened or "", run.name), reverse=True)
@@ -32,5 +32,7 @@ def command(folder: Path, as_json: bool) -> None:
         return
     echo_table(runs_table(found))
     for run in found:
-        if run.graph is None:
+        if run.status == UNREADABLE:
             click.echo(f"{run.name}: {run.reason}", err=True)
+        if run.damage:
+            click.echo(f"{run.name}: damaged: {run.damage}", err=True)

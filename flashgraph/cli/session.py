@@ -32,6 +32,7 @@ from flashgraph.observe.report import Report, claim_folder, file_name, new_folde
 from flashgraph.run.budget import Budget
 from flashgraph.run.contained import GRACE, swept
 from flashgraph.run.events import Event
+from flashgraph.run.journal.keeper import unusable
 from flashgraph.run.result import Result
 from flashgraph.task import Task
 
@@ -123,7 +124,8 @@ def _conclude(order: Order, report: Report) -> int:
     except OSError as error:
         written = f"not everything could be written to {folder}: {error.strerror}"
     _print(report, written)
-    if said := report.to_go_on(folder):
+    why = unusable(folder) if report.result.status == "failed" else ""
+    if said := f"the run cannot go on: {why}" if why else report.to_go_on(folder):
         click.echo(said)
     if report.untested == STOPPED:
         return INTERRUPTED

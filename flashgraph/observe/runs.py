@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EVIDENCE",
+    "UNREADABLE",
     "Summary",
     "artifact_head",
     "artifact_json",
@@ -69,32 +70,32 @@ class Summary:
     usd: float | None = None
     size: int | None = None
 
+    damage: str = ""
+    """What is missing of the journal's end, in words."""
+
     @classmethod
     def of(cls, run: StoredRun) -> Summary:
-        """What an open run says of itself."""
+        """What an open run says of itself; of one that is damaged, all that can be read."""
+        header = run.header
+        found: dict[str, Any] = {"status": UNREADABLE, "reason": ""}
+        wrong: list[str] = []
         with run.snapshot():
-            header, sessions, spend = run.header, run.sessions(), run.spend()
-            last = sessions[-1] if sessions else None
-            return cls(
-                name=run.name,
-                folder=str(run.folder),
-                status=run.status,
-                reason=run.reason,
-                graph=header.graph,
-                task=header.task,
-                schedule=header.schedule,
-                seed=header.seed,
-                opened=sessions[0].opened if sessions else None,
-                touched=(last.closed or last.opened) if last is not None else None,
-                seconds=spend.seconds,
-                best=run.best_score(),
-                evidence=run.best_evidence(),
-                accepted=run.accepted(),
-                calls=spend.calls,
-                tokens=spend.tokens,
-                usd=spend.usd,
-                size=run.size(),
-            )
+            for part in (_standing, _spending, _found, _lasting):
+                try:
+                    found |= part(run)
+                except FlashgraphError as error:
+                    wrong.append(_first_line(error))
+        if wrong:
+            found |= {"status": UNREADABLE, "reason": "; ".join(dict.fromkeys(wrong))}
+        return cls(
+            name=run.name,
+            folder=str(run.folder),
+            graph=header.graph,
+            task=header.task,
+            schedule=header.schedule,
+            seed=header.seed,
+            **found,
+        )
 
     @classmethod
     def read(cls, folder: Path) -> Summary:
@@ -103,7 +104,35 @@ class Summary:
             with StoredRun.open(folder) as run:
                 return cls.of(run)
         except FlashgraphError as error:
-            return cls(folder.resolve().name, str(folder), UNREADABLE, str(error).partition("\n")[0])
+            return cls(folder.resolve().name, str(folder), UNREADABLE, _first_line(error))
+
+
+def _standing(run: StoredRun) -> dict[str, Any]:
+    sessions = run.sessions()
+    last = sessions[-1] if sessions else None
+    return {
+        "status": run.status,
+        "reason": run.reason,
+        "opened": sessions[0].opened if sessions else None,
+        "touched": (last.closed or last.opened) if last is not None else None,
+    }
+
+
+def _spending(run: StoredRun) -> dict[str, Any]:
+    spend = run.spend()
+    return {"seconds": spend.seconds, "calls": spend.calls, "tokens": spend.tokens, "usd": spend.usd}
+
+
+def _found(run: StoredRun) -> dict[str, Any]:
+    return {"best": run.best_score(), "evidence": run.best_evidence(), "accepted": run.accepted()}
+
+
+def _lasting(run: StoredRun) -> dict[str, Any]:
+    return {"size": run.size(), "damage": "" if (loss := run.loss) is None else str(loss)}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 # ---- tables ----------------------------------------------------------------------------------------------
@@ -208,7 +237,23 @@ def failures_table(failures: Sequence[Failures]) -> Table:
 
 
 def head(run: StoredRun) -> list[str]:
-    """How a run stands and what it has used."""
+    """How a run stands and what it has used; of one that is damaged, all that can be read."""
+    lines: list[str] = []
+    for part in (_first, _used, _endpoints, _open, _missing):
+        try:
+            lines += part(run)
+        except FlashgraphError as error:
+            if (line := f"not readable: {_first_line(error)}") not in lines:
+                lines.append(line)
+    return lines
+
+
+def _first(run: StoredRun) -> list[str]:
+    header = run.header
+    return [f"{run.name}: {header.graph} on {header.task}: {run.status} ({run.reason})"]
+
+
+def _used(run: StoredRun) -> list[str]:
     header, spend, limits = run.header, run.spend(), run.limits()
     amounts = [
         f"{counted(int(amount), noun)}{f' of {limits[key]:,g}' if key in limits else ''}"
@@ -217,7 +262,6 @@ def head(run: StoredRun) -> list[str]:
     usd = f"${spend.usd:.4f}" + (f" of ${limits['usd']:g}" if "usd" in limits else "")
     others = [f"{name} {limit:g}" for name, limit in limits.items() if name not in ("calls", "tokens", "usd")]
     lines = [
-        f"{run.name}: {header.graph} on {header.task}: {run.status} ({run.reason})",
         ", ".join([f"{run.accepted():,} accepted", *amounts, usd, clock(spend.seconds)]),
         ", ".join([header.schedule, f"seed {header.seed}", *([f"limits: {', '.join(others)}"] if others else [])]),
     ]
@@ -225,13 +269,21 @@ def head(run: StoredRun) -> list[str]:
     unpriced = [name for name, price in header.prices.items() if price["prompt"] is None]
     if unpriced:
         lines.append(f"price not known, cost not counted: {', '.join(unpriced)}")
-    lines += [line for endpoint in run.endpoints() if (line := _endpoint(endpoint))]
+    return lines
+
+
+def _endpoints(run: StoredRun) -> list[str]:
+    return [line for endpoint in run.endpoints() if (line := _endpoint(endpoint))]
+
+
+def _open(run: StoredRun) -> list[str]:
+    spend, status, lines = run.spend(), run.status, []
     if spend.failed:
         lines.append(f"{counted(spend.failed, 'call')} failed (each try counts)")
     if spend.lost:
         lines.append(f"{counted(spend.lost, 'call')} lost when the run was killed or cut off: may have been paid twice")
     if spend.unanswered:
-        number, status = spend.unanswered, run.status
+        number = spend.unanswered
         if status == "running":
             lines.append(f"{counted(number, 'request')} waiting or out")
         elif status == "killed":
@@ -239,6 +291,12 @@ def head(run: StoredRun) -> list[str]:
         else:
             lines.append(f"up to {counted(number, 'call')} cut off when the run ended: paid again by resuming")
     return lines
+
+
+def _missing(run: StoredRun) -> list[str]:
+    """What of the journal is gone, or was when the run went on."""
+    lines = [f"damaged, before a session went on: {said}" for said in run.lost()]
+    return lines if (loss := run.loss) is None else [*lines, f"damaged: {loss}"]
 
 
 def _priced(price: Mapping[str, Any]) -> str:

@@ -119,6 +119,10 @@ class Ledger:
             self.settled[name] += amount
             self.charged[name] = self.charged.get(name, 0.0) + amount
 
+    def at_most(self) -> dict[str, float]:
+        """What may have been spent by now, by name: what is settled and what is reserved."""
+        return {name: amount + self.reserved[name] for name, amount in self.settled.items()}
+
     def remaining(self) -> dict[str, float]:
         """What is left of each limit, by name."""
         return {n: max(0.0, limit - self.settled[n] - self.reserved[n]) for n, limit in self.limits.items()}

@@ -352,6 +352,24 @@ def test_resume_of_what_has_failed(cli: Cli, tmp_path: Path) -> None:
     assert "4 proposals" in ended.out
 
 
+def test_the_journal_is_deleted_while_the_run_goes_on(cli: Cli, tmp_path: Path) -> None:
+    """The run stops, keeps what it has reached in its files, and does not say that it can be resumed."""
+
+    def delete(server: Server) -> None:
+        if server.chats == 30:
+            (tmp_path / "out" / "journal.db").unlink()
+
+    with serving(wise) as server:
+        server.on_chat = delete
+        ended = run(cli, server, "--proposals", "200", "--no-test", "--target-score", "inf")
+        assert server.chats < 60
+    assert ended.code == 3
+    assert "the journal was lost while the run went on: journal.db was deleted or moved" in ended.err
+    assert "the run cannot go on: out/journal.db: no such journal" in ended.out
+    assert "flashgraph resume" not in ended.out
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["status"] == "failed"
+
+
 def test_resume_after_a_kill(cli: Cli, tmp_path: Path) -> None:
     """Progress goes on from where it was, also with calls lost, and the target is looked at."""
     with serving(wise) as server:

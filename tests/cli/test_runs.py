@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def runs(made: Path, cli: Cli, tmp_path: Path) -> Path:
 
 RUN_KEYS = [
     "name", "folder", "status", "reason", "graph", "task", "schedule", "seed", "opened", "touched", "seconds", "best",
-    "evidence", "accepted", "calls", "tokens", "usd", "size",
+    "evidence", "accepted", "calls", "tokens", "usd", "size", "damage",
 ]  # fmt: skip
 
 
@@ -50,6 +51,25 @@ def test_runs_are_listed(cli: Cli, runs: Path) -> None:
     assert sorted(line.split()[0] for line in lines) == ["one", "two"]
     assert all(line.split()[1:4] == ["gepa", "world-1", "budget"] for line in lines)
     assert cli("runs", runs).out == ended.out
+
+
+def test_a_run_that_is_damaged(cli: Cli, runs: Path) -> None:
+    """It is listed as unreadable, with what can be read and why; the others are as they were."""
+    before = json.loads(cli("runs", "--json").out)
+    db = sqlite3.connect(runs / before[0]["name"] / "journal.db")
+    db.execute("UPDATE account SET settled = '{'")
+    db.commit()
+    db.close()
+    ended = cli("runs")
+    assert ended.code == 0
+    assert ended.err == (
+        f"{before[0]['name']}: runs/{before[0]['name']}/journal.db: table account, row 0: settled is '{{'; "
+        "expected JSON. The journal is damaged.\n"
+    )
+    found = json.loads(cli("runs", "--json").out)
+    assert found[1] == before[1]
+    assert (found[0]["status"], found[0]["calls"]) == ("unreadable", None)
+    assert (found[0]["graph"], found[0]["best"]) == (before[0]["graph"], before[0]["best"])
 
 
 def test_runs_as_json(cli: Cli, runs: Path) -> None:

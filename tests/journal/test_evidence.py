@@ -75,7 +75,7 @@ def test_told_again_the_champion_is_the_same(tmp_path: Path) -> None:
     _, machine = raced(tmp_path / "run")
     fresh = Machine(machine.plan, Ledger(fg.Budget()), lambda event: None, 0, TASK)
     db = connect(tmp_path / "run" / JOURNAL, readonly=True)
-    replay(db, Codec.of_graph(race().spec), fresh)
+    replay(db, tmp_path / "run" / JOURNAL, Codec.of_graph(race().spec), fresh)
     db.close()
     mine, other = machine.pools["frontier"], fresh.pools["frontier"]
     assert mine.best == other.best

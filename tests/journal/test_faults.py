@@ -290,16 +290,66 @@ def test_the_machine_was_asleep(fresh: Path) -> None:
     proven(fresh)
 
 
-def test_the_file_is_deleted_under_the_run(fresh: Path) -> None:
-    """SQLite writes on to what has no name any more; resuming says that there is nothing."""
+def _replaced(folder: Path) -> None:
+    (folder / "journal.db").rename(folder / "old.db")
+    (folder / "journal.db").write_bytes((folder / "old.db").read_bytes())
 
-    def unlink(count: int) -> None:
-        for path in fresh.glob("journal.db*") if count == 20 else ():
-            path.unlink()
+
+def _checkpointed(folder: Path) -> None:
+    """As somebody does who looks at the file with SQLite's own program."""
+    db = sqlite3.connect(folder / "journal.db")
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+
+
+def _all_deleted(folder: Path) -> None:
+    for path in folder.glob("journal.db*"):
+        path.unlink()
+
+
+TAKEN: dict[str, Callable[[Path], Any]] = {
+    "deleted": lambda folder: (folder / "journal.db").unlink(),
+    "all of it deleted": _all_deleted,
+    "its log deleted": lambda folder: (folder / "journal.db-wal").unlink(),
+    "emptied": lambda folder: os.truncate(folder / "journal.db", 0),
+    "cut short": lambda folder: os.truncate(folder / "journal.db", 20_000),
+    "its log emptied": lambda folder: os.truncate(folder / "journal.db-wal", 0),
+    "its log cut short": lambda folder: os.truncate(folder / "journal.db-wal", 50_000),
+    "replaced": _replaced,
+    "moved": lambda folder: folder.rename(folder.with_name("moved")),
+}
+
+
+@SCHEDULES
+@pytest.mark.parametrize("taken", TAKEN.values(), ids=list(TAKEN))
+def test_the_journal_is_taken_away(schedule: str, taken: Callable[[Path], Any], fresh: Path) -> None:
+    """SQLite would write on to a file that nobody finds any more: the run stops at its next turn, and says so."""
+    paid: list[int] = []
 
     def on_store(store: Store) -> None:
-        store.on_commit = unlink
+        def on_commit(count: int) -> None:
+            if count == 20:
+                paid.append(answers(fresh).total())
+                taken(fresh)
 
-    assert here(CYCLIC, fresh, on_store=on_store, schedule="lockstep").status in ("completed", "failed")
-    with pytest.raises(fg.FlashgraphError, match="no such journal"):
-        here(CYCLIC, fresh, schedule="lockstep", resume=True)
+        store.on_commit = on_commit
+
+    done = here(CYCLIC, fresh, on_store=on_store, schedule=schedule)
+    assert done.status == "failed"
+    assert "the journal was lost while the run went on: " in done.reason
+    assert "it cannot be resumed.\nFix: start a new run" in done.reason
+    assert answers(fresh).total() <= paid[0] + 8  # those that were out
+
+
+@SCHEDULES
+def test_the_log_is_copied_into_the_journal_by_another(schedule: str, fresh: Path, alone: Finished) -> None:
+    """The log becomes shorter and nothing is lost: the run goes on."""
+
+    def on_store(store: Store) -> None:
+        store.on_commit = lambda count: _checkpointed(fresh) if count % 10 == 0 else None
+
+    done = here(CYCLIC, fresh, on_store=on_store, schedule=schedule)
+    assert done.status == "completed"
+    if schedule == "lockstep":
+        assert done.pools == alone.pools
+    proven(fresh)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import json
 import sqlite3
+import zlib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,10 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.pools import Archive
+from flashgraph.run.journal import JournalError
 from flashgraph.run.journal.header import Changes, Header, fingerprint
-from flashgraph.run.journal.replay import Diverged, Payloads
+from flashgraph.run.journal.payloads import REMEMBERED, Payloads, named
+from flashgraph.run.journal.replay import Diverged
 from flashgraph.run.plan import compile_plan
 from flashgraph.testing.runs import TASK
 from tests.journal.kit import SCENARIOS, here, rows
@@ -250,12 +253,19 @@ def test_another_policy_is_named_once(tmp_path: Path) -> None:
 
 
 def test_a_turn_that_is_gone(tmp_path: Path) -> None:
-    """What was told then the later ones build on: the run cannot be told again, which is no reason to crash."""
+    """What was told then the later ones build on: the run cannot be told again, which is no reason to crash.  Where no
+    checksum tells, as in a journal of an older version, it goes another way."""
     folder = tmp_path / "one" / "run"
     here(SCENARIOS["cyclic"], folder, schedule="lockstep")
     answered = next(seq for seq, body in rows(folder, "SELECT seq, body FROM turns") if '"asked"' in body)
     db = sqlite3.connect(folder / "journal.db")
     db.execute("DELETE FROM turns WHERE seq = ?", (answered,))
+    db.commit()
+    db.close()
+    with pytest.raises(JournalError, match="it was changed, or turns before it are missing"):
+        here(SCENARIOS["cyclic"], folder, schedule="lockstep", resume=True)
+    db = sqlite3.connect(folder / "journal.db")
+    db.execute("UPDATE turns SET chain = NULL, seq = seq - (seq > ?)", (answered,))
     db.commit()
     db.close()
     with pytest.raises(Diverged, match="told again, the run goes another way than it went"):
@@ -303,12 +313,13 @@ def test_texts_of_a_long_run_are_not_all_held(tmp_path: Path) -> None:
     """However many there are, each is read right, also the second time."""
     small_run(tmp_path / "run", budget=fg.Budget(proposals=1))
     db = sqlite3.connect(tmp_path / "run" / "journal.db")
-    ((data,),) = db.execute("SELECT data FROM payloads LIMIT 1").fetchall()
-    db.executemany("INSERT INTO payloads VALUES (?, ?)", [(f"name {n}", data) for n in range(2500)])
-    payloads = Payloads(db)
-    first = [payloads(f"name {n}") for n in range(2500)]
-    assert [payloads(f"name {n}") for n in range(2500)] == first
-    assert len(payloads._last) <= 1001
-    with pytest.raises(ValueError, match="the text nowhere is missing"):
+    texts = [f"text {n} ".encode() * 1000 for n in range(2500)]
+    rows = [(named(text), zlib.compress(text)) for text in texts]
+    db.executemany("INSERT INTO payloads VALUES (?, ?)", rows)
+    payloads = Payloads(db, tmp_path / "run" / "journal.db")
+    for _ in range(2):
+        assert [payloads(name).encode() for name, _ in rows] == texts
+    assert payloads._size <= REMEMBERED < sum(map(len, texts))
+    with pytest.raises(JournalError, match="the text nowhere is missing"):
         payloads("nowhere")
     db.close()

@@ -45,7 +45,7 @@ def test_rights(tmp_path: Path) -> None:
     """Prompts and replies are read by nobody else, whatever the umask: while the run goes on, and after it."""
     with held(tmp_path / "runs" / "run"):
         live = modes(tmp_path / "runs" / "run")
-    assert {"journal.db", "journal.db-wal", "journal.db-shm", "lock"} <= live.keys()
+    assert {"journal.db", "journal.db-wal", "journal.db-shm", "journal.db.mark", "lock"} <= live.keys()
     assert live.pop("run") == "0o700"
     assert set(live.values()) == {"0o600"}
     folder = new_folder(tmp_path / "own" / "run")
@@ -61,7 +61,9 @@ def test_a_folder_of_the_users_own_keeps_its_rights(tmp_path: Path) -> None:
     """It may be shared on purpose; the files in it are not."""
     (tmp_path / "out").mkdir(mode=0o755)
     small_run(claim_folder(tmp_path / "out"), budget=FEW)
-    assert modes(tmp_path / "out") == {"out": "0o755", "journal.db": "0o600", "lock": "0o600"}
+    assert modes(tmp_path / "out") == {"out": "0o755"} | dict.fromkeys(
+        ("journal.db", "journal.db.mark", "lock"), "0o600"
+    )
 
 
 @pytest.mark.parametrize("name", ["result.json", "events.jsonl", "best.json", "best-instruction.txt"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,9 +30,9 @@ ANSWER = [4, 2, "done", {"calls": 1.0}, 7, 3, 0.5, "stop", None, "", False]
 def test_an_answer(more: list[Any], quotas: tuple[Quota, ...]) -> None:
     """With what its endpoint said of its rates, if it said anything."""
     db = sqlite3.connect(":memory:")
-    db.execute("CREATE TABLE turns (seq INTEGER PRIMARY KEY, at REAL NOT NULL, body TEXT NOT NULL)")
+    db.execute("CREATE TABLE turns (seq INTEGER PRIMARY KEY, at REAL NOT NULL, body TEXT NOT NULL, chain TEXT)")
     body = json.dumps({"answered": [[*ANSWER, *more]], "sign": None})
-    db.execute("INSERT INTO turns VALUES (0, 1.5, ?)", (body,))
-    ((turn, signed),) = turns(db, Codec(()))
+    db.execute("INSERT INTO turns VALUES (0, 1.5, ?, NULL)", (body,))
+    ((turn, signed),) = turns(db, Path("journal.db"), Codec(()))
     assert (turn.at, signed) == (1.5, None)
     assert turn.answered == (Answered(4, 2, "done", {"calls": 1.0}, (7, 3), 0.5, "stop", quotas=quotas),)

@@ -26,7 +26,7 @@ from tests.journal.small import held, small_run
 
 def put(store: Store, number: int) -> None:
     """Commit one row."""
-    store.put([("INSERT INTO turns VALUES (?, 0.0, '')", (number,))]).result()
+    store.put([("INSERT INTO turns VALUES (?, 0.0, '', NULL)", (number,))]).result()
 
 
 def turns(path: Path) -> list[int]:
@@ -43,7 +43,7 @@ def test_what_is_put_is_there(tmp_path: Path) -> None:
     for number in range(3):
         put(store, number)
         assert turns(store.path) == list(range(number + 1))
-    waiting = [store.put([("INSERT INTO turns VALUES (?, 0.0, '')", (number,))]) for number in range(3, 200)]
+    waiting = [store.put([("INSERT INTO turns VALUES (?, 0.0, '', NULL)", (number,))]) for number in range(3, 200)]
     store.close()
     assert all(future.done() for future in waiting)
     assert turns(store.path) == list(range(200))
@@ -52,7 +52,7 @@ def test_what_is_put_is_there(tmp_path: Path) -> None:
 def test_what_waits_is_committed_together(tmp_path: Path) -> None:
     """A commit takes along everything that came while the last one was under way."""
     store = Store(tmp_path / "journal.db", create=True)
-    futures = [store.put([("INSERT INTO turns VALUES (?, 0.0, '')", (number,))]) for number in range(500)]
+    futures = [store.put([("INSERT INTO turns VALUES (?, 0.0, '', NULL)", (number,))]) for number in range(500)]
     for future in futures:
         future.result()
     assert store.commits < 250
@@ -84,7 +84,7 @@ def test_a_failed_write_is_the_last(tmp_path: Path) -> None:
     """Nothing of its transaction is kept, and nothing that comes after it: there is no gap."""
     store = Store(tmp_path / "journal.db", create=True)
     put(store, 0)
-    two: list[Statement] = [("INSERT INTO turns VALUES (1, 0.0, '')", ()), ("INSERT INTO nowhere VALUES (1)", ())]
+    two: list[Statement] = [("INSERT INTO turns VALUES (1, 0.0, '', NULL)", ()), ("INSERT INTO nowhere VALUES (1)", ())]
     with pytest.raises(JournalError, match="could not be written"):
         store.put(two).result()
     for number in (1, 2):
@@ -127,7 +127,7 @@ def test_any_error_reaches_who_waits(tmp_path: Path) -> None:
     """Also one that is not SQLite's: the thread lives on and says so."""
     store = Store(tmp_path / "journal.db", create=True)
     with pytest.raises(JournalError, match="surrogates not allowed"):
-        store.put([("INSERT INTO turns VALUES (0, 0.0, ?)", ("\ud800",))]).result(timeout=10)
+        store.put([("INSERT INTO turns VALUES (0, 0.0, ?, NULL)", ("\ud800",))]).result(timeout=10)
     store.close()
 
 
@@ -179,7 +179,7 @@ def damaged(kind: str, path: Path) -> None:
         ("half", "damaged"),
         ("holes", "damaged"),
         ("lost text", "the journal could not be read: the text [0-9a-f]+ is missing"),
-        ("bad turn", "the journal could not be read"),
+        ("bad turn", "table turns, row 5: it was changed, or turns before it are missing"),
     ],
 )
 def test_what_is_no_journal(kind: str, said: str, tmp_path: Path) -> None:
@@ -282,10 +282,10 @@ def test_what_was_waiting_when_a_write_failed_fails_too(tmp_path: Path) -> None:
             handed_over.wait(10)
 
     store.db.set_trace_callback(traced)
-    two: list[Statement] = [("INSERT INTO turns VALUES (1, 0.0, '')", ()), ("INSERT INTO nowhere VALUES (1)", ())]
+    two: list[Statement] = [("INSERT INTO turns VALUES (1, 0.0, '', NULL)", ()), ("INSERT INTO nowhere VALUES (1)", ())]
     first = store.put(two)
     assert writing.wait(10)
-    behind = store.put([("INSERT INTO turns VALUES (2, 0.0, '')", ())])
+    behind = store.put([("INSERT INTO turns VALUES (2, 0.0, '', NULL)", ())])
     handed_over.set()
     for future in (first, behind):
         with pytest.raises(JournalError, match="could not be written"):
@@ -302,10 +302,10 @@ def test_an_older_schema_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(store_module, "MIGRATIONS", {number: f"{sql};" for number, sql in steps.items()})
     with pytest.raises(JournalError, match="could not be migrated: duplicate column name: one"):
         Store(tmp_path / "journal.db", create=False)
-    assert version_and_columns(tmp_path / "journal.db") == (SCHEMA + 1, ["seq", "at", "body", "one"])
+    assert version_and_columns(tmp_path / "journal.db") == (SCHEMA + 1, ["seq", "at", "body", "chain", "one"])
     monkeypatch.setitem(store_module.MIGRATIONS, SCHEMA + 1, "ALTER TABLE turns ADD COLUMN two;")
     Store(tmp_path / "journal.db", create=False).close()
-    assert version_and_columns(tmp_path / "journal.db") == (SCHEMA + 2, ["seq", "at", "body", "one", "two"])
+    assert version_and_columns(tmp_path / "journal.db") == (SCHEMA + 2, ["seq", "at", "body", "chain", "one", "two"])
 
 
 def version_and_columns(path: Path) -> tuple[int, list[str]]:

@@ -42,7 +42,7 @@ def begin_anew(path: Path, before: Header, header: Header, codec: Codec, machine
         resumed = replayed(store, before, codec, old, changes)
         spent = Counter(old.ledger.settled)
         spent.update(old.ledger.reserved)  # of requests whose replies were lost
-        spent.update(uncharged(Examined(store, JournalWriter(store, codec)), old.ledger))
+        spent.update(uncharged(Examined(store, JournalWriter(store, codec), old.ledger), old.ledger))
         best = next((pool.best for pool in old.pools.values() if pool.best is not None), None)
         texts = {**carried(store.db).texts, **((texts_of(best.value) or {}) if best is not None else {})}
     finally:

@@ -9,7 +9,19 @@ from typing import Any
 import attrs
 
 from flashgraph.evidence import Evidence
-from flashgraph.run.journal.jsontext import loaded
+from flashgraph.run.journal.columns import (
+    UNUSABLE,
+    count,
+    damaged,
+    json_of,
+    list_of,
+    maybe,
+    number,
+    pair,
+    real,
+    whole,
+    word,
+)  # fmt: skip
 from flashgraph.run.journal.plain import plain
 from flashgraph.run.journal.rows import Rows
 from flashgraph.run.journal.standings import evidence_of
@@ -40,25 +52,29 @@ class Artifacts:
 
     def read(self, where: str = "1", *values: Any) -> tuple[StoredArtifact, ...]:
         """The artifacts of which the rows fulfil a condition, in order of admission."""
-        rows = self._rows(
-            "SELECT pool, artifact, kind, version, at, parents, score, scores, lag, provisional, value"
-            f" FROM admissions WHERE {where} ORDER BY pool, artifact, version",
+        rows = self._rows.read(
+            "admissions",
+            (whole, word, whole, _kind, count, real, PARENTS, maybe(number), SCORES, maybe(whole), whole, json_of()),
+            "SELECT turn, pool, artifact, kind, version, at, parents, score, scores, lag, provisional, value FROM"
+            f" admissions WHERE {where} ORDER BY pool, artifact, version",
             *values,
         )
         standings = self._standings()
         found = [
-            self._folded(list(changes), *standings.get(key, (True, None)))
-            for key, changes in groupby(rows, key=lambda row: row[:2])
+            self._folded(list(changes), *standings.get((key[0], key[1]), (True, None)))
+            for key, changes in groupby(rows, key=lambda row: row[1:3])
         ]
         return tuple(sorted(found, key=lambda a: (a.at, a.version)))
 
     def standing(self) -> dict[Key, Standing]:
         """How each artifact stands, read without its value."""
         # SQLite takes the bare columns from the row that has the maximum.
-        sql = "SELECT pool, artifact, kind, provisional, score, max(version) FROM admissions GROUP BY pool, artifact"
+        what = "turn, pool, artifact, kind, provisional, score, max(version)"
+        sql = f"SELECT {what} FROM admissions GROUP BY pool, artifact"
+        expected = (whole, word, whole, _kind, whole, maybe(number), count)
         known = self._standings()
         found = {}
-        for pool, id, kind, provisional, score, _ in self._rows(sql):
+        for _, pool, id, kind, provisional, score, _ in self._rows.read("admissions", expected, sql):
             _, evidence = known.get((pool, id), (True, None))
             reported = score if evidence is None else evidence.estimate
             found[pool, id] = Standing(kind == "retract", bool(provisional), reported, evidence)
@@ -69,40 +85,67 @@ class Artifacts:
         evidence.  A journal of schema 1 has none."""
         if not self._rows.has("champions"):
             return []
-        rows = self._rows(
+        rows = self._rows.read(
+            "champions",
+            (count, whole, real, number, whole, _evidence),
             "SELECT version, turn, at, score, artifact, evidence FROM champions"
             " WHERE pool = ? AND score IS NOT NULL AND NOT provisional ORDER BY version",
             pool,
         )
-        return [(*row[:5], evidence_of(row[5])) for row in rows]
+        return [(version, turn, at, score, id, evidence) for version, turn, at, score, id, evidence in rows]
 
     def _standings(self) -> dict[Key, tuple[bool, Evidence | None]]:
         """By artifact whether its pool holds it, and its evidence; only those of which one or the other is known."""
         if not self._rows.has("standings"):
             return {}
-        rows = self._rows("SELECT pool, artifact, held, evidence FROM standings")
-        return {(pool, id): (bool(held), evidence_of(text)) for pool, id, held, text in rows}
+        sql = "SELECT pool, artifact, held, evidence FROM standings"
+        rows = self._rows.read("standings", (word, whole, whole, _evidence), sql)
+        return {(pool, id): (bool(held), evidence) for pool, id, held, evidence in rows}
 
     def best(self) -> Key | None:
         """See `StoredRun.best`."""
-        chosen = dict(self._rows("SELECT pool, artifact FROM best"))
-        return next(((pool, chosen[pool]) for pool in self._pools if chosen.get(pool) is not None), None)
+        chosen = dict(self._rows.read("best", (word, maybe(whole)), "SELECT pool, artifact FROM best"))
+        found = next(((pool, chosen[pool]) for pool in self._pools if chosen.get(pool) is not None), None)
+        if found is not None and not self._rows("SELECT 1 FROM admissions WHERE pool = ? AND artifact = ?", *found):
+            raise damaged(self._rows.path, "best", found[0], f"there is no artifact {found[1]}")
+        return found
 
     def _folded(self, rows: list[Any], held: bool, evidence: Evidence | None) -> StoredArtifact:
-        pool, id, _, version, at, parents, _, _, lag, _, value = rows[0]
-        _, _, kind, _, _, _, score, scores, _, provisional, _ = rows[-1]
+        turn, pool, id, _, version, at, parents, _, _, lag, _, value = rows[0]
+        _, _, _, kind, _, _, _, score, scores, _, provisional, _ = rows[-1]
+        try:
+            shown = plain(value, self._rows.text)
+        except UNUSABLE as error:
+            raise damaged(self._rows.path, "admissions", turn, error) from error
         return StoredArtifact(
             pool=pool,
             id=id,
             version=version,
             at=at,
-            parents=tuple(loaded(parents)),
+            parents=tuple(parents),
             score=score if evidence is None else evidence.estimate,
             evidence=evidence,
-            scores=dict(loaded(scores)),
+            scores=dict(scores),
             lag=lag or 0,
             provisional=bool(provisional) and kind != "retract",
             retracted=kind == "retract",
             evicted=not held and kind != "retract",
-            value=plain(loaded(value), self._rows.text),
+            value=shown,
         )
+
+
+KINDS = ("admit", "confirm", "evidence", "retract")
+
+
+def _kind(value: Any) -> str:
+    if value not in KINDS:
+        raise ValueError(", ".join(KINDS))
+    return str(value)
+
+
+def _evidence(value: Any) -> Evidence | None:
+    return evidence_of(maybe(word)(value))
+
+
+PARENTS = json_of(list_of(whole))
+SCORES = json_of(list_of(pair(whole, number)))

@@ -10,14 +10,17 @@ from collections import Counter, deque
 from collections.abc import Mapping
 
 from flashgraph.llm.protocol import Reply, Usage
-from flashgraph.run.journal.jsontext import dumped, loaded
-from flashgraph.run.journal.replay import Payloads
+from flashgraph.run.budget import Ledger
+from flashgraph.run.journal.columns import amounts, count, json_of, maybe, number, select, whole, word
+from flashgraph.run.journal.jsontext import dumped
+from flashgraph.run.journal.payloads import Payloads
 from flashgraph.run.journal.store import Statement, Store
 from flashgraph.run.journal.writer import JournalWriter, durable
 
 __all__ = ["Examined"]
 
-COLUMNS = "work, request, reply, model, prompt_tokens, completion_tokens, usd, finish"
+COLUMNS = "id, work, request, reply, model, prompt_tokens, completion_tokens, usd, finish"
+DONE = (whole, word, word, word, maybe(word), count, count, maybe(number), word)
 
 
 class Examined:
@@ -26,14 +29,14 @@ class Examined:
     A request that was out when its process ended is lost: it counts as all that was set aside for it.
     """
 
-    def __init__(self, store: Store, writer: JournalWriter) -> None:
-        self._store, self._writer = store, writer
+    def __init__(self, store: Store, writer: JournalWriter, ledger: Ledger) -> None:
+        self._store, self._writer, self._ledger = store, writer, ledger
         store.put([("UPDATE tests SET how = 'lost' WHERE how = 'out'", ())]).result()
         self._replies: dict[tuple[str, str], deque[Reply]] = {}
-        payloads = Payloads(store.db)
-        for work, request, reply, model, prompt, completion, usd, finish in store.db.execute(
-            f"SELECT {COLUMNS} FROM tests WHERE how = 'done' AND finish != 'tool_calls' ORDER BY id"
-        ):
+        payloads = Payloads(store.db, store.path)
+        sql = f"SELECT {COLUMNS} FROM tests WHERE how = 'done' AND finish != 'tool_calls' ORDER BY id"
+        rows = select(store.db, store.path, "tests", DONE, sql)
+        for _, work, request, reply, model, prompt, completion, usd, finish in rows:
             found = Reply(payloads(reply), Usage(prompt, completion), usd, finish, model)
             self._replies.setdefault((work, request), deque()).append(found)
         self._works = {work for work, _ in self._replies}
@@ -46,27 +49,41 @@ class Examined:
     def spent(self) -> dict[str, float]:
         """What the tests of earlier sessions have cost, by limit."""
         total: Counter[str] = Counter()
-        for (amounts,) in self._store.db.execute("SELECT spent FROM tests ORDER BY id"):
-            total.update(loaded(amounts))
+        sql = "SELECT id, spent FROM tests ORDER BY id"
+        for _, spent in select(self._store.db, self._store.path, "tests", (whole, json_of(amounts)), sql):
+            total.update(spent)
         return dict(total)
+
+    def charge(self, how: str, said: str, spent: Mapping[str, float]) -> None:
+        """Write down what else was spent beside the run's turns.  Raises `JournalError` when it cannot be written."""
+        self._last += 1
+        sql = (
+            "INSERT INTO tests (id, work, request, how, prompt_tokens, completion_tokens, finish, spent)"
+            " VALUES (?, '', '', ?, 0, 0, ?, ?)"
+        )
+        total = Counter(self._ledger.at_most())
+        total.update(spent)
+        mark = self._writer.mark(dict(total), test=self._last)
+        self._store.put([(sql, (self._last, how, said, dumped(dict(spent))))], mark).result()
 
     def take(self, work: str, request: str) -> Reply | None:
         """The next reply that an earlier session has had for this request, if there is one."""
         replies = self._replies.get((work, request))
         return replies.popleft() if replies else None
 
-    async def asked(self, work: str, request: str, amounts: Mapping[str, float]) -> int:
+    async def asked(self, work: str, request: str, reserved: Mapping[str, float]) -> int:
         """Write down that a request goes out and what was set aside for it; returns its number when that is durable.
 
         Raises `JournalError` when it cannot be written.
         """
         number = self._last = self._last + 1
-        row = (number, work, request, dumped(dict(amounts)))
+        row = (number, work, request, dumped(dict(reserved)))
         sql = (
             "INSERT INTO tests (id, work, request, how, prompt_tokens, completion_tokens, finish, spent)"
             " VALUES (?, ?, ?, 'out', 0, 0, '', ?)"
         )
-        wait = durable(self._store.put([(sql, row)]), self._writer.patient)
+        mark = self._writer.mark(self._ledger.at_most(), test=number)
+        wait = durable(self._store.put([(sql, row)], mark), self._writer.patient)
         if wait is not None:
             await wait()
         return number
@@ -87,4 +104,4 @@ class Examined:
             row = (dumped(dict(spent)), text, reply.model, *usage, reply.cost, reply.finish, number)
             statements.append((sql, row))
         statements.append(("INSERT OR REPLACE INTO account VALUES (0, ?)", (dumped(dict(settled)),)))
-        self._store.put(statements)
+        self._store.put(statements, self._writer.mark(self._ledger.at_most(), test=number))

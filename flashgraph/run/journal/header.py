@@ -6,6 +6,7 @@ import hashlib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
+from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 import attrs
@@ -16,8 +17,22 @@ from flashgraph.graph.notes import Notes
 from flashgraph.graph.spec import GraphSpec
 from flashgraph.graph.types import OURS, parts, show
 from flashgraph.policies.champion import ChampionRule, the_best
-from flashgraph.run.journal.jsontext import dumped, loaded, printed
-from flashgraph.run.journal.tasks import changes_of_task
+from flashgraph.run.journal.columns import (
+    UNUSABLE,
+    Expected,
+    amounts,
+    damaged,
+    json_of,
+    list_of,
+    mapping,
+    number,
+    pair,
+    real,
+    whole,
+    word,
+)
+from flashgraph.run.journal.jsontext import dumped, printed
+from flashgraph.run.journal.tasks import SPLITS, changes_of_task
 from flashgraph.run.plan import Plan
 
 __all__ = ["BUDGET", "Changes", "Header", "fingerprint"]
@@ -72,10 +87,56 @@ class Header:
         ]
 
     @classmethod
-    def of_rows(cls, rows: Mapping[str, str]) -> Header:
-        """Raises KeyError for a row that is missing, and ValueError for one that is no JSON."""
-        later = {"made_of"} - rows.keys()  # a journal of 0.1.0 does not have them
-        return cls(**{f.name: loaded(rows[f.name]) for f in attrs.fields(cls) if f.name not in later})
+    def of_rows(cls, path: Path, rows: Mapping[str, Any]) -> Header:
+        """Read the rows of a journal at ``path``.  Raises KeyError for one that is missing, and `JournalError` for one
+        that cannot be used."""
+        found = {}
+        for name, expected in EXPECTED.items():
+            if name == "made_of" and name not in rows:
+                continue  # a journal of 0.1.0 does not have it
+            text = rows[name]
+            try:
+                found[name] = json_of(expected)(text)
+            except UNUSABLE as error:
+                said = error if isinstance(error, ValueError) else "a value of another form"
+                raise damaged(path, "meta", name, f"value is {text!r:.60}; expected {said}") from error
+        return cls(**found)
+
+
+def _texts(value: Any) -> dict[str, str]:
+    """Texts by name, none of them empty."""
+    found = mapping(value)
+    if not all(word(text) for text in found.values()):
+        raise ValueError("texts that are not empty")
+    return found
+
+
+def _prices(value: Any) -> dict[str, Any]:
+    """What tokens cost: nothing less than nothing, or a budget of money would never end."""
+    for price in mapping(value).values():
+        if any(cost is not None and real(cost) < 0 for cost in (price["prompt"], price["completion"])):
+            raise ValueError("prices from 0")
+        word(price["source"])
+    return dict(value)
+
+
+def _of_task(value: Any) -> dict[str, Any]:
+    """A task's fingerprint."""
+    found = mapping(value)
+    _texts(found["seed"])
+    for split in SPLITS:
+        list_of(word)(found[split])
+    for name in ("attempt", "score"):
+        word(found[name])
+    pair(number, number)(found["bounds"])
+    return found
+
+
+EXPECTED: dict[str, Expected] = {
+    "graph": word, "task": word, "schedule": word, "seed": whole, "limits": amounts, "params": mapping,
+    "topology": _texts, "functions": _texts, "policies": _texts, "capacity": mapping, "prices": _prices,
+    "version": word, "order": mapping, "made_of": _of_task,
+}  # fmt: skip
 
 
 @attrs.frozen

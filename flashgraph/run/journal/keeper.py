@@ -14,15 +14,16 @@ from flashgraph.run.journal.anew import begin_anew
 from flashgraph.run.journal.codec import Codec
 from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.header import Changes, Header
+from flashgraph.run.journal.losses import Loss, keep_damaged_log, noticed
 from flashgraph.run.journal.private import FILE, advice, make_folder
-from flashgraph.run.journal.reopening import carried, replayed, uncharged
+from flashgraph.run.journal.reopening import carried, charge_loss, end_of, replayed, uncharged
 from flashgraph.run.journal.store import JournalError, Store, connect, explained
 from flashgraph.run.journal.writer import JournalWriter
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity
 from flashgraph.run.resumed import Resumed
 
-__all__ = ["JOURNAL", "Kept", "keep", "read_header", "unheld"]
+__all__ = ["JOURNAL", "Kept", "keep", "read_header", "unheld", "unusable"]
 
 JOURNAL = "journal.db"
 
@@ -44,7 +45,7 @@ def read_header(folder: Path, journal: str = JOURNAL) -> Header:
     path = folder / journal
     db = connect(path, readonly=True)
     try:
-        return Header.of_rows(dict(db.execute("SELECT key, value FROM meta")))
+        return Header.of_rows(path, dict(db.execute("SELECT key, value FROM meta")))
     except KeyError as error:
         raise JournalError(
             f"{folder}: the run was killed before it began: its journal has no {error}.\nFix: start it anew."
@@ -53,6 +54,15 @@ def read_header(folder: Path, journal: str = JOURNAL) -> Header:
         raise explained(path, "read", error) from error
     finally:
         db.close()
+
+
+def unusable(folder: Path) -> str:
+    """Why the run in a folder cannot be resumed, in a line; empty where nothing is in the way."""
+    try:
+        read_header(folder)
+    except JournalError as error:
+        return str(error).partition("\n")[0]
+    return ""
 
 
 @contextmanager
@@ -81,24 +91,28 @@ def keep(
         raise unheld(folder, error) from error
     try:
         codec = Codec.of_graph(machine.plan.graph)
+        loss: Loss | None = None
         if resume:
             before = read_header(folder)
             changes = Changes.between(before, header)
             changes.require(str(folder), accept_changes)
+            loss = _noticed(folder / JOURNAL, accept_changes)
             if changes.anew:
                 begin_anew(folder / JOURNAL, before, header, codec, machine, changes)
                 before = header
         store = Store(folder / JOURNAL, create=not resume)
         try:
             resumed = replayed(store, before, codec, machine, changes) if resume else None
-            (turns,) = store.db.execute("SELECT count(*) FROM turns").fetchone()
-            writer = JournalWriter(store, codec, turns=turns, patient=patient)
+            turns, chain = end_of(store)
+            writer = JournalWriter(store, codec, turns=turns, chain=chain, patient=patient)
             if resume:
                 writer.renew(header)
             else:
                 writer.begin(header)
-            examined = Examined(store, writer)
+            examined = Examined(store, writer, machine.ledger)
             if resumed is not None:
+                if loss is not None:
+                    charge_loss(loss, store, writer, examined, machine.ledger)
                 resumed = attrs.evolve(
                     resumed, reopen=dict(limits), capacity=Capacity(**header.capacity),
                     tested=uncharged(examined, machine.ledger),
@@ -109,6 +123,25 @@ def keep(
             store.close()
     finally:
         lock.release()
+
+
+def _noticed(path: Path, accepted: bool) -> Loss | None:
+    """What is missing of a journal; its log is kept aside where it is damaged.
+
+    Raises `JournalError` where nobody can tell what the missing turns have spent, and that was not accepted.
+    """
+    loss = noticed(path)
+    if loss is None:
+        return None
+    if loss.mark is None and not accepted:
+        raise JournalError(
+            f"{path}: {loss}, and what they have spent is not known.\n"
+            "Fix: put an undamaged copy of the run's folder in its place; or --accept-changes, with which the run goes "
+            "on from what can be read, and what is missing counts as nothing."
+        )
+    if loss.commits:
+        keep_damaged_log(path)
+    return loss
 
 
 def unheld(folder: Path, error: OSError) -> JournalError:

@@ -12,15 +12,30 @@ from contextlib import closing, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import Any, cast, get_args
 
 from flashgraph.errors import DataError
 from flashgraph.evidence import Evidence
 from flashgraph.run.journal.artifacts import Artifacts, Standing
+from flashgraph.run.journal.columns import (
+    Expected,
+    amounts,
+    anything,
+    json_of,
+    list_of,
+    mapping,
+    maybe,
+    moment,
+    number,
+    pair,
+    real,
+    whole,
+    word,
+)  # fmt: skip
 from flashgraph.run.journal.folders import find_journal, is_held
 from flashgraph.run.journal.header import BUDGET, Header
-from flashgraph.run.journal.jsontext import loaded
 from flashgraph.run.journal.keeper import JOURNAL, read_header
+from flashgraph.run.journal.losses import ROLLED_BACK, Loss, noticed
 from flashgraph.run.journal.rows import Rows
 from flashgraph.run.journal.stored import (
     Failures,
@@ -105,6 +120,16 @@ class StoredRun:
         return cast(Status, last.status) if last is not None and last.status is not None else "killed"
 
     @property
+    def loss(self) -> Loss | None:
+        """What is missing of the journal's end; None where nothing is, and while the run goes on."""
+        return None if self.status == "running" else noticed(self._rows.path)
+
+    def lost(self) -> tuple[str, ...]:
+        """What was missing when earlier sessions went on with the run, in words."""
+        sql = "SELECT id, finish FROM tests WHERE how = ? ORDER BY id"
+        return tuple([said for _, said in self._rows.read("tests", (whole, word), sql, ROLLED_BACK)])
+
+    @property
     def reason(self) -> str:
         """Why the run has ended, or who has it."""
         last = self._last_session()
@@ -119,18 +144,21 @@ class StoredRun:
 
     def limits(self) -> Mapping[str, float]:
         """The budget's limits: those that the run was last resumed with, or else started with."""
-        found = self._rows("SELECT value FROM meta WHERE key = ?", BUDGET)
-        return cast(Mapping[str, float], loaded(found[0][0])) if found else self.header.limits
+        sql = "SELECT key, value FROM meta WHERE key = ?"
+        found = self._rows.read("meta", (word, json_of(amounts)), sql, BUDGET)
+        return cast(Mapping[str, float], found[0][1]) if found else self.header.limits
 
     def spend(self) -> Spend:
         """What the run has used so far."""
-        ((prompt, completion, failed, lost),) = self._rows(
+        ((prompt, completion, failed, lost),) = self._rows.read(
+            "calls",
+            (real, real, real, real),
             "SELECT total(prompt_tokens), total(completion_tokens), total(how = 'failed'), total(how = 'lost') FROM"
             " (SELECT prompt_tokens, completion_tokens, how FROM calls"
-            " UNION ALL SELECT prompt_tokens, completion_tokens, how FROM tests)"
+            " UNION ALL SELECT prompt_tokens, completion_tokens, how FROM tests)",
         )
-        rows = self._rows("SELECT settled FROM account")
-        account: Mapping[str, float] = loaded(rows[0][0]) if rows else {}
+        rows = self._rows.read("account", (whole, json_of(amounts)), "SELECT id, settled FROM account")
+        account: Mapping[str, float] = rows[0][1] if rows else {}
         return Spend(
             proposals=round(account.get("proposals", 0)),
             evaluations=round(account.get("evaluations", 0)),
@@ -147,7 +175,7 @@ class StoredRun:
 
     def seconds(self) -> float:
         """The run's clock at the last thing that it wrote down."""
-        ((turn,),) = self._rows("SELECT coalesce(max(at), 0.0) FROM turns")
+        ((turn,),) = self._rows.read("turns", (real,), "SELECT coalesce(max(at), 0.0) FROM turns")
         last = self._last_session()
         return max(float(turn), last.at or 0.0) if last is not None else float(turn)
 
@@ -155,17 +183,16 @@ class StoredRun:
         return next(reversed(self.sessions()), None)
 
     def _unanswered(self) -> int:
-        number = 0
         # Counted here: SQLite's own functions refuse a journal of 0.1.0 that holds NaN.  Resuming gives up all that was
         # asked before.
-        for (body,) in self._rows(
-            "SELECT body FROM turns WHERE seq >= (SELECT coalesce(max(seq), 0) FROM turns WHERE body LIKE"
-            " '{\"reopen\"%') AND (body LIKE '%\"asked\"%' OR body LIKE '%\"answered\"%')"
-        ):
-            turn = loaded(body)
-            number += len(turn.get("asked", ())) - len(turn.get("answered", ()))
+        turns = self._rows.read(
+            "turns",
+            (whole, json_of(_asked)),
+            "SELECT seq, body FROM turns WHERE seq >= (SELECT coalesce(max(seq), 0) FROM turns WHERE body LIKE"
+            " '{\"reopen\"%') AND (body LIKE '%\"asked\"%' OR body LIKE '%\"answered\"%')",
+        )
         ((testing,),) = self._rows("SELECT count(*) FROM tests WHERE how = 'out'")
-        return number + int(testing)
+        return int(sum(asked for _, asked in turns) + testing)
 
     # ---- artifacts ---------------------------------------------------------------------------------------
 
@@ -185,7 +212,8 @@ class StoredRun:
             raise DataError(f"run {self.name}: no pool {pool!r}; there is: {', '.join(self.pools)}.")
         found = self._artifacts.read("pool = ? AND artifact = ?", pool, id)
         if not found:
-            ((most,),) = self._rows("SELECT max(artifact) FROM admissions WHERE pool = ?", pool)
+            sql = "SELECT max(artifact) FROM admissions WHERE pool = ?"
+            ((most,),) = self._rows.read("admissions", (maybe(whole),), sql, pool)
             there = "none has been admitted" if most is None else f"they are numbered 0 to {most}"
             raise DataError(f"run {self.name}: pool {pool!r} has no artifact {id}; {there}.")
         return found[0]
@@ -217,7 +245,8 @@ class StoredRun:
         with what changed at each step."""
         known = {a.id: a for a in self.artifacts(artifact.pool)}
         line = [artifact]
-        while parents := [known[id] for id in line[-1].parents]:
+        # A parent was admitted before its child: a journal that says otherwise would lead round and round.
+        while parents := [known[id] for id in line[-1].parents if id in known and id < line[-1].id]:
             line.append(max(parents, key=lambda a: (a.score if a.score is not None else -math.inf, -a.id)))
         line.reverse()
         steps = [Step(line[0], None, ())]
@@ -234,8 +263,10 @@ class StoredRun:
         home = self._home()
         changes = self._artifacts.champions(home)
         known = math.inf if not changes else changes[0][0]
-        counts = self._rows(
-            "SELECT turn, count(*) FROM calls WHERE how != 'throttled' GROUP BY turn ORDER BY turn DESC"
+        counts = self._rows.read(
+            "calls",
+            (whole, whole),
+            "SELECT turn, count(*) FROM calls WHERE how != 'throttled' GROUP BY turn ORDER BY turn DESC",
         )
         points: list[Point] = []
         calls = 0
@@ -252,7 +283,9 @@ class StoredRun:
 
     def _rises(self, pool: str, until: float) -> Iterator[tuple[int, float, float, None, None]]:
         """Turn, seconds and score of each new best confirmed score before a version of a pool."""
-        rows = self._rows(
+        rows = self._rows.read(
+            "admissions",
+            (whole, real, number),
             "SELECT turn, at, score FROM admissions WHERE pool = ? AND kind != 'retract' AND NOT provisional"
             " AND score IS NOT NULL AND version < ? ORDER BY version",
             pool,
@@ -278,37 +311,42 @@ class StoredRun:
         """
         after = -1
         if last is not None:
-            ((after,),) = self._rows(
-                "SELECT coalesce(min(id), 0) - 1 FROM (SELECT id FROM calls ORDER BY id DESC LIMIT ?)", last
-            )
-        while page := self._rows(
+            sql = "SELECT coalesce(min(id), 0) - 1 FROM (SELECT id FROM calls ORDER BY id DESC LIMIT ?)"
+            ((after,),) = self._rows.read("calls", (whole,), sql, last)
+        while page := self._rows.read(
+            "calls",
+            CALL,
             "SELECT id, job, stage, role, endpoint, how, model, prompt_tokens, completion_tokens, usd, seconds, finish,"
             " at, messages, reply FROM calls JOIN turns ON turns.seq = calls.turn WHERE id > ? ORDER BY id LIMIT ?",
             after,
             PAGE,
         ):
             for row in page:
-                said = tuple((role, self._rows.text(name)) for role, name in loaded(row[-2]))
+                said = tuple((role, self._rows.text(name)) for role, name in row[-2])
                 reply = None if row[-1] is None else self._rows.text(row[-1])
                 yield StoredCall(*[*row[:-2], said, reply])
             after = page[-1][0]
 
     def endpoints(self) -> tuple[StoredEndpoint, ...]:
         """The endpoints that answered, by name, each with its last limit where it has moved and whether it is up."""
-        calls = self._rows(
+        calls = self._rows.read(
+            "calls",
+            (word, real, real, real),
             "SELECT endpoint, total(how != 'throttled'), total(how = 'throttled'), total(finish = 'length') FROM calls"
-            " WHERE endpoint != '' GROUP BY endpoint ORDER BY endpoint"
+            " WHERE endpoint != '' GROUP BY endpoint ORDER BY endpoint",
         )
         # SQLite takes the bare columns from the row that has the maximum.
         sql = "SELECT name, value, reason, count(*), max(rowid) FROM endpoints WHERE what = 'limit' GROUP BY name"
-        moved = {name: (round(limit), reason, count) for name, limit, reason, count, _ in self._rows(sql)}
+        expected: tuple[Expected, ...] = (word, real, word, whole, whole)
+        found = self._rows.read("endpoints", expected, sql)
+        moved = {name: (round(limit), reason, count) for name, limit, reason, count, _ in found}
         sql = "SELECT name, what, max(rowid) FROM endpoints WHERE what IN ('down', 'up') GROUP BY name"
-        standing = {name: what for name, what, _ in self._rows(sql)}
+        standing = {name: what for name, what, _ in self._rows.read("endpoints", (word, word, whole), sql)}
         sql = (
             "SELECT name, what, reason, max(rowid) FROM endpoints WHERE what NOT IN ('limit', 'down', 'up')"
             " GROUP BY name, what ORDER BY name, what"
         )
-        told = list(self._rows(sql))
+        told = self._rows.read("endpoints", (word, word, word, whole), sql)
         return tuple(
             StoredEndpoint(
                 name, round(asked), round(throttled), round(cut), *moved.get(name, (None, "", 0)),
@@ -320,7 +358,7 @@ class StoredRun:
     def failures(self) -> tuple[Failures, ...]:
         """Failed jobs by stage and reason, and what functions on edges raised by edge, the most frequent first."""
         sql = "SELECT stage, reason, count(*), max(at) FROM failures GROUP BY stage, reason ORDER BY 3 DESC, 1, 2"
-        return tuple(Failures(*row) for row in self._rows(sql))
+        return tuple(Failures(*row) for row in self._rows.read("failures", (word, word, whole, real), sql))
 
     # ---- the file ----------------------------------------------------------------------------------------
 
@@ -335,4 +373,23 @@ class StoredRun:
 
 def _sessions(rows: Rows) -> tuple[Session, ...]:
     sql = "SELECT id, opened, host, pid, closed, status, reason, at FROM sessions ORDER BY id"
-    return tuple(Session(*row) for row in rows(sql))
+    expected = (whole, moment, word, whole, maybe(moment), maybe(_status), maybe(word), maybe(real))
+    return tuple(Session(*row) for row in rows.read("sessions", expected, sql))
+
+
+def _asked(turn: Any) -> int:
+    """How many more requests a turn has asked than answered."""
+    asked, answered = (mapping(turn).get(name, []) for name in ("asked", "answered"))
+    return len(list_of(anything)(asked)) - len(list_of(anything)(answered))
+
+
+def _status(value: Any) -> str:
+    if value not in get_args(Status):
+        raise ValueError(f"one of {', '.join(get_args(Status))}")
+    return str(value)
+
+
+CALL = (
+    whole, whole, word, word, word, word, maybe(word), whole, whole, maybe(number), number, word, real,
+    json_of(list_of(pair(word, word))), maybe(word),
+)  # fmt: skip

@@ -4,68 +4,79 @@ from __future__ import annotations
 
 import random
 import sqlite3
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from flashgraph.errors import FlashgraphError
 from flashgraph.llm.protocol import Load, Quota, Reply, Usage
 from flashgraph.run.goal import Goal
 from flashgraph.run.jobs import Cancel, Done, Failed, Start
+from flashgraph.run.journal.chain import linked
 from flashgraph.run.journal.codec import Codec
+from flashgraph.run.journal.columns import (
+    UNUSABLE,
+    anything,
+    count,
+    damaged,
+    json_of,
+    maybe,
+    number,
+    real,
+    select,
+    whole,
+    word,
+)  # fmt: skip
 from flashgraph.run.journal.jsontext import loaded
+from flashgraph.run.journal.payloads import Payloads
 from flashgraph.run.journal.writer import signature
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity
 from flashgraph.run.resumed import Resumed, Served
 from flashgraph.run.turns import Answered, Asked, Completed, Measured, Turn, apply
 
-__all__ = ["Diverged", "Payloads", "replay", "turns"]
+__all__ = ["Diverged", "replay", "turns"]
 
 
 class Diverged(FlashgraphError):
     """The graph's functions decide otherwise than when the run was made: it cannot be told again."""
 
 
-class Payloads:
-    """The texts that were put aside, by their hashes."""
+def turns(db: sqlite3.Connection, path: Path, codec: Codec) -> Iterator[tuple[Turn, list[int] | None]]:
+    """The journal's turns in their order, each with the signature of the machine after it, if it has one.
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-        self._last: dict[str, str] = {}
+    Raises `JournalError` for one that is damaged, missing or not the one that was written.
+    """
+    payloads = Payloads(db, path)
+    before = ""
+    sql = "SELECT seq, at, body, chain FROM turns ORDER BY seq"
+    for place, (seq, at, text, chain) in enumerate(select(db, path, "turns", (whole, real, word, anything), sql)):
+        # A journal of 0.1.0 has no checksums up to where a newer version went on with it.
+        before = "" if chain is None else linked(before, seq, at, text)
+        if seq != place or (chain or "") != before:
+            raise damaged(path, "turns", seq, "it was changed, or turns before it are missing")
+        try:
+            turn, signed = _turn(at, loaded(text), codec, payloads)
+        except UNUSABLE as error:
+            raise damaged(path, "turns", seq, error) from error
+        yield turn, signed
 
-    def __call__(self, name: str) -> str:
-        if name not in self._last:
-            found = self._db.execute("SELECT data FROM payloads WHERE hash = ?", (name,)).fetchone()
-            if found is None:
-                raise ValueError(f"the text {name} is missing")
-            if len(self._last) > 1000:
-                self._last.clear()
-            self._last[name] = zlib.decompress(found[0]).decode(errors="surrogatepass")
-        return self._last[name]
 
-
-def turns(db: sqlite3.Connection, codec: Codec) -> Iterator[tuple[Turn, list[int] | None]]:
-    """The journal's turns in their order, each with the signature of the machine after it, if it has one."""
-    payloads = Payloads(db)
-    for at, text in db.execute("SELECT at, body FROM turns ORDER BY seq"):
-        body = loaded(text)
-        yield (
-            Turn(
-                at,
-                tuple(_answered(*entry) for entry in body.get("answered", ())),
-                tuple(_completed(entry, codec, payloads) for entry in body.get("completed", ())),
-                tuple(Asked(*entry) for entry in body.get("asked", ())),
-                body.get("drain"),
-                body.get("reopen"),
-                body.get("halted", False),
-                Capacity(**body["capacity"]) if "capacity" in body else None,
-                body.get("tested", {}),
-                tuple(Measured(name, load and Load(*load)) for name, load in body.get("measured", ())),
-                Goal(**body["goal"]) if "goal" in body else None,
-            ),
-            body["sign"],
-        )  # fmt: skip
+def _turn(at: float, body: dict[str, Any], codec: Codec, payloads: Payloads) -> tuple[Turn, list[int] | None]:
+    turn = Turn(
+        at,
+        tuple(_answered(*entry) for entry in body.get("answered", ())),
+        tuple(_completed(entry, codec, payloads) for entry in body.get("completed", ())),
+        tuple(Asked(*entry) for entry in body.get("asked", ())),
+        body.get("drain"),
+        body.get("reopen"),
+        body.get("halted", False),
+        Capacity(**body["capacity"]) if "capacity" in body else None,
+        body.get("tested", {}),
+        tuple(Measured(name, load and Load(*load)) for name, load in body.get("measured", ())),
+        Goal(**body["goal"]) if "goal" in body else None,
+    )
+    return turn, body["sign"]
 
 
 def _answered(call: int, job: int, how: str, spent: Any, prompt: int, reply: int, usd: Any, finish: str,
@@ -84,20 +95,21 @@ def _completed(entry: list[Any], codec: Codec, payloads: Payloads) -> Completed:
     return Completed(job, Failed(value, how))
 
 
-def replay(db: sqlite3.Connection, codec: Codec, machine: Machine) -> Resumed:
-    """Tell a fresh machine all turns; returns what a driver needs to go on.
+def replay(db: sqlite3.Connection, path: Path, codec: Codec, machine: Machine) -> Resumed:
+    """Tell a fresh machine all turns of the journal at ``path``; return what a driver needs to go on.
 
-    Raises `Diverged` when the machine does not go the way that it went.
+    Raises `Diverged` when the machine does not go the way that it went, and `JournalError` for a row that cannot be
+    used.
     """
     starts: dict[int, Start] = {}
     at = 0.0
-    for number, (turn, signed) in enumerate(turns(db, codec)):
+    for told, (turn, signed) in enumerate(turns(db, path, codec)):
         try:
             commands = apply(turn, machine)
-        except KeyError as error:
-            raise _diverged(number, turn.at) from error
+        except UNUSABLE as error:  # it was told of what it does not have
+            raise _diverged(told, turn.at, error) from error
         if signed is not None and signature(machine) != signed:
-            raise _diverged(number, turn.at)
+            raise _diverged(told, turn.at)
         at = turn.at
         for completed in turn.completed:
             starts.pop(completed.job, None)
@@ -105,37 +117,44 @@ def replay(db: sqlite3.Connection, codec: Codec, machine: Machine) -> Resumed:
             if isinstance(command, Start):
                 starts[command.job.id] = command
     # A session that ended in order may have waited since its last turn.
-    (closed,) = db.execute("SELECT max(at) FROM sessions").fetchone()
-    at = max(at, closed or 0.0)
+    sessions = select(db, path, "sessions", (whole, maybe(real)), "SELECT id, at FROM sessions")
+    at = max([at, *(closed or 0.0 for _, closed in sessions)])
     cancelled = [Cancel(s.job) for s in starts.values() if s.job.cancelled and not machine.reopens(s.job)]
+    payloads = Payloads(db, path)
     stream = random.Random(machine.seed)
-    if (state := db.execute("SELECT state FROM stream").fetchone()) is not None:
-        version, internal, gauss = loaded(state[0])
-        stream.setstate((version, tuple(internal), gauss))
-    payloads = Payloads(db)
+    for row, state in select(db, path, "stream", (whole, json_of()), "SELECT id, state FROM stream"):
+        try:
+            version, internal, gauss = state
+            stream.setstate((version, tuple(internal), gauss))
+        except UNUSABLE as error:
+            raise damaged(path, "stream", row, error) from error
     cursors = {name: source.cursor for name, source in machine.plan.sources.items()}
-    for name, text in db.execute("SELECT name, cursor FROM sources"):
-        cursors[name] = codec.decode(loaded(text), payloads)
-    return Resumed(at, stream, cursors, (*starts.values(), *cancelled), _served(db, starts, payloads))
+    for name, data in select(db, path, "sources", (word, json_of()), "SELECT name, cursor FROM sources"):
+        try:
+            cursors[name] = codec.decode(data, payloads)
+        except UNUSABLE as error:
+            raise damaged(path, "sources", name, error) from error
+    return Resumed(at, stream, cursors, (*starts.values(), *cancelled), _served(db, path, starts, payloads))
 
 
-def _served(db: sqlite3.Connection, starts: Mapping[int, Start], payloads: Payloads) -> Served:
+def _served(db: sqlite3.Connection, path: Path, starts: Mapping[int, Start], payloads: Payloads) -> Served:
     """Replies that jobs which did not end have had; not those with calls of tools, which a journal does not keep."""
     served = Served()
+    sql = (
+        "SELECT id, request, reply, model, prompt_tokens, completion_tokens, usd, finish FROM calls "
+        "WHERE job = ? AND how = 'done' AND finish != 'tool_calls' ORDER BY id"
+    )
+    expected = (whole, word, word, maybe(word), count, count, maybe(number), word)
     for job in starts:
-        rows = db.execute(
-            "SELECT request, reply, model, prompt_tokens, completion_tokens, usd, finish FROM calls "
-            "WHERE job = ? AND how = 'done' AND finish != 'tool_calls' ORDER BY id",
-            (job,),
-        )
-        for key, text, model, prompt, completion, usd, finish in rows:
+        for _, key, text, model, prompt, completion, usd, finish in select(db, path, "calls", expected, sql, job):
             served.add(job, key, Reply(payloads(text), Usage(prompt, completion), usd, finish, model))
     return served
 
 
-def _diverged(turn: int, at: float) -> Diverged:
+def _diverged(turn: int, at: float, error: Exception | None = None) -> Diverged:
+    said = f" ({type(error).__name__}: {error})" if error is not None else ""
     return Diverged(
-        f"turn {turn} of the journal (second {at:.1f}): told again, the run goes another way than it went. A function "
-        "that routes, scatters, orders, releases or admits decides otherwise now.\n"
+        f"turn {turn} of the journal (second {at:.1f}): told again, the run goes another way than it went{said}. A "
+        "function that routes, scatters, orders, releases or admits decides otherwise now.\n"
         "Fix: resume with the graph, the pools and the version of flashgraph that the run was made with."
     )

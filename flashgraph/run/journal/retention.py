@@ -23,7 +23,7 @@ __all__ = ["remove", "vacuum"]
 
 FILES = (
     "result.json", "events.jsonl", "best.json", "best-*.txt", ".*.new", "journal-*.db", f"{JOURNAL}.new*",
-    f"{JOURNAL}-wal", f"{JOURNAL}-shm", JOURNAL, LOCK,
+    f"{JOURNAL}.mark", f"{JOURNAL}-wal.damaged", f"{JOURNAL}-wal", f"{JOURNAL}-shm", JOURNAL, LOCK,
 )  # fmt: skip
 """What a run writes, in the order of its removal: as long as its journal is there it is seen and can be removed."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from flashgraph.run.journal.columns import Expected, select
+from flashgraph.run.journal.payloads import Payloads
 from flashgraph.run.journal.store import JournalError, connect
 
 __all__ = ["Rows"]
@@ -20,10 +21,11 @@ class Rows:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._db = connect(path, readonly=True)
+        self._payloads = Payloads(self._db, path)
         self._depth = 0
 
     def __call__(self, sql: str, *values: Any) -> list[Any]:
-        """The rows of a query, all at once: nothing is held open."""
+        """The rows of a query, all at once and as they are: nothing is held open."""
         try:
             return self._db.execute(sql, values).fetchall()
         except sqlite3.Error as error:
@@ -36,12 +38,15 @@ class Rows:
         """Whether the journal has a table: journals of older schemas lack some."""
         return bool(self("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table))
 
+    def read(self, table: str, expected: Sequence[Expected], sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query, each column checked; the first one names the row of ``table``."""
+        return list(select(self._db, self.path, table, expected, sql, *values))
+
     def text(self, name: str) -> str:
         """A text that was put aside under its hash."""
-        found = self("SELECT data FROM payloads WHERE hash = ?", name)
-        if not found:
+        if not self("SELECT 1 FROM payloads WHERE hash = ?", name):
             return f"(text {name} is not in the journal)"
-        return zlib.decompress(found[0][0]).decode(errors="replace")
+        return self._payloads(name)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:

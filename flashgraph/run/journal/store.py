@@ -14,17 +14,20 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from flashgraph.errors import FlashgraphError
+from flashgraph.run.journal.mark import Mark, MarkFile
 from flashgraph.run.journal.private import advice, create, regular
+from flashgraph.run.journal.watched import Watched
 
 __all__ = ["SCHEMA", "VACUUMED", "JournalError", "Statement", "Store", "connect", "explained"]
 
-SCHEMA = 2
+SCHEMA = 3
 """The version of the tables below; `MIGRATIONS` lead from each older one to the next."""
 
 STANDINGS = """
@@ -40,7 +43,7 @@ TABLES = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE sessions (id INTEGER PRIMARY KEY, opened TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL,
     closed TEXT, status TEXT, reason TEXT, at REAL);
-CREATE TABLE turns (seq INTEGER PRIMARY KEY, at REAL NOT NULL, body TEXT NOT NULL);
+CREATE TABLE turns (seq INTEGER PRIMARY KEY, at REAL NOT NULL, body TEXT NOT NULL, chain TEXT);
 CREATE TABLE calls (id INTEGER PRIMARY KEY, job INTEGER NOT NULL, stage TEXT NOT NULL, role TEXT NOT NULL,
     endpoint TEXT NOT NULL, request TEXT NOT NULL, messages TEXT NOT NULL, how TEXT NOT NULL, reply TEXT,
     model TEXT, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, usd REAL, spent TEXT NOT NULL,
@@ -63,7 +66,7 @@ CREATE TABLE best (pool TEXT PRIMARY KEY, artifact INTEGER) WITHOUT ROWID;
 CREATE TABLE payloads (hash TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 {STANDINGS}"""
 
-MIGRATIONS: dict[int, str] = {1: STANDINGS}
+MIGRATIONS: dict[int, str] = {1: STANDINGS, 2: "ALTER TABLE turns ADD COLUMN chain TEXT;"}
 """By schema version: the statements that make the next version of it."""
 
 VACUUMED = "vacuumed"
@@ -122,6 +125,23 @@ def explained(path: Path, doing: str, error: Exception) -> JournalError:
     return JournalError(f"{path}: the journal could not be {doing}: {what} ({said}).\nFix: {fix}.")
 
 
+def _text(data: bytes) -> str:
+    return data.decode(errors="surrogateescape")
+
+
+def _odd_schema(db: sqlite3.Connection) -> str:
+    """What a file has beside plain tables and indexes: a view may compute without an end."""
+    rows = db.execute("SELECT type, name, sql FROM sqlite_master WHERE type NOT IN ('table', 'index')").fetchall()
+    if rows:
+        return f"a {rows[0][0]} {rows[0][1]!r}"
+    for name, sql in db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"):
+        if not str(sql).upper().startswith("CREATE TABLE"):
+            return f"a virtual table {name!r}"
+        if any(hidden for *_, hidden in db.execute("SELECT * FROM pragma_table_xinfo(?)", (name,))):
+            return f"a computed column in {name!r}"
+    return ""
+
+
 def _require_plain(path: Path) -> None:
     """Raises `JournalError` where a file of a journal is no plain file: SQLite follows a link of the first one."""
     try:
@@ -146,7 +166,10 @@ def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
         db = sqlite3.connect(
             f"{path.resolve().as_uri()}?mode={'ro' if readonly else 'rw'}", uri=True, check_same_thread=False
         )
+        # A text that is no UTF-8 is read all the same, and whoever reads its row can name it.
+        db.text_factory = _text
         db.execute("PRAGMA busy_timeout = 5000")
+        db.execute("PRAGMA trusted_schema = OFF")
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA:
             db.close()
@@ -157,6 +180,12 @@ def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
         if version == 0:
             db.close()
             raise JournalError(f"{path}: no journal of flashgraph.\nFix: give the folder of a run.")
+        if odd := _odd_schema(db):
+            db.close()
+            raise JournalError(
+                f"{path}: it has {odd}, which no journal of flashgraph has: it was made by something else.\n"
+                "Fix: give the folder of a run."
+            )
         return db
     except sqlite3.Error as error:
         raise explained(path, "opened", error) from error
@@ -168,6 +197,7 @@ Statement = tuple[str, Sequence[Any]]
 @attrs.define(eq=False)
 class _Batch:
     statements: list[Statement]
+    mark: Mark | None
     done: Future[None] = attrs.field(factory=Future)
 
 
@@ -193,6 +223,10 @@ class Store:
         self.db.execute("PRAGMA synchronous = NORMAL")
         (page,) = self.db.execute("PRAGMA page_size").fetchone()
         self.db.execute(f"PRAGMA max_page_count = {max(1, _largest() // page)}")
+        self._marks = MarkFile(path)
+        self._marked: Mark | None = None
+        self._watched = Watched(path, self._readable)
+        self._watched.wrong()  # which files they are
         self._thread = threading.Thread(target=self._write, name="flashgraph-journal", daemon=True)
         self._thread.start()
 
@@ -233,14 +267,25 @@ class Store:
         finally:
             db.close()
 
-    def put(self, statements: list[Statement]) -> Future[None]:
-        """Commit statements together with whatever else is waiting; the future tells when they are durable."""
-        batch = _Batch(statements)
+    def put(self, statements: list[Statement], mark: Mark | None = None) -> Future[None]:
+        """Commit statements together with whatever else is waiting; the future tells when they are durable.
+
+        ``mark`` says how far the journal is by then.
+        """
+        batch = _Batch(statements, mark)
         if self._failed is not None:
             batch.done.set_exception(self._failed)
         else:
             self._queue.put(batch)
         return batch.done
+
+    def settle(self) -> None:
+        """Copy what was committed from the log into the journal itself, where a damaged log cannot harm it.
+
+        To be called while nothing waits to be written.  Where a reader is in the way, it is left for later.
+        """
+        with suppress(sqlite3.Error):
+            self.db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _write(self) -> None:
         while True:
@@ -260,11 +305,17 @@ class Store:
     def _commit(self, batches: list[_Batch]) -> None:
         try:
             if self._failed is None:
+                self._require_files()
                 with self.db:
                     for batch in batches:
                         for sql, values in batch.statements:
                             self.db.execute(sql, values)
                 self.commits += 1
+                if marks := [batch.mark for batch in batches if batch.mark is not None]:
+                    self._marked = marks[-1]
+                    self._marks.write(marks[-1])
+        except JournalError as error:
+            self._failed = error
         except Exception as error:  # whatever it is: who waits for the commit must hear of it
             self._failed = explained(self.path, "written", error)
         for batch in batches:
@@ -275,8 +326,29 @@ class Store:
         if self._failed is None:
             self.on_commit(self.commits)
 
+    def _require_files(self) -> None:
+        """Raises `JournalError` where somebody has taken the journal's files away: nothing is spent any more then."""
+        if wrong := self._watched.wrong():
+            raise JournalError(
+                f"{self.path}: the journal was lost while the run went on: {wrong}. The run stops, because nothing "
+                "that it does could be kept; it cannot be resumed.\n"
+                "Fix: start a new run; what this one has reached is in the files that it leaves."
+            )
+
+    def _readable(self) -> bool:
+        """Whether the last turn can be read from the files, and not only from what this connection remembers."""
+        if self._marked is None:
+            return True
+        try:
+            with closing(connect(self.path, readonly=True)) as db:
+                row = db.execute("SELECT seq + 1, chain FROM turns ORDER BY seq DESC LIMIT 1").fetchone()
+        except (JournalError, sqlite3.Error):
+            return False
+        return bool(row == (self._marked.turns, self._marked.chain))
+
     def close(self) -> None:
         """Write what is waiting and let go of the file."""
         self._queue.put(None)
         self._thread.join()
         self.db.close()
+        self._marks.close()

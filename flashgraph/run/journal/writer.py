@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import platform
+import secrets
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
@@ -19,9 +19,12 @@ import attrs
 from flashgraph.policies.rates import worded
 from flashgraph.run import events as ev
 from flashgraph.run.jobs import Done
+from flashgraph.run.journal.chain import linked
 from flashgraph.run.journal.codec import Codec
 from flashgraph.run.journal.header import BUDGET, Header
-from flashgraph.run.journal.jsontext import dumped
+from flashgraph.run.journal.jsontext import dumped, loaded
+from flashgraph.run.journal.mark import Mark
+from flashgraph.run.journal.payloads import LONGEST, named
 from flashgraph.run.journal.seal import SEAL, seal
 from flashgraph.run.journal.standings import Standings
 from flashgraph.run.journal.store import PATIENCE, JournalError, Statement, Store
@@ -29,7 +32,7 @@ from flashgraph.run.machine import Machine
 from flashgraph.run.messages import text_of
 from flashgraph.run.turns import Answered, Completed, Turn
 
-__all__ = ["JournalWriter", "durable", "signature"]
+__all__ = ["ID", "JournalWriter", "durable", "signature"]
 
 _log = logging.getLogger("flashgraph")
 
@@ -44,6 +47,8 @@ KINDS: Mapping[type[ev.Event], str] = {
     ev.Admitted: "admit", ev.Confirmed: "confirm", ev.EvidenceAdded: "evidence", ev.Retracted: "retract",
 }  # fmt: skip
 """Of the rows of the table ``admissions``."""
+ID = "id"
+"""The key of the ``meta`` table below which a journal's own name is."""
 
 NO_JOB = -1
 """In the place of a job's number, for the failure of a function on an edge."""
@@ -57,12 +62,15 @@ def signature(machine: Machine) -> list[int]:
 class JournalWriter:
     """Keeps what a run does in its journal.
 
-    ``patient`` is for virtual clocks: it waits for every commit where it is, because time would run on if all tasks
-    slept.
+    ``turns`` are there already, the last one with the checksum ``chain``.  ``patient`` is for virtual clocks: it waits
+    for every commit where it is, because time would run on if all tasks slept.
     """
 
-    def __init__(self, store: Store, codec: Codec, *, turns: int = 0, patient: bool = False) -> None:
+    def __init__(self, store: Store, codec: Codec, *, turns: int = 0, chain: str = "", patient: bool = False) -> None:
         self._store = store
+        self._chain = chain
+        self._id = ""
+        self._tests = 0
         self._codec = codec
         self._loose = codec.loose()
         self.patient = patient
@@ -77,8 +85,9 @@ class JournalWriter:
 
     def begin(self, header: Header) -> None:
         """Write down what the run is started with.  Raises `JournalError`."""
-        rows = dict(header.rows()) | _sealed(header)
+        rows = dict(header.rows()) | _sealed(header) | self._identified()
         self._store.put([("INSERT INTO meta VALUES (?, ?)", row) for row in rows.items()]).result()
+        self._store.settle()
 
     def renew(self, header: Header) -> None:
         """Write down what the run goes on with: its prices, its budget, its task, and how the command line
@@ -87,7 +96,20 @@ class JournalWriter:
         rows = dict(header.rows())
         new = {name: rows[name] for name in ("prices", "task", "made_of")} | {BUDGET: rows["limits"]}
         new |= {"order": rows["order"], **_sealed(header)} if header.order else {}
+        new |= self._identified()
         self._store.put([("INSERT OR REPLACE INTO meta VALUES (?, ?)", row) for row in new.items()]).result()
+        self._store.settle()
+
+    def _identified(self) -> dict[str, str]:
+        """What the marks beside the journal know it by: a journal that takes its place is another one."""
+        row = self._store.db.execute("SELECT value FROM meta WHERE key = ?", (ID,)).fetchone()
+        self._id = secrets.token_hex(8) if row is None else str(loaded(row[0]))
+        return {ID: dumped(self._id)}
+
+    def mark(self, spent: Mapping[str, float], *, test: int = 0) -> Mark:
+        """Return how far the journal is, with what was put so far; ``test`` numbers a call of the held-out test."""
+        self._tests = max(self._tests, test)
+        return Mark(self._id, self._turn, self._tests, self._chain, spent)
 
     def open_session(self) -> None:
         """Write down that this process goes on with the run."""
@@ -126,21 +148,28 @@ class JournalWriter:
         # What a run that is being stopped still does is done again: only the answers that it heard are kept.
         body["sign"] = None if turn.halted else signature(machine)
         text = dumped(body)
-        statements.append(("INSERT INTO turns VALUES (?, ?, ?)", (self._turn, turn.at, text)))
+        self._chain = linked(self._chain, self._turn, turn.at, text)
+        sql = "INSERT INTO turns (seq, at, body, chain) VALUES (?, ?, ?, ?)"
+        statements.append((sql, (self._turn, turn.at, text, self._chain)))
         self._read_events(turn, machine, statements)
         account = dumped(machine.ledger.settled)
         if account != self._account:
             self._account = account
             statements.append(("INSERT OR REPLACE INTO account VALUES (0, ?)", (account,)))
         self._turn += 1
-        return durable(self._store.put(statements), self.patient)
+        return durable(self._store.put(statements, self.mark(machine.ledger.at_most())), self.patient)
 
     # ---- rows --------------------------------------------------------------------------------------------
 
     def payload(self, text: str, statements: list[Statement]) -> str:
         """Put a text aside, once; returns its hash."""
         data = text.encode(errors="surrogatepass")  # a reply that was cut off within a character
-        name = hashlib.sha256(data).hexdigest()[:32]
+        if len(data) > LONGEST:
+            raise JournalError(
+                f"{self._store.path}: a text of {len(data):,} bytes cannot be kept; expected at most {LONGEST:,}.\n"
+                "Fix: let the stage that makes it return less, as the text's beginning."
+            )
+        name = named(data)
         if name not in self._known:
             self._known.add(name)
             statements.append(("INSERT OR IGNORE INTO payloads VALUES (?, ?)", (name, zlib.compress(data, 1))))

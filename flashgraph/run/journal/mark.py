@@ -1,0 +1,80 @@
+"""How far a journal has come, written down beside it after each commit: an end that is missing later is noticed.
+
+A write-ahead log that is damaged, cut short or taken back by a power cut leaves a journal that is whole, and shorter.
+What the missing turns spent is spent all the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import attrs
+
+from flashgraph.run.journal.jsontext import dumped, loaded
+from flashgraph.run.journal.private import FILE, LOOK, PLAIN
+
+__all__ = ["Mark", "MarkFile", "read_mark"]
+
+SIZE = 1024
+
+
+@attrs.frozen
+class Mark:
+    """The journal ``id`` has so many ``turns`` and held-out ``tests``; ``chain`` is the last turn's.  The run has
+    ``spent`` at most so much by then, by limit: what is settled, and what is reserved."""
+
+    id: str
+    turns: int
+    tests: int
+    chain: str
+    spent: Mapping[str, float]
+
+    def encoded(self) -> bytes:
+        text = dumped(attrs.asdict(self))
+        return f"{_sum(text)} {text}".ljust(SIZE - 1).encode() + b"\n"
+
+
+class MarkFile:
+    """The file beside a journal, made when the first mark is written."""
+
+    def __init__(self, journal: Path) -> None:
+        self._path = _beside(journal)
+        self._file: int | None = None
+
+    def write(self, mark: Mark) -> None:
+        """Put a mark in the place of the last one.  Where that cannot be, nothing is said: the journal counts."""
+        with suppress(OSError):
+            if self._file is None:
+                self._file = os.open(self._path, os.O_CREAT | os.O_WRONLY | PLAIN, FILE)
+            os.lseek(self._file, 0, os.SEEK_SET)
+            os.write(self._file, mark.encoded())
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def read_mark(journal: Path) -> Mark | None:
+    """Return the mark beside a journal; None where there is none that is whole."""
+    try:
+        opened = os.open(_beside(journal), LOOK)
+    except OSError:
+        return None
+    with open(opened, "rb") as file, suppress(ValueError, TypeError, OSError, AttributeError):
+        said, _, text = file.read(2 * SIZE).decode().strip().partition(" ")
+        if said == _sum(text):
+            return Mark(**loaded(text))
+    return None
+
+
+def _beside(journal: Path) -> Path:
+    return journal.with_name(f"{journal.name}.mark")
+
+
+def _sum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,80 @@
+"""The texts that a journal has put aside, by their hashes: each is what its name says, and none is endless.
+
+A few kilobytes may inflate to gigabytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import zlib
+from pathlib import Path
+
+from flashgraph.run.journal.columns import blob, damaged, select, word
+from flashgraph.run.journal.store import JournalError
+
+__all__ = ["LONGEST", "Payloads", "named"]
+
+LONGEST = 64 * 2**20
+"""Bytes of the longest text that a journal takes and gives."""
+RATIO = 100
+"""All texts of a journal together have at most `LONGEST` and so many times its own bytes."""
+REMEMBERED = 16 * 2**20
+"""Bytes of texts that are kept for the next time they are asked for."""
+
+
+def named(data: bytes) -> str:
+    """Return the name of a text, given as UTF-8."""
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+class Payloads:
+    """Reads texts.  Raises `JournalError` for one that is damaged, too long or missing."""
+
+    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
+        self._db, self._path = db, path
+        self._known: dict[str, tuple[str, int]] = {}
+        self._size = 0
+        self._seen: dict[str, int] = {}
+        self._total = 0
+
+    def _allowed(self) -> int:
+        """Bytes of texts that this journal may have."""
+        files = (self._path.with_name(f"{self._path.name}{end}") for end in ("", "-wal"))
+        return LONGEST + RATIO * sum(os.stat(file).st_size for file in files if file.exists())
+
+    def __call__(self, name: str) -> str:
+        if name not in self._known:
+            sql = "SELECT hash, data FROM payloads WHERE hash = ?"
+            found = next(select(self._db, self._path, "payloads", (word, blob), sql, name), None)
+            if found is None:
+                raise JournalError(
+                    f"{self._path}: the journal could not be read: the text {name} is missing.\n"
+                    "Fix: use a copy of the run's folder; `sqlite3 FILE .recover` may save parts."
+                )
+            self._keep(name, self._inflated(name, found[1]))
+        return self._known[name][0]
+
+    def _inflated(self, name: str, data: bytes) -> bytes:
+        most = min(LONGEST, max(self._allowed() - self._total, self._seen.get(name, 0)))
+        inflating = zlib.decompressobj()
+        try:
+            text = inflating.decompress(data, most + 1)
+        except zlib.error as error:
+            raise damaged(self._path, "payloads", name, error) from error
+        if len(text) > most:
+            raise damaged(self._path, "payloads", name, f"its text is longer than {most:,} bytes")
+        if not inflating.eof or named(text) != name:
+            raise damaged(self._path, "payloads", name, "its text is not the one that it is named for")
+        if name not in self._seen:
+            self._seen[name] = len(text)
+            self._total += len(text)
+        return text
+
+    def _keep(self, name: str, data: bytes) -> None:
+        while self._known and self._size + len(data) > REMEMBERED:
+            _, size = self._known.pop(next(iter(self._known)))
+            self._size -= size
+        self._known[name] = (data.decode(errors="surrogatepass"), len(data))
+        self._size += len(data)
