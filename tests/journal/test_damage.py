@@ -134,7 +134,11 @@ ROWS: list[tuple[str, str, str]] = [
         "expected JSON",
     ),
     ("admission", "UPDATE admissions SET scores = '[[0, \"x\"]]'", "table admissions, row "),
-    ("admission: kind", "UPDATE admissions SET kind = 'odd'", "kind is 'odd'; expected admit, confirm, evidence, retract"),
+    (
+        "admission: kind",
+        "UPDATE admissions SET kind = 'odd'",
+        "kind is 'odd'; expected admit, confirm, evidence, retract",
+    ),
     ("admission: parents", "UPDATE admissions SET parents = '{}'", "parents is '{}'; expected a JSON list"),
     ("admission: score", "UPDATE admissions SET score = 'x'", "score is 'x'; expected a number"),
     ("admission: value", "UPDATE admissions SET value = '{' WHERE kind = 'admit'", "value is '{'; expected JSON"),
