@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
@@ -124,18 +123,21 @@ class ReplayModel:
         return None if ask is None else await ask()
 
     def _read(self) -> dict[Key, deque[Reply]]:
+        from flashgraph.run.journal.columns import count, json_of, list_of, maybe, pair, whole, word
         from flashgraph.run.journal.folders import find_run
         from flashgraph.run.journal.keeper import JOURNAL
         from flashgraph.run.journal.rows import Rows
 
         found: dict[Key, deque[Reply]] = {}
+        expected = (whole, json_of(list_of(pair(word, word))), word, count, count, word, maybe(word))
+        sql = (
+            "SELECT id, messages, reply, prompt_tokens, completion_tokens, finish, model FROM calls "
+            "WHERE how = 'done' AND finish != 'tool_calls' ORDER BY id"
+        )
         with closing(Rows(find_run(self.run) / JOURNAL)) as rows:
-            for messages, reply, usage, finish, model in rows(
-                "SELECT messages, reply, json_array(prompt_tokens, completion_tokens), finish, model FROM calls "
-                "WHERE how = 'done' AND finish != 'tool_calls' ORDER BY id"
-            ):
-                key = tuple((role, rows.text(name)) for role, name in json.loads(messages))
-                said = Reply(rows.text(reply), Usage(*json.loads(usage)), 0.0, finish or "stop", model or self.name)
+            for _, messages, reply, prompt, completion, finish, model in rows.read("calls", expected, sql):
+                key = tuple((role, rows.text(name)) for role, name in messages)
+                said = Reply(rows.text(reply), Usage(prompt, completion), 0.0, finish or "stop", model or self.name)
                 found.setdefault(key, deque()).append(said)
         if not found:
             raise DataError(f"{self.name}: the run has no model call that was answered.\nFix: name another run.")

@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
-import sqlite3
 import time
 import tracemalloc
 import zlib
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.errors import FlashgraphError
-from flashgraph.observe.export import to_jsonl
-from flashgraph.observe.runs import UNREADABLE, Summary, artifact_json, head, run_json
+from flashgraph.observe.runs import UNREADABLE, Summary, head
 from flashgraph.run.journal import JournalError, payloads, writer
 from flashgraph.run.journal.payloads import named
 from flashgraph.run.journal.reading import StoredRun
-from flashgraph.run.journal.store import TABLES
+from tests.journal.damage import FEW, execute, read_all, readers
 from tests.journal.kit import rows
 from tests.journal.rights import as_nobody, open_to_all
 from tests.journal.small import judged_run, small_run
-
-FEW = fg.Budget(proposals=3)
 
 
 @pytest.fixture(scope="module")
@@ -45,59 +35,6 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(ended: Path, tmp_path: Path) -> Path:
     """A copy of it."""
     return Path(shutil.copytree(ended, tmp_path / "run"))
-
-
-def execute(folder: Path, *statements: str, values: tuple[Any, ...] = ()) -> None:
-    db = sqlite3.connect(folder / "journal.db")
-    for sql in statements:
-        db.execute(sql, values)
-    db.commit()
-    db.close()
-
-
-def readers(folder: Path) -> dict[str, Callable[[], Any]]:
-    """Everything that reads a run."""
-
-    def of(read: Callable[[StoredRun], Any]) -> Callable[[], Any]:
-        def act() -> Any:
-            with StoredRun.open(folder) as run:
-                return read(run)
-
-        return act
-
-    def lines(run: StoredRun) -> Any:
-        best = run.best()
-        return None if best is None else run.lineage(best)
-
-    return {
-        "summary": lambda: Summary.read(folder),
-        "head": of(head),
-        "json": of(run_json),
-        "artifacts": of(lambda run: [artifact_json(a) for a in run.artifacts()]),
-        "lineage": of(lines),
-        "calls": of(lambda run: list(run.calls())),
-        "last calls": of(lambda run: list(run.calls(last=3))),
-        "curve": of(StoredRun.curve),
-        "endpoints": of(StoredRun.endpoints),
-        "failures": of(StoredRun.failures),
-        "accepted": of(StoredRun.accepted),
-        "export": of(lambda run: to_jsonl(run, folder.parent / "out.jsonl")),
-    }
-
-
-def read_all(folder: Path) -> dict[str, FlashgraphError]:
-    """What each reader that fails says: no other error than a user's, and the summary never fails."""
-    failed: dict[str, FlashgraphError] = {}
-    for name, read in readers(folder).items():
-        try:
-            read()
-        except FlashgraphError as error:
-            failed[name] = error
-    assert "summary" not in failed
-    for said in failed.values():
-        assert isinstance(said, JournalError)
-        assert "\nFix: " in str(said)
-    return failed
 
 
 # ---- one row ---------------------------------------------------------------------------------------------
@@ -346,99 +283,3 @@ def test_what_computes_is_no_journal(statements: tuple[str, ...], said: str, fol
         with pytest.raises(FlashgraphError, match=r"made by something else|is there already"):
             small_run(folder, resume=resume)
     assert time.process_time() - began < 20
-
-
-# ---- generated damage ------------------------------------------------------------------------------------
-
-GENERATED = settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
-MORE = settings(GENERATED, max_examples=500)
-ODD = st.one_of(
-    st.integers(-(2**63), 2**63 - 1),
-    st.floats(),
-    st.text(max_size=8),
-    st.binary(max_size=8),
-    st.sampled_from(
-        ["[]", "{}", "null", "1", '"x"', "[[]]", '[["x", "y"]]', '{"$": "long"}', '{"$": "enum"}', "[1e999]"]
-    ),
-    st.recursive(st.none() | st.floats() | st.text(max_size=3), st.lists, max_leaves=4).map(json.dumps),
-)
-COLUMNS = [
-    (table, line.strip().split()[0])
-    for table, body in ((t.split("(", 1)[0].split()[-1], t.split("(", 1)[1]) for t in TABLES.split("CREATE TABLE ")[1:])
-    for line in body.replace("\n", " ").split(",")
-    if line.strip().split()[0] not in ("PRIMARY", "version)") and table != "failures"
-]
-
-
-def check_value(column: tuple[str, str], value: Any, row: int, ended: Path, tmp_path: Path) -> None:
-    """Every reader reads a run with this value in this column, or names the row."""
-    folder = tmp_path / "run"
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(ended, folder)
-    table, name = column
-    db = sqlite3.connect(folder / "journal.db")
-    ((many,),) = db.execute(f"SELECT count(*) FROM {table}").fetchall()
-    if not many:
-        db.close()
-        return
-    keys = [key[1] for key in db.execute(f"PRAGMA table_info({table})") if key[5]] or ["rowid"]
-    found = db.execute(f"SELECT {', '.join(keys)} FROM {table} LIMIT 1 OFFSET {row % many}").fetchone()
-    where = " AND ".join(f"{key} = ?" for key in keys)
-    try:
-        db.execute(f"UPDATE {table} SET {name} = ? WHERE {where}", (value, *found))
-    except sqlite3.Error:  # SQLite itself does not take it
-        db.close()
-        return
-    db.commit()
-    db.close()
-    read_all(folder)
-
-
-def check_bytes(flips: list[tuple[float, int]], ended: Path, tmp_path: Path) -> None:
-    """A run with changed bytes in its file is read, and resumed, or it is said why not."""
-    folder = tmp_path / "run"
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(ended, folder)
-    data = bytearray((folder / "journal.db").read_bytes())
-    for place, change in flips:
-        data[math.floor(place * len(data))] ^= change
-    (folder / "journal.db").write_bytes(data)
-    read_all(folder)
-    with suppress(FlashgraphError):
-        small_run(folder, budget=FEW, resume=True)
-
-
-VALUES = given(column=st.sampled_from(COLUMNS), value=ODD, row=st.integers(0, 10**6))
-BYTES = given(flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=6))
-
-
-@GENERATED
-@VALUES
-def test_any_value_in_any_column(column: tuple[str, str], value: Any, row: int, ended: Path, tmp_path: Path) -> None:
-    """0 crashes."""
-    check_value(column, value, row, ended, tmp_path)
-
-
-@GENERATED
-@BYTES
-def test_any_bytes_anywhere(flips: list[tuple[float, int]], ended: Path, tmp_path: Path) -> None:
-    """0 crashes."""
-    check_bytes(flips, ended, tmp_path)
-
-
-@pytest.mark.slow
-@MORE
-@VALUES
-def test_more_values(column: tuple[str, str], value: Any, row: int, ended: Path, tmp_path: Path) -> None:
-    """0 crashes in 500."""
-    check_value(column, value, row, ended, tmp_path)
-
-
-@pytest.mark.slow
-@MORE
-@BYTES
-def test_more_bytes(flips: list[tuple[float, int]], ended: Path, tmp_path: Path) -> None:
-    """0 crashes in 500."""
-    check_bytes(flips, ended, tmp_path)

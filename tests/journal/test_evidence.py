@@ -198,5 +198,5 @@ def test_beginning_anew_with_other_bounds(tmp_path: Path) -> None:
     unbounded = attrs.evolve(TASK, bounds=(-math.inf, math.inf))
     fg.run(careless(), unbounded, models={}, schedule="lockstep", folder=folder, resume=True, accept_changes=True)
     db = connect(folder / JOURNAL, readonly=True)
-    assert carried(db).texts == {"text": "b"}
+    assert carried(db, folder / JOURNAL).texts == {"text": "b"}
     db.close()

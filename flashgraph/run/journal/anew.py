@@ -44,7 +44,7 @@ def begin_anew(path: Path, before: Header, header: Header, codec: Codec, machine
         spent.update(old.ledger.reserved)  # of requests whose replies were lost
         spent.update(uncharged(Examined(store, JournalWriter(store, codec), old.ledger), old.ledger))
         best = next((pool.best for pool in old.pools.values() if pool.best is not None), None)
-        texts = {**carried(store.db).texts, **((texts_of(best.value) or {}) if best is not None else {})}
+        texts = {**carried(store.db, store.path).texts, **((texts_of(best.value) or {}) if best is not None else {})}
     finally:
         store.close()
     kept = next(free for n in count(1) if not (free := path.with_name(f"{path.stem}-{n}{path.suffix}")).exists())

@@ -106,7 +106,8 @@ class Artifacts:
         """See `StoredRun.best`."""
         chosen = dict(self._rows.read("best", (word, maybe(whole)), "SELECT pool, artifact FROM best"))
         found = next(((pool, chosen[pool]) for pool in self._pools if chosen.get(pool) is not None), None)
-        if found is not None and not self._rows("SELECT 1 FROM admissions WHERE pool = ? AND artifact = ?", *found):
+        sql = "SELECT 1 FROM admissions WHERE pool = ? AND artifact = ?"
+        if found is not None and not self._rows("admissions", sql, *found):
             raise damaged(self._rows.path, "best", found[0], f"there is no artifact {found[1]}")
         return found
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from flashgraph.run.journal.jsontext import loaded
-from flashgraph.run.journal.store import JournalError
+from flashgraph.run.journal.store import JournalError, reading
 
 __all__ = [
     "UNUSABLE", "Expected", "amounts", "anything", "blob", "count", "damaged", "json_of", "list_of", "mapping", "maybe",
@@ -35,16 +35,11 @@ def select(
 
     Raises `JournalError` for a row that is not as expected, and where SQLite cannot read.
     """
-    try:
+    with reading(path, table):
         cursor = db.execute(sql, values)
         names = [column[0] for column in cursor.description]
         for row in cursor:
             yield tuple([_checked(path, table, names, expected, row, place) for place in range(len(row))])
-    except sqlite3.Error as error:
-        raise JournalError(
-            f"{path}: table {table} could not be read: {error}.\n"
-            "Fix: use a copy of the run's folder; `sqlite3 FILE .recover` may save parts."
-        ) from error
 
 
 def damaged(path: Path, table: str, row: object, said: object) -> JournalError:

@@ -14,7 +14,7 @@ from flashgraph.run.budget import Ledger
 from flashgraph.run.journal.columns import amounts, count, json_of, maybe, number, select, whole, word
 from flashgraph.run.journal.jsontext import dumped
 from flashgraph.run.journal.payloads import Payloads
-from flashgraph.run.journal.store import Statement, Store
+from flashgraph.run.journal.store import Statement, Store, fetched
 from flashgraph.run.journal.writer import JournalWriter, durable
 
 __all__ = ["Examined"]
@@ -40,7 +40,7 @@ class Examined:
             found = Reply(payloads(reply), Usage(prompt, completion), usd, finish, model)
             self._replies.setdefault((work, request), deque()).append(found)
         self._works = {work for work, _ in self._replies}
-        self._last: int = store.db.execute("SELECT coalesce(max(id), 0) FROM tests").fetchone()[0]
+        self._last: int = fetched(store.db, store.path, "tests", "SELECT coalesce(max(id), 0) FROM tests")[0][0]
 
     def __contains__(self, work: str) -> bool:
         """Whether an earlier session has had an answer for this piece of work."""

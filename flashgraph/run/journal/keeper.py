@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import attrs
@@ -12,12 +11,13 @@ import filelock
 
 from flashgraph.run.journal.anew import begin_anew
 from flashgraph.run.journal.codec import Codec
+from flashgraph.run.journal.columns import moment, select, whole, word
 from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.header import Changes, Header
 from flashgraph.run.journal.losses import Loss, keep_damaged_log, noticed
 from flashgraph.run.journal.private import FILE, advice, make_folder
 from flashgraph.run.journal.reopening import carried, charge_loss, end_of, replayed, uncharged
-from flashgraph.run.journal.store import JournalError, Store, connect, explained
+from flashgraph.run.journal.store import JournalError, Store, connect, fetched
 from flashgraph.run.journal.writer import JournalWriter
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity
@@ -43,17 +43,14 @@ class Kept:
 def read_header(folder: Path, journal: str = JOURNAL) -> Header:
     """What the run in a folder was started with.  Raises `JournalError`."""
     path = folder / journal
-    db = connect(path, readonly=True)
+    with closing(connect(path, readonly=True)) as db:
+        rows = dict(fetched(db, path, "meta", "SELECT key, value FROM meta"))
     try:
-        return Header.of_rows(path, dict(db.execute("SELECT key, value FROM meta")))
+        return Header.of_rows(path, rows)
     except KeyError as error:
         raise JournalError(
             f"{folder}: the run was killed before it began: its journal has no {error}.\nFix: start it anew."
         ) from None
-    except sqlite3.Error as error:
-        raise explained(path, "read", error) from error
-    finally:
-        db.close()
 
 
 def unusable(folder: Path) -> str:
@@ -118,7 +115,7 @@ def keep(
                     tested=uncharged(examined, machine.ledger),
                 )  # fmt: skip
             writer.open_session()
-            yield Kept(writer, store, resumed, examined, carried(store.db).texts)
+            yield Kept(writer, store, resumed, examined, carried(store.db, store.path).texts)
         finally:
             store.close()
     finally:
@@ -150,12 +147,11 @@ def unheld(folder: Path, error: OSError) -> JournalError:
 
 
 def _holder(folder: Path) -> str:
+    path = folder / JOURNAL
+    sql = "SELECT id, pid, host, opened FROM sessions ORDER BY id DESC LIMIT 1"
     try:
-        db = connect(folder / JOURNAL, readonly=True)
-        row = db.execute("SELECT pid, host, opened FROM sessions ORDER BY id DESC LIMIT 1").fetchone()
-        db.close()
-    except JournalError:
-        row = None
-    if row is None:
+        with closing(connect(path, readonly=True)) as db:
+            _, process, host, opened = next(select(db, path, "sessions", (whole, whole, word, moment), sql))
+    except (JournalError, StopIteration):
         return "another process has it"
-    return f"process {row[0]} on {row[1]} has it since {row[2]}"
+    return f"process {process} on {host} has it since {opened}"

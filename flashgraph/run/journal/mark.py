@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import attrs
+from attrs.validators import deep_mapping, ge, instance_of
 
 from flashgraph.run.journal.jsontext import dumped, loaded
 from flashgraph.run.journal.private import FILE, LOOK, PLAIN
@@ -20,6 +21,8 @@ from flashgraph.run.journal.private import FILE, LOOK, PLAIN
 __all__ = ["Mark", "MarkFile", "read_mark"]
 
 SIZE = 1024
+COUNT = [instance_of(int), ge(0)]
+AMOUNT = [instance_of((int, float)), ge(0)]
 
 
 @attrs.frozen
@@ -27,11 +30,11 @@ class Mark:
     """The journal ``id`` has so many ``turns`` and held-out ``tests``; ``chain`` is the last turn's.  The run has
     ``spent`` at most so much by then, by limit: what is settled, and what is reserved."""
 
-    id: str
-    turns: int
-    tests: int
-    chain: str
-    spent: Mapping[str, float]
+    id: str = attrs.field(validator=instance_of(str))
+    turns: int = attrs.field(validator=COUNT)
+    tests: int = attrs.field(validator=COUNT)
+    chain: str = attrs.field(validator=instance_of(str))
+    spent: Mapping[str, float] = attrs.field(validator=deep_mapping(instance_of(str), AMOUNT))
 
     def encoded(self) -> bytes:
         text = dumped(attrs.asdict(self))
@@ -65,7 +68,7 @@ def read_mark(journal: Path) -> Mark | None:
         opened = os.open(_beside(journal), LOOK)
     except OSError:
         return None
-    with open(opened, "rb") as file, suppress(ValueError, TypeError, OSError, AttributeError):
+    with open(opened, "rb") as file, suppress(ValueError, TypeError, OSError, AttributeError, RecursionError):
         said, _, text = file.read(2 * SIZE).decode().strip().partition(" ")
         if said == _sum(text):
             return Mark(**loaded(text))

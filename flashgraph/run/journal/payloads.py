@@ -56,7 +56,7 @@ class Payloads:
             self._keep(name, self._inflated(name, found[1]))
         return self._known[name][0]
 
-    def _inflated(self, name: str, data: bytes) -> bytes:
+    def _inflated(self, name: str, data: bytes) -> str:
         most = min(LONGEST, max(self._allowed() - self._total, self._seen.get(name, 0)))
         inflating = zlib.decompressobj()
         try:
@@ -70,11 +70,14 @@ class Payloads:
         if name not in self._seen:
             self._seen[name] = len(text)
             self._total += len(text)
-        return text
+        try:
+            return text.decode(errors="surrogatepass")
+        except UnicodeDecodeError as error:
+            raise damaged(self._path, "payloads", name, error) from error
 
-    def _keep(self, name: str, data: bytes) -> None:
-        while self._known and self._size + len(data) > REMEMBERED:
+    def _keep(self, name: str, text: str) -> None:
+        while self._known and self._size + len(text) > REMEMBERED:
             _, size = self._known.pop(next(iter(self._known)))
             self._size -= size
-        self._known[name] = (data.decode(errors="surrogatepass"), len(data))
-        self._size += len(data)
+        self._known[name] = (text, len(text))
+        self._size += len(text)

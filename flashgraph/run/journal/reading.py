@@ -191,7 +191,7 @@ class StoredRun:
             "SELECT seq, body FROM turns WHERE seq >= (SELECT coalesce(max(seq), 0) FROM turns WHERE body LIKE"
             " '{\"reopen\"%') AND (body LIKE '%\"asked\"%' OR body LIKE '%\"answered\"%')",
         )
-        ((testing,),) = self._rows("SELECT count(*) FROM tests WHERE how = 'out'")
+        ((testing,),) = self._rows("tests", "SELECT count(*) FROM tests WHERE how = 'out'")
         return int(sum(asked for _, asked in turns) + testing)
 
     # ---- artifacts ---------------------------------------------------------------------------------------

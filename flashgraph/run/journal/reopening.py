@@ -6,18 +6,19 @@ import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import attrs
 
 from flashgraph.run.budget import Ledger
 from flashgraph.run.journal.codec import Codec
-from flashgraph.run.journal.columns import UNUSABLE, damaged, maybe, real, select, whole, word
+from flashgraph.run.journal.columns import UNUSABLE, damaged, json_of, mapping, maybe, real, select, whole, word
 from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.header import Changes, Header
-from flashgraph.run.journal.jsontext import loaded
 from flashgraph.run.journal.losses import ROLLED_BACK, Loss
 from flashgraph.run.journal.replay import Diverged, replay
-from flashgraph.run.journal.store import VACUUMED, JournalError, Store, explained
+from flashgraph.run.journal.store import VACUUMED, JournalError, Store, fetched
 from flashgraph.run.journal.writer import JournalWriter
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity
@@ -42,10 +43,21 @@ class Carried:
     journal: str = ""
 
 
-def carried(db: sqlite3.Connection) -> Carried:
-    """Return what a run has taken along; nothing for one that has not begun anew."""
-    row = db.execute("SELECT value FROM meta WHERE key = ?", (CARRIED,)).fetchone()
-    return Carried() if row is None else Carried(**loaded(row[0]))
+def carried(db: sqlite3.Connection, path: Path) -> Carried:
+    """Return what a run has taken along; nothing for one that has not begun anew.  Raises `JournalError`."""
+    sql = "SELECT key, value FROM meta WHERE key = ?"
+    rows = select(db, path, "meta", (word, json_of(_carried)), sql, CARRIED)
+    return next((taken for _, taken in rows), Carried())
+
+
+def _carried(value: Any) -> Carried:
+    found = Carried(**mapping(value))
+    real(found.at)
+    word(found.journal)
+    for name, text in mapping(found.texts).items():
+        word(name)
+        word(text)
+    return found
 
 
 def replayed(store: Store, before: Header, codec: Codec, machine: Machine, changes: Changes) -> Resumed:
@@ -54,7 +66,7 @@ def replayed(store: Store, before: Header, codec: Codec, machine: Machine, chang
     Raises `JournalError` for a journal that cannot be read or was made smaller, and `DataError` when the machine does
     not go the way it went because of ``changes``.
     """
-    if store.db.execute("SELECT 1 FROM meta WHERE key = ?", (VACUUMED,)).fetchone():
+    if fetched(store.db, store.path, "meta", "SELECT 1 FROM meta WHERE key = ?", VACUUMED):
         raise JournalError(
             f"{store.path.parent}: what it takes to go on was dropped by prune --vacuum; the run can only be read.\n"
             "Fix: start a new run."
@@ -69,9 +81,7 @@ def replayed(store: Store, before: Header, codec: Codec, machine: Machine, chang
         resumed = replay(store.db, store.path, codec, machine)
     except Diverged as error:
         raise changes.blamed(str(store.path.parent), error) from error
-    except sqlite3.Error as error:
-        raise explained(store.path, "read", error) from error
-    return attrs.evolve(resumed, at=max(resumed.at, carried(store.db).at))
+    return attrs.evolve(resumed, at=max(resumed.at, carried(store.db, store.path).at))
 
 
 def end_of(store: Store) -> tuple[int, str]:

@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import filelock
 
+from flashgraph.run.journal.columns import anything, json_of, select, word
 from flashgraph.run.journal.folders import LOCK
-from flashgraph.run.journal.jsontext import loaded
 from flashgraph.run.journal.keeper import JOURNAL, unheld
 from flashgraph.run.journal.plain import plain
 from flashgraph.run.journal.private import FILE, PLAIN
-from flashgraph.run.journal.store import VACUUMED, JournalError, connect
+from flashgraph.run.journal.store import BROKEN, VACUUMED, JournalError, connect
 
 __all__ = ["remove", "vacuum"]
 
@@ -63,28 +64,30 @@ def _made_smaller(path: Path) -> None:
     with closing(connect(path)) as db:
         try:
             with db:
-                _drop(db)
+                _drop(db, path)
             db.execute("VACUUM")
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        except sqlite3.Error as error:
+        except BROKEN as error:
             raise JournalError(
                 f"{path}: could not be made smaller: {error}.\n"
                 "Fix: make room on the disk (it takes as much again as the journal for a moment), or see permissions."
             ) from error
 
 
-def _drop(db: sqlite3.Connection) -> None:
-    kept = {name for (value,) in db.execute("SELECT value FROM admissions") for name in _payloads(value)}
+def _drop(db: sqlite3.Connection, path: Path) -> None:
+    sql = "SELECT turn, value FROM admissions"
+    rows = select(db, path, "admissions", (anything, _payloads), sql)
+    kept = {name for _, names in rows for name in names}
     db.execute("UPDATE calls SET messages = '[]', reply = NULL")
     db.execute("UPDATE tests SET reply = NULL")
     # Told again, no machine agrees with an empty signature: what was dropped is never taken for the whole run.
     db.execute("UPDATE turns SET body = '{\"sign\":[]}' WHERE body NOT LIKE '{\"reopen\"%'")
-    every = [name for (name,) in db.execute("SELECT hash FROM payloads")]
+    every = [name for (name,) in select(db, path, "payloads", (word,), "SELECT hash FROM payloads")]
     db.executemany("DELETE FROM payloads WHERE hash = ?", [(name,) for name in every if name not in kept])
     db.execute("INSERT OR REPLACE INTO meta VALUES (?, 'true')", (VACUUMED,))
 
 
-def _payloads(value: str) -> list[str]:
+def _payloads(value: Any) -> list[str]:
     """The names of the texts that a stored value has put aside."""
     found: list[str] = []
 
@@ -92,7 +95,7 @@ def _payloads(value: str) -> list[str]:
         found.append(name)
         return ""
 
-    plain(loaded(value), noted)
+    plain(json_of()(value), noted)
     return found
 
 

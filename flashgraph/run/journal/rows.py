@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from flashgraph.run.journal.columns import Expected, select
 from flashgraph.run.journal.payloads import Payloads
-from flashgraph.run.journal.store import JournalError, connect
+from flashgraph.run.journal.store import connect, fetched
 
 __all__ = ["Rows"]
 
@@ -24,19 +23,13 @@ class Rows:
         self._payloads = Payloads(self._db, path)
         self._depth = 0
 
-    def __call__(self, sql: str, *values: Any) -> list[Any]:
+    def __call__(self, table: str, sql: str, *values: Any) -> list[Any]:
         """The rows of a query, all at once and as they are: nothing is held open."""
-        try:
-            return self._db.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            raise JournalError(
-                f"{self.path}: the journal could not be read: {error}.\n"
-                "Fix: use a copy of the run's folder; `sqlite3 FILE .recover` may save parts."
-            ) from error
+        return fetched(self._db, self.path, table, sql, *values)
 
     def has(self, table: str) -> bool:
         """Whether the journal has a table: journals of older schemas lack some."""
-        return bool(self("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table))
+        return bool(self("sqlite_master", "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table))
 
     def read(self, table: str, expected: Sequence[Expected], sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """The rows of a query, each column checked; the first one names the row of ``table``."""
@@ -44,7 +37,7 @@ class Rows:
 
     def text(self, name: str) -> str:
         """A text that was put aside under its hash."""
-        if not self("SELECT 1 FROM payloads WHERE hash = ?", name):
+        if not self("payloads", "SELECT 1 FROM payloads WHERE hash = ?", name):
             return f"(text {name} is not in the journal)"
         return self._payloads(name)
 
@@ -54,7 +47,7 @@ class Rows:
         self._depth += 1
         try:
             if self._depth == 1:
-                self("BEGIN")
+                self("sqlite_master", "BEGIN")
             yield
         finally:
             self._depth -= 1

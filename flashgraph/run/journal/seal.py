@@ -10,13 +10,12 @@ import hashlib
 import hmac
 import os
 import secrets
-import sqlite3
 import stat
 from contextlib import closing, suppress
 from pathlib import Path
 
 from flashgraph.run.journal.private import FILE, LOOK, PLAIN
-from flashgraph.run.journal.store import connect, explained
+from flashgraph.run.journal.store import connect, fetched
 
 __all__ = ["SEAL", "is_own", "seal"]
 
@@ -35,10 +34,7 @@ def seal(order: str) -> str:
 def is_own(journal: Path) -> bool:
     """Return whether a journal's ``order`` was written by this user on this machine.  Raises `JournalError`."""
     with closing(connect(journal, readonly=True)) as db:
-        try:
-            found = dict(db.execute("SELECT key, value FROM meta WHERE key IN ('order', ?)", (SEAL,)))
-        except sqlite3.Error as error:
-            raise explained(journal, "read", error) from error
+        found = dict(fetched(db, journal, "meta", "SELECT key, value FROM meta WHERE key IN ('order', ?)", SEAL))
     key, order, said = _key(make=False), found.get("order"), found.get(SEAL)
     if key is None or not isinstance(order, str) or not isinstance(said, str):
         return False

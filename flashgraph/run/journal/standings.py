@@ -9,7 +9,8 @@ import attrs
 
 from flashgraph.evidence import Evidence
 from flashgraph.run import events as ev
-from flashgraph.run.journal.jsontext import dumped, loaded
+from flashgraph.run.journal.columns import Expected, count, json_of, mapping, maybe, number, pair
+from flashgraph.run.journal.jsontext import dumped
 from flashgraph.run.journal.store import Statement
 from flashgraph.run.pools import PoolState
 
@@ -19,11 +20,21 @@ STANDING = "INSERT OR REPLACE INTO standings VALUES (?, ?, ?, ?)"
 
 
 def evidence_of(text: str | None) -> Evidence | None:
-    """Return the evidence that a row holds; None where it holds none."""
-    if not text or (fields := loaded(text)) is None:
+    """Return the evidence that a row holds; None where it holds none.
+
+    Raises ValueError, with what was expected, or another of `UNUSABLE` for a row that holds something else.
+    """
+    if not text or (fields := json_of()(text)) is None:
         return None
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
-    return Evidence(**values)
+    return Evidence(**{name: FIELDS[name](value) for name, value in mapping(fields).items()})
+
+
+FIELDS: Mapping[str, Expected] = {
+    "tried": count, "of": count, "mean": number, "estimate": number, "variance": number,
+    "interval": pair(number, number), "failed": count, "prior": maybe(pair(number, number)), "level": number,
+    "unit": number,
+}  # fmt: skip
+"""What each field of `Evidence` may be."""
 
 
 class Standings:

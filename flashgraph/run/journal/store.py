@@ -12,9 +12,9 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from flashgraph.run.journal.mark import Mark, MarkFile
 from flashgraph.run.journal.private import advice, create, regular
 from flashgraph.run.journal.watched import Watched
 
-__all__ = ["SCHEMA", "VACUUMED", "JournalError", "Statement", "Store", "connect", "explained"]
+__all__ = [
+    "BROKEN", "SCHEMA", "VACUUMED", "JournalError", "Statement", "Store", "connect", "explained", "fetched", "reading",
+]  # fmt: skip
 
 SCHEMA = 3
 """The version of the tables below; `MIGRATIONS` lead from each older one to the next."""
@@ -76,6 +78,9 @@ PATIENCE = 0.005
 """Seconds for which the event loop waits for a commit before it goes on with other tasks meanwhile."""
 
 
+BROKEN = (sqlite3.Error, UnicodeError, OverflowError, MemoryError)
+"""What SQLite's module may raise for a damaged file.  Its messages quote the file, whose bytes may be no UTF-8."""
+
 LARGEST = 8 << 30
 """Bytes of a journal at which its run stops: candidates write what they like into prompts."""
 
@@ -103,7 +108,10 @@ def _full(path: Path) -> bool:
     return sum(file.stat().st_size for file in files if file.exists()) >= 0.9 * _largest()
 
 
-def explained(path: Path, doing: str, error: Exception) -> JournalError:
+DAMAGED = ("the file is damaged", "use a copy of the run's folder; `sqlite3 FILE .recover` may save parts")
+
+
+def explained(path: Path, doing: str, error: BaseException, part: str = "the journal") -> JournalError:
     """What SQLite has said about a journal, with what to do about it."""
     said = str(error)
     if "disk is full" in said and _full(path):
@@ -117,27 +125,47 @@ def explained(path: Path, doing: str, error: Exception) -> JournalError:
         "unable to open": ("the file cannot be opened", "check the path and its permissions"),
         "is locked": ("another process writes to it", "wait for that run to end, or stop it"),
         "not a database": ("it is no SQLite file", "give the folder of a run"),
-        "malformed": ("the file is damaged", "use a copy of the run's folder; `sqlite3 FILE .recover` may save parts"),
+        "malformed": DAMAGED,
+        "codec can't": DAMAGED,
         "disk I/O": ("the disk failed", "see the system's log; copy the run's folder to another disk"),
         "no such table": ("it is no journal of flashgraph", "give the folder of a run"),
+        "no such column": DAMAGED,
     }
-    what, fix = next((f for word, f in found.items() if word in said), (said, "see the message of SQLite"))
-    return JournalError(f"{path}: the journal could not be {doing}: {what} ({said}).\nFix: {fix}.")
+    unknown = DAMAGED if doing == "read" else (said, "see the message of SQLite")
+    what, fix = next((f for word, f in found.items() if word in said), unknown)
+    return JournalError(f"{path}: {part} could not be {doing}: {what} ({said}).\nFix: {fix}.")
+
+
+@contextmanager
+def reading(path: Path, table: str) -> Iterator[None]:
+    """Turn whatever SQLite's module raises inside into a `JournalError` that names the table."""
+    try:
+        yield
+    except BROKEN as error:
+        raise explained(path, "read", error, f"table {table}") from error
+
+
+def fetched(db: sqlite3.Connection, path: Path, table: str, sql: str, *values: Any) -> list[Any]:
+    """Return the rows of a query as they are: nothing is held open.  Raises `JournalError`."""
+    with reading(path, table):
+        return db.execute(sql, values).fetchall()
 
 
 def _text(data: bytes) -> str:
     return data.decode(errors="surrogateescape")
 
 
-def _odd_schema(db: sqlite3.Connection) -> str:
+def _odd_schema(db: sqlite3.Connection, path: Path) -> str:
     """What a file has beside plain tables and indexes: a view may compute without an end."""
-    rows = db.execute("SELECT type, name, sql FROM sqlite_master WHERE type NOT IN ('table', 'index')").fetchall()
-    if rows:
-        return f"a {rows[0][0]} {rows[0][1]!r}"
-    for name, sql in db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"):
-        if not str(sql).upper().startswith("CREATE TABLE"):
+    tables = []
+    for kind, name, sql in fetched(db, path, "sqlite_master", "SELECT type, name, sql FROM sqlite_master"):
+        if kind not in ("table", "index"):
+            return f"a {kind} {name!r}"
+        if kind == "table" and not str(sql).upper().startswith("CREATE TABLE"):
             return f"a virtual table {name!r}"
-        if any(hidden for *_, hidden in db.execute("SELECT * FROM pragma_table_xinfo(?)", (name,))):
+        tables += [name] if kind == "table" else []
+    for name in tables:
+        if any(hidden for *_, hidden in fetched(db, path, name, "SELECT * FROM pragma_table_xinfo(?)", name)):
             return f"a computed column in {name!r}"
     return ""
 
@@ -166,29 +194,35 @@ def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
         db = sqlite3.connect(
             f"{path.resolve().as_uri()}?mode={'ro' if readonly else 'rw'}", uri=True, check_same_thread=False
         )
-        # A text that is no UTF-8 is read all the same, and whoever reads its row can name it.
-        db.text_factory = _text
-        db.execute("PRAGMA busy_timeout = 5000")
-        db.execute("PRAGMA trusted_schema = OFF")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA:
+        try:
+            _require_ours(db, path)
+        except BaseException:
             db.close()
-            raise JournalError(
-                f"{path}: the journal has schema {version}; this flashgraph knows schemas up to {SCHEMA}.\n"
-                "Fix: upgrade flashgraph."
-            )
-        if version == 0:
-            db.close()
-            raise JournalError(f"{path}: no journal of flashgraph.\nFix: give the folder of a run.")
-        if odd := _odd_schema(db):
-            db.close()
-            raise JournalError(
-                f"{path}: it has {odd}, which no journal of flashgraph has: it was made by something else.\n"
-                "Fix: give the folder of a run."
-            )
+            raise
         return db
-    except sqlite3.Error as error:
+    except BROKEN as error:
         raise explained(path, "opened", error) from error
+
+
+def _require_ours(db: sqlite3.Connection, path: Path) -> None:
+    """Set up a connection.  Raises `JournalError` where the file is no journal of a schema that we know."""
+    # A text that is no UTF-8 is read all the same, and whoever reads its row can name it.
+    db.text_factory = _text
+    db.execute("PRAGMA busy_timeout = 5000")
+    db.execute("PRAGMA trusted_schema = OFF")
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA:
+        raise JournalError(
+            f"{path}: the journal has schema {version}; this flashgraph knows schemas up to {SCHEMA}.\n"
+            "Fix: upgrade flashgraph."
+        )
+    if version <= 0:
+        raise JournalError(f"{path}: no journal of flashgraph.\nFix: give the folder of a run.")
+    if odd := _odd_schema(db, path):
+        raise JournalError(
+            f"{path}: it has {odd}, which no journal of flashgraph has: it was made by something else.\n"
+            "Fix: give the folder of a run."
+        )
 
 
 Statement = tuple[str, Sequence[Any]]
@@ -236,9 +270,9 @@ class Store:
             create(self.path)
             db = sqlite3.connect(self.path)
             try:
-                empty = not db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+                empty = not fetched(db, self.path, "sqlite_master", "SELECT 1 FROM sqlite_master LIMIT 1")
                 # A process that was killed before it had written down what it starts has left no run.
-                if not empty and db.execute("SELECT count(*) FROM meta").fetchone()[0]:
+                if not empty and fetched(db, self.path, "meta", "SELECT 1 FROM meta LIMIT 1"):
                     raise JournalError(
                         f"{self.path}: a journal is there already.\nFix: resume that run, or another --out."
                     )
@@ -247,7 +281,7 @@ class Store:
                     db.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
             finally:
                 db.close()
-        except sqlite3.Error as error:
+        except BROKEN as error:
             raise explained(self.path, "made", error) from error
         except OSError as error:
             folder = self.path.parent
@@ -262,7 +296,7 @@ class Store:
             while version < SCHEMA:
                 db.executescript(f"BEGIN; {MIGRATIONS[version]} PRAGMA user_version = {version + 1}; COMMIT;")
                 version += 1
-        except sqlite3.Error as error:
+        except BROKEN as error:
             raise explained(self.path, "migrated", error) from error
         finally:
             db.close()
@@ -341,10 +375,11 @@ class Store:
             return True
         try:
             with closing(connect(self.path, readonly=True)) as db:
-                row = db.execute("SELECT seq + 1, chain FROM turns ORDER BY seq DESC LIMIT 1").fetchone()
-        except (JournalError, sqlite3.Error):
+                sql = "SELECT seq + 1, chain FROM turns ORDER BY seq DESC LIMIT 1"
+                found = fetched(db, self.path, "turns", sql)
+        except JournalError:
             return False
-        return bool(row == (self._marked.turns, self._marked.chain))
+        return found == [(self._marked.turns, self._marked.chain)]
 
     def close(self) -> None:
         """Write what is waiting and let go of the file."""

@@ -21,13 +21,14 @@ from flashgraph.run import events as ev
 from flashgraph.run.jobs import Done
 from flashgraph.run.journal.chain import linked
 from flashgraph.run.journal.codec import Codec
+from flashgraph.run.journal.columns import json_of, select, word
 from flashgraph.run.journal.header import BUDGET, Header
-from flashgraph.run.journal.jsontext import dumped, loaded
+from flashgraph.run.journal.jsontext import dumped
 from flashgraph.run.journal.mark import Mark
 from flashgraph.run.journal.payloads import LONGEST, named
 from flashgraph.run.journal.seal import SEAL, seal
 from flashgraph.run.journal.standings import Standings
-from flashgraph.run.journal.store import PATIENCE, JournalError, Statement, Store
+from flashgraph.run.journal.store import PATIENCE, JournalError, Statement, Store, fetched
 from flashgraph.run.machine import Machine
 from flashgraph.run.messages import text_of
 from flashgraph.run.turns import Answered, Completed, Turn
@@ -102,8 +103,9 @@ class JournalWriter:
 
     def _identified(self) -> dict[str, str]:
         """What the marks beside the journal know it by: a journal that takes its place is another one."""
-        row = self._store.db.execute("SELECT value FROM meta WHERE key = ?", (ID,)).fetchone()
-        self._id = secrets.token_hex(8) if row is None else str(loaded(row[0]))
+        sql = "SELECT key, value FROM meta WHERE key = ?"
+        found = select(self._store.db, self._store.path, "meta", (word, json_of(word)), sql, ID)
+        self._id = next((id for _, id in found), None) or secrets.token_hex(8)
         return {ID: dumped(self._id)}
 
     def mark(self, spent: Mapping[str, float], *, test: int = 0) -> Mark:
@@ -113,7 +115,8 @@ class JournalWriter:
 
     def open_session(self) -> None:
         """Write down that this process goes on with the run."""
-        (last,) = self._store.db.execute("SELECT coalesce(max(id), -1) FROM sessions").fetchone()
+        sql = "SELECT coalesce(max(id), -1) FROM sessions"
+        ((last,),) = fetched(self._store.db, self._store.path, "sessions", sql)
         self._session = last + 1
         now = datetime.now(UTC).isoformat(timespec="seconds")
         row = (self._session, now, platform.node(), os.getpid())
