@@ -296,7 +296,7 @@ def next_loop(folder: Path) -> str:
     which is the first is up to the name of the test: as many begin on trio as on asyncio."""
     try:
         sessions = rows(folder, "SELECT count(*) FROM sessions")
-    except sqlite3.Error:  # it is no journal, or may not be read: that is what is tested
+    except (sqlite3.Error, UnicodeError):  # it is no journal, or may not be read: that is what is tested
         sessions = []
     name = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0]
     number = zlib.crc32(name.encode()) + (sessions[0][0] if sessions else 0)

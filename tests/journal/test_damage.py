@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import shutil
 import time
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
+import anyio
+import filelock
 import pytest
 
 import flashgraph as fg
 from flashgraph.errors import FlashgraphError
+from flashgraph.llm.replay import ReplayModel
 from flashgraph.observe.runs import UNREADABLE, Summary, head
 from flashgraph.run.journal import JournalError, payloads, writer
+from flashgraph.run.journal.losses import noticed
+from flashgraph.run.journal.mark import Mark, MarkFile
 from flashgraph.run.journal.payloads import named
 from flashgraph.run.journal.reading import StoredRun
+from flashgraph.run.journal.retention import vacuum
+from flashgraph.run.journal.seal import is_own
 from tests.journal.damage import FEW, execute, read_all, readers
 from tests.journal.kit import rows
 from tests.journal.rights import as_nobody, open_to_all
@@ -80,6 +89,34 @@ ROWS: list[tuple[str, str, str]] = [
     ("admission: score", "UPDATE admissions SET score = 'x'", "score is 'x'; expected a number"),
     ("admission: value", "UPDATE admissions SET value = '{' WHERE kind = 'admit'", "value is '{'; expected JSON"),
     ("admission: tag", "UPDATE admissions SET value = '{\"$\": \"dict\", \"of\": [1]}'", "table admissions, row "),
+    (
+        "standing",
+        "UPDATE standings SET evidence = 'x'",
+        "table standings, row 'frontier': evidence is 'x'; expected JSON",
+    ),
+    ("standing: a list", "UPDATE standings SET evidence = '[1]'", "expected a JSON object"),
+    ("standing: a field", "UPDATE standings SET evidence = '{\"odd\": 1}'", "table standings, row 'frontier'"),
+    ("standing: a field is missing", "UPDATE standings SET evidence = '{}'", "table standings, row 'frontier'"),
+    (
+        "standing: a text",
+        "UPDATE standings SET evidence = replace(evidence, '\"tried\":8', '\"tried\":\"8\"')",
+        "expected a whole number from 0",
+    ),
+    (
+        "standing: an interval",
+        "UPDATE standings SET evidence = replace(evidence, '\"interval\":[', '\"interval\":[0,')",
+        "expected pairs",
+    ),
+    ("standing: held", "UPDATE standings SET held = 'x'", "held is 'x'; expected a whole number"),
+    (
+        "champion",
+        "UPDATE champions SET evidence = x'00'",
+        "table champions, row 1: evidence is b'\\x00'; expected a text in UTF-8",
+    ),
+    ("champion: null", "UPDATE champions SET evidence = '{\"tried\": null}'", "table champions, row 1: evidence is"),
+    ("champion: score", "UPDATE champions SET score = 'x'", "score is 'x'; expected a number"),
+    ("champion: clock", "UPDATE champions SET at = 'x'", "at is 'x'; expected a number"),
+    ("champion: artifact", "UPDATE champions SET artifact = 'x'", "artifact is 'x'; expected a whole number"),
     ("best", "UPDATE best SET artifact = 'x'", "table best, row 'frontier': artifact is 'x'; expected a whole number"),
     (
         "call",
@@ -182,17 +219,106 @@ def test_a_run_whose_file_may_not_be_read(folder: Path) -> None:
     assert (summary.status, summary.name) == (UNREADABLE, "run")
 
 
+# ---- the schema ------------------------------------------------------------------------------------------
+
+PLACES = [b"CREATE TABLE meta", b"status TEXT", b"TABLE turns (seq", b"calls_of_job", b"reply TEXT", b"hash TEXT"]
+
+
+@pytest.mark.parametrize("place", PLACES, ids=bytes.decode)
+def test_a_schema_that_is_no_utf8(place: bytes, ended: Path, folder: Path) -> None:
+    """Whoever opens the journal says so: SQLite's own message quotes the bytes, which Python cannot read."""
+    whole, path = (folder / "journal.db").read_bytes(), folder / "journal.db"
+    assert place in whole
+    said = {}
+    for at in (0, len(place) - 1):
+        for name, use in users(folder).items():
+            path.write_bytes(whole.replace(place, place[:at] + b"\xcc" + place[at + 1 :], 1))
+            try:
+                use()
+            except FlashgraphError as error:
+                said[at, name] = str(error)
+    assert "vacuum" in {name for _, name in said}
+    assert [text for text in said.values() if str(path) not in text or "\nFix: " not in text] == []
+
+
+def users(folder: Path) -> dict[str, Callable[[], object]]:
+    """What opens a journal ."""
+    return {
+        "readers": lambda: read_all(folder),
+        "resume": lambda: small_run(folder, resume=True),
+        "begin": lambda: small_run(folder),
+        "seal": lambda: is_own(folder / "journal.db"),
+        "vacuum": lambda: vacuum(folder),
+        "losses": lambda: noticed(mark_of_another(folder)),
+        "replay": lambda: anyio.run(replayed, folder),
+    }
+
+
+def mark_of_another(folder: Path) -> Path:
+    """A journal with a mark beside it, which is looked up."""
+    marks = MarkFile(folder / "journal.db")
+    marks.write(Mark("x", 10**6, 0, "", {}))
+    marks.close()
+    return folder / "journal.db"
+
+
+async def replayed(folder: Path) -> None:
+    async with ReplayModel(str(folder)).open():
+        pass
+
+
+def test_who_has_a_damaged_journal(folder: Path) -> None:
+    """A second process is told that another one has the run, as far as can be read."""
+    lock = filelock.FileLock(folder / "lock")
+    with lock:
+        for sql in ("UPDATE sessions SET host = x'ff'", "DELETE FROM sessions", "DROP TABLE sessions"):
+            execute(folder, sql)
+            with pytest.raises(JournalError, match=r"another process has it\.\nFix: wait for it to end"):
+                small_run(folder, resume=True)
+
+
+def test_every_query_goes_through_one_place() -> None:
+    """A query of its own would raise what SQLite's module raises for a damaged file."""
+    asked = []
+    for path in sorted(Path(fg.__file__).parent.rglob("*.py")):
+        source = path.read_text()
+        if ("flashgraph.run.journal" in source and "sqlite3" in source) or path.parent.name == "journal":
+            calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+            asked += [
+                (path.name, ast.unparse(call.args[0])[:20])
+                for call in calls
+                if isinstance(call.func, ast.Attribute) and call.func.attr in ("execute", "executescript")
+            ]
+    queries = [
+        (name, sql) for name, sql in asked if not sql.startswith(("'PRAGMA", "f'PRAGMA", "f'BEGIN; ", 'f"BEGIN; '))
+    ]
+    writing = [(name, sql) for name, sql in queries if sql[1:7] not in ("UPDATE", "INSERT", "VACUUM")]
+    assert writing == [("columns.py", "sql"), ("store.py", "sql"), ("store.py", "sql")]  # select, fetched, the writer
+
+
 # ---- crafted ones ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("parents", ["[0]", "[1]", "[2]", "[0, 1, 2, 99]", "[-1]"])
-def test_parents_that_lead_round(parents: str, tmp_path: Path) -> None:
+def test_parents_that_lead_round(tmp_path: Path) -> None:
     """Its own parent, its child's child, one that there is not: the line ends."""
     judged_run(tmp_path / "run")
-    execute(tmp_path / "run", f"UPDATE admissions SET parents = '{parents}'")
-    with StoredRun.open(tmp_path / "run") as run:
-        for artifact in run.artifacts():
-            assert len(run.lineage(artifact)) <= 3
+    for parents in ("[0]", "[1]", "[2]", "[0, 1, 2, 99]", "[-1]"):
+        execute(tmp_path / "run", f"UPDATE admissions SET parents = '{parents}'")
+        with StoredRun.open(tmp_path / "run") as run:
+            for artifact in run.artifacts():
+                assert len(run.lineage(artifact)) <= 3
+
+
+def test_a_text_that_is_no_utf8(folder: Path) -> None:
+    """Its name fits it, and it is no text all the same."""
+    execute(folder, "INSERT INTO payloads VALUES (?, ?)", values=(named(b"\xff"), zlib.compress(b"\xff")))
+    value = json.dumps({"$": "long", "of": named(b"\xff")})
+    execute(folder, "UPDATE admissions SET value = ? WHERE kind = 'admit'", values=(value,))
+    with (
+        StoredRun.open(folder) as run,
+        pytest.raises(JournalError, match=r"table payloads, row '\w+': UnicodeDecodeError"),
+    ):
+        run.artifacts()
 
 
 MEBI = 2**20
@@ -202,6 +328,7 @@ MEBI = 2**20
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts of 4 MiB are the longest: the real bound would take seconds to reach."""
     monkeypatch.setattr(payloads, "LONGEST", 4 * MEBI)
+    monkeypatch.setattr(payloads, "RATIO", 10)
 
 
 def refused(folder: Path, texts: dict[str, bytes]) -> None:
@@ -222,15 +349,15 @@ def refused(folder: Path, texts: dict[str, bytes]) -> None:
 def test_a_text_that_inflates_without_an_end(folder: Path) -> None:
     """A few kilobytes that would become gigabytes are refused before they fill the memory."""
     inflating = zlib.compressobj(9)
-    bomb = b"".join([*(inflating.compress(bytes(MEBI)) for _ in range(200)), inflating.flush()])
-    assert len(bomb) < MEBI / 4
+    bomb = b"".join([*(inflating.compress(bytes(MEBI)) for _ in range(80)), inflating.flush()])
+    assert len(bomb) < MEBI / 8
     refused(folder, {named(b"bomb"): bomb})
 
 
 @pytest.mark.usefixtures("short")
 def test_many_texts_that_are_too_much_together(folder: Path) -> None:
     """Each has its own name, and is not too long."""
-    texts = [bytes([number % 256, number // 256]) * (3 * MEBI // 2) for number in range(16)]
+    texts = [bytes([number % 256, number // 256]) * (3 * MEBI // 2) for number in range(6)]
     refused(folder, {named(text): zlib.compress(text, 1) for text in texts})
 
 

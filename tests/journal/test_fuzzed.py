@@ -29,8 +29,9 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 GENERATED = settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
+FEWER = settings(GENERATED, max_examples=6)
 MORE = settings(GENERATED, max_examples=500)
 ODD = st.one_of(
     st.integers(-(2**63), 2**63 - 1),
@@ -99,7 +100,7 @@ def test_any_value_in_any_column(column: tuple[str, str], value: Any, row: int, 
     check_value(column, value, row, ended, tmp_path)
 
 
-@GENERATED
+@FEWER
 @BYTES
 def test_any_bytes_anywhere(flips: list[tuple[float, int]], ended: Path, tmp_path: Path) -> None:
     """0 crashes."""

@@ -11,9 +11,10 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import attrs
-from attrs.validators import deep_mapping, ge, instance_of
+from attrs.validators import and_, deep_mapping, ge, instance_of
 
 from flashgraph.run.journal.jsontext import dumped, loaded
 from flashgraph.run.journal.private import FILE, LOOK, PLAIN
@@ -22,7 +23,7 @@ __all__ = ["Mark", "MarkFile", "read_mark"]
 
 SIZE = 1024
 COUNT = [instance_of(int), ge(0)]
-AMOUNT = [instance_of((int, float)), ge(0)]
+AMOUNT: Any = and_(instance_of((int, float)), ge(0))
 
 
 @attrs.frozen
