@@ -4,6 +4,7 @@ Layers, each importing only those above it (``tests/test_layers.py`` holds the c
 
     errors              what a user can get wrong, with the place and the fix
     evidence            what a score rests on: estimates, intervals, paired comparisons
+    extras              optional libraries, and what installs each
     replies, lenient    what a model wrote: thoughts, fences, edits, JSON; usable or not
     llm.protocol        what a model is: messages in, a reply with its usage and cost out
     task                samples, attempts and scores
@@ -13,12 +14,12 @@ Layers, each importing only those above it (``tests/test_layers.py`` holds the c
                         programs beside them, and data, metrics and sandbox for tasks
     run                 the plan, the pure state machine, the task group that drives it
     heldout, loading    the test split; finding graph and task files; arguments: what a run's must be
-    sim                 latency profiles and a simulated model on the injected clock
+    sim                 virtual clocks, latency profiles and a simulated model
     llm                 the model backends, each the only importer of its library
     api                 `run`, `arun`, `open_run`
     observe             progress, drawings, explanations, reports
-    testing             strategies, invariants, virtual clocks; the only importer of hypothesis
     cli                 thin
+    testing             strategies, invariants; the only importer of hypothesis, for users' own tests
 """
 
 import sys

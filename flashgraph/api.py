@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import attrs
 
+from flashgraph.errors import DataError
+from flashgraph.extras import require
 from flashgraph.graph.dsl import Graph
 from flashgraph.llm.protocol import Model
 from flashgraph.loading import load_graph, load_task
@@ -178,7 +180,7 @@ async def open_run(
     ``graph`` is a `Graph`, a file or a shipped algorithm's name; ``models`` maps the roles that the graph's stages
     name to models; ``params`` sets the graph's parameters and ``settings`` overrides its policies
     (``{"window": 16, "validate->frontier.stale": fg.discard(4)}``).  ``resources`` are used in the place of what the
-    graph's own resources would make.  ``settle`` is for virtual clocks (`flashgraph.sim.virtual`): with it, events do
+    graph's own resources would make.  ``settle`` is for virtual clocks (`flashgraph.sim.clock`): with it, events do
     not depend on the order in which the event loop runs tasks that are due at the same instant.
 
     ``on_event`` is called with every event, on the event loop, between two turns.  If it raises, or takes in all more
@@ -337,7 +339,14 @@ async def arun(
 
 
 def run(graph: Graph | str | Path, task: Task | str | Path, *, backend: str = "asyncio", **options: Any) -> Result:
-    """Run a graph to its end; the options are `open_run`'s.  ``backend`` is ``"asyncio"`` or ``"trio"``."""
+    """Run a graph to its end; the options are `open_run`'s.  ``backend`` is ``"asyncio"`` or ``"trio"``.
+
+    Raises `DataError` for another backend, and for ``"trio"`` where trio is not installed.
+    """
+    if backend not in ("asyncio", "trio"):
+        raise DataError(f"backend={backend!r}; expected 'asyncio' or 'trio'.\nFix: backend='asyncio', the default.")
+    if backend == "trio":
+        require("trio", "backend='trio'")
     return anyio.run(partial(_alone, graph, task, **options), backend=backend)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from flashgraph.errors import FlashgraphError, GraphError, ModelError
+from flashgraph.extras import missing
 
 __all__ = ["DEFECT", "DONE", "FAILED", "INTERRUPTED", "WRONG", "cause", "tell"]
 
@@ -32,6 +33,9 @@ def tell(error: Exception) -> int:
     if isinstance(error, FlashgraphError):
         click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
         return FAILED if isinstance(error, ModelError) else WRONG
+    if (needed := missing(error)) is not None:
+        click.echo(f"{click.style('error:', fg='red', bold=True)} {needed}", err=True)
+        return WRONG
     import traceback
 
     click.echo("".join(traceback.format_exception(error)), err=True, nl=False)

@@ -159,8 +159,8 @@ def _learned(name: str) -> Mapping[str, Profile]:
 
 def simulated(simulation: Simulation, progress: Callable[[float], None] = lambda seconds: None) -> Forecast:
     """One simulation, in this process; ``progress`` is told the simulated seconds."""
+    from flashgraph.sim.clock import run_virtually, settle
     from flashgraph.sim.forecast import forecast
-    from flashgraph.testing.clock import run_virtually, settle
 
     return run_virtually(partial(forecast, simulation, settle, progress=progress), "asyncio")
 
@@ -178,7 +178,7 @@ def interruptible() -> Iterator[None]:
 @contextmanager
 def processes() -> Iterator[Run]:
     """A pool of processes, one a core, that carry simulations out; they are ended on the way out."""
-    from multiprocessing import get_context
+    from multiprocessing import TimeoutError, get_context
 
     with interruptible():
         # Ctrl-C reaches the whole group of processes, and the parent decides what it means: they are deaf to it from
@@ -191,7 +191,14 @@ def processes() -> Iterator[Run]:
             signal.signal(signal.SIGINT, before)
 
         def run(simulations: Sequence[Simulation]) -> Iterable[tuple[int, Forecast]]:
-            return pool.imap_unordered(_numbered, enumerate(simulations))
+            found = pool.imap_unordered(_numbered, enumerate(simulations))
+            while True:
+                try:
+                    yield found.next(timeout=0.5)
+                except TimeoutError:
+                    pass  # a signal that comes just before the wait does not wake it
+                except StopIteration:
+                    return
 
         with pool:
             yield run

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import sys
 import traceback
@@ -20,7 +19,8 @@ import click
 from flashgraph.api import Run, open_run
 from flashgraph.cli.failures import DONE, FAILED, INTERRUPTED
 from flashgraph.cli.stopping import Interrupts, end_at_once
-from flashgraph.errors import DataError, FlashgraphError
+from flashgraph.errors import FlashgraphError
+from flashgraph.extras import require
 from flashgraph.graph.dsl import Graph
 from flashgraph.heldout import beyond, held_out, unanswered
 from flashgraph.llm.cache import cached
@@ -77,8 +77,8 @@ def carry_out(order: Order, backend: str) -> int:
 
     Raises `DataError` and `ModelError` for what keeps the run from starting.
     """
-    if backend == "trio" and importlib.util.find_spec("trio") is None:
-        raise DataError("--backend trio: trio is not installed.\nFix: pip install 'flashgraph[trio]'")
+    if backend == "trio":
+        require("trio", "--backend trio")
     models = resolve_all(order.models)
     if order.cache is not None:
         models = cached(models, ResponseCache(order.cache), any_temperature=order.any_temperature)

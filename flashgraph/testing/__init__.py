@@ -12,8 +12,16 @@ does a failing example again.
 
 from __future__ import annotations
 
+from flashgraph.errors import DataError
+from flashgraph.extras import missing
+
+try:
+    import hypothesis as hypothesis
+except ModuleNotFoundError as error:
+    raise DataError(f"flashgraph.testing: {missing(error)}") from None
+
+from flashgraph.sim.clock import VirtualLoop, run_virtually, settle
 from flashgraph.testing.algorithms import SlowModel, check_algorithm
-from flashgraph.testing.clock import VirtualLoop, run_virtually, settle
 from flashgraph.testing.drawing import drawing
 from flashgraph.testing.explorer import Explored, explore
 from flashgraph.testing.graphs import Choice, Ending, Fan, Loop, Segment, Shape, Split, Step, build

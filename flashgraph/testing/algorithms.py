@@ -20,7 +20,7 @@ from flashgraph.llm.protocol import Message, text_in
 from flashgraph.loading import load_graph
 from flashgraph.run import events as ev
 from flashgraph.run.pools import for_task
-from flashgraph.testing.clock import run_virtually, settle
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.interpreter import NotApplicable, interpret
 from flashgraph.testing.invariants import check_invariants
 from flashgraph.testing.log import InvariantViolation, around

@@ -21,8 +21,8 @@ from flashgraph.run import events as ev
 from flashgraph.run.budget import Ledger
 from flashgraph.run.machine import Machine
 from flashgraph.run.turns import Turn, apply
+from flashgraph.sim.clock import run_virtually
 from flashgraph.testing.algorithms import outcomes
-from flashgraph.testing.clock import run_virtually
 from flashgraph.testing.drawing import drawing, schedule_line
 from flashgraph.testing.graphs import Choice, Ending, Fan, Ledgered, Loop, Segment, Shape, Split, Step, build, draw
 from flashgraph.testing.hand import Hand, no_pause, plan_by_hand

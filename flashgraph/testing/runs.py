@@ -18,7 +18,7 @@ from flashgraph.llm.protocol import Load, Message, Quota
 from flashgraph.policies.limits import Limits, parse_limits
 from flashgraph.run.events import Event
 from flashgraph.run.plan import Plan
-from flashgraph.testing.clock import settle
+from flashgraph.sim.clock import settle
 from flashgraph.testing.graphs import Shape, build, draw
 from flashgraph.testing.telling import SlowlyTold, Told
 

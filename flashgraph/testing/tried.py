@@ -14,7 +14,7 @@ import flashgraph as fg
 from flashgraph.errors import DataError
 from flashgraph.run import events as ev
 from flashgraph.run.result import failures_in
-from flashgraph.testing.clock import run_virtually
+from flashgraph.sim.clock import run_virtually
 from flashgraph.testing.log import InvariantViolation
 from flashgraph.testing.runs import Finished, run_shape
 from flashgraph.testing.telling import FULL

@@ -11,7 +11,7 @@ import anyio
 import flashgraph as fg
 from flashgraph.api import Run
 from flashgraph.run import events as ev
-from flashgraph.testing.clock import block
+from flashgraph.sim.clock import block
 from flashgraph.testing.graphs import Shape, draw
 from flashgraph.testing.invariants import check_invariants
 from flashgraph.testing.runs import Finished

@@ -15,7 +15,7 @@ from flashgraph.llm.protocol import Message
 from flashgraph.playbook import Delta, Merged, Operation, Playbook, Start, Tags, digest
 from flashgraph.pools import Checkpoints
 from flashgraph.run import events as ev
-from flashgraph.testing.clock import settle
+from flashgraph.sim.clock import settle
 from flashgraph.testing.invariants import check_invariants
 from tests.algorithms import ace_world
 from tests.algorithms.ace_book import Book

@@ -12,7 +12,7 @@ import pytest
 import flashgraph as fg
 from flashgraph.errors import RequestFailed
 from flashgraph.run import events as ev
-from flashgraph.testing.clock import run_virtually, settle
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.invariants import check_invariants
 from flashgraph.testing.runs import TASK
 from tests.algorithms.combee_briefs import alone

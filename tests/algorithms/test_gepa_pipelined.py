@@ -14,10 +14,10 @@ import pytest
 import flashgraph as fg
 from flashgraph.run.events import Emitted, Ended
 from flashgraph.run.plan import Plan
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
 from flashgraph.sim.world import RuleSample, World
-from flashgraph.testing.clock import run_virtually, settle
 from flashgraph.testing.invariants import check_invariants
 
 SMALL = World(seed=3, rules=14, train=30, val=12)

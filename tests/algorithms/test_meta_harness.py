@@ -19,7 +19,7 @@ from flashgraph.llm.scripted import ScriptedModel
 from flashgraph.loading import load_graph, load_task
 from flashgraph.run import events as ev
 from flashgraph.run.plan import Plan
-from flashgraph.testing.clock import run_virtually, settle
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.invariants import check_invariants
 from tests.algorithms.test_meta_harness_lockstep import facts_in
 from tests.harness.real import needs_confinement

@@ -16,8 +16,8 @@ import attrs
 
 import flashgraph as fg
 from flashgraph.run import events as ev
+from flashgraph.sim.clock import run_virtually
 from flashgraph.sim.profiles import PROFILES
-from flashgraph.sim.virtual import run_virtually
 from flashgraph.sim.world import World, rules_of
 
 from .ace_world import AceServer, AceWorld

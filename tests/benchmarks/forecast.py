@@ -20,10 +20,10 @@ import attrs
 import click
 
 from flashgraph.loading import load_graph
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.sim.forecast import Simulation, forecast
 from flashgraph.sim.measures import Forecast
 from flashgraph.sim.profiles import PROFILES
-from flashgraph.testing.clock import run_virtually, settle
 
 BEAM = str(Path(__file__).parents[2] / "examples" / "beam" / "beam.py")
 

@@ -28,9 +28,9 @@ import flashgraph as fg
 from flashgraph.llm.protocol import Message
 from flashgraph.run import events as ev
 from flashgraph.sandbox import CandidateFailed, Limits, Ran
+from flashgraph.sim.clock import run_virtually
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
-from flashgraph.sim.virtual import run_virtually
 from flashgraph.task import Llm
 
 __all__ = ["HarnessWorld", "Measured", "WorldSandbox", "measure"]

@@ -33,10 +33,10 @@ from flashgraph.llm.protocol import Message
 from flashgraph.run.events import Event
 from flashgraph.run.journal.store import Store
 from flashgraph.run.journal.writer import JournalWriter
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
 from flashgraph.sim.world import World
-from flashgraph.testing.clock import run_virtually, settle
 
 STEMS = [a + b for a in ("re", "con", "un", "pro") for b in ("tri", "form", "pla", "sta", "mo", "gen", "ver", "lec")]
 WORDS = [stem + end for end in ("", "tion", "ing", "ed", "al", "s", "ment", "ous", "ly", "er") for stem in STEMS]

@@ -20,10 +20,10 @@ import attrs
 import flashgraph as fg
 from flashgraph.policies.limits import Limits, adaptive, fixed, steered
 from flashgraph.run import events as ev
+from flashgraph.sim.clock import run_virtually
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
 from flashgraph.sim.server import SimServer
-from flashgraph.sim.virtual import run_virtually
 from flashgraph.sim.world import World
 from tests.run.endpoints import Server, of, ran, requests
 

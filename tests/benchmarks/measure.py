@@ -14,9 +14,9 @@ import attrs
 
 import flashgraph as fg
 from flashgraph.run import events as ev
+from flashgraph.sim.clock import run_virtually
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
-from flashgraph.sim.virtual import run_virtually
 
 from .worlds import FAMILY, KindWorld
 

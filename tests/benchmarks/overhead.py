@@ -23,7 +23,7 @@ import click
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 import flashgraph as fg
-from flashgraph.sim.virtual import run_virtually
+from flashgraph.sim.clock import run_virtually
 from flashgraph.sim.world import World
 
 STAGES, WORKERS, BUFFER = 4, 64, 64

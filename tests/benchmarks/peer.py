@@ -17,9 +17,9 @@ import gepa
 from gepa.strategies.proposal_sampling import IndependentSampling
 
 from flashgraph.llm.protocol import Message, Reply
+from flashgraph.sim.clock import run_virtually
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
-from flashgraph.sim.virtual import run_virtually
 from flashgraph.sim.world import RuleSample
 from flashgraph.task import Llm
 

@@ -22,13 +22,13 @@ import click
 
 import flashgraph as fg
 from flashgraph.loading import load_graph
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.sim.forecast import Simulation, expanded, forecast
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
 from flashgraph.sim.scene import Scene
 from flashgraph.sim.server import SimServer
 from flashgraph.sim.world import World
-from flashgraph.testing.clock import run_virtually, settle
 from tests.sim.serving import serving
 
 WORLD = World(seed=0, val=20)

@@ -58,6 +58,19 @@ def test_a_defect_shows_its_traceback_and_asks_for_a_report(cli: Cli, monkeypatc
     assert "defect of flashgraph" in ended.err
 
 
+def test_an_extra_that_is_missing_is_no_defect(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it is imported: the message names what to install.  Another module that is missing is a defect."""
+
+    def broken(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr("flashgraph.loading.shipped", lambda: broken("matplotlib.figure"))
+    ended = cli("algorithms")
+    assert (ended.code, ended.err) == (1, "error: matplotlib is not installed.\nFix: pip install 'flashgraph[draw]'\n")
+    monkeypatch.setattr("flashgraph.loading.shipped", lambda: broken("flashgraph.nowhere"))
+    assert cli("algorithms").code == 70
+
+
 def test_help_and_check_leave_heavy_libraries_alone() -> None:
     """What makes ``flashgraph --help`` answer at once."""
     code = "import sys\nfrom flashgraph.cli import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"

@@ -18,13 +18,13 @@ import pytest
 import flashgraph as fg
 from flashgraph.cli import simulate, tune
 from flashgraph.cli.forecasts import simulated
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.sim.forecast import Simulation
 from flashgraph.sim.measures import Forecast
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
 from flashgraph.sim.sweep import Run
 from flashgraph.sim.world import World
-from flashgraph.testing.clock import run_virtually, settle
 
 from .conftest import Cli
 

@@ -26,8 +26,8 @@ from flashgraph.run import events as ev
 from flashgraph.run.journal.keeper import JOURNAL
 from flashgraph.run.journal.store import Store
 from flashgraph.run.resumed import request_key
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.sim.world import World
-from flashgraph.testing.clock import run_virtually, settle
 from flashgraph.testing.invariants import check_invariants
 from tests.algorithms.ace_world import World as AceWorld
 from tests.journal import cyclic

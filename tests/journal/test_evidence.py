@@ -28,7 +28,7 @@ from flashgraph.run.journal.reopening import carried
 from flashgraph.run.journal.replay import replay
 from flashgraph.run.journal.store import connect
 from flashgraph.run.machine import Machine
-from flashgraph.testing.clock import run_virtually, settle
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.hand import plan_by_hand
 from tests.journal.kit import Scenario, admitted, rows, session, sound
 from tests.journal.kit import proven as paid_once

@@ -25,7 +25,7 @@ from flashgraph.llm.protocol import Message
 from flashgraph.pools import Archive
 from flashgraph.run import events as ev
 from flashgraph.run.journal import JournalError, Store
-from flashgraph.testing.clock import run_virtually, settle
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.runs import TASK
 from tests.journal.kit import SCENARIOS, Scenario, admitted, answers, here, next_loop, proven, rows, session, sound
 from tests.run.endpoints import requests

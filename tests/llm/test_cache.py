@@ -35,8 +35,8 @@ from flashgraph.llm.protocol import Message, Model, Quota, Reply, ToolCall, Usag
 from flashgraph.llm.resolve import resolve
 from flashgraph.llm.responses import ResponseCache, Tally
 from flashgraph.llm.scripted import ScriptedModel
+from flashgraph.sim.clock import VirtualLoop, run_virtually
 from flashgraph.sim.model import SimModel
-from flashgraph.testing.clock import VirtualLoop, run_virtually
 from tests.llm.server import chat, running
 
 pytestmark = pytest.mark.anyio

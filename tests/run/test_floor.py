@@ -12,7 +12,7 @@ import flashgraph as fg
 from flashgraph.api import Run
 from flashgraph.run import floor
 from flashgraph.run.floor import Floor
-from flashgraph.testing.clock import block
+from flashgraph.sim.clock import block
 from flashgraph.testing.restated.small import Kept
 from flashgraph.testing.runs import LatencyModel
 from tests.run.kit import Virtually, watched

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 import flashgraph as fg
-from flashgraph.testing.clock import run_virtually, settle
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.graphs import Ledgered, Shape, Step, Token, build
 from flashgraph.testing.interpreter import NotApplicable, interpret
 from flashgraph.testing.runs import TASK, LatencyModel

@@ -14,9 +14,9 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.run import events as ev
+from flashgraph.sim.clock import run_virtually
 from flashgraph.sim.world import World
 from flashgraph.testing import settle
-from flashgraph.testing.clock import run_virtually
 from flashgraph.testing.invariants import check_invariants
 from flashgraph.testing.restated.small import Kept
 from flashgraph.testing.runs import LatencyModel

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flashgraph as fg
-from flashgraph.testing.clock import run_virtually, settle
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.runs import TASK, LatencyModel
 from tests.run.test_sources import Log
 

@@ -7,7 +7,7 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.run import events as ev
-from flashgraph.testing.clock import run_virtually, settle
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.runs import TASK
 from tests.run.test_sources import Log
 

@@ -11,13 +11,13 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.loading import load_graph
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.sim.forecast import Simulation, expanded, forecast
 from flashgraph.sim.measures import Forecast
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES, Lengths
 from flashgraph.sim.scene import Scene
 from flashgraph.sim.world import World
-from flashgraph.testing.clock import run_virtually, settle
 
 VLLM = {"task": PROFILES["vllm"], "reflection": PROFILES["vllm"]}
 SMALL = World(seed=1, train=30, val=12)

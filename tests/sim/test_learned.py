@@ -11,13 +11,13 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.run.journal.reading import StoredRun
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.sim.forecast import Simulation, forecast
 from flashgraph.sim.learned import Learned, learn
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES, Profile
 from flashgraph.sim.scene import Scene
 from flashgraph.sim.world import World
-from flashgraph.testing.clock import run_virtually, settle
 
 WORLD = World(seed=4, train=30, val=20)
 

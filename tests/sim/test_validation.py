@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import flashgraph as fg
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
 from flashgraph.sim.server import SimServer
 from flashgraph.sim.world import World
-from flashgraph.testing.clock import run_virtually, settle
 
 from .serving import serving
 

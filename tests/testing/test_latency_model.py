@@ -7,7 +7,7 @@ import pytest
 
 from flashgraph.errors import PassingFault
 from flashgraph.policies.limits import parse_limits
-from flashgraph.testing.clock import run_virtually
+from flashgraph.sim.clock import run_virtually
 from flashgraph.testing.runs import LatencyModel
 
 

@@ -21,7 +21,7 @@ from flashgraph.run.messages import as_texts, checked
 from flashgraph.run.patience import reply_of
 from flashgraph.run.resumed import request_key
 from flashgraph.run.watch import Pace
-from flashgraph.testing.clock import run_virtually, settle
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.invariants import check_invariants
 from flashgraph.testing.restated.small import Kept
 from flashgraph.testing.runs import TASK, LatencyModel

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import flashgraph as fg
 from flashgraph.run import events as ev
 from flashgraph.run.result import raised_in, texts_of
-from flashgraph.testing.clock import run_virtually
+from flashgraph.sim.clock import run_virtually
 from flashgraph.testing.restated.small import Kept, run_small
 from flashgraph.testing.runs import TASK
 from flashgraph.testing.tried import Property, expect

@@ -14,7 +14,7 @@ import flashgraph as fg
 from flashgraph.llm.protocol import Load
 from flashgraph.policies.limits import Limits, steered
 from flashgraph.run import events as ev
-from flashgraph.testing.clock import run_virtually, settle
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.restated.small import Kept
 from flashgraph.testing.runs import TASK
 from flashgraph.testing.tried import FOREVER, Property, expect

@@ -13,7 +13,7 @@ import flashgraph as fg
 from flashgraph.run import events as ev
 from flashgraph.run.plan import Capacity
 from flashgraph.run.turns import Completed
-from flashgraph.testing.clock import run_virtually, settle
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.graphs import Shape, build
 from flashgraph.testing.hand import Hand, no_pause, plan_by_hand
 from flashgraph.testing.restated.small import Kept

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import attrs
 
 import flashgraph as fg
-from flashgraph.testing.clock import run_virtually, settle
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.runs import TASK
 from flashgraph.testing.tried import FOREVER
 

@@ -18,7 +18,7 @@ from flashgraph.errors import BudgetExhausted, FlashgraphError, ModelRefused
 from flashgraph.policies.control import Control, balanced, drain_first, shortest_first
 from flashgraph.run import events as ev
 from flashgraph.run.returns import Returns
-from flashgraph.testing.clock import run_virtually, settle
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.restated.small import Kept, run_small
 from flashgraph.testing.runs import TASK
 from flashgraph.testing.tried import FOREVER, Property, expect
