@@ -14,7 +14,7 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.run.events import Admitted, RunEnded
-from flashgraph.testing import clock
+from flashgraph.sim import clock
 
 
 async def attempt(candidate: Mapping[str, str], sample: int, llm: fg.Llm) -> str:

@@ -12,7 +12,7 @@ from flashgraph.heldout import held_out
 from flashgraph.llm.function import FunctionModel
 from flashgraph.loading import load_graph
 from flashgraph.run.budget import Ledger
-from flashgraph.testing import clock
+from flashgraph.sim import clock
 from tests.algorithms.ace_replay import Finished, run_replayed
 from tests.algorithms.ace_world import World
 

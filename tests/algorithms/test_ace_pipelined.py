@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.run import events as ev
-from flashgraph.testing import clock
+from flashgraph.sim import clock
 from tests.algorithms.ace_replay import Finished, run_replayed
 from tests.algorithms.ace_world import World
 

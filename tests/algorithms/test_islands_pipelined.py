@@ -15,7 +15,7 @@ from flashgraph.pools.islands import Islands
 from flashgraph.run.events import Admitted, Confirmed, Ended
 from flashgraph.run.plan import Plan
 from flashgraph.sandbox import CandidateFailed
-from flashgraph.testing import clock
+from flashgraph.sim import clock
 from flashgraph.testing.invariants import check_invariants
 from tests.algorithms.islands_world import SEED, StandIn, World, digest, shown
 

@@ -18,7 +18,7 @@ from flashgraph.llm.http import HttpModel
 from flashgraph.run import driver
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Ledger, bounded, prompt_bound, prompt_estimate, reservation
-from flashgraph.testing import clock
+from flashgraph.sim import clock
 from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.runs import TASK, LatencyModel
 from tests.llm.server import Answer, running

@@ -9,7 +9,7 @@ import attrs
 
 import flashgraph as fg
 from flashgraph.run import events as ev
-from flashgraph.testing import clock
+from flashgraph.sim import clock
 from flashgraph.testing.runs import TASK
 from tests.run.kit import Virtually, of, watched
 

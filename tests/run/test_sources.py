@@ -19,7 +19,8 @@ from flashgraph.run.budget import Ledger
 from flashgraph.run.jobs import Command, Done, Start
 from flashgraph.run.machine import HEARING, Machine
 from flashgraph.run.turns import Asked, Completed, Turn, apply
-from flashgraph.testing import clock, schedules, shapes
+from flashgraph.sim import clock
+from flashgraph.testing import schedules, shapes
 from flashgraph.testing.graphs import Shape
 from flashgraph.testing.hand import plan_by_hand
 from flashgraph.testing.runs import TASK, run_shape

@@ -13,7 +13,7 @@ import flashgraph as fg
 from flashgraph.evaluation import Attempt
 from flashgraph.pools import Archive
 from flashgraph.run import events as ev
-from flashgraph.testing import clock
+from flashgraph.sim import clock
 from flashgraph.testing.runs import TASK, LatencyModel
 from tests.run.kit import Virtually
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flashgraph.sim import clock
 from flashgraph.sim.engine import Engine
 from flashgraph.sim.profiles import PROFILES
-from flashgraph.testing import clock
 
 LINEAR = attrs.evolve(PROFILES["vllm"], step=1.0, step_per_request=0.5, prefill=10**9)
 BACKENDS = pytest.mark.parametrize("backend", ["trio", "asyncio"])

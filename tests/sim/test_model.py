@@ -8,9 +8,9 @@ import anyio
 import pytest
 
 import flashgraph as fg
+from flashgraph.sim import clock
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES, profile_named
-from flashgraph.testing import clock
 
 
 def test_lengths_do_not_depend_on_order() -> None:

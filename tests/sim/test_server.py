@@ -18,13 +18,13 @@ from flashgraph.llm.http import HttpModel
 from flashgraph.llm.protocol import Quota, Reply
 from flashgraph.llm.quotas import quotas
 from flashgraph.llm.retry import Retry
+from flashgraph.sim import clock
 from flashgraph.sim.faults import KINDS, Bucket, Faults
 from flashgraph.sim.http import Request, Response, serve_http
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES, Profile
 from flashgraph.sim.server import SimServer
 from flashgraph.sim.world import SEED_TEXT, World
-from flashgraph.testing import clock
 
 from .serving import metrics, running
 
