@@ -46,6 +46,19 @@ def _vllm() -> Any:
     return vllm
 
 
+def _refusals() -> tuple[type[Exception], ...]:
+    """Return the errors with which the library refuses a request.
+
+    Its own are no `ValueError` in newer versions.  A list in the place of a mapping is an `AttributeError`.
+    """
+    python = (AttributeError, OverflowError, TypeError, ValueError)
+    try:
+        from vllm.exceptions import VLLMClientError
+    except ImportError:
+        return python
+    return (*python, VLLMClientError)
+
+
 class _Gauge:
     """The engine's own statistics: what it last said of its queue, which it does with each step."""
 
@@ -211,6 +224,7 @@ class EngineModel:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def _sampling(self, asked: dict[str, Any], prompt: int) -> Any:
+        import msgspec
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -222,11 +236,16 @@ class EngineModel:
         unknown = sorted(set(asked) - SAMPLING)
         if unknown:
             raise DataError(f"{self.name}: found parameter {unknown[0]!r}, expected {', '.join(sorted(SAMPLING))}")
-        asked["max_tokens"] = min(int(asked.get("max_tokens") or longest), longest - prompt)
         try:
-            return SamplingParams(**asked, output_kind=RequestOutputKind.FINAL_ONLY)
-        except (TypeError, ValueError) as error:
+            asked["max_tokens"] = min(int(asked.get("max_tokens") or longest), longest - prompt)
+            # As the server reads a request: in JSON the tokens of `logit_bias` are text.
+            sampling = SamplingParams.from_optional(**asked, output_kind=RequestOutputKind.FINAL_ONLY)
+            # The engine's process reads this message.  One of the wrong types, as of seed="x", ends its reader: no
+            # request would ever be answered again.
+            msgspec.msgpack.decode(msgspec.msgpack.encode(sampling), type=SamplingParams)
+        except _refusals() as error:
             raise RequestFailed(f"{self.name} rejects the request: {error}") from None
+        return sampling
 
     async def _answer(self, prompt: list[int], sampling: Any, priority: int) -> Reply:
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
@@ -246,7 +265,7 @@ class EngineModel:
         except EngineGenerateError as error:
             failed = RequestFailed(f"{self.name}: the engine failed: {error.__cause__ or error}")
             raise self.retry.passing(failed, cut_off=True) from error
-        except ValueError as error:
+        except _refusals() as error:
             raise RequestFailed(f"{self.name} rejects the request: {error}") from error
         if output is None or not output.outputs:
             raise self.retry.passing(RequestFailed(f"{self.name}: the engine gave no answer"), cut_off=True)

@@ -12,11 +12,22 @@ import httpx
 import flashgraph as fg
 from flashgraph.api import Run
 
-__all__ = ["ENGINE", "HELLO", "REPLY", "SIDE_BY_SIDE", "TASK", "Running", "evolved", "metric", "opened", "until"]
+from .weights import END
+
+__all__ = [
+    "ENGINE", "HELLO", "LEAST", "REPLY", "SIDE_BY_SIDE", "TASK", "TO_THE_END", "Running", "evolved", "metric",
+    "opened", "until",
+]  # fmt: skip
 
 HELLO = [{"role": "user", "content": "hello?"}]
 REPLY = 64
 """Tokens of a reply: enough to be seen running, few enough for a processor."""
+
+LEAST, TO_THE_END = REPLY - 1, {str(END): 100}
+"""``min_tokens`` and ``logit_bias`` that end each reply with its last token.
+
+Random weights hardly ever end one themselves, and no proposal is made of a reply that was cut off.
+"""
 
 ENGINE: Mapping[str, Any] = {"load_format": "dummy", "dtype": "float32", "enforce_eager": True}
 SIDE_BY_SIDE = 8

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from typing import Any
 
 import anyio
 import pytest
 
 import flashgraph as fg
-from flashgraph.errors import ContextTooLong
+from flashgraph.errors import ContextTooLong, PassingFault, RequestFailed
 from flashgraph.llm.engine import EngineModel
 from flashgraph.llm.protocol import Load
 from flashgraph.run import events as ev
 
-from .kit import HELLO, SIDE_BY_SIDE, evolved, opened, until
+from .kit import HELLO, LEAST, SIDE_BY_SIDE, TO_THE_END, evolved, opened, until
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
 def held(engine: EngineModel, monkeypatch: pytest.MonkeyPatch) -> EngineModel:
-    """The engine for a run: it is open already, and stays so when the run has ended."""
+    """The engine for a run: it is open already, and stays so when the run has ended.  Its replies end."""
+    monkeypatch.setattr(engine, "params", {**engine.params, "min_tokens": LEAST, "logit_bias": TO_THE_END})
     monkeypatch.setattr(EngineModel, "open", lambda self: nullcontext())
     return engine
 
@@ -57,6 +59,37 @@ async def test_a_prompt_beyond_the_context_fails_alone(engine: EngineModel) -> N
     """Before the engine is asked."""
     with pytest.raises(ContextTooLong, match="context is 1024"):
         await engine.complete([{"role": "user", "content": "too long " * 2000}], {})
+
+
+async def test_a_reply_that_is_ended(engine: EngineModel) -> None:
+    """The tokens of `logit_bias` are text, as JSON and a model string have them."""
+    reply = await engine.complete(HELLO, {"max_tokens": 9, "min_tokens": 4, "logit_bias": TO_THE_END})
+    assert (reply.usage.completion, reply.finish) == (5, "stop")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"logit_bias": {"x": 1}},
+        {"logit_bias": {"0": "x"}},
+        {"logit_bias": {"5000": 1}},
+        {"logit_bias": [0]},
+        {"stop": 7},
+        {"seed": "x"},
+        {"seed": 2**70},
+        {"ignore_eos": "maybe"},
+        {"temperature": -1},
+        {"max_tokens": "many"},
+        {"max_tokens": 5, "min_tokens": 9},
+    ],
+    ids=str,
+)
+async def test_a_parameter_that_it_refuses(params: dict[str, Any], engine: EngineModel) -> None:
+    """That request alone fails, at once and without another try; the engine answers the next."""
+    with pytest.raises(RequestFailed, match="rejects the request") as caught:
+        await engine.complete(HELLO, params)
+    assert not isinstance(caught.value, PassingFault)
+    assert (await engine.complete(HELLO, {"max_tokens": 1})).text
 
 
 async def test_gepa_evolves_on_it(held: EngineModel) -> None:

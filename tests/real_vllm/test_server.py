@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 import anyio
@@ -10,7 +11,7 @@ import pytest
 import flashgraph as fg
 from flashgraph.llm.http import HttpModel
 
-from .kit import HELLO, REPLY, Running, evolved, metric, opened, until
+from .kit import HELLO, LEAST, REPLY, TO_THE_END, Running, evolved, metric, opened, until
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +33,8 @@ async def tokens(url: str) -> float:
 async def test_gepa_evolves_through_it(url: str) -> None:
     """Each call of the run is a request that the server finished, with as many tokens; and it ran many at once."""
     calls, used = await finished(url), await tokens(url)
-    result, most = await evolved(f"vllm:{url}?limit={LIMIT}&max_tokens={REPLY}", running(url))
+    ending = f"max_tokens={REPLY}&logit_bias={json.dumps(TO_THE_END)}&extra_body={json.dumps({'min_tokens': LEAST})}"
+    result, most = await evolved(f"vllm:{url}?limit={LIMIT}&{ending}", running(url))
     assert await finished(url) - calls == result.spent.calls
     assert await tokens(url) - used == result.spent.tokens
     assert 2 <= most <= LIMIT

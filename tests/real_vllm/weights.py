@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-__all__ = ["make_weights"]
+__all__ = ["END", "make_weights"]
 
 CONTEXT = 1024
 TEMPLATE = (
@@ -13,6 +13,8 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 SPECIAL = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+END = 0
+"""The token that ends a reply."""
 
 
 def make_weights(folder: Path) -> Path:
@@ -31,7 +33,7 @@ def make_weights(folder: Path) -> Path:
     _write(
         folder / "tokenizer_config.json",
         tokenizer_class="PreTrainedTokenizerFast",
-        eos_token=SPECIAL[0],
+        eos_token=SPECIAL[END],
         chat_template=TEMPLATE,
         model_max_length=CONTEXT,
     )
@@ -51,8 +53,8 @@ def make_weights(folder: Path) -> Path:
         rope_theta=10000.0,
         hidden_act="silu",
         tie_word_embeddings=False,
-        bos_token_id=0,
-        eos_token_id=0,
+        bos_token_id=END,
+        eos_token_id=END,
         torch_dtype="float32",
     )
     return folder
