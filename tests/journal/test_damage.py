@@ -29,7 +29,7 @@ from flashgraph.run.journal.retention import vacuum
 from flashgraph.run.journal.seal import is_own
 from tests.journal.damage import FEW, execute, read_all, readers
 from tests.journal.kit import rows
-from tests.journal.rights import as_nobody, open_to_all
+from tests.journal.rights import unprivileged
 from tests.journal.small import judged_run, small_run
 
 
@@ -210,10 +210,9 @@ def test_resuming_a_damaged_run(sql: str, folder: Path) -> None:
 
 def test_a_run_whose_file_may_not_be_read(folder: Path) -> None:
     """It is listed as unreadable; nothing is raised."""
-    open_to_all(folder)
     (folder / "journal.db").chmod(0o000)
     (folder / "lock").chmod(0o000)
-    with as_nobody():
+    with unprivileged():
         summary = Summary.read(folder)
         with pytest.raises(JournalError, match=r"cannot be opened.*\nFix: check the path and its permissions"):
             StoredRun.open(folder)

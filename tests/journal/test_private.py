@@ -21,7 +21,7 @@ from flashgraph.run.journal.private import write_text
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.journal.retention import remove, vacuum
 from flashgraph.run.journal.store import connect
-from tests.journal.rights import as_nobody, open_to_all
+from tests.journal.rights import unprivileged
 from tests.journal.small import WORLD, held, small_run
 
 SEED = WORLD.task().seed
@@ -178,7 +178,6 @@ def test_why_a_folder_cannot_be_held(number: int, said: str, tmp_path: Path, mon
 @pytest.mark.parametrize("kind", ["closed", "link", "pipe", "folder"])
 def test_whether_a_run_goes_on_where_its_lock_is_odd(kind: str, tmp_path: Path) -> None:
     """Nobody can tell: it is taken for one that does not, and nobody waits."""
-    open_to_all(tmp_path)
     lock = tmp_path / "lock"
     match kind:
         case "closed":
@@ -189,7 +188,7 @@ def test_whether_a_run_goes_on_where_its_lock_is_odd(kind: str, tmp_path: Path) 
             os.mkfifo(lock)
         case _:
             lock.mkdir()
-    with as_nobody():
+    with unprivileged():
         assert not is_held(tmp_path)
 
 

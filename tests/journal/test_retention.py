@@ -12,7 +12,7 @@ from flashgraph.run.journal import JournalError
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.journal.retention import remove, vacuum
 from flashgraph.sim.world import UNSOLVED
-from tests.journal.rights import as_nobody, open_to_all
+from tests.journal.rights import unprivileged
 from tests.journal.small import WORLD, held, small_run
 
 
@@ -50,19 +50,18 @@ def test_what_may_not_be_changed(tmp_path: Path) -> None:
     """Both say what is in the way, and the run can be read as before."""
     folder = tmp_path / "run"
     small_run(folder)
-    open_to_all(tmp_path)
     folder.chmod(0o755)
     (folder / "lock").chmod(0o666)
     (folder / "journal.db").chmod(0o444)
     with StoredRun.open(folder) as run:
         before = (list(run.calls()), run.artifacts())
-    with as_nobody():
+    with unprivileged():
         with pytest.raises(JournalError, match=r"run: not all of it could be removed: Permission denied"):
             remove(folder)
         with pytest.raises(JournalError, match=r"could not be made smaller: attempt to write a readonly database"):
             vacuum(folder)
     (folder / "lock").chmod(0o600)
-    with as_nobody():
+    with unprivileged():
         for act in (remove, vacuum):
             with pytest.raises(JournalError, match=r"the folder cannot be held: .*\nFix: give write permission"):
                 act(folder)

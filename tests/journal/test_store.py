@@ -20,7 +20,7 @@ from flashgraph.run.journal import store as store_module
 from flashgraph.run.journal.store import SCHEMA, Statement, connect
 from flashgraph.run.journal.writer import durable
 from tests.journal.kit import SCENARIOS, here, session, sound
-from tests.journal.rights import as_nobody, open_to_all
+from tests.journal.rights import unprivileged
 from tests.journal.small import held, small_run
 
 
@@ -220,12 +220,11 @@ def test_what_is_read_only(what: str, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     small_run(folder)
     before = (folder / "journal.db").read_bytes()
-    open_to_all(tmp_path)
     (folder / "lock").chmod(0o666)
     (folder / "journal.db").chmod(0o444 if what == "file" else 0o666)
     folder.chmod(0o777 if what == "file" else 0o555)
     said = pytest.raises(JournalError, match=r"read-only|cannot be opened|cannot be held")
-    with as_nobody(), said as caught:
+    with unprivileged(), said as caught:
         small_run(folder, resume=True)
     assert "Fix: " in str(caught.value)
     folder.chmod(0o755)
@@ -236,9 +235,8 @@ def test_what_is_read_only(what: str, tmp_path: Path) -> None:
 def test_a_folder_that_may_not_be_looked_into(tmp_path: Path) -> None:
     """Whether a journal is there nobody can tell: that is what is said."""
     small_run(tmp_path / "closed" / "run")
-    open_to_all(tmp_path)
     (tmp_path / "closed").chmod(0o600)
-    with as_nobody(), pytest.raises(JournalError, match=r"cannot be opened: .*\nFix: give permission to read"):
+    with unprivileged(), pytest.raises(JournalError, match=r"cannot be opened: .*\nFix: give permission to read"):
         connect(tmp_path / "closed" / "run" / "journal.db", readonly=True)
 
 
