@@ -10,7 +10,10 @@ __all__ = ["command"]
 @click.command("check")
 @click.argument("graph")
 def command(graph: str) -> None:
-    """Check GRAPH: print "ok" and what it holds, or every mistake with its line and its fix."""
+    """Check GRAPH: print "ok" and what it holds, or every mistake with its line and its fix.
+
+    This executes the graph file as Python: check only files that you would run.
+    """
     from flashgraph.loading import load_graph
     from flashgraph.observe.words import counted
 

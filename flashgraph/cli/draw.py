@@ -23,7 +23,8 @@ KINDS = (".svg", ".png", ".md", ".html")
 def command(graph: str, output: Path) -> None:
     """Draw GRAPH: stages with their types, edges with their policies, pools and what reads them.
 
-    All but .md needs matplotlib: pip install 'flashgraph[draw]'.
+    This executes the graph file as Python: draw only files that you would run. All but .md needs matplotlib: pip
+    install 'flashgraph[draw]'.
     """
     if output.suffix not in KINDS:
         raise click.BadParameter(

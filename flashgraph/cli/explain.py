@@ -14,7 +14,10 @@ __all__ = ["command"]
 @schedule_option
 @set_option
 def command(graph: str, schedule: str, settings: tuple[str, ...]) -> None:
-    """Say what GRAPH does under a schedule: what flows where, what waits for what, what becomes of what is late."""
+    """Say what GRAPH does under a schedule: what flows where, what waits for what, what becomes of what is late.
+
+    This executes the graph file as Python: explain only files that you would run.
+    """
     overrides = pairs(settings)
     from flashgraph.loading import load_graph
     from flashgraph.observe.explanation import explain

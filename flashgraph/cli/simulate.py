@@ -66,6 +66,9 @@ def command(
     prompts score better, others (and with --task all) get hashes for answers, which pass at --pass-rate. What is not
     simulated: failures and retries, rate limits, prefix caches, other users of the server, and graphs that run code in
     a sandbox (islands, meta_harness).
+
+    No model is called, but the graph file, and the task file of --task, are executed as Python: simulate only files
+    that you would run.
     """
     if output is not None:
         _check_plot(output)

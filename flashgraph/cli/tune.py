@@ -40,6 +40,9 @@ def command(goal: Any, target_score: float | None, seeds: int, seed: int, as_jso
     Prints --set options for `flashgraph run`, and on how many seeds they were better. What is simulated, and what is
     not: `flashgraph simulate --help`. Proposals that are fast are not proposals that are good: only the simulated world
     has scores, and yours is another.
+
+    No model is called, but the graph file, and the task file of --task, are executed as Python: tune only files that
+    you would run.
     """
     simulation = simulation_of(seed=seed, **options)
     found = _searched(simulation, goal, seeds, target_score)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -37,6 +38,20 @@ FORMS = {
     "sim": "sim:PROFILE",
     "replay": "replay:RUN or replay:RUN?else=MODEL",
 }
+
+EXAMPLES = {
+    "openai": "openai:http://localhost:8000#MODEL?limit=16",
+    "vllm": "vllm:http://localhost:8000#MODEL?temperature=0.7",
+    "vllm-engine": "vllm-engine:Qwen/Qwen3-8B?max_num_seqs=64",
+    "litellm": "litellm:openai/gpt-4o?tries=3",
+    "local": "local, or local:0.5b?context=4096",
+    "sim": "sim:vllm",
+    "replay": "replay:RUN?else=local",
+}
+"""By scheme: a string that is read."""
+
+NESTED = 8
+"""Runs that may stand behind one another, each for what those before it do not have."""
 
 SEPARATOR = re.compile(rf",(?=(?:{'|'.join(map(re.escape, FORMS))})(?:[:?,]|$))")
 """Between two models of one role: a comma before the next one's scheme, since a price has commas too."""
@@ -88,10 +103,8 @@ def resolve(spec: ModelSpec) -> Model:
 
 def _resolve_one(spec: One, several: bool) -> Model:
     if isinstance(spec, str):
-        try:
+        with _fixed(spec):
             return _resolve_text(spec, several)
-        except ValueError as error:  # of a backend that takes no such option
-            raise DataError(f"model {masked(spec)!r}: {error}") from None
     if isinstance(spec, Model) and not isinstance(spec, type):
         return spec
     if callable(spec) and not isinstance(spec, type):
@@ -102,6 +115,24 @@ def _resolve_one(spec: One, several: bool) -> Model:
         f"model: found {spec!r}, expected a string ({', '.join(FORMS.values())}), a function of the messages, "
         "or an object with name, limit, open, complete and worst_cost"
     )
+
+
+def _named(spec: str) -> str:
+    """What a message calls a model string; a long one in part."""
+    return f"model {masked(spec)!r:.300}"
+
+
+@contextmanager
+def _fixed(spec: str) -> Iterator[None]:
+    """Each error of a model string says what to type."""
+    try:
+        yield
+    except (ValueError, DataError) as error:
+        said = str(error) if isinstance(error, DataError) else f"{_named(spec)}: {error}"
+        if "\nFix: " in said:
+            raise
+        form = EXAMPLES.get(spec.partition(":")[0].partition("?")[0], EXAMPLES["openai"])
+        raise DataError(f"{said.rstrip('.')}.\nFix: write it as {form} (docs/models.md has every option).") from None
 
 
 def resolve_all(models: Mapping[str, ModelSpec]) -> dict[str, Model]:
@@ -129,7 +160,8 @@ def resolve_all(models: Mapping[str, ModelSpec]) -> dict[str, Model]:
 def _parts(spec: ModelSpec) -> list[tuple[One, float]]:
     """The models of one role with their weights."""
     if isinstance(spec, str):
-        return [_weighted(text) for text in SEPARATOR.split(spec)]
+        with _fixed(spec):
+            return [_weighted(text) for text in SEPARATOR.split(spec)]
     if isinstance(spec, list | tuple):
         if not spec:
             raise DataError("model: found an empty list, expected at least one model")
@@ -169,10 +201,10 @@ def _resolve_text(spec: str, several: bool) -> Model:
         return _sim(_parse(spec, scheme, {}))
     if scheme in ("http", "https"):
         raise DataError(
-            f"model {masked(spec)!r}: found an address alone, expected {FORMS['openai']}; write openai:{masked(spec)}"
+            f"{_named(spec)}: found an address alone, expected {FORMS['openai']}.\nFix: openai:{masked(spec):.300}"
         )
     raise DataError(
-        f"model {masked(spec)!r}: found scheme {scheme!r}, expected one of {', '.join(FORMS.values())}; "
+        f"{_named(spec)}: found scheme {scheme!r:.100}, expected one of {', '.join(FORMS.values())}; "
         f"{did_you_mean(scheme, list(FORMS))}"
     )
 
@@ -230,7 +262,7 @@ ENGINE: Mapping[str, Callable[[str], Any]] = {
 def _parse(spec: str, scheme: str, settings: Mapping[str, Callable[[str], Any]]) -> _Parsed:
     target, _, query = spec.removeprefix(scheme).removeprefix(":").partition("?")
     if not target and scheme != "local":
-        raise DataError(f"model {masked(spec)!r}: found nothing after {scheme!r}, expected {FORMS[scheme]}")
+        raise DataError(f"{_named(spec)}: found nothing after {scheme!r}, expected {FORMS[scheme]}")
     taken: dict[str, Any] = {}
     params: dict[str, Any] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
@@ -242,7 +274,7 @@ def _parse(spec: str, scheme: str, settings: Mapping[str, Callable[[str], Any]])
                 raise _unexpected(spec, name, value)
         else:
             known = [*settings, *SAMPLING] if settings else []
-            raise DataError(f"model {masked(spec)!r}: found option {name!r}; {did_you_mean(name, known)}")
+            raise DataError(f"{_named(spec)}: found option {name!r:.100}; {did_you_mean(name, known)}")
     return _Parsed(spec, scheme, target, taken, _thinking(scheme, params))
 
 
@@ -268,7 +300,7 @@ def _converted(spec: str, name: str, value: str, convert: Callable[[str], Any]) 
 
 def _unexpected(spec: str, name: str, value: str) -> DataError:
     expected = EXPECTED.get(name, "a whole number above 0")
-    return DataError(f"model {masked(spec)!r}: found {name}={value!r:.200}, expected {expected}")
+    return DataError(f"{_named(spec)}: found {name}={value!r:.200}, expected {expected}")
 
 
 def _json_or_text(value: str) -> Any:
@@ -316,7 +348,7 @@ def _http(parsed: _Parsed, several: bool) -> Model:
             url, model, params=parsed.params, limits=limits, prioritises=prioritises, probe=not several, **settings
         )
     if settings.get("limit") == "steered":
-        raise DataError(f"model {masked(parsed.spec)!r}: found limit='steered', expected it of vllm:URL#MODEL alone")
+        raise DataError(f"{_named(parsed.spec)}: found limit='steered', expected it of vllm:URL#MODEL alone")
     limits = _limits(settings, adaptive)
     return HttpModel(url, model, params=parsed.params, limits=limits, probe=not several, **settings)
 
@@ -329,7 +361,7 @@ def _engine(parsed: _Parsed) -> Model:
     limit = rest.pop("limit", "steered")
     if limit == "adaptive":
         raise DataError(
-            f"model {masked(parsed.spec)!r}: found limit='adaptive', expected a whole number above 0, or steered: an "
+            f"{_named(parsed.spec)}: found limit='adaptive', expected a whole number above 0, or steered: an "
             "engine of this process says how full it is, and never that it is too full"
         )
     rest |= {"limits": steered()} if limit == "steered" else {"limit": limit}
@@ -341,16 +373,18 @@ def _lite(parsed: _Parsed) -> Model:
 
     settings = _with_retry(dict(parsed.settings))
     if settings.get("limit") == "steered":
-        raise DataError(f"model {masked(parsed.spec)!r}: found limit='steered', expected it of vllm:URL#MODEL alone")
+        raise DataError(f"{_named(parsed.spec)}: found limit='steered', expected it of vllm:URL#MODEL alone")
     return LiteLLMModel(parsed.target, params=parsed.params, limits=_limits(settings, adaptive), **settings)
 
 
 def _replay(spec: str) -> Model:
     from flashgraph.llm.replay import ReplayModel
 
+    if spec.count("?else=") > NESTED:
+        raise DataError(f"{_named(spec)}: found more than {NESTED} times ?else=, expected fewer")
     target, _, otherwise = spec.removeprefix("replay:").partition("?else=")
     if not target or spec == "replay":
-        raise DataError(f"model {masked(spec)!r}: found no run, expected {FORMS['replay']}")
+        raise DataError(f"{_named(spec)}: found no run, expected {FORMS['replay']}")
     return ReplayModel(target, otherwise=resolve(otherwise) if otherwise else None)
 
 

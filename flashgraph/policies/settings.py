@@ -49,6 +49,12 @@ POLICIES: dict[str, Callable[..., Any]] = {
     "sampled": sampled,
     "shortest_first": shortest_first,
 }
+LONGEST = 1000
+"""Characters of a value that is read: Python's own parser is deep where a text is."""
+LARGEST = 2**53
+"""Of whole numbers: what is larger is no count of anything, and no float holds it."""
+UNREADABLE = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError, OverflowError)
+"""What Python's parser raises for a text, and policies for their arguments."""
 EXAMPLES = {
     "count": "count(2)",
     "deadline": "deadline(30)",
@@ -107,6 +113,8 @@ def parse_policy(text: str, stages: Mapping[str, Any] | None = None, setting: st
             case ast.Call(func=ast.Name(id=name)) | ast.Name(id=name) if name in OF_FUNCTIONS:
                 raise ValueError(f"{name} takes a function: it is set in the graph's file or from Python")
             case ast.Constant():
+                if isinstance(node.value, int) and node.value > LARGEST:
+                    raise ValueError(f"a number over {LARGEST}")
                 return node.value
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
                 return -number
@@ -120,15 +128,17 @@ def parse_policy(text: str, stages: Mapping[str, Any] | None = None, setting: st
                 return known[name]
             case ast.Name(id=name):
                 return name
-        raise ValueError(f"{ast.unparse(node)!r} is neither")
+        raise ValueError(f"{ast.unparse(node)!r:.80} is neither")
 
     try:
+        if len(text) > LONGEST:
+            raise ValueError(f"it has {len(text):,} characters, and at most {LONGEST:,} are read")
         return value(ast.parse(text.strip(), mode="eval").body)
-    except (SyntaxError, ValueError, TypeError) as error:
-        reason = "it cannot be read" if isinstance(error, SyntaxError) else error
+    except UNREADABLE as error:
+        reason = error if isinstance(error, ValueError | TypeError) else "it cannot be read"
         raise DataError(
-            f"setting {setting + '=' if setting else ''}{text}: not a value or a policy ({reason}); expected a "
-            f"literal, or one of {', '.join(sorted(POLICIES))}.\nFix: e.g. {_example(text, setting)}."
+            f"setting {setting + '=' if setting else '':.200}{text:.200}: not a value or a policy ({reason}); expected "
+            f"a literal, or one of {', '.join(sorted(POLICIES))}.\nFix: e.g. {_example(text, setting)}."
         ) from error
 
 
@@ -143,8 +153,8 @@ def _parse_param(text: str, default: Any) -> Any:
     if isinstance(default, bool) and text.strip().lower() in ("true", "false"):
         return text.strip().lower() == "true"
     try:
-        value = ast.literal_eval(text.strip())
-    except (SyntaxError, ValueError):
+        value = ast.literal_eval(text.strip()) if len(text) <= LONGEST else text
+    except UNREADABLE:
         return text
     return value if isinstance(value, str) or not isinstance(default, str) else text
 
@@ -224,10 +234,12 @@ def _param(name: str, value: Any, default: Any) -> Any:
         fits = isinstance(value, int | float)
     else:
         fits = default is None or isinstance(value, kind)
+    if fits and isinstance(value, int) and abs(value) > LARGEST:
+        raise DataError(f"parameter {name} is a number over {LARGEST}.\nFix: e.g. {name}={default!r}.")
     if fits:
         return value
     raise DataError(
-        f"parameter {name}={value!r} is {_a(type(value))}; expected {_a(kind)} like its default.\n"
+        f"parameter {name}={value!r:.200} is {_a(type(value))}; expected {_a(kind)} like its default.\n"
         f"Fix: e.g. {name}={default!r}."
     )
 
@@ -285,14 +297,14 @@ def _typed(name: str, value: Any, kinds: tuple[type, ...]) -> Any:
     if good:
         # 1 is the share 1.0, in a run's fingerprint too.
         return float(value) if option in ("focus", "reserve") else value
-    raise DataError(f"setting {name}={value!r}; expected {KINDS[option]}.\nFix: e.g. {name}={FIXES[option]}.")
+    raise DataError(f"setting {name}={value!r:.200}; expected {KINDS[option]}.\nFix: e.g. {name}={FIXES[option]}.")
 
 
 def _unknown(graph: GraphSpec, name: str, *, in_params: bool) -> str:
     if in_params or not ("." in name or "->" in name):
         names = [*graph.params, *([] if in_params else SCHEDULE_SETTINGS)]
         kind = "parameter" if in_params else "setting"
-        return f"{kind} {name!r} is not known to graph {graph.name!r}.\nFix: {did_you_mean(name, names)}"
+        return f"{kind} {name!r:.200} is not known to graph {graph.name!r}.\nFix: {did_you_mean(name, names)}"
     names = [f"{s.name}.workers" for s in graph.stages]
     names += [f"{e.name}.{setting}" for e in graph.edges for setting in EDGE_SETTINGS]
     owner, _, option = name.rpartition(".")
@@ -302,8 +314,8 @@ def _unknown(graph: GraphSpec, name: str, *, in_params: bool) -> str:
         fixed = option in {field.name for field in attrs.fields(EdgeSpec if kind == "edge" else StageSpec)}
         hint = "change it in the graph's file." if fixed else did_you_mean(name, own)
         has = ", ".join(known.rpartition(".")[2] for known in own)
-        return f"setting {name!r}: {kind} {owner!r} has no setting {option!r}; it has {has}.\nFix: {hint}"
+        return f"setting {name!r:.200}: {kind} {owner!r} has no setting {option!r:.200}; it has {has}.\nFix: {hint}"
     hint = did_you_mean(name, names)
     if hint.startswith("there is"):
         hint = f"there is: STAGE.workers and EDGE.{{{','.join(EDGE_SETTINGS)}}}, e.g. {names[-1] if names else ''}"
-    return f"setting {name!r} names no stage or edge of graph {graph.name!r}.\nFix: {hint}"
+    return f"setting {name!r:.200} names no stage or edge of graph {graph.name!r}.\nFix: {hint}"

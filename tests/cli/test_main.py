@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +22,18 @@ def test_every_command_has_help_and_stands_in_the_overview(cli: Cli, command: st
     assert overview.code == own.code == 0
     assert own.out.startswith(f"Usage: flashgraph {command}")
     assert f"\n  {command} " in overview.out
+
+
+@pytest.mark.parametrize("command", ["check", "draw", "explain", "simulate", "tune"])
+def test_what_executes_a_graph_file_says_so(cli: Cli, command: str, tmp_path: Path) -> None:
+    """These seem to look at a graph only."""
+    assert "executed as Python" in (said := " ".join(cli(command, "--help").out.split())) or (
+        "executes the graph file as Python" in said
+    )
+    ran = tmp_path / "ran"
+    (tmp_path / "graph.py").write_text(f"open({str(ran)!r}, 'w').close()\nraise SystemError('enough')\n")
+    assert cli(command, "graph.py", *(["-o", "graph.md"] if command == "draw" else [])).code == 1
+    assert ran.exists()
 
 
 def test_exit_codes_are_documented(cli: Cli) -> None:

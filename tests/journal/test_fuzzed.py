@@ -15,8 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flashgraph.errors import FlashgraphError
+from flashgraph.run.journal.losses import noticed
 from flashgraph.run.journal.store import TABLES
 from tests.journal.damage import FEW, read_all
+from tests.journal.kit import SCENARIOS, here, session
 from tests.journal.small import small_run
 
 
@@ -80,17 +82,44 @@ def check_bytes(flips: list[tuple[float, int]], ended: Path, tmp_path: Path) -> 
     folder = tmp_path / "run"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ended, folder)
-    data = bytearray((folder / "journal.db").read_bytes())
-    for place, change in flips:
-        data[math.floor(place * len(data))] ^= change
-    (folder / "journal.db").write_bytes(data)
+    (folder / "journal.db").write_bytes(changed((folder / "journal.db").read_bytes(), flips))
     read_all(folder)
     with suppress(FlashgraphError):
         small_run(folder, budget=FEW, resume=True)
 
 
 VALUES = given(column=st.sampled_from(COLUMNS), value=ODD, row=st.integers(0, 10**6))
-BYTES = given(flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=6))
+FLIPS = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=6)
+BYTES = given(flips=FLIPS)
+LOGS = given(flips=FLIPS, name=st.sampled_from(["journal.db-wal", "journal.db.mark"]))
+
+
+def check_log(flips: list[tuple[float, int]], name: str, killed: Path, tmp_path: Path) -> None:
+    """The same of what lies beside the file of a run that was killed: its log, and the mark of how far it was."""
+    folder = tmp_path / "one" / "run"
+    shutil.rmtree(folder.parent, ignore_errors=True)
+    shutil.copytree(killed.parent, folder.parent)
+    (folder / name).write_bytes(changed((folder / name).read_bytes(), flips))
+    with suppress(FlashgraphError):
+        noticed(folder / "journal.db")
+    read_all(folder)
+    with suppress(FlashgraphError):
+        here(SCENARIOS["cyclic"], folder, schedule="lockstep")
+
+
+def changed(data: bytes, flips: list[tuple[float, int]]) -> bytes:
+    found = bytearray(data)
+    for place, change in flips:
+        found[math.floor(place * len(found))] ^= change
+    return bytes(found)
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was killed after 60 commits: its journal is for the most part in its log."""
+    folder = tmp_path_factory.mktemp("killed") / "one" / "run"
+    session(SCENARIOS["cyclic"], folder, schedule="lockstep", kill_at=60)
+    return folder
 
 
 @GENERATED
@@ -105,6 +134,21 @@ def test_any_value_in_any_column(column: tuple[str, str], value: Any, row: int, 
 def test_any_bytes_anywhere(flips: list[tuple[float, int]], ended: Path, tmp_path: Path) -> None:
     """0 crashes."""
     check_bytes(flips, ended, tmp_path)
+
+
+@FEWER
+@LOGS
+def test_any_bytes_of_the_log(flips: list[tuple[float, int]], name: str, killed: Path, tmp_path: Path) -> None:
+    """0 crashes."""
+    check_log(flips, name, killed, tmp_path)
+
+
+@pytest.mark.slow
+@MORE
+@LOGS
+def test_more_bytes_of_the_log(flips: list[tuple[float, int]], name: str, killed: Path, tmp_path: Path) -> None:
+    """0 crashes in 500."""
+    check_log(flips, name, killed, tmp_path)
 
 
 @pytest.mark.slow

@@ -306,14 +306,33 @@ async def test_whatever_comes_over_the_wire_is_a_failed_request(raw: bytes) -> N
         assert isinstance(await once(model_at(server.url)), ModelError)
 
 
-@settings(max_examples=30, deadline=None)
-@given(
-    st.one_of(
-        st.binary(max_size=80),
-        st.binary(max_size=80).map(lambda b: b"HTTP/1.1 200 OK\r\n" + b),
-        st.binary(max_size=80).map(lambda b: b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n" + b),
-    )
+HEAD = b"HTTP/1.1 200 OK\r\n"
+PARTS = [
+    HEAD, b"HTTP/1.1 429 Slow\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", b"content-length: 5\r\n",
+    b"content-length: 0\r\n", b"content-length: -1\r\n", b"transfer-encoding: chunked\r\n",
+    b"content-encoding: gzip\r\n", b"retry-after: 1e9\r\n", b"connection: close\r\n", b"\r\n", b"5\r\n", b"{}\r\n",
+    b"0\r\n\r\n", b"ffffffffffffffff\r\n", b"x: y\r\n", b": \r\n", b"\0", b"x-ratelimit-remaining-requests: -1\r\n",
+    b"data: {}\n\n", b"content-type: text/event-stream\r\n",
+]  # fmt: skip
+WIRE = st.one_of(
+    st.binary(max_size=80),
+    st.binary(max_size=80).map(lambda b: HEAD + b),
+    st.binary(max_size=80).map(lambda b: HEAD + b"content-encoding: gzip\r\n\r\n" + b),
+    st.lists(st.sampled_from(PARTS), max_size=8).map(b"".join),
+    st.lists(st.sampled_from(PARTS), max_size=8).map(lambda parts: HEAD + b"".join(parts)),
 )
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, deadline=None)
+@given(WIRE)
+def test_more_bytes_over_the_wire(raw: bytes) -> None:
+    """0 crashes in 1,000."""
+    test_any_bytes_over_the_wire.hypothesis.inner_test(raw)  # type: ignore[attr-defined]
+
+
+@settings(max_examples=30, deadline=None)
+@given(WIRE)
 def test_any_bytes_over_the_wire(raw: bytes) -> None:
     """A reply or a failed request, and never anything else."""
 

@@ -172,7 +172,7 @@ def test_objects_and_functions() -> None:
         ("opnai:http://h#m", "did you mean 'openai'"),
         ("gpt-4o", "expected one of openai:URL#MODEL"),
         ("", "expected one of"),
-        ("http://h:8000", "write openai:http://h:8000"),
+        ("http://h:8000", "Fix: openai:http://h:8000"),
         ("openai:", "found nothing after 'openai'"),
         ("openai:h#m", r"expected http\(s\)://HOST"),
         ("litellm", "expected litellm:NAME"),
