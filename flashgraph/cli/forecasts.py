@@ -165,10 +165,17 @@ def simulated(simulation: Simulation, progress: Callable[[float], None] = lambda
     return run_virtually(partial(forecast, simulation, settle, progress=progress), "asyncio")
 
 
+def _interrupt(number: int, frame: object) -> None:
+    # A shell starts what it runs in the background with Ctrl-C ignored.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """SIGTERM is a Ctrl-C: what is there is said, and no process is left behind."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     finally:

@@ -98,10 +98,16 @@ def test_an_interrupt_before_anything_was_there(cli: Cli, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("command", ["sweep", "tune", "one"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_with_a_line(command: str, number: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "ctrl_c"),
+    [(signal.SIGINT, signal.SIG_DFL), (signal.SIGTERM, signal.SIG_DFL), (signal.SIGTERM, signal.SIG_IGN)],
+)
+def test_a_signal_ends_it_with_a_line(
+    command: str, number: signal.Signals, ctrl_c: signal.Handlers, tmp_path: Path
+) -> None:
     """As from a terminal, where Ctrl-C reaches every process of the group: no traceback of any of them, the exit code
-    of an interrupt, and no process left."""
+    of an interrupt, and no process left.  What a shell has put into the background ignores Ctrl-C, and ends all the
+    same when it is told to."""
     arguments = {
         "sweep": ["simulate", "gepa", "--minutes", "600", "--seeds", "4"],
         "tune": ["tune", "gepa", "--minutes", "600"],
@@ -109,7 +115,7 @@ def test_a_signal_ends_it_with_a_line(command: str, number: signal.Signals, tmp_
     }[command]
     process = subprocess.Popen(
         [sys.executable, "-c", STARTED, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, start_new_session=True,
+        text=True, start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, ctrl_c),
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "simulating\n"
