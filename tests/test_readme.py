@@ -45,3 +45,16 @@ def test_settings_of_edges(page: str) -> None:
         (spec,) = [s for s in specs if s.edge(name.rpartition(".")[0]) is not None]
         for value in re.split(r",(?![^(]*\))", values):
             apply_settings(spec, pipelined(), {}, {name: value})
+
+
+def test_security_names_tests_that_there_are() -> None:
+    """A claim without its test is none."""
+    claimed, file = [], ""
+    for named in re.findall(r"`([\w/]*\.py)?(?:::(\w+))?`", (ROOT / "docs" / "security.md").read_text()):
+        file = named[0] or file
+        if file:
+            claimed.append((file, named[1]))
+    assert len(claimed) > 80
+    for path, test in claimed:
+        source = (ROOT / "tests" / path).read_text()
+        assert not test or re.search(rf"^(async )?def {test}\(", source, re.M), f"{path}::{test}"

@@ -101,6 +101,22 @@ def test_what_a_folder_wants_is_shown_and_not_done(
     assert "sk-secret" not in ended.err + ended.out
 
 
+def test_looking_at_a_run_runs_none_of_its_code(cli: Cli, begun: Path, server: Server, tmp_path: Path) -> None:
+    """Nor does it send anything."""
+    evil, marker = tmp_path / "evil.py", tmp_path / "marker"
+    evil.write_text(EVIL.format(marker=str(marker)))
+    rewritten(begun, graph=str(evil), task=str(evil), cache=str(marker))
+    before = server.chats
+    for words in (
+        ["runs", "."], ["show", "out"], ["show", "out", "--artifacts"], ["show", "out", "--calls", "3"],
+        ["diff", "out", "out"],
+        ["export", "out", "--to", "jsonl", "-o", "out.jsonl"], ["prune", ".", "--keep", "5", "--yes"],
+    ):  # fmt: skip
+        assert cli(*words).code == 0
+    assert server.chats == before
+    assert not marker.exists()
+
+
 @pytest.mark.parametrize("answer", [True, False])
 def test_the_question(
     cli: Cli, begun: Path, server: Server, tmp_path: Path, answer: bool, monkeypatch: pytest.MonkeyPatch
