@@ -18,6 +18,7 @@ import attrs
 
 import flashgraph as fg
 from flashgraph.clipping import SHOWN_TOKENS, asked, within
+from flashgraph.costs import curating
 from flashgraph.evaluation import Attempt, Work
 from flashgraph.playbook import (
     Alike,
@@ -279,6 +280,7 @@ async def validate(work: Work, at: fg.Context) -> Attempt:
     return found
 
 
+graph.costs(curating(batch, eval_steps, answer_after, again=ROUNDS))
 graph.edge(seed, playbook)
 graph.edge(select, generate, only=Batch, scatter=Batch.each, fanout=MOST, stale=fg.refresh())
 graph.edge(generate, reflect, stale=fg.refresh())

@@ -17,6 +17,7 @@ import attrs
 import flashgraph as fg
 from flashgraph.algorithms import ace, gepa
 from flashgraph.clipping import SHOWN_TOKENS, asked, within
+from flashgraph.costs import curating, reflecting
 from flashgraph.evaluation import Attempt
 from flashgraph.playbook import Playbook, parse_operations
 from flashgraph.playbook.prompts import curate_prompt
@@ -181,6 +182,7 @@ It was rewritten several times, each time in the light of other examples:
 Write one instruction that keeps every fact and rule of these drafts. Where they contradict each other, follow what most
 of them say. Give only the new instruction, once, as plain text between ``` fences."""
 
+graph.costs(reflecting(base.param(gepa.minibatch)))
 graph.edge(base["rollout"], brief, gather=True, release=fg.fraction(0.67), late="cancel")
 graph.edge(brief, reflection["shuffle"])
 graph.edge(reflection["combine"], write)
@@ -232,6 +234,8 @@ JOIN_CHANGES = f"""Several curators have each read a share of the cases and draf
 
 Join their drafts: each thing once, everything that any of them knows."""
 
+steps, after = whole.param(ace.eval_steps), whole.param(ace.answer_after)
+ace_graph.costs(curating(whole.param(ace.batch), steps, after, again=ace.ROUNDS))
 ace_graph.edge(whole["reflect"], course, gather=True, when=ace.Reflection.settled, stale=fg.refresh())
 ace_graph.edge(course, curation["shuffle"], only=Course)
 ace_graph.edge(course, whole["playbook"], only=ace.Curated)

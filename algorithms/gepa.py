@@ -17,6 +17,7 @@ import attrs
 
 import flashgraph as fg
 from flashgraph.clipping import SHOWN_TOKENS
+from flashgraph.costs import reflecting
 from flashgraph.crossover import Crossings
 from flashgraph.evaluation import Attempt, Candidate, Validated, Work, attempt, reachable
 from flashgraph.parameters import at_least, between, number_or_none, one_of, require
@@ -280,6 +281,7 @@ Another one, which learned from different examples:
 Write one instruction that keeps every fact and rule of the best one and adds what only the other one knows. Where they
 contradict each other, follow the best one. Give only the new instruction, between ``` fences."""
 
+graph.costs(reflecting(minibatch, parents, samples))
 graph.edge(select, rollout, only=Trial, scatter=Trial.work)
 graph.edge(select, spread, only=Trials)
 graph.edge(spread, rollout, scatter=Trial.work)

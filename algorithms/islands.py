@@ -222,6 +222,14 @@ lines of the program, copied exactly, which stand in it once
 lines to put in their place
 >>>>>>> REPLACE"""
 
+
+@graph.costs
+def costs(at: fg.Draw) -> fg.Costs:
+    """The cheap checks of each program, and the costly ones of what passes them."""
+    cheap = len(at.task.train)
+    return fg.Costs(start=cheap, least=cheap, most=cheap, seeds=1, children=1)
+
+
 graph.edge(seed, quick, scatter=Program.work)
 graph.edge(select, propose)
 graph.edge(propose, quick, only=Program, scatter=Program.work)

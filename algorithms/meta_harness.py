@@ -169,6 +169,12 @@ async def taught(code: str, dataset: str, at: fg.Context) -> str:
     return str(ran.value)
 
 
+@graph.costs
+def costs(at: fg.Draw) -> fg.Costs:
+    """The baselines are evaluated, and from one to all of the programs of an iteration."""
+    return fg.Costs(least=len(at.task.val), seeds=len(baselines(at.task)), children=at[candidates])
+
+
 graph.edge(start, validate)
 graph.edge(iterate, propose, stale=fg.refresh())
 graph.edge(propose, validate, only=Program, stale=fg.refresh())

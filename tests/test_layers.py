@@ -18,6 +18,7 @@ LAYERS = [
     ["policies"],
     [
         "clipping",
+        "costs",
         "crossover",
         "data",
         "evaluation",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from flashgraph.cli.options import pairs, schedule_option, set_option
+from flashgraph.cli.options import budget_of, budget_options, pairs, schedule_option, set_option
 
 __all__ = ["command"]
 
@@ -13,13 +15,26 @@ __all__ = ["command"]
 @click.argument("graph")
 @schedule_option
 @set_option
-def command(graph: str, schedule: str, settings: tuple[str, ...]) -> None:
+@click.option("--task", metavar="FILE[:NAME]", help="Say what a budget buys on this task, too.")
+@budget_options
+def command(graph: str, schedule: str, settings: tuple[str, ...], task: str | None, **limits: Any) -> None:
     """Say what GRAPH does under a schedule: what flows where, what waits for what, what becomes of what is late.
 
-    This executes the graph file as Python: explain only files that you would run.
-    """
-    overrides = pairs(settings)
-    from flashgraph.loading import load_graph
-    from flashgraph.observe.explanation import explain
+    With a task it also says how many evaluations a run takes, and how many rounds a budget buys.
 
-    click.echo(explain(load_graph(graph), schedule, overrides))
+    \b
+    flashgraph explain gepa --task task.py --evaluations 200
+
+    This executes the graph and the task file as Python: explain only files that you would run.
+    """
+    overrides, budget = pairs(settings), budget_of(limits)
+    if task is None and (budget.limits or budget.seconds is not None):
+        raise click.UsageError("a budget buys more or less by the task: say --task FILE")
+    from flashgraph.loading import load_graph, load_task
+    from flashgraph.observe.explanation import explain
+    from flashgraph.observe.outlook import budget_lines
+
+    found = load_graph(graph)
+    click.echo(explain(found, schedule, overrides))
+    if task is not None:
+        click.echo("\n" + "\n".join(budget_lines(found.spec, load_task(task), budget, overrides, schedule)))

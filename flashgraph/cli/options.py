@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-__all__ = ["absolute", "cache_file", "models_by_role", "pairs", "schedule_option", "set_option"]
+if TYPE_CHECKING:
+    from flashgraph.run.budget import Budget
+
+__all__ = [
+    "FROM_ONE",
+    "OVER_ZERO",
+    "absolute",
+    "budget_of",
+    "budget_options",
+    "cache_file",
+    "models_by_role",
+    "pairs",
+    "schedule_option",
+    "set_option",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+OVER_ZERO = click.FloatRange(min=0, min_open=True)
+FROM_ONE = click.IntRange(min=1)
+
+LIMITS = {
+    "minutes": (OVER_ZERO, "minutes of the run (the test at its end not counted)."),
+    "proposals": (FROM_ONE, "proposals."),
+    "evaluations": (FROM_ONE, "evaluations of a candidate on a sample."),
+    "calls": (FROM_ONE, "model calls."),
+    "tokens": (FROM_ONE, "tokens, of prompts and of replies."),
+    "usd": (OVER_ZERO, "US dollars."),
+}
 
 
 def absolute(file: str) -> str:
@@ -51,6 +77,22 @@ def set_option(command: F) -> F:
         help="A parameter of the graph, window, focus or control, STAGE.workers, or EDGE.POLICY, "
         "e.g. 'validate->frontier.stale=discard(4)'. May be given often.",
     )(command)
+
+
+def budget_options(command: F) -> F:
+    """The limits of a run's budget."""
+    for name, (kind, counts) in reversed(LIMITS.items()):
+        command = click.option(f"--{name}", type=kind, help=f"Budget: {counts}")(command)
+    return command
+
+
+def budget_of(options: Mapping[str, Any]) -> Budget:
+    """The budget that ``options`` say, as `budget_options` name them."""
+    from flashgraph.run.budget import Budget
+
+    limits = {name: options[name] for name in LIMITS if name != "minutes"}
+    minutes = options["minutes"]
+    return Budget(**limits, seconds=None if minutes is None else minutes * 60)
 
 
 def pairs(texts: Iterable[str], option: str = "--set", example: str = "window=4") -> dict[str, str]:

@@ -9,12 +9,9 @@ from typing import Any
 
 import click
 
-from flashgraph.cli.options import absolute, models_by_role
+from flashgraph.cli.options import FROM_ONE, OVER_ZERO, absolute, models_by_role
 
 __all__ = ["command"]
-
-OVER_ZERO = click.FloatRange(min=0, min_open=True)
-FROM_ONE = click.IntRange(min=1)
 
 
 @click.command("resume")

@@ -7,12 +7,19 @@ from typing import Any
 
 import click
 
-from flashgraph.cli.options import absolute, cache_file, models_by_role, pairs, schedule_option, set_option
+from flashgraph.cli.options import (
+    FROM_ONE,
+    absolute,
+    budget_of,
+    budget_options,
+    cache_file,
+    models_by_role,
+    pairs,
+    schedule_option,
+    set_option,
+)
 
 __all__ = ["command"]
-
-OVER_ZERO = click.FloatRange(min=0, min_open=True)
-FROM_ONE = click.IntRange(min=1)
 
 
 @click.command("run")
@@ -29,12 +36,7 @@ FROM_ONE = click.IntRange(min=1)
 @schedule_option
 @set_option
 @click.option("--seed", default=0, show_default=True, help="Every random draw follows from it.")
-@click.option("--minutes", type=OVER_ZERO, help="Budget: minutes of the run (the test at its end not counted).")
-@click.option("--proposals", type=FROM_ONE, help="Budget: proposals.")
-@click.option("--evaluations", type=FROM_ONE, help="Budget: evaluations of a candidate on a sample.")
-@click.option("--calls", type=FROM_ONE, help="Budget: model calls.")
-@click.option("--tokens", type=FROM_ONE, help="Budget: tokens, of prompts and of replies.")
-@click.option("--usd", type=OVER_ZERO, help="Budget: US dollars.")
+@budget_options
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -74,7 +76,6 @@ def command(
     task: str,
     models: tuple[str, ...],
     settings: tuple[str, ...],
-    minutes: float | None,
     backend: str,
     **options: Any,
 ) -> int:
@@ -90,12 +91,10 @@ def command(
     """
     from flashgraph.cli.session import Order, carry_out
     from flashgraph.loading import load_graph, load_task
-    from flashgraph.run.budget import Budget
 
     chosen, overrides = load_graph(graph), pairs(settings)
     chosen.raise_if_wrong()
     roles = sorted({s.llm for s in chosen.spec.stages if s.llm is not None})
-    limits = {name: options[name] for name in ("proposals", "evaluations", "calls", "tokens", "usd")}
     order = Order(
         graph=chosen,
         task=load_task(task),
@@ -103,7 +102,7 @@ def command(
         schedule=options["schedule"],
         settings=overrides,
         seed=options["seed"],
-        budget=Budget(**limits, seconds=None if minutes is None else minutes * 60),
+        budget=budget_of(options),
         out=options["out"],
         test=not options["no_test"],
         unconfined=options["unsafe_no_sandbox"],

@@ -27,6 +27,7 @@ from flashgraph.llm.cache import cached
 from flashgraph.llm.protocol import Model
 from flashgraph.llm.resolve import resolve_all
 from flashgraph.llm.responses import ResponseCache
+from flashgraph.observe.outlook import outlook
 from flashgraph.observe.progress import Progress, table
 from flashgraph.observe.report import Report, claim_folder, file_name, new_folder
 from flashgraph.run.budget import Budget
@@ -173,6 +174,10 @@ async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts
         ]
         if not live:
             click.echo(f"{order.graph.name} on {order.task.name}: {order.schedule}, seed {order.seed}", err=True)
+        if not order.resume and (
+            found := outlook(order.graph.spec, order.task, order.budget, order.settings, order.schedule)
+        ):
+            click.echo(found.warning or f"{found}", err=True)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_grace, run, asked, order.grace)
             result = await _watched(run, progress) if live else await _ended(run)

@@ -29,7 +29,7 @@ from flashgraph.graph.handles import (
     StageOptions,
 )
 from flashgraph.graph.naming import body_name, end_name, identifier, shown, text
-from flashgraph.graph.ports import Context, Draw, Group, Openable, Param, Resource, Several
+from flashgraph.graph.ports import Context, Costs, Draw, Group, Openable, Param, Resource, Several
 from flashgraph.graph.spec import EdgeSpec, Failure, GraphSpec, NodeSpec, PoolSpec, Release, SourceSpec, StageSpec
 
 __all__ = ["Graph", "Included", "PoolNode", "Source", "Stage"]
@@ -64,6 +64,7 @@ class Graph:
         self._nodes: dict[str, NodeSpec] = {}
         self._edges: list[EdgeSpec] = []
         self._tests: str | None = None
+        self._costs: Callable[[Any], Costs] | None = None
         self.noted: list[Problem] = []
         """Mistakes in the declarations themselves; `check` adds what it finds."""
         self.left_out: set[str] = set()
@@ -80,6 +81,7 @@ class Graph:
             tuple(self._edges),
             dict(self._resources),
             self._tests,
+            self._costs,
         )
 
     def note(self, code: str, what: str, found: str, expected: str, fix: str) -> None:
@@ -142,6 +144,22 @@ class Graph:
         """Let the held-out test try artifacts by this stage, a function of a `flashgraph.evaluation.Work` to an
         `flashgraph.evaluation.Attempt` that reads no pool; by default it is the task's own ``attempt``."""
         self._tests = stage.name if self._is_node("tests_with", stage) else None
+
+    def costs(self, function: Callable[[Draw[None]], Costs]) -> Callable[[Draw[None]], Costs]:
+        """Say how many evaluations a run takes, by a function of ``at.task`` and the parameters: `flashgraph run` says
+        from it what a budget buys.  A decorator: ``@graph.costs``."""
+        made: Any = function
+        if not callable(made):
+            self.note(
+                "costs-not-a-function",
+                f"costs of graph {self.name!r}",
+                shown(made),
+                "a function of a fg.Draw to a fg.Costs",
+                "@graph.costs above such a function",
+            )
+            return function
+        self._costs = function
+        return function
 
     def pool(self, name: str, factory: Callable[[], Factory[In, V]], /) -> PoolNode[In, V]:
         """Versioned shared state; ``factory()`` is its value at version 0 (see `flashgraph.Pool`)."""

@@ -22,6 +22,7 @@ __all__ = [
     "Change",
     "Contender",
     "Context",
+    "Costs",
     "Draw",
     "Group",
     "Member",
@@ -268,6 +269,22 @@ class Draw(_At[V], Generic[V, C]):
     open: int = 0
     champion: Artifact | None = None
     cursor: C = None  # type: ignore[assignment]  # None is the cursor of a source that declares none
+
+
+@attrs.frozen
+class Costs:
+    """How many evaluations a run of an algorithm takes.
+
+    Beside validations it takes ``start`` of them before its first round, and ``least`` to ``most`` for each round.
+    ``seeds`` candidates are validated at the start, and up to ``children`` in a round; how many samples that is, the
+    task and the schedule say.
+    """
+
+    start: int = 0
+    least: int = 0
+    most: int = 0
+    seeds: int = 0
+    children: int = 0
 
 
 def _no_model(*_: Any, **__: Any) -> Any:

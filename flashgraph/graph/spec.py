@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import attrs
 
 from flashgraph.errors import Place
-from flashgraph.graph.ports import Group, Param, Resource
+from flashgraph.graph.ports import Costs, Group, Param, Resource
 
 __all__ = [
     "DEFAULT_LATE",
@@ -174,6 +174,8 @@ class GraphSpec:
     resources: Mapping[str, Resource[Any]] = attrs.field(factory=dict)
     tests: str | None = None
     """The stage by which the held-out test tries an artifact; None for a task's own ``attempt``."""
+    costs: Callable[[Any], Costs] | None = None
+    """How many evaluations a run takes, given a `Draw` that reads no pool; None where the graph does not say."""
 
     @property
     def pools(self) -> tuple[PoolSpec, ...]:

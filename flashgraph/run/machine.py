@@ -18,6 +18,7 @@ from flashgraph.errors import FlashgraphError
 from flashgraph.graph.ports import Artifact, Stale
 from flashgraph.run import events as ev
 from flashgraph.run.admission import Admission
+from flashgraph.run.affordable import Affordable
 from flashgraph.run.budget import Ledger
 from flashgraph.run.calls import Calls
 from flashgraph.run.edge_functions import FAILURES_IN_A_ROW
@@ -63,14 +64,21 @@ class Machine:
         self.changed = False
         """Whether anything has happened since the driver last took note of it."""
 
+        self._affordable = Affordable(plan, ledger)
+        overlaps = not plan.schedule.serial
+
         def note(event: ev.Event) -> None:
             self.changed = True
+            if overlaps:
+                self._affordable.on_event(event)
             emit(event)
 
         self._commands: list[Command] = []
         self.flow = Flow(plan, note, seed)
         self.admission = Admission(plan, self.flow, note, task)
         self.sources = Sources(plan, self.flow, self.admission.pools, seed)
+        if overlaps:
+            self.sources.pays = self._affordable.pays
         self.calls = Calls(plan, self.flow, ledger, seed, note, lambda command: self._commands.append(command))
         self._results = Results(plan, self.flow, self.admission, self.sources, note)
         self._stages = Stages(plan, self.flow, self.admission)

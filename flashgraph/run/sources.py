@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import attrs
@@ -50,6 +50,8 @@ class Sources:
         self.states = {n: SourceState(n) for n in plan.sources}
         self.closed: Collection[str] = ()
         """Sources that open no rounds for now."""
+        self.pays: Callable[[str], bool] = lambda source: True
+        """Whether the budget pays for another round of a source."""
         self._plan = plan
         self._flow = flow
         self._pools = pools
@@ -76,7 +78,7 @@ class Sources:
             now = self._pools[spec.reads].version, self._flow.ended_rounds[source.name]
             if source.waits_past == now:
                 return False
-        return True
+        return self.pays(source.name)
 
     @property
     def silence(self) -> str:

@@ -127,6 +127,23 @@ def resource_that_exists() -> fg.Graph:
 
 @mistake(
     """
+FILE: costs of graph 'plain' [costs-not-a-function]
+    found:    3
+    expected: a function of a fg.Draw to a fg.Costs
+    fix:      @graph.costs above such a function
+"""
+)
+def costs_that_are_a_number() -> fg.Graph:
+    graph, draw, pool = plain()
+    graph.costs(3)  # <- costs-not-a-function
+    stage = graph.stage(value)
+    graph.edge(draw, stage)
+    graph.edge(stage, pool)
+    return graph
+
+
+@mistake(
+    """
 FILE: graph 'plain' [bad-tests-with]
     found:    tests_with('value', which is Seed -> Value)
     expected: a stage that reads no pool and takes a Work to an Attempt (flashgraph.evaluation)

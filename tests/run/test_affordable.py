@@ -1,0 +1,95 @@
+"""A small budget is not spent on rounds that can never be finished; a large one opens its window as ever."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+import flashgraph as fg
+from flashgraph.run.events import Emitted, JobEnded
+from flashgraph.sim.model import SimModel
+from flashgraph.sim.profiles import PROFILES
+from flashgraph.sim.world import World
+from flashgraph.testing.clock import run_virtually, settle
+from tests.algorithms import ace_world
+
+
+def world(val: int, seed: int = 0) -> World:
+    """A quick world of eight rules, with ``val`` validation samples."""
+    return World(seed=seed, rules=8, train=20, val=val, test=1, pass_knowing=1.0, pass_guessing=0.1, learn=0.9)
+
+
+def evolve(small: World, schedule: Any, graph: str = "gepa", **options: Any) -> fg.Result:
+    async def go() -> fg.Result:
+        model = SimModel(PROFILES["vllm"], small.answer)
+        models = {"task": model, "reflection": model}
+        return await fg.arun(graph, small.task(), models=models, schedule=schedule, settle=settle, **options)
+
+    return run_virtually(go)
+
+
+@pytest.mark.parametrize("schedule", ["pipelined", "throughput"])
+@pytest.mark.parametrize(("val", "evaluations"), [(6, 40), (12, 40), (6, 80), (12, 80), (20, 80)])
+def test_a_small_budget_buys_about_what_it_buys_in_lockstep(schedule: str, val: int, evaluations: int) -> None:
+    """Overlap without a bound gave the seed alone for all but one of these."""
+    found = {"lockstep": 0, schedule: 0}
+    for seed in range(3):
+        for name in found:
+            result = evolve(world(val, seed), name, budget=fg.Budget(evaluations=evaluations))
+            found[name] += len(result.artifacts) - 1
+    assert found["lockstep"] >= 3
+    assert found[schedule] >= 0.6 * found["lockstep"]
+
+
+@pytest.mark.parametrize("schedule", ["pipelined", "throughput"])
+def test_no_round_is_opened_for_a_proposal_that_is_not_left(schedule: str) -> None:
+    """Its minibatch would be evaluated for nothing."""
+    result = evolve(world(12), schedule, budget=fg.Budget(proposals=3))
+    assert result.spent.proposals == 3
+    assert sum(isinstance(e, Emitted) and e.source == "select" for e in result.events) == 3
+
+
+@pytest.mark.parametrize("limit", ["evaluations", "calls", "tokens"])
+def test_other_limits_alike(limit: str) -> None:
+    """A budget of calls or tokens that pays for the seed and two rounds or so buys a child too."""
+    whole = evolve(world(12), "lockstep", budget=fg.Budget(proposals=4))
+    limits = {limit: getattr(whole.spent, limit)}
+    if limit == "tokens":  # the last requests are bounded by what they may take at most, so that a part stays unused
+        limits = {limit: whole.spent.tokens + 20_000}
+    assert len(whole.artifacts) > 2
+    assert len(evolve(world(12), "pipelined", budget=fg.Budget(**limits)).artifacts) > 1
+
+
+@pytest.mark.parametrize("window", [8, 40])
+def test_a_large_budget_opens_the_window_at_once(window: int) -> None:
+    """As many rounds as without a limit, before any has ended."""
+    chosen = fg.pipelined(window)
+
+    def opened(budget: fg.Budget) -> int:
+        result = evolve(world(12), chosen, budget=attrs.evolve(budget, seconds=60))
+        events = [e for e in result.events if isinstance(e, Emitted | JobEnded)]
+        first = next(i for i, e in enumerate(events) if isinstance(e, JobEnded) and e.stage == "propose")
+        return sum(isinstance(e, Emitted) and e.source == "select" for e in events[:first])
+
+    assert opened(fg.Budget(evaluations=100_000, calls=100_000)) == opened(fg.Budget()) == window
+
+
+def test_a_large_minibatch() -> None:
+    """What the first minibatch takes is known once it is scattered: 32 evaluations a round, and a validation."""
+    result = evolve(world(6), "pipelined", "combee", budget=fg.Budget(evaluations=100))
+    assert len(result.artifacts) > 1
+
+
+def test_batches_that_are_answered_again_and_again() -> None:
+    """ACE has no seed to learn costs from: small budgets come to deltas all the same."""
+    number = ace_world.World(2)
+
+    def model(role: str) -> Any:
+        return lambda messages: number.reply(role, messages[-1]["content"])
+
+    models = {role: model(role) for role in ("generator", "reflector", "curator")}
+    budget = fg.Budget(evaluations=15)
+    result = fg.run("ace", number.task(), models=models, schedule="pipelined", budget=budget)
+    assert result.spent.proposals >= 2
