@@ -18,7 +18,7 @@ import flashgraph as fg
 from flashgraph.algorithms import ace, gepa
 from flashgraph.clipping import SHOWN_TOKENS, asked, within
 from flashgraph.costs import curating, reflecting
-from flashgraph.evaluation import Attempt
+from flashgraph.evaluation import Attempt, same_text
 from flashgraph.playbook import Playbook, parse_operations
 from flashgraph.playbook.prompts import curate_prompt
 from flashgraph.pools import ParetoFrontier
@@ -186,7 +186,7 @@ graph.costs(reflecting(base.param(gepa.minibatch)))
 graph.edge(base["rollout"], brief, gather=True, release=fg.fraction(0.67), late="cancel")
 graph.edge(brief, reflection["shuffle"])
 graph.edge(reflection["combine"], write)
-graph.edge(write, base["trial"], scatter=gepa.Proposal.work)
+graph.edge(write, base["trial"], scatter=gepa.Proposal.work, distinct=same_text)
 
 # ---- in ACE's curation -----------------------------------------------------------------------------------
 

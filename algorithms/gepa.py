@@ -19,7 +19,7 @@ import flashgraph as fg
 from flashgraph.clipping import SHOWN_TOKENS
 from flashgraph.costs import reflecting
 from flashgraph.crossover import Crossings
-from flashgraph.evaluation import Attempt, Candidate, Validated, Work, attempt, reachable
+from flashgraph.evaluation import Attempt, Candidate, Validated, Work, attempt, reachable, same_text
 from flashgraph.parameters import at_least, between, number_or_none, one_of, require
 from flashgraph.pools import FRONTIERS, Frontier, ParetoFrontier
 from flashgraph.reflection import fenced_answers, rewritten
@@ -286,14 +286,13 @@ graph.edge(select, rollout, only=Trial, scatter=Trial.work)
 graph.edge(select, spread, only=Trials)
 graph.edge(spread, rollout, scatter=Trial.work)
 graph.edge(rollout, propose, gather=True, release=fg.fraction(0.67), late="cancel")
-graph.edge(propose, trial, scatter=Proposal.work)
-graph.edge(cross, trial, scatter=Proposal.work)
+graph.edge(propose, trial, scatter=Proposal.work, distinct=same_text)
+graph.edge(cross, trial, scatter=Proposal.work, distinct=same_text)
 graph.edge(trial, gate, gather=True, release=fg.decided(settled), late="cancel")
-graph.edge(seed, baseline, scatter=Candidate.work)
-graph.edge(baseline, frontier, gather=True, release=fg.sampled(24, share=0.67))
-graph.edge(gate, validate, scatter=Candidate.work, order=fg.discriminative(window=3), stale=fg.repair(patch, above=0))
-graph.edge(
-    validate, frontier, gather=True, release=fg.sampled(24, share=0.67), late="amend", stale=fg.discard(above=24)
-)
+most, hardest, newest = fg.sampled(24, share=0.67), fg.discriminative(window=3), fg.repair(patch, above=0)
+graph.edge(seed, baseline, scatter=Candidate.work, distinct=same_text)
+graph.edge(baseline, frontier, gather=True, release=most)
+graph.edge(gate, validate, scatter=Candidate.work, order=hardest, stale=newest, distinct=same_text)
+graph.edge(validate, frontier, gather=True, release=most, late="amend", stale=fg.discard(above=24))
 graph.edge(confirm, measure, scatter=Validated.work)
 graph.edge(measure, frontier, gather=True, release=fg.fraction(0.75), late="amend")

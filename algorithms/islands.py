@@ -16,7 +16,7 @@ import flashgraph as fg
 from flashgraph.evaluation import Attempt, Work, reachable
 from flashgraph.parameters import at_least, between, require
 from flashgraph.pools.islands import Elite, Entrant, Failure, Islands, Settings
-from flashgraph.programs import change, clipped, component, edited, goal, outcomes, printed, rewritten
+from flashgraph.programs import change, clipped, component, edited, goal, outcomes, printed, rewritten, same_program
 from flashgraph.sandbox import CandidateFailed, Limits, Sandbox
 
 graph = fg.Graph("islands", doc=__doc__)
@@ -230,9 +230,9 @@ def costs(at: fg.Draw) -> fg.Costs:
     return fg.Costs(start=cheap, least=cheap, most=cheap, seeds=1, children=1)
 
 
-graph.edge(seed, quick, scatter=Program.work)
+graph.edge(seed, quick, scatter=Program.work, distinct=same_program)
 graph.edge(select, propose)
-graph.edge(propose, quick, only=Program, scatter=Program.work)
+graph.edge(propose, quick, only=Program, scatter=Program.work, distinct=same_program)
 graph.edge(propose, islands, only=Failure)
 graph.edge(quick, screen, gather=True, release=fg.decided(settled), late="cancel")
 graph.edge(screen, full, only=Entrant, scatter=Entrant.work, order=fg.discriminative(window=3))

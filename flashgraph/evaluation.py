@@ -14,7 +14,7 @@ from flashgraph.clipping import clipped
 from flashgraph.graph.ports import Contender, Context, Group
 from flashgraph.task import Task, least_score
 
-__all__ = ["Attempt", "Candidate", "Validated", "Work", "attempt", "reachable"]
+__all__ = ["Attempt", "Candidate", "Validated", "Work", "attempt", "reachable", "same_text"]
 
 
 KEPT_CHARACTERS = 20_000
@@ -87,6 +87,11 @@ class Attempt:
         # After it was scored in full: what is kept goes to the journal and to reflections, which show less than that.
         text, feedback = clipped(text, KEPT_CHARACTERS), clipped(score.feedback, KEPT_CHARACTERS)
         return cls(work.index, score.value, text, feedback, score.objectives, passed)
+
+
+def same_text(value: Any) -> tuple[tuple[str, str], ...]:
+    """What tells candidates apart, for ``distinct=`` on an edge: their texts by component, white space aside."""
+    return tuple(sorted((name, " ".join(text.split())) for name, text in value.text.items()))
 
 
 async def attempt(work: Work, at: Context) -> Attempt:

@@ -22,7 +22,18 @@ from flashgraph.errors import UnusableReply
 from flashgraph.evaluation import Attempt
 from flashgraph.replies import Edit, blocks, edits
 
-__all__ = ["Check", "change", "clipped", "component", "edited", "goal", "outcomes", "printed", "rewritten"]
+__all__ = [
+    "Check",
+    "change",
+    "clipped",
+    "component",
+    "edited",
+    "goal",
+    "outcomes",
+    "printed",
+    "rewritten",
+    "same_program",
+]
 
 START, END = "EVOLVE-BLOCK-START", "EVOLVE-BLOCK-END"
 
@@ -51,6 +62,14 @@ class Check:
         call = f"{self.entry}({', '.join(f'{k}={v!r}' for k, v in self.arguments.items())})"
         short = call if len(call) <= 120 else f"{call[:116]}...)"
         return short + (f": {self.says}" if self.says else "")
+
+
+def same_program(value: Any) -> tuple[tuple[str, str], ...]:
+    """What tells programs apart, for ``distinct=`` on an edge: their lines without the blanks at the ends.  What stands
+    before a line means something in a program."""
+    texts: Mapping[str, str] = value.text
+    lines = {name: [line.rstrip() for line in text.strip("\n").splitlines()] for name, text in texts.items()}
+    return tuple(sorted((name, "\n".join(found)) for name, found in lines.items()))
 
 
 def component(text: Mapping[str, str]) -> str:

@@ -180,7 +180,7 @@ def _edge(edge: EdgeSpec, notes: Notes) -> EdgeSpec:
         found = shown(edge.only)
         note("bad-only", f"only={found}", "a class: the edge takes its instances", "only=TYPE, without arguments")
         changes["only"] = None
-    for option in ("scatter", "when"):
+    for option in ("scatter", "when", "distinct"):
         changes[option] = _function(note, option, getattr(edge, option))
     for option in ("gather", "otherwise"):
         value = getattr(edge, option)

@@ -300,6 +300,7 @@ class Graph:
         (a class), ``when`` (a condition) and ``otherwise`` (what no sibling edge takes) route; ``loop=N`` permits a
         cycle, at most N passes an item;
         ``stale`` is the staleness rule; ``orphans="keep"`` lets items through whose origin was retracted.
+        ``distinct`` makes a key of an item: of those with equal keys the edge takes the first, where rounds overlap.
         """
         options = self._known("edge", options, EDGE_OPTIONS)
         what = f"edge {end_name(src)}->{end_name(dst)}"

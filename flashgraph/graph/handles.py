@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypedDict, overload
 
 import attrs
@@ -125,6 +125,7 @@ class EdgeOptions(TypedDict, total=False):
     loop: int | None
     stale: Staleness | None
     orphans: Literal["discard", "keep"]
+    distinct: Callable[[Any], Hashable] | None
 
 
 class SourceDecorator(Generic[V]):

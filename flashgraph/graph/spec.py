@@ -5,7 +5,7 @@ The policy protocols stand here because an edge holds policies; the policies the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import attrs
@@ -155,6 +155,7 @@ class EdgeSpec:
     stale: Staleness | None = None
     on_failure: Any = None
     orphans: Literal["discard", "keep"] = "discard"
+    distinct: Callable[[Any], Hashable] | None = None
 
     @property
     def name(self) -> str:

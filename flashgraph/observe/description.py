@@ -120,6 +120,7 @@ def policies_of(edge: EdgeSpec) -> tuple[str, ...]:
         edge.only and f"only {edge.only.__name__}",
         edge.when and f"when {function_name(edge.when)}",
         edge.otherwise and "otherwise",
+        edge.distinct and f"distinct {function_name(edge.distinct)}",
         edge.loop and f"loop {edge.loop} at most",
         edge.order and f"order {edge.order}",
         edge.release and f"release {edge.release}",

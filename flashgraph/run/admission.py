@@ -82,6 +82,8 @@ class Admission:
             self._flow.end(item, "filtered", f"pool {name!r} did not change")
             return
         artifact = change.artifact
+        if item.claim is not None:
+            item.claim.admitted = True
         if partial and state is not None:
             state.artifact = (name, artifact.id)
         self._emit(ev.Admitted(now, name, change.version, artifact.id, item.id, lag, partial, parents, artifact.score))

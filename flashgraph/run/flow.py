@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -24,6 +24,7 @@ from flashgraph.graph.ports import Member
 from flashgraph.policies.order import fifo
 from flashgraph.policies.release import drawn
 from flashgraph.run import events as ev
+from flashgraph.run.claims import Claim, Claims
 from flashgraph.run.edge_functions import EdgeFunctions, FunctionRaised
 from flashgraph.run.items import GatherState, GroupState, Item, RoundState
 from flashgraph.run.plan import EdgePlan, Plan
@@ -48,6 +49,7 @@ class Origin:
     loops: Mapping[str, int] = attrs.field(factory=dict)
     path: str = ""
     late: bool = False
+    claim: Claim | None = None
 
 
 class Flow:
@@ -74,6 +76,7 @@ class Flow:
             {edge.name: edge.place for edge in plan.graph.edges},
             lambda *told: emit(ev.EdgeFailed(self.now, *told)),
         )
+        self.claims = Claims()
         self._emit = emit
         self._where: dict[int, str] = {}
         self._inside: dict[int, dict[int, Item]] = {}
@@ -142,6 +145,9 @@ class Flow:
             f"{origin.path}>{edge.name}",
             origin.late,
         )
+        if origin.claim is not None:
+            item.claim = origin.claim
+            item.claim.carriers += 1
         self.made += 1
         self.items[item.id] = item
         self._where[item.id] = "outbox"
@@ -206,7 +212,7 @@ class Flow:
         for index in places:
             origin = Origin(
                 whole.round, (whole.id,), (*whole.scope, (group.id, index)), whole.stamps, whole.uses, whole.lineage,
-                whole.loops, f"{whole.path}[{index}]", whole.late,
+                whole.loops, f"{whole.path}[{index}]", whole.late, whole.claim,
             )  # fmt: skip
             member = self._make(edge, values[index], origin)
             self._where[member.id] = "member"
@@ -267,6 +273,8 @@ class Flow:
         return True
 
     def _enqueue(self, queue: EdgeQueue, item: Item) -> None:
+        if not self._is_new(item):
+            return
         if self.plan.edges[item.edge].orders:
             try:
                 self.functions.call(item.edge, "order", lambda: queue.push(item))
@@ -277,6 +285,22 @@ class Flow:
             queue.push(item)
         self._where[item.id] = "queued"
         self._emit(ev.Queued(self.now, item.id, item.edge, len(queue)))
+
+    def _is_new(self, item: Item) -> bool:
+        """Whether no other item has, or had, the key that the edge makes of this one; if one has, it ends here."""
+        function = self.plan.edges[item.edge].distinct
+        if function is None:
+            return True
+        try:
+            key = self.functions.call(item.edge, "distinct", lambda: _hashed(function(item.value)))
+        except FunctionRaised as error:
+            self.end(item, "failed", str(error))
+            return False
+        if (claim := self.claims.take((function, key), item.claim)) is not None:
+            item.claim = claim
+            return True
+        self.end(item, "filtered", f"{item.edge} has taken an equal one before")
+        return False
 
     def take(self, item: Item, hold: bool = False) -> None:
         """Take a queue's head out: to run, or to be repaired while it keeps its place (``hold``)."""
@@ -339,6 +363,8 @@ class Flow:
             self.members[item.edge].remove(item)
             self._member_left(item)
         self._emit(ev.Ended(self.now, item.id, how, reason))
+        if item.claim is not None:
+            self.claims.drop(item.claim)
         if where in ("running", "held") and how not in ("consumed", "filtered"):
             self.on_running_ended(item)
         for depth, (group_id, index) in enumerate(reversed(item.scope)):
@@ -441,6 +467,7 @@ class Flow:
                 f"{origin.path}{'+' * amendment}",
                 # A round of which only late items were open has given its place in the window away.
                 amendment or origin.late or self._gone_on(origin) or not self.rounds[origin.round].open,
+                origin.claim,
             ),
         )
         item.gathered, item.amends = state, amendment
@@ -581,6 +608,11 @@ def _sends(rule: Any, size: int) -> int:
     """How many members of a group are sent out; a release rule of the user's own may leave that open."""
     sends = getattr(rule, "sends", None)
     return size if sends is None else int(sends(size))
+
+
+def _hashed(key: Hashable) -> Hashable:
+    hash(key)
+    return key
 
 
 def _members(edge: EdgePlan, value: Any) -> tuple[Any, ...]:

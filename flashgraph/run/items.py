@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from flashgraph.graph.ports import Group, Member
+from flashgraph.run.claims import Claim
 
 __all__ = ["GroupState", "Item", "RoundState"]
 
@@ -41,6 +42,8 @@ class Item:
     """For an item that is a gathered group: what the edge knows of it."""
     amends: bool = False
     """Whether a gathered group is delivered for the second time."""
+    claim: Claim | None = None
+    """Of an edge that takes equal values once: the key that it, or what it was made from, was taken under."""
 
     @property
     def version(self) -> int:

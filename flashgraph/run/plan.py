@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -64,6 +64,9 @@ class EdgePlan:
     def _judges(self) -> bool:
         return not isinstance(self.stale, Accept)
 
+    distinct: Callable[[Any], Hashable] | None = None
+    """The key of which the edge takes each value once; None in a serial schedule: published loops judge equal texts
+    again."""
     orders: bool = attrs.field(init=False)
     """Whether its queue's order asks a function."""
 
@@ -198,6 +201,7 @@ def compile_plan(
             stale=without_overlap(stale) if schedule.serial else stale,
             on_failure=chosen.on_failure or missing(),
             keeps_orphans=chosen.orphans == "keep",
+            distinct=None if schedule.serial else edge.distinct,
         )
     repairers = graph.repairers | {str(getattr(r, "name", r)) for e in edges.values() for r in e.stale.repairers()}
     for waiting in edges.values():

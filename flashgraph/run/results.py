@@ -68,7 +68,9 @@ class Results:
                 spec.reads, job.stamps.get(spec.reads or "", 0), outcome.uses, Ancestry(uses, lineage)
             )
             uses, lineage = ancestry.uses, ancestry.lineage
-        origin = Origin(item.round, (item.id,), item.scope, job.stamps, uses, lineage, item.loops, item.path, item.late)
+        origin = Origin(
+            item.round, (item.id,), item.scope, job.stamps, uses, lineage, item.loops, item.path, item.late, item.claim
+        )
         values = outcome.value.items if isinstance(outcome.value, Several) else (outcome.value,)
         if spec.fanout is not None and len(values) > spec.fanout:
             # Room in cycles is made for so many (docs/deadlock.md).

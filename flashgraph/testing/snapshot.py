@@ -60,6 +60,7 @@ def _state(machine: Machine, name: Name, zero: float, *, history: bool) -> tuple
         machine.status,
         machine.stopping,
         machine._draining,
+        machine.flow.claims.state(),
         repr(machine.goals) if machine.goals.goal != NO_GOAL else None,
         machine._phase,
         None if machine._adjust_at is None else machine._adjust_at - zero,

@@ -27,7 +27,15 @@ STALE = re.compile(r"stale: lag (\d+) ")
 LATE = "late: its group was released without it"
 GONE_ON = "late: its group has gone on"
 ORPHAN = re.compile(r"orphan of (.+) artifact (\d+), ")
-USERS_OWN = ("failure rule of ", "order of ", "release of ", "scatter of ", "staleness rule of ", "when of ")
+USERS_OWN = (
+    "distinct of ",
+    "failure rule of ",
+    "order of ",
+    "release of ",
+    "scatter of ",
+    "staleness rule of ",
+    "when of ",
+)
 """How the reason of an item's failure begins when a function of the graph's own has raised outside of any job."""
 
 

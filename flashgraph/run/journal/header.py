@@ -40,7 +40,7 @@ __all__ = ["BUDGET", "Changes", "Header", "fingerprint"]
 BUDGET = "budget"
 """The key of the ``meta`` table below which a run that was resumed has its last limits, as `Header.limits`."""
 
-DECIDING = ("when", "scatter", "order", "arrange", "release", "stale")
+DECIDING = ("when", "scatter", "order", "arrange", "release", "stale", "distinct")
 """What of an edge may hold functions of the user's: told again, they must decide as they did."""
 
 

@@ -1,0 +1,246 @@
+"""An edge with ``distinct=`` takes equal values once: while one is in work, and for good once one is admitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import flashgraph as fg
+from flashgraph.evaluation import Attempt, Candidate, Work, same_text
+from flashgraph.pools import Archive
+from flashgraph.programs import same_program
+from flashgraph.run import events as ev
+from flashgraph.run.claims import Claim, Claims
+from flashgraph.testing import check_algorithm
+
+EQUAL = "has taken an equal one before"
+
+
+@attrs.frozen
+class Number:
+    """Which proposal it is, from 0."""
+
+    number: int
+
+
+def graph_of(texts: list[str], distinct: Callable[[Any], Any] | None = same_text, *, passes: bool = True) -> fg.Graph:
+    """Proposal number n is text number n; without ``passes`` no candidate comes to the pool."""
+    graph = fg.Graph("repeats")
+    archive = graph.pool("archive", Archive)
+
+    @graph.source(rounds=1)
+    def seed(at: fg.Draw[None]) -> Candidate:
+        return Candidate(dict(at.task.seed), 1)
+
+    @graph.source(reads=archive, rounds=len(texts))
+    def pick(at: fg.Draw[Archive]) -> Number | None:
+        at.uses()
+        return Number(at.emission) if at.view.artifacts else None
+
+    @graph.stage(llm="model", spends="proposals")
+    async def propose(number: Number, at: fg.Context) -> Candidate:
+        await at.llm(f"proposal {number.number}")
+        return Candidate({"text": texts[number.number]}, 1)
+
+    @graph.stage(llm="model", spends="evaluations")
+    async def validate(work: Work, at: fg.Context) -> Attempt:
+        if "fails" in work.text["text"]:
+            raise KeyError("fails")
+        await at.llm(f"{work.text['text']} on {work.index}")
+        return Attempt(work.index, 0.5, "")
+
+    @graph.stage
+    def gate(group: fg.Group[Candidate, Attempt]) -> Candidate | None:
+        return group.origin if passes or group.origin.text["text"] == "-" else None
+
+    @graph.stage(llm="model")
+    async def measure(work: Work, at: fg.Context) -> Attempt:
+        await at.llm(f"{work.text['text']} once more")
+        return Attempt(work.index, 0.5, "")
+
+    graph.edge(seed, validate, scatter=Candidate.work, distinct=distinct)
+    graph.edge(pick, propose)
+    graph.edge(propose, validate, scatter=Candidate.work, distinct=distinct)
+    graph.edge(validate, gate, gather=True, on_failure=fg.fail_above(0.0))
+    graph.edge(gate, measure, scatter=Candidate.work)
+    graph.edge(measure, archive, gather=True)
+    return graph
+
+
+TASK = fg.Task("repeats", [0], [0], seed={"text": "-"}, score=lambda sample, output: fg.Score(0.5))
+
+
+def run(graph: fg.Graph, schedule: Any = "pipelined", **options: Any) -> fg.Result:
+    budget = fg.Budget(calls=1000)
+    return check_algorithm(graph, TASK, lambda messages: "", schedule=schedule, budget=budget, **options)
+
+
+def texts_in(result: fg.Result) -> list[str]:
+    return [a.value.text["text"] for a in result.artifacts]
+
+
+def turned_away(result: fg.Result) -> int:
+    return sum(isinstance(e, ev.Ended) and e.how == "filtered" and EQUAL in e.reason for e in result.events)
+
+
+@pytest.mark.parametrize("schedule", ["pipelined", "throughput", fg.pipelined(1)])
+def test_equal_texts_are_judged_once(schedule: Any) -> None:
+    """In work at the same time, admitted before, or equal to the parent: white space makes no difference."""
+    texts = ["a b", "a  b\n", "-", " a b", "c", "c", "-\n", "a\tb"]
+    result = run(graph_of(texts), schedule)
+    assert sorted(" ".join(text.split()) for text in texts_in(result)) == ["-", "a b", "c"]
+    assert turned_away(result) == 5 + 1
+    assert result.spent.evaluations == 3
+    assert result.spent.proposals == len(texts)
+
+
+def test_lockstep_judges_them_again() -> None:
+    """As the published loops do."""
+    result = run(graph_of(["a", "a", "-"]), "lockstep")
+    assert texts_in(result) == ["-", "a", "a", "-"]
+
+
+def test_a_rejected_text_is_free_again() -> None:
+    """It may pass another time: nothing was admitted, and nothing of it is open any more."""
+    result = run(graph_of(["a"] * 4, passes=False), fg.pipelined(1))
+    assert texts_in(result) == ["-"]
+    assert (result.spent.evaluations, turned_away(result)) == (5, 0)
+
+
+def test_a_text_that_failed_is_free_again() -> None:
+    """Its evaluation broke: the next one is tried."""
+    result = run(graph_of(["fails"] * 4), fg.pipelined(1))
+    assert texts_in(result) == ["-"]
+    assert (result.spent.evaluations, turned_away(result)) == (5, 0)
+
+
+def test_repaired_into_an_equal_text() -> None:
+    """A repair may make of a text one that is there already: it is taken no further; else it claims its new text."""
+    graph = fg.Graph("merges")
+    archive = graph.pool("archive", Archive)
+
+    @graph.source(rounds=1)
+    def seed(at: fg.Draw[None]) -> Candidate:
+        return Candidate(dict(at.task.seed), 1)
+
+    @graph.source(reads=archive, rounds=6)
+    def pick(at: fg.Draw[Archive]) -> Candidate | None:
+        at.uses()
+        return Candidate({"text": f"child {at.emission}"}, 1) if at.view.artifacts else None
+
+    @graph.stage(llm="model")
+    async def think(candidate: Candidate, at: fg.Context) -> Candidate:
+        await at.llm(candidate.text["text"])
+        return candidate
+
+    @graph.stage
+    def merge(stale: fg.Stale[Candidate]) -> fg.Verdict[Candidate]:
+        return fg.Verdict.patch(Candidate({"text": "all of them"}, 1))
+
+    @graph.stage(llm="model", spends="evaluations")
+    async def validate(work: Work, at: fg.Context) -> Attempt:
+        await at.llm(f"{work.text['text']} on {work.index}")
+        return Attempt(work.index, 0.5, "")
+
+    graph.edge(seed, validate, scatter=Candidate.work, distinct=same_text)
+    graph.edge(pick, think, distinct=same_text)
+    graph.edge(think, validate, scatter=Candidate.work, stale=fg.repair(merge, above=0), distinct=same_text)
+    graph.edge(validate, archive, gather=True)
+    result = run(graph, fg.pipelined(6, focus=0.0))
+    assert texts_in(result).count("all of them") == 1
+    assert len(set(texts_in(result))) == len(texts_in(result))
+    assert turned_away(result) == 7 - len(result.artifacts)
+
+
+def no_key(value: Any) -> Any:
+    raise LookupError("no key")
+
+
+def unhashable(value: Any) -> Any:
+    return [value]
+
+
+@pytest.mark.parametrize("function", [no_key, unhashable])
+def test_a_key_that_cannot_be_made(function: Callable[[Any], Any]) -> None:
+    """The item fails, as with every function on an edge that raises."""
+
+    async def go() -> fg.Result:
+        return await fg.arun(graph_of(["a"], function), TASK, models={"model": lambda messages: ""})
+
+    import anyio
+
+    result = anyio.run(go)
+    raised = [e for e in result.events if isinstance(e, ev.EdgeFailed)]
+    assert [(e.function, e.edge) for e in raised] == [("distinct", "seed->validate")]
+    assert result.status == "failed"
+
+
+def test_what_is_no_function_of_the_item() -> None:
+    async def later(value: Any) -> int:
+        return 0
+
+    found = {
+        problem.code
+        for given in (3, later, lambda one, two: 0)
+        for problem in graph_of(["a"], given).check()  # type: ignore[arg-type]
+    }
+    assert found == {"not-callable", "async-function", "function-arity"}
+
+
+def test_resumed(tmp_path: Path) -> None:
+    """Claims follow from the turns: a run that goes on knows what it has taken."""
+
+    def go(**options: Any) -> fg.Result:
+        models = {"model": lambda messages: ""}
+        return fg.run(graph_of(["a", "b"] * 4), TASK, models=models, folder=tmp_path / "run", **options)
+
+    first = go(budget=fg.Budget(evaluations=2))
+    assert len(first.artifacts) == 2
+    again = go(budget=fg.Budget(evaluations=20), resume=True)
+    assert sorted(texts_in(again)) == ["-", "a", "b"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["take", "drop", "admit"]), st.integers(0, 3)), max_size=40))
+def test_a_key_has_one_claim(steps: list[tuple[str, int]]) -> None:
+    """Against a plain model: a key is taken while items carry its claim, and for good once admitted."""
+    claims, carried = Claims(), dict[int, list[Claim]]()
+    admitted = set[int]()
+
+    def function(value: Any) -> Any:
+        return value
+
+    for step, key in steps:
+        held = carried.setdefault(key, [])
+        if step == "take":
+            claim = claims.take((function, key), None)
+            assert (claim is None) == (bool(held) or key in admitted)
+            held += [] if claim is None else [claim]
+        elif step == "drop" and held:
+            claims.drop(held.pop())
+        elif step == "admit" and held:
+            held[0].admitted = True
+            admitted.add(key)
+
+
+@given(st.lists(st.sampled_from(["a", "b", " ", "  ", "\n", "\t"]), max_size=8))
+def test_white_space_makes_no_other_text(parts: list[str]) -> None:
+    """Words in their order are the text; in a program the blanks before a line are not white space."""
+    text = "".join(parts)
+    assert same_text(Candidate({"x": text}, 1)) == same_text(Candidate({"x": f" {text}\n".replace("\n", " \n ")}, 1))
+    assert same_text(Candidate({"x": text}, 1)) != same_text(Candidate({"x": text + " c"}, 1))
+    program = f"if a:\n    {'x'.join(parts).strip() or 'b'}\nc"
+    assert same_program(Candidate({"x": program}, 1)) == same_program(Candidate({"x": program + " \n\n"}, 1))
+    assert same_program(Candidate({"x": "if a:\n    b\n    c"}, 1)) != same_program(
+        Candidate({"x": "if a:\n    b\nc"}, 1)
+    )
+
+
+def test_components_are_told_apart() -> None:
+    one, other = Candidate({"a": "x", "b": "y"}, 1), Candidate({"b": "y", "a": "x"}, 1)
+    assert same_text(one) == same_text(other) != same_text(Candidate({"a": "y", "b": "x"}, 1))
