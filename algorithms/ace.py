@@ -33,7 +33,7 @@ from flashgraph.playbook import (
     similarity_named,
 )
 from flashgraph.playbook.prompts import curate_prompt, generate_prompt, merge_prompt, reflect_prompt
-from flashgraph.pools import Answered, Checkpoints, Snapshot
+from flashgraph.pools import Answered, Checkpoints, Snapshot, same_snapshot
 
 ROUNDS = 3
 MOST = 64
@@ -293,6 +293,6 @@ graph.edge(tidy, merge, scatter=Tidied.work)
 graph.edge(merge, playbook)
 graph.edge(merge, answer, gather=True, stale=fg.refresh())
 graph.edge(answer, scores)
-graph.edge(select, validate, only=Snapshot, scatter=Snapshot.work)
+graph.edge(select, validate, only=Snapshot, scatter=Snapshot.work, distinct=same_snapshot)
 graph.edge(validate, scores, gather=True)
 graph.tests_with(validate)

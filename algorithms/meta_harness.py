@@ -36,6 +36,7 @@ from flashgraph.harness import (
     lesson,
     propose_programs,
     require,
+    same_harness,
 )
 from flashgraph.sandbox import CandidateFailed, Limits, Sandbox
 
@@ -179,7 +180,7 @@ graph.edge(start, validate)
 graph.edge(iterate, propose, stale=fg.refresh())
 graph.edge(propose, validate, only=Program, stale=fg.refresh())
 graph.edge(propose, archive, only=Failed)
-graph.edge(validate, learn, only=Checked, scatter=Checked.lessons)
+graph.edge(validate, learn, only=Checked, scatter=Checked.lessons, distinct=same_harness)
 graph.edge(validate, archive, only=Failed)
 graph.edge(learn, ready, gather=True)
 graph.edge(ready, predict, only=Trained, scatter=Trained.questions)

@@ -5,7 +5,18 @@ from flashgraph.harness.archive import Entry, HarnessArchive
 from flashgraph.harness.baselines import FEW_SHOT, NO_MEMORY, baselines
 from flashgraph.harness.datasets import dataset_of, datasets, lesson, require
 from flashgraph.harness.interface import DRIVER, INTERFACE, identity
-from flashgraph.harness.items import OVERALL, Checked, Failed, Learned, Lesson, Prediction, Program, Question, Trained
+from flashgraph.harness.items import (
+    OVERALL,
+    Checked,
+    Failed,
+    Learned,
+    Lesson,
+    Prediction,
+    Program,
+    Question,
+    Trained,
+    same_harness,
+)
 from flashgraph.harness.meter import Meter
 from flashgraph.harness.standing import Mark, hopeless
 
@@ -36,4 +47,5 @@ __all__ = [
     "lesson",
     "propose_programs",
     "require",
+    "same_harness",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from flashgraph.harness.interface import identity
 from flashgraph.harness.items import Program
 from flashgraph.task import Task
 
@@ -53,9 +54,13 @@ class MemorySystem:
 
 
 def baselines(task: Task) -> tuple[Program, ...]:
-    """The task's seed program first, then ours."""
-    return (
+    """Return the task's seed program first, then ours; equal ones once."""
+    programs = (
         Program("baseline seed", task.seed["program"]),
         Program("baseline no_memory", NO_MEMORY),
         Program("baseline few_shot", FEW_SHOT),
     )
+    distinct: dict[str, Program] = {}
+    for program in programs:
+        distinct.setdefault(identity(program.code), program)
+    return tuple(distinct.values())

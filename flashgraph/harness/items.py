@@ -24,6 +24,7 @@ __all__ = [
     "Question",
     "Stakes",
     "Trained",
+    "same_harness",
 ]
 
 OVERALL = "overall"
@@ -72,6 +73,11 @@ class Checked:
 
     def lessons(self) -> list[Lesson]:
         return [Lesson(self.code, dataset) for dataset in self.datasets]
+
+
+def same_harness(value: Checked) -> str:
+    """Return what tells programs apart, for ``distinct=`` on an edge: their code without comments and layout."""
+    return value.identity
 
 
 @attrs.frozen

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import attrs
 
-from flashgraph.evaluation import Attempt, Work
+from flashgraph.evaluation import Attempt, Work, same_text
 from flashgraph.graph.ports import Artifact, Group, PoolEvent
 from flashgraph.pools.weighing import anywhere, weighed
 from flashgraph.task import Task
 
-__all__ = ["Answered", "Checkpoints", "Snapshot"]
+__all__ = ["Answered", "Checkpoints", "Snapshot", "same_snapshot"]
 
 
 @attrs.frozen
@@ -28,6 +28,11 @@ class Snapshot:
 
     def work(self) -> list[Work]:
         return [Work(self.text, self.split, index) for index in self.indices]
+
+
+def same_snapshot(value: Snapshot) -> Hashable:
+    """Return what tells snapshots apart, for ``distinct=`` on an edge: their texts, white space aside, and samples."""
+    return same_text(value), value.split, value.indices
 
 
 @attrs.frozen

@@ -83,7 +83,7 @@ class Admission:
             return
         artifact = change.artifact
         if item.claim is not None:
-            item.claim.admitted = True
+            self._flow.claims.admit(item.claim, name, artifact.id)
         if partial and state is not None:
             state.artifact = (name, artifact.id)
         self._emit(ev.Admitted(now, name, change.version, artifact.id, item.id, lag, partial, parents, artifact.score))
@@ -126,6 +126,7 @@ class Admission:
     def _retracted(self, name: str, version: int, artifact: int) -> None:
         """Discard what descends from a retracted artifact; what of it is in a pool on incomplete evidence, which will
         never be completed now, is retracted too."""
+        self._flow.claims.retract(name, artifact)
         self._emit(ev.Retracted(self._flow.now, name, version, artifact))
         self._show_champion(name)
         self._flow.orphan(name, artifact)

@@ -5,6 +5,9 @@ minibatches and eight trials, and nothing left for a validation.  A source there
 if the budget pays for the rest of the open ones, at what a round takes on average, and for a whole new one, at the
 most that a round has taken.  Costs are learned from the run's own events, so that a replayed run decides alike.
 
+Rounds that are open at once have the same parents.  If they take the whole budget, no child becomes a parent, as it
+would in lockstep.  Open rounds therefore take at most one part in `GENERATIONS` of what the budget still pays for.
+
 Where a whole window costs a small share of a limit it is opened as ever: what is lost at the end is not worth a wait.
 """
 
@@ -29,6 +32,9 @@ OF_REQUESTS = ("calls", "tokens", "usd")
 
 SMALL = 0.1
 """A window that costs at most this share of a limit is opened without asking."""
+
+GENERATIONS = 4
+"""Open rounds take at most one part in so many of what is left, so that later rounds build on what they found."""
 
 CAUTION = 2.0
 """Before a round of a source has ended, one is taken to cost so many times what is known: of the rounds of others, as
@@ -172,7 +178,11 @@ class Affordable:
         if left < whole:
             return False
         rest = sum(max(self._usual(r.source, limit) - r.spent[limit], r.waits[limit]) for r in self._open.values())
-        return left - max(0.0, rest) >= whole
+        if left - max(0.0, rest) < whole:
+            return False
+        beside = [r for r in self._open.values() if not self._plan.sources[r.source].evidence]
+        open_, spent = sum(self._usual(r.source, limit) for r in beside), sum(r.spent[limit] for r in beside)
+        return GENERATIONS * (open_ + usual) <= left + spent
 
     def _usual(self, source: str, limit: str) -> float:
         """What a round of a source takes on average."""

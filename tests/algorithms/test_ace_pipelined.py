@@ -51,7 +51,7 @@ def test_nothing_is_lost(
 
 
 def _training_is_whole(world: World, done: Finished, batch: int) -> None:
-    """Every sample was asked, and the last snapshot holds what all of them have taught."""
+    """Every sample was asked, and a snapshot holds what all of them have taught."""
     train, params = len(world.task().train), world.params
     epochs = params["epochs"] if params["mode"] == "offline" else 1
     asked = [e for e in done.result.events if isinstance(e, ev.Created) and e.edge == "select->generate"]
@@ -61,9 +61,9 @@ def _training_is_whole(world: World, done: Finished, batch: int) -> None:
     if params["mode"] == "online":
         assert sum(len(a.scores) for a in done.scores.artifacts.values()) == train
     else:
-        last = max(done.scores.steps, key=lambda a: done.scores.steps[a])
-        assert done.scores.steps[last] == train * epochs
-        assert done.scores.artifacts[last].value["playbook"] == done.playbook.text
+        texts = [" ".join(a.value["playbook"].split()) for a in done.scores.artifacts.values()]
+        assert len(set(texts)) == len(texts)  # equal ones are tried once
+        assert " ".join(done.playbook.text.split()) in texts
     if params["answer_after"]:
         assert done.scores.answered == members
 

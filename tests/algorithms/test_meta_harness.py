@@ -45,7 +45,13 @@ class SlowModel(ScriptedModel):
         return await super().complete(messages, params)
 
 
-def run(world: World, backend: str = "trio", stop_after: int | None = None, **options: Any) -> Finished:
+def run(
+    world: World,
+    backend: str = "trio",
+    stop_after: int | None = None,
+    task: fg.Task[Any, Any] | None = None,
+    **options: Any,
+) -> Finished:
     """A run under virtual time, stopped after so many admissions."""
 
     def propose(messages: Sequence[Message]) -> str:
@@ -60,7 +66,7 @@ def run(world: World, backend: str = "trio", stop_after: int | None = None, **op
     async def watched() -> Finished:
         async with fg.open_run(
             "meta_harness",
-            world.task(),
+            task or world.task(),
             models={"proposer": proposer, "task": task_model},
             resources={"sandbox": StandInSandbox()},
             settle=settle,
@@ -123,7 +129,8 @@ def test_clear_losers_are_stopped() -> None:
 @pytest.mark.parametrize("overlap", [1, 3])
 def test_no_more_iterations_are_open_than_overlap(overlap: int) -> None:
     """Under a schedule with a wider window."""
-    done = run(World(28), schedule="pipelined", params={"overlap": overlap})
+    budget = fg.Budget(proposals=24)  # which pays for a window of three
+    done = run(World(28), schedule="pipelined", params={"overlap": overlap}, budget=budget)
     open_rounds: set[int] = set()
     most = 0
     for event in done.result.events:
@@ -135,6 +142,23 @@ def test_no_more_iterations_are_open_than_overlap(overlap: int) -> None:
     assert most == overlap
 
 
+@pytest.mark.parametrize("schedule", [fg.pipelined(1), fg.pipelined(4), fg.lockstep()])
+def test_a_seed_that_is_a_baseline_is_tried_once(schedule: fg.Schedule) -> None:
+    """Comments and layout make no other program, and the search does not wait for a second one."""
+    world = World(28)
+    task = attrs.evolve(world.task(), seed={"program": f"# mine\n{NO_MEMORY}\n\n"})
+    done = run(world, schedule=schedule, task=task)
+    assert [e.origin for e in done.archive.entries.values()][:2] == ["baseline seed", "baseline few_shot"]
+    assert done.result.spent.proposals == 12
+
+
+def test_equal_programs_of_overlapping_iterations_are_evaluated_once() -> None:
+    """The second one waits in no queue of evaluations."""
+    done = run(World(28), schedule="pipelined", params={"overlap": 6}, budget=fg.Budget(proposals=48))
+    scored = [e.identity for e in done.archive.entries.values() if e.predictions]
+    assert len(set(scored)) == len(scored)
+
+
 def test_an_overlap_of_nothing_is_refused() -> None:
     """It would start no iteration, and end as a run that had nothing to do."""
     result = run(World(28), schedule="pipelined", params={"overlap": 0}).result
@@ -144,7 +168,7 @@ def test_an_overlap_of_nothing_is_refused() -> None:
 
 def test_lag_is_recorded_and_stale_programs_are_kept() -> None:
     """A program whose archive has moved on is evaluated all the same."""
-    done = run(World(28), schedule="pipelined", params={"overlap": 6})
+    done = run(World(28), schedule="pipelined", params={"overlap": 6}, budget=fg.Budget(proposals=48))
     late = [e for e in done.archive.entries.values() if e.lag > 0]
     assert any(e.status == "scored" for e in late)
     assert not [e for e in done.result.events if isinstance(e, ev.Ended) and e.how == "discarded"]

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.run.events import Emitted, JobEnded
+from flashgraph.run.events import Emitted, JobEnded, RoundEnded
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
 from flashgraph.sim.world import World
@@ -30,17 +30,35 @@ def evolve(small: World, schedule: Any, graph: str = "gepa", **options: Any) -> 
     return run_virtually(go)
 
 
-@pytest.mark.parametrize("schedule", ["pipelined", "throughput"])
-@pytest.mark.parametrize(("val", "evaluations"), [(6, 40), (12, 40), (6, 80), (12, 80), (20, 80)])
+@pytest.mark.parametrize(
+    ("schedule", "val", "evaluations"),
+    [("pipelined", 6, 40), ("throughput", 12, 40), ("pipelined", 6, 80), ("throughput", 12, 80), ("pipelined", 20, 80)],
+)
 def test_a_small_budget_buys_about_what_it_buys_in_lockstep(schedule: str, val: int, evaluations: int) -> None:
-    """Overlap without a bound gave the seed alone for all but one of these."""
-    found = {"lockstep": 0, schedule: 0}
+    """Overlap without a bound gave the seed alone for all but one of these, and children of the seed alone."""
+    found, truth = {"lockstep": 0, schedule: 0}, {"lockstep": 0.0, schedule: 0.0}
     for seed in range(3):
         for name in found:
             result = evolve(world(val, seed), name, budget=fg.Budget(evaluations=evaluations))
             found[name] += len(result.artifacts) - 1
+            truth[name] += max(world(val, seed).true_score(a.value["instruction"]) for a in result.artifacts)
     assert found["lockstep"] >= 3
-    assert found[schedule] >= 0.6 * found["lockstep"]
+    assert found[schedule] >= found["lockstep"]
+    assert truth[schedule] >= truth["lockstep"] - 0.1
+
+
+@pytest.mark.parametrize(("proposals", "most"), [(6, 1), (16, 3), (32, 7)])
+def test_a_quarter_of_what_is_left_is_open_at_once(proposals: int, most: int) -> None:
+    """Rounds that are open at once have the same parents: later ones are to build on what they found."""
+    result = evolve(world(12), "pipelined", budget=fg.Budget(proposals=proposals))
+    open_, found = set[int](), 0
+    for event in result.events:
+        if isinstance(event, Emitted) and event.source == "select":
+            open_.add(event.round)
+        elif isinstance(event, RoundEnded):
+            open_.discard(event.round)
+        found = max(found, len(open_))
+    assert found == most
 
 
 @pytest.mark.parametrize("schedule", ["pipelined", "throughput"])

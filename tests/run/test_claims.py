@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import attrs
 import pytest
 from hypothesis import given
@@ -120,6 +121,58 @@ def test_a_text_that_failed_is_free_again() -> None:
     assert (result.spent.evaluations, turned_away(result)) == (5, 0)
 
 
+def test_a_source_that_repeats_itself() -> None:
+    """Its emissions cost nothing when they are turned away: such a run ends, and says why."""
+    graph = fg.Graph("echo")
+    archive = graph.pool("archive", Archive)
+
+    @graph.source(reads=archive)
+    def pick(at: fg.Draw[Archive]) -> Candidate:
+        at.uses()
+        return Candidate({"text": "the same"}, 1)
+
+    @graph.stage(llm="model", spends="evaluations")
+    async def validate(work: Work, at: fg.Context) -> Attempt:
+        await at.llm(work.text["text"])
+        return Attempt(work.index, 0.5, "")
+
+    graph.edge(pick, validate, scatter=Candidate.work, distinct=same_text)
+    graph.edge(validate, archive, gather=True)
+    result = run(graph)
+    assert texts_in(result) == ["the same"]
+    assert "used nothing of the budget" in result.reason
+
+
+def test_a_retracted_text_is_free_again() -> None:
+    """Its first evaluation half failed, as in an outage: nothing holds the text any more, and it is tried again."""
+    graph = fg.Graph("outage")
+    archive = graph.pool("archive", lambda: Archive(threshold=0.4))
+    tries = list[str]()
+
+    @graph.source(rounds=4)
+    def pick(at: fg.Draw[None]) -> Number:
+        return Number(at.emission)
+
+    @graph.stage
+    async def think(number: Number) -> Candidate:
+        await anyio.sleep(100 * number.number)
+        return Candidate({"text": "the same"}, 3)
+
+    @graph.stage
+    async def validate(work: Work) -> Attempt:
+        tries.append(work.text["text"])
+        first = len(tries) <= 3
+        await anyio.sleep(1 if work.index == 0 else 10)
+        return Attempt(work.index, float(work.index == 0 or not first), "")
+
+    graph.edge(pick, think)
+    graph.edge(think, validate, scatter=Candidate.work, distinct=same_text)
+    graph.edge(validate, archive, gather=True, release=fg.count(1), late="amend")
+    result = run(graph, fg.pipelined(4, focus=0.0))
+    assert [a.retracted for a in result.artifacts] == [True, False]
+    assert (len(tries), turned_away(result)) == (6, 2)
+
+
 def test_repaired_into_an_equal_text() -> None:
     """A repair may make of a text one that is there already: it is taken no further; else it claims its new text."""
     graph = fg.Graph("merges")
@@ -206,11 +259,29 @@ def test_resumed(tmp_path: Path) -> None:
     assert sorted(texts_in(again)) == ["-", "a", "b"]
 
 
-@given(st.lists(st.tuples(st.sampled_from(["take", "drop", "admit"]), st.integers(0, 3)), max_size=40))
+@pytest.mark.parametrize(("schedule", "refused"), [("pipelined", True), ("lockstep", False)])
+def test_a_run_that_began_without_it(schedule: str, refused: bool, tmp_path: Path) -> None:
+    """It would decide otherwise than it did: the difference is shown, and accepted when asked.  In lockstep there is
+    none."""
+
+    def go(distinct: Callable[[Any], Any] | None, budget: int, **options: Any) -> fg.Result:
+        models = {"model": lambda messages: ""}
+        options |= {"budget": fg.Budget(evaluations=budget), "schedule": schedule, "folder": tmp_path / "run"}
+        return fg.run(graph_of(["a", "b"] * 4, distinct), TASK, models=models, **options)
+
+    go(None, 4)
+    if refused:
+        with pytest.raises(fg.FlashgraphError, match=r"propose->validate\.distinct: \(none\) -> same_text"):
+            go(same_text, 20, resume=True)
+    else:
+        assert len(texts_in(go(same_text, 20, resume=True))) == 9
+
+
+@given(st.lists(st.tuples(st.sampled_from(["take", "drop", "admit", "retract"]), st.integers(0, 3)), max_size=40))
 def test_a_key_has_one_claim(steps: list[tuple[str, int]]) -> None:
-    """Against a plain model: a key is taken while items carry its claim, and for good once admitted."""
+    """Against a plain model: a key is taken while items carry its claim, or a pool holds an artifact of it."""
     claims, carried = Claims(), dict[int, list[Claim]]()
-    admitted = set[int]()
+    admitted = dict[int, int]()
 
     def function(value: Any) -> Any:
         return value
@@ -219,13 +290,16 @@ def test_a_key_has_one_claim(steps: list[tuple[str, int]]) -> None:
         held = carried.setdefault(key, [])
         if step == "take":
             claim = claims.take((function, key), None)
-            assert (claim is None) == (bool(held) or key in admitted)
+            assert (claim is None) == (bool(held) or admitted.get(key, 0) > 0)
             held += [] if claim is None else [claim]
         elif step == "drop" and held:
             claims.drop(held.pop())
         elif step == "admit" and held:
-            held[0].admitted = True
-            admitted.add(key)
+            claims.admit(held[0], f"pool {key}", admitted.get(key, 0))
+            admitted[key] = admitted.get(key, 0) + 1
+        elif step == "retract":
+            claims.retract(f"pool {key}", admitted.get(key, 0) - 1)
+            admitted[key] = max(0, admitted.get(key, 0) - 1)
 
 
 @given(st.lists(st.sampled_from(["a", "b", " ", "  ", "\n", "\t"]), max_size=8))

@@ -14,6 +14,7 @@ import attrs
 from flashgraph.errors import DataError
 from flashgraph.graph.check_nodes import check_nodes
 from flashgraph.graph.notes import Notes
+from flashgraph.graph.signatures import function_name
 from flashgraph.graph.spec import GraphSpec
 from flashgraph.graph.types import OURS, parts, show
 from flashgraph.policies.champion import ChampionRule, the_best
@@ -221,6 +222,8 @@ def fingerprint(graph: GraphSpec, plan: Plan) -> tuple[dict[str, str], dict[str,
             value = getattr(edge, option)
             if value is not None:
                 policies[f"{edge.name}.{option}"] = str(value)
+        if edge.distinct is not None:
+            policies[f"{edge.name}.distinct"] = function_name(edge.distinct)
         for option in DECIDING:
             # Also where there is none, so that one that comes is seen.
             functions[f"{edge.name}.{option}"] = _digest(*_functions_in(getattr(edge, option)))
