@@ -82,7 +82,8 @@ class Affordable:
     def __init__(self, plan: Plan, ledger: Ledger) -> None:
         self._plan = plan
         self._ledger = ledger
-        self._leads = {source: _leads_to(plan.graph, source) for source in plan.sources}
+        self.leads = {source: _leads_to(plan.graph, source) for source in plan.sources}
+        """By source, the limits that its rounds may spend of."""
         self._spends = {name: stage.spec.spends for name, stage in plan.stages.items()}
         self._before = {e.name: e.dst for e in plan.edges.values() if not e.gather and self._spends.get(e.dst)}
         """By edge whose items wait for a stage that spends, that stage.  Members of a group that is still gathered wait
@@ -167,7 +168,7 @@ class Affordable:
         return all(self._pays(source, limit, most) for limit, most in self._ledger.limits.items())
 
     def _pays(self, source: str, limit: str, most: float) -> bool:
-        if limit not in self._leads[source]:
+        if limit not in self.leads[source]:
             return True
         usual, whole = self._usual(source, limit), self._whole(source, limit)
         if self._plan.schedule.window * usual <= SMALL * most:
@@ -199,7 +200,7 @@ class Affordable:
 
     def _guess(self, source: str, limit: str) -> float:
         """The most that a round is known to take, of another source or an open one."""
-        if limit not in self._leads[source]:
+        if limit not in self.leads[source]:
             return 0.0
         known = [costs.most[limit] for costs in self._ended.values()]
         known += [round_.known(limit) for round_ in self._open.values()]

@@ -65,6 +65,9 @@ class Machine:
         """Whether anything has happened since the driver last took note of it."""
 
         self._affordable = Affordable(plan, ledger)
+        evidence = (self._affordable.leads[s.name] for s in plan.graph.sources if s.evidence)
+        self._for_evidence: frozenset[str] = frozenset().union(*evidence)
+        """The limits that sources of evidence spend of; the schedule's reserve of others would go unused."""
         overlaps = not plan.schedule.serial
 
         def note(event: ev.Event) -> None:
@@ -292,8 +295,8 @@ class Machine:
         schedule, seconds = self.plan.schedule, self.goals.goal.seconds
         if not schedule.reserve or len(self._others) == len(self.plan.sources):
             return False
-        spent = [self.ledger.settled[name] + self.ledger.reserved[name] for name in self.ledger.limits]
-        shares = [amount / limit for amount, limit in zip(spent, self.ledger.limits.values(), strict=True)]
+        limits = {name: limit for name, limit in self.ledger.limits.items() if name in self._for_evidence}
+        shares = [(self.ledger.settled[n] + self.ledger.reserved[n]) / limit for n, limit in limits.items()]
         return max([*shares, self.now / seconds if seconds else 0.0]) >= 1 - schedule.reserve
 
     def _look_at_goal(self) -> None:

@@ -50,7 +50,8 @@ def test_a_small_budget_buys_about_what_it_buys_in_lockstep(schedule: str, val: 
 @pytest.mark.parametrize(("proposals", "most"), [(6, 1), (16, 3), (32, 7)])
 def test_a_quarter_of_what_is_left_is_open_at_once(proposals: int, most: int) -> None:
     """Rounds that are open at once have the same parents: later ones are to build on what they found."""
-    result = evolve(world(12), "pipelined", budget=fg.Budget(proposals=proposals))
+    budget = fg.Budget(proposals=proposals)
+    result = evolve(world(12), "pipelined", budget=budget, target_score=float("inf"))
     open_, found = set[int](), 0
     for event in result.events:
         if isinstance(event, Emitted) and event.source == "select":
@@ -59,6 +60,7 @@ def test_a_quarter_of_what_is_left_is_open_at_once(proposals: int, most: int) ->
             open_.discard(event.round)
         found = max(found, len(open_))
     assert found == most
+    assert result.spent.proposals == proposals  # evidence needs none of them, so that none are set aside for it
 
 
 @pytest.mark.parametrize("schedule", ["pipelined", "throughput"])
