@@ -25,7 +25,7 @@ def command(graph: str, schedule: str, settings: tuple[str, ...], task: str | No
     \b
     flashgraph explain gepa --task task.py --evaluations 200
 
-    This executes the graph and the task file as Python: explain only files that you would run.
+    This executes the graph file as Python, and the task file: explain only files that you would run.
     """
     overrides, budget = pairs(settings), budget_of(limits)
     if task is None and (budget.limits or budget.seconds is not None):
