@@ -14,10 +14,10 @@ import flashgraph as fg
 from flashgraph.loading import load_graph
 from flashgraph.observe.outlook import Outlook, budget_lines, outlook
 from flashgraph.run.events import JobEnded, JobStarted, RoundEnded
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
 from flashgraph.sim.world import World
-from flashgraph.sim.clock import run_virtually, settle
 from tests.algorithms import ace_world, islands_world
 
 SMALL = World(seed=1, rules=8, train=20, val=12, test=1, pass_knowing=1.0, learn=0.9)

@@ -9,10 +9,10 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.run.events import Emitted, JobEnded, RoundEnded
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
 from flashgraph.sim.world import World
-from flashgraph.sim.clock import run_virtually, settle
 from tests.algorithms import ace_world
 
 
