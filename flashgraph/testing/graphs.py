@@ -42,6 +42,16 @@ class Token:
 
 
 @attrs.frozen
+class Rival(fg.Contender):
+    """An artifact that is tried on more, and the token that its members are made of."""
+
+    token: Token
+
+    def members(self, width: int) -> list[Token]:
+        return [self.token.via("rival", i) for i in range(width)]
+
+
+@attrs.frozen
 class Ledgered:
     """A pool that counts its versions itself and keeps what reaches ``threshold`` (a hash in [0, 1)).
 
@@ -56,10 +66,12 @@ class Ledgered:
     strays: tuple[int, ...] = ()
     narrowed: bool = False
 
-    def apply(self, event: fg.PoolEvent[Token | fg.Group[Token, Token]]) -> Ledgered:
+    def apply(self, event: fg.PoolEvent[Token | fg.Group[Token, Token] | fg.Group[Rival, Token]]) -> Ledgered:
         value = event.value
+        if isinstance(value, fg.Group) and isinstance(value.origin, Rival):
+            return self._learned(event.artifact, value.values)
         tokens = (value,) if isinstance(value, Token) else value.values
-        whole = tokens if isinstance(value, Token) else (value.origin, *value.values)
+        whole = tokens if isinstance(value, Token) else (value.origin, *value.values)  # type: ignore[assignment]  # no rival
         named = {artifact for token in whole for pool, artifact in token.named if pool == self.name}
         stray = event.kind != "retract" and sorted(event.parents) != sorted(named)
         score = sum(draw(t.path, "score") for t in tokens) / len(tokens) if tokens else 0.0
@@ -70,6 +82,15 @@ class Ledgered:
             return self
         strays = (*self.strays, event.artifact) if stray else self.strays
         return attrs.evolve(self, version=self.version + 1, artifacts=dict(sorted(rest.items())), strays=strays)
+
+    def _learned(self, artifact: int, tokens: Sequence[Token]) -> Ledgered:
+        """With more evidence for an artifact: none where nothing has arrived, or the artifact is gone."""
+        before = self.artifacts.get(artifact)
+        if before is None or not tokens:
+            return self
+        score = ((before.score or 0.0) + sum(draw(t.path, "score") for t in tokens)) / (1 + len(tokens))
+        held = {**self.artifacts, artifact: attrs.evolve(before, score=score)}
+        return attrs.evolve(self, version=self.version + 1, artifacts=held)
 
     def best(self) -> fg.Artifact | None:
         return max(self.artifacts.values(), key=lambda a: a.score or 0.0, default=None)
@@ -206,6 +227,9 @@ class Shape(_Brief):
     """The share of requests that fail for good, half of them by a timeout."""
     shy: float = 0.0
     """The share of views that the sources find nothing to draw from while other rounds of theirs are open."""
+
+    contends: int = 0
+    """The members on which the newest artifact is tried once more; 0 for none."""
 
     def fate(self, request: str) -> str:
         """How a request ends: ``"answered"``, ``"failed"`` at once or ``"timeout"``."""
@@ -436,6 +460,25 @@ class _Builder:
 
         return self.graph.source(name=name, reads=self.pool, rounds=self.shape.rounds)(emit)
 
+    def contend(self, width: int) -> None:
+        """A second source, which has the newest artifact tried on more."""
+
+        def emit(at: fg.Draw[Ledgered]) -> Rival | None:
+            newest = list(at.view.artifacts)[-1:]
+            if not newest:
+                return None
+            at.uses(*newest)
+            named = frozenset({(at.view.name, newest[0])})
+            return Rival(newest[0], Token(int(at.random.random() * 2**40), at.view.version, named))
+
+        def scatter(rival: Rival) -> list[Token]:
+            return rival.members(width)
+
+        source = self.graph.source(name="confirm", reads=self.pool, rounds=self.shape.rounds, evidence=True)(emit)
+        measure = self.stage(Step())
+        self.graph.edge(source, measure, scatter=scatter, fanout=width)
+        self.graph.edge(measure, self.pool, gather=True, release=fg.fraction(0.5), late="amend")
+
     def finish(self, tail: Any) -> None:
         ending = self.shape.ending
         stale = fg.discard(above=ending.discard_above) if ending.discard_above is not None else None
@@ -527,4 +570,6 @@ def build(shape: Shape, pause: Pause = anyio.sleep) -> fg.Graph:
             segment = _cancelling(segment)
         tail = builder.segment(tail, segment)
     builder.finish(tail)
+    if shape.contends:
+        builder.contend(shape.contends)
     return builder.graph

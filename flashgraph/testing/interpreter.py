@@ -98,7 +98,7 @@ class _Interpreter:
             ]
             if not able or self.enough:
                 return self.lines
-            source = min(able, key=lambda s: emissions[s.name])
+            source = min(able, key=lambda s: (not s.evidence, emissions[s.name]))
             value, uses = self.emit(source, emissions[source.name])
             if value is None:
                 waits[source.name] = self.version.get(source.reads or "", 0)

@@ -1,4 +1,4 @@
-"""The invariants of a run that show in its event log: I1 to I10, I14 and I15.
+"""The invariants of a run that show in its event log: I1 to I10, and I14 to I16.
 
 Each check is a function of `Log` that is sent one event after the other; `check_invariants` runs them all over a
 finished run, `Watch` along with one.  They recount everything from single events and trust none of the scheduler's
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Budget
 from flashgraph.run.plan import Plan
-from flashgraph.testing import bounds, versions
+from flashgraph.testing import bounds, evidence, versions
 from flashgraph.testing.log import Check, InvariantViolation, Log
 
 __all__ = ["INVARIANTS", "InvariantViolation", "Log", "Watch", "check_invariants"]
@@ -40,6 +40,7 @@ INVARIANTS: Mapping[str, Sequence[Callable[[Log], Check]]] = {
     "I10": [bounds.budgets],
     "I14": [bounds.times],
     "I15": [versions.failures],
+    "I16": [evidence.champions, evidence.estimates],
 }
 
 
@@ -69,7 +70,7 @@ class Watch:
 
 
 def check_invariants(events: Sequence[ev.Event], plan: Plan, budget: Budget | None = None) -> None:
-    """Check I1 to I10, I14 and I15 on the log of a finished run.
+    """Check I1 to I10, and I14 to I16 on the log of a finished run.
 
     Raises `InvariantViolation` for the first that does not hold, with the events around it.
     """

@@ -162,6 +162,10 @@ TINY: Mapping[str, Tiny] = {
     "repairs of two pools": Tiny(
         Shape((Step(reads=True, side=True), Step(stale="repair")), rounds=3, second_pool=True), window=3
     ),
+    "contenders": Tiny(Shape((), Ending(2, ONE, 0.5, "amend", threshold=0.4), rounds=2, contends=2), window=1),
+    "sampled groups": Tiny(
+        Shape((), Ending(3, ONE, 0.5, "amend", rule="sampled", discriminative=True), rounds=3), window=1
+    ),
     "named by a repair": Tiny(Shape((Step(stale="repair"), NAMING), rounds=3)),
 }
 
@@ -321,7 +325,7 @@ def _table(work: Mapping[str, tuple[tuple[str, ...], Tally]]) -> str:
         "| invariant | examples | all orders | graphs | events | failures found during development |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for number in range(1, 16):
+    for number in range(1, 17):
         name = f"I{number}"
         mine = [tally for shows, tally in work.values() if name in shows]
         if not mine:

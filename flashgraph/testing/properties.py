@@ -461,7 +461,7 @@ EMPTY_GROUPS = Shape(
     refused=0.2,
 )
 """Of groups whose members end at one moment, some arrive and some all come to nothing: which is released first?"""
-WHOLE = ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I15")
+WHOLE = ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I15", "I16")
 
 PROPERTIES: Mapping[str, Property] = {
     **RESTATED,

@@ -249,7 +249,8 @@ class Recount:
 
     def _expect_view(self, start: Start, machine: Machine) -> None:
         """I14: a source sees the best line alone for the schedule's share of its emissions, beside other rounds."""
-        job, share = start.job, machine.plan.schedule.focus
+        job = start.job
+        share = 0.0 if machine.plan.sources[job.node].evidence else machine.plan.schedule.focus
         drawn = random.Random(f"{machine.seed}/focus/{job.node}/{job.emission}").random()
         narrowed = start.beside > 0 and drawn < share and job.node not in self._widened
         for view in start.views.values():

@@ -98,6 +98,7 @@ def shapes() -> st.SearchStrategy[Shape]:
         salt=st.integers(0, 1000),
         refused=st.sampled_from([0.0, 0.0, 0.2]),
         shy=st.sampled_from([0.0, 0.0, 0.0, 0.4]),
+        contends=st.sampled_from([0, 0, 2, 3]),
     )
 
 

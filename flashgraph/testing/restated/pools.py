@@ -10,7 +10,9 @@ import attrs
 from hypothesis import strategies as st
 
 from flashgraph.graph.ports import Artifact, PoolEvent
+from flashgraph.policies.champion import Best, ChampionRule, Proven
 from flashgraph.run.pools import PoolState
+from flashgraph.testing.restated.champions import Throne
 from flashgraph.testing.tried import Property, expect
 
 __all__ = ["POOLS"]
@@ -22,19 +24,26 @@ Lineage = frozenset[tuple[str, int]]
 class Kept:
     """A pool of numbers that keeps the ``most`` greatest; a number under 3 changes nothing.  A multiple of 5 is kept
     without a score, as a mere step.  With ``copies`` it is equal to what it was and another object where nothing
-    changed."""
+    changed.  An artifact has scores on as many samples as its value says, and one more for each piece of evidence."""
 
     most: int = 3
     copies: bool = False
     artifacts: Mapping[int, Artifact] = attrs.field(factory=dict)
 
     def apply(self, event: PoolEvent[int]) -> Kept:
+        if event.kind == "evidence":
+            before = self.artifacts.get(event.artifact)
+            if before is None or event.value < 3:
+                return self
+            more = {**before.scores, event.value: event.value % 4 / 3}
+            return attrs.evolve(self, artifacts={**self.artifacts, before.id: attrs.evolve(before, scores=more)})
         rest = {number: artifact for number, artifact in self.artifacts.items() if number != event.artifact}
         if event.value < 3 and event.kind == "admit":
             return attrs.evolve(self, artifacts=dict(self.artifacts)) if self.copies else self
         if event.value >= 3 and event.kind != "retract":
             score = None if event.value % 5 == 0 else float(event.value)
-            made = Artifact(event.artifact, event.value, event.parents, score, provisional=event.partial)
+            scores = {s: event.value * (s + 3) % 5 / 4 for s in range(event.value)} if score is not None else {}
+            made = Artifact(event.artifact, event.value, event.parents, score, scores, event.partial)
             rest[event.artifact] = made
         kept = sorted(rest.values(), key=lambda a: -a.value)[: self.most]
         return attrs.evolve(self, artifacts={a.id: a for a in sorted(kept, key=lambda a: a.id)})
@@ -50,7 +59,7 @@ class Kept:
 class Happening:
     """``which`` of the provisional artifacts, or of the versions to be forgotten."""
 
-    what: Literal["admit", "amend", "retract", "forget"]
+    what: Literal["admit", "amend", "evidence", "retract", "forget"]
     value: int = 7
     which: int = 0
     partial: bool = False
@@ -58,10 +67,13 @@ class Happening:
     lineage: Lineage = frozenset()
 
 
-def changes(most: int, copies: bool, tale: Sequence[Happening]) -> None:
-    """I5, I8: a pool is at each version what its value makes of what has happened until then; it says what changed and
-    when, and what is provisional, retracted, or complete."""
-    pool = PoolState("pool", Kept(most, copies))
+RULES: Mapping[str, ChampionRule] = {"best": Best(), "proven": Proven(0.75, 4), "strict": Proven(0.9, 2)}
+
+
+def changes(most: int, copies: bool, rule: str, tale: Sequence[Happening]) -> None:
+    """I5, I8, I16: a pool is at each version what its value makes of what has happened until then; it says what changed and
+    when, and what is provisional, retracted, or complete.  It hands out another champion where its rule says so."""
+    pool, throne, champion = PoolState("pool", Kept(most, copies), RULES[rule]), Throne(RULES[rule]), None
     values = [Kept(most, copies)]
     kinds: list[tuple[str, int]] = []
     records: dict[int, dict[str, object]] = {}
@@ -71,7 +83,7 @@ def changes(most: int, copies: bool, tale: Sequence[Happening]) -> None:
     for at, happening in enumerate(tale):
         open_ = [number for number, record in records.items() if record["provisional"]]
         which = open_[happening.which % len(open_)] if open_ else None
-        number = len(records)
+        number, told = len(records), len(kinds)
         match happening.what:
             case "admit":
                 parents = tuple(parent % number for parent in happening.parents) if number else ()
@@ -101,6 +113,14 @@ def changes(most: int, copies: bool, tale: Sequence[Happening]) -> None:
                 if stays:
                     dropped.discard(which)
                     records[which]["lineage"] = frozenset({("pool", which)})
+            case "evidence" if records:
+                number = happening.which % len(records)
+                after = values[-1].apply(PoolEvent("evidence", number, happening.value, ()))
+                change = pool.evidence(number, happening.value)
+                expect((change is None) == (after == values[-1]), f"I16: evidence for {number} is {change}")
+                if after != values[-1]:
+                    values.append(after)
+                    kinds.append(("evidence", number))
             case "retract" if which is not None:
                 values.append(values[-1].apply(PoolEvent("retract", which, records[which]["value"], ())))  # type: ignore[arg-type]
                 pool.retract(which)
@@ -111,7 +131,11 @@ def changes(most: int, copies: bool, tale: Sequence[Happening]) -> None:
                 forgotten = max(forgotten, min(happening.which, len(kinds)))
             case _:
                 pass
+        if len(kinds) > told:
+            champion = throne.after(values[-1].artifacts, values[-1].best(), kinds[-1][1])
+        best = None if champion is None else values[-1].artifacts[champion]
         _expect_pool(pool, values, kinds, records, forgotten, dropped, f"after {happening} of {tale}")
+        expect(pool.best == best, f"I16: {pool.best} is handed out, expected {best} after {happening} of {tale}")
 
 
 def _expect_pool(
@@ -140,8 +164,6 @@ def _expect_pool(
     for record in found.values():
         del record["last"]
     expect(found == {n: dict(r) for n, r in records.items()}, f"I8: records {found}, expected {records} {after}")
-    best, choice = pool.best, values[-1].best()
-    expect(best == choice, f"I5: the pool hands out {best}, expected {choice} {after}")
     for number, known in pool.records.items():
         shown = [value.artifacts[number] for value in values if number in value.artifacts]
         value, gone = known.last.value, number in dropped
@@ -151,7 +173,7 @@ def _expect_pool(
 HAPPENINGS = st.lists(
     st.builds(
         Happening,
-        st.sampled_from(["admit", "admit", "admit", "amend", "retract", "forget"]),
+        st.sampled_from(["admit", "admit", "admit", "amend", "evidence", "evidence", "retract", "forget"]),
         st.integers(0, 12),
         st.integers(0, 5),
         st.booleans(),
@@ -164,6 +186,14 @@ HAPPENINGS = st.lists(
 
 POOLS: Mapping[str, Property] = {
     "pools, restated": Property(
-        ("I5", "I6", "I8"), changes, {"most": st.integers(1, 4), "copies": st.booleans(), "tale": HAPPENINGS}, 15
+        ("I5", "I6", "I8", "I16"),
+        changes,
+        {
+            "most": st.integers(1, 4),
+            "copies": st.booleans(),
+            "rule": st.sampled_from(sorted(RULES)),
+            "tale": HAPPENINGS,
+        },
+        15,
     )
 }
