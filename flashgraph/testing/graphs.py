@@ -71,7 +71,7 @@ class Ledgered:
         if isinstance(value, fg.Group) and isinstance(value.origin, Rival):
             return self._learned(event.artifact, value.values)
         tokens = (value,) if isinstance(value, Token) else value.values
-        whole = tokens if isinstance(value, Token) else (value.origin, *value.values)  # type: ignore[assignment]  # no rival
+        whole = tokens if isinstance(value, Token) else (value.origin, *value.values)
         named = {artifact for token in whole for pool, artifact in token.named if pool == self.name}
         stray = event.kind != "retract" and sorted(event.parents) != sorted(named)
         score = sum(draw(t.path, "score") for t in tokens) / len(tokens) if tokens else 0.0

@@ -536,4 +536,29 @@ BUGS = (
         LOOPS,
         "I14",
     ),
+    # ---- evidence and champions ----
+    Bug(
+        "a champion that changes on too few samples",
+        "policies/champion.py",
+        "if challenger.id == champion.id or len(common) < enough:",
+        "if challenger.id == champion.id or not common:",
+        "pools, restated",
+        "I16",
+    ),
+    Bug(
+        "a sampled group that sends all",
+        "run/flow.py",
+        "        if sent < len(values):\n",
+        "        if sent < 0:\n",
+        WHOLE,
+        "I8",
+    ),
+    Bug(
+        "evidence counted for another artifact",
+        "run/pools.py",
+        'PoolEvent("evidence", artifact, value, (), partial)',
+        'PoolEvent("evidence", max(before.artifacts), value, (), partial)',
+        "pools, restated",
+        "I5",
+    ),
 )

@@ -71,8 +71,8 @@ RULES: Mapping[str, ChampionRule] = {"best": Best(), "proven": Proven(0.75, 4), 
 
 
 def changes(most: int, copies: bool, rule: str, tale: Sequence[Happening]) -> None:
-    """I5, I8, I16: a pool is at each version what its value makes of what has happened until then; it says what changed and
-    when, and what is provisional, retracted, or complete.  It hands out another champion where its rule says so."""
+    """I5, I8, I16: a pool is at each version what its value makes of what has happened until then; it says what changed
+    and when, and what is provisional, retracted, or complete.  It hands out another champion where its rule says so."""
     pool, throne, champion = PoolState("pool", Kept(most, copies), RULES[rule]), Throne(RULES[rule]), None
     values = [Kept(most, copies)]
     kinds: list[tuple[str, int]] = []
