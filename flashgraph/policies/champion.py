@@ -84,10 +84,13 @@ class Proven:
         if champion is None or not champion.scores:
             return Title(choice.id)
         challenger = artifacts.get(changed)
+        if challenger is None:  # retracted: what it showed was not worth keeping
+            title = attrs.evolve(title, shown={i: shown for i, shown in title.shown.items() if i != changed})
         for other in artifacts.values() if changed == champion.id else () if challenger is None else (challenger,):
             title = self._against(title, champion, other)
-        best = max(title.shown, key=lambda i: self._probability(title, i), default=None)
-        if best is not None and best in artifacts and self._probability(title, best) >= self.confidence:
+        there = (i for i in title.shown if i in artifacts)
+        best = max(there, key=lambda i: self.probability(title, i), default=None)
+        if best is not None and self.probability(title, best) >= self.confidence:
             fresh = Title(best)
             for other in artifacts.values():
                 fresh = self._against(fresh, artifacts[best], other)
@@ -106,7 +109,9 @@ class Proven:
             prior = (mine.prior[0] - theirs.estimate) / unit, (mine.prior[1] + theirs.variance) / unit**2
         return attrs.evolve(title, shown={**title.shown, challenger.id: Shown(mean, noise, prior)})
 
-    def _probability(self, title: Title, challenger: int) -> float:
+    def probability(self, title: Title, challenger: int) -> float:
+        """Return the probability that a challenger in ``title.shown`` is better than the champion; 0 where it is not
+        ahead by a standard error."""
         shown = title.shown[challenger]
         centre, spread = shown.prior or _others(title)
         if shown.mean < math.sqrt(shown.noise):

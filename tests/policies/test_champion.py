@@ -94,6 +94,18 @@ def test_a_handful_of_samples_proves_nothing() -> None:
     assert told.put(1, passing(8, 8), of=8) is None
 
 
+def test_a_retracted_challenger_stands_in_nobodys_way() -> None:
+    """What it showed is gone with it: it is neither the best of the challengers, nor part of what others are held to."""
+    told = Told(Proven(0.99, least=10))
+    told.put(0, passing(10, 40), of=40)
+    told.put(1, passing(14, 40), of=40)
+    alone = told.title
+    told.put(2, passing(15, 40), of=40)
+    assert set(told.title.shown) == {1, 2}
+    told.drop(2)
+    assert told.title == alone
+
+
 def test_the_luckiest_of_many_is_not_accepted() -> None:
     """The same margin wins against a champion whose challengers really differ, and not after many that were all as good
     as it: then it is what chance gives the best of them."""
@@ -112,10 +124,11 @@ def test_the_luckiest_of_many_is_not_accepted() -> None:
     twins = [{**base, s: 1.0 - base[s], s + 1: 1.0 - base[s + 1]} for s in range(0, 40, 2)]
     for number, scores in enumerate([*twins, *twins], 1):
         assert crowded.put(number, scores) == 0, number
-    before = crowded.rule._probability(crowded.title, 1)  # type: ignore[attr-defined]
+    rule = Proven(0.9)
+    before = rule.probability(crowded.title, 1)
     crowded.put(99, lucky)
-    after = alone.rule._probability(Title(0, {1: crowded.title.shown.get(99, Shown(0.15, 0.01))}), 1)  # type: ignore[attr-defined]
-    many = crowded.rule._probability(Title(0, {**crowded.title.shown, 99: Shown(0.15, 0.01)}), 99)  # type: ignore[attr-defined]
+    after = rule.probability(Title(0, {1: crowded.title.shown.get(99, Shown(0.15, 0.01))}), 1)
+    many = rule.probability(Title(0, {**crowded.title.shown, 99: Shown(0.15, 0.01)}), 99)
     assert before < 0.9
     assert many < after
 
@@ -124,7 +137,7 @@ def test_a_line_that_leads_to_expect_less_needs_more() -> None:
     """The same paired difference: expected of one line, a surprise of the other."""
     rule = Proven(0.9)
     expected, surprising = Shown(0.1, 0.01, (0.1, 0.002)), Shown(0.1, 0.01, (-0.1, 0.002))
-    assert rule._probability(Title(0, {1: expected}), 1) > 0.9 > rule._probability(Title(0, {1: surprising}), 1)
+    assert rule.probability(Title(0, {1: expected}), 1) > 0.9 > rule.probability(Title(0, {1: surprising}), 1)
 
 
 def test_more_evidence_for_the_champion_is_for_all_comparisons() -> None:

@@ -1,4 +1,4 @@
-"""Who is champion, said once more: from the lists of differences that challengers have shown beside the champion."""
+"""A reference model of the champion rules: from the lists of differences that challengers have shown beside the champion."""
 
 from __future__ import annotations
 
@@ -48,8 +48,10 @@ class Throne:
         for other in held.values():
             if changed in (other.id, before.id):
                 self._show(before, other)
-        best = max(self.shown, key=self._better, default=None)
-        if best is not None and best in held and self._better(best) >= self._rule.confidence:
+        if changed not in held:
+            self.shown.pop(changed, None)
+        best = max((number for number in self.shown if number in held), key=self._better, default=None)
+        if best is not None and self._better(best) >= self._rule.confidence:
             self.champion, self.shown = best, {}
             for other in held.values():
                 self._show(held[best], other)
