@@ -95,7 +95,7 @@ def test_a_handful_of_samples_proves_nothing() -> None:
 
 
 def test_a_retracted_challenger_stands_in_nobodys_way() -> None:
-    """What it showed is gone with it: it is neither the best of the challengers, nor part of what others are held to."""
+    """What it showed is gone with it: others are not held to it."""
     told = Told(Proven(0.99, least=10))
     told.put(0, passing(10, 40), of=40)
     told.put(1, passing(14, 40), of=40)

@@ -9,8 +9,8 @@ from flashgraph.policies.champion import Best, Proven
 from flashgraph.policies.schedule import Schedule
 from flashgraph.run import events as ev
 from flashgraph.run.machine import Machine
+from flashgraph.sim.clock import run_virtually
 from flashgraph.testing import check_invariants, settle
-from flashgraph.testing.clock import run_virtually
 from tests.run.kit import Virtually, of
 from tests.run.racing import SIZE, TASK, passes, race, slowly
 

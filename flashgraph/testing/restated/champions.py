@@ -1,4 +1,4 @@
-"""A reference model of the champion rules: from the lists of differences that challengers have shown beside the champion."""
+"""A reference model of the champion rules: from the differences that challengers have shown beside the champion."""
 
 from __future__ import annotations
 
