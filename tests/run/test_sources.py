@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import attrs
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 
 import flashgraph as fg
 from flashgraph.run import events as ev
@@ -199,8 +199,7 @@ def test_the_reason_of_the_end_is_the_last_one(then: str, virtually: Virtually) 
     assert (result.status, result.reason) == ("completed", "the sources have nothing to emit")
 
 
-@given(shapes(), schedules())
-def test_a_round_is_opened_when_all_else_is_heard(shape: Shape, schedule: fg.Schedule) -> None:
+def opened_when_all_else_is_heard(shape: Shape, schedule: fg.Schedule) -> None:
     """Nothing that had begun before ends at the very moment at which a round is opened, but is heard of after it.
 
     A graph that calls no model opens its rounds at once."""
@@ -215,6 +214,12 @@ def test_a_round_is_opened_when_all_else_is_heard(shape: Shape, schedule: fg.Sch
             opened = event.at
         elif isinstance(event, ev.JobEnded) and event.job not in sources:
             assert event.at != opened or began[event.job] == opened
+
+
+@pytest.mark.parametrize("examples", [25, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_round_is_opened_when_all_else_is_heard(examples: int) -> None:
+    """On generated graphs and schedules."""
+    settings(max_examples=examples)(given(shapes(), schedules())(opened_when_all_else_is_heard))()
 
 
 def asking(rounds: int) -> fg.Graph:

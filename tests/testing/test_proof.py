@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
 import pytest
+from hypothesis import Phase, settings
 
 import flashgraph as fg
 import flashgraph.testing
@@ -64,6 +66,17 @@ def test_a_part_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -
     assert "'full and refused rings'" in capsys.readouterr().err
 
 
+@pytest.fixture
+def unexplained() -> Iterator[None]:
+    """Hypothesis does not vary a failing example to comment on it: that would be most of the time."""
+    phases = [phase for phase in Phase if phase is not Phase.explain]
+    settings.register_profile("unexplained", settings.get_profile("untimed"), phases=phases)
+    settings.load_profile("unexplained")
+    yield
+    settings.load_profile("untimed")
+
+
+@pytest.mark.usefixtures("unexplained")
 def test_a_failing_example_is_told_with_its_graph_and_a_line_to_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The report has the smallest graph as text, and a line that does it again."""
 
