@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from flashgraph.errors import FlashgraphError
 from flashgraph.run.journal.losses import noticed
-from flashgraph.run.journal.store import TABLES
+from flashgraph.run.journal.tables import TABLES
 from tests.journal.damage import FEW, read_all
 from tests.journal.kit import SCENARIOS, here, session
 from tests.journal.small import small_run

@@ -10,7 +10,8 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.run.journal.reading import StoredRun
-from flashgraph.run.journal.store import MIGRATIONS, SCHEMA, Store
+from flashgraph.run.journal.store import Store
+from flashgraph.run.journal.tables import MIGRATIONS, SCHEMA
 from tests.journal.damage import FEW
 from tests.journal.small import small_run
 

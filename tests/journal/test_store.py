@@ -17,7 +17,8 @@ import pytest
 
 from flashgraph.run.journal import JournalError, Store
 from flashgraph.run.journal import store as store_module
-from flashgraph.run.journal.store import SCHEMA, Statement, connect
+from flashgraph.run.journal.store import Statement, connect
+from flashgraph.run.journal.tables import SCHEMA
 from flashgraph.run.journal.writer import durable
 from tests.journal.kit import SCENARIOS, here, session, sound
 from tests.journal.rights import unprivileged
@@ -301,7 +302,8 @@ def test_an_older_schema_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(JournalError, match="could not be migrated: duplicate column name: one"):
         Store(tmp_path / "journal.db", create=False)
     assert version_and_columns(tmp_path / "journal.db") == (SCHEMA + 1, ["seq", "at", "body", "chain", "one"])
-    monkeypatch.setitem(store_module.MIGRATIONS, SCHEMA + 1, "ALTER TABLE turns ADD COLUMN two;")
+    migrations = {number: f"{sql};" for number, sql in steps.items()}
+    monkeypatch.setattr(store_module, "MIGRATIONS", {**migrations, SCHEMA + 1: "ALTER TABLE turns ADD COLUMN two;"})
     Store(tmp_path / "journal.db", create=False).close()
     assert version_and_columns(tmp_path / "journal.db") == (SCHEMA + 2, ["seq", "at", "body", "chain", "one", "two"])
 

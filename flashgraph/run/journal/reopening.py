@@ -18,7 +18,8 @@ from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.header import Changes, Header
 from flashgraph.run.journal.losses import ROLLED_BACK, Loss
 from flashgraph.run.journal.replay import Diverged, replay
-from flashgraph.run.journal.store import VACUUMED, JournalError, Store, fetched
+from flashgraph.run.journal.store import JournalError, Store, fetched
+from flashgraph.run.journal.tables import VACUUMED
 from flashgraph.run.journal.writer import JournalWriter
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity

@@ -18,7 +18,8 @@ from flashgraph.run.journal.folders import LOCK
 from flashgraph.run.journal.keeper import JOURNAL, unheld
 from flashgraph.run.journal.plain import plain
 from flashgraph.run.journal.private import FILE, PLAIN
-from flashgraph.run.journal.store import BROKEN, VACUUMED, JournalError, connect
+from flashgraph.run.journal.store import BROKEN, JournalError, connect
+from flashgraph.run.journal.tables import VACUUMED
 
 __all__ = ["remove", "vacuum"]
 

@@ -1,4 +1,4 @@
-"""The journal's file: its tables, the one thread that writes them, and clear errors for what a disk can do.
+"""The journal's file: opening it, the one thread that writes them, and clear errors for what a disk can do.
 
 Why these settings: ``journal_mode=WAL`` lets others read while the run writes; ``synchronous=NORMAL`` makes what was
 committed survive the death of the process at any moment (a power cut can cost the last moments, and never harms what
@@ -23,56 +23,12 @@ import attrs
 from flashgraph.errors import FlashgraphError
 from flashgraph.run.journal.mark import Mark, MarkFile
 from flashgraph.run.journal.private import advice, create, regular
+from flashgraph.run.journal.tables import MIGRATIONS, SCHEMA, TABLES, columns_of
 from flashgraph.run.journal.watched import Watched
 
 __all__ = [
-    "BROKEN", "SCHEMA", "VACUUMED", "JournalError", "Statement", "Store", "connect", "explained", "fetched", "reading",
+    "BROKEN", "JournalError", "Statement", "Store", "connect", "explained", "fetched", "reading",
 ]  # fmt: skip
-
-SCHEMA = 3
-"""The version of the tables below; `MIGRATIONS` lead from each older one to the next."""
-
-STANDINGS = """
-CREATE TABLE standings (pool TEXT NOT NULL, artifact INTEGER NOT NULL, held INTEGER NOT NULL, evidence TEXT NOT NULL,
-    PRIMARY KEY (pool, artifact)) WITHOUT ROWID;
-CREATE TABLE champions (pool TEXT NOT NULL, version INTEGER NOT NULL, turn INTEGER NOT NULL, at REAL NOT NULL,
-    artifact INTEGER, score REAL, provisional INTEGER NOT NULL, evidence TEXT NOT NULL,
-    PRIMARY KEY (pool, version)) WITHOUT ROWID;
-"""
-"""What is known now of artifacts that have evidence, or that their pool evicted; and each change of champion."""
-
-TABLES = f"""
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE sessions (id INTEGER PRIMARY KEY, opened TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL,
-    closed TEXT, status TEXT, reason TEXT, at REAL);
-CREATE TABLE turns (seq INTEGER PRIMARY KEY, at REAL NOT NULL, body TEXT NOT NULL, chain TEXT);
-CREATE TABLE calls (id INTEGER PRIMARY KEY, job INTEGER NOT NULL, stage TEXT NOT NULL, role TEXT NOT NULL,
-    endpoint TEXT NOT NULL, request TEXT NOT NULL, messages TEXT NOT NULL, how TEXT NOT NULL, reply TEXT,
-    model TEXT, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, usd REAL, spent TEXT NOT NULL,
-    seconds REAL NOT NULL, finish TEXT NOT NULL, turn INTEGER NOT NULL);
-CREATE INDEX calls_of_job ON calls (job);
-CREATE TABLE admissions (turn INTEGER NOT NULL, at REAL NOT NULL, pool TEXT NOT NULL, version INTEGER NOT NULL,
-    kind TEXT NOT NULL, artifact INTEGER NOT NULL, parents TEXT NOT NULL, lag INTEGER, provisional INTEGER NOT NULL,
-    score REAL, scores TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (pool, version)) WITHOUT ROWID;
-CREATE TABLE tests (id INTEGER PRIMARY KEY, work TEXT NOT NULL, request TEXT NOT NULL, how TEXT NOT NULL, reply TEXT,
-    model TEXT, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, usd REAL, finish TEXT NOT NULL,
-    spent TEXT NOT NULL);
-CREATE TABLE failures (turn INTEGER NOT NULL, at REAL NOT NULL, job INTEGER NOT NULL, stage TEXT NOT NULL,
-    reason TEXT NOT NULL);
-CREATE TABLE endpoints (turn INTEGER NOT NULL, at REAL NOT NULL, name TEXT NOT NULL, what TEXT NOT NULL, value REAL,
-    reason TEXT NOT NULL);
-CREATE TABLE sources (name TEXT PRIMARY KEY, cursor TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE stream (id INTEGER PRIMARY KEY CHECK (id = 0), state TEXT NOT NULL);
-CREATE TABLE account (id INTEGER PRIMARY KEY CHECK (id = 0), settled TEXT NOT NULL);
-CREATE TABLE best (pool TEXT PRIMARY KEY, artifact INTEGER) WITHOUT ROWID;
-CREATE TABLE payloads (hash TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
-{STANDINGS}"""
-
-MIGRATIONS: dict[int, str] = {1: STANDINGS, 2: "ALTER TABLE turns ADD COLUMN chain TEXT;"}
-"""By schema version: the statements that make the next version of it."""
-
-VACUUMED = "vacuumed"
-"""The key in ``meta`` of a journal from which what it takes to go on was dropped."""
 
 PATIENCE = 0.005
 """Seconds for which the event loop waits for a commit before it goes on with other tasks meanwhile."""
@@ -196,6 +152,8 @@ def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
         )
         try:
             _require_ours(db, path)
+            if not readonly:
+                _require_columns(db, path)
         except BaseException:
             db.close()
             raise
@@ -223,6 +181,17 @@ def _require_ours(db: sqlite3.Connection, path: Path) -> None:
             f"{path}: it has {odd}, which no journal of flashgraph has: it was made by something else.\n"
             "Fix: give the folder of a run."
         )
+
+
+def _require_columns(db: sqlite3.Connection, path: Path) -> None:
+    """Raises `JournalError` where a table or column is missing: before a run spends what it could not write down."""
+    ((version,),) = fetched(db, path, "sqlite_master", "PRAGMA user_version")
+    for table, expected in columns_of(version).items():
+        there = {column for _, column, *_ in fetched(db, path, table, f"PRAGMA table_info({table})")}
+        missing = [column for column in expected if column not in there]
+        if missing:
+            found = f"has no column {missing[0]!r}" if there else "is missing"
+            raise JournalError(f"{path}: table {table} {found}: {DAMAGED[0]}.\nFix: {DAMAGED[1]}.")
 
 
 Statement = tuple[str, Sequence[Any]]
