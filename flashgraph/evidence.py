@@ -32,8 +32,9 @@ class Evidence:
     """What a score rests on.
 
     ``tried`` of ``of`` samples were tried; ``failed`` of those could not be scored and count as the least score.
-    ``mean`` is the unbiased estimate of the mean over all samples.  ``estimate`` is the expected score, corrected for
-    the choice of the best among many, and ``variance`` its variance on these samples.  ``interval`` holds the expected
+    ``mean`` is the unbiased estimate of the mean over all samples; beside a control it may lie outside of the scores'
+    bounds by chance, because a mean that is cut to them is biased.  ``estimate`` is the expected score, within the
+    bounds and corrected for the choice of the best among many, and ``variance`` its variance on these samples.  ``interval`` holds the expected
     score on unseen samples of the same kind at confidence ``level``.  ``prior`` is what the line led to expect before
     the artifact was tried: a mean and a variance.  ``unit`` is the width of the scores' bounds, 1 where it is infinite.
     """
@@ -105,7 +106,6 @@ def weigh(
     known = control if control is not None and len(control) >= of else None
     unit = unit_of(bounds)
     mean, design = _mean(scores, of, known, strata, unit)
-    mean = min(max(mean, bounds[0]), bounds[1])
     noise = sampling_variance(scores, known, unit)
     estimate, variance, prior = mean, design, None
     if parent is not None and known is not None and of >= HANDFUL:
@@ -114,7 +114,7 @@ def weigh(
         weight = spread / (spread + noise)
         prior = parent.estimate + drift.mean * unit, spread + parent.variance
         estimate, variance = prior[0] + (mean - prior[0]) * weight, weight * noise
-        estimate = min(max(estimate, bounds[0]), bounds[1])
+    estimate = min(max(estimate, bounds[0]), bounds[1])
     interval = _interval(estimate, variance + _variance(list(scores.values()), unit) / of, len(scores), bounds)
     return Evidence(len(scores), of, mean, estimate, variance, interval, failed, prior, unit=unit)
 

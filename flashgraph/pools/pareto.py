@@ -143,7 +143,8 @@ class ParetoFrontier:
             if artifact.id in self.objectives:
                 given = named.get(by, {}) if by is not None else {}
                 named[artifact.id] = {**given, **self.objectives[artifact.id]}
-            artifacts[artifact.id] = attrs.evolve(artifact, score=evidence.mean, evidence=evidence)
+            score = min(max(evidence.mean, self.bounds[0]), self.bounds[1])  # which a mean beside a control may leave
+            artifacts[artifact.id] = attrs.evolve(artifact, score=score, evidence=evidence)
         return attrs.evolve(self, artifacts=artifacts, predicted=predicted, estimated_objectives=named)
 
     def drift(self) -> Drift:
@@ -152,10 +153,10 @@ class ParetoFrontier:
         for child in list(self.artifacts)[-RECENT:]:
             by = self.completed_by.get(child)
             if by is not None and child in self.predicted and by in self.predicted:
-                parent = self.artifacts[by].evidence
+                mine, parent = self.artifacts[child].evidence, self.artifacts[by].evidence
                 noise = sampling_variance(self.tried[child].scores, self.predicted[by], unit)
-                if parent is not None:
-                    seen.append(((_score(self.artifacts[child]) - parent.estimate) / unit, noise / unit**2))
+                if mine is not None and parent is not None:
+                    seen.append(((mine.mean - parent.estimate) / unit, noise / unit**2))
         return Drift.of(seen)
 
     def _best_of(self, parents: tuple[int, ...]) -> int | None:
