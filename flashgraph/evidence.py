@@ -32,11 +32,12 @@ class Evidence:
     """What a score rests on.
 
     ``tried`` of ``of`` samples were tried; ``failed`` of those could not be scored and count as the least score.
-    ``mean`` is the unbiased estimate of the mean over all samples; beside a control it may lie outside of the scores'
-    bounds by chance, because a mean that is cut to them is biased.  ``estimate`` is the expected score, within the
-    bounds and corrected for the choice of the best among many, and ``variance`` its variance on these samples.  ``interval`` holds the expected
-    score on unseen samples of the same kind at confidence ``level``.  ``prior`` is what the line led to expect before
-    the artifact was tried: a mean and a variance.  ``unit`` is the width of the scores' bounds, 1 where it is infinite.
+    ``mean`` is the unbiased estimate of the mean over all samples; beside a control it may lie outside of the
+    scores' bounds by chance, because a mean that is cut to them is biased.  ``estimate`` is the expected score,
+    within the bounds and corrected for the choice of the best among many, and ``variance`` its variance on these
+    samples.  ``interval`` holds the expected score on unseen samples of the same kind at confidence ``level``.
+    ``prior`` is what the line led to expect before the artifact was tried: a mean and a variance.  ``unit`` is the
+    width of the scores' bounds, 1 where it is infinite.
     """
 
     tried: int

@@ -30,11 +30,12 @@ RECENT = 24
 class Shown:
     """A challenger beside the champion: the mean of their paired differences, its sampling variance, and what the
     challenger's line led to expect of the difference (a mean and a variance), where that is known.  All are in units of
-    the width of the scores' bounds."""
+    the width of the scores' bounds.  ``samples`` is the number of the differences."""
 
     mean: float
     noise: float
     prior: tuple[float, float] | None = None
+    samples: float = math.inf
 
 
 @attrs.frozen
@@ -68,10 +69,11 @@ class Proven:
 
     The paired difference is drawn towards what the challenger's line leads to expect (`Evidence.prior`), or without a
     line towards what the champion's newest challengers showed, as far as the samples say little (empirical Bayes with a
-    normal prior).  So the luckiest of many does not win: the expected share of changes for the worse is at most
-    ``1 - confidence`` (Bayesian false discovery rate: Efron, Large-Scale Inference, 2010, chapter 5).  On the common
-    samples themselves it must be ahead by a standard error.  Both must have been tried on ``least`` common samples, or
-    on all that there are.
+    normal prior).  So the luckiest of many does not win: as far as the prior holds, the expected share of changes for
+    the worse is at most ``1 - confidence`` (Bayesian false discovery rate: Efron, Large-Scale Inference, 2010, chapter
+    5).  On the common samples themselves a challenger without a line must pass a one-sided t test at that confidence:
+    one that is no better is accepted with probability ``1 - confidence`` at most, on three samples too.  With a line it
+    must be ahead by a standard error.  Both must have been tried on ``least`` common samples, or on all that there are.
     """
 
     confidence: float = 0.9
@@ -107,14 +109,15 @@ class Proven:
         mean, noise = paired([(challenger.scores[s] - champion.scores[s]) / unit for s in common])
         if mine is not None and mine.prior is not None and theirs is not None:
             prior = (mine.prior[0] - theirs.estimate) / unit, (mine.prior[1] + theirs.variance) / unit**2
-        return attrs.evolve(title, shown={**title.shown, challenger.id: Shown(mean, noise, prior)})
+        return attrs.evolve(title, shown={**title.shown, challenger.id: Shown(mean, noise, prior, len(common))})
 
     def probability(self, title: Title, challenger: int) -> float:
         """Return the probability that a challenger in ``title.shown`` is better than the champion; 0 where it is not
-        ahead by a standard error."""
+        ahead by enough standard errors."""
         shown = title.shown[challenger]
         centre, spread = shown.prior or _others(title)
-        if shown.mean < math.sqrt(shown.noise):
+        ahead = 1.0 if shown.prior is not None else max(1.0, NormalDist().inv_cdf(self.confidence))
+        if shown.mean < _of_t(ahead, shown.samples - 1) * math.sqrt(shown.noise):
             return 0.0
         weight = spread / (spread + shown.noise)
         return NormalDist().cdf((centre + weight * (shown.mean - centre)) / math.sqrt(weight * shown.noise))
@@ -136,6 +139,15 @@ def _others(title: Title) -> tuple[float, float]:
     centre = sum(o.mean for o in others) / (PRIOR_WEIGHT + len(others))
     spread = PRIOR_WEIGHT * PRIOR_SPREAD**2 + sum((o.mean - centre) ** 2 - o.noise for o in others)
     return centre, max(MIN_SPREAD**2, spread / (PRIOR_WEIGHT + len(others)))
+
+
+def _of_t(z: float, degrees: float) -> float:
+    """The quantile of Student's t that belongs to one of the normal distribution, by its expansion (Abramowitz and
+    Stegun, 1964, 26.7.5); infinite for a single difference, which has no variance."""
+    if degrees < 1:
+        return math.inf
+    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    return z + first / degrees + second / degrees**2
 
 
 def _size(artifact: Artifact) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Mapping
 from statistics import fmean
@@ -131,6 +132,46 @@ def test_the_luckiest_of_many_is_not_accepted() -> None:
     many = rule.probability(Title(0, {**crowded.title.shown, 99: Shown(0.15, 0.01)}), 99)
     assert before < 0.9
     assert many < after
+
+
+@pytest.mark.parametrize("confidence", [0.75, 0.9, 0.95])
+@pytest.mark.parametrize("samples", [3, 4, 5, 10, 30])
+def test_one_that_is_no_better_is_seldom_accepted(samples: int, confidence: float) -> None:
+    """On simulated truths, at any difficulty and on few samples too: a few differences that agree are not certain."""
+    runs, accepted, rule = 250, 0, Proven(confidence, least=samples)
+    for seed in range(runs):
+        stream = random.Random(f"{seed} {samples}")
+        told, good = Told(rule), stream.uniform(0.1, 0.9)
+        for number in range(2):
+            told.put(number, {s: float(stream.random() < good) for s in range(samples)}, of=max(samples, 10))
+        accepted += told.title.champion == 1
+    assert accepted / runs <= 1 - confidence + 2 * math.sqrt(confidence * (1 - confidence) / runs)
+
+
+def changes(rule: Proven, spread: float, drift: float, runs: int) -> tuple[int, int]:
+    """How often the champion changes in so many runs of twelve challengers with 100 samples, and how often to one whose
+    true score is lower by more than 0.03.  Challengers are children of the champion."""
+    all_, worse = 0, 0
+    for seed in range(runs):
+        stream = random.Random(f"{seed} {spread} {drift}")
+        told, champion, truth = Told(rule), 0, {0: stream.uniform(0.2, 0.7)}
+        for number in range(13):
+            good = truth.setdefault(number, min(1.0, max(0.0, truth[champion] + stream.gauss(drift, spread))))
+            new = told.put(number, {s: float(stream.random() < good) for s in range(100)}, of=100)
+            assert new is not None
+            all_ += new != champion
+            worse += truth[new] < truth[champion] - 0.03
+            champion = new
+    return all_, worse
+
+
+@pytest.mark.parametrize(("spread", "drift"), [(0.02, 0.0), (0.1, 0.0), (0.2, 0.0), (0.1, -0.1)])
+def test_a_champion_seldom_falls(spread: float, drift: float) -> None:
+    """Of its changes at most one in ten is for the worse, whether challengers hardly differ, differ much, or are worse
+    on average."""
+    all_, worse = changes(Proven(0.9), spread, drift, 40)
+    assert all_ > 0
+    assert worse <= 0.1 * all_
 
 
 def test_a_line_that_leads_to_expect_less_needs_more() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 
 import attrs
 
@@ -71,7 +72,7 @@ class Throne:
     def _better(self, number: int) -> float:
         """The probability that a challenger is better, drawn towards what the newest of them have shown."""
         mean, noise = self._mean(number), _spread(self.shown[number])
-        if mean < math.sqrt(noise):
+        if mean < self._ahead(len(self.shown[number])) * math.sqrt(noise):
             return 0.0
         newest = sorted(self.shown)[-numbers.RECENT :]
         counted = numbers.PRIOR_WEIGHT + len(newest)
@@ -82,6 +83,14 @@ class Throne:
         precision = 1 / prior + 1 / noise
         posterior = (centre / prior + mean / noise) / precision
         return (1 + math.erf(posterior * math.sqrt(precision / 2))) / 2
+
+    def _ahead(self, samples: int) -> float:
+        """The standard errors by which a challenger must be ahead: a quantile of Student's t, expanded."""
+        if samples < 2:
+            return math.inf
+        z = max(1.0, NormalDist().inv_cdf(self._rule.confidence))
+        n = samples - 1
+        return z * (1 + (z * z + 1) / (4 * n) + (5 * z**4 + 16 * z * z + 3) / (96 * n * n))
 
     def _mean(self, number: int) -> float:
         return sum(self.shown[number]) / len(self.shown[number])
