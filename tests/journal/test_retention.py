@@ -50,7 +50,7 @@ def test_what_may_not_be_changed(tmp_path: Path) -> None:
     """Both say what is in the way, and the run can be read as before."""
     folder = tmp_path / "run"
     small_run(folder)
-    folder.chmod(0o755)
+    folder.chmod(0o555)
     (folder / "lock").chmod(0o666)
     (folder / "journal.db").chmod(0o444)
     with StoredRun.open(folder) as run:
@@ -60,7 +60,7 @@ def test_what_may_not_be_changed(tmp_path: Path) -> None:
             remove(folder)
         with pytest.raises(JournalError, match=r"could not be made smaller: attempt to write a readonly database"):
             vacuum(folder)
-    (folder / "lock").chmod(0o600)
+    (folder / "lock").chmod(0o400)
     with unprivileged():
         for act in (remove, vacuum):
             with pytest.raises(JournalError, match=r"the folder cannot be held: .*\nFix: give write permission"):
