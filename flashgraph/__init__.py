@@ -6,6 +6,7 @@ Layers, each importing only those above it (``tests/test_layers.py`` holds the c
     evidence            what a score rests on: estimates, intervals, paired comparisons
     extras              optional libraries, and what installs each
     replies, lenient    what a model wrote: thoughts, fences, edits, JSON; usable or not
+    terminal            all that is printed: cleaned, in the terminal's encoding
     llm.protocol        what a model is: messages in, a reply with its usage and cost out
     task                samples, attempts and scores
     graph               what a graph is: ports, specs, the DSL, checks; no I/O, no scheduler

@@ -10,7 +10,7 @@ import flashgraph
 ROOT = Path(flashgraph.__file__).parent
 LAYERS = [
     ["errors"],
-    ["extras", "replies", "lenient"],
+    ["extras", "replies", "lenient", "terminal"],
     ["evidence"],
     ["llm.protocol"],
     ["task"],

@@ -33,6 +33,10 @@ ENDS = {"failed": "FAILED", "killed": "KILLED", "cancelled": "KILLED"}
 PARAMS = 100
 """Parameters that MLflow takes at once."""
 
+FORMULA = re.compile("[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+"""How a text begins that a spreadsheet computes; in some languages, the full-width signs too."""
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
+
 UNUSUAL = re.compile(r"[^\w\-. :/]+")
 
 ARTIFACTS = {
@@ -87,7 +91,11 @@ def to_jsonl(run: StoredRun, out: Path) -> list[Path]:
 
 
 def to_csv(run: StoredRun, out: Path) -> list[Path]:
-    """A folder with ``artifacts.csv`` and ``calls.csv``."""
+    """A folder with ``artifacts.csv`` and ``calls.csv``.
+
+    A spreadsheet computes a text that begins as a formula does, and may fetch what it names: such a text, but no plain
+    number, has an apostrophe before it.
+    """
     written = []
     with run.snapshot(), _writing(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -96,7 +104,7 @@ def to_csv(run: StoredRun, out: Path) -> list[Path]:
             with path.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.DictWriter(file, columns)
                 writer.writeheader()
-                writer.writerows(rows)
+                writer.writerows({c: _literal(cell) for c, cell in row.items()} for row in rows)
             written.append(path)
     return written
 
@@ -127,7 +135,17 @@ def _tables(run: StoredRun) -> Iterator[tuple[str, Mapping[str, str], Iterator[d
 
 
 def _row(values: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    return {name: printed(values[name]) if kind == "json" else values[name] for name, kind in columns.items()}
+    return {name: printed(values[name]) if kind == "json" else _whole(values[name]) for name, kind in columns.items()}
+
+
+def _whole(value: Any) -> Any:
+    """A value; of a text, halves of characters are written out, which no encoding has."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _literal(cell: Any) -> Any:
+    formula = isinstance(cell, str) and FORMULA.match(cell) and not NUMBER.fullmatch(cell)
+    return f"'{cell}" if formula else cell
 
 
 def to_mlflow(run: StoredRun, out: Path) -> list[Path]:
@@ -153,10 +171,10 @@ def _log(run: StoredRun, client: Any, entities: Any, artifacts: str) -> None:
     """Make an MLflow run of a stored one."""
     header, sessions, best = run.header, run.sessions(), run.best()
     began = int(datetime.fromisoformat(sessions[0].opened).timestamp() * 1000) if sessions else 0
-    name = f"{header.graph} on {header.task}"
+    name = _whole(f"{header.graph} on {header.task}")
     known = client.get_experiment_by_name(name)
     experiment = known.experiment_id if known is not None else client.create_experiment(name, artifacts)
-    made = client.create_run(experiment, began, {"flashgraph.reason": run.reason}, run.name).info.run_id
+    made = client.create_run(experiment, began, {"flashgraph.reason": _whole(run.reason)}, run.name).info.run_id
     params = [entities.Param(key, value) for key, value in _params(run)]
     for start in range(0, len(params), PARAMS):
         client.log_batch(made, params=params[start : start + PARAMS])
@@ -164,7 +182,7 @@ def _log(run: StoredRun, client: Any, entities: Any, artifacts: str) -> None:
     for start in range(0, len(metrics), BATCH):
         client.log_batch(made, metrics=metrics[start : start + BATCH])
     for part, text in best.texts.items() if best is not None else ():
-        client.log_text(made, text, f"best/{file_name(part)}.txt")
+        client.log_text(made, _whole(text), f"best/{file_name(part)}.txt")
     if run.status != "running":
         client.set_terminated(made, ENDS.get(run.status, "FINISHED"), began + int(run.seconds() * 1000))
 
@@ -175,7 +193,7 @@ def _params(run: StoredRun) -> list[tuple[str, str]]:
     named = {"limits": run.limits(), "params": header.params, "policies": header.policies}
     values = [*found.items(), *((f"{kind}/{name}", v) for kind, of in named.items() for name, v in of.items())]
     # MLflow takes few signs in a name (no "->" of an edge) and no more than 6,000 in a value.
-    return [(UNUSUAL.sub("-", name), str(value)[:6000]) for name, value in values]
+    return [(UNUSUAL.sub("-", name), _whole(str(value))[:6000]) for name, value in values]
 
 
 def _metrics(run: StoredRun) -> list[tuple[str, float, float, int]]:

@@ -10,8 +10,12 @@ from flashgraph.errors import DataError
 from flashgraph.observe.description import Description, Node
 from flashgraph.observe.geometry import LINE, Box, Label, Layout, Point, Route, node_lines
 from flashgraph.observe.layout import lay_out
+from flashgraph.terminal import clean
 
-__all__ = ["figure", "role_colours"]
+__all__ = ["LITERAL", "figure", "role_colours"]
+
+LITERAL = {"text.parse_math": False, "text.usetex": False}
+"""Settings of matplotlib with which a dollar is no formula's beginning, whatever the user has set."""
 
 INK, FAINT, LINES = "#1f2933", "#616e7c", "#52606d"
 POOL, SOURCE, PLAIN = ("#e3f4e6", "#3a8a4d"), ("#fff6d1", "#b18a06"), ("#eef0f3", "#7b8794")
@@ -43,7 +47,8 @@ def figure(graph: Description, kind: Literal["svg", "png"]) -> bytes:
             "drawing needs matplotlib, which is not installed.\n"
             "Fix: pip install 'flashgraph[draw]', or draw to a .md file, which needs nothing."
         ) from error
-    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": graph.name, "font.family": "DejaVu Sans"}):
+    look = {"svg.fonttype": "path", "svg.hashsalt": clean(graph.name), "font.family": "DejaVu Sans"}
+    with matplotlib.rc_context({**look, **LITERAL}):
         page = _Page(graph, lay_out(graph))
         out = BytesIO()
         # Without a date, the same graph gives the same file.
@@ -77,7 +82,8 @@ class _Page:
         self._legend(graph, left, bottom - MARGIN - 0.2, right)
 
     def _text(self, x: float, y: float, text: str, size: float, color: str = INK, **options: Any) -> None:
-        self.axes.text(x, y, text, fontsize=size, color=color, **{"ha": "center", "va": "center", **options})
+        options = {"ha": "center", "va": "center", **options}
+        self.axes.text(x, y, clean(text), fontsize=size, color=color, **options)
 
     # ---- nodes -------------------------------------------------------------------------------------------
 

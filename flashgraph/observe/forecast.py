@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import attrs
 
 from flashgraph.errors import DataError
+from flashgraph.observe.figure import LITERAL
 from flashgraph.observe.runs import grid
 from flashgraph.observe.words import clock, counted
 from flashgraph.sim.measures import Forecast
 from flashgraph.sim.sweep import Combination, Settings, Spread, spread
 from flashgraph.sim.tune import Choice, Tuned
+from flashgraph.terminal import clean
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -158,10 +160,11 @@ def figure(found: Sequence[Combination], kind: Literal["svg", "png"]) -> bytes:
     check_plotting()
     matplotlib = import_module("matplotlib")
     page = import_module("matplotlib.figure").Figure(figsize=(11, 1.4 + 0.28 * len(found)), layout="constrained")
-    labels = [", ".join(f"{n}={v}" for n, v in c.settings.items()) or "defaults" for c in found]
+    labels = [clean(", ".join(f"{n}={v}" for n, v in c.settings.items()) or "defaults") for c in found]
     scored = all(f.score is not None for c in found for f in c.forecasts.values())
     panels = PANELS if scored else PANELS[:-1]
-    with matplotlib.rc_context({"svg.hashsalt": "forecast", "font.family": "DejaVu Sans", "font.size": 9}):
+    look = {"svg.hashsalt": "forecast", "font.family": "DejaVu Sans", "font.size": 9}
+    with matplotlib.rc_context({**look, **LITERAL}):
         for axes, (name, value, _) in zip(page.subplots(1, len(panels), sharey=True), panels, strict=True):
             spreads = [c.spread(value) for c in found]
             ranges = [[s.median - s.least for s in spreads], [s.most - s.median for s in spreads]]

@@ -10,6 +10,7 @@ import attrs
 
 from flashgraph.observe.description import Description, Node
 from flashgraph.observe.figure import figure, role_colours
+from flashgraph.terminal import clean
 
 __all__ = ["Table", "html", "markdown", "mermaid", "tables"]
 
@@ -91,15 +92,39 @@ def _id(name: str) -> str:
     return "n_" + re.sub(r"\W", "_", name)
 
 
+MERMAID = str.maketrans(
+    {"&": "#amp;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "#": "#35;", "`": "#96;", "%": "#37;", "\n": " ", "\t": " "}
+)
+"""What ends a quoted text of Mermaid's, begins a tag, a formatted text or a directive (``%%{init: ...}%%``)."""
+
+MARKDOWN = re.compile(r"[\\`*_{}\[\]|~$]")
+"""Marks of Markdown within a line, also those for formulas."""
+
+
 def _quoted(text: str) -> str:
-    return text.replace("&", "#amp;").replace('"', "#quot;").replace("<", "#lt;").replace(">", "#gt;")
+    return clean(text).translate(MERMAID)
+
+
+def _line(text: str) -> str:
+    """A text as one line of Markdown that shows it as it is."""
+    # A tag is no tag once its brackets are written out; a mark is none after a backslash.
+    plain = escape(MARKDOWN.sub(r"\\\g<0>", " ".join(clean(text).split())), quote=False)
+    return re.sub(r"^(?=[-+=#])|^(\d+)(?=[.)])", r"\1\\", plain)
+
+
+def _code(text: str) -> str:
+    """A text as a code span, within a table too; its fence is longer than any run of backticks in it."""
+    plain = " ".join(clean(text).split())
+    fence = "`" * (max(map(len, re.findall("`+", plain)), default=0) + 1)
+    pad = " " if plain.startswith("`") or plain.endswith("`") else ""
+    return f"{fence}{pad}{plain}{pad}{fence}" if plain else ""
 
 
 def markdown(graph: Description) -> str:
     """A page with a Mermaid drawing and the tables; it needs no extra."""
-    parts = [f"# {graph.name}", graph.doc, f"```mermaid\n{mermaid(graph)}\n```"]
+    parts = [f"# {_line(graph.name)}", _line(graph.doc), f"```mermaid\n{mermaid(graph)}\n```"]
     if graph.params:
-        parts.append("Parameters: " + ", ".join(f"`{p}`" for p in graph.params))
+        parts.append("Parameters: " + ", ".join(map(_code, graph.params)))
     for table in tables(graph):
         rows = [table.columns, tuple("---" for _ in table.columns), *(_cells(row) for row in table.rows)]
         parts.append(f"## {table.title}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows))
@@ -107,7 +132,8 @@ def markdown(graph: Description) -> str:
 
 
 def _cells(row: Sequence[str]) -> tuple[str, ...]:
-    return tuple(f"`{cell}`".replace("|", "\\|") if k == 0 else cell.replace("|", "\\|") for k, cell in enumerate(row))
+    # In a table a bar ends a cell within a code span too.
+    return tuple(_code(cell).replace("|", "\\|") if k == 0 else _line(cell) for k, cell in enumerate(row))
 
 
 STYLE = """
@@ -126,11 +152,15 @@ def html(graph: Description) -> str:
     picture = picture[picture.index("<svg") :]
     parts = []
     for table in tables(graph):
-        head = "".join(f"<th>{escape(c)}</th>" for c in table.columns)
-        body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>\n" for row in table.rows)
+        head = "".join(f"<th>{_shown(c)}</th>" for c in table.columns)
+        body = "".join("<tr>" + "".join(f"<td>{_shown(c)}</td>" for c in row) + "</tr>\n" for row in table.rows)
         parts.append(f"<h2>{table.title}</h2>\n<table>\n<tr>{head}</tr>\n{body}</table>")
-    params = f"<p>Parameters: {escape(', '.join(graph.params))}</p>" if graph.params else ""
+    params = f"<p>Parameters: {_shown(', '.join(graph.params))}</p>" if graph.params else ""
     return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{escape(graph.name)}</title>\n'
+        f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{_shown(graph.name)}</title>\n'
         f"<style>{STYLE}</style></head>\n<body>\n{picture}\n{params}\n" + "\n".join(parts) + "\n</body>\n</html>\n"
     )
+
+
+def _shown(text: str) -> str:
+    return escape(clean(text))

@@ -1,0 +1,105 @@
+"""Texts of graphs that are markup elsewhere: Mermaid, Markdown, HTML, matplotlib's formulas."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import attrs
+import pytest
+
+from flashgraph.observe.description import Description, Link, Node, describe
+from flashgraph.observe.figure import figure
+from flashgraph.observe.tables import html, markdown, mermaid
+
+from .graphs import playbook
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '<img src=x onerror="alert(1)">',
+    "```\n<b>out of the fence</b>\n```mermaid",
+    "`code`",
+    '"]; click n_a "javascript:alert(1)"',
+    "%%{init: {'securityLevel': 'loose'}}%%",
+    "[a link](javascript:alert(1))",
+    "# | a | *b* | _c_ | ~d~ | \\",
+    "&lt;script&gt; #lt;",
+    r"costs $\frac$ and $x",
+    "$a_b^c$ $\\notamacro$",
+    "\x1b]0;title\x07 \x9b2J \u202egnp",
+    "half \ud83d of one",
+]
+
+
+def described(text: str) -> Description:
+    """A graph that says ``text`` wherever a graph says something."""
+    nodes = (
+        Node("pool", "pool", None, text, text, ()),
+        Node("source", "source", None, "", text, (text,)),
+        Node(text, "stage", "task", text, text, (text,)),
+    )
+    links = (Link("source", text, text, (text,), (), None), Link(text, "pool", text, (text,), (), None))
+    return Description(text, text, (f"p={text!r}",), nodes, links, (("pool", "source"),), 64)
+
+
+def outside_of_code(page: str) -> str:
+    """The lines of a page that are in no fence, without their code spans."""
+    plain = re.sub(r"^```mermaid\n.*?^```$", "", page, flags=re.M | re.S)
+    return re.sub(r"(?<![\\`])(`+)(?!`).+?(?<!`)\1(?!`)", "", plain)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_mermaid_has_texts_and_no_markup_of_theirs(text: str) -> None:
+    """One statement a line, and within quotes only what Mermaid takes for text."""
+    said = mermaid(described(text))
+    assert said.isprintable() or set(said) - set(filter(str.isprintable, said)) == {"\n"}
+    for line in said.splitlines()[1:]:
+        assert line.startswith("    ")
+        for label in re.findall(r'"([^"]*)"', line):
+            assert not re.search("[`%]|<(?!br/>)", label)
+        assert line.count('"') in (0, 2)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_page_has_one_fence_and_no_tag(text: str) -> None:
+    """Markdown that shows the text as it is."""
+    page = markdown(described(text))
+    assert [line for line in page.splitlines() if line.startswith("```")] == ["```mermaid", "```"]
+    plain = outside_of_code(page)
+    assert not re.search(r"<|(?<!\\)[`*]|(?<!\\)\]\(", plain)
+    for line in plain.splitlines():
+        if line.startswith("| "):
+            assert len(re.findall(r"(?<!\\)\|", line)) in (4, 7)
+    page.encode()
+
+
+class Tags(HTMLParser):
+    """The tags of a page, and their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [tag, *(name for name, _ in attrs)]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_picture_and_its_page(text: str) -> None:
+    """Nothing is a formula, and the picture is XML."""
+    found = described(text)
+    ElementTree.fromstring(figure(found, "svg"))
+    page = html(found)
+    assert not {"script", "img", "b", "onerror"}.intersection(Tags(page).found)
+    page.encode()
+
+
+@pytest.mark.parametrize("doc", [r"Costs $\frac$ of the rest.", "Costs $5 to $10.", "$x_$", r"\$ $ \$\frac{1}$"])
+def test_dollars_in_a_docstring_are_dollars(doc: str) -> None:
+    """As the reported one was: it is drawn, and not as a formula."""
+    found = attrs.evolve(describe(playbook()), doc=doc)
+    assert figure(found, "png").startswith(b"\x89PNG")
+    comments = re.findall("<!-- (.*?) -->", figure(found, "svg").decode())
+    assert doc in comments
