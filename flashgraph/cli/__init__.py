@@ -8,13 +8,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import StringIO
 from typing import NoReturn
 
 import click
 
 import flashgraph
-from flashgraph.cli.failures import DEFECT, DONE, FAILED, INTERRUPTED, WRONG, tell
+from flashgraph.cli.failures import DEFECT, DONE, FAILED, INTERRUPTED, WRONG, cause, tell
 from flashgraph.errors import did_you_mean
+from flashgraph.terminal import guarded, say, say_error
 
 __all__ = ["main"]
 
@@ -23,10 +25,13 @@ COMMANDS = (
     "simulate", "tune", "sim-server",
 )  # fmt: skip
 
+KEPT = ("run", "resume", "draw", "export", "prune", "sim-server")
+"""Commands whose outcome is elsewhere than on stdout: what is lost there changes no exit code."""
+
 EXIT_CODES = f"""\b
 Exit codes:
   {DONE:<4} done: the run completed or its budget was reached
-  {WRONG:<4} the graph, the task or an option is wrong; the message says what to do
+  {WRONG:<4} the graph, the task, an option or the machine is at fault; the message says what to do
   2    the command line itself is wrong
   {FAILED:<4} the run failed (model down, key refused, broken stage); what it had is reported
   {DEFECT:<4} a defect of flashgraph itself
@@ -67,18 +72,31 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit; a user's mistake ends in one message, never in a traceback."""
-    sys.exit(_exit_code(args))
+    words = sys.argv[1:] if args is None else list(args)
+    with guarded() as (out, _):
+        code = _exit_code(words)
+        command = next((word for word in words if not word.startswith("-")), "")
+        out.flush()
+        if code == DONE and command not in KEPT and out.error is not None and not out.readerless:
+            say_error(f"the output could not be written: {getattr(out.error, 'strerror', None) or out.error}")
+            code = WRONG
+    sys.exit(code)
 
 
-def _exit_code(args: Sequence[str] | None) -> int:
+def _exit_code(args: list[str]) -> int:
     try:
-        code = cli.main(None if args is None else list(args), prog_name="flashgraph", standalone_mode=False)
+        code = cli.main(args, prog_name="flashgraph", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        shown = StringIO()
+        error.show(shown)
+        say(shown.getvalue(), err=True, end="")
         return error.exit_code
     except click.Abort:
-        click.echo("interrupted", err=True)
+        say("interrupted", err=True)
         return INTERRUPTED
-    except Exception as error:
+    except (Exception, BaseExceptionGroup) as error:
+        if isinstance(cause(error), KeyboardInterrupt):
+            say("interrupted", err=True)
+            return INTERRUPTED
         return tell(error)
     return int(code or DONE)

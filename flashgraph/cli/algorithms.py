@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from flashgraph.terminal import say
+
 __all__ = ["command"]
 
 
@@ -19,4 +21,4 @@ def command() -> None:
     for name, path in sorted(found.items()):
         # Parsed, not imported: a list of names must not run anybody's code.
         doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
-        click.echo(f"{name:<{width}}  {doc.partition(chr(10))[0]}")
+        say(f"{name:<{width}}  {doc.partition(chr(10))[0]}")

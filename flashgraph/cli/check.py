@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from flashgraph.terminal import say, style
+
 __all__ = ["command"]
 
 
@@ -26,4 +28,4 @@ def command(graph: str) -> None:
         counted(len(spec.edges), "edge"),
         counted(len(spec.pools), "pool"),
     ]
-    click.echo(f"{click.style('ok:', fg='green', bold=True)} {found.name} ({', '.join(parts)})")
+    say(style("ok:", fg="green", bold=True), f"{found.name} ({', '.join(parts)})")

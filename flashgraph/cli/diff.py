@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from flashgraph.cli.stored import echo_diff, echo_json, echo_table, json_option
+from flashgraph.cli.stored import json_option, say_json
+from flashgraph.terminal import say, say_diff, say_table
 
 __all__ = ["command"]
 
@@ -24,17 +25,17 @@ def command(first: str, second: str, as_json: bool) -> None:
     with StoredRun.open(first) as one, StoredRun.open(second) as other:
         found = compare(one, other)
     if as_json:
-        echo_json(attrs.asdict(found))
+        say_json(attrs.asdict(found))
         return
     if found.settings:
-        echo_table(settings_table(found))
+        say_table(settings_table(found))
     else:
-        click.echo("the settings are the same")
+        say("the settings are the same")
     for table in (spend_table(found), scores_table(found)):
-        click.echo("")
-        echo_table(table)
-    click.echo("")
+        say()
+        say_table(table)
+    say()
     if found.diff is None:
-        click.echo("no texts to compare: a run has accepted nothing")
+        say("no texts to compare: a run has accepted nothing")
     else:
-        echo_diff(found.diff or ("the best texts are the same",))
+        say_diff(found.diff or ("the best texts are the same",))

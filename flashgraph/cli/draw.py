@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from flashgraph.terminal import say
+
 __all__ = ["command"]
 
 KINDS = (".svg", ".png", ".md", ".html")
@@ -50,4 +52,4 @@ def command(graph: str, output: Path) -> None:
         output.write_bytes(content)
     except OSError as error:
         raise unwritable(output, error) from error
-    click.echo(f"drawn: {output}")
+    say(f"drawn: {output}")

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from flashgraph.cli.options import budget_of, budget_options, pairs, schedule_option, set_option
+from flashgraph.terminal import say
 
 __all__ = ["command"]
 
@@ -35,6 +36,6 @@ def command(graph: str, schedule: str, settings: tuple[str, ...], task: str | No
     from flashgraph.observe.outlook import budget_lines
 
     found = load_graph(graph)
-    click.echo(explain(found, schedule, overrides))
+    say(explain(found, schedule, overrides))
     if task is not None:
-        click.echo("\n" + "\n".join(budget_lines(found.spec, load_task(task), budget, overrides, schedule)))
+        say("\n" + "\n".join(budget_lines(found.spec, load_task(task), budget, overrides, schedule)))

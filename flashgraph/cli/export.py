@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from flashgraph.terminal import say
+
 __all__ = ["command"]
 
 KINDS = ("jsonl", "csv", "parquet", "mlflow")
@@ -39,4 +41,4 @@ def command(run: str, kind: str, output: Path) -> None:
     write = {"jsonl": to_jsonl, "csv": to_csv, "parquet": to_parquet, "mlflow": to_mlflow}[kind]
     with StoredRun.open(run) as found:
         for path in write(found, output):
-            click.echo(f"written: {path}")
+            say(f"written: {path}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import click
+import errno
 
 from flashgraph.errors import FlashgraphError, GraphError, ModelError
 from flashgraph.extras import missing
+from flashgraph.terminal import clean, say, say_error, style
 
-__all__ = ["DEFECT", "DONE", "FAILED", "INTERRUPTED", "WRONG", "cause", "tell"]
+__all__ = ["DEFECT", "DONE", "FAILED", "INTERRUPTED", "WRONG", "cause", "no_defect", "tell"]
 
 DONE = 0
 WRONG = 1
@@ -15,46 +16,79 @@ FAILED = 3
 DEFECT = 70
 INTERRUPTED = 130
 
+FIXES = {
+    errno.EACCES: "give yourself the permission, or name another file",
+    errno.EPERM: "give yourself the permission, or name another file",
+    errno.EROFS: "name a file on a file system that may be written to",
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room within the disk quota",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ENOENT: "see whether the file, and the folder that the command runs in, are still there",
+    errno.EMFILE: "allow more open files: ulimit -n 4096",
+    errno.ENFILE: "allow more open files, or close other programs",
+    errno.ENOMEM: "close other programs, or take a machine with more memory",
+    errno.EIO: "see the system's log; the disk may have failed",
+}
 
-def cause(error: Exception) -> Exception:
+
+def cause(error: BaseException) -> BaseException:
     """The one error that task groups have wrapped; the group itself if there are several."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
 
 
-def tell(error: Exception) -> int:
-    """Print ``error`` on stderr and return its exit code: one message for what the user can mend, a traceback and
-    a request to report it for a defect of flashgraph."""
+def no_defect(error: BaseException) -> str:
+    """Return what to say of an error that the machine, its files or an installation are at fault for, with the fix;
+    empty for one that only flashgraph can be."""
+    if isinstance(error, OSError):
+        named = " -> ".join(repr(str(name)) for name in (error.filename, error.filename2) if name is not None)
+        what = error.strerror or str(error) or type(error).__name__
+        fix = FIXES.get(error.errno or 0, "see the file's permissions and its disk, or name another file")
+        return f"{f'{named}: ' if named else ''}{what}.\nFix: {fix}."
+    if (needed := missing(error)) is not None:
+        return needed
+    if isinstance(error, MemoryError):
+        return "no memory is left.\nFix: close other programs, or take a machine with more memory."
+    if isinstance(error, UnicodeDecodeError):
+        return f"a text is not in {error.encoding}: {error}.\nFix: save the file as UTF-8."
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.encoding} cannot hold a text: {error}.\nFix: set PYTHONIOENCODING=utf-8, or give another name."
+    if isinstance(error, ValueError) and "embedded null" in str(error):
+        return "a name holds a NUL, which no file's name can.\nFix: give another name."
+    if isinstance(error, ImportError) and not (error.name or "flashgraph").startswith("flashgraph"):
+        return f"{error}.\nFix: pip install {str(error.name).partition('.')[0]}, or install flashgraph anew."
+    return ""
+
+
+def tell(error: BaseException) -> int:
+    """Print ``error`` on stderr and return its exit code: one message for what the user or the machine is at fault for,
+    a traceback and a request to report it for a defect of flashgraph."""
     error = cause(error)
     if isinstance(error, GraphError):
-        click.echo(_problems(error), err=True)
+        _say_problems(error)
         return WRONG
     if isinstance(error, FlashgraphError):
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
+        say_error(error)
         return FAILED if isinstance(error, ModelError) else WRONG
-    if (needed := missing(error)) is not None:
-        click.echo(f"{click.style('error:', fg='red', bold=True)} {needed}", err=True)
-        return WRONG
+    if said := no_defect(error):
+        say_error(said)
+        return FAILED if isinstance(error, MemoryError) else WRONG
     import traceback
 
-    click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
-    click.echo(
-        "This is a defect of flashgraph, not of your graph or task: please report it with the lines above.", err=True
-    )
+    say("".join(traceback.format_exception(error)), err=True, end="")
+    say("This is a defect of flashgraph, not of your graph or task: please report it with the lines above.", err=True)
     return DEFECT
 
 
-def _problems(error: GraphError) -> str:
+def _say_problems(error: GraphError) -> None:
     colours = {"found:": "red", "expected:": "yellow", "fix:": "green"}
-    lines = []
-    for number, line in enumerate(str(error).splitlines()):
+    head, *lines = clean(str(error)).splitlines()
+    say_error(head)
+    for line in lines:
         word = line.split(maxsplit=1)[0] if line.strip() else ""
-        if number == 0:
-            line = f"{click.style('error:', fg='red', bold=True)} {line}"
-        elif word in colours:
-            line = line.replace(word, click.style(word, fg=colours[word]), 1)
-        elif not line.startswith(" "):
-            line = click.style(line, bold=True)
-        lines.append(line)
-    return "\n".join(lines)
+        before, _, after = line.partition(word) if word in colours else (line, "", "")
+        if word in colours:
+            say(before, style(word, fg=colours[word]), after, err=True, sep="")
+        else:
+            say(line if line.startswith(" ") else style(line, bold=True), err=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from flashgraph.cli.options import models_by_role, pairs, schedule_option, set_option
+from flashgraph.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -153,7 +154,7 @@ def _learned(name: str) -> Mapping[str, Profile]:
 
         found = learn(run, limit_of)
     for note in found.notes:
-        click.echo(f"learned from {name}: {note}", err=True)
+        say(f"learned from {name}: {note}", err=True)
     return found.profiles
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flashgraph.cli.asking import agreed
 from flashgraph.cli.failures import DONE, WRONG
-from flashgraph.cli.stored import echo_table, folder_argument
+from flashgraph.cli.stored import folder_argument
+from flashgraph.terminal import agreed, say, say_error, say_table
 
 if TYPE_CHECKING:
     from flashgraph.observe.runs import Summary
@@ -81,7 +81,7 @@ def _chosen(folder: Path, keep: int | None, older_than: timedelta | None, status
 
     found = runs_in(folder)
     for link in filter(Path.is_symlink, found):
-        click.echo(f"{link}: left alone: it is a symbolic link", err=True)
+        say(f"{link}: left alone: it is a symbolic link", err=True)
     own = (run for run in found if not run.is_symlink())
     runs = sorted(map(Summary.read, own), key=_last, reverse=True)
     before = datetime.now(UTC) - older_than if older_than is not None else None
@@ -111,9 +111,9 @@ def _prune(runs: list[Summary], folder: Path, yes: bool) -> int:
     from flashgraph.run.journal.retention import remove
 
     if not runs:
-        click.echo(f"nothing to remove in {folder}")
+        say(f"nothing to remove in {folder}")
         return DONE
-    echo_table(runs_table(runs))
+    say_table(runs_table(runs))
     size = sum(run.size or 0 for run in runs)
     if not _agreed(f"\nRemove {counted(len(runs), 'run')} ({size / 1e6:,.1f} MB)?", yes):
         return WRONG
@@ -123,10 +123,10 @@ def _prune(runs: list[Summary], folder: Path, yes: bool) -> int:
             left = remove(Path(run.folder))
         except FlashgraphError as error:
             # The others are removed all the same: each stands for itself.
-            click.echo(f"{click.style('error:', fg='red', bold=True)} {error}", err=True)
+            say_error(error)
             code = WRONG
             continue
-        click.echo(f"removed: {run.folder}" + (f"; not the run's, and left: {', '.join(left)}" if left else ""))
+        say(f"removed: {run.folder}" + (f"; not the run's, and left: {', '.join(left)}" if left else ""))
     return code
 
 
@@ -144,12 +144,12 @@ def _vacuum(name: str, yes: bool) -> int:
     if not _agreed(question, yes):
         return WRONG
     vacuum(journal.parent)
-    click.echo(f"{journal}: {before / 1e6:,.1f} MB -> {journal.stat().st_size / 1e6:,.1f} MB")
+    say(f"{journal}: {before / 1e6:,.1f} MB -> {journal.stat().st_size / 1e6:,.1f} MB")
     return DONE
 
 
 def _agreed(question: str, yes: bool) -> bool:
     if yes or agreed(question):
         return True
-    click.echo("nothing was changed; --yes does it without asking", err=True)
+    say("nothing was changed; --yes does it without asking", err=True)
     return False

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from flashgraph.cli.options import FROM_ONE, OVER_ZERO, absolute, models_by_role
+from flashgraph.terminal import say
 
 __all__ = ["command"]
 
@@ -70,7 +71,7 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
     given_models = models_by_role(models, list(words.get("models", {})))
     require_trust(folder, words, {**options, "models": given_models}, options["trust"])
     if words.get("unconfined") and not options["unsafe_no_sandbox"]:
-        click.echo(
+        say(
             "the run was started with --unsafe-no-sandbox; it goes on in the sandbox. "
             "To go on without one, say it again.",
             err=True,

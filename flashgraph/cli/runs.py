@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from flashgraph.cli.stored import echo_json, echo_table, folder_argument, json_option
+from flashgraph.cli.stored import folder_argument, json_option, say_json
+from flashgraph.terminal import say, say_table
 
 __all__ = ["command"]
 
@@ -25,14 +26,14 @@ def command(folder: Path, as_json: bool) -> None:
 
     found = sorted(map(Summary.read, runs_in(folder)), key=lambda run: (run.opened or "", run.name), reverse=True)
     if as_json:
-        echo_json([summary_json(run) for run in found])
+        say_json([summary_json(run) for run in found])
         return
     if not found:
-        click.echo(f"no runs in {folder}")
+        say(f"no runs in {folder}")
         return
-    echo_table(runs_table(found))
+    say_table(runs_table(found))
     for run in found:
         if run.status == UNREADABLE:
-            click.echo(f"{run.name}: {run.reason}", err=True)
+            say(f"{run.name}: {run.reason}", err=True)
         if run.damage:
-            click.echo(f"{run.name}: damaged: {run.damage}", err=True)
+            say(f"{run.name}: damaged: {run.damage}", err=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,8 +15,9 @@ import anyio
 import attrs
 import click
 
+from flashgraph import terminal
 from flashgraph.api import Run, open_run
-from flashgraph.cli.failures import DONE, FAILED, INTERRUPTED
+from flashgraph.cli.failures import DONE, FAILED, INTERRUPTED, cause, no_defect
 from flashgraph.cli.stopping import Interrupts, end_at_once
 from flashgraph.errors import FlashgraphError
 from flashgraph.extras import require
@@ -36,6 +36,7 @@ from flashgraph.run.events import Event
 from flashgraph.run.journal.keeper import unusable
 from flashgraph.run.result import Result
 from flashgraph.task import Task
+from flashgraph.terminal import say, say_diff, say_error
 
 __all__ = ["Order", "carry_out"]
 
@@ -127,7 +128,7 @@ def _conclude(order: Order, report: Report) -> int:
     _print(report, written)
     why = unusable(folder) if report.result.status == "failed" else ""
     if said := f"the run cannot go on: {why}" if why else report.to_go_on(folder):
-        click.echo(said)
+        say(said)
     if report.untested == STOPPED:
         return INTERRUPTED
     interrupted = report.result.status == "cancelled" or report.result.reason == STOPPED
@@ -137,11 +138,11 @@ def _conclude(order: Order, report: Report) -> int:
 async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts) -> tuple[Report, Sequence[str]]:
     """The report, and which jobs were abandoned."""
     progress = Progress(order.graph.spec, order.budget)
-    live = sys.stderr.isatty()
+    live = terminal.is_live()
 
     def on_event(event: Event) -> None:
         if (news := progress.on_event(event)) and not live:
-            click.echo(news, err=True)
+            say(news, err=True)
 
     async with open_run(
         order.graph,
@@ -173,17 +174,17 @@ async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts
             ("cancelling what runs; once more to end without a report", partial(run.stop, STOPPED)),
         ]
         if not live:
-            click.echo(f"{order.graph.name} on {order.task.name}: {order.schedule}, seed {order.seed}", err=True)
+            say(f"{order.graph.name} on {order.task.name}: {order.schedule}, seed {order.seed}", err=True)
         if not order.resume and (
             found := outlook(order.graph.spec, order.task, order.budget, order.settings, order.schedule)
         ):
-            click.echo(found.warning or f"{found}", err=True)
+            say(found.warning or f"{found}", err=True)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_grace, run, asked, order.grace)
             result = await _watched(run, progress) if live else await _ended(run)
             tasks.cancel_scope.cancel()
         if not live:
-            click.echo(f"ended: {result.status} ({result.reason})", err=True)
+            say(f"ended: {result.status} ({result.reason})", err=True)
         report = Report(result, order.task.seed, met=run.machine.goals.met)
         return await _tested(report, order, models, run, interrupts), run.abandoned
 
@@ -210,18 +211,18 @@ async def _ended(run: Run) -> Result:
         return (await run.wait()).judged()
     except FlashgraphError as error:
         return attrs.evolve(run.result, status="failed", reason=str(error))
-    except Exception as error:
-        traceback.print_exception(error)
-        reason = f"a defect of flashgraph: {type(error).__name__}: {error}; please report it with the lines above"
+    except Exception as raised:
+        fault = cause(raised)
+        if said := no_defect(fault):
+            return attrs.evolve(run.result, status="failed", reason=said)
+        say("".join(traceback.format_exception(fault)), err=True, end="")
+        reason = f"a defect of flashgraph: {type(fault).__name__}: {fault}; please report it with the lines above"
         return attrs.evolve(run.result, status="failed", reason=reason)
 
 
 async def _watched(run: Run, progress: Progress) -> Result:
     """Show the progress while the run goes on."""
-    from rich.console import Console
-    from rich.live import Live
-
-    with Live(table(progress), console=Console(stderr=True), auto_refresh=False, transient=False) as view:
+    with terminal.live(table(progress)) as view:
 
         async def frames() -> None:
             while True:
@@ -255,7 +256,7 @@ async def _tested(
     candidates = candidates[:1] if same else candidates
     if lacking := beyond(ledger, unanswered(order.task, candidates, stage, run.examined)):
         return attrs.evolve(report, untested=lacking)
-    click.echo(f"testing {'the seed' if same else 'seed and best'} on {len(order.task.test)} samples", err=True)
+    say(f"testing {'the seed' if same else 'seed and best'} on {len(order.task.test)} samples", err=True)
     with anyio.CancelScope() as scope:
         interrupts.steps = [("stopping the test; once more to end without a report", scope.cancel)]
         try:
@@ -309,17 +310,16 @@ def _reached(run: Run, model: Model, models: Mapping[str, Model]) -> int:
 
 def _print(report: Report, written: str) -> None:
     for line in report.head():
-        click.echo(line)
+        say(line)
     if report.best is not None:
-        click.echo("")
-        diff = report.diff()
-        for line in diff or ["the best artifact is the seed", *filter(None, [report.fruitless()])]:
-            click.echo(click.style(line, fg={"+": "green", "-": "red", "@": "cyan"}.get(line[:1])) if diff else line)
-    click.echo("")
-    for line in report.scores():
-        click.echo(line)
-    for line in [*report.failures(), *report.discards()]:
-        click.echo(line)
-    click.echo(f"\n{written}")
+        say()
+        if diff := report.diff():
+            say_diff(diff)
+        else:
+            for line in ("the best artifact is the seed", *filter(None, [report.fruitless()])):
+                say(line)
+    say()
+    for line in (*report.scores(), *report.failures(), *report.discards(), "", written):
+        say(line)
     if report.result.status == "failed":
-        click.echo(f"{click.style('error:', fg='red', bold=True)} the run failed: {report.result.reason}", err=True)
+        say_error(f"the run failed: {report.result.reason}")

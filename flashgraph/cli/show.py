@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flashgraph.cli.stored import echo_diff, echo_json, echo_table, json_option
+from flashgraph.cli.stored import json_option, say_json
+from flashgraph.terminal import say, say_diff, say_table, style
 
 if TYPE_CHECKING:
     from flashgraph.run.journal.reading import StoredRun
@@ -39,7 +40,7 @@ def command(run: str, artifact: str | None, artifacts: bool, calls: int | None, 
 
     with StoredRun.open(run) as found, found.snapshot():
         if as_json:
-            echo_json(_json(found, artifact, artifacts, calls, failures))
+            say_json(_json(found, artifact, artifacts, calls, failures))
             return
         _head(found)
         if calls is not None or failures or artifacts:
@@ -64,37 +65,39 @@ def _head(run: StoredRun) -> None:
     from flashgraph.observe.runs import head, sessions_table
 
     for line in head(run):
-        click.echo(line)
+        say(line)
     if len(sessions := run.sessions()) > 1:
-        click.echo("")
-        echo_table(sessions_table(sessions))
-    click.echo("")
+        say()
+        say_table(sessions_table(sessions))
+    say()
 
 
 def _listing(run: StoredRun, calls: int | None, failures: bool) -> None:
     from flashgraph.observe.runs import artifacts_table, calls_table, failures_table
 
     if calls is not None:
-        echo_table(calls_table(list(run.calls(last=calls))))
+        say_table(calls_table(list(run.calls(last=calls))))
     elif failures:
         found = run.failures()
-        echo_table(failures_table(found)) if found else click.echo("no stage has failed")
+        say_table(failures_table(found)) if found else say("no stage has failed")
     else:
-        echo_table(artifacts_table(run.artifacts()))
+        say_table(artifacts_table(run.artifacts()))
 
 
 def _artifact(run: StoredRun, artifact: StoredArtifact | None) -> None:
     from flashgraph.observe.runs import artifact_head, lineage_lines
 
     if artifact is None:
-        click.echo("nothing was accepted: there is no best artifact")
+        say("nothing was accepted: there is no best artifact")
         return
-    click.echo(artifact_head(artifact))
+    say(artifact_head(artifact))
     for name, text in artifact.texts.items():
-        click.echo(f"\n{click.style(name, bold=True)}\n{text}")
+        say()
+        say(style(name, bold=True))
+        say(text)
     if artifact.parents:
-        click.echo("\nhow it came to be:")
-        echo_diff(lineage_lines(run.lineage(artifact)))
+        say("\nhow it came to be:")
+        say_diff(lineage_lines(run.lineage(artifact)))
 
 
 def _json(run: StoredRun, named: str | None, artifacts: bool, calls: int | None, failures: bool) -> dict[str, Any]:

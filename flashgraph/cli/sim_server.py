@@ -9,6 +9,7 @@ import click
 
 from flashgraph.cli.failures import DONE
 from flashgraph.cli.options import pairs
+from flashgraph.terminal import say
 
 if TYPE_CHECKING:
     from flashgraph.sim.server import SimServer
@@ -56,7 +57,7 @@ def command(port: int, speed: float, every: float, faults: tuple[str, ...], **op
     try:
         anyio.run(partial(_serve, server, port, speed, every))
     except KeyboardInterrupt:
-        click.echo("ended", err=True)
+        say("ended", err=True)
     return DONE
 
 
@@ -112,7 +113,7 @@ async def _serve(server: SimServer, port: int, speed: float, every: float) -> No
         ) from None
     profile = server.model.profile
     address = f"http://{HOST}:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
-    click.echo(
+    say(
         f"simulated {profile.name} at {address}: {profile.slots} slots, {profile.capacity:,.0f} tokens/s when full\n"
         f"for flashgraph: --model vllm:{address}?limit={profile.slots}; Ctrl-C ends it"
     )
@@ -141,4 +142,4 @@ async def _tell_load(server: SimServer, every: float) -> None:
         ]
         if cache := server.model.profile.cache:
             parts.insert(3, f"cache {held / cache:.0%}")
-        click.echo(", ".join(parts), err=True)
+        say(", ".join(parts), err=True)

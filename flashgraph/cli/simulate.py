@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flashgraph.cli.forecasts import interruptible, processes, simulated, simulation_of, simulation_options
-from flashgraph.cli.stored import echo_json, echo_table, json_option
+from flashgraph.cli.stored import json_option, say_json
+from flashgraph.terminal import is_live, progress_bar, say, say_table
 
 if TYPE_CHECKING:
     from flashgraph.sim.forecast import Simulation
@@ -129,21 +129,21 @@ def _one(simulation: Simulation, target: float | None, as_json: bool) -> None:
 
     found = _shown(simulation)
     if as_json:
-        echo_json(forecast_json(found, target))
+        say_json(forecast_json(found, target))
         return
     for line in forecast_lines(found, target):
-        click.echo(line)
-    click.echo("")
-    echo_table(queues_table(found))
+        say(line)
+    say()
+    say_table(queues_table(found))
 
 
 def _shown(simulation: Simulation) -> Forecast:
     """One simulation, with its progress on a terminal."""
-    if not sys.stderr.isatty():
+    if not is_live():
         with interruptible():
             return simulated(simulation)
     # In hundredths: a bar for each event would take longer than the simulation.
-    with interruptible(), click.progressbar(length=100, label="simulating", file=sys.stderr) as bar:
+    with interruptible(), progress_bar(100, "simulating") as bar:
 
         def progress(seconds: float) -> None:
             more = int(seconds / (simulation.minutes * 60) * 100) - bar.pos
@@ -171,16 +171,16 @@ def _many(
         check(simulation.with_settings(one))
     found, whole = _carried_out(simulation, settings, seeds)
     if as_json:
-        echo_json([combination_json(c, target) for c in found])
+        say_json([combination_json(c, target) for c in found])
     elif found:
-        echo_table(sweep_table(found, target))
+        say_table(sweep_table(found, target))
     if output is not None and found:
         _write(output, figure(found, "svg" if output.suffix == ".svg" else "png"))
-        click.echo(f"drawn: {output}", err=True)
+        say(f"drawn: {output}", err=True)
     if not whole:
         from flashgraph.cli.failures import INTERRUPTED
 
-        click.echo(f"interrupted: this is what was there{'' if found else ', nothing'}", err=True)
+        say(f"interrupted: this is what was there{'' if found else ', nothing'}", err=True)
         return INTERRUPTED
     return None
 
@@ -194,7 +194,7 @@ def _carried_out(
     found: list[Combination] = []
     planned = len(settings) * len(seeds)
     try:
-        with processes() as run, click.progressbar(length=planned, label="simulating", file=sys.stderr) as bar:
+        with processes() as run, progress_bar(planned, "simulating") as bar:
             for so_far in swept(simulation, settings, seeds, run):
                 found = so_far
                 bar.update(1)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 from typing import Any
 
 import anyio
-import click
 
 from flashgraph.cli.failures import INTERRUPTED
+from flashgraph.terminal import flush, last_word, say
 
 __all__ = ["Interrupts", "end_at_once"]
 
@@ -53,7 +52,7 @@ class Interrupts:
                     scope.cancel()
                     continue
                 said, step = self.steps.pop(0)
-                click.echo(said, err=True)
+                say(said, err=True)
                 step()
 
     @contextmanager
@@ -89,14 +88,11 @@ def _arm() -> None:
 
 
 def _end() -> None:
-    with suppress(OSError):
-        os.write(2, b"ended without a report: something does not stop; `flashgraph resume` goes on with what is kept\n")
+    last_word("ended without a report: something does not stop; `flashgraph resume` goes on with what is kept")
     os._exit(INTERRUPTED)
 
 
 def end_at_once(code: int) -> None:
     """End the process at once, with what was printed: Python would wait for threads and tasks that never end."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
+    flush()
     os._exit(code)

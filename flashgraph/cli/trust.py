@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import click
-
-from flashgraph.cli.asking import agreed
 from flashgraph.errors import DataError
 from flashgraph.run.journal.keeper import JOURNAL
 from flashgraph.run.journal.seal import is_own
+from flashgraph.terminal import agreed, say
 
 __all__ = ["require_trust"]
 
@@ -30,13 +28,13 @@ def require_trust(folder: Path, order: Mapping[str, Any], given: Mapping[str, An
     wanted = _wanted(order, given)
     if not wanted or trusted:
         return
-    click.echo(
+    say(
         f"{folder}: this run was not started by you on this machine, or by an older flashgraph.\n"
         "On the word of its folder, resuming it would:",
         err=True,
     )
     for line in wanted:
-        click.echo(f"  {line}", err=True)
+        say(f"  {line}", err=True)
     if agreed("Go on?"):
         return
     raise DataError(

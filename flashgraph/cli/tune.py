@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from flashgraph.cli.forecasts import processes, simulation_of, simulation_options
-from flashgraph.cli.stored import echo_json, echo_table, json_option
+from flashgraph.cli.stored import json_option, say_json
+from flashgraph.terminal import progress_bar, say, say_table
 
 if TYPE_CHECKING:
     from flashgraph.sim.forecast import Simulation
@@ -49,7 +49,7 @@ def command(goal: Any, target_score: float | None, seeds: int, seed: int, as_jso
     if found is None:
         from flashgraph.cli.failures import INTERRUPTED
 
-        click.echo("interrupted before the final comparison: there is nothing to recommend", err=True)
+        say("interrupted before the final comparison: there is nothing to recommend", err=True)
         return INTERRUPTED
     _report(simulation, found, as_json)
     return None
@@ -72,7 +72,7 @@ def _searched(simulation: Simulation, goal: Any, seeds: int, target: float | Non
     try:
         with (
             processes() as run,
-            click.progressbar(length=1, label="simulating", file=sys.stderr) as bar,
+            progress_bar(1, "simulating") as bar,
         ):
             for step in tuned(simulation, goal, names, seeds, run, target):
                 if not isinstance(step, Step):
@@ -92,9 +92,9 @@ def _report(simulation: Simulation, found: Tuned, as_json: bool) -> None:
     told = {**simulation.settings, **(found.best.settings if found.better else {})}
     options = expanded(load_graph(simulation.graph).spec, told)
     if as_json:
-        echo_json(tuned_json(found, options))
+        say_json(tuned_json(found, options))
         return
-    echo_table(tuned_table(found))
-    click.echo("")
+    say_table(tuned_table(found))
+    say()
     for line in tuned_lines(found, options):
-        click.echo(line)
+        say(line)

@@ -17,16 +17,15 @@ import anyio
 import anyio.abc
 import attrs
 from anyio.streams.buffered import BufferedByteReceiveStream
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from flashgraph.errors import DataError, ModelUnavailable
 from flashgraph.llm.http import HttpModel
 from flashgraph.llm.protocol import Message, Reply
 from flashgraph.llm.sharing import Shared
 from flashgraph.llm.weights import Report, locate
+from flashgraph.terminal import Screen
 
-__all__ = ["LocalModel", "Screen"]
+__all__ = ["LocalModel"]
 
 SERVER = Path(__file__).with_name("local_server.py")
 SLOTS = 2
@@ -34,34 +33,6 @@ REPLY_TOKENS = 400
 CONTEXT = 16_384
 START_SECONDS = 180.0
 STOP_SECONDS = 5.0
-
-
-class Screen:
-    """A `Report` that draws on standard error: a bar for what has a size, a line for what has none."""
-
-    def __init__(self) -> None:
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            DownloadColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        )
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Screen:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        if what not in self._tasks:
-            self._progress.console.print(what, highlight=False)
-            self._tasks[what] = self._progress.add_task(what, visible=total > 0)
-        self._progress.update(self._tasks[what], completed=done, total=total)
 
 
 def _bounded(params: Mapping[str, Any]) -> Mapping[str, Any]:

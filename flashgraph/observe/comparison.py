@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from flashgraph.evidence import Evidence
-from flashgraph.observe.runs import grid
 from flashgraph.observe.words import clock, score_text
 from flashgraph.run.journal.header import Header
 from flashgraph.run.journal.jsontext import printed
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.journal.stored import Point, text_diff
+from flashgraph.terminal import grid
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -12,12 +12,11 @@ import attrs
 
 from flashgraph.errors import DataError
 from flashgraph.observe.figure import LITERAL
-from flashgraph.observe.runs import grid
 from flashgraph.observe.words import clock, counted
 from flashgraph.sim.measures import Forecast
 from flashgraph.sim.sweep import Combination, Settings, Spread, spread
 from flashgraph.sim.tune import Choice, Tuned
-from flashgraph.terminal import clean
+from flashgraph.terminal import clean, grid
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -13,6 +13,7 @@ from flashgraph.observe.words import clock, counted, score_text
 from flashgraph.policies.rates import worded
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Budget
+from flashgraph.terminal import above, grid
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -227,25 +228,19 @@ class Progress:
 
 def table(progress: Progress) -> RenderableType:
     """One table of the stages, with a line for the pools and one for what was spent, for `rich`."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    grid.add_column("stage")
-    for heading in ("waiting", "working", "done", "per min", "failed"):
-        grid.add_column(heading, justify="right", min_width=7)
-    for name, stage in progress.stages.items():
-        busy = "bold green" if stage.working else ""
-        grid.add_row(
+    headings = ("waiting", "working", "done", "per min", "failed")
+    rows = [
+        (
             name,
             str(len(stage.waiting)),
-            Text(str(stage.working), busy),
+            (str(stage.working), "bold green" if stage.working else ""),
             str(stage.done),
             f"{stage.rate(progress.now):.1f}",
-            Text(str(stage.failed), "red") if stage.failed else "0",
+            (str(stage.failed), "red" if stage.failed else ""),
         )
-    return Group(grid, *(Text(line) for line in _lines(progress)))
+        for name, stage in progress.stages.items()
+    ]
+    return above(grid(("stage", *headings), rows, headings, least=7), _lines(progress))
 
 
 def _lines(progress: Progress) -> list[str]:

@@ -14,6 +14,7 @@ from flashgraph.evidence import Evidence
 from flashgraph.observe.words import clock, counted, score_text
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.journal.stored import Failures, Session, Step, StoredArtifact, StoredCall, StoredEndpoint
+from flashgraph.terminal import grid
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,7 +29,6 @@ __all__ = [
     "calls_table",
     "evidence_json",
     "failures_table",
-    "grid",
     "head",
     "lineage_json",
     "lineage_lines",
@@ -138,20 +138,6 @@ def _first_line(error: Exception) -> str:
 # ---- tables ----------------------------------------------------------------------------------------------
 
 
-def grid(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> Table:
-    """A table without lines; the columns named in ``right`` are numbers."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in columns:
-        table.add_column(name, justify="right" if name in right else "left")
-    for row in rows:
-        # Not as strings: a text of the run may hold what rich takes for markup.
-        table.add_row(*(Text(cell, STYLES.get(cell, "")) for cell in row))
-    return table
-
-
 STYLES = {
     "running": "bold green",
     "killed": "yellow",
@@ -160,6 +146,11 @@ STYLES = {
     "retracted": "dim",
     "evicted": "dim",
 }
+
+
+def _grid(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> Table:
+    """A table in which some words have a colour."""
+    return grid(columns, ([(cell, STYLES.get(cell, "")) for cell in row] for row in rows), right)
 
 
 def runs_table(runs: Sequence[Summary], now: datetime | None = None) -> Table:
@@ -179,13 +170,13 @@ def runs_table(runs: Sequence[Summary], now: datetime | None = None) -> Table:
         )
         for run in runs
     ]
-    return grid(("run", "graph", "task", "status", *right, "started"), rows, right)
+    return _grid(("run", "graph", "task", "status", *right, "started"), rows, right)
 
 
 def sessions_table(sessions: Sequence[Session]) -> Table:
     """The processes that have worked on a run."""
     rows = [(str(s.id), s.opened, f"{s.pid} on {s.host}", s.closed or "-", s.status or "-") for s in sessions]
-    return grid(("session", "opened", "process", "closed", "ended"), rows)
+    return _grid(("session", "opened", "process", "closed", "ended"), rows)
 
 
 def artifacts_table(artifacts: Sequence[StoredArtifact]) -> Table:
@@ -204,7 +195,7 @@ def artifacts_table(artifacts: Sequence[StoredArtifact]) -> Table:
         for a in artifacts
     ]
     right = ("artifact", "score", "lag", "version", "at")
-    return grid(("artifact", "pool", "score", "state", "parents", "lag", "version", "at"), rows, right)
+    return _grid(("artifact", "pool", "score", "state", "parents", "lag", "version", "at"), rows, right)
 
 
 def calls_table(calls: Sequence[StoredCall]) -> Table:
@@ -224,13 +215,13 @@ def calls_table(calls: Sequence[StoredCall]) -> Table:
         for c in calls
     ]
     right = ("call", "at", "prompt", "reply", "usd", "seconds")
-    return grid(("call", "at", "stage", "how", "prompt", "reply", "usd", "seconds", "text"), rows, right)
+    return _grid(("call", "at", "stage", "how", "prompt", "reply", "usd", "seconds", "text"), rows, right)
 
 
 def failures_table(failures: Sequence[Failures]) -> Table:
     """A line for each reason that jobs of a stage, or functions on an edge, have failed with."""
     rows = [(f.stage, f"{f.count:,}", clock(f.last), f.reason) for f in failures]
-    return grid(("stage or edge", "times", "last at", "reason"), rows, ("times", "last at"))
+    return _grid(("stage or edge", "times", "last at", "reason"), rows, ("times", "last at"))
 
 
 # ---- texts -----------------------------------------------------------------------------------------------

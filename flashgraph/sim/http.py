@@ -16,8 +16,9 @@ from typing import Literal
 import anyio
 import anyio.abc
 import attrs
-import click
 import h11
+
+from flashgraph.terminal import say
 
 __all__ = ["Handler", "Request", "Response", "serve_http"]
 
@@ -118,7 +119,7 @@ class _Connection:
             try:
                 response = await self._handler(request)
             except Exception:
-                click.echo(traceback.format_exc(), err=True, nl=False)
+                say(traceback.format_exc(), err=True, end="")
                 response = Response(500, b"a defect of the simulated server; its log says more", type="text/plain")
             tasks.cancel_scope.cancel()
         return response

@@ -23,6 +23,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 import flashgraph as fg
 from flashgraph.policies.control import Control, balanced
+from flashgraph.terminal import say
 from flashgraph.testing.deadlock import Ring, rings
 from flashgraph.testing.explorer import Explored, explore
 from flashgraph.testing.found import FOUND
@@ -292,14 +293,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     began, tallies = time.monotonic(), dict[str, Tally]()
     for name, tally, seconds in _each(chosen, given.workers):
         if isinstance(tally, str):
-            print(f"{tally}\n{name}: FAILED", flush=True)
+            say(f"{tally}\n{name}: FAILED")
             return 1
         tallies[name] = tally
         loops = "".join(f", {count:,} on {loop}" for loop, count in sorted(tally.loops.items()))
         said = tally.said or f"{tally.examples:,} examples{loops}; {tally.events:,} events"
-        print(f"{name}: {said}; {seconds:.0f} s", flush=True)
-    print(f"\n{_table({name: (every[name].shows, tally) for name, tally in tallies.items()})}")
-    print(f"\n{time.monotonic() - began:.0f} s in {given.workers} processes")
+        say(f"{name}: {said}; {seconds:.0f} s")
+    say(f"\n{_table({name: (every[name].shows, tally) for name, tally in tallies.items()})}")
+    say(f"\n{time.monotonic() - began:.0f} s in {given.workers} processes")
     return 0
 
 

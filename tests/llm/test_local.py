@@ -15,8 +15,9 @@ import pytest
 
 from flashgraph.errors import DataError, ModelUnavailable
 from flashgraph.llm import local as module
-from flashgraph.llm.local import LocalModel, Screen
+from flashgraph.llm.local import LocalModel
 from flashgraph.llm.protocol import Model
+from flashgraph.terminal import Screen
 
 from .conftest import SETTINGS, silent
 

@@ -1,0 +1,119 @@
+"""Outputs that are closed, full, without a reader or in another encoding, and errors that are no defects."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flashgraph.cli.failures import DEFECT, FAILED, INTERRUPTED, WRONG, tell
+
+from .conftest import Cli
+from .server import serving
+from .test_run import WORDS, wise
+
+FILES = {"best-instruction.txt", "best.json", "events.jsonl", "result.json"}
+
+
+def shell(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """What a shell ends with that runs ``flashgraph``."""
+    script = f"set -o pipefail\n{command.replace('flashgraph', f'{sys.executable} -m flashgraph', 1)}"
+    return subprocess.run(
+        ["bash", "-c", script], cwd=folder, capture_output=True, env={**os.environ, **environment}, check=False
+    )
+
+
+@pytest.mark.parametrize("outputs", [">/dev/full 2>/dev/full", "<&- >&- 2>&-", "| head -1"])
+def test_no_output_decides_over_a_run(tmp_path: Path, outputs: str) -> None:
+    """It goes on, its files are written, and the exit code is the run's."""
+    with serving(wise) as server:
+        options = "--proposals 1 --schedule lockstep --out out"
+        ended = shell(f"flashgraph run gepa --task {WORDS} --model '{server.spec}' {options} {outputs}", tmp_path)
+    assert ended.returncode == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= FILES
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["status"] == "budget"
+
+
+def test_what_is_only_printed_is_missed(tmp_path: Path) -> None:
+    """A list that could not be printed is none; one that its reader had enough of is."""
+    ended = shell("flashgraph algorithms >/dev/full", tmp_path)
+    assert (ended.returncode, ended.stderr) == (
+        WRONG,
+        b"error: the output could not be written: No space left on device\n",
+    )
+    assert shell("flashgraph algorithms >&-", tmp_path).returncode == WRONG
+    ended = shell("flashgraph explain gepa | head -1", tmp_path)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_names_that_are_none(tmp_path: Path, encoding: str) -> None:
+    """A task's name of 300 letters, with slashes, escapes, NUL and letters that the terminal has not."""
+    name = '"a/../b\\x1b]0;t\\x07\\x00\\u6f22\\u202e" + "n" * 300'
+    (tmp_path / "task.py").write_text(WORDS.read_text().replace('"words"', name))
+    with serving(wise) as server:
+        options = "--proposals 1 --schedule lockstep"
+        command = f"flashgraph run gepa --task task.py --model '{server.spec}' {options}"
+        ended = shell(command, tmp_path, PYTHONIOENCODING=encoding)
+    assert ended.returncode == 0
+    assert rb"gepa on a/../b\x1b]0;t\x07\x00\u6f22\u202ennn" in ended.stdout
+    assert not set(ended.stdout + ended.stderr) & {0x1B, 0x07, 0}
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert {path.name for path in folder.iterdir()} >= FILES
+
+
+@pytest.mark.parametrize(
+    "args", [("show",), ("check",), ("runs",), ("explain",), ("run", "gepa", "--calls", "9", "--model", "x", "--task")]
+)
+def test_names_that_no_file_can_have(cli: Cli, args: tuple[str, ...]) -> None:
+    """A message, and no defect."""
+    for name in ("x" * 300, "a\0b", "\udcff\x1b[2J", "/dev/null/x"):
+        ended = cli(*args, name)
+        assert ended.code in (1, 2), ended.err
+        assert "Fix: " in ended.err or "Usage: " in ended.err
+        assert "\x1b" not in ended.err
+        assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a\x1bfile"), WRONG, "Fix: make room on the disk."),
+        (PermissionError(errno.EACCES, "Permission denied", "file"), WRONG, "'file': Permission denied.\nFix: give"),
+        (OSError("odd"), WRONG, "odd.\nFix: "),
+        (MemoryError(), FAILED, "no memory is left.\nFix: "),
+        (UnicodeEncodeError("ascii", "\u6f22", 0, 1, "no"), WRONG, "Fix: set PYTHONIOENCODING=utf-8"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no"), WRONG, "Fix: save the file as UTF-8."),
+        (ModuleNotFoundError("No module named 'h11'", name="h11"), WRONG, "Fix: pip install h11"),
+        (
+            ExceptionGroup("of a task group", [OSError(errno.EIO, "I/O error")]),
+            WRONG,
+            "I/O error.\nFix: see the system",
+        ),
+        (ZeroDivisionError("oh"), DEFECT, "defect of flashgraph"),
+        (ModuleNotFoundError("No module named 'flashgraph.x'", name="flashgraph.x"), DEFECT, "defect of flashgraph"),
+    ],
+)
+def test_only_a_defect_is_one(error: Exception, code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What the machine or its files are at fault for has a fix, and no traceback."""
+    assert tell(error) == code
+    shown = capsys.readouterr().err
+    assert said in shown
+    assert ("please report it" in shown) == (code == DEFECT)
+    assert "\x1b" not in shown
+
+
+def test_ctrl_c_within_a_task_group(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is one, in however many groups it comes."""
+
+    def interrupted() -> None:
+        raise BaseExceptionGroup("a", [BaseExceptionGroup("b", [KeyboardInterrupt()])])
+
+    monkeypatch.setattr("flashgraph.loading.shipped", interrupted)
+    ended = cli("algorithms")
+    assert (ended.code, ended.err) == (INTERRUPTED, "interrupted\n")
