@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -216,6 +217,8 @@ async def open_run(
     from flashgraph.run.plan import compile_plan
     from flashgraph.run.spool import CHUNK, EventLog
 
+    # Before any code of the user's runs, which may change the working directory.
+    folder = None if folder is None else Path(os.getcwd(), folder)
     graph, task = load_graph(graph), load_task(task)
     graph.raise_if_wrong()
     spec = graph.spec

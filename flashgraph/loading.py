@@ -95,7 +95,7 @@ def _module(path: Path) -> ModuleType:
     except DataError:
         del sys.modules[name]
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
         line = frames[-1].lineno if frames else getattr(error, "lineno", 0)
@@ -107,7 +107,7 @@ def _module(path: Path) -> ModuleType:
     return module
 
 
-def _mended(error: Exception) -> str:
+def _mended(error: BaseException) -> str:
     """What to do about an error in a user's file: the nearest name, where a module does not have the one it says."""
     module = getattr(error, "obj", None)
     if isinstance(error, AttributeError) and error.name and isinstance(module, ModuleType):

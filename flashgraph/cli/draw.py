@@ -32,6 +32,7 @@ def command(graph: str, output: Path) -> None:
         raise click.BadParameter(
             f"found {output.name!r}, expected a name that ends in {', '.join(KINDS)}", param_hint="'-o'"
         )
+    target = output.absolute()  # before any code of the user's runs, which may change the working directory
     from flashgraph.loading import load_graph
     from flashgraph.observe.description import describe
     from flashgraph.observe.figure import figure
@@ -49,7 +50,7 @@ def command(graph: str, output: Path) -> None:
         case _:
             content = html(found).encode()
     try:
-        output.write_bytes(content)
+        target.write_bytes(content)
     except OSError as error:
         raise unwritable(output, error) from error
     say(f"drawn: {output}")

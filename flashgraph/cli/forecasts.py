@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from flashgraph.cli.options import models_by_role, pairs, schedule_option, set_option
+from flashgraph.cli.options import absolute, models_by_role, pairs, schedule_option, set_option
 from flashgraph.terminal import say
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ def simulation_of(
     from flashgraph.loading import load_graph
     from flashgraph.sim.forecast import Simulation
 
+    # Before any code of the user's runs, which may change the working directory: each process loads them anew.
+    graph, task = absolute(graph), None if task is None else absolute(task)
     loaded = load_graph(graph)
     loaded.raise_if_wrong()
     roles = sorted({s.llm for s in loaded.spec.stages if s.llm is not None})
@@ -175,12 +177,17 @@ def _interrupt(number: int, frame: object) -> None:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM is a Ctrl-C: what is there is said, and no process is left behind."""
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    """SIGTERM and SIGHUP are a Ctrl-C: what is there is said, and no process is left behind."""
+    names = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # nohup has SIGHUP ignored, which stays so.
+    before = {name: signal.getsignal(name) for name in names if signal.getsignal(name) is not signal.SIG_IGN}
+    for name in before:
+        signal.signal(name, _interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for name, handler in before.items():
+            signal.signal(name, handler)
 
 
 @contextmanager

@@ -65,7 +65,8 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
     from flashgraph.run.journal.folders import find_run
     from flashgraph.run.journal.keeper import read_header
 
-    folder = find_run(run)
+    # Before any code of the user's runs, which may change the working directory.
+    home, folder = Path.cwd(), find_run(run)
     header = read_header(folder)
     words = dict(header.order)
     given_models = models_by_role(models, list(words.get("models", {})))
@@ -92,7 +93,7 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
     given = {name: value for name, value in limits.items() if value is not None}
     if minutes is not None:
         given["seconds"] = minutes * 60
-    before = _budget_before(folder, given)
+    before = _budget_before(home / folder, given)
     order = Order(
         graph=graph,
         task=load_task(words["task"]),
@@ -102,6 +103,7 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
         seed=header.seed,
         budget=Budget(**{**before, **given}),
         out=folder,
+        home=home,
         test=words["test"],
         unconfined=options["unsafe_no_sandbox"],
         cache=words.get("cache"),

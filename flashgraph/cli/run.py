@@ -82,7 +82,8 @@ def command(
     """Run GRAPH on a task until a budget is reached or nothing is left to do.
 
     Progress goes to stderr; the outcome goes to stdout and, as files, into --out, with a journal from which the run
-    can be resumed. The first Ctrl-C (or SIGTERM) starts nothing new and lets what runs end, the second cancels it.
+    can be resumed. The first Ctrl-C (or SIGTERM, or SIGHUP) starts nothing new and lets what runs end, the second
+    cancels it.
 
     \b
     flashgraph run gepa --task task.py --model local --minutes 8
@@ -92,6 +93,8 @@ def command(
     from flashgraph.cli.session import Order, carry_out
     from flashgraph.loading import load_graph, load_task
 
+    # Before any code of the user's runs, which may change the working directory.
+    home, graph, task, cache = Path.cwd(), absolute(graph), absolute(task), cache_file(options["cache"])
     chosen, overrides = load_graph(graph), pairs(settings)
     chosen.raise_if_wrong()
     roles = sorted({s.llm for s in chosen.spec.stages if s.llm is not None})
@@ -109,13 +112,14 @@ def command(
         grace=options["grace"],
         target=options["target_score"],
         patience=options["patience"],
-        cache=cache_file(options["cache"]),
+        home=home,
+        cache=cache,
         any_temperature=options["cache_samples"],
         words={
-            "cache": cache_file(options["cache"]),
+            "cache": cache,
             "any_temperature": options["cache_samples"],
-            "graph": absolute(graph),
-            "task": absolute(task),
+            "graph": graph,
+            "task": task,
             "models": dict(models_by_role(models, roles)),
             "settings": overrides,
             "unconfined": options["unsafe_no_sandbox"],

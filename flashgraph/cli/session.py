@@ -18,7 +18,7 @@ import click
 from flashgraph import terminal
 from flashgraph.api import Run, open_run
 from flashgraph.cli.failures import DONE, FAILED, INTERRUPTED, cause, no_defect
-from flashgraph.cli.stopping import Interrupts, end_at_once
+from flashgraph.cli.stopping import Interrupts, end_at_once, rescuing
 from flashgraph.errors import FlashgraphError
 from flashgraph.extras import require
 from flashgraph.graph.dsl import Graph
@@ -57,6 +57,8 @@ class Order:
     budget: Budget
     out: Path | None
     test: bool
+    home: Path = attrs.field(factory=Path.cwd)
+    """The working directory before any code of the user's was run, which may change it."""
     unconfined: bool = False
     """Whether a graph's sandbox may go without confinement."""
     resume: bool = False
@@ -86,9 +88,10 @@ def carry_out(order: Order, backend: str) -> int:
         models = cached(models, ResponseCache(order.cache), any_temperature=order.any_temperature)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     if order.out is None:
-        folder = new_folder(Path("runs") / f"{file_name(order.graph.name)}-{file_name(order.task.name)}-{stamp}")
+        folder = new_folder(order.home / "runs" / f"{file_name(order.graph.name)}-{file_name(order.task.name)}-{stamp}")
     else:
-        folder = order.out if order.resume else claim_folder(order.out)
+        folder = order.home / order.out
+        folder = folder if order.resume else claim_folder(folder)
     order = attrs.evolve(order, out=folder)
     try:
         return anyio.run(partial(_guarded, order, models), backend=backend)
@@ -103,40 +106,64 @@ async def _guarded(order: Order, models: Mapping[str, Model]) -> int:
     interrupts = Interrupts()
     report: Report | None = None
     abandoned: Sequence[str] = ()
+    begun: list[Run] = []
+    rescue = partial(_rescue, order, begun)
     async with anyio.create_task_group() as tasks:
-        await tasks.start(interrupts.listen, tasks.cancel_scope)
-        report, abandoned = await _run(order, models, interrupts)
+        with anyio.CancelScope() as scope, rescuing(rescue):
+            await tasks.start(interrupts.listen, scope)
+            report, abandoned = await _run(order, models, interrupts, begun)
+        if report is None and not begun:
+            raise click.Abort
+        # Signals are still heard: none keeps the files from being written.  And in the event loop: to close that is to
+        # wait for whatever jobs have left behind.
+        code = _conclude(order, report or _cut_short(order, begun[0]))
         tasks.cancel_scope.cancel()
-    if report is None:
-        raise click.Abort
-    # In the event loop: to close that is to wait for whatever jobs have left behind.
-    code = _conclude(order, report)
     await swept(GRACE)
     if abandoned:
         end_at_once(code)
     return code
 
 
+def _cut_short(order: Order, run: Run) -> Report:
+    """The report of a run that signals have cancelled at once: what was reached until then."""
+    result = run.result
+    result = attrs.evolve(result, reason=STOPPED) if result.status == "cancelled" else result
+    return Report(result, order.task.seed, untested=STOPPED)
+
+
+def _rescue(order: Order, begun: Sequence[Run]) -> None:
+    """Write the files of a run whose process is about to be ended, as far as they can be."""
+    assert order.out is not None
+    with suppress(Exception):
+        for run in begun:
+            _cut_short(order, run).write(order.out)
+
+
 def _conclude(order: Order, report: Report) -> int:
     """Write the files and print the report; returns the exit code."""
     folder = order.out
     assert folder is not None
+    shown = folder.relative_to(order.home) if folder.is_relative_to(order.home) else folder
+    unwritten = False
     try:
-        written = f"written to {folder}: {', '.join(report.write(folder))}"
+        written = f"written to {shown}: {', '.join(report.write(folder))}"
     except OSError as error:
-        written = f"not everything could be written to {folder}: {error.strerror}"
+        unwritten = True
+        written = f"not everything could be written to {shown}: {error.strerror}; resuming the run writes it"
     _print(report, written)
-    why = unusable(folder) if report.result.status == "failed" else ""
-    if said := f"the run cannot go on: {why}" if why else report.to_go_on(folder):
+    why = unusable(folder).replace(str(folder), str(shown)) if report.result.status == "failed" else ""
+    if said := f"the run cannot go on: {why}" if why else report.to_go_on(shown):
         say(said)
     if report.untested == STOPPED:
         return INTERRUPTED
     interrupted = report.result.status == "cancelled" or report.result.reason == STOPPED
-    return FAILED if report.result.status == "failed" else INTERRUPTED if interrupted else DONE
+    return FAILED if report.result.status == "failed" or unwritten else INTERRUPTED if interrupted else DONE
 
 
-async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts) -> tuple[Report, Sequence[str]]:
-    """The report, and which jobs were abandoned."""
+async def _run(
+    order: Order, models: Mapping[str, Model], interrupts: Interrupts, begun: list[Run]
+) -> tuple[Report, Sequence[str]]:
+    """The report, and which jobs were abandoned; once it has begun, ``begun`` has the run."""
     progress = Progress(order.graph.spec, order.budget)
     live = terminal.is_live()
 
@@ -161,6 +188,7 @@ async def _run(order: Order, models: Mapping[str, Model], interrupts: Interrupts
         target_score=order.target,
         patience=order.patience,
     ) as run:
+        begun.append(run)
         for event in run.result.events:
             progress.on_event(event)  # of earlier sessions, which the hook is not told of
         asked = anyio.Event()
@@ -273,7 +301,8 @@ async def _tested(
             )
         except FlashgraphError as error:
             return attrs.evolve(report, untested=str(error))
-        spent = {name: ledger.settled[name] - before[name] for name in ("calls", "tokens", "usd")}
+        earlier = {} if run.examined is None else run.examined.before
+        spent = {n: earlier.get(n, 0) + ledger.settled[n] - before[n] for n in ("calls", "tokens", "usd")}
         return attrs.evolve(report, test=(scores[0], scores[-1]), tested=spent)
     return attrs.evolve(report, untested=STOPPED)
 

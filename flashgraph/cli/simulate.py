@@ -72,6 +72,7 @@ def command(
     """
     if output is not None:
         _check_plot(output)
+        output = output.absolute()  # before any code of the user's runs, which may change the working directory
     if further and not sweeps:
         raise click.UsageError(f"found {further[0]!r} after GRAPH, expected an option, e.g. --sweep {further[0]}")
     lists = sweep_of((*sweeps, *further))

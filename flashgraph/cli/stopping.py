@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, and the ways in which a run of the command line ends by them."""
+"""Ctrl-C, SIGTERM and SIGHUP, and the ways in which a run of the command line ends by them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -17,10 +17,13 @@ import anyio
 from flashgraph.cli.failures import INTERRUPTED
 from flashgraph.terminal import flush, last_word, say
 
-__all__ = ["Interrupts", "end_at_once"]
+__all__ = ["Interrupts", "end_at_once", "rescuing"]
 
 BURST = 0.3
 """Seconds within which several signals are one: a supervisor may send them in a burst, a person cannot."""
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""A terminal that is closed is a wish to stop, as SIGTERM is."""
 
 LAST = 3
 """The signal that ends the process whatever it does."""
@@ -42,7 +45,9 @@ class Interrupts:
 
     async def listen(self, scope: anyio.CancelScope, *, task_status: Any = anyio.TASK_STATUS_IGNORED) -> None:
         done = 0
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals, self._counted():
+        # nohup has SIGHUP ignored, which stays so.
+        wanted = [n for n in SIGNALS if n == signal.SIGINT or signal.getsignal(n) is not signal.SIG_IGN]
+        with anyio.open_signal_receiver(*wanted) as signals, self._counted(wanted):
             task_status.started()
             async for _ in signals:
                 if done == self._heard:
@@ -56,9 +61,9 @@ class Interrupts:
                 step()
 
     @contextmanager
-    def _counted(self) -> Iterator[None]:
+    def _counted(self, wanted: Sequence[signal.Signals]) -> Iterator[None]:
         """Count signals when they come, also while a function holds the event loop."""
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.getsignal(number) for number in wanted}
         for number, handler in before.items():
             signal.signal(number, partial(self._count, handler))
         try:
@@ -87,7 +92,26 @@ def _arm() -> None:
     timer.start()
 
 
+RESCUES: list[Callable[[], None]] = []
+"""What is done before the process is ended whatever it does."""
+
+
+@contextmanager
+def rescuing(write: Callable[[], None]) -> Iterator[None]:
+    """Call ``write`` where the process has to be ended meanwhile: it writes what there is."""
+    RESCUES.append(write)
+    try:
+        yield
+    finally:
+        RESCUES.remove(write)
+
+
 def _end() -> None:
+    for write in RESCUES:
+        # In a thread of its own: a disk that does not answer holds nothing up for long.
+        writing = threading.Thread(target=write, daemon=True)
+        writing.start()
+        writing.join(PATIENCE)
     last_word("ended without a report: something does not stop; `flashgraph resume` goes on with what is kept")
     os._exit(INTERRUPTED)
 

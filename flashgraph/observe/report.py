@@ -38,7 +38,7 @@ FURTHER: Mapping[Met, str] = {
 @attrs.frozen
 class Report:
     """A result, the task's seed, and the test split's verdict: ``test`` is the seed's and the best's, or
-    ``untested`` says why there is none.  ``tested`` is what the test spent, by limit."""
+    ``untested`` says why there is none.  ``tested`` is what the test spent, by limit, in all sessions of the run."""
 
     result: Result
     seed: Mapping[str, str]

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import flashgraph as fg
+from flashgraph.cli.stopping import Interrupts
 from flashgraph.run.calls import Calls
 from flashgraph.run.journal.reading import StoredRun
 
@@ -277,7 +279,7 @@ def test_the_test_is_not_paid_again(cli: Cli, tmp_path: Path) -> None:
         second = json.loads((tmp_path / "out" / "result.json").read_text())
         assert server.chats == chats
         assert (second["test"]["seed"], second["test"]["best"]) == (first["test"]["seed"], first["test"]["best"])
-        assert second["test"]["spent"]["calls"] == 0
+        assert second["test"]["spent"] == first["test"]["spent"]
         shown = json.loads(cli("show", "out", "--json").out)
     assert shown["run"]["spend"]["calls"] == chats
     assert shown["run"]["spend"]["prompt_tokens"] == 7 * chats
@@ -291,6 +293,9 @@ def test_tests_count_on_the_budget_of_all_sessions(cli: Cli, tmp_path: Path) -> 
         for proposals in ("2", "3", "500"):
             assert cli("resume", "out", "--proposals", proposals).code == 0
         assert server.chats <= 60
+        with sqlite3.connect(tmp_path / "out" / "journal.db") as db:
+            (tests,) = db.execute("SELECT count(*) FROM tests WHERE how = 'done'").fetchone()
+        assert json.loads((tmp_path / "out" / "result.json").read_text())["test"]["spent"]["calls"] == tests > 6
         shown = json.loads(cli("show", "out", "--json").out)
     assert shown["run"]["spend"]["calls"] == server.chats
 
@@ -519,6 +524,55 @@ def test_ctrl_c_in_the_test(cli: Cli, tmp_path: Path) -> None:
     assert ended.code == 130
     assert "gepa on words: budget (no proposals left)" in ended.out
     assert "held-out test: not tested: interrupted" in ended.out
+
+
+class Last(Interrupts):
+    """Each signal is the last: there are no steps before it."""
+
+    steps = property(lambda self: [], lambda self, steps: None)
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGHUP], [signal.SIGTERM] * 3])
+def test_the_last_interrupt_leaves_the_files(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: list[signal.Signals]
+) -> None:
+    """It ends the run at once, and what was reached is reported all the same."""
+    monkeypatch.setattr("flashgraph.cli.session.Interrupts", Last)
+
+    def interrupt(server: Server) -> None:
+        if server.chats > 20:
+            server.on_chat = lambda server: None
+            for number in signals:
+                os.kill(os.getpid(), number)
+
+    with serving(wise) as server:
+        server.on_chat = interrupt
+        ended = run(cli, server, "--proposals", "500", "--target-score", "inf")
+        assert ended.code == 130
+        assert "written to out: best.json, best-instruction.txt, result.json, events.jsonl" in ended.out
+        assert "to go on: flashgraph resume out" in ended.out
+        result = json.loads((tmp_path / "out" / "result.json").read_text())
+        assert (result["status"], result["reason"]) == ("cancelled", "interrupted")
+        assert cli("resume", "out", "--proposals", "2", "--no-test").code in (0, 2)
+
+
+def test_a_file_that_changes_the_working_directory(cli: Cli, tmp_path: Path) -> None:
+    """While it is loaded and in each attempt: the run's files stay where they were said to be."""
+    (tmp_path / "elsewhere").mkdir()
+    change = f"os.chdir({str(tmp_path / 'elsewhere')!r})"
+    text = WORDS.read_text().replace("    return reply.text", f"    {change}\n    return reply.text")
+    (tmp_path / "task.py").write_text(
+        text.replace("import flashgraph as fg\n", f"import os\nimport flashgraph as fg\n{change}\n")
+    )
+    with serving(wise) as server:
+        ended = run(cli, server, "--proposals", "1", "--schedule", "lockstep", "--cache", "c.db", task=Path("task.py"))
+        assert ended.code == 0, ended.err
+        assert "written to out: best.json" in ended.out
+        assert (tmp_path / "out" / "result.json").exists()
+        os.chdir(tmp_path)
+        assert cli("resume", "out", "--proposals", "2").code == 0
+    assert (tmp_path / "c.db").exists()
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 @pytest.mark.parametrize(

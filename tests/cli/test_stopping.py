@@ -97,3 +97,33 @@ def test_what_was_printed_is_seen(ended: list[int], capsys: pytest.CaptureFixtur
     end_at_once(3)
     assert ended == [3]
     assert capsys.readouterr().out == "the report\n"
+
+
+def test_a_terminal_that_is_closed_is_a_wish_to_stop(ended: list[int]) -> None:
+    """SIGHUP does what SIGTERM does; under nohup it does nothing."""
+    assert listening(signal.SIGHUP, signal.SIGTERM) == ["0", "1"]
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert listening(signal.SIGHUP, signal.SIGINT) == ["0"]
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_files_are_written_before_the_process_is_ended(ended: list[int], fails: bool) -> None:
+    """Whatever comes of it."""
+    written: list[bool] = []
+
+    def write() -> None:
+        written.append(True)
+        assert not fails
+
+    hook, threading.excepthook = threading.excepthook, lambda args: None
+    try:
+        with stopping.rescuing(write):
+            stopping._end()
+        stopping._end()
+    finally:
+        threading.excepthook = hook
+    assert (written, ended) == ([True], [INTERRUPTED] * 2)

@@ -40,6 +40,8 @@ class Examined:
             found = Reply(payloads(reply), Usage(prompt, completion), usd, finish, model)
             self._replies.setdefault((work, request), deque()).append(found)
         self._works = {work for work, _ in self._replies}
+        self.before = self._total("WHERE work != ''")
+        """What the tests of earlier sessions have cost, by limit; without what was charged beside them."""
         self._last: int = fetched(store.db, store.path, "tests", "SELECT coalesce(max(id), 0) FROM tests")[0][0]
 
     def __contains__(self, work: str) -> bool:
@@ -47,9 +49,12 @@ class Examined:
         return work in self._works
 
     def spent(self) -> dict[str, float]:
-        """What the tests of earlier sessions have cost, by limit."""
+        """What was spent beside the run's turns in earlier sessions, by limit."""
+        return self._total()
+
+    def _total(self, where: str = "") -> dict[str, float]:
         total: Counter[str] = Counter()
-        sql = "SELECT id, spent FROM tests ORDER BY id"
+        sql = f"SELECT id, spent FROM tests {where} ORDER BY id"
         for _, spent in select(self._store.db, self._store.path, "tests", (whole, json_of(amounts)), sql):
             total.update(spent)
         return dict(total)
