@@ -581,6 +581,7 @@ def test_a_file_that_changes_the_working_directory(cli: Cli, tmp_path: Path) -> 
         ("    score=score,\n", "", "missing 1 required keyword-only argument: 'score'"),
         ('val=["ape", "bat", "cow", "doe"]', "val=[]", "the val split is empty"),
         ("task = fg.Task(", "chore = attempt or fg.Task(", "no fg.Task at all"),
+        ("task = fg.Task(", "exit()\ntask = fg.Task(", "the file could not be loaded: SystemExit"),
     ],
 )
 def test_a_task_file_with_a_mistake(cli: Cli, tmp_path: Path, old: str, new: str, said: str) -> None:
