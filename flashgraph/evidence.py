@@ -9,6 +9,9 @@ seen in each stratum (difference estimator).  Both are unbiased whatever the con
 *Which candidate was chosen*: the best of many is also the luckiest.  `Evidence.estimate` draws the mean towards what
 the parent and its other children lead to expect, as far as the samples say little (empirical Bayes: Efron and Morris,
 1975).  A posterior mean needs no further correction for the choice (Dawid, 1994).
+
+*Which samples there are*: all artifacts of a run are tried on one draw of samples, so a part of a parent's luck is its
+child's too.  Only what a child does beside its parent's mean is news of it (`anchor`).
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from statistics import NormalDist, fmean
 
 import attrs
 
-__all__ = ["Drift", "Evidence", "paired", "sampling_variance", "unit_of", "weigh"]
+__all__ = ["Drift", "Evidence", "anchor", "paired", "sampling_variance", "unit_of", "weigh"]
 
 LEVEL = 0.95
 """Of the intervals."""
@@ -85,6 +88,16 @@ class Drift:
 PRIOR_CHILDREN = 5
 LEAST_VARIANCE = 0.001
 """Of true differences: children are never all alike."""
+INHERITED = 0.6
+"""The share of a parent's luck that its child has too: both are tried on one draw of samples, but replies are new.
+
+Chosen on simulated lines of descent: at 0 the best of twelve generations is said to be 0.07 better than it is, at 0.6
+0.01, at 0.8 0.05 worse (tests/test_evidence.py)."""
+
+
+def anchor(parent: Evidence) -> float:
+    """What a child would have as its mean that is as good as its parent: luck makes it more than the estimate."""
+    return parent.estimate + INHERITED * (parent.mean - parent.estimate)
 
 
 def weigh(
@@ -114,7 +127,8 @@ def weigh(
         spread = drift.variance * unit**2
         weight = spread / (spread + noise)
         prior = parent.estimate + drift.mean * unit, spread + parent.variance
-        estimate, variance = prior[0] + (mean - prior[0]) * weight, weight * noise
+        expected = anchor(parent) + drift.mean * unit
+        estimate, variance = prior[0] + (mean - expected) * weight, weight * noise
     estimate = min(max(estimate, bounds[0]), bounds[1])
     interval = _interval(estimate, variance + _variance(list(scores.values()), unit) / of, len(scores), bounds)
     return Evidence(len(scores), of, mean, estimate, variance, interval, failed, prior, unit=unit)

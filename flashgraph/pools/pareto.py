@@ -13,7 +13,7 @@ import attrs
 
 from flashgraph.errors import DataError
 from flashgraph.evaluation import Attempt, Candidate, Validated
-from flashgraph.evidence import Drift, sampling_variance, unit_of, weigh
+from flashgraph.evidence import Drift, anchor, sampling_variance, unit_of, weigh
 from flashgraph.graph.ports import Artifact, Group, PoolEvent
 from flashgraph.task import Task
 
@@ -25,8 +25,6 @@ Frontier = Literal["instance", "objective", "hybrid", "cartesian"]
 """What a front is of: a validation sample, an objective's mean, both, or an objective at a sample."""
 FRONTIERS: tuple[Frontier, ...] = get_args(Frontier)
 
-OPTIMISM = 1.0
-"""Standard deviations by which an artifact may be better than its estimate, when it is chosen for more evidence."""
 WIDTH = 1.0
 RECENT = 60
 """Children that the drift is estimated from."""
@@ -156,7 +154,7 @@ class ParetoFrontier:
                 mine, parent = self.artifacts[child].evidence, self.artifacts[by].evidence
                 noise = sampling_variance(self.tried[child].scores, self.predicted[by], unit)
                 if mine is not None and parent is not None:
-                    seen.append(((mine.mean - parent.estimate) / unit, noise / unit**2))
+                    seen.append(((mine.mean - anchor(parent)) / unit, noise / unit**2))
         return Drift.of(seen)
 
     def _best_of(self, parents: tuple[int, ...]) -> int | None:
@@ -179,22 +177,19 @@ class ParetoFrontier:
     def contender(
         self, stream: random.Random, asked: Mapping[int, int], champion: Artifact | None = None
     ) -> Validated | None:
-        """The artifact that needs evidence most, and the next samples to try it on: the champion, then the most
-        promising one.  Where children do worse than their parents, it is the one that may be best of all (the highest
-        upper bound, as in bandits that look for the best arm).
+        """The artifact that needs evidence most, and the next samples to try it on: the champion, or else the most
+        promising one.
 
         ``asked`` counts, by artifact, the samples that are on their way.
         """
         if not self.artifacts:
             return None
-        leading, optimism = max(map(_promise, self.artifacts.values())), OPTIMISM if self.drift().mean <= 0 else 0.0
-        hopeful = [a for a in self.artifacts.values() if _upper(a, optimism) >= leading]
-        hopeful.sort(key=lambda a: (-_upper(a, optimism), a.id))
+        promising = max(self.artifacts.values(), key=lambda a: (_promise(a), -a.id))
         first = [self.artifacts[champion.id]] if champion is not None and champion.id in self.artifacts else []
-        for artifact in [*first, *hopeful]:
+        for artifact in [*first, promising]:
             tried, size = self.tried[artifact.id], self.tried[artifact.id].size
             left = [s for s in range(size) if s not in tried.sent]
-            if not left or tried.running or asked.get(artifact.id, 0) > len(tried.sent):
+            if not left or asked.get(artifact.id, 0) > len(tried.sent):
                 continue
             half = math.ceil(size / 2) - len(tried.sent)
             most = half if 4 * half > size else len(left)
@@ -294,12 +289,6 @@ class ParetoFrontier:
 def _promise(artifact: Artifact) -> float:
     """What an artifact is expected to score."""
     return artifact.evidence.estimate if artifact.evidence is not None else _score(artifact)
-
-
-def _upper(artifact: Artifact, optimism: float) -> float:
-    """What an artifact may score, so many standard deviations above its estimate."""
-    known = artifact.evidence
-    return _score(artifact) if known is None else known.estimate + optimism * math.sqrt(known.variance)
 
 
 def _score(artifact: Artifact) -> float:

@@ -68,6 +68,8 @@ FAMILY: Mapping[str, Kind] = {
     "sparse": Kind(rules=20, named=0.5, misled=0.25, learn=0.75, most_needed=2),
     "shifted": Kind(rules=24, shift=1.5, learn=0.7, most_needed=2),
     "graded": Kind(rules=24, graded=True, learn=0.7),
+    "small": Kind(rules=26, learn=0.65, capacity=9, crowding=0.1, most_needed=2, garble=0.12, lose=0.05),
+    "opposed": Kind(rules=20, conflicts=7, learn=0.75, most_needed=2, lose=0.05),
 }
 """Kinds that defaults are chosen on."""
 
