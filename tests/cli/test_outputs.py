@@ -39,6 +39,19 @@ def test_no_output_decides_over_a_run(tmp_path: Path, outputs: str) -> None:
     assert json.loads((tmp_path / "out" / "result.json").read_text())["status"] == "budget"
 
 
+def test_files_that_could_not_be_written(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The exit code says so, and resuming the run writes them."""
+    with serving(wise) as server, monkeypatch.context() as full:
+        full.setattr("flashgraph.observe.report.write_text", lambda path, text: os.read(-1, 1))
+        options = ("--proposals", "1", "--schedule", "lockstep", "--out", "out")
+        ended = cli("run", "gepa", "--task", WORDS, "--model", server.spec, *options)
+        assert ended.code == FAILED
+        assert "not everything could be written to out: Bad file descriptor; resuming the run writes it" in ended.out
+        full.undo()
+        assert cli("resume", "out", "--model", server.spec).code == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= FILES
+
+
 def test_what_is_only_printed_is_missed(tmp_path: Path) -> None:
     """A list that could not be printed is none; one that its reader had enough of is."""
     ended = shell("flashgraph algorithms >/dev/full", tmp_path)
