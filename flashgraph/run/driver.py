@@ -182,7 +182,9 @@ class Driver:
         """What was used of the limits, and how many rounds of these had ended when that last changed."""
         self._watching = anyio.CancelScope()
         self._wake = anyio.Event()
-        self._floor = Floor(loop_clock(), lambda: self._wake.set())
+        self._clock = loop_clock()
+        """Of the event loop: on asyncio it can be read from another thread too."""
+        self._floor = Floor(self._clock, lambda: self._wake.set())
         self._names = {name: f"stage {name!r}" for name in machine.plan.stages}
         self._deciding = Inside(DECIDING, self._floor)
         self._inside: dict[int, Inside] = {}
@@ -211,7 +213,7 @@ class Driver:
     def elapsed(self) -> float:
         """Seconds on the run's clock since `run` began, over all of its sessions; never less than a timer that has
         gone off, which rounding could otherwise leave forever a hair in the future."""
-        return max(anyio.current_time() - self._began, self._reached)
+        return max(self._clock() - self._began, self._reached)
 
     def stop(self, status: str, reason: str) -> None:
         """End the run at the next opportunity: what runs is cancelled."""

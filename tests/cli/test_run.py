@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import flashgraph as fg
-from flashgraph.cli.stopping import Interrupts
+from flashgraph.cli.stopping import RESCUES, Interrupts
 from flashgraph.run.calls import Calls
 from flashgraph.run.journal.reading import StoredRun
 
@@ -554,6 +554,23 @@ def test_the_last_interrupt_leaves_the_files(
         result = json.loads((tmp_path / "out" / "result.json").read_text())
         assert (result["status"], result["reason"]) == ("cancelled", "interrupted")
         assert cli("resume", "out", "--proposals", "2", "--no-test").code in (0, 2)
+
+
+def test_a_run_that_is_written_from_another_thread(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a function holds the event loop until the process has to be ended."""
+    seen: list[set[str]] = []
+
+    def rescue(server: Server) -> None:
+        if server.chats == 20:  # on the server's thread
+            for write in RESCUES:
+                write()
+            seen.append({path.name for path in (tmp_path / "out").iterdir()})
+
+    with serving(wise) as server:
+        server.on_chat = rescue
+        run(cli, server, "--proposals", "3", "--target-score", "inf", "--no-test")
+    assert {"best.json", "result.json", "events.jsonl"} <= seen[0]
+    assert RESCUES == []
 
 
 def test_a_file_that_changes_the_working_directory(cli: Cli, tmp_path: Path) -> None:
