@@ -25,7 +25,10 @@ Frontier = Literal["instance", "objective", "hybrid", "cartesian"]
 """What a front is of: a validation sample, an objective's mean, both, or an objective at a sample."""
 FRONTIERS: tuple[Frontier, ...] = get_args(Frontier)
 
+STEP = 0.25
+"""The share of all samples that a contender is tried on at a time: it gives way when another one promises more."""
 WIDTH = 1.0
+"""Of the worst drift, within which artifacts share the focus with the most promising one."""
 RECENT = 60
 """Children that the drift is estimated from."""
 
@@ -191,9 +194,8 @@ class ParetoFrontier:
             left = [s for s in range(size) if s not in tried.sent]
             if not left or asked.get(artifact.id, 0) > len(tried.sent):
                 continue
-            half = math.ceil(size / 2) - len(tried.sent)
-            most = half if 4 * half > size else len(left)
-            return Validated(artifact.id, artifact.value, tuple(sorted(stream.sample(left, most))))
+            count = min(len(left), math.ceil(size * STEP))
+            return Validated(artifact.id, artifact.value, tuple(sorted(stream.sample(left, count))))
         return None
 
     # ---- fronts ------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 
@@ -137,6 +138,7 @@ def test_a_contender_is_tried_on_what_is_left() -> None:
     assert found is not None
     assert (found.artifact, found.text) == (0, {"text": "t0"})
     assert set(found.samples) <= set(range(4, SIZE))
+    assert len(found.samples) == math.ceil(SIZE / 4)
     assert list(found.samples) == sorted(found.samples)
     assert [w.index for w in found.work()] == list(found.samples)
 
