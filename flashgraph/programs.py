@@ -10,7 +10,6 @@ arXiv 2506.13131, section 2.1).  What stands outside of them is then kept as it 
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import attrs
 
 from flashgraph.clipping import clipped
+from flashgraph.differences import unified
 from flashgraph.errors import UnusableReply
 from flashgraph.evaluation import Attempt
 from flashgraph.replies import Edit, blocks, edits
@@ -251,5 +251,4 @@ def printed(stdout: str, stderr: str, seconds: float, most: int = 600) -> str:
 
 def change(before: str, after: str, most: int = 600) -> str:
     """What was changed in a program, as a short unified diff."""
-    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=1)
-    return clipped("\n".join(x for x in lines if not x.startswith(("---", "+++"))), most)
+    return clipped("\n".join(unified(before, after, context=1)[2:]), most)

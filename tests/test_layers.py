@@ -21,6 +21,7 @@ LAYERS = [
         "costs",
         "crossover",
         "data",
+        "differences",
         "evaluation",
         "harness",
         "metrics",

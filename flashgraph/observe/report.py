@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 import os
@@ -15,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from flashgraph.differences import unified
 from flashgraph.errors import DataError
 from flashgraph.heldout import HeldOut
 from flashgraph.observe.words import clock, counted, score_text
@@ -70,8 +70,8 @@ class Report:
         best = self.best or {}
         lines: list[str] = []
         for name in dict.fromkeys([*self.seed, *best]):
-            before, after = self.seed.get(name, "").splitlines(), best.get(name, "").splitlines()
-            lines += difflib.unified_diff(before, after, f"seed: {name}", f"best: {name}", n=2, lineterm="")
+            heads = (f"seed: {name}", f"best: {name}")
+            lines += unified(self.seed.get(name, ""), best.get(name, ""), heads)
         return lines
 
     def failures(self) -> list[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import attrs
 
+from flashgraph.differences import unified
 from flashgraph.evidence import Evidence
 from flashgraph.run.journal.plain import texts
 
@@ -172,11 +172,6 @@ def text_diff(
     """A unified diff of texts, component by component, without line ends; empty when nothing differs."""
     lines: list[str] = []
     for name in dict.fromkeys([*before, *after]):
-        one, other = _lines(before.get(name, "")), _lines(after.get(name, ""))
         heads = (f"{names[0]}: {name}", f"{names[1]}: {name}")
-        lines += difflib.unified_diff(one, other, *heads, n=context, lineterm="")
+        lines += unified(before.get(name, ""), after.get(name, ""), heads, context)
     return tuple(lines)
-
-
-def _lines(text: str) -> Sequence[str]:
-    return text.splitlines()
