@@ -16,13 +16,23 @@ CHAT = "/chat/completions"
 EXPECTED = "http(s)://HOST[:PORT][/PATH]"
 
 USER = re.compile(r"//[^/@\s#?]*@")
-SECRET = re.compile(r"(?<=[?&])([^=&#]*(?:key|token|secret|password|auth)[^=&#]*)=([^&#]*)", re.IGNORECASE)
+# What repeats in them gives nothing back, so that a long text takes no time: a name is looked at when it was found.
+OPTION = re.compile(r"(?<=[?&])([^=&#]*+)(=?)")
+SECRET = re.compile(r"key|token|secret|password|auth", re.IGNORECASE)
+END = re.compile(r"[&#]")
 
 
 def masked(text: str) -> str:
     """Return an address or a model string without the passwords and keys that stand in it by mistake."""
     text = USER.sub("//***@", text)
-    return SECRET.sub(lambda found: found[0] if found[1] == "key_env" else f"{found[1]}=***", text)
+    parts, at = [], 0
+    for found in OPTION.finditer(text):
+        if found.start() < at or not found[2] or found[1] == "key_env" or not SECRET.search(found[1]):
+            continue
+        parts += [text[at : found.end()], "***"]
+        end = END.search(text, found.end())
+        at = end.start() if end else len(text)
+    return "".join([*parts, text[at:]])
 
 
 def base_url(url: str) -> str:
