@@ -78,5 +78,5 @@ def duration(text: str, date: str = "") -> float | None:
     try:
         then, now = datetime.fromisoformat(text), parsedate_to_datetime(date)
         return max(0.0, (then - now).total_seconds())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None

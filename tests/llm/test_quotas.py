@@ -129,6 +129,14 @@ TEXTS = st.one_of(
 )
 
 
+@pytest.mark.parametrize(
+    "date", ["Mon, 01 Jan 2024 00:00:00 +99999999999999999999", "Mon, 01 Jan 99999999999999999999 00:00:00"]
+)
+def test_a_date_that_no_calendar_has(date: str) -> None:
+    """`email.utils` raises `OverflowError` for it."""
+    assert duration("2026-11-26T12:00:07Z", date) is None
+
+
 @given(st.dictionaries(st.sampled_from([*NAMES, "date"]), TEXTS))
 def test_whatever_headers_say(headers: dict[str, str]) -> None:
     """Nothing is raised, and what is taken from them is in range."""
