@@ -28,6 +28,14 @@ FINISHES: Mapping[str, str] = {
     "safety": "content_filter",
     "prohibited_content": "content_filter",
     "blocklist": "content_filter",
+    "spii": "content_filter",
+    "recitation": "content_filter",
+    "sensitive": "content_filter",
+    "content-filter": "content_filter",
+    "network_error": "error",
+    "server_error": "error",
+    "internal_error": "error",
+    "insufficient_system_resource": "error",
 }
 """Finish reasons of other APIs, which some servers pass on, in the words of OpenAI's."""
 
@@ -185,8 +193,9 @@ def _complaint(data: Mapping[str, Any]) -> Complaint | None:
         if isinstance(choice, Mapping):
             if choice.get("error"):
                 return Complaint.of_error(choice["error"])
-            if choice.get("finish_reason") == "error":
-                return Complaint(500, "", "finish_reason is 'error'")
+            finish = choice.get("finish_reason")
+            if isinstance(finish, str) and FINISHES.get(finish.lower(), finish.lower()) == "error":
+                return Complaint(500, "", whole_text(f"finish_reason is {finish!r}"))
     return None
 
 

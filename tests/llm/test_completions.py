@@ -84,7 +84,15 @@ def test_a_refusal() -> None:
 
 @pytest.mark.parametrize(
     ("finish", "expected"),
-    [(None, "stop"), ("length", "length"), ("MAX_TOKENS", "length"), ("SAFETY", "content_filter"), ("eos", "eos")],
+    [
+        (None, "stop"),
+        ("length", "length"),
+        ("MAX_TOKENS", "length"),
+        ("SAFETY", "content_filter"),
+        ("RECITATION", "content_filter"),
+        ("sensitive", "content_filter"),
+        ("eos", "eos"),
+    ],
 )
 def test_finish_reasons(finish: Any, expected: str) -> None:
     """In OpenAI's words, where they mean the same."""
@@ -216,9 +224,15 @@ def test_no_error(error: Any) -> None:
     assert Completion.of(chat(error=error)).text == "hi"
 
 
-@pytest.mark.parametrize("data", [chat(finish="error"), {"object": "error", "message": "no", "code": 503}])
+@pytest.mark.parametrize(
+    "data",
+    [
+        *[chat(finish=f) for f in ("error", "ERROR", "Error", "network_error", "insufficient_system_resource")],
+        {"object": "error", "message": "no", "code": 503},
+    ],
+)
 def test_other_signs_of_an_error(data: Any) -> None:
-    """A finish reason, and vLLM's older form."""
+    """A finish reason in any of the words in use, and vLLM's older form."""
     complaint = Completion.of(data).complaint
     assert complaint is not None
     assert complaint.status >= 500
