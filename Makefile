@@ -77,6 +77,7 @@ bench: $(READY)  ## the tables of docs/benchmarks.md, and of docs/ace.md and doc
 	$(BIN)/python -m tests.benchmarks.overhead
 	$(BIN)/python -m tests.benchmarks.client
 	$(BIN)/python -m tests.benchmarks.limits
+	$(BIN)/python -m tests.benchmarks.peer_http
 	$(BIN)/python -m tests.benchmarks.ace
 	$(BIN)/python -m tests.benchmarks.harness_world 12
 
