@@ -21,6 +21,7 @@ from flashgraph.loading import load_graph, load_task
 from flashgraph.policies.schedule import Schedule
 from flashgraph.policies.settings import apply_settings, schedule_of
 from flashgraph.run.budget import Budget, Ledger
+from flashgraph.run.cause import Cause, End
 from flashgraph.task import Task
 
 if TYPE_CHECKING:
@@ -105,11 +106,11 @@ class Run:
 
     def drain(self, reason: str = "stopped by the caller") -> None:
         """Start nothing new and end with status ``"stopped"`` when what runs has ended; the run can be resumed."""
-        self._driver.drain(reason)
+        self._driver.drain(End("stopped", Cause.CALLER, reason))
 
     def stop(self, reason: str = "stopped by the caller") -> None:
         """Cancel what runs and end with status ``"cancelled"``; what was admitted stays."""
-        self._driver.stop("cancelled", reason)
+        self._driver.stop(End("cancelled", Cause.CALLER, reason))
 
     async def wait(self) -> Result:
         """Wait for the end of the run."""
@@ -322,8 +323,7 @@ async def open_run(
         finally:
             # Also of a block that is cancelled: its process is alive, and has not been killed.
             if kept is not None:
-                ended = opened.result.judged()
-                kept.writer.close_session(ended.status, ended.reason, opened.elapsed, machine.ledger.settled)
+                kept.writer.close_session(opened.result.judged().end, opened.elapsed, machine.ledger.settled)
     if failure is not None:
         raise failure
 

@@ -31,6 +31,7 @@ from flashgraph.observe.outlook import outlook
 from flashgraph.observe.progress import Progress, table
 from flashgraph.observe.report import Report, claim_folder, file_name, new_folder
 from flashgraph.run.budget import Budget
+from flashgraph.run.cause import Cause
 from flashgraph.run.contained import GRACE, swept
 from flashgraph.run.events import Event
 from flashgraph.run.journal.keeper import unusable
@@ -128,7 +129,7 @@ def _cut_short(order: Order, run: Run) -> Report:
     """The report of a run that signals have cancelled at once: what was reached until then."""
     result = run.result
     result = attrs.evolve(result, reason=STOPPED) if result.status == "cancelled" else result
-    return Report(result, order.task.seed, untested=STOPPED)
+    return Report(result, order.task.seed, untested=STOPPED, interrupted=True)
 
 
 def _rescue(order: Order, begun: Sequence[Run]) -> None:
@@ -154,9 +155,9 @@ def _conclude(order: Order, report: Report) -> int:
     why = unusable(folder).replace(str(folder), str(shown)) if report.result.status == "failed" else ""
     if said := f"the run cannot go on: {why}" if why else report.to_go_on(shown):
         say(said)
-    if report.untested == STOPPED:
+    if report.interrupted:
         return INTERRUPTED
-    interrupted = report.result.status == "cancelled" or report.result.reason == STOPPED
+    interrupted = report.result.cause is Cause.CALLER
     return FAILED if report.result.status == "failed" or unwritten else INTERRUPTED if interrupted else DONE
 
 
@@ -213,7 +214,7 @@ async def _run(
             tasks.cancel_scope.cancel()
         if not live:
             say(f"ended: {result.status} ({result.reason})", err=True)
-        report = Report(result, order.task.seed, met=run.machine.goals.met)
+        report = Report(result, order.task.seed)
         return await _tested(report, order, models, run, interrupts), run.abandoned
 
 
@@ -238,14 +239,14 @@ async def _ended(run: Run) -> Result:
     try:
         return (await run.wait()).judged()
     except FlashgraphError as error:
-        return attrs.evolve(run.result, status="failed", reason=str(error))
+        return attrs.evolve(run.result, status="failed", cause=Cause.ERROR, reason=str(error))
     except Exception as raised:
         fault = cause(raised)
         if said := no_defect(fault):
-            return attrs.evolve(run.result, status="failed", reason=said)
+            return attrs.evolve(run.result, status="failed", cause=Cause.ERROR, reason=said)
         say("".join(traceback.format_exception(fault)), err=True, end="")
         reason = f"a defect of flashgraph: {type(fault).__name__}: {fault}; please report it with the lines above"
-        return attrs.evolve(run.result, status="failed", reason=reason)
+        return attrs.evolve(run.result, status="failed", cause=Cause.ERROR, reason=reason)
 
 
 async def _watched(run: Run, progress: Progress) -> Result:
@@ -304,7 +305,7 @@ async def _tested(
         earlier = {} if run.examined is None else run.examined.before
         spent = {n: earlier.get(n, 0) + ledger.settled[n] - before[n] for n in ("calls", "tokens", "usd")}
         return attrs.evolve(report, test=(scores[0], scores[-1]), tested=spent)
-    return attrs.evolve(report, untested=STOPPED)
+    return attrs.evolve(report, untested=STOPPED, interrupted=True)
 
 
 def _why_not(report: Report, order: Order, models: Mapping[str, Model]) -> str:
@@ -314,7 +315,7 @@ def _why_not(report: Report, order: Order, models: Mapping[str, Model]) -> str:
         return f"task {order.task.name!r} has no test samples; give it Task(..., test=[...])"
     if report.result.status == "failed":
         return "the run failed"
-    if report.result.status == "cancelled" or report.result.reason == STOPPED:
+    if report.result.cause is Cause.CALLER:
         return "the run was interrupted"
     if report.best is None:
         return "there is no best artifact, or it is not made of texts"

@@ -174,7 +174,8 @@ def _log(run: StoredRun, client: Any, entities: Any, artifacts: str) -> None:
     name = _whole(f"{header.graph} on {header.task}")
     known = client.get_experiment_by_name(name)
     experiment = known.experiment_id if known is not None else client.create_experiment(name, artifacts)
-    made = client.create_run(experiment, began, {"flashgraph.reason": _whole(run.reason)}, run.name).info.run_id
+    tags = {"flashgraph.cause": run.cause or "", "flashgraph.reason": _whole(run.reason)}
+    made = client.create_run(experiment, began, tags, run.name).info.run_id
     params = [entities.Param(key, value) for key, value in _params(run)]
     for start in range(0, len(params), PARAMS):
         client.log_batch(made, params=params[start : start + PARAMS])

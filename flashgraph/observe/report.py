@@ -18,21 +18,21 @@ from flashgraph.differences import unified
 from flashgraph.errors import DataError
 from flashgraph.heldout import HeldOut
 from flashgraph.observe.words import clock, counted, score_text
-from flashgraph.run.events import Ended, JobEnded, JobStarted, Reopened, RunEnded
-from flashgraph.run.goal import Met
+from flashgraph.run.cause import LIMITS, Cause
+from flashgraph.run.events import Created, Ended, JobEnded, JobStarted, Reopened, RunEnded
 from flashgraph.run.journal.jsontext import printed
 from flashgraph.run.journal.private import advice, make_folder, write_text
 from flashgraph.run.result import Result, ResultArtifact, failures_in, raised_in, texts_of
 
 __all__ = ["Report", "claim_folder", "file_name", "new_folder"]
 
-FURTHER: Mapping[Met, str] = {
-    "": "",
-    "target": " --target-score SCORE, a higher one",
-    "perfect": " --target-score inf",
-    "patience": " --patience N, a larger one",
+FURTHER: Mapping[Cause, str] = {
+    Cause.TARGET: " --target-score SCORE, a higher one",
+    Cause.PERFECT: " --target-score inf",
+    Cause.PATIENCE: " --patience N, a larger one",
+    Cause.RESERVE: ", with a larger budget",
 }
-"""What to say when a run that has ended by its goal is resumed."""
+"""What a run needs to be resumed that would end at once otherwise."""
 
 
 @attrs.frozen
@@ -45,8 +45,8 @@ class Report:
     test: tuple[HeldOut, HeldOut] | None = None
     untested: str = ""
     tested: Mapping[str, float] = attrs.field(factory=dict)
-    met: Met = ""
-    """What of its goal has ended the run."""
+    interrupted: bool = False
+    """Whether a signal ended the run or its test before its files were written."""
 
     @property
     def best(self) -> dict[str, str] | None:
@@ -81,9 +81,21 @@ class Report:
 
     def discards(self) -> list[str]:
         """A line for each edge whose staleness rule has discarded items."""
-        ended = [e.reason for e in self.result.events if isinstance(e, Ended) and e.how == "discarded"]
-        edges = Counter(reason.partition(" on ")[2] for reason in ended if reason.startswith("stale: "))
+        events = self.result.events
+        stale = {e.item for e in events if isinstance(e, Ended) and e.cause is Cause.STALE}
+        edges = Counter(e.edge for e in events if isinstance(e, Created) and e.item in stale)
         return [f"{counted(count, 'item')} discarded as stale on {edge}" for edge, count in edges.items()]
+
+    def ends(self) -> dict[str, dict[str, int]]:
+        """How many items and jobs ended for each cause other than that their work was done."""
+        counts = {
+            "items": Counter(e.cause for e in self.result.events if isinstance(e, Ended)),
+            "jobs": Counter(e.cause for e in self.result.events if isinstance(e, JobEnded)),
+        }
+        return {
+            name: {cause.value: found[cause] for cause in Cause if found[cause] and cause is not Cause.DONE}
+            for name, found in counts.items()
+        }
 
     def fruitless(self) -> str:
         """What to do about a run that found nothing better than the seed; empty for one that did."""
@@ -112,16 +124,15 @@ class Report:
         if result.status == "completed":
             idle = last is not None and not any(isinstance(event, JobStarted | JobEnded) for event in session)
             return "nothing was left to do: the run stands as it was, whatever has changed in the task" if idle else ""
-        if result.status != "budget":
-            return f"to go on: {command}{FURTHER[self.met]}"
-        used: dict[str, float] = attrs.asdict(result.spent)
-        limit = next((name for name in used if result.reason == f"no {name} left"), "seconds")
-        match limit:
-            case "seconds":
-                return f"to go on: {command} --minutes {math.ceil(used[limit] / 30)}"
-            case "usd":
-                return f"to go on: {command} --usd {2 * used[limit]:.2g}"
-        return f"to go on: {command} --{limit} {max(2 * used[limit], 1):.0f}"
+        if result.cause not in LIMITS:
+            return f"to go on: {command}{FURTHER.get(result.cause, '')}"
+        used = getattr(result.spent, result.cause)
+        match result.cause:
+            case Cause.SECONDS:
+                return f"to go on: {command} --minutes {math.ceil(used / 30)}"
+            case Cause.USD:
+                return f"to go on: {command} --usd {2 * used:.2g}"
+        return f"to go on: {command} --{result.cause} {max(2 * used, 1):.0f}"
 
     def head(self) -> list[str]:
         """How the run ended and what it used."""
@@ -203,7 +214,9 @@ class Report:
             "graph": result.graph,
             "task": result.task,
             "status": result.status,
+            "cause": result.cause,
             "reason": result.reason,
+            "ends": self.ends(),
             "spent": result.spent,
             "prices": dict(result.prices),
             "seed": dict(self.seed),

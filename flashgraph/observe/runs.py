@@ -12,6 +12,7 @@ import attrs
 from flashgraph.errors import FlashgraphError
 from flashgraph.evidence import Evidence
 from flashgraph.observe.words import clock, counted, score_text
+from flashgraph.run.cause import Cause
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.journal.stored import Failures, Session, Step, StoredArtifact, StoredCall, StoredEndpoint
 from flashgraph.terminal import grid
@@ -55,6 +56,7 @@ class Summary:
     folder: str
     status: str
     reason: str
+    cause: Cause | None = None
     graph: str | None = None
     task: str | None = None
     schedule: str | None = None
@@ -113,6 +115,7 @@ def _standing(run: StoredRun) -> dict[str, Any]:
     return {
         "status": run.status,
         "reason": run.reason,
+        "cause": run.cause,
         "opened": sessions[0].opened if sessions else None,
         "touched": (last.closed or last.opened) if last is not None else None,
     }
@@ -220,8 +223,8 @@ def calls_table(calls: Sequence[StoredCall]) -> Table:
 
 def failures_table(failures: Sequence[Failures]) -> Table:
     """A line for each reason that jobs of a stage, or functions on an edge, have failed with."""
-    rows = [(f.stage, f"{f.count:,}", clock(f.last), f.reason) for f in failures]
-    return _grid(("stage or edge", "times", "last at", "reason"), rows, ("times", "last at"))
+    rows = [(f.stage, f"{f.count:,}", clock(f.last), f.cause, f.reason) for f in failures]
+    return _grid(("stage or edge", "times", "last at", "cause", "reason"), rows, ("times", "last at"))
 
 
 # ---- texts -----------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import attrs
 
 from flashgraph.graph.ports import Artifact, Contender, Group
 from flashgraph.run import events as ev
+from flashgraph.run.cause import Cause
 from flashgraph.run.flow import Flow
 from flashgraph.run.items import Item, Lineage
 from flashgraph.run.plan import Plan
@@ -79,7 +80,7 @@ class Admission:
         partial = self._awaits_rest(item)
         change = pool.admit(item.value, parents, item.lineage, partial, lag, now)
         if change is None:
-            self._flow.end(item, "filtered", f"pool {name!r} did not change")
+            self._flow.end(item, "filtered", Cause.UNCHANGED, f"pool {name!r} did not change")
             return
         artifact = change.artifact
         if item.claim is not None:
@@ -98,7 +99,7 @@ class Admission:
     def _evidence(self, name: str, artifact: int, item: Item) -> None:
         change = self.pools[name].evidence(artifact, item.value, self._awaits_rest(item))
         if change is None:
-            self._flow.end(item, "filtered", f"pool {name!r} did not change")
+            self._flow.end(item, "filtered", Cause.UNCHANGED, f"pool {name!r} did not change")
             return
         self._emit(ev.EvidenceAdded(self._flow.now, name, change.version, artifact, change.artifact.score))
         self._show_champion(name)

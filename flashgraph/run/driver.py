@@ -41,6 +41,7 @@ from flashgraph.run.budget import (
     reply_bound,
     reservation,
 )
+from flashgraph.run.cause import Cause, End, cause_of
 from flashgraph.run.contained import (
     GRACE,
     Guarded,
@@ -84,7 +85,7 @@ LET = (
 
 DECIDING = "the graph's functions on edges and its pools"
 
-CUT_OFF = Failed("cancelled", "cancelled")
+CUT_OFF = Failed(Cause.CANCELLED, "cancelled", "cancelled")
 """How a job ends that says nothing more."""
 
 READING_SECONDS = 1.0
@@ -203,8 +204,8 @@ class Driver:
         """Of their model calls, which may be in tasks that are none of theirs."""
         self._requests: list[_Request] = []
         self._granting: dict[int, _Request] = {}
-        self._stop: tuple[str, str] | None = None
-        self._drain: str | None = None
+        self._stop: End | None = None
+        self._drain: End | None = None
         self._reopen = resumed.reopen
         self._goal: Goal | None = goal
         self._stopping = False
@@ -215,15 +216,15 @@ class Driver:
         gone off, which rounding could otherwise leave forever a hair in the future."""
         return max(self._clock() - self._began, self._reached)
 
-    def stop(self, status: str, reason: str) -> None:
+    def stop(self, end: End) -> None:
         """End the run at the next opportunity: what runs is cancelled."""
-        self._stop = self._stop or (status, reason)
+        self._stop = self._stop or end
         self._stopping = True
         self._wake.set()
 
-    def drain(self, reason: str) -> None:
+    def drain(self, end: End) -> None:
         """Start nothing new, and end the run when what runs has ended."""
-        self._drain = reason if self._drain is None else self._drain
+        self._drain = self._drain or end
         self._wake.set()
 
     async def run(self) -> None:
@@ -237,7 +238,8 @@ class Driver:
                 await self._pump()
         except Exception as raised:
             error = _alone(raised)
-            self.machine.status = ("failed", str(error) if isinstance(error, FlashgraphError) else reason(error))
+            said = str(error) if isinstance(error, FlashgraphError) else reason(error)
+            self.machine.status = End("failed", Cause.ERROR, said)
             raise error from error.__cause__
         finally:
             # What was cut off is settled, so that the account is true; but it is not kept: it stays open, and a run
@@ -273,7 +275,7 @@ class Driver:
             self._floor.release()
             self._give_up()
             if self._seconds is not None and not self._stopping and self.elapsed >= self._seconds:
-                self.stop("budget", f"{self._seconds:g} seconds are over")
+                self.stop(End("budget", Cause.SECONDS, f"{self._seconds:g} seconds are over"))
             self._drain_if_idle()
             told, commands, durable = self._take_turn()
             if durable is not None:
@@ -312,10 +314,11 @@ class Driver:
         elif ended - self._used[1] >= IDLE_ROUNDS:
             self._endless = []
             given = ", ".join(f"{name}={limit:g}" for name, limit in ledger.limits.items())
-            self.drain(
+            said = (
                 f"the last {IDLE_ROUNDS} rounds used nothing of the budget ({given}), which would never end the run; "
                 "give it seconds, proposals or evaluations"
             )
+            self.drain(End("stopped", Cause.IDLE, said))
 
     async def _wait(self) -> None:
         patience = next(iter(self._cancelled.values()))[0] + GRACE if self._cancelled else None
@@ -359,7 +362,7 @@ class Driver:
                 apply(Turn(now, reopen=reopen, halted=True, capacity=capacity, tested=tested), machine)
                 reopen, capacity, tested = None, None, {}
             machine.now = now
-            machine.stop(*stop)
+            machine.stop(stop)
         turn = Turn(now, answered, completed, asked, drain, reopen, False, capacity, tested, measured, goal)
         first = machine.calls.made
         with contained(self._deciding):
@@ -392,8 +395,8 @@ class Driver:
         """The memory takes no more: the run stops, and can be resumed from what was kept."""
         self._memory = None
         if self.machine.status is not None:
-            self.machine.status = ("failed", str(error))
-        self.stop("failed", str(error))
+            self.machine.status = End("failed", Cause.JOURNAL, str(error))
+        self.stop(End("failed", Cause.JOURNAL, str(error)))
 
     def _finish(self, job: Job, outcome: Outcome, **state: Any) -> None:
         self._completed.append(Completed(job.id, outcome, **state))
@@ -457,9 +460,8 @@ class Driver:
         for call in [call for call in job.calls.values() if call.id not in answered]:
             self._granting.pop(call.id, None)
             self._answer(Answered(call.id, job.id, "cancelled", call.amounts if call.reservation is not None else {}))
-        self._finish(
-            job, Failed(f"it did not end within {GRACE:g} s of its cancellation, and was abandoned", "cancelled")
-        )
+        said = f"it did not end within {GRACE:g} s of its cancellation, and was abandoned"
+        self._finish(job, Failed(Cause.ABANDONED, said, "cancelled"))
 
     def _start(self, start: Start, tasks: TaskGroup) -> None:
         job = start.job
@@ -474,7 +476,7 @@ class Driver:
                 with contained(inside):
                     outcome: Outcome = Done(self._returns[job.node].checked(spec.body(value)))
             except Exception as error:
-                outcome = Failed(reason(error))
+                outcome = Failed(cause_of(error), reason(error))
             self._completed.append(Completed(job.id, outcome))
             return
         at: Context[Any] | None = None
@@ -507,7 +509,7 @@ class Driver:
                 value = self._returns[job.node].checked(spec.body(*arguments))
             outcome = Done(value, at.used if at is not None else None)
         except Exception as error:
-            outcome = Failed(reason(error))
+            outcome = Failed(cause_of(error), reason(error))
         self._finish(job, outcome)
 
     def _draw(self, start: Start) -> None:
@@ -529,7 +531,7 @@ class Driver:
             with contained(Inside(f"source {job.node!r}", self._floor)):
                 value = self._returns[job.node].checked(spec.body(at))
         except Exception as error:
-            self._finish(job, Failed(reason(error)))
+            self._finish(job, Failed(cause_of(error), reason(error)))
             return
         self._cursors[job.node] = at.cursor
         state = self._sequential.getstate() if spec.stream == "sequential" else None
@@ -551,15 +553,16 @@ class Driver:
             if anyio.current_effective_deadline() == -math.inf:
                 raise
             # Nobody has cancelled this job: it awaited something that was cancelled, and has failed of it.
-            outcome = Failed(f"{type(foreign).__name__}: it awaited what somebody else has cancelled")
+            said = f"{type(foreign).__name__}: it awaited what somebody else has cancelled"
+            outcome = Failed(Cause.RAISED, said)
         except BaseException as raised:
             if (failure := raised if isinstance(raised, Exception) else escaped(raised)) is None:
                 raise
             error = _telling(failure)
-            outcome = Failed(reason(error))
+            outcome = Failed(cause_of(error), reason(error))
             if isinstance(error, ModelError) and error.fatal:
-                self.stop("failed", str(error))
-                outcome = Failed(reason(error), "cancelled")
+                self.stop(End("failed", Cause.MODEL, str(error)))
+                outcome = Failed(Cause.MODEL, reason(error), "cancelled")
         finally:
             del self._running[job.id], self._inside[job.id]
             self._cancelled.pop(job.id, None)
@@ -663,7 +666,7 @@ class Driver:
             cost = Cost.counted(reply.usage, reply.cost, amounts)
             answer = _costing(answer, cost, how="done", finish=reply.finish, reply=reply, quotas=reply.quotas)
             if broken := excess(model, reply.cost, amounts, self.machine.ledger.limits):
-                self.stop("failed", broken)
+                self.stop(End("failed", Cause.MODEL, broken))
             return reply
         except (PassingFault, ModelRefused) as error:
             fate = self._faulted(call, passing(error), model, sent, began, key, patience)

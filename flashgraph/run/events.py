@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from flashgraph.evidence import Evidence
+from flashgraph.run.cause import Cause, RunStatus
 from flashgraph.run.value import value
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "EndpointUp",
     "Event",
     "EvidenceAdded",
+    "GroupFailed",
     "JobEnded",
     "JobStarted",
     "Late",
@@ -105,6 +107,7 @@ class Ended(Event):
 
     item: int
     how: Fate
+    cause: Cause = Cause.DONE
     reason: str = ""
 
 
@@ -126,6 +129,7 @@ class JobEnded(Event):
     stage: str
     how: Literal["done", "failed", "cancelled"]
     seconds: float
+    cause: Cause = Cause.DONE
     reason: str = ""
 
 
@@ -184,6 +188,17 @@ class Released(Event):
     arrived: int
     size: int
     amendment: bool
+
+
+@value
+class GroupFailed(Event):
+    """A group failed at ``edge``, which gathers it: ``failed`` of ``size`` members failed, or a function of the edge
+    raised."""
+
+    group: int
+    edge: str
+    failed: int
+    size: int
 
 
 @value
@@ -311,6 +326,7 @@ class Reopened(Event):
 
 @value
 class RunEnded(Event):
-    status: str
+    status: RunStatus
+    cause: Cause
     reason: str
     open_items: int

@@ -24,6 +24,7 @@ from flashgraph.graph.ports import Member
 from flashgraph.policies.order import fifo
 from flashgraph.policies.release import drawn
 from flashgraph.run import events as ev
+from flashgraph.run.cause import Cause
 from flashgraph.run.claims import Claim, Claims
 from flashgraph.run.edge_functions import EdgeFunctions, FunctionRaised
 from flashgraph.run.items import GatherState, GroupState, Item, RoundState
@@ -32,8 +33,8 @@ from flashgraph.run.queues import EdgeQueue
 
 __all__ = ["Flow", "Origin"]
 
-VOIDING = ("stopped", "orphan")
-"""Reasons of an end after which a group says nothing any more, rather than going on without the member."""
+VOIDING = (Cause.VOID, Cause.ORPHAN)
+"""Causes of a member's end after which its group is never released, rather than released without the member."""
 
 
 @attrs.define
@@ -185,7 +186,7 @@ class Flow:
                 edge.name, "order", lambda: self._arranged(edge, values, whole.path)
             )
         except FunctionRaised as error:
-            self.end(whole, "failed", str(error))
+            self.end(whole, "failed", Cause.FUNCTION, str(error))
             return
         group = GroupState(
             self._next_group,
@@ -279,7 +280,7 @@ class Flow:
             try:
                 self.functions.call(item.edge, "order", lambda: queue.push(item))
             except FunctionRaised as error:
-                self.end(item, "failed", str(error))
+                self.end(item, "failed", Cause.FUNCTION, str(error))
                 return
         else:
             queue.push(item)
@@ -294,12 +295,12 @@ class Flow:
         try:
             key = self.functions.call(item.edge, "distinct", lambda: _hashed(function(item.value)))
         except FunctionRaised as error:
-            self.end(item, "failed", str(error))
+            self.end(item, "failed", Cause.FUNCTION, str(error))
             return False
         if (claim := self.claims.take((function, key), item.claim)) is not None:
             item.claim = claim
             return True
-        self.end(item, "filtered", f"{item.edge} has taken an equal one before")
+        self.end(item, "filtered", Cause.DUPLICATE, f"{item.edge} has taken an equal one before")
         return False
 
     def take(self, item: Item, hold: bool = False) -> None:
@@ -349,7 +350,7 @@ class Flow:
 
     # ---- ending items ------------------------------------------------------------------------------------
 
-    def end(self, item: Item, how: ev.Fate, reason: str = "") -> None:
+    def end(self, item: Item, how: ev.Fate, cause: Cause = Cause.DONE, reason: str = "") -> None:
         """Every item ends here, once; ending an item that has ended does nothing."""
         if self.items.pop(item.id, None) is None:
             return
@@ -362,14 +363,14 @@ class Flow:
         elif where == "member":
             self.members[item.edge].remove(item)
             self._member_left(item)
-        self._emit(ev.Ended(self.now, item.id, how, reason))
+        self._emit(ev.Ended(self.now, item.id, how, cause, reason))
         if item.claim is not None:
             self.claims.drop(item.claim)
         if where in ("running", "held") and how not in ("consumed", "filtered"):
             self.on_running_ended(item)
         for depth, (group_id, index) in enumerate(reversed(item.scope)):
             # A failure is its own group's; whether it is an outer group's too is for the inner one to decide.
-            self._leave(item, group_id, index, "filtered" if depth and how == "failed" else how, reason)
+            self._leave(item, group_id, index, "filtered" if depth and how == "failed" else how, cause, reason)
         round_ = self.rounds[item.round]
         self._hold(round_, item.late, -1)
         round_.failed |= how == "failed" and not item.scope
@@ -378,7 +379,7 @@ class Flow:
             self.ended_rounds[round_.source] += 1
             self._emit(ev.RoundEnded(self.now, round_.id, round_.failed))
 
-    def _leave(self, item: Item, group_id: int, index: int, how: ev.Fate, reason: str) -> None:
+    def _leave(self, item: Item, group_id: int, index: int, how: ev.Fate, cause: Cause, reason: str) -> None:
         group = self.groups[group_id]
         del self._inside[group_id][item.id]
         reached = self.plan.reaches[group.edge][item.edge]
@@ -386,7 +387,7 @@ class Flow:
             group.alive[gather][index] -= 1
         if how == "failed":
             group.reasons[index] = reason
-        if how in ("cancelled", "discarded") and reason.startswith(VOIDING):
+        if cause in VOIDING:
             self._void(group)
         for gather in reached:
             state = group.gathers[gather]
@@ -417,7 +418,7 @@ class Flow:
         group = self.groups[group_id]
         state = group.gathers[edge.name]
         if state.closed or group.void or state.members[index].state != "open":
-            self.end(item, "filtered", "late: its group has gone on")
+            self.end(item, "filtered", Cause.LATE, "late: its group has gone on")
             return
         self._where[item.id] = "gathered"
         state.record(index, Member(index, "arrived", item.value), item)
@@ -432,11 +433,12 @@ class Flow:
         try:
             if not state.released and ask(edge.name, "failure rule", lambda: self._fails(edge, state)):
                 reason = next(m.reason for m in state.members if m.state == "failed")
-                self._fail(group, state, f"{state.failed} of {state.sent} members failed, the first with: {reason}")
+                summary = f"{state.failed} of {state.sent} members failed, the first with: {reason}"
+                self._fail(group, state, Cause.GROUP, summary)
                 return
             due = state.complete or ask(edge.name, "release", lambda: self._is_due(edge, group, state))
         except FunctionRaised as error:
-            self._fail(group, state, str(error))
+            self._fail(group, state, Cause.FUNCTION, str(error))
             return
         if (not state.released and due) or (state.released and state.complete and not state.amended):
             self._release(group, state)
@@ -499,7 +501,7 @@ class Flow:
         for item in list(self._inside.get(group.id, {}).values()):
             where = self._where.get(item.id)
             if late == "cancel" or (late == "drop" and where not in ("running", "gathered")):
-                self.end(item, "cancelled", "late: its group was released without it")
+                self.end(item, "cancelled", Cause.LATE, "late: its group was released without it")
             elif not item.late and item.id in self.items:
                 self.mark_late(item)
 
@@ -516,14 +518,15 @@ class Flow:
             self.members[item.edge].demote(item)
         self.on_late(item)
 
-    def _fail(self, group: GroupState, state: GatherState, summary: str) -> None:
+    def _fail(self, group: GroupState, state: GatherState, cause: Cause, summary: str) -> None:
         state.closed = True
+        self._emit(ev.GroupFailed(self.now, group.id, state.edge, state.failed, state.sent))
         self.rounds[group.origin.round].failed |= not group.origin.scope  # else it is for the outer group to bear
         for outer, place in group.origin.scope[-1:]:
             self.groups[outer].reasons[place] = summary
         self._void(group)
         for item in list(self._inside.get(group.id, {}).values()):
-            self.end(item, "failed" if item in state.items else "cancelled", summary)
+            self.end(item, "failed" if item in state.items else "cancelled", cause, summary)
 
     def _remember(self, group: GroupState, state: GatherState) -> None:
         """Count, for a discriminative order, how often in a row each member has passed."""
@@ -577,7 +580,7 @@ class Flow:
         while self._voided:
             for item in list(self._inside.get(self._voided.pop(), {}).values()):
                 if self._where.get(item.id) == "gathered":
-                    self.end(item, "cancelled", "stopped: its group cannot be completed")
+                    self.end(item, "cancelled", Cause.VOID, "stopped: its group cannot be completed")
         return found
 
     def orphan(self, pool: str, artifact: int) -> None:
@@ -601,7 +604,7 @@ class Flow:
 
     def _end_orphan(self, item: Item, pool: str, artifact: int) -> None:
         if not self.plan.edges[item.edge].keeps_orphans:
-            self.end(item, "discarded", f"orphan of {pool} artifact {artifact}, which was retracted")
+            self.end(item, "discarded", Cause.ORPHAN, f"orphan of {pool} artifact {artifact}, which was retracted")
 
 
 def _sends(rule: Any, size: int) -> int:

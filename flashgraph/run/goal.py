@@ -6,18 +6,16 @@ The machine looks at its goal itself, and is told it in a turn: a run that is re
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import Any
 
 import attrs
 
 from flashgraph.graph.analysis import flow
 from flashgraph.graph.ports import Artifact
 from flashgraph.graph.spec import GraphSpec
+from flashgraph.run.cause import Cause, End
 
-__all__ = ["NO_GOAL", "Goal", "Goals", "Met", "proposing"]
-
-Met = Literal["", "target", "perfect", "patience"]
-"""What has ended a run; empty for a goal that is not met."""
+__all__ = ["NO_GOAL", "Goal", "Goals", "proposing"]
 
 
 @attrs.frozen
@@ -56,7 +54,8 @@ class Goals:
 
     proposers: frozenset[str]
     goal: Goal = Goal()
-    met: Met = ""
+    met: bool = False
+    """Whether the champion has reached it."""
     _seen: Artifact | None = None
     """The champion when it was last looked at."""
     _since: float = 0.0
@@ -64,34 +63,36 @@ class Goals:
 
     def aim(self, goal: Goal) -> None:
         """Go on with another goal."""
-        self.goal, self.met = goal, ""
+        self.goal, self.met = goal, False
 
-    def look(self, pool: Any, champion: Artifact | None, proposals: float) -> str:
+    def look(self, pool: Any, champion: Artifact | None, proposals: float) -> End | None:
         """Take note of the champion, which is in ``pool``, and of how many ``proposals`` there were so far; returns
-        the reason for which the run ends now, or an empty text."""
+        how the run ends now; None: it goes on."""
         if champion is not None and champion is not self._seen:
             if _better(champion, self._seen):
                 self._since = proposals
             self._seen = champion
-        return self._reached(pool) if self._seen is not None and not self.met else ""
+        end = self._reached(pool) if self._seen is not None and not self.met else None
+        self.met = self.met or end is not None
+        return end
 
-    def _reached(self, pool: Any) -> str:
+    def _reached(self, pool: Any) -> End | None:
         goal, champion = self.goal, self._seen
         if champion is None or champion.provisional or champion.score is None:
-            return ""
+            return None
         # A validation on some samples may be a lucky one; of a complete one the mean counts, as in published loops.
         known = champion.evidence
         score = champion.score if known is None or known.complete else known.estimate
         # A mean of floats may lie below by a rounding error.
         if goal.target is not None and score >= goal.target - 1e-9 * max(1.0, abs(goal.target)):
-            self.met = "target"
-            return f"a score of {score:.3f} was reached, the target is {goal.target:g}"
+            said = f"a score of {score:.3f} was reached, the target is {goal.target:g}"
+            return End("stopped", Cause.TARGET, said)
         if goal.perfect is None or getattr(pool, "open_ended", False):
-            return ""
+            return None
         if len(champion.scores) < goal.samples or min(champion.scores.values()) < goal.perfect:
-            return ""
-        self.met = "perfect"
-        return f"the best has the greatest score, {goal.perfect:g}, on all {goal.samples} samples of the validation"
+            return None
+        said = f"the best has the greatest score, {goal.perfect:g}, on all {goal.samples} samples of the validation"
+        return End("stopped", Cause.PERFECT, said)
 
     def closed(self, proposals: float) -> Collection[str]:
         """The sources that open no new rounds."""
@@ -100,11 +101,13 @@ class Goals:
     def _waited(self, proposals: float) -> bool:
         return self.goal.patience is not None and proposals - self._since >= self.goal.patience
 
-    def given_up(self, proposals: float) -> str:
-        """Why the run ends when nothing is open any more: it has no patience left; empty if it has."""
+    def given_up(self, proposals: float) -> End | None:
+        """How the run ends when nothing is open any more and it has no patience left; None if it has."""
         if not self._waited(proposals):
-            return ""
-        self.met = "patience"
+            return None
+        return End("stopped", Cause.PATIENCE, self._impatient(proposals))
+
+    def _impatient(self, proposals: float) -> str:
         count = f"{proposals - self._since:.0f} proposals in a row"
         if self._seen is None:
             return f"{count} have come to nothing, the patience is {self.goal.patience}"

@@ -9,6 +9,7 @@ import attrs
 
 from flashgraph.graph.ports import Artifact, Stale
 from flashgraph.policies.rates import Amount
+from flashgraph.run.cause import Cause
 from flashgraph.run.items import Item
 from flashgraph.run.value import value
 
@@ -112,6 +113,7 @@ class Done:
 
 @value
 class Failed:
+    cause: Cause
     reason: str
     how: Literal["failed", "cancelled"] = "failed"
 

@@ -12,7 +12,7 @@ two awaits of the driver, which is what makes runs reproducible under virtual ti
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from flashgraph.errors import FlashgraphError
 from flashgraph.graph.ports import Artifact, Stale
@@ -21,6 +21,7 @@ from flashgraph.run.admission import Admission
 from flashgraph.run.affordable import Affordable
 from flashgraph.run.budget import Ledger
 from flashgraph.run.calls import Calls
+from flashgraph.run.cause import Cause, End, cause_of
 from flashgraph.run.edge_functions import FAILURES_IN_A_ROW
 from flashgraph.run.flow import Flow
 from flashgraph.run.goal import NO_GOAL, Goal, Goals, proposing
@@ -96,12 +97,12 @@ class Machine:
         """By item, the job that works on it."""
         self._delivering: dict[int, Job] = {}
         """Jobs that are done and hold their worker until their results are delivered."""
-        self.status: tuple[str, str] | None = None
-        """(status, reason) once the run is over."""
+        self.status: End | None = None
+        """How the run ended, once it is over."""
         self._emit = note
-        self._stopping: tuple[str, str] | None = None
-        self._draining: str | None = None
-        """Why nothing new starts any more; what runs may end."""
+        self._stopping: End | None = None
+        self._draining: End | None = None
+        """How the run ends when what runs has ended; nothing new starts."""
         self._phase: str | None = None
         """In a serial run the stage whose turn it is."""
         self._commit: list[tuple[Job, Outcome]] = []
@@ -162,7 +163,7 @@ class Machine:
             while self.flow.functions.broken is None and (self._advance() | self.flow.sweep_void()):
                 pass
             if self.flow.functions.broken is not None:
-                self.stop("failed", self.flow.functions.broken)
+                self.stop(End("failed", Cause.FUNCTION, self.flow.functions.broken))
         self._finish()
         commands, self._commands = self._commands, []
         return commands
@@ -190,16 +191,16 @@ class Machine:
             self._committed(*self._commit.pop(0))
             self._deliver()
 
-    def stop(self, status: str, reason: str) -> None:
+    def stop(self, end: End) -> None:
         """End the run: nothing starts any more, what runs is cancelled, what is open stays open."""
         if self._stopping is None:
-            self._stopping = (status, reason)
+            self._stopping = end
             for job in self.jobs.values():
                 self._cancel(job)
 
-    def drain(self, reason: str) -> None:
+    def drain(self, end: End) -> None:
         """Start nothing new; the run ends when what runs has ended, and its other open work stays open."""
-        self._draining = reason if self._draining is None else self._draining
+        self._draining = self._draining or end
 
     def reopen(self, limits: Mapping[str, float]) -> None:
         """Go on with a run that ended or was killed, under new limits."""
@@ -305,8 +306,8 @@ class Machine:
             return
         proposals = self.ledger.settled["proposals"]
         pool, champion = self.champion or (None, None)
-        if reason := self.goals.look(pool.value if pool is not None else None, champion, proposals):
-            self.drain(reason)
+        if end := self.goals.look(pool.value if pool is not None else None, champion, proposals):
+            self.drain(end)
         self.sources.closed = {*self.sources.closed, *self.goals.closed(proposals)}
 
     def _start(self) -> bool:
@@ -469,31 +470,29 @@ class Machine:
                 if job.item is not None and (job.asked or self.stages[job.node].plan.endpoint is None):
                     self.stages[job.node].failures = 0
             except Exception as error:  # what is wrong with the result itself
-                outcome = Failed(f"{type(error).__name__}: {error}")
+                outcome = Failed(cause_of(error), f"{type(error).__name__}: {error}")
         if isinstance(outcome, Failed) and not gone:
             self._job_failed(job, outcome)
-        how = "cancelled" if gone else "done" if isinstance(outcome, Done) else outcome.how
-        reason = outcome.reason if isinstance(outcome, Failed) else ""
-        self._emit(ev.JobEnded(self.now, job.id, job.node, how, self.now - job.started_at, reason))
+        self._emit(ev.JobEnded(self.now, job.id, job.node, *_told(outcome, gone, self.now - job.started_at)))
         if job.item is not None:
             self.stages[job.node].finished += share
 
     def _job_failed(self, job: Job, outcome: Failed) -> None:
         if job.kind == "source":
-            self.stop("failed", f"source {job.node!r} failed: {outcome.reason}")
+            self.stop(End("failed", Cause.SOURCE, f"source {job.node!r} failed: {outcome.reason}"))
             return
         assert job.item is not None
         if self._stopping is not None and outcome.how == "cancelled":
             return  # the item stays open: the run was stopped, not its work
-        self.flow.end(job.item, outcome.how, outcome.reason)
+        self.flow.end(job.item, outcome.how, outcome.cause, outcome.reason)
         state = self.stages[job.node]
         if outcome.how == "failed":
             state.failures += 1
             if state.failures >= FAILURES_IN_A_ROW:
-                self.stop(
-                    "failed",
-                    f"stage {job.node!r} failed {state.failures} times in a row, the last time with: {outcome.reason}",
+                said = (
+                    f"stage {job.node!r} failed {state.failures} times in a row, the last time with: {outcome.reason}"
                 )
+                self.stop(End("failed", Cause.STREAK, said))
 
     # ---- cancellation and ends ---------------------------------------------------------------------------
 
@@ -540,10 +539,10 @@ class Machine:
         if running:
             # In a turn of its own: what this one was told is kept, and what a stop is told is not.
             if self._quiet:
-                self.stop(*end)
+                self.stop(end)
             return
         self.status = end
-        self._emit(ev.RunEnded(self.now, *end, len(self.flow.items)))
+        self._emit(ev.RunEnded(self.now, end.status, end.cause, end.reason, len(self.flow.items)))
 
     def _all_parked(self) -> bool:
         """Whether all jobs that have not ended wait for a larger budget."""
@@ -552,27 +551,38 @@ class Machine:
         ended = {job.id for job, _ in self._commit}
         return all(job.done or job.id in ended or (job.refused and not job.calls) for job in self.jobs.values())
 
-    def _end(self) -> tuple[str, str] | None:
+    def _end(self) -> End | None:
         """How the run ends now that nothing runs but parked jobs; None: it goes on."""
         if self._stopping is not None:
             return self._stopping
         if self._draining is not None:
-            return ("stopped", self._draining)
+            return self._draining
         if self._unopened is not None:
             return None  # it opens a round when it is quiet
         if not self.flow.items and not self.jobs:
             limit = self.ledger.exhausted()
             if limit is not None:
-                return ("budget", f"no {limit} left")
+                return End.spent(limit)
             if self._set_aside():
-                return ("budget", "the rest of the budget was set aside for evidence, and no contender lacks any")
-            reason = self.goals.given_up(self.ledger.settled["proposals"])
-            return ("stopped", reason) if reason else ("completed", self.sources.silence)
+                said = "the rest of the budget was set aside for evidence, and no contender lacks any"
+                return End("budget", Cause.RESERVE, said)
+            given_up = self.goals.given_up(self.ledger.settled["proposals"])
+            return given_up or End("completed", Cause.DONE, self.sources.silence)
         if (limit := self._withheld.limit(self._startable())) is not None:
             # Also while a group has a deadline: with a larger budget its members would have come before that.
-            return ("budget", f"no {limit} left")
+            return End.spent(limit)
         if self.flow.next_timer() is None and self.slots.next_opening(self.now) is None:
             raise SchedulerStalled(
                 f"{len(self.flow.items)} items are open and nothing can run; this is a defect of flashgraph"
             )
         return None
+
+
+def _told(
+    outcome: Outcome, gone: bool, seconds: float
+) -> tuple[Literal["done", "failed", "cancelled"], float, Cause, str]:
+    """How a job ended, after how many seconds, and why; its item may be ``gone``."""
+    if isinstance(outcome, Done):
+        return ("cancelled", seconds, Cause.CANCELLED, "") if gone else ("done", seconds, Cause.DONE, "")
+    cause = Cause.CANCELLED if gone and outcome.how != "cancelled" else outcome.cause
+    return "cancelled" if gone else outcome.how, seconds, cause, outcome.reason

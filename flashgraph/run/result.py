@@ -10,6 +10,7 @@ import attrs
 
 from flashgraph.evidence import Evidence
 from flashgraph.graph.ports import Artifact
+from flashgraph.run.cause import Cause, End, RunStatus
 from flashgraph.run.events import CallEnded, EdgeFailed, Event, JobEnded
 
 if TYPE_CHECKING:  # `import flashgraph` takes half the time without the scheduler
@@ -133,7 +134,8 @@ class Result:
     """The outcome of a run.
 
     ``status`` is ``"completed"`` (the sources had nothing more to emit), ``"budget"`` (a limit was reached),
-    ``"failed"`` (``reason`` says why; what was admitted until then is here), ``"stopped"`` or ``"cancelled"``.
+    ``"failed"`` (what was admitted until then is here), ``"stopped"`` or ``"cancelled"``.  ``cause`` says why to code,
+    ``reason`` to people.
     ``artifacts`` stand
     in order of admission, over all pools; ``prices`` are what each endpoint's tokens were counted
     at: USD for a ``prompt`` token and a ``completion`` token, None where not known, and the ``source`` that says so.
@@ -141,7 +143,8 @@ class Result:
 
     graph: str
     task: str
-    status: str
+    status: RunStatus
+    cause: Cause
     reason: str
     artifacts: tuple[ResultArtifact, ...]
     best: ResultArtifact | None
@@ -159,7 +162,7 @@ class Result:
         prices: Mapping[str, Mapping[str, Any]],
     ) -> Result:
         """Read the result off a machine, whether it has ended or not."""
-        status, reason = machine.status or ("cancelled", "the run was stopped")
+        end = machine.status or End("cancelled", Cause.CALLER, "the run was stopped")
         artifacts = sorted(
             (
                 ResultArtifact.of(name, record, pool.value.artifacts)
@@ -178,7 +181,15 @@ class Result:
             seconds=seconds,
         )
         best = _best(machine, artifacts)
-        return cls(machine.plan.graph.name, task, status, reason, tuple(artifacts), best, spent, events, prices)
+        return cls(
+            machine.plan.graph.name, task, end.status, end.cause, end.reason, tuple(artifacts), best, spent, events,
+            prices,
+        )  # fmt: skip
+
+    @property
+    def end(self) -> End:
+        """How the run ended."""
+        return End(self.status, self.cause, self.reason)
 
     def judged(self) -> Result:
         """The same, but failed where nothing came of it because stages or functions on edges failed, however orderly
@@ -186,7 +197,7 @@ class Result:
         failures = [*failures_in(self.events), *raised_in(self.events)]
         if self.status not in ("completed", "budget") or not failures or not self._fruitless():
             return self
-        return attrs.evolve(self, status="failed", reason="; ".join(map(str, failures)))
+        return attrs.evolve(self, status="failed", cause=Cause.FRUITLESS, reason="; ".join(map(str, failures)))
 
     def _fruitless(self) -> bool:
         """Whether nothing was accepted; or nothing but what has no score, as a playbook's beginning, while a stage has

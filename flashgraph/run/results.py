@@ -10,6 +10,7 @@ from flashgraph.errors import FlashgraphError
 from flashgraph.graph.ports import Several
 from flashgraph.run import events as ev
 from flashgraph.run.admission import Admission, Ancestry
+from flashgraph.run.cause import Cause
 from flashgraph.run.edge_functions import FunctionRaised
 from flashgraph.run.flow import Flow, Origin
 from flashgraph.run.jobs import Done, Job
@@ -86,7 +87,7 @@ class Results:
         try:
             made = self._flow.route(job.node, [result for result in results if result[0] is not None])
         except FunctionRaised as error:
-            self._flow.end(item, "failed", str(error))
+            self._flow.end(item, "failed", Cause.FUNCTION, str(error))
             return
         job.outbox = made
         self._flow.end_orphans(made)
@@ -97,7 +98,8 @@ class Results:
         assert item is not None
         self._emit(ev.Repaired(self._flow.now, item.id, job.node, verdict.kind, job.lag))
         if verdict.kind == "discard":
-            self._flow.end(item, "discarded", f"repair: {verdict.reason or 'not worth keeping'}")
+            said = f"repair: {verdict.reason or 'not worth keeping'}"
+            self._flow.end(item, "discarded", Cause.REPAIR, said)
             return
         item.stamps = {**item.stamps, **job.stamps}
         item.repairs += 1

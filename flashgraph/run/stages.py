@@ -8,6 +8,7 @@ import attrs
 
 from flashgraph.policies.staleness import Decision
 from flashgraph.run.admission import Admission
+from flashgraph.run.cause import Cause
 from flashgraph.run.edge_functions import FunctionRaised
 from flashgraph.run.flow import Flow
 from flashgraph.run.items import Item
@@ -122,7 +123,8 @@ class Stages:
                 return item
             self.stirred = True
             if decision.kind == "discard":
-                self._flow.end(item, "discarded", f"stale: lag {lag} on {edge.name} ({edge.stale})")
+                said = f"stale: lag {lag} on {edge.name} ({edge.stale})"
+                self._flow.end(item, "discarded", Cause.STALE, said)
                 continue
             self._flow.take(item, hold=True)
             self.states[decision.stage].repairs.append((item, edge.name))
@@ -140,7 +142,7 @@ class Stages:
         try:
             return self._flow.functions.call(edge.name, "staleness rule", lambda: self._asked(edge, item, repairs))
         except FunctionRaised as error:
-            self._flow.end(item, "failed", str(error))
+            self._flow.end(item, "failed", Cause.FUNCTION, str(error))
             return None
 
     def _asked(self, edge: EdgePlan, item: Item, repairs: int) -> Decision:

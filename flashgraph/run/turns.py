@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from flashgraph.llm.protocol import Load, Message, Quota, Reply
+from flashgraph.run.cause import End
 from flashgraph.run.goal import Goal
 from flashgraph.run.jobs import Command, Outcome
 from flashgraph.run.machine import Machine
@@ -82,7 +83,7 @@ class Turn:
     """One moment: readings, answers, outcomes and requests, told to the machine in this order, and then a step.
 
     ``reopen`` are the limits of a session that goes on with a run, ``capacity`` is what it can do at once, and
-    ``tested`` what held-out tests have spent since it was last reopened; ``drain`` is the reason of an orderly stop.
+    ``tested`` what held-out tests have spent since it was last reopened; ``drain`` is how a drained run ends.
     In a ``halted`` turn, of a run that is being stopped, answers are heard and nothing is decided.  ``goal`` is what
     the run is for from now on; the first turn of a session has one.
     """
@@ -91,7 +92,7 @@ class Turn:
     answered: tuple[Answered, ...] = ()
     completed: tuple[Completed, ...] = ()
     asked: tuple[Asked, ...] = ()
-    drain: str | None = None
+    drain: End | None = None
     reopen: Mapping[str, float] | None = None
     halted: bool = False
     capacity: Capacity | None = None

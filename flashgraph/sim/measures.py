@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from flashgraph.run import events as ev
+from flashgraph.run.cause import Cause, End
 from flashgraph.run.machine import Machine
 from flashgraph.run.queues import EdgeQueue
 from flashgraph.sim.profiles import Profile
@@ -56,6 +57,7 @@ class Forecast:
     retracted, the seed among them; tokens and ``usd`` are those of replies that came, not of what was cut off."""
 
     status: str
+    cause: Cause
     reason: str
     seconds: float
     proposals: int
@@ -241,10 +243,11 @@ class Watch:
             )
         workers = {name: level.mean(seconds) for name, level in self._full.items()}
         window = self._window.mean(seconds)
-        status, reason = machine.status or ("cancelled", "")
+        end = machine.status or End("cancelled", Cause.CALLER, "")
         return Forecast(
-            status=status,
-            reason=reason,
+            status=end.status,
+            cause=end.cause,
+            reason=end.reason,
             seconds=seconds,
             proposals=round(settled["proposals"]),
             accepted=self._count["admitted"] - self._count["retracted"],

@@ -22,6 +22,7 @@ from flashgraph.policies.limits import Limits, fixed, parse_limits
 from flashgraph.policies.schedule import Schedule
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Budget, Ledger
+from flashgraph.run.cause import Cause, End, cause_of
 from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Outcome, Refuse, Start
 from flashgraph.run.machine import Machine, SchedulerStalled
 from flashgraph.run.plan import Capacity, Plan, compile_plan
@@ -214,7 +215,7 @@ class Hand:
         completed: list[Completed] = []
         asked: list[Asked] = []
         measured: list[Measured] = []
-        drain: str | None = None
+        drain: End | None = None
         for move in moves:
             match move.kind:
                 case "go":
@@ -234,20 +235,20 @@ class Hand:
                 case "load":
                     measured += self._loads(move.number)
                 case "fail":
-                    completed.append(Completed(move.number, Failed("Fault: by hand")))
+                    completed.append(Completed(move.number, Failed(Cause.RAISED, "Fault: by hand")))
                 case "cancelled":
                     work = self._work[move.number]
                     if work.call is not None:
                         answered.append(self._cut_off(work.call))
-                    completed.append(Completed(move.number, Failed("cancelled", "cancelled")))
+                    completed.append(Completed(move.number, Failed(Cause.CANCELLED, "cancelled", "cancelled")))
                 case "timer":
                     self.at = self.machine.next_timer() or self.at
                 case "drain":
-                    drain = "by hand"
+                    drain = End("stopped", Cause.CALLER, "by hand")
                 case "stop":
                     self._stopped = True
                     self.machine.now = self.at
-                    self.machine.stop("cancelled", "by hand")
+                    self.machine.stop(End("cancelled", Cause.CALLER, "by hand"))
                 case "kill":
                     self._kill(move.number)
                     return
@@ -446,7 +447,7 @@ def _run(body: Callable[..., Any], arguments: tuple[Any, ...], at: fg.Context[An
             return Done(result, at.used)
         return _step(result, at)
     except Exception as error:
-        return Failed(f"{type(error).__name__}: {error}")
+        return Failed(cause_of(error), f"{type(error).__name__}: {error}")
 
 
 def _step(coroutine: Coroutine[Any, Any, Any], at: fg.Context[Any]) -> _Ask | Outcome:

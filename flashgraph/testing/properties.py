@@ -17,8 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import flashgraph as fg
+from flashgraph.run import cause
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Ledger
+from flashgraph.run.cause import Cause, End
 from flashgraph.run.machine import Machine
 from flashgraph.run.turns import Turn, apply
 from flashgraph.sim.clock import run_virtually
@@ -117,7 +119,7 @@ def keeps_its_budget(shape: Shape, schedule: fg.Schedule, backend: str, budget: 
     for name, limit in budget.limits.items():
         expect(getattr(spent, name) <= limit * (1 + 1e-9), f"I10: {getattr(spent, name)} {name} of {limit}")
     for name in ("calls", "evaluations"):
-        used = done.result.reason != f"no {name} left" or getattr(spent, name) == budget.limits.get(name)
+        used = done.result.cause != name or getattr(spent, name) == budget.limits.get(name)
         expect(used, f"I10: {done.result.reason}, and {getattr(spent, name)} of {budget.limits.get(name)} were spent")
     expect(spent.calls == done.model.sent, f"I10: {done.model.sent} requests were sent, {spent.calls} are accounted")
     return [done]
@@ -139,7 +141,7 @@ def goes_on_with_more(
     check_invariants(done.events, done.plan, larger)
     sent += done.model.sent
     straight = ran(backend, shape, schedule, budget=larger)
-    refused = [e for e in done.events if isinstance(e, ev.Ended) and "budget" in e.reason]
+    refused = [e for e in done.events if isinstance(e, ev.Ended) and e.cause in cause.LIMITS]
     expect(not refused, f"I1: the budget has ended {refused}")
     expect(done.result.spent.calls == sent, f"I10: {sent} requests were sent, {done.result.spent.calls} are accounted")
     ended = done.result.status, done.result.reason
@@ -299,7 +301,7 @@ def fails_with_its_disk(shape: Shape, schedule: fg.Schedule, backend: str, full:
     if result.status == "completed":
         check_invariants(done.events, done.plan)
         return [done]
-    expect((result.status, result.reason) == ("failed", FULL), f"I13: it {result.status}: {result.reason}")
+    expect(result.end == End("failed", Cause.JOURNAL, FULL), f"I13: it {result.status}: {result.reason}")
     expect(full > 0 or done.model.sent == 0, f"I13: nothing could be kept, and {done.model.sent} requests were sent")
     return [done]
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 import flashgraph as fg
 from flashgraph.errors import DataError
 from flashgraph.run import events as ev
+from flashgraph.run.cause import Cause
 from flashgraph.run.result import failures_in
 from flashgraph.sim.clock import run_virtually
 from flashgraph.testing.log import InvariantViolation
 from flashgraph.testing.runs import Finished, run_shape
-from flashgraph.testing.telling import FULL
 
 __all__ = ["FOREVER", "Property", "expect", "ran", "refusal"]
 
@@ -28,7 +28,7 @@ FOREVER = 1e6
 def ran(backend: str, *args: Any, budget: fg.Budget | None = None, **options: Any) -> Finished:
     timed = budget if budget is not None and budget.seconds else attrs.evolve(budget or fg.Budget(), seconds=FOREVER)
     done = run_virtually(lambda: run_shape(*args, budget=timed, **options), backend=backend)
-    for_ever = f"{FOREVER:g} seconds" in done.result.reason
+    for_ever = done.result.cause is Cause.SECONDS and not (budget and budget.seconds)
     expect(not for_ever, "I9: the run waits, and nothing that it waits for will happen")
     _expect_result(done)
     if "disk" not in options and not options.get("resume"):
@@ -60,9 +60,12 @@ def _expect_result(done: Finished) -> None:
     result, events = done.result, done.events
     last = events[-1] if events and isinstance(events[-1], ev.RunEnded) else None
     if last is not None:
-        ended = (result.status, result.reason)
-        kept = ended != ("failed", FULL)  # else its last turn, which has that end, could not be kept
-        expect(not kept or ended == (last.status, last.reason), f"I9: the run ended as {ended}, its log says {last}")
+        ended = (result.status, result.cause, result.reason)
+        kept = result.cause is not Cause.JOURNAL  # else its last turn, which has that end, could not be kept
+        expect(
+            not kept or ended == (last.status, last.cause, last.reason),
+            f"I9: the run ended as {ended}, its log says {last}",
+        )
     if done.seconds is not None:
         took = math.isclose(result.spent.seconds, done.seconds, abs_tol=1e-6)
         expect(took, f"I14: the run took {done.seconds} s, it says {result.spent.seconds}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,6 +12,7 @@ import attrs
 
 from flashgraph.policies.release import Count, Fraction, Sampled
 from flashgraph.run import events as ev
+from flashgraph.run.cause import Cause
 from flashgraph.run.plan import Plan
 from flashgraph.testing.log import Check, Log
 
@@ -22,21 +22,6 @@ Scope = tuple[tuple[int, int], ...]
 
 CHANGES = (ev.Admitted, ev.Confirmed, ev.EvidenceAdded, ev.Retracted)
 """Each raises its pool's version by one."""
-
-STALE = re.compile(r"stale: lag (\d+) ")
-LATE = "late: its group was released without it"
-GONE_ON = "late: its group has gone on"
-ORPHAN = re.compile(r"orphan of (.+) artifact (\d+), ")
-USERS_OWN = (
-    "distinct of ",
-    "failure rule of ",
-    "order of ",
-    "release of ",
-    "scatter of ",
-    "staleness rule of ",
-    "when of ",
-)
-"""How the reason of an item's failure begins when a function of the graph's own has raised outside of any job."""
 
 
 def versions(log: Log) -> Check:
@@ -88,14 +73,28 @@ def staleness(log: Log) -> Check:
     the whole that the rule speaks of.  Nothing is discarded as stale that the rule takes."""
     edge_of: dict[int, str] = {}
     repairs: Counter[int] = Counter()
+    version: Counter[str] = Counter()
+    stamps: dict[int, dict[str, int]] = {}
+    anew: dict[int, dict[str, int]] = {}
+    """By item that is repaired, its stamps when that is over."""
     while True:
         i, event = yield
+        if isinstance(event, CHANGES):
+            version[event.pool] += 1
+        if isinstance(event, ev.JobStarted) and event.item is not None and log.plan.stages[event.stage].repairs:
+            before = stamps[event.item]
+            read = {max(before, key=lambda pool: version[pool] - before[pool]), log.plan.stages[event.stage].spec.reads}
+            anew[event.item] = {**before, **{pool: version[pool] for pool in read if pool is not None}}
         if isinstance(event, ev.Created):
             edge_of[event.item] = event.edge
+            stamps[event.item] = dict(event.stamps)
         elif isinstance(event, ev.Repaired):
             repairs[event.item] += 1
-        elif isinstance(event, ev.Ended) and (said := STALE.match(event.reason)) and event.how == "discarded":
-            rule, lag = log.plan.edges[edge_of[event.item]].stale, int(said[1])
+            stamps[event.item] = anew.pop(event.item)
+        elif isinstance(event, ev.Ended) and event.cause is Cause.STALE:
+            log.expect(event.how == "discarded", "I7", i, f"item {event.item} is stale, and {event.how}")
+            rule, mine = log.plan.edges[edge_of[event.item]].stale, stamps[event.item]
+            lag = max([version[pool] - stamp for pool, stamp in mine.items()], default=0)
             kinds = {rule.decide(lag, repairs[event.item], partial(_said, touched)).kind for touched in (True, False)}
             log.expect("discard" in kinds, "I7", i, f"item {event.item} is discarded, {rule} says {kinds} at lag {lag}")
         elif isinstance(event, ev.Admitted) or (isinstance(event, ev.JobStarted) and event.item is not None):
@@ -166,7 +165,7 @@ def releases(log: Log) -> Check:
         i, event = yield
         places.see(event)
         if isinstance(event, ev.Retracted | ev.EdgeFailed) or (
-            isinstance(event, ev.Ended) and event.reason and not event.reason.startswith("late: ")
+            isinstance(event, ev.Ended) and event.cause not in (Cause.DONE, Cause.LATE)
         ):
             undisturbed = False
         if isinstance(event, ev.Created):
@@ -184,13 +183,13 @@ def releases(log: Log) -> Check:
                 item_of[event.job] = event.item
         elif isinstance(event, ev.JobEnded):
             running.discard(item_of.pop(event.job, -1))
-        elif isinstance(event, ev.Ended) and event.reason.startswith(GONE_ON):
+        elif isinstance(event, ev.Ended) and event.cause is Cause.LATE and event.how == "filtered":
             edge, (*_, (group, index)) = places.edge_of[event.item], places.scope_of[event.item]
             around = [log.plan.edges[g] for g in (edge, *_gathers_around(log, places, event.item))]
             waits = all(g.late == "amend" or type(g.release).__name__ == "All" for g in around)
             if waits and undisturbed and came[group, index, edge] == 1:
                 log.expect((group, edge) in amended, "I8", i, f"item {event.item} is late, and does not amend")
-        elif isinstance(event, ev.Ended) and event.how == "cancelled" and event.reason.startswith(LATE):
+        elif isinstance(event, ev.Ended) and event.cause is Cause.LATE:
             ways = [log.plan.edges[g].late for g in _gathers_around(log, places, event.item)]
             log.expect("cancel" in ways or "drop" in ways, "I8", i, f"item {event.item} is late, and may amend")
             dropped = "cancel" not in ways and event.item in running
@@ -256,12 +255,10 @@ def orphans(log: Log) -> Check:
         elif isinstance(event, ev.Repaired):
             repaired.add(event.item)  # what it descends from now the log does not tell
         elif isinstance(event, ev.Ended):
-            said = ORPHAN.match(event.reason) if event.how == "discarded" else None
-            if said is not None:
-                what = (said[1], int(said[2]))
-                descends = event.item in repaired or what in lineage[event.item]
-                log.expect(descends, "I8", i, f"item {event.item} is no orphan of {what}")
-                log.expect(what in retracted, "I8", i, f"{what} was not retracted")
+            if event.cause is Cause.ORPHAN:
+                descends = bool(retracted) if event.item in repaired else bool(lineage[event.item] & retracted)
+                log.expect(descends, "I8", i, f"item {event.item} is no orphan")
+                log.expect(event.how == "discarded", "I8", i, f"item {event.item} is an orphan, and {event.how}")
                 keeps = log.plan.edges[edge_of[event.item]].keeps_orphans
                 log.expect(not keeps, "I8", i, f"edge {edge_of[event.item]} keeps its orphans, and loses {event.item}")
             lineage.pop(event.item, None)
@@ -327,18 +324,25 @@ def failures(log: Log) -> Check:
     hurt: set[int] = set()
     failed_alone: set[int] = set()
     raised = False
-    reasons: dict[int, set[str]] = defaultdict(set)
-    """By round, why items of it failed."""
+    broken: set[int] = set()
+    """Groups that have failed."""
+    places = Places()
     running: dict[int, str] = {}
     failed: dict[int, int] = {}
     while True:
         i, event = yield
+        places.see(event)
         if isinstance(event, ev.Created):
             round_of[event.item] = event.round
             if event.group is None:
                 alone.add(event.item)
         elif isinstance(event, ev.EdgeFailed):
             raised = True
+        elif isinstance(event, ev.GroupFailed):
+            broken.add(event.group)
+            fails = raised or log.plan.edges[event.edge].on_failure.fails(event.failed, event.size)
+            said = f"a group failed with {event.failed} of {event.size}, which its rule bears"
+            log.expect(fails, "I15", i, said)
         elif isinstance(event, ev.RoundEnded):
             said = f"round {event.round} is said to have {'failed' if event.failed else 'not failed'}"
             log.expect(event.failed or event.round not in failed_alone, "I15", i, said)
@@ -350,18 +354,14 @@ def failures(log: Log) -> Check:
             hurt.add(round_of[event.item])
             if event.item in alone:
                 failed_alone.add(round_of[event.item])
-            summary = re.match(r"(\d+) of (\d+) members failed, the first with: (.*)", event.reason, re.DOTALL)
-            if summary is not None:
-                count, size = int(summary[1]), int(summary[2])
-                first = summary[3] in reasons[round_of[event.item]] or re.match(r"\d+ of \d+ members", summary[3])
-                log.expect(bool(first) or raised, "I15", i, f"no member failed with {summary[3]!r}")
-                rules = [e.on_failure for e in log.plan.edges.values() if e.gather]
-                bears = all(not rule.fails(count, size) for rule in rules)
-                log.expect(not bears, "I15", i, f"a group failed with {count} of {size}, which every rule bears")
-            elif not event.reason.startswith(USERS_OWN):
+            if event.cause is Cause.GROUP:
+                group = places.scope_of[event.item][-1][0]
+                log.expect(group in broken, "I15", i, f"item {event.item} fails with group {group}, which has not")
+            elif event.cause is Cause.FUNCTION:
+                log.expect(raised, "I15", i, f"item {event.item} failed of a function, and none has raised")
+            else:
                 log.expect(event.item in running, "I15", i, f"item {event.item} failed, and no job of its did")
             failed[event.item] = i
-            reasons[round_of[event.item]].add(event.reason)
         elif isinstance(event, ev.JobEnded) and event.job in item_of:
             item = item_of.pop(event.job)
             running.pop(item, None)

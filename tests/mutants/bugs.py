@@ -199,8 +199,8 @@ BUGS = (
     Bug(
         "a group whose members were all retracted goes on as an empty one",
         "run/flow.py",
-        'VOIDING = ("stopped", "orphan")',
-        'VOIDING = ("stopped",)',
+        "VOIDING = (Cause.VOID, Cause.ORPHAN)",
+        "VOIDING = (Cause.VOID,)",
         "tiny: groups of retracted lines",
         "I8",
     ),

@@ -15,7 +15,8 @@ from flashgraph.evaluation import Candidate
 from flashgraph.evidence import Evidence, weigh
 from flashgraph.heldout import HeldOut
 from flashgraph.observe.report import Report, claim_folder, new_folder
-from flashgraph.run.events import Ended, Event, JobEnded, JobStarted, Reopened, RunEnded
+from flashgraph.run.cause import Cause, RunStatus
+from flashgraph.run.events import Created, Ended, Event, JobEnded, JobStarted, Reopened, RunEnded
 from flashgraph.run.result import Result, ResultArtifact, Spent, texts_of
 
 SEED = {"system": "be good", "user/tail": "one\ntwo\nthree"}
@@ -28,7 +29,7 @@ def artifact(id: int, value: Any, score: float | None, *, provisional: bool = Fa
 def result(best: Any, *events: Event, score: float = 0.75, provisional: bool = False, proposals: int = 3) -> Result:
     seed, other = artifact(0, SEED, 0.5), artifact(1, best, score, provisional=provisional)
     spent = Spent(proposals, 20, 25, 1234, 0.5, 61.0)
-    return Result("g", "t", "budget", "no calls left", (seed, other), other, spent, events)
+    return Result("g", "t", "budget", Cause.CALLS, "no calls left", (seed, other), other, spent, events)
 
 
 BETTER = {**SEED, "user/tail": "one\n2\nthree"}
@@ -90,7 +91,7 @@ def test_nothing_accepted() -> None:
 def test_failures_are_counted_by_stage() -> None:
     """With the reason that came most often."""
     ends = [("done", ""), ("failed", "a"), ("failed", "b"), ("failed", "b"), ("cancelled", "late")]
-    events = [JobEnded(0.0, k, "try", how, 1.0, why) for k, (how, why) in enumerate(ends)]  # type: ignore[arg-type]
+    events = [JobEnded(0.0, k, "try", how, 1.0, Cause.RAISED, why) for k, (how, why) in enumerate(ends)]  # type: ignore[arg-type]
     assert Report(result(BETTER, *events), SEED).failures() == ["stage 'try' failed 3 of 5 times, most often with: b"]
 
 
@@ -102,7 +103,7 @@ def test_a_seed_that_stays_the_best_has_a_reason() -> None:
 
 def test_a_seed_that_stays_the_best_because_stages_failed() -> None:
     """A stronger model is no remedy then, but it is where a stage has failed now and then."""
-    failed = JobEnded(0.0, 0, "propose", "failed", 1.0, "KeyError: 'x'")
+    failed = JobEnded(0.0, 0, "propose", "failed", 1.0, Cause.RAISED, "KeyError: 'x'")
     said = Report(result(SEED, failed), SEED).fruitless()
     assert "mend what stages have failed with" in said
     assert "--model" not in said
@@ -112,32 +113,38 @@ def test_a_seed_that_stays_the_best_because_stages_failed() -> None:
 
 def test_what_was_discarded_as_stale() -> None:
     """It is counted by edge, and is a reason for a seed that stays the best; orphans are no part of it."""
-    reasons = ["stale: lag 3 on a->b (discard(above=0))", "stale: lag 1 on a->b (discard(above=0))", "orphan of x"]
-    report = Report(result(SEED, *(Ended(1.0, k, "discarded", r) for k, r in enumerate(reasons))), SEED)
-    assert report.discards() == ["2 items discarded as stale on a->b (discard(above=0))"]
+    causes = [Cause.STALE, Cause.STALE, Cause.ORPHAN, Cause.STALE, Cause.DONE]
+    made = [Created(0.0, k, f"a->{'bbbcb'[k]}", 0, (), None, None, {}, frozenset()) for k in range(5)]
+    report = Report(result(SEED, *made, *(Ended(1.0, k, "discarded", c) for k, c in enumerate(causes))), SEED)
+    assert report.discards() == ["2 items discarded as stale on a->b", "1 item discarded as stale on a->c"]
+    assert report.ends() == {"items": {"stale": 3, "orphan": 1}, "jobs": {}}
     assert "discard less of what is stale" in report.fruitless()
 
 
-ENDED = [Reopened(1.0, 0), RunEnded(1.0, "completed", "", 0)]
+ENDED = [Reopened(1.0, 0), RunEnded(1.0, "completed", Cause.DONE, "", 0)]
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "events", "said"),
+    ("status", "cause", "events", "said"),
     [
-        ("budget", "no proposals left", [], "to go on: flashgraph resume out --proposals 6"),
-        ("budget", "no usd left", [], "to go on: flashgraph resume out --usd 1"),
-        ("budget", "60 seconds are over", [], "to go on: flashgraph resume out --minutes 3"),
-        ("stopped", "interrupted", [], "to go on: flashgraph resume out"),
-        ("failed", "no model server", [RunEnded(1.0, "failed", "", 1)], "to go on: flashgraph resume out"),
-        ("failed", "stage 'a' failed", ENDED, "resuming tries nothing again that has failed, "),
-        ("completed", "", ENDED[1:], ""),
-        ("completed", "", ENDED, "nothing was left to do: "),
-        ("completed", "", [ENDED[0], JobStarted(1.0, 1, "a", 1, 1, 0), ENDED[1]], ""),
+        ("budget", Cause.PROPOSALS, [], "to go on: flashgraph resume out --proposals 6"),
+        ("budget", Cause.USD, [], "to go on: flashgraph resume out --usd 1"),
+        ("budget", Cause.SECONDS, [], "to go on: flashgraph resume out --minutes 3"),
+        ("budget", Cause.RESERVE, [], "to go on: flashgraph resume out, with a larger budget"),
+        ("stopped", Cause.CALLER, [], "to go on: flashgraph resume out"),
+        ("stopped", Cause.TARGET, [], "to go on: flashgraph resume out --target-score SCORE, a higher one"),
+        ("stopped", Cause.PERFECT, [], "to go on: flashgraph resume out --target-score inf"),
+        ("stopped", Cause.PATIENCE, [], "to go on: flashgraph resume out --patience N, a larger one"),
+        ("failed", Cause.MODEL, [RunEnded(1.0, "failed", Cause.MODEL, "", 1)], "to go on: flashgraph resume out"),
+        ("failed", Cause.FRUITLESS, ENDED, "resuming tries nothing again that has failed, "),
+        ("completed", Cause.DONE, ENDED[1:], ""),
+        ("completed", Cause.DONE, ENDED, "nothing was left to do: "),
+        ("completed", Cause.DONE, [ENDED[0], JobStarted(1.0, 1, "a", 1, 1, 0), ENDED[1]], ""),
     ],
 )
-def test_how_to_go_on(status: str, reason: str, events: list[Event], said: str) -> None:
+def test_how_to_go_on(status: RunStatus, cause: Cause, events: list[Event], said: str) -> None:
     """With what the command needs to do anything; where nothing goes on, why."""
-    report = Report(attrs.evolve(result(BETTER, *events), status=status, reason=reason), SEED)
+    report = Report(attrs.evolve(result(BETTER, *events), status=status, cause=cause), SEED)
     found = report.to_go_on(Path("out"))
     assert found.startswith(said)
     assert bool(found) == bool(said)

@@ -17,6 +17,7 @@ from flashgraph.evaluation import Attempt, Candidate, Work, same_text
 from flashgraph.pools import Archive
 from flashgraph.programs import same_program
 from flashgraph.run import events as ev
+from flashgraph.run.cause import Cause
 from flashgraph.run.claims import Claim, Claims
 from flashgraph.testing import check_algorithm
 
@@ -140,6 +141,7 @@ def test_a_source_that_repeats_itself() -> None:
     graph.edge(validate, archive, gather=True)
     result = run(graph)
     assert texts_in(result) == ["the same"]
+    assert result.cause is Cause.IDLE
     assert "used nothing of the budget" in result.reason
 
 

@@ -18,6 +18,7 @@ from flashgraph.evaluation import Candidate, attempt
 from flashgraph.pools import Archive
 from flashgraph.run import contained, driver
 from flashgraph.run import events as ev
+from flashgraph.run.cause import Cause
 from flashgraph.run.contained import Escaped, escaped
 from flashgraph.testing import settle
 from flashgraph.testing.restated.small import Kept
@@ -362,6 +363,7 @@ def test_a_job_that_does_not_end(
         assert ended == [e.job for e in of(result[0], ev.JobStarted)]
     # These two end with their job, and leave a task behind that does not.
     if act not in (left_behind, STUBBORN[-1]):
+        assert outside or Cause.ABANDONED in {e.cause for e in of(result[0], ev.JobEnded)}
         assert "is abandoned; it stands at" in caplog.text
         assert __file__ in caplog.text
 

@@ -19,6 +19,7 @@ from flashgraph.evidence import weigh
 from flashgraph.graph.ports import Artifact
 from flashgraph.pools import Archive
 from flashgraph.run import events as ev
+from flashgraph.run.cause import Cause, End
 from flashgraph.run.goal import Goal, Goals, proposing
 from flashgraph.testing import check_algorithm
 
@@ -151,10 +152,11 @@ def test_patience_of_a_run_that_accepts_nothing() -> None:
     """Without a champion all proposals count."""
     goals = Goals(frozenset({"pick"}))
     goals.aim(Goal(patience=2))
-    assert goals.look(None, None, 1) == goals.given_up(1) == ""
+    assert goals.look(None, None, 1) is goals.given_up(1) is None
     assert not goals.closed(1)
     assert set(goals.closed(2)) == {"pick"}
-    assert goals.given_up(2) == "2 proposals in a row have come to nothing, the patience is 2"
+    said = "2 proposals in a row have come to nothing, the patience is 2"
+    assert goals.given_up(2) == End("stopped", Cause.PATIENCE, said)
 
 
 def test_more_evidence_is_no_improvement() -> None:
@@ -187,15 +189,17 @@ def test_what_is_perfect(scores: list[float], score: float, provisional: bool, o
 
     champion = Artifact(0, "x", score=score, scores=dict(enumerate(scores)), provisional=provisional)
     perfect = len(scores) >= VAL and set(scores) == {1.0}
-    assert bool(goals.look(Pool(open_ended), champion, 0)) == (perfect and not provisional and not open_ended)
-    assert goals.met == ("perfect" if perfect and not provisional and not open_ended else "")
+    end = goals.look(Pool(open_ended), champion, 0)
+    assert goals.met == (end is not None) == (perfect and not provisional and not open_ended)
+    assert end is None or (end.status, end.cause) == ("stopped", Cause.PERFECT)
 
 
 def test_a_provisional_best_reaches_no_target() -> None:
     goals = Goals(frozenset())
     goals.aim(Goal(target=0.5))
-    assert goals.look(None, Artifact(0, "x", score=0.9, provisional=True), 0) == ""
-    assert goals.look(None, Artifact(0, "x", score=0.9), 0) == "a score of 0.900 was reached, the target is 0.5"
+    assert goals.look(None, Artifact(0, "x", score=0.9, provisional=True), 0) is None
+    end = goals.look(None, Artifact(0, "x", score=0.9), 0)
+    assert end == End("stopped", Cause.TARGET, "a score of 0.900 was reached, the target is 0.5")
 
 
 @pytest.mark.parametrize(("tried", "reached"), [(10, False), (20, True)])

@@ -6,6 +6,7 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.run import events as ev
+from flashgraph.run.cause import Cause, End
 from flashgraph.testing import Fan, Hand, InvariantViolation, Move, Shape, Step, build, no_pause, plan_by_hand
 from flashgraph.testing.deadlock import Ring
 
@@ -23,7 +24,7 @@ def test_a_job_that_was_being_cancelled_is_not_run_again() -> None:
     assert all(running[number].cancelled for number in gone)
     assert not any(job.cancelled for number, job in running.items() if number not in gone)
     hand.finish()
-    assert hand.machine.status == ("completed", "the sources have nothing to emit")
+    assert hand.machine.status == End("completed", Cause.DONE, "the sources have nothing to emit")
     ended = {e.job: e.how for e in hand.events if isinstance(e, ev.JobEnded)}
     assert {ended[number] for number in gone} == {"cancelled"}
     hand.retell()
@@ -34,11 +35,11 @@ def test_the_first_stop_says_why() -> None:
     hand = Hand(plan_by_hand(build(Shape((Step(calls=1),)), no_pause), fg.pipelined(1, focus=0.0), limit=1))
     while not hand.machine.running:
         hand.play(hand.moves()[0])
-    hand.machine.stop("cancelled", "the first")
-    hand.machine.stop("failed", "the second")
+    hand.machine.stop(End("cancelled", Cause.CALLER, "the first"))
+    hand.machine.stop(End("failed", Cause.ERROR, "the second"))
     assert hand.machine.stopping
     hand.finish()
-    assert hand.machine.status == ("cancelled", "the first")
+    assert hand.machine.status == End("cancelled", Cause.CALLER, "the first")
 
 
 def test_a_stall_is_told(  # I9

@@ -9,6 +9,7 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.run import events as ev
+from flashgraph.run.cause import Cause, End
 from flashgraph.testing import Fan, Hand, Move, Shape, Split, Step, build, no_pause
 from flashgraph.testing.hand import plan_by_hand
 from flashgraph.testing.runs import LatencyModel
@@ -107,13 +108,13 @@ def test_twenty_failures_in_a_row_stop_the_run() -> None:
     failed = [e for e in hand.events if isinstance(e, ev.JobEnded) and e.how == "failed"]
     assert len(failed) == 20
     assert hand.machine.status is not None
-    assert hand.machine.status[0] == "failed"
+    assert (hand.machine.status.status, hand.machine.status.cause) == ("failed", Cause.STREAK)
     few = Hand(plan_by_hand(build(Shape((Step(fail=1.0),), rounds=19), no_pause), fg.pipelined(1, focus=0.0)))
     few.finish()
-    assert few.machine.status == ("completed", "the sources have nothing to emit")
+    assert few.machine.status == End("completed", Cause.DONE, "the sources have nothing to emit")
     some = Hand(plan_by_hand(build(Shape((Step(fail=0.7),), rounds=60), no_pause), fg.pipelined(1, focus=0.0)))
     some.finish()
-    assert some.machine.status == ("completed", "the sources have nothing to emit")
+    assert some.machine.status == End("completed", Cause.DONE, "the sources have nothing to emit")
     assert sum(isinstance(e, ev.JobEnded) and e.how == "failed" for e in some.events) > 20
 
 

@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 import flashgraph as fg
+from flashgraph.run.cause import Cause
 from flashgraph.sim.forecast import Simulation, amounts_to
 from flashgraph.sim.measures import Forecast, Point
 from flashgraph.sim.profiles import PROFILES
@@ -22,7 +23,8 @@ def made(
 ) -> Forecast:  # fmt: skip
     curve = (Point(at, tokens // 2, score),)
     return Forecast(
-        "budget", "", 600, proposals, 5, 100, 120, 0, tokens, 0, usd, {}, {}, {}, {}, 0.0, "window", curve
+        "budget", Cause.SECONDS, "", 600, proposals, 5, 100, 120, 0, tokens, 0, usd, {}, {}, {}, {}, 0.0,
+        "window", curve,
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 
 import flashgraph as fg
+from flashgraph.run.cause import Cause, End
 from flashgraph.run.flow import Flow
 from flashgraph.run.queues import EdgeQueue
 from flashgraph.testing import InvariantViolation, SchedulerMachine, Shape, Step, again, schedules, shapes
@@ -51,7 +52,7 @@ def test_a_job_that_ends_without_its_request_frees_its_slot() -> None:
     hand.play(Move("go", 3))
     hand.play(Move("fail", 4))
     hand.finish()
-    assert hand.machine.status == ("completed", "the sources have nothing to emit")
+    assert hand.machine.status == End("completed", Cause.DONE, "the sources have nothing to emit")
 
 
 def test_a_round_that_only_late_items_kept_open_takes_no_place_in_the_window() -> None:

@@ -14,9 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast, get_args
 
+import attrs
+
 from flashgraph.errors import DataError
 from flashgraph.evidence import Evidence
+from flashgraph.run.cause import Cause
 from flashgraph.run.journal.artifacts import Artifacts, Standing
+from flashgraph.run.journal.causes import cause, cause_of_failure, cause_of_session
 from flashgraph.run.journal.columns import (
     Expected,
     amounts,
@@ -137,6 +141,12 @@ class StoredRun:
             return ""
         where = f"process {last.pid} on {last.host}"
         return last.reason if last.reason is not None else f"{where}, since {last.opened}"
+
+    @property
+    def cause(self) -> Cause | None:
+        """Why the run has ended; None while it goes on, and where it was killed."""
+        last = self._last_session()
+        return None if last is None else last.cause
 
     def sessions(self) -> tuple[Session, ...]:
         """The processes that have worked on the run, oldest first."""
@@ -357,8 +367,16 @@ class StoredRun:
 
     def failures(self) -> tuple[Failures, ...]:
         """Failed jobs by stage and reason, and what functions on edges raised by edge, the most frequent first."""
-        sql = "SELECT stage, reason, count(*), max(at) FROM failures GROUP BY stage, reason ORDER BY 3 DESC, 1, 2"
-        return tuple(Failures(*row) for row in self._rows.read("failures", (word, word, whole, real), sql))
+        known = self._rows.has("failures", "cause")
+        sql = (
+            f"SELECT stage, reason, count(*), max(at), max(job), {'cause' if known else 'NULL'} AS cause FROM failures"
+            " GROUP BY stage, reason, cause ORDER BY 3 DESC, 1, 2"
+        )
+        rows = self._rows.read("failures", (word, word, whole, real, whole, maybe(cause)), sql)
+        return tuple(
+            Failures(stage, reason, count, last, known or cause_of_failure(job, reason))
+            for stage, reason, count, last, job, known in rows
+        )
 
     # ---- the file ----------------------------------------------------------------------------------------
 
@@ -372,9 +390,18 @@ class StoredRun:
 
 
 def _sessions(rows: Rows) -> tuple[Session, ...]:
-    sql = "SELECT id, opened, host, pid, closed, status, reason, at FROM sessions ORDER BY id"
-    expected = (whole, moment, word, whole, maybe(moment), maybe(_status), maybe(word), maybe(real))
-    return tuple(Session(*row) for row in rows.read("sessions", expected, sql))
+    known = "cause" if rows.has("sessions", "cause") else "NULL AS cause"
+    sql = f"SELECT id, opened, host, pid, closed, status, reason, at, {known} FROM sessions ORDER BY id"
+    expected = (whole, moment, word, whole, maybe(moment), maybe(_status), maybe(word), maybe(real), maybe(cause))
+    found = [Session(*row) for row in rows.read("sessions", expected, sql)]
+    return tuple([_with_cause(session) for session in found])
+
+
+def _with_cause(session: Session) -> Session:
+    """A session of a schema up to 3 stored none."""
+    if session.cause is not None or session.status is None:
+        return session
+    return attrs.evolve(session, cause=cause_of_session(session.status, session.reason or ""))
 
 
 def _asked(turn: Any) -> int:

@@ -10,8 +10,10 @@ from typing import Any
 
 from flashgraph.errors import FlashgraphError
 from flashgraph.llm.protocol import Load, Quota, Reply, Usage
+from flashgraph.run.cause import End
 from flashgraph.run.goal import Goal
 from flashgraph.run.jobs import Cancel, Done, Failed, Start
+from flashgraph.run.journal.causes import cause, cause_of_drain, cause_of_job
 from flashgraph.run.journal.chain import linked
 from flashgraph.run.journal.codec import Codec
 from flashgraph.run.journal.columns import (
@@ -68,7 +70,7 @@ def _turn(at: float, body: dict[str, Any], codec: Codec, payloads: Payloads) -> 
         tuple(_answered(*entry) for entry in body.get("answered", ())),
         tuple(_completed(entry, codec, payloads) for entry in body.get("completed", ())),
         tuple(Asked(*entry) for entry in body.get("asked", ())),
-        body.get("drain"),
+        _drain(body["drain"]) if "drain" in body else None,
         body.get("reopen"),
         body.get("halted", False),
         Capacity(**body["capacity"]) if "capacity" in body else None,
@@ -88,11 +90,18 @@ def _answered(call: int, job: int, how: str, spent: Any, prompt: int, reply: int
 
 
 def _completed(entry: list[Any], codec: Codec, payloads: Payloads) -> Completed:
-    job, how, value, *uses = entry
+    job, how, value, *more = entry
     if how == "done":
-        (named,) = uses
+        (named,) = more
         return Completed(job, Done(codec.decode(value, payloads), None if named is None else tuple(named)))
-    return Completed(job, Failed(value, how))
+    return Completed(job, Failed(cause(more[0]) if more else cause_of_job(how, value), value, how))
+
+
+def _drain(entry: Any) -> End:
+    if isinstance(entry, str):  # of a schema up to 3
+        return End("stopped", cause_of_drain(entry), entry)
+    why, reason = entry
+    return End("stopped", cause(why), reason)
 
 
 def replay(db: sqlite3.Connection, path: Path, codec: Codec, machine: Machine) -> Resumed:

@@ -27,8 +27,10 @@ class Rows:
         """The rows of a query, all at once and as they are: nothing is held open."""
         return fetched(self._db, self.path, table, sql, *values)
 
-    def has(self, table: str) -> bool:
-        """Whether the journal has a table: journals of older schemas lack some."""
+    def has(self, table: str, column: str = "") -> bool:
+        """Whether the journal has a table, or a column of it: journals of older schemas lack some."""
+        if column:
+            return bool(self(table, "SELECT 1 FROM pragma_table_info(?) WHERE name = ?", table, column))
         return bool(self("sqlite_master", "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table))
 
     def read(self, table: str, expected: Sequence[Expected], sql: str, *values: Any) -> list[tuple[Any, ...]]:

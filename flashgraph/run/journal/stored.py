@@ -9,6 +9,7 @@ import attrs
 
 from flashgraph.differences import unified
 from flashgraph.evidence import Evidence
+from flashgraph.run.cause import Cause
 from flashgraph.run.journal.plain import texts
 
 __all__ = [
@@ -32,6 +33,7 @@ class Session:
     status: str | None
     reason: str | None
     at: float | None
+    cause: Cause | None
 
 
 @attrs.frozen
@@ -146,12 +148,14 @@ class StoredEndpoint:
 
 @attrs.frozen
 class Failures:
-    """How often jobs of a stage, or a function on the edge of that name, have failed with a reason, and when last."""
+    """How often jobs of a stage, or a function on the edge of that name, have failed with a reason, when last, and the
+    cause."""
 
     stage: str
     reason: str
     count: int
     last: float
+    cause: Cause
 
 
 @attrs.frozen

@@ -9,7 +9,7 @@ from functools import cache
 
 __all__ = ["MIGRATIONS", "SCHEMA", "TABLES", "VACUUMED", "columns_of"]
 
-SCHEMA = 3
+SCHEMA = 4
 """The version of the tables below; `MIGRATIONS` lead from each older one to the next."""
 
 STANDINGS = """
@@ -24,7 +24,7 @@ CREATE TABLE champions (pool TEXT NOT NULL, version INTEGER NOT NULL, turn INTEG
 TABLES = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE sessions (id INTEGER PRIMARY KEY, opened TEXT NOT NULL, host TEXT NOT NULL, pid INTEGER NOT NULL,
-    closed TEXT, status TEXT, reason TEXT, at REAL);
+    closed TEXT, status TEXT, reason TEXT, at REAL, cause TEXT);
 CREATE TABLE turns (seq INTEGER PRIMARY KEY, at REAL NOT NULL, body TEXT NOT NULL, chain TEXT);
 CREATE TABLE calls (id INTEGER PRIMARY KEY, job INTEGER NOT NULL, stage TEXT NOT NULL, role TEXT NOT NULL,
     endpoint TEXT NOT NULL, request TEXT NOT NULL, messages TEXT NOT NULL, how TEXT NOT NULL, reply TEXT,
@@ -38,7 +38,7 @@ CREATE TABLE tests (id INTEGER PRIMARY KEY, work TEXT NOT NULL, request TEXT NOT
     model TEXT, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, usd REAL, finish TEXT NOT NULL,
     spent TEXT NOT NULL);
 CREATE TABLE failures (turn INTEGER NOT NULL, at REAL NOT NULL, job INTEGER NOT NULL, stage TEXT NOT NULL,
-    reason TEXT NOT NULL);
+    reason TEXT NOT NULL, cause TEXT);
 CREATE TABLE endpoints (turn INTEGER NOT NULL, at REAL NOT NULL, name TEXT NOT NULL, what TEXT NOT NULL, value REAL,
     reason TEXT NOT NULL);
 CREATE TABLE sources (name TEXT PRIMARY KEY, cursor TEXT NOT NULL) WITHOUT ROWID;
@@ -48,7 +48,10 @@ CREATE TABLE best (pool TEXT PRIMARY KEY, artifact INTEGER) WITHOUT ROWID;
 CREATE TABLE payloads (hash TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 {STANDINGS}"""
 
-MIGRATIONS: dict[int, str] = {1: STANDINGS, 2: "ALTER TABLE turns ADD COLUMN chain TEXT;"}
+CAUSES = "ALTER TABLE sessions ADD COLUMN cause TEXT; ALTER TABLE failures ADD COLUMN cause TEXT;"
+"""The columns stay empty in old rows; see `flashgraph.run.journal.causes`."""
+
+MIGRATIONS: dict[int, str] = {1: STANDINGS, 2: "ALTER TABLE turns ADD COLUMN chain TEXT;", 3: CAUSES}
 """By schema version: the statements that make the next version of it."""
 
 VACUUMED = "vacuumed"
@@ -62,6 +65,9 @@ def columns_of(version: int) -> Mapping[str, list[str]]:
         db.executescript(TABLES)
         tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         found = {table: [column for _, column, *_ in db.execute(f"PRAGMA table_info({table})")] for table in tables}
+    if version < 4:
+        found["sessions"].remove("cause")
+        found["failures"].remove("cause")
     if version < 3:
         found["turns"].remove("chain")
     if version < 2:

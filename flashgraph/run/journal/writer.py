@@ -18,6 +18,7 @@ import attrs
 
 from flashgraph.policies.rates import worded
 from flashgraph.run import events as ev
+from flashgraph.run.cause import Cause, End
 from flashgraph.run.jobs import Done
 from flashgraph.run.journal.chain import linked
 from flashgraph.run.journal.codec import Codec
@@ -122,15 +123,16 @@ class JournalWriter:
         row = (self._session, now, platform.node(), os.getpid())
         self._store.put([("INSERT INTO sessions (id, opened, host, pid) VALUES (?, ?, ?, ?)", row)]).result()
 
-    def close_session(self, status: str, reason: str, at: float, settled: Mapping[str, float]) -> None:
+    def close_session(self, end: End, at: float, settled: Mapping[str, float]) -> None:
         """Write down how the session has ended, and all that the run has spent, with what was cut off."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        sql = "UPDATE sessions SET closed = ?, status = ?, reason = ?, at = ? WHERE id = ?"
+        sql = "UPDATE sessions SET closed = ?, status = ?, reason = ?, at = ?, cause = ? WHERE id = ?"
         account = ("INSERT OR REPLACE INTO account VALUES (0, ?)", (dumped(dict(settled)),))
         # The turn that stopped the run is not kept: one that is resumed does it again.  What failed in it says why.
         failures = [self._failure(event) for event in self._events if _is_failure(event)]
+        row = (now, end.status, _plain(end.reason), at, end.cause, self._session)
         try:
-            self._store.put([*failures, (sql, (now, status, _plain(reason), at, self._session)), account]).result()
+            self._store.put([*failures, (sql, row), account]).result()
         except JournalError as error:
             # The run has its result, and what was kept of it can be resumed.
             _log.warning("the end of the run is not in its journal: %s", error)
@@ -197,7 +199,7 @@ class JournalWriter:
         if turn.capacity is not None:
             body["capacity"] = attrs.asdict(turn.capacity)
         if turn.drain is not None:
-            body["drain"] = turn.drain
+            body["drain"] = [turn.drain.cause, turn.drain.reason]
         if turn.goal is not None:
             body["goal"] = attrs.asdict(turn.goal)
         if turn.halted:
@@ -239,7 +241,7 @@ class JournalWriter:
         if isinstance(outcome, Done):
             uses = None if outcome.uses is None else list(outcome.uses)
             return [completed.job, "done", self._encoded(outcome.value, statements), uses]
-        return [completed.job, outcome.how, outcome.reason]
+        return [completed.job, outcome.how, outcome.reason, outcome.cause]
 
     def _read_events(self, turn: Turn, machine: Machine, statements: list[Statement]) -> None:
         answers = {answer.call: answer for answer in turn.answered}
@@ -279,11 +281,12 @@ class JournalWriter:
 
     def _failure(self, event: ev.JobEnded | ev.EdgeFailed) -> Statement:
         if isinstance(event, ev.JobEnded):
-            job, where, reason = event.job, event.stage, event.reason
+            job, where, reason, cause = event.job, event.stage, event.reason, event.cause
         else:
-            job, where, reason = NO_JOB, event.edge, f"{event.function}: {event.error} ({event.place})"
-        row = (self._turn, event.at, job, where, _plain(reason))
-        return "INSERT INTO failures VALUES (?, ?, ?, ?, ?)", row
+            job, where, cause = NO_JOB, event.edge, Cause.FUNCTION
+            reason = f"{event.function}: {event.error} ({event.place})"
+        row = (self._turn, event.at, job, where, _plain(reason), cause)
+        return "INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?)", row
 
     def _endpoint(
         self,

@@ -59,7 +59,7 @@ def goes_on(
     expect(said == expected, f"I4: it goes on with {after} after {before}, and says {said}")
     hand.finish()
     status = hand.machine.status
-    expect(status is not None and status[0] == "completed", f"I9: it went on, and ended as {status}")
+    expect(status is not None and status.status == "completed", f"I9: it went on, and ended as {status}")
     for name, state in hand.machine.stages.items():
         expect(state.plan.workers == bound[name], f"I3: {name} has {state.plan.workers} workers, not {bound[name]}")
     hand.retell()
