@@ -35,7 +35,7 @@ def runs(made: Path, cli: Cli, tmp_path: Path) -> Path:
 
 
 RUN_KEYS = [
-    "name", "folder", "status", "reason", "graph", "task", "schedule", "seed", "opened", "touched", "seconds", "best",
+    "name", "folder", "status", "reason", "cause", "graph", "task", "schedule", "seed", "opened", "touched", "seconds", "best",
     "evidence", "accepted", "calls", "tokens", "usd", "size", "damage",
 ]  # fmt: skip
 
@@ -78,7 +78,7 @@ def test_runs_as_json(cli: Cli, runs: Path) -> None:
     assert [list(run) for run in found] == [RUN_KEYS, RUN_KEYS]
     one = next(run for run in found if run["name"] == "one")
     assert (one["folder"], one["graph"], one["schedule"], one["seed"]) == ("runs/one", "gepa", "lockstep", 0)
-    assert (one["status"], one["reason"]) == ("budget", "no proposals left")
+    assert (one["status"], one["cause"], one["reason"]) == ("budget", "proposals", "no proposals left")
     assert isinstance(one["best"], float)
     assert datetime.fromisoformat(one["opened"]) <= datetime.fromisoformat(one["touched"])
 
@@ -201,7 +201,8 @@ def test_show_of_a_run_with_failures_alone(cli: Cli, tmp_path: Path) -> None:
 
     small_run(tmp_path / "runs" / "bad", models={"task": broken, "reflection": broken})
     ended = cli("show", "bad", "--failures")
-    assert ended.out.splitlines()[-1].split(maxsplit=3)[0::3] == ["baseline", "RequestFailed: [red]too long[/red]"]
+    assert ended.out.splitlines()[-1].split(maxsplit=4)[0::4] == ["baseline", "RequestFailed: [red]too long[/red]"]
+    assert json.loads(cli("show", "bad", "--failures", "--json").out)["failures"][0]["cause"] == "model"
     ended = cli("show", "bad")
     assert "8 calls failed (each try counts)\n" in ended.out
     assert ended.out.endswith("nothing was accepted: there is no best artifact\n")
