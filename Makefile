@@ -42,14 +42,14 @@ vllm-test: $(VLLM)/.ready  ## the tests against a real vLLM on the processor, in
 	$(VLLM)/bin/python -m pytest -q tests/real_vllm
 
 proof: $(READY)  ## every invariant on generated graphs, all orders of tiny runs, processes killed: about 12 minutes
-	$(BIN)/python -m flashgraph.testing.proof --scale $(PROOF_SCALE)
+	$(BIN)/python -m tests.proof --scale $(PROOF_SCALE)
 	$(BIN)/python -m pytest -q -n auto -m "not slow" tests/journal/test_kill.py
 
 coverage: $(READY)  ## fails unless their own tests run every branch of the graphs' checks, the policies and the scheduler
 	$(BIN)/python -m pytest -q -n auto -m "not slow" --hypothesis-seed=0 \
 		--cov=flashgraph/graph --cov=flashgraph/policies --cov=flashgraph/run --cov-branch \
 		--cov-report=term-missing:skip-covered --cov-fail-under=100 \
-		tests/graph tests/policies tests/run tests/journal \
+		tests/graph tests/policies tests/run tests/journal tests/proof/test_properties.py \
 		tests/testing/test_policies.py tests/test_parameters.py tests/cli/test_check.py
 
 lint: $(READY)  ## ruff

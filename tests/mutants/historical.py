@@ -25,7 +25,7 @@ import flashgraph
 __all__ = ["Bug", "Caught", "DoesNotApply", "main", "plant", "table"]
 
 PACKAGE = Path(flashgraph.__file__).parent
-HUNTS = Path(__file__).with_name("hunts.py")
+ROOT = Path(__file__).parents[2]
 MUTATED = ("run", "policies")
 SECONDS = 300
 """Of wall-clock for one hunt: a planted bug may make the scheduler go in circles."""
@@ -80,10 +80,11 @@ def hunt(bug: Bug, names: Iterable[str] = ()) -> Caught:
     """Plant a bug and run its hunt, or those named."""
     with tempfile.TemporaryDirectory() as folder:
         plant(bug, Path(folder))
-        environment = {**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
+        path = os.pathsep.join([folder, str(ROOT)])  # the planted package, and the hunts that try it
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             done = subprocess.run(
-                [sys.executable, str(HUNTS), *(names or [bug.hunt])],
+                [sys.executable, "-m", "tests.mutants.hunts", *(names or [bug.hunt])],
                 capture_output=True, text=True, env=environment, timeout=SECONDS, cwd=folder,
             )  # fmt: skip
         except subprocess.TimeoutExpired:

@@ -1,6 +1,6 @@
 """The invariant suite as hunts: named searches for one broken invariant, each the same on every run.
 
-``python tests/mutants/hunts.py NAME ...`` runs some of them, in order, against the flashgraph that is on the path, and
+``python -m tests.mutants.hunts NAME ...`` runs some of them, in order, against the flashgraph that is on the path, and
 ends with status 1 and the violation at the first that finds one.  All draws are derandomized, so that a hunt that has
 caught a bug once catches it again.
 """
@@ -13,11 +13,11 @@ from functools import partial
 
 from hypothesis import Phase, settings
 
-from flashgraph.testing.deadlock import rings
 from flashgraph.testing.log import InvariantViolation
-from flashgraph.testing.proof import TINY, Share, played
-from flashgraph.testing.properties import PROPERTIES, prove
-from flashgraph.testing.restated import RESTATED
+from tests.proof.deadlock import rings
+from tests.proof.oracles import ORACLES
+from tests.proof.proof import TINY, Share, played
+from tests.proof.properties import PROPERTIES, prove
 
 __all__ = ["HUNTS", "main"]
 
@@ -33,11 +33,11 @@ def _explore(name: str, states: int) -> None:
 
 
 def hunts(examples: int = 60, states: int = 400) -> Mapping[str, Callable[[], object]]:
-    """All hunts by name: what is restated, every tiny run, the scheduler as a state machine, every property on whole
-    runs, the smallest rings."""
+    """All hunts by name: the reference models, every tiny run, the scheduler as a state machine, every property on
+    whole runs, the smallest rings."""
     proofs = {name: partial(prove, name, max(5, round(examples * p.share))) for name, p in PROPERTIES.items()}
     return {
-        **{name: proofs[name] for name in RESTATED},
+        **{name: proofs[name] for name in ORACLES},
         **{f"tiny: {name}": partial(_explore, name, states) for name in TINY},
         "the scheduler as a state machine": partial(played, examples, 30),
         **proofs,

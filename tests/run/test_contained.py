@@ -21,8 +21,8 @@ from flashgraph.run import events as ev
 from flashgraph.run.cause import Cause
 from flashgraph.run.contained import Escaped, escaped
 from flashgraph.testing import settle
-from flashgraph.testing.restated.small import Kept
 from flashgraph.testing.runs import LatencyModel
+from tests.proof.oracles.small import Kept
 from tests.run.kit import Virtually, of
 
 

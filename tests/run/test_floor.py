@@ -13,8 +13,8 @@ from flashgraph.api import Run
 from flashgraph.run import floor
 from flashgraph.run.floor import Floor
 from flashgraph.sim.clock import block
-from flashgraph.testing.restated.small import Kept
 from flashgraph.testing.runs import LatencyModel
+from tests.proof.oracles.small import Kept
 from tests.run.kit import Virtually, watched
 
 

@@ -7,7 +7,7 @@ import pytest
 import flashgraph as fg
 from flashgraph.run import events as ev
 from flashgraph.testing import Fan, Shape, Step
-from flashgraph.testing.properties import runs_to_the_end
+from tests.proof.properties import runs_to_the_end
 
 SLOW = Step(workers=1, capacity=1)
 """What takes the groups: the second that is ready finds no room."""

@@ -15,7 +15,7 @@ from flashgraph.evaluation import Attempt
 from flashgraph.pools import Archive
 from flashgraph.run import events as ev
 from flashgraph.testing.graphs import Ledgered, Token
-from flashgraph.testing.restated.small import Kept
+from tests.proof.oracles.small import Kept
 from tests.run.kit import Virtually, of, watched
 
 

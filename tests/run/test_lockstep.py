@@ -1,5 +1,5 @@
 """Lockstep where jobs wait for each other.  That it equals the reference interpreter (I11) is a property of
-`tests/run/test_invariants.py`."""
+`tests/proof/test_properties.py`."""
 
 from __future__ import annotations
 

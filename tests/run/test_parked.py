@@ -1,5 +1,5 @@
 """Work that a budget has no room for waits for a larger one: a run that is resumed with it equals one that had it at
-once.  On generated graphs that is the property "resumed with a larger budget" of `flashgraph.testing.properties`."""
+once.  On generated graphs that is the property "resumed with a larger budget" of `tests.proof.properties`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from flashgraph.sim.clock import run_virtually
 from flashgraph.sim.world import World
 from flashgraph.testing import settle
 from flashgraph.testing.invariants import check_invariants
-from flashgraph.testing.restated.small import Kept
 from flashgraph.testing.runs import LatencyModel
+from tests.proof.oracles.small import Kept
 from tests.run.kit import Virtually, of, watched
 
 WORLD = World(seed=1, train=9, val=5)

@@ -8,7 +8,7 @@ import flashgraph as fg
 from flashgraph.run import events as ev
 from flashgraph.run.cause import Cause, End
 from flashgraph.testing import Fan, Hand, InvariantViolation, Move, Shape, Step, build, no_pause, plan_by_hand
-from flashgraph.testing.deadlock import Ring
+from tests.proof.deadlock import Ring
 
 
 def test_a_job_that_was_being_cancelled_is_not_run_again() -> None:

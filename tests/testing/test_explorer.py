@@ -11,7 +11,7 @@ from flashgraph.run.items import GatherState, Item
 from flashgraph.testing import Ending, Fan, InvariantViolation, Loop, Shape, Step, build, explore, no_pause
 from flashgraph.testing.explorer import Explored
 from flashgraph.testing.hand import plan_by_hand
-from flashgraph.testing.proof import TINY
+from tests.proof.proof import TINY
 
 ONE = Step()
 

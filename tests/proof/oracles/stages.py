@@ -19,9 +19,9 @@ from flashgraph.policies.control import Control, balanced, drain_first, shortest
 from flashgraph.run import events as ev
 from flashgraph.run.returns import Returns
 from flashgraph.sim.clock import run_virtually, settle
-from flashgraph.testing.restated.small import Kept, run_small
 from flashgraph.testing.runs import TASK
-from flashgraph.testing.tried import FOREVER, Property, expect
+from tests.proof.oracles.small import Kept, run_small
+from tests.proof.tried import FOREVER, Property, expect
 
 __all__ = ["STAGES"]
 

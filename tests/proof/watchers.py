@@ -15,7 +15,7 @@ from flashgraph.sim.clock import block
 from flashgraph.testing.graphs import Shape, draw
 from flashgraph.testing.invariants import check_invariants
 from flashgraph.testing.runs import Finished
-from flashgraph.testing.tried import expect, ran
+from tests.proof.tried import expect, ran
 
 __all__ = ["minds_no_hook", "waits_for_no_hook", "waits_for_no_viewer"]
 

@@ -25,7 +25,7 @@ from flashgraph.policies.order import Discriminative, QueueOrder, discriminative
 from flashgraph.policies.release import RARER, All, drawn
 from flashgraph.policies.settings import parse_policy
 from flashgraph.policies.staleness import Rule, without_overlap
-from flashgraph.testing.tried import Property, expect
+from tests.proof.tried import Property, expect
 
 __all__ = ["RULES"]
 

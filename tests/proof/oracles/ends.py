@@ -14,9 +14,9 @@ import flashgraph as fg
 from flashgraph.run import events as ev
 from flashgraph.run.result import raised_in, texts_of
 from flashgraph.sim.clock import run_virtually
-from flashgraph.testing.restated.small import Kept, run_small
 from flashgraph.testing.runs import TASK
-from flashgraph.testing.tried import Property, expect
+from tests.proof.oracles.small import Kept, run_small
+from tests.proof.tried import Property, expect
 
 __all__ = ["ENDS"]
 

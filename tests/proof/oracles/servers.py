@@ -15,9 +15,9 @@ from flashgraph.llm.protocol import Load
 from flashgraph.policies.limits import Limits, steered
 from flashgraph.run import events as ev
 from flashgraph.sim.clock import run_virtually, settle
-from flashgraph.testing.restated.small import Kept
 from flashgraph.testing.runs import TASK
-from flashgraph.testing.tried import FOREVER, Property, expect
+from tests.proof.oracles.small import Kept
+from tests.proof.tried import FOREVER, Property, expect
 
 __all__ = ["SERVERS"]
 

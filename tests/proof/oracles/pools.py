@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from flashgraph.graph.ports import Artifact, PoolEvent
 from flashgraph.policies.champion import Best, ChampionRule, Proven
 from flashgraph.run.pools import PoolState
-from flashgraph.testing.restated.champions import Throne
-from flashgraph.testing.tried import Property, expect
+from tests.proof.oracles.champions import Throne
+from tests.proof.tried import Property, expect
 
 __all__ = ["POOLS"]
 

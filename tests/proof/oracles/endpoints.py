@@ -17,8 +17,8 @@ from flashgraph.policies.limits import Limits
 from flashgraph.policies.rates import Rate
 from flashgraph.run.jobs import Call, Job
 from flashgraph.run.slots import Endpoint, Slots
-from flashgraph.testing.restated.limits import KINDS, Kind, Restated, expected_rate, quotas, restated
-from flashgraph.testing.tried import Property, expect
+from tests.proof.oracles.limits import KINDS, Kind, Restated, expected_rate, quotas, restated
+from tests.proof.tried import Property, expect
 
 __all__ = ["ENDPOINTS"]
 

@@ -23,10 +23,10 @@ from flashgraph.run.resumed import request_key
 from flashgraph.run.watch import Pace
 from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.invariants import check_invariants
-from flashgraph.testing.restated.small import Kept
 from flashgraph.testing.runs import TASK, LatencyModel
 from flashgraph.testing.telling import SlowlyTold
-from flashgraph.testing.tried import FOREVER, Property, expect, refusal
+from tests.proof.oracles.small import Kept
+from tests.proof.tried import FOREVER, Property, expect, refusal
 
 __all__ = ["ASKING"]
 

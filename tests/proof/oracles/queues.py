@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from flashgraph.policies.order import QueueOrder, freshest, priority
 from flashgraph.run.items import Item
 from flashgraph.run.queues import EdgeQueue
-from flashgraph.testing.tried import Property, expect
+from tests.proof.tried import Property, expect
 
 __all__ = ["QUEUES"]
 

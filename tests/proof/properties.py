@@ -1,7 +1,7 @@
 """Whole runs of generated graphs under a virtual clock, each held against some of the invariants.
 
 A property is a function of a generated example that raises where an invariant does not hold, and returns the runs it
-has made.  `prove` tries it on many; the tests do so with few examples, `flashgraph.testing.proof` with more.
+has made.  `prove` tries it on many; the tests do so with few examples, `python -m tests.proof` with more.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from flashgraph.testing.graphs import Choice, Ending, Fan, Ledgered, Loop, Segme
 from flashgraph.testing.hand import Hand, no_pause, plan_by_hand
 from flashgraph.testing.interpreter import interpret
 from flashgraph.testing.invariants import check_invariants
-from flashgraph.testing.restated import RESTATED
 from flashgraph.testing.runs import TASK, Finished
 from flashgraph.testing.strategies import moving_limits, schedules, shapes
 from flashgraph.testing.telling import FULL
-from flashgraph.testing.tried import Property, expect, ran
-from flashgraph.testing.watchers import minds_no_hook, waits_for_no_hook, waits_for_no_viewer
+from tests.proof.oracles import ORACLES
+from tests.proof.tried import Property, expect, ran
+from tests.proof.watchers import minds_no_hook, waits_for_no_hook, waits_for_no_viewer
 
 __all__ = [
     "PROPERTIES",
@@ -473,7 +473,7 @@ EMPTY_GROUPS = Shape(
 WHOLE = ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I15", "I16")
 
 PROPERTIES: Mapping[str, Property] = {
-    **RESTATED,
+    **ORACLES,
     "a run to its end": Property(
         WHOLE,
         runs_to_the_end,
@@ -710,8 +710,7 @@ def _report(check: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
     said = {n: f"fg.{v}" if isinstance(arguments[n], fg.Budget) else v for n, v in said.items()}
     line = ", ".join(f"{n}={v}" for n, v in said.items())
     graph = f"The graph:\n{drawing(build(arguments['shape']))}\n\n" if "shape" in arguments else ""
-    module = "properties" if check.__module__ == __name__ else check.__module__.partition("testing.")[2]
     return (
-        f"\n{graph}Again, with `from flashgraph.testing import *`, `from flashgraph.testing.{module} import *` and "
+        f"\n{graph}Again, with `from flashgraph.testing import *`, `from {check.__module__} import *` and "
         f"`import flashgraph as fg`:\n{check.__name__}({line})"
     )

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.run import events as ev
-from flashgraph.testing.restated.small import Kept, run_small
-from flashgraph.testing.tried import Property, expect
+from tests.proof.oracles.small import Kept, run_small
+from tests.proof.tried import Property, expect
 
 __all__ = ["ROUTES"]
 

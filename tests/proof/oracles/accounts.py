@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from flashgraph.llm.protocol import Reply
 from flashgraph.run.budget import Budget, Ledger, bounded, prompt_bound, prompt_estimate, reply_bound, reservation
-from flashgraph.testing.tried import Property, expect, refusal
+from tests.proof.tried import Property, expect, refusal
 
 __all__ = ["ACCOUNTS"]
 

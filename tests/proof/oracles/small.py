@@ -11,7 +11,7 @@ import attrs
 import flashgraph as fg
 from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.runs import TASK
-from flashgraph.testing.tried import FOREVER
+from tests.proof.tried import FOREVER
 
 __all__ = ["Kept", "run_small"]
 

@@ -1,6 +1,6 @@
 """The proof: every property on many generated examples, every order of tiny runs, every small ring, in one table.
 
-``python -m flashgraph.testing.proof`` (``make proof``) takes some minutes; ``--scale 0.1`` a tenth of them.  It ends
+``python -m tests.proof`` (``make proof``) takes some minutes; ``--scale 0.1`` a tenth of them.  It ends
 with status 1 and the smallest failing example when something does not hold.  That a process may be killed (I13) is
 shown here by the state machine, and by force in tests/journal/test_kill.py.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,14 +23,14 @@ from hypothesis.stateful import run_state_machine_as_test
 import flashgraph as fg
 from flashgraph.policies.control import Control, balanced
 from flashgraph.terminal import say
-from flashgraph.testing.deadlock import Ring, rings
 from flashgraph.testing.explorer import Explored, explore
-from flashgraph.testing.found import FOUND
 from flashgraph.testing.graphs import Ending, Fan, Loop, Shape, Split, Step, build
 from flashgraph.testing.hand import no_pause, plan_by_hand
 from flashgraph.testing.log import InvariantViolation
-from flashgraph.testing.properties import PROPERTIES, WHOLE, Tally, prove
 from flashgraph.testing.scheduler import SchedulerMachine
+from tests.proof.deadlock import Ring, rings
+from tests.proof.found import FOUND
+from tests.proof.properties import PROPERTIES, WHOLE, Tally, prove
 
 __all__ = ["TINY", "Share", "Tiny", "main", "played"]
 
@@ -279,7 +278,7 @@ def _timed(run: Callable[[], Tally]) -> tuple[Tally | str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the proof and print its table; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m flashgraph.testing.proof", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.proof", description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="how many examples, as a share of the whole proof")
     parser.add_argument("--only", metavar="NAME", help="the parts whose names begin like this")
     parser.add_argument(
@@ -336,7 +335,3 @@ def _table(work: Mapping[str, tuple[tuple[str, ...], Tally]]) -> str:
         examples, orders, events = (sum(map(attrgetter(count), mine)) for count in ("examples", "orders", "events"))
         lines.append(f"| {name} | {examples:,} | {orders:,} | {graphs:,} | {events:,} | {found} |")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

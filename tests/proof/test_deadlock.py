@@ -10,11 +10,11 @@ import pytest
 import flashgraph as fg
 from flashgraph.graph.capacity import loop_capacity
 from flashgraph.graph.check_shape import ASSUMED_WINDOW
-from flashgraph.testing.deadlock import Ring, rings
 from flashgraph.testing.explorer import explore
 from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.hand import plan_by_hand
-from flashgraph.testing.proof import Share
+from tests.proof.deadlock import Ring, rings
+from tests.proof.proof import Share
 
 PAGE = (Path(__file__).parents[2] / "docs" / "deadlock.md").read_text()
 

@@ -16,11 +16,11 @@ from flashgraph.run.turns import Completed
 from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.graphs import Shape, build
 from flashgraph.testing.hand import Hand, no_pause, plan_by_hand
-from flashgraph.testing.restated.small import Kept
 from flashgraph.testing.runs import TASK
 from flashgraph.testing.strategies import schedules, shapes
 from flashgraph.testing.telling import Told
-from flashgraph.testing.tried import Property, expect
+from tests.proof.oracles.small import Kept
+from tests.proof.tried import Property, expect
 
 __all__ = ["SESSIONS"]
 

@@ -20,7 +20,7 @@ from flashgraph.run.plan import Capacity, Plan, compile_plan
 from flashgraph.testing.graphs import Ledgered, Shape, Token, build
 from flashgraph.testing.hand import no_pause, plan_by_hand
 from flashgraph.testing.strategies import schedules, shapes
-from flashgraph.testing.tried import Property, expect, refusal
+from tests.proof.tried import Property, expect, refusal
 
 __all__ = ["PLANS"]
 
