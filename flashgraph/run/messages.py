@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flashgraph.errors import DataError
-from flashgraph.llm.protocol import Message, Reply
+from flashgraph.llm.protocol import Message, Reply, whole_text
 
 __all__ = ["as_texts", "checked", "checked_reply", "text_of"]
 
@@ -20,9 +21,11 @@ def checked(messages: Any) -> Sequence[Message]:
 
     A content is a text, or a list of parts: ``{"type": "text", "text": ...}``, ``{"type": "image_url", ...}`` and what
     else the model takes.  Raises `DataError` for anything else.
+
+    Lone halves of surrogate pairs become U+FFFD: a sample or an output may hold one, and no request can.
     """
     if isinstance(messages, str):
-        return [{"role": "user", "content": messages}]
+        return [{"role": "user", "content": whole_text(messages)}]
     if not isinstance(messages, Sequence) or not messages:
         raise _wrong(f"the messages are {_shown(messages)}", "a list of messages")
     for number, message in enumerate(messages):
@@ -39,7 +42,20 @@ def checked(messages: Any) -> Sequence[Message]:
                 raise _wrong(f"the content of message {number} is {_shown(content)}", f"a text, or parts like {PART}")
             for place, part in enumerate(content):
                 _check_part(part, f"part {place} of message {number}")
-    return messages
+    return [_whole(message) for message in messages]
+
+
+def _whole(value: Any) -> Any:
+    """``value`` with whole texts; the same object where it has no others."""
+    if isinstance(value, str):
+        return whole_text(value)
+    if isinstance(value, Mapping):
+        made = {key: _whole(part) for key, part in value.items()}
+        return value if all(made[key] is part for key, part in value.items()) else made
+    if isinstance(value, list | tuple):
+        parts = [_whole(part) for part in value]
+        return value if all(map(operator.is_, parts, value)) else parts
+    return value
 
 
 def _check_part(part: Any, named: str) -> None:

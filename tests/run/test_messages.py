@@ -20,6 +20,7 @@ from flashgraph.llm.scripted import ScriptedModel
 from flashgraph.run import events as ev
 from flashgraph.run.budget import prompt_estimate
 from flashgraph.run.journal.reading import StoredRun
+from flashgraph.run.messages import checked
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
 from flashgraph.testing import SlowModel
@@ -155,3 +156,24 @@ def test_what_a_model_gives_that_is_no_reply(given: Any) -> None:
     (reason, *_) = [event.reason for event in of(result, ev.JobEnded) if event.how == "failed"]
     assert reason.startswith("DataError: model scripted: complete returned ")
     assert "Fix: return fg.Reply(" in reason
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        "cut \ud83d off",
+        [{"role": "user", "content": "cut \ud83d off"}],
+        [{"role": "user", "content": [{"type": "text", "text": "cut \ud83d off"}]}],
+    ],
+)
+def test_half_a_character_goes_as_its_substitute(messages: Any) -> None:
+    """A sample or an output may hold one, which no request can: each reflection that shows it would fail."""
+    (sent,) = checked(messages)
+    assert text_in(sent) == "cut \ufffd off"
+    json.dumps(sent, ensure_ascii=False).encode()
+
+
+def test_whole_messages_are_not_copied() -> None:
+    """A picture may have megabytes."""
+    message = {"role": "user", "content": PARTS}
+    assert checked([message])[0] is message
