@@ -37,6 +37,7 @@ __all__ = [
     "TimedOut",
     "UnknownModel",
     "UnusableReply",
+    "described",
     "did_you_mean",
     "is_own",
 ]
@@ -260,6 +261,23 @@ class Throttled(PassingFault):
     ) -> None:
         super().__init__(ModelUnavailable(message), pause=pause, tries=tries, backoff=backoff, quotas=quotas)
         self.args = (message,)
+
+
+LONGEST_SAID = 20_000
+"""Characters of what an exception says that are kept: it goes to the journal, the events and the report."""
+
+
+def described(error: BaseException) -> str:
+    """Return the type of an exception of the user's code and what it says, whatever its ``__str__`` does."""
+    try:
+        said = str.__str__(str(error))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as other:
+        said = f"(its __str__ raised {type(other).__name__})"
+    if len(said) > LONGEST_SAID:
+        said = f"{said[:LONGEST_SAID]} [... {len(said) - LONGEST_SAID} characters left out ...]"
+    return f"{type(error).__name__}: {said}"
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

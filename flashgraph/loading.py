@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-from flashgraph.errors import DataError, did_you_mean
+from flashgraph.errors import DataError, described, did_you_mean
 from flashgraph.graph.dsl import Graph
 from flashgraph.task import Task
 
@@ -100,7 +100,7 @@ def _module(path: Path) -> ModuleType:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
         line = frames[-1].lineno if frames else getattr(error, "lineno", 0)
         raise DataError(
-            f"{path}:{line}: the file could not be loaded: {type(error).__name__}: {error}.\nFix: {_mended(error)}"
+            f"{path}:{line}: the file could not be loaded: {described(error)}.\nFix: {_mended(error)}"
         ) from error
     finally:
         sys.path.remove(str(path.parent))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from flashgraph.errors import FlashgraphError
+from flashgraph.errors import FlashgraphError, described
 from flashgraph.llm.protocol import Load, Quota
 from flashgraph.policies.control import Waiting
 from flashgraph.policies.limits import Level
@@ -183,7 +183,7 @@ class Calls:
             return control.rank(waiting)
         except Exception as error:
             raise FlashgraphError(
-                f"control policy {control}: rank({waiting!r}) raised {type(error).__name__}: {error}.\n"
+                f"control policy {control}: rank({waiting!r}) raised {described(error)}.\n"
                 "Fix: return a place that compares with every other, the smallest first; `check_policy` tries it."
             ) from error
 

@@ -25,7 +25,7 @@ import anyio.lowlevel
 import attrs
 import sniffio
 
-from flashgraph.errors import FlashgraphError, is_own
+from flashgraph.errors import FlashgraphError, described, is_own
 from flashgraph.run.floor import Floor
 
 __all__ = [
@@ -229,14 +229,16 @@ def escaped(error: BaseException) -> Exception | None:
     if any(map(_goes_on, leaves)):
         return None
     first = next(leaf for leaf in leaves if not isinstance(leaf, Exception))
-    said = f"{type(first).__name__}: {first}" if any(first.args) else type(first).__name__
+    said = described(first)
+    for nothing in (": ", ": None", ": 0"):  # as of `exit()`
+        said = said.removesuffix(nothing)
     failure = Escaped(f"{said} (it ends this job alone; fix: raise an Exception in its place)")
     return failure.with_traceback(error.__traceback__)
 
 
 def reason(error: Exception) -> str:
     """Why a function has failed that raised ``error``."""
-    return str(error) if isinstance(error, Escaped) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, Escaped) else described(error)
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from flashgraph.errors import FlashgraphError
+from flashgraph.errors import FlashgraphError, described
 from flashgraph.graph.ports import Artifact, Stale
 from flashgraph.run import events as ev
 from flashgraph.run.admission import Admission
@@ -470,7 +470,7 @@ class Machine:
                 if job.item is not None and (job.asked or self.stages[job.node].plan.endpoint is None):
                     self.stages[job.node].failures = 0
             except Exception as error:  # what is wrong with the result itself
-                outcome = Failed(cause_of(error), f"{type(error).__name__}: {error}")
+                outcome = Failed(cause_of(error), described(error))
         if isinstance(outcome, Failed) and not gone:
             self._job_failed(job, outcome)
         self._emit(ev.JobEnded(self.now, job.id, job.node, *_told(outcome, gone, self.now - job.started_at)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from flashgraph.errors import FlashgraphError
+from flashgraph.errors import FlashgraphError, described
 from flashgraph.graph.ports import Artifact, Change, PoolEvent
 from flashgraph.policies.champion import ChampionRule, Title, the_best
 from flashgraph.task import Task
@@ -157,8 +157,7 @@ class PoolState:
             after = before.apply(event)
         except Exception as error:
             raise FlashgraphError(
-                f"{said} raised {type(error).__name__}: {error}.\n"
-                "Fix: a pool's apply must accept every event of its type."
+                f"{said} raised {described(error)}.\nFix: a pool's apply must accept every event of its type."
             ) from error
         if not isinstance(getattr(after, "artifacts", None), Mapping):
             raise FlashgraphError(
@@ -180,7 +179,7 @@ class PoolState:
             line = self.value.focus()
         except Exception as error:
             raise FlashgraphError(
-                f"pool {self.name!r}: focus() raised {type(error).__name__}: {error}.\n"
+                f"pool {self.name!r}: focus() raised {described(error)}.\n"
                 "Fix: return a pool of this class with the best artifact alone, or self."
             ) from error
         return line
@@ -191,7 +190,7 @@ class PoolState:
             chosen: Artifact | None = value.best()
         except Exception as error:
             raise FlashgraphError(
-                f"pool {self.name!r}: best() raised {type(error).__name__}: {error}.\n"
+                f"pool {self.name!r}: best() raised {described(error)}.\n"
                 "Fix: return one of self.artifacts.values(), or None where there is none."
             ) from error
         own = isinstance(chosen, Artifact) and chosen.id <= newest and chosen.id in value.artifacts

@@ -30,6 +30,13 @@ class Odd(BaseException):
     """An exception that is no `Exception`."""
 
 
+class Unspeakable(Exception):
+    """What it says does what was given."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]())
+
+
 class Text:
     def __init__(self, say: Callable[[], str]) -> None:
         self._say = say
@@ -80,6 +87,12 @@ ATTEMPTS: Mapping[str, tuple[Callable[[], Any], str]] = {
     "a base exception": (raising(Odd("odd")), "Odd: odd"),
     "a generator's exit": (raising(GeneratorExit()), "GeneratorExit"),
     "a group": (raising(BaseExceptionGroup("group", [ValueError("v"), Odd("odd")])), "Odd: odd"),
+    "a text that exits": (raising(Unspeakable(lambda: sys.exit(4))), "Unspeakable: (its __str__ raised SystemExit)"),
+    "a text that fails": (raising(Unspeakable(lambda: 1 / 0)), "Unspeakable: (its __str__ raised ZeroDivisionError)"),
+    "a text without end": (
+        raising(ValueError("x" * 30_000)),
+        f"ValueError: {'x' * 20_000} [... 10000",
+    ),
     "a thread": (lambda: anyio.to_thread.run_sync(sys.exit, 3), "SystemExit: 3"),
     "a task group": (in_a_group, "SystemExit: 5"),
 }
