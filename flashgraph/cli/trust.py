@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 
 from flashgraph.errors import DataError
 from flashgraph.run.journal.keeper import JOURNAL
@@ -14,7 +15,8 @@ from flashgraph.terminal import agreed, say
 
 __all__ = ["require_trust"]
 
-KEY = re.compile(r"[?&]key_env=([^&#]*)")
+OPTION_END = re.compile(r"[?&#,;]")
+"""What may stand between the options of a role's models, however they are nested."""
 
 
 def require_trust(folder: Path, order: Mapping[str, Any], given: Mapping[str, Any], trusted: bool) -> None:
@@ -50,9 +52,14 @@ def _wanted(order: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
             lines.append(f"run the code of {order[name]}, as its {name}")
     for role, spec in dict(order.get("models") or {}).items():
         if role not in given["models"]:
-            key = KEY.search(str(spec))
-            sent = f", with the key in the environment's {key[1]}" if key else ""
+            sent = "".join(f", with the key in the environment's {key}" for key in _keys(str(spec)))
             lines.append(f"send requests to {spec} for the role {role}{sent}")
     if order.get("cache"):
         lines.append(f"read and write the file {order['cache']}, as a cache of replies")
     return lines
+
+
+def _keys(spec: str) -> list[str]:
+    """The variables that a model string names as keys: all of them, and as it is read, which undoes %5F."""
+    options = (pair.partition("=") for pair in OPTION_END.split(spec))
+    return list(dict.fromkeys(unquote_plus(value) for name, _, value in options if unquote_plus(name) == "key_env"))

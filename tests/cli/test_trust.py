@@ -76,6 +76,22 @@ CRAFTED: list[tuple[str, Callable[[Path, Path], dict[str, Any]], str]] = [
         " environment's MY_SECRET",
     ),
     (
+        "two keys, one of them disguised",
+        lambda evil, marker: {
+            "models": {"task": "openai:http://127.0.0.1:9/v1#x?key_env=A_FILLER&key%5Fenv=MY_SECRET"}
+        },
+        "send requests to openai:http://127.0.0.1:9/v1#x?key_env=A_FILLER&key%5Fenv=MY_SECRET for the role task, with"
+        " the key in the environment's A_FILLER, with the key in the environment's MY_SECRET",
+    ),
+    (
+        "keys of several models",
+        lambda evil, marker: {
+            "models": {"task": "openai:http://127.0.0.1:9#x?key_env=A,openai:http://[::1]:9#y?key_env=MY_SECRET"}
+        },
+        "send requests to openai:http://127.0.0.1:9#x?key_env=A,openai:http://[::1]:9#y?key_env=MY_SECRET for"
+        " the role task, with the key in the environment's A, with the key in the environment's MY_SECRET",
+    ),
+    (
         "cache",
         lambda evil, marker: {"cache": str(marker)},
         "read and write the file {marker}, as a cache of replies",
