@@ -35,8 +35,8 @@ def runs(made: Path, cli: Cli, tmp_path: Path) -> Path:
 
 
 RUN_KEYS = [
-    "name", "folder", "status", "reason", "cause", "graph", "task", "schedule", "seed", "opened", "touched", "seconds", "best",
-    "evidence", "accepted", "calls", "tokens", "usd", "size", "damage",
+    "name", "folder", "status", "reason", "cause", "graph", "task", "schedule", "seed", "opened", "touched", "seconds",
+    "best", "evidence", "accepted", "calls", "tokens", "usd", "size", "damage",
 ]  # fmt: skip
 
 

@@ -20,8 +20,8 @@ from flashgraph.run import events as ev
 from flashgraph.run.cause import LIMITS, Cause, End
 from flashgraph.run.journal.causes import cause_of_drain, cause_of_failure, cause_of_job, cause_of_session
 from flashgraph.testing import settle
-from flashgraph.testing.restated.small import Kept
 from flashgraph.testing.runs import TASK
+from tests.proof.oracles.small import Kept
 from tests.run.kit import Virtually, of, watched
 from tests.run.test_goal import climb
 from tests.run.test_orphans import Job, Story
