@@ -175,7 +175,7 @@ class Task(Generic[S, O]):
                 'Fix: seed={"instruction": "..."}.'
             )
         self._check_seed()
-        if not self.bounds[0] < self.bounds[1]:
+        if not _are_bounds(self.bounds):
             raise DataError(
                 f"task {self.name!r}: bounds are {self.bounds!r}; expected (least, greatest) score, the least first.\n"
                 "Fix: bounds=(0.0, 1.0), which is the default."
@@ -255,6 +255,16 @@ class Task(Generic[S, O]):
         """The samples of ``"train"``, ``"val"`` or ``"test"``."""
         found: Sequence[S] = {"train": self.train, "val": self.val, "test": self.test}[split]
         return found
+
+
+def _are_bounds(bounds: Any) -> bool:
+    """Whether a value is (least, greatest) score: two numbers, the least first."""
+    if not isinstance(bounds, Sequence) or len(bounds) != 2 or any(isinstance(b, str | bytes) for b in bounds):
+        return False
+    try:
+        return bool(float(bounds[0]) < float(bounds[1]))
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def least_score(bounds: tuple[float, float]) -> float:

@@ -219,3 +219,12 @@ def test_a_bad_score_is_one_failed_sample(case: str, tmp_path: Path) -> None:
     assert dict(seed.scores) == {0: 1.0, 1: 1.0, 2: 0.0, 3: 1.0}  # it counts as the least score
     failed = [e for e in result.events if isinstance(e, ev.JobEnded) and e.stage == "baseline" and e.how == "failed"]
     assert [e.reason.split(":")[0] for e in failed] in (["DataError"], ["ValueError"])
+
+
+@pytest.mark.parametrize(
+    "bounds", [(1, 0), (0, 0), (0, float("nan")), ("0", "1"), (None, 1), (0, 1, 2), (0,), 5, None, "01", [1, "2"]]
+)
+def test_bounds_that_are_none(bounds: Any) -> None:
+    """Two numbers, the least first."""
+    with pytest.raises(DataError, match=r"expected \(least, greatest\) score"):
+        fg.Task("t", train=[1], val=[1], score=lambda sample, output: fg.Score(1), bounds=bounds)
