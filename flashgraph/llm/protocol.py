@@ -19,8 +19,8 @@ from flashgraph.errors import DataError
 from flashgraph.replies import parted, usable
 
 __all__ = [
-    "MOST_TOKENS", "Load", "Message", "Model", "Quota", "Reply", "ToolCall", "Usage", "bounds_cost", "is_count",
-    "reply_limit", "text_in", "whole_text",
+    "MOST_TOKENS", "REPLY_LIMITS", "Load", "Message", "Model", "Quota", "Reply", "ToolCall", "Usage", "bounds_cost",
+    "is_count", "reply_limit", "text_in", "whole_text",
 ]  # fmt: skip
 
 Message = Mapping[str, Any]
@@ -48,6 +48,9 @@ CHARACTERS_PER_TOKEN = 4
 MOST_TOKENS = 100_000_000
 """No model has read or written so many tokens in one request: a larger count is a mistake of whoever counted."""
 
+
+REPLY_LIMITS = ("max_tokens", "max_completion_tokens")
+"""Parameters that bound a reply."""
 
 HIDDEN_PROMPT = 20_000
 """Tokens of a prompt that its request may not show: a chat template's, tools', a system prompt of the server's own."""
@@ -114,9 +117,16 @@ def _cost(value: Any) -> float | None:
 
 
 def reply_limit(params: Mapping[str, Any]) -> int | None:
-    """The most tokens that parameters allow a reply; None where they do not bound it."""
-    given = [params[name] for name in ("max_tokens", "max_completion_tokens") if params.get(name) is not None]
-    return max(map(int, given)) if given else None
+    """Return the most tokens that parameters allow a reply; None where they do not bound it, as -1 does for llama.cpp.
+
+    Raises `DataError` for a bound that is no whole number.
+    """
+    given = {name: params[name] for name in REPLY_LIMITS if params.get(name) is not None}
+    for name, value in given.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or value != int(value):
+            raise DataError(f"{name}={value!r:.80}; expected a whole number of tokens.\nFix: {name}=1000.")
+    return max(map(int, given.values())) if given and min(given.values()) >= 1 else None
 
 
 def _bytes(request: Mapping[str, Any]) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from flashgraph.errors import DataError, PassingFault, Throttled
-from flashgraph.llm.protocol import Message, Model, Usage, reply_limit, text_in
+from flashgraph.llm.protocol import REPLY_LIMITS, Message, Model, Usage, reply_limit, text_in
 
 __all__ = [
     "Budget",
@@ -30,7 +30,7 @@ DEFAULT_REPLY_TOKENS = 4096
 
 
 def _positive(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
         raise DataError(
             f"budget: {attribute.name}={value!r}; expected a number over 0, or None for no limit.\n"
             f"Fix: Budget({attribute.name}=100), or leave it out."
@@ -221,7 +221,9 @@ def bounded(model: Model, params: Mapping[str, Any], limits: Mapping[str, float]
     """``params`` as they are sent to ``model``: where tokens or money are limited and nothing else bounds the reply,
     with the ``max_tokens`` that makes `reservation` true."""
     if _bounds(limits) and reply_bound(model, params) is None:
-        return {**params, "max_tokens": DEFAULT_REPLY_TOKENS}
+        own = getattr(model, "params", None) or {}
+        said = [name for name in REPLY_LIMITS if name in params or name in own]  # without a bound, as with -1
+        return {**params, **dict.fromkeys(said or ["max_tokens"], DEFAULT_REPLY_TOKENS)}
     return params
 
 

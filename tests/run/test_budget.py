@@ -62,7 +62,7 @@ def test_unlimited_amounts_are_counted() -> None:
     assert ledger.exhausted() is None
 
 
-@pytest.mark.parametrize("value", [0, -1, "5", True])
+@pytest.mark.parametrize("value", [float("nan"), 0, -1, "5", True])
 def test_a_limit_is_a_number_over_zero(value: object) -> None:
     """Anything else is refused, naming the limit."""
     with pytest.raises(fg.DataError, match="budget: calls="):
@@ -360,3 +360,23 @@ def test_no_crumb_of_a_float_stays_reserved() -> None:
     for number in reservations:
         ledger.settle(number, {})
     assert ledger.reserved["usd"] == 0
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize("value", [-1, 0, -1.0])
+@pytest.mark.parametrize("of_model", [False, True])
+def test_a_bound_that_is_none_is_replaced(name: str, value: float, of_model: bool) -> None:
+    """Servers take -1 for no bound: 4,096 tokens are reserved and asked for in its place."""
+    model = HttpModel("http://127.0.0.1:9", "m", params={name: value} if of_model else {})
+    params = {} if of_model else {name: value}
+    limits = {"tokens": 10_000.0}
+    assert bounded(model, params, limits) == {name: 4096}
+    assert reservation([model], [], params, limits)["tokens"] == prompt_bound([]) + 4096
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 2.5, True, "many", [1]])
+def test_a_bound_that_is_no_number_of_tokens(value: Any) -> None:
+    """As in ``--model 'openai:...?max_tokens=NaN'``: said with a fix, and nothing is sent."""
+    model = HttpModel("http://127.0.0.1:9", "m")
+    with pytest.raises(fg.DataError, match=r"max_tokens=.* expected a whole number of tokens.\nFix: max_tokens=1000"):
+        reservation([model], [], {"max_tokens": value}, {"tokens": 10_000.0})
