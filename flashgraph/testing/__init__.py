@@ -25,7 +25,7 @@ from flashgraph.testing.algorithms import SlowModel, check_algorithm
 from flashgraph.testing.drawing import drawing
 from flashgraph.testing.explorer import Explored, explore
 from flashgraph.testing.graphs import Choice, Ending, Fan, Loop, Segment, Shape, Split, Step, build
-from flashgraph.testing.hand import Hand, Move, no_pause, plan_by_hand
+from flashgraph.testing.hand import Hand, Move, Oracle, no_pause, plan_by_hand
 from flashgraph.testing.interpreter import interpret
 from flashgraph.testing.invariants import INVARIANTS, InvariantViolation, Watch, check_invariants
 from flashgraph.testing.models import ModelViolation, check_model
@@ -47,6 +47,7 @@ __all__ = [
     "Loop",
     "ModelViolation",
     "Move",
+    "Oracle",
     "PolicyViolation",
     "PoolViolation",
     "SchedulerMachine",

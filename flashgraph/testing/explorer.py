@@ -8,7 +8,7 @@ interleavings that covers is counted exactly.  Every step's state is checked, an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 
 import attrs
@@ -16,7 +16,7 @@ import attrs
 from flashgraph.run.budget import Budget
 from flashgraph.run.plan import Plan
 from flashgraph.run.turns import Turn
-from flashgraph.testing.hand import Hand, Move
+from flashgraph.testing.hand import Hand, Move, Oracle
 from flashgraph.testing.invariants import Watch
 from flashgraph.testing.log import InvariantViolation, Stalled
 from flashgraph.testing.snapshot import signature
@@ -72,6 +72,7 @@ class _Walk:
     faults: int
     until_stall: bool
     drained: bool
+    oracle: Callable[[], Oracle] | None
     into: dict[bytes, list[bytes]] = attrs.field(factory=dict)
     """By state, the states that one step leads to."""
     ends: set[bytes] = attrs.field(factory=set)
@@ -79,8 +80,11 @@ class _Walk:
     stall: Path | None = None
     whole: bool = True
 
+    def begin(self) -> Hand:
+        return Hand(self.plan, budget=self.budget, watched=False, oracle=self.oracle)
+
     def again(self, turns: Sequence[Turn]) -> Hand:
-        hand = Hand(self.plan, budget=self.budget, watched=False)
+        hand = self.begin()
         hand.retrace(turns)
         return hand
 
@@ -116,7 +120,7 @@ class _Walk:
 
     def go(self) -> bytes:
         """Walk; returns the name of the first state."""
-        hand = Hand(self.plan, budget=self.budget, watched=False)
+        hand = self.begin()
         first = self.name(hand, self.faults)
         self.into[first] = []
         open_ = self.arrive((), first, hand, self.faults)
@@ -178,17 +182,18 @@ def explore(
     faults: int = 0,
     until_stall: bool = False,
     drained: bool = False,
+    oracle: Callable[[], Oracle] | None = None,
 ) -> Explored:
     """Walk all interleavings of a run by hand, up to ``states`` different states.
 
     Up to ``together`` things happen at one moment, up to ``faults`` of a path's jobs and requests fail; if it may be
     ``drained``, it is so at every moment.  Stages must
-    give the same for the same item whenever they run.  A stall is reported, not raised: whoever expects none asks;
-    with ``until_stall`` the walk ends at the first.
+    give the same for the same item whenever they run.  ``oracle`` is that of `Hand`.  A stall is reported, not raised:
+    whoever expects none asks; with ``until_stall`` the walk ends at the first.
 
     Raises `InvariantViolation` for anything else, with the way there.
     """
-    walk = _Walk(plan, budget or Budget(), states, together, faults, until_stall, drained)
+    walk = _Walk(plan, budget or Budget(), states, together, faults, until_stall, drained, oracle)
     first = walk.go()
     steps = sum(map(len, walk.into.values()))
     ways = walk.ways(first)

@@ -11,7 +11,7 @@ import inspect
 import random
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import attrs
 
@@ -29,12 +29,11 @@ from flashgraph.run.plan import Capacity, Plan, compile_plan
 from flashgraph.run.turns import Answered, Asked, Completed, Measured, Turn, apply
 from flashgraph.testing.invariants import Watch
 from flashgraph.testing.log import InvariantViolation, Stalled, around
-from flashgraph.testing.recount import Recount
 from flashgraph.testing.runs import TASK
 from flashgraph.testing.snapshot import snapshot
 from flashgraph.testing.state import check_state
 
-__all__ = ["Hand", "Move", "no_pause", "plan_by_hand"]
+__all__ = ["Hand", "Move", "Oracle", "no_pause", "plan_by_hand"]
 
 ENDPOINT = "by hand"
 REPLY = fg.Reply("ok", fg.Usage(10, 5), 0.001)
@@ -59,6 +58,16 @@ class Move:
 
     def __repr__(self) -> str:
         return f"Move({self.kind!r}, {self.number})" if self.number else f"Move({self.kind!r})"
+
+
+class Oracle(Protocol):
+    """Computes beside the machine what the machine should decide, and raises `InvariantViolation` where they differ."""
+
+    def told(self, turn: Turn, machine: Machine) -> None:
+        """Receive a turn, before the machine does."""
+
+    def decided(self, commands: Sequence[Command], machine: Machine) -> None:
+        """Compare the machine, and the commands it returned for that turn."""
 
 
 @attrs.frozen
@@ -127,14 +136,24 @@ class Hand:
     """A run of ``plan`` that waits to be told what happens.
 
     After every move the machine's state is checked; with ``watched`` its events are too, one by one, and every turn
-    is noted with the state after it, for `retell`.  Raises `InvariantViolation`.
+    is noted with the state after it, for `retell`.  ``oracle`` makes an `Oracle` for each machine that the run has.
+    Raises `InvariantViolation`.
     """
 
-    def __init__(self, plan: Plan, *, budget: Budget | None = None, seed: int = 0, watched: bool = True) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        budget: Budget | None = None,
+        seed: int = 0,
+        watched: bool = True,
+        oracle: Callable[[], Oracle] | None = None,
+    ) -> None:
         self.plan = plan
         self.budget = budget or Budget()
         self.seed = seed
         self.watched = watched
+        self.oracle = oracle
         self.played: list[tuple[Move, ...]] = []
         self._begin()
         self._tell(Turn(0.0))
@@ -152,7 +171,7 @@ class Hand:
         self._cursors = {name: source.cursor for name, source in self.plan.sources.items()}
         self._stopped = False
         self._seen: InvariantViolation | None = None
-        self._recount = Recount()
+        self._oracle = self.oracle() if self.oracle is not None else None
         self.machine = Machine(self.plan, Ledger(self.budget), self._note, self.seed)
 
     def _note(self, event: ev.Event) -> None:
@@ -317,7 +336,8 @@ class Hand:
         first = self.machine.calls.made
         if turn.capacity is not None and self._watch is not None:
             self._watch.log.plan = turn.capacity.put_in(self.plan)
-        self._recount.told(turn, self.machine)
+        if self._oracle is not None:
+            self._oracle.told(turn, self.machine)
         for answer in turn.answered:
             work = self._work[answer.job]
             if answer.how == "throttled" or answer.outage:
@@ -339,7 +359,8 @@ class Hand:
             raise Stalled(f"I9: {error}") from error
         if self._seen is not None:
             raise self._seen
-        self._recount.decided(commands, self.machine)
+        if self._oracle is not None:
+            self._oracle.decided(commands, self.machine)
         for number, asked in enumerate(turn.asked, first):
             self._work[asked.job].call = self.machine.calls.open.get(number)
         for command in commands:

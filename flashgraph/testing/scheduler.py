@@ -7,8 +7,8 @@ that graph as text, the log around the violation, and one line that does it all 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -17,7 +17,7 @@ import flashgraph as fg
 from flashgraph.errors import FlashgraphError
 from flashgraph.testing.drawing import drawing, schedule_line, tail
 from flashgraph.testing.graphs import Shape, build
-from flashgraph.testing.hand import Hand, Move, no_pause, plan_by_hand
+from flashgraph.testing.hand import Hand, Move, Oracle, no_pause, plan_by_hand
 from flashgraph.testing.strategies import moving_limits, schedules, shapes
 
 __all__ = ["SchedulerMachine", "again"]
@@ -33,9 +33,10 @@ def again(
     limit: int = 2,
     limits: Sequence[str] = (),
     budget: fg.Budget | None = None,
+    oracle: Callable[[], Oracle] | None = None,
 ) -> Hand:
     """Do a failing example again: what the last line of its report calls."""
-    hand = Hand(plan_by_hand(build(shape, no_pause), schedule, limit, limits=limits), budget=budget)
+    hand = Hand(plan_by_hand(build(shape, no_pause), schedule, limit, limits=limits), budget=budget, oracle=oracle)
     for moves in played:
         hand.play(*moves)
     return hand
@@ -48,6 +49,9 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     Run it with `hypothesis.stateful.run_state_machine_as_test`, or as ``SchedulerMachine.TestCase``.
     """
+
+    oracle: ClassVar[type[Oracle] | None] = None
+    """The class of the `Oracle` that each run is compared with."""
 
     hand: Hand
     broken = False
@@ -142,7 +146,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         self._hold(lambda: self.hand.play(*moves))
 
     def _open(self) -> None:
-        self.hand = again(self.shape, self.schedule, limit=self.limit, limits=self.limits, budget=self.budget)
+        self.hand = again(
+            self.shape, self.schedule, limit=self.limit, limits=self.limits, budget=self.budget, oracle=self.oracle
+        )
 
     def _hold(self, act: Any) -> None:
         try:
@@ -157,9 +163,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         hand = getattr(self, "hand", None)
         events = hand.events if hand is not None else []
         told = hand.played if hand is not None else self.told
+        oracle = self.oracle
+        imported = f", `from {oracle.__module__} import {oracle.__name__}`" if oracle is not None else ""
+        passed = f", oracle={oracle.__name__}" if oracle is not None else ""
         return (
             f"\nThe graph:\n{drawing(build(self.shape))}\n\nThe log so far:\n{tail(events)}\n\n"
-            f"Again, with `from flashgraph.testing import *` and `import flashgraph as fg`:\n"
+            f"Again, with `from flashgraph.testing import *`{imported} and `import flashgraph as fg`:\n"
             f"again({self.shape!r}, {schedule_line(self.schedule)}, {list(told)!r}, limit={self.limit}, "
-            f"limits={self.limits!r}, budget=fg.{self.budget!r})"
+            f"limits={self.limits!r}, budget=fg.{self.budget!r}{passed})"
         )

@@ -16,6 +16,7 @@ from flashgraph.graph.capacity import loop_capacity
 from flashgraph.testing.explorer import Explored, explore
 from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.hand import plan_by_hand
+from tests.proof.recount import Recount
 
 __all__ = ["Ring", "rings"]
 
@@ -86,7 +87,7 @@ class Ring:
         """All interleavings, with `check` and the plan's own refusal bypassed."""
         inner = {f"stage{i}->stage{i + 1}": self.room for i in range(self.stages - 1)}
         plan = plan_by_hand(self.graph(), fg.pipelined(self.window, focus=0.0), room={**inner, self.back: self.loop})
-        return explore(plan, states=states, until_stall=True)
+        return explore(plan, states=states, until_stall=True, oracle=Recount)
 
 
 def rings(most: int) -> Iterator[Ring]:

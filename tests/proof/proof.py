@@ -31,6 +31,7 @@ from flashgraph.testing.scheduler import SchedulerMachine
 from tests.proof.deadlock import Ring, rings
 from tests.proof.found import FOUND
 from tests.proof.properties import PROPERTIES, WHOLE, Tally, prove
+from tests.proof.recount import Recount
 
 __all__ = ["TINY", "Share", "Tiny", "main", "played"]
 
@@ -67,6 +68,7 @@ class Tiny:
             together=self.together,
             faults=self.faults,
             drained=self.drained,
+            oracle=Recount,
         )
 
 
@@ -206,6 +208,8 @@ def played(examples: int, steps: int) -> Tally:
     tally = Tally()
 
     class Counted(SchedulerMachine):
+        oracle = Recount
+
         def teardown(self) -> None:
             super().teardown()
             if hasattr(self, "hand"):

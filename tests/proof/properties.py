@@ -34,6 +34,7 @@ from flashgraph.testing.runs import TASK, Finished
 from flashgraph.testing.strategies import moving_limits, schedules, shapes
 from flashgraph.testing.telling import FULL
 from tests.proof.oracles import ORACLES
+from tests.proof.recount import Recount
 from tests.proof.tried import Property, expect, ran
 from tests.proof.watchers import minds_no_hook, waits_for_no_hook, waits_for_no_viewer
 
@@ -374,7 +375,7 @@ def _score(value: Any) -> float | None:
 
 def is_what_it_was_told(shape: Shape, schedule: fg.Schedule, seed: int) -> list[Finished]:
     """For every k, the first k turns told to a fresh machine make the machine that the run had then."""
-    hand = Hand(plan_by_hand(build(shape, no_pause), schedule), seed=seed)
+    hand = Hand(plan_by_hand(build(shape, no_pause), schedule), seed=seed, oracle=Recount)
     hand.finish()
     hand.retell()
     return []

@@ -13,6 +13,7 @@ from flashgraph.run.cause import Cause, End
 from flashgraph.testing import Fan, Hand, Move, Shape, Split, Step, build, no_pause
 from flashgraph.testing.hand import plan_by_hand
 from flashgraph.testing.runs import LatencyModel
+from tests.proof.recount import Recount
 from tests.run.kit import Virtually, of, watched
 from tests.run.test_sources import Log
 
@@ -25,7 +26,7 @@ def taken_up(hand: Hand, stage: str) -> list[int]:
 
 
 def played(shape: Shape, window: int) -> Hand:
-    hand = Hand(plan_by_hand(build(shape, no_pause), fg.pipelined(window, focus=0.0)))
+    hand = Hand(plan_by_hand(build(shape, no_pause), fg.pipelined(window, focus=0.0)), oracle=Recount)
     hand.finish()
     return hand
 

@@ -16,6 +16,7 @@ from flashgraph.run.queues import EdgeQueue
 from flashgraph.testing import InvariantViolation, SchedulerMachine, Shape, Step, again, schedules, shapes
 from flashgraph.testing.graphs import Fan, build
 from flashgraph.testing.hand import Hand, Move, no_pause, plan_by_hand
+from tests.proof.recount import Recount
 
 PLAYED = settings(
     deadline=None,
@@ -27,14 +28,18 @@ PLAYED = settings(
 
 def test_the_scheduler_under_all_that_can_happen() -> None:
     """I1 to I10, I13 and I15: after every step, whatever the event loop, the servers, the clock and the faults do."""
-    run_state_machine_as_test(SchedulerMachine, settings=PLAYED)
+
+    class Proved(SchedulerMachine):
+        oracle = Recount
+
+    run_state_machine_as_test(Proved, settings=PLAYED)
 
 
 @settings(PLAYED, max_examples=25)
 @given(shape=shapes(), schedule=schedules(), seed=st.integers(0, 5))
 def test_every_prefix_of_the_turns_makes_the_same_machine(shape: Shape, schedule: fg.Schedule, seed: int) -> None:
     """I13: for every k, the first k turns told to a fresh machine."""
-    hand = Hand(plan_by_hand(build(shape, no_pause), schedule), seed=seed)
+    hand = Hand(plan_by_hand(build(shape, no_pause), schedule), seed=seed, oracle=Recount)
     hand.finish()
     hand.retell()
 

@@ -20,6 +20,7 @@ from flashgraph.testing.runs import TASK
 from flashgraph.testing.strategies import schedules, shapes
 from flashgraph.testing.telling import Told
 from tests.proof.oracles.small import Kept
+from tests.proof.recount import Recount
 from tests.proof.tried import Property, expect
 
 __all__ = ["SESSIONS"]
@@ -34,7 +35,7 @@ def goes_on(
     ``workers`` says which limits are new, keeps to them and to its workers, and ends as it would; told again it is the
     same run."""
     graph = build(shape, no_pause)
-    hand = Hand(plan_by_hand(graph, schedule, limits=limits))
+    hand = Hand(plan_by_hand(graph, schedule, limits=limits), oracle=Recount)
     for _ in range(steps):
         if moves := [move for move in hand.moves() if move.kind != "timer"] or hand.moves():
             hand.play(moves[0])
