@@ -88,6 +88,10 @@ class Drift:
 PRIOR_CHILDREN = 5
 LEAST_VARIANCE = 0.001
 """Of true differences: children are never all alike."""
+FEW_CHILDREN = 3
+"""Below which they say nothing of their parent."""
+DRIFT_SPREAD = 0.02
+"""The standard deviation of the mean difference of a root's children, before any was tried."""
 INHERITED = 0.6
 """The share of a parent's luck that its child has too: both are tried on one draw of samples, but replies are new.
 
@@ -110,12 +114,14 @@ def weigh(
     strata: Mapping[int, int] | None = None,
     parent: Evidence | None = None,
     drift: Drift | None = None,
+    children: Sequence[tuple[float, float]] = (),
 ) -> Evidence:
     """Weigh the ``scores`` of those of the samples ``0 .. of - 1`` that were tried.
 
     ``control`` predicts a score for every sample; ``strata`` names the stratum of every sample, 0 where it is missing.
     Within a stratum the tried samples must be a random part.  With a ``parent``, and at least `HANDFUL` samples, the
-    estimate is drawn towards its estimate plus the ``drift`` of children.  Scores lie within ``bounds``.
+    estimate is drawn towards its estimate plus the ``drift`` of children.  Without one, ``children`` say how lucky it
+    was itself: the mean of each, and the sampling variance of its difference.  Scores lie within ``bounds``.
     """
     known = control if control is not None and len(control) >= of else None
     unit = unit_of(bounds)
@@ -129,9 +135,21 @@ def weigh(
         prior = parent.estimate + drift.mean * unit, spread + parent.variance
         expected = anchor(parent) + drift.mean * unit
         estimate, variance = prior[0] + (mean - expected) * weight, weight * noise
+    elif of >= HANDFUL and len(children) >= FEW_CHILDREN:
+        estimate -= _luck(mean, _variance(list(scores.values()), unit) / len(scores), children, unit)
     estimate = min(max(estimate, bounds[0]), bounds[1])
     interval = _interval(estimate, variance + _variance(list(scores.values()), unit) / of, len(scores), bounds)
     return Evidence(len(scores), of, mean, estimate, variance, interval, failed, prior, unit=unit)
+
+
+def _luck(mean: float, noise: float, children: Sequence[tuple[float, float]], unit: float) -> float:
+    """How much of a root's mean was luck: its children passed a trial, so they are seldom worse on average.
+
+    The mean difference of children is their drift less the root's luck, both normal; this is the expected luck.
+    """
+    worse = mean - fmean(m for m, _ in children)
+    spread = sum(Drift().variance * unit**2 + v for _, v in children) / len(children) ** 2
+    return max(0.0, worse) * noise / (noise + (DRIFT_SPREAD * unit) ** 2 + spread)
 
 
 def unit_of(bounds: tuple[float, float]) -> float:

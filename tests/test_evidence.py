@@ -261,6 +261,36 @@ def test_children_are_never_taken_to_be_all_alike() -> None:
     assert Drift.of([(0.0, 1.0)] * 50).variance > 0
 
 
+# ---- roots -----------------------------------------------------------------------------------------------
+
+LUCKY = {i: float(i % 5 == 0) for i in range(100)}
+"""A root with a mean of 0.2."""
+
+
+def test_a_root_whose_children_are_all_worse_was_lucky() -> None:
+    """The more of them say so, the more it was; its mean stays what it is."""
+    without = weigh(LUCKY, 100)
+    few, many = (weigh(LUCKY, 100, children=[(0.14, 0.004)] * count) for count in (3, 60))
+    assert (without.estimate, few.mean, many.mean) == (0.2, 0.2, 0.2)
+    assert 0.14 < many.estimate < few.estimate < 0.2
+    assert many.interval[1] < without.interval[1]
+
+
+@pytest.mark.parametrize("children", [[(0.14, 0.004)] * 2, [(0.3, 0.004)] * 60, []])
+def test_children_that_say_nothing_of_their_root(children: list[tuple[float, float]]) -> None:
+    """Too few of them, or better ones: that is their own merit."""
+    assert weigh(LUCKY, 100, children=children) == weigh(LUCKY, 100)
+
+
+def test_luck_has_the_unit_of_the_scores() -> None:
+    """Scores from 0 to 100 are corrected by a hundred times as much."""
+    small = weigh(LUCKY, 100, children=[(0.14, 0.004)] * 9)
+    large = weigh(
+        {i: 100 * y for i, y in LUCKY.items()}, 100, bounds=(0.0, 100.0), children=[(14.0, 40.0)] * 9
+    )  # fmt: skip
+    assert large.estimate == pytest.approx(100 * small.estimate)
+
+
 # ---- lines of descent ------------------------------------------------------------------------------------
 
 RULES = 24

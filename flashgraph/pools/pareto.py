@@ -127,17 +127,20 @@ class ParetoFrontier:
         """With the evidence of an artifact, and of those whose control it is, weighed anew."""
         artifacts, predicted = dict(self.artifacts), dict(self.predicted)
         named, anew, drift = dict(self.estimated_objectives), {changed}, self.drift()
+        if (root := self.completed_by.get(changed)) is not None and root not in self.completed_by:
+            anew.add(root)  # what its children do says how lucky it was
         for artifact in self.artifacts.values():  # parents come before their children
             by = self.completed_by.get(artifact.id)
-            if artifact.id != changed and by not in anew:
+            if artifact.id not in anew and by not in anew:
                 continue
             anew.add(artifact.id)
             tried = self.tried[artifact.id]
             control, parent = (predicted[by], artifacts[by].evidence) if by is not None else ({}, None)
             size = max(len(control), tried.size)
+            children = self._children(artifact.id) if by is None else ()
             evidence = weigh(
                 tried.scores, size, bounds=self.bounds, failed=len(tried.failed), control=control or None,
-                strata=tried.strata, parent=parent, drift=drift,
+                strata=tried.strata, parent=parent, drift=drift, children=children,
             )  # fmt: skip
             guess = {} if control else dict.fromkeys(range(size), evidence.mean)
             predicted[artifact.id] = {**guess, **control, **tried.scores}
@@ -147,6 +150,16 @@ class ParetoFrontier:
             score = min(max(evidence.mean, self.bounds[0]), self.bounds[1])  # which a mean beside a control may leave
             artifacts[artifact.id] = attrs.evolve(artifact, score=score, evidence=evidence)
         return attrs.evolve(self, artifacts=artifacts, predicted=predicted, estimated_objectives=named)
+
+    def _children(self, root: int) -> list[tuple[float, float]]:
+        """The mean of each child of a root, and the sampling variance of its difference."""
+        unit, found = unit_of(self.bounds), []
+        for child, by in self.completed_by.items():
+            evidence = self.artifacts[child].evidence if by == root and child in self.artifacts else None
+            if evidence is not None:
+                noise = sampling_variance(self.tried[child].scores, self.predicted.get(root), unit)
+                found.append((evidence.mean, noise))
+        return found
 
     def drift(self) -> Drift:
         """How much the newest children differ from their parents."""

@@ -191,10 +191,10 @@ def test_focus_is_the_most_promising() -> None:
 
 def test_where_children_do_worse_the_focus_is_wide() -> None:
     """Depth is worth nothing there: whoever is less good by as much stays too."""
-    pool = admit(admit(ParetoFrontier(), 0, [1.0] * 8 + [0.0] * 4), 1, [1.0] * 7 + [0.0] * 5)
+    pool = admit(admit(ParetoFrontier(), 0, [1.0] * 8 + [0.0] * 4), 1, [1.0] * 7 + [0.0] * 5, (0,))
     assert list(pool.focus().artifacts) == [0]
     for number in range(2, 30):
-        pool = admit(pool, number, [0.0] * SIZE, (0,))
+        pool = admit(pool, number, [0.0] * SIZE, (1,))
     assert pool.drift().mean < -0.3
     assert set(pool.focus().artifacts) >= {0, 1}
 
@@ -217,3 +217,14 @@ def test_an_estimate_is_that_of_the_evidence() -> None:
         dict.fromkeys(range(5), 2.0), SIZE, bounds=(0.0, 2.0), control=control, parent=parent, drift=pool.drift()
     )  # fmt: skip
     assert told.artifacts[1].evidence == expected
+
+
+def test_a_lucky_root_is_no_more_promising_than_its_children() -> None:
+    """Its estimate falls with each child that is worse, so that the search goes on from a child; its score stays."""
+    pool = admit(ParetoFrontier(), 0, [1.0, 0.0] * 6)
+    for number in range(1, 9):
+        pool = admit(pool, number, [1.0, 0.0, 0.0] * 4, (0,))
+    root = pool.artifacts[0]
+    assert root.evidence is not None
+    assert root.score == 0.5
+    assert root.evidence.estimate < 0.5
