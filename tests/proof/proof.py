@@ -33,7 +33,7 @@ from tests.proof.found import FOUND
 from tests.proof.properties import PROPERTIES, WHOLE, Tally, prove
 from tests.proof.recount import Recount
 
-__all__ = ["TINY", "Share", "Tiny", "main", "played"]
+__all__ = ["TINY", "Share", "Tiny", "main", "played", "table"]
 
 EXAMPLES = 600
 """Of a property whose share is 1, at scale 1."""
@@ -302,7 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         loops = "".join(f", {count:,} on {loop}" for loop, count in sorted(tally.loops.items()))
         said = tally.said or f"{tally.examples:,} examples{loops}; {tally.events:,} events"
         say(f"{name}: {said}; {seconds:.0f} s")
-    say(f"\n{_table({name: (every[name].shows, tally) for name, tally in tallies.items()})}")
+    say(f"\n{table({name: (every[name].shows, tally) for name, tally in tallies.items()})}")
     say(f"\n{time.monotonic() - began:.0f} s in {given.workers} processes")
     return 0
 
@@ -323,11 +323,12 @@ def _each(chosen: Mapping[str, Part], workers: int) -> Iterator[tuple[str, Tally
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _table(work: Mapping[str, tuple[tuple[str, ...], Tally]]) -> str:
+def table(work: Mapping[str, tuple[tuple[str, ...], Tally]]) -> str:
     """One line for each invariant: what was tried for it, and what it has found while flashgraph was made."""
     lines = [
-        "| invariant | examples | all orders | graphs | events | failures found during development |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| invariant | whole runs | examples of single parts | all orders | graphs | events "
+        "| failures found during development |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for number in range(1, 17):
         name = f"I{number}"
@@ -336,6 +337,7 @@ def _table(work: Mapping[str, tuple[tuple[str, ...], Tally]]) -> str:
             continue
         graphs = len(set().union(*(t.graphs for t in mine)))
         found = "; ".join(FOUND.get(name, ())) or "none"
-        examples, orders, events = (sum(map(attrgetter(count), mine)) for count in ("examples", "orders", "events"))
-        lines.append(f"| {name} | {examples:,} | {orders:,} | {graphs:,} | {events:,} | {found} |")
+        counts = ("runs", "parts", "orders", "events")
+        runs, parts, orders, events = (sum(map(attrgetter(count), mine)) for count in counts)
+        lines.append(f"| {name} | {runs:,} | {parts:,} | {orders:,} | {graphs:,} | {events:,} | {found} |")
     return "\n".join(lines)

@@ -68,9 +68,12 @@ LIMITS = st.sampled_from([1, 2, 7])
 
 @attrs.define
 class Tally:
-    """How much a property was tried: ``orders`` are those in which all of a tiny run can happen, ``graphs`` are
-    different ones, ``events`` those of all runs, ``loops`` the examples on each event loop; ``said`` is what else there
-    is to say."""
+    """How much a property was tried.
+
+    ``parts`` are the examples that compare one part of the scheduler with its reference model (`ORACLES`); all other
+    ``examples`` are whole runs. ``orders`` are those in which all of a tiny run can happen, ``graphs`` are different
+    ones, ``events`` those of all runs, ``loops`` the examples on each event loop; ``said`` is what else to say.
+    """
 
     examples: int = 0
     events: int = 0
@@ -78,6 +81,11 @@ class Tally:
     graphs: set[str] = attrs.field(factory=set)
     loops: Counter[str] = attrs.field(factory=Counter)
     said: str = ""
+    parts: int = 0
+
+    @property
+    def runs(self) -> int:
+        return self.examples - self.parts
 
 
 def runs_to_the_end(shape: Shape, schedule: fg.Schedule, backend: str, limit: int) -> list[Finished]:
@@ -688,6 +696,7 @@ def prove(name: str, examples: int) -> Tally:
             error.add_note(_report(chosen.check, arguments))
             raise
         tally.examples += 1
+        tally.parts += name in ORACLES
         tally.loops.update([arguments["backend"]] if "backend" in arguments else chosen.loops)
         if "shape" in arguments:
             tally.graphs.add(repr(arguments["shape"]))

@@ -30,7 +30,20 @@ def test_it_prints_a_line_for_each_invariant(
     assert proof.main(["--scale", "0.01", "--workers", "1"]) == 0
     table = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| I")]
     assert [line[0] for line in table] == [f"| I{n}" for n in range(1, 17)]
-    assert all(int(line[1].replace(",", "")) > 0 for line in table)
+    assert all(int(line[1].replace(",", "")) + int(line[2].replace(",", "")) > 0 for line in table)
+
+
+def test_the_table_counts_runs_and_single_parts_apart() -> None:
+    """A whole run and an example of one part, for the same invariant, stand in two columns."""
+    chosen = {
+        "on both event loops": prove("on both event loops", 2),
+        "limits, restated": prove("limits, restated", 3),
+    }
+    lines = proof.table({name: (("I14",), tally) for name, tally in chosen.items()}).splitlines()
+    runs, parts = chosen["on both event loops"].examples, chosen["limits, restated"].examples
+    assert lines[0].startswith("| invariant | whole runs | examples of single parts |")
+    assert lines[2].startswith(f"| I14 | {runs} | {parts} | ")
+    assert min(runs, parts) > 0
 
 
 def test_the_concepts_say_each_invariant() -> None:
@@ -56,7 +69,7 @@ def test_parts_run_beside_each_other(capsys: pytest.CaptureFixture[str]) -> None
     assert proof.main(["--scale", "0.01", "--only", "on both event loops", "--workers", "2"]) == 0
     said = capsys.readouterr().out
     assert "on both event loops: 5 examples, 5 on asyncio, 5 on trio; " in said
-    assert "| I14 | 5 | " in said
+    assert "| I14 | 5 | 0 | " in said
 
 
 def test_a_part_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
