@@ -6,8 +6,8 @@ same machine: that is what makes a run resumable.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import attrs
 
@@ -19,7 +19,9 @@ from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity
 from flashgraph.run.value import value
 
-__all__ = ["Answered", "Asked", "Completed", "Measured", "Turn", "apply"]
+__all__ = ["Answered", "Asked", "Completed", "Measured", "Turn", "apply", "taken"]
+
+T = TypeVar("T")
 
 
 @value
@@ -126,3 +128,12 @@ def apply(turn: Turn, machine: Machine) -> list[Command]:
         machine.drain(turn.drain)
     told = turn.measured or turn.answered or turn.completed or turn.asked
     return [] if turn.halted else machine.step(quiet=not told)
+
+
+def taken(told: list[T], place: Callable[[T], Any]) -> tuple[T, ...]:
+    """Return all that a list holds, in the order of its places, and empty it."""
+    if not told:
+        return ()
+    found = tuple(sorted(told, key=place))
+    told.clear()
+    return found

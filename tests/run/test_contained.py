@@ -16,7 +16,7 @@ import pytest
 import flashgraph as fg
 from flashgraph.evaluation import Candidate, attempt
 from flashgraph.pools import Archive
-from flashgraph.run import contained, driver
+from flashgraph.run import contained, driver, execution
 from flashgraph.run import events as ev
 from flashgraph.run.cause import Cause
 from flashgraph.run.contained import Escaped, escaped
@@ -345,7 +345,7 @@ def test_a_job_that_does_not_end(
     import threading
 
     OVER = threading.Event()
-    for module in (driver, contained):
+    for module in (driver, execution, contained):
         monkeypatch.setattr(module, "GRACE", 0.05)
     begun = anyio.Event()
     result: list[fg.Result] = []
@@ -383,7 +383,7 @@ def test_a_job_that_does_not_end(
 
 def test_a_job_whose_group_went_on_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would hold its worker for ever, and the run would not end."""
-    monkeypatch.setattr(driver, "GRACE", 0.05)
+    monkeypatch.setattr(execution, "GRACE", 0.05)
     made = fg.Graph("late")
     archive = made.pool("archive", Archive)
 

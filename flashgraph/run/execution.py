@@ -1,0 +1,283 @@
+"""Runs the functions of sources and stages, each in a task of its own where it is async, and cancels them."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from flashgraph.errors import ModelError
+from flashgraph.graph.ports import Context, Draw
+from flashgraph.run.cause import Cause, End, cause_of
+from flashgraph.run.contained import GRACE, Guarded, Inside, contained, escaped, reason, within
+from flashgraph.run.floor import Floor
+from flashgraph.run.jobs import Done, Failed, Job, Outcome, Start
+from flashgraph.run.machine import Machine
+from flashgraph.run.requests import Requests
+from flashgraph.run.resumed import Resumed
+from flashgraph.run.returns import Returns
+from flashgraph.run.turns import Completed, taken
+from flashgraph.task import Task
+
+__all__ = ["CUT_OFF", "Execution"]
+
+_log = logging.getLogger("flashgraph")
+
+LET = (
+    "\nFix: let cancellations through: `except Exception` does, a bare `except:` does not; a thread is left with "
+    "anyio.to_thread.run_sync(..., abandon_on_cancel=True)."
+)
+
+CUT_OFF = Failed(Cause.CANCELLED, "cancelled", "cancelled")
+"""How a job ends that says nothing more."""
+
+
+class Execution:
+    """The jobs of a run that are carried out.
+
+    ``elapsed`` is the run's clock; ``wake`` tells the driver that a job has ended, ``stop`` ends the run.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        task: Task[Any, Any],
+        resources: Mapping[str, Any],
+        requests: Requests,
+        floor: Floor,
+        resumed: Resumed,
+        *,
+        elapsed: Callable[[], float],
+        wake: Callable[[], None],
+        stop: Callable[[End], None],
+    ) -> None:
+        plan = self._plan = machine.plan
+        self._machine = machine
+        self._task = task
+        self._resources = resources
+        self._requests = requests
+        self._floor = floor
+        self._elapsed = elapsed
+        self._wake = wake
+        self._stop = stop
+        self._sequential = resumed.stream
+        self._cursors = dict(resumed.cursors)
+        nodes = {n: s.spec for n, s in plan.stages.items()} | dict(plan.sources)
+        self._params = {name: plan.params_of(spec) for name, spec in nodes.items()}
+        self._returns = {name: Returns.of(spec) for name, spec in nodes.items()}
+        bodies = {name: stage.spec.body for name, stage in plan.stages.items()}
+        self._plain = {name for name, body in bodies.items() if not (_takes_context(body) or _is_async(body))}
+        """Stages that are a function of their item alone."""
+        self._names = {name: f"stage {name!r}" for name in plan.stages}
+        self._completed: list[Completed] = []
+        self._inside: dict[int, Inside] = {}
+        """The functions of the jobs that run."""
+        self.guarded = False
+        """Whether the event loop guards the tasks of jobs."""
+        self._cancelled: dict[int, tuple[float, Job]] = {}
+        """When running jobs were cancelled, the first first."""
+        self.abandoned: list[str] = []
+        """Jobs that did not end when they were cancelled, and where each stands."""
+        self._running: dict[int, anyio.TaskHandle[None] | None] = {}
+        """The tasks of the jobs that run; None while one is being started."""
+        self._parked: set[int] = set()
+        """Jobs that the budget has parked, and whose tasks have ended since."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether any task of a job runs."""
+        return bool(self._running)
+
+    @property
+    def ended(self) -> bool:
+        """Whether jobs have ended since the last turn."""
+        return bool(self._completed)
+
+    @property
+    def patience(self) -> float | None:
+        """When the job that was cancelled first is abandoned; None where none was cancelled."""
+        return next(iter(self._cancelled.values()))[0] + GRACE if self._cancelled else None
+
+    def completed(self) -> tuple[Completed, ...]:
+        """Take the jobs that have ended since the last turn, in the order of their numbers."""
+        return taken(self._completed, lambda done: done.job)
+
+    def finish(self, job: Job, outcome: Outcome, **state: Any) -> None:
+        """Take a job as ended."""
+        self._completed.append(Completed(job.id, outcome, **state))
+        self._wake()
+
+    def abandon_all(self) -> None:
+        """Abandon all jobs that run."""
+        for number in list(self._running):
+            self._abandon(self._machine.jobs[number])
+
+    def cancel(self, job: Job) -> None:
+        if (task := self._running.get(job.id)) is not None:
+            self._cancelled[job.id] = (self._elapsed(), job)
+            self._inside[job.id].cancelled = True
+            task.cancel()
+        elif job.id in self._parked:
+            self._parked.remove(job.id)
+            self.finish(job, CUT_OFF)
+
+    def give_up(self) -> None:
+        """Abandon jobs that have outlived their cancellation by the grace."""
+        while self._cancelled:
+            at, job = next(iter(self._cancelled.values()))
+            if self._elapsed() < at + GRACE:
+                return
+            self._abandon(job)
+
+    def _abandon(self, job: Job) -> None:
+        """Take a job as ended that does not end: its function catches its cancellation, or waits where that does not
+        reach it.  The run goes on, and ends, without it."""
+        self._cancelled.pop(job.id, None)
+        inside = self._inside[job.id]
+        what = f"stage {job.node!r} (job {job.id}) did not end within {GRACE:g} s of its cancellation"
+        where = f"it stands at {inside.place()}"
+        if not inside.abandon():
+            _log.warning(
+                "%s, and this event loop lets nobody abandon it; the run waits for it; %s.%s", what, where, LET
+            )
+            return
+        _log.warning("%s, and is abandoned; %s.%s", what, where, LET)
+        self.abandoned.append(f"{what}; {where}")
+        del self._running[job.id], self._inside[job.id]
+        self._requests.abandon(job)
+        said = f"it did not end within {GRACE:g} s of its cancellation, and was abandoned"
+        self.finish(job, Failed(Cause.ABANDONED, said, "cancelled"))
+
+    def start(self, start: Start, tasks: TaskGroup) -> None:
+        job = start.job
+        if job.kind == "source":
+            self._draw(start)
+            return
+        spec = self._plan.stages[job.node].spec
+        value = start.stale if start.stale is not None else start.value
+        inside = Inside(self._names[job.node], self._floor)
+        if job.node in self._plain:
+            try:
+                with contained(inside):
+                    outcome: Outcome = Done(self._returns[job.node].checked(spec.body(value)))
+            except Exception as error:
+                outcome = Failed(cause_of(error), reason(error))
+            self._completed.append(Completed(job.id, outcome))
+            return
+        at: Context[Any] | None = None
+        if _takes_context(spec.body):
+            at = Context(
+                self._task,
+                start.views.get(spec.reads or ""),
+                # Not by a number: those are given in the order in which things happen to end.
+                f"{self._machine.seed}/{job.node}/{job.item.path}/{job.item.repairs}" if job.item else "",
+                self._params[job.node],
+                lag=job.lag,
+                refreshed=start.refreshed,
+                resources=self._resources,
+            )
+            if spec.llm is not None:
+                at.llm = partial(self._requests.call, job, spec.llm)
+        arguments = (value,) if at is None else (value, at)
+        if _is_async(spec.body):
+            self._running[job.id], self._inside[job.id] = None, inside
+            if spec.llm is not None:
+                self._requests.admit(job)
+            with within(inside):
+                task = tasks.create_task(self._work(job, spec.body, arguments, at), name=f"{job.node} #{job.id}")
+            # Else an eager event loop, which Python has from 3.12 on, has been through with it.
+            if job.id in self._running:  # pragma: no branch
+                self._running[job.id] = task
+            return
+        try:
+            with contained(inside):
+                value = self._returns[job.node].checked(spec.body(*arguments))
+            outcome = Done(value, at.used if at is not None else None)
+        except Exception as error:
+            outcome = Failed(cause_of(error), reason(error))
+        self.finish(job, outcome)
+
+    def _draw(self, start: Start) -> None:
+        """Run a source, which is synchronous: its draw and its cursor advance together, in order of emission."""
+        job, spec = start.job, self._plan.sources[start.job.node]
+        keyed = f"{self._machine.seed}/{job.node}/{job.emission}"
+        at: Draw[Any, Any] = Draw(
+            self._task,
+            start.views.get(spec.reads or ""),
+            self._sequential if spec.stream == "sequential" else keyed,
+            self._params[job.node],
+            emission=job.emission,
+            turn=start.turn,
+            open=start.beside,
+            champion=start.champion,
+            cursor=self._cursors[job.node],
+        )
+        try:
+            with contained(Inside(f"source {job.node!r}", self._floor)):
+                value = self._returns[job.node].checked(spec.body(at))
+        except Exception as error:
+            self.finish(job, Failed(cause_of(error), reason(error)))
+            return
+        self._cursors[job.node] = at.cursor
+        state = self._sequential.getstate() if spec.stream == "sequential" else None
+        self.finish(job, Done(value, at.used), source=job.node, cursor=at.cursor, stream=state)
+
+    async def _work(
+        self, job: Job, body: Callable[..., Any], arguments: tuple[Any, ...], at: Context[Any] | None
+    ) -> None:
+        outcome: Outcome = CUT_OFF
+        try:
+            if job.cancelled:
+                return  # before it began: while others held the event loop
+            made = body(*arguments)
+            value = self._returns[job.node].checked(
+                await (made if self.guarded else Guarded(made, self._inside[job.id]))
+            )
+            outcome = Done(value, at.used if at is not None else None)
+        except anyio.get_cancelled_exc_class() as foreign:
+            if anyio.current_effective_deadline() == -math.inf:
+                raise
+            # Nobody has cancelled this job: it awaited something that was cancelled, and has failed of it.
+            said = f"{type(foreign).__name__}: it awaited what somebody else has cancelled"
+            outcome = Failed(Cause.RAISED, said)
+        except BaseException as raised:
+            if (failure := raised if isinstance(raised, Exception) else escaped(raised)) is None:
+                raise
+            error = _telling(failure)
+            outcome = Failed(cause_of(error), reason(error))
+            if isinstance(error, ModelError) and error.fatal:
+                self._stop(End("failed", Cause.MODEL, str(error)))
+                outcome = Failed(Cause.MODEL, reason(error), "cancelled")
+        finally:
+            del self._running[job.id], self._inside[job.id]
+            self._cancelled.pop(job.id, None)
+            self._requests.shut(job)
+            if not job.refused:
+                self.finish(job, outcome)
+            elif job.cancelled:
+                self.finish(job, CUT_OFF)
+            else:
+                self._parked.add(job.id)
+
+
+_is_async = cache(inspect.iscoroutinefunction)
+
+
+@cache
+def _takes_context(body: Callable[..., Any]) -> bool:
+    return len(inspect.signature(body).parameters) > 1
+
+
+def _telling(error: Exception) -> Exception:
+    """Of an exception group, as a stage's own task group raises, the exception that says most about the run."""
+    leaves = [error]
+    while any(isinstance(e, ExceptionGroup) for e in leaves):
+        leaves = [x for e in leaves for x in (e.exceptions if isinstance(e, ExceptionGroup) else [e])]
+    fatal = [e for e in leaves if isinstance(e, ModelError) and e.fatal]
+    return (fatal or leaves)[0]
