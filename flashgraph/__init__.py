@@ -17,7 +17,7 @@ Layers, each importing only those above it (``tests/test_layers.py`` holds the c
     heldout, loading    the test split; finding graph and task files; arguments: what a run's must be
     sim                 virtual clocks, latency profiles and a simulated model
     llm                 the model backends, each the only importer of its library
-    api                 `run`, `arun`, `open_run`
+    api                 `run`, `arun`, `open_run`; opening: how a run is opened, opened: the run in progress
     observe             progress, drawings, explanations, reports
     cli                 thin
     testing             strategies, invariants; the only importer of hypothesis, for users' own tests

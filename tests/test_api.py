@@ -13,6 +13,8 @@ import attrs
 import pytest
 
 import flashgraph as fg
+from flashgraph.api import RunOptions
+from flashgraph.opening import Options
 from flashgraph.run.events import Admitted, RunEnded
 from flashgraph.sim import clock
 
@@ -196,3 +198,37 @@ def test_everything_exported_exists() -> None:
     """`__all__` is what there is."""
     assert sorted(fg.__all__) == list(fg.__all__)
     assert all(hasattr(fg, name) for name in fg.__all__)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"modles": {}}, "modles={}: a run has no such option; did you mean 'models'?\nFix: one of models, schedule, "),
+        ({"bugdet": fg.Budget()}, "did you mean 'budget'?"),
+        ({"target": 0.5}, "did you mean 'target_score'?"),
+        ({"zzz": 1}, "zzz=1: a run has no such option; there is: "),
+        ({}, "models= is missing.\nFix: models={ROLE: MODEL}"),
+    ],
+)
+def test_an_unknown_option_is_named_with_the_nearest(wrong: Any, said: str) -> None:
+    """By all three ways of running, before anything of the graph or the task is read."""
+
+    async def opens() -> None:
+        async with fg.open_run("no such graph", "no such task", **wrong):
+            pass
+
+    for way in (
+        lambda: fg.run("no such graph", "no such task", **wrong),
+        lambda: anyio.run(lambda: fg.arun("no such graph", "no such task", **wrong)),
+        lambda: anyio.run(opens),
+    ):
+        with pytest.raises(fg.DataError) as caught:
+            way()
+        assert said in str(caught.value)
+
+
+def test_options_and_their_types_agree() -> None:
+    """What a type checker knows of is what a run takes."""
+    fields = attrs.fields_dict(Options)
+    assert set(fields) == set(RunOptions.__annotations__)
+    assert {name for name, field in fields.items() if field.default is attrs.NOTHING} == {"models"}

@@ -37,7 +37,7 @@ LAYERS = [
     ["arguments", "heldout", "loading"],
     ["sim"],
     ["llm"],
-    ["api"],
+    ["opened", "opening", "api"],
     ["observe"],
     ["cli"],
     ["testing"],

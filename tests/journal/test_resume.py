@@ -263,7 +263,7 @@ def test_a_run_whose_model_was_down_goes_on(schedule: str, good: int, fresh: Pat
     down, up, whole = (Failing(answer, number) for number in (good, 10**6, 10**6))
 
     def go(model: Failing, folder: Path, resume: bool) -> fg.Result:
-        options = {"schedule": schedule, "settle": settle, "folder": folder, "resume": resume}
+        options: Any = {"schedule": schedule, "settle": settle, "folder": folder, "resume": resume}
         run = partial(fg.arun, graph, CYCLIC.task, models={"writer": model, "judge": model}, **options)
         return run_virtually(partial(run, budget=CYCLIC.budget), backend=next_loop(folder))
 

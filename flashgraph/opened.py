@@ -1,0 +1,134 @@
+"""A run in progress, as its caller sees it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from flashgraph.run.cause import Cause, End
+
+if TYPE_CHECKING:
+    from flashgraph.run.events import Event
+    from flashgraph.run.journal.examined import Examined
+    from flashgraph.run.result import Result
+    from flashgraph.run.spool import EventLog
+
+__all__ = ["Run"]
+
+
+class Run:
+    """A run in progress: iterate over its events, or wait for `result`.
+
+    Iterating shows every event from the first one on.  Leaving ``open_run``'s block before the run has ended cancels
+    it; `result` then holds what was reached.  An error that ends the run, as one of a pool's own, is raised by `wait`
+    and where the events end; or at the end of the block, if the caller did neither.
+    """
+
+    def __init__(
+        self,
+        driver: Any,
+        events: EventLog,
+        task: str,
+        prices: Mapping[str, Mapping[str, Any]],
+        examined: Examined | None = None,
+    ) -> None:
+        self._driver = driver
+        self.examined = examined
+        """Where the held-out test keeps its calls; None for a run without a folder."""
+        self._events = events
+        self._task = task
+        self._prices = prices
+        self._more: anyio.Event | None = None
+        """There while somebody waits for the next event."""
+        self._end = anyio.Event()
+        self._over = False
+        self._ended: float | None = 0.0
+        self._error: Exception | None = None
+        self._untold = True
+        """Whether nobody has been told of the error yet."""
+
+    @property
+    def machine(self) -> Any:
+        """The scheduler's state, for viewers; read it, never change it."""
+        return self._driver.machine
+
+    @property
+    def resources(self) -> Mapping[str, Any]:
+        """What the run holds open for its stages, by name."""
+        found: Mapping[str, Any] = self._driver.resources
+        return found
+
+    @property
+    def abandoned(self) -> tuple[str, ...]:
+        """The jobs that did not end when they were cancelled, and where each stands."""
+        return tuple(self._driver.abandoned)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began, on its own clock; it stands still once the run has ended."""
+        return float(self._driver.elapsed) if self._ended is None else self._ended
+
+    @property
+    def result(self) -> Result:
+        """What has been reached so far; final once the run has ended."""
+        from flashgraph.run.result import Result
+
+        return Result.of(self._driver.machine, self._task, self.elapsed, self._events.view(), self._prices)
+
+    def drain(self, reason: str = "stopped by the caller") -> None:
+        """Start nothing new and end with status ``"stopped"`` when what runs has ended; the run can be resumed."""
+        self._driver.drain(End("stopped", Cause.CALLER, reason))
+
+    def stop(self, reason: str = "stopped by the caller") -> None:
+        """Cancel what runs and end with status ``"cancelled"``; what was admitted stays."""
+        self._driver.stop(End("cancelled", Cause.CALLER, reason))
+
+    async def wait(self) -> Result:
+        """Wait for the end of the run."""
+        await self._end.wait()
+        self._tell()
+        return self.result
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        seen = 0
+        while True:
+            while seen < len(self._events):
+                yield self._events[seen]
+                seen += 1
+            if self._over:
+                self._tell()
+                return
+            if self._more is None:
+                self._more = anyio.Event()
+            await self._more.wait()
+
+    def _tell(self) -> None:
+        """Raise the error that has ended the run, if one has."""
+        if self._error is not None:
+            self._untold = False
+            raise self._error
+
+    @property
+    def untold(self) -> Exception | None:
+        """The error that has ended the run, if nobody has been told of it yet."""
+        return self._error if self._untold else None
+
+    def publish(self) -> None:
+        """Let those who wait for events look again."""
+        more, self._more = self._more, None
+        if more is not None:
+            more.set()
+
+    async def drive(self) -> None:
+        """Drive the run to its end."""
+        self._ended = None
+        try:
+            await self._driver.run()
+        except Exception as error:
+            self._error = error
+        finally:
+            self._over, self._ended = True, float(self._driver.elapsed)
+            self._end.set()
+            self.publish()
