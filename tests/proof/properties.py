@@ -696,7 +696,6 @@ def prove(name: str, examples: int) -> Tally:
             error.add_note(_report(chosen.check, arguments))
             raise
         tally.examples += 1
-        tally.parts += name in ORACLES
         tally.loops.update([arguments["backend"]] if "backend" in arguments else chosen.loops)
         if "shape" in arguments:
             tally.graphs.add(repr(arguments["shape"]))
@@ -711,6 +710,7 @@ def prove(name: str, examples: int) -> Tally:
     for known in chosen.known:
         generated = hypothesis.example(**known)(generated)
     tried(generated)()
+    tally.parts = tally.examples if name in ORACLES else 0
     return tally
 
 
