@@ -49,7 +49,7 @@ def test_a_run_of_the_algorithm_finds_it() -> None:
 
 
 def test_most_seeds_find_it() -> None:
-    """A run may come out the same by chance, whatever the tally says: at one of these seeds it does."""
+    """A run may come out the same by chance, whatever the tally says: at two of these seeds it does."""
     found = 0
     for seed in range(8):
         racy.SEEN.clear()
@@ -57,7 +57,7 @@ def test_most_seeds_find_it() -> None:
             check_algorithm(racy.graph, TASK, answer, budget=fg.Budget(proposals=12), seed=seed)
         except (InvariantViolation, PoolViolation):
             found += 1
-    assert found >= 7
+    assert found >= 6
 
 
 def test_the_pool_alone_shows_it() -> None:
