@@ -44,7 +44,8 @@ def _one_change(one: Sequence[str], other: Sequence[str], names: tuple[str, str]
     sizes = [end + tail - begin for end in ends]
     yield f"--- {names[0]}"
     yield f"+++ {names[1]}"
-    yield f"@@ -{begin + 1},{sizes[0]} +{begin + 1},{sizes[1]} @@"
+    mine, theirs = (f"{begin + (size > 0)},{size}" for size in sizes)  # an empty range names the line before it
+    yield f"@@ -{mine} +{theirs} @@"
     yield from (f" {line}" for line in one[begin:first])
     yield from (f"-{line}" for line in one[first : ends[0]])
     yield from (f"+{line}" for line in other[first : ends[1]])

@@ -42,12 +42,13 @@ def champions(log: Log) -> Check:
 
 def estimates(log: Log) -> Check:
     """I16: what an estimate rests on has taken place: no champion was tried on more samples than members have arrived
-    in the groups that the pool took for it."""
+    in the groups that the pool took for it.  Groups that a stage has passed on are not counted."""
     arrived: Counter[int] = Counter()
     """By item that is a gathered group."""
     taken: dict[str, int] = {}
     """By pool, the item that it takes now."""
     tried: Counter[tuple[str, int]] = Counter()
+    uncounted: set[tuple[str, int]] = set()
     while True:
         i, event = yield
         if isinstance(event, ev.Released):
@@ -56,8 +57,12 @@ def estimates(log: Log) -> Check:
             taken[log.plan.edges[event.edge].dst] = event.item
         elif isinstance(event, ev.Admitted | ev.Confirmed | ev.EvidenceAdded):
             tried[event.pool, event.artifact] += arrived[taken[event.pool]]
+            if taken[event.pool] not in arrived:
+                uncounted.add((event.pool, event.artifact))
         elif isinstance(event, ev.ChampionChanged) and event.evidence is not None and event.artifact is not None:
             known, most = event.evidence, tried[event.pool, event.artifact]
+            if (event.pool, event.artifact) in uncounted:
+                continue
             log.expect(known.tried <= known.of, "I16", i, f"{event.artifact} was tried on {known.tried} of {known.of}")
             least = known.tried - known.failed
             log.expect(least <= most, "I16", i, f"{event.artifact} has {least} scores, {most} members arrived for it")

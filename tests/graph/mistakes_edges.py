@@ -234,7 +234,7 @@ def capacity_zero() -> fg.Graph:
     """
 FILE: edge option 'capcity' [unknown-option]
     found:    capcity=3
-    expected: one of capacity, fanout, gather, late, loop, on_failure, only, order, orphans, otherwise, release, scatter, stale, when
+    expected: one of capacity, distinct, fanout, gather, late, loop, on_failure, only, order, orphans, otherwise, release, scatter, stale, when
     fix:      did you mean 'capacity'?
 """
 )

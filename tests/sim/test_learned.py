@@ -43,7 +43,7 @@ def learned_from(profile: Profile, folder: Path, seconds: float = 240) -> Learne
 def test_a_servers_numbers_are_found_again(tmp_path: Path) -> None:
     """Step times within a tenth, prices exactly, and the lengths as they were."""
     profile = attrs.evolve(PROFILES["vllm"], latency=0.4, price=(2e-6, 8e-6), step_per_request=0.0002)
-    found = learned_from(profile, tmp_path / "run")
+    found = learned_from(profile, tmp_path / "run", 400)
     fitted = found.profiles["task"]
     assert found.profiles["reflection"] is fitted
     assert fitted.step == pytest.approx(profile.step, rel=0.1)
