@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -80,7 +81,7 @@ CALLS = {
 
 def to_jsonl(run: StoredRun, out: Path) -> list[Path]:
     """One file: a line for the run, then one for each artifact and for each call, told apart by ``kind``."""
-    with run.snapshot(), _writing(out), out.open("w", encoding="utf-8") as file:
+    with run.snapshot(), _writing(out), _at_once(out) as new, new.open("w", encoding="utf-8") as file:
         lines = chain(
             [{"kind": "run", **run_json(run)}],
             ({"kind": "artifact", **artifact_json(artifact)} for artifact in run.artifacts()),
@@ -101,7 +102,7 @@ def to_csv(run: StoredRun, out: Path) -> list[Path]:
         out.mkdir(parents=True, exist_ok=True)
         for name, columns, rows in _tables(run):
             path = out / f"{name}.csv"
-            with path.open("w", encoding="utf-8", newline="") as file:
+            with _at_once(path) as new, new.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.DictWriter(file, columns)
                 writer.writeheader()
                 writer.writerows({c: _literal(cell) for c, cell in row.items()} for row in rows)
@@ -121,11 +122,25 @@ def to_parquet(run: StoredRun, out: Path) -> list[Path]:
                 column: arrow.string() if kind == "json" else getattr(arrow, kind)() for column, kind in columns.items()
             }
             schema = arrow.schema(list(types.items()))
-            with parquet.ParquetWriter(path, schema) as writer:
+            with _at_once(path) as new, parquet.ParquetWriter(new, schema) as writer:
                 while batch := list(islice(rows, BATCH)):
                     writer.write_table(arrow.Table.from_pylist(batch, schema))
             written.append(path)
     return written
+
+
+@contextmanager
+def _at_once(path: Path) -> Iterator[Path]:
+    """A file that takes the place of ``path`` when it is whole; a device or a pipe is written to as it is."""
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    new = path.with_name(f".{path.name[:200]}.{os.getpid()}.new")
+    try:
+        yield new
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def _tables(run: StoredRun) -> Iterator[tuple[str, Mapping[str, str], Iterator[dict[str, Any]]]]:

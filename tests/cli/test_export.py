@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import flashgraph as fg
+from flashgraph.observe import export
 from flashgraph.run.journal.reading import StoredRun
 from tests.journal.small import small_run
 
@@ -127,6 +129,29 @@ def test_where_nothing_can_be_written(cli: Cli, run: Path, tmp_path: Path, kind:
     assert ended.code == 1
     assert f"{tmp_path / out}: cannot be written: " in ended.err
     assert f"Fix: {fix.format(tmp_path)}" in ended.err
+
+
+@pytest.mark.parametrize(("kind", "name"), [("jsonl", ""), ("csv", "calls.csv"), ("parquet", "calls.parquet")])
+def test_an_export_that_is_interrupted_leaves_what_was_there(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str
+) -> None:
+    """Ctrl-C in the middle of the calls: the file of an earlier export is whole, and nothing lies beside it."""
+    out = tmp_path / "out"
+    write = getattr(export, f"to_{kind}")
+    with StoredRun.open(run) as stored:
+        write(stored, out)
+        before = sorted((path, path.read_bytes()) for path in tmp_path.rglob("*") if path.is_file())
+        calls = list(stored.calls())
+
+        def interrupted(self: StoredRun) -> Iterator[Any]:
+            yield calls[0]
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(StoredRun, "calls", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write(stored, out)
+    assert (out / name if name else out).is_file()
+    assert before == sorted((path, path.read_bytes()) for path in tmp_path.rglob("*") if path.is_file())
 
 
 def test_another_kind_is_a_usage_error(cli: Cli, run: Path) -> None:
