@@ -420,7 +420,7 @@ BUGS = (
         "run/budget.py",
         "self.settled[name] + self.reserved[name] + amount > limit",
         "self.settled[name] + amount > limit",
-        "tiny: a call too few",
+        "the account, restated",
         "I10",
     ),
     Bug(
@@ -452,7 +452,7 @@ BUGS = (
         "run/withheld.py",
         "if spends and (lacking :=",
         "if not spends and (lacking :=",
-        "tiny: a repair too few",
+        "the scheduler as a state machine",
         "I10",
     ),
     # ---- lockstep, drains, kills, draws ----
