@@ -49,7 +49,7 @@ def waits_for_no_hook(shape: Shape, schedule: fg.Schedule, backend: str, seconds
         block(seconds)
 
     with _unlogged():
-        done = ran(backend, shape, schedule, on_event=hook)
+        done = ran(backend, shape, schedule, on_event=hook, paced=False)
     expect(done.result.status == "completed", f"I15: the run ended as {done.result.status}: {done.result.reason}")
     check_invariants(done.events, done.plan)
     expect(done.model.in_flight == 0, "I12: requests are left behind")
