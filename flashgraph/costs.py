@@ -26,8 +26,8 @@ def reflecting(minibatch: Param[int], *children: Param[int]) -> Callable[[Draw[N
 def curating(
     batch: Param[int], steps: Param[int], answer_after: Param[bool], *, again: int
 ) -> Callable[[Draw[None]], Costs]:
-    """A round answers a batch, up to ``again`` times more while an answer is wrong, and once after its curation.  After
-    each ``steps`` samples there is a validation, of which each round bears its share."""
+    """A round answers a batch, up to ``again`` times more while an answer is wrong, and once after its curation.  A
+    validation follows each ``steps`` samples, and each round bears its share."""
 
     def costs(at: Draw[Any]) -> Costs:
         size, after = at[batch], bool(at[answer_after])

@@ -47,7 +47,7 @@ class Run:
         self._ended: float | None = 0.0
         self._error: Exception | None = None
         self._untold = True
-        """Whether nobody has been told of the error yet."""
+        """Whether the error was not raised to any caller yet."""
 
     @property
     def machine(self) -> Any:
@@ -112,7 +112,7 @@ class Run:
 
     @property
     def untold(self) -> Exception | None:
-        """The error that has ended the run, if nobody has been told of it yet."""
+        """The error that ended the run, if it was not raised to any caller yet."""
         return self._error if self._untold else None
 
     def publish(self) -> None:

@@ -152,7 +152,7 @@ class Setup:
 
 
 class Revealing:
-    """The events of a run: they are told when they are durable, and those of earlier sessions are not told again."""
+    """The events of a run, given out once they are durable; those of earlier sessions are not repeated."""
 
     def __init__(self, options: Options) -> None:
         self.log = EventLog(options.folder)

@@ -109,8 +109,7 @@ class Bucket:
         return self.at + max(0.0, amount - self.filled) * 60 / self.per_minute
 
     def has(self, amount: float, now: float) -> bool:
-        """Whether it holds ``amount``.  By `due`, and not by `holds`, which may say a hair less at that very moment:
-        who has waited for it would be told to wait, and not for how long."""
+        """Whether it holds ``amount``, by `due`: at the moment when it is due, rounding may make `holds` say less."""
         return self.due(amount) <= now
 
     def take(self, amount: float, now: float) -> None:

@@ -152,7 +152,10 @@ class ParetoFrontier:
         return attrs.evolve(self, artifacts=artifacts, predicted=predicted, estimated_objectives=named)
 
     def _children(self, root: int) -> list[tuple[float, float]]:
-        """The mean of each child of a root, and the sampling variance of its difference."""
+        """The mean of each child of a root, and the sampling variance of its difference.
+
+        A child that has just changed is weighed after its root, and counts from the next change on.
+        """
         unit, found = unit_of(self.bounds), []
         for child, by in self.completed_by.items():
             evidence = self.artifacts[child].evidence if by == root and child in self.artifacts else None

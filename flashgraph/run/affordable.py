@@ -28,7 +28,7 @@ from flashgraph.run.plan import Plan
 __all__ = ["Affordable"]
 
 OF_REQUESTS = ("calls", "tokens", "usd")
-"""Limits of which a round's share is known when a request has ended; of the others it is when a stage starts."""
+"""Limits that a request spends: a round's share of them is known at its end, of other limits when a stage starts."""
 
 SMALL = 0.1
 """A window that costs at most this share of a limit is opened without asking."""
