@@ -50,7 +50,7 @@ coverage: $(READY)  ## fails unless their own tests run every branch of the grap
 		--cov=flashgraph/graph --cov=flashgraph/policies --cov=flashgraph/run --cov-branch \
 		--cov-report=term-missing:skip-covered --cov-fail-under=100 \
 		tests/graph tests/policies tests/run tests/journal tests/proof/test_properties.py \
-		tests/testing/test_policies.py tests/test_parameters.py tests/cli/test_check.py
+		tests/testing/test_policies.py tests/parts/test_parameters.py tests/cli/test_check.py
 
 lint: $(READY)  ## ruff
 	$(BIN)/ruff check .

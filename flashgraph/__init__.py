@@ -2,25 +2,24 @@
 
 Layers, each importing only those above it (``tests/test_layers.py`` holds the code to it)::
 
-    errors              what a user can get wrong, with the place and the fix
-    evidence            what a score rests on: estimates, intervals, paired comparisons
-    extras              optional libraries, and what installs each
-    replies, lenient    what a model wrote: thoughts, fences, edits, JSON; usable or not
-    terminal            all that is printed: cleaned, in the terminal's encoding
-    llm.protocol        what a model is: messages in, a reply with its usage and cost out
-    task                samples, attempts and scores
-    graph               what a graph is: ports, specs, the DSL, checks; no I/O, no scheduler
-    policies            staleness, release, order, failure, control, schedules, settings
-    evaluation, reflection, sampling, pools     parts that algorithms share; crossover, harness, parameters, playbook,
-                        programs beside them, and data, metrics and sandbox for tasks
-    run                 the plan, the pure state machine, the task group that drives it
-    heldout, loading    the test split; finding graph and task files; arguments: what a run's must be
-    sim                 virtual clocks, latency profiles and a simulated model
-    llm                 the model backends, each the only importer of its library
-    api                 `run`, `arun`, `open_run`; opening: how a run is opened, opened: the run in progress
-    observe             progress, drawings, explanations, reports
-    cli                 thin
-    testing             strategies, invariants; the only importer of hypothesis, for users' own tests
+    errors        what a user can get wrong, with the place and the fix
+    extras        optional libraries, and what installs each
+    text          what models wrote (thoughts, fences, edits, JSON), and all that is printed
+    evidence      what a score rests on: estimates, intervals, paired comparisons
+    llm           what a model is, the backends (each the only importer of its library), limits and rates
+    tasks         samples, attempts, scores, data, metrics
+    graph         what a graph is: ports, specs, the DSL, checks; no I/O, no scheduler
+    policies      staleness, release, order, failure, control, schedules, settings
+    sandbox       programs that a model wrote
+    parts         what algorithms are made of: evaluation, reflection, pools; a folder each for one algorithm's own
+    run           the plan, the pure state machine, the driver, the journal, the held-out test
+    sim           virtual time, latency profiles and a simulated model
+    launch        how a run is opened: its options, its models, its journal
+    api           `run`, `arun`, `open_run`
+    observe       progress, drawings, explanations, reports
+    cli           thin
+    testing       strategies and invariants for users' own tests; the only importer of hypothesis
+    algorithms    the graph files (also ``algorithms/`` at the top of the repository)
 """
 
 import sys
@@ -59,6 +58,7 @@ from flashgraph.graph.ports import (
     Verdict,
 )
 from flashgraph.llm.protocol import Message, Model, Reply, Usage
+from flashgraph.parts.sampling import Epochs
 from flashgraph.policies.control import balanced, drain_first, shortest_first
 from flashgraph.policies.failure import fail_above, missing
 from flashgraph.policies.order import discriminative, fifo, freshest, priority
@@ -67,12 +67,11 @@ from flashgraph.policies.schedule import Schedule, lockstep, pipelined, throughp
 from flashgraph.policies.staleness import accept, discard, refresh, repair
 from flashgraph.run.budget import Budget
 from flashgraph.run.result import Result, ResultArtifact
-from flashgraph.sampling import Epochs
-from flashgraph.task import Llm, Score, Task
+from flashgraph.tasks.task import Llm, Score, Task
 
 if TYPE_CHECKING:
-    from flashgraph import data
     from flashgraph.run.journal.reading import StoredRun
+    from flashgraph.tasks import data
 
 __version__ = "0.1.0"
 
@@ -80,7 +79,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """What not every program needs, and what takes longer to import than all the rest."""
     if name == "data":
-        return import_module("flashgraph.data")
+        return import_module("flashgraph.tasks.data")
     if name == "StoredRun":
         return import_module("flashgraph.run.journal.reading").StoredRun
     raise AttributeError(f"module 'flashgraph' has no attribute {name!r}", name=name, obj=sys.modules[__name__])

@@ -13,11 +13,11 @@ import anyio
 from flashgraph.errors import DataError
 from flashgraph.extras import require
 from flashgraph.graph.dsl import Graph
+from flashgraph.launch.handle import Run
 from flashgraph.llm.protocol import Model, Reply
-from flashgraph.opened import Run
 from flashgraph.policies.schedule import Schedule
 from flashgraph.run.budget import Budget
-from flashgraph.task import Task
+from flashgraph.tasks.task import Task
 
 if TYPE_CHECKING:
     from flashgraph.llm.responses import ResponseCache
@@ -86,7 +86,10 @@ async def open_run(
     Raises `GraphError` when the graph does not pass its checks, `DataError` for wrong and for unknown options, and
     `flashgraph.run.journal.JournalError` when the journal cannot be made, read or held.
     """
-    from flashgraph.opening import Options, opening  # the scheduler and the models: `import flashgraph` needs neither
+    from flashgraph.launch.opening import (  # the scheduler and the models: `import flashgraph` needs neither
+        Options,
+        opening,
+    )
 
     async with opening(graph, task, Options.of(options)) as opened:
         yield opened

@@ -23,6 +23,7 @@ __all__ = [
     "ContextTooLong",
     "DataError",
     "FlashgraphError",
+    "Flaw",
     "GraphError",
     "KeyRefused",
     "MalformedReply",
@@ -95,6 +96,15 @@ def _libraries() -> tuple[str, ...]:
     """The folders of Python's own modules and of what is installed."""
     paths = sysconfig.get_paths()
     return tuple(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+@attrs.frozen
+class Flaw:
+    """What is wrong with a policy value, for `check` to place."""
+
+    found: str
+    expected: str
+    fix: str
 
 
 @attrs.frozen

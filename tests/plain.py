@@ -19,9 +19,9 @@ from typing import Any
 
 import flashgraph as fg
 from flashgraph.cli import COMMANDS, _exit_code
-from flashgraph.data import read
 from flashgraph.extras import EXTRAS
 from flashgraph.sim.world import World
+from flashgraph.tasks.data import read
 
 WORLD = World(seed=1, train=12, val=8)
 

@@ -14,7 +14,7 @@ import pytest
 from flashgraph.errors import UnusableReply
 from flashgraph.llm.complaints import Complaint
 from flashgraph.llm.completions import Completion, Malformed, parsed
-from tests.test_reading_time import PARTS, READERS
+from tests.text.test_reading_time import PARTS, READERS
 
 SOUND = [
     "<think>a draft\n```python\nx = 1\n```\n</think>\nHere it is:\n```python\ndef f(a):\n    return 2\n```\n",

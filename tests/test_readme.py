@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import flashgraph as fg
-from flashgraph.loading import load_graph
+from flashgraph.graph.loading import load_graph
 from flashgraph.policies.schedule import pipelined
 from flashgraph.policies.settings import apply_settings
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import flashgraph as fg
-from flashgraph.loading import load_task
+from flashgraph.graph.loading import load_task
 
 BASELINE = '''\
 class MemorySystem:

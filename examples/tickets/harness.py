@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 import flashgraph as fg
-from flashgraph.loading import load_task
+from flashgraph.graph.loading import load_task
 
 PROGRAM = '''"""The last few examples stand in the prompt."""
 

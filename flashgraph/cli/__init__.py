@@ -16,7 +16,7 @@ import click
 import flashgraph
 from flashgraph.cli.failures import DEFECT, DONE, FAILED, INTERRUPTED, WRONG, cause, tell
 from flashgraph.errors import did_you_mean
-from flashgraph.terminal import guarded, say, say_error
+from flashgraph.text.terminal import guarded, say, say_error
 
 __all__ = ["main"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from flashgraph.terminal import say
+from flashgraph.text.terminal import say
 
 __all__ = ["command"]
 
@@ -14,7 +14,7 @@ def command() -> None:
     """List the shipped algorithms: names that stand wherever a GRAPH is asked for."""
     import ast
 
-    from flashgraph.loading import shipped
+    from flashgraph.graph.loading import shipped
 
     found = shipped()
     width = max(map(len, found), default=0)

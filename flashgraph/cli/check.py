@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from flashgraph.terminal import say, style
+from flashgraph.text.terminal import say, style
 
 __all__ = ["command"]
 
@@ -16,7 +16,7 @@ def command(graph: str) -> None:
 
     This executes the graph file as Python: check only files that you would run.
     """
-    from flashgraph.loading import load_graph
+    from flashgraph.graph.loading import load_graph
     from flashgraph.observe.words import counted
 
     found = load_graph(graph)

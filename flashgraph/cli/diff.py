@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from flashgraph.cli.stored import json_option, say_json
-from flashgraph.terminal import say, say_diff, say_table
+from flashgraph.text.terminal import say, say_diff, say_table
 
 __all__ = ["command"]
 

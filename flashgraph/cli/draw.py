@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from flashgraph.terminal import say
+from flashgraph.text.terminal import say
 
 __all__ = ["command"]
 
@@ -33,7 +33,7 @@ def command(graph: str, output: Path) -> None:
             f"found {output.name!r}, expected a name that ends in {', '.join(KINDS)}", param_hint="'-o'"
         )
     target = output.absolute()  # before any code of the user's runs, which may change the working directory
-    from flashgraph.loading import load_graph
+    from flashgraph.graph.loading import load_graph
     from flashgraph.observe.description import describe
     from flashgraph.observe.figure import figure
     from flashgraph.observe.tables import html, markdown

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from flashgraph.cli.options import budget_of, budget_options, pairs, schedule_option, set_option
-from flashgraph.terminal import say
+from flashgraph.text.terminal import say
 
 __all__ = ["command"]
 
@@ -31,7 +31,7 @@ def command(graph: str, schedule: str, settings: tuple[str, ...], task: str | No
     overrides, budget = pairs(settings), budget_of(limits)
     if task is None and (budget.limits or budget.seconds is not None):
         raise click.UsageError("a budget buys more or less by the task: say --task FILE")
-    from flashgraph.loading import load_graph, load_task
+    from flashgraph.graph.loading import load_graph, load_task
     from flashgraph.observe.explanation import explain
     from flashgraph.observe.outlook import budget_lines
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from flashgraph.terminal import say
+from flashgraph.text.terminal import say
 
 __all__ = ["command"]
 

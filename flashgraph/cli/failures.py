@@ -6,7 +6,7 @@ import errno
 
 from flashgraph.errors import FlashgraphError, GraphError, ModelError
 from flashgraph.extras import missing
-from flashgraph.terminal import clean, say, say_error, style
+from flashgraph.text.terminal import clean, say, say_error, style
 
 __all__ = ["DEFECT", "DONE", "FAILED", "INTERRUPTED", "WRONG", "cause", "no_defect", "tell"]
 

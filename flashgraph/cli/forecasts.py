@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from flashgraph.cli.options import absolute, models_by_role, pairs, schedule_option, set_option
-from flashgraph.terminal import say
+from flashgraph.text.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,7 +85,7 @@ def simulation_of(
     seed: int,
 ) -> Simulation:
     """The simulation that the options say; what is learned from journals is told on stderr."""
-    from flashgraph.loading import load_graph
+    from flashgraph.graph.loading import load_graph
     from flashgraph.sim.forecast import Simulation
 
     # Before any code of the user's runs, which may change the working directory: each process loads them anew.

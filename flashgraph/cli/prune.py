@@ -11,7 +11,7 @@ import click
 
 from flashgraph.cli.failures import DONE, WRONG
 from flashgraph.cli.stored import folder_argument
-from flashgraph.terminal import agreed, say, say_error, say_table
+from flashgraph.text.terminal import agreed, say, say_error, say_table
 
 if TYPE_CHECKING:
     from flashgraph.observe.runs import Summary

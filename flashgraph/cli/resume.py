@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from flashgraph.cli.options import FROM_ONE, OVER_ZERO, absolute, models_by_role
-from flashgraph.terminal import say
+from flashgraph.text.terminal import say
 
 __all__ = ["command"]
 
@@ -60,7 +60,7 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
     """
     from flashgraph.cli.session import Order, carry_out
     from flashgraph.cli.trust import require_trust
-    from flashgraph.loading import load_graph, load_task
+    from flashgraph.graph.loading import load_graph, load_task
     from flashgraph.run.budget import Budget
     from flashgraph.run.journal.folders import find_run
     from flashgraph.run.journal.keeper import read_header

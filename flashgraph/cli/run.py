@@ -91,7 +91,7 @@ def command(
         --model reflection=openai:https://api.openai.com#gpt-5 --proposals 100
     """
     from flashgraph.cli.session import Order, carry_out
-    from flashgraph.loading import load_graph, load_task
+    from flashgraph.graph.loading import load_graph, load_task
 
     # Before any code of the user's runs, which may change the working directory.
     home, graph, task, cache = Path.cwd(), absolute(graph), absolute(task), cache_file(options["cache"])

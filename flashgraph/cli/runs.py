@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from flashgraph.cli.stored import folder_argument, json_option, say_json
-from flashgraph.terminal import say, say_table
+from flashgraph.text.terminal import say, say_table
 
 __all__ = ["command"]
 

@@ -15,14 +15,12 @@ import anyio
 import attrs
 import click
 
-from flashgraph import terminal
 from flashgraph.api import Run, open_run
 from flashgraph.cli.failures import DONE, FAILED, INTERRUPTED, cause, no_defect
 from flashgraph.cli.stopping import Interrupts, end_at_once, rescuing
 from flashgraph.errors import FlashgraphError
 from flashgraph.extras import require
 from flashgraph.graph.dsl import Graph
-from flashgraph.heldout import beyond, held_out, unanswered
 from flashgraph.llm.cache import cached
 from flashgraph.llm.protocol import Model
 from flashgraph.llm.resolve import resolve_all
@@ -34,10 +32,12 @@ from flashgraph.run.budget import Budget
 from flashgraph.run.cause import Cause
 from flashgraph.run.contained import GRACE, swept
 from flashgraph.run.events import Event
+from flashgraph.run.heldout import beyond, held_out, unanswered
 from flashgraph.run.journal.keeper import unusable
 from flashgraph.run.result import Result
-from flashgraph.task import Task
-from flashgraph.terminal import say, say_diff, say_error
+from flashgraph.tasks.task import Task
+from flashgraph.text import terminal
+from flashgraph.text.terminal import say, say_diff, say_error
 
 __all__ = ["Order", "carry_out"]
 

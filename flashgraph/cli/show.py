@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flashgraph.cli.stored import json_option, say_json
-from flashgraph.terminal import say, say_diff, say_table, style
+from flashgraph.text.terminal import say, say_diff, say_table, style
 
 if TYPE_CHECKING:
     from flashgraph.run.journal.reading import StoredRun

@@ -9,7 +9,7 @@ import click
 
 from flashgraph.cli.failures import DONE
 from flashgraph.cli.options import pairs
-from flashgraph.terminal import say
+from flashgraph.text.terminal import say
 
 if TYPE_CHECKING:
     from flashgraph.sim.server import SimServer

@@ -10,7 +10,7 @@ import click
 
 from flashgraph.cli.forecasts import interruptible, processes, simulated, simulation_of, simulation_options
 from flashgraph.cli.stored import json_option, say_json
-from flashgraph.terminal import is_live, progress_bar, say, say_table
+from flashgraph.text.terminal import is_live, progress_bar, say, say_table
 
 if TYPE_CHECKING:
     from flashgraph.sim.forecast import Simulation

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 
 from flashgraph.cli.failures import INTERRUPTED
-from flashgraph.terminal import flush, last_word, say
+from flashgraph.text.terminal import flush, last_word, say
 
 __all__ = ["Interrupts", "end_at_once", "rescuing"]
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from flashgraph import terminal
+from flashgraph.text import terminal
 
 __all__ = ["folder_argument", "json_option", "say_json"]
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote_plus
 from flashgraph.errors import DataError
 from flashgraph.run.journal.keeper import JOURNAL
 from flashgraph.run.journal.seal import is_own
-from flashgraph.terminal import agreed, say
+from flashgraph.text.terminal import agreed, say
 
 __all__ = ["require_trust"]
 

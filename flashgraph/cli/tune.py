@@ -8,7 +8,7 @@ import click
 
 from flashgraph.cli.forecasts import processes, simulation_of, simulation_options
 from flashgraph.cli.stored import json_option, say_json
-from flashgraph.terminal import progress_bar, say, say_table
+from flashgraph.text.terminal import progress_bar, say, say_table
 
 if TYPE_CHECKING:
     from flashgraph.sim.forecast import Simulation
@@ -57,7 +57,7 @@ def command(goal: Any, target_score: float | None, seeds: int, seed: int, as_jso
 
 def _searched(simulation: Simulation, goal: Any, seeds: int, target: float | None) -> Tuned | None:
     from flashgraph.errors import DataError
-    from flashgraph.loading import load_graph
+    from flashgraph.graph.loading import load_graph
     from flashgraph.sim.forecast import early_edges
     from flashgraph.sim.tune import CHOICES, Step, tuned
 
@@ -85,7 +85,7 @@ def _searched(simulation: Simulation, goal: Any, seeds: int, target: float | Non
 
 
 def _report(simulation: Simulation, found: Tuned, as_json: bool) -> None:
-    from flashgraph.loading import load_graph
+    from flashgraph.graph.loading import load_graph
     from flashgraph.observe.forecast import tuned_json, tuned_lines, tuned_table
     from flashgraph.sim.forecast import expanded
 

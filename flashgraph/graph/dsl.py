@@ -141,8 +141,8 @@ class Graph:
         return resource
 
     def tests_with(self, stage: Stage[Any, Any]) -> None:
-        """Let the held-out test try artifacts by this stage, a function of a `flashgraph.evaluation.Work` to an
-        `flashgraph.evaluation.Attempt` that reads no pool; by default it is the task's own ``attempt``."""
+        """Let the held-out test try artifacts by this stage, a function of a `flashgraph.parts.evaluation.Work` to an
+        `flashgraph.parts.evaluation.Attempt` that reads no pool; by default it is the task's own ``attempt``."""
         self._tests = stage.name if self._is_node("tests_with", stage) else None
 
     def costs(self, function: Callable[[Draw[None]], Costs]) -> Callable[[Draw[None]], Costs]:

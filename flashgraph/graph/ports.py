@@ -15,7 +15,7 @@ from typing_extensions import TypeVar
 
 from flashgraph.errors import DataError, FlashgraphError, Place, did_you_mean
 from flashgraph.evidence import Evidence
-from flashgraph.task import Llm, Task
+from flashgraph.tasks.task import Llm, Task
 
 __all__ = [
     "Artifact",

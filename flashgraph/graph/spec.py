@@ -10,14 +10,13 @@ from typing import Any, Literal, Protocol
 
 import attrs
 
-from flashgraph.errors import Place
+from flashgraph.errors import Flaw, Place
 from flashgraph.graph.ports import Costs, Group, Param, Resource
 
 __all__ = [
     "DEFAULT_LATE",
     "EdgeSpec",
     "Failure",
-    "Flaw",
     "GraphSpec",
     "NodeSpec",
     "Order",
@@ -32,15 +31,6 @@ __all__ = [
 
 Late = Literal["cancel", "drop", "amend"]
 DEFAULT_LATE: Late = "cancel"
-
-
-@attrs.frozen
-class Flaw:
-    """What is wrong with a policy value, for `check` to place."""
-
-    found: str
-    expected: str
-    fix: str
 
 
 class Staleness(Protocol):

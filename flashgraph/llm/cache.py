@@ -29,11 +29,10 @@ from flashgraph.errors import (
 )
 from flashgraph.llm.ensemble import Ensemble
 from flashgraph.llm.function import FunctionModel
+from flashgraph.llm.limits import Limits
 from flashgraph.llm.prices import Price, pin, pricing
 from flashgraph.llm.protocol import Load, Message, Model, Reply, Usage, bounds_cost
 from flashgraph.llm.responses import ResponseCache
-from flashgraph.policies.limits import Limits
-from flashgraph.sim.model import SimModel
 
 __all__ = ["CachedModel", "cache_key", "cached"]
 
@@ -57,7 +56,7 @@ def cache_key(model: Model, messages: Sequence[Message], params: Mapping[str, An
     The order of parameters does not count, nor whether a number is written 1 or 1.0.  No key for: parameters that are
     not JSON; simulated models; functions without a ``name`` of their own, since closures and edits share a name.
     """
-    if isinstance(model, SimModel) or (isinstance(model, FunctionModel) and not _named(model)):
+    if not getattr(model, "cacheable", True) or (isinstance(model, FunctionModel) and not _named(model)):
         return None
     # The name alone is for people: an address's path and scheme are not in it.
     # To a cache a vLLM server is an HTTP one: which scheme word named an address does not change its answers.

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import attrs
 
 from flashgraph.llm.ensemble import members
+from flashgraph.llm.limits import Limits, fixed
 from flashgraph.llm.protocol import Model
-from flashgraph.policies.limits import Limits, fixed
 
 __all__ = ["Endpoints"]
 

@@ -14,10 +14,10 @@ import anyio.to_thread
 import attrs
 
 from flashgraph.errors import ContextTooLong, DataError, ModelUnavailable, RequestFailed, TimedOut
+from flashgraph.llm.limits import Limits
 from flashgraph.llm.protocol import Load, Message, Reply, Usage
 from flashgraph.llm.retry import Retry
 from flashgraph.llm.sharing import Shared
-from flashgraph.policies.limits import Limits
 
 __all__ = ["EngineModel"]
 

@@ -11,8 +11,8 @@ from typing import Any
 import attrs
 
 from flashgraph.errors import DataError, ModelUnavailable, PassingFault
+from flashgraph.llm.messages import text_of
 from flashgraph.llm.protocol import Message, Model, Reply, bounds_cost, reply_limit
-from flashgraph.run.messages import text_of
 
 __all__ = ["Ensemble", "members"]
 

@@ -28,12 +28,12 @@ from flashgraph.llm.completions import Completion, Malformed, NoJson, parsed, re
 from flashgraph.llm.connections import LARGEST_BODY, Answer, Connections, Unreadable, broke_off
 from flashgraph.llm.dialect import Dialect
 from flashgraph.llm.faults import Faults
+from flashgraph.llm.limits import Limits
 from flashgraph.llm.prices import LOCAL, OPTION, Price, listed
 from flashgraph.llm.protocol import Message, Reply, whole_text
 from flashgraph.llm.retry import Retry
 from flashgraph.llm.secrets import Key, redacted
 from flashgraph.llm.sharing import Shared
-from flashgraph.policies.limits import Limits
 
 __all__ = ["HttpModel"]
 

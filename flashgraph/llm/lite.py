@@ -28,12 +28,12 @@ from flashgraph.llm.completions import Completion, Malformed, refuse_unsupported
 from flashgraph.llm.connections import broke_off
 from flashgraph.llm.dialect import Dialect
 from flashgraph.llm.faults import SAID, Faults
+from flashgraph.llm.limits import Limits
 from flashgraph.llm.prices import UNKNOWN, Price, table_source
 from flashgraph.llm.protocol import Message, Reply
 from flashgraph.llm.quotas import quotas
 from flashgraph.llm.retry import Retry, retry_after
 from flashgraph.llm.secrets import Key, environment_secrets, redacted
-from flashgraph.policies.limits import Limits
 
 __all__ = ["LiteLLMModel"]
 

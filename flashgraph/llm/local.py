@@ -23,7 +23,7 @@ from flashgraph.llm.http import HttpModel
 from flashgraph.llm.protocol import Message, Reply
 from flashgraph.llm.sharing import Shared
 from flashgraph.llm.weights import Report, locate
-from flashgraph.terminal import Screen
+from flashgraph.text.terminal import Screen
 
 __all__ = ["LocalModel"]
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import attrs
 
 from flashgraph.errors import DataError
-from flashgraph.replies import parted, usable
+from flashgraph.text.replies import parted, usable
 
 __all__ = [
     "MOST_TOKENS", "REPLY_LIMITS", "Load", "Message", "Model", "Quota", "Reply", "ToolCall", "Usage", "bounds_cost",
@@ -266,7 +266,7 @@ class Model(Protocol):
     ``name`` is for people and must hold no secret.  ``limit`` is the number of requests the endpoint takes at
     once; the scheduler never has more in flight.
 
-    A model may have more than is asked for here: ``limits`` (a `flashgraph.policies.limits.Limits`) for a limit that
+    A model may have more than is asked for here: ``limits`` (a `flashgraph.llm.limits.Limits`) for a limit that
     moves between 1 and ``limit``, ``load()`` (async, a `Load` or None) for a server that says how full it is, and
     ``prioritises = True`` for one that takes a whole number ``priority`` among the parameters, the smallest first.
     ``params`` is a mapping of what it sends with each request that does not say otherwise: a budget of tokens or money

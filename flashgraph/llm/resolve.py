@@ -18,8 +18,8 @@ import attrs
 from flashgraph.errors import DataError, did_you_mean
 from flashgraph.llm.addresses import masked
 from flashgraph.llm.ensemble import Ensemble
+from flashgraph.llm.limits import Limits, adaptive, fixed, steered
 from flashgraph.llm.protocol import Model
-from flashgraph.policies.limits import Limits, adaptive, fixed, steered
 
 __all__ = ["ModelSpec", "One", "resolve", "resolve_all"]
 
@@ -49,6 +49,9 @@ EXAMPLES = {
     "replay": "replay:RUN?else=local",
 }
 """By scheme: a string that is read."""
+
+HIGHER: dict[str, Callable[[str, Model | None], Model]] = {}
+"""Schemes whose models belong to higher layers: what makes one of the target and of what ``?else=`` names."""
 
 NESTED = 8
 """Runs that may stand behind one another, each for what those before it do not have."""
@@ -198,7 +201,7 @@ def _resolve_text(spec: str, several: bool) -> Model:
     if scheme == "local":
         return _local(_parse(spec, scheme, {**COMMON, "context": int, "threads": int}))
     if scheme == "sim":
-        return _sim(_parse(spec, scheme, {}))
+        return HIGHER["sim"](_parse(spec, scheme, {}).target, None)
     if scheme in ("http", "https"):
         raise DataError(
             f"{_named(spec)}: found an address alone, expected {FORMS['openai']}.\nFix: openai:{masked(spec):.300}"
@@ -378,23 +381,15 @@ def _lite(parsed: _Parsed) -> Model:
 
 
 def _replay(spec: str) -> Model:
-    from flashgraph.llm.replay import ReplayModel
-
     if spec.count("?else=") > NESTED:
         raise DataError(f"{_named(spec)}: found more than {NESTED} times ?else=, expected fewer")
     target, _, otherwise = spec.removeprefix("replay:").partition("?else=")
     if not target or spec == "replay":
         raise DataError(f"{_named(spec)}: found no run, expected {FORMS['replay']}")
-    return ReplayModel(target, otherwise=resolve(otherwise) if otherwise else None)
+    return HIGHER["replay"](target, resolve(otherwise) if otherwise else None)
 
 
 def _local(parsed: _Parsed) -> Model:
     from flashgraph.llm.local import LocalModel
 
     return LocalModel(parsed.target or "1.5b", params=parsed.params, **parsed.settings)
-
-
-def _sim(parsed: _Parsed) -> Model:
-    from flashgraph.sim.model import SimModel
-
-    return SimModel.of_profile(parsed.target)

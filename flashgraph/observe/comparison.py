@@ -13,7 +13,7 @@ from flashgraph.run.journal.header import Header
 from flashgraph.run.journal.jsontext import printed
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.journal.stored import Point, text_diff
-from flashgraph.terminal import grid
+from flashgraph.text.terminal import grid
 
 if TYPE_CHECKING:
     from rich.table import Table

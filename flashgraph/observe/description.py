@@ -8,7 +8,7 @@ import attrs
 
 from flashgraph.graph.analysis import scopes
 from flashgraph.graph.check import ports
-from flashgraph.graph.check_edges import flows, sent
+from flashgraph.graph.check.edges import flows, sent
 from flashgraph.graph.dsl import Graph
 from flashgraph.graph.signatures import function_name
 from flashgraph.graph.spec import EdgeSpec, PoolSpec, SourceSpec, StageSpec

@@ -10,7 +10,7 @@ from flashgraph.errors import DataError
 from flashgraph.observe.description import Description, Node
 from flashgraph.observe.geometry import LINE, Box, Label, Layout, Point, Route, node_lines
 from flashgraph.observe.layout import lay_out
-from flashgraph.terminal import clean
+from flashgraph.text.terminal import clean
 
 __all__ = ["LITERAL", "figure", "role_colours"]
 

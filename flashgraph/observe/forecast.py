@@ -16,7 +16,7 @@ from flashgraph.observe.words import clock, counted
 from flashgraph.sim.measures import Forecast
 from flashgraph.sim.sweep import Combination, Settings, Spread, spread
 from flashgraph.sim.tune import Choice, Tuned
-from flashgraph.terminal import clean, grid
+from flashgraph.text.terminal import clean, grid
 
 if TYPE_CHECKING:
     from rich.table import Table

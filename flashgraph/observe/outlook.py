@@ -16,7 +16,7 @@ from flashgraph.policies.release import Sampled
 from flashgraph.policies.schedule import Schedule
 from flashgraph.policies.settings import apply_settings, schedule_of
 from flashgraph.run.budget import Budget
-from flashgraph.task import Task
+from flashgraph.tasks.task import Task
 
 __all__ = ["Outlook", "budget_lines", "outlook"]
 

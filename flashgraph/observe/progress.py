@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import attrs
 
 from flashgraph.graph.spec import GraphSpec
+from flashgraph.llm.rates import worded
 from flashgraph.observe.words import clock, counted, score_text
-from flashgraph.policies.rates import worded
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Budget
-from flashgraph.terminal import above, grid
+from flashgraph.text.terminal import above, grid
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -14,15 +14,15 @@ from typing import Any
 
 import attrs
 
-from flashgraph.differences import unified
 from flashgraph.errors import DataError
-from flashgraph.heldout import HeldOut
 from flashgraph.observe.words import clock, counted, score_text
 from flashgraph.run.cause import LIMITS, Cause
 from flashgraph.run.events import Created, Ended, JobEnded, JobStarted, Reopened, RunEnded
+from flashgraph.run.heldout import HeldOut
 from flashgraph.run.journal.jsontext import printed
 from flashgraph.run.journal.private import advice, make_folder, write_text
 from flashgraph.run.result import Result, ResultArtifact, failures_in, raised_in, texts_of
+from flashgraph.text.differences import unified
 
 __all__ = ["Report", "claim_folder", "file_name", "new_folder"]
 

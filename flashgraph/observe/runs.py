@@ -15,7 +15,7 @@ from flashgraph.observe.words import clock, counted, score_text
 from flashgraph.run.cause import Cause
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.journal.stored import Failures, Session, Step, StoredArtifact, StoredCall, StoredEndpoint
-from flashgraph.terminal import grid
+from flashgraph.text.terminal import grid
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -10,7 +10,7 @@ import attrs
 
 from flashgraph.observe.description import Description, Node
 from flashgraph.observe.figure import figure, role_colours
-from flashgraph.terminal import clean
+from flashgraph.text.terminal import clean
 
 __all__ = ["Table", "html", "markdown", "mermaid", "tables"]
 

@@ -9,9 +9,9 @@ from typing import Protocol
 
 import attrs
 
+from flashgraph.errors import Flaw
 from flashgraph.evidence import HANDFUL, paired
 from flashgraph.graph.ports import Artifact
-from flashgraph.graph.spec import Flaw
 
 __all__ = ["Best", "ChampionRule", "Proven", "Title", "proven", "the_best"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from flashgraph.graph.spec import Flaw
+from flashgraph.errors import Flaw
 
 __all__ = ["Balanced", "Control", "DrainFirst", "ShortestFirst", "Waiting", "balanced", "drain_first", "shortest_first"]
 

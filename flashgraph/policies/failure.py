@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from flashgraph.graph.spec import Flaw
+from flashgraph.errors import Flaw
 
 __all__ = ["FailAbove", "fail_above", "missing"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from flashgraph.graph.spec import Flaw
+from flashgraph.errors import Flaw
 
 __all__ = ["Discriminative", "QueueOrder", "discriminative", "fifo", "freshest", "priority"]
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import attrs
 
+from flashgraph.errors import Flaw
 from flashgraph.graph.ports import Group
-from flashgraph.graph.spec import Flaw
 
 __all__ = ["All", "count", "deadline", "decided", "everyone", "fraction", "sampled"]
 

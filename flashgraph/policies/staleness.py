@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import attrs
 
+from flashgraph.errors import Flaw
 from flashgraph.graph.signatures import function_name
-from flashgraph.graph.spec import Flaw
 
 __all__ = ["Decision", "Rule", "Touched", "accept", "discard", "refresh", "repair", "without_overlap"]
 

@@ -15,7 +15,7 @@ from flashgraph.run.flow import Flow
 from flashgraph.run.items import Item, Lineage
 from flashgraph.run.plan import Plan
 from flashgraph.run.pools import PoolState, for_task
-from flashgraph.task import Task
+from flashgraph.tasks.task import Task
 
 __all__ = ["Admission", "Ancestry"]
 

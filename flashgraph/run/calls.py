@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from flashgraph.errors import FlashgraphError, described
+from flashgraph.llm.limits import Level
 from flashgraph.llm.protocol import Load, Quota
 from flashgraph.policies.control import Waiting
-from flashgraph.policies.limits import Level
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Ledger
 from flashgraph.run.flow import Flow

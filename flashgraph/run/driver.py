@@ -30,7 +30,7 @@ from flashgraph.run.machine import Machine
 from flashgraph.run.requests import Requests
 from flashgraph.run.resumed import Resumed
 from flashgraph.run.turns import Turn, apply
-from flashgraph.task import Task
+from flashgraph.tasks.task import Task
 
 __all__ = ["Driver", "Memory"]
 

@@ -23,7 +23,7 @@ from flashgraph.run.requests import Requests
 from flashgraph.run.resumed import Resumed
 from flashgraph.run.returns import Returns
 from flashgraph.run.turns import Completed, taken
-from flashgraph.task import Task
+from flashgraph.tasks.task import Task
 
 __all__ = ["CUT_OFF", "Execution"]
 

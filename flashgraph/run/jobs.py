@@ -8,7 +8,7 @@ from typing import Any, Literal
 import attrs
 
 from flashgraph.graph.ports import Artifact, Stale
-from flashgraph.policies.rates import Amount
+from flashgraph.llm.rates import Amount
 from flashgraph.run.cause import Cause
 from flashgraph.run.items import Item
 from flashgraph.run.value import value

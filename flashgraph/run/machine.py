@@ -34,7 +34,7 @@ from flashgraph.run.slots import Slots
 from flashgraph.run.sources import Sources, SourceState
 from flashgraph.run.stages import Stages, StageState
 from flashgraph.run.withheld import Withheld
-from flashgraph.task import Task
+from flashgraph.tasks.task import Task
 
 __all__ = ["Machine", "SchedulerStalled"]
 

@@ -10,7 +10,7 @@ import attrs
 from flashgraph.errors import DataError
 from flashgraph.graph.analysis import distances, gathers_of, reaches, topological
 from flashgraph.graph.capacity import loop_capacity
-from flashgraph.graph.check_shape import ASSUMED_WINDOW
+from flashgraph.graph.check.shape import ASSUMED_WINDOW
 from flashgraph.graph.spec import (
     DEFAULT_LATE,
     Failure,
@@ -21,8 +21,8 @@ from flashgraph.graph.spec import (
     SourceSpec,
     StageSpec,
 )
+from flashgraph.llm.limits import Limits, fixed, parse_limits
 from flashgraph.policies.failure import missing
-from flashgraph.policies.limits import Limits, fixed, parse_limits
 from flashgraph.policies.order import fifo
 from flashgraph.policies.release import All, everyone
 from flashgraph.policies.schedule import Schedule

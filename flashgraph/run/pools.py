@@ -11,7 +11,7 @@ import attrs
 from flashgraph.errors import FlashgraphError, described
 from flashgraph.graph.ports import Artifact, Change, PoolEvent
 from flashgraph.policies.champion import ChampionRule, Title, the_best
-from flashgraph.task import Task
+from flashgraph.tasks.task import Task
 
 __all__ = ["PoolRecord", "PoolState", "for_task"]
 

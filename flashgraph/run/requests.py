@@ -23,6 +23,7 @@ from flashgraph.errors import (
     RequestFailed,
     Throttled,
 )
+from flashgraph.llm.messages import as_texts, checked, checked_reply
 from flashgraph.llm.protocol import Message, Model, Reply
 from flashgraph.run.budget import (
     DEFAULT_REPLY_TOKENS,
@@ -36,7 +37,6 @@ from flashgraph.run.budget import (
 from flashgraph.run.cause import Cause, End
 from flashgraph.run.jobs import Call, Grant, Job, Refuse
 from flashgraph.run.machine import Machine
-from flashgraph.run.messages import as_texts, checked, checked_reply
 from flashgraph.run.patience import Patience, Standing, ending, passing, patiently, suspect
 from flashgraph.run.resumed import Served, request_key
 from flashgraph.run.turns import Answered, Asked, taken

@@ -14,9 +14,9 @@ from typing import Any
 
 import attrs
 
+from flashgraph.llm.limits import Level, Limits
 from flashgraph.llm.protocol import Load, Quota
-from flashgraph.policies.limits import Level, Limits
-from flashgraph.policies.rates import Amount, Bucket, Rate, amount, learned, used_up
+from flashgraph.llm.rates import Amount, Bucket, Rate, amount, learned, used_up
 from flashgraph.run.jobs import Call
 
 __all__ = ["Endpoint", "Slots"]

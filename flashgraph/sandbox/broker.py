@@ -11,7 +11,7 @@ from flashgraph.errors import ModelError
 from flashgraph.llm.protocol import Message
 from flashgraph.sandbox.call import Call
 from flashgraph.sandbox.guest import wire
-from flashgraph.task import Llm
+from flashgraph.tasks.task import Llm
 
 __all__ = ["converse"]
 

@@ -19,7 +19,7 @@ from flashgraph.sandbox.jail import no_confinement
 from flashgraph.sandbox.limits import Limits
 from flashgraph.sandbox.outcome import CandidateFailed, Ran
 from flashgraph.sandbox.worker import Worker
-from flashgraph.task import Llm
+from flashgraph.tasks.task import Llm
 
 __all__ = ["Sandbox"]
 

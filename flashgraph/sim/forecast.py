@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack
 import attrs
 
 from flashgraph.errors import DataError
+from flashgraph.graph.loading import load_graph, load_task
 from flashgraph.graph.spec import GraphSpec
-from flashgraph.loading import load_graph, load_task
 from flashgraph.policies.settings import apply_settings, schedule_of
 from flashgraph.run.budget import Budget, Ledger
 from flashgraph.run.driver import Driver

@@ -18,7 +18,7 @@ import anyio.abc
 import attrs
 import h11
 
-from flashgraph.terminal import say
+from flashgraph.text.terminal import say
 
 __all__ = ["Handler", "Request", "Response", "serve_http"]
 

@@ -25,6 +25,9 @@ class SimModel:
     one model that is open lets time pass.
     """
 
+    cacheable = False
+    """Its replies cost nothing but the time that is to be simulated."""
+
     def __init__(
         self,
         profile: Profile,

@@ -10,12 +10,12 @@ from typing import Any
 import attrs
 
 from flashgraph.errors import DataError
-from flashgraph.evaluation import attempt
 from flashgraph.graph.spec import GraphSpec
 from flashgraph.llm.protocol import Message
+from flashgraph.parts.evaluation import attempt
 from flashgraph.run.result import texts_of
 from flashgraph.sim.world import World
-from flashgraph.task import Score, Task
+from flashgraph.tasks.task import Score, Task
 
 __all__ = ["Scene", "scene_of"]
 
@@ -63,7 +63,7 @@ class Scene:
 def scene_of(graph: GraphSpec, task: Task[Any, Any] | None, *, pass_rate: float, seed: int) -> Scene:
     """The scene that a graph is simulated in.
 
-    Without a ``task`` it is world ``seed`` for a graph of which a stage is `flashgraph.evaluation.attempt`, because
+    Without a ``task`` it is world ``seed`` for a graph with a stage `flashgraph.parts.evaluation.attempt`, because
     such a graph evolves what a task's own ``attempt`` uses; for others it is that world's samples with stand-ins.
 
     Raises `DataError` for a graph that uses resources: code in a sandbox takes real time.

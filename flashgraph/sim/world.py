@@ -20,7 +20,7 @@ from functools import lru_cache
 import attrs
 
 from flashgraph.llm.protocol import Message, text_in
-from flashgraph.task import Llm, Score, Task
+from flashgraph.tasks.task import Llm, Score, Task
 
 __all__ = ["SOLVED", "UNSOLVED", "RuleSample", "World"]
 

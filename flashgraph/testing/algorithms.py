@@ -15,9 +15,9 @@ import anyio
 import attrs
 
 import flashgraph as fg
+from flashgraph.graph.loading import load_graph
 from flashgraph.graph.spec import PoolSpec
 from flashgraph.llm.protocol import Message, text_in
-from flashgraph.loading import load_graph
 from flashgraph.run import events as ev
 from flashgraph.run.pools import for_task
 from flashgraph.sim.clock import run_virtually, settle

@@ -17,8 +17,8 @@ import attrs
 
 import flashgraph as fg
 from flashgraph.errors import RequestFailed
+from flashgraph.llm.limits import Limits, fixed, parse_limits
 from flashgraph.llm.protocol import Load
-from flashgraph.policies.limits import Limits, fixed, parse_limits
 from flashgraph.policies.schedule import Schedule
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Budget, Ledger
@@ -111,7 +111,7 @@ def plan_by_hand(
     """Compile a graph for a `Hand`: all roles are one endpoint that takes ``limit`` requests at once.
 
     With ``limits`` they are as many endpoints as there are texts, each with such a limit (``"adaptive(2..7)"``, see
-    `flashgraph.policies.limits.parse_limits`).  ``room`` gives edges other capacities, also ones that `check` and the
+    `flashgraph.llm.limits.parse_limits`).  ``room`` gives edges other capacities, also ones that `check` and the
     plan refuse.
 
     Raises `GraphError` when the graph does not pass its checks.

@@ -21,7 +21,7 @@ from flashgraph.graph.analysis import gathers_of, topological
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, SourceSpec, StageSpec
 from flashgraph.policies.failure import missing
 from flashgraph.run.pools import for_task
-from flashgraph.task import Task
+from flashgraph.tasks.task import Task
 
 __all__ = ["Line", "NotApplicable", "interpret"]
 

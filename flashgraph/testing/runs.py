@@ -14,8 +14,8 @@ import attrs
 import flashgraph as fg
 from flashgraph.api import Run
 from flashgraph.errors import MalformedReply, ModelUnavailable, PassingFault, RequestFailed, Throttled, TimedOut
+from flashgraph.llm.limits import Limits, parse_limits
 from flashgraph.llm.protocol import Load, Message, Quota
-from flashgraph.policies.limits import Limits, parse_limits
 from flashgraph.run.events import Event
 from flashgraph.run.plan import Plan
 from flashgraph.sim.clock import settle
@@ -187,7 +187,7 @@ async def run_shape(
     ``stop_after``, or cancel the whole block that it runs in after ``cancel_after``.  With a ``folder`` it is kept in a
     journal there, or goes on with the run that is.
 
-    With ``limits`` (texts of `flashgraph.policies.limits.parse_limits`) there are as many models, which share the work,
+    With ``limits`` (texts of `flashgraph.llm.limits.parse_limits`) there are as many models, which share the work,
     and of several the first is down at the beginning.  ``viewer`` is awaited
     beside the run, which may end before it.  With ``disk`` its turns are kept on one that takes ``disk(n)``
     seconds for turn number n, and unless it is stopped they are told again to a fresh machine at the end; from turn

@@ -17,7 +17,7 @@ from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Plan
 from flashgraph.run.pools import PoolState
 from flashgraph.run.turns import Turn, apply
-from flashgraph.task import Task
+from flashgraph.tasks.task import Task
 from flashgraph.testing.log import InvariantViolation, around
 from flashgraph.testing.snapshot import POOLS, snapshot
 

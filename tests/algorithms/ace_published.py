@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from flashgraph.playbook.prompts import curate_prompt, generate_prompt, merge_prompt, reflect_prompt
+from flashgraph.parts.ace.prompts import curate_prompt, generate_prompt, merge_prompt, reflect_prompt
 from tests.algorithms.ace_book import Book
 from tests.algorithms.ace_world import Case, World
 

@@ -12,8 +12,8 @@ import attrs
 
 import flashgraph as fg
 from flashgraph.llm.protocol import Message
-from flashgraph.playbook import Delta, Merged, Operation, Playbook, Start, Tags, digest
-from flashgraph.pools import Checkpoints
+from flashgraph.parts import Checkpoints
+from flashgraph.parts.ace import Delta, Merged, Operation, Playbook, Start, Tags, digest
 from flashgraph.run import events as ev
 from flashgraph.sim.clock import settle
 from flashgraph.testing.invariants import check_invariants

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from flashgraph.algorithms.combee import JOIN_CHANGES, Shuffled
-from flashgraph.playbook.prompts import curate_prompt, reflect_prompt
+from flashgraph.parts.ace.prompts import curate_prompt, reflect_prompt
 from tests.algorithms.ace_published import ROUNDS, Published, read
 from tests.algorithms.ace_world import NEVER, Case, World, digest
 from tests.algorithms.combee_published import combee

@@ -12,7 +12,7 @@ import attrs
 import gepa
 
 from flashgraph.algorithms.combee import JOIN_TEXTS, Shuffled
-from flashgraph.reflection import rewriting
+from flashgraph.parts.reflection import rewriting
 from tests.algorithms.combee_published import combee
 from tests.algorithms.combee_world import World
 

@@ -17,7 +17,7 @@ import anyio
 import attrs
 
 import flashgraph as fg
-from flashgraph.programs import Check
+from flashgraph.parts.islands.programs import Check
 from flashgraph.sandbox import CandidateFailed, Ran
 
 SEED = "gene-0 = 1\ngene-1 = 1\ngene-2 = 1\n"

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 import flashgraph as fg
-from flashgraph.pools import Checkpoints
+from flashgraph.parts import Checkpoints
 from flashgraph.run import events as ev
 from tests.algorithms.ace_published import Published, Trace
 from tests.algorithms.ace_replay import shown

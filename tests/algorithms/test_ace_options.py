@@ -8,10 +8,10 @@ import anyio
 import pytest
 
 import flashgraph as fg
-from flashgraph.heldout import held_out
+from flashgraph.graph.loading import load_graph
 from flashgraph.llm.function import FunctionModel
-from flashgraph.loading import load_graph
 from flashgraph.run.budget import Ledger
+from flashgraph.run.heldout import held_out
 from flashgraph.sim import clock
 from tests.algorithms.ace_replay import Finished, run_replayed
 from tests.algorithms.ace_world import World

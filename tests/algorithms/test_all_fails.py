@@ -10,8 +10,8 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.errors import ContextTooLong, MalformedReply, RequestFailed
+from flashgraph.graph.loading import load_graph
 from flashgraph.llm.protocol import Message
-from flashgraph.loading import load_graph
 from tests.algorithms.ace_world import World
 
 Answer = Callable[[Sequence[Message]], str]

@@ -178,7 +178,7 @@ def ours(world: World, seed: int, iterations: int, backend: str) -> Trace:
         attempt=attempt,
         score=score,
     )
-    from flashgraph.loading import load_graph
+    from flashgraph.graph.loading import load_graph
 
     graph = load_graph("gepa")
     bounded = _with_rounds(graph, iterations)

@@ -21,7 +21,7 @@ import attrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.loading import load_graph
+from flashgraph.graph.loading import load_graph
 from flashgraph.run.events import Created, Event
 
 gepa = pytest.importorskip("gepa", reason="the peer implementation is a test dependency: pip install gepa==0.1.4")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flashgraph.loading import load_graph
+from flashgraph.graph.loading import load_graph
 from flashgraph.observe.description import describe
 
 ROOT = Path(__file__).parents[2]

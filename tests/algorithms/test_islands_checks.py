@@ -10,8 +10,8 @@ import attrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.pools.islands import Failure
-from flashgraph.programs import Check
+from flashgraph.parts.islands.pool import Failure
+from flashgraph.parts.islands.programs import Check
 from flashgraph.run.events import JobEnded
 from flashgraph.sandbox import Ran
 

@@ -17,7 +17,7 @@ import attrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.pools.islands import Islands
+from flashgraph.parts.islands.pool import Islands
 from flashgraph.sandbox import CandidateFailed
 from tests.algorithms.islands_world import REASONS, SEED, Shown, StandIn, World, carried_out, digest, shown, tokens
 

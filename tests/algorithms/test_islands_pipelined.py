@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.pools.islands import Islands
+from flashgraph.parts.islands.pool import Islands
 from flashgraph.run.events import Admitted, Confirmed, Ended
 from flashgraph.run.plan import Plan
 from flashgraph.sandbox import CandidateFailed

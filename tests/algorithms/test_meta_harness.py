@@ -12,19 +12,19 @@ import attrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.harness import FEW_SHOT, NO_MEMORY, HarnessArchive
-from flashgraph.heldout import held_out
+from flashgraph.graph.loading import load_graph, load_task
 from flashgraph.llm.protocol import Message
 from flashgraph.llm.scripted import ScriptedModel
-from flashgraph.loading import load_graph, load_task
+from flashgraph.parts.meta_harness import FEW_SHOT, NO_MEMORY, HarnessArchive
 from flashgraph.run import events as ev
+from flashgraph.run.heldout import held_out
 from flashgraph.run.plan import Plan
 from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.invariants import check_invariants
 from tests.algorithms.test_meta_harness_lockstep import facts_in
-from tests.harness.real import needs_confinement
-from tests.harness.stand_in import StandInSandbox
-from tests.harness.worlds import Sample, World, digest
+from tests.parts.meta_harness.real import needs_confinement
+from tests.parts.meta_harness.stand_in import StandInSandbox
+from tests.parts.meta_harness.worlds import Sample, World, digest
 
 TICKETS = Path(__file__).parents[2] / "examples" / "tickets" / "harness.py"
 

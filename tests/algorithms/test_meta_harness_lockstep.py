@@ -17,10 +17,10 @@ import attrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.harness import FEW_SHOT, NO_MEMORY, Entry
 from flashgraph.llm.protocol import Message
-from tests.harness.stand_in import StandInSandbox
-from tests.harness.worlds import Fact, World
+from flashgraph.parts.meta_harness import FEW_SHOT, NO_MEMORY, Entry
+from tests.parts.meta_harness.stand_in import StandInSandbox
+from tests.parts.meta_harness.worlds import Fact, World
 
 ITERATIONS = 5
 CANDIDATES = 3

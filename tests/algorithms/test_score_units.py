@@ -13,13 +13,13 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.algorithms.ace import ROUNDS
-from flashgraph.harness.archive import Entry
 from flashgraph.llm.protocol import Message
-from flashgraph.pools.islands import Elite
+from flashgraph.parts.islands.pool import Elite
+from flashgraph.parts.meta_harness.archive import Entry
 from flashgraph.run.events import Ended, JobEnded
 from tests.algorithms import ace_world, combee_world, islands_world
-from tests.harness import worlds as harness_world
-from tests.harness.stand_in import StandInSandbox
+from tests.parts.meta_harness import worlds as harness_world
+from tests.parts.meta_harness.stand_in import StandInSandbox
 
 ODD = (float("nan"), float("inf"), float("-inf"), 100, -5, numpy.float64("nan"), numpy.float32(1.5))
 

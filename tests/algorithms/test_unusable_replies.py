@@ -11,8 +11,8 @@ import pytest
 import flashgraph as fg
 from tests.algorithms.islands_world import StandIn
 from tests.algorithms.islands_world import World as Islands
-from tests.harness.stand_in import StandInSandbox
-from tests.harness.worlds import World as Harness
+from tests.parts.meta_harness.stand_in import StandInSandbox
+from tests.parts.meta_harness.worlds import World as Harness
 
 UNUSABLE = {
     "cut off": fg.Reply('{"key_insight": "half', finish="length"),

@@ -19,7 +19,7 @@ from pathlib import Path
 import attrs
 import click
 
-from flashgraph.loading import load_graph
+from flashgraph.graph.loading import load_graph
 from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.sim.forecast import Simulation, forecast
 from flashgraph.sim.measures import Forecast

@@ -31,7 +31,7 @@ from flashgraph.sandbox import CandidateFailed, Limits, Ran
 from flashgraph.sim.clock import run_virtually
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
-from flashgraph.task import Llm
+from flashgraph.tasks.task import Llm
 
 __all__ = ["HarnessWorld", "Measured", "WorldSandbox", "measure"]
 

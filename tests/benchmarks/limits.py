@@ -18,7 +18,7 @@ import anyio
 import attrs
 
 import flashgraph as fg
-from flashgraph.policies.limits import Limits, adaptive, fixed, steered
+from flashgraph.llm.limits import Limits, adaptive, fixed, steered
 from flashgraph.run import events as ev
 from flashgraph.sim.clock import run_virtually
 from flashgraph.sim.model import SimModel

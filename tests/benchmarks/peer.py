@@ -21,7 +21,7 @@ from flashgraph.sim.clock import run_virtually
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
 from flashgraph.sim.world import RuleSample
-from flashgraph.task import Llm
+from flashgraph.tasks.task import Llm
 
 from .measure import Measured, Point
 from .worlds import FAMILY, KindWorld

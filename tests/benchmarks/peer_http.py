@@ -25,7 +25,7 @@ from flashgraph.llm.protocol import Message, Reply, Usage
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
 from flashgraph.sim.server import SimServer
-from flashgraph.task import Llm
+from flashgraph.tasks.task import Llm
 from tests.sim.serving import serving
 
 from .measure import Measured, Point

@@ -24,9 +24,9 @@ from gepa.strategies.proposal_sampling import IndependentSampling
 
 import flashgraph as fg
 from flashgraph.evidence import weigh
+from flashgraph.graph.loading import load_task
 from flashgraph.llm.protocol import Model
 from flashgraph.llm.resolve import resolve_all
-from flashgraph.loading import load_task
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TASKS = {"tickets": EXAMPLES / "tickets/task.py", "symptoms": EXAMPLES / "symptom2disease/task.py"}

@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
-from flashgraph.policies.limits import adaptive
+from flashgraph.llm.limits import adaptive
 
 from .limits import MINUTES, SERVERS, evolve
 from .measure import measure

@@ -16,7 +16,7 @@ import attrs
 
 from flashgraph.llm.protocol import Message, text_in
 from flashgraph.sim.world import RuleSample
-from flashgraph.task import Llm, Score, Task
+from flashgraph.tasks.task import Llm, Score, Task
 
 __all__ = ["FAMILY", "HELD_OUT", "Kind", "KindWorld"]
 

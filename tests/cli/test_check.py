@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flashgraph.loading import load_graph
+from flashgraph.graph.loading import load_graph
 
 from .conftest import FILES, Cli
 

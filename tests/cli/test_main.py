@@ -64,7 +64,7 @@ def test_a_defect_shows_its_traceback_and_asks_for_a_report(cli: Cli, monkeypatc
     def broken() -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("flashgraph.loading.shipped", broken)
+    monkeypatch.setattr("flashgraph.graph.loading.shipped", broken)
     ended = cli("algorithms")
     assert ended.code == 70
     assert "Traceback" in ended.err
@@ -77,10 +77,10 @@ def test_an_extra_that_is_missing_is_no_defect(cli: Cli, monkeypatch: pytest.Mon
     def broken(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-    monkeypatch.setattr("flashgraph.loading.shipped", lambda: broken("matplotlib.figure"))
+    monkeypatch.setattr("flashgraph.graph.loading.shipped", lambda: broken("matplotlib.figure"))
     ended = cli("algorithms")
     assert (ended.code, ended.err) == (1, "error: matplotlib is not installed.\nFix: pip install 'flashgraph[draw]'\n")
-    monkeypatch.setattr("flashgraph.loading.shipped", lambda: broken("flashgraph.nowhere"))
+    monkeypatch.setattr("flashgraph.graph.loading.shipped", lambda: broken("flashgraph.nowhere"))
     assert cli("algorithms").code == 70
 
 

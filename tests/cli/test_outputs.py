@@ -127,6 +127,6 @@ def test_ctrl_c_within_a_task_group(cli: Cli, monkeypatch: pytest.MonkeyPatch) -
     def interrupted() -> None:
         raise BaseExceptionGroup("a", [BaseExceptionGroup("b", [KeyboardInterrupt()])])
 
-    monkeypatch.setattr("flashgraph.loading.shipped", interrupted)
+    monkeypatch.setattr("flashgraph.graph.loading.shipped", interrupted)
     ended = cli("algorithms")
     assert (ended.code, ended.err) == (INTERRUPTED, "interrupted\n")

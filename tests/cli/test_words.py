@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from flashgraph.cli.options import pairs
 from flashgraph.errors import DataError
+from flashgraph.graph.loading import load_graph
 from flashgraph.llm.resolve import resolve
-from flashgraph.loading import load_graph
 from flashgraph.observe.explanation import explain
 from flashgraph.policies.settings import EDGE_SETTINGS, POLICIES, SCHEDULE_SETTINGS
 from tests.llm.test_resolve import STRINGS
-from tests.test_reading_time import A_CHARACTER, lines_run
+from tests.text.test_reading_time import A_CHARACTER, lines_run
 
 GEPA = load_graph("gepa")
 SPEC = GEPA.spec

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import flashgraph as fg
-from flashgraph.data import VARIABLE
-from flashgraph.loading import load_task
+from flashgraph.graph.loading import load_task
+from flashgraph.tasks.data import VARIABLE
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "data"

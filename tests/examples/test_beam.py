@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import flashgraph as fg
-from flashgraph.loading import load_graph
+from flashgraph.graph.loading import load_graph
 from flashgraph.sim.world import World
 from flashgraph.testing.algorithms import check_algorithm
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from flashgraph.metrics import final_answer, json_object, last_number
+from flashgraph.tasks.metrics import final_answer, json_object, last_number
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.errors import FlashgraphError
-from flashgraph.heldout import HeldOut, held_out
+from flashgraph.graph.loading import load_task
 from flashgraph.llm.function import FunctionModel
-from flashgraph.loading import load_task
-from flashgraph.programs import Check
+from flashgraph.parts.islands.programs import Check
 from flashgraph.run.budget import Ledger
+from flashgraph.run.heldout import HeldOut, held_out
 from flashgraph.sandbox import Sandbox
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import flashgraph as fg
-from flashgraph.data import VARIABLE
+from flashgraph.tasks.data import VARIABLE
 from tests.examples.conftest import INVENTED, Load, write
 
 SIZES = {

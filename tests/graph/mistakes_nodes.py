@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 import flashgraph as fg
-from flashgraph.evaluation import Attempt, Work, attempt
+from flashgraph.parts.evaluation import Attempt, Work, attempt
 
 from .kit import Boxes, Scores, Seed, Value, mistake, plain
 
@@ -146,7 +146,7 @@ def costs_that_are_a_number() -> fg.Graph:
     """
 FILE: graph 'plain' [bad-tests-with]
     found:    tests_with('value', which is Seed -> Value)
-    expected: a stage that reads no pool and takes a Work to an Attempt (flashgraph.evaluation)
+    expected: a stage that reads no pool and takes a Work to an Attempt (flashgraph.parts.evaluation)
     fix:      name such a stage, or leave tests_with out: the task's own attempt is used then
 """
 )
@@ -163,7 +163,7 @@ def tests_with_another_stage() -> fg.Graph:
     """
 FILE: graph 'plain' [bad-tests-with]
     found:    tests_with('attempt', which reads pool 'scores')
-    expected: a stage that reads no pool and takes a Work to an Attempt (flashgraph.evaluation)
+    expected: a stage that reads no pool and takes a Work to an Attempt (flashgraph.parts.evaluation)
     fix:      name such a stage, or leave tests_with out: the task's own attempt is used then
 """
 )
@@ -263,7 +263,7 @@ def around(factory: Any) -> fg.Graph:
 FILE: pool 'scores' [not-a-pool]
     found:    Seed: it has no method apply(event)
     expected: a class with apply(event: fg.PoolEvent[T]), artifacts, best() and focus()
-    fix:      use a pool of flashgraph.pools, or write these four (docs/dsl.md, Pools)
+    fix:      use a pool of flashgraph.parts, or write these four (docs/dsl.md, Pools)
 """
 )
 def pool_of_a_plain_class() -> fg.Graph:
@@ -275,7 +275,7 @@ def pool_of_a_plain_class() -> fg.Graph:
 FILE: pool 'scores' [not-a-pool]
     found:    Untyped: apply(event) must take a fg.PoolEvent[...]; its event is not annotated
     expected: a class with apply(event: fg.PoolEvent[T]), artifacts, best() and focus()
-    fix:      use a pool of flashgraph.pools, or write these four (docs/dsl.md, Pools)
+    fix:      use a pool of flashgraph.parts, or write these four (docs/dsl.md, Pools)
 """
 )
 def pool_without_types() -> fg.Graph:
@@ -287,7 +287,7 @@ def pool_without_types() -> fg.Graph:
 FILE: pool 'scores' [not-a-pool]
     found:    a lambda makes a dict: it has no method apply(event)
     expected: a class with apply(event: fg.PoolEvent[T]), artifacts, best() and focus()
-    fix:      use a pool of flashgraph.pools, or write these four (docs/dsl.md, Pools)
+    fix:      use a pool of flashgraph.parts, or write these four (docs/dsl.md, Pools)
 """
 )
 def pool_factory_of_something_else() -> fg.Graph:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.graph.analysis import components, distances, flow, gathers_of, open_cycles, scopes, topological
-from flashgraph.loading import load_graph
+from flashgraph.graph.loading import load_graph
 
 from .kit import Scores, Seed, Value
 

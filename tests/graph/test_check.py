@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.errors import GraphError, Problem
-from flashgraph.graph import check_options
-from flashgraph.loading import load_graph, shipped
+from flashgraph.graph.check import options as check_options
+from flashgraph.graph.loading import load_graph, shipped
+from flashgraph.parts import Archive
 from flashgraph.policies.settings import SCHEDULE_SETTINGS
-from flashgraph.pools import Archive
 
 from . import mistakes_edges, mistakes_nodes, mistakes_shape
 from .kit import MISTAKES, Boxes, Mistake, Part, Scores, Seed, Value, grouped, plain

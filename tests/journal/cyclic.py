@@ -11,7 +11,7 @@ import attrs
 
 import flashgraph as fg
 from flashgraph.llm.protocol import Message
-from flashgraph.pools import Archive
+from flashgraph.parts import Archive
 
 __all__ = ["TASK", "answer", "build"]
 

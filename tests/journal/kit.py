@@ -20,8 +20,8 @@ import attrs
 
 import flashgraph as fg
 from flashgraph.api import Run
+from flashgraph.graph.loading import load_graph
 from flashgraph.llm.protocol import Message
-from flashgraph.loading import load_graph
 from flashgraph.run import events as ev
 from flashgraph.run.journal.keeper import JOURNAL
 from flashgraph.run.journal.store import Store

@@ -16,9 +16,9 @@ from typing import Any
 import anyio
 
 import flashgraph as fg
-from flashgraph.evaluation import Attempt, Candidate, Work
 from flashgraph.llm.protocol import Message
-from flashgraph.pools import Archive
+from flashgraph.parts import Archive
+from flashgraph.parts.evaluation import Attempt, Candidate, Work
 from flashgraph.sim.world import World
 from flashgraph.testing.runs import TASK
 from tests.journal.kit import next_loop

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.errors import DataError
+from flashgraph.graph.loading import load_graph
 from flashgraph.graph.ports import Group, Member, Several
-from flashgraph.loading import load_graph
-from flashgraph.pools import Archive
+from flashgraph.parts import Archive
 from flashgraph.run.journal.codec import LONG, Codec
 from flashgraph.run.journal.jsontext import TAG
 from flashgraph.run.journal.plain import plain
@@ -307,8 +307,8 @@ def test_a_class_may_be_named_as_a_tag() -> None:
 GRAPH_FILE = """
 import attrs
 import flashgraph as fg
-from flashgraph.evaluation import Candidate
-from flashgraph.pools import Archive
+from flashgraph.parts.evaluation import Candidate
+from flashgraph.parts import Archive
 
 @attrs.frozen
 class Special(Candidate):

@@ -18,7 +18,6 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.errors import FlashgraphError
-from flashgraph.llm.replay import ReplayModel
 from flashgraph.observe.runs import UNREADABLE, Summary, head
 from flashgraph.run.journal import JournalError, payloads, writer
 from flashgraph.run.journal.losses import noticed
@@ -27,6 +26,7 @@ from flashgraph.run.journal.payloads import named
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.journal.retention import vacuum
 from flashgraph.run.journal.seal import is_own
+from flashgraph.run.recorded import ReplayModel
 from tests.journal.damage import FEW, execute, read_all, readers
 from tests.journal.kit import rows
 from tests.journal.rights import unprivileged

@@ -13,11 +13,11 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.errors import DataError
-from flashgraph.evaluation import Attempt, Candidate, Work
 from flashgraph.graph.ports import Artifact
+from flashgraph.parts import ParetoFrontier
+from flashgraph.parts.evaluation import Attempt, Candidate, Work
 from flashgraph.policies.champion import Proven, Title, proven
 from flashgraph.policies.schedule import Schedule
-from flashgraph.pools import ParetoFrontier
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Ledger
 from flashgraph.run.journal.codec import Codec

@@ -11,9 +11,9 @@ import anyio
 import pytest
 
 import flashgraph as fg
-from flashgraph.heldout import HeldOut, held_out
 from flashgraph.llm.function import FunctionModel
 from flashgraph.llm.protocol import Message
+from flashgraph.run.heldout import HeldOut, held_out
 from flashgraph.run.journal.store import PATIENCE
 from flashgraph.sim.world import World
 from tests.journal.kit import rows

@@ -15,7 +15,7 @@ import attrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.pools import Archive
+from flashgraph.parts import Archive
 from flashgraph.run.journal import JournalError
 from flashgraph.run.journal.header import Changes, Header, fingerprint
 from flashgraph.run.journal.payloads import REMEMBERED, Payloads, named

@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flashgraph as fg
-from flashgraph.evaluation import Attempt, Candidate, Work
 from flashgraph.llm.function import FunctionModel
 from flashgraph.llm.protocol import Message
 from flashgraph.observe.report import Report
-from flashgraph.pools import Archive
+from flashgraph.parts import Archive
+from flashgraph.parts.evaluation import Attempt, Candidate, Work
 from flashgraph.run.journal.jsontext import dumped, loaded, printed
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.testing.runs import TASK

@@ -15,8 +15,8 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.errors import DataError
+from flashgraph.llm.limits import adaptive, fixed
 from flashgraph.observe.runs import head
-from flashgraph.policies.limits import adaptive, fixed
 from flashgraph.run.journal import JournalError
 from flashgraph.run.journal.folders import find_run, is_held, runs_in
 from flashgraph.run.journal.reading import StoredRun

@@ -20,9 +20,9 @@ import pytest
 import flashgraph as fg
 from flashgraph.api import Run
 from flashgraph.errors import DataError, ModelUnavailable
-from flashgraph.evaluation import Attempt, Candidate, Work
 from flashgraph.llm.protocol import Message
-from flashgraph.pools import Archive
+from flashgraph.parts import Archive
+from flashgraph.parts.evaluation import Attempt, Candidate, Work
 from flashgraph.run import events as ev
 from flashgraph.run.journal import JournalError, Store
 from flashgraph.sim.clock import run_virtually, settle

@@ -17,10 +17,10 @@ from flashgraph.llm.http import HttpModel
 from flashgraph.llm.lite import LiteLLMModel
 from flashgraph.llm.local import LocalModel
 from flashgraph.llm.protocol import Model
-from flashgraph.llm.replay import ReplayModel
 from flashgraph.llm.resolve import resolve
 from flashgraph.llm.scripted import ScriptedModel
 from flashgraph.llm.vllm import VllmModel
+from flashgraph.run.recorded import ReplayModel
 from flashgraph.testing import check_model
 
 from .conftest import SETTINGS, silent

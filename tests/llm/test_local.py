@@ -17,7 +17,7 @@ from flashgraph.errors import DataError, ModelUnavailable
 from flashgraph.llm import local as module
 from flashgraph.llm.local import LocalModel
 from flashgraph.llm.protocol import Model
-from flashgraph.terminal import Screen
+from flashgraph.text.terminal import Screen
 
 from .conftest import SETTINGS, silent
 

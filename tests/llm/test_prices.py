@@ -12,9 +12,9 @@ from flashgraph.llm.cache import CachedModel
 from flashgraph.llm.http import HttpModel
 from flashgraph.llm.prices import LOCAL, UNKNOWN, Price, listed, pin_all, pricing
 from flashgraph.llm.protocol import Model
-from flashgraph.llm.replay import ReplayModel
 from flashgraph.llm.resolve import resolve
 from flashgraph.llm.responses import ResponseCache
+from flashgraph.run.recorded import ReplayModel
 
 from .server import chat, running
 from .table import install

@@ -19,14 +19,14 @@ from flashgraph.llm.engine import EngineModel
 from flashgraph.llm.ensemble import Ensemble
 from flashgraph.llm.function import FunctionModel
 from flashgraph.llm.http import HttpModel
+from flashgraph.llm.limits import Limits, adaptive, fixed, steered
 from flashgraph.llm.lite import LiteLLMModel
 from flashgraph.llm.local import LocalModel
 from flashgraph.llm.protocol import Message
-from flashgraph.llm.replay import ReplayModel
 from flashgraph.llm.resolve import ModelSpec, resolve, resolve_all
 from flashgraph.llm.scripted import ScriptedModel
 from flashgraph.llm.vllm import VllmModel
-from flashgraph.policies.limits import Limits, adaptive, fixed, steered
+from flashgraph.run.recorded import ReplayModel
 
 
 def shout(messages: Sequence[Message]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 import flashgraph as fg
-from flashgraph.pools import Archive
+from flashgraph.parts import Archive
 
 __all__ = ["mapped", "playbook"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import flashgraph as fg
-from flashgraph.loading import load_graph
+from flashgraph.graph.loading import load_graph
 from flashgraph.observe.explanation import explain
 from flashgraph.policies.staleness import Decision, Rule
 from tests.run.test_sources import Log

@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 import pytest
 
 import flashgraph as fg
-from flashgraph.loading import load_graph, shipped
+from flashgraph.graph.loading import load_graph, shipped
 from flashgraph.observe.description import describe
 from flashgraph.observe.geometry import Box, Label, Layout
 from flashgraph.observe.layout import lay_out

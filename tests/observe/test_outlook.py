@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flashgraph as fg
-from flashgraph.loading import load_graph
+from flashgraph.graph.loading import load_graph
 from flashgraph.observe.outlook import Outlook, budget_lines, outlook
 from flashgraph.run.events import JobEnded, JobStarted, RoundEnded
 from flashgraph.sim.clock import run_virtually, settle

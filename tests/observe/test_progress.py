@@ -9,7 +9,7 @@ from rich.console import Console
 
 import flashgraph as fg
 from flashgraph.evidence import Evidence, weigh
-from flashgraph.loading import load_graph
+from flashgraph.graph.loading import load_graph
 from flashgraph.observe.progress import Progress, table
 from flashgraph.run import events as ev
 

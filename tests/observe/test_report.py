@@ -11,12 +11,12 @@ import attrs
 import pytest
 
 from flashgraph.errors import DataError
-from flashgraph.evaluation import Candidate
 from flashgraph.evidence import Evidence, weigh
-from flashgraph.heldout import HeldOut
 from flashgraph.observe.report import Report, claim_folder, new_folder
+from flashgraph.parts.evaluation import Candidate
 from flashgraph.run.cause import Cause, RunStatus
 from flashgraph.run.events import Created, Ended, Event, JobEnded, JobStarted, Reopened, RunEnded
+from flashgraph.run.heldout import HeldOut
 from flashgraph.run.result import Result, ResultArtifact, Spent, texts_of
 
 SEED = {"system": "be good", "user/tail": "one\ntwo\nthree"}

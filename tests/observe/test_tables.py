@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from flashgraph.loading import load_graph
+from flashgraph.graph.loading import load_graph
 from flashgraph.observe.description import describe
 from flashgraph.observe.tables import html, markdown, mermaid, tables
 

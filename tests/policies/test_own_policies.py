@@ -10,7 +10,7 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.graph.dsl import Graph
-from flashgraph.loading import load_graph
+from flashgraph.graph.loading import load_graph
 from flashgraph.observe.explanation import explain
 from flashgraph.policies import Control, Rule
 from flashgraph.testing import check_policy

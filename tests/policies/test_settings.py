@@ -9,7 +9,7 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.errors import DataError
-from flashgraph.loading import load_graph
+from flashgraph.graph.loading import load_graph
 from flashgraph.policies.control import balanced
 from flashgraph.policies.schedule import Schedule, lockstep, pipelined, throughput
 from flashgraph.policies.settings import POLICIES, apply_settings, parse_policy, schedule_of

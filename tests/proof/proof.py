@@ -22,12 +22,12 @@ from hypothesis.stateful import run_state_machine_as_test
 
 import flashgraph as fg
 from flashgraph.policies.control import Control, balanced
-from flashgraph.terminal import say
 from flashgraph.testing.explorer import Explored, explore
 from flashgraph.testing.graphs import Ending, Fan, Loop, Shape, Split, Step, build
 from flashgraph.testing.hand import no_pause, plan_by_hand
 from flashgraph.testing.log import InvariantViolation
 from flashgraph.testing.scheduler import SchedulerMachine
+from flashgraph.text.terminal import say
 from tests.proof.deadlock import Ring, rings
 from tests.proof.found import FOUND
 from tests.proof.properties import PROPERTIES, WHOLE, Tally, prove

@@ -9,7 +9,7 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.graph.capacity import loop_capacity
-from flashgraph.graph.check_shape import ASSUMED_WINDOW
+from flashgraph.graph.check.shape import ASSUMED_WINDOW
 from flashgraph.testing.explorer import explore
 from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.hand import plan_by_hand

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from flashgraph.llm.engine import EngineModel
-from flashgraph.policies.limits import steered
+from flashgraph.llm.limits import steered
 
 from .kit import ENGINE, REPLY, SIDE_BY_SIDE
 from .weights import make_weights

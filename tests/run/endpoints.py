@@ -12,9 +12,9 @@ import attrs
 
 import flashgraph as fg
 from flashgraph.errors import ModelUnavailable, Throttled
+from flashgraph.llm.limits import Limits
 from flashgraph.llm.protocol import Load, Message
 from flashgraph.llm.quotas import quotas
-from flashgraph.policies.limits import Limits
 from flashgraph.sim.faults import Bucket
 from flashgraph.testing import check_invariants, run_virtually, settle
 from flashgraph.testing.graphs import Ledgered, Token

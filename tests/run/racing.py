@@ -12,9 +12,9 @@ import anyio
 import attrs
 
 import flashgraph as fg
-from flashgraph.evaluation import Attempt, Candidate, Validated, Work
 from flashgraph.llm.protocol import Message
-from flashgraph.pools import ParetoFrontier
+from flashgraph.parts import ParetoFrontier
+from flashgraph.parts.evaluation import Attempt, Candidate, Validated, Work
 from flashgraph.testing.graphs import draw
 
 __all__ = ["SIZE", "TASK", "Asked", "answer", "passes", "race", "slowly"]

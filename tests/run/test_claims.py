@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flashgraph as fg
-from flashgraph.evaluation import Attempt, Candidate, Work, same_text
-from flashgraph.pools import Archive
-from flashgraph.programs import same_program
+from flashgraph.parts import Archive
+from flashgraph.parts.evaluation import Attempt, Candidate, Work, same_text
+from flashgraph.parts.islands.programs import same_program
 from flashgraph.run import events as ev
 from flashgraph.run.cause import Cause
 from flashgraph.run.claims import Claim, Claims

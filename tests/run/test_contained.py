@@ -14,8 +14,8 @@ import anyio.to_thread
 import pytest
 
 import flashgraph as fg
-from flashgraph.evaluation import Candidate, attempt
-from flashgraph.pools import Archive
+from flashgraph.parts import Archive
+from flashgraph.parts.evaluation import Candidate, attempt
 from flashgraph.run import contained, driver, execution
 from flashgraph.run import events as ev
 from flashgraph.run.cause import Cause

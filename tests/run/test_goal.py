@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.errors import DataError
-from flashgraph.evaluation import Candidate, attempt
 from flashgraph.evidence import weigh
 from flashgraph.graph.ports import Artifact
-from flashgraph.pools import Archive
+from flashgraph.parts import Archive
+from flashgraph.parts.evaluation import Candidate, attempt
 from flashgraph.run import events as ev
 from flashgraph.run.cause import Cause, End
 from flashgraph.run.goal import Goal, Goals, proposing
@@ -273,6 +273,6 @@ def test_patience_where_nothing_proposes() -> None:
 )
 def test_which_sources_propose(graph: str, sources: set[str]) -> None:
     """Neither what validates the seed nor what crosses: these lead to no proposal."""
-    from flashgraph.loading import load_graph
+    from flashgraph.graph.loading import load_graph
 
     assert proposing(load_graph(graph).spec) == sources

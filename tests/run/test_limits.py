@@ -15,8 +15,8 @@ import attrs
 import pytest
 
 import flashgraph as fg
+from flashgraph.llm.limits import Limits, adaptive, fixed, steered
 from flashgraph.policies.control import Control
-from flashgraph.policies.limits import Limits, adaptive, fixed, steered
 from flashgraph.run import events as ev
 from flashgraph.run.slots import REST
 from flashgraph.sim.faults import Bucket

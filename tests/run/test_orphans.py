@@ -9,8 +9,8 @@ import attrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.evaluation import Attempt
-from flashgraph.pools import Archive
+from flashgraph.parts import Archive
+from flashgraph.parts.evaluation import Attempt
 from flashgraph.run import events as ev
 from tests.run.kit import Virtually, of, watched
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.errors import MalformedReply, ModelUnavailable, PassingFault, RequestFailed, Throttled, TimedOut
-from flashgraph.policies.limits import fixed
+from flashgraph.llm.limits import fixed
 from flashgraph.run import events as ev
 from flashgraph.run.budget import DEFAULT_REPLY_TOKENS, prompt_bound
 from flashgraph.run.slots import REST

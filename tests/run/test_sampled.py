@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 import flashgraph as fg
-from flashgraph.evaluation import Attempt, Candidate, Work
+from flashgraph.parts.evaluation import Attempt, Candidate, Work
 from flashgraph.run import events as ev
 from tests.run.kit import Virtually, of, watched
 from tests.run.test_sources import Log

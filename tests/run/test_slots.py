@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flashgraph.llm.limits import Limits, adaptive, fixed, steered
+from flashgraph.llm.probes import Sample
 from flashgraph.llm.protocol import Load, Quota
-from flashgraph.policies.limits import Limits, adaptive, fixed, steered
-from flashgraph.policies.rates import Rate
-from flashgraph.policies.samples import Sample
+from flashgraph.llm.rates import Rate
 from flashgraph.run.jobs import Call, Job
 from flashgraph.run.slots import Endpoint, Slots
 

@@ -10,8 +10,8 @@ import attrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.evaluation import Attempt
-from flashgraph.pools import Archive
+from flashgraph.parts import Archive
+from flashgraph.parts.evaluation import Attempt
 from flashgraph.run import events as ev
 from flashgraph.sim import clock
 from flashgraph.testing.runs import TASK, LatencyModel

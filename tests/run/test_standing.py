@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.errors import KeyRefused, MalformedReply, ModelRefused, ModelUnavailable, PassingFault, Throttled
-from flashgraph.heldout import held_out
+from flashgraph.llm.limits import adaptive, fixed
 from flashgraph.llm.protocol import Message
-from flashgraph.policies.limits import adaptive, fixed
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Ledger
+from flashgraph.run.heldout import held_out
 from flashgraph.testing import run_virtually
 
 from .endpoints import Server, of, ran, requests

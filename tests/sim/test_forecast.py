@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.loading import load_graph
+from flashgraph.graph.loading import load_graph
 from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.sim.forecast import Simulation, expanded, forecast
 from flashgraph.sim.measures import Forecast

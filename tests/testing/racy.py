@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import attrs
 
 import flashgraph as fg
-from flashgraph.evaluation import Attempt, Candidate, attempt
+from flashgraph.parts.evaluation import Attempt, Candidate, attempt
 
 SEEN: list[float] = []
 

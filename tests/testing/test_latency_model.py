@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from flashgraph.errors import PassingFault
-from flashgraph.policies.limits import parse_limits
+from flashgraph.llm.limits import parse_limits
 from flashgraph.sim.clock import run_virtually
 from flashgraph.testing.runs import LatencyModel
 

@@ -9,7 +9,7 @@ from pathlib import Path
 PROJECT = """
 import anyio, sniffio
 import flashgraph as fg
-from flashgraph.evaluation import Candidate
+from flashgraph.parts.evaluation import Candidate
 from flashgraph.testing import settle
 
 SEEN = []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import flashgraph as fg
-from flashgraph.evaluation import Attempt, Candidate
+from flashgraph.parts.evaluation import Attempt, Candidate
 from flashgraph.testing import InvariantViolation, PoolViolation, check_algorithm, check_pool
 from tests.testing import racy
 

@@ -7,9 +7,9 @@ from typing import Any, assert_type
 import attrs
 
 import flashgraph as fg
-from flashgraph.evaluation import Attempt, Candidate, Validated, attempt
 from flashgraph.graph.handles import PoolNode, Source, Stage
-from flashgraph.pools import Archive, ParetoFrontier
+from flashgraph.parts import Archive, ParetoFrontier
+from flashgraph.parts.evaluation import Attempt, Candidate, Validated, attempt
 
 
 @attrs.frozen

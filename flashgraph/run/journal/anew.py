@@ -25,7 +25,7 @@ from flashgraph.run.journal.store import JournalError, Store
 from flashgraph.run.journal.writer import JournalWriter
 from flashgraph.run.machine import Machine
 from flashgraph.run.result import texts_of
-from flashgraph.task import Task
+from flashgraph.tasks.task import Task
 
 __all__ = ["begin_anew"]
 

@@ -19,7 +19,7 @@ from typing import Any, get_origin
 import attrs
 
 from flashgraph.errors import DataError
-from flashgraph.graph.check_nodes import check_nodes
+from flashgraph.graph.check.nodes import check_nodes
 from flashgraph.graph.notes import Notes
 from flashgraph.graph.ports import Group, Member, Several, Verdict
 from flashgraph.graph.spec import GraphSpec

@@ -12,7 +12,7 @@ from typing import Any, get_origin, get_type_hints
 import attrs
 
 from flashgraph.errors import DataError
-from flashgraph.graph.check_nodes import check_nodes
+from flashgraph.graph.check.nodes import check_nodes
 from flashgraph.graph.notes import Notes
 from flashgraph.graph.signatures import function_name
 from flashgraph.graph.spec import GraphSpec

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import attrs
 
-from flashgraph.differences import unified
 from flashgraph.evidence import Evidence
 from flashgraph.run.cause import Cause
 from flashgraph.run.journal.plain import texts
+from flashgraph.text.differences import unified
 
 __all__ = [
     "Failures", "Point", "Session", "Spend", "Status", "Step", "StoredArtifact", "StoredCall", "StoredEndpoint",

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flashgraph.run.journal.digests import digest, function_digest
-from flashgraph.task import Task
+from flashgraph.tasks.task import Task
 
 __all__ = ["SPLITS", "changes_of_task", "task_fingerprint"]
 

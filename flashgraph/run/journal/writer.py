@@ -16,7 +16,8 @@ from typing import Any, TypeGuard
 import anyio.to_thread
 import attrs
 
-from flashgraph.policies.rates import worded
+from flashgraph.llm.messages import text_of
+from flashgraph.llm.rates import worded
 from flashgraph.run import events as ev
 from flashgraph.run.cause import Cause, End
 from flashgraph.run.jobs import Done
@@ -31,7 +32,6 @@ from flashgraph.run.journal.seal import SEAL, seal
 from flashgraph.run.journal.standings import Standings
 from flashgraph.run.journal.store import PATIENCE, JournalError, Statement, Store, fetched
 from flashgraph.run.machine import Machine
-from flashgraph.run.messages import text_of
 from flashgraph.run.turns import Answered, Completed, Turn
 
 __all__ = ["ID", "JournalWriter", "durable", "signature"]

@@ -1,7 +1,7 @@
 """A graph with three mistakes: an option, a type, and a fraction."""
 
 import flashgraph as fg
-from flashgraph.pools import Archive
+from flashgraph.parts import Archive
 
 graph = fg.Graph("crooked")
 pool = graph.pool("pool", Archive)

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.errors import MalformedReply, PassingFault, RequestFailed, Throttled, TimedOut
+from flashgraph.llm.messages import as_texts, checked
 from flashgraph.llm.protocol import Reply, Usage
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Cost
-from flashgraph.run.messages import as_texts, checked
 from flashgraph.run.patience import reply_of
 from flashgraph.run.resumed import request_key
 from flashgraph.run.watch import Pace

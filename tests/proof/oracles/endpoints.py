@@ -12,9 +12,9 @@ import attrs
 import networkx as nx
 from hypothesis import strategies as st
 
+from flashgraph.llm.limits import Limits
 from flashgraph.llm.protocol import Quota
-from flashgraph.policies.limits import Limits
-from flashgraph.policies.rates import Rate
+from flashgraph.llm.rates import Rate
 from flashgraph.run.jobs import Call, Job
 from flashgraph.run.slots import Endpoint, Slots
 from tests.proof.oracles.limits import KINDS, Kind, Restated, expected_rate, quotas, restated

@@ -15,9 +15,9 @@ from typing import Literal
 import attrs
 from hypothesis import strategies as st
 
+from flashgraph.llm.limits import Level, Limits, adaptive, fixed, parse_limits, steered
 from flashgraph.llm.protocol import Load, Quota
-from flashgraph.policies.limits import Level, Limits, adaptive, fixed, parse_limits, steered
-from flashgraph.policies.rates import Bucket, Rate, amount, learned, used_up, worded
+from flashgraph.llm.rates import Bucket, Rate, amount, learned, used_up, worded
 from tests.proof.tried import Property, expect, refusal
 
 __all__ = ["LIMITS", "Restated", "quotas", "restated"]

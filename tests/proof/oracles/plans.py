@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.graph.spec import EdgeSpec
-from flashgraph.policies.limits import fixed
+from flashgraph.llm.limits import fixed
 from flashgraph.policies.schedule import Schedule
 from flashgraph.run.plan import Capacity, Plan, compile_plan
 from flashgraph.testing.graphs import Ledgered, Shape, Token, build

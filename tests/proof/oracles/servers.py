@@ -11,8 +11,8 @@ import anyio
 from hypothesis import strategies as st
 
 import flashgraph as fg
+from flashgraph.llm.limits import Limits, steered
 from flashgraph.llm.protocol import Load
-from flashgraph.policies.limits import Limits, steered
 from flashgraph.run import events as ev
 from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.runs import TASK

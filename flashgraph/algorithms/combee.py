@@ -1,0 +1,246 @@
+"""Combee: many reflections side by side on shuffled shares of the records, and one that joins what they found.
+
+    shuffle --> think (each share) --> combine
+
+`part` is that subgraph. Here it stands in the place of GEPA's reflection (`graph`) and of ACE's curation (`ace_graph`):
+
+    flashgraph run combee --task ...
+    flashgraph run combee:ace_graph --task ...
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import attrs
+
+import flashgraph as fg
+from flashgraph.algorithms import ace, gepa
+from flashgraph.parts import ParetoFrontier
+from flashgraph.parts.ace import Playbook, parse_operations
+from flashgraph.parts.ace.prompts import curate_prompt
+from flashgraph.parts.clipping import SHOWN_TOKENS, asked, within
+from flashgraph.parts.costs import curating, reflecting
+from flashgraph.parts.evaluation import Attempt, same_text
+from flashgraph.parts.reflection import examples, rewriting
+from flashgraph.text.replies import fenced
+
+HOLE = "<<here>>"
+"""Where a prompt shows its records or drafts."""
+
+# ---- map, shuffle, reduce --------------------------------------------------------------------------------
+
+part = fg.Graph("combee-part", doc="Shuffled shares of records, a reflection on each, and one that joins them.")
+duplication = part.param("duplication", 2)
+reflection_tokens = part.param("reflection_tokens", SHOWN_TOKENS)
+
+
+@attrs.frozen
+class Brief:
+    """Records to learn from; ``ask`` is the prompt for a share of them, ``join`` that for the drafts of all shares.
+    ``sampling`` goes with every request (``{"temperature": 0}``)."""
+
+    records: tuple[str, ...]
+    ask: str
+    join: str
+    sampling: Mapping[str, int | float] = attrs.field(factory=dict, kw_only=True)
+
+
+@attrs.frozen
+class Share:
+    """What one reflection is asked, and the records that it is shown."""
+
+    ask: str
+    records: tuple[str, ...]
+    sampling: Mapping[str, int | float]
+
+    def prompt(self, of: str, tokens: int) -> str:
+        """The records within so many tokens; ``of`` is what they are from, for the log."""
+        return self.ask.replace(HOLE, "\n\n".join(within(self.records, tokens, of)))
+
+
+@attrs.frozen
+class Shuffled:
+    """A brief with its records dealt out."""
+
+    brief: Brief
+    shares: tuple[tuple[str, ...], ...]
+
+    def work(self) -> list[Share]:
+        return [Share(self.brief.ask, share, self.brief.sampling) for share in self.shares]
+
+
+@attrs.frozen
+class Insight:
+    """What the reflections found together."""
+
+    brief: Brief
+    text: str
+
+
+@part.stage
+def shuffle(brief: Brief, at: fg.Context) -> Shuffled:
+    """Deal n records, each ``duplication`` times, into floor(sqrt(n)) shares; fewer than four make one plain share."""
+    if at[duplication] < 1:
+        raise fg.DataError(
+            f"parameter 'duplication': found {at[duplication]!r}, expected 1 or more.\nFix: 2, as published."
+        )
+    shares = math.isqrt(len(brief.records))
+    if shares <= 1:
+        return Shuffled(brief, (brief.records,))
+    dealt = list(brief.records) * at[duplication]
+    at.random.shuffle(dealt)
+    return Shuffled(brief, tuple(tuple(dealt[i::shares]) for i in range(shares)))
+
+
+@part.stage(llm="reflection")
+async def think(share: Share, at: fg.Context) -> str:
+    """One reflection on one share."""
+    prompt = partial(share.prompt, f"task {at.task.name!r}")
+    return (await asked(at.llm, prompt, at[reflection_tokens], **share.sampling)).usable()
+
+
+@part.stage(llm="reflection")
+async def combine(found: fg.Group[Shuffled, str], at: fg.Context) -> Insight | None:
+    """Join the drafts; a single one is what was found."""
+    drafts, brief = found.values, found.origin.brief
+    if not drafts:
+        return None
+    if len(drafts) == 1:
+        return Insight(brief, drafts[0])
+    prompt = partial(joined, brief, drafts, f"task {at.task.name!r}")
+    return Insight(brief, (await asked(at.llm, prompt, at[reflection_tokens], **brief.sampling)).usable())
+
+
+def joined(brief: Brief, drafts: Sequence[str], of: str, tokens: int) -> str:
+    """What joins the drafts, within so many tokens."""
+    shown = enumerate(within(drafts, tokens, of), 1)
+    return brief.join.replace(HOLE, "\n\n".join(f"Draft {number}:\n{draft}" for number, draft in shown))
+
+
+part.edge(shuffle, think, scatter=Shuffled.work)
+part.edge(think, combine, gather=True, release=fg.fraction(0.75), late="cancel")
+
+# ---- in GEPA's reflection --------------------------------------------------------------------------------
+
+graph = fg.Graph("combee", doc=__doc__)
+base = graph.include(gepa.graph, "gepa", params={"minibatch": 16}, without=["propose"])
+reflection = graph.include(part, "reflection")
+perfect = base.param(gepa.perfect)
+acceptance = base.param(gepa.acceptance)
+
+
+@attrs.frozen
+class Lesson(Brief):
+    """A brief about a trial: the component to rewrite, the samples that were seen, and the parent's sum of scores."""
+
+    trial: gepa.Trial
+    component: str
+    seen: tuple[int, ...]
+    to_beat: float
+
+
+@graph.stage(reads=base["frontier"], spends="proposals")
+def brief(batch: fg.Group[gepa.Trial, Attempt], at: fg.Context[ParetoFrontier]) -> Lesson | None:
+    """A record of each attempt; nothing to learn from a perfect minibatch."""
+    seen, trial = batch.values, batch.origin
+    if not seen or gepa.solved(seen, at[perfect]):
+        return None
+    at.uses(trial.parent)
+    name = trial.components[0]
+    return Lesson(
+        tuple(examples([a], at.task) for a in seen),
+        rewriting(trial.text[name], HOLE, at.task, name),
+        JOIN_TEXTS.replace("<<text>>", trial.text[name]),
+        trial,
+        name,
+        tuple(a.index for a in seen),
+        sum(a.score for a in seen),
+    )
+
+
+@graph.stage
+def write(insight: Insight, at: fg.Context) -> gepa.Proposal:
+    """A child with the rewritten component."""
+    lesson, text = insight.brief, fenced(insight.text)
+    assert isinstance(lesson, Lesson)
+    if not text:
+        raise fg.UnusableReply("the reply holds no text between its ``` fences")
+    child = {**lesson.trial.text, lesson.component: text}
+    reaching = at[acceptance] == "improvement_or_equal"
+    return gepa.Proposal(child, "train", lesson.seen, lesson.to_beat, reaching, at.task.bounds, (lesson.component,))
+
+
+JOIN_TEXTS = """An assistant works by this instruction:
+```
+<<text>>
+```
+It was rewritten several times, each time in the light of other examples:
+
+<<here>>
+
+Write one instruction that keeps every fact and rule of these drafts. Where they contradict each other, follow what most
+of them say. Give only the new instruction, once, as plain text between ``` fences."""
+
+graph.costs(reflecting(base.param(gepa.minibatch)))
+graph.edge(base["rollout"], brief, gather=True, release=fg.fraction(0.67), late="cancel")
+graph.edge(brief, reflection["shuffle"])
+graph.edge(reflection["combine"], write)
+graph.edge(write, base["trial"], scatter=gepa.Proposal.work, distinct=same_text)
+
+# ---- in ACE's curation -----------------------------------------------------------------------------------
+
+ace_graph = fg.Graph("combee-ace", doc="ACE on batches of samples, whose reflections are curated in shuffled shares.")
+whole = ace_graph.include(ace.graph, "ace", params={"batch": 16}, without=["curate"])
+curation = ace_graph.include(part, "curation", roles={"reflection": "curator"})
+frequency = whole.param(ace.frequency)
+max_tokens = whole.param(ace.max_tokens)
+
+
+@attrs.frozen
+class Course(Brief):
+    """A brief about a batch of samples."""
+
+    questions: tuple[ace.Question, ...]
+
+
+@ace_graph.stage(reads=whole["playbook"], spends="proposals")
+def course(learned: fg.Group[ace.Batch, ace.Reflection], at: fg.Context[Playbook]) -> Course | ace.Curated | None:
+    """A record of each sample and what it taught; no change where it is not the curator's turn."""
+    questions = tuple(reflection.question for reflection in learned.values)
+    if not questions:
+        return None
+    if not any((question.sample + 1) % at[frequency] == 0 for question in questions):
+        return ace.Curated(questions[-1].sample, "", questions=questions, edited=False)
+    records = tuple(f"{at.task.train[q.sample]}\n\nWhat was learned from it:\n{q.reflection}" for q in questions)
+    ask = curate_prompt(at.view, HOLE, "(see each case)")
+    join = curate_prompt(at.view, JOIN_CHANGES, "(see each draft)")
+    return Course(records, ask, join, questions, sampling={"temperature": 0, "max_tokens": at[max_tokens]})
+
+
+@ace_graph.stage(reads=whole["playbook"])
+def edit(insight: Insight, at: fg.Context[Playbook]) -> ace.Curated:
+    """The changes that were joined."""
+    course = insight.brief
+    assert isinstance(course, Course)
+    reflections = "\n\n".join(question.reflection for question in course.questions)
+    operations = parse_operations(insight.text, at.view)
+    return ace.Curated(course.questions[-1].sample, reflections, operations, course.questions)
+
+
+JOIN_CHANGES = f"""Several curators have each read a share of the cases and drafted changes of the playbook:
+
+{HOLE}
+
+Join their drafts: each thing once, everything that any of them knows."""
+
+steps, after = whole.param(ace.eval_steps), whole.param(ace.answer_after)
+ace_graph.costs(curating(whole.param(ace.batch), steps, after, again=ace.ROUNDS))
+ace_graph.edge(whole["reflect"], course, gather=True, when=ace.Reflection.settled, stale=fg.refresh())
+ace_graph.edge(course, curation["shuffle"], only=Course)
+ace_graph.edge(course, whole["playbook"], only=ace.Curated)
+ace_graph.edge(course, whole["tidy"], only=ace.Curated, stale=fg.refresh())
+ace_graph.edge(curation["combine"], edit)
+ace_graph.edge(edit, whole["playbook"], stale=fg.repair(whole["again"], above=0, when=ace.conflicts))
+ace_graph.edge(edit, whole["tidy"], stale=fg.refresh())
+ace_graph.tests_with(whole["validate"])

@@ -1,0 +1,298 @@
+"""GEPA (arXiv:2507.19457): reflect on a minibatch, keep what improves it, validate, admit to a Pareto frontier.
+
+    seed --> baseline --> frontier
+    frontier --> select --> rollout --> propose --> trial --> gate --> validate --> frontier
+    frontier --> cross  --------------------------> trial
+    frontier --> confirm --> measure --> frontier
+
+The policies on the edges are about overlap, and the `lockstep` schedule ignores them: a proposal may start before the
+slowest rollout is in, a candidate enters the frontier on a random part of its validation, and one that the frontier has
+moved away from is merged with the newest best before it is validated.  `confirm` has the champion and the most
+promising candidates tried on more samples, until all of their validation is done.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+import flashgraph as fg
+from flashgraph.parts import FRONTIERS, Frontier, ParetoFrontier
+from flashgraph.parts.clipping import SHOWN_TOKENS
+from flashgraph.parts.costs import reflecting
+from flashgraph.parts.evaluation import Attempt, Candidate, Validated, Work, attempt, reachable, same_text
+from flashgraph.parts.gepa.crossover import Crossings
+from flashgraph.parts.parameters import at_least, between, number_or_none, one_of, require
+from flashgraph.parts.reflection import fenced_answers, rewritten
+from flashgraph.parts.sampling import Epochs, RoundRobin
+
+graph = fg.Graph("gepa", doc=__doc__)
+frontier = graph.pool("frontier", ParetoFrontier)
+
+minibatch = graph.param("minibatch", 3)
+perfect: fg.Param[float | None] = graph.param("perfect_score", None)
+acceptance = graph.param("acceptance", "strict_improvement")
+components = graph.param("components", "round_robin")
+kind: fg.Param[Frontier] = graph.param("frontier", "instance")
+selection = graph.param("selection", "pareto")
+epsilon = graph.param("epsilon", 0.1)
+top_k = graph.param("top_k", 5)
+parents = graph.param("parents", 1)
+samples = graph.param("samples", 1)
+merge = graph.param("merge", False)
+most_merges = graph.param("max_merge_invocations", 5)
+overlap = graph.param("merge_val_overlap_floor", 5)
+reflection_tokens = graph.param("reflection_tokens", SHOWN_TOKENS)
+
+
+# ---- what flows ------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Trial:
+    """A parent, the minibatch it is tried on, and the components of it that are rewritten then."""
+
+    text: dict[str, str]
+    batch: tuple[int, ...]
+    parent: int
+    components: tuple[str, ...]
+
+    def work(self) -> list[Work]:
+        return [Work(self.text, "train", index) for index in self.batch]
+
+
+@attrs.frozen
+class Trials:
+    """Several trials that were drawn from the same view."""
+
+    trials: tuple[Trial, ...]
+
+
+@attrs.frozen
+class Proposal:
+    """A child, the samples it is tried on, and the sum of scores that it has to exceed, or to reach, there."""
+
+    text: dict[str, str]
+    split: str
+    batch: tuple[int, ...]
+    to_beat: float
+    reaching: bool
+    bounds: tuple[float, float]
+    rewritten: tuple[str, ...] = ()
+
+    def work(self) -> list[Work]:
+        return [Work(self.text, self.split, index) for index in self.batch]
+
+    def passes(self, reached: float) -> bool:
+        """Whether the child may go on with that sum of scores."""
+        return reached > self.to_beat or (self.reaching and reached == self.to_beat)
+
+
+@attrs.frozen
+class Child(Candidate):
+    """A candidate that passed its trial, and the components that make it differ from its parent."""
+
+    rewritten: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Turns:
+    """Whose turn it is: the minibatches of the epoch, and each candidate's components."""
+
+    epochs: Epochs = attrs.field(factory=Epochs)
+    components: RoundRobin = attrs.field(factory=RoundRobin)
+
+
+@attrs.frozen
+class Asked:
+    """By artifact, how many validation samples it was sent out on."""
+
+    samples: Mapping[int, int] = attrs.field(factory=dict)
+
+
+# ---- sources ---------------------------------------------------------------------------------------------
+
+
+@graph.source(rounds=1)
+def seed(at: fg.Draw) -> Candidate:
+    """The seed candidate is validated first."""
+    require(
+        at,
+        at_least(minibatch, 1),
+        number_or_none(perfect),
+        one_of(acceptance, "strict_improvement", "improvement_or_equal"),
+        one_of(components, "round_robin", "all"),
+        one_of(kind, *FRONTIERS),
+        one_of(selection, "pareto", "best", "epsilon_greedy", "top_k"),
+        between(epsilon, 0, 1),
+        at_least(top_k, 1),
+        at_least(parents, 1),
+        at_least(samples, 1),
+        at_least(most_merges, 0),
+        at_least(overlap, 1),
+        at_least(reflection_tokens, 1),
+    )
+    return Candidate(dict(at.task.seed), len(at.task.val))
+
+
+@graph.source(reads=frontier, stream="sequential", cursor=Turns())
+def select(at: fg.Draw[ParetoFrontier, Turns]) -> Trial | Trials | None:
+    """Parents from the frontier, and for each the next minibatches of the shuffled training set."""
+    names, trials = tuple(at.task.seed), list[Trial]()
+    epochs, turns = at.cursor.epochs, at.cursor.components.joined(at.view.artifacts)
+    for _ in range(at[parents]):
+        if (parent := drawn(at)) is None:
+            return None
+        for _ in range(at[samples]):
+            batch, epochs = epochs.next(at.turn, at[minibatch], len(at.task.train), at.random, further=len(trials))
+            turn, turns = turns.next(parent.id, len(names))
+            chosen = names if at[components] == "all" else (names[turn],)
+            trials.append(Trial(parent.value, batch, parent.id, chosen))
+    at.cursor = Turns(epochs, turns)
+    if len(trials) > 1:  # what is named here would be a parent of all; `propose` names each one's own
+        return Trials(tuple(trials))
+    at.uses(trials[0].parent)
+    return trials[0]
+
+
+def drawn(at: fg.Draw[ParetoFrontier, Turns]) -> fg.Artifact | None:
+    """One parent, by the rule of ``selection``; None while the frontier is empty."""
+    if not at.view.artifacts:
+        return None
+    if at[selection] == "best":
+        return at.view.best()
+    if at[selection] == "epsilon_greedy":
+        explore = at.random.random() < at[epsilon]
+        return at.random.choice(list(at.view.artifacts.values())) if explore else at.view.best()
+    return at.view.draw(at.random, at[kind], at[top_k] if at[selection] == "top_k" else None)
+
+
+@graph.source(reads=frontier, stream="sequential", cursor=Crossings())
+def cross(at: fg.Draw[ParetoFrontier, Crossings]) -> Proposal | None:
+    """After a child was admitted: two of the frontier, with what each changed in a common ancestor."""
+    held = at.view.artifacts
+    if not at[merge] or len(held) < 3:
+        return None
+    grown, at.cursor = at.cursor.count(held, at[most_merges])
+    if not grown or at.cursor.due <= at.open:
+        return None
+    found, at.cursor = at.cursor.draw(held, at.view.dominators(at[kind]), at[overlap], at.random)
+    if found is None:
+        return None
+    at.uses(*found.parents)
+    return Proposal(found.text, "val", found.samples, found.to_reach, True, at.task.bounds)
+
+
+@graph.source(reads=frontier, cursor=Asked(), evidence=True)
+def confirm(at: fg.Draw[ParetoFrontier, Asked]) -> Validated | None:
+    """The most promising candidate that lacks evidence, for more of its validation."""
+    asked = at.cursor.samples if at.open else {}
+    found = at.view.contender(at.random, asked, at.champion)
+    if found is None:
+        return None
+    at.cursor = Asked({**asked, found.artifact: len(at.view.tried[found.artifact].sent) + len(found.samples)})
+    at.uses(found.artifact)
+    return found
+
+
+# ---- stages ----------------------------------------------------------------------------------------------
+
+
+@graph.stage
+def spread(several: Trials) -> fg.Several[Trial]:
+    """Trials of one draw go their own ways."""
+    return fg.Several(several.trials)
+
+
+baseline = graph.stage(attempt, name="baseline", llm="task", spends="evaluations")
+rollout = graph.stage(attempt, name="rollout", llm="task", spends="evaluations")
+
+
+def solved(seen: Sequence[Attempt], score: float | None) -> bool:
+    """Whether all attempts have at least that score; None stands for the task's greatest, if it has one."""
+    return all(a.passed if score is None else a.score >= score for a in seen)
+
+
+@graph.stage(llm="reflection", spends="proposals", reads=frontier)
+async def propose(batch: fg.Group[Trial, Attempt], at: fg.Context[ParetoFrontier]) -> Proposal | None:
+    """Reflect on what the parent did; nothing to learn from a perfect minibatch.
+
+    Under a refresh rule what was learned is written into the newest best text instead of the parent's."""
+    seen, drew = batch.values, batch.origin
+    if not seen or solved(seen, at[perfect]):
+        return None
+    at.uses(drew.parent)
+    base = drew.text
+    if at.refreshed and (best := at.view.best()):
+        base = best.value
+        at.uses(best)
+    texts = {name: base[name] for name in drew.components}
+    new = await rewritten(at.llm, texts, seen, at.task, tokens=at[reflection_tokens])
+    indices, to_beat = tuple(a.index for a in seen), sum(a.score for a in seen)
+    reaching = at[acceptance] == "improvement_or_equal"
+    return Proposal({**base, **new}, "train", indices, to_beat, reaching, at.task.bounds, tuple(new))
+
+
+trial = graph.stage(attempt, name="trial", llm="task", spends="evaluations")
+
+
+def settled(batch: fg.Group[Proposal, Attempt]) -> bool:
+    """Whether the gate will say the same, whatever the trials that are still open come to."""
+    least, most = reachable(batch, batch.origin.bounds)
+    return batch.origin.passes(least) or not batch.origin.passes(most)
+
+
+@graph.stage
+def gate(batch: fg.Group[Proposal, Attempt], at: fg.Context) -> Child | None:
+    """Keep a child that does better than its parent on the same samples, or a cross as well as both of its."""
+    child = batch.origin
+    if not child.passes(reachable(batch, child.bounds)[0]):
+        return None
+    return Child(child.text, len(at.task.val), child.rewritten)
+
+
+validate = graph.stage(attempt, name="validate", llm="task", spends="evaluations")
+measure = graph.stage(attempt, name="measure", llm="task", spends="evaluations")
+
+
+@graph.stage(llm="reflection", reads=frontier)
+async def patch(stale: fg.Stale[Child], at: fg.Context[ParetoFrontier]) -> fg.Verdict[Child]:
+    """Merge a child whose frontier has moved on with the best that is there now: into its text go the components
+    that the child's own reflection has rewritten."""
+    child, best = stale.value, at.view.best()
+    if best is None or not child.rewritten:
+        return fg.Verdict.accept()
+    if not any(c.kind == "admitted" and c.artifact.id == best.id for c in stale.changes):
+        return fg.Verdict.accept()
+    asked = {n: MERGE.format(best=best.value[n], text=child.text[n]) for n in child.rewritten}
+    new = await fenced_answers(at.llm, asked)
+    at.uses(best)
+    return fg.Verdict.patch(attrs.evolve(child, text={**best.value, **new}))
+
+
+MERGE = """Two instructions for the same assistant were improved apart from each other.
+The best one so far:
+```
+{best}
+```
+Another one, which learned from different examples:
+```
+{text}
+```
+Write one instruction that keeps every fact and rule of the best one and adds what only the other one knows. Where they
+contradict each other, follow the best one. Give only the new instruction, between ``` fences."""
+
+graph.costs(reflecting(minibatch, parents, samples))
+graph.edge(select, rollout, only=Trial, scatter=Trial.work)
+graph.edge(select, spread, only=Trials)
+graph.edge(spread, rollout, scatter=Trial.work)
+graph.edge(rollout, propose, gather=True, release=fg.fraction(0.67), late="cancel")
+graph.edge(propose, trial, scatter=Proposal.work, distinct=same_text)
+graph.edge(cross, trial, scatter=Proposal.work, distinct=same_text)
+graph.edge(trial, gate, gather=True, release=fg.decided(settled), late="cancel")
+most, hardest, newest = fg.sampled(24, share=0.67), fg.discriminative(window=3), fg.repair(patch, above=0)
+graph.edge(seed, baseline, scatter=Candidate.work, distinct=same_text)
+graph.edge(baseline, frontier, gather=True, release=most)
+graph.edge(gate, validate, scatter=Candidate.work, order=hardest, stale=newest, distinct=same_text)
+graph.edge(validate, frontier, gather=True, release=most, late="amend", stale=fg.discard(above=24))
+graph.edge(confirm, measure, scatter=Validated.work)
+graph.edge(measure, frontier, gather=True, release=fg.fraction(0.75), late="amend")

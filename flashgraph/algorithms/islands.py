@@ -1,0 +1,250 @@
+"""Islands (OpenEvolve): programs evolve in MAP-Elites grids on islands, with migration and cascade evaluation.
+
+    islands --> select --> propose --> quick --> screen --> full --> islands
+
+A task's samples are calls (`flashgraph.parts.islands.programs.Check`): the sandbox makes them, and the task judges
+what they return, outside of it.  ``train`` holds the cheap checks, and only a program that passes them costs the
+``val`` ones.  The next proposals on an island see what failed there, and how.
+"""
+
+import math
+import os
+
+import attrs
+
+import flashgraph as fg
+from flashgraph.parts.evaluation import Attempt, Work, reachable
+from flashgraph.parts.islands.pool import Elite, Entrant, Failure, Islands, Settings
+from flashgraph.parts.islands.programs import (
+    change,
+    clipped,
+    component,
+    edited,
+    goal,
+    outcomes,
+    printed,
+    rewritten,
+    same_program,
+)
+from flashgraph.parts.parameters import at_least, between, require
+from flashgraph.sandbox import CandidateFailed, Limits, Sandbox
+
+graph = fg.Graph("islands", doc=__doc__)
+count = graph.param("islands", 4)
+features = graph.param("features", ("complexity", "diversity"))
+bins = graph.param("bins", 10)
+migration = graph.param("migration", 10)
+migrants = graph.param("migrants", 1)
+exploration = graph.param("exploration", 0.2)
+exploitation = graph.param("exploitation", 0.7)
+elites = graph.param("elites", 3)
+top = graph.param("top", 2)
+diverse = graph.param("diverse", 1)
+failures = graph.param("failures", 3)
+threshold = graph.param("threshold", 0.5)
+rewrite = graph.param("rewrite", False)
+longest = graph.param("longest", 20_000)
+seconds = graph.param("seconds", 10.0)
+islands = graph.pool("islands", Islands)
+sandbox = graph.resource("sandbox", Sandbox)
+CORES = os.cpu_count() or 1
+"""With more programs at once than cores, a sound one could be stopped for the time that it has waited."""
+
+
+@attrs.frozen
+class Rated:
+    """A program to learn from, and its score."""
+
+    program: str
+    score: float
+
+
+@attrs.frozen
+class Draft:
+    """What a proposal is made from: the parent and its score, inspirations, and what failed on the island lately."""
+
+    island: int
+    parent: Elite
+    score: float
+    inspirations: tuple[Rated, ...]
+    failures: tuple[Failure, ...]
+
+
+@attrs.frozen
+class Program:
+    """A new program before its cheap checks; the seed brings the settings."""
+
+    text: dict[str, str]
+    island: int
+    size: int
+    change: str = ""
+    settings: Settings | None = None
+
+    def work(self) -> list[Work]:
+        return [Work(self.text, "train", index) for index in range(self.size)]
+
+
+@attrs.frozen
+class Checked:
+    """One cheap check, the mean that a program needs to go on, and the bounds of scores."""
+
+    attempt: Attempt
+    needed: float
+    bounds: tuple[float, float] = (0.0, 1.0)
+
+    @property
+    def score(self) -> float:
+        return self.attempt.score
+
+
+def settled(batch: fg.Group[Program, Checked]) -> bool:
+    """Whether the cheap checks so far settle it: the mean is reached already, or cannot be reached any more."""
+    if not batch.values:
+        return False
+    first = batch.values[0]
+    least, most = reachable(batch, first.bounds)
+    return least >= first.needed * batch.size or most < first.needed * batch.size
+
+
+@graph.source(rounds=1)
+def seed(at: fg.Draw) -> Program:
+    """The task's program, which founds every island."""
+    require(at, *(at_least(p, 1) for p in (count, bins, migration, elites, longest)))
+    require(at, *(at_least(p, 0) for p in (migrants, failures, top, diverse)))
+    require(at, *(between(p, 0, 1) for p in (exploration, exploitation, threshold)), at_least(seconds, 0.1))
+    settings = Settings(at[count], (*at[features],), at[bins], at[migration], at[migrants], at[failures])
+    return Program(dict(at.task.seed), 0, len(at.task.train), settings=settings)
+
+
+@graph.source(reads=islands)
+def select(at: fg.Draw[Islands]) -> Draft | None:
+    """The islands take turns: a parent, the island's best and some of its other kinds, and its latest failures."""
+    island = at.emission % at[count]
+    parent = at.view.draw(island, at.random, at[exploration], at[exploitation], at[elites])
+    if parent is None:
+        return None
+    at.uses(parent)
+    others = at.view.inspirations(island, parent, at.random, at[top], at[diverse])
+    return Draft(
+        island,
+        parent.value,
+        parent.score or 0.0,
+        tuple(Rated(a.value.text[component(a.value.text)], a.score or 0.0) for a in others),
+        tuple(f for f in at.view.failures if f.island == island),
+    )
+
+
+@graph.stage(llm="proposer", spends="proposals")
+async def propose(draft: Draft, at: fg.Context) -> Program | Failure:
+    """Ask for edits, or for the whole program; an answer that cannot be used is a failure to learn from."""
+    text = draft.parent.text
+    name = component(text)
+    answer = (await at.llm(prompt(draft, at.task, at[rewrite]))).usable()
+    try:
+        new = (rewritten if at[rewrite] else edited)(text[name], answer)
+        if len(new) > at[longest]:
+            raise fg.UnusableReply(
+                f"the program has {len(new)} characters, more than the {at[longest]} that are allowed"
+            )
+    except fg.UnusableReply as reason:
+        return Failure(draft.island, "propose", str(reason))
+    return Program({**text, name: new}, draft.island, len(at.task.train), change(text[name], new))
+
+
+async def check(work: Work, at: fg.Context) -> Attempt:
+    """Make one call in the sandbox and judge what it returns; a call that fails has the least score, and its reason."""
+    sample = at.task.samples(work.split)[work.index]
+    program, limits = work.text[component(work.text)], Limits(cpu_seconds=at[seconds], wall_seconds=6 * at[seconds])
+    try:
+        ran = await at[sandbox].run(program, entry=sample.entry, arguments=dict(sample.arguments), limits=limits)
+    except CandidateFailed as failure:
+        return Attempt(work.index, at.task.least, "", str(failure), passed=False)
+    said = printed(ran.stdout, ran.stderr, ran.seconds)
+    try:
+        return Attempt.judged(at.task, work, ran.value, shown=said)
+    except Exception as error:
+        # A program may return anything.  Only on the seed, which is the task's own, is it the task that is wrong.
+        if dict(work.text) == dict(at.task.seed):
+            raise
+        reason = f"what it returned cannot be scored: {type(error).__name__}: {error}"
+        return Attempt(work.index, at.task.least, said, reason, passed=False)
+
+
+def bar(task: fg.Task, share: float) -> float:
+    """The mean of the cheap checks that a program needs: ``share`` of the way from the least score to the greatest;
+    the number itself where the task's bounds are infinite."""
+    least, most = task.bounds
+    return least + share * (most - least) if math.isfinite(most - least) else share
+
+
+@graph.stage(spends="evaluations", workers=CORES)
+async def quick(work: Work, at: fg.Context) -> Checked:
+    """One cheap check."""
+    return Checked(await check(work, at), bar(at.task, at[threshold]), at.task.bounds)
+
+
+@graph.stage
+def screen(batch: fg.Group[Program, Checked], at: fg.Context) -> Entrant | Failure:
+    """Only what passes the cheap checks goes on to the costly ones, and the seed, which all begin with."""
+    program, needed = batch.origin, bar(at.task, at[threshold])
+    mean = sum(c.score if c is not None else at.task.least for c in (m.value for m in batch.members)) / batch.size
+    if mean >= needed or program.settings is not None:
+        return Entrant(program.text, program.island, len(at.task.val), program.settings, at.task.least)
+    seen = outcomes([c.attempt for c in batch.values], at.task.train, 1200)
+    told = [seen, *(f"- could not be run: {m.reason}" for m in batch.failures)]
+    reason = "\n".join([f"mean {mean:.4g} of the cheap checks is below {needed:g}", *filter(None, told)])
+    return Failure(program.island, "quick", reason, program.change)
+
+
+full = graph.stage(check, name="full", spends="evaluations", workers=CORES)
+graph.tests_with(full)
+
+
+def prompt(draft: Draft, task: fg.Task, whole: bool) -> str:
+    """What the model is asked: the goal, the program, how it did, others to learn from, and what failed lately."""
+    elite, blocks = draft.parent, list[str]()
+    text = elite.text[component(elite.text)]
+    if purpose := goal(task.seed[component(task.seed)]):
+        blocks.append(f"This is what a Python program is for:\n{purpose}")
+    best = "" if task.perfect is None else f", {task.perfect:g} is perfect"
+    blocks.append(f"The program now, with score {draft.score:.4g} (higher is better{best}):\n{fence(text)}")
+    blocks.append(f"How it does:\n{outcomes(elite.attempts, task.val)}")
+    for other in draft.inspirations:
+        blocks.append(f"Another program for it, with score {other.score:.4g}:\n{fence(clipped(other.program, 4000))}")
+    for failure in draft.failures:
+        tried = f"\nIt had changed:\n{failure.change}" if failure.change else ""
+        blocks.append(f"A proposal failed lately, so do better: {clipped(failure.reason, 1500)}{tried}")
+    return "\n\n".join([*blocks, REWRITE if whole else EDIT])
+
+
+def fence(program: str) -> str:
+    return f"```python\n{program.rstrip()}\n```"
+
+
+REWRITE = """Write a program that scores higher: another algorithm, or a better version of this one. Keep the names
+and parameters of the functions that are called from outside. Give the whole program once, between ```python and ```."""
+
+EDIT = """Change the program so that it scores higher: a better algorithm, or a flaw mended. Keep the names and
+parameters of the functions that are called from outside. Give only the changes, each as a block of this form:
+<<<<<<< SEARCH
+lines of the program, copied exactly, which stand in it once
+=======
+lines to put in their place
+>>>>>>> REPLACE"""
+
+
+@graph.costs
+def costs(at: fg.Draw) -> fg.Costs:
+    """The cheap checks of each program, and the costly ones of what passes them."""
+    cheap = len(at.task.train)
+    return fg.Costs(start=cheap, least=cheap, most=cheap, seeds=1, children=1)
+
+
+graph.edge(seed, quick, scatter=Program.work, distinct=same_program)
+graph.edge(select, propose)
+graph.edge(propose, quick, only=Program, scatter=Program.work, distinct=same_program)
+graph.edge(propose, islands, only=Failure)
+graph.edge(quick, screen, gather=True, release=fg.decided(settled), late="cancel")
+graph.edge(screen, full, only=Entrant, scatter=Entrant.work, order=fg.discriminative(window=3))
+graph.edge(screen, islands, only=Failure)
+graph.edge(full, islands, gather=True, release=fg.fraction(0.5), late="amend")

@@ -1,0 +1,190 @@
+"""Meta-Harness: a coding agent proposes programs around a model, and every one of them is archived.
+
+    start -------------+
+                       v
+    archive --> iterate --> propose --> validate --> learn --> ready --> predict --> archive
+                               |           |                     |
+                               +-----------+------> archive <----+   (what failed, and why)
+
+The artifact is a program with the interface of `flashgraph.parts.meta_harness.INTERFACE`.  It only ever runs in a
+sandbox, without the answers: predictions are scored and their context is counted outside.  The policies on the edges
+are about overlap, and `lockstep` is the published loop: baselines, then iterations of propose, validate, evaluate,
+archive.
+"""
+
+import attrs
+
+import flashgraph as fg
+from flashgraph.parts import parameters
+from flashgraph.parts.evaluation import Work
+from flashgraph.parts.meta_harness import (
+    DRIVER,
+    Checked,
+    Failed,
+    HarnessArchive,
+    Learned,
+    Lesson,
+    Meter,
+    Prediction,
+    Program,
+    Question,
+    Trained,
+    baselines,
+    dataset_of,
+    datasets,
+    hopeless,
+    identity,
+    lesson,
+    propose_programs,
+    require,
+    same_harness,
+)
+from flashgraph.sandbox import CandidateFailed, Limits, Sandbox
+
+graph = fg.Graph("meta_harness", doc=__doc__)
+candidates = graph.param("candidates", 3)
+turns = graph.param("turns", 8)
+overlap = graph.param("overlap", 1)
+archive = graph.pool("archive", HarnessArchive)
+sandbox = graph.resource("sandbox", Sandbox)
+
+
+@attrs.frozen
+class Iteration:
+    """One turn of the search, counted from 1; ``focused`` when it is to start from the best program."""
+
+    number: int
+    focused: bool = False
+
+
+@graph.source
+def start(at: fg.Draw) -> Program | None:
+    """The baselines, one a round.  A task that is not made for harness programs ends the run before it costs."""
+    if at.emission == 0:
+        require(at.task)
+        parameters.require(at, parameters.at_least(overlap, 1))
+    programs = baselines(at.task)
+    return programs[at.emission] if at.emission < len(programs) else None
+
+
+@graph.source(reads=archive)
+def iterate(at: fg.Draw[HarnessArchive]) -> Iteration | None:
+    """The next iteration, as soon as each baseline has been tried, while fewer than ``overlap`` are open: iterations
+    that start from the same archive learn nothing from each other."""
+    at.uses()
+    if len(at.view.entries) < len(baselines(at.task)) or at.open >= at[overlap]:
+        return None
+    return Iteration(at.emission + 1, at.view.line is not None)
+
+
+@graph.stage(llm="proposer", spends="proposals", reads=archive)
+async def propose(iteration: Iteration, at: fg.Context[HarnessArchive]) -> fg.Several[Program | Failed]:
+    """Let the proposer read programs, scores and failures, and write new programs; none is a failure too.
+
+    What it has looked into are the parents of what it writes."""
+    found = await propose_programs(
+        at.llm,
+        at.view.focus() if iteration.focused else at.view,
+        at.task,
+        number=iteration.number,
+        turns=at[turns],
+        candidates=at[candidates],
+    )
+    at.uses(*found.read)
+    return fg.Several(found.results)
+
+
+@graph.stage(reads=archive)
+async def validate(program: Program, at: fg.Context[HarnessArchive]) -> Checked | Failed:
+    """Import the program and check its interface; one that is archived already is not tried again."""
+    at.uses()
+    itself = identity(program.code)
+    known = at.view.known(itself)
+    if known is not None:
+        return Failed(program.origin, "validate", f"the same program as #{known.id}", program.code, at.lag)
+    try:
+        await at[sandbox].run(program.code, "check", driver=DRIVER)
+    except CandidateFailed as error:
+        return Failed(program.origin, "validate", str(error), program.code, at.lag)
+    return Checked(program.origin, program.code, itself, tuple(datasets(at.task, "val")), at.lag)
+
+
+@graph.stage(llm="task")
+async def learn(work: Lesson, at: fg.Context) -> Learned:
+    """Let the program learn from all training samples of one data set."""
+    try:
+        return Learned(work.dataset, await taught(work.code, work.dataset, at))
+    except CandidateFailed as error:
+        return Learned(work.dataset, failure=str(error))
+
+
+@graph.stage(reads=archive)
+def ready(group: fg.Group[Checked, Learned], at: fg.Context[HarnessArchive]) -> Trained | Failed:
+    """Go on with a program that has learned on every data set."""
+    at.uses()
+    program = group.origin
+    failures = [f"{work.dataset}: {work.failure}" for work in group.values if work.failure]
+    failures += [f"{program.datasets[m.index]}: {m.reason}" for m in group.members if m.state != "arrived"]
+    if failures:
+        return Failed(program.origin, "learn", "\n".join(failures), program.code, program.lag)
+    states = {work.dataset: work.state for work in group.values}
+    return Trained(program, states, datasets(at.task, "val"), at.view.rivals(), at.task.bounds)
+
+
+@graph.stage(llm="task", spends="evaluations")
+async def predict(work: Work, at: fg.Context) -> Prediction:
+    """Let the program answer one sample; the answer is scored and its context counted here, outside of the sandbox.
+
+    The held-out test comes this way too: a text without a state, as the task's seed, then learns first."""
+    sample = at.task.samples(work.split)[work.index]
+    name, code = dataset_of(at.task, sample), work.text["program"]
+    asked = work if isinstance(work, Question) else None
+    state = work.text.get(f"state:{name}")
+    if state is None:
+        state = await taught(code, name, at)
+    meter = Meter(at.llm)
+    given = {"input": str(sample), "state": state}
+    try:
+        ran = await at[sandbox].run(code, "predict", given, driver=DRIVER, llm=meter)
+    except CandidateFailed as error:
+        if asked is None:
+            raise
+        return Prediction(name, work.index, at.task.least, "", meter.characters, meter.calls, str(error), asked.stakes)
+    answer, score, failure = str(ran.value), at.task.least, ""
+    try:
+        score = at.task.judge(sample, answer).value
+    except Exception as error:
+        # A program may answer anything.  On the task's own program it is the task that is wrong.
+        if asked is None or code == at.task.seed["program"]:
+            raise
+        failure = f"its answer cannot be scored: {type(error).__name__}: {error}"
+    return Prediction(
+        name, work.index, score, answer, meter.characters, meter.calls, failure, asked.stakes if asked else None
+    )
+
+
+async def taught(code: str, dataset: str, at: fg.Context) -> str:
+    """The state of a program that has learned from the training samples of a data set."""
+    batch = lesson(at.task, dataset)
+    limits = Limits(cpu_seconds=60, wall_seconds=120, llm_calls=max(64, 8 * len(batch)))
+    ran = await at[sandbox].run(code, "learn", {"batch": batch}, driver=DRIVER, llm=at.llm, limits=limits)
+    return str(ran.value)
+
+
+@graph.costs
+def costs(at: fg.Draw) -> fg.Costs:
+    """The baselines are evaluated, and from one to all of the programs of an iteration."""
+    return fg.Costs(least=len(at.task.val), seeds=len(baselines(at.task)), children=at[candidates])
+
+
+graph.edge(start, validate)
+graph.edge(iterate, propose, stale=fg.refresh())
+graph.edge(propose, validate, only=Program, stale=fg.refresh())
+graph.edge(propose, archive, only=Failed)
+graph.edge(validate, learn, only=Checked, scatter=Checked.lessons, distinct=same_harness)
+graph.edge(validate, archive, only=Failed)
+graph.edge(learn, ready, gather=True)
+graph.edge(ready, predict, only=Trained, scatter=Trained.questions)
+graph.edge(ready, archive, only=Failed)
+graph.edge(predict, archive, gather=True, release=fg.decided(hopeless), late="cancel")
+graph.tests_with(predict)

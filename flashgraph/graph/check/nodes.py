@@ -1,0 +1,337 @@
+"""Checks of single nodes: sources, stages and pools, their signatures and what their options ask of them."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, get_args
+
+import attrs
+
+from flashgraph.graph.notes import Note, Notes
+from flashgraph.graph.ports import Context, Draw, Several, Stale, Verdict
+from flashgraph.graph.signatures import (
+    Signature,
+    Unreadable,
+    admits,
+    function_name,
+    returns_awaitable,
+    signature_of,
+)
+from flashgraph.graph.spec import GraphSpec, PoolSpec, SourceSpec, StageSpec
+from flashgraph.graph.types import assignable, is_a, members_of, show, unstorable
+
+__all__ = ["Ports", "check_nodes", "stale_of", "verdict_of"]
+
+
+@attrs.define
+class Ports:
+    """What each node takes and gives; a node whose signature is broken is missing."""
+
+    takes: dict[str, Any] = attrs.field(factory=dict)
+    gives: dict[str, Any] = attrs.field(factory=dict)
+    several: set[str] = attrs.field(factory=set)
+    views: dict[str, Any] = attrs.field(factory=dict)
+    """By pool: the class of its views."""
+
+
+def check_nodes(graph: GraphSpec, notes: Notes) -> Ports:
+    """Note the problems of every node, and return the types of those that have none."""
+    ports = Ports()
+    for pool in graph.pools:
+        _pool(pool, ports, notes)
+    for node in graph.nodes.values():
+        if isinstance(node, SourceSpec):
+            _source(node, ports, notes)
+        elif isinstance(node, StageSpec):
+            _stage(node, ports, notes)
+    return ports
+
+
+def verdict_of(gives: Any) -> Any | None:
+    """T of a Verdict[T]; None for anything else."""
+    return (get_args(gives) or (Any,))[0] if is_a(gives, Verdict) else None
+
+
+def stale_of(takes: Any) -> Any | None:
+    """T of a Stale[T]; None for anything else."""
+    return (get_args(takes) or (Any,))[0] if is_a(takes, Stale) else None
+
+
+# ---- pools -----------------------------------------------------------------------------------------------
+
+
+def _pool(pool: PoolSpec, ports: Ports, notes: Notes) -> None:
+    note = notes.of(pool.place, f"pool {pool.name!r}")
+    factory: Any = pool.factory
+    name = function_name(factory)
+    wanted = "a class with apply(event: fg.PoolEvent[T]), artifacts, best() and focus()"
+    if not callable(factory):
+        kind = type(factory).__name__
+        note(
+            "pool-not-a-factory",
+            f"a {kind} that exists already",
+            "a class or function that makes the pool: every run starts with a fresh one",
+            f"graph.pool({pool.name!r}, {kind}), or lambda: {kind}(...)",
+        )
+        return
+    if inspect.isclass(factory):
+        try:
+            ports.takes[pool.name] = admits(factory)
+        except TypeError as error:
+            _not_a_pool(note, name, error, wanted)
+            return
+    try:
+        value = factory()
+    except Exception as error:
+        ports.takes.pop(pool.name, None)
+        note(
+            "pool-factory-raises",
+            f"{name}() raised {type(error).__name__}: {error}",
+            "a factory that makes the pool's value at version 0 without arguments",
+            f"lambda: {name}(...) with its arguments" if inspect.isclass(factory) else "make it return the empty pool",
+        )
+        return
+    ports.views[pool.name] = type(value)
+    if not inspect.isclass(factory):
+        try:
+            ports.takes[pool.name] = admits(type(value))
+        except TypeError as error:
+            _not_a_pool(note, f"{name} makes a {type(value).__name__}", error, wanted)
+
+
+def _not_a_pool(note: Note, name: str, error: TypeError, wanted: str) -> None:
+    fix = "use a pool of flashgraph.parts, or write these four (docs/dsl.md, Pools)"
+    note("not-a-pool", f"{name}: {error}", wanted, fix)
+
+
+# ---- what sources and stages share -----------------------------------------------------------------------
+
+
+def _signature(node: SourceSpec | StageSpec, note: Note) -> Signature | None:
+    try:
+        return signature_of(node.body, node.localns)
+    except Unreadable as error:
+        note(error.code, error.found, error.expected, error.fix)
+    return None
+
+
+def _result(node: SourceSpec | StageSpec, found: Signature, note: Note) -> bool:
+    if found.returns is None:
+        note(
+            "returns-nothing",
+            "it returns None only",
+            "a type that flows on; None beside it filters single items",
+            "annotate what it returns, e.g. -> Proposal | None",
+        )
+        return False
+    if any(is_a(member, Several) for member in members_of(found.returns)):
+        note(
+            "several-in-union",
+            f"it returns {show(found.returns)}",
+            "fg.Several[T], or fg.Several[T] | None, alone",
+            "-> fg.Several[A | B], with one item in it where there is only one",
+        )
+        return False
+    if returns_awaitable(node.body, found):
+        note(
+            "returns-awaitable",
+            f"a plain function that returns {show(found.returns)}",
+            "an async function where something is awaited",
+            f"async def {node.body.__name__}(...)",
+        )
+        return False
+    bad = unstorable(found.returns)
+    if bad is not None:
+        inside = "" if bad == found.returns else f"{show(found.returns)}, in which "
+        note(
+            "not-storable",
+            f"it gives {inside}{show(bad)}{', which' if not inside else ''} cannot be stored and read back",
+            "plain values, enums, attrs or data classes, and containers of them: a run must be resumable",
+            f"put what {show(bad)} holds into an attrs class of plain values",
+        )
+        return False
+    return True
+
+
+def _view(node: SourceSpec | StageSpec, at: Any, ports: Ports, note: Note) -> None:
+    """The view that a function declares must be the one its ``reads`` gives it."""
+    kind = "Draw" if is_a(at, Draw) else "Context"
+    declared = (get_args(at) or (Any,))[0]
+    if node.reads is None:
+        if declared not in (Any, type(None)):
+            note(
+                "view-without-reads",
+                f"fg.{kind}[{show(declared)}] on a {node.kind} that reads no pool: at.view would be None",
+                "reads=POOL beside it",
+                f"reads=POOL, or at: fg.{kind}",
+            )
+        return
+    view = ports.views.get(node.reads)
+    if view is not None and not assignable(view, declared):
+        note(
+            "wrong-view",
+            f"fg.{kind}[{show(declared)}]; pool {node.reads!r} is a {show(view)}",
+            "the class of the pool that it reads",
+            f"at: fg.{kind}[{show(view)}]",
+        )
+
+
+# ---- sources ---------------------------------------------------------------------------------------------
+
+
+def _source(source: SourceSpec, ports: Ports, notes: Notes) -> None:
+    note = notes.of(source.place, f"source {source.name!r}")
+    found = _signature(source, note)
+    if found is None:
+        return
+    if inspect.iscoroutinefunction(source.body):
+        note(
+            "async-source",
+            "an async function",
+            "a plain one: draws happen in the order of emission, and models are called in stages",
+            f"def {source.name}(...), and a stage behind it for what has to wait",
+        )
+        return
+    if len(found.parameters) != 1 or not is_a(found.parameters[0], Draw) or found.extra:
+        shown = [f"{n}: {show(t)}" for n, t in zip(found.names, found.parameters, strict=True)]
+        pool = ports.views.get(source.reads or "")
+        note(
+            "source-takes-draw",
+            f"({', '.join([*shown, *([found.extra] if found.extra else [])])})",
+            "one parameter, a fg.Draw",
+            f"def {source.name}(at: fg.Draw{f'[{show(pool)}]' if pool else ''}) -> ...",
+        )
+        return
+    if found.several:
+        note(
+            "several-from-source",
+            f"it returns Several[{show(found.returns)}]",
+            "one item: a source starts one round at a time",
+            "return a list and scatter= it on the edge, or return Several from a stage behind it",
+        )
+        return
+    _view(source, found.parameters[0], ports, note)
+    _cursor(source, found.parameters[0], note)
+    if source.reads is None and source.rounds is None and not found.optional:
+        note(
+            "endless-source",
+            "it reads no pool, has no rounds= and never returns None: it would never stop",
+            "an end: a number of rounds, None when there is nothing left, or a pool whose versions it waits for",
+            f"rounds=1, reads=POOL, or -> {show(found.returns)} | None",
+        )
+    if _result(source, found, note):
+        ports.gives[source.name] = found.returns
+
+
+def _cursor(source: SourceSpec, at: Any, note: Note) -> None:
+    arguments = get_args(at)
+    if len(arguments) < 2:
+        return
+    declared, value = arguments[1], source.cursor
+    bad = unstorable(type(value))
+    if bad is not None:
+        note(
+            "cursor-not-storable",
+            f"cursor is a {show(bad)}, which cannot be stored and read back",
+            "an immutable plain value or attrs class: the cursor is part of the run's state",
+            "e.g. cursor=0, or cursor=fg.Epochs()",
+        )
+    elif declared is None or declared is type(None):
+        if value is not None:
+            note(
+                "wrong-cursor",
+                f"cursor={value!r}; its Draw declares no cursor",
+                "the cursor's type as the second argument of fg.Draw",
+                f"at: fg.Draw[{show(arguments[0])}, {type(value).__name__}]",
+            )
+    elif not assignable(type(value), declared):
+        note(
+            "wrong-cursor",
+            "no cursor=, which makes its first value None"
+            if value is None
+            else f"cursor={value!r}, a {type(value).__name__}",
+            f"a first value of type {show(declared)}, as its fg.Draw declares",
+            f"cursor={show(declared)}(...)",
+        )
+
+
+# ---- stages ----------------------------------------------------------------------------------------------
+
+
+def _stage(stage: StageSpec, ports: Ports, notes: Notes) -> None:
+    note = notes.of(stage.place, f"stage {stage.name!r}")
+    found = _signature(stage, note)
+    if found is None or not _parameters(stage, found, note):
+        return
+    if stage.llm is not None and not inspect.iscoroutinefunction(stage.body):
+        note(
+            "llm-needs-async",
+            f"llm={stage.llm!r} on a plain function",
+            "an async function: a model call is awaited",
+            f"async def {stage.body.__name__}(...), or leave llm out",
+        )
+    elif len(found.parameters) == 1:
+        _without_context(stage, note)
+    else:
+        _view(stage, found.parameters[1], ports, note)
+    if stage.fanout is not None and not found.several:
+        note(
+            "fanout-without-several",
+            f"fanout={stage.fanout} on a stage that returns {show(found.returns)}",
+            "fg.Several[...] as its result: fanout bounds how many items that may hold",
+            "drop fanout, or return fg.Several",
+        )
+    if not _result(stage, found, note):
+        return
+    ports.takes[stage.name] = found.parameters[0]
+    ports.gives[stage.name] = found.returns
+    if found.several:
+        ports.several.add(stage.name)
+
+
+def _parameters(stage: StageSpec, found: Signature, note: Note) -> bool:
+    shape = f"def {stage.body.__name__}(item: TYPE, at: fg.Context) -> ..."
+    if found.parameters and is_a(found.parameters[0], Draw):
+        note(
+            "stage-takes-draw",
+            f"its first parameter {found.names[0]!r} is a fg.Draw",
+            "an item: only sources draw",
+            f"@graph.source on it, or {shape}",
+        )
+    elif found.parameters and is_a(found.parameters[0], Context):
+        note(
+            "item-comes-first",
+            f"its first parameter {found.names[0]!r} is a fg.Context",
+            "its item, and then the fg.Context",
+            shape,
+        )
+    elif len(found.parameters) not in (1, 2) or found.extra:
+        names = [*found.names, *([found.extra] if found.extra else [])]
+        note(
+            "stage-arity",
+            f"{len(names)} parameters ({', '.join(names)})" if names else "no parameter",
+            "its item, and optionally a fg.Context; nothing else can be filled in",
+            f"{shape}; constants are graph.param(...), read as at[param]" if len(names) > 1 else shape,
+        )
+    elif len(found.parameters) == 2 and not is_a(found.parameters[1], Context):
+        note(
+            "second-is-context",
+            f"its second parameter {found.names[1]!r} is a {show(found.parameters[1])}",
+            "a fg.Context",
+            "at: fg.Context; what else the stage needs belongs into its item or a graph.param",
+        )
+    else:
+        return True
+    return False
+
+
+def _without_context(stage: StageSpec, note: Note) -> None:
+    asks = [f"{o}={v!r}" for o, v in (("llm", stage.llm), ("reads", stage.reads)) if v is not None]
+    if asks:
+        uses = " and ".join(u for u, v in (("at.llm", stage.llm), ("at.view", stage.reads)) if v is not None)
+        note(
+            "needs-context",
+            f"{' and '.join(asks)} on a stage that takes only its item",
+            f"a second parameter at: fg.Context, which has {uses}",
+            f"def {stage.body.__name__}(item: TYPE, at: fg.Context) -> ..., or leave it out",
+        )

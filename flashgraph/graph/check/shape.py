@@ -1,0 +1,314 @@
+"""Checks of the whole: what is reached, what leads nowhere, groups, cycles and their capacity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from flashgraph.graph.analysis import Scope, components, flow, gathers_of, open_cycles, scopes
+from flashgraph.graph.capacity import loop_capacity, unbounded_fanout
+from flashgraph.graph.check.nodes import Ports, stale_of
+from flashgraph.graph.net import Net
+from flashgraph.graph.notes import Notes
+from flashgraph.graph.spec import DEFAULT_LATE, EdgeSpec, GraphSpec, SourceSpec, StageSpec
+from flashgraph.graph.types import show
+
+__all__ = ["ASSUMED_WINDOW", "check_shape"]
+
+ASSUMED_WINDOW = 8
+"""The window of the default schedule; a run checks again with its own."""
+
+
+def check_shape(graph: GraphSpec, ports: Ports, notes: Notes, left_out: frozenset[str]) -> None:
+    """Note what is wrong with the graph as a whole.
+
+    ``left_out`` names nodes whose edges were left out because they are wrong themselves: that something is not
+    reached is then not reported on top.
+    """
+    _ends(graph, notes)
+    if not left_out:
+        _reach(graph, ports, notes)
+    _dead_ends(graph, notes, left_out)
+    _groups(graph, ports, notes)
+    _forks(graph, notes)
+    _late(graph, notes)
+    _late_alike(graph, notes)
+    _cycles(graph, notes)
+    _capacity(graph, ports, notes)
+    _stamps(graph, notes)
+    _tests(graph, ports, notes)
+
+
+def _tests(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
+    """The stage of the held-out test runs outside of the graph's flow: all it has is its item, a model and the task."""
+    stage = next((s for s in graph.stages if s.name == graph.tests), None)
+    if graph.tests is None:
+        return
+    found = None
+    if stage is None:
+        found = f"{graph.tests!r}, a {graph.nodes[graph.tests].kind}"
+    elif stage.reads is not None:
+        found = f"{graph.tests!r}, which reads pool {stage.reads!r}"
+    elif stage.name in ports.takes and not _attempts(ports.takes[stage.name], ports.gives.get(stage.name)):
+        found = f"{graph.tests!r}, which is {show(ports.takes[stage.name])} -> {show(ports.gives[stage.name])}"
+    if found is not None:
+        notes.add(
+            "bad-tests-with", graph.nodes[graph.tests].place, f"graph {graph.name!r}",
+            f"tests_with({found})",
+            "a stage that reads no pool and takes a Work to an Attempt (flashgraph.parts.evaluation)",
+            "name such a stage, or leave tests_with out: the task's own attempt is used then",
+        )  # fmt: skip
+
+
+def _attempts(takes: Any, gives: Any) -> bool:
+    """Whether a stage is one of works to attempts, by what the held-out test uses of them."""
+    works = attrs.has(takes) and {"text", "split", "index"} <= {f.name for f in attrs.fields(takes)}
+    return works and attrs.has(gives) and "score" in {f.name for f in attrs.fields(gives)}
+
+
+def is_double(name: str) -> bool:
+    """Whether a node is the second of its name, which has been reported (`Graph.add` counts them with a #)."""
+    return "#" in name
+
+
+# ---- reach -----------------------------------------------------------------------------------------------
+
+
+def _ends(graph: GraphSpec, notes: Notes) -> None:
+    note = notes.of(graph.place, f"graph {graph.name!r}")
+    if not graph.sources:
+        note("no-source", "no source", "a source, which starts rounds", "@graph.source(reads=POOL) on a function")
+    if not graph.pools:
+        note("no-pool", "no pool", "a pool, which holds what evolves", "graph.pool('frontier', ParetoFrontier)")
+
+
+def _reach(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
+    net = flow(graph)
+    reached = {s.name for s in graph.sources}.union(*(net.after(s.name) for s in graph.sources))
+    for stage in graph.stages:
+        beside = stage.name in graph.repairers or stage.name == graph.tests
+        if is_double(stage.name) or beside or stage.name in reached or not graph.sources:
+            continue
+        into, repaired = graph.into(stage.name), stale_of(ports.takes.get(stage.name))
+        if not into and repaired is not None:
+            notes.add(
+                "repair-unused", stage.place, f"stage {stage.name!r}",
+                "it takes fg.Stale, and no edge repairs with it",
+                "a staleness rule that names it",
+                f"stale=fg.repair({stage.name}) on an edge, or drop the stage",
+            )  # fmt: skip
+        elif not into:  # what lies behind it is not reached either: the first one says it all
+            notes.add(
+                "unreachable", stage.place, f"stage {stage.name!r}",
+                "no edge ends at it",
+                "a way to it from a source",
+                f"graph.edge(..., {stage.name})",
+            )  # fmt: skip
+    for component in components(graph):
+        first = graph.nodes[next(n for n in graph.nodes if n in component)]
+        behind = {n for m in component for n in net.before(m)} - component
+        if graph.sources and first.name not in reached and not behind:
+            notes.add(
+                "unreachable", first.place, f"{first.kind} {first.name!r}",
+                f"only its own cycle leads to it: {', '.join(n for n in graph.nodes if n in component)}",
+                "a way to it from a source",
+                f"graph.edge(SOURCE, {first.name})",
+            )  # fmt: skip
+    for pool in graph.pools:
+        if not graph.into(pool.name) and not is_double(pool.name):
+            notes.add(
+                "pool-without-edge", pool.place, f"pool {pool.name!r}",
+                "no edge ends at it: it never changes",
+                "an edge that admits to it",
+                f"graph.edge(..., {pool.name})",
+            )  # fmt: skip
+
+
+def _dead_ends(graph: GraphSpec, notes: Notes, left_out: frozenset[str]) -> None:
+    nodes: tuple[SourceSpec | StageSpec, ...] = (*graph.sources, *graph.stages)
+    for node in nodes:
+        beside = node.name in graph.repairers or (node.name == graph.tests and not graph.into(node.name))
+        if is_double(node.name) or graph.out_of(node.name) or beside or node.name in left_out:
+            continue
+        if node.kind == "stage" and not graph.into(node.name):
+            continue  # reported as unreachable, and perhaps meant for repair
+        notes.add(
+            "dead-end", node.place, f"{node.kind} {node.name!r}",
+            "no edge starts at it: what it gives is lost",
+            "an edge to a stage or a pool",
+            f"graph.edge({node.name}, ...)",
+        )  # fmt: skip
+
+
+# ---- groups ----------------------------------------------------------------------------------------------
+
+
+def _levels(scope: Scope) -> str:
+    return "no group" if not scope else f"{len(scope)} group level{'s' if len(scope) > 1 else ''}"
+
+
+def _groups(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
+    found, clashes = scopes(graph)
+    for edge, brought, known in clashes:
+        notes.add(
+            "mixed-depth", edge.place, f"edge {edge.name}",
+            f"it brings items inside {_levels(brought)}; other edges bring {edge.dst!r} items inside {_levels(known)}",
+            "edges into one stage that agree on scatter and gather",
+            "gather before the stage, or use a second stage with the same function",
+        )  # fmt: skip
+    gathered = {scatter for scatter, gathers in gathers_of(graph).items() if gathers}
+    for stage in graph.stages:
+        scope = found.get(stage.name, ())
+        if stage.name in ports.several and any(level & gathered for level in scope):
+            notes.add(
+                "several-in-group", stage.place, f"stage {stage.name!r}",
+                "it returns Several inside a group: a member would arrive more than once",
+                "one result a member",
+                "return one value that holds them, scatter= it behind the stage and gather that inner group first",
+            )  # fmt: skip
+
+
+def _forks(graph: GraphSpec, notes: Notes) -> None:
+    """Inside a group a member has one way to the gathering edge: of two copies only the first would count."""
+    found, _ = scopes(graph)
+    reported: set[str] = set()
+    for gather in graph.edges:
+        scope = found.get(gather.src)
+        if not gather.gather or not scope:
+            continue
+        inside = {n for n, s in found.items() if len(s) == len(scope) and s[-1] & scope[-1]}
+        plain = [e for e in graph.edges if not e.gather and e.scatter is None and {e.src, e.dst} <= inside]
+        toward = Net(graph.nodes, ((e.src, e.dst) for e in plain)).before(gather.src) | {gather.src}
+        for stage in graph.stages:
+            always = [e for e in plain if e.src == stage.name and e.dst in toward and _always(e)]
+            if len(always) > 1 and always[1].name not in reported:
+                reported.add(always[1].name)
+                notes.add(
+                    "fork-in-group", always[1].place, f"edge {always[1].name}",
+                    f"it and edge {always[0].name} both lead each member to edge {gather.name}, which gathers one each",
+                    "one way for each member",
+                    "when= on one and otherwise=True on the other, or one stage behind the other",
+                )  # fmt: skip
+
+
+def _late(graph: GraphSpec, notes: Notes) -> None:
+    """Late members hold no place in the window: in a cycle there could be any number of them."""
+    found, _ = scopes(graph)
+    cyclic = frozenset().union(*components(graph))
+    for gather in graph.edges:
+        scope = found.get(gather.src)
+        if not gather.gather or not scope or gather.release is None or gather.late not in ("drop", "amend"):
+            continue
+        # An amendment is late too, and goes on behind the gather.
+        behind = flow(graph).after(gather.dst) | {gather.dst} if gather.late == "amend" else set()
+        inside = [n for n in graph.nodes if any(level & scope[-1] for level in found.get(n, ()))]
+        looping = [n for n in graph.nodes if n in cyclic and (n in inside or n in behind)]
+        if looping:
+            notes.add(
+                "late-in-cycle", gather.place, f"edge {gather.name}",
+                f"late={gather.late!r} on a group whose members go through the cycle of {', '.join(looping)}"
+                if set(looping) & set(inside)
+                else f"late={gather.late!r} on a group whose amendment goes through the cycle of {', '.join(looping)}",
+                "late='cancel': late members are outside of the window, and the cycle could fill up with them",
+                "late='cancel', or drop release",
+            )  # fmt: skip
+
+
+def _late_alike(graph: GraphSpec, notes: Notes) -> None:
+    """Edges that gather the groups of one scatter share its members, and what becomes of those that are late."""
+    reported: set[str] = set()
+    for gathers in gathers_of(graph).values():
+        early = [e for e in graph.edges if e.name in gathers and e.release is not None]
+        for edge in early[1:]:
+            first, late = early[0].late or DEFAULT_LATE, edge.late or DEFAULT_LATE
+            if late != first and edge.name not in reported:
+                reported.add(edge.name)
+                default = "" if edge.late else ", the default"
+                notes.add(
+                    "late-differs", edge.place, f"edge {edge.name}",
+                    f"late={late!r}{default}; edge {early[0].name}, which gathers the same groups, has late={first!r}",
+                    "one for all that gather a group: the last of them to be released decides what becomes of its "
+                    "members",
+                    f"late={first!r}, or late={late!r} on edge {early[0].name}",
+                )  # fmt: skip
+
+
+def _always(edge: EdgeSpec) -> bool:
+    return edge.when is None and not edge.otherwise and edge.loop is None
+
+
+# ---- cycles ----------------------------------------------------------------------------------------------
+
+
+def _cycles(graph: GraphSpec, notes: Notes) -> None:
+    for cycle in open_cycles(graph):
+        path = " -> ".join([*(e.src for e in cycle), cycle[0].src])
+        last = cycle[-1]
+        notes.add(
+            "cycle-without-loop", last.place, f"edge {last.name}",
+            f"it closes the cycle {path}, which passes no pool",
+            "loop=N on one edge of a cycle: at most N passes an item",
+            "loop=3 here, or end the cycle at a pool",
+        )  # fmt: skip
+    found = components(graph)
+    for edge in graph.edges:
+        if edge.loop is not None and not any({edge.src, edge.dst} <= c for c in found):
+            notes.add(
+                "loop-without-cycle", edge.place, f"edge {edge.name}",
+                f"loop={edge.loop} on an edge that closes no cycle",
+                "loop on an edge that leads back",
+                "drop loop",
+            )  # fmt: skip
+    for component in found:
+        inner = [e for e in graph.edges if e.src in component and e.dst in component]
+        looping = [e for e in inner if e.loop is not None]
+        if looping and not any(e.src in component and e.dst not in component for e in graph.edges):
+            notes.add(
+                "loop-without-exit", looping[0].place, f"edge {looping[0].name}",
+                f"no edge leaves its cycle of {', '.join(n for n in graph.nodes if n in component)}",
+                "a way out, to a pool: after its passes an item would be lost",
+                f"graph.edge({looping[0].src}, ..., otherwise=True)",
+            )  # fmt: skip
+
+
+def _capacity(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
+    unbounded = unbounded_fanout(graph, frozenset(ports.several))
+    for edge, component in unbounded:
+        how = "scatters" if edge.scatter is not None else "comes from a stage that returns Several"
+        notes.add(
+            "unbounded-fanout", edge.place, f"edge {edge.name}",
+            f"it {how} without a bound, before or in the cycle of {', '.join(component)}",
+            "a bound: what a cycle can hold must be known for it to be free of deadlock",
+            "fanout=N on the edge" if edge.scatter is not None else f"fanout=N on stage {edge.src!r}",
+        )  # fmt: skip
+    if unbounded:
+        return
+    for name, needed in loop_capacity(graph, {s.name: ASSUMED_WINDOW for s in graph.sources}).items():
+        looping = graph.edge(name)
+        if looping is not None and looping.capacity is not None and looping.capacity < needed:
+            notes.add(
+                "cycle-capacity", looping.place, f"edge {name}",
+                f"capacity={looping.capacity}",
+                f"at least {needed}: what a window of {ASSUMED_WINDOW} rounds can put into its cycle",
+                f"capacity={needed}, or leave it out and it is sized by the schedule",
+            )  # fmt: skip
+
+
+# ---- versions --------------------------------------------------------------------------------------------
+
+
+def _stamps(graph: GraphSpec, notes: Notes) -> None:
+    """Staleness rules need items that carry a version."""
+    net = flow(graph)
+    nodes: tuple[SourceSpec | StageSpec, ...] = (*graph.sources, *graph.stages)
+    stamped = {n.name for n in nodes if n.reads is not None}
+    stamped |= {name for start in stamped for name in net.after(start)}
+    for edge in graph.edges:
+        if edge.stale is not None and edge.src not in stamped:
+            notes.add(
+                "stale-without-version", edge.place, f"edge {edge.name}",
+                f"stale={edge.stale} on items that carry no version: nothing before it reads a pool",
+                "a source or stage with reads=POOL upstream",
+                "reads=POOL, or drop stale",
+            )  # fmt: skip

@@ -1,0 +1,127 @@
+"""Finding what the user named: a graph file or a shipped algorithm, and the task object in a Python file."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+import flashgraph
+from flashgraph.errors import DataError, described, did_you_mean
+from flashgraph.graph.dsl import Graph
+from flashgraph.tasks.task import Task
+
+__all__ = ["load_graph", "load_task", "shipped"]
+
+
+K = TypeVar("K")
+
+
+def shipped() -> dict[str, Path]:
+    """The algorithms that come with flashgraph, by name: the modules of ``flashgraph.algorithms``."""
+    return {p.stem: p for p in sorted((Path(flashgraph.__file__).parent / "algorithms").glob("[!_]*.py"))}
+
+
+def load_graph(graph: Graph | str | Path) -> Graph:
+    """The graph in a file (``path.py`` or ``path.py:NAME``), or a shipped algorithm by its name (or ``name:NAME``).
+
+    Raises `DataError` when there is no such file or no `Graph` in it.
+    """
+    if isinstance(graph, Graph):
+        return graph
+    _require_path(graph, "graph", "fg.Graph(...)")
+    text = str(graph)
+    path, name = _split(text)
+    if str(path) in shipped():
+        # As the module that other shipped files import: its classes must be the same ones.
+        return _object(importlib.import_module(f"flashgraph.algorithms.{path}"), path, name, Graph, "graph")
+    if not path.exists():
+        hint = did_you_mean(text, sorted(shipped()))
+        raise DataError(
+            f"graph {text!r}: no such file; expected a Python file with a fg.Graph, or a shipped algorithm.\n"
+            f"Fix: give the file's path; of the shipped algorithms, {hint}"
+        )
+    return _object(_module(path), path, name, Graph, "graph")
+
+
+def load_task(task: Task | str | Path) -> Task:
+    """The task in a file: ``path.py`` (its only `Task`, or the one named ``task``) or ``path.py:NAME``.
+
+    Raises `DataError` when there is no such file or no `Task` in it.
+    """
+    if isinstance(task, Task):
+        return task
+    _require_path(task, "task", "fg.Task(...)")
+    path, name = _split(str(task))
+    if not path.exists():
+        raise DataError(
+            f"task {str(task)!r}: no such file.\nFix: --task FILE[:NAME], a Python file with a fg.Task in it."
+        )
+    return _object(_module(path), path, name, Task, "task")
+
+
+def _require_path(given: object, what: str, made: str) -> None:
+    if not isinstance(given, str | Path):
+        raise DataError(
+            f"{what}: found {type(given).__name__} {given!r:.80}, expected {made} or the path of a file with one.\n"
+            f"Fix: give {made}."
+        )
+
+
+def _split(text: str) -> tuple[Path, str | None]:
+    head, colon, name = text.rpartition(":")
+    if colon and name.isidentifier() and not Path(text).exists():
+        return Path(head), name
+    return Path(text), None
+
+
+def _module(path: Path) -> ModuleType:
+    """Run the file as a module of its own; its folder is importable meanwhile, as for a script."""
+    path = path.resolve()
+    name = f"flashgraph_file_{path.stem}_{abs(hash(str(path))):x}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise DataError(f"{path}: not a Python file.\nFix: give a file that ends in .py.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except DataError:
+        del sys.modules[name]
+        raise
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+        line = frames[-1].lineno if frames else getattr(error, "lineno", 0)
+        raise DataError(
+            f"{path}:{line}: the file could not be loaded: {described(error)}.\nFix: {_mended(error)}"
+        ) from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def _mended(error: BaseException) -> str:
+    """What to do about an error in a user's file: the nearest name, where a module does not have the one it says."""
+    module = getattr(error, "obj", None)
+    if isinstance(error, AttributeError) and error.name and isinstance(module, ModuleType):
+        return did_you_mean(error.name, [name for name in dir(module) if not name.startswith("_")])
+    return "make it run under plain `python` first."
+
+
+def _object(module: ModuleType, path: Path, name: str | None, kind: type[K], what: str) -> K:
+    """The module's object of a kind: the one called ``name``, the one called ``what``, or the only one."""
+    found = {n: v for n, v in vars(module).items() if isinstance(v, kind)}
+    name = name or (what if what in found else next(iter(found)) if len(found) == 1 else None)
+    if name is not None and name in found:
+        return found[name]
+    have = ", ".join(sorted(found)) or f"no fg.{kind.__name__} at all"
+    asked = f"no {what} {name!r} in it" if name else f"which {what}?"
+    raise DataError(f"{path}: {asked} found {have}.\nFix: name it {what!r}, or say {path.name}:NAME.")

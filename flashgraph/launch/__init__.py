@@ -1,0 +1,1 @@
+"""How a run is opened, and the handle of a run in progress."""

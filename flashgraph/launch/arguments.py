@@ -1,0 +1,124 @@
+"""What the arguments of a run must be beside each other: the graph, its models and resources, the budget, the goal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from flashgraph.errors import DataError, did_you_mean
+from flashgraph.graph.dsl import Graph
+from flashgraph.graph.spec import GraphSpec
+from flashgraph.llm.protocol import Model, bounds_cost
+from flashgraph.policies.schedule import Schedule
+from flashgraph.run.budget import Budget
+from flashgraph.run.goal import Goal
+from flashgraph.tasks.task import Task
+
+__all__ = ["check_end", "check_prices", "for_roles", "goal_of", "resources_of"]
+
+
+def for_roles(graph: Graph, models: Mapping[str, Any]) -> dict[str, Any]:
+    """The models by the roles of the graph's stages.  Raises `DataError` for roles that are missing or unknown."""
+    roles = sorted({s.llm for s in graph.spec.stages if s.llm is not None})
+    given: Any = models
+    if not isinstance(given, Mapping):
+        each = ", ".join(f"{role!r}: {given!r}" for role in roles)
+        raise DataError(f"models={given!r}: expected a mapping of roles to models.\nFix: models={{{each}}}.")
+    unknown = [role for role in models if role not in roles]
+    if unknown:
+        raise DataError(
+            f"model role {unknown[0]!r} is not one of graph {graph.name!r}; it calls "
+            f"{', '.join(roles) or 'no model'}.\nFix: {did_you_mean(unknown[0], roles) if roles else 'leave it out.'}"
+        )
+    missing = [role for role in roles if role not in models]
+    if missing:
+        raise DataError(
+            f"graph {graph.name!r} calls the models {', '.join(roles)}; no model was given for {', '.join(missing)}.\n"
+            f"Fix: models={{{missing[0]!r}: 'local'}}, or --model {missing[0]}=local on the command line."
+        )
+    return {role: models[role] for role in roles}
+
+
+def resources_of(graph: GraphSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the run holds open, by the names of the graph's resources.  Raises `DataError` for one that is unknown or
+    cannot be opened."""
+    for name in given:
+        if name not in graph.resources:
+            known = ", ".join(graph.resources) or "none"
+            raise DataError(
+                f"resource {name!r}: graph {graph.name!r} has no such resource; it has {known}.\nFix: leave it out."
+            )
+    held = {name: given[name] if name in given else spec.factory() for name, spec in graph.resources.items()}
+    for name, resource in held.items():
+        if not callable(getattr(resource, "open", None)):
+            raise DataError(
+                f"resource {name!r} of graph {graph.name!r}: a {type(resource).__name__} has no open(); expected an "
+                "object whose open() is an async context manager.\nFix: give its class such a method."
+            )
+    return held
+
+
+def check_end(graph: Graph, budget: Budget, models: Mapping[str, Model]) -> None:
+    """Raises `DataError` for a run that never stops: no limit, or only such as nothing counts towards."""
+    endless = [s.name for s in graph.spec.sources if s.rounds is None and s.reads is not None]
+    if not endless or budget.seconds is not None:
+        return
+    counted = {limit for stage in graph.spec.stages for limit in stage.spends}
+    if models:
+        counted |= {"calls", "tokens"}
+    if any(model.worst_cost(1, 1) != 0 for model in models.values()):
+        counted.add("usd")
+    if budget.limits.keys() & counted:
+        return
+    given = ", ".join(f"{name}={limit:g}" for name, limit in budget.limits.items())
+    but = f" that ends it: nothing counts towards {given} here" if given else ""
+    raise DataError(
+        f"graph {graph.name!r}: source {endless[0]!r} never stops by itself, and the run has no budget{but}.\n"
+        "Fix: budget=fg.Budget(proposals=50) or fg.Budget(seconds=600); --proposals 50 or --minutes 10."
+    )
+
+
+def goal_of(graph: GraphSpec, task: Task, schedule: Schedule, target: float | None, patience: int | None) -> Goal:
+    """What the run is for.  Raises `DataError` for a target that no score can reach, and for a patience that nothing
+    counts towards."""
+    least, most = task.bounds
+    numeric = isinstance(target, int | float) and not isinstance(target, bool) and not math.isnan(target)
+    if target is not None and (not numeric or most < target < math.inf):
+        raise DataError(
+            f"target_score={target!r} (--target-score): no score of task {task.name!r} can reach it; expected a "
+            f"number, at most {most:g}, as the task's bounds are {least:g} and {most:g}.\n"
+            f"Fix: {most:g}, or give the task the bounds that its scores have."
+        )
+    if patience is not None and (not isinstance(patience, int) or isinstance(patience, bool) or patience < 1):
+        raise DataError(
+            f"patience={patience!r} (--patience): expected how many proposals in a row may come to nothing, from 1.\n"
+            "Fix: patience=50."
+        )
+    if patience is not None and not any("proposals" in stage.spends for stage in graph.stages):
+        raise DataError(
+            f"patience={patience} (--patience): no stage of graph {graph.name!r} counts proposals; expected one.\n"
+            'Fix: @graph.stage(..., spends="proposals") on the stage that proposes, or leave the patience out.'
+        )
+    perfect = task.perfect if target is None and not schedule.serial else None
+    return Goal(target if target != math.inf else None, patience, perfect, len(task.val))
+
+
+def check_prices(models: Mapping[str, Model], budget: Budget) -> None:
+    """Raises `DataError` for a budget of money where a model's price is not known."""
+    if budget.usd is None:
+        return
+    for role, model in models.items():
+        if model.worst_cost(1, 1) is None:
+            raise DataError(
+                f"budget usd={budget.usd:g}: the price of {model.name} (role {role!r}) is not known, so the limit "
+                "could not be held.\nFix: limit tokens or calls instead, or give the price: "
+                "openai:URL#MODEL?price=IN,OUT."
+            )
+        if not bounds_cost(model):
+            raise DataError(
+                f"budget usd={budget.usd:g}: {model.name} (role {role!r}) is a function without a price; a reply of it "
+                "may cost anything, so the limit could not be held.\nFix: FunctionModel(FUNCTION, "
+                "price=(USD_PER_PROMPT_TOKEN, USD_PER_COMPLETION_TOKEN)) of flashgraph.llm.function, with price=(0, 0) "
+                "if it costs nothing; or limit tokens or calls instead."
+            )

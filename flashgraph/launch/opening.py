@@ -1,0 +1,263 @@
+"""How a run is opened: its options are checked, its machine is made, its journal, models and resources are opened."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+
+import flashgraph
+import flashgraph.launch.schemes
+from flashgraph.errors import DataError, did_you_mean
+from flashgraph.graph.dsl import Graph
+from flashgraph.graph.loading import load_graph, load_task
+from flashgraph.launch.arguments import check_end, check_prices, for_roles, goal_of, resources_of
+from flashgraph.launch.handle import Run
+from flashgraph.llm.cache import cached
+from flashgraph.llm.endpoints import Endpoints
+from flashgraph.llm.prices import pin_all
+from flashgraph.llm.protocol import Model
+from flashgraph.llm.resolve import resolve_all
+from flashgraph.llm.responses import ResponseCache
+from flashgraph.policies.schedule import Schedule
+from flashgraph.policies.settings import apply_settings, schedule_of
+from flashgraph.run.budget import Budget, Ledger
+from flashgraph.run.driver import Driver
+from flashgraph.run.events import Event, RunStarted
+from flashgraph.run.goal import Goal
+from flashgraph.run.hook import Hook
+from flashgraph.run.journal.header import Header, fingerprint
+from flashgraph.run.journal.keeper import Kept, keep, read_header
+from flashgraph.run.journal.tasks import task_fingerprint
+from flashgraph.run.machine import Machine
+from flashgraph.run.plan import Capacity, Plan, compile_plan
+from flashgraph.run.spool import CHUNK, EventLog
+from flashgraph.tasks.task import Task
+
+__all__ = ["Options", "opening"]
+
+_log = logging.getLogger("flashgraph")
+
+
+def _budget(given: Budget | None) -> Budget:
+    return given or Budget()
+
+
+def _mapping(given: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    return given or {}
+
+
+def _absolute(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(os.getcwd(), given)
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """The options of a run with their defaults; `flashgraph.api.open_run` says what each is for."""
+
+    models: Mapping[str, Any]
+    schedule: str | Schedule = "pipelined"
+    budget: Budget = attrs.field(default=None, converter=_budget)
+    seed: int = 0
+    params: Mapping[str, Any] = attrs.field(default=None, converter=_mapping)
+    settings: Mapping[str, Any] = attrs.field(default=None, converter=_mapping)
+    resources: Mapping[str, Any] = attrs.field(default=None, converter=_mapping)
+    on_event: Callable[[Event], None] | None = None
+    settle: Callable[[], Awaitable[None]] | None = None
+    cache: str | Path | ResponseCache | None = None
+    any_temperature: bool = False
+    folder: Path | None = attrs.field(default=None, converter=_absolute)
+    """Absolute from here on: code of the user's may change the working directory."""
+    resume: bool = False
+    accept_changes: bool = False
+    order: Mapping[str, Any] = attrs.field(default=None, converter=_mapping)
+    target_score: float | None = None
+    patience: int | None = None
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Options:
+        """Return the options that were ``given`` by name.
+
+        Raises `DataError` for a name that is no option, with the nearest one that is, and where ``models`` is missing.
+        """
+        known = [field.name for field in attrs.fields(cls)]
+        for name in given:
+            if name not in known:
+                raise DataError(
+                    f"{name}={given[name]!r:.80}: a run has no such option; {did_you_mean(name, known)}\n"
+                    f"Fix: one of {', '.join(known)}."
+                )
+        if "models" not in given:
+            raise DataError("models= is missing.\nFix: models={ROLE: MODEL} for each role of the graph.")
+        return cls(**given)
+
+
+@attrs.frozen
+class Setup:
+    """What a run is made of: all that its options lead to before anything is opened."""
+
+    options: Options
+    task: Task[Any, Any]
+    schedule: Schedule
+    values: Mapping[str, Any]
+    """The graph's parameters."""
+    models: Mapping[str, Model]
+    """By role."""
+    endpoints: Endpoints
+    resources: Mapping[str, Any]
+    goal: Goal
+    prices: Mapping[str, Mapping[str, Any]]
+    warnings: tuple[str, ...]
+    plan: Plan
+
+    @classmethod
+    def of(cls, graph: Graph | str | Path, task: Task | str | Path, options: Options) -> Setup:
+        """Raises `GraphError` and `DataError` for what cannot be run."""
+        graph, task = load_graph(graph), load_task(task)
+        graph.raise_if_wrong()
+        spec, budget = graph.spec, options.budget
+        schedule, values = apply_settings(spec, schedule_of(options.schedule), options.params, options.settings)
+        models = resolve_all(for_roles(graph, options.models))
+        if options.cache is not None:
+            cache = options.cache if isinstance(options.cache, ResponseCache) else ResponseCache(options.cache)
+            models = cached(models, cache, any_temperature=options.any_temperature)
+        held = resources_of(spec, options.resources)
+        check_end(graph, budget, models)
+        goal = goal_of(spec, task, schedule, options.target_score, options.patience)
+        endpoints = Endpoints.of(models)
+        before = read_header(options.folder).prices if options.folder is not None and options.resume else {}
+        pinned, said = pin_all(endpoints.models, before)
+        check_prices(models, budget)
+        plan = compile_plan(spec, schedule, values, endpoints.roles, endpoints.limits, endpoints.services)
+        return cls(
+            options, task, schedule, values, models, endpoints, held, attrs.evolve(goal, seconds=budget.seconds),
+            {name: attrs.asdict(price) for name, price in pinned.items()}, tuple(said.values()), plan,
+        )  # fmt: skip
+
+    def header(self) -> Header:
+        """What the journal keeps of how the run was started."""
+        plan, budget = self.plan, attrs.asdict(self.options.budget)
+        limits = {name: value for name, value in budget.items() if value is not None}
+        topology, functions, policies = fingerprint(plan.graph, plan)
+        return Header(
+            plan.graph.name, self.task.name, self.schedule.name, self.options.seed, limits, dict(self.values), topology,
+            functions, policies, attrs.asdict(Capacity.of(plan)), self.prices, flashgraph.__version__,
+            self.options.order, task_fingerprint(self.task),
+        )  # fmt: skip
+
+
+class Revealing:
+    """The events of a run, given out once they are durable; those of earlier sessions are not repeated."""
+
+    def __init__(self, options: Options) -> None:
+        self.log = EventLog(options.folder)
+        self.note: Callable[[Event], None] | None = None
+        """The journal's."""
+        self.run: Run | None = None
+        self._hook = Hook(options.on_event) if options.on_event is not None else None
+        self._unrevealed: list[Event] = []
+
+    def emit(self, event: Event) -> None:
+        """Take an event that has just happened."""
+        if self.note is not None:
+            self.note(event)
+        self._unrevealed.append(event)
+        if self.run is None and len(self._unrevealed) >= CHUNK:
+            self.reveal()  # of earlier sessions, which is durable: it need not be in memory all at once
+
+    def reveal(self) -> None:
+        """Tell what is durable by now: nobody sees what a run that is killed may not remember."""
+        if not self._unrevealed:
+            return
+        told, self._unrevealed[:] = self._unrevealed[:], []
+        self.log.extend(told)
+        if self.run is None:
+            return
+        if self._hook is not None:
+            for event in told:
+                self._hook.tell(event)
+        self.run.publish()
+
+
+@asynccontextmanager
+async def opening(graph: Graph | str | Path, task: Task | str | Path, options: Options) -> AsyncIterator[Run]:
+    """Open a run; see `flashgraph.api.open_run`."""
+    setup = Setup.of(graph, task, options)
+    events = Revealing(options)
+    ledger = Ledger(options.budget)
+    machine = Machine(setup.plan, ledger, events.emit, options.seed, setup.task)
+    events.emit(RunStarted(0.0, setup.plan.graph.name, setup.schedule.name, options.seed))
+    failure: Exception | None = None
+    async with AsyncExitStack() as stack:
+        kept = await _opened(setup, machine, stack)
+        run = _begun(setup, machine, kept, events)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(run.drive)
+                try:
+                    yield run
+                except Exception as error:
+                    # Raised below, outside the task groups: the caller's own exception must reach it unwrapped.
+                    failure = error
+                tasks.cancel_scope.cancel()
+            failure = failure or run.untold
+        finally:
+            # Also of a block that is cancelled: its process is alive, and has not been killed.
+            if kept is not None:
+                kept.writer.close_session(run.result.judged().end, run.elapsed, ledger.settled)
+    if failure is not None:
+        raise failure
+
+
+async def _opened(setup: Setup, machine: Machine, stack: AsyncExitStack) -> Kept | None:
+    """Open the journal, the models and the resources; None for a run that is kept nowhere."""
+    options = setup.options
+    keeping = None
+    if options.folder is not None:
+        keeping = keep(
+            options.folder, setup.header(), machine, options.budget.limits,
+            resume=options.resume, accept_changes=options.accept_changes, patient=options.settle is not None,
+        )  # fmt: skip
+    kept: Kept | None = None
+    if keeping is not None and options.resume:
+        kept = stack.enter_context(keeping)  # before a model is started for a run that somebody else has
+    for model in setup.endpoints.models.values():
+        await stack.enter_async_context(model.open())
+    for resource in setup.resources.values():
+        await stack.enter_async_context(resource.open())
+    if keeping is not None and not options.resume:
+        kept = stack.enter_context(keeping)  # after all that can keep the run from starting
+    return kept
+
+
+def _begun(setup: Setup, machine: Machine, kept: Kept | None, events: Revealing) -> Run:
+    """The run, ready to be driven; events are told from now on."""
+    task = setup.task
+    if kept is not None and kept.seed:
+        # It has begun anew, from the artifact that was its best.
+        task = attrs.evolve(task, seed={name: kept.seed.get(name, text) for name, text in task.seed.items()})
+    driver = Driver(
+        machine,
+        task,
+        setup.models,
+        endpoints=setup.endpoints.models,
+        resources=setup.resources,
+        seconds=setup.options.budget.seconds,
+        settle=setup.options.settle,
+        memory=kept.writer if kept is not None else None,
+        resumed=kept.resumed if kept is not None else None,
+        reveal=events.reveal,
+        goal=setup.goal,
+    )
+    for sentence in setup.warnings:
+        _log.warning("%s", sentence)
+    events.note = kept.writer.note if kept is not None else None
+    events.reveal()
+    events.run = Run(driver, events.log, task.name, setup.prices, kept.examined if kept is not None else None)
+    return events.run

@@ -1,0 +1,23 @@
+"""The schemes of model strings whose models lie above `flashgraph.llm`: recorded replies and simulated models."""
+
+from __future__ import annotations
+
+from flashgraph.llm.protocol import Model
+from flashgraph.llm.resolve import HIGHER
+
+__all__: list[str] = []
+
+
+def _replay(target: str, otherwise: Model | None) -> Model:
+    from flashgraph.run.recorded import ReplayModel
+
+    return ReplayModel(target, otherwise=otherwise)
+
+
+def _sim(target: str, otherwise: Model | None) -> Model:
+    from flashgraph.sim.model import SimModel
+
+    return SimModel.of_profile(target)
+
+
+HIGHER.update(replay=_replay, sim=_sim)

@@ -1,0 +1,52 @@
+"""What algorithms are made of: evaluation, reflection, pools and cursors.
+
+Parts of one algorithm alone are in a folder of its name: ``gepa``, ``ace``, ``meta_harness``, ``islands``.
+"""
+
+from flashgraph.parts.ace.checkpoints import Answered, Checkpoints, Snapshot, same_snapshot
+from flashgraph.parts.archive import Archive
+from flashgraph.parts.clipping import asked, clipped, fitted, within
+from flashgraph.parts.costs import curating, reflecting
+from flashgraph.parts.evaluation import Attempt, Candidate, Validated, Work, attempt, reachable, same_text
+from flashgraph.parts.gepa.pareto import FRONTIERS, Frontier, ParetoFrontier
+from flashgraph.parts.parameters import Requirement, at_least, between, number_or_none, one_of, require
+from flashgraph.parts.reflection import examples, fenced_answers, fenced_text, rewrite_prompt, rewriting, rewritten
+from flashgraph.parts.sampling import Epochs, RoundRobin
+
+__all__ = [
+    "FRONTIERS",
+    "Answered",
+    "Archive",
+    "Attempt",
+    "Candidate",
+    "Checkpoints",
+    "Epochs",
+    "Frontier",
+    "ParetoFrontier",
+    "Requirement",
+    "RoundRobin",
+    "Snapshot",
+    "Validated",
+    "Work",
+    "asked",
+    "at_least",
+    "attempt",
+    "between",
+    "clipped",
+    "curating",
+    "examples",
+    "fenced_answers",
+    "fenced_text",
+    "fitted",
+    "number_or_none",
+    "one_of",
+    "reachable",
+    "reflecting",
+    "require",
+    "rewrite_prompt",
+    "rewriting",
+    "rewritten",
+    "same_snapshot",
+    "same_text",
+    "within",
+]

@@ -1,0 +1,38 @@
+"""The playbook of ACE (arXiv 2510.04618) as an immutable pool: bullets with counters, changed by small operations.
+
+bullets      a bullet, its line, and the text format of a whole playbook
+operations   what the pool is told: a start, tags, deltas of operations, merges of near-duplicates
+budget       which bullets go when the text would be too long
+pool         the pool itself
+lenient      JSON in what a model wrote
+replies      a generator's, a reflector's and a curator's JSON replies, read with tolerance
+similarity   how alike two texts are: lexically, or by an embedding model
+"""
+
+from flashgraph.parts.ace.bullets import Bullet, digest
+from flashgraph.parts.ace.operations import Alike, Delta, Merged, Operation, Refused, Start, Tag, Tags
+from flashgraph.parts.ace.pool import Playbook, read_playbook
+from flashgraph.parts.ace.replies import parse_answer, parse_operations, parse_tags
+from flashgraph.parts.ace.similarity import Similarity, embedding, lexical, similarity_named
+
+__all__ = [
+    "Alike",
+    "Bullet",
+    "Delta",
+    "Merged",
+    "Operation",
+    "Playbook",
+    "Refused",
+    "Similarity",
+    "Start",
+    "Tag",
+    "Tags",
+    "digest",
+    "embedding",
+    "lexical",
+    "parse_answer",
+    "parse_operations",
+    "parse_tags",
+    "read_playbook",
+    "similarity_named",
+]

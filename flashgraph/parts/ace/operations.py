@@ -1,0 +1,133 @@
+"""What a playbook is told: a start, tags, deltas of operations, merges of near-duplicates."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+from flashgraph.errors import DataError
+from flashgraph.parts.ace.bullets import parse_bullets
+
+__all__ = ["Alike", "Delta", "Merged", "Operation", "Refused", "Start", "Tag", "Tags"]
+
+Tag = Literal["helpful", "harmful", "neutral"]
+
+
+@attrs.frozen
+class Operation:
+    """One change of a playbook, as a curator asked for it.
+
+    ``ids`` are the bullets that it names, ``seen`` the digests of their texts as the curator saw them, one for each
+    id: the operation is refused when one of these texts is another by the time it is applied.  A ``REFUSED`` one
+    could not be read: ``text`` is what there was, ``why`` the reason.
+
+    One class for all kinds, so that a run can store it without knowing more.
+    """
+
+    kind: Literal["ADD", "UPDATE", "MERGE", "REMOVE", "REFUSED"]
+    text: str = ""
+    section: str = ""
+    ids: tuple[str, ...] = ()
+    seen: tuple[str, ...] = ()
+    why: str = ""
+
+    @classmethod
+    def add(cls, section: str, text: str) -> Operation:
+        """A new bullet; its id is given when it is admitted."""
+        return cls("ADD", text, section)
+
+    @classmethod
+    def update(cls, bullet: str, text: str, seen: str) -> Operation:
+        """Another text for a bullet; its counters stay."""
+        return cls("UPDATE", text, "", (bullet,), (seen,))
+
+    @classmethod
+    def merge(cls, bullets: tuple[str, ...], text: str, seen: tuple[str, ...], section: str = "") -> Operation:
+        """One bullet for several: the first keeps its id, and its section unless one is given."""
+        return cls("MERGE", text, section, bullets, seen)
+
+    @classmethod
+    def remove(cls, bullet: str, seen: str) -> Operation:
+        """Without this bullet."""
+        return cls("REMOVE", "", "", (bullet,), (seen,))
+
+    @classmethod
+    def refused(cls, raw: str, why: str) -> Operation:
+        """What was no operation: recorded, and changes nothing."""
+        return cls("REFUSED", raw, why=why)
+
+
+@attrs.frozen
+class Refused:
+    """An operation that changed no bullet, and the reason."""
+
+    operation: Operation
+    why: str
+
+
+@attrs.frozen
+class Delta:
+    """One curation: the training sample (its index), the reflection it was made from, and what to change.
+
+    It counts as one trained sample, also without operations.
+    """
+
+    sample: int
+    reflection: str
+    operations: tuple[Operation, ...] = ()
+
+
+@attrs.frozen
+class Tags:
+    """What a reflection says of the bullets that were used: pairs of id and tag, to be counted."""
+
+    counts: tuple[tuple[str, Tag], ...]
+
+
+@attrs.frozen
+class Alike:
+    """Bullets that say nearly the same, for a model to merge: their ids, their texts, and the digests of these."""
+
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    seen: tuple[str, ...]
+
+
+@attrs.frozen
+class Merged:
+    """A group of near-duplicates that a model made into one text; ``seen`` are the digests of what it merged."""
+
+    ids: tuple[str, ...]
+    text: str
+    seen: tuple[str, ...]
+
+
+@attrs.frozen
+class Start:
+    """The playbook to start from, and its settings; the first admission of a run.
+
+    ``budget_tokens`` is the most that the text may have, at four characters a token.  A new bullet whose lexical
+    similarity to an old one is at least ``duplicate_at`` is refused.  ``name`` is the file that ``text`` is from, for
+    messages.
+
+    Raises `DataError` when the text is no playbook or a setting is out of range, so that the pool never has to.
+    """
+
+    text: str
+    budget_tokens: int = 80_000
+    duplicate_at: float = 0.9
+    name: str = "playbook"
+
+    def __attrs_post_init__(self) -> None:
+        if self.budget_tokens < 1:
+            raise DataError(
+                f"{self.name}: budget_tokens: found {self.budget_tokens!r}, expected a whole number from 1.\n"
+                "Fix: e.g. budget_tokens=80_000."
+            )
+        if not 0 < self.duplicate_at <= 1:
+            raise DataError(
+                f"{self.name}: duplicate_at: found {self.duplicate_at!r}, expected a number over 0 and up to 1.\n"
+                "Fix: e.g. duplicate_at=0.9, or duplicate_at=1 to refuse equal texts alone."
+            )
+        parse_bullets(self.text, self.name)

@@ -1,0 +1,275 @@
+"""The pool: an immutable playbook, changed by deltas, tags and merges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+
+import attrs
+
+from flashgraph.errors import DataError
+from flashgraph.graph.ports import Artifact, PoolEvent
+from flashgraph.parts.ace.budget import alone, fit, sections_of, tokens_of
+from flashgraph.parts.ace.bullets import (
+    Bullet,
+    clean,
+    clean_section,
+    number_of,
+    parse_bullets,
+    render,
+    same_section,
+    slug,
+)
+from flashgraph.parts.ace.operations import Alike, Delta, Merged, Operation, Refused, Start, Tags
+from flashgraph.parts.ace.similarity import Similarity, lexical
+
+__all__ = ["LOG", "Playbook", "read_playbook"]
+
+LOG = 100
+"""How many refused operations, and how many evicted bullets, a playbook remembers."""
+
+
+@attrs.frozen
+class Playbook:
+    """A playbook as ACE evolves it (arXiv 2510.04618, section 3), and what it takes to change it out of order.
+
+    ``bullets`` stand in order of admission.  ``numbered`` is the highest number that an id ever had: ids are given
+    on admission and never again.  ``aliases`` leads from ids that were merged away to the id that was kept.
+    ``template`` are the sections of the starting text, which stay without bullets.  ``refused`` and ``evicted`` are
+    logs of the newest hundred.  ``trained`` counts the deltas.
+    """
+
+    bullets: tuple[Bullet, ...] = ()
+    template: tuple[str, ...] = ()
+    numbered: int = 0
+    aliases: Mapping[str, str] = attrs.field(factory=dict)
+    trained: int = 0
+    refused: tuple[Refused, ...] = ()
+    evicted: tuple[Bullet, ...] = ()
+    budget_tokens: int = 80_000
+    duplicate_at: float = 0.9
+    newest: int | None = None
+    """The admission that made this value, None before the first."""
+    parents: tuple[int, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str, name: str = "playbook") -> Playbook:
+        """The playbook that a text shows.  Raises `DataError` with the file (``name``) and line of a mistake."""
+        bullets, sections = parse_bullets(text, name)
+        return cls(bullets, sections, max((number_of(b.id) for b in bullets), default=0))
+
+    def apply(self, event: PoolEvent[Start | Tags | Delta | Merged]) -> Playbook:
+        """The playbook after an admission, itself when that changed nothing.
+
+        A start counts only as the first admission.  Nothing is ever provisional here, so there is nothing to amend
+        or retract.
+        """
+        if event.kind != "admit":
+            return self
+        match event.value:
+            case Start():
+                after = self._started(event.value)
+            case Tags():
+                after = self._tagged(event.value)
+            case Delta():
+                after = self._operated(event.value.operations, self.trained + 1)
+            case Merged(ids, text, seen):
+                after = self._operated((Operation.merge(ids, text, seen),), self.trained)
+        return self if after is self else attrs.evolve(after, newest=event.artifact, parents=event.parents)
+
+    @property
+    def artifacts(self) -> Mapping[int, Artifact]:
+        """The playbook as it is now, under the number of its last change; older texts are not held."""
+        newest = self.best()
+        return {} if newest is None else {newest.id: newest}
+
+    def best(self) -> Artifact | None:
+        """The playbook as it is now: ``{"playbook": text}``."""
+        return None if self.newest is None else Artifact(self.newest, {"playbook": self.text}, self.parents)
+
+    def focus(self) -> Playbook:
+        """Itself: there is one line only."""
+        return self
+
+    @cached_property
+    def text(self) -> str:
+        """The playbook as a model reads it."""
+        return render(self.bullets, self.sections)
+
+    @cached_property
+    def tokens(self) -> int:
+        """An upper estimate of the text's tokens, at four characters a token; see `budget.tokens_of`."""
+        return tokens_of(self.bullets, self.template)
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The names of the sections, in the order of the text."""
+        return sections_of(self.bullets, self.template)
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Bullet]:
+        """The bullets by their ids."""
+        return {bullet.id: bullet for bullet in self.bullets}
+
+    def resolve(self, bullet: str) -> str | None:
+        """The id under which a bullet lives now, through all merges; None when it is gone or never was."""
+        while bullet not in self.by_id:
+            if bullet not in self.aliases:
+                return None
+            bullet = self.aliases[bullet]
+        return bullet
+
+    def bullets_text(self, ids: Iterable[str]) -> str:
+        """The lines of these bullets, in the order given, each once; merged ones by what they became."""
+        living = dict.fromkeys(self.resolve(bullet) for bullet in ids)
+        return "\n".join(self.by_id[bullet].line for bullet in living if bullet is not None)
+
+    def seen(self, ids: Iterable[str]) -> tuple[str, ...]:
+        """The digests of these bullets' texts, for an operation on them.  Raises `KeyError` for an id that is gone."""
+        return tuple(self.by_id[bullet].digest for bullet in ids)
+
+    def conflicts(self, delta: Delta) -> bool:
+        """Whether the delta names a bullet that is gone or has another text than its curator saw."""
+        return any(self._changed(operation) for operation in delta.operations)
+
+    def duplicates(self, similarity: Similarity = lexical) -> tuple[tuple[str, ...], ...]:
+        """Groups of near-duplicates, as ACE's bullet analyzer makes them: each bullet that is in no group yet gathers
+        the later ones whose similarity to it is at least ``duplicate_at``.  The first id of a group is its oldest."""
+        groups = []
+        rest = list(self.bullets)
+        while rest:
+            first, *rest = rest
+            scores = similarity(first.text, [bullet.text for bullet in rest], at_least=self.duplicate_at)
+            alike = [bullet.id for bullet, score in zip(rest, scores, strict=True) if score >= self.duplicate_at]
+            if alike:
+                groups.append((first.id, *alike))
+                rest = [bullet for bullet in rest if bullet.id not in alike]
+        return tuple(groups)
+
+    def alike(self, similarity: Similarity = lexical) -> tuple[Alike, ...]:
+        """The `duplicates` with what a model needs to merge them."""
+        return tuple(
+            Alike(ids, tuple(self.by_id[bullet].text for bullet in ids), self.seen(ids))
+            for ids in self.duplicates(similarity)
+        )
+
+    def _started(self, start: Start) -> Playbook:
+        if self.newest is not None:
+            return self
+        first = Playbook.parse(start.text, start.name)
+        return attrs.evolve(first, budget_tokens=start.budget_tokens, duplicate_at=start.duplicate_at)._fitted(())
+
+    def _tagged(self, tags: Tags) -> Playbook:
+        counts: dict[str, list[int]] = {}
+        for bullet, tag in tags.counts:
+            living = self.resolve(bullet)
+            if living is not None and tag != "neutral":
+                counts.setdefault(living, [0, 0])[tag == "harmful"] += 1
+        after = tuple(b.counted(*counts[b.id]) if b.id in counts else b for b in self.bullets)
+        return self if after == self.bullets else attrs.evolve(self, bullets=after)
+
+    def _operated(self, operations: Iterable[Operation], trained: int) -> Playbook:
+        now, new = attrs.evolve(self, trained=trained), set()
+        for operation in operations:
+            # What the curator saw is compared with the playbook before the delta, because a curator knows its own
+            # earlier operations; `now` only tells what these have left.
+            why = self._changed(operation) or now._impossible(operation)
+            if why:
+                now = attrs.evolve(now, refused=(*now.refused, Refused(operation, why))[-LOG:])
+            elif operation.kind == "ADD":
+                now = now._added(operation)
+                new.add(now.bullets[-1].id)
+            else:
+                now = now._rewritten(operation)
+        return now._fitted(new)
+
+    def _changed(self, operation: Operation) -> str:
+        """Why an operation's bullets are not what its curator saw; empty when they are."""
+        if len(operation.ids) != len(operation.seen):
+            return "it does not say what its curator saw"
+        for bullet, seen in zip(operation.ids, operation.seen, strict=True):
+            if bullet not in self.by_id:
+                return f"[{bullet}] is gone"
+            if self.by_id[bullet].digest != seen:
+                return f"[{bullet}] changed since"
+        return ""
+
+    def _impossible(self, operation: Operation) -> str:
+        """Why an operation cannot be applied to this playbook; empty when it can."""
+        if operation.kind == "REFUSED":
+            return operation.why
+        for bullet in operation.ids:
+            if bullet not in self.by_id:
+                return f"[{bullet}] is gone by an earlier operation of the same curation"
+        several = max(len(set(operation.ids)), 2)
+        if len(operation.ids) != {"ADD": 0, "MERGE": several}.get(operation.kind, 1):
+            return f"{operation.kind} with {len(operation.ids)} ids"
+        if operation.kind == "REMOVE":
+            return ""
+        return self._unfit(operation)
+
+    def _unfit(self, operation: Operation) -> str:
+        """Why an operation's text cannot be a bullet's; empty when it can."""
+        text = clean(operation.text)
+        if not text:
+            return "its text is empty"
+        needed = alone(self._written(operation))
+        if needed > self.budget_tokens:
+            return f"its {needed} tokens are more than the budget of {self.budget_tokens}"
+        if operation.kind == "ADD":
+            scores = lexical(text, [bullet.text for bullet in self.bullets], at_least=self.duplicate_at)
+            for bullet, score in zip(self.bullets, scores, strict=True):
+                if score >= self.duplicate_at:
+                    return f"duplicate of [{bullet.id}]"
+        return ""
+
+    def _written(self, operation: Operation) -> Bullet:
+        """The bullet that an ADD, UPDATE or MERGE leaves."""
+        text = clean(operation.text)
+        if operation.kind == "ADD":
+            section = self._section(operation.section)
+            return Bullet(f"{slug(section)}-{self.numbered + 1:05}", section, text)
+        first, *others = (self.by_id[bullet] for bullet in operation.ids)
+        section = self._section(operation.section) if operation.section else first.section
+        summed = first.counted(sum(b.helpful for b in others), sum(b.harmful for b in others))
+        return attrs.evolve(summed, section=section, text=text)
+
+    def _section(self, name: str) -> str:
+        """The section that is meant by a name, or a new one of that name."""
+        wanted = clean_section(name)
+        known = {same_section(section): section for section in self.sections}
+        return known.get(same_section(wanted), wanted)
+
+    def _added(self, operation: Operation) -> Playbook:
+        bullet = self._written(operation)
+        return attrs.evolve(self, bullets=(*self.bullets, bullet), numbered=self.numbered + 1)
+
+    def _rewritten(self, operation: Operation) -> Playbook:
+        """After an UPDATE, MERGE or REMOVE."""
+        first, *others = operation.ids
+        gone = set(operation.ids if operation.kind == "REMOVE" else others)
+        bullets = tuple(self._written(operation) if b.id == first else b for b in self.bullets if b.id not in gone)
+        return attrs.evolve(self, bullets=bullets, aliases={**self.aliases, **dict.fromkeys(others, first)})
+
+    def _fitted(self, new: Iterable[str]) -> Playbook:
+        """Within the budget."""
+        bullets, template, gone = fit(self.bullets, self.template, self.budget_tokens, frozenset(new))
+        if len(bullets) == len(self.bullets) and template == self.template:
+            return self
+        return attrs.evolve(self, bullets=bullets, template=template, evicted=(*self.evicted, *gone)[-LOG:])
+
+
+def read_playbook(path: str | Path) -> Playbook:
+    """The playbook in a file.  Raises `DataError` when it cannot be read, or with the line of a mistake in it."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(
+            f"{path}: the playbook cannot be read: {error.strerror}.\nFix: give the path of a text file."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: found a byte that is not UTF-8 at {error.start}, expected a text file.\nFix: save it as UTF-8."
+        ) from error
+    return Playbook.parse(text, str(path))

@@ -1,0 +1,1 @@
+"""What GEPA alone needs: its pool and its merge."""

@@ -1,0 +1,1 @@
+"""What island search alone needs: its pool, and programs as artifacts."""

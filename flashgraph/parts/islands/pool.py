@@ -1,0 +1,272 @@
+"""MAP-Elites islands: several grids of the best programs of their kind, with migration round a ring.
+
+A kind is a cell: one bin for each feature.  The cells of an island are read off what was admitted (`Islands.grid`), so
+that late evidence which lowers a score gives its cell back to the program that had been better all along.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import attrs
+
+from flashgraph.graph.ports import Artifact, Group, PoolEvent
+from flashgraph.parts.evaluation import Attempt, Work
+from flashgraph.parts.islands.programs import component
+from flashgraph.parts.weighing import anywhere, weighed
+from flashgraph.tasks.task import Task
+
+__all__ = ["Cell", "Elite", "Entrant", "Failure", "Islands", "Settings"]
+
+Cell = tuple[int, ...]
+SAMPLED = 10
+"""So many checks are taken for a sample of the cases that a program is for."""
+WORD = re.compile(r"\w+|[^\w\s]")
+
+
+@attrs.frozen
+class Settings:
+    """How many islands, and the shape of their grids; they come with the seed.
+
+    ``features`` are ``"complexity"`` (the length beside the seed's), ``"diversity"`` (the distance from the seed) and
+    names of the scores' objectives in [0, 1]; each has ``bins`` bins.  After every ``migration`` admissions to an
+    island, copies of its best ``migrants`` go to the next one.  The last ``failures`` of each island are kept.
+    """
+
+    islands: int = attrs.field(default=4, validator=attrs.validators.ge(1))
+    features: tuple[str, ...] = ("complexity", "diversity")
+    bins: int = attrs.field(default=10, validator=attrs.validators.ge(1))
+    migration: int = attrs.field(default=10, validator=attrs.validators.ge(1))
+    migrants: int = attrs.field(default=1, validator=attrs.validators.ge(0))
+    failures: int = attrs.field(default=3, validator=attrs.validators.ge(0))
+
+
+@attrs.frozen
+class Entrant:
+    """A program that has passed the cheap checks, before the ``size`` costly ones; the seed brings the ``settings``.
+    A check that fails has the score ``least``."""
+
+    text: Mapping[str, str]
+    island: int
+    size: int
+    settings: Settings | None = None
+    least: float = 0.0
+
+    def work(self) -> list[Work]:
+        """One piece of work for each costly check."""
+        return [Work(self.text, "val", index) for index in range(self.size)]
+
+
+@attrs.frozen
+class Failure:
+    """A proposal that came to nothing: at which stage, why, and what it had changed."""
+
+    island: int
+    stage: str
+    reason: str
+    change: str = ""
+
+
+@attrs.frozen
+class Elite:
+    """What an artifact of this pool is: a program, the island that it was born on, its cell, and how it did."""
+
+    text: Mapping[str, str]
+    island: int
+    cell: Cell
+    attempts: tuple[Attempt, ...] = ()
+
+
+@attrs.frozen
+class Islands:
+    """MAP-Elites islands (OpenEvolve; grids as in Mouret and Clune, arXiv 1504.04909).
+
+    A program is admitted to the island that it was proposed on when its cell there is empty, or its score is strictly
+    higher than that of the cell's confirmed holder.  Whatever was admitted stays in ``artifacts``, the archive;
+    holding a cell decides who is drawn.  ``places`` says who came to which island, as (artifact, island) in order of
+    arrival; on an island that is not its own an artifact is a copy, and never migrates again.  ``admitted`` counts by
+    island, from the founding on; a ``narrowed`` view draws the best of each.
+    """
+
+    settings: Settings = Settings()
+    reference: str = ""
+    artifacts: Mapping[int, Artifact] = attrs.field(factory=dict)
+    places: tuple[tuple[int, int], ...] = ()
+    admitted: tuple[int, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    narrowed: bool = False
+    bounds: tuple[float, float] = anywhere
+
+    def for_task(self, task: Task[Any, Any]) -> Islands:
+        """The empty islands of a task."""
+        return attrs.evolve(self, bounds=task.bounds)
+
+    # ---- what changes it ---------------------------------------------------------------------------------
+
+    def apply(self, event: PoolEvent[Group[Entrant, Attempt] | Failure]) -> Islands:
+        """Admit, complete or remove one program, or write down a failure."""
+        if event.kind == "retract":
+            return self._without(event.artifact)
+        if isinstance(event.value, Failure):
+            return self._failed(event.value)
+        group = event.value
+        if not group.values:
+            # Not one check could be carried out: there is no evidence to hold the program by.
+            return self
+        if not self.admitted:
+            return self._founded(event, group)
+        new = self._artifact(event, group)
+        if event.kind == "amend":
+            return attrs.evolve(self, artifacts={**self.artifacts, event.artifact: new})
+        return self._entered(new.value.island, new)
+
+    def _founded(self, event: PoolEvent[Any], group: Group[Entrant, Attempt]) -> Islands:
+        """The first program is the seed: every island begins with it."""
+        origin = group.origin
+        settings = origin.settings or self.settings
+        begun = attrs.evolve(self, settings=settings, reference=origin.text[component(origin.text)])
+        seed = begun._artifact(event, group)
+        return attrs.evolve(
+            begun,
+            artifacts={seed.id: seed},
+            places=tuple((seed.id, island) for island in range(settings.islands)),
+            admitted=(0,) * settings.islands,
+        )
+
+    def _entered(self, island: int, new: Artifact) -> Islands:
+        held = [a for a in self._living(island) if a.value.cell == new.value.cell and not a.provisional]
+        if any(_score(a) >= _score(new) for a in held):
+            return self
+        admitted = tuple(n + (i == island) for i, n in enumerate(self.admitted))
+        artifacts, places = {**self.artifacts, new.id: new}, (*self.places, (new.id, island))
+        grown = attrs.evolve(self, artifacts=artifacts, places=places, admitted=admitted)
+        return grown._migrated(island) if admitted[island] % self.settings.migration == 0 else grown
+
+    def _migrated(self, island: int) -> Islands:
+        """Copy the island's best of its own to the next one."""
+        target = (island + 1) % self.settings.islands
+        own = [a.id for a in self.ranked(island) if a.value.island == island][: self.settings.migrants]
+        return attrs.evolve(self, places=tuple(dict.fromkeys((*self.places, *((a, target) for a in own)))))
+
+    def _failed(self, failure: Failure) -> Islands:
+        mine = [f for f in (*self.failures, failure) if f.island == failure.island]
+        kept = mine[len(mine) - min(len(mine), self.settings.failures) :]
+        return attrs.evolve(self, failures=(*(f for f in self.failures if f.island != failure.island), *kept))
+
+    def _without(self, artifact: int) -> Islands:
+        return attrs.evolve(
+            self,
+            artifacts={i: a for i, a in self.artifacts.items() if i != artifact},
+            places=tuple((a, island) for a, island in self.places if a != artifact),
+        )
+
+    def _artifact(self, event: PoolEvent[Any], group: Group[Entrant, Attempt]) -> Artifact:
+        """With the evidence of its checks: one that failed has the least score."""
+        origin = group.origin
+        scores = {
+            m.index: origin.least if m.value is None else m.value.score for m in group.members if m.state != "open"
+        }
+        known = weighed(
+            scores, group, parents=map(self.artifacts.get, event.parents), bounds=self.bounds,
+            failed=len(scores) - len(group.values), exact=group.size < SAMPLED,
+        )  # fmt: skip
+        cell, home = self.cell(origin.text, group.values), origin.island % self.settings.islands
+        elite = Elite(origin.text, home, cell, group.values)
+        return Artifact(event.artifact, elite, event.parents, known.mean, scores, event.partial, known)
+
+    # ---- what it shows -----------------------------------------------------------------------------------
+
+    def cell(self, text: Mapping[str, str], attempts: tuple[Attempt, ...] = ()) -> Cell:
+        """The bins of a program: fixed ones, so that a cell never moves under those who are in it."""
+        program, bins = text[component(text)], self.settings.bins
+
+        def share(feature: str) -> float:
+            if feature == "complexity":
+                # A quarter to four times the seed's length.
+                return (math.log2(max(1, len(program)) / max(1, len(self.reference))) + 2) / 4
+            if feature == "diversity":
+                # The root spreads the small distances, where most edits are.
+                return math.sqrt(distance(program, self.reference))
+            mean = sum(a.objectives.get(feature, 0.0) for a in attempts) / max(1, len(attempts))
+            # A task reads objectives off what a program returned, which may be anything.
+            return mean if math.isfinite(mean) else 0.0
+
+        return tuple(min(bins - 1, max(0, int(share(feature) * bins))) for feature in self.settings.features)
+
+    def _living(self, island: int) -> list[Artifact]:
+        return [self.artifacts[a] for a, where in self.places if where == island]
+
+    @cached_property
+    def grids(self) -> tuple[Mapping[Cell, Artifact], ...]:
+        """For each island, who holds which cell: the highest score, the first to come among equals."""
+        found = []
+        for island in range(len(self.admitted)):
+            grid: dict[Cell, Artifact] = {}
+            for artifact in self._living(island):
+                holder = grid.get(artifact.value.cell)
+                if holder is None or _score(artifact) > _score(holder):
+                    grid[artifact.value.cell] = artifact
+            found.append(grid)
+        return tuple(found)
+
+    def grid(self, island: int) -> Mapping[Cell, Artifact]:
+        """Who holds which cell of an island."""
+        return self.grids[island] if island < len(self.grids) else {}
+
+    def ranked(self, island: int) -> list[Artifact]:
+        """The holders of an island's cells, best first, the oldest among equals."""
+        return sorted(self.grid(island).values(), key=lambda a: (-_score(a), a.id))
+
+    def draw(
+        self, island: int, stream: random.Random, exploration: float, exploitation: float, elites: int
+    ) -> Artifact | None:
+        """A parent: with probability ``exploration`` any holder of a cell, with ``exploitation`` one of the ``elites``
+        best, otherwise any with probability proportional to its score.  In a narrowed view the best; None while the
+        island is empty."""
+        ranked = self.ranked(island)
+        if not ranked or self.narrowed:
+            return ranked[0] if ranked else None
+        way = stream.random()
+        if way < exploration:
+            return stream.choice(ranked)
+        if way < exploration + exploitation:
+            return stream.choice(ranked[: max(1, elites)])
+        # A little more than nothing, so that scores that are all 0 can be drawn from too.
+        return stream.choices(ranked, [max(0.0, _score(a)) + 1e-6 for a in ranked])[0]
+
+    def inspirations(
+        self, island: int, parent: Artifact, stream: random.Random, top: int, diverse: int
+    ) -> tuple[Artifact, ...]:
+        """Others of the island: its ``top`` best, then ``diverse`` ones drawn from the rest of its cells."""
+        others = [a for a in self.ranked(island) if a.id != parent.id]
+        rest = others[top:]
+        return (*others[:top], *stream.sample(rest, min(diverse, len(rest))))
+
+    def best(self) -> Artifact | None:
+        """The highest score, the oldest among equals; a confirmed artifact before any provisional one."""
+        confirmed = [a for a in self.artifacts.values() if not a.provisional]
+        return max(confirmed or self.artifacts.values(), key=_score, default=None)
+
+    @property
+    def own_champion(self) -> bool:
+        """A handful of checks is the objective itself, and no sample of one: the highest score is the best."""
+        return all(a.evidence is None or a.evidence.of < SAMPLED for a in self.artifacts.values())
+
+    def focus(self) -> Islands:
+        """Each island gives its best as a parent.  Narrowed to one line for all of them, the islands would be one."""
+        return attrs.evolve(self, narrowed=True)
+
+
+def distance(one: str, other: str) -> float:
+    """How different two programs are: 1 minus the share of their words and signs that both have (Jaccard)."""
+    a, b = set(WORD.findall(one)), set(WORD.findall(other))
+    return 1 - len(a & b) / len(a | b) if a | b else 0.0
+
+
+def _score(artifact: Artifact) -> float:
+    return artifact.score or 0.0

@@ -1,0 +1,254 @@
+"""Programs as artifacts: reading a new program out of a model's answer, and the parts of a prompt that asks for one.
+
+An answer is a full rewrite between fences, or edits to the present program in SEARCH/REPLACE blocks
+(`flashgraph.text.replies`).
+
+A program may mark what is to evolve by lines with ``EVOLVE-BLOCK-START`` and ``EVOLVE-BLOCK-END`` (AlphaEvolve,
+arXiv 2506.13131, section 2.1).  What stands outside of them is then kept as it is, whatever an answer says.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from flashgraph.errors import UnusableReply
+from flashgraph.parts.clipping import clipped
+from flashgraph.parts.evaluation import Attempt
+from flashgraph.text.differences import unified
+from flashgraph.text.replies import Edit, blocks, edits
+
+__all__ = [
+    "Check",
+    "change",
+    "clipped",
+    "component",
+    "edited",
+    "goal",
+    "outcomes",
+    "printed",
+    "rewritten",
+    "same_program",
+]
+
+START, END = "EVOLVE-BLOCK-START", "EVOLVE-BLOCK-END"
+
+MOST_EDITS = 200
+"""Edits in one answer."""
+
+MOST_DIVIDERS = 8
+"""Lines of ``=======`` in one edit: each is tried as the one that divides it."""
+
+MOST_SHIFTS = 20
+"""Indentations that an edit's lines are tried with."""
+
+
+@attrs.frozen
+class Check:
+    """One sample of a task whose candidates are programs: call ``entry(**arguments)`` and judge what it returns.
+
+    ``arguments`` are JSON values; ``says`` tells in words what is asked, for prompts.
+    """
+
+    entry: str
+    arguments: Mapping[str, Any] = attrs.field(factory=dict)
+    says: str = ""
+
+    def __str__(self) -> str:
+        call = f"{self.entry}({', '.join(f'{k}={v!r}' for k, v in self.arguments.items())})"
+        short = call if len(call) <= 120 else f"{call[:116]}...)"
+        return short + (f": {self.says}" if self.says else "")
+
+
+def same_program(value: Any) -> tuple[tuple[str, str], ...]:
+    """What tells programs apart, for ``distinct=`` on an edge: their lines without the blanks at the ends.  What stands
+    before a line means something in a program."""
+    texts: Mapping[str, str] = value.text
+    lines = {name: [line.rstrip() for line in text.strip("\n").splitlines()] for name, text in texts.items()}
+    return tuple(sorted((name, "\n".join(found)) for name, found in lines.items()))
+
+
+def component(text: Mapping[str, str]) -> str:
+    """The name of the component that is the program: ``"program"``, or the first where none has that name."""
+    return "program" if "program" in text else next(iter(text))
+
+
+# ---- answers ---------------------------------------------------------------------------------------------
+
+
+def rewritten(program: str, answer: str) -> str:
+    """Return the program of a full rewrite: the longest fenced block; the whole answer where nothing is fenced.
+
+    Of a program with EVOLVE-BLOCK marks only the blocks are taken over.  Raises `UnusableReply` when there is no new
+    one.
+    """
+    found = max((block.body for block in blocks(answer)), key=len, default=answer).strip("\n")
+    if not found.strip():
+        raise UnusableReply("the answer holds no program")
+    return _new(program, _framed(program, found + "\n"))
+
+
+def edited(program: str, answer: str) -> str:
+    """Return ``program`` after the edits of an answer, one after another.
+
+    Lines end as those of the program do.  Raises `UnusableReply` when one does not apply.
+    """
+    found, after = edits(answer), program.replace("\r\n", "\n")
+    if not found:
+        raise UnusableReply("the answer holds no SEARCH/REPLACE block")
+    if len(found) > MOST_EDITS:
+        raise UnusableReply(f"the answer has {len(found)} edits, at most {MOST_EDITS} are read; give the whole program")
+    for number, edit in enumerate(found, 1):
+        after = _applied(after, edit, f"edit {number} of {len(found)}")
+    return _new(program, after.replace("\n", "\r\n") if "\r\n" in program else after)
+
+
+def _new(before: str, after: str) -> str:
+    if after.strip() == before.strip():
+        raise UnusableReply("the answer changes nothing")
+    return after
+
+
+def _applied(program: str, edit: Edit, name: str) -> str:
+    """``program`` after one edit.  Where several lines may divide it, its SEARCH is the longest part before one of them
+    that stands in the program once."""
+    if len(edit.dividers) > MOST_DIVIDERS:
+        raise UnusableReply(f"{name} has {len(edit.dividers)} lines of =======, at most {MOST_DIVIDERS} are tried")
+    lines = program.split("\n")
+    ways = [(_trimmed(search), _trimmed(replace)) for search, replace in edit.parts() if any(map(str.strip, search))]
+    if not ways:
+        raise UnusableReply(f"{name}: its SEARCH part is empty")
+    fitting = [(search, replace) for search, replace in ways if len(_places(lines, search)) == 1]
+    if not fitting and len(ways) > 1:
+        raise UnusableReply(
+            f"{name} has {len(ways)} lines of =======, and no part before one of them stands in the program once:\n"
+            + clipped("\n".join(edit.lines), 400)
+        )
+    search, replace = fitting[0] if fitting else ways[0]
+    return _replaced(lines, search, replace, name)
+
+
+def _trimmed(lines: Sequence[str]) -> list[str]:
+    """Return the lines without empty ones at their end."""
+    end = len(lines)
+    while end and not lines[end - 1]:
+        end -= 1
+    return list(lines[:end])
+
+
+def _replaced(lines: list[str], wanted: list[str], new: list[str], name: str) -> str:
+    places, indent = _places(lines, wanted), ""
+    if not places:
+        # Models drop the indentation that all quoted lines have in common.
+        shifted = [(place, shift) for shift in _shifts(lines, wanted) for place in _places(lines, wanted, shift)]
+        places, indent = [place for place, _ in shifted], shifted[0][1] if shifted else ""
+    if len(places) != 1:
+        how = "stand more than once in the program; quote more of them" if places else "are not in the program"
+        raise UnusableReply(
+            f"{name}: the lines of its SEARCH part {how}:\n{clipped(chr(10).join(wanted).rstrip(), 400)}"
+        )
+    start, end = places[0], places[0] + len(wanted)
+    _inside(lines, start, end, name)
+    put = [indent + x if x.strip() else x for x in new] if any(map(str.strip, new)) else []
+    return "\n".join([*lines[:start], *put, *lines[end:]])
+
+
+def _places(lines: Sequence[str], wanted: Sequence[str], shift: str = "") -> list[int]:
+    """Return the first two places where ``wanted``, each line indented by ``shift`` more, stands among ``lines``.
+
+    Blanks at the ends of lines do not count.  It is a search in text: one line by line could take as long as the
+    product of the two.
+    """
+    text = "\n".join(["", *(line.rstrip() for line in lines), ""])
+    part = "\n".join(["", *((shift + x).rstrip() for x in wanted), ""])
+    first = text.find(part)
+    second = text.find(part, first + 1) if first >= 0 else -1
+    return [text.count("\n", 0, at) for at in (first, second) if at >= 0]
+
+
+def _shifts(lines: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Return the indentations by which the first line of ``wanted`` that is not blank stands among ``lines``."""
+    first = next(line.rstrip() for line in wanted if line.strip())
+    found = {x[: len(x) - len(first)] for line in lines if (x := line.rstrip()).endswith(first)}
+    return sorted(shift for shift in found if shift and not shift.strip())[:MOST_SHIFTS]
+
+
+# ---- marked blocks ---------------------------------------------------------------------------------------
+
+
+def _blocks(lines: Sequence[str]) -> list[tuple[int, int]]:
+    """First line and end of what stands between each pair of marks."""
+    found, start = [], None
+    for i, line in enumerate(lines):
+        if START in line:
+            start = i + 1
+        elif END in line and start is not None:
+            found.append((start, i))
+            start = None
+    return found
+
+
+def _inside(lines: Sequence[str], start: int, end: int, name: str) -> None:
+    blocks = _blocks(lines)
+    if blocks and not any(first <= start and end <= last for first, last in blocks):
+        raise UnusableReply(f"{name} changes lines outside of {START} and {END}; only what is between them may change")
+
+
+def _framed(program: str, answer: str) -> str:
+    """``program`` with its marked blocks as they are in ``answer``; ``answer`` where the program has no marks."""
+    lines, others = program.split("\n"), answer.split("\n")
+    blocks, new = _blocks(lines), _blocks(others)
+    if not blocks:
+        return answer
+    if len(new) != len(blocks):
+        raise UnusableReply(
+            f"the program has {len(blocks)} blocks between {START} and {END}, the answer {len(new)}; keep these lines"
+        )
+    for (start, end), (first, last) in reversed(list(zip(blocks, new, strict=True))):
+        lines[start:end] = others[first:last]
+    return "\n".join(lines)
+
+
+# ---- prompts ---------------------------------------------------------------------------------------------
+
+
+def goal(program: str) -> str:
+    """What a seed program says that it is for: its docstring, or its leading comment."""
+    try:
+        said = ast.get_docstring(ast.parse(program)) or ""
+    except (SyntaxError, ValueError):
+        said = ""
+    comment = re.match(r"(?:[ \t]*#.*\n)+", program)
+    return said or (re.sub(r"^[ \t]*# ?", "", comment[0], flags=re.MULTILINE).strip() if comment else "")
+
+
+def outcomes(attempts: Sequence[Attempt], samples: Sequence[Any], most: int = 2000) -> str:
+    """What came of the checks, the worst first, in at most about ``most`` characters."""
+    worst = sorted(attempts, key=lambda a: a.score)
+    share = max(200, most // max(1, len(worst)))
+    entries = [
+        clipped(f"- {samples[a.index]}\n  score {a.score:.4g}. {a.feedback}\n  {a.output}".rstrip(), share)
+        for a in worst
+    ]
+    shown = entries[: max(1, most // share)]
+    return "\n".join(shown + [f"- and {len(entries) - len(shown)} more"] * (len(shown) < len(entries)))
+
+
+def printed(stdout: str, stderr: str, seconds: float, most: int = 600) -> str:
+    """What a run left beside its value."""
+    parts = [f"took {seconds:.2g} s"]
+    parts += [
+        f"{name}: {clipped(said.strip(), most)}"
+        for name, said in (("stdout", stdout), ("stderr", stderr))
+        if said.strip()
+    ]
+    return "; ".join(parts)
+
+
+def change(before: str, after: str, most: int = 600) -> str:
+    """What was changed in a program, as a short unified diff."""
+    return clipped("\n".join(unified(before, after, context=1)[2:]), most)

@@ -1,0 +1,112 @@
+"""A task as Meta-Harness reads it: samples by data set, lessons from the training split, and what must be there."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from flashgraph.errors import DataError
+from flashgraph.parts.meta_harness.interface import lacks
+from flashgraph.parts.meta_harness.items import OVERALL
+from flashgraph.tasks.task import Split, Task
+
+__all__ = ["dataset_of", "datasets", "lesson", "require"]
+
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+PLAIN = (str, int, float)
+"""Kinds of samples that are their own text, and hold no answer."""
+
+_log = logging.getLogger("flashgraph")
+
+
+def dataset_of(task: Task, sample: Any) -> str:
+    """The data set that a sample belongs to: its ``dataset``, or the task as a whole."""
+    return str(getattr(sample, "dataset", task.name))
+
+
+def datasets(task: Task, split: Split) -> dict[str, tuple[int, ...]]:
+    """The indices of a split's samples by data set, in order of first appearance."""
+    found: dict[str, list[int]] = {}
+    for index, sample in enumerate(task.samples(split)):
+        found.setdefault(dataset_of(task, sample), []).append(index)
+    return {name: tuple(indices) for name, indices in found.items()}
+
+
+def lesson(task: Task, dataset: str, indices: Iterable[int] | None = None) -> list[dict[str, str]]:
+    """Training samples of a data set, solved, as `learn_from_batch` gets them; all of them by default.
+
+    The feedback is what the task says to the right answer, which often names the rule behind it.
+    """
+    chosen = datasets(task, "train").get(dataset, ()) if indices is None else indices
+    samples = [task.train[index] for index in chosen]
+    return [
+        {"input": str(s), "answer": str(s.answer), "feedback": task.judge(s, str(s.answer)).feedback} for s in samples
+    ]
+
+
+def require(task: Task) -> None:
+    """See to it that a task is one for harness programs, before any model is called.
+
+    Raises `DataError` for a seed without a program or whose program lacks the interface, for a training sample without
+    an answer, for a sample whose text is Python's own, which shows its answer, and for a data set that has no samples
+    to learn from or none to be scored on.  Warns in the log where answers stand in the texts of their samples.
+    """
+    where = f"task {task.name!r}"
+    if "program" not in task.seed:
+        raise DataError(
+            f"{where}: its seed holds no program; found {', '.join(map(repr, task.seed))}, expected 'program'.\n"
+            'Fix: Task(..., seed={"program": CODE}), the text of a Python module with a class MemorySystem.'
+        )
+    if lack := lacks(task.seed["program"]):
+        raise DataError(
+            f"{where}: its seed program cannot be a harness: {lack}; expected a class MemorySystem(llm) with predict, "
+            "learn_from_batch, get_state and set_state.\nFix: see docs/meta-harness.md, or start from "
+            "flashgraph.parts.meta_harness.NO_MEMORY."
+        )
+    for split in SPLITS:
+        _require_texts(task, split)
+    for index, sample in enumerate(task.train):
+        if not hasattr(sample, "answer"):
+            raise DataError(
+                f"{where}: train sample {index} ({str(sample)!r:.60}) has no answer; found a {type(sample).__name__} "
+                "without .answer, expected the right answer, which programs learn from.\n"
+                "Fix: give the samples' class a field or property `answer`."
+            )
+    train, val = datasets(task, "train"), datasets(task, "val")
+    for name in dict.fromkeys([*train, *val]):
+        if name == OVERALL:
+            raise DataError(f"{where}: a data set is named {OVERALL!r}, which means all of them.\nFix: rename it.")
+        if name not in train or name not in val:
+            empty, other = ("train", val) if name not in train else ("val", train)
+            raise DataError(
+                f"{where}: the {empty} split of data set {name!r} is empty; found 0 samples there beside "
+                f"{len(other[name])} in the other split, expected at least 1 in each.\n"
+                f"Fix: add {empty} samples of {name!r}, or leave the data set out."
+            )
+
+
+def _require_texts(task: Task, split: Split) -> None:
+    """Raise `DataError` for a sample whose class has no text of its own; warn where answers stand in the texts."""
+    found = []
+    for index, sample in enumerate(task.samples(split)):
+        own = any("__str__" in vars(kind) for kind in type(sample).__mro__ if kind is not object)
+        if not own and not isinstance(sample, PLAIN):
+            kind = type(sample).__name__
+            raise DataError(
+                f"task {task.name!r}: {split} sample {index} is a {kind} without a text of its own; found "
+                f"{str(sample)!r:.60}, which may show its answer, expected the input that a program is to be given.\n"
+                f"Fix: give class {kind} a method __str__ that returns the input alone."
+            )
+        answer = str(getattr(sample, "answer", "")).strip()
+        if answer and re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", str(sample)):
+            found.append((index, answer))
+    if found:
+        index, answer = found[0]
+        _log.warning(
+            "task %r: of %d of its %d %s samples the answer stands in the text that programs are given, as in sample "
+            "%d (%r). That is meant where the text lists the choices. Fix, where it is not: return the input alone "
+            "from the samples' __str__.",
+            task.name, len(found), len(task.samples(split)), split, index, answer[:60],
+        )  # fmt: skip

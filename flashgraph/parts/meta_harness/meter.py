@@ -1,0 +1,33 @@
+"""What a program sends to the model, counted where it cannot be argued with: outside of its sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from flashgraph.llm.protocol import Message, Reply, text_in
+from flashgraph.tasks.task import Llm
+
+__all__ = ["Meter"]
+
+
+@attrs.define(eq=False)
+class Meter:
+    """A model that counts its calls and the characters of their prompts, of every call and before it is sent.
+
+    Roles count like contents: a program could write its context into them.
+    """
+
+    llm: Llm
+    calls: int = 0
+    characters: int = 0
+
+    async def __call__(self, messages: str | Sequence[Message], **params: Any) -> Reply:
+        self.calls += 1
+        if isinstance(messages, str):
+            self.characters += len(messages)
+        else:
+            self.characters += sum(len(text_in(message)) + len(message["role"]) for message in messages)
+        return await self.llm(messages, **params)

@@ -1,0 +1,79 @@
+"""Reading a proposer's reply: the tools it asks for, or the programs it proposes."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import attrs
+
+from flashgraph.parts.meta_harness.interface import identity
+from flashgraph.text.replies import blocks
+
+__all__ = ["Request", "Turn", "read_reply"]
+
+Tool = Literal["LIST", "READ", "FAILURES", "EXAMPLES"]
+TOOLS: tuple[Tool, ...] = get_args(Tool)
+
+BEFORE = " \t>*-`.0123456789"
+"""What may stand before a tool's name: bullets, numbers, quotes."""
+
+MOST_DIGITS = 9
+"""Digits of the number of an entry."""
+
+
+@attrs.frozen
+class Request:
+    """One use of a tool; ``argument`` is what stands behind the tool's name."""
+
+    tool: Tool
+    argument: str = ""
+
+    @property
+    def number(self) -> int | None:
+        """The argument as the number of an entry; None where it has none, or one that no entry can have."""
+        digits = _digits(self.argument)
+        return int(digits[0]) if digits and len(digits[0]) <= MOST_DIGITS else None
+
+
+@attrs.frozen
+class Turn:
+    """A reply: programs end the conversation, requests go on with it, neither is a reply that cannot be read."""
+
+    programs: tuple[str, ...] = ()
+    requests: tuple[Request, ...] = ()
+
+
+def read_reply(text: str) -> Turn:
+    """The distinct programs of a reply, in order; where it has none, the distinct requests in it.
+
+    A program is a fenced block with a class MemorySystem at its top level, whatever language the fence names.
+    """
+    programs: dict[str, str] = {}
+    for block in blocks(text):
+        if any(map(_begins_class, block.body.split("\n"))):
+            programs.setdefault(identity(block.body), block.body.strip() + "\n")
+    if programs:
+        return Turn(programs=tuple(programs.values()))
+    found = [request for line in text.splitlines() if (request := _request(line)) is not None]
+    return Turn(requests=tuple(dict.fromkeys(found)))
+
+
+def _begins_class(line: str) -> bool:
+    """Return whether a line begins the class MemorySystem at the top level."""
+    words = line.replace("(", " ").replace(":", " ").split(None, 2)
+    return line.startswith("class") and words[:2] == ["class", "MemorySystem"]
+
+
+def _request(line: str) -> Request | None:
+    """Return the request that a line makes; None where it does not begin with a tool's name in capitals."""
+    said = line.lstrip(BEFORE)
+    for tool in TOOLS:
+        rest = said.removeprefix(tool)
+        if rest != said and not (rest[:1].isalnum() or rest[:1] == "_"):
+            return Request(tool, rest.lstrip(" \t:").rstrip(" \t`*.").strip("<> #"))
+    return None
+
+
+def _digits(text: str) -> list[str]:
+    """Return the runs of decimal digits in a text."""
+    return "".join(c if c.isdecimal() else " " for c in text).split()

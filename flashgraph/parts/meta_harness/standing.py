@@ -1,0 +1,99 @@
+"""How a program stands: accuracy and context by data set, who dominates whom, and when nothing can save a candidate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from flashgraph.graph.ports import Group
+from flashgraph.parts.meta_harness.items import OVERALL, Points, Prediction, Stakes
+
+__all__ = ["Mark", "beaten", "dominates", "hopeless", "marks", "undominated"]
+
+
+@attrs.frozen
+class Mark:
+    """The mean score and the mean context characters of ``count`` predictions, ``failures`` of which failed."""
+
+    accuracy: float
+    characters: float
+    count: int
+    failures: int
+
+    @property
+    def point(self) -> tuple[float, float]:
+        return self.accuracy, self.characters
+
+
+def marks(predictions: Sequence[Prediction]) -> dict[str, Mark]:
+    """A mark for each data set that has predictions, and the mean over them: every data set counts the same."""
+    by_dataset: dict[str, list[Prediction]] = {}
+    for prediction in predictions:
+        by_dataset.setdefault(prediction.dataset, []).append(prediction)
+    found = {
+        name: Mark(
+            sum(p.score for p in made) / len(made),
+            sum(p.characters for p in made) / len(made),
+            len(made),
+            sum(bool(p.failure) for p in made),
+        )
+        for name, made in by_dataset.items()
+    }
+    if not found:
+        return {}
+    each = list(found.values())
+    overall = Mark(
+        sum(m.accuracy for m in each) / len(each),
+        sum(m.characters for m in each) / len(each),
+        sum(m.count for m in each),
+        sum(m.failures for m in each),
+    )
+    return {**found, OVERALL: overall}
+
+
+def dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether (accuracy, characters) ``one`` is at least as good as ``other`` in both and better in one."""
+    return one[0] >= other[0] and one[1] <= other[1] and one != other
+
+
+def undominated(points: Mapping[int, tuple[float, float]]) -> tuple[int, ...]:
+    """The keys whose points no other dominates, in the order given; equal points stand side by side."""
+    return tuple(key for key, point in points.items() if not any(dominates(other, point) for other in points.values()))
+
+
+def hopeless(group: Group[Any, Prediction]) -> bool:
+    """Whether the predictions so far settle that the candidate can be on no frontier: a predicate for
+    `flashgraph.decided`."""
+    return beaten(group.values)
+
+
+def beaten(predictions: Sequence[Prediction]) -> bool:
+    """Whether some of a candidate's predictions settle that it can be on no frontier, however the rest turns out.
+
+    The bound is sound: the rest may all have the task's greatest score and cost nothing, and a known rival still
+    dominates that on every data set and overall.  Without a finite greatest score nothing is settled.
+    """
+    stakes = next((p.stakes for p in predictions if p.stakes is not None), None)
+    if stakes is None or not stakes.rivals or not math.isfinite(stakes.greatest):
+        return False
+    best = _best_case(predictions, stakes)
+    return all(any(_beats(rival, name, point) for rival in stakes.rivals) for name, point in best.items())
+
+
+def _beats(rival: Points, name: str, point: tuple[float, float]) -> bool:
+    return name in rival and dominates(rival[name], point)
+
+
+def _best_case(predictions: Iterable[Prediction], stakes: Stakes) -> Points:
+    sizes, greatest = stakes.sizes, stakes.greatest
+    reached = {name: greatest * size for name, size in sizes.items()}
+    spent = dict.fromkeys(sizes, 0)
+    for prediction in predictions:
+        reached[prediction.dataset] -= greatest - prediction.score
+        spent[prediction.dataset] += prediction.characters
+    points = {name: (reached[name] / size, spent[name] / size) for name, size in sizes.items()}
+    overall = tuple(sum(point[i] for point in points.values()) / len(points) for i in (0, 1))
+    return {**points, OVERALL: (overall[0], overall[1])}

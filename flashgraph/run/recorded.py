@@ -1,0 +1,149 @@
+"""The model calls of a stored run, given again: what was paid once is looked at as often as one likes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from typing import Any
+
+import anyio.lowlevel
+import attrs
+
+from flashgraph.errors import DataError, RequestFailed
+from flashgraph.llm.limits import Limits
+from flashgraph.llm.messages import text_of
+from flashgraph.llm.prices import LOCAL, Price, pin, pricing
+from flashgraph.llm.protocol import Load, Message, Model, Reply, Usage, bounds_cost
+from flashgraph.llm.sharing import Shared
+
+__all__ = ["ReplayModel"]
+
+LIMIT = 64
+"""Requests at once where there is no other model."""
+
+SHOWN = 80
+"""Characters of a request that an error shows."""
+
+Key = tuple[tuple[str, str], ...]
+
+
+@attrs.define(eq=False)
+class ReplayModel:
+    """Answers a request as it was answered in the stored run ``run`` (a folder, or a name below ``runs/``).
+
+    Requests are known by their messages alone.  One that was answered several times is given its replies in their
+    order, and the last one from then on.  They take no time and cost nothing.  A request that the run has not had
+    goes to ``otherwise``, or fails.
+    """
+
+    run: str
+    otherwise: Model | None = None
+    _kept: Shared[dict[Key, deque[Reply]]] = attrs.field(factory=Shared, init=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        return f"replay:{self.run}"
+
+    @property
+    def limit(self) -> int:
+        """The other model's, if there is one."""
+        return LIMIT if self.otherwise is None else self.otherwise.limit
+
+    @property
+    def limits(self) -> Limits | None:
+        """The other model's, if it has limits that move."""
+        return getattr(self.otherwise, "limits", None)
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """What the other model sends with each request that does not say otherwise."""
+        return getattr(self.otherwise, "params", None) or {}
+
+    @property
+    def prioritises(self) -> bool:
+        """Whether the other model takes priorities."""
+        return getattr(self.otherwise, "prioritises", False)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Read the run's calls, and hold the other model.
+
+        Raises `DataError` when there is no such run, and `flashgraph.run.journal.JournalError` when it cannot be read.
+        """
+        async with AsyncExitStack() as stack:
+            if self.otherwise is not None:
+                await stack.enter_async_context(self.otherwise.open())
+            await stack.enter_async_context(self._kept.hold(self._reading))
+            yield
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[dict[Key, deque[Reply]]]:
+        yield self._read()
+
+    async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
+        """The run's reply to ``messages``.
+
+        Raises `RequestFailed` where it has none and there is no other model, else what that one raises.
+        """
+        if (replies := self._kept.value) is None:
+            raise RuntimeError(f"{self.name} is not open: use `async with model.open():` around its calls")
+        known = replies.get(_key(messages))
+        if known is not None:
+            await anyio.lowlevel.checkpoint()
+            return known.popleft() if len(known) > 1 else known[0]
+        if self.otherwise is not None:
+            return await self.otherwise.complete(messages, params)
+        said = text_of(messages[-1]["content"]) if messages else ""
+        raise RequestFailed(
+            f"{self.name}: the run has no answer to {said[:SHOWN]!r}{'...' if len(said) > SHOWN else ''}; it has "
+            f"{len(replies)} requests. Name a model for what is new: {self.name}?else=MODEL"
+        )
+
+    def worst_cost(self, prompt: int, completion: int) -> float | None:
+        """Free, but for what goes to the other model."""
+        return 0.0 if self.otherwise is None else self.otherwise.worst_cost(prompt, completion)
+
+    @property
+    def bounds_cost(self) -> bool:
+        """Whether the other model's does, if there is one."""
+        return self.otherwise is None or bounds_cost(self.otherwise)
+
+    def pricing(self) -> Price:
+        """The other model's, if there is one."""
+        return LOCAL if self.otherwise is None else pricing(self.otherwise)
+
+    def pin(self, price: Price) -> bool:
+        """Pin the other model's."""
+        return self.otherwise is not None and pin(self.otherwise, price)
+
+    async def load(self) -> Load | None:
+        """How full the other model's server says it is."""
+        ask = getattr(self.otherwise, "load", None)
+        return None if ask is None else await ask()
+
+    def _read(self) -> dict[Key, deque[Reply]]:
+        from flashgraph.run.journal.columns import count, json_of, list_of, maybe, pair, whole, word
+        from flashgraph.run.journal.folders import find_run
+        from flashgraph.run.journal.keeper import JOURNAL
+        from flashgraph.run.journal.rows import Rows
+
+        found: dict[Key, deque[Reply]] = {}
+        expected = (whole, json_of(list_of(pair(word, word))), word, count, count, word, maybe(word))
+        sql = (
+            "SELECT id, messages, reply, prompt_tokens, completion_tokens, finish, model FROM calls "
+            "WHERE how = 'done' AND finish != 'tool_calls' ORDER BY id"
+        )
+        with closing(Rows(find_run(self.run) / JOURNAL)) as rows:
+            for _, messages, reply, prompt, completion, finish, model in rows.read("calls", expected, sql):
+                key = tuple((role, rows.text(name)) for role, name in messages)
+                said = Reply(rows.text(reply), Usage(prompt, completion), 0.0, finish or "stop", model or self.name)
+                found.setdefault(key, deque()).append(said)
+        if not found:
+            raise DataError(f"{self.name}: the run has no model call that was answered.\nFix: name another run.")
+        return found
+
+
+def _key(messages: Sequence[Message]) -> Key:
+    """As the journal keeps them: parts as their JSON."""
+    return tuple((message["role"], text_of(message["content"])) for message in messages)

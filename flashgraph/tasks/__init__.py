@@ -1,0 +1,1 @@
+"""Tasks: samples, attempts and scores; reading data; metrics."""

@@ -1,0 +1,280 @@
+"""A task: the samples, how a candidate attempts one, and how an attempt is scored."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from pathlib import PurePath
+from typing import Any, Generic, Protocol, SupportsFloat, SupportsIndex
+
+import attrs
+from typing_extensions import TypeVar
+
+from flashgraph.errors import DataError
+from flashgraph.llm.protocol import Message, Reply
+
+__all__ = ["Llm", "Score", "Split", "Task", "least_score"]
+
+FILES = (".csv", ".jsonl", ".parquet")
+"""Endings of the files that `flashgraph.tasks.data.read` reads."""
+
+Split = str
+"""``"train"``, ``"val"`` or ``"test"``."""
+
+S = TypeVar("S", default=Any)
+O = TypeVar("O", default=Any)  # noqa: E741 - O is the output type everywhere in the docs
+
+
+class Llm(Protocol):
+    """The model as a stage or a task sees it: ``reply = await llm(messages, temperature=0)``.
+
+    A plain string is short for one user message.  A content is a text or a list of parts, for a model that takes
+    pictures: ``{"type": "text", "text": ...}``.  Raises `DataError` for messages of another form, `RequestFailed` when
+    this request cannot be answered and `BudgetExhausted` when it would exceed the run's budget.
+    """
+
+    async def __call__(self, messages: str | Sequence[Message], **params: Any) -> Reply: ...
+
+
+Number = SupportsFloat | SupportsIndex
+
+
+def _number(value: Number, of: str = "value") -> float:
+    """Return a number of any kind as a float.  Raises `DataError` for text and for what is no number."""
+    try:
+        if not isinstance(value, str | bytes):
+            return float(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise DataError(
+        f"fg.Score: {of} is {value!r:.80} (a {type(value).__name__}); expected a number.\n"
+        "Fix: give a number, as in fg.Score(0.5, feedback=..., objectives={'speed': 1.0})."
+    )
+
+
+def _words(feedback: object) -> str:
+    """Return feedback as text: an exception with its type, nothing for None."""
+    if isinstance(feedback, BaseException):
+        return f"{type(feedback).__name__}: {feedback}"
+    return "" if feedback is None else str.__str__(str(feedback))
+
+
+def _objectives(given: Mapping[str, Number] | None) -> dict[str, float]:
+    """Return named values as floats.  Raises `DataError` for what is no mapping, and for values that are no numbers."""
+    if given is not None and not isinstance(given, Mapping):
+        raise DataError(
+            f"fg.Score: objectives are {given!r:.80} (a {type(given).__name__}); expected a mapping from names to "
+            "numbers.\nFix: objectives={'speed': 1.0}, or leave them out."
+        )
+    return {str(name): _number(value, f"objective {str(name)!r}") for name, value in (given or {}).items()}
+
+
+@attrs.frozen
+class Score:
+    """How good one output is.
+
+    ``value`` is higher-is-better, within the task's ``bounds``; ``feedback`` is what a reflection may read;
+    ``objectives`` are further named values, higher-is-better.
+
+    Numbers of any kind become floats, and feedback becomes text.  Raises `DataError` for a value or an objective that
+    is no number: the sample has failed then, with that reason.
+    """
+
+    value: float = attrs.field(converter=_number)
+    feedback: str = attrs.field(default="", converter=_words)
+    objectives: Mapping[str, float] = attrs.field(factory=dict, converter=_objectives)
+
+
+async def ask(candidate: Mapping[str, str], sample: Any, llm: Llm) -> Any:
+    """The default of `Task.attempt`: the candidate's texts are the system message, the sample is the user's."""
+    system = "\n\n".join(candidate.values())
+    reply = await llm([{"role": "system", "content": system}, {"role": "user", "content": str(sample)}])
+    return reply.text.strip()
+
+
+def _samples(given: Iterable[Any]) -> Sequence[Any]:
+    """Return the samples of a split; what gives no samples as it is, for the task to refuse by its name."""
+    return tuple(given) if _advice(given) is None else given  # type: ignore[return-value]
+
+
+def _tests(given: Iterable[Any] | None) -> Sequence[Any]:
+    """Return the samples of the test split, which may be None."""
+    return () if given is None else _samples(given)
+
+
+def _advice(given: Any) -> tuple[str, str] | None:
+    """Return what a split is that is no list of samples, and what to write instead; None for a list or the like."""
+    kind = type(given).__name__
+    if isinstance(given, PurePath) or (isinstance(given, str) and (given.startswith("hf:") or given.endswith(FILES))):
+        return f"the path {str(given)!r}", f"fg.data.read({str(given)!r}), which gives its rows"
+    if isinstance(given, str | bytes):
+        return f"{given!r:.60} (a {kind}), which would give its characters", "[...]"
+    for rows in ("to_dicts", "to_pylist"):  # of polars and pyarrow
+        if hasattr(given, "columns") and hasattr(given, rows):
+            return f"a {kind}, which would give its columns", f"it.{rows}()"
+    if hasattr(given, "columns") and hasattr(given, "to_dict"):
+        return f"a {kind}, which would give the names of its columns", 'it.to_dict("records")'
+    if isinstance(given, Mapping):
+        keys = ", ".join(map(repr, given))
+        return f"a {kind}, which would give its keys ({keys:.60})", "list(it.values())"
+    if isinstance(given, Set):
+        return f"a {kind}, whose order differs from process to process", "sorted(it)"
+    if not isinstance(given, Iterable) and not hasattr(given, "__getitem__"):
+        return f"{given!r:.60} (a {kind})", "[...]"
+    return None
+
+
+def _named_texts(seed: Any) -> Any:
+    """Return a copy of the named texts, which nobody else can change; anything else as it is, to be refused."""
+    return dict(seed) if isinstance(seed, Mapping) else seed
+
+
+@attrs.frozen
+class Task(Generic[S, O]):
+    """What evolution works on.
+
+    ``seed`` maps component names to their first texts; ``attempt(candidate, sample, llm)`` produces an output for
+    one sample (by default it asks the model, the texts being the system message and ``str(sample)`` the user's),
+    ``score(sample, output)`` judges it.  ``train`` feeds reflection, ``val`` decides, ``test`` is
+    held out: no stage ever sees it.  ``bounds`` are the least and the greatest value that a score can have: what can
+    no longer pass is given up by them, and an answer with the greatest is `perfect` (infinities promise nothing:
+    nothing is given up then, and nothing is perfect).
+
+    Raises `DataError` when a part is missing, empty or of the wrong kind.
+    """
+
+    name: str
+    train: Sequence[S] = attrs.field(converter=_samples)
+    val: Sequence[S] = attrs.field(converter=_samples)
+    test: Sequence[S] = attrs.field(converter=_tests, default=())
+    seed: Mapping[str, str] = attrs.field(
+        factory=lambda: {"instruction": "Answer the question."}, converter=_named_texts
+    )
+    attempt: Callable[[Mapping[str, str], S, Llm], Awaitable[O]] = attrs.field(kw_only=True, default=ask)
+    score: Callable[[S, O], Score] = attrs.field(kw_only=True)
+    bounds: tuple[float, float] = attrs.field(kw_only=True, default=(0.0, 1.0))
+
+    def __attrs_post_init__(self) -> None:
+        for split in ("train", "val", "test"):
+            if advice := _advice(getattr(self, split)):
+                found, fix = advice
+                raise DataError(
+                    f"task {self.name!r}: {split} is {found}; expected a list of samples.\nFix: {split}={fix}."
+                )
+        for split in ("train", "val"):
+            if not getattr(self, split):
+                raise DataError(
+                    f"task {self.name!r}: the {split} split is empty; found 0 samples, expected at least 1.\n"
+                    f"Fix: give Task(..., {split}=[...]) the samples that "
+                    + ("reflection learns from." if split == "train" else "decide which candidate is better.")
+                )
+        if not self.seed:
+            raise DataError(
+                f"task {self.name!r}: seed is empty; found {{}}, expected at least one named text.\n"
+                'Fix: seed={"instruction": "..."}.'
+            )
+        self._check_seed()
+        if not _are_bounds(self.bounds):
+            raise DataError(
+                f"task {self.name!r}: bounds are {self.bounds!r}; expected (least, greatest) score, the least first.\n"
+                "Fix: bounds=(0.0, 1.0), which is the default."
+            )
+        for part in ("attempt", "score"):
+            if not callable(getattr(self, part)):
+                raise DataError(
+                    f"task {self.name!r}: {part} is not callable; found {getattr(self, part)!r}, expected a function."
+                )
+
+    def _check_seed(self) -> None:
+        seed: Any = self.seed
+        if not isinstance(seed, Mapping):
+            fix = f'seed={{"instruction": {seed!r}}}' if isinstance(seed, str) else 'seed={"instruction": "..."}'
+            raise DataError(
+                f"task {self.name!r}: seed is {seed!r} (a {type(seed).__name__}); "
+                f"expected a mapping from names to texts.\nFix: {fix}."
+            )
+        for name, text in seed.items():
+            if not isinstance(name, str) or not isinstance(text, str):
+                raise DataError(
+                    f"task {self.name!r}: seed has {name!r}: {text!r} (a {type(text).__name__}); "
+                    f"expected a text under a name.\nFix: seed={{{str(name)!r}: {str(text)!r}}}."
+                )
+
+    @property
+    def perfect(self) -> float | None:
+        """The score of a perfect answer: the greatest of ``bounds``, None where that is infinite."""
+        most = self.bounds[1]
+        return most if math.isfinite(most) else None
+
+    @property
+    def least(self) -> float:
+        """The score of an attempt that failed, as `least_score` of ``bounds``."""
+        return least_score(self.bounds)
+
+    def judge(self, sample: S, output: O) -> Score:
+        """Score an output: the one way from an output to a `Score`, whose numbers are finite floats within bounds.
+
+        Raises `DataError` when the task's ``score`` returns no `Score`, a value that is not a finite number within
+        ``bounds``, or an objective that is not a finite number; and what ``score`` raises.
+        """
+        score: Any = self.score(sample, output)
+        if not isinstance(score, Score):
+            fix = f"return fg.Score({float(score)!r})" if isinstance(score, int | float) else "return fg.Score(VALUE)"
+            raise DataError(
+                f"task {self.name!r}: score returned {score!r:.80}, {_kind(score)}; expected a fg.Score.\n"
+                f"Fix: {fix}, with feedback=... for the reflection to read."
+            )
+        value = self._finite(score.value, "the score of an output")
+        objectives = {
+            name: self._finite(number, f"objective {name!r} of an output") for name, number in score.objectives.items()
+        }
+        least, most = self.bounds
+        if not least <= value <= most:
+            raise DataError(
+                f"task {self.name!r}: the score of an output is {value:g}; "
+                f"its bounds are {least:g} and {most:g}.\n"
+                "Fix: scale the score, or give Task(..., bounds=(least, greatest)) what it can be."
+            )
+        return attrs.evolve(score, value=value, objectives=objectives)
+
+    def _finite(self, number: Any, what: str) -> float:
+        """``number`` as a float.  Raises `DataError` where it is none, or not finite."""
+        try:
+            value = float(number)
+        except (TypeError, ValueError, OverflowError):
+            value = math.nan
+        if math.isfinite(value) and not isinstance(number, str | bytes):
+            return value
+        raise DataError(
+            f"task {self.name!r}: {what} is {number!r:.80}; expected a finite number.\n"
+            "Fix: return a number for every output in the task's score, the least one for an output that has none."
+        )
+
+    def samples(self, split: Split) -> Sequence[S]:
+        """The samples of ``"train"``, ``"val"`` or ``"test"``."""
+        found: Sequence[S] = {"train": self.train, "val": self.val, "test": self.test}[split]
+        return found
+
+
+def _are_bounds(bounds: Any) -> bool:
+    """Whether a value is (least, greatest) score: two numbers, the least first."""
+    if not isinstance(bounds, Sequence) or len(bounds) != 2 or any(isinstance(b, str | bytes) for b in bounds):
+        return False
+    try:
+        return bool(float(bounds[0]) < float(bounds[1]))
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def least_score(bounds: tuple[float, float]) -> float:
+    """The least score within ``bounds``; where that is infinite, 0, or the greatest if that is below 0."""
+    least, most = bounds
+    return float(least) if math.isfinite(least) else min(0.0, float(most))
+
+
+def _kind(value: object) -> str:
+    """What a value is, in words; of what an ``async def`` returns, that it is never awaited."""
+    if inspect.isawaitable(value):
+        return "which nobody awaits: score is a plain function"
+    return f"a value of type {type(value).__name__}"

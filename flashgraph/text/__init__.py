@@ -1,0 +1,1 @@
+"""Text: what models wrote, differences between texts, and all that is printed."""

@@ -1,0 +1,234 @@
+"""The public API: run, arun, open_run, results and the errors of a user's mistakes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, cast
+
+import anyio
+import attrs
+import pytest
+
+import flashgraph as fg
+from flashgraph.api import RunOptions
+from flashgraph.launch.opening import Options
+from flashgraph.run.events import Admitted, RunEnded
+from flashgraph.sim import clock
+
+
+async def attempt(candidate: Mapping[str, str], sample: int, llm: fg.Llm) -> str:
+    reply = await llm(
+        [{"role": "system", "content": candidate["instruction"]}, {"role": "user", "content": str(sample)}]
+    )
+    return reply.text
+
+
+def score(sample: int, output: str) -> fg.Score:
+    return fg.Score(float(output == "right"), feedback=f"needs rule-{sample}")
+
+
+TASK = fg.Task("numbers", train=range(12), val=range(8), test=range(20, 24), attempt=attempt, score=score)
+
+
+def knows(messages: Sequence[fg.Message]) -> str:
+    """Right about a sample whose rule stands in the instruction."""
+    return "right" if f"rule-{messages[1]['content']} " in messages[0]["content"] + " " else "wrong"
+
+
+async def learns(messages: Sequence[fg.Message]) -> str:
+    """Every rule that the prompt names."""
+    rules = sorted(set(re.findall(r"rule-\d+", messages[-1]["content"])))
+    return "```\nFollow " + " ".join(rules) + "\n```"
+
+
+MODELS: dict[str, Any] = {"task": knows, "reflection": learns}
+
+
+@pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_gepa_improves_on_plain_functions(schedule: str, backend: str) -> None:
+    """A whole run on functions as models, sync and async, on both backends."""
+    budget = fg.Budget(proposals=12)
+    result = fg.run(
+        "gepa", TASK, models=MODELS, schedule=schedule, budget=budget, backend=backend, target_score=math.inf
+    )
+    assert (result.status, result.reason) == ("budget", "no proposals left")
+    assert result.spent.proposals == 12
+    assert result.best is not None
+    assert result.artifacts[0].value == dict(TASK.seed)
+    assert result.best.score is not None
+    assert result.best.score > 0.3 > (result.artifacts[0].score or 0)
+    assert all(a.at <= b.at for a, b in zip(result.artifacts, result.artifacts[1:], strict=False))
+    assert isinstance(result.events[-1], RunEnded)
+
+
+def test_results_name_versions_parents_and_scores() -> None:
+    """What `ResultArtifact` promises, in lockstep where all of it is known."""
+    result = fg.run("gepa", TASK, models=MODELS, schedule="lockstep", budget=fg.Budget(proposals=6))
+    for number, artifact in enumerate(result.artifacts):
+        assert (artifact.id, artifact.version, artifact.lag) == (number, number + 1, 0)
+        assert set(artifact.scores) == set(range(8))
+        assert artifact.evidence is not None
+        assert artifact.evidence.mean == pytest.approx(sum(artifact.scores.values()) / 8)
+        assert (artifact.score, artifact.evidence.complete) == (artifact.evidence.estimate, True)
+        assert artifact.parents == () if number == 0 else all(p < number for p in artifact.parents)
+        assert not artifact.provisional
+
+
+def test_open_run_steps_through_events_and_can_be_left() -> None:
+    """Iterating shows events as they come; leaving the block cancels the run, and its result stays readable."""
+
+    async def leave_early() -> fg.Result:
+        async with fg.open_run("gepa", TASK, models=MODELS, budget=fg.Budget(proposals=500)) as run:
+            async for event in run:
+                if isinstance(event, Admitted) and event.artifact == 2:
+                    break
+            return run.result
+
+    result = clock.run_virtually(leave_early)
+    assert len(result.artifacts) >= 3
+    assert result.status == "cancelled"
+
+
+def test_stop_ends_a_run_cleanly() -> None:
+    """`Run.stop` keeps what was admitted and ends with status cancelled."""
+
+    async def slow(messages: Sequence[fg.Message]) -> str:
+        await anyio.sleep(1)
+        return knows(messages)
+
+    async def stopped() -> fg.Result:
+        models: dict[str, Any] = {"task": slow, "reflection": learns}
+        budget = fg.Budget(proposals=500)
+        async with fg.open_run("gepa", TASK, models=models, budget=budget, target_score=math.inf) as run:
+            await anyio.sleep(20)
+            run.stop("enough")
+            return await run.wait()
+
+    result = clock.run_virtually(stopped)
+    assert (result.status, result.reason) == ("cancelled", "enough")
+    assert result.best is not None
+
+
+def test_seconds_are_a_hard_limit_on_the_runs_clock() -> None:
+    """A run ends at its deadline, whatever is open."""
+
+    async def forever(messages: Sequence[fg.Message]) -> str:
+        await anyio.sleep(10_000)
+        return "never"
+
+    async def go() -> fg.Result:
+        models = {"task": forever, "reflection": forever}
+        return await fg.arun("gepa", TASK, models=models, budget=fg.Budget(seconds=60))
+
+    result = clock.run_virtually(go)
+    assert (result.status, result.reason) == ("budget", "60 seconds are over")
+    assert result.spent.seconds == pytest.approx(60)
+
+
+def test_a_dead_model_stops_the_run_with_what_it_has() -> None:
+    """A fatal model error ends the run as failed; what was admitted before is in the result."""
+    asked = 0
+
+    def dies(messages: Sequence[fg.Message]) -> str:
+        nonlocal asked
+        asked += 1
+        if asked > 40:
+            raise fg.ModelUnavailable("the server went away. Fix: start it again.")
+        return knows(messages)
+
+    result = fg.run("gepa", TASK, models={"task": dies, "reflection": learns}, budget=fg.Budget(proposals=100))
+    assert result.status == "failed"
+    assert "the server went away" in result.reason
+    assert result.artifacts
+
+
+def test_a_task_that_always_raises_stops_the_run() -> None:
+    """A broken attempt is not paid for again and again."""
+
+    async def broken(candidate: Mapping[str, str], sample: int, llm: fg.Llm) -> str:
+        raise KeyError("question")
+
+    task = attrs.evolve(TASK, attempt=broken)
+    result = fg.run("gepa", task, models=MODELS, budget=fg.Budget(proposals=100))
+    assert not result.artifacts
+    assert result.spent.calls == 0
+    assert sum(getattr(e, "how", "") == "failed" for e in result.events) >= len(TASK.val)
+
+
+RUN: Any = partial(fg.run, models=MODELS, budget=fg.Budget(proposals=1))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: RUN("gepa", TASK, schedule="pipelinde"), "Fix: did you mean 'pipelined'?"),
+        (lambda: RUN("gepa", TASK, params={"minibach": 2}), "Fix: did you mean 'minibatch'?"),
+        (lambda: RUN("gepa", TASK, settings={"validate.worker": "8"}), "Fix: did you mean 'validate.workers'?"),
+        (lambda: RUN("gepa", TASK, settings={"window": "0"}), "expected a whole number from 1"),
+        (lambda: RUN("gepa", TASK, params={"minibatch": "3"}), "expected an int like its default"),
+        (lambda: RUN("gepo", TASK), "did you mean 'gepa'?"),
+        (lambda: fg.run("gepa", TASK, models={"task": knows}), "no model was given for reflection"),
+        (lambda: fg.run("gepa", TASK, models={**MODELS, "judge": knows}), "model role 'judge' is not one of"),
+        (lambda: fg.run("gepa", TASK, models=MODELS), "the run has no budget"),
+        (lambda: RUN("gepa", TASK, budget=fg.Budget(usd=1.0)), "nothing counts towards usd=1 here"),
+        (
+            lambda: fg.run("gepa", TASK, models=cast(Any, "sim:vllm")),
+            "models={'reflection': 'sim:vllm', 'task': 'sim:vllm'}",
+        ),
+        (lambda: fg.run("gepa", TASK, models=cast(Any, knows)), "expected a mapping of roles to models"),
+        (lambda: RUN("gepa", {"train": [1]}), "task: found dict {'train': [1]}, expected fg.Task(...) or the path"),
+        (lambda: RUN(7, TASK), "graph: found int 7, expected fg.Graph(...) or the path"),
+        (lambda: fg.Budget(proposals=0), "budget: proposals=0; expected a number over 0"),
+        (lambda: attrs.evolve(TASK, val=[]), "the val split is empty"),
+        (lambda: attrs.evolve(TASK, score=cast(Any, None)), "score is not callable"),
+    ],
+)
+def test_mistakes_are_one_message(call: Any, message: str) -> None:
+    """Each mistake is a `FlashgraphError` that says what to do, before a model is called."""
+    with pytest.raises(fg.FlashgraphError) as caught:
+        call()
+    assert message in str(caught.value)
+
+
+def test_everything_exported_exists() -> None:
+    """`__all__` is what there is."""
+    assert sorted(fg.__all__) == list(fg.__all__)
+    assert all(hasattr(fg, name) for name in fg.__all__)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"modles": {}}, "modles={}: a run has no such option; did you mean 'models'?\nFix: one of models, schedule, "),
+        ({"bugdet": fg.Budget()}, "did you mean 'budget'?"),
+        ({"target": 0.5}, "did you mean 'target_score'?"),
+        ({"zzz": 1}, "zzz=1: a run has no such option; there is: "),
+        ({}, "models= is missing.\nFix: models={ROLE: MODEL}"),
+    ],
+)
+def test_an_unknown_option_is_named_with_the_nearest(wrong: Any, said: str) -> None:
+    """By all three ways of running, before anything of the graph or the task is read."""
+
+    async def opens() -> None:
+        async with fg.open_run("no such graph", "no such task", **wrong):
+            pass
+
+    for way in (
+        lambda: fg.run("no such graph", "no such task", **wrong),
+        lambda: anyio.run(lambda: fg.arun("no such graph", "no such task", **wrong)),
+        lambda: anyio.run(opens),
+    ):
+        with pytest.raises(fg.DataError) as caught:
+            way()
+        assert said in str(caught.value)
+
+
+def test_options_and_their_types_agree() -> None:
+    """What a type checker knows of is what a run takes."""
+    fields = attrs.fields_dict(Options)
+    assert set(fields) == set(RunOptions.__annotations__)
+    assert {name for name, field in fields.items() if field.default is attrs.NOTHING} == {"models"}

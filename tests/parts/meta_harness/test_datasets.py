@@ -1,0 +1,125 @@
+"""Data sets, lessons, and what is refused before any model is called."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import attrs
+import pytest
+
+import flashgraph as fg
+from flashgraph.parts.meta_harness import NO_MEMORY, datasets, lesson, require
+from tests.parts.meta_harness.worlds import Sample
+
+SEED = {"program": NO_MEMORY}
+
+
+def sample(dataset: str = "a", split: str = "train") -> Sample:
+    return Sample(dataset, split, 0, "red")
+
+
+def task(train: Sequence[Any], val: Sequence[Any], seed: Any = SEED, test: Sequence[Any] = ()) -> fg.Task:
+    return fg.Task("t", train, val, test, seed=seed, score=lambda s, o: fg.Score(o == "red", f"said {o}"))
+
+
+def test_data_sets_in_order_of_appearance() -> None:
+    """By the samples' own data set; samples without one belong to the task."""
+    made = task([sample("b"), sample("a"), sample("b")], ["x", "y"])
+    assert datasets(made, "train") == {"b": (0, 2), "a": (1,)}
+    assert datasets(made, "val") == {"t": (0, 1)}
+
+
+def test_lessons_are_of_the_training_split() -> None:
+    """Input, right answer, and what the task says to it."""
+    made = task([sample("b"), sample("a")], [sample("a", "val")])
+    assert lesson(made, "a") == [{"input": "<a train 0>", "answer": "red", "feedback": "said red"}]
+
+
+@attrs.frozen
+class Mute:
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (task([sample()], [sample()], {"instruction": "x"}), "its seed holds no program; found 'instruction'"),
+        (task([sample()], [sample()], {"program": "x = 1"}), "it defines no class MemorySystem"),
+        (task([sample(), Mute("what?")], [sample()]), "train sample 1 ('what?') has no answer; found a Mute"),
+        (task([sample("a")], [sample("a"), sample("b")]), "the train split of data set 'b' is empty"),
+        (task([sample("a"), sample("c")], [sample("a")]), "the val split of data set 'c' is empty"),
+        (task([sample("overall")], [sample("overall")]), "a data set is named 'overall'"),
+    ],
+)
+def test_what_is_no_task_for_programs(made: fg.Task, said: str) -> None:
+    """The error names the thing, the place, what was found, what was expected and the fix."""
+    with pytest.raises(fg.DataError) as error:
+        require(made)
+    assert said in str(error.value)
+    assert "task 't'" in str(error.value)
+    assert "Fix:" in str(error.value)
+
+
+def test_a_good_task_passes(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is said about a task that has everything."""
+    require(task([sample()], [sample("a", "val")]))
+    assert caplog.text == ""
+
+
+@attrs.frozen
+class Bare:
+    """Its text is the one that attrs gives it, with the answer."""
+
+    question: str
+    answer: str = "red"
+
+
+@dataclasses.dataclass
+class Data:
+    question: str
+    answer: str = "red"
+
+
+class Named(NamedTuple):
+    question: str
+    answer: str = "red"
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+@pytest.mark.parametrize("shows", [Bare("what?"), Data("what?"), Named("what?"), SimpleNamespace(answer="red")])
+def test_a_sample_without_a_text_of_its_own_is_refused(shows: Any, split: str) -> None:
+    """A program would be given its answer."""
+    splits: dict[str, list[Any]] = {name: [sample("a", name)] for name in ("train", "val", "test")}
+    splits[split].append(shows)
+    made = task(splits["train"], splits["val"], test=splits["test"])
+    kind = type(shows).__name__
+    with pytest.raises(fg.DataError) as caught:
+        require(made)
+    assert f"task 't': {split} sample 1 is a {kind} without a text of its own" in str(caught.value)
+    assert f"Fix: give class {kind} a method __str__ that returns the input alone." in str(caught.value)
+
+
+@attrs.frozen
+class Choice:
+    text: str
+    answer: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def test_answers_in_the_texts_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Once for a split, with the first of them; a part of a word is none."""
+    train = [Choice("red or blue?", "red"), Choice("What is it?", "it"), Choice("bored?", "red"), Choice("2+2?", "")]
+    require(task(train, [Choice("reds?", "red")]))
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        "task 't': of 2 of its 4 train samples the answer stands in the text that programs are given, as in sample 0 "
+        "('red')."
+    )

@@ -1,0 +1,76 @@
+"""Reading a proposer's reply, as models really write them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flashgraph.parts.meta_harness.reply import Request, read_reply
+
+PROGRAM = "class MemorySystem:\n    x = 1\n"
+OTHER = "import json\n\n\nclass MemorySystem:\n    x = 2\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"```python\n{PROGRAM}```",
+        f"Here it is:\n\n```py\n{PROGRAM}\n```\nDone.",
+        f"```\n{PROGRAM}```",
+        f"READ 3\n```python\n{PROGRAM}```",
+        f"```python title=harness.py\n{PROGRAM}```",
+        f"```python\n{PROGRAM}",
+        f"```bash\nls\n```\n```python\n{PROGRAM}```",
+    ],
+)
+def test_a_program_in_a_fence(text: str) -> None:
+    """Whatever stands around it, whatever the fence says, and also where the reply was cut off."""
+    assert read_reply(text).programs == (PROGRAM,)
+    assert not read_reply(text).requests
+
+
+def test_several_programs_in_their_order() -> None:
+    """Each in its own fence; one that is written twice counts once, where it stands first."""
+    text = f"```python\n{PROGRAM}```\nand\n```python\n{OTHER}```\n```python\n# the same\n{PROGRAM}\n```"
+    assert read_reply(text).programs == (PROGRAM, OTHER)
+
+
+def test_what_is_no_program() -> None:
+    """A fence without the class at its top level: a sketch, or a class inside of something."""
+    assert not read_reply("```python\nx = 1\n```").programs
+    assert not read_reply("```python\nif True:\n    class MemorySystem: ...\n```").programs
+    assert not read_reply(PROGRAM).programs
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("LIST", [Request("LIST")]),
+        ("READ 3", [Request("READ", "3")]),
+        ("- `READ #3`", [Request("READ", "3")]),
+        ("READ: 3.", [Request("READ", "3")]),
+        ("1. FAILURES 12\n2. EXAMPLES finer 8", [Request("FAILURES", "12"), Request("EXAMPLES", "finer 8")]),
+        ("**READ 4**\n> LIST", [Request("READ", "4"), Request("LIST")]),
+        ("```\nREAD 3\nREAD 3\n```", [Request("READ", "3")]),
+        ("Read the examples. I would LIST them.", []),
+        ("", []),
+    ],
+)
+def test_requests(text: str, expected: list[Request]) -> None:
+    """A tool's name in capitals at the start of a line, bullets and quotes aside; each request once."""
+    assert list(read_reply(text).requests) == expected
+
+
+def test_the_number_of_an_entry() -> None:
+    """Any form in which a number is written."""
+    assert Request("READ", "<12>").number == 12
+    assert Request("READ", "number 7 please").number == 7
+    assert Request("READ", "the best").number is None
+
+
+@given(st.text(alphabet="` \nREADLIST3#pythonclass MemorySystem:=", max_size=300))
+def test_any_reply_can_be_read(text: str) -> None:
+    """Nothing that a model writes raises, and a reply is programs or requests, never both."""
+    turn = read_reply(text)
+    assert not (turn.programs and turn.requests)

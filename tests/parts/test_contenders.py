@@ -1,0 +1,230 @@
+"""More evidence for what a frontier holds: who gets it, on which samples, and what the frontier makes of it."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+import pytest
+
+import flashgraph as fg
+from flashgraph.evidence import Drift, weigh
+from flashgraph.parts import ParetoFrontier
+from flashgraph.parts.evaluation import Attempt, Candidate, Validated
+
+SIZE = 12
+Tried = Sequence[float | str | None]
+"""By sample a score; None for one that is still open, ``"-"`` for one that was not sampled, ``"x"`` for a failure."""
+
+
+def members(tried: Tried, samples: Sequence[int]) -> tuple[fg.Member[Attempt], ...]:
+    def member(place: int, told: float | str | None) -> fg.Member[Attempt]:
+        if told is None:
+            return fg.Member(place)
+        if isinstance(told, str):
+            return fg.Member(place, "failed" if told == "x" else "missing", None, told)
+        return fg.Member(place, "arrived", Attempt(samples[place], told, "out"))
+
+    return tuple(member(place, told) for place, told in enumerate(tried))
+
+
+def admit(
+    pool: ParetoFrontier, number: int, tried: Tried, parents: tuple[int, ...] = (), strata: tuple[int, ...] = ()
+) -> ParetoFrontier:
+    origin = Candidate({"text": f"t{number}"}, len(tried))
+    value = fg.Group(origin, members(tried, origin.samples), False, strata)
+    return pool.apply(fg.PoolEvent("admit", number, value, parents, value.partial))
+
+
+def more(pool: ParetoFrontier, number: int, told: dict[int, float | str | None]) -> ParetoFrontier:
+    origin = Validated(number, {"text": f"t{number}"}, tuple(told))
+    value = fg.Group(origin, members(list(told.values()), origin.samples))
+    return pool.apply(fg.PoolEvent("evidence", number, value, (), value.partial))
+
+
+def part(scores: Sequence[float], start: int = 0) -> list[float | str | None]:
+    """Tried on the samples from ``start`` on, and on no others."""
+    return [*["-"] * start, *scores, *["-"] * (SIZE - start - len(scores))]
+
+
+# ---- evidence --------------------------------------------------------------------------------------------
+
+
+def test_evidence_adds_to_an_artifact() -> None:
+    """Its scores, its estimate and the fronts; its text and its parents stay."""
+    pool = admit(admit(ParetoFrontier(), 0, [0.0] * SIZE), 1, part([1.0] * 4), (0,))
+    told = more(pool, 1, {4: 1.0, 5: 0.0})
+    artifact = told.artifacts[1]
+    assert artifact.scores == {0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0, 4: 1.0, 5: 0.0}
+    assert (artifact.value, artifact.parents, artifact.provisional) == ({"text": "t1"}, (0,), False)
+    assert artifact.evidence is not None
+    assert (artifact.evidence.tried, artifact.evidence.of) == (6, SIZE)
+    assert artifact.score == artifact.evidence.mean == pytest.approx(5 / 6)
+    assert told.fronts[4] == (1,)
+    assert told.artifacts[0] == pool.artifacts[0]
+
+
+def test_evidence_for_nobody_changes_nothing() -> None:
+    """An artifact that is not held any more, and samples that nobody has tried."""
+    pool = admit(ParetoFrontier(), 0, part([1.0]))
+    assert more(pool, 7, {3: 1.0}) == pool
+
+
+def test_evidence_in_two_deliveries_counts_once() -> None:
+    """The group is released early, and comes again with all of it."""
+    pool = admit(ParetoFrontier(), 0, part([1.0] * 2))
+    early = more(pool, 0, {2: 0.0, 3: None})
+    assert early.tried[0].running == {3}
+    assert more(early, 0, {2: 0.0, 3: 1.0}) == more(pool, 0, {2: 0.0, 3: 1.0})
+    assert not more(early, 0, {2: 0.0, 3: 1.0}).tried[0].running
+
+
+def test_evidence_for_a_parent_reaches_its_children() -> None:
+    """Whose estimates it is the control of; and theirs in turn."""
+    pool = admit(ParetoFrontier(), 0, part([1.0] * 4))
+    pool = admit(admit(pool, 1, part([0.0] * 2, 4), (0,)), 2, part([0.0] * 2, 6), (1,))
+    assert [a.score for a in pool.artifacts.values()] == [1.0, 0.0, 0.0]
+    told = more(pool, 0, dict.fromkeys(range(4, SIZE), 0.0))
+    assert [a.score for a in told.artifacts.values()] == pytest.approx([4 / SIZE] * 3)
+
+
+def test_failures_count_as_the_least_score() -> None:
+    """At admission and in evidence; a second try that is scored takes its place."""
+    pool = admit(ParetoFrontier(), 0, [1.0, "x", *["-"] * (SIZE - 2)])
+    assert pool.artifacts[0].scores == {0: 1.0, 1: 0.0}
+    told = more(pool, 0, {2: "x"})
+    assert told.artifacts[0].evidence is not None
+    assert told.artifacts[0].evidence.failed == 2
+    again = more(told, 0, {2: 1.0})
+    assert again.artifacts[0].scores == {0: 1.0, 1: 0.0, 2: 1.0}
+    assert again.artifacts[0].evidence is not None
+    assert again.artifacts[0].evidence.failed == 1
+
+
+def test_the_least_score_is_that_of_the_task() -> None:
+    """Without one a failure says nothing."""
+    for bounds, scores in (((-1.0, 3.0), {0: 1.0, 1: -1.0}), ((-float("inf"), float("inf")), {0: 1.0})):
+        pool = admit(ParetoFrontier(bounds=bounds), 0, [1.0, "x"])
+        assert pool.artifacts[0].scores == scores
+
+
+def test_the_strata_are_those_of_the_first_draw() -> None:
+    """What was drawn by them is weighed by them, whatever is tried later."""
+    strata = (0,) * 4 + (1,) * 8
+    pool = admit(ParetoFrontier(), 0, [0.0, 0.0, "-", "-", 1.0, 1.0, *["-"] * 6], (), strata)
+    assert pool.artifacts[0].score == pytest.approx(8 / 12)
+    told = more(pool, 0, {2: 0.0})
+    assert told.artifacts[0].score == pytest.approx(8 / 12)
+
+
+# ---- contenders ------------------------------------------------------------------------------------------
+
+
+def asked(pool: ParetoFrontier, asked: dict[int, int] | None = None, champion: int | None = None) -> Validated | None:
+    known = None if champion is None else pool.artifacts[champion]
+    return pool.contender(random.Random(0), asked or {}, known)
+
+
+def test_nobody_contends_in_an_empty_frontier() -> None:
+    """There is nobody."""
+    assert ParetoFrontier().contender(random.Random(0), {}) is None
+
+
+def test_a_contender_is_tried_on_what_is_left() -> None:
+    """Samples that it was not sent out on, in order, at most as many as there are."""
+    pool = admit(ParetoFrontier(), 0, part([1.0] * 4))
+    found = asked(pool)
+    assert found is not None
+    assert (found.artifact, found.text) == (0, {"text": "t0"})
+    assert set(found.samples) <= set(range(4, SIZE))
+    assert len(found.samples) == math.ceil(SIZE / 4)
+    assert list(found.samples) == sorted(found.samples)
+    assert [w.index for w in found.work()] == list(found.samples)
+
+
+def test_whoever_was_tried_on_all_needs_no_more() -> None:
+    """Nor one that is asked for already; what is still running is not asked for again."""
+    pool = admit(ParetoFrontier(), 0, [1.0] * SIZE)
+    assert asked(pool) is None
+    running = asked(admit(ParetoFrontier(), 0, [1.0, None, *["-"] * (SIZE - 2)]))
+    assert running is not None
+    assert not {0, 1} & set(running.samples)
+    part_only = admit(ParetoFrontier(), 0, part([1.0] * 4))
+    assert asked(part_only, {0: 8}) is None
+    assert asked(part_only, {0: 4}) is not None
+
+
+def test_the_champion_comes_first() -> None:
+    """What challengers are compared with has to be known."""
+    pool = admit(admit(ParetoFrontier(), 0, part([0.0] * 4)), 1, part([1.0] * 4))
+    best, first = asked(pool), asked(pool, champion=0)
+    assert best is not None
+    assert first is not None
+    assert (best.artifact, first.artifact) == (1, 0)
+
+
+def test_whoever_cannot_be_best_gets_no_more() -> None:
+    """One far behind is left alone while the others are tried."""
+    pool = admit(admit(ParetoFrontier(), 0, [1.0] * SIZE), 1, part([0.0] * 6), (0,))
+    assert asked(pool) is None
+
+
+def test_a_champion_that_is_gone_is_passed_over() -> None:
+    """A view may be older than the champion."""
+    pool = admit(ParetoFrontier(), 0, part([1.0] * 4))
+    found = pool.contender(random.Random(0), {}, fg.Artifact(9, {"text": "t9"}, (), 1.0))
+    assert found is not None
+    assert found.artifact == 0
+
+
+# ---- focus and drift -------------------------------------------------------------------------------------
+
+
+def test_focus_is_the_most_promising() -> None:
+    """By what is expected of it: a high mean over a few samples promises less than it says."""
+    pool = admit(ParetoFrontier(), 0, [float(i % 2) for i in range(SIZE)])
+    pool = admit(pool, 1, [1.0] * SIZE, (0,))
+    assert list(pool.focus().artifacts) == [1]
+    assert ParetoFrontier().focus() == ParetoFrontier()
+
+
+def test_where_children_do_worse_the_focus_is_wide() -> None:
+    """Depth is worth nothing there: whoever is less good by as much stays too."""
+    pool = admit(admit(ParetoFrontier(), 0, [1.0] * 8 + [0.0] * 4), 1, [1.0] * 7 + [0.0] * 5, (0,))
+    assert list(pool.focus().artifacts) == [0]
+    for number in range(2, 30):
+        pool = admit(pool, number, [0.0] * SIZE, (1,))
+    assert pool.drift().mean < -0.3
+    assert set(pool.focus().artifacts) >= {0, 1}
+
+
+def test_the_drift_is_that_of_children_beside_their_parents() -> None:
+    """Without parents there is none; it falls where children are worse and rises where they are better."""
+    pool = admit(ParetoFrontier(), 0, [0.0, 1.0] * 6)
+    assert pool.drift() == Drift()
+    worse, better = (admit(pool, 1, [score] * SIZE, (0,)).drift().mean for score in (0.0, 1.0))
+    assert worse < 0 < better
+
+
+def test_an_estimate_is_that_of_the_evidence() -> None:
+    """`weigh` with the parent's scores as the control, the pool's drift and the task's bounds."""
+    pool = admit(ParetoFrontier(bounds=(0.0, 2.0)), 0, [0.0, 2.0] * 6)
+    told = admit(pool, 1, part([2.0] * 5), (0,))
+    parent = pool.artifacts[0].evidence
+    control = pool.predicted[0]
+    expected = weigh(
+        dict.fromkeys(range(5), 2.0), SIZE, bounds=(0.0, 2.0), control=control, parent=parent, drift=pool.drift()
+    )  # fmt: skip
+    assert told.artifacts[1].evidence == expected
+
+
+def test_a_lucky_root_is_no_more_promising_than_its_children() -> None:
+    """Its estimate falls with each child that is worse, so that the search goes on from a child; its score stays."""
+    pool = admit(ParetoFrontier(), 0, [1.0, 0.0] * 6)
+    for number in range(1, 9):
+        pool = admit(pool, number, [1.0, 0.0, 0.0] * 4, (0,))
+    root = pool.artifacts[0]
+    assert root.evidence is not None
+    assert root.score == 0.5
+    assert root.evidence.estimate < 0.5

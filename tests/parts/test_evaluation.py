@@ -1,0 +1,201 @@
+"""What a batch can still come to, and that who gives up on it is right."""
+
+from __future__ import annotations
+
+import ast
+import math
+from pathlib import Path
+from typing import Any
+
+import attrs
+import numpy
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import flashgraph as fg
+from flashgraph.algorithms import gepa
+from flashgraph.errors import DataError
+from flashgraph.graph.ports import Group, Member
+from flashgraph.parts.evaluation import Attempt, Work, reachable
+
+BOUNDS = st.sampled_from([(0.0, 1.0), (-2.0, 3.0), (float("-inf"), float("inf"))])
+STATES = st.lists(st.sampled_from(["arrived", "open", "failed"]), min_size=1, max_size=6)
+
+
+def batches(origin: Any, states: list[str], scores: list[float]) -> tuple[Group[Any, Attempt], Group[Any, Attempt]]:
+    """A batch as it is, and as it is when all that is open has arrived too."""
+
+    def member(index: int, state: Any) -> Member[Attempt]:
+        there = Attempt(index, scores[index], "") if state == "arrived" else None
+        return Member(index, state, there)
+
+    now = tuple(map(member, range(len(states)), states))
+    then = tuple(map(member, range(len(states)), ["arrived" if s == "open" else s for s in states]))
+    return Group(origin, now), Group(origin, then)
+
+
+@given(STATES, BOUNDS, st.data())
+def test_reachable_holds_what_comes(states: list[str], bounds: tuple[float, float], data: st.DataObject) -> None:
+    """Whatever scores the open members get within the bounds, the sum lies within what was reachable; with none open
+    it is the sum."""
+    scores = data.draw(st.lists(st.floats(*bounds, allow_nan=False), min_size=len(states), max_size=len(states)))
+    scores = [max(-1e6, min(1e6, score)) for score in scores]
+    now, then = batches("origin", states, scores)
+    least, most = reachable(now, bounds)
+    failed = fg.Task("t", [1], [1], score=lambda sample, output: fg.Score(0), bounds=bounds).least
+    total = sum(failed if m.value is None else m.value.score for m in then.members)
+    assert least <= total <= most
+    if "open" not in states:
+        assert least == total == most
+
+
+@given(STATES, st.floats(0, 6), st.booleans(), st.data())
+def test_the_gate_is_settled_for_good(states: list[str], to_beat: float, reaching: bool, data: st.DataObject) -> None:
+    """When GEPA's gate goes on before all trials are in, it says what it would say of all of them."""
+    some = st.sampled_from([0.0, 0.1, 0.2, 0.3, 0.5, 1.0])
+    scores = data.draw(st.lists(some, min_size=len(states), max_size=len(states)))
+    close = data.draw(st.sampled_from([to_beat, sum(scores), sum(reversed(scores))]))
+    child = gepa.Proposal({"instruction": "x"}, "train", tuple(range(len(states))), close, reaching, (0.0, 1.0))
+    now, then = batches(child, states, scores)
+    if gepa.settled(now):
+        assert child.passes(sum(a.score for a in now.values)) == child.passes(sum(a.score for a in then.values))
+
+
+@pytest.mark.parametrize(("there", "settled"), [([0.0, 0.0], True), ([0.0, 1.0], False), ([1.0, 1.0], True)])
+def test_the_gate_need_not_wait(there: list[float], settled: bool) -> None:
+    """Of three trials, two tell that a sum of 1 is not beaten any more, or is beaten already."""
+    child = gepa.Proposal({"instruction": "x"}, "train", (0, 1, 2), 1.0, False, (0.0, 1.0))
+    now, _ = batches(child, ["arrived", "arrived", "open"], [*there, 0.0])
+    assert gepa.settled(now) is settled
+
+
+def test_a_score_outside_of_the_bounds_is_an_error() -> None:
+    """It is named with its task, its value and what to do; within other bounds it is a score."""
+
+    async def attempt(candidate: Any, sample: int, llm: Any) -> int:
+        return sample
+
+    def task(**options: Any) -> fg.Task[int, int]:
+        return fg.Task("t", [1], [1], attempt=attempt, score=lambda sample, output: fg.Score(output), **options)
+
+    with pytest.raises(DataError, match=r"task 't': the score of an output is 2; its bounds are 0 and 1\.\nFix: "):
+        task().judge(1, 2)
+    assert task(bounds=(0, 2)).judge(1, 2).value == 2
+    with pytest.raises(DataError, match=r"bounds are \(1, 0\); expected \(least, greatest\)"):
+        task(bounds=(1, 0))
+
+
+def test_a_score_that_is_none() -> None:
+    """A bare number is the usual slip; an ``async def`` the next."""
+
+    async def later(sample: int, output: int) -> fg.Score:
+        return fg.Score(1.0)
+
+    said = (
+        r"task 't': score returned 0\.5, a value of type float; expected a fg\.Score\.\nFix: return fg\.Score\(0\.5\)"
+    )
+    with pytest.raises(DataError, match=said):
+        fg.Task("t", [1], [1], score=lambda sample, output: 0.5).judge(1, 2)  # type: ignore[arg-type, return-value]
+    coroutine = later(1, 2)
+    with pytest.raises(DataError, match="which nobody awaits: score is a plain function"):
+        fg.Task("t", [1], [1], score=lambda sample, output: coroutine).judge(1, 2)  # type: ignore[arg-type, return-value]
+    coroutine.close()
+
+
+def scoring(value: Any, objectives: Any = None, **options: Any) -> fg.Task[int, int]:
+    """A task whose scores are that value, even where a `Score` would not be made with it."""
+
+    def score(sample: int, output: int) -> fg.Score:
+        made = fg.Score(0.5)
+        object.__setattr__(made, "value", value)
+        object.__setattr__(made, "objectives", objectives or {})
+        return made
+
+    return fg.Task("t", [1], [1], score=score, **options)
+
+
+NUMBERS = st.one_of(
+    st.floats(),
+    st.floats(width=32).map(numpy.float32),
+    st.floats().map(numpy.float64),
+    st.integers(),
+    st.integers(-3, 3).map(numpy.int64),
+    st.booleans(),
+    st.fractions(-2, 2),
+)
+
+
+@given(NUMBERS, st.dictionaries(st.sampled_from("ab"), NUMBERS), BOUNDS)
+def test_a_judged_score_is_finite_and_within_bounds(value: Any, objectives: Any, bounds: tuple[float, float]) -> None:
+    """It is one of plain floats, and refused where a number is not finite or the value is out of bounds."""
+    task = scoring(value, objectives, bounds=bounds)
+    if not (all(map(math.isfinite, (value, *objectives.values()))) and bounds[0] <= float(value) <= bounds[1]):
+        with pytest.raises(DataError, match=r"(?s)task 't': .*Fix: "):
+            task.judge(1, 2)
+        return
+    found = task.judge(1, 2)
+    assert found == fg.Score(float(value), objectives={name: float(number) for name, number in objectives.items()})
+    assert {type(number) for number in (found.value, *found.objectives.values())} == {float}
+
+
+@pytest.mark.parametrize("value", [None, "0.5", "high", [0.5, 0.5], 1j, float("nan"), 10**400])
+def test_what_is_no_finite_number(value: Any) -> None:
+    with pytest.raises(DataError, match=r"task 't': the score of an output is .*; expected a finite number\.\nFix: "):
+        scoring(value, bounds=(-math.inf, math.inf)).judge(1, 2)
+    with pytest.raises(DataError, match=r"task 't': objective 'speed' of an output is .*; expected a finite number"):
+        scoring(0.5, {"speed": value}).judge(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "perfect", "least"),
+    [
+        ((0, 1), 1, 0),
+        ((0, 100), 100, 0),
+        ((-5, -1), -1, -5),
+        ((0, math.inf), None, 0),
+        ((-math.inf, 3), 3, 0),
+        ((-math.inf, -3), -3, -3),
+        ((-math.inf, math.inf), None, 0),
+    ],
+)
+def test_perfect_and_least(bounds: tuple[float, float], perfect: float | None, least: float) -> None:
+    """An attempt has passed with the greatest score of its task, whatever that is; without one none has."""
+    task = fg.Task("t", [1], [1], score=lambda sample, output: fg.Score(output), bounds=bounds)
+    assert (task.perfect, task.least) == (perfect, least)
+    for value in {least, perfect if perfect is not None else 1e9}:
+        assert Attempt.judged(task, Work({}, "val", 0), value).passed is (value == perfect)
+
+
+def test_attempts_of_older_journals() -> None:
+    """They say nothing of having passed, and have with 1."""
+    assert [Attempt(0, score, "").passed for score in (0.9, 1.0, 2.0)] == [False, True, True]
+    assert attrs.evolve(Attempt(0, 0.0, "", passed=True), index=1).passed
+
+
+def test_nobody_passes_judge_by() -> None:
+    """Only `Task.judge` calls a task's `score`."""
+    callers = [
+        f"{path}:{node.lineno}"
+        for path in Path(fg.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("task.score")
+    ]
+    assert not callers
+
+
+@pytest.mark.parametrize("characters", [10, 20_000, 20_001, 3_000_000])
+def test_what_is_kept_of_an_output_is_bounded(characters: int) -> None:
+    """It is scored in full; a longer one, and a longer feedback, lose their middle in what goes on."""
+    seen: list[int] = []
+
+    def score(sample: Any, output: str) -> fg.Score:
+        seen.append(len(output))
+        return fg.Score(0.5, feedback=output)
+
+    task = fg.Task("long", train=[1], val=[1], score=score)
+    kept = Attempt.judged(task, Work({}, "val", 0), "b" + "x" * (characters - 2) + "e")
+    assert seen == [characters]
+    for text in (kept.output, kept.feedback):
+        assert (text[0], text[-1]) == ("b", "e")
+        assert len(text) == characters if characters <= 20_000 else 20_000 < len(text) < 20_100

@@ -1,0 +1,31 @@
+"""Values of parameters that their type does not tell wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+import flashgraph as fg
+from flashgraph.parts.parameters import at_least, between, one_of, require
+
+MODE, SIZE, SHARE = fg.Param("mode", "fast"), fg.Param("size", 3), fg.Param("share", 0.5)
+RULES = (one_of(MODE, "fast", "slow"), at_least(SIZE, 1), between(SHARE, 0, 1))
+
+
+def asked(**values: object) -> None:
+    at: fg.Draw = fg.Draw(None, None, None, {"mode": "fast", "size": 3, "share": 0.5, **values})  # type: ignore[arg-type]
+    require(at, *RULES)
+
+
+def test_right_values_pass() -> None:
+    asked(mode="slow", size=1, share=1)
+
+
+def test_all_wrong_values_are_told_together() -> None:
+    """Each with its name, what was found, what is expected and the fix."""
+    with pytest.raises(fg.DataError) as caught:
+        asked(mode="slwo", size=0, share=-0.1)
+    assert str(caught.value) == (
+        "parameter 'mode': found 'slwo', expected one of fast, slow.\nFix: did you mean 'slow'?\n"
+        "parameter 'size': found 0, expected 1 or more.\nFix: --set size=3\n"
+        "parameter 'share': found -0.1, expected a number from 0 to 1.\nFix: --set share=0.5"
+    )

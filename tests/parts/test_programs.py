@@ -1,0 +1,252 @@
+"""Reading programs out of answers: rewrites, edits that apply or do not, marked blocks; parts of prompts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flashgraph.errors import UnusableReply
+from flashgraph.parts.evaluation import Attempt
+from flashgraph.parts.islands.programs import (
+    Check,
+    change,
+    clipped,
+    component,
+    edited,
+    goal,
+    outcomes,
+    printed,
+    rewritten,
+)
+
+PROGRAM = '''"""Add things."""
+
+
+def add(a, b):
+    if a:
+        return a + b
+    return b
+
+
+def sub(a, b):
+    return a - b
+'''
+
+MARKED = """import math
+
+# EVOLVE-BLOCK-START
+def inner():
+    return 1
+# EVOLVE-BLOCK-END
+
+def outer():
+    return inner()
+"""
+
+
+def edit(search: str, replace: str) -> str:
+    return f"<<<<<<< SEARCH\n{search}\n=======\n{replace}\n>>>>>>> REPLACE\n"
+
+
+# ---- edits -----------------------------------------------------------------------------------------------
+
+
+def test_edits_apply_one_after_another() -> None:
+    """The second edit sees what the first has made; talk between the blocks does not matter."""
+    answer = (
+        "First:\n" + edit("    return b", "    return b or 0") + "then\n" + edit("    return b or 0", "    return 0")
+    )
+    assert edited(PROGRAM, answer) == PROGRAM.replace("    return b\n", "    return 0\n")
+
+
+def test_lines_can_be_taken_out() -> None:
+    """An empty REPLACE part deletes, also when its line is missing."""
+    answer = "<<<<<<< SEARCH\n    if a:\n        return a + b\n=======\n>>>>>>> REPLACE"
+    assert edited(PROGRAM, answer) == PROGRAM.replace("    if a:\n        return a + b\n", "")
+
+
+def test_blanks_at_line_ends_do_not_count() -> None:
+    assert "a * b" in edited(PROGRAM, edit("        return a + b   ", "        return a * b"))
+
+
+def test_a_common_indentation_may_be_left_out() -> None:
+    """What is put in place is indented as what it replaces."""
+    answer = edit("if a:\n    return a + b", "if a and b:\n    return b + a")
+    assert "    if a and b:\n        return b + a\n    return b\n" in edited(PROGRAM, answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("I would not change it.", "no SEARCH/REPLACE block"),
+        (edit("    return a * b", "    return 1"), "edit 1 of 1: the lines of its SEARCH part are not in the program"),
+        (edit("def add(a, b):", "def add(a, b):"), "changes nothing"),
+        (edit("", "x = 1"), "its SEARCH part is empty"),
+        (edit("    return b", "    return 0") + edit("    return b", "    return 1"), "edit 2 of 2"),
+    ],
+)
+def test_an_edit_that_does_not_apply_says_why(answer: str, reason: str) -> None:
+    """The reason is fit to be shown to the model that gave the answer."""
+    with pytest.raises(UnusableReply, match=reason):
+        edited(PROGRAM, answer)
+
+
+def test_lines_that_stand_twice_are_not_guessed_at() -> None:
+    """The first place would often be the wrong one, and nobody would know."""
+    with pytest.raises(UnusableReply, match="stand more than once"):
+        edited("x = 1\ny = 2\nx = 1\n", edit("x = 1", "x = 3"))
+
+
+HEADINGS = '''"""Notes.
+
+Title
+=======
+text
+"""
+x = 1
+'''
+
+
+@pytest.mark.parametrize(
+    ("search", "replace", "expected"),
+    [
+        ("Title\n=======\ntext", "Other\n=======\ntext", HEADINGS.replace("Title", "Other")),
+        ("Title\n=======", "Other\n=====", HEADINGS.replace("Title\n=======", "Other\n=====")),
+        ("x = 1", "y = 2\n=======", HEADINGS.replace("x = 1", "y = 2\n=======")),
+        ("text", "A\n=======\nB\n=======\ntext", HEADINGS.replace("text", "A\n=======\nB\n=======\ntext")),
+    ],
+)
+def test_a_line_of_equals_signs_may_stand_in_either_part(search: str, replace: str, expected: str) -> None:
+    """The one that divides an edit is the one before which the lines of the program stand."""
+    assert edited(HEADINGS, edit(search, replace)) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (edit("Titel\n=======", "A\n======="), "has 3 lines of =======, and no part before one of them stands in"),
+        (edit("x = 1", "=======\n" * 9), "has 10 lines of =======, at most 8"),
+        (edit("x = 1", "y = 1") * 201, "has 201 edits, at most 200"),
+        (edit("x = 1", "y = 1") + "<<<<<<< SEARCH\ntext", "edit 2 has no line >>>>>>> REPLACE"),
+    ],
+)
+def test_an_edit_that_could_mean_two_things_is_refused(answer: str, reason: str) -> None:
+    with pytest.raises(UnusableReply, match=reason):
+        edited(HEADINGS, answer)
+
+
+def test_line_ends_of_windows() -> None:
+    """In the answer they do not matter; those of the program stay."""
+    answer = edit("    return b", "    return 0").replace("\n", "\r\n")
+    assert edited(PROGRAM, answer) == PROGRAM.replace("    return b\n", "    return 0\n")
+    windows = PROGRAM.replace("\n", "\r\n")
+    for one in (answer, answer.replace("\r", "")):
+        assert edited(windows, one) == windows.replace("    return b\r\n", "    return 0\r\n")
+
+
+def test_a_shift_has_to_be_one_for_all_lines() -> None:
+    """Lines that stand in another shape are other lines."""
+    with pytest.raises(UnusableReply, match="are not in the program"):
+        edited(PROGRAM, edit("if a:\nreturn a + b", "pass"))
+    with pytest.raises(UnusableReply, match="more than once"):
+        edited("if a:\n  x = 1\nif b:\n    x = 1\n", edit("x = 1", "x = 2"))
+
+
+@given(st.lists(st.sampled_from(["a = 1", "    b = 2", "", "c = [", "]", "\td"]), max_size=12), st.data())
+def test_an_edit_changes_the_quoted_lines_and_no_others(lines: list[str], data: st.DataObject) -> None:
+    """Either the quoted lines are exchanged where they stand, once, or the answer is refused."""
+    start = data.draw(st.integers(0, len(lines)))
+    end = data.draw(st.integers(start, len(lines)))
+    program = "\n".join(lines)
+    try:
+        new = edited(program, edit("\n".join(lines[start:end]), "NEW"))
+    except UnusableReply:
+        return
+    assert new.split("\n").count("NEW") + new.split("\n").count("    NEW") + new.split("\n").count("\tNEW") == 1
+    assert len(new.split("\n")) >= len(lines) - (end - start) + 1
+
+
+# ---- rewrites --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "```python\nx = 1\n```",
+        "Like this:\n```\nx = 1\n```\nIt is better.",
+        "First `x`:\n```\nx\n```\nand whole:\n```python\nx = 1\n```",
+        "x = 1",
+        "```python\nx = 1\n",
+        "````python\nx = 1\n````",
+        "~~~python\nx = 1\n~~~",
+        "```python\r\nx = 1\r\n```",
+        "  ```python\n  x = 1\n  ```",
+    ],
+)
+def test_the_program_of_a_rewrite(answer: str) -> None:
+    """The longest fenced text, one that is not closed too, or the bare answer; whatever its fences are."""
+    assert rewritten(PROGRAM, answer) == "x = 1\n"
+
+
+def test_a_docstring_with_a_fence_is_a_part_of_the_program() -> None:
+    """Also at the margin, where the fence looks like the end of the block."""
+    program = '"""Use it so:\n\n```\nf()\n```\n"""\n\n\ndef f():\n    return 1\n'
+    assert rewritten(PROGRAM, f"Here:\n```python\n{program}```\nDone.") == program
+
+
+@pytest.mark.parametrize("answer", ["", "```python\n```", "   \n"])
+def test_an_answer_without_a_program(answer: str) -> None:
+    with pytest.raises(UnusableReply, match="no program"):
+        rewritten(PROGRAM, answer)
+
+
+def test_a_rewrite_to_the_same_is_none() -> None:
+    with pytest.raises(UnusableReply, match="changes nothing"):
+        rewritten(PROGRAM, f"```python\n{PROGRAM}```")
+
+
+# ---- marked blocks ---------------------------------------------------------------------------------------
+
+
+def test_only_marked_blocks_evolve() -> None:
+    """A rewrite's block is taken over, what it makes of the rest is not; an edit outside is refused."""
+    answer = MARKED.replace("return 1", "return 2").replace("return inner()", "return 99")
+    assert rewritten(MARKED, answer) == MARKED.replace("return 1", "return 2")
+    assert edited(MARKED, edit("    return 1", "    return 2")) == MARKED.replace("return 1", "return 2")
+    with pytest.raises(UnusableReply, match="outside of EVOLVE-BLOCK-START"):
+        edited(MARKED, edit("    return inner()", "    return 99"))
+    with pytest.raises(UnusableReply, match="outside of"):
+        edited(MARKED, edit("# EVOLVE-BLOCK-START\ndef inner():", "def inner():"))
+    with pytest.raises(UnusableReply, match="the answer 0; keep"):
+        rewritten(MARKED, "def inner():\n    return 2")
+
+
+# ---- parts of prompts ------------------------------------------------------------------------------------
+
+
+def test_the_goal_is_what_the_seed_says() -> None:
+    """Its docstring, or its leading comment, also of what Python cannot read; nothing otherwise."""
+    assert goal(PROGRAM) == "Add things."
+    assert goal("# Add\n# things.\nx = = 1\n") == "Add\nthings."
+    assert goal("x = 1") == ""
+
+
+def test_outcomes_show_the_worst_first_in_bounded_room() -> None:
+    samples = [Check("f", {"n": i}, "a thing") for i in range(30)]
+    attempts = [Attempt(i, i / 30, "took 1 s", "word " * 300) for i in range(30)]
+    shown = outcomes(attempts, samples)
+    assert shown.startswith("- f(n=0): a thing\n  score 0. word")
+    assert shown.endswith("- and 20 more")
+    assert len(shown) < 3000
+
+
+def test_small_parts() -> None:
+    """Texts are cut in their middle; a change is a diff; what was printed stands beside the time."""
+    assert clipped("a" * 50 + "b" * 50, 9) == f"aaa\n[... 91 characters left out ...]\n{'b' * 6}"
+    assert clipped("short", 9) == "short"
+    assert change("a\nb\n", "a\nc\n") == "@@ -1,2 +1,2 @@\n a\n-b\n+c"
+    assert printed("", " oh\n", 0.5) == "took 0.5 s; stderr: oh"
+    assert str(Check("f", {"n": 3})) == "f(n=3)"
+    assert component({"a": "x", "program": "y"}) == "program"
+    assert component({"a": "x", "b": "y"}) == "a"

@@ -1,0 +1,191 @@
+"""Whatever a model writes, reading it takes time in proportion to its length.
+
+The lines of Python that a reader runs are counted on texts that are made of parts repeated over and over; the regular
+expressions of the readers are taken apart for what could backtrack; and known hostile texts are read at two lengths.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from re import _constants as constants  # type: ignore[attr-defined]
+from re import _parser as parser  # type: ignore[attr-defined]
+from types import FrameType
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import flashgraph
+from flashgraph.parts.ace import Playbook, parse_answer, parse_operations, parse_tags
+from flashgraph.parts.islands.programs import edited, rewritten
+from flashgraph.parts.meta_harness.reply import read_reply
+from flashgraph.tasks.metrics import final_answer, json_object, last_number
+from flashgraph.text.lenient import objects
+from flashgraph.text.replies import blocks, edits, fenced, parted
+
+BOOK = Playbook.parse("## A\n" + "\n".join(f"[a-{i:05}] helpful=0 harmful=0 :: text {i}" for i in range(12)))
+PROGRAM = "def f(a):\n    if a:\n        return a\n    return 0\n\n\n" * 8
+
+
+def refused(reader: Callable[[], object]) -> None:
+    """Read, and be content with a refusal."""
+    with suppress(flashgraph.UnusableReply):
+        reader()
+
+
+READERS: dict[str, Callable[[str], object]] = {
+    "parted": parted,
+    "fenced": fenced,
+    "blocks": blocks,
+    "edits": lambda text: refused(lambda: edits(text)),
+    "edited": lambda text: refused(lambda: edited(PROGRAM, text)),
+    "rewritten": lambda text: refused(lambda: rewritten(PROGRAM, text)),
+    "objects": objects,
+    "read_reply": read_reply,
+    "operations": lambda text: parse_operations(text, BOOK),
+    "tags": parse_tags,
+    "answer": parse_answer,
+    "json_object": json_object,
+    "final_answer": final_answer,
+    "last_number": last_number,
+}
+PARTS = [
+    "<<<<<<< SEARCH\n", "=======\n", ">>>>>>> REPLACE\n", "    return a\n", "<<<<<<<", " SEARCH",
+    "```", "```python\n", "```\n", "````\n", "~~~\n", '"""', "'''", "\\", "class MemorySystem:\n",
+    "<think>", "</think>", "[THINK]", "\n", " ", "\t", "a", "a-", "[a", "1", "1,", ".", "-", "(", ")",
+    "{", "}", '{"', '{"a":', '{"a":[', '{"operations": [', '{"type": "ADD", "content": "x"},', "{'a': 'b',", "]", ",",
+    ":",
+    '"', "'", '\\"', '", ', "', '", "a: ", "READ 3\n", "LIST ", "Final answer", "final answer: ", "answer is ",
+    "\\boxed", "\\boxed{", "the ", "*", "=", "# ",
+]  # fmt: skip
+A_CHARACTER = 150
+"""Lines of Python for each character that a reader may run: JSON is read over six times, at up to 15 lines each."""
+
+TEXTS = st.lists(st.sampled_from(PARTS), min_size=1, max_size=4).map("".join)
+
+
+def lines_run(reader: Callable[[], object]) -> int:
+    """How many lines of Python run in it."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        reader()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize("name", READERS)
+@settings(max_examples=25)
+@given(begin=TEXTS, part=TEXTS, end=TEXTS)
+def test_lines_run_in_proportion_to_the_text(name: str, begin: str, part: str, end: str) -> None:
+    """A part repeated until the text has 3,000 characters: what is quadratic would run thousands of lines for each."""
+    text = begin + part * (3000 // len(part)) + end
+    assert lines_run(lambda: READERS[name](text)) <= A_CHARACTER * len(text)
+
+
+def test_the_count_finds_what_is_quadratic() -> None:
+    """A reader that reads the rest over for each of its lines."""
+    text = "a\n" * 1500
+
+    def reader() -> None:
+        rest = text
+        while rest:
+            for _ in rest.split("\n"):
+                pass
+            rest = rest[2:]
+
+    assert lines_run(reader) > A_CHARACTER * len(text)
+    assert lines_run(lambda: parted("<think>\n" * 400)) > 2000
+
+
+# ---- regular expressions ---------------------------------------------------------------------------------
+
+SCANNERS = ("text/replies.py", "text/lenient.py", "parts/meta_harness/reply.py")
+REPEATS = {constants.MAX_REPEAT, constants.MIN_REPEAT}
+
+
+def patterns(file: str) -> Iterator[str]:
+    """The literal patterns that a module gives to `re`, with a character for each part that is put into one."""
+    for node in ast.walk(ast.parse((Path(flashgraph.__file__).parent / file).read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) == "re":
+            if node.func.attr == "escape":
+                continue
+            given = node.args[0]
+            parts = given.values if isinstance(given, ast.JoinedStr) else [given]
+            yield "".join(part.value if isinstance(part, ast.Constant) else "x" for part in parts)  # type: ignore[misc]
+
+
+def backtracking(parsed: Any) -> list[str]:
+    """The operations of a parsed pattern that can be tried with several lengths."""
+    found = []
+    for operation, argument in parsed:
+        if operation in REPEATS and argument[0] != argument[1] and argument[1] > 1:
+            found.append(str(operation))
+        for inner in argument if isinstance(argument, Sequence) else ():
+            if isinstance(inner, parser.SubPattern):
+                found += backtracking(inner)
+            elif isinstance(inner, list):
+                found += [x for one in inner if isinstance(one, parser.SubPattern) for x in backtracking(one)]
+    return found
+
+
+@pytest.mark.parametrize("file", SCANNERS)
+def test_no_pattern_of_the_scanners_can_backtrack(file: str) -> None:
+    """What repeats there is possessive: it gives nothing back."""
+    assert {pattern: found for pattern in patterns(file) if (found := backtracking(parser.parse(pattern)))} == {}
+
+
+def test_what_can_backtrack_is_found() -> None:
+    """The check can fail: the pattern that once took 36 seconds for 12 kB."""
+    once = r"^<{5,9} ?SEARCH[ \t]*\n(.*?)^={5,9}[ \t]*\n(.*?)^>{5,9} ?REPLACE[ \t]*$"
+    assert len(backtracking(parser.parse(once))) >= 5
+    assert backtracking(parser.parse(r"(?:a|(b*))c"))
+    assert not backtracking(parser.parse(r"a?b{3}c++[de]*+"))
+
+
+HOSTILE = {
+    "the edit of 36 seconds": "<<<<<<< SEARCH\n" + "=======\n" * 4000,
+    "edits that do not end": "<<<<<<< SEARCH\n=======\n" * 3000,
+    "blanks before a tool": " " * 60_000 + "x",
+    "bullets": "> - * ` 1. " * 6000,
+    "a tool and blanks": "READ" + " ." * 30_000 + "x",
+    "fences that do not close": '```python\n\\"""\n' * 4000,
+    "letters": "a" * 60_000,
+    "answers": "final answer " * 5000,
+    "an answer and colons": "final answer" + " :" * 30_000,
+    "an answer and stars": "final answer:" + "* " * 30_000,
+    "boxes": "\\boxed" * 10_000,
+    "a box and blanks": "\\boxed" + " " * 60_000,
+    "numbers": "1,000" * 12_000,
+    "digits": "1" * 60_000,
+    "brackets": "(" * 60_000,
+    "ids": "a-" * 30_000,
+    "quotes": '"a' * 30_000,
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_hostile_text_of_four_times_the_length_takes_about_four_times_as_long(name: str) -> None:
+    """Of 60 kB, in time of the processor.  The bound is generous: for what is quadratic it would be sixteen times."""
+
+    def seconds(text: str) -> float:
+        began = time.process_time()
+        READERS[name](text)
+        return time.process_time() - began
+
+    for text in HOSTILE.values():
+        assert seconds(text) <= 12 * seconds(text[: len(text) // 4]) + 0.1
