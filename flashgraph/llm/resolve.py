@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -51,7 +52,7 @@ EXAMPLES = {
 """By scheme: a string that is read."""
 
 HIGHER: dict[str, Callable[[str, Model | None], Model]] = {}
-"""Schemes whose models belong to higher layers: what makes one of the target and of what ``?else=`` names."""
+"""By scheme, what a higher layer makes a model with: of the target, and of the model that ``?else=`` names."""
 
 NESTED = 8
 """Runs that may stand behind one another, each for what those before it do not have."""
@@ -187,6 +188,12 @@ def _weighted(text: str) -> tuple[str, float]:
     return rest, weight
 
 
+def _higher(scheme: str) -> Callable[[str, Model | None], Model]:
+    if scheme not in HIGHER:
+        import_module("flashgraph.launch.schemes")  # by its name: this layer imports none above it
+    return HIGHER[scheme]
+
+
 def _resolve_text(spec: str, several: bool) -> Model:
     scheme = spec.partition(":")[0].partition("?")[0]
     if scheme == "replay":
@@ -201,7 +208,7 @@ def _resolve_text(spec: str, several: bool) -> Model:
     if scheme == "local":
         return _local(_parse(spec, scheme, {**COMMON, "context": int, "threads": int}))
     if scheme == "sim":
-        return HIGHER["sim"](_parse(spec, scheme, {}).target, None)
+        return _higher("sim")(_parse(spec, scheme, {}).target, None)
     if scheme in ("http", "https"):
         raise DataError(
             f"{_named(spec)}: found an address alone, expected {FORMS['openai']}.\nFix: openai:{masked(spec):.300}"
@@ -386,7 +393,7 @@ def _replay(spec: str) -> Model:
     target, _, otherwise = spec.removeprefix("replay:").partition("?else=")
     if not target or spec == "replay":
         raise DataError(f"{_named(spec)}: found no run, expected {FORMS['replay']}")
-    return HIGHER["replay"](target, resolve(otherwise) if otherwise else None)
+    return _higher("replay")(target, resolve(otherwise) if otherwise else None)
 
 
 def _local(parsed: _Parsed) -> Model:

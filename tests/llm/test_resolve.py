@@ -339,3 +339,11 @@ def test_long_strings_are_masked_at_once(begin: str, part: str) -> None:
 def test_what_is_masked(text: str, shown: str) -> None:
     """Values of options that are named like secrets, but not the name of a variable."""
     assert masked(text) == shown
+
+
+@pytest.mark.parametrize("spec", ["sim:vllm", "replay:missing", "replay:missing?else=sim:vllm"])
+def test_schemes_of_higher_layers_need_no_import(spec: str) -> None:
+    """In a fresh process that has imported the resolver alone."""
+    code = f"from flashgraph.llm.resolve import resolve; print(resolve({spec!r}).name)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == spec.partition("?")[0]
