@@ -43,7 +43,7 @@ def test_the_whole_message(mistake: Mistake) -> None:
 
 def test_every_code_has_a_graph() -> None:
     """Each code that the sources write down is met by one of the graphs, and docs/dsl.md explains it."""
-    source = "\n".join(p.read_text() for p in GRAPH.glob("*.py"))
+    source = "\n".join(p.read_text() for p in GRAPH.rglob("*.py"))
     written = set(re.findall(r'(?:note|Unreadable)\(\s*"([a-z-]+)"', source))
     written |= set(re.findall(r'notes\.add\(\s*"([a-z-]+)"', source))
     written |= {f"bad-{option.replace('_', '-')}" for option, *_ in check_options.RULES}

@@ -135,7 +135,7 @@ def test_no_file_becomes_a_closed_stream() -> None:
 
 
 OTHER_STREAMS = {
-    "terminal",
+    "text.terminal",
     "llm.local_server",  # a child process, whose output its parent reads
     "sandbox.guest.child",  # as that, and closed to what it runs
 }
