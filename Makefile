@@ -52,9 +52,10 @@ coverage: $(READY)  ## fails unless their own tests run every branch of the grap
 		tests/graph tests/policies tests/run tests/journal tests/proof/test_properties.py \
 		tests/testing/test_policies.py tests/parts/test_parameters.py tests/cli/test_check.py
 
-lint: $(READY)  ## ruff
+lint: $(READY)  ## ruff, and the linter of prose
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m tests.prose
 
 typecheck: $(READY)  ## mypy, strict
 	$(BIN)/mypy

@@ -1,4 +1,4 @@
-"""A reference interpreter: the synchronous algorithm that a graph stands for, small, sequential, obviously right.
+"""A reference interpreter: the synchronous algorithm of a graph, so small and sequential that reading it verifies it.
 
 It knows nothing of the scheduler: one item at a time, the earliest stage that has any first, no queues' capacities,
 no workers, no time.  Release rules wait for everyone.  A round makes at most one admission here, so lag is always 0

@@ -240,7 +240,7 @@ def test_a_journal_without_digests_of_edges_opens(tmp_path: Path) -> None:
 
 
 def test_another_policy_is_named_once(tmp_path: Path) -> None:
-    """As the policy that it is; that its functions are others too goes without saying."""
+    """The old policy is named; that its functions differ too is not repeated."""
     build = partial(with_edges, group={})
     first, second = (
         Header("g", "t", "pipelined", 0, {}, {}, topology, functions, policies, {}, {}, "0")

@@ -65,7 +65,7 @@ def follows(
     start: int, most: int, slots: int, requests: int, silent: Sequence[int], slow: Mapping[int, float], mute: bool
 ) -> None:
     """I4: once a second the limit doubles while no request waits in the server and every slot was taken, and rises by
-    four once some have waited; of more than four all but two are too many.  One that has never said anything is given
+    four once some have waited; above four, all but two waiting are too many.  One that has never said anything is given
     up to 128, and one that takes more than five
     seconds to say it has not, nor one that is ``mute``."""
     server: Any = Server(steered(most, start=start), slots, silent, slow)
