@@ -17,13 +17,13 @@ import anyio
 import attrs
 
 import flashgraph as fg
-from flashgraph.parts import Answered, Checkpoints, Snapshot, same_snapshot
+from flashgraph.parts import Checkpoints, Snapshot, StepScores, same_snapshot
 from flashgraph.parts.ace import (
     Alike,
     Delta,
     Merged,
     Playbook,
-    Start,
+    PlaybookStart,
     Tags,
     parse_answer,
     parse_operations,
@@ -59,7 +59,7 @@ playbook = graph.pool("playbook", Playbook)
 
 
 @attrs.frozen
-class Question:
+class TrainingQuestion:
     """A training sample on its way: ``round`` counts its reflections, ``before`` is the score of its first answer."""
 
     sample: int
@@ -72,9 +72,9 @@ class Question:
 class Batch:
     """Samples that are curated together; one, as published."""
 
-    questions: tuple[Question, ...]
+    questions: tuple[TrainingQuestion, ...]
 
-    def each(self) -> tuple[Question, ...]:
+    def each(self) -> tuple[TrainingQuestion, ...]:
         return self.questions
 
 
@@ -82,7 +82,7 @@ class Batch:
 class Answer:
     """An answer, what the scorer said of it, and the lines of the playbook that it cites."""
 
-    question: Question
+    question: TrainingQuestion
     text: str
     score: float
     feedback: str
@@ -94,7 +94,7 @@ class Answer:
 class Reflection(Tags):
     """What was learned, the tags of the lines that were used, and whether to try the sample once more."""
 
-    question: Question
+    question: TrainingQuestion
     again: bool
 
     def tags(self) -> bool:
@@ -112,7 +112,7 @@ class Curated(Delta):
     """The curator's changes, and the questions whose reflections they come from; not ``edited`` where it was not the
     curator's turn."""
 
-    questions: tuple[Question, ...] = ()
+    questions: tuple[TrainingQuestion, ...] = ()
     edited: bool = True
 
 
@@ -120,7 +120,7 @@ class Curated(Delta):
 class Tidied:
     """What there is to merge after a curation."""
 
-    questions: tuple[Question, ...]
+    questions: tuple[TrainingQuestion, ...]
     groups: tuple[Alike, ...] = ()
 
     def work(self) -> tuple[Alike, ...]:
@@ -128,21 +128,21 @@ class Tidied:
 
 
 @graph.source(rounds=1)
-def seed(at: fg.Draw) -> Start:
+def seed(at: fg.Draw) -> PlaybookStart:
     """The task's own playbook, if it brings one."""
-    return Start(at.task.seed.get("playbook", ""), at[budget_tokens], at[duplicate_at])
+    return PlaybookStart(at.task.seed.get("playbook", ""), at[budget_tokens], at[duplicate_at])
 
 
 @attrs.frozen
-class Course:
+class TrainingProgress:
     """How far the training is: questions asked, and snapshots taken."""
 
     asked: int = 0
     shown: int = 0
 
 
-@graph.source(reads=playbook, cursor=Course())
-def select(at: fg.Draw[Playbook, Course]) -> Batch | Snapshot | None:
+@graph.source(reads=playbook, cursor=TrainingProgress())
+def select(at: fg.Draw[Playbook, TrainingProgress]) -> Batch | Snapshot | None:
     """The training samples in their order; between them snapshots: offline after each ``eval_steps`` samples of an
     epoch and at the end, online before each window, which none of the window's samples has gone into."""
     if at.view.newest is None:
@@ -161,13 +161,13 @@ def select(at: fg.Draw[Playbook, Course]) -> Batch | Snapshot | None:
         if due and asked == total and at.open:
             return None  # the last snapshot holds what all samples have taught
     if due:
-        at.cursor = Course(asked, shown + 1)
+        at.cursor = TrainingProgress(asked, shown + 1)
         return Snapshot({**at.task.seed, "playbook": at.view.text}, asked, split, tuple(indices), at.task.least)
     if asked == total:
         return None
     numbers = range(asked, min(asked + at[batch], until))
-    at.cursor = Course(numbers.stop, shown)
-    return Batch(tuple(Question(number % size) for number in numbers))
+    at.cursor = TrainingProgress(numbers.stop, shown)
+    return Batch(tuple(TrainingQuestion(number % size) for number in numbers))
 
 
 async def ask(work: Work, at: fg.Context[Any], reflection: str = "") -> tuple[Attempt, tuple[str, ...]]:
@@ -178,14 +178,14 @@ async def ask(work: Work, at: fg.Context[Any], reflection: str = "") -> tuple[At
     return Attempt.judged(at.task, work, text), used
 
 
-def training(question: Question, at: fg.Context[Playbook]) -> Work:
+def training(question: TrainingQuestion, at: fg.Context[Playbook]) -> Work:
     return Work({**at.task.seed, "playbook": at.view.text}, "train", question.sample)
 
 
 @graph.stage(llm="generator", reads=playbook, spends="evaluations")
-async def generate(asked: Question | Reflection, at: fg.Context[Playbook]) -> Answer:
+async def generate(asked: TrainingQuestion | Reflection, at: fg.Context[Playbook]) -> Answer:
     """Answer with the newest playbook, and with what the last wrong answer taught."""
-    question = asked if isinstance(asked, Question) else asked.question
+    question = asked if isinstance(asked, TrainingQuestion) else asked.question
     found, used = await ask(training(question, at), at, question.reflection)
     return Answer(question, found.output, found.score, found.feedback, used, found.passed)
 
@@ -220,7 +220,7 @@ async def curate(learned: fg.Group[Batch, Reflection], at: fg.Context[Playbook])
     return await edit(questions, at)
 
 
-async def edit(questions: tuple[Question, ...], at: fg.Context[Playbook]) -> Curated:
+async def edit(questions: tuple[TrainingQuestion, ...], at: fg.Context[Playbook]) -> Curated:
     samples = "\n\n".join(str(at.task.train[question.sample]) for question in questions)
     reflections = "\n\n".join(question.reflection for question in questions)
 
@@ -257,20 +257,20 @@ async def merge(alike: Alike, at: fg.Context) -> Merged:
 
 
 @graph.stage(llm="generator", reads=playbook, spends="evaluations")
-async def answer(done: fg.Group[Tidied, Merged], at: fg.Context[Playbook]) -> Answered | None:
+async def answer(done: fg.Group[Tidied, Merged], at: fg.Context[Playbook]) -> StepScores | None:
     """The same samples with the playbook that has learned from them: a measure of the training only."""
     if not at[answer_after]:
         return None
     questions = done.origin.questions
     after: list[float] = []
 
-    async def one(question: Question) -> None:
+    async def one(question: TrainingQuestion) -> None:
         after.append((await ask(training(question, at), at))[0].score)
 
     async with anyio.create_task_group() as tasks:
         for question in questions:
             tasks.start_soon(one, question)
-    return Answered(len(questions), sum(question.before for question in questions), math.fsum(after))
+    return StepScores(len(questions), sum(question.before for question in questions), math.fsum(after))
 
 
 @graph.stage(llm="generator", spends="evaluations")

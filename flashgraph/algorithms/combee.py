@@ -131,7 +131,7 @@ acceptance = base.param(gepa.acceptance)
 
 
 @attrs.frozen
-class Lesson(Brief):
+class TrialBrief(Brief):
     """A brief about a trial: the component to rewrite, the samples that were seen, and the parent's sum of scores."""
 
     trial: gepa.Trial
@@ -141,14 +141,14 @@ class Lesson(Brief):
 
 
 @graph.stage(reads=base["frontier"], spends="proposals")
-def brief(batch: fg.Group[gepa.Trial, Attempt], at: fg.Context[ParetoFrontier]) -> Lesson | None:
+def brief(batch: fg.Group[gepa.Trial, Attempt], at: fg.Context[ParetoFrontier]) -> TrialBrief | None:
     """A record of each attempt; nothing to learn from a perfect minibatch."""
     seen, trial = batch.values, batch.origin
     if not seen or gepa.solved(seen, at[perfect]):
         return None
     at.uses(trial.parent)
     name = trial.components[0]
-    return Lesson(
+    return TrialBrief(
         tuple(examples([a], at.task) for a in seen),
         rewriting(trial.text[name], HOLE, at.task, name),
         JOIN_TEXTS.replace("<<text>>", trial.text[name]),
@@ -163,7 +163,7 @@ def brief(batch: fg.Group[gepa.Trial, Attempt], at: fg.Context[ParetoFrontier]) 
 def write(insight: Insight, at: fg.Context) -> gepa.Proposal:
     """A child with the rewritten component."""
     lesson, text = insight.brief, fenced(insight.text)
-    assert isinstance(lesson, Lesson)
+    assert isinstance(lesson, TrialBrief)
     if not text:
         raise fg.UnusableReply("the reply holds no text between its ``` fences")
     child = {**lesson.trial.text, lesson.component: text}
@@ -198,14 +198,14 @@ max_tokens = whole.param(ace.max_tokens)
 
 
 @attrs.frozen
-class Course(Brief):
+class BatchBrief(Brief):
     """A brief about a batch of samples."""
 
-    questions: tuple[ace.Question, ...]
+    questions: tuple[ace.TrainingQuestion, ...]
 
 
 @ace_graph.stage(reads=whole["playbook"], spends="proposals")
-def course(learned: fg.Group[ace.Batch, ace.Reflection], at: fg.Context[Playbook]) -> Course | ace.Curated | None:
+def course(learned: fg.Group[ace.Batch, ace.Reflection], at: fg.Context[Playbook]) -> BatchBrief | ace.Curated | None:
     """A record of each sample and what it taught; no change where it is not the curator's turn."""
     questions = tuple(reflection.question for reflection in learned.values)
     if not questions:
@@ -215,14 +215,14 @@ def course(learned: fg.Group[ace.Batch, ace.Reflection], at: fg.Context[Playbook
     records = tuple(f"{at.task.train[q.sample]}\n\nWhat was learned from it:\n{q.reflection}" for q in questions)
     ask = curate_prompt(at.view, HOLE, "(see each case)")
     join = curate_prompt(at.view, JOIN_CHANGES, "(see each draft)")
-    return Course(records, ask, join, questions, sampling={"temperature": 0, "max_tokens": at[max_tokens]})
+    return BatchBrief(records, ask, join, questions, sampling={"temperature": 0, "max_tokens": at[max_tokens]})
 
 
 @ace_graph.stage(reads=whole["playbook"])
 def edit(insight: Insight, at: fg.Context[Playbook]) -> ace.Curated:
     """The changes that were joined."""
     course = insight.brief
-    assert isinstance(course, Course)
+    assert isinstance(course, BatchBrief)
     reflections = "\n\n".join(question.reflection for question in course.questions)
     operations = parse_operations(insight.text, at.view)
     return ace.Curated(course.questions[-1].sample, reflections, operations, course.questions)
@@ -237,7 +237,7 @@ Join their drafts: each thing once, everything that any of them knows."""
 steps, after = whole.param(ace.eval_steps), whole.param(ace.answer_after)
 ace_graph.costs(curating(whole.param(ace.batch), steps, after, again=ace.ROUNDS))
 ace_graph.edge(whole["reflect"], course, gather=True, when=ace.Reflection.settled, stale=fg.refresh())
-ace_graph.edge(course, curation["shuffle"], only=Course)
+ace_graph.edge(course, curation["shuffle"], only=BatchBrief)
 ace_graph.edge(course, whole["playbook"], only=ace.Curated)
 ace_graph.edge(course, whole["tidy"], only=ace.Curated, stale=fg.refresh())
 ace_graph.edge(curation["combine"], edit)

@@ -103,7 +103,7 @@ class Turns:
 
 
 @attrs.frozen
-class Asked:
+class SamplesSent:
     """By artifact, how many validation samples it was sent out on."""
 
     samples: Mapping[int, int] = attrs.field(factory=dict)
@@ -182,14 +182,14 @@ def cross(at: fg.Draw[ParetoFrontier, Crossings]) -> Proposal | None:
     return Proposal(found.text, "val", found.samples, found.to_reach, True, at.task.bounds)
 
 
-@graph.source(reads=frontier, cursor=Asked(), evidence=True)
-def confirm(at: fg.Draw[ParetoFrontier, Asked]) -> Validated | None:
+@graph.source(reads=frontier, cursor=SamplesSent(), evidence=True)
+def confirm(at: fg.Draw[ParetoFrontier, SamplesSent]) -> Validated | None:
     """The most promising candidate that lacks evidence, for more of its validation."""
     asked = at.cursor.samples if at.open else {}
     found = at.view.contender(at.random, asked, at.champion)
     if found is None:
         return None
-    at.cursor = Asked({**asked, found.artifact: len(at.view.tried[found.artifact].sent) + len(found.samples)})
+    at.cursor = SamplesSent({**asked, found.artifact: len(at.view.tried[found.artifact].sent) + len(found.samples)})
     at.uses(found.artifact)
     return found
 

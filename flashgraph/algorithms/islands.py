@@ -14,7 +14,7 @@ import attrs
 
 import flashgraph as fg
 from flashgraph.parts.evaluation import Attempt, Work, reachable
-from flashgraph.parts.islands.pool import Elite, Entrant, Failure, Islands, Settings
+from flashgraph.parts.islands.pool import Elite, Entrant, Islands, ProposalFailure, Settings
 from flashgraph.parts.islands.programs import (
     change,
     clipped,
@@ -27,7 +27,7 @@ from flashgraph.parts.islands.programs import (
     same_program,
 )
 from flashgraph.parts.parameters import at_least, between, require
-from flashgraph.sandbox import CandidateFailed, Limits, Sandbox
+from flashgraph.sandbox import CandidateFailed, Sandbox, SandboxLimits
 
 graph = fg.Graph("islands", doc=__doc__)
 count = graph.param("islands", 4)
@@ -67,11 +67,11 @@ class Draft:
     parent: Elite
     score: float
     inspirations: tuple[Rated, ...]
-    failures: tuple[Failure, ...]
+    failures: tuple[ProposalFailure, ...]
 
 
 @attrs.frozen
-class Program:
+class NewProgram:
     """A new program before its cheap checks; the seed brings the settings."""
 
     text: dict[str, str]
@@ -85,7 +85,7 @@ class Program:
 
 
 @attrs.frozen
-class Checked:
+class QuickCheck:
     """One cheap check, the mean that a program needs to go on, and the bounds of scores."""
 
     attempt: Attempt
@@ -97,7 +97,7 @@ class Checked:
         return self.attempt.score
 
 
-def settled(batch: fg.Group[Program, Checked]) -> bool:
+def settled(batch: fg.Group[NewProgram, QuickCheck]) -> bool:
     """Whether the cheap checks so far settle it: the mean is reached already, or cannot be reached any more."""
     if not batch.values:
         return False
@@ -107,13 +107,13 @@ def settled(batch: fg.Group[Program, Checked]) -> bool:
 
 
 @graph.source(rounds=1)
-def seed(at: fg.Draw) -> Program:
+def seed(at: fg.Draw) -> NewProgram:
     """The task's program, which founds every island."""
     require(at, *(at_least(p, 1) for p in (count, bins, migration, elites, longest)))
     require(at, *(at_least(p, 0) for p in (migrants, failures, top, diverse)))
     require(at, *(between(p, 0, 1) for p in (exploration, exploitation, threshold)), at_least(seconds, 0.1))
     settings = Settings(at[count], (*at[features],), at[bins], at[migration], at[migrants], at[failures])
-    return Program(dict(at.task.seed), 0, len(at.task.train), settings=settings)
+    return NewProgram(dict(at.task.seed), 0, len(at.task.train), settings=settings)
 
 
 @graph.source(reads=islands)
@@ -135,7 +135,7 @@ def select(at: fg.Draw[Islands]) -> Draft | None:
 
 
 @graph.stage(llm="proposer", spends="proposals")
-async def propose(draft: Draft, at: fg.Context) -> Program | Failure:
+async def propose(draft: Draft, at: fg.Context) -> NewProgram | ProposalFailure:
     """Ask for edits, or for the whole program; an answer that cannot be used is a failure to learn from."""
     text = draft.parent.text
     name = component(text)
@@ -147,14 +147,17 @@ async def propose(draft: Draft, at: fg.Context) -> Program | Failure:
                 f"the program has {len(new)} characters, more than the {at[longest]} that are allowed"
             )
     except fg.UnusableReply as reason:
-        return Failure(draft.island, "propose", str(reason))
-    return Program({**text, name: new}, draft.island, len(at.task.train), change(text[name], new))
+        return ProposalFailure(draft.island, "propose", str(reason))
+    return NewProgram({**text, name: new}, draft.island, len(at.task.train), change(text[name], new))
 
 
 async def check(work: Work, at: fg.Context) -> Attempt:
     """Make one call in the sandbox and judge what it returns; a call that fails has the least score, and its reason."""
     sample = at.task.samples(work.split)[work.index]
-    program, limits = work.text[component(work.text)], Limits(cpu_seconds=at[seconds], wall_seconds=6 * at[seconds])
+    program, limits = (
+        work.text[component(work.text)],
+        SandboxLimits(cpu_seconds=at[seconds], wall_seconds=6 * at[seconds]),
+    )
     try:
         ran = await at[sandbox].run(program, entry=sample.entry, arguments=dict(sample.arguments), limits=limits)
     except CandidateFailed as failure:
@@ -178,13 +181,13 @@ def bar(task: fg.Task, share: float) -> float:
 
 
 @graph.stage(spends="evaluations", workers=CORES)
-async def quick(work: Work, at: fg.Context) -> Checked:
+async def quick(work: Work, at: fg.Context) -> QuickCheck:
     """One cheap check."""
-    return Checked(await check(work, at), bar(at.task, at[threshold]), at.task.bounds)
+    return QuickCheck(await check(work, at), bar(at.task, at[threshold]), at.task.bounds)
 
 
 @graph.stage
-def screen(batch: fg.Group[Program, Checked], at: fg.Context) -> Entrant | Failure:
+def screen(batch: fg.Group[NewProgram, QuickCheck], at: fg.Context) -> Entrant | ProposalFailure:
     """Only what passes the cheap checks goes on to the costly ones, and the seed, which all begin with."""
     program, needed = batch.origin, bar(at.task, at[threshold])
     mean = sum(c.score if c is not None else at.task.least for c in (m.value for m in batch.members)) / batch.size
@@ -193,7 +196,7 @@ def screen(batch: fg.Group[Program, Checked], at: fg.Context) -> Entrant | Failu
     seen = outcomes([c.attempt for c in batch.values], at.task.train, 1200)
     told = [seen, *(f"- could not be run: {m.reason}" for m in batch.failures)]
     reason = "\n".join([f"mean {mean:.4g} of the cheap checks is below {needed:g}", *filter(None, told)])
-    return Failure(program.island, "quick", reason, program.change)
+    return ProposalFailure(program.island, "quick", reason, program.change)
 
 
 full = graph.stage(check, name="full", spends="evaluations", workers=CORES)
@@ -240,11 +243,11 @@ def costs(at: fg.Draw) -> fg.Costs:
     return fg.Costs(start=cheap, least=cheap, most=cheap, seeds=1, children=1)
 
 
-graph.edge(seed, quick, scatter=Program.work, distinct=same_program)
+graph.edge(seed, quick, scatter=NewProgram.work, distinct=same_program)
 graph.edge(select, propose)
-graph.edge(propose, quick, only=Program, scatter=Program.work, distinct=same_program)
-graph.edge(propose, islands, only=Failure)
+graph.edge(propose, quick, only=NewProgram, scatter=NewProgram.work, distinct=same_program)
+graph.edge(propose, islands, only=ProposalFailure)
 graph.edge(quick, screen, gather=True, release=fg.decided(settled), late="cancel")
 graph.edge(screen, full, only=Entrant, scatter=Entrant.work, order=fg.discriminative(window=3))
-graph.edge(screen, islands, only=Failure)
+graph.edge(screen, islands, only=ProposalFailure)
 graph.edge(full, islands, gather=True, release=fg.fraction(0.5), late="amend")

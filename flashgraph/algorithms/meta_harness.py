@@ -20,9 +20,9 @@ from flashgraph.parts.evaluation import Work
 from flashgraph.parts.meta_harness import (
     DRIVER,
     Checked,
-    Failed,
+    FailedProgram,
     HarnessArchive,
-    Learned,
+    LearnedState,
     Lesson,
     Meter,
     Prediction,
@@ -39,7 +39,7 @@ from flashgraph.parts.meta_harness import (
     require,
     same_harness,
 )
-from flashgraph.sandbox import CandidateFailed, Limits, Sandbox
+from flashgraph.sandbox import CandidateFailed, Sandbox, SandboxLimits
 
 graph = fg.Graph("meta_harness", doc=__doc__)
 candidates = graph.param("candidates", 3)
@@ -78,7 +78,7 @@ def iterate(at: fg.Draw[HarnessArchive]) -> Iteration | None:
 
 
 @graph.stage(llm="proposer", spends="proposals", reads=archive)
-async def propose(iteration: Iteration, at: fg.Context[HarnessArchive]) -> fg.Several[Program | Failed]:
+async def propose(iteration: Iteration, at: fg.Context[HarnessArchive]) -> fg.Several[Program | FailedProgram]:
     """Let the proposer read programs, scores and failures, and write new programs; none is a failure too.
 
     What it has looked into are the parents of what it writes."""
@@ -95,38 +95,38 @@ async def propose(iteration: Iteration, at: fg.Context[HarnessArchive]) -> fg.Se
 
 
 @graph.stage(reads=archive)
-async def validate(program: Program, at: fg.Context[HarnessArchive]) -> Checked | Failed:
+async def validate(program: Program, at: fg.Context[HarnessArchive]) -> Checked | FailedProgram:
     """Import the program and check its interface; one that is archived already is not tried again."""
     at.uses()
     itself = identity(program.code)
     known = at.view.known(itself)
     if known is not None:
-        return Failed(program.origin, "validate", f"the same program as #{known.id}", program.code, at.lag)
+        return FailedProgram(program.origin, "validate", f"the same program as #{known.id}", program.code, at.lag)
     try:
         await at[sandbox].run(program.code, "check", driver=DRIVER)
     except CandidateFailed as error:
-        return Failed(program.origin, "validate", str(error), program.code, at.lag)
+        return FailedProgram(program.origin, "validate", str(error), program.code, at.lag)
     return Checked(program.origin, program.code, itself, tuple(datasets(at.task, "val")), at.lag)
 
 
 @graph.stage(llm="task")
-async def learn(work: Lesson, at: fg.Context) -> Learned:
+async def learn(work: Lesson, at: fg.Context) -> LearnedState:
     """Let the program learn from all training samples of one data set."""
     try:
-        return Learned(work.dataset, await taught(work.code, work.dataset, at))
+        return LearnedState(work.dataset, await taught(work.code, work.dataset, at))
     except CandidateFailed as error:
-        return Learned(work.dataset, failure=str(error))
+        return LearnedState(work.dataset, failure=str(error))
 
 
 @graph.stage(reads=archive)
-def ready(group: fg.Group[Checked, Learned], at: fg.Context[HarnessArchive]) -> Trained | Failed:
+def ready(group: fg.Group[Checked, LearnedState], at: fg.Context[HarnessArchive]) -> Trained | FailedProgram:
     """Go on with a program that has learned on every data set."""
     at.uses()
     program = group.origin
     failures = [f"{work.dataset}: {work.failure}" for work in group.values if work.failure]
     failures += [f"{program.datasets[m.index]}: {m.reason}" for m in group.members if m.state != "arrived"]
     if failures:
-        return Failed(program.origin, "learn", "\n".join(failures), program.code, program.lag)
+        return FailedProgram(program.origin, "learn", "\n".join(failures), program.code, program.lag)
     states = {work.dataset: work.state for work in group.values}
     return Trained(program, states, datasets(at.task, "val"), at.view.rivals(), at.task.bounds)
 
@@ -166,7 +166,7 @@ async def predict(work: Work, at: fg.Context) -> Prediction:
 async def taught(code: str, dataset: str, at: fg.Context) -> str:
     """The state of a program that has learned from the training samples of a data set."""
     batch = lesson(at.task, dataset)
-    limits = Limits(cpu_seconds=60, wall_seconds=120, llm_calls=max(64, 8 * len(batch)))
+    limits = SandboxLimits(cpu_seconds=60, wall_seconds=120, llm_calls=max(64, 8 * len(batch)))
     ran = await at[sandbox].run(code, "learn", {"batch": batch}, driver=DRIVER, llm=at.llm, limits=limits)
     return str(ran.value)
 
@@ -180,11 +180,11 @@ def costs(at: fg.Draw) -> fg.Costs:
 graph.edge(start, validate)
 graph.edge(iterate, propose, stale=fg.refresh())
 graph.edge(propose, validate, only=Program, stale=fg.refresh())
-graph.edge(propose, archive, only=Failed)
+graph.edge(propose, archive, only=FailedProgram)
 graph.edge(validate, learn, only=Checked, scatter=Checked.lessons, distinct=same_harness)
-graph.edge(validate, archive, only=Failed)
+graph.edge(validate, archive, only=FailedProgram)
 graph.edge(learn, ready, gather=True)
 graph.edge(ready, predict, only=Trained, scatter=Trained.questions)
-graph.edge(ready, archive, only=Failed)
+graph.edge(ready, archive, only=FailedProgram)
 graph.edge(predict, archive, gather=True, release=fg.decided(hopeless), late="cancel")
 graph.tests_with(predict)

@@ -59,7 +59,7 @@ def _searched(simulation: Simulation, goal: Any, seeds: int, target: float | Non
     from flashgraph.errors import DataError
     from flashgraph.graph.loading import load_graph
     from flashgraph.sim.forecast import early_edges
-    from flashgraph.sim.tune import CHOICES, Step, tuned
+    from flashgraph.sim.tune import CHOICES, SearchProgress, tuned
 
     spec = load_graph(simulation.graph).spec
     released = [f"{name}.release" for name in early_edges(spec)]
@@ -75,7 +75,7 @@ def _searched(simulation: Simulation, goal: Any, seeds: int, target: float | Non
             progress_bar(1, "simulating") as bar,
         ):
             for step in tuned(simulation, goal, names, seeds, run, target):
-                if not isinstance(step, Step):
+                if not isinstance(step, SearchProgress):
                     return step
                 bar.length = step.planned
                 bar.update(1)

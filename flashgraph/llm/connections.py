@@ -20,7 +20,7 @@ import httpx
 
 from flashgraph.llm.environment import CERTIFICATES, PROXIES, wrong_variable
 
-__all__ = ["LARGEST_BODY", "Answer", "Connections", "Unreadable", "broke_off"]
+__all__ = ["LARGEST_BODY", "Connections", "HttpReply", "UnreadableBody", "broke_off"]
 
 LARGEST_BODY = 16 * 2**20
 """Bytes of a body, decoded, that are taken at most."""
@@ -44,12 +44,12 @@ def broke_off(error: BaseException | None) -> bool:
     return error is not None and not isinstance(error, NOT_MADE)
 
 
-class Unreadable(Exception):
+class UnreadableBody(Exception):
     """A body that is too large, or is not encoded as its header says; the text says which in a few words."""
 
 
 @attrs.frozen
-class Answer:
+class HttpReply:
     """One response, its body read and decoded."""
 
     status: int
@@ -102,16 +102,16 @@ class Connections:
                 raise wrong_variable(PROXIES, error) from None
             yield self
 
-    async def request(self, method: str, url: httpx.URL | str, json: Any = None) -> Answer:
+    async def request(self, method: str, url: httpx.URL | str, json: Any = None) -> HttpReply:
         """One exchange, the body read.  Cancelling it closes its connection.
 
-        Raises `Unreadable` for a successful response whose body is, and what ``httpx.AsyncClient.request`` raises.
+        Raises `UnreadableBody` for a successful response whose body is, and what ``httpx.AsyncClient.request`` raises.
         """
         client = self._idle.pop() if self._idle else await self._another()
         try:
             async with client.stream(method, url, json=json) as response:
                 body = await self._body(response)
-                return Answer(response.status_code, response.reason_phrase, response.headers, body)
+                return HttpReply(response.status_code, response.reason_phrase, response.headers, body)
         finally:
             self._idle.append(client)
 
@@ -121,7 +121,7 @@ class Connections:
             try:
                 async for chunk in response.aiter_raw():
                     body.add(chunk)
-            except Unreadable:
+            except UnreadableBody:
                 pass  # what has come will do: it is shown to people
             return bytes(body.taken)
         body = _Body(response.headers, self.largest)
@@ -150,21 +150,21 @@ class _Body:
         self._raw_deflate = named == "deflate"
 
     def add(self, chunk: bytes) -> None:
-        """Take a piece as it came.  Raises `Unreadable`."""
+        """Take a piece as it came.  Raises `UnreadableBody`."""
         if self._unknown:
-            raise Unreadable(f"a body with content-encoding {self._unknown[:40]!r}, expected gzip, deflate or none")
+            raise UnreadableBody(f"a body with content-encoding {self._unknown[:40]!r}, expected gzip, deflate or none")
         self._came += len(chunk)
         if self._inflate is None:
             self.taken += chunk[: self._largest - len(self.taken)]
         else:
             self.taken += self._inflated(chunk)
         if self._came > self._largest or len(self.taken) > self._largest:
-            raise Unreadable(f"a body of more than {self._largest:,} bytes")
+            raise UnreadableBody(f"a body of more than {self._largest:,} bytes")
 
     def whole(self) -> bytes:
-        """Return the body at its end.  Raises `Unreadable` if its compressed stream has none."""
+        """Return the body at its end.  Raises `UnreadableBody` if its compressed stream has none."""
         if self._inflate is not None and not self._inflate.eof and self._came:
-            raise Unreadable("a compressed body that ends too early")
+            raise UnreadableBody("a compressed body that ends too early")
         return bytes(self.taken)
 
     def _inflated(self, chunk: bytes) -> bytes:
@@ -177,4 +177,4 @@ class _Body:
                 # Some servers send a deflated body without zlib's frame.
                 self._raw_deflate, self._inflate = False, zlib.decompressobj(-zlib.MAX_WBITS)
                 return self._inflated(chunk)
-            raise Unreadable(f"a compressed body that is damaged ({error})") from None
+            raise UnreadableBody(f"a compressed body that is damaged ({error})") from None

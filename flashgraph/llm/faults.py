@@ -27,7 +27,7 @@ from flashgraph.llm.protocol import Reply, ToolCall, Usage, reply_limit
 from flashgraph.llm.quotas import quotas
 from flashgraph.llm.retry import Retry, retry_after
 
-__all__ = ["SAID", "Faults"]
+__all__ = ["SAID", "ServerErrors"]
 
 SAID = 1000
 """Characters of a complaint that its error shows."""
@@ -51,7 +51,7 @@ TOO_LONG = re.compile(
 
 
 @attrs.frozen
-class Faults:
+class ServerErrors:
     """The errors of one server, by its ``name`` and ``url``.  ``hide`` removes its key from a text."""
 
     name: str

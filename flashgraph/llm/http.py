@@ -25,9 +25,9 @@ from flashgraph.errors import (
 from flashgraph.llm.addresses import base_url, is_exact, is_loopback, lacks_version
 from flashgraph.llm.complaints import Complaint
 from flashgraph.llm.completions import Completion, Malformed, NoJson, parsed, refuse_unsupported
-from flashgraph.llm.connections import LARGEST_BODY, Answer, Connections, Unreadable, broke_off
+from flashgraph.llm.connections import LARGEST_BODY, Connections, HttpReply, UnreadableBody, broke_off
 from flashgraph.llm.dialect import Dialect
-from flashgraph.llm.faults import Faults
+from flashgraph.llm.faults import ServerErrors
 from flashgraph.llm.limits import Limits
 from flashgraph.llm.prices import LOCAL, OPTION, Price, listed
 from flashgraph.llm.protocol import Message, Reply, whole_text
@@ -142,7 +142,7 @@ class HttpModel:
         except httpx.TransportError as error:
             # Not from it: an error of httpx may quote a header, and the key with it.
             raise self.retry.passing(self._unreachable(error), cut_off=broke_off(error)) from None
-        except Unreadable as error:
+        except UnreadableBody as error:
             raise self._faults.malformed(str(error), body) from None
         except (ValueError, TypeError, RecursionError) as error:
             raise RequestFailed(f"{self.name}: the request cannot be sent as JSON: {error}") from None
@@ -165,7 +165,7 @@ class HttpModel:
         sent = [dict(message) for message in messages]
         return {**body, "model": self.model, "messages": sent, "stream": False}
 
-    async def _sent(self, body: Mapping[str, Any]) -> Answer:
+    async def _sent(self, body: Mapping[str, Any]) -> HttpReply:
         """The response to ``body``, whose parameters are as this server wants them: it may have to say so first."""
         while True:
             sent = self._dialect.spoken(body)
@@ -206,7 +206,7 @@ class HttpModel:
             "check the address and that the server is up, then run again"
         )
 
-    async def _reply(self, answer: Answer, body: Mapping[str, Any]) -> Reply:
+    async def _reply(self, answer: HttpReply, body: Mapping[str, Any]) -> Reply:
         try:
             said = Completion.of(parsed(answer.body))
         except NoJson as error:
@@ -220,8 +220,8 @@ class HttpModel:
         return self._faults.reply(said, body, answer.headers, self.model, self.worst_cost)
 
     @property
-    def _faults(self) -> Faults:
-        return Faults(self.name, self.url, self.retry, self._redacted, self._key_refused)
+    def _faults(self) -> ServerErrors:
+        return ServerErrors(self.name, self.url, self.retry, self._redacted, self._key_refused)
 
     def _key_refused(self, status: int, said: str) -> KeyRefused:
         key = self._key
@@ -249,7 +249,7 @@ class HttpModel:
         try:
             with anyio.fail_after(PROBE_SECONDS):
                 answer = await self._opened().request("GET", f"{url or self.url}/models")
-        except (TimeoutError, Unreadable):
+        except (TimeoutError, UnreadableBody):
             return None
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
@@ -288,7 +288,7 @@ def _is_missing(complaint: Complaint) -> bool:
     return complaint.status == 404 or complaint.code == "model_not_found"
 
 
-def _is_page(answer: Answer) -> bool:
+def _is_page(answer: HttpReply) -> bool:
     """Whether a body that is no JSON is HTML or XML."""
     return answer.body[:1000].lstrip().startswith(b"<") or "text/html" in answer.headers.get("content-type", "").lower()
 

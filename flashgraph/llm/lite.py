@@ -27,7 +27,7 @@ from flashgraph.llm.complaints import Complaint
 from flashgraph.llm.completions import Completion, Malformed, refuse_unsupported
 from flashgraph.llm.connections import broke_off
 from flashgraph.llm.dialect import Dialect
-from flashgraph.llm.faults import SAID, Faults
+from flashgraph.llm.faults import SAID, ServerErrors
 from flashgraph.llm.limits import Limits
 from flashgraph.llm.prices import UNKNOWN, Price, table_source
 from flashgraph.llm.protocol import Message, Reply
@@ -177,8 +177,8 @@ class LiteLLMModel:
         return float(sum(prices))
 
     @property
-    def _faults(self) -> Faults:
-        return Faults(self.name, self.name, self.retry, self._redacted, self._key_refused)
+    def _faults(self) -> ServerErrors:
+        return ServerErrors(self.name, self.name, self.retry, self._redacted, self._key_refused)
 
     def _redacted(self, text: str) -> str:
         return redacted(text, [str(self.params.get("api_key") or ""), *environment_secrets()])

@@ -13,14 +13,14 @@ from flashgraph.errors import DataError
 from flashgraph.llm.function import as_reply
 from flashgraph.llm.protocol import Message, Reply
 
-__all__ = ["Call", "Line", "ScriptedModel"]
+__all__ = ["Line", "RecordedCall", "ScriptedModel"]
 
 Line = str | Reply | Exception
 """One scripted answer; an exception is raised."""
 
 
 @attrs.frozen
-class Call:
+class RecordedCall:
     """One request as the model received it."""
 
     messages: tuple[Message, ...]
@@ -41,10 +41,10 @@ class ScriptedModel:
     name: str = attrs.field(default="scripted", kw_only=True)
     in_flight: int = attrs.field(default=0, init=False)
     peak: int = attrs.field(default=0, init=False)
-    _calls: list[Call] = attrs.field(factory=list, init=False, repr=False)
+    _calls: list[RecordedCall] = attrs.field(factory=list, init=False, repr=False)
 
     @property
-    def calls(self) -> tuple[Call, ...]:
+    def calls(self) -> tuple[RecordedCall, ...]:
         """All requests so far, in the order of their start."""
         return tuple(self._calls)
 
@@ -59,7 +59,7 @@ class ScriptedModel:
         Raises the line if it is an exception, and `DataError` when the script has run out.
         """
         index = len(self._calls)
-        self._calls.append(Call(tuple(messages), dict(params)))
+        self._calls.append(RecordedCall(tuple(messages), dict(params)))
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
         try:

@@ -9,7 +9,7 @@ import attrs
 import httpx
 
 from flashgraph.errors import ModelError
-from flashgraph.llm.connections import Unreadable
+from flashgraph.llm.connections import UnreadableBody
 from flashgraph.llm.http import HttpModel
 from flashgraph.llm.prices import UNKNOWN, Price
 from flashgraph.llm.protocol import Load
@@ -41,7 +41,7 @@ class VllmModel(HttpModel):
         """What ``/metrics`` says, of all engines of the server together; None where it has none."""
         try:
             response = await self._opened().request("GET", f"{re.sub(r'/v[0-9]+$', '', self.url)}/metrics")
-        except (httpx.HTTPError, ModelError, Unreadable):
+        except (httpx.HTTPError, ModelError, UnreadableBody):
             return None
         found: dict[str, list[float]] = {}
         for name, value in GAUGE.findall(response.text) if response.is_success else ():

@@ -12,7 +12,7 @@ from flashgraph.observe.words import clock, score_text
 from flashgraph.run.journal.header import Header
 from flashgraph.run.journal.jsontext import printed
 from flashgraph.run.journal.reading import StoredRun
-from flashgraph.run.journal.stored import Point, text_diff
+from flashgraph.run.journal.stored import ChampionMoment, text_diff
 from flashgraph.text.terminal import grid
 
 if TYPE_CHECKING:
@@ -105,9 +105,9 @@ def _settings(first: Header, second: Header) -> list[Setting]:
 
 
 def _milestones(
-    curves: tuple[Sequence[Point], Sequence[Point]],
+    curves: tuple[Sequence[ChampionMoment], Sequence[ChampionMoment]],
     ends: tuple[float, float],
-    place: Callable[[Point], float],
+    place: Callable[[ChampionMoment], float],
     whole: bool = False,
 ) -> tuple[Milestone, ...]:
     most = max(ends)
@@ -117,7 +117,7 @@ def _milestones(
     # The last one must not be rounded down: what was found with the last call counts.
     afters = list(dict.fromkeys(-(-step // 1) for step in steps)) if whole else steps
 
-    def reached(curve: Sequence[Point], end: float, after: float, before: float) -> float | None:
+    def reached(curve: Sequence[ChampionMoment], end: float, after: float, before: float) -> float | None:
         if before >= end:
             return None
         return next((p.score for p in reversed(curve) if place(p) <= after), None)

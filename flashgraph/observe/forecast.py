@@ -15,7 +15,7 @@ from flashgraph.observe.figure import LITERAL
 from flashgraph.observe.words import clock, counted
 from flashgraph.sim.measures import Forecast
 from flashgraph.sim.sweep import Combination, Settings, Spread, spread
-from flashgraph.sim.tune import Choice, Tuned
+from flashgraph.sim.tune import Tuned, TunedSettings
 from flashgraph.text.terminal import clean, grid
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def tuned_table(found: Tuned) -> Table:
     return grid(("settings", *heads), rows, heads)
 
 
-def _cells(found: Tuned, choice: Choice) -> tuple[str, ...]:
+def _cells(found: Tuned, choice: TunedSettings) -> tuple[str, ...]:
     figures = [1 / c if found.goal == "throughput" else c for c in choice.costs.values()]
     shown = spread(figures)
     wins = sum(cost < found.default.costs[seed] for seed, cost in choice.costs.items())

@@ -14,7 +14,7 @@ from flashgraph.evidence import Evidence
 from flashgraph.observe.words import clock, counted, score_text
 from flashgraph.run.cause import Cause
 from flashgraph.run.journal.reading import StoredRun
-from flashgraph.run.journal.stored import Failures, Session, Step, StoredArtifact, StoredCall, StoredEndpoint
+from flashgraph.run.journal.stored import Failures, LineageStep, Session, StoredArtifact, StoredCall, StoredEndpoint
 from flashgraph.text.terminal import grid
 
 if TYPE_CHECKING:
@@ -327,7 +327,7 @@ def artifact_head(artifact: StoredArtifact) -> str:
     )
 
 
-def lineage_lines(steps: Sequence[Step]) -> list[str]:
+def lineage_lines(steps: Sequence[LineageStep]) -> list[str]:
     """Each step from the root on: the artifact and what changed."""
     lines: list[str] = []
     for step in steps:
@@ -398,7 +398,7 @@ def artifact_json(artifact: StoredArtifact, *, value: bool = True) -> dict[str, 
     return found if value else {name: v for name, v in found.items() if name not in ("value", "scores")}
 
 
-def lineage_json(steps: Sequence[Step]) -> list[dict[str, Any]]:
+def lineage_json(steps: Sequence[LineageStep]) -> list[dict[str, Any]]:
     """The steps of a line of descent, with the lines of their diffs."""
     return [
         {

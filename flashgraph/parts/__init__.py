@@ -3,7 +3,7 @@
 Parts of one algorithm alone are in a folder of its name: ``gepa``, ``ace``, ``meta_harness``, ``islands``.
 """
 
-from flashgraph.parts.ace.checkpoints import Answered, Checkpoints, Snapshot, same_snapshot
+from flashgraph.parts.ace.checkpoints import Checkpoints, Snapshot, StepScores, same_snapshot
 from flashgraph.parts.archive import Archive
 from flashgraph.parts.clipping import asked, clipped, fitted, within
 from flashgraph.parts.costs import curating, reflecting
@@ -15,7 +15,6 @@ from flashgraph.parts.sampling import Epochs, RoundRobin
 
 __all__ = [
     "FRONTIERS",
-    "Answered",
     "Archive",
     "Attempt",
     "Candidate",
@@ -26,6 +25,7 @@ __all__ = [
     "Requirement",
     "RoundRobin",
     "Snapshot",
+    "StepScores",
     "Validated",
     "Work",
     "asked",

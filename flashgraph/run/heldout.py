@@ -34,7 +34,7 @@ from flashgraph.run.contained import Inside, escaped, guarded_loop, reason, with
 from flashgraph.run.floor import Floor
 from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.store import JournalError
-from flashgraph.run.patience import Patience, Standing, ending, passing, patiently, suspect
+from flashgraph.run.patience import EndpointHealth, Patience, ending, passing, patiently, suspect
 from flashgraph.run.resumed import request_key
 from flashgraph.run.watch import Pace
 from flashgraph.tasks.task import Llm, Task
@@ -158,7 +158,7 @@ class _Desk:
         self._slots = anyio.CapacityLimiter(limit)
         self._settled = anyio.Event()
         self._pace = Pace()
-        self._standing = Standing()
+        self._standing = EndpointHealth()
 
     def seat(self, candidate: Mapping[str, str], index: int) -> Llm:
         """The model as the attempt of a candidate at a sample sees it."""

@@ -24,7 +24,17 @@ from flashgraph.errors import (
 from flashgraph.llm.protocol import Message, Model, Reply
 from flashgraph.run.resumed import request_key
 
-__all__ = ["LONGEST_PAUSE", "Patience", "Ruling", "Standing", "ending", "passing", "patiently", "reply_of", "suspect"]
+__all__ = [
+    "LONGEST_PAUSE",
+    "EndpointHealth",
+    "Patience",
+    "Ruling",
+    "ending",
+    "passing",
+    "patiently",
+    "reply_of",
+    "suspect",
+]
 
 T = TypeVar("T")
 
@@ -77,7 +87,7 @@ class Patience:
 
 
 @attrs.define(eq=False)
-class Standing:
+class EndpointHealth:
     """What endpoints have done lately, by which a fault is the endpoint's or a request's.
 
     A prompt that always gets a 403 or a 5xx must not end a run whose other requests are answered.  An endpoint that is

@@ -37,7 +37,7 @@ from flashgraph.run.budget import (
 from flashgraph.run.cause import Cause, End
 from flashgraph.run.jobs import Call, Grant, Job, Refuse
 from flashgraph.run.machine import Machine
-from flashgraph.run.patience import Patience, Standing, ending, passing, patiently, suspect
+from flashgraph.run.patience import EndpointHealth, Patience, ending, passing, patiently, suspect
 from flashgraph.run.resumed import Served, request_key
 from flashgraph.run.turns import Answered, Asked, taken
 from flashgraph.run.watch import Pace
@@ -91,7 +91,7 @@ class Requests:
         self._answered: list[Answered] = []
         self._pace = Pace()
         self._paced: list[tuple[str, int, float, float]] = []
-        self._standing = Standing()
+        self._standing = EndpointHealth()
         self._met: list[tuple[str, str, float]] = []
         """Endpoints, requests that have met faults of theirs since the last turn, and when."""
         self._scopes: dict[int, set[anyio.CancelScope]] = {}

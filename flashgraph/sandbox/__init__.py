@@ -6,8 +6,8 @@ call (`call`); `guest` is what runs on the other side.  What is guaranteed, how,
 
 from __future__ import annotations
 
-from flashgraph.sandbox.limits import Limits
+from flashgraph.sandbox.limits import SandboxLimits
 from flashgraph.sandbox.outcome import CandidateFailed, Ran
 from flashgraph.sandbox.pool import Sandbox
 
-__all__ = ["CandidateFailed", "Limits", "Ran", "Sandbox"]
+__all__ = ["CandidateFailed", "Ran", "Sandbox", "SandboxLimits"]

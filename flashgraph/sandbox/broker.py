@@ -9,17 +9,17 @@ import anyio
 
 from flashgraph.errors import ModelError
 from flashgraph.llm.protocol import Message
-from flashgraph.sandbox.call import Call
+from flashgraph.sandbox.call import ChildCall
 from flashgraph.sandbox.guest import wire
 from flashgraph.tasks.task import Llm
 
 __all__ = ["converse"]
 
 
-async def converse(call: Call, llm: Llm | None) -> Any:
+async def converse(call: ChildCall, llm: Llm | None) -> Any:
     """The value that the child returns, its requests to the model answered on the way.
 
-    Raises what `Call.receive` raises, and what ``llm`` raised where that is more than one lost request:
+    Raises what `ChildCall.receive` raises, and what ``llm`` raised where that is more than one lost request:
     `BudgetExhausted`, a fatal `ModelError`, a fault.
     """
     if llm is None:
@@ -48,7 +48,7 @@ async def converse(call: Call, llm: Llm | None) -> Any:
 class _Broker:
     """The calls of the model that one run makes."""
 
-    def __init__(self, call: Call, llm: Llm) -> None:
+    def __init__(self, call: ChildCall, llm: Llm) -> None:
         self.call = call
         self.llm = llm
         self.failure: Exception | None = None

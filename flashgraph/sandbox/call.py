@@ -18,11 +18,11 @@ import attrs
 
 from flashgraph.sandbox.guest import wire
 from flashgraph.sandbox.guest.wire import MESSAGE_LENGTH
-from flashgraph.sandbox.limits import Limits
+from flashgraph.sandbox.limits import SandboxLimits
 from flashgraph.sandbox.outcome import CandidateFailed, Kind, Ran
 from flashgraph.sandbox.worker import Gone, Worker
 
-__all__ = ["Call", "Job", "NotStarted", "Refused"]
+__all__ = ["ChildCall", "ChildJob", "NotConfined", "NotStarted"]
 
 _OWN_KINDS = ("syntax", "error", "entry", "memory", "output")
 """Kinds that a child may claim: about itself only."""
@@ -32,12 +32,12 @@ class NotStarted(Exception):
     """The server died before the candidate's first line ran: the call can be made again."""
 
 
-class Refused(Exception):
+class NotConfined(Exception):
     """The child could not confine itself, and ran nothing."""
 
 
 @attrs.frozen
-class Job:
+class ChildJob:
     """What a child is asked to do."""
 
     code: str
@@ -47,13 +47,13 @@ class Job:
     llm: bool
 
 
-class Call:
+class ChildCall:
     """The sockets and files of one call.
 
     ``with Call(limits) as call: await call.begin(worker, job); ...``.  Leaving it kills the child if it is still there.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: SandboxLimits) -> None:
         self.limits = limits
         self.began = time.perf_counter()
         self._received = bytearray()
@@ -61,7 +61,7 @@ class Call:
         self._sending = anyio.Lock()
         self._closing = contextlib.ExitStack()
 
-    def __enter__(self) -> Call:
+    def __enter__(self) -> ChildCall:
         with contextlib.ExitStack() as stack:
             self._channel, self._their_channel = _sockets(stack, socket.SOCK_STREAM)
             self._lease, self._their_lease = _sockets(stack, socket.SOCK_SEQPACKET)
@@ -74,7 +74,7 @@ class Call:
     ) -> None:
         self._closing.close()
 
-    async def begin(self, worker: Worker, job: Job) -> None:
+    async def begin(self, worker: Worker, job: ChildJob) -> None:
         """Have a child made and give it its job.  Raises `NotStarted`, or `CandidateFailed` as `frames` does."""
         bounds = {name: getattr(self.limits, name) for name in wire.ASKING}
         frame = wire.pack({**attrs.asdict(job, recurse=False), **bounds})
@@ -103,12 +103,12 @@ class Call:
         """The child's next frame: ``llm`` or ``value``.
 
         Raises `CandidateFailed` for a frame that says so, a forged one, and the end of the process; `NotStarted` and
-        `Refused` when the candidate never ran.
+        `NotConfined` when the candidate never ran.
         """
         while True:
             frame = await self._frame()
             if not self._ready and "refused" in frame:
-                raise Refused(str(frame["refused"]))
+                raise NotConfined(str(frame["refused"]))
             if not self._ready and frame == {"ready": True}:
                 self._ready = True
             elif "failed" in frame:

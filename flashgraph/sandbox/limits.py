@@ -9,7 +9,7 @@ import attrs
 
 from flashgraph.errors import DataError
 
-__all__ = ["Limits"]
+__all__ = ["SandboxLimits"]
 
 MIB = 1024 * 1024
 _MOST = 1 << 60
@@ -19,18 +19,18 @@ def _refused(field: attrs.Attribute[Any], value: Any, expected: str) -> DataErro
     return DataError(f"limits: {field.name}={value!r}; expected {expected}.\nFix: Limits({field.name}=...).")
 
 
-def _positive(_: Limits, field: attrs.Attribute[Any], value: Any) -> None:
+def _positive(_: SandboxLimits, field: attrs.Attribute[Any], value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise _refused(field, value, "a number over 0")
 
 
-def _whole(_: Limits, field: attrs.Attribute[Any], value: Any) -> None:
+def _whole(_: SandboxLimits, field: attrs.Attribute[Any], value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < _MOST:
         raise _refused(field, value, "a whole number over 0")
 
 
 def _at_least(least: int) -> Any:
-    def check(_: Limits, field: attrs.Attribute[Any], value: Any) -> None:
+    def check(_: SandboxLimits, field: attrs.Attribute[Any], value: Any) -> None:
         if value < least:
             raise _refused(field, value, f"at least {least}, without which nothing runs")
 
@@ -38,7 +38,7 @@ def _at_least(least: int) -> Any:
 
 
 @attrs.frozen
-class Limits:
+class SandboxLimits:
     """Limits of one run, each enforced by the kernel or by the trusted server, not by the candidate's process.
 
     ``cpu_seconds`` is for all threads together.  ``wall_seconds`` is real time, less what is spent waiting for the

@@ -13,10 +13,10 @@ import anyio
 from flashgraph.errors import DataError
 from flashgraph.sandbox import probe
 from flashgraph.sandbox.broker import converse
-from flashgraph.sandbox.call import Call, Job, NotStarted, Refused
+from flashgraph.sandbox.call import ChildCall, ChildJob, NotConfined, NotStarted
 from flashgraph.sandbox.guest.wire import Malformed
 from flashgraph.sandbox.jail import no_confinement
-from flashgraph.sandbox.limits import Limits
+from flashgraph.sandbox.limits import SandboxLimits
 from flashgraph.sandbox.outcome import CandidateFailed, Ran
 from flashgraph.sandbox.worker import Worker
 from flashgraph.tasks.task import Llm
@@ -25,7 +25,7 @@ __all__ = ["Sandbox"]
 
 log = logging.getLogger("flashgraph.sandbox")
 
-_DEFAULT_LIMITS = Limits()
+_DEFAULT_LIMITS = SandboxLimits()
 _ATTEMPTS = 2
 
 
@@ -44,7 +44,7 @@ class Sandbox:
         *,
         unconfined: bool = False,
         workers: int = 1,
-        limits: Limits = _DEFAULT_LIMITS,
+        limits: SandboxLimits = _DEFAULT_LIMITS,
         preload: Sequence[str] = (),
     ) -> None:
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
@@ -96,7 +96,7 @@ class Sandbox:
         *,
         driver: str = "",
         llm: Llm | None = None,
-        limits: Limits | None = None,
+        limits: SandboxLimits | None = None,
     ) -> Ran:
         """Run ``code`` as the module ``candidate`` in a fresh process and return what ``entry(**arguments)`` does.
 
@@ -109,13 +109,13 @@ class Sandbox:
         ``arguments`` are not JSON; what ``llm`` raises (`BudgetExhausted`, a fatal `ModelError`) but for a
         `RequestFailed`, which the candidate sees as a `RuntimeError`.  Cancelling kills the process.
         """
-        job = Job(code, entry, dict(arguments), driver, llm is not None)
+        job = ChildJob(code, entry, dict(arguments), driver, llm is not None)
         for attempt in range(1, _ATTEMPTS + 1):
             worker = await self._worker()
             worker.calls += 1
             try:
                 async with worker.slots:
-                    with Call(limits or self.limits) as call:
+                    with ChildCall(limits or self.limits) as call:
                         await call.begin(worker, job)
                         return call.finish(await converse(call, llm))
             except Malformed as error:
@@ -123,7 +123,7 @@ class Sandbox:
             except NotStarted:
                 if attempt == _ATTEMPTS:
                     raise CandidateFailed("killed", "the process was killed before the code began") from None
-            except Refused as error:
+            except NotConfined as error:
                 if attempt == _ATTEMPTS:
                     raise no_confinement(f"that a process cannot confine itself ({error})") from None
             finally:

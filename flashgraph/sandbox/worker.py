@@ -21,7 +21,7 @@ import anyio
 from flashgraph.errors import DataError
 from flashgraph.sandbox.guest import wire
 from flashgraph.sandbox.jail import NOBODY, SCRATCH, Jail, no_confinement
-from flashgraph.sandbox.limits import Limits
+from flashgraph.sandbox.limits import SandboxLimits
 
 __all__ = ["Gone", "Worker"]
 
@@ -52,7 +52,7 @@ class Worker:
         self._asking = anyio.Lock()
 
     @classmethod
-    async def start(cls, *, confined: bool, preload: Sequence[str], usual: Limits) -> Worker:
+    async def start(cls, *, confined: bool, preload: Sequence[str], usual: SandboxLimits) -> Worker:
         """Start a server and wait until it is warm; children with the limits ``usual`` it makes ahead of their calls.
 
         Raises `DataError` where it cannot be confined, or a module of ``preload`` cannot be imported.
@@ -117,7 +117,7 @@ class Worker:
                 _admit(info, proceed)
         return worker
 
-    async def spawn(self, limits: Limits, descriptors: Sequence[int]) -> None:
+    async def spawn(self, limits: SandboxLimits, descriptors: Sequence[int]) -> None:
         """Ask for one child.  Raises `Gone` when the server is."""
         request = wire.SPAWN.pack(*_bounds(limits))
         async with self._asking:
@@ -151,7 +151,7 @@ class Worker:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-def _bounds(limits: Limits) -> tuple[float, ...]:
+def _bounds(limits: SandboxLimits) -> tuple[float, ...]:
     """The fields of `wire.SPAWN`."""
     return (
         float(limits.cpu_seconds),

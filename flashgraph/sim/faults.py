@@ -6,13 +6,15 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Mapping
+from functools import cached_property
 
 import anyio
 import attrs
 
 from flashgraph.errors import DataError, did_you_mean
+from flashgraph.llm.rates import Bucket
 
-__all__ = ["KINDS", "Bucket", "Faults"]
+__all__ = ["KINDS", "Faults", "RateLimit"]
 
 KINDS: Mapping[str, str] = {
     "429": "refused at once as one too many, with Retry-After",
@@ -60,32 +62,35 @@ class Faults:
         return None
 
 
-class Bucket:
-    """A rate limit as providers keep it: a bucket of a minute's worth that fills steadily."""
+class RateLimit:
+    """A rate limit as providers keep it: a bucket that holds a minute's worth and fills steadily.
 
-    def __init__(self, per_minute: float) -> None:
-        self._most = per_minute
-        self._left = per_minute
-        self._since: float | None = None
+    ``used`` is what others had taken out of it when the first request came.
+    """
+
+    def __init__(self, per_minute: float, used: float = 0.0) -> None:
+        self._per_minute, self._used = per_minute, used
+
+    @cached_property
+    def _bucket(self) -> Bucket:
+        bucket = Bucket(self._per_minute, self._per_minute, at=anyio.current_time())
+        bucket.take(self._used, bucket.at)
+        return bucket
 
     def wanting(self, amount: float) -> float:
-        """Seconds until there will be ``amount`` (at most a whole bucket); 0 if it is there."""
-        now = anyio.current_time()
-        if self._since is not None:
-            self._left = min(self._most, self._left + (now - self._since) * self._most / 60)
-        self._since = now
-        return max(0.0, min(amount, self._most) - self._left) * 60 / self._most
+        """Return the seconds until the bucket holds ``amount`` (at most a whole bucket); 0 if it does now."""
+        return max(0.0, self._bucket.due(min(amount, self._per_minute)) - anyio.current_time())
 
     def said(self, of: str) -> dict[str, str]:
-        """The headers in which OpenAI tells of it: the limit, what is left, and how long until all is there again."""
-        self.wanting(0.0)
-        reset = (self._most - self._left) * 60 / self._most
+        """Return OpenAI's headers for it: the limit, what is left, and the time until the bucket is full."""
+        limit, now = self._per_minute, anyio.current_time()
+        left, reset = self._bucket.holds(now), max(0.0, self._bucket.due(limit) - now)
         return {
-            f"x-ratelimit-limit-{of}": f"{self._most:.0f}",
-            f"x-ratelimit-remaining-{of}": str(max(0, math.floor(self._left))),
+            f"x-ratelimit-limit-{of}": f"{limit:.0f}",
+            f"x-ratelimit-remaining-{of}": str(max(0, math.floor(left))),
             f"x-ratelimit-reset-{of}": f"{reset * 1000:.0f}ms" if reset < 1 else f"{reset // 60:.0f}m{reset % 60:.3f}s",
         }
 
     def take(self, amount: float) -> None:
-        """Take it, also where that leaves less than nothing."""
-        self._left -= amount
+        """Take ``amount``, also where that leaves less than nothing."""
+        self._bucket.take(amount, anyio.current_time())

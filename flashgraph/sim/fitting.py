@@ -7,10 +7,10 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 
-__all__ = ["Load", "nonnegative_least_squares", "surviving_quantiles"]
+__all__ = ["OpenCount", "nonnegative_least_squares", "surviving_quantiles"]
 
 
-class Load:
+class OpenCount:
     """How many of some intervals were open, when."""
 
     def __init__(self, intervals: Iterable[tuple[float, float]]) -> None:

@@ -20,7 +20,7 @@ from flashgraph.run.journal.header import fingerprint
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity, Plan, compile_plan
 from flashgraph.sim.engine import Engine
-from flashgraph.sim.measures import Forecast, Watch
+from flashgraph.sim.measures import Forecast, RunMeasures
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import Profile
 from flashgraph.sim.scene import Scene, scene_of
@@ -144,7 +144,7 @@ async def forecast(
         for role in roles
     }
     budget = Budget(seconds=simulation.minutes * 60)
-    watch = Watch(scene.truth)
+    watch = RunMeasures(scene.truth)
 
     def see(event: Event) -> None:
         watch.on_event(event)

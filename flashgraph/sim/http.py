@@ -20,7 +20,7 @@ import h11
 
 from flashgraph.text.terminal import say
 
-__all__ = ["Handler", "Request", "Response", "serve_http"]
+__all__ = ["Handler", "HttpRequest", "Response", "serve_http"]
 
 LARGEST_BODY = 64 * 2**20
 """Bytes of a request; more is refused."""
@@ -30,7 +30,7 @@ RESET_WHEN_CLOSED = struct.pack("ii", 1, 0)
 
 
 @attrs.frozen
-class Request:
+class HttpRequest:
     """``path`` is without its query."""
 
     method: str
@@ -49,7 +49,7 @@ class Response:
     sent: Literal["all", "half", "nothing"] = "all"
 
 
-Handler = Callable[[Request], Awaitable[Response]]
+Handler = Callable[[HttpRequest], Awaitable[Response]]
 
 
 async def serve_http(listener: anyio.abc.Listener[anyio.abc.SocketStream], handler: Handler) -> None:
@@ -86,7 +86,7 @@ class _Connection:
             if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
                 await self._respond(Response(error.error_status_hint, str(error).encode(), type="text/plain"))
 
-    async def _received(self) -> Request | None:
+    async def _received(self) -> HttpRequest | None:
         """The next request; None when the client has no further one."""
         head: h11.Request | None = None
         body = bytearray()
@@ -107,11 +107,11 @@ class _Connection:
                 if len(body) > LARGEST_BODY:
                     raise h11.RemoteProtocolError("the body is too large", error_status_hint=413)
             elif isinstance(event, h11.EndOfMessage) and head is not None:
-                return Request(head.method.decode(), head.target.partition(b"?")[0].decode(), bytes(body))
+                return HttpRequest(head.method.decode(), head.target.partition(b"?")[0].decode(), bytes(body))
             else:
                 return None
 
-    async def _answered(self, request: Request) -> Response | None:
+    async def _answered(self, request: HttpRequest) -> Response | None:
         """The handler's response; None if the client went away meanwhile."""
         response: Response | None = None
         async with anyio.create_task_group() as tasks:

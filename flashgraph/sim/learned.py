@@ -20,10 +20,10 @@ import attrs
 from flashgraph.errors import DataError
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.journal.stored import StoredCall
-from flashgraph.sim.fitting import Load, nonnegative_least_squares, surviving_quantiles
+from flashgraph.sim.fitting import OpenCount, nonnegative_least_squares, surviving_quantiles
 from flashgraph.sim.profiles import Lengths, Profile
 
-__all__ = ["Learned", "learn"]
+__all__ = ["FittedProfiles", "learn"]
 
 FEWEST = 20
 """Calls without which nothing is learned."""
@@ -35,7 +35,7 @@ NO_PREFILL = 10**9
 
 
 @attrs.frozen
-class Learned:
+class FittedProfiles:
     """Profiles by model role; roles of one endpoint share theirs.  ``notes`` say from what they were learned."""
 
     profiles: Mapping[str, Profile]
@@ -84,7 +84,7 @@ class _Speed:
         return max(0.0, sent.call.seconds - self.latency) / (self.step + self.step_per_request * sent.batch)
 
 
-def learn(run: StoredRun, limit_of: Callable[[str], int | None] = lambda role: None) -> Learned:
+def learn(run: StoredRun, limit_of: Callable[[str], int | None] = lambda role: None) -> FittedProfiles:
     """The profiles of a run's endpoints.  ``limit_of`` tells how many requests the model of a role took at once; where
     it does not know, it was as many as were out at most.
 
@@ -104,12 +104,12 @@ def learn(run: StoredRun, limit_of: Callable[[str], int | None] = lambda role: N
         profile, note = _fitted(run.name, endpoint, calls, max(limits, default=None))
         profiles |= dict.fromkeys(roles, profile)
         notes.append(note)
-    return Learned(profiles, tuple(notes))
+    return FittedProfiles(profiles, tuple(notes))
 
 
 def _fitted(run: str, endpoint: str, calls: Sequence[StoredCall], limit: int | None) -> tuple[Profile, str]:
     timed = [call for call in calls if call.seconds > 0]
-    load = Load((call.at - call.seconds, call.at) for call in timed)
+    load = OpenCount((call.at - call.seconds, call.at) for call in timed)
     sent = [_Sent(call, load.mean(call.at - call.seconds, call.at)) for call in timed]
     answered = [s for s in sent if s.answered]
     if len(answered) < FEWEST:

@@ -14,14 +14,14 @@ from flashgraph.run.machine import Machine
 from flashgraph.run.queues import EdgeQueue
 from flashgraph.sim.profiles import Profile
 
-__all__ = ["Forecast", "Point", "Queue", "Server", "Watch"]
+__all__ = ["Forecast", "Queue", "RunMeasures", "ScoreMoment", "Server"]
 
 BOUND = 0.5
 """What was full for so much of the time is said to have bound the run."""
 
 
 @attrs.frozen
-class Point:
+class ScoreMoment:
     """The true score of what the run would hand out, ``seconds`` after its start and after so many ``tokens``."""
 
     seconds: float
@@ -76,7 +76,7 @@ class Forecast:
     window_full: float
     """Share of time in which a source that goes on had as many rounds open as its window allows."""
     bound: str
-    curve: tuple[Point, ...] = ()
+    curve: tuple[ScoreMoment, ...] = ()
 
     def per_minute(self, name: str) -> float:
         """Of ``proposals``, ``accepted``, ``evaluations`` or ``calls``."""
@@ -96,7 +96,7 @@ class Forecast:
         """The true score at the end, where the scene has one."""
         return self.curve[-1].score if self.curve else None
 
-    def reached(self, score: float) -> Point | None:
+    def reached(self, score: float) -> ScoreMoment | None:
         """When a score was reached for the first time."""
         return next((p for p in self.curve if p.score >= score), None)
 
@@ -114,7 +114,7 @@ class Forecast:
         return sum(lag * n for lag, n in self.lags.items()) / max(1, sum(self.lags.values()))
 
 
-class Watch:
+class RunMeasures:
     """Takes a run's events in and remembers sums, not events.  ``truth`` judges an artifact's value."""
 
     def __init__(self, truth: Callable[[Any], float | None] | None = None) -> None:
@@ -130,7 +130,7 @@ class Watch:
         self._window = _Level()
         self._lasting: list[str] = []
         self._members: dict[str, list[EdgeQueue]] = {}
-        self._curve: list[Point] = []
+        self._curve: list[ScoreMoment] = []
         # By type: a forecast sees ten events for every call.
         self._handlers: dict[type[ev.Event], Callable[[Any], None]] = {
             ev.CallStarted: self._call_started,
@@ -223,7 +223,7 @@ class Watch:
         best = machine.pools[first].value.best()
         score = self._truth(best.value) if best is not None else 0.0
         if score is not None:
-            self._curve.append(Point(event.at, self._count["prompt"] + self._count["reply"], score))
+            self._curve.append(ScoreMoment(event.at, self._count["prompt"] + self._count["reply"], score))
 
     def forecast(self, seconds: float, profiles: Mapping[str, Profile], made: Mapping[str, float]) -> Forecast:
         """The sums after ``seconds``; ``profiles`` and the tokens ``made`` are by endpoint."""

@@ -13,8 +13,8 @@ import anyio.abc
 import attrs
 
 from flashgraph.llm.protocol import Reply, Usage
-from flashgraph.sim.faults import Bucket, Faults
-from flashgraph.sim.http import Request, Response, serve_http
+from flashgraph.sim.faults import Faults, RateLimit
+from flashgraph.sim.http import HttpRequest, Response, serve_http
 from flashgraph.sim.model import SimModel
 
 __all__ = ["SimServer"]
@@ -49,8 +49,8 @@ class SimServer:
         self.finished: Counter[str] = Counter()
         self.refused = 0
         self._tokens: Counter[str] = Counter()
-        self._requests_left = Bucket(requests_per_minute) if requests_per_minute else None
-        self._tokens_left = Bucket(tokens_per_minute) if tokens_per_minute else None
+        self._requests_left = RateLimit(requests_per_minute) if requests_per_minute else None
+        self._tokens_left = RateLimit(tokens_per_minute) if tokens_per_minute else None
 
     @property
     def answered(self) -> int:
@@ -62,7 +62,7 @@ class SimServer:
         async with self.model.open():
             await serve_http(listener, self.answer)
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, request: HttpRequest) -> Response:
         """The response to one request.  Cancelling it frees the slot that it holds."""
         match request.method, request.path:
             case "POST", "/v1/chat/completions":

@@ -17,7 +17,7 @@ from flashgraph.sim.forecast import Simulation, amounts_to
 from flashgraph.sim.measures import Forecast
 from flashgraph.sim.sweep import Run, Settings, Spread, combinations, spread, swept
 
-__all__ = ["CHOICES", "Choice", "Goal", "Step", "Tuned", "tuned"]
+__all__ = ["CHOICES", "Goal", "SearchProgress", "Tuned", "TunedSettings", "tuned"]
 
 Goal = Literal["time-to-score", "throughput", "cost"]
 
@@ -31,7 +31,7 @@ FINALISTS = 3
 
 
 @attrs.frozen
-class Choice:
+class TunedSettings:
     """Settings, and what the goal says of them by seed: lower is better."""
 
     settings: Settings
@@ -43,7 +43,7 @@ class Choice:
 
 
 @attrs.frozen
-class Step:
+class SearchProgress:
     """How far the search is."""
 
     done: int
@@ -60,13 +60,13 @@ class Tuned:
     goal: Goal
     target: float | None
     unit: str
-    default: Choice
-    finalists: tuple[Choice, ...]
+    default: TunedSettings
+    finalists: tuple[TunedSettings, ...]
     simulations: int
     same: int
 
     @property
-    def best(self) -> Choice:
+    def best(self) -> TunedSettings:
         return self.finalists[0]
 
     @property
@@ -100,7 +100,7 @@ def cost_of(goal: Goal, forecast: Forecast, target: float | None) -> float:
 
 def tuned(
     base: Simulation, goal: Goal, names: Sequence[str], seeds: int, run: Run, target: float | None = None
-) -> Iterator[Step | Tuned]:
+) -> Iterator[SearchProgress | Tuned]:
     """Search over ``names`` of `CHOICES`; gives a step after each simulation and the outcome last.
 
     Without a ``target``, it is the score that the base settings reach on the first seed in all the time, where the
@@ -123,16 +123,16 @@ def tuned(
         same += first != _key(settings)
         return dict(first)
 
-    def ask(candidates: Sequence[Settings], asked: Sequence[int]) -> Iterator[Step]:
+    def ask(candidates: Sequence[Settings], asked: Sequence[int]) -> Iterator[SearchProgress]:
         for seed in asked:
             missing = [s for s in candidates if seed not in memory.get(_key(s), {})]
             for points in swept(base, missing, [seed], run):
                 for point in points:
                     memory.setdefault(_key(point.settings), {}).update(point.forecasts)
-                yield Step(sum(map(len, memory.values())), planned - same, points[-1].settings)
+                yield SearchProgress(sum(map(len, memory.values())), planned - same, points[-1].settings)
 
-    def choice(settings: Settings) -> Choice:
-        return Choice(
+    def choice(settings: Settings) -> TunedSettings:
+        return TunedSettings(
             settings, {seed: cost_of(goal, f, target) for seed, f in sorted(memory[_key(settings)].items())}
         )  # fmt: skip
 

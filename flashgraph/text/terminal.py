@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
-    "Guarded",
+    "SafeStream",
     "Screen",
     "Styled",
     "above",
@@ -233,7 +233,7 @@ def is_live() -> bool:
 # ---- streams ---------------------------------------------------------------------------------------------
 
 
-class Guarded:
+class SafeStream:
     """A stream on which writing never fails.
 
     What its encoding has not is written out, and a stream that is closed, full, or read by nobody keeps the first
@@ -274,7 +274,7 @@ class Guarded:
 
 
 @contextmanager
-def guarded() -> Iterator[tuple[Guarded, Guarded]]:
+def guarded() -> Iterator[tuple[SafeStream, SafeStream]]:
     """Guard stdout and stderr, which may be closed, full, or without a reader; give the two.
 
     Warnings that are logged go through `say`, unless the user's own code has set up logging.
@@ -283,7 +283,7 @@ def guarded() -> Iterator[tuple[Guarded, Guarded]]:
     before = sys.stdout, sys.stderr, logging.lastResort
     missing = [stream is None for stream in before[:2]]
     with open(os.devnull, "w") as nowhere:
-        out, err = Guarded(sys.stdout or nowhere), Guarded(sys.stderr or nowhere)
+        out, err = SafeStream(sys.stdout or nowhere), SafeStream(sys.stderr or nowhere)
         out.error = OSError("stdout is closed") if missing[0] else None
         sys.stdout, sys.stderr, logging.lastResort = out, err, _Lines(logging.WARNING)
         try:
@@ -312,7 +312,7 @@ def _fill() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
-def _give_up(number: int, stream: Guarded) -> None:
+def _give_up(number: int, stream: SafeStream) -> None:
     """Let Python end in peace, which writes what is left and would fail."""
     with suppress(OSError, ValueError, AttributeError):
         if stream.fileno() == number:

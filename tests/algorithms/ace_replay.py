@@ -13,7 +13,7 @@ import attrs
 import flashgraph as fg
 from flashgraph.llm.protocol import Message
 from flashgraph.parts import Checkpoints
-from flashgraph.parts.ace import Delta, Merged, Operation, Playbook, Start, Tags, digest
+from flashgraph.parts.ace import Delta, Merged, Operation, Playbook, PlaybookStart, Tags, digest
 from flashgraph.run import events as ev
 from flashgraph.sim.clock import settle
 from flashgraph.testing.invariants import check_invariants
@@ -73,7 +73,7 @@ class Replay:
         """Something was admitted, and ``playbook`` is the value after it."""
         before = self.counted()
         match value:
-            case Start():
+            case PlaybookStart():
                 pass
             case Tags():
                 living: list[str] = [tag for bullet, tag in value.counts if self.book.resolved(bullet) is not None]

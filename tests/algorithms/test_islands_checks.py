@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.parts.islands.pool import Failure
+from flashgraph.parts.islands.pool import ProposalFailure
 from flashgraph.parts.islands.programs import Check
 from flashgraph.run.events import JobEnded
 from flashgraph.sandbox import Ran
@@ -50,7 +50,7 @@ def run(score: Mapping[str, Any], answers: Sequence[str], **params: Any) -> fg.R
 
 
 def failures(result: fg.Result) -> list[str]:
-    return [a.value.reason for a in result.artifacts if isinstance(a.value, Failure)]
+    return [a.value.reason for a in result.artifacts if isinstance(a.value, ProposalFailure)]
 
 
 def test_what_a_score_raises_counts_against_the_program() -> None:

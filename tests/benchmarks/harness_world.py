@@ -27,7 +27,7 @@ import attrs
 import flashgraph as fg
 from flashgraph.llm.protocol import Message
 from flashgraph.run import events as ev
-from flashgraph.sandbox import CandidateFailed, Limits, Ran
+from flashgraph.sandbox import CandidateFailed, Ran, SandboxLimits
 from flashgraph.sim.clock import run_virtually
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
@@ -179,7 +179,7 @@ class WorldSandbox:
         *,
         driver: str = "",
         llm: Llm | None = None,
-        limits: Limits | None = None,
+        limits: SandboxLimits | None = None,
     ) -> Ran:
         """As `flashgraph.sandbox.Sandbox.run`; a process takes 20 ms."""
         await anyio.sleep(0.02)

@@ -10,9 +10,9 @@ from typing import Any
 import attrs
 import httpx
 
-from flashgraph.llm.connections import Answer
+from flashgraph.llm.connections import HttpReply
 from flashgraph.llm.vllm import VllmModel
-from flashgraph.sim.http import Request
+from flashgraph.sim.http import HttpRequest
 from flashgraph.sim.server import SimServer
 
 __all__ = ["LinkedModel"]
@@ -24,10 +24,10 @@ class Wire:
 
     server: SimServer
 
-    async def request(self, method: str, url: httpx.URL | str, json: Any = None) -> Answer:
+    async def request(self, method: str, url: httpx.URL | str, json: Any = None) -> HttpReply:
         body = b"" if json is None else _encoded(json)
-        response = await self.server.answer(Request(method, httpx.URL(url).path, body))
-        return Answer(response.status, "", httpx.Headers(dict(response.headers)), response.body)
+        response = await self.server.answer(HttpRequest(method, httpx.URL(url).path, body))
+        return HttpReply(response.status, "", httpx.Headers(dict(response.headers)), response.body)
 
 
 def _encoded(body: Any) -> bytes:

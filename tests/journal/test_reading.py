@@ -21,7 +21,7 @@ from flashgraph.run.journal import JournalError
 from flashgraph.run.journal.folders import find_run, is_held, runs_in
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.result import texts_of
-from flashgraph.sim.faults import Bucket
+from flashgraph.sim.faults import RateLimit
 from flashgraph.sim.world import UNSOLVED
 from tests.journal.kit import SCENARIOS, session
 from tests.journal.small import ANSWERED, held, judged_run, small_run
@@ -294,7 +294,7 @@ def test_endpoints_that_were_down_and_up_again(tmp_path: Path) -> None:
 
 def test_rates_that_an_endpoint_has_told_of(tmp_path: Path) -> None:
     """In words; `show` says them."""
-    ran(requests(60), {"task": Server(99, adaptive(), rate=Bucket(240))}, folder=tmp_path / "run")
+    ran(requests(60), {"task": Server(99, adaptive(), rate=RateLimit(240))}, folder=tmp_path / "run")
     with StoredRun.open(tmp_path / "run") as run:
         (endpoint,) = run.endpoints()
         assert (endpoint.rates, endpoint.down) == (("240 requests a minute",), False)

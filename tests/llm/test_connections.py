@@ -16,7 +16,7 @@ import pytest
 from flashgraph.errors import DataError
 from flashgraph.llm.connections import Connections
 from flashgraph.llm.environment import CERTIFICATES, PROXIES
-from flashgraph.sim.http import Request, Response, serve_http
+from flashgraph.sim.http import HttpRequest, Response, serve_http
 
 pytestmark = pytest.mark.anyio
 
@@ -29,7 +29,7 @@ class Door:
     held: int = 0
     opened: anyio.Event = attrs.field(factory=anyio.Event)
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, request: HttpRequest) -> Response:
         self.held += 1
         try:
             await self.opened.wait()

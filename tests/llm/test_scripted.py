@@ -11,7 +11,7 @@ import trio.testing
 
 from flashgraph.errors import DataError, RequestFailed
 from flashgraph.llm.protocol import Message, Model, Reply
-from flashgraph.llm.scripted import Call, ScriptedModel
+from flashgraph.llm.scripted import RecordedCall, ScriptedModel
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +33,7 @@ async def test_replies_in_order_with_exceptions_and_an_end() -> None:
         await model.complete(HELLO, {})
     with pytest.raises(DataError, match="call 4 came, but the script has 3 replies"):
         await model.complete(HELLO, {})
-    assert model.calls[0] == Call(tuple(HELLO), {"seed": 1})
+    assert model.calls[0] == RecordedCall(tuple(HELLO), {"seed": 1})
     assert len(model.calls) == 4
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import flashgraph as fg
-from flashgraph.parts import Answered, Checkpoints, Snapshot
+from flashgraph.parts import Checkpoints, Snapshot, StepScores
 from flashgraph.parts.evaluation import Attempt, Work
 
 SCORES = st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=3, max_size=3)
@@ -24,7 +24,7 @@ def group(step: int, scores: Sequence[float | None], split: str = "val", first: 
     return fg.Group(Snapshot({"playbook": f"p{step}"}, step, split, indices), members)
 
 
-def admitted(*groups: fg.Group[Snapshot, Attempt] | Answered) -> Checkpoints:
+def admitted(*groups: fg.Group[Snapshot, Attempt] | StepScores) -> Checkpoints:
     pool = Checkpoints()
     for number, value in enumerate(groups):
         partial = isinstance(value, fg.Group) and value.partial
@@ -40,7 +40,7 @@ def best_text(pool: Checkpoints) -> str:
 def test_an_empty_pool_hands_nothing_out() -> None:
     assert Checkpoints().best() is None
     assert Checkpoints().cumulative is None
-    assert admitted(Answered(1, 0.0, 1.0)).best() is None
+    assert admitted(StepScores(1, 0.0, 1.0)).best() is None
 
 
 @given(st.lists(SCORES, min_size=1, max_size=6), st.randoms(use_true_random=False))
@@ -91,7 +91,7 @@ def test_what_failed_counts_as_nothing_scored() -> None:
 
 
 def test_the_trainings_own_answers_are_summed() -> None:
-    pool = admitted(Answered(1, 0.0, 1.0), group(1, [1]), Answered(3, 1.0, 2.0))
+    pool = admitted(StepScores(1, 0.0, 1.0), group(1, [1]), StepScores(3, 1.0, 2.0))
     assert (pool.answered, pool.before, pool.after) == (4, 1.0, 3.0)
     assert pool.focus() is pool
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.parts.evaluation import Attempt
-from flashgraph.parts.islands.pool import Elite, Entrant, Failure, Islands, Settings, distance
+from flashgraph.parts.islands.pool import Elite, Entrant, Islands, ProposalFailure, Settings, distance
 
 SEED = "start = 1\n" * 4
 
@@ -151,12 +151,12 @@ def test_the_last_failures_of_each_island_are_kept() -> None:
     """They are no artifacts, and the newest comes last."""
     pool = founded(islands=2, failures=2)
     for n, island in enumerate((0, 1, 0, 0)):
-        pool = pool.apply(fg.PoolEvent("admit", 1 + n, Failure(island, "quick", f"reason {n}")))
+        pool = pool.apply(fg.PoolEvent("admit", 1 + n, ProposalFailure(island, "quick", f"reason {n}")))
     assert [f.reason for f in pool.failures if f.island == 0] == ["reason 2", "reason 3"]
     assert [f.reason for f in pool.failures if f.island == 1] == ["reason 1"]
     assert set(pool.artifacts) == {0}
     quiet = founded(failures=0)
-    assert quiet.apply(fg.PoolEvent("admit", 1, Failure(0, "quick", "-"))) == quiet
+    assert quiet.apply(fg.PoolEvent("admit", 1, ProposalFailure(0, "quick", "-"))) == quiet
 
 
 # ---- drawing ---------------------------------------------------------------------------------------------
@@ -232,13 +232,13 @@ def test_whatever_happens_the_islands_are_sound(
 ) -> None:
     """Each cell is held by the best admitted of its kind that lives there; a program migrates at most one island far;
     a rejected one changes nothing; values are equal when their histories are."""
-    history: list[fg.PoolEvent[fg.Group[Entrant, Attempt] | Failure]] = []
+    history: list[fg.PoolEvent[fg.Group[Entrant, Attempt] | ProposalFailure]] = []
     pool, ids = founded(islands=3, migration=migration, bins=bins), 1
-    late: list[fg.PoolEvent[fg.Group[Entrant, Attempt] | Failure]] = []
+    late: list[fg.PoolEvent[fg.Group[Entrant, Attempt] | ProposalFailure]] = []
     for step in steps:
-        event: fg.PoolEvent[fg.Group[Entrant, Attempt] | Failure]
+        event: fg.PoolEvent[fg.Group[Entrant, Attempt] | ProposalFailure]
         if step[0] == "failure":
-            event = fg.PoolEvent("admit", ids, Failure(int(str(step[1])), "quick", str(len(history))))
+            event = fg.PoolEvent("admit", ids, ProposalFailure(int(str(step[1])), "quick", str(len(history))))
         else:
             _, island, program, score, second = step
             value = group(str(program), [float(str(score)), second], int(str(island)))  # type: ignore[list-item]

@@ -15,7 +15,7 @@ from flashgraph.errors import ModelUnavailable, Throttled
 from flashgraph.llm.limits import Limits
 from flashgraph.llm.protocol import Load, Message
 from flashgraph.llm.quotas import quotas
-from flashgraph.sim.faults import Bucket
+from flashgraph.sim.faults import RateLimit
 from flashgraph.testing import check_invariants, run_virtually, settle
 from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.runs import TASK
@@ -38,7 +38,7 @@ class Server:
     down: tuple[float, float] = (0.0, 0.0)
     refuses: dict[str, float] = attrs.field(factory=dict)
     faults: dict[str, list[Any]] = attrs.field(factory=dict)
-    rate: Bucket | None = None
+    rate: RateLimit | None = None
     in_flight: int = 0
     waits: list[int] = attrs.field(factory=list)
     answered: list[str] = attrs.field(factory=list)

@@ -19,7 +19,7 @@ from flashgraph.llm.limits import Limits, adaptive, fixed, steered
 from flashgraph.policies.control import Control
 from flashgraph.run import events as ev
 from flashgraph.run.slots import REST
-from flashgraph.sim.faults import Bucket
+from flashgraph.sim.faults import RateLimit
 from flashgraph.testing import settle
 from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.runs import TASK
@@ -177,7 +177,7 @@ def refused(result: fg.Result, warm: float = 0.0) -> float:
 def test_a_rate_that_an_api_tells_of_is_kept(limits: Limits, virtually: Virtually) -> None:
     """240 requests a minute, by a bucket that is full at first: nobody has to say so, none is turned away, and what
     comes back of it is used.  It is an event, once."""
-    server = Server(500, limits, rate=Bucket(240))
+    server = Server(500, limits, rate=RateLimit(240))
     result = ran(requests(600), {"task": server}, virtually=virtually)
     assert (result.status, refused(result)) == ("completed", 0.0)
     (learned,) = of(result, ev.RateLearned)
@@ -190,7 +190,7 @@ def test_a_rate_that_an_api_tells_of_is_kept(limits: Limits, virtually: Virtuall
 
 def test_a_rate_that_is_stated_is_not_asked_about(virtually: Virtually) -> None:
     """It is how to get by with an API that is wrong about itself, or to leave some of a key to others."""
-    result = ran(requests(60), {"task": Server(500, adaptive(rpm=60), rate=Bucket(240))}, virtually=virtually)
+    result = ran(requests(60), {"task": Server(500, adaptive(rpm=60), rate=RateLimit(240))}, virtually=virtually)
     assert not of(result, ev.RateLearned)
     started = [event.at for event in of(result, ev.CallStarted)]
     assert 58 <= started[-1] <= 61
@@ -199,8 +199,7 @@ def test_a_rate_that_is_stated_is_not_asked_about(virtually: Virtually) -> None:
 @pytest.mark.parametrize("used", [1.0, 0.5])
 def test_a_bucket_that_is_empty_at_first(used: float, virtually: Virtually) -> None:
     """Others have used it up, or half: what is over what is left is turned away at first, and later none is."""
-    rate = Bucket(240)
-    rate.take(240 * used)
+    rate = RateLimit(240, used=240 * used)
     result = ran(requests(400), {"task": Server(500, adaptive(), rate=rate)}, virtually=virtually)
     assert result.status == "completed"
     assert refused(result, warm=30.0) == 0
@@ -208,7 +207,7 @@ def test_a_bucket_that_is_empty_at_first(used: float, virtually: Virtually) -> N
 
 def test_those_who_share_a_key_slow_down_before_any_is_turned_away(virtually: Virtually) -> None:
     """Three runs of one API of 240 a minute, that begin at different times and know nothing of each other."""
-    rate, results = Bucket(240), list[fg.Result]()
+    rate, results = RateLimit(240), list[fg.Result]()
 
     async def one(number: int) -> None:
         await anyio.sleep(10.7 * number)
@@ -431,7 +430,7 @@ def test_a_resumed_run_knows_its_limit(tmp_path: Path) -> None:
             rpm: int = rpm,
             **more: Any,
         ) -> Any:
-            server = Server(40, limits, queues=queues, rate=Bucket(rpm) if rpm else None)
+            server = Server(40, limits, queues=queues, rate=RateLimit(rpm) if rpm else None)
             return ran(requests(600), {"task": server}, budget=fg.Budget(calls=calls), folder=folder, **more)
 
         first = go(300)

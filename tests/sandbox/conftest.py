@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from flashgraph.errors import DataError
-from flashgraph.sandbox import Limits, Sandbox
+from flashgraph.sandbox import Sandbox, SandboxLimits
 
 
 @pytest.fixture(scope="module", params=["asyncio", "trio"])
@@ -18,7 +18,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 async def sandbox(anyio_backend: str) -> AsyncIterator[Sandbox]:
     """An open sandbox with the limits that most tests reach least slowly."""
-    sandbox = Sandbox(limits=Limits(memory_bytes=256 * 1024 * 1024))
+    sandbox = Sandbox(limits=SandboxLimits(memory_bytes=256 * 1024 * 1024))
     opening = sandbox.open()
     try:
         await opening.__aenter__()

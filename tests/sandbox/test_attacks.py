@@ -15,13 +15,13 @@ import anyio
 import pytest
 
 import flashgraph as fg
-from flashgraph.sandbox import CandidateFailed, Limits, Ran, Sandbox
+from flashgraph.sandbox import CandidateFailed, Ran, Sandbox, SandboxLimits
 from tests.sandbox.processes import server, until_idle
 
 pytestmark = pytest.mark.anyio
 
-SHORT = Limits(cpu_seconds=0.3, wall_seconds=20.0, memory_bytes=128 * 1024 * 1024)
-BRIEF = Limits(cpu_seconds=10.0, wall_seconds=0.3)
+SHORT = SandboxLimits(cpu_seconds=0.3, wall_seconds=20.0, memory_bytes=128 * 1024 * 1024)
+BRIEF = SandboxLimits(cpu_seconds=10.0, wall_seconds=0.3)
 
 PRELUDE = dedent(
     """
@@ -50,7 +50,9 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def attack(sandbox: Sandbox, code: str, limits: Limits | None = None, **arguments: Any) -> Ran | CandidateFailed:
+async def attack(
+    sandbox: Sandbox, code: str, limits: SandboxLimits | None = None, **arguments: Any
+) -> Ran | CandidateFailed:
     """How an attack ended, having checked that the sandbox goes on."""
     ended: Ran | CandidateFailed
     try:
@@ -61,14 +63,14 @@ async def attack(sandbox: Sandbox, code: str, limits: Limits | None = None, **ar
     return ended
 
 
-async def managed(sandbox: Sandbox, code: str, limits: Limits | None = None, **arguments: Any) -> Any:
+async def managed(sandbox: Sandbox, code: str, limits: SandboxLimits | None = None, **arguments: Any) -> Any:
     """What an attack that returns says it did."""
     ended = await attack(sandbox, code, limits, **arguments)
     assert isinstance(ended, Ran), str(ended)
     return ended.value
 
 
-async def failure(sandbox: Sandbox, code: str, limits: Limits | None = None, **arguments: Any) -> str:
+async def failure(sandbox: Sandbox, code: str, limits: SandboxLimits | None = None, **arguments: Any) -> str:
     """The kind of failure that an attack ends in."""
     ended = await attack(sandbox, code, limits, **arguments)
     assert isinstance(ended, CandidateFailed), ended
@@ -134,7 +136,7 @@ async def test_no_daemon_is_left(sandbox: Sandbox) -> None:
 )
 async def test_memory_is_bounded(sandbox: Sandbox, hog: str) -> None:
     """Whatever asks for more than the limit fails in its own process."""
-    ended = await attack(sandbox, f"def main(): {hog}", Limits(memory_bytes=64 * 1024 * 1024))
+    ended = await attack(sandbox, f"def main(): {hog}", SandboxLimits(memory_bytes=64 * 1024 * 1024))
     assert isinstance(ended, CandidateFailed)
     assert ended.kind in ("memory", "error", "killed"), str(ended)
     if "Thread" not in hog and "mmap" not in hog:
@@ -183,7 +185,7 @@ async def test_memory_is_bounded_outside_of_the_heap(sandbox: Sandbox) -> None:
             }),
         }
     """
-    done = await managed(sandbox, code, Limits(scratch_bytes=1 << 20))
+    done = await managed(sandbox, code, SandboxLimits(scratch_bytes=1 << 20))
     assert done["written"] <= 1 << 20
     assert done["inodes"] < 1000
     assert done["others"] == []
@@ -448,7 +450,7 @@ async def test_threads_are_bounded(sandbox: Sandbox) -> None:
             raw += 1
         return started + raw
     """
-    assert await managed(sandbox, code, Limits(threads=20)) == 19
+    assert await managed(sandbox, code, SandboxLimits(threads=20)) == 19
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from flashgraph.errors import BudgetExhausted, ModelRefused, RequestFailed
 from flashgraph.llm.protocol import Message, Reply
-from flashgraph.sandbox import CandidateFailed, Limits, Sandbox
+from flashgraph.sandbox import CandidateFailed, Sandbox, SandboxLimits
 from flashgraph.sandbox.broker import _packed
 from flashgraph.sandbox.guest import wire
 
@@ -61,7 +61,7 @@ def main(llm):
     with ThreadPoolExecutor(16) as pool:
         return list(pool.map(lambda i: llm(str(i)), range(16)))
 """
-    ran = await sandbox.run(code, llm=llm, limits=Limits(llm_in_flight=4))
+    ran = await sandbox.run(code, llm=llm, limits=SandboxLimits(llm_in_flight=4))
     assert ran.value == [str(number) for number in range(16)]
     assert llm.most == 4
 
@@ -73,7 +73,7 @@ async def test_waiting_for_the_model_takes_no_time(sandbox: Sandbox) -> None:
         await anyio.sleep(2.5)
         return "late"
 
-    limits = Limits(wall_seconds=2)
+    limits = SandboxLimits(wall_seconds=2)
     assert (await sandbox.run(ASK, llm=Fake(slow), limits=limits)).value == "late"
     code = "import time\ndef main(llm):\n  llm('')\n  time.sleep(10)"
     with pytest.raises(CandidateFailed) as caught:
@@ -146,7 +146,7 @@ def main(llm):
     except RuntimeError as error:
         return [done, str(error)]
 """
-    assert (await sandbox.run(code, llm=Fake(), limits=Limits(llm_calls=3))).value == [
+    assert (await sandbox.run(code, llm=Fake(), limits=SandboxLimits(llm_calls=3))).value == [
         3,
         "llm: this run may call the model 3 times, and has",
     ]
@@ -194,7 +194,7 @@ def main(llm, numbered):
     for numbered in (0, 1):
         llm = Fake()
         with pytest.raises(CandidateFailed) as caught:
-            await sandbox.run(code, arguments={"numbered": numbered}, llm=llm, limits=Limits(llm_calls=20))
+            await sandbox.run(code, arguments={"numbered": numbered}, llm=llm, limits=SandboxLimits(llm_calls=20))
         assert caught.value.kind == "protocol"
         assert len(llm.asked) <= 20
     assert (await sandbox.run("def main(): return 1")).value == 1
@@ -225,7 +225,7 @@ def main(llm, sizes):
             found.append(str(error))
     return found
 """
-    limits = Limits(prompt_bytes=5000, prompts_bytes=12_000, output_bytes=4096)
+    limits = SandboxLimits(prompt_bytes=5000, prompts_bytes=12_000, output_bytes=4096)
     llm = Fake()
     ran = await sandbox.run(code, arguments={"sizes": [5000, 5001, 5000, 2001, 2000, 100]}, llm=llm, limits=limits)
     said = "llm: the prompts of this run may have 12000 bytes together, and have"
@@ -238,7 +238,7 @@ async def test_forged_prompts_are_bounded_too(sandbox: Sandbox, prompts: list[st
     """By the trusted side, whatever the process says."""
     frames = [wire.pack({"llm": number, "messages": prompt}) for number, prompt in enumerate(prompts)]
     code = f"import os\ndef main(llm):\n    for frame in {frames!r}:\n        os.write(3, frame)\n    return 1"
-    limits = Limits(prompt_bytes=5000, prompts_bytes=12_000)
+    limits = SandboxLimits(prompt_bytes=5000, prompts_bytes=12_000)
     with pytest.raises(CandidateFailed, match="more of prompts than the run may send") as caught:
         await sandbox.run(code, llm=Fake(), limits=limits)
     assert caught.value.kind == "protocol"

@@ -17,12 +17,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flashgraph.llm.protocol import Reply
-from flashgraph.sandbox import CandidateFailed, Limits
+from flashgraph.sandbox import CandidateFailed, SandboxLimits
 from flashgraph.sandbox.broker import converse
-from flashgraph.sandbox.call import Call, NotStarted, Refused
+from flashgraph.sandbox.call import ChildCall, NotConfined, NotStarted
 from flashgraph.sandbox.guest import wire
 
-LIMITS = Limits(output_bytes=4096, llm_calls=4, llm_in_flight=2, prompt_bytes=512, prompts_bytes=1024)
+LIMITS = SandboxLimits(output_bytes=4096, llm_calls=4, llm_in_flight=2, prompt_bytes=512, prompts_bytes=1024)
 LARGEST = max(LIMITS.output_bytes, 6 * LIMITS.prompt_bytes) + wire.SLACK
 ENDED = json.dumps({"why": "", "signal": 0, "status": 0, "cpu": 0.0}).encode()
 
@@ -83,7 +83,7 @@ async def play(data: bytes, cuts: Sequence[int], llm: bool) -> tuple[str, Any, i
         asked += 1
         return Reply("ok")
 
-    with Call(LIMITS) as call:
+    with ChildCall(LIMITS) as call:
         theirs = call._their_channel
         theirs.setblocking(False)
 
@@ -108,7 +108,7 @@ async def play(data: bytes, cuts: Sequence[int], llm: bool) -> tuple[str, Any, i
                 ended: tuple[str, Any] = ("value", await converse(call, answer if llm else None))
             except CandidateFailed as error:
                 ended = (error.kind, str(error))
-            except (NotStarted, Refused) as error:
+            except (NotStarted, NotConfined) as error:
                 ended = (type(error).__name__, None)
             tasks.cancel_scope.cancel()
         assert len(call._received) <= LARGEST + 256 * 1024
@@ -126,7 +126,7 @@ def test_any_bytes_end_a_call(pieces: list[bytes], cuts: list[int], llm: bool) -
     with patch.context() as patched:
         patched.setattr(wire, "_DECODER", counted)
         how, value, asked = anyio.run(play, data, cuts, llm)
-    kinds = ("value", "NotStarted", "Refused", "protocol", "killed", "syntax", "error", "entry", "memory", "output")
+    kinds = ("value", "NotStarted", "NotConfined", "protocol", "killed", "syntax", "error", "entry", "memory", "output")
     assert how in kinds
     if how == "value":
         json.dumps(value, allow_nan=False).encode()

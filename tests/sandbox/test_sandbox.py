@@ -12,7 +12,7 @@ import pytest
 
 from flashgraph.errors import DataError
 from flashgraph.llm.protocol import Reply
-from flashgraph.sandbox import CandidateFailed, Limits, Ran, Sandbox, pool
+from flashgraph.sandbox import CandidateFailed, Ran, Sandbox, SandboxLimits, pool
 from tests.sandbox.processes import descendants, lives, server, until_idle
 
 pytestmark = pytest.mark.anyio
@@ -153,7 +153,7 @@ async def test_cancelling_a_run_kills_it(sandbox: Sandbox) -> None:
 async def test_limits_of_one_call(sandbox: Sandbox) -> None:
     """They replace the sandbox's own for that call."""
     with pytest.raises(CandidateFailed, match=r"it ran for 0\.05 s") as caught:
-        await sandbox.run("import time\ndef main(): time.sleep(10)", limits=Limits(wall_seconds=0.05))
+        await sandbox.run("import time\ndef main(): time.sleep(10)", limits=SandboxLimits(wall_seconds=0.05))
     assert caught.value.kind == "timeout"
 
 
@@ -262,7 +262,7 @@ async def test_a_sandbox_is_opened_once(sandbox: Sandbox) -> None:
 
 async def test_unconfined(caplog: pytest.LogCaptureFixture, anyio_backend: str) -> None:
     """Without bubblewrap: limits and the filter still hold, a warning says what does not."""
-    open_ = Sandbox(unconfined=True, limits=Limits(wall_seconds=0.3))
+    open_ = Sandbox(unconfined=True, limits=SandboxLimits(wall_seconds=0.3))
     async with open_.open():
         assert [record.levelname for record in caplog.records] == ["WARNING"]
         assert (await open_.run("import os\ndef main(p): return os.path.exists(p)", arguments={"p": __file__})).value
@@ -286,17 +286,17 @@ def test_mistakes_of_the_caller() -> None:
     with pytest.raises(DataError, match="preload='numpy'; expected names in a list"):
         Sandbox(preload="numpy")
     with pytest.raises(DataError, match=r"limits: cpu_seconds=0; expected a number over 0"):
-        Limits(cpu_seconds=0)
+        SandboxLimits(cpu_seconds=0)
     with pytest.raises(DataError, match=r"limits: threads=1\.5; expected a whole number"):
-        Limits(threads=1.5)  # type: ignore[arg-type]  # the mistake under test
+        SandboxLimits(threads=1.5)  # type: ignore[arg-type]  # the mistake under test
     with pytest.raises(DataError, match="memory_bytes=5; expected at least 16777216"):
-        Limits(memory_bytes=5)
+        SandboxLimits(memory_bytes=5)
 
 
 def test_the_public_names() -> None:
     """What others build on."""
     import flashgraph.sandbox
 
-    assert flashgraph.sandbox.__all__ == ["CandidateFailed", "Limits", "Ran", "Sandbox"]
+    assert flashgraph.sandbox.__all__ == ["CandidateFailed", "Ran", "Sandbox", "SandboxLimits"]
     assert Ran(1, "", "", 0.0).value == 1
     assert pool.Sandbox is Sandbox

@@ -7,7 +7,7 @@ from statistics import mean
 
 import pytest
 
-from flashgraph.sim.fitting import Load, nonnegative_least_squares, surviving_quantiles
+from flashgraph.sim.fitting import OpenCount, nonnegative_least_squares, surviving_quantiles
 
 
 def test_least_squares_without_negative_factors() -> None:
@@ -22,7 +22,7 @@ def test_least_squares_without_negative_factors() -> None:
 
 def test_the_mean_load_of_an_interval() -> None:
     """Two that overlap by half of the one and a third of the other."""
-    load = Load([(0, 2), (1, 4)])
+    load = OpenCount([(0, 2), (1, 4)])
     assert load.most == 2
     assert load.mean(0, 2) == pytest.approx(1.5)
     assert load.mean(1, 4) == pytest.approx(4 / 3)

@@ -13,7 +13,7 @@ import flashgraph as fg
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.sim.forecast import Simulation, forecast
-from flashgraph.sim.learned import Learned, learn
+from flashgraph.sim.learned import FittedProfiles, learn
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES, Profile
 from flashgraph.sim.scene import Scene
@@ -22,7 +22,7 @@ from flashgraph.sim.world import World
 WORLD = World(seed=4, train=30, val=20)
 
 
-def learned_from(profile: Profile, folder: Path, seconds: float = 240) -> Learned:
+def learned_from(profile: Profile, folder: Path, seconds: float = 240) -> FittedProfiles:
     """What is learned from the journal of a run on a simulated server."""
     model = SimModel(profile, WORLD.answer, seed=4)
 

@@ -19,8 +19,8 @@ from flashgraph.llm.protocol import Quota, Reply
 from flashgraph.llm.quotas import quotas
 from flashgraph.llm.retry import Retry
 from flashgraph.sim import clock
-from flashgraph.sim.faults import KINDS, Bucket, Faults
-from flashgraph.sim.http import Request, Response, serve_http
+from flashgraph.sim.faults import KINDS, Faults, RateLimit
+from flashgraph.sim.http import HttpRequest, Response, serve_http
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES, Profile
 from flashgraph.sim.server import SimServer
@@ -139,11 +139,11 @@ def test_a_stall_is_late_and_a_limit_refuses() -> None:
         limited = server_of(requests_per_minute=2)
         async with stalled.model.open(), limited.model.open():
             before = anyio.current_time()
-            await stalled.answer(Request("POST", "/v1/chat/completions", body))
+            await stalled.answer(HttpRequest("POST", "/v1/chat/completions", body))
             late, seen = anyio.current_time() - before, list[tuple[int, str]]()
             for pause in (0, 0, 0, 30):
                 await anyio.sleep(pause)
-                response = await limited.answer(Request("POST", "/v1/chat/completions", body))
+                response = await limited.answer(HttpRequest("POST", "/v1/chat/completions", body))
                 seen.append((response.status, response.headers.get("retry-after", "")))
         return late, seen
 
@@ -156,7 +156,7 @@ def test_tokens_of_replies_count_once_they_are_known() -> None:
     """A bucket that a reply overdrew refuses until it has filled again."""
 
     async def go() -> list[float]:
-        bucket = Bucket(600)
+        bucket = RateLimit(600)
         pauses = [bucket.wanting(1)]
         bucket.take(700)
         pauses.append(bucket.wanting(1))
@@ -174,7 +174,7 @@ def test_rates_are_told_in_openais_headers(says: bool) -> None:
     async def go() -> list[tuple[Quota, ...]]:
         server = server_of(requests_per_minute=2, tokens_per_minute=6000, says_rates=says)
         async with server.model.open():
-            return [quotas((await server.answer(Request("POST", CHAT, body))).headers) for _ in range(3)]
+            return [quotas((await server.answer(HttpRequest("POST", CHAT, body))).headers) for _ in range(3)]
 
     one, two, refused = clock.run_virtually(go)
     if not says:
@@ -295,7 +295,7 @@ async def test_what_is_no_http_is_refused() -> None:
 async def test_a_handler_that_raises_costs_its_request_alone(capsys: pytest.CaptureFixture[str]) -> None:
     """500 to the client, the traceback on stderr, and the next request is answered."""
 
-    async def handler(request: Request) -> Response:
+    async def handler(request: HttpRequest) -> Response:
         if request.path == "/broken":
             raise RuntimeError("what a mess")
         return Response()

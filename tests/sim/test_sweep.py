@@ -10,10 +10,10 @@ import pytest
 import flashgraph as fg
 from flashgraph.run.cause import Cause
 from flashgraph.sim.forecast import Simulation, amounts_to
-from flashgraph.sim.measures import Forecast, Point
+from flashgraph.sim.measures import Forecast, ScoreMoment
 from flashgraph.sim.profiles import PROFILES
 from flashgraph.sim.sweep import combinations, swept
-from flashgraph.sim.tune import Goal, Step, Tuned, cost_of, tuned
+from flashgraph.sim.tune import Goal, SearchProgress, Tuned, cost_of, tuned
 
 BASE = Simulation("gepa", dict.fromkeys(("task", "reflection"), PROFILES["vllm"]), minutes=10)
 
@@ -21,7 +21,7 @@ BASE = Simulation("gepa", dict.fromkeys(("task", "reflection"), PROFILES["vllm"]
 def made(
     proposals: int = 10, score: float = 0.5, at: float = 60, tokens: int = 1000, usd: float = 0.0
 ) -> Forecast:  # fmt: skip
-    curve = (Point(at, tokens // 2, score),)
+    curve = (ScoreMoment(at, tokens // 2, score),)
     return Forecast(
         "budget", Cause.SECONDS, "", 600, proposals, 5, 100, 120, 0, tokens, 0, usd, {}, {}, {}, {}, 0.0,
         "window", curve,
@@ -93,8 +93,8 @@ def test_the_search_finds_the_best_settings() -> None:
     assert list(found.best.costs) == list(found.default.costs) == [0, 1, 2]
     assert found.target == 0.5
     assert len(steps) == found.simulations
-    assert all(isinstance(s, Step) and s.done <= s.planned for s in steps)
-    assert isinstance(steps[-1], Step)
+    assert all(isinstance(s, SearchProgress) and s.done <= s.planned for s in steps)
+    assert isinstance(steps[-1], SearchProgress)
     assert steps[-1].done == steps[-1].planned
 
 

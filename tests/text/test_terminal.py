@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from flashgraph.run.journal.jsontext import printed
 from flashgraph.text import terminal
-from flashgraph.text.terminal import Guarded, clean, grid, guarded, say, say_json, say_table, style
+from flashgraph.text.terminal import SafeStream, clean, grid, guarded, say, say_json, say_table, style
 from tests.test_layers import imports, modules
 
 HOSTILE = {
@@ -77,7 +77,7 @@ def test_every_text_has_a_form_in_every_encoding(encoding: str | None) -> None:
     """A sign that the terminal has not is written out."""
     raw = io.BytesIO()
     stream = io.StringIO() if encoding is None else io.TextIOWrapper(raw, encoding=encoding, newline="")
-    out = Guarded(stream)
+    out = SafeStream(stream)
     out.write("größer … 漢 \ud83d")
     out.flush()
     assert out.error is None

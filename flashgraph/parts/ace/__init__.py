@@ -10,7 +10,7 @@ similarity   how alike two texts are: lexically, or by an embedding model
 """
 
 from flashgraph.parts.ace.bullets import Bullet, digest
-from flashgraph.parts.ace.operations import Alike, Delta, Merged, Operation, Refused, Start, Tag, Tags
+from flashgraph.parts.ace.operations import Alike, Delta, Merged, Operation, PlaybookStart, RefusedOperation, Tag, Tags
 from flashgraph.parts.ace.pool import Playbook, read_playbook
 from flashgraph.parts.ace.replies import parse_answer, parse_operations, parse_tags
 from flashgraph.parts.ace.similarity import Similarity, embedding, lexical, similarity_named
@@ -22,9 +22,9 @@ __all__ = [
     "Merged",
     "Operation",
     "Playbook",
-    "Refused",
+    "PlaybookStart",
+    "RefusedOperation",
     "Similarity",
-    "Start",
     "Tag",
     "Tags",
     "digest",

@@ -12,7 +12,7 @@ from flashgraph.parts.evaluation import Attempt, Work, same_text
 from flashgraph.parts.weighing import anywhere, weighed
 from flashgraph.tasks.task import Task
 
-__all__ = ["Answered", "Checkpoints", "Snapshot", "same_snapshot"]
+__all__ = ["Checkpoints", "Snapshot", "StepScores", "same_snapshot"]
 
 
 @attrs.frozen
@@ -36,7 +36,7 @@ def same_snapshot(value: Snapshot) -> Hashable:
 
 
 @attrs.frozen
-class Answered:
+class StepScores:
     """``samples`` training samples: the sums of their first scores, and of those when the artifact had learned from
     them."""
 
@@ -68,9 +68,9 @@ class Checkpoints:
         """No snapshots, of a task."""
         return attrs.evolve(self, bounds=task.bounds)
 
-    def apply(self, event: PoolEvent[Group[Snapshot, Attempt] | Answered]) -> Checkpoints:
+    def apply(self, event: PoolEvent[Group[Snapshot, Attempt] | StepScores]) -> Checkpoints:
         """Add, complete or remove a snapshot; count a training sample."""
-        if isinstance(event.value, Answered):
+        if isinstance(event.value, StepScores):
             return attrs.evolve(
                 self,
                 answered=self.answered + event.value.samples,

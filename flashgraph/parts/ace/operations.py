@@ -9,7 +9,7 @@ import attrs
 from flashgraph.errors import DataError
 from flashgraph.parts.ace.bullets import parse_bullets
 
-__all__ = ["Alike", "Delta", "Merged", "Operation", "Refused", "Start", "Tag", "Tags"]
+__all__ = ["Alike", "Delta", "Merged", "Operation", "PlaybookStart", "RefusedOperation", "Tag", "Tags"]
 
 Tag = Literal["helpful", "harmful", "neutral"]
 
@@ -59,7 +59,7 @@ class Operation:
 
 
 @attrs.frozen
-class Refused:
+class RefusedOperation:
     """An operation that changed no bullet, and the reason."""
 
     operation: Operation
@@ -104,7 +104,7 @@ class Merged:
 
 
 @attrs.frozen
-class Start:
+class PlaybookStart:
     """The playbook to start from, and its settings; the first admission of a run.
 
     ``budget_tokens`` is the most that the text may have, at four characters a token.  A new bullet whose lexical

@@ -21,7 +21,7 @@ from flashgraph.parts.ace.bullets import (
     same_section,
     slug,
 )
-from flashgraph.parts.ace.operations import Alike, Delta, Merged, Operation, Refused, Start, Tags
+from flashgraph.parts.ace.operations import Alike, Delta, Merged, Operation, PlaybookStart, RefusedOperation, Tags
 from flashgraph.parts.ace.similarity import Similarity, lexical
 
 __all__ = ["LOG", "Playbook", "read_playbook"]
@@ -45,7 +45,7 @@ class Playbook:
     numbered: int = 0
     aliases: Mapping[str, str] = attrs.field(factory=dict)
     trained: int = 0
-    refused: tuple[Refused, ...] = ()
+    refused: tuple[RefusedOperation, ...] = ()
     evicted: tuple[Bullet, ...] = ()
     budget_tokens: int = 80_000
     duplicate_at: float = 0.9
@@ -59,7 +59,7 @@ class Playbook:
         bullets, sections = parse_bullets(text, name)
         return cls(bullets, sections, max((number_of(b.id) for b in bullets), default=0))
 
-    def apply(self, event: PoolEvent[Start | Tags | Delta | Merged]) -> Playbook:
+    def apply(self, event: PoolEvent[PlaybookStart | Tags | Delta | Merged]) -> Playbook:
         """The playbook after an admission, itself when that changed nothing.
 
         A start counts only as the first admission.  Nothing is ever provisional here, so there is nothing to amend
@@ -68,7 +68,7 @@ class Playbook:
         if event.kind != "admit":
             return self
         match event.value:
-            case Start():
+            case PlaybookStart():
                 after = self._started(event.value)
             case Tags():
                 after = self._tagged(event.value)
@@ -154,7 +154,7 @@ class Playbook:
             for ids in self.duplicates(similarity)
         )
 
-    def _started(self, start: Start) -> Playbook:
+    def _started(self, start: PlaybookStart) -> Playbook:
         if self.newest is not None:
             return self
         first = Playbook.parse(start.text, start.name)
@@ -176,7 +176,7 @@ class Playbook:
             # earlier operations; `now` only tells what these have left.
             why = self._changed(operation) or now._impossible(operation)
             if why:
-                now = attrs.evolve(now, refused=(*now.refused, Refused(operation, why))[-LOG:])
+                now = attrs.evolve(now, refused=(*now.refused, RefusedOperation(operation, why))[-LOG:])
             elif operation.kind == "ADD":
                 now = now._added(operation)
                 new.add(now.bullets[-1].id)

@@ -21,7 +21,7 @@ from flashgraph.parts.islands.programs import component
 from flashgraph.parts.weighing import anywhere, weighed
 from flashgraph.tasks.task import Task
 
-__all__ = ["Cell", "Elite", "Entrant", "Failure", "Islands", "Settings"]
+__all__ = ["Cell", "Elite", "Entrant", "Islands", "ProposalFailure", "Settings"]
 
 Cell = tuple[int, ...]
 SAMPLED = 10
@@ -63,7 +63,7 @@ class Entrant:
 
 
 @attrs.frozen
-class Failure:
+class ProposalFailure:
     """A proposal that came to nothing: at which stage, why, and what it had changed."""
 
     island: int
@@ -98,7 +98,7 @@ class Islands:
     artifacts: Mapping[int, Artifact] = attrs.field(factory=dict)
     places: tuple[tuple[int, int], ...] = ()
     admitted: tuple[int, ...] = ()
-    failures: tuple[Failure, ...] = ()
+    failures: tuple[ProposalFailure, ...] = ()
     narrowed: bool = False
     bounds: tuple[float, float] = anywhere
 
@@ -108,11 +108,11 @@ class Islands:
 
     # ---- what changes it ---------------------------------------------------------------------------------
 
-    def apply(self, event: PoolEvent[Group[Entrant, Attempt] | Failure]) -> Islands:
+    def apply(self, event: PoolEvent[Group[Entrant, Attempt] | ProposalFailure]) -> Islands:
         """Admit, complete or remove one program, or write down a failure."""
         if event.kind == "retract":
             return self._without(event.artifact)
-        if isinstance(event.value, Failure):
+        if isinstance(event.value, ProposalFailure):
             return self._failed(event.value)
         group = event.value
         if not group.values:
@@ -153,7 +153,7 @@ class Islands:
         own = [a.id for a in self.ranked(island) if a.value.island == island][: self.settings.migrants]
         return attrs.evolve(self, places=tuple(dict.fromkeys((*self.places, *((a, target) for a in own)))))
 
-    def _failed(self, failure: Failure) -> Islands:
+    def _failed(self, failure: ProposalFailure) -> Islands:
         mine = [f for f in (*self.failures, failure) if f.island == failure.island]
         kept = mine[len(mine) - min(len(mine), self.settings.failures) :]
         return attrs.evolve(self, failures=(*(f for f in self.failures if f.island != failure.island), *kept))

@@ -8,8 +8,8 @@ from flashgraph.parts.meta_harness.interface import DRIVER, INTERFACE, identity
 from flashgraph.parts.meta_harness.items import (
     OVERALL,
     Checked,
-    Failed,
-    Learned,
+    FailedProgram,
+    LearnedState,
     Lesson,
     Prediction,
     Program,
@@ -18,7 +18,7 @@ from flashgraph.parts.meta_harness.items import (
     same_harness,
 )
 from flashgraph.parts.meta_harness.meter import Meter
-from flashgraph.parts.meta_harness.standing import Mark, hopeless
+from flashgraph.parts.meta_harness.standing import HarnessScore, hopeless
 
 __all__ = [
     "DRIVER",
@@ -28,11 +28,11 @@ __all__ = [
     "OVERALL",
     "Checked",
     "Entry",
-    "Failed",
+    "FailedProgram",
     "HarnessArchive",
-    "Learned",
+    "HarnessScore",
+    "LearnedState",
     "Lesson",
-    "Mark",
     "Meter",
     "Prediction",
     "Program",

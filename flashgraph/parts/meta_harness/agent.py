@@ -10,7 +10,7 @@ from flashgraph.parts.meta_harness.archive import HarnessArchive
 from flashgraph.parts.meta_harness.datasets import datasets
 from flashgraph.parts.meta_harness.desk import Desk
 from flashgraph.parts.meta_harness.interface import INTERFACE
-from flashgraph.parts.meta_harness.items import Failed, Program
+from flashgraph.parts.meta_harness.items import FailedProgram, Program
 from flashgraph.parts.meta_harness.reply import read_reply
 from flashgraph.tasks.task import Llm, Task
 
@@ -52,7 +52,7 @@ class Proposals:
     """What a conversation ended with: programs, or the one failure that stands for them.  ``read`` are the archived
     entries that the proposer has looked into, ``turns`` how many replies it gave."""
 
-    results: tuple[Program | Failed, ...]
+    results: tuple[Program | FailedProgram, ...]
     read: tuple[int, ...] = ()
     turns: int = 0
 
@@ -62,7 +62,7 @@ async def propose_programs(
 ) -> Proposals:
     """Let the model read the archive for at most ``turns`` turns and propose at most ``candidates`` programs.
 
-    A request that fails, or a conversation that ends without a program, is a `Failed`: its iteration is used up.
+    A request that fails, or a conversation that ends without a program, is a `FailedProgram`: its iteration is used up.
     Raises `UnusableReply` for a reply that is cut off, empty or refused.
     """
     origin = f"iteration {number}"
@@ -72,7 +72,7 @@ async def propose_programs(
         try:
             reply = await llm(messages)
         except RequestFailed as error:
-            return Proposals((Failed(origin, "propose", f"{error}"),), tuple(desk.read), turn)
+            return Proposals((FailedProgram(origin, "propose", f"{error}"),), tuple(desk.read), turn)
         text = reply.usable()
         read = read_reply(text)
         if read.programs:
@@ -88,7 +88,7 @@ async def propose_programs(
             {"role": "assistant", "content": text},
             {"role": "user", "content": "\n\n".join(answers)},
         ]
-    failed = Failed(origin, "propose", f"no program in {turns} turns; the last reply was: {text[:200]!r}")
+    failed = FailedProgram(origin, "propose", f"no program in {turns} turns; the last reply was: {text[:200]!r}")
     return Proposals((failed,), tuple(desk.read), turns)
 
 

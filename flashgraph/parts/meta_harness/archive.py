@@ -11,8 +11,8 @@ import attrs
 from flashgraph.evidence import Evidence, weigh
 from flashgraph.graph.ports import Artifact, Group, PoolEvent
 from flashgraph.parts.meta_harness.interface import identity
-from flashgraph.parts.meta_harness.items import OVERALL, Failed, Points, Prediction, Program, Trained
-from flashgraph.parts.meta_harness.standing import Mark, beaten, marks, undominated
+from flashgraph.parts.meta_harness.items import OVERALL, FailedProgram, Points, Prediction, Program, Trained
+from flashgraph.parts.meta_harness.standing import HarnessScore, beaten, marks, undominated
 from flashgraph.tasks.task import least_score
 
 __all__ = ["Entry", "HarnessArchive"]
@@ -48,7 +48,7 @@ class Entry(Program):
     """What its accuracy rests on; None for what was never predicted with."""
 
     @cached_property
-    def marks(self) -> Mapping[str, Mark]:
+    def marks(self) -> Mapping[str, HarnessScore]:
         """By data set and `OVERALL`; empty for what was never predicted with."""
         return marks(self.predictions)
 
@@ -77,18 +77,18 @@ class HarnessArchive:
     entries: Mapping[int, Entry] = attrs.field(factory=dict)
     line: int | None = None
 
-    def apply(self, event: PoolEvent[Failed | Group[Trained, Prediction]]) -> HarnessArchive:
+    def apply(self, event: PoolEvent[FailedProgram | Group[Trained, Prediction]]) -> HarnessArchive:
         """Record one program, or complete the record of a provisional one."""
         rest = {i: e for i, e in self.entries.items() if i != event.artifact}
         if event.kind != "retract":
-            made = _failed(event.value) if isinstance(event.value, Failed) else _evaluated(event.value)
+            made = _failed(event.value) if isinstance(event.value, FailedProgram) else _evaluated(event.value)
             known = HarnessArchive(rest).known(made.identity)
             if known is not None:
                 # Two of them were under way at the same time, or the second was seen before it was evaluated.
                 reason = f"the same program as #{known.id}"
                 made = attrs.evolve(made, status="duplicate", step="", reason=reason, same_as=known.id)
             entry = attrs.evolve(made, id=event.artifact, parents=event.parents)
-            if not isinstance(event.value, Failed) and entry.predictions and entry.same_as is None:
+            if not isinstance(event.value, FailedProgram) and entry.predictions and entry.same_as is None:
                 parents = [rest[p] for p in event.parents if p in rest]
                 entry = attrs.evolve(entry, evidence=_evidence(entry, event.value.origin, parents))
             rest[event.artifact] = entry
@@ -153,7 +153,7 @@ class HarnessArchive:
         return self if found is None else attrs.evolve(self, line=found.id)
 
 
-def _failed(value: Failed) -> Entry:
+def _failed(value: FailedProgram) -> Entry:
     return Entry(
         value.origin,
         value.code,

@@ -11,7 +11,7 @@ import attrs
 from flashgraph.parts.meta_harness.archive import Entry, HarnessArchive
 from flashgraph.parts.meta_harness.datasets import datasets, lesson
 from flashgraph.parts.meta_harness.items import OVERALL, Prediction
-from flashgraph.parts.meta_harness.reply import Request
+from flashgraph.parts.meta_harness.reply import ToolRequest
 from flashgraph.tasks.task import Task
 
 __all__ = ["Desk"]
@@ -32,7 +32,7 @@ class Desk:
     task: Task
     read: list[int] = attrs.field(factory=list)
 
-    def answer(self, request: Request) -> str:
+    def answer(self, request: ToolRequest) -> str:
         """What a tool says, headed by the request; a request that makes no sense is answered with what would."""
         head = f"== {request.tool} {request.argument}".rstrip()
         if request.tool == "LIST":

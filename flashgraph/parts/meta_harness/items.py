@@ -15,8 +15,8 @@ from flashgraph.parts.evaluation import Work
 __all__ = [
     "OVERALL",
     "Checked",
-    "Failed",
-    "Learned",
+    "FailedProgram",
+    "LearnedState",
     "Lesson",
     "Points",
     "Prediction",
@@ -43,7 +43,7 @@ class Program:
 
 
 @attrs.frozen
-class Failed:
+class FailedProgram:
     """A program that did not get as far as being scored, or an iteration that made none: at which step, and why."""
 
     origin: str
@@ -81,7 +81,7 @@ def same_harness(value: Checked) -> str:
 
 
 @attrs.frozen
-class Learned:
+class LearnedState:
     """The state after learning, or the ``failure`` that learning ended with."""
 
     dataset: str

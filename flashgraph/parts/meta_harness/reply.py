@@ -9,7 +9,7 @@ import attrs
 from flashgraph.parts.meta_harness.interface import identity
 from flashgraph.text.replies import blocks
 
-__all__ = ["Request", "Turn", "read_reply"]
+__all__ = ["ProposerReply", "ToolRequest", "read_reply"]
 
 Tool = Literal["LIST", "READ", "FAILURES", "EXAMPLES"]
 TOOLS: tuple[Tool, ...] = get_args(Tool)
@@ -22,7 +22,7 @@ MOST_DIGITS = 9
 
 
 @attrs.frozen
-class Request:
+class ToolRequest:
     """One use of a tool; ``argument`` is what stands behind the tool's name."""
 
     tool: Tool
@@ -36,14 +36,14 @@ class Request:
 
 
 @attrs.frozen
-class Turn:
+class ProposerReply:
     """A reply: programs end the conversation, requests go on with it, neither is a reply that cannot be read."""
 
     programs: tuple[str, ...] = ()
-    requests: tuple[Request, ...] = ()
+    requests: tuple[ToolRequest, ...] = ()
 
 
-def read_reply(text: str) -> Turn:
+def read_reply(text: str) -> ProposerReply:
     """The distinct programs of a reply, in order; where it has none, the distinct requests in it.
 
     A program is a fenced block with a class MemorySystem at its top level, whatever language the fence names.
@@ -53,9 +53,9 @@ def read_reply(text: str) -> Turn:
         if any(map(_begins_class, block.body.split("\n"))):
             programs.setdefault(identity(block.body), block.body.strip() + "\n")
     if programs:
-        return Turn(programs=tuple(programs.values()))
+        return ProposerReply(programs=tuple(programs.values()))
     found = [request for line in text.splitlines() if (request := _request(line)) is not None]
-    return Turn(requests=tuple(dict.fromkeys(found)))
+    return ProposerReply(requests=tuple(dict.fromkeys(found)))
 
 
 def _begins_class(line: str) -> bool:
@@ -64,13 +64,13 @@ def _begins_class(line: str) -> bool:
     return line.startswith("class") and words[:2] == ["class", "MemorySystem"]
 
 
-def _request(line: str) -> Request | None:
+def _request(line: str) -> ToolRequest | None:
     """Return the request that a line makes; None where it does not begin with a tool's name in capitals."""
     said = line.lstrip(BEFORE)
     for tool in TOOLS:
         rest = said.removeprefix(tool)
         if rest != said and not (rest[:1].isalnum() or rest[:1] == "_"):
-            return Request(tool, rest.lstrip(" \t:").rstrip(" \t`*.").strip("<> #"))
+            return ToolRequest(tool, rest.lstrip(" \t:").rstrip(" \t`*.").strip("<> #"))
     return None
 
 

@@ -11,11 +11,11 @@ import attrs
 from flashgraph.graph.ports import Group
 from flashgraph.parts.meta_harness.items import OVERALL, Points, Prediction, Stakes
 
-__all__ = ["Mark", "beaten", "dominates", "hopeless", "marks", "undominated"]
+__all__ = ["HarnessScore", "beaten", "dominates", "hopeless", "marks", "undominated"]
 
 
 @attrs.frozen
-class Mark:
+class HarnessScore:
     """The mean score and the mean context characters of ``count`` predictions, ``failures`` of which failed."""
 
     accuracy: float
@@ -28,13 +28,13 @@ class Mark:
         return self.accuracy, self.characters
 
 
-def marks(predictions: Sequence[Prediction]) -> dict[str, Mark]:
+def marks(predictions: Sequence[Prediction]) -> dict[str, HarnessScore]:
     """A mark for each data set that has predictions, and the mean over them: every data set counts the same."""
     by_dataset: dict[str, list[Prediction]] = {}
     for prediction in predictions:
         by_dataset.setdefault(prediction.dataset, []).append(prediction)
     found = {
-        name: Mark(
+        name: HarnessScore(
             sum(p.score for p in made) / len(made),
             sum(p.characters for p in made) / len(made),
             len(made),
@@ -45,7 +45,7 @@ def marks(predictions: Sequence[Prediction]) -> dict[str, Mark]:
     if not found:
         return {}
     each = list(found.values())
-    overall = Mark(
+    overall = HarnessScore(
         sum(m.accuracy for m in each) / len(each),
         sum(m.characters for m in each) / len(each),
         sum(m.count for m in each),

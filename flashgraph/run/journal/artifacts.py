@@ -27,14 +27,14 @@ from flashgraph.run.journal.rows import Rows
 from flashgraph.run.journal.standings import evidence_of
 from flashgraph.run.journal.stored import StoredArtifact
 
-__all__ = ["Artifacts", "Key", "Standing"]
+__all__ = ["ArtifactRecord", "Artifacts", "Key"]
 
 Key = tuple[str, int]
 """An artifact's pool and its number there."""
 
 
 @attrs.frozen
-class Standing:
+class ArtifactRecord:
     """What was last written down of an artifact; ``score`` is the estimate where there is evidence."""
 
     retracted: bool
@@ -66,7 +66,7 @@ class Artifacts:
         ]
         return tuple(sorted(found, key=lambda a: (a.at, a.version)))
 
-    def standing(self) -> dict[Key, Standing]:
+    def standing(self) -> dict[Key, ArtifactRecord]:
         """How each artifact stands, read without its value."""
         # SQLite takes the bare columns from the row that has the maximum.
         what = "turn, pool, artifact, kind, provisional, score, max(version)"
@@ -77,7 +77,7 @@ class Artifacts:
         for _, pool, id, kind, provisional, score, _ in self._rows.read("admissions", expected, sql):
             _, evidence = known.get((pool, id), (True, None))
             reported = score if evidence is None else evidence.estimate
-            found[pool, id] = Standing(kind == "retract", bool(provisional), reported, evidence)
+            found[pool, id] = ArtifactRecord(kind == "retract", bool(provisional), reported, evidence)
         return found
 
     def champions(self, pool: str) -> list[tuple[int, int, float, float, int, Evidence | None]]:

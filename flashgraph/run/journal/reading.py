@@ -19,7 +19,7 @@ import attrs
 from flashgraph.errors import DataError
 from flashgraph.evidence import Evidence
 from flashgraph.run.cause import Cause
-from flashgraph.run.journal.artifacts import Artifacts, Standing
+from flashgraph.run.journal.artifacts import ArtifactRecord, Artifacts
 from flashgraph.run.journal.causes import cause, cause_of_failure, cause_of_session
 from flashgraph.run.journal.columns import (
     Expected,
@@ -42,12 +42,12 @@ from flashgraph.run.journal.keeper import JOURNAL, read_header
 from flashgraph.run.journal.losses import ROLLED_BACK, Loss, noticed
 from flashgraph.run.journal.rows import Rows
 from flashgraph.run.journal.stored import (
+    ChampionMoment,
     Failures,
-    Point,
+    LineageStep,
     Session,
     Spend,
     Status,
-    Step,
     StoredArtifact,
     StoredCall,
     StoredEndpoint,
@@ -242,7 +242,7 @@ class StoredRun:
         """What the score of `best` rests on, read without the artifact; None where its pool weighs no evidence."""
         return None if (held := self._champion()) is None else held.evidence
 
-    def _champion(self) -> Standing | None:
+    def _champion(self) -> ArtifactRecord | None:
         key = self._artifacts.best()
         return None if key is None else self._artifacts.standing()[key]
 
@@ -250,7 +250,7 @@ class StoredRun:
         """How many candidates were admitted and not retracted; what has no score is none."""
         return sum(not held.retracted and held.score is not None for held in self._artifacts.standing().values())
 
-    def lineage(self, artifact: StoredArtifact) -> tuple[Step, ...]:
+    def lineage(self, artifact: StoredArtifact) -> tuple[LineageStep, ...]:
         """How an artifact came to be: its line of descent from the root on, through the best scored parent of each,
         with what changed at each step."""
         known = {a.id: a for a in self.artifacts(artifact.pool)}
@@ -259,13 +259,13 @@ class StoredRun:
         while parents := [known[id] for id in line[-1].parents if id in known and id < line[-1].id]:
             line.append(max(parents, key=lambda a: (a.score if a.score is not None else -math.inf, -a.id)))
         line.reverse()
-        steps = [Step(line[0], None, ())]
+        steps = [LineageStep(line[0], None, ())]
         for parent, child in pairwise(line):
             diff = text_diff(parent.texts, child.texts, (f"artifact {parent.id}", f"artifact {child.id}"))
-            steps.append(Step(child, parent, diff))
+            steps.append(LineageStep(child, parent, diff))
         return tuple(steps)
 
-    def curve(self) -> tuple[Point, ...]:
+    def curve(self) -> tuple[ChampionMoment, ...]:
         """The moments at which the champion of `best`'s pool became another one, or more was known of it.  While it is
         provisional there is none.
 
@@ -278,7 +278,7 @@ class StoredRun:
             (whole, whole),
             "SELECT turn, count(*) FROM calls WHERE how != 'throttled' GROUP BY turn ORDER BY turn DESC",
         )
-        points: list[Point] = []
+        points: list[ChampionMoment] = []
         calls = 0
         for turn, at, score, artifact, evidence in [
             *self._rises(home, known),
@@ -288,7 +288,7 @@ class StoredRun:
                 calls += counts.pop()[1]
             if points and points[-1].at == at:  # several changes of one turn
                 points.pop()
-            points.append(Point(at, calls, score, artifact, evidence))
+            points.append(ChampionMoment(at, calls, score, artifact, evidence))
         return tuple(points)
 
     def _rises(self, pool: str, until: float) -> Iterator[tuple[int, float, float, None, None]]:

@@ -13,7 +13,15 @@ from flashgraph.run.journal.plain import texts
 from flashgraph.text.differences import unified
 
 __all__ = [
-    "Failures", "Point", "Session", "Spend", "Status", "Step", "StoredArtifact", "StoredCall", "StoredEndpoint",
+    "ChampionMoment",
+    "Failures",
+    "LineageStep",
+    "Session",
+    "Spend",
+    "Status",
+    "StoredArtifact",
+    "StoredCall",
+    "StoredEndpoint",
     "text_diff",
 ]  # fmt: skip
 
@@ -97,7 +105,7 @@ class StoredArtifact:
 
 
 @attrs.frozen
-class Step:
+class LineageStep:
     """One step of a line of descent: an artifact, the parent that its line leads through (None for a root), and what
     changed from that parent as a unified diff."""
 
@@ -159,7 +167,7 @@ class Failures:
 
 
 @attrs.frozen
-class Point:
+class ChampionMoment:
     """The champion at one moment of a run, after ``at`` seconds and ``calls`` model calls: its score then, and the
     evidence for it.  ``artifact`` is None in journals of flashgraph 0.1, which hold scores alone."""
 

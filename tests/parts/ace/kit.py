@@ -8,10 +8,10 @@ import attrs
 from hypothesis import strategies as st
 
 from flashgraph.graph.ports import PoolEvent
-from flashgraph.parts.ace import Delta, Merged, Operation, Playbook, Start, Tag, Tags
+from flashgraph.parts.ace import Delta, Merged, Operation, Playbook, PlaybookStart, Tag, Tags
 from flashgraph.run.pools import PoolState
 
-Event = Start | Tags | Delta | Merged
+Event = PlaybookStart | Tags | Delta | Merged
 
 TEXT = """\
 ## RULES
@@ -33,7 +33,7 @@ def admitted(events: Iterable[Event], first: Playbook | None = None) -> Playbook
 
 
 def started(text: str = TEXT, budget_tokens: int = 80_000, duplicate_at: float = 0.9) -> Playbook:
-    return admitted([Start(text, budget_tokens, duplicate_at)])
+    return admitted([PlaybookStart(text, budget_tokens, duplicate_at)])
 
 
 def curated(playbook: Playbook, *operations: Operation, sample: int = 0) -> Playbook:

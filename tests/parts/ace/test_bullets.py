@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashgraph.errors import DataError
-from flashgraph.parts.ace import Bullet, Playbook, Start, digest, read_playbook
+from flashgraph.parts.ace import Bullet, Playbook, PlaybookStart, digest, read_playbook
 from flashgraph.parts.ace.bullets import clean, clean_section, same_section, slug
 from tests.parts.ace.kit import TEXT
 
@@ -90,18 +90,18 @@ def test_a_mistake_is_told_with_its_line(text: str, message: str) -> None:
         Playbook.parse(text, "p.txt")
     assert str(raised.value) == message
     with pytest.raises(DataError) as raised:
-        Start(text, name="p.txt")
+        PlaybookStart(text, name="p.txt")
     assert str(raised.value) == message
 
 
 def test_a_start_has_sound_settings() -> None:
     with pytest.raises(DataError) as raised:
-        Start("", budget_tokens=0)
+        PlaybookStart("", budget_tokens=0)
     assert str(raised.value) == (
         "playbook: budget_tokens: found 0, expected a whole number from 1.\nFix: e.g. budget_tokens=80_000."
     )
     with pytest.raises(DataError) as raised:
-        Start("", duplicate_at=1.5)
+        PlaybookStart("", duplicate_at=1.5)
     assert str(raised.value) == (
         "playbook: duplicate_at: found 1.5, expected a number over 0 and up to 1.\n"
         "Fix: e.g. duplicate_at=0.9, or duplicate_at=1 to refuse equal texts alone."

@@ -11,7 +11,7 @@ import pytest
 import flashgraph as fg
 from flashgraph.graph.check import check
 from flashgraph.graph.types import unstorable
-from flashgraph.parts.ace import Bullet, Delta, Merged, Operation, Playbook, Start, Tag, Tags, digest
+from flashgraph.parts.ace import Bullet, Delta, Merged, Operation, Playbook, PlaybookStart, Tag, Tags, digest
 from flashgraph.parts.ace.pool import LOG
 from flashgraph.run.pools import PoolState
 from tests.parts.ace.kit import TEXT, Event, admitted, contents, curated, started
@@ -30,7 +30,7 @@ def test_a_start_gives_the_text_and_the_settings() -> None:
     assert (playbook.budget_tokens, playbook.duplicate_at, playbook.trained) == (5000, 0.8, 0)
     assert playbook.best() == fg.Artifact(0, {"playbook": TEXT})
     assert playbook.artifacts == {0: playbook.best()}
-    assert admitted([Start("## OTHER")], playbook) is playbook
+    assert admitted([PlaybookStart("## OTHER")], playbook) is playbook
     assert playbook.focus() is playbook
 
 
@@ -214,7 +214,7 @@ def test_duplicates_are_grouped_greedily() -> None:
 def test_a_run_finds_every_admission_among_the_artifacts() -> None:
     """The newest version is the only one that the pool holds, under the number of its admission."""
     state = PoolState("playbook", Playbook())
-    for event in (Start(TEXT), Tags(((UNIT, "helpful"),)), Delta(0, "")):
+    for event in (PlaybookStart(TEXT), Tags(((UNIT, "helpful"),)), Delta(0, "")):
         change = state.admit(event, (), frozenset(), False, 0, 0.0)
         assert change is not None
         assert change.artifact == state.value.best()
@@ -225,7 +225,7 @@ def test_a_run_finds_every_admission_among_the_artifacts() -> None:
 @pytest.mark.parametrize(
     "event",
     [
-        Start("## RULES", 100, 0.5, "file.txt"),
+        PlaybookStart("## RULES", 100, 0.5, "file.txt"),
         Tags(((UNIT, "helpful"),)),
         Delta(3, "text", (Operation.merge((UNIT, ROUND), "t", ("a", "b"), "S"), Operation.refused("raw", "why"))),
         Merged((UNIT, ROUND), "t", ("a", "b")),
@@ -246,15 +246,15 @@ def test_it_is_a_pool_of_a_graph() -> None:
     pool = graph.pool("playbook", Playbook)
 
     @graph.source(rounds=1)
-    def start(at: fg.Draw) -> Start:
-        return Start("")
+    def start(at: fg.Draw) -> PlaybookStart:
+        return PlaybookStart("")
 
     @graph.stage
-    def tag(first: Start) -> Tags:
+    def tag(first: PlaybookStart) -> Tags:
         return Tags(())
 
     @graph.stage
-    def curate(first: Start) -> Delta:
+    def curate(first: PlaybookStart) -> Delta:
         return Delta(0, "")
 
     graph.edge(start, pool)

@@ -14,7 +14,7 @@ from flashgraph.llm.protocol import Reply
 from flashgraph.llm.scripted import Line, ScriptedModel
 from flashgraph.parts.meta_harness import (
     Checked,
-    Failed,
+    FailedProgram,
     HarnessArchive,
     Prediction,
     Program,
@@ -26,7 +26,7 @@ from flashgraph.parts.meta_harness import (
 )
 from flashgraph.parts.meta_harness.agent import LAST
 from flashgraph.parts.meta_harness.desk import Desk
-from flashgraph.parts.meta_harness.reply import Request
+from flashgraph.parts.meta_harness.reply import ToolRequest
 from tests.parts.meta_harness.kit import admit, code, group
 from tests.parts.meta_harness.worlds import World
 
@@ -51,7 +51,7 @@ def archived() -> HarnessArchive:
     archive = admit(
         HarnessArchive(), fg.Group(trained, tuple(Member[Any](i, "arrived", p) for i, p in enumerate(made)))
     )
-    return admit(archive, Failed("iteration 1", "validate", "Traceback\nSyntaxError: in line 3", "class Memory"))
+    return admit(archive, FailedProgram("iteration 1", "validate", "Traceback\nSyntaxError: in line 3", "class Memory"))
 
 
 def converse(replies: Sequence[Line], turns: int = 4, candidates: int = 3) -> tuple[Proposals, ScriptedModel]:
@@ -97,7 +97,7 @@ def test_the_last_turn_is_announced_and_kept() -> None:
     """A proposer that only reads, or that cannot be understood, has used up its iteration."""
     found, model = converse(["LIST", "Hm.", "READ 0"], turns=3)
     (failed,) = found.results
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, FailedProgram)
     assert (failed.origin, failed.step) == ("iteration 2", "propose")
     assert failed.reason == "no program in 3 turns; the last reply was: 'READ 0'"
     assert len(model.calls) == 3
@@ -115,7 +115,7 @@ def test_a_failed_request_uses_up_the_iteration() -> None:
     """It is archived with its reason, as an empty proposal is."""
     found, _ = converse([fg.RequestFailed("HTTP 500")])
     (failed,) = found.results
-    assert isinstance(failed, Failed)
+    assert isinstance(failed, FailedProgram)
     assert "HTTP 500" in failed.reason
 
 
@@ -147,7 +147,7 @@ def test_examples_of_a_data_set_are_paged() -> None:
         val=[0],
         score=lambda s, o: fg.Score(0.0),
     )
-    said = Desk(HarnessArchive(), task).answer(Request("EXAMPLES", "many 8"))
+    said = Desk(HarnessArchive(), task).answer(ToolRequest("EXAMPLES", "many 8"))
     assert "training samples 8 to 16 of 20 of many" in said
     assert "<7>" not in said
     assert "<8>" in said
@@ -164,4 +164,4 @@ def test_a_long_board_is_cut() -> None:
     lines = desk.board(9).splitlines()
     assert [line.split()[0] for line in lines[:9]] == [f"#{i}" for i in (0, 1, 2, 3, 4, 5, 27, 28, 29)]
     assert lines[9:] == ["... and 21 more: LIST shows all"]
-    assert len(desk.answer(Request("LIST")).splitlines()) == 31
+    assert len(desk.answer(ToolRequest("LIST")).splitlines()) == 31

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.graph.ports import Member
-from flashgraph.parts.meta_harness import OVERALL, Failed, HarnessArchive
+from flashgraph.parts.meta_harness import OVERALL, FailedProgram, HarnessArchive
 from flashgraph.parts.meta_harness.standing import dominates
 from tests.parts.meta_harness.kit import admit, code, group
 
@@ -20,7 +20,7 @@ VALUES = st.fixed_dictionaries(
 )
 ADMISSIONS = st.lists(
     st.one_of(
-        st.builds(Failed, st.just("iteration 1"), st.just("propose"), st.just("empty")),
+        st.builds(FailedProgram, st.just("iteration 1"), st.just("propose"), st.just("empty")),
         st.builds(group, st.integers(0, 6), VALUES),
         st.builds(group, st.integers(0, 6), VALUES, st.integers(1, 4)),
     ),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flashgraph.parts.meta_harness.reply import Request, read_reply
+from flashgraph.parts.meta_harness.reply import ToolRequest, read_reply
 
 PROGRAM = "class MemorySystem:\n    x = 1\n"
 OTHER = "import json\n\n\nclass MemorySystem:\n    x = 2\n"
@@ -46,27 +46,27 @@ def test_what_is_no_program() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("LIST", [Request("LIST")]),
-        ("READ 3", [Request("READ", "3")]),
-        ("- `READ #3`", [Request("READ", "3")]),
-        ("READ: 3.", [Request("READ", "3")]),
-        ("1. FAILURES 12\n2. EXAMPLES finer 8", [Request("FAILURES", "12"), Request("EXAMPLES", "finer 8")]),
-        ("**READ 4**\n> LIST", [Request("READ", "4"), Request("LIST")]),
-        ("```\nREAD 3\nREAD 3\n```", [Request("READ", "3")]),
+        ("LIST", [ToolRequest("LIST")]),
+        ("READ 3", [ToolRequest("READ", "3")]),
+        ("- `READ #3`", [ToolRequest("READ", "3")]),
+        ("READ: 3.", [ToolRequest("READ", "3")]),
+        ("1. FAILURES 12\n2. EXAMPLES finer 8", [ToolRequest("FAILURES", "12"), ToolRequest("EXAMPLES", "finer 8")]),
+        ("**READ 4**\n> LIST", [ToolRequest("READ", "4"), ToolRequest("LIST")]),
+        ("```\nREAD 3\nREAD 3\n```", [ToolRequest("READ", "3")]),
         ("Read the examples. I would LIST them.", []),
         ("", []),
     ],
 )
-def test_requests(text: str, expected: list[Request]) -> None:
+def test_requests(text: str, expected: list[ToolRequest]) -> None:
     """A tool's name in capitals at the start of a line, bullets and quotes aside; each request once."""
     assert list(read_reply(text).requests) == expected
 
 
 def test_the_number_of_an_entry() -> None:
     """Any form in which a number is written."""
-    assert Request("READ", "<12>").number == 12
-    assert Request("READ", "number 7 please").number == 7
-    assert Request("READ", "the best").number is None
+    assert ToolRequest("READ", "<12>").number == 12
+    assert ToolRequest("READ", "number 7 please").number == 7
+    assert ToolRequest("READ", "the best").number is None
 
 
 @given(st.text(alphabet="` \nREADLIST3#pythonclass MemorySystem:=", max_size=300))
