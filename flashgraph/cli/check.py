@@ -20,7 +20,7 @@ def command(graph: str) -> None:
     from flashgraph.observe.words import counted
 
     found = load_graph(graph)
-    found.raise_if_wrong()
+    found.checked()
     spec = found.spec
     parts = [
         counted(len(spec.sources), "source"),

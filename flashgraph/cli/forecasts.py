@@ -91,7 +91,7 @@ def simulation_of(
     # Before any code of the user's runs, which may change the working directory: each process loads them anew.
     graph, task = absolute(graph), None if task is None else absolute(task)
     loaded = load_graph(graph)
-    loaded.raise_if_wrong()
+    loaded.checked()
     roles = sorted({s.llm for s in loaded.spec.stages if s.llm is not None})
     return Simulation(
         graph=graph,

@@ -83,7 +83,7 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
         if not words[name]:
             raise click.UsageError(f"the run was started from Python: say --{name} {name.upper()}")
     graph = load_graph(words["graph"])
-    graph.raise_if_wrong()
+    graph.checked()
     roles = sorted({s.llm for s in graph.spec.stages if s.llm is not None})
     words["models"] = {**words.get("models", {}), **models_by_role(models, roles)}
     words["test"] = words.get("test", True) if options["test"] is None else options["test"]

@@ -96,7 +96,7 @@ def command(
     # Before any code of the user's runs, which may change the working directory.
     home, graph, task, cache = Path.cwd(), absolute(graph), absolute(task), cache_file(options["cache"])
     chosen, overrides = load_graph(graph), pairs(settings)
-    chosen.raise_if_wrong()
+    chosen.checked()
     roles = sorted({s.llm for s in chosen.spec.stages if s.llm is not None})
     order = Order(
         graph=chosen,

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import attrs
 from typing_extensions import TypeVar, Unpack
 
-from flashgraph.errors import GraphError, Place, Problem, did_you_mean
+from flashgraph.errors import Place, Problem, did_you_mean
 from flashgraph.graph.handles import (
     Consumer,
     EdgeOptions,
@@ -31,6 +31,9 @@ from flashgraph.graph.handles import (
 from flashgraph.graph.naming import body_name, end_name, identifier, shown, text
 from flashgraph.graph.ports import Context, Costs, Draw, Group, Openable, Param, Resource, Several
 from flashgraph.graph.spec import EdgeSpec, Failure, GraphSpec, NodeSpec, PoolSpec, Release, SourceSpec, StageSpec
+
+if TYPE_CHECKING:
+    from flashgraph.graph.check import CheckedGraph
 
 __all__ = ["Graph", "Included", "PoolNode", "Source", "Stage"]
 
@@ -469,15 +472,17 @@ class Graph:
         return Source(self.add(spec), self)
 
     def check(self) -> tuple[Problem, ...]:
-        """All mistakes of this graph, by line; empty for a graph that can run."""
+        """Return all mistakes of this graph, by line; empty for a graph that can run."""
+        return self._checked().problems
+
+    def checked(self) -> CheckedGraph:
+        """Return this graph with its types, as a run uses it.  Raises `GraphError` with all problems if it has any."""
+        return self._checked().sound()
+
+    def _checked(self) -> CheckedGraph:
         from flashgraph.graph.check import check  # the checks load only when asked for
 
         return check(self)
-
-    def raise_if_wrong(self) -> None:
-        """Raises `GraphError` with every problem that `check` finds."""
-        if problems := self.check():
-            raise GraphError(self.name, problems)
 
 
 def _locals_of_caller() -> Mapping[str, Any]:

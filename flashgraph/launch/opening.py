@@ -120,8 +120,8 @@ class Setup:
     def of(cls, graph: Graph | str | Path, task: Task | str | Path, options: Options) -> Setup:
         """Raises `GraphError` and `DataError` for what cannot be run."""
         graph, task = load_graph(graph), load_task(task)
-        graph.raise_if_wrong()
-        spec, budget = graph.spec, options.budget
+        checked, budget = graph.checked(), options.budget
+        spec = checked.spec
         schedule, values = apply_settings(spec, schedule_of(options.schedule), options.params, options.settings)
         models = resolve_all(for_roles(graph, options.models))
         if options.cache is not None:
@@ -134,7 +134,7 @@ class Setup:
         before = read_header(options.folder).prices if options.folder is not None and options.resume else {}
         pinned, said = pin_all(endpoints.models, before)
         check_prices(models, budget)
-        plan = compile_plan(spec, schedule, values, endpoints.roles, endpoints.limits, endpoints.services)
+        plan = compile_plan(checked, schedule, values, endpoints.roles, endpoints.limits, endpoints.services)
         return cls(
             options, task, schedule, values, models, endpoints, held, attrs.evolve(goal, seconds=budget.seconds),
             {name: attrs.asdict(price) for name, price in pinned.items()}, tuple(said.values()), plan,
@@ -144,7 +144,7 @@ class Setup:
         """What the journal keeps of how the run was started."""
         plan, budget = self.plan, attrs.asdict(self.options.budget)
         limits = {name: value for name, value in budget.items() if value is not None}
-        topology, functions, policies = fingerprint(plan.graph, plan)
+        topology, functions, policies = fingerprint(plan)
         return Header(
             plan.graph.name, self.task.name, self.schedule.name, self.options.seed, limits, dict(self.values), topology,
             functions, policies, attrs.asdict(Capacity.of(plan)), self.prices, flashgraph.__version__,

@@ -6,9 +6,7 @@ from typing import Literal
 
 import attrs
 
-from flashgraph.graph.analysis import scopes
-from flashgraph.graph.check import ports
-from flashgraph.graph.check.edges import flows, sent
+from flashgraph.graph.check import CheckedGraph
 from flashgraph.graph.dsl import Graph
 from flashgraph.graph.signatures import function_name
 from flashgraph.graph.spec import EdgeSpec, PoolSpec, SourceSpec, StageSpec
@@ -71,11 +69,10 @@ class Description:
         return next(n for n in self.nodes if n.name == name)
 
 
-def describe(graph: Graph) -> Description:
-    """Describe a graph that passes `check`; raises `GraphError` for one that does not."""
-    graph.raise_if_wrong()
-    spec, types = graph.spec, ports(graph)
-    inside, _ = scopes(spec)
+def describe(graph: Graph | CheckedGraph) -> Description:
+    """Describe a graph.  Raises `GraphError` for one that has problems."""
+    checked = graph.checked() if isinstance(graph, Graph) else graph.sound()
+    spec, types = checked.spec, checked.ports
     nodes = []
     for node in spec.nodes.values():
         takes, gives = (show(t[node.name]) if node.name in t else "" for t in (types.takes, types.gives))
@@ -90,18 +87,17 @@ def describe(graph: Graph) -> Description:
             nodes.append(Node(node.name, kind, node.llm, takes, gives, _notes(node)))
     links = []
     for edge in spec.edges:
-        arrives = flows(spec, edge, types, inside.get(edge.src, ()))
+        flow = checked.flows[edge.name]
         repairers = () if edge.stale is None else edge.stale.repairers()
         links.append(
             Link(
                 edge.src,
                 edge.dst,
-                # A scatter without an annotation hands on what its stage takes; `check` could not say otherwise.
-                show(types.takes[edge.dst] if arrives is None else arrives),
+                show(flow.arrives),
                 policies_of(edge),
                 tuple(str(getattr(r, "name", r)) for r in repairers),
                 edge.loop,
-                show(sent(edge, types)) if edge.src in types.gives else "",
+                show(flow.sent),
             )
         )
     readers: tuple[SourceSpec | StageSpec, ...] = (*spec.sources, *spec.stages)

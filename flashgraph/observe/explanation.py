@@ -9,7 +9,7 @@ from typing import Any
 from flashgraph.graph.analysis import flow, topological
 from flashgraph.graph.dsl import Graph
 from flashgraph.graph.signatures import function_name
-from flashgraph.graph.spec import SourceSpec
+from flashgraph.graph.spec import Release, SourceSpec, Staleness
 from flashgraph.observe.description import Description, Link, describe
 from flashgraph.observe.words import counted, with_article
 from flashgraph.policies import release, staleness
@@ -36,16 +36,17 @@ def explain(graph: Graph, schedule: str | Schedule = "pipelined", settings: Mapp
 
     Raises `GraphError` for a graph that does not pass `check`, and `DataError` for settings it does not have.
     """
-    found = describe(graph)
-    chosen, params = apply_settings(graph.spec, schedule_of(schedule), {}, settings or {})
+    checked = graph.checked()
+    found = describe(checked)
+    chosen, params = apply_settings(checked.spec, schedule_of(schedule), {}, settings or {})
     roles = {role: role for role in found.roles}
-    plan = compile_plan(graph.spec, chosen, params, roles, {})
+    plan = compile_plan(checked, chosen, params, roles, {})
     parts = [f"{found.name}: {found.doc}" if found.doc else found.name]
     parts += [*_section("Schedule", _schedule(plan)), *_section("Pools", _pools(found))]
     parts += _section("Sources", (_source(s, found, chosen) for s in plan.sources.values()))
     ordered = sorted(plan.stages.values(), key=lambda s: s.rank)
     parts += _section("Stages", (_stage(s, found, chosen) for s in ordered))
-    rank = topological(graph.spec)
+    rank = topological(checked.spec)
     links = sorted(found.links, key=lambda k: (rank[k.src], rank[k.dst]))
     parts += _section("Edges", (_edge(k, plan.edges[k.name], found) for k in links))
     parts += _section("Cycles", _cycles(plan))
@@ -172,7 +173,7 @@ def _edge(link: Link, edge: EdgePlan, graph: Description) -> str:
     return f"{link.name}: {'; '.join(said)}. Holds {edge.capacity}, {_order(str(edge.order))} first."
 
 
-def _release(rule: release.All) -> str:
+def _release(rule: Release) -> str:
     if type(rule).__module__ != release.__name__:
         return f"when {rule} says so"
     match rule:
@@ -184,9 +185,6 @@ def _release(rule: release.All) -> str:
             return f"when {drawn}, and {'all' if share == 1 else f'{share:.0%}'} of those are there"
         case release.Count(members):
             return f"when {members} of its members are there"
-        case release.Sampled(members, share):
-            early = f", when {share:.0%} of those are there" if share < 1 else ""
-            return f"with a random part of {members} members, which alone are sent out{early}"
         case release.Deadline(seconds):
             return f"{seconds:g} s after the scatter with what is there"
         case release.Decided():
@@ -201,7 +199,7 @@ def _failure(edge: EdgePlan) -> str:
     return "failed members are missing from it" if share >= 1 else f"it fails if over {share:.0%} of its members do"
 
 
-def _stale(rule: staleness.Rule) -> str:
+def _stale(rule: Staleness) -> str:
     if type(rule).__module__ != staleness.__name__:
         return f"judged by {rule}"  # one of the user's own, be it derived from another
     match rule:

@@ -215,8 +215,8 @@ def _together(graph: GraphSpec, schedule: Schedule) -> None:
     from flashgraph.graph.check import check_spec  # the checks load only when asked for
 
     edges = tuple(attrs.evolve(e, **dict(schedule.edges.get(e.name, {}))) for e in graph.edges)
-    before = set(check_spec(graph))
-    for problem in check_spec(attrs.evolve(graph, edges=edges)):
+    before = set(check_spec(graph).problems)
+    for problem in check_spec(attrs.evolve(graph, edges=edges)).problems:
         # A repair stage that a setting leaves without work is no mistake of the one who sets it.
         if problem not in before and problem.code != "repair-unused":
             raise DataError(

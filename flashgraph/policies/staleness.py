@@ -14,6 +14,7 @@ import attrs
 
 from flashgraph.errors import Flaw
 from flashgraph.graph.signatures import function_name
+from flashgraph.graph.spec import Staleness
 
 __all__ = ["Decision", "Rule", "Touched", "accept", "discard", "refresh", "repair", "without_overlap"]
 
@@ -154,17 +155,17 @@ class FirstOf(Rule):
 
 @attrs.frozen
 class Refreshing(Rule):
-    rule: Rule = attrs.field(kw_only=True)
+    rule: Staleness = attrs.field(kw_only=True)
 
     def decide(self, lag: int, repairs: int, touched: Touched = _whatever) -> Decision:
-        decision = self.rule.decide(lag, repairs, touched)
+        decision: Decision = self.rule.decide(lag, repairs, touched)
         return decision if decision.kind == "refresh" else ACCEPT
 
     def refreshes(self) -> bool:
         return True
 
 
-def without_overlap(rule: Rule) -> Rule:
+def without_overlap(rule: Staleness) -> Rule:
     """What is left of a rule where rounds do not overlap: an item then lags only behind what its own round has
     admitted, which makes a view old but no item stale."""
     return Refreshing(rule=rule) if rule.refreshes() else ACCEPT_ALL

@@ -70,7 +70,7 @@ class Execution:
         self._cursors = dict(resumed.cursors)
         nodes = {n: s.spec for n, s in plan.stages.items()} | dict(plan.sources)
         self._params = {name: plan.params_of(spec) for name, spec in nodes.items()}
-        self._returns = {name: Returns.of(spec) for name, spec in nodes.items()}
+        self._returns = {name: Returns.of(spec, plan.checked.ports) for name, spec in nodes.items()}
         bodies = {name: stage.spec.body for name, stage in plan.stages.items()}
         self._plain = {name for name, body in bodies.items() if not (_takes_context(body) or _is_async(body))}
         """Stages that are a function of their item alone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -10,23 +11,27 @@ import attrs
 from flashgraph.errors import DataError
 from flashgraph.graph.analysis import distances, gathers_of, reaches, topological
 from flashgraph.graph.capacity import loop_capacity
+from flashgraph.graph.check import CheckedGraph
 from flashgraph.graph.check.shape import ASSUMED_WINDOW
 from flashgraph.graph.spec import (
     DEFAULT_LATE,
+    EdgeSpec,
     Failure,
     GraphSpec,
     PoolSpec,
     QueueRule,
+    Release,
     ScatterRule,
     SourceSpec,
     StageSpec,
+    Staleness,
 )
 from flashgraph.llm.limits import Limits, fixed, parse_limits
 from flashgraph.policies.failure import missing
 from flashgraph.policies.order import fifo
-from flashgraph.policies.release import All, everyone
+from flashgraph.policies.release import everyone
 from flashgraph.policies.schedule import Schedule
-from flashgraph.policies.staleness import Accept, Rule, accept, without_overlap
+from flashgraph.policies.staleness import Accept, accept, without_overlap
 
 __all__ = ["EdgePlan", "Plan", "StagePlan", "compile_plan"]
 
@@ -46,7 +51,7 @@ class EdgePlan:
     scatter: Callable[[Any], Sequence[Any]] | None
     gather: bool
     fanout: int | None
-    release: All
+    release: Release
     late: Literal["cancel", "drop", "amend"]
     order: QueueRule
     arrange: ScatterRule | None
@@ -54,7 +59,7 @@ class EdgePlan:
     when: Callable[[Any], bool] | None
     otherwise: bool
     loop: int | None
-    stale: Rule
+    stale: Staleness
     on_failure: Failure
     keeps_orphans: bool
     judges: bool = attrs.field(init=False)
@@ -92,7 +97,7 @@ class StagePlan:
 class Plan:
     """What `Machine` needs to know of a graph; see `compile_plan`."""
 
-    graph: GraphSpec
+    checked: CheckedGraph
     schedule: Schedule
     params: Mapping[str, Any]
     stages: Mapping[str, StagePlan]
@@ -111,6 +116,10 @@ class Plan:
     """Service by role."""
     services: Mapping[str, Mapping[str, float]]
     """By service: the endpoints that it may use, with their weights."""
+
+    @property
+    def graph(self) -> GraphSpec:
+        return self.checked.spec
 
     def params_of(self, node: SourceSpec | StageSpec | None) -> Mapping[str, Any]:
         """The parameters by the names that a node knows them by, which an included graph's were given a prefix to."""
@@ -146,14 +155,14 @@ class Capacity:
 
 
 def compile_plan(
-    graph: GraphSpec,
+    checked: CheckedGraph,
     schedule: Schedule,
     params: Mapping[str, Any],
     endpoints: Mapping[str, str],
     limits: Mapping[str, int] | Mapping[str, Limits],
     services: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Plan:
-    """Compile a graph that passed `check`.
+    """Compile a graph without problems.
 
     ``endpoints`` names the service of each model role, ``limits`` how many requests each endpoint takes at once, and
     ``services`` the endpoints of each service with their weights; without it, every endpoint is a service.
@@ -161,70 +170,16 @@ def compile_plan(
     Raises `DataError` for limits under which no request could be sent, and when a loop edge's own capacity is too small
     for the schedule's window (`check` has asked for the default one only).
     """
-    policies = {name: fixed(limit) if isinstance(limit, int) else limit for name, limit in limits.items()}
-    for name, each in policies.items():
-        if (flaw := each.flaw()) is not None:
-            raise DataError(f"model {name!r}: found {flaw.found}, expected {flaw.expected}.\nFix: {flaw.fix}.")
+    graph = checked.spec
+    policies = _limits(limits)
     services = services or {name: {name: 1.0} for name in policies}
-    most = {name: sum(policies[endpoint].most for endpoint in weights) for name, weights in services.items()}
-    rank, distance = topological(graph), distances(graph)
     loops = loop_capacity(graph, {s.name: schedule.window for s in graph.sources})
-    edges: dict[str, EdgePlan] = {}
-    for edge in graph.edges:
-        chosen = attrs.evolve(edge, **dict(schedule.edges.get(edge.name, {})))
-        if chosen.capacity is not None and chosen.capacity < loops.get(edge.name, 0):
-            raise DataError(
-                f"edge {edge.name}: capacity={chosen.capacity}; a window of {schedule.window} rounds needs at least "
-                f"{loops[edge.name]} there to be free of deadlock.\nFix: window={ASSUMED_WINDOW}, or leave the "
-                "capacity out and it is sized by the schedule."
-            )
-        # By what they can do, as `check` asks for: an order may be of the user's own making.
-        order: Any = chosen.order
-        arranges = hasattr(order, "arrange")
-        stale: Rule = chosen.stale or accept()  # type: ignore[assignment]  # checked by `check`
-        edges[edge.name] = EdgePlan(
-            name=edge.name,
-            src=edge.src,
-            dst=edge.dst,
-            capacity=chosen.capacity or max(DEFAULT_CAPACITY, loops.get(edge.name) or 0),
-            scatter=edge.scatter,
-            gather=edge.gather,
-            fanout=edge.fanout,
-            release=(chosen.release if schedule.speculate else None) or everyone(),  # type: ignore[arg-type]  # checked by `check`
-            late=(chosen.late or DEFAULT_LATE) if schedule.speculate else "drop",
-            order=fifo() if order is None or arranges else order,
-            arrange=order if arranges and schedule.speculate else None,
-            only=edge.only,
-            when=edge.when,
-            otherwise=edge.otherwise,
-            loop=edge.loop,
-            stale=without_overlap(stale) if schedule.serial else stale,
-            on_failure=chosen.on_failure or missing(),
-            keeps_orphans=chosen.orphans == "keep",
-            distinct=None if schedule.serial else edge.distinct,
-        )
-    repairers = graph.repairers | {str(getattr(r, "name", r)) for e in edges.values() for r in e.stale.repairers()}
-    for waiting in edges.values():
-        for repairer in waiting.stale.repairers():
-            # What is being repaired stands before the edge's end: it is as near to the pool as that is.
-            name = str(getattr(repairer, "name", repairer))
-            distance[name] = min(distance[name], distance[waiting.dst])
-    stages = {
-        s.name: StagePlan(
-            spec=s,
-            workers=_workers(s, schedule, most.get(endpoints.get(s.llm or "", ""))),
-            rank=rank[s.name],
-            distance=distance.get(s.name, 0),
-            endpoint=endpoints.get(s.llm) if s.llm else None,
-            repairs=s.name in repairers,
-        )
-        for s in graph.stages
-    }
+    edges = {edge.name: _edge(edge, schedule, loops.get(edge.name, 0)) for edge in graph.edges}
     return Plan(
-        graph=graph,
+        checked=checked,
         schedule=schedule,
         params=params,
-        stages=stages,
+        stages=_stages(graph, schedule, edges, endpoints, _most(policies, services)),
         sources={s.name: s for s in graph.sources},
         pools={p.name: p for p in graph.pools},
         edges=edges,
@@ -240,13 +195,88 @@ def compile_plan(
     )
 
 
+def _limits(limits: Mapping[str, int] | Mapping[str, Limits]) -> dict[str, Limits]:
+    policies = {name: fixed(limit) if isinstance(limit, int) else limit for name, limit in limits.items()}
+    for name, each in policies.items():
+        if (flaw := each.flaw()) is not None:
+            raise DataError(f"model {name!r}: found {flaw.found}, expected {flaw.expected}.\nFix: {flaw.fix}.")
+    return policies
+
+
+def _most(limits: Mapping[str, Limits], services: Mapping[str, Mapping[str, float]]) -> dict[str, int]:
+    """Return how many requests each service takes at once, at most."""
+    return {name: sum(limits[endpoint].most for endpoint in weights) for name, weights in services.items()}
+
+
+def _edge(edge: EdgeSpec, schedule: Schedule, needed: int) -> EdgePlan:
+    """Decide every policy of an edge that must hold at least ``needed`` items."""
+    chosen = attrs.evolve(edge, **dict(schedule.edges.get(edge.name, {})))
+    if chosen.capacity is not None and chosen.capacity < needed:
+        raise DataError(
+            f"edge {edge.name}: capacity={chosen.capacity}; a window of {schedule.window} rounds needs at least "
+            f"{needed} there to be free of deadlock.\nFix: window={ASSUMED_WINDOW}, or leave the "
+            "capacity out and it is sized by the schedule."
+        )
+    # An order may be the user's own: its methods say which kind it is, as in `check`.
+    order: Any = chosen.order
+    arranges = hasattr(order, "arrange")
+    stale = chosen.stale or accept()
+    return EdgePlan(
+        name=edge.name,
+        src=edge.src,
+        dst=edge.dst,
+        capacity=chosen.capacity or max(DEFAULT_CAPACITY, needed),
+        scatter=edge.scatter,
+        gather=edge.gather,
+        fanout=edge.fanout,
+        release=(chosen.release if schedule.speculate else None) or everyone(),
+        late=(chosen.late or DEFAULT_LATE) if schedule.speculate else "drop",
+        order=fifo() if order is None or arranges else order,
+        arrange=order if arranges and schedule.speculate else None,
+        only=edge.only,
+        when=edge.when,
+        otherwise=edge.otherwise,
+        loop=edge.loop,
+        stale=without_overlap(stale) if schedule.serial else stale,
+        on_failure=chosen.on_failure or missing(),
+        keeps_orphans=chosen.orphans == "keep",
+        distinct=None if schedule.serial else edge.distinct,
+    )
+
+
+def _stages(
+    graph: GraphSpec,
+    schedule: Schedule,
+    edges: Mapping[str, EdgePlan],
+    endpoints: Mapping[str, str],
+    most: Mapping[str, int],
+) -> dict[str, StagePlan]:
+    """Compile each stage; ``most`` is what each service takes at once."""
+    rank, distance, repairers = topological(graph), distances(graph), set(graph.repairers)
+    for edge in edges.values():
+        for repairer in edge.stale.repairers():
+            # An item in repair still waits before its edge's end: it is as near to the pool as that end.
+            name = str(getattr(repairer, "name", repairer))
+            repairers.add(name)
+            distance[name] = min(distance[name], distance[edge.dst])
+    return {
+        s.name: StagePlan(
+            spec=s,
+            workers=_workers(s, schedule, most.get(endpoints.get(s.llm or "", ""))),
+            rank=rank[s.name],
+            distance=distance[s.name],
+            endpoint=endpoints.get(s.llm) if s.llm else None,
+            repairs=s.name in repairers,
+        )
+        for s in graph.stages
+    }
+
+
 def _workers(stage: StageSpec, schedule: Schedule, limit: int | None) -> int:
-    """A stage's most workers: what the schedule or the graph says, else what its endpoint takes at once."""
+    """Return the most workers of a stage: what the schedule or the graph says, else what its endpoint takes at once."""
     chosen = schedule.workers.get(stage.name, stage.workers)
     if chosen is not None:
         return chosen
     if limit is not None:
         return limit
-    import inspect
-
     return ASYNC_WORKERS if inspect.iscoroutinefunction(stage.body) else SYNC_WORKERS

@@ -9,8 +9,8 @@ from typing import Self, TypeVar
 
 import attrs
 
+from flashgraph.graph.check import Ports
 from flashgraph.graph.ports import Several
-from flashgraph.graph.signatures import signature_of
 from flashgraph.graph.spec import SourceSpec, StageSpec
 from flashgraph.graph.types import classes_of, show
 
@@ -29,12 +29,12 @@ class Returns:
     declared: str
 
     @classmethod
-    def of(cls, spec: SourceSpec | StageSpec) -> Self:
-        """What a node of a graph that passed `check` declares."""
-        found = signature_of(spec.body, spec.localns)
-        classes = (Several,) if found.several else classes_of(found.returns)
-        declared = f"Several[{show(found.returns)}]" if found.several else show(found.returns)
-        if found.optional and found.returns is not None:
+    def of(cls, spec: SourceSpec | StageSpec, ports: Ports) -> Self:
+        """Return what a node declares, by the ``ports`` of its graph."""
+        several, gives = spec.name in ports.several, ports.gives[spec.name]
+        classes = (Several,) if several else classes_of(gives)
+        declared = f"Several[{show(gives)}]" if several else show(gives)
+        if spec.name in ports.optional:
             classes = None if classes is None else (*classes, type(None))
             declared += " | None"
         return cls(f"{spec.kind} {spec.name!r}", classes, declared)

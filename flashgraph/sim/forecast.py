@@ -93,7 +93,7 @@ def amounts_to(simulation: Simulation) -> str:
     """All that the settings decide, as text: simulations of one graph with equal texts are the same, however their
     settings are written.  Raises what `check` raises."""
     plan = _Parts.of(simulation, None).plan
-    _, _, policies = fingerprint(plan.graph, plan)
+    _, _, policies = fingerprint(plan)
     return json.dumps([policies, attrs.asdict(Capacity.of(plan)), dict(plan.params)], sort_keys=True, default=repr)
 
 
@@ -108,8 +108,8 @@ class _Parts:
     @classmethod
     def of(cls, simulation: Simulation, scene: Scene | None) -> _Parts:
         graph = load_graph(simulation.graph)
-        graph.raise_if_wrong()
-        spec = graph.spec
+        checked = graph.checked()
+        spec = checked.spec
         if scene is None:
             task = None if simulation.task is None else load_task(simulation.task)
             scene = scene_of(spec, task, pass_rate=simulation.pass_rate, seed=simulation.seed)
@@ -119,7 +119,7 @@ class _Parts:
         )  # fmt: skip
         endpoints = {role: endpoint for endpoint, (_, roles) in servers.items() for role in roles}
         limits = {endpoint: simulation.limit or profile.slots for endpoint, (profile, _) in servers.items()}
-        return cls(scene, servers, compile_plan(spec, chosen, values, endpoints, limits))
+        return cls(scene, servers, compile_plan(checked, chosen, values, endpoints, limits))
 
 
 async def forecast(

@@ -116,11 +116,11 @@ def plan_by_hand(
 
     Raises `GraphError` when the graph does not pass its checks.
     """
-    graph.raise_if_wrong()
-    roles = {s.llm for s in graph.spec.stages if s.llm is not None}
+    checked = graph.checked()
+    roles = {s.llm for s in checked.spec.stages if s.llm is not None}
     each = {f"{ENDPOINT} {i}": parse_limits(text) for i, text in enumerate(limits)} or {ENDPOINT: fixed(limit)}
     services = {ENDPOINT: {name: 1.0 + i for i, name in enumerate(each)}}
-    plan = compile_plan(graph.spec, schedule, {}, dict.fromkeys(roles, ENDPOINT), each, services)
+    plan = compile_plan(checked, schedule, {}, dict.fromkeys(roles, ENDPOINT), each, services)
     if not room:
         return plan
     edges = {n: attrs.evolve(e, capacity=room.get(n, e.capacity)) for n, e in plan.edges.items()}

@@ -56,7 +56,7 @@ def test_it_imports_public_names_only(file: Path) -> None:
 @GRAPHS
 def test_check_accepts_it(name: str) -> None:
     """No problem at all."""
-    load_graph(name).raise_if_wrong()
+    load_graph(name).checked()
 
 
 @GRAPHS

@@ -83,7 +83,7 @@ TASK: fg.Task[int, int] = fg.Task("nothing", train=[0], val=[0], attempt=_attemp
 async def through_the_graph(items: int, window: int) -> float:
     """Processor seconds of a run of the graph."""
     graph = line(items)
-    graph.raise_if_wrong()
+    graph.checked()
     gc.collect()
     before = time.process_time()
     async with fg.open_run(graph, TASK, models={}, schedule=fg.pipelined(window, focus=0.0)) as run:

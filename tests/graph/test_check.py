@@ -61,7 +61,7 @@ def test_all_problems_are_raised_together_by_line() -> None:
     """Three mistakes are one `GraphError`, in the order of their lines."""
     graph = mistakes_shape.three_mistakes()
     with pytest.raises(GraphError) as caught:
-        graph.raise_if_wrong()
+        graph.checked()
     assert [p.code for p in caught.value.problems] == ["not-positive", "type-mismatch", "late-without-gather"]
     lines = [p.place.line for p in caught.value.problems]
     assert lines == sorted(lines)

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.graph.check import ports
+from flashgraph.graph.check import check
 from flashgraph.graph.signatures import admits
 from flashgraph.graph.types import narrowed, show, unstorable
 
@@ -88,8 +88,8 @@ def test_types_of_nodes_are_told() -> None:
     graph, draw, stage = whole()
     graph.edge(draw, stage)
     assert graph.check() == ()
-    assert ports(graph).takes["anything"] is Any
-    assert ports(graph).gives["anything"] is Value
+    assert check(graph).ports.takes["anything"] is Any
+    assert check(graph).ports.gives["anything"] is Value
 
 
 def test_a_method_of_one_member_of_a_union_is_refused() -> None:

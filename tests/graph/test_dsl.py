@@ -88,7 +88,7 @@ def test_notes_are_not_raised_before_check() -> None:
     assert graph.left_out == {"draw"}
     assert pool.name == "scores"
     with pytest.raises(fg.GraphError):
-        graph.raise_if_wrong()
+        graph.checked()
 
 
 def test_a_second_node_of_a_name_is_kept_apart() -> None:

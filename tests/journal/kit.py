@@ -108,7 +108,7 @@ class Scenario:
         """The graph, made and checked once: a fork has it already."""
         if not self._made:
             graph = self.make()
-            graph.raise_if_wrong()
+            graph.checked()
             self._made.append(graph)
         return self._made[0]
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.errors import DataError
+from flashgraph.graph.check import check
 from flashgraph.graph.loading import load_graph
 from flashgraph.graph.ports import Group, Member, Several
 from flashgraph.parts import Archive
@@ -95,7 +96,7 @@ def codec_of(*kinds: Any) -> Codec:
 
         source.__annotations__ = {"at": fg.Draw[None], "return": kind}
         graph.edge(graph.source(name=f"s{number}", rounds=1)(source), pool)
-    return Codec.of_graph(graph.spec)
+    return Codec.of_graph(check(graph))
 
 
 CODEC = codec_of(Tree, Group[Tree, Leaf], Bud)
@@ -329,7 +330,7 @@ def test_a_file_that_was_loaded_twice(tmp_path: Path) -> None:
     loaded = [load_graph(tmp_path / "special.py") for _ in range(2)]
     names = []
     for graph in loaded:
-        codec = Codec.of_graph(graph.spec)
+        codec = Codec.of_graph(check(graph))
         made = graph.spec.sources[0].body(None)
         found, data, _ = there_and_back(made, codec)
         assert type(found) is type(made)

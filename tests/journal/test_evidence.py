@@ -75,7 +75,7 @@ def test_told_again_the_champion_is_the_same(tmp_path: Path) -> None:
     _, machine = raced(tmp_path / "run")
     fresh = Machine(machine.plan, Ledger(fg.Budget()), lambda event: None, 0, TASK)
     db = connect(tmp_path / "run" / JOURNAL, readonly=True)
-    replay(db, tmp_path / "run" / JOURNAL, Codec.of_graph(race().spec), fresh)
+    replay(db, tmp_path / "run" / JOURNAL, Codec.of_graph(machine.plan.checked), fresh)
     db.close()
     mine, other = machine.pools["frontier"], fresh.pools["frontier"]
     assert mine.best == other.best
@@ -126,7 +126,7 @@ class Mine:
 
 def champion(schedule: Schedule) -> tuple[str, str]:
     graph = race()
-    _, functions, policies = fingerprint(graph.spec, plan_by_hand(graph, schedule))
+    _, functions, policies = fingerprint(plan_by_hand(graph, schedule))
     return policies["champion"], functions["champion"]
 
 

@@ -15,6 +15,7 @@ import attrs
 import pytest
 
 import flashgraph as fg
+from flashgraph.graph.check import check
 from flashgraph.parts import Archive
 from flashgraph.run.journal import JournalError
 from flashgraph.run.journal.header import Changes, Header, fingerprint
@@ -47,7 +48,7 @@ def graph_of(item: type, pick: Any) -> fg.Graph:
 
 def prints(graph: fg.Graph) -> tuple[Mapping[str, str], Mapping[str, str]]:
     """Topology and functions."""
-    topology, functions, _ = fingerprint(graph.spec, compile_plan(graph.spec, fg.lockstep(), {}, {}, {}))
+    topology, functions, _ = fingerprint(compile_plan(check(graph), fg.lockstep(), {}, {}, {}))
     return topology, functions
 
 
@@ -132,7 +133,7 @@ def with_edges(members: Mapping[str, Any], group: Mapping[str, Any]) -> fg.Graph
 
 def digests(graph: fg.Graph) -> Mapping[str, str]:
     """Of functions, in a schedule that honours all of them."""
-    return fingerprint(graph.spec, compile_plan(graph.spec, fg.pipelined(), {}, {}, {}))[1]
+    return fingerprint(compile_plan(check(graph), fg.pipelined(), {}, {}, {}))[1]
 
 
 @pytest.mark.parametrize(
@@ -245,9 +246,7 @@ def test_another_policy_is_named_once(tmp_path: Path) -> None:
     first, second = (
         Header("g", "t", "pipelined", 0, {}, {}, topology, functions, policies, {}, {}, "0")
         for graph in (build({"order": fg.priority(low)}), build({"order": fg.freshest()}))
-        for topology, functions, policies in [
-            fingerprint(graph.spec, compile_plan(graph.spec, fg.pipelined(), {}, {}, {}))
-        ]
+        for topology, functions, policies in [fingerprint(compile_plan(check(graph), fg.pipelined(), {}, {}, {}))]
     )
     assert Changes.between(first, second) == Changes((), ("draw->work.order: priority -> freshest",))
 

@@ -9,6 +9,7 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.graph.capacity import loop_capacity
+from flashgraph.graph.check import check
 from flashgraph.run.plan import compile_plan
 from flashgraph.testing.graphs import Ledgered, Token
 
@@ -48,12 +49,12 @@ def test_a_loop_edge_has_room_for_the_window(window: int) -> None:
     plan takes as many as it needs."""
     schedule = fg.pipelined(window)
     (edge, needed), *_ = loop_capacity(circle(None).spec, {"draw": window}).items()
-    assert compile_plan(circle(needed).spec, schedule, {}, {}, {}).edges[edge].capacity == needed
+    assert compile_plan(check(circle(needed)), schedule, {}, {}, {}).edges[edge].capacity == needed
     with pytest.raises(fg.DataError) as caught:
-        compile_plan(circle(needed - 1).spec, schedule, {}, {}, {})
+        compile_plan(check(circle(needed - 1)), schedule, {}, {}, {})
     said = f"edge {edge}: capacity={needed - 1}; a window of {window} rounds needs at least {needed}"
     assert said in str(caught.value)
-    assert compile_plan(circle(None).spec, schedule, {}, {}, {}).edges[edge].capacity >= needed
+    assert compile_plan(check(circle(None)), schedule, {}, {}, {}).edges[edge].capacity >= needed
 
 
 @attrs.frozen
@@ -107,8 +108,7 @@ def test_orders_of_ones_own_are_kept() -> None:
     graph.edge(draw, look, order=Backwards())
     graph.edge(look, member, scatter=parts, order=Reversed())
     graph.edge(member, pool, gather=True)
-    graph.raise_if_wrong()
-    edges = compile_plan(graph.spec, fg.pipelined(2), {}, {}, {}).edges
+    edges = compile_plan(graph.checked(), fg.pipelined(2), {}, {}, {}).edges
     found = [(edge.order, edge.arrange) for edge in edges.values()]
     assert found == [(Backwards(), None), (fg.fifo(), Reversed()), (fg.fifo(), None)]
 
@@ -116,7 +116,7 @@ def test_orders_of_ones_own_are_kept() -> None:
 def test_a_model_that_takes_no_request_is_refused() -> None:
     """Its stages would wait for ever; the message names it."""
     with pytest.raises(fg.DataError) as caught:
-        compile_plan(circle(None).spec, fg.lockstep(), {}, {"task": "mine"}, {"mine": 0})
+        compile_plan(check(circle(None)), fg.lockstep(), {}, {"task": "mine"}, {"mine": 0})
     assert str(caught.value) == (
         "model 'mine': found limit=0, expected a whole number from 1.\nFix: limit=8 has 8 requests out at once."
     )

@@ -6,34 +6,49 @@ it has found broken, so that the next ones meet only sound values and one mistak
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import Protocol
+
 from flashgraph.errors import Problem
+from flashgraph.graph.analysis import scopes
+from flashgraph.graph.check.checked import CheckedGraph, Flow, Ports
 from flashgraph.graph.check.edges import check_edges
-from flashgraph.graph.check.nodes import Ports, check_nodes
+from flashgraph.graph.check.nodes import check_nodes
 from flashgraph.graph.check.options import check_options
 from flashgraph.graph.check.shape import check_shape
-from flashgraph.graph.dsl import Graph
 from flashgraph.graph.notes import Notes
 from flashgraph.graph.spec import GraphSpec
 
-__all__ = ["check", "check_spec", "ports"]
+__all__ = ["CheckedGraph", "Flow", "Ports", "check", "check_spec"]
 
 
-def check(graph: Graph) -> tuple[Problem, ...]:
-    """All problems of ``graph``, ordered by line; an empty tuple for a graph that can run."""
-    found = [*graph.noted, *check_spec(graph.spec, frozenset(graph.left_out))]
-    return tuple(sorted(dict.fromkeys(found), key=lambda p: p.place))
+class Declared(Protocol):
+    """A graph as the DSL has collected it: `flashgraph.Graph`."""
+
+    @property
+    def spec(self) -> GraphSpec: ...
+    @property
+    def noted(self) -> Collection[Problem]: ...
+    @property
+    def left_out(self) -> Collection[str]: ...
 
 
-def check_spec(spec: GraphSpec, left_out: frozenset[str] = frozenset()) -> tuple[Problem, ...]:
-    """The problems of a graph as a value; ``left_out`` names nodes of which the DSL could not add an edge."""
+def check(graph: Declared) -> CheckedGraph:
+    """Check a graph, with what the DSL has noted about its declarations."""
+    return check_spec(graph.spec, graph.noted, frozenset(graph.left_out))
+
+
+def check_spec(
+    spec: GraphSpec, noted: Collection[Problem] = (), left_out: frozenset[str] = frozenset()
+) -> CheckedGraph:
+    """Check a graph as a value.
+
+    ``noted`` are problems that are known already, ``left_out`` the nodes that miss an edge because of one.
+    """
     notes = Notes()
     sound, touched = check_options(spec, notes)
-    found = check_nodes(sound, notes)
-    check_edges(sound, found, notes)
-    check_shape(sound, found, notes, touched | left_out)
-    return tuple(notes.problems)
-
-
-def ports(graph: Graph) -> Ports:
-    """The types at each node of a graph that passes `check`."""
-    return check_nodes(graph.spec, Notes())
+    ports = check_nodes(sound, notes)
+    flows = check_edges(sound, ports, notes)
+    check_shape(sound, ports, notes, touched | left_out)
+    problems = sorted(dict.fromkeys([*noted, *notes.problems]), key=lambda problem: problem.place)
+    return CheckedGraph(spec, tuple(problems), ports, flows, scopes(sound)[0])

@@ -7,20 +7,22 @@ from typing import Any
 
 from flashgraph.errors import did_you_mean
 from flashgraph.graph.analysis import Scope, scopes
+from flashgraph.graph.check.checked import Flow, Ports
 from flashgraph.graph.check.functions import check_scatter, check_when, local_names, scattered
-from flashgraph.graph.check.nodes import Ports, stale_of, verdict_of
+from flashgraph.graph.check.nodes import stale_of, verdict_of
 from flashgraph.graph.notes import Note, Notes
 from flashgraph.graph.ports import Group
 from flashgraph.graph.signatures import function_name
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, StageSpec
 from flashgraph.graph.types import assignable, is_a, members_of, narrowed, show, show_apart
 
-__all__ = ["check_edges", "flows", "sent"]
+__all__ = ["check_edges"]
 
 
-def check_edges(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
-    """Note what is wrong with each edge."""
+def check_edges(graph: GraphSpec, ports: Ports, notes: Notes) -> dict[str, Flow]:
+    """Note what is wrong with each edge; return the types on those whose types are right, by name."""
     found, _ = scopes(graph)
+    flows: dict[str, Flow] = {}
     for edge in graph.edges:
         note = notes.of(edge.place, f"edge {edge.name}")
         _combinations(edge, note)
@@ -28,11 +30,14 @@ def check_edges(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
         if not _narrows(edge, ports, note):
             continue
         if not _at_repair(graph, edge, ports, note):
-            _types(graph, edge, ports, found.get(edge.src), note)
+            arrives = _types(graph, edge, ports, found.get(edge.src), note)
+            if arrives is not None:
+                flows[edge.name] = Flow(_sent(edge, ports), arrives)
         if edge.stale is not None:
             _staleness(graph, edge, ports, found.get(edge.src, ()), note)
     for node in graph.nodes:
         _left_over(graph, node, ports, notes)
+    return flows
 
 
 # ---- options ---------------------------------------------------------------------------------------------
@@ -120,7 +125,7 @@ def _routes(graph: GraphSpec, edge: EdgeSpec, note: Note) -> None:
 # ---- types -----------------------------------------------------------------------------------------------
 
 
-def sent(edge: EdgeSpec, ports: Ports) -> Any | None:
+def _sent(edge: EdgeSpec, ports: Ports) -> Any | None:
     """The type of what ``edge`` takes from its start: what that gives, narrowed by ``only``; None where unknown."""
     gives = ports.gives.get(edge.src)
     return gives if gives is None or edge.only is None else narrowed(gives, edge.only)
@@ -129,7 +134,7 @@ def sent(edge: EdgeSpec, ports: Ports) -> Any | None:
 def _narrows(edge: EdgeSpec, ports: Ports, note: Note) -> bool:
     """Whether something is left that ``only`` lets through; nothing is noted otherwise."""
     gives = ports.gives.get(edge.src)
-    if edge.only is None or gives is None or sent(edge, ports) is not None:
+    if edge.only is None or gives is None or _sent(edge, ports) is not None:
         return True
     classes = [show(m) for m in members_of(gives)]
     note(
@@ -146,9 +151,9 @@ def _left_over(graph: GraphSpec, name: str, ports: Ports, notes: Notes) -> None:
     edges, gives = graph.out_of(name), ports.gives.get(name)
     if gives is None or not edges or any(e.only is None for e in edges):
         return
-    taken = [m for e in edges for m in members_of(sent(e, ports) or ())]
+    taken = [m for e in edges for m in members_of(_sent(e, ports) or ())]
     over = [m for m in members_of(gives) if not any(assignable(m, t) for t in taken if t != ())]
-    if over and all(sent(e, ports) is not None for e in edges):
+    if over and all(_sent(e, ports) is not None for e in edges):
         notes.add(
             "only-leaves-out", edges[-1].place, f"{graph.nodes[name].kind} {name!r}",
             f"no edge takes {' or '.join(map(show, over))}: each has only= for something else",
@@ -157,9 +162,9 @@ def _left_over(graph: GraphSpec, name: str, ports: Ports, notes: Notes) -> None:
         )  # fmt: skip
 
 
-def flows(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope) -> Any | None:
+def _arrives(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope) -> Any | None:
     """The type of what arrives at the end of ``edge``; None where it cannot be known."""
-    gives = sent(edge, ports)
+    gives = _sent(edge, ports)
     if gives is None:
         return None
     if edge.scatter is not None:
@@ -172,7 +177,7 @@ def _grouped(graph: GraphSpec, gives: Any, ports: Ports, scope: Scope) -> Any | 
     origins: list[Any] = []
     for name in sorted(scope[-1]) if scope else ():
         scatter = graph.edge(name)
-        origin = sent(scatter, ports) if scatter is not None else None
+        origin = _sent(scatter, ports) if scatter is not None else None
         if origin is not None and origin not in origins:
             origins.append(origin)
     if not origins:
@@ -198,8 +203,9 @@ def _at_repair(graph: GraphSpec, edge: EdgeSpec, ports: Ports, note: Note) -> bo
     return bool(ends)
 
 
-def _types(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope | None, note: Note) -> None:
-    gives, takes = sent(edge, ports), ports.takes.get(edge.dst)
+def _types(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope | None, note: Note) -> Any | None:
+    """Note what does not fit; return the type that arrives at the end of the edge, None where it is not known."""
+    gives, takes = _sent(edge, ports), ports.takes.get(edge.dst)
     if edge.gather and scope == ():
         note(
             "gather-without-scatter",
@@ -207,17 +213,24 @@ def _types(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope | None, 
             "an edge with scatter= somewhere before it",
             "scatter= upstream, or drop gather",
         )
-        return
+        return None
     if gives is None or (edge.gather and edge.scatter is not None):
-        return
+        return None
     localns = local_names(graph, edge)
     if edge.when is not None:
         check_when(edge, gives, localns, note)
     if edge.scatter is not None and not check_scatter(edge, gives, localns, note):
-        return
-    arrives = flows(graph, edge, ports, scope or ())
+        return None
+    arrives = _arrives(graph, edge, ports, scope or ())
     if takes is None or arrives is None or assignable(arrives, takes):
-        return
+        return arrives
+    _unfit(graph, edge, ports, arrives, takes, note, in_group=bool(scope))
+    return None
+
+
+def _unfit(
+    graph: GraphSpec, edge: EdgeSpec, ports: Ports, arrives: Any, takes: Any, note: Note, *, in_group: bool
+) -> None:
     kind = graph.nodes[edge.dst].kind
     consumer = f"{kind} {edge.dst!r} takes"
     shown, wanted = show_apart(arrives, takes)
@@ -233,7 +246,7 @@ def _types(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope | None, 
             "group-needs-gather",
             f"single items of {shown}; {consumer} {wanted}",
             wanted,
-            "gather=True on this edge" if scope else "scatter= upstream and gather=True here",
+            "gather=True on this edge" if in_group else "scatter= upstream and gather=True here",
         )
     else:
         unfit = [m for m in members_of(arrives) if not assignable(m, takes)]
@@ -282,7 +295,7 @@ def _staleness(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope, not
             f"move the repair rule to the edge that scatters it, or late='cancel' on {edge.name}",
         )
     # Rules act on what waits in the queue, and a scattering edge queues whole items.
-    waits = sent(edge, ports) if edge.scatter is not None else flows(graph, edge, ports, scope)
+    waits = _sent(edge, ports) if edge.scatter is not None else _arrives(graph, edge, ports, scope)
     for stage in edge.stale.repairers():
         name = function_name(stage) if inspect.isroutine(stage) else str(getattr(stage, "name", stage))
         owner = getattr(getattr(stage, "owner", None), "name", graph.name)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, get_args
 
-import attrs
-
+from flashgraph.graph.check.checked import Ports
 from flashgraph.graph.notes import Note, Notes
 from flashgraph.graph.ports import Context, Draw, Several, Stale, Verdict
 from flashgraph.graph.signatures import (
@@ -20,18 +19,7 @@ from flashgraph.graph.signatures import (
 from flashgraph.graph.spec import GraphSpec, PoolSpec, SourceSpec, StageSpec
 from flashgraph.graph.types import assignable, is_a, members_of, show, unstorable
 
-__all__ = ["Ports", "check_nodes", "stale_of", "verdict_of"]
-
-
-@attrs.define
-class Ports:
-    """What each node takes and gives; a node whose signature is broken is missing."""
-
-    takes: dict[str, Any] = attrs.field(factory=dict)
-    gives: dict[str, Any] = attrs.field(factory=dict)
-    several: set[str] = attrs.field(factory=set)
-    views: dict[str, Any] = attrs.field(factory=dict)
-    """By pool: the class of its views."""
+__all__ = ["check_nodes", "stale_of", "verdict_of"]
 
 
 def check_nodes(graph: GraphSpec, notes: Notes) -> Ports:
@@ -221,6 +209,8 @@ def _source(source: SourceSpec, ports: Ports, notes: Notes) -> None:
         )
     if _result(source, found, note):
         ports.gives[source.name] = found.returns
+        if found.optional:
+            ports.optional.add(source.name)
 
 
 def _cursor(source: SourceSpec, at: Any, note: Note) -> None:
@@ -287,6 +277,8 @@ def _stage(stage: StageSpec, ports: Ports, notes: Notes) -> None:
     ports.gives[stage.name] = found.returns
     if found.several:
         ports.several.add(stage.name)
+    if found.optional:
+        ports.optional.add(stage.name)
 
 
 def _parameters(stage: StageSpec, found: Signature, note: Note) -> bool:

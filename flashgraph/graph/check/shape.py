@@ -8,7 +8,8 @@ import attrs
 
 from flashgraph.graph.analysis import Scope, components, flow, gathers_of, open_cycles, scopes
 from flashgraph.graph.capacity import loop_capacity, unbounded_fanout
-from flashgraph.graph.check.nodes import Ports, stale_of
+from flashgraph.graph.check.checked import Ports
+from flashgraph.graph.check.nodes import stale_of
 from flashgraph.graph.net import Net
 from flashgraph.graph.notes import Notes
 from flashgraph.graph.spec import DEFAULT_LATE, EdgeSpec, GraphSpec, SourceSpec, StageSpec

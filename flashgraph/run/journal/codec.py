@@ -19,8 +19,7 @@ from typing import Any, get_origin
 import attrs
 
 from flashgraph.errors import DataError
-from flashgraph.graph.check.nodes import check_nodes
-from flashgraph.graph.notes import Notes
+from flashgraph.graph.check import CheckedGraph
 from flashgraph.graph.ports import Group, Member, Several, Verdict
 from flashgraph.graph.spec import GraphSpec
 from flashgraph.graph.types import parts
@@ -49,9 +48,9 @@ class Codec:
             self._know(kind)
 
     @classmethod
-    def of_graph(cls, graph: GraphSpec) -> Codec:
-        """A codec for everything that flows in a graph."""
-        ports = check_nodes(graph, Notes())
+    def of_graph(cls, checked: CheckedGraph) -> Codec:
+        """Return a codec for everything that flows in a graph."""
+        graph, ports = checked.spec, checked.ports
         hints = [*ports.gives.values(), *ports.takes.values()]
         found = [get_origin(part) or part for hint in hints for part in parts(hint)]
         found += [type(source.cursor) for source in graph.sources]

@@ -12,10 +12,7 @@ from typing import Any, get_origin, get_type_hints
 import attrs
 
 from flashgraph.errors import DataError
-from flashgraph.graph.check.nodes import check_nodes
-from flashgraph.graph.notes import Notes
 from flashgraph.graph.signatures import function_name
-from flashgraph.graph.spec import GraphSpec
 from flashgraph.graph.types import OURS, parts, show
 from flashgraph.policies.champion import ChampionRule, the_best
 from flashgraph.run.journal.columns import (
@@ -201,17 +198,16 @@ def _listed(differences: Iterable[str]) -> str:
     return "\n  ".join(differences)
 
 
-def fingerprint(graph: GraphSpec, plan: Plan) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
-    """Topology, functions and policies of a graph under a schedule, each by name and as text."""
-    ports = check_nodes(graph, Notes())
+def fingerprint(plan: Plan) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Return the topology, functions and policies of a graph under its schedule, each by name and as text."""
+    graph, ports = plan.graph, plan.checked.ports
     topology, functions, policies = {}, {}, {}
     for node in graph.nodes.values():
         if node.kind == "pool":
-            topology[node.name] = f"pool of {show(ports.takes[node.name])}" if node.name in ports.takes else "pool"
+            topology[node.name] = f"pool of {show(ports.takes[node.name])}"
             continue
-        gives = show(ports.gives[node.name]) if node.name in ports.gives else "?"
-        takes = f"{show(ports.takes[node.name])} -> " if node.name in ports.takes else ""
-        topology[node.name] = f"{node.kind} {takes}{gives}, reads {node.reads}"
+        takes = f"{show(ports.takes[node.name])} -> " if node.kind == "stage" else ""
+        topology[node.name] = f"{node.kind} {takes}{show(ports.gives[node.name])}, reads {node.reads}"
         functions[node.name] = _digest(node.body)
     for kind in _kinds([*ports.gives.values(), *ports.takes.values()]):
         topology[f"type {kind.__qualname__}"] = _made_of(kind)

@@ -87,7 +87,7 @@ def keep(
     except OSError as error:
         raise unheld(folder, error) from error
     try:
-        codec = Codec.of_graph(machine.plan.graph)
+        codec = Codec.of_graph(machine.plan.checked)
         loss: Loss | None = None
         if resume:
             before = read_header(folder)

@@ -9,7 +9,6 @@ import cattrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.graph.check import check
 from flashgraph.graph.types import unstorable
 from flashgraph.parts.ace import Bullet, Delta, Merged, Operation, Playbook, PlaybookStart, Tag, Tags, digest
 from flashgraph.parts.ace.pool import LOG
@@ -262,7 +261,7 @@ def test_it_is_a_pool_of_a_graph() -> None:
     graph.edge(start, curate)
     graph.edge(tag, pool)
     graph.edge(curate, pool)
-    assert check(graph) == ()
+    assert graph.check() == ()
 
 
 def test_counters_stop_at_their_limit() -> None:

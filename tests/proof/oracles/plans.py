@@ -13,6 +13,7 @@ import networkx as nx
 from hypothesis import strategies as st
 
 import flashgraph as fg
+from flashgraph.graph.check import check
 from flashgraph.graph.spec import EdgeSpec
 from flashgraph.llm.limits import fixed
 from flashgraph.policies.schedule import Schedule
@@ -122,8 +123,8 @@ def _expect_places(plan: Plan) -> None:
 
 def refuses(shape: Shape) -> None:
     """I4: a limit under which nothing could be sent is refused when the graph is compiled."""
-    graph = build(shape, no_pause).spec
-    roles = {s.llm for s in graph.stages if s.llm is not None}
+    graph = check(build(shape, no_pause))
+    roles = {s.llm for s in graph.spec.stages if s.llm is not None}
     said = refusal(lambda: compile_plan(graph, fg.lockstep(), {}, dict.fromkeys(roles, "e"), {"e": fixed(0)}))
     expect(said is not None and "model 'e': found limit=0" in said, f"I4: a limit of 0 is refused with: {said}")
 
@@ -147,7 +148,7 @@ def knows_parameters(defaults: Mapping[str, int], chosen: Mapping[str, int], dee
     prefix = "".join(f"p{level}." for level in reversed(range(deep)))
     values = {param.name: param.default for param in graph.spec.params.values()}
     values |= {f"{prefix}{name}": value for name, value in chosen.items() if name in params}
-    plan = compile_plan(graph.spec, fg.lockstep(), values, {}, {})
+    plan = compile_plan(check(graph), fg.lockstep(), values, {}, {})
     (source,) = plan.sources.values()
     own = {**defaults, **{name: value for name, value in chosen.items() if name in params}}
     found = dict(plan.params_of(source))

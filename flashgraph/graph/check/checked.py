@@ -1,0 +1,60 @@
+"""What the checks derive from a graph: compiling, journals and drawings use it and derive nothing again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import attrs
+
+from flashgraph.errors import GraphError, Problem
+from flashgraph.graph.analysis import Scope
+from flashgraph.graph.spec import GraphSpec
+
+__all__ = ["CheckedGraph", "Flow", "Ports"]
+
+
+@attrs.define
+class Ports:
+    """The types that each node takes and gives; a node whose signature is wrong is missing."""
+
+    takes: dict[str, Any] = attrs.field(factory=dict)
+    gives: dict[str, Any] = attrs.field(factory=dict)
+    """Without `Several` and without None."""
+    several: set[str] = attrs.field(factory=set)
+    """Stages that return a `Several` of what they give."""
+    optional: set[str] = attrs.field(factory=set)
+    """Sources and stages that may return None."""
+    views: dict[str, Any] = attrs.field(factory=dict)
+    """The class of each pool's views."""
+
+
+@attrs.frozen
+class Flow:
+    """The types on an edge: what it takes from its start, and what arrives at its end."""
+
+    sent: Any
+    arrives: Any
+
+
+@attrs.frozen
+class CheckedGraph:
+    """A graph, its problems, and what `check` knows about it.
+
+    Without problems, ``ports`` has every node, ``flows`` every edge and ``scopes`` every node that items reach.
+    """
+
+    spec: GraphSpec
+    problems: tuple[Problem, ...]
+    """Ordered by line."""
+    ports: Ports
+    flows: Mapping[str, Flow]
+    """By name of the edge."""
+    scopes: Mapping[str, Scope]
+    """The scatters that are open where each node takes its items."""
+
+    def sound(self) -> Self:
+        """Return this graph.  Raises `GraphError` with all its problems if it has any."""
+        if self.problems:
+            raise GraphError(self.spec.name, self.problems)
+        return self
