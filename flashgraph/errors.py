@@ -61,16 +61,8 @@ class Place:
     @classmethod
     def of_caller(cls, package: str = "flashgraph") -> Place:
         """The nearest frame outside ``package``: the line of the graph file that made the current call."""
-        frame: FrameType | None = sys._getframe(1)
-        # The shipped algorithms lie in the package, and are graph files like any user's.
-        outside = f"{package}.algorithms."
-        while frame is not None and (name := str(frame.f_globals.get("__name__", ""))).split(".")[0] == package:
-            if name.startswith(outside):
-                break
-            frame = frame.f_back
-        if frame is None:
-            return cls("<unknown>")
-        return cls(frame.f_code.co_filename, frame.f_lineno)
+        frame = frame_of_caller(package)
+        return cls("<unknown>") if frame is None else cls(frame.f_code.co_filename, frame.f_lineno)
 
     @classmethod
     def of_error(cls, error: BaseException) -> Place | None:
@@ -82,6 +74,17 @@ class Place:
             if is_own(name, file):
                 found = cls(file, line)
         return found
+
+
+def frame_of_caller(package: str = "flashgraph") -> FrameType | None:
+    """Return the nearest frame outside ``package``; the shipped algorithms count as outside, being graph files."""
+    frame: FrameType | None = sys._getframe(1)
+    outside = f"{package}.algorithms."
+    while frame is not None and (name := str(frame.f_globals.get("__name__", ""))).split(".")[0] == package:
+        if name.startswith(outside):
+            break
+        frame = frame.f_back
+    return frame
 
 
 def is_own(module: str, file: str) -> bool:

@@ -15,14 +15,13 @@ MODULE = 400
 FUNCTION = 60
 
 LARGER = {
-    "graph/dsl.py": 504,
     "run/flow.py": 638,
     "run/journal/reading.py": 422,
     "run/machine.py": 588,
 }
 """Modules that are still too large, and what each may have at most: these numbers only ever fall."""
 
-LONGER = {"compile_plan": 93, "Machine.__init__": 62, "held_out": 65}
+LONGER = {"Machine.__init__": 62, "held_out": 65}
 """The same of functions."""
 
 

@@ -1,63 +1,96 @@
-"""Shapes of a graph: order, distances to a pool, cycles, and the scatters open at each node."""
+"""The shape of a graph: order, distances to a pool, cycles, and the scatters open at each node."""
 
 from __future__ import annotations
 
-from flashgraph.graph.net import Net
+from collections.abc import Iterable
+from itertools import chain
+from typing import Any
+
+import networkx as nx
+
 from flashgraph.graph.spec import EdgeSpec, GraphSpec
 
-__all__ = ["components", "distances", "flow", "gathers_of", "open_cycles", "reaches", "scopes", "topological"]
+__all__ = [
+    "components", "distances", "downstream", "flow", "gathers_of", "open_cycles", "reaches", "scopes", "shortest_path",
+    "topological", "upstream",
+]  # fmt: skip
 
 Scope = tuple[frozenset[str], ...]
-"""The stack of scatters an item is inside of; each level names the edges that may have opened it."""
+"""The stack of scatters that an item is inside of; each level names the edges that may have opened it."""
 
 
-def flow(graph: GraphSpec) -> Net:
-    """Sources, stages and pools with the edges between them.  Loops through a pool do not appear: a source reads
-    its pool, it does not take items from it."""
-    return Net(graph.nodes, ((e.src, e.dst) for e in graph.edges))
+def flow(graph: GraphSpec) -> Any:
+    """Return the nodes and edges of a graph as a `networkx.DiGraph`.
+
+    Loops through a pool do not appear: a source reads its pool, it does not take items from it.
+    """
+    return _directed(graph.nodes, graph.edges)
+
+
+def _directed(nodes: Iterable[str], edges: Iterable[EdgeSpec]) -> Any:
+    net: Any = nx.DiGraph()
+    net.add_nodes_from(nodes)
+    net.add_edges_from((e.src, e.dst) for e in edges)
+    return net
+
+
+def downstream(graph: GraphSpec, name: str) -> set[str]:
+    """Return the nodes that items of a node can come to, without that node itself."""
+    return set(nx.descendants(flow(graph), name))
+
+
+def upstream(graph: GraphSpec, name: str) -> set[str]:
+    """Return the nodes whose items can come to a node, without that node itself."""
+    return set(nx.ancestors(flow(graph), name))
+
+
+def shortest_path(graph: GraphSpec, start: str, end: str) -> list[str] | None:
+    """Return a shortest path, its ends included; None where there is none."""
+    try:
+        return list(nx.shortest_path(flow(graph), start, end))
+    except nx.NetworkXNoPath:
+        return None
 
 
 def topological(graph: GraphSpec) -> dict[str, int]:
-    """Rank of each node: producers before consumers, members of a cycle in the order of their declaration."""
-    net, declared = flow(graph), list(graph.nodes)
-    component = net.components()
-    waits = {name: {src for src, dst in net.edges if dst in component[name]} - component[name] for name in declared}
-    ranks: dict[str, int] = {}
-    while len(ranks) < len(declared):
-        first = next(name for name in declared if name not in ranks and waits[name] <= ranks.keys())
-        for name in sorted(component[first], key=declared.index):
-            ranks[name] = len(ranks)
-    return ranks
+    """Rank each node: producers before consumers, members of a cycle in the order of their declaration."""
+    declared = {name: i for i, name in enumerate(graph.nodes)}
+    acyclic = nx.condensation(flow(graph))
+    members = {n: sorted(found, key=declared.__getitem__) for n, found in acyclic.nodes(data="members")}
+    order = nx.lexicographical_topological_sort(acyclic, key=lambda n: declared[members[n][0]])
+    return {name: rank for rank, name in enumerate(chain.from_iterable(members[n] for n in order))}
 
 
 def distances(graph: GraphSpec) -> dict[str, int]:
-    """Edges from each node to the nearest pool; nodes that reach none count as far as the graph is long."""
-    found = flow(graph).reversed().distances(*(p.name for p in graph.pools))
-    return {name: found.get(name, len(graph.nodes)) for name in graph.nodes}
+    """Count the edges from each node to the nearest pool; a node that reaches none counts as far as the graph is
+    long."""
+    back = flow(graph).reverse(copy=False)
+    ways = [nx.single_source_shortest_path_length(back, pool.name) for pool in graph.pools]
+    far = len(graph.nodes)
+    return {name: min((way[name] for way in ways if name in way), default=far) for name in graph.nodes}
 
 
 def components(graph: GraphSpec) -> list[frozenset[str]]:
-    """The sets of nodes that lie on common cycles, in the order of their first node's declaration."""
+    """Return the sets of nodes that lie on common cycles, in the order of their first node's declaration."""
     net = flow(graph)
-    loops = {src for src, dst in net.edges if src == dst}
-    return list(dict.fromkeys(c for name, c in net.components().items() if len(c) > 1 or name in loops))
+    of = {name: frozenset(found) for found in nx.strongly_connected_components(net) for name in found}
+    return list(dict.fromkeys(of[n] for n in graph.nodes if len(of[n]) > 1 or net.has_edge(n, n)))
 
 
 def open_cycles(graph: GraphSpec) -> list[list[EdgeSpec]]:
-    """Cycles without a ``loop`` edge, each as its edges in order from the earliest declared node.
+    """Return cycles without a ``loop`` edge, each as its edges in order from the earliest node.
 
-    Not every such cycle (there may be exponentially many): enough that none is left when the last edge of each is
-    taken away.
+    There may be exponentially many such cycles.  These are enough: without the last edge of each, none is left.
     """
     rank = topological(graph)
-    net = Net(graph.nodes, ((e.src, e.dst) for e in graph.edges if e.loop is None))
+    edges = {(e.src, e.dst): e for e in graph.edges if e.loop is None}
+    net = _directed(graph.nodes, edges.values())
     found: list[list[EdgeSpec]] = []
-    while (nodes := net.cycle()) is not None:
-        start = min(range(len(nodes)), key=[rank[name] for name in nodes].__getitem__)
-        nodes = nodes[start:] + nodes[:start]
-        pairs = list(zip(nodes, nodes[1:] + nodes[:1], strict=True))
-        found.append([e for src, dst in pairs for e in [graph.edge(f"{src}->{dst}")] if e is not None])
-        net = net.without(*pairs[-1])
+    while not nx.is_directed_acyclic_graph(net):
+        cycle = [edges[pair] for pair in nx.find_cycle(net)]
+        start = min(range(len(cycle)), key=lambda i: rank[cycle[i].src])
+        found.append(cycle[start:] + cycle[:start])
+        net.remove_edge(found[-1][-1].src, found[-1][-1].dst)
     return sorted(found, key=lambda edges: [rank[e.src] for e in edges])
 
 
@@ -107,20 +140,14 @@ def gathers_of(graph: GraphSpec) -> dict[str, tuple[str, ...]]:
 def reaches(graph: GraphSpec) -> dict[str, dict[str, tuple[str, ...]]]:
     """By scattering edge, and by edge: the gathers of its groups that a member may still come to from there.
 
-    Who has come to one of them comes to no other: a gather ends the way of what it takes in.
+    A member that has come to one of them comes to no other: a gather ends the way of what it takes.
     """
     found: dict[str, dict[str, tuple[str, ...]]] = {}
     for scatter, gathers in gathers_of(graph).items():
-        found[scatter] = {e.name: tuple(g for g in gathers if g in _ahead(graph, e, gathers)) for e in graph.edges}
+        onward: Any = nx.DiGraph()
+        onward.add_nodes_from(e.name for e in graph.edges)
+        onward.add_edges_from(
+            (e.name, n.name) for e in graph.edges if e.name not in gathers for n in graph.out_of(e.dst)
+        )
+        found[scatter] = {e: tuple(g for g in gathers if nx.has_path(onward, e, g)) for e in onward}
     return found
-
-
-def _ahead(graph: GraphSpec, edge: EdgeSpec, ends: tuple[str, ...]) -> set[str]:
-    """The edge and all that lead on from it, as far as to ``ends``."""
-    seen, todo = {edge.name}, [edge]
-    while todo:
-        here = todo.pop()
-        onward = [] if here.name in ends else [e for e in graph.out_of(here.dst) if e.name not in seen]
-        seen.update(e.name for e in onward)
-        todo += onward
-    return seen

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from flashgraph.graph.analysis import components, flow
+from flashgraph.graph.analysis import components, upstream
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, StageSpec
 
 __all__ = ["loop_capacity", "unbounded_fanout"]
 
 
 def _before(graph: GraphSpec, component: frozenset[str]) -> frozenset[str]:
-    net = flow(graph)
-    return component.union(*(net.before(n) for n in component))
+    """Return a cycle's nodes and all that lead to it."""
+    return component | upstream(graph, next(iter(component)))
 
 
 def unbounded_fanout(graph: GraphSpec, several: frozenset[str]) -> list[tuple[EdgeSpec, list[str]]]:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypedDict, overload
+from typing import Any, Generic, Literal, Protocol, TypedDict, overload
 
 import attrs
 from typing_extensions import TypeVar
 
 from flashgraph.graph.ports import Artifact, Context, Draw, Param, PoolEvent, Several
 from flashgraph.graph.spec import Order, Staleness
-
-if TYPE_CHECKING:
-    from flashgraph.graph.dsl import Graph
 
 __all__ = [
     "Consumer",
@@ -39,12 +36,24 @@ Out_co = TypeVar("Out_co", covariant=True)
 View_co = TypeVar("View_co", covariant=True)
 
 
+class Owner(Protocol):
+    """The graph that a handle belongs to."""
+
+    name: str
+
+    def handle(self, name: str) -> Any: ...
+    @property
+    def _add_source(self) -> Callable[..., Source[Any]]: ...
+    @property
+    def _add_stage(self) -> Callable[..., Stage[Any, Any]]: ...
+
+
 @attrs.frozen(slots=False)
 class Producer(Generic[Out_co]):
     """A node that edges may start from; ``name`` is its name in the graph."""
 
     name: str
-    owner: Graph = attrs.field(repr=False, eq=False)
+    owner: Owner = attrs.field(repr=False, eq=False)
 
 
 @attrs.frozen(slots=False)
@@ -52,7 +61,7 @@ class Consumer(Generic[In_contra]):
     """A node that edges may end at."""
 
     name: str
-    owner: Graph = attrs.field(repr=False, eq=False)
+    owner: Owner = attrs.field(repr=False, eq=False)
 
 
 @attrs.frozen(slots=False)
@@ -83,7 +92,7 @@ class Included:
     """The nodes of an included graph, under their names in that graph: ``part["map"]``."""
 
     prefix: str
-    owner: Graph = attrs.field(repr=False, eq=False)
+    owner: Owner = attrs.field(repr=False, eq=False)
     names: Mapping[str, str] = attrs.field(repr=False, eq=False)
 
     def __getitem__(self, name: str) -> Any:
@@ -131,7 +140,7 @@ class EdgeOptions(TypedDict, total=False):
 class SourceDecorator(Generic[V]):
     """What ``graph.source(...)`` returns before it is given its function."""
 
-    def __init__(self, graph: Graph, options: dict[str, Any]) -> None:
+    def __init__(self, graph: Owner, options: dict[str, Any]) -> None:
         self._graph, self._options = graph, options
 
     def __call__(self, body: Callable[[Draw[V, Any]], Out | None], /) -> Source[Out]:
@@ -141,7 +150,7 @@ class SourceDecorator(Generic[V]):
 class StageDecorator:
     """What ``graph.stage(...)`` returns before it is given its function."""
 
-    def __init__(self, graph: Graph, options: dict[str, Any]) -> None:
+    def __init__(self, graph: Owner, options: dict[str, Any]) -> None:
         self._graph, self._options = graph, options
 
     @overload

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
 
 from flashgraph.errors import did_you_mean
+from flashgraph.graph.declarations import Declarations
 from flashgraph.graph.handles import PoolNode
 from flashgraph.graph.spec import PoolSpec, StageSpec
-
-if TYPE_CHECKING:
-    from flashgraph.graph.dsl import Graph
 
 __all__ = ["include"]
 
 
 def include(
-    graph: Graph,
-    part: Graph,
+    graph: Declarations,
+    part: Declarations,
     prefix: str,
     params: Mapping[str, Any],
     pools: Mapping[str, Any],
@@ -66,12 +64,12 @@ def include(
         stale: Any = edge.stale
         if callable(getattr(stale, "within", None)) and not isinstance(stale, type):
             stale = stale.within(prefix)
-        graph._edges.append(attrs.evolve(edge, src=names[edge.src], dst=names[edge.dst], stale=stale))
+        graph.add_edge(attrs.evolve(edge, src=names[edge.src], dst=names[edge.dst], stale=stale))
     graph.left_out |= {names[n] for n in part.left_out if n in names}
     return names
 
 
-def _can_include(graph: Graph, part: Any, prefix: Any) -> bool:
+def _can_include(graph: Declarations, part: Any, prefix: Any) -> bool:
     what, note = f"include of {getattr(part, 'name', part)!r}", graph.note
     if not hasattr(part, "spec"):
         note("bad-include", what, f"a {type(part).__name__}", "a fg.Graph", "graph.include(PART, 'prefix')")
@@ -91,7 +89,9 @@ def _can_include(graph: Graph, part: Any, prefix: Any) -> bool:
     return False
 
 
-def _known(graph: Graph, part: Graph, kind: str, given: Mapping[str, Any], known: Collection[str]) -> None:
+def _known(
+    graph: Declarations, part: Declarations, kind: str, given: Mapping[str, Any], known: Collection[str]
+) -> None:
     for name in given:
         if name not in known:
             graph.note(
@@ -103,7 +103,7 @@ def _known(graph: Graph, part: Graph, kind: str, given: Mapping[str, Any], known
             )
 
 
-def _usable(graph: Graph, part: Graph, name: str, pools: Mapping[str, Any]) -> bool:
+def _usable(graph: Declarations, part: Declarations, name: str, pools: Mapping[str, Any]) -> bool:
     """Whether a pool of the part is replaced by one of this graph; what cannot replace it is noted."""
     if name not in pools:
         return False

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flashgraph.graph.analysis import flow, topological
+from flashgraph.graph.analysis import shortest_path, topological
 from flashgraph.graph.dsl import Graph
 from flashgraph.graph.signatures import function_name
 from flashgraph.graph.spec import Release, SourceSpec, Staleness
@@ -222,10 +222,10 @@ def _order(name: str) -> str:
 
 
 def _cycles(plan: Plan) -> Iterator[str]:
-    net = flow(plan.graph)
+    graph = plan.graph
     for source in plan.sources.values():
-        if source.reads is not None and (path := net.path(source.name, source.reads)) is not None:
+        if source.reads is not None and (path := shortest_path(graph, source.name, source.reads)) is not None:
             yield f"through pool {source.reads}: {' -> '.join(path)} -> {source.name}."
     for edge in plan.edges.values():
-        if edge.loop is not None and (path := net.path(edge.dst, edge.src)) is not None:
+        if edge.loop is not None and (path := shortest_path(graph, edge.dst, edge.src)) is not None:
             yield f"{' -> '.join(path)} -> {edge.dst}: an item passes at most {edge.loop} times."

@@ -19,7 +19,7 @@ from typing import Any
 
 import attrs
 
-from flashgraph.graph.analysis import flow
+from flashgraph.graph.analysis import downstream
 from flashgraph.graph.spec import GraphSpec
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Ledger
@@ -209,7 +209,7 @@ class Affordable:
 
 def _leads_to(graph: GraphSpec, source: str) -> frozenset[str]:
     """The limits that rounds of a source may spend of, before they come to a pool."""
-    reached = flow(graph).distances(source)
+    reached = downstream(graph, source)
     stages = [stage for stage in graph.stages if stage.name in reached]
     spends = {limit for stage in stages for limit in stage.spends}
     return frozenset(spends | (set(OF_REQUESTS) if any(stage.llm is not None for stage in stages) else set()))

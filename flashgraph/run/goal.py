@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from flashgraph.graph.analysis import flow
+from flashgraph.graph.analysis import downstream
 from flashgraph.graph.ports import Artifact
 from flashgraph.graph.spec import GraphSpec
 from flashgraph.run.cause import Cause, End
@@ -39,9 +39,8 @@ NO_GOAL = Goal()
 
 def proposing(graph: GraphSpec) -> frozenset[str]:
     """The sources whose rounds lead to a stage that counts proposals, without passing a pool."""
-    net = flow(graph)
-    stages = [stage.name for stage in graph.stages if "proposals" in stage.spends]
-    return frozenset(s.name for s in graph.sources if any(net.path(s.name, stage) is not None for stage in stages))
+    stages = {stage.name for stage in graph.stages if "proposals" in stage.spends}
+    return frozenset(s.name for s in graph.sources if stages & downstream(graph, s.name))
 
 
 @attrs.define(eq=False)

@@ -6,11 +6,10 @@ from typing import Any
 
 import attrs
 
-from flashgraph.graph.analysis import Scope, components, flow, gathers_of, open_cycles, scopes
+from flashgraph.graph.analysis import Scope, components, downstream, gathers_of, open_cycles, scopes, upstream
 from flashgraph.graph.capacity import loop_capacity, unbounded_fanout
 from flashgraph.graph.check.checked import Ports
 from flashgraph.graph.check.nodes import stale_of
-from flashgraph.graph.net import Net
 from flashgraph.graph.notes import Notes
 from flashgraph.graph.spec import DEFAULT_LATE, EdgeSpec, GraphSpec, SourceSpec, StageSpec
 from flashgraph.graph.types import show
@@ -85,8 +84,7 @@ def _ends(graph: GraphSpec, notes: Notes) -> None:
 
 
 def _reach(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
-    net = flow(graph)
-    reached = {s.name for s in graph.sources}.union(*(net.after(s.name) for s in graph.sources))
+    reached = {s.name for s in graph.sources}.union(*(downstream(graph, s.name) for s in graph.sources))
     for stage in graph.stages:
         beside = stage.name in graph.repairers or stage.name == graph.tests
         if is_double(stage.name) or beside or stage.name in reached or not graph.sources:
@@ -108,8 +106,7 @@ def _reach(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
             )  # fmt: skip
     for component in components(graph):
         first = graph.nodes[next(n for n in graph.nodes if n in component)]
-        behind = {n for m in component for n in net.before(m)} - component
-        if graph.sources and first.name not in reached and not behind:
+        if graph.sources and first.name not in reached and upstream(graph, first.name) <= component:
             notes.add(
                 "unreachable", first.place, f"{first.kind} {first.name!r}",
                 f"only its own cycle leads to it: {', '.join(n for n in graph.nodes if n in component)}",
@@ -180,7 +177,8 @@ def _forks(graph: GraphSpec, notes: Notes) -> None:
             continue
         inside = {n for n, s in found.items() if len(s) == len(scope) and s[-1] & scope[-1]}
         plain = [e for e in graph.edges if not e.gather and e.scatter is None and {e.src, e.dst} <= inside]
-        toward = Net(graph.nodes, ((e.src, e.dst) for e in plain)).before(gather.src) | {gather.src}
+        inner = attrs.evolve(graph, edges=tuple(plain))
+        toward = upstream(inner, gather.src) | {gather.src}
         for stage in graph.stages:
             always = [e for e in plain if e.src == stage.name and e.dst in toward and _always(e)]
             if len(always) > 1 and always[1].name not in reported:
@@ -202,7 +200,7 @@ def _late(graph: GraphSpec, notes: Notes) -> None:
         if not gather.gather or not scope or gather.release is None or gather.late not in ("drop", "amend"):
             continue
         # An amendment is late too, and goes on behind the gather.
-        behind = flow(graph).after(gather.dst) | {gather.dst} if gather.late == "amend" else set()
+        behind = downstream(graph, gather.dst) | {gather.dst} if gather.late == "amend" else set()
         inside = [n for n in graph.nodes if any(level & scope[-1] for level in found.get(n, ()))]
         looping = [n for n in graph.nodes if n in cyclic and (n in inside or n in behind)]
         if looping:
@@ -301,10 +299,9 @@ def _capacity(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
 
 def _stamps(graph: GraphSpec, notes: Notes) -> None:
     """Staleness rules need items that carry a version."""
-    net = flow(graph)
     nodes: tuple[SourceSpec | StageSpec, ...] = (*graph.sources, *graph.stages)
     stamped = {n.name for n in nodes if n.reads is not None}
-    stamped |= {name for start in stamped for name in net.after(start)}
+    stamped |= {name for start in stamped for name in downstream(graph, start)}
     for edge in graph.edges:
         if edge.stale is not None and edge.src not in stamped:
             notes.add(
