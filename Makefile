@@ -70,7 +70,7 @@ mutants: $(READY)  ## mutation testing: all mutants take hours, SAMPLE=200 SEED=
 	$(BIN)/python -m tests.mutants.sample $(if $(SAMPLE),--sample $(SAMPLE)) --seed $(or $(SEED),0) \
 		--suite $(or $(SUITE),every)
 
-bench: $(READY)  ## the tables of docs/benchmarks.md, and of docs/ace.md and docs/meta-harness.md: about an hour
+bench: $(READY)  ## the tables of docs/benchmarks/index.md, and of docs/algorithms/ace.md and docs/algorithms/meta-harness.md: about an hour
 	$(BIN)/python -m tests.benchmarks.family
 	$(BIN)/python -m tests.benchmarks.family --held-out --first 100
 	$(BIN)/python -m tests.benchmarks.family --profile api --seeds 2

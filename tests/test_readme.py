@@ -34,13 +34,13 @@ def test_the_smallest_graph(tmp_path: Path) -> None:
     assert (result.best.score or 0) > (result.artifacts[0].score or 0)
 
 
-@pytest.mark.parametrize("page", ["simulate.md", "concepts.md", "combee.md"])
+@pytest.mark.parametrize("page", ["how-to/forecast.md", "explanation/concepts.md", "algorithms/combee.md"])
 def test_settings_of_edges(page: str) -> None:
     """Each ``EDGE.option=value`` that names an edge of a shipped graph fits it, also where a sweep tries several."""
     text = (ROOT / "docs" / page).read_text()
     specs = [load_graph(name).spec for name in ("gepa", "combee")]
     found = re.findall(r"'([\w.]+->[\w.]+\.\w+)=([^']+)'", text)
-    assert found or page == "concepts.md"
+    assert found or page == "explanation/concepts.md"
     for name, values in found:
         (spec,) = [s for s in specs if s.edge(name.rpartition(".")[0]) is not None]
         for value in re.split(r",(?![^(]*\))", values):
@@ -50,7 +50,9 @@ def test_settings_of_edges(page: str) -> None:
 def test_security_names_tests_that_there_are() -> None:
     """A claim without its test is none."""
     claimed, file = [], ""
-    for named in re.findall(r"`([\w/]*\.py)?(?:::(\w+))?`", (ROOT / "docs" / "security.md").read_text()):
+    for named in re.findall(
+        r"`([\w/]*\.py)?(?:::(\w+))?`", (ROOT / "docs" / "explanation" / "security.md").read_text()
+    ):
         file = named[0] or file
         if file:
             claimed.append((file, named[1]))

@@ -1,4 +1,4 @@
-"""The task world of the simulated server, to watch a schedule fill it without a model (docs/sim-server.md).
+"""The world of the simulated server, to watch a schedule without a model (docs/how-to/simulated-server.md).
 
 flashgraph sim-server --speed 10
 flashgraph run gepa --task examples/sim_world/task.py --model vllm:http://127.0.0.1:8000 --minutes 2

@@ -4,7 +4,7 @@ Outside a cycle no capacity can cause a deadlock: the last stage with work can a
 pool takes every item.  In a cycle every queue could be full at once, each stage waiting for the next.  That cannot
 happen when the cycle's loop edge has room for everything that can be inside: at most ``window`` rounds of each
 source that reaches it, times the fan-out of every scatter, `Several` and fork on the way, for those in a cycle
-once for each time that an item comes by.  docs/deadlock.md has the proof.
+once for each time that an item comes by.  docs/explanation/deadlock.md has the proof.
 """
 
 from __future__ import annotations

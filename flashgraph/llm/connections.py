@@ -1,8 +1,9 @@
 """Many requests at once over httpx, each on a connection that it has for itself.
 
 httpx looks through all connections of a client whenever a request begins or ends, and asks the system about each idle
-one; at a thousand connections that takes longer than everything else (docs/benchmarks.md, "Client").  How many requests
-there are at once is bounded by who asks, so nothing has to be shared: each client here has one connection.
+one; at a thousand connections that takes longer than everything else (docs/benchmarks/index.md, "Client").
+How many requests there are at once is bounded by who asks,
+so nothing has to be shared: each client here has one connection.
 
 Bodies are read here and not by httpx, which takes in whatever a server sends and inflates a compressed body without a
 bound.

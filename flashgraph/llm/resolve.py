@@ -95,7 +95,7 @@ class _Parsed:
 
 
 def resolve(spec: ModelSpec) -> Model:
-    """The model that ``spec`` names; see ``docs/models.md`` for the strings.
+    """The model that ``spec`` names; see ``docs/how-to/choose-a-model.md`` for the strings.
 
     A `Model` is returned as it is, and another callable becomes a `flashgraph.llm.function.FunctionModel`; several
     become an `Ensemble`.  Nothing is contacted or started: that is `Model.open`'s.
@@ -136,7 +136,9 @@ def _fixed(spec: str) -> Iterator[None]:
         if "\nFix: " in said:
             raise
         form = EXAMPLES.get(spec.partition(":")[0].partition("?")[0], EXAMPLES["openai"])
-        raise DataError(f"{said.rstrip('.')}.\nFix: write it as {form} (docs/models.md has every option).") from None
+        raise DataError(
+            f"{said.rstrip('.')}.\nFix: write it as {form} (docs/how-to/choose-a-model.md has every option)."
+        ) from None
 
 
 def resolve_all(models: Mapping[str, ModelSpec]) -> dict[str, Model]:

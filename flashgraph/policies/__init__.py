@@ -1,6 +1,7 @@
 """Policies: what to do with stale items, when to release a group, in which order, and who may call the model next.
 
-`flashgraph` exports those that come with it; here are the classes that one's own derive from (docs/policies.md).
+`flashgraph` exports the policies that come with it.  Own policies derive from the classes here
+(docs/how-to/write-a-policy.md).
 """
 
 from flashgraph.policies.control import Control, Waiting

@@ -2,7 +2,8 @@
 
 A graph says what evolves; a schedule says how much of it overlaps.  `lockstep` is the published synchronous
 algorithm, `pipelined` lets rounds and stages overlap and honours the graph's speculation and staleness rules, and
-`throughput` overlaps as much as fills a model server.  Which numbers they default to was measured: docs/benchmarks.md.
+`throughput` overlaps as much as fills a model server.  Their default
+numbers were measured: docs/benchmarks/index.md.
 """
 
 from __future__ import annotations

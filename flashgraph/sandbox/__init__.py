@@ -1,7 +1,7 @@
 """Runs code that a language model wrote, where it can do no harm: `Sandbox`.
 
 The trusted side (this package) starts warm servers under bubblewrap (`jail`, `worker`) and talks to one child per
-call (`call`); `guest` is what runs on the other side.  What is guaranteed, how, and what is not: docs/sandbox.md.
+call (`call`); `guest` runs on the other side.  docs/explanation/sandbox.md says what is guaranteed.
 """
 
 from __future__ import annotations

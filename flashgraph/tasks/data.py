@@ -27,7 +27,7 @@ __all__ = ["VARIABLE", "BadRow", "Row", "locate", "read", "samples", "split"]
 VARIABLE = "FLASHGRAPH_DATA"
 """The environment variable with the folder that `locate` looks into."""
 
-_ELSEWHERE = f"read a file with its rows ({VARIABLE} names the folder of the examples' files: docs/data.md)"
+_ELSEWHERE = f"read a file with its rows ({VARIABLE} names the folder of the examples' files: docs/how-to/load-data.md)"
 LONGEST_CELL = 1 << 26
 """Characters of a cell of a csv file."""
 

@@ -1,6 +1,6 @@
 """Property tests for evolution algorithms: generated graphs, schedules, latencies and faults, and the invariants.
 
-The only importer of hypothesis (extra ``flashgraph[testing]``); docs/testing.md shows how to use it.
+The only importer of hypothesis (extra ``flashgraph[testing]``); docs/how-to/test-your-work.md shows how to use it.
 
 For your own parts: `check_algorithm` holds a graph file against the invariants, `check_pool`, `check_model` and
 `check_policy` hold a part against its protocol, `Watch` holds any run's events.

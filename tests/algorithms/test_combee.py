@@ -167,8 +167,8 @@ def test_unknown_names_of_the_part() -> None:
 
 
 def test_the_graph_of_the_manual_runs(tmp_path: Path) -> None:
-    """docs/combee.md shows a file that passes its checks and evolves."""
-    page = (Path(__file__).parents[2] / "docs" / "combee.md").read_text()
+    """docs/algorithms/combee.md shows a file that passes its checks and evolves."""
+    page = (Path(__file__).parents[2] / "docs" / "algorithms" / "combee.md").read_text()
     (source,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     path = tmp_path / "advice.py"
     path.write_text(source)

@@ -4,8 +4,8 @@ As in ``test_gepa_lockstep``, hidden rules decide which samples a candidate pass
 loses or garbles rules.  Here a candidate has several components, each of which can hold only rules of its own, and an
 output has objectives beside its score.
 
-Two differences are by design (docs/gepa.md) and taken out of the comparison: a perfect minibatch passes the turn on to
-the next component (`Watch`), and equal children of one draw are all validated (`same`).
+Two differences are by design (docs/algorithms/gepa.md) and taken out of the comparison: a perfect minibatch passes the
+turn to the next component (`Watch`), and equal children of one draw are all validated (`same`).
 """
 
 from __future__ import annotations

@@ -63,11 +63,11 @@ def test_check_accepts_it(name: str) -> None:
 def test_its_page_shows_it_as_it_is(name: str) -> None:
     """The drawing in the page names every node of the graph, and says what is said of its edges.
 
-    Where it does not: ``flashgraph draw NAME -o docs/NAME.svg``.
+    Where it does not: ``flashgraph draw NAME -o docs/algorithms/NAME.svg``.
     """
     picture = f"{name.replace(':', '-').replace('_', '-')}.svg"
-    assert f"({picture})" in (ROOT / "docs" / DRAWN[name]).read_text(encoding="utf-8")
-    drawn = (ROOT / "docs" / picture).read_text(encoding="utf-8")
+    assert f"({picture})" in (ROOT / "docs" / "algorithms" / DRAWN[name]).read_text(encoding="utf-8")
+    drawn = (ROOT / "docs" / "algorithms" / picture).read_text(encoding="utf-8")
     described = describe(load_graph(name))
     said = {node.name for node in described.nodes} | {line for link in described.links for line in link.policies}
     missing = {text for text in said if f"<!-- {text} -->" not in drawn}

@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.client [--requests 3000] [--flight 1000] [--rounds 3]
 
-Prints the tables of docs/benchmarks.md, section "Client".  Requests a second of the client's own processor time stand
-beside those of the clock: the clock's depend on what else the machine does.
+Prints the tables of docs/benchmarks/index.md, section "Client".  Requests a second of the client's own processor time
+stand beside those of the clock: the clock's depend on what else the machine does.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.forecast [--minutes 30] [--repeat 3] [--profile]
 
-Prints the Markdown table of docs/simulate.md: the least of the repetitions, because whatever else the machine does
-only adds to it.
+Prints the Markdown table of docs/how-to/forecast.md: the least of the repetitions, because other work on the
+machine only adds to it.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.journal [--pairs 7] [--quick] [--profile]
 
-Prints Markdown tables; docs/durability.md holds their last output.  Runs with and without a journal alternate, and
-each figure is the median over the pairs.  Times are of the processor, of all threads: what else runs on the machine
+Prints Markdown tables; docs/explanation/durability.md holds their last output.  Runs with and without a journal
+alternate, and each figure is the median over the pairs.  Times are of the processor, of all threads:
+what else runs on the machine
 does not change them; what is waited for, the disk, stands in `keep`, which is taken from a clock.
 """
 

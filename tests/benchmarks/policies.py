@@ -4,7 +4,7 @@ Each variant changes one thing of the defaults.
 
     python -m tests.benchmarks.policies [--worlds 7] [--minutes 20] [--quick]
 
-Prints Markdown tables; docs/benchmarks.md holds their last output.
+Prints Markdown tables; docs/benchmarks/index.md holds their last output.
 """
 
 from __future__ import annotations

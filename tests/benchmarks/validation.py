@@ -2,8 +2,8 @@
 
     nice -n -15 python -m tests.benchmarks.validation [--seconds 600] [--speed 1]
 
-Prints the table of docs/simulate.md.  The real runs mostly wait, so they go on side by side, each with a server in a
-process of its own; the forecasts come after them, for they do not.
+Prints the table of docs/how-to/forecast.md.  The real runs mostly wait, so they run side by side, each with a server
+in a process of its own; the forecasts come after them, for they do not.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def test_it_is_sound_and_short() -> None:
 
 def test_the_tutorial_quotes_it() -> None:
     """Every line of code on the page stands in the file, or in this test."""
-    page = (ROOT / "docs" / "tutorial.md").read_text()
+    page = (ROOT / "docs" / "tutorial" / "new-algorithm.md").read_text()
     held = BEAM.read_text() + Path(__file__).read_text()
     quoted = [line for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
     assert len(quoted) > 30
@@ -48,6 +48,6 @@ def test_the_mistake_that_the_tutorial_shows(tmp_path: Path) -> None:
     wrong = tmp_path / "beam.py"
     wrong.write_text(BEAM.read_text().replace("rollout, scatter=Draft.work", "rollout, scatter=Candidate.work"))
     (problem,) = load_graph(wrong).check()
-    page = (ROOT / "docs" / "tutorial.md").read_text()
+    page = (ROOT / "docs" / "tutorial" / "new-algorithm.md").read_text()
     said = str(problem).replace(str(wrong), "examples/beam/beam.py")
     assert said in page, said

@@ -263,7 +263,7 @@ def around(factory: Any) -> fg.Graph:
 FILE: pool 'scores' [not-a-pool]
     found:    Seed: it has no method apply(event)
     expected: a class with apply(event: fg.PoolEvent[T]), artifacts, best() and focus()
-    fix:      use a pool of flashgraph.parts, or write these four (docs/dsl.md, Pools)
+    fix:      use a pool of flashgraph.parts, or write these four (docs/reference/graph-files.md, Pools)
 """
 )
 def pool_of_a_plain_class() -> fg.Graph:
@@ -275,7 +275,7 @@ def pool_of_a_plain_class() -> fg.Graph:
 FILE: pool 'scores' [not-a-pool]
     found:    Untyped: apply(event) must take a fg.PoolEvent[...]; its event is not annotated
     expected: a class with apply(event: fg.PoolEvent[T]), artifacts, best() and focus()
-    fix:      use a pool of flashgraph.parts, or write these four (docs/dsl.md, Pools)
+    fix:      use a pool of flashgraph.parts, or write these four (docs/reference/graph-files.md, Pools)
 """
 )
 def pool_without_types() -> fg.Graph:
@@ -287,7 +287,7 @@ def pool_without_types() -> fg.Graph:
 FILE: pool 'scores' [not-a-pool]
     found:    a lambda makes a dict: it has no method apply(event)
     expected: a class with apply(event: fg.PoolEvent[T]), artifacts, best() and focus()
-    fix:      use a pool of flashgraph.parts, or write these four (docs/dsl.md, Pools)
+    fix:      use a pool of flashgraph.parts, or write these four (docs/reference/graph-files.md, Pools)
 """
 )
 def pool_factory_of_something_else() -> fg.Graph:

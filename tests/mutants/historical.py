@@ -3,7 +3,7 @@
 The real tree is never touched: a bug is a text that stands once in one module of `flashgraph.run` or
 `flashgraph.policies` and what stands there instead; the copy with it goes first on the path of another process, which
 runs a part of the invariant suite (`tests.mutants.hunts`).  ``python -m tests.mutants.historical`` prints the table of
-docs/mutants.md.
+docs/benchmarks/mutants.md.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def hunt(bug: Bug, names: Iterable[str] = ()) -> Caught:
 
 
 def table(bugs: Iterable[Bug]) -> str:
-    """The bugs and what caught them, for docs/mutants.md."""
+    """The bugs and what caught them, for docs/benchmarks/mutants.md."""
     lines = ["| bug | planted in | caught by | invariant |", "| --- | --- | --- | --- |"]
     lines += [f"| {bug.name} | {bug.module} | {bug.hunt} | {bug.invariant} |" for bug in bugs]
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 ``python -m tests.mutants.sample [--sample 200] [--seed 0]`` (``make mutants``) leaves what it has tried in
 ``build/mutants/results.jsonl`` and goes on with it when it is run again; without ``--sample`` it tries all mutants,
-which takes a day.  It ends with the figures and the survivors of docs/mutants.md.
+which takes a day.  It ends with the figures and the survivors of docs/benchmarks/mutants.md.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from tests.mutants.bugs import BUGS
 from tests.mutants.historical import PACKAGE, Bug, Caught, DoesNotApply, hunt, plant, table
 
 QUICK = ("double release", "late member counted twice", "queue capacity", "budget settled twice", "held item lost")
-PAGE = Path(__file__).parents[2] / "docs" / "mutants.md"
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks" / "mutants.md"
 
 
 def caught(bug: Bug) -> None:
@@ -63,7 +63,7 @@ def test_there_are_enough_and_all_differ() -> None:
 
 
 def test_the_page_has_them() -> None:
-    """docs/mutants.md lists every bug with the invariant that caught it."""
+    """docs/benchmarks/mutants.md lists every bug with the invariant that caught it."""
     assert table(BUGS) in PAGE.read_text()
 
 

@@ -1,4 +1,4 @@
-"""Policies of a user's own: those of docs/policies.md keep to their protocol, decide, and are explained."""
+"""Own policies, those of docs/how-to/write-a-policy.md, keep to their protocol, decide, and are explained."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flashgraph.observe.explanation import explain
 from flashgraph.policies import Control, Rule
 from flashgraph.testing import check_policy
 
-PAGE = Path(__file__).parents[2] / "docs" / "policies.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "write-a-policy.md"
 FILE, RUN, CHECKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 TASK = fg.Task("t", train=[1, 2], val=[1, 2, 3], score=lambda sample, output: fg.Score(len(output) / 99))
 

@@ -1,7 +1,7 @@
 """Whether the capacity rule of `check` is needlessly strict: rings that it refuses, and whether they really stall.
 
 A ring is the worst that a cycle can be: every item goes around as often as it may, each stage has one worker, each
-edge a small queue.  See docs/deadlock.md.
+edge a small queue.  See docs/explanation/deadlock.md.
 """
 
 from __future__ import annotations

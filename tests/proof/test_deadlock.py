@@ -16,7 +16,7 @@ from flashgraph.testing.hand import plan_by_hand
 from tests.proof.deadlock import Ring, rings
 from tests.proof.proof import Share
 
-PAGE = (Path(__file__).parents[2] / "docs" / "deadlock.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "deadlock.md").read_text()
 
 
 @pytest.mark.parametrize("ring", list(rings(2)), ids=str)
@@ -82,7 +82,7 @@ def stalls(graph: fg.Graph, room: int) -> bool:
 
 
 def test_the_page_reports_the_share() -> None:
-    """The figures of docs/deadlock.md for small rings are measured here, those for larger ones by the proof."""
+    """docs/explanation/deadlock.md has the figures that are measured here; the proof measures larger rings."""
     small = Share.of(rings(2))
     assert f"| 2 | {small.rings} | {small.refused} | {small.stalled} | {small.alone} of {small.alone_refused} |" in PAGE
     assert re.search(r"\| 6 \| \d+ \| \d+ \| \d+ \| (\d+) of \1 \|", PAGE)

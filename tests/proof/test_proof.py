@@ -47,8 +47,8 @@ def test_the_table_counts_runs_and_single_parts_apart() -> None:
 
 
 def test_the_concepts_say_each_invariant() -> None:
-    """I1 to I16, in order, stand in the table of docs/concepts.md."""
-    page = (Path(__file__).parents[2] / "docs" / "concepts.md").read_text()
+    """I1 to I16, in order, stand in the table of docs/explanation/concepts.md."""
+    page = (Path(__file__).parents[2] / "docs" / "explanation" / "concepts.md").read_text()
     assert re.findall(r"^\| (I\d+) \|", page, re.MULTILINE) == [f"I{n}" for n in range(1, 17)]
 
 

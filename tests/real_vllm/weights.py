@@ -27,7 +27,7 @@ def make_weights(folder: Path) -> Path:
     trainer = trainers.BpeTrainer(
         vocab_size=2048, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
     )
-    pages = sorted(Path(__file__).parents[2].rglob("docs/*.md"))
+    pages = sorted(Path(__file__).parents[2].glob("docs/**/*.md"))
     tokenizer.train([str(page) for page in pages], trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
     _write(

@@ -1,4 +1,4 @@
-"""What a trivial run costs: ``python -m tests.sandbox.overhead [modules to preload]``; figures: docs/sandbox.md."""
+"""Measure a trivial run, for docs/explanation/sandbox.md: ``python -m tests.sandbox.overhead [modules to preload]``."""
 
 from __future__ import annotations
 

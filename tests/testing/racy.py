@@ -1,6 +1,6 @@
 """A pool with a race that is easily written: it keeps a tally outside of its value.
 
-docs/testing.md shows this file and what the kit says of it.
+docs/how-to/test-your-work.md shows this file and what the kit says of it.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""A seeded bug in a user's pool, which the kit must find: docs/testing.md shows what it says."""
+"""A seeded bug in a user's pool, which the kit must find: docs/how-to/test-your-work.md shows what it says."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flashgraph.parts.evaluation import Attempt, Candidate
 from flashgraph.testing import InvariantViolation, PoolViolation, check_algorithm, check_pool
 from tests.testing import racy
 
-PAGE = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "test-your-work.md").read_text()
 
 
 async def reply(candidate: Mapping[str, str], sample: int, llm: fg.Llm) -> str:

@@ -88,7 +88,7 @@ def _pool(pool: PoolSpec, ports: Ports, notes: Notes) -> None:
 
 
 def _not_a_pool(note: Note, name: str, error: TypeError, wanted: str) -> None:
-    fix = "use a pool of flashgraph.parts, or write these four (docs/dsl.md, Pools)"
+    fix = "use a pool of flashgraph.parts, or write these four (docs/reference/graph-files.md, Pools)"
     note("not-a-pool", f"{name}: {error}", wanted, fix)
 
 

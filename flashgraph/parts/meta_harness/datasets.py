@@ -62,7 +62,7 @@ def require(task: Task) -> None:
     if lack := lacks(task.seed["program"]):
         raise DataError(
             f"{where}: its seed program cannot be a harness: {lack}; expected a class MemorySystem(llm) with predict, "
-            "learn_from_batch, get_state and set_state.\nFix: see docs/meta-harness.md, or start from "
+            "learn_from_batch, get_state and set_state.\nFix: see docs/algorithms/meta-harness.md, or start from "
             "flashgraph.parts.meta_harness.NO_MEMORY."
         )
     for split in SPLITS:
