@@ -1,4 +1,4 @@
-"""Running a graph from Python: `run`, `arun` and the steppable `open_run`."""
+"""Run a graph from Python: `run`, `arun` and the steppable `open_run`."""
 
 from __future__ import annotations
 
@@ -29,12 +29,14 @@ __all__ = ["ModelSpec", "Run", "RunOptions", "arun", "open_run", "run"]
 OneModel = str | Model | Callable[..., str | Reply | Awaitable[str | Reply]]
 
 ModelSpec = OneModel | Sequence[OneModel | tuple[OneModel, float]]
-"""A model string (``openai:URL#MODEL``, ``local``, ...), an object of the model protocol, a plain function; or several
-of these, each with a weight if it is not 1, that share the role's work."""
+"""A model string (``openai:URL#MODEL``, ``local``, ...), an object of the model protocol, or a plain function.
+
+A sequence of these shares the role's work; an entry may be a pair with a weight other than 1.
+"""
 
 
 class RunOptions(TypedDict, total=False):
-    """The options of `run`, `arun` and `open_run`, which says what each is for."""
+    """The options of `run`, `arun` and `open_run`; `open_run` explains each."""
 
     models: Required[Mapping[str, ModelSpec]]
     schedule: str | Schedule
@@ -61,30 +63,30 @@ async def open_run(
 ) -> AsyncIterator[Run]:
     """Start a run and step through it: ``async with fg.open_run(...) as run: async for event in run: ...``.
 
-    ``graph`` is a `Graph`, a file or a shipped algorithm's name; ``models`` maps the roles that the graph's stages
-    name to models; ``params`` sets the graph's parameters and ``settings`` overrides its policies
-    (``{"window": 16, "validate->frontier.stale": fg.discard(4)}``).  ``resources`` are used in the place of what the
-    graph's own resources would make.  ``settle`` is for virtual clocks (`flashgraph.sim.clock`): with it, events do
-    not depend on the order in which the event loop runs tasks that are due at the same instant.
+    ``graph`` is a `Graph`, a file or the name of a shipped algorithm. ``models`` maps the roles named by the graph's
+    stages to models. ``params`` sets the graph's parameters, and ``settings`` overrides its policies (``{"window": 16,
+    "validate->frontier.stale": fg.discard(4)}``). ``resources`` replace those that the graph would make. ``settle`` is
+    for virtual clocks (`flashgraph.sim.clock`): with it, events do not depend on the order in which the event loop runs
+    tasks that are due at the same instant.
 
-    ``on_event`` is called with every event, on the event loop, between two turns.  If it raises, or takes in all more
-    than 5 seconds and a twentieth of the run's time, it is not called again, and the run goes on.  A viewer that takes
-    its time iterates over the run instead: it is told everything, however late, and the run never waits for it.
+    ``on_event`` is called with every event, on the event loop, between two turns. It is dropped if it raises, or if it
+    takes more than 5 seconds and 5 % of the run's time in total; the run goes on. A slow viewer should iterate over the
+    run instead: it receives every event, however late, and the run never waits for it.
 
-    ``cache`` is a file of replies that runs share: a request at temperature 0 (at any, with ``any_temperature``) that
-    was answered before costs nothing.
+    ``cache`` is a file of replies that runs share. A request at temperature 0 (at any temperature, with
+    ``any_temperature``) that was answered before costs nothing.
 
-    The run ends, with status ``"stopped"`` and a reason, when its best has a score of at least ``target_score``, or
-    when so many proposals in a row (``patience``) have been judged without a better best.  Without a ``target_score`` a
-    run that overlaps rounds ends when its best has the task's greatest score on all of the validation;
-    ``target_score=math.inf`` lets it go on, and so does the schedule ``lockstep``, as the published loops do.
+    The run ends with status ``"stopped"`` and a reason once its best score reaches ``target_score``, or once
+    ``patience`` proposals in a row were judged without a better best. If rounds overlap and no ``target_score`` is
+    given, the run ends when its best has the task's greatest score on all of the validation. ``target_score=math.inf``
+    turns that off. It is also off under ``lockstep``, as in the published loops.
 
-    With a ``folder`` the run is kept there in a journal; ``resume`` goes on with the run that is there, under
-    ``budget``, also after a change of functions and policies with ``accept_changes``.  ``order`` is kept with the
-    journal for whoever resumes it.
+    ``folder`` keeps the run there in a journal. ``resume`` continues the run in that folder under ``budget``; with
+    ``accept_changes``, functions and policies may have changed. ``order`` is stored in the journal for the code that
+    resumes it.
 
-    Raises `GraphError` when the graph does not pass its checks, `DataError` for wrong and for unknown options, and
-    `flashgraph.run.journal.JournalError` when the journal cannot be made, read or held.
+    Raises `GraphError` if the graph does not pass its checks, `DataError` for wrong and unknown options, and
+    `flashgraph.run.journal.JournalError` if the journal cannot be made, read or locked.
     """
     from flashgraph.launch.opening import (  # the scheduler and the models: `import flashgraph` needs neither
         Options,
@@ -100,9 +102,9 @@ async def arun(
     task: Task | str | Path,
     **options: Unpack[RunOptions],
 ) -> Result:
-    """Run a graph to its end, inside an event loop; the options are `open_run`'s.
+    """Run a graph to its end, inside an event loop; the options are those of `open_run`.
 
-    A run that accepted nothing because its stages failed has failed, as `Result.judged` says.
+    If the run accepted nothing because its stages failed, the result says so (`Result.judged`).
     """
     async with open_run(graph, task, **options) as run:
         return (await run.wait()).judged()
@@ -111,9 +113,9 @@ async def arun(
 def run(
     graph: Graph | str | Path, task: Task | str | Path, *, backend: str = "asyncio", **options: Unpack[RunOptions]
 ) -> Result:
-    """Run a graph to its end; the options are `open_run`'s.  ``backend`` is ``"asyncio"`` or ``"trio"``.
+    """Run a graph to its end; the options are those of `open_run`. ``backend`` is ``"asyncio"`` or ``"trio"``.
 
-    Raises `DataError` for another backend, and for ``"trio"`` where trio is not installed.
+    Raises `DataError` for another backend, and for ``"trio"`` if trio is not installed.
     """
     if backend not in ("asyncio", "trio"):
         raise DataError(f"backend={backend!r}; expected 'asyncio' or 'trio'.\nFix: backend='asyncio', the default.")
@@ -123,7 +125,7 @@ def run(
 
 
 async def _alone(graph: Graph | str | Path, task: Task | str | Path, **options: Unpack[RunOptions]) -> Result:
-    """Run a graph in an event loop that ends with it."""
+    """Run a graph in an event loop of its own."""
     from flashgraph.run.contained import GRACE, swept
 
     try:

@@ -1,7 +1,7 @@
-"""What flashgraph raises for a user's mistake, each with the place, the finding and the fix.
+"""The errors that flashgraph raises for a user's mistake: each says where it is, what was found and the fix.
 
-`FlashgraphError` is the base of everything a user can cause; the command line prints it as one message, never
-as a traceback.  A graph's mistakes are collected as `Problem` values and raised together as one `GraphError`.
+`FlashgraphError` is the base of all errors that a user can cause. The command line prints it as one message, never as a
+traceback. All mistakes of a graph are collected as `Problem` values and raised together in one `GraphError`.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ __all__ = [
 
 
 class FlashgraphError(Exception):
-    """A mistake that the user can mend; its text says where, what was found and what to do."""
+    """A mistake that the user can fix; its text says where, what was found and what to do."""
 
 
 @attrs.frozen(order=True)
 class Place:
-    """Where something was written: a file and a line (1-based; 0 where the line is not known)."""
+    """A file and a line (1-based; 0 if the line is not known)."""
 
     file: str
     line: int = 0
@@ -60,14 +60,16 @@ class Place:
 
     @classmethod
     def of_caller(cls, package: str = "flashgraph") -> Place:
-        """The nearest frame outside ``package``: the line of the graph file that made the current call."""
+        """Return the nearest frame outside ``package``: the line of the graph file that made the current call."""
         frame = frame_of_caller(package)
         return cls("<unknown>") if frame is None else cls(frame.f_code.co_filename, frame.f_lineno)
 
     @classmethod
     def of_error(cls, error: BaseException) -> Place | None:
-        """The innermost line of the user's own among those that raised ``error``; None where there is none: not one
-        of this package (the shipped algorithms are graph files like any user's), nor of an installed library."""
+        """Return the innermost of the user's own lines that raised ``error``, or None if there is none.
+
+        A line is the user's own if `is_own` says so.
+        """
         found = None
         for frame, line in walk_tb(error.__traceback__):
             name, file = str(frame.f_globals.get("__name__", "")), frame.f_code.co_filename
@@ -88,22 +90,24 @@ def frame_of_caller(package: str = "flashgraph") -> FrameType | None:
 
 
 def is_own(module: str, file: str) -> bool:
-    """Whether code is the user's: of no module of this package (but the shipped algorithms are graph files like any
-    user's), nor of Python or of an installed library."""
+    """Return whether code is the user's: not of this package, of Python, or of an installed library.
+
+    The shipped algorithms count as the user's, because they are graph files like any other.
+    """
     ours = module.split(".")[0] == "flashgraph" and not module.startswith("flashgraph.algorithms.")
     return not ours and not file.startswith(("<", *_libraries()))
 
 
 @cache
 def _libraries() -> tuple[str, ...]:
-    """The folders of Python's own modules and of what is installed."""
+    """Return the folders of the standard library and of installed packages."""
     paths = sysconfig.get_paths()
     return tuple(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 
 @attrs.frozen
 class Flaw:
-    """What is wrong with a policy value, for `check` to place."""
+    """A fault of a policy value; `check` adds its place."""
 
     found: str
     expected: str
@@ -114,8 +118,8 @@ class Flaw:
 class Problem:
     """One mistake in a graph.
 
-    ``code`` is stable and short (``unknown-param``), ``what`` names the thing, ``found`` and ``expected`` are
-    phrases, ``fix`` is the nearest correction.
+    ``code`` is short and stable (``unknown-param``), ``what`` names the thing, ``found`` and ``expected`` are phrases,
+    and ``fix`` is the nearest correction.
     """
 
     code: str
@@ -150,7 +154,7 @@ class DataError(FlashgraphError):
 
 
 class BudgetExhausted(FlashgraphError):
-    """Raised inside a stage when its next request would exceed a limit of the budget."""
+    """The stage's next request would exceed a limit of the budget."""
 
 
 class ModelError(FlashgraphError):
@@ -160,7 +164,7 @@ class ModelError(FlashgraphError):
 
 
 class ModelUnavailable(ModelError):
-    """The endpoint cannot be reached, or kept failing after all retries: the run stops and can be run again."""
+    """The endpoint cannot be reached, or kept failing after all retries. The run stops and can be resumed."""
 
     fatal = True
 
@@ -168,7 +172,7 @@ class ModelUnavailable(ModelError):
 class ModelRefused(ModelError):
     """The endpoint refuses every request: no permission, no credit, no chat completions.
 
-    ``certain`` says that it refuses who asks (no key, no credit), whatever is asked.
+    ``certain`` says that it refuses the caller (no key, no credit), whatever the request.
     """
 
     fatal = True
@@ -189,8 +193,8 @@ class UnknownModel(ModelRefused):
 class RequestFailed(ModelError):
     """This one request failed for good.
 
-    ``usage`` (a `flashgraph.llm.protocol.Usage`) is what it has cost, where the server has worked on it; without, it
-    was refused, which costs a call and no tokens.
+    ``usage`` (a `flashgraph.llm.protocol.Usage`) is its cost, if the server worked on it. Without it, the server
+    refused the request, which costs a call and no tokens.
     """
 
     def __init__(self, *said: object, usage: Any = None) -> None:
@@ -199,40 +203,40 @@ class RequestFailed(ModelError):
 
 
 class ContextTooLong(RequestFailed):
-    """The request does not fit into the model's context; the same again never will."""
+    """The request does not fit the model's context; repeating it cannot succeed."""
 
 
 class ContentFiltered(RequestFailed):
-    """The provider's content filter took the request or the reply; the same again meets the same filter."""
+    """The provider's content filter blocked the request or the reply; repeating it meets the same filter."""
 
 
 class MalformedReply(RequestFailed):
-    """What came back is no chat completion, also when it was asked for again."""
+    """The reply is not a chat completion, also after a repeated request."""
 
 
 class TimedOut(RequestFailed):
-    """No answer came within the model's time-out, also when it was asked for again."""
+    """No answer came within the model's time-out, also after a repeated request."""
 
 
 class UnusableReply(FlashgraphError):
-    """A model has answered, and a stage cannot make anything of it: cut off, empty, refused, or of another form.
+    """A stage cannot use the model's reply: it is cut off, empty, refused, or of another form.
 
-    Raise it in a stage: the stage has failed with this reason, what it ``spends`` is spent, and twenty such failures in
-    a row end the run.
+    Raise it in a stage: the stage fails with this reason, its ``spends`` is spent, and twenty such failures in a row
+    end the run.
     """
 
 
 class PassingFault(ModelError):
-    """One try of a request failed in a way that may pass: ask again, without holding a slot meanwhile.
+    """One attempt of a request failed in a way that may pass: repeat it, and hold no slot while waiting.
 
-    After ``tries`` tries ``final`` is raised in its place.  If that is `ModelUnavailable`, the endpoint is at fault,
-    and its tries count apart from those of others that may answer the request; if it is anything else, the request is.
-    ``pause`` is how many seconds the server asks to wait; where it is None, the pauses begin with ``backoff`` seconds
-    and double.  ``quotas`` (of `flashgraph.llm.protocol.Quota`) are what the server says of its rates.
+    After ``tries`` attempts, ``final`` is raised instead. If ``final`` is `ModelUnavailable`, the endpoint is at fault,
+    and its attempts are counted apart from those of other endpoints of the role. Otherwise the request is at fault.
+    ``pause`` is how long the server asks to wait, in seconds. If it is None, the pauses start at ``backoff`` seconds
+    and double. ``quotas`` (of `flashgraph.llm.protocol.Quota`) are the rates that the server reports.
 
-    ``usage`` (a `flashgraph.llm.protocol.Usage`) is what the try has cost, where something came back.  ``cut_off`` says
-    that it was given up while the server worked on it: its cost is estimated as that of a request that is cancelled.
-    With neither it has cost no tokens.
+    ``usage`` (a `flashgraph.llm.protocol.Usage`) is the cost of the attempt, if a reply came back. ``cut_off`` says
+    that the attempt was given up while the server worked on it; its cost is estimated as that of a cancelled request.
+    With neither, it cost no tokens.
     """
 
     def __init__(
@@ -257,9 +261,9 @@ class PassingFault(ModelError):
 
 
 class Throttled(PassingFault):
-    """The endpoint takes no more requests at this moment (429): no fault, and it counts as no call.
+    """The endpoint takes no more requests at this moment (429). It is not a fault, and does not count as a call.
 
-    An endpoint that has turned one request away ``tries`` times is unavailable.  The rest is as with any
+    An endpoint that refused one request ``tries`` times is unavailable. The other parameters are those of
     `PassingFault`.
     """
 
@@ -277,11 +281,11 @@ class Throttled(PassingFault):
 
 
 LONGEST_SAID = 20_000
-"""Characters of what an exception says that are kept: it goes to the journal, the events and the report."""
+"""The most characters of an exception's message that are kept; they go to the journal, the events and the report."""
 
 
 def described(error: BaseException) -> str:
-    """Return the type of an exception of the user's code and what it says, whatever its ``__str__`` does."""
+    """Return the type and message of an exception of the user's code, whatever its ``__str__`` does."""
     try:
         said = str.__str__(str(error))
     except KeyboardInterrupt:
@@ -294,7 +298,7 @@ def described(error: BaseException) -> str:
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """``did you mean 'x'?`` for the closest known name, else the list of what there is."""
+    """Return ``did you mean 'x'?`` for the closest known name, or else the list of known names."""
     close = get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"

@@ -1,17 +1,20 @@
-"""Evidence: what a score rests on, and estimates that hold when only some samples were tried and many candidates were.
+"""Evidence: the samples that a score rests on, and estimates that correct for partial samples and many candidates.
 
-Two things mislead a plain mean.  *Which samples were tried*: a candidate is tried on a random part of each *stratum*
-(samples that still tell candidates apart, and samples that recent candidates all passed).  `Evidence.mean` weights each
-stratum by its size (stratified sampling) and corrects the scores of a *control*, the parent's, by the mean difference
-seen in each stratum (difference estimator).  Both are unbiased whatever the control is (Cochran, Sampling Techniques,
-1977, sections 5.3 and 7.1; Saerndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992, section 6.3).
+A plain mean misleads in three ways.
 
-*Which candidate was chosen*: the best of many is also the luckiest.  `Evidence.estimate` draws the mean towards what
-the parent and its other children lead to expect, as far as the samples say little (empirical Bayes: Efron and Morris,
-1975).  A posterior mean needs no further correction for the choice (Dawid, 1994).
+*Only some samples were tried.* Samples are in *strata*: those that still tell candidates apart, and those that all
+recent candidates passed. A candidate is tried on a random part of each stratum. `Evidence.mean` weights each stratum by
+its size (stratified sampling). With a *control* (the scores of the parent), it adds the mean difference in each stratum
+to the control's mean (difference estimator). Both estimators are unbiased for any control (Cochran, Sampling
+Techniques, 1977, sections 5.3 and 7.1; Saerndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992, section
+6.3).
 
-*Which samples there are*: all artifacts of a run are tried on one draw of samples, so a part of a parent's luck is its
-child's too.  Only what a child does beside its parent's mean is news of it (`anchor`).
+*The candidate was chosen.* The best of many candidates is also the luckiest. `Evidence.estimate` shrinks the mean
+towards the value that the parent and its other children predict; fewer samples shrink it more (empirical Bayes: Efron
+and Morris, 1975). A posterior mean needs no further correction for the choice (Dawid, 1994).
+
+*All candidates share one draw of samples.* So a child inherits a part of its parent's luck. Only the difference from
+the parent's mean is new information about the child (`anchor`).
 """
 
 from __future__ import annotations
@@ -25,22 +28,21 @@ import attrs
 __all__ = ["Drift", "Evidence", "anchor", "paired", "sampling_variance", "unit_of", "weigh"]
 
 LEVEL = 0.95
-"""Of the intervals."""
+"""The confidence level of intervals."""
 HANDFUL = 10
-"""Samples below which a score is what it is: a prior would outweigh them, and nothing can be proven on them."""
+"""With fewer samples the estimate is the mean: a prior would outweigh them, and they can prove nothing."""
 
 
 @attrs.frozen
 class Evidence:
-    """What a score rests on.
+    """The samples behind a score, and the estimates made from them.
 
     ``tried`` of ``of`` samples were tried; ``failed`` of those could not be scored and count as the least score.
-    ``mean`` is the unbiased estimate of the mean over all samples; beside a control it may lie outside of the
-    scores' bounds by chance, because a mean that is cut to them is biased.  ``estimate`` is the expected score,
-    within the bounds and corrected for the choice of the best among many, and ``variance`` its variance on these
-    samples.  ``interval`` holds the expected score on unseen samples of the same kind at confidence ``level``.
-    ``prior`` is what the line led to expect before the artifact was tried: a mean and a variance.  ``unit`` is the
-    width of the scores' bounds, 1 where it is infinite.
+    ``mean`` is the unbiased estimate of the mean over all samples. With a control it may lie outside the scores' bounds
+    by chance, because clipping would bias it. ``estimate`` is the expected score, within the bounds and corrected for
+    the choice of the best among many; ``variance`` is its variance on these samples. ``interval`` holds the expected
+    score on unseen samples of the same kind, at confidence ``level``. ``prior`` is the mean and variance that the
+    parent predicted before the artifact was tried. ``unit`` is the width of the scores' bounds, or 1 if it is infinite.
     """
 
     tried: int
@@ -67,16 +69,17 @@ class Evidence:
 
 @attrs.frozen
 class Drift:
-    """How children do beside their parents: the mean of true differences, and their variance, in units of the width
-    of the scores' bounds."""
+    """The true difference between children and their parents: its mean and variance, in units of the scores' width."""
 
     mean: float = 0.0
     variance: float = 0.01
 
     @classmethod
     def of(cls, seen: Sequence[tuple[float, float]]) -> Drift:
-        """From (difference, its sampling variance) of several children: the method of moments, with a prior that
-        counts as `PRIOR_CHILDREN` children."""
+        """Estimate the drift from each child's difference and the sampling variance of that difference.
+
+        Uses the method of moments, with a prior that counts as `PRIOR_CHILDREN` children.
+        """
         if not seen:
             return cls()
         weight = PRIOR_CHILDREN + len(seen)
@@ -87,20 +90,22 @@ class Drift:
 
 PRIOR_CHILDREN = 5
 LEAST_VARIANCE = 0.001
-"""Of true differences: children are never all alike."""
+"""The least variance of true differences, because children always differ."""
 FEW_CHILDREN = 3
-"""Below which they say nothing of their parent."""
+"""The number of children needed to correct their root's mean."""
 DRIFT_SPREAD = 0.02
-"""The standard deviation of the mean difference of a root's children, before any was tried."""
+"""The prior standard deviation of the mean difference of a root's children."""
 INHERITED = 0.5
-"""The share of a parent's luck that its child has too: both are tried on one draw of samples, but replies are new.
+"""The share of a parent's luck that its child inherits: they share the draw of samples, but not the replies.
 
-Chosen on simulated worlds. On lines of descent of its test, the best of twelve generations is said to be 0.07 better
-than it is at 0, 0.03 at 0.5, and 0.05 worse at 0.8 (tests/test_evidence.py)."""
+Chosen on simulated worlds. In the test's lines of descent, the reported score of the best of twelve generations is 0.07
+too high with a share of 0, 0.03 too high with 0.5, and 0.05 too low with 0.8 (tests/test_evidence.py).
+"""
 
 
 def anchor(parent: Evidence) -> float:
-    """What a child would have as its mean that is as good as its parent: luck makes it more than the estimate."""
+    """Return the mean expected of a child as good as its parent; inherited luck raises it above the parent's
+    estimate."""
     return parent.estimate + INHERITED * (parent.mean - parent.estimate)
 
 
@@ -116,12 +121,14 @@ def weigh(
     drift: Drift | None = None,
     children: Sequence[tuple[float, float]] = (),
 ) -> Evidence:
-    """Weigh the ``scores`` of those of the samples ``0 .. of - 1`` that were tried.
+    """Return the evidence that ``scores`` give for an artifact; their keys are the tried ones of samples ``0 .. of -
+    1``.
 
-    ``control`` predicts a score for every sample; ``strata`` names the stratum of every sample, 0 where it is missing.
-    Within a stratum the tried samples must be a random part.  With a ``parent``, and at least `HANDFUL` samples, the
-    estimate is drawn towards its estimate plus the ``drift`` of children.  Without one, ``children`` say how lucky it
-    was itself: the mean of each, and the sampling variance of its difference.  Scores lie within ``bounds``.
+    ``control`` predicts a score for every sample; ``strata`` gives the stratum of every sample, 0 if it is missing.
+    Within a stratum the tried samples must be a random part. With a ``parent``, and at least `HANDFUL` samples, the
+    estimate shrinks towards the parent's estimate plus the ``drift`` of children. Without a parent, the artifact's own
+    ``children`` correct for its luck; each gives its mean and the sampling variance of its difference. Scores lie
+    within ``bounds``.
     """
     known = control if control is not None and len(control) >= of else None
     unit = unit_of(bounds)
@@ -143,9 +150,10 @@ def weigh(
 
 
 def _luck(mean: float, noise: float, children: Sequence[tuple[float, float]], unit: float) -> float:
-    """How much of a root's mean was luck: its children passed a trial, so they are seldom worse on average.
+    """Return the expected luck in a root's mean.
 
-    The mean difference of children is their drift less the root's luck, both normal; this is the expected luck.
+    Children passed a trial, so they are seldom worse on average than a root without luck. The mean difference of the
+    children is their drift minus the root's luck, both normal.
     """
     worse = mean - fmean(m for m, _ in children)
     spread = sum(Drift().variance * unit**2 + v for _, v in children) / len(children) ** 2
@@ -153,13 +161,13 @@ def _luck(mean: float, noise: float, children: Sequence[tuple[float, float]], un
 
 
 def unit_of(bounds: tuple[float, float]) -> float:
-    """The width of the bounds, in which scores are large or small; 1 where it is not finite."""
+    """Return the width of the bounds, the scale of scores; 1 if it is not finite."""
     width = bounds[1] - bounds[0]
     return width if math.isfinite(width) and width > 0 else 1.0
 
 
 def sampling_variance(scores: Mapping[int, float], control: Mapping[int, float] | None, unit: float = 1.0) -> float:
-    """The variance of the mean score, or of the mean difference to a control, of so many samples of a population."""
+    """Return the sampling variance of the mean score, or of the mean difference to a control."""
     values = [y - control[s] for s, y in scores.items() if s in control] if control else list(scores.values())
     return _variance(values, unit) / max(1, len(values))
 
@@ -171,7 +179,7 @@ def _mean(
     strata: Mapping[int, int] | None,
     unit: float,
 ) -> tuple[float, float]:
-    """The estimated mean over all samples, and the variance that comes of trying only some."""
+    """Return the estimated mean over all samples, and its variance from trying only some."""
     if len(scores) >= of:
         return sum(scores.values()) / len(scores), 0.0
     guess = control or dict.fromkeys(range(of), 0.0)
@@ -182,7 +190,7 @@ def _mean(
     mean = variance = 0.0
     for samples in named.values():
         share, over = len(samples) / of, [scores[s] - guess[s] for s in samples if s in scores]
-        # A stratum that was never tried is taken to differ from its control as the others do.
+        # A stratum without tried samples gets the mean difference of the others.
         mean += share * (fmean(guess[s] for s in samples) + fmean(over or everything or [0.0]))
         if len(over) < len(samples):
             own = _variance(over if len(over) > 3 else everything, unit)
@@ -191,7 +199,7 @@ def _mean(
 
 
 def _interval(mean: float, variance: float, tried: int, bounds: tuple[float, float]) -> tuple[float, float]:
-    """Wilson's interval (1927) for as many samples as would give this variance; a plain one without finite bounds."""
+    """Return Wilson's interval (1927) for as many samples as give this variance; a normal one without finite bounds."""
     z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
     low, width = bounds[0], bounds[1] - bounds[0]
     if not math.isfinite(width):
@@ -206,7 +214,7 @@ def _interval(mean: float, variance: float, tried: int, bounds: tuple[float, flo
 
 
 def _variance(values: Sequence[float], unit: float = 1.0) -> float:
-    """The sample variance; that of a coin where fewer than two values tell nothing of it."""
+    """Return the sample variance; with fewer than two values, the variance of a fair coin."""
     if len(values) < 2:
         return 0.25 * unit**2
     mean = fmean(values)
@@ -214,10 +222,10 @@ def _variance(values: Sequence[float], unit: float = 1.0) -> float:
 
 
 def paired(differences: Sequence[float]) -> tuple[float, float]:
-    """The mean of paired differences, and its sampling variance.
+    """Return the mean of paired differences, and its sampling variance.
 
-    One difference of each sign is added for the variance, so that a few that agree are not taken for certain (Agresti
-    and Min, 2005, on matched pairs).
+    The variance includes one extra difference of each sign, so that a few equal differences do not look certain
+    (Agresti and Min, 2005, on matched pairs).
     """
     padded = [*differences, 1.0, -1.0]
     return fmean(differences), _variance(padded) / len(padded)

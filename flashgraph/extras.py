@@ -1,4 +1,4 @@
-"""The optional libraries, and what installs each: a plain ``pip install flashgraph`` has none of them."""
+"""The optional libraries and the extra that installs each; a plain ``pip install flashgraph`` has none of them."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ EXTRAS: Mapping[str, str] = {
     "trio": "trio",
     "xllamacpp": "local",
 }
-"""By module that is imported: the extra of flashgraph that has it."""
+"""For each importable module, the extra of flashgraph that installs it."""
 
 
 def require(module: str, what: str) -> None:
-    """Raise `DataError`, naming the extra, where ``what`` needs a module that is not installed."""
+    """Raise `DataError`, naming the extra, if ``what`` needs a module that is not installed."""
     if find_spec(module) is None:
-        raise DataError(f"{what}: {_said(module)}")
+        raise DataError(f"{what}: {_hint(module)}")
 
 
 def missing(error: BaseException) -> str | None:
-    """Return what to install where an import has failed for want of an extra; None for any other error."""
+    """Return what to install if an import failed because an extra is missing; None for any other error."""
     module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-    return _said(module) if module in EXTRAS else None
+    return _hint(module) if module in EXTRAS else None
 
 
-def _said(module: str) -> str:
+def _hint(module: str) -> str:
     return f"{module} is not installed.\nFix: pip install 'flashgraph[{EXTRAS[module]}]'"

@@ -5,9 +5,9 @@
       |                         +-----------+--> playbook <----+          |
       +--> validate --> scores <-------------------------------------------+
 
-A wrong answer goes round the loop up to three times. What comes back to the playbook are small operations: counters
-add up in any order, additions are compared with what is there by now, and a change of a line that is no longer what
-its curator saw goes to the curator again.
+A wrong answer goes round the loop up to three times. The playbook receives small operations that can arrive in any
+order: counters add up, and an addition is compared with the lines present at that moment. A change of a line that
+differs from the one its curator saw goes back to the curator.
 """
 
 import math
@@ -37,7 +37,7 @@ from flashgraph.parts.evaluation import Attempt, Work
 
 ROUNDS = 3
 MOST = 64
-"""Samples of a batch: the bound that the loop's capacity is reckoned with."""
+"""The largest batch; `check` computes the capacity of the loop from it."""
 
 graph = fg.Graph("ace", doc=__doc__)
 mode = graph.param("mode", "offline")
@@ -60,7 +60,7 @@ playbook = graph.pool("playbook", Playbook)
 
 @attrs.frozen
 class TrainingQuestion:
-    """A training sample on its way: ``round`` counts its reflections, ``before`` is the score of its first answer."""
+    """A training sample; ``round`` counts its reflections, ``before`` is the score of its first answer."""
 
     sample: int
     round: int = 0
@@ -70,7 +70,7 @@ class TrainingQuestion:
 
 @attrs.frozen
 class Batch:
-    """Samples that are curated together; one, as published."""
+    """Samples that are curated together; the published algorithm takes one."""
 
     questions: tuple[TrainingQuestion, ...]
 
@@ -80,7 +80,7 @@ class Batch:
 
 @attrs.frozen
 class Answer:
-    """An answer, what the scorer said of it, and the lines of the playbook that it cites."""
+    """An answer, its score and feedback, and the ids of the playbook lines that it cites."""
 
     question: TrainingQuestion
     text: str
@@ -92,7 +92,7 @@ class Answer:
 
 @attrs.frozen
 class Reflection(Tags):
-    """What was learned, the tags of the lines that were used, and whether to try the sample once more."""
+    """A lesson, tags for the lines that were used, and whether to try the sample again."""
 
     question: TrainingQuestion
     again: bool
@@ -109,8 +109,7 @@ class Reflection(Tags):
 
 @attrs.frozen
 class Curated(Delta):
-    """The curator's changes, and the questions whose reflections they come from; not ``edited`` where it was not the
-    curator's turn."""
+    """The curator's changes and the questions behind them; ``edited`` is False if it was not the curator's turn."""
 
     questions: tuple[TrainingQuestion, ...] = ()
     edited: bool = True
@@ -118,7 +117,7 @@ class Curated(Delta):
 
 @attrs.frozen
 class Tidied:
-    """What there is to merge after a curation."""
+    """The groups of near-duplicate lines to merge after a curation."""
 
     questions: tuple[TrainingQuestion, ...]
     groups: tuple[Alike, ...] = ()
@@ -129,13 +128,13 @@ class Tidied:
 
 @graph.source(rounds=1)
 def seed(at: fg.Draw) -> PlaybookStart:
-    """The task's own playbook, if it brings one."""
+    """Emit the task's own playbook, or an empty one."""
     return PlaybookStart(at.task.seed.get("playbook", ""), at[budget_tokens], at[duplicate_at])
 
 
 @attrs.frozen
 class TrainingProgress:
-    """How far the training is: questions asked, and snapshots taken."""
+    """The training's progress: questions emitted, and snapshots taken."""
 
     asked: int = 0
     shown: int = 0
@@ -143,8 +142,8 @@ class TrainingProgress:
 
 @graph.source(reads=playbook, cursor=TrainingProgress())
 def select(at: fg.Draw[Playbook, TrainingProgress]) -> Batch | Snapshot | None:
-    """The training samples in their order; between them snapshots: offline after each ``eval_steps`` samples of an
-    epoch and at the end, online before each window, which none of the window's samples has gone into."""
+    """Emit the training samples in order, and snapshots: offline after each ``eval_steps`` samples of an epoch and at
+    the end, online before each window. An online snapshot is tested on its window before the training uses it."""
     if at.view.newest is None:
         return None
     if at[mode] not in ("offline", "online"):
@@ -159,7 +158,7 @@ def select(at: fg.Draw[Playbook, TrainingProgress]) -> Batch | Snapshot | None:
         passed = asked // size * (size // step) + within // step + (asked == total and size % step > 0)
         due, split, indices = shown < passed, "val", range(len(at.task.val))
         if due and asked == total and at.open:
-            return None  # the last snapshot holds what all samples have taught
+            return None  # the last snapshot must hold the lessons of all samples
     if due:
         at.cursor = TrainingProgress(asked, shown + 1)
         return Snapshot({**at.task.seed, "playbook": at.view.text}, asked, split, tuple(indices), at.task.least)
@@ -171,7 +170,7 @@ def select(at: fg.Draw[Playbook, TrainingProgress]) -> Batch | Snapshot | None:
 
 
 async def ask(work: Work, at: fg.Context[Any], reflection: str = "") -> tuple[Attempt, tuple[str, ...]]:
-    """One call of the generator, scored, and the lines of the playbook that it cites."""
+    """Call the generator once and score its answer; return it with the playbook lines that it cites."""
     sample = at.task.samples(work.split)[work.index]
     reply = await at.llm(generate_prompt(work.text, sample, reflection), temperature=0, max_tokens=at[max_tokens])
     text, used = parse_answer(reply.text)
@@ -184,7 +183,7 @@ def training(question: TrainingQuestion, at: fg.Context[Playbook]) -> Work:
 
 @graph.stage(llm="generator", reads=playbook, spends="evaluations")
 async def generate(asked: TrainingQuestion | Reflection, at: fg.Context[Playbook]) -> Answer:
-    """Answer with the newest playbook, and with what the last wrong answer taught."""
+    """Answer with the newest playbook, and with the reflection on the last wrong answer."""
     question = asked if isinstance(asked, TrainingQuestion) else asked.question
     found, used = await ask(training(question, at), at, question.reflection)
     return Answer(question, found.output, found.score, found.feedback, used, found.passed)
@@ -192,7 +191,7 @@ async def generate(asked: TrainingQuestion | Reflection, at: fg.Context[Playbook
 
 @graph.stage(llm="reflector", reads=playbook)
 async def reflect(answer: Answer, at: fg.Context[Playbook]) -> Reflection:
-    """Learn from an answer: from the first one in any case, from later ones while they are wrong."""
+    """Learn from the first answer in any case, and from later ones while they are wrong."""
     question = answer.question
     if question.round and (answer.right or question.round == ROUNDS):
         return Reflection((), question, again=False)
@@ -211,7 +210,7 @@ async def reflect(answer: Answer, at: fg.Context[Playbook]) -> Reflection:
 
 @graph.stage(llm="curator", reads=playbook, spends="proposals")
 async def curate(learned: fg.Group[Batch, Reflection], at: fg.Context[Playbook]) -> Curated | None:
-    """Turn what was learned into changes of the playbook, at every ``curator_frequency``-th sample of an epoch."""
+    """Turn the lessons into changes of the playbook, at every ``curator_frequency``-th sample of an epoch."""
     questions = tuple(reflection.question for reflection in learned.values)
     if not questions:
         return None
@@ -233,7 +232,7 @@ async def edit(questions: tuple[TrainingQuestion, ...], at: fg.Context[Playbook]
 
 @graph.stage(llm="curator", reads=playbook)
 async def again(stale: fg.Stale[Curated], at: fg.Context[Playbook]) -> fg.Verdict[Curated]:
-    """A line that the curator changed has changed since: it is shown the playbook as it is now."""
+    """Curate again on the current playbook, because a line that the curator changed has changed since."""
     return fg.Verdict.patch(await edit(stale.value.questions, at))
 
 
@@ -243,7 +242,7 @@ def conflicts(delta: Curated, view: Playbook) -> bool:
 
 @graph.stage(reads=playbook)
 def tidy(curated: Curated, at: fg.Context[Playbook]) -> Tidied:
-    """Find lines that say nearly the same (the bullet analyzer) after a curation, if asked to."""
+    """Find near-duplicate lines after a curation (the paper's bullet analyzer), if ``merge_duplicates`` is set."""
     if not (at[merge_duplicates] and curated.edited):
         return Tidied(curated.questions)
     return Tidied(curated.questions, at.view.alike(similarity_named(at[similarity])))
@@ -251,14 +250,14 @@ def tidy(curated: Curated, at: fg.Context[Playbook]) -> Tidied:
 
 @graph.stage(llm="curator")
 async def merge(alike: Alike, at: fg.Context) -> Merged:
-    """One line for several."""
+    """Merge several near-duplicate lines into one."""
     reply = await at.llm(merge_prompt(alike.texts), temperature=0, max_tokens=at[max_tokens])
     return Merged(alike.ids, reply.usable().strip(), alike.seen)
 
 
 @graph.stage(llm="generator", reads=playbook, spends="evaluations")
 async def answer(done: fg.Group[Tidied, Merged], at: fg.Context[Playbook]) -> StepScores | None:
-    """The same samples with the playbook that has learned from them: a measure of the training only."""
+    """Answer the same samples with the playbook that learned from them. This only measures the training."""
     if not at[answer_after]:
         return None
     questions = done.origin.questions
@@ -275,7 +274,7 @@ async def answer(done: fg.Group[Tidied, Merged], at: fg.Context[Playbook]) -> St
 
 @graph.stage(llm="generator", spends="evaluations")
 async def validate(work: Work, at: fg.Context) -> Attempt:
-    """One sample with a snapshot of the playbook."""
+    """Answer one sample with a snapshot of the playbook."""
     found, _ = await ask(work, at)
     return found
 

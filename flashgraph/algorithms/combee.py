@@ -1,8 +1,8 @@
-"""Combee: many reflections side by side on shuffled shares of the records, and one that joins what they found.
+"""Combee: reflect in parallel on shuffled shares of the records, then combine the drafts.
 
     shuffle --> think (each share) --> combine
 
-`part` is that subgraph. Here it stands in the place of GEPA's reflection (`graph`) and of ACE's curation (`ace_graph`):
+`part` is that subgraph. It replaces GEPA's reflection (`graph`) and ACE's curation (`ace_graph`):
 
     flashgraph run combee --task ...
     flashgraph run combee:ace_graph --task ...
@@ -26,19 +26,21 @@ from flashgraph.parts.reflection import examples, rewriting
 from flashgraph.text.replies import fenced
 
 HOLE = "<<here>>"
-"""Where a prompt shows its records or drafts."""
+"""The placeholder in a prompt for its records or drafts."""
 
 # ---- map, shuffle, reduce --------------------------------------------------------------------------------
 
-part = fg.Graph("combee-part", doc="Shuffled shares of records, a reflection on each, and one that joins them.")
+part = fg.Graph("combee-part", doc="Reflect on shuffled shares of the records, then combine the drafts.")
 duplication = part.param("duplication", 2)
 reflection_tokens = part.param("reflection_tokens", SHOWN_TOKENS)
 
 
 @attrs.frozen
 class Brief:
-    """Records to learn from; ``ask`` is the prompt for a share of them, ``join`` that for the drafts of all shares.
-    ``sampling`` goes with every request (``{"temperature": 0}``)."""
+    """Records to learn from; ``ask`` is the prompt for one share, ``join`` the prompt for the drafts of all shares.
+
+    ``sampling`` goes with every request (``{"temperature": 0}``).
+    """
 
     records: tuple[str, ...]
     ask: str
@@ -48,20 +50,20 @@ class Brief:
 
 @attrs.frozen
 class Share:
-    """What one reflection is asked, and the records that it is shown."""
+    """The prompt of one reflection, and its records."""
 
     ask: str
     records: tuple[str, ...]
     sampling: Mapping[str, int | float]
 
     def prompt(self, of: str, tokens: int) -> str:
-        """The records within so many tokens; ``of`` is what they are from, for the log."""
+        """Return the prompt with its records, clipped to ``tokens`` in all; the log then names ``of``."""
         return self.ask.replace(HOLE, "\n\n".join(within(self.records, tokens, of)))
 
 
 @attrs.frozen
 class Shuffled:
-    """A brief with its records dealt out."""
+    """A brief with its records dealt into shares."""
 
     brief: Brief
     shares: tuple[tuple[str, ...], ...]
@@ -72,7 +74,7 @@ class Shuffled:
 
 @attrs.frozen
 class Insight:
-    """What the reflections found together."""
+    """The combined result of the reflections."""
 
     brief: Brief
     text: str
@@ -80,7 +82,8 @@ class Insight:
 
 @part.stage
 def shuffle(brief: Brief, at: fg.Context) -> Shuffled:
-    """Deal n records, each ``duplication`` times, into floor(sqrt(n)) shares; fewer than four make one plain share."""
+    """Deal n records, each ``duplication`` times, into floor(sqrt(n)) shares; fewer than four records stay in one
+    share."""
     if at[duplication] < 1:
         raise fg.DataError(
             f"parameter 'duplication': found {at[duplication]!r}, expected 1 or more.\nFix: 2, as published."
@@ -95,14 +98,14 @@ def shuffle(brief: Brief, at: fg.Context) -> Shuffled:
 
 @part.stage(llm="reflection")
 async def think(share: Share, at: fg.Context) -> str:
-    """One reflection on one share."""
+    """Reflect on one share."""
     prompt = partial(share.prompt, f"task {at.task.name!r}")
     return (await asked(at.llm, prompt, at[reflection_tokens], **share.sampling)).usable()
 
 
 @part.stage(llm="reflection")
 async def combine(found: fg.Group[Shuffled, str], at: fg.Context) -> Insight | None:
-    """Join the drafts; a single one is what was found."""
+    """Combine the drafts; a single draft is the result as it is."""
     drafts, brief = found.values, found.origin.brief
     if not drafts:
         return None
@@ -113,7 +116,7 @@ async def combine(found: fg.Group[Shuffled, str], at: fg.Context) -> Insight | N
 
 
 def joined(brief: Brief, drafts: Sequence[str], of: str, tokens: int) -> str:
-    """What joins the drafts, within so many tokens."""
+    """Return the prompt that combines the drafts, clipped to ``tokens`` together."""
     shown = enumerate(within(drafts, tokens, of), 1)
     return brief.join.replace(HOLE, "\n\n".join(f"Draft {number}:\n{draft}" for number, draft in shown))
 
@@ -132,7 +135,7 @@ acceptance = base.param(gepa.acceptance)
 
 @attrs.frozen
 class TrialBrief(Brief):
-    """A brief about a trial: the component to rewrite, the samples that were seen, and the parent's sum of scores."""
+    """A brief about a trial: the component to rewrite, the samples that were scored, and the parent's sum of scores."""
 
     trial: gepa.Trial
     component: str
@@ -142,7 +145,7 @@ class TrialBrief(Brief):
 
 @graph.stage(reads=base["frontier"], spends="proposals")
 def brief(batch: fg.Group[gepa.Trial, Attempt], at: fg.Context[ParetoFrontier]) -> TrialBrief | None:
-    """A record of each attempt; nothing to learn from a perfect minibatch."""
+    """Make one record of each attempt; skip a perfect minibatch."""
     seen, trial = batch.values, batch.origin
     if not seen or gepa.solved(seen, at[perfect]):
         return None
@@ -161,7 +164,7 @@ def brief(batch: fg.Group[gepa.Trial, Attempt], at: fg.Context[ParetoFrontier]) 
 
 @graph.stage
 def write(insight: Insight, at: fg.Context) -> gepa.Proposal:
-    """A child with the rewritten component."""
+    """Build the child with the rewritten component."""
     lesson, text = insight.brief, fenced(insight.text)
     assert isinstance(lesson, TrialBrief)
     if not text:
@@ -190,7 +193,7 @@ graph.edge(write, base["trial"], scatter=gepa.Proposal.work, distinct=same_text)
 
 # ---- in ACE's curation -----------------------------------------------------------------------------------
 
-ace_graph = fg.Graph("combee-ace", doc="ACE on batches of samples, whose reflections are curated in shuffled shares.")
+ace_graph = fg.Graph("combee-ace", doc="ACE on batches of samples; their reflections are curated in shuffled shares.")
 whole = ace_graph.include(ace.graph, "ace", params={"batch": 16}, without=["curate"])
 curation = ace_graph.include(part, "curation", roles={"reflection": "curator"})
 frequency = whole.param(ace.frequency)
@@ -206,7 +209,7 @@ class BatchBrief(Brief):
 
 @ace_graph.stage(reads=whole["playbook"], spends="proposals")
 def course(learned: fg.Group[ace.Batch, ace.Reflection], at: fg.Context[Playbook]) -> BatchBrief | ace.Curated | None:
-    """A record of each sample and what it taught; no change where it is not the curator's turn."""
+    """Make one record of each sample and its lesson; emit no change if it is not the curator's turn."""
     questions = tuple(reflection.question for reflection in learned.values)
     if not questions:
         return None
@@ -220,7 +223,7 @@ def course(learned: fg.Group[ace.Batch, ace.Reflection], at: fg.Context[Playbook
 
 @ace_graph.stage(reads=whole["playbook"])
 def edit(insight: Insight, at: fg.Context[Playbook]) -> ace.Curated:
-    """The changes that were joined."""
+    """Parse the combined changes of the playbook."""
     course = insight.brief
     assert isinstance(course, BatchBrief)
     reflections = "\n\n".join(question.reflection for question in course.questions)

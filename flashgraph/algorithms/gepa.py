@@ -5,10 +5,10 @@
     frontier --> cross  --------------------------> trial
     frontier --> confirm --> measure --> frontier
 
-The policies on the edges are about overlap, and the `lockstep` schedule ignores them: a proposal may start before the
-slowest rollout is in, a candidate enters the frontier on a random part of its validation, and one that the frontier has
-moved away from is merged with the newest best before it is validated.  `confirm` has the champion and the most
-promising candidates tried on more samples, until all of their validation is done.
+`rollout` scores a parent on a minibatch, `propose` rewrites it, and `trial` scores the child on the same samples.
+`confirm` sends the champion and the most promising candidates to more validation samples until all are scored. The
+policies on the edges apply only where work overlaps; `lockstep` ignores them. They let a proposal start before the
+slowest rollout ends, and admit a candidate on a random part of its validation. A stale child is merged with the best.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,7 +49,7 @@ reflection_tokens = graph.param("reflection_tokens", SHOWN_TOKENS)
 
 @attrs.frozen
 class Trial:
-    """A parent, the minibatch it is tried on, and the components of it that are rewritten then."""
+    """A parent, its minibatch of training samples, and the components that its child rewrites."""
 
     text: dict[str, str]
     batch: tuple[int, ...]
@@ -62,14 +62,14 @@ class Trial:
 
 @attrs.frozen
 class Trials:
-    """Several trials that were drawn from the same view."""
+    """Several trials drawn from one view of the frontier."""
 
     trials: tuple[Trial, ...]
 
 
 @attrs.frozen
 class Proposal:
-    """A child, the samples it is tried on, and the sum of scores that it has to exceed, or to reach, there."""
+    """A child, the samples of its trial, and the sum of scores that it must exceed (or reach, if ``reaching``)."""
 
     text: dict[str, str]
     split: str
@@ -83,20 +83,20 @@ class Proposal:
         return [Work(self.text, self.split, index) for index in self.batch]
 
     def passes(self, reached: float) -> bool:
-        """Whether the child may go on with that sum of scores."""
+        """Return whether a child with this sum of scores goes on to validation."""
         return reached > self.to_beat or (self.reaching and reached == self.to_beat)
 
 
 @attrs.frozen
 class Child(Candidate):
-    """A candidate that passed its trial, and the components that make it differ from its parent."""
+    """A candidate that passed its trial, and the components in which it differs from its parent."""
 
     rewritten: tuple[str, ...] = ()
 
 
 @attrs.frozen
 class Turns:
-    """Whose turn it is: the minibatches of the epoch, and each candidate's components."""
+    """The position in the epoch's minibatches, and the next component of each candidate."""
 
     epochs: Epochs = attrs.field(factory=Epochs)
     components: RoundRobin = attrs.field(factory=RoundRobin)
@@ -104,7 +104,7 @@ class Turns:
 
 @attrs.frozen
 class SamplesSent:
-    """By artifact, how many validation samples it was sent out on."""
+    """For each artifact id, the number of validation samples that it was sent to."""
 
     samples: Mapping[int, int] = attrs.field(factory=dict)
 
@@ -114,7 +114,7 @@ class SamplesSent:
 
 @graph.source(rounds=1)
 def seed(at: fg.Draw) -> Candidate:
-    """The seed candidate is validated first."""
+    """Emit the task's seed as the first candidate, after checking the values of all parameters."""
     require(
         at,
         at_least(minibatch, 1),
@@ -136,7 +136,7 @@ def seed(at: fg.Draw) -> Candidate:
 
 @graph.source(reads=frontier, stream="sequential", cursor=Turns())
 def select(at: fg.Draw[ParetoFrontier, Turns]) -> Trial | Trials | None:
-    """Parents from the frontier, and for each the next minibatches of the shuffled training set."""
+    """Draw parents from the frontier, and for each the next minibatches of the shuffled training set."""
     names, trials = tuple(at.task.seed), list[Trial]()
     epochs, turns = at.cursor.epochs, at.cursor.components.joined(at.view.artifacts)
     for _ in range(at[parents]):
@@ -148,14 +148,14 @@ def select(at: fg.Draw[ParetoFrontier, Turns]) -> Trial | Trials | None:
             chosen = names if at[components] == "all" else (names[turn],)
             trials.append(Trial(parent.value, batch, parent.id, chosen))
     at.cursor = Turns(epochs, turns)
-    if len(trials) > 1:  # what is named here would be a parent of all; `propose` names each one's own
+    if len(trials) > 1:  # named here, all would be parents of every child
         return Trials(tuple(trials))
     at.uses(trials[0].parent)
     return trials[0]
 
 
 def drawn(at: fg.Draw[ParetoFrontier, Turns]) -> fg.Artifact | None:
-    """One parent, by the rule of ``selection``; None while the frontier is empty."""
+    """Return one parent, chosen by ``selection``; None while the frontier is empty."""
     if not at.view.artifacts:
         return None
     if at[selection] == "best":
@@ -168,7 +168,8 @@ def drawn(at: fg.Draw[ParetoFrontier, Turns]) -> fg.Artifact | None:
 
 @graph.source(reads=frontier, stream="sequential", cursor=Crossings())
 def cross(at: fg.Draw[ParetoFrontier, Crossings]) -> Proposal | None:
-    """After a child was admitted: two of the frontier, with what each changed in a common ancestor."""
+    """Cross two candidates once a child was admitted: each gives the components that it changed since a common
+    ancestor."""
     held = at.view.artifacts
     if not at[merge] or len(held) < 3:
         return None
@@ -184,7 +185,7 @@ def cross(at: fg.Draw[ParetoFrontier, Crossings]) -> Proposal | None:
 
 @graph.source(reads=frontier, cursor=SamplesSent(), evidence=True)
 def confirm(at: fg.Draw[ParetoFrontier, SamplesSent]) -> Validated | None:
-    """The most promising candidate that lacks evidence, for more of its validation."""
+    """Send the most promising candidate that lacks evidence to more validation samples."""
     asked = at.cursor.samples if at.open else {}
     found = at.view.contender(at.random, asked, at.champion)
     if found is None:
@@ -199,7 +200,7 @@ def confirm(at: fg.Draw[ParetoFrontier, SamplesSent]) -> Validated | None:
 
 @graph.stage
 def spread(several: Trials) -> fg.Several[Trial]:
-    """Trials of one draw go their own ways."""
+    """Split the trials of one draw into separate items."""
     return fg.Several(several.trials)
 
 
@@ -208,15 +209,16 @@ rollout = graph.stage(attempt, name="rollout", llm="task", spends="evaluations")
 
 
 def solved(seen: Sequence[Attempt], score: float | None) -> bool:
-    """Whether all attempts have at least that score; None stands for the task's greatest, if it has one."""
+    """Return whether all attempts score at least ``score``; None means the task's greatest score, if it has one."""
     return all(a.passed if score is None else a.score >= score for a in seen)
 
 
 @graph.stage(llm="reflection", spends="proposals", reads=frontier)
 async def propose(batch: fg.Group[Trial, Attempt], at: fg.Context[ParetoFrontier]) -> Proposal | None:
-    """Reflect on what the parent did; nothing to learn from a perfect minibatch.
+    """Reflect on the parent's attempts and rewrite its components; skip a perfect minibatch.
 
-    Under a refresh rule what was learned is written into the newest best text instead of the parent's."""
+    Under a refresh rule, the rewrite changes the newest best text instead of the parent's.
+    """
     seen, drew = batch.values, batch.origin
     if not seen or solved(seen, at[perfect]):
         return None
@@ -236,14 +238,14 @@ trial = graph.stage(attempt, name="trial", llm="task", spends="evaluations")
 
 
 def settled(batch: fg.Group[Proposal, Attempt]) -> bool:
-    """Whether the gate will say the same, whatever the trials that are still open come to."""
+    """Return whether the trials that are still open can no longer change the gate's decision."""
     least, most = reachable(batch, batch.origin.bounds)
     return batch.origin.passes(least) or not batch.origin.passes(most)
 
 
 @graph.stage
 def gate(batch: fg.Group[Proposal, Attempt], at: fg.Context) -> Child | None:
-    """Keep a child that does better than its parent on the same samples, or a cross as well as both of its."""
+    """Pass a child that beats its parent on the same samples, or a cross that equals its better parent."""
     child = batch.origin
     if not child.passes(reachable(batch, child.bounds)[0]):
         return None
@@ -256,8 +258,7 @@ measure = graph.stage(attempt, name="measure", llm="task", spends="evaluations")
 
 @graph.stage(llm="reflection", reads=frontier)
 async def patch(stale: fg.Stale[Child], at: fg.Context[ParetoFrontier]) -> fg.Verdict[Child]:
-    """Merge a child whose frontier has moved on with the best that is there now: into its text go the components
-    that the child's own reflection has rewritten."""
+    """Merge a stale child with the current best: rewrite the best's text in the components that the child changed."""
     child, best = stale.value, at.view.best()
     if best is None or not child.rewritten:
         return fg.Verdict.accept()

@@ -2,9 +2,10 @@
 
     islands --> select --> propose --> quick --> screen --> full --> islands
 
-A task's samples are calls (`flashgraph.parts.islands.programs.Check`): the sandbox makes them, and the task judges
-what they return, outside of it.  ``train`` holds the cheap checks, and only a program that passes them costs the
-``val`` ones.  The next proposals on an island see what failed there, and how.
+A sample of the task is a call (`flashgraph.parts.islands.programs.Check`). The sandbox makes the call, and the task
+scores its result outside of the sandbox. The ``train`` split holds the cheap checks (`quick`). Only a program that
+passes them is evaluated on the ``val`` split (`full`). The next proposals on an island see its latest failures and
+their reasons.
 """
 
 import math
@@ -48,7 +49,7 @@ seconds = graph.param("seconds", 10.0)
 islands = graph.pool("islands", Islands)
 sandbox = graph.resource("sandbox", Sandbox)
 CORES = os.cpu_count() or 1
-"""With more programs at once than cores, a sound one could be stopped for the time that it has waited."""
+"""More programs at once than cores would wait for a core and could exceed their time limit."""
 
 
 @attrs.frozen
@@ -61,7 +62,7 @@ class Rated:
 
 @attrs.frozen
 class Draft:
-    """What a proposal is made from: the parent and its score, inspirations, and what failed on the island lately."""
+    """The material of a proposal: the parent, its score, inspirations, and the island's latest failures."""
 
     island: int
     parent: Elite
@@ -72,7 +73,7 @@ class Draft:
 
 @attrs.frozen
 class NewProgram:
-    """A new program before its cheap checks; the seed brings the settings."""
+    """A new program before its cheap checks; the seed also carries the settings."""
 
     text: dict[str, str]
     island: int
@@ -86,7 +87,7 @@ class NewProgram:
 
 @attrs.frozen
 class QuickCheck:
-    """One cheap check, the mean that a program needs to go on, and the bounds of scores."""
+    """One cheap check, the mean score that its program needs, and the bounds of scores."""
 
     attempt: Attempt
     needed: float
@@ -98,7 +99,7 @@ class QuickCheck:
 
 
 def settled(batch: fg.Group[NewProgram, QuickCheck]) -> bool:
-    """Whether the cheap checks so far settle it: the mean is reached already, or cannot be reached any more."""
+    """Return whether open checks can no longer decide: the needed mean is reached, or out of reach."""
     if not batch.values:
         return False
     first = batch.values[0]
@@ -108,7 +109,7 @@ def settled(batch: fg.Group[NewProgram, QuickCheck]) -> bool:
 
 @graph.source(rounds=1)
 def seed(at: fg.Draw) -> NewProgram:
-    """The task's program, which founds every island."""
+    """Emit the task's program, which founds every island, after checking the values of all parameters."""
     require(at, *(at_least(p, 1) for p in (count, bins, migration, elites, longest)))
     require(at, *(at_least(p, 0) for p in (migrants, failures, top, diverse)))
     require(at, *(between(p, 0, 1) for p in (exploration, exploitation, threshold)), at_least(seconds, 0.1))
@@ -118,7 +119,8 @@ def seed(at: fg.Draw) -> NewProgram:
 
 @graph.source(reads=islands)
 def select(at: fg.Draw[Islands]) -> Draft | None:
-    """The islands take turns: a parent, the island's best and some of its other kinds, and its latest failures."""
+    """Draw from each island in turn: a parent, inspirations (the island's best and other cells), and its latest
+    failures."""
     island = at.emission % at[count]
     parent = at.view.draw(island, at.random, at[exploration], at[exploitation], at[elites])
     if parent is None:
@@ -136,7 +138,7 @@ def select(at: fg.Draw[Islands]) -> Draft | None:
 
 @graph.stage(llm="proposer", spends="proposals")
 async def propose(draft: Draft, at: fg.Context) -> NewProgram | ProposalFailure:
-    """Ask for edits, or for the whole program; an answer that cannot be used is a failure to learn from."""
+    """Ask the model for edits or a whole program; an unusable reply becomes a failure that later proposals see."""
     text = draft.parent.text
     name = component(text)
     answer = (await at.llm(prompt(draft, at.task, at[rewrite]))).usable()
@@ -152,7 +154,7 @@ async def propose(draft: Draft, at: fg.Context) -> NewProgram | ProposalFailure:
 
 
 async def check(work: Work, at: fg.Context) -> Attempt:
-    """Make one call in the sandbox and judge what it returns; a call that fails has the least score, and its reason."""
+    """Make one call in the sandbox and score its result; a failed call gets the least score, with its reason."""
     sample = at.task.samples(work.split)[work.index]
     program, limits = (
         work.text[component(work.text)],
@@ -166,7 +168,7 @@ async def check(work: Work, at: fg.Context) -> Attempt:
     try:
         return Attempt.judged(at.task, work, ran.value, shown=said)
     except Exception as error:
-        # A program may return anything.  Only on the seed, which is the task's own, is it the task that is wrong.
+        # A candidate may return anything. But if the seed's result cannot be scored, the task is wrong.
         if dict(work.text) == dict(at.task.seed):
             raise
         reason = f"what it returned cannot be scored: {type(error).__name__}: {error}"
@@ -174,21 +176,23 @@ async def check(work: Work, at: fg.Context) -> Attempt:
 
 
 def bar(task: fg.Task, share: float) -> float:
-    """The mean of the cheap checks that a program needs: ``share`` of the way from the least score to the greatest;
-    the number itself where the task's bounds are infinite."""
+    """Return the mean score that a program needs: ``share`` of the way from the least score to the greatest.
+
+    If the task's bounds are infinite, the needed mean is ``share`` itself.
+    """
     least, most = task.bounds
     return least + share * (most - least) if math.isfinite(most - least) else share
 
 
 @graph.stage(spends="evaluations", workers=CORES)
 async def quick(work: Work, at: fg.Context) -> QuickCheck:
-    """One cheap check."""
+    """Run one cheap check."""
     return QuickCheck(await check(work, at), bar(at.task, at[threshold]), at.task.bounds)
 
 
 @graph.stage
 def screen(batch: fg.Group[NewProgram, QuickCheck], at: fg.Context) -> Entrant | ProposalFailure:
-    """Only what passes the cheap checks goes on to the costly ones, and the seed, which all begin with."""
+    """Pass programs with a sufficient mean to the costly checks. The seed always passes: every island needs it."""
     program, needed = batch.origin, bar(at.task, at[threshold])
     mean = sum(c.score if c is not None else at.task.least for c in (m.value for m in batch.members)) / batch.size
     if mean >= needed or program.settings is not None:
@@ -204,7 +208,7 @@ graph.tests_with(full)
 
 
 def prompt(draft: Draft, task: fg.Task, whole: bool) -> str:
-    """What the model is asked: the goal, the program, how it did, others to learn from, and what failed lately."""
+    """Return the prompt: the goal, the program, its results, other programs, and the latest failures."""
     elite, blocks = draft.parent, list[str]()
     text = elite.text[component(elite.text)]
     if purpose := goal(task.seed[component(task.seed)]):
@@ -238,7 +242,7 @@ lines to put in their place
 
 @graph.costs
 def costs(at: fg.Draw) -> fg.Costs:
-    """The cheap checks of each program, and the costly ones of what passes them."""
+    """Count the cheap checks of each program, and the costly checks of those that pass."""
     cheap = len(at.task.train)
     return fg.Costs(start=cheap, least=cheap, most=cheap, seeds=1, children=1)
 

@@ -4,12 +4,12 @@
                        v
     archive --> iterate --> propose --> validate --> learn --> ready --> predict --> archive
                                |           |                     |
-                               +-----------+------> archive <----+   (what failed, and why)
+                               +-----------+------> archive <----+   (failures and their reasons)
 
-The artifact is a program with the interface of `flashgraph.parts.meta_harness.INTERFACE`.  It only ever runs in a
-sandbox, without the answers: predictions are scored and their context is counted outside.  The policies on the edges
-are about overlap, and `lockstep` is the published loop: baselines, then iterations of propose, validate, evaluate,
-archive.
+The artifact is a program with the interface of `flashgraph.parts.meta_harness.INTERFACE`. It runs only in a sandbox and
+never sees the answers: flashgraph scores its predictions and counts its context outside. The policies on the edges
+apply only where work overlaps. `lockstep` is the published loop: baselines, then iterations of propose, validate,
+evaluate, archive.
 """
 
 import attrs
@@ -51,7 +51,7 @@ sandbox = graph.resource("sandbox", Sandbox)
 
 @attrs.frozen
 class Iteration:
-    """One turn of the search, counted from 1; ``focused`` when it is to start from the best program."""
+    """One iteration of the search, counted from 1; ``focused`` if it starts from the best program."""
 
     number: int
     focused: bool = False
@@ -59,7 +59,7 @@ class Iteration:
 
 @graph.source
 def start(at: fg.Draw) -> Program | None:
-    """The baselines, one a round.  A task that is not made for harness programs ends the run before it costs."""
+    """Emit one baseline a round; a task that is not made for harness programs ends the run before any cost."""
     if at.emission == 0:
         require(at.task)
         parameters.require(at, parameters.at_least(overlap, 1))
@@ -69,8 +69,10 @@ def start(at: fg.Draw) -> Program | None:
 
 @graph.source(reads=archive)
 def iterate(at: fg.Draw[HarnessArchive]) -> Iteration | None:
-    """The next iteration, as soon as each baseline has been tried, while fewer than ``overlap`` are open: iterations
-    that start from the same archive learn nothing from each other."""
+    """Emit the next iteration once every baseline was tried, while fewer than ``overlap`` iterations are open.
+
+    Iterations that start from the same archive learn nothing from each other.
+    """
     at.uses()
     if len(at.view.entries) < len(baselines(at.task)) or at.open >= at[overlap]:
         return None
@@ -79,9 +81,10 @@ def iterate(at: fg.Draw[HarnessArchive]) -> Iteration | None:
 
 @graph.stage(llm="proposer", spends="proposals", reads=archive)
 async def propose(iteration: Iteration, at: fg.Context[HarnessArchive]) -> fg.Several[Program | FailedProgram]:
-    """Let the proposer read programs, scores and failures, and write new programs; none is a failure too.
+    """Let the proposer read programs, scores and failures, and write new programs; writing none is a failure too.
 
-    What it has looked into are the parents of what it writes."""
+    The entries that it read are the parents of its programs.
+    """
     found = await propose_programs(
         at.llm,
         at.view.focus() if iteration.focused else at.view,
@@ -96,7 +99,7 @@ async def propose(iteration: Iteration, at: fg.Context[HarnessArchive]) -> fg.Se
 
 @graph.stage(reads=archive)
 async def validate(program: Program, at: fg.Context[HarnessArchive]) -> Checked | FailedProgram:
-    """Import the program and check its interface; one that is archived already is not tried again."""
+    """Import the program and check its interface; reject one that is already in the archive."""
     at.uses()
     itself = identity(program.code)
     known = at.view.known(itself)
@@ -120,7 +123,7 @@ async def learn(work: Lesson, at: fg.Context) -> LearnedState:
 
 @graph.stage(reads=archive)
 def ready(group: fg.Group[Checked, LearnedState], at: fg.Context[HarnessArchive]) -> Trained | FailedProgram:
-    """Go on with a program that has learned on every data set."""
+    """Pass a program on once it learned on every data set."""
     at.uses()
     program = group.origin
     failures = [f"{work.dataset}: {work.failure}" for work in group.values if work.failure]
@@ -133,9 +136,11 @@ def ready(group: fg.Group[Checked, LearnedState], at: fg.Context[HarnessArchive]
 
 @graph.stage(llm="task", spends="evaluations")
 async def predict(work: Work, at: fg.Context) -> Prediction:
-    """Let the program answer one sample; the answer is scored and its context counted here, outside of the sandbox.
+    """Let the program answer one sample, then score the answer and count its context outside of the sandbox.
 
-    The held-out test comes this way too: a text without a state, as the task's seed, then learns first."""
+    The held-out test uses this stage too: its text holds no state, and neither does the task's seed, so it learns
+    first.
+    """
     sample = at.task.samples(work.split)[work.index]
     name, code = dataset_of(at.task, sample), work.text["program"]
     asked = work if isinstance(work, Question) else None
@@ -154,7 +159,7 @@ async def predict(work: Work, at: fg.Context) -> Prediction:
     try:
         score = at.task.judge(sample, answer).value
     except Exception as error:
-        # A program may answer anything.  On the task's own program it is the task that is wrong.
+        # A candidate may answer anything. But if the task's own program cannot be scored, the task is wrong.
         if asked is None or code == at.task.seed["program"]:
             raise
         failure = f"its answer cannot be scored: {type(error).__name__}: {error}"
@@ -164,7 +169,7 @@ async def predict(work: Work, at: fg.Context) -> Prediction:
 
 
 async def taught(code: str, dataset: str, at: fg.Context) -> str:
-    """The state of a program that has learned from the training samples of a data set."""
+    """Return the state of a program that learned from the training samples of a data set."""
     batch = lesson(at.task, dataset)
     limits = SandboxLimits(cpu_seconds=60, wall_seconds=120, llm_calls=max(64, 8 * len(batch)))
     ran = await at[sandbox].run(code, "learn", {"batch": batch}, driver=DRIVER, llm=at.llm, limits=limits)
@@ -173,7 +178,7 @@ async def taught(code: str, dataset: str, at: fg.Context) -> str:
 
 @graph.costs
 def costs(at: fg.Draw) -> fg.Costs:
-    """The baselines are evaluated, and from one to all of the programs of an iteration."""
+    """Count the evaluations of the baselines, and of one to all programs of an iteration."""
     return fg.Costs(least=len(at.task.val), seeds=len(baselines(at.task)), children=at[candidates])
 
 

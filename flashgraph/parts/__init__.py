@@ -1,6 +1,6 @@
-"""What algorithms are made of: evaluation, reflection, pools and cursors.
+"""The parts of algorithms: evaluation, reflection, pools and cursors.
 
-Parts of one algorithm alone are in a folder of its name: ``gepa``, ``ace``, ``meta_harness``, ``islands``.
+The folders ``gepa``, ``ace``, ``meta_harness`` and ``islands`` hold the parts of one algorithm alone.
 """
 
 from flashgraph.parts.ace.checkpoints import Checkpoints, Snapshot, StepScores, same_snapshot

@@ -1,4 +1,4 @@
-"""The simplest pool: what scores at least a threshold, best first when asked."""
+"""The simplest pool: it keeps every artifact with a sufficient score."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Archive"]
 
 @attrs.frozen
 class Archive:
-    """Keeps every artifact whose mean score is at least ``threshold``; one that falls below it once all of its
-    evidence is there is retracted.
+    """Keeps every artifact whose mean score is at least ``threshold``.
 
-    It takes groups whose members have a ``score`` (as `flashgraph.parts.evaluation.Attempt` has).  A failed member has
-    the task's least score.  The mean of a part is an estimate (`flashgraph.evidence.weigh`).
+    An artifact is retracted if its score, once complete, falls below the threshold. The pool takes groups whose members
+    have a ``score`` (as `flashgraph.parts.evaluation.Attempt` has). A failed member has the task's least score. The
+    mean of an incomplete group is an estimate (`flashgraph.evidence.weigh`).
     """
 
     threshold: float = float("-inf")
@@ -28,7 +28,7 @@ class Archive:
     bounds: tuple[float, float] = anywhere
 
     def for_task(self, task: Task[Any, Any]) -> Archive:
-        """The empty archive of a task."""
+        """Return the empty archive of a task."""
         return attrs.evolve(self, bounds=task.bounds)
 
     def apply(self, event: PoolEvent[Group[Any, Any]]) -> Archive:
@@ -37,7 +37,7 @@ class Archive:
         if event.kind == "retract":
             return attrs.evolve(self, artifacts=rest)
         group, scores = event.value, {m.index: float(m.value.score) for m in event.value.members if m.value is not None}
-        if scores:  # else not one member could be scored
+        if scores:  # no scores: every member failed
             scores |= {m.index: least_score(self.bounds) for m in group.failures}
             known = weighed(
                 scores, group, parents=map(self.artifacts.get, event.parents), bounds=self.bounds,
@@ -50,7 +50,7 @@ class Archive:
         return attrs.evolve(self, artifacts=dict(sorted(rest.items())))
 
     def best(self) -> Artifact | None:
-        """The highest mean score, a confirmed artifact before any provisional one."""
+        """Return the artifact with the highest mean score; a confirmed artifact beats any provisional one."""
         confirmed = [a for a in self.artifacts.values() if not a.provisional]
         return max(confirmed or self.artifacts.values(), key=lambda a: a.score or 0.0, default=None)
 

@@ -1,4 +1,4 @@
-"""Making texts fit: one to a number of characters, several to a number together, a request to its model's context."""
+"""Clip texts: one to a number of characters, several to a total, a request to its model's context."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from flashgraph.tasks.task import Llm
 __all__ = ["SHOWN_TOKENS", "asked", "clipped", "fitted", "within"]
 
 SHOWN_TOKENS = 32_000
-"""Tokens of samples, answers and feedback that a reflection is shown, at four characters a token."""
+"""Tokens of samples, answers and feedback in a reflection prompt, at four characters a token."""
 
 LEAST_TOKENS = 250
-"""A request that is too long with so few tokens of them is too long for other reasons."""
+"""If a request with so few tokens of samples is too long, the samples are not the reason."""
 
 LEAST = 40
-"""Characters that are left of each text, however little there is room for."""
+"""Characters that are kept of each text, whatever the limit."""
 
 _log = logging.getLogger("flashgraph")
 
 
 def clipped(text: str, most: int) -> str:
-    """Return at most ``most`` characters of a text, and a line in the place of the rest.
+    """Return at most ``most`` characters of a text, with a line in place of the rest.
 
-    A longer text loses its middle, because errors are told at the end.
+    A longer text loses its middle, because errors are reported at the end.
     """
     if len(text) <= most:
         return text
@@ -38,7 +38,7 @@ def clipped(text: str, most: int) -> str:
 
 
 def fitted(texts: Sequence[str], most: int) -> list[str]:
-    """Return texts of about ``most`` characters together: the longest are clipped, to one length, and no others."""
+    """Return the texts clipped to about ``most`` characters in total; the longest are cut to one common length."""
     left, cap = most, 0
     for place, length in enumerate(sorted(map(len, texts))):
         cap = left // (len(texts) - place)
@@ -49,38 +49,38 @@ def fitted(texts: Sequence[str], most: int) -> list[str]:
 
 
 def within(texts: Sequence[str], tokens: int, of: str) -> list[str]:
-    """Return what a reflection is shown, within so many tokens; say so in the log where that is not all.
+    """Return the texts clipped to ``tokens`` in total; log a warning if any is clipped.
 
-    ``of`` names what it belongs to, for the log: it is said once for each name and number.
+    ``of`` names the owner of the texts; the log warns once for each name and number of tokens.
     """
     shown = fitted(texts, tokens * CHARACTERS_PER_TOKEN)
     if shown != list(texts):
-        _say(of, tokens)
+        _warn_once(of, tokens)
     return shown
 
 
 async def asked(llm: Llm, prompt: Callable[[int], str], tokens: int = SHOWN_TOKENS, **sampling: Any) -> Reply:
-    """Ask with ``prompt(tokens)``; where that is longer than the model's context, with half of the tokens, and so on.
+    """Send ``prompt(tokens)``; if it exceeds the model's context, send it with half the tokens, and so on.
 
-    ``sampling`` goes with each request.  Raises `ContextTooLong` when the prompt cannot be made shorter.
+    ``sampling`` goes with each request. Raises `ContextTooLong` if the prompt cannot be made shorter.
     """
-    said = prompt(tokens)
+    text = prompt(tokens)
     while True:
         try:
-            return await llm(said, **sampling)
+            return await llm(text, **sampling)
         except ContextTooLong:
-            longer = said
-            while tokens > LEAST_TOKENS and said == longer:
+            longer = text
+            while tokens > LEAST_TOKENS and text == longer:
                 tokens //= 2
-                said = prompt(tokens)
-            if said == longer:
+                text = prompt(tokens)
+            if text == longer:
                 raise
 
 
 @cache
-def _say(of: str, tokens: int) -> None:
+def _warn_once(of: str, tokens: int) -> None:
     _log.warning(
-        "%s: what a reflection is shown was clipped to about %d tokens, the longest texts first. To learn from all of "
-        "it, shorten the feedback, or give reflection_tokens a higher value that the model's context has room for.",
+        "%s: the texts of a reflection prompt were clipped to about %d tokens, the longest first.\n"
+        "Fix: shorten the feedback, or set reflection_tokens to a higher value that fits the model's context.",
         of, tokens,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""How many evaluations the shipped kinds of algorithms take: functions for `Graph.costs`, made of their parameters."""
+"""The evaluations that a round takes, for `Graph.costs`: one function for each kind of shipped algorithm."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ __all__ = ["curating", "reflecting"]
 
 
 def reflecting(minibatch: Param[int], *children: Param[int]) -> Callable[[Draw[None]], Costs]:
-    """The seed is validated.  A round makes as many children as the product of ``children``; each is tried on the
-    minibatch that its parent was tried on, and validated if it passes."""
+    """Return the costs of an algorithm that validates the seed, then reflects on minibatches.
+
+    A round makes as many children as the product of ``children``. Each is tried on its parent's minibatch, and
+    validated if it passes.
+    """
 
     def costs(at: Draw[Any]) -> Costs:
         count = math.prod(at[param] for param in children)
@@ -26,8 +29,11 @@ def reflecting(minibatch: Param[int], *children: Param[int]) -> Callable[[Draw[N
 def curating(
     batch: Param[int], steps: Param[int], answer_after: Param[bool], *, again: int
 ) -> Callable[[Draw[None]], Costs]:
-    """A round answers a batch, up to ``again`` times more while an answer is wrong, and once after its curation.  A
-    validation follows each ``steps`` samples, and each round bears its share."""
+    """Return the costs of an algorithm that answers a batch a round and curates it.
+
+    A round answers each sample of its batch once, up to ``again`` more times while the answer is wrong, and once after
+    the curation (with ``answer_after``). A validation follows each ``steps`` samples; each round carries its share.
+    """
 
     def costs(at: Draw[Any]) -> Costs:
         size, after = at[batch], bool(at[answer_after])

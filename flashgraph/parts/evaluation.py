@@ -1,6 +1,6 @@
 """The stage that most evolution algorithms share: one candidate attempts one sample and is scored.
 
-Values carry indices instead of samples, so that they are small and can be stored; the task knows the samples.
+Values carry the indices of samples, so that they are small and can be stored; the task holds the samples.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Attempt", "Candidate", "Validated", "Work", "attempt", "reachable", 
 
 
 KEPT_CHARACTERS = 20_000
-"""Of an output, and of what a score says of it, so much is kept."""
+"""The characters that are kept of an output, and of its feedback."""
 
 
 @attrs.frozen
@@ -34,7 +34,7 @@ class Candidate:
         return range(self.size)
 
     def work(self) -> list[Work]:
-        """One piece of work for each validation sample, in the split's order."""
+        """Return one piece of work for each validation sample, in the split's order."""
         return [Work(self.text, "val", index) for index in self.samples]
 
 
@@ -46,13 +46,13 @@ class Validated(Contender):
     samples: tuple[int, ...]
 
     def work(self) -> list[Work]:
-        """One piece of work for each of the samples."""
+        """Return one piece of work for each of the samples."""
         return [Work(self.text, "val", index) for index in self.samples]
 
 
 @attrs.frozen
 class Work:
-    """One candidate on one sample: ``index`` counts within ``split``."""
+    """One candidate on one sample; ``index`` counts within ``split``."""
 
     text: Mapping[str, str]
     split: str
@@ -61,10 +61,10 @@ class Work:
 
 @attrs.frozen
 class Attempt:
-    """What came of it: the task's score and feedback, and the output as text for reflection to read.
+    """The result of one attempt: the task's score and feedback, and the output as text for reflection.
 
-    ``passed`` says whether the score is perfect; `judged` takes that from the task.  An attempt that is made without
-    it passes with a score of at least 1.
+    ``passed`` says whether the score is perfect; `judged` takes it from the task. By default, a score of at least 1
+    passes.
     """
 
     index: int
@@ -76,50 +76,50 @@ class Attempt:
 
     @classmethod
     def judged(cls, task: Task[Any, Any], work: Work, output: Any, *, shown: str | None = None) -> Attempt:
-        """Return the attempt of ``work`` that gave ``output``, scored by the task; ``shown`` is the text for reflection
-        where it is not the output's own.  That text and the feedback lose their middle beyond `KEPT_CHARACTERS`.
+        """Return the attempt of ``work`` that gave ``output``, scored by the task.
 
-        Raises what `Task.judge` raises.
+        ``shown`` is the text for reflection, if it differs from the output. That text and the feedback lose their
+        middle beyond `KEPT_CHARACTERS`. Raises what `Task.judge` raises.
         """
         score = task.judge(task.samples(work.split)[work.index], output)
         text = str(output) if shown is None else shown
         passed = task.perfect is not None and score.value >= task.perfect
-        # After it was scored in full: what is kept goes to the journal and to reflections, which show less than that.
+        # Clip after scoring: the journal and reflections do not need all of a long output.
         text, feedback = clipped(text, KEPT_CHARACTERS), clipped(score.feedback, KEPT_CHARACTERS)
         return cls(work.index, score.value, text, feedback, score.objectives, passed)
 
 
 def same_text(value: Any) -> tuple[tuple[str, str], ...]:
-    """What tells candidates apart, for ``distinct=`` on an edge: their texts by component, white space aside."""
+    """Return the key that tells candidates apart (for ``distinct=`` on an edge): their texts, without white space."""
     return tuple(sorted((name, " ".join(text.split())) for name, text in value.text.items()))
 
 
 async def attempt(work: Work, at: Context) -> Attempt:
-    """Let the candidate attempt the sample and score the output: one evaluation."""
+    """Let the candidate attempt the sample, and score the output: one evaluation."""
     sample = at.task.samples(work.split)[work.index]
-    # A copy: the artifact itself would change with what the task changes in its candidate.
+    # A copy, because a task could change its candidate, and so the artifact itself.
     return Attempt.judged(at.task, work, await at.task.attempt(dict(work.text), sample, at.llm))
 
 
 class Scored(Protocol):
-    """What has a score."""
+    """A value with a score."""
 
     @property
     def score(self) -> float: ...
 
 
 def reachable(batch: Group[Any, Scored], bounds: tuple[float, float]) -> tuple[float, float]:
-    """The least and the greatest sum of scores that a batch can still come to, for scores within ``bounds``.
+    """Return the least and the greatest sum of scores that a batch can still reach, for scores within ``bounds``.
 
-    A sample that failed or went missing counts as the least score.  Where sums of floats depend on the order of their
-    parts, the bounds are wider by more than that can make.
+    A failed or missing sample counts as the least score. If the order of adding floats can change the sum, the result
+    is wider by more than the rounding error.
     """
     ended, open_ = [m for m in batch.members if m.state != "open"], sum(m.state == "open" for m in batch.members)
     scores = [least_score(bounds) if m.value is None else m.value.score for m in ended]
     known = sum(scores)
     if not open_:
         return known, known
-    # Multiples of a small power of two add up exactly, in any order: there a tie is a tie.
+    # Multiples of a small power of two add up exactly in any order, so a tie is a tie.
     exact = all((number * 1024).is_integer() for number in (*scores, *map(float, bounds)))
     slack = 0.0 if exact else 1e-9 * max(1.0, abs(known))
     return known + open_ * bounds[0] - slack, known + open_ * bounds[1] + slack

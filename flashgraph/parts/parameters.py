@@ -1,4 +1,4 @@
-"""What the values of a graph's parameters must be, beyond their type: asked by a source before any work is paid for."""
+"""Requirements on the values of a graph's parameters, beyond their type; a source checks them before any cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Requirement", "at_least", "between", "number_or_none", "one_of", "re
 
 @attrs.frozen
 class Requirement:
-    """One parameter, whether a value of it will do, and what is expected instead, as phrases."""
+    """One parameter, the test of its value, and the expected value and the fix as phrases."""
 
     param: Param[Any]
     holds: Callable[[Any], bool]
@@ -57,7 +57,7 @@ def number_or_none(param: Param[Any]) -> Requirement:
 
 
 def require(at: Draw[Any, Any], *requirements: Requirement) -> None:
-    """Raises `DataError` with every parameter whose value will not do."""
+    """Raise `DataError`, naming every parameter whose value does not meet its requirement."""
     wrong = [
         f"parameter {r.param.name!r}: found {at[r.param]!r}, expected {r.expected}.\nFix: {r.fix(at[r.param])}"
         for r in requirements

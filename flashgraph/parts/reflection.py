@@ -1,4 +1,4 @@
-"""Texts of reflection: showing attempts to a model, and reading a rewritten text out of its answer."""
+"""Reflection prompts, and reading the rewritten text from a reply."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = ["examples", "fenced_answers", "fenced_text", "rewrite_prompt", "rewri
 def examples(attempts: Sequence[Attempt], task: Task, split: str = "train", *, tokens: int = SHOWN_TOKENS) -> str:
     """Return attempts as plain sections: input, answer and feedback (GEPA's reflective data set).
 
-    Plain lines, because small models copy Markdown headings into the text that they write.  All together have about
-    ``tokens`` tokens at most: the longest texts are clipped first, which the log says.
+    The sections have no Markdown headings, because small models copy those into the text that they write. The texts
+    have about ``tokens`` tokens in total at most: the longest are clipped first, with a warning in the log.
     """
     samples = task.samples(split)
     parts = [text for a in attempts for text in (str(samples[a.index]), a.output, a.feedback or f"score {a.score:g}")]
@@ -35,15 +35,15 @@ def examples(attempts: Sequence[Attempt], task: Task, split: str = "train", *, t
 def rewrite_prompt(
     text: str, attempts: Sequence[Attempt], task: Task, component: str = "", *, tokens: int = SHOWN_TOKENS
 ) -> str:
-    """Ask for a better text, given the current one and what happened when it was used, in about ``tokens`` tokens.
+    """Return a prompt that asks for a better text, given the current one and its attempts in about ``tokens`` tokens.
 
-    ``component`` is its name where the candidate has several.
+    ``component`` is its name if the candidate has several.
     """
     return rewriting(text, examples(attempts, task, tokens=tokens), task, component)
 
 
 def rewriting(text: str, shown: str, task: Task, component: str = "") -> str:
-    """`rewrite_prompt` with the examples as they are shown."""
+    """Return the prompt of `rewrite_prompt`, given the examples as text."""
     which = (
         f"several instructions. This is its {component!r}" if component and len(task.seed) > 1 else "this instruction"
     )
@@ -61,9 +61,9 @@ def rewriting(text: str, shown: str, task: Task, component: str = "") -> str:
 
 
 def fenced_text(reply: Reply) -> str:
-    """Return the text that a reply holds between fences.
+    """Return the text between the fences of a reply.
 
-    Raises `UnusableReply` when the reply cannot be used, or holds nothing there.
+    Raises `UnusableReply` if the reply cannot be used, or has no text there.
     """
     text = fenced(reply.usable())
     if not text:
@@ -72,16 +72,16 @@ def fenced_text(reply: Reply) -> str:
 
 
 Prompt = str | Callable[[int], str]
-"""A prompt, or a function that gives one with so many tokens of what it shows."""
+"""A prompt, or a function that returns one with at most so many tokens of examples."""
 
 
 async def fenced_answers(
     llm: Llm, prompts: Mapping[str, Prompt], *, tokens: int = SHOWN_TOKENS, **sampling: Any
 ) -> dict[str, str]:
-    """Ask several prompts side by side and return the fenced texts of the answers, without those that cannot be used.
+    """Send several prompts side by side and return the fenced texts of the replies, without unusable ones.
 
-    A prompt that is a function of tokens is asked with ``tokens``, or fewer where the model's context is shorter.
-    ``sampling`` goes with each request.  Raises `UnusableReply` when no answer can be used.
+    A prompt that is a function is called with ``tokens``, or fewer if the model's context is shorter. ``sampling`` goes
+    with each request. Raises `UnusableReply` if no reply can be used.
     """
     answers: dict[str, str] = {}
     refused: list[tuple[str, UnusableReply]] = []
@@ -107,10 +107,10 @@ async def fenced_answers(
 async def rewritten(
     llm: Llm, texts: Mapping[str, str], attempts: Sequence[Attempt], task: Task, *, tokens: int = SHOWN_TOKENS
 ) -> dict[str, str]:
-    """Let the model rewrite named texts in the light of the same attempts; those that it did not are left out.
+    """Let the model rewrite named texts, each given the same attempts; texts with an unusable reply are left out.
 
-    It is shown about ``tokens`` tokens of the attempts, or fewer where its context is shorter.  Raises `UnusableReply`
-    when no answer can be used.
+    The prompt shows about ``tokens`` tokens of the attempts, or fewer if the model's context is shorter. Raises
+    `UnusableReply` if no reply can be used.
     """
 
     def prompt(name: str, tokens: int) -> str:

@@ -1,4 +1,4 @@
-"""Whose turn it is, as immutable cursors for sources: minibatches by epochs, components by round robin."""
+"""Immutable cursors for sources: minibatches by epochs, components by round robin."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ __all__ = ["Epochs", "RoundRobin"]
 class Epochs:
     """The training ids of the current epoch, shuffled and padded to whole minibatches.
 
-    Ids are shuffled once an epoch; the last minibatch is filled up with the least used ids (GEPA's
-    ``epoch_shuffled`` sampler).
+    Ids are shuffled once an epoch; the last minibatch is filled up with the least used ids (GEPA's ``epoch_shuffled``
+    sampler).
     """
 
     epoch: int = -1
@@ -27,11 +27,10 @@ class Epochs:
     def next(
         self, emission: int, minibatch: int, size: int, stream: random.Random, *, further: int = 0
     ) -> tuple[tuple[int, ...], Epochs]:
-        """The ids of minibatch number ``emission`` out of ``size`` samples, and the cursor after it.
+        """Return the ids of minibatch number ``emission`` out of ``size`` samples, and the cursor after it.
 
-        ``further`` counts the minibatches that the emission has drawn before: they follow each other within the
-        epoch, from its end on to its beginning.  A minibatch larger than the training set holds some samples more
-        than once.
+        ``further`` counts the minibatches that this emission has already drawn; they follow each other within the epoch
+        and wrap around its end. A minibatch larger than the training set holds some samples more than once.
         """
         base = emission * minibatch
         epoch = base // len(self.ids) if self.ids else 0
@@ -45,7 +44,7 @@ def _shuffled(minibatch: int, size: int, stream: random.Random) -> tuple[int, ..
     stream.shuffle(ids)
     used = Counter(ids)
     while len(ids) % minibatch:
-        # The published sampler takes the last of the least used, in the order of the shuffle.
+        # The published sampler takes the last of the least used ids, in the order of the shuffle.
         least = used.most_common()[-1][0]
         ids.append(least)
         used[least] += 1
@@ -54,12 +53,12 @@ def _shuffled(minibatch: int, size: int, stream: random.Random) -> tuple[int, ..
 
 @attrs.frozen
 class RoundRobin:
-    """For each artifact, the place of the component that is rewritten next (GEPA's ``round_robin``)."""
+    """For each artifact, the position of the component that is rewritten next (GEPA's ``round_robin``)."""
 
     places: Mapping[int, int] = attrs.field(factory=dict)
 
     def joined(self, artifacts: Mapping[int, Artifact]) -> RoundRobin:
-        """The cursor with artifacts that it has not seen: they start where the furthest of their parents is now."""
+        """Return the cursor with new artifacts added; each starts at the furthest position of its parents."""
         places = dict(self.places)
         for artifact in artifacts.values():
             if artifact.id not in places:
@@ -67,6 +66,6 @@ class RoundRobin:
         return RoundRobin(places)
 
     def next(self, artifact: int, size: int) -> tuple[int, RoundRobin]:
-        """The place, out of ``size``, whose turn it is for the artifact, and the cursor after it."""
+        """Return the next position, out of ``size``, of the artifact, and the cursor after it."""
         place = self.places.get(artifact, 0)
         return place, RoundRobin({**self.places, artifact: (place + 1) % size})

@@ -1,4 +1,4 @@
-"""How a pool weighs one artifact, with the best of its parents as the control."""
+"""The evidence of an artifact in a pool, with the best of its parents as the control."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flashgraph.graph.ports import Artifact, Group
 __all__ = ["anywhere", "weighed"]
 
 anywhere = (float("-inf"), float("inf"))
-"""Bounds of a pool that was made for no task."""
+"""The bounds of a pool that was made without a task."""
 
 
 def weighed(
@@ -25,12 +25,12 @@ def weighed(
     failed: int = 0,
     exact: bool = False,
 ) -> Evidence:
-    """Return the evidence of an artifact with ``scores`` by the places of the group's members; failed ones are in it
-    with the least score.
+    """Return the evidence of an artifact with ``scores``, keyed by the index of the group's members.
 
-    The control is the parent with the highest mean among those that were tried on all of as many samples.  Without
-    such a parent the tried samples stand for all, stratum by stratum.  With ``exact`` the samples are the objective
-    itself and drawn from nothing: the mean over all of them is the score, without an interval around it.
+    ``scores`` includes failed members, with the least score. The control is the parent with the highest mean among
+    those with a score for every sample. Without such a parent, the tried samples stand for all, stratum by stratum.
+    With ``exact``, the samples are the objective itself and not drawn from a population. Their mean is then the score,
+    with no interval around it.
     """
     known = [p for p in parents if p is not None and p.evidence is not None and len(p.scores) == group.size]
     best = max(known, key=lambda p: p.evidence.mean if p.evidence else 0.0, default=None)

@@ -55,7 +55,7 @@ def test_clipping_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
         assert within(["x" * 1000, "short"], 100, "task 'said once'")[1] == "short"
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "task 'said once': what a reflection is shown was clipped to about 100 tokens" in record.getMessage()
+    assert "task 'said once': the texts of a reflection prompt were clipped to about 100 tokens" in record.getMessage()
 
 
 class Short:

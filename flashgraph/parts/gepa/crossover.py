@@ -1,7 +1,7 @@
-"""Crossover of two candidates that differ from a common ancestor in different components (GEPA's merge).
+"""Cross two candidates that differ from a common ancestor in different components (GEPA's merge).
 
-The published implementation draws pairs, ancestors and ties from the run's one stream and walks sets of small
-integers; both are kept here, because lockstep must draw the same.
+The published implementation draws pairs, ancestors and ties from the run's single random stream, and iterates over sets
+of small integers. This module does the same, because lockstep must make the same draws.
 """
 
 from __future__ import annotations
@@ -17,16 +17,20 @@ from flashgraph.graph.ports import Artifact
 __all__ = ["Cross", "Crossings"]
 
 ATTEMPTS = 10
-"""Rounds of the search, and pairs that are drawn in each."""
+"""The rounds of the search, and the pairs drawn in each."""
 SUBSAMPLE = 5
-"""Validation samples that a cross is tried on."""
+"""The validation samples that a cross is tried on."""
 
 Artifacts = Mapping[int, Artifact]
 
 
 @attrs.frozen
 class Cross:
-    """Two artifacts crossed: its text, its parents, and the samples where it has to reach the better one's sum."""
+    """A cross of two artifacts: its text, its parents, and the samples on which its sum of scores must reach
+    ``to_reach``.
+
+    ``to_reach`` is the sum of the better parent.
+    """
 
     text: dict[str, str]
     parents: tuple[int, int]
@@ -36,9 +40,9 @@ class Cross:
 
 @attrs.frozen
 class Crossings:
-    """What a source of crosses remembers: how many are ``due``, how many were ``accepted``, and what was tried.
+    """The memory of a source of crosses: how many are ``due``, how many were ``accepted``, and which were tried.
 
-    ``tried`` holds (parent, parent, ancestor), ``made`` holds (parent, parent, whom each component came from).
+    ``tried`` holds (parent, parent, ancestor); ``made`` holds (parent, parent, the origin of each component).
     """
 
     newest: int = -1
@@ -48,10 +52,10 @@ class Crossings:
     made: frozenset[tuple[int, int, tuple[int, ...]]] = frozenset()
 
     def count(self, artifacts: Artifacts, most: int) -> tuple[bool, Crossings]:
-        """Whether other children than crosses have been admitted since the last count, and the cursor after it.
+        """Return whether children other than crosses were admitted since the last count, and the cursor after it.
 
-        Each of them makes one cross due as long as fewer than ``most`` have been accepted; an accepted one is no
-        longer due.
+        Each such child makes one cross due, while fewer than ``most`` were accepted. An accepted cross is no longer
+        due.
         """
         due, accepted, grown = self.due, self.accepted, False
         crossed = {(first, second) for first, second, _ in self.tried}
@@ -68,8 +72,10 @@ class Crossings:
     def draw(
         self, artifacts: Artifacts, candidates: Sequence[int], overlap: int, stream: random.Random
     ) -> tuple[Cross | None, Crossings]:
-        """A cross of two of the ``candidates`` that was not made before, and the cursor after it; None after
-        too many attempts.  Its parents share the scores of at least ``overlap`` samples."""
+        """Return a new cross of two of the ``candidates``, or None after too many attempts, and the cursor after it.
+
+        Its parents both have scores for at least ``overlap`` samples.
+        """
         if len(candidates) < 2 or len(artifacts) < 3:
             return None, self
         for _ in range(ATTEMPTS):
@@ -90,7 +96,7 @@ class Crossings:
     def _pair(
         self, artifacts: Artifacts, candidates: Sequence[int], stream: random.Random
     ) -> tuple[int, int, int] | None:
-        """Two candidates and a common ancestor that neither does worse than, by its score."""
+        """Return two candidates and a common ancestor whose score is no better than either's."""
         for _ in range(ATTEMPTS):
             first, second = sorted(stream.sample(list(candidates), 2))
             before, beside = _ancestors(first, artifacts), _ancestors(second, artifacts)
@@ -105,7 +111,7 @@ class Crossings:
         return None
 
     def _fits(self, artifacts: Artifacts, first: int, second: int, ancestor: int) -> bool:
-        """Whether the ancestor is no better than both, and some component was changed on one side only."""
+        """Return whether the ancestor is no better than either, and some component changed on one side only."""
         if (first, second, ancestor) in self.tried:
             return False
         one, other, old = artifacts[first], artifacts[second], artifacts[ancestor]
@@ -118,7 +124,7 @@ class Crossings:
 
 
 def _ancestors(artifact: int, artifacts: Artifacts) -> list[int]:
-    """All ancestors that are still held, each branch to its end before the next one."""
+    """Return all ancestors that the pool still holds, each branch to its end before the next."""
     found: set[int] = set()
     ahead = [*reversed(artifacts[artifact].parents)]
     while ahead:
@@ -132,9 +138,9 @@ def _ancestors(artifact: int, artifacts: Artifacts) -> list[int]:
 def _crossed(
     first: Artifact, second: Artifact, ancestor: Artifact, stream: random.Random
 ) -> tuple[dict[str, str], tuple[int, ...]]:
-    """The text of a cross, and the artifact that each component came from.
+    """Return the text of a cross, and the artifact that each component came from.
 
-    A component that one side changed is that side's; one that both changed is the better one's.
+    A component that one side changed comes from that side; one that both changed comes from the better side.
     """
     text: dict[str, str] = {}
     origins: list[int] = []
@@ -156,7 +162,7 @@ def _better(first: Artifact, second: Artifact, stream: random.Random) -> Artifac
 
 
 def _subsample(first: Mapping[int, float], second: Mapping[int, float], stream: random.Random) -> tuple[int, ...]:
-    """Samples that both have scores for: some where each is better, some where they are equal, then any others."""
+    """Return samples that both have scores for: some where each is better, some equal ones, then any others."""
     common = list(set(first) & set(second))
     better = [s for s in common if first[s] > second[s]]
     worse = [s for s in common if first[s] < second[s]]

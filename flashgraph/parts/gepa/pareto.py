@@ -1,4 +1,4 @@
-"""GEPA's pool: every validated candidate, and for each validation sample the candidates that are best at it."""
+"""GEPA's pool: every validated candidate, and the best candidates on each validation sample."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ __all__ = ["FRONTIERS", "Frontier", "ParetoFrontier"]
 K = TypeVar("K", bound=Hashable)
 
 Frontier = Literal["instance", "objective", "hybrid", "cartesian"]
-"""What a front is of: a validation sample, an objective's mean, both, or an objective at a sample."""
+"""What each front ranks: scores on a sample, means of an objective, both, or scores of an objective on a sample."""
 FRONTIERS: tuple[Frontier, ...] = get_args(Frontier)
 
 STEP = 0.25
-"""The share of all samples that a contender is tried on at a time: it gives way when another one promises more."""
+"""The share of all samples in one step of a contender, so that a more promising one can take over between steps."""
 WIDTH = 1.0
-"""Of the worst drift, within which artifacts share the focus with the most promising one."""
+"""In units of the worst drift: artifacts this close to the most promising one share the focus."""
 RECENT = 60
-"""Children that the drift is estimated from."""
+"""The number of newest children that estimate the drift."""
 
 Scores = Mapping[int, float]
 """Scores by sample."""
@@ -41,8 +41,11 @@ Objectives = Mapping[int, Mapping[str, float]]
 
 @attrs.frozen
 class Tried:
-    """What one artifact was tried on: scores by sample, the samples that failed (they count as the least score), those
-    that are still running, the stratum of every sample when it was first sent out, and how many samples there are."""
+    """The samples that one artifact was tried on.
+
+    ``scores`` holds a score by sample. Samples that ``failed`` count as the least score; ``running`` ones are still
+    open. ``strata`` holds the stratum of every sample when it was first sent, and ``size`` is the number of samples.
+    """
 
     scores: Scores
     failed: frozenset[int] = frozenset()
@@ -52,7 +55,7 @@ class Tried:
 
     @property
     def sent(self) -> frozenset[int]:
-        """The samples that it has been sent out on."""
+        """The samples that the artifact was sent to."""
         return self.running.union(self.scores)
 
 
@@ -60,11 +63,11 @@ class Tried:
 class ParetoFrontier:
     """A Pareto frontier over validation samples and objectives (GEPA, arXiv 2507.19457, section 3).
 
-    Every candidate that is admitted stays in ``artifacts``; being on a front only decides how often `draw` picks it.
-    An artifact competes on the samples it has scores for.  ``objectives`` holds the artifacts' named scores.
+    Every admitted candidate stays in ``artifacts``; being on a front only decides how often `draw` picks it. An
+    artifact competes on the samples that it has scores for. ``objectives`` holds the artifacts' named scores.
 
     An artifact's score is the unbiased estimate of `flashgraph.evidence.weigh`, with its best parent's scores as the
-    control.  ``predicted`` holds a score for every sample: the artifact's own, or its control's.
+    control. ``predicted`` holds a score for every sample: the artifact's own, or its control's.
     """
 
     artifacts: Mapping[int, Artifact] = attrs.field(factory=dict)
@@ -73,11 +76,11 @@ class ParetoFrontier:
     predicted: Mapping[int, Scores] = attrs.field(factory=dict)
     estimated_objectives: Mapping[int, Objectives] = attrs.field(factory=dict)
     completed_by: Mapping[int, int] = attrs.field(factory=dict)
-    """By artifact the best of its parents, which is its control."""
+    """For each artifact, the best of its parents, which is its control."""
     bounds: tuple[float, float] = (0.0, 1.0)
 
     def for_task(self, task: Task[Any, Any]) -> ParetoFrontier:
-        """The empty frontier of a task."""
+        """Return the empty frontier of a task."""
         return attrs.evolve(self, bounds=task.bounds)
 
     def apply(self, event: PoolEvent[Group[Candidate | Validated, Attempt]]) -> ParetoFrontier:
@@ -85,7 +88,7 @@ class ParetoFrontier:
         known = self.tried.get(event.artifact)
         tried = None if event.kind == "retract" else self._tried(event, known)
         if tried is None or tried.failed.issuperset(tried.scores):
-            # Not one sample could be scored: there is no evidence to hold the candidate by.
+            # Every sample failed, so the candidate has no evidence to stay on.
             return self._only(a for a in self.artifacts if a != event.artifact)
         named = {a.index: a.objectives for a in event.value.values if a.objectives}
         before = self.artifacts.get(event.artifact)
@@ -107,7 +110,7 @@ class ParetoFrontier:
         )._estimated(artifact.id)
 
     def _tried(self, event: PoolEvent[Group[Candidate | Validated, Attempt]], known: Tried | None) -> Tried:
-        """What is known of an artifact with the evidence of one more group."""
+        """Return the samples that an artifact was tried on, with one more group added."""
         group, samples = event.value, event.value.origin.samples
         scores = {s: y for s, y in known.scores.items() if s not in samples} if known else {}
         failed, least = {s for s in known.failed if s not in samples} if known else set[int](), self.bounds[0]
@@ -124,11 +127,11 @@ class ParetoFrontier:
         return Tried(scores, frozenset(failed), frozenset(running - scores.keys()), strata, size)
 
     def _estimated(self, changed: int) -> ParetoFrontier:
-        """With the evidence of an artifact, and of those whose control it is, weighed anew."""
+        """Return the frontier with new evidence for an artifact and for every artifact that it is the control of."""
         artifacts, predicted = dict(self.artifacts), dict(self.predicted)
         named, anew, drift = dict(self.estimated_objectives), {changed}, self.drift()
         if (root := self.completed_by.get(changed)) is not None and root not in self.completed_by:
-            anew.add(root)  # what its children do says how lucky it was
+            anew.add(root)  # its children tell how lucky it was
         for artifact in self.artifacts.values():  # parents come before their children
             by = self.completed_by.get(artifact.id)
             if artifact.id not in anew and by not in anew:
@@ -147,14 +150,15 @@ class ParetoFrontier:
             if artifact.id in self.objectives:
                 given = named.get(by, {}) if by is not None else {}
                 named[artifact.id] = {**given, **self.objectives[artifact.id]}
-            score = min(max(evidence.mean, self.bounds[0]), self.bounds[1])  # which a mean beside a control may leave
+            # A mean with a control may leave the bounds.
+            score = min(max(evidence.mean, self.bounds[0]), self.bounds[1])
             artifacts[artifact.id] = attrs.evolve(artifact, score=score, evidence=evidence)
         return attrs.evolve(self, artifacts=artifacts, predicted=predicted, estimated_objectives=named)
 
     def _children(self, root: int) -> list[tuple[float, float]]:
-        """The mean of each child of a root, and the sampling variance of its difference.
+        """Return the mean of each child of a root, and the sampling variance of its difference.
 
-        A child that has just changed is weighed after its root, and counts from the next change on.
+        A child that has just changed is weighed after its root, so its change counts from the next event on.
         """
         unit, found = unit_of(self.bounds), []
         for child, by in self.completed_by.items():
@@ -165,7 +169,7 @@ class ParetoFrontier:
         return found
 
     def drift(self) -> Drift:
-        """How much the newest children differ from their parents."""
+        """Return how much the newest children differ from their parents."""
         seen, unit = [], unit_of(self.bounds)
         for child in list(self.artifacts)[-RECENT:]:
             by = self.completed_by.get(child)
@@ -177,11 +181,11 @@ class ParetoFrontier:
         return Drift.of(seen)
 
     def _best_of(self, parents: tuple[int, ...]) -> int | None:
-        """Of the parents that are held the one with the highest score, the first among equals."""
+        """Return the parent with the highest score among those still held, the first among equals."""
         return max((p for p in parents if p in self.artifacts), key=lambda p: _score(self.artifacts[p]), default=None)
 
     def _only(self, ids: Iterable[int]) -> ParetoFrontier:
-        """Some of the artifacts; what those were completed by stays in their estimates."""
+        """Return the frontier with only some artifacts; removed controls stay in the estimates."""
         kept = dict.fromkeys(i for i in ids if i in self.artifacts)
         return ParetoFrontier(
             {i: self.artifacts[i] for i in kept},
@@ -196,10 +200,9 @@ class ParetoFrontier:
     def contender(
         self, stream: random.Random, asked: Mapping[int, int], champion: Artifact | None = None
     ) -> Validated | None:
-        """The artifact that needs evidence most, and the next samples to try it on: the champion, or else the most
-        promising one.
+        """Return the artifact that needs evidence most, and its next samples: the champion, or else the most promising.
 
-        ``asked`` counts, by artifact, the samples that are on their way.
+        ``asked`` counts, by artifact, the samples that were sent.
         """
         if not self.artifacts:
             return None
@@ -222,16 +225,16 @@ class ParetoFrontier:
         return dict(sorted(_fronts((a.id, a.scores) for a in self.artifacts.values()).items()))
 
     def fronts_of(self, frontier: Frontier) -> Mapping[Any, tuple[int, ...]]:
-        """The fronts of a frontier: by sample, by objective, by both, or by (sample, objective).
+        """Return the fronts of a frontier: by sample, by objective, by both, or by (sample, objective).
 
-        Raises `DataError` where a frontier of objectives finds none.
+        Raises `DataError` if a frontier of objectives finds none.
         """
         if frontier == "instance":
             return self.fronts
         if self.artifacts and not self.objectives:
             raise DataError(
-                f"frontier={frontier!r} compares objectives; found none in the scores of what was validated, expected "
-                'some.\nFix: Score(value, objectives={"name": number}) in the task\'s score, or frontier="instance".'
+                f"frontier={frontier!r} compares objectives; found none in the validated scores, expected some."
+                '\nFix: Score(value, objectives={"name": number}) in the task\'s score, or frontier="instance".'
             )
         if frontier == "cartesian":
             return _fronts((i, _flat(named)) for i, named in self.objectives.items())
@@ -239,7 +242,8 @@ class ParetoFrontier:
         return means if frontier == "objective" else {**self.fronts, **means}
 
     def _means(self, artifact: int) -> dict[str, float]:
-        """Means of the objectives over their samples, completed as the score is."""
+        """Return the mean of each objective over its samples, with the control's values where it has none of its
+        own."""
         totals: dict[str, float] = {}
         counts: Counter[str] = Counter()
         for named in self.estimated_objectives[artifact].values():
@@ -251,11 +255,11 @@ class ParetoFrontier:
     # ---- choices -----------------------------------------------------------------------------------------
 
     def draw(self, stream: random.Random, frontier: Frontier = "instance", top: int | None = None) -> Artifact | None:
-        """A parent, with probability proportional to the number of fronts it is on after dominated ones are
-        removed; None while the pool is empty.
+        """Draw a parent with probability proportional to the number of its fronts, once dominated artifacts are
+        removed.
 
-        With ``top``, only the artifacts with that many of the highest scores are on fronts; where none of them is,
-        the best is drawn.
+        With ``top``, only the artifacts with that many of the highest scores count; if none of them is on a front, the
+        best is drawn. Returns None while the pool is empty.
         """
         fronts = self._walked(frontier)
         if top is not None:
@@ -270,17 +274,22 @@ class ParetoFrontier:
         return self.artifacts[stream.choice([a for a, n in counts.items() for _ in range(n)])]
 
     def dominators(self, frontier: Frontier = "instance") -> list[int]:
-        """The ids that are left on the fronts after dominated ones are removed."""
+        """Return the ids that are left on the fronts once dominated ones are removed."""
         return list({artifact for front in self._reduced(self._walked(frontier)) for artifact in front})
 
     def _walked(self, frontier: Frontier) -> list[set[int]]:
-        """Fronts as sets of small integers, copied once: the published implementation walks such sets, its choices
-        depend on their order, and lockstep must make the same ones."""
+        """Return fronts as sets of small integers, copied once.
+
+        The published implementation iterates over such sets, and its choices depend on their order. Lockstep must make
+        the same choices.
+        """
         return [set(ids).copy() for ids in self.fronts_of(frontier).values()]
 
     def _reduced(self, fronts: list[set[int]]) -> list[set[int]]:
-        """The fronts without artifacts whose every front also holds another survivor, dropped from the lowest mean
-        score up."""
+        """Return the fronts without dominated artifacts, removed from the lowest mean score up.
+
+        An artifact is dominated if each of its fronts also holds another survivor.
+        """
         seen = dict.fromkeys(a for front in fronts for a in front)
         ascending = sorted(seen, key=lambda a: _score(self.artifacts[a]))
         survivors = set(ascending)
@@ -290,13 +299,17 @@ class ParetoFrontier:
         return [{a for a in front if a in survivors} for front in fronts]
 
     def best(self) -> Artifact | None:
-        """The highest score, the oldest among equals; a confirmed artifact before any provisional one."""
+        """Return the artifact with the highest score, the oldest among equals; a confirmed one beats any provisional
+        one."""
         confirmed = [a for a in self.artifacts.values() if not a.provisional]
         return max(confirmed or self.artifacts.values(), key=_score, default=None)
 
     def focus(self) -> ParetoFrontier:
-        """Only the most promising artifact, the newest among equals: the deepest line.  Where children do worse than
-        their parents, depth is worth nothing, and those that are less good by as much stay too."""
+        """Return the most promising artifact alone (the newest among equals), which is the deepest line.
+
+        If children do worse than their parents on average, depth gains nothing. Then artifacts whose expected score is
+        lower by up to that difference stay too.
+        """
         if not self.artifacts:
             return self
         top = max(self.artifacts.values(), key=lambda a: (_promise(a), a.id))
@@ -305,7 +318,7 @@ class ParetoFrontier:
 
 
 def _promise(artifact: Artifact) -> float:
-    """What an artifact is expected to score."""
+    """Return the expected score of an artifact."""
     return artifact.evidence.estimate if artifact.evidence is not None else _score(artifact)
 
 
@@ -318,7 +331,7 @@ def _flat(named: Objectives) -> dict[tuple[int, str], float]:
 
 
 def _fronts(rows: Iterable[tuple[int, Mapping[K, float]]]) -> dict[K, tuple[int, ...]]:
-    """For each key, in order of first appearance, the ids with the highest value there, in the order given."""
+    """Return for each key, in order of first appearance, the ids with the highest value there, in the given order."""
     best: dict[K, float] = {}
     fronts: dict[K, list[int]] = {}
     for artifact, values in rows:
