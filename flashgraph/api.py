@@ -66,11 +66,11 @@ async def open_run(
     ``graph`` is a `Graph`, a file or the name of a shipped algorithm. ``models`` maps the roles named by the graph's
     stages to models. ``params`` sets the graph's parameters, and ``settings`` overrides its policies (``{"window": 16,
     "validate->frontier.stale": fg.discard(4)}``). ``resources`` replace those that the graph would make. ``settle`` is
-    for virtual clocks (`flashgraph.sim.clock`): with it, events do not depend on the order in which the event loop runs
-    tasks that are due at the same instant.
+    for virtual clocks (`flashgraph.sim.clock`): it makes events independent of the order in which the event loop runs
+    tasks of the same instant.
 
-    ``on_event`` is called with every event, on the event loop, between two turns. It is dropped if it raises, or if it
-    takes more than 5 seconds and 5 % of the run's time in total; the run goes on. A slow viewer should iterate over the
+    ``on_event`` is called with every event, on the event loop, between two turns. It is dropped if it raises, or
+    if it takes more than 5 seconds in total and more than 5 % of the run's time. The run then continues. A slow viewer should iterate over the
     run instead: it receives every event, however late, and the run never waits for it.
 
     ``cache`` is a file of replies that runs share. A request at temperature 0 (at any temperature, with

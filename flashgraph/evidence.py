@@ -5,9 +5,10 @@ A plain mean misleads in three ways.
 *Only some samples were tried.* Samples are in *strata*: those that still tell candidates apart, and those that all
 recent candidates passed. A candidate is tried on a random part of each stratum. `Evidence.mean` weights each stratum by
 its size (stratified sampling). With a *control* (the scores of the parent), it adds the mean difference in each stratum
-to the control's mean (difference estimator). Both estimators are unbiased for any control (Cochran, Sampling
-Techniques, 1977, sections 5.3 and 7.1; Saerndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992, section
-6.3).
+to the control's mean (difference estimator). Both are unbiased for any control.
+
+    Cochran, Sampling Techniques, 1977, sections 5.3 and 7.1
+    Saerndal, Swensson and Wretman, Model Assisted Survey Sampling, 1992, section 6.3
 
 *The candidate was chosen.* The best of many candidates is also the luckiest. `Evidence.estimate` shrinks the mean
 towards the value that the parent and its other children predict; fewer samples shrink it more (empirical Bayes: Efron
@@ -98,8 +99,8 @@ DRIFT_SPREAD = 0.02
 INHERITED = 0.5
 """The share of a parent's luck that its child inherits: they share the draw of samples, but not the replies.
 
-Chosen on simulated worlds. In the test's lines of descent, the reported score of the best of twelve generations is 0.07
-too high with a share of 0, 0.03 too high with 0.5, and 0.05 too low with 0.8 (tests/test_evidence.py).
+Chosen on simulated worlds. tests/test_evidence.py simulates lines of descent and reports the best of twelve
+generations. With a share of 0 that score is 0.07 too high, with 0.5 it is 0.03 too high, with 0.8 0.05 too low.
 """
 
 
@@ -224,8 +225,8 @@ def _variance(values: Sequence[float], unit: float = 1.0) -> float:
 def paired(differences: Sequence[float]) -> tuple[float, float]:
     """Return the mean of paired differences, and its sampling variance.
 
-    The variance includes one extra difference of each sign, so that a few equal differences do not look certain
-    (Agresti and Min, 2005, on matched pairs).
+    The variance includes one extra difference of each sign (Agresti and Min, 2005, on matched pairs). Without them, a
+    few equal differences would look certain.
     """
     padded = [*differences, 1.0, -1.0]
     return fmean(differences), _variance(padded) / len(padded)

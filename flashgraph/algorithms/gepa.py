@@ -83,7 +83,7 @@ class Proposal:
         return [Work(self.text, self.split, index) for index in self.batch]
 
     def passes(self, reached: float) -> bool:
-        """Return whether a child with this sum of scores goes on to validation."""
+        """Return whether a child with this sum of scores passes its trial."""
         return reached > self.to_beat or (self.reaching and reached == self.to_beat)
 
 

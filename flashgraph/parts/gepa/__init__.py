@@ -1,1 +1,1 @@
-"""What GEPA alone needs: its pool and its merge."""
+"""The parts of GEPA alone: its pool and its merge."""

@@ -22,7 +22,7 @@ __all__ = ["FRONTIERS", "Frontier", "ParetoFrontier"]
 K = TypeVar("K", bound=Hashable)
 
 Frontier = Literal["instance", "objective", "hybrid", "cartesian"]
-"""What each front ranks: scores on a sample, means of an objective, both, or scores of an objective on a sample."""
+"""The values that fronts rank: scores on samples, means of objectives, both, or objectives on samples."""
 FRONTIERS: tuple[Frontier, ...] = get_args(Frontier)
 
 STEP = 0.25

@@ -1,1 +1,1 @@
-"""What island search alone needs: its pool, and programs as artifacts."""
+"""The parts of island search alone: its pool, and programs as artifacts."""
