@@ -70,8 +70,8 @@ async def open_run(
     tasks of the same instant.
 
     ``on_event`` is called with every event, on the event loop, between two turns. It is dropped if it raises, or
-    if it takes more than 5 seconds in total and more than 5 % of the run's time. The run then continues. A slow viewer should iterate over the
-    run instead: it receives every event, however late, and the run never waits for it.
+    if it takes more than 5 seconds in total and more than 5 % of the run's time. The run then continues. A slow viewer
+    should iterate over the run instead: it receives every event, however late, and the run never waits for it.
 
     ``cache`` is a file of replies that runs share. A request at temperature 0 (at any temperature, with
     ``any_temperature``) that was answered before costs nothing.

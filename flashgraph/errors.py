@@ -280,7 +280,7 @@ class Throttled(PassingFault):
         self.args = (message,)
 
 
-LONGEST_SAID = 20_000
+LONGEST_MESSAGE = 20_000
 """The most characters of an exception's message that are kept; they go to the journal, the events and the report."""
 
 
@@ -292,8 +292,8 @@ def described(error: BaseException) -> str:
         raise
     except BaseException as other:
         said = f"(its __str__ raised {type(other).__name__})"
-    if len(said) > LONGEST_SAID:
-        said = f"{said[:LONGEST_SAID]} [... {len(said) - LONGEST_SAID} characters left out ...]"
+    if len(said) > LONGEST_MESSAGE:
+        said = f"{said[:LONGEST_MESSAGE]} [... {len(said) - LONGEST_MESSAGE} characters left out ...]"
     return f"{type(error).__name__}: {said}"
 
 
