@@ -1,6 +1,6 @@
-"""The command line: one module a command, each with its `click` command under the name ``command``.
+"""The command line: one module for each command, with its `click` command under the name ``command``.
 
-Only click is imported before a command is known, so that ``flashgraph --help`` answers at once.
+Only click is imported before the command is known, so that ``flashgraph --help`` starts fast.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ COMMANDS = (
 )  # fmt: skip
 
 KEPT = ("run", "resume", "draw", "export", "prune", "sim-server")
-"""Commands whose outcome is elsewhere than on stdout: what is lost there changes no exit code."""
+"""Commands whose outcome is in files or on the network: output that stdout loses does not change their exit code."""
 
 EXIT_CODES = f"""\b
 Exit codes:
-  {DONE:<4} done: the run completed or its budget was reached
-  {WRONG:<4} the graph, the task, an option or the machine is at fault; the message says what to do
-  2    the command line itself is wrong
-  {FAILED:<4} the run failed (model down, key refused, broken stage); what it had is reported
-  {DEFECT:<4} a defect of flashgraph itself
-  {INTERRUPTED:<4} interrupted; what was reached is reported"""
+  {DONE:<4} success: the run completed, or reached a limit of its budget
+  {WRONG:<4} a mistake in the graph, the task or an option, or a fault of the machine; the message names the fix
+  2    a mistake in the command line
+  {FAILED:<4} the run failed (model down, key refused, broken stage); it reports what it reached
+  {DEFECT:<4} a defect of flashgraph
+  {INTERRUPTED:<4} interrupted; the run reports what it reached"""
 
 
 class Commands(click.Group):
-    """A group that imports a command's module when the command is asked for."""
+    """A group that imports a command's module when the command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -66,19 +66,19 @@ class Commands(click.Group):
 def cli() -> None:
     """Evolve prompts, playbooks and agents with algorithms written as typed graphs.
 
-    A GRAPH is a Python file with a fg.Graph in it (FILE or FILE:NAME), or the name of a shipped algorithm.
+    GRAPH is a Python file that defines a fg.Graph (FILE or FILE:NAME), or the name of a shipped algorithm.
     """
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit; a user's mistake ends in one message, never in a traceback."""
+    """Run the command line and exit; a user's mistake prints one message, never a traceback."""
     words = sys.argv[1:] if args is None else list(args)
     with guarded() as (out, _):
         code = _exit_code(words)
         command = next((word for word in words if not word.startswith("-")), "")
         out.flush()
         if code == DONE and command not in KEPT and out.error is not None and not out.readerless:
-            say_error(f"the output could not be written: {getattr(out.error, 'strerror', None) or out.error}")
+            say_error(f"cannot write the output: {getattr(out.error, 'strerror', None) or out.error}")
             code = WRONG
     sys.exit(code)
 

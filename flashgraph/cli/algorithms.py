@@ -1,4 +1,4 @@
-"""``flashgraph algorithms``: the shipped ones."""
+"""``flashgraph algorithms``: a list of the shipped algorithms."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from flashgraph.text.terminal import say
 __all__ = ["command"]
 
 
-@click.command("algorithms")
+@click.command("algorithms", short_help="List the shipped algorithms.")
 def command() -> None:
-    """List the shipped algorithms: names that stand wherever a GRAPH is asked for."""
+    """List the shipped algorithms. Give a name from this list wherever a command takes GRAPH."""
     import ast
 
     from flashgraph.graph.loading import shipped
@@ -19,6 +19,6 @@ def command() -> None:
     found = shipped()
     width = max(map(len, found), default=0)
     for name, path in sorted(found.items()):
-        # Parsed, not imported: a list of names must not run anybody's code.
+        # Parsed, not imported: listing must not run code.
         doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
         say(f"{name:<{width}}  {doc.partition(chr(10))[0]}")

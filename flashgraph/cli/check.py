@@ -1,4 +1,4 @@
-"""``flashgraph check GRAPH``: is the graph well formed?"""
+"""``flashgraph check GRAPH``: report every mistake of a graph."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from flashgraph.text.terminal import say, style
 __all__ = ["command"]
 
 
-@click.command("check")
+@click.command("check", short_help="Check GRAPH and report every mistake.")
 @click.argument("graph")
 def command(graph: str) -> None:
-    """Check GRAPH: print "ok" and what it holds, or every mistake with its line and its fix.
+    """Check GRAPH: print "ok" and the number of its nodes and edges, or every mistake with its line and its fix.
 
-    This executes the graph file as Python: check only files that you would run.
+    This executes the graph file: check only files that you trust.
     """
     from flashgraph.graph.loading import load_graph
     from flashgraph.observe.words import counted

@@ -1,4 +1,4 @@
-"""``flashgraph diff RUN RUN``: two runs side by side."""
+"""``flashgraph diff RUN RUN``: a comparison of two stored runs."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from flashgraph.text.terminal import say, say_diff, say_table
 __all__ = ["command"]
 
 
-@click.command("diff")
+@click.command("diff", short_help="Compare two stored runs.")
 @click.argument("first", metavar="RUN")
 @click.argument("second", metavar="RUN")
 @json_option
 def command(first: str, second: str, as_json: bool) -> None:
-    """Compare two runs (folders, or names in runs/): the settings that differ, what was used, the best scores by calls
-    and by time, and the best texts as a diff."""
+    """Compare two runs (folders, or names in runs/): the settings that differ, what each has used, the best scores by
+    calls and by time, and a diff of the best texts."""
     import attrs
 
     from flashgraph.observe.comparison import compare, scores_table, settings_table, spend_table
@@ -36,6 +36,6 @@ def command(first: str, second: str, as_json: bool) -> None:
         say_table(table)
     say()
     if found.diff is None:
-        say("no texts to compare: a run has accepted nothing")
+        say("no texts to compare: one of the runs has accepted no artifact")
     else:
         say_diff(found.diff or ("the best texts are the same",))

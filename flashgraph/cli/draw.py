@@ -1,4 +1,4 @@
-"""``flashgraph draw GRAPH -o FILE``: the graph as a picture or a page."""
+"""``flashgraph draw GRAPH -o FILE``: draw a graph as a picture or a page."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ __all__ = ["command"]
 KINDS = (".svg", ".png", ".md", ".html")
 
 
-@click.command("draw")
+@click.command("draw", short_help="Draw GRAPH as .svg, .png, .md or .html.")
 @click.argument("graph")
 @click.option(
     "-o",
     "--output",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The file to write; its ending says what: .svg, .png, .md (Mermaid) or .html.",
+    help="The file to write; its suffix sets the format: .svg, .png, .md (Mermaid) or .html.",
 )
 def command(graph: str, output: Path) -> None:
-    """Draw GRAPH: stages with their types, edges with their policies, pools and what reads them.
+    """Draw GRAPH: stages with their types, edges with their policies, and pools with their readers.
 
-    This executes the graph file as Python: draw only files that you would run. All but .md needs matplotlib: pip
-    install 'flashgraph[draw]'.
+    This executes the graph file: draw only files that you trust. All formats but .md need matplotlib: pip install
+    'flashgraph[draw]'.
     """
     if output.suffix not in KINDS:
         raise click.BadParameter(
-            f"found {output.name!r}, expected a name that ends in {', '.join(KINDS)}", param_hint="'-o'"
+            f"found {output.name!r}, expected a name that ends in one of {', '.join(KINDS)}", param_hint="'-o'"
         )
-    target = output.absolute()  # before any code of the user's runs, which may change the working directory
+    target = output.absolute()  # before the user's code runs, because it may change the working directory
     from flashgraph.graph.loading import load_graph
     from flashgraph.observe.description import describe
     from flashgraph.observe.figure import figure

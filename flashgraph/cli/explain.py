@@ -1,4 +1,4 @@
-"""``flashgraph explain GRAPH``: the plan in words."""
+"""``flashgraph explain GRAPH``: a graph's plan in words."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from flashgraph.text.terminal import say
 __all__ = ["command"]
 
 
-@click.command("explain")
+@click.command("explain", short_help="Describe in words what GRAPH does under a schedule.")
 @click.argument("graph")
 @schedule_option
 @set_option
-@click.option("--task", metavar="FILE[:NAME]", help="Say what a budget buys on this task, too.")
+@click.option("--task", metavar="FILE[:NAME]", help="Also say what a budget buys on this task.")
 @budget_options
 def command(graph: str, schedule: str, settings: tuple[str, ...], task: str | None, **limits: Any) -> None:
-    """Say what GRAPH does under a schedule: what flows where, what waits for what, what becomes of what is late.
+    """Describe what GRAPH does under a schedule: its stages, its edges, and the policies for early, late and stale
+    items.
 
-    With a task it also says how many evaluations a run takes, and how many rounds a budget buys.
+    With --task it also says how many evaluations a run takes, and how many rounds a budget buys.
 
     \b
     flashgraph explain gepa --task task.py --evaluations 200
 
-    This executes the graph file as Python, and the task file: explain only files that you would run.
+    This executes the graph file and the task file: explain only files that you trust.
     """
     overrides, budget = pairs(settings), budget_of(limits)
     if task is None and (budget.limits or budget.seconds is not None):
-        raise click.UsageError("a budget buys more or less by the task: say --task FILE")
+        raise click.UsageError("what a budget buys depends on the task: give --task FILE")
     from flashgraph.graph.loading import load_graph, load_task
     from flashgraph.observe.explanation import explain
     from flashgraph.observe.outlook import budget_lines

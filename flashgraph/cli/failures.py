@@ -1,4 +1,4 @@
-"""What the command line says when something went wrong, and the exit codes."""
+"""Error messages of the command line, and its exit codes."""
 
 from __future__ import annotations
 
@@ -17,53 +17,60 @@ DEFECT = 70
 INTERRUPTED = 130
 
 FIXES = {
-    errno.EACCES: "give yourself the permission, or name another file",
-    errno.EPERM: "give yourself the permission, or name another file",
-    errno.EROFS: "name a file on a file system that may be written to",
-    errno.ENOSPC: "make room on the disk",
-    errno.EDQUOT: "make room within the disk quota",
+    errno.EACCES: "grant yourself permission, or name another file",
+    errno.EPERM: "grant yourself permission, or name another file",
+    errno.EROFS: "name a file on a writable file system",
+    errno.ENOSPC: "free space on the disk",
+    errno.EDQUOT: "free space within the disk quota",
     errno.ENAMETOOLONG: "give a shorter name",
-    errno.ENOENT: "see whether the file, and the folder that the command runs in, are still there",
+    errno.ENOENT: "check that the file and the working directory still exist",
     errno.EMFILE: "allow more open files: ulimit -n 4096",
     errno.ENFILE: "allow more open files, or close other programs",
-    errno.ENOMEM: "close other programs, or take a machine with more memory",
-    errno.EIO: "see the system's log; the disk may have failed",
+    errno.ENOMEM: "close other programs, or use a machine with more memory",
+    errno.EIO: "check the system log; the disk may have failed",
 }
 
 
 def cause(error: BaseException) -> BaseException:
-    """The one error that task groups have wrapped; the group itself if there are several."""
+    """Return the error inside nested exception groups, or the group that holds several."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
 
 
 def no_defect(error: BaseException) -> str:
-    """Return what to say of an error that the machine, its files or an installation are at fault for, with the fix;
-    empty for one that only flashgraph can be."""
+    """Return the message, with its fix, for an error of the machine, its files or the installation.
+
+    Empty for an error that must be a defect of flashgraph.
+    """
     if isinstance(error, OSError):
         named = " -> ".join(repr(str(name)) for name in (error.filename, error.filename2) if name is not None)
         what = error.strerror or str(error) or type(error).__name__
-        fix = FIXES.get(error.errno or 0, "see the file's permissions and its disk, or name another file")
+        fix = FIXES.get(error.errno or 0, "check the file's permissions and its disk, or name another file")
         return f"{f'{named}: ' if named else ''}{what}.\nFix: {fix}."
     if (needed := missing(error)) is not None:
         return needed
     if isinstance(error, MemoryError):
-        return "no memory is left.\nFix: close other programs, or take a machine with more memory."
+        return "out of memory.\nFix: close other programs, or use a machine with more memory."
     if isinstance(error, UnicodeDecodeError):
-        return f"a text is not in {error.encoding}: {error}.\nFix: save the file as UTF-8."
+        return f"a file is not valid {error.encoding}: {error}.\nFix: save the file as UTF-8."
     if isinstance(error, UnicodeEncodeError):
-        return f"{error.encoding} cannot hold a text: {error}.\nFix: set PYTHONIOENCODING=utf-8, or give another name."
+        return (
+            f"a text cannot be encoded in {error.encoding}: {error}.\n"
+            "Fix: set PYTHONIOENCODING=utf-8, or give another name."
+        )
     if isinstance(error, ValueError) and "embedded null" in str(error):
-        return "a name holds a NUL, which no file's name can.\nFix: give another name."
+        return "a file name contains a NUL character.\nFix: give another name."
     if isinstance(error, ImportError) and not (error.name or "flashgraph").startswith("flashgraph"):
-        return f"{error}.\nFix: pip install {str(error.name).partition('.')[0]}, or install flashgraph anew."
+        return f"{error}.\nFix: pip install {str(error.name).partition('.')[0]}, or reinstall flashgraph."
     return ""
 
 
 def tell(error: BaseException) -> int:
-    """Print ``error`` on stderr and return its exit code: one message for what the user or the machine is at fault for,
-    a traceback and a request to report it for a defect of flashgraph."""
+    """Print ``error`` on stderr and return its exit code.
+
+    Mistakes of the user and faults of the machine get one message; a defect of flashgraph gets a traceback.
+    """
     error = cause(error)
     if isinstance(error, GraphError):
         _say_problems(error)
@@ -71,13 +78,13 @@ def tell(error: BaseException) -> int:
     if isinstance(error, FlashgraphError):
         say_error(error)
         return FAILED if isinstance(error, ModelError) else WRONG
-    if said := no_defect(error):
-        say_error(said)
+    if message := no_defect(error):
+        say_error(message)
         return FAILED if isinstance(error, MemoryError) else WRONG
     import traceback
 
     say("".join(traceback.format_exception(error)), err=True, end="")
-    say("This is a defect of flashgraph, not of your graph or task: please report it with the lines above.", err=True)
+    say("This is a defect of flashgraph, not of your graph or task. Please report it with the lines above.", err=True)
     return DEFECT
 
 

@@ -1,4 +1,4 @@
-"""What ``simulate`` and ``tune`` share: their options, and simulations side by side in processes."""
+"""What ``simulate`` and ``tune`` share: their options, and a pool of processes for simulations."""
 
 from __future__ import annotations
 
@@ -28,23 +28,25 @@ __all__ = ["interruptible", "processes", "simulated", "simulation_of", "simulati
 F = TypeVar("F", bound=Callable[..., Any])
 
 PROFILES_HELP = (
-    "Latencies of a role's server, or of one server for all of them: vllm (Qwen3-8B on one H100), gpt-4o-mini, api, "
-    "or the folder of a run, from whose journal they are learned. May be given often."
+    "Latencies of the server of one role, or of one server for all roles: vllm (Qwen3-8B on one H100), gpt-4o-mini, "
+    "api, or the folder of a run, whose journal they are learned from. Repeatable."
 )
 
 
 def simulation_options(command: F) -> F:
-    """What is simulated, without its seeds."""
+    """Add the options that describe a simulation, but for its seeds."""
     for option in (
         click.option(
             "--pass-rate",
             type=click.FloatRange(0, 1),
             default=0.5,
             show_default=True,
-            help="With --task, or a graph that the simulated world does not fit: the share of attempts that pass.",
+            help="Share of attempts that pass, with --task or for a graph that does not evolve prompts.",
         ),
         click.option(
-            "--limit", type=click.IntRange(min=1), help="Requests in flight at each server.  [default: the profile's]"
+            "--limit",
+            type=click.IntRange(min=1),
+            help="Concurrency limit of each server, in requests.  [default: the profile's]",
         ),
         click.option(
             "--minutes",
@@ -56,7 +58,7 @@ def simulation_options(command: F) -> F:
         set_option,
         schedule_option,
         click.option(
-            "--task", metavar="FILE[:NAME]", help="A task, for the length of its prompts.  [default: a simulated world]"
+            "--task", metavar="FILE[:NAME]", help="A task, for its prompt lengths.  [default: a simulated world]"
         ),
         click.option(
             "--profile",
@@ -84,11 +86,12 @@ def simulation_of(
     pass_rate: float,
     seed: int,
 ) -> Simulation:
-    """The simulation that the options say; what is learned from journals is told on stderr."""
+    """Return the simulation that the options describe; print notes about learned profiles on stderr."""
     from flashgraph.graph.loading import load_graph
     from flashgraph.sim.forecast import Simulation
 
-    # Before any code of the user's runs, which may change the working directory: each process loads them anew.
+    # Resolve paths before the user's code runs, because it may change the working directory: each process loads the
+    # files again.
     graph, task = absolute(graph), None if task is None else absolute(task)
     loaded = load_graph(graph)
     loaded.checked()
@@ -114,7 +117,7 @@ def _profiles(texts: Sequence[str], roles: Sequence[str]) -> Mapping[str, Profil
     for role, name in models_by_role(texts, roles, "--profile").items():
         if role not in roles:
             raise click.BadParameter(
-                f"no model role {role!r}; the graph calls {', '.join(roles)}", param_hint="'--profile'"
+                f"found the role {role!r}, expected one of the graph: {', '.join(roles)}", param_hint="'--profile'"
             )
         if not name:
             raise click.BadParameter(f"found '{role}=', expected a profile, e.g. {role}=vllm", param_hint="'--profile'")
@@ -123,12 +126,12 @@ def _profiles(texts: Sequence[str], roles: Sequence[str]) -> Mapping[str, Profil
             continue
         if not _is_run(name):
             raise DataError(
-                f"profile {name!r}: neither a shipped one ({', '.join(PROFILES)}) nor the folder of a run.\n"
+                f"profile {name!r}: expected a shipped profile ({', '.join(PROFILES)}) or the folder of a run.\n"
                 f"Fix: {did_you_mean(name, list(PROFILES))}"
             )
         if name not in learned:
             learned[name] = _learned(name)
-        # A role that the run did not call, as in a run of another graph, is taken to be like its first.
+        # A role that the run did not call, because it ran another graph, gets the profile of the run's first role.
         found[role] = learned[name].get(role) or next(iter(learned[name].values()))
     return found
 
@@ -161,7 +164,7 @@ def _learned(name: str) -> Mapping[str, Profile]:
 
 
 def simulated(simulation: Simulation, progress: Callable[[float], None] = lambda seconds: None) -> Forecast:
-    """One simulation, in this process; ``progress`` is told the simulated seconds."""
+    """Run one simulation in this process; ``progress`` receives the simulated seconds."""
     from flashgraph.sim.clock import run_virtually, settle
     from flashgraph.sim.forecast import forecast
 
@@ -169,7 +172,7 @@ def simulated(simulation: Simulation, progress: Callable[[float], None] = lambda
 
 
 def _interrupt(number: int, frame: object) -> None:
-    # A shell starts what it runs in the background with Ctrl-C ignored.
+    # A shell starts background jobs with SIGINT ignored.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         raise KeyboardInterrupt
     signal.raise_signal(signal.SIGINT)
@@ -177,9 +180,9 @@ def _interrupt(number: int, frame: object) -> None:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM and SIGHUP are a Ctrl-C: what is there is said, and no process is left behind."""
+    """Treat SIGTERM and SIGHUP as Ctrl-C, so that results are printed and no process is left behind."""
     names = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    # nohup has SIGHUP ignored, which stays so.
+    # Under nohup SIGHUP is ignored, and must stay ignored.
     before = {name: signal.getsignal(name) for name in names if signal.getsignal(name) is not signal.SIG_IGN}
     for name in before:
         signal.signal(name, _interrupt)
@@ -192,15 +195,14 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def processes() -> Iterator[Run]:
-    """A pool of processes, one a core, that carry simulations out; they are ended on the way out."""
+    """Yield a function that runs simulations in a pool of processes, one per core; end the pool afterwards."""
     from multiprocessing import TimeoutError, get_context
 
     with interruptible():
-        # Ctrl-C reaches the whole group of processes, and the parent decides what it means: they are deaf to it from
-        # their first instruction on.
+        # Ctrl-C reaches the whole process group, but only the parent handles it: the children inherit SIGINT ignored.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            # Forking would copy whatever threads and event loops the caller has.
+            # "fork" would copy the caller's threads and event loops.
             pool = get_context("spawn").Pool(os.cpu_count() or 1, initializer=_end_with_the_parent)
         finally:
             signal.signal(signal.SIGINT, before)
@@ -211,7 +213,7 @@ def processes() -> Iterator[Run]:
                 try:
                     yield found.next(timeout=0.5)
                 except TimeoutError:
-                    pass  # a signal that comes just before the wait does not wake it
+                    pass  # polled, because a signal that comes just before the wait does not end it
                 except StopIteration:
                     return
 
@@ -220,7 +222,7 @@ def processes() -> Iterator[Run]:
 
 
 def _end_with_the_parent() -> None:
-    """Whose parent was killed would find nobody to tell: it ends at once, without a word."""
+    """Exit silently when the parent process dies, because nobody would read the result."""
     from multiprocessing import parent_process
     from threading import Thread
 

@@ -1,4 +1,4 @@
-"""Options that commands share, and what their texts mean."""
+"""Options that commands share, and the parsing of their values."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ OVER_ZERO = click.FloatRange(min=0, min_open=True)
 FROM_ONE = click.IntRange(min=1)
 
 LIMITS = {
-    "minutes": (OVER_ZERO, "minutes of the run (the test at its end not counted)."),
+    "minutes": (OVER_ZERO, "minutes, without the held-out test at the end."),
     "proposals": (FROM_ONE, "proposals."),
-    "evaluations": (FROM_ONE, "evaluations of a candidate on a sample."),
+    "evaluations": (FROM_ONE, "evaluations (one candidate on one sample each)."),
     "calls": (FROM_ONE, "model calls."),
-    "tokens": (FROM_ONE, "tokens, of prompts and of replies."),
+    "tokens": (FROM_ONE, "tokens of prompts and replies."),
     "usd": (OVER_ZERO, "US dollars."),
 }
 
 
 def absolute(file: str) -> str:
-    """FILE or FILE:NAME with the file's whole path; another name, as a shipped algorithm's, as it is."""
+    """Return FILE or FILE:NAME with the absolute path of the file; return the name of a shipped algorithm as it is."""
     path, colon, name = file.rpartition(":")
     if colon and not Path(file).exists():
         return f"{Path(path).resolve()}:{name}" if Path(path).exists() else file
@@ -48,7 +48,7 @@ def absolute(file: str) -> str:
 
 
 def cache_file(given: str | None) -> str | None:
-    """The file of ``--cache``: the one that was given, or the user's own where only the flag was."""
+    """Return the file of ``--cache``: the one ``given``, or the user's default file for the bare flag."""
     if given is None:
         return None
     if given:
@@ -64,7 +64,8 @@ def schedule_option(command: F) -> F:
         type=click.Choice(["pipelined", "throughput", "lockstep"]),
         default="pipelined",
         show_default=True,
-        help="How rounds and stages overlap: for a score soon, for a full server, or as the published algorithm does.",
+        help="How rounds and stages overlap. pipelined: a good score early; throughput: a busy server; lockstep: the "
+        "published algorithm.",
     )(command)
 
 
@@ -74,20 +75,20 @@ def set_option(command: F) -> F:
         "settings",
         metavar="NAME=VALUE",
         multiple=True,
-        help="A parameter of the graph, window, focus or control, STAGE.workers, or EDGE.POLICY, "
-        "e.g. 'validate->frontier.stale=discard(4)'. May be given often.",
+        help="Set a parameter of the graph; window, focus or control; STAGE.workers; or EDGE.POLICY, "
+        "e.g. 'validate->frontier.stale=discard(4)'. Repeatable.",
     )(command)
 
 
 def budget_options(command: F) -> F:
-    """The limits of a run's budget."""
+    """Add an option for each limit of a run's budget."""
     for name, (kind, counts) in reversed(LIMITS.items()):
-        command = click.option(f"--{name}", type=kind, help=f"Budget: {counts}")(command)
+        command = click.option(f"--{name}", type=kind, help=f"Budget: at most this many {counts}")(command)
     return command
 
 
 def budget_of(options: Mapping[str, Any]) -> Budget:
-    """The budget that ``options`` say, as `budget_options` name them."""
+    """Return the budget that the options of `budget_options` set."""
     from flashgraph.run.budget import Budget
 
     limits = {name: options[name] for name in LIMITS if name != "minutes"}
@@ -96,7 +97,10 @@ def budget_of(options: Mapping[str, Any]) -> Budget:
 
 
 def pairs(texts: Iterable[str], option: str = "--set", example: str = "window=4") -> dict[str, str]:
-    """``NAME=VALUE`` texts as a mapping; the last one of a name holds.  Raises click's usage error without ``=``."""
+    """Return ``NAME=VALUE`` texts as a mapping, in which the last value of a name counts.
+
+    Raises click's usage error for a text without a name, ``=`` or value.
+    """
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -109,9 +113,10 @@ def pairs(texts: Iterable[str], option: str = "--set", example: str = "window=4"
 
 
 def models_by_role(texts: Iterable[str], roles: Iterable[str], option: str = "--model") -> dict[str, str]:
-    """``ROLE=SPEC`` or ``SPEC`` texts of an ``option`` as specs by role; a bare one stands for every role not named.
+    """Return the spec of each role from the ``ROLE=SPEC`` and ``SPEC`` texts of ``option``.
 
-    Raises click's usage error for two bare ones or two for one role.
+    A ``SPEC`` without a role serves every role that is not named.  Raises click's usage error for two of these, and
+    for two specs of one role.
     """
     bare: list[str] = []
     named: dict[str, str] = {}
@@ -121,7 +126,7 @@ def models_by_role(texts: Iterable[str], roles: Iterable[str], option: str = "--
         if not (equals and role.isidentifier()):
             bare.append(text)
         elif role in named:
-            raise click.BadParameter(f"two for the role {role!r}; expected one", param_hint=f"'{option}'")
+            raise click.BadParameter(f"found two for the role {role!r}, expected one", param_hint=f"'{option}'")
         else:
             named[role] = spec
     if len(bare) > 1:

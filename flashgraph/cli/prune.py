@@ -14,7 +14,7 @@ from flashgraph.cli.stored import folder_argument
 from flashgraph.text.terminal import agreed, say, say_error, say_table
 
 if TYPE_CHECKING:
-    from flashgraph.observe.runs import Summary
+    from flashgraph.observe.records import Summary
 
 __all__ = ["command"]
 
@@ -27,29 +27,32 @@ def _span(ctx: click.Context, param: click.Parameter, value: str | None) -> time
         return None
     found = re.fullmatch(r"(\d+)([mhdw])", value)
     if found is None:
-        raise click.BadParameter(f"found {value!r}, expected a number of m, h, d or w, e.g. 30d")
+        raise click.BadParameter(f"found {value!r}, expected a number with the unit m, h, d or w, e.g. 30d")
     return timedelta(**{UNITS[found[2]]: int(found[1])})
 
 
-@click.command("prune")
+@click.command("prune", short_help="Remove stored runs, or make one smaller.")
 @folder_argument
-@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Keep the N newest runs, whatever else is said.")
+@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Keep the N newest runs in any case.")
 @click.option(
-    "--older-than", callback=_span, metavar="30d", help="Only runs that were last worked on so long ago: m, h, d, w."
+    "--older-than",
+    callback=_span,
+    metavar="30d",
+    help="Only runs without work for this long, in m(inutes), h(ours), d(ays) or w(eeks).",
 )
 @click.option(
     "--status",
     "statuses",
     type=click.Choice(STATUSES),
     multiple=True,
-    help="Only runs with this status. May be given often.",
+    help="Only runs with this status. Repeatable.",
 )
 @click.option(
     "--vacuum",
     metavar="RUN",
-    help="Remove no run, but drop the messages and replies of this one's calls; it cannot be resumed after that.",
+    help="Remove no run, but delete the messages and replies of this run's calls; it can then not be resumed.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def command(
     folder: Path,
     keep: int | None,
@@ -58,8 +61,10 @@ def command(
     vacuum: str | None,
     yes: bool,
 ) -> int:
-    """Remove runs in FOLDER (by default runs/): those that fulfil all that is said. They are listed first, and only
-    removed when you say yes. A run that goes on is never touched, and neither are files that are no run's.
+    """Remove the runs in FOLDER (default: runs/) that match all of the given options.
+
+    The command lists them and asks before it removes any. It never touches a run that is still going, nor files that
+    belong to no run.
 
     \b
     flashgraph prune --keep 20
@@ -68,20 +73,20 @@ def command(
     """
     if vacuum is not None:
         if keep is not None or older_than is not None or statuses:
-            raise click.UsageError("--vacuum RUN makes one run smaller: leave out --keep, --older-than and --status")
+            raise click.UsageError("--vacuum RUN takes none of --keep, --older-than and --status")
         return _vacuum(vacuum, yes)
     if keep is None and older_than is None and not statuses:
-        raise click.UsageError("say which runs: --keep N, --older-than 30d or --status killed")
+        raise click.UsageError("give at least one of --keep N, --older-than 30d and --status killed")
     return _prune(_chosen(folder, keep, older_than, statuses), folder, yes)
 
 
 def _chosen(folder: Path, keep: int | None, older_than: timedelta | None, statuses: tuple[str, ...]) -> list[Summary]:
-    from flashgraph.observe.runs import Summary
+    from flashgraph.observe.records import Summary
     from flashgraph.run.journal.folders import is_held, runs_in
 
     found = runs_in(folder)
     for link in filter(Path.is_symlink, found):
-        say(f"{link}: left alone: it is a symbolic link", err=True)
+        say(f"{link}: skipped, because it is a symbolic link", err=True)
     own = (run for run in found if not run.is_symlink())
     runs = sorted(map(Summary.read, own), key=_last, reverse=True)
     before = datetime.now(UTC) - older_than if older_than is not None else None
@@ -96,7 +101,7 @@ def _chosen(folder: Path, keep: int | None, older_than: timedelta | None, status
 
 
 def _last(run: Summary) -> datetime:
-    """When a run was last worked on; where it does not say, when its journal was last written."""
+    """Return when a session of the run last opened or closed; if that is not readable, when its journal was written."""
     from flashgraph.run.journal.keeper import JOURNAL
 
     if run.touched is not None:
@@ -122,11 +127,11 @@ def _prune(runs: list[Summary], folder: Path, yes: bool) -> int:
         try:
             left = remove(Path(run.folder))
         except FlashgraphError as error:
-            # The others are removed all the same: each stands for itself.
+            # Go on with the other runs.
             say_error(error)
             code = WRONG
             continue
-        say(f"removed: {run.folder}" + (f"; not the run's, and left: {', '.join(left)}" if left else ""))
+        say(f"removed: {run.folder}" + (f"; kept files of other programs: {', '.join(left)}" if left else ""))
     return code
 
 
@@ -138,8 +143,8 @@ def _vacuum(name: str, yes: bool) -> int:
     journal = find_run(name) / JOURNAL
     before = journal.stat().st_size
     question = (
-        f"Drop the messages and replies of {name}'s calls? Artifacts, scores and costs stay; "
-        "it cannot be resumed after that."
+        f"Delete the messages and replies of {name}'s calls? Artifacts, scores and costs stay; "
+        "the run can then not be resumed."
     )
     if not _agreed(question, yes):
         return WRONG
@@ -151,5 +156,5 @@ def _vacuum(name: str, yes: bool) -> int:
 def _agreed(question: str, yes: bool) -> bool:
     if yes or agreed(question):
         return True
-    say("nothing was changed; --yes does it without asking", err=True)
+    say("nothing was changed; --yes skips the question", err=True)
     return False

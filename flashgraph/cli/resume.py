@@ -1,4 +1,4 @@
-"""``flashgraph resume RUN``: go on with a run that ended, was stopped or was killed."""
+"""``flashgraph resume RUN``: continue a run that ended, was stopped or was killed."""
 
 from __future__ import annotations
 
@@ -15,44 +15,52 @@ from flashgraph.text.terminal import say
 __all__ = ["command"]
 
 
-@click.command("resume")
+@click.command("resume", short_help="Continue a run from its journal.")
 @click.argument("run")
-@click.option("--graph", help="The graph, if its file is no longer where it was.")
-@click.option("--task", metavar="FILE[:NAME]", help="The task, if its file is no longer where it was.")
-@click.option("--model", "models", multiple=True, metavar="[ROLE=]SPEC", help="Other models than before.")
-@click.option("--minutes", type=OVER_ZERO, help="Budget of the whole run, its earlier sessions included.")
+@click.option("--graph", help="The graph, if its file has moved.")
+@click.option("--task", metavar="FILE[:NAME]", help="The task, if its file has moved.")
+@click.option("--model", "models", multiple=True, metavar="[ROLE=]SPEC", help="Replace a model.")
+@click.option("--minutes", type=OVER_ZERO, help="Budget of the whole run, earlier sessions included: minutes.")
 @click.option("--proposals", type=FROM_ONE, help="Budget of the whole run: proposals.")
 @click.option("--evaluations", type=FROM_ONE, help="Budget of the whole run: evaluations.")
 @click.option("--calls", type=FROM_ONE, help="Budget of the whole run: model calls.")
 @click.option("--tokens", type=FROM_ONE, help="Budget of the whole run: tokens.")
 @click.option("--usd", type=OVER_ZERO, help="Budget of the whole run: US dollars.")
 @click.option(
-    "--target-score", type=float, help="Stop when the best has reached this score; inf: never.  [default: as before]"
+    "--target-score",
+    type=float,
+    help="Stop when the best artifact reaches this score; inf: never.  [default: unchanged]",
 )
-@click.option("--patience", type=FROM_ONE, help="Proposals in a row that may come to nothing.  [default: as before]")
-@click.option("--grace", type=click.FloatRange(min=0), default=30.0, show_default=True, help="As for run.")
 @click.option(
-    "--accept-changes", is_flag=True, help="Go on although functions or policies of the graph are others than before."
+    "--patience",
+    type=FROM_ONE,
+    help="Stop after this many proposals in a row that do not improve on the best artifact.  [default: unchanged]",
 )
+@click.option(
+    "--grace", type=click.FloatRange(min=0), default=30.0, show_default=True, help="As for `run`, in seconds."
+)
+@click.option("--accept-changes", is_flag=True, help="Resume although functions or policies of the graph have changed.")
 @click.option(
     "--test/--no-test",
     default=None,
-    help="Score seed and best on the held-out test split at the end, or not.  [default: as when the run was started]",
+    help="Score the seed and the best artifact on the test split at the end, or do not.  [default: unchanged]",
 )
 @click.option(
-    "--unsafe-no-sandbox", is_flag=True, help="As for run; it holds for this session, and has to be said each time."
+    "--unsafe-no-sandbox", is_flag=True, help="As for `run`; it holds for one session, so give it at each resume."
 )
-@click.option("--trust", is_flag=True, help="Do what the run's folder says without asking, also if it is not yours.")
-@click.option("--backend", type=click.Choice(["asyncio", "trio"]), default="asyncio", show_default=True)
+@click.option("--trust", is_flag=True, help="Resume a run of another user without asking.")
+@click.option(
+    "--backend", type=click.Choice(["asyncio", "trio"]), default="asyncio", show_default=True, help="The event loop."
+)
 def command(run: str, models: tuple[str, ...], minutes: float | None, backend: str, **options: Any) -> int:
-    """Go on with RUN, a folder or a name below runs/, from where its journal ends.
+    """Continue RUN (a folder, or a name in runs/) from the end of its journal.
 
-    Nothing that was finished is done or paid again. Only a request whose answer was lost when the run was killed is
-    sent once more. The budget is that of the whole run; without options it is what it was. What has failed is not tried
-    again.
+    Finished work is neither repeated nor paid again. Only a request whose reply was lost, because the run was killed,
+    is sent again. Failed work is not retried. Limits of the budget are for the whole run; they stay unless you give
+    others.
 
-    Of a run that you have not started yourself on this machine, what its folder says is shown first, and asked about:
-    which code is run, and where requests and keys go.
+    If you did not start the run yourself on this machine, flashgraph first shows which code it would run and where
+    requests and keys would go, and asks.
 
     \b
     flashgraph resume runs/gepa-tickets-20260101-120000
@@ -65,7 +73,7 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
     from flashgraph.run.journal.folders import find_run
     from flashgraph.run.journal.keeper import read_header
 
-    # Before any code of the user's runs, which may change the working directory.
+    # Resolve paths before the user's code runs, because it may change the working directory.
     home, folder = Path.cwd(), find_run(run)
     header = read_header(folder)
     words = dict(header.order)
@@ -73,15 +81,15 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
     require_trust(folder, words, {**options, "models": given_models}, options["trust"])
     if words.get("unconfined") and not options["unsafe_no_sandbox"]:
         say(
-            "the run was started with --unsafe-no-sandbox; it goes on in the sandbox. "
-            "To go on without one, say it again.",
+            "the run was started with --unsafe-no-sandbox and now continues in the sandbox; "
+            "to continue without one, give --unsafe-no-sandbox again",
             err=True,
         )
     words["unconfined"] = bool(words.get("unconfined")) or options["unsafe_no_sandbox"]
     for name in ("graph", "task"):
         words[name] = absolute(options[name]) if options[name] else words.get(name)
         if not words[name]:
-            raise click.UsageError(f"the run was started from Python: say --{name} {name.upper()}")
+            raise click.UsageError(f"the run was started from Python, which stores no {name}: give --{name} FILE")
     graph = load_graph(words["graph"])
     graph.checked()
     roles = sorted({s.llm for s in graph.spec.stages if s.llm is not None})
@@ -119,9 +127,9 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
 
 
 def _budget_before(folder: Path, given: Mapping[str, float]) -> dict[str, float]:
-    """The limits that the run had last.
+    """Return the last limits of the run.
 
-    Refuses ``given`` ones below what it has used: they would be reached before anything could be done.
+    Raises click's usage error for a ``given`` limit below what the run has used: it would end before any work.
     """
     from flashgraph.run.journal.reading import StoredRun
 
@@ -132,7 +140,7 @@ def _budget_before(folder: Path, given: Mapping[str, float]) -> dict[str, float]
         if limit < used:
             per, option = (60, "minutes") if name == "seconds" else (1, name)
             raise click.BadParameter(
-                f"found {limit / per:g}, but the run has used {used / per:g} {option} already; expected the budget of "
+                f"found {limit / per:g}, but the run has already used {used / per:g} {option}; expected a limit for "
                 f"the whole run, e.g. --{option} {math.ceil(2 * used / per)}",
                 param_hint=f"'--{option}'",
             )

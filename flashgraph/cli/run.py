@@ -1,4 +1,4 @@
-"""``flashgraph run GRAPH --task FILE --model SPEC``: evolve, and say what came of it."""
+"""``flashgraph run GRAPH --task FILE --model SPEC``: run an algorithm and report its outcome."""
 
 from __future__ import annotations
 
@@ -22,55 +22,61 @@ from flashgraph.cli.options import (
 __all__ = ["command"]
 
 
-@click.command("run")
+@click.command("run", short_help="Run GRAPH on a task.")
 @click.argument("graph")
-@click.option("--task", required=True, metavar="FILE[:NAME]", help="The Python file with the fg.Task.")
+@click.option("--task", required=True, metavar="FILE[:NAME]", help="A Python file that defines a fg.Task.")
 @click.option(
     "--model",
     "models",
     multiple=True,
     metavar="[ROLE=]SPEC",
-    help="A model for a role of the graph, or one for all of them: openai:URL#MODEL, vllm:URL#MODEL, litellm:NAME, "
-    "local, sim:PROFILE. May be given often.",
+    help="The model of one role of the graph, or of all roles: openai:URL#MODEL, vllm:URL#MODEL, litellm:NAME, local, "
+    "sim:PROFILE. Repeatable.",
 )
 @schedule_option
 @set_option
-@click.option("--seed", default=0, show_default=True, help="Every random draw follows from it.")
+@click.option("--seed", default=0, show_default=True, help="Seed of every random draw.")
 @budget_options
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the run's files.  [default: runs/GRAPH-TASK-TIME]",
+    help="Folder for the journal and the results.  [default: runs/GRAPH-TASK-TIME]",
 )
 @click.option(
     "--target-score",
     type=float,
-    help="Stop when the best has reached this score; inf: never.  [default: the task's greatest score on all of the "
-    "validation; none in lockstep]",
+    help="Stop when the best artifact reaches this score; inf: never.  [default: the task's greatest score on every "
+    "validation sample; never in lockstep]",
 )
-@click.option("--patience", type=FROM_ONE, help="Stop when so many proposals in a row have not improved on the best.")
+@click.option(
+    "--patience",
+    type=FROM_ONE,
+    help="Stop after this many proposals in a row that do not improve on the best artifact.",
+)
 @click.option(
     "--grace",
     type=click.FloatRange(min=0),
     default=30.0,
     show_default=True,
-    help="Seconds that what runs has to end in after Ctrl-C, before it is cancelled.",
+    help="Seconds that running work may take to finish after the first Ctrl-C, before it is cancelled.",
 )
-@click.option("--no-test", is_flag=True, help="Do not score seed and best on the held-out test split at the end.")
+@click.option("--no-test", is_flag=True, help="Do not score the seed and the best artifact on the test split.")
 @click.option(
     "--cache",
     is_flag=False,
     flag_value="",
     metavar="[FILE]",
-    help="Keep replies at temperature 0 in a file that runs share, and ask no model what is in it.",
+    help="Reuse replies at temperature 0 across runs, from a file.  [default file: in the user's cache folder]",
 )
-@click.option("--cache-samples", is_flag=True, help="With --cache: replies at higher temperatures too.")
+@click.option("--cache-samples", is_flag=True, help="With --cache: reuse replies at higher temperatures too.")
 @click.option(
     "--unsafe-no-sandbox",
     is_flag=True,
-    help="Run code that a model wrote without confinement, where none can be set up.",
+    help="Run code that a model wrote even where no sandbox can be set up.",
 )
-@click.option("--backend", type=click.Choice(["asyncio", "trio"]), default="asyncio", show_default=True)
+@click.option(
+    "--backend", type=click.Choice(["asyncio", "trio"]), default="asyncio", show_default=True, help="The event loop."
+)
 def command(
     graph: str,
     task: str,
@@ -79,10 +85,10 @@ def command(
     backend: str,
     **options: Any,
 ) -> int:
-    """Run GRAPH on a task until a budget is reached or nothing is left to do.
+    """Run GRAPH on a task until a limit of the budget is reached or no work is left.
 
-    Progress goes to stderr; the outcome goes to stdout and, as files, into --out, with a journal from which the run
-    can be resumed. The first Ctrl-C (or SIGTERM, or SIGHUP) starts nothing new and lets what runs end, the second
+    Progress goes to stderr, the outcome to stdout and into files in --out. The journal there lets `flashgraph resume`
+    continue the run. The first Ctrl-C (or SIGTERM, or SIGHUP) starts no new work and waits for running work; the second
     cancels it.
 
     \b
@@ -93,7 +99,7 @@ def command(
     from flashgraph.cli.session import Order, carry_out
     from flashgraph.graph.loading import load_graph, load_task
 
-    # Before any code of the user's runs, which may change the working directory.
+    # Resolve paths before the user's code runs, because it may change the working directory.
     home, graph, task, cache = Path.cwd(), absolute(graph), absolute(task), cache_file(options["cache"])
     chosen, overrides = load_graph(graph), pairs(settings)
     chosen.checked()

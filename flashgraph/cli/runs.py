@@ -1,4 +1,4 @@
-"""``flashgraph runs [FOLDER]``: the runs that are kept there."""
+"""``flashgraph runs [FOLDER]``: a table of stored runs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from flashgraph.text.terminal import say, say_table
 __all__ = ["command"]
 
 
-@click.command("runs")
+@click.command("runs", short_help="List stored runs.")
 @folder_argument
 @json_option
 def command(folder: Path, as_json: bool) -> None:
-    """List the runs in FOLDER (by default runs/), the newest first: status, best score and what they have used.
+    """List the runs in FOLDER (default: runs/), newest first, with status, best score and what they have used.
 
-    Runs that go on are read without being held up. "killed" is a run that ended without a word: its process died;
-    flashgraph resume goes on with it.
+    Reading a run that is still going does not delay it. "killed" is a run whose process died; `flashgraph resume`
+    continues it.
     """
-    from flashgraph.observe.runs import UNREADABLE, Summary, runs_table, summary_json
+    from flashgraph.observe.records import UNREADABLE, Summary, summary_json
+    from flashgraph.observe.runs import runs_table
     from flashgraph.run.journal.folders import runs_in
 
     found = sorted(map(Summary.read, runs_in(folder)), key=lambda run: (run.opened or "", run.name), reverse=True)

@@ -1,4 +1,4 @@
-"""One run of the command line, from the models' start to the files it leaves."""
+"""One run of the command line, from opening its models to writing its files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ STOPPED = "interrupted"
 
 @attrs.frozen
 class Order:
-    """What ``flashgraph run`` was asked for."""
+    """The arguments of ``flashgraph run`` or ``flashgraph resume``."""
 
     graph: Graph
     task: Task[Any, Any]
@@ -59,28 +59,28 @@ class Order:
     out: Path | None
     test: bool
     home: Path = attrs.field(factory=Path.cwd)
-    """The working directory before any code of the user's was run, which may change it."""
+    """The working directory before the user's code ran, because it may change it."""
     unconfined: bool = False
-    """Whether a graph's sandbox may go without confinement."""
+    """Whether a graph's sandbox may run code without confinement."""
     resume: bool = False
     accept_changes: bool = False
     grace: float = 30.0
-    """Seconds that what runs has to end in after a first Ctrl-C."""
+    """Seconds that running work may take to finish after the first Ctrl-C."""
     target: float | None = None
-    """A score at which the run is stopped."""
+    """The champion's score at which the run stops."""
     patience: int | None = None
-    """After how many proposals in a row that have not improved on the best it is stopped."""
+    """The number of proposals in a row without a better champion after which the run stops."""
     cache: str | None = None
     """A file of replies that runs share."""
     any_temperature: bool = False
     words: Mapping[str, Any] = attrs.field(factory=dict)
-    """How the command line said it, for who resumes the run."""
+    """The arguments as the command line gave them, stored in the journal for `flashgraph resume`."""
 
 
 def carry_out(order: Order, backend: str) -> int:
-    """Run the order, print its report, write its files; returns the exit code.
+    """Run the order, print its report and write its files; return the exit code.
 
-    Raises `DataError` and `ModelError` for what keeps the run from starting.
+    Raises `DataError` and `ModelError` if the run cannot start.
     """
     if backend == "trio":
         require("trio", "--backend trio")
@@ -97,7 +97,7 @@ def carry_out(order: Order, backend: str) -> int:
     try:
         return anyio.run(partial(_guarded, order, models), backend=backend)
     except BaseException:
-        # Nothing was reached: an empty folder would say otherwise; one with a journal stays.
+        # An empty folder would look like a run; `rmdir` keeps one that holds a journal.
         with suppress(OSError):
             folder.rmdir()
         raise
@@ -115,8 +115,8 @@ async def _guarded(order: Order, models: Mapping[str, Model]) -> int:
             report, abandoned = await _run(order, models, interrupts, begun)
         if report is None and not begun:
             raise click.Abort
-        # Signals are still heard: none keeps the files from being written.  And in the event loop: to close that is to
-        # wait for whatever jobs have left behind.
+        # Still inside the signal handler, so that no signal prevents the files.  Still inside the event loop, because
+        # closing it waits for every task and thread that jobs left behind.
         code = _conclude(order, report or _cut_short(order, begun[0]))
         tasks.cancel_scope.cancel()
     await swept(GRACE)
@@ -126,14 +126,14 @@ async def _guarded(order: Order, models: Mapping[str, Model]) -> int:
 
 
 def _cut_short(order: Order, run: Run) -> Report:
-    """The report of a run that signals have cancelled at once: what was reached until then."""
+    """Return the report of a run that signals cancelled at once, with what it reached."""
     result = run.result
     result = attrs.evolve(result, reason=STOPPED) if result.status == "cancelled" else result
     return Report(result, order.task.seed, untested=STOPPED, interrupted=True)
 
 
 def _rescue(order: Order, begun: Sequence[Run]) -> None:
-    """Write the files of a run whose process is about to be ended, as far as they can be."""
+    """Write what can be written of a run whose process is about to exit."""
     assert order.out is not None
     with suppress(Exception):
         for run in begun:
@@ -141,7 +141,7 @@ def _rescue(order: Order, begun: Sequence[Run]) -> None:
 
 
 def _conclude(order: Order, report: Report) -> int:
-    """Write the files and print the report; returns the exit code."""
+    """Write the files and print the report; return the exit code."""
     folder = order.out
     assert folder is not None
     shown = folder.relative_to(order.home) if folder.is_relative_to(order.home) else folder
@@ -150,11 +150,11 @@ def _conclude(order: Order, report: Report) -> int:
         written = f"written to {shown}: {', '.join(report.write(folder))}"
     except OSError as error:
         unwritten = True
-        written = f"not everything could be written to {shown}: {error.strerror}; resuming the run writes it"
+        written = f"some files could not be written to {shown}: {error.strerror}; resuming the run writes them"
     _print(report, written)
     why = unusable(folder).replace(str(folder), str(shown)) if report.result.status == "failed" else ""
-    if said := f"the run cannot go on: {why}" if why else report.to_go_on(shown):
-        say(said)
+    if advice := f"the run cannot be resumed: {why}" if why else report.to_resume(shown):
+        say(advice)
     if report.interrupted:
         return INTERRUPTED
     interrupted = report.result.cause is Cause.CALLER
@@ -164,7 +164,7 @@ def _conclude(order: Order, report: Report) -> int:
 async def _run(
     order: Order, models: Mapping[str, Model], interrupts: Interrupts, begun: list[Run]
 ) -> tuple[Report, Sequence[str]]:
-    """The report, and which jobs were abandoned; once it has begun, ``begun`` has the run."""
+    """Return the report and the abandoned jobs; append the run to ``begun`` once it has started."""
     progress = Progress(order.graph.spec, order.budget)
     live = terminal.is_live()
 
@@ -191,7 +191,7 @@ async def _run(
     ) as run:
         begun.append(run)
         for event in run.result.events:
-            progress.on_event(event)  # of earlier sessions, which the hook is not told of
+            progress.on_event(event)  # of earlier sessions, which the hook does not receive
         asked = anyio.Event()
 
         def leave() -> None:
@@ -199,8 +199,8 @@ async def _run(
             asked.set()
 
         interrupts.steps = [
-            (f"stopping: nothing new starts, what runs has {order.grace:g} s to end; Ctrl-C again to cancel it", leave),
-            ("cancelling what runs; once more to end without a report", partial(run.stop, STOPPED)),
+            (f"stopping: running work has {order.grace:g} s to finish; Ctrl-C again to cancel it", leave),
+            ("cancelling running work; Ctrl-C again to exit without a report", partial(run.stop, STOPPED)),
         ]
         if not live:
             say(f"{order.graph.name} on {order.task.name}: {order.schedule}, seed {order.seed}", err=True)
@@ -219,14 +219,14 @@ async def _run(
 
 
 async def _grace(run: Run, asked: anyio.Event, seconds: float) -> None:
-    """Cancel what runs when a run that the user has asked to stop takes longer than it may."""
+    """Cancel running work ``seconds`` after the user has asked the run to stop."""
     await asked.wait()
     await anyio.sleep(seconds)
     run.stop(STOPPED)
 
 
 def _unconfined(graph: Graph) -> dict[str, Any]:
-    """The graph's sandboxes, made to run what they are given without confinement."""
+    """Return the graph's sandboxes, made without confinement."""
     return {
         name: resource.factory(unconfined=True)
         for name, resource in graph.spec.resources.items()
@@ -235,22 +235,23 @@ def _unconfined(graph: Graph) -> dict[str, Any]:
 
 
 async def _ended(run: Run) -> Result:
-    """The result at the end.  An error of the run itself becomes a failed result: what was paid for is reported."""
+    """Return the result at the end.  An error of the run becomes a failed result, so that what was paid for is
+    reported."""
     try:
         return (await run.wait()).judged()
     except FlashgraphError as error:
         return attrs.evolve(run.result, status="failed", cause=Cause.ERROR, reason=str(error))
     except Exception as raised:
         fault = cause(raised)
-        if said := no_defect(fault):
-            return attrs.evolve(run.result, status="failed", cause=Cause.ERROR, reason=said)
+        if message := no_defect(fault):
+            return attrs.evolve(run.result, status="failed", cause=Cause.ERROR, reason=message)
         say("".join(traceback.format_exception(fault)), err=True, end="")
         reason = f"a defect of flashgraph: {type(fault).__name__}: {fault}; please report it with the lines above"
         return attrs.evolve(run.result, status="failed", cause=Cause.ERROR, reason=reason)
 
 
 async def _watched(run: Run, progress: Progress) -> Result:
-    """Show the progress while the run goes on."""
+    """Show the progress until the run ends; return its result."""
     with terminal.live(table(progress)) as view:
 
         async def frames() -> None:
@@ -270,14 +271,13 @@ async def _watched(run: Run, progress: Progress) -> Result:
 async def _tested(
     report: Report, order: Order, models: Mapping[str, Model], run: Run, interrupts: Interrupts
 ) -> Report:
-    """The report with the held-out scores, or with the reason why there are none."""
-    untested = _why_not(report, order, models)
-    if untested:
+    """Return the report with the held-out scores, or with the reason why there are none."""
+    if untested := _why_untested(report, order, models):
         return attrs.evolve(report, untested=untested)
     spec = order.graph.spec
     stage = next((s for s in spec.stages if s.name == spec.tests), None)
     model = _tester(order, models)
-    assert model is not None  # `_why_not` has seen to it
+    assert model is not None  # `_why_untested` has checked it
     ledger = run.machine.ledger
     before = dict(ledger.settled)
     candidates = [dict(order.task.seed), report.best or {}]
@@ -287,7 +287,7 @@ async def _tested(
         return attrs.evolve(report, untested=lacking)
     say(f"testing {'the seed' if same else 'seed and best'} on {len(order.task.test)} samples", err=True)
     with anyio.CancelScope() as scope:
-        interrupts.steps = [("stopping the test; once more to end without a report", scope.cancel)]
+        interrupts.steps = [("stopping the test; Ctrl-C again to exit without a report", scope.cancel)]
         try:
             scores = await held_out(
                 order.task,
@@ -308,7 +308,8 @@ async def _tested(
     return attrs.evolve(report, untested=STOPPED, interrupted=True)
 
 
-def _why_not(report: Report, order: Order, models: Mapping[str, Model]) -> str:
+def _why_untested(report: Report, order: Order, models: Mapping[str, Model]) -> str:
+    """Return why no held-out test can be run; empty if one can."""
     if not order.test:
         return "--no-test"
     if not order.task.test:
@@ -320,19 +321,19 @@ def _why_not(report: Report, order: Order, models: Mapping[str, Model]) -> str:
     if report.best is None:
         return "there is no best artifact, or it is not made of texts"
     if _tester(order, models) is None:
-        return f"none of the models ({', '.join(models)}) has the role 'task'"
+        return f"no model has the role 'task'; the roles are {', '.join(models)}"
     return ""
 
 
 def _tester(order: Order, models: Mapping[str, Model]) -> Model | None:
-    """The model of the held-out test: that of the stage that tests, the one for the role ``task``, or the only one."""
+    """Return the held-out test's model: that of the testing stage, of the role ``task``, or the only one."""
     spec = order.graph.spec
     role = next((s.llm for s in spec.stages if s.name == spec.tests), None) or "task"
     return models.get(role) or (next(iter(models.values())) if len({id(m) for m in models.values()}) == 1 else None)
 
 
 def _reached(run: Run, model: Model, models: Mapping[str, Model]) -> int:
-    """How many requests the run has found its endpoints to take at once."""
+    """Return the number of concurrent requests that the endpoints of ``model`` allow, as the run has learned."""
     role = next(role for role, known in models.items() if known is model)
     machine = run.machine
     return sum(machine.slots.limits[endpoint] for endpoint in machine.plan.services[machine.plan.endpoints[role]])

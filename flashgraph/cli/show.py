@@ -1,4 +1,4 @@
-"""``flashgraph show RUN``: how a run stands, and what it has found."""
+"""``flashgraph show RUN``: the status of a stored run and what it has found."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("show")
+@click.command("show", short_help="Show a stored run: status, spend, best artifact, lineage.")
 @click.argument("run")
-@click.option("--artifact", metavar="[POOL:]ID", help="Show this artifact in the place of the best one.")
+@click.option("--artifact", metavar="[POOL:]ID", help="Show this artifact instead of the best one.")
 @click.option("--artifacts", is_flag=True, help="List all artifacts instead.")
 @click.option("--calls", type=click.IntRange(min=1), metavar="N", help="List the newest N model calls instead.")
-@click.option("--failures", is_flag=True, help="List what stages have failed with instead.")
+@click.option("--failures", is_flag=True, help="List the failures of stages and edges instead.")
 @json_option
 def command(run: str, artifact: str | None, artifacts: bool, calls: int | None, failures: bool, as_json: bool) -> None:
-    """Show RUN, a folder or the name of one in runs/: its status, what it has used, and its best artifact with how it
-    came to be, step by step, each as a diff to the one before.
+    """Show RUN (a folder, or a name in runs/): its status, what it has used, its best artifact, and that artifact's
+    lineage as a diff for each step.
 
-    A run that goes on is read without being held up.
+    Reading a run that is still going does not delay it.
 
     \b
     flashgraph show gepa-tickets-20260801-120000
@@ -35,7 +35,7 @@ def command(run: str, artifact: str | None, artifacts: bool, calls: int | None, 
     flashgraph show mine --calls 20 --json
     """
     if (artifact is not None) + artifacts + (calls is not None) + failures > 1:
-        raise click.UsageError("--artifact, --artifacts, --calls and --failures each show one thing: give one of them")
+        raise click.UsageError("give only one of --artifact, --artifacts, --calls and --failures")
     from flashgraph.run.journal.reading import StoredRun
 
     with StoredRun.open(run) as found, found.snapshot():
@@ -50,13 +50,14 @@ def command(run: str, artifact: str | None, artifacts: bool, calls: int | None, 
 
 
 def _chosen(run: StoredRun, named: str | None) -> StoredArtifact | None:
-    """The artifact that was asked for, or the best one."""
+    """Return the artifact with the given name, or the best one."""
     if named is None:
         return run.best()
     pool, _, number = named.rpartition(":")
     if not number.isdecimal():
         raise click.BadParameter(
-            f"found {named!r}, expected its number, or POOL:NUMBER; --artifacts lists them", param_hint="'--artifact'"
+            f"found {named!r}, expected ID or POOL:ID, where ID is a number; --artifacts lists them",
+            param_hint="'--artifact'",
         )
     return run.artifact(int(number), pool or None)
 
@@ -79,7 +80,7 @@ def _listing(run: StoredRun, calls: int | None, failures: bool) -> None:
         say_table(calls_table(list(run.calls(last=calls))))
     elif failures:
         found = run.failures()
-        say_table(failures_table(found)) if found else say("no stage has failed")
+        say_table(failures_table(found)) if found else say("no stage or edge has failed")
     else:
         say_table(artifacts_table(run.artifacts()))
 
@@ -96,14 +97,14 @@ def _artifact(run: StoredRun, artifact: StoredArtifact | None) -> None:
         say(style(name, bold=True))
         say(text)
     if artifact.parents:
-        say("\nhow it came to be:")
+        say("\nlineage:")
         say_diff(lineage_lines(run.lineage(artifact)))
 
 
 def _json(run: StoredRun, named: str | None, artifacts: bool, calls: int | None, failures: bool) -> dict[str, Any]:
     import attrs
 
-    from flashgraph.observe.runs import artifact_json, lineage_json, run_json
+    from flashgraph.observe.records import artifact_json, lineage_json, run_json
 
     found: dict[str, Any] = {"run": run_json(run)}
     if calls is not None:

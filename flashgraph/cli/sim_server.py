@@ -1,4 +1,4 @@
-"""``flashgraph sim-server``: a simulated model server on this machine, to try schedules and clients against."""
+"""``flashgraph sim-server``: a simulated model server on this machine, for trying schedules and clients."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ HOST = "127.0.0.1"
 OVER_ZERO = click.FloatRange(min=0, min_open=True)
 
 
-@click.command("sim-server")
+@click.command("sim-server", short_help="Serve a simulated model on 127.0.0.1.")
 @click.option("--profile", default="vllm", show_default=True, help="Speed and slots: vllm, api or gpt-4o-mini.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
-@click.option("--speed", type=OVER_ZERO, default=1.0, show_default=True, help="So many times as fast as the profile.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any free port.")
+@click.option("--speed", type=OVER_ZERO, default=1.0, show_default=True, help="Multiple of the profile's speed.")
 @click.option("--slots", type=click.IntRange(min=1), help="Requests that run at once.  [default: the profile's]")
-@click.option("--world", default=0, show_default=True, help="The task world that it answers in.")
-@click.option("--seed", default=0, show_default=True, help="Lengths of replies and faults follow from it.")
+@click.option("--world", default=0, show_default=True, help="Seed of the simulated task that replies are about.")
+@click.option("--seed", default=0, show_default=True, help="Seed of reply lengths and faults.")
 @click.option("--name", default="sim", show_default=True, help="The model's name.")
 @click.option(
     "--fault",
     "faults",
     multiple=True,
     metavar="KIND=RATE",
-    help="A share of requests that fail: 429, 500, stall, reset, cut, truncated, malformed. May be given often.",
+    help="Share of requests that fail with 429, 500, stall, reset, cut, truncated or malformed. Repeatable.",
 )
-@click.option("--stall", type=OVER_ZERO, default=60.0, show_default=True, help="Seconds by which a stall is late.")
-@click.option("--rpm", type=OVER_ZERO, help="Requests a minute; more are answered 429.  [default: no limit]")
-@click.option("--tpm", type=OVER_ZERO, help="Tokens a minute.  [default: no limit]")
-@click.option("--every", type=OVER_ZERO, default=5.0, show_default=True, help="Seconds between lines about the load.")
+@click.option("--stall", type=OVER_ZERO, default=60.0, show_default=True, help="Seconds that a stall adds.")
+@click.option("--rpm", type=OVER_ZERO, help="Requests per minute; further ones get a 429.  [default: no limit]")
+@click.option("--tpm", type=OVER_ZERO, help="Tokens per minute.  [default: no limit]")
+@click.option("--every", type=OVER_ZERO, default=5.0, show_default=True, help="Seconds between load reports.")
 def command(port: int, speed: float, every: float, faults: tuple[str, ...], **options: object) -> int:
     """Serve a simulated model on 127.0.0.1, with OpenAI's protocol and vLLM's metrics.
 
-    Times are the profile's: a batch that grows slows each step, what finds no slot waits, replies have a long tail. A
-    client that hangs up frees its slot. Seconds of --stall, and minutes of --rpm and --tpm, are the profile's too:
-    --speed shortens them. The line about the load goes to stderr.
+    The profile sets the times: a larger batch slows each step, requests queue for a free slot, and reply lengths have a
+    long tail. A client that disconnects frees its slot. --speed also shortens the seconds of --stall and the minutes of
+    --rpm and --tpm. Load reports go to stderr.
 
     \b
     flashgraph sim-server --speed 10 &
@@ -109,21 +109,21 @@ async def _serve(server: SimServer, port: int, speed: float, every: float) -> No
         listener = await anyio.create_tcp_listener(local_host=HOST, local_port=port, backlog=4096)
     except OSError as error:
         raise DataError(
-            f"port {port} of {HOST} cannot be listened on ({error.strerror or error}).\nFix: --port 0 takes a free one."
+            f"cannot listen on port {port} of {HOST}: {error.strerror or error}.\nFix: --port 0, for any free port."
         ) from None
     profile = server.model.profile
     address = f"http://{HOST}:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
     say(
         f"simulated {profile.name} at {address}: {profile.slots} slots, {profile.capacity:,.0f} tokens/s when full\n"
-        f"for flashgraph: --model vllm:{address}?limit={profile.slots}; Ctrl-C ends it"
+        f"for flashgraph: --model vllm:{address}?limit={profile.slots}; Ctrl-C stops the server"
     )
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_tell_load, server, every)
+        tasks.start_soon(_report_load, server, every)
         await server.serve(listener)
 
 
-async def _tell_load(server: SimServer, every: float) -> None:
-    """A line about the load whenever there is or has been some since the last one."""
+async def _report_load(server: SimServer, every: float) -> None:
+    """Print a line about the load every ``every`` seconds, except while the server is idle."""
     import anyio
 
     engine, before = server.model.engine, 0.0

@@ -1,4 +1,4 @@
-"""``flashgraph simulate GRAPH``: what a schedule would do, without a model."""
+"""``flashgraph simulate GRAPH``: predict a run under a schedule, without a model."""
 
 from __future__ import annotations
 
@@ -22,25 +22,27 @@ __all__ = ["command"]
 PLOTS = (".svg", ".png")
 
 
-@click.command("simulate")
+@click.command("simulate", short_help="Predict a run of GRAPH in virtual time, without a model.")
 @simulation_options
 @click.option(
     "--sweep",
     "sweeps",
     multiple=True,
     metavar="NAME=V,V",
-    help="Compare all combinations of values: of window, focus, alpha, workers, control, limit, schedule, or any name "
-    "of --set. More may follow, or the option may be given often.",
+    help="Compare all combinations of these values. NAME is window, focus, alpha, workers, control, limit, schedule "
+    "or any name of --set. Repeatable; further NAME=V,V may follow.",
 )
 @click.argument("further", nargs=-1, metavar="[NAME=V,V]...")
-@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Seeds of each combination.")
-@click.option("--seed", default=0, show_default=True, help="The first seed; each is a world of its own.")
-@click.option("--target-score", type=float, help="Say when this true score is reached.")
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Number of seeds for each combination."
+)
+@click.option("--seed", default=0, show_default=True, help="The first seed; each seed is another simulated world.")
+@click.option("--target-score", type=float, help="Report when the run reaches this true score.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Plot the comparison to a .svg or .png file; pip install 'flashgraph[draw]'.",
+    help="Plot the comparison to a .svg or .png file; needs pip install 'flashgraph[draw]'.",
 )
 @json_option
 def command(
@@ -53,7 +55,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> int | None:
-    """Predict what GRAPH does under a schedule: the real scheduler in virtual time on servers that are latency
+    """Predict a run of GRAPH under a schedule. The real scheduler runs in virtual time, on servers that follow latency
     profiles.
 
     \b
@@ -61,18 +63,20 @@ def command(
     flashgraph simulate gepa --profile task=vllm --profile reflection=gpt-4o-mini
     flashgraph simulate gepa --profile runs/mine --sweep window=2,4,8,16 alpha=0.25,1 --seeds 3 -o plot.png
 
-    alpha is the release fraction of the edges to a pool that have one; workers are those of every stage that calls a
-    model. Replies are not simulated, only their lengths: graphs of prompts work on a simulated world in which better
-    prompts score better, others (and with --task all) get hashes for answers, which pass at --pass-rate. What is not
-    simulated: failures and retries, rate limits, prefix caches, other users of the server, and graphs that run code in
-    a sandbox (islands, meta_harness).
+    alpha is the release fraction of the edges to a pool that have one; workers is the number of workers of every stage
+    that calls a model.
 
-    No model is called, but the graph file, and the task file of --task, are executed as Python: simulate only files
-    that you would run.
+    Only the lengths of replies are simulated. Graphs that evolve prompts run on a simulated world, in which better
+    prompts score better. Other graphs, and every graph with --task, get hashes as answers, which pass at --pass-rate.
+
+    Not simulated: failures and retries, rate limits, prefix caches, other users of the server, and graphs that run code
+    in a sandbox (islands, meta_harness).
+
+    This calls no model, but executes the graph file and the file of --task: simulate only files that you trust.
     """
     if output is not None:
         _check_plot(output)
-        output = output.absolute()  # before any code of the user's runs, which may change the working directory
+        output = output.absolute()  # before the user's code runs, because it may change the working directory
     if further and not sweeps:
         raise click.UsageError(f"found {further[0]!r} after GRAPH, expected an option, e.g. --sweep {further[0]}")
     lists = sweep_of((*sweeps, *further))
@@ -84,7 +88,7 @@ def command(
 
 
 def sweep_of(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """``NAME=V,V`` texts as values by name.  A comma inside of brackets parts nothing."""
+    """Return the values by name of ``NAME=V,V`` texts; a comma inside parentheses belongs to the value."""
     found: dict[str, tuple[str, ...]] = {}
     for text in texts:
         name, equals, values = text.partition("=")
@@ -93,7 +97,7 @@ def sweep_of(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
             raise click.BadParameter(f"found {text!r}, expected NAME=V,V, e.g. window=4,8,16", param_hint="'--sweep'")
         if name in found:
             raise click.BadParameter(
-                f"{name} stands there twice; expected all of its values in one, e.g. "
+                f"found {name} twice, expected all of its values in one list, e.g. "
                 f"{name}={','.join((*found[name], *listed))}",
                 param_hint="'--sweep'",
             )
@@ -102,7 +106,7 @@ def sweep_of(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _check_plot(output: Path) -> None:
-    """Raise what would be raised only once all has been simulated."""
+    """Raise before the simulations what the plot would raise after them."""
     from flashgraph.observe.forecast import check_plotting
 
     if output.suffix not in PLOTS:
@@ -139,11 +143,11 @@ def _one(simulation: Simulation, target: float | None, as_json: bool) -> None:
 
 
 def _shown(simulation: Simulation) -> Forecast:
-    """One simulation, with its progress on a terminal."""
+    """Run one simulation, with a progress bar on a terminal."""
     if not is_live():
         with interruptible():
             return simulated(simulation)
-    # In hundredths: a bar for each event would take longer than the simulation.
+    # Steps of 1 %: an update for each event would take longer than the simulation.
     with interruptible(), progress_bar(100, "simulating") as bar:
 
         def progress(seconds: float) -> None:
@@ -168,7 +172,7 @@ def _many(
 
     settings = combinations(lists)
     for one in settings:
-        # A wrong value among the last would come to light when the others have been simulated.
+        # Otherwise a wrong value in the last combination would show only after all others are simulated.
         check(simulation.with_settings(one))
     found, whole = _carried_out(simulation, settings, seeds)
     if as_json:
@@ -181,7 +185,7 @@ def _many(
     if not whole:
         from flashgraph.cli.failures import INTERRUPTED
 
-        say(f"interrupted: this is what was there{'' if found else ', nothing'}", err=True)
+        say(f"interrupted; {'the table holds what was finished' if found else 'nothing was finished'}", err=True)
         return INTERRUPTED
     return None
 
@@ -189,7 +193,7 @@ def _many(
 def _carried_out(
     simulation: Simulation, settings: Sequence[Mapping[str, str]], seeds: Sequence[int]
 ) -> tuple[list[Combination], bool]:
-    """What was found, and whether that is all of it."""
+    """Return the combinations simulated, and whether these are all; Ctrl-C ends it early."""
     from flashgraph.sim.sweep import swept
 
     found: list[Combination] = []

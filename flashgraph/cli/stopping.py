@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP, and the ways in which a run of the command line ends by them."""
+"""How Ctrl-C, SIGTERM and SIGHUP end a run of the command line."""
 
 from __future__ import annotations
 
@@ -20,49 +20,51 @@ from flashgraph.text.terminal import flush, last_word, say
 __all__ = ["Interrupts", "end_at_once", "rescuing"]
 
 BURST = 0.3
-"""Seconds within which several signals are one: a supervisor may send them in a burst, a person cannot."""
+"""Seconds within which several signals count as one: a supervisor may send a burst, a person cannot."""
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""A terminal that is closed is a wish to stop, as SIGTERM is."""
+"""SIGHUP comes when a terminal closes; it stops the run as SIGTERM does."""
 
 LAST = 3
-"""The signal that ends the process whatever it does."""
+"""The number of the signal after which the process exits in any case."""
 
 PATIENCE = 5.0
-"""Seconds that an orderly end has after the last signal."""
+"""Seconds for an orderly end after the last signal."""
 
 
 class Interrupts:
-    """Each signal does what the next of `steps` says at that moment, with a line about it; when none is left,
-    everything is cancelled.  Where that does not end the process soon after the third, or a fourth comes, the process
-    exits: a function that catches everything, or blocks, cannot keep it."""
+    """Carry out the next of `steps` at each signal, and print its message; cancel everything when none is left.
+
+    The process exits at the fourth signal, or `PATIENCE` seconds after the third: a function that blocks or catches
+    everything cannot prevent it.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self.steps: list[tuple[str, Callable[[], None]]] = []
-        self._heard = 0
+        self._signals = 0
         self._last = float("-inf")
 
     async def listen(self, scope: anyio.CancelScope, *, task_status: Any = anyio.TASK_STATUS_IGNORED) -> None:
         done = 0
-        # nohup has SIGHUP ignored, which stays so.
+        # Under nohup SIGHUP is ignored, and must stay ignored.
         wanted = [n for n in SIGNALS if n == signal.SIGINT or signal.getsignal(n) is not signal.SIG_IGN]
         with anyio.open_signal_receiver(*wanted) as signals, self._counted(wanted):
             task_status.started()
             async for _ in signals:
-                if done == self._heard:
+                if done == self._signals:
                     continue
                 done += 1
                 if not self.steps:
                     scope.cancel()
                     continue
-                said, step = self.steps.pop(0)
-                say(said, err=True)
+                message, step = self.steps.pop(0)
+                say(message, err=True)
                 step()
 
     @contextmanager
     def _counted(self, wanted: Sequence[signal.Signals]) -> Iterator[None]:
-        """Count signals when they come, also while a function holds the event loop."""
+        """Count signals as they arrive, even while a function blocks the event loop."""
         before = {number: signal.getsignal(number) for number in wanted}
         for number, handler in before.items():
             signal.signal(number, partial(self._count, handler))
@@ -76,29 +78,29 @@ class Interrupts:
         now = self._clock()
         burst, self._last = now - self._last < BURST, now
         if not burst:
-            self._heard += 1
-            if self._heard == LAST:
+            self._signals += 1
+            if self._signals == LAST:
                 _arm()
-            elif self._heard > LAST:
+            elif self._signals > LAST:
                 _end()
         if callable(handler):
             handler(number, frame)
 
 
 def _arm() -> None:
-    """End the process after a while, if it still goes on."""
+    """End the process after `PATIENCE` seconds, unless it has ended by then."""
     timer = threading.Timer(PATIENCE, _end)
     timer.daemon = True
     timer.start()
 
 
 RESCUES: list[Callable[[], None]] = []
-"""What is done before the process is ended whatever it does."""
+"""Functions to call before the process is forced to exit."""
 
 
 @contextmanager
 def rescuing(write: Callable[[], None]) -> Iterator[None]:
-    """Call ``write`` where the process has to be ended meanwhile: it writes what there is."""
+    """Call ``write`` if the process is forced to exit inside the block."""
     RESCUES.append(write)
     try:
         yield
@@ -108,15 +110,15 @@ def rescuing(write: Callable[[], None]) -> Iterator[None]:
 
 def _end() -> None:
     for write in RESCUES:
-        # In a thread of its own: a disk that does not answer holds nothing up for long.
+        # In its own thread, so that a disk that hangs delays the exit by `PATIENCE` at most.
         writing = threading.Thread(target=write, daemon=True)
         writing.start()
         writing.join(PATIENCE)
-    last_word("ended without a report: something does not stop; `flashgraph resume` goes on with what is kept")
+    last_word("exited without a report, because some work did not stop; `flashgraph resume` continues the run")
     os._exit(INTERRUPTED)
 
 
 def end_at_once(code: int) -> None:
-    """End the process at once, with what was printed: Python would wait for threads and tasks that never end."""
+    """Flush the output and exit: a normal exit would wait for threads and tasks that never end."""
     flush()
     os._exit(code)

@@ -1,4 +1,4 @@
-"""What the commands that read stored runs share: options, and printing."""
+"""Options and printing of the commands that read stored runs."""
 
 from __future__ import annotations
 

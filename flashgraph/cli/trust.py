@@ -1,4 +1,4 @@
-"""Resuming a run of somebody else's: what its folder would have this machine do is shown, and asked about."""
+"""Resuming another user's run: show what its folder makes this machine do, and ask for consent."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from flashgraph.text.terminal import agreed, say
 __all__ = ["require_trust"]
 
 OPTION_END = re.compile(r"[?&#,;]")
-"""What may stand between the options of a role's models, however they are nested."""
+"""Separators between the options of a role's models, at any nesting."""
 
 
 def require_trust(folder: Path, order: Mapping[str, Any], given: Mapping[str, Any], trusted: bool) -> None:
-    """Ask whether to do what ``order``, as a run's folder has it, says, but for what was ``given`` on the command line.
+    """Ask for consent to what ``order``, read from a run's folder, does beyond what the command line has ``given``.
 
-    A run that this user has started on this machine asks nothing.  Raises `DataError` for a no, and where there is
-    nobody to ask.
+    A run that this user started on this machine needs no consent.  Raises `DataError` for a refusal, and when stdin
+    gives no answer.
     """
     if is_own(folder / JOURNAL):
         return
@@ -31,35 +31,35 @@ def require_trust(folder: Path, order: Mapping[str, Any], given: Mapping[str, An
     if not wanted or trusted:
         return
     say(
-        f"{folder}: this run was not started by you on this machine, or by an older flashgraph.\n"
-        "On the word of its folder, resuming it would:",
+        f"{folder}: another user, another machine or an older flashgraph started this run.\n"
+        "Resuming it would do what its folder says:",
         err=True,
     )
     for line in wanted:
         say(f"  {line}", err=True)
-    if agreed("Go on?"):
+    if agreed("Resume it?"):
         return
     raise DataError(
-        f"{folder}: not resumed.\nFix: --trust does what the folder says; or say --graph, --task and --model yourself."
+        f"{folder}: not resumed.\nFix: --trust, to do what the folder says; or give --graph, --task and --model."
     )
 
 
 def _wanted(order: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """What a folder has this machine do, a line each."""
+    """Return a line for each thing that a folder makes this machine do."""
     lines = []
     for name in ("graph", "task"):
         if not given.get(name) and order.get(name):
-            lines.append(f"run the code of {order[name]}, as its {name}")
+            lines.append(f"run the code of {order[name]} as its {name}")
     for role, spec in dict(order.get("models") or {}).items():
         if role not in given["models"]:
-            sent = "".join(f", with the key in the environment's {key}" for key in _keys(str(spec)))
-            lines.append(f"send requests to {spec} for the role {role}{sent}")
+            sent = "".join(f", with the key from the environment variable {key}" for key in _keys(str(spec)))
+            lines.append(f"send requests of the role {role} to {spec}{sent}")
     if order.get("cache"):
-        lines.append(f"read and write the file {order['cache']}, as a cache of replies")
+        lines.append(f"read and write the file {order['cache']} as a cache of replies")
     return lines
 
 
 def _keys(spec: str) -> list[str]:
-    """The variables that a model string names as keys: all of them, and as it is read, which undoes %5F."""
+    """Return every environment variable that a model string names as a key, with percent-encoding undone (%5F)."""
     options = (pair.partition("=") for pair in OPTION_END.split(spec))
     return list(dict.fromkeys(unquote_plus(value) for name, _, value in options if unquote_plus(name) == "key_env"))

@@ -1,4 +1,4 @@
-"""``flashgraph tune GRAPH --goal GOAL``: a schedule for a goal, found by simulations."""
+"""``flashgraph tune GRAPH --goal GOAL``: search for the schedule that serves a goal best, by simulations."""
 
 from __future__ import annotations
 
@@ -17,39 +17,44 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("tune")
+@click.command("tune", short_help="Search for a good schedule of GRAPH by simulations.")
 @simulation_options
 @click.option(
     "--goal",
     type=click.Choice(["time-to-score", "throughput", "cost"]),
     default="time-to-score",
     show_default=True,
-    help="What is to be best: seconds to a score, proposals a minute, or money (tokens, without prices) to a score or "
-    "for each accepted artifact.",
+    help="What to optimise. time-to-score: seconds to the target score; throughput: proposals per minute; cost: US "
+    "dollars, or tokens without prices, to the target score or per accepted artifact.",
 )
-@click.option("--target-score", type=float, help="The score.  [default: what the defaults reach in all the minutes]")
 @click.option(
-    "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Seeds of the final comparison."
+    "--target-score", type=float, help="The target score.  [default: what the default settings reach in --minutes]"
 )
-@click.option("--seed", default=0, show_default=True, help="The first seed; each is a world of its own.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Number of seeds of the final comparison.",
+)
+@click.option("--seed", default=0, show_default=True, help="The first seed; each seed is another simulated world.")
 @json_option
 def command(goal: Any, target_score: float | None, seeds: int, seed: int, as_json: bool, **options: Any) -> int | None:
-    """Pick a schedule of GRAPH for a goal: window, focus, alpha and control, one after the other, by simulations; then
-    the best three and the defaults on the same seeds.
+    """Search for the best settings of GRAPH for a goal. Simulations choose window, focus, alpha and control in turn,
+    then compare the best three settings with the defaults on the same seeds.
 
-    Prints --set options for `flashgraph run`, and on how many seeds they were better. What is simulated, and what is
-    not: `flashgraph simulate --help`. Proposals that are fast are not proposals that are good: only the simulated world
-    has scores, and yours is another.
+    The command prints --set options for `flashgraph run`, and on how many seeds they were better than the defaults.
+    `flashgraph simulate --help` says what is simulated and what is not. Fast proposals need not be good ones: scores
+    come from the simulated world, not from your task.
 
-    No model is called, but the graph file, and the task file of --task, are executed as Python: tune only files that
-    you would run.
+    This calls no model, but executes the graph file and the file of --task: tune only files that you trust.
     """
     simulation = simulation_of(seed=seed, **options)
     found = _searched(simulation, goal, seeds, target_score)
     if found is None:
         from flashgraph.cli.failures import INTERRUPTED
 
-        say("interrupted before the final comparison: there is nothing to recommend", err=True)
+        say("interrupted before the final comparison: no recommendation", err=True)
         return INTERRUPTED
     _report(simulation, found, as_json)
     return None
@@ -68,7 +73,7 @@ def _searched(simulation: Simulation, goal: Any, seeds: int, target: float | Non
         fixed.add("alpha")
     names = [name for name in CHOICES if name not in fixed]
     if simulation.schedule == "lockstep":
-        raise DataError("tune: lockstep has nothing to choose.\nFix: leave out --schedule lockstep.")
+        raise DataError("tune: lockstep has no settings to tune.\nFix: leave out --schedule lockstep.")
     try:
         with (
             processes() as run,
@@ -89,8 +94,8 @@ def _report(simulation: Simulation, found: Tuned, as_json: bool) -> None:
     from flashgraph.observe.forecast import tuned_json, tuned_lines, tuned_table
     from flashgraph.sim.forecast import expanded
 
-    told = {**simulation.settings, **(found.best.settings if found.better else {})}
-    options = expanded(load_graph(simulation.graph).spec, told)
+    chosen = {**simulation.settings, **(found.best.settings if found.better else {})}
+    options = expanded(load_graph(simulation.graph).spec, chosen)
     if as_json:
         say_json(tuned_json(found, options))
         return

@@ -1,4 +1,4 @@
-"""Two stored runs side by side: what they were told, what they have reached by when, what it has cost."""
+"""A comparison of two stored runs: their settings, their scores over calls and time, and their cost."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 __all__ = ["Comparison", "Milestone", "Setting", "compare", "scores_table", "settings_table", "spend_table"]
 
 MILESTONES = 8
-"""How many moments the scores are compared at, over calls and over time."""
+"""The number of points at which scores are compared, over calls and over time."""
 
 LABELS = {"failed": "failed calls", "lost": "lost calls", "unanswered": "unanswered calls", "seconds": "time"}
-TOLD = ("graph", "task", "schedule", "seed", "version")
+SINGLE = ("graph", "task", "schedule", "seed", "version")
 NAMED = ("limits", "params", "policies", "topology", "order")
 
 
 @attrs.frozen
 class Setting:
-    """Something that two runs were told differently; None is not at all."""
+    """A setting that differs between two runs; None where a run does not have it."""
 
     name: str
     first: Any
@@ -39,7 +39,7 @@ class Setting:
 
 @attrs.frozen
 class Milestone:
-    """The champions' scores after so many ``calls`` or ``seconds``: None where a run had none yet, or had ended."""
+    """The champions' scores ``after`` some calls or seconds; None before a run's first champion and after its end."""
 
     after: float
     first: float | None
@@ -48,9 +48,11 @@ class Milestone:
 
 @attrs.frozen
 class Comparison:
-    """``names`` are the runs'; ``spend`` pairs of amounts by name; ``evidence`` what the best scores rest on; ``diff``
-    leads from the first's best texts to the
-    second's, None where one of them has none."""
+    """The comparison of two runs.
+
+    ``spend`` holds a pair of amounts for each name, ``evidence`` that of the two best scores.  ``diff`` leads from the
+    first run's best texts to the second's; it is None if a run has none.
+    """
 
     names: tuple[str, str]
     settings: tuple[Setting, ...]
@@ -62,7 +64,7 @@ class Comparison:
 
 
 def compare(first: StoredRun, second: StoredRun) -> Comparison:
-    """Read two runs, each at one moment."""
+    """Compare two runs, each read in one snapshot."""
     with first.snapshot(), second.snapshot():
         runs = (first, second)
         spends = [run.spend() for run in runs]
@@ -95,7 +97,7 @@ def _names(first: StoredRun, second: StoredRun) -> tuple[str, str]:
 
 
 def _settings(first: Header, second: Header) -> list[Setting]:
-    found = [Setting(name, getattr(first, name), getattr(second, name)) for name in TOLD]
+    found = [Setting(name, getattr(first, name), getattr(second, name)) for name in SINGLE]
     for kind in NAMED:
         one, other = getattr(first, kind), getattr(second, kind)
         found += [Setting(f"{kind}: {name}", one.get(name), other.get(name)) for name in dict.fromkeys([*one, *other])]
@@ -114,7 +116,7 @@ def _milestones(
     if not most:
         return ()
     steps = [most * k / MILESTONES for k in range(1, MILESTONES + 1)]
-    # The last one must not be rounded down: what was found with the last call counts.
+    # Rounded up, so that the last milestone includes the last call.
     afters = list(dict.fromkeys(-(-step // 1) for step in steps)) if whole else steps
 
     def reached(curve: Sequence[ChampionMoment], end: float, after: float, before: float) -> float | None:
@@ -134,24 +136,24 @@ def _milestones(
 
 
 def settings_table(found: Comparison) -> Table:
-    """What differs in what the runs were told."""
+    """Return a table of the settings that differ."""
     rows = [(s.name, _value(s.first), _value(s.second)) for s in found.settings]
     return grid(("setting", *found.names), rows)
 
 
 def spend_table(found: Comparison) -> Table:
-    """What the runs have reached and used."""
+    """Return a table of what the runs have reached and used."""
     rows = [
         (LABELS.get(name, name.replace("_", " ")), _amount(name, one), _amount(name, other))
         for name, (one, other) in found.spend.items()
     ]
     one, other = (score_text(score, e) for score, e in zip(found.spend["best"], found.evidence, strict=True))
     rows[list(found.spend).index("best")] = ("best", one, other)
-    return grid(("in all", *found.names), rows, found.names)
+    return grid(("total", *found.names), rows, found.names)
 
 
 def scores_table(found: Comparison) -> Table:
-    """The champions' scores by calls, then by time; blank once a run has ended."""
+    """Return a table of the champions' scores by calls, then by time; cells after a run's end are blank."""
     rows = [(f"{m.after:,.0f} calls", _score(m.first), _score(m.second)) for m in found.calls]
     rows += [(_moment(m.after), _score(m.first), _score(m.second)) for m in found.seconds]
     return grid(("best score after", *found.names), rows, found.names)

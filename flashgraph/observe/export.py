@@ -1,4 +1,4 @@
-"""Stored runs for other programs: JSON lines, CSV, Parquet, MLflow."""
+"""Export of stored runs for other programs: JSON lines, CSV, Parquet, MLflow."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import attrs
 
 from flashgraph.errors import DataError
 from flashgraph.evidence import Evidence
+from flashgraph.observe.records import artifact_json, evidence_json, run_json
 from flashgraph.observe.report import file_name
-from flashgraph.observe.runs import artifact_json, evidence_json, run_json
 from flashgraph.observe.words import unwritable
 from flashgraph.run.journal.jsontext import printed
 from flashgraph.run.journal.reading import StoredRun
@@ -26,16 +26,16 @@ from flashgraph.run.journal.reading import StoredRun
 __all__ = ["to_csv", "to_jsonl", "to_mlflow", "to_parquet"]
 
 BATCH = 1000
-"""Rows of a Parquet row group, and metrics that MLflow takes at once."""
+"""The number of rows in a Parquet row group, and the most metrics that MLflow takes in one request."""
 
 MLFLOW = ("mlflow.tracking", "mlflow.entities", "mlflow.exceptions", "sqlalchemy", "alembic")
 ENDS = {"failed": "FAILED", "killed": "KILLED", "cancelled": "KILLED"}
 
 PARAMS = 100
-"""Parameters that MLflow takes at once."""
+"""The most parameters that MLflow takes in one request."""
 
 FORMULA = re.compile("[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-"""How a text begins that a spreadsheet computes; in some languages, the full-width signs too."""
+"""The first character of a text that a spreadsheet runs as a formula; some locales accept the full-width signs."""
 NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
 
 UNUSUAL = re.compile(r"[^\w\-. :/]+")
@@ -76,11 +76,11 @@ CALLS = {
     "messages": "json",
     "reply": "string",
 }
-"""The columns of the two tables and their types; ``json`` is a text that holds JSON."""
+"""The columns of the two tables and their types; ``json`` is a string that holds JSON."""
 
 
 def to_jsonl(run: StoredRun, out: Path) -> list[Path]:
-    """One file: a line for the run, then one for each artifact and for each call, told apart by ``kind``."""
+    """Write one file: a line for the run, then one for each artifact and each call, distinguished by ``kind``."""
     with run.snapshot(), _writing(out), _at_once(out) as new, new.open("w", encoding="utf-8") as file:
         lines = chain(
             [{"kind": "run", **run_json(run)}],
@@ -92,10 +92,10 @@ def to_jsonl(run: StoredRun, out: Path) -> list[Path]:
 
 
 def to_csv(run: StoredRun, out: Path) -> list[Path]:
-    """A folder with ``artifacts.csv`` and ``calls.csv``.
+    """Write ``artifacts.csv`` and ``calls.csv`` into a folder.
 
-    A spreadsheet computes a text that begins as a formula does, and may fetch what it names: such a text, but no plain
-    number, has an apostrophe before it.
+    A text that a spreadsheet would run as a formula gets an apostrophe in front, because a formula can fetch a URL.
+    Plain numbers stay as they are.
     """
     written = []
     with run.snapshot(), _writing(out):
@@ -111,7 +111,7 @@ def to_csv(run: StoredRun, out: Path) -> list[Path]:
 
 
 def to_parquet(run: StoredRun, out: Path) -> list[Path]:
-    """A folder with ``artifacts.parquet`` and ``calls.parquet``.  Raises `DataError` where pyarrow is missing."""
+    """Write ``artifacts.parquet`` and ``calls.parquet`` into a folder.  Raises `DataError` without pyarrow."""
     arrow, parquet = _needed("parquet", "data", "pyarrow", "pyarrow.parquet")
     written = []
     with run.snapshot(), _writing(out):
@@ -131,7 +131,7 @@ def to_parquet(run: StoredRun, out: Path) -> list[Path]:
 
 @contextmanager
 def _at_once(path: Path) -> Iterator[Path]:
-    """A file that takes the place of ``path`` when it is whole; a device or a pipe is written to as it is."""
+    """Yield a temporary file that replaces ``path`` once it is complete; yield a device or pipe itself."""
     if path.exists() and not path.is_file():
         yield path
         return
@@ -144,7 +144,7 @@ def _at_once(path: Path) -> Iterator[Path]:
 
 
 def _tables(run: StoredRun) -> Iterator[tuple[str, Mapping[str, str], Iterator[dict[str, Any]]]]:
-    """The tables of a run: name, columns with their types, rows."""
+    """Yield the tables of a run: name, columns with their types, rows."""
     yield "artifacts", ARTIFACTS, (_row(artifact_json(artifact), ARTIFACTS) for artifact in run.artifacts())
     yield "calls", CALLS, (_row(attrs.asdict(call), CALLS) for call in run.calls())
 
@@ -154,7 +154,7 @@ def _row(values: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any
 
 
 def _whole(value: Any) -> Any:
-    """A value; of a text, halves of characters are written out, which no encoding has."""
+    """Return a value; lone surrogates in a text become escapes, because no encoding has them."""
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
@@ -164,17 +164,17 @@ def _literal(cell: Any) -> Any:
 
 
 def to_mlflow(run: StoredRun, out: Path) -> list[Path]:
-    """A run in the MLflow store in a folder, which is made if need be: the settings as parameters, the scores as
-    metrics, the best artifact's texts as files.  Raises `DataError` where MLflow is missing.
+    """Add a run to the MLflow store in a folder; make the store if it does not exist.
 
-    The store is a SQLite file, because MLflow no longer takes folders of files.
+    Settings become parameters, scores become metrics, and the best artifact's texts become files.  The store is a
+    SQLite file, because MLflow no longer takes folders of files.  Raises `DataError` without MLflow.
     """
     tracking, entities, exceptions, *_ = _needed("mlflow", "mlflow", *MLFLOW)
     store = out / "mlflow.db"
     with run.snapshot(), _writing(out):
         out.mkdir(parents=True, exist_ok=True)
         try:
-            # A client of its own: the tracking that this process may have set up stays as it is.
+            # A separate client leaves this process's own MLflow tracking alone.
             client = tracking.MlflowClient(tracking_uri=f"sqlite:///{store.resolve()}")
             _log(run, client, entities, (out / "artifacts").resolve().as_uri())
         except exceptions.MlflowException as error:
@@ -183,7 +183,7 @@ def to_mlflow(run: StoredRun, out: Path) -> list[Path]:
 
 
 def _log(run: StoredRun, client: Any, entities: Any, artifacts: str) -> None:
-    """Make an MLflow run of a stored one."""
+    """Write a stored run as an MLflow run."""
     header, sessions, best = run.header, run.sessions(), run.best()
     began = int(datetime.fromisoformat(sessions[0].opened).timestamp() * 1000) if sessions else 0
     name = _whole(f"{header.graph} on {header.task}")
@@ -208,13 +208,15 @@ def _params(run: StoredRun) -> list[tuple[str, str]]:
     found = {"graph": header.graph, "task": header.task, "schedule": header.schedule, "seed": header.seed}
     named = {"limits": run.limits(), "params": header.params, "policies": header.policies}
     values = [*found.items(), *((f"{kind}/{name}", v) for kind, of in named.items() for name, v in of.items())]
-    # MLflow takes few signs in a name (no "->" of an edge) and no more than 6,000 in a value.
+    # MLflow restricts the characters of a name (no "->" of an edge) and takes at most 6,000 in a value.
     return [(UNUSUAL.sub("-", name), _whole(str(value))[:6000]) for name, value in values]
 
 
 def _metrics(run: StoredRun) -> list[tuple[str, float, float, int]]:
-    """Names, values, seconds and steps: the champion's score and evidence by calls, each artifact's by version, and
-    what was used."""
+    """Return (name, value, seconds, step) of each metric.
+
+    The champion's score and evidence are by calls, each artifact's by version; the totals of what was used come last.
+    """
     spend = run.spend()
     found = []
     for point in run.curve():

@@ -1,4 +1,4 @@
-"""Progress: a run's events summed up as they come, and the table that shows the sums on a terminal."""
+"""Live progress of a run: counts kept from its events, and the table that shows them on a terminal."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["EndpointProgress", "PoolProgress", "Progress", "StageProgress", "table"]
 
 RATE_SECONDS = 60.0
-"""The stretch of time that rates are counted over."""
+"""Rates are counted over this many last seconds."""
 
 
 @attrs.define
 class StageProgress:
-    """``waiting`` items, ``working`` workers, jobs ``done`` and ``failed``; ``rate`` is done a minute."""
+    """The ``waiting`` items and ``working`` workers of a stage, its jobs ``done`` and ``failed``, and jobs done per
+    minute (``rate``)."""
 
     working: int = 0
     done: int = 0
@@ -49,32 +50,30 @@ class StageProgress:
 
 @attrs.define
 class PoolProgress:
-    """A pool's version, its artifacts' scores, which of them are provisional, the lags they were admitted at, and its
-    champion."""
+    """A pool's version, the scores of its artifacts, the provisional ones, the lags at admission, and the champion."""
 
     version: int = 0
     scores: dict[int, float | None] = attrs.field(factory=dict)
     provisional: set[int] = attrs.field(factory=set)
     lags: list[int] = attrs.field(factory=list)
-
     champion: ev.ChampionChanged | None = None
 
     @property
     def best(self) -> float | None:
-        """The champion's score: the estimate where there is evidence."""
+        """The champion's score: its estimate if it has evidence."""
         known = self.champion
         return None if known is None else known.score if known.evidence is None else known.evidence.estimate
 
     @property
     def best_text(self) -> str:
-        """The champion's score with what it rests on."""
+        """The champion's score with its evidence."""
         return score_text(self.best, None if self.champion is None else self.champion.evidence)
 
 
 @attrs.define
 class EndpointProgress:
-    """Requests out at an endpoint, its limit once it has moved, the rates that it has told of (in words, by kind),
-    whether it is down, and how many were turned away."""
+    """An endpoint's requests in flight, its concurrency limit once that has changed, the rate limits that it reports
+    (in words, by kind), whether it is down, and how many requests it has throttled."""
 
     in_flight: int = 0
     limit: int | None = None
@@ -84,9 +83,10 @@ class EndpointProgress:
 
 
 class Progress:
-    """What a run's events say so far.  It holds no clock: set ``now`` (seconds of the run) before reading rates.
+    """Counts over a run's events.  It reads no clock: set ``now`` (seconds of the run) before you read rates.
 
-    Of a run that is resumed, ``on_event`` of `open_run` hears no earlier sessions: give it ``run.result.events`` first.
+    The hook ``on_event`` of `open_run` gets no events of earlier sessions: for a resumed run, pass `on_event` each of
+    ``run.result.events`` first.
     """
 
     def __init__(self, graph: GraphSpec, budget: Budget) -> None:
@@ -100,23 +100,23 @@ class Progress:
         self.in_flight = 0
         self.endpoints: dict[str, EndpointProgress] = {}
         self.truncated = 0
-        """Replies that were cut off at their token limit."""
+        """The number of replies truncated at the token limit."""
         self._at: dict[int, str] = {}
         self._to = {e.name: e.dst for e in graph.edges}
         self._gathers = {e.name for e in graph.edges if e.gather}
         self._spends: Mapping[str, tuple[str, ...]] = {s.name: s.spends for s in graph.stages}
         self._waits: dict[int, str] = {}
-        self._told: tuple[int, str] | None = None
-        """The champion that was news last, and its score."""
+        self._shown: tuple[int, str] | None = None
+        """The champion of the last line of news, and its score."""
 
     @property
     def best(self) -> float | None:
-        """The champion's score, of the first declared pool that has one."""
+        """The score of the champion of the first declared pool that has one."""
         return None if (pool := self._home()) is None else pool.best
 
     @property
     def best_text(self) -> str:
-        """`best` with what it rests on, as ``0.71 (30 of 100, 0.62 to 0.79)``."""
+        """`best` with its evidence: ``0.71 (30 of 100, 0.62 to 0.79)``."""
         return "none yet" if (pool := self._home()) is None else pool.best_text
 
     def _home(self) -> PoolProgress | None:
@@ -124,11 +124,11 @@ class Progress:
 
     @property
     def accepted(self) -> int:
-        """Artifacts that the pools hold."""
+        """The number of artifacts in all pools."""
         return sum(len(p.scores) for p in self.pools.values())
 
     def on_event(self, event: ev.Event) -> str | None:
-        """Take an event in; returns a line of news for each new champion."""
+        """Count an event; return a line of news for a new champion and for an endpoint that fails or recovers."""
         self.now = max(self.now, event.at)
         match event:
             case ev.Emitted():
@@ -136,7 +136,7 @@ class Progress:
             case ev.RoundEnded():
                 self.rounds -= 1
             case ev.Created(item=item, edge=edge) if edge not in self._gathers:
-                # Members of a group that still comes together wait for each other, not for a worker.
+                # Members of a group that is still being gathered wait for each other, not for a worker.
                 self._wait(item, edge)
             case ev.Queued(item=item, edge=edge):
                 self._wait(item, edge)
@@ -155,7 +155,7 @@ class Progress:
                 self._at[call] = name
                 self._endpoint(name).in_flight += 1
             case ev.CallEnded(call=call, how=how, prompt_tokens=prompt, completion_tokens=completion, usd=usd):
-                if (sent_to := self._at.pop(call, None)) is not None:  # else an earlier session has started it
+                if (sent_to := self._at.pop(call, None)) is not None:  # None if an earlier session started it
                     self.in_flight -= 1
                     endpoint = self._endpoint(sent_to)
                     endpoint.in_flight -= 1
@@ -170,10 +170,10 @@ class Progress:
                 self._endpoint(name).rates[of] = worded(of, most, seconds)
             case ev.EndpointDown(at=at, endpoint=name, reason=reason):
                 was, self._endpoint(name).down = self._endpoint(name).down, True
-                return None if was else f"{clock(at)} {name} is down, its requests go to others: {reason}"
+                return None if was else f"{clock(at)} {name} is down; its requests go to the other endpoints: {reason}"
             case ev.EndpointUp(at=at, endpoint=name):
                 self._endpoint(name).down = False
-                return f"{clock(at)} {name} is up again"
+                return f"{clock(at)} {name} has recovered"
             case _:
                 return self._pooled(event)
         return None
@@ -219,15 +219,15 @@ class Progress:
         return None
 
     def _news(self, event: ev.ChampionChanged) -> str | None:
-        """A line for another champion; a provisional one is none."""
-        if event.artifact is None or event.provisional or (self._told and self._told[0] == event.artifact):
+        """Return a line for a new champion that is not provisional."""
+        if event.artifact is None or event.provisional or (self._shown and self._shown[0] == event.artifact):
             return None
-        was, self._told = self._told, (event.artifact, self.best_text)
+        was, self._shown = self._shown, (event.artifact, self.best_text)
         return f"{clock(event.at)} best {self.best_text}" + (f", was {was[1]}" if was is not None else "")
 
 
 def table(progress: Progress) -> RenderableType:
-    """One table of the stages, with a line for the pools and one for what was spent, for `rich`."""
+    """Return a `rich` table of the stages, with lines for the pools, the endpoints and what was spent."""
     headings = ("waiting", "working", "done", "per min", "failed")
     rows = [
         (
@@ -253,7 +253,7 @@ def _lines(progress: Progress) -> list[str]:
     return [
         "; ".join(pools),
         f"best {progress.best_text}, {progress.accepted} accepted, {counted(progress.rounds, 'round')} open, "
-        f"{counted(progress.in_flight, 'request')} out",
+        f"{counted(progress.in_flight, 'request')} in flight",
         *_endpoints(progress),
         ", ".join(spent),
         f"{clock(progress.now)}{left}",
@@ -261,23 +261,24 @@ def _lines(progress: Progress) -> list[str]:
 
 
 def _endpoints(progress: Progress) -> list[str]:
-    """Where there is more to say of the endpoints than how many requests are out."""
+    """Return a line about the endpoints if there are several, or if one has a limit, a rate, a failure or a 429."""
     found = []
     for name, endpoint in progress.endpoints.items():
         limit = "" if endpoint.limit is None else f" of {endpoint.limit}"
         rates = "".join(f", {rate}" for rate in endpoint.rates.values())
-        told = f", {endpoint.throttled:,} told to wait" if endpoint.throttled else ""
-        if limit or rates or told or endpoint.down or len(progress.endpoints) > 1:
-            found.append(f"{name} {'down, ' if endpoint.down else ''}{endpoint.in_flight}{limit} out{rates}{told}")
+        throttled = f", {endpoint.throttled:,} throttled" if endpoint.throttled else ""
+        if limit or rates or throttled or endpoint.down or len(progress.endpoints) > 1:
+            down = "down, " if endpoint.down else ""
+            found.append(f"{name} {down}{endpoint.in_flight}{limit} in flight{rates}{throttled}")
     if progress.truncated:
-        found.append(f"replies cut off at their token limit: {progress.truncated:,}")
+        found.append(f"replies truncated at the token limit: {progress.truncated:,}")
     return ["; ".join(found)] if found else []
 
 
 def _state(pool: PoolProgress) -> str:
     mean = sum(pool.lags) / max(len(pool.lags), 1)
     held = f"{counted(len(pool.scores), 'artifact')} ({len(pool.provisional)} provisional)"
-    return f"version {pool.version}, {held}, lag {mean:.1f} mean, {max(pool.lags, default=0)} most"
+    return f"version {pool.version}, {held}, mean lag {mean:.1f}, largest {max(pool.lags, default=0)}"
 
 
 def _of(amount: float, name: str, budget: Budget) -> str:

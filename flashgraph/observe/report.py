@@ -1,4 +1,4 @@
-"""What a finished run says: the best artifact beside the seed, as text and as files."""
+"""The report of a finished run: the best artifact compared with the seed, as text and as files."""
 
 from __future__ import annotations
 
@@ -27,18 +27,21 @@ from flashgraph.text.differences import unified
 __all__ = ["Report", "claim_folder", "file_name", "new_folder"]
 
 FURTHER: Mapping[Cause, str] = {
-    Cause.TARGET: " --target-score SCORE, a higher one",
+    Cause.TARGET: " --target-score SCORE, with a higher score",
     Cause.PERFECT: " --target-score inf",
-    Cause.PATIENCE: " --patience N, a larger one",
+    Cause.PATIENCE: " --patience N, with a larger number",
     Cause.RESERVE: ", with a larger budget",
 }
-"""What a run needs to be resumed that would end at once otherwise."""
+"""By the cause of a run's end, the options without which a resumed run would end at once."""
 
 
 @attrs.frozen
 class Report:
-    """A result, the task's seed, and the test split's verdict: ``test`` is the seed's and the best's, or
-    ``untested`` says why there is none.  ``tested`` is what the test spent, by limit, in all sessions of the run."""
+    """A result, the task's seed, and the held-out test of both.
+
+    ``test`` holds the seed's scores and the best artifact's, or ``untested`` says why there are none.  ``tested`` is
+    what the test has spent, by limit, in all sessions of the run.
+    """
 
     result: Result
     seed: Mapping[str, str]
@@ -46,18 +49,17 @@ class Report:
     untested: str = ""
     tested: Mapping[str, float] = attrs.field(factory=dict)
     interrupted: bool = False
-    """Whether a signal ended the run or its test before its files were written."""
+    """Whether a signal ended the run or its test before the files were written."""
 
     @property
     def best(self) -> dict[str, str] | None:
-        """The best artifact's texts; components that it does not hold are the seed's."""
+        """The best artifact's texts; components that it lacks are the seed's."""
         texts = None if self.result.best is None else texts_of(self.result.best.value)
         return None if texts is None else {**self.seed, **texts}
 
     @property
     def seed_artifact(self) -> ResultArtifact | None:
-        """The first admitted artifact whose texts are the seed's; what it has learned (``state:...``) is no part of
-        it."""
+        """The first admitted artifact whose texts are the seed's; learned state (``state:...``) is ignored."""
         seed = dict(self.seed)
         for artifact in self.result.artifacts:
             texts = texts_of(artifact.value) or {}
@@ -66,7 +68,7 @@ class Report:
         return None
 
     def diff(self) -> list[str]:
-        """A unified diff of the best's components against the seed's; empty when nothing differs."""
+        """Return a unified diff from the seed's components to the best artifact's; empty if they are equal."""
         best = self.best or {}
         lines: list[str] = []
         for name in dict.fromkeys([*self.seed, *best]):
@@ -75,19 +77,19 @@ class Report:
         return lines
 
     def failures(self) -> list[str]:
-        """A line for each stage, and each function on an edge, that failed: how often, and with what most often."""
+        """Return a line for each stage and each function on an edge that failed: how often, and the main reason."""
         events = self.result.events
         return [*map(str, failures_in(events)), *map(str, raised_in(events))]
 
     def discards(self) -> list[str]:
-        """A line for each edge whose staleness rule has discarded items."""
+        """Return a line for each edge whose staleness rule has discarded items."""
         events = self.result.events
         stale = {e.item for e in events if isinstance(e, Ended) and e.cause is Cause.STALE}
         edges = Counter(e.edge for e in events if isinstance(e, Created) and e.item in stale)
         return [f"{counted(count, 'item')} discarded as stale on {edge}" for edge, count in edges.items()]
 
     def ends(self) -> dict[str, dict[str, int]]:
-        """How many items and jobs ended for each cause other than that their work was done."""
+        """Return how many items and jobs ended for each cause but `Cause.DONE`."""
         counts = {
             "items": Counter(e.cause for e in self.result.events if isinstance(e, Ended)),
             "jobs": Counter(e.cause for e in self.result.events if isinstance(e, JobEnded)),
@@ -98,46 +100,46 @@ class Report:
         }
 
     def fruitless(self) -> str:
-        """What to do about a run that found nothing better than the seed; empty for one that did."""
+        """Return what to do about a run that found nothing better than the seed; empty for one that did."""
         if self.best is None or self.best != dict(self.seed) or not self.result.spent.proposals:
             return ""
-        said = f"none of {self.result.spent.proposals} proposals has beaten the seed. Fix: "
+        found = f"none of {counted(self.result.spent.proposals, 'proposal')} improved on the seed. Fix: "
         if any(2 * failing.failed >= failing.jobs for failing in failures_in(self.result.events)):
-            return f"{said}mend what stages have failed with, which stands below."
+            return f"{found}resolve the stage failures listed below."
         if self.discards():
-            return f"{said}discard less of what is stale (see below), or repair it; or allow more of them."
+            return f"{found}discard fewer stale items (listed below) or repair them, or allow more proposals."
         return (
-            f"{said}allow more of them, or give a stronger model (--model reflection=...); a weak one does not keep to "
-            "the form that it is asked for."
+            f"{found}allow more proposals, or use a stronger model (--model reflection=...): a weak one may not follow "
+            "the required format."
         )
 
-    def to_go_on(self, folder: Path) -> str:
-        """What goes on with the run that is kept in ``folder``, or why nothing does; empty where nothing needs to."""
+    def to_resume(self, folder: Path) -> str:
+        """Return how to resume the run in ``folder``, or why that does nothing; empty for a completed run."""
         result, command = self.result, f"flashgraph resume {folder}"
         last = max((k for k, event in enumerate(result.events) if isinstance(event, Reopened)), default=None)
         session = result.events[last or 0 :]
         if result.status == "failed" and any(isinstance(e, RunEnded) and e.status != "failed" for e in session):
             return (
-                "resuming tries nothing again that has failed, whatever has changed in the task or the graph; "
-                "to try again: mend it, and flashgraph run with another --out"
+                "resuming does not retry failed work, even if the task or the graph has changed; "
+                "to try again: fix it, then flashgraph run with another --out"
             )
         if result.status == "completed":
             idle = last is not None and not any(isinstance(event, JobStarted | JobEnded) for event in session)
-            return "nothing was left to do: the run stands as it was, whatever has changed in the task" if idle else ""
+            return "no work was left: the run is unchanged, even if the task has changed" if idle else ""
         if result.cause not in LIMITS:
-            return f"to go on: {command}{FURTHER.get(result.cause, '')}"
+            return f"to continue: {command}{FURTHER.get(result.cause, '')}"
         used = getattr(result.spent, result.cause)
         match result.cause:
             case Cause.SECONDS:
-                return f"to go on: {command} --minutes {math.ceil(used / 30)}"
+                return f"to continue: {command} --minutes {math.ceil(used / 30)}"
             case Cause.USD:
-                return f"to go on: {command} --usd {2 * used:.2g}"
-        return f"to go on: {command} --{result.cause} {max(2 * used, 1):.0f}"
+                return f"to continue: {command} --usd {2 * used:.2g}"
+        return f"to continue: {command} --{result.cause} {max(2 * used, 1):.0f}"
 
     def head(self) -> list[str]:
-        """How the run ended and what it used."""
+        """Return the lines for how the run ended and what it used."""
         result, spent = self.result, self.result.spent
-        # What has no score is no candidate: a record of a failure, or a step of a playbook between two snapshots.
+        # An artifact without a score is no candidate: a failure's record, or a playbook between two snapshots.
         accepted = sum(a.score is not None and not a.retracted for a in result.artifacts)
         amounts = [counted(getattr(spent, f"{noun}s"), noun) for noun in ("proposal", "evaluation", "call", "token")]
         return [
@@ -146,7 +148,7 @@ class Report:
         ]
 
     def scores(self) -> list[str]:
-        """The seed's scores beside the best's."""
+        """Return a table of the scores of the seed and the best artifact."""
         if self.result.best is None:
             return ["nothing was accepted: there is no best artifact"]
         best, seed = self.result.best, self.seed_artifact
@@ -160,8 +162,10 @@ class Report:
         return [*lines, *self.unproven()]
 
     def unproven(self) -> list[str]:
-        """A line for each artifact that may be better than the best, and was not tried on all of the validation; at
-        most three, the most promising first."""
+        """Return a line for each artifact that may be better than the best, but has not tried every validation sample.
+
+        At most three, the most promising first.
+        """
         best = self.result.best
         if best is None or best.evidence is None:
             return []
@@ -176,15 +180,18 @@ class Report:
         return [f"artifact {i} may be better: {e}, not proven" for e, i in open_ones[:3]]
 
     def _test_note(self, before: HeldOut, after: HeldOut) -> str:
-        said = [f"{counted(len(before.scores), 'sample')}, {counted(int(self.tested.get('calls', 0)), 'call')}"]
-        for who, test in (("seed", before), ("best", after)):
+        parts = [f"{counted(len(before.scores), 'sample')}, {counted(int(self.tested.get('calls', 0)), 'call')}"]
+        for which, test in (("seed", before), ("best", after)):
             if test.failures:
                 reason = next(iter(test.failures.values()))
-                said.append(f"{len(test.failures)} of the {who}'s failed, as {reason!r}, and count as the least score")
-        return "; ".join(said)
+                parts.append(
+                    f"{counted(len(test.failures), 'sample')} of the {which} failed (e.g. {reason!r}) "
+                    "and got the least score"
+                )
+        return "; ".join(parts)
 
     def write(self, folder: Path) -> list[str]:
-        """Write the files of the run into ``folder``; returns their names."""
+        """Write the files of the run into ``folder``; return their names."""
         from cattrs.preconf.json import make_converter
 
         converter = make_converter()
@@ -237,22 +244,24 @@ class Report:
 
 
 def claim_folder(folder: Path) -> Path:
-    """Make ``folder`` for a run's files.  Raises `DataError` if that cannot be, or if it holds a run already."""
+    """Make ``folder`` for a run's files.  Raises `DataError` if that fails, or if the folder already holds a run."""
     if os.path.exists(folder / "result.json"):  # false also for a name that is too long
-        raise DataError(f"--out {folder}: it holds a run already.\nFix: give another folder, or move that one away.")
+        raise DataError(f"--out {folder}: the folder already holds a run.\nFix: give another folder, or move this one.")
     try:
         make_folder(folder)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise DataError(
-            f"--out {folder}: the run's files cannot be written there: {error.strerror}.\nFix: {advice(error, folder)}."
+            f"--out {folder}: cannot write the run's files there: {error.strerror}.\nFix: {advice(error, folder)}."
         ) from error
     return folder
 
 
 def new_folder(folder: Path) -> Path:
-    """Make ``folder`` for a run's files, or the first of ``folder-2``, ``folder-3``, ... that nobody has made: runs
-    that start at the same moment share none.  Raises `DataError` if that cannot be."""
+    """Make ``folder`` for a run's files, or the first of ``folder-2``, ``folder-3``, ... that does not exist.
+
+    Runs that start at the same moment get different folders.  Raises `DataError` if no folder can be made.
+    """
     claim_folder(folder.parent)
     for number in count(1):
         made = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
@@ -261,7 +270,9 @@ def new_folder(folder: Path) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise DataError(f"{made}: cannot be made: {error.strerror}.\nFix: {advice(error, made)}.") from error
+            raise DataError(
+                f"{made}: cannot make the folder: {error.strerror}.\nFix: {advice(error, made)}."
+            ) from error
         return made
     raise AssertionError  # the numbers do not end
 
@@ -271,15 +282,15 @@ def _number(artifact: ResultArtifact | None) -> str:
 
 
 def _doubt(artifact: ResultArtifact) -> str:
-    return "provisional: a part of the best's validation was still open" if artifact.provisional else ""
+    return "provisional: part of its validation was still running" if artifact.provisional else ""
 
 
 LONGEST = 80
-"""Bytes of a name that becomes a part of a file's: file systems take names of 255."""
+"""The most bytes that `file_name` returns: file systems take 255 for a whole name."""
 
 
 def file_name(name: str) -> str:
-    """A component's or a task's name as a part of a file's; of a long one the beginning, and a digest of all of it."""
+    """Return the name of a component or task as part of a file name; a long one is cut and gets a digest."""
     plain = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
     if len(plain.encode()) <= LONGEST:
         return plain

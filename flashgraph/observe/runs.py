@@ -1,18 +1,14 @@
-"""Stored runs as tables, as texts, and as JSON for scripts."""
+"""Stored runs as tables and texts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
-
 from flashgraph.errors import FlashgraphError
-from flashgraph.evidence import Evidence
+from flashgraph.observe.records import UNREADABLE, Summary, first_line
 from flashgraph.observe.words import clock, counted, score_text
-from flashgraph.run.cause import Cause
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.journal.stored import Failures, LineageStep, Session, StoredArtifact, StoredCall, StoredEndpoint
 from flashgraph.text.terminal import grid
@@ -21,124 +17,16 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = [
-    "EVIDENCE",
-    "UNREADABLE",
-    "Summary",
+    "age",
     "artifact_head",
-    "artifact_json",
     "artifacts_table",
     "calls_table",
-    "evidence_json",
     "failures_table",
     "head",
-    "lineage_json",
     "lineage_lines",
-    "run_json",
     "runs_table",
-    "score_text",
     "sessions_table",
-    "summary_json",
 ]
-
-UNREADABLE = "unreadable"
-
-EVIDENCE = ("estimate", "low", "high", "tried", "of", "failed", "mean")
-"""The numbers of evidence in JSON and in exported tables."""
-
-
-@attrs.frozen
-class Summary:
-    """A run in a line.  What could not be read is None, and ``reason`` says why; ``opened`` and ``touched`` are when
-    it was begun and when it was last opened or closed (ISO 8601), ``seconds`` the run's clock.  ``evidence`` is what
-    the score of the ``best`` rests on."""
-
-    name: str
-    folder: str
-    status: str
-    reason: str
-    cause: Cause | None = None
-    graph: str | None = None
-    task: str | None = None
-    schedule: str | None = None
-    seed: int | None = None
-    opened: str | None = None
-    touched: str | None = None
-    seconds: float | None = None
-    best: float | None = None
-    evidence: Evidence | None = None
-    accepted: int | None = None
-    calls: int | None = None
-    tokens: int | None = None
-    usd: float | None = None
-    size: int | None = None
-
-    damage: str = ""
-    """What is missing of the journal's end, in words."""
-
-    @classmethod
-    def of(cls, run: StoredRun) -> Summary:
-        """What an open run says of itself; of one that is damaged, all that can be read."""
-        header = run.header
-        found: dict[str, Any] = {"status": UNREADABLE, "reason": ""}
-        wrong: list[str] = []
-        with run.snapshot():
-            for part in (_standing, _spending, _found, _lasting):
-                try:
-                    found |= part(run)
-                except FlashgraphError as error:
-                    wrong.append(_first_line(error))
-        if wrong:
-            found |= {"status": UNREADABLE, "reason": "; ".join(dict.fromkeys(wrong))}
-        return cls(
-            name=run.name,
-            folder=str(run.folder),
-            graph=header.graph,
-            task=header.task,
-            schedule=header.schedule,
-            seed=header.seed,
-            **found,
-        )
-
-    @classmethod
-    def read(cls, folder: Path) -> Summary:
-        """The summary of the run in a folder, also of one that cannot be read."""
-        try:
-            with StoredRun.open(folder) as run:
-                return cls.of(run)
-        except FlashgraphError as error:
-            return cls(folder.resolve().name, str(folder), UNREADABLE, _first_line(error))
-
-
-def _standing(run: StoredRun) -> dict[str, Any]:
-    sessions = run.sessions()
-    last = sessions[-1] if sessions else None
-    return {
-        "status": run.status,
-        "reason": run.reason,
-        "cause": run.cause,
-        "opened": sessions[0].opened if sessions else None,
-        "touched": (last.closed or last.opened) if last is not None else None,
-    }
-
-
-def _spending(run: StoredRun) -> dict[str, Any]:
-    spend = run.spend()
-    return {"seconds": spend.seconds, "calls": spend.calls, "tokens": spend.tokens, "usd": spend.usd}
-
-
-def _found(run: StoredRun) -> dict[str, Any]:
-    return {"best": run.best_score(), "evidence": run.best_evidence(), "accepted": run.accepted()}
-
-
-def _lasting(run: StoredRun) -> dict[str, Any]:
-    return {"size": run.size(), "damage": "" if (loss := run.loss) is None else str(loss)}
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
-
-
-# ---- tables ----------------------------------------------------------------------------------------------
 
 
 STYLES = {
@@ -152,12 +40,12 @@ STYLES = {
 
 
 def _grid(columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()) -> Table:
-    """A table in which some words have a colour."""
+    """Return a table whose cells have the colours of `STYLES`."""
     return grid(columns, ([(cell, STYLES.get(cell, "")) for cell in row] for row in rows), right)
 
 
 def runs_table(runs: Sequence[Summary], now: datetime | None = None) -> Table:
-    """A line a run."""
+    """Return a table with a row for each run."""
     right = ("best", "accepted", "calls", "tokens", "usd", "time")
     rows = [
         (
@@ -177,13 +65,13 @@ def runs_table(runs: Sequence[Summary], now: datetime | None = None) -> Table:
 
 
 def sessions_table(sessions: Sequence[Session]) -> Table:
-    """The processes that have worked on a run."""
+    """Return a table of the processes that have worked on a run."""
     rows = [(str(s.id), s.opened, f"{s.pid} on {s.host}", s.closed or "-", s.status or "-") for s in sessions]
     return _grid(("session", "opened", "process", "closed", "ended"), rows)
 
 
 def artifacts_table(artifacts: Sequence[StoredArtifact]) -> Table:
-    """A line an artifact."""
+    """Return a table with a row for each artifact."""
     rows = [
         (
             str(a.id),
@@ -202,7 +90,7 @@ def artifacts_table(artifacts: Sequence[StoredArtifact]) -> Table:
 
 
 def calls_table(calls: Sequence[StoredCall]) -> Table:
-    """A line a model call, with the beginning of its reply."""
+    """Return a table with a row for each model call and the beginning of its reply."""
     rows = [
         (
             str(c.id),
@@ -222,22 +110,19 @@ def calls_table(calls: Sequence[StoredCall]) -> Table:
 
 
 def failures_table(failures: Sequence[Failures]) -> Table:
-    """A line for each reason that jobs of a stage, or functions on an edge, have failed with."""
+    """Return a table with a row for each reason that jobs of a stage, or functions on an edge, failed with."""
     rows = [(f.stage, f"{f.count:,}", clock(f.last), f.cause, f.reason) for f in failures]
     return _grid(("stage or edge", "times", "last at", "cause", "reason"), rows, ("times", "last at"))
 
 
-# ---- texts -----------------------------------------------------------------------------------------------
-
-
 def head(run: StoredRun) -> list[str]:
-    """How a run stands and what it has used; of one that is damaged, all that can be read."""
+    """Return the lines for a run's status and spend; of a damaged run all that can be read."""
     lines: list[str] = []
     for part in (_first, _used, _endpoints, _open, _missing):
         try:
             lines += part(run)
         except FlashgraphError as error:
-            if (line := f"not readable: {_first_line(error)}") not in lines:
+            if (line := f"not readable: {first_line(error)}") not in lines:
                 lines.append(line)
     return lines
 
@@ -262,7 +147,7 @@ def _used(run: StoredRun) -> list[str]:
     lines += [f"{name}: {said}" for name, price in header.prices.items() if (said := _priced(price))]
     unpriced = [name for name, price in header.prices.items() if price["prompt"] is None]
     if unpriced:
-        lines.append(f"price not known, cost not counted: {', '.join(unpriced)}")
+        lines.append(f"price unknown, so the cost is not counted: {', '.join(unpriced)}")
     return lines
 
 
@@ -275,51 +160,58 @@ def _open(run: StoredRun) -> list[str]:
     if spend.failed:
         lines.append(f"{counted(spend.failed, 'call')} failed (each try counts)")
     if spend.lost:
-        lines.append(f"{counted(spend.lost, 'call')} lost when the run was killed or cut off: may have been paid twice")
+        lines.append(
+            f"the replies to {counted(spend.lost, 'call')} were lost when the run was killed or cancelled; these calls "
+            "may have been paid twice"
+        )
     if spend.unanswered:
         number = spend.unanswered
         if status == "running":
-            lines.append(f"{counted(number, 'request')} waiting or out")
+            lines.append(f"{counted(number, 'request')} in flight or queued")
         elif status == "killed":
-            lines.append(f"up to {counted(number, 'call')} out when the run was killed: counted when it is resumed")
+            lines.append(
+                f"up to {counted(number, 'request')} in flight when the run was killed; resuming counts them as spent"
+            )
         else:
-            lines.append(f"up to {counted(number, 'call')} cut off when the run ended: paid again by resuming")
+            lines.append(
+                f"up to {counted(number, 'request')} cancelled at the end; resuming sends (and pays for) them again"
+            )
     return lines
 
 
 def _missing(run: StoredRun) -> list[str]:
-    """What of the journal is gone, or was when the run went on."""
-    lines = [f"damaged, before a session went on: {said}" for said in run.lost()]
+    """Return a line for each part that the journal has lost, in this session or before an earlier resume."""
+    lines = [f"damaged, before an earlier resume: {loss}" for loss in run.lost()]
     return lines if (loss := run.loss) is None else [*lines, f"damaged: {loss}"]
 
 
 def _priced(price: Mapping[str, Any]) -> str:
-    """What an endpoint's tokens cost, and who says so; empty where that is nothing, or not known."""
+    """Return what an endpoint's tokens cost and the source of the price; empty if the price is zero or unknown."""
     if not price["prompt"] and not price["completion"]:
         return ""
-    return f"USD {price['prompt']:g} a prompt token, {price['completion']:g} a completion token ({price['source']})"
+    return f"USD {price['prompt']:g} per prompt token, {price['completion']:g} per reply token ({price['source']})"
 
 
 def _endpoint(endpoint: StoredEndpoint) -> str:
-    """What there is to say of an endpoint beside its calls; empty where there is nothing."""
-    said = []
+    """Return an endpoint's calls, concurrency limit and rate limits; empty for one with nothing but calls."""
+    parts = []
     if endpoint.down:
-        said.append("down")
+        parts.append("down")
     if endpoint.limit is not None:
-        times = counted(endpoint.changes, "change")
-        said.append(f"limit {endpoint.limit} after {times} (the last: {endpoint.reason})")
+        changes = counted(endpoint.changes, "change")
+        parts.append(f"allows {counted(endpoint.limit, 'concurrent request')} ({changes}; last: {endpoint.reason})")
     if endpoint.rates:
-        said.append(f"by its own account {', '.join(endpoint.rates)}")
+        parts.append(f"reports a rate limit of {', '.join(endpoint.rates)}")
     if endpoint.throttled:
-        said.append(f"{counted(endpoint.throttled, 'request')} told to wait (429)")
+        parts.append(f"{counted(endpoint.throttled, 'request')} throttled (429)")
     if endpoint.truncated:
-        said.append(f"replies cut off at their token limit: {endpoint.truncated:,}")
-    return f"{endpoint.name}: {counted(endpoint.calls, 'call')}, {', '.join(said)}" if said else ""
+        parts.append(f"replies truncated at the token limit: {endpoint.truncated:,}")
+    return f"{endpoint.name}: {counted(endpoint.calls, 'call')}, {', '.join(parts)}" if parts else ""
 
 
 def artifact_head(artifact: StoredArtifact) -> str:
-    """Where an artifact stands."""
-    made = f"from {', '.join(map(str, artifact.parents))}" if artifact.parents else "a root"
+    """Return an artifact's score, state, parents and admission in one line."""
+    made = f"from {', '.join(map(str, artifact.parents))}" if artifact.parents else "no parents"
     score = score_text(artifact.score, artifact.evidence)
     return (
         f"artifact {artifact.id} of {artifact.pool}: score {score}, {artifact.state}, {made}, "
@@ -328,7 +220,7 @@ def artifact_head(artifact: StoredArtifact) -> str:
 
 
 def lineage_lines(steps: Sequence[LineageStep]) -> list[str]:
-    """Each step from the root on: the artifact and what changed."""
+    """Return the lines of a lineage from its root on: each artifact and the diff to the one before."""
     lines: list[str] = []
     for step in steps:
         lines += [
@@ -340,7 +232,7 @@ def lineage_lines(steps: Sequence[LineageStep]) -> list[str]:
 
 
 def age(opened: str | None, now: datetime | None = None) -> str:
-    """How long ago a moment (ISO 8601) was, in its largest unit."""
+    """Return how long ago a moment (ISO 8601) was, in the largest whole unit."""
     if opened is None:
         return ""
     seconds = ((now or datetime.now(UTC)) - datetime.fromisoformat(opened)).total_seconds()
@@ -353,60 +245,3 @@ def age(opened: str | None, now: datetime | None = None) -> str:
 def _beginning(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= 60 else f"{line[:59]}…"
-
-
-# ---- JSON ------------------------------------------------------------------------------------------------
-
-
-def run_json(run: StoredRun) -> dict[str, Any]:
-    """A run's header, standing, sessions and spend."""
-    return {
-        **summary_json(Summary.of(run)),
-        "limits": dict(run.limits()),
-        "params": dict(run.header.params),
-        "version": run.header.version,
-        "prices": {name: dict(price) for name, price in run.header.prices.items()},
-        "spend": attrs.asdict(run.spend()),
-        "endpoints": [attrs.asdict(endpoint) for endpoint in run.endpoints()],
-        "sessions": [attrs.asdict(session) for session in run.sessions()],
-    }
-
-
-def summary_json(run: Summary) -> dict[str, Any]:
-    """A run in a line."""
-    found = attrs.asdict(run, recurse=False)
-    return {**found, "evidence": None if run.evidence is None else evidence_json(run.evidence)}
-
-
-def evidence_json(evidence: Evidence | None) -> dict[str, float | None]:
-    """The numbers of evidence: ``low`` and ``high`` are the ends of the interval; all None where there is none."""
-    if evidence is None:
-        return dict.fromkeys(EVIDENCE)
-    low, high = evidence.interval
-    found = (evidence.estimate, low, high, evidence.tried, evidence.of, evidence.failed, evidence.mean)
-    return dict(zip(EVIDENCE, found, strict=True))
-
-
-def artifact_json(artifact: StoredArtifact, *, value: bool = True) -> dict[str, Any]:
-    """An artifact with its state and the numbers of its evidence; ``value=False`` leaves out its value and its scores
-    by sample."""
-    found = {
-        **{name: v for name, v in attrs.asdict(artifact).items() if name != "evidence"},
-        "state": artifact.state,
-        **evidence_json(artifact.evidence),
-    }
-    return found if value else {name: v for name, v in found.items() if name not in ("value", "scores")}
-
-
-def lineage_json(steps: Sequence[LineageStep]) -> list[dict[str, Any]]:
-    """The steps of a line of descent, with the lines of their diffs."""
-    return [
-        {
-            "artifact": step.artifact.id,
-            "parent": None if step.parent is None else step.parent.id,
-            "score": step.artifact.score,
-            **evidence_json(step.artifact.evidence),
-            "diff": list(step.diff),
-        }
-        for step in steps
-    ]

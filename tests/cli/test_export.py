@@ -120,7 +120,7 @@ def test_a_library_that_is_not_installed(
 
 @pytest.mark.parametrize(
     ("kind", "out", "fix"),
-    [("jsonl", "no/run.jsonl", "mkdir -p {}/no."), ("csv", "file/out", "-o with a path that you may write.")],
+    [("jsonl", "no/run.jsonl", "mkdir -p {}/no."), ("csv", "file/out", "give -o a path that you may write.")],
 )
 def test_where_nothing_can_be_written(cli: Cli, run: Path, tmp_path: Path, kind: str, out: str, fix: str) -> None:
     """A message, not a traceback; it says how to make the folder that is missing."""

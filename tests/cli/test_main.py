@@ -27,9 +27,7 @@ def test_every_command_has_help_and_stands_in_the_overview(cli: Cli, command: st
 @pytest.mark.parametrize("command", ["check", "draw", "explain", "simulate", "tune"])
 def test_what_executes_a_graph_file_says_so(cli: Cli, command: str, tmp_path: Path) -> None:
     """These seem to look at a graph only."""
-    assert "executed as Python" in (said := " ".join(cli(command, "--help").out.split())) or (
-        "executes the graph file as Python" in said
-    )
+    assert "executes the graph file" in " ".join(cli(command, "--help").out.split())
     ran = tmp_path / "ran"
     (tmp_path / "graph.py").write_text(f"open({str(ran)!r}, 'w').close()\nraise SystemError('enough')\n")
     assert cli(command, "graph.py", *(["-o", "graph.md"] if command == "draw" else [])).code == 1

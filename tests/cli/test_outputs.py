@@ -46,7 +46,7 @@ def test_files_that_could_not_be_written(cli: Cli, tmp_path: Path, monkeypatch: 
         options = ("--proposals", "1", "--schedule", "lockstep", "--out", "out")
         ended = cli("run", "gepa", "--task", WORDS, "--model", server.spec, *options)
         assert ended.code == FAILED
-        assert "not everything could be written to out: Bad file descriptor; resuming the run writes it" in ended.out
+        assert "some files could not be written to out: Bad file descriptor; resuming the run writes them" in ended.out
         full.undo()
         assert cli("resume", "out", "--model", server.spec).code == 0
     assert {path.name for path in (tmp_path / "out").iterdir()} >= FILES
@@ -57,7 +57,7 @@ def test_what_is_only_printed_is_missed(tmp_path: Path) -> None:
     ended = shell("flashgraph algorithms >/dev/full", tmp_path)
     assert (ended.returncode, ended.stderr) == (
         WRONG,
-        b"error: the output could not be written: No space left on device\n",
+        b"error: cannot write the output: No space left on device\n",
     )
     assert shell("flashgraph algorithms >&-", tmp_path).returncode == WRONG
     ended = shell("flashgraph explain gepa | head -1", tmp_path)
@@ -96,10 +96,10 @@ def test_names_that_no_file_can_have(cli: Cli, args: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (OSError(errno.ENOSPC, "No space left on device", "a\x1bfile"), WRONG, "Fix: make room on the disk."),
+        (OSError(errno.ENOSPC, "No space left on device", "a\x1bfile"), WRONG, "Fix: free space on the disk."),
         (PermissionError(errno.EACCES, "Permission denied", "file"), WRONG, "'file': Permission denied.\nFix: give"),
         (OSError("odd"), WRONG, "odd.\nFix: "),
-        (MemoryError(), FAILED, "no memory is left.\nFix: "),
+        (MemoryError(), FAILED, "out of memory.\nFix: "),
         (UnicodeEncodeError("ascii", "\u6f22", 0, 1, "no"), WRONG, "Fix: set PYTHONIOENCODING=utf-8"),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no"), WRONG, "Fix: save the file as UTF-8."),
         (ModuleNotFoundError("No module named 'h11'", name="h11"), WRONG, "Fix: pip install h11"),

@@ -83,7 +83,7 @@ def test_it_is_asked_first(cli: Cli, runs: Path, monkeypatch: pytest.MonkeyPatch
     answer(False)
     ended = cli("prune", "--keep", "1")
     assert ended.code == 1
-    assert ended.err == "nothing was changed; --yes does it without asking\n"
+    assert ended.err == "nothing was changed; --yes skips the question\n"
     assert [line.split()[0] for line in ended.out.splitlines()[1:]] == ["middle", "old"]
     assert asked[0].startswith("\nRemove 2 runs (0.")
     assert len(there(runs)) == 3
@@ -118,7 +118,7 @@ def test_unreadable_runs_and_foreign_files(cli: Cli, runs: Path) -> None:
     (runs / "old" / "notes.md").write_text("mine")
     (runs / "no-run").mkdir()
     ended = cli("prune", "--status", "unreadable", "--yes")
-    assert ended.out.splitlines()[-1] == "removed: runs/old; not the run's, and left: notes.md"
+    assert ended.out.splitlines()[-1] == "removed: runs/old; kept files of other programs: notes.md"
     assert there(runs) == ["middle", "new", "no-run", "old"]
 
 
@@ -136,10 +136,10 @@ def test_vacuum(cli: Cli, runs: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ([], "say which runs: --keep N, --older-than 30d or --status killed"),
-        (["--older-than", "soon"], "found 'soon', expected a number of m, h, d or w, e.g. 30d"),
+        ([], "give at least one of --keep N, --older-than 30d and --status killed"),
+        (["--older-than", "soon"], "found 'soon', expected a number with the unit m, h, d or w, e.g. 30d"),
         (["--status", "running"], "'running' is not one of"),
-        (["--vacuum", "new", "--keep", "1"], "leave out --keep, --older-than and --status"),
+        (["--vacuum", "new", "--keep", "1"], "--vacuum RUN takes none of --keep, --older-than and --status"),
     ],
 )
 def test_wrong_options(cli: Cli, runs: Path, options: list[str], said: str) -> None:
@@ -154,6 +154,6 @@ def test_a_link_among_the_runs(cli: Cli, runs: Path, made: Path) -> None:
     (runs / "link").symlink_to(made / "old")
     ended = cli("prune", "--keep", "0", "--yes")
     assert ended.code == 0
-    assert "runs/link: left alone: it is a symbolic link" in ended.err
+    assert "runs/link: skipped, because it is a symbolic link" in ended.err
     assert there(runs) == ["link"]
     assert (made / "old" / "journal.db").exists()

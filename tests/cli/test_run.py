@@ -149,7 +149,7 @@ def test_a_folder_that_holds_a_run_is_kept(cli: Cli, tmp_path: Path) -> None:
     """--out never overwrites."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "result.json").write_text("{}")
-    assert "it holds a run already" in mistake(run(cli, "openai:http://127.0.0.1:9#tiny", "--calls", "9"))
+    assert "the folder already holds a run" in mistake(run(cli, "openai:http://127.0.0.1:9#tiny", "--calls", "9"))
 
 
 def test_an_unreachable_server(cli: Cli) -> None:
@@ -184,7 +184,7 @@ def test_a_model_that_answers_nonsense(cli: Cli) -> None:
         ended = run(cli, server, "--proposals", "4")
     assert ended.code == 0
     assert "the best artifact is the seed" in ended.out
-    assert "none of 4 proposals has beaten the seed. Fix: " in ended.out
+    assert "none of 4 proposals improved on the seed. Fix: " in ended.out
 
 
 def test_a_server_that_answers_nonsense(cli: Cli, tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_ctrl_c(cli: Cli, tmp_path: Path) -> None:
     assert ended.code == 130
     assert "stopping" in ended.err
     assert "gepa on words: stopped (interrupted)" in ended.out
-    assert "to go on: flashgraph resume out" in ended.out
+    assert "to continue: flashgraph resume out" in ended.out
     assert json.loads((tmp_path / "out" / "result.json").read_text())["status"] == "stopped"
 
 
@@ -304,12 +304,12 @@ def test_what_resume_is_told_to_go_on_does_so(cli: Cli, tmp_path: Path) -> None:
     """The hint after a budget is a command that works; a budget below what was used is refused."""
     with serving(wise) as server:
         ended = run(cli, server, "--proposals", "3", "--schedule", "lockstep", "--no-test")
-        (hint,) = [line for line in ended.out.splitlines() if line.startswith("to go on: flashgraph ")]
+        (hint,) = [line for line in ended.out.splitlines() if line.startswith("to continue: flashgraph ")]
         assert cli(*hint.split()[4:]).code == 0
     assert json.loads((tmp_path / "out" / "result.json").read_text())["spent"]["proposals"] == 6
     ended = cli("resume", "out", "--proposals", "5")
     assert ended.code == 2
-    assert "found 5, but the run has used 6 proposals already" in ended.err
+    assert "found 5, but the run has already used 6 proposals" in ended.err
     assert "e.g. --proposals 12" in ended.err
 
 
@@ -343,8 +343,8 @@ def test_resume_of_what_has_failed(cli: Cli, tmp_path: Path) -> None:
         assert run(cli, server, "--proposals", "4", task=task).code == 3
         ended = cli("resume", "out")
         assert ended.code == 3
-        assert "resuming tries nothing again that has failed" in ended.out
-        assert "to go on" not in ended.out
+        assert "resuming does not retry failed work" in ended.out
+        assert "to continue" not in ended.out
         task.write_text(WORDS.read_text())
         ended = cli("resume", "out")
         assert (ended.code, ended.out) == (1, "")
@@ -370,7 +370,7 @@ def test_the_journal_is_deleted_while_the_run_goes_on(cli: Cli, tmp_path: Path) 
         assert server.chats < 60
     assert ended.code == 3
     assert "the journal was lost while the run went on: journal.db was deleted or moved" in ended.err
-    assert "the run cannot go on: out/journal.db: no such journal" in ended.out
+    assert "the run cannot be resumed: out/journal.db: no such journal" in ended.out
     assert "flashgraph resume" not in ended.out
     assert json.loads((tmp_path / "out" / "result.json").read_text())["status"] == "failed"
 
@@ -414,7 +414,7 @@ def test_a_perfect_validation(cli: Cli, tmp_path: Path) -> None:
         assert ended.code == 0
         reason = "the best has the greatest score, 1, on all 4 samples of the validation"
         assert f"ended: stopped ({reason})" in ended.err
-        assert "to go on: flashgraph resume out --target-score inf\n" in ended.out
+        assert "to continue: flashgraph resume out --target-score inf\n" in ended.out
         used = json.loads((tmp_path / "out" / "result.json").read_text())["spent"]["proposals"]
         assert used < 100
         ended = cli("resume", "out", "--proposals", str(used + 20), "--target-score", "inf")
@@ -428,7 +428,7 @@ def test_patience(cli: Cli, tmp_path: Path) -> None:
         assert ended.code == 0
         reason = "5 proposals in a row have not improved on the best with a score of 0.000, the patience is 5"
         assert f"gepa on words: stopped ({reason})" in ended.out
-        assert "to go on: flashgraph resume out --patience N, a larger one\n" in ended.out
+        assert "to continue: flashgraph resume out --patience N, with a larger number\n" in ended.out
         assert reason in cli("resume", "out").out
         ended = cli("resume", "out", "--patience", "7")
     assert "stopped (7 proposals in a row have not improved" in ended.out
@@ -460,7 +460,7 @@ def test_a_target_score(cli: Cli, tmp_path: Path) -> None:
     assert found["status"] == "stopped"
     assert "the target is 0.5" in found["reason"]
     assert found["validation"]["best"] >= 0.5
-    assert "to go on: flashgraph resume out --target-score SCORE, a higher one\n" in ended.out
+    assert "to continue: flashgraph resume out --target-score SCORE, with a higher score\n" in ended.out
     assert found["test"] is not None
 
 
@@ -550,7 +550,7 @@ def test_the_last_interrupt_leaves_the_files(
         ended = run(cli, server, "--proposals", "500", "--target-score", "inf")
         assert ended.code == 130
         assert "written to out: best.json, best-instruction.txt, result.json, events.jsonl" in ended.out
-        assert "to go on: flashgraph resume out" in ended.out
+        assert "to continue: flashgraph resume out" in ended.out
         result = json.loads((tmp_path / "out" / "result.json").read_text())
         assert (result["status"], result["reason"]) == ("cancelled", "interrupted")
         assert cli("resume", "out", "--proposals", "2", "--no-test").code in (0, 2)
@@ -635,7 +635,7 @@ def test_failing_samples_of_the_test_count_as_zero(cli: Cli, tmp_path: Path) -> 
     with serving(wise) as server:
         ended = run(cli, server, "--proposals", "6", task=task)
     line = next(line for line in ended.out.splitlines() if line.startswith("held-out test"))
-    why = r"as \"KeyError: 'boa'\", and count as the least score"
+    why = r"\(e.g. \"KeyError: 'boa'\"\) and got the least score"
     failed = r"\(3 of 3, 1 failed, \d\.\d\d to \d\.\d\d\)"
     assert re.search(rf"0\.00 {failed} +0\.67 {failed}  3 samples, 6 calls; 1 of the seed's failed, {why}", line)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import flashgraph as fg
-from flashgraph.observe.runs import EVIDENCE, age
+from flashgraph.observe.records import EVIDENCE
+from flashgraph.observe.runs import age
 from tests.journal.small import held, judged_run, small_run
 
 from .conftest import Cli
@@ -112,15 +113,15 @@ def test_a_run_that_goes_on_and_is_killed(cli: Cli, tmp_path: Path) -> None:
         shown = cli("show", tmp_path / "held")
         assert shown.code == 0
         assert f"held: gepa on world-1: running (process {process.pid} on " in shown.out
-        assert " waiting or out\n" in shown.out
+        assert " in flight or queued\n" in shown.out
         process.kill()
         process.wait()
     assert "killed" in cli("runs", tmp_path).out
     shown = cli("show", tmp_path / "held")
-    assert " out when the run was killed: counted when it is resumed\n" in shown.out
+    assert " in flight when the run was killed; resuming counts them as spent\n" in shown.out
     small_run(tmp_path / "held", resume=True)
     shown = cli("show", tmp_path / "held")
-    assert " lost when the run was killed or cut off: may have been paid twice\n" in shown.out
+    assert " were lost when the run was killed or cancelled; these calls may have been paid twice\n" in shown.out
     assert "session  opened" in shown.out
 
 
@@ -129,7 +130,7 @@ def test_a_run_that_was_cut_off(cli: Cli, tmp_path: Path) -> None:
     judged_run(tmp_path / "runs" / "cut")
     shown = cli("show", "cut", "--artifacts")
     assert "cut: judged on generated: budget (1 seconds are over)\n2 accepted, 12 calls, " in shown.out
-    assert "up to 3 calls cut off when the run ended: paid again by resuming\n" in shown.out
+    assert "up to 3 requests cancelled at the end; resuming sends (and pays for) them again\n" in shown.out
     states = [re.findall("confirmed|retracted|provisional", line) for line in shown.out.splitlines()[-3:]]
     assert states == [["confirmed"], ["retracted"], ["provisional"]]
 
@@ -145,7 +146,7 @@ def test_show_says_how_it_stands_and_how_the_best_came_to_be(cli: Cli, runs: Pat
     assert third == "pipelined, seed 0, limits: proposals 16"
     assert any(line.startswith("artifact ") and " of frontier: score " in line for line in rest)
     assert "instruction" in rest
-    assert "how it came to be:" in rest
+    assert "lineage:" in rest
     assert "--- artifact 0: instruction" in rest
     assert "\x1b" not in ended.out
 
@@ -172,8 +173,8 @@ def test_show_an_artifact(cli: Cli, runs: Path) -> None:
     """By its number, or with its pool."""
     ended = cli("show", "one", "--artifact", "0")
     assert "artifact 0 of frontier: score " in ended.out
-    assert ", a root, " in ended.out
-    assert "how it came to be" not in ended.out
+    assert ", no parents, " in ended.out
+    assert "lineage:" not in ended.out
     assert cli("show", "one", "--artifact", "frontier:0").out == ended.out
     assert json.loads(cli("show", "one", "--artifact", "0", "--json").out)["artifact"]["id"] == 0
 
@@ -189,7 +190,7 @@ def test_show_artifacts_calls_and_failures(cli: Cli, runs: Path) -> None:
     lines = cli("show", "one", "--calls", "3").out.splitlines()
     assert lines[-4].split() == ["call", "at", "stage", "how", "prompt", "reply", "usd", "seconds", "text"]
     assert [line.split()[0] for line in lines[-3:]] == [str(call["id"]) for call in calls]
-    assert cli("show", "one", "--failures").out.endswith("\nno stage has failed\n")
+    assert cli("show", "one", "--failures").out.endswith("\nno stage or edge has failed\n")
     assert json.loads(cli("show", "one", "--failures", "--json").out)["failures"] == []
 
 
@@ -207,7 +208,7 @@ def test_show_of_a_run_with_failures_alone(cli: Cli, tmp_path: Path) -> None:
     assert "8 calls failed (each try counts)\n" in ended.out
     assert ended.out.endswith("nothing was accepted: there is no best artifact\n")
     assert json.loads(cli("show", "bad", "--json").out)["artifact"] is None
-    assert cli("diff", "bad", "bad").out.endswith("no texts to compare: a run has accepted nothing\n")
+    assert cli("diff", "bad", "bad").out.endswith("no texts to compare: one of the runs has accepted no artifact\n")
 
 
 @pytest.mark.parametrize("name", ["show", "diff", "export"])
@@ -224,9 +225,9 @@ def test_no_such_run(cli: Cli, runs: Path, name: str) -> None:
 def test_wrong_options_of_show(cli: Cli, runs: Path) -> None:
     """Two listings at once, an artifact that is no number, one that is not there."""
     ended = cli("show", "one", "--failures", "--calls", "3")
-    assert (ended.code, "each show one thing" in ended.err) == (2, True)
+    assert (ended.code, "give only one of" in ended.err) == (2, True)
     ended = cli("show", "one", "--artifact", "best")
-    assert (ended.code, "found 'best', expected its number, or POOL:NUMBER" in ended.err) == (2, True)
+    assert (ended.code, "found 'best', expected ID or POOL:ID" in ended.err) == (2, True)
     ended = cli("show", "one", "--artifact", "99")
     assert (ended.code, "pool 'frontier' has no artifact 99; they are numbered 0 to " in ended.err) == (1, True)
 
@@ -237,7 +238,7 @@ def test_diff_puts_two_runs_side_by_side(cli: Cli, runs: Path) -> None:
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
     heads = [line.split() for line in lines if line.split()[-2:] == ["one", "two"]]
-    assert heads == [["setting", "one", "two"], ["in", "all", "one", "two"], ["best", "score", "after", "one", "two"]]
+    assert heads == [["setting", "one", "two"], ["total", "one", "two"], ["best", "score", "after", "one", "two"]]
     assert ["schedule", "lockstep", "pipelined"] in [line.split() for line in lines]
     assert ["limits:", "calls", "(none)", "1000"] in [line.split() for line in lines]
     assert "--- best of one: instruction" in lines

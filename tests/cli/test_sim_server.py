@@ -72,7 +72,7 @@ def test_ctrl_c_ends_it_in_order() -> None:
     assert f"--model vllm:{url}?limit=3" in out
     assert (process.returncode, err) == (0, "ended\n")
     assert other.returncode == 1
-    assert f"port {port} of 127.0.0.1 cannot be listened on" in other.stderr
+    assert f"cannot listen on port {port} of 127.0.0.1" in other.stderr
     assert "Fix: --port 0" in other.stderr
 
 

@@ -81,7 +81,7 @@ def test_an_interrupt_prints_what_is_there(cli: Cli, monkeypatch: pytest.MonkeyP
     ended = cli(*SHORT, "--sweep", "window=1,2,4")
     assert ended.code == 130
     assert [line.split()[0] for line in ended.out.splitlines()] == ["window", "1"]
-    assert "interrupted: this is what was there" in ended.err
+    assert "interrupted; the table holds what was finished" in ended.err
 
 
 def test_an_interrupt_before_anything_was_there(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +202,7 @@ def test_a_profile_from_a_journal(cli: Cli, tmp_path: Path) -> None:
     ("arguments", "code", "said"),
     [
         (("simulate", "gepa", "--profile", "vlm"), 1, "did you mean 'vllm'"),
-        (("simulate", "gepa", "--profile", "judge=vllm"), 2, "no model role 'judge'"),
+        (("simulate", "gepa", "--profile", "judge=vllm"), 2, "found the role 'judge', expected one of the graph"),
         (("simulate", "gepa", "--set", "windo=3"), 1, "did you mean 'window'"),
         (("simulate", "gepa", "--sweep", "window"), 2, "expected NAME=V,V"),
         (("simulate", "gepa", "window=3"), 2, "--sweep window=3"),
@@ -295,7 +295,7 @@ def test_tune_as_json(cli: Cli) -> None:
 
 
 def test_tune_interrupted(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is nothing to recommend before the final comparison."""
+    """There is no recommendation before the final comparison."""
 
     @contextmanager
     def interrupted() -> Iterator[Run]:
@@ -308,4 +308,4 @@ def test_tune_interrupted(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tune, "processes", interrupted)
     ended = cli("tune", "gepa", "--minutes", "1")
     assert ended.code == 130
-    assert "nothing to recommend" in ended.err
+    assert "no recommendation" in ended.err

@@ -44,7 +44,7 @@ def listening(*signals: int, steps: int = 2, apart: float = 1.0) -> list[str]:
                 for _ in range(20):  # turns of the event loop, which has it in the first
                     await anyio.lowlevel.checkpoint()
             tasks.cancel_scope.cancel()
-        if interrupts._heard > steps:
+        if interrupts._signals > steps:
             done.append("cancelled")
 
     anyio.run(main)
@@ -73,7 +73,7 @@ def test_the_third_arms_an_end_and_the_fourth_is_one(
     assert (armed, ended) == ([True], [])
     interrupts._count(None, signal.SIGINT, None)
     assert ended == [INTERRUPTED]
-    assert "ended without a report" in capfd.readouterr().err
+    assert "exited without a report" in capfd.readouterr().err
 
 
 def test_the_end_that_is_armed_comes(ended: list[int], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,42 +61,42 @@ def rewritten(folder: Path, **changes: Any) -> None:
 
 def refused(ended: Ended, server: Server, before: int, marker: Path) -> None:
     assert ended.code == 1
-    assert "not resumed.\nFix: --trust does what the folder says" in ended.err
+    assert "not resumed.\nFix: --trust, to do what the folder says" in ended.err
     assert server.chats == before
     assert not marker.exists()
 
 
 CRAFTED: list[tuple[str, Callable[[Path, Path], dict[str, Any]], str]] = [
-    ("graph", lambda evil, marker: {"graph": str(evil)}, "run the code of {evil}, as its graph"),
-    ("task", lambda evil, marker: {"task": str(evil)}, "run the code of {evil}, as its task"),
+    ("graph", lambda evil, marker: {"graph": str(evil)}, "run the code of {evil} as its graph"),
+    ("task", lambda evil, marker: {"task": str(evil)}, "run the code of {evil} as its task"),
     (
         "key",
         lambda evil, marker: {"models": {"task": "openai:http://127.0.0.1:9/v1#x?key_env=MY_SECRET"}},
-        "send requests to openai:http://127.0.0.1:9/v1#x?key_env=MY_SECRET for the role task, with the key in the"
-        " environment's MY_SECRET",
+        "send requests of the role task to openai:http://127.0.0.1:9/v1#x?key_env=MY_SECRET, with the key from the"
+        " environment variable MY_SECRET",
     ),
     (
         "two keys, one of them disguised",
         lambda evil, marker: {
             "models": {"task": "openai:http://127.0.0.1:9/v1#x?key_env=A_FILLER&key%5Fenv=MY_SECRET"}
         },
-        "send requests to openai:http://127.0.0.1:9/v1#x?key_env=A_FILLER&key%5Fenv=MY_SECRET for the role task, with"
-        " the key in the environment's A_FILLER, with the key in the environment's MY_SECRET",
+        "send requests of the role task to openai:http://127.0.0.1:9/v1#x?key_env=A_FILLER&key%5Fenv=MY_SECRET, with"
+        " the key from the environment variable A_FILLER, with the key from the environment variable MY_SECRET",
     ),
     (
         "keys of several models",
         lambda evil, marker: {
             "models": {"task": "openai:http://127.0.0.1:9#x?key_env=A,openai:http://[::1]:9#y?key_env=MY_SECRET"}
         },
-        "send requests to openai:http://127.0.0.1:9#x?key_env=A,openai:http://[::1]:9#y?key_env=MY_SECRET for"
-        " the role task, with the key in the environment's A, with the key in the environment's MY_SECRET",
+        "send requests of the role task to openai:http://127.0.0.1:9#x?key_env=A,openai:http://[::1]:9#y?key_env=MY_SECRET,"
+        " with the key from the environment variable A, with the key from the environment variable MY_SECRET",
     ),
     (
         "cache",
         lambda evil, marker: {"cache": str(marker)},
-        "read and write the file {marker}, as a cache of replies",
+        "read and write the file {marker} as a cache of replies",
     ),
-    ("graph by name", lambda evil, marker: {"graph": "islands"}, "run the code of islands, as its graph"),
+    ("graph by name", lambda evil, marker: {"graph": "islands"}, "run the code of islands as its graph"),
 ]
 
 
@@ -146,7 +146,7 @@ def test_the_question(
         refused(ended, server, before, tmp_path / "marker")
         return
     assert ended.code == 0
-    assert f"  run the code of {WORDS}, as its task\n" in ended.err
+    assert f"  run the code of {WORDS} as its task\n" in ended.err
     monkeypatch.setattr(click, "confirm", lambda text, **options: pytest.fail("asked again"))
     assert cli("resume", "out", "--proposals", "5").code == 0
 
@@ -162,13 +162,13 @@ def test_what_is_said_on_the_command_line_is_the_users_own_word(cli: Cli, begun:
     args = ("--graph", "gepa", "--task", WORDS, "--model", server.spec)
     ended = cli("resume", "out", "--proposals", "4", *args)
     assert ended.code == 0
-    assert "On the word of its folder" not in ended.err
+    assert "what its folder says" not in ended.err
 
 
 def test_a_run_of_ones_own_asks_nothing(cli: Cli, begun: Path) -> None:
     ended = cli("resume", "out", "--proposals", "4")
     assert ended.code == 0
-    assert "On the word of its folder" not in ended.err
+    assert "what its folder says" not in ended.err
 
 
 def test_another_user(cli: Cli, begun: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -181,11 +181,11 @@ def test_another_user(cli: Cli, begun: Path, monkeypatch: pytest.MonkeyPatch, tm
 def test_an_unsafe_switch_is_said_again(cli: Cli, begun: Path) -> None:
     """The sandbox is on, unless this command says otherwise; the folder has no say in it."""
     ended = cli("resume", "out", "--proposals", "4")
-    assert "the run was started with --unsafe-no-sandbox; it goes on in the sandbox" in ended.err
+    assert "the run was started with --unsafe-no-sandbox and now continues in the sandbox" in ended.err
     ended = cli("resume", "out", "--proposals", "5", "--unsafe-no-sandbox")
     assert "in the sandbox" not in ended.err
     ended = cli("resume", "out", "--proposals", "6")
-    assert "it goes on in the sandbox" in ended.err
+    assert "now continues in the sandbox" in ended.err
 
 
 # ---- the key ---------------------------------------------------------------------------------------------

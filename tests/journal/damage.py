@@ -10,7 +10,8 @@ from typing import Any
 import flashgraph as fg
 from flashgraph.errors import FlashgraphError
 from flashgraph.observe.export import to_jsonl
-from flashgraph.observe.runs import Summary, artifact_json, head, run_json
+from flashgraph.observe.records import Summary, artifact_json, run_json
+from flashgraph.observe.runs import head
 from flashgraph.run.journal import JournalError
 from flashgraph.run.journal.reading import StoredRun
 

@@ -18,7 +18,8 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.errors import FlashgraphError
-from flashgraph.observe.runs import UNREADABLE, Summary, head
+from flashgraph.observe.records import UNREADABLE, Summary
+from flashgraph.observe.runs import head
 from flashgraph.run.journal import JournalError, payloads, writer
 from flashgraph.run.journal.losses import noticed
 from flashgraph.run.journal.mark import Mark, MarkFile

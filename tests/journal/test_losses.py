@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import flashgraph as fg
-from flashgraph.observe.runs import Summary, head
+from flashgraph.observe.records import Summary
+from flashgraph.observe.runs import head
 from flashgraph.run.journal import JournalError
 from flashgraph.run.journal.losses import noticed
 from flashgraph.run.journal.mark import read_mark

@@ -9,7 +9,8 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.llm.http import HttpModel
-from flashgraph.observe.runs import head, run_json
+from flashgraph.observe.records import run_json
+from flashgraph.observe.runs import head
 from flashgraph.run.journal.reading import StoredRun
 from tests.journal.small import small_run
 from tests.llm.server import chat, running
@@ -45,7 +46,7 @@ def test_a_resumed_run_keeps_its_prices(
         with StoredRun.open(folder) as run:
             (kept,) = run_json(run)["prices"].values()
             shown = head(run)
-        assert shown[3].endswith(": USD 1e-06 a prompt token, 0 a completion token (LiteLLM 9.1)")
+        assert shown[3].endswith(": USD 1e-06 per prompt token, 0 per reply token (LiteLLM 9.1)")
         assert kept == {"prompt": 1e-6, "completion": 0.0, "source": "LiteLLM 9.1"}
         assert not caplog.records
         assert session(3, (2e-6, 0.0)) == pytest.approx(2e-5)
@@ -68,5 +69,5 @@ def test_an_unknown_price_is_said(
     assert caplog.text.count("its price is not known") == 1
     assert set(calls(tmp_path / "run")) == {None}
     with StoredRun.open(tmp_path / "run") as run:
-        assert f"price not known, cost not counted: {model.name}" in head(run)
+        assert f"price unknown, so the cost is not counted: {model.name}" in head(run)
         assert not any("a prompt token" in line for line in head(run))

@@ -298,7 +298,7 @@ def test_rates_that_an_endpoint_has_told_of(tmp_path: Path) -> None:
     with StoredRun.open(tmp_path / "run") as run:
         (endpoint,) = run.endpoints()
         assert (endpoint.rates, endpoint.down) == (("240 requests a minute",), False)
-        assert any("by its own account 240 requests a minute" in line for line in head(run))
+        assert any("reports a rate limit of 240 requests a minute" in line for line in head(run))
 
 
 @pytest.mark.parametrize("without_flock", [False, True])

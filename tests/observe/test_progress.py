@@ -162,8 +162,8 @@ def test_the_table_shows_it_all(progress: Progress) -> None:
     for part in (
         "waiting  working     done  per min   failed",
         "validate",
-        "frontier version 1, 1 artifact (0 provisional), lag 2.0 mean, 2 most",
-        "best 0.500, 1 accepted, 1 round open, 0 requests out",
+        "frontier version 1, 1 artifact (0 provisional), mean lag 2.0, largest 2",
+        "best 0.500, 1 accepted, 1 round open, 0 requests in flight",
         "0 of 10 proposals, 0 evaluations, 0 calls, 0 tokens",
         "1:01, 0:29 left",
     ):
@@ -177,4 +177,4 @@ def test_rates_that_an_endpoint_has_told_of(progress: Progress) -> None:
     progress.on_event(ev.RateLearned(1.0, "tiny", "tokens", 6000, 60.0))
     out = io.StringIO()
     Console(file=out, width=100).print(table(progress))
-    assert "tiny 0 out, 200 requests a day, 6,000 tokens a minute\n" in out.getvalue().replace(" \n", "\n")
+    assert "tiny 0 in flight, 200 requests a day, 6,000 tokens a minute\n" in out.getvalue().replace(" \n", "\n")

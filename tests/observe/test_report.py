@@ -50,7 +50,7 @@ def test_head_and_scores() -> None:
     ]
     assert report.scores() == [
         "                 seed    best",
-        "validation      0.500   0.750  provisional: a part of the best's validation was still open",
+        "validation      0.500   0.750  provisional: part of its validation was still running",
         "held-out test: not tested: --no-test",
     ]
 
@@ -77,7 +77,7 @@ def test_held_out_scores_with_failures() -> None:
     """The note says how many failed, and with what."""
     test = (HeldOut(0.5, (1.0, 0.0)), HeldOut(0.5, (1.0, 0.0), {1: "KeyError: 'x'"}))
     report = Report(result(BETTER), SEED, test=test, tested={"calls": 4})
-    note = "2 samples, 4 calls; 1 of the best's failed, as \"KeyError: 'x'\", and count as the least score"
+    note = "2 samples, 4 calls; 1 sample of the best failed (e.g. \"KeyError: 'x'\") and got the least score"
     assert report.scores()[-1] == f"held-out test   0.500   0.500  {note}"
 
 
@@ -97,7 +97,7 @@ def test_failures_are_counted_by_stage() -> None:
 
 def test_a_seed_that_stays_the_best_has_a_reason() -> None:
     """Only where there were proposals at all."""
-    assert Report(result(SEED), SEED).fruitless().startswith("none of 3 proposals has beaten the seed.")
+    assert Report(result(SEED), SEED).fruitless().startswith("none of 3 proposals improved on the seed.")
     assert Report(result(SEED, proposals=0), SEED).fruitless() == ""
 
 
@@ -105,7 +105,7 @@ def test_a_seed_that_stays_the_best_because_stages_failed() -> None:
     """A stronger model is no remedy then, but it is where a stage has failed now and then."""
     failed = JobEnded(0.0, 0, "propose", "failed", 1.0, Cause.RAISED, "KeyError: 'x'")
     said = Report(result(SEED, failed), SEED).fruitless()
-    assert "mend what stages have failed with" in said
+    assert "resolve the stage failures listed below" in said
     assert "--model" not in said
     done = [JobEnded(0.0, job, "propose", "done", 1.0) for job in (1, 2)]
     assert "--model" in Report(result(SEED, failed, *done), SEED).fruitless()
@@ -118,7 +118,7 @@ def test_what_was_discarded_as_stale() -> None:
     report = Report(result(SEED, *made, *(Ended(1.0, k, "discarded", c) for k, c in enumerate(causes))), SEED)
     assert report.discards() == ["2 items discarded as stale on a->b", "1 item discarded as stale on a->c"]
     assert report.ends() == {"items": {"stale": 3, "orphan": 1}, "jobs": {}}
-    assert "discard less of what is stale" in report.fruitless()
+    assert "discard fewer stale items" in report.fruitless()
 
 
 ENDED = [Reopened(1.0, 0), RunEnded(1.0, "completed", Cause.DONE, "", 0)]
@@ -127,25 +127,25 @@ ENDED = [Reopened(1.0, 0), RunEnded(1.0, "completed", Cause.DONE, "", 0)]
 @pytest.mark.parametrize(
     ("status", "cause", "events", "said"),
     [
-        ("budget", Cause.PROPOSALS, [], "to go on: flashgraph resume out --proposals 6"),
-        ("budget", Cause.USD, [], "to go on: flashgraph resume out --usd 1"),
-        ("budget", Cause.SECONDS, [], "to go on: flashgraph resume out --minutes 3"),
-        ("budget", Cause.RESERVE, [], "to go on: flashgraph resume out, with a larger budget"),
-        ("stopped", Cause.CALLER, [], "to go on: flashgraph resume out"),
-        ("stopped", Cause.TARGET, [], "to go on: flashgraph resume out --target-score SCORE, a higher one"),
-        ("stopped", Cause.PERFECT, [], "to go on: flashgraph resume out --target-score inf"),
-        ("stopped", Cause.PATIENCE, [], "to go on: flashgraph resume out --patience N, a larger one"),
-        ("failed", Cause.MODEL, [RunEnded(1.0, "failed", Cause.MODEL, "", 1)], "to go on: flashgraph resume out"),
-        ("failed", Cause.FRUITLESS, ENDED, "resuming tries nothing again that has failed, "),
+        ("budget", Cause.PROPOSALS, [], "to continue: flashgraph resume out --proposals 6"),
+        ("budget", Cause.USD, [], "to continue: flashgraph resume out --usd 1"),
+        ("budget", Cause.SECONDS, [], "to continue: flashgraph resume out --minutes 3"),
+        ("budget", Cause.RESERVE, [], "to continue: flashgraph resume out, with a larger budget"),
+        ("stopped", Cause.CALLER, [], "to continue: flashgraph resume out"),
+        ("stopped", Cause.TARGET, [], "to continue: flashgraph resume out --target-score SCORE, with a higher score"),
+        ("stopped", Cause.PERFECT, [], "to continue: flashgraph resume out --target-score inf"),
+        ("stopped", Cause.PATIENCE, [], "to continue: flashgraph resume out --patience N, with a larger number"),
+        ("failed", Cause.MODEL, [RunEnded(1.0, "failed", Cause.MODEL, "", 1)], "to continue: flashgraph resume out"),
+        ("failed", Cause.FRUITLESS, ENDED, "resuming does not retry failed work, "),
         ("completed", Cause.DONE, ENDED[1:], ""),
-        ("completed", Cause.DONE, ENDED, "nothing was left to do: "),
+        ("completed", Cause.DONE, ENDED, "no work was left: "),
         ("completed", Cause.DONE, [ENDED[0], JobStarted(1.0, 1, "a", 1, 1, 0), ENDED[1]], ""),
     ],
 )
-def test_how_to_go_on(status: RunStatus, cause: Cause, events: list[Event], said: str) -> None:
+def test_how_to_resume(status: RunStatus, cause: Cause, events: list[Event], said: str) -> None:
     """With what the command needs to do anything; where nothing goes on, why."""
     report = Report(attrs.evolve(result(BETTER, *events), status=status, cause=cause), SEED)
-    found = report.to_go_on(Path("out"))
+    found = report.to_resume(Path("out"))
     assert found.startswith(said)
     assert bool(found) == bool(said)
 
@@ -189,10 +189,10 @@ def test_a_folder_is_claimed_before_the_run(tmp_path: Path) -> None:
     """Not one that holds a run, not one that cannot be."""
     assert claim_folder(tmp_path / "a" / "b").is_dir()
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="cannot be written there"):
+    with pytest.raises(DataError, match="cannot write the run"):
         claim_folder(tmp_path / "file" / "x")
     (tmp_path / "result.json").touch()
-    with pytest.raises(DataError, match="holds a run already"):
+    with pytest.raises(DataError, match="already holds a run"):
         claim_folder(tmp_path)
 
 
@@ -202,5 +202,5 @@ def test_runs_that_start_at_once_share_no_folder(tmp_path: Path) -> None:
         made = list(threads.map(lambda _: new_folder(tmp_path / "runs" / "gepa"), range(8)))
     assert sorted(folder.name for folder in made) == ["gepa", *(f"gepa-{number}" for number in range(2, 9))]
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="cannot be written there"):
+    with pytest.raises(DataError, match="cannot write the run"):
         new_folder(tmp_path / "file" / "x")
