@@ -40,6 +40,7 @@ from flashgraph.errors import (
     UnusableReply,
 )
 from flashgraph.graph.dsl import Graph
+from flashgraph.graph.loading import load_graph, load_task
 from flashgraph.graph.ports import (
     Artifact,
     Change,
@@ -140,6 +141,8 @@ __all__ = [
     "fifo",
     "fraction",
     "freshest",
+    "load_graph",
+    "load_task",
     "lockstep",
     "missing",
     "open_run",

@@ -11,8 +11,8 @@ from typing import ClassVar
 import attrs
 
 import flashgraph as fg
-from flashgraph.tasks import data
-from flashgraph.tasks.metrics import final_answer, last_number
+from flashgraph import data
+from flashgraph.tasks import final_answer, last_number
 
 HUB = "hf:AI-MO/aimo-validation-aime@train"
 SOURCE = "the rows of huggingface.co/datasets/AI-MO/aimo-validation-aime (columns problem, solution, answer)"

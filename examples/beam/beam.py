@@ -6,9 +6,7 @@ beam --> pick --> rollout --> vary --> race --> judge --> validate --> beam
 import attrs
 
 import flashgraph as fg
-from flashgraph.parts import Archive
-from flashgraph.parts.evaluation import Attempt, Candidate, Work, attempt
-from flashgraph.parts.reflection import fenced_answers, rewrite_prompt
+from flashgraph.parts import Archive, Attempt, Candidate, Work, attempt, fenced_answers, rewrite_prompt
 
 graph = fg.Graph("beam", doc=__doc__)
 width = graph.param("width", 4)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import flashgraph as fg
-from flashgraph.parts.islands.programs import Check
+from flashgraph.parts.islands import Check
 
 KNOWN = {26: 2.635, 32: 2.937}
 SLACK = 1e-9

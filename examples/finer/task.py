@@ -13,8 +13,8 @@ from typing import ClassVar
 import attrs
 
 import flashgraph as fg
-from flashgraph.tasks import data
-from flashgraph.tasks.metrics import final_answer
+from flashgraph import data
+from flashgraph.tasks import final_answer
 
 SOURCE = "100 lines of finer_val_batched_500_samples.jsonl from github.com/ace-agent/ace (eval/finance/data)"
 COLUMNS = {"question": "context", "target": "target"}

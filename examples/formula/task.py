@@ -13,8 +13,8 @@ from typing import ClassVar
 import attrs
 
 import flashgraph as fg
-from flashgraph.tasks import data
-from flashgraph.tasks.metrics import final_answer, last_number
+from flashgraph import data
+from flashgraph.tasks import final_answer, last_number
 
 SOURCE = "{file} from github.com/ace-agent/ace (eval/finance/data)"
 COLUMNS = {"question": "context", "target": "target"}

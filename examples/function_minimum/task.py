@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import flashgraph as fg
-from flashgraph.parts.islands.programs import Check
+from flashgraph.parts.islands import Check
 
 Waves = list[list[list[float]]]
 HALF = 5.0

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import flashgraph as fg
-from flashgraph.graph.loading import load_task
 
 BASELINE = '''\
 class MemorySystem:
@@ -37,7 +36,8 @@ class MemorySystem:
 '''
 
 TASKS = {
-    name: load_task(Path(__file__).parents[1] / name / "task.py") for name in ("symptom2disease", "uspto", "lawbench")
+    name: fg.load_task(Path(__file__).parents[1] / name / "task.py")
+    for name in ("symptom2disease", "uspto", "lawbench")
 }
 
 

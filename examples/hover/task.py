@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 import attrs
 
 import flashgraph as fg
-from flashgraph.tasks import data
-from flashgraph.tasks.metrics import final_answer, json_object
+from flashgraph import data
+from flashgraph.tasks import final_answer, json_object
 
 HUB = "hf:hover-nlp/hover@validation"
 SOURCE = "hover_dev_release_v1.1.json of github.com/hover-nlp/hover, 200 claims each of 2, 3 and 4 hops, one a line"

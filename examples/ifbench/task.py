@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 import attrs
 
 import flashgraph as fg
+from flashgraph import data
 from flashgraph.errors import did_you_mean
-from flashgraph.tasks import data
 
 HUB = "hf:allenai/IFBench_test@train"
 SOURCE = (

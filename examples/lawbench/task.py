@@ -14,8 +14,8 @@ from typing import ClassVar
 import attrs
 
 import flashgraph as fg
-from flashgraph.tasks import data
-from flashgraph.tasks.metrics import final_answer
+from flashgraph import data
+from flashgraph.tasks import final_answer
 
 SOURCE = "{split}.jsonl from github.com/stanford-iris-lab/meta-harness (text_classification/data/crime_prediction)"
 SEMICOLONS = re.compile("[;\N{FULLWIDTH SEMICOLON}]")

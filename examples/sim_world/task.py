@@ -4,6 +4,6 @@ flashgraph sim-server --speed 10
 flashgraph run gepa --task examples/sim_world/task.py --model vllm:http://127.0.0.1:8000 --minutes 2
 """
 
-from flashgraph.sim.world import World
+from flashgraph.sim import World
 
 task = World(seed=0).task()

@@ -13,7 +13,6 @@ from typing import Any
 import attrs
 
 import flashgraph as fg
-from flashgraph.graph.loading import load_task
 
 PROGRAM = '''"""The last few examples stand in the prompt."""
 
@@ -64,7 +63,7 @@ def score(sample: Solved, output: str) -> fg.Score:
     return prompts.score(sample.ticket, output)
 
 
-prompts = load_task(Path(__file__).parent / "task.py")
+prompts = fg.load_task(Path(__file__).parent / "task.py")
 task = fg.Task(
     name="tickets",
     train=solved(prompts.train),

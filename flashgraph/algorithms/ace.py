@@ -17,7 +17,18 @@ import anyio
 import attrs
 
 import flashgraph as fg
-from flashgraph.parts import Checkpoints, Snapshot, StepScores, same_snapshot
+from flashgraph.parts import (
+    SHOWN_TOKENS,
+    Attempt,
+    Checkpoints,
+    Snapshot,
+    StepScores,
+    Work,
+    asked,
+    curating,
+    same_snapshot,
+    within,
+)
 from flashgraph.parts.ace import (
     Alike,
     Delta,
@@ -25,15 +36,15 @@ from flashgraph.parts.ace import (
     Playbook,
     PlaybookStart,
     Tags,
+    curate_prompt,
+    generate_prompt,
+    merge_prompt,
     parse_answer,
     parse_operations,
     parse_tags,
+    reflect_prompt,
     similarity_named,
 )
-from flashgraph.parts.ace.prompts import curate_prompt, generate_prompt, merge_prompt, reflect_prompt
-from flashgraph.parts.clipping import SHOWN_TOKENS, asked, within
-from flashgraph.parts.costs import curating
-from flashgraph.parts.evaluation import Attempt, Work
 
 ROUNDS = 3
 MOST = 64

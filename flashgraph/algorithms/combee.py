@@ -16,14 +16,20 @@ import attrs
 
 import flashgraph as fg
 from flashgraph.algorithms import ace, gepa
-from flashgraph.parts import ParetoFrontier
-from flashgraph.parts.ace import Playbook, parse_operations
-from flashgraph.parts.ace.prompts import curate_prompt
-from flashgraph.parts.clipping import SHOWN_TOKENS, asked, within
-from flashgraph.parts.costs import curating, reflecting
-from flashgraph.parts.evaluation import Attempt, same_text
-from flashgraph.parts.reflection import examples, rewriting
-from flashgraph.text.replies import fenced
+from flashgraph.parts import (
+    SHOWN_TOKENS,
+    Attempt,
+    ParetoFrontier,
+    asked,
+    curating,
+    examples,
+    reflecting,
+    rewriting,
+    same_text,
+    within,
+)
+from flashgraph.parts.ace import Playbook, curate_prompt, parse_operations
+from flashgraph.text import fenced
 
 HOLE = "<<here>>"
 """The placeholder in a prompt for its records or drafts."""

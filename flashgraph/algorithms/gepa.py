@@ -16,14 +16,30 @@ from collections.abc import Mapping, Sequence
 import attrs
 
 import flashgraph as fg
-from flashgraph.parts import FRONTIERS, Frontier, ParetoFrontier
-from flashgraph.parts.clipping import SHOWN_TOKENS
-from flashgraph.parts.costs import reflecting
-from flashgraph.parts.evaluation import Attempt, Candidate, Validated, Work, attempt, reachable, same_text
-from flashgraph.parts.gepa.crossover import Crossings
-from flashgraph.parts.parameters import at_least, between, number_or_none, one_of, require
-from flashgraph.parts.reflection import fenced_answers, rewritten
-from flashgraph.parts.sampling import Epochs, RoundRobin
+from flashgraph.parts import (
+    FRONTIERS,
+    SHOWN_TOKENS,
+    Attempt,
+    Candidate,
+    Epochs,
+    Frontier,
+    ParetoFrontier,
+    RoundRobin,
+    Validated,
+    Work,
+    at_least,
+    attempt,
+    between,
+    fenced_answers,
+    number_or_none,
+    one_of,
+    reachable,
+    reflecting,
+    require,
+    rewritten,
+    same_text,
+)
+from flashgraph.parts.gepa import Crossings
 
 graph = fg.Graph("gepa", doc=__doc__)
 frontier = graph.pool("frontier", ParetoFrontier)

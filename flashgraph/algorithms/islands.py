@@ -14,20 +14,22 @@ import os
 import attrs
 
 import flashgraph as fg
-from flashgraph.parts.evaluation import Attempt, Work, reachable
-from flashgraph.parts.islands.pool import Elite, Entrant, Islands, ProposalFailure, Settings
-from flashgraph.parts.islands.programs import (
+from flashgraph.parts import Attempt, Work, at_least, between, clipped, reachable, require
+from flashgraph.parts.islands import (
+    Elite,
+    Entrant,
+    Islands,
+    ProposalFailure,
+    Settings,
     change,
-    clipped,
     component,
     edited,
     goal,
     outcomes,
     printed,
-    rewritten,
+    rewritten_program,
     same_program,
 )
-from flashgraph.parts.parameters import at_least, between, require
 from flashgraph.sandbox import CandidateFailed, Sandbox, SandboxLimits
 
 graph = fg.Graph("islands", doc=__doc__)
@@ -143,7 +145,7 @@ async def propose(draft: Draft, at: fg.Context) -> NewProgram | ProposalFailure:
     name = component(text)
     answer = (await at.llm(prompt(draft, at.task, at[rewrite]))).usable()
     try:
-        new = (rewritten if at[rewrite] else edited)(text[name], answer)
+        new = (rewritten_program if at[rewrite] else edited)(text[name], answer)
         if len(new) > at[longest]:
             raise fg.UnusableReply(
                 f"the program has {len(new)} characters, more than the {at[longest]} that are allowed"

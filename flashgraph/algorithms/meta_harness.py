@@ -15,8 +15,7 @@ evaluate, archive.
 import attrs
 
 import flashgraph as fg
-from flashgraph.parts import parameters
-from flashgraph.parts.evaluation import Work
+from flashgraph.parts import Work, at_least, require
 from flashgraph.parts.meta_harness import (
     DRIVER,
     Checked,
@@ -36,7 +35,7 @@ from flashgraph.parts.meta_harness import (
     identity,
     lesson,
     propose_programs,
-    require,
+    require_datasets,
     same_harness,
 )
 from flashgraph.sandbox import CandidateFailed, Sandbox, SandboxLimits
@@ -61,8 +60,8 @@ class Iteration:
 def start(at: fg.Draw) -> Program | None:
     """Emit one baseline a round; a task that is not made for harness programs ends the run before any cost."""
     if at.emission == 0:
-        require(at.task)
-        parameters.require(at, parameters.at_least(overlap, 1))
+        require_datasets(at.task)
+        require(at, at_least(overlap, 1))
     programs = baselines(at.task)
     return programs[at.emission] if at.emission < len(programs) else None
 

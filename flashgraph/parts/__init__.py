@@ -5,7 +5,7 @@ The folders ``gepa``, ``ace``, ``meta_harness`` and ``islands`` hold the parts o
 
 from flashgraph.parts.ace.checkpoints import Checkpoints, Snapshot, StepScores, same_snapshot
 from flashgraph.parts.archive import Archive
-from flashgraph.parts.clipping import asked, clipped, fitted, within
+from flashgraph.parts.clipping import SHOWN_TOKENS, asked, clipped, fitted, within
 from flashgraph.parts.costs import curating, reflecting
 from flashgraph.parts.evaluation import Attempt, Candidate, Validated, Work, attempt, reachable, same_text
 from flashgraph.parts.gepa.pareto import FRONTIERS, Frontier, ParetoFrontier
@@ -15,6 +15,7 @@ from flashgraph.parts.sampling import Epochs, RoundRobin
 
 __all__ = [
     "FRONTIERS",
+    "SHOWN_TOKENS",
     "Archive",
     "Attempt",
     "Candidate",

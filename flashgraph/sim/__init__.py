@@ -1,1 +1,16 @@
-"""Simulation on the injected clock: latency profiles of servers, a model that takes their time, and task worlds."""
+"""Simulation in virtual time: tasks with a known truth, latency profiles, and a model that takes their time."""
+
+from flashgraph.sim.model import SimModel
+from flashgraph.sim.profiles import PROFILES, Lengths, Profile
+from flashgraph.sim.world import SOLVED, UNSOLVED, RuleSample, World
+
+__all__ = [
+    "PROFILES",
+    "SOLVED",
+    "UNSOLVED",
+    "Lengths",
+    "Profile",
+    "RuleSample",
+    "SimModel",
+    "World",
+]

@@ -7,17 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashgraph.errors import UnusableReply
+from flashgraph.parts.clipping import clipped
 from flashgraph.parts.evaluation import Attempt
 from flashgraph.parts.islands.programs import (
     Check,
     change,
-    clipped,
     component,
     edited,
     goal,
     outcomes,
     printed,
-    rewritten,
+    rewritten_program,
 )
 
 PROGRAM = '''"""Add things."""
@@ -186,24 +186,24 @@ def test_an_edit_changes_the_quoted_lines_and_no_others(lines: list[str], data: 
 )
 def test_the_program_of_a_rewrite(answer: str) -> None:
     """The longest fenced text, one that is not closed too, or the bare answer; whatever its fences are."""
-    assert rewritten(PROGRAM, answer) == "x = 1\n"
+    assert rewritten_program(PROGRAM, answer) == "x = 1\n"
 
 
 def test_a_docstring_with_a_fence_is_a_part_of_the_program() -> None:
     """Also at the margin, where the fence looks like the end of the block."""
     program = '"""Use it so:\n\n```\nf()\n```\n"""\n\n\ndef f():\n    return 1\n'
-    assert rewritten(PROGRAM, f"Here:\n```python\n{program}```\nDone.") == program
+    assert rewritten_program(PROGRAM, f"Here:\n```python\n{program}```\nDone.") == program
 
 
 @pytest.mark.parametrize("answer", ["", "```python\n```", "   \n"])
 def test_an_answer_without_a_program(answer: str) -> None:
     with pytest.raises(UnusableReply, match="no program"):
-        rewritten(PROGRAM, answer)
+        rewritten_program(PROGRAM, answer)
 
 
 def test_a_rewrite_to_the_same_is_none() -> None:
     with pytest.raises(UnusableReply, match="changes nothing"):
-        rewritten(PROGRAM, f"```python\n{PROGRAM}```")
+        rewritten_program(PROGRAM, f"```python\n{PROGRAM}```")
 
 
 # ---- marked blocks ---------------------------------------------------------------------------------------
@@ -212,14 +212,14 @@ def test_a_rewrite_to_the_same_is_none() -> None:
 def test_only_marked_blocks_evolve() -> None:
     """A rewrite's block is taken over, what it makes of the rest is not; an edit outside is refused."""
     answer = MARKED.replace("return 1", "return 2").replace("return inner()", "return 99")
-    assert rewritten(MARKED, answer) == MARKED.replace("return 1", "return 2")
+    assert rewritten_program(MARKED, answer) == MARKED.replace("return 1", "return 2")
     assert edited(MARKED, edit("    return 1", "    return 2")) == MARKED.replace("return 1", "return 2")
     with pytest.raises(UnusableReply, match="outside of EVOLVE-BLOCK-START"):
         edited(MARKED, edit("    return inner()", "    return 99"))
     with pytest.raises(UnusableReply, match="outside of"):
         edited(MARKED, edit("# EVOLVE-BLOCK-START\ndef inner():", "def inner():"))
     with pytest.raises(UnusableReply, match="the answer 0; keep"):
-        rewritten(MARKED, "def inner():\n    return 2")
+        rewritten_program(MARKED, "def inner():\n    return 2")
 
 
 # ---- parts of prompts ------------------------------------------------------------------------------------

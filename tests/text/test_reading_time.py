@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 import flashgraph
 from flashgraph.parts.ace import Playbook, parse_answer, parse_operations, parse_tags
-from flashgraph.parts.islands.programs import edited, rewritten
+from flashgraph.parts.islands.programs import edited, rewritten_program
 from flashgraph.parts.meta_harness.reply import read_reply
 from flashgraph.tasks.metrics import final_answer, json_object, last_number
 from flashgraph.text.lenient import objects
@@ -45,7 +45,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "blocks": blocks,
     "edits": lambda text: refused(lambda: edits(text)),
     "edited": lambda text: refused(lambda: edited(PROGRAM, text)),
-    "rewritten": lambda text: refused(lambda: rewritten(PROGRAM, text)),
+    "rewritten_program": lambda text: refused(lambda: rewritten_program(PROGRAM, text)),
     "objects": objects,
     "read_reply": read_reply,
     "operations": lambda text: parse_operations(text, BOOK),

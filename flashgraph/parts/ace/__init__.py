@@ -12,6 +12,7 @@ similarity   how alike two texts are: lexically, or by an embedding model
 from flashgraph.parts.ace.bullets import Bullet, digest
 from flashgraph.parts.ace.operations import Alike, Delta, Merged, Operation, PlaybookStart, RefusedOperation, Tag, Tags
 from flashgraph.parts.ace.pool import Playbook, read_playbook
+from flashgraph.parts.ace.prompts import curate_prompt, generate_prompt, merge_prompt, reflect_prompt
 from flashgraph.parts.ace.replies import parse_answer, parse_operations, parse_tags
 from flashgraph.parts.ace.similarity import Similarity, embedding, lexical, similarity_named
 
@@ -27,12 +28,16 @@ __all__ = [
     "Similarity",
     "Tag",
     "Tags",
+    "curate_prompt",
     "digest",
     "embedding",
+    "generate_prompt",
     "lexical",
+    "merge_prompt",
     "parse_answer",
     "parse_operations",
     "parse_tags",
     "read_playbook",
+    "reflect_prompt",
     "similarity_named",
 ]

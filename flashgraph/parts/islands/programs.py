@@ -25,13 +25,12 @@ from flashgraph.text.replies import Edit, blocks, edits
 __all__ = [
     "Check",
     "change",
-    "clipped",
     "component",
     "edited",
     "goal",
     "outcomes",
     "printed",
-    "rewritten",
+    "rewritten_program",
     "same_program",
 ]
 
@@ -80,7 +79,7 @@ def component(text: Mapping[str, str]) -> str:
 # ---- answers ---------------------------------------------------------------------------------------------
 
 
-def rewritten(program: str, answer: str) -> str:
+def rewritten_program(program: str, answer: str) -> str:
     """Return the program of a full rewrite: the longest fenced block; the whole answer where nothing is fenced.
 
     Of a program with EVOLVE-BLOCK marks only the blocks are taken over.  Raises `UnusableReply` when there is no new

@@ -3,7 +3,7 @@
 from flashgraph.parts.meta_harness.agent import Proposals, propose_programs
 from flashgraph.parts.meta_harness.archive import Entry, HarnessArchive
 from flashgraph.parts.meta_harness.baselines import FEW_SHOT, NO_MEMORY, baselines
-from flashgraph.parts.meta_harness.datasets import dataset_of, datasets, lesson, require
+from flashgraph.parts.meta_harness.datasets import dataset_of, datasets, lesson, require_datasets
 from flashgraph.parts.meta_harness.interface import DRIVER, INTERFACE, identity
 from flashgraph.parts.meta_harness.items import (
     OVERALL,
@@ -46,6 +46,6 @@ __all__ = [
     "identity",
     "lesson",
     "propose_programs",
-    "require",
+    "require_datasets",
     "same_harness",
 ]

@@ -12,7 +12,7 @@ from flashgraph.parts.meta_harness.interface import lacks
 from flashgraph.parts.meta_harness.items import OVERALL
 from flashgraph.tasks.task import Split, Task
 
-__all__ = ["dataset_of", "datasets", "lesson", "require"]
+__all__ = ["dataset_of", "datasets", "lesson", "require_datasets"]
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 PLAIN = (str, int, float)
@@ -46,7 +46,7 @@ def lesson(task: Task, dataset: str, indices: Iterable[int] | None = None) -> li
     ]
 
 
-def require(task: Task) -> None:
+def require_datasets(task: Task) -> None:
     """See to it that a task is one for harness programs, before any model is called.
 
     Raises `DataError` for a seed without a program or whose program lacks the interface, for a training sample without

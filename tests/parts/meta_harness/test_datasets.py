@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 import flashgraph as fg
-from flashgraph.parts.meta_harness import NO_MEMORY, datasets, lesson, require
+from flashgraph.parts.meta_harness import NO_MEMORY, datasets, lesson, require_datasets
 from tests.parts.meta_harness.worlds import Sample
 
 SEED = {"program": NO_MEMORY}
@@ -60,7 +60,7 @@ class Mute:
 def test_what_is_no_task_for_programs(made: fg.Task, said: str) -> None:
     """The error names the thing, the place, what was found, what was expected and the fix."""
     with pytest.raises(fg.DataError) as error:
-        require(made)
+        require_datasets(made)
     assert said in str(error.value)
     assert "task 't'" in str(error.value)
     assert "Fix:" in str(error.value)
@@ -68,7 +68,7 @@ def test_what_is_no_task_for_programs(made: fg.Task, said: str) -> None:
 
 def test_a_good_task_passes(caplog: pytest.LogCaptureFixture) -> None:
     """Nothing is said about a task that has everything."""
-    require(task([sample()], [sample("a", "val")]))
+    require_datasets(task([sample()], [sample("a", "val")]))
     assert caplog.text == ""
 
 
@@ -100,7 +100,7 @@ def test_a_sample_without_a_text_of_its_own_is_refused(shows: Any, split: str) -
     made = task(splits["train"], splits["val"], test=splits["test"])
     kind = type(shows).__name__
     with pytest.raises(fg.DataError) as caught:
-        require(made)
+        require_datasets(made)
     assert f"task 't': {split} sample 1 is a {kind} without a text of its own" in str(caught.value)
     assert f"Fix: give class {kind} a method __str__ that returns the input alone." in str(caught.value)
 
@@ -117,7 +117,7 @@ class Choice:
 def test_answers_in_the_texts_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
     """Once for a split, with the first of them; a part of a word is none."""
     train = [Choice("red or blue?", "red"), Choice("What is it?", "it"), Choice("bored?", "red"), Choice("2+2?", "")]
-    require(task(train, [Choice("reds?", "red")]))
+    require_datasets(task(train, [Choice("reds?", "red")]))
     (record,) = caplog.records
     assert record.getMessage().startswith(
         "task 't': of 2 of its 4 train samples the answer stands in the text that programs are given, as in sample 0 "

@@ -1,0 +1,118 @@
+"""The public surface: a change of it is a decision, so the committed list has to be changed with it.
+
+`python -m tests.test_surface` writes the list anew.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+import flashgraph
+
+ROOT = Path(__file__).parents[1]
+LIST = Path(__file__).with_name("surface.txt")
+PUBLIC = (
+    "flashgraph",
+    "flashgraph.errors",
+    "flashgraph.llm",
+    "flashgraph.parts",
+    "flashgraph.parts.ace",
+    "flashgraph.parts.gepa",
+    "flashgraph.parts.islands",
+    "flashgraph.parts.meta_harness",
+    "flashgraph.policies",
+    "flashgraph.sandbox",
+    "flashgraph.sim",
+    "flashgraph.tasks",
+    "flashgraph.testing",
+    "flashgraph.text",
+)
+"""The modules that users import from; all others are internal."""
+
+
+def surface() -> list[str]:
+    """Each public name, with the parameters of what can be called and the public methods and fields of classes."""
+    lines = []
+    for module in PUBLIC:
+        found = importlib.import_module(module)
+        for name in sorted(found.__all__):
+            lines.append(f"{module}.{name}{_parameters(getattr(found, name))}")
+    return lines
+
+
+def _parameters(value: object) -> str:
+    """``(a, b=, *, c)``; nothing for what cannot be called."""
+    if not callable(value) or not (inspect.isclass(value) or inspect.isroutine(value)):
+        return ""
+    if inspect.isclass(value) and (issubclass(value, BaseException) or getattr(value, "_is_protocol", False)):
+        return ""
+    try:
+        parameters = inspect.signature(value).parameters.values()
+    except ValueError:  # of a built-in class
+        return ""
+    words: list[str] = []
+    for one in parameters:
+        if one.kind is one.KEYWORD_ONLY and not any(word.startswith("*") for word in words):
+            words.append("*")
+        star = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
+        words.append(star + one.name + ("=" if one.default is not one.empty else ""))
+    return f"({', '.join(words)})"
+
+
+def test_the_surface_is_as_listed() -> None:
+    """A name or parameter that comes or goes has to be listed: `python -m tests.test_surface`."""
+    assert surface() == LIST.read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_every_listed_name_is_there(module: str) -> None:
+    found = importlib.import_module(module)
+    assert len(set(found.__all__)) == len(found.__all__)
+    assert [name for name in found.__all__ if not hasattr(found, name)] == []
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    """In the whole package, but for the programs that run in the sandbox."""
+    homes = defaultdict(list)
+    for path in Path(flashgraph.__file__).parent.rglob("*.py"):
+        if "guest" not in path.parts:
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    homes[node.name].append(path.name)
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}
+
+
+IMPORT = re.compile(r"^ *(?:>>> )?from (flashgraph[\w.]*) import (\([^)]*\)|[^\n#]+)", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(ROOT / "flashgraph/algorithms").glob("*.py"),
+        *(ROOT / "examples").rglob("*.py"),
+        *(ROOT / "docs").rglob("*.md"),
+    ],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_users_code_imports_public_names_alone(path: Path) -> None:
+    """Algorithms, examples and docs show nothing that a user should not write."""
+    private = []
+    for module, names in IMPORT.findall(path.read_text(encoding="utf-8")):
+        if module.startswith("flashgraph.algorithms"):  # graph files may build on each other
+            continue
+        for name in re.findall(r"\w+(?: as \w+)?", names):
+            word = name.split()[0]
+            if module not in PUBLIC or word not in importlib.import_module(module).__all__:
+                private.append(f"{module}.{word}")
+    assert private == []
+
+
+if __name__ == "__main__":
+    LIST.write_text("\n".join(surface()) + "\n", encoding="utf-8")
