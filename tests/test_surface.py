@@ -11,6 +11,7 @@ import inspect
 import re
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,11 +48,12 @@ def surface() -> list[str]:
     return lines
 
 
-def _parameters(value: object) -> str:
-    """``(a, b=, *, c)``; nothing for what cannot be called."""
-    if not callable(value) or not (inspect.isclass(value) or inspect.isroutine(value)):
-        return ""
-    if inspect.isclass(value) and (issubclass(value, BaseException) or getattr(value, "_is_protocol", False)):
+def _parameters(value: Any) -> str:
+    """``(a, b=, *, c)``; nothing for exceptions, protocols and for values that cannot be called."""
+    if inspect.isclass(value):
+        if issubclass(value, BaseException) or getattr(value, "_is_protocol", False):
+            return ""
+    elif not inspect.isroutine(value):
         return ""
     try:
         parameters = inspect.signature(value).parameters.values()
@@ -61,7 +63,7 @@ def _parameters(value: object) -> str:
     for one in parameters:
         if one.kind is one.KEYWORD_ONLY and not any(word.startswith("*") for word in words):
             words.append("*")
-        star = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
+        star = "**" if one.kind is one.VAR_KEYWORD else "*" if one.kind is one.VAR_POSITIONAL else ""
         words.append(star + one.name + ("=" if one.default is not one.empty else ""))
     return f"({', '.join(words)})"
 
