@@ -11,7 +11,7 @@ from typing import Protocol
 
 from flashgraph.errors import Problem
 from flashgraph.graph.analysis import scopes
-from flashgraph.graph.check.checked import CheckedGraph, Flow, Ports
+from flashgraph.graph.check.checked import CheckedGraph, EdgeTypes, Ports
 from flashgraph.graph.check.edges import check_edges
 from flashgraph.graph.check.nodes import check_nodes
 from flashgraph.graph.check.options import check_options
@@ -19,7 +19,7 @@ from flashgraph.graph.check.shape import check_shape
 from flashgraph.graph.notes import Notes
 from flashgraph.graph.spec import GraphSpec
 
-__all__ = ["CheckedGraph", "Flow", "Ports", "check", "check_spec"]
+__all__ = ["CheckedGraph", "EdgeTypes", "Ports", "check", "check_spec"]
 
 
 class Declared(Protocol):

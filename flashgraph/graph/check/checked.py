@@ -11,7 +11,7 @@ from flashgraph.errors import GraphError, Problem
 from flashgraph.graph.analysis import Scope
 from flashgraph.graph.spec import GraphSpec
 
-__all__ = ["CheckedGraph", "Flow", "Ports"]
+__all__ = ["CheckedGraph", "EdgeTypes", "Ports"]
 
 
 @attrs.define
@@ -30,7 +30,7 @@ class Ports:
 
 
 @attrs.frozen
-class Flow:
+class EdgeTypes:
     """The types on an edge: what it takes from its start, and what arrives at its end."""
 
     sent: Any
@@ -48,7 +48,7 @@ class CheckedGraph:
     problems: tuple[Problem, ...]
     """Ordered by line."""
     ports: Ports
-    flows: Mapping[str, Flow]
+    flows: Mapping[str, EdgeTypes]
     """By name of the edge."""
     scopes: Mapping[str, Scope]
     """The scatters that are open where each node takes its items."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from flashgraph.errors import did_you_mean
 from flashgraph.graph.analysis import Scope, scopes
-from flashgraph.graph.check.checked import Flow, Ports
+from flashgraph.graph.check.checked import EdgeTypes, Ports
 from flashgraph.graph.check.functions import check_scatter, check_when, local_names, scattered
 from flashgraph.graph.check.nodes import stale_of, verdict_of
 from flashgraph.graph.notes import Note, Notes
@@ -19,10 +19,10 @@ from flashgraph.graph.types import assignable, is_a, members_of, narrowed, show,
 __all__ = ["check_edges"]
 
 
-def check_edges(graph: GraphSpec, ports: Ports, notes: Notes) -> dict[str, Flow]:
+def check_edges(graph: GraphSpec, ports: Ports, notes: Notes) -> dict[str, EdgeTypes]:
     """Note what is wrong with each edge; return the types on those whose types are right, by name."""
     found, _ = scopes(graph)
-    flows: dict[str, Flow] = {}
+    flows: dict[str, EdgeTypes] = {}
     for edge in graph.edges:
         note = notes.of(edge.place, f"edge {edge.name}")
         _combinations(edge, note)
@@ -32,7 +32,7 @@ def check_edges(graph: GraphSpec, ports: Ports, notes: Notes) -> dict[str, Flow]
         if not _at_repair(graph, edge, ports, note):
             arrives = _types(graph, edge, ports, found.get(edge.src), note)
             if arrives is not None:
-                flows[edge.name] = Flow(_sent(edge, ports), arrives)
+                flows[edge.name] = EdgeTypes(_sent(edge, ports), arrives)
         if edge.stale is not None:
             _staleness(graph, edge, ports, found.get(edge.src, ()), note)
     for node in graph.nodes:
