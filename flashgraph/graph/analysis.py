@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from typing import Any
 
@@ -125,25 +125,23 @@ def scopes(graph: GraphSpec) -> tuple[dict[str, Scope], list[tuple[EdgeSpec, Sco
     return found, clashes
 
 
-def gathers_of(graph: GraphSpec) -> dict[str, tuple[str, ...]]:
+def gathers_of(graph: GraphSpec, scopes: Mapping[str, Scope]) -> dict[str, tuple[str, ...]]:
     """By scattering edge: the names of the edges that gather its groups again."""
-    found, _ = scopes(graph)
+    inner = {name: scope[-1] for name, scope in scopes.items() if scope}
     return {
-        scatter.name: tuple(
-            e.name for e in graph.edges if e.gather and found.get(e.src) and scatter.name in found[e.src][-1]
-        )
+        scatter.name: tuple(e.name for e in graph.edges if e.gather and scatter.name in inner.get(e.src, ()))
         for scatter in graph.edges
         if scatter.scatter is not None
     }
 
 
-def reaches(graph: GraphSpec) -> dict[str, dict[str, tuple[str, ...]]]:
+def reaches(graph: GraphSpec, scopes: Mapping[str, Scope]) -> dict[str, dict[str, tuple[str, ...]]]:
     """By scattering edge, and by edge: the gathers of its groups that a member may still come to from there.
 
     A member that has come to one of them comes to no other: a gather ends the way of what it takes.
     """
     found: dict[str, dict[str, tuple[str, ...]]] = {}
-    for scatter, gathers in gathers_of(graph).items():
+    for scatter, gathers in gathers_of(graph, scopes).items():
         onward: Any = nx.DiGraph()
         onward.add_nodes_from(e.name for e in graph.edges)
         onward.add_edges_from(

@@ -187,8 +187,8 @@ def compile_plan(
             n: tuple(sorted((e for e in edges.values() if e.src == n), key=lambda e: e.otherwise)) for n in graph.nodes
         },
         incoming={n: tuple(e for e in edges.values() if e.dst == n) for n in graph.nodes},
-        gathers=gathers_of(graph),
-        reaches=reaches(graph),
+        gathers=gathers_of(graph, checked.scopes),
+        reaches=reaches(graph, checked.scopes),
         limits=policies,
         endpoints=endpoints,
         services=services,

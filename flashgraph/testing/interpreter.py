@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 import flashgraph as fg
-from flashgraph.graph.analysis import gathers_of, topological
+from flashgraph.graph.analysis import gathers_of, scopes, topological
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, SourceSpec, StageSpec
 from flashgraph.policies.failure import missing
 from flashgraph.run.pools import for_task
@@ -75,7 +75,7 @@ class _Interpreter:
         self.graph, self.task, self.seed, self.llm = graph, task, seed, llm
         self.most = most
         self.rank = topological(graph)
-        self.gathers = gathers_of(graph)
+        self.gathers = gathers_of(graph, scopes(graph)[0])
         self.stages = sorted(graph.stages, key=lambda s: self.rank[s.name])
         self.queues: dict[str, deque[_Item]] = {e.name: deque() for e in graph.edges}
         self.members: dict[str, deque[_Item]] = {e.name: deque() for e in graph.edges}

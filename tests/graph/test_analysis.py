@@ -94,7 +94,8 @@ def test_scopes_of_gepa() -> None:
 
 def test_gathers_of_gepa() -> None:
     """Each scatter is gathered by the next gathering edge."""
-    assert gathers_of(load_graph("gepa").spec) == {
+    checked = load_graph("gepa").checked()
+    assert gathers_of(checked.spec, checked.scopes) == {
         "select->rollout": ("rollout->propose",),
         "spread->rollout": ("rollout->propose",),
         "propose->trial": ("trial->gate",),

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.errors import GraphError, Problem
+from flashgraph.graph.check import CheckedGraph, check
 from flashgraph.graph.check import options as check_options
 from flashgraph.graph.loading import load_graph, shipped
+from flashgraph.graph.types import assignable
 from flashgraph.parts import Archive
 from flashgraph.policies.settings import SCHEDULE_SETTINGS
 
@@ -208,16 +210,29 @@ def repaired() -> fg.Graph:
     return graph
 
 
+def expect_all_known(checked: CheckedGraph) -> None:
+    """Without problems every type is known: what compiles, stores or draws the graph need not ask."""
+    spec, ports = checked.sound().spec, checked.ports
+    assert ports.gives.keys() == {node.name for node in spec.nodes.values() if node.kind != "pool"}
+    assert ports.takes.keys() == {node.name for node in spec.nodes.values() if node.kind != "source"}
+    assert ports.views.keys() == {pool.name for pool in spec.pools}
+    assert checked.flows.keys() == {edge.name for edge in spec.edges}
+    assert all(assignable(flow.arrives, ports.takes[name.split("->")[1]]) for name, flow in checked.flows.items())
+    assert checked.scopes.keys() >= {end for edge in spec.edges for end in (edge.src, edge.dst)}
+
+
 @pytest.mark.parametrize("build", [diamond, bounded_loop, two_pools, nested_groups, included, repaired])
 def test_a_right_graph_has_no_problem(build: Any) -> None:
     """Shapes that must be accepted as they are."""
     assert build().check() == ()
+    expect_all_known(build().checked())
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_shipped_algorithms_have_no_problem(name: str) -> None:
     """Every algorithm that comes with the library passes."""
     assert load_graph(name).check() == ()
+    expect_all_known(load_graph(name).checked())
 
 
 def test_checking_twice_says_the_same() -> None:
@@ -285,10 +300,13 @@ def scrambled(seed: int) -> fg.Graph:
 @settings(deadline=None, max_examples=300, derandomize=True)
 @given(st.integers(0, 2**32))
 def test_check_never_raises(seed: int) -> None:
-    """Whatever is declared, `check` returns problems that can be shown, ordered by line."""
-    problems = scrambled(seed).check()
+    """Whatever is declared, `check` returns problems that can be shown, ordered by line; without any it knows all."""
+    checked = check(scrambled(seed))
+    problems = checked.problems
     assert [p.place for p in problems] == sorted(p.place for p in problems)
     assert all(str(p) for p in problems)
+    if not problems:
+        expect_all_known(checked)
 
 
 def test_many_cycles_are_checked_quickly() -> None:

@@ -66,8 +66,8 @@ BUGS = (
     Bug(
         "a member that one gather has is waited for by the others",
         "run/plan.py",
-        "reaches=reaches(graph),",
-        "reaches={s: {e.name: g for e in graph.edges} for s, g in gathers_of(graph).items()},",
+        "reaches=reaches(graph, checked.scopes),",
+        "reaches={s: {e.name: g for e in graph.edges} for s, g in gathers_of(graph, checked.scopes).items()},",
         "tiny: a gather for each",
         "I9",
     ),

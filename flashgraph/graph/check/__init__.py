@@ -15,7 +15,7 @@ from flashgraph.graph.check.checked import CheckedGraph, EdgeTypes, Ports
 from flashgraph.graph.check.edges import check_edges
 from flashgraph.graph.check.nodes import check_nodes
 from flashgraph.graph.check.options import check_options
-from flashgraph.graph.check.shape import check_shape
+from flashgraph.graph.check.shape import check_clashes, check_shape
 from flashgraph.graph.notes import Notes
 from flashgraph.graph.spec import GraphSpec
 
@@ -48,7 +48,9 @@ def check_spec(
     notes = Notes()
     sound, touched = check_options(spec, notes)
     ports = check_nodes(sound, notes)
-    flows = check_edges(sound, ports, notes)
-    check_shape(sound, ports, notes, touched | left_out)
+    inside, clashes = scopes(sound)
+    flows = check_edges(sound, ports, inside, notes)
+    check_clashes(clashes, notes)
+    check_shape(sound, ports, inside, notes, touched | left_out)
     problems = sorted(dict.fromkeys([*noted, *notes.problems]), key=lambda problem: problem.place)
-    return CheckedGraph(spec, tuple(problems), ports, flows, scopes(sound)[0])
+    return CheckedGraph(spec, tuple(problems), ports, flows, inside)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 from flashgraph.errors import did_you_mean
-from flashgraph.graph.analysis import Scope, scopes
+from flashgraph.graph.analysis import Scope
 from flashgraph.graph.check.checked import EdgeTypes, Ports
 from flashgraph.graph.check.functions import check_scatter, check_when, local_names, scattered
 from flashgraph.graph.check.nodes import stale_of, verdict_of
@@ -19,9 +20,8 @@ from flashgraph.graph.types import assignable, is_a, members_of, narrowed, show,
 __all__ = ["check_edges"]
 
 
-def check_edges(graph: GraphSpec, ports: Ports, notes: Notes) -> dict[str, EdgeTypes]:
+def check_edges(graph: GraphSpec, ports: Ports, scopes: Mapping[str, Scope], notes: Notes) -> dict[str, EdgeTypes]:
     """Note what is wrong with each edge; return the types on those whose types are right, by name."""
-    found, _ = scopes(graph)
     flows: dict[str, EdgeTypes] = {}
     for edge in graph.edges:
         note = notes.of(edge.place, f"edge {edge.name}")
@@ -30,11 +30,11 @@ def check_edges(graph: GraphSpec, ports: Ports, notes: Notes) -> dict[str, EdgeT
         if not _narrows(edge, ports, note):
             continue
         if not _at_repair(graph, edge, ports, note):
-            arrives = _types(graph, edge, ports, found.get(edge.src), note)
+            arrives = _types(graph, edge, ports, scopes.get(edge.src), note)
             if arrives is not None:
                 flows[edge.name] = EdgeTypes(_sent(edge, ports), arrives)
         if edge.stale is not None:
-            _staleness(graph, edge, ports, found.get(edge.src, ()), note)
+            _staleness(graph, edge, ports, scopes.get(edge.src, ()), note)
     for node in graph.nodes:
         _left_over(graph, node, ports, notes)
     return flows

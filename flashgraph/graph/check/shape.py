@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
 
-from flashgraph.graph.analysis import Scope, components, downstream, gathers_of, open_cycles, scopes, upstream
+from flashgraph.graph.analysis import Scope, components, downstream, gathers_of, open_cycles, upstream
 from flashgraph.graph.capacity import loop_capacity, unbounded_fanout
 from flashgraph.graph.check.checked import Ports
 from flashgraph.graph.check.nodes import stale_of
@@ -14,13 +15,15 @@ from flashgraph.graph.notes import Notes
 from flashgraph.graph.spec import DEFAULT_LATE, EdgeSpec, GraphSpec, SourceSpec, StageSpec
 from flashgraph.graph.types import show
 
-__all__ = ["ASSUMED_WINDOW", "check_shape"]
+__all__ = ["ASSUMED_WINDOW", "check_clashes", "check_shape"]
 
 ASSUMED_WINDOW = 8
 """The window of the default schedule; a run checks again with its own."""
 
 
-def check_shape(graph: GraphSpec, ports: Ports, notes: Notes, left_out: frozenset[str]) -> None:
+def check_shape(
+    graph: GraphSpec, ports: Ports, scopes: Mapping[str, Scope], notes: Notes, left_out: frozenset[str]
+) -> None:
     """Note what is wrong with the graph as a whole.
 
     ``left_out`` names nodes whose edges were left out because they are wrong themselves: that something is not
@@ -30,10 +33,11 @@ def check_shape(graph: GraphSpec, ports: Ports, notes: Notes, left_out: frozense
     if not left_out:
         _reach(graph, ports, notes)
     _dead_ends(graph, notes, left_out)
-    _groups(graph, ports, notes)
-    _forks(graph, notes)
-    _late(graph, notes)
-    _late_alike(graph, notes)
+    gathers = gathers_of(graph, scopes)
+    _several(graph, ports, scopes, gathers, notes)
+    _forks(graph, scopes, notes)
+    _late(graph, scopes, notes)
+    _late_alike(graph, gathers, notes)
     _cycles(graph, notes)
     _capacity(graph, ports, notes)
     _stamps(graph, notes)
@@ -146,8 +150,8 @@ def _levels(scope: Scope) -> str:
     return "no group" if not scope else f"{len(scope)} group level{'s' if len(scope) > 1 else ''}"
 
 
-def _groups(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
-    found, clashes = scopes(graph)
+def check_clashes(clashes: Iterable[tuple[EdgeSpec, Scope, Scope]], notes: Notes) -> None:
+    """Note edges that disagree about the groups that a node is inside of."""
     for edge, brought, known in clashes:
         notes.add(
             "mixed-depth", edge.place, f"edge {edge.name}",
@@ -155,9 +159,14 @@ def _groups(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
             "edges into one stage that agree on scatter and gather",
             "gather before the stage, or use a second stage with the same function",
         )  # fmt: skip
-    gathered = {scatter for scatter, gathers in gathers_of(graph).items() if gathers}
+
+
+def _several(
+    graph: GraphSpec, ports: Ports, scopes: Mapping[str, Scope], gathers: Mapping[str, tuple[str, ...]], notes: Notes
+) -> None:
+    gathered = {scatter for scatter, found in gathers.items() if found}
     for stage in graph.stages:
-        scope = found.get(stage.name, ())
+        scope = scopes.get(stage.name, ())
         if stage.name in ports.several and any(level & gathered for level in scope):
             notes.add(
                 "several-in-group", stage.place, f"stage {stage.name!r}",
@@ -167,15 +176,14 @@ def _groups(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
             )  # fmt: skip
 
 
-def _forks(graph: GraphSpec, notes: Notes) -> None:
+def _forks(graph: GraphSpec, scopes: Mapping[str, Scope], notes: Notes) -> None:
     """Inside a group a member has one way to the gathering edge: of two copies only the first would count."""
-    found, _ = scopes(graph)
     reported: set[str] = set()
     for gather in graph.edges:
-        scope = found.get(gather.src)
+        scope = scopes.get(gather.src)
         if not gather.gather or not scope:
             continue
-        inside = {n for n, s in found.items() if len(s) == len(scope) and s[-1] & scope[-1]}
+        inside = {n for n, s in scopes.items() if len(s) == len(scope) and s[-1] & scope[-1]}
         plain = [e for e in graph.edges if not e.gather and e.scatter is None and {e.src, e.dst} <= inside]
         inner = attrs.evolve(graph, edges=tuple(plain))
         toward = upstream(inner, gather.src) | {gather.src}
@@ -191,17 +199,16 @@ def _forks(graph: GraphSpec, notes: Notes) -> None:
                 )  # fmt: skip
 
 
-def _late(graph: GraphSpec, notes: Notes) -> None:
+def _late(graph: GraphSpec, scopes: Mapping[str, Scope], notes: Notes) -> None:
     """Late members hold no place in the window: in a cycle there could be any number of them."""
-    found, _ = scopes(graph)
     cyclic = frozenset().union(*components(graph))
     for gather in graph.edges:
-        scope = found.get(gather.src)
+        scope = scopes.get(gather.src)
         if not gather.gather or not scope or gather.release is None or gather.late not in ("drop", "amend"):
             continue
         # An amendment is late too, and goes on behind the gather.
         behind = downstream(graph, gather.dst) | {gather.dst} if gather.late == "amend" else set()
-        inside = [n for n in graph.nodes if any(level & scope[-1] for level in found.get(n, ()))]
+        inside = [n for n in graph.nodes if any(level & scope[-1] for level in scopes.get(n, ()))]
         looping = [n for n in graph.nodes if n in cyclic and (n in inside or n in behind)]
         if looping:
             notes.add(
@@ -214,10 +221,10 @@ def _late(graph: GraphSpec, notes: Notes) -> None:
             )  # fmt: skip
 
 
-def _late_alike(graph: GraphSpec, notes: Notes) -> None:
+def _late_alike(graph: GraphSpec, by_scatter: Mapping[str, tuple[str, ...]], notes: Notes) -> None:
     """Edges that gather the groups of one scatter share its members, and what becomes of those that are late."""
     reported: set[str] = set()
-    for gathers in gathers_of(graph).values():
+    for gathers in by_scatter.values():
         early = [e for e in graph.edges if e.name in gathers and e.release is not None]
         for edge in early[1:]:
             first, late = early[0].late or DEFAULT_LATE, edge.late or DEFAULT_LATE
