@@ -88,8 +88,11 @@ bench-real: $(READY)  ## the embedded model on two tasks beside the gepa package
 build: $(READY)  ## wheel and sdist
 	$(BIN)/uv build
 
+# All but vLLM, which `make vllm-test` installs apart.
+EXTRAS := data draw embedding ifbench litellm local mlflow testing trio
+
 lock:  ## resolve requirements.lock anew from pyproject.toml
-	$(BIN)/uv pip compile --quiet pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
+	$(BIN)/uv pip compile --quiet pyproject.toml $(EXTRAS:%=--extra %) --group dev --universal --python-version 3.11 \
 		--generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links --upgrade -o requirements.lock
 
 clean:  ## remove what was built and installed here

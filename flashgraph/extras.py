@@ -21,6 +21,7 @@ EXTRAS: Mapping[str, str] = {
     "pyarrow": "data",
     "sqlalchemy": "mlflow",
     "trio": "trio",
+    "vllm": "vllm",
     "xllamacpp": "local",
 }
 """For each importable module, the extra of flashgraph that installs it."""

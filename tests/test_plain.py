@@ -130,7 +130,7 @@ def test_a_command(name: str, plain: dict[str, Any]) -> None:
         ("trio", "DataError: backend='trio': trio is not installed.\nFix: pip install 'flashgraph[trio]'"),
         ("parquet", "pip install 'flashgraph[data]'"),
         ("hub", "pip install 'flashgraph[data]'"),
-        ("vllm", "pip install vllm"),
+        ("vllm", "pip install 'flashgraph[vllm]'"),
     ],
 )
 def test_from_python(name: str, expected: str, plain: dict[str, Any]) -> None:

@@ -41,7 +41,7 @@ def _vllm() -> Any:
         import vllm
     except ImportError as error:
         raise DataError(
-            f"vllm-engine: models need vLLM ({error}); run: pip install vllm (or use vllm:URL#MODEL)"
+            f"vllm-engine: models need vLLM ({error}); run: pip install 'flashgraph[vllm]' (or use vllm:URL#MODEL)"
         ) from None
     return vllm
 
