@@ -10,7 +10,7 @@ DEMO_SEED ?= 0
 DEMO_MODEL ?= local?max_tokens=1000
 PROOF_SCALE ?= 1
 
-.PHONY: help install demo test test-slow vllm-test lint typecheck format proof coverage mutants bench bench-real lock build clean
+.PHONY: help install demo test test-slow vllm-test docs lint typecheck format proof coverage mutants bench bench-real lock build clean
 
 help:  ## show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -51,6 +51,10 @@ coverage: $(READY)  ## fails unless their own tests run every branch of the grap
 		--cov-report=term-missing:skip-covered --cov-fail-under=100 \
 		tests/graph tests/policies tests/run tests/journal tests/proof/test_properties.py \
 		tests/testing/test_policies.py tests/parts/test_parameters.py tests/cli/test_check.py
+
+docs: $(READY)  ## the site of docs/ in build/site, from pages and code; a warning is an error
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 lint: $(READY)  ## ruff, and the linter of prose
 	$(BIN)/ruff check .

@@ -103,13 +103,20 @@ class Graph(Declarations):
     @overload
     def source(self, /, **options: Unpack[SourceOptions]) -> SourceDecorator[Any]: ...
     def source(self, body: Any = None, /, **options: Any) -> Any:
-        """A stage without input: it reads a pool's view, draws, and starts a round with what it returns.
+        """Declare a source: a plain function from a `Draw` to the first item of a round, or to None.
 
-        None means that there is nothing to do until the pool changes, or for good where it reads none.  ``rounds``
-        bounds its emissions.  ``stream="sequential"`` draws from one ``random.Random(seed)`` that all such sources
-        share, as published loops do; ``"keyed"`` gives each emission a stream of its own.  ``cursor`` is the first
-        value of ``at.cursor``.  ``evidence=True`` says that its rounds try artifacts of the pool on more
-        samples: it goes before other sources, sees the whole pool, and the last share of the budget is its alone.
+        A source that returns None is asked again when its pool has changed or one of its rounds has ended.  A source
+        that reads no pool ends with its first None.
+
+        Args:
+            name: Its name; the function's name by default.
+            reads: The pool that ``at.view`` shows.  Items carry the version that was read.
+            rounds: Emissions at most; unbounded by default.
+            stream: ``"keyed"`` gives each emission a random stream of its own.  With ``"sequential"`` all such sources
+                share one ``random.Random(seed)``, as published loops do.
+            cursor: The first value of ``at.cursor``: small immutable state that each emission hands to the next.
+            evidence: Whether its rounds try artifacts of the pool on more samples.  Such a source goes before the
+                others, sees the whole pool whatever ``focus`` says, and may use the ``reserve`` of the schedule.
         """
         decorator: SourceDecorator[Any] = SourceDecorator(self, self._known("source", options, SOURCE_OPTIONS))
         return decorator if body is None else decorator(body)
@@ -141,11 +148,17 @@ class Graph(Declarations):
     @overload
     def stage(self, /, **options: Unpack[StageOptions]) -> StageDecorator: ...
     def stage(self, body: Any = None, /, **options: Any) -> Any:
-        """A function from one item to one item, to none (None) or to several (`Several`).
+        """Declare a stage: a function of an item, or of an item and a `Context`, plain or ``async``.
 
-        ``llm`` names the role of the model that ``at.llm`` calls; ``reads`` the pool that ``at.view`` shows;
-        ``spends`` the budgets that one execution counts against (``"proposals"``, ``"evaluations"``); ``workers``
-        bounds how many run at once; ``fanout`` bounds how many a `Several` may hold.
+        It returns one item, None to filter the item out, or `Several` items that continue independently.
+
+        Args:
+            name: Its name; the function's name by default.
+            llm: The role of the model that ``await at.llm(...)`` calls.  The stage must be ``async``.
+            reads: The pool that ``at.view`` shows.
+            spends: The budgets that one execution counts against: ``"proposals"``, ``"evaluations"`` or both.
+            workers: Executions at once, at most.
+            fanout: Items in one `Several`, at most; required before and in cycles.
         """
         decorator = StageDecorator(self, self._known("stage", options, STAGE_OPTIONS))
         return decorator if body is None else decorator(body)
@@ -212,14 +225,29 @@ class Graph(Declarations):
         **options: Unpack[EdgeOptions],
     ) -> None: ...
     def edge(self, src: Any, dst: Any, /, **options: Any) -> None:
-        """A bounded queue from ``src`` to ``dst``.
+        """Declare a bounded queue from a source or stage to a stage or pool.
 
-        ``scatter`` turns one item into a group of members, ``gather`` delivers a group as one `Group`; ``release``
-        says when a gathering edge may deliver, ``late`` what becomes of the members still open; ``only``
-        (a class), ``when`` (a condition) and ``otherwise`` (what no sibling edge takes) route; ``loop=N`` permits a
-        cycle, at most N passes an item;
-        ``stale`` is the staleness rule; ``orphans="keep"`` lets items through whose origin was retracted.
-        ``distinct`` makes a key of an item: of those with equal keys the edge takes the first, where rounds overlap.
+        A node with several outgoing edges sends a copy along each, unless ``when``, ``only`` or ``otherwise`` route.
+
+        Args:
+            capacity: Items in the queue, at most.  A full queue holds its producer back.
+            scatter: A function of an item, or a method of its class, that returns a list or tuple.  Its members
+                continue as a group.
+            fanout: Members of one scatter, at most; required before and in cycles.
+            gather: Whether to deliver a group as one `Group`.
+            release: When a gathering edge may deliver its group.
+            late: ``"cancel"`` (default) aborts members that are still open after the release.  ``"drop"`` lets the
+                running ones finish and records them.  ``"amend"`` delivers the full group as well.
+            on_failure: The effect of failed members on their group.
+            when: A condition: the edge takes the items for which it is true.  A gathering edge applies it to members.
+            only: A class: the edge takes its instances.
+            otherwise: Whether the edge takes the items that no sibling edge takes.
+            loop: Permits a cycle; an item passes this edge at most this many times.
+            order: The item, or the member of a scatter, that goes first.
+            stale: The staleness rule.
+            distinct: A function that returns the key of an item.  Of items with equal keys the edge takes the first,
+                while that one is open or its artifact is in a pool.  The schedule ``lockstep`` ignores it.
+            orphans: ``"discard"`` (default) or ``"keep"`` items whose origin was retracted.
         """
         options = self._known("edge", options, EDGE_OPTIONS)
         what = f"edge {end_name(src)}->{end_name(dst)}"

@@ -1,0 +1,1 @@
+"""The site of the docs: its generated pages, and tests of all pages."""

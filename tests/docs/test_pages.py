@@ -1,0 +1,109 @@
+"""The pages are short, linked, and all in the site; the generated ones leave nothing out."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import flashgraph as fg
+from flashgraph.cli import COMMANDS
+from flashgraph.graph.dsl import EDGE_OPTIONS, SOURCE_OPTIONS, STAGE_OPTIONS
+from tests.docs.generated import API, pages
+from tests.docs.pages import PAGES, ROOT, blocks
+from tests.graph.kit import MISTAKES
+
+LONGEST = 250
+LONGER = {"docs/benchmarks/index.md", "docs/how-to/choose-a-model.md", "docs/how-to/test-your-work.md"}
+LONGER |= {"docs/reference/graph-files.md"}
+"""Pages that are being split."""
+GENERATED = pages()
+
+
+def listed(nav: Any) -> list[str]:
+    """The paths in a part of the site's navigation."""
+    if isinstance(nav, str):
+        return [nav]
+    return [path for part in (nav.values() if isinstance(nav, dict) else nav) for path in listed(part)]
+
+
+def anchors(path: str) -> set[str]:
+    """The anchors of a page's headings, as both GitHub and MkDocs make them."""
+    text = GENERATED.get(path) or (ROOT / "docs" / path).read_text(encoding="utf-8")
+    plain = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    titles = [re.sub(r"\[([^\]]*)\]\([^)]*\)|[`*]", r"\1", title) for title in re.findall(r"^#+ (.*)$", plain, re.M)]
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", title.lower())).strip("-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_is_short(page: Path) -> None:
+    short = len(page.read_text(encoding="utf-8").splitlines()) <= LONGEST
+    assert short != (page.relative_to(ROOT).as_posix() in LONGER)
+
+
+def test_the_site_has_every_page() -> None:
+    """The navigation lists each written and generated page once."""
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
+    written = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.is_relative_to(ROOT / "docs")]
+    assert sorted(listed(site["nav"])) == sorted([*written, *GENERATED])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each relative link names a page or file that exists or is generated, and a heading in it."""
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?:", target):
+            continue
+        path, _, fragment = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        name = file.relative_to(ROOT / "docs").as_posix() if file.is_relative_to(ROOT / "docs") else ""
+        assert name in GENERATED or file.exists(), target
+        assert not fragment or fragment in anchors(name), target
+        assert page.name == "README.md" or name, f"{target} is not below docs/, where the site can show it"
+
+
+def test_pages_named_elsewhere_exist() -> None:
+    """Messages, docstrings and other files name pages by their path from the root of the project."""
+    for folder in ("flashgraph", "algorithms", "examples", "tests", "."):
+        for file in (ROOT / folder).glob("*.*" if folder == "." else "**/*.py"):
+            if file.suffix in (".py", ".md", ".toml") or file.name == "Makefile":
+                for name in re.findall(r"docs/[\w/-]+\.(?:md|svg)", file.read_text(encoding="utf-8")):
+                    known = name.removeprefix("docs/") in GENERATED or (ROOT / name).exists()
+                    assert known or name == "docs/algorithms/NAME.svg", f"{file}: {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_names_its_language(page: Path) -> None:
+    for block in blocks(page):
+        assert block.language, f"{block}: write ```python, ```sh, ```console or ```text"
+
+
+def test_the_generated_pages_have_every_public_name() -> None:
+    names = {f"{module}.{name}" for page in API.values() for module, names in page.names.items() for name in names}
+    assert {f"flashgraph.{name}" for name in fg.__all__} - {"flashgraph.data"} <= names
+    for page in API.values():
+        for module, wanted in page.names.items():
+            assert set(wanted) <= {*importlib.import_module(module).__all__, *fg.__all__}
+
+
+def test_the_generated_pages_have_every_command_and_message() -> None:
+    for command in COMMANDS:
+        assert f"## `flashgraph {command}`" in GENERATED["reference/command-line.md"]
+    codes = {code for mistake in MISTAKES for code in re.findall(r"\[([a-z-]+)\]\n    found:", mistake.expected)}
+    assert codes == set(re.findall(r"^\| \[`([a-z-]+)`\]", GENERATED["reference/messages.md"], re.M))
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("source", SOURCE_OPTIONS), ("stage", STAGE_OPTIONS), ("edge", EDGE_OPTIONS)],
+)
+def test_docstrings_explain_every_option(method: str, options: set[str]) -> None:
+    """The reference shows them, and so does `help(fg.Graph.edge)`."""
+    described = re.findall(r"^            (\w+): ", getattr(fg.Graph, method).__doc__, re.M)
+    assert set(described) == set(options)
+    assert len(described) == len(options)
