@@ -1,1 +1,1 @@
-"""How a run is opened, and the handle of a run in progress."""
+"""Open a run, and the handle of a run in progress."""

@@ -1,4 +1,4 @@
-"""What the arguments of a run must be beside each other: the graph, its models and resources, the budget, the goal."""
+"""Check the arguments of a run against its graph: models, resources, budget and goal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["check_end", "check_prices", "for_roles", "goal_of", "resources_of"]
 
 
 def for_roles(graph: Graph, models: Mapping[str, Any]) -> dict[str, Any]:
-    """The models by the roles of the graph's stages.  Raises `DataError` for roles that are missing or unknown."""
+    """Return the models by the roles of the graph's stages. Raises `DataError` for missing and unknown roles."""
     roles = sorted({s.llm for s in graph.spec.stages if s.llm is not None})
     given: Any = models
     if not isinstance(given, Mapping):
@@ -41,8 +41,7 @@ def for_roles(graph: Graph, models: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resources_of(graph: GraphSpec, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What the run holds open, by the names of the graph's resources.  Raises `DataError` for one that is unknown or
-    cannot be opened."""
+    """Return the resources of a run by name. Raises `DataError` for one that is unknown or cannot be opened."""
     for name in given:
         if name not in graph.resources:
             known = ", ".join(graph.resources) or "none"
@@ -54,13 +53,13 @@ def resources_of(graph: GraphSpec, given: Mapping[str, Any]) -> dict[str, Any]:
         if not callable(getattr(resource, "open", None)):
             raise DataError(
                 f"resource {name!r} of graph {graph.name!r}: a {type(resource).__name__} has no open(); expected an "
-                "object whose open() is an async context manager.\nFix: give its class such a method."
+                "object whose open() is an async context manager.\nFix: add an open() method to its class."
             )
     return held
 
 
 def check_end(graph: Graph, budget: Budget, models: Mapping[str, Model]) -> None:
-    """Raises `DataError` for a run that never stops: no limit, or only such as nothing counts towards."""
+    """Raise `DataError` for a run that never stops: it has no limit, or no work counts towards its limits."""
     endless = [s.name for s in graph.spec.sources if s.rounds is None and s.reads is not None]
     if not endless or budget.seconds is not None:
         return
@@ -80,45 +79,47 @@ def check_end(graph: Graph, budget: Budget, models: Mapping[str, Model]) -> None
 
 
 def goal_of(graph: GraphSpec, task: Task, schedule: Schedule, target: float | None, patience: int | None) -> Goal:
-    """What the run is for.  Raises `DataError` for a target that no score can reach, and for a patience that nothing
-    counts towards."""
+    """Return the goal of a run.
+
+    Raises `DataError` for a target that no score can reach, and for a patience in a graph that counts no proposals.
+    """
     least, most = task.bounds
     numeric = isinstance(target, int | float) and not isinstance(target, bool) and not math.isnan(target)
     if target is not None and (not numeric or most < target < math.inf):
         raise DataError(
             f"target_score={target!r} (--target-score): no score of task {task.name!r} can reach it; expected a "
-            f"number, at most {most:g}, as the task's bounds are {least:g} and {most:g}.\n"
+            f"number of at most {most:g}, because the task's bounds are {least:g} and {most:g}.\n"
             f"Fix: {most:g}, or give the task the bounds that its scores have."
         )
     if patience is not None and (not isinstance(patience, int) or isinstance(patience, bool) or patience < 1):
         raise DataError(
-            f"patience={patience!r} (--patience): expected how many proposals in a row may come to nothing, from 1.\n"
+            f"patience={patience!r} (--patience): expected a number of proposals in a row, at least 1.\n"
             "Fix: patience=50."
         )
     if patience is not None and not any("proposals" in stage.spends for stage in graph.stages):
         raise DataError(
             f"patience={patience} (--patience): no stage of graph {graph.name!r} counts proposals; expected one.\n"
-            'Fix: @graph.stage(..., spends="proposals") on the stage that proposes, or leave the patience out.'
+            'Fix: @graph.stage(..., spends="proposals") on the stage that proposes, or leave patience out.'
         )
     perfect = task.perfect if target is None and not schedule.serial else None
     return Goal(target if target != math.inf else None, patience, perfect, len(task.val))
 
 
 def check_prices(models: Mapping[str, Model], budget: Budget) -> None:
-    """Raises `DataError` for a budget of money where a model's price is not known."""
+    """Raise `DataError` for a budget in money if a model's price is not known."""
     if budget.usd is None:
         return
     for role, model in models.items():
         if model.worst_cost(1, 1) is None:
             raise DataError(
                 f"budget usd={budget.usd:g}: the price of {model.name} (role {role!r}) is not known, so the limit "
-                "could not be held.\nFix: limit tokens or calls instead, or give the price: "
+                "cannot be enforced.\nFix: limit tokens or calls instead, or give the price: "
                 "openai:URL#MODEL?price=IN,OUT."
             )
         if not bounds_cost(model):
             raise DataError(
-                f"budget usd={budget.usd:g}: {model.name} (role {role!r}) is a function without a price; a reply of it "
-                "may cost anything, so the limit could not be held.\nFix: FunctionModel(FUNCTION, "
+                f"budget usd={budget.usd:g}: {model.name} (role {role!r}) is a function without a price; its replies "
+                "may cost any amount, so the limit cannot be enforced.\nFix: FunctionModel(FUNCTION, "
                 "price=(USD_PER_PROMPT_TOKEN, USD_PER_COMPLETION_TOKEN)) of flashgraph.llm.function, with price=(0, 0) "
                 "if it costs nothing; or limit tokens or calls instead."
             )

@@ -1,4 +1,4 @@
-"""A run in progress, as its caller sees it."""
+"""The handle of a run in progress."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["Run"]
 class Run:
     """A run in progress: iterate over its events, or wait for `result`.
 
-    Iterating shows every event from the first one on.  Leaving ``open_run``'s block before the run has ended cancels
-    it; `result` then holds what was reached.  An error that ends the run, as one of a pool's own, is raised by `wait`
-    and where the events end; or at the end of the block, if the caller did neither.
+    Iterating yields every event from the first one on. If the ``open_run`` block ends before the run does, the run is
+    cancelled, and `result` holds what it reached. An error that ends the run is raised by `wait` and after the last
+    event. If the caller used neither, it is raised at the end of the block.
     """
 
     def __init__(
@@ -36,18 +36,18 @@ class Run:
     ) -> None:
         self._driver = driver
         self.examined = examined
-        """Where the held-out test keeps its calls; None for a run without a folder."""
+        """The store of the held-out test's calls; None for a run without a folder."""
         self._events = events
         self._task = task
         self._prices = prices
         self._more: anyio.Event | None = None
-        """There while somebody waits for the next event."""
+        """Set while a caller waits for the next event."""
         self._end = anyio.Event()
         self._over = False
         self._ended: float | None = 0.0
         self._error: Exception | None = None
-        self._untold = True
-        """Whether the error was not raised to any caller yet."""
+        self._unraised = True
+        """Whether the error still has to be raised to a caller."""
 
     @property
     def machine(self) -> Any:
@@ -56,39 +56,39 @@ class Run:
 
     @property
     def resources(self) -> Mapping[str, Any]:
-        """What the run holds open for its stages, by name."""
+        """The resources that the run holds open for its stages, by name."""
         found: Mapping[str, Any] = self._driver.resources
         return found
 
     @property
     def abandoned(self) -> tuple[str, ...]:
-        """The jobs that did not end when they were cancelled, and where each stands."""
+        """The jobs that did not end when they were cancelled, and the line of each."""
         return tuple(self._driver.abandoned)
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the run began, on its own clock; it stands still once the run has ended."""
+        """Seconds since the run began, on its own clock; it stops when the run ends."""
         return float(self._driver.elapsed) if self._ended is None else self._ended
 
     @property
     def result(self) -> Result:
-        """What has been reached so far; final once the run has ended."""
+        """The result so far; final once the run has ended."""
         from flashgraph.run.result import Result
 
         return Result.of(self._driver.machine, self._task, self.elapsed, self._events.view(), self._prices)
 
     def drain(self, reason: str = "stopped by the caller") -> None:
-        """Start nothing new and end with status ``"stopped"`` when what runs has ended; the run can be resumed."""
+        """Start no new work, and end with status ``"stopped"`` when running work has ended; the run can be resumed."""
         self._driver.drain(End("stopped", Cause.CALLER, reason))
 
     def stop(self, reason: str = "stopped by the caller") -> None:
-        """Cancel what runs and end with status ``"cancelled"``; what was admitted stays."""
+        """Cancel running work, and end with status ``"cancelled"``; admitted artifacts stay."""
         self._driver.stop(End("cancelled", Cause.CALLER, reason))
 
     async def wait(self) -> Result:
-        """Wait for the end of the run."""
+        """Wait for the end of the run and return its result."""
         await self._end.wait()
-        self._tell()
+        self._raise()
         return self.result
 
     async def __aiter__(self) -> AsyncIterator[Event]:
@@ -98,25 +98,25 @@ class Run:
                 yield self._events[seen]
                 seen += 1
             if self._over:
-                self._tell()
+                self._raise()
                 return
             if self._more is None:
                 self._more = anyio.Event()
             await self._more.wait()
 
-    def _tell(self) -> None:
-        """Raise the error that has ended the run, if one has."""
+    def _raise(self) -> None:
+        """Raise the error that ended the run, if there is one."""
         if self._error is not None:
-            self._untold = False
+            self._unraised = False
             raise self._error
 
     @property
-    def untold(self) -> Exception | None:
-        """The error that ended the run, if it was not raised to any caller yet."""
-        return self._error if self._untold else None
+    def unraised(self) -> Exception | None:
+        """The error that ended the run, if it was not raised to a caller yet."""
+        return self._error if self._unraised else None
 
     def publish(self) -> None:
-        """Let those who wait for events look again."""
+        """Wake the callers that wait for events."""
         more, self._more = self._more, None
         if more is not None:
             more.set()

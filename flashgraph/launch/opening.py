@@ -1,4 +1,4 @@
-"""How a run is opened: its options are checked, its machine is made, its journal, models and resources are opened."""
+"""Open a run: check its options, make its machine, then open its journal, models and resources."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _absolute(given: str | Path | None) -> Path | None:
 
 @attrs.frozen(kw_only=True)
 class Options:
-    """The options of a run with their defaults; `flashgraph.api.open_run` says what each is for."""
+    """The options of a run with their defaults; `flashgraph.api.open_run` explains each."""
 
     models: Mapping[str, Any]
     schedule: str | Schedule = "pipelined"
@@ -73,7 +73,7 @@ class Options:
     cache: str | Path | ResponseCache | None = None
     any_temperature: bool = False
     folder: Path | None = attrs.field(default=None, converter=_absolute)
-    """Absolute from here on: code of the user's may change the working directory."""
+    """Made absolute at once, because the user's code may change the working directory."""
     resume: bool = False
     accept_changes: bool = False
     order: Mapping[str, Any] = attrs.field(default=None, converter=_mapping)
@@ -82,9 +82,9 @@ class Options:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Options:
-        """Return the options that were ``given`` by name.
+        """Return the options ``given`` by name.
 
-        Raises `DataError` for a name that is no option, with the nearest one that is, and where ``models`` is missing.
+        Raises `DataError` for an unknown name, with the nearest known one, and if ``models`` is missing.
         """
         known = [field.name for field in attrs.fields(cls)]
         for name in given:
@@ -100,7 +100,7 @@ class Options:
 
 @attrs.frozen
 class Setup:
-    """What a run is made of: all that its options lead to before anything is opened."""
+    """The parts of a run that its options lead to, before anything is opened."""
 
     options: Options
     task: Task[Any, Any]
@@ -118,7 +118,7 @@ class Setup:
 
     @classmethod
     def of(cls, graph: Graph | str | Path, task: Task | str | Path, options: Options) -> Setup:
-        """Raises `GraphError` and `DataError` for what cannot be run."""
+        """Return the setup; raises `GraphError` and `DataError` if it cannot run."""
         graph, task = load_graph(graph), load_task(task)
         checked, budget = graph.checked(), options.budget
         spec = checked.spec
@@ -141,7 +141,7 @@ class Setup:
         )  # fmt: skip
 
     def header(self) -> Header:
-        """What the journal keeps of how the run was started."""
+        """Return the journal's header, which records how the run was started."""
         plan, budget = self.plan, attrs.asdict(self.options.budget)
         limits = {name: value for name, value in budget.items() if value is not None}
         topology, functions, policies = fingerprint(plan)
@@ -153,12 +153,12 @@ class Setup:
 
 
 class Revealing:
-    """The events of a run, given out once they are durable; those of earlier sessions are not repeated."""
+    """The events of a run, published once they are durable; those of earlier sessions are not published again."""
 
     def __init__(self, options: Options) -> None:
         self.log = EventLog(options.folder)
         self.note: Callable[[Event], None] | None = None
-        """The journal's."""
+        """Writes an event to the journal."""
         self.run: Run | None = None
         self._hook = Hook(options.on_event) if options.on_event is not None else None
         self._unrevealed: list[Event] = []
@@ -169,18 +169,18 @@ class Revealing:
             self.note(event)
         self._unrevealed.append(event)
         if self.run is None and len(self._unrevealed) >= CHUNK:
-            self.reveal()  # of earlier sessions, which is durable: it need not be in memory all at once
+            self.reveal()  # events of earlier sessions are durable; revealing them early saves memory
 
     def reveal(self) -> None:
-        """Tell what is durable by now: nobody sees what a run that is killed may not remember."""
+        """Publish the durable events, so that nobody sees an event that a killed run would forget."""
         if not self._unrevealed:
             return
-        told, self._unrevealed[:] = self._unrevealed[:], []
-        self.log.extend(told)
+        durable, self._unrevealed[:] = self._unrevealed[:], []
+        self.log.extend(durable)
         if self.run is None:
             return
         if self._hook is not None:
-            for event in told:
+            for event in durable:
                 self._hook.tell(event)
         self.run.publish()
 
@@ -206,9 +206,9 @@ async def opening(graph: Graph | str | Path, task: Task | str | Path, options: O
                     # Raised below, outside the task groups: the caller's own exception must reach it unwrapped.
                     failure = error
                 tasks.cancel_scope.cancel()
-            failure = failure or run.untold
+            failure = failure or run.unraised
         finally:
-            # Also of a block that is cancelled: its process is alive, and has not been killed.
+            # Also if the block is cancelled: its process is alive, so the session ends properly.
             if kept is not None:
                 kept.writer.close_session(run.result.judged().end, run.elapsed, ledger.settled)
     if failure is not None:
@@ -216,7 +216,7 @@ async def opening(graph: Graph | str | Path, task: Task | str | Path, options: O
 
 
 async def _opened(setup: Setup, machine: Machine, stack: AsyncExitStack) -> Kept | None:
-    """Open the journal, the models and the resources; None for a run that is kept nowhere."""
+    """Open the journal, the models and the resources; return None if the run has no journal."""
     options = setup.options
     keeping = None
     if options.folder is not None:
@@ -226,21 +226,21 @@ async def _opened(setup: Setup, machine: Machine, stack: AsyncExitStack) -> Kept
         )  # fmt: skip
     kept: Kept | None = None
     if keeping is not None and options.resume:
-        kept = stack.enter_context(keeping)  # before a model is started for a run that somebody else has
+        kept = stack.enter_context(keeping)  # first, so that no model starts for a run that another process holds
     for model in setup.endpoints.models.values():
         await stack.enter_async_context(model.open())
     for resource in setup.resources.values():
         await stack.enter_async_context(resource.open())
     if keeping is not None and not options.resume:
-        kept = stack.enter_context(keeping)  # after all that can keep the run from starting
+        kept = stack.enter_context(keeping)  # last, after everything that can keep the run from starting
     return kept
 
 
 def _begun(setup: Setup, machine: Machine, kept: Kept | None, events: Revealing) -> Run:
-    """The run, ready to be driven; events are told from now on."""
+    """Return the run, ready to be driven; events are published from now on."""
     task = setup.task
     if kept is not None and kept.seed:
-        # It has begun anew, from the artifact that was its best.
+        # The run has restarted from its best artifact.
         task = attrs.evolve(task, seed={name: kept.seed.get(name, text) for name, text in task.seed.items()})
     driver = Driver(
         machine,

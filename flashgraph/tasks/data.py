@@ -1,7 +1,7 @@
-"""Rows of a data set, from a file or from the Hugging Face hub, checked before any model is called.
+"""Read the rows of a data set from a file or the Hugging Face hub, and check them before any model is called.
 
-`read` gives rows that know their file and line; `samples` makes a task's samples of them and reports the bad rows
-together; `split` divides one data set; `locate` finds the file of a data set that everybody downloads alike.
+`read` returns rows that know their file and line. `samples` makes a task's samples of them and reports the bad rows
+together. `split` divides one data set. `locate` finds the file of a public data set.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from flashgraph.errors import DataError, Place, Problem, did_you_mean
 __all__ = ["VARIABLE", "BadRow", "Row", "locate", "read", "samples", "split"]
 
 VARIABLE = "FLASHGRAPH_DATA"
-"""The environment variable with the folder that `locate` looks into."""
+"""The environment variable that names the folder in which `locate` looks."""
 
 _ELSEWHERE = f"read a file with its rows ({VARIABLE} names the folder of the examples' files: docs/how-to/load-data.md)"
 LONGEST_CELL = 1 << 26
-"""Characters of a cell of a csv file."""
+"""The most characters in a cell of a csv file."""
 
 SHOWN = 3  # bad rows that one message describes
 R = TypeVar("R")
@@ -38,7 +38,7 @@ _HUB = re.compile(r"hf:([\w.-]+/[\w.-]+)(?:/([\w.-]+))?@([\w.-]+)")
 
 
 class BadRow(DataError):
-    """One row that cannot be used; `samples` collects these."""
+    """A row that cannot be used; `samples` collects these."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
@@ -47,11 +47,11 @@ class BadRow(DataError):
 
 @attrs.frozen(eq=False)
 class Row(Mapping[str, Any]):
-    """One row: a mapping from column names to what the file holds, which knows its ``place``.
+    """One row: a mapping from column names to the file's values, with the ``place`` of the row.
 
-    ``row["answer"]`` gives the raw value; `text`, `number`, `whole`, `label` and `entries` give a checked one and raise
-    `BadRow` for a column that is not there or holds something else.  A csv file holds text only, so text that spells a
-    number is a number.
+    ``row["answer"]`` returns the raw value. `text`, `number`, `whole`, `label` and `entries` return a checked value,
+    and raise `BadRow` if the column is missing or holds something else. A csv file holds only text, so text that spells
+    a number counts as a number.
     """
 
     place: Place
@@ -67,14 +67,14 @@ class Row(Mapping[str, Any]):
         return len(self.cells)
 
     def text(self, name: str) -> str:
-        """The text in a column; blank text is wrong."""
+        """Return the text in a column; blank text is wrong."""
         value = self._cell(name)
         if not isinstance(value, str) or not value.strip():
             raise self.wrong(name, "a text that is not blank")
         return value
 
     def number(self, name: str, expected: str = "a number") -> float:
-        """The finite number in a column."""
+        """Return the finite number in a column."""
         value = self._cell(name)
         try:
             number = math.nan if isinstance(value, bool) else float(value)
@@ -85,7 +85,7 @@ class Row(Mapping[str, Any]):
         return number
 
     def whole(self, name: str, low: int, high: int) -> int:
-        """The whole number from ``low`` to ``high`` in a column."""
+        """Return the whole number from ``low`` to ``high`` in a column."""
         expected = f"a whole number from {low} to {high}"
         number = self.number(name, expected)
         if not number.is_integer() or not low <= number <= high:
@@ -93,22 +93,23 @@ class Row(Mapping[str, Any]):
         return int(number)
 
     def label(self, name: str, among: Sequence[str]) -> str:
-        """The text in a column, which is one of the given labels."""
+        """Return the text in a column, which must be one of the given labels."""
         value = self.text(name)
         if value not in among:
             raise self.wrong(name, f"one of {len(among)} labels", did_you_mean(value, among), "unknown-label")
         return value
 
     def entries(self, name: str) -> Sequence[Any]:
-        """The list in a column, which is not empty."""
+        """Return the list in a column, which must not be empty."""
         value = self._cell(name)
         if not isinstance(value, list | tuple) or not value:
             raise self.wrong(name, "a list that is not empty")
         return value
 
     def wrong(self, name: str, expected: str, fix: str = "", code: str = "wrong-value") -> BadRow:
-        """The error that says what the column ``name`` should hold here, to be raised by a task's own checks."""
-        fix = fix or f"mend the row, or map another column: columns={{{name!r}: ...}}"
+        """Return the error for the column ``name``, which should hold what ``expected`` says; a task's own checks raise
+        it."""
+        fix = fix or f"correct the row, or map another column: columns={{{name!r}: ...}}"
         return BadRow(Problem(code, self.place, f"column {name!r}", _shown(self._cell(name)), expected, fix))
 
     def _cell(self, name: str) -> Any:
@@ -120,29 +121,31 @@ class Row(Mapping[str, Any]):
 def read(
     source: str | Path, columns: Mapping[str, str] | None = None, *, take: int | slice | None = None
 ) -> tuple[Row, ...]:
-    """The rows of a jsonl, csv or parquet file, or of a split on the hub: ``hf:owner/name[/config]@split``.
+    """Return the rows of a jsonl, csv or parquet file, or of a split on the hub: ``hf:owner/name[/config]@split``.
 
-    ``columns`` maps the names that a row shall have to the columns of the file, ``{"question": "context"}``; without
-    it a row has all columns by their own names.  ``take`` is how many rows from the start, or a slice of them.
-    Parquet needs pyarrow, the hub needs ``datasets``: both come with ``flashgraph[data]`` and are imported only here.
+    ``columns`` maps a row's names to the columns of the file (``{"question": "context"}``); by default a row has all
+    columns under their own names. ``take`` is the number of rows from the start, or a slice of the rows. Parquet needs
+    pyarrow, and the hub needs ``datasets``. ``flashgraph[data]`` installs both; they are imported only here.
 
-    Raises `DataError` when there is no such file or no row, when the library is not installed, when the hub cannot
-    be reached, and, the first few together, for rows that are no JSON object or lack a column.
+    Raises `DataError` if the file does not exist or has no row, the library is missing, or the hub cannot be reached.
+    Rows that are no JSON object or lack a column raise it too; the message describes the first few together.
     """
     name = str(source)
     found = list(_hub_rows(name) if name.startswith("hf:") else _file_rows(Path(source)))
     if not found:
-        raise DataError(f"{name}: no rows in it.\nFix: give a file with at least one row.")
+        raise DataError(f"{name}: it has no rows.\nFix: give a file with at least one row.")
     asked = slice(take) if isinstance(take, int) else take or slice(None)
     if not (taken := found[asked]):
-        raise DataError(f"{name}: take={take!r} leaves none of its {len(found)} rows.\nFix: take others.")
+        raise DataError(
+            f"{name}: take={take!r} selects none of its {len(found)} rows.\nFix: a slice within 0:{len(found)}."
+        )
     return samples(taken, lambda row: _mapped(row, columns))
 
 
 def samples(rows: Sequence[R], make: Callable[[R], S]) -> tuple[S, ...]:
-    """``make`` of each row, so that one message reports the first few bad rows together.
+    """Return ``make`` of each row; one message reports the first few bad rows together.
 
-    Raises `DataError` with what `Row`'s checks found wrong.
+    Raises `DataError` with the faults that `Row`'s checks found.
     """
     made: list[S] = []
     problems: list[Problem] = []
@@ -161,10 +164,8 @@ def samples(rows: Sequence[R], make: Callable[[R], S]) -> tuple[S, ...]:
 def split(rows: Sequence[S], shares: Mapping[str, float], *, seed: int = 0) -> dict[str, tuple[S, ...]]:
     """Divide one data set into parts in proportion: ``split(rows, {"train": 3, "val": 1, "test": 1})``.
 
-    The same rows, shares and seed give the same parts.  A part keeps its shuffled order, so that the beginning of
-    a part is a fair sample of it too.
-
-    Raises `DataError` when a share is not over 0 or a part would be empty.
+    The same rows, shares and seed give the same parts. A part stays shuffled, so that its beginning is a fair sample
+    too. Raises `DataError` if a share is not positive or a part would be empty.
     """
     if not shares or any(share <= 0 for share in shares.values()):
         raise DataError(f"split: shares {dict(shares)}; expected numbers over 0.\nFix: {{'train': 3, 'val': 1}}.")
@@ -180,12 +181,11 @@ def split(rows: Sequence[S], shares: Mapping[str, float], *, seed: int = 0) -> d
 
 
 def locate(file: str, *, download: str, hub: str | None = None) -> str:
-    """Where to read a public data set's ``file`` from, such as ``"formula/train.jsonl"``.
+    """Return the place to read a public data set's ``file`` from, such as ``"formula/train.jsonl"``.
 
-    That is the file in the folder that ``FLASHGRAPH_DATA`` names; else ``hub``, where the data set has a place on the
-    hub and its folder was not downloaded.
-
-    Raises `DataError` that says what to ``download`` and which variable to set.
+    The file in the folder that ``FLASHGRAPH_DATA`` names comes first. If the data set's folder was not downloaded, the
+    result is ``hub``, if given. Otherwise raises `DataError`, which says what to ``download`` and which variable to
+    set.
     """
     root = os.environ.get(VARIABLE)
     path = Path(root or "", file)
@@ -202,7 +202,7 @@ def locate(file: str, *, download: str, hub: str | None = None) -> str:
 
 
 def _file_rows(path: Path) -> Iterator[Row | BadRow]:
-    """The rows of a local file, and the lines that are none."""
+    """Yield the rows of a local file, and a `BadRow` for each line that is none."""
     readers = {".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
     if path.suffix not in readers:
         raise DataError(
@@ -219,7 +219,7 @@ def _file_rows(path: Path) -> Iterator[Row | BadRow]:
 
 
 def _jsonl(path: Path) -> Iterator[Row | BadRow]:
-    # Lines end at "\n" only: `str.splitlines` would also cut at the U+2028 that may stand inside a JSON string.
+    # Lines end at "\n" only: `str.splitlines` would also split at a U+2028 inside a JSON string.
     with path.open(encoding="utf-8-sig", newline="\n") as file:
         for line, text in enumerate(file, 1):
             if text.strip():
@@ -233,7 +233,7 @@ def _object(place: Place, text: str) -> Row | BadRow:
         value, reason = None, str(error)
     if isinstance(value, dict):
         return Row(place, value)
-    fix = f"mend or delete the line ({reason})"
+    fix = f"correct or delete the line ({reason})"
     return BadRow(Problem("no-object", place, "this line", _shown(text), "a JSON object", fix))
 
 
@@ -253,7 +253,7 @@ def _csv(path: Path) -> Iterator[Row | BadRow]:
 
 @contextmanager
 def _cells_of(characters: int) -> Iterator[None]:
-    """Let csv read cells of so many characters; its own limit, which holds for the whole process, is 131,072."""
+    """Let csv read cells of so many characters. Its own limit, 131,072, holds for the whole process."""
     before = csv.field_size_limit(characters)
     try:
         yield
@@ -274,9 +274,11 @@ def _parquet(path: Path) -> Iterator[Row]:
 
 
 def _hub_rows(source: str) -> Iterator[Row]:
-    """The rows of a split on the hub; class labels are given by their names."""
+    """Yield the rows of a split on the hub; class labels become their names."""
     if not (match := _HUB.fullmatch(source)):
-        raise DataError(f"{source}: no place on the hub.\nFix: hf:owner/name@split or hf:owner/name/config@split.")
+        raise DataError(
+            f"{source}: not a data set on the hub.\nFix: hf:owner/name@split or hf:owner/name/config@split."
+        )
     try:
         from datasets import load_dataset
     except ImportError as error:
@@ -285,7 +287,7 @@ def _hub_rows(source: str) -> Iterator[Row]:
         ) from None
     try:
         table = load_dataset(match[1], match[2], split=match[3])
-    except Exception as error:  # the library lets through what its network, parser and builder layers raise
+    except Exception as error:  # the library passes on the errors of its network, parser and builder layers
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise DataError(
             f"{source}: cannot be loaded: {reason}.\nFix: look at https://huggingface.co/datasets/{match[1]} for "
@@ -293,13 +295,13 @@ def _hub_rows(source: str) -> Iterator[Row]:
         ) from error
     names = {column: feature.int2str for column, feature in table.features.items() if hasattr(feature, "int2str")}
     for number, cells in enumerate(table, 1):
-        # A missing label is None or -1, for which there is no name.
+        # A missing label is None or -1, and has no name.
         named = {c: name(cells[c]) for c, name in names.items() if isinstance(cells[c], int) and cells[c] >= 0}
         yield Row(Place(source, number), {**cells, **named})
 
 
 def _mapped(row: Row | BadRow, columns: Mapping[str, str] | None) -> Row:
-    """The row under the names that were asked for, if it is one."""
+    """Return the row with its columns renamed, or raise if it is a `BadRow`."""
     if isinstance(row, BadRow):
         raise row
     if columns is None:
@@ -318,6 +320,6 @@ def _missing(place: Place, new: str, old: str, cells: Mapping[str, Any]) -> Prob
 
 
 def _shown(value: Any) -> str:
-    """A value and its type, short enough for a message."""
+    """Return a value and its type, short enough for a message."""
     text = repr(value)
     return f"{text[:77] + '...' if len(text) > 80 else text} ({type(value).__name__})"

@@ -1,6 +1,6 @@
-"""Reading an answer out of a model's reply, for tasks that score by comparing it.
+"""Read the answer in a model's reply, for tasks that compare it with the right one.
 
-Nothing here runs or evaluates what a model wrote: numbers and JSON are parsed, everything else is text.
+Nothing here runs or evaluates the reply: numbers and JSON are parsed, everything else is text.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ _KEYS = ("final_answer", "answer", "prediction", "label")
 
 
 def json_object(reply: str) -> Mapping[str, Any] | None:
-    """Return the JSON object of a reply: all of it, or the last one in a fence, or the last one; None if there is none.
+    """Return the JSON object of a reply, or None if it has none: the whole reply, or the last one in a fence, or the
+    last.
 
-    Small mistakes, as single quotes and trailing commas, are read over (`flashgraph.text.lenient`).
+    Small mistakes, such as single quotes and trailing commas, are tolerated (`flashgraph.text.lenient`).
     """
-    text = _spoken(reply)
+    text = _without_thoughts(reply)
     parts = [] if text.startswith("{") else [block.body for block in reversed(blocks(text))]
     return next((found[-1] for part in [*parts, text] if (found := objects(part, _number))), None)
 
 
 def _number(text: str) -> float:
-    """Return the number that a text is.  Raises `ValueError` for one that is none, or has thousands of digits."""
+    """Return the number that a text spells. Raises `ValueError` if it spells none, or has thousands of digits."""
     try:
         return int(text)
     except ValueError:
@@ -45,12 +46,17 @@ def _number(text: str) -> float:
 
 
 def final_answer(reply: str, joined: str = ", ") -> str:
-    r"""What a reply gives as its answer, after any reasoning.
+    r"""Return the answer that a reply gives, after any reasoning.
 
-    In this order: the ``final_answer`` or ``answer`` of a JSON object (a list is joined by ``joined``), the last
-    ``\boxed{...}``, what follows the last line that begins with ``Answer:``, what stands in the last fence, all of it.
+    The answer is the first of these that the reply has:
+
+    - the ``final_answer`` or ``answer`` of a JSON object (a list is joined by ``joined``);
+    - the last ``\boxed{...}``;
+    - the text after the last ``Answer:`` that begins a line;
+    - the content of the last fence;
+    - the whole reply.
     """
-    text = _spoken(reply)
+    text = _without_thoughts(reply)
     found = json_object(text) or {}
     for key in _KEYS:
         value = found.get(key)
@@ -70,9 +76,9 @@ def final_answer(reply: str, joined: str = ", ") -> str:
 
 
 def last_number(text: str) -> float | None:
-    """The last number in a text, without ``$``, ``%`` and the commas of thousands; None if there is none.
+    """Return the last number in a text, without ``$``, ``%`` and thousands separators; None if there is none.
 
-    What stands in brackets is a remark, unless there is no number outside of them.
+    A number in brackets counts only if there is no number outside of brackets.
     """
     plain = _SIGNED_CURRENCY.sub("", text.replace("\N{MINUS SIGN}", "-")).translate(_ORNAMENT)
     for candidate in (_BRACKETED.sub(" ", plain), plain):
@@ -82,6 +88,6 @@ def last_number(text: str) -> float | None:
     return None
 
 
-def _spoken(reply: str) -> str:
+def _without_thoughts(reply: str) -> str:
     """Return the end of a reply, at most `LONGEST` characters, without a reasoning model's thoughts."""
     return parted(reply[-LONGEST:])[0].strip()

@@ -17,7 +17,7 @@ from flashgraph.llm.protocol import Message, Reply
 __all__ = ["Llm", "Score", "Split", "Task", "least_score"]
 
 FILES = (".csv", ".jsonl", ".parquet")
-"""Endings of the files that `flashgraph.tasks.data.read` reads."""
+"""The suffixes of files that `flashgraph.tasks.data.read` reads."""
 
 Split = str
 """``"train"``, ``"val"`` or ``"test"``."""
@@ -27,11 +27,11 @@ O = TypeVar("O", default=Any)  # noqa: E741 - O is the output type everywhere in
 
 
 class Llm(Protocol):
-    """The model as a stage or a task sees it: ``reply = await llm(messages, temperature=0)``.
+    """The model as a stage or a task calls it: ``reply = await llm(messages, temperature=0)``.
 
-    A plain string is short for one user message.  A content is a text or a list of parts, for a model that takes
-    pictures: ``{"type": "text", "text": ...}``.  Raises `DataError` for messages of another form, `RequestFailed` when
-    this request cannot be answered and `BudgetExhausted` when it would exceed the run's budget.
+    A plain string stands for one user message. A message's content is a text, or a list of parts for a model that takes
+    pictures: ``{"type": "text", "text": ...}``. Raises `DataError` for messages of another form, `RequestFailed` if
+    this request fails for good, and `BudgetExhausted` if it would exceed the run's budget.
     """
 
     async def __call__(self, messages: str | Sequence[Message], **params: Any) -> Reply: ...
@@ -41,7 +41,7 @@ Number = SupportsFloat | SupportsIndex
 
 
 def _number(value: Number, of: str = "value") -> float:
-    """Return a number of any kind as a float.  Raises `DataError` for text and for what is no number."""
+    """Return a number of any kind as a float. Raises `DataError` for text and for values that are no number."""
     try:
         if not isinstance(value, str | bytes):
             return float(value)
@@ -61,7 +61,7 @@ def _words(feedback: object) -> str:
 
 
 def _objectives(given: Mapping[str, Number] | None) -> dict[str, float]:
-    """Return named values as floats.  Raises `DataError` for what is no mapping, and for values that are no numbers."""
+    """Return named values as floats. Raises `DataError` if they are no mapping, or a value is no number."""
     if given is not None and not isinstance(given, Mapping):
         raise DataError(
             f"fg.Score: objectives are {given!r:.80} (a {type(given).__name__}); expected a mapping from names to "
@@ -72,13 +72,12 @@ def _objectives(given: Mapping[str, Number] | None) -> dict[str, float]:
 
 @attrs.frozen
 class Score:
-    """How good one output is.
+    """The score of one output.
 
-    ``value`` is higher-is-better, within the task's ``bounds``; ``feedback`` is what a reflection may read;
-    ``objectives`` are further named values, higher-is-better.
-
-    Numbers of any kind become floats, and feedback becomes text.  Raises `DataError` for a value or an objective that
-    is no number: the sample has failed then, with that reason.
+    ``value`` is higher for a better output, within the task's ``bounds``. A reflection may read ``feedback``.
+    ``objectives`` are further named values, also higher for better outputs. Numbers of any kind become floats, and
+    feedback becomes text. Raises `DataError` if a value or an objective is no number; the sample then fails with that
+    reason.
     """
 
     value: float = attrs.field(converter=_number)
@@ -87,14 +86,17 @@ class Score:
 
 
 async def ask(candidate: Mapping[str, str], sample: Any, llm: Llm) -> Any:
-    """The default of `Task.attempt`: the candidate's texts are the system message, the sample is the user's."""
+    """The default of `Task.attempt`: send the candidate's texts as the system message, and the sample as the user's."""
     system = "\n\n".join(candidate.values())
     reply = await llm([{"role": "system", "content": system}, {"role": "user", "content": str(sample)}])
     return reply.text.strip()
 
 
 def _samples(given: Iterable[Any]) -> Sequence[Any]:
-    """Return the samples of a split; what gives no samples as it is, for the task to refuse by its name."""
+    """Return the samples of a split as a tuple; a value that is no list of samples is returned as it is.
+
+    The task then rejects that value, because it knows the name of the split.
+    """
     return tuple(given) if _advice(given) is None else given  # type: ignore[return-value]
 
 
@@ -104,7 +106,7 @@ def _tests(given: Iterable[Any] | None) -> Sequence[Any]:
 
 
 def _advice(given: Any) -> tuple[str, str] | None:
-    """Return what a split is that is no list of samples, and what to write instead; None for a list or the like."""
+    """Return a description of a split that is no list of samples, and the fix; None if it is a list or the like."""
     kind = type(given).__name__
     if isinstance(given, PurePath) or (isinstance(given, str) and (given.startswith("hf:") or given.endswith(FILES))):
         return f"the path {str(given)!r}", f"fg.data.read({str(given)!r}), which gives its rows"
@@ -126,22 +128,25 @@ def _advice(given: Any) -> tuple[str, str] | None:
 
 
 def _named_texts(seed: Any) -> Any:
-    """Return a copy of the named texts, which nobody else can change; anything else as it is, to be refused."""
+    """Return a copy of the named texts, so that nobody else can change them; other values stay, for `Task` to
+    reject."""
     return dict(seed) if isinstance(seed, Mapping) else seed
 
 
 @attrs.frozen
 class Task(Generic[S, O]):
-    """What evolution works on.
+    """A problem for evolution to solve: samples, a seed, and functions that attempt and score.
 
-    ``seed`` maps component names to their first texts; ``attempt(candidate, sample, llm)`` produces an output for
-    one sample (by default it asks the model, the texts being the system message and ``str(sample)`` the user's),
-    ``score(sample, output)`` judges it.  ``train`` feeds reflection, ``val`` decides, ``test`` is
-    held out: no stage ever sees it.  ``bounds`` are the least and the greatest value that a score can have: what can
-    no longer pass is given up by them, and an answer with the greatest is `perfect` (infinities promise nothing:
-    nothing is given up then, and nothing is perfect).
+    ``seed`` maps component names to their first texts. ``attempt(candidate, sample, llm)`` produces an output for one
+    sample; by default it calls the model with the texts as the system message and ``str(sample)`` as the user's.
+    ``score(sample, output)`` scores it. Reflections see ``train``, and ``val`` decides between candidates. ``test`` is
+    held out: no stage ever sees it.
 
-    Raises `DataError` when a part is missing, empty or of the wrong kind.
+    ``bounds`` are the least and the greatest possible score. With them, a run gives up early on candidates that can no
+    longer pass. An answer with the greatest score is `perfect`. With infinite bounds nothing is given up early, and
+    nothing is perfect.
+
+    Raises `DataError` if a part is missing, empty or of the wrong kind.
     """
 
     name: str
@@ -203,20 +208,20 @@ class Task(Generic[S, O]):
 
     @property
     def perfect(self) -> float | None:
-        """The score of a perfect answer: the greatest of ``bounds``, None where that is infinite."""
+        """The score of a perfect answer: the greatest of ``bounds``, or None if that is infinite."""
         most = self.bounds[1]
         return most if math.isfinite(most) else None
 
     @property
     def least(self) -> float:
-        """The score of an attempt that failed, as `least_score` of ``bounds``."""
+        """The score of a failed attempt: `least_score` of ``bounds``."""
         return least_score(self.bounds)
 
     def judge(self, sample: S, output: O) -> Score:
-        """Score an output: the one way from an output to a `Score`, whose numbers are finite floats within bounds.
+        """Return the `Score` of an output, checked: its numbers are finite floats within bounds.
 
-        Raises `DataError` when the task's ``score`` returns no `Score`, a value that is not a finite number within
-        ``bounds``, or an objective that is not a finite number; and what ``score`` raises.
+        Raises `DataError` if the task's ``score`` returns no `Score`, a value that is not a finite number within
+        ``bounds``, or an objective that is not a finite number. Errors of ``score`` itself pass through.
         """
         score: Any = self.score(sample, output)
         if not isinstance(score, Score):
@@ -234,12 +239,12 @@ class Task(Generic[S, O]):
             raise DataError(
                 f"task {self.name!r}: the score of an output is {value:g}; "
                 f"its bounds are {least:g} and {most:g}.\n"
-                "Fix: scale the score, or give Task(..., bounds=(least, greatest)) what it can be."
+                "Fix: scale the score, or give Task(..., bounds=(least, greatest)) its true range."
             )
         return attrs.evolve(score, value=value, objectives=objectives)
 
     def _finite(self, number: Any, what: str) -> float:
-        """``number`` as a float.  Raises `DataError` where it is none, or not finite."""
+        """Return ``number`` as a float. Raises `DataError` if it is no number, or not finite."""
         try:
             value = float(number)
         except (TypeError, ValueError, OverflowError):
@@ -248,17 +253,17 @@ class Task(Generic[S, O]):
             return value
         raise DataError(
             f"task {self.name!r}: {what} is {number!r:.80}; expected a finite number.\n"
-            "Fix: return a number for every output in the task's score, the least one for an output that has none."
+            "Fix: return a number for every output, the least score for one without an answer."
         )
 
     def samples(self, split: Split) -> Sequence[S]:
-        """The samples of ``"train"``, ``"val"`` or ``"test"``."""
+        """Return the samples of ``"train"``, ``"val"`` or ``"test"``."""
         found: Sequence[S] = {"train": self.train, "val": self.val, "test": self.test}[split]
         return found
 
 
 def _are_bounds(bounds: Any) -> bool:
-    """Whether a value is (least, greatest) score: two numbers, the least first."""
+    """Return whether a value is (least, greatest) score: two numbers, the least first."""
     if not isinstance(bounds, Sequence) or len(bounds) != 2 or any(isinstance(b, str | bytes) for b in bounds):
         return False
     try:
@@ -268,13 +273,13 @@ def _are_bounds(bounds: Any) -> bool:
 
 
 def least_score(bounds: tuple[float, float]) -> float:
-    """The least score within ``bounds``; where that is infinite, 0, or the greatest if that is below 0."""
+    """Return the least score within ``bounds``; if that is infinite, 0, or the greatest score if that is below 0."""
     least, most = bounds
     return float(least) if math.isfinite(least) else min(0.0, float(most))
 
 
 def _kind(value: object) -> str:
-    """What a value is, in words; of what an ``async def`` returns, that it is never awaited."""
+    """Describe a value; a coroutine is described as never awaited."""
     if inspect.isawaitable(value):
-        return "which nobody awaits: score is a plain function"
+        return "which is never awaited: score must be a plain function"
     return f"a value of type {type(value).__name__}"

@@ -404,7 +404,7 @@ def test_resume_after_a_kill(cli: Cli, tmp_path: Path) -> None:
 def test_a_target_that_no_score_can_reach(cli: Cli) -> None:
     """It would never stop the run."""
     message = mistake(run(cli, "local", "--proposals", "5", "--target-score", "7"))
-    assert "(--target-score): no score of task 'words' can reach it; expected a number, at most 1" in message
+    assert "(--target-score): no score of task 'words' can reach it; expected a number of at most 1" in message
 
 
 def test_a_perfect_validation(cli: Cli, tmp_path: Path) -> None:

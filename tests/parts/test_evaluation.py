@@ -98,7 +98,7 @@ def test_a_score_that_is_none() -> None:
     with pytest.raises(DataError, match=said):
         fg.Task("t", [1], [1], score=lambda sample, output: 0.5).judge(1, 2)  # type: ignore[arg-type, return-value]
     coroutine = later(1, 2)
-    with pytest.raises(DataError, match="which nobody awaits: score is a plain function"):
+    with pytest.raises(DataError, match="which is never awaited: score must be a plain function"):
         fg.Task("t", [1], [1], score=lambda sample, output: coroutine).judge(1, 2)  # type: ignore[arg-type, return-value]
     coroutine.close()
 

@@ -241,9 +241,9 @@ def test_resumed_with_a_farther_goal(tmp_path: Path) -> None:
         ({"target_score": 1.5}, "target_score=1.5 (--target-score): no score of task 'climb' can reach it"),
         ({"target_score": math.nan}, "target_score=nan (--target-score): no score of task"),
         ({"target_score": "0.9"}, "target_score='0.9' (--target-score): no score of task"),
-        ({"patience": 0}, "patience=0 (--patience): expected how many proposals in a row"),
-        ({"patience": 2.5}, "patience=2.5 (--patience): expected how many proposals in a row"),
-        ({"patience": True}, "patience=True (--patience): expected how many proposals in a row"),
+        ({"patience": 0}, "patience=0 (--patience): expected a number of proposals in a row"),
+        ({"patience": 2.5}, "patience=2.5 (--patience): expected a number of proposals in a row"),
+        ({"patience": True}, "patience=True (--patience): expected a number of proposals in a row"),
     ],
 )
 def test_wrong_goals_are_refused(options: Any, message: str) -> None:

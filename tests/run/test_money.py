@@ -45,7 +45,7 @@ def test_a_function_is_asked_for_its_price(models: Any, cached: bool, tmp_path: 
     """Before any call; also one of several, and one behind a cache."""
     with pytest.raises(fg.DataError) as caught:
         ran(models, cache=tmp_path / "cache.db" if cached else None, any_temperature=cached)
-    assert "is a function without a price; a reply of it may cost anything, so the limit could" in str(caught.value)
+    assert "is a function without a price; its replies may cost any amount, so the limit cannot" in str(caught.value)
     assert "FunctionModel(FUNCTION, price=(USD_PER_PROMPT_TOKEN, USD_PER_COMPLETION_TOKEN))" in str(caught.value)
 
 

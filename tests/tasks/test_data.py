@@ -89,11 +89,11 @@ def test_bad_rows_are_reported_together_and_the_first_few_in_full(tmp_path: Path
         f"{path}:3: this line [no-object]\n"
         "    found:    'nonsense' (str)\n"
         "    expected: a JSON object\n"
-        "    fix:      mend or delete the line (Expecting value: line 1 column 1 (char 0))\n"
+        "    fix:      correct or delete the line (Expecting value: line 1 column 1 (char 0))\n"
         f"{path}:4: this line [no-object]\n"
         "    found:    '[1]' (str)\n"
         "    expected: a JSON object\n"
-        "    fix:      mend or delete the line (it is another kind of JSON)\n"
+        "    fix:      correct or delete the line (it is another kind of JSON)\n"
         "... and 2 more"
     )
 
@@ -122,9 +122,9 @@ def test_a_ragged_csv_row(tmp_path: Path) -> None:
 FILE_MISTAKES: list[tuple[str, str | bytes | None, dict[str, Any], str]] = [
     ("vall.jsonl", None, {}, "{path}: no such file.\nFix: in its folder, did you mean 'val.jsonl'?"),
     ("none/x.csv", None, {}, "{path}: no such file.\nFix: in its folder, there is none"),
-    ("empty.jsonl", "\n", {}, "{path}: no rows in it.\nFix: give a file with at least one row."),
-    ("empty.csv", "a,b\n", {}, "{path}: no rows in it.\nFix: give a file with at least one row."),
-    ("one.jsonl", "{}", {"take": 0}, "{path}: take=0 leaves none of its 1 rows.\nFix: take others."),
+    ("empty.jsonl", "\n", {}, "{path}: it has no rows.\nFix: give a file with at least one row."),
+    ("empty.csv", "a,b\n", {}, "{path}: it has no rows.\nFix: give a file with at least one row."),
+    ("one.jsonl", "{}", {"take": 0}, "{path}: take=0 selects none of its 1 rows.\nFix: a slice within 0:1."),
     (
         "rows.json",
         "[]",
@@ -179,18 +179,18 @@ def test_checked_values() -> None:
     assert ROW.entries("list") == [1]
 
 
-MEND = "    fix:      mend the row, or map another column: columns={%r: ...}"
+FIX = "    fix:      correct the row, or map another column: columns={%r: ...}"
 VALUE_MISTAKES: list[tuple[Callable[[], object], str, str, str, str]] = [
-    (lambda: ROW.text("blank"), "blank", "' ' (str)", "a text that is not blank", MEND % "blank"),
-    (lambda: ROW.text("n"), "n", "3 (int)", "a text that is not blank", MEND % "n"),
-    (lambda: ROW.number("text"), "text", "'hi' (str)", "a number", MEND % "text"),
-    (lambda: ROW.number("yes"), "yes", "True (bool)", "a number", MEND % "yes"),
-    (lambda: ROW.number("none"), "none", "None (NoneType)", "a number", MEND % "none"),
-    (lambda: ROW.number("big"), "big", "'1e999' (str)", "a number", MEND % "big"),
-    (lambda: ROW.whole("part", 0, 9), "part", "0.5 (float)", "a whole number from 0 to 9", MEND % "part"),
-    (lambda: ROW.whole("n", 5, 9), "n", "3 (int)", "a whole number from 5 to 9", MEND % "n"),
-    (lambda: ROW.whole("text", 0, 9), "text", "'hi' (str)", "a whole number from 0 to 9", MEND % "text"),
-    (lambda: ROW.entries("text"), "text", "'hi' (str)", "a list that is not empty", MEND % "text"),
+    (lambda: ROW.text("blank"), "blank", "' ' (str)", "a text that is not blank", FIX % "blank"),
+    (lambda: ROW.text("n"), "n", "3 (int)", "a text that is not blank", FIX % "n"),
+    (lambda: ROW.number("text"), "text", "'hi' (str)", "a number", FIX % "text"),
+    (lambda: ROW.number("yes"), "yes", "True (bool)", "a number", FIX % "yes"),
+    (lambda: ROW.number("none"), "none", "None (NoneType)", "a number", FIX % "none"),
+    (lambda: ROW.number("big"), "big", "'1e999' (str)", "a number", FIX % "big"),
+    (lambda: ROW.whole("part", 0, 9), "part", "0.5 (float)", "a whole number from 0 to 9", FIX % "part"),
+    (lambda: ROW.whole("n", 5, 9), "n", "3 (int)", "a whole number from 5 to 9", FIX % "n"),
+    (lambda: ROW.whole("text", 0, 9), "text", "'hi' (str)", "a whole number from 0 to 9", FIX % "text"),
+    (lambda: ROW.entries("text"), "text", "'hi' (str)", "a list that is not empty", FIX % "text"),
 ]
 
 
@@ -229,9 +229,9 @@ def test_samples_reports_bad_rows_together(tmp_path: Path) -> None:
     assert data.samples(data.read(path, take=1), lambda row: row.number("answer")) == (1.0,)
     assert message(lambda: data.samples(data.read(path), lambda row: row.number("answer"))) == (
         f"{path}: 2 of 4 rows cannot be used\n"
-        f"{path}:3: column 'answer' [wrong-value]\n    found:    'x' (str)\n    expected: a number\n{MEND % 'answer'}\n"
+        f"{path}:3: column 'answer' [wrong-value]\n    found:    'x' (str)\n    expected: a number\n{FIX % 'answer'}\n"
         f"{path}:5: column 'answer' [wrong-value]\n    found:    '{'y' * 76}... (str)\n    expected: a number\n"
-        f"{MEND % 'answer'}"
+        f"{FIX % 'answer'}"
     )
 
 
@@ -302,7 +302,7 @@ def test_a_hub_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
         "a file with its rows (FLASHGRAPH_DATA names the folder of the examples' files: docs/how-to/load-data.md)."
     )
     assert message(lambda: data.read("hf:owner/name")) == (
-        "hf:owner/name: no place on the hub.\nFix: hf:owner/name@split or hf:owner/name/config@split."
+        "hf:owner/name: not a data set on the hub.\nFix: hf:owner/name@split or hf:owner/name/config@split."
     )
 
 
