@@ -106,7 +106,7 @@ def test_a_run_that_goes_on_is_never_touched(cli: Cli, runs: Path) -> None:
         assert there(runs) == ["held"]
         ended = cli("prune", "--vacuum", "held", "--yes")
         assert ended.code == 1
-        assert ended.err == "error: runs/held: the run goes on.\nFix: wait for its end, or stop it.\n"
+        assert ended.err == "error: runs/held: the run is active.\nFix: wait for its end, or stop it.\n"
     assert json.loads(cli("runs", "--json").out)[0]["status"] == "killed"
     cli("prune", "--status", "killed", "--yes")
     assert there(runs) == []

@@ -349,7 +349,7 @@ def test_resume_of_what_has_failed(cli: Cli, tmp_path: Path) -> None:
         ended = cli("resume", "out")
         assert (ended.code, ended.out) == (1, "")
         assert "task: attempt: another function" in ended.err
-        assert "--accept-changes, with which the run begins anew" in ended.err
+        assert "--accept-changes, which begins anew" in ended.err
         for name in [name for name in sys.modules if name.startswith("flashgraph_file_broken")]:
             del sys.modules[name]  # as in another process
         ended = cli("resume", "out", "--accept-changes", "--target-score", "inf")
@@ -369,7 +369,7 @@ def test_the_journal_is_deleted_while_the_run_goes_on(cli: Cli, tmp_path: Path) 
         ended = run(cli, server, "--proposals", "200", "--no-test", "--target-score", "inf")
         assert server.chats < 60
     assert ended.code == 3
-    assert "the journal was lost while the run went on: journal.db was deleted or moved" in ended.err
+    assert "the journal was lost during the run: journal.db was deleted or moved" in ended.err
     assert "the run cannot be resumed: out/journal.db: no such journal" in ended.out
     assert "flashgraph resume" not in ended.out
     assert json.loads((tmp_path / "out" / "result.json").read_text())["status"] == "failed"

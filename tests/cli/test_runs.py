@@ -102,7 +102,7 @@ def test_a_run_that_cannot_be_read_hides_no_other(cli: Cli, runs: Path) -> None:
     assert len(ended.out.splitlines()) == 4
     assert next(line for line in ended.out.splitlines() if "broken" in line).split() == ["broken", "unreadable", "-"]
     assert "broken: " in ended.err
-    assert "it is no SQLite file" in ended.err
+    assert "it is not an SQLite file" in ended.err
     assert json.loads(cli("runs", "--json").out)[-1]["status"] == "unreadable"
 
 

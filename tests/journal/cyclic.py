@@ -1,5 +1,7 @@
-"""A graph with a bounded loop, a scatter and its gather, early release with amendment, repair of what is stale, and two
-stages that call the model several times, one of them side by side."""
+"""A graph with a bounded loop, a scatter and its gather, early release with amendment, and repair of stale items.
+
+Two of its stages call the model several times, one of them concurrently.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ def digest(*parts: object) -> int:
 
 @attrs.frozen
 class Idea:
-    """``text`` grows with every rewrite; ``passes`` counts them."""
+    """A candidate: ``text`` grows with every rewrite; ``passes`` counts the rewrites."""
 
     text: str
     passes: int = 0
@@ -43,7 +45,7 @@ class Angle:
 
 @attrs.frozen
 class Mark:
-    """How an idea does from one angle; ``word`` is what its judge has said."""
+    """The score of an idea from one angle; ``word`` is the reply of its judge."""
 
     index: int
     score: float
@@ -54,13 +56,13 @@ TASK = fg.Task("cyclic", train=[0], val=[0], seed={"text": "-"}, score=lambda s,
 
 
 def answer(messages: Sequence[Message]) -> str:
-    """The model of both roles: long enough now and then that its text is put aside in the journal."""
+    """Answer for both roles; some replies are so long that the journal stores their texts apart."""
     key = digest(messages[-1]["content"])
     return f"w{key % 100_000}" + "." * (300 if key % 7 == 0 else 0)
 
 
 def build(rounds: int = 8) -> fg.Graph:
-    """``rounds`` ideas, each from the best one that is known when it begins."""
+    """Build a graph that makes ``rounds`` ideas, each from the best known one at its start."""
     graph = fg.Graph("cyclic")
     archive = graph.pool("archive", lambda: Archive(threshold=0.35))
 
@@ -73,7 +75,7 @@ def build(rounds: int = 8) -> fg.Graph:
 
     @graph.stage(llm="writer", spends="proposals")
     async def write(idea: Idea, at: fg.Context) -> Idea:
-        """Two calls one after the other, and two side by side."""
+        """Make two calls in sequence and two concurrently."""
         plan = await at.llm(f"plan {idea.text}")
         parts: dict[str, str] = {}
 
@@ -88,7 +90,7 @@ def build(rounds: int = 8) -> fg.Graph:
 
     @graph.stage(llm="judge", spends="evaluations")
     async def judge(angle: Angle, at: fg.Context) -> Mark:
-        """Two calls; some angles fail."""
+        """Make two calls; some angles fail."""
         first = await at.llm(f"judge {angle}")
         if digest(angle, "fails") % 11 == 0:
             raise ValueError(f"angle {angle.index}")

@@ -1,4 +1,4 @@
-"""Damaged copies of a kept run, and everything that reads one."""
+"""Damaged copies of a stored run, and everything that reads one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flashgraph.run.journal.reading import StoredRun
 __all__ = ["FEW", "execute", "read_all", "readers"]
 
 FEW = fg.Budget(proposals=3)
-"""What a run that is damaged had."""
+"""The budget of the run that is damaged."""
 
 
 def execute(folder: Path, *statements: str, values: tuple[Any, ...] = ()) -> None:
@@ -30,7 +30,7 @@ def execute(folder: Path, *statements: str, values: tuple[Any, ...] = ()) -> Non
 
 
 def readers(folder: Path) -> dict[str, Callable[[], Any]]:
-    """Everything that reads a run."""
+    """Return all readers of a run by name."""
 
     def of(read: Callable[[StoredRun], Any]) -> Callable[[], Any]:
         def act() -> Any:
@@ -60,7 +60,7 @@ def readers(folder: Path) -> dict[str, Callable[[], Any]]:
 
 
 def read_all(folder: Path) -> dict[str, FlashgraphError]:
-    """What each reader that fails says: no other error than a user's, and the summary never fails."""
+    """Return the error of each reader that fails; each must be a `FlashgraphError`, and the summary never fails."""
     failed: dict[str, FlashgraphError] = {}
     for name, read in readers(folder).items():
         try:

@@ -1,4 +1,4 @@
-"""Running a function in a forked child that may be killed at any moment: no interpreter starts, so a kill is cheap."""
+"""Run a function in a forked child that may be killed at any moment; no interpreter starts, so a kill is cheap."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import attrs
 __all__ = ["ChildFailed", "Ended", "die", "in_child", "killed"]
 
 killed = 0
-"""How many children have ended by SIGKILL so far."""
+"""The number of children that SIGKILL has ended so far."""
 
 LONGEST = 120.0
-"""Seconds after which a child hangs."""
+"""Seconds after which a child counts as hung."""
 
 
 class ChildFailed(AssertionError):
@@ -28,23 +28,23 @@ class ChildFailed(AssertionError):
 
 @attrs.frozen
 class Ended:
-    """What became of a child: ``killed``, or the ``value`` that its function returned."""
+    """The end of a child: ``killed``, or the ``value`` that its function returned."""
 
     killed: bool
     value: Any = None
 
 
 def die() -> None:
-    """Kill this process as `kill -9` does: nothing is flushed, closed or handled."""
+    """Kill this process as `kill -9` does: without flushing, closing or handling anything."""
     os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(60)  # the signal is delivered before this returns
 
 
 def in_child(function: Callable[[], Any], *, kill_after: float | None = None) -> Ended:
-    """Run ``function`` in a fork of this process and return what became of it; with ``kill_after``, the child is killed
-    from outside after so many seconds, unless it has ended.
+    """Run ``function`` in a fork of this process and return its end.
 
-    Raises `ChildFailed` when the function raises or the child hangs.
+    With ``kill_after``, the child is killed from outside after that many seconds, unless it has ended.  Raises
+    `ChildFailed` when the function raises or the child hangs.
     """
     reading, writing = os.pipe()
     pid = os.fork()
@@ -72,7 +72,7 @@ def in_child(function: Callable[[], Any], *, kill_after: float | None = None) ->
 
 
 def _gather(reading: int, pid: int, kill_after: float | None) -> tuple[bytes, bool]:
-    """All that the child writes until it ends, and whether it had to be killed because it hung."""
+    """Return all that the child writes until it ends, and whether it was killed because it hung."""
     begun = time.monotonic()
     data, hung, killed = b"", False, False
     while True:

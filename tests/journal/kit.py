@@ -1,4 +1,4 @@
-"""Runs that are killed and resumed: scenarios, a server that writes down what it answered, and what must hold after."""
+"""Runs that are killed and resumed: scenarios, a server that logs its answers, and what must hold afterwards."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.journal import cyclic
 from tests.journal.forks import Ended, die, in_child
 
 for lazy in ("run.driver", "llm.cache", "llm.responses", "llm.resolve", "run.result"):
-    importlib.import_module(f"flashgraph.{lazy}")  # a fork has them already
+    importlib.import_module(f"flashgraph.{lazy}")  # so that a fork has them already
 
 __all__ = [
     "SCENARIOS",
@@ -55,10 +55,10 @@ Answer = Callable[[Sequence[Message]], str]
 
 
 class Server:
-    """A model whose every answer is written to ``log`` by its request's key before it is given: what was really paid.
-    What was sent to it stands beside it in ``sent``.
+    """A model that logs every answer, by its request's key, before it gives it: ``log`` shows what was really paid.
 
-    Its latencies are a hash of the request, lognormal with a median of ``seconds``.
+    Requests are logged beside it in ``sent``.  Latencies are a hash of the request, lognormal with a median of
+    ``seconds``.
     """
 
     def __init__(self, role: str, answer: Answer, log: Path, *, seconds: float, limit: int) -> None:
@@ -76,7 +76,7 @@ class Server:
             os.close(self._sent)
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> fg.Reply:
-        # Without the parameters: a budget adds to them.
+        # Without the parameters, because a budget adds to them.
         key = request_key(self._role, messages, {})
         os.write(self._sent, f"{key}\n".encode())
         await anyio.sleep(self._latency(key))
@@ -94,7 +94,7 @@ class Server:
 
 @attrs.frozen
 class Scenario:
-    """What is run: the graph, its task, an answer for each role, and when it ends."""
+    """A run to make: the graph, its task, an answer for each role, and its budget."""
 
     name: str
     make: Callable[[], fg.Graph]
@@ -105,7 +105,7 @@ class Scenario:
     _made: list[fg.Graph] = attrs.field(factory=list, init=False)
 
     def graph(self) -> fg.Graph:
-        """The graph, made and checked once: a fork has it already."""
+        """Return the graph, made and checked once, so that a fork has it already."""
         if not self._made:
             graph = self.make()
             graph.checked()
@@ -149,8 +149,8 @@ SCENARIOS: Mapping[str, Scenario] = {
 
 @attrs.frozen
 class Finished:
-    """What a session reports: its result without the events, what stands in the pools, and how many sessions the log
-    shows."""
+    """The report of a session: its result without the events, the contents of the pools, and the number of sessions in
+    the log."""
 
     status: str
     reason: str
@@ -249,11 +249,11 @@ def session(
     act: Act | None = None,
     **options: Any,
 ) -> Ended:
-    """One session of a run in a child process; it resumes when the folder holds a journal.
+    """Run one session in a child process; resume when the folder holds a journal.
 
-    The child is killed right after commit number ``kill_at``, or after the first commit by which it has had
+    The child is killed right after commit number ``kill_at``, or after the first commit by which it has received
     ``kill_answered`` answers, or within a transaction at statement number ``kill_inside``, or from outside after
-    ``kill_after`` seconds.  In real time how many commits a run has depends on the machine; its answers do not.
+    ``kill_after`` seconds.  In real time the number of commits depends on the machine; the answers do not.
     """
     before = answers(folder).total()
 
@@ -284,7 +284,7 @@ def here(
     act: Act | None = None,
     **options: Any,
 ) -> Finished:
-    """One session of a run in this process, which raises its own errors; it resumes when the folder holds a journal."""
+    """Run one session in this process, which raises its own errors; resume when the folder holds a journal."""
     if "resume" not in options:
         options["resume"] = begun(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -292,11 +292,14 @@ def here(
 
 
 def next_loop(folder: Path) -> str:
-    """The event loop of a run's next session.  They take turns, so that what one has begun the other goes on with, and
-    which is the first is up to the name of the test: as many begin on trio as on asyncio."""
+    """Return the event loop of a run's next session.
+
+    Sessions alternate between loops, so that each resumes the work of the other.  A hash of the test's name selects the
+    first one, so that half of the tests begin on trio.
+    """
     try:
         sessions = rows(folder, "SELECT count(*) FROM sessions")
-    except (sqlite3.Error, UnicodeError):  # it is no journal, or may not be read: that is what is tested
+    except (sqlite3.Error, UnicodeError):  # some tests damage the journal or make it unreadable
         sessions = []
     name = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0]
     number = zlib.crc32(name.encode()) + (sessions[0][0] if sessions else 0)
@@ -304,12 +307,12 @@ def next_loop(folder: Path) -> str:
 
 
 def begun(folder: Path) -> bool:
-    """Whether a run was written down in a folder, so that it can be resumed."""
+    """Return whether a folder holds a run that can be resumed."""
     return any(key == "graph" for (key,) in rows(folder, "SELECT key FROM meta"))
 
 
 def rows(folder: Path, sql: str) -> list[Any]:
-    """What a query finds in a run's journal; nothing where there is none yet."""
+    """Return the rows of a query on a run's journal; none if there is no journal yet."""
     path = folder / JOURNAL
     if not path.exists():
         return []
@@ -325,13 +328,13 @@ def rows(folder: Path, sql: str) -> list[Any]:
 
 
 def answers(folder: Path, log: str = "answers") -> Counter[str]:
-    """How often the server has answered each request; with ``log="sent"``, how often it was asked."""
+    """Count the server's answers by request; with ``log="sent"``, count the requests."""
     path = folder.parent / log
     return Counter(path.read_text().split()) if path.exists() else Counter()
 
 
 def finished_calls(folder: Path) -> list[tuple[int, str]]:
-    """Of every call whose reply is in the journal, its job and its request as the server names it."""
+    """Return the job and the server's request key of every call whose reply is in the journal."""
     texts = {name: zlib.decompress(data).decode() for name, data in rows(folder, "SELECT hash, data FROM payloads")}
     found = []
     for job, role, listed in rows(folder, "SELECT job, role, messages FROM calls WHERE how = 'done'"):
@@ -341,13 +344,13 @@ def finished_calls(folder: Path) -> list[tuple[int, str]]:
 
 
 def admitted(folder: Path) -> list[Any]:
-    """What is in the pools by the journal, in order of admission."""
+    """Return the contents of the pools according to the journal, in order of admission."""
     what = "turn, pool, version, kind, artifact, parents, score, value"
     return rows(folder, f"SELECT {what} FROM admissions ORDER BY turn, pool, version")
 
 
 def sound(folder: Path) -> None:
-    """A journal is whole, whoever was killed."""
+    """Check that a journal is intact after any kill."""
     if (folder / JOURNAL).exists():
         db = sqlite3.connect(folder / JOURNAL)
         try:
@@ -357,8 +360,11 @@ def sound(folder: Path) -> None:
 
 
 def proven(folder: Path) -> None:
-    """Of a run that has ended, over all of its sessions: no finished call was paid again, each answer of the server is
-    in the journal or counted as lost, and what was seen to be admitted is what was admitted."""
+    """Check a finished run over all of its sessions.
+
+    No finished call was paid again.  Each answer of the server is in the journal or counted as lost.  The admissions
+    that hooks saw are those of the journal.
+    """
     done = Counter(finished_calls(folder))
     twice = {entry: count for entry, count in done.items() if count > 1}
     assert not twice, f"paid twice: {twice}"

@@ -1,4 +1,4 @@
-"""Tests of what a user may not do, in this process: root may do everything."""
+"""Test within this process what an unprivileged user may not do, although root may do everything."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["unprivileged"]
 
 VERSION = 0x20080522
 OVER_FILES = 0b1110
-"""CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH and CAP_FOWNER: what root may do to files whatever their permissions say."""
+"""CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH and CAP_FOWNER: root's power over files regardless of permissions."""
 
 
 class _Header(ctypes.Structure):
@@ -27,10 +27,10 @@ class _Sets(ctypes.Structure):
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """Bind root to the permissions of its own files, as any user is; other users are bound anyway.
+    """Make file permissions bind root as they bind any other user.
 
-    It holds for this thread and for those that it starts.  Another user id would not do: that user may be unable to
-    read the checkout, or the interpreter.
+    It holds for this thread and those that it starts.  Another user id would not do, because that user may be unable to
+    read the checkout or the interpreter.
     """
     if os.geteuid() != 0:
         yield

@@ -1,7 +1,7 @@
-"""Small kept runs for those who read them: one that has ended, and one that another process has.
+"""Small stored runs for tests of readers: one that has ended, and one that another process holds.
 
-As a program (``python -m tests.journal.small FOLDER``) it runs until its model has answered some calls, says so, and
-then waits to be killed.
+As a program (``python -m tests.journal.small FOLDER``) it runs until its model has answered some calls, prints that,
+and waits to be killed.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ __all__ = ["WORLD", "held", "judged_run", "small_run"]
 
 WORLD = World(seed=1, train=12, val=8)
 ANSWERED = 60
-"""Calls that the model of a held run answers."""
+"""The number of calls that the model of a held run answers."""
 
 
 def small_run(folder: Path, *, task: fg.Task | None = None, **options: Any) -> fg.Result:
-    """A run of GEPA on a small world, kept in ``folder``; the same each time."""
+    """Run GEPA on a small world and store it in ``folder``; the same run each time."""
     models = dict.fromkeys(("task", "reflection"), WORLD.answer)
     options = {"models": models, "schedule": "lockstep", "budget": fg.Budget(proposals=8), **options}
     return fg.run("gepa", task or WORLD.task(), folder=folder, backend=next_loop(folder), **options)
 
 
 def judged_run(folder: Path) -> fg.Result:
-    """Three texts in an archive: ``a`` is confirmed, ``b`` retracted, ``c`` provisional when time is up."""
+    """Run an archive of three texts: ``a`` is confirmed, ``b`` retracted, ``c`` provisional when time is up."""
     graph = fg.Graph("judged")
     archive = graph.pool("archive", lambda: Archive(threshold=0.5))
 
@@ -66,7 +66,7 @@ def judged_run(folder: Path) -> fg.Result:
 
 @contextmanager
 def held(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """A run that another process has, with some requests out; it is killed at the end if it was not before."""
+    """Yield a process that holds a run with requests in flight; at the end it is killed, unless it was before."""
     command = [sys.executable, "-m", "tests.journal.small", str(folder)]
     process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -87,7 +87,7 @@ def _hold(folder: Path) -> None:
         answered += 1
         if answered > ANSWERED:
             if answered == ANSWERED + 1:
-                # What was answered before is in the journal by then: its commits are awaited.
+                # The commits were awaited, so earlier answers are in the journal by then.
                 await anyio.sleep(0.2)
                 print("waiting", flush=True)
             await anyio.sleep_forever()

@@ -1,4 +1,4 @@
-"""Values of a graph's types as JSON and back: generated ones, and the classes that a journal does not take."""
+"""Values of a graph's types as JSON and back: generated ones, and classes that a journal refuses."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Bud(Leaf):
 
 @attrs.frozen
 class Tree:
-    """``of`` is also a word of the codec."""
+    """A class with a field ``of``, which is also a word of the codec."""
 
     of: Any
     leaf: Leaf
@@ -87,7 +87,7 @@ class Tree:
 
 
 def codec_of(*kinds: Any) -> Codec:
-    """The codec of a graph whose items are of these types."""
+    """Return the codec of a graph whose items have these types."""
     graph = fg.Graph("types")
     pool = graph.pool("pool", Archive)
     for number, kind in enumerate(kinds):
@@ -151,7 +151,7 @@ TREES = st.builds(
 
 
 def there_and_back(value: Any, codec: Codec = CODEC) -> tuple[Any, Any, dict[str, str]]:
-    """The value after its way through JSON text, that JSON, and the texts that were put aside."""
+    """Return a value after its way through JSON text, that JSON, and the texts that were stored apart."""
     aside: dict[str, str] = {}
 
     def put(text: str) -> str:
@@ -163,7 +163,7 @@ def there_and_back(value: Any, codec: Codec = CODEC) -> tuple[Any, Any, dict[str
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal, and of the same types all the way down: ``1``, ``1.0`` and ``True`` are three values."""
+    """Return whether two values are equal and of the same types throughout: ``1``, ``1.0`` and ``True`` differ."""
     if type(one) is not type(other) or one != other:
         return False
     if isinstance(one, Mapping):
@@ -178,7 +178,7 @@ def same(one: Any, other: Any) -> bool:
 
 @given(VALUES)
 def test_values_come_back(value: Any) -> None:
-    """Whatever may flow on an edge is read back equal and of its own types."""
+    """A value that may flow on an edge is decoded to an equal one of the same type."""
     found, data, aside = there_and_back(value)
     assert same(value, found)
     assert there_and_back(found)[1] == data
@@ -187,7 +187,7 @@ def test_values_come_back(value: Any) -> None:
 
 @given(TREES)
 def test_objects_come_back(tree: Tree) -> None:
-    """Fields, private ones, ones that are not arguments, subclasses that no annotation names."""
+    """Objects come back with private fields, fields that are not arguments, and subclasses that no annotation names."""
     found, _, _ = there_and_back(tree)
     assert same(tree, found)
     assert found.leaf.length == len(tree.leaf.text)
@@ -202,18 +202,18 @@ def test_odd_numbers(number: float) -> None:
 
 
 def test_not_a_number() -> None:
-    """nan comes back as nan."""
+    """NaN comes back as NaN."""
     assert math.isnan(there_and_back({"score": math.nan})[0]["score"])
 
 
 def test_equal_sets_are_equal_json() -> None:
-    """The order in which a set was filled is not in the journal."""
+    """JSON does not depend on the order in which a set was filled."""
     words = [f"w{i}" for i in range(50)]
     assert there_and_back(frozenset(words))[1] == there_and_back(frozenset(reversed(words)))[1]
 
 
 def test_a_long_text_is_kept_once() -> None:
-    """A text that stands in many places is put aside under one name."""
+    """A text that occurs several times is stored under one name."""
     text = "x" * LONG
     _, data, aside = there_and_back([text, (text, {"a": text}), Leaf(text)])
     assert list(aside.values()) == [text]
@@ -221,18 +221,18 @@ def test_a_long_text_is_kept_once() -> None:
 
 
 class Loud(str):
-    """A text that shows itself in another way."""
+    """A text that prints as another one."""
 
     def __str__(self) -> str:
         return self.upper()
 
 
 class Row(list[int]):
-    """A list of its own kind."""
+    """A subclass of list."""
 
 
 class Spot(tuple[int, ...]):
-    """A tuple of its own kind, without names."""
+    """A subclass of tuple, without field names."""
 
 
 @pytest.mark.parametrize(
@@ -246,16 +246,16 @@ class Spot(tuple[int, ...]):
     ],
 )
 def test_a_subclass_of_a_plain_type_is_that_type(value: Any, expected: Any) -> None:
-    """What it holds comes back; what its class adds is not data."""
+    """The content of such a value comes back; its class adds no data."""
     assert same(there_and_back({"deep": [value]})[0], {"deep": [expected]})
 
 
 class Plain:
-    """No class that is made of fields."""
+    """A class without fields."""
 
 
 def test_what_cannot_come_back_is_refused() -> None:
-    """Classes that no port leads to, and values that are not data: the error names the class and the fix."""
+    """A class that no port names, or a value that is not data, raises an error with the class and the fix."""
 
     @attrs.frozen
     class Stranger:
@@ -268,8 +268,8 @@ def test_what_cannot_come_back_is_refused() -> None:
 
 
 def test_a_pools_own_value_is_only_shown() -> None:
-    """A pool may make its value of anything; who reads the run sees the fields of classes that nobody knows, and what
-    has none as it shows itself."""
+    """A pool's value may be of any class: readers see the fields of unknown classes, and the repr of one without
+    fields."""
 
     @attrs.frozen
     class Board:
@@ -281,14 +281,14 @@ def test_a_pools_own_value_is_only_shown() -> None:
 
 
 def test_a_class_that_the_graph_has_not() -> None:
-    """Reading a journal with a graph that lacks a class names it, and makes nothing."""
+    """Decoding a class that the graph lacks raises an error that names it, and creates nothing."""
     _, data, _ = there_and_back(Point(1.0))
-    with pytest.raises(DataError, match="'Point', which is no type of this graph"):
+    with pytest.raises(DataError, match="'Point', which is not a type of this graph"):
         codec_of(Leaf).decode(data, str)
 
 
 def test_classes_of_one_name_are_told_apart() -> None:
-    """Two classes of the same qualified name."""
+    """Two classes with the same qualified name are distinguished."""
     kinds = []
     for field in ("a", "b"):
         kind = attrs.make_class("Twin", [field], frozen=True)
@@ -299,7 +299,7 @@ def test_classes_of_one_name_are_told_apart() -> None:
 
 
 def test_a_class_may_be_named_as_a_tag() -> None:
-    """A class that is called as one of the codec's own tags is still itself."""
+    """A class with the name of one of the codec's tags is decoded as itself."""
     kind = attrs.make_class("tuple", ["of"], frozen=True)
     codec = codec_of(kind)
     assert there_and_back(kind([1, (2,)]), codec)[0] == kind([1, (2,)])
@@ -324,8 +324,10 @@ def draw(at: fg.Draw[None]) -> Candidate:
 
 
 def test_a_file_that_was_loaded_twice(tmp_path: Path) -> None:
-    """As in a notebook: the names in the journal are those of a process that loads it once, and what comes back is of
-    the graph's own classes, whichever of the two it is."""
+    """A file that was loaded twice, as in a notebook, gives the journal the names of a single load.
+
+    Values come back as the graph's own classes, whichever of the two loads these are from.
+    """
     (tmp_path / "special.py").write_text(GRAPH_FILE)
     loaded = [load_graph(tmp_path / "special.py") for _ in range(2)]
     names = []
@@ -339,7 +341,7 @@ def test_a_file_that_was_loaded_twice(tmp_path: Path) -> None:
 
 
 def test_a_subclass_that_was_made_later() -> None:
-    """A stage may return a subclass that was not there when the graph was read."""
+    """A stage may return a subclass that was defined after the graph was read."""
 
     @attrs.frozen
     class Late(Leaf):
@@ -349,12 +351,12 @@ def test_a_subclass_that_was_made_later() -> None:
 
 
 def test_a_class_that_has_other_fields_now() -> None:
-    """A field that it has had is left out, one that it needs is told of, with the way out."""
+    """A stored field that the class no longer has is ignored; a missing required field is an error with a fix."""
     codec = Codec([Point])
     assert codec.decode({TAG: "Point", "x": 1.0, "color": "red"}, str) == Point(1.0)
     with pytest.raises(DataError) as caught:
         codec.decode({TAG: "Point", "y": 1.0}, str)
-    assert "the journal holds a 'Point' of another version of its class, with y; this one has x, tags" in str(
+    assert "the journal holds a 'Point' of another version of its class, with the fields y; expected x, tags" in str(
         caught.value
     )
-    assert "\nFix: resume with the graph, and the version of flashgraph, that the run" in str(caught.value)
+    assert "\nFix: resume with the graph and the version of flashgraph that the run" in str(caught.value)

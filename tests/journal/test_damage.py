@@ -1,4 +1,4 @@
-"""Journals that are damaged or crafted: every reader says which table and row, and reads what can be read."""
+"""Damaged and crafted journals: every reader names the table and the row, and reads all that is readable."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.journal.small import judged_run, small_run
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that has ended."""
+    """The folder of a run that has ended."""
     folder = tmp_path_factory.mktemp("damage") / "ended"
     small_run(folder, budget=FEW)
     return folder
@@ -44,7 +44,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(ended: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
+    """A copy of that folder."""
     return Path(shutil.copytree(ended, tmp_path / "run"))
 
 
@@ -156,7 +156,7 @@ ROWS: list[tuple[str, str, str]] = [
 
 @pytest.mark.parametrize(("sql", "said"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
 def test_a_row_that_is_damaged(sql: str, said: str, folder: Path) -> None:
-    """Whoever needs it names it; `runs` lists the run as unreadable, with what could be read; the others are read."""
+    """Readers that need the row name it, others work; `runs` lists the run as unreadable, with what can be read."""
     execute(folder, sql)
     failed = read_all(folder)
     assert any(said in str(error) for error in failed.values()), f"{said!r} in {failed}"
@@ -170,7 +170,7 @@ def test_a_row_that_is_damaged(sql: str, said: str, folder: Path) -> None:
 
 
 def test_the_head_of_a_damaged_run(folder: Path) -> None:
-    """What can be read is there, and what cannot is named once."""
+    """The readable parts of the head are shown, and each unreadable part is named once."""
     execute(folder, "UPDATE account SET settled = 'x'")
     with StoredRun.open(folder) as run:
         lines = head(run)
@@ -199,7 +199,7 @@ def test_the_head_of_a_damaged_run(folder: Path) -> None:
     ],
 )
 def test_resuming_a_damaged_run(sql: str, folder: Path) -> None:
-    """One message of the user's, and nothing is written."""
+    """Resuming raises one error for the user and writes nothing."""
     row = "INSERT INTO tests VALUES (9, '', '', 'failed', NULL, NULL, 0, 0, NULL, '', '{}')"
     execute(folder, *([row] if "tests" in sql else []), sql)
     before = (folder / "journal.db").read_bytes()
@@ -227,7 +227,7 @@ PLACES = [b"CREATE TABLE meta", b"status TEXT", b"TABLE turns (seq", b"calls_of_
 
 @pytest.mark.parametrize("place", PLACES, ids=bytes.decode)
 def test_a_schema_that_is_no_utf8(place: bytes, ended: Path, folder: Path) -> None:
-    """Whoever opens the journal says so: SQLite's own message quotes the bytes, which Python cannot read."""
+    """Opening the journal raises a `JournalError`, although SQLite's message quotes bytes that Python cannot decode."""
     whole, path = (folder / "journal.db").read_bytes(), folder / "journal.db"
     assert place in whole
     said = {}
@@ -254,7 +254,7 @@ def test_a_schema_that_is_no_utf8(place: bytes, ended: Path, folder: Path) -> No
     ],
 )
 def test_a_schema_that_lacks_something(sql: str, said: str, folder: Path) -> None:
-    """Nothing is spent on what could not be written down; what does not need it can be read."""
+    """The run spends nothing that it could not store; readers that do not need the missing part work."""
     execute(folder, sql)
     calls = []
 
@@ -269,7 +269,7 @@ def test_a_schema_that_lacks_something(sql: str, said: str, folder: Path) -> Non
 
 
 def users(folder: Path) -> dict[str, Callable[[], Any]]:
-    """Each way to open a journal."""
+    """Return each way to open a journal by name."""
     return {
         "readers": lambda: read_all(folder),
         "resume": lambda: small_run(folder, resume=True),
@@ -282,7 +282,7 @@ def users(folder: Path) -> dict[str, Callable[[], Any]]:
 
 
 def mark_of_another(folder: Path) -> Path:
-    """A journal with a mark beside it, which is looked up."""
+    """Return a journal with a mark beside it, which makes readers look up the journal's name."""
     marks = MarkFile(folder / "journal.db")
     marks.write(Mark("x", 10**6, 0, "", {}))
     marks.close()
@@ -295,17 +295,17 @@ async def replayed(folder: Path) -> None:
 
 
 def test_who_has_a_damaged_journal(folder: Path) -> None:
-    """A second process is told that another one has the run, as far as can be read."""
+    """A second process learns that another one holds the run, with as much detail as is readable."""
     lock = filelock.FileLock(folder / "lock")
     with lock:
         for sql in ("UPDATE sessions SET host = x'ff'", "DELETE FROM sessions", "DROP TABLE sessions"):
             execute(folder, sql)
-            with pytest.raises(JournalError, match=r"another process has it\.\nFix: wait for it to end"):
+            with pytest.raises(JournalError, match=r"another process holds it\.\nFix: wait for it to end"):
                 small_run(folder, resume=True)
 
 
 def test_every_query_goes_through_one_place() -> None:
-    """A query of its own would raise what SQLite's module raises for a damaged file."""
+    """All queries go through `select` and `fetched`, which turn SQLite's errors into `JournalError`."""
     asked = []
     for path in sorted(Path(fg.__file__).parent.rglob("*.py")):
         source = path.read_text()
@@ -328,7 +328,7 @@ def test_every_query_goes_through_one_place() -> None:
 
 
 def test_parents_that_lead_round(tmp_path: Path) -> None:
-    """Its own parent, its child's child, one that there is not: the line ends."""
+    """A lineage ends at an artifact that is its own ancestor, and at a parent that does not exist."""
     judged_run(tmp_path / "run")
     for parents in ("[0]", "[1]", "[2]", "[0, 1, 2, 99]", "[-1]"):
         execute(tmp_path / "run", f"UPDATE admissions SET parents = '{parents}'")
@@ -338,7 +338,7 @@ def test_parents_that_lead_round(tmp_path: Path) -> None:
 
 
 def test_a_text_that_is_no_utf8(folder: Path) -> None:
-    """Its name fits it, and it is no text all the same."""
+    """A stored text that matches its hash and is invalid UTF-8 is an error."""
     execute(folder, "INSERT INTO payloads VALUES (?, ?)", values=(named(b"\xff"), zlib.compress(b"\xff")))
     value = json.dumps({"$": "long", "of": named(b"\xff")})
     execute(folder, "UPDATE admissions SET value = ? WHERE kind = 'admit'", values=(value,))
@@ -354,13 +354,13 @@ MEBI = 2**20
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Texts of 4 MiB are the longest: the real bound would take seconds to reach."""
+    """Make 4 MiB the longest text, because reaching the real bound would take seconds."""
     monkeypatch.setattr(payloads, "LONGEST", 4 * MEBI)
     monkeypatch.setattr(payloads, "RATIO", 10)
 
 
 def refused(folder: Path, texts: dict[str, bytes]) -> None:
-    """An artifact of these compressed texts, by name, is not read, and the memory stays free."""
+    """Check that an artifact with these compressed texts, by name, is refused without filling the memory."""
     for row in texts.items():
         execute(folder, "INSERT OR REPLACE INTO payloads VALUES (?, ?)", values=row)
     value = json.dumps([{"$": "long", "of": name} for name in texts])
@@ -375,7 +375,7 @@ def refused(folder: Path, texts: dict[str, bytes]) -> None:
 
 @pytest.mark.usefixtures("short")
 def test_a_text_that_inflates_without_an_end(folder: Path) -> None:
-    """A few kilobytes that would become gigabytes are refused before they fill the memory."""
+    """A few kilobytes that would inflate to gigabytes are refused before they fill the memory."""
     inflating = zlib.compressobj(9)
     bomb = b"".join([*(inflating.compress(bytes(MEBI)) for _ in range(80)), inflating.flush()])
     assert len(bomb) < MEBI / 8
@@ -384,7 +384,7 @@ def test_a_text_that_inflates_without_an_end(folder: Path) -> None:
 
 @pytest.mark.usefixtures("short")
 def test_many_texts_that_are_too_much_together(folder: Path) -> None:
-    """Each has its own name, and is not too long."""
+    """Texts that are short enough each are refused when they are too long together."""
     texts = [bytes([number % 256, number // 256]) * (3 * MEBI // 2) for number in range(6)]
     refused(folder, {named(text): zlib.compress(text, 1) for text in texts})
 
@@ -394,13 +394,13 @@ def test_a_text_that_is_not_what_its_name_says(folder: Path) -> None:
     execute(folder, "UPDATE payloads SET data = ? WHERE hash = ?", values=(zlib.compress(b"forged"), name))
     with (
         StoredRun.open(folder) as run,
-        pytest.raises(JournalError, match="its text is not the one that it is named for"),
+        pytest.raises(JournalError, match="its text does not match its hash"),
     ):
         list(run.calls())
 
 
 def test_a_text_that_is_too_long_to_be_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It could not be read again: said when it is to be written."""
+    """A text that could not be read back is refused when it is written."""
     monkeypatch.setattr(writer, "LONGEST", 1000)
 
     async def answer(messages: object) -> str:
@@ -408,7 +408,7 @@ def test_a_text_that_is_too_long_to_be_kept(tmp_path: Path, monkeypatch: pytest.
 
     done = small_run(tmp_path / "run", models=dict.fromkeys(("task", "reflection"), answer))
     assert done.status == "failed"
-    assert "a text of 1,001 bytes cannot be kept; expected at most 1,000.\nFix: " in done.reason
+    assert "cannot store a text of 1,001 bytes; expected at most 1,000.\nFix: " in done.reason
 
 
 ENDLESS = (
@@ -430,11 +430,11 @@ ENDLESS = (
     ],
 )
 def test_what_computes_is_no_journal(statements: tuple[str, ...], said: str, folder: Path) -> None:
-    """A table that is none may take for ever: it is refused before anything is read from it."""
+    """A view or computed column, which may run forever, is refused before anything is read from it."""
     execute(folder, *statements)
     began = time.process_time()
     assert said in Summary.read(folder).reason
     for resume in (True, False):
-        with pytest.raises(FlashgraphError, match=r"made by something else|is there already"):
+        with pytest.raises(FlashgraphError, match=r"another program made it|exists already"):
             small_run(folder, resume=resume)
     assert time.process_time() - began < 20

@@ -1,4 +1,4 @@
-"""Digests of values and functions: the same in another process, and other when anything differs that counts."""
+"""Digests of values and functions: the same in another process, and different for any relevant difference."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Pair(NamedTuple):
 
 
 class Plain:
-    """An object that shows its address."""
+    """An object whose repr contains its address."""
 
     def __init__(self, **fields: Any) -> None:
         self.__dict__.update(fields)
@@ -77,7 +77,7 @@ class Slotted:
 
 
 class Locked:
-    """An object that cannot be copied, and shows its address."""
+    """An object that cannot be copied, and whose repr contains its address."""
 
     def __reduce_ex__(self, version: Any) -> Any:
         raise TypeError("cannot pickle this")
@@ -127,14 +127,14 @@ VALUES: list[Callable[[], Any]] = [
 
 
 def test_values_are_told_apart() -> None:
-    """Also those that differ in a type, or in how texts are cut."""
+    """Values that differ in a type, or in where texts are split, have different digests."""
     found = [digest(make()) for make in VALUES]
     assert found == [digest(make()) for make in VALUES], "a value made twice has one digest"
     assert len(set(found)) == len(found)
 
 
 def test_another_process_has_the_same() -> None:
-    """Its hashes of texts, and so its sets' orders and its addresses, are others."""
+    """Another process, with other hashes, set orders and addresses, computes the same digests."""
     code = "from tests.journal.test_digests import *; print([digest(make()) for make in VALUES])"
     for seed in ("1", "2"):
         found = subprocess.run(
@@ -208,7 +208,7 @@ CHANGES: list[tuple[str, str, str]] = [
 
 
 def loaded(folder: Path, before: str = "", after: str = "") -> Any:
-    """The module of `BEFORE`, changed."""
+    """Load the module of `BEFORE` with a change."""
     sys.modules.pop("helper", None)
     folder.mkdir()
     (folder / "helper.py").write_text(HELPER.replace(before, after) if before else HELPER)
@@ -228,14 +228,14 @@ def loaded(folder: Path, before: str = "", after: str = "") -> Any:
 
 @pytest.mark.parametrize(("name", "before", "after"), CHANGES)
 def test_a_function_that_does_something_else(name: str, before: str, after: str, tmp_path: Path) -> None:
-    """In its own text, or in a function, a class or a number of the user's that it uses."""
+    """A change of its source, or of a function, class or number of the user's that it uses, changes the digest."""
     one, same, other = loaded(tmp_path / "a"), loaded(tmp_path / "b"), loaded(tmp_path / "c", before, after)
     assert function_digest(getattr(one, name)) == function_digest(getattr(same, name))
     assert function_digest(getattr(one, name)) != function_digest(getattr(other, name))
 
 
 def test_what_a_function_has_remembered_is_no_change(tmp_path: Path) -> None:
-    """A cache that is filled while the run goes on."""
+    """Filling a cache during a run does not change the digest."""
     module = loaded(tmp_path / "a")
     before = function_digest(module.short)
     module.WORDS["x"] = 1.0
@@ -248,7 +248,7 @@ def test_what_it_does_not_use_is_no_change(tmp_path: Path) -> None:
 
 
 def test_functions_without_a_text() -> None:
-    """Made by exec: their code is compared.  Built-in ones are known by their names."""
+    """Functions made by exec are compared by their code, built-in ones by their names."""
     made: dict[str, Any] = {}
     exec("def score(s, o): return 1\ndef same(s, o): return 1\ndef other(s, o): return 2", made)
     made["same"].__qualname__ = made["other"].__qualname__ = "score"

@@ -1,4 +1,4 @@
-"""Evidence for artifacts that a pool holds, in a journal: kept, read, told again, and resumed after a kill."""
+"""The evidence of a pool's artifacts in a journal: stored, read, replayed, and resumed after a kill."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def evidence(folder: Path) -> list[Any]:
 
 
 def raced(folder: Path, **options: Any) -> tuple[fg.Result, Machine]:
-    """A race that is kept, in virtual time, with its machine."""
+    """Run a stored race in virtual time; return its result and its machine."""
 
     async def main() -> tuple[fg.Result, Machine]:
         defaults: dict[str, Any] = {"schedule": "pipelined", "budget": fg.Budget(calls=100_000)}
@@ -55,7 +55,7 @@ def raced(folder: Path, **options: Any) -> tuple[fg.Result, Machine]:
 
 
 def test_what_is_stored_stands_as_it_does_in_the_result(tmp_path: Path) -> None:
-    """Scores with all the evidence that came, and the champion."""
+    """The stored scores have the evidence of the result, and the champion is the same."""
     result, machine = raced(tmp_path / "run")
     told = [e for e in result.events if isinstance(e, ev.EvidenceAdded)]
     assert told
@@ -71,7 +71,7 @@ def test_what_is_stored_stands_as_it_does_in_the_result(tmp_path: Path) -> None:
 
 
 def test_told_again_the_champion_is_the_same(tmp_path: Path) -> None:
-    """A fresh machine that is told the journal's turns, and all that its rule knows."""
+    """A replay on a fresh machine ends with the same champion and the same state of its rule."""
     _, machine = raced(tmp_path / "run")
     fresh = Machine(machine.plan, Ledger(fg.Budget()), lambda event: None, 0, TASK)
     db = connect(tmp_path / "run" / JOURNAL, readonly=True)
@@ -84,7 +84,7 @@ def test_told_again_the_champion_is_the_same(tmp_path: Path) -> None:
 
 
 def test_killed_and_resumed(tmp_path: Path) -> None:
-    """I13: at moments before, between and after the evidence; nothing admitted is lost, nothing answered paid twice."""
+    """I13: after kills before, during and after the evidence, no admission is lost and no answer is paid twice."""
     folder = tmp_path / "run"
     alone = session(RACE, tmp_path / "alone" / "run", schedule="pipelined").value
     assert evidence(tmp_path / "alone" / "run")
@@ -106,7 +106,7 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
 
 
 def test_in_lockstep_a_killed_run_has_the_same_evidence(tmp_path: Path) -> None:
-    """To the last score."""
+    """Every score is equal."""
     alone = session(RACE, tmp_path / "alone" / "run", schedule="lockstep").value
     folder = tmp_path / "killed" / "run"
     for step in (5, 9):
@@ -118,7 +118,7 @@ def test_in_lockstep_a_killed_run_has_the_same_evidence(tmp_path: Path) -> None:
 
 
 class Mine:
-    """A rule of a user's own."""
+    """A champion rule of the user's own."""
 
     def next(self, title: Title, artifacts: Any, choice: Artifact | None, changed: int) -> Title:
         return Title()
@@ -131,7 +131,7 @@ def champion(schedule: Schedule) -> tuple[str, str]:
 
 
 def test_the_fingerprint_has_the_rule_of_the_champion() -> None:
-    """With all its numbers, and the text of one that is the user's own."""
+    """The fingerprint contains all numbers of the rule, and the source of a user's own rule."""
     rules = (Proven(0.9, 30), Proven(0.8, 30), Proven(0.9, 20))
     said = {champion(Schedule("one", champion=rule))[0] for rule in rules}
     assert said == {"proven(0.9, least=30)", "proven(0.8, least=30)", "proven(0.9, least=20)"}
@@ -141,7 +141,7 @@ def test_the_fingerprint_has_the_rule_of_the_champion() -> None:
 
 
 def test_another_rule_of_the_champion_needs_leave(tmp_path: Path) -> None:
-    """It is named; accepted, the run goes on, and what was drawn under the old rule stays."""
+    """A changed rule is named; once accepted, the run resumes and keeps what was drawn under the old rule."""
     folder = tmp_path / "run"
     raced(folder, schedule=Schedule("one", window=8, champion=proven(0.9)), budget=fg.Budget(calls=20))
     with pytest.raises(DataError, match=r"champion: proven\(0.9.*\) -> best"):
@@ -152,7 +152,7 @@ def test_another_rule_of_the_champion_needs_leave(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("schedule", "asks"), [("lockstep", False), ("pipelined", True)])
 def test_a_journal_from_before_there_were_rules(schedule: str, asks: bool, tmp_path: Path) -> None:
-    """It handed out the pool's own choice: lockstep goes on, another rule needs leave."""
+    """An old journal handed out the pool's own choice: lockstep resumes, any other rule must be accepted."""
     folder = tmp_path / "run"
     raced(folder, schedule=schedule, budget=fg.Budget(calls=20))
     with sqlite3.connect(folder / JOURNAL) as db:
@@ -171,7 +171,7 @@ def test_a_journal_from_before_there_were_rules(schedule: str, asks: bool, tmp_p
 
 
 def careless() -> fg.Graph:
-    """Two candidates: ``a`` fails on five of eight samples and is right on the others, ``b`` is right on five."""
+    """Build a graph with two candidates: ``a`` fails on 5 of 8 samples and is right on 3, ``b`` is right on 5."""
     graph = fg.Graph("careless")
     frontier = graph.pool("frontier", ParetoFrontier)
 
@@ -191,7 +191,7 @@ def careless() -> fg.Graph:
 
 
 def test_beginning_anew_with_other_bounds(tmp_path: Path) -> None:
-    """The old run is put together within its own bounds: there a failed sample counted as 0, and ``b`` was its best."""
+    """The old run is replayed with its own bounds, in which a failed sample counted as 0, and ``b`` was its best."""
     folder = tmp_path / "run"
     first = fg.run(careless(), TASK, models={}, schedule="lockstep", folder=folder)
     assert [artifact.score for artifact in first.artifacts] == [3 / 8, 5 / 8]

@@ -1,4 +1,4 @@
-"""The held-out test in the journal: nothing that was answered is paid again, and what was out counts."""
+"""The held-out test in the journal: no answered request is paid again, and requests in flight count."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ WORLD = World(seed=1, train=6, val=3, test=5)
 
 
 class Oracle(FunctionModel):
-    """Answers like the world does; ``after`` so many answers it never answers again, and cancels `scope` when two
-    requests are out."""
+    """Answer like the world; ``after`` that many answers, never answer again, and cancel `scope` once two requests are
+    in flight."""
 
     def __init__(self, after: int | None = None) -> None:
         super().__init__(WORLD.answer, name="oracle", limit=2)
@@ -43,7 +43,7 @@ class Oracle(FunctionModel):
 
 
 async def session(folder: Path, oracle: Oracle, *, resume: bool) -> tuple[tuple[HeldOut, ...], Mapping[str, float]]:
-    """Two proposals or none, and then the test; what it found and what the whole run has settled."""
+    """Make two proposals or none, then the test; return its result and all that the run has settled."""
     models = dict.fromkeys(("task", "reflection"), FunctionModel(WORLD.answer, name="world"))
     budget = fg.Budget(proposals=2)
     found: tuple[HeldOut, ...] = ()
@@ -56,7 +56,7 @@ async def session(folder: Path, oracle: Oracle, *, resume: bool) -> tuple[tuple[
 
 
 async def test_a_finished_test_is_served(tmp_path: Path) -> None:
-    """All of it, session after session, and the account stays as it is."""
+    """Later sessions serve the whole test from the journal, and the account does not change."""
     first, settled = await session(tmp_path / "run", Oracle(), resume=False)
     for _ in range(2):
         again = Oracle()
@@ -65,7 +65,7 @@ async def test_a_finished_test_is_served(tmp_path: Path) -> None:
 
 
 async def test_a_test_that_was_cut_off_goes_on(tmp_path: Path) -> None:
-    """Four answers are there, two requests were out: these are asked again, and count as well."""
+    """Four answers are served; two requests that were in flight are sent again, and count twice."""
     cut = Oracle(after=4)
     nothing, before = await session(tmp_path / "run", cut, resume=False)
     assert (nothing, cut.answered, cut.sent) == ((), 4, 6)
@@ -78,7 +78,7 @@ async def test_a_test_that_was_cut_off_goes_on(tmp_path: Path) -> None:
 
 
 async def test_another_candidate_or_model_is_asked(tmp_path: Path) -> None:
-    """Only the same text, the same sample and the same model have the same answer."""
+    """Only the same text, sample and model get a stored answer."""
     await session(tmp_path / "run", Oracle(), resume=False)
     other = Oracle()
     other.name = "another"
@@ -87,7 +87,7 @@ async def test_another_candidate_or_model_is_asked(tmp_path: Path) -> None:
 
 
 async def test_a_request_goes_out_when_that_is_written_down(tmp_path: Path) -> None:
-    """However slow the disk is: another process can read that it was sent."""
+    """A request is sent once its row is durable, however slow the disk is: another process can read it."""
     models = dict.fromkeys(("task", "reflection"), FunctionModel(WORLD.answer, name="world"))
     budget = fg.Budget(proposals=1)
     async with fg.open_run("gepa", WORLD.task(), models=models, budget=budget, folder=tmp_path / "run") as run:
@@ -106,7 +106,7 @@ async def test_a_request_goes_out_when_that_is_written_down(tmp_path: Path) -> N
 
 
 async def test_a_killed_session_has_lost_what_was_out(tmp_path: Path) -> None:
-    """A request that no end was written of counts as all that was set aside for it, and is shown as lost."""
+    """A request without a stored end counts with all that was reserved for it, and is shown as lost."""
     async with fg.open_run(
         "gepa",
         WORLD.task(),

@@ -1,6 +1,6 @@
-"""Faults below the journal: writes that fail or are cut short, full disks, files that others lock, clocks that jump.
+"""Faults below the journal: failing and partial writes, full disks, files that others lock, and clocks that jump.
 
-The run ends as failed with the journal's words, what was kept is whole, and it goes on when the cause is gone.
+The run fails with the journal's message, what it stored is intact, and it resumes when the cause is gone.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ CYCLIC = SCENARIOS["cyclic"]
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Path:
-    """A folder for a run, in a folder of its own."""
+    """A path for a run, inside an empty folder."""
     return tmp_path / "one" / "run"
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """The run in lockstep, undisturbed."""
+    """The undisturbed run in lockstep."""
     return here(CYCLIC, tmp_path_factory.mktemp("alone") / "one" / "run", schedule="lockstep")
 
 
 class Faulty:
-    """A connection whose statements fail from one number on."""
+    """A connection whose statements fail from some number on."""
 
     def __init__(self, real: sqlite3.Connection, good: int, error: Exception) -> None:
         self._real, self._good, self._error = real, good, error
@@ -67,7 +67,7 @@ class Faulty:
 
 
 def failing(good: int, error: Exception) -> Callable[[Store], None]:
-    """Make a store's statements fail after some good ones."""
+    """Make a store's statements fail after ``good`` ones."""
 
     def on_store(store: Store) -> None:
         store.db = Faulty(store.db, good, error)  # type: ignore[assignment]
@@ -76,7 +76,7 @@ def failing(good: int, error: Exception) -> Callable[[Store], None]:
 
 
 def stops_and_goes_on(first: Finished, said: str, folder: Path, schedule: str, alone: Finished) -> None:
-    """It has failed with these words, has harmed nothing, and ends as if nothing had been."""
+    """Check that the run failed with this message, damaged nothing, and resumes to the undisturbed result."""
     assert first.status == "failed", first.reason
     assert said in first.reason
     assert "Fix: " in first.reason
@@ -104,13 +104,13 @@ def stops_and_goes_on(first: Finished, said: str, folder: Path, schedule: str, a
     ids=["full", "failed", "read-only", "damaged"],
 )
 def test_writes_that_fail(schedule: str, good: int, error: Exception, said: str, fresh: Path, alone: Finished) -> None:
-    """From some statement on every write fails."""
+    """Every write fails from some statement on."""
     first = here(CYCLIC, fresh, on_store=failing(good, error), schedule=schedule)
     stops_and_goes_on(first, said, fresh, schedule, alone)
 
 
 def test_the_first_write_fails(fresh: Path, alone: Finished) -> None:
-    """A run that cannot be written down does not begin, and can be started when the cause is gone."""
+    """A run that cannot store its header does not begin, and can be started when the cause is gone."""
     with pytest.raises(JournalError, match="the disk is full"):
         here(CYCLIC, fresh, on_store=failing(3, sqlite3.OperationalError("disk is full")), schedule="lockstep")
     assert not answers(fresh)
@@ -119,7 +119,7 @@ def test_the_first_write_fails(fresh: Path, alone: Finished) -> None:
 
 @SCHEDULES
 def test_in_real_time_too(schedule: str, fresh: Path, alone: Finished) -> None:
-    """The commit fails while the event loop goes on with other tasks."""
+    """The commit fails while the event loop runs other tasks."""
 
     def slow(store: Store) -> None:
         failing(100, sqlite3.OperationalError("disk I/O error"))(store)
@@ -136,7 +136,7 @@ def test_in_real_time_too(schedule: str, fresh: Path, alone: Finished) -> None:
 
 
 def test_nothing_is_sent_for_what_was_not_kept(fresh: Path) -> None:
-    """No request goes out whose turn is not in the journal."""
+    """No request is sent whose turn is not in the journal."""
     for good in range(30, 130, 9):
         folder = fresh.parent / str(good) / "run"
         full = sqlite3.OperationalError("database or disk is full")
@@ -154,7 +154,7 @@ def _asked(body: str) -> list[Any]:
 @SCHEDULES
 @pytest.mark.parametrize("kilobytes", [120, 160, 240])
 def test_a_file_that_may_not_grow(schedule: str, kilobytes: int, fresh: Path, alone: Finished) -> None:
-    """RLIMIT_FSIZE cuts writes short in the middle of a page."""
+    """RLIMIT_FSIZE truncates writes in the middle of a page."""
 
     def limited() -> Finished:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -182,7 +182,7 @@ def tiny(tmp_path: Path) -> Iterator[Path]:
 
 @SCHEDULES
 def test_a_full_disk(schedule: str, tiny: Path, alone: Finished) -> None:
-    """A disk that really is full; with room on it the run goes on."""
+    """A run fails on a really full disk, and resumes once there is room."""
     ballast = tiny / "ballast"
     ballast.write_bytes(bytes(150 * 1024))
     folder = tiny / "run"
@@ -195,21 +195,21 @@ def test_a_full_disk(schedule: str, tiny: Path, alone: Finished) -> None:
 
 
 def test_a_disk_that_was_full_from_the_start(tiny: Path) -> None:
-    """Nothing can be made there: said before anything is paid."""
+    """The run fails before it pays anything."""
     (tiny / "ballast").write_bytes(bytes(396 * 1024))
     with pytest.raises(fg.FlashgraphError, match=r"disk is full|cannot be held|disk failed"):
         here(CYCLIC, tiny / "deep" / "run", schedule="lockstep")
 
 
 def test_somebody_locks_the_file_for_a_while(fresh: Path, alone: Finished) -> None:
-    """A lock that is let go of in time is waited for."""
+    """A write waits for a lock that is released in time."""
     done = here(CYCLIC, fresh, on_store=lambda store: _lock(store, seconds=0.4), schedule="lockstep")
     assert (done.status, done.pools) == ("completed", alone.pools)
 
 
 @SCHEDULES
 def test_somebody_locks_the_file_for_good(schedule: str, fresh: Path, alone: Finished) -> None:
-    """SQLITE_BUSY at last: another process writes to it."""
+    """A lock that stays ends in SQLITE_BUSY: the error says that another process writes to the journal."""
 
     def on_store(store: Store) -> None:
         store.db.execute("PRAGMA busy_timeout = 50")
@@ -225,7 +225,7 @@ LOCKS: list[sqlite3.Connection] = []
 
 
 def _lock(store: Store, seconds: float | None) -> None:
-    """After 30 commits another connection takes the write lock, and lets go of it after some seconds."""
+    """Take the write lock through another connection after 30 commits; release it after ``seconds``."""
 
     def on_commit(count: int) -> None:
         if count == 30:
@@ -240,8 +240,8 @@ def _lock(store: Store, seconds: float | None) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_log_that_was_cut_off(seed: int, fresh: Path, alone: Finished) -> None:
-    """After a power cut the end of the write-ahead log may be missing or be garbage: what is whole before it counts,
-    and the run goes on from there."""
+    """After a power cut the end of the write-ahead log may be missing or garbage; the run resumes from the intact
+    part."""
     stream = random.Random(seed)
     session(CYCLIC, fresh, schedule="lockstep", kill_at=stream.randint(25, 75))
     before, log = admitted(fresh), fresh / "journal.db-wal"
@@ -251,14 +251,14 @@ def test_a_log_that_was_cut_off(seed: int, fresh: Path, alone: Finished) -> None
     sound(fresh)
     assert before[: len(admitted(fresh))] == admitted(fresh)
     if not rows(fresh, "SELECT 1 FROM meta WHERE key = 'graph'"):
-        return  # nothing at all had reached the disk
+        return  # nothing had reached the disk
     done = here(CYCLIC, fresh, schedule="lockstep")
     assert (done.status, done.pools) == ("completed", alone.pools)
 
 
 @pytest.mark.parametrize("jump", [timedelta(days=-4000), timedelta(days=4000), timedelta(hours=-1)])
 def test_the_wall_clock_jumps(jump: timedelta, fresh: Path, alone: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is written down for people, and decides nothing."""
+    """The wall clock is stored for people only, so its jumps change nothing."""
 
     class Clock(datetime):
         count = 0
@@ -276,7 +276,7 @@ def test_the_wall_clock_jumps(jump: timedelta, fresh: Path, alone: Finished, mon
 
 
 def test_the_machine_was_asleep(fresh: Path) -> None:
-    """The run's own clock leaps: it has used up its seconds, and goes on with more of them."""
+    """After a leap of its own clock the run has used up its seconds, and resumes with more of them."""
 
     async def sleep(run: Any) -> None:
         await anyio.sleep(12.0)
@@ -296,7 +296,7 @@ def _replaced(folder: Path) -> None:
 
 
 def _checkpointed(folder: Path) -> None:
-    """As somebody does who looks at the file with SQLite's own program."""
+    """Copy the log into the journal, as opening the file in SQLite's own program does."""
     db = sqlite3.connect(folder / "journal.db")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
@@ -323,7 +323,7 @@ TAKEN: dict[str, Callable[[Path], Any]] = {
 @SCHEDULES
 @pytest.mark.parametrize("taken", TAKEN.values(), ids=list(TAKEN))
 def test_the_journal_is_taken_away(schedule: str, taken: Callable[[Path], Any], fresh: Path) -> None:
-    """SQLite would write on to a file that nobody finds any more: the run stops at its next turn, and says so."""
+    """SQLite would write on to a deleted file; instead the run stops at its next turn with an error."""
     paid: list[int] = []
 
     def on_store(store: Store) -> None:
@@ -336,14 +336,14 @@ def test_the_journal_is_taken_away(schedule: str, taken: Callable[[Path], Any], 
 
     done = here(CYCLIC, fresh, on_store=on_store, schedule=schedule)
     assert done.status == "failed"
-    assert "the journal was lost while the run went on: " in done.reason
+    assert "the journal was lost during the run: " in done.reason
     assert "it cannot be resumed.\nFix: start a new run" in done.reason
-    assert answers(fresh).total() <= paid[0] + 8  # those that were out
+    assert answers(fresh).total() <= paid[0] + 8  # those in flight
 
 
 @SCHEDULES
 def test_the_log_is_copied_into_the_journal_by_another(schedule: str, fresh: Path, alone: Finished) -> None:
-    """The log becomes shorter and nothing is lost: the run goes on."""
+    """The log becomes shorter without a loss, and the run continues."""
 
     def on_store(store: Store) -> None:
         store.on_commit = lambda count: _checkpointed(fresh) if count % 10 == 0 else None

@@ -1,4 +1,4 @@
-"""The fingerprint of a graph: what of it a changed graph changes."""
+"""The fingerprint of a graph, and which changes of a graph show in it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Marked:
 
 
 def graph_of(item: type, pick: Any) -> fg.Graph:
-    """A source of such items and a pool."""
+    """Return a graph with a source of such items and a pool."""
     graph = fg.Graph("marks")
     pick.__annotations__ = {"at": fg.Draw[None], "return": item}
     graph.edge(graph.source(name="pick", rounds=1)(pick), graph.pool("pool", Archive))
@@ -47,7 +47,7 @@ def graph_of(item: type, pick: Any) -> fg.Graph:
 
 
 def prints(graph: fg.Graph) -> tuple[Mapping[str, str], Mapping[str, str]]:
-    """Topology and functions."""
+    """Return the topology and the functions of a graph's fingerprint."""
     topology, functions, _ = fingerprint(compile_plan(check(graph), fg.lockstep(), {}, {}, {}))
     return topology, functions
 
@@ -57,15 +57,14 @@ def pick(at: fg.Draw[None]) -> Any:
 
 
 def test_the_members_of_an_enum_are_a_part_of_the_graph() -> None:
-    """One of them that is gone could not be read back."""
+    """A removed member of an enum could not be decoded, so it is a change of the topology."""
     topology, _ = prints(graph_of(Marked, pick))
     assert topology["type Marked"] == "mark: Mark, text: str"
     assert topology["type Mark"] == "GOOD | BAD"
 
 
 def test_fields_whose_types_cannot_be_found() -> None:
-    """A name that only exists inside of a function stays the text that it is, and the graph can still be told from
-    another."""
+    """A type name that exists only inside a function stays text, and still distinguishes graphs."""
 
     @attrs.frozen
     class Inner:
@@ -81,7 +80,7 @@ def test_fields_whose_types_cannot_be_found() -> None:
 
 
 def test_functions_without_a_file_are_told_apart_by_name() -> None:
-    """Made by exec, or typed at a prompt: there is no text to compare."""
+    """Functions made by exec or typed at a prompt have no source, so their names are compared."""
     made: dict[str, Any] = {"Any": Any}
     exec("def pick(at) -> Any: return 1\ndef other(at) -> Any: return 2", made)
     exec("def changed(at) -> Any: return 3\nchanged.__qualname__ = 'pick'", made)
@@ -114,7 +113,7 @@ def cut_anew(value: int) -> list[int]:
 
 
 def with_edges(members: Mapping[str, Any], group: Mapping[str, Any]) -> fg.Graph:
-    """A graph whose edges have these options; it is not checked, and only looked at."""
+    """Return a graph whose edges have these options; it is not checked."""
     graph = fg.Graph("edges")
     pool = graph.pool("pool", Archive)
 
@@ -132,7 +131,7 @@ def with_edges(members: Mapping[str, Any], group: Mapping[str, Any]) -> fg.Graph
 
 
 def digests(graph: fg.Graph) -> Mapping[str, str]:
-    """Of functions, in a schedule that honours all of them."""
+    """Return the digests of functions, under a schedule that uses all of them."""
     return fingerprint(compile_plan(check(graph), fg.pipelined(), {}, {}, {}))[1]
 
 
@@ -158,7 +157,7 @@ def digests(graph: fg.Graph) -> Mapping[str, str]:
 def test_a_function_on_an_edge_is_compared(
     option: str, members: Mapping[str, Any], changed: Mapping[str, Any], group: bool
 ) -> None:
-    """Its digest, and no other, is another; where there was none, one that has come is another too."""
+    """Changing a function on an edge changes its digest alone; adding one changes it too."""
     before, now = (digests(with_edges({}, each) if group else with_edges(each, {})) for each in (members, changed))
     edge = "work->pool" if group else "draw->work"
     assert before.keys() == now.keys()
@@ -167,7 +166,7 @@ def test_a_function_on_an_edge_is_compared(
 
 @attrs.frozen
 class Shelf:
-    """A pool that takes every text."""
+    """A pool that accepts every text."""
 
     artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
 
@@ -182,7 +181,7 @@ class Shelf:
 
 
 def refusing(take: Any, folder: Path, **options: Any) -> fg.Result:
-    """A run of numbers of which some go nowhere."""
+    """Run numbers of which some match no edge."""
     graph = fg.Graph("refusing")
     pool = graph.pool("pool", Shelf)
 
@@ -212,14 +211,14 @@ def evenly(number: int) -> bool:
 
 
 def test_a_changed_condition_needs_leave(tmp_path: Path) -> None:
-    """It is named; one that decides alike goes on once it is accepted, one that would have decided otherwise does not,
-    and is blamed."""
+    """A changed condition is named; once accepted, the run resumes if the condition decides alike, and else blames
+    it."""
     folder = tmp_path / "run"
     assert len(refusing(even, folder, budget=fg.Budget(seconds=100)).artifacts) == 2
     with pytest.raises(fg.DataError, match=r"function of draw->work\.when") as caught:
         refusing(odd, folder, resume=True)
     assert "--accept-changes" in str(caught.value)
-    with pytest.raises(fg.DataError, match="would have been decided otherwise") as caught:
+    with pytest.raises(fg.DataError, match="decides otherwise with these changes") as caught:
         refusing(odd, folder, resume=True, accept_changes=True)
     assert "function of draw->work.when" in str(caught.value)
     assert len(refusing(evenly, folder, resume=True, accept_changes=True).artifacts) == 2
@@ -227,7 +226,7 @@ def test_a_changed_condition_needs_leave(tmp_path: Path) -> None:
 
 
 def test_a_journal_without_digests_of_edges_opens(tmp_path: Path) -> None:
-    """Of an older version: what it does not say is no difference."""
+    """Journals of older versions have no such digests, which counts as no difference."""
     folder = tmp_path / "run"
     refusing(even, folder)
     db = sqlite3.connect(folder / "journal.db")
@@ -241,7 +240,7 @@ def test_a_journal_without_digests_of_edges_opens(tmp_path: Path) -> None:
 
 
 def test_another_policy_is_named_once(tmp_path: Path) -> None:
-    """The old policy is named; that its functions differ too is not repeated."""
+    """The change of a policy is named; the changed functions that it implies are not."""
     build = partial(with_edges, group={})
     first, second = (
         Header("g", "t", "pipelined", 0, {}, {}, topology, functions, policies, {}, {}, "0")
@@ -252,8 +251,10 @@ def test_another_policy_is_named_once(tmp_path: Path) -> None:
 
 
 def test_a_turn_that_is_gone(tmp_path: Path) -> None:
-    """What was told then the later ones build on: the run cannot be told again, which is no reason to crash.  Where no
-    checksum tells, as in a journal of an older version, it goes another way."""
+    """A missing turn is an error, and not a crash.
+
+    Journals of older versions have no checksums: there the replay diverges instead.
+    """
     folder = tmp_path / "one" / "run"
     here(SCENARIOS["cyclic"], folder, schedule="lockstep")
     answered = next(seq for seq, body in rows(folder, "SELECT seq, body FROM turns") if '"asked"' in body)
@@ -267,16 +268,16 @@ def test_a_turn_that_is_gone(tmp_path: Path) -> None:
     db.execute("UPDATE turns SET chain = NULL, seq = seq - (seq > ?)", (answered,))
     db.commit()
     db.close()
-    with pytest.raises(Diverged, match="told again, the run goes another way than it went"):
+    with pytest.raises(Diverged, match="the replay diverged from the journal at turn"):
         here(SCENARIOS["cyclic"], folder, schedule="lockstep", resume=True)
 
 
 def test_what_diverges_without_a_change_is_not_blamed_on_one(tmp_path: Path) -> None:
-    """A pool is no function of the graph's: that it decides otherwise only shows when the run is told again."""
+    """A pool is not among the graph's functions, so that its change only shows as a replay that diverges."""
 
     @attrs.frozen
     class Choosy:
-        """Takes one of two texts."""
+        """Admits one of two texts."""
 
         artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
 
@@ -302,14 +303,12 @@ def test_what_diverges_without_a_change_is_not_blamed_on_one(tmp_path: Path) -> 
     options: dict[str, Any] = {"models": {}, "folder": tmp_path / "run", "schedule": "lockstep"}
     assert len(fg.run(graph, TASK, **options).artifacts) == 4
     refused.add("text 1")
-    with pytest.raises(
-        Diverged, match="A function that routes, scatters, orders, releases or admits decides otherwise"
-    ):
+    with pytest.raises(Diverged, match="a function that routes, scatters, orders, releases or admits"):
         fg.run(graph, TASK, resume=True, **options)
 
 
 def test_texts_of_a_long_run_are_not_all_held(tmp_path: Path) -> None:
-    """However many there are, each is read right, also the second time."""
+    """Texts that exceed the cache are read right, also the second time."""
     small_run(tmp_path / "run", budget=fg.Budget(proposals=1))
     db = sqlite3.connect(tmp_path / "run" / "journal.db")
     texts = [f"text {n} ".encode() * 1000 for n in range(2500)]

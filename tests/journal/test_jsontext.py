@@ -1,4 +1,4 @@
-"""Numbers that JSON has no word for: in a journal, and in what is printed for others."""
+"""Numbers that JSON cannot express, in journals and in printed JSON."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def refuse(word: str) -> Any:
 
 @given(DATA)
 def test_what_is_dumped_comes_back_and_is_json(data: Any) -> None:
-    """Every number comes back, NaN too, and the text is JSON that SQLite takes."""
+    """Every number comes back, NaN too, and the text is JSON that SQLite accepts."""
     text = dumped(data)
     json.loads(text.encode(), parse_constant=refuse)
     assert repr(loaded(text)) == repr(data)
@@ -46,7 +46,7 @@ def test_what_is_dumped_comes_back_and_is_json(data: Any) -> None:
 
 @given(DATA)
 def test_what_is_printed_is_json(data: Any) -> None:
-    """For scripts: bare ``NaN`` would break every reader but Python's own."""
+    """Printed JSON has no bare ``NaN``, which only Python would read."""
     json.loads(printed(data).encode(), parse_constant=refuse)
 
 
@@ -68,8 +68,10 @@ class Place:
 
 
 def odd_run(folder: Path | None, bad: float, *, die_at: int = 100, **options: Any) -> fg.Result:
-    """A run whose items, cursor, scores, objectives and limits have a number that is not finite; the process dies when
-    its model is asked for the answer number ``die_at``."""
+    """Run with a number that is not finite in items, cursor, scores, objectives and limits.
+
+    The process dies when its model is asked for answer number ``die_at``.
+    """
     asked = 0
     graph = fg.Graph("odd")
     archive = graph.pool("archive", Archive)
@@ -102,7 +104,7 @@ def odd_run(folder: Path | None, bad: float, *, die_at: int = 100, **options: An
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_run_with_such_numbers_is_read_and_resumed(bad: float, tmp_path: Path) -> None:
-    """Each reader of a run works, and a run that is resumed has what it had."""
+    """Each reader of such a run works, and a resumed run has the same values."""
     alone = odd_run(None, bad)
     assert in_child(lambda: odd_run(tmp_path / "run", bad, die_at=3)).killed
     then = odd_run(tmp_path / "run", bad, resume=True)
@@ -121,7 +123,7 @@ def test_a_run_with_such_numbers_is_read_and_resumed(bad: float, tmp_path: Path)
 
 
 def test_no_text_of_a_journal_has_a_bare_word(tmp_path: Path) -> None:
-    """SQLite's own JSON functions take every column that is JSON."""
+    """SQLite's own JSON functions accept every JSON column."""
     odd_run(tmp_path / "run", math.nan)
     db = sqlite3.connect(tmp_path / "run" / "journal.db")
     texts = [
@@ -134,7 +136,7 @@ def test_no_text_of_a_journal_has_a_bare_word(tmp_path: Path) -> None:
 
 
 def test_a_journal_of_an_older_version(tmp_path: Path) -> None:
-    """It has bare ``NaN``: it is read, its open requests are counted, and it is resumed."""
+    """A journal with bare ``NaN`` is read, its unfinished requests are counted, and it is resumed."""
     assert in_child(lambda: odd_run(tmp_path / "run", math.nan, die_at=3)).killed
     db = sqlite3.connect(tmp_path / "run" / "journal.db")
     for table, column in [("turns", "body"), ("sources", "cursor"), ("admissions", "value")]:

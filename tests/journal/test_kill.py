@@ -1,8 +1,8 @@
-"""I13 by force: processes are killed with SIGKILL, resumed, killed while they resume, and resumed again.
+"""I13 by force: processes are killed with SIGKILL, resumed, killed during the resume, and resumed again.
 
-Lockstep ends with the pools of a run that was never killed, to the last score.  Pipelined, where the moment decides
-what overlaps, every invariant holds on the log over all sessions.  Either way nothing that was seen to be admitted is
-lost or doubled, and no finished call is paid again: the server writes down what it answers.
+A lockstep run ends with the pools of a run that was never killed, to the last score.  In a pipelined run, where timing
+decides what overlaps, every invariant holds on the log over all sessions.  In both, no visible admission is lost or
+doubled, and no finished call is paid again, as the server's log of answers shows.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from tests.journal.kit import SCENARIOS, Finished, Scenario, admitted, proven, s
 SMALL = pytest.mark.parametrize("name", ["gepa", "ace", "cyclic"])
 LARGE = pytest.mark.parametrize("name", ["large gepa", "large ace", "large cyclic"])
 OUT = 12
-"""Requests that are out at once at most: four of each of three roles."""
+"""The maximum number of requests in flight: four for each of three roles."""
 BOTH = ["lockstep", "pipelined"]
 SCHEDULES = pytest.mark.parametrize("schedule", BOTH)
 
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Iterator[Path]:
-    """A folder for a run, in a folder of its own."""
+    """A path for a run, inside an empty folder."""
     yield tmp_path / "run"
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
 @functools.cache
 def undisturbed(name: str, schedule: str, virtual: bool = True) -> Finished:
-    """The same run without a kill, with its number of commits."""
+    """Return the same run without a kill, with its number of commits."""
     with tempfile.TemporaryDirectory() as folder:
         return finished(SCENARIOS[name], Path(folder) / "run", schedule, virtual=virtual)
 
 
 def finished(scenario: Scenario, folder: Path, schedule: str | fg.Schedule, *, virtual: bool = True) -> Finished:
-    """Go on with a run to its end."""
+    """Resume a run to its end."""
     done: Finished = session(scenario, folder, schedule=schedule, virtual=virtual).value
     return done
 
 
 def killed(scenario: Scenario, folder: Path, schedule: str | fg.Schedule, **kill: float) -> bool:
-    """A session that is killed, unless it ends before: the journal is whole, and what was admitted is still there."""
+    """Run a session that is killed unless it ends first; check that the journal is intact and no admission is lost."""
     before = admitted(folder)
     ended = session(scenario, folder, schedule=schedule, **kill)  # type: ignore[arg-type]
     sound(folder)
@@ -62,7 +62,7 @@ def killed(scenario: Scenario, folder: Path, schedule: str | fg.Schedule, **kill
 
 
 def holds(scenario: Scenario, folder: Path, schedule: str, *, virtual: bool = True) -> None:
-    """The run, gone on with to its end, is as good as one that was never killed."""
+    """Resume the run to its end, and check that it equals one that was never killed."""
     before = admitted(folder)
     done = finished(scenario, folder, schedule, virtual=virtual)
     alone = undisturbed(scenario.name, schedule, virtual)
@@ -75,7 +75,7 @@ def holds(scenario: Scenario, folder: Path, schedule: str, *, virtual: bool = Tr
 
 
 def after_each_commit(name: str, schedule: str, folder: Path, step: int, virtual: bool = True) -> int:
-    """Kill a run after each ``step``-th of its commits in turn; every other time also while it is resumed."""
+    """Kill a run after every ``step``-th of its commits in turn; every other time kill its resume too."""
     kills = 0
     for number in range(1, undisturbed(name, schedule, virtual).commits + 1, step):
         mine = folder / str(number) / "run"
@@ -90,7 +90,7 @@ def after_each_commit(name: str, schedule: str, folder: Path, step: int, virtual
 @SMALL
 @SCHEDULES
 def test_some_commits(name: str, schedule: str, fresh: Path) -> None:
-    """I13, the quick part: a few of the moments that the slow tests go through."""
+    """I13, the quick part: some of the moments of the slow tests."""
     commits = undisturbed(name, schedule).commits
     assert after_each_commit(name, schedule, fresh.parent, step=commits // 2) >= 3
 
@@ -100,9 +100,9 @@ def test_some_commits(name: str, schedule: str, fresh: Path) -> None:
 @SCHEDULES
 @pytest.mark.parametrize("virtual", [True, False], ids=["virtual time", "real time"])
 def test_every_commit(name: str, schedule: str, virtual: bool, fresh: Path) -> None:
-    """I13: after every journal write in turn.  In real time commits go together, and calls are out at the kill.
+    """I13: after every journal write in turn.  In real time commits are combined, and calls are in flight at the kill.
 
-    How many go together is the machine's affair, but requests wait for a commit and only so many are out at once.
+    How many are combined depends on the machine, but requests wait for a commit, and their number in flight is bounded.
     """
     kills = after_each_commit(name, schedule, fresh.parent, step=1, virtual=virtual)
     whole = undisturbed(name, schedule)
@@ -110,14 +110,14 @@ def test_every_commit(name: str, schedule: str, virtual: bool, fresh: Path) -> N
 
 
 def test_there_are_many_commits() -> None:
-    """What `test_every_commit` goes through is more than 200 kills, in virtual time alone."""
+    """`test_every_commit` makes more than 200 kills, in virtual time alone."""
     commits = [undisturbed(name, schedule).commits for name in ("gepa", "ace", "cyclic") for schedule in BOTH]
     assert sum(commits) - len(commits) >= 200, commits
 
 
 @SCHEDULES
 def test_within_transactions(schedule: str, fresh: Path) -> None:
-    """I13: a transaction that was cut off has not been; what nobody could see was not done."""
+    """I13: an interrupted transaction has no effect, and nobody saw one."""
     scenario, kills = SCENARIOS["cyclic"], 0
     while killed(scenario, fresh, schedule, kill_inside=120 + 7 * kills):
         kills += 1
@@ -143,13 +143,16 @@ def test_every_statement(name: str, schedule: str, fresh: Path) -> None:
 @SMALL
 @SCHEDULES
 def test_chains(name: str, schedule: str, fresh: Path) -> None:
-    """I13: a run all of whose sessions are killed gets to its end all the same, and is the same."""
+    """I13: a run whose sessions are all killed still ends, with the same result."""
     chain(name, schedule, fresh, longest=50)
 
 
 def chain(name: str, schedule: str, folder: Path, longest: int, virtual: bool = True) -> int:
-    """Kill session after session until one is not killed: in virtual time each after 3 to ``longest`` commits, in real
-    time, where a run has as many commits as the machine is fast, after so many answers."""
+    """Kill session after session until one ends first; return how many were killed.
+
+    In virtual time each is killed after 3 to ``longest`` commits.  In real time, where the number of commits depends on
+    the machine, each is killed after some answers.
+    """
     moments, kills = random.Random(f"{name} {schedule}"), 0
 
     def kill() -> dict[str, int]:
@@ -169,8 +172,8 @@ def chain(name: str, schedule: str, folder: Path, longest: int, virtual: bool = 
 def test_long_chains(name: str, schedule: str, virtual: bool, fresh: Path) -> None:
     """I13: a larger run that is killed again and again, at random commits.
 
-    By the time that it is killed, a session has had up to ``OUT - 1`` answers more than it was to have: with an eighth
-    of the run's for the most, three of them never get to its end.
+    A killed session has received up to ``OUT - 1`` answers more than planned.  With an eighth of the run's answers at
+    most, three sessions never reach its end.
     """
     longest = 60 if virtual else undisturbed(name, schedule).spent.calls // 8
     assert chain(name, schedule, fresh, longest=longest, virtual=virtual) >= 3
@@ -178,13 +181,13 @@ def test_long_chains(name: str, schedule: str, virtual: bool, fresh: Path) -> No
 
 @SCHEDULES
 def test_from_outside(schedule: str, fresh: Path) -> None:
-    """I13: at moments that the process does not choose, with calls in flight, in real time."""
+    """I13: kills at moments that the process does not choose, with calls in flight, in real time."""
     from_outside("cyclic", schedule, fresh, longest=0.5)
 
 
 def from_outside(name: str, schedule: str, folder: Path, longest: float, seed: int = 0) -> int:
     moments, kills = random.Random(f"{name} {schedule} {seed}"), 0
-    # Longer with every kill, for the machine on which a session needs seconds to begin.
+    # The time grows with every kill, for a machine on which a session needs seconds to begin.
     while killed(
         SCENARIOS[name], folder, schedule, kill_after=moments.uniform(0.15, longest) * 1.02**kills, virtual=False
     ):
@@ -212,7 +215,7 @@ KILLS = st.lists(st.integers(1, 12), min_size=1, max_size=4)
 
 
 def generated(shape: Shape, schedule: fg.Schedule, kills: list[int], parent: Path) -> None:
-    """A generated graph, killed some times: all invariants over all sessions; and lockstep is the same."""
+    """Kill a run of a generated graph some times; check all invariants over all sessions, and equality in lockstep."""
     roles = {s.llm: _echo for s in build(shape).spec.stages if s.llm is not None}
     scenario = Scenario("generated", lambda: build(shape), TASK, roles, fg.Budget(calls=100_000))
     with tempfile.TemporaryDirectory(dir=parent) as one, tempfile.TemporaryDirectory(dir=parent) as other:

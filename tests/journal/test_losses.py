@@ -1,4 +1,4 @@
-"""The end of a journal that is missing is noticed and said, and what it spent stays counted."""
+"""A missing end of a journal is noticed and reported, and its spending stays counted."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FRAME, PAGE = 24, 4096
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was killed after 60 commits: its journal is for the most part in its log."""
+    """A run that was killed after 60 commits, so that most of its journal is in the log."""
     folder = tmp_path_factory.mktemp("losses") / "one" / "run"
     session(CYCLIC, folder, schedule="lockstep", kill_at=60)
     return folder
@@ -36,13 +36,13 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """The run, undisturbed."""
+    """The undisturbed run."""
     return here(CYCLIC, tmp_path_factory.mktemp("alone") / "one" / "run", schedule="lockstep")
 
 
 @pytest.fixture
 def run(killed: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
+    """A copy of the killed run."""
     return Path(shutil.copytree(killed.parent, tmp_path / "one")) / "run"
 
 
@@ -61,7 +61,7 @@ def frames(folder: Path) -> int:
 
 
 def inside(share: float, offset: int) -> Callable[[Path], None]:
-    """One flipped bit in the frame that stands at a share of the log."""
+    """Return a function that flips one bit of the frame at ``share`` of the log."""
     return lambda folder: flipped(log(folder), 32 + int(frames(folder) * share) * (FRAME + PAGE) + offset)
 
 
@@ -95,7 +95,7 @@ NAMED = pytest.mark.parametrize("damage", DAMAGES.values(), ids=list(DAMAGES))
 def test_a_log_that_is_damaged(
     damage: Callable[[Path], None], run: Path, alone: Finished, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is shown while the run stands still, said when it goes on, and its spending counts."""
+    """Damage is shown while the run is stopped, logged when it resumes, and its spending counts."""
     was = read_mark(run / "journal.db")
     assert was is not None
     assert noticed(run / "journal.db") is None
@@ -104,14 +104,14 @@ def test_a_log_that_is_damaged(
         loss, kept = stored.loss, rows(run, "SELECT count(*) FROM turns")[0][0]
         assert loss is not None
         assert (loss.turns, loss.mark) == (kept, was)
-        said = f"it ends at turn {kept} and was at turn {was.turns}: {was.turns - kept} turns are missing"
+        said = f"it ends at turn {kept} and was at turn {was.turns}: {was.turns - kept} turns and their "
         assert said in "\n".join(head(stored))
     assert said in Summary.read(run).damage
     with caplog.at_level(logging.WARNING, "flashgraph"):
         then = here(CYCLIC, run, schedule="lockstep")
     assert said in caplog.text
     assert then.status == "completed"
-    # All that was spent before is counted, and what is done again is counted again.
+    # All earlier spending counts, and repeated work counts again.
     assert then.pools == alone.pools
     assert then.spent.calls >= alone.spent.calls + loss.spent(loss.counted).get("calls", 0) - 2
     caplog.clear()
@@ -122,7 +122,7 @@ def test_a_log_that_is_damaged(
 
 
 def test_a_loss_is_said_once(run: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The next session says nothing any more, and counts it as the last one did."""
+    """The next session reports nothing, and counts the loss as the last one did."""
     inside(0.4, FRAME + 5)(run)
     then = here(CYCLIC, run, schedule="lockstep")
     caplog.clear()
@@ -133,7 +133,7 @@ def test_a_loss_is_said_once(run: Path, caplog: pytest.LogCaptureFixture) -> Non
 
 @pytest.mark.parametrize("limit", [30, 50])
 def test_a_budget_is_not_given_back(limit: int, killed: Path, run: Path) -> None:
-    """The limit holds over what was lost too."""
+    """The limit includes what the missing turns spent."""
     was = read_mark(run / "journal.db")
     assert was is not None
     inside(0.1, FRAME + 5)(run)
@@ -144,7 +144,7 @@ def test_a_budget_is_not_given_back(limit: int, killed: Path, run: Path) -> None
 
 
 def test_without_a_mark_it_has_to_be_accepted(run: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """As where only the database was copied: nobody can tell what was spent.  The damaged log is kept."""
+    """Without a mark, as in a copied database, the spending is unknown: the loss must be accepted.  The log is kept."""
     (run / "journal.db.mark").unlink()
     inside(0.4, FRAME + 5)(run)
     data = log(run).read_bytes()
@@ -158,7 +158,7 @@ def test_without_a_mark_it_has_to_be_accepted(run: Path, caplog: pytest.LogCaptu
 
 
 def test_a_kill_is_no_damage(run: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Nor is a mark that is a commit behind, an older log's rest, or a run that has ended."""
+    """No damage is reported for a mark one commit behind, for the rest of an older log, or for a finished run."""
     assert noticed(run / "journal.db") is None
     assert here(CYCLIC, run, schedule="lockstep").status == "completed"
     assert noticed(run / "journal.db") is None
@@ -166,7 +166,7 @@ def test_a_kill_is_no_damage(run: Path, caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_the_rest_of_an_older_log(tmp_path: Path) -> None:
-    """After the log was begun anew, the frames of its last turn stand behind: they are no loss."""
+    """After a restart of the log, frames of its last use remain at its end; they are not a loss."""
     path = tmp_path / "journal.db"
     db = sqlite3.connect(path)
     db.execute("PRAGMA journal_mode = WAL")
@@ -189,7 +189,7 @@ def test_the_rest_of_an_older_log(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["text", "empty", "flipped", "another journal's", "binary"])
 def test_a_mark_that_is_none(kind: str, run: Path) -> None:
-    """It says nothing, and harms nothing."""
+    """An invalid mark is ignored."""
     mark = run / "journal.db.mark"
     data = mark.read_bytes()
     match kind:
@@ -211,7 +211,7 @@ def test_a_mark_that_is_none(kind: str, run: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["at", "body", "chain", "gone", "swapped"])
 def test_the_chain_of_turns(kind: str, run: Path) -> None:
-    """A turn that is not the one that was written is named, also if it is a turn as any other."""
+    """An altered turn is named, even if it is a valid turn."""
     db = sqlite3.connect(run / "journal.db")
     db.execute({
         "at": "UPDATE turns SET at = at + 0.001 WHERE seq = 7",
@@ -227,7 +227,7 @@ def test_the_chain_of_turns(kind: str, run: Path) -> None:
 
 
 def test_a_journal_without_checksums(run: Path) -> None:
-    """Of an older version: it goes on, and what comes from then on is chained."""
+    """A journal of an older version is resumed, and its new turns are chained."""
     db = sqlite3.connect(run / "journal.db")
     for column in ("turns DROP COLUMN chain", "sessions DROP COLUMN cause", "failures DROP COLUMN cause"):
         db.execute(f"ALTER TABLE {column}")

@@ -1,4 +1,4 @@
-"""Journals of older schemas: they are read as they are, and migrated when their run goes on."""
+"""Journals of older schemas are readable as they are, and migrated when their run is resumed."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ BACK = {
     3: "ALTER TABLE turns DROP COLUMN chain; PRAGMA user_version = 2;",
     2: "DROP TABLE standings; DROP TABLE champions; PRAGMA user_version = 1;",
 }
-"""By schema version: what makes the version before it."""
+"""By schema version: the statements that turn it into the version before it."""
 
 Table = tuple[str, list[tuple[object, ...]]]
 
 
 def as_of(folder: Path, schema: int) -> None:
-    """Make a journal one of an older schema."""
+    """Turn a journal into one of an older schema."""
     db = sqlite3.connect(folder / "journal.db")
     for version in range(SCHEMA, schema, -1):
         db.executescript(BACK[version])
@@ -35,7 +35,7 @@ def as_of(folder: Path, schema: int) -> None:
 
 
 def tables(path: Path) -> tuple[int, list[Table]]:
-    """A journal's schema version, and the columns of each of its tables."""
+    """Return a journal's schema version, and the columns of each of its tables."""
     db = sqlite3.connect(path)
     try:
         ((version,),) = db.execute("PRAGMA user_version").fetchall()
@@ -47,7 +47,7 @@ def tables(path: Path) -> tuple[int, list[Table]]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, fg.Result]:
-    """A run that has ended, and what it would be with more of a budget."""
+    """The folder of a finished run, and the result that a larger budget gives."""
     folder = tmp_path_factory.mktemp("migration")
     small_run(folder / "run", budget=FEW)
     return folder / "run", small_run(folder / "longer")
@@ -60,7 +60,7 @@ def test_each_schema_has_a_way_on() -> None:
 
 @pytest.mark.parametrize("schema", range(1, SCHEMA))
 def test_a_run_of_an_older_schema(schema: int, whole: tuple[Path, fg.Result], tmp_path: Path) -> None:
-    """Reading leaves the file as it is; opened to be written it has today's tables; its run goes on as any other."""
+    """Reading does not change the file; opening it for writing migrates it; the run resumes like any other."""
     folder = Path(shutil.copytree(whole[0], tmp_path / "run"))
     as_of(folder, schema)
     before = tables(folder / "journal.db")

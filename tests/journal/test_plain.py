@@ -1,4 +1,4 @@
-"""Values of a journal without the classes of its graph."""
+"""A journal's values without the classes of its graph."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ PLAIN = [
 
 @pytest.mark.parametrize(("data", "expected"), PLAIN)
 def test_plain_values(data: object, expected: object) -> None:
-    """Every tag of the codec, and classes that nobody here knows."""
+    """Every tag of the codec and unknown classes have a plain form."""
     assert plain(data, lambda name: f"<{name}>") == expected
 
 
 def test_texts_of_plain_values() -> None:
-    """Components, an object's text, or the whole as JSON."""
+    """The texts of a value are its components, an object's text, or the whole value as JSON."""
     assert texts("a") == {"text": "a"}
     assert texts({"one": "a", "two": "b"}) == {"one": "a", "two": "b"}
     assert texts({"text": {"one": "a"}, "size": 3}) == {"one": "a"}
@@ -35,7 +35,7 @@ def test_texts_of_plain_values() -> None:
 
 
 def test_text_diff_names_components() -> None:
-    """Only those that differ, new and gone ones too."""
+    """Only components that differ are named, including new and removed ones."""
     lines = text_diff({"a": "x", "same": "s", "gone": "g"}, {"a": "y", "same": "s", "new": "n"}, ("old", "now"))
     assert [line for line in lines if line[:3] in ("---", "+++")] == [
         "--- old: a", "+++ now: a", "--- old: gone", "+++ now: gone", "--- old: new", "+++ now: new",

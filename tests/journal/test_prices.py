@@ -1,4 +1,4 @@
-"""The prices of a run are kept with it."""
+"""A run stores its prices."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def calls(folder: Path) -> list[float | None]:
 def test_a_resumed_run_keeps_its_prices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Against a server that the table prices: another table changes nothing, an option does and is said, and stays."""
+    """A changed price table does not change a resumed run; a price option does, is logged, and is kept."""
     monkeypatch.setenv("NO_PROXY", "*")
     folder = tmp_path / "run"
     install(tmp_path / "old", monkeypatch, "9.1", {"m": (1e-6, 0.0)})
@@ -57,7 +57,7 @@ def test_a_resumed_run_keeps_its_prices(
 def test_an_unknown_price_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once at the start, and by who shows the run; a money budget is refused."""
+    """An unknown price is logged once at the start and shown by `show`; a money budget is refused."""
     monkeypatch.setenv("NO_PROXY", "*")
     install(tmp_path / "site", monkeypatch, "9.1", {})
     with running(chat("no"), models=("m",)) as server:

@@ -1,4 +1,4 @@
-"""A run's folder and files are for its user alone, and no link in them is followed."""
+"""A run's folder and files are readable by its user alone, and no link in them is followed."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def mask(request: pytest.FixtureRequest) -> Any:
 
 
 def modes(folder: Path) -> dict[str, str]:
-    """The rights of a folder and of all that is in it."""
+    """Return the permissions of a folder and of everything in it."""
     return {path.name: oct(path.lstat().st_mode & 0o777) for path in (folder, *folder.iterdir())}
 
 
 @pytest.mark.usefixtures("mask")
 def test_rights(tmp_path: Path) -> None:
-    """Prompts and replies are read by nobody else, whatever the umask: while the run goes on, and after it."""
+    """Nobody else can read prompts and replies, whatever the umask, during the run and after it."""
     with held(tmp_path / "runs" / "run"):
         live = modes(tmp_path / "runs" / "run")
     assert {"journal.db", "journal.db-wal", "journal.db-shm", "journal.db.mark", "lock"} <= live.keys()
@@ -58,7 +58,7 @@ def test_rights(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_the_users_own_keeps_its_rights(tmp_path: Path) -> None:
-    """It may be shared on purpose; the files in it are not."""
+    """An existing folder keeps its permissions, because it may be shared on purpose; the files in it are private."""
     (tmp_path / "out").mkdir(mode=0o755)
     small_run(claim_folder(tmp_path / "out"), budget=FEW)
     assert modes(tmp_path / "out") == {"out": "0o755"} | dict.fromkeys(
@@ -68,7 +68,7 @@ def test_a_folder_of_the_users_own_keeps_its_rights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["result.json", "events.jsonl", "best.json", "best-instruction.txt"])
 def test_a_link_in_the_place_of_an_output(name: str, tmp_path: Path) -> None:
-    """It is replaced; what it leads to stays as it was."""
+    """The link is replaced; its target does not change."""
     folder, outside = tmp_path / "run", tmp_path / "outside"
     result = small_run(folder, budget=FEW)
     outside.write_text("precious")
@@ -81,7 +81,7 @@ def test_a_link_in_the_place_of_an_output(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["journal.db", "journal.db-wal", "journal.db-shm", "lock"])
 def test_a_link_in_the_place_of_a_file_of_the_journal(name: str, tmp_path: Path) -> None:
-    """The run is neither begun nor resumed through it; it is named."""
+    """The run is neither started nor resumed through a link; the error names it."""
     folder, outside = tmp_path / "run", tmp_path / "outside"
     small_run(folder, budget=FEW)
     if (folder / name).exists():
@@ -102,7 +102,7 @@ def test_a_link_in_the_place_of_a_file_of_the_journal(name: str, tmp_path: Path)
 
 
 def test_what_is_no_file_at_all(tmp_path: Path) -> None:
-    """A named pipe would be waited for without an end."""
+    """A named pipe is refused, because opening it would block."""
     (tmp_path / "run").mkdir()
     os.mkfifo(tmp_path / "run" / "journal.db")
     with pytest.raises(JournalError, match="it is no plain file"):
@@ -113,7 +113,7 @@ def test_what_is_no_file_at_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("act", [remove, vacuum])
 def test_a_folder_that_is_a_link(act: Callable[[Path], Any], tmp_path: Path) -> None:
-    """Nothing is deleted or changed through it."""
+    """Nothing is deleted or changed through the link."""
     small_run(tmp_path / "elsewhere", budget=FEW)
     before = modes(tmp_path / "elsewhere")
     (tmp_path / "run").symlink_to("elsewhere")
@@ -132,7 +132,7 @@ def test_removing_takes_links_and_not_what_they_lead_to(tmp_path: Path) -> None:
 
 
 def test_a_file_is_written_at_once_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full disk leaves the file that was there, and nothing beside it."""
+    """A full disk leaves the earlier file, and no temporary file."""
     write_text(tmp_path / "result.json", "old")
 
     def full(*words: Any) -> None:
@@ -146,7 +146,7 @@ def test_a_file_is_written_at_once_or_not_at_all(tmp_path: Path, monkeypatch: py
 
 
 def test_a_text_with_half_a_character(tmp_path: Path) -> None:
-    """A reply that was cut off within one."""
+    """A text that ends within a character is written."""
     write_text(tmp_path / "best.txt", "half \ud800")
     assert (tmp_path / "best.txt").read_text() == "half \\ud800"
 
@@ -164,7 +164,7 @@ def test_a_text_with_half_a_character(tmp_path: Path) -> None:
     ],
 )
 def test_why_a_folder_cannot_be_held(number: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each cause with its own fix."""
+    """Each cause has its own fix."""
 
     def fails(*words: Any, **named: Any) -> None:
         raise OSError(number, os.strerror(number))
@@ -177,7 +177,7 @@ def test_why_a_folder_cannot_be_held(number: int, said: str, tmp_path: Path, mon
 
 @pytest.mark.parametrize("kind", ["closed", "link", "pipe", "folder"])
 def test_whether_a_run_goes_on_where_its_lock_is_odd(kind: str, tmp_path: Path) -> None:
-    """Nobody can tell: it is taken for one that does not, and nobody waits."""
+    """Where the lock cannot be examined, the run counts as not held, and nobody waits."""
     lock = tmp_path / "lock"
     match kind:
         case "closed":
@@ -193,7 +193,7 @@ def test_whether_a_run_goes_on_where_its_lock_is_odd(kind: str, tmp_path: Path) 
 
 
 def test_whether_a_run_goes_on_where_there_are_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a network disk without a lock server: readers still read."""
+    """Reading works without locks, as on a network disk without a lock server."""
     small_run(tmp_path, budget=FEW)
 
     def fails(*words: Any) -> None:
@@ -207,7 +207,7 @@ def test_whether_a_run_goes_on_where_there_are_no_locks(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("name", ["x" * 300, "é" * 300, "😀" * 100, "a/b" * 100])
 def test_long_names(name: str, tmp_path: Path) -> None:
-    """A file system takes names of 255 bytes: a long one is cut, and another one with the same beginning is another."""
+    """A name over the file system's 255 bytes is shortened, and names with the same beginning stay different."""
     assert len(file_name(name).encode()) <= 80
     assert file_name(name) == file_name(name) != file_name(f"{name}x")
     folder = new_folder(tmp_path / f"{file_name(name)}-{file_name(name)}-20260101-120000")
@@ -215,7 +215,7 @@ def test_long_names(name: str, tmp_path: Path) -> None:
 
 
 def test_a_folder_whose_name_is_too_long(tmp_path: Path) -> None:
-    """Said as what it is."""
+    """The error names the cause."""
     for make in (claim_folder, new_folder):
         with pytest.raises(DataError, match="File name too long") as caught:
             make(tmp_path / ("x" * 300))

@@ -1,4 +1,4 @@
-"""Reading stored runs: ended ones, one that another process has, killed ones."""
+"""Read stored runs: finished ones, one that another process holds, and killed ones."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from tests.run.endpoints import Server, ran, requests
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, fg.Result]:
-    """The folder of a run that has ended, and what the run itself said."""
+    """The folder of a finished run, and the run's own result."""
     folder = tmp_path_factory.mktemp("reading") / "ended"
     return folder, small_run(folder)
 
 
 @pytest.fixture(scope="module")
 def overlapping(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, fg.Result]:
-    """The same, with artifacts that were admitted on part of their evidence."""
+    """The same, with artifacts that were admitted on partial evidence."""
     folder = tmp_path_factory.mktemp("reading") / "overlapping"
     return folder, small_run(folder, schedule="pipelined", budget=fg.Budget(proposals=40))
 
@@ -46,7 +46,7 @@ def overlapping(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, fg.Resu
 
 
 def test_header_status_and_sessions(ended: tuple[Path, fg.Result]) -> None:
-    """What it was started with, how it ended and who ran it."""
+    """A stored run tells its settings, its end and its sessions."""
     folder, result = ended
     with StoredRun.open(folder) as run:
         assert (run.name, run.header.graph, run.header.task, run.header.seed) == ("ended", "gepa", "world-1", 0)
@@ -61,7 +61,7 @@ def test_header_status_and_sessions(ended: tuple[Path, fg.Result]) -> None:
 
 
 def test_spend_is_the_runs_own_account(ended: tuple[Path, fg.Result]) -> None:
-    """Calls, tokens and money as the ledger settled them; nothing lost, nothing open."""
+    """Calls, tokens and money are as the ledger settled them; none are lost or unanswered."""
     folder, result = ended
     with StoredRun.open(folder) as run:
         spend = run.spend()
@@ -72,7 +72,7 @@ def test_spend_is_the_runs_own_account(ended: tuple[Path, fg.Result]) -> None:
 
 @pytest.mark.parametrize("which", ["ended", "overlapping"])
 def test_artifacts_are_those_of_the_result(which: str, request: pytest.FixtureRequest) -> None:
-    """Every field, folded from admissions, confirmations and retractions; the best is the pool's own choice."""
+    """Every field, folded from admissions, confirmations and retractions, is equal; so is the best."""
     folder, result = request.getfixturevalue(which)
     with StoredRun.open(folder) as run:
         found = run.artifacts()
@@ -106,14 +106,14 @@ def test_a_journal_of_an_older_flashgraph_has_no_evidence(ended: tuple[Path, fg.
 
 
 def as_of_schema_1(folder: Path) -> None:
-    """Take the tables that schema 2 added out of a journal."""
+    """Drop the tables that schema 2 added from a journal."""
     db = sqlite3.connect(folder / "journal.db")
     db.executescript("DROP TABLE standings; DROP TABLE champions; PRAGMA user_version = 1;")
     db.close()
 
 
 def test_confirmed_retracted_and_provisional_artifacts(tmp_path: Path) -> None:
-    """What was last said of each; the best is a confirmed one, and the curve of confirmed scores alone."""
+    """Each artifact has its last state; the best is confirmed, and the curve has confirmed scores only."""
     result = judged_run(tmp_path / "run")
     with StoredRun.open(tmp_path / "run") as run:
         found = {a.texts["text"]: a for a in run.artifacts()}
@@ -127,12 +127,12 @@ def test_confirmed_retracted_and_provisional_artifacts(tmp_path: Path) -> None:
         assert run.accepted() == 2
         assert [point.score for point in run.curve()] == [1.0]
         spend = run.spend()
-        # Three requests were cut off by the end: the run's own account counts them.
+        # The end cancelled three requests: the run's own account counts them.
         assert (spend.calls, spend.unanswered, result.spent.calls) == (12, 3, 12)
 
 
 def test_lineage_leads_from_the_root_with_diffs(ended: tuple[Path, fg.Result]) -> None:
-    """Each step's diff applied to its parent's text is its own."""
+    """Each step's diff, applied to its parent's text, gives its own text."""
     with StoredRun.open(ended[0]) as run:
         best = run.best()
         assert best is not None
@@ -147,7 +147,7 @@ def test_lineage_leads_from_the_root_with_diffs(ended: tuple[Path, fg.Result]) -
 
 
 def test_the_curve_leads_to_the_champion(ended: tuple[Path, fg.Result]) -> None:
-    """By calls and by time, from the seed's score on; each point with the artifact and its evidence then."""
+    """The curve starts at the seed's score, by calls and time; each point has the artifact and its evidence then."""
     with StoredRun.open(ended[0]) as run:
         curve = run.curve()
         assert curve[0].calls == 8
@@ -165,7 +165,7 @@ def test_the_curve_leads_to_the_champion(ended: tuple[Path, fg.Result]) -> None:
 
 
 def test_calls_in_order_and_the_newest(ended: tuple[Path, fg.Result]) -> None:
-    """With the texts that were sent and received."""
+    """Calls have the texts that were sent and received."""
     folder, result = ended
     with StoredRun.open(folder) as run:
         calls = list(run.calls())
@@ -180,7 +180,7 @@ def test_calls_in_order_and_the_newest(ended: tuple[Path, fg.Result]) -> None:
 
 
 def test_failures_by_stage_and_reason(tmp_path: Path) -> None:
-    """Counted, the most frequent first."""
+    """Failures are counted, the most frequent first."""
 
     def broken(messages: object) -> str:
         raise fg.RequestFailed("too long")
@@ -200,7 +200,7 @@ def test_failures_by_stage_and_reason(tmp_path: Path) -> None:
 
 
 def test_a_run_that_another_process_has(tmp_path: Path) -> None:
-    """It is read while it goes on, is killed, is read again, is copied elsewhere and resumed there."""
+    """A run is readable while it is active and after a kill, and a copy is resumed elsewhere."""
     folder = tmp_path / "held"
     with held(folder) as process:
         with StoredRun.open(folder) as run:
@@ -233,7 +233,7 @@ def test_a_run_that_another_process_has(tmp_path: Path) -> None:
 
 
 def test_limits_are_those_of_the_last_session(tmp_path: Path) -> None:
-    """A run that goes on under a larger budget says so."""
+    """An active run with a larger budget shows that budget."""
     small_run(tmp_path / "run", budget=fg.Budget(proposals=2))
     small_run(tmp_path / "run", budget=fg.Budget(proposals=4, calls=10_000), resume=True)
     with StoredRun.open(tmp_path / "run") as run:
@@ -243,7 +243,7 @@ def test_limits_are_those_of_the_last_session(tmp_path: Path) -> None:
 
 
 def test_a_reader_holds_nothing_up(tmp_path: Path) -> None:
-    """A run is written to and ends while a snapshot of it is open; the snapshot stays as it was."""
+    """A run writes and ends while a snapshot of it is open; the snapshot does not change."""
     small_run(tmp_path / "run", budget=fg.Budget(proposals=1))
     with StoredRun.open(tmp_path / "run") as run:
         with run.snapshot():
@@ -256,7 +256,7 @@ def test_a_reader_holds_nothing_up(tmp_path: Path) -> None:
 
 
 def test_a_snapshot_within_a_snapshot(tmp_path: Path) -> None:
-    """Both are of the moment of the outer one."""
+    """Both show the moment of the outer one."""
     small_run(tmp_path / "run", budget=fg.Budget(proposals=1))
     with StoredRun.open(tmp_path / "run") as run:
         with run.snapshot():
@@ -269,7 +269,7 @@ def test_a_snapshot_within_a_snapshot(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_killed_before_its_first_session(tmp_path: Path) -> None:
-    """Its header is there, and nobody has worked on it."""
+    """Its header is readable, and it has no sessions."""
     assert session(SCENARIOS["gepa"], tmp_path / "one" / "run", schedule="lockstep", kill_at=1).killed
     with StoredRun.open(tmp_path / "one" / "run") as run:
         assert (run.status, run.reason, run.sessions()) == ("killed", "", ())
@@ -277,7 +277,7 @@ def test_a_run_that_was_killed_before_its_first_session(tmp_path: Path) -> None:
 
 
 def test_endpoints_that_were_down_and_up_again(tmp_path: Path) -> None:
-    """Each with its calls; one that was tried and answered is up, one that never did is down."""
+    """Each endpoint has its calls; one that answered again is up, one that never did is down."""
     servers = [
         Server(9, fixed(4), name="a", down=(20, 60)), Server(9, fixed(4), name="b"),
         Server(9, fixed(4), name="c", down=(20, 1e9)),
@@ -293,7 +293,7 @@ def test_endpoints_that_were_down_and_up_again(tmp_path: Path) -> None:
 
 
 def test_rates_that_an_endpoint_has_told_of(tmp_path: Path) -> None:
-    """In words; `show` says them."""
+    """Stored rates are in words, which `show` prints."""
     ran(requests(60), {"task": Server(99, adaptive(), rate=RateLimit(240))}, folder=tmp_path / "run")
     with StoredRun.open(tmp_path / "run") as run:
         (endpoint,) = run.endpoints()
@@ -303,7 +303,7 @@ def test_rates_that_an_endpoint_has_told_of(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("without_flock", [False, True])
 def test_whether_a_folder_is_held(without_flock: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By this process too; and also where the system has no shared locks, as Windows has none."""
+    """A folder counts as held by this process too, and also on systems without shared locks, such as Windows."""
     if without_flock:
         monkeypatch.setitem(sys.modules, "fcntl", None)
     lock = filelock.FileLock(tmp_path / "lock")
@@ -316,7 +316,7 @@ def test_whether_a_folder_is_held(without_flock: bool, tmp_path: Path, monkeypat
 
 
 def test_readers_are_not_taken_for_the_run(ended: tuple[Path, fg.Result]) -> None:
-    """Asking whether a folder is held does not hold it, and makes no file."""
+    """Asking whether a folder is held does not hold it, and creates no file."""
     assert not is_held(ended[0])
     assert not is_held(ended[0])
     assert not is_held(ended[0].parent)
@@ -324,7 +324,7 @@ def test_readers_are_not_taken_for_the_run(ended: tuple[Path, fg.Result]) -> Non
 
 
 def test_reading_loads_no_graph(ended: tuple[Path, fg.Result], tmp_path: Path) -> None:
-    """A run can be read where its graph's file and its task are not."""
+    """A run is readable without its graph's file and its task."""
     code = (
         "import sys\nfrom flashgraph.run.journal.reading import StoredRun\n"
         f"run = StoredRun.open({str(ended[0])!r})\n"
@@ -338,7 +338,7 @@ def test_reading_loads_no_graph(ended: tuple[Path, fg.Result], tmp_path: Path) -
 
 
 def test_no_such_run(ended: tuple[Path, fg.Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What is near is named, in the folder that was looked in."""
+    """The error names similar runs in the folder that was searched."""
     near = ended[0].parent / "endde"
     with pytest.raises(DataError, match="no such run") as raised:
         StoredRun.open(near)
@@ -351,7 +351,7 @@ def test_no_such_run(ended: tuple[Path, fg.Result], monkeypatch: pytest.MonkeyPa
 
 
 def test_where_a_run_is_found(ended: tuple[Path, fg.Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """By its path, its journal's path, or its name in runs/."""
+    """A run is found by its path, its journal's path, or its name in runs/."""
     shutil.copytree(ended[0], tmp_path / "runs" / "mine")
     monkeypatch.chdir(tmp_path)
     assert find_run("mine") == find_run("runs/mine") == find_run("runs/mine/journal.db") == Path("runs/mine")
@@ -361,7 +361,7 @@ def test_where_a_run_is_found(ended: tuple[Path, fg.Result], monkeypatch: pytest
 
 
 def test_no_such_artifact_or_pool(ended: tuple[Path, fg.Result]) -> None:
-    """With what there is."""
+    """The error lists what exists."""
     with StoredRun.open(ended[0]) as run:
         most = len(run.artifacts()) - 1
         with pytest.raises(DataError, match=f"pool 'frontier' has no artifact 99; they are numbered 0 to {most}"):
@@ -371,15 +371,15 @@ def test_no_such_artifact_or_pool(ended: tuple[Path, fg.Result]) -> None:
 
 
 def test_a_file_that_is_no_journal(tmp_path: Path) -> None:
-    """Or a damaged one: a message, and the file stays as it was."""
+    """A file that is not a journal, or a damaged one, is an error, and the file does not change."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "journal.db").write_bytes(b"not a database, but long enough to be read as one" * 100)
-    with pytest.raises(JournalError, match="it is no SQLite file"):
+    with pytest.raises(JournalError, match="it is not an SQLite file"):
         StoredRun.open(tmp_path / "run")
 
 
 def test_a_text_that_is_gone(ended: tuple[Path, fg.Result], tmp_path: Path) -> None:
-    """A reader is told so in its place, and reads all the rest."""
+    """A reader gets a note in place of the missing text, and all the rest."""
     shutil.copytree(ended[0], tmp_path / "run")
     db = sqlite3.connect(tmp_path / "run" / "journal.db")
     db.execute("DELETE FROM payloads")
@@ -393,7 +393,7 @@ def test_a_text_that_is_gone(ended: tuple[Path, fg.Result], tmp_path: Path) -> N
 
 
 def test_a_damaged_journal(ended: tuple[Path, fg.Result], tmp_path: Path) -> None:
-    """What can be opened and not be read says so."""
+    """A journal that can be opened but not read is an error."""
     shutil.copytree(ended[0], tmp_path / "run")
     with StoredRun.open(tmp_path / "run") as run:
         path = tmp_path / "run" / "journal.db"
@@ -405,7 +405,7 @@ def test_a_damaged_journal(ended: tuple[Path, fg.Result], tmp_path: Path) -> Non
 
 
 def test_a_run_that_never_began(ended: tuple[Path, fg.Result], tmp_path: Path) -> None:
-    """Killed between the making of its file and its header."""
+    """The error tells that the run was killed between the creation of its file and its header."""
     shutil.copytree(ended[0], tmp_path / "run")
     db = sqlite3.connect(tmp_path / "run" / "journal.db")
     db.execute("DELETE FROM meta")

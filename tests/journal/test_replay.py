@@ -1,4 +1,4 @@
-"""Turns as they are read back from a journal."""
+"""Turns as they are read from a journal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ANSWER = [4, 2, "done", {"calls": 1.0}, 7, 3, 0.5, "stop", None, "", False]
 @pytest.mark.parametrize(
     ("more", "quotas"),
     [
-        ([], ()),  # as it was written before there were quotas
+        ([], ()),  # the form before quotas existed
         (
             [[["requests", 240.0, 239.0, 0.25, None], ["tokens", 6e3, 5e3, None, 60.0]]],
             (Quota("requests", 240, 239, 0.25), Quota("tokens", 6000, 5000, None, 60)),
@@ -28,7 +28,7 @@ ANSWER = [4, 2, "done", {"calls": 1.0}, 7, 3, 0.5, "stop", None, "", False]
     ],
 )
 def test_an_answer(more: list[Any], quotas: tuple[Quota, ...]) -> None:
-    """With what its endpoint said of its rates, if it said anything."""
+    """An answer has the rate quotas that its endpoint sent, if any."""
     db = sqlite3.connect(":memory:")
     db.execute("CREATE TABLE turns (seq INTEGER PRIMARY KEY, at REAL NOT NULL, body TEXT NOT NULL, chain TEXT)")
     body = json.dumps({"answered": [[*ANSWER, *more]], "sign": None})

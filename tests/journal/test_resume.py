@@ -1,4 +1,4 @@
-"""Going on with runs: ended, stopped, failed, copied ones; under other budgets, with other graphs."""
+"""Resume runs: finished, stopped, failed and copied ones, with other budgets, and with other graphs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CYCLIC, GEPA = SCENARIOS["cyclic"], SCENARIOS["gepa"]
 
 @pytest.fixture
 def fresh(tmp_path: Path) -> Path:
-    """A folder for a run, in a folder of its own."""
+    """A path for a run, inside an empty folder."""
     return tmp_path / "one" / "run"
 
 
@@ -47,7 +47,7 @@ def alone(tmp_path: Path) -> Path:
 
 
 def after(seconds: float, what: str) -> Callable[[Run], Awaitable[None]]:
-    """Do something with a run after some seconds."""
+    """Return a function that stops a run in some way after ``seconds``."""
 
     async def act(run: Run) -> None:
         await anyio.sleep(seconds)
@@ -60,7 +60,7 @@ def after(seconds: float, what: str) -> Callable[[Run], Awaitable[None]]:
 
 
 def test_a_finished_run_goes_on_under_a_larger_budget(fresh: Path, alone: Path) -> None:
-    """Two proposals, and then two more, are the same as four."""
+    """Two proposals and then two more give the same as four."""
     first = here(GEPA, fresh, schedule="lockstep", budget=fg.Budget(proposals=2))
     then = here(GEPA, fresh, schedule="lockstep")
     assert (first.status, then.status, then.sessions) == ("budget", "budget", 2)
@@ -83,7 +83,7 @@ def test_a_finished_run_under_the_same_budget_does_nothing(fresh: Path) -> None:
     "budget", [fg.Budget(calls=40), fg.Budget(tokens=22_000), fg.Budget(usd=0.05)], ids=["calls", "tokens", "usd"]
 )
 def test_budgets_hold_over_kills(schedule: str, budget: fg.Budget, fresh: Path) -> None:
-    """I10: what all sessions together have paid stays within the limit, lost replies included."""
+    """I10: what all sessions pay together stays within the limit, lost replies included."""
     for number in (9, 14, 11, 17):
         session(SCENARIOS["large cyclic"], fresh, schedule=schedule, budget=budget, kill_at=number)
     done = session(SCENARIOS["large cyclic"], fresh, schedule=schedule, budget=budget).value
@@ -91,21 +91,21 @@ def test_budgets_hold_over_kills(schedule: str, budget: fg.Budget, fresh: Path) 
     assert answers(fresh).total() <= (budget.calls or 1000)
     assert done.spent.tokens <= (budget.tokens or 10**9)
     assert done.spent.usd <= (budget.usd or 10**9)
-    # Each answer costs a thousandth of a dollar.
+    # Each answer costs 0.001 USD.
     assert answers(fresh).total() * 0.001 <= (budget.usd or 10**9)
     proven(fresh)
 
 
 @SCHEDULES
 def test_seconds_are_those_of_all_sessions(schedule: str, fresh: Path) -> None:
-    """Time that is over is over for every later session too; more of it lets the run go on."""
+    """Used-up time stays used up in every later session; more time lets the run continue."""
     first = here(CYCLIC, fresh, schedule=schedule, budget=fg.Budget(seconds=20))
     assert (first.status, first.seconds) == ("budget", 20.0)
     paid = answers(fresh)
     for _ in range(2):
         again = here(CYCLIC, fresh, schedule=schedule, budget=fg.Budget(seconds=20))
         assert (again.status, again.seconds) == ("budget", 20.0)
-        # What the cut-off requests had got of their replies is an estimate, which a later session does not have.
+        # The tokens of cancelled replies are an estimate, which a later session does not have.
         assert attrs.evolve(again.spent, tokens=0) == attrs.evolve(first.spent, tokens=0)
         assert again.spent.tokens <= first.spent.tokens
         assert answers(fresh) == paid
@@ -116,7 +116,7 @@ def test_seconds_are_those_of_all_sessions(schedule: str, fresh: Path) -> None:
 
 
 def test_seconds_after_a_kill(fresh: Path) -> None:
-    """The clock of a killed run stands where its journal ends."""
+    """A killed run resumes its clock where its journal ends."""
     session(CYCLIC, fresh, schedule="lockstep", budget=fg.Budget(seconds=30), kill_at=30)
     (at,) = rows(fresh, "SELECT max(at) FROM turns")[0]
     done = here(CYCLIC, fresh, schedule="lockstep", budget=fg.Budget(seconds=30))
@@ -131,7 +131,7 @@ def test_seconds_after_a_kill(fresh: Path) -> None:
 @pytest.mark.parametrize("seconds", [0.0, 3.0, 12.0, 25.0])
 @pytest.mark.parametrize(("what", "status"), [("drain", "stopped"), ("stop", "cancelled")])
 def test_stopped_runs_go_on(schedule: str, seconds: float, what: str, status: str, fresh: Path, alone: Path) -> None:
-    """A drained run has lost nothing, a cancelled one what was cut off; both end as if they had not been stopped."""
+    """A drained run has lost nothing, a cancelled one its cancelled requests; both end as if they never stopped."""
     first = here(CYCLIC, fresh, schedule=schedule, act=after(seconds, what))
     assert first.status == status
     then = here(CYCLIC, fresh, schedule=schedule)
@@ -147,7 +147,7 @@ def test_stopped_runs_go_on(schedule: str, seconds: float, what: str, status: st
 
 @SCHEDULES
 def test_stopped_while_a_grant_is_written_down(schedule: str, fresh: Path) -> None:
-    """Nothing is sent for it then, and the account of the next session does not have it either (I13)."""
+    """I13: a run that stops during the commit of a grant sends nothing, and later accounts do not count it."""
 
     async def act(run: Run) -> None:
         await anyio.sleep(3.0)
@@ -176,7 +176,7 @@ def test_stopped_while_a_grant_is_written_down(schedule: str, fresh: Path) -> No
 @SCHEDULES
 @pytest.mark.parametrize("what", ["drain", "stop"])
 def test_killed_while_it_was_stopping(schedule: str, what: str, fresh: Path, alone: Path) -> None:
-    """An orderly stop that is cut short is a kill."""
+    """An orderly stop that is interrupted equals a kill."""
     for number in (4, 11, 18):
         session(CYCLIC, fresh, schedule=schedule, act=after(6.0, what), kill_at=number)
         sound(fresh)
@@ -189,7 +189,7 @@ def test_killed_while_it_was_stopping(schedule: str, what: str, fresh: Path, alo
 
 @SCHEDULES
 def test_leaving_the_block_leaves_the_work(schedule: str, fresh: Path, alone: Path) -> None:
-    """What was open when the caller left is open when the run goes on."""
+    """Work that is unfinished when the caller leaves is unfinished when the run resumes."""
 
     async def leave() -> None:
         models = dict.fromkeys(CYCLIC.roles, Failing(CYCLIC.roles["writer"], 10**6))
@@ -202,7 +202,7 @@ def test_leaving_the_block_leaves_the_work(schedule: str, fresh: Path, alone: Pa
                     break
 
     run_virtually(leave, backend=next_loop(fresh))
-    then = here(CYCLIC, fresh, schedule=schedule, watched=False)  # the model's name is another one
+    then = here(CYCLIC, fresh, schedule=schedule, watched=False)  # with another name of the model
     assert then.status == "completed"
     if schedule == "lockstep":
         assert then.pools == here(CYCLIC, alone, schedule=schedule).pools
@@ -210,7 +210,7 @@ def test_leaving_the_block_leaves_the_work(schedule: str, fresh: Path, alone: Pa
 
 @SCHEDULES
 def test_a_block_that_is_cancelled(schedule: str, fresh: Path) -> None:
-    """It has ended like one that was left, and is not taken for a killed process; what it cut off is in its account."""
+    """A cancelled block ends like one that was left, not like a kill; its account has the cancelled requests."""
 
     async def cancelled() -> None:
         models = dict.fromkeys(CYCLIC.roles, Failing(CYCLIC.roles["writer"], 10**6))
@@ -230,7 +230,7 @@ def test_a_block_that_is_cancelled(schedule: str, fresh: Path) -> None:
 
 
 class Failing:
-    """A model that answers a number of requests, each after a second, and then is down."""
+    """A model that answers some requests, each after a second, and then has an outage."""
 
     name = "model"
     limit = 4
@@ -257,8 +257,10 @@ class Failing:
 @SCHEDULES
 @pytest.mark.parametrize("good", range(0, 34, 3))
 def test_a_run_whose_model_was_down_goes_on(schedule: str, good: int, fresh: Path, alone: Path) -> None:
-    """It fails with the model's message, and ends as if nothing had been when the model is back.  Replies that came in
-    the moment in which the model went down are not paid again."""
+    """A run fails with the model's message, and resumes to the undisturbed result once the model is back.
+
+    Replies that arrived as the outage began are not paid again.
+    """
     graph, answer = CYCLIC.graph(), CYCLIC.roles["writer"]
     down, up, whole = (Failing(answer, number) for number in (good, 10**6, 10**6))
 
@@ -278,7 +280,7 @@ def test_a_run_whose_model_was_down_goes_on(schedule: str, good: int, fresh: Pat
 
 
 def test_a_stage_that_keeps_failing_is_repaired(fresh: Path) -> None:
-    """Twenty failures in a row stop the run; with the stage mended it goes on, and has not paid its replies again."""
+    """Twenty failures in a row stop the run; with a repaired stage it resumes, and pays no reply again."""
     paid: Counter[str] = Counter()
 
     def model(messages: Sequence[Message]) -> str:
@@ -322,7 +324,7 @@ async def _mended(work: Work, at: fg.Context) -> Attempt:
 
 @pytest.mark.parametrize("stop_after", range(1, 7))
 def test_equal_requests_are_served_in_their_order(stop_after: int, fresh: Path) -> None:
-    """A stage that asks the same thing several times, one by one and side by side, is given each reply once."""
+    """A stage that sends equal requests, in sequence and concurrently, gets each stored reply once."""
     count = 0
 
     def model(messages: Sequence[Message]) -> str:
@@ -373,7 +375,7 @@ def test_equal_requests_are_served_in_their_order(stop_after: int, fresh: Path) 
 
 
 def odd(reply: str, value: Any, folder: Path, **options: Any) -> fg.Result:
-    """A run whose stage makes ``value`` out of a reply."""
+    """Run a stage that makes ``value`` out of a reply."""
     graph = fg.Graph("odd")
     archive = graph.pool("archive", Archive)
 
@@ -395,8 +397,7 @@ def odd(reply: str, value: Any, folder: Path, **options: Any) -> fg.Result:
 
 @pytest.mark.parametrize("reply", ["cut \ud83d", "\udc00" * 300, "\x00", "\u2028 \U0001f600"])
 def test_texts_that_are_none(reply: str, fresh: Path) -> None:
-    """Half a character at the end of a reply, NUL and others are kept as they are, and so is the reason of a failure
-    that quotes them."""
+    """A lone surrogate, NUL and others are stored unchanged, also in the reason of a failure that quotes them."""
 
     def fails(text: str) -> Any:
         raise ValueError(text)
@@ -410,7 +411,7 @@ def test_texts_that_are_none(reply: str, fresh: Path) -> None:
 
 
 def test_a_value_that_cannot_be_kept_stops_the_run(fresh: Path) -> None:
-    """It says which and what to do; the run goes on once the stage is mended."""
+    """The error names the value and the fix; the run resumes once the stage is repaired."""
     first = odd("x", lambda text: Attempt(0, 1.0, object()), fresh)  # type: ignore[arg-type]
     assert first.status == "failed"
     assert "builtins.object cannot be stored with the run" in first.reason
@@ -426,7 +427,7 @@ def test_a_value_that_cannot_be_kept_stops_the_run(fresh: Path) -> None:
 
 
 def test_events_of_earlier_sessions(fresh: Path) -> None:
-    """The result holds those of all sessions; a hook hears the new ones only."""
+    """The result has the events of all sessions; a hook gets the new ones only."""
     session(GEPA, fresh, schedule="pipelined", kill_at=40)
     told = admitted(fresh)
     seen = (fresh.parent / "seen").read_text().splitlines()
@@ -440,7 +441,7 @@ def test_events_of_earlier_sessions(fresh: Path) -> None:
 
 @pytest.mark.parametrize("virtual", [True, False])
 def test_nobody_sees_what_is_not_durable(virtual: bool, fresh: Path) -> None:
-    """When a hook hears of an admission, another process can read it in the journal, however slow the disk is."""
+    """When a hook gets an admission, another process can read it in the journal, however slow the disk is."""
     heard: list[bool] = []
 
     def slow(store: Store) -> None:
@@ -462,7 +463,7 @@ def test_nobody_sees_what_is_not_durable(virtual: bool, fresh: Path) -> None:
 
 
 def test_a_copy_goes_on_elsewhere(fresh: Path, alone: Path) -> None:
-    """A run's folder is all that there is of it: a copy goes on, and the original too."""
+    """A copy of a run's folder can be resumed, and so can the original."""
     session(CYCLIC, fresh, schedule="lockstep", kill_at=30)
     alone.parent.mkdir()
     shutil.copytree(fresh, alone)
@@ -472,7 +473,7 @@ def test_a_copy_goes_on_elsewhere(fresh: Path, alone: Path) -> None:
 @SCHEDULES
 @pytest.mark.parametrize("number", range(4))
 def test_another_event_loop(number: int, schedule: str, fresh: Path, alone: Path) -> None:
-    """What asyncio began trio goes on with, and the other way round; undisturbed runs are the same on both."""
+    """Trio resumes what asyncio began, and the reverse; undisturbed runs are equal on both."""
     first = next_loop(fresh)
     session(CYCLIC, fresh, schedule=schedule, kill_at=30)
     assert next_loop(fresh) != first
@@ -483,17 +484,17 @@ def test_another_event_loop(number: int, schedule: str, fresh: Path, alone: Path
 
 
 def test_killed_before_it_began(fresh: Path) -> None:
-    """A run that was killed before it was written down is started anew, whatever is in its folder."""
+    """A run that was killed before its header was stored is started anew, whatever its folder contains."""
     assert session(GEPA, fresh, schedule="lockstep", kill_inside=1).killed
     with pytest.raises(JournalError, match="killed before it began"):
         here(GEPA, fresh, schedule="lockstep", resume=True)
     assert here(GEPA, fresh, schedule="lockstep", resume=False).status == "budget"
-    with pytest.raises(JournalError, match="a journal is there already"):
+    with pytest.raises(JournalError, match="a journal exists already"):
         here(GEPA, fresh, schedule="lockstep", resume=False)
 
 
 def test_a_missing_folder(fresh: Path) -> None:
-    """There is nothing to resume."""
+    """Resuming a missing folder is an error."""
     with pytest.raises(JournalError, match="no such journal"):
         here(GEPA, fresh, schedule="lockstep", resume=True)
 
@@ -504,7 +505,7 @@ def test_a_missing_folder(fresh: Path) -> None:
 def variant(
     *, words: str = "judge", stage: str = "judge", rounds: int = 3, size: int = 2, item: type = Candidate, **edge: Any
 ) -> Callable[[], fg.Graph]:
-    """A graph that can be changed in one place."""
+    """Return a graph that can be changed in one place."""
 
     def build() -> fg.Graph:
         graph = fg.Graph("variant")
@@ -557,7 +558,7 @@ def begun_run(folder: Path, **options: Any) -> None:
 
 
 def test_a_changed_function_needs_leave(fresh: Path) -> None:
-    """A changed prompt is named; once it is accepted, what was done stays and what comes is done in the new way."""
+    """A changed prompt is named; once accepted, finished work is kept, and new work uses the new prompt."""
     begun_run(fresh)
     with pytest.raises(DataError, match="function of judge") as caught:
         here(of(variant(words="assess")), fresh, schedule="pipelined")
@@ -569,29 +570,31 @@ def test_a_changed_function_needs_leave(fresh: Path) -> None:
 
 
 def messages(folder: Path) -> list[str]:
-    """The requests of all calls."""
+    """Return the messages of all calls."""
     texts = {name: zlib.decompress(data).decode() for name, data in rows(folder, "SELECT hash, data FROM payloads")}
     listed = rows(folder, "SELECT messages FROM calls WHERE how = 'done'")
     return [texts[name] for (text,) in listed for _, name in json.loads(text)]
 
 
 def test_a_changed_policy_needs_leave(fresh: Path) -> None:
-    """A policy that decided nothing yet may be changed; one that would have decided otherwise cannot, and is named."""
+    """A changed policy must be accepted; if the replay then diverges, the error names the policy."""
     begun_run(fresh)
     late = variant(release=fg.fraction(0.5), late="cancel")
     with pytest.raises(DataError, match=r"judge->archive.release"):
         here(of(late), fresh, schedule="pipelined")
     with pytest.raises(DataError, match=r"window: 8 -> 1") as caught:
         here(of(variant()), fresh, schedule=fg.pipelined(1), accept_changes=True)
-    assert "would have been decided otherwise" in str(caught.value)
+    assert "decides otherwise with these changes" in str(caught.value)
     assert here(of(variant()), fresh, schedule="pipelined").status == "completed"
 
 
 @pytest.mark.parametrize("limit", [1, 2, 9])
 @SCHEDULES
 def test_another_server(schedule: str, limit: int, fresh: Path) -> None:
-    """A model that takes more or fewer requests at once, and the workers that follow from it, are no change of the
-    graph: over sessions of different width the run is told again as it was."""
+    """Another concurrency limit, and the worker counts that follow from it, are not a change of the graph.
+
+    Over sessions of different width the replay is the same.
+    """
     scenario = SCENARIOS["large cyclic"]
     for number, width in enumerate((4, limit, 3)):
         session(scenario, fresh, schedule=schedule, limit=width, kill_at=60 + 9 * number, watched=False)
@@ -602,7 +605,7 @@ def test_another_server(schedule: str, limit: int, fresh: Path) -> None:
 
 @attrs.define(eq=False)
 class Costs:
-    """A model of which each request costs so much."""
+    """A model whose requests each cost a given amount."""
 
     name: str
     usd: float
@@ -620,8 +623,7 @@ class Costs:
 
 
 def test_another_model_is_paid_from_the_budget(fresh: Path) -> None:
-    """What a request may cost is what the model of this session asks, also where the one before is still open for
-    another role."""
+    """A session uses the prices of its own model, even while the earlier one is open for another role."""
     free, dear = Costs("free", 0.0), Costs("dear", 1.0)
     options: dict[str, Any] = {"schedule": fg.pipelined(8, focus=0.0), "folder": fresh}
     graph = requests(20, ("task", "reflection"))
@@ -632,7 +634,7 @@ def test_another_model_is_paid_from_the_budget(fresh: Path) -> None:
 
 
 def test_another_number_of_workers(fresh: Path) -> None:
-    """What a run can do at once is no change of its graph, and needs no leave."""
+    """The number of workers is not a change of the graph, and need not be accepted."""
     begun_run(fresh, settings={"judge.workers": 1})
     done = here(of(variant()), fresh, schedule="pipelined", settings={"judge.workers": 9})
     assert done.status == "completed"
@@ -647,7 +649,7 @@ def test_another_number_of_workers(fresh: Path) -> None:
     ids=["node", "item type"],
 )
 def test_another_topology_is_refused(make: Callable[[], fg.Graph], said: str, fresh: Path) -> None:
-    """The error shows the difference; the run is not harmed."""
+    """The error shows the difference; the run is unharmed."""
     begun_run(fresh)
     with pytest.raises(DataError, match="the graph has changed") as caught:
         here(of(make), fresh, schedule="pipelined", accept_changes=True)
@@ -656,7 +658,7 @@ def test_another_topology_is_refused(make: Callable[[], fg.Graph], said: str, fr
 
 
 def test_an_item_with_other_fields_is_refused(fresh: Path) -> None:
-    """A class of the same name with another field."""
+    """A class of the same name with another field is refused."""
     begun_run(fresh)
     other = attrs.make_class(
         "Candidate", {"text": attrs.field(type=Mapping[str, str]), "size": attrs.field(type=float)}
@@ -673,16 +675,16 @@ def test_an_item_with_other_fields_is_refused(fresh: Path) -> None:
     ],
 )
 def test_another_seed_or_parameter_is_refused(options: Mapping[str, Any], said: str, fresh: Path) -> None:
-    """They decide what is drawn: it would be another run."""
+    """Seed and parameters decide what is drawn, so a change would make another run."""
     session(GEPA, fresh, schedule="lockstep", kill_at=20)
     with pytest.raises(DataError, match=said):
         here(GEPA, fresh, schedule="lockstep", accept_changes=True, **options)
 
 
 def test_another_schedule(fresh: Path) -> None:
-    """Lockstep does not become pipelined on the way."""
+    """A lockstep run cannot be resumed as pipelined."""
     session(GEPA, fresh, schedule="lockstep", kill_at=40)
     with pytest.raises(DataError, match="schedule: serial -> overlapping"):
         here(GEPA, fresh, schedule="pipelined")
-    with pytest.raises(DataError, match="would have been decided otherwise"):
+    with pytest.raises(DataError, match="decides otherwise with these changes"):
         here(GEPA, fresh, schedule="pipelined", accept_changes=True)

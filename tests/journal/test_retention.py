@@ -1,4 +1,4 @@
-"""Keeping less: runs that are removed, and ones that are made smaller."""
+"""Remove runs, and shrink runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.journal.small import WORLD, held, small_run
 
 
 def test_vacuum_keeps_artifacts_and_costs(tmp_path: Path) -> None:
-    """The messages go, the rest stays, and resuming is refused without harm."""
+    """Messages are dropped, the rest stays, and resuming is refused without harm."""
     folder = tmp_path / "run"
     small_run(folder)
     with StoredRun.open(folder) as run:
@@ -35,7 +35,7 @@ def test_vacuum_keeps_artifacts_and_costs(tmp_path: Path) -> None:
 
 
 def test_remove_leaves_what_is_not_the_runs(tmp_path: Path) -> None:
-    """A folder with other files stays, with them."""
+    """A folder with other files stays, with these files."""
     small_run(tmp_path / "run", budget=fg.Budget(proposals=1))
     (tmp_path / "run" / "best-instruction.txt").write_text("mine to remove")
     (tmp_path / "run" / "notes.md").write_text("the user's")
@@ -47,7 +47,7 @@ def test_remove_leaves_what_is_not_the_runs(tmp_path: Path) -> None:
 
 
 def test_what_may_not_be_changed(tmp_path: Path) -> None:
-    """Both say what is in the way, and the run can be read as before."""
+    """Both name the obstacle, and the run stays readable."""
     folder = tmp_path / "run"
     small_run(folder)
     folder.chmod(0o555)
@@ -56,9 +56,9 @@ def test_what_may_not_be_changed(tmp_path: Path) -> None:
     with StoredRun.open(folder) as run:
         before = (list(run.calls()), run.artifacts())
     with unprivileged():
-        with pytest.raises(JournalError, match=r"run: not all of it could be removed: Permission denied"):
+        with pytest.raises(JournalError, match=r"run: could not be removed completely: Permission denied"):
             remove(folder)
-        with pytest.raises(JournalError, match=r"could not be made smaller: attempt to write a readonly database"):
+        with pytest.raises(JournalError, match=r"cannot be made smaller: attempt to write a readonly database"):
             vacuum(folder)
     (folder / "lock").chmod(0o400)
     with unprivileged():
@@ -70,7 +70,7 @@ def test_what_may_not_be_changed(tmp_path: Path) -> None:
 
 
 def test_vacuum_keeps_long_texts_of_artifacts(tmp_path: Path) -> None:
-    """They are put aside like those of messages, and stay, where those go."""
+    """Long texts of artifacts stay, although those of messages are dropped."""
     text = "a long text " * 40
     task = attrs.evolve(WORLD.task(), seed={"instruction": text})
     small_run(tmp_path / "run", task=task, budget=fg.Budget(proposals=1))
@@ -81,10 +81,10 @@ def test_vacuum_keeps_long_texts_of_artifacts(tmp_path: Path) -> None:
 
 
 def test_a_run_that_goes_on_is_left_alone(tmp_path: Path) -> None:
-    """Both say so, and it is as it was."""
+    """Both refuse an active run, and do not change it."""
     with held(tmp_path / "held"):
         for act in (remove, vacuum):
-            with pytest.raises(JournalError, match="the run goes on"):
+            with pytest.raises(JournalError, match="the run is active"):
                 act(tmp_path / "held")
         with StoredRun.open(tmp_path / "held") as run:
             assert run.status == "running"

@@ -1,4 +1,4 @@
-"""What the journal keeps of how artifacts stand: their evidence, who was evicted, who was champion."""
+"""The journal's rows on the state of artifacts: their evidence, evictions, and champions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flashgraph.run.pools import PoolState
 
 @attrs.frozen
 class Newest:
-    """Holds the newest artifact alone, and says how many samples it was tried on."""
+    """A pool that holds only the newest artifact; its evidence is on ``tried`` samples."""
 
     artifacts: Mapping[int, Artifact] = attrs.field(factory=dict)
 
@@ -36,12 +36,12 @@ def admit(pool: PoolState, tried: int) -> None:
 
 
 def rows(standings: Standings, pool: PoolState) -> list[tuple[int, int, Evidence | None]]:
-    """Artifact, whether it is held, evidence."""
+    """Return (artifact, whether it is held, evidence) for each row."""
     return [(values[1], values[2], evidence_of(values[3])) for _, values in standings.rows("pool", pool)]
 
 
 def test_evidence_of_what_is_held_and_of_what_was_evicted() -> None:
-    """Each change once; an evicted artifact keeps the evidence that it had."""
+    """Each change is written once; an evicted artifact keeps its evidence."""
     pool, standings = PoolState("pool", Newest()), Standings()
     admit(pool, 4)
     first = pool.records[0].last.evidence
@@ -54,7 +54,7 @@ def test_evidence_of_what_is_held_and_of_what_was_evicted() -> None:
 
 
 def test_a_session_that_goes_on_writes_what_it_may_have_missed() -> None:
-    """It does not know what the session before it has written."""
+    """A session does not know what the last one has written, so it writes all evictions again."""
     pool = PoolState("pool", Newest())
     for tried in (4, 7):
         admit(pool, tried)
@@ -62,7 +62,7 @@ def test_a_session_that_goes_on_writes_what_it_may_have_missed() -> None:
 
 
 def test_a_champion_row_has_the_estimate() -> None:
-    """In the place of the pool's own score; without evidence it is the pool's."""
+    """The row has the estimate instead of the pool's own score; without evidence it has the pool's score."""
     known = weigh({0: 1.0, 1: 0.0}, 4)
     changed = ev.ChampionChanged(2.0, "pool", 3, 1, 0.25, known, False)
     _, row = Standings.champion(changed, 7)

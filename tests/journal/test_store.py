@@ -1,4 +1,4 @@
-"""The journal's file: opening what is none, the writing thread, and who holds a run."""
+"""The journal's file: opening invalid files, the writing thread, and who holds a run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def turns(path: Path) -> list[int]:
 
 
 def test_what_is_put_is_there(tmp_path: Path) -> None:
-    """Once the future is done, another connection sees it; closing writes what is waiting."""
+    """Once the future is done, another connection sees the row; closing writes all that is waiting."""
     store = Store(tmp_path / "journal.db", create=True)
     for number in range(3):
         put(store, number)
@@ -51,7 +51,7 @@ def test_what_is_put_is_there(tmp_path: Path) -> None:
 
 
 def test_what_waits_is_committed_together(tmp_path: Path) -> None:
-    """A commit takes along everything that came while the last one was under way."""
+    """A commit includes everything that arrived during the last one."""
     store = Store(tmp_path / "journal.db", create=True)
     futures = [store.put([("INSERT INTO turns VALUES (?, 0.0, '', NULL)", (number,))]) for number in range(500)]
     for future in futures:
@@ -61,7 +61,7 @@ def test_what_waits_is_committed_together(tmp_path: Path) -> None:
 
 
 def test_a_commit_waits_for_no_thread_of_others() -> None:
-    """Stages may block in all the threads that are shared, until the very turn is heard that is being written."""
+    """A commit finishes although stages block all shared threads until it is done."""
     done, free = Future[None](), threading.Event()
 
     async def run() -> None:
@@ -82,7 +82,7 @@ def test_a_commit_waits_for_no_thread_of_others() -> None:
 
 
 def test_a_failed_write_is_the_last(tmp_path: Path) -> None:
-    """Nothing of its transaction is kept, and nothing that comes after it: there is no gap."""
+    """A failed write discards its transaction, and all later writes fail: there is no gap."""
     store = Store(tmp_path / "journal.db", create=True)
     put(store, 0)
     two: list[Statement] = [("INSERT INTO turns VALUES (1, 0.0, '', NULL)", ()), ("INSERT INTO nowhere VALUES (1)", ())]
@@ -96,7 +96,7 @@ def test_a_failed_write_is_the_last(tmp_path: Path) -> None:
 
 
 def test_a_journal_has_a_largest_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The write that would pass it fails, and says how to go on; with a larger one it does."""
+    """The write that would exceed the maximum size fails with a fix; with a larger maximum it succeeds."""
     monkeypatch.setenv("FLASHGRAPH_JOURNAL_BYTES", "400000")
     store = Store(tmp_path / "journal.db", create=True)
     fill = "INSERT INTO payloads VALUES (?, randomblob(20000))"
@@ -105,7 +105,7 @@ def test_a_journal_has_a_largest_size(tmp_path: Path, monkeypatch: pytest.Monkey
         for number in range(100):
             store.put([(fill, (str(number),))]).result()
 
-    with pytest.raises(JournalError, match="largest size of 400000 bytes") as caught:
+    with pytest.raises(JournalError, match="maximum size of 400000 bytes") as caught:
         until_full()
     assert "FLASHGRAPH_JOURNAL_BYTES=800000 and resume" in str(caught.value)
     store.close()
@@ -118,14 +118,14 @@ def test_a_journal_has_a_largest_size(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("said", ["", "0", "-1", "many", "1e9"])
 def test_a_largest_size_that_is_none(said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable is named, with what it expects."""
+    """The error names the variable, and the value that it expects."""
     monkeypatch.setenv("FLASHGRAPH_JOURNAL_BYTES", said)
     with pytest.raises(JournalError, match=f"FLASHGRAPH_JOURNAL_BYTES='{said}'; expected a whole number"):
         Store(tmp_path / "journal.db", create=True)
 
 
 def test_any_error_reaches_who_waits(tmp_path: Path) -> None:
-    """Also one that is not SQLite's: the thread lives on and says so."""
+    """An error that is not SQLite's is reported too, and the thread survives."""
     store = Store(tmp_path / "journal.db", create=True)
     with pytest.raises(JournalError, match="surrogates not allowed"):
         store.put([("INSERT INTO turns VALUES (0, 0.0, ?, NULL)", ("\ud800",))]).result(timeout=10)
@@ -133,7 +133,7 @@ def test_any_error_reaches_who_waits(tmp_path: Path) -> None:
 
 
 def damaged(kind: str, path: Path) -> None:
-    """Make a journal into what is none, or none any more."""
+    """Replace or damage a journal."""
     match kind:
         case "garbage":
             path.write_bytes(os.urandom(8192))
@@ -172,10 +172,10 @@ def damaged(kind: str, path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("garbage", "no SQLite file"),
-        ("text", "no SQLite file"),
-        ("empty", "no journal of flashgraph"),
-        ("another database", "no journal of flashgraph"),
+        ("garbage", "not an SQLite file"),
+        ("text", "not an SQLite file"),
+        ("empty", "not a journal of flashgraph"),
+        ("another database", "not a journal of flashgraph"),
         ("newer", f"schema {SCHEMA + 1}; this flashgraph knows schemas up to {SCHEMA}.\nFix: upgrade"),
         ("half", "damaged"),
         ("holes", "damaged"),
@@ -184,7 +184,7 @@ def damaged(kind: str, path: Path) -> None:
     ],
 )
 def test_what_is_no_journal(kind: str, said: str, tmp_path: Path) -> None:
-    """Resuming says what the file is and what to do, and leaves it as it is."""
+    """Resuming says what the file is and what to do, and does not change it."""
     here(SCENARIOS["cyclic"], tmp_path / "run", schedule="lockstep")
     path = tmp_path / "run" / "journal.db"
     damaged(kind, path)
@@ -199,13 +199,13 @@ def test_what_is_no_journal(kind: str, said: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("garbage", "no SQLite file"),
-        ("another database", "no journal of flashgraph"),
-        ("newer", "a journal is there already"),
+        ("garbage", "not an SQLite file"),
+        ("another database", "not a journal of flashgraph"),
+        ("newer", "a journal exists already"),
     ],
 )
 def test_starting_over_what_is_there(kind: str, said: str, tmp_path: Path) -> None:
-    """A new run never writes over a file."""
+    """A new run never overwrites a file."""
     small_run(tmp_path / "run")
     path = tmp_path / "run" / "journal.db"
     damaged(kind, path)
@@ -217,7 +217,7 @@ def test_starting_over_what_is_there(kind: str, said: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_what_is_read_only(what: str, tmp_path: Path) -> None:
-    """A file or a folder that may not be written to: said at once, and nothing is changed."""
+    """A read-only file or folder is reported at once, and nothing changes."""
     folder = tmp_path / "run"
     small_run(folder)
     before = (folder / "journal.db").read_bytes()
@@ -234,7 +234,7 @@ def test_what_is_read_only(what: str, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_may_not_be_looked_into(tmp_path: Path) -> None:
-    """Whether a journal is there nobody can tell: that is what is said."""
+    """The error says that the folder cannot be searched."""
     small_run(tmp_path / "closed" / "run")
     (tmp_path / "closed").chmod(0o600)
     with unprivileged(), pytest.raises(JournalError, match=r"cannot be opened: .*\nFix: give permission to read"):
@@ -242,17 +242,17 @@ def test_a_folder_that_may_not_be_looked_into(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    """Where a file stands in the way."""
+    """A file that has the folder's name is reported."""
     (tmp_path / "file").write_text("")
     with pytest.raises(JournalError, match="cannot be held"):
         small_run(tmp_path / "file" / "run")
 
 
 def test_two_processes_cannot_have_one_run(tmp_path: Path) -> None:
-    """The second one says who has it, and does nothing; when the first is killed the run is free."""
+    """The second process names the first one, and does nothing; when the first is killed, the run is free."""
     folder = tmp_path / "run"
     with held(folder) as process:
-        with pytest.raises(JournalError, match=rf"process {process.pid} on .* has it since ") as caught:
+        with pytest.raises(JournalError, match=rf"process {process.pid} on .* holds it since ") as caught:
             small_run(folder, resume=True)
         assert "wait for it to end, or stop it" in str(caught.value)
         with pytest.raises(JournalError, match=rf"process {process.pid} on "):
@@ -263,15 +263,15 @@ def test_two_processes_cannot_have_one_run(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_held_before_its_run_began(tmp_path: Path) -> None:
-    """The other process has written nothing yet: nobody can say who it is."""
+    """The other process has written nothing yet, so the error cannot name it."""
     (tmp_path / "run").mkdir()
-    with filelock.FileLock(tmp_path / "run" / "lock"), pytest.raises(JournalError, match="another process has it"):
+    with filelock.FileLock(tmp_path / "run" / "lock"), pytest.raises(JournalError, match="another process holds it"):
         small_run(tmp_path / "run")
     assert small_run(tmp_path / "run").status == "budget"
 
 
 def test_what_was_waiting_when_a_write_failed_fails_too(tmp_path: Path) -> None:
-    """It was handed over before anybody knew of the failure, and stands behind the gap."""
+    """Writes that were queued before the failure are behind the gap, and fail too."""
     store = Store(tmp_path / "journal.db", create=True)
     writing, handed_over = threading.Event(), threading.Event()
 
@@ -294,7 +294,7 @@ def test_what_was_waiting_when_a_write_failed_fails_too(tmp_path: Path) -> None:
 
 
 def test_an_older_schema_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Step by step, each in a transaction of its own; a step that fails leaves the file as the steps before made it."""
+    """Each step is a transaction of its own; a failing step leaves the result of the earlier ones."""
     Store(tmp_path / "journal.db", create=True).close()
     steps = {SCHEMA: "ALTER TABLE turns ADD COLUMN one", SCHEMA + 1: "ALTER TABLE turns ADD COLUMN one"}
     monkeypatch.setattr(store_module, "SCHEMA", SCHEMA + 2)
@@ -309,7 +309,7 @@ def test_an_older_schema_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def version_and_columns(path: Path) -> tuple[int, list[str]]:
-    """A journal's schema version, and the columns of its turns."""
+    """Return a journal's schema version, and the columns of its turns."""
     db = sqlite3.connect(path)
     try:
         (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -319,7 +319,7 @@ def version_and_columns(path: Path) -> tuple[int, list[str]]:
 
 
 def test_readers_do_not_disturb(tmp_path: Path) -> None:
-    """A reader that holds a transaction open all the time neither stops the run nor sees it change."""
+    """A reader with an open transaction neither stops the run nor sees it change."""
     folder = tmp_path / "one" / "run"
     session(SCENARIOS["cyclic"], folder, schedule="lockstep", kill_at=20)
     db = connect(folder / "journal.db", readonly=True)

@@ -1,4 +1,4 @@
-"""Resuming with another task: what differs is shown, and scores of two tasks never stand beside each other."""
+"""Resume with another task: differences are shown, and scores of two tasks are never mixed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Change = Callable[[fg.Task], fg.Task]
 
 
 def others(**fields: Any) -> Change:
-    """A task with other fields."""
+    """Return a change that gives the task other fields."""
     return lambda task: attrs.evolve(task, **fields)
 
 
@@ -38,15 +38,15 @@ async def zero(candidate: object, sample: object, llm: object) -> str:
 
 
 ANEW: list[tuple[str, Change, str]] = [
-    ("fewer", others(val=TASK.val[:-2]), "val: 8 samples -> 6: the last ones are gone"),
-    ("more", others(val=(*TASK.val, TASK.val[0])), "val: 8 samples -> 9: new ones at the end"),
+    ("fewer", others(val=TASK.val[:-2]), "val: 8 samples -> 6: samples were removed from the end"),
+    ("more", others(val=(*TASK.val, TASK.val[0])), "val: 8 samples -> 9: samples were added at the end"),
     ("reordered", others(val=TASK.val[::-1]), "val: the same 8 samples in another order"),
     (
         "replaced",
         others(val=(*TASK.val[:3], TASK.train[0], *TASK.val[4:])),
-        "val: 8 samples -> 8, 1 of them others than before; sample 3 is the first that differs",
+        "val: 8 samples -> 8, 1 of them new; sample 3 is the first that differs",
     ),
-    ("fewer to learn from", others(train=TASK.train[:4]), "train: 12 samples -> 4: the last ones are gone"),
+    ("fewer to learn from", others(train=TASK.train[:4]), "train: 12 samples -> 4: samples were removed from the end"),
     ("reordered to learn from", others(train=TASK.train[::-1]), "train: the same 12 samples in another order"),
     ("another scorer", others(score=strict), "score: another function, or what it uses has changed"),
     ("another attempt", others(attempt=zero), "attempt: another function"),
@@ -58,13 +58,13 @@ ANEW: list[tuple[str, Change, str]] = [
 ACCEPTED: list[tuple[str, Change, str]] = [
     ("another name", others(name="other"), "task: name: 'world-1' -> 'other'"),
     ("another seed", others(seed=dict.fromkeys(TASK.seed, "Another text.")), "task: seed: the text of "),
-    ("more to learn from", others(train=(*TASK.train, *TASK.val)), "train: 12 samples -> 20: new ones at the end"),
+    ("more to learn from", others(train=(*TASK.train, *TASK.val)), "train: 12 samples -> 20: samples were added"),
     ("another test", others(test=TASK.val), "test: "),
 ]
 
 
 def judged(task: fg.Task, texts: Mapping[str, str], index: int) -> float:
-    """The score of a candidate on a sample, worked out here."""
+    """Compute the score of a candidate on a sample, independently of a run."""
 
     async def llm(messages: str | Sequence[Message], **params: Any) -> fg.Reply:
         assert not isinstance(messages, str)
@@ -79,7 +79,7 @@ def judged(task: fg.Task, texts: Mapping[str, str], index: int) -> float:
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that has ended after two proposals."""
+    """The folder of a run that ended after two proposals."""
     folder = tmp_path_factory.mktemp("tasks") / "run"
     small_run(folder, budget=BEFORE)
     return folder
@@ -93,8 +93,8 @@ def folder(begun: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("change", "said"), [row[1:] for row in ANEW], ids=[row[0] for row in ANEW])
 def test_a_task_that_would_mix_scores(change: Change, said: str, folder: Path) -> None:
-    """It is shown, and the run stays as it was; accepted, the run begins anew from its best artifact, on what the
-    budget has left."""
+    """The change is shown and the run stays as it was; once accepted, the run begins anew from its best artifact, with
+    the rest of the budget."""
     with StoredRun.open(folder) as run:
         best, spend = run.best(), run.spend()
     assert best is not None
@@ -102,9 +102,7 @@ def test_a_task_that_would_mix_scores(change: Change, said: str, folder: Path) -
     with pytest.raises(DataError, match="has changed since the run was started") as caught:
         small_run(folder, task=change(TASK), resume=True)
     assert f"task: {said}" in str(caught.value)
-    assert "Fix: resume with the task as it was; or --accept-changes, with which the run begins anew" in str(
-        caught.value
-    )
+    assert "Fix: resume with the earlier task; or --accept-changes, which begins anew" in str(caught.value)
     assert (folder / "journal.db").read_bytes() == before
 
     task = change(TASK)
@@ -112,7 +110,7 @@ def test_a_task_that_would_mix_scores(change: Change, said: str, folder: Path) -
     with StoredRun.open(folder) as run:
         artifacts = run.artifacts()
         assert len(run.sessions()) == 1
-    # What is in the pool began with the old run's best, and has scores of this task alone.
+    # The pool's first artifact is the old run's best, and all scores are of the new task.
     first = {name: best.texts.get(name, text) for name, text in task.seed.items()}
     assert artifacts[0].texts == first
     for artifact in artifacts:
@@ -125,7 +123,7 @@ def test_a_task_that_would_mix_scores(change: Change, said: str, folder: Path) -
 
 @pytest.mark.parametrize(("change", "said"), [row[1:] for row in ACCEPTED], ids=[row[0] for row in ACCEPTED])
 def test_a_task_that_may_be_accepted(change: Change, said: str, folder: Path) -> None:
-    """It is shown; accepted, the run goes on with it, and takes it for its own from then on."""
+    """The change is shown; once accepted, the run resumes, and this task is its own from then on."""
     with pytest.raises(DataError, match="Fix: --accept-changes") as caught:
         small_run(folder, task=change(TASK), resume=True)
     assert said in str(caught.value)
@@ -136,13 +134,13 @@ def test_a_task_that_may_be_accepted(change: Change, said: str, folder: Path) ->
 
 
 def test_the_same_task(folder: Path) -> None:
-    """Made anew from equal parts it is the same."""
+    """A task made again from equal parts is the same."""
     copied = attrs.evolve(WORLD.task(), seed=dict(TASK.seed), val=[*TASK.val])
     assert small_run(folder, task=copied, resume=True).spent.proposals == 8
 
 
 def test_a_journal_of_an_older_version(folder: Path) -> None:
-    """It does not say what its task was: it is resumed, and knows from then on."""
+    """A journal without a fingerprint of its task is resumed, and has one from then on."""
     db = sqlite3.connect(folder / "journal.db")
     db.execute("DELETE FROM meta WHERE key = 'made_of'")
     db.commit()
@@ -153,5 +151,5 @@ def test_a_journal_of_an_older_version(folder: Path) -> None:
 
 
 def test_a_fingerprint_that_says_less() -> None:
-    """Nothing is compared that the older one does not have."""
+    """Only what the older fingerprint has is compared."""
     assert changes_of_task({}, task_fingerprint(TASK)) == ([], [])

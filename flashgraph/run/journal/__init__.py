@@ -1,12 +1,12 @@
-"""The journal: one SQLite file that holds all of a run, from which it is read and resumed.
+"""The journal: the SQLite file that holds a run, and from which it is read and resumed.
 
-codec     values of a graph's types as JSON and back, long texts once
-header    what a run was started with, and what a changed graph means for it
-store     the file: its tables, the one thread that writes, clear errors
+codec     encode values of a graph's types as JSON, and decode them
+header    the settings that a run was started with, and what a changed graph means for it
+store     the file: its tables, the one thread that writes, and clear errors
 writer    a run's turns, calls and admissions as rows
 examined  the held-out test's calls
-replay    the machine as it was, from its turns
-reading   a run's rows as values, also while it goes on
+replay    rebuild a machine from its turns
+reading   a run's rows as values, also while the run is active
 """
 
 from flashgraph.run.journal.codec import Codec

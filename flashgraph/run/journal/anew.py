@@ -1,7 +1,7 @@
-"""Beginning anew from a run's best artifact, when its task has changed.
+"""Begin a run anew from its best artifact, after its task has changed.
 
-No score of the old task stands beside a new one.  The old journal stays beside the new one, to be read.  What was
-spent stays counted.
+Scores of the old task and of the new one are never mixed.  The old journal is kept beside the new one for reading.
+What the run spent stays counted.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ __all__ = ["begin_anew"]
 
 
 def begin_anew(path: Path, before: Header, header: Header, codec: Codec, machine: Machine, changes: Changes) -> None:
-    """Put a new journal in the place of the one at ``path``, which is kept as ``journal-1.db`` (or the next number).
+    """Replace the journal at ``path`` with a new one; the old one becomes ``journal-1.db`` (or the next free number).
 
-    ``machine`` says of what plan the old run's is.  Raises what `replayed` raises; the old journal is in place then.
+    ``machine`` supplies the plan of the old run.  Raises what `replayed` raises, before it replaces anything.
     """
     task = _task_of(before, machine.task)
     old = type(machine)(machine.plan, Ledger(Budget()), lambda event: None, machine.seed, task)
@@ -41,7 +41,7 @@ def begin_anew(path: Path, before: Header, header: Header, codec: Codec, machine
     try:
         resumed = replayed(store, before, codec, old, changes)
         spent = Counter(old.ledger.settled)
-        spent.update(old.ledger.reserved)  # of requests whose replies were lost
+        spent.update(old.ledger.reserved)  # by requests whose replies were lost
         spent.update(uncharged(Examined(store, JournalWriter(store, codec), old.ledger), old.ledger))
         best = next((pool.best for pool in old.pools.values() if pool.best is not None), None)
         texts = {**carried(store.db, store.path).texts, **((texts_of(best.value) or {}) if best is not None else {})}
@@ -51,25 +51,25 @@ def begin_anew(path: Path, before: Header, header: Header, codec: Codec, machine
     _begin(path.with_name(f"{path.name}.new"), header, codec, Carried(texts, resumed.at, kept.name), spent)
     try:
         try:
-            os.link(path, kept)  # so that there is a journal of this name whenever the process ends
-        except OSError:  # not on this file system
+            os.link(path, kept)  # a journal of this name exists at every moment, should the process be killed
+        except OSError:  # the file system has no hard links
             os.replace(path, kept)
         os.replace(path.with_name(f"{path.name}.new"), path)
     except OSError as error:
         raise JournalError(
-            f"{path}: the journal of the old task could not be kept as {kept.name}: {error.strerror}.\n"
+            f"{path}: cannot keep the journal of the old task as {kept.name}: {error.strerror}.\n"
             "Fix: give write permission to the folder, or start a new run."
         ) from error
 
 
 def _task_of(before: Header, now: Task[Any, Any] | None) -> Task[Any, Any] | None:
-    """Return the task as far as pools are made for it: what they hold was weighed within the old task's bounds."""
+    """Return the task with the bounds of the old one, because the old pools weighed their scores within those."""
     bounds = before.made_of.get("bounds")
     return now if now is None or bounds is None else attrs.evolve(now, bounds=tuple(bounds))
 
 
 def _begin(path: Path, header: Header, codec: Codec, taken: Carried, spent: Mapping[str, float]) -> None:
-    """Write a journal that holds nothing but what the run begins with."""
+    """Write a journal that holds only what the run begins with."""
     path.unlink(missing_ok=True)
     store = Store(path, create=True)
     try:

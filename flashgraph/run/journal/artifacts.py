@@ -1,4 +1,4 @@
-"""The artifacts of a stored run: their admission, and what became of them since, as one value each."""
+"""The artifacts of a stored run, each as one value: its admission and its present state."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Key = tuple[str, int]
 
 @attrs.frozen
 class ArtifactRecord:
-    """What was last written down of an artifact; ``score`` is the estimate where there is evidence."""
+    """The last stored state of an artifact; ``score`` is the estimate where there is evidence."""
 
     retracted: bool
     provisional: bool
@@ -44,14 +44,14 @@ class ArtifactRecord:
 
 
 class Artifacts:
-    """Reads a journal's admissions; ``pools`` are the graph's, in the order of their declaration."""
+    """Read a journal's admissions; ``pools`` are the graph's, in the order of their declaration."""
 
     def __init__(self, rows: Rows, pools: Sequence[str]) -> None:
         self._rows = rows
         self._pools = pools
 
     def read(self, where: str = "1", *values: Any) -> tuple[StoredArtifact, ...]:
-        """The artifacts of which the rows fulfil a condition, in order of admission."""
+        """Return the artifacts whose rows satisfy an SQL condition, in order of admission."""
         rows = self._rows.read(
             "admissions",
             (whole, word, whole, _kind, count, real, PARENTS, maybe(number), SCORES, maybe(whole), whole, json_of()),
@@ -67,8 +67,8 @@ class Artifacts:
         return tuple(sorted(found, key=lambda a: (a.at, a.version)))
 
     def standing(self) -> dict[Key, ArtifactRecord]:
-        """How each artifact stands, read without its value."""
-        # SQLite takes the bare columns from the row that has the maximum.
+        """Return the state of each artifact without reading its value."""
+        # SQLite takes the bare columns from the row with the maximum.
         what = "turn, pool, artifact, kind, provisional, score, max(version)"
         sql = f"SELECT {what} FROM admissions GROUP BY pool, artifact"
         expected = (whole, word, whole, _kind, whole, maybe(number), count)
@@ -81,8 +81,10 @@ class Artifacts:
         return found
 
     def champions(self, pool: str) -> list[tuple[int, int, float, float, int, Evidence | None]]:
-        """Each change of a pool's champion to a confirmed one, oldest first: version, turn, seconds, score, artifact,
-        evidence.  A journal of schema 1 has none."""
+        """Return each change of a pool's champion to a confirmed one, oldest first.
+
+        Each is (version, turn, seconds, score, artifact, evidence).  A journal of schema 1 has none.
+        """
         if not self._rows.has("champions"):
             return []
         rows = self._rows.read(
@@ -95,7 +97,7 @@ class Artifacts:
         return [(version, turn, at, score, id, evidence) for version, turn, at, score, id, evidence in rows]
 
     def _standings(self) -> dict[Key, tuple[bool, Evidence | None]]:
-        """By artifact whether its pool holds it, and its evidence; only those of which one or the other is known."""
+        """Return by artifact whether its pool holds it, and its evidence; artifacts without a row are left out."""
         if not self._rows.has("standings"):
             return {}
         sql = "SELECT pool, artifact, held, evidence FROM standings"
@@ -103,7 +105,7 @@ class Artifacts:
         return {(pool, id): (bool(held), evidence) for pool, id, held, evidence in rows}
 
     def best(self) -> Key | None:
-        """See `StoredRun.best`."""
+        """Return the artifact that `StoredRun.best` describes."""
         chosen = dict(self._rows.read("best", (word, maybe(whole)), "SELECT pool, artifact FROM best"))
         found = next(((pool, chosen[pool]) for pool in self._pools if chosen.get(pool) is not None), None)
         sql = "SELECT 1 FROM admissions WHERE pool = ? AND artifact = ?"

@@ -1,6 +1,7 @@
-"""The causes of ends in a journal; those of schemas up to 3 held reasons alone, and this module alone reads them.
+"""The causes of ends in a journal.
 
-What the reasons of those versions do not tell apart gets the more general cause.
+Schemas up to 3 store only reasons.  This module alone derives causes from them.  Where an old reason fits several
+causes, the result is the most general one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ __all__ = ["cause", "cause_of_drain", "cause_of_failure", "cause_of_job", "cause
 MODEL_ERRORS = tuple(
     f"{name}: " for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.ModelError)
 )
-"""How the reasons of jobs began whose model requests failed."""
+"""Prefixes of the reasons of jobs whose model requests failed."""
 
 FAILURES = {
     " times, most often with: ": Cause.FRUITLESS,
@@ -23,7 +24,7 @@ FAILURES = {
     " raised 20 times in a row, the last time with: ": Cause.FUNCTION,
     "' failed: ": Cause.SOURCE,
 }
-"""What the reasons of failed runs contained."""
+"""Parts of the reasons of failed runs."""
 
 GOALS = {
     "a score of ": Cause.TARGET,
@@ -31,11 +32,11 @@ GOALS = {
     "proposals in a row have ": Cause.PATIENCE,
     "used nothing of the budget": Cause.IDLE,
 }
-"""What the reasons of runs contained that ended by themselves."""
+"""Parts of the reasons of runs that stopped at a goal."""
 
 
 def cause(value: Any) -> Cause:
-    """Return a stored cause.  Raises `ValueError` for what is none."""
+    """Return a stored cause.  Raises `ValueError` for an unknown one."""
     try:
         return Cause(value)
     except ValueError:
@@ -43,7 +44,7 @@ def cause(value: Any) -> Cause:
 
 
 def cause_of_job(how: str, reason: str) -> Cause:
-    """Return the cause of a job's end from its old reason."""
+    """Derive the cause of a job's end from its old reason."""
     if how == "failed":
         return Cause.MODEL if reason.startswith(MODEL_ERRORS) else Cause.RAISED
     if reason.startswith("it did not end within "):
@@ -52,18 +53,17 @@ def cause_of_job(how: str, reason: str) -> Cause:
 
 
 def cause_of_failure(job: int, reason: str) -> Cause:
-    """Return the cause of a failure from its old reason; the functions on edges have no ``job``, but a number below
-    0."""
+    """Derive the cause of a failure from its old reason; a negative ``job`` is a function on an edge."""
     return Cause.FUNCTION if job < 0 else cause_of_job("failed", reason)
 
 
 def cause_of_drain(reason: str) -> Cause:
-    """Return why a run was drained from its old reason."""
+    """Derive the cause of a drain from its old reason."""
     return next((found for part, found in GOALS.items() if part in reason), Cause.CALLER)
 
 
 def cause_of_session(status: str, reason: str) -> Cause:
-    """Return the cause of a run's end from its old reason."""
+    """Derive the cause of a run's end from its old status and reason."""
     match status:
         case "completed":
             return Cause.DONE

@@ -1,8 +1,7 @@
-"""Values of a graph's types as JSON and back.
+"""Encode values of a graph's types as JSON, and decode them.
 
-JSON alone forgets what is a tuple and what is of which class; here each such value carries a tag.  Only classes that
-the graph's ports lead to can come back: a journal is data, and reading one runs nothing.  Long texts are put aside
-under their hash, so that each is kept once.
+JSON has no tuples and no classes, so such values carry a tag.  Decoding makes only classes that the graph's ports name:
+a journal is data, and reading one runs no code of its own.  Long texts are stored once, under their hash.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ from flashgraph.run.journal.jsontext import TAG, tagged, untagged
 __all__ = ["LONG", "Codec"]
 
 LONG = 200
-"""From so many characters on, a text is put aside."""
+"""Texts of at least this many characters are stored apart, under their hash."""
 
 OWN = ("long", "tuple", "dict", "set", "frozenset", "bytes", "enum", "float")
-"""Tags that are no class's."""
+"""Tags that do not name a class."""
 Put = Callable[[str], str]
 Get = Callable[[str], str]
 
 
 class Codec:
-    """Encodes values whose classes it knows; others are refused with `DataError`."""
+    """Encode values whose classes it knows; refuse others with `DataError`."""
 
     def __init__(self, classes: Iterable[type], own: Iterable[type] = ()) -> None:
         self._classes: dict[str, type] = {}
@@ -60,7 +59,7 @@ class Codec:
         composed = attrs.has(kind) or dataclasses.is_dataclass(kind) or hasattr(kind, "_fields")
         if kind in self._names or not (composed or issubclass(kind, enum.Enum)):
             return
-        # Not the module: a file that was loaded by its path has another one on another machine.
+        # Without the module: a file that is loaded by its path gets another module name on another machine.
         name, number = kind.__qualname__, 1
         while name in self._classes or name in OWN:
             number += 1
@@ -72,29 +71,29 @@ class Codec:
                 if inspect.isclass(inner):
                     self._know(inner)
         below: list[type] = kind.__subclasses__()
-        # A process that has loaded a graph's file twice has two of each: the plain name is for the graph's own.
+        # A process that loaded a graph's file twice has two classes of each name; the graph's own gets the plain one.
         for sub in sorted(below, key=lambda sub: sub not in self._own):
             self._know(sub)
 
     def loose(self) -> Codec:
-        """A codec that also encodes values of classes it does not know, which are read as plain data only."""
+        """Return a codec that also encodes classes that it does not know; they can only be read as plain data."""
         other = Codec(())
         other._classes, other._names, other._strict = self._classes, self._names, False
         return other
 
     def encode(self, value: Any, put: Put) -> Any:
-        """``value`` as JSON; ``put`` keeps a long text and returns its name.
+        """Return ``value`` as JSON; ``put`` stores a long text and returns its name.
 
-        Raises `DataError` for a value that could not be read back.
+        Raises `DataError` for a value that could not be decoded.
         """
         if value is None or (isinstance(value, bool | int | float) and not isinstance(value, enum.Enum)):
             return tagged(value) if isinstance(value, float) and not math.isfinite(value) else value
         if isinstance(value, enum.Enum):
-            # Flags that are set together have no name of their own.
+            # A combination of flags has no name of its own.
             member = value.value if isinstance(value, enum.Flag) else value.name
             return {TAG: "enum", "of": self._name(type(value)), "is": member}
         if isinstance(value, str):
-            text = str.__str__(value)  # of a subclass what it holds, not what it shows
+            text = str.__str__(value)  # the content: a subclass may override how it prints
             return {TAG: "long", "of": put(text)} if len(text) >= LONG else text
         if isinstance(value, bytes):
             return {TAG: "bytes", "of": base64.b64encode(value).decode()}
@@ -116,7 +115,7 @@ class Codec:
                 return {k: self.encode(v, put) for k, v in value.items()}
             return {TAG: "dict", "of": [[self.encode(k, put), self.encode(v, put)] for k, v in value.items()]}
         if isinstance(value, Set):
-            # Sorted by their texts: the same set is the same JSON.
+            # Sorted, so that equal sets give equal JSON.
             members = sorted((self.encode(v, put) for v in value), key=repr)
             return {TAG: "set" if kind is set else "frozenset", "of": members}
         if isinstance(value, list):
@@ -128,7 +127,7 @@ class Codec:
         raise self._unknown(kind)
 
     def decode(self, data: Any, get: Get) -> Any:
-        """The value that `encode` made ``data`` of.  Raises `DataError` for a class that the graph does not have."""
+        """Return the value that `encode` made ``data`` from.  Raises `DataError` for a class that the graph lacks."""
         if isinstance(data, list):
             return [self.decode(d, get) for d in data]
         if not isinstance(data, dict):
@@ -163,15 +162,15 @@ class Codec:
         except TypeError as error:
             had = ", ".join(name for name in data if name != TAG)
             raise DataError(
-                f"the journal holds a {tag!r} of another version of its class, with {had}; this one has "
+                f"the journal holds a {tag!r} of another version of its class, with the fields {had}; expected "
                 f"{', '.join(_fields(kind))} ({error}).\n"
-                "Fix: resume with the graph, and the version of flashgraph, that the run was started with."
+                "Fix: resume with the graph and the version of flashgraph that the run was started with."
             ) from None
 
     def _name(self, kind: type) -> str:
         if kind not in self._names:
             for base in kind.__mro__[1:]:
-                if base in self._names:  # a subclass that was made after the graph was
+                if base in self._names:  # a subclass that was defined after the codec was made
                     self._know(kind)
                     break
             else:
@@ -183,7 +182,7 @@ class Codec:
     def _class(self, name: str) -> type:
         if name not in self._classes:
             raise DataError(
-                f"the journal holds a {name!r}, which is no type of this graph; it has "
+                f"the journal holds a {name!r}, which is not a type of this graph; expected one of "
                 f"{', '.join(sorted(self._classes))}.\nFix: resume with the graph that the run was started with."
             )
         return self._classes[name]
@@ -191,13 +190,13 @@ class Codec:
     def _unknown(self, kind: type) -> DataError:
         return DataError(
             f"a value of {kind.__module__}.{kind.__qualname__} cannot be stored with the run; expected plain values, "
-            "attrs or data classes, lists, tuples, sets and mappings of them, of types that the graph's annotations "
-            "name.\nFix: annotate the stage that makes it, or make it of such parts."
+            "attrs or data classes, or lists, tuples, sets and mappings of them, of types that the graph's annotations "
+            "name.\nFix: annotate the stage that makes it with its type, or make it of such parts."
         )
 
 
 def _own(graph: GraphSpec) -> set[type]:
-    """The classes that the modules of a graph's functions know by a name."""
+    """Return the classes that are bound to a name in the modules of a graph's functions."""
     bodies = [inspect.unwrap(body) for body in [*(s.body for s in graph.sources), *(s.body for s in graph.stages)]]
     found = [value for body in bodies for value in getattr(body, "__globals__", {}).values()]
     return {value for value in found if inspect.isclass(value)}
@@ -211,7 +210,7 @@ def _fields(kind: type) -> tuple[str, ...]:
 
 
 def _argument(kind: type, name: str) -> str:
-    """The name of a field's argument, from which attrs takes a leading underscore."""
+    """Return the name of a field's argument; attrs strips a leading underscore from it."""
     if not attrs.has(kind):
         return name
     return str(attrs.fields_dict(kind)[name].alias)

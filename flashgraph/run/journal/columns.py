@@ -1,7 +1,6 @@
-"""What each column of a journal may hold: SQLite keeps anything anywhere, and a row that was damaged is named.
+"""Check each column of a journal's rows, because SQLite stores any value in any column.
 
-A reader says of each column of its query what it expects; a value that is something else is a `JournalError`, and
-never an error of whoever uses it.
+A reader states what it expects of each column of its query.  Another value raises a `JournalError` that names the row.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ __all__ = [
 ]  # fmt: skip
 
 Expected = Callable[[Any], Any]
-"""Returns a column's value as it is used; raises ValueError with what was expected."""
+"""Return a column's value in the form that is used; raise ValueError with what was expected."""
 
 UNUSABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError, MemoryError)
-"""What reading a value of another form may raise."""
+"""Errors that reading a malformed value may raise."""
 
 
 def select(
     db: sqlite3.Connection, path: Path, table: str, expected: Sequence[Expected], sql: str, *values: Any
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield the rows of a query, each column checked.  The first column names the row of ``table``.
+    """Yield the rows of a query, with each column checked.  The first column identifies the row of ``table``.
 
-    Raises `JournalError` for a row that is not as expected, and where SQLite cannot read.
+    Raises `JournalError` for a row that is not as expected, and when SQLite cannot read.
     """
     with reading(path, table):
         cursor = db.execute(sql, values)
@@ -43,7 +42,7 @@ def select(
 
 
 def damaged(path: Path, table: str, row: object, said: object) -> JournalError:
-    """Return the error of a row that cannot be used; ``said`` is why."""
+    """Return the error for a row that cannot be used; ``said`` is the reason, or the exception."""
     reason = f"{type(said).__name__}: {said}" if isinstance(said, Exception) else str(said)
     return JournalError(
         f"{path}: table {table}, row {row!r:.60}: {reason}. The journal is damaged.\n"
@@ -75,7 +74,7 @@ def count(value: Any) -> int:
 
 
 def number(value: Any) -> float:
-    """Any number, infinities and NaN too."""
+    """Return any number; infinities and NaN are allowed."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("a number")
     return value
@@ -114,12 +113,12 @@ def anything(value: Any) -> Any:
 
 
 def maybe(expected: Expected) -> Expected:
-    """None, or what ``expected`` takes."""
+    """Allow None beside what ``expected`` allows."""
     return lambda value: None if value is None else expected(value)
 
 
 def json_of(expected: Expected = anything) -> Expected:
-    """A text with JSON of which ``expected`` takes the value."""
+    """Parse a JSON text, then check its value with ``expected``."""
 
     def parse(value: Any) -> Any:
         try:
@@ -138,7 +137,7 @@ def mapping(value: Any) -> dict[str, Any]:
 
 
 def amounts(value: Any) -> dict[str, float]:
-    """Amounts by limit: not one of them is less than nothing."""
+    """Return amounts by limit, each at least 0."""
     found = mapping(value)
     if any(number(amount) < 0 or amount != amount for amount in found.values()):
         raise ValueError("amounts from 0")

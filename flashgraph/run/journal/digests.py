@@ -1,8 +1,8 @@
-"""Digests of a user's values and functions: equal in another process, other when what they stand for is another.
+"""Digests of a user's values and functions: stable between processes, and different once the content differs.
 
-A value is what `pickle` would keep of it.  A function is its text, what it closes over, its defaults, and, in the
-user's own files, the functions, classes and module-level assignments that it names.  Nothing of the user's is called,
-except what copies a value (``__reduce_ex__``) and what shows it (``__repr__``).
+A value is digested as `pickle` would store it.  A function is digested by its source, its closure and its defaults.  In
+the user's own files, the functions, classes and module-level assignments that it names count too.  The only user code
+that runs is what copies a value (``__reduce_ex__``) and what prints it (``__repr__``).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ DIGITS = 16
 
 
 def digest(value: Any) -> str:
-    """Return 16 hexadecimal digits that stand for a value."""
+    """Return the digest of a value: 16 hexadecimal digits."""
     return _Feed().of(value)
 
 
 def function_digest(function: Callable[..., Any]) -> str:
-    """Return 16 hexadecimal digits that stand for what a function does; for an object that is called, its class too."""
+    """Return the digest of what a function does: 16 hexadecimal digits.  A callable object's class counts too."""
     feed = _Feed()
     if not isinstance(function, FunctionType | MethodType | functools.partial | BuiltinFunctionType | type):
         feed.feed(type(function))
@@ -42,14 +42,14 @@ def function_digest(function: Callable[..., Any]) -> str:
 
 
 class _Feed:
-    """One digest that is being made."""
+    """One digest in the making."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
         self._inside: list[Any] = []
-        """The values around the one that is fed, which may hold themselves."""
+        """The values that enclose the current one; a value may contain itself."""
         self._functions: set[Any] = set()
-        """Functions and classes that were fed: each counts once."""
+        """Functions and classes that were fed already: each counts once."""
 
     def of(self, value: Any) -> str:
         self.feed(value)
@@ -57,7 +57,7 @@ class _Feed:
 
     def text(self, kind: str, text: str) -> None:
         data = text.encode(errors="surrogatepass")
-        # With its length, so that no two sequences of texts are alike.
+        # The length keeps any two sequences of texts apart.
         self._hash.update(f"{kind}:{len(data)}:".encode() + data)
 
     def feed(self, value: Any) -> None:
@@ -93,12 +93,12 @@ class _Feed:
                 self.feed(key)
                 self.feed(part)
         elif isinstance(value, Set):
-            # A set has another order in another process.
+            # The order of a set differs between processes.
             self.text("set", " ".join(sorted(_Feed().of(part) for part in value)))
         elif isinstance(value, functools.partial):
             self.feed((value.func, value.args, value.keywords))
         elif isinstance(wrapped := getattr(value, "__wrapped__", None), FunctionType):
-            self.feed(wrapped)  # as functools.cache has it
+            self.feed(wrapped)  # functools.cache wraps functions so
         else:
             self._object(value)
 
@@ -107,14 +107,14 @@ class _Feed:
         reduced: Any
         try:
             reduced = value.__reduce_ex__(4)
-        except Exception:  # not to be copied: a lock, a file, a module's own kind
+        except Exception:  # it cannot be copied: a lock, a file, a class of an extension module
             reduced = _shown(value)
         if isinstance(reduced, str):
             self.text("shown", reduced)
             return
         makes, arguments, state, parts, pairs = [*reduced, None, None, None, None][:5]
         self.text("makes", getattr(makes, "__qualname__", ""))
-        # A class is known by its name here: its text is not what the value is.
+        # A class counts by name here: its source is not part of the value.
         self.feed([part.__qualname__ if isinstance(part, type) else part for part in arguments])
         self.feed(state)
         for rest in (parts, pairs):
@@ -139,13 +139,13 @@ class _Feed:
         for cell in value.__closure__ or ():
             try:
                 self.feed(_constant(cell.cell_contents))
-            except ValueError:  # not yet filled
+            except ValueError:  # the cell is not filled yet
                 self.text("cell", "empty")
         if _own(value):
             self._named(value)
 
     def _class(self, kind: type) -> None:
-        """Of a class of the user's its members, and its bases."""
+        """Feed the members and the bases of a class of the user's."""
         members = list(_members(kind))
         if not any(_own(member) for _, member in members if isinstance(member, FunctionType)):
             return
@@ -156,7 +156,7 @@ class _Feed:
             self.feed(base)
 
     def _named(self, function: FunctionType) -> None:
-        """What a function of the user's names in its module, and in other modules of the user's."""
+        """Feed what a function of the user's names in its module and in the user's other modules."""
         names = sorted(set(_names(function.__code__)))
         statements: Mapping[str, str] | None = None
         for name in names:
@@ -171,13 +171,13 @@ class _Feed:
                 if isinstance(found, type) or _own(found):
                     self.feed(found)
             else:
-                # By its text: the value may be filled while a run goes on, as a cache is.
+                # By its source: the value may change during a run, as a cache does.
                 statements = _statements(function.__code__.co_filename) if statements is None else statements
                 self.text(name, statements.get(name, ""))
 
 
 def _members(kind: type) -> Iterator[tuple[str, Any]]:
-    """What the text of a class defines: functions, also inside of properties and the like, and plain values."""
+    """Yield what a class body defines: plain values, and functions, also those inside properties and wrappers."""
     for name, member in vars(kind).items():
         for found in (member, *(getattr(member, part, None) for part in ("__func__", "fget", "__wrapped__"))):
             named = not name.startswith("__") and isinstance(found, (*PLAIN[1:], tuple, frozenset))
@@ -186,7 +186,7 @@ def _members(kind: type) -> Iterator[tuple[str, Any]]:
 
 
 def _constant(value: Any) -> Any:
-    """A value that a function closes over, if it cannot change while a run goes on; else only its kind."""
+    """Return a closed-over value if it is immutable, else the name of its class."""
     if isinstance(value, (*PLAIN, tuple, frozenset, Enum, FunctionType, MethodType, functools.partial)):
         return value
     return type(value).__qualname__
@@ -194,8 +194,8 @@ def _constant(value: Any) -> Any:
 
 def _source(function: FunctionType) -> str:
     try:
-        return inspect.getsource(function.__code__)  # of the function itself, and not of one that it wraps
-    except (OSError, TypeError):  # made without a file
+        return inspect.getsource(function.__code__)  # of the function itself, not of one that it wraps
+    except (OSError, TypeError):  # it was defined without a file
         return repr(_compiled(function.__code__))
 
 
@@ -212,7 +212,7 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 def _own(function: FunctionType) -> bool:
-    """Whether a function was written by the user: not in Python, a library or flashgraph."""
+    """Return whether a function is the user's own, and not of Python, a library or flashgraph."""
     return is_own(function.__module__ or "", function.__code__.co_filename)
 
 
@@ -235,7 +235,7 @@ def _parsed(file: str, text: str) -> Mapping[str, str]:
 
 
 def _statements(file: str) -> Mapping[str, str]:
-    """The assignments of a file, each under the names that it binds."""
+    """Return the assignments of a file, each under the names that it binds."""
     try:
         text = Path(file).read_text(encoding="utf-8")
     except (OSError, ValueError):
@@ -249,5 +249,5 @@ def _shown(value: Any) -> str:
         return type(value).__qualname__
     try:
         return ADDRESS.sub("0x", repr(value))
-    except Exception:  # the user's own
+    except Exception:  # the user's __repr__ may raise anything
         return type(value).__qualname__

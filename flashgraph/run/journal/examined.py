@@ -1,7 +1,7 @@
-"""The held-out test's calls, kept as the run's own are: what was answered is not asked again, and all of it counts.
+"""The calls of the held-out test, kept like those of the run: an answered request is not sent again, and all count.
 
-The scheduler knows nothing of the test.  What it has cost is charged to the run's account when the run is reopened, as
-a part of that turn, so that the budget holds over all sessions and a run that is told again decides the same.
+The scheduler does not know of the test.  Reopening a run charges the test's cost to the run's account, as part of that
+turn.  So the budget holds over all sessions, and a replay makes the same decisions.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ DONE = (whole, word, word, word, maybe(word), count, count, maybe(number), word)
 
 
 class Examined:
-    """What the test has asked so far.  ``work`` names one candidate on one sample, ``request`` what it asks.
+    """The test's requests so far.  ``work`` names one candidate on one sample, ``request`` the content of its request.
 
-    A request that was out when its process ended is lost: it counts as all that was set aside for it.
+    A request that was in flight when its process ended is lost: it counts with all that was reserved for it.
     """
 
     def __init__(self, store: Store, writer: JournalWriter, ledger: Ledger) -> None:
@@ -41,15 +41,15 @@ class Examined:
             self._replies.setdefault((work, request), deque()).append(found)
         self._works = {work for work, _ in self._replies}
         self.before = self._total("WHERE work != ''")
-        """What the tests of earlier sessions have cost, by limit; without what was charged beside them."""
+        """The cost of the tests of earlier sessions, by limit; without other charges."""
         self._last: int = fetched(store.db, store.path, "tests", "SELECT coalesce(max(id), 0) FROM tests")[0][0]
 
     def __contains__(self, work: str) -> bool:
-        """Whether an earlier session has had an answer for this piece of work."""
+        """Return whether an earlier session got an answer for this piece of work."""
         return work in self._works
 
     def spent(self) -> dict[str, float]:
-        """What was spent beside the run's turns in earlier sessions, by limit."""
+        """Return what earlier sessions spent outside the run's turns, by limit."""
         return self._total()
 
     def _total(self, where: str = "") -> dict[str, float]:
@@ -60,7 +60,7 @@ class Examined:
         return dict(total)
 
     def charge(self, how: str, said: str, spent: Mapping[str, float]) -> None:
-        """Write down what else was spent beside the run's turns.  Raises `JournalError` when it cannot be written."""
+        """Store another expense outside the run's turns.  Raises `JournalError` when that fails."""
         self._last += 1
         sql = (
             "INSERT INTO tests (id, work, request, how, prompt_tokens, completion_tokens, finish, spent)"
@@ -72,14 +72,14 @@ class Examined:
         self._store.put([(sql, (self._last, how, said, dumped(dict(spent))))], mark).result()
 
     def take(self, work: str, request: str) -> Reply | None:
-        """The next reply that an earlier session has had for this request, if there is one."""
+        """Return the next stored reply for this request; None when there is no more."""
         replies = self._replies.get((work, request))
         return replies.popleft() if replies else None
 
     async def asked(self, work: str, request: str, reserved: Mapping[str, float]) -> int:
-        """Write down that a request goes out and what was set aside for it; returns its number when that is durable.
+        """Store that a request is sent and what is reserved for it; return its number once that is durable.
 
-        Raises `JournalError` when it cannot be written.
+        Raises `JournalError` when it cannot be stored.
         """
         number = self._last = self._last + 1
         row = (number, work, request, dumped(dict(reserved)))
@@ -94,7 +94,7 @@ class Examined:
         return number
 
     def ended(self, number: int, reply: Reply | None, spent: Mapping[str, float], settled: Mapping[str, float]) -> None:
-        """Write down how a request ended (without a reply: it failed) and what the whole run has settled by now."""
+        """Store how a request ended (without a reply it failed) and what the whole run has settled so far."""
         statements: list[Statement] = []
         if reply is None:
             sql = "UPDATE tests SET how = 'failed', spent = ? WHERE id = ?"

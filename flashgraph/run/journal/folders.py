@@ -1,4 +1,4 @@
-"""Where runs are: finding one by its name, and whether a process has it."""
+"""The folders of runs: find a run by name, and see whether a process holds it."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from flashgraph.run.journal.private import LOOK
 __all__ = ["RUNS", "find_journal", "find_run", "is_held", "runs_in"]
 
 RUNS = Path("runs")
-"""The folder that runs are kept in when nothing else is said."""
+"""The default folder of runs."""
 
 LOCK = "lock"
 
 
 def runs_in(parent: Path) -> list[Path]:
-    """The folders of the runs below ``parent``, by name.  Raises `DataError` where it is no folder."""
+    """Return the folders of the runs below ``parent``, sorted by name.  Raises `DataError` unless it is a folder."""
     if not parent.is_dir():
         raise DataError(
-            f"{parent}: no such folder of runs.\nFix: give the folder that holds the runs' folders, or start a run: "
+            f"{parent}: no such folder of runs.\nFix: name the folder that holds the runs' folders, or start a run: "
             "flashgraph run GRAPH --task FILE."
         )
     return sorted(entry for entry in parent.iterdir() if (entry / JOURNAL).is_file())
 
 
 def find_run(name: str | Path, parent: Path = RUNS) -> Path:
-    """The folder of a run, given as a path (to it or to its journal) or as its name below ``parent``.
+    """Return the folder of a run, given its path, its journal's path, or its name below ``parent``.
 
-    Raises `DataError` with what there is when there is no such run.
+    Raises `DataError`, which lists similar names, when there is no such run.
     """
     path = Path(name)
     if path.name == JOURNAL and path.is_file():
@@ -46,12 +46,12 @@ def find_run(name: str | Path, parent: Path = RUNS) -> Path:
     lists = f"flashgraph runs {near}" if near != RUNS else "flashgraph runs"
     raise DataError(
         f"run {str(name)!r}: no such run; there is no {JOURNAL} in {' or '.join(map(str, places))}. "
-        f"In {near}: {did_you_mean(path.name, known)}\nFix: give the folder of a run; {lists!r} lists them."
+        f"In {near}: {did_you_mean(path.name, known)}\nFix: name the folder of a run; {lists!r} lists them."
     )
 
 
 def find_journal(name: str | Path) -> Path:
-    """The journal of a run: of one that is given as a file ``journal-1.db``, from before it began anew, that file.
+    """Return the journal of a run.  A file ``journal-1.db``, kept when a run began anew, is returned itself.
 
     Raises `DataError` as `find_run` does.
     """
@@ -62,13 +62,13 @@ def find_journal(name: str | Path) -> Path:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process (this one too) works on the run in ``folder``; False where nobody can tell.  Writes nothing."""
+    """Return whether a process, this one included, holds the run in ``folder``; False if unknown.  Writes nothing."""
     path = folder / LOCK
-    # Shared, and on the file opened for reading: readers do not take each other for the run, and a folder that is
-    # read-only can be asked about too.  It is the lock that `filelock` takes, where the system has it.
+    # A shared lock on a file opened for reading: readers do not mistake each other for the run, and read-only folders
+    # work too.  `filelock` takes the same lock where the system has it.
     try:
         opened = os.open(path, LOOK)
-    except OSError:  # there is none, or it may not be read
+    except OSError:  # missing, or not readable
         return False
     try:
         import fcntl

@@ -1,4 +1,4 @@
-"""What a run was started with, and what it means for the run when its graph has changed since."""
+"""The settings that a run was started with, and what changes of its graph since then mean for it."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ from flashgraph.run.plan import Plan
 __all__ = ["BUDGET", "Changes", "Header", "fingerprint"]
 
 BUDGET = "budget"
-"""The key of the ``meta`` table below which a run that was resumed has its last limits, as `Header.limits`."""
+"""Key in the ``meta`` table of a resumed run's last limits; the form is that of `Header.limits`."""
 
 DECIDING = ("when", "scatter", "order", "arrange", "release", "stale", "distinct")
-"""What of an edge may hold functions of the user's: told again, they must decide as they did."""
+"""Options of an edge that may hold functions of the user's; in a replay they must decide as before."""
 
 
 @attrs.frozen
 class Header:
-    """What it takes to go on with a run.
+    """The settings that resuming a run needs.
 
-    ``topology`` is what must not change (nodes, edges, what flows); ``functions`` are digests of the texts of what
-    stages and sources are made from, and of what decides on edges; ``policies`` are the edges' rules as text: these
-    may change when the user says so.  ``capacity`` (a
-    `flashgraph.run.plan.Capacity`) may always change.  ``prices`` are
-    what each endpoint's tokens cost (USD for one prompt token and one completion token, None where it is not known,
-    and whose word that is), as the last session had them.  ``order`` is how the command line started it, or last
-    resumed it: paths, model strings, options.
+    ``topology`` (nodes, edges, types) must not change.  ``functions`` are digests of the sources of stages, of sources
+    and of the functions on edges.  ``policies`` are the edges' rules as text.  Functions and policies may change when
+    the user accepts it.  ``capacity`` (a `flashgraph.run.plan.Capacity`) may always change.
+
+    ``prices`` are those of the last session, by endpoint: USD for one prompt token and one completion token (None if
+    unknown) and their source.  ``order`` is how the command line last started or resumed the run: paths, model strings,
+    options.
     """
 
     graph: str
@@ -69,15 +69,18 @@ class Header:
     version: str
     order: Mapping[str, Any] = attrs.field(factory=dict)
     made_of: Mapping[str, Any] = attrs.field(factory=dict)
-    """The task's fingerprint (`flashgraph.run.journal.tasks`); journals of 0.1.0 have none."""
+    """The task's fingerprint (`flashgraph.run.journal.tasks`); empty in journals of 0.1.0."""
 
     def rows(self) -> list[tuple[str, str]]:
-        """Keys and JSON values for the ``meta`` table."""
+        """Return keys and JSON values for the ``meta`` table."""
         return [(name, dumped(value, default=str)) for name, value in attrs.asdict(self).items()]
 
     def other_functions(self, other: Header) -> list[str]:
-        """Whose functions differ, of what both name: runs that older versions began say nothing of edges, and what only
-        one graph has its topology shows.  That another policy has other functions is not worth a word of its own."""
+        """Return the names whose functions differ, among those that both headers have.
+
+        Runs of older versions name no edges; a name that only one graph has differs in the topology.  A change of
+        policy implies other functions, so only the policy is reported.
+        """
         return [
             name
             for name, digest in self.functions.items()
@@ -86,12 +89,14 @@ class Header:
 
     @classmethod
     def of_rows(cls, path: Path, rows: Mapping[str, Any]) -> Header:
-        """Read the rows of a journal at ``path``.  Raises KeyError for one that is missing, and `JournalError` for one
-        that cannot be used."""
+        """Read the rows of a journal at ``path``.
+
+        Raises KeyError for a missing row, and `JournalError` for one that cannot be used.
+        """
         found = {}
         for name, expected in EXPECTED.items():
             if name == "made_of" and name not in rows:
-                continue  # a journal of 0.1.0 does not have it
+                continue  # absent in journals of 0.1.0
             text = rows[name]
             try:
                 found[name] = json_of(expected)(text)
@@ -102,7 +107,7 @@ class Header:
 
 
 def _texts(value: Any) -> dict[str, str]:
-    """Texts by name, none of them empty."""
+    """Return texts by name, none of them empty."""
     found = mapping(value)
     if not all(word(text) for text in found.values()):
         raise ValueError("texts that are not empty")
@@ -110,7 +115,7 @@ def _texts(value: Any) -> dict[str, str]:
 
 
 def _prices(value: Any) -> dict[str, Any]:
-    """What tokens cost: nothing less than nothing, or a budget of money would never end."""
+    """Return prices, each at least 0: with a negative price a budget of money would never end."""
     for price in mapping(value).values():
         if any(cost is not None and real(cost) < 0 for cost in (price["prompt"], price["completion"])):
             raise ValueError("prices from 0")
@@ -119,7 +124,7 @@ def _prices(value: Any) -> dict[str, Any]:
 
 
 def _of_task(value: Any) -> dict[str, Any]:
-    """A task's fingerprint."""
+    """Return a task's fingerprint."""
     found = mapping(value)
     _texts(found["seed"])
     for split in SPLITS:
@@ -139,10 +144,11 @@ EXPECTED: dict[str, Expected] = {
 
 @attrs.frozen
 class Changes:
-    """What is different in a graph and a task from those that a run was started with.
+    """The differences of a graph and a task from those that a run was started with.
 
-    ``broken`` makes going on impossible; ``risky`` may be accepted, and so may ``anew``, with which the run begins anew
-    from its best artifact."""
+    ``broken`` ones prevent resuming.  ``risky`` ones can be accepted.  So can ``anew`` ones, with which the run begins
+    anew from its best artifact.
+    """
 
     broken: tuple[str, ...] = ()
     risky: tuple[str, ...] = ()
@@ -152,7 +158,7 @@ class Changes:
     def between(cls, before: Header, now: Header) -> Changes:
         broken = _differences(before.topology, now.topology)
         others = (f"function of {name}" for name in before.other_functions(now))
-        # Before there were rules for the champion, a run handed out the pool's own choice.
+        # Before champion rules existed, a run handed out the pool's own choice.
         risky = [*others, *_differences({"champion": str(the_best()), **before.policies}, now.policies)]
         if before.seed != now.seed:
             broken.append(f"seed: {before.seed} -> {now.seed}")
@@ -164,7 +170,7 @@ class Changes:
         return cls(tuple(broken), tuple(risky), tuple(f"task: {said}" for said in anew))
 
     def require(self, run: str, accepted: bool) -> None:
-        """Raises `DataError` when the run cannot go on with these changes, or not without being told to."""
+        """Raise `DataError` when these changes prevent resuming, or need ``accepted``."""
         if self.broken:
             raise DataError(
                 f"{run}: the graph has changed since the run was started:\n  {_listed(self.broken)}\n"
@@ -175,22 +181,22 @@ class Changes:
         said = f"{run}: something has changed since the run was started:\n  {_listed([*self.anew, *self.risky])}\n"
         if self.anew:
             raise DataError(
-                f"{said}What the run has scored cannot stand beside scores of this task.\n"
-                "Fix: resume with the task as it was; or --accept-changes, with which the run begins anew from its "
-                "best artifact, which is scored again. What was spent stays counted."
+                f"{said}Scores of the earlier task cannot be compared with scores of this one.\n"
+                "Fix: resume with the earlier task; or --accept-changes, which begins anew from the run's best "
+                "artifact and scores it again. What was spent stays counted."
             )
         raise DataError(
-            f"{said}What was done stays as it is, and what comes is done in the new way.\n"
-            "Fix: --accept-changes, or resume with the graph and the task as they were."
+            f"{said}Finished work is kept as it is; new work uses the changed parts.\n"
+            "Fix: --accept-changes, or resume with the earlier graph and task."
         )
 
     def blamed(self, run: str, diverged: Exception) -> Exception:
-        """Why the run does not go the way it went: these changes, where there are any."""
+        """Return the error for a replay that diverged: these changes explain it, where there are any."""
         if not self.risky:
             return diverged
         return DataError(
-            f"{run}: with what has changed, what was done would have been decided otherwise, and the run cannot be put "
-            f"together again:\n  {_listed(self.risky)}\nFix: resume with these as they were, or start a new run."
+            f"{run}: the run cannot be replayed, because it decides otherwise with these changes:\n"
+            f"  {_listed(self.risky)}\nFix: resume with these as they were, or start a new run."
         )
 
 
@@ -199,7 +205,7 @@ def _listed(differences: Iterable[str]) -> str:
 
 
 def fingerprint(plan: Plan) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
-    """Return the topology, functions and policies of a graph under its schedule, each by name and as text."""
+    """Return topology, functions and policies of a graph under a schedule, each a text by name."""
     graph, ports = plan.graph, plan.checked.ports
     topology, functions, policies = {}, {}, {}
     for node in graph.nodes.values():
@@ -221,7 +227,7 @@ def fingerprint(plan: Plan) -> tuple[dict[str, str], dict[str, str], dict[str, s
         if edge.distinct is not None:
             policies[f"{edge.name}.distinct"] = function_name(edge.distinct)
         for option in DECIDING:
-            # Also where there is none, so that one that comes is seen.
+            # Also for an edge without one, so that an added function is noticed.
             functions[f"{edge.name}.{option}"] = _digest(*_functions_in(getattr(edge, option)))
     schedule = plan.schedule
     policies["window"], policies["focus"], policies["control"] = map(
@@ -242,14 +248,14 @@ def _champion(rule: ChampionRule) -> tuple[str, str]:
 
 
 def _kinds(hints: Iterable[Any]) -> list[type]:
-    """The graph's own classes that items are made of."""
+    """Return the graph's own classes that items consist of."""
     found = {get_origin(part) or part: None for hint in hints for part in parts(hint)}
     kinds = [kind for kind in found if inspect.isclass(kind) and kind not in OURS]
     return [kind for kind in kinds if attrs.has(kind) or vars(kind).get("__annotations__") or issubclass(kind, Enum)]
 
 
 def _made_of(kind: type) -> str:
-    """The fields of a class with their types, or the members of an enum."""
+    """Return the fields of a class with their types, or the members of an enum."""
     if issubclass(kind, Enum):
         return " | ".join(kind.__members__)
     fields = [f.name for f in attrs.fields(kind)] if attrs.has(kind) else list(kind.__annotations__)
@@ -261,12 +267,12 @@ def _made_of(kind: type) -> str:
 def _hints(kind: type) -> Mapping[str, Any]:
     try:
         return get_type_hints(kind)
-    except Exception:  # a forward reference to a class inside a function stays the text that it is
+    except Exception:  # a forward reference to a class inside a function stays text
         return dict(kind.__annotations__)
 
 
 def _functions_in(option: Any) -> Iterator[Any]:
-    """The functions that an option of an edge consists of: itself, or those that a policy or its parts hold."""
+    """Yield the functions of an edge's option: the option itself, or those inside a policy and its parts."""
     if attrs.has(type(option)):
         option = tuple(getattr(option, field.name) for field in attrs.fields(type(option)))
     if isinstance(option, tuple):
@@ -283,7 +289,7 @@ def _digest(*bodies: Any) -> str:
 def _text(body: Any) -> str:
     try:
         return inspect.getsource(inspect.unwrap(body))
-    except (OSError, TypeError):  # made without a file: it cannot be told apart
+    except (OSError, TypeError):  # it was defined without a file, so its source is unknown
         return str(getattr(body, "__qualname__", repr(type(body))))
 
 

@@ -1,7 +1,7 @@
-"""JSON that every reader of JSON accepts: no ``NaN`` and no ``Infinity``, which are no JSON.
+"""Strictly valid JSON: without ``NaN`` and ``Infinity``, which JSON does not have.
 
-In a journal such a number is tagged, ``{"$": "float", "of": "nan"}``, and comes back as it was.  For people and for
-scripts it is the text that protocol buffers use: ``"NaN"``, ``"Infinity"``, ``"-Infinity"``.
+A journal tags such a number, ``{"$": "float", "of": "nan"}``, and so reads it back unchanged.  JSON for people and
+scripts uses the texts of protocol buffers: ``"NaN"``, ``"Infinity"``, ``"-Infinity"``.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ NAMES = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
 def tagged(number: float) -> dict[str, str]:
-    """Return the stand-in of a number that is not finite."""
+    """Return the tagged form of a number that is not finite."""
     return {TAG: "float", "of": "nan" if number != number else "inf" if number > 0 else "-inf"}
 
 
 def untagged(data: dict[str, Any]) -> Any:
-    """Return the number that ``data`` stands for, or ``data`` itself if it stands for none."""
+    """Return the number that tagged ``data`` stands for, or ``data`` itself if it is not tagged so."""
     if len(data) == 2 and data.get(TAG) == "float" and isinstance(data.get("of"), str):
         return NAMES.get(data["of"], data)
     return data
 
 
 def dumped(data: Any, *, default: Callable[[Any], Any] | None = None) -> str:
-    """Return ``data`` as compact JSON for a journal; numbers that are not finite are tagged."""
+    """Return ``data`` as compact JSON for a journal; tag numbers that are not finite."""
     return _valid(data, tagged, separators=(",", ":"), default=default)
 
 
 def loaded(text: str) -> Any:
-    """Return what `dumped` was given.  Journals of 0.1.0 hold bare ``NaN``, which is read too.
+    """Return what `dumped` was given.  Bare ``NaN``, as in journals of 0.1.0, is read too.
 
-    Raises ValueError for a text that is no JSON.
+    Raises ValueError for invalid JSON.
     """
-    # The hook is a call for each object, and hardly any text has such a number.
+    # The hook costs a call for each object, and few texts have such a number.
     return json.loads(text, object_hook=untagged) if '"float"' in text else json.loads(text)
 
 
 def printed(data: Any, *, indent: int | None = None, default: Callable[[Any], Any] = str) -> str:
-    """Return ``data`` as JSON for people and scripts; numbers that are not finite are texts."""
+    """Return ``data`` as JSON for people and scripts; numbers that are not finite become texts."""
     return _valid(data, _word, indent=indent, default=default)
 
 
@@ -56,7 +56,7 @@ def _valid(data: Any, stand_in: Callable[[float], Any], **options: Any) -> str:
         text = json.dumps(data, ensure_ascii=False, allow_nan=False, **options)
     try:
         text.encode()
-    except UnicodeEncodeError:  # half a character, which neither SQLite nor a file takes
+    except UnicodeEncodeError:  # half of a surrogate pair, which neither SQLite nor a file accepts
         return json.dumps(data, allow_nan=False, **options)
     return text
 

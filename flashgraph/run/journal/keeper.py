@@ -1,4 +1,4 @@
-"""A run's folder while a process has it: nobody else may write to it, and it is let go of however the run ends."""
+"""Hold a run's folder: no other process can write to it, and it is released however the run ends."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ JOURNAL = "journal.db"
 
 @attrs.frozen
 class Kept:
-    """A journal that is written to, and what the run goes on from (None: it begins)."""
+    """A journal open for writing, and the state that the run resumes from (None for a new run)."""
 
     writer: JournalWriter
     store: Store
     resumed: Resumed | None
     examined: Examined
     seed: Mapping[str, str] = attrs.field(factory=dict)
-    """The texts that the run has begun anew from, in the place of the task's seed; empty if it has not."""
+    """The texts that replace the task's seed after the run began anew; else empty."""
 
 
 def read_header(folder: Path, journal: str = JOURNAL) -> Header:
-    """What the run in a folder was started with.  Raises `JournalError`."""
+    """Return the settings that the run in a folder was started with.  Raises `JournalError`."""
     path = folder / journal
     with closing(connect(path, readonly=True)) as db:
         rows = dict(fetched(db, path, "meta", "SELECT key, value FROM meta"))
@@ -49,12 +49,12 @@ def read_header(folder: Path, journal: str = JOURNAL) -> Header:
         return Header.of_rows(path, rows)
     except KeyError as error:
         raise JournalError(
-            f"{folder}: the run was killed before it began: its journal has no {error}.\nFix: start it anew."
+            f"{folder}: the run was killed before it began: its journal has no {error}.\nFix: start a new run."
         ) from None
 
 
 def unusable(folder: Path) -> str:
-    """Why the run in a folder cannot be resumed, in a line; empty where nothing is in the way."""
+    """Return in one line why the run in a folder cannot be resumed; empty if its header is sound."""
     try:
         read_header(folder)
     except JournalError as error:
@@ -73,15 +73,15 @@ def keep(
     accept_changes: bool = False,
     patient: bool = False,
 ) -> Iterator[Kept]:
-    """Hold a run's folder and write its journal; with ``resume``, ``machine`` becomes what it was first.
+    """Hold a run's folder and write its journal; with ``resume``, first bring ``machine`` to the run's last state.
 
-    Raises `JournalError` when another process has the folder or the journal cannot be made or read, and `DataError`
-    when the graph has changed in a way that does not allow to go on.
+    Raises `JournalError` when another process holds the folder or the journal cannot be made or read, and `DataError`
+    when changes of the graph prevent resuming.
     """
     lock = filelock.FileLock(folder / "lock", mode=FILE)
     try:
         make_folder(folder)
-        lock.acquire(timeout=0.2)  # a reader may be looking whether somebody has it
+        lock.acquire(timeout=0.2)  # a reader holds the lock briefly while it looks
     except filelock.Timeout:
         raise JournalError(f"{folder}: {_holder(folder)}.\nFix: wait for it to end, or stop it.") from None
     except OSError as error:
@@ -123,18 +123,18 @@ def keep(
 
 
 def _noticed(path: Path, accepted: bool) -> Loss | None:
-    """What is missing of a journal; its log is kept aside where it is damaged.
+    """Return what is missing from a journal, and keep a copy of a damaged log.
 
-    Raises `JournalError` where nobody can tell what the missing turns have spent, and that was not accepted.
+    Raises `JournalError` when the spending of the missing turns is unknown, unless that was accepted.
     """
     loss = noticed(path)
     if loss is None:
         return None
     if loss.mark is None and not accepted:
         raise JournalError(
-            f"{path}: {loss}, and what they have spent is not known.\n"
-            "Fix: put an undamaged copy of the run's folder in its place; or --accept-changes, with which the run goes "
-            "on from what can be read, and what is missing counts as nothing."
+            f"{path}: {loss}, and it is unknown what they spent.\n"
+            "Fix: replace the run's folder with an undamaged copy; or --accept-changes, which resumes from the "
+            "readable turns and counts the missing ones as free."
         )
     if loss.commits:
         keep_damaged_log(path)
@@ -142,7 +142,7 @@ def _noticed(path: Path, accepted: bool) -> Loss | None:
 
 
 def unheld(folder: Path, error: OSError) -> JournalError:
-    """Why a run's folder cannot be held, with what to do about it."""
+    """Return the error for a run's folder that cannot be locked, with a fix."""
     return JournalError(f"{folder}: the folder cannot be held: {error}.\nFix: {advice(error, folder)}.")
 
 
@@ -153,5 +153,5 @@ def _holder(folder: Path) -> str:
         with closing(connect(path, readonly=True)) as db:
             _, process, host, opened = next(select(db, path, "sessions", (whole, whole, word, moment), sql))
     except (JournalError, StopIteration):
-        return "another process has it"
-    return f"process {process} on {host} has it since {opened}"
+        return "another process holds it"
+    return f"process {process} on {host} holds it since {opened}"

@@ -1,7 +1,7 @@
-"""The end of a journal that is missing: noticed, said, and counted.
+"""Detect, report and count a missing end of a journal.
 
-Two things tell of it: the mark beside the journal, which says how far it was, and committed frames in its log that
-SQLite passes over.
+Two signs show it: the mark beside the journal, which records its length, and committed frames in its log that SQLite
+skips.
 """
 
 from __future__ import annotations
@@ -22,22 +22,25 @@ from flashgraph.run.journal.writer import ID
 __all__ = ["ROLLED_BACK", "Loss", "keep_damaged_log", "noticed"]
 
 ROLLED_BACK = "rolled back"
-"""How a row of the table ``tests`` has ended that counts what missing turns have spent."""
+"""The ``how`` of a row in the table ``tests`` that counts what missing turns spent."""
 
 
 @attrs.frozen
 class Loss:
-    """What of a journal is missing.  ``turns`` is where it ends; ``commits`` were passed over in its log, and ``mark``
-    says how far it was: None where there is none that says more than the journal."""
+    """The missing end of a journal.
+
+    The journal ends at ``turns``, and SQLite skips ``commits`` of its log.  ``mark`` records its earlier length, and is
+    None unless it exceeds the journal's.
+    """
 
     turns: int
     commits: int
     mark: Mark | None
     counted: Mapping[str, float]
-    """What the journal's own account has."""
+    """The journal's own account."""
 
     def spent(self, known: Mapping[str, float]) -> dict[str, float]:
-        """Return what the missing turns have spent at most, beside what is ``known``, by limit."""
+        """Return the most that the missing turns can have spent beyond what is ``known``, by limit."""
         if self.mark is None:
             return {}
         rest = {name: amount - known.get(name, 0.0) for name, amount in self.mark.spent.items()}
@@ -49,18 +52,18 @@ class Loss:
         spent = ", ".join(f"{amount:,.6g} {name}" for name, amount in self.spent(self.counted).items())
         missing = max(0, self.mark.turns - self.turns)
         return (
-            f"it ends at turn {self.turns:,} and was at turn {self.mark.turns:,}: {missing:,} turns are missing, with "
-            f"what they admitted. What they have spent at most stays counted: {spent or 'nothing'}"
+            f"it ends at turn {self.turns:,} and was at turn {self.mark.turns:,}: {missing:,} turns and their "
+            f"admissions are missing. The most that they can have spent stays counted: {spent or 'nothing'}"
         )
 
 
 def noticed(path: Path) -> Loss | None:
-    """Return what is missing of the journal at ``path``, which no process writes to; None where nothing is.
+    """Return what is missing from the journal at ``path``, or None.  No process may be writing to it.
 
     Raises `JournalError` when the journal cannot be read.
     """
     try:
-        commits = lost_commits(path)  # first: SQLite may begin the log anew
+        commits = lost_commits(path)  # before SQLite opens the journal, because it may restart the log
     except OSError as error:
         raise JournalError(f"{path}: its log cannot be read: {error}.\nFix: give permission to read.") from error
     mark = read_mark(path)
@@ -79,9 +82,9 @@ def noticed(path: Path) -> Loss | None:
 
 
 def keep_damaged_log(path: Path) -> Path:
-    """Copy the log of a journal aside, before SQLite begins it anew: a part of it may be saved by hand.
+    """Copy a journal's log before SQLite restarts it, so that parts can be recovered by hand.
 
-    Raises `JournalError` where it cannot be copied.
+    Raises `JournalError` when it cannot be copied.
     """
     log = path.with_name(f"{path.name}-wal")
     kept = path.with_name(f"{log.name}.damaged")
@@ -90,7 +93,7 @@ def keep_damaged_log(path: Path) -> Path:
         shutil.copy2(log, kept, follow_symlinks=False)
     except OSError as error:
         raise JournalError(
-            f"{kept}: the damaged log could not be kept: {error.strerror}.\nFix: copy {log} away yourself, "
-            "and make room."
+            f"{kept}: the damaged log could not be kept: {error.strerror}.\nFix: make room on the disk, and copy {log} "
+            "to another place yourself."
         ) from error
     return kept

@@ -1,7 +1,7 @@
-"""How far a journal has come, written down beside it after each commit: an end that is missing later is noticed.
+"""A mark beside a journal that records its length after each commit, so that a missing end is noticed later.
 
-A write-ahead log that is damaged, cut short or taken back by a power cut leaves a journal that is whole, and shorter.
-What the missing turns spent is spent all the same.
+A write-ahead log that is damaged, truncated or undone by a power cut leaves a sound but shorter journal.  The spending
+of the missing turns still counts.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ AMOUNT: Any = and_(instance_of((int, float)), ge(0))
 
 @attrs.frozen
 class Mark:
-    """The journal ``id`` has so many ``turns`` and held-out ``tests``; ``chain`` is the last turn's.  The run has
-    ``spent`` at most so much by then, by limit: what is settled, and what is reserved."""
+    """The length of the journal ``id``: its ``turns`` and held-out ``tests``, and the ``chain`` of its last turn.
+
+    ``spent`` is the most that the run can have spent by then, by limit: settled plus reserved.
+    """
 
     id: str = attrs.field(validator=instance_of(str))
     turns: int = attrs.field(validator=COUNT)
@@ -43,14 +45,14 @@ class Mark:
 
 
 class MarkFile:
-    """The file beside a journal, made when the first mark is written."""
+    """The file beside a journal, created when the first mark is written."""
 
     def __init__(self, journal: Path) -> None:
         self._path = _beside(journal)
         self._file: int | None = None
 
     def write(self, mark: Mark) -> None:
-        """Put a mark in the place of the last one.  Where that cannot be, nothing is said: the journal counts."""
+        """Replace the last mark.  A failure is ignored, because the journal is what counts."""
         with suppress(OSError):
             if self._file is None:
                 self._file = os.open(self._path, os.O_CREAT | os.O_WRONLY | PLAIN, FILE)
@@ -64,7 +66,7 @@ class MarkFile:
 
 
 def read_mark(journal: Path) -> Mark | None:
-    """Return the mark beside a journal; None where there is none that is whole."""
+    """Return the mark beside a journal; None if it is absent or damaged."""
     try:
         opened = os.open(_beside(journal), LOOK)
     except OSError:

@@ -1,6 +1,6 @@
-"""The texts that a journal has put aside, by their hashes: each is what its name says, and none is endless.
+"""The long texts of a journal, stored under their hashes; each is verified, and their size is bounded.
 
-A few kilobytes may inflate to gigabytes.
+The bound matters because a few kilobytes may inflate to gigabytes.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from flashgraph.run.journal.store import JournalError
 __all__ = ["LONGEST", "Payloads", "named"]
 
 LONGEST = 64 * 2**20
-"""Bytes of the longest text that a journal takes and gives."""
+"""Maximum length in bytes of one text in a journal."""
 RATIO = 100
-"""All texts of a journal together have at most `LONGEST` and so many times its own bytes."""
+"""All texts of a journal together have at most `LONGEST` bytes plus this many times the size of its files."""
 REMEMBERED = 16 * 2**20
-"""Bytes of texts that are kept for the next time they are asked for."""
+"""Bytes of texts that are cached."""
 
 
 def named(data: bytes) -> str:
-    """Return the name of a text, given as UTF-8."""
+    """Return the name (a hash) of a text, given as UTF-8."""
     return hashlib.sha256(data).hexdigest()[:32]
 
 
 class Payloads:
-    """Reads texts.  Raises `JournalError` for one that is damaged, too long or missing."""
+    """Read texts by name.  Raises `JournalError` for one that is damaged, too long or missing."""
 
     def __init__(self, db: sqlite3.Connection, path: Path) -> None:
         self._db, self._path = db, path
@@ -40,7 +40,7 @@ class Payloads:
         self._total = 0
 
     def _allowed(self) -> int:
-        """Bytes of texts that this journal may have."""
+        """Return the maximum number of bytes for all texts of this journal."""
         files = (self._path.with_name(f"{self._path.name}{end}") for end in ("", "-wal"))
         return LONGEST + RATIO * sum(os.stat(file).st_size for file in files if file.exists())
 
@@ -66,7 +66,7 @@ class Payloads:
         if len(text) > most:
             raise damaged(self._path, "payloads", name, f"its text is longer than {most:,} bytes")
         if not inflating.eof or named(text) != name:
-            raise damaged(self._path, "payloads", name, "its text is not the one that it is named for")
+            raise damaged(self._path, "payloads", name, "its text does not match its hash")
         if name not in self._seen:
             self._seen[name] = len(text)
             self._total += len(text)

@@ -1,4 +1,4 @@
-"""A journal's values without the classes of its graph: plain dictionaries, lists and texts for who reads a run."""
+"""A journal's values without the classes of its graph: plain dictionaries, lists and texts for readers of a run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["plain", "texts"]
 
 
 def plain(data: Any, get: Get) -> Any:
-    """What `Codec.encode` made ``data`` of, as JSON can hold it; ``get`` returns a text that was put aside.
+    """Return the plain JSON form of a value that `Codec.encode` made ``data`` from; ``get`` returns a stored text.
 
-    An object becomes the dictionary of its fields, a tuple or set a list, an enum's member its name, bytes stay
-    base64.  Unlike `Codec.decode` it needs no graph, knows every class and never fails for one.
+    An object becomes the dictionary of its fields, a tuple or set a list, an enum member its name; bytes stay base64.
+    Unlike `Codec.decode`, it needs no graph and accepts every class.
     """
     if isinstance(data, list):
         return [plain(d, get) for d in data]
@@ -38,7 +38,7 @@ def plain(data: Any, get: Get) -> Any:
         case "tuple" | "set" | "frozenset":
             return plain(of, get)
     fields = {k: plain(v, get) for k, v in data.items() if k != TAG}
-    # A named tuple has no names here: its class has them.
+    # A named tuple's field names are in its class, which is not known here.
     return fields["of"] if list(fields) == ["of"] and isinstance(of, list) else fields
 
 
@@ -47,8 +47,11 @@ def _key(key: Any) -> str:
 
 
 def texts(value: Any) -> dict[str, str]:
-    """The texts of a plain value by name: the components of an artifact that is made of texts, an object's ``text``,
-    or the whole value as indented JSON, so that any two values can be compared line by line."""
+    """Return the texts of a plain value by name, so that any two values can be compared line by line.
+
+    They are the components of an artifact that consists of texts, or an object's ``text``, or else the whole value as
+    indented JSON.
+    """
     if isinstance(value, str):
         return {"text": value}
     if isinstance(value, Mapping) and value:

@@ -1,6 +1,6 @@
-"""A run's folder and files: for its user alone, and never through a symbolic link.
+"""Make a run's folder and files private to the user, and never follow a symbolic link.
 
-A run holds prompts, replies and samples; and a folder that comes from elsewhere may hold links that lead out of it.
+A run holds prompts, replies and samples, and a folder from elsewhere may contain links that lead out of it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ __all__ = ["FILE", "LOOK", "PLAIN", "advice", "create", "make_folder", "regular"
 FOLDER, FILE = 0o700, 0o600
 
 PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-"""How every file is opened: without following a link, where the system can do so."""
+"""Flags for opening any file: do not follow a link, where the system supports that."""
 LOOK = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | PLAIN
-"""How a file is opened that may be none, as a named pipe, on which reading would wait."""
+"""Flags for reading a file that may turn out to be a named pipe, which would block."""
 
 ADVICE = {
     errno.EACCES: "give write permission to {folder}",
@@ -40,44 +40,44 @@ ADVICE = {
 
 
 def advice(error: OSError, folder: Path) -> str:
-    """Return what to do about an error of a folder or of a file in it."""
+    """Return the remedy for an error of a folder or of a file in it."""
     return ADVICE.get(error.errno or 0, "--out with another folder, or see the permissions of {folder}").format(
         folder=folder
     )
 
 
 def make_folder(folder: Path) -> None:
-    """Make a run's folder, if it is not there, readable by its user alone.  Raises OSError."""
+    """Create a run's folder, unless it exists, readable by its user alone.  Raises OSError."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=FOLDER, exist_ok=True)
 
 
 def create(path: Path) -> None:
-    """Make an empty file, if there is none, readable by its user alone.
+    """Create an empty file, unless it exists, readable by its user alone.
 
-    Raises OSError, also where a symbolic link stands in its place.
+    Raises OSError, also for a symbolic link.
     """
     os.close(os.open(path, os.O_CREAT | os.O_WRONLY | PLAIN, FILE))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Put a text file in the place of whatever has its name, all at once.  Raises OSError."""
+    """Write a text file, atomically replacing whatever has its name.  Raises OSError."""
     new = path.with_name(f".{path.name[:200]}.{os.getpid()}.new")
     new.unlink(missing_ok=True)
     try:
         opened = os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY | PLAIN, FILE)
         with open(opened, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
-        new.replace(path)  # a link is replaced, and not followed
+        new.replace(path)  # replaces a link, and does not follow it
     except BaseException:
         new.unlink(missing_ok=True)
         raise
 
 
 def regular(path: Path) -> str:
-    """Return what a path is other than a plain file, in words; empty for a plain file and where nothing is.
+    """Return what a path is other than a regular file, in words; empty for a regular file and for a missing one.
 
-    Raises OSError for a folder that may not be looked into.
+    Raises OSError for a folder that may not be searched.
     """
     try:
         mode = path.lstat().st_mode

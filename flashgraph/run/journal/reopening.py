@@ -1,4 +1,4 @@
-"""Going on with a stored run: its machine as it was, and what it has spent beside its turns."""
+"""Resume a stored run: restore its machine, and charge what it spent outside its turns."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ __all__ = ["CARRIED", "Carried", "carried", "charge_loss", "end_of", "replayed",
 _log = logging.getLogger("flashgraph")
 
 CARRIED = "carried"
-"""The key of the ``meta`` table below which a run that has begun anew has what it took along."""
+"""The key of the ``meta`` table for what a run that began anew took over."""
 
 
 @attrs.frozen
 class Carried:
-    """What a run that has begun anew took along: the ``texts`` of its best artifact, the seconds of its clock, and the
-    name of its old journal."""
+    """What a run that began anew took over: the ``texts`` of its best artifact, its clock in seconds, and the name of
+    its old journal."""
 
     texts: Mapping[str, str] = attrs.field(factory=dict)
     at: float = 0.0
@@ -45,7 +45,7 @@ class Carried:
 
 
 def carried(db: sqlite3.Connection, path: Path) -> Carried:
-    """Return what a run has taken along; nothing for one that has not begun anew.  Raises `JournalError`."""
+    """Return what a run took over when it began anew; empty if it did not.  Raises `JournalError`."""
     sql = "SELECT key, value FROM meta WHERE key = ?"
     rows = select(db, path, "meta", (word, json_of(_carried)), sql, CARRIED)
     return next((taken for _, taken in rows), Carried())
@@ -62,17 +62,17 @@ def _carried(value: Any) -> Carried:
 
 
 def replayed(store: Store, before: Header, codec: Codec, machine: Machine, changes: Changes) -> Resumed:
-    """Make a fresh machine what the run's was; return what its driver needs to go on.
+    """Bring a fresh machine to the run's last state; return what its driver needs to continue.
 
-    Raises `JournalError` for a journal that cannot be read or was made smaller, and `DataError` when the machine does
-    not go the way it went because of ``changes``.
+    Raises `JournalError` for a journal that cannot be read or was vacuumed, and `DataError` when the replay diverges
+    because of ``changes``.
     """
     if fetched(store.db, store.path, "meta", "SELECT 1 FROM meta WHERE key = ?", VACUUMED):
         raise JournalError(
-            f"{store.path.parent}: what it takes to go on was dropped by prune --vacuum; the run can only be read.\n"
+            f"{store.path.parent}: prune --vacuum has dropped what resuming needs; the run can only be read.\n"
             "Fix: start a new run."
         )
-    # Under the limits that held then; the turns of later sessions bring theirs.
+    # The replay starts with the limits of that time; the turns of later sessions contain theirs.
     machine.ledger.limits = {name: limit for name, limit in before.limits.items() if name != "seconds"}
     try:
         machine.resize(Capacity(**before.capacity))
@@ -86,7 +86,7 @@ def replayed(store: Store, before: Header, codec: Codec, machine: Machine, chang
 
 
 def end_of(store: Store) -> tuple[int, str]:
-    """Return how many turns a journal has, and the checksum of the last one; "" where there is none."""
+    """Return how many turns a journal has, and the checksum of the last one; "" if it has none."""
     sql = "SELECT seq, at, body, chain FROM turns ORDER BY seq DESC LIMIT 1"
     last = next(select(store.db, store.path, "turns", (whole, real, word, maybe(word)), sql), None)
     if last is None:
@@ -96,7 +96,7 @@ def end_of(store: Store) -> tuple[int, str]:
 
 
 def charge_loss(loss: Loss, store: Store, writer: JournalWriter, examined: Examined, ledger: Ledger) -> None:
-    """Count what missing turns have spent, in the journal itself, and say so."""
+    """Count what missing turns spent, in the journal itself, and log it."""
     known = Counter(ledger.at_most())
     known.update(uncharged(examined, ledger))
     spent = loss.spent(known)
@@ -105,5 +105,5 @@ def charge_loss(loss: Loss, store: Store, writer: JournalWriter, examined: Exami
 
 
 def uncharged(examined: Examined, ledger: Ledger) -> dict[str, float]:
-    """Return what was spent beside the run's turns, by limit, as far as its account does not have it yet."""
+    """Return what was spent outside the run's turns and not charged to its account yet, by limit."""
     return {name: amount - ledger.charged.get(name, 0.0) for name, amount in examined.spent().items()}

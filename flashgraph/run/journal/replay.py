@@ -1,4 +1,4 @@
-"""The machine as it was, from its turns: whoever is told the same has become the same."""
+"""Rebuild a machine from its turns: a fresh machine that gets the same turns reaches the same state."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ __all__ = ["Diverged", "replay", "turns"]
 
 
 class Diverged(FlashgraphError):
-    """The graph's functions decide otherwise than when the run was made: it cannot be told again."""
+    """The replay diverged from the journal: a function of the graph decides otherwise than in the run."""
 
 
 def turns(db: sqlite3.Connection, path: Path, codec: Codec) -> Iterator[tuple[Turn, list[int] | None]]:
-    """The journal's turns in their order, each with the signature of the machine after it, if it has one.
+    """Yield the journal's turns in order, each with the signature of the machine after it, if it has one.
 
-    Raises `JournalError` for one that is damaged, missing or not the one that was written.
+    Raises `JournalError` for a turn that is damaged, missing or altered.
     """
     payloads = Payloads(db, path)
     before = ""
     sql = "SELECT seq, at, body, chain FROM turns ORDER BY seq"
     for place, (seq, at, text, chain) in enumerate(select(db, path, "turns", (whole, real, word, anything), sql)):
-        # A journal of 0.1.0 has no checksums up to where a newer version went on with it.
+        # Journals of 0.1.0 have no checksums, up to the turn where a newer version resumed them.
         before = "" if chain is None else linked(before, seq, at, text)
         if seq != place or (chain or "") != before:
             raise damaged(path, "turns", seq, "it was changed, or turns before it are missing")
@@ -98,34 +98,34 @@ def _completed(entry: list[Any], codec: Codec, payloads: Payloads) -> Completed:
 
 
 def _drain(entry: Any) -> End:
-    if isinstance(entry, str):  # of a schema up to 3
+    if isinstance(entry, str):  # schemas up to 3
         return End("stopped", cause_of_drain(entry), entry)
     why, reason = entry
     return End("stopped", cause(why), reason)
 
 
 def replay(db: sqlite3.Connection, path: Path, codec: Codec, machine: Machine) -> Resumed:
-    """Tell a fresh machine all turns of the journal at ``path``; return what a driver needs to go on.
+    """Replay all turns of the journal at ``path`` on a fresh machine; return what a driver needs to continue.
 
-    Raises `Diverged` when the machine does not go the way that it went, and `JournalError` for a row that cannot be
+    Raises `Diverged` when the machine decides otherwise than in the run, and `JournalError` for a row that cannot be
     used.
     """
     starts: dict[int, Start] = {}
     at = 0.0
-    for told, (turn, signed) in enumerate(turns(db, path, codec)):
+    for seq, (turn, signed) in enumerate(turns(db, path, codec)):
         try:
             commands = apply(turn, machine)
-        except UNUSABLE as error:  # it was told of what it does not have
-            raise _diverged(told, turn.at, error) from error
+        except UNUSABLE as error:  # the turn refers to something that this machine does not have
+            raise _diverged(seq, turn.at, error) from error
         if signed is not None and signature(machine) != signed:
-            raise _diverged(told, turn.at)
+            raise _diverged(seq, turn.at)
         at = turn.at
         for completed in turn.completed:
             starts.pop(completed.job, None)
         for command in commands:
             if isinstance(command, Start):
                 starts[command.job.id] = command
-    # A session that ended in order may have waited since its last turn.
+    # A session that ended in order may have waited after its last turn.
     sessions = select(db, path, "sessions", (whole, maybe(real)), "SELECT id, at FROM sessions")
     at = max([at, *(closed or 0.0 for _, closed in sessions)])
     cancelled = [Cancel(s.job) for s in starts.values() if s.job.cancelled and not machine.reopens(s.job)]
@@ -147,7 +147,7 @@ def replay(db: sqlite3.Connection, path: Path, codec: Codec, machine: Machine) -
 
 
 def _served(db: sqlite3.Connection, path: Path, starts: Mapping[int, Start], payloads: Payloads) -> Served:
-    """Replies that jobs which did not end have had; not those with calls of tools, which a journal does not keep."""
+    """Return the replies to unfinished jobs, except those with tool calls, which a journal does not keep."""
     served = Served()
     sql = (
         "SELECT id, request, reply, model, prompt_tokens, completion_tokens, usd, finish FROM calls "
@@ -161,9 +161,9 @@ def _served(db: sqlite3.Connection, path: Path, starts: Mapping[int, Start], pay
 
 
 def _diverged(turn: int, at: float, error: Exception | None = None) -> Diverged:
-    said = f" ({type(error).__name__}: {error})" if error is not None else ""
+    why = f" ({type(error).__name__}: {error})" if error is not None else ""
     return Diverged(
-        f"turn {turn} of the journal (second {at:.1f}): told again, the run goes another way than it went{said}. A "
-        "function that routes, scatters, orders, releases or admits decides otherwise now.\n"
+        f"the replay diverged from the journal at turn {turn} (second {at:.1f}){why}: a function that routes, "
+        "scatters, orders, releases or admits decides otherwise now.\n"
         "Fix: resume with the graph, the pools and the version of flashgraph that the run was made with."
     )

@@ -1,4 +1,4 @@
-"""Removing stored runs, and making them smaller.  Both hold the run's folder: a run that goes on is never touched."""
+"""Remove stored runs, or shrink them.  Both hold the run's folder, so an active run is never touched."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ FILES = (
     "result.json", "events.jsonl", "best.json", "best-*.txt", ".*.new", "journal-*.db", f"{JOURNAL}.new*",
     f"{JOURNAL}.mark", f"{JOURNAL}-wal.damaged", f"{JOURNAL}-wal", f"{JOURNAL}-shm", JOURNAL, LOCK,
 )  # fmt: skip
-"""What a run writes, in the order of its removal: as long as its journal is there it is seen and can be removed."""
+"""A run's files in the order of their removal: the journal comes late, so that a partly removed run is still listed."""
 
 
 def remove(folder: Path) -> tuple[str, ...]:
-    """Delete a run's files and its folder; returns the names of other files, which stay, and the folder with them.
+    """Delete a run's files and its folder; return the names of other files, which stay together with the folder.
 
-    Raises `JournalError` when the run goes on or a file cannot be deleted.
+    Raises `JournalError` when the run is active or a file cannot be deleted.
     """
     try:
         with _held(folder), _opened(folder) as opened:
@@ -46,15 +46,15 @@ def remove(folder: Path) -> tuple[str, ...]:
             folder.rmdir()
     except OSError as error:
         raise JournalError(
-            f"{folder}: not all of it could be removed: {error.strerror}.\nFix: see its permissions."
+            f"{folder}: could not be removed completely: {error.strerror}.\nFix: check its permissions."
         ) from error
     return left
 
 
 def vacuum(folder: Path) -> None:
-    """Drop the messages and replies of a run's calls, and all that resuming it needs.
+    """Drop the messages and replies of a run's calls, and all else that only resuming needs.
 
-    Artifacts, scores, failures, and what each call cost and took stay.  Raises `JournalError` when the run goes on.
+    Artifacts, scores, failures, and each call's cost and duration stay.  Raises `JournalError` when the run is active.
     """
     with _held(folder):
         for path in (folder / JOURNAL, *sorted(folder.glob("journal-*.db"))):
@@ -70,8 +70,8 @@ def _made_smaller(path: Path) -> None:
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except BROKEN as error:
             raise JournalError(
-                f"{path}: could not be made smaller: {error}.\n"
-                "Fix: make room on the disk (it takes as much again as the journal for a moment), or see permissions."
+                f"{path}: cannot be made smaller: {error}.\n"
+                "Fix: make room on the disk (it briefly needs the journal's size again), or check the permissions."
             ) from error
 
 
@@ -81,7 +81,7 @@ def _drop(db: sqlite3.Connection, path: Path) -> None:
     kept = {name for _, names in rows for name in names}
     db.execute("UPDATE calls SET messages = '[]', reply = NULL")
     db.execute("UPDATE tests SET reply = NULL")
-    # Told again, no machine agrees with an empty signature: what was dropped is never taken for the whole run.
+    # No machine has an empty signature: a vacuumed journal can never be replayed as if it were complete.
     db.execute("UPDATE turns SET body = '{\"sign\":[]}' WHERE body NOT LIKE '{\"reopen\"%'")
     every = [name for (name,) in select(db, path, "payloads", (word,), "SELECT hash FROM payloads")]
     db.executemany("DELETE FROM payloads WHERE hash = ?", [(name,) for name in every if name not in kept])
@@ -89,20 +89,20 @@ def _drop(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _payloads(value: Any) -> list[str]:
-    """The names of the texts that a stored value has put aside."""
+    """Return the names of the texts that a stored value refers to."""
     found: list[str] = []
 
-    def noted(name: str) -> str:
+    def note(name: str) -> str:
         found.append(name)
         return ""
 
-    plain(json_of()(value), noted)
+    plain(json_of()(value), note)
     return found
 
 
 @contextmanager
 def _opened(folder: Path) -> Iterator[int]:
-    """The folder itself, which stays the same whatever is put in its place meanwhile."""
+    """Open the folder itself, so that replacing its path meanwhile has no effect."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | PLAIN)
     try:
         yield opened
@@ -114,14 +114,14 @@ def _opened(folder: Path) -> Iterator[int]:
 def _held(folder: Path) -> Iterator[None]:
     if folder.is_symlink():
         raise JournalError(
-            f"{folder}: it is a symbolic link.\nFix: give the folder that it leads to, {folder.resolve()}, if that is "
-            "what you mean; or remove the link yourself."
+            f"{folder}: it is a symbolic link.\nFix: name the folder that it leads to, {folder.resolve()}, if you mean "
+            "that one; or remove the link yourself."
         )
     lock = filelock.FileLock(folder / LOCK, mode=FILE)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        raise JournalError(f"{folder}: the run goes on.\nFix: wait for its end, or stop it.") from None
+        raise JournalError(f"{folder}: the run is active.\nFix: wait for its end, or stop it.") from None
     except OSError as error:
         raise unheld(folder, error) from error
     try:

@@ -1,4 +1,4 @@
-"""A journal that is only read: its rows, its texts, and one moment of it."""
+"""A journal opened for reading: its rows, its texts and consistent snapshots."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ class Rows:
         self._depth = 0
 
     def __call__(self, table: str, sql: str, *values: Any) -> list[Any]:
-        """The rows of a query, all at once and as they are: nothing is held open."""
+        """Return the rows of a query unchecked, all at once, so that no read transaction stays open."""
         return fetched(self._db, self.path, table, sql, *values)
 
     def has(self, table: str, column: str = "") -> bool:
-        """Whether the journal has a table, or a column of it: journals of older schemas lack some."""
+        """Return whether the journal has a table, or a column of it: older schemas lack some."""
         if column:
             return bool(self(table, "SELECT 1 FROM pragma_table_info(?) WHERE name = ?", table, column))
         return bool(self("sqlite_master", "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table))
 
     def read(self, table: str, expected: Sequence[Expected], sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """The rows of a query, each column checked; the first one names the row of ``table``."""
+        """Return the rows of a query with each column checked; the first column identifies the row of ``table``."""
         return list(select(self._db, self.path, table, expected, sql, *values))
 
     def text(self, name: str) -> str:
-        """A text that was put aside under its hash."""
+        """Return a text that is stored under its hash."""
         if not self("payloads", "SELECT 1 FROM payloads WHERE hash = ?", name):
             return f"(text {name} is not in the journal)"
         return self._payloads(name)
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """All that is read inside is of one moment."""
+        """Make all reads inside see one state of the journal."""
         self._depth += 1
         try:
             if self._depth == 1:

@@ -1,7 +1,7 @@
-"""Whether a run was started by this user on this machine: how it was started carries a seal that only they can make.
+"""Seals that show whether this user on this machine started a run: only they can make the seal of its start options.
 
-A folder may come from anybody, and says which code is run and where a key is sent when it is resumed.  The seal is an
-HMAC under a key of the user's own, which lies in ``~/.local/state/flashgraph/key`` (or below ``XDG_STATE_HOME``).
+A folder may come from anybody, and it determines which code a resume runs and where it sends a key.  The seal is an
+HMAC under a key of the user's own, in ``~/.local/state/flashgraph/key`` (or below ``XDG_STATE_HOME``).
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from flashgraph.run.journal.store import connect, fetched
 __all__ = ["SEAL", "is_own", "seal"]
 
 SEAL = "seal"
-"""The key of the ``meta`` table below which the seal of the key ``order`` is."""
+"""The key of the ``meta`` table for the seal of the value under ``order``."""
 
 SIZE = 32
 
 
 def seal(order: str) -> str:
-    """Return the seal of a run's ``order``, the text that its journal holds; empty where no key can be kept."""
+    """Return the seal of a run's ``order``, given as the journal's text; empty if no key can be stored."""
     key = _key(make=True)
     return "" if key is None else _made(key, order)
 
 
 def is_own(journal: Path) -> bool:
-    """Return whether a journal's ``order`` was written by this user on this machine.  Raises `JournalError`."""
+    """Return whether this user on this machine wrote a journal's ``order``.  Raises `JournalError`."""
     with closing(connect(journal, readonly=True)) as db:
         found = dict(fetched(db, journal, "meta", "SELECT key, value FROM meta WHERE key IN ('order', ?)", SEAL))
     key, order, said = _key(make=False), found.get("order"), found.get(SEAL)
@@ -46,7 +46,7 @@ def _made(key: bytes, order: str) -> str:
 
 
 def _key(*, make: bool) -> bytes | None:
-    """The user's key; None where there is none, or where others may have read or written it."""
+    """Return the user's key; None if there is none, or if other users may have read or written it."""
     try:
         state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     except RuntimeError:  # a user without a home
@@ -68,7 +68,7 @@ def _key(*, make: bool) -> bytes | None:
 
 
 def _write_once(path: Path) -> None:
-    """Make the key, whole, unless there is one: of processes that start together one makes it for all."""
+    """Create the key atomically unless it exists; of processes that start together, one creates it for all."""
     if path.exists():
         return
     new = path.with_name(f"key.{secrets.token_hex(8)}")

@@ -1,4 +1,4 @@
-"""How artifacts stand now, and who was champion when: rows that follow what the pools say after each turn."""
+"""Rows for the present state of artifacts and for each change of champion, written after each turn."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ STANDING = "INSERT OR REPLACE INTO standings VALUES (?, ?, ?, ?)"
 
 
 def evidence_of(text: str | None) -> Evidence | None:
-    """Return the evidence that a row holds; None where it holds none.
+    """Return the evidence in a row's text; None if it has none.
 
-    Raises ValueError, with what was expected, or another of `UNUSABLE` for a row that holds something else.
+    Raises ValueError, with what was expected, or another error of `UNUSABLE` for a malformed text.
     """
     if not text or (fields := json_of()(text)) is None:
         return None
@@ -34,20 +34,20 @@ FIELDS: Mapping[str, Expected] = {
     "interval": pair(number, number), "failed": count, "prior": maybe(pair(number, number)), "level": number,
     "unit": number,
 }  # fmt: skip
-"""What each field of `Evidence` may be."""
+"""The check of each field of `Evidence`."""
 
 
 class Standings:
-    """Writes what changed since the last time that it was asked.
+    """Write the states of artifacts that changed since the last call.
 
-    More evidence for one artifact may change the estimates of others, which have no event of their own.
+    More evidence for one artifact may change the estimates of others, which get no event of their own.
     """
 
     def __init__(self) -> None:
         self._written: dict[str, Mapping[int, Evidence | None]] = {}
 
     def rows(self, name: str, pool: PoolState) -> Iterator[Statement]:
-        """The standings of a pool's artifacts that have changed; the first time also of all that it evicted."""
+        """Yield rows for a pool's artifacts that changed; the first call includes all that it has evicted."""
         held: Mapping[int, Evidence | None] = {i: a.evidence for i, a in pool.value.artifacts.items()}
         before = self._written.get(name)
         gone = [i for i in (pool.records if before is None else before) if i not in held]
@@ -62,7 +62,7 @@ class Standings:
 
     @staticmethod
     def champion(event: ev.ChampionChanged, turn: int) -> Statement:
-        """The row of a change of champion."""
+        """Return the row for a change of champion."""
         evidence = event.evidence
         row = (
             event.pool, event.version, turn, event.at, event.artifact,

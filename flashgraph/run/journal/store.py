@@ -1,9 +1,9 @@
-"""The journal's file: opening it, the one thread that writes them, and clear errors for what a disk can do.
+"""The journal's file: opening it, the one thread that writes it, and clear errors for what a disk can do.
 
-Why these settings: ``journal_mode=WAL`` lets others read while the run writes; ``synchronous=NORMAL`` makes what was
-committed survive the death of the process at any moment (a power cut can cost the last moments, and never harms what
-is there); ``busy_timeout`` waits for a reader's checkpoint instead of failing.  Everything that is handed over while a
-commit is under way goes into the next one together.
+The settings: with ``journal_mode=WAL``, others can read while the run writes.  With ``synchronous=NORMAL``, commits
+survive the death of the process at any moment; a power cut can lose the last ones, and never damages earlier ones.
+With ``busy_timeout``, a write waits for a reader's checkpoint and does not fail.  Rows that arrive during a commit go
+into the next commit together.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ __all__ = [
 ]  # fmt: skip
 
 PATIENCE = 0.005
-"""Seconds for which the event loop waits for a commit before it goes on with other tasks meanwhile."""
+"""Seconds for which the event loop itself waits for a commit; after that, other tasks run meanwhile."""
 
 
 BROKEN = (sqlite3.Error, UnicodeError, OverflowError, MemoryError)
-"""What SQLite's module may raise for a damaged file.  Its messages quote the file, whose bytes may be no UTF-8."""
+"""Errors that SQLite's module may raise for a damaged file.  Its messages quote the file, whose bytes may be invalid
+UTF-8."""
 
 LARGEST = 8 << 30
 """Bytes of a journal at which its run stops: candidates write what they like into prompts."""
@@ -44,11 +45,11 @@ LARGEST_VARIABLE = "FLASHGRAPH_JOURNAL_BYTES"
 
 
 class JournalError(FlashgraphError):
-    """The journal cannot be written or read; what was committed before is as it was."""
+    """The journal cannot be written or read; earlier commits are intact."""
 
 
 def _largest() -> int:
-    """Bytes that a journal may have.  Raises `JournalError` for a variable that is no number."""
+    """Return the maximum size of a journal in bytes.  Raises `JournalError` unless the variable is a number over 0."""
     said = os.environ.get(LARGEST_VARIABLE, str(LARGEST))
     if not said.isascii() or not said.isdigit() or not int(said):
         raise JournalError(
@@ -59,7 +60,7 @@ def _largest() -> int:
 
 
 def _full(path: Path) -> bool:
-    """Whether a journal has reached its largest size; else a full disk is the disk's."""
+    """Return whether a journal has reached its maximum size; otherwise it is the disk that is full."""
     files = [path, path.with_name(f"{path.name}-wal")]
     return sum(file.stat().st_size for file in files if file.exists()) >= 0.9 * _largest()
 
@@ -68,33 +69,34 @@ DAMAGED = ("the file is damaged", "use a copy of the run's folder; `sqlite3 FILE
 
 
 def explained(path: Path, doing: str, error: BaseException, part: str = "the journal") -> JournalError:
-    """What SQLite has said about a journal, with what to do about it."""
+    """Return an error that explains what SQLite said about a journal, with a fix."""
     said = str(error)
     if "disk is full" in said and _full(path):
         return JournalError(
-            f"{path}: the journal could not be {doing}: it has its largest size of {_largest()} bytes.\n"
-            f"Fix: look with `flashgraph show` what fills it; to go on, {LARGEST_VARIABLE}={2 * _largest()} and resume."
+            f"{path}: the journal could not be {doing}: it has reached its maximum size of {_largest()} bytes.\n"
+            f"Fix: see with `flashgraph show` what fills it; to continue, set {LARGEST_VARIABLE}={2 * _largest()} and "
+            "resume."
         )
     found = {
         "disk is full": ("the disk is full", "make room, then resume the run"),
         "readonly": ("the file or its folder is read-only", "give write permission, or copy the run's folder"),
         "unable to open": ("the file cannot be opened", "check the path and its permissions"),
         "is locked": ("another process writes to it", "wait for that run to end, or stop it"),
-        "not a database": ("it is no SQLite file", "give the folder of a run"),
+        "not a database": ("it is not an SQLite file", "name the folder of a run"),
         "malformed": DAMAGED,
         "codec can't": DAMAGED,
         "disk I/O": ("the disk failed", "see the system's log; copy the run's folder to another disk"),
-        "no such table": ("it is no journal of flashgraph", "give the folder of a run"),
+        "no such table": ("it is not a journal of flashgraph", "name the folder of a run"),
         "no such column": DAMAGED,
     }
-    unknown = DAMAGED if doing == "read" else (said, "see the message of SQLite")
+    unknown = DAMAGED if doing == "read" else (said, "see SQLite's message")
     what, fix = next((f for word, f in found.items() if word in said), unknown)
     return JournalError(f"{path}: {part} could not be {doing}: {what} ({said}).\nFix: {fix}.")
 
 
 @contextmanager
 def reading(path: Path, table: str) -> Iterator[None]:
-    """Turn whatever SQLite's module raises inside into a `JournalError` that names the table."""
+    """Turn every error of SQLite's module into a `JournalError` that names the table."""
     try:
         yield
     except BROKEN as error:
@@ -102,7 +104,7 @@ def reading(path: Path, table: str) -> Iterator[None]:
 
 
 def fetched(db: sqlite3.Connection, path: Path, table: str, sql: str, *values: Any) -> list[Any]:
-    """Return the rows of a query as they are: nothing is held open.  Raises `JournalError`."""
+    """Return the rows of a query unchecked, so that no read transaction stays open.  Raises `JournalError`."""
     with reading(path, table):
         return db.execute(sql, values).fetchall()
 
@@ -112,7 +114,7 @@ def _text(data: bytes) -> str:
 
 
 def _odd_schema(db: sqlite3.Connection, path: Path) -> str:
-    """What a file has beside plain tables and indexes: a view may compute without an end."""
+    """Return what a file has beside plain tables and indexes, such as a view, which may compute without end."""
     tables = []
     for kind, name, sql in fetched(db, path, "sqlite_master", "SELECT type, name, sql FROM sqlite_master"):
         if kind not in ("table", "index"):
@@ -127,25 +129,25 @@ def _odd_schema(db: sqlite3.Connection, path: Path) -> str:
 
 
 def _require_plain(path: Path) -> None:
-    """Raises `JournalError` where a file of a journal is no plain file: SQLite follows a link of the first one."""
+    """Raise `JournalError` unless a journal's files are regular files, because SQLite would follow a link."""
     try:
         files = [path.with_name(f"{path.name}{end}") for end in ("", "-wal", "-shm")]
         odd = [(file, found) for file in files if (found := regular(file))]
-    except OSError as error:  # a folder above it that may not be looked into
+    except OSError as error:  # a folder above it may not be searched
         raise JournalError(f"{path}: the journal cannot be opened: {error}.\nFix: give permission to read.") from error
     if odd:
         file, found = odd[0]
         raise JournalError(
-            f"{file}: it is {found}; expected a plain file.\nFix: copy the file itself to this place, if you trust it."
+            f"{file}: it is {found}; expected a plain file.\nFix: copy the file itself to this path, if you trust it."
         )
 
 
 def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
-    """A connection to an existing journal, its schema known to be ours.  Raises `JournalError`."""
+    """Open an existing journal and check that its schema is ours.  Raises `JournalError`."""
     _require_plain(path)
     there = path.exists()
     if not there:
-        raise JournalError(f"{path}: no such journal.\nFix: give the folder of a run, which holds journal.db.")
+        raise JournalError(f"{path}: no such journal.\nFix: name the folder of a run, which holds journal.db.")
     try:
         db = sqlite3.connect(
             f"{path.resolve().as_uri()}?mode={'ro' if readonly else 'rw'}", uri=True, check_same_thread=False
@@ -163,8 +165,8 @@ def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
 
 
 def _require_ours(db: sqlite3.Connection, path: Path) -> None:
-    """Set up a connection.  Raises `JournalError` where the file is no journal of a schema that we know."""
-    # A text that is no UTF-8 is read all the same, and whoever reads its row can name it.
+    """Set up a connection.  Raises `JournalError` unless the file is a journal of a known schema."""
+    # Invalid UTF-8 is read too, so that the reader of the row can name it.
     db.text_factory = _text
     db.execute("PRAGMA busy_timeout = 5000")
     db.execute("PRAGMA trusted_schema = OFF")
@@ -175,16 +177,16 @@ def _require_ours(db: sqlite3.Connection, path: Path) -> None:
             "Fix: upgrade flashgraph."
         )
     if version <= 0:
-        raise JournalError(f"{path}: no journal of flashgraph.\nFix: give the folder of a run.")
+        raise JournalError(f"{path}: not a journal of flashgraph.\nFix: name the folder of a run.")
     if odd := _odd_schema(db, path):
         raise JournalError(
-            f"{path}: it has {odd}, which no journal of flashgraph has: it was made by something else.\n"
-            "Fix: give the folder of a run."
+            f"{path}: it has {odd}, which journals of flashgraph do not have: another program made it.\n"
+            "Fix: name the folder of a run."
         )
 
 
 def _require_columns(db: sqlite3.Connection, path: Path) -> None:
-    """Raises `JournalError` where a table or column is missing: before a run spends what it could not write down."""
+    """Raise `JournalError` if a table or column is missing, before the run spends what it could not store."""
     ((version,),) = fetched(db, path, "sqlite_master", "PRAGMA user_version")
     for table, expected in columns_of(version).items():
         there = {column for _, column, *_ in fetched(db, path, table, f"PRAGMA table_info({table})")}
@@ -205,10 +207,10 @@ class _Batch:
 
 
 class Store:
-    """An open journal: `put` hands rows to the writing thread.
+    """An open journal; `put` hands rows to the writing thread.
 
-    Raises `JournalError` when the file cannot be made, opened or written; after a failed write every later one fails
-    too, so that nothing is kept that came after a gap.
+    Raises `JournalError` when the file cannot be created, opened or written.  After a failed write every later write
+    fails too, so that a journal never has a gap.
     """
 
     def __init__(self, path: Path, *, create: bool) -> None:
@@ -217,7 +219,7 @@ class Store:
         self._failed: JournalError | None = None
         self.commits = 0
         self.on_commit: Callable[[int], None] = lambda count: None
-        """Called in the writing thread after each commit, with the number of commits so far; for tests."""
+        """Called in the writing thread after each commit, with the number of commits so far; tests use it."""
         if create:
             self._create()
         else:
@@ -229,7 +231,7 @@ class Store:
         self._marks = MarkFile(path)
         self._marked: Mark | None = None
         self._watched = Watched(path, self._readable)
-        self._watched.wrong()  # which files they are
+        self._watched.wrong()  # remember which files they are
         self._thread = threading.Thread(target=self._write, name="flashgraph-journal", daemon=True)
         self._thread.start()
 
@@ -240,10 +242,10 @@ class Store:
             db = sqlite3.connect(self.path)
             try:
                 empty = not fetched(db, self.path, "sqlite_master", "SELECT 1 FROM sqlite_master LIMIT 1")
-                # A process that was killed before it had written down what it starts has left no run.
+                # A process that was killed before it stored its settings has left no run.
                 if not empty and fetched(db, self.path, "meta", "SELECT 1 FROM meta LIMIT 1"):
                     raise JournalError(
-                        f"{self.path}: a journal is there already.\nFix: resume that run, or another --out."
+                        f"{self.path}: a journal exists already.\nFix: resume that run, or give another --out."
                     )
                 if empty:
                     db.execute("PRAGMA journal_mode = WAL")
@@ -271,9 +273,9 @@ class Store:
             db.close()
 
     def put(self, statements: list[Statement], mark: Mark | None = None) -> Future[None]:
-        """Commit statements together with whatever else is waiting; the future tells when they are durable.
+        """Commit statements together with all that is waiting; the future ends when they are durable.
 
-        ``mark`` says how far the journal is by then.
+        ``mark`` records the journal's length after them.
         """
         batch = _Batch(statements, mark)
         if self._failed is not None:
@@ -283,9 +285,9 @@ class Store:
         return batch.done
 
     def settle(self) -> None:
-        """Copy what was committed from the log into the journal itself, where a damaged log cannot harm it.
+        """Copy commits from the log into the journal itself, where a damaged log cannot harm them.
 
-        To be called while nothing waits to be written.  Where a reader is in the way, it is left for later.
+        Call it while no write is waiting.  While a reader prevents the copy, nothing happens.
         """
         with suppress(sqlite3.Error):
             self.db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
@@ -319,7 +321,7 @@ class Store:
                     self._marks.write(marks[-1])
         except JournalError as error:
             self._failed = error
-        except Exception as error:  # whatever it is: who waits for the commit must hear of it
+        except Exception as error:  # whatever it is, the tasks that wait for the commit must learn of it
             self._failed = explained(self.path, "written", error)
         for batch in batches:
             if self._failed is None:
@@ -330,16 +332,16 @@ class Store:
             self.on_commit(self.commits)
 
     def _require_files(self) -> None:
-        """Raises `JournalError` where somebody has taken the journal's files away: nothing is spent any more then."""
+        """Raise `JournalError` if the journal's files were taken away, so that the run stops spending."""
         if wrong := self._watched.wrong():
             raise JournalError(
-                f"{self.path}: the journal was lost while the run went on: {wrong}. The run stops, because nothing "
-                "that it does could be kept; it cannot be resumed.\n"
-                "Fix: start a new run; what this one has reached is in the files that it leaves."
+                f"{self.path}: the journal was lost during the run: {wrong}. The run stops, because its results "
+                "could not be stored; it cannot be resumed.\n"
+                "Fix: start a new run; the result files of this one hold what it has reached."
             )
 
     def _readable(self) -> bool:
-        """Whether the last turn can be read from the files, and not only from what this connection remembers."""
+        """Return whether the last turn can be read from the files, and not only from this connection's cache."""
         if self._marked is None:
             return True
         try:
@@ -351,7 +353,7 @@ class Store:
         return found == [(self._marked.turns, self._marked.chain)]
 
     def close(self) -> None:
-        """Write what is waiting and let go of the file."""
+        """Write all that is waiting and close the file."""
         self._queue.put(None)
         self._thread.join()
         self.db.close()

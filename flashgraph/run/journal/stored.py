@@ -1,4 +1,4 @@
-"""What is read of a stored run, as frozen values."""
+"""Frozen values that describe a stored run."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ Status = Literal["running", "killed", "completed", "budget", "failed", "cancelle
 
 @attrs.frozen
 class Session:
-    """One process that has worked on the run: from when (ISO 8601, UTC) and where; ``closed`` and what follows are
-    None while it goes on, and for ever when it was killed.  ``at`` is the run's clock at its end, in seconds."""
+    """One process that worked on the run: its start (ISO 8601, UTC), host and process id.
+
+    ``closed`` and the fields after it are None while it is active, and stay None if it was killed.  ``at`` is the run's
+    clock at its end, in seconds.
+    """
 
     id: int
     opened: str
@@ -48,11 +51,10 @@ class Session:
 class Spend:
     """What a run has used, over all of its sessions.
 
-    ``proposals`` to ``usd`` are the budget's account of what has ended; ``prompt_tokens`` and
-    ``completion_tokens`` are those of the replies that came.  The replies of ``lost`` calls were lost when the run
-    was killed: they may have been paid twice.  ``unanswered`` requests were asked and not answered: while the run
-    goes on they wait or are out, and of one that was killed or cut off as many at most have been paid for nothing.
-    ``seconds`` are on the run's clock.
+    ``proposals`` to ``usd`` are the budget's account of finished work.  ``prompt_tokens`` and ``completion_tokens`` are
+    those of the replies that arrived.  The replies of ``lost`` calls were lost when the run was killed, so they may be
+    paid for twice.  ``unanswered`` requests have no answer: in an active run they wait or are in flight, and in a
+    killed or cancelled run at most that many were paid for nothing.  ``seconds`` are on the run's clock.
     """
 
     proposals: int
@@ -72,9 +74,10 @@ class Spend:
 class StoredArtifact:
     """One admitted artifact as it stands now; ``value`` is plain (see `flashgraph.run.journal.plain`).
 
-    ``version`` is the pool's at its admission, ``lag`` how far the pool had moved on, ``at`` the run's clock,
-    a provisional one that was taken back is ``retracted``, one that its pool replaced is ``evicted``.  ``evidence`` is
-    what its score, the estimate, rests on; None where the pool weighs none, and in journals of flashgraph 0.1.
+    ``version`` is the pool's at its admission, ``lag`` how far the pool had moved on, ``at`` the run's clock.
+    A provisional artifact that was taken back is ``retracted``; one that its pool replaced is ``evicted``.
+    ``evidence`` supports its score, which is the estimate; it is None in pools without evidence and in journals of
+    flashgraph 0.1.
     """
 
     pool: str
@@ -93,12 +96,12 @@ class StoredArtifact:
 
     @property
     def texts(self) -> dict[str, str]:
-        """Its texts by component."""
+        """Return its texts by component."""
         return texts(self.value)
 
     @property
     def state(self) -> str:
-        """``confirmed``, ``provisional``, ``evicted`` or ``retracted``."""
+        """Return ``confirmed``, ``provisional``, ``evicted`` or ``retracted``."""
         if self.retracted or self.evicted:
             return "retracted" if self.retracted else "evicted"
         return "provisional" if self.provisional else "confirmed"
@@ -106,8 +109,8 @@ class StoredArtifact:
 
 @attrs.frozen
 class LineageStep:
-    """One step of a line of descent: an artifact, the parent that its line leads through (None for a root), and what
-    changed from that parent as a unified diff."""
+    """One step of a line of descent: an artifact, its parent in the line (None for a root), and the unified diff from
+    that parent."""
 
     artifact: StoredArtifact
     parent: StoredArtifact | None
@@ -116,9 +119,12 @@ class LineageStep:
 
 @attrs.frozen
 class StoredCall:
-    """One model call that has ended.  ``how`` is as in `flashgraph.run.events.CallEnded`; ``usd`` is None where the
-    price is not known; ``seconds`` is its latency, ``at`` the run's clock at its end.  ``messages`` are pairs of a role
-    and a text: of a content that was made of parts, their JSON."""
+    """One finished model call.
+
+    ``how`` is as in `flashgraph.run.events.CallEnded`; ``usd`` is None if the price is unknown.  ``seconds`` is its
+    latency, ``at`` the run's clock at its end.  ``messages`` are pairs of a role and a text; the text of a content with
+    several parts is their JSON.
+    """
 
     id: int
     job: int
@@ -139,9 +145,11 @@ class StoredCall:
 
 @attrs.frozen
 class StoredEndpoint:
-    """An endpoint's ``calls``; how many requests it ``throttled`` and replies it cut off at their token limit; its
-    ``limit`` since the last of ``changes``, with the reason (None: it has not moved), whether it is ``down``, and the
-    ``rates`` that it has told of, in words."""
+    """An endpoint: its ``calls``, how many requests it ``throttled``, and how many replies ended at their token limit.
+
+    ``limit`` is its concurrency limit after the last of ``changes``, with the reason (None: it never changed).
+    ``down`` says whether it has an outage.  ``rates`` are its known rate limits, in words.
+    """
 
     name: str
     calls: int
@@ -156,7 +164,7 @@ class StoredEndpoint:
 
 @attrs.frozen
 class Failures:
-    """How often jobs of a stage, or a function on the edge of that name, have failed with a reason, when last, and the
+    """How often jobs of a stage, or a function on the edge of that name, failed for a reason; the last time and the
     cause."""
 
     stage: str
@@ -168,8 +176,8 @@ class Failures:
 
 @attrs.frozen
 class ChampionMoment:
-    """The champion at one moment of a run, after ``at`` seconds and ``calls`` model calls: its score then, and the
-    evidence for it.  ``artifact`` is None in journals of flashgraph 0.1, which hold scores alone."""
+    """The champion at one moment of a run, after ``at`` seconds and ``calls`` model calls: its score then, with the
+    evidence.  ``artifact`` is None in journals of flashgraph 0.1, which hold scores alone."""
 
     at: float
     calls: int
@@ -181,7 +189,7 @@ class ChampionMoment:
 def text_diff(
     before: Mapping[str, str], after: Mapping[str, str], names: tuple[str, str], context: int = 2
 ) -> tuple[str, ...]:
-    """A unified diff of texts, component by component, without line ends; empty when nothing differs."""
+    """Return a unified diff of texts, component by component, without line ends; empty if they are equal."""
     lines: list[str] = []
     for name in dict.fromkeys([*before, *after]):
         heads = (f"{names[0]}: {name}", f"{names[1]}: {name}")

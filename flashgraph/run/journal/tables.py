@@ -1,4 +1,4 @@
-"""The tables of a journal, by version of their schema."""
+"""The tables of a journal, by schema version."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CREATE TABLE champions (pool TEXT NOT NULL, version INTEGER NOT NULL, turn INTEG
     artifact INTEGER, score REAL, provisional INTEGER NOT NULL, evidence TEXT NOT NULL,
     PRIMARY KEY (pool, version)) WITHOUT ROWID;
 """
-"""What is known now of artifacts that have evidence, or that their pool evicted; and each change of champion."""
+"""The present state of artifacts that have evidence or were evicted; and each change of champion."""
 
 TABLES = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -52,15 +52,15 @@ CAUSES = "ALTER TABLE sessions ADD COLUMN cause TEXT; ALTER TABLE failures ADD C
 """The columns stay empty in old rows; see `flashgraph.run.journal.causes`."""
 
 MIGRATIONS: dict[int, str] = {1: STANDINGS, 2: "ALTER TABLE turns ADD COLUMN chain TEXT;", 3: CAUSES}
-"""By schema version: the statements that make the next version of it."""
+"""The statements that migrate a schema to the next version, by version."""
 
 VACUUMED = "vacuumed"
-"""The key in ``meta`` of a journal from which what it takes to go on was dropped."""
+"""The key in the ``meta`` table of a journal that can no longer be resumed, because it was vacuumed."""
 
 
 @cache
 def columns_of(version: int) -> Mapping[str, list[str]]:
-    """Return, by table, the columns that a journal of a schema has."""
+    """Return the columns of each table of a schema version."""
     with closing(sqlite3.connect(":memory:")) as db:
         db.executescript(TABLES)
         tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]

@@ -1,6 +1,6 @@
-"""What a task was when a run was started, and what it means for the run when it is another one now.
+"""The fingerprint of a run's task, and what a changed task means for the run.
 
-Scores of other samples, or by another scorer, cannot stand beside those that the run has: with such a task a run begins
+Scores on other samples or by another scorer cannot be compared with the run's scores.  With such a task a run begins
 anew from its best artifact, which is scored again.
 """
 
@@ -19,8 +19,11 @@ SPLITS = ("train", "val", "test")
 
 
 def task_fingerprint(task: Task[Any, Any]) -> dict[str, Any]:
-    """Return digests of all that a run takes from its task, as plain values: of the seed's texts by component, of the
-    samples of each split, of ``attempt`` and ``score``, and the bounds."""
+    """Return digests of all that a run takes from its task, as plain values.
+
+    They cover the seed's texts by component, the samples of each split, ``attempt`` and ``score``; the bounds are as
+    they are.
+    """
     return {
         "seed": {name: digest(text) for name, text in task.seed.items()},
         **{split: [digest(sample) for sample in task.samples(split)] for split in SPLITS},
@@ -31,15 +34,17 @@ def task_fingerprint(task: Task[Any, Any]) -> dict[str, Any]:
 
 
 def changes_of_task(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Return the differences of two fingerprints in words: those with which a run has to begin anew, and those with
-    which it can go on.  Nothing is compared that ``before`` does not have: journals of 0.1.0 have none of it."""
+    """Return the differences of two fingerprints in words: those that make a run begin anew, and the others.
+
+    Returns none if ``before`` is empty, as in journals of 0.1.0.
+    """
     if not before:
         return [], []
     anew, risky = _seeds(before["seed"], now["seed"])
     for split in SPLITS:
         if said := _samples(split, before[split], now[split]):
             grown = now[split][: len(before[split])] == before[split]
-            # New training samples come after all that the run has drawn; the test is made anew.
+            # A run draws new training samples after all earlier ones, and the test is always made anew.
             harmless = split == "test" or (split == "train" and grown)
             (risky if harmless else anew).append(said)
     for name in ("attempt", "score"):
@@ -58,16 +63,16 @@ def _seeds(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[list[str]
 
 
 def _samples(split: str, before: Sequence[str], now: Sequence[str]) -> str:
-    """How the samples of a split differ; empty where they do not."""
+    """Return how the samples of a split differ, in words; empty if they do not."""
     if before == now:
         return ""
     many = f"{split}: {len(before)} samples -> {len(now)}"
     if len(now) > len(before) and now[: len(before)] == before:
-        return f"{many}: new ones at the end"
+        return f"{many}: samples were added at the end"
     if len(now) < len(before) and before[: len(now)] == now:
-        return f"{many}: the last ones are gone"
+        return f"{many}: samples were removed from the end"
     if Counter(before) == Counter(now):
         return f"{split}: the same {len(now)} samples in another order"
     first = next((i for i, pair in enumerate(zip(before, now, strict=False)) if pair[0] != pair[1]), 0)
     others = (Counter(now) - Counter(before)).total()
-    return f"{many}, {others} of them others than before; sample {first} is the first that differs"
+    return f"{many}, {others} of them new; sample {first} is the first that differs"

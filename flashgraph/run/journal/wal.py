@@ -1,7 +1,7 @@
-"""Damage in SQLite's write-ahead log: transactions that were committed, and that SQLite passes over without a word.
+"""Find damage in SQLite's write-ahead log: committed transactions that SQLite silently skips.
 
-SQLite reads the log up to the first frame whose checksum is wrong, and takes that for its end.  After a crash that is
-right; but where committed frames of the same log come after, a frame before them is damaged, and they are lost.
+SQLite reads the log up to the first frame with a wrong checksum, and takes that for the log's end.  After a crash that
+is right.  But if committed frames of the same log follow, the wrong frame is damaged, and they are lost.
 
 Format: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 """
@@ -22,9 +22,9 @@ MASK = 0xFFFFFFFF
 
 
 def lost_commits(journal: Path) -> int:
-    """Return how many committed transactions of a journal's log SQLite would not read; 0 where there is no log.
+    """Return how many committed transactions of a journal's log SQLite would skip; 0 if there is no log.
 
-    To be asked while no process has the journal open.  Raises OSError when the log cannot be read.
+    No process may have the journal open.  Raises OSError when the log cannot be read.
     """
     try:
         file = journal.with_name(f"{journal.name}-wal").open("rb")
@@ -50,8 +50,10 @@ def lost_commits(journal: Path) -> int:
 
 
 def _commits(file: BinaryIO, size: int, salts: list[int] | None) -> int:
-    """How many of the frames from here on end a transaction of this log; of a log whose header is damaged, of that of
-    its first frame."""
+    """Return how many of the remaining frames end a transaction of this log.
+
+    Without ``salts``, because the header is damaged, the first frame tells which log it is.
+    """
     found = 0
     while len(frame := file.read(FRAME)) == FRAME:
         _, ends, *own, _, _ = struct.unpack(">6I", frame)

@@ -1,4 +1,4 @@
-"""A journal's files while a run writes them: whether somebody has taken them away."""
+"""Watch a journal's files during a run, and notice if they are taken away."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class _File:
 
 
 class Watched:
-    """Looks whether the files are those that were opened, and none has become shorter.
+    """Check that the files are still those that were opened, and that none has become shorter.
 
-    SQLite writes on to a file that has no name any more, and to one that was cut short, and says nothing.
+    SQLite goes on writing, without an error, to a file that was deleted or truncated.
     """
 
     def __init__(self, path: Path, whole: Callable[[], bool]) -> None:
         self._path = path
         self._whole = whole
-        """Whether what was written last can be read."""
+        """Returns whether the last write can be read."""
         self._files: dict[Path, _File] = {}
 
     def wrong(self) -> str:
-        """Return what is wrong with the files, in words; empty where nothing is."""
+        """Return what is wrong with the files, in words; empty if nothing is."""
         log = self._path.with_name(f"{self._path.name}-wal")
         for path in (self._path, log):
             known = self._files.get(path)
@@ -39,15 +39,15 @@ class Watched:
                 found = os.stat(path, follow_symlinks=False)
             except OSError as error:
                 if known is None:
-                    continue  # the log is made by the first write
+                    continue  # the first write creates the log
                 return f"{path.name} was deleted or moved ({error.strerror})"
             if known is None:
                 self._files[path] = _File(path, (found.st_dev, found.st_ino), found.st_size)
                 continue
             if known.number != (found.st_dev, found.st_ino):
-                return f"another file is in the place of {path.name}"
-            # The log becomes shorter, and nothing is lost, where another program has SQLite copy it into the journal.
+                return f"another file has replaced {path.name}"
+            # Another program may make SQLite copy the log into the journal: it becomes shorter, and nothing is lost.
             if found.st_size < known.size and (path != log or not self._whole()):
-                return f"{path.name} was cut short, from {known.size:,} to {found.st_size:,} bytes"
+                return f"{path.name} was truncated from {known.size:,} to {found.st_size:,} bytes"
             known.size = found.st_size
         return ""

@@ -1,4 +1,4 @@
-"""A run's turns, calls and admissions as rows."""
+"""Write a run's turns, calls and admissions as rows."""
 
 from __future__ import annotations
 
@@ -42,30 +42,30 @@ KEPT = {
     ev.Admitted, ev.Confirmed, ev.EvidenceAdded, ev.Retracted, ev.ChampionChanged, ev.JobEnded, ev.EdgeFailed,
     ev.CallEnded, ev.LimitChanged, ev.RateLearned, ev.EndpointDown, ev.EndpointUp,
 }  # fmt: skip
-"""Events that become rows of their own."""
+"""Events that get rows of their own."""
 
 Changed = ev.Admitted | ev.Confirmed | ev.EvidenceAdded | ev.Retracted
 KINDS: Mapping[type[ev.Event], str] = {
     ev.Admitted: "admit", ev.Confirmed: "confirm", ev.EvidenceAdded: "evidence", ev.Retracted: "retract",
 }  # fmt: skip
-"""Of the rows of the table ``admissions``."""
+"""The ``kind`` of rows in the table ``admissions``."""
 ID = "id"
-"""The key of the ``meta`` table below which a journal's own name is."""
+"""The key of the ``meta`` table for a journal's own name."""
 
 NO_JOB = -1
-"""In the place of a job's number, for the failure of a function on an edge."""
+"""The job number of a failure of a function on an edge."""
 
 
 def signature(machine: Machine) -> list[int]:
-    """How far a machine is: two that were told the same turns agree in it, and ones that went apart do not for long."""
+    """Return counters of a machine's state.  Replays of the same turns agree in them; diverged ones soon differ."""
     return [*machine.counts(), *(pool.version for pool in machine.pools.values())]
 
 
 class JournalWriter:
-    """Keeps what a run does in its journal.
+    """Write what a run does into its journal.
 
-    ``turns`` are there already, the last one with the checksum ``chain``.  ``patient`` is for virtual clocks: it waits
-    for every commit where it is, because time would run on if all tasks slept.
+    The journal has ``turns`` already, the last one with the checksum ``chain``.  ``patient`` is for virtual clocks: the
+    writer blocks for every commit, because virtual time would advance if all tasks slept.
     """
 
     def __init__(self, store: Store, codec: Codec, *, turns: int = 0, chain: str = "", patient: bool = False) -> None:
@@ -86,15 +86,16 @@ class JournalWriter:
         self._session = 0
 
     def begin(self, header: Header) -> None:
-        """Write down what the run is started with.  Raises `JournalError`."""
+        """Store the settings that the run is started with.  Raises `JournalError`."""
         rows = dict(header.rows()) | _sealed(header) | self._identified()
         self._store.put([("INSERT INTO meta VALUES (?, ?)", row) for row in rows.items()]).result()
         self._store.settle()
 
     def renew(self, header: Header) -> None:
-        """Write down what the run goes on with: its prices, its budget, its task, and how the command line
-        said it, if it did.
-        The limits that it began with stay, for who tells it again.  Raises `JournalError`."""
+        """Store the settings of a resumed run: prices, budget, task, and the command line, if it has one.
+
+        The first limits stay, because a replay needs them.  Raises `JournalError`.
+        """
         rows = dict(header.rows())
         new = {name: rows[name] for name in ("prices", "task", "made_of")} | {BUDGET: rows["limits"]}
         new |= {"order": rows["order"], **_sealed(header)} if header.order else {}
@@ -103,19 +104,19 @@ class JournalWriter:
         self._store.settle()
 
     def _identified(self) -> dict[str, str]:
-        """What the marks beside the journal know it by: a journal that takes its place is another one."""
+        """Return the journal's name, by which marks refer to it: a journal that replaces it has another one."""
         sql = "SELECT key, value FROM meta WHERE key = ?"
         found = select(self._store.db, self._store.path, "meta", (word, json_of(word)), sql, ID)
         self._id = next((id for _, id in found), None) or secrets.token_hex(8)
         return {ID: dumped(self._id)}
 
     def mark(self, spent: Mapping[str, float], *, test: int = 0) -> Mark:
-        """Return how far the journal is, with what was put so far; ``test`` numbers a call of the held-out test."""
+        """Return the journal's length with all rows put so far; ``test`` is the number of a call of the test."""
         self._tests = max(self._tests, test)
         return Mark(self._id, self._turn, self._tests, self._chain, spent)
 
     def open_session(self) -> None:
-        """Write down that this process goes on with the run."""
+        """Store that this process works on the run."""
         sql = "SELECT coalesce(max(id), -1) FROM sessions"
         ((last,),) = fetched(self._store.db, self._store.path, "sessions", sql)
         self._session = last + 1
@@ -124,21 +125,21 @@ class JournalWriter:
         self._store.put([("INSERT INTO sessions (id, opened, host, pid) VALUES (?, ?, ?, ?)", row)]).result()
 
     def close_session(self, end: End, at: float, settled: Mapping[str, float]) -> None:
-        """Write down how the session has ended, and all that the run has spent, with what was cut off."""
+        """Store how the session ended, and all that the run spent, including cancelled requests."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         sql = "UPDATE sessions SET closed = ?, status = ?, reason = ?, at = ?, cause = ? WHERE id = ?"
         account = ("INSERT OR REPLACE INTO account VALUES (0, ?)", (dumped(dict(settled)),))
-        # The turn that stopped the run is not kept: one that is resumed does it again.  What failed in it says why.
+        # The turn that stopped the run is not stored, because a resume repeats it.  Its failures tell the reason.
         failures = [self._failure(event) for event in self._events if _is_failure(event)]
         row = (now, end.status, _plain(end.reason), at, end.cause, self._session)
         try:
             self._store.put([*failures, (sql, row), account]).result()
         except JournalError as error:
-            # The run has its result, and what was kept of it can be resumed.
-            _log.warning("the end of the run is not in its journal: %s", error)
+            # The run has its result, and its stored part can be resumed.
+            _log.warning("the journal lacks the end of the run: %s", error)
 
     def note(self, event: ev.Event) -> None:
-        """Hear of an event; it is kept with the turn that it is of."""
+        """Collect an event; it is stored with its turn."""
         if isinstance(event, ev.CallStarted):
             self._started[event.call] = event
         elif isinstance(event, ev.JobStarted):
@@ -150,7 +151,7 @@ class JournalWriter:
         """Hand a turn to the writing thread; see `flashgraph.run.driver.Memory`.  Raises `JournalError`."""
         statements: list[Statement] = []
         body = self._body(turn, statements)
-        # What a run that is being stopped still does is done again: only the answers that it heard are kept.
+        # A resume repeats what a halted run still does: of that turn only the answers are stored.
         body["sign"] = None if turn.halted else signature(machine)
         text = dumped(body)
         self._chain = linked(self._chain, self._turn, turn.at, text)
@@ -167,12 +168,12 @@ class JournalWriter:
     # ---- rows --------------------------------------------------------------------------------------------
 
     def payload(self, text: str, statements: list[Statement]) -> str:
-        """Put a text aside, once; returns its hash."""
-        data = text.encode(errors="surrogatepass")  # a reply that was cut off within a character
+        """Store a text once; return its hash."""
+        data = text.encode(errors="surrogatepass")  # a reply may end within a character
         if len(data) > LONGEST:
             raise JournalError(
-                f"{self._store.path}: a text of {len(data):,} bytes cannot be kept; expected at most {LONGEST:,}.\n"
-                "Fix: let the stage that makes it return less, as the text's beginning."
+                f"{self._store.path}: cannot store a text of {len(data):,} bytes; expected at most {LONGEST:,}.\n"
+                "Fix: let the stage that makes it return less, such as the text's beginning."
             )
         name = named(data)
         if name not in self._known:
@@ -187,7 +188,7 @@ class JournalWriter:
         return dumped(self._encoded(value, statements))
 
     def _shown(self, value: Any, statements: list[Statement]) -> str:
-        """A pool's own value for who reads the run; the run itself never reads it back."""
+        """Return a pool's own value as JSON for readers of the run; the run itself never reads it."""
         return dumped(self._loose.encode(value, lambda text: self.payload(text, statements)))
 
     def _body(self, turn: Turn, statements: list[Statement]) -> dict[str, Any]:
@@ -304,7 +305,7 @@ class JournalWriter:
     ) -> None:
         started = self._started.pop(event.call, None)
         stage = self._stages.get(event.job, "")
-        if not stage and event.job in machine.jobs:  # it was started by an earlier session
+        if not stage and event.job in machine.jobs:  # an earlier session started it
             stage = self._stages[event.job] = machine.jobs[event.job].node
         messages = (
             [[m["role"], self.payload(text_of(m["content"]), statements)] for m in answer.messages] if answer else []
@@ -348,7 +349,7 @@ class JournalWriter:
 
 
 def _sealed(header: Header) -> dict[str, str]:
-    """That this user on this machine has said how the run is started; nothing for one that was started from Python."""
+    """Return the row of the seal of the start options; empty for a run that was started from Python."""
     return {SEAL: seal(dict(header.rows())["order"])} if header.order else {}
 
 
@@ -361,9 +362,9 @@ def _plain(text: str) -> str:
 
 
 def durable(done: Future[None], patient: bool) -> Callable[[], Awaitable[None]] | None:
-    """Wait a moment, or with ``patient`` as long as it takes, for a commit; what is returned waits for the rest.
+    """Wait briefly for a commit, or with ``patient`` until it is done; return a function that waits for the rest.
 
-    Both raise `JournalError` when it failed.
+    Returns None if the commit is done.  Both raise `JournalError` when it failed.
     """
     try:
         done.result(None if patient else PATIENCE)
@@ -373,6 +374,6 @@ def durable(done: Future[None], patient: bool) -> Callable[[], Awaitable[None]] 
 
 
 async def _committed(done: Future[None]) -> None:
-    # Not one of the threads that everybody shares: stages may block in all of these, and wait for this very turn.
+    # With a limiter of its own: stages may block all shared threads while they wait for this very turn.
     alone = anyio.CapacityLimiter(1)
     await anyio.to_thread.run_sync(done.result, abandon_on_cancel=True, limiter=alone)
