@@ -15,8 +15,11 @@ __all__ = ["command"]
 @click.argument("second", metavar="RUN")
 @json_option
 def command(first: str, second: str, as_json: bool) -> None:
-    """Compare two runs (folders, or names in runs/): the settings that differ, what each has used, the best scores by
-    calls and by time, and a diff of the best texts."""
+    """Compare two runs (folders, or names in runs/).
+
+    The comparison has the settings that differ, what each run has used, the best scores by calls and by time, and a
+    diff of the best texts.
+    """
     import attrs
 
     from flashgraph.observe.comparison import compare, scores_table, settings_table, spend_table

@@ -1,4 +1,4 @@
-"""What ``simulate`` and ``tune`` share: their options, and a pool of processes for simulations."""
+"""The options that ``simulate`` and ``tune`` share, and a pool of processes for simulations."""
 
 from __future__ import annotations
 

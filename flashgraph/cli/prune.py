@@ -127,7 +127,7 @@ def _prune(runs: list[Summary], folder: Path, yes: bool) -> int:
         try:
             left = remove(Path(run.folder))
         except FlashgraphError as error:
-            # Go on with the other runs.
+            # Try the other runs too.
             say_error(error)
             code = WRONG
             continue

@@ -126,7 +126,7 @@ async def _guarded(order: Order, models: Mapping[str, Model]) -> int:
 
 
 def _cut_short(order: Order, run: Run) -> Report:
-    """Return the report of a run that signals cancelled at once, with what it reached."""
+    """Return the report of a run that signals cancelled at once."""
     result = run.result
     result = attrs.evolve(result, reason=STOPPED) if result.status == "cancelled" else result
     return Report(result, order.task.seed, untested=STOPPED, interrupted=True)

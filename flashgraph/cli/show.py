@@ -24,8 +24,8 @@ __all__ = ["command"]
 @click.option("--failures", is_flag=True, help="List the failures of stages and edges instead.")
 @json_option
 def command(run: str, artifact: str | None, artifacts: bool, calls: int | None, failures: bool, as_json: bool) -> None:
-    """Show RUN (a folder, or a name in runs/): its status, what it has used, its best artifact, and that artifact's
-    lineage as a diff for each step.
+    """Show RUN (a folder, or a name in runs/): its status, what it has used, and its best artifact. The artifact's
+    lineage follows, with a diff for each step.
 
     Reading a run that is still going does not delay it.
 

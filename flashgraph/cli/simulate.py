@@ -69,8 +69,8 @@ def command(
     Only the lengths of replies are simulated. Graphs that evolve prompts run on a simulated world, in which better
     prompts score better. Other graphs, and every graph with --task, get hashes as answers, which pass at --pass-rate.
 
-    Not simulated: failures and retries, rate limits, prefix caches, other users of the server, and graphs that run code
-    in a sandbox (islands, meta_harness).
+    Failures and retries, rate limits, prefix caches and other users of the server are not simulated. Graphs that run
+    code in a sandbox (islands, meta_harness) cannot be simulated.
 
     This calls no model, but executes the graph file and the file of --task: simulate only files that you trust.
     """

@@ -20,7 +20,7 @@ OPTION_END = re.compile(r"[?&#,;]")
 
 
 def require_trust(folder: Path, order: Mapping[str, Any], given: Mapping[str, Any], trusted: bool) -> None:
-    """Ask for consent to what ``order``, read from a run's folder, does beyond what the command line has ``given``.
+    """Ask for consent to each action of ``order``, read from a run's folder, that the command line has not ``given``.
 
     A run that this user started on this machine needs no consent.  Raises `DataError` for a refusal, and when stdin
     gives no answer.

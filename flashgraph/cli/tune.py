@@ -24,8 +24,8 @@ __all__ = ["command"]
     type=click.Choice(["time-to-score", "throughput", "cost"]),
     default="time-to-score",
     show_default=True,
-    help="What to optimise. time-to-score: seconds to the target score; throughput: proposals per minute; cost: US "
-    "dollars, or tokens without prices, to the target score or per accepted artifact.",
+    help="The measure to optimise. time-to-score: seconds to the target score. throughput: proposals per minute. cost: "
+    "US dollars, or tokens without prices, to the target score or per accepted artifact.",
 )
 @click.option(
     "--target-score", type=float, help="The target score.  [default: what the default settings reach in --minutes]"
@@ -40,8 +40,8 @@ __all__ = ["command"]
 @click.option("--seed", default=0, show_default=True, help="The first seed; each seed is another simulated world.")
 @json_option
 def command(goal: Any, target_score: float | None, seeds: int, seed: int, as_json: bool, **options: Any) -> int | None:
-    """Search for the best settings of GRAPH for a goal. Simulations choose window, focus, alpha and control in turn,
-    then compare the best three settings with the defaults on the same seeds.
+    """Search for the best settings of GRAPH for a goal. Simulations choose window, focus, alpha and control in turn.
+    Then they compare the best three settings with the defaults on the same seeds.
 
     The command prints --set options for `flashgraph run`, and on how many seeds they were better than the defaults.
     `flashgraph simulate --help` says what is simulated and what is not. Fast proposals need not be good ones: scores

@@ -142,7 +142,7 @@ def settings_table(found: Comparison) -> Table:
 
 
 def spend_table(found: Comparison) -> Table:
-    """Return a table of what the runs have reached and used."""
+    """Return a table of the runs' scores and spend."""
     rows = [
         (LABELS.get(name, name.replace("_", " ")), _amount(name, one), _amount(name, other))
         for name, (one, other) in found.spend.items()

@@ -1,4 +1,4 @@
-"""A graph described for people: what drawings, tables and explanations are made from."""
+"""A graph described for people: the source of drawings, tables and explanations."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ __all__ = ["Description", "Link", "Node", "describe"]
 
 @attrs.frozen
 class Node:
-    """``kind`` is ``"repair"`` for a stage that some edge repairs with; ``role`` is the model it calls; ``takes`` and
-    ``gives`` are types; ``notes`` are its options."""
+    """A node of a graph, its types and options as text.
+
+    ``kind`` is ``"repair"`` for the repair stage of an edge; ``role`` is the model that a stage calls.
+    """
 
     name: str
     kind: Literal["pool", "source", "stage", "repair"]
@@ -32,7 +34,7 @@ class Node:
 
 @attrs.frozen
 class Link:
-    """An edge: what arrives at its end, the policies that the graph states, and its repair stages."""
+    """An edge: the type at its end, the policies that the graph states, and its repair stages."""
 
     src: str
     dst: str
@@ -41,7 +43,7 @@ class Link:
     repairs: tuple[str, ...]
     loop: int | None
     takes: str = ""
-    """What the edge takes of what its start gives."""
+    """The type that the edge takes from its start."""
 
     @property
     def name(self) -> str:
@@ -50,7 +52,7 @@ class Link:
 
 @attrs.frozen
 class Description:
-    """``reads`` are (pool, reader) pairs; nodes and links stand in the order of their declaration."""
+    """A graph: its nodes and links in the order of declaration; ``reads`` holds (pool, reader) pairs."""
 
     name: str
     doc: str
@@ -59,7 +61,7 @@ class Description:
     links: tuple[Link, ...]
     reads: tuple[tuple[str, str], ...]
     capacity: int
-    """Of an edge that states none."""
+    """The capacity of an edge that sets none."""
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -108,7 +110,7 @@ def describe(graph: Graph | CheckedGraph) -> Description:
 
 
 def policies_of(edge: EdgeSpec) -> tuple[str, ...]:
-    """The policies that an edge states, one phrase each."""
+    """Return a phrase for each policy that an edge states."""
     said = [
         edge.scatter and f"scatter {function_name(edge.scatter)}",
         edge.gather and "gather",

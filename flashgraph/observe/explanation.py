@@ -1,4 +1,4 @@
-"""A plan in words: what flows, what each edge does with what is early, late, stale or failed, and what overlaps."""
+"""A plan in words: what flows, how edges handle early, late, stale and failed items, and what overlaps."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ WIDTH = 110
 
 LATE = {
     "cancel": "the rest is cancelled, which frees the server",
-    "drop": "the rest may end, and is recorded but not used",
-    "amend": "the full group is delivered once more when the rest is in, and confirms or retracts what came of it",
+    "drop": "the rest may finish, and is recorded but not used",
+    "amend": "the full group follows when the rest is in, and confirms or retracts the result",
 }
 
 
 def explain(graph: Graph, schedule: str | Schedule = "pipelined", settings: Mapping[str, Any] | None = None) -> str:
-    """The plan of ``graph`` under ``schedule`` and ``settings``, in words.
+    """Return the plan of ``graph`` under ``schedule`` and ``settings`` in words.
 
-    Raises `GraphError` for a graph that does not pass `check`, and `DataError` for settings it does not have.
+    Raises `GraphError` for a graph that does not pass `check`, and `DataError` for unknown or wrong settings.
     """
     checked = graph.checked()
     found = describe(checked)
@@ -65,13 +65,13 @@ def _schedule(plan: Plan) -> Iterator[str]:
     schedule = plan.schedule
     if schedule.serial:
         yield (
-            f"{schedule.name}: one round at a time and one stage at a time; requests of one stage run side by side. "
-            "An item lags only behind what its own round has admitted: rules for stale items refresh it there and do "
-            "nothing else, and release and late rules are not used."
+            f"{schedule.name}: one round and one stage at a time; the requests of a stage run concurrently. An item "
+            "lags only behind the admissions of its own round, where staleness rules just refresh it. Release and late "
+            "rules are not used."
         )
     else:
         yield (
-            f"{schedule.name}: stages work at the same time, on up to {schedule.window} open rounds of each source "
+            f"{schedule.name}: stages overlap, and up to {schedule.window} rounds of each source are open at once "
             f"(window={schedule.window})."
         )
         if schedule.focus:
@@ -81,7 +81,7 @@ def _schedule(plan: Plan) -> Iterator[str]:
             )
         if schedule.reserve and any(source.evidence for source in plan.graph.sources):
             yield (
-                f"The last {schedule.reserve:.0%} of each limit of the budget are set aside for evidence "
+                f"The last {schedule.reserve:.0%} of each limit of the budget is reserved for evidence "
                 f"(reserve={schedule.reserve:g})."
             )
         yield f"champion={schedule.champion}: {_champion(schedule.champion)}."
@@ -93,17 +93,18 @@ def _schedule(plan: Plan) -> Iterator[str]:
 def _champion(rule: ChampionRule) -> str:
     if isinstance(rule, Proven):
         return (
-            "the run hands out another artifact only when that is better on the samples that both were tried on, with "
-            f"a probability of at least {rule.confidence:g}"
+            "another artifact becomes the champion only when it is better on the samples that both have tried, with a "
+            f"probability of at least {rule.confidence:g}"
         )
-    return "the run hands out what its pool calls the best"
+    return "the champion is the artifact that its pool calls the best"
 
 
 def _control(name: str) -> str:
     return {
         "drain_first": "a free request slot goes to the work nearest a pool, then to the newest line",
-        "balanced": "slots go by age, and stages gain and lose workers until they produce at like rates",
-    }.get(name, "decides which waiting work gets a free request slot")
+        "shortest_first": "a free request slot goes to the work that lacks the fewest requests",
+        "balanced": "the oldest work gets a free slot, and stages gain or lose workers until their rates are similar",
+    }.get(name, "decides which queued work gets a free request slot")
 
 
 def _pools(graph: Description) -> Iterator[str]:
@@ -111,97 +112,95 @@ def _pools(graph: Description) -> Iterator[str]:
         if node.kind == "pool":
             readers = [reader for pool, reader in graph.reads if pool == node.name]
             read = f"; read by {', '.join(readers)}" if readers else ""
-            what = f"{with_article(node.gives)} that takes {node.takes}{read}"
-            yield f"{node.name}: {what}. Each change raises its version by one."
+            yield f"{node.name}: {with_article(node.gives)} that takes {node.takes}{read}."
 
 
 def _source(source: SourceSpec, graph: Description, schedule: Schedule) -> str:
     node = graph.node(source.name)
     reads = f" reads {source.reads} and" if source.reads else ""
     if source.rounds is not None:
-        bound = f"{source.rounds} in all"
+        bound = f"{source.rounds} in total"
     elif schedule.serial:
-        bound = "the next one when everything before it has ended"
+        bound = "one at a time"
     else:
-        bound = f"at most {schedule.window} of them open"
-    return f"{node.name}{reads} starts rounds with {with_article(node.gives)}: {bound}."
+        bound = f"at most {schedule.window} open at once"
+    return f"{node.name}{reads} starts rounds with {with_article(node.gives)}, {bound}."
 
 
 def _stage(stage: StagePlan, graph: Description, schedule: Schedule) -> str:
     spec, node = stage.spec, graph.node(stage.spec.name)
-    said = [f"{node.name} makes {node.gives} of {node.takes}"]
+    parts = [f"{node.name} turns {node.takes} into {node.gives}"]
     if spec.llm:
-        said.append(f"calls the model {spec.llm!r}")
+        parts.append(f"calls the model {spec.llm!r}")
     if spec.reads:
-        said.append(f"reads {spec.reads}")
+        parts.append(f"reads {spec.reads}")
     if spec.spends:
-        said.append(f"counts against the budget's {' and '.join(spec.spends)}")
+        parts.append(f"counts against the budget of {' and '.join(spec.spends)}")
     workers = schedule.workers.get(spec.name, spec.workers)
     if workers is None and spec.llm:
-        said.append("has as many workers as its model takes requests")
+        parts.append("has a worker for each request slot of its model")
     else:
-        said.append(f"has {counted(stage.workers, 'worker')} at most")
+        parts.append(f"has at most {counted(stage.workers, 'worker')}")
     if node.kind == "repair":
-        said.append("only sees items that a staleness rule sends to it")
-    return "; ".join(said) + "."
+        parts.append("gets only the items that a staleness rule sends to it")
+    return "; ".join(parts) + "."
 
 
 def _edge(link: Link, edge: EdgePlan, graph: Description) -> str:
-    said = [f"{link.flows} arrives"]
+    parts = [f"passes {link.flows}"]
     if edge.scatter is not None:
         name = next(p for p in link.policies if p.startswith("scatter")).removeprefix("scatter ")
-        said = [f"each {link.takes or graph.node(link.src).gives} is scattered by {name}, so that {link.flows} arrives"]
+        parts = [f"scatters each {link.takes or graph.node(link.src).gives} by {name} into {link.flows}"]
         if isinstance(edge.arrange, Discriminative):
-            said.append(f"what the last {edge.arrange.window} groups all passed goes last")
+            parts.append(f"members that all of the last {edge.arrange.window} groups passed come last")
         elif edge.arrange is not None:
-            said.append(f"sent out as {edge.arrange} says")
+            parts.append(f"members come in the order of {edge.arrange}")
     if edge.gather:
-        said = [f"members are gathered into {link.flows}, which goes on {_release(edge.release)}"]
+        parts = [f"gathers members into {link.flows}, released {_release(edge.release)}"]
         if type(edge.release) is not release.All:
-            said.append(f"then {LATE[edge.late]}")
-        said.append(_failure(edge))
+            parts.append(f"then {LATE[edge.late]}")
+        parts.append(_failure(edge))
     if edge.otherwise:
-        said.append("taken when no other edge takes the item")
-    said += [f"taken {phrase}" for phrase in link.policies if phrase.startswith("when ")]
+        parts.append("takes only items that no other edge takes")
+    parts += [f"takes an item only {phrase}" for phrase in link.policies if phrase.startswith("when ")]
     if edge.only is not None:
-        said.append(f"takes only what is a {edge.only.__name__}")
+        parts.append(f"takes only {edge.only.__name__}")
     if edge.loop is not None:
-        said.append(f"an item passes at most {edge.loop} times")
-    said.append(f"stale items are {_stale(edge.stale)}")
+        parts.append(f"an item passes at most {edge.loop} times")
+    parts.append(f"stale items are {_stale(edge.stale)}")
     if edge.keeps_orphans:
-        said.append("descendants of a retracted artifact pass")
-    return f"{link.name}: {'; '.join(said)}. Holds {edge.capacity}, {_order(str(edge.order))} first."
+        parts.append("descendants of a retracted artifact pass")
+    return f"{link.name}: {'; '.join(parts)}. Holds {edge.capacity}, {_order(str(edge.order))} first."
 
 
 def _release(rule: Release) -> str:
     if type(rule).__module__ != release.__name__:
-        return f"when {rule} says so"
+        return f"when {rule} decides"
     match rule:
         case release.Fraction(share, least):
-            floor = f", and {least} at least" if least > 1 else ""
-            return f"when {share:.0%} of its members are there{floor}"
+            floor = f", and at least {least}," if least > 1 else ""
+            return f"when {share:.0%} of its members{floor} are in"
         case release.Sampled(members, share):
-            drawn = f"a random part of its members is sent out, {members} of them"
-            return f"when {drawn}, and {'all' if share == 1 else f'{share:.0%}'} of those are there"
+            return f"when {'all' if share == 1 else f'{share:.0%}'} of a random sample of {members} members are in"
         case release.Count(members):
-            return f"when {members} of its members are there"
+            return f"when {members} of its members are in"
         case release.Deadline(seconds):
-            return f"{seconds:g} s after the scatter with what is there"
+            return f"{seconds:g} s after the scatter, with the members that are in"
         case release.Decided():
-            return f"when {rule} says that the rest cannot change the outcome"
+            return f"when {rule} finds that the rest cannot change the outcome"
     return "when every member has ended"
 
 
 def _failure(edge: EdgePlan) -> str:
     if not isinstance(edge.on_failure, FailAbove):
-        return f"whether it fails, {edge.on_failure} says"
+        return f"{edge.on_failure} decides whether it fails"
     share = edge.on_failure.share
-    return "failed members are missing from it" if share >= 1 else f"it fails if over {share:.0%} of its members do"
+    return "failed members are left out" if share >= 1 else f"it fails if more than {share:.0%} of its members fail"
 
 
 def _stale(rule: Staleness) -> str:
     if type(rule).__module__ != staleness.__name__:
-        return f"judged by {rule}"  # one of the user's own, be it derived from another
+        return f"judged by {rule}"  # the user's own rule, even if it derives from one of these
     match rule:
         case staleness.FirstOf(rules=rules):
             return ", or else ".join(map(_stale, rules))
@@ -213,12 +212,12 @@ def _stale(rule: Staleness) -> str:
         case staleness.Refresh(above):
             return f"given the newest view above lag {above}"
         case staleness.Refreshing(rule=rule):
-            return f"given the newest view where {rule} says so"
-    return "taken as they are"
+            return f"given the newest view when {rule} decides"
+    return "accepted"
 
 
 def _order(name: str) -> str:
-    return {"fifo": "the oldest", "freshest": "the one made from the newest version"}.get(name, "the smallest key")
+    return {"fifo": "oldest", "freshest": "newest version"}.get(name, "smallest key")
 
 
 def _cycles(plan: Plan) -> Iterator[str]:

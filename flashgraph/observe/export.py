@@ -26,13 +26,13 @@ from flashgraph.run.journal.reading import StoredRun
 __all__ = ["to_csv", "to_jsonl", "to_mlflow", "to_parquet"]
 
 BATCH = 1000
-"""The number of rows in a Parquet row group, and the most metrics that MLflow takes in one request."""
+"""The number of rows in a Parquet row group, and of metrics in one request to MLflow."""
 
 MLFLOW = ("mlflow.tracking", "mlflow.entities", "mlflow.exceptions", "sqlalchemy", "alembic")
 ENDS = {"failed": "FAILED", "killed": "KILLED", "cancelled": "KILLED"}
 
 PARAMS = 100
-"""The most parameters that MLflow takes in one request."""
+"""The most parameters in one request to MLflow."""
 
 FORMULA = re.compile("[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 """The first character of a text that a spreadsheet runs as a formula; some locales accept the full-width signs."""
@@ -215,7 +215,7 @@ def _params(run: StoredRun) -> list[tuple[str, str]]:
 def _metrics(run: StoredRun) -> list[tuple[str, float, float, int]]:
     """Return (name, value, seconds, step) of each metric.
 
-    The champion's score and evidence are by calls, each artifact's by version; the totals of what was used come last.
+    The champion's score and evidence are by calls, each artifact's by version; the run's total spend comes last.
     """
     spend = run.spend()
     found = []

@@ -1,4 +1,4 @@
-"""A graph as a figure, SVG or PNG, by matplotlib."""
+"""A graph as a figure, SVG or PNG, drawn by matplotlib."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flashgraph.text.terminal import clean
 __all__ = ["LITERAL", "figure", "role_colours"]
 
 LITERAL = {"text.parse_math": False, "text.usetex": False}
-"""Settings of matplotlib with which a dollar is no formula's beginning, whatever the user has set."""
+"""Settings of matplotlib that print a dollar sign as it is, whatever the user's configuration."""
 
 INK, FAINT, LINES = "#1f2933", "#616e7c", "#52606d"
 POOL, SOURCE, PLAIN = ("#e3f4e6", "#3a8a4d"), ("#fff6d1", "#b18a06"), ("#eef0f3", "#7b8794")
@@ -32,14 +32,14 @@ DPI = 160
 
 
 def role_colours(graph: Description) -> dict[str | None, tuple[str, str]]:
-    """Fill and border by model role, the tasks' own first; None is a stage without a model."""
-    # Named first, "task" has the same colour in every graph.
+    """Return fill and border colours by model role; None is a stage without a model."""
+    # "task" comes first, so that it has the same colour in every graph.
     ordered = sorted(graph.roles, key=lambda role: (role != "task", role))
     return {None: PLAIN, **{role: ROLES[k % len(ROLES)] for k, role in enumerate(ordered)}}
 
 
 def figure(graph: Description, kind: Literal["svg", "png"]) -> bytes:
-    """Draw the graph.  Raises `DataError` where matplotlib is not installed."""
+    """Draw the graph.  Raises `DataError` without matplotlib."""
     try:
         matplotlib = import_module("matplotlib")
     except ImportError as error:
@@ -57,7 +57,7 @@ def figure(graph: Description, kind: Literal["svg", "png"]) -> bytes:
 
 
 class _Page:
-    """One figure; data units are inches."""
+    """One figure, whose data units are inches."""
 
     def __init__(self, graph: Description, layout: Layout) -> None:
         self.colours = role_colours(graph)
@@ -146,7 +146,7 @@ class _Page:
             self._label(label)
 
     def _rounded(self, points: tuple[Point, ...]) -> Any:
-        """A path through ``points`` with rounded corners."""
+        """Return a path through ``points`` with rounded corners."""
         path = self.path
         vertices, codes = [points[0]], [path.MOVETO]
         for before, corner, after in zip(points, points[1:], points[2:], strict=False):
@@ -175,7 +175,7 @@ class _Page:
             self._swatch(x, y, text, look)
             self._text(x + 0.42, y, text, 8, FAINT, ha="left")
             x += 0.42 + 0.068 * len(text) + 0.3
-        note = f"queues hold {graph.capacity} items where no capacity is said"
+        note = f"an edge holds {graph.capacity} items unless it sets a capacity"
         self._text(right, y if x + 3.4 < right else y - 0.25, note, 8, FAINT, ha="right")
 
     def _used(self, graph: Description) -> list[tuple[str | None, tuple[str, str]]]:
@@ -197,7 +197,7 @@ class _Page:
 
 
 def _towards(corner: Point, other: Point) -> Point:
-    """The point near ``corner`` on the way to ``other`` where the rounding begins."""
+    """Return the point on the way from ``corner`` to ``other`` where the rounding begins."""
     dx, dy = other[0] - corner[0], other[1] - corner[1]
     length = (dx * dx + dy * dy) ** 0.5 or 1.0
     step = min(RADIUS, length / 2) / length

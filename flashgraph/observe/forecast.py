@@ -32,9 +32,9 @@ RATES = ("proposals", "accepted", "evaluations", "calls")
 
 
 def forecast_lines(found: Forecast, target: float | None = None) -> list[str]:
-    """A forecast in words."""
+    """Return a forecast in words."""
     rates = ", ".join(f"{found.per_minute(name):.1f} {name}" for name in RATES)
-    lines = [f"{clock(found.seconds)} simulated, ended: {found.reason}", f"a minute: {rates}"]
+    lines = [f"{clock(found.seconds)} simulated; end: {found.reason}", f"per minute: {rates}"]
     for name, server in found.servers.items():
         lines.append(
             f"server {name} ({server.profile}, {counted(server.limit, 'slot')}): {server.use:.0%} used, "
@@ -42,22 +42,22 @@ def forecast_lines(found: Forecast, target: float | None = None) -> list[str]:
             f"{server.full:.0%} of the time"
         )
     lines.append(
-        f"lag at admission: mean {found.mean_lag:.1f}, median {found.lag(0.5)}, 90 % {found.lag(0.9)}, "
-        f"most {max(found.lags, default=0)}"
+        f"lag at admission: mean {found.mean_lag:.1f}, median {found.lag(0.5)}, 90th percentile {found.lag(0.9)}, "
+        f"largest {max(found.lags, default=0)}"
     )
     cost = f", ${found.usd:.2f}" if found.usd else ""
     lines.append(
         f"tokens: {found.prompt_tokens:,} of prompts, {found.reply_tokens:,} of replies{cost}; "
-        f"{counted(found.cancelled, 'call')} cut off"
+        f"{counted(found.cancelled, 'call')} cancelled"
     )
     if found.score is not None:
-        lines.append(f"true score on the simulated world: {found.score:.2f} at the end{_told(found, target)}")
+        lines.append(f"true score on the simulated world: {found.score:.2f} at the end{_reached(found, target)}")
     elif target is not None:
-        lines.append(f"{target:g} cannot be reached: only the simulated world has true scores, and this is not it")
-    return [*lines, f"what bound it: {found.bound}"]
+        lines.append(f"{target:g} cannot be reached: this graph or task does not run on the simulated world")
+    return [*lines, f"bound by: {found.bound}"]
 
 
-def _told(found: Forecast, target: float | None) -> str:
+def _reached(found: Forecast, target: float | None) -> str:
     if target is None:
         return ""
     reached = found.reached(target)
@@ -65,13 +65,13 @@ def _told(found: Forecast, target: float | None) -> str:
 
 
 def queues_table(found: Forecast) -> Table:
-    """How many items waited on each edge."""
+    """Return a table of how many items queued on each edge."""
     rows = [(name, f"{queue.mean:.1f}", str(queue.most)) for name, queue in found.queues.items()]
     return grid(("waiting on", "mean", "most"), rows, ("mean", "most"))
 
 
 def forecast_json(found: Forecast, target: float | None = None) -> dict[str, Any]:
-    """All of a forecast, with rates a minute."""
+    """Return all of a forecast, with rates per minute."""
     reached = None if target is None else found.reached(target)
     return {
         **attrs.asdict(found),
@@ -96,7 +96,7 @@ COLUMNS: tuple[Column, ...] = (
 
 
 def sweep_table(found: Sequence[Combination], target: float | None = None) -> Table:
-    """A line for each combination: medians over its seeds, and the range of the scores."""
+    """Return a table with a row for each combination: medians over its seeds, and the range of the scores."""
     columns = list(COLUMNS)
     if any(f.usd for c in found for f in c.forecasts.values()):
         columns.append(("usd", lambda f: f.usd, ".2f"))
@@ -121,7 +121,7 @@ def _range(found: Spread) -> str:
 
 
 def _minutes(one: Combination, target: float) -> str:
-    """The median time to the target; a seed that has not reached it has a long one."""
+    """Return the median minutes to the target; a seed that does not reach it counts as infinite."""
     points = [f.reached(target) for f in one.forecasts.values()]
     middle = spread([p.seconds / 60 if p else float("inf") for p in points]).median
     return "not reached" if middle == float("inf") else f"{middle:.1f}"
@@ -133,7 +133,7 @@ def _bound(one: Combination) -> str:
 
 
 def combination_json(one: Combination, target: float | None = None) -> dict[str, Any]:
-    """Settings and the forecast of each seed."""
+    """Return the settings and the forecast of each seed."""
     return {
         "settings": dict(one.settings),
         "forecasts": {str(seed): forecast_json(f, target) for seed, f in one.forecasts.items()},
@@ -150,12 +150,15 @@ def check_plotting() -> None:
     except ImportError as error:
         raise DataError(
             "plotting needs matplotlib, which is not installed.\n"
-            "Fix: pip install 'flashgraph[draw]', or leave out -o: the table needs nothing."
+            "Fix: pip install 'flashgraph[draw]', or leave out -o and read the table."
         ) from error
 
 
 def figure(found: Sequence[Combination], kind: Literal["svg", "png"]) -> bytes:
-    """Bars of medians for each combination, with the range over seeds.  Raises `DataError` without matplotlib."""
+    """Return a plot with a bar for the median of each combination and its range over seeds.
+
+    Raises `DataError` without matplotlib.
+    """
     check_plotting()
     matplotlib = import_module("matplotlib")
     page = import_module("matplotlib.figure").Figure(figsize=(11, 1.4 + 0.28 * len(found)), layout="constrained")
@@ -170,7 +173,7 @@ def figure(found: Sequence[Combination], kind: Literal["svg", "png"]) -> bytes:
             axes.barh(labels, [s.median for s in spreads], xerr=ranges, color="#3267b0", ecolor="#1f2933", capsize=2)
             axes.set_title(name, fontsize=10)
             axes.spines[["top", "right"]].set_visible(False)
-        # The first combination on top.
+        # The first combination is at the top.
         page.axes[0].set_ylim(len(found) - 0.5, -0.5)
         out = BytesIO()
         page.savefig(out, format=kind, dpi=160, metadata={"Date": None} if kind == "svg" else None)
@@ -181,7 +184,7 @@ def figure(found: Sequence[Combination], kind: Literal["svg", "png"]) -> bytes:
 
 
 def tuned_table(found: Tuned) -> Table:
-    """The finalists and the defaults: the goal's median and range over the seeds."""
+    """Return a table of the finalists and the defaults: the goal's median and range over the seeds."""
     rows = [(_settings(c.settings), *_cells(found, c)) for c in (*found.finalists, found.default)]
     heads = (found.unit, "least", "most", "better than the defaults")
     return grid(("settings", *heads), rows, heads)
@@ -200,25 +203,25 @@ def _settings(settings: Settings) -> str:
 
 
 def tuned_lines(found: Tuned, options: Mapping[str, str]) -> list[str]:
-    """What to paste, and how sure it is."""
+    """Return the options to paste into `flashgraph run`, and how reliable they are."""
     seeds = len(found.best.costs)
     ratio = spread([cost / found.default.costs[seed] for seed, cost in found.best.costs.items()])
     if found.goal == "throughput":
         ratio = spread([1 / ratio.median, 1 / ratio.most, 1 / ratio.least])
     lines = [counted(found.simulations, "simulation")]
     if found.same:
-        lines[0] += f"; {counted(found.same, 'setting')} left out, being the same as others or the defaults"
+        lines[0] += f"; {counted(found.same, 'setting')} skipped as equal to others or the defaults"
     if not found.better:
-        return [*lines, "nothing was better than the defaults: keep them"]
+        return [*lines, "no setting was better than the defaults: keep the defaults"]
     lines += [
-        f"the best is {ratio.median:.2f} times the defaults ({ratio.least:.2f} to {ratio.most:.2f}), better on "
+        f"the best is {ratio.median:.2f} times the defaults ({ratio.least:.2f} to {ratio.most:.2f}), and better on "
         f"{found.wins} of {counted(seeds, 'seed')}",
     ]
     if found.wins < seeds:
-        lines.append("that is not sure: more --seeds would tell, or the defaults will do")
+        lines.append("the evidence is weak: use more --seeds, or keep the defaults")
     return [*lines, "", *(f"--set {quote(f'{name}={value}')}" for name, value in options.items())]
 
 
 def tuned_json(found: Tuned, options: Mapping[str, str]) -> dict[str, Any]:
-    """All of it, with the options to use."""
+    """Return the whole search, with the options to use."""
     return {**attrs.asdict(found), "options": dict(options), "wins": found.wins, "better": found.better}

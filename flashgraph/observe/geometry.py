@@ -1,4 +1,4 @@
-"""What a layout is made of: boxes, routes and labels, in inches, with y growing upwards."""
+"""The parts of a layout: boxes, routes and labels, in inches, with y growing upwards."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from flashgraph.observe.description import Link, Node
 __all__ = ["LINE", "Box", "Label", "Layout", "Point", "Route", "label_size", "node_lines", "node_size"]
 
 LINE = 0.155
-"""Height of a line of small text."""
+"""The height of a line of small text."""
 SMALL, NAME = 0.066, 0.098
-"""Width of a character of small text, and of a node's name; measured on DejaVu Sans at 8 and 10.5 points."""
+"""The width of a character of small text and of a node's name, measured on DejaVu Sans at 8 and 10.5 points."""
 Point = tuple[float, float]
 
 
 @attrs.frozen
 class Box:
-    """A node's place: its centre and its size."""
+    """The position of a node: its centre and size."""
 
     node: Node
     x: float
@@ -47,7 +47,10 @@ class Box:
 
 @attrs.frozen
 class Label:
-    """Lines of text; the first one is a type.  ``x, y`` is the middle of the lines' left side, or of them all."""
+    """Lines of text; the first is a type.
+
+    ``x, y`` is their centre, or for ``align="left"`` the middle of their left side.
+    """
 
     lines: tuple[str, ...]
     x: float
@@ -65,7 +68,7 @@ class Label:
 
 @attrs.frozen
 class Route:
-    """A line through ``points``, with an arrow at its end; a repair's has none."""
+    """A line through ``points``, with an arrowhead at its end unless it belongs to a repair."""
 
     kind: Literal["edge", "reads", "repairs"]
     points: tuple[Point, ...]
@@ -79,7 +82,7 @@ class Layout:
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
-        """Left, bottom, right and top of everything."""
+        """The left, bottom, right and top of the whole layout."""
         xs, ys = [], []
         for box in self.boxes.values():
             xs += [box.left, box.right]
@@ -95,7 +98,7 @@ class Layout:
 
 
 def node_lines(node: Node) -> tuple[str, ...]:
-    """The small lines under a node's name."""
+    """Return the small lines under a node's name."""
     if node.kind == "pool":
         return (node.gives, f"takes {node.takes}") if len(node.takes) < 14 else (node.gives,)
     types = [f"{node.takes} \N{RIGHTWARDS ARROW} {node.gives}" if node.takes else f"\N{RIGHTWARDS ARROW} {node.gives}"]

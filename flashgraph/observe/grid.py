@@ -1,4 +1,4 @@
-"""Where a drawing's stages stand: two rows, one that leads away from the pools and one that leads back to them."""
+"""Positions of a drawing's stages: one row leads away from the pools, and one leads back to them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from flashgraph.observe.geometry import Box, label_size, node_size
 __all__ = ["Grid"]
 
 STACK = 0.5
-"""Space between the boxes of a column."""
+"""The space between the boxes of a column."""
 
 
 class Grid:
-    """Rows and columns of sources and stages; repair stages and pools stand outside.
+    """Rows and columns of sources and stages, without repair stages and pools.
 
-    ``row`` is 0 for the row that leads away and 1 for the one that leads back; ``column`` counts from the pools;
-    ``place`` is a node's place in the stack of its column, where 0 is in line with the row.
+    ``row`` is 0 for the row that leads away and 1 for the one that leads back.  ``column`` counts from the pools.
+    ``place`` is a node's position in the stack of its column; 0 is in line with the row.
     """
 
     def __init__(self, graph: Description) -> None:
@@ -35,25 +35,25 @@ class Grid:
         self.last = max(self.column.values(), default=0)
         self.boxes: dict[str, Box] = {}
         self.middle = 0.0
-        """The y half way between the rows."""
+        """The y halfway between the rows."""
         self._place()
 
     def neighbours(self, link: Link) -> bool:
-        """Whether an edge leads to the next column of its row."""
+        """Return whether an edge leads to the next column of its row."""
         if link.dst not in self.column or self.row[link.src] != self.row[link.dst]:
             return False
         return self.column[link.dst] - self.column[link.src] == (1 if self.row[link.src] == 0 else -1)
 
     def folds(self, link: Link) -> bool:
-        """Whether an edge leads from the end of the first row to the second one."""
+        """Return whether an edge leads from the end of the first row to the second one."""
         return (self.row[link.src], self.row.get(link.dst)) == (0, 1) and self.column[link.src] == self.last
 
     def innermost(self, name: str) -> bool:
-        """Whether nothing stands between a node and the other row."""
+        """Return whether a node faces the other row with nothing between."""
         return self._members(self.row[name], self.column[name])[-1] == name
 
     def straight_fold(self, link: Link) -> bool:
-        """Whether an edge that folds can go straight down, or down and then left."""
+        """Return whether an edge that folds can go straight down, or down and then left."""
         if not (self.folds(link) and self.innermost(link.src)):
             return False
         below = self._members(1, self.column[link.src])
@@ -67,7 +67,7 @@ class Grid:
         net.add_edges_from((k.src, k.dst) for k in self.graph.links if k.loop is None and k.dst not in self.pools)
         layer = {name: depth for depth, names in enumerate(nx.topological_generations(net)) for name in names}
         for name in [n for n in layer if not net.in_degree(n) and n not in self.readers]:
-            # A source that does not read a pool stands just before what it feeds, not at the far end.
+            # A source that reads no pool is placed just before its consumer, not at the far end.
             layer[name] = max(0, min((layer[d] for d in net.successors(name)), default=1) - 1)
         depth = max(layer.values(), default=0) + 1
         turn = math.ceil(depth / 2)
@@ -77,7 +77,7 @@ class Grid:
         for at in range(depth):
             names = [n for n in layer if layer[n] == at]
             before = {n: [self.place.get(p, 0) for p in net.predecessors(n)] for n in names}
-            # What hangs on something comes first and near it, so that the main line is straight.
+            # Nodes with predecessors come first and near them, so that the main line is straight.
             names.sort(key=lambda n: (not before[n] and n not in self.readers, _mean(before[n])))
             self.place.update({n: i for i, n in enumerate(names)})
 
@@ -106,7 +106,7 @@ class Grid:
             self.boxes[name] = Box(self.graph.node(name), centres[column], y, *self.sizes[name])
 
     def _centres(self) -> list[float]:
-        """The x of each column, with room for the labels between them; the pools' is 0."""
+        """Return the x of each column, with room for the labels between; the pools are at 0."""
         gaps = [0.9] * (self.last + 1)
         entry = 1.1
         for link in self.graph.links:
@@ -116,7 +116,7 @@ class Grid:
             elif self.neighbours(link):
                 at = min(self.column[link.src], self.column[link.dst])
                 gaps[at] = max(gaps[at], need)
-        # With several pools, lines climb between them and the first column.
+        # With several pools, lines climb between the pools and the first column.
         x = max((self.sizes[p][0] for p in self.pools), default=0.0) / 2 + entry + 0.5 * (len(self.pools) > 1)
         centres = []
         for k, gap in enumerate(gaps):
@@ -126,13 +126,13 @@ class Grid:
         return centres
 
     def _offset(self, name: str) -> float:
-        """Distance of a node's centre from its row's line."""
+        """Return the distance of a node's centre from its row's line."""
         stack = self._members(self.row[name], self.column[name])
         above = stack[: stack.index(name) + 1]
         return sum((self.sizes[a][1] + self.sizes[b][1]) / 2 + STACK for a, b in pairwise(above))
 
     def _inward(self, row: int, column: int) -> float:
-        """How far a column reaches from its row's line towards the other row."""
+        """Return how far a column reaches from its row's line towards the other row."""
         stack = self._members(row, column)
         return self._offset(stack[-1]) + self.sizes[stack[-1]][1] / 2 if stack else 0.0
 

@@ -1,7 +1,7 @@
-"""A drawing's layout: pools as tall columns on the left, stages in two rows that lead away from them and back, repair
-stages outside of the edge they repair; and the lines between all of these.
+"""The layout of a drawing, independent of the library that draws it.
 
-The layout knows nothing of the library that draws it.
+Pools are tall columns on the left.  Stages are in two rows, which lead away from the pools and back.  A repair stage is
+outside the row of the edge that it repairs.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from flashgraph.observe.grid import Grid
 __all__ = ["lay_out"]
 
 LANE = 0.24
-"""Space between lines that run side by side."""
+"""The space between parallel lines."""
 
 
 def lay_out(graph: Description) -> Layout:
-    """Place the nodes and route the edges of a graph that passes `check`."""
+    """Return the positions of the nodes and the routes of the edges of a graph that passes `check`."""
     return _Router(graph, Grid(graph)).layout()
 
 
@@ -28,7 +28,7 @@ def _lines(link: Link) -> tuple[str, ...]:
 
 
 class _Router:
-    """Draws lines on a grid.  ``lanes`` are the y of the outermost thing above the first row and below the second."""
+    """Draws lines on a grid.  ``lanes`` holds the y of the outermost line above the first row and below the second."""
 
     def __init__(self, graph: Description, grid: Grid) -> None:
         self.graph, self.grid = graph, grid
@@ -93,14 +93,14 @@ class _Router:
             placed.append(box)
             self.boxes[node.name] = box
             self.routes += [Route("repairs", (spot, (x, edge))) for spot in spots]
-            # An edge that goes to a pool by a lane rises beside its repair stage first.
+            # An edge that reaches a pool by a lane first rises beside its repair stage.
             self.routes += [Route("repairs", ((riser, box.y), (box.right, box.y))) for riser in rising]
         for box in placed:
             row = self.row[box.node.name]
             self.lanes[row] = max(self.lanes[0], box.top) if row == 0 else min(self.lanes[1], box.bottom)
 
     def _spot(self, link: Link) -> Point:
-        """Where on its edge a repair stage is attached."""
+        """Return where a repair stage is attached to its edge."""
         src = self.boxes[link.src]
         if link.dst in self.grid.pools:
             return src.left - 0.5, src.y
@@ -119,12 +119,12 @@ class _Router:
             self.boxes[name] = Box(self.graph.node(name), 0.0, top - height * (k + 0.5), width, height - 0.2)
 
     def _beside_pool(self, name: str) -> bool:
-        """Whether nothing stands between a node and the pools."""
+        """Return whether nothing is between a node and the pools."""
         box = self.boxes[name]
         return not any(b.x < box.x and b.bottom - 0.1 < box.y < b.top + 0.1 for b in self.boxes.values())
 
     def _straight_entries(self) -> list[Link]:
-        """Edges to pools that can go straight: the first one of each node that has nothing before it."""
+        """Return the edges to pools that can go straight: the first one of each node that faces the pools."""
         found: dict[str, Link] = {}
         for link in self.graph.links:
             if link.dst in self.grid.pools and self._beside_pool(link.src):
@@ -132,7 +132,7 @@ class _Router:
         return list(found.values())
 
     def _lane(self, row: int, height: float) -> float:
-        """A lane of its own outside of a row, with room for ``height`` on its inner side."""
+        """Return the y of a new lane outside a row, with room for ``height`` on its inner side."""
         self.lanes[row] += height if row == 0 else -height
         return self.lanes[row]
 
@@ -155,7 +155,7 @@ class _Router:
             self._across(link, src, dst)
 
     def _along(self, link: Link, src: Box, dst: Box) -> None:
-        """To the next column of the same row: straight, or with one corner."""
+        """Route an edge to the next column of the same row: straight, or with one corner."""
         forward = dst.x > src.x
         out, into = (src.right, dst.left) if forward else (src.left, dst.right)
         middle = (out + into) / 2
@@ -169,14 +169,17 @@ class _Router:
             above = [b for b in self.boxes.values() if b.x == src.x and low < b.y < high]
             start = src.top if dst.y > src.y else src.bottom
             points = [(src.x, start), (src.x, dst.y), (into, dst.y)]
-            if above:  # what stands between in the same column is passed on the side
+            if above:  # passes the boxes between on their side
                 side = max(b.right for b in (src, *above)) if forward else min(b.left for b in (src, *above))
                 side += LANE / 2 if forward else -LANE / 2
                 points = [(out, src.y), (side, src.y), (side, dst.y), (into, dst.y)]
             self._add(link, points, *self._beside(link, middle, dst.y))
 
     def _beside(self, link: Link, x: float, y: float) -> list[Label]:
-        """The type above a horizontal line and the policies below it; all on the inner side of one with a repair."""
+        """Return the labels of a horizontal line: the type above and the policies below.
+
+        For an edge with a repair all are on its inner side.
+        """
         if link.repairs:
             inner = -1 if self.row[link.src] == 0 else 1
             return [self._label(link, x, y, inner)]
@@ -186,12 +189,12 @@ class _Router:
         return labels
 
     def _label(self, link: Link, x: float, y: float, side: int) -> Label:
-        """Everything said of an edge, above (1) or below (-1) a line at ``y``."""
+        """Return one label with the type and the policies, above (1) or below (-1) a line at ``y``."""
         lines = _lines(link)
         return Label(lines, x, y + side * (len(lines) * LINE / 2 + 0.06))
 
     def _down(self, link: Link, src: Box, dst: Box) -> None:
-        """From the end of the first row straight to the second one."""
+        """Route an edge from the end of the first row straight to the second."""
         if src.x == dst.x:
             points = [(src.x, src.bottom), (src.x, dst.top)]
         else:
@@ -199,21 +202,21 @@ class _Router:
         self._add(link, points, Label(_lines(link), src.x + 0.1, self.grid.middle, "left"))
 
     def _around(self, link: Link, src: Box, dst: Box) -> None:
-        """From the end of the first row around what stands below it."""
+        """Route an edge from the end of the first row around the boxes below it."""
         x, lines = self.right, _lines(link)
         self.right += label_size(link)[0] + 0.1 + LANE
         label = Label(lines, x + 0.1, (src.y + dst.y) / 2, "left")
         self._add(link, [(src.right, src.y), (x, src.y), (x, dst.y), (dst.right, dst.y)], label)
 
     def _across(self, link: Link, src: Box, dst: Box) -> None:
-        """Between the rows, by the space in the middle."""
+        """Route an edge between the rows through the space in the middle."""
         self.crossings += 1
         down = src.y > dst.y
         shift = (0.14 if down else -0.14) * self.crossings
         start, end = (src.bottom, dst.top) if down else (src.top, dst.bottom)
         y = self.grid.middle + shift
         out = [(src.x + shift, start), (src.x + shift, y)]
-        if inner := self._outer(src, int(down)):  # what stands between in the same column is passed on the side
+        if inner := self._outer(src, int(down)):  # passes the boxes between on their side
             side = max(b.right for b in (src, *inner)) + LANE / 2
             out = [(src.right, src.y), (side, src.y), (side, y)]
         self._add(
@@ -222,10 +225,10 @@ class _Router:
         )  # fmt: skip
 
     def _outside(self, link: Link, src: Box, dst: Box) -> None:
-        """Back, onto itself, or over other columns of the same row: by a lane outside of the row."""
+        """Route an edge back, onto itself, or across other columns of its row, by a lane outside the row."""
         row, height = self.row[link.src], label_size(link)[1]
         out = 1 if row == 0 else -1
-        # The label of a short line would hide it from below: it stands on the lane's outer side.
+        # Below a short line the label would cover it, so the label is on the lane's outer side.
         lane = self._lane(row, LANE + 0.06)
         self.lanes[row] += out * (height + 0.1)
         shift = 0.2 if src.x >= dst.x else -0.2
@@ -236,14 +239,14 @@ class _Router:
     # ---- pools -------------------------------------------------------------------------------------------
 
     def _to_pool(self, pool: str, x: float, y: float) -> list[Point]:
-        """From a point straight left to a pool, with a step where the pool does not reach so far."""
+        """Return points from (x, y) straight left to a pool, with a step if the pool does not extend to that height."""
         box = self.boxes[pool]
         reached = min(max(y, box.bottom + 0.3), box.top - 0.3)
         if abs(reached - y) < 0.25 and box.bottom + 0.1 < y < box.top - 0.1:
             return [(x, y), (box.right, y)]
         self.steps += 1
         step = box.right + 0.12 + 0.13 * self.steps
-        # Each line arrives at a height of its own.
+        # Each line ends at its own height.
         reached += (0.12 if reached > y else -0.12) * (self.steps - 1)
         return [(x, y), (step, y), (step, reached), (box.right, reached)]
 
@@ -254,8 +257,10 @@ class _Router:
         self._add(link, self._to_pool(link.dst, src.left, y), *self._beside(link, middle, y))
 
     def _free(self, link: Link, left: float, right: float, y: float) -> float:
-        """The middle of the first part of a horizontal line, from the left, beside which what is said of the edge is in
-        the way of no box; the middle of the whole line where there is none."""
+        """Return the x for a label on a horizontal line.
+
+        It is the middle of the line's first gap between boxes that is wide enough, or the middle of the line.
+        """
         low, high = y - (len(link.policies) + 0.5) * LINE - 0.1, y + 1.5 * LINE + 0.1
         near = [b for b in self.boxes.values() if left < b.x < right and b.bottom < high and b.top > low]
         start, width = left, label_size(link)[0]
@@ -269,19 +274,18 @@ class _Router:
         src = self.boxes[link.src]
         row, x = self.row[link.src], src.x - 0.2
         start = [(x, src.top if row == 0 else src.bottom)]
-        if outer := self._outer(src, row):  # what stands outside of it in the same column is passed on the side
+        if outer := self._outer(src, row):  # passes the boxes outside on their side
             x = min(b.left for b in (src, *outer)) - LANE / 2
             start = [(src.left, src.y - 0.15), (x, src.y - 0.15)]
         points = [*start, *self._to_pool(link.dst, x, lane)]
         self._add(link, points, self._label(link, (x + self.boxes[link.dst].right) / 2, lane, -1 if row == 0 else 1))
 
     def _outer(self, box: Box, row: int) -> list[Box]:
-        """What stands in the same column above (for row 0) or below a box: between it and the lanes of its row, or for
-        the other row's number the space in the middle."""
+        """Return the boxes of the same column above (``row`` 0) or below (1) a box."""
         out = 1 if row == 0 else -1
         return [b for b in self.boxes.values() if abs(b.x - box.x) < 0.3 and out * (b.y - box.y) > 0.1]
 
     def _read(self, start: list[Point], pool: str) -> None:
-        """A reader's line, drawn from the pool to ``start``."""
+        """Route a reader's line from the pool to ``start``."""
         points = [*start[:-1], *self._to_pool(pool, *start[-1])]
         self.routes.append(Route("reads", tuple(reversed(points))))

@@ -1,4 +1,4 @@
-"""What a budget buys: the evaluations that a run takes before its first round, and how many rounds are left for."""
+"""The purchase of a budget: the evaluations before the first round, and the number of rounds after them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ __all__ = ["Outlook", "budget_lines", "outlook"]
 
 @attrs.frozen
 class Outlook:
-    """What the limit ``name`` of a budget buys.
+    """The purchase of the limit ``name`` of a budget.
 
-    ``start`` evaluations come before the first round, each round takes from ``least`` to ``most``; the share
-    ``reserve`` of the limit is set aside for evidence.
+    ``start`` evaluations come before the first round, and each round takes from ``least`` to ``most``.  The share
+    ``reserve`` of the limit is reserved for evidence.
     """
 
     start: int
@@ -38,7 +38,7 @@ class Outlook:
 
     @property
     def rounds(self) -> tuple[int, int] | None:
-        """The fewest and the most rounds that are paid for after the start; None without a limit."""
+        """The fewest and the most rounds that the limit pays for after the start; None without a limit."""
         if not self.name:
             return None
         if self.name == "proposals":
@@ -49,7 +49,7 @@ class Outlook:
 
     @property
     def _round(self) -> tuple[int, int]:
-        """What a round takes of the limit: a call for each evaluation, and one at least for the proposal."""
+        """The least and the most of the limit that a round takes; in calls, one more for the proposal."""
         more = self.name == "calls"
         return self.least + more, self.most + more
 
@@ -59,7 +59,7 @@ class Outlook:
 
     @property
     def warning(self) -> str:
-        """What is wrong with a budget that pays for no proposal; empty for any other."""
+        """The warning about a budget that pays for no proposal; empty for any other budget."""
         if self.rounds is None or self.rounds[1] > 0:
             return ""
         least, most = self._round
@@ -74,25 +74,25 @@ class Outlook:
 
     @property
     def takes(self) -> str:
-        """What a run takes of the limit, in words."""
+        """The use of the limit by the start and by a round, in words."""
         least, most = self._round
         start = f"the seed's validation takes {counted(self.start, self._noun)}" if self.start else ""
         return ", ".join(filter(None, [start, f"a round takes {_range(least, most)} {self._noun}s"]))
 
     @property
     def buys(self) -> str:
-        """What the limit buys, in words; empty where there is none."""
+        """The rounds that the limit buys, in words; empty without a limit."""
         if self.rounds is None:
             return ""
         if self.name == "proposals":
             fewest, highest = (int(self.start + self.limit * cost) for cost in self._round)
             return f"{counted(int(self.limit), 'proposal')} take about {_range(fewest, highest)} evaluations"
         start = f"{self.start:,} for the seed's validation, then " if self.start else ""
-        aside = f", {self.reserve:.0%} set aside for evidence" if self.reserve else ""
-        return f"{counted(int(self.limit), self._noun)} buy {start}{_range(*self.rounds)} rounds{aside}"
+        reserved = f", with {self.reserve:.0%} reserved for evidence" if self.reserve else ""
+        return f"{counted(int(self.limit), self._noun)} buy {start}{_range(*self.rounds)} rounds{reserved}"
 
     def __str__(self) -> str:
-        """The forecast in one line."""
+        """Return the forecast in one line."""
         return f"{self.buys} ({self.takes})" if self.buys else self.takes
 
 
@@ -107,10 +107,10 @@ def outlook(
     settings: Mapping[str, Any] | None = None,
     schedule: str | Schedule = "lockstep",
 ) -> Outlook | None:
-    """Return what the tightest of a budget's limits buys of a graph on a task; one without a limit says what a run
-    takes.  None where the graph does not say what it takes, or the budget limits something else.
+    """Return what the tightest limit of a budget buys; without limits, return what a run takes.
 
-    Raises `DataError` for wrong ``settings``, and what the graph's function raises.
+    None if the graph declares no costs, or if the budget limits only time, tokens or money.  Raises `DataError` for
+    wrong ``settings``, and whatever the graph's costs function raises.
     """
     if graph.costs is None:
         return None
@@ -127,7 +127,7 @@ def outlook(
 
 
 def _validation(graph: GraphSpec, schedule: Schedule, size: int) -> int:
-    """How many of ``size`` samples a candidate is validated on before it is admitted."""
+    """Return how many of ``size`` samples validate a candidate before its admission."""
     if not schedule.speculate:
         return size
     pools = {pool.name for pool in graph.pools}
@@ -142,13 +142,13 @@ def budget_lines(
     settings: Mapping[str, Any] | None = None,
     schedule: str | Schedule = "lockstep",
 ) -> list[str]:
-    """Return the section of an explanation that says what a budget buys."""
+    """Return the lines of an explanation's section about the budget."""
     if graph.costs is None:
-        return ["Budget", "  The graph does not say what it takes; a function under @graph.costs would."]
+        return ["Budget", "  Unknown, because the graph declares no costs (a function under @graph.costs)."]
     whole = outlook(graph, task, Budget(), settings, schedule)
     lines = ["Budget", f"  On {task.name}: {whole}."]
     if budget.limits and (found := outlook(graph, task, budget, settings, schedule)) is not None:
         lines.append(f"  {found.warning or f'{found.buys}.'}")
     elif budget.limits or budget.seconds is not None:
-        lines.append("  How much of time, tokens or money an evaluation takes is known once a run has measured it.")
+        lines.append("  Time, tokens and money per evaluation are known only after a run has measured them.")
     return lines

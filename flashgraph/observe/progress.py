@@ -72,8 +72,10 @@ class PoolProgress:
 
 @attrs.define
 class EndpointProgress:
-    """An endpoint's requests in flight, its concurrency limit once that has changed, the rate limits that it reports
-    (in words, by kind), whether it is down, and how many requests it has throttled."""
+    """An endpoint's requests in flight and throttled, and whether it is down.
+
+    ``limit`` is its concurrency limit once that has changed, ``rates`` the limits that it reports (in words, by kind).
+    """
 
     in_flight: int = 0
     limit: int | None = None

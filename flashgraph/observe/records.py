@@ -61,7 +61,7 @@ class Summary:
     size: int | None = None
 
     damage: str = ""
-    """What is missing at the journal's end, in words; empty for an intact one."""
+    """The loss at the journal's end, in words; empty for an intact journal."""
 
     @classmethod
     def of(cls, run: StoredRun) -> Summary:

@@ -1,4 +1,4 @@
-"""A graph as tables, and the pages that hold them: Markdown with a Mermaid drawing, HTML with an SVG."""
+"""A graph as tables, and pages that hold them: Markdown with a Mermaid drawing, HTML with an SVG."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Table:
 
 
 def tables(graph: Description) -> tuple[Table, ...]:
-    """The nodes and the edges of a graph."""
+    """Return the tables of a graph's nodes and edges."""
     reads = {reader: pool for pool, reader in graph.reads}
     nodes = tuple(
         (n.name, n.kind, n.role or "", n.takes, n.gives, ", ".join([*n.notes, *_read(n, reads.get(n.name))]))
@@ -45,7 +45,7 @@ def _read(node: Node, pool: str | None) -> list[str]:
 
 
 def mermaid(graph: Description) -> str:
-    """The graph in Mermaid's language: pools as cylinders, sources as stadiums, repair stages dashed."""
+    """Return the graph in Mermaid's language: pools as cylinders, sources as stadiums, repair stages dashed."""
     lines = ["flowchart LR"]
     for node in graph.nodes:
         lines.append(f"    {_id(node.name)}{_shape(node)}")
@@ -88,17 +88,17 @@ def _small(node: Node) -> tuple[str, ...]:
 
 
 def _id(name: str) -> str:
-    # The prefix keeps names such as "end" apart from Mermaid's own words.
+    # The prefix keeps names such as "end" apart from Mermaid's keywords.
     return "n_" + re.sub(r"\W", "_", name)
 
 
 MERMAID = str.maketrans(
     {"&": "#amp;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "#": "#35;", "`": "#96;", "%": "#37;", "\n": " ", "\t": " "}
 )
-"""What ends a quoted text of Mermaid's, begins a tag, a formatted text or a directive (``%%{init: ...}%%``)."""
+"""Characters that end a quoted text in Mermaid or start a tag, formatting or a directive (``%%{init: ...}%%``)."""
 
 MARKDOWN = re.compile(r"[\\`*_{}\[\]|~$]")
-"""Marks of Markdown within a line, also those for formulas."""
+"""Characters with a meaning within a line of Markdown, including formulas."""
 
 
 def _quoted(text: str) -> str:
@@ -106,14 +106,14 @@ def _quoted(text: str) -> str:
 
 
 def _line(text: str) -> str:
-    """A text as one line of Markdown that shows it as it is."""
-    # A tag is no tag once its brackets are written out; a mark is none after a backslash.
+    """Return a text as one line of Markdown that renders unchanged."""
+    # Escaped brackets make no tag, and a backslash disables a Markdown character.
     plain = escape(MARKDOWN.sub(r"\\\g<0>", " ".join(clean(text).split())), quote=False)
     return re.sub(r"^(?=[-+=#])|^(\d+)(?=[.)])", r"\1\\", plain)
 
 
 def _code(text: str) -> str:
-    """A text as a code span, within a table too; its fence is longer than any run of backticks in it."""
+    """Return a text as a code span; its fence is longer than any run of backticks in the text."""
     plain = " ".join(clean(text).split())
     fence = "`" * (max(map(len, re.findall("`+", plain)), default=0) + 1)
     pad = " " if plain.startswith("`") or plain.endswith("`") else ""
@@ -121,7 +121,7 @@ def _code(text: str) -> str:
 
 
 def markdown(graph: Description) -> str:
-    """A page with a Mermaid drawing and the tables; it needs no extra."""
+    """Return a page with a Mermaid drawing and the tables; it needs no extra."""
     parts = [f"# {_line(graph.name)}", _line(graph.doc), f"```mermaid\n{mermaid(graph)}\n```"]
     if graph.params:
         parts.append("Parameters: " + ", ".join(map(_code, graph.params)))
@@ -132,7 +132,7 @@ def markdown(graph: Description) -> str:
 
 
 def _cells(row: Sequence[str]) -> tuple[str, ...]:
-    # In a table a bar ends a cell within a code span too.
+    # In a table a bar ends a cell even within a code span.
     return tuple(_code(cell).replace("|", "\\|") if k == 0 else _line(cell) for k, cell in enumerate(row))
 
 
@@ -147,7 +147,7 @@ td:first-child { font-weight: 600 }
 
 
 def html(graph: Description) -> str:
-    """A page of its own, with the drawing inside of it.  Raises `DataError` where matplotlib is not installed."""
+    """Return a standalone HTML page with the drawing and the tables.  Raises `DataError` without matplotlib."""
     picture = figure(graph, "svg").decode()
     picture = picture[picture.index("<svg") :]
     parts = []

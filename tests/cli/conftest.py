@@ -1,4 +1,4 @@
-"""How the tests call the command line: in this process, as its entry point does."""
+"""The command line as the tests call it: in this process, through its entry point."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Cli = Callable[..., Ended]
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """``cli("check", "gepa")`` in an empty folder; the exit code and what was printed."""
+    """Call ``cli("check", "gepa")`` in an empty folder; return the exit code and the output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 

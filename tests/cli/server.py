@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server on loopback that answers by a function of the messages."""
+"""An OpenAI-compatible server on loopback, whose replies a function of the messages computes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Server", "serving"]
 
 
 class Listener(ThreadingHTTPServer):
-    """Says nothing when a client hangs up: its standard error is the command's own under test."""
+    """A listener that prints nothing when a client disconnects, because the test reads the command's stderr."""
 
     def handle_error(self, request: object, client_address: object) -> None:
         pass
@@ -23,8 +23,10 @@ class Listener(ThreadingHTTPServer):
 
 @attrs.define
 class Server:
-    """``spec`` is what ``--model`` takes; ``chats`` counts the requests; a ``status`` over 200 refuses all of them,
-    and a negative one closes the connection unanswered."""
+    """A server that counts its requests in ``chats``; ``spec`` is the value for ``--model``.
+
+    A ``status`` over 200 refuses every request, and a negative one closes the connection without a reply.
+    """
 
     answer: Callable[[list[dict[str, str]]], str]
     status: int = 200
@@ -56,7 +58,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
             if server.status != 200:
                 data = {"error": {"message": "the key is wrong"}}
             body = json.dumps(data).encode()
-            # A client that was interrupted does not wait for its answer.
+            # A client that was interrupted does not wait for its reply.
             with suppress(ConnectionError):
                 self.send_response(server.status)
                 self.send_header("content-length", str(len(body)))
@@ -71,7 +73,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
 
 @contextmanager
 def serving(answer: Callable[[list[dict[str, str]]], str], status: int = 200) -> Iterator[Server]:
-    """A `Server` on a free port."""
+    """Yield a `Server` on a free port."""
     server = Server(answer, status)
     listener = Listener(("127.0.0.1", 0), _handler(server))
     listener.daemon_threads = True

@@ -15,7 +15,7 @@ STARTS = {"svg": b"<?xml", "png": b"\x89PNG", "md": b"# gepa", "html": b"<!DOCTY
 
 @pytest.mark.parametrize("kind", STARTS)
 def test_each_kind_of_file(cli: Cli, tmp_path: Path, kind: str) -> None:
-    """The file's ending chooses."""
+    """The file's suffix sets the format."""
     out = tmp_path / f"x.{kind}"
     ended = cli("draw", "gepa", "-o", out)
     assert (ended.code, ended.out) == (0, f"drawn: {out}\n")
@@ -23,21 +23,21 @@ def test_each_kind_of_file(cli: Cli, tmp_path: Path, kind: str) -> None:
 
 
 def test_another_ending_is_a_usage_error(cli: Cli) -> None:
-    """With the endings that there are."""
+    """Another suffix is a usage error that lists the formats."""
     ended = cli("draw", "gepa", "-o", "x.pdf")
     assert ended.code == 2
-    assert "found 'x.pdf', expected a name that ends in .svg, .png, .md, .html" in ended.err
+    assert "found 'x.pdf', expected a name that ends in one of .svg, .png, .md, .html" in ended.err
 
 
 def test_a_file_that_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
-    """A message, not a traceback."""
+    """An output that cannot be written gets a message, not a traceback."""
     ended = cli("draw", "gepa", "-o", tmp_path / "no" / "x.md")
     assert ended.code == 1
     assert f"cannot be written: No such file or directory.\nFix: mkdir -p {tmp_path / 'no'}." in ended.err
 
 
 def test_without_matplotlib(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message names the extra, and Markdown still works."""
+    """Without matplotlib the message names the extra, and Markdown still works."""
     found = importlib.import_module
 
     def missing(name: str, *rest: Any) -> Any:
@@ -53,7 +53,7 @@ def test_without_matplotlib(cli: Cli, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_wrong_graph_is_not_drawn(cli: Cli, tmp_path: Path) -> None:
-    """Its mistakes are reported instead."""
+    """A wrong graph gets the report of its mistakes."""
     ended = cli("draw", FILES / "three_mistakes.py", "-o", tmp_path / "x.md")
     assert ended.code == 1
     assert "has 3 problems" in ended.err
@@ -61,15 +61,15 @@ def test_a_wrong_graph_is_not_drawn(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_explain_takes_schedule_and_settings(cli: Cli) -> None:
-    """Both show in the words."""
-    assert "on up to 4 open rounds" in cli("explain", "gepa", "--set", "window=4").out
+    """The schedule and the settings appear in the words."""
+    assert "up to 4 rounds of each source are open" in cli("explain", "gepa", "--set", "window=4").out
     assert "one round at a time" in cli("explain", "gepa", "--schedule", "lockstep").out
     said = cli("explain", "gepa", "--set", "validate->frontier.stale=discard(3)").out
     assert "stale items are discarded above lag 3" in " ".join(said.split())
 
 
 def test_explain_with_an_unknown_setting(cli: Cli) -> None:
-    """The nearest name is suggested."""
+    """An unknown setting gets the nearest name."""
     ended = cli("explain", "gepa", "--set", "minibatsch=4")
     assert ended.code == 1
     assert "did you mean 'minibatch'?" in ended.err

@@ -1,4 +1,4 @@
-"""``flashgraph export``: what other programs are given."""
+"""``flashgraph export``: the files that other programs read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_json_lines(cli: Cli, run: Path, tmp_path: Path) -> None:
-    """A line for the run, then artifacts, then calls, nothing left out."""
+    """The file has a line for the run, then for all artifacts, then for all calls."""
     ended = cli("export", run, "--to", "jsonl", "-o", tmp_path / "run.jsonl")
     assert (ended.code, ended.out, ended.err) == (0, f"written: {tmp_path / 'run.jsonl'}\n", "")
     lines = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
@@ -43,7 +43,7 @@ def test_json_lines(cli: Cli, run: Path, tmp_path: Path) -> None:
 
 
 def test_csv(cli: Cli, run: Path, tmp_path: Path) -> None:
-    """Two tables; what is no number or text is JSON within its cell."""
+    """There are two tables; a cell with neither number nor text holds JSON."""
     ended = cli("export", run, "--to", "csv", "-o", tmp_path / "out")
     names = ("artifacts.csv", "calls.csv")
     assert ended.out == "".join(f"written: {tmp_path / 'out' / name}\n" for name in names)
@@ -60,7 +60,7 @@ def test_csv(cli: Cli, run: Path, tmp_path: Path) -> None:
 
 
 def test_parquet(cli: Cli, run: Path, tmp_path: Path) -> None:
-    """The same tables with their types."""
+    """The tables are the same as in CSV, with their types."""
     parquet = pytest.importorskip("pyarrow.parquet")
     cli("export", run, "--to", "parquet", "-o", tmp_path / "out")
     with StoredRun.open(run) as stored:
@@ -73,7 +73,7 @@ def test_parquet(cli: Cli, run: Path, tmp_path: Path) -> None:
 
 
 def test_mlflow(cli: Cli, run: Path, tmp_path: Path) -> None:
-    """Parameters, metrics by step and the best text, in a store that the next export is added to."""
+    """Parameters, metrics by step and the best text are in a store, and the next export adds to it."""
     tracking = pytest.importorskip("mlflow.tracking")
     pytest.importorskip("sqlalchemy")
     pytest.importorskip("alembic")
@@ -103,7 +103,7 @@ def test_mlflow(cli: Cli, run: Path, tmp_path: Path) -> None:
 def test_a_library_that_is_not_installed(
     cli: Cli, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, extra: str, module: str
 ) -> None:
-    """The message names the extra, and nothing is written."""
+    """A missing library gets a message with its extra, and nothing is written."""
     real = importlib.import_module
 
     def missing(name: str, package: str | None = None) -> Any:
@@ -123,7 +123,7 @@ def test_a_library_that_is_not_installed(
     [("jsonl", "no/run.jsonl", "mkdir -p {}/no."), ("csv", "file/out", "give -o a path that you may write.")],
 )
 def test_where_nothing_can_be_written(cli: Cli, run: Path, tmp_path: Path, kind: str, out: str, fix: str) -> None:
-    """A message, not a traceback; it says how to make the folder that is missing."""
+    """An output that cannot be written gets a message, with the command that makes a missing folder."""
     (tmp_path / "file").write_text("in the way")
     ended = cli("export", run, "--to", kind, "-o", tmp_path / out)
     assert ended.code == 1
@@ -135,7 +135,7 @@ def test_where_nothing_can_be_written(cli: Cli, run: Path, tmp_path: Path, kind:
 def test_an_export_that_is_interrupted_leaves_what_was_there(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str
 ) -> None:
-    """Ctrl-C in the middle of the calls: the file of an earlier export is whole, and nothing lies beside it."""
+    """After Ctrl-C in mid export, an earlier file is complete and no other file is left."""
     out = tmp_path / "out"
     write = getattr(export, f"to_{kind}")
     with StoredRun.open(run) as stored:
@@ -155,6 +155,6 @@ def test_an_export_that_is_interrupted_leaves_what_was_there(
 
 
 def test_another_kind_is_a_usage_error(cli: Cli, run: Path) -> None:
-    """With the kinds that there are."""
+    """Another kind is a usage error that lists the kinds."""
     ended = cli("export", run, "--to", "xml", "-o", "x")
     assert (ended.code, "'jsonl', 'csv', 'parquet', 'mlflow'" in ended.err) == (2, True)

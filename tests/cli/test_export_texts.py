@@ -1,4 +1,4 @@
-"""Texts of models in tables that other programs read: formulas of spreadsheets, and halves of characters."""
+"""Model texts in exported tables: spreadsheet formulas and lone surrogates."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLAIN = ["-5", "+1.5e3", "3", "a=b", " - a list", "'quoted", "half \ud83d", "", 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose model has answered each of these texts."""
+    """A run whose model has replied with each of these texts."""
     folder = tmp_path_factory.mktemp("texts") / "run"
     waiting = [*FORMULAS, *PLAIN]
 
@@ -44,7 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_no_text_is_a_formula(cli: Cli, run: Path, tmp_path: Path) -> None:
-    """An apostrophe stands before what would be one; numbers and all other texts are as they were."""
+    """A text that would be a formula gets an apostrophe; numbers and other texts are unchanged."""
     ended = cli("export", run, "--to", "csv", "-o", tmp_path / "out")
     assert (ended.code, ended.err) == (0, "")
     with (tmp_path / "out" / "calls.csv").open(newline="", encoding="utf-8") as file:
@@ -58,7 +58,7 @@ def test_no_text_is_a_formula(cli: Cli, run: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv", "mlflow"])
 def test_halves_of_characters(cli: Cli, tmp_path: Path, kind: str) -> None:
-    """No kind of file has them, and none is refused for them."""
+    """Every format exports lone surrogates as escapes."""
     pytest.importorskip({"parquet": "pyarrow", "mlflow": "mlflow"}.get(kind, "json"))
     task = attrs.evolve(WORLD.task(), seed={"instruction": "half \ud83d of one"}, name="=\ud83d")
     small_run(tmp_path / "run", task=task, budget=fg.Budget(proposals=1))

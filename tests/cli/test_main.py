@@ -17,7 +17,7 @@ from .conftest import Cli
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_and_stands_in_the_overview(cli: Cli, command: str) -> None:
-    """``--help`` of each command, and its first line in the list."""
+    """Each command has ``--help``, and the overview has a line for it."""
     overview, own = cli("--help"), cli(command, "--help")
     assert overview.code == own.code == 0
     assert own.out.startswith(f"Usage: flashgraph {command}")
@@ -26,7 +26,7 @@ def test_every_command_has_help_and_stands_in_the_overview(cli: Cli, command: st
 
 @pytest.mark.parametrize("command", ["check", "draw", "explain", "simulate", "tune"])
 def test_what_executes_a_graph_file_says_so(cli: Cli, command: str, tmp_path: Path) -> None:
-    """These seem to look at a graph only."""
+    """Commands that only seem to read a graph say that they execute it."""
     assert "executes the graph file" in " ".join(cli(command, "--help").out.split())
     ran = tmp_path / "ran"
     (tmp_path / "graph.py").write_text(f"open({str(ran)!r}, 'w').close()\nraise SystemError('enough')\n")
@@ -35,7 +35,7 @@ def test_what_executes_a_graph_file_says_so(cli: Cli, command: str, tmp_path: Pa
 
 
 def test_exit_codes_are_documented(cli: Cli) -> None:
-    """``--help`` ends with them."""
+    """``--help`` ends with the exit codes."""
     said = cli("--help").out
     assert said.index("Exit codes:") > said.index("Commands:")
     for code in ("0", "1", "2", "3", "130"):
@@ -43,12 +43,12 @@ def test_exit_codes_are_documented(cli: Cli) -> None:
 
 
 def test_version(cli: Cli) -> None:
-    """The package's version."""
+    """``--version`` prints the package's version."""
     assert cli("--version").out == f"flashgraph, version {flashgraph.__version__}\n"
 
 
 def test_a_wrong_command_line_is_clicks_to_report(cli: Cli) -> None:
-    """Exit code 2, with the usage."""
+    """A wrong command line has exit code 2 and prints the usage."""
     for args in (("chek", "gepa"), ("check",), ("run", "gepa"), ("explain", "gepa", "--set", "window")):
         ended = cli(*args)
         assert ended.code == 2
@@ -57,7 +57,7 @@ def test_a_wrong_command_line_is_clicks_to_report(cli: Cli) -> None:
 
 
 def test_a_defect_shows_its_traceback_and_asks_for_a_report(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is nobody's mistake but ours is not dressed up as a message."""
+    """A defect of flashgraph prints its traceback and asks for a report."""
 
     def broken() -> None:
         raise ZeroDivisionError("oh")
@@ -70,7 +70,7 @@ def test_a_defect_shows_its_traceback_and_asks_for_a_report(cli: Cli, monkeypatc
 
 
 def test_an_extra_that_is_missing_is_no_defect(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever it is imported: the message names what to install.  Another module that is missing is a defect."""
+    """A missing extra gets a message with the package to install; another missing module is a defect."""
 
     def broken(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
@@ -83,7 +83,7 @@ def test_an_extra_that_is_missing_is_no_defect(cli: Cli, monkeypatch: pytest.Mon
 
 
 def test_help_and_check_leave_heavy_libraries_alone() -> None:
-    """What makes ``flashgraph --help`` answer at once."""
+    """Help and ``check`` import no heavy library, so that they start fast."""
     code = "import sys\nfrom flashgraph.cli import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     loaded = set(said.splitlines()[-1].split())

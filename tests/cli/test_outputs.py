@@ -21,7 +21,7 @@ FILES = {"best-instruction.txt", "best.json", "events.jsonl", "result.json"}
 
 
 def shell(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """What a shell ends with that runs ``flashgraph``."""
+    """Return how a shell command that runs ``flashgraph`` ends."""
     script = f"set -o pipefail\n{command.replace('flashgraph', f'{sys.executable} -m flashgraph', 1)}"
     return subprocess.run(
         ["bash", "-c", script], cwd=folder, capture_output=True, env={**os.environ, **environment}, check=False
@@ -30,7 +30,7 @@ def shell(command: str, folder: Path, **environment: str) -> subprocess.Complete
 
 @pytest.mark.parametrize("outputs", [">/dev/full 2>/dev/full", "<&- >&- 2>&-", "| head -1"])
 def test_no_output_decides_over_a_run(tmp_path: Path, outputs: str) -> None:
-    """It goes on, its files are written, and the exit code is the run's."""
+    """A run continues without its outputs: it writes its files and keeps its exit code."""
     with serving(wise) as server:
         options = "--proposals 1 --schedule lockstep --out out"
         ended = shell(f"flashgraph run gepa --task {WORDS} --model '{server.spec}' {options} {outputs}", tmp_path)
@@ -40,7 +40,7 @@ def test_no_output_decides_over_a_run(tmp_path: Path, outputs: str) -> None:
 
 
 def test_files_that_could_not_be_written(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The exit code says so, and resuming the run writes them."""
+    """Files that cannot be written set the exit code, and resuming the run writes them."""
     with serving(wise) as server, monkeypatch.context() as full:
         full.setattr("flashgraph.observe.report.write_text", lambda path, text: os.read(-1, 1))
         options = ("--proposals", "1", "--schedule", "lockstep", "--out", "out")
@@ -53,7 +53,7 @@ def test_files_that_could_not_be_written(cli: Cli, tmp_path: Path, monkeypatch: 
 
 
 def test_what_is_only_printed_is_missed(tmp_path: Path) -> None:
-    """A list that could not be printed is none; one that its reader had enough of is."""
+    """A full disk fails a command that only prints; a reader that closes early does not."""
     ended = shell("flashgraph algorithms >/dev/full", tmp_path)
     assert (ended.returncode, ended.stderr) == (
         WRONG,
@@ -66,7 +66,7 @@ def test_what_is_only_printed_is_missed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_names_that_are_none(tmp_path: Path, encoding: str) -> None:
-    """A task's name of 300 letters, with slashes, escapes, NUL and letters that the terminal has not."""
+    """A task's name may be long and hold slashes, escapes, NUL and characters that the terminal lacks."""
     name = '"a/../b\\x1b]0;t\\x07\\x00\\u6f22\\u202e" + "n" * 300'
     (tmp_path / "task.py").write_text(WORDS.read_text().replace('"words"', name))
     with serving(wise) as server:
@@ -84,7 +84,7 @@ def test_names_that_are_none(tmp_path: Path, encoding: str) -> None:
     "args", [("show",), ("check",), ("runs",), ("explain",), ("run", "gepa", "--calls", "9", "--model", "x", "--task")]
 )
 def test_names_that_no_file_can_have(cli: Cli, args: tuple[str, ...]) -> None:
-    """A message, and no defect."""
+    """A name that no file can have gets a message."""
     for name in ("x" * 300, "a\0b", "\udcff\x1b[2J", "/dev/null/x"):
         ended = cli(*args, name)
         assert ended.code in (1, 2), ended.err
@@ -113,7 +113,7 @@ def test_names_that_no_file_can_have(cli: Cli, args: tuple[str, ...]) -> None:
     ],
 )
 def test_only_a_defect_is_one(error: Exception, code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What the machine or its files are at fault for has a fix, and no traceback."""
+    """A fault of the machine or its files gets a fix, and no traceback."""
     assert tell(error) == code
     shown = capsys.readouterr().err
     assert said in shown
@@ -122,7 +122,7 @@ def test_only_a_defect_is_one(error: Exception, code: int, said: str, capsys: py
 
 
 def test_ctrl_c_within_a_task_group(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is one, in however many groups it comes."""
+    """Ctrl-C is recognised inside any number of exception groups."""
 
     def interrupted() -> None:
         raise BaseExceptionGroup("a", [BaseExceptionGroup("b", [KeyboardInterrupt()])])

@@ -1,4 +1,4 @@
-"""``flashgraph prune``: what goes, what stays, and that it is asked first."""
+"""``flashgraph prune``: what it removes, what it keeps, and that it asks first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .conftest import Cli
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with three runs that ended 1, 2 and 40 days ago, the oldest one as killed."""
+    """A folder with three runs that ended 1, 2 and 40 days ago; the oldest was killed."""
     parent = tmp_path_factory.mktemp("prune")
     small_run(parent / "new", budget=fg.Budget(proposals=1))
     for name, days in (("new", 1), ("middle", 2), ("old", 40)):
@@ -36,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def runs(made: Path, cli: Cli, tmp_path: Path) -> Path:
-    """The same as ``runs/`` below the working directory."""
+    """The same as ``runs/`` in the working directory."""
     shutil.copytree(made, tmp_path / "runs")
     return tmp_path / "runs"
 
@@ -59,7 +59,7 @@ def there(runs: Path) -> list[str]:
     ],
 )
 def test_what_fulfils_all_goes(cli: Cli, runs: Path, options: list[str], left: list[str]) -> None:
-    """And is named."""
+    """Every run that matches all options is removed and named."""
     ended = cli("prune", *options, "--yes")
     assert (ended.code, ended.err) == (0, "")
     assert there(runs) == left
@@ -70,7 +70,7 @@ def test_what_fulfils_all_goes(cli: Cli, runs: Path, options: list[str], left: l
 
 
 def test_it_is_asked_first(cli: Cli, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the list and the size; a no and a missing terminal change nothing."""
+    """The command lists the runs and their size and asks; a refusal or a missing terminal changes nothing."""
     asked: list[str] = []
 
     def answer(said: bool) -> None:
@@ -100,7 +100,7 @@ def test_it_is_asked_first(cli: Cli, runs: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_run_that_goes_on_is_never_touched(cli: Cli, runs: Path) -> None:
-    """Whatever is said; once it is dead it can go."""
+    """A run that is still going is never removed; a dead one is."""
     with held(runs / "held"):
         cli("prune", "--keep", "0", "--yes")
         assert there(runs) == ["held"]
@@ -113,7 +113,7 @@ def test_a_run_that_goes_on_is_never_touched(cli: Cli, runs: Path) -> None:
 
 
 def test_unreadable_runs_and_foreign_files(cli: Cli, runs: Path) -> None:
-    """What is no journal can be removed as such; what is not the run's stays."""
+    """An unreadable journal is removed; files of other programs stay."""
     (runs / "old" / "journal.db").write_bytes(b"nothing that SQLite knows" * 100)
     (runs / "old" / "notes.md").write_text("mine")
     (runs / "no-run").mkdir()
@@ -123,7 +123,7 @@ def test_unreadable_runs_and_foreign_files(cli: Cli, runs: Path) -> None:
 
 
 def test_vacuum(cli: Cli, runs: Path) -> None:
-    """The run is smaller, its artifacts are there, and resuming is refused."""
+    """After ``--vacuum`` the run is smaller, keeps its artifacts and cannot be resumed."""
     before = json.loads(cli("show", "new", "--json").out)["artifact"]
     ended = cli("prune", "--vacuum", "new", "--yes")
     assert ended.code == 0
@@ -143,14 +143,14 @@ def test_vacuum(cli: Cli, runs: Path) -> None:
     ],
 )
 def test_wrong_options(cli: Cli, runs: Path, options: list[str], said: str) -> None:
-    """Usage errors; nothing goes."""
+    """Wrong options are usage errors and remove nothing."""
     ended = cli("prune", *options, "--yes")
     assert (ended.code, said in ended.err) == (2, True)
     assert len(there(runs)) == 3
 
 
 def test_a_link_among_the_runs(cli: Cli, runs: Path, made: Path) -> None:
-    """What it leads to is somebody else's: it is neither counted nor removed."""
+    """A symbolic link is neither counted nor removed."""
     (runs / "link").symlink_to(made / "old")
     ended = cli("prune", "--keep", "0", "--yes")
     assert ended.code == 0

@@ -1,4 +1,4 @@
-"""``flashgraph run`` against servers on loopback: the whole way, and every way to fail."""
+"""``flashgraph run`` against servers on loopback: a whole run, and every way to fail."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ WORDS = FILES / "words.py"
 
 
 def wise(messages: list[dict[str, str]]) -> str:
-    """A reflection adds letters to the instruction; an attempt knows the words that begin with one of them."""
+    """Reply as a model: a reflection adds letters to the instruction, and an attempt knows the words that begin with
+    one."""
     if len(messages) == 1:
         known = messages[0]["content"].count("Know")
         return f"```\nKnow {'abcdefgh'[: 2 + known]}.\nKnow\n```"
@@ -42,7 +43,7 @@ def run(cli: Cli, server: Server | str, *args: str | Path, task: Path = WORDS) -
 
 
 def mistake(ended: Ended, code: int = 1) -> str:
-    """The message of a user's mistake: one, and no traceback."""
+    """Return the message of a user's mistake, which is the only output."""
     assert ended.code == code
     assert ended.err.count("error: ") == 1
     assert "Traceback" not in ended.err
@@ -51,7 +52,7 @@ def mistake(ended: Ended, code: int = 1) -> str:
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_the_whole_way(cli: Cli, tmp_path: Path, backend: str) -> None:
-    """Progress on stderr, outcome on stdout, files in --out."""
+    """Progress is on stderr, the outcome on stdout, and the files are in --out."""
     with serving(wise) as server:
         ended = run(cli, server, "--proposals", "6", "--backend", backend, "--target-score", "inf")
     assert ended.code == 0
@@ -85,7 +86,7 @@ def check_files(out: Path) -> None:
 
 
 def test_on_a_terminal_there_is_a_table(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Instead of the single lines; without --out the files have a folder of their own."""
+    """On a terminal a table replaces the single lines; without --out the run gets its own folder."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
     with serving(wise) as server:
@@ -99,7 +100,7 @@ def test_on_a_terminal_there_is_a_table(cli: Cli, monkeypatch: pytest.MonkeyPatc
 
 
 def test_schedule_settings_and_no_test(cli: Cli) -> None:
-    """The options reach the run; --no-test says so."""
+    """The options reach the run, and the report names --no-test."""
     with serving(wise) as server:
         args = ("--schedule", "lockstep", "--set", "minibatch=2", "--seed", "3", "--evaluations", "30", "--no-test")
         ended = run(cli, server, *args)
@@ -109,7 +110,7 @@ def test_schedule_settings_and_no_test(cli: Cli) -> None:
 
 
 def test_models_by_role(cli: Cli) -> None:
-    """Each role has its own server; a bare one stands for the rest."""
+    """Each role has its own server; a spec without a role serves the rest."""
     with serving(wise) as one, serving(wise) as other:
         ended = run(cli, one, "--model", f"reflection={other.spec}", "--proposals", "2", "--no-test")
     assert ended.code == 0
@@ -117,7 +118,7 @@ def test_models_by_role(cli: Cli) -> None:
 
 
 def test_no_model_for_a_role_and_two_for_all(cli: Cli) -> None:
-    """The roles that there are; what was meant."""
+    """A missing role, an unknown role and two specs for all roles are mistakes."""
     message = mistake(cli("run", "gepa", "--task", WORDS, "--calls", "9"))
     assert "no model was given for reflection, task" in message
     message = mistake(cli("run", "gepa", "--task", WORDS, "--model", "taks=sim:vllm", "--calls", "9"))
@@ -130,7 +131,7 @@ def test_no_model_for_a_role_and_two_for_all(cli: Cli) -> None:
 
 
 def test_the_test_needs_what_is_left_of_the_budget(cli: Cli) -> None:
-    """A call budget that the run used up leaves the test out, and says why."""
+    """A run that has used up its call budget skips the test and says why."""
     with serving(wise) as server:
         ended = run(cli, server, "--calls", "40", "--target-score", "inf")
         assert server.chats <= 40
@@ -140,20 +141,20 @@ def test_the_test_needs_what_is_left_of_the_budget(cli: Cli) -> None:
 
 
 def test_no_budget(cli: Cli) -> None:
-    """A run that would never end is refused, and leaves no folder."""
+    """A run that would never end is refused and leaves no folder."""
     assert "--minutes 10" in mistake(run(cli, "openai:http://127.0.0.1:9#tiny"))
     assert not Path("out").exists()
 
 
 def test_a_folder_that_holds_a_run_is_kept(cli: Cli, tmp_path: Path) -> None:
-    """--out never overwrites."""
+    """--out never overwrites a run."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "result.json").write_text("{}")
     assert "the folder already holds a run" in mistake(run(cli, "openai:http://127.0.0.1:9#tiny", "--calls", "9"))
 
 
 def test_an_unreachable_server(cli: Cli) -> None:
-    """It is named, before anything else is done."""
+    """An unreachable server is named before any work starts."""
     message = mistake(run(cli, "openai:http://127.0.0.1:9#tiny?tries=1", "--calls", "9"), 3)
     assert "no model server answers at http://127.0.0.1:9/v1" in message
     assert "run again" in message
@@ -168,7 +169,7 @@ def test_an_unreachable_server(cli: Cli) -> None:
     ],
 )
 def test_a_wrong_key(cli: Cli, option: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message names where the key is taken from, and not the key."""
+    """The message names the source of the key, and not the key."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     monkeypatch.setenv("MY_KEY", "sk-secret\r\n")
     with serving(wise, status=401) as server:
@@ -179,7 +180,7 @@ def test_a_wrong_key(cli: Cli, option: str, said: str, monkeypatch: pytest.Monke
 
 
 def test_a_model_that_answers_nonsense(cli: Cli) -> None:
-    """The run ends in order, with the seed and what to do about it."""
+    """With useless replies the run ends normally, with the seed and advice."""
     with serving(lambda messages: "blah blah") as server:
         ended = run(cli, server, "--proposals", "4")
     assert ended.code == 0
@@ -188,7 +189,7 @@ def test_a_model_that_answers_nonsense(cli: Cli) -> None:
 
 
 def test_a_server_that_answers_nonsense(cli: Cli, tmp_path: Path) -> None:
-    """No attempt succeeds: the run has failed, and says with what."""
+    """If no attempt succeeds the run fails and reports the reason."""
     task = tmp_path / "broken.py"
     task.write_text(WORDS.read_text().replace("return reply.text", "raise ValueError('cannot read ' + reply.text)"))
     with serving(lambda messages: "blah") as server:
@@ -203,7 +204,7 @@ def test_a_server_that_answers_nonsense(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_server_that_dies_in_mid_run(cli: Cli, tmp_path: Path) -> None:
-    """Exit code 3; what was reached is reported and written."""
+    """If the server dies the exit code is 3, and what was reached is reported and written."""
 
     def die(server: Server) -> None:
         if server.chats >= 20:
@@ -219,7 +220,7 @@ def test_a_server_that_dies_in_mid_run(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_defect_in_mid_run(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its traceback is shown, and what was paid for is still reported."""
+    """A defect prints its traceback, and what was paid for is still reported."""
 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("oh")
@@ -234,7 +235,7 @@ def test_a_defect_in_mid_run(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ctrl_c(cli: Cli, tmp_path: Path) -> None:
-    """The first one lets what runs end and reports what was reached; the exit code says so, and how to go on."""
+    """The first Ctrl-C waits for running work and reports; the exit code and the advice follow."""
 
     def interrupt(server: Server) -> None:
         if server.chats == 20:
@@ -251,7 +252,7 @@ def test_ctrl_c(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_resume(cli: Cli, tmp_path: Path) -> None:
-    """A run that was interrupted goes on to its budget as if it had not been, and then further under a larger one."""
+    """An interrupted run continues to its budget as if uninterrupted, and then to a larger one."""
 
     def interrupt(server: Server) -> None:
         if server.chats == 20:
@@ -271,7 +272,7 @@ def test_resume(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_the_test_is_not_paid_again(cli: Cli, tmp_path: Path) -> None:
-    """Resuming tests anew only what it has not tested, and says the same of the rest."""
+    """Resuming tests only what it has not tested, and reports the same for the rest."""
     with serving(wise) as server:
         run(cli, server, "--proposals", "2", "--schedule", "lockstep")
         first, chats = json.loads((tmp_path / "out" / "result.json").read_text()), server.chats
@@ -286,7 +287,7 @@ def test_the_test_is_not_paid_again(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_tests_count_on_the_budget_of_all_sessions(cli: Cli, tmp_path: Path) -> None:
-    """I10: what earlier sessions have paid for their tests is not there to be spent again."""
+    """I10: the budget includes what earlier sessions paid for their tests."""
     with serving(wise) as server:
         run(cli, server, "--proposals", "1", "--calls", "60", "--schedule", "lockstep")
         assert server.chats < 40
@@ -301,7 +302,7 @@ def test_tests_count_on_the_budget_of_all_sessions(cli: Cli, tmp_path: Path) -> 
 
 
 def test_what_resume_is_told_to_go_on_does_so(cli: Cli, tmp_path: Path) -> None:
-    """The hint after a budget is a command that works; a budget below what was used is refused."""
+    """The advice after a budget is a command that works; a budget below the use is refused."""
     with serving(wise) as server:
         ended = run(cli, server, "--proposals", "3", "--schedule", "lockstep", "--no-test")
         (hint,) = [line for line in ended.out.splitlines() if line.startswith("to continue: flashgraph ")]
@@ -314,7 +315,7 @@ def test_what_resume_is_told_to_go_on_does_so(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_resume_keeps_the_budget_that_the_run_had_last(cli: Cli) -> None:
-    """A larger budget of an earlier resume holds on: what was cut off goes on under it."""
+    """A larger budget of an earlier resume stays, and cancelled work continues under it."""
 
     def interrupt(server: Server) -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -328,7 +329,7 @@ def test_resume_keeps_the_budget_that_the_run_had_last(cli: Cli) -> None:
 
 
 def test_a_test_that_was_declined_stays_so(cli: Cli, tmp_path: Path) -> None:
-    """Until resume is asked for it."""
+    """A declined test stays declined until a resume asks for it."""
     with serving(wise) as server:
         run(cli, server, "--proposals", "2", "--no-test")
         assert "not tested: --no-test" in cli("resume", "out", "--proposals", "3").out
@@ -336,7 +337,7 @@ def test_a_test_that_was_declined_stays_so(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_resume_of_what_has_failed(cli: Cli, tmp_path: Path) -> None:
-    """The same task is not tried again, which is said; with a mended one the run begins anew, if that is accepted."""
+    """Failed work is not retried, and the output says so; an accepted change of the task starts the run over."""
     task = tmp_path / "broken.py"
     task.write_text(WORDS.read_text().replace("return reply.text", "raise ValueError('cannot read')"))
     with serving(wise) as server:
@@ -358,7 +359,7 @@ def test_resume_of_what_has_failed(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_the_journal_is_deleted_while_the_run_goes_on(cli: Cli, tmp_path: Path) -> None:
-    """The run stops, keeps what it has reached in its files, and does not say that it can be resumed."""
+    """If its journal is deleted, the run stops, writes its files and does not offer to be resumed."""
 
     def delete(server: Server) -> None:
         if server.chats == 30:
@@ -376,7 +377,7 @@ def test_the_journal_is_deleted_while_the_run_goes_on(cli: Cli, tmp_path: Path) 
 
 
 def test_resume_after_a_kill(cli: Cli, tmp_path: Path) -> None:
-    """Progress goes on from where it was, also with calls lost, and the target is looked at."""
+    """After a kill, progress includes earlier sessions and lost calls, and the target still counts."""
     with serving(wise) as server:
         command = ["run", "gepa", "--task", str(WORDS), "--model", server.spec, "--out", "out", "--proposals", "500"]
         process = subprocess.Popen(
@@ -402,13 +403,13 @@ def test_resume_after_a_kill(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_target_that_no_score_can_reach(cli: Cli) -> None:
-    """It would never stop the run."""
+    """A target that no score can reach is refused."""
     message = mistake(run(cli, "local", "--proposals", "5", "--target-score", "7"))
     assert "(--target-score): no score of task 'words' can reach it; expected a number of at most 1" in message
 
 
 def test_a_perfect_validation(cli: Cli, tmp_path: Path) -> None:
-    """The run ends there, says so and how to go on; resumed with inf it goes on to its budget."""
+    """A perfect validation ends the run, which says how to continue; resumed with inf it runs to its budget."""
     with serving(wise) as server:
         ended = run(cli, server, "--proposals", "500", "--no-test")
         assert ended.code == 0
@@ -422,7 +423,7 @@ def test_a_perfect_validation(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_patience(cli: Cli, tmp_path: Path) -> None:
-    """Of a model that learns nothing; resumed with as much it ends again, with more it goes on."""
+    """The patience ends a run without progress; a resume with the same patience ends again, a larger one continues."""
     with serving(lambda messages: "```\nAnswer briefly.\n```") as server:
         ended = run(cli, server, "--proposals", "500", "--schedule", "lockstep", "--patience", "5", "--no-test")
         assert ended.code == 0
@@ -436,7 +437,7 @@ def test_patience(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_target_that_was_reached_before(cli: Cli) -> None:
-    """A run that is resumed for a score that it has asks no model."""
+    """A run that is resumed for a score that it has reached calls no model."""
     with serving(wise) as server:
         run(cli, server, "--proposals", "6", "--no-test")
         chats = server.chats
@@ -446,13 +447,13 @@ def test_a_target_that_was_reached_before(cli: Cli) -> None:
 
 
 def test_resume_of_no_run(cli: Cli) -> None:
-    """The message names what was looked for."""
+    """The message names the folder."""
     message = mistake(cli("resume", "nowhere"), 1)
     assert "run 'nowhere': no such run" in message
 
 
 def test_a_target_score(cli: Cli, tmp_path: Path) -> None:
-    """The run ends in order once the score is reached, and its best is tested."""
+    """The run ends normally at the target score, and its best artifact is tested."""
     with serving(wise) as server:
         ended = run(cli, server, "--proposals", "500", "--target-score", "0.5")
     assert ended.code == 0
@@ -465,7 +466,7 @@ def test_a_target_score(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_target_is_no_interruption(cli: Cli, tmp_path: Path) -> None:
-    """What runs when it is reached may take longer than Ctrl-C would leave it; the best is tested."""
+    """Running work may finish after the target is reached, for longer than --grace; the best is tested."""
     slow = threading.Event()
 
     def later(messages: list[dict[str, str]]) -> str:
@@ -481,7 +482,7 @@ def test_a_target_is_no_interruption(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_resume_keeps_the_target(cli: Cli, tmp_path: Path) -> None:
-    """A run that was started with one ends there, unless another is given."""
+    """A resumed run keeps its target unless another one is given."""
     with serving(wise) as server:
         run(cli, server, "--proposals", "1", "--schedule", "lockstep", "--target-score", "0.5", "--no-test")
         assert "the target is 0.5" in cli("resume", "out", "--proposals", "500").err
@@ -489,7 +490,7 @@ def test_resume_keeps_the_target(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_resume_keeps_minutes_and_models(cli: Cli, tmp_path: Path) -> None:
-    """Those of the last session, whatever the run was started with."""
+    """A resumed run keeps the minutes and models of its last session."""
 
     def last_limits() -> Mapping[str, float]:
         with StoredRun.open(tmp_path / "out") as stored:
@@ -506,7 +507,7 @@ def test_resume_keeps_minutes_and_models(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_in_the_test(cli: Cli, tmp_path: Path) -> None:
-    """The run's own outcome stays; there is no test."""
+    """Ctrl-C in the test keeps the run's outcome, without a test."""
     asked: list[str] = []
 
     def counted(messages: list[dict[str, str]]) -> str:
@@ -527,7 +528,7 @@ def test_ctrl_c_in_the_test(cli: Cli, tmp_path: Path) -> None:
 
 
 class Last(Interrupts):
-    """Each signal is the last: there are no steps before it."""
+    """Interrupts without steps, so that each signal is the last one."""
 
     steps = property(lambda self: [], lambda self, steps: None)
 
@@ -536,7 +537,7 @@ class Last(Interrupts):
 def test_the_last_interrupt_leaves_the_files(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signals: list[signal.Signals]
 ) -> None:
-    """It ends the run at once, and what was reached is reported all the same."""
+    """The last interrupt ends the run at once, and what was reached is reported."""
     monkeypatch.setattr("flashgraph.cli.session.Interrupts", Last)
 
     def interrupt(server: Server) -> None:
@@ -557,7 +558,7 @@ def test_the_last_interrupt_leaves_the_files(
 
 
 def test_a_run_that_is_written_from_another_thread(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where a function holds the event loop until the process has to be ended."""
+    """Another thread can write the files while a function blocks the event loop."""
     seen: list[set[str]] = []
 
     def rescue(server: Server) -> None:
@@ -574,7 +575,7 @@ def test_a_run_that_is_written_from_another_thread(cli: Cli, tmp_path: Path, mon
 
 
 def test_a_file_that_changes_the_working_directory(cli: Cli, tmp_path: Path) -> None:
-    """While it is loaded and in each attempt: the run's files stay where they were said to be."""
+    """A task that changes the working directory, on import and in attempts, does not move the run's files."""
     (tmp_path / "elsewhere").mkdir()
     change = f"os.chdir({str(tmp_path / 'elsewhere')!r})"
     text = WORDS.read_text().replace("    return reply.text", f"    {change}\n    return reply.text")
@@ -602,7 +603,7 @@ def test_a_file_that_changes_the_working_directory(cli: Cli, tmp_path: Path) -> 
     ],
 )
 def test_a_task_file_with_a_mistake(cli: Cli, tmp_path: Path, old: str, new: str, said: str) -> None:
-    """One message with the fix."""
+    """A mistake in the task file gets one message with the fix."""
     task = tmp_path / "mine.py"
     task.write_text(WORDS.read_text().replace(old, new))
     message = mistake(run(cli, "local", "--calls", "9", task=task))
@@ -611,24 +612,24 @@ def test_a_task_file_with_a_mistake(cli: Cli, tmp_path: Path, old: str, new: str
 
 
 def test_an_unknown_parameter(cli: Cli) -> None:
-    """The nearest name is suggested."""
+    """An unknown parameter gets the nearest name."""
     message = mistake(run(cli, "openai:http://127.0.0.1:9#tiny", "--calls", "9", "--set", "minibach=3"))
     assert "did you mean 'minibatch'?" in message
 
 
 def test_a_graph_with_three_mistakes(cli: Cli) -> None:
-    """All three, before a model is asked for."""
+    """All mistakes of a graph are reported before any model is called."""
     ended = cli("run", FILES / "three_mistakes.py", "--task", WORDS, "--model", "local", "--calls", "9")
     assert "has 3 problems" in mistake(ended)
 
 
 def test_a_model_string_with_a_mistake(cli: Cli) -> None:
-    """The forms that there are."""
+    """A wrong model string gets the list of forms."""
     assert "did you mean 'openai'?" in mistake(run(cli, "openia:http://x#y", "--calls", "9"))
 
 
 def test_failing_samples_of_the_test_count_as_zero(cli: Cli, tmp_path: Path) -> None:
-    """They are reported beside the score."""
+    """Failing test samples get the least score and are reported beside the score."""
     task = tmp_path / "partly.py"
     broken = 'if sample == "boa":\n        raise KeyError(sample)\n    return reply.text'
     task.write_text(WORDS.read_text().replace("return reply.text", broken))
@@ -641,7 +642,7 @@ def test_failing_samples_of_the_test_count_as_zero(cli: Cli, tmp_path: Path) -> 
 
 
 def test_a_cache(cli: Cli, tmp_path: Path) -> None:
-    """A second run asks nothing that the first one has been answered at temperature 0."""
+    """A second run sends no request whose reply at temperature 0 is in the cache."""
     with serving(wise) as server:
         cache = ("--cache", "replies.db", "--cache-samples")
         options = ("--proposals", "2", "--schedule", "lockstep", "--no-test", *cache)

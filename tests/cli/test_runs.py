@@ -30,7 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def runs(made: Path, cli: Cli, tmp_path: Path) -> Path:
-    """The same as ``runs/`` below the working directory."""
+    """The same as ``runs/`` in the working directory."""
     shutil.copytree(made, tmp_path / "runs")
     return tmp_path / "runs"
 
@@ -42,7 +42,7 @@ RUN_KEYS = [
 
 
 def test_runs_are_listed(cli: Cli, runs: Path) -> None:
-    """A line a run, the newest first; nothing on stderr."""
+    """Each run has a line, newest first; stderr is empty."""
     ended = cli("runs")
     assert (ended.code, ended.err) == (0, "")
     head, *lines = ended.out.splitlines()
@@ -55,7 +55,7 @@ def test_runs_are_listed(cli: Cli, runs: Path) -> None:
 
 
 def test_a_run_that_is_damaged(cli: Cli, runs: Path) -> None:
-    """It is listed as unreadable, with what can be read and why; the others are as they were."""
+    """A damaged run is listed as unreadable with its readable parts; the others are unaffected."""
     before = json.loads(cli("runs", "--json").out)
     db = sqlite3.connect(runs / before[0]["name"] / "journal.db")
     db.execute("UPDATE account SET settled = '{'")
@@ -74,7 +74,7 @@ def test_a_run_that_is_damaged(cli: Cli, runs: Path) -> None:
 
 
 def test_runs_as_json(cli: Cli, runs: Path) -> None:
-    """The same keys each time, numbers as numbers."""
+    """The keys are the same for every run, and numbers are numbers."""
     found = json.loads(cli("runs", "--json").out)
     assert [list(run) for run in found] == [RUN_KEYS, RUN_KEYS]
     one = next(run for run in found if run["name"] == "one")
@@ -85,7 +85,7 @@ def test_runs_as_json(cli: Cli, runs: Path) -> None:
 
 
 def test_no_runs(cli: Cli, tmp_path: Path) -> None:
-    """A folder without any, and none at all."""
+    """A folder without runs and a missing folder print a message."""
     assert cli("runs", tmp_path).out == f"no runs in {tmp_path}\n"
     assert cli("runs", tmp_path, "--json").out == "[]\n"
     ended = cli("runs")
@@ -94,7 +94,7 @@ def test_no_runs(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_run_that_cannot_be_read_hides_no_other(cli: Cli, runs: Path) -> None:
-    """It has its line, and the reason on stderr."""
+    """An unreadable run has its line, and the reason on stderr."""
     (runs / "broken").mkdir()
     (runs / "broken" / "journal.db").write_bytes(b"nothing that SQLite knows" * 100)
     ended = cli("runs")
@@ -107,7 +107,7 @@ def test_a_run_that_cannot_be_read_hides_no_other(cli: Cli, runs: Path) -> None:
 
 
 def test_a_run_that_goes_on_and_is_killed(cli: Cli, tmp_path: Path) -> None:
-    """Its status, what it waits for, and what may be paid again."""
+    """A running and a killed run show their status, their open requests and what may be paid twice."""
     with held(tmp_path / "held") as process:
         assert "running" in cli("runs", tmp_path).out
         shown = cli("show", tmp_path / "held")
@@ -126,7 +126,7 @@ def test_a_run_that_goes_on_and_is_killed(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_cut_off(cli: Cli, tmp_path: Path) -> None:
-    """Its clock ran out with requests out: they are counted, and a provisional artifact stays one."""
+    """A run that ends with requests in flight counts them, and keeps its provisional artifact."""
     judged_run(tmp_path / "runs" / "cut")
     shown = cli("show", "cut", "--artifacts")
     assert "cut: judged on generated: budget (1 seconds are over)\n2 accepted, 12 calls, " in shown.out
@@ -136,7 +136,7 @@ def test_a_run_that_was_cut_off(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_show_says_how_it_stands_and_how_the_best_came_to_be(cli: Cli, runs: Path) -> None:
-    """Status, spend, the best's text, each step as a diff; no colours off a terminal."""
+    """The output has status, spend, the best texts and each step as a diff, without colours."""
     ended = cli("show", "two")
     assert (ended.code, ended.err) == (0, "")
     first, second, third, *rest = ended.out.splitlines()
@@ -152,7 +152,7 @@ def test_show_says_how_it_stands_and_how_the_best_came_to_be(cli: Cli, runs: Pat
 
 
 def test_show_as_json(cli: Cli, runs: Path) -> None:
-    """The run, its best artifact with its value, its line of descent."""
+    """The JSON holds the run, its best artifact with its value, and the lineage."""
     found = json.loads(cli("show", "one", "--json").out)
     assert list(found) == ["run", "artifact", "lineage"]
     assert list(found["run"]) == [*RUN_KEYS, "limits", "params", "version", "prices", "spend", "endpoints", "sessions"]
@@ -170,7 +170,7 @@ def test_show_as_json(cli: Cli, runs: Path) -> None:
 
 
 def test_show_an_artifact(cli: Cli, runs: Path) -> None:
-    """By its number, or with its pool."""
+    """An artifact is named by its number, with or without its pool."""
     ended = cli("show", "one", "--artifact", "0")
     assert "artifact 0 of frontier: score " in ended.out
     assert ", no parents, " in ended.out
@@ -180,7 +180,7 @@ def test_show_an_artifact(cli: Cli, runs: Path) -> None:
 
 
 def test_show_artifacts_calls_and_failures(cli: Cli, runs: Path) -> None:
-    """As tables, and for scripts."""
+    """Artifacts, calls and failures are printed as tables and as JSON."""
     listed = json.loads(cli("show", "one", "--artifacts", "--json").out)["artifacts"]
     assert "value" not in listed[0]
     assert len(cli("show", "one", "--artifacts").out.splitlines()) == 3 + 1 + 1 + len(listed)
@@ -195,7 +195,7 @@ def test_show_artifacts_calls_and_failures(cli: Cli, runs: Path) -> None:
 
 
 def test_show_of_a_run_with_failures_alone(cli: Cli, tmp_path: Path) -> None:
-    """What stages have failed with, as it was said, and no best."""
+    """A run with nothing but failures shows their reasons and no best artifact."""
 
     def broken(messages: object) -> str:
         raise fg.RequestFailed("[red]too long[/red]")
@@ -213,7 +213,7 @@ def test_show_of_a_run_with_failures_alone(cli: Cli, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["show", "diff", "export"])
 def test_no_such_run(cli: Cli, runs: Path, name: str) -> None:
-    """The nearest one is named; no traceback."""
+    """An unknown run gets the nearest name."""
     rest = {"show": [], "diff": ["two"], "export": ["--to", "csv", "-o", "x"]}[name]
     ended = cli(name, "onne", *rest)
     assert ended.code == 1
@@ -223,7 +223,7 @@ def test_no_such_run(cli: Cli, runs: Path, name: str) -> None:
 
 
 def test_wrong_options_of_show(cli: Cli, runs: Path) -> None:
-    """Two listings at once, an artifact that is no number, one that is not there."""
+    """Two listings at once, an artifact that is no number and an unknown one are usage errors."""
     ended = cli("show", "one", "--failures", "--calls", "3")
     assert (ended.code, "give only one of" in ended.err) == (2, True)
     ended = cli("show", "one", "--artifact", "best")
@@ -233,7 +233,7 @@ def test_wrong_options_of_show(cli: Cli, runs: Path) -> None:
 
 
 def test_diff_puts_two_runs_side_by_side(cli: Cli, runs: Path) -> None:
-    """The settings that differ, what was used, scores by calls and by time, the best texts."""
+    """The output has differing settings, spend, scores by calls and by time, and the diff of the best texts."""
     ended = cli("diff", "one", "two")
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
@@ -246,7 +246,7 @@ def test_diff_puts_two_runs_side_by_side(cli: Cli, runs: Path) -> None:
 
 
 def test_diff_as_json(cli: Cli, runs: Path) -> None:
-    """The scores of the last moment of the longer run are its best."""
+    """The scores of the last milestone equal the best scores."""
     found = json.loads(cli("diff", "one", "two", "--json").out)
     assert list(found) == ["names", "settings", "spend", "calls", "seconds", "diff", "evidence"]
     assert found["names"] == ["one", "two"]
@@ -257,14 +257,14 @@ def test_diff_as_json(cli: Cli, runs: Path) -> None:
 
 
 def test_diff_of_a_run_with_itself(cli: Cli, runs: Path) -> None:
-    """Nothing differs."""
+    """A run does not differ from itself."""
     ended = cli("diff", "one", "runs/one")
     assert ended.out.startswith("the settings are the same\n")
     assert ended.out.endswith("\nthe best texts are the same\n")
 
 
 def test_ages() -> None:
-    """In their largest unit."""
+    """Ages are given in the largest whole unit."""
     now = datetime(2026, 8, 1, 12, tzinfo=UTC)
     spans = {5: "just now", 60: "1 minute ago", 7199: "1 hour ago", 86400 * 3: "3 days ago"}
     for seconds, said in spans.items():

@@ -1,4 +1,4 @@
-"""``flashgraph sim-server`` as a user starts it: a process, an address on stdout, Ctrl-C."""
+"""``flashgraph sim-server`` as a process: its address on stdout, load on stderr, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TASK = Path(__file__).parents[2] / "examples" / "sim_world" / "task.py"
 
 @contextmanager
 def started(*args: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The address that it said, and the process."""
+    """Start the server; yield its address and the process."""
     command = [sys.executable, "-m", "flashgraph", "sim-server", "--port", "0", *args]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -37,7 +37,7 @@ def started(*args: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 
 def test_a_run_against_it_learns() -> None:
-    """The example task with the options of the page: proposals are made and counted, and the server tells its load."""
+    """The documented example makes proposals against the server, which reports its load."""
     with started("--speed", "100000", "--every", "0.05", "--fault", "429=0.01") as (url, process):
         result = fg.run(
             "gepa",
@@ -55,7 +55,7 @@ def test_a_run_against_it_learns() -> None:
 
 
 def test_ctrl_c_ends_it_in_order() -> None:
-    """Exit code 0, and no traceback; the port is its own until then."""
+    """Ctrl-C ends it with exit code 0; until then no other process can listen on the port."""
     with started("--profile", "api", "--slots", "3", "--name", "tiny") as (url, process):
         port = httpx.URL(url).port
         models = httpx.get(f"{url}/v1/models", trust_env=False).json()
@@ -66,7 +66,7 @@ def test_ctrl_c_ends_it_in_order() -> None:
         process.wait(timeout=60)
         assert process.stdout is not None
         assert process.stderr is not None
-        # Not communicate(): it does not see what was read together with the first line.
+        # Not communicate(), which misses what was buffered with the first line.
         out, err = process.stdout.read(), process.stderr.read()
     assert [model["id"] for model in models["data"]] == ["tiny"]
     assert f"--model vllm:{url}?limit=3" in out
@@ -77,7 +77,7 @@ def test_ctrl_c_ends_it_in_order() -> None:
 
 
 def test_it_listens_on_loopback_alone() -> None:
-    """There is no option for another address, and other addresses of the machine do not answer."""
+    """The server listens on loopback only."""
     with started() as (url, _):
         port = httpx.URL(url).port
         with socket.socket() as client, pytest.raises(OSError, match="refused"):
@@ -95,7 +95,7 @@ def test_it_listens_on_loopback_alone() -> None:
     ],
 )
 def test_wrong_options(cli: Cli, args: tuple[str, ...], code: int, said: str) -> None:
-    """One message, before anything is listened on."""
+    """Wrong options get one message before the server listens."""
     ended = cli("sim-server", *args)
     assert ended.code == code
     assert said in ended.err

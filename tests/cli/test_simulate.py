@@ -32,10 +32,10 @@ SHORT = ("simulate", "gepa", "--minutes", "1")
 
 
 def test_a_forecast_in_words(cli: Cli) -> None:
-    """Rates, the server, lag, cost, what bound it, and the queues."""
+    """A forecast has rates, the server, lag, cost, the bound and the queues."""
     ended = cli(*SHORT, "--profile", "gpt-4o-mini", "--target-score", "0.9")
     assert ended.code == 0
-    for said in ("proposals", "64 slots", "lag at admission", "$0.", "0.9 not reached", "what bound it: "):
+    for said in ("proposals", "64 slots", "lag at admission", "$0.", "0.9 not reached", "bound by: "):
         assert said in ended.out
     assert "select->rollout" in ended.out
 
@@ -48,7 +48,7 @@ def test_the_same_as_json(cli: Cli) -> None:
 
 
 def test_a_sweep_compares_schedules(cli: Cli, tmp_path: Path) -> None:
-    """A line for each combination in the order that was given, and a plot."""
+    """A sweep has a row for each combination in the given order, and a plot."""
     ended = cli(*SHORT, "--sweep", "window=1,4", "alpha=0.25,1", "-o", "plot.svg")
     assert ended.code == 0
     lines = [line.split()[:2] for line in ended.out.splitlines()]
@@ -57,7 +57,7 @@ def test_a_sweep_compares_schedules(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_seeds_and_json_of_a_sweep(cli: Cli) -> None:
-    """Each seed is a world of its own."""
+    """Each seed is another simulated world."""
     found = json.loads(
         cli(*SHORT, "--sweep", "schedule=lockstep,pipelined", "--seeds", "2", "--seed", "5", "--json").out
     )
@@ -67,7 +67,7 @@ def test_seeds_and_json_of_a_sweep(cli: Cli) -> None:
 
 
 def test_an_interrupt_prints_what_is_there(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With exit code 130."""
+    """Ctrl-C prints the finished combinations, with exit code 130."""
 
     @contextmanager
     def interrupted() -> Iterator[Run]:
@@ -85,7 +85,7 @@ def test_an_interrupt_prints_what_is_there(cli: Cli, monkeypatch: pytest.MonkeyP
 
 
 def test_an_interrupt_before_anything_was_there(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says so, and draws nothing."""
+    """Ctrl-C before any result prints a message and draws nothing."""
 
     def interrupted() -> Any:
         raise KeyboardInterrupt
@@ -105,9 +105,10 @@ def test_an_interrupt_before_anything_was_there(cli: Cli, monkeypatch: pytest.Mo
 def test_a_signal_ends_it_with_a_line(
     command: str, number: signal.Signals, ctrl_c: signal.Handlers, tmp_path: Path
 ) -> None:
-    """As from a terminal, where Ctrl-C reaches every process of the group: no traceback of any of them, the exit code
-    of an interrupt, and no process left.  What a shell has put into the background ignores Ctrl-C, and ends all the
-    same when it is told to."""
+    """Every signal ends the command with one line, the exit code of an interrupt and no process left.
+
+    Ctrl-C reaches the whole process group, as from a terminal. Background jobs ignore SIGINT, but SIGTERM ends them.
+    """
     arguments = {
         "sweep": ["simulate", "gepa", "--minutes", "600", "--seeds", "4"],
         "tune": ["tune", "gepa", "--minutes", "600"],
@@ -120,7 +121,7 @@ def test_a_signal_ends_it_with_a_line(
     assert process.stdout is not None
     assert process.stdout.readline() == "simulating\n"
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
-    # The pipe is at its end when the last process that could write to it has gone.
+    # The pipe ends when the last process that could write to it has exited.
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in said
@@ -143,11 +144,11 @@ if __name__ == "__main__":
     sweep.swept = search.swept = told(sweep.swept)
     main()
 """
-"""The command line, which says when it has begun to simulate."""
+"""The command line; it prints a line when the simulations start."""
 
 
 def test_workers_of_a_parent_that_was_killed_end_without_a_word(tmp_path: Path) -> None:
-    """They find nobody to tell what they have found."""
+    """Worker processes exit silently when their parent is killed."""
     process = subprocess.Popen(
         [sys.executable, "-c", STARTED, "simulate", "gepa", "--minutes", "2", "--seeds", "4"], cwd=tmp_path,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -155,14 +156,14 @@ def test_workers_of_a_parent_that_was_killed_end_without_a_word(tmp_path: Path) 
     assert process.stdout is not None
     assert process.stdout.readline() == "simulating\n"
     process.kill()
-    # The pipe is at its end when the last of them has gone.
+    # The pipe ends when the last worker has exited.
     _, said = process.communicate(timeout=120)
     assert "Traceback" not in said
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a pseudo terminal")
 def test_a_long_simulation_shows_how_far_it_is(tmp_path: Path) -> None:
-    """On a terminal alone; what is printed is the same."""
+    """A progress bar appears only on a terminal; the output is the same."""
     command = [sys.executable, "-m", "flashgraph", *SHORT, "--json"]
     plain = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert plain.stderr == ""
@@ -177,7 +178,7 @@ def test_a_long_simulation_shows_how_far_it_is(tmp_path: Path) -> None:
 
 
 def test_a_profile_from_a_journal(cli: Cli, tmp_path: Path) -> None:
-    """What is learned is said; its server is as large as the run has needed it."""
+    """A learned profile is described on stderr; its server has the slots that the run needed."""
     world = World(seed=2, val=20)
     model = SimModel(PROFILES["vllm"], world.answer, seed=2)
 
@@ -207,14 +208,14 @@ def test_a_profile_from_a_journal(cli: Cli, tmp_path: Path) -> None:
         (("simulate", "gepa", "--sweep", "window"), 2, "expected NAME=V,V"),
         (("simulate", "gepa", "window=3"), 2, "--sweep window=3"),
         (("simulate", "gepa", "--profile", "task="), 2, "e.g. task=vllm"),
-        (("simulate", "gepa", "--profile", "task=vllm", "--profile", "task=api"), 2, "'--profile': two for the role"),
+        (("simulate", "gepa", "--profile", "task=vllm", "--profile", "task=api"), 2, "'--profile': found two for the role"),
         (("simulate", "gepa", "--sweep", "window=3,4", "window=8"), 2, "e.g. window=3,4,8"),
         (("simulate", "gepa", "-o", "nowhere/plot.svg"), 2, "no folder 'nowhere'"),
         (("simulate", "gepa", "--sweep", "windo=3,4"), 1, "did you mean 'window'"),
         (("simulate", "gepa", "-o", "plot.pdf"), 2, "ends in .svg or .png"),
         (("simulate", "islands"), 1, "takes real time"),
         (("simulate", "meta_harness"), 1, "runs code"),
-        (("tune", "gepa", "--schedule", "lockstep"), 1, "nothing to choose"),
+        (("tune", "gepa", "--schedule", "lockstep"), 1, "no settings to tune"),
         (("tune", "islands"), 1, "takes real time"),
         (("tune", "ace", "--minutes", "0.2"), 1, "has no true scores to reach"),
         (
@@ -225,7 +226,7 @@ def test_a_profile_from_a_journal(cli: Cli, tmp_path: Path) -> None:
     ],
 )
 def test_mistakes(cli: Cli, arguments: tuple[str, ...], code: int, said: str) -> None:
-    """One message each, without a traceback."""
+    """Each mistake gets one message without a traceback."""
     ended = cli(*arguments)
     assert ended.code == code
     assert said in ended.err
@@ -233,7 +234,7 @@ def test_mistakes(cli: Cli, arguments: tuple[str, ...], code: int, said: str) ->
 
 
 def test_a_sweeps_last_mistake_is_told_first(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before anything is simulated."""
+    """A mistake in the last combination is reported before any simulation."""
     monkeypatch.setattr(simulate, "processes", None)
     ended = cli(*SHORT, "--sweep", "window=1,2,4", "alpha=0.25,7")
     assert ended.code == 1
@@ -241,7 +242,7 @@ def test_a_sweeps_last_mistake_is_told_first(cli: Cli, monkeypatch: pytest.Monke
 
 
 def test_a_missing_plotter_is_told_first(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not when all has been simulated."""
+    """A missing matplotlib is reported before any simulation."""
     monkeypatch.setattr(simulate, "processes", None)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     ended = cli(*SHORT, "--sweep", "window=1,2", "-o", "plot.svg")
@@ -250,12 +251,12 @@ def test_a_missing_plotter_is_told_first(cli: Cli, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_target_without_scores(cli: Cli) -> None:
-    """ACE's scene has none, and that is said."""
+    """A graph without a simulated world cannot reach a target, and the output says so."""
     assert "0.5 cannot be reached" in cli("simulate", "ace", "--minutes", "0.2", "--target-score", "0.5").out
 
 
 def test_a_graph_of_ones_own(cli: Cli) -> None:
-    """By its file, as `run` takes it."""
+    """A graph file works as with `run`."""
     beam = Path(fg.__file__).parents[1] / "examples" / "beam" / "beam.py"
     ended = cli("simulate", str(beam), "--minutes", "1")
     assert ended.code == 0
@@ -263,7 +264,7 @@ def test_a_graph_of_ones_own(cli: Cli) -> None:
 
 
 def test_commas_inside_of_a_policy() -> None:
-    """They part its arguments, not the values."""
+    """A comma in parentheses belongs to the value."""
     assert simulate.sweep_of(("validate->frontier.stale=discard(4),repair(patch, above=2)",)) == {
         "validate->frontier.stale": ("discard(4)", "repair(patch, above=2)")
     }
@@ -273,7 +274,7 @@ FIXED = ("--set", "window=4", "--set", "focus=0", "--set", "control=drain_first"
 
 
 def test_tune_gives_options_to_paste(cli: Cli) -> None:
-    """Settings that are given are not searched; the short names become what `run` takes."""
+    """`tune` does not search settings that are given, and prints options that `run` accepts."""
     fixed = ("--set", "alpha=1", "--set", "focus=0", "--set", "control=drain_first", "--seeds", "1", "--minutes", "1")
     ended = cli("tune", "gepa", "--goal", "throughput", *fixed)
     assert ended.code == 0
@@ -284,7 +285,7 @@ def test_tune_gives_options_to_paste(cli: Cli) -> None:
 
 
 def test_tune_as_json(cli: Cli) -> None:
-    """Where something is better than the defaults it is among the options."""
+    """A better setting is among the options."""
     found = json.loads(cli("tune", "gepa", "--goal", "cost", *FIXED, "--target-score", "0.15", "--json").out)
     assert (found["target"], found["unit"]) == (0.15, "tokens to 0.15")
     assert set(found["options"]) >= {"window", "focus", "control"}
@@ -295,7 +296,7 @@ def test_tune_as_json(cli: Cli) -> None:
 
 
 def test_tune_interrupted(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no recommendation before the final comparison."""
+    """An interrupt before the final comparison gives no recommendation."""
 
     @contextmanager
     def interrupted() -> Iterator[Run]:

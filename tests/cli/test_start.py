@@ -1,4 +1,4 @@
-"""What the command line does not import before it is needed: that is what its start would spend its time on."""
+"""The modules that the command line does not import before it needs them, so that it starts fast."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEAVY = (
 
 @pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["check", "gepa"], ["--version"]])
 def test_nothing_heavy_is_imported(words: list[str]) -> None:
-    """For help and for a check: no model backend, no journal, no viewer."""
+    """Help and a check import no model backend, no journal and no viewer."""
     code = (
         "import sys; from flashgraph.cli import _exit_code\n"
         "try: _exit_code(sys.argv[1:])\n"

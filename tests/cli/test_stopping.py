@@ -1,4 +1,4 @@
-"""Signals: each is counted when it comes, a burst is one, and the third always ends the process."""
+"""Signals: each is counted on arrival, a burst counts as one, and the third ends the process in any case."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from flashgraph.cli.stopping import Interrupts, end_at_once
 
 @pytest.fixture
 def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The codes with which the process would have exited."""
+    """The exit codes that `os._exit` would have used."""
     codes: list[int] = []
     monkeypatch.setattr(os, "_exit", codes.append)
     return codes
 
 
 def listening(*signals: int, steps: int = 2, apart: float = 1.0) -> list[str]:
-    """What is done at so many signals."""
+    """Return the steps that ``signals`` carry out."""
     done: list[str] = []
     now = itertools.count(0.0, apart)
 
@@ -41,7 +41,7 @@ def listening(*signals: int, steps: int = 2, apart: float = 1.0) -> list[str]:
             await tasks.start(interrupts.listen, tasks.cancel_scope)
             for number in signals:
                 signal.raise_signal(number)
-                for _ in range(20):  # turns of the event loop, which has it in the first
+                for _ in range(20):  # turns of the event loop; the first one handles the signal
                     await anyio.lowlevel.checkpoint()
             tasks.cancel_scope.cancel()
         if interrupts._signals > steps:
@@ -52,7 +52,7 @@ def listening(*signals: int, steps: int = 2, apart: float = 1.0) -> list[str]:
 
 
 def test_each_signal_does_the_next_step(ended: list[int]) -> None:
-    """And those that end everything come after."""
+    """Each signal carries out the next step, then everything is cancelled, and handlers are restored."""
     before = signal.getsignal(signal.SIGINT)
     assert listening(signal.SIGINT) == ["0"]
     assert listening(signal.SIGINT, signal.SIGTERM) == ["0", "1"]
@@ -64,7 +64,7 @@ def test_each_signal_does_the_next_step(ended: list[int]) -> None:
 def test_the_third_arms_an_end_and_the_fourth_is_one(
     ended: list[int], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The third leaves a few seconds to an orderly end."""
+    """The third signal starts a timer for an orderly end; the fourth exits."""
     armed: list[bool] = []
     monkeypatch.setattr(stopping, "_arm", lambda: armed.append(True))
     interrupts = Interrupts(partial(next, itertools.count(0.0)))
@@ -77,7 +77,7 @@ def test_the_third_arms_an_end_and_the_fourth_is_one(
 
 
 def test_the_end_that_is_armed_comes(ended: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """From a thread: the main one may be busy."""
+    """The timer ends the process from a thread, because the main one may be blocked."""
     came = threading.Event()
     monkeypatch.setattr(stopping, "PATIENCE", 0.0)
     monkeypatch.setattr(stopping, "_end", came.set)
@@ -86,13 +86,13 @@ def test_the_end_that_is_armed_comes(ended: list[int], monkeypatch: pytest.Monke
 
 
 def test_a_burst_is_one(ended: list[int]) -> None:
-    """Ten signals at once, as a supervisor may send them, are no ten wishes."""
+    """Ten signals at once, as a supervisor may send them, count as one."""
     assert listening(*[signal.SIGINT] * 10, apart=0.1) == ["0"]
     assert ended == []
 
 
 def test_what_was_printed_is_seen(ended: list[int], capsys: pytest.CaptureFixture[str]) -> None:
-    """Also where the process ends at once."""
+    """Ending the process at once flushes the output."""
     print("the report")
     end_at_once(3)
     assert ended == [3]
@@ -100,7 +100,7 @@ def test_what_was_printed_is_seen(ended: list[int], capsys: pytest.CaptureFixtur
 
 
 def test_a_terminal_that_is_closed_is_a_wish_to_stop(ended: list[int]) -> None:
-    """SIGHUP does what SIGTERM does; under nohup it does nothing."""
+    """SIGHUP stops a run as SIGTERM does; under nohup it is ignored."""
     assert listening(signal.SIGHUP, signal.SIGTERM) == ["0", "1"]
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -112,7 +112,7 @@ def test_a_terminal_that_is_closed_is_a_wish_to_stop(ended: list[int]) -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_files_are_written_before_the_process_is_ended(ended: list[int], fails: bool) -> None:
-    """Whatever comes of it."""
+    """Files are written before a forced exit, whether writing succeeds or fails."""
     written: list[bool] = []
 
     def write() -> None:

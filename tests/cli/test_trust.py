@@ -1,4 +1,4 @@
-"""Resuming a folder that comes from elsewhere: nothing of what it says is done before somebody has agreed."""
+"""Resuming a folder from elsewhere: nothing is done before the user agrees."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def made(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of this user's own."""
+    """A run of this user."""
     folder = tmp_path_factory.mktemp("trust") / "out"
     args = ["--task", str(WORDS), "--model", server.spec, "--out", str(folder), "--proposals", "2", "--no-test"]
     with pytest.raises(SystemExit) as ended:
@@ -46,12 +46,12 @@ def made(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def begun(made: Path, tmp_path: Path) -> Path:
-    """The same, as ``out`` in the folder in which the commands run."""
+    """The same, as ``out`` in the working directory."""
     return Path(shutil.copytree(made, tmp_path / "out"))
 
 
 def rewritten(folder: Path, **changes: Any) -> None:
-    """The way in which the run was started, made another one by somebody who does not have the key."""
+    """Change the run's order, as someone without the key would."""
     db = sqlite3.connect(folder / "journal.db")
     (order,) = db.execute("SELECT value FROM meta WHERE key = 'order'").fetchone()
     db.execute("UPDATE meta SET value = ? WHERE key = 'order'", (json.dumps({**json.loads(order), **changes}),))
@@ -105,7 +105,7 @@ def test_what_a_folder_wants_is_shown_and_not_done(
     cli: Cli, begun: Path, server: Server, tmp_path: Path, change: Callable[[Path, Path], dict[str, Any]], said: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """Without anybody to ask: no code is run, no request is sent, no file is made."""
+    """Without consent no code runs, no request is sent and no file is made."""
     evil, marker = tmp_path / "evil.py", tmp_path / "marker"
     evil.write_text(EVIL.format(marker=str(marker)))
     monkeypatch.setenv("MY_SECRET", "sk-secret")
@@ -118,7 +118,7 @@ def test_what_a_folder_wants_is_shown_and_not_done(
 
 
 def test_looking_at_a_run_runs_none_of_its_code(cli: Cli, begun: Path, server: Server, tmp_path: Path) -> None:
-    """Nor does it send anything."""
+    """Reading a run runs none of its code and sends nothing."""
     evil, marker = tmp_path / "evil.py", tmp_path / "marker"
     evil.write_text(EVIL.format(marker=str(marker)))
     rewritten(begun, graph=str(evil), task=str(evil), cache=str(marker))
@@ -137,7 +137,7 @@ def test_looking_at_a_run_runs_none_of_its_code(cli: Cli, begun: Path, server: S
 def test_the_question(
     cli: Cli, begun: Path, server: Server, tmp_path: Path, answer: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A yes goes on, and is not asked for again; a no does nothing."""
+    """After a yes the run resumes and later asks nothing; a no changes nothing."""
     rewritten(begun, target=0.99)
     monkeypatch.setattr(click, "confirm", lambda text, **options: answer)
     before = server.chats
@@ -157,7 +157,7 @@ def test_trust_is_an_option(cli: Cli, begun: Path) -> None:
 
 
 def test_what_is_said_on_the_command_line_is_the_users_own_word(cli: Cli, begun: Path, server: Server) -> None:
-    """With all of it named there is nothing to ask."""
+    """Nothing is asked when the command line gives graph, task and model."""
     rewritten(begun, graph="/nowhere/evil.py", task="/nowhere/evil.py", models={"task": "openai:http://127.0.0.1:9#x"})
     args = ("--graph", "gepa", "--task", WORDS, "--model", server.spec)
     ended = cli("resume", "out", "--proposals", "4", *args)
@@ -172,14 +172,14 @@ def test_a_run_of_ones_own_asks_nothing(cli: Cli, begun: Path) -> None:
 
 
 def test_another_user(cli: Cli, begun: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """On another machine, or with another home, the key is another one."""
+    """Another machine or home has another key, so the command asks."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
     assert cli("resume", "out", "--proposals", "4").code == 1
     assert not (tmp_path / "elsewhere").exists()
 
 
 def test_an_unsafe_switch_is_said_again(cli: Cli, begun: Path) -> None:
-    """The sandbox is on, unless this command says otherwise; the folder has no say in it."""
+    """The sandbox stays on unless this command turns it off; the folder cannot."""
     ended = cli("resume", "out", "--proposals", "4")
     assert "the run was started with --unsafe-no-sandbox and now continues in the sandbox" in ended.err
     ended = cli("resume", "out", "--proposals", "5", "--unsafe-no-sandbox")
@@ -209,7 +209,7 @@ def test_the_key_is_the_users_alone(state: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["open", "short", "link", "pipe"])
 def test_a_key_that_others_may_know(state: Path, kind: str, begun: Path) -> None:
-    """It seals nothing, and nothing is believed that is sealed with it."""
+    """A key that others can read seals nothing, and its seals are not trusted."""
     key = state / "flashgraph" / "key"
     shutil.copytree(OWN / "flashgraph", key.parent)
     assert is_own(begun / "journal.db")
@@ -229,7 +229,7 @@ def test_a_key_that_others_may_know(state: Path, kind: str, begun: Path) -> None
 
 
 def test_no_place_for_a_key(state: Path, cli: Cli, server: Server) -> None:
-    """The run is made all the same; resuming it asks."""
+    """Without a place for the key the run works, and resuming it asks."""
     state.write_text("a file in the way")
     args = ("--task", WORDS, "--model", server.spec, "--out", "out", "--proposals", "1", "--no-test")
     assert cli("run", "gepa", *args).code == 0

@@ -1,4 +1,4 @@
-"""Whatever text stands behind ``--set`` and ``--model``: it is a value, or one error that says what to type."""
+"""Any text after ``--set`` or ``--model`` is a value, or one error with a fix."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ DEEP = [
 
 
 def given_setting(text: str) -> str:
-    """What becomes of ``--set TEXT``: how it is explained, or the error."""
+    """Return the explanation under ``--set TEXT``, or the error."""
     try:
         chosen = pairs([text])
     except click.UsageError as error:
@@ -68,7 +68,7 @@ def given_setting(text: str) -> str:
 
 
 def ends(act: Any) -> None:
-    """With a value, or with the user's error, which says what to type."""
+    """Check that ``act`` returns, or raises a user's error that contains a fix."""
     said = "\nFix: "
     try:
         act()
@@ -89,7 +89,7 @@ def test_any_setting_is_a_value_or_a_mistake(name: str, value: str) -> None:
     "name", ["window", "minibatch", "component_selector", "rollout.workers", "validate->frontier.stale"]
 )
 def test_deep_and_long_settings(name: str) -> None:
-    """Of each kind, in time that grows with the text alone."""
+    """Deep and long settings take time linear in their length."""
     for value in DEEP:
         text = f"{name}={value}"
         assert lines_run(lambda text=text: ends(lambda: given_setting(text))) <= 400_000 + A_CHARACTER * len(text)  # type: ignore[misc]
@@ -109,6 +109,6 @@ def test_any_model_string_is_a_model_or_a_mistake(spec: str) -> None:
     "start", ["openai:http://h#m?limit=1", "replay:r", "local", "litellm:x", "sim:vllm", "x", "http://h"]
 )
 def test_long_model_strings(start: str, part: str) -> None:
-    """Parts that are repeated until the string has 3,000 characters."""
+    """Model strings of 3,000 characters take linear time."""
     text = start + part * (3000 // len(part))
     assert lines_run(lambda: ends(lambda: resolve(text))) <= 100_000 + A_CHARACTER * len(text)

@@ -12,7 +12,7 @@ __all__ = ["mapped", "playbook"]
 
 @attrs.frozen
 class Trace:
-    """What one attempt did, and how often it was reflected on."""
+    """The record of one attempt and the number of reflections on it."""
 
     text: str
     score: float

@@ -1,4 +1,4 @@
-"""The plan in words: each policy that a graph or a setting states is said."""
+"""The plan in words: it names each policy that a graph or a setting states."""
 
 from __future__ import annotations
 
@@ -17,93 +17,94 @@ from .graphs import mapped, playbook
 
 
 def said(graph: fg.Graph, schedule: str = "pipelined", **settings: str) -> str:
-    """The explanation without its line breaks."""
+    """Return the explanation without its line breaks."""
     return " ".join(explain(graph, schedule, {name.replace("__", "."): v for name, v in settings.items()}).split())
 
 
 @pytest.mark.parametrize(
     "phrase",
     [
-        "select reads frontier and starts rounds with a Trial | Trials: at most 8 of them open.",
-        "seed starts rounds with a Candidate: 1 in all.",
-        "each Proposal is scattered by Proposal.work, so that Work arrives",
-        "gathered into Group[Trial, Attempt], which goes on when 67% of its members are there",
+        "select reads frontier and starts rounds with a Trial | Trials, at most 8 open at once.",
+        "seed starts rounds with a Candidate, 1 in total.",
+        "scatters each Proposal by Proposal.work into Work",
+        "gathers members into Group[Trial, Attempt], released when 67% of its members are in",
+        "takes only Trials",
         "then the rest is cancelled, which frees the server",
-        "what the last 3 groups all passed goes last; stale items are sent through patch above lag 0",
+        "members that all of the last 3 groups passed come last; stale items are sent through patch above lag 0",
         "stale items are discarded above lag 24",
-        "The last 5% of each limit of the budget are set aside for evidence (reserve=0.05).",
-        "the run hands out another artifact only when that is better",
-        "patch makes Verdict[Child] of Stale[Child]; calls the model 'reflection'; reads frontier",
+        "The last 5% of each limit of the budget is reserved for evidence (reserve=0.05).",
+        "another artifact becomes the champion only when it is better",
+        "patch turns Stale[Child] into Verdict[Child]; calls the model 'reflection'; reads frontier",
         "through pool frontier: select -> rollout -> propose -> trial -> gate -> validate -> frontier -> select.",
     ],
 )
 def test_gepa_pipelined(phrase: str) -> None:
-    """Sources, edges, stages and cycles."""
+    """The words cover sources, edges, stages and cycles."""
     assert phrase in said(load_graph("gepa"))
 
 
 def test_gepa_validates_on_a_random_part() -> None:
-    """How much of it is sent out, what of that is waited for, and when it is too old; the numbers were measured."""
+    """The words give the sample's size, the share that releases it, and the lag that discards it."""
     words = said(load_graph("gepa"))
-    part = r"goes on when a random part of its members is sent out, \d+ of them, and (all|\d+%) of those are there"
+    part = r"released when (all|\d+%) of a random sample of \d+ members are in"
     assert re.search(part, words)
     assert re.search(r"stale items are discarded above lag \d+", words)
 
 
 def test_gepa_lockstep_waits_for_every_member() -> None:
-    """Speculation of the graph is not part of the published algorithm."""
+    """Lockstep ignores the graph's speculation, which is not part of the published algorithm."""
     words = said(load_graph("gepa"), "lockstep")
-    assert "one round at a time" in words
+    assert "one round and one stage at a time" in words
     gathering = sum(edge.gather for edge in load_graph("gepa").spec.edges)
-    assert words.count("goes on when every member has ended") == gathering
-    assert "once more" not in words
+    assert words.count("released when every member has ended") == gathering
+    assert "the full group follows" not in words
 
 
 @pytest.mark.parametrize(
     "phrase",
     [
-        "taken when unclear; an item passes at most 3 times",
-        "taken when no other edge takes the item",
-        "Holds 8, the oldest first.",
+        "takes an item only when unclear; an item passes at most 3 times",
+        "takes only items that no other edge takes",
+        "Holds 8, oldest first.",
         "discarded above lag 9, or else sent through rebase above lag 0",
-        "goes on 30 s after the scatter with what is there; then the rest may end, and is recorded but not used",
-        "it fails if over 50% of its members do",
-        "goes on when 2 of its members are there",
-        "reflect makes Trace of Trace; calls the model 'reflector'; has 4 workers at most.",
+        "released 30 s after the scatter, with the members that are in; then the rest may finish, and is recorded but",
+        "it fails if more than 50% of its members fail",
+        "released when 2 of its members are in",
+        "reflect turns Trace into Trace; calls the model 'reflector'; has at most 4 workers.",
         "reflect -> reflect: an item passes at most 3 times.",
         "playbook: an Archive that takes",
     ],
 )
 def test_other_policies(phrase: str) -> None:
-    """Loops, routes, capacities, combined rules, deadlines, counts, failure rules."""
+    """The words cover loops, routes, capacities, combined rules, deadlines, counts and failure rules."""
     assert phrase in said(playbook())
 
 
 def test_settings_are_part_of_the_plan() -> None:
-    """Workers, windows and control."""
+    """Workers, windows and control from settings appear in the plan."""
     words = said(mapped(), window="2", control="balanced", score__workers="3")
-    assert "at most 2 of them open" not in words, "a source with rounds says how many in all"
-    assert "on up to 2 open rounds" in words
-    assert "control=balanced: slots go by age" in words
-    assert "score makes Part of Part; calls the model 'task'; has 3 workers at most." in words
-    assert "the one made from the newest version first" in words
+    assert "at most 2 open" not in words, "a source with a number of rounds states the total"
+    assert "up to 2 rounds of each source are open at once" in words
+    assert "control=balanced: the oldest work gets a free slot" in words
+    assert "score turns Part into Part; calls the model 'task'; has at most 3 workers." in words
+    assert "newest version first" in words
 
 
 def test_a_wrong_graph_is_not_explained() -> None:
-    """Its mistakes are raised."""
+    """A wrong graph raises its mistakes."""
     with pytest.raises(fg.GraphError):
         explain(fg.Graph("empty"))
 
 
 class Halving(Rule):
-    """A rule of the user's own."""
+    """A staleness rule of the user."""
 
     def decide(self, lag: int, repairs: int, *touched: Any) -> Decision:
         return Decision("discard" if lag > 2 * self.above else "accept")
 
 
 def test_a_staleness_rule_of_the_users_own_is_named() -> None:
-    """What it does is not known, and is not said to be nothing."""
+    """A staleness rule of the user is named, because its effect is unknown."""
     graph = fg.Graph("own")
     pool = graph.pool("pool", Log)
 
@@ -116,7 +117,7 @@ def test_a_staleness_rule_of_the_users_own_is_named() -> None:
 
 
 class Own:
-    """Rules of the user's own, by their methods alone."""
+    """A rule of the user that inherits from no rule of flashgraph."""
 
     def __str__(self) -> str:
         return "mine"
@@ -159,7 +160,7 @@ class Last(Own):
 
 
 def test_rules_of_the_users_own_are_named() -> None:
-    """A release rule, a failure rule and an order, none of which is said to be one of ours."""
+    """A release rule, a failure rule and an order of the user are named."""
     graph = fg.Graph("own")
     pool = graph.pool("pool", Log)
 
@@ -182,6 +183,6 @@ def test_rules_of_the_users_own_are_named() -> None:
     graph.edge(member, total, gather=True, release=Early(), on_failure=Mild())
     graph.edge(total, pool)
     words = said(graph)
-    assert "so that str arrives; sent out as mine says" in words
-    assert "which goes on when mine says so; then the rest is cancelled" in words
-    assert "whether it fails, mine says" in words
+    assert "into str; members come in the order of mine" in words
+    assert "released when mine decides; then the rest is cancelled" in words
+    assert "mine decides whether it fails" in words

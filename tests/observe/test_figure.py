@@ -12,7 +12,7 @@ from .graphs import playbook
 
 
 def test_an_svg_is_well_formed_and_the_same_each_time() -> None:
-    """No date, no random ids: it can be kept under version control."""
+    """An SVG holds no date and no random id, so that it can be kept under version control."""
     found = describe(load_graph("gepa"))
     svg = figure(found, "svg")
     assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
@@ -20,12 +20,12 @@ def test_an_svg_is_well_formed_and_the_same_each_time() -> None:
 
 
 def test_an_svg_names_every_node() -> None:
-    """Text is drawn as paths; matplotlib keeps it as comments."""
+    """An SVG names every node in a comment, because text is drawn as paths."""
     svg = figure(describe(playbook()), "svg").decode()
     for name in ("playbook", "sample", "generate", "reflect", "curate", "verify", "rebase", "Group[Trace, Part]"):
         assert f"<!-- {name} -->" in svg
 
 
 def test_the_role_task_has_the_same_colour_everywhere() -> None:
-    """Readers learn it once."""
+    """The role "task" has the same colour in every graph."""
     assert list(role_colours(describe(load_graph("gepa")))) == [None, "task", "reflection"]

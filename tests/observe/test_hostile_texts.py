@@ -1,4 +1,4 @@
-"""Texts of graphs that are markup elsewhere: Mermaid, Markdown, HTML, matplotlib's formulas."""
+"""Texts of graphs that are markup in Mermaid, Markdown, HTML or matplotlib's formulas."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HOSTILE = [
 
 
 def described(text: str) -> Description:
-    """A graph that says ``text`` wherever a graph says something."""
+    """Return a graph with ``text`` wherever a graph can hold text."""
     nodes = (
         Node("pool", "pool", None, text, text, ()),
         Node("source", "source", None, "", text, (text,)),
@@ -44,14 +44,14 @@ def described(text: str) -> Description:
 
 
 def outside_of_code(page: str) -> str:
-    """The lines of a page that are in no fence, without their code spans."""
+    """Return the lines of a page outside fences, without their code spans."""
     plain = re.sub(r"^```mermaid\n.*?^```$", "", page, flags=re.M | re.S)
     return re.sub(r"(?<![\\`])(`+)(?!`).+?(?<!`)\1(?!`)", "", plain)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_mermaid_has_texts_and_no_markup_of_theirs(text: str) -> None:
-    """One statement a line, and within quotes only what Mermaid takes for text."""
+    """Each Mermaid line is one statement, and quoted texts hold no markup."""
     said = mermaid(described(text))
     assert {sign for sign in said if not sign.isprintable()} <= {"\n"}
     for line in said.splitlines()[1:]:
@@ -63,7 +63,7 @@ def test_mermaid_has_texts_and_no_markup_of_theirs(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_page_has_one_fence_and_no_tag(text: str) -> None:
-    """Markdown that shows the text as it is."""
+    """Markdown shows the text unchanged, with one fence and no tag."""
     page = markdown(described(text))
     assert [line for line in page.splitlines() if line.startswith("```")] == ["```mermaid", "```"]
     plain = outside_of_code(page)
@@ -75,7 +75,7 @@ def test_a_page_has_one_fence_and_no_tag(text: str) -> None:
 
 
 class Tags(HTMLParser):
-    """The tags of a page, and their attributes."""
+    """A parser that collects the tags of a page and their attributes."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Tags(HTMLParser):
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_picture_and_its_page(text: str) -> None:
-    """Nothing is a formula, and the picture is XML."""
+    """A picture holds no formula and is valid XML."""
     found = described(text)
     ElementTree.fromstring(figure(found, "svg"))
     page = html(found)
@@ -98,7 +98,7 @@ def test_a_picture_and_its_page(text: str) -> None:
 
 @pytest.mark.parametrize("doc", [r"Costs $\frac$ of the rest.", "Costs $5 to $10.", "$x_$", r"\$ $ \$\frac{1}$"])
 def test_dollars_in_a_docstring_are_dollars(doc: str) -> None:
-    """As the reported one was: it is drawn, and not as a formula."""
+    """A docstring with dollar signs is drawn as text."""
     found = attrs.evolve(describe(playbook()), doc=doc)
     assert figure(found, "png").startswith(b"\x89PNG")
     comments = re.findall("<!-- (.*?) -->", figure(found, "svg").decode())

@@ -1,4 +1,4 @@
-"""Drawings are looked at by people; what can be held by tests is that nothing lies on anything else."""
+"""Layouts: tests check that nothing overlaps; people judge the rest."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def overlap(one: Area, other: Area) -> bool:
 
 
 def test_boxes_do_not_overlap(layout: Layout) -> None:
-    """Neither stages nor pools."""
+    """Boxes of stages and pools do not overlap."""
     for one, other in combinations(layout.boxes.values(), 2):
         assert not overlap(box_area(one), box_area(other)), (one.node.name, other.node.name)
 
 
 def test_labels_overlap_neither_boxes_nor_each_other(layout: Layout) -> None:
-    """What is written can be read."""
+    """Labels overlap neither boxes nor each other."""
     labels = [(label, area) for route in layout.routes for label in route.labels for area in label_areas(label)]
     for label, area in labels:
         for box in layout.boxes.values():
@@ -79,7 +79,7 @@ def test_lines_go_through_no_box(layout: Layout) -> None:
 
 
 def test_everything_is_drawn(graph: fg.Graph, layout: Layout) -> None:
-    """Each node has a box, each edge and each read a line, and each repair a line to its edge."""
+    """Each node has a box, each edge and read has a line, and each repair has a line to its edge."""
     found = describe(graph)
     assert set(layout.boxes) == {n.name for n in found.nodes}
     kinds = [r.kind for r in layout.routes]

@@ -1,4 +1,4 @@
-"""What a budget buys is said before it is spent, and is true of runs."""
+"""The outlook says before a run what a budget buys, and runs confirm it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ GEPA = load_graph("gepa").spec
     ],
 )
 def test_what_a_budget_buys(budget: Mapping[str, int], said: str) -> None:
-    """The tightest limit, in one line."""
+    """The tightest limit is described in one line."""
     found = outlook(GEPA, SMALL.task(), fg.Budget(**budget))
     assert found is not None
     assert str(found).startswith(said)
@@ -70,16 +70,16 @@ def test_parameters_count() -> None:
 
 @pytest.mark.parametrize("budget", [fg.Budget(seconds=60), fg.Budget(tokens=1000), fg.Budget(usd=1.0)])
 def test_what_nobody_can_forecast(budget: fg.Budget) -> None:
-    """What an evaluation takes of time or money is not known before; the costs alone are said without a budget."""
+    """Time and money per evaluation are unknown in advance; without a budget only the costs are given."""
     assert outlook(GEPA, SMALL.task(), budget) is None
-    assert "is known once a run has measured it" in "\n".join(budget_lines(GEPA, SMALL.task(), budget))
+    assert "are known only after a run has measured them" in "\n".join(budget_lines(GEPA, SMALL.task(), budget))
     assert str(outlook(GEPA, SMALL.task(), fg.Budget())) == (
         "the seed's validation takes 12 evaluations, a round takes 6 to 18 evaluations"
     )
 
 
 def test_a_part_of_the_validation_where_rounds_overlap() -> None:
-    """A child is validated on a sample of a large split, and a share of the budget is kept for evidence."""
+    """A child is validated on a sample of a large split, and a share of the budget is reserved for evidence."""
     large = World(val=100).task()
     found = outlook(GEPA, large, fg.Budget(evaluations=400), schedule="pipelined")
     whole = outlook(GEPA, large, fg.Budget(evaluations=400))
@@ -88,7 +88,7 @@ def test_a_part_of_the_validation_where_rounds_overlap() -> None:
     assert (whole.start, whole.most) == (100, 106)
     assert found.start < whole.start
     assert found.most == found.start + 6
-    assert "set aside for evidence" in found.buys
+    assert "reserved for evidence" in found.buys
 
 
 def test_a_graph_that_does_not_say() -> None:
@@ -100,7 +100,7 @@ def test_a_graph_that_does_not_say() -> None:
 @given(st.integers(0, 500), st.integers(0, 50), st.integers(0, 300), st.sampled_from(["evaluations", "calls"]),
        st.integers(1, 5000))  # fmt: skip
 def test_the_bounds_are_in_order(start: int, least: int, more: int, name: str, limit: int) -> None:
-    """Fewer rounds where each takes more; a warning exactly where there is none at all."""
+    """Costlier rounds are fewer, and a warning appears exactly if the budget buys none."""
     found = Outlook(start, least, least + more, name, limit)
     assert found.rounds is not None
     fewest, most = found.rounds
@@ -110,7 +110,7 @@ def test_the_bounds_are_in_order(start: int, least: int, more: int, name: str, l
 
 
 def spent(result: fg.Result, graph: fg.Graph) -> tuple[int, list[int]]:
-    """Evaluations of a run in lockstep: before the first round that proposed, and of each that did."""
+    """Return the evaluations of a lockstep run: before the first round with a proposal, and of each such round."""
     counting = {s.name: s.spends for s in graph.spec.stages}
     start, rounds, now, proposed = 0, list[int](), 0, False
     for event in result.events:
@@ -168,7 +168,7 @@ def islands() -> tuple[fg.Result, fg.Graph, fg.Task]:
     [(gepa, {}), (gepa, {"parents": 2}), (ace, {"eval_steps": 100}), (ace, {"batch": 2}), (islands, {})],
 )
 def test_costs_are_those_of_runs(run: Any, params: Mapping[str, Any]) -> None:
-    """The shipped graphs say what runs in lockstep take: at the start, and of no round less than they take."""
+    """Lockstep runs of the shipped graphs cost at the start, and per round at least, what the graphs declare."""
     result, graph, task = run(**params)
     start, rounds = spent(result, graph)
     found = outlook(graph.spec, task, fg.Budget(), params)
@@ -176,4 +176,4 @@ def test_costs_are_those_of_runs(run: Any, params: Mapping[str, Any]) -> None:
     assert start == found.start
     assert len(rounds) > 2
     assert max(rounds) <= found.most
-    assert sum(rounds) >= found.least * len(rounds) * 0.5  # a proposal that is none costs less
+    assert sum(rounds) >= found.least * len(rounds) * 0.5  # a round without a proposal costs less

@@ -1,4 +1,4 @@
-"""`Progress` is fed events by hand, and by runs; the table needs no terminal."""
+"""`Progress` counts hand-made events and runs; its table needs no terminal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def admitted(artifact: int, score: float, *, provisional: bool = False, lag: int
 
 
 def test_items_wait_until_a_worker_takes_them_up(progress: Progress) -> None:
-    """Waiting, working, done and failed of a stage."""
+    """Waiting, working, done and failed items of a stage are counted."""
     progress.on_event(created(1, "select->rollout", group=0))
     progress.on_event(created(2, "select->rollout", group=0))
     rollout = progress.stages["rollout"]
@@ -42,7 +42,7 @@ def test_items_wait_until_a_worker_takes_them_up(progress: Progress) -> None:
 
 
 def test_members_that_wait_for_their_group_wait_for_no_worker(progress: Progress) -> None:
-    """A group waits as one item, once it is released."""
+    """Members that wait for their group wait for no worker; the released group waits as one item."""
     progress.on_event(created(1, "rollout->propose", group=0))
     assert not progress.stages["propose"].waiting
     progress.on_event(created(2, "rollout->propose"))
@@ -51,7 +51,7 @@ def test_members_that_wait_for_their_group_wait_for_no_worker(progress: Progress
 
 
 def test_an_item_comes_back_from_its_repair(progress: Progress) -> None:
-    """It waits for its stage again."""
+    """An item that returns from its repair waits for its stage again."""
     progress.on_event(created(1, "gate->validate"))
     progress.on_event(ev.JobStarted(1.0, 3, "patch", 1, 1, 2))
     assert not progress.stages["validate"].waiting
@@ -61,7 +61,7 @@ def test_an_item_comes_back_from_its_repair(progress: Progress) -> None:
 
 
 def test_rates_are_of_the_last_minute(progress: Progress) -> None:
-    """Done a minute; shorter runs are scaled up."""
+    """A rate counts the last minute; a shorter run is scaled up."""
     stage = progress.stages["gate"]
     for at in (1.0, 10.0, 70.0):
         stage.ended("done", at)
@@ -75,7 +75,7 @@ def champion(artifact: int | None, score: float | None, known: Evidence | None =
 
 
 def test_a_champion_is_news_once_it_is_confirmed(progress: Progress) -> None:
-    """A provisional one is no news, and neither is a lucky score; a retraction takes it back."""
+    """A champion is news once it is confirmed; a provisional one, a lucky score and a retraction are not."""
     assert progress.on_event(admitted(0, 0.5, provisional=True)) is None
     assert progress.best_text == "none yet"
     assert progress.on_event(champion(0, 0.5, provisional=True)) is None
@@ -92,7 +92,7 @@ def test_a_champion_is_news_once_it_is_confirmed(progress: Progress) -> None:
 
 
 def test_the_news_say_what_a_score_rests_on(progress: Progress) -> None:
-    """More evidence for the same champion changes the line of the best, and is no news."""
+    """More evidence for the same champion changes the line of the best and makes no news."""
     known = weigh(dict.fromkeys(range(30), 0.5), 100)
     assert progress.on_event(champion(0, 0.5, known)) == f"1:01 best {known}"
     more = weigh(dict.fromkeys(range(60), 0.5), 100)
@@ -102,7 +102,7 @@ def test_the_news_say_what_a_score_rests_on(progress: Progress) -> None:
 
 
 def test_calls_add_up(progress: Progress) -> None:
-    """Calls, tokens and money of what has ended; what is out."""
+    """Calls, tokens and money of ended calls add up; calls in flight are counted."""
     for call in (0, 1):
         progress.on_event(ev.CallStarted(0.0, call, 0, "task", "tiny", call + 1))
     progress.on_event(ev.CallEnded(1.0, 0, 0, "task", "done", 7, 3, 0.5, 1.0))
@@ -113,7 +113,7 @@ def test_calls_add_up(progress: Progress) -> None:
 
 
 def test_a_call_that_an_earlier_session_made(progress: Progress) -> None:
-    """It is lost when the run is resumed; who has not heard of its start still counts what it cost."""
+    """The end of a call from an earlier session counts its cost, although its start was not seen."""
     progress.on_event(ev.CallEnded(1.0, 5, 0, "task", "lost", 7, 0, None, 0.0, estimated=True))
     assert (progress.in_flight, progress.endpoints) == (0, {})
     assert progress.spent | {"calls": 1, "tokens": 7} == progress.spent
@@ -121,7 +121,7 @@ def test_a_call_that_an_earlier_session_made(progress: Progress) -> None:
 
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
 def test_a_whole_run_leaves_nothing_open(schedule: str) -> None:
-    """What the events add up to is what the result says."""
+    """After a whole run nothing is open, and the counts equal the result's."""
     progress = Progress(load_graph("gepa").spec, fg.Budget(proposals=5))
 
     async def attempt(candidate: object, sample: int, llm: fg.Llm) -> str:
@@ -137,7 +137,7 @@ def test_a_whole_run_leaves_nothing_open(schedule: str) -> None:
         on_event=lambda event: void(progress.on_event(event)),
     )
     assert not any(stage.working for stage in progress.stages.values())
-    # A proposal that the budget has no room for is parked, with its round.
+    # A proposal beyond the budget is parked with its round.
     assert {name for name, stage in progress.stages.items() if stage.waiting} <= {"propose"}
     assert progress.in_flight == 0
     assert progress.best == (result.best.score if result.best else None)
@@ -152,7 +152,7 @@ def void(_: object) -> None:
 
 
 def test_the_table_shows_it_all(progress: Progress) -> None:
-    """Stages, versions and lag, best, spend and time left."""
+    """The table shows stages, versions and lag, best, spend and time left."""
     progress.on_event(admitted(0, 0.5, lag=2))
     progress.on_event(champion(0, 0.5))
     progress.on_event(ev.Emitted(61.0, "select", 0, 0, 0))
@@ -171,7 +171,7 @@ def test_the_table_shows_it_all(progress: Progress) -> None:
 
 
 def test_rates_that_an_endpoint_has_told_of(progress: Progress) -> None:
-    """They stand beside its limit, the last of each kind."""
+    """The last rate of each kind that an endpoint reports appears beside its limit."""
     for limit, seconds in ((200, 3600.0), (200, 86_400.0)):
         progress.on_event(ev.RateLearned(1.0, "tiny", "requests", limit, seconds))
     progress.on_event(ev.RateLearned(1.0, "tiny", "tokens", 6000, 60.0))

@@ -1,4 +1,4 @@
-"""Reports of results that are made by hand."""
+"""Reports of hand-made results."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ BETTER = {**SEED, "user/tail": "one\n2\nthree"}
 
 
 def test_the_diff_is_by_component() -> None:
-    """Components that are as they were do not appear."""
+    """The diff is by component, without equal ones."""
     lines = Report(result(BETTER), SEED).diff()
     assert lines == ["--- seed: user/tail", "+++ best: user/tail", "@@ -1,3 +1,3 @@", " one", "-two", "+2", " three"]
 
 
 def test_head_and_scores() -> None:
-    """The seed's beside the best's; what was spent."""
+    """The report shows the seed's scores beside the best's, and what was spent."""
     report = Report(result(BETTER, provisional=True), SEED, untested="--no-test")
     assert report.head() == [
         "g on t: budget (no calls left)",
@@ -56,7 +56,7 @@ def test_head_and_scores() -> None:
 
 
 def test_scores_with_their_evidence_and_what_is_not_proven() -> None:
-    """The interval beside each score; of what was tried on a part of the validation, what may be better."""
+    """Each score has its interval; candidates tried on part of the validation are listed as unproven."""
     half = {sample: float(sample < 40) for sample in range(50)}
     best = weigh(dict.fromkeys(range(100), 0.7), 100)
     known: list[Evidence | None] = [None, best, weigh(half, 100), weigh({**half, 0: 0.0}, 100), weigh({0: 0.0}, 100)]
@@ -74,7 +74,7 @@ def test_scores_with_their_evidence_and_what_is_not_proven() -> None:
 
 
 def test_held_out_scores_with_failures() -> None:
-    """The note says how many failed, and with what."""
+    """The note gives the number of failed samples and a reason."""
     test = (HeldOut(0.5, (1.0, 0.0)), HeldOut(0.5, (1.0, 0.0), {1: "KeyError: 'x'"}))
     report = Report(result(BETTER), SEED, test=test, tested={"calls": 4})
     note = "2 samples, 4 calls; 1 sample of the best failed (e.g. \"KeyError: 'x'\") and got the least score"
@@ -82,27 +82,27 @@ def test_held_out_scores_with_failures() -> None:
 
 
 def test_nothing_accepted() -> None:
-    """No best, no scores."""
+    """Without an accepted artifact there are no scores."""
     report = Report(attrs.evolve(result(BETTER), artifacts=(), best=None), SEED, untested="x")
     assert report.scores() == ["nothing was accepted: there is no best artifact"]
     assert (report.best, report.fruitless()) == (None, "")
 
 
 def test_failures_are_counted_by_stage() -> None:
-    """With the reason that came most often."""
+    """Failures are counted by stage, with the most frequent reason."""
     ends = [("done", ""), ("failed", "a"), ("failed", "b"), ("failed", "b"), ("cancelled", "late")]
     events = [JobEnded(0.0, k, "try", how, 1.0, Cause.RAISED, why) for k, (how, why) in enumerate(ends)]  # type: ignore[arg-type]
     assert Report(result(BETTER, *events), SEED).failures() == ["stage 'try' failed 3 of 5 times, most often with: b"]
 
 
 def test_a_seed_that_stays_the_best_has_a_reason() -> None:
-    """Only where there were proposals at all."""
+    """If the seed stays the best despite proposals, the report gives advice."""
     assert Report(result(SEED), SEED).fruitless().startswith("none of 3 proposals improved on the seed.")
     assert Report(result(SEED, proposals=0), SEED).fruitless() == ""
 
 
 def test_a_seed_that_stays_the_best_because_stages_failed() -> None:
-    """A stronger model is no remedy then, but it is where a stage has failed now and then."""
+    """If most jobs of a stage failed, the advice is to fix the stage; after rare failures it is a stronger model."""
     failed = JobEnded(0.0, 0, "propose", "failed", 1.0, Cause.RAISED, "KeyError: 'x'")
     said = Report(result(SEED, failed), SEED).fruitless()
     assert "resolve the stage failures listed below" in said
@@ -112,7 +112,7 @@ def test_a_seed_that_stays_the_best_because_stages_failed() -> None:
 
 
 def test_what_was_discarded_as_stale() -> None:
-    """It is counted by edge, and is a reason for a seed that stays the best; orphans are no part of it."""
+    """Stale items are counted by edge and explain a seed that stays the best; orphans do not count."""
     causes = [Cause.STALE, Cause.STALE, Cause.ORPHAN, Cause.STALE, Cause.DONE]
     made = [Created(0.0, k, f"a->{'bbbcb'[k]}", 0, (), None, None, {}, frozenset()) for k in range(5)]
     report = Report(result(SEED, *made, *(Ended(1.0, k, "discarded", c) for k, c in enumerate(causes))), SEED)
@@ -143,7 +143,7 @@ ENDED = [Reopened(1.0, 0), RunEnded(1.0, "completed", Cause.DONE, "", 0)]
     ],
 )
 def test_how_to_resume(status: RunStatus, cause: Cause, events: list[Event], said: str) -> None:
-    """With what the command needs to do anything; where nothing goes on, why."""
+    """The advice is a command that works, or the reason why resuming does nothing."""
     report = Report(attrs.evolve(result(BETTER, *events), status=status, cause=cause), SEED)
     found = report.to_resume(Path("out"))
     assert found.startswith(said)
@@ -161,12 +161,12 @@ def test_how_to_resume(status: RunStatus, cause: Cause, events: list[Event], sai
     ],
 )
 def test_texts_of_any_pools_artifacts(value: Any, texts: dict[str, str] | None) -> None:
-    """Mappings, texts, and objects that hold them."""
+    """Texts are read from mappings, strings and objects that hold them."""
     assert texts_of(value) == texts
 
 
 def test_files(tmp_path: Path) -> None:
-    """A component's name may hold what a file's may not; values of any kind are written."""
+    """A component's name may hold characters that a file name may not; values of any kind are written."""
     assert Report(result(BETTER), SEED).write(tmp_path) == [
         "best.json",
         "best-system.txt",
@@ -178,7 +178,7 @@ def test_files(tmp_path: Path) -> None:
 
 
 def test_what_tokens_were_counted_at_is_written(tmp_path: Path) -> None:
-    """By endpoint, with who says so."""
+    """Prices are written by endpoint with their source."""
     paid = attrs.evolve(result(7), prices={"m@host": {"prompt": 1e-6, "completion": None, "source": "option"}})
     Report(paid, SEED).write(tmp_path)
     written = json.loads((tmp_path / "result.json").read_text())
@@ -186,7 +186,7 @@ def test_what_tokens_were_counted_at_is_written(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_claimed_before_the_run(tmp_path: Path) -> None:
-    """Not one that holds a run, not one that cannot be."""
+    """A folder is claimed unless it holds a run or cannot be made."""
     assert claim_folder(tmp_path / "a" / "b").is_dir()
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot write the run"):
@@ -197,7 +197,7 @@ def test_a_folder_is_claimed_before_the_run(tmp_path: Path) -> None:
 
 
 def test_runs_that_start_at_once_share_no_folder(tmp_path: Path) -> None:
-    """Each has its own, with a number behind the name."""
+    """Runs that start together get different folders, with a number after the name."""
     with ThreadPoolExecutor(8) as threads:
         made = list(threads.map(lambda _: new_folder(tmp_path / "runs" / "gepa"), range(8)))
     assert sorted(folder.name for folder in made) == ["gepa", *(f"gepa-{number}" for number in range(2, 9))]

@@ -12,7 +12,7 @@ from .graphs import mapped, playbook
 
 
 def test_mermaid_has_every_node_edge_read_and_repair() -> None:
-    """Shapes tell pools, sources and stages apart."""
+    """Mermaid's shapes distinguish pools, sources and stages."""
     said = mermaid(describe(load_graph("gepa")))
     for line in (
         'n_frontier[("frontier<br/>ParetoFrontier")]',
@@ -29,7 +29,7 @@ def test_mermaid_has_every_node_edge_read_and_repair() -> None:
 
 
 def test_the_tables_state_every_policy_and_capacity() -> None:
-    """The capacity that holds where none was said, too."""
+    """The tables state every policy, and the default capacity."""
     nodes, edges = tables(describe(playbook()))
     assert ("rebase", "repair", "curator", "Stale[Trace]", "Verdict[Trace]", "reads playbook") in nodes.rows
     by_name = {row[0]: row[2] for row in edges.rows}
@@ -40,7 +40,7 @@ def test_the_tables_state_every_policy_and_capacity() -> None:
 
 
 def test_markdown_escapes_what_would_break_a_table() -> None:
-    """A rule's ``|`` is not a column."""
+    """A ``|`` in a rule does not split a table cell."""
     page = markdown(describe(playbook()))
     rows = [line for line in page.splitlines() if line.startswith("| `curate->verify`")]
     assert len(rows) == 1
@@ -48,7 +48,7 @@ def test_markdown_escapes_what_would_break_a_table() -> None:
 
 
 def test_an_html_page_stands_alone() -> None:
-    """Nothing is fetched; the drawing is inside, and what looks like a tag is escaped."""
+    """An HTML page loads nothing: the drawing is inside, and tags in texts are escaped."""
     page = html(describe(mapped()))
     assert "<svg" in page
     assert "draw-&gt;short" in page

@@ -1,4 +1,4 @@
-"""A task that is solved by knowing the code word of each sample: the score is the share of lines known."""
+"""A task about code words: the score is the share of lines that the reply knows."""
 
 from __future__ import annotations
 
