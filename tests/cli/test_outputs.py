@@ -97,7 +97,7 @@ def test_names_that_no_file_can_have(cli: Cli, args: tuple[str, ...]) -> None:
     ("error", "code", "said"),
     [
         (OSError(errno.ENOSPC, "No space left on device", "a\x1bfile"), WRONG, "Fix: free space on the disk."),
-        (PermissionError(errno.EACCES, "Permission denied", "file"), WRONG, "'file': Permission denied.\nFix: give"),
+        (PermissionError(errno.EACCES, "Permission denied", "file"), WRONG, "'file': Permission denied.\nFix: grant"),
         (OSError("odd"), WRONG, "odd.\nFix: "),
         (MemoryError(), FAILED, "out of memory.\nFix: "),
         (UnicodeEncodeError("ascii", "\u6f22", 0, 1, "no"), WRONG, "Fix: set PYTHONIOENCODING=utf-8"),
@@ -106,7 +106,7 @@ def test_names_that_no_file_can_have(cli: Cli, args: tuple[str, ...]) -> None:
         (
             ExceptionGroup("of a task group", [OSError(errno.EIO, "I/O error")]),
             WRONG,
-            "I/O error.\nFix: see the system",
+            "I/O error.\nFix: check the system",
         ),
         (ZeroDivisionError("oh"), DEFECT, "defect of flashgraph"),
         (ModuleNotFoundError("No module named 'flashgraph.x'", name="flashgraph.x"), DEFECT, "defect of flashgraph"),
@@ -117,7 +117,7 @@ def test_only_a_defect_is_one(error: Exception, code: int, said: str, capsys: py
     assert tell(error) == code
     shown = capsys.readouterr().err
     assert said in shown
-    assert ("please report it" in shown) == (code == DEFECT)
+    assert ("Please report it" in shown) == (code == DEFECT)
     assert "\x1b" not in shown
 
 
