@@ -208,7 +208,11 @@ def test_a_profile_from_a_journal(cli: Cli, tmp_path: Path) -> None:
         (("simulate", "gepa", "--sweep", "window"), 2, "expected NAME=V,V"),
         (("simulate", "gepa", "window=3"), 2, "--sweep window=3"),
         (("simulate", "gepa", "--profile", "task="), 2, "e.g. task=vllm"),
-        (("simulate", "gepa", "--profile", "task=vllm", "--profile", "task=api"), 2, "'--profile': found two for the role"),
+        (
+            ("simulate", "gepa", "--profile", "task=vllm", "--profile", "task=api"),
+            2,
+            "'--profile': found two for the role",
+        ),
         (("simulate", "gepa", "--sweep", "window=3,4", "window=8"), 2, "e.g. window=3,4,8"),
         (("simulate", "gepa", "-o", "nowhere/plot.svg"), 2, "no folder 'nowhere'"),
         (("simulate", "gepa", "--sweep", "windo=3,4"), 1, "did you mean 'window'"),
