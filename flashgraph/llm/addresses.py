@@ -15,24 +15,60 @@ CHAT = "/chat/completions"
 
 EXPECTED = "http(s)://HOST[:PORT][/PATH]"
 
-USER = re.compile(r"//[^/@\s#?]*@")
+BEGIN = re.compile(r"(?:\b(?:https?|openai|vllm|vllm-engine|litellm|local|replay|sim):)*+[/\\]*+", re.IGNORECASE)
+"""Where a host, or a user name, can begin: behind schemes and slashes."""
+HOST = re.compile(r"(?:\[[^\]\s]*\]|[^/\\?#@:\s]*+)(?::\d{1,5})?(?=[/\\?#])")
+"""A host with its port, where what follows shows that it is one."""
+PORT = re.compile(r"(?<=//)([\w.-]++):(?!\d{1,5}(?:[/?#&,]|$))[^/?#&,@\s]++")
+"""A port that is no number: it may be the password of an address whose host is missing."""
 # What repeats in them gives nothing back, so that a long text takes no time: a name is looked at when it was found.
 OPTION = re.compile(r"(?<=[?&])([^=&#]*+)(=?)")
-SECRET = re.compile(r"key|token|secret|password|auth", re.IGNORECASE)
+SECRET = re.compile(
+    r"key|token|secret|passw|pwd|auth|cred|bearer|signature|\bsig\b|access|cookie|session", re.IGNORECASE
+)
+MEMBER = re.compile(r"[\"']([^\"':{},]*+)[\"']\s*+:\s*+(\"[^\"]*+\"?|'[^']*+'?|[^,}\s]++)")
+"""A name and its value in the JSON of an option."""
 END = re.compile(r"[&#]")
+HIDDEN = "***"
 
 
 def masked(text: str) -> str:
     """Return an address or a model string without the passwords and keys that stand in it by mistake."""
-    text = USER.sub("//***@", text)
+    text = MEMBER.sub(_masked_member, _without_user(text))
     parts, at = [], 0
     for found in OPTION.finditer(text):
-        if found.start() < at or not found[2] or found[1] == "key_env" or not SECRET.search(found[1]):
+        if found.start() < at or not found[2] or not SECRET.search(found[1]) or "_tokens" in found[1]:
             continue
-        parts += [text[at : found.end()], "***"]
         end = END.search(text, found.end())
-        at = end.start() if end else len(text)
+        value = text[found.end() : end.start() if end else len(text)]
+        # Somebody may have put the key in the place of its variable's name.
+        if found[1] != "key_env" or not value.isupper():
+            parts += [text[at : found.end()], HIDDEN]
+            at = found.end() + len(value)
     return "".join([*parts, text[at:]])
+
+
+def _without_user(text: str) -> str:
+    """Return a text without the user names and passwords of its addresses.
+
+    A password may hold any character.  A user's part therefore ends at the last ``@``, unless it begins with a host and
+    its port: paths and names of models have ``@`` too.
+    """
+    last, parts, at = text.rfind("@"), [], 0
+    for found in BEGIN.finditer(text, 0, last) if last >= 0 else ():
+        begins = found.start() == 0 or found[0][-1:] in ("/", "\\") or found[0].endswith(":")
+        begin = found.end()
+        if not begins or begin < at or HOST.match(text, begin, last):
+            continue
+        has_password = ":" in text[begin:last]
+        if has_password or "//" in found[0]:
+            parts += [text[at:begin], HIDDEN]
+            at = last
+    return PORT.sub(rf"\1:{HIDDEN}", "".join([*parts, text[at:]]))
+
+
+def _masked_member(found: re.Match[str]) -> str:
+    return f'"{found[1]}": "{HIDDEN}"' if SECRET.search(found[1]) and "_tokens" not in found[1] else found[0]
 
 
 def base_url(url: str) -> str:
@@ -46,7 +82,9 @@ def base_url(url: str) -> str:
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, ValueError) as error:
-        raise DataError(f"model address: found {shown} ({masked(str(error))}), expected {EXPECTED}") from None
+        # The library may quote a part of a password.
+        why = f" ({masked(str(error))})" if masked(url) == url else ""
+        raise DataError(f"model address: found {shown}{why}, expected {EXPECTED}") from None
     if parsed.userinfo:
         raise DataError(
             f"model address of {parsed.host}: found a user name or password in it, expected none; "

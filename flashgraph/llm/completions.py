@@ -229,7 +229,8 @@ def _content(content: object) -> tuple[str, str]:
             thought = part.get("thinking", part.get("reasoning", part.get("text")))
             thoughts += [_thought(each) for each in (thought if isinstance(thought, list) else [thought])]
         else:
-            shown = kind[:40] if isinstance(kind, str) else _kind(part)
+            # A name is not cut: nothing recognises the half of a key.
+            shown = kind if isinstance(kind, str) and len(kind) <= LONGEST_FINISH else _kind(part)
             raise Malformed(f"the content has a part of kind {shown!r}, expected text")
     return "".join(texts), "".join(thoughts)
 

@@ -29,6 +29,9 @@ LARGEST_BODY = 16 * 2**20
 LARGEST_COMPLAINT = 64 * 2**10
 """Bytes that are taken of a body with an error status; the rest is left unread."""
 
+LONGEST_ENCODING = 200
+"""Characters of the name of a content encoding that an error shows; a longer one is not shown at all."""
+
 ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1)
 
 NOT_MADE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
@@ -153,7 +156,8 @@ class _Body:
     def add(self, chunk: bytes) -> None:
         """Take a piece as it came.  Raises `UnreadableBody`."""
         if self._unknown:
-            raise UnreadableBody(f"a body with content-encoding {self._unknown[:40]!r}, expected gzip, deflate or none")
+            shown = repr(self._unknown) if len(self._unknown) <= LONGEST_ENCODING else "of a long name"
+            raise UnreadableBody(f"a body with content-encoding {shown}, expected gzip, deflate or none")
         self._came += len(chunk)
         if self._inflate is None:
             self.taken += chunk[: self._largest - len(self.taken)]

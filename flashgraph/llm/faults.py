@@ -106,7 +106,9 @@ class ServerErrors:
         """
         # A key may be cut by the first limit only, far beyond what is shown.
         shown = "" if text is None else f": {self.hide(text[: 100 * SHOWN])[:SHOWN]!r}"
-        error = MalformedReply(f"{self.name}: malformed reply ({why}){shown}; expected an OpenAI chat completion")
+        error = MalformedReply(
+            f"{self.name}: malformed reply ({self.hide(why)}){shown}; expected an OpenAI chat completion"
+        )
         if text is None:
             return self.retry.passing(error, cut_off=True, chance=chance)
         usage = Usage.estimate(request["messages"], text, reply_limit(request))

@@ -201,7 +201,13 @@ def _resolve_text(spec: str, several: bool) -> Model:
     if scheme == "replay":
         return _replay(spec)
     if scheme in ("openai", "vllm"):
-        options: dict[str, Callable[[str], Any]] = {**COMMON, **RATES, "tries": int, "key_env": str, "price": _price}
+        options: dict[str, Callable[[str], Any]] = {
+            **COMMON,
+            **RATES,
+            "tries": int,
+            "key_env": _variable,
+            "price": _price,
+        }
         return _http(_parse(spec, scheme, options if scheme == "openai" else {**options, "priority": _bool}), several)
     if scheme == "vllm-engine":
         return _engine(_parse(spec, scheme, {**COMMON, "limit": _limit, "tries": int, "chat_template": str, **ENGINE}))
@@ -228,6 +234,12 @@ def _price(value: str) -> tuple[float, float]:
     return prompt, completion
 
 
+def _variable(value: str) -> str:
+    if not value.isidentifier():
+        raise ValueError
+    return value
+
+
 def _bool(value: str) -> bool:
     return {"true": True, "false": False}[value.lower()]
 
@@ -246,6 +258,7 @@ EXPECTED = {
     "rpm": "requests a minute, above 0",
     "tpm": "tokens a minute, above 0",
     "weight": "a number above 0",
+    "key_env": "the name of the environment variable that holds the key",
     "extra_body": 'an object as JSON, as in extra_body={"top_a": 0.5}, without what has a parameter of its own',
     "enable_thinking": "true or false",
 }
@@ -286,7 +299,8 @@ def _parse(spec: str, scheme: str, settings: Mapping[str, Callable[[str], Any]])
                 raise _unexpected(spec, name, value)
         else:
             known = [*settings, *SAMPLING] if settings else []
-            raise DataError(f"{_named(spec)}: found option {name!r:.100}; {did_you_mean(name, known)}")
+            shown = name if name in masked(spec) else "***"  # it may be the rest of a password
+            raise DataError(f"{_named(spec)}: found option {shown!r:.100}; {did_you_mean(name, known)}")
     return _Parsed(spec, scheme, target, taken, _thinking(scheme, params))
 
 
@@ -312,7 +326,8 @@ def _converted(spec: str, name: str, value: str, convert: Callable[[str], Any]) 
 
 def _unexpected(spec: str, name: str, value: str) -> DataError:
     expected = EXPECTED.get(name, "a whole number above 0")
-    return DataError(f"{_named(spec)}: found {name}={value!r:.200}, expected {expected}")
+    shown = "***" if name == "key_env" else masked(value)  # that may be the key itself
+    return DataError(f"{_named(spec)}: found {name}={shown!r:.200}, expected {expected}")
 
 
 def _json_or_text(value: str) -> Any:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import html
-import json
 import os
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from urllib.parse import quote, urlsplit
+from html.entities import codepoint2name
+from urllib.parse import urlsplit
 
 import attrs
 
 from flashgraph.errors import KeyRefused
 
-__all__ = ["Key", "environment_secrets", "redacted"]
+__all__ = ["Key", "environment_secrets", "redacted", "without_secrets"]
 
 OPENAI = "OPENAI_API_KEY"
 OPENAI_HOST = "api.openai.com"
@@ -27,7 +26,7 @@ SHORTEST = 6
 """Characters from which on a key is a secret.  Shorter ones are fillers for servers that want none (``none``, ``x``):
 to remove them would spoil any text that happens to hold them."""
 
-NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
+NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSW|PASSPHRASE|PASS$|PWD$|CREDENTIAL", re.IGNORECASE)
 
 
 @attrs.frozen
@@ -52,7 +51,9 @@ class Key:
             return cls(key, "the `key` argument") if key else cls("", "", "no key is sent")
         if variable is not None:
             found = os.environ.get(variable, "")
-            return cls(found, variable) if found else cls("", "", f"set {variable}: it is empty or not set")
+            # Somebody may have put the key in the place of its variable's name.
+            named = variable if variable.isupper() else "the variable that key_env names"
+            return cls(found, variable) if found else cls("", "", f"set {named}: it is empty or not set")
         value = os.environ.get(OPENAI, "")
         if _is_openais(host):
             return cls(value, OPENAI) if value else cls("", "", f"set {OPENAI}: it is empty or not set")
@@ -88,26 +89,69 @@ def _host(variable: str) -> str | None:
 
 
 def redacted(text: str, keys: Iterable[str]) -> str:
-    """Return ``text`` with stars in the place of each key, also where it is quoted, escaped or encoded.
+    """Return ``text`` with stars in the place of each key.
 
-    Do it before a text is cut, or the first half of a key stays.
+    A key is also found in other letter case, and where a server or a library has quoted, escaped or encoded it, also
+    several times.  Redact a text before it is cut, or the first half of a key stays.
     """
     for key in keys:
-        if len(key) >= SHORTEST:
-            for form in _forms(key):
-                text = text.replace(form, HIDDEN)
+        if len(key.strip()) >= SHORTEST:
+            core, pattern = _any_form(key.strip())
+            # The search for the core takes a fraction of the pattern's time, and most texts hold no key.
+            if core in text.lower():
+                text = pattern.sub(HIDDEN, text)
     return text
 
 
 @lru_cache(maxsize=64)
-def _forms(key: str) -> tuple[str, ...]:
-    """A key as servers and libraries print it, the longest form first."""
-    printed = {repr(key)[1:-1], repr(key.encode("utf-8", "replace"))[2:-1], json.dumps(key)[1:-1]}
-    encoded = {quote(key, safe=""), html.escape(key), key.replace("/", "\\/")}
-    return tuple(sorted({key, key.strip(), *printed, *encoded} - {""}, key=len, reverse=True))
+def _any_form(key: str) -> tuple[str, re.Pattern[str]]:
+    """Return the longest part of a key that no encoding changes, in lower case, and a pattern for all of its forms."""
+    core = max(re.split(r"[^A-Za-z0-9]+", key), key=len).lower()
+    first, *rest = (_forms(character) for character in key)
+    # Backslashes stand before an escape once for each time that a text was quoted.
+    return core, re.compile(first + "".join(rf"\\*{form}" for form in rest), re.IGNORECASE)
+
+
+def _forms(character: str) -> str:
+    """Return a pattern for one character of a key: as it is, or as JSON, Python, a URL or HTML may write it."""
+    if character.isascii() and character.isalnum():
+        return character
+    code, octets = ord(character), character.encode("utf-8", "surrogatepass")
+    forms = [
+        r"\\+" if character == "\\" else re.escape(character),
+        re.escape(repr(character)[1:-1].lstrip("\\")),
+        f"u{code:04x}",
+        r"\\*".join(f"x{octet:02x}" for octet in octets),
+        "".join(f"%{octet:02x}" for octet in octets),
+        f"&#0*{code};",
+        f"&#x0*{code:x};",
+    ]
+    if code in codepoint2name:
+        forms.append(f"&{codepoint2name[code]};")
+    return f"(?:{'|'.join(dict.fromkeys(filter(None, forms)))})"
 
 
 def environment_secrets() -> list[str]:
-    """Return the values of the environment's variables that look like secrets by their names, longest first."""
-    found = {value.strip() for name, value in os.environ.items() if NAMES.search(name)}
+    """Return the secrets in the environment: values of variables whose names say so, and passwords in addresses.
+
+    Paths and numbers are left out, such as those of ``SSL_KEY_FILE`` and ``MAX_TOKENS``.  The longest comes first.
+    """
+    found = set()
+    for name, value in os.environ.items():
+        value = value.strip()
+        if "://" in value:
+            found.add(_password(value))
+        elif NAMES.search(name) and not value.isdecimal() and not value.startswith(("/", "./", "~/")):
+            found.add(value)
     return sorted((value for value in found if len(value) >= SHORTEST), key=len, reverse=True)
+
+
+def _password(address: str) -> str:
+    """Return the password in an address; empty where it has none."""
+    user, at, _ = address.partition("://")[2].rpartition("@")
+    return user.partition(":")[2] if at else ""
+
+
+def without_secrets(text: str) -> str:
+    """Return ``text`` with stars in the place of the environment's secrets, which a library's error may quote."""
+    return redacted(text, environment_secrets())

@@ -26,6 +26,7 @@ import attrs
 import sniffio
 
 from flashgraph.errors import FlashgraphError, described, is_own
+from flashgraph.llm.secrets import without_secrets
 from flashgraph.run.floor import Floor
 
 __all__ = [
@@ -237,8 +238,8 @@ def escaped(error: BaseException) -> Exception | None:
 
 
 def reason(error: Exception) -> str:
-    """Why a function has failed that raised ``error``."""
-    return str(error) if isinstance(error, Escaped) else described(error)
+    """Return why a function of the user's has failed that raised ``error``, without secrets of the environment."""
+    return without_secrets(str(error) if isinstance(error, Escaped) else described(error))
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

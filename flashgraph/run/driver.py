@@ -19,6 +19,7 @@ from anyio.abc import TaskGroup
 
 from flashgraph.errors import FlashgraphError
 from flashgraph.llm.protocol import Model
+from flashgraph.llm.secrets import without_secrets
 from flashgraph.run.cause import Cause, End
 from flashgraph.run.contained import GRACE, Inside, contained, guarded_loop, loop_clock, reason
 from flashgraph.run.execution import CUT_OFF, Execution
@@ -145,7 +146,7 @@ class Driver:
                 await self._pump()
         except Exception as raised:
             error = _alone(raised)
-            said = str(error) if isinstance(error, FlashgraphError) else reason(error)
+            said = without_secrets(str(error)) if isinstance(error, FlashgraphError) else reason(error)
             self.machine.status = End("failed", Cause.ERROR, said)
             raise error from error.__cause__
         finally:

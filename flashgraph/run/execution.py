@@ -14,6 +14,7 @@ from anyio.abc import TaskGroup
 
 from flashgraph.errors import ModelError
 from flashgraph.graph.ports import Context, Draw
+from flashgraph.llm.secrets import without_secrets
 from flashgraph.run.cause import Cause, End, cause_of
 from flashgraph.run.contained import GRACE, Guarded, Inside, contained, escaped, reason, within
 from flashgraph.run.floor import Floor
@@ -252,7 +253,7 @@ class Execution:
             error = _telling(failure)
             outcome = Failed(cause_of(error), reason(error))
             if isinstance(error, ModelError) and error.fatal:
-                self._stop(End("failed", Cause.MODEL, str(error)))
+                self._stop(End("failed", Cause.MODEL, without_secrets(str(error))))
                 outcome = Failed(Cause.MODEL, reason(error), "cancelled")
         finally:
             del self._running[job.id], self._inside[job.id]

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from flashgraph.errors import FlashgraphError, described
 from flashgraph.graph.ports import Artifact, Stale
+from flashgraph.llm.secrets import without_secrets
 from flashgraph.run import events as ev
 from flashgraph.run.admission import Admission
 from flashgraph.run.affordable import Affordable
@@ -470,7 +471,7 @@ class Machine:
                 if job.item is not None and (job.asked or self.stages[job.node].plan.endpoint is None):
                     self.stages[job.node].failures = 0
             except Exception as error:  # what is wrong with the result itself
-                outcome = Failed(cause_of(error), described(error))
+                outcome = Failed(cause_of(error), without_secrets(described(error)))
         if isinstance(outcome, Failed) and not gone:
             self._job_failed(job, outcome)
         self._emit(ev.JobEnded(self.now, job.id, job.node, *_told(outcome, gone, self.now - job.started_at)))

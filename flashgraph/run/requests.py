@@ -25,6 +25,7 @@ from flashgraph.errors import (
 )
 from flashgraph.llm.messages import as_texts, checked, checked_reply
 from flashgraph.llm.protocol import Message, Model, Reply
+from flashgraph.llm.secrets import without_secrets
 from flashgraph.run.budget import (
     DEFAULT_REPLY_TOKENS,
     Cost,
@@ -246,7 +247,7 @@ class Requests:
             answer = attrs.evolve(answer, how="failed")
             if not self._machine.slots.others_up(call.service, call.endpoint):
                 raise
-            answer = attrs.evolve(answer, outage=str(error))
+            answer = attrs.evolve(answer, outage=without_secrets(str(error)))
             return None
         except RequestFailed as error:
             answer = _costing(answer, Cost.answered(error.usage, model, amounts), how="failed")
@@ -298,7 +299,7 @@ class Requests:
         # One that is down is tried with one request at a time: what that meets is enough to know that it still is.
         down = ruling == "endpoint" or not endpoint.up
         if down and others and suspect(fault) and not isinstance(fault.final, ModelRefused):
-            return _Fate(None, cost, {**told, "outage": str(fault)})
+            return _Fate(None, cost, {**told, "outage": without_secrets(str(fault))})
         return _Fate(fault if ruling == "again" else ending(fault, ruling), cost, told)
 
     def _cut_off(self, call: Call, model: Model, sent: Mapping[str, Any], began: float) -> tuple[int, int]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import html
 import json
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
@@ -33,6 +35,7 @@ from flashgraph.errors import (
 from flashgraph.llm.http import HttpModel
 from flashgraph.llm.protocol import Reply, ToolCall, Usage
 from flashgraph.llm.retry import Retry
+from flashgraph.llm.secrets import environment_secrets, redacted
 from flashgraph.run.budget import prompt_bound
 from flashgraph.testing.runs import TASK
 from tests.run.endpoints import requests
@@ -375,14 +378,27 @@ async def test_an_odd_key_is_refused_before_anything_opens(odd: str, monkeypatch
         assert server.asked == []
 
 
-FORMS = [SECRET, repr(SECRET), repr(SECRET.encode()), json.dumps(SECRET), quote(SECRET, safe="")]
+FORMS = [
+    SECRET,
+    repr(SECRET),
+    repr(SECRET.encode()),
+    repr(bytearray(SECRET.encode())),
+    json.dumps(SECRET),
+    json.dumps(json.dumps(repr(SECRET))),
+    SECRET.replace("/", "\\u002f"),
+    quote(SECRET, safe=""),
+    quote(SECRET, safe="").replace("%2F", "%2f"),
+    SECRET.replace("'", "&#39;"),
+    html.escape(SECRET),
+    SECRET.upper(),
+]
 
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_a_key_that_a_server_repeats_is_hidden(form: str) -> None:
     """In every form, in complaints, in malformed replies, in names of models, and where a text is cut within it."""
     page = ("x" * 190 + form).encode()
-    answers = [
+    answers: list[Answer | Callable[[Server, Any], Answer]] = [
         *[error(status, f"no {form}", form) for status in (400, 401, 403, 404, 429, 500)],
         *[Answer(status, page) for status in (200, 400, 500)],
         Answer(200, b"<html>" + page),
@@ -390,13 +406,52 @@ async def test_a_key_that_a_server_repeats_is_hidden(form: str) -> None:
         Answer(200, body({"tool_calls": [{"id": form, "function": {"name": form, "arguments": form}}]})),
         Answer(200, body({"content": None, "refusal": form})),
         Answer(200, body(error={"message": form, "code": form})),
+        Answer(200, body({"content": [{"type": form}]})),
+        Answer(200, body({"content": [{"type": "x" * 80 + form}]})),
+        Answer(200, body(), {"content-encoding": form}),
+        Answer(200, body(), {"content-encoding": "x" * 180 + form}),
+        lambda server, connection: connection.sendall(f"{form}\r\n\r\n".encode()) or Answer(-1),
+        lambda server, connection: connection.sendall(f"HTTP/1.1 200 {form}\r\n{form}\r\n".encode()) or Answer(-1),
     ]
     with running(*answers, models=[form, "other"]) as server:
         found = await each(model_at(server.url, key=SECRET), len(answers))
     assert len(server.chats) == len(answers)
     told = " ".join(f"{one!r} {one} {getattr(one, 'final', '')!r}" for one in found)
-    for part in (SECRET, "0123456789", "very/secret", "very%2Fsecret"):
-        assert part not in told
+    for part in (SECRET, "0123456789", "very/secret", "very%2fsecret"):
+        assert part not in told.lower()
+
+
+ENCODERS: list[Callable[[str], str]] = [
+    json.dumps, repr, lambda s: repr(s.encode()), html.escape, str.upper, lambda s: quote(s, safe=""), quote, ascii,
+]  # fmt: skip
+
+
+@given(
+    st.text(st.sampled_from("aZ09-_/+='\"\\&%<.~"), min_size=6, max_size=30).filter(
+        lambda key: any(map(str.isalnum, key))
+    ),
+    st.lists(st.sampled_from(ENCODERS), max_size=3),
+    st.tuples(st.text(max_size=9), st.text(max_size=9)),
+)
+def test_a_key_is_hidden_however_it_is_encoded(
+    key: str, encoders: list[Callable[[str], str]], around: tuple[str, str]
+) -> None:
+    """Also several times over: its letters and digits are not in one piece any more."""
+    shown = key
+    for encode in encoders:
+        shown = encode(shown)
+    pieces = [piece for piece in re.split(r"[^a-z0-9]+", key.lower()) if len(piece) >= 6]
+    hidden = redacted(f"{around[0]} {shown} {around[1]}", [key]).lower()
+    assert not [piece for piece in pieces if piece in hidden and piece not in f"{around[0]} {around[1]}".lower()]
+
+
+def test_secrets_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the names of variables, and in addresses; numbers and paths are none."""
+    monkeypatch.setattr("os.environ", {
+        "ACME_API_KEY": "sk-0123456", "DB_PASS": "hunter22", "HTTPS_PROXY": "http://me:pa/ss@w0rd@proxy:80",
+        "MAX_TOKENS": "1000000", "SSL_KEY_FILE": "/etc/ssl/key", "PWD": "/home/me", "NO_KEY": "none", "LANG": "C.UTF-8",
+    })  # fmt: skip
+    assert environment_secrets() == ["pa/ss@w0rd", "sk-0123456", "hunter22"]
 
 
 async def test_a_key_in_the_list_of_models_is_hidden() -> None:

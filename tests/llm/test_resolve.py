@@ -25,6 +25,7 @@ from flashgraph.llm.local import LocalModel
 from flashgraph.llm.protocol import Message
 from flashgraph.llm.resolve import ModelSpec, resolve, resolve_all
 from flashgraph.llm.scripted import ScriptedModel
+from flashgraph.llm.secrets import Key
 from flashgraph.llm.vllm import VllmModel
 from flashgraph.run.recorded import ReplayModel
 
@@ -334,11 +335,47 @@ def test_long_strings_are_masked_at_once(begin: str, part: str) -> None:
         ("a?key_env=VARIABLE&token=t", "a?key_env=VARIABLE&token=***"),
         ("a?key=b?c=d&e=f", "a?key=***&e=f"),
         ("//u:p@h?monkey&x=1", "//***@h?monkey&x=1"),
+        ("openai:http://u:p/w@h/v1#m", "openai:http://***@h/v1#m"),
+        ("http://u:p#w@h", "http://***@h"),
+        ("http://u:p?w@h", "http://***@h"),
+        ("http://u:p@w d@h", "http://***@h"),
+        ("http://u:p//w@h", "http://***@h"),
+        ("http:\\\\u:pw@h", "http:\\\\***@h"),
+        ("openai:u:pw@h:80#m", "openai:***@h:80#m"),
+        ("HTTP://token@h", "HTTP://***@h"),
+        ("replay:r?else=openai:http://u:p/w@h#m", "replay:r?else=openai:http://***@h#m"),
+        ("http://h:password#m", "http://h:***#m"),
+        ("a?pwd=s&bearer=t&max_tokens=9", "a?pwd=***&bearer=***&max_tokens=9"),
+        ("a?key_env=sk-123", "a?key_env=***"),
+        ('a?extra_body={"api_key":"s", "top_a": 1}', 'a?extra_body={"api_key": "***", "top_a": 1}'),
+        ("openai:http://localhost:8000#org/m@rev?limit=3", "openai:http://localhost:8000#org/m@rev?limit=3"),
+        ("openai:http://h/v1#qwen3:8b-instruct@2", "openai:http://h/v1#qwen3:8b-instruct@2"),
+        ("litellm:vertex_ai/claude@2024", "litellm:vertex_ai/claude@2024"),
+        ("http://[::1]:8000/v1#a@b", "http://[::1]:8000/v1#a@b"),
     ],
 )
 def test_what_is_masked(text: str, shown: str) -> None:
     """Values of options that are named like secrets, but not the name of a variable."""
     assert masked(text) == shown
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=4).filter(lambda p: not p.isdecimal()))
+def test_no_character_of_a_password_ends_it(password: str) -> None:
+    """The error for an address with a user shows none of its password."""
+    with pytest.raises(DataError) as caught:
+        resolve(f"openai:http://user:begin{password}end@host/v1#m")
+    said = str(caught.value)
+    assert "begin" not in said
+    assert "end@" not in said
+
+
+def test_a_key_in_the_place_of_its_variables_name() -> None:
+    """Is shown neither when it is refused nor when it is looked for."""
+    with pytest.raises(DataError, match="key_env") as caught:
+        resolve("openai:http://127.0.0.1:1#m?key_env=sk-0123-abc")
+    assert "sk-0123-abc" not in str(caught.value)
+    assert "hf_0123456789" not in Key.of("host", None, "hf_0123456789").otherwise
+    assert "MY_KEY" in Key.of("host", None, "MY_KEY").otherwise
 
 
 @pytest.mark.parametrize("spec", ["sim:vllm", "replay:missing", "replay:missing?else=sim:vllm"])

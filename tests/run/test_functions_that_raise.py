@@ -11,9 +11,11 @@ import attrs
 import pytest
 
 import flashgraph as fg
+from flashgraph.errors import ModelUnavailable, RequestFailed
 from flashgraph.run import events as ev
 from flashgraph.testing import settle
 from flashgraph.testing.runs import TASK, LatencyModel
+from tests.run.endpoints import requests
 from tests.run.kit import Virtually, watched
 from tests.run.test_sources import Log
 
@@ -315,3 +317,20 @@ def test_an_error_that_nobody_waits_for(told: bool, virtually: Virtually) -> Non
     else:
         with pytest.raises(fg.FlashgraphError, match=NO_ROOM):
             virtually(go)
+
+
+@pytest.mark.parametrize("error", [ValueError, fg.UnusableReply, RequestFailed, ModelUnavailable, SystemExit, KeyError])
+def test_no_secret_of_the_environment_is_kept(
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function model's error may quote a key.  Neither the run's folder nor its result holds that key."""
+    monkeypatch.setenv("ACME_API_KEY", "sk-abc/def-0123456789")
+
+    def model(messages: object) -> str:
+        raise error("Incorrect API key provided: sk-abc/def-0123456789")
+
+    result = fg.run(requests(2), TASK, models={"task": model}, folder=tmp_path / "run", budget=fg.Budget(calls=4))
+    assert "***" in f"{result.reason} {list(result.events)!r}"
+    assert "sk-abc" not in f"{result!r} {list(result.events)!r}"
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file())
+    assert b"sk-abc" not in kept
