@@ -62,8 +62,7 @@ def topological(graph: GraphSpec) -> dict[str, int]:
 
 
 def distances(graph: GraphSpec) -> dict[str, int]:
-    """Count the edges from each node to the nearest pool; a node that reaches none counts as far as the graph is
-    long."""
+    """Count the edges from each node to the nearest pool.  A node that reaches none gets the number of nodes."""
     back = flow(graph).reverse(copy=False)
     ways = [nx.single_source_shortest_path_length(back, pool.name) for pool in graph.pools]
     far = len(graph.nodes)
@@ -95,14 +94,14 @@ def open_cycles(graph: GraphSpec) -> list[list[EdgeSpec]]:
 
 
 def scopes(graph: GraphSpec) -> tuple[dict[str, Scope], list[tuple[EdgeSpec, Scope, Scope]]]:
-    """The scatters open where each node takes its items, and the edges that disagree about their number.
+    """Return the scatters that are open where each node takes its items, and the edges that disagree about them.
 
-    A disagreement is (edge, what it brings, what its consumer has from other edges).
+    A disagreement is (edge, scope of its items, scope of the items that other edges bring to the same node).
     """
     found: dict[str, Scope] = {s.name: () for s in graph.sources}
     clashes: list[tuple[EdgeSpec, Scope, Scope]] = []
     rank = topological(graph)
-    # A cycle's items come back in the scope they left in, so two sweeps settle every node.
+    # Items of a cycle come back in the scope that they left in, so two sweeps reach every node.
     for sweep in range(2):
         for edge in sorted(graph.edges, key=lambda e: rank[e.src]):
             if edge.src not in found:
@@ -126,7 +125,7 @@ def scopes(graph: GraphSpec) -> tuple[dict[str, Scope], list[tuple[EdgeSpec, Sco
 
 
 def gathers_of(graph: GraphSpec, scopes: Mapping[str, Scope]) -> dict[str, tuple[str, ...]]:
-    """By scattering edge: the names of the edges that gather its groups again."""
+    """Return, for each scattering edge, the edges that gather its groups again, by name."""
     inner = {name: scope[-1] for name, scope in scopes.items() if scope}
     return {
         scatter.name: tuple(e.name for e in graph.edges if e.gather and scatter.name in inner.get(e.src, ()))
@@ -136,9 +135,9 @@ def gathers_of(graph: GraphSpec, scopes: Mapping[str, Scope]) -> dict[str, tuple
 
 
 def reaches(graph: GraphSpec, scopes: Mapping[str, Scope]) -> dict[str, dict[str, tuple[str, ...]]]:
-    """By scattering edge, and by edge: the gathers of its groups that a member may still come to from there.
+    """Return, for each scattering edge and each edge, the gathers that a member on that edge can still reach.
 
-    A member that has come to one of them comes to no other: a gather ends the way of what it takes.
+    A gather ends a member's path: one that has reached a gather reaches no other.
     """
     found: dict[str, dict[str, tuple[str, ...]]] = {}
     for scatter, gathers in gathers_of(graph, scopes).items():

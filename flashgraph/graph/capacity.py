@@ -1,10 +1,12 @@
 """Boundedness: how many items a cycle can hold, and whether its edges have room for them.
 
-Outside a cycle no capacity can cause a deadlock: the last stage with work can always hand its result on, for a
-pool takes every item.  In a cycle every queue could be full at once, each stage waiting for the next.  That cannot
-happen when the cycle's loop edge has room for everything that can be inside: at most ``window`` rounds of each
-source that reaches it, times the fan-out of every scatter, `Several` and fork on the way, for those in a cycle
-once for each time that an item comes by.  docs/explanation/deadlock.md has the proof.
+Outside a cycle no capacity can cause a deadlock: the last stage with work can always deliver its result, because a
+pool takes every item.  In a cycle all queues could be full, with each stage waiting for the next.  That cannot happen
+if the cycle's loop edge has room for every item that can be inside.
+
+That is at most ``window`` rounds of each source that reaches the cycle, times the fan-out of every scatter, `Several`
+and fork before or in it.  A fan-out in a cycle counts once for each visit of an item.
+docs/explanation/deadlock.md has the proof.
 """
 
 from __future__ import annotations
@@ -18,12 +20,15 @@ __all__ = ["loop_capacity", "unbounded_fanout"]
 
 
 def _before(graph: GraphSpec, component: frozenset[str]) -> frozenset[str]:
-    """Return a cycle's nodes and all that lead to it."""
+    """Return the nodes of a cycle and all nodes that lead to it."""
     return component | upstream(graph, next(iter(component)))
 
 
 def unbounded_fanout(graph: GraphSpec, several: frozenset[str]) -> list[tuple[EdgeSpec, list[str]]]:
-    """Scatters (and edges out of stages in ``several``) without a stated bound that feed a cycle, with its nodes."""
+    """Return the edges that feed a cycle with a fan-out of no stated bound, each with the cycle's nodes.
+
+    These are scatters, and edges out of the stages in ``several``.
+    """
     found = []
     for component in components(graph):
         upstream = _before(graph, component)
@@ -38,13 +43,13 @@ def unbounded_fanout(graph: GraphSpec, several: frozenset[str]) -> list[tuple[Ed
 
 
 def loop_capacity(graph: GraphSpec, windows: Mapping[str, int]) -> dict[str, int]:
-    """The capacity that each loop edge needs when each source has ``windows[source]`` rounds open.
+    """Return the capacity that each loop edge needs if each source has ``windows[source]`` open rounds.
 
-    Fan-outs without a bound count as 1 here; `check` refuses them first.
+    A fan-out without a bound counts as 1: `check` refuses it.
     """
     needs: dict[str, int] = {}
     cycles = {component: _loops(graph, component) for component in components(graph)}
-    # An item comes by a stage of a cycle once, and once more for each pass; each time it may be copied.
+    # An item visits a stage of a cycle once, and again for each pass of a loop edge.  Each visit may copy it.
     visits = {name: 1 + sum(e.loop or 0 for e in loops) for component, loops in cycles.items() for name in component}
     for component, loops in cycles.items():
         upstream = _before(graph, component)
@@ -64,9 +69,9 @@ def _loops(graph: GraphSpec, component: frozenset[str]) -> list[EdgeSpec]:
 
 
 def _copies(graph: GraphSpec, name: str, inside: frozenset[str]) -> int:
-    """How many items one item can become at a node: what a `Several` may hold, times the ways out.
+    """Return how many items one item can become at a node: the most that a `Several` holds, times the edges out.
 
-    Conditions may all hold at once; only ``otherwise`` excludes the others.
+    All conditions may hold at once; only ``otherwise`` excludes the others.
     """
     node = graph.nodes[name]
     ways = sum(e.dst in inside and not e.otherwise for e in graph.out_of(name))

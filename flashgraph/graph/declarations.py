@@ -1,4 +1,4 @@
-"""What a graph file has declared so far, and the mistakes in it that are known at once."""
+"""The declarations of a graph file, and the mistakes in them that are found while it is read."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ R = TypeVar("R", bound=Openable)
 
 
 class Declarations:
-    """Parameters, resources, nodes and edges as they are declared; ``spec`` is the graph as a frozen value."""
+    """The parameters, resources, nodes and edges of a graph; ``spec`` is the graph as a frozen value."""
 
     def __init__(self, name: str, doc: str = "") -> None:
         self.name = name
         self.place = Place.of_caller()
         self.noted: list[Problem] = []
-        """Mistakes in the declarations themselves; `check` adds what it finds."""
+        """Mistakes in the declarations themselves; `check` adds its own."""
         self.left_out: set[str] = set()
-        """Nodes that miss an edge, because it could not be added."""
+        """Nodes that miss an edge because of a mistake in it."""
         self._doc = doc
         self._params: dict[str, Param[Any]] = {}
         self._resources: dict[str, Resource[Any]] = {}
@@ -53,11 +53,11 @@ class Declarations:
         )
 
     def note(self, code: str, what: str, found: str, expected: str, fix: str) -> None:
-        """Write down a mistake in the declaration that is being made."""
+        """Note a mistake in the current declaration."""
         self.noted.append(Problem(code, Place.of_caller(), what, found, expected, fix))
 
     def param(self, name: str, default: P) -> Param[P]:
-        """A parameter of the algorithm: ``at[param]`` in a function, ``--set name=value`` on the command line."""
+        """Declare a parameter: functions read it as ``at[param]``, ``--set name=value`` sets it."""
         param = Param(name, default, Place.of_caller())
         if name in self._params:
             self.note(
@@ -79,10 +79,10 @@ class Declarations:
         return param
 
     def resource(self, name: str, factory: Callable[..., R]) -> Resource[R]:
-        """Something that each run holds open for its stages, as a sandbox: ``at[resource]`` in a stage.
+        """Declare something that each run holds open for its stages, such as a sandbox: ``at[resource]`` in a stage.
 
-        ``factory()`` makes it; its ``open()`` is entered when a run starts and left when it ends.  Graphs that are
-        included share a resource of one name and factory.
+        ``factory()`` makes it.  A run enters its ``open()`` at the start and leaves it at the end.  Included graphs
+        share a resource that has the same name and factory.
         """
         made: Any = factory
         resource = Resource(name, factory, Place.of_caller())
@@ -107,17 +107,17 @@ class Declarations:
         return resource
 
     def handle(self, name: str) -> PoolNode[Any, Any] | Source[Any] | Stage[Any, Any]:
-        """The handle of the node with that name; an edge that uses one which does not exist is a problem."""
+        """Return the handle of the node with that name.  An edge with a handle of no node is a problem."""
         kind = getattr(self._nodes.get(name), "kind", "stage")
         if kind == "pool":
             return PoolNode(name, self)
         return Source(name, self) if kind == "source" else Stage(name, self)
 
     def add(self, node: NodeSpec) -> str:
-        """Add a node and return its name: another one than it has where that is taken, so that edges stay apart."""
+        """Add a node and return its name, made unique if it is taken, so that edges to the two stay apart."""
         name = text(node.name)
         if not isinstance(node.name, str) or not name.replace(".", "_").isidentifier():
-            if not name.endswith("<lambda>"):  # a lambda has a problem of its own
+            if not name.endswith("<lambda>"):  # `check` reports a lambda
                 self.note(
                     "bad-name",
                     f"{node.kind} {name!r}",
@@ -155,14 +155,14 @@ class Declarations:
         return {option: value for option, value in options.items() if option in known}
 
     def _is_node(self, what: str, node: Any) -> bool:
-        """Whether the end of an edge is a node of this graph; what is none is noted."""
+        """Return whether the end of an edge is a node of this graph; note a problem if it is not."""
         name = getattr(node, "name", None)
         owner = getattr(node, "owner", None)
         if owner is self and name in self._nodes:
             return True
         if isinstance(node, SourceDecorator | StageDecorator):
             kind = "source" if isinstance(node, SourceDecorator) else "stage"
-            found, fix = f"graph.{kind}(...) that was given no function", f"graph.{kind}(FUNCTION, ...)"
+            found, fix = f"graph.{kind}(...), which has no function yet", f"graph.{kind}(FUNCTION, ...)"
         elif isinstance(owner, Declarations):
             found = f"{name!r}, which is not a node of graph {self.name!r}"
             fix = did_you_mean(text(name), sorted(self._nodes))
@@ -191,14 +191,14 @@ class Declarations:
             what,
             f"reads={shown(reads) if name is None or isinstance(reads, str) else repr(name)}"
             + (f", a pool of graph {reads.owner.name!r}" if foreign else ""),
-            "reads=POOL, with what graph.pool(...) of this graph returned",
+            "reads=POOL, the value that graph.pool(...) of this graph returned",
             f"reads={name}, without quotes, if that is the pool's variable" if reads in pools else
             did_you_mean(text(name), pools),
         )  # fmt: skip
         return None
 
     def add_edge(self, edge: EdgeSpec) -> None:
-        """Add an edge between nodes that are there."""
+        """Add an edge between two nodes of this graph."""
         self._edges.append(edge)
 
     def _add_stage(

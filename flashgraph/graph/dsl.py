@@ -1,7 +1,7 @@
-"""The language of a graph file: `Graph` collects pools, sources, stages and edges as they are written.
+"""The language of a graph file: `Graph` collects pools, sources, stages and edges.
 
-Nothing is refused while the file is read: what is wrong with a declaration is noted with its line, and `check`
-reports all of it together.  Handles are generic in what flows through them, so that mypy refuses a wrong edge.
+Nothing raises while the file is read: a mistake in a declaration is noted with its line, and `check` reports all of
+them together.  Handles are generic in the types of their items, so that mypy refuses a wrong edge.
 """
 
 from __future__ import annotations
@@ -55,25 +55,30 @@ SOURCE_OPTIONS = {"reads", *SourceOptions.__annotations__}
 class Graph(Declarations):
     """An evolution algorithm as a typed graph.
 
-    Declare pools, sources, stages and edges on it; then ``flashgraph check``, ``draw`` and ``run`` work on the file
-    that holds it.  ``spec`` is the graph as a frozen value.
+    Declare pools, sources, stages and edges on it.  ``flashgraph check``, ``draw`` and ``run`` then work on its file.
+    ``spec`` is the graph as a frozen value.
     """
 
     def tests_with(self, stage: Stage[Any, Any]) -> None:
-        """Let the held-out test try artifacts by this stage, a function of a `flashgraph.parts.evaluation.Work` to an
-        `flashgraph.parts.evaluation.Attempt` that reads no pool; by default it is the task's own ``attempt``."""
+        """Let the held-out test try artifacts with this stage; by default it uses the task's own ``attempt``.
+
+        The stage takes a `flashgraph.parts.evaluation.Work`, returns a `flashgraph.parts.evaluation.Attempt`, and reads
+        no pool.
+        """
         self._tests = stage.name if self._is_node("tests_with", stage) else None
 
     def costs(self, function: Callable[[Draw[None]], Costs]) -> Callable[[Draw[None]], Costs]:
-        """Say how many evaluations a run takes, by a function of ``at.task`` and the parameters: `flashgraph run` says
-        from it what a budget buys.  A decorator: ``@graph.costs``."""
+        """Declare how many evaluations a run takes, as a function of ``at.task`` and the parameters.
+
+        ``flashgraph run`` uses it to say what a budget buys.  A decorator: ``@graph.costs``.
+        """
         made: Any = function
         if not callable(made):
             self.note(
                 "costs-not-a-function",
                 f"costs of graph {self.name!r}",
                 shown(made),
-                "a function of a fg.Draw to a fg.Costs",
+                "a function that takes a fg.Draw and returns a fg.Costs",
                 "@graph.costs above such a function",
             )
             return function
@@ -81,7 +86,7 @@ class Graph(Declarations):
         return function
 
     def pool(self, name: str, factory: Callable[[], Factory[In, V]], /) -> PoolNode[In, V]:
-        """Versioned shared state; ``factory()`` is its value at version 0 (see `flashgraph.Pool`)."""
+        """Declare versioned shared state; ``factory()`` is its value at version 0 (see `flashgraph.Pool`)."""
         first, second = _in_order(self, name, factory)
         return PoolNode(self.add(PoolSpec(first, second, Place.of_caller())), self)
 
@@ -277,20 +282,20 @@ class Graph(Declarations):
         without: Sequence[str] = (),
         roles: Mapping[str, str] | None = None,
     ) -> Included:
-        """Copy another graph into this one, its nodes named ``prefix.node``.
+        """Copy another graph into this one; its nodes are named ``prefix.node``.
 
-        ``params`` sets defaults of the part's parameters (they become ``prefix.param``); ``pools`` puts pools of
-        this graph in the place of the part's; ``without`` names nodes that are left out, with their edges; ``roles``
-        gives model roles of the part other names.  Connect the part with edges to and from ``included["node"]``.
+        ``params`` sets defaults of the part's parameters, which are named ``prefix.param``.  ``pools`` replaces pools
+        of the part by pools of this graph.  ``without`` names nodes to leave out, with their edges.  ``roles`` renames
+        model roles of the part.  Connect the part with edges to and from ``included["node"]``.
         """
         return Included(prefix, self, include(self, part, prefix, params or {}, pools or {}, without, roles or {}))
 
     def check(self) -> tuple[Problem, ...]:
-        """Return all mistakes of this graph, by line; empty for a graph that can run."""
+        """Return all mistakes of this graph, by line; an empty tuple if the graph can run."""
         return self._checked().problems
 
     def checked(self) -> CheckedGraph:
-        """Return this graph with its types, as a run uses it.  Raises `GraphError` with all problems if it has any."""
+        """Return this graph with its types, as a run uses it.  Raises `GraphError` with all its problems."""
         return self._checked().sound()
 
     def _checked(self) -> CheckedGraph:
@@ -300,7 +305,7 @@ class Graph(Declarations):
 
 
 def _in_order(graph: Graph, name: Any, factory: Any) -> tuple[Any, Any]:
-    """The name and the factory of a pool, also where they were given the wrong way round, which is noted."""
+    """Return the name and the factory of a pool; note a problem if they were given in the other order."""
     if isinstance(name, str) or not isinstance(factory, str):
         return name, factory
     graph.note(

@@ -1,4 +1,4 @@
-"""Handles: what the DSL returns for a declared node, generic in what flows so that mypy refuses a wrong edge."""
+"""Handles of declared nodes, generic in the types of their items so that mypy refuses a wrong edge."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class PoolNode(Consumer[In_contra], Generic[In_contra, View_co]):
 
 
 class Factory(Protocol[In_contra, View_co]):
-    """A `flashgraph.Pool` as its factory makes it: what `apply` takes and the class of its views."""
+    """A `flashgraph.Pool` as its factory makes it, generic in the values that `apply` takes and in its views."""
 
     def apply(self, event: PoolEvent[In_contra], /) -> View_co: ...
     def best(self) -> Artifact | None: ...
@@ -89,18 +89,18 @@ class Factory(Protocol[In_contra, View_co]):
 
 @attrs.frozen
 class Included:
-    """The nodes of an included graph, under their names in that graph: ``part["map"]``."""
+    """The nodes of an included graph, by their names in that graph: ``part["map"]``."""
 
     prefix: str
     owner: Owner = attrs.field(repr=False, eq=False)
     names: Mapping[str, str] = attrs.field(repr=False, eq=False)
 
     def __getitem__(self, name: str) -> Any:
-        """The handle of a node; its kind and its types are not known to mypy, and `check` looks at both."""
+        """Return the handle of a node.  mypy knows neither its kind nor its types; `check` does."""
         return self.owner.handle(self.names.get(name, f"{self.prefix}.{name}"))
 
     def param(self, param: Param[P]) -> Param[P]:
-        """A parameter of the included graph, as this graph's own stages read it."""
+        """Return a parameter of the included graph under the name that this graph's own stages read it by."""
         return attrs.evolve(param, name=f"{self.prefix}.{param.name}")
 
 
@@ -138,7 +138,7 @@ class EdgeOptions(TypedDict, total=False):
 
 
 class SourceDecorator(Generic[V]):
-    """What ``graph.source(...)`` returns before it is given its function."""
+    """The result of ``graph.source(...)`` before it has its function."""
 
     def __init__(self, graph: Owner, options: dict[str, Any]) -> None:
         self._graph, self._options = graph, options
@@ -148,7 +148,7 @@ class SourceDecorator(Generic[V]):
 
 
 class StageDecorator:
-    """What ``graph.stage(...)`` returns before it is given its function."""
+    """The result of ``graph.stage(...)`` before it has its function."""
 
     def __init__(self, graph: Owner, options: dict[str, Any]) -> None:
         self._graph, self._options = graph, options

@@ -24,7 +24,7 @@ def include(
     without: Sequence[str],
     roles: Mapping[str, str],
 ) -> dict[str, str]:
-    """Copy ``part`` into ``graph``, noting what cannot be; returns the names in ``graph`` of the part's nodes."""
+    """Copy ``part`` into ``graph``, and return the names there of the part's nodes.  Note what cannot be copied."""
     if not _can_include(graph, part, prefix):
         return {}
     graph.noted.extend(part.noted)
@@ -104,7 +104,7 @@ def _known(
 
 
 def _usable(graph: Declarations, part: Declarations, name: str, pools: Mapping[str, Any]) -> bool:
-    """Whether a pool of the part is replaced by one of this graph; what cannot replace it is noted."""
+    """Return whether a pool of this graph replaces a pool of the part; note a value that cannot."""
     if name not in pools:
         return False
     given = pools[name]

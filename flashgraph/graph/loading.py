@@ -1,4 +1,4 @@
-"""Finding what the user named: a graph file or a shipped algorithm, and the task object in a Python file."""
+"""Load what the user named: a graph file or a shipped algorithm, and the task in a Python file."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ K = TypeVar("K")
 
 
 def shipped() -> dict[str, Path]:
-    """The algorithms that come with flashgraph, by name: the modules of ``flashgraph.algorithms``."""
+    """Return the files of the algorithms that come with flashgraph, by name."""
     return {p.stem: p for p in sorted((Path(flashgraph.__file__).parent / "algorithms").glob("[!_]*.py"))}
 
 
 def load_graph(graph: Graph | str | Path) -> Graph:
-    """The graph in a file (``path.py`` or ``path.py:NAME``), or a shipped algorithm by its name (or ``name:NAME``).
+    """Return the graph in a file (``path.py`` or ``path.py:NAME``), or a shipped algorithm (``name`` or ``name:NAME``).
 
-    Raises `DataError` when there is no such file or no `Graph` in it.
+    Raises `DataError` if the file does not exist or holds no `Graph`.
     """
     if isinstance(graph, Graph):
         return graph
@@ -37,7 +37,7 @@ def load_graph(graph: Graph | str | Path) -> Graph:
     text = str(graph)
     path, name = _split(text)
     if str(path) in shipped():
-        # As the module that other shipped files import: its classes must be the same ones.
+        # Imported as a module, because other shipped files import it: its classes must be the same ones.
         return _object(importlib.import_module(f"flashgraph.algorithms.{path}"), path, name, Graph, "graph")
     if not path.exists():
         hint = did_you_mean(text, sorted(shipped()))
@@ -49,9 +49,9 @@ def load_graph(graph: Graph | str | Path) -> Graph:
 
 
 def load_task(task: Task | str | Path) -> Task:
-    """The task in a file: ``path.py`` (its only `Task`, or the one named ``task``) or ``path.py:NAME``.
+    """Return the task in a file: ``path.py`` (its only `Task`, or the one named ``task``) or ``path.py:NAME``.
 
-    Raises `DataError` when there is no such file or no `Task` in it.
+    Raises `DataError` if the file does not exist or holds no `Task`.
     """
     if isinstance(task, Task):
         return task
@@ -80,7 +80,7 @@ def _split(text: str) -> tuple[Path, str | None]:
 
 
 def _module(path: Path) -> ModuleType:
-    """Run the file as a module of its own; its folder is importable meanwhile, as for a script."""
+    """Run the file as a module.  Meanwhile its folder is importable, as it is for a script."""
     path = path.resolve()
     name = f"flashgraph_file_{path.stem}_{abs(hash(str(path))):x}"
     if name in sys.modules:
@@ -101,15 +101,15 @@ def _module(path: Path) -> ModuleType:
         frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
         line = frames[-1].lineno if frames else getattr(error, "lineno", 0)
         raise DataError(
-            f"{path}:{line}: the file could not be loaded: {described(error)}.\nFix: {_mended(error)}"
+            f"{path}:{line}: the file could not be loaded: {described(error)}.\nFix: {_fix(error)}"
         ) from error
     finally:
         sys.path.remove(str(path.parent))
     return module
 
 
-def _mended(error: BaseException) -> str:
-    """What to do about an error in a user's file: the nearest name, where a module does not have the one it says."""
+def _fix(error: BaseException) -> str:
+    """Return how to fix an error in a user's file: the nearest name if a module lacks the one that it uses."""
     module = getattr(error, "obj", None)
     if isinstance(error, AttributeError) and error.name and isinstance(module, ModuleType):
         return did_you_mean(error.name, [name for name in dir(module) if not name.startswith("_")])
@@ -117,11 +117,11 @@ def _mended(error: BaseException) -> str:
 
 
 def _object(module: ModuleType, path: Path, name: str | None, kind: type[K], what: str) -> K:
-    """The module's object of a kind: the one called ``name``, the one called ``what``, or the only one."""
+    """Return the module's object of a kind: the one called ``name``, else the one called ``what``, or the only one."""
     found = {n: v for n, v in vars(module).items() if isinstance(v, kind)}
     name = name or (what if what in found else next(iter(found)) if len(found) == 1 else None)
     if name is not None and name in found:
         return found[name]
-    have = ", ".join(sorted(found)) or f"no fg.{kind.__name__} at all"
-    asked = f"no {what} {name!r} in it" if name else f"which {what}?"
-    raise DataError(f"{path}: {asked} found {have}.\nFix: name it {what!r}, or say {path.name}:NAME.")
+    have = ", ".join(sorted(found)) or f"no fg.{kind.__name__}"
+    wanted = f"a {what} {name!r}" if name else f"one fg.{kind.__name__}, or one that is named {what!r}"
+    raise DataError(f"{path}: found {have}, expected {wanted}.\nFix: name it {what!r}, or give {path.name}:NAME.")

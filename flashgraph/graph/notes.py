@@ -1,4 +1,4 @@
-"""Where the checks write down what they find."""
+"""The problems that the checks find."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from flashgraph.errors import Place, Problem
 __all__ = ["Note", "Notes"]
 
 Note = Callable[[str, str, str, str], None]
-"""(code, found, expected, fix) of a problem whose place and subject are known."""
+"""A function of (code, found, expected, fix) that notes a problem of a known thing."""
 
 
 class Notes:
-    """Problems as they are found."""
+    """A list of problems that grows as they are found."""
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
@@ -22,7 +22,7 @@ class Notes:
         self.problems.append(Problem(code, place, what, found, expected, fix))
 
     def of(self, place: Place, what: str) -> Note:
-        """A function that notes problems of one thing."""
+        """Return a function that notes problems of one thing."""
 
         def note(code: str, found: str, expected: str, fix: str) -> None:
             self.add(code, place, what, found, expected, fix)

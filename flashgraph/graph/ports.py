@@ -1,6 +1,6 @@
-"""What a graph's functions see: groups, draws, contexts, stale items and verdicts.
+"""The arguments and results of a graph's functions: groups, draws, contexts, stale items and verdicts.
 
-These are the words of a graph file's annotations.  They hold data; who fills them is the scheduler's business.
+A graph file uses them as annotations.  They hold data, which the scheduler fills in.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ M_co = TypeVar("M_co", covariant=True)
 P = TypeVar("P")
 R = TypeVar("R", bound="Openable")
 V = TypeVar("V", default=Any)
-# Not Any: mypy takes no overload of graph.stage for certain where an argument's type has an Any in it.
+# Not Any: with an Any in an argument's type, mypy cannot choose an overload of graph.stage.
 W = TypeVar("W", default=object)
 C = TypeVar("C", default=None)
 In_contra = TypeVar("In_contra", contravariant=True)
@@ -53,10 +53,10 @@ STATES = ("arrived", "failed", "missing", "open")
 
 @attrs.frozen
 class Member(Generic[M_co]):
-    """One member of a group: its place in the scatter, and what became of it.
+    """One member of a group: its index in the scatter and its state.
 
-    ``state`` is ``"arrived"`` (then ``value`` is set), ``"failed"`` (``reason`` says why), ``"missing"`` (filtered or
-    discarded on its way) or ``"open"`` (not there yet when the group was released).
+    ``state`` is ``"arrived"`` (``value`` is set), ``"failed"`` (``reason`` says why), ``"missing"`` (it was filtered or
+    discarded on its way) or ``"open"`` (it had not arrived when the group was released).
     """
 
     index: int
@@ -74,11 +74,11 @@ class Member(Generic[M_co]):
 
 @attrs.frozen
 class Group(Generic[O_co, M_co]):
-    """The items scattered from ``origin``, gathered again: ``members`` stand in the order they were scattered.
+    """The items scattered from ``origin``, gathered again; ``members`` are in the order of the scatter.
 
-    ``amendment`` is True on the second delivery of a group that was released early.  ``strata`` names, for each member,
-    the part of the scatter that it was drawn from when only some members were sent out (`fg.discriminative`); without
-    it all are of one stratum.
+    ``amendment`` is True on the second delivery of a group that was released early.  If only some members were sent
+    out (`fg.sampled`), ``strata`` holds the stratum that each was drawn from (`fg.discriminative`).  If it is empty,
+    all members are of one stratum.
     """
 
     origin: O_co
@@ -92,12 +92,12 @@ class Group(Generic[O_co, M_co]):
 
     @property
     def values(self) -> tuple[M_co, ...]:
-        """What arrived, in the order of the scatter."""
+        """The values that arrived, in the order of the scatter."""
         return tuple(m.value for m in self.members if m.state == "arrived" and m.value is not None)
 
     @property
     def partial(self) -> bool:
-        """Whether members were still open when the group was released."""
+        """Whether some members were still open when the group was released."""
         return any(m.state == "open" for m in self.members)
 
     @property
@@ -107,7 +107,7 @@ class Group(Generic[O_co, M_co]):
 
 @attrs.frozen
 class Several(Generic[T_co]):
-    """Several items from one: each goes its own way (use ``scatter`` to have them gathered again)."""
+    """Several items from one.  Each is routed by itself; to gather items again, use ``scatter`` instead."""
 
     items: tuple[T_co, ...] = attrs.field(converter=tuple)
 
@@ -117,11 +117,11 @@ class Several(Generic[T_co]):
 
 @attrs.frozen
 class Artifact:
-    """An artifact as its pool knows it.
+    """An artifact in its pool.
 
-    ``id`` counts the pool's admissions from 0; ``scores`` maps validation samples to values, ``score`` is the
-    pool's one-number summary (None before anything is known); ``provisional`` says that part of its evidence is
-    still to come; ``evidence`` is what the score rests on, where the pool says so.
+    ``id`` counts the pool's admissions from 0.  ``scores`` maps validation samples to values, and ``score`` is the
+    pool's summary of them (None before there is any).  ``provisional`` means that more of its evidence will come.
+    ``evidence`` is the evidence of its score; None if the pool weighs none.
     """
 
     id: int
@@ -134,7 +134,7 @@ class Artifact:
 
     @property
     def estimate(self) -> float | None:
-        """What it is expected to score: the evidence's estimate, or the pool's score where it weighs no evidence."""
+        """The estimate of its evidence; the pool's score if the pool weighs no evidence."""
         return self.score if self.evidence is None else self.evidence.estimate
 
 
@@ -142,8 +142,8 @@ class Artifact:
 class Contender:
     """An artifact of a pool that is tried on more samples.
 
-    A group whose origin is one adds evidence to that artifact: the pool gets it as a `PoolEvent` of kind
-    ``"evidence"``, and no new artifact is admitted.
+    A group with a contender as its origin adds evidence to that artifact.  The pool gets a `PoolEvent` of kind
+    ``"evidence"``, and admits no new artifact.
     """
 
     artifact: int
@@ -151,8 +151,8 @@ class Contender:
 
 @attrs.frozen
 class PoolEvent(Generic[T_co]):
-    """An event of a pool: ``admit`` a value as ``artifact``, ``amend`` it when the rest of its group is in, add
-    ``evidence`` to it, or ``retract`` it."""
+    """A change of a pool: ``admit`` a value as ``artifact``, ``amend`` it with the rest of its group, add ``evidence``
+    to it, or ``retract`` it."""
 
     kind: Literal["admit", "amend", "evidence", "retract"]
     artifact: int
@@ -164,23 +164,23 @@ class PoolEvent(Generic[T_co]):
 class Pool(Protocol[In_contra]):
     """A pool is a pure state machine: an immutable value whose `apply` returns the next one.
 
-    Returning an equal value says that nothing changed, and the version stays.  An artifact is admitted, confirmed
-    or retracted by whether it is in `artifacts` afterwards.
+    If it returns an equal value, the version stays the same.  An artifact counts as admitted or confirmed if it is in
+    `artifacts` afterwards, and as rejected or retracted if it is not.
     """
 
     def apply(self, event: PoolEvent[In_contra]) -> Self: ...
 
     @property
     def artifacts(self) -> Mapping[int, Artifact]:
-        """What the pool holds, by id, in order of admission."""
+        """The artifacts that the pool holds, by id, in order of admission."""
         ...
 
     def best(self) -> Artifact | None:
-        """The artifact to hand out if evolution ended now."""
+        """Return the artifact to hand out if the run ended now; None before there is one."""
         ...
 
     def focus(self) -> Self:
-        """The view narrowed to the best line: what a schedule that goes deep shows to a source."""
+        """Return the view narrowed to the best line, which a schedule may show to a source."""
         ...
 
 
@@ -194,14 +194,17 @@ class Param(Generic[P]):
 
 
 class Openable(Protocol):
-    """What a resource is made of: entering ``open()`` takes hold of what it needs, leaving it lets go of all."""
+    """The value of a resource: its ``open()`` acquires everything on entry and releases it on exit."""
 
     def open(self) -> AbstractAsyncContextManager[Any]: ...
 
 
 @attrs.frozen
 class Resource(Generic[R]):
-    """Something that a run holds open for its stages, as a sandbox; ``factory()`` makes it, ``at[resource]`` is it."""
+    """Something that a run holds open for its stages, such as a sandbox.
+
+    ``factory()`` makes it; stages read it as ``at[resource]``.
+    """
 
     name: str
     factory: Callable[..., R]
@@ -210,8 +213,7 @@ class Resource(Generic[R]):
 
 @attrs.frozen
 class Change:
-    """One version step of a pool: the artifact that was admitted, confirmed, retracted or given more evidence at
-    ``version``."""
+    """One version step of a pool: the artifact that ``version`` admitted, confirmed, retracted or gave evidence."""
 
     version: int
     kind: Literal["admitted", "confirmed", "evidence", "retracted"]
@@ -223,7 +225,7 @@ class _At(Generic[V]):
     task: Task[Any, Any]
     view: V
     _stream: _random.Random | str
-    """The random stream, or what it is seeded with: making one takes longer than most stages do."""
+    """The random stream, or its seed: a stream takes longer to make than most stages run."""
     _params: Mapping[str, Any]
     _resources: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
     _used: list[int] | None = attrs.field(default=None, init=False)
@@ -243,8 +245,11 @@ class _At(Generic[V]):
         return self._stream
 
     def uses(self, *artifacts: Artifact | int) -> None:
-        """Name the artifacts that what is made here descends from: they become its parents, and a retraction of
-        one of them makes it an orphan.  Without a call, everything provisional in the view counts."""
+        """Name the artifacts that the result descends from.
+
+        They become its parents, and a retraction of one makes it an orphan.  Without a call, all provisional artifacts
+        of the view count as used.
+        """
         ids = [a.id if isinstance(a, Artifact) else a for a in artifacts]
         self._used = [*(self._used or []), *ids]
 
@@ -255,13 +260,14 @@ class _At(Generic[V]):
 
 @attrs.define(eq=False)
 class Draw(_At[V], Generic[V, C]):
-    """What a source sees: the pool's view, its random stream and its cursor.
+    """The argument of a source: the pool's view, a random stream and a cursor.
 
-    ``emission`` counts this source's emissions from 0.  ``cursor`` is the source's own small state: assign the next
-    value to it (an immutable one); it is kept from emission to emission and belongs to the run's state.  ``turn``
-    counts the emissions of all sources that share the sequential stream, ``open`` the source's rounds that are open
-    now.  ``champion`` is the artifact that the run would hand out of the pool.  A source that returns None is asked
-    again when its pool has changed or one of its rounds has ended.
+    ``emission`` counts this source's emissions from 0.  ``cursor`` is the source's own small state: assign the next,
+    immutable value to it.  The run keeps it from emission to emission.  ``turn`` counts the emissions of all sources
+    that share the sequential stream, ``open`` this source's open rounds.  ``champion`` is the artifact of the pool that
+    the run would hand out.
+
+    A source that returns None is called again when its pool changes or one of its rounds ends.
     """
 
     emission: int = 0
@@ -275,9 +281,9 @@ class Draw(_At[V], Generic[V, C]):
 class Costs:
     """How many evaluations a run of an algorithm takes.
 
-    Beside validations it takes ``start`` of them before its first round, and ``least`` to ``most`` for each round.
-    ``seeds`` candidates are validated at the start, and up to ``children`` in a round; how many samples that is, the
-    task and the schedule say.
+    Besides validations, it takes ``start`` evaluations before its first round, and ``least`` to ``most`` in each round.
+    It validates ``seeds`` candidates at the start, and up to ``children`` in a round.  The task and the schedule decide
+    how many samples a validation has.
     """
 
     start: int = 0
@@ -295,10 +301,10 @@ def _no_model(*_: Any, **__: Any) -> Any:
 
 @attrs.define(eq=False)
 class Context(_At[W], Generic[W]):
-    """What a stage sees beside its item.
+    """The second argument of a stage.
 
-    ``llm`` calls the stage's model; ``view`` is the pool that the stage reads, at the version its result is stamped
-    with (None for a stage that reads none); ``refreshed`` says that a refresh rule replaced the item's older view;
+    ``llm`` calls the stage's model.  ``view`` is the pool that the stage reads, at the version that its result is
+    stamped with; None if it reads no pool.  ``refreshed`` means that a refresh rule replaced the item's older view.
     ``lag`` is the item's lag when the stage started.
     """
 
@@ -309,7 +315,7 @@ class Context(_At[W], Generic[W]):
 
 @attrs.frozen
 class Stale(Generic[T_co]):
-    """A stale item before a repair stage: its value, how far it lags, and what changed since (oldest first)."""
+    """The argument of a repair stage: a stale item's value, its lag, and the changes since, the oldest first."""
 
     value: T_co
     lag: int
@@ -318,7 +324,7 @@ class Stale(Generic[T_co]):
 
 @attrs.frozen
 class Verdict(Generic[T]):
-    """What a repair stage decides: let the item pass as it is, replace its value, or discard it."""
+    """The result of a repair stage: accept the item as it is, replace its value, or discard it."""
 
     kind: Literal["accept", "patch", "discard"]
     value: T | None = None

@@ -1,4 +1,4 @@
-"""Signatures of a graph's functions: what their annotations say, and why they may not be readable."""
+"""Signatures of a graph's functions, read from their annotations."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["Signature", "Unreadable", "admits", "function_name", "signature_of"]
 
 @attrs.frozen
 class Signature:
-    """The annotations of a function: its parameters' types in order, and what it returns without None.
+    """The types of a function's parameters, in order, and of its result.
 
-    ``returns`` is None when it returns nothing but None; ``several`` says that it returns a `Several`, whose item
-    type ``returns`` then is; ``optional`` that None is among its results; ``extra`` names a parameter that the
-    scheduler could not fill: one by keyword only, or ``*args``.
+    ``returns`` is the type of its result without None; None if it returns only None.  If ``several`` is True, the
+    function returns a `Several`, and ``returns`` is the type of its items.  ``optional`` is True if it may return None.
+    ``extra`` names a parameter that the scheduler cannot fill: a keyword-only one, or ``*args``.
     """
 
     parameters: tuple[Any, ...]
@@ -44,7 +44,7 @@ class Unreadable(Exception):
 
 
 def function_name(function: Any) -> str:
-    """A function as the user would call it."""
+    """Return the name of a function as the user knows it."""
     if isinstance(function, functools.partial):
         return f"partial({function_name(function.func)})"
     if isinstance(function, property):
@@ -56,9 +56,9 @@ def function_name(function: Any) -> str:
 def signature_of(
     body: Callable[..., Any], localns: Mapping[str, Any] | None = None, owner: type | None = None
 ) -> Signature:
-    """The signature of a function or method; ``owner`` is the class of an unannotated ``self``.
+    """Return the signature of a function or method; ``owner`` is the class of an unannotated ``self``.
 
-    Raises `Unreadable` for what is not a function, for a missing annotation and for one that cannot be resolved.
+    Raises `Unreadable` for other objects, and for an annotation that is missing or cannot be resolved.
     """
     if not (inspect.isfunction(body) or inspect.ismethod(body)):
         raise _not_a_function(body)
@@ -97,7 +97,7 @@ def _read(places: list[str], hints: Mapping[str, Any], extra: str | None) -> Sig
 def _not_a_function(body: Any) -> Unreadable:
     if isinstance(body, functools.partial):
         inner = function_name(body.func)
-        fix = f"a def that calls {inner}; what varies is a graph.param, read as at[param]"
+        fix = f"a def that calls {inner}; make the varying part a graph.param, read as at[param]"
     elif inspect.isclass(body):
         fix = f"a def that returns {body.__name__}(...)"
     elif callable(body):
@@ -115,7 +115,7 @@ def _refuse_kinds(body: Any) -> None:
             "generator",
             "a generator: it yields",
             "a function that returns its result once",
-            "return fg.Several([...]) for several items, or a list and scatter= behind it",
+            "return fg.Several([...]) for several items, or a list and scatter= on the edge after it",
         )
 
 
@@ -165,7 +165,7 @@ def _unannotated(body: Any, name: str) -> Unreadable:
 
 
 def returns_awaitable(body: Callable[..., Any], found: Signature) -> bool:
-    """Whether a plain function gives something that would have to be awaited."""
+    """Return whether a plain function returns an awaitable."""
     return not inspect.iscoroutinefunction(body) and (get_origin(found.returns) or found.returns) in (
         Awaitable,
         Coroutine,
@@ -174,7 +174,10 @@ def returns_awaitable(body: Callable[..., Any], found: Signature) -> bool:
 
 
 def admits(pool: type) -> Any:
-    """What a pool's `apply` takes: the argument of its event type.  Raises TypeError with what the class lacks."""
+    """Return the type of the values that a pool admits: the argument of its event type.
+
+    Raises TypeError if the class is no pool; the message names the missing part.
+    """
     for name in ("apply", "best", "focus"):
         if not callable(getattr(pool, name, None)):
             raise TypeError(f"it has no method {name}({'event' if name == 'apply' else ''})")

@@ -1,6 +1,6 @@
-"""What a graph is, as frozen values: the DSL makes them, `check` reads them, a plan is compiled from them.
+"""A graph as frozen values: the DSL makes them, `check` reads them, and a plan is compiled from them.
 
-The policy protocols stand here because an edge holds policies; the policies themselves are a layer below.
+The policy protocols are here because an edge holds policies; the policies themselves are in a later layer.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ScatterRule(Protocol):
 
 
 class Failure(Protocol):
-    """What a failed member means for its group; see `flashgraph.policies.failure`."""
+    """A rule about failed members of a group; see `flashgraph.policies.failure`."""
 
     def fails(self, failed: int, size: int) -> bool: ...
     def flaw(self) -> Flaw | None: ...
@@ -88,8 +88,10 @@ class PoolSpec:
 
 @attrs.frozen
 class SourceSpec:
-    """``rounds`` bounds the emissions of a run (None: no bound), and ``stream`` says where its draws come from.
-    ``evidence`` says that its rounds try artifacts of the pool on more samples."""
+    """A source.  ``rounds`` bounds its emissions (None: no bound), ``stream`` names the random stream of its draws.
+
+    ``evidence`` is True if its rounds try artifacts of the pool on more samples.
+    """
 
     name: str
     body: Callable[..., Any]
@@ -106,7 +108,7 @@ class SourceSpec:
 
 @attrs.frozen
 class StageSpec:
-    """``llm`` is the role of the model it calls, ``spends`` the budgets one execution of it counts against."""
+    """A stage.  ``llm`` is the role of its model, ``spends`` the budgets that one execution counts against."""
 
     name: str
     body: Callable[..., Any]
@@ -126,7 +128,7 @@ NodeSpec = PoolSpec | SourceSpec | StageSpec
 
 @attrs.frozen
 class EdgeSpec:
-    """A bounded queue between two nodes with its policies; None stands for the default of its schedule."""
+    """A bounded queue between two nodes with its policies; None is the default of the schedule."""
 
     src: str
     dst: str
@@ -154,7 +156,7 @@ class EdgeSpec:
 
 @attrs.frozen
 class GraphSpec:
-    """A whole graph; nodes and edges stand in the order they were declared."""
+    """A whole graph; nodes and edges are in the order of their declaration."""
 
     name: str
     doc: str
@@ -164,9 +166,9 @@ class GraphSpec:
     edges: tuple[EdgeSpec, ...]
     resources: Mapping[str, Resource[Any]] = attrs.field(factory=dict)
     tests: str | None = None
-    """The stage by which the held-out test tries an artifact; None for a task's own ``attempt``."""
+    """The stage that the held-out test tries artifacts with; None for the task's own ``attempt``."""
     costs: Callable[[Any], Costs] | None = None
-    """How many evaluations a run takes, given a `Draw` that reads no pool; None where the graph does not say."""
+    """A function of a `Draw` without a view that returns how many evaluations a run takes; None if undeclared."""
 
     @property
     def pools(self) -> tuple[PoolSpec, ...]:
@@ -182,7 +184,7 @@ class GraphSpec:
 
     @property
     def repairers(self) -> frozenset[str]:
-        """Names of the stages that some edge's staleness rule repairs with."""
+        """The names of the stages that staleness rules repair with."""
         return frozenset(
             str(getattr(r, "name", r)) for e in self.edges if e.stale is not None for r in e.stale.repairers()
         )

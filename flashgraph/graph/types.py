@@ -1,5 +1,7 @@
-"""Types of ports: compared structurally where Python's own generics allow it and by beartype elsewhere, shown as the
-user wrote them, and searched for what cannot be stored."""
+"""Types of ports: whether one goes where another is expected, how to show them, and whether they can be stored.
+
+Python's own generics are compared part by part, other types by beartype.
+"""
 
 from __future__ import annotations
 
@@ -22,23 +24,23 @@ __all__ = ["assignable", "classes_of", "is_a", "members_of", "narrowed", "show",
 
 UNION = (Union, types.UnionType)
 PROMOTED = {int: (float, complex), float: (complex,)}
-"""An int goes where a float is expected, as type checkers have it (PEP 484, the numeric tower)."""
+"""An int goes where a float is expected, as in type checkers (PEP 484, the numeric tower)."""
 
 
 def is_a(hint: Any, kind: type) -> bool:
-    """Whether a hint is the class or a generic of it."""
+    """Return whether a hint is the class itself, or the class with type arguments."""
     return (get_origin(hint) or hint) is kind
 
 
 def members_of(hint: Any) -> tuple[Any, ...]:
-    """The members of a union, or the one type that it is."""
+    """Return the members of a union; any other type is its only member."""
     return get_args(hint) if get_origin(hint) in UNION else (hint,)
 
 
 def classes_of(hint: Any) -> tuple[type, ...] | None:
-    """The classes of which a value of this type is an instance; None where its class alone does not tell.
+    """Return the classes whose instances are values of this type; None if the class alone cannot decide.
 
-    Of a generic it is the class without its arguments: what a value holds is not looked at.
+    Type arguments are left out: the contents of a value are not checked.
     """
     hint = _unaliased(hint)
     if get_origin(hint) in UNION:
@@ -55,7 +57,7 @@ def classes_of(hint: Any) -> tuple[type, ...] | None:
 
 
 def narrowed(hint: Any, only: type) -> Any | None:
-    """What is left of a type when only instances of a class are taken; None when nothing is."""
+    """Return the part of a type that is made of instances of a class; None if there is none."""
     if hint is Any:
         return only
     kept: list[Any] = []
@@ -69,10 +71,10 @@ def narrowed(hint: Any, only: type) -> Any | None:
 
 
 def assignable(produced: Any, consumed: Any) -> bool:
-    """Whether a value of the first type may go where the second is expected: unions, generics, subclasses, Any.
+    """Return whether a value of the first type may go where the second is expected.
 
-    Generics are compared part by part, so ``Group[A, B]`` goes where ``Group[A, B | C]`` is expected; one without
-    its arguments stands for any.
+    Generics are compared part by part, so that ``Group[A, B]`` goes where ``Group[A, B | C]`` is expected.  A generic
+    without arguments fits every other one of its class.
     """
     produced, consumed = _unaliased(produced), _unaliased(consumed)
     if Any in (produced, consumed) or isinstance(consumed, TypeVar) or isinstance(produced, TypeVar):
@@ -116,19 +118,21 @@ def _tuple_fits(gives: tuple[Any, ...], takes: tuple[Any, ...]) -> bool:
 def _by_beartype(produced: Any, consumed: Any) -> bool:
     if inspect.isclass(produced) and inspect.isclass(consumed):
         try:
-            return issubclass(produced, consumed)  # most edges end here: importing beartype is a fifth of `check`
-        except TypeError:  # a protocol or a typed dict, which Python does not compare by itself
+            return issubclass(
+                produced, consumed
+            )  # enough for most edges, and importing beartype would take a fifth of the time of `check`
+        except TypeError:  # a protocol or a typed dict, which Python cannot compare
             pass
     from beartype.door import is_subhint
 
     try:
         return bool(is_subhint(produced, consumed))
-    except Exception:  # a hint beartype does not know: let it pass, the values will tell
+    except Exception:  # a hint that beartype does not know: accept it, only its values can be checked
         return True
 
 
 def _unaliased(hint: Any) -> Any:
-    """What a ``type`` alias stands for."""
+    """Return the type that a ``type`` alias names."""
     seen = 0
     while type(hint).__name__ == "TypeAliasType" and seen < 100:
         hint, seen = hint.__value__, seen + 1
@@ -136,7 +140,7 @@ def _unaliased(hint: Any) -> Any:
 
 
 def show(hint: Any, *, full: bool = False) -> str:
-    """A type as the user wrote it; ``full`` puts the module before each class."""
+    """Return a type as the user wrote it; with ``full``, each class has its module before it."""
     if hint is None or hint is type(None):
         return "None"
     if hint is Ellipsis:
@@ -157,7 +161,7 @@ def show(hint: Any, *, full: bool = False) -> str:
 
 
 def show_apart(one: Any, other: Any) -> tuple[str, str]:
-    """Two types, with modules where they look alike without them."""
+    """Return two types as text, with modules if they look the same without."""
     shown = show(one), show(other)
     return shown if shown[0] != shown[1] else (show(one, full=True), show(other, full=True))
 
@@ -172,7 +176,7 @@ OURS = (Group, Several, Stale, Verdict)
 
 
 def _fields(kind: Any) -> list[Any]:
-    """Types of the fields of a class that is made of fields; those that cannot be resolved are left out."""
+    """Return the types of a class's fields; an empty list if it has none or they cannot be resolved."""
     try:
         if attrs.has(kind):
             return [f.type for f in attrs.fields(attrs.resolve_types(kind)) if f.type is not None]
@@ -181,13 +185,13 @@ def _fields(kind: Any) -> list[Any]:
             return [hints[f.name] for f in dataclasses.fields(kind)]
         if typing.is_typeddict(kind) or hasattr(kind, "_fields"):
             return list(typing.get_type_hints(kind).values())
-    except Exception:  # a forward reference to a class inside a function: its values will tell
+    except Exception:  # a forward reference to a class inside a function: only its values can be checked
         return []
     return []
 
 
 def parts(hint: Any) -> Iterator[Any]:
-    """The hint and everything it is made of, through fields and type arguments, each once."""
+    """Yield the hint and all its parts, through fields and type arguments, each once."""
     seen: list[Any] = []
     todo = [hint]
     while todo:
@@ -206,10 +210,10 @@ def parts(hint: Any) -> Iterator[Any]:
 
 
 def unstorable(hint: Any) -> Any | None:
-    """The first part of a type that a run could not store and read back; None when all of it can.
+    """Return the first part of a type that a run could not store and read back; None if there is none.
 
-    Storable are plain values, enums, attrs and data classes, named tuples and typed dicts, and lists, tuples, sets
-    and mappings of them.
+    A run stores plain values, enums, attrs and data classes, named tuples, typed dicts, and lists, tuples, sets and
+    mappings of them.
     """
     for part in parts(hint):
         kind = get_origin(part) or part

@@ -147,7 +147,7 @@ def edge_from_a_name() -> fg.Graph:
 @mistake(
     """
 FILE: edge draw->? [foreign-node]
-    found:    graph.stage(...) that was given no function
+    found:    graph.stage(...), which has no function yet
     expected: a pool, source or stage of graph 'plain'
     fix:      graph.stage(FUNCTION, ...)
 """
@@ -271,7 +271,7 @@ def when_is_a_property() -> fg.Graph:
 FILE: edge draw->value [async-function]
     found:    when=ready, an async function
     expected: a plain function: it is called while items are routed
-    fix:      a stage before the edge for what has to wait, and when= on its result
+    fix:      do the waiting in a stage before the edge, and use when= on its result
 """
 )
 def when_is_async() -> fg.Graph:
@@ -515,7 +515,7 @@ def orphans_misspelt() -> fg.Graph:
     """
 FILE: edge draw->value [release-without-gather]
     found:    release=fraction(0.5) on an edge that gathers nothing
-    expected: gather=True beside it
+    expected: gather=True on the same edge
     fix:      gather=True, or drop release
 """
 )
@@ -527,7 +527,7 @@ def release_without_gather() -> fg.Graph:
     """
 FILE: edge draw->value [late-without-gather]
     found:    late='cancel' on an edge that gathers nothing
-    expected: gather=True beside it
+    expected: gather=True on the same edge
     fix:      gather=True, or drop late
 """
 )
@@ -539,7 +539,7 @@ def late_without_gather() -> fg.Graph:
     """
 FILE: edge draw->value [on-failure-without-gather]
     found:    on_failure=fail_above(0.2) on an edge that gathers nothing
-    expected: gather=True beside it
+    expected: gather=True on the same edge
     fix:      gather=True, or drop on_failure
 """
 )
@@ -551,7 +551,7 @@ def on_failure_without_gather() -> fg.Graph:
     """
 FILE: edge score->boxes [late-without-release]
     found:    late='amend' on a group that waits for every member
-    expected: a release rule beside it
+    expected: a release rule on the same edge
     fix:      release=fg.fraction(0.5), or drop late
 """
 )
@@ -563,7 +563,7 @@ def late_without_release() -> fg.Graph:
     """
 FILE: edge draw->value [fanout-without-scatter]
     found:    fanout=3 on an edge that scatters nothing
-    expected: scatter= beside it: fanout bounds the members of a group
+    expected: scatter= on the same edge: fanout bounds the members of a group
     fix:      drop fanout, or add scatter
 """
 )
@@ -575,7 +575,7 @@ def fanout_without_scatter() -> fg.Graph:
     """
 FILE: edge draw->value [order-needs-scatter]
     found:    order=discriminative(3) on an edge that scatters nothing
-    expected: scatter= beside it: it orders the members of a group
+    expected: scatter= on the same edge: the rule orders the members of a group
     fix:      put it on the scattering edge, or use fg.freshest()
 """
 )
@@ -587,7 +587,7 @@ def scatter_order_without_scatter() -> fg.Graph:
     """
 FILE: edge score->boxes [scatter-and-gather]
     found:    scatter= and gather=True on one edge
-    expected: one of them: a group is gathered behind the stage that worked on its members
+    expected: one of them: a group is gathered after the stage that works on its members
     fix:      put a stage between the two
 """
 )
@@ -702,7 +702,7 @@ def forked(only: type, other: type) -> fg.Graph:
 FILE: source 'draw' [only-leaves-out]
     found:    no edge takes Part: each has only= for something else
     expected: an edge for every result
-    fix:      graph.edge(draw, ..., only=Part), or return None for what ends here
+    fix:      graph.edge(draw, ..., only=Part), or return None to end the item here
 """
 )
 def only_for_some() -> fg.Graph:
@@ -780,7 +780,7 @@ def edge_past_its_stage() -> fg.Graph:
 @mistake(
     """
 FILE: edge value->scores [type-mismatch]
-    found:    'value' delivers Value | Part, of which Part does not fit
+    found:    'value' delivers Value | Part; Part does not fit
     expected: Value, which pool 'scores' takes
     fix:      a stage between that turns Value | Part into Value
 """
@@ -1014,7 +1014,7 @@ def group_without_scatter() -> fg.Graph:
 @mistake(
     """
 FILE: edge draw->value [gather-without-scatter]
-    found:    what 'draw' gives was never scattered
+    found:    items of 'draw' were never scattered
     expected: an edge with scatter= somewhere before it
     fix:      scatter= upstream, or drop gather
 """
@@ -1143,7 +1143,7 @@ def repair_by_a_stage_of_the_flow() -> fg.Graph:
     """
 FILE: edge draw->value [repair-type]
     found:    repair stage 'patch' is Stale[Batch] -> Verdict[Batch]
-    expected: Stale[Seed] -> Verdict[Seed]: what waits on this edge
+    expected: Stale[Seed] -> Verdict[Seed], for the items that wait on this edge
     fix:      a repair stage for Seed
 """
 )
@@ -1184,7 +1184,7 @@ def repair_of_what_is_amended() -> fg.Graph:
     """
 FILE: edge draw->score [repair-type]
     found:    repair stage 'patch' is Stale[Part] -> Verdict[Part]
-    expected: Stale[Seed] -> Verdict[Seed]: what waits on this edge
+    expected: Stale[Seed] -> Verdict[Seed], for the items that wait on this edge
     fix:      a repair stage for Seed
 """
 )

@@ -129,7 +129,7 @@ def resource_that_exists() -> fg.Graph:
     """
 FILE: costs of graph 'plain' [costs-not-a-function]
     found:    3
-    expected: a function of a fg.Draw to a fg.Costs
+    expected: a function that takes a fg.Draw and returns a fg.Costs
     fix:      @graph.costs above such a function
 """
 )
@@ -194,7 +194,7 @@ def valued(found: Attempt) -> Value:
 FILE: parameter 'lock' [param-not-plain]
     found:    its default is a lock
     expected: a number, string, bool, None, or a list, tuple or dict of them: it is stored with the run
-    fix:      a plain default, from which the stage makes what it needs
+    fix:      a plain default, from which the stage makes the object
 """
 )
 def param_of_an_object() -> fg.Graph:
@@ -384,7 +384,7 @@ def finish(graph: fg.Graph, source: Any, pool: Any) -> fg.Graph:
 FILE: source 'draw' [async-source]
     found:    an async function
     expected: a plain one: draws happen in the order of emission, and models are called in stages
-    fix:      def draw(...), and a stage behind it for what has to wait
+    fix:      def draw(...), and a stage after it for the work that waits
 """
 )
 def source_is_async() -> fg.Graph:
@@ -441,7 +441,7 @@ def source_takes_nothing() -> fg.Graph:
 FILE: source 'draw' [several-from-source]
     found:    it returns Several[Seed]
     expected: one item: a source starts one round at a time
-    fix:      return a list and scatter= it on the edge, or return Several from a stage behind it
+    fix:      return a list and scatter= it on the edge, or return Several from a stage after it
 """
 )
 def source_gives_several() -> fg.Graph:
@@ -535,7 +535,7 @@ def source_with_an_unknown_option() -> fg.Graph:
     """
 FILE: source 'draw' [reads-not-a-pool]
     found:    reads='scores'
-    expected: reads=POOL, with what graph.pool(...) of this graph returned
+    expected: reads=POOL, the value that graph.pool(...) of this graph returned
     fix:      reads=scores, without quotes, if that is the pool's variable
 """
 )
@@ -554,7 +554,7 @@ def source_reads_a_name() -> fg.Graph:
     """
 FILE: source 'draw' [reads-not-a-pool]
     found:    reads='scores', a pool of graph 'plain'
-    expected: reads=POOL, with what graph.pool(...) of this graph returned
+    expected: reads=POOL, the value that graph.pool(...) of this graph returned
     fix:      there is: kept
 """
 )
@@ -574,7 +574,7 @@ def source_reads_another_graphs_pool() -> fg.Graph:
     """
 FILE: source 'draw' [view-without-reads]
     found:    fg.Draw[Scores] on a source that reads no pool: at.view would be None
-    expected: reads=POOL beside it
+    expected: reads=POOL on the same node
     fix:      reads=POOL, or at: fg.Draw
 """
 )
@@ -694,7 +694,7 @@ def stage_is_a_lambda() -> fg.Graph:
 FILE: stage 'scaled' [not-a-function]
     found:    partial(scaled)
     expected: a function with annotations, or a method
-    fix:      a def that calls scaled; what varies is a graph.param, read as at[param]
+    fix:      a def that calls scaled; make the varying part a graph.param, read as at[param]
 """
 )
 def stage_is_a_partial() -> fg.Graph:
@@ -752,7 +752,7 @@ def stage_is_nothing_callable() -> fg.Graph:
 FILE: stage 'values' [generator]
     found:    a generator: it yields
     expected: a function that returns its result once
-    fix:      return fg.Several([...]) for several items, or a list and scatter= behind it
+    fix:      return fg.Several([...]) for several items, or a list and scatter= on the edge after it
 """
 )
 def stage_is_a_generator() -> fg.Graph:
@@ -917,7 +917,7 @@ def stage_without_parameters() -> fg.Graph:
 FILE: stage 'value' [second-is-context]
     found:    its second parameter 'other' is a Seed
     expected: a fg.Context
-    fix:      at: fg.Context; what else the stage needs belongs into its item or a graph.param
+    fix:      at: fg.Context; put other inputs in the item or in a graph.param
 """
 )
 def stage_with_a_second_item() -> fg.Graph:
@@ -964,7 +964,7 @@ def stage_that_draws() -> fg.Graph:
     """
 FILE: stage 'value' [returns-nothing]
     found:    it returns None only
-    expected: a type that flows on; None beside it filters single items
+    expected: a type of item; None beside it filters single items
     fix:      annotate what it returns, e.g. -> Proposal | None
 """
 )
@@ -1010,7 +1010,7 @@ def stage_returns_one_or_several() -> fg.Graph:
 FILE: stage 'value' [not-storable]
     found:    it gives Locked, in which Event cannot be stored and read back
     expected: plain values, enums, attrs or data classes, and containers of them: a run must be resumable
-    fix:      put what Event holds into an attrs class of plain values
+    fix:      copy the data of Event into an attrs class of plain values
 """
 )
 def stage_returns_a_lock_inside() -> fg.Graph:
@@ -1025,7 +1025,7 @@ def stage_returns_a_lock_inside() -> fg.Graph:
 FILE: stage 'value' [not-storable]
     found:    it gives object, which cannot be stored and read back
     expected: plain values, enums, attrs or data classes, and containers of them: a run must be resumable
-    fix:      put what object holds into an attrs class of plain values
+    fix:      copy the data of object into an attrs class of plain values
 """
 )
 def stage_returns_an_object() -> fg.Graph:
@@ -1090,7 +1090,7 @@ def stage_with_a_model_as_llm() -> fg.Graph:
     """
 FILE: stage 'value' [view-without-reads]
     found:    fg.Context[Scores] on a stage that reads no pool: at.view would be None
-    expected: reads=POOL beside it
+    expected: reads=POOL on the same node
     fix:      reads=POOL, or at: fg.Context
 """
 )

@@ -56,7 +56,7 @@ FILE: graph 'g' [no-pool]
     expected: a pool, which holds what evolves
     fix:      graph.pool('frontier', ParetoFrontier)
 FILE: stage 'value' [dead-end]
-    found:    no edge starts at it: what it gives is lost
+    found:    no edge starts at it: its results are lost
     expected: an edge to a stage or a pool
     fix:      graph.edge(value, ...)
 """
@@ -100,7 +100,7 @@ def keep(value: Value) -> Value:
 @mistake(
     """
 FILE: source 'draw' [dead-end]
-    found:    no edge starts at it: what it gives is lost
+    found:    no edge starts at it: its results are lost
     expected: an edge to a stage or a pool
     fix:      graph.edge(draw, ...)
 FILE: stage 'score' [unreachable]
@@ -154,7 +154,7 @@ def cycle_that_nothing_reaches() -> fg.Graph:
 @mistake(
     """
 FILE: stage 'log' [dead-end]
-    found:    no edge starts at it: what it gives is lost
+    found:    no edge starts at it: its results are lost
     expected: an edge to a stage or a pool
     fix:      graph.edge(log, ...)
 """
@@ -235,7 +235,7 @@ def members_and_single_items_in_one_stage() -> fg.Graph:
 FILE: stage 'copies' [several-in-group]
     found:    it returns Several inside a group: a member would arrive more than once
     expected: one result a member
-    fix:      return one value that holds them, scatter= it behind the stage and gather that inner group first
+    fix:      return one value that holds them, scatter= it after the stage and gather that inner group first
 """
 )
 def several_inside_a_group() -> fg.Graph:
@@ -253,9 +253,9 @@ def several_inside_a_group() -> fg.Graph:
 @mistake(
     """
 FILE: edge score->two [fork-in-group]
-    found:    it and edge score->one both lead each member to edge both->boxes, which gathers one each
+    found:    it and edge score->one both lead each member to edge both->boxes, which gathers it once
     expected: one way for each member
-    fix:      when= on one and otherwise=True on the other, or one stage behind the other
+    fix:      when= on one and otherwise=True on the other, or one stage after the other
 """
 )
 def fork_inside_a_group() -> fg.Graph:
@@ -274,7 +274,7 @@ def fork_inside_a_group() -> fg.Graph:
     """
 FILE: edge score->boxes [late-in-cycle]
     found:    late='amend' on a group whose members go through the cycle of polish
-    expected: late='cancel': late members are outside of the window, and the cycle could fill up with them
+    expected: late='cancel': late members do not count in the window, so they could fill up the cycle
     fix:      late='cancel', or drop release
 """
 )
@@ -298,11 +298,11 @@ def late_members_in_a_cycle() -> fg.Graph:
     """
 FILE: edge other->others [late-differs]
     found:    late='cancel', the default; edge score->boxes, which gathers the same groups, has late='amend'
-    expected: one for all that gather a group: the last of them to be released decides what becomes of its members
+    expected: the same late= on all edges that gather a group: the last one released decides about its late members
     fix:      late='amend', or late='cancel' on edge score->boxes
 FILE: edge third->thirds [late-differs]
     found:    late='drop'; edge score->boxes, which gathers the same groups, has late='amend'
-    expected: one for all that gather a group: the last of them to be released decides what becomes of its members
+    expected: the same late= on all edges that gather a group: the last one released decides about its late members
     fix:      late='amend', or late='drop' on edge score->boxes
 """
 )
@@ -684,7 +684,7 @@ FILE: edge first->second [type-mismatch]
     fix:      a stage between that turns Batch into Seed
 FILE: edge second->scores [late-without-gather]
     found:    late='cancel' on an edge that gathers nothing
-    expected: gather=True beside it
+    expected: gather=True on the same edge
     fix:      gather=True, or drop late
 """
 )

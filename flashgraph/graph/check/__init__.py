@@ -1,7 +1,7 @@
 """`check`: every mistake of a graph at once, each with its line, what was found, what was expected and the fix.
 
-The checks run in phases: declarations (noted by the DSL), options, nodes, edges, shapes.  Each phase leaves out what
-it has found broken, so that the next ones meet only sound values and one mistake is reported once.
+The checks run in phases: declarations (noted by the DSL), options, nodes, edges, shape.  Each phase leaves out the
+broken parts, so that later phases see only sound values and one mistake is reported once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Declared(Protocol):
 
 
 def check(graph: Declared) -> CheckedGraph:
-    """Check a graph, with what the DSL has noted about its declarations."""
+    """Check a graph; the problems include those that the DSL noted while the file was read."""
     return check_spec(graph.spec, graph.noted, frozenset(graph.left_out))
 
 
@@ -43,7 +43,7 @@ def check_spec(
 ) -> CheckedGraph:
     """Check a graph as a value.
 
-    ``noted`` are problems that are known already, ``left_out`` the nodes that miss an edge because of one.
+    ``noted`` are problems that are known already.  ``left_out`` names nodes that miss an edge because of one.
     """
     notes = Notes()
     sound, touched = check_options(spec, notes)

@@ -1,4 +1,4 @@
-"""What the checks derive from a graph: compiling, journals and drawings use it and derive nothing again."""
+"""A checked graph: its problems, types and scopes, as compiling, journals and drawings use them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Ports:
 
     takes: dict[str, Any] = attrs.field(factory=dict)
     gives: dict[str, Any] = attrs.field(factory=dict)
-    """Without `Several` and without None."""
+    """The type of one result, without `Several` and None."""
     several: set[str] = attrs.field(factory=set)
-    """Stages that return a `Several` of what they give."""
+    """Stages that return a `Several`."""
     optional: set[str] = attrs.field(factory=set)
     """Sources and stages that may return None."""
     views: dict[str, Any] = attrs.field(factory=dict)
@@ -39,7 +39,7 @@ class EdgeTypes:
 
 @attrs.frozen
 class CheckedGraph:
-    """A graph, its problems, and what `check` knows about it.
+    """A graph with its problems and its types.
 
     Without problems, ``ports`` has every node, ``flows`` every edge and ``scopes`` every node that items reach.
     """

@@ -1,4 +1,4 @@
-"""Checks of single edges: what flows over them, and which options go together."""
+"""Checks of single edges: the types on them, and options that must go together."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["check_edges"]
 
 
 def check_edges(graph: GraphSpec, ports: Ports, scopes: Mapping[str, Scope], notes: Notes) -> dict[str, EdgeTypes]:
-    """Note what is wrong with each edge; return the types on those whose types are right, by name."""
+    """Note the problems of each edge; return the types on the edges that have no type problem, by name."""
     flows: dict[str, EdgeTypes] = {}
     for edge in graph.edges:
         note = notes.of(edge.place, f"edge {edge.name}")
@@ -48,14 +48,14 @@ def _combinations(edge: EdgeSpec, note: Note) -> None:
         note(
             "scatter-and-gather",
             "scatter= and gather=True on one edge",
-            "one of them: a group is gathered behind the stage that worked on its members",
+            "one of them: a group is gathered after the stage that works on its members",
             "put a stage between the two",
         )
     if edge.fanout is not None and edge.scatter is None:
         note(
             "fanout-without-scatter",
             f"fanout={edge.fanout!r} on an edge that scatters nothing",
-            "scatter= beside it: fanout bounds the members of a group",
+            "scatter= on the same edge: fanout bounds the members of a group",
             "drop fanout, or add scatter",
         )
     for option in ("release", "late", "on_failure"):
@@ -63,21 +63,21 @@ def _combinations(edge: EdgeSpec, note: Note) -> None:
             note(
                 f"{option.replace('_', '-')}-without-gather",
                 f"{option}={_worded(getattr(edge, option))} on an edge that gathers nothing",
-                "gather=True beside it",
+                "gather=True on the same edge",
                 f"gather=True, or drop {option}",
             )
     if edge.late is not None and edge.gather and edge.release is None:
         note(
             "late-without-release",
             f"late={edge.late!r} on a group that waits for every member",
-            "a release rule beside it",
+            "a release rule on the same edge",
             "release=fg.fraction(0.5), or drop late",
         )
     if hasattr(edge.order, "arrange") and edge.scatter is None:
         note(
             "order-needs-scatter",
             f"order={edge.order} on an edge that scatters nothing",
-            "scatter= beside it: it orders the members of a group",
+            "scatter= on the same edge: the rule orders the members of a group",
             "put it on the scattering edge, or use fg.freshest()",
         )
 
@@ -126,13 +126,13 @@ def _routes(graph: GraphSpec, edge: EdgeSpec, note: Note) -> None:
 
 
 def _sent(edge: EdgeSpec, ports: Ports) -> Any | None:
-    """The type of what ``edge`` takes from its start: what that gives, narrowed by ``only``; None where unknown."""
+    """Return the type that ``edge`` takes from its start, narrowed by ``only``; None if it is unknown."""
     gives = ports.gives.get(edge.src)
     return gives if gives is None or edge.only is None else narrowed(gives, edge.only)
 
 
 def _narrows(edge: EdgeSpec, ports: Ports, note: Note) -> bool:
-    """Whether something is left that ``only`` lets through; nothing is noted otherwise."""
+    """Return whether ``only`` lets anything through; note a problem if it does not."""
     gives = ports.gives.get(edge.src)
     if edge.only is None or gives is None or _sent(edge, ports) is not None:
         return True
@@ -147,7 +147,7 @@ def _narrows(edge: EdgeSpec, ports: Ports, note: Note) -> bool:
 
 
 def _left_over(graph: GraphSpec, name: str, ports: Ports, notes: Notes) -> None:
-    """Note members of a union that no edge takes: what is not wanted should not be made, or be None."""
+    """Note members of a union that no edge takes: a node should return None in their place."""
     edges, gives = graph.out_of(name), ports.gives.get(name)
     if gives is None or not edges or any(e.only is None for e in edges):
         return
@@ -158,12 +158,12 @@ def _left_over(graph: GraphSpec, name: str, ports: Ports, notes: Notes) -> None:
             "only-leaves-out", edges[-1].place, f"{graph.nodes[name].kind} {name!r}",
             f"no edge takes {' or '.join(map(show, over))}: each has only= for something else",
             "an edge for every result",
-            f"graph.edge({name}, ..., only={show(over[0])}), or return None for what ends here",
+            f"graph.edge({name}, ..., only={show(over[0])}), or return None to end the item here",
         )  # fmt: skip
 
 
 def _arrives(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope) -> Any | None:
-    """The type of what arrives at the end of ``edge``; None where it cannot be known."""
+    """Return the type that arrives at the end of ``edge``; None if it cannot be known."""
     gives = _sent(edge, ports)
     if gives is None:
         return None
@@ -173,7 +173,7 @@ def _arrives(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope) -> An
 
 
 def _grouped(graph: GraphSpec, gives: Any, ports: Ports, scope: Scope) -> Any | None:
-    """``Group[ORIGIN, MEMBER]``, the origin being what the scatters that opened the group were given."""
+    """Return ``Group[ORIGIN, MEMBER]``: the origin is the type that the group's scatters take."""
     origins: list[Any] = []
     for name in sorted(scope[-1]) if scope else ():
         scatter = graph.edge(name)
@@ -190,7 +190,10 @@ def _grouped(graph: GraphSpec, gives: Any, ports: Ports, scope: Scope) -> Any | 
 
 
 def _at_repair(graph: GraphSpec, edge: EdgeSpec, ports: Ports, note: Note) -> bool:
-    """A repair stage has no edges; one whose signature is not a repair's is reported at the rule that names it."""
+    """Return whether an end of the edge is a repair stage, and note that these have no edges.
+
+    A repair stage with a wrong signature is reported at the rule that names it.
+    """
     ends = [end for end in (edge.src, edge.dst) if end in graph.repairers]
     for end in ends:
         if stale_of(ports.takes.get(end)) is not None:
@@ -204,12 +207,12 @@ def _at_repair(graph: GraphSpec, edge: EdgeSpec, ports: Ports, note: Note) -> bo
 
 
 def _types(graph: GraphSpec, edge: EdgeSpec, ports: Ports, scope: Scope | None, note: Note) -> Any | None:
-    """Note what does not fit; return the type that arrives at the end of the edge, None where it is not known."""
+    """Note types that do not fit; return the type that arrives at the end of the edge, None if it is unknown."""
     gives, takes = _sent(edge, ports), ports.takes.get(edge.dst)
     if edge.gather and scope == ():
         note(
             "gather-without-scatter",
-            f"what {edge.src!r} gives was never scattered",
+            f"items of {edge.src!r} were never scattered",
             "an edge with scatter= somewhere before it",
             "scatter= upstream, or drop gather",
         )
@@ -250,7 +253,7 @@ def _unfit(
         )
     else:
         unfit = [m for m in members_of(arrives) if not assignable(m, takes)]
-        partly = f", of which {' and '.join(map(show, unfit))} does not fit" if unfit != [arrives] else ""
+        partly = f"; {' and '.join(map(show, unfit))} does not fit" if unfit != [arrives] else ""
         source = f"{edge.src!r} delivers" if edge.scatter is None else f"scatter={function_name(edge.scatter)} makes"
         note(
             "type-mismatch",
@@ -261,7 +264,7 @@ def _unfit(
 
 
 def _nearest(graph: GraphSpec, edge: EdgeSpec, ports: Ports, arrives: Any, shown: str, wanted: str) -> str:
-    """The nearest correction of an edge between two types."""
+    """Return the smallest change that makes the edge fit."""
     if edge.gather:
         return f"annotate the item of {edge.dst!r} as fg.{shown}, or gather what was scattered from it"
     if edge.scatter is not None:
@@ -329,6 +332,6 @@ def _repair(edge: EdgeSpec, node: StageSpec, ports: Ports, waits: Any, note: Not
         note(
             "repair-type",
             f"repair stage {node.name!r} is Stale[{show(stale)}] -> Verdict[{show(verdict)}]",
-            f"{wanted}: what waits on this edge",
+            f"{wanted}, for the items that wait on this edge",
             f"a repair stage for {show(waits)}",
         )

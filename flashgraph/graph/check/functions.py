@@ -1,7 +1,7 @@
-"""Checks of the functions on an edge: what ``scatter`` and ``when`` take and give.
+"""Checks of the functions on an edge: the types that ``scatter`` and ``when`` take and return.
 
-They may be methods of the item's class, whose ``self`` needs no annotation, or functions.  A ``when`` may also be a
-lambda, about whose types nothing is known.
+They are functions, or methods of the item's class, whose ``self`` needs no annotation.  A ``when`` may also be a
+lambda, whose types are unknown.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ __all__ = ["check_scatter", "check_when", "scattered"]
 
 
 def local_names(graph: GraphSpec, edge: EdgeSpec) -> Mapping[str, Any]:
-    """Local names where the edge's nodes were declared: annotations of its functions may refer to them."""
+    """Return the local names where the edge's nodes were declared: annotations of its functions may use them."""
     ends = [node for node in (graph.nodes[edge.src], graph.nodes[edge.dst]) if not isinstance(node, PoolSpec)]
     return {name: value for node in ends for name, value in node.localns.items()}
 
 
 def _owner(function: Any, gives: Any) -> type | None:
-    """The class among what arrives that ``function`` is a method of."""
+    """Return the class among the arriving types that has ``function`` as a method."""
     for member in members_of(gives):
         for base in getattr(get_origin(member) or member, "__mro__", ()):
             if any(value is function for value in vars(base).values()):
@@ -34,14 +34,14 @@ def _owner(function: Any, gives: Any) -> type | None:
 
 
 def _stranger(function: Any) -> str | None:
-    """The class that an unannotated method belongs to, where it is none of what arrives."""
+    """Return the class name of an unannotated method of a class that does not arrive; None for other functions."""
     path = str(getattr(function, "__qualname__", "")).rpartition("<locals>.")[2]
     names = list(inspect.signature(function).parameters) if inspect.isfunction(function) else []
     return path.rpartition(".")[0] if "." in path and names and names[0] not in function.__annotations__ else None
 
 
 def scattered(edge: EdgeSpec, gives: Any, localns: Mapping[str, Any]) -> Any:
-    """The type of the members that ``edge.scatter``, which `check_scatter` has passed, makes of ``gives``."""
+    """Return the type of the members that ``edge.scatter`` makes from ``gives``, after `check_scatter` has passed."""
     function: Any = edge.scatter
     returns = signature_of(function, localns, _owner(function, gives)).returns
     arguments = [a for a in get_args(returns) if a is not Ellipsis]
@@ -56,7 +56,7 @@ def scattered(edge: EdgeSpec, gives: Any, localns: Mapping[str, Any]) -> Any:
 def _read(
     option: str, function: Callable[..., Any], gives: Any, localns: Mapping[str, Any], note: Note
 ) -> Signature | None:
-    """The function's signature, once it is known to take what arrives."""
+    """Return the function's signature; note a problem and return None if it does not take the arriving type."""
     owner = _owner(function, gives)
     stranger = None if owner is not None else _stranger(function)
     if stranger is not None:
@@ -68,7 +68,7 @@ def _read(
         _wrong_type(option, function, show(takes), gives, note)
         return None
     if owner is not None and not assignable(gives, owner):
-        # A method of one member of a union: the others do not have it.
+        # It is a method of one member of a union; the other members lack it.
         _wrong_type(option, function, show(owner), gives, note)
         return None
     return found
@@ -88,7 +88,7 @@ def _wrong_type(option: str, function: Any, takes: str, gives: Any, note: Note) 
 
 
 def check_scatter(edge: EdgeSpec, gives: Any, localns: Mapping[str, Any], note: Note) -> bool:
-    """Note why ``edge.scatter`` cannot make members of ``gives``; True when it can."""
+    """Return whether ``edge.scatter`` can make members from ``gives``; note a problem if it cannot."""
     function: Any = edge.scatter
     name = function_name(function)
     try:
@@ -118,12 +118,12 @@ def check_scatter(edge: EdgeSpec, gives: Any, localns: Mapping[str, Any], note: 
 
 
 def check_when(edge: EdgeSpec, gives: Any, localns: Mapping[str, Any], note: Note) -> None:
-    """Note that ``edge.when`` takes another type than what arrives, or does not say yes or no."""
+    """Note a problem if ``edge.when`` takes another type than the one that arrives, or does not return a bool."""
     function: Any = edge.when
     try:
         found = _read("when", function, gives, localns, note)
     except Unreadable:
-        return  # a lambda, or a function without annotations: its values will tell
+        return  # a lambda, or a function without annotations: only its values can be checked
     if found is not None and found.returns is not Any and not assignable(found.returns, bool):
         note(
             "when-not-a-bool",

@@ -1,4 +1,4 @@
-"""Checks of single nodes: sources, stages and pools, their signatures and what their options ask of them."""
+"""Checks of single nodes: the signatures of pools, sources and stages, and options that depend on them."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def check_nodes(graph: GraphSpec, notes: Notes) -> Ports:
 
 
 def verdict_of(gives: Any) -> Any | None:
-    """T of a Verdict[T]; None for anything else."""
+    """Return T of a ``Verdict[T]``; None for anything else."""
     return (get_args(gives) or (Any,))[0] if is_a(gives, Verdict) else None
 
 
 def stale_of(takes: Any) -> Any | None:
-    """T of a Stale[T]; None for anything else."""
+    """Return T of a ``Stale[T]``; None for anything else."""
     return (get_args(takes) or (Any,))[0] if is_a(takes, Stale) else None
 
 
@@ -92,7 +92,7 @@ def _not_a_pool(note: Note, name: str, error: TypeError, wanted: str) -> None:
     note("not-a-pool", f"{name}: {error}", wanted, fix)
 
 
-# ---- what sources and stages share -----------------------------------------------------------------------
+# ---- sources and stages -----------------------------------------------------------------------
 
 
 def _signature(node: SourceSpec | StageSpec, note: Note) -> Signature | None:
@@ -108,7 +108,7 @@ def _result(node: SourceSpec | StageSpec, found: Signature, note: Note) -> bool:
         note(
             "returns-nothing",
             "it returns None only",
-            "a type that flows on; None beside it filters single items",
+            "a type of item; None beside it filters single items",
             "annotate what it returns, e.g. -> Proposal | None",
         )
         return False
@@ -135,14 +135,14 @@ def _result(node: SourceSpec | StageSpec, found: Signature, note: Note) -> bool:
             "not-storable",
             f"it gives {inside}{show(bad)}{', which' if not inside else ''} cannot be stored and read back",
             "plain values, enums, attrs or data classes, and containers of them: a run must be resumable",
-            f"put what {show(bad)} holds into an attrs class of plain values",
+            f"copy the data of {show(bad)} into an attrs class of plain values",
         )
         return False
     return True
 
 
 def _view(node: SourceSpec | StageSpec, at: Any, ports: Ports, note: Note) -> None:
-    """The view that a function declares must be the one its ``reads`` gives it."""
+    """Note a declared view that differs from the view that ``reads`` gives."""
     kind = "Draw" if is_a(at, Draw) else "Context"
     declared = (get_args(at) or (Any,))[0]
     if node.reads is None:
@@ -150,7 +150,7 @@ def _view(node: SourceSpec | StageSpec, at: Any, ports: Ports, note: Note) -> No
             note(
                 "view-without-reads",
                 f"fg.{kind}[{show(declared)}] on a {node.kind} that reads no pool: at.view would be None",
-                "reads=POOL beside it",
+                "reads=POOL on the same node",
                 f"reads=POOL, or at: fg.{kind}",
             )
         return
@@ -177,7 +177,7 @@ def _source(source: SourceSpec, ports: Ports, notes: Notes) -> None:
             "async-source",
             "an async function",
             "a plain one: draws happen in the order of emission, and models are called in stages",
-            f"def {source.name}(...), and a stage behind it for what has to wait",
+            f"def {source.name}(...), and a stage after it for the work that waits",
         )
         return
     if len(found.parameters) != 1 or not is_a(found.parameters[0], Draw) or found.extra:
@@ -195,7 +195,7 @@ def _source(source: SourceSpec, ports: Ports, notes: Notes) -> None:
             "several-from-source",
             f"it returns Several[{show(found.returns)}]",
             "one item: a source starts one round at a time",
-            "return a list and scatter= it on the edge, or return Several from a stage behind it",
+            "return a list and scatter= it on the edge, or return Several from a stage after it",
         )
         return
     _view(source, found.parameters[0], ports, note)
@@ -310,7 +310,7 @@ def _parameters(stage: StageSpec, found: Signature, note: Note) -> bool:
             "second-is-context",
             f"its second parameter {found.names[1]!r} is a {show(found.parameters[1])}",
             "a fg.Context",
-            "at: fg.Context; what else the stage needs belongs into its item or a graph.param",
+            "at: fg.Context; put other inputs in the item or in a graph.param",
         )
     else:
         return True

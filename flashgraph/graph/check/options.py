@@ -1,7 +1,7 @@
-"""The first phase of `check`: option values, each alone.
+"""The first phase of `check`: each option value by itself.
 
-What is wrong is noted and left out of the graph that the later phases see, so that they meet only values of the
-right kind, and one mistake is reported once.
+Wrong values are noted and left out of the graph that the later phases see.  Those then see only values of the right
+kind, and one mistake is reported once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ORPHANS = ("discard", "keep")
 SPENDABLE = ("proposals", "evaluations")
 STREAMS = ("keyed", "sequential")
 RESERVED = ("champion", "control", "focus", "reserve", "window")
-"""Settings of a schedule: a parameter of that name could not be told from them on the command line."""
+"""Settings of a schedule: on the command line, a parameter of that name would be ambiguous."""
 
 Methods = tuple[tuple[str, ...], ...]
 
@@ -35,11 +35,11 @@ RULES: tuple[tuple[str, str, Methods, str], ...] = (
     ("stale", "a staleness rule", (("decide", "repairers", "refreshes", "flaw"),), "fg.discard(above=4)"),
     ("on_failure", "a failure rule", (("fails", "flaw"),), "fg.fail_above(0.2)"),
 )
-"""Edge options that hold policies: what they are, the methods that a value must have, and an example."""
+"""Edge options that hold policies: the option, its name for people, the methods it must have, and an example."""
 
 
 def check_options(graph: GraphSpec, notes: Notes) -> tuple[GraphSpec, frozenset[str]]:
-    """Note wrong option values; return the graph without them, and the nodes at whose edges something was left out."""
+    """Note wrong option values; return the graph without them, and the nodes that miss an edge because of one."""
     _params(graph, notes)
     nodes = {n.name: _node(n, notes) for n in graph.nodes.values()}
     kept: list[EdgeSpec] = []
@@ -71,7 +71,7 @@ def _params(graph: GraphSpec, notes: Notes) -> None:
                 "param-not-plain",
                 f"its default is a {type(param.default).__name__}",
                 "a number, string, bool, None, or a list, tuple or dict of them: it is stored with the run",
-                "a plain default, from which the stage makes what it needs",
+                "a plain default, from which the stage makes the object",
             )
         if param.name in RESERVED:
             note(
@@ -190,7 +190,7 @@ def _edge(edge: EdgeSpec, notes: Notes) -> EdgeSpec:
     if edge.late is not None:
         changes["late"] = _one_of(note, "bad-late", "late", edge.late, LATE)
         if changes["late"] is None:
-            changes["release"] = None  # what it would be late for: the default is not what was meant
+            changes["release"] = None  # late members need an early release, and the default of late= was not meant
     changes["orphans"] = _one_of(note, "bad-orphans", "orphans", edge.orphans, ORPHANS) or "discard"
     for option, rule, methods, example in RULES:
         if not _rule(note, option, getattr(edge, option), rule, methods, example):
@@ -212,7 +212,7 @@ def _function(note: Note, option: str, value: Any) -> Any:
             "async-function",
             f"{option}={name}, an async function",
             "a plain function: it is called while items are routed",
-            f"a stage before the edge for what has to wait, and {option}= on its result",
+            f"do the waiting in a stage before the edge, and use {option}= on its result",
         )
         return None
     try:
@@ -225,7 +225,7 @@ def _function(note: Note, option: str, value: Any) -> Any:
             f"def {value.__name__}(item): ..." if inspect.isfunction(value) else "a function of one argument",
         )
         return None
-    except ValueError:  # some built-ins tell nothing about their parameters
+    except ValueError:  # some built-ins have no signature
         return value
     return value
 
@@ -254,14 +254,14 @@ def _shown(value: Any) -> str:
     if inspect.isroutine(value) or inspect.isclass(value):
         return str(value.__name__)
     try:
-        # A policy for another option says more by its own words than by its fields.
+        # The text of a policy for another option is clearer than its repr.
         return str(value) if hasattr(value, "flaw") else repr(value)
-    except Exception:  # a policy with a wrong number in it
+    except Exception:  # a policy that holds a wrong value
         return f"a {type(value).__name__}"
 
 
 def _makes_rule(function: Callable[..., Any], methods: Methods) -> bool:
-    """Whether one of our own functions is named that makes rules of the wanted kind."""
+    """Return whether ``function`` is one of flashgraph's own that make rules of the wanted kind."""
     import typing
 
     if not str(getattr(function, "__module__", "")).startswith("flashgraph.policies") or inspect.isclass(function):

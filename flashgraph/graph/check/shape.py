@@ -1,4 +1,4 @@
-"""Checks of the whole: what is reached, what leads nowhere, groups, cycles and their capacity."""
+"""Checks of the whole graph: reach, dead ends, groups, cycles and their capacity."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from flashgraph.graph.types import show
 __all__ = ["ASSUMED_WINDOW", "check_clashes", "check_shape"]
 
 ASSUMED_WINDOW = 8
-"""The window of the default schedule; a run checks again with its own."""
+"""Rounds: the window of the default schedule.  A run checks again with its own."""
 
 
 def check_shape(
     graph: GraphSpec, ports: Ports, scopes: Mapping[str, Scope], notes: Notes, left_out: frozenset[str]
 ) -> None:
-    """Note what is wrong with the graph as a whole.
+    """Note the problems of the graph as a whole.
 
-    ``left_out`` names nodes whose edges were left out because they are wrong themselves: that something is not
-    reached is then not reported on top.
+    ``left_out`` names nodes that miss an edge because of another problem.  While there are any, nodes that are not
+    reached are not reported: they may be a consequence.
     """
     _ends(graph, notes)
     if not left_out:
@@ -45,7 +45,7 @@ def check_shape(
 
 
 def _tests(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
-    """The stage of the held-out test runs outside of the graph's flow: all it has is its item, a model and the task."""
+    """Note a wrong `Graph.tests_with`: the held-out test runs a stage with its item, a model and the task alone."""
     stage = next((s for s in graph.stages if s.name == graph.tests), None)
     if graph.tests is None:
         return
@@ -66,13 +66,13 @@ def _tests(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
 
 
 def _attempts(takes: Any, gives: Any) -> bool:
-    """Whether a stage is one of works to attempts, by what the held-out test uses of them."""
+    """Return whether a stage turns works into attempts, by the fields that the held-out test uses."""
     works = attrs.has(takes) and {"text", "split", "index"} <= {f.name for f in attrs.fields(takes)}
     return works and attrs.has(gives) and "score" in {f.name for f in attrs.fields(gives)}
 
 
 def is_double(name: str) -> bool:
-    """Whether a node is the second of its name, which has been reported (`Graph.add` counts them with a #)."""
+    """Return whether a node is the second of its name, which is reported already (`Graph.add` adds a # to it)."""
     return "#" in name
 
 
@@ -101,7 +101,7 @@ def _reach(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
                 "a staleness rule that names it",
                 f"stale=fg.repair({stage.name}) on an edge, or drop the stage",
             )  # fmt: skip
-        elif not into:  # what lies behind it is not reached either: the first one says it all
+        elif not into:  # the nodes behind it are not reached either: one report is enough
             notes.add(
                 "unreachable", stage.place, f"stage {stage.name!r}",
                 "no edge ends at it",
@@ -137,7 +137,7 @@ def _dead_ends(graph: GraphSpec, notes: Notes, left_out: frozenset[str]) -> None
             continue  # reported as unreachable, and perhaps meant for repair
         notes.add(
             "dead-end", node.place, f"{node.kind} {node.name!r}",
-            "no edge starts at it: what it gives is lost",
+            "no edge starts at it: its results are lost",
             "an edge to a stage or a pool",
             f"graph.edge({node.name}, ...)",
         )  # fmt: skip
@@ -172,12 +172,12 @@ def _several(
                 "several-in-group", stage.place, f"stage {stage.name!r}",
                 "it returns Several inside a group: a member would arrive more than once",
                 "one result a member",
-                "return one value that holds them, scatter= it behind the stage and gather that inner group first",
+                "return one value that holds them, scatter= it after the stage and gather that inner group first",
             )  # fmt: skip
 
 
 def _forks(graph: GraphSpec, scopes: Mapping[str, Scope], notes: Notes) -> None:
-    """Inside a group a member has one way to the gathering edge: of two copies only the first would count."""
+    """Note members that reach their gathering edge on two ways: only the first copy would count."""
     reported: set[str] = set()
     for gather in graph.edges:
         scope = scopes.get(gather.src)
@@ -193,20 +193,20 @@ def _forks(graph: GraphSpec, scopes: Mapping[str, Scope], notes: Notes) -> None:
                 reported.add(always[1].name)
                 notes.add(
                     "fork-in-group", always[1].place, f"edge {always[1].name}",
-                    f"it and edge {always[0].name} both lead each member to edge {gather.name}, which gathers one each",
+                    f"it and edge {always[0].name} both lead each member to edge {gather.name}, which gathers it once",
                     "one way for each member",
-                    "when= on one and otherwise=True on the other, or one stage behind the other",
+                    "when= on one and otherwise=True on the other, or one stage after the other",
                 )  # fmt: skip
 
 
 def _late(graph: GraphSpec, scopes: Mapping[str, Scope], notes: Notes) -> None:
-    """Late members hold no place in the window: in a cycle there could be any number of them."""
+    """Note late members in a cycle: they do not count in the window, so their number would have no bound."""
     cyclic = frozenset().union(*components(graph))
     for gather in graph.edges:
         scope = scopes.get(gather.src)
         if not gather.gather or not scope or gather.release is None or gather.late not in ("drop", "amend"):
             continue
-        # An amendment is late too, and goes on behind the gather.
+        # An amendment is late too, and travels behind the gather.
         behind = downstream(graph, gather.dst) | {gather.dst} if gather.late == "amend" else set()
         inside = [n for n in graph.nodes if any(level & scope[-1] for level in scopes.get(n, ()))]
         looping = [n for n in graph.nodes if n in cyclic and (n in inside or n in behind)]
@@ -216,13 +216,13 @@ def _late(graph: GraphSpec, scopes: Mapping[str, Scope], notes: Notes) -> None:
                 f"late={gather.late!r} on a group whose members go through the cycle of {', '.join(looping)}"
                 if set(looping) & set(inside)
                 else f"late={gather.late!r} on a group whose amendment goes through the cycle of {', '.join(looping)}",
-                "late='cancel': late members are outside of the window, and the cycle could fill up with them",
+                "late='cancel': late members do not count in the window, so they could fill up the cycle",
                 "late='cancel', or drop release",
             )  # fmt: skip
 
 
 def _late_alike(graph: GraphSpec, by_scatter: Mapping[str, tuple[str, ...]], notes: Notes) -> None:
-    """Edges that gather the groups of one scatter share its members, and what becomes of those that are late."""
+    """Note edges that gather the same groups and differ about late members."""
     reported: set[str] = set()
     for gathers in by_scatter.values():
         early = [e for e in graph.edges if e.name in gathers and e.release is not None]
@@ -234,7 +234,7 @@ def _late_alike(graph: GraphSpec, by_scatter: Mapping[str, tuple[str, ...]], not
                 notes.add(
                     "late-differs", edge.place, f"edge {edge.name}",
                     f"late={late!r}{default}; edge {early[0].name}, which gathers the same groups, has late={first!r}",
-                    "one for all that gather a group: the last of them to be released decides what becomes of its "
+                    "the same late= on all edges that gather a group: the last one released decides about its late "
                     "members",
                     f"late={first!r}, or late={late!r} on edge {early[0].name}",
                 )  # fmt: skip
@@ -305,7 +305,7 @@ def _capacity(graph: GraphSpec, ports: Ports, notes: Notes) -> None:
 
 
 def _stamps(graph: GraphSpec, notes: Notes) -> None:
-    """Staleness rules need items that carry a version."""
+    """Note staleness rules on items that carry no version."""
     nodes: tuple[SourceSpec | StageSpec, ...] = (*graph.sources, *graph.stages)
     stamped = {n.name for n in nodes if n.reads is not None}
     stamped |= {name for start in stamped for name in downstream(graph, start)}
