@@ -350,7 +350,7 @@ def test_resume_of_what_has_failed(cli: Cli, tmp_path: Path) -> None:
         ended = cli("resume", "out")
         assert (ended.code, ended.out) == (1, "")
         assert "task: attempt: another function" in ended.err
-        assert "--accept-changes, which begins anew" in ended.err
+        assert "--accept-changes, which restarts" in ended.err
         for name in [name for name in sys.modules if name.startswith("flashgraph_file_broken")]:
             del sys.modules[name]  # as in another process
         ended = cli("resume", "out", "--accept-changes", "--target-score", "inf")

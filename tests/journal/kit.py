@@ -251,9 +251,9 @@ def session(
 ) -> Ended:
     """Run one session in a child process; resume when the folder holds a journal.
 
-    The child is killed right after commit number ``kill_at``, or after the first commit by which it has received
-    ``kill_answered`` answers, or within a transaction at statement number ``kill_inside``, or from outside after
-    ``kill_after`` seconds.  In real time the number of commits depends on the machine; the answers do not.
+    ``kill_at`` kills the child right after that commit, ``kill_answered`` after the commit that reaches that many
+    answers, ``kill_inside`` at that statement within a transaction, and ``kill_after`` from outside after that many
+    seconds.  In real time the number of commits depends on the machine; the answers do not.
     """
     before = answers(folder).total()
 

@@ -156,7 +156,7 @@ ROWS: list[tuple[str, str, str]] = [
 
 @pytest.mark.parametrize(("sql", "said"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
 def test_a_row_that_is_damaged(sql: str, said: str, folder: Path) -> None:
-    """Readers that need the row name it, others work; `runs` lists the run as unreadable, with what can be read."""
+    """Readers that need the row name it, others work; `runs` lists the run as unreadable, with its readable parts."""
     execute(folder, sql)
     failed = read_all(folder)
     assert any(said in str(error) for error in failed.values()), f"{said!r} in {failed}"

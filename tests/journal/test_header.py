@@ -181,7 +181,7 @@ class Shelf:
 
 
 def refusing(take: Any, folder: Path, **options: Any) -> fg.Result:
-    """Run numbers of which some match no edge."""
+    """Run numbers; some of them match no edge."""
     graph = fg.Graph("refusing")
     pool = graph.pool("pool", Shelf)
 

@@ -484,7 +484,7 @@ def test_another_event_loop(number: int, schedule: str, fresh: Path, alone: Path
 
 
 def test_killed_before_it_began(fresh: Path) -> None:
-    """A run that was killed before its header was stored is started anew, whatever its folder contains."""
+    """A run that was killed before its header was stored is started from scratch, whatever its folder contains."""
     assert session(GEPA, fresh, schedule="lockstep", kill_inside=1).killed
     with pytest.raises(JournalError, match="killed before it began"):
         here(GEPA, fresh, schedule="lockstep", resume=True)

@@ -87,14 +87,16 @@ def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(begun: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
+    """A copy of that run."""
     return Path(shutil.copytree(begun, tmp_path / "run"))
 
 
 @pytest.mark.parametrize(("change", "said"), [row[1:] for row in ANEW], ids=[row[0] for row in ANEW])
 def test_a_task_that_would_mix_scores(change: Change, said: str, folder: Path) -> None:
-    """The change is shown and the run stays as it was; once accepted, the run begins anew from its best artifact, with
-    the rest of the budget."""
+    """The change is shown, and the run is unchanged.
+
+    Once accepted, the run restarts from its best artifact with the rest of the budget.
+    """
     with StoredRun.open(folder) as run:
         best, spend = run.best(), run.spend()
     assert best is not None
@@ -102,7 +104,7 @@ def test_a_task_that_would_mix_scores(change: Change, said: str, folder: Path) -
     with pytest.raises(DataError, match="has changed since the run was started") as caught:
         small_run(folder, task=change(TASK), resume=True)
     assert f"task: {said}" in str(caught.value)
-    assert "Fix: resume with the earlier task; or --accept-changes, which begins anew" in str(caught.value)
+    assert "Fix: resume with the earlier task; or --accept-changes, which restarts" in str(caught.value)
     assert (folder / "journal.db").read_bytes() == before
 
     task = change(TASK)

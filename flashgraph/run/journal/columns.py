@@ -21,7 +21,7 @@ __all__ = [
 ]  # fmt: skip
 
 Expected = Callable[[Any], Any]
-"""Return a column's value in the form that is used; raise ValueError with what was expected."""
+"""Return a column's value in the form that is used; raise ValueError, whose text names what was expected."""
 
 UNUSABLE = (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError, MemoryError)
 """Errors that reading a malformed value may raise."""

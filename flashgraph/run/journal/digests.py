@@ -34,7 +34,7 @@ def digest(value: Any) -> str:
 
 
 def function_digest(function: Callable[..., Any]) -> str:
-    """Return the digest of what a function does: 16 hexadecimal digits.  A callable object's class counts too."""
+    """Return the digest of a function's behaviour: 16 hexadecimal digits.  A callable object's class counts too."""
     feed = _Feed()
     if not isinstance(function, FunctionType | MethodType | functools.partial | BuiltinFunctionType | type):
         feed.feed(type(function))

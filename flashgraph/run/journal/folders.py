@@ -51,7 +51,7 @@ def find_run(name: str | Path, parent: Path = RUNS) -> Path:
 
 
 def find_journal(name: str | Path) -> Path:
-    """Return the journal of a run.  A file ``journal-1.db``, kept when a run began anew, is returned itself.
+    """Return the journal of a run.  A file ``journal-1.db``, kept by a restart, is returned itself.
 
     Raises `DataError` as `find_run` does.
     """

@@ -146,13 +146,13 @@ EXPECTED: dict[str, Expected] = {
 class Changes:
     """The differences of a graph and a task from those that a run was started with.
 
-    ``broken`` ones prevent resuming.  ``risky`` ones can be accepted.  So can ``anew`` ones, with which the run begins
-    anew from its best artifact.
+    ``broken`` ones prevent resuming.  ``risky`` ones can be accepted.  So can ``restart`` ones, with which the run
+    restarts from its best artifact.
     """
 
     broken: tuple[str, ...] = ()
     risky: tuple[str, ...] = ()
-    anew: tuple[str, ...] = ()
+    restart: tuple[str, ...] = ()
 
     @classmethod
     def between(cls, before: Header, now: Header) -> Changes:
@@ -163,11 +163,11 @@ class Changes:
         if before.seed != now.seed:
             broken.append(f"seed: {before.seed} -> {now.seed}")
         broken += _differences(_shown(before.params), _shown(now.params))
-        anew, other = changes_of_task(before.made_of, now.made_of)
+        restart, other = changes_of_task(before.made_of, now.made_of)
         if before.task != now.task:
             other.insert(0, f"name: {before.task!r} -> {now.task!r}")
         risky += [f"task: {said}" for said in other]
-        return cls(tuple(broken), tuple(risky), tuple(f"task: {said}" for said in anew))
+        return cls(tuple(broken), tuple(risky), tuple(f"task: {said}" for said in restart))
 
     def require(self, run: str, accepted: bool) -> None:
         """Raise `DataError` when these changes prevent resuming, or need ``accepted``."""
@@ -176,14 +176,14 @@ class Changes:
                 f"{run}: the graph has changed since the run was started:\n  {_listed(self.broken)}\n"
                 "Fix: resume with the graph as it was, or start a new run."
             )
-        if accepted or not (self.risky or self.anew):
+        if accepted or not (self.risky or self.restart):
             return
-        said = f"{run}: something has changed since the run was started:\n  {_listed([*self.anew, *self.risky])}\n"
-        if self.anew:
+        said = f"{run}: something has changed since the run was started:\n  {_listed([*self.restart, *self.risky])}\n"
+        if self.restart:
             raise DataError(
                 f"{said}Scores of the earlier task cannot be compared with scores of this one.\n"
-                "Fix: resume with the earlier task; or --accept-changes, which begins anew from the run's best "
-                "artifact and scores it again. What was spent stays counted."
+                "Fix: resume with the earlier task; or --accept-changes, which restarts from the run's best "
+                "artifact and scores it again. All earlier spending stays counted."
             )
         raise DataError(
             f"{said}Finished work is kept as it is; new work uses the changed parts.\n"

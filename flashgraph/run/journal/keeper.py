@@ -9,7 +9,6 @@ from pathlib import Path
 import attrs
 import filelock
 
-from flashgraph.run.journal.anew import begin_anew
 from flashgraph.run.journal.codec import Codec
 from flashgraph.run.journal.columns import moment, select, whole, word
 from flashgraph.run.journal.examined import Examined
@@ -17,6 +16,7 @@ from flashgraph.run.journal.header import Changes, Header
 from flashgraph.run.journal.losses import Loss, keep_damaged_log, noticed
 from flashgraph.run.journal.private import FILE, advice, make_folder
 from flashgraph.run.journal.reopening import carried, charge_loss, end_of, replayed, uncharged
+from flashgraph.run.journal.restart import restart
 from flashgraph.run.journal.store import JournalError, Store, connect, fetched
 from flashgraph.run.journal.writer import JournalWriter
 from flashgraph.run.machine import Machine
@@ -37,7 +37,7 @@ class Kept:
     resumed: Resumed | None
     examined: Examined
     seed: Mapping[str, str] = attrs.field(factory=dict)
-    """The texts that replace the task's seed after the run began anew; else empty."""
+    """The texts that replace the task's seed after a restart; else empty."""
 
 
 def read_header(folder: Path, journal: str = JOURNAL) -> Header:
@@ -94,8 +94,8 @@ def keep(
             changes = Changes.between(before, header)
             changes.require(str(folder), accept_changes)
             loss = _noticed(folder / JOURNAL, accept_changes)
-            if changes.anew:
-                begin_anew(folder / JOURNAL, before, header, codec, machine, changes)
+            if changes.restart:
+                restart(folder / JOURNAL, before, header, codec, machine, changes)
                 before = header
         store = Store(folder / JOURNAL, create=not resume)
         try:

@@ -1,6 +1,6 @@
 """Make a run's folder and files private to the user, and never follow a symbolic link.
 
-A run holds prompts, replies and samples, and a folder from elsewhere may contain links that lead out of it.
+A run holds prompts, replies and samples, and a folder from elsewhere may contain links to other places.
 """
 
 from __future__ import annotations

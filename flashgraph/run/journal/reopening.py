@@ -31,13 +31,13 @@ __all__ = ["CARRIED", "Carried", "carried", "charge_loss", "end_of", "replayed",
 _log = logging.getLogger("flashgraph")
 
 CARRIED = "carried"
-"""The key of the ``meta`` table for what a run that began anew took over."""
+"""The key of the ``meta`` table for the things that a restarted run took over."""
 
 
 @attrs.frozen
 class Carried:
-    """What a run that began anew took over: the ``texts`` of its best artifact, its clock in seconds, and the name of
-    its old journal."""
+    """The things that a restarted run took over: the ``texts`` of its best artifact, its clock in seconds, and the name
+    of its old journal."""
 
     texts: Mapping[str, str] = attrs.field(factory=dict)
     at: float = 0.0
@@ -45,7 +45,7 @@ class Carried:
 
 
 def carried(db: sqlite3.Connection, path: Path) -> Carried:
-    """Return what a run took over when it began anew; empty if it did not.  Raises `JournalError`."""
+    """Return what a run took over when it restarted; empty if it did not.  Raises `JournalError`."""
     sql = "SELECT key, value FROM meta WHERE key = ?"
     rows = select(db, path, "meta", (word, json_of(_carried)), sql, CARRIED)
     return next((taken for _, taken in rows), Carried())

@@ -41,7 +41,7 @@ __all__ = ["Diverged", "replay", "turns"]
 
 
 class Diverged(FlashgraphError):
-    """The replay diverged from the journal: a function of the graph decides otherwise than in the run."""
+    """The replay diverged from the journal: a function of the graph decides differently from the run."""
 
 
 def turns(db: sqlite3.Connection, path: Path, codec: Codec) -> Iterator[tuple[Turn, list[int] | None]]:
@@ -107,7 +107,7 @@ def _drain(entry: Any) -> End:
 def replay(db: sqlite3.Connection, path: Path, codec: Codec, machine: Machine) -> Resumed:
     """Replay all turns of the journal at ``path`` on a fresh machine; return what a driver needs to continue.
 
-    Raises `Diverged` when the machine decides otherwise than in the run, and `JournalError` for a row that cannot be
+    Raises `Diverged` when the machine decides differently from the run, and `JournalError` for a row that cannot be
     used.
     """
     starts: dict[int, Start] = {}

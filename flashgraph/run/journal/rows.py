@@ -28,7 +28,7 @@ class Rows:
         return fetched(self._db, self.path, table, sql, *values)
 
     def has(self, table: str, column: str = "") -> bool:
-        """Return whether the journal has a table, or a column of it: older schemas lack some."""
+        """Return whether the journal has a table, or one of its columns: older schemas lack some."""
         if column:
             return bool(self(table, "SELECT 1 FROM pragma_table_info(?) WHERE name = ?", table, column))
         return bool(self("sqlite_master", "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", table))

@@ -22,7 +22,7 @@ STANDING = "INSERT OR REPLACE INTO standings VALUES (?, ?, ?, ?)"
 def evidence_of(text: str | None) -> Evidence | None:
     """Return the evidence in a row's text; None if it has none.
 
-    Raises ValueError, with what was expected, or another error of `UNUSABLE` for a malformed text.
+    Raises ValueError, which names what was expected, or another error of `UNUSABLE` for a malformed text.
     """
     if not text or (fields := json_of()(text)) is None:
         return None

@@ -1,4 +1,4 @@
-"""The journal's file: opening it, the one thread that writes it, and clear errors for what a disk can do.
+"""The journal's file: opening it, the one thread that writes it, and clear errors for disk faults.
 
 The settings: with ``journal_mode=WAL``, others can read while the run writes.  With ``synchronous=NORMAL``, commits
 survive the death of the process at any moment; a power cut can lose the last ones, and never damages earlier ones.
@@ -321,7 +321,7 @@ class Store:
                     self._marks.write(marks[-1])
         except JournalError as error:
             self._failed = error
-        except Exception as error:  # whatever it is, the tasks that wait for the commit must learn of it
+        except Exception as error:  # whatever it is, the tasks that wait for the commit must receive it
             self._failed = explained(self.path, "written", error)
         for batch in batches:
             if self._failed is None:

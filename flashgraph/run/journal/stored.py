@@ -49,12 +49,12 @@ class Session:
 
 @attrs.frozen
 class Spend:
-    """What a run has used, over all of its sessions.
+    """The amounts that a run has used, over all of its sessions.
 
     ``proposals`` to ``usd`` are the budget's account of finished work.  ``prompt_tokens`` and ``completion_tokens`` are
     those of the replies that arrived.  The replies of ``lost`` calls were lost when the run was killed, so they may be
-    paid for twice.  ``unanswered`` requests have no answer: in an active run they wait or are in flight, and in a
-    killed or cancelled run at most that many were paid for nothing.  ``seconds`` are on the run's clock.
+    paid for twice.  ``unanswered`` requests have no answer.  In an active run they wait or are in flight; in a
+    killed or cancelled run, at most that many were paid for nothing.  ``seconds`` are on the run's clock.
     """
 
     proposals: int

@@ -1,7 +1,7 @@
 """The fingerprint of a run's task, and what a changed task means for the run.
 
-Scores on other samples or by another scorer cannot be compared with the run's scores.  With such a task a run begins
-anew from its best artifact, which is scored again.
+Scores on other samples or by another scorer cannot be compared with the run's scores.  With such a task a run restarts
+from its best artifact, which is scored again.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ def task_fingerprint(task: Task[Any, Any]) -> dict[str, Any]:
 
 
 def changes_of_task(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """Return the differences of two fingerprints in words: those that make a run begin anew, and the others.
+    """Return the differences of two fingerprints in words: those that make a run restart, and the others.
 
     Returns none if ``before`` is empty, as in journals of 0.1.0.
     """
     if not before:
         return [], []
-    anew, risky = _seeds(before["seed"], now["seed"])
+    restart, risky = _seeds(before["seed"], now["seed"])
     for split in SPLITS:
         if said := _samples(split, before[split], now[split]):
             grown = now[split][: len(before[split])] == before[split]
-            # A run draws new training samples after all earlier ones, and the test is always made anew.
+            # A run draws new training samples after all earlier ones, and each session makes the test again.
             harmless = split == "test" or (split == "train" and grown)
-            (risky if harmless else anew).append(said)
+            (risky if harmless else restart).append(said)
     for name in ("attempt", "score"):
         if before[name] != now[name]:
-            anew.append(f"{name}: another function, or what it uses has changed ({before[name]} -> {now[name]})")
+            restart.append(f"{name}: another function, or what it uses has changed ({before[name]} -> {now[name]})")
     if before["bounds"] != now["bounds"]:
         shown = " -> ".join("{:g} to {:g}".format(*bounds) for bounds in (before["bounds"], now["bounds"]))
-        anew.append(f"bounds: {shown}")
-    return anew, risky
+        restart.append(f"bounds: {shown}")
+    return restart, risky
 
 
 def _seeds(before: Mapping[str, str], now: Mapping[str, str]) -> tuple[list[str], list[str]]:

@@ -21,7 +21,7 @@ class _File:
 class Watched:
     """Check that the files are still those that were opened, and that none has become shorter.
 
-    SQLite goes on writing, without an error, to a file that was deleted or truncated.
+    SQLite keeps writing, without an error, to a file that was deleted or truncated.
     """
 
     def __init__(self, path: Path, whole: Callable[[], bool]) -> None:

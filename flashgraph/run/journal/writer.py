@@ -104,7 +104,7 @@ class JournalWriter:
         self._store.settle()
 
     def _identified(self) -> dict[str, str]:
-        """Return the journal's name, by which marks refer to it: a journal that replaces it has another one."""
+        """Return the journal's name, to which marks refer: a journal that replaces it has another name."""
         sql = "SELECT key, value FROM meta WHERE key = ?"
         found = select(self._store.db, self._store.path, "meta", (word, json_of(word)), sql, ID)
         self._id = next((id for _, id in found), None) or secrets.token_hex(8)

@@ -1,7 +1,7 @@
-"""Begin a run anew from its best artifact, after its task has changed.
+"""Restart a run from its best artifact, after its task has changed.
 
 Scores of the old task and of the new one are never mixed.  The old journal is kept beside the new one for reading.
-What the run spent stays counted.
+All earlier spending stays counted.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from flashgraph.run.machine import Machine
 from flashgraph.run.result import texts_of
 from flashgraph.tasks.task import Task
 
-__all__ = ["begin_anew"]
+__all__ = ["restart"]
 
 
-def begin_anew(path: Path, before: Header, header: Header, codec: Codec, machine: Machine, changes: Changes) -> None:
+def restart(path: Path, before: Header, header: Header, codec: Codec, machine: Machine, changes: Changes) -> None:
     """Replace the journal at ``path`` with a new one; the old one becomes ``journal-1.db`` (or the next free number).
 
     ``machine`` supplies the plan of the old run.  Raises what `replayed` raises, before it replaces anything.
