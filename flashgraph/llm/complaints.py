@@ -11,7 +11,7 @@ import attrs
 
 from flashgraph.llm.protocol import whole_text
 
-__all__ = ["Complaint"]
+__all__ = ["SAYING", "Complaint"]
 
 LONGEST_SAID = 20_000
 """Characters of what a server says that are kept, so that a key in it is whole when it is removed."""
@@ -30,6 +30,15 @@ STATUSES: tuple[tuple[int, re.Pattern[str]], ...] = tuple(
     )
 )
 """Codes and types that are words, by the status that they would have had."""
+
+SAYING = ("message", "detail", "msg", "error_message", "error_msg", "errorMessage", "status_msg")
+"""Keys under which servers say what is wrong."""
+
+NUMBER = re.compile(r"(?<!\d)[45]\d\d(?!\d)")
+"""A status within a code."""
+
+SAID_NUMBER = re.compile(r"^\W{0,3}([45]\d\d)\b|\b(?:http|status|code|error)\W{0,3}([45]\d\d)\b", re.IGNORECASE)
+"""A status within a sentence, where other numbers may stand too."""
 
 UNREADABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Control characters, which could steer a terminal that a message is printed on."""
@@ -64,12 +73,14 @@ class Complaint:
 
         Its status is that of its code, and 500 where that says nothing.
         """
+        if isinstance(error, list) and error:
+            error = error[0]
         if not isinstance(error, Mapping):
-            return cls(500, "", _said(error))
-        said = error.get("message") or error.get("detail") or error
+            return cls(_status([], error), "", _said(error))
+        said = next((error[name] for name in SAYING if error.get(name)), error)
         words = [error.get(name) for name in ("code", "status", "status_code", "type")]
         code = next((str(word)[:LONGEST_CODE] for word in (words[0], words[3]) if word and _is_word(word)), "")
-        return cls(_status(words), whole_text(code), _said(said))
+        return cls(_status(words, said), whole_text(code), _said(said))
 
     def cut(self, longest: int) -> str:
         """Return at most ``longest`` characters of what the server says, as one line without control characters."""
@@ -81,16 +92,24 @@ def _is_word(value: Any) -> bool:
     return isinstance(value, str | int) and not isinstance(value, bool)
 
 
-def _status(words: list[Any]) -> int:
+def _status(words: list[Any], said: Any) -> int:
+    """Return the status that the codes and types of an error name, or else its sentence; 500 where none does."""
     for word in words:
-        number = int(word) if isinstance(word, str) and word.isdecimal() and len(word) == 3 else word
-        if isinstance(number, int) and 400 <= number <= 599:
-            return number
-    for word in words:
-        for status, pattern in STATUSES:
-            if isinstance(word, str) and pattern.search(word[:LONGEST_CODE]):
-                return status
+        if isinstance(word, str) and (found := NUMBER.search(word[:LONGEST_CODE])):
+            return int(found[0])
+        if isinstance(word, int | float) and 400 <= word <= 599:
+            return int(word)
+    sentence = said[:LONGEST_CODE] if isinstance(said, str) else ""
+    for word in [*words, sentence]:
+        if isinstance(word, str) and (status := _status_of_words(word[:LONGEST_CODE])):
+            return status
     return 500
+
+
+def _status_of_words(text: str) -> int:
+    if found := SAID_NUMBER.search(text):
+        return int(found[1] or found[2])
+    return next((status for status, pattern in STATUSES if pattern.search(text)), 0)
 
 
 def _said(value: Any) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 import attrs
 
 from flashgraph.errors import DataError
-from flashgraph.llm.complaints import Complaint
+from flashgraph.llm.complaints import SAYING, Complaint
 from flashgraph.llm.protocol import ToolCall, is_count, whole_text
 
-__all__ = ["Completion", "Malformed", "NoJson", "parsed", "refuse_unsupported"]
+__all__ = ["Completion", "Malformed", "NoJson", "parsed", "refuse_unsupported", "spread"]
 
 LONGEST_FINISH, LONGEST_NAME = 100, 500
 """Characters of a finish reason; of the name of a model or a tool, and of a call's id."""
@@ -32,10 +32,8 @@ FINISHES: Mapping[str, str] = {
     "recitation": "content_filter",
     "sensitive": "content_filter",
     "content-filter": "content_filter",
-    "network_error": "error",
-    "server_error": "error",
-    "internal_error": "error",
     "insufficient_system_resource": "error",
+    **dict.fromkeys(("abort", "aborted", "canceled", "cancelled", "failed", "interrupted", "timeout"), "error"),
 }
 """Finish reasons of other APIs, which some servers pass on, in the words of OpenAI's."""
 
@@ -46,9 +44,18 @@ UNSUPPORTED: Mapping[str, tuple[Any, str]] = {
     "stream_options": (None, "leave it out: a reply is given whole"),
     "logprobs": (False, "leave it out: a reply has no place for them"),
     "top_logprobs": (None, "leave it out: a reply has no place for them"),
+    "prompt_logprobs": (None, "leave it out: a reply has no place for them"),
     "audio": (None, "leave it out: a reply is text"),
+    "modalities": (["text"], "leave it out: a reply is text"),
+    "echo": (False, "leave it out: a reply is what the model wrote"),
+    "use_beam_search": (False, "leave it out: a reply is one answer"),
+    "return_token_ids": (False, "leave it out: a reply is text"),
 }
 """Parameters whose effect a `Reply` could not show, each with the value that has none, and what to do instead."""
+
+
+OWN = frozenset({"extra_body", "model", "messages", "stream", "max_tokens", "max_completion_tokens"})
+"""Parameters that ``extra_body`` may not hold: they decide which model is asked, and what a reply costs at most."""
 
 
 class Malformed(ValueError):
@@ -98,6 +105,8 @@ class Completion:
 
     @classmethod
     def _of(cls, data: object) -> Completion:
+        if isinstance(data, list) and len(data) == 1 and isinstance(data[0], Mapping) and "error" in data[0]:
+            data = data[0]  # as Gemini sends its errors
         if not isinstance(data, Mapping):
             raise Malformed(f"found {_kind(data)}, expected an object")
         choices = data.get("choices")
@@ -113,11 +122,15 @@ class Completion:
         choice = choices[0]
         message = _object(choice.get("message") if isinstance(choice, Mapping) else None, "message")
         calls = tuple(_tool_calls(message))
-        text, thought = _content(message.get("content"))
-        thoughts = thought + _text(message.get("reasoning_content") or message.get("reasoning"), "reasoning")
-        refusal = _text(message.get("refusal"), "refusal")
-        if not (text or calls or thoughts or refusal or "content" in message):
-            raise Malformed("the message has no content")
+        text, thought, refused = _content(message.get("content"))
+        thoughts = thought + _reasoning(message)
+        refusal = _text(message.get("refusal"), "refusal") or refused
+        if not (text or calls or thoughts or refusal):
+            for other in ("audio", "images"):
+                if message.get(other):
+                    raise Malformed(f"the message has {other} and no text")
+            if "content" not in message:
+                raise Malformed("the message has no content")
         finish = _short(choice.get("finish_reason"), "finish_reason", LONGEST_FINISH)
         model = _short(data.get("model"), "model", LONGEST_NAME)
         return cls(
@@ -125,7 +138,7 @@ class Completion:
             thoughts,
             calls,
             refusal,
-            FINISHES.get(finish.lower(), finish) or ("tool_calls" if calls else "stop"),
+            FINISHES.get(finish.strip().lower(), finish.strip()) or ("tool_calls" if calls else "stop"),
             model,
             prompt,
             completion,
@@ -146,6 +159,24 @@ def parsed(body: bytes) -> Any:
         if begin.startswith((b"data:", b"event:")):
             raise Malformed("an event stream, which was not asked for") from None
         raise NoJson("no JSON" if begin else "an empty body") from None
+
+
+def spread(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of the model ``name`` with those of ``extra_body`` among them.
+
+    Raises `DataError` for an ``extra_body`` that is no mapping or holds a parameter in `OWN`, and what
+    `refuse_unsupported` does.
+    """
+    own, extra = dict(params), params.get("extra_body") or {}
+    own.pop("extra_body", None)
+    if not isinstance(extra, Mapping) or OWN & extra.keys():
+        raise DataError(
+            f"{name}: found extra_body={extra!r:.200}, expected a mapping without {', '.join(sorted(OWN))}.\n"
+            "Fix: give those as parameters of their own."
+        )
+    body = {**own, **extra}
+    refuse_unsupported(name, body)
+    return body
 
 
 def refuse_unsupported(name: str, params: Mapping[str, Any]) -> None:
@@ -184,18 +215,34 @@ def _short(value: object, named: str, longest: int) -> str:
 
 def _complaint(data: Mapping[str, Any]) -> Complaint | None:
     """An error in the place of an answer, or beside one."""
-    if data.get("error"):
-        return Complaint.of_error(data["error"])
-    if data.get("object") == "error":
-        return Complaint.of_error(data)
+    for name in ("error", "Error", "errors"):
+        if data.get(name):
+            return Complaint.of_error(data[name])
+    status = data.get("base_resp")
+    if isinstance(status, Mapping) and status.get("status_code"):  # as MiniMax's
+        return Complaint.of_error(status)
     choices = data.get("choices")
-    for choice in choices if isinstance(choices, list) else ():
-        if isinstance(choice, Mapping):
-            if choice.get("error"):
-                return Complaint.of_error(choice["error"])
-            finish = choice.get("finish_reason")
-            if isinstance(finish, str) and FINISHES.get(finish.lower(), finish.lower()) == "error":
-                return Complaint(500, "", whole_text(f"finish_reason is {finish!r}"))
+    if "error" in (data.get("object"), data.get("type")):
+        return Complaint.of_error(data)
+    if not choices and any(isinstance(data.get(name), str | list) and data[name] for name in SAYING):
+        return Complaint.of_error(data)
+    found = (_complaint_of_choice(choice) for choice in (choices if isinstance(choices, list) else ()))
+    return next((complaint for complaint in found if complaint is not None), None)
+
+
+def _complaint_of_choice(choice: object) -> Complaint | None:
+    if not isinstance(choice, Mapping):
+        return None
+    message = choice.get("message")
+    for place in (choice, message):
+        if isinstance(place, Mapping) and place.get("error"):
+            return Complaint.of_error(place["error"])
+    for name in ("finish_reason", "native_finish_reason"):
+        finish = choice.get(name)
+        if isinstance(finish, str):
+            word = finish.strip().lower()
+            if "error" in word or FINISHES.get(word) == "error":
+                return Complaint(500, "", whole_text(f"{name} is {finish!r}"))
     return None
 
 
@@ -213,18 +260,21 @@ def _count(value: object) -> int | None:
     return value if isinstance(value, int) and is_count(value) else None
 
 
-def _content(content: object) -> tuple[str, str]:
-    """The text and the reasoning of a content: a text, or a list of parts."""
+def _content(content: object) -> tuple[str, str, str]:
+    """Return the text, the reasoning and the refusal of a content: a text, or a list of parts."""
     if not isinstance(content, list):
-        return _text(content, "content"), ""
+        return _text(content, "content"), "", ""
     texts: list[str] = []
     thoughts: list[str] = []
+    refusals: list[str] = []
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if isinstance(part, str):
             texts.append(whole_text(part))
         elif isinstance(part, Mapping) and kind in ("text", "output_text") and part.get("text") is not None:
             texts.append(_text(part["text"], "a part's text"))
+        elif isinstance(part, Mapping) and kind == "refusal":
+            refusals.append(_text(part.get("refusal"), "a part's refusal"))
         elif isinstance(part, Mapping) and kind in ("thinking", "reasoning"):
             thought = part.get("thinking", part.get("reasoning", part.get("text")))
             thoughts += [_thought(each) for each in (thought if isinstance(thought, list) else [thought])]
@@ -232,11 +282,20 @@ def _content(content: object) -> tuple[str, str]:
             # A name is not cut: nothing recognises the half of a key.
             shown = kind if isinstance(kind, str) and len(kind) <= LONGEST_FINISH else _kind(part)
             raise Malformed(f"the content has a part of kind {shown!r}, expected text")
-    return "".join(texts), "".join(thoughts)
+    return "".join(texts), "".join(thoughts), "".join(refusals)
+
+
+def _reasoning(message: Mapping[str, Any]) -> str:
+    """Return the reasoning that stands beside a content, by any of the names in use."""
+    for name in ("reasoning_content", "reasoning", "thinking"):
+        if message.get(name):
+            return _text(message[name], "reasoning")
+    details = message.get("reasoning_details")
+    return "".join(map(_thought, details)) if isinstance(details, list) else ""
 
 
 def _thought(part: object) -> str:
-    return _text(part.get("text") if isinstance(part, Mapping) else part, "a part's thought")
+    return _text(part.get("text", part.get("summary")) if isinstance(part, Mapping) else part, "a part's thought")
 
 
 def _tool_calls(message: Mapping[str, Any]) -> Iterator[ToolCall]:
@@ -245,9 +304,10 @@ def _tool_calls(message: Mapping[str, Any]) -> Iterator[ToolCall]:
         raise Malformed(f"tool_calls are {_kind(given)}, expected a list")
     older = message.get("function_call")
     for call in [*given, *([{"function": older}] if older else [])]:
-        function = _object(_object(call, "tool call").get("function"), "tool call's function")
+        call = _object(call, "tool call")
+        function = _object(call.get("function", call.get("custom")), "tool call's function")
         name = _short(function.get("name"), "a tool's name", LONGEST_NAME)
-        arguments = function.get("arguments")
+        arguments = function.get("arguments", function.get("input"))
         if not name:
             raise Malformed("a tool call has no name")
         if isinstance(arguments, Mapping):  # some servers parse them

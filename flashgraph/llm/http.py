@@ -24,7 +24,7 @@ from flashgraph.errors import (
 )
 from flashgraph.llm.addresses import base_url, is_exact, is_loopback, lacks_version
 from flashgraph.llm.complaints import Complaint
-from flashgraph.llm.completions import Completion, Malformed, NoJson, parsed, refuse_unsupported
+from flashgraph.llm.completions import Completion, Malformed, NoJson, parsed, spread
 from flashgraph.llm.connections import LARGEST_BODY, Connections, HttpReply, UnreadableBody, broke_off
 from flashgraph.llm.dialect import Dialect
 from flashgraph.llm.faults import ServerErrors
@@ -42,9 +42,6 @@ PROBE_SECONDS = 10.0
 
 SHOWN = 200
 """Names of models that an error lists, and characters of each."""
-
-OWN = frozenset({"model", "messages", "stream", "max_tokens", "max_completion_tokens"})
-"""What ``extra_body`` may not hold: it decides what is asked of whom, and what a reply costs at most."""
 
 _log = logging.getLogger("flashgraph")
 
@@ -154,14 +151,7 @@ class HttpModel:
         return await self._reply(answer, body)
 
     def _body(self, messages: Sequence[Message], params: dict[str, Any]) -> dict[str, Any]:
-        extra = params.pop("extra_body", None) or {}
-        if not isinstance(extra, Mapping) or OWN & extra.keys():
-            raise DataError(
-                f"{self.name}: found extra_body={extra!r:.200}, expected a mapping without {', '.join(sorted(OWN))}.\n"
-                "Fix: give those as parameters of their own."
-            )
-        body = {**params, **extra}
-        refuse_unsupported(self.name, body)
+        body = spread(self.name, params)
         sent = [dict(message) for message in messages]
         return {**body, "model": self.model, "messages": sent, "stream": False}
 

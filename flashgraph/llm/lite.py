@@ -24,7 +24,7 @@ from flashgraph.errors import (
     UnknownModel,
 )
 from flashgraph.llm.complaints import Complaint
-from flashgraph.llm.completions import Completion, Malformed, refuse_unsupported
+from flashgraph.llm.completions import Completion, Malformed, spread
 from flashgraph.llm.connections import broke_off
 from flashgraph.llm.dialect import Dialect
 from flashgraph.llm.faults import SAID, ServerErrors
@@ -118,7 +118,7 @@ class LiteLLMModel:
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
         """Answer ``messages``; see `flashgraph.llm.protocol.Model.complete`.  LiteLLM itself retries nothing."""
-        refuse_unsupported(self.name, {**self.params, **params})
+        spread(self.name, {**self.params, **params})  # for what it refuses: LiteLLM does the rest
         request = {
             "timeout": self.timeout,
             **self.params,

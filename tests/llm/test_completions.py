@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from flashgraph.errors import DataError
 from flashgraph.llm.complaints import Complaint
-from flashgraph.llm.completions import Completion, Malformed, NoJson, parsed, refuse_unsupported
+from flashgraph.llm.completions import Completion, Malformed, NoJson, parsed, refuse_unsupported, spread
 from flashgraph.llm.protocol import MOST_TOKENS, Reply, ToolCall, Usage
 
 
@@ -47,6 +47,9 @@ def chat(message: Any = None, usage: Any = None, **more: Any) -> dict[str, Any]:
             "because",
         ),
         ({"content": [{"type": "thinking", "thinking": "because"}, "a"]}, "a", "because"),
+        ({"content": "a", "thinking": "because"}, "a", "because"),
+        ({"content": "a", "reasoning_details": [{"text": "be"}, {"summary": "cause"}]}, "a", "because"),
+        ({"content": "a", "reasoning": "because", "reasoning_details": [{"text": "because"}]}, "a", "because"),
         ({"content": "\ud800 a \udc00"}, "\ufffd a \ufffd", ""),
         ({"content": "\ud83d\ude00"}, "\U0001f600", ""),
     ],
@@ -67,6 +70,7 @@ def test_text_and_reasoning(message: Any, text: str, reasoning: str) -> None:
         ({"tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]}, [ToolCall("", "f", '{"a": 1}')]),
         ({"tool_calls": [{"id": None, "function": {"name": "f"}}]}, [ToolCall("", "f", "")]),
         ({"function_call": {"name": "f", "arguments": "{}"}}, [ToolCall("", "f", "{}")]),
+        ({"tool_calls": [{"id": "1", "custom": {"name": "f", "input": "x"}}]}, [ToolCall("1", "f", "x")]),
         ({"content": "a", "tool_calls": []}, []),
         ({"content": "a", "tool_calls": None}, []),
     ],
@@ -76,9 +80,13 @@ def test_tool_calls(message: Any, calls: list[ToolCall]) -> None:
     assert list(Completion.of(chat(message)).tool_calls) == calls
 
 
-def test_a_refusal() -> None:
+@pytest.mark.parametrize(
+    "message",
+    [{"content": None, "refusal": "I will not"}, {"content": [{"type": "refusal", "refusal": "I will not"}]}],
+)
+def test_a_refusal(message: Any) -> None:
     """Is no text."""
-    said = Completion.of(chat({"content": None, "refusal": "I will not"}))
+    said = Completion.of(chat(message))
     assert (said.text, said.refusal) == ("", "I will not")
 
 
@@ -161,6 +169,7 @@ def test_whole_floats_are_counts() -> None:
         (chat({"tool_calls": [{"function": {}}]}), "has no name"),
         (chat({"tool_calls": [{"function": {"name": 1}}]}), "a tool's name is a number"),
         (chat({"tool_calls": [{"function": {"name": "f", "arguments": 1}}]}), "arguments is a number"),
+        (chat({"content": None, "audio": {"data": "x"}}), "audio and no text"),
         (chat(finish={}), "finish_reason is an object"),
         (chat(finish=["stop"]), "finish_reason is a list"),
         (chat(finish=1), "finish_reason is a number"),
@@ -269,12 +278,21 @@ def test_json_says_by_itself_how_it_is_encoded(encoding: str) -> None:
 
 @pytest.mark.parametrize(
     ("params", "name"),
-    [({"n": 2}, "n=2"), ({"stream": True}, "stream"), ({"logprobs": True}, "logprobs"), ({"top_logprobs": 3}, "top_")],
+    [
+        ({"n": 2}, "n=2"),
+        ({"stream": True}, "stream"),
+        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 3}, "top_"),
+        ({"modalities": ["audio"]}, "modalities"),
+        ({"prompt_logprobs": 1}, "prompt_logprobs"),
+    ],
 )
 def test_what_a_reply_could_not_show_is_refused_by_name(params: Any, name: str) -> None:
     """With what to do instead; values that change nothing are let through."""
     with pytest.raises(DataError, match=rf"tiny: found parameter {name}.*\nFix: "):
         refuse_unsupported("tiny", {"temperature": 0, **params})
+    with pytest.raises(DataError):
+        spread("tiny", {"temperature": 0, "extra_body": params})
     refuse_unsupported("tiny", {"n": 1, "stream": False, "logprobs": None, "top_logprobs": None, "max_tokens": 3})
 
 

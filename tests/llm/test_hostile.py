@@ -124,6 +124,47 @@ async def test_an_error_with_status_200_is_what_its_code_says(
     assert final is None or {type(getattr(failure, "final", None)) for failure in failures} == {final}
 
 
+SLOW = "Rate limit reached, slow down"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"error": SLOW},
+        {"error": "HTTP 429: wait"},
+        {"error": {"message": SLOW}},
+        {"error": {"code": 429.0, "message": "wait"}},
+        {"error": {"code": "error_429", "message": "wait"}},
+        {"error": [{"code": 429}]},
+        {"errors": [{"code": 429, "message": "wait"}]},
+        {"Error": {"code": 429}},
+        [{"error": {"code": 429}}],
+        {"code": 429, "msg": "wait"},
+        {"status": "429", "message": "wait", "choices": None},
+        {"detail": SLOW},
+        {"type": "error", "message": SLOW},
+        {"base_resp": {"status_code": 1002, "status_msg": SLOW}, "choices": None},
+        {"choices": [{"message": {"content": "", "error": {"code": 429}}, "finish_reason": "stop"}]},
+    ],
+    ids=lambda sent: json.dumps(sent)[:60],
+)
+async def test_an_error_in_any_place_is_what_it_says(sent: Any) -> None:
+    """By its code, wherever that is, or else by its sentence."""
+    with running(Answer(200, json.dumps(sent).encode())) as server:
+        failure = await once(model_at(server.url))
+    assert isinstance(failure, Throttled)
+
+
+@pytest.mark.parametrize("finish", [" error ", "engine_error", "abort", "Cancelled", "timeout", "failed"])
+@pytest.mark.parametrize("named", ["finish_reason", "native_finish_reason"])
+async def test_a_reply_that_was_not_finished_is_no_answer(finish: str, named: str) -> None:
+    """Whatever the server calls that, and whatever text came until then."""
+    with running(Answer(200, body({"content": "half"}, choice={named: finish}))) as server:
+        failure = await once(model_at(server.url))
+    assert isinstance(failure, PassingFault)
+    assert type(failure.final) is ModelUnavailable
+
+
 async def test_finish_reason_error_alone() -> None:
     """The model broke off: as a 5xx, and what it wrote is counted."""
     with running(Answer(200, body({"content": "half"}, choice={"finish_reason": "error"}))) as server:
