@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Required, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 import anyio
 
@@ -38,7 +38,7 @@ A sequence of these shares the role's work; an entry may be a pair with a weight
 class RunOptions(TypedDict, total=False):
     """The options of `run`, `arun` and `open_run`; `open_run` explains each."""
 
-    models: Required[Mapping[str, ModelSpec]]
+    models: Mapping[str, ModelSpec] | ModelSpec | None
     schedule: str | Schedule
     budget: Budget | None
     seed: int
@@ -64,10 +64,10 @@ async def open_run(
     """Start a run and step through it: ``async with fg.open_run(...) as run: async for event in run: ...``.
 
     ``graph`` is a `Graph`, a file or the name of a shipped algorithm. ``models`` maps the roles named by the graph's
-    stages to models. ``params`` sets the graph's parameters, and ``settings`` overrides its policies (``{"window": 16,
-    "validate->frontier.stale": fg.discard(4)}``). ``resources`` replace those that the graph would make. ``settle`` is
-    for virtual clocks (`flashgraph.sim.clock`): it makes events independent of the order in which the event loop runs
-    tasks of the same instant.
+    stages to models, or is one model for all roles. ``params`` sets the graph's parameters, and ``settings`` overrides
+    its policies (``{"window": 16, "validate->frontier.stale": fg.discard(4)}``). ``resources`` replace those that the
+    graph would make. ``settle`` is for virtual clocks (`flashgraph.sim.clock`): it makes events independent of the
+    order in which the event loop runs tasks of the same instant.
 
     ``on_event`` is called with every event, on the event loop, between two turns. It is dropped if it raises, or
     if it takes more than 5 seconds in total and more than 5 % of the run's time. The run then continues. A slow viewer

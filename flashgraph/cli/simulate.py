@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flashgraph.cli.failures import FAILED
 from flashgraph.cli.forecasts import interruptible, processes, simulated, simulation_of, simulation_options
 from flashgraph.cli.stored import json_option, say_json
-from flashgraph.text.terminal import is_live, progress_bar, say, say_table
+from flashgraph.text.terminal import is_live, progress_bar, say, say_error, say_table
 
 if TYPE_CHECKING:
     from flashgraph.sim.forecast import Simulation
@@ -82,8 +83,7 @@ def command(
     lists = sweep_of((*sweeps, *further))
     simulation = simulation_of(seed=seed, **options)
     if not lists and seeds == 1 and output is None:
-        _one(simulation, target_score, as_json)
-        return None
+        return _one(simulation, target_score, as_json)
     return _many(simulation, lists, range(seed, seed + seeds), target_score, output, as_json)
 
 
@@ -129,17 +129,25 @@ def _parts(text: str) -> list[str]:
     return parts
 
 
-def _one(simulation: Simulation, target: float | None, as_json: bool) -> None:
+def _one(simulation: Simulation, target: float | None, as_json: bool) -> int:
     from flashgraph.observe.forecast import forecast_json, forecast_lines, queues_table
 
     found = _shown(simulation)
     if as_json:
         say_json(forecast_json(found, target))
-        return
+        return FAILED if found.nothing else 0
     for line in forecast_lines(found, target):
         say(line)
     say()
     say_table(queues_table(found))
+    if found.nothing:
+        say_error(
+            f"error: the simulated run did nothing: {found.reason}.\n"
+            "Fix: if the graph needs more than the simulated world has (a component, a field of a sample), give a task "
+            "of your own: --task FILE"
+        )
+        return FAILED
+    return 0
 
 
 def _shown(simulation: Simulation) -> Forecast:

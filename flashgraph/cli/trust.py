@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from flashgraph.errors import DataError
+from flashgraph.llm.resolve import FUNCTION_FILE
 from flashgraph.run.journal.keeper import JOURNAL
 from flashgraph.run.journal.seal import is_own
 from flashgraph.text.terminal import agreed, say
@@ -51,7 +52,9 @@ def _wanted(order: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
         if not given.get(name) and order.get(name):
             lines.append(f"run the code of {order[name]} as its {name}")
     for role, spec in dict(order.get("models") or {}).items():
-        if role not in given["models"]:
+        if role not in given["models"] and FUNCTION_FILE.fullmatch(str(spec)):
+            lines.append(f"run the code of {spec} as the model of the role {role}")
+        elif role not in given["models"]:
             sent = "".join(f", with the key from the environment variable {key}" for key in _keys(str(spec)))
             lines.append(f"send requests of the role {role} to {spec}{sent}")
     if order.get("cache"):

@@ -37,6 +37,7 @@ class Declarations:
         self._edges: list[EdgeSpec] = []
         self._tests: str | None = None
         self._costs: Callable[[Any], Costs] | None = None
+        self._result: str | None = None
 
     @property
     def spec(self) -> GraphSpec:
@@ -50,6 +51,7 @@ class Declarations:
             dict(self._resources),
             self._tests,
             self._costs,
+            self._result,
         )
 
     def note(self, code: str, what: str, found: str, expected: str, fix: str) -> None:

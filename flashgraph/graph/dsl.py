@@ -67,6 +67,22 @@ class Graph(Declarations):
         """
         self._tests = stage.name if self._is_node("tests_with", stage) else None
 
+    def result(self, pool: PoolNode[Any, Any]) -> None:
+        """Hand out the champion of this pool; without this, of the first declared pool that has a champion."""
+        made: Any = pool
+        if not self._is_node("result", pool):
+            return
+        if not isinstance(made, PoolNode):
+            self.note(
+                "result-not-a-pool",
+                f"result of graph {self.name!r}",
+                f"{getattr(pool, 'name', pool)!r}, a {type(pool).__name__.lower()}",
+                "a pool of this graph",
+                "graph.result(POOL), where POOL = graph.pool(...)",
+            )
+            return
+        self._result = pool.name
+
     def costs(self, function: Callable[[Draw[None]], Costs]) -> Callable[[Draw[None]], Costs]:
         """Declare how many evaluations a run takes, as a function of ``at.task`` and the parameters.
 

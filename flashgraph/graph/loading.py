@@ -8,7 +8,7 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import flashgraph
 from flashgraph.errors import DataError, described, did_you_mean
@@ -62,6 +62,25 @@ def load_task(task: Task | str | Path) -> Task:
             f"task {str(task)!r}: no such file.\nFix: --task FILE[:NAME], a Python file with a fg.Task in it."
         )
     return _object(_module(path), path, name, Task, "task")
+
+
+def load_model(text: str) -> Any:
+    """Return the function or model object that ``path.py:NAME`` names; without NAME, the one called ``model``.
+
+    Raises `DataError` when there is no such file, or nothing of that name in it that can be called or asked.
+    """
+    path, name = _split(text)
+    if not path.exists():
+        raise DataError(f"model {text!r}: no such file.\nFix: --model FILE.py:NAME, a function of the messages.")
+    module, name = _module(path), name or "model"
+    found = vars(module).get(name)
+    if found is None or not (callable(found) or hasattr(found, "complete")):
+        known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise DataError(
+            f"model {text!r}: found no function {name!r} in {path}, expected one from messages to a text.\n"
+            f"Fix: {did_you_mean(name, known) if known else 'define it, as in def model(messages): ...'}"
+        )
+    return found
 
 
 def _require_path(given: object, what: str, made: str) -> None:

@@ -169,6 +169,13 @@ class GraphSpec:
     """The stage that the held-out test tries artifacts with; None for the task's own ``attempt``."""
     costs: Callable[[Any], Costs] | None = None
     """A function of a `Draw` without a view that returns how many evaluations a run takes; None if undeclared."""
+    result: str | None = None
+    """The pool whose champion a run hands out; None for the first declared pool that has a champion."""
+
+    @property
+    def results(self) -> tuple[str, ...]:
+        """The pools whose champion a run may hand out, in order: the first that has a champion counts."""
+        return tuple(p.name for p in self.pools) if self.result is None else (self.result,)
 
     @property
     def pools(self) -> tuple[PoolSpec, ...]:

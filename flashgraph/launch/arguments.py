@@ -18,13 +18,16 @@ from flashgraph.tasks.task import Task
 __all__ = ["check_end", "check_prices", "for_roles", "goal_of", "resources_of"]
 
 
-def for_roles(graph: Graph, models: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the models by the roles of the graph's stages. Raises `DataError` for missing and unknown roles."""
+def for_roles(graph: Graph, models: Any) -> dict[str, Any]:
+    """Return the models by the roles of the graph's stages; ``models`` that is no mapping is one model for all roles.
+
+    Raises `DataError` for missing and unknown roles.
+    """
     roles = sorted({s.llm for s in graph.spec.stages if s.llm is not None})
-    given: Any = models
-    if not isinstance(given, Mapping):
-        each = ", ".join(f"{role!r}: {given!r}" for role in roles)
-        raise DataError(f"models={given!r}: expected a mapping of roles to models.\nFix: models={{{each}}}.")
+    if models is None:
+        models = {}
+    if not isinstance(models, Mapping):
+        models = dict.fromkeys(roles, models)
     unknown = [role for role in models if role not in roles]
     if unknown:
         raise DataError(

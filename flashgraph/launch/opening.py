@@ -61,7 +61,7 @@ def _absolute(given: str | Path | None) -> Path | None:
 class Options:
     """The options of a run with their defaults; `flashgraph.api.open_run` explains each."""
 
-    models: Mapping[str, Any]
+    models: Any = None
     schedule: str | Schedule = "pipelined"
     budget: Budget = attrs.field(default=None, converter=_budget)
     seed: int = 0
@@ -84,7 +84,7 @@ class Options:
     def of(cls, given: Mapping[str, Any]) -> Options:
         """Return the options ``given`` by name.
 
-        Raises `DataError` for an unknown name, with the nearest known one, and if ``models`` is missing.
+        Raises `DataError` for an unknown name, with the nearest known one.
         """
         known = [field.name for field in attrs.fields(cls)]
         for name in given:
@@ -93,8 +93,6 @@ class Options:
                     f"{name}={given[name]!r:.80}: a run has no such option; {did_you_mean(name, known)}\n"
                     f"Fix: one of {', '.join(known)}."
                 )
-        if "models" not in given:
-            raise DataError("models= is missing.\nFix: models={ROLE: MODEL} for each role of the graph.")
         return cls(**given)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flashgraph.llm.protocol import Model
-from flashgraph.llm.resolve import HIGHER
+from flashgraph.llm.resolve import HIGHER, resolve
 
 __all__: list[str] = []
 
@@ -20,4 +20,10 @@ def _sim(target: str, otherwise: Model | None) -> Model:
     return SimModel.of_profile(target)
 
 
-HIGHER.update(replay=_replay, sim=_sim)
+def _function(target: str, otherwise: Model | None) -> Model:
+    from flashgraph.graph.loading import load_model
+
+    return resolve(load_model(target))
+
+
+HIGHER.update(replay=_replay, sim=_sim, function=_function)

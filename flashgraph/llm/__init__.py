@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from flashgraph.llm.limits import Limits, adaptive, fixed, steered
 from flashgraph.llm.protocol import Load, Message, Model, Quota, Reply, ToolCall, Usage
-from flashgraph.llm.resolve import resolve
 
 if TYPE_CHECKING:
     from flashgraph.llm.engine import EngineModel
@@ -63,6 +62,5 @@ __all__ = [
     "VllmModel",
     "adaptive",
     "fixed",
-    "resolve",
     "steered",
 ]

@@ -38,6 +38,7 @@ FORMS = {
     "local": "local or local:NAME",
     "sim": "sim:PROFILE",
     "replay": "replay:RUN or replay:RUN?else=MODEL",
+    "FILE.py": "FILE.py:NAME, a function of the messages",
 }
 
 EXAMPLES = {
@@ -48,8 +49,12 @@ EXAMPLES = {
     "local": "local, or local:0.5b?context=4096",
     "sim": "sim:vllm",
     "replay": "replay:RUN?else=local",
+    "FILE.py": "model.py:answer",
 }
 """By scheme: a string that is read."""
+
+FUNCTION_FILE = re.compile(r".+\.py(:\w+)?", re.DOTALL)
+"""A function in a Python file: ``FILE.py`` or ``FILE.py:NAME``."""
 
 HIGHER: dict[str, Callable[[str, Model | None], Model]] = {}
 """By scheme, what a higher layer makes a model with: of the target, and of the model that ``?else=`` names."""
@@ -197,6 +202,8 @@ def _higher(scheme: str) -> Callable[[str, Model | None], Model]:
 
 
 def _resolve_text(spec: str, several: bool) -> Model:
+    if FUNCTION_FILE.fullmatch(spec):
+        return _higher("function")(spec, None)
     scheme = spec.partition(":")[0].partition("?")[0]
     if scheme == "replay":
         return _replay(spec)

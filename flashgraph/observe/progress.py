@@ -113,7 +113,7 @@ class Progress:
 
     @property
     def best(self) -> float | None:
-        """The score of the champion of the first declared pool that has one."""
+        """The score of the champion that the run would hand out."""
         return None if (pool := self._home()) is None else pool.best
 
     @property
@@ -122,7 +122,8 @@ class Progress:
         return "none yet" if (pool := self._home()) is None else pool.best_text
 
     def _home(self) -> PoolProgress | None:
-        return next((p for p in self.pools.values() if p.best is not None), None)
+        results = (self.pools[name] for name in self.graph.results)
+        return next((pool for pool in results if pool.best is not None), None)
 
     @property
     def accepted(self) -> int:

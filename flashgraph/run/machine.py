@@ -148,8 +148,9 @@ class Machine:
 
     @property
     def champion(self) -> tuple[PoolState, Artifact] | None:
-        """What the run would hand out now: the choice of the first declared pool that has one."""
-        return next(((pool, pool.best) for pool in self.pools.values() if pool.best is not None), None)
+        """The artifact that the run would hand out now, with its pool (`GraphSpec.results`)."""
+        pools = (self.pools[name] for name in self.plan.graph.results)
+        return next(((pool, pool.best) for pool in pools if pool.best is not None), None)
 
     def step(self, *, quiet: bool) -> list[Command]:
         """Everything that can be started now; sets `status` when the run is over.

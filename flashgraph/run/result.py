@@ -11,7 +11,7 @@ import attrs
 from flashgraph.evidence import Evidence
 from flashgraph.graph.ports import Artifact
 from flashgraph.run.cause import Cause, End, RunStatus
-from flashgraph.run.events import CallEnded, EdgeFailed, Event, JobEnded
+from flashgraph.run.events import CallEnded, Created, EdgeFailed, Emitted, Ended, Event, JobEnded
 
 if TYPE_CHECKING:  # `import flashgraph` takes half the time without the scheduler
     from flashgraph.run.machine import Machine
@@ -135,10 +135,10 @@ class Result:
 
     ``status`` is ``"completed"`` (the sources had nothing more to emit), ``"budget"`` (a limit was reached),
     ``"failed"`` (what was admitted until then is here), ``"stopped"`` or ``"cancelled"``.  ``cause`` says why to code,
-    ``reason`` to people.
-    ``artifacts`` stand
-    in order of admission, over all pools; ``prices`` are what each endpoint's tokens were counted
-    at: USD for a ``prompt`` token and a ``completion`` token, None where not known, and the ``source`` that says so.
+    ``reason`` to people.  ``best`` is the champion of the graph's result pool (`Graph.result`).  ``artifacts`` stand in
+    order of admission, over all pools; ``pools`` has the last value of each pool by name.  ``prices`` are what each
+    endpoint's tokens were counted at: USD for a ``prompt`` token and a ``completion`` token, None where not known, and
+    the ``source`` that says so.
     """
 
     graph: str
@@ -151,6 +151,7 @@ class Result:
     spent: Spent
     events: Sequence[Event] = attrs.field(repr=False)
     prices: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict, repr=False)
+    pools: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -183,7 +184,7 @@ class Result:
         best = _best(machine, artifacts)
         return cls(
             machine.plan.graph.name, task, end.status, end.cause, end.reason, tuple(artifacts), best, spent, events,
-            prices,
+            prices, {name: pool.value for name, pool in machine.pools.items()},
         )  # fmt: skip
 
     @property
@@ -192,12 +193,35 @@ class Result:
         return End(self.status, self.cause, self.reason)
 
     def judged(self) -> Result:
-        """The same, but failed where nothing came of it because stages or functions on edges failed, however orderly
-        the run has ended."""
+        """Return this result, but as failed if the run admitted nothing: because stages or functions on edges failed,
+        or because its sources had nothing more to emit before anything was admitted."""
         failures = [*failures_in(self.events), *raised_in(self.events)]
-        if self.status not in ("completed", "budget") or not failures or not self._fruitless():
+        if self.status not in ("completed", "budget") or not self._fruitless():
             return self
-        return attrs.evolve(self, status="failed", cause=Cause.FRUITLESS, reason="; ".join(map(str, failures)))
+        if failures:
+            return attrs.evolve(self, status="failed", cause=Cause.FRUITLESS, reason="; ".join(map(str, failures)))
+        if self.status == "completed" and self.pools and not self.artifacts:
+            return attrs.evolve(self, status="failed", cause=Cause.FRUITLESS, reason=self._nothing())
+        return self
+
+    def _nothing(self) -> str:
+        """Return why a run admitted nothing although nothing failed: where its items went."""
+        rounds = sum(isinstance(event, Emitted) for event in self.events)
+        if not rounds:
+            return (
+                "no source ever emitted anything: each waits for a pool, and the pools stay empty. "
+                "Fix: add a source that reads no pool and emits the first candidates."
+            )
+        edges = {event.item: event.edge for event in self.events if isinstance(event, Created)}
+        ends = Counter(
+            f"{event.how} at {edges.get(event.item, '?')}" + (f" ({event.reason})" if event.reason else "")
+            for event in self.events
+            if isinstance(event, Ended) and event.how != "consumed"
+        )
+        where = "; ".join(f"{count} {how}" for how, count in ends.most_common(3))
+        return (
+            f"no pool admitted anything in {rounds} round{'' if rounds == 1 else 's'}: {where or 'no item reached one'}"
+        )
 
     def _fruitless(self) -> bool:
         """Whether nothing was accepted; or nothing but what has no score, as a playbook's beginning, while a stage has
@@ -212,8 +236,8 @@ class Result:
 
 
 def _best(machine: Machine, artifacts: list[ResultArtifact]) -> ResultArtifact | None:
-    """The champion of the first declared pool that has one."""
-    for name, pool in machine.pools.items():
-        if (chosen := pool.best) is not None:
-            return next(a for a in artifacts if a.pool == name and a.id == chosen.id)
-    return None
+    """The champion that the run hands out."""
+    if machine.champion is None:
+        return None
+    pool, chosen = machine.champion
+    return next(a for a in artifacts if a.pool == pool.name and a.id == chosen.id)

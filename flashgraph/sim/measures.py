@@ -78,9 +78,14 @@ class Forecast:
     bound: str
     curve: tuple[ScoreMoment, ...] = ()
 
+    @property
+    def nothing(self) -> bool:
+        """Whether the run ended before it had evaluated or called anything."""
+        return not self.evaluations and not self.calls
+
     def per_minute(self, name: str) -> float:
         """Of ``proposals``, ``accepted``, ``evaluations`` or ``calls``."""
-        return float(getattr(self, name)) * 60 / max(self.seconds, 1e-9)
+        return float(getattr(self, name)) * 60 / self.seconds if self.seconds > 0 else 0.0
 
     @property
     def tokens(self) -> int:
@@ -217,7 +222,7 @@ class RunMeasures:
 
     def _judge(self, event: ev.Admitted | ev.Confirmed | ev.Retracted) -> None:
         machine = self.machine
-        first = next(iter(machine.pools))
+        first = machine.plan.graph.results[0]
         if self._truth is None or event.pool != first:
             return
         best = machine.pools[first].value.best()

@@ -47,6 +47,27 @@ def test_the_same_as_json(cli: Cli) -> None:
     assert found["seconds"] == 60
 
 
+def test_a_run_that_does_nothing_fails(cli: Cli, tmp_path: Path) -> None:
+    """As where the simulated world lacks a component that the graph's seed needs."""
+    (tmp_path / "graph.py").write_text(
+        "import flashgraph as fg\n"
+        "from flashgraph.parts import Archive, Candidate, attempt\n"
+        "graph = fg.Graph('mutating')\n"
+        "pool = graph.pool('pool', Archive)\n"
+        "@graph.source(rounds=1)\n"
+        "def seed(at: fg.Draw) -> Candidate:\n"
+        "    return Candidate({'mutation': at.task.seed['mutation']}, len(at.task.val))\n"
+        "validate = graph.stage(attempt, name='validate', llm='task')\n"
+        "graph.edge(seed, validate, scatter=Candidate.work)\n"
+        "graph.edge(validate, pool, gather=True)\n"
+    )
+    ended = cli("simulate", str(tmp_path / "graph.py"), "--minutes", "1")
+    assert ended.code == 3
+    assert "minute: 0.0 proposals" in ended.out
+    assert "the simulated run did nothing: source 'seed' failed: KeyError: 'mutation'" in ended.err
+    assert "--task FILE" in ended.err
+
+
 def test_a_sweep_compares_schedules(cli: Cli, tmp_path: Path) -> None:
     """A sweep has a row for each combination in the given order, and a plot."""
     ended = cli(*SHORT, "--sweep", "window=1,4", "alpha=0.25,1", "-o", "plot.svg")

@@ -161,6 +161,23 @@ def tests_with_another_stage() -> fg.Graph:
 
 @mistake(
     """
+FILE: result of graph 'plain' [result-not-a-pool]
+    found:    'value', a stage
+    expected: a pool of this graph
+    fix:      graph.result(POOL), where POOL = graph.pool(...)
+"""
+)
+def a_stage_as_the_result() -> fg.Graph:
+    graph, draw, pool = plain()
+    stage = graph.stage(value)
+    graph.edge(draw, stage)
+    graph.edge(stage, pool)
+    graph.result(stage)  # <- result-not-a-pool
+    return graph
+
+
+@mistake(
+    """
 FILE: graph 'plain' [bad-tests-with]
     found:    tests_with('attempt', which reads pool 'scores')
     expected: a stage that reads no pool and takes a Work to an Attempt (flashgraph.parts.evaluation)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -384,3 +386,26 @@ def test_schemes_of_higher_layers_need_no_import(spec: str) -> None:
     code = f"from flashgraph.llm.resolve import resolve; print(resolve({spec!r}).name)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == spec.partition("?")[0]
+
+
+def test_a_function_in_a_file(tmp_path: Path) -> None:
+    """By its name, or the one called ``model``."""
+    (tmp_path / "m.py").write_text("def model(messages): return 'one'\n\n\ndef other(messages): return 'two'\n")
+    found = [resolve(f"{tmp_path}/m.py{name}") for name in ("", ":model", ":other")]
+    assert [str(model.function([])) for model in found if isinstance(model, FunctionModel)] == ["one", "one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("nothing.py", "no such file"),
+        ("nothing.py:model", "no such file"),
+        ("{}/m.py:othre", "did you mean 'other'"),
+        ("{}/m.py", "define it, as in def model(messages)"),
+        ("{}/m.py:number", "found no function 'number'"),
+    ],
+)
+def test_files_without_the_function(spec: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "m.py").write_text("number = 3\n" + ("def other(messages): return ''\n" if ":" in spec else ""))
+    with pytest.raises(DataError, match=re.escape(said)):
+        resolve(spec.format(tmp_path))

@@ -236,6 +236,8 @@ def fingerprint(plan: Plan) -> tuple[dict[str, str], dict[str, str], dict[str, s
     policies["reserve"] = f"{schedule.reserve:g}"
     policies["schedule"] = "serial" if schedule.serial else "overlapping"
     policies["champion"], functions["champion"] = _champion(schedule.champion)
+    if graph.result is not None:
+        policies["result"] = graph.result
     return topology, functions, policies
 
 

@@ -229,8 +229,7 @@ class StoredRun:
         return found[0]
 
     def best(self) -> StoredArtifact | None:
-        """The champion: the artifact that the run hands out, of the first declared pool that has one; None where none
-        has."""
+        """The champion: the artifact that the run hands out (`Graph.result`); None where there is none yet."""
         key = self._artifacts.best()
         return None if key is None else self.artifact(key[1], key[0])
 

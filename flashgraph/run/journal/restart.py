@@ -43,7 +43,7 @@ def restart(path: Path, before: Header, header: Header, codec: Codec, machine: M
         spent = Counter(old.ledger.settled)
         spent.update(old.ledger.reserved)  # by requests whose replies were lost
         spent.update(uncharged(Examined(store, JournalWriter(store, codec), old.ledger), old.ledger))
-        best = next((pool.best for pool in old.pools.values() if pool.best is not None), None)
+        best = old.champion[1] if old.champion is not None else None
         texts = {**carried(store.db, store.path).texts, **((texts_of(best.value) or {}) if best is not None else {})}
     finally:
         store.close()

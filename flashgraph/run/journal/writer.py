@@ -252,8 +252,9 @@ class JournalWriter:
         changed = {e.pool for e in events if isinstance(e, Changed)}
         for pool in sorted(changed):
             chosen = machine.pools[pool].best
-            best = (pool, None if chosen is None else chosen.id)
-            statements.append(("INSERT OR REPLACE INTO best VALUES (?, ?)", best))
+            if pool in machine.plan.graph.results:
+                best = (pool, None if chosen is None else chosen.id)
+                statements.append(("INSERT OR REPLACE INTO best VALUES (?, ?)", best))
             statements.extend(self._standings.rows(pool, machine.pools[pool]))
         for event in events:
             match event:
