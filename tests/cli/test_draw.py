@@ -63,7 +63,7 @@ def test_a_wrong_graph_is_not_drawn(cli: Cli, tmp_path: Path) -> None:
 def test_explain_takes_schedule_and_settings(cli: Cli) -> None:
     """The schedule and the settings appear in the words."""
     assert "up to 4 rounds of each source are open" in cli("explain", "gepa", "--set", "window=4").out
-    assert "one round at a time" in cli("explain", "gepa", "--schedule", "lockstep").out
+    assert "one round and one stage at a time" in cli("explain", "gepa", "--schedule", "lockstep").out
     said = cli("explain", "gepa", "--set", "validate->frontier.stale=discard(3)").out
     assert "stale items are discarded above lag 3" in " ".join(said.split())
 
