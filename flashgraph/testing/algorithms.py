@@ -1,4 +1,4 @@
-"""Handing a whole algorithm to the invariants: a run under a virtual clock on models with a long tail of latencies."""
+"""Check a whole algorithm: run it under a virtual clock, on models with long-tailed latencies."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from flashgraph.testing.interpreter import NotApplicable, interpret
 from flashgraph.testing.invariants import check_invariants
 from flashgraph.testing.log import InvariantViolation, around
 from flashgraph.testing.pools import PoolViolation, check_pool
-from flashgraph.testing.telling import Told, listened
+from flashgraph.testing.recording import Recording, record_pools
 
 __all__ = ["SlowModel", "check_algorithm", "outcomes"]
 
 POOL_EVENTS = 30
-"""How many of a pool's events are told to `check_pool`, which tells all of them again after each."""
+"""The number of a pool's events for `check_pool`, which applies them all again after each."""
 
 Answer = Callable[[Sequence[Message]], str | Awaitable[str]]
 
 
 class SlowModel:
-    """Answers by a function, after a time that is a hash of the request: lognormal, a median of ``seconds``.
+    """Answers by a function, after a lognormal time with a median of ``seconds`` that is a hash of the request.
 
     ``in_flight`` counts open requests, so that a leak shows.
     """
@@ -61,7 +61,7 @@ class SlowModel:
         yield
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> fg.Reply:
-        """The function's answer."""
+        """Return the function's answer."""
         self.in_flight += 1
         try:
             await anyio.sleep(self._latency(str(messages)))
@@ -93,20 +93,20 @@ def check_algorithm(
     thorough: bool = False,
     **options: Any,
 ) -> fg.Result:
-    """Run an algorithm in virtual time and hold it against the invariants I1 to I10, I12, I13 and I15, and what its
-    pools were told first against `check_pool`.
+    """Run an algorithm in virtual time, and check the invariants I1 to I10, I12, I13 and I15.
 
-    ``answer`` is a function from messages to a text, or one for each role of the graph; the models take ``limit``
-    requests at once, and their latencies follow from ``seed``.  ``options`` are `flashgraph.open_run`'s; a perfect
-    validation ends no run here unless they say ``target_score=None``.  A run of an hour takes seconds.
+    The first events of each pool are checked by `check_pool`.  ``answer`` is a function from messages to a text, or one
+    for each role of the graph.  The models allow ``limit`` concurrent requests, and ``seed`` determines their
+    latencies.  ``options`` are those of `flashgraph.open_run`; here a perfect validation ends a run only with
+    ``target_score=None``.  A run of an hour takes seconds.
 
-    ``thorough`` runs it again and again: under the other schedule, on the other event loop (I14: the log must be the
-    same), stopped after a tenth and a half of its time (I12: nothing may be left behind), and in lockstep against the
-    reference interpreter (I11), where that can tell: with one pool, no `Several` and no draws in stages.  The graph's
-    functions and ``answer`` must then depend on their arguments alone.
+    ``thorough`` runs the algorithm again, for which the graph's functions and ``answer`` must depend on their arguments
+    alone.  On the other event loop the log must be the same (I14).  Runs that are stopped after a tenth and after half
+    of the time must leave nothing behind (I12).  A lockstep run must equal the reference interpreter (I11), which needs
+    one pool, no `Several` and no draws in stages.
 
-    Returns the result of the first run.  Raises `flashgraph.testing.InvariantViolation` with the events around the
-    first violation, or for a run that failed or a function on an edge that raised, `flashgraph.testing.PoolViolation`,
+    Returns the result of the first run.  Raises `flashgraph.testing.InvariantViolation` for a violation (with the
+    events around it), a failed run, or a function on an edge that raised.  Raises `flashgraph.testing.PoolViolation`,
     and `GraphError` when the graph does not pass its checks.
     """
     options.setdefault("target_score", math.inf)
@@ -124,7 +124,7 @@ def check_algorithm(
 
 @attrs.frozen
 class _Case:
-    """What `check_algorithm` runs, as often as it takes."""
+    """The settings of `check_algorithm` for each of its runs."""
 
     graph: fg.Graph
     task: fg.Task
@@ -141,39 +141,39 @@ class _Case:
         return dict.fromkeys(roles, SlowModel(self.answer, limit=self.limit, seed=self.seed))
 
     def run(self, schedule: str | fg.Schedule, backend: str, stop_after: float = math.inf) -> fg.Result:
-        """One run, with all that can be checked on it."""
+        """Run once, and make every check that one run allows."""
         models = self.models()
 
-        async def drive() -> tuple[fg.Result, Any, Told, Mapping[str, list[fg.PoolEvent[Any]]]]:
+        async def drive() -> tuple[fg.Result, Any, Recording, Mapping[str, list[fg.PoolEvent[Any]]]]:
             async with fg.open_run(
                 self.graph, self.task, models=models, schedule=schedule, budget=self.budget, seed=self.seed,
                 settle=settle, **self.options,
             ) as opened:  # fmt: skip
-                told, heard = Told(opened._events), listened(opened.machine)
+                recording, applied = Recording(opened._events), record_pools(opened.machine)
                 if opened._driver._memory is None:
-                    opened._driver._memory = told
+                    opened._driver._memory = recording
                 with anyio.move_on_after(stop_after):
                     await opened.wait()
                 opened.stop()
-                return await opened.wait(), opened.machine.plan, told, heard
+                return await opened.wait(), opened.machine.plan, recording, applied
 
-        result, plan, told, heard = run_virtually(drive, backend)
+        result, plan, recording, applied = run_virtually(drive, backend)
         _expect_no_failure(result)
         check_invariants(result.events, plan, self.budget)
         left = sum(model.in_flight for model in models.values())
         if left:
             raise InvariantViolation(f"I12: {left} requests are in flight after the run")
-        told.again(plan, self.budget, self.seed)
+        recording.replay(plan, self.budget, self.seed)
         for pool in self.graph.spec.pools:
             try:
-                check_pool(partial(_made, pool, self.task), heard[pool.name][:POOL_EVENTS])
+                check_pool(partial(_made, pool, self.task), applied[pool.name][:POOL_EVENTS])
             except PoolViolation as error:
                 error.args = (f"pool {pool.name!r}: {error}",)
                 raise
         return result
 
     def check_lockstep(self, result: fg.Result, backend: str) -> None:
-        """I11: what a run in lockstep did within its budget is what the interpreter does."""
+        """Check that a lockstep run did what the interpreter does, as far as its budget allows (I11)."""
         spec = self.graph.spec
         if len(spec.pools) != 1 or spec.resources or self.options or any(e.only is not None for e in spec.edges):
             return
@@ -198,18 +198,18 @@ class _Case:
         for place, (line, said) in enumerate(zip(lines, expected, strict=False)):
             if (line.node, line.outcome) != said:
                 raise InvariantViolation(
-                    f"I11: line {place} of the run in lockstep is {said}, the synchronous algorithm's is "
+                    f"I11: step {place} of the lockstep run is {said}; the synchronous algorithm's is "
                     f"{(line.node, line.outcome)}"
                 )
 
 
 def _made(pool: PoolSpec, task: fg.Task) -> Any:
-    """A pool's value at version 0 in a run of a task."""
+    """Return a pool's value at version 0 in a run of a task."""
     return for_task(pool.factory(), task)
 
 
 def _expect_same(events: Sequence[ev.Event], others: Sequence[ev.Event]) -> None:
-    """I14: two runs of the same seed and latencies have the same log."""
+    """Check that two runs with the same seed and latencies have the same log (I14)."""
     place = next((i for i, (one, other) in enumerate(zip(events, others, strict=False)) if one != other), None)
     if place is None and len(events) == len(others):
         return
@@ -217,25 +217,25 @@ def _expect_same(events: Sequence[ev.Event], others: Sequence[ev.Event]) -> None
     other = others[place] if place < len(others) else "nothing"
     raise InvariantViolation(
         f"I14: the same seed and latencies made another log on another event loop:\n{around(list(events), place)}\n"
-        f"The other time it is\n    {place}: {other}\nFix: the node that made it, or one before, depends on more than "
-        "its arguments: a global, a clock, or random in the place of at.random."
+        f"The other log has\n    {place}: {other}\nFix: make the node of that event, or one before it, depend on its "
+        "arguments alone: no global, no clock, and at.random instead of random."
     )
 
 
 def _expect_no_failure(result: fg.Result) -> None:
-    """No function on an edge has raised, and the run has not failed: a stage may fail on an item now and then."""
+    """Check that no function on an edge raised and the run did not fail; a stage may fail on single items."""
     raised = next((event for event in result.events if isinstance(event, ev.EdgeFailed)), None)
     if raised is not None:
         raise InvariantViolation(
             f"the {raised.function} of edge {raised.edge} raised {raised.error}\n    at:       {raised.place}\n"
-            "    expected: an answer for everything that the edge carries"
+            "    expected: a result for every item of the edge"
         )
     if result.status == "failed":
         raise InvariantViolation(f"the run failed: {result.reason}")
 
 
 def outcomes(events: Sequence[ev.Event], stages: set[str], pools: set[str]) -> list[tuple[str, str]]:
-    """What a run did, as the reference interpreter tells it: (stage, outcome) and (pool, version)."""
+    """Return a run's outcomes in the interpreter's form: (stage, outcome) and (pool, version)."""
     found: list[tuple[str, str]] = []
     for event in events:
         if isinstance(event, ev.JobEnded) and event.how != "cancelled" and event.stage in stages:

@@ -12,7 +12,7 @@ __all__ = ["budgets", "capacities", "conservation", "numbers", "outages", "times
 
 
 def conservation(log: Log) -> Check:
-    """I1: every item emitted ends exactly once, or is open at the end; sources count their emissions."""
+    """I1: every emitted item ends exactly once, or is open at the end; sources count their emissions."""
     open_items: set[int] = set()
     ended: set[int] = set()
     emissions: Counter[str] = Counter()
@@ -37,8 +37,10 @@ def conservation(log: Log) -> Check:
 
 
 def capacities(log: Log) -> Check:
-    """I2: no queue exceeds its capacity (a scattering edge counts groups until their last member is taken up), with
-    what is away for repair; and the run says truly how many are in it."""
+    """I2: no queue exceeds its capacity, and the run reports its depth correctly.
+
+    A scattering edge counts a group until its last member is taken up.  Items under repair count.
+    """
     edge_of: dict[int, str] = {}
     group_of: dict[int, int] = {}
     depth: Counter[str] = Counter()
@@ -56,7 +58,7 @@ def capacities(log: Log) -> Check:
         i, event = yield
         if isinstance(event, ev.Created):
             edge_of[event.item] = event.edge
-            # A member made by this edge's own scatter has the whole item, of the same edge, as its parent.
+            # The parent of a member made by this edge's own scatter is the whole item, on the same edge.
             scatters = log.plan.edges[event.edge].scatter is not None
             if scatters and event.group is not None and any(edge_of.get(p) == event.edge for p in event.parents):
                 depth[event.edge] += not waiting[event.group]
@@ -67,7 +69,7 @@ def capacities(log: Log) -> Check:
             held.discard(event.item)
             queued.add(event.item)
         elif isinstance(event, ev.Dequeued):
-            # What is sent to be repaired keeps its place.
+            # An item under repair keeps its place.
             repairs = event.depth == depth[event.edge] and bool(log.plan.edges[event.edge].stale.repairers())
             (held.add if repairs else held.discard)(event.item)
             depth[event.edge] -= not repairs
@@ -88,7 +90,7 @@ def capacities(log: Log) -> Check:
 
 
 def workers(log: Log) -> Check:
-    """I3: no stage runs more jobs than it has workers, and none begins one beyond what the control policy gave it."""
+    """I3: no stage runs more jobs than it has workers, nor starts one beyond the workers of the control policy."""
     running: dict[str, set[int]] = defaultdict(set)
     given: dict[str, int] = {}
     while True:
@@ -110,8 +112,10 @@ def workers(log: Log) -> Check:
 
 
 def windows(log: Log) -> Check:
-    """I4: no source has more rounds open than its window (late members do not count), no endpoint more requests
-    in flight than its limit at the moment at which one is sent."""
+    """I4: no source exceeds its window, and no endpoint its limit.
+
+    Late members do not count for the window.  The limit is the one at the moment when a request is sent.
+    """
     source_of: dict[int, str] = {}
     round_of: dict[int, int] = {}
     holding: dict[int, set[int]] = defaultdict(set)
@@ -140,10 +144,14 @@ def windows(log: Log) -> Check:
             limit = limits[event.endpoint]
             over = f"{event.endpoint} has over {limit} requests in flight"
             log.expect(flying[event.endpoint] <= limit, "I4", i, over)
-            said = f"{flying[event.endpoint]} requests are out at {event.endpoint}, the run says {event.in_flight}"
+            said = (
+                f"{flying[event.endpoint]} requests are in flight at {event.endpoint}, the run says {event.in_flight}"
+            )
             log.expect(event.in_flight == flying[event.endpoint], "I4", i, said)
         elif isinstance(event, ev.LimitChanged):
-            log.expect(event.limit >= 1, "I4", i, f"{event.endpoint} may take {event.limit} requests: never again any")
+            log.expect(
+                event.limit >= 1, "I4", i, f"{event.endpoint} has the limit {event.limit}, which stops it forever"
+            )
             limits[event.endpoint] = event.limit
         elif isinstance(event, ev.CallEnded):
             log.expect(event.call in where, "I4", i, f"call {event.call} ended, but was not in flight")
@@ -151,13 +159,18 @@ def windows(log: Log) -> Check:
 
 
 def outages(log: Log) -> Check:
-    """I4: an endpoint that is down rests for ten seconds, for twice as long each time that it is still down then, and
-    for two minutes at most; nothing is sent to it meanwhile, and it is up again with an answer of its own."""
+    """I4: a failed endpoint rests for ten seconds, then twice as long after each failed probe, up to two
+    minutes.
+
+    Nothing is sent to it meanwhile, and only its own reply ends the outage.
+    """
     sent_to: dict[int, str] = {}
-    answered = ""  # the endpoint of the last call that was
+    answered = ""  # the endpoint of the last call that was answered
     times: Counter[str] = Counter()
     until: dict[str, float] = {}
-    unsure: set[str] = set()  # were down in an earlier session; the next may have others of their names
+    unsure: set[str] = (
+        set()
+    )  # these were down in an earlier session, and the next session may have other endpoints of their names
     while True:
         i, event = yield
         if isinstance(event, ev.EndpointDown) and event.endpoint not in unsure:
@@ -169,10 +182,10 @@ def outages(log: Log) -> Check:
         elif isinstance(event, ev.CallEnded):
             answered = sent_to[event.call] if event.how == "done" else ""
         elif isinstance(event, ev.EndpointUp):
-            told = f"{event.endpoint} is up again, and has not answered"
-            log.expect(answered == event.endpoint, "I4", i, told)
+            silent = f"{event.endpoint} has recovered without a reply"
+            log.expect(answered == event.endpoint, "I4", i, silent)
             down = times[event.endpoint] > 0 or event.endpoint in unsure
-            log.expect(down, "I4", i, f"{event.endpoint} is up again, and was not down")
+            log.expect(down, "I4", i, f"{event.endpoint} has recovered, but was not down")
             times[event.endpoint] = 0
             unsure.discard(event.endpoint)
         elif isinstance(event, ev.CallStarted):
@@ -187,7 +200,7 @@ def outages(log: Log) -> Check:
 
 
 def numbers(log: Log) -> Check:
-    """I1: items, jobs, rounds, groups and artifacts are known by numbers that count from 0."""
+    """I1: items, jobs, rounds, groups and artifacts have numbers that count from 0."""
     next_: Counter[str] = Counter()
     scattered = 0
     edge_of: dict[int, str] = {}
@@ -201,7 +214,7 @@ def numbers(log: Log) -> Check:
         if isinstance(event, ev.Created):
             counts(i, "item", event.item)
             edge_of[event.item] = event.edge
-            # A group is opened before its whole ends; one of nobody shows nowhere else.
+            # A group is opened before its whole ends; an empty group appears only here.
             known = event.group is None or 0 <= event.group <= scattered
             log.expect(known, "I1", i, f"group {event.group} comes after {scattered} others")
         elif isinstance(event, ev.Ended) and event.how == "consumed":
@@ -215,7 +228,7 @@ def numbers(log: Log) -> Check:
 
 
 def budgets(log: Log) -> Check:
-    """I10: no limit is exceeded by what was started."""
+    """I10: what was started exceeds no limit."""
     calls, tokens, usd = 0, 0, 0.0
     started: Counter[str] = Counter()
     budget = log.budget
@@ -225,7 +238,7 @@ def budgets(log: Log) -> Check:
             calls += 1
             log.expect(budget.calls is None or calls <= budget.calls, "I10", i, f"request number {calls}")
         elif isinstance(event, ev.CallEnded):
-            # One that was cancelled at the very moment of its grant was never sent: nothing of it was used.
+            # A call that was cancelled at the moment of its grant was never sent, and used nothing.
             unsent = event.how == "cancelled" and not (event.estimated or event.prompt_tokens)
             calls -= event.how == "throttled" or unsent
             tokens += event.prompt_tokens + event.completion_tokens
@@ -241,7 +254,7 @@ def budgets(log: Log) -> Check:
 
 
 def times(log: Log) -> Check:
-    """I14: time does not go back, and what took time is said to have taken what lies between its beginning and end."""
+    """I14: time does not go back, and each duration equals the time between its two events."""
     began: dict[tuple[str, int], float] = {}
     now = 0.0
     while True:

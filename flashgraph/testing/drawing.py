@@ -15,7 +15,7 @@ __all__ = ["drawing", "schedule_line", "tail"]
 
 
 def drawing(graph: fg.Graph | GraphSpec) -> str:
-    """Every source and stage in topological order, with its options, and its edges below it, as lines of text."""
+    """Return every source and stage in topological order, with its options and its edges, as lines of text."""
     spec = graph if isinstance(graph, GraphSpec) else graph.spec
     rank = topological(spec)
     every: list[SourceSpec | StageSpec] = [*spec.sources, *spec.stages]
@@ -44,13 +44,13 @@ def _bracketed(pair: str, phrases: Sequence[str]) -> str:
 
 
 def tail(events: Sequence[ev.Event], count: int = 12) -> str:
-    """The last events of a log, numbered."""
+    """Return the last events of a log, numbered."""
     first = max(0, len(events) - count)
     return "\n".join(f"  {i}: {event}" for i, event in enumerate(events[first:], first))
 
 
 def schedule_line(schedule: fg.Schedule) -> str:
-    """A generated schedule as the call that makes it."""
+    """Return a generated schedule as the call that makes it."""
     if schedule.serial:
         return "fg.lockstep()"
     control = schedule.control

@@ -1,4 +1,4 @@
-"""I16 on an event log: champions, and what their estimates rest on."""
+"""I16 on an event log: champions, and the evidence of their estimates."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ __all__ = ["champions", "estimates"]
 
 
 def champions(log: Log) -> Check:
-    """I16: a champion is in its pool, and was not retracted; under a rule that asks for evidence only what changes the
-    pool changes it, and each change is told once."""
+    """I16: a champion is in its pool and not retracted.
+
+    Under a rule that asks for evidence, only an event that changes the pool changes the champion.  Each change has one
+    event.
+    """
     held: dict[str, set[int]] = {}
     last: dict[str, ev.ChampionChanged] = {}
     version: Counter[str] = Counter()
@@ -26,27 +29,30 @@ def champions(log: Log) -> Check:
             held[event.pool].discard(event.artifact)
         elif isinstance(event, ev.EvidenceAdded):
             known = event.artifact in held.get(event.pool, ())
-            log.expect(known, "I16", i, f"evidence for artifact {event.artifact} of {event.pool}, which is not there")
+            log.expect(known, "I16", i, f"evidence for artifact {event.artifact}, which {event.pool} lacks")
         elif isinstance(event, ev.ChampionChanged):
             there = event.artifact is None or event.artifact in held.get(event.pool, ())
-            log.expect(there, "I16", i, f"artifact {event.artifact} of {event.pool} is champion, and is not there")
+            log.expect(there, "I16", i, f"artifact {event.artifact} is the champion, but {event.pool} lacks it")
             at = version[event.pool]
             log.expect(event.version == at, "I16", i, f"champion at {event.pool}@{event.version}, expected {at}")
             before = last.get(event.pool)
             same = before is not None and (before.artifact, before.score, before.evidence, before.provisional) == (
                 event.artifact, event.score, event.evidence, event.provisional,
             )  # fmt: skip
-            log.expect(not same, "I16", i, f"the champion of {event.pool} is told again, and nothing has changed")
+            log.expect(not same, "I16", i, f"ChampionChanged for {event.pool}, but nothing has changed")
             last[event.pool] = event
 
 
 def estimates(log: Log) -> Check:
-    """I16: what an estimate rests on has taken place: no champion was tried on more samples than members have arrived
-    in the groups that the pool took for it.  Groups that a stage has passed on are not counted."""
+    """I16: an estimate rests on evaluations that took place.
+
+    No champion was tried on more samples than members have arrived in the groups that its pool took for it.  Groups
+    that passed a stage on their way are not counted.
+    """
     arrived: Counter[int] = Counter()
     """By item that is a gathered group."""
     taken: dict[str, int] = {}
-    """By pool, the item that it takes now."""
+    """By pool, the item that it is taking."""
     tried: Counter[tuple[str, int]] = Counter()
     uncounted: set[tuple[str, int]] = set()
     while True:

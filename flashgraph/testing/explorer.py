@@ -1,8 +1,8 @@
-"""All interleavings of a tiny run: races enumerated, not sampled.
+"""All interleavings of a tiny run: races are enumerated, not sampled.
 
-`explore` walks depth first over everything that can happen next, from the first turn to every end.  Paths that meet
-in states which decide alike from then on (`flashgraph.testing.snapshot.signature`) are walked on once; how many
-interleavings that covers is counted exactly.  Every step's state is checked, and the log of every path.
+`explore` walks depth first over everything that can happen next, from the first turn to every end.  When paths meet in
+states that decide alike from then on (`flashgraph.testing.snapshot.signature`), only one is continued; the number of
+interleavings stays exact.  It checks the state after every step, and the log of every path.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import attrs
 from flashgraph.run.budget import Budget
 from flashgraph.run.plan import Plan
 from flashgraph.run.turns import Turn
-from flashgraph.testing.hand import Hand, Move, Oracle
+from flashgraph.testing.hand import Hand, Oracle
 from flashgraph.testing.invariants import Watch
 from flashgraph.testing.log import InvariantViolation, Stalled
+from flashgraph.testing.moves import Move
 from flashgraph.testing.snapshot import signature
 
 __all__ = ["Explored", "explore"]
@@ -28,12 +29,12 @@ Path = tuple[tuple[Move, ...], ...]
 
 @attrs.frozen
 class Explored:
-    """What was covered.
+    """The coverage of a walk.
 
-    ``states`` that decide differently, ``ends`` of them in which the run was over, and ``steps`` between them;
-    ``interleavings`` are the ways from the first state to an end, each a different order of what happened.
-    ``whole`` is False when the bound cut the walk short; ``stall`` is the way to the first state in which work is
-    open and nothing can happen, if one was found.
+    ``states`` counts states that decide differently, ``ends`` those in which the run was over, and ``steps`` the steps
+    between them.  ``interleavings`` counts the paths from the first state to an end.  ``whole`` is False if the bound
+    ended the walk.  ``stall`` is the path to the first state with open work in which nothing can happen, if one was
+    found.
     """
 
     states: int
@@ -47,20 +48,20 @@ class Explored:
     def __str__(self) -> str:
         return (
             f"{self.states:,} states, {self.steps:,} steps, {self.interleavings:,} interleavings"
-            f"{'' if self.whole else ', cut off at the bound'}"
+            f"{'' if self.whole else ', stopped at the bound'}"
         )
 
 
 @attrs.frozen
 class _Fork:
-    """A step that is still to be tried: the way to its state, with the turns that led there, and the state's name."""
+    """A step to try: the path to its state, with the turns that led there, and the state's name."""
 
     path: Path
     turns: tuple[Turn, ...]
     state: bytes
     moves: tuple[Move, ...]
     faults: int
-    """How many faults are left after it."""
+    """The number of faults left after it."""
 
 
 @attrs.define
@@ -89,15 +90,15 @@ class _Walk:
         return hand
 
     def name(self, hand: Hand, faults: int) -> bytes:
-        """A state's name: what the machine will decide, what is said next, and the faults that are left."""
-        jobs = sorted(hand.heard().items())
-        places = tuple((place, heard) for place, (_, heard) in enumerate(jobs))
+        """Return a state's name: a hash of the machine's signature, the replies to its jobs, and the faults left."""
+        jobs = sorted(hand.replies().items())
+        places = tuple((place, replies) for place, (_, replies) in enumerate(jobs))
         return hashlib.sha256(repr((signature(hand.machine), places, faults)).encode()).digest()[:16]
 
     def choices(self, hand: Hand, faults: int) -> Iterator[tuple[tuple[Move, ...], int]]:
         moves = hand.moves()
         if self.drained and moves and hand.machine._draining is None:
-            yield (Move("drain"),), faults  # first, or a walk that is cut off has been drained near its end alone
+            yield (Move("drain"),), faults  # first, or a bounded walk would drain only states near its end
         for count in range(1, self.together + 1):
             for chosen in combinations(moves, count):
                 if len({m.number for m in chosen}) == count and (count == 1 or all(m.kind != "timer" for m in chosen)):
@@ -115,11 +116,11 @@ class _Walk:
             if hand.over:
                 watch.ended()
         except InvariantViolation as error:
-            error.add_note(f"\nThe way there: {list(path)!r}")
+            error.add_note(f"\nThe path there: {list(path)!r}")
             raise
 
     def go(self) -> bytes:
-        """Walk; returns the name of the first state."""
+        """Walk; return the name of the first state."""
         hand = self.begin()
         first = self.name(hand, self.faults)
         self.into[first] = []
@@ -127,7 +128,7 @@ class _Walk:
         at: Path | None = ()
         while open_ and len(self.into) < self.states and not (self.until_stall and self.stall):
             fork = open_.pop()
-            if at != fork.path:  # going on from where the last step led needs no second run
+            if at != fork.path:  # continuing from the last step's state needs no second run
                 hand = self.again(fork.turns)
             at = (*fork.path, fork.moves)
             try:
@@ -136,7 +137,7 @@ class _Walk:
                 self.stall, at = self.stall or at, None
                 continue
             except Exception as error:
-                error.add_note(f"\nThe way there: {list(at)!r}")
+                error.add_note(f"\nThe path there: {list(at)!r}")
                 raise
             new = self.name(hand, fork.faults)
             if new == fork.state:  # a timer that changed nothing
@@ -151,7 +152,7 @@ class _Walk:
         return first
 
     def arrive(self, path: Path, state: bytes, hand: Hand, faults: int) -> list[_Fork]:
-        """What is to be tried from a new state, last first."""
+        """Return the steps to try from a new state, last first."""
         if hand.over:
             self.ends.add(state)
             self.check_log(hand, path)
@@ -159,7 +160,7 @@ class _Walk:
         return [_Fork(path, turns, state, moves, left) for moves, left in self.choices(hand, faults)][::-1]
 
     def ways(self, first: bytes) -> int:
-        """Ways from the first state to an end."""
+        """Return the number of paths from the first state to an end."""
         known: dict[bytes, int] = {}
         stack = [first]
         while stack:
@@ -186,12 +187,12 @@ def explore(
 ) -> Explored:
     """Walk all interleavings of a run by hand, up to ``states`` different states.
 
-    Up to ``together`` things happen at one moment, up to ``faults`` of a path's jobs and requests fail; if it may be
-    ``drained``, it is so at every moment.  Stages must
-    give the same for the same item whenever they run.  ``oracle`` is that of `Hand`.  A stall is reported, not raised:
-    whoever expects none asks; with ``until_stall`` the walk ends at the first.
+    Up to ``together`` things happen at one moment, and up to ``faults`` jobs and requests of a path fail.  With
+    ``drained`` the run is also drained at every moment.  Stages must return the same for the same item whenever they
+    run.  ``oracle`` is that of `Hand`.  A stall is reported, not raised, for callers that expect one; with
+    ``until_stall`` the walk ends at the first stall.
 
-    Raises `InvariantViolation` for anything else, with the way there.
+    Raises `InvariantViolation` for any other violation, with the path there.
     """
     walk = _Walk(plan, budget or Budget(), states, together, faults, until_stall, drained, oracle)
     first = walk.go()

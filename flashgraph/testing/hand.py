@@ -1,17 +1,14 @@
-"""A run by hand: no event loop and no clock; whoever holds it says which event comes next.
+"""A run by hand: the test chooses each next event, without an event loop and a clock.
 
-The machine is the real one and so are the graph's functions; only the driver is missing.  Everything that an event
-loop, a network and a clock could do to a run is one of the `Move` values that `Hand.moves` and `Hand.faults` list, so
-that tests choose among them, at random or exhaustively.  Stages may wait for nothing but their model.
+The machine and the graph's functions are the real ones; only the driver is missing.  Every effect of an event loop, a
+network or a clock is a `Move` that `Hand.moves` or `Hand.faults` lists.  Tests choose among them, at random or
+exhaustively.  Stages may await nothing but their model.
 """
 
 from __future__ import annotations
 
-import inspect
-import random
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from functools import cache
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import attrs
 
@@ -22,82 +19,36 @@ from flashgraph.llm.protocol import Load
 from flashgraph.policies.schedule import Schedule
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Budget, Ledger
-from flashgraph.run.cause import Cause, End, cause_of
-from flashgraph.run.jobs import Call, Cancel, Command, Done, Failed, Outcome, Refuse, Start
+from flashgraph.run.cause import Cause, End
+from flashgraph.run.jobs import Call, Cancel, Command, Failed, Refuse, Start
 from flashgraph.run.machine import Machine, SchedulerStalled
 from flashgraph.run.plan import Capacity, Plan, compile_plan
 from flashgraph.run.turns import Answered, Asked, Completed, Measured, Turn, apply
 from flashgraph.testing.invariants import Watch
 from flashgraph.testing.log import InvariantViolation, Stalled, around
-from flashgraph.testing.runs import TASK
+from flashgraph.testing.moves import Move
 from flashgraph.testing.snapshot import snapshot
 from flashgraph.testing.state import check_state
+from flashgraph.testing.work import Work, advance, draw_source
 
-__all__ = ["Hand", "Move", "Oracle", "no_pause", "plan_by_hand"]
+__all__ = ["Hand", "Oracle", "no_pause", "plan_by_hand"]
 
 ENDPOINT = "by hand"
 REPLY = fg.Reply("ok", fg.Usage(10, 5), 0.001)
 
 
-@attrs.frozen
-class Move:
-    """One thing that happens next.
-
-    ``"go"``: job ``number`` says what its function says next, a request or its result.  ``"answer"``: its request is
-    answered.  ``"cancelled"``: its cancellation arrives.  ``"timer"``: the next timer goes off.  Faults: the function
-    of the job raises (``"fail"``), its request fails (``"break"``), is turned away for now (``"throttle"``), or finds
-    its endpoint down while there is another (``"outage"``); an endpoint that is asked says that ``number`` requests
-    wait in it (``"load"``); the run is stopped (``"stop"``), drained
-    (``"drain"``), or killed, with the last ``number`` turns not yet on disk, and resumed (``"kill"``).
-    """
-
-    kind: Literal[
-        "go", "answer", "cancelled", "timer", "fail", "break", "throttle", "outage", "load", "stop", "drain", "kill"
-    ]
-    number: int = 0
-
-    def __repr__(self) -> str:
-        return f"Move({self.kind!r}, {self.number})" if self.number else f"Move({self.kind!r})"
-
-
 class Oracle(Protocol):
-    """Computes beside the machine what the machine should decide, and raises `InvariantViolation` where they differ."""
+    """Computes what the machine should decide, and raises `InvariantViolation` if they differ."""
 
-    def told(self, turn: Turn, machine: Machine) -> None:
-        """Receive a turn, before the machine does."""
+    def receive(self, turn: Turn, machine: Machine) -> None:
+        """Receive a turn before the machine does."""
 
-    def decided(self, commands: Sequence[Command], machine: Machine) -> None:
-        """Compare the machine, and the commands it returned for that turn."""
-
-
-@attrs.frozen
-class _Ask:
-    """What a function's coroutine is suspended at: a request to its model."""
-
-    messages: Sequence[Mapping[str, str]]
-
-    def __await__(self) -> Generator[_Ask, None, fg.Reply]:
-        yield self
-        raise AssertionError("a coroutine is never resumed: it is run again with one more reply")
-
-
-@attrs.define(eq=False)
-class _Work:
-    """A started job: the replies it has had, and its open request.  One that is ``parked`` says nothing any more."""
-
-    start: Start
-    heard: list[fg.Reply | Exception] = attrs.field(factory=list)
-    call: Call | None = None
-    refused: str | None = None
-    parked: bool = False
-
-    @property
-    def answerable(self) -> bool:
-        return self.call is not None and (self.call.reservation is not None or self.refused is not None)
+    def compare(self, commands: Sequence[Command], machine: Machine) -> None:
+        """Compare the oracle with the machine, and with the commands that it returned for the turn."""
 
 
 async def no_pause(seconds: float) -> None:
-    """Takes no time: what generated stages await by hand."""
+    """Return at once: the ``pause`` of stages that run by hand."""
 
 
 def plan_by_hand(
@@ -108,11 +59,11 @@ def plan_by_hand(
     *,
     limits: Sequence[str] = (),
 ) -> Plan:
-    """Compile a graph for a `Hand`: all roles are one endpoint that takes ``limit`` requests at once.
+    """Compile a graph for a `Hand`, with one endpoint for all roles that allows ``limit`` concurrent requests.
 
-    With ``limits`` they are as many endpoints as there are texts, each with such a limit (``"adaptive(2..7)"``, see
-    `flashgraph.llm.limits.parse_limits`).  ``room`` gives edges other capacities, also ones that `check` and the
-    plan refuse.
+    With ``limits`` there is an endpoint for each of these texts, whose limit the text describes (``"adaptive(2..7)"``,
+    see `flashgraph.llm.limits.parse_limits`).  ``room`` sets capacities of edges, even ones that `check` and the plan
+    refuse.
 
     Raises `GraphError` when the graph does not pass its checks.
     """
@@ -133,11 +84,11 @@ def plan_by_hand(
 
 
 class Hand:
-    """A run of ``plan`` that waits to be told what happens.
+    """A run of ``plan`` that advances by moves.
 
-    After every move the machine's state is checked; with ``watched`` its events are too, one by one, and every turn
-    is noted with the state after it, for `retell`.  ``oracle`` makes an `Oracle` for each machine that the run has.
-    Raises `InvariantViolation`.
+    It checks the machine's state after every move.  With ``watched`` it also checks each event, and records every turn
+    with the state after it, for `replay`.  ``oracle`` makes an `Oracle` for each machine of the run.  Raises
+    `InvariantViolation`.
     """
 
     def __init__(
@@ -156,7 +107,7 @@ class Hand:
         self.oracle = oracle
         self.played: list[tuple[Move, ...]] = []
         self._begin()
-        self._tell(Turn(0.0))
+        self._take(Turn(0.0))
 
     def _begin(self) -> None:
         self.at = 0.0
@@ -164,24 +115,24 @@ class Hand:
         self.path: list[Turn] = []
         """All turns."""
         self.turns: list[Turn] = []
-        """Those that are kept: what is done while a run stops is done again."""
+        """The turns that a journal would keep: work while a run stops is not kept, and is repeated after a resume."""
         self.states: list[tuple[Any, ...]] = []
         self._watch = Watch(self.plan, self.budget) if self.watched else None
-        self._work: dict[int, _Work] = {}
+        self._work: dict[int, Work] = {}
         self._cursors = {name: source.cursor for name, source in self.plan.sources.items()}
         self._stopped = False
-        self._seen: InvariantViolation | None = None
+        self._violation: InvariantViolation | None = None
         self._oracle = self.oracle() if self.oracle is not None else None
         self.machine = Machine(self.plan, Ledger(self.budget), self._note, self.seed)
 
     def _note(self, event: ev.Event) -> None:
         self.events.append(event)
-        if self._watch is not None and self._seen is None:
+        if self._watch is not None and self._violation is None:
             try:
                 self._watch.see(event)
             except InvariantViolation as violation:
-                # Raised here it would look to the machine like a function of the graph's own that fails.
-                self._seen = violation
+                # Raised here, the machine would take it for a failure of the graph's own function.
+                self._violation = violation
 
     # ---- what can happen ---------------------------------------------------------------------------------
 
@@ -190,7 +141,7 @@ class Hand:
         return self.machine.status is not None
 
     def moves(self) -> list[Move]:
-        """What can happen next without a fault, in the order of the jobs."""
+        """Return what can happen next without a fault, in the order of the jobs."""
         if self.over:
             return []
         found = []
@@ -205,7 +156,7 @@ class Hand:
         return [*found, Move("timer")] if timer is not None else found
 
     def faults(self) -> list[Move]:
-        """What can go wrong with a job next."""
+        """Return the faults that can happen next."""
         if self.over:
             return []
         failing = [Move("fail", n) for n, w in self._work.items() if w.call is None and not w.parked]
@@ -217,18 +168,18 @@ class Hand:
         return failing + [Move("outage", n) for n, c in sent.items() if slots.others_up(c.service, c.endpoint)]
 
     def loads(self) -> list[Move]:
-        """What endpoints whose limit follows it may say of their queue."""
+        """Return the queue lengths that endpoints with a limit that follows their queue may report."""
         reads = any(endpoint.limits.reads for endpoint in self.machine.slots.endpoints.values())
         return [Move("load", waiting) for waiting in (0, 1, 3, 9)] if reads and not self.over else []
 
-    def heard(self) -> dict[int, tuple[str, ...]]:
-        """By running job, how its requests have ended so far: with its item, all that its function will say next."""
-        return {n: tuple(type(reply).__name__ for reply in work.heard) for n, work in self._work.items()}
+    def replies(self) -> dict[int, tuple[str, ...]]:
+        """Return by running job the outcomes of its requests: with its item they determine its next move."""
+        return {n: tuple(type(reply).__name__ for reply in work.replies) for n, work in self._work.items()}
 
     # ---- making it happen --------------------------------------------------------------------------------
 
     def play(self, *moves: Move) -> None:
-        """Let these things happen at one moment, before the machine looks."""
+        """Let these moves happen at one moment, before the machine's next step."""
         self.played.append(moves)
         answered: list[Answered] = []
         completed: list[Completed] = []
@@ -238,11 +189,11 @@ class Hand:
         for move in moves:
             match move.kind:
                 case "go":
-                    said = self._say(self._work[move.number])
-                    if isinstance(said, Asked):
-                        asked.append(said)
+                    moved = advance(self.plan, self.seed, self._work[move.number])
+                    if isinstance(moved, Asked):
+                        asked.append(moved)
                     else:
-                        completed.append(said)
+                        completed.append(moved)
                 case "answer":
                     answered.append(self._answered(move.number, well=True))
                 case "break":
@@ -258,7 +209,7 @@ class Hand:
                 case "cancelled":
                     work = self._work[move.number]
                     if work.call is not None:
-                        answered.append(self._cut_off(work.call))
+                        answered.append(self._cancelled(work.call))
                     completed.append(Completed(move.number, Failed(Cause.CANCELLED, "cancelled", "cancelled")))
                 case "timer":
                     self.at = self.machine.next_timer() or self.at
@@ -274,31 +225,31 @@ class Hand:
         answered.sort(key=lambda a: a.call)
         completed.sort(key=lambda c: c.job)
         asked.sort(key=lambda a: a.job)
-        self._tell(
+        self._take(
             Turn(self.at, tuple(answered), tuple(completed), tuple(asked), drain, measured=tuple(measured))
         )  # fmt: skip
 
     def finish(self) -> None:
-        """Let everything happen in the order of the jobs until the run is over."""
+        """Make moves in the order of the jobs until the run is over."""
         while moves := self.moves():
             timely = [m for m in moves if m.kind != "timer"]
             self.play((timely or moves)[0])
         if self._watch is not None:
             self._watch.ended()
 
-    def retell(self) -> None:
-        """I13: told the first turns, however many, a fresh machine is what this one was after them; its log is too."""
+    def replay(self) -> None:
+        """Replay the first k turns, for every k, and compare the machine and its log (I13)."""
         events: list[ev.Event] = []
         machine = Machine(self.plan, Ledger(self.budget), events.append, self.seed)
         for number, (turn, state) in enumerate(zip(self.turns, self.states, strict=True)):
             apply(turn, machine)
             if snapshot(machine) != state:
-                raise InvariantViolation(f"I13: told {number + 1} turns again, the machine is another one")
+                raise InvariantViolation(f"I13: after a replay of {number + 1} turns the machine differs")
         if events != self.events[: len(events)]:
-            raise InvariantViolation("I13: told the same turns again, the log is another one")
+            raise InvariantViolation("I13: after a replay of the turns the log differs")
 
     def retrace(self, turns: Sequence[Turn]) -> None:
-        """Become a run that was told these turns, and nothing else."""
+        """Become a run that has had these turns and no others."""
         self._begin()
         for turn in turns:
             self.at = turn.at
@@ -306,22 +257,22 @@ class Hand:
 
     # ---- turns -------------------------------------------------------------------------------------------
 
-    def _tell(self, turn: Turn) -> None:
-        """Tell the machine a turn, and empty ones until it has nothing more to say, as the driver does."""
+    def _take(self, turn: Turn) -> None:
+        """Step the machine with a turn, then with empty ones until it returns no command, as the driver does."""
         looking = False
         while True:
             before = len(self.events)
             commands = self._apply(turn)
             sources = [c for c in commands if isinstance(c, Start) and c.job.kind == "source"]
             if looking:
-                # Rounds are opened in a quiet turn; everything else had to be seen at once.
-                # Nor is a run ended for its budget before there is nothing else to say.
+                # Only a quiet turn opens rounds, and only a run with nothing else to do ends for its budget.  Every
+                # other command must come in the first step.
                 ends = self.machine.stopping
                 late = [c for c in commands if c not in sources and not (ends and isinstance(c, Cancel))]
-                said = [e for e in self.events[before:] if not (isinstance(e, ev.RunEnded) or _draws(e))]
-                if late or said:
+                events = [e for e in self.events[before:] if not (isinstance(e, ev.RunEnded) or _draws(e))]
+                if late or events:
                     raise InvariantViolation(
-                        f"I9: a second look at the same moment finds {late or said}: it was overlooked before\n"
+                        f"I9: a second step at the same moment makes {late or events}, which the first one missed\n"
                         f"{around(self.events, before)}"
                     )
             if self.over or (looking and not sources):
@@ -337,17 +288,17 @@ class Hand:
         if turn.capacity is not None and self._watch is not None:
             self._watch.log.plan = turn.capacity.put_in(self.plan)
         if self._oracle is not None:
-            self._oracle.told(turn, self.machine)
+            self._oracle.receive(turn, self.machine)
         for answer in turn.answered:
             work = self._work[answer.job]
             if answer.how == "throttled" or answer.outage:
-                pass  # it is asked again, and the function hears nothing of it
+                pass  # the request is sent again, and the function does not see it
             elif answer.reply is not None:
-                work.heard.append(answer.reply)
+                work.replies.append(answer.reply)
             elif work.refused is not None:
                 work.parked = True
             else:
-                work.heard.append(RequestFailed("by hand"))
+                work.replies.append(RequestFailed("by hand"))
             work.call = work.refused = None
         for done in turn.completed:
             self._work.pop(done.job)
@@ -357,15 +308,15 @@ class Hand:
             commands = apply(turn, self.machine)
         except SchedulerStalled as error:
             raise Stalled(f"I9: {error}") from error
-        if self._seen is not None:
-            raise self._seen
+        if self._violation is not None:
+            raise self._violation
         if self._oracle is not None:
-            self._oracle.decided(commands, self.machine)
+            self._oracle.compare(commands, self.machine)
         for number, asked in enumerate(turn.asked, first):
             self._work[asked.job].call = self.machine.calls.open.get(number)
         for command in commands:
             if isinstance(command, Start):
-                self._work[command.job.id] = _Work(command)
+                self._work[command.job.id] = Work(command)
             elif isinstance(command, Refuse):
                 self._work[command.call.job.id].refused = command.limit
         self.path.append(turn)
@@ -375,27 +326,27 @@ class Hand:
                 self.states.append(snapshot(self.machine))
         return commands
 
-    def go_on_with(self, capacity: Capacity) -> None:
-        """Be killed, and resumed with other workers, endpoints and limits."""
+    def resume_with(self, capacity: Capacity) -> None:
+        """Kill the run, and resume it with other workers, endpoints and limits."""
         self._kill(0, capacity)
 
     def _kill(self, lost: int, capacity: Capacity | None = None) -> None:
-        """Become a fresh run that was told all turns but the last ``lost``, and go on with it."""
+        """Become a fresh run that has had all turns but the last ``lost``, and resume it."""
         self.retrace(self.turns[: max(1, len(self.turns) - lost)])
         for work in self._work.values():
-            work.heard = [reply for reply in work.heard if isinstance(reply, fg.Reply)]
+            work.replies = [reply for reply in work.replies if isinstance(reply, fg.Reply)]
             work.call, work.refused, work.parked = None, None, False
-        self._tell(Turn(self.at, reopen=self.budget.limits, capacity=capacity))
-        # The machine has only now been told that what was drawn before the kill is drawn again.
+        self._take(Turn(self.at, reopen=self.budget.limits, capacity=capacity))
+        # A resumed machine repeats the draws that the kill interrupted.
         drawn = [self._draw(w.start) for w in self._work.values() if w.start.job.kind == "source"]
         if drawn:
-            self._tell(Turn(self.at, completed=tuple(drawn)))
+            self._take(Turn(self.at, completed=tuple(drawn)))
 
     def _answered(self, number: int, *, well: bool) -> Answered:
         work = self._work[number]
         assert work.call is not None
         if work.refused is not None:
-            return self._cut_off(work.call)
+            return self._cancelled(work.call)
         if not well:
             return Answered(work.call.id, number, "failed", dict(work.call.amounts))
         spent = {"calls": 1.0, "tokens": float(REPLY.usage.total), "usd": 0.001}
@@ -411,72 +362,13 @@ class Hand:
         endpoints = [e for e in self.machine.slots.endpoints.values() if e.limits.reads]
         return [Measured(e.name, Load(max(0, e.in_flight - waiting), waiting)) for e in endpoints]
 
-    def _cut_off(self, call: Call) -> Answered:
+    def _cancelled(self, call: Call) -> Answered:
         return Answered(call.id, call.job.id, "cancelled", dict(call.amounts) if call.reservation is not None else {})
 
-    # ---- the graph's functions ---------------------------------------------------------------------------
-
     def _draw(self, start: Start) -> Completed:
-        job, spec = start.job, self.plan.sources[start.job.node]
-        stream = random.Random(f"{self.seed}/{job.node}/{job.emission}")
-        at: fg.Draw[Any, Any] = fg.Draw(
-            TASK, start.views.get(spec.reads or ""), stream, self.plan.params_of(spec), emission=job.emission,
-            open=start.beside, champion=start.champion, cursor=self._cursors[job.node],
-        )  # fmt: skip
-        return Completed(job.id, Done(spec.body(at), at.used), source=job.node, cursor=at.cursor)
-
-    def _say(self, work: _Work) -> Asked | Completed:
-        """Run a job's function up to its first request that was not answered, or to its end."""
-        job, spec = work.start.job, self.plan.stages[work.start.job.node].spec
-        at: fg.Context[Any] = fg.Context(
-            TASK, work.start.views.get(spec.reads or ""),
-            random.Random(f"{self.seed}/{job.node}/{job.item.id if job.item else 0}"),
-            self.plan.params_of(spec), lag=job.lag, refreshed=work.start.refreshed,
-        )  # fmt: skip
-        replies = iter(work.heard)
-
-        async def llm(messages: Any, **params: Any) -> fg.Reply:
-            known = next(replies, None)
-            if isinstance(known, Exception):
-                raise known
-            return known if known is not None else await _Ask(messages)
-
-        at.llm = llm
-        value = work.start.stale if work.start.stale is not None else work.start.value
-        arguments = (value, at) if _takes_context(spec.body) else (value,)
-        said = _run(spec.body, arguments, at)
-        if isinstance(said, _Ask):
-            amounts = {"calls": 1.0, "tokens": 30.0, "usd": 0.002}
-            return Asked(job.id, spec.llm or "", amounts)
-        return Completed(job.id, said)
+        return draw_source(self.plan, self.seed, start, self._cursors[start.job.node])
 
 
 def _draws(event: ev.Event) -> bool:
-    """Whether a source begins to draw."""
+    """Return whether a source begins to draw."""
     return isinstance(event, ev.JobStarted) and event.item is None
-
-
-@cache
-def _takes_context(body: Callable[..., Any]) -> bool:
-    return len(inspect.signature(body).parameters) > 1
-
-
-def _run(body: Callable[..., Any], arguments: tuple[Any, ...], at: fg.Context[Any]) -> _Ask | Outcome:
-    try:
-        result = body(*arguments)
-        if not inspect.iscoroutine(result):
-            return Done(result, at.used)
-        return _step(result, at)
-    except Exception as error:
-        return Failed(cause_of(error), f"{type(error).__name__}: {error}")
-
-
-def _step(coroutine: Coroutine[Any, Any, Any], at: fg.Context[Any]) -> _Ask | Outcome:
-    try:
-        asked = coroutine.send(None)
-    except StopIteration as end:
-        return Done(end.value, at.used)
-    coroutine.close()
-    if not isinstance(asked, _Ask):
-        raise TypeError(f"a stage that is run by hand may wait for its model only; this one waits for {asked!r}")
-    return asked

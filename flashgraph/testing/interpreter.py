@@ -1,8 +1,9 @@
-"""A reference interpreter: the synchronous algorithm of a graph, so small and sequential that reading it verifies it.
+"""A reference interpreter of the synchronous algorithm, small and sequential enough to verify by reading.
 
-It knows nothing of the scheduler: one item at a time, the earliest stage that has any first, no queues' capacities,
-no workers, no time.  Release rules wait for everyone.  A round makes at most one admission here, so lag is always 0
-and staleness rules have nothing to do; `interpret` refuses graphs where that cannot be seen (`Several`).
+It does not use the scheduler.  It works on one item at a time, always for the earliest stage that has items.  It has no
+capacities, no workers and no time, and its release rules wait for everyone.  A round makes at most one admission, so
+that lag is always 0 and staleness rules do nothing.  `interpret` refuses graphs for which this may be false
+(`Several`).
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ __all__ = ["Line", "NotApplicable", "interpret"]
 
 
 class NotApplicable(Exception):
-    """The graph does what this interpreter leaves out."""
+    """The graph uses something that this interpreter leaves out."""
 
 
 class _NoStream(random.Random):
-    """A stage's stream is keyed by its item's number, and the interpreter numbers none."""
+    """A stream that refuses draws: a stage's stream is keyed by its item's number, which the interpreter lacks."""
 
     def random(self) -> float:
         raise NotApplicable("a stage draws")
@@ -42,7 +43,7 @@ class _NoStream(random.Random):
 
 @attrs.frozen
 class Line:
-    """One thing that happened: a stage's outcome for an item, or an admission (then ``outcome`` is its version)."""
+    """One step: a stage's outcome for an item, or an admission, whose ``outcome`` is its version."""
 
     node: str
     value: Any
@@ -63,7 +64,7 @@ class _Group:
     origin: _Item
     gathers: dict[str, list[fg.Member[Any]]]
     alive: dict[str, list[int]]
-    """By gather and member, the items that may still bring it there."""
+    """By gather and member, the number of items that may still bring the member there."""
     failed: dict[int, str] = attrs.field(factory=dict)
     over: set[str] = attrs.field(factory=set)
     uses: dict[str, dict[tuple[str, int], None]] = attrs.field(factory=dict)
@@ -132,7 +133,7 @@ class _Interpreter:
         return len(self.lines) >= self.most
 
     async def drain(self) -> None:
-        """Work off the round: sweep the earliest stage that has items until it has none, then look again."""
+        """Finish the round: empty the earliest stage that has items, then look again."""
         while (stage := next((s for s in self.stages if self.first(s) is not None), None)) and not self.enough:
             while (item := self.first(stage)) is not None:
                 await self.work(stage, item)
@@ -210,13 +211,13 @@ class _Interpreter:
         self.end(whole)
 
     def carry(self, item: _Item, change: int) -> None:
-        """Count an item in or out at the gathers that lie ahead of it, in each group that it is inside of."""
+        """Add ``change`` to the item's counts at the gathers that it may reach, in each group around it."""
         for group, index in item.scope:
             for name in self.ahead(item.edge, frozenset(group.gathers)):
                 group.alive[name][index] += change
 
     def ahead(self, name: str, gathers: frozenset[str]) -> set[str]:
-        """Which of a group's gathers an item on an edge may come to: its own edge, or those behind it."""
+        """Return the gathers of a group that an item on an edge may reach: its own edge, or edges behind it."""
         found, seen, todo = set[str](), set[str](), [name]
         while todo:
             here = todo.pop()
@@ -235,7 +236,7 @@ class _Interpreter:
             self.settle(group)
 
     def settle(self, group: _Group) -> None:
-        """Release the group where every member has ended, or fail it where too many have failed."""
+        """Release the group if every member has ended, or fail it if too many have failed."""
         if group.dead or any(outer.dead for outer, _ in group.origin.scope):
             return
         for name, members in group.gathers.items():
@@ -263,7 +264,7 @@ class _Interpreter:
                 self.queues[name].append(item)
 
     def drop(self, group: _Group) -> None:
-        """What is left of a failed group goes nowhere, nor do groups inside of it."""
+        """Remove the rest of a failed group, and groups inside it."""
         group.dead = True
         for queue in (*self.queues.values(), *self.members.values()):
             for item in [i for i in queue if any(g is group for g, _ in i.scope)]:
@@ -299,9 +300,8 @@ class _Interpreter:
 async def interpret(
     graph: fg.Graph, task: Task[Any, Any], *, seed: int = 0, llm: Any = None, most: int | None = None
 ) -> list[Line]:
-    """What the synchronous algorithm does, in order, up to about ``most`` lines.  ``llm`` answers the stages' model
-    calls at once.
+    """Return the steps of the synchronous algorithm in order, up to about ``most``.
 
-    Raises `NotApplicable` when a stage draws or returns `Several`.
+    ``llm`` answers the stages' model calls at once.  Raises `NotApplicable` if a stage draws or returns `Several`.
     """
     return await _Interpreter(graph.spec, task, seed, llm, math.inf if most is None else most).run()

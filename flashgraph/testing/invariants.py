@@ -1,8 +1,7 @@
 """The invariants of a run that show in its event log: I1 to I10, and I14 to I16.
 
-Each check is a function of `Log` that is sent one event after the other; `check_invariants` runs them all over a
-finished run, `Watch` along with one.  They recount everything from single events and trust none of the scheduler's
-own counters.
+Each check is a function of `Log` that receives one event after another.  `check_invariants` runs all checks over a
+finished run, `Watch` during one.  They recount everything from single events and do not trust the scheduler's counters.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ __all__ = ["INVARIANTS", "InvariantViolation", "Log", "Watch", "check_invariants
 
 
 def progress(log: Log) -> Check:
-    """I9: a run ends once, and a run that was reopened once more; nothing happens after its end."""
+    """I9: a run ends once, and again after each resume; nothing happens after its end."""
     over = False
     while True:
         i, event = yield
@@ -45,7 +44,7 @@ INVARIANTS: Mapping[str, Sequence[Callable[[Log], Check]]] = {
 
 
 class Watch:
-    """Holds a run against the invariants while it goes on: tell it every event by `see`, and its end by `ended`.
+    """Checks a run against the invariants as it runs: pass each event to `see`, then call `ended`.
 
     Both raise `InvariantViolation`, with the events around the first violation.
     """
@@ -63,16 +62,16 @@ class Watch:
             check.send(told)
 
     def ended(self) -> None:
-        """I9: the run came to an end that is one of its own, not a stall."""
+        """Check that the run came to a proper end, not a stall (I9)."""
         last = len(self.log.events) - 1
         over = last >= 0 and isinstance(self.log.events[last], ev.RunEnded)
         self.log.expect(over, "I9", last, "the log breaks off without an end")
 
 
 def check_invariants(events: Sequence[ev.Event], plan: Plan, budget: Budget | None = None) -> None:
-    """Check I1 to I10, and I14 to I16 on the log of a finished run.
+    """Check I1 to I10, and I14 to I16, on the log of a finished run.
 
-    Raises `InvariantViolation` for the first that does not hold, with the events around it.
+    Raises `InvariantViolation` for the first violation, with the events around it.
     """
     watch = Watch(plan, budget)
     for event in events:

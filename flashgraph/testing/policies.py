@@ -1,4 +1,4 @@
-"""Conformance of a user's own policies: staleness, release, failure and control rules, orders."""
+"""Conformance of a user's own policies: staleness, release, failure and control rules, and orders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["PolicyViolation", "check_policy"]
 
 
 class PolicyViolation(AssertionError):
-    """A policy breaks its protocol; the text says for which arguments, what was found and what was expected."""
+    """A policy breaks its protocol; the text names the arguments, what was found and what was expected."""
 
 
 def _expect(holds: bool, policy: object, found: str, expected: str) -> None:
@@ -37,9 +37,9 @@ def _alike(policy: object, name: str, call: Callable[..., Any], *arguments: Any)
 
 
 def check_policy(policy: Rule | All | FailAbove | Control | QueueOrder | Discriminative) -> None:
-    """Ask a policy about many situations and hold its answers to its protocol.
+    """Call a policy for many situations, and check its results against its protocol.
 
-    Raises `PolicyViolation`, and TypeError for what is no policy.
+    Raises `PolicyViolation`, and TypeError if the object is no policy.
     """
     kinds: list[tuple[type, Callable[[Any], None]]] = [
         (Rule, _staleness), (All, _release), (FailAbove, _failure), (Control, _control),
@@ -48,7 +48,7 @@ def check_policy(policy: Rule | All | FailAbove | Control | QueueOrder | Discrim
     for kind, check in kinds:
         if isinstance(policy, kind):
             flaw = getattr(policy, "flaw", lambda: None)()
-            _expect(flaw is None, policy, f"its own flaw() says {flaw}", "a policy that can be used")
+            _expect(flaw is None, policy, f"its own flaw() is {flaw}", "None: a policy without a flaw")
             try:
                 check(policy)
             except PolicyViolation:
@@ -60,12 +60,15 @@ def check_policy(policy: Rule | All | FailAbove | Control | QueueOrder | Discrim
                     "\n    expected: an answer in every situation"
                 ) from error
             return
-    raise TypeError(f"{policy!r} is no policy: it derives from none of {', '.join(k.__name__ for k, _ in kinds)}")
+    raise TypeError(f"{policy!r} is no policy: expected a subclass of {', '.join(k.__name__ for k, _ in kinds)}")
 
 
 def _staleness(rule: Rule) -> None:
-    """A rule takes what does not lag, repairs only with stages that it names, and not for ever; what it discards it
-    also discards at greater lags."""
+    """Check a staleness rule.
+
+    It accepts what does not lag, repairs only with stages that it names, and repairs an item finitely often.  An item
+    that it discards it also discards at greater lags.
+    """
     names = {str(getattr(r, "name", r)) for r in rule.repairers()}
     for lag, repairs, touched in product(range(12), range(4), (True, False)):
         decision = _alike(rule, "decide", rule.decide, lag, repairs, lambda when, touched=touched: touched)
@@ -93,31 +96,36 @@ def _staleness(rule: Rule) -> None:
 
 
 def _said(touched: bool, when: Callable[[Any, Any], bool]) -> bool:
-    """In the place of an item's own answer to a rule's condition."""
+    """Return ``touched`` in place of a rule's condition on an item."""
     return touched
 
 
 def _release(rule: All) -> None:
-    """A rule releases a group that is whole, does not take a release back, and says when to ask again."""
+    """Check that a release rule releases a complete group, keeps a release, and gives a valid deadline."""
     seconds = rule.deadline()
     positive = seconds is None or seconds > 0
-    _expect(positive, rule, f"deadline() is {seconds!r}", "seconds over 0, or None where time does not matter")
+    _expect(positive, rule, f"deadline() is {seconds!r}", "seconds over 0, or None without a deadline")
     for size in range(7):
         late = (seconds or 0.0) + 1.0
         whole = _alike(rule, "ready", rule.ready, _group(size, size), size, late)
-        _expect(bool(whole), rule, f"ready with all of {size} members is {whole!r}", "true: nothing more can come")
+        _expect(
+            bool(whole),
+            rule,
+            f"ready with all of {size} members is {whole!r}",
+            "true, because no more members can come",
+        )
         if size and rule.ready(_group(size, 0), 0, 0.0):
-            _expect(False, rule, f"it releases a group of {size} of which nothing has arrived", "at least one member")
+            _expect(False, rule, f"it releases a group of {size} before any member arrives", "at least one member")
 
 
 def _group(size: int, arrived: int) -> Group[str, int]:
-    """A group of ``size`` of which the first ``arrived`` are there."""
+    """Return a group of ``size`` whose first ``arrived`` members are in."""
     there = (Member(index, "arrived", index) for index in range(arrived))
     return Group("origin", (*there, *(Member[int](index) for index in range(arrived, size))))
 
 
 def _failure(rule: FailAbove) -> None:
-    """More failures never save a group."""
+    """Check that more failures never save a group."""
     for size in range(7):
         said = [bool(_alike(rule, "fails", rule.fails, failed, size)) for failed in range(size + 1)]
         _expect(not said[0], rule, f"a group of {size} fails without a failure", "no failure, no failed group")
@@ -126,7 +134,7 @@ def _failure(rule: FailAbove) -> None:
 
 
 def _control(control: Control) -> None:
-    """Ranks compare, and workers stay in bounds."""
+    """Check that ranks compare and numbers of workers stay in bounds."""
     waiting = [
         Waiting(stage, distance, round_, version, late, age, lacks)
         for age, (stage, distance, round_, version, late, lacks) in enumerate(
@@ -138,7 +146,12 @@ def _control(control: Control) -> None:
     except TypeError as error:
         raise PolicyViolation(f"{type(control).__name__}: ranks do not compare: {error}") from error
     ranks = [control.rank(w) for w in waiting]
-    _expect(len(set(ranks)) == len(ranks), control, "two different items rank alike", "age in the rank, for ties")
+    _expect(
+        len(set(ranks)) == len(ranks),
+        control,
+        "two different items have equal ranks",
+        "the age in the rank, to break ties",
+    )
     for most in (1, 2, 100):
         start = _alike(control, "start", control.start, most)
         _expect(1 <= start <= most, control, f"start({most}) is {start!r}", f"1 to {most}")
@@ -151,13 +164,13 @@ def _control(control: Control) -> None:
 
 
 def _queue(order: QueueOrder) -> None:
-    """Keys depend on value and version alone; whether they compare depends on the values of the graph."""
+    """Check that keys depend only on value and version.  Whether keys compare depends on the graph's values."""
     if order.by is None:
         sorted(_alike(order, "key", order.key, value, version) for value, version in product((1, "x"), range(5)))
 
 
 def _scatter(order: Discriminative) -> None:
-    """Every member is sent, once."""
+    """Check that every member is sent once."""
     if order.key is None:
         for size in range(6):
             places = _alike(order, "arrange", order.arrange, list(range(size)), {0: 99, 2: 1})

@@ -1,4 +1,4 @@
-"""Running generated graphs under a virtual clock."""
+"""Runs of generated graphs under a virtual clock."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from flashgraph.llm.protocol import Load, Message, Quota
 from flashgraph.run.events import Event
 from flashgraph.run.plan import Plan
 from flashgraph.sim.clock import settle
-from flashgraph.testing.graphs import Shape, build, draw
-from flashgraph.testing.telling import SlowlyTold, Told
+from flashgraph.testing.graphs import build
+from flashgraph.testing.recording import Recording, SlowRecording
+from flashgraph.testing.shape import Shape
+from flashgraph.testing.tokens import draw
 
 __all__ = ["TASK", "Finished", "LatencyModel", "run_shape"]
 
@@ -38,19 +40,19 @@ TASK = fg.Task(
     score=lambda s, o: fg.Score(1.0),
     bounds=(0.0, math.inf),
 )
-"""A task for graphs that need none.  No score of it is perfect, so that none ends a run."""
+"""A task for graphs that need none; no score is perfect, so that none ends a run."""
 
 
 BEFORE = 64.0
-"""Seconds that have passed before a run begins; a power of two, so that what adds up without rounding still does."""
+"""Seconds on the clock before a run begins; a power of two, so that exact sums stay exact."""
 
 
 class LatencyModel:
-    """Answers after ``seconds(request)``, or fails then as ``fate(request)`` says, where a time-out is tried twice; so
-    requests are answered and time out at the same moment.  Counts what is in flight, so that a leak shows.
+    """Replies after ``seconds(request)``, or fails then as ``fate(request)`` says; a timeout is tried twice.
 
-    With ``limits`` that move it says that all above ``slots`` requests wait in it, tells of its rates, turns some
-    requests away, and fails at some in ways that pass.  It is down for its first ``down`` seconds.
+    Replies and timeouts therefore happen at the same moments.  ``in_flight`` counts open requests, so that a leak
+    shows.  With ``limits`` that move, the model reports all requests above ``slots`` as queued, reports its rate
+    limits, throttles some requests, and fails some with passing faults.  It is down for its first ``down`` seconds.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class LatencyModel:
 
     async def load(self) -> Load | None:
         self.read += 1
-        # Between two moments at which requests end, so that the event loop's order cannot be seen.
+        # Between two moments at which requests end, so that the event loop's order does not matter.
         await anyio.sleep(0.00137)
         waiting = max(0, self.in_flight - self._slots)
         return Load(self.in_flight - waiting, waiting)
@@ -111,7 +113,7 @@ class LatencyModel:
                 moment = round(anyio.current_time() - self._opened, 6)
                 drawn = random.Random(f"{self.name}/{request}/{moment}").random()
                 if drawn < 0.4:
-                    # Not a round number: event loops differ in what they take for one moment.
+                    # Not a round number, because event loops differ in which moments are equal.
                     await anyio.sleep(0.05 + drawn / 100)
                     raise self._passing(drawn)
                 said = _quotas(drawn)
@@ -126,7 +128,7 @@ class LatencyModel:
             self.in_flight -= 1
 
     def _passing(self, drawn: float) -> PassingFault:
-        """A fault that passes, by a draw from 0 to 0.4."""
+        """Return a passing fault, chosen by a number from 0 to 0.4."""
         pause = 3.0 if 0.1 <= drawn < 0.3 else None
         if drawn < 0.25:
             return Throttled(f"{self.name} is full", pause=pause, tries=100, quotas=_quotas(drawn / 10 + 0.01))
@@ -141,24 +143,26 @@ class LatencyModel:
 
 
 def _quotas(share: float) -> tuple[Quota, ...]:
-    """That such a share of its rates is left.  They are so high that nobody waits: the moments at which a bucket has
-    filled are no round numbers, and event loops differ in the last digit of what time it is then."""
+    """Return quotas whose remaining ``share`` is given.
+
+    The rates are so high that no request waits.  A wait would end at no round number, and event loops differ in the
+    last digit of the time.
+    """
     return Quota("requests", 6e5, 6e5 * share, 40.0), Quota("tokens", 1e9, 1e9 * share, 40.0)
 
 
 @attrs.frozen
 class Finished:
-    """A run of a generated graph: its result, the plan it was compiled to, and its model."""
+    """A finished run of a generated graph: its result, its plan and its model."""
 
     result: fg.Result
     plan: Plan
     model: LatencyModel
     others: tuple[LatencyModel, ...] = ()
     seconds: float | None = None
-    """That passed from its beginning to its end on the clock of the event loop; None for one that was cut off, or
-    was resumed."""
-    told: Told | None = None
-    """What was kept of it, where it had a disk."""
+    """Seconds from begin to end on the event loop's clock; None for a run that was cancelled or resumed."""
+    recording: Recording | None = None
+    """The recording of its turns, if it had a disk."""
 
     @property
     def events(self) -> Sequence[Event]:
@@ -183,15 +187,15 @@ async def run_shape(
     folder: str | None = None,
     resume: bool = False,
 ) -> Finished:
-    """Run a shape's graph on a `LatencyModel` to its end, drain it after ``drain_after`` seconds, stop it after
-    ``stop_after``, or cancel the whole block that it runs in after ``cancel_after``.  With a ``folder`` it is kept in a
-    journal there, or goes on with the run that is.
+    """Run a shape's graph on a `LatencyModel` to its end.
 
-    With ``limits`` (texts of `flashgraph.llm.limits.parse_limits`) there are as many models, which share the work,
-    and of several the first is down at the beginning.  ``viewer`` is awaited
-    beside the run, which may end before it.  With ``disk`` its turns are kept on one that takes ``disk(n)``
-    seconds for turn number n, and unless it is stopped they are told again to a fresh machine at the end; from turn
-    number ``full`` on there is no room on it.
+    The run is drained after ``drain_after`` seconds, stopped after ``stop_after``, or its whole block is cancelled
+    after ``cancel_after``.  A ``folder`` keeps its journal; a run that is there is resumed.
+
+    ``limits`` (texts of `flashgraph.llm.limits.parse_limits`) makes as many models, which share the work; the first of
+    several is down at the beginning.  ``viewer`` is awaited beside the run, which may end first.  With ``disk`` turn n
+    is durable after ``disk(n)`` seconds, and from turn number ``full`` on the disk is full.  The turns are replayed on
+    a fresh machine at the end, unless the run is stopped.
     """
     graph = build(shape)
 
@@ -216,15 +220,15 @@ async def run_shape(
         folder=folder,
         resume=resume,
     )
-    told: Told | None = None
+    recording: Recording | None = None
     took: float | None = None
-    # A run's clock begins with it, not with the event loop's.
+    # The run's clock begins with the run, not with the event loop.
     await anyio.sleep(BEFORE)
     with anyio.move_on_after(cancel_after):
         async with opened as run:
             began = anyio.current_time()
             if disk is not None:
-                run._driver._memory = told = SlowlyTold(run._events, disk, full)
+                run._driver._memory = recording = SlowRecording(run._events, disk, full)
             async with anyio.create_task_group() as viewers:
                 if viewer is not None:
                     viewers.start_soon(viewer, run)
@@ -238,7 +242,7 @@ async def run_shape(
                     run.stop()
                     await run.wait()
                 took = anyio.current_time() - began if not resume else None
-    # What is done while a run stops is not kept: it is done again.
-    if told is not None and stop_after is None and full is None:
-        told.again(run.machine.plan, budget or fg.Budget(), seed)
-    return Finished(run.result, run.machine.plan, models[0], tuple(models[1:]), took, told)
+    # Work while a run stops is not kept, but repeated after a resume.
+    if recording is not None and stop_after is None and full is None:
+        recording.replay(run.machine.plan, budget or fg.Budget(), seed)
+    return Finished(run.result, run.machine.plan, models[0], tuple(models[1:]), took, recording)

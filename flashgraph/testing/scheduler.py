@@ -1,8 +1,8 @@
 """The scheduler as a state machine under test: Hypothesis plays the event loop, the servers, the clock and the faults.
 
-`SchedulerMachine` draws a graph and a schedule and then, one by one, what happens to the run.  The invariants are
-checked after every step.  A failing example is shrunk to the smallest graph and the fewest events, and its report has
-that graph as text, the log around the violation, and one line that does it all again.
+`SchedulerMachine` draws a graph and a schedule, then the events of the run one by one.  It checks the invariants after
+every step.  A failing example is shrunk to the smallest graph and the fewest events.  Its report holds that graph as
+text, the log around the violation, and one line that repeats it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 import flashgraph as fg
 from flashgraph.errors import FlashgraphError
 from flashgraph.testing.drawing import drawing, schedule_line, tail
-from flashgraph.testing.graphs import Shape, build
-from flashgraph.testing.hand import Hand, Move, Oracle, no_pause, plan_by_hand
+from flashgraph.testing.graphs import build
+from flashgraph.testing.hand import Hand, Oracle, no_pause, plan_by_hand
+from flashgraph.testing.moves import Move
+from flashgraph.testing.shape import Shape
 from flashgraph.testing.strategies import moving_limits, schedules, shapes
 
 __all__ = ["SchedulerMachine", "again"]
@@ -35,7 +37,7 @@ def again(
     budget: fg.Budget | None = None,
     oracle: Callable[[], Oracle] | None = None,
 ) -> Hand:
-    """Do a failing example again: what the last line of its report calls."""
+    """Repeat a failing example, as the last line of its report does."""
     hand = Hand(plan_by_hand(build(shape, no_pause), schedule, limit, limits=limits), budget=budget, oracle=oracle)
     for moves in played:
         hand.play(*moves)
@@ -43,9 +45,11 @@ def again(
 
 
 class SchedulerMachine(RuleBasedStateMachine):
-    """Rules: a job goes on or ends, a call is answered, several of these at one moment, a cancellation arrives, a
-    timer goes off; a job or a call fails; a call is turned away or finds its endpoint down; a server says how full it
-    is; the run is drained, stopped, or killed and resumed.
+    """A Hypothesis state machine over a run by hand.
+
+    Jobs advance and end, calls are answered, cancellations take effect and timers fire, several at one moment.  Jobs
+    and calls fail, calls are throttled or find their endpoint down, and servers report their load.  The run is drained,
+    stopped, or killed and resumed.
 
     Run it with `hypothesis.stateful.run_state_machine_as_test`, or as ``SchedulerMachine.TestCase``.
     """
@@ -72,7 +76,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     ) -> None:
         self.shape, self.schedule, self.limit, self.limits = shape, schedule, limit, limits
         self.budget = budget
-        self.told: list[tuple[Move, ...]] = []
+        self.played: list[tuple[Move, ...]] = []
         self._try()
 
     @precondition(lambda self: self._has("go"))
@@ -124,10 +128,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             self._try(Move(kind))
 
     def teardown(self) -> None:
-        """What is left happens in order; then the whole run is told again."""
+        """Let the rest happen in order, then replay the whole run."""
         if hasattr(self, "hand") and not self.broken:
             self._hold(self.hand.finish)
-            self._hold(self.hand.retell)
+            self._hold(self.hand.replay)
 
     def _of(self, *kinds: str) -> list[Move]:
         return [move for move in self.hand.moves() if move.kind in kinds]
@@ -142,7 +146,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         if not moves:
             self._hold(self._open)
             return
-        self.told.append(moves)
+        self.played.append(moves)
         self._hold(lambda: self.hand.play(*moves))
 
     def _open(self) -> None:
@@ -159,16 +163,16 @@ class SchedulerMachine(RuleBasedStateMachine):
             raise
 
     def report(self) -> str:
-        """The graph, the log so far, and the line that does it again."""
+        """Return the graph, the log so far, and the line that repeats the example."""
         hand = getattr(self, "hand", None)
         events = hand.events if hand is not None else []
-        told = hand.played if hand is not None else self.told
+        moves = hand.played if hand is not None else self.played
         oracle = self.oracle
         imported = f", `from {oracle.__module__} import {oracle.__name__}`" if oracle is not None else ""
         passed = f", oracle={oracle.__name__}" if oracle is not None else ""
         return (
             f"\nThe graph:\n{drawing(build(self.shape))}\n\nThe log so far:\n{tail(events)}\n\n"
-            f"Again, with `from flashgraph.testing import *`{imported} and `import flashgraph as fg`:\n"
-            f"again({self.shape!r}, {schedule_line(self.schedule)}, {list(told)!r}, limit={self.limit}, "
+            f"To repeat it, with `from flashgraph.testing import *`{imported} and `import flashgraph as fg`:\n"
+            f"again({self.shape!r}, {schedule_line(self.schedule)}, {list(moves)!r}, limit={self.limit}, "
             f"limits={self.limits!r}, budget=fg.{self.budget!r}{passed})"
         )

@@ -1,4 +1,4 @@
-"""A machine's whole state as one value: two machines of equal snapshots decide alike from now on."""
+"""A machine's whole state as one value: machines with equal snapshots decide alike from then on."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ Name = Callable[[str, int], int]
 
 
 def queued(queue: EdgeQueue) -> list[Item]:
-    """The items of a queue in the order in which they leave."""
+    """Return the items of a queue in the order in which they leave."""
     return [entry[3] for entry in queue._entries if entry[2] not in queue._gone]
 
 
 POOLS = 4
-"""Where the pools stand in a snapshot, each as its name and what it is."""
+"""The index of the pools in a snapshot; each is its name and its state."""
 
 
 def snapshot(machine: Machine) -> tuple[Any, ...]:
-    """Everything that the machine's decisions depend on, numbers and clock as they are."""
+    """Return everything that the machine's decisions depend on, with its numbers and its clock."""
     return (machine.now, machine.counts(), *_state(machine, lambda kind, number: number, 0.0, history=True))
 
 
 def signature(machine: Machine) -> tuple[Any, ...]:
-    """The same for machines that differ only in what cannot matter any more: how many items there have been, who their
-    parents were, and what time it is where nothing waits for a moment.
+    """Return a snapshot without what no longer matters: the count of past items, their parents, and the time while
+    nothing waits for a moment.
 
-    Open things are named by their order among each other, which is all that decisions see of their numbers; stages
-    that draw from ``at.random`` see more, for their stream is keyed by the item.
+    Open things are named by their order, which is all that decisions see of their numbers.  A stage that draws from
+    ``at.random`` sees more, because its stream is keyed by the item.
     """
     known = {
         "item": sorted(machine.flow.items),
@@ -126,7 +126,7 @@ def _endpoint(endpoint: Endpoint, zero: float) -> tuple[Any, ...]:
         endpoint.failures,
         endpoint.down_at - zero,
         away,
-        # Counted everywhere, and of consequence where a rate counts tokens.
+        # Counted everywhere, but it matters only where a rate counts tokens.
         endpoint.reply_tokens if endpoint.buckets else 0.0,
     )
     told = tuple((of, rate, endpoint.told_at[of] - zero) for of, rate in endpoint.rates.items())
@@ -134,7 +134,7 @@ def _endpoint(endpoint: Endpoint, zero: float) -> tuple[Any, ...]:
 
 
 def _expected(call: Call, machine: Machine) -> tuple[float, ...]:
-    """What is expected of a call, and what was sent since; nothing where its endpoint has no rates."""
+    """Return what a call is expected to use and what was sent since; nothing if its endpoint has no rates."""
     endpoint = machine.slots.endpoints.get(call.endpoint)
     if endpoint is None or not endpoint.buckets:
         return ()

@@ -1,4 +1,4 @@
-"""What must hold of a machine's state between two turns: everything it counts, recounted, and no work left standing.
+"""Invariants of a machine's state between two turns: its counts, recounted, and no work left undone.
 
 An event log shows what a scheduler did; only its state shows what it failed to do.
 """
@@ -21,8 +21,8 @@ def _expect(holds: bool, name: str, message: str) -> None:
 
 
 def check_state(machine: Machine) -> None:
-    """Check a machine that has just been stepped.  Raises `InvariantViolation`, naming the invariant."""
-    if not machine.stopping:  # else an item stays where it was, also when its job has ended
+    """Check a machine after a step.  Raises `InvariantViolation`, which names the invariant."""
+    if not machine.stopping:  # else an item keeps its place, even when its job has ended
         _places(machine)
     else:
         left = [job.id for job in machine.running if not job.cancelled]
@@ -35,13 +35,13 @@ def check_state(machine: Machine) -> None:
 
 
 def _places(machine: Machine) -> None:
-    """I1: every open item is in one place, the one that it is said to be in."""
+    """I1: every open item is in one place, where it says it is."""
     flow = machine.flow
     found: list[tuple[int, str]] = []
     for name, queue in flow.queues.items():
         found += [(i.id, "queued") for i in queued(queue)]
         held = sum(where == "held" and flow.items[i].edge == name for i, where in flow._where.items())
-        _expect(queue.held == held, "I2", f"edge {name} counts {queue.held} items out for repair, there are {held}")
+        _expect(queue.held == held, "I2", f"edge {name} counts {queue.held} items under repair, found {held}")
     for queue in flow.members.values():
         found += [(i.id, "member") for i in queued(queue)]
     for job in machine.jobs.values():
@@ -55,13 +55,13 @@ def _places(machine: Machine) -> None:
         for gather in group.gathers.values():
             found += [(i.id, "gathered") for i in gather.items if flow.is_open(i)]
     expected, counted = Counter(flow._where.items()), Counter(found)
-    _expect(set(flow._where) == set(flow.items), "I1", "an item is nowhere, or somewhere though it has ended")
-    _expect(counted == expected, "I1", f"found {counted - expected} in places where nobody expects them, "
-            f"and not found {expected - counted}")  # fmt: skip
+    _expect(set(flow._where) == set(flow.items), "I1", "an open item has no place, or an ended item has one")
+    _expect(counted == expected, "I1", f"found {counted - expected} in unexpected places, "
+            f"and did not find {expected - counted}")  # fmt: skip
 
 
 def _rounds_and_groups(machine: Machine) -> None:
-    """I4, I8: open items by round and by member, recounted."""
+    """I4, I8: recount the open items of rounds and of members."""
     flow = machine.flow
     held = Counter((i.round, i.late) for i in flow.items.values())
     for round_ in flow.rounds.values():
@@ -104,7 +104,7 @@ def _bounds(machine: Machine) -> None:
         said = (endpoint.in_flight, endpoint.used)
         counts = (flying[name], flying[name] + holding[name])
         _expect(said == counts, "I4", f"endpoint {name} counts {said} (in flight, used), there are {counts}")
-        # A limit that falls takes no slot back; but none is given above it.
+        # A limit that falls takes no slot back, but no slot is given above it.
         most = endpoint.taken_under
         _expect(counts[1] <= most, "I4", f"endpoint {name} has {counts[1]} slots in use, taken under a limit of {most}")
         within = 1 <= endpoint.level.limit <= endpoint.limits.most
@@ -112,7 +112,7 @@ def _bounds(machine: Machine) -> None:
 
 
 def _account(machine: Machine) -> None:
-    """I10: what is reserved is what jobs and calls have reserved, and with what is settled it stays in the limits."""
+    """I10: reservations equal those of jobs and calls, and with settled amounts they stay within the limits."""
     ledger = machine.ledger
     reserved: Counter[str] = Counter()
     for call in machine.calls.open.values():
@@ -130,32 +130,32 @@ def _account(machine: Machine) -> None:
 
 
 def _nothing_stands(machine: Machine) -> None:
-    """I9: nothing that could be done at this moment was left undone (a lost wake-up would leave it for ever)."""
+    """I9: nothing that is possible at this moment was left undone; a lost wake-up would leave it forever."""
     flow, plan = machine.flow, machine.plan
     for pool in plan.pools:
         for edge in plan.incoming[pool]:
-            _expect(not flow.queues[edge.name].waiting, "I9", f"an item waits for pool {pool}, which takes every item")
+            _expect(not flow.queues[edge.name].waiting, "I9", f"an item waits for pool {pool}, which admits every item")
     for job in machine.jobs.values():
         for item in job.outbox:
             stuck = flow.is_open(item) and (plan.edges[item.edge].gather or not flow.queues[item.edge].full)
-            _expect(not stuck, "I9", f"item {item.id} was not handed on to {item.edge}, where there is room")
+            _expect(not stuck, "I9", f"item {item.id} was not passed to {item.edge}, which has room")
         gone = job.item is not None and not job.done and not flow.is_open(job.item)
-        _expect(not gone or job.cancelled, "I12", f"job {job.id} works on an item that has ended, and is left to it")
+        _expect(not gone or job.cancelled, "I12", f"job {job.id} works on an item that has ended, and is not cancelled")
     timer = machine.next_timer()
     for (overdue, name), at in flow._timed.items():
         _expect(timer is not None and timer <= at, "I9", f"group {overdue} has a deadline at {at:g}, no timer is set")
-        _expect(at > machine.now, "I9", f"the deadline of group {overdue} on {name} has passed, and nobody looked")
+        _expect(at > machine.now, "I9", f"the deadline of group {overdue} on {name} has passed unnoticed")
     for group_ in flow.groups.values():
         for name, state in group_.gathers.items():
             wait = plan.edges[name].release.deadline()
             when = machine.now if wait is None else group_.scattered_at + wait
             timed = when <= machine.now or flow._timed.get((group_.id, name)) == when
-            _expect(timed, "I8", f"group {group_.id} is due on {name} at {when:g}, and nobody will look then")
+            _expect(timed, "I8", f"group {group_.id} is due on {name} at {when:g}, without a timer")
             due = state.complete and not (state.released or state.closed or group_.void)
             _expect(not due, "I9", f"group {group_.id} is complete on {name}, and is not released")
     for item in flow.pending:
         stuck = flow.is_open(item) and not flow.queues[item.edge].full
-        _expect(not stuck, "I9", f"group item {item.id} waits for room on {item.edge}, where there is room")
+        _expect(not stuck, "I9", f"group item {item.id} waits for room on {item.edge}, which has room")
     for service in machine.slots.services:
         first = machine.slots.first(service)
         if machine.slots.room(service, machine.now) and first is not None:
@@ -167,8 +167,10 @@ def _nothing_stands(machine: Machine) -> None:
 
 
 def held_back(machine: Machine, name: str) -> bool:
-    """Whether the budget keeps a stage from starting anything: no room for one more execution of it, or for its
-    requests, of which one was refused or a limit is used up."""
+    """Return whether the budget keeps a stage from starting.
+
+    It does if no execution fits, or if a request of the stage does not: one was refused, or a limit is used up.
+    """
     state, ledger = machine.stages[name], machine.ledger
     taken = {of: ledger.settled[of] + ledger.reserved[of] for of in ledger.limits}
     if any(of in taken and taken[of] + 1 > ledger.limits[of] for of in state.plan.spec.spends):
@@ -178,15 +180,14 @@ def held_back(machine: Machine, name: str) -> bool:
 
 
 def _no_worker_idle(machine: Machine) -> None:
-    """I9: no stage has work, a worker and a slot at once, and room in the budget; and no source a place in its
-    window."""
+    """I9: no stage has work, a worker, a slot and room in the budget at once, and no source has room in its window."""
     for name, state in machine.stages.items():
         waits = bool(state.repairs) or any(
             machine.flow.queues[e.name].waiting or (e.scatter and machine.flow.members[e.name].waiting)
             for e in machine.plan.incoming[name]
         )
         service = state.plan.endpoint
-        # A call that waits for amounts which others have reserved holds back what ranks behind it.
+        # A call that waits for reserved amounts holds back the calls that rank after it.
         room = service is not None and machine.slots.room(service, machine.now)
         served = service is None or (room and machine.slots.first(service) is None)
         able = state.busy < state.most and served and not held_back(machine, name)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flashgraph.policies.control import balanced, drain_first, shortest_first
 from flashgraph.policies.schedule import Schedule, lockstep, pipelined
-from flashgraph.testing.graphs import Choice, Ending, Fan, Loop, Rule, Segment, Shape, Split, Step
+from flashgraph.testing.shape import Choice, Ending, Fan, Loop, Rule, Segment, Shape, Split, Step
 
 __all__ = ["moving_limits", "schedules", "segments", "shapes", "steps"]
 
@@ -17,7 +17,7 @@ RULES: tuple[Rule, ...] = ("fraction", "fraction", "count", "deadline", "decided
 
 
 def steps(in_group: bool = False) -> st.SearchStrategy[Step]:
-    """Single stages; inside a group none that returns `Several`."""
+    """Return a strategy for single stages; inside a group none returns `Several`."""
     return st.builds(
         Step,
         fail=st.sampled_from([0.0, 0.0, 0.3]),
@@ -60,7 +60,7 @@ def fans(depth: int, in_group: bool = False) -> st.SearchStrategy[Fan]:
 
 
 def segments(depth: int = 2, in_group: bool = False) -> st.SearchStrategy[Segment]:
-    """Parts of a graph; nested groups down to ``depth``."""
+    """Return a strategy for parts of a graph, with groups nested down to ``depth``."""
     simple = single_steps()
     options: list[st.SearchStrategy[Any]] = [steps(in_group), st.builds(Choice, simple, simple, simple)]
     if not in_group:
@@ -86,7 +86,7 @@ def endings() -> st.SearchStrategy[Ending]:
 
 
 def shapes() -> st.SearchStrategy[Shape]:
-    """Whole graphs."""
+    """Return a strategy for whole graphs."""
     return st.builds(
         Shape,
         segments=st.lists(segments(), max_size=3).map(tuple),
@@ -103,7 +103,8 @@ def shapes() -> st.SearchStrategy[Shape]:
 
 
 def schedules() -> st.SearchStrategy[Schedule]:
-    """Lockstep, and pipelined ones with narrow and wide windows and both control policies."""
+    """Return a strategy for lockstep, and for pipelined schedules with narrow and wide windows and both control
+    policies."""
     return st.one_of(
         st.just(lockstep()),
         st.builds(
@@ -116,7 +117,7 @@ def schedules() -> st.SearchStrategy[Schedule]:
 
 
 def moving_limits() -> st.SearchStrategy[tuple[str, ...]]:
-    """The limits of one or two endpoints, of which those of the first move, as texts of `parse_limits`."""
+    """Return a strategy for the limits of one or two endpoints, as texts of `parse_limits`; those of the first move."""
     moving = st.sampled_from(["adaptive(2..7)", "adaptive(1..3)", "steered(1..6)", "steered(4..9), rpm=600"])
     any_ = st.one_of(moving, st.sampled_from(["fixed(1)", "fixed(2), rpm=120, tpm=9000"]))
     return st.one_of(moving.map(lambda one: (one,)), st.tuples(moving, any_))

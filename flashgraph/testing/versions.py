@@ -21,7 +21,7 @@ __all__ = ["evidence", "failures", "orphans", "releases", "staleness", "stamps",
 Scope = tuple[tuple[int, int], ...]
 
 CHANGES = (ev.Admitted, ev.Confirmed, ev.EvidenceAdded, ev.Retracted)
-"""Each raises its pool's version by one."""
+"""Events that raise their pool's version by one."""
 
 
 def versions(log: Log) -> Check:
@@ -39,8 +39,11 @@ def versions(log: Log) -> Check:
 
 
 def stamps(log: Log) -> Check:
-    """I6: a stamp never exceeds the pool's version, a source's is the version that it read, a group has no newer one
-    than any of its members, and an item lags by what its pools have moved on since it was made."""
+    """I6: stamps are true.
+
+    A stamp never exceeds the pool's version, and a source's stamp is the version that it read.  A group's stamp is not
+    newer than any of its members'.  An item's lag is the number of changes of its pools since it was made.
+    """
     version: Counter[str] = Counter()
     made: dict[int, ev.Created] = {}
     while True:
@@ -56,7 +59,7 @@ def stamps(log: Log) -> Check:
                 newer = [p for p, stamp in member.stamps.items() if group.stamps.get(p, stamp + 1) > stamp]
                 log.expect(not newer, "I6", i, f"group {group.item} is stamped newer than member {member.item}")
         elif isinstance(event, ev.Repaired):
-            made.pop(event.item, None)  # it is stamped anew, with what the log does not tell
+            made.pop(event.item, None)  # it gets a new stamp, which the log does not hold
         elif isinstance(event, ev.JobStarted) and event.item is None:
             log.expect(event.lag == 0 and not event.late, "I6", i, f"source {event.stage} draws at lag {event.lag}")
         elif isinstance(event, ev.Created):
@@ -69,14 +72,16 @@ def stamps(log: Log) -> Check:
 
 
 def staleness(log: Log) -> Check:
-    """I7: nothing is taken up or admitted that the staleness rule of its edge excludes at that moment; of a group it is
-    the whole that the rule speaks of.  Nothing is discarded as stale that the rule takes."""
+    """I7: nothing is taken up or admitted that its edge's staleness rule excludes at that moment.
+
+    For a group the rule applies to the whole.  Nothing is discarded as stale that the rule accepts.
+    """
     edge_of: dict[int, str] = {}
     repairs: Counter[int] = Counter()
     version: Counter[str] = Counter()
     stamps: dict[int, dict[str, int]] = {}
     anew: dict[int, dict[str, int]] = {}
-    """By item that is repaired, its stamps when that is over."""
+    """By item under repair, its stamps after the repair."""
     while True:
         i, event = yield
         if isinstance(event, CHANGES):
@@ -103,7 +108,7 @@ def staleness(log: Log) -> Check:
             if isinstance(event, ev.JobStarted) and (edge.scatter is not None or event.stage != edge.dst):
                 continue
             rule = edge.stale
-            # Conditions on values are not in the log; a rule that has one may have let the item pass by it.
+            # The log does not hold conditions on values; a rule with a condition may have let the item pass.
             decision = rule.decide(event.lag, repairs[item], lambda when: False).kind
             log.expect(decision in ("accept", "refresh"), "I7", i, f"{rule} says {decision} at lag {event.lag}")
 
@@ -114,7 +119,7 @@ def _said(touched: bool, when: Callable[[Any, Any], bool]) -> bool:
 
 @attrs.define
 class Places:
-    """Where every open item stands in the groups around it, recounted from `Created` and `Ended` events."""
+    """The groups around every open item, recounted from `Created` and `Ended` events."""
 
     scope_of: dict[int, Scope] = attrs.field(factory=dict)
     edge_of: dict[int, str] = attrs.field(factory=dict)
@@ -128,7 +133,7 @@ class Places:
             self.edge_of[event.item] = event.edge
             scope: Scope = ()
             if event.group is not None and event.index is not None:
-                # The first item of a group is a member made by its scatter, from the whole as its parent.
+                # The first item of a group is a member made by its scatter; its parent is the whole.
                 if event.group not in self._outer:
                     self.scatter_of[event.group] = event.edge
                     self._outer[event.group] = self.scope_of[event.parents[0]]
@@ -141,7 +146,7 @@ class Places:
                 self._open[group][index].discard(event.item)
 
     def ahead_of(self, plan: Plan, group: int, gather: str) -> Iterator[int]:
-        """Members of a group that something open may still bring to a gather, or has brought there."""
+        """Yield the members of a group that an open item may still bring to a gather, or has brought there."""
         for index, items in self._open[group].items():
             reaches = plan.reaches[self.scatter_of[group]]
             if any(gather in reaches[self.edge_of[item]] for item in items):
@@ -149,8 +154,11 @@ class Places:
 
 
 def releases(log: Log) -> Check:
-    """I8: a group is released once, with as many members as its rule asks for and not before its time, and amended at
-    most once; what is late is ended only where its edge says so, and where that says "drop" it may finish its job."""
+    """I8: a group is released once and amended at most once.
+
+    It is released with as many members as its rule asks for, and not before its time.  Late members end only if their
+    edge says so; with "drop" they may finish their jobs.
+    """
     released: set[tuple[int, str]] = set()
     amended: set[tuple[int, str]] = set()
     parents: dict[int, tuple[int, ...]] = {}
@@ -160,7 +168,7 @@ def releases(log: Log) -> Check:
     places = Places()
     came: Counter[tuple[int, int, str]] = Counter()
     sent: dict[int, set[int]] = defaultdict(set)
-    undisturbed = True  # nothing has happened so far for which a group says nothing more
+    undisturbed = True  # no event so far explains a group with missing members
     while True:
         i, event = yield
         places.see(event)
@@ -178,7 +186,7 @@ def releases(log: Log) -> Check:
                     most = _most_sent(log, event.edge)
                     log.expect(len(sent[event.group]) <= most, "I8", i, f"group {event.group} sends out over {most}")
         elif isinstance(event, ev.JobStarted) and event.item is not None:
-            if not log.plan.stages[event.stage].repairs:  # what is out for repair waits for its stage still
+            if not log.plan.stages[event.stage].repairs:  # an item under repair still waits for its stage
                 running.add(event.item)
                 item_of[event.job] = event.item
         elif isinstance(event, ev.JobEnded):
@@ -196,7 +204,7 @@ def releases(log: Log) -> Check:
             log.expect(not dropped, "I8", i, f"item {event.item} is late, and its job is not left to end")
         elif isinstance(event, ev.Released):
             key = (event.group, event.edge)
-            # A smaller group than its rule asks for may only go on when no more members can come.
+            # A group smaller than its rule asks for is released only when no more members can come.
             arrived = {index for p in parents[event.item] for group, index in places.scope_of[p][-1:]}
             missing = set(places.ahead_of(log.plan, event.group, event.edge)) - arrived
             if event.amendment:
@@ -215,19 +223,19 @@ def releases(log: Log) -> Check:
 
 
 def _gathers_around(log: Log, places: Places, item: int) -> Iterator[str]:
-    """The edges that gather the groups that an item is in."""
+    """Return the edges that gather the groups around an item."""
     for group, _ in places.scope_of[item]:
         yield from log.plan.gathers[places.scatter_of[group]]
 
 
 def _most_sent(log: Log, scatter: str) -> float:
-    """How many members of a group are sent out at most: what the gather asks for that asks for most."""
+    """Return how many members of a group are sent at most, the largest number over its gathers."""
     rules = [log.plan.edges[gather].release for gather in log.plan.gathers[scatter]]
     return max((r.members if isinstance(r, Sampled) else math.inf for r in rules), default=math.inf)
 
 
 def _asked(log: Log, event: ev.Released) -> float:
-    """How many members the rule of a release asks for at least; 0 where that depends on time or values."""
+    """Return how many members a release rule asks for at least; 0 if that depends on time or values."""
     rule = log.plan.edges[event.edge].release
     if isinstance(rule, Fraction):
         return rule.share * event.size - 1e-9
@@ -239,7 +247,7 @@ def _asked(log: Log, event: ev.Released) -> float:
 
 
 def orphans(log: Log) -> Check:
-    """I8: what descends from a retracted artifact does not go on, and nothing else is discarded for it."""
+    """I8: descendants of a retracted artifact end, and nothing else is discarded for it."""
     lineage: dict[int, frozenset[tuple[str, int]]] = {}
     repaired: set[int] = set()
     edge_of: dict[int, str] = {}
@@ -253,7 +261,7 @@ def orphans(log: Log) -> Check:
             if event.lineage & retracted and not log.plan.edges[event.edge].keeps_orphans:
                 gone.add(event.item)
         elif isinstance(event, ev.Repaired):
-            repaired.add(event.item)  # what it descends from now the log does not tell
+            repaired.add(event.item)  # the log does not hold what it descends from now
         elif isinstance(event, ev.Ended):
             if event.cause is Cause.ORPHAN:
                 descends = bool(retracted) if event.item in repaired else bool(lineage[event.item] & retracted)
@@ -272,8 +280,11 @@ def orphans(log: Log) -> Check:
 
 
 def evidence(log: Log) -> Check:
-    """I8: only what was admitted on incomplete evidence is confirmed or retracted, once, and it is retracted with what
-    it was made from; what amends a group that was discarded on its way, and is staler still, goes nowhere."""
+    """I8: confirmations, retractions and amendments are due.
+
+    Only what was admitted on incomplete evidence is confirmed or retracted, once, and a retraction includes what was
+    made from it.  An amendment ends if its group was discarded on its way and the amendment is at least as stale.
+    """
     provisional: set[tuple[str, int]] = set()
     group_of: dict[int, tuple[int, str]] = {}
     dropped: set[tuple[int, str]] = set()
@@ -314,13 +325,16 @@ def evidence(log: Log) -> Check:
 
 
 def failures(log: Log) -> Check:
-    """I15: an item fails by its own job, by a function of the graph that raised for it, or with its group, when more
-    of that failed than its rule bears; a job that failed has taken its own item along.  A round has failed when an item
-    of it has that was in no group, and only if one has at all, or a function on the edges of its source raised."""
+    """I15: a failure affects only what the failure rule says.
+
+    An item fails by its own job, by a function of the graph that raised for it, or with its group.  A group fails when
+    more of it failed than its rule allows.  A failed job fails its own item.  A round fails if an item outside of all
+    groups fails, and only if an item of it fails or a function on the edges of its source raises.
+    """
     item_of: dict[int, int] = {}
     round_of: dict[int, int] = {}
     alone: set[int] = set()
-    """Items in no group."""
+    """Items outside of all groups."""
     hurt: set[int] = set()
     failed_alone: set[int] = set()
     raised = False

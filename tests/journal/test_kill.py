@@ -19,8 +19,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import flashgraph as fg
-from flashgraph.testing.graphs import Shape, build
+from flashgraph.testing.graphs import build
 from flashgraph.testing.runs import TASK
+from flashgraph.testing.shape import Shape
 from flashgraph.testing.strategies import schedules, shapes
 from tests.journal.kit import SCENARIOS, Finished, Scenario, admitted, proven, session, sound
 

@@ -14,8 +14,8 @@ import attrs
 import flashgraph as fg
 from flashgraph.graph.capacity import loop_capacity
 from flashgraph.testing.explorer import Explored, explore
-from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.hand import plan_by_hand
+from flashgraph.testing.tokens import Ledgered, Token
 from tests.proof.recount import Recount
 
 __all__ = ["Ring", "rings"]

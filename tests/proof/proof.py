@@ -23,10 +23,11 @@ from hypothesis.stateful import run_state_machine_as_test
 import flashgraph as fg
 from flashgraph.policies.control import Control, balanced
 from flashgraph.testing.explorer import Explored, explore
-from flashgraph.testing.graphs import Ending, Fan, Loop, Shape, Split, Step, build
+from flashgraph.testing.graphs import build
 from flashgraph.testing.hand import no_pause, plan_by_hand
 from flashgraph.testing.log import InvariantViolation
 from flashgraph.testing.scheduler import SchedulerMachine
+from flashgraph.testing.shape import Ending, Fan, Loop, Shape, Split, Step
 from flashgraph.text.terminal import say
 from tests.proof.deadlock import Ring, rings
 from tests.proof.found import FOUND

@@ -26,13 +26,15 @@ from flashgraph.run.turns import Turn, apply
 from flashgraph.sim.clock import run_virtually
 from flashgraph.testing.algorithms import outcomes
 from flashgraph.testing.drawing import drawing, schedule_line
-from flashgraph.testing.graphs import Choice, Ending, Fan, Ledgered, Loop, Segment, Shape, Split, Step, build, draw
+from flashgraph.testing.graphs import build
 from flashgraph.testing.hand import Hand, no_pause, plan_by_hand
 from flashgraph.testing.interpreter import interpret
 from flashgraph.testing.invariants import check_invariants
+from flashgraph.testing.recording import FULL
 from flashgraph.testing.runs import TASK, Finished
+from flashgraph.testing.shape import Choice, Ending, Fan, Loop, Segment, Shape, Split, Step
 from flashgraph.testing.strategies import moving_limits, schedules, shapes
-from flashgraph.testing.telling import FULL
+from flashgraph.testing.tokens import Ledgered, draw
 from tests.proof.oracles import ORACLES
 from tests.proof.recount import Recount
 from tests.proof.tried import Property, expect, ran
@@ -256,13 +258,13 @@ def stops_on_its_disk(shape: Shape, schedule: fg.Schedule, backend: str, after: 
     check_invariants(done.events, done.plan)
     expect(done.model.in_flight == 0, f"I12: {done.model.in_flight} requests are left behind")
     expect(done.result.status in ("completed", "cancelled"), f"I12: it ended as {done.result.status}")
-    assert done.told is not None
+    assert done.recording is not None
     machine = Machine(done.plan, Ledger(fg.Budget()), lambda event: None, 0)
-    for turn in [*done.told.turns, Turn(after, reopen={})]:
+    for turn in [*done.recording.turns, Turn(after, reopen={})]:
         apply(turn, machine)
     account = machine.ledger.settled["calls"]
     expect(account == done.model.sent, f"I10: {done.model.sent} requests were sent, {account:g} are in what was kept")
-    answered = sum(answer.how == "done" for turn in done.told.turns for answer in turn.answered)
+    answered = sum(answer.how == "done" for turn in done.recording.turns for answer in turn.answered)
     heard = sum(isinstance(event, ev.CallEnded) and event.how == "done" for event in done.events)
     expect(answered == heard, f"I13: {heard} requests were answered, {answered} answers were kept")
     return [done]
@@ -385,7 +387,7 @@ def is_what_it_was_told(shape: Shape, schedule: fg.Schedule, seed: int) -> list[
     """For every k, the first k turns told to a fresh machine make the machine that the run had then."""
     hand = Hand(plan_by_hand(build(shape, no_pause), schedule), seed=seed, oracle=Recount)
     hand.finish()
-    hand.retell()
+    hand.replay()
     return []
 
 

@@ -18,9 +18,9 @@ from flashgraph.run.items import GatherState, GroupState, Item
 from flashgraph.run.jobs import Command, Done, Grant, Job, Start
 from flashgraph.run.machine import Machine
 from flashgraph.run.turns import Turn
-from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.log import InvariantViolation
 from flashgraph.testing.state import held_back
+from flashgraph.testing.tokens import Ledgered, Token
 
 __all__ = ["Recount"]
 
@@ -68,7 +68,7 @@ class Recount:
         self._rounds: set[int] = set()
         self._versions: dict[str, int] = {}
 
-    def told(self, turn: Turn, machine: Machine) -> None:
+    def receive(self, turn: Turn, machine: Machine) -> None:
         """A turn that the machine is about to be told."""
         if turn.reopen is not None:
             self._drained = False
@@ -107,7 +107,7 @@ class Recount:
         elif narrowed:
             self._widened.add(source)
 
-    def decided(self, commands: Sequence[Command], machine: Machine) -> None:
+    def compare(self, commands: Sequence[Command], machine: Machine) -> None:
         """What it wants done after that turn."""
         for job in [job for job in self._ended if job.done]:
             self._ended.remove(job)

@@ -11,8 +11,8 @@ import flashgraph as fg
 from flashgraph.graph.capacity import loop_capacity
 from flashgraph.graph.check.shape import ASSUMED_WINDOW
 from flashgraph.testing.explorer import explore
-from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.hand import plan_by_hand
+from flashgraph.testing.tokens import Ledgered, Token
 from tests.proof.deadlock import Ring, rings
 from tests.proof.proof import Share
 

@@ -12,9 +12,9 @@ from hypothesis import Phase, settings
 
 import flashgraph as fg
 import flashgraph.testing
-from flashgraph.testing.graphs import Shape
 from flashgraph.testing.log import InvariantViolation
 from flashgraph.testing.runs import Finished
+from flashgraph.testing.shape import Shape
 from tests.proof import proof, properties
 from tests.proof.properties import PROPERTIES, Tally, prove
 

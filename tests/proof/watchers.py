@@ -12,9 +12,10 @@ import flashgraph as fg
 from flashgraph.api import Run
 from flashgraph.run import events as ev
 from flashgraph.sim.clock import block
-from flashgraph.testing.graphs import Shape, draw
 from flashgraph.testing.invariants import check_invariants
 from flashgraph.testing.runs import Finished
+from flashgraph.testing.shape import Shape
+from flashgraph.testing.tokens import draw
 from tests.proof.tried import expect, ran
 
 __all__ = ["minds_no_hook", "waits_for_no_hook", "waits_for_no_viewer"]

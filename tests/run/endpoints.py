@@ -17,8 +17,8 @@ from flashgraph.llm.protocol import Load, Message
 from flashgraph.llm.quotas import quotas
 from flashgraph.sim.faults import RateLimit
 from flashgraph.testing import check_invariants, run_virtually, settle
-from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.runs import TASK
+from flashgraph.testing.tokens import Ledgered, Token
 
 __all__ = ["Server", "of", "ran", "requests"]
 

@@ -15,7 +15,7 @@ import flashgraph as fg
 from flashgraph.llm.protocol import Message
 from flashgraph.parts import ParetoFrontier
 from flashgraph.parts.evaluation import Attempt, Candidate, Validated, Work
-from flashgraph.testing.graphs import draw
+from flashgraph.testing.tokens import draw
 
 __all__ = ["SIZE", "TASK", "Asked", "answer", "passes", "race", "slowly"]
 

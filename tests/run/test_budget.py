@@ -19,8 +19,8 @@ from flashgraph.run import driver
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Ledger, bounded, prompt_bound, prompt_estimate, reservation
 from flashgraph.sim import clock
-from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.runs import TASK, LatencyModel
+from flashgraph.testing.tokens import Ledgered, Token
 from tests.llm.server import Answer, running
 from tests.run.endpoints import requests
 from tests.run.kit import Virtually, of, watched

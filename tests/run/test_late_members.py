@@ -14,7 +14,7 @@ import flashgraph as fg
 from flashgraph.parts import Archive
 from flashgraph.parts.evaluation import Attempt
 from flashgraph.run import events as ev
-from flashgraph.testing.graphs import Ledgered, Token
+from flashgraph.testing.tokens import Ledgered, Token
 from tests.proof.oracles.small import Kept
 from tests.run.kit import Virtually, of, watched
 

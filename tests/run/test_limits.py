@@ -21,8 +21,8 @@ from flashgraph.run import events as ev
 from flashgraph.run.slots import REST
 from flashgraph.sim.faults import RateLimit
 from flashgraph.testing import settle
-from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.runs import TASK
+from flashgraph.testing.tokens import Ledgered, Token
 
 from .endpoints import Server, of, ran, requests
 from .kit import Virtually

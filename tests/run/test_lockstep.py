@@ -7,9 +7,11 @@ import pytest
 
 import flashgraph as fg
 from flashgraph.sim.clock import run_virtually, settle
-from flashgraph.testing.graphs import Ledgered, Shape, Step, Token, build
+from flashgraph.testing.graphs import build
 from flashgraph.testing.interpreter import NotApplicable, interpret
 from flashgraph.testing.runs import TASK, LatencyModel
+from flashgraph.testing.shape import Shape, Step
+from flashgraph.testing.tokens import Ledgered, Token
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])

@@ -18,7 +18,7 @@ from flashgraph.llm.limits import fixed
 from flashgraph.run import events as ev
 from flashgraph.run.budget import DEFAULT_REPLY_TOKENS, prompt_bound
 from flashgraph.run.slots import REST
-from flashgraph.testing.graphs import Ledgered, Token
+from flashgraph.testing.tokens import Ledgered, Token
 
 from .endpoints import Server, of, ran, requests
 from .kit import Virtually

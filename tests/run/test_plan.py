@@ -11,7 +11,7 @@ import flashgraph as fg
 from flashgraph.graph.capacity import loop_capacity
 from flashgraph.graph.check import check
 from flashgraph.run.plan import compile_plan
-from flashgraph.testing.graphs import Ledgered, Token
+from flashgraph.testing.tokens import Ledgered, Token
 
 WINDOWS = (1, 8, 64)
 

@@ -27,7 +27,7 @@ def test_a_job_that_was_being_cancelled_is_not_run_again() -> None:
     assert hand.machine.status == End("completed", Cause.DONE, "the sources have nothing to emit")
     ended = {e.job: e.how for e in hand.events if isinstance(e, ev.JobEnded)}
     assert {ended[number] for number in gone} == {"cancelled"}
-    hand.retell()
+    hand.replay()
 
 
 def test_the_first_stop_says_why() -> None:

@@ -7,15 +7,15 @@ import anyio
 import flashgraph as fg
 from flashgraph.api import Run
 from flashgraph.run import events as ev
-from flashgraph.testing.graphs import Ledgered, Token
+from flashgraph.testing.recording import SlowRecording
 from flashgraph.testing.runs import LatencyModel
-from flashgraph.testing.telling import SlowlyTold
+from flashgraph.testing.tokens import Ledgered, Token
 from tests.run.kit import Virtually, of, watched
 
 
 async def slow(run: Run) -> None:
     """Each turn is durable after half a second."""
-    run._driver._memory = SlowlyTold(run._events, lambda turn: 0.5)
+    run._driver._memory = SlowRecording(run._events, lambda turn: 0.5)
 
 
 def test_a_job_that_ends_before_its_cancellation_is_carried_out(virtually: Virtually) -> None:

@@ -21,9 +21,9 @@ from flashgraph.run.machine import HEARING, Machine
 from flashgraph.run.turns import Asked, Completed, Turn, apply
 from flashgraph.sim import clock
 from flashgraph.testing import schedules, shapes
-from flashgraph.testing.graphs import Shape
 from flashgraph.testing.hand import plan_by_hand
 from flashgraph.testing.runs import TASK, run_shape
+from flashgraph.testing.shape import Shape
 from tests.run.kit import Virtually, of, watched
 
 

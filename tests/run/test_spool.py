@@ -15,8 +15,9 @@ from flashgraph.run import events as ev
 from flashgraph.run import spool
 from flashgraph.run.spool import EventLog
 from flashgraph.testing import settle
-from flashgraph.testing.graphs import Shape, Step, build
+from flashgraph.testing.graphs import build
 from flashgraph.testing.runs import TASK
+from flashgraph.testing.shape import Shape, Step
 from tests.run.kit import Virtually
 
 

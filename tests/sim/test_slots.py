@@ -12,8 +12,8 @@ from flashgraph.run import events as ev
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES
 from flashgraph.sim.server import SimServer
-from flashgraph.testing.graphs import Ledgered, Token
 from flashgraph.testing.runs import TASK
+from flashgraph.testing.tokens import Ledgered, Token
 
 from .serving import metrics, running
 

@@ -42,7 +42,7 @@ def test_no_interleaving_breaks_an_invariant(name: str) -> None:
 
 def test_a_bound_is_said() -> None:
     """A walk that was cut short says so."""
-    assert "cut off" in str(explored(Shape((Fan(3, ONE, (), ONE),), rounds=2), states=10))
+    assert "stopped at the bound" in str(explored(Shape((Fan(3, ONE, (), ONE),), rounds=2), states=10))
 
 
 def test_a_race_that_needs_one_order_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +58,7 @@ def test_a_race_that_needs_one_order_is_found(monkeypatch: pytest.MonkeyPatch) -
     explored(Shape((), Ending(2, ONE, 0.5, "amend"), rounds=1))
     with pytest.raises(InvariantViolation, match=r"I8: group .* was amended while its members") as caught:
         explored(Shape((), Ending(3, ONE, 0.3, "amend"), rounds=1))
-    assert "The way there: [(Move('go', 1),)" in "\n".join(caught.value.__notes__)
+    assert "The path there: [(Move('go', 1),)" in "\n".join(caught.value.__notes__)
 
 
 def test_faults_are_walked_too() -> None:

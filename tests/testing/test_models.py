@@ -134,7 +134,7 @@ class Stubborn(Sound):
         (Texts(), "complete returned a str"),
         (Wordless(), "the reply's text is None"),
         (Debts(), "the usage is"),
-        (Edits(), "complete changed the messages it was given"),
+        (Edits(), "complete changed its messages"),
         (Silent(), r"no reply after 0\.2 s"),
         (Stubborn(), r"no reply after 0\.2 s|a cancelled call did not end within 0\.2 s"),
         (object(), "a object has no name"),

@@ -160,18 +160,18 @@ class LosesOne(Discriminative):
         (Says(), r"decide\(lag=0\) is 'accept'\n    expected: a Decision"),
         (Raises(), r"it raised KeyError: 'boom' \(.*test_policies.py:\d+\)\n    expected: an answer"),
         (NeverReady(), "ready with all of 0 members is False"),
-        (ReadyAtOnce(), "it releases a group of 1 of which nothing has arrived"),
+        (ReadyAtOnce(), "it releases a group of 1 before any member arrives"),
         (AsksInThePast(), r"deadline\(\) is -1\.0"),
         (FailsSound(), "a group of 0 fails without a failure"),
         (SavedByMore(), "of 2 members, 1 failures fail the group and more do not"),
-        (Ties(), "two different items rank alike"),
+        (Ties(), "two different items have equal ranks"),
         (Incomparable(), "ranks do not compare"),
         (Idle(), r"start\(1\) is 0"),
         (Forgets(), r"adjust names \['a'\]"),
         (Halves(), r"adjust\(.*\) is \{'a': 0"),
         (Wavers(), r"key\(1, 0\) is 0, and then 1"),
         (LosesOne(), r"arrange of 1 members is \[\]"),
-        (fg.fraction(2.0), r"its own flaw\(\) says"),
+        (fg.fraction(2.0), r"its own flaw\(\) is"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -184,5 +184,5 @@ def test_what_breaks_the_protocol_is_told(policy: Any, message: str) -> None:
 
 def test_what_is_no_policy_is_said() -> None:
     """A function is none."""
-    with pytest.raises(TypeError, match="is no policy: it derives from none of Rule, All"):
+    with pytest.raises(TypeError, match="is no policy: expected a subclass of Rule, All"):
         check_policy(attrs.evolve)  # type: ignore[arg-type]

@@ -14,8 +14,10 @@ from flashgraph.run.cause import Cause, End
 from flashgraph.run.flow import Flow
 from flashgraph.run.queues import EdgeQueue
 from flashgraph.testing import InvariantViolation, SchedulerMachine, Shape, Step, again, schedules, shapes
-from flashgraph.testing.graphs import Fan, build
-from flashgraph.testing.hand import Hand, Move, no_pause, plan_by_hand
+from flashgraph.testing.graphs import build
+from flashgraph.testing.hand import Hand, no_pause, plan_by_hand
+from flashgraph.testing.moves import Move
+from flashgraph.testing.shape import Fan
 from tests.proof.recount import Recount
 
 PLAYED = settings(
@@ -41,7 +43,7 @@ def test_every_prefix_of_the_turns_makes_the_same_machine(shape: Shape, schedule
     """I13: for every k, the first k turns told to a fresh machine."""
     hand = Hand(plan_by_hand(build(shape, no_pause), schedule), seed=seed, oracle=Recount)
     hand.finish()
-    hand.retell()
+    hand.replay()
 
 
 def test_a_job_that_ends_without_its_request_frees_its_slot() -> None:
@@ -66,7 +68,7 @@ def test_a_round_that_only_late_items_kept_open_takes_no_place_in_the_window() -
     shape = Shape((Fan(2, Step(fail=0.3), (inner,), Step()), Step(), Step()), latency="zero", salt=548)
     hand = again(shape, fg.pipelined(1, focus=0.0))
     hand.finish()
-    hand.retell()
+    hand.replay()
 
 
 def test_a_kill_loses_only_what_was_not_written() -> None:
@@ -78,7 +80,7 @@ def test_a_kill_loses_only_what_was_not_written() -> None:
             hand.play(hand.moves()[0])
         hand.play(Move("kill", lost))
         hand.finish()
-        hand.retell()
+        hand.replay()
         assert hand.machine.status is not None
 
 

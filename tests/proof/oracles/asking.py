@@ -23,8 +23,8 @@ from flashgraph.run.resumed import request_key
 from flashgraph.run.watch import Pace
 from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.invariants import check_invariants
+from flashgraph.testing.recording import SlowRecording
 from flashgraph.testing.runs import TASK, LatencyModel
-from flashgraph.testing.telling import SlowlyTold
 from tests.proof.oracles.small import Kept
 from tests.proof.tried import FOREVER, Property, expect, refusal
 
@@ -201,11 +201,11 @@ def asks_at_once(requests: int, limit: int, rounds: int, disk: float, seed: int)
         async with fg.open_run(
             graph, TASK, models={"model": model}, schedule=schedule, budget=budget, settle=settle
         ) as opened:
-            told = SlowlyTold(opened._events, lambda turn: disk * (turn % 2))
-            opened._driver._memory = told
+            recording = SlowRecording(opened._events, lambda turn: disk * (turn % 2))
+            opened._driver._memory = recording
             result = await opened.wait()
             plan = opened.machine.plan
-        told.again(plan, budget, 0)
+        recording.replay(plan, budget, 0)
         check_invariants(result.events, plan, budget)
         return result
 

@@ -18,9 +18,11 @@ from flashgraph.graph.spec import EdgeSpec
 from flashgraph.llm.limits import fixed
 from flashgraph.policies.schedule import Schedule
 from flashgraph.run.plan import Capacity, Plan, compile_plan
-from flashgraph.testing.graphs import Ledgered, Shape, Token, build
+from flashgraph.testing.graphs import build
 from flashgraph.testing.hand import no_pause, plan_by_hand
+from flashgraph.testing.shape import Shape
 from flashgraph.testing.strategies import schedules, shapes
+from flashgraph.testing.tokens import Ledgered, Token
 from tests.proof.tried import Property, expect, refusal
 
 __all__ = ["PLANS"]

@@ -14,11 +14,12 @@ from flashgraph.run import events as ev
 from flashgraph.run.plan import Capacity
 from flashgraph.run.turns import Completed
 from flashgraph.sim.clock import run_virtually, settle
-from flashgraph.testing.graphs import Shape, build
+from flashgraph.testing.graphs import build
 from flashgraph.testing.hand import Hand, no_pause, plan_by_hand
+from flashgraph.testing.recording import Recording
 from flashgraph.testing.runs import TASK
+from flashgraph.testing.shape import Shape
 from flashgraph.testing.strategies import schedules, shapes
-from flashgraph.testing.telling import Told
 from tests.proof.oracles.small import Kept
 from tests.proof.recount import Recount
 from tests.proof.tried import Property, expect
@@ -48,7 +49,7 @@ def goes_on(
     for event in hand.events:
         if isinstance(event, ev.LimitChanged):
             before[event.endpoint] = event.limit
-    hand.go_on_with(Capacity(bound, capacity.limits, capacity.endpoints, capacity.services))
+    hand.resume_with(Capacity(bound, capacity.limits, capacity.endpoints, capacity.services))
     opened = max(place for place, event in enumerate(hand.events) if isinstance(event, ev.Reopened))
     said = {
         e.endpoint: e.limit
@@ -63,7 +64,7 @@ def goes_on(
     expect(status is not None and status.status == "completed", f"I9: it went on, and ended as {status}")
     for name, state in hand.machine.stages.items():
         expect(state.plan.workers == bound[name], f"I3: {name} has {state.plan.workers} workers, not {bound[name]}")
-    hand.retell()
+    hand.replay()
 
 
 def keeps_streams(streams: Sequence[Literal["keyed", "sequential"]], rounds: int, draws: int, seed: int) -> None:
@@ -90,11 +91,11 @@ def keeps_streams(streams: Sequence[Literal["keyed", "sequential"]], rounds: int
     async def run() -> list[Completed]:
         schedule = fg.pipelined(2, focus=0.0)
         async with fg.open_run(graph, TASK, models={}, schedule=schedule, seed=seed, settle=settle) as opened:
-            told = Told(opened._events)
-            opened._driver._memory = told
+            recording = Recording(opened._events)
+            opened._driver._memory = recording
             await opened.wait()
-        told.again(opened.machine.plan, fg.Budget(), seed)
-        return [done for turn in told.turns for done in turn.completed if done.source]
+        recording.replay(opened.machine.plan, fg.Budget(), seed)
+        return [done for turn in recording.turns for done in turn.completed if done.source]
 
     kept = run_virtually(run)
     sequential = random.Random(seed)

@@ -15,7 +15,7 @@ from flashgraph.policies.control import shortest_first
 from flashgraph.policies.order import freshest
 from flashgraph.policies.schedule import Schedule
 from flashgraph.policies.settings import apply_settings, parse_policy, schedule_of
-from flashgraph.testing.graphs import Ledgered
+from flashgraph.testing.tokens import Ledgered
 from tests.proof.tried import Property, expect, refusal
 
 __all__ = ["SETTINGS"]

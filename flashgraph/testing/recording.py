@@ -1,4 +1,4 @@
-"""I13 on a run that has been: its turns, told again to a fresh machine, make the same run."""
+"""I13 on a finished run: its recorded turns, replayed on a fresh machine, make the same run."""
 
 from __future__ import annotations
 
@@ -21,58 +21,58 @@ from flashgraph.tasks.task import Task
 from flashgraph.testing.log import InvariantViolation, around
 from flashgraph.testing.snapshot import POOLS, snapshot
 
-__all__ = ["FULL", "SlowlyTold", "Told", "listened"]
+__all__ = ["FULL", "Recording", "SlowRecording", "record_pools"]
 
 FULL = "the disk is full"
 
 
 COPIED = 100
-"""A pool's values up to this number are copied, and compared when the next one comes."""
+"""The number of values of a pool that are copied, and compared when the next one is made."""
 
 
-def listened(machine: Machine) -> Mapping[str, list[PoolEvent[Any]]]:
-    """By pool, everything that it is told from now on.
+def record_pools(machine: Machine) -> Mapping[str, list[PoolEvent[Any]]]:
+    """Return by pool all events that it applies from now on.
 
-    A pool whose value is another than its `apply` returned raises `InvariantViolation` the next time it is told
-    something: whoever reads the value has changed it.
+    A pool whose value has changed since its `apply` returned raises `InvariantViolation` at its next event: a reader of
+    the value has changed it in place.
     """
-    heard: dict[str, list[PoolEvent[Any]]] = {name: [] for name in machine.pools}
+    applied: dict[str, list[PoolEvent[Any]]] = {name: [] for name in machine.pools}
 
-    def listen(pool: PoolState) -> None:
+    def record(pool: PoolState) -> None:
         apply_ = pool._apply
         value = copy.deepcopy(pool.value)
 
-        def noted(event: PoolEvent[Any]) -> Any:
+        def checked(event: PoolEvent[Any]) -> Any:
             nonlocal value
-            if len(heard[pool.name]) <= COPIED and pool.value != value:
+            if len(applied[pool.name]) <= COPIED and pool.value != value:
                 raise InvariantViolation(
                     f"pool {pool.name!r}: the value of version {pool.version} was changed after apply returned it\n"
-                    "    expected: it stays as it is: it is the view that sources and stages read at that version\n"
-                    "    fix:      copy what you change of at.view: dict(at.view.artifacts), list(...)"
+                    "    expected: an unchanged value, because nodes read it as the view of that version\n"
+                    "    fix:      copy the parts of at.view that you change: dict(at.view.artifacts), list(...)"
                 )
-            heard[pool.name].append(event)
+            applied[pool.name].append(event)
             after = apply_(event)
-            if len(heard[pool.name]) <= COPIED:
+            if len(applied[pool.name]) <= COPIED:
                 value = copy.deepcopy(after)
             return after
 
-        pool._apply = noted  # type: ignore[method-assign]
+        pool._apply = checked  # type: ignore[method-assign]
 
     for pool in machine.pools.values():
-        listen(pool)
-    return heard
+        record(pool)
+    return applied
 
 
 def _differing(found: tuple[Any, ...], expected: tuple[Any, ...]) -> str:
-    """Which of two snapshots' pools differ, as the end of a phrase; empty where none does."""
+    """Return the pools in which two snapshots differ, as the end of a phrase; empty for none."""
     pools = [name for (name, *one), (_, *other) in zip(found[POOLS], expected[POOLS], strict=True) if one != other]
     return f" of pool {', '.join(map(repr, pools))}" if pools else ""
 
 
-class Told:
-    """Keeps what a run's machine was told, in the place of a journal; `again` tells it to a fresh one.
+class Recording:
+    """Records the turns of a run in place of a journal, and replays them on a fresh machine.
 
-    After every turn the log must be as far as it was and the same; after every ``every``-th the whole state must be.
+    `replay` compares the log after every turn and the whole state after every ``every``-th.
     """
 
     def __init__(self, events: Sequence[ev.Event], every: int = 50) -> None:
@@ -81,10 +81,10 @@ class Told:
         self._turns: list[tuple[Turn, tuple[Any, ...] | None]] = []
         self._task: Task[Any, Any] | None = None
         self._until: list[int] = []
-        """How long the log was after each turn; it shows what a turn has made when the next one is kept."""
+        """The length of the log after each turn, known once the next turn is kept."""
 
     def keep(self, turn: Turn, machine: Machine) -> Callable[[], Awaitable[None]] | None:
-        """Take a turn that has been applied."""
+        """Record a turn that the machine has applied."""
         if self._turns:
             self._until.append(len(self._events))
         self._task = machine.task
@@ -94,24 +94,24 @@ class Told:
 
     @property
     def turns(self) -> list[Turn]:
-        """What was told so far."""
+        """The turns so far."""
         return [turn for turn, _ in self._turns]
 
-    def again(self, plan: Plan, budget: Budget, seed: int) -> int:
-        """I13: tell it all to a fresh machine; returns the number of turns.
+    def replay(self, plan: Plan, budget: Budget, seed: int) -> int:
+        """Replay all turns on a fresh machine (I13); return their number.
 
-        Raises `InvariantViolation` where the machine becomes another: then a function that routes, scatters, orders,
-        releases or admits decides by something else than what it is given, and a run that is resumed goes astray.
+        Raises `InvariantViolation` if the machine differs.  Then a function that routes, scatters, orders, releases or
+        admits depends on more than its arguments, and a resumed run would diverge.
         """
         events = [self._events[0]]
         machine = Machine(plan, Ledger(budget), events.append, seed, self._task)
         for number, (turn, state) in enumerate(self._turns):
             before = len(events)
-            why = f"I13: turn {number} of {len(self._turns)}, told again, "
+            why = f"I13: turn {number} of {len(self._turns)}, replayed, "
             try:
                 apply(turn, machine)
             except LookupError as error:
-                raise InvariantViolation(f"{why}names {error}, which is not there this time") from error
+                raise InvariantViolation(f"{why}names {error}, which the replay does not have") from error
             until = self._until[number] if number < len(self._until) else len(events)
             expected = list(self._events[before:until])
             if events[before:] != expected:
@@ -120,21 +120,23 @@ class Told:
                 log = around(list(self._events), other)
                 made = events[other] if other < len(events) else "nothing"
                 raise InvariantViolation(
-                    f"{why}makes another log:\n{log}\nThis time it is\n    {other}: {made}\n"
+                    f"{why}makes another log:\n{log}\nThe replay has\n    {other}: {made}\n"
                     "Fix: pools, conditions, scatters, orders and release rules must depend on their arguments alone."
                 )
             if state is not None and snapshot(machine) != state:
                 raise InvariantViolation(
                     f"{why}makes the same log and another state{_differing(snapshot(machine), state)}.\n"
-                    "Fix: what a pool or an item becomes must depend on arguments alone (no random, no clock, nothing "
-                    "outside), and nothing of it may be changed in place."
+                    "Fix: make pools and items depend on arguments alone (no random, no clock, no global), and change "
+                    "no value in place."
                 )
         return len(self._turns)
 
 
-class SlowlyTold(Told):
-    """Keeps them on a disk that takes its time: turn number n is durable after ``seconds(n)``, 0 for at once.  Turn
-    number ``full`` and all after it find no room."""
+class SlowRecording(Recording):
+    """A recording on a slow disk: turn n is durable after ``seconds(n)``, or at once for 0.
+
+    From turn number ``full`` on the disk is full.
+    """
 
     def __init__(self, events: Sequence[ev.Event], seconds: Callable[[int], float], full: int | None = None) -> None:
         super().__init__(events)
@@ -142,7 +144,7 @@ class SlowlyTold(Told):
         self._full = full
 
     def keep(self, turn: Turn, machine: Machine) -> Callable[[], Awaitable[None]] | None:
-        """Take a turn that has been applied."""
+        """Record a turn that the machine has applied."""
         number = len(self._turns)
         super().keep(turn, machine)
         seconds = self._seconds(number)
