@@ -93,7 +93,10 @@ def wrong_graph(wrong: str) -> fg.Graph:
             r"^I13: turn \d+ of \d+, replayed, makes the same log and another state of pool 'pool'\.\nFix: make po",
         ),
         ("source", r"^pool 'pool': the value of version \d+ was changed after apply returned it\n    expected: "),
-        ("stage", r"^I14: the same seed and latencies made another log on another event loop:\n(.*\n)+Fix: make the node"),
+        (
+            "stage",
+            r"^I14: the same seed and latencies made another log on another event loop:\n(.*\n)+Fix: make the node",
+        ),
     ],
 )
 def test_what_depends_on_more_than_its_arguments(wrong: str, said: str) -> None:
