@@ -179,7 +179,7 @@ bound = functools.partial(score, weight=2.0)
 judge = Judge(0.5)
 method = judge.rate
 cached = functools.cache(score)
-short = lambda sample, output: WORDS.get(output, 0.0)
+short = lambda sample, output: WORDS.setdefault(output, 0.0)
 """
 HELPER = """
 def zero(output): return nothing() if output else -1
@@ -202,7 +202,7 @@ CHANGES: list[tuple[str, str, str]] = [
     ("method", "Judge(0.5)", "Judge(0.6)"),
     ("method", "len(output) * self", "2 * len(output) * self"),
     ("cached", "LEVEL = 0.5", "LEVEL = 0.6"),
-    ("short", "WORDS.get(output, 0.0)", "WORDS.get(output, 0.1)"),
+    ("short", "WORDS.setdefault(output, 0.0)", "WORDS.setdefault(output, 0.1)"),
     ("short", "WORDS = {}", "WORDS = {'a': 1.0}"),
 ]
 
@@ -238,8 +238,106 @@ def test_what_a_function_has_remembered_is_no_change(tmp_path: Path) -> None:
     """Filling a cache during a run does not change the digest."""
     module = loaded(tmp_path / "a")
     before = function_digest(module.short)
-    module.WORDS["x"] = 1.0
+    module.short("sample", "x")
     assert function_digest(module.short) == before
+
+
+# What the score of a task uses, in ``task.py`` and, after ===, in ``rub.py``; ? is what changes.
+USED: dict[str, str] = {
+    "a closure's mapping": "def make(w):\n  def score(s, o): return w['a']\n  return score\nscore = make({'a': ?})",
+    "a closure's list": "def make(w):\n  def score(s, o): return w[0]\n  return score\nscore = make([?])",
+    "a closure's object": "class K:\n  def __init__(self, v): self.v = v\n"
+    "def make(w):\n  def score(s, o): return w.v\n  return score\nscore = make(K(?))",
+    "a number of another module": "from rub import W\ndef score(s, o): return W===W = ?",
+    "a number in another module": "import rub\ndef score(s, o): return rub.W===W = ?",
+    "a class in another module": "import rub\ndef score(s, o): return rub.K().v()===class K:\n  def v(self): return ?",
+    "a base class": "from rub import B\nclass K(B): pass\ndef score(s, o): return K().v()==="
+    "class B:\n  def v(s): return ?",
+    "an import of its own": "def score(s, o):\n  from rub import v\n  return v()===def v(): return ?",
+    "a number that was read": "W = float(DATA)\ndef score(s, o): return W",
+    "a mapping that was read": "import json\nW = json.loads('{\"a\": %s}' % DATA)\ndef score(s, o): return W['a']",
+    "a function in a mapping": "def f(o): return ?\nT = {'a': f}\ndef score(s, o): return T['a'](o)",
+    "an object's class": "class K:\n  def v(self): return ?\nk = K()\ndef score(s, o): return k.v()",
+    "an object's number": "V = ?\nclass K:\n  def __init__(self, v): self.x = v\n  def v(self): return self.x\nk = K(V)"
+    "\ndef score(s, o): return k.v()",
+    "an object of another module": "from rub import k\ndef score(s, o): return k.v()==="
+    "class K:\n  def v(s): return ?\nk = K()",
+    "a number by another name": "A = ?\nB = A\ndef score(s, o): return B",
+    "a pattern": "import re\nP = '?'\nR = re.compile(P)\ndef score(s, o): return bool(R.match(o))",
+    "an enum": "import enum\nclass E(enum.Enum):\n  A = ?\ndef score(s, o): return E.A.value",
+    "a data class": "import dataclasses\n@dataclasses.dataclass\nclass E:\n  a: float = ?"
+    "\ndef score(s, o): return E().a",
+    "a class of attrs": "import attrs\n@attrs.frozen\nclass E:\n  a: float = ?\ndef score(s, o): return E().a",
+    "a class's mapping": "class E:\n  a = {'x': ?}\n  def f(self): pass\ndef score(s, o): return E.a['x']",
+    "a class's number": "class E:\n  a = ?\ndef score(s, o): return E.a",
+}
+
+# What changes while a run goes on: the digest is the same before and after a call, and in another copy.
+FILLED: dict[str, str] = {
+    "a mapping": "SEEN = {}\ndef score(s, o):\n  SEEN[o] = 1\n  return 1",
+    "a mapping of lists": "SEEN = {'a': []}\ndef score(s, o):\n  SEEN['a'].append(o)\n  return 1",
+    "a counter": "N = 0\ndef score(s, o):\n  global N\n  N += 1\n  return N",
+    "a closure's counter": "def make():\n  n = 0\n  def score(s, o):\n    nonlocal n\n    n += 1\n    return n\n"
+    "  return score\nscore = make()",
+    "a closure's list": "def make(n):\n  def score(s, o):\n    n.append(o)\n    return 1"
+    "\n  return score\nscore = make([])",
+    "an object": "class K:\n  def __init__(self):\n    self.seen, self.last = [], None\n  def score(self, s, o):\n"
+    "    self.seen.append(o)\n    self.last = o\n    return 1\nscore = K().score",
+    "an object that is called": "class K:\n  def __init__(self): self.n = 0\n  def __call__(self, s, o):\n"
+    "    self.n += 1\n    return 1\nscore = K()",
+    "a lock and a stream": "import threading, random\nL, R = threading.Lock(), random.Random(1)\n"
+    "def score(s, o):\n  with L: return R.random()",
+    "a module's cache": "import rub\ndef score(s, o): return rub.SEEN.setdefault(o, 1)===SEEN = {}",
+    "what a function takes": "from rub import SEEN, note\ndef score(s, o):\n  note(SEEN, o)\n  return 1"
+    "===SEEN = []\ndef note(seen, o): seen.append(o)",
+}
+
+
+def scorer(folder: Path, text: str, value: str = "0.5") -> Any:
+    """The function ``score`` of a task's file, which may have a module ``rub`` beside it."""
+    folder.mkdir()
+    task, _, rub = text.replace("?", value).partition("===")
+    (folder / "rub.py").write_text(rub)
+    (folder / "task.py").write_text(task)
+    name, names = f"task_{folder.name}", {"DATA": value}
+    spec = importlib.util.spec_from_file_location(name, folder / "task.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    vars(module).update(names)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    try:
+        spec.loader.exec_module(module)
+        return module.score
+    finally:
+        sys.path.remove(str(folder))
+
+
+def named(folder: Path, text: str, value: str = "0.5", calls: int = 0) -> str:
+    """The digest of `scorer`, after so many calls."""
+    try:
+        score = scorer(folder, text, value)
+        for number in range(calls):
+            score("sample", f"output {number}")
+        return function_digest(score)
+    finally:
+        for name in ("rub", f"task_{folder.name}"):
+            sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("case", USED)
+def test_what_a_score_uses_counts(case: str, tmp_path: Path) -> None:
+    """Values, classes and modules of the user's, wherever they stand: else scores by another rule would be mixed."""
+    text = USED[case]
+    one, same = named(tmp_path / "a", text), named(tmp_path / "b", text)
+    assert one == same != named(tmp_path / "c", text, "0.7")
+
+
+@pytest.mark.parametrize("case", FILLED)
+def test_what_fills_while_a_run_goes_on_does_not_count(case: str, tmp_path: Path) -> None:
+    text = FILLED[case]
+    assert named(tmp_path / "a", text) == named(tmp_path / "b", text, calls=2)
 
 
 def test_what_it_does_not_use_is_no_change(tmp_path: Path) -> None:

@@ -29,6 +29,13 @@ def others(**fields: Any) -> Change:
     return lambda task: attrs.evolve(task, **fields)
 
 
+class Harsh(fg.Task[Any, Any]):
+    """A task that judges by itself."""
+
+    def judge(self, sample: Any, output: Any) -> fg.Score:
+        return fg.Score(0.0)
+
+
 def strict(sample: object, output: object) -> fg.Score:
     return fg.Score(0.0)
 
@@ -50,6 +57,7 @@ ANEW: list[tuple[str, Change, str]] = [
     ("reordered to learn from", others(train=TASK.train[::-1]), "train: the same 12 samples in another order"),
     ("another scorer", others(score=strict), "score: another function, or what it uses has changed"),
     ("another attempt", others(attempt=zero), "attempt: another function"),
+    ("a class of its own", lambda task: Harsh(**attrs.asdict(task, recurse=False)), "score: another function"),
     ("other bounds", others(bounds=(0.0, 2.0)), "bounds: 0 to 1 -> 0 to 2"),
     ("another component", others(seed={**TASK.seed, "more": "text"}), "components of the seed: "),
     ("components in another order", others(seed={"more": "text", **TASK.seed}), "components of the seed: "),
@@ -72,7 +80,7 @@ def judged(task: fg.Task, texts: Mapping[str, str], index: int) -> float:
 
     async def score() -> float:
         sample = task.val[index]
-        return float(task.score(sample, await task.attempt(texts, sample, llm)).value)
+        return float(task.judge(sample, await task.attempt(texts, sample, llm)).value)
 
     return anyio.run(score)
 
@@ -133,6 +141,13 @@ def test_a_task_that_may_be_accepted(change: Change, said: str, folder: Path) ->
     assert (then.status, then.spent.proposals) == ("budget", 8)
     again = small_run(folder, task=change(TASK), resume=True)
     assert again.artifacts == then.artifacts
+
+
+def test_digests_that_were_made_in_another_way(folder: Path) -> None:
+    """They say nothing of a change."""
+    before = {name: part for name, part in task_fingerprint(TASK).items() if name != "how"}
+    assert changes_of_task({**before, "score": "0"}, task_fingerprint(TASK)) == ([], [])
+    assert changes_of_task({**before, "score": "0", "how": "2"}, task_fingerprint(TASK))[0] != []
 
 
 def test_the_same_task(folder: Path) -> None:

@@ -1,31 +1,37 @@
 """Digests of a user's values and functions: stable between processes, and different once the content differs.
 
 A value is digested as `pickle` would store it.  A function is digested by its source, its closure and its defaults.  In
-the user's own files, the functions, classes and module-level assignments that it names count too.  The only user code
-that runs is what copies a value (``__reduce_ex__``) and what prints it (``__repr__``).
+the user's own files, the functions, classes, modules and values that it names count too.  A value counts only where the
+source of its file does not change it (`flashgraph.run.journal.uses`): a cache that fills is the same cache.  The only
+user code that runs is what copies a value (``__reduce_ex__``) and what prints it (``__repr__``).
 """
 
 from __future__ import annotations
 
-import ast
+import dis
 import functools
 import hashlib
 import inspect
-import linecache
 import re
-from collections.abc import Callable, Iterator, Mapping, Set
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from flashgraph.errors import is_own
+from flashgraph.run.journal.uses import NOTHING, Uses, uses_of
 
 __all__ = ["digest", "function_digest"]
 
 ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{4,}")
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
 DIGITS = 16
+
+HOLDING = ("builtins", "collections", "datetime", "decimal", "fractions", "numpy", "pathlib")
+"""Modules whose objects are data, and not clients, locks or random streams."""
 
 
 def digest(value: Any) -> str:
@@ -38,6 +44,9 @@ def function_digest(function: Callable[..., Any]) -> str:
     feed = _Feed()
     if not isinstance(function, FunctionType | MethodType | functools.partial | BuiltinFunctionType | type):
         feed.feed(type(function))
+        if not hasattr(function, "__wrapped__"):
+            feed.holder(function)
+            return feed.digest()
     return feed.of(function)
 
 
@@ -50,9 +59,14 @@ class _Feed:
         """The values that enclose the current one; a value may contain itself."""
         self._functions: set[Any] = set()
         """Functions and classes that were fed already: each counts once."""
+        self._seen: set[tuple[int, str]] = set()
+        """Names whose values were fed, by the module that has them."""
 
     def of(self, value: Any) -> str:
         self.feed(value)
+        return self.digest()
+
+    def digest(self) -> str:
         return self._hash.hexdigest()[:DIGITS]
 
     def text(self, kind: str, text: str) -> None:
@@ -97,7 +111,7 @@ class _Feed:
             self.text("set", " ".join(sorted(_Feed().of(part) for part in value)))
         elif isinstance(value, functools.partial):
             self.feed((value.func, value.args, value.keywords))
-        elif isinstance(wrapped := getattr(value, "__wrapped__", None), FunctionType):
+        elif isinstance(wrapped := inspect.getattr_static(value, "__wrapped__", None), FunctionType):
             self.feed(wrapped)  # functools.cache wraps functions so
         else:
             self._object(value)
@@ -107,7 +121,9 @@ class _Feed:
         reduced: Any
         try:
             reduced = value.__reduce_ex__(4)
-        except Exception:  # it cannot be copied: a lock, a file, a class of an extension module
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # it cannot be copied: a lock, a file, a class of an extension module
             reduced = _shown(value)
         if isinstance(reduced, str):
             self.text("shown", reduced)
@@ -125,7 +141,7 @@ class _Feed:
     def _code(self, value: Any) -> None:
         if isinstance(value, MethodType):
             self.feed(value.__func__)
-            self.feed(value.__self__)
+            self.holder(value.__self__)
             return
         self.text("code", value.__qualname__)
         if value in self._functions:
@@ -136,44 +152,89 @@ class _Feed:
             return
         self.text("source", _source(value))
         self.feed((value.__defaults__, value.__kwdefaults__))
-        for cell in value.__closure__ or ():
+        uses = uses_of(value.__code__.co_filename) if _own(value) else NOTHING
+        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
             try:
-                self.feed(_constant(cell.cell_contents))
+                self._value(name, cell.cell_contents, uses)
             except ValueError:  # the cell is not filled yet
                 self.text("cell", "empty")
         if _own(value):
-            self._named(value)
+            self._named(value, uses)
+
+    def holder(self, value: Any) -> None:
+        """Feed an object by its class and its attributes, without those that its methods change."""
+        kind = type(value)
+        if isinstance(value, type | ModuleType) or not hasattr(value, "__dict__") or not _own_class(kind):
+            self.feed(value)
+            return
+        self.feed(kind)
+        uses = uses_of(_file_of(kind))
+        for name, part in vars(value).items():
+            self.text("attribute", name)
+            if not uses.may_change(name, _is_constant(part)):
+                self.feed(part)
 
     def _class(self, kind: type) -> None:
-        """Feed the members and the bases of a class of the user's."""
-        members = list(_members(kind))
-        if not any(_own(member) for _, member in members if isinstance(member, FunctionType)):
+        """Feed the source, the members and the bases of a class of the user's."""
+        if not _own_class(kind):
             return
-        for name, member in members:
+        self.text("source", _source(kind))
+        for name, member in _members(kind):
+            if isinstance(member, FunctionType) and member.__code__.co_filename.startswith("<"):
+                continue  # generated from the source of the class
             self.text("member", name)
             self.feed(member)
         for base in kind.__bases__:
             self.feed(base)
 
-    def _named(self, function: FunctionType) -> None:
+    def _named(self, function: FunctionType, uses: Uses) -> None:
         """Feed what a function of the user's names in its module and in the user's other modules."""
         names = sorted(set(_names(function.__code__)))
-        statements: Mapping[str, str] | None = None
         for name in names:
-            if name not in function.__globals__:
-                continue
-            found = function.__globals__[name]
-            if isinstance(found, ModuleType):
-                for inner in (vars(found).get(other) for other in names):
-                    if isinstance(inner, FunctionType) and _own(inner):
-                        self.feed(inner)
-            elif isinstance(found, FunctionType | type):
-                if isinstance(found, type) or _own(found):
-                    self.feed(found)
-            else:
-                # By its source: the value may change during a run, as a cache does.
-                statements = _statements(function.__code__.co_filename) if statements is None else statements
-                self.text(name, statements.get(name, ""))
+            if name in function.__globals__:
+                self._global(name, function.__globals__, uses, names)
+        # A module that it imports when it is called may not be loaded yet, so its file counts.
+        for module in sorted(set(_imports(function.__code__))):
+            start = Path(function.__code__.co_filename).parent.joinpath(*module.split("."))
+            for file in (start.with_suffix(".py"), start / "__init__.py"):
+                with suppress(OSError, ValueError):
+                    self.text("import", file.read_text(encoding="utf-8"))
+
+    def _global(self, name: str, scope: Mapping[str, Any], uses: Uses, names: Iterable[str]) -> None:
+        """Feed the object of a name in the globals ``scope``; of a module, feed its objects with one of ``names``."""
+        found = scope[name]
+        if isinstance(found, ModuleType):
+            if (id(found), "module") in self._seen or not is_own(found.__name__, _path(found)):
+                return
+            self._seen.add((id(found), "module"))
+            inner = uses_of(_path(found)).beside(uses)
+            for other in names:
+                if other in vars(found):
+                    self._global(other, vars(found), inner, names)
+            self._seen.discard((id(found), "module"))
+            return
+        if isinstance(found, FunctionType | type):
+            if isinstance(found, type) or _own(found):
+                self.feed(found)
+            return
+        origin, there = uses.imported.get(name, ("", ""))
+        if (module := sys.modules.get(origin)) is not None and there in vars(module):
+            scope, name, uses = vars(module), there, uses_of(_path(module)).beside(uses)
+        self._value(name, found, uses)
+        if (id(scope), name) in self._seen or _is_constant(found):
+            return
+        self._seen.add((id(scope), name))
+        for part in uses.parts.get(name, ()):
+            if part in scope and part != name:
+                self._global(part, scope, uses, ())
+
+    def _value(self, name: str, value: Any, uses: Uses) -> None:
+        """Feed a value that a function reads under a name: by its source alone where it may change during a run."""
+        self.text(name, uses.statements.get(name, ""))
+        constant = _is_constant(value)
+        kept = uses != NOTHING and (_own_class(type(value)) or type(value).__module__.split(".")[0] in HOLDING)
+        if not uses.may_change(name, constant) and (constant or kept):
+            self.holder(value)
 
 
 def _members(kind: type) -> Iterator[tuple[str, Any]]:
@@ -185,18 +246,37 @@ def _members(kind: type) -> Iterator[tuple[str, Any]]:
                 yield name, found
 
 
-def _constant(value: Any) -> Any:
-    """Return a closed-over value if it is immutable, else the name of its class."""
-    if isinstance(value, (*PLAIN, tuple, frozenset, Enum, FunctionType, MethodType, functools.partial)):
-        return value
-    return type(value).__qualname__
+def _is_constant(value: Any) -> bool:
+    """Return whether a value is immutable."""
+    constant = (*PLAIN, tuple, frozenset, Enum, re.Pattern, FunctionType, MethodType, functools.partial)
+    return isinstance(value, constant)
 
 
-def _source(function: FunctionType) -> str:
+def _own_class(kind: type) -> bool:
+    """Return whether a class is the user's own."""
+    file = _file_of(kind)
+    return bool(file) and is_own(kind.__module__ or "", file)
+
+
+def _file_of(kind: type) -> str:
+    """Return the file of a class; empty where it is not known."""
+    if (module := sys.modules.get(kind.__module__ or "")) is not None:
+        return _path(module)
+    files = (member.__code__.co_filename for _, member in _members(kind) if isinstance(member, FunctionType))
+    return next((file for file in files if not file.startswith("<")), "")
+
+
+def _path(module: ModuleType) -> str:
+    """Return the file of a module; of one without a file, a name that no user's file has."""
+    return getattr(module, "__file__", None) or "<none>"
+
+
+def _source(value: FunctionType | type) -> str:
     try:
-        return inspect.getsource(function.__code__)  # of the function itself, not of one that it wraps
-    except (OSError, TypeError):  # it was defined without a file
-        return repr(_compiled(function.__code__))
+        # Of the function itself, not of one that it wraps.
+        return inspect.getsource(value if isinstance(value, type) else value.__code__)
+    except (OSError, TypeError, SyntaxError):  # it was defined without a file
+        return "" if isinstance(value, type) else repr(_compiled(value.__code__))
 
 
 def _compiled(code: CodeType) -> list[Any]:
@@ -211,36 +291,19 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
+def _imports(code: CodeType) -> Iterator[str]:
+    """Yield the modules that a function imports when it is called."""
+    for step in dis.get_instructions(code):
+        if step.opname == "IMPORT_NAME":
+            yield str(step.argval)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _imports(constant)
+
+
 def _own(function: FunctionType) -> bool:
     """Return whether a function is the user's own, and not of Python, a library or flashgraph."""
     return is_own(function.__module__ or "", function.__code__.co_filename)
-
-
-@functools.lru_cache(maxsize=64)
-def _parsed(file: str, text: str) -> Mapping[str, str]:
-    try:
-        body = ast.parse(text).body
-    except (SyntaxError, ValueError):
-        return {}
-    found: dict[str, str] = {}
-    for statement in body:
-        targets: list[ast.expr] = []
-        if isinstance(statement, ast.Assign):
-            targets = statement.targets
-        elif isinstance(statement, ast.AnnAssign | ast.AugAssign):
-            targets = [statement.target]
-        for name in {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}:
-            found[name] = found.get(name, "") + (ast.get_source_segment(text, statement) or "")
-    return found
-
-
-def _statements(file: str) -> Mapping[str, str]:
-    """Return the assignments of a file, each under the names that it binds."""
-    try:
-        text = Path(file).read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        text = "".join(linecache.getlines(file))
-    return _parsed(file, text)
 
 
 def _shown(value: Any) -> str:
@@ -249,5 +312,7 @@ def _shown(value: Any) -> str:
         return type(value).__qualname__
     try:
         return ADDRESS.sub("0x", repr(value))
-    except Exception:  # the user's __repr__ may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # the user's __repr__ may raise anything
         return type(value).__qualname__

@@ -17,6 +17,9 @@ __all__ = ["SPLITS", "changes_of_task", "task_fingerprint"]
 
 SPLITS = ("train", "val", "test")
 
+HOW = "2"
+"""The version of `function_digest`: digests of different versions are not compared."""
+
 
 def task_fingerprint(task: Task[Any, Any]) -> dict[str, Any]:
     """Return digests of all that a run takes from its task, as plain values.
@@ -28,7 +31,8 @@ def task_fingerprint(task: Task[Any, Any]) -> dict[str, Any]:
         "seed": {name: digest(text) for name, text in task.seed.items()},
         **{split: [digest(sample) for sample in task.samples(split)] for split in SPLITS},
         "attempt": function_digest(task.attempt),
-        "score": function_digest(task.score),
+        "score": function_digest(task.score) if type(task) is Task else digest((type(task), task.score)),
+        "how": HOW,
         "bounds": [float(bound) for bound in task.bounds],
     }
 
@@ -47,7 +51,7 @@ def changes_of_task(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[
             # A run draws new training samples after all earlier ones, and each session makes the test again.
             harmless = split == "test" or (split == "train" and grown)
             (risky if harmless else restart).append(said)
-    for name in ("attempt", "score"):
+    for name in ("attempt", "score") if before.get("how") == now["how"] else ():
         if before[name] != now[name]:
             restart.append(f"{name}: another function, or what it uses has changed ({before[name]} -> {now[name]})")
     if before["bounds"] != now["bounds"]:
