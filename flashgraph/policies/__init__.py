@@ -1,6 +1,6 @@
-"""Policies: what to do with stale items, when to release a group, in which order, and who may call the model next.
+"""Policies: staleness, release, order and failure rules, control and champion rules, schedules and their settings.
 
-`flashgraph` exports the policies that come with it.  Own policies derive from the classes here
+`flashgraph` exports the policies that come with it.  Policies of your own derive from the classes here
 (docs/how-to/write-a-policy.md).
 """
 

@@ -1,4 +1,4 @@
-"""The champion: which artifact a run hands out, and on how much evidence it changes."""
+"""The champion: the artifact that a run hands out, and the evidence on which it changes."""
 
 from __future__ import annotations
 
@@ -17,20 +17,23 @@ __all__ = ["Best", "ChampionRule", "Proven", "Title", "proven", "the_best"]
 
 Artifacts = Mapping[int, Artifact]
 PRIOR_WEIGHT = 1
-"""Challengers that the prior counts for."""
+"""Challengers: the weight of the prior, as a number of them."""
 PRIOR_SPREAD = 0.2
-"""Of a first challenger's true difference to the champion."""
+"""Standard deviation of a first challenger's true difference to the champion, in widths of the bounds."""
 MIN_SPREAD = 0.03
-"""Challengers are never all alike."""
+"""Least standard deviation of true differences: challengers are never all alike."""
 RECENT = 24
-"""Challengers that the prior is estimated from, the newest."""
+"""Challengers: the prior is estimated from so many of the newest."""
 
 
 @attrs.frozen
 class Shown:
-    """A challenger beside the champion: the mean of their paired differences, its sampling variance, and what the
-    challenger's line led to expect of the difference (a mean and a variance), where that is known.  All are in units of
-    the width of the scores' bounds.  ``samples`` is the number of the differences."""
+    """A challenger compared with the champion, on their common samples.
+
+    ``mean`` is the mean of the paired differences, ``noise`` its sampling variance, ``samples`` their number.
+    ``prior`` is the mean and variance of the difference that the challenger's line predicts; None without a line.
+    Differences are in units of the width of the scores' bounds.
+    """
 
     mean: float
     noise: float
@@ -40,21 +43,26 @@ class Shown:
 
 @attrs.frozen
 class Title:
-    """The champion, and what its challengers have shown, by artifact."""
+    """The champion, and the comparisons of its challengers with it, by artifact."""
 
     champion: int | None = None
     shown: Mapping[int, Shown] = attrs.field(factory=dict)
 
 
 class ChampionRule(Protocol):
-    """Says who is champion after artifact ``changed`` was admitted, given evidence or retracted."""
+    """A rule that chooses the champion."""
 
-    def next(self, title: Title, artifacts: Artifacts, choice: Artifact | None, changed: int) -> Title: ...
+    def next(self, title: Title, artifacts: Artifacts, choice: Artifact | None, changed: int) -> Title:
+        """Return the title after artifact ``changed`` was admitted, given evidence or retracted.
+
+        ``choice`` is the pool's own best artifact.
+        """
+        ...
 
 
 @attrs.frozen
 class Best:
-    """The pool's own choice, as the published algorithms have it."""
+    """The pool's own choice is the champion, as in the published algorithms."""
 
     def next(self, title: Title, artifacts: Artifacts, choice: Artifact | None, changed: int) -> Title:
         return title if title.champion is None else Title()
@@ -65,15 +73,17 @@ class Best:
 
 @attrs.frozen
 class Proven:
-    """A challenger that is better than the champion on common samples with probability ``confidence`` or more.
+    """A challenger becomes champion if it is better on common samples with probability ``confidence`` or more.
 
-    The paired difference is drawn towards what the challenger's line leads to expect (`Evidence.prior`), or without a
-    line towards what the champion's newest challengers showed, as far as the samples say little (empirical Bayes with a
-    normal prior).  So the luckiest of many does not win: as far as the prior holds, the expected share of changes for
-    the worse is at most ``1 - confidence`` (Bayesian false discovery rate: Efron, Large-Scale Inference, 2010, chapter
-    5).  On the common samples themselves a challenger without a line must pass a one-sided t test at that confidence:
-    one that is no better is accepted with probability ``1 - confidence`` at most, on three samples too.  With a line it
-    must be ahead by a standard error.  Both must have been tried on ``least`` common samples, or on all that there are.
+    That probability is a posterior (empirical Bayes, normal prior).  The prior of the paired difference is the one that
+    the challenger's line predicts (`Evidence.prior`).  Without a line, it is estimated from the champion's newest
+    challengers.  The fewer the samples, the closer is the posterior to the prior, so that the luckiest of many
+    challengers does not win.  As far as the prior holds, at most a share of ``1 - confidence`` of the changes is
+    expected to be for the worse.  Source: Efron, Large-Scale Inference, 2010, chapter 5, Bayesian false discovery rate.
+
+    A challenger without a line must also pass a one-sided t test at that confidence on the common samples.  One that is
+    no better passes with probability ``1 - confidence`` at most, even on three samples.  A challenger with a line must
+    be ahead by a standard error.  Both must have ``least`` common samples, or all samples.
     """
 
     confidence: float = 0.9
@@ -81,12 +91,12 @@ class Proven:
 
     def next(self, title: Title, artifacts: Artifacts, choice: Artifact | None, changed: int) -> Title:
         if choice is None or not choice.scores or (choice.evidence is not None and choice.evidence.of < HANDFUL):
-            return Title()  # nothing to compare sample by sample, or too little for any test
+            return Title()  # no sample scores to compare, or too few for any test
         champion = artifacts.get(title.champion) if title.champion is not None else None
         if champion is None or not champion.scores:
             return Title(choice.id)
         challenger = artifacts.get(changed)
-        if challenger is None:  # retracted: what it showed was not worth keeping
+        if challenger is None:  # retracted: its comparison must not stay in the prior
             title = attrs.evolve(title, shown={i: shown for i, shown in title.shown.items() if i != changed})
         for other in artifacts.values() if changed == champion.id else () if challenger is None else (challenger,):
             title = self._against(title, champion, other)
@@ -112,8 +122,10 @@ class Proven:
         return attrs.evolve(title, shown={**title.shown, challenger.id: Shown(mean, noise, prior, len(common))})
 
     def probability(self, title: Title, challenger: int) -> float:
-        """Return the probability that a challenger in ``title.shown`` is better than the champion; 0 where it is not
-        ahead by enough standard errors."""
+        """Return the probability that a challenger in ``title.shown`` is better than the champion.
+
+        It is 0 for one that is not ahead by enough standard errors.
+        """
         shown = title.shown[challenger]
         centre, spread = shown.prior or _others(title)
         ahead = 1.0 if shown.prior is not None else max(1.0, NormalDist().inv_cdf(self.confidence))
@@ -134,7 +146,7 @@ class Proven:
 
 
 def _others(title: Title) -> tuple[float, float]:
-    """The mean and the variance of the true differences of the newest challengers, by the method of moments."""
+    """Return mean and variance of the newest challengers' true differences, by the method of moments."""
     others = [title.shown[i] for i in sorted(title.shown)[-RECENT:]]
     centre = sum(o.mean for o in others) / (PRIOR_WEIGHT + len(others))
     spread = PRIOR_WEIGHT * PRIOR_SPREAD**2 + sum((o.mean - centre) ** 2 - o.noise for o in others)
@@ -142,8 +154,10 @@ def _others(title: Title) -> tuple[float, float]:
 
 
 def _of_t(z: float, degrees: float) -> float:
-    """The quantile of Student's t that belongs to one of the normal distribution, by its expansion (Abramowitz and
-    Stegun, 1964, 26.7.5); infinite for a single difference, which has no variance."""
+    """Return the quantile of Student's t for the normal quantile ``z`` (Abramowitz and Stegun, 1964, 26.7.5).
+
+    It is infinite for a single difference, which has no variance.
+    """
     if degrees < 1:
         return math.inf
     first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
@@ -151,16 +165,15 @@ def _of_t(z: float, degrees: float) -> float:
 
 
 def _size(artifact: Artifact) -> int:
-    """The number of samples that an artifact can be tried on."""
+    """Return the number of samples that an artifact can be tried on."""
     return artifact.evidence.of if artifact.evidence is not None else len(artifact.scores)
 
 
 def the_best() -> ChampionRule:
-    """The artifact that the pool calls its best."""
+    """Hand out the artifact that the pool calls its best."""
     return Best()
 
 
 def proven(confidence: float = 0.9, *, least: int = 30) -> ChampionRule:
-    """The artifact that has proven better than the champion before it, at ``confidence``, on ``least`` common samples
-    or more."""
+    """Change the champion to an artifact that is better at ``confidence``, on at least ``least`` common samples."""
     return Proven(confidence, least)

@@ -1,4 +1,4 @@
-"""Control policies: which waiting work gets the next free slot of a model, and how many workers a stage has."""
+"""Control policies: the work that gets the next free slot of a model, and the number of workers of each stage."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from flashgraph.errors import Flaw
 __all__ = ["Balanced", "Control", "DrainFirst", "ShortestFirst", "Waiting", "balanced", "drain_first", "shortest_first"]
 
 SHORTEST_INTERVAL = 0.001
-"""Seconds.  A shorter one is lost in the rounding of a long run's clock: adjustments would be due again at once."""
+"""Seconds.  A shorter interval vanishes in the rounding of a long run's clock: the next adjustment is due at once."""
 
 
 @attrs.frozen
 class Waiting:
-    """Work that waits for a slot: how far its stage is from the pool (in edges), its round, the newest version it
-    carries, whether it is late (its group has gone on without it), its age rank (smaller is older), and how many
-    members its group lacks until it is released (1 for an item of its own, infinity for a group not yet begun)."""
+    """Work that waits for a slot.
+
+    ``distance`` is the number of edges from its stage to the pool, ``version`` the newest version that it carries.
+    Work is ``late`` if its group was released without it.  ``age`` is a rank: smaller is older.  ``lacks`` is the
+    number of members that its group still needs before its release.  It is 1 for an item without a group, and infinity
+    for a group that has not begun.
+    """
 
     stage: str
     distance: int
@@ -34,34 +38,36 @@ class Waiting:
 
 @attrs.frozen
 class DrainFirst:
-    """The stage nearest the pool first; within a stage what is not late, then the newest line, then the oldest work.
+    """The stage nearest the pool goes first; within a stage, late members last, then the newest line, then the oldest.
 
-    What is nearest the pool is what the next admission waits for: this keeps a generation's latency short.  Late
-    members go behind their own stage's other work but before stages further away: on a busy server they would
-    otherwise never end, and what was admitted on a part of its evidence would never be confirmed.
+    The next admission waits for the work nearest the pool, so this order keeps a generation's latency short.  Late
+    members go after their own stage's other work, but before stages further away.  On a busy server they would
+    otherwise never end, and artifacts with partial evidence would never be confirmed.
     """
 
     interval: float | None = None
     """Seconds between adjustments of workers; None for a policy that makes none."""
 
     def rank(self, waiting: Waiting) -> tuple[Any, ...]:
-        """Sort key: the smallest goes first."""
+        """Return a sort key: the smallest goes first."""
         return (waiting.distance, waiting.late, -waiting.version, waiting.age)
 
     def priority(self, waiting: Waiting) -> int:
-        """What a server that takes priorities is told, the smallest first.
+        """Return the priority for a server that supports priorities; the smallest goes first.
 
-        Coarser than `rank`: servers take whole numbers, and the newest line changes while a request waits there.
+        It is coarser than `rank`: servers take whole numbers, and the newest line changes while a request waits there.
         """
         return 2 * waiting.distance + waiting.late
 
     def start(self, most: int) -> int:
-        """Workers of a stage at the beginning, when it may have ``most``."""
+        """Return the workers of a stage at the start of a run; it may have ``most``."""
         return most
 
     def adjust(self, workers: Mapping[str, int], finished: Mapping[str, float]) -> dict[str, int]:
-        """New worker counts by stage, from the counts now and what each stage finished since the last call, in whole
-        items: a member of a group counts as its share of the group."""
+        """Return the new number of workers of each stage.
+
+        ``finished`` is what each stage finished since the last call, in items: a member counts as its share of a group.
+        """
         return dict(workers)
 
     def flaw(self) -> Flaw | None:
@@ -78,8 +84,10 @@ class DrainFirst:
 
 @attrs.frozen
 class Balanced(DrainFirst):
-    """The published rule (FlashEvolve, mechanism 5): a stage producing below half the median rate gains a worker,
-    above twice the median it loses one; one step at a time, never below one."""
+    """The published rule (FlashEvolve, mechanism 5) follows the production rates of stages.
+
+    A stage below half the median rate gains a worker.  One above twice the median loses a worker, down to one.
+    """
 
     def rank(self, waiting: Waiting) -> tuple[Any, ...]:
         return (waiting.late, waiting.age)
@@ -107,11 +115,11 @@ class Balanced(DrainFirst):
 
 @attrs.frozen
 class ShortestFirst(DrainFirst):
-    """What is nearest to go on: the work whose group lacks the fewest members until it is released (shortest remaining
-    work first), then what is nearest the pool, then the newest line, then the oldest work.
+    """The work whose group lacks the fewest members before its release goes first (shortest remaining work first).
 
-    A reflection is one request and a validation a hundred: begun first, its long tail passes while validations fill
-    the server.
+    Ties go to the stage nearest the pool, then to the newest line, then to the oldest work.  A reflection is one
+    request and a validation a hundred: if the reflection starts first, validations fill the server during its long
+    tail.
     """
 
     def rank(self, waiting: Waiting) -> tuple[Any, ...]:
@@ -125,7 +133,7 @@ Control = DrainFirst
 
 
 def shortest_first() -> Control:
-    """Serve what lacks the fewest requests until it can go on."""
+    """Serve the work first that lacks the fewest requests before it can continue."""
     return ShortestFirst()
 
 
@@ -135,5 +143,5 @@ def drain_first() -> Control:
 
 
 def balanced(interval: float = 5.0) -> Control:
-    """Serve in order of age and let worker counts follow production rates, every ``interval`` seconds (from 0.001)."""
+    """Serve the oldest work first, and adjust workers to production rates every ``interval`` seconds (from 0.001)."""
     return Balanced(interval)

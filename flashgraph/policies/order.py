@@ -1,4 +1,4 @@
-"""Orders: which queued item a stage takes first, and in which order the members of a group are sent out."""
+"""Orders: of the items in a queue, and of the members that a scatter sends out."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class QueueOrder:
 
 @attrs.frozen
 class Discriminative:
-    """Members that the last ``window`` gathered groups all passed go last (FlashEvolve, mechanism 4).
+    """Members that passed in each of the last ``window`` gathered groups go last (FlashEvolve, mechanism 4).
 
-    ``passed`` judges a gathered value; members are known by their place in the scatter, or by ``key``.
+    ``passed`` judges a gathered value.  Members are identified by their index in the scatter, or by ``key``.
     """
 
     window: int = 3
@@ -45,12 +45,12 @@ class Discriminative:
     key: Callable[[Any], Any] | None = None
 
     def arrange(self, members: Sequence[Any], streaks: Mapping[Any, int]) -> list[int]:
-        """Indices of ``members`` in sending order; ``streaks`` counts the latest passes in a row by identity."""
+        """Return the indices of ``members`` in sending order; ``streaks`` counts the latest passes in a row."""
         last = self.strata(members, streaks)
         return sorted(range(len(members)), key=lambda i: last[i])
 
     def strata(self, members: Sequence[Any], streaks: Mapping[Any, int]) -> tuple[int, ...]:
-        """For each member 1 if it would go last, otherwise 0: what a rule that sends only some of them draws from."""
+        """Return for each member 1 if it would go last, else 0: a rule that sends only some draws from these strata."""
         return tuple(int(streaks.get(self.identity(i, m), 0) >= self.window) for i, m in enumerate(members))
 
     def identity(self, index: int, member: Any) -> Any:
@@ -66,17 +66,17 @@ class Discriminative:
 
 
 def fifo() -> QueueOrder:
-    """Oldest first; the default."""
+    """Take the oldest item first; the default."""
     return QueueOrder()
 
 
 def freshest() -> QueueOrder:
-    """The item made from the newest version first."""
+    """Take the item first that was made from the newest version."""
     return QueueOrder("freshest")
 
 
 def priority(by: Callable[[Any], Any]) -> QueueOrder:
-    """The item with the smallest ``by(value)`` first."""
+    """Take the item with the smallest ``by(value)`` first."""
     return QueueOrder("priority", by)
 
 

@@ -1,7 +1,7 @@
-"""Release rules of gathering edges: when a group may go on before all of its members are there.
+"""Release rules of gathering edges: when a group is released before all its members have arrived.
 
-A group that is not released early is released when every member has ended.  The paper's speculative completion
-(FlashEvolve, mechanism 3) is `fraction`.
+Without an early release, a group is released when every member has ended.  `fraction` is the paper's speculative
+completion (FlashEvolve, mechanism 3).
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ class All:
     """Wait for every member."""
 
     def ready(self, group: Group[Any, Any], arrived: int, elapsed: float) -> bool:
-        """Whether ``group`` may be released as it is now.
+        """Return whether ``group`` may be released now.
 
-        ``arrived`` counts the members that have arrived, ``elapsed`` is in seconds since the scatter.
+        ``arrived`` is the number of members that have arrived, ``elapsed`` the seconds since the scatter.
         """
         return arrived >= group.size
 
     def needs(self, size: int) -> int:
-        """How many members of a group of ``size`` will do, as far as their number alone can tell."""
+        """Return how many members of a group of ``size`` are enough, if their number alone decides."""
         return size
 
     def sends(self, size: int) -> int:
-        """How many members of a group of ``size`` are sent out."""
+        """Return how many members of a group of ``size`` are sent out."""
         return size
 
     def deadline(self) -> float | None:
-        """Seconds after the scatter at which the rule should be asked again, if it depends on time."""
+        """Return the seconds after the scatter at which to call `ready` again; None for a rule without a timer."""
         return None
 
     def flaw(self) -> Flaw | None:
@@ -58,7 +58,7 @@ class Fraction(All):
         return arrived >= self.needs(group.size)
 
     def needs(self, size: int) -> int:
-        # The small slack keeps ceil(0.07 * 100) at 7, where binary fractions would make it 8.
+        # The slack covers rounding errors: in floats 0.07 * 100 is above 7, and its ceiling would be 8.
         return max(math.ceil(self.share * size - 1e-9), min(self.least, size))
 
     def flaw(self) -> Flaw | None:
@@ -86,7 +86,7 @@ class Count(All):
     def flaw(self) -> Flaw | None:
         if isinstance(self.members, int) and self.members >= 1:
             return None
-        return Flaw(f"count({self.members!r})", "a whole number from 1", "count(1) goes on with the first member")
+        return Flaw(f"count({self.members!r})", "a whole number from 1", "count(1) releases with the first member")
 
     def __str__(self) -> str:
         return f"count({self.members})"
@@ -111,7 +111,7 @@ class Sampled(All):
             return Flaw(f"sampled({self.members!r})", "a whole number from 1", "sampled(24) tries 24 members")
         if 0 < self.share <= 1:
             return None
-        fix = "sampled(24, share=0.67) goes on with two thirds of them"
+        fix = "sampled(24, share=0.67) releases with two thirds of them"
         return Flaw(f"sampled({self.members}, share={self.share!r})", "a share over 0 and at most 1", fix)
 
     def __str__(self) -> str:
@@ -123,7 +123,7 @@ class Deadline(All):
     seconds: float
 
     def ready(self, group: Group[Any, Any], arrived: int, elapsed: float) -> bool:
-        # The slack: a timer's sum in floats may fall a hair short of the seconds.
+        # The slack covers rounding errors in the timer's sum.
         return arrived >= group.size or (arrived > 0 and elapsed >= self.seconds - 1e-9)
 
     def deadline(self) -> float | None:
@@ -132,7 +132,7 @@ class Deadline(All):
     def flaw(self) -> Flaw | None:
         if self.seconds > 0:
             return None
-        return Flaw(f"deadline({self.seconds!r})", "seconds over 0", "deadline(30) goes on after 30 s")
+        return Flaw(f"deadline({self.seconds!r})", "seconds over 0", "deadline(30) releases after 30 s")
 
     def __str__(self) -> str:
         return f"deadline({self.seconds:g}s)"
@@ -157,54 +157,56 @@ class Decided(All):
 
 
 RARER = 2.5
-"""How much less often a member is drawn that recent groups all passed: it tells little, but a change may break it."""
+"""Members that recent groups all passed are drawn so many times less often: they say little, but may break again."""
 
 
 def drawn(strata: Sequence[int], members: int, stream: random.Random) -> list[int]:
-    """Return the places of ``members`` members: a random part of each stratum, stratum 1 `RARER` times less densely."""
+    """Return the indices of ``members`` members: a random part of each stratum, `RARER` times less of stratum 1."""
     due: dict[int, float] = {}
     for stratum in sorted(set(strata)):
         places = [place for place, own in enumerate(strata) if own == stratum]
         stream.shuffle(places)
         each = (RARER if stratum else 1.0) / len(places)
         due.update({place: (rank + 0.5) * each for rank, place in enumerate(places)})
-    # Of two that are due at once the stratum decides: by their places, the first ones would be drawn more often.
+    # Ties go to the smaller stratum: by index, the first members would be drawn more often.
     return sorted(due, key=lambda place: (due[place], strata[place], place))[:members]
 
 
 def everyone() -> All:
-    """``all``: wait for every member; the default."""
+    """Wait for every member (``all`` in settings); the default."""
     return All()
 
 
 def fraction(share: float, *, least: int = 1) -> All:
-    """Go on with at least ``ceil(share * size)`` members, and no fewer than ``least`` (or the whole of a smaller
-    group): a mean over a handful says little, whatever share of all it is."""
+    """Release with ``ceil(share * size)`` members, but at least ``least``, or all members of a smaller group.
+
+    ``least`` is there because the mean of a handful says little, whatever share of the group it is.
+    """
     return Fraction(share, least)
 
 
 def count(members: int) -> All:
-    """Go on with ``members`` members (or the whole of a smaller group)."""
+    """Release with ``members`` members, or with all members of a smaller group."""
     return Count(members)
 
 
 def sampled(members: int, *, share: float = 1.0) -> All:
-    """Send out a random part of a group, ``members`` of it, and go on with ``share`` of those.
+    """Send out ``members`` random members of a group, and release with ``share`` of those.
 
-    The rest is not tried.  On a scatter with ``order=fg.discriminative()`` the part is drawn by strata
-    (`Group.strata`), from which `flashgraph.evidence.weigh` estimates the whole without bias.
+    The other members are not tried.  On a scatter with ``order=fg.discriminative()`` members are drawn by strata
+    (`Group.strata`).  From these, `flashgraph.evidence.weigh` estimates the whole group without bias.
     """
     return Sampled(members, share)
 
 
 def deadline(seconds: float) -> All:
-    """Go on ``seconds`` after the scatter with what is there, at least one member."""
+    """Release ``seconds`` after the scatter, with the members that have arrived, but at least one."""
     return Deadline(seconds)
 
 
 def decided(predicate: Callable[[Group[Any, Any]], bool]) -> All:
-    """Go on once ``predicate`` says of the group so far that the rest cannot change the outcome.
+    """Release once ``predicate(group)`` is true: the open members cannot change the outcome.
 
-    Members that have not ended are ``"open"`` in it; one that has failed or gone missing will not arrive any more.
+    Members of the group that have not ended are ``"open"``.  Failed and missing members will not arrive.
     """
     return Decided(predicate)

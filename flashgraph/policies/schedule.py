@@ -1,9 +1,8 @@
 """Schedules: the policies that a run is compiled with.
 
-A graph says what evolves; a schedule says how much of it overlaps.  `lockstep` is the published synchronous
-algorithm, `pipelined` lets rounds and stages overlap and honours the graph's speculation and staleness rules, and
-`throughput` overlaps as much as fills a model server.  Their default
-numbers were measured: docs/benchmarks/index.md.
+A graph says what evolves, a schedule how much of the work overlaps.  `lockstep` is the published synchronous
+algorithm.  `pipelined` lets rounds and stages overlap, with the graph's speculation and staleness rules.  `throughput`
+overlaps enough to fill a model server.  Their default numbers were measured: docs/benchmarks/index.md.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from flashgraph.policies.champion import ChampionRule, proven, the_best
 from flashgraph.policies.control import Control, drain_first
 
 RESERVE = 0.05
-"""Of a budget: enough to validate one candidate in full in a run of twenty minutes."""
+"""Share of a budget: enough to validate one candidate in full in a run of 20 minutes."""
 
 __all__ = ["Schedule", "lockstep", "pipelined", "throughput"]
 
@@ -26,12 +25,12 @@ __all__ = ["Schedule", "lockstep", "pipelined", "throughput"]
 class Schedule:
     """How a graph is run.
 
-    ``window`` bounds a source's open rounds; ``serial`` runs one round at a time and one stage at a time, in order;
-    ``speculate`` honours release rules and discriminative orders; ``focus`` is the share of a source's emissions
-    that see only the pool's best line while other rounds are open; ``champion`` says which
-    artifact is handed out; ``reserve`` is the share of each limit of the budget that only sources of evidence use;
-    ``workers`` maps stages to worker bounds
-    (most); ``edges`` maps edge names to policies that replace the graph's.
+    ``window`` bounds a source's open rounds.  ``serial`` runs one round and one stage at a time, in order.
+    ``speculate`` applies release rules and discriminative orders.  ``focus`` is the share of a source's emissions that
+    see only the pool's best line while other rounds are open.  ``champion`` chooses the artifact to hand out.
+    ``reserve`` is the share of each limit of the budget that only sources of evidence use.
+
+    ``workers`` maps stages to their most workers, ``edges`` edge names to policies that replace the graph's.
     """
 
     name: str
@@ -50,8 +49,10 @@ class Schedule:
 
 
 def lockstep() -> Schedule:
-    """One round at a time, no speculation: the published algorithm, call for call.  Requests of one stage still
-    run side by side, as its synchronous implementations do."""
+    """Run one round at a time without speculation: the published algorithm, call for call.
+
+    Requests of one stage still run concurrently, as in synchronous implementations.
+    """
     return Schedule("lockstep", serial=True, speculate=False)
 
 
@@ -62,10 +63,10 @@ def pipelined(
     focus: float = 1.0,
     workers: Mapping[str, int] | None = None,
 ) -> Schedule:
-    """Rounds and stages overlap for the shortest time to a score; ``window`` rounds of each source are open at once.
+    """Overlap rounds and stages for the shortest time to a score, with ``window`` open rounds of each source.
 
-    A narrow window and the best line only: each generation starts from the newest best while it is still new, and a
-    server that is not full answers it sooner.
+    By default the window is narrow and sources see only the best line.  Each generation then starts from the newest
+    best artifact, and the server, which is not full, answers soon.
     """
     return _overlapped("pipelined", window, control, focus, workers)
 
@@ -77,8 +78,10 @@ def throughput(
     focus: float = 1.0,
     workers: Mapping[str, int] | None = None,
 ) -> Schedule:
-    """As many proposals as a model server can take: a window so wide that it is full.  Each request waits longer then,
-    and at equal calls scores are lower than with `pipelined`."""
+    """Make as many proposals as a model server can serve, with a window wide enough to fill it.
+
+    Each request waits longer, and for the same number of calls scores are lower than with `pipelined`.
+    """
     return _overlapped("throughput", window, control, focus, workers)
 
 

@@ -1,7 +1,7 @@
 """Settings from the command line and Python: ``minibatch=4``, ``window=16``, ``validate.workers=8``,
 ``validate->frontier.stale=discard(4)``.
 
-A value is read as a Python literal or a call of a policy; nothing else is evaluated.
+A value is a Python literal or a call of a policy; nothing else is evaluated.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ POLICIES: dict[str, Callable[..., Any]] = {
     "shortest_first": shortest_first,
 }
 LONGEST = 1000
-"""Characters of a value that is read: Python's own parser is deep where a text is."""
+"""Characters in a value, at most: Python's parser recurses as deep as a text is nested."""
 LARGEST = 2**53
-"""Of whole numbers: what is larger is no count of anything, and no float holds it."""
+"""The largest whole number: floats are not exact beyond it."""
 UNREADABLE = (SyntaxError, ValueError, TypeError, MemoryError, RecursionError, OverflowError)
-"""What Python's parser raises for a text, and policies for their arguments."""
+"""The errors that Python's parser raises for a text, and policies for their arguments."""
 EXAMPLES = {
     "count": "count(2)",
     "deadline": "deadline(30)",
@@ -66,7 +66,7 @@ EXAMPLES = {
 }
 """Policies that need an argument."""
 OF_FUNCTIONS = ("decided", "priority")
-"""Policies that take a function, which no text is."""
+"""Policies that take a function, which a text cannot give."""
 SCHEDULES: dict[str, Callable[[], Schedule]] = {"lockstep": lockstep, "pipelined": pipelined, "throughput": throughput}
 EDGE_SETTINGS: dict[str, tuple[type, ...]] = {
     "capacity": (int,),
@@ -86,7 +86,7 @@ SCHEDULE_SETTINGS: dict[str, tuple[type, ...]] = {
 
 
 def schedule_of(schedule: str | Schedule) -> Schedule:
-    """The shipped schedule of that name.  Raises `DataError` for any other."""
+    """Return the shipped schedule of that name.  Raises `DataError` for any other name."""
     if isinstance(schedule, Schedule):
         return schedule
     if schedule not in SCHEDULES:
@@ -98,9 +98,9 @@ def schedule_of(schedule: str | Schedule) -> Schedule:
 
 
 def parse_policy(text: str, stages: Mapping[str, Any] | None = None, setting: str = "") -> Any:
-    """A literal or a policy: ``4``, ``0.5``, ``cancel``, ``discard(4) | repair(patch)``, also as ``fg.discard(4)``.
+    """Read a literal or a policy: ``4``, ``0.5``, ``cancel``, ``discard(4) | repair(patch)``, ``fg.discard(4)``.
 
-    Names of ``stages`` may stand as arguments.  Raises `DataError` for anything else, naming the ``setting``.
+    Arguments may be names of ``stages``.  Raises `DataError` for anything else; the message names the ``setting``.
     """
     known = stages or {}
 
@@ -149,7 +149,7 @@ def _example(text: str, setting: str) -> str:
 
 
 def _parse_param(text: str, default: Any) -> Any:
-    """A parameter's value from the command line: a literal, or the text itself where the default is a string."""
+    """Return a parameter's value from the command line: a literal, or the text itself if the default is a string."""
     if isinstance(default, bool) and text.strip().lower() in ("true", "false"):
         return text.strip().lower() == "true"
     try:
@@ -162,10 +162,10 @@ def _parse_param(text: str, default: Any) -> Any:
 def apply_settings(
     graph: GraphSpec, schedule: Schedule, params: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> tuple[Schedule, dict[str, Any]]:
-    """The schedule and the parameters with ``settings`` applied; string values are parsed.
+    """Return the schedule and the parameters with ``settings`` applied; string values are parsed.
 
-    Raises `DataError` for a name that the graph does not have or a value of the wrong kind, be it among the settings
-    or in a schedule that was made in Python.
+    Raises `DataError` for a name that the graph does not have, and for a value of the wrong kind.  It checks the
+    settings, and also a schedule that was made in Python.
     """
     chosen = {name: p.default for name, p in graph.params.items()}
     stages = {s.name: s.name for s in graph.stages}
@@ -178,7 +178,7 @@ def apply_settings(
             chosen[name] = _param(name, given, default)
             continue
         if setting == "workers" and isinstance(raw, str) and (upto := re.fullmatch(r"1\.\.(\d+)", raw.strip())):
-            raw = upto[1]  # 1..32: the control policy decides between them
+            raw = upto[1]  # 1..32: the control policy chooses within this range
         value = parse_policy(raw, stages, name) if isinstance(raw, str) and not in_params else raw
         if name in SCHEDULE_SETTINGS and not in_params:
             schedule = attrs.evolve(schedule, **{name: _typed(name, value, SCHEDULE_SETTINGS[name])})
@@ -195,7 +195,7 @@ def apply_settings(
 
 
 def _each(graph: GraphSpec, schedule: Schedule) -> None:
-    """Raise the first value of ``schedule`` that is of the wrong kind, or of something that the graph does not have."""
+    """Raise `DataError` for the first value of ``schedule`` of the wrong kind, or for an unknown node or edge."""
     kinds: dict[str, tuple[type, ...]] = {f"{stage.name}.workers": (int,) for stage in graph.stages}
     kinds |= {f"{edge.name}.{option}": takes for edge in graph.edges for option, takes in EDGE_SETTINGS.items()}
     values = {f"{stage}.workers": most for stage, most in schedule.workers.items()}
@@ -209,7 +209,7 @@ def _each(graph: GraphSpec, schedule: Schedule) -> None:
 
 
 def _together(graph: GraphSpec, schedule: Schedule) -> None:
-    """Raise the first problem that the policies of ``schedule`` make in a graph that has none without them."""
+    """Raise `DataError` for the first problem that the policies of ``schedule`` cause in the graph."""
     if not schedule.edges:
         return
     from flashgraph.graph.check import check_spec  # the checks load only when asked for
@@ -217,7 +217,7 @@ def _together(graph: GraphSpec, schedule: Schedule) -> None:
     edges = tuple(attrs.evolve(e, **dict(schedule.edges.get(e.name, {}))) for e in graph.edges)
     before = set(check_spec(graph).problems)
     for problem in check_spec(attrs.evolve(graph, edges=edges)).problems:
-        # A repair stage that a setting leaves without work is no mistake of the one who sets it.
+        # A setting may leave a repair stage without work: that is no mistake.
         if problem not in before and problem.code != "repair-unused":
             raise DataError(
                 f"the settings of {', '.join(schedule.edges)} do not fit graph {graph.name!r}: {problem.what}: found "
@@ -226,7 +226,7 @@ def _together(graph: GraphSpec, schedule: Schedule) -> None:
 
 
 def _param(name: str, value: Any, default: Any) -> Any:
-    """``value`` if it is of its default's kind; whole numbers may stand for others, and None's kind is any."""
+    """Return ``value`` if it has the kind of its default: an int may replace a float, and None allows any kind."""
     kind = type(default)
     if isinstance(value, bool) != isinstance(default, bool) and default is not None:
         fits = False
@@ -279,7 +279,7 @@ FIXES = {
 
 
 def _typed(name: str, value: Any, kinds: tuple[type, ...]) -> Any:
-    """``value`` if it is what the setting takes.  Raises `DataError` with what it takes instead."""
+    """Return ``value`` if the setting takes it.  Raises `DataError` with the expected kind otherwise."""
     option = name.rpartition(".")[2]
     good = isinstance(value, kinds) and not isinstance(value, bool)
     if option == "late":
@@ -290,12 +290,12 @@ def _typed(name: str, value: Any, kinds: tuple[type, ...]) -> Any:
         good = 0 <= value <= 1
     try:
         flaw = value.flaw() if good and hasattr(value, "flaw") else None
-    except TypeError:  # a number in quotes inside of a policy
+    except TypeError:  # a policy with a string in place of a number
         good, flaw = False, None
     if flaw is not None:
         raise DataError(f"setting {name}: found {flaw.found}, expected {flaw.expected}.\nFix: {flaw.fix}.")
     if good:
-        # 1 is the share 1.0, in a run's fingerprint too.
+        # A share of 1 must equal 1.0, also in a run's fingerprint.
         return float(value) if option in ("focus", "reserve") else value
     raise DataError(f"setting {name}={value!r:.200}; expected {KINDS[option]}.\nFix: e.g. {name}={FIXES[option]}.")
 

@@ -1,8 +1,8 @@
-"""Staleness rules: what to do with an item whose pool has moved on since it was made.
+"""Staleness rules: what to do with an item whose pool has changed since the item was made.
 
-A rule is applied when an item leaves its edge's queue, and at a pool that is the moment of admission.  The lag is
-the pool's version now minus the version the item carries (FlashEvolve, arXiv 2605.08520: full async, guarded and
-reflective are `accept`, `discard` and `repair`).
+A rule applies when an item leaves its edge's queue; before a pool, that is the moment of admission.  The lag is the
+pool's version now minus the version that the item carries.  FlashEvolve (arXiv 2605.08520) names `accept` full async,
+`discard` guarded and `repair` reflective.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from flashgraph.graph.spec import Staleness
 __all__ = ["Decision", "Rule", "Touched", "accept", "discard", "refresh", "repair", "without_overlap"]
 
 Touched = Callable[[Callable[[Any, Any], bool]], bool]
-"""Asks a rule's ``when(value, view)`` about the item at hand and its pool as it is now."""
+"""Calls a rule's ``when(value, view)`` with the current item and its pool's newest view."""
 
 
 @attrs.frozen
 class Decision:
-    """What a rule says of one item; ``stage`` names the repair stage."""
+    """The decision of a rule about one item; ``stage`` names the repair stage."""
 
     kind: Literal["accept", "refresh", "discard", "repair"]
     stage: str = ""
@@ -41,17 +41,19 @@ DISCARD = Decision("discard")
 
 @attrs.frozen
 class Rule:
-    """A rule that acts on lags over ``above``; ``a | b`` asks ``a`` first, and ``b`` where ``a`` accepts.
+    """A rule that acts on lags over ``above``; ``a | b`` applies ``a``, and ``b`` if ``a`` accepts.
 
-    A rule of your own derives from it and has its own `decide`.  What that discards at a lag it discards at every
-    greater one: of a group that was discarded, an amendment that comes later must not pass.
+    A rule of your own derives from it and overrides `decide`.  A `decide` that discards at a lag must discard at every
+    greater lag: after a group was discarded, its later amendment must not pass.
     """
 
     above: int = 0
 
     def decide(self, lag: int, repairs: int, touched: Touched = _whatever) -> Decision:
-        """The decision for an item with this lag that was repaired ``repairs`` times on this edge; ``touched`` tells
-        of a condition on the item whether it holds."""
+        """Return the decision for an item with this lag that was repaired ``repairs`` times on this edge.
+
+        ``touched(when)`` returns whether the condition ``when(value, view)`` holds for the item.
+        """
         return ACCEPT
 
     def __or__(self, other: Rule) -> Rule:
@@ -63,14 +65,14 @@ class Rule:
         return Flaw(f"above={self.above!r}", "a lag: a whole number from 0", "above=0 acts on every stale item")
 
     def repairers(self) -> tuple[Any, ...]:
-        """The repair stages the rule may send items to (handles or names)."""
+        """Return the repair stages that the rule may send items to, as handles or names."""
         return ()
 
     def refreshes(self) -> bool:
         return False
 
     def within(self, prefix: str) -> Rule:
-        """The same rule in a graph that was included under ``prefix``."""
+        """Return the rule for a graph that is included under ``prefix``."""
         return self
 
     def __str__(self) -> str:
@@ -166,32 +168,34 @@ class Refreshing(Rule):
 
 
 def without_overlap(rule: Staleness) -> Rule:
-    """What is left of a rule where rounds do not overlap: an item then lags only behind what its own round has
-    admitted, which makes a view old but no item stale."""
+    """Return the part of a rule that applies if rounds do not overlap: it refreshes views, and no more.
+
+    An item then lags only behind the admissions of its own round.  These make a view old, but no item stale.
+    """
     return Refreshing(rule=rule) if rule.refreshes() else ACCEPT_ALL
 
 
 def accept() -> Rule:
-    """Take every item, however stale (full async)."""
+    """Accept every item, however stale (full async); the default."""
     return ACCEPT_ALL
 
 
 def refresh(above: int = 0) -> Rule:
-    """Hand the stage the newest view instead of the one the item was made from, when the lag is over ``above``."""
+    """If the lag is over ``above``, give the stage the newest view in place of the one that the item was made from."""
     return Refresh(above)
 
 
 def discard(above: int) -> Rule:
-    """Drop items whose lag is over ``above`` (guarded)."""
+    """Discard items whose lag is over ``above`` (guarded)."""
     return Discard(above)
 
 
 def repair(stage: Any, above: int = 0, *, times: int = 1, when: Callable[[Any, Any], bool] | None = None) -> Rule:
-    """Send items whose lag is over ``above`` through ``stage``, with what changed since (reflective).
+    """Send items whose lag is over ``above`` through ``stage``, with the changes since (reflective).
 
-    ``stage`` takes a `Stale` and returns a `Verdict`; what passes is stamped with the version the repair has read.
-    An item is repaired at most ``times`` times on one edge and then passes, so that a busy pool cannot keep it
-    circling for ever.  ``when(item, view)``, given the item and its pool as it is now, says whether what changed
-    touches the item at all; one that it does not touch passes.
+    ``stage`` takes a `Stale` and returns a `Verdict`.  An item that passes is stamped with the version that the repair
+    read.  An item is repaired at most ``times`` times on one edge and then passes, so that a busy pool cannot hold it
+    forever.  ``when(item, view)``, with the pool's newest view, returns whether the changes affect the item; if not, it
+    passes without repair.
     """
     return Repair(above, stage=stage, times=times, when=when)

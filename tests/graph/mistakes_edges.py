@@ -477,7 +477,7 @@ def on_failure_is_a_number() -> fg.Graph:
 FILE: edge score->boxes [bad-on-failure]
     found:    on_failure: fail_above(20)
     expected: a share from 0 to 1
-    fix:      fail_above(0.2) bears a fifth of failures
+    fix:      fail_above(0.2) tolerates a fifth of failures
 """
 )
 def on_failure_over_one() -> fg.Graph:
