@@ -127,7 +127,9 @@ def run(
 async def _alone(graph: Graph | str | Path, task: Task | str | Path, **options: Unpack[RunOptions]) -> Result:
     """Run a graph in an event loop of its own."""
     from flashgraph.run.contained import GRACE, swept
+    from flashgraph.run.threads import use_loose_threads
 
+    use_loose_threads()
     try:
         return await arun(graph, task, **options)
     finally:

@@ -35,6 +35,7 @@ from flashgraph.run.events import Event
 from flashgraph.run.heldout import beyond, held_out, unanswered
 from flashgraph.run.journal.keeper import unusable
 from flashgraph.run.result import Result
+from flashgraph.run.threads import use_loose_threads
 from flashgraph.tasks.task import Task
 from flashgraph.text import terminal
 from flashgraph.text.terminal import say, say_diff, say_error
@@ -104,6 +105,7 @@ def carry_out(order: Order, backend: str) -> int:
 
 
 async def _guarded(order: Order, models: Mapping[str, Model]) -> int:
+    use_loose_threads()
     interrupts = Interrupts()
     report: Report | None = None
     abandoned: Sequence[str] = ()
