@@ -1,8 +1,8 @@
 """Threads of an event loop that belongs to a run: a function that never returns does not keep the process from ending.
 
 ``asyncio.to_thread`` and ``run_in_executor`` use the event loop's default executor.  A loop waits for its executor
-when it ends, and Python waits for its threads.  A thread cannot be cancelled, so one sleeping function would hold up forever a
-run that has otherwise ended.
+when it ends, and Python waits for its threads.  A thread cannot be cancelled, so one sleeping function would hold
+up forever a run that has otherwise ended.
 """
 
 from __future__ import annotations

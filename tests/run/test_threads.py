@@ -70,7 +70,7 @@ def test_a_run_ends_without_a_thread_that_does_not(begin: Callable[[], Any], mon
 
     task = attrs.evolve(TASK, attempt=attempt)
     result = fg.run("gepa", task, models={"task": repr, "reflection": repr}, budget=fg.Budget(seconds=0.05))
-    assert (result.status, result.cause) == ("budget", fg.Cause.SECONDS)
+    assert (result.status, result.cause.value) == ("budget", "seconds")
 
 
 SCRIPT = """
