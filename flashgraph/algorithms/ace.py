@@ -5,9 +5,9 @@
       |                         +-----------+--> playbook <----+          |
       +--> validate --> scores <-------------------------------------------+
 
-A wrong answer goes round the loop up to three times. The playbook receives small operations, which can arrive in
-any order: counters add up, and an addition is compared with the lines present at that moment. If a line is no longer
-as its curator saw it, the curator's change of it goes back to the curator.
+A wrong answer goes round the loop up to three times. The playbook receives small operations, which can arrive in any
+order: counters add up, and an addition is compared with the current lines. A curator's change of a line goes back to
+the curator if the line has changed since.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Simulation in virtual time: tasks with a known truth, latency profiles, and a model that takes their time."""
+"""Simulation in virtual time: tasks with a known truth, latency profiles, and models that take a profile's time."""
 
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES, Lengths, Profile

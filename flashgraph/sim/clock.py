@@ -1,4 +1,4 @@
-"""Virtual time on both backends: sleeping jumps to the next deadline once every task waits."""
+"""Virtual time on both backends: once every task waits, the clock jumps to the next deadline."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class _Selector(selectors.DefaultSelector):
-    """Never waits for time: when nothing is ready the loop's clock jumps to its next timer instead."""
+    """Never waits for time: if nothing is ready, the loop's clock jumps to its next timer."""
 
     loop: VirtualLoop
 
@@ -46,7 +46,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def block(self, seconds: float) -> None:
-        """Let time pass at once."""
+        """Advance the clock at once."""
         self._now += seconds
 
     def jump(self) -> None:
@@ -55,7 +55,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._now = max(self._now, scheduled[0].when())
 
     def wake_settled(self) -> bool:
-        """Wake who waits in `settled`; False when nobody does."""
+        """Wake the tasks that wait in `settled`; return False if there are none."""
         idle, self._idle = self._idle, []
         for future in idle:
             if not future.done():
@@ -70,7 +70,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 async def settle() -> None:
-    """Wait until every other task waits, without letting time pass: `open_run`'s ``settle`` on either backend."""
+    """Wait until every other task waits, without advancing time: `open_run`'s ``settle`` on either backend."""
     if sniffio.current_async_library() == "asyncio":
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
@@ -80,7 +80,7 @@ async def settle() -> None:
 
 
 def block(seconds: float) -> None:
-    """Take so many virtual seconds without awaiting, on either backend, as a function does that blocks."""
+    """Take so many virtual seconds without awaiting, on either backend, as a blocking function does."""
     if sniffio.current_async_library() == "asyncio":
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
@@ -97,8 +97,8 @@ def block(seconds: float) -> None:
 def run_virtually(function: Callable[[], Awaitable[T]], backend: str = "trio") -> T:
     """Run an async function under virtual time, on ``"trio"`` (its MockClock) or ``"asyncio"`` (`VirtualLoop`).
 
-    An hour of simulated latency takes the time that the scheduler's own work takes.  Raises ImportError for ``"trio"``
-    without trio (the extra ``flashgraph[trio]``).
+    An hour of simulated latency costs only the time of the scheduler's own work. Raises ImportError for ``"trio"`` if
+    trio is not installed (the extra ``flashgraph[trio]``).
     """
     if backend == "trio":
         from trio.testing import MockClock

@@ -1,4 +1,5 @@
-"""A simulated inference engine: continuous batching on the injected clock, with a queue for what finds no slot."""
+"""A simulated inference engine: continuous batching on the injected clock, with a queue for requests beyond its
+slots."""
 
 from __future__ import annotations
 
@@ -13,12 +14,12 @@ from flashgraph.sim.profiles import Profile
 __all__ = ["Engine"]
 
 ROUNDING = 1e-6
-"""Steps.  A sum of floats must not keep a request that is due waiting for a sleep of no length."""
+"""In steps. Without it, a rounding error could make a request that is due wait for a sleep of zero length."""
 
 
 @attrs.define(eq=False)
 class _Request:
-    """``end`` is the engine's step at which it is done, known once it has a slot."""
+    """``end`` is the engine's step at which the request is done, known once it has a slot."""
 
     steps: float
     prompt: int
@@ -28,12 +29,12 @@ class _Request:
 
 
 class Engine:
-    """Every running request gets one token a step, and a step's time grows with the number of them.
+    """Every running request gets one token a step, and a step takes longer the more requests run.
 
-    Requests beyond ``slots`` (the profile's, unless said otherwise) wait for one: those of the lowest ``priority``
-    first, and among equals the oldest.  A prompt is worked on in the batch, `Profile.prefill` tokens of it a step.
+    Requests beyond ``slots`` (by default the profile's) wait for one: the lowest ``priority`` first, and the oldest
+    among equals. The batch works on prompts too, at `Profile.prefill` tokens a step.
 
-    ``tokens`` counts what was generated, also for requests that were cut off; ``busy`` is requests times seconds.
+    ``tokens`` counts generated tokens, also those of cancelled requests; ``busy`` is requests times seconds.
     """
 
     def __init__(self, profile: Profile, slots: int | None = None) -> None:
@@ -46,15 +47,15 @@ class Engine:
         self._steps = 0.0
         self._since = 0.0
         self._arrivals = 0
-        # Both hold requests that are gone until they come up.
+        # Both keep requests that have ended until they reach the front.
         self._batch: list[tuple[float, int, _Request]] = []
         self._queue: list[tuple[float, int, _Request]] = []
         self._sleep: anyio.CancelScope | None = None
-        """Until the next request is done, while time passes."""
+        """Lasts until the next request is done, while time passes."""
 
     @property
     def held(self) -> float:
-        """Tokens that the running requests hold in memory: their prompts, and what was generated so far."""
+        """The tokens that the running requests hold in memory: their prompts, and the generated tokens so far."""
         self._advance()
         left = sum(request.prompt + request.steps - (end - self._steps) for end, _, request in self._live())
         return max(0.0, left)
@@ -65,7 +66,7 @@ class Engine:
     async def generate(self, steps: float, *, prompt: int = 0, priority: float = 0) -> None:
         """Return when the request has had ``steps`` decoding steps.
 
-        Cancelling it frees its slot, or its place in the queue, at once.
+        Cancelling frees its slot, or its place in the queue, at once.
         """
         self._advance()
         request = _Request(steps, prompt)
@@ -90,7 +91,7 @@ class Engine:
             self._fill()
 
     def _fill(self) -> None:
-        """Give free slots to those who wait."""
+        """Give free slots to waiting requests."""
         while self.running < self.slots and self._queue:
             _, arrival, request = heapq.heappop(self._queue)
             if request.gone:
@@ -100,11 +101,11 @@ class Engine:
             self.waiting -= 1
             self.running += 1
         if self._sleep is not None:
-            # Moved rather than ended and begun anew: every arrival would wake `serve` for nothing.
+            # Move the deadline instead of cancelling: otherwise every arrival would wake `serve` for nothing.
             self._sleep.deadline = self._due()
 
     def _due(self) -> float:
-        """When the next running request is done, if none comes or goes until then."""
+        """Return when the next running request is done, if none arrives or leaves until then."""
         while self._batch and self._batch[0][2].gone:
             heapq.heappop(self._batch)
         if not self._batch:

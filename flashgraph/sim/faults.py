@@ -1,4 +1,4 @@
-"""What goes wrong with model servers, at chosen rates: which request is hit is a hash of it, not of the hour."""
+"""Faults of model servers, at chosen rates. A hash of the request decides which one is hit, so time plays no part."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from flashgraph.llm.rates import Bucket
 __all__ = ["KINDS", "Faults", "RateLimit"]
 
 KINDS: Mapping[str, str] = {
-    "429": "refused at once as one too many, with Retry-After",
+    "429": "refused at once as one request too many, with Retry-After",
     "500": "failed at once",
     "stall": "answered late",
-    "reset": "the connection is reset in the place of an answer",
+    "reset": "the connection is reset instead of an answer",
     "cut": "the connection is closed in the middle of the answer",
     "truncated": "half of the text, with the finish reason `length`",
-    "malformed": "status 200 with a body that is no JSON",
+    "malformed": "status 200 with a body that is not JSON",
 }
 
 
 @attrs.define(eq=False)
 class Faults:
-    """``rates`` maps `KINDS` to shares of the requests.  A request that comes again draws again: a retry can succeed.
+    """``rates`` maps `KINDS` to shares of the requests. A repeated request draws again, so a retry can succeed.
 
     Raises `DataError` for unknown kinds, and for rates that are no shares or sum to more than 1.
     """
@@ -48,7 +48,7 @@ class Faults:
             raise DataError(f"faults: the rates sum to {sum(self.rates.values()):g}, expected at most 1.")
 
     def drawn(self, request: bytes) -> str | None:
-        """The fault of this request, if any."""
+        """Return the fault of this request, if any."""
         if not self.rates:
             return None
         digest = hashlib.sha256(request).digest()
@@ -63,9 +63,9 @@ class Faults:
 
 
 class RateLimit:
-    """A rate limit as providers keep it: a bucket that holds a minute's worth and fills steadily.
+    """A rate limit as providers implement it: a bucket that holds a minute's worth and fills steadily.
 
-    ``used`` is what others had taken out of it when the first request came.
+    ``used`` is what other clients had taken from it before the first request.
     """
 
     def __init__(self, per_minute: float, used: float = 0.0) -> None:
@@ -81,8 +81,8 @@ class RateLimit:
         """Return the seconds until the bucket holds ``amount`` (at most a whole bucket); 0 if it does now."""
         return max(0.0, self._bucket.due(min(amount, self._per_minute)) - anyio.current_time())
 
-    def said(self, of: str) -> dict[str, str]:
-        """Return OpenAI's headers for it: the limit, what is left, and the time until the bucket is full."""
+    def headers(self, of: str) -> dict[str, str]:
+        """Return OpenAI's headers for it: the limit, the rest, and the time until the bucket is full."""
         limit, now = self._per_minute, anyio.current_time()
         left, reset = self._bucket.holds(now), max(0.0, self._bucket.due(limit) - now)
         return {
@@ -92,5 +92,5 @@ class RateLimit:
         }
 
     def take(self, amount: float) -> None:
-        """Take ``amount``, also where that leaves less than nothing."""
+        """Take ``amount``, even if that leaves less than nothing."""
         self._bucket.take(amount, anyio.current_time())

@@ -1,5 +1,4 @@
-"""Small statistics: a load from intervals, least squares without negative factors, and lengths of which some were cut
-off."""
+"""Small statistics: load from intervals, non-negative least squares, and quantiles of censored lengths."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ __all__ = ["OpenCount", "nonnegative_least_squares", "surviving_quantiles"]
 
 
 class OpenCount:
-    """How many of some intervals were open, when."""
+    """The number of intervals that are open at a time."""
 
     def __init__(self, intervals: Iterable[tuple[float, float]]) -> None:
         changes = sorted(change for start, end in intervals for change in ((start, 1), (end, -1)))
@@ -22,21 +21,21 @@ class OpenCount:
         self._area = [0.0, *accumulate(areas)]
 
     def mean(self, start: float, end: float) -> float:
-        """The mean number between two moments, of which each is a start or an end of an interval."""
+        """Return the mean number between two moments, each the start or end of an interval."""
         first, last = bisect_left(self._times, start), bisect_right(self._times, end) - 1
         return (self._area[last] - self._area[first]) / (end - start)
 
 
 def surviving_quantiles(ended: Sequence[int], cut: Sequence[float], count: int) -> tuple[int, ...]:
-    """Evenly spaced quantiles of lengths, of which those in ``cut`` are only known to be longer than that.
+    """Return evenly spaced quantiles of lengths; those in ``cut`` are only known to be longer than their value.
 
-    By Kaplan and Meier's estimator: the weight of what was cut off goes to what was longer and ended.  What would be
-    longer than all that ended counts as the longest of them.
+    Kaplan and Meier's estimator moves the weight of censored lengths to longer ones that ended. Weight beyond the
+    longest of those counts as that one.
     """
     left = len(ended) + len(cut)
     weights: list[tuple[int, float]] = []
     surviving = 1.0
-    # Of a length that ended and one that was cut there, the one that was cut was still alive.
+    # At equal lengths, the one that ended comes first, because the censored one lived longer.
     for length, whole in sorted(
         [*((float(n), False) for n in cut), *((float(n), True) for n in ended)], key=_ended_first
     ):
@@ -56,8 +55,10 @@ def _ended_first(entry: tuple[float, bool]) -> tuple[float, bool]:
 
 
 def nonnegative_least_squares(rows: Sequence[tuple[Sequence[float], float]]) -> tuple[float, ...]:
-    """Factors, none below 0, of the columns that come nearest to the rows' values; a column that would need a negative
-    one, or that is the same as another, has the factor 0."""
+    """Return non-negative factors of the columns that come nearest to the rows' values.
+
+    A column that would need a negative factor, or that equals another column, has the factor 0.
+    """
     size = len(rows[0][0])
     free = list(range(size))
     while free:
@@ -71,7 +72,7 @@ def nonnegative_least_squares(rows: Sequence[tuple[Sequence[float], float]]) -> 
 
 
 def _solved(matrix: list[list[float]], values: list[float]) -> list[float] | None:
-    """The solution of linear equations by elimination; None where they have none or many."""
+    """Return the solution of linear equations by elimination; None if there is none or more than one."""
     rows = [[*row, value] for row, value in zip(matrix, values, strict=True)]
     scale = [max(map(abs, row[:-1]), default=0.0) for row in rows]
     for k in range(len(rows)):

@@ -1,4 +1,4 @@
-"""A forecast: the real scheduler on a graph whose models are simulated, under a clock that jumps."""
+"""A forecast: the real scheduler on a graph whose models are simulated, under a virtual clock."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ __all__ = ["Simulation", "amounts_to", "check", "early_edges", "expanded", "fore
 
 @attrs.frozen
 class Simulation:
-    """What is simulated, as plain values: it can be sent to another process.
+    """The parameters of a simulation, as plain values that can be sent to another process.
 
-    ``graph`` and ``task`` are files or names; ``profiles`` holds a server for each model role, and roles with equal
-    ones share it; ``limit`` bounds the requests in flight at each in the place of its slots.  ``settings`` are those of
-    ``--set``, with the short names of `expanded`.
+    ``graph`` and ``task`` are files or names. ``profiles`` holds a server for each model role; roles with equal
+    profiles share it. ``limit`` replaces each server's slots as the limit of requests in flight. ``settings`` are those
+    of ``--set``, with the short names of `expanded`.
     """
 
     graph: str
@@ -48,7 +48,7 @@ class Simulation:
     pass_rate: float = 0.5
 
     def with_settings(self, settings: Mapping[str, str]) -> Simulation:
-        """The same with more settings; ``schedule`` and ``limit`` may be among them."""
+        """Return the same simulation with more settings, which may include ``schedule`` and ``limit``."""
         told = {**self.settings, **settings}
         schedule, limit = told.pop("schedule", self.schedule), told.pop("limit", None)
         if limit is not None and not (limit.isdecimal() and int(limit) >= 1):
@@ -59,16 +59,18 @@ class Simulation:
 
 
 def expanded(graph: GraphSpec, settings: Mapping[str, str]) -> dict[str, str]:
-    """``settings`` with ``alpha`` as the release of the `early_edges`, and ``workers`` as those of every stage that
-    calls a model."""
+    """Return ``settings`` with the short names expanded.
+
+    ``alpha`` becomes the release of the `early_edges`, and ``workers`` that of every stage that calls a model.
+    """
     found: dict[str, str] = {}
     for name, value in settings.items():
         if name == "alpha" and name not in graph.params:
             early = early_edges(graph)
             if not early:
                 raise DataError(
-                    f"setting alpha={value}: graph {graph.name!r} has no edge to a pool with a release, which it "
-                    "is.\nFix: set the release of an edge, e.g. 'EDGE.release=fraction(0.5)'."
+                    f"setting alpha={value}: graph {graph.name!r} has no edge to a pool with a release; alpha sets "
+                    "that release.\nFix: set the release of an edge, e.g. 'EDGE.release=fraction(0.5)'."
                 )
             found |= {f"{edge}.release": f"fraction({value})" for edge in early}
         elif name == "workers" and name not in graph.params:
@@ -79,19 +81,22 @@ def expanded(graph: GraphSpec, settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def early_edges(graph: GraphSpec) -> list[str]:
-    """The edges at which a pool is given groups before all of their members are there."""
+    """Return the edges on which a pool receives groups before all of their members have arrived."""
     pools = {pool.name for pool in graph.pools}
     return [e.name for e in graph.edges if e.gather and e.release is not None and e.dst in pools]
 
 
 def check(simulation: Simulation) -> None:
-    """Raise what `forecast` raises for a wrong simulation, without carrying it out."""
+    """Raise what `forecast` raises for a wrong simulation, without running it."""
     _Parts.of(simulation, None)
 
 
 def amounts_to(simulation: Simulation) -> str:
-    """All that the settings decide, as text: simulations of one graph with equal texts are the same, however their
-    settings are written.  Raises what `check` raises."""
+    """Return a text of all that the settings decide.
+
+    Simulations of one graph with equal texts are the same, however their settings are written. Raises what `check`
+    raises.
+    """
     plan = _Parts.of(simulation, None).plan
     _, _, policies = fingerprint(plan)
     return json.dumps([policies, attrs.asdict(Capacity.of(plan)), dict(plan.params)], sort_keys=True, default=repr)
@@ -99,7 +104,7 @@ def amounts_to(simulation: Simulation) -> str:
 
 @attrs.frozen
 class _Parts:
-    """What a simulation consists of; ``servers`` are a profile and its roles by endpoint."""
+    """The parts of a simulation; ``servers`` holds a profile and its roles by endpoint."""
 
     scene: Scene
     servers: Mapping[str, tuple[Profile, list[str]]]
@@ -129,11 +134,10 @@ async def forecast(
     *,
     progress: Callable[[float], None] = lambda seconds: None,
 ) -> Forecast:
-    """Run a simulation; the clock must be virtual, and ``settle`` is its own (see `flashgraph.api.open_run`).
-    ``progress`` is told the simulated seconds as they pass.
+    """Run a simulation. The clock must be virtual; ``settle`` belongs to it (see `flashgraph.api.open_run`).
 
-    Raises `GraphError` when the graph does not pass its checks, and `DataError` for wrong settings, roles without a
-    profile, and graphs that cannot be simulated.
+    ``progress`` is called with the simulated seconds as they pass. Raises `GraphError` if the graph does not pass its
+    checks, and `DataError` for wrong settings, roles without a profile, and graphs that cannot be simulated.
     """
     parts = _Parts.of(simulation, scene)
     scene, servers = parts.scene, parts.servers
@@ -164,7 +168,7 @@ async def forecast(
 
 
 def _servers(graph: GraphSpec, simulation: Simulation) -> dict[str, tuple[Profile, list[str]]]:
-    """Profile and roles of each server, by a name for it."""
+    """Return the profile and roles of each server, by name."""
     found: list[tuple[Profile, list[str]]] = []
     for role in sorted({s.llm for s in graph.stages if s.llm is not None}):
         if role not in simulation.profiles:

@@ -1,7 +1,7 @@
-"""HTTP/1.1 for a server that simulates one: h11 on anyio's streams.
+"""HTTP/1.1 for a simulated server: h11 on anyio's streams.
 
-A framework would hide what is needed here: a client that hangs up cancels the work on its request at once, and a
-reply can be broken on purpose, in the middle of its body or before its first byte.
+A framework would hide what this server needs. A client that hangs up must cancel the work on its request at once. And a
+reply must break on purpose, in the middle of its body or before its first byte.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from flashgraph.text.terminal import say
 __all__ = ["Handler", "HttpRequest", "Response", "serve_http"]
 
 LARGEST_BODY = 64 * 2**20
-"""Bytes of a request; more is refused."""
+"""The most bytes of a request; a larger one is refused."""
 
 RESET_WHEN_CLOSED = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing the socket sends a reset."""
@@ -40,7 +40,7 @@ class HttpRequest:
 
 @attrs.frozen
 class Response:
-    """``sent`` says how much of it goes out: all, the head and half of the body, or nothing but a reset."""
+    """``sent`` says how much is sent: all, the head and half of the body, or nothing but a reset."""
 
     status: int = 200
     body: bytes = b""
@@ -53,13 +53,13 @@ Handler = Callable[[HttpRequest], Awaitable[Response]]
 
 
 async def serve_http(listener: anyio.abc.Listener[anyio.abc.SocketStream], handler: Handler) -> None:
-    """Answer whoever connects, until cancelled.  A request whose client hangs up has its handler cancelled.
+    """Answer every connection, until cancelled. If a client hangs up, its request's handler is cancelled.
 
-    A handler that raises is a defect: its traceback goes to stderr, its client gets a 500, and the server goes on.
+    A handler that raises is a defect: its traceback goes to stderr, its client gets a 500, and the server continues.
     """
 
     async def connected(stream: anyio.abc.SocketStream) -> None:
-        # Whoever could be told that the client is gone is the client.
+        # The client is gone, so nobody is left to notify.
         with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
             async with stream:
                 await _Connection(stream, handler).serve()
@@ -87,7 +87,7 @@ class _Connection:
                 await self._respond(Response(error.error_status_hint, str(error).encode(), type="text/plain"))
 
     async def _received(self) -> HttpRequest | None:
-        """The next request; None when the client has no further one."""
+        """Return the next request; None if the client has no further one."""
         head: h11.Request | None = None
         body = bytearray()
         while True:
@@ -112,7 +112,7 @@ class _Connection:
                 return None
 
     async def _answered(self, request: HttpRequest) -> Response | None:
-        """The handler's response; None if the client went away meanwhile."""
+        """Return the handler's response; None if the client hung up meanwhile."""
         response: Response | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._cancel_when_closed, tasks.cancel_scope)
@@ -127,13 +127,13 @@ class _Connection:
     async def _cancel_when_closed(self, scope: anyio.CancelScope) -> None:
         try:
             while True:
-                # What comes before the answer is the start of the next request, which h11 keeps.
+                # Bytes that arrive before the answer start the next request; h11 keeps them.
                 self._http.receive_data(await self._stream.receive())
         except (anyio.EndOfStream, anyio.BrokenResourceError):
             scope.cancel()
 
     async def _respond(self, response: Response) -> bool:
-        """Send it; whether the connection can be used again."""
+        """Send it; return whether the connection can be used again."""
         if response.sent == "nothing":
             raw = self._stream.extra(anyio.abc.SocketAttribute.raw_socket)
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_WHEN_CLOSED)

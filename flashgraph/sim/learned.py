@@ -1,13 +1,13 @@
-"""A profile learned from an earlier run: how long prompts and replies were, and how fast the server was under load.
+"""Learn a profile from an earlier run: lengths of prompts and replies, and the speed of the server under load.
 
-A request gets one token a step, and a step takes ``step + step_per_request * batch`` seconds.  So the seconds of a call
-are ``latency + step * tokens + step_per_request * tokens * batch``, where ``batch`` is the mean number of the run's
-requests that were out meanwhile: three numbers, fitted by least squares over the calls that were answered.  What a
-prompt costs is part of the latency, and so is what other users of the server took.
+A request gets one token a step, and a step takes ``step + step_per_request * batch`` seconds. So a call takes ``latency
++ step * tokens + step_per_request * tokens * batch`` seconds. Its ``batch`` is the mean number of the run's requests in
+flight meanwhile. Least squares over the answered calls fits these three numbers. The cost of prompts is part of the
+latency, and so is the load of other users.
 
-Lengths are those of calls that began early enough to have ended, however long their reply: of those that were still out
-at the run's end mostly the long ones are missing.  A call that was cut off, as an early release does to the slowest, is
-known to have been at least as long as it had come by then; Kaplan and Meier's estimator makes use of that.
+Lengths come from calls that began early enough to end, however long their reply. Among calls in flight at the run's
+end, long ones are too frequent. A cancelled call, such as the slowest of an early release, gives a lower bound of its
+length, which Kaplan and Meier's estimator uses.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from flashgraph.sim.profiles import Lengths, Profile
 __all__ = ["FittedProfiles", "learn"]
 
 FEWEST = 20
-"""Calls without which nothing is learned."""
+"""The fewest calls that a profile can be learned from."""
 
 MOST = 500
-"""Lengths that are kept of a role: evenly spaced quantiles."""
+"""The most lengths that are kept of a role: evenly spaced quantiles."""
 
 NO_PREFILL = 10**9
 
 
 @attrs.frozen
 class FittedProfiles:
-    """Profiles by model role; roles of one endpoint share theirs.  ``notes`` say from what they were learned."""
+    """Profiles by model role; roles of one endpoint share theirs. ``notes`` say what they were learned from."""
 
     profiles: Mapping[str, Profile]
     notes: tuple[str, ...]
@@ -44,7 +44,7 @@ class FittedProfiles:
 
 @attrs.frozen
 class _Sent:
-    """A call that was sent, and the mean number of requests that were out beside it, itself included."""
+    """A call that was sent, and the mean number of requests in flight meanwhile, itself included."""
 
     call: StoredCall
     batch: float
@@ -73,29 +73,32 @@ class _Speed:
         found = cls(*nonnegative_least_squares(rows))
         if found.step + found.step_per_request > 0:
             return found
-        # Its latency says all there is to say; without any step time it would have no capacity.
+        # The latency explains everything. But without any step time the server would have no capacity.
         return cls(0.0, sum(s.call.seconds for s in answered) / sum(s.call.completion_tokens for s in answered), 0.0)
 
     def seconds(self, sent: _Sent) -> float:
         return self.latency + sent.call.completion_tokens * (self.step + self.step_per_request * sent.batch)
 
     def tokens(self, sent: _Sent) -> float:
-        """What a call that was cut off had come to."""
+        """Return the tokens that a cancelled call had produced."""
         return max(0.0, sent.call.seconds - self.latency) / (self.step + self.step_per_request * sent.batch)
 
 
 def learn(run: StoredRun, limit_of: Callable[[str], int | None] = lambda role: None) -> FittedProfiles:
-    """The profiles of a run's endpoints.  ``limit_of`` tells how many requests the model of a role took at once; where
-    it does not know, it was as many as were out at most.
+    """Return the profiles of a run's endpoints.
 
-    Raises `DataError` where an endpoint has answered too few calls.
+    ``limit_of`` returns how many requests the model of a role took at once. If it returns None, the limit is the
+    highest number in flight. Raises `DataError` if an endpoint has answered too few calls.
     """
     by_endpoint: dict[str, list[StoredCall]] = {}
     for call in run.calls():
         if call.how in ("done", "cancelled", "failed"):
             by_endpoint.setdefault(call.endpoint, []).append(call)
     if not by_endpoint:
-        raise DataError(f"run {run.name}: it has answered no model calls; nothing can be learned from it.")
+        raise DataError(
+            f"run {run.name}: it has answered no model calls, so nothing can be learned from it.\n"
+            "Fix: learn from a longer run, or give a shipped profile: --profile vllm."
+        )
     profiles: dict[str, Profile] = {}
     notes = []
     for endpoint, calls in by_endpoint.items():
@@ -156,7 +159,7 @@ def _lengths(sent: Sequence[_Sent], speed: _Speed) -> dict[str, Lengths]:
     for role in sorted({s.call.role for s in sent if s.answered}):
         own = [s for s in sent if s.call.role == role]
         early = [s for s in own if s.began <= last]
-        # Of a run that was shorter than two replies, what there is.
+        # If the run was shorter than two replies, take what it has.
         own = early if sum(s.answered for s in early) >= FEWEST else own
         ended = [s.call for s in own if s.answered]
         cut = [speed.tokens(s) for s in own if s.call.how == "cancelled"]

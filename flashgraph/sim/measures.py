@@ -1,4 +1,4 @@
-"""What a forecast says of a run, and how it is read off the run while it goes on."""
+"""The measures of a forecast, and how they are computed while the run is in progress."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from flashgraph.sim.profiles import Profile
 __all__ = ["Forecast", "Queue", "RunMeasures", "ScoreMoment", "Server"]
 
 BOUND = 0.5
-"""What was full for so much of the time is said to have bound the run."""
+"""A resource that was full for this share of the time was a bound of the run."""
 
 
 @attrs.frozen
 class ScoreMoment:
-    """The true score of what the run would hand out, ``seconds`` after its start and after so many ``tokens``."""
+    """The true score of the run's champion, ``seconds`` after its start and after ``tokens`` tokens."""
 
     seconds: float
     tokens: int
@@ -31,7 +31,7 @@ class ScoreMoment:
 
 @attrs.frozen
 class Queue:
-    """Items that wait on an edge, on average over time and at most; members of an opened group count as one."""
+    """Items queued on an edge, on average over time and at most; members of an opened group count as one."""
 
     mean: float
     most: int
@@ -39,8 +39,11 @@ class Queue:
 
 @attrs.frozen
 class Server:
-    """A model server: ``use`` are tokens a second over what it makes with every slot busy, ``running`` and ``waiting``
-    requests at it and before it on average, ``full`` the share of time in which no slot was free."""
+    """The load of a model server.
+
+    ``use`` is its tokens a second over its capacity with every slot busy. ``running`` and ``waiting`` are the mean
+    numbers of requests at it and queued for it, and ``full`` is the share of time without a free slot.
+    """
 
     profile: str
     limit: int
@@ -53,8 +56,11 @@ class Server:
 
 @attrs.frozen
 class Forecast:
-    """A simulated run.  ``lags`` counts admissions by lag; ``accepted`` are artifacts that were admitted and not
-    retracted, the seed among them; tokens and ``usd`` are those of replies that came, not of what was cut off."""
+    """A simulated run.
+
+    ``lags`` counts admissions by lag. ``accepted`` counts artifacts that were admitted and not retracted, with the
+    seed. Tokens and ``usd`` are those of received replies, without cancelled ones.
+    """
 
     status: str
     cause: Cause
@@ -72,9 +78,9 @@ class Forecast:
     queues: Mapping[str, Queue]
     lags: Mapping[int, int]
     workers_full: Mapping[str, float]
-    """Share of time in which all of a stage's workers were busy."""
+    """The share of time in which all of a stage's workers were busy."""
     window_full: float
-    """Share of time in which a source that goes on had as many rounds open as its window allows."""
+    """The share of time in which a source that can emit more had as many rounds open as its window allows."""
     bound: str
     curve: tuple[ScoreMoment, ...] = ()
 
@@ -84,7 +90,7 @@ class Forecast:
         return not self.evaluations and not self.calls
 
     def per_minute(self, name: str) -> float:
-        """Of ``proposals``, ``accepted``, ``evaluations`` or ``calls``."""
+        """Return the rate of ``proposals``, ``accepted``, ``evaluations`` or ``calls``."""
         return float(getattr(self, name)) * 60 / self.seconds if self.seconds > 0 else 0.0
 
     @property
@@ -93,20 +99,20 @@ class Forecast:
 
     @property
     def use(self) -> float:
-        """Of the server that is used most."""
+        """The use of the busiest server."""
         return max((s.use for s in self.servers.values()), default=0.0)
 
     @property
     def score(self) -> float | None:
-        """The true score at the end, where the scene has one."""
+        """The true score at the end, if the scene has one."""
         return self.curve[-1].score if self.curve else None
 
     def reached(self, score: float) -> ScoreMoment | None:
-        """When a score was reached for the first time."""
+        """Return when a score was first reached."""
         return next((p for p in self.curve if p.score >= score), None)
 
     def lag(self, share: float) -> int:
-        """A quantile of the lag at admission."""
+        """Return a quantile of the lag at admission."""
         left = share * sum(self.lags.values())
         for lag in sorted(self.lags):
             left -= self.lags[lag]
@@ -120,7 +126,7 @@ class Forecast:
 
 
 class RunMeasures:
-    """Takes a run's events in and remembers sums, not events.  ``truth`` judges an artifact's value."""
+    """Consumes a run's events and remembers sums, not events. ``truth`` scores an artifact's value."""
 
     def __init__(self, truth: Callable[[Any], float | None] | None = None) -> None:
         self._machine: Machine | None = None
@@ -136,7 +142,7 @@ class RunMeasures:
         self._lasting: list[str] = []
         self._members: dict[str, list[EdgeQueue]] = {}
         self._curve: list[ScoreMoment] = []
-        # By type: a forecast sees ten events for every call.
+        # By type, because a forecast has ten events for every call.
         self._handlers: dict[type[ev.Event], Callable[[Any], None]] = {
             ev.CallStarted: self._call_started,
             ev.CallEnded: self._call_ended,
@@ -151,7 +157,7 @@ class RunMeasures:
 
     @property
     def machine(self) -> Machine:
-        """Whose events they are; set before the run begins."""
+        """The machine that emits the events; set before the run begins."""
         assert self._machine is not None
         return self._machine
 
@@ -167,7 +173,7 @@ class RunMeasures:
                 self._members[endpoint].append(queue)
 
     def on_event(self, event: ev.Event) -> None:
-        """Take an event in."""
+        """Process one event."""
         handler = self._handlers.get(type(event))
         if handler is not None:
             handler(event)
@@ -188,8 +194,10 @@ class RunMeasures:
         self._depth[event.edge].set(event.at, event.depth)
 
     def _server(self, at: float) -> None:
-        """What runs at each endpoint and what waits for it (requests, and members of groups that are open), and
-        whether a window is full."""
+        """Record the requests running at and queued for each endpoint, and whether a window is full.
+
+        Members of opened groups count as queued.
+        """
         machine = self.machine
         window, rounds = machine.plan.schedule.window, machine.sources.open_rounds
         self._window.set(at, any(rounds(name) >= window for name in self._lasting))
@@ -203,7 +211,7 @@ class RunMeasures:
         self._workers(event, 0)
 
     def _job_ended(self, event: ev.JobEnded) -> None:
-        # At a job's end its worker is still counted: it is free once the result is delivered.
+        # When a job ends, its worker still counts as busy until its result is delivered.
         self._workers(event, 1)
 
     def _workers(self, event: ev.JobStarted | ev.JobEnded, freed: int) -> None:
@@ -231,7 +239,7 @@ class RunMeasures:
             self._curve.append(ScoreMoment(event.at, self._count["prompt"] + self._count["reply"], score))
 
     def forecast(self, seconds: float, profiles: Mapping[str, Profile], made: Mapping[str, float]) -> Forecast:
-        """The sums after ``seconds``; ``profiles`` and the tokens ``made`` are by endpoint."""
+        """Return the measures after ``seconds``; ``profiles`` and the tokens ``made`` are by endpoint."""
         machine = self.machine
         settled = machine.ledger.settled
         servers = {}
@@ -273,16 +281,16 @@ class RunMeasures:
 
 
 def _unsent(machine: Machine) -> Mapping[str, int]:
-    """Requests that wait for a slot, by endpoint."""
+    """Return the requests that wait for a slot, by endpoint."""
     if len(machine.slots.in_flight) == 1:
-        # Asked for at every request: counting them one by one takes a tenth of a forecast's time.
+        # Read at every request: counting one by one would take a tenth of a forecast's time.
         ((endpoint, running),) = machine.slots.in_flight.items()
         return {endpoint: len(machine.calls.open) - running}
     return Counter(call.service for call in machine.calls.open.values() if call.reservation is None)
 
 
 def _bound(servers: Mapping[str, Server], workers: Mapping[str, float], window: float, *, serial: bool) -> str:
-    """What was full for most of the time, from the narrowest to the widest."""
+    """Return what was full for most of the time, from the narrowest to the widest."""
     full = [name for name, server in servers.items() if server.full >= BOUND]
     if full:
         return f"server ({', '.join(full)})"
@@ -295,7 +303,7 @@ def _bound(servers: Mapping[str, Server], workers: Mapping[str, float], window: 
 
 
 class _Level:
-    """A number that changes now and then: its mean over time, its maximum, and how long it was how high."""
+    """A number that changes at times: its mean over time, its maximum, and how long it had each value."""
 
     def __init__(self) -> None:
         self.most = 0.0
@@ -314,7 +322,7 @@ class _Level:
         return sum(value * time for value, time in self._until(seconds).items()) / max(seconds, 1e-9)
 
     def share(self, seconds: float, least: float) -> float:
-        """Of the time, the share in which it was ``least`` or more."""
+        """Return the share of time in which it was ``least`` or more."""
         return sum(time for value, time in self._until(seconds).items() if value >= least) / max(seconds, 1e-9)
 
     def _until(self, seconds: float) -> Mapping[float, float]:

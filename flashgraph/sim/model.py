@@ -18,15 +18,15 @@ __all__ = ["SimModel"]
 
 
 class SimModel:
-    """A model of the protocol whose ``answer(messages)`` is a function and whose time is a `Profile`'s.
+    """A model of the protocol: ``answer(messages)`` is a function, and its time is a `Profile`'s.
 
     Reply lengths are drawn from a stream keyed by the seed and the request, so they do not depend on the order of
-    requests.  ``role`` chooses among the profile's measured lengths; several roles may share one ``engine``, of which
-    one model that is open lets time pass.
+    requests. ``role`` chooses among the profile's measured lengths. Several roles may share one ``engine``; one open
+    model among them lets its time pass.
     """
 
     cacheable = False
-    """Its replies cost nothing but the time that is to be simulated."""
+    """A reply costs only time, and the simulation has to include that time."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class SimModel:
 
     @classmethod
     def of_profile(cls, name: str) -> SimModel:
-        """What ``sim:NAME`` means: the profile's time, and answers that only repeat the question's last line."""
+        """Return the model of ``sim:NAME``: the profile's time, and answers that repeat the question's last line."""
         return cls(profile_named(name))
 
     @property

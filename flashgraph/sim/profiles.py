@@ -1,4 +1,4 @@
-"""Latency profiles: what a model server is like, as numbers."""
+"""Latency profiles: the speed, limits and price of a model server as numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["PROFILES", "Lengths", "Profile", "profile_named"]
 
 @attrs.frozen
 class Lengths:
-    """Tokens of prompts and of replies as they were seen, each drawn with equal probability."""
+    """Measured tokens of prompts and replies, each drawn with equal probability."""
 
     prompts: Sequence[int]
     replies: Sequence[int]
@@ -25,17 +25,17 @@ class Lengths:
 class Profile:
     """A server with continuous batching.
 
-    A decoding step takes ``step + step_per_request * batch`` seconds and gives every running request one token, so
-    that a fuller server makes more tokens a second and each request waits longer.  Prompts cost one step for each
-    ``prefill`` tokens.  Reply lengths are lognormal with ``mean`` tokens and shape ``sigma``, at most ``longest``.
+    A decoding step takes ``step + step_per_request * batch`` seconds and gives every running request one token. So a
+    fuller server makes more tokens a second, and each request waits longer. Prompts cost one step for each ``prefill``
+    tokens. Reply lengths are lognormal with ``mean`` tokens and shape ``sigma``, at most ``longest``.
 
-    ``latency`` are seconds before a request's first step, as the network and a provider's queue take them; ``price``
-    is USD for a prompt token and for a reply's.  ``roles`` holds the lengths of model roles that were measured; their
-    prompts count as they were measured too, whatever a simulation writes into them.
+    ``latency`` is the seconds before a request's first step, for the network and a provider's queue. ``price`` is the
+    USD for a prompt token and for a reply token. ``roles`` holds the measured lengths of model roles; their prompts
+    count as measured, whatever a simulation writes into them.
 
-    A request beyond the ``slots`` waits for one if the server ``queues``; a hosted API answers it 429.  ``cache`` is
-    the number of tokens that the server's memory holds; a server whose memory is not known is given 0, and never
-    says how full it is.
+    A request beyond the ``slots`` waits for one if the server ``queues``; a hosted API answers it with 429. ``cache``
+    is the number of tokens that the server's memory holds; 0 means unknown, and the server then never reports its fill
+    level.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Profile:
     cache: int = 0
 
     def faster(self, speed: float) -> Profile:
-        """The same server ``speed`` times as fast, for running it on a real clock."""
+        """Return the same server ``speed`` times as fast, to run it on a real clock."""
         return attrs.evolve(
             self,
             step=self.step / speed,
@@ -62,28 +62,28 @@ class Profile:
         )
 
     def step_time(self, batch: int) -> float:
-        """Seconds of one decoding step with ``batch`` requests running."""
+        """Return the seconds of one decoding step with ``batch`` requests running."""
         return self.step + self.step_per_request * batch
 
     @property
     def capacity(self) -> float:
-        """Tokens a second with every slot busy: what server use is measured against."""
+        """Tokens a second with every slot busy, which server use is relative to."""
         return self.slots / self.step_time(self.slots)
 
     def steps(self, prompt: int, reply: int) -> float:
-        """Decoding steps that a request stays in the batch for."""
+        """Return the number of decoding steps that a request stays in the batch."""
         return reply + prompt / self.prefill
 
     def cost(self, prompt: int, reply: int) -> float:
-        """USD of a request."""
+        """Return the USD of a request."""
         return prompt * self.price[0] + reply * self.price[1]
 
     def prompt_tokens(self, stream: random.Random, written: int, role: str = "") -> int:
-        """A prompt's length: as measured for the role, or else as it was ``written``."""
+        """Return a prompt's length: as measured for the role, or else as ``written``."""
         return stream.choice(self.roles[role].prompts) if role in self.roles else written
 
     def reply_tokens(self, stream: random.Random, role: str = "") -> int:
-        """A reply's length: as measured for the role, or else lognormal."""
+        """Return a reply's length: as measured for the role, or else lognormal."""
         if role in self.roles:
             return stream.choice(self.roles[role].replies)
         mu = math.log(self.mean) - self.sigma**2 / 2
@@ -93,9 +93,9 @@ class Profile:
 PROFILES = {
     p.name: p
     for p in (
-        # Qwen3-8B on one H100 under vLLM: replies of 699 tokens on average with a tail to about 6,000
-        # (FlashEvolve, arXiv 2605.08520); step times of an 8B model in bf16 at batch 1 and 128.  Its cache is what is
-        # left of 80 GB at 0.9 beside 16 GB of weights, at 147,456 bytes a token.
+        # Qwen3-8B on one H100 under vLLM. Replies have 699 tokens on average with a tail to about 6,000 (FlashEvolve,
+        # arXiv 2605.08520). Step times are those of an 8B model in bf16 at batch 1 and 128. The cache is 90 % of 80 GB
+        # minus 16 GB of weights, at 147,456 bytes a token.
         Profile(
             "vllm",
             slots=128,
@@ -107,7 +107,7 @@ PROFILES = {
             longest=6000,
             cache=370_000,
         ),
-        # A hosted API: its speed does not depend on our load, its limit is the number of requests in flight.
+        # A hosted API: its speed does not depend on our load, and it limits the requests in flight.
         Profile(
             "api",
             slots=64,
@@ -119,8 +119,8 @@ PROFILES = {
             longest=6000,
             queues=False,
         ),
-        # GPT-4o-mini as it was sold in 2025: about 80 tokens a second, half a second to the first one, USD 0.15 and
-        # 0.60 for a million tokens.  Reply lengths are assumed to be those of the other two.
+        # GPT-4o-mini as sold in 2025: about 80 tokens a second, half a second to the first one, USD 0.15 and 0.60 for a
+        # million tokens. Reply lengths are assumed to equal those of the other two.
         Profile(
             "gpt-4o-mini",
             slots=64,
@@ -139,7 +139,7 @@ PROFILES = {
 
 
 def profile_named(name: str) -> Profile:
-    """A shipped profile.  Raises `DataError` for any other name."""
+    """Return a shipped profile. Raises `DataError` for any other name."""
     if name not in PROFILES:
         raise DataError(
             f"simulated model 'sim:{name}': no such profile; expected one of {', '.join(PROFILES)}.\n"

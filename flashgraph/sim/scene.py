@@ -1,4 +1,4 @@
-"""What a forecast's stages work on in the place of a model's answers: a task world, or a task with stand-ins."""
+"""The content of a forecast, in place of a model's answers: a task world, or a task with stand-ins."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ __all__ = ["Scene", "scene_of"]
 
 @attrs.frozen
 class Scene:
-    """A task, the answers of its model, and the true score of an artifact's value: None for one that holds no texts,
-    and no ``truth`` at all where nothing has a true score."""
+    """A task, the answers of its model, and the true score of an artifact's value.
+
+    The score is None for a value without texts. ``truth`` is None if nothing has a true score.
+    """
 
     task: Task[Any, Any]
     answer: Callable[[Sequence[Message]], str]
@@ -31,7 +33,7 @@ class Scene:
 
     @classmethod
     def of_world(cls, world: World) -> Scene:
-        """The simulated world: reflection learns, and better instructions score better."""
+        """Return the scene of a simulated world: reflection learns, and better instructions score better."""
         known: dict[str, float] = {}
 
         def truth(value: Any) -> float | None:
@@ -47,8 +49,11 @@ class Scene:
 
     @classmethod
     def of_task(cls, task: Task[Any, Any], pass_rate: float, seed: int) -> Scene:
-        """A task of which only the texts are used: answers are hashes of what was asked, and a hash of an answer says
-        whether it passes.  Nothing learns; prompts are as long as the real ones."""
+        """Return the scene of a task, using only its texts; nothing learns.
+
+        Answers are hashes of the request, and a hash of the answer decides whether it passes. Prompts are as long as
+        real ones.
+        """
 
         def score(sample: Any, output: Any) -> Score:
             passed = _share(seed, "score", sample, output) < pass_rate
@@ -61,17 +66,17 @@ class Scene:
 
 
 def scene_of(graph: GraphSpec, task: Task[Any, Any] | None, *, pass_rate: float, seed: int) -> Scene:
-    """The scene that a graph is simulated in.
+    """Return the scene that a graph is simulated in.
 
-    Without a ``task`` it is world ``seed`` for a graph with a stage `flashgraph.parts.evaluation.attempt`, because
-    such a graph evolves what a task's own ``attempt`` uses; for others it is that world's samples with stand-ins.
+    Without a ``task`` it is world ``seed``. A graph with a stage `flashgraph.parts.evaluation.attempt` evolves what the
+    task's own ``attempt`` uses, so it gets the world itself. Other graphs get the world's samples with stand-ins.
 
-    Raises `DataError` for a graph that uses resources: code in a sandbox takes real time.
+    Raises `DataError` for a graph that uses resources, because code in a sandbox takes real time.
     """
     if graph.resources:
         raise DataError(
             f"graph {graph.name!r} runs code (it uses the resource {', '.join(graph.resources)}), which takes real "
-            "time that no profile knows; a forecast simulates models alone.\n"
+            "time that no profile describes; a forecast simulates only models.\n"
             "Fix: measure it with `flashgraph run` on a small budget instead."
         )
     if task is not None:
@@ -87,7 +92,7 @@ def scene_of(graph: GraphSpec, task: Task[Any, Any] | None, *, pass_rate: float,
 
 
 def _reply(text: str) -> str:
-    """An answer that can be read as a text between fences and as the JSON that ACE's prompts ask for."""
+    """Return an answer that can be read both as a text between fences and as the JSON that ACE's prompts request."""
     line = {"type": "ADD", "section": "RULES", "content": f"When it is {text}, answer {text[::-1]}"}
     fields = {"reasoning": "-", "key_insight": text, "final_answer": text, "bullet_tags": [], "operations": [line]}
     return f"```\n{json.dumps(fields)}\n```"

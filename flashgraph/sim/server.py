@@ -23,10 +23,10 @@ __all__ = ["SimServer"]
 class SimServer:
     """Serves ``model`` under the name ``name``.
 
-    ``stall`` is how late a stalled answer is, in seconds.  Of the limits, both in a minute, the one on tokens counts
-    prompts when they come and replies when they are done; with ``says_rates`` the headers of OpenAI tell of both, as
-    they were when the request was let in or refused.  A profile that does not queue answers 429 to what comes while all
-    its slots are taken.
+    ``stall`` is the delay of a stalled answer, in seconds. Both limits are for a minute; the one on tokens counts
+    prompts when they arrive and replies when they are done. With ``says_rates``, OpenAI's headers report both limits,
+    as they were when the request was admitted or refused. If the profile does not queue, a request that finds every
+    slot taken gets 429.
     """
 
     def __init__(
@@ -54,16 +54,16 @@ class SimServer:
 
     @property
     def answered(self) -> int:
-        """Requests that were answered as asked, the truncated ones among them."""
+        """The requests that were answered as asked, including truncated ones."""
         return self.finished["stop"] + self.finished["length"]
 
     async def serve(self, listener: anyio.abc.Listener[anyio.abc.SocketStream]) -> None:
-        """Answer whoever connects, until cancelled."""
+        """Answer every connection, until cancelled."""
         async with self.model.open():
             await serve_http(listener, self.answer)
 
     async def answer(self, request: HttpRequest) -> Response:
-        """The response to one request.  Cancelling it frees the slot that it holds."""
+        """Return the response to one request. Cancelling it frees its slot."""
         match request.method, request.path:
             case "POST", "/v1/chat/completions":
                 return await self._chat(request.body)
@@ -77,16 +77,16 @@ class SimServer:
 
     async def _chat(self, body: bytes) -> Response:
         try:
-            asked = _understood(body, self.name)
+            asked = _fields(body, self.name)
         except ValueError as error:
             return _error(400, str(error))
         except LookupError as error:
             return _error(404, str(error.args[0]), "model_not_found")
         fault = self.faults.drawn(body)
         pause = self._over_limit(len(body) // 4)
-        told = self._told()
+        headers = self._rate_headers()
         if pause or fault == "429":
-            return self._refused(pause, told)
+            return self._refused(pause, headers)
         if fault == "500":
             return _error(500, "simulated failure", "internal_error")
         self.in_flight += 1
@@ -102,10 +102,10 @@ class SimServer:
         if fault == "truncated":
             reply = _halved(reply)
         self._count(reply)
-        return _spoiled(attrs.evolve(self._completion(reply), headers=told), fault)
+        return _spoiled(attrs.evolve(self._completion(reply), headers=headers), fault)
 
     def _over_limit(self, prompt: int) -> float:
-        """Seconds after which to try again; 0 for a request that is within the limits, which it is taken from."""
+        """Return the seconds after which to try again; 0 for a request within the limits, which then count it."""
         if not self.model.profile.queues and self.in_flight >= self.model.profile.slots:
             return 1.0
         wanted = [(bucket, n) for bucket, n in ((self._requests_left, 1), (self._tokens_left, prompt)) if bucket]
@@ -115,14 +115,14 @@ class SimServer:
             bucket.take(n)
         return 0.0
 
-    def _told(self) -> dict[str, str]:
-        """What the headers say of the rates at this moment."""
+    def _rate_headers(self) -> dict[str, str]:
+        """Return the headers that report the current rates."""
         rates = (("requests", self._requests_left), ("tokens", self._tokens_left)) if self.says_rates else ()
-        return {name: value for of, bucket in rates if bucket for name, value in bucket.said(of).items()}
+        return {name: value for of, bucket in rates if bucket for name, value in bucket.headers(of).items()}
 
-    def _refused(self, pause: float, told: Mapping[str, str]) -> Response:
+    def _refused(self, pause: float, rates: Mapping[str, str]) -> Response:
         self.refused += 1
-        headers = {"retry-after": str(max(1, math.ceil(pause))), **told}
+        headers = {"retry-after": str(max(1, math.ceil(pause))), **rates}
         return _error(429, "simulated limit: too many requests", "rate_limit_exceeded", headers)
 
     def _count(self, reply: Reply) -> None:
@@ -157,7 +157,7 @@ class SimServer:
         )
 
     def metrics(self) -> str:
-        """Load and counts in Prometheus' text format, under vLLM's names."""
+        """Return load and counts in Prometheus' text format, under vLLM's names."""
         engine, cache = self.model.engine, self.model.profile.cache
         gauges: dict[str, float] = {"num_requests_running": engine.running, "num_requests_waiting": engine.waiting}
         if cache:
@@ -176,8 +176,8 @@ class SimServer:
         return "\n".join(lines) + "\n"
 
 
-def _understood(body: bytes, name: str) -> dict[str, Any]:
-    """The request's fields; ValueError for what is wrong, LookupError for a model that is not here."""
+def _fields(body: bytes, name: str) -> dict[str, Any]:
+    """Return the request's fields. Raises ValueError for a wrong field, LookupError for a model that is not here."""
     asked = json.loads(body)
     if not isinstance(asked, dict):
         raise ValueError("expected a JSON object")

@@ -15,12 +15,12 @@ __all__ = ["Combination", "Run", "Spread", "combinations", "spread", "swept"]
 
 Settings = Mapping[str, str]
 Run = Callable[[Sequence[Simulation]], Iterable[tuple[int, Forecast]]]
-"""Carries simulations out, side by side perhaps, and gives the forecast of each with its place, as they come."""
+"""Runs simulations, possibly side by side, and yields the index and forecast of each as it ends."""
 
 
 @attrs.frozen
 class Spread:
-    """A figure's median over seeds, and its extremes."""
+    """The median of a measure over seeds, and its extremes."""
 
     median: float
     least: float
@@ -39,21 +39,21 @@ class Combination:
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """The spread of one or more values."""
+    """Return the spread of one or more values."""
     return Spread(median(values), min(values), max(values))
 
 
 def combinations(lists: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
-    """Every combination of one value of each setting, the last setting changing fastest."""
+    """Return every combination of one value of each setting; the last setting changes fastest."""
     return [dict(zip(lists, values, strict=True)) for values in product(*lists.values())]
 
 
 def swept(
     base: Simulation, settings: Sequence[Settings], seeds: Sequence[int], run: Run
 ) -> Iterator[list[Combination]]:
-    """Run each of the settings with each of the seeds; gives what is there after each run, in the order of settings.
+    """Run each of the settings with each of the seeds; yield the results so far after each run, in the settings' order.
 
-    All settings have had a seed before any has its next one, so that what is there is comparable at any time.
+    All settings run with one seed before any runs with the next, so that intermediate results are comparable.
     """
     orders = [(place, seed) for seed in seeds for place in range(len(settings))]
     simulations = [attrs.evolve(base.with_settings(settings[place]), seed=seed) for place, seed in orders]

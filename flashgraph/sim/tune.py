@@ -1,8 +1,8 @@
-"""Picking a schedule for a goal: one setting after the other with few seeds, then the best few with more of them.
+"""Choose a schedule for a goal: vary one setting after the other with few seeds, then compare the best few with more.
 
-The search is a coordinate search: each setting in turn is tried at all of its values beside the best of the others so
-far.  Worlds differ more than schedules do, so in the end the best settings and the defaults are compared on the same
-seeds, pair by pair.
+This is a coordinate search: each setting in turn is tried at all of its values, with the best values of the others so
+far. Worlds differ more than schedules do. So the best settings and the defaults are finally compared on the same seeds,
+pair by pair.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FINALISTS = 3
 
 @attrs.frozen
 class TunedSettings:
-    """Settings, and what the goal says of them by seed: lower is better."""
+    """Settings, and their value of the goal by seed; lower is better."""
 
     settings: Settings
     costs: Mapping[int, float]
@@ -44,7 +44,7 @@ class TunedSettings:
 
 @attrs.frozen
 class SearchProgress:
-    """How far the search is."""
+    """The progress of the search."""
 
     done: int
     planned: int
@@ -53,9 +53,11 @@ class SearchProgress:
 
 @attrs.frozen
 class Tuned:
-    """The outcome: ``finalists`` with the best one first, all of them and the ``default`` on the same seeds.
-    ``target`` is the score of the goals that have one, ``unit`` what the goal is counted in; ``same`` counts settings
-    that were left out because they come to the same as others that were tried, or as the defaults."""
+    """The result: the ``finalists``, the best first, and the ``default``, all on the same seeds.
+
+    ``target`` is the target score of goals that have one, and ``unit`` the unit of the goal's value. ``same`` counts
+    settings left out because they have the same effect as others that were tried, or as the defaults.
+    """
 
     goal: Goal
     target: float | None
@@ -76,15 +78,16 @@ class Tuned:
 
     @property
     def wins(self) -> int:
-        """Seeds on which the best settings are better than the defaults."""
+        """The number of seeds on which the best settings are better than the defaults."""
         return sum(cost < self.default.costs[seed] for seed, cost in self.best.costs.items())
 
 
 def cost_of(goal: Goal, forecast: Forecast, target: float | None) -> float:
-    """What is to be small: seconds to the target score, minutes a proposal, or USD (tokens, where nothing has a price)
-    to the target or, without one, for each accepted artifact.
+    """Return the value to minimise.
 
-    A target that was not reached costs more than all there was, the more the farther it was away.
+    By goal, it is the seconds to the target score, the minutes a proposal, or the cost to the target. Without a target,
+    the cost is for each accepted artifact. Cost is in USD, or in tokens if nothing has a price. A run that misses the
+    target costs more than all it used, by its distance from the target.
     """
     if goal == "throughput":
         return 1 / max(forecast.per_minute("proposals"), 1e-9)
@@ -93,7 +96,7 @@ def cost_of(goal: Goal, forecast: Forecast, target: float | None) -> float:
     if goal == "time-to-score":
         return reached.seconds if reached else forecast.seconds * missed
     tokens = reached.tokens if reached else forecast.tokens * missed
-    # Money is counted at the run's mean price of a token.
+    # USD are counted at the run's mean price of a token.
     price = forecast.usd / forecast.tokens if forecast.usd else 1.0
     return tokens * price / (1 if target is not None else max(1, forecast.accepted))
 
@@ -101,14 +104,14 @@ def cost_of(goal: Goal, forecast: Forecast, target: float | None) -> float:
 def tuned(
     base: Simulation, goal: Goal, names: Sequence[str], seeds: int, run: Run, target: float | None = None
 ) -> Iterator[SearchProgress | Tuned]:
-    """Search over ``names`` of `CHOICES`; gives a step after each simulation and the outcome last.
+    """Search over ``names`` of `CHOICES`; yield progress after each simulation, and the result last.
 
-    Without a ``target``, it is the score that the base settings reach on the first seed in all the time, where the
-    scene has scores.  Raises `DataError` for goals that need scores where it has none, and without ``names``.
+    The default ``target`` is the score that the base settings reach on the first seed by the end, if the scene has
+    scores. Raises `DataError` for goals that need scores if it has none, and without ``names``.
     """
     if not names:
         raise DataError(
-            f"tune: {', '.join(CHOICES)} are all given or not of this graph; expected one to search.\n"
+            f"tune: {', '.join(CHOICES)} are all given, or not settings of this graph; expected one to search.\n"
             "Fix: leave out a --set, or compare schedules with `flashgraph simulate --sweep`."
         )
     memory: dict[tuple[tuple[str, str], ...], dict[int, Forecast]] = {}
@@ -117,7 +120,7 @@ def tuned(
     same = 0
 
     def known_as(settings: Settings) -> Settings:
-        """The settings by which what they come to was tried first."""
+        """Return the settings with the same effect that were tried first."""
         nonlocal same
         first = tried.setdefault(amounts_to(base.with_settings(settings)), _key(settings))
         same += first != _key(settings)
@@ -139,8 +142,8 @@ def tuned(
     yield from ask([{}], [base.seed])
     if memory[()][base.seed].score is None and (goal == "time-to-score" or (goal == "cost" and target is not None)):
         raise DataError(
-            f"tune: {base.graph} has no true scores to reach: only the simulated world has them, and this is not "
-            "it.\nFix: --goal throughput, or --goal cost without --target-score, for each accepted artifact."
+            f"tune: {base.graph} has no true scores to reach: only the simulated world has them.\n"
+            "Fix: --goal throughput, or --goal cost without --target-score, for each accepted artifact."
         )
     if target is None and goal != "throughput":
         target = memory[()][base.seed].score

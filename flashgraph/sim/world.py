@@ -1,12 +1,11 @@
 """A task world: a hidden set of rules that instructions can learn, so that better instructions really score better.
 
-A sample needs one to three rules.  An instruction that states all of them passes it most of the time; one that
-states a wrong version of a needed rule fails it.  Feedback names the needed rules.  Reflection writes down what the
-feedback names, but misses some, garbles some, and loses a little of what was known; a merge of two instructions
-keeps most of both.  All of it is a hash of (seed, texts), so that equal requests have equal answers in any order.
-The model alone decides what passes: the task only reads its reply, and so works against a server of the same world.
-Because one minibatch shows only a few rules, score grows with the *depth* of a lineage, not with the number of
-children of one parent.
+A sample needs one to three rules. An instruction that states all of them passes it most of the time. One that states a
+wrong version of a needed rule fails. Feedback names the needed rules. Reflection writes down the named rules, but
+misses some, garbles some, and loses a few known ones; a merge of two instructions keeps most of both. All outcomes are
+hashes of (seed, texts), so that equal requests have equal answers in any order. Only the model decides what passes. The
+task just reads its reply, and so it works against a server of the same world. Because one minibatch shows only a few
+rules, score grows with the *depth* of a lineage, not with the number of children of one parent.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ SOLVED, UNSOLVED = "solved", "not solved"
 
 @attrs.frozen
 class RuleSample:
-    """``split`` and ``index`` identify it; ``needs`` are the rules without which it fails."""
+    """``split`` and ``index`` identify it; without the rules in ``needs`` it fails."""
 
     split: str
     index: int
@@ -45,7 +44,7 @@ class RuleSample:
 
 @attrs.frozen
 class World:
-    """Numbers of one world; ``task()`` makes its `Task`, ``answer`` is its model for every role."""
+    """The parameters of one world; ``task()`` makes its `Task`, and ``answer`` is its model for every role."""
 
     seed: int = 0
     rules: int = 40
@@ -62,23 +61,23 @@ class World:
         return _stream(self.seed, *key)
 
     def samples(self, split: str, count: int) -> list[RuleSample]:
-        """Samples of a split; frequent rules are needed more often than rare ones."""
+        """Return samples of a split; frequent rules are needed more often than rare ones."""
         return [RuleSample(split, index, _needs(self.seed, self.rules, split, index)) for index in range(count)]
 
     def chance(self, text: str, sample: RuleSample) -> float:
-        """Probability that the instruction passes the sample."""
+        """Return the probability that the instruction passes the sample."""
         known = rules_of(text)
         if any(known.get(rule) == "~" for rule in sample.needs):
             return 0.02
         return self.pass_knowing if all(known.get(rule) == "!" for rule in sample.needs) else self.pass_guessing
 
     def true_score(self, text: str) -> float:
-        """Expected score on the held-out test split: what a run is judged by."""
+        """Return the expected score on the held-out test split, which is the measure of a run."""
         samples = self.samples("test", self.test)
         return sum(self.chance(text, s) for s in samples) / len(samples)
 
     def task(self) -> Task[RuleSample, bool]:
-        """The world as a task; an attempt is one model call."""
+        """Return the world as a task; an attempt is one model call."""
 
         async def attempt(candidate: Mapping[str, str], sample: RuleSample, llm: Llm) -> bool:
             system = candidate["instruction"]
@@ -102,7 +101,7 @@ class World:
         )
 
     def answer(self, messages: Sequence[Message]) -> str:
-        """The model: it attempts a case, and reflects or merges when it is shown fenced instructions."""
+        """Answer as the model: attempt a case, or reflect or merge if the message shows fenced instructions."""
         prompt = text_in(messages[-1])
         if case := _CASE.fullmatch(prompt):
             split, index = case[1], int(case[2])
@@ -154,7 +153,7 @@ def _needs(seed: int, rules: int, split: str, index: int) -> tuple[int, ...]:
 
 
 def rules_of(text: str) -> dict[int, str]:
-    """The rules an instruction states: number to ``"!"`` (right) or ``"~"`` (garbled)."""
+    """Return the rules that an instruction states: number to ``"!"`` (right) or ``"~"`` (garbled)."""
     return {int(rule): version for rule, version in _RULE.findall(text)}
 
 

@@ -1,4 +1,4 @@
-"""Text: what models wrote, differences between texts, and all that is printed."""
+"""Text: readers of model replies, differences between texts, and terminal output."""
 
 from flashgraph.text.replies import blocks, edits, fenced, parted
 

@@ -1,6 +1,6 @@
 """Unified diffs of texts that a model may have written, in bounded time.
 
-`difflib` takes minutes for 80 kB of lines that stand in both texts many times.
+`difflib` takes minutes for 80 kB of lines that both texts repeat many times.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 __all__ = ["unified"]
 
 MOST_STEPS = 3_000_000
-"""Steps that `difflib` may take at most: about half a second."""
+"""The most steps of `difflib`: about half a second."""
 
 
 def unified(before: str, after: str, names: tuple[str, str] = ("", ""), context: int = 2) -> list[str]:
-    """Return the lines of a unified diff, without line ends; empty when nothing differs.
+    """Return the lines of a unified diff, without line ends; empty if the texts are equal.
 
-    Where `difflib` could take too long, everything between the first and the last line that differs is one change.
+    If `difflib` could take too long, everything between the first and the last line that differs is one change.
     """
     one, other = before.splitlines(), after.splitlines()
     if one == other:
@@ -29,7 +29,8 @@ def unified(before: str, after: str, names: tuple[str, str] = ("", ""), context:
 
 
 def _steps(one: Sequence[str], other: Sequence[str]) -> int:
-    """Return a bound on what `difflib` does: it looks at all pairs of equal lines once for each block that it finds."""
+    """Return a bound on the steps of `difflib`, which looks at all pairs of equal lines once for each block it
+    finds."""
     mine, theirs = Counter(one), Counter(other)
     pairs = sum(count * theirs[line] for line, count in mine.items())
     return (pairs + len(one)) * min(len(one), len(other))

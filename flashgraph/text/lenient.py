@@ -1,9 +1,14 @@
-"""JSON objects in what a model wrote, read with tolerance and in bounded time.  Nothing is ever evaluated.
+"""Read JSON objects from a model's text, with tolerance and in bounded time. Nothing is ever evaluated.
 
-Prose and fences may stand around an object.  An object that is no JSON is read once more by rules that models break
-in ways one can be sure of: single quotes, quotation marks and line breaks inside of strings, trailing and missing
-commas, names without quotes, stray backslashes, Python's constants.  Where a mark could mean two things the object is
-not read: a text that was cut short at an apostrophe would go on as if its model had written it.
+Prose and fences may surround an object. If an object is not valid JSON, a second reader accepts common mistakes whose
+meaning is certain:
+
+- single quotes, and quotation marks and line breaks inside strings;
+- trailing and missing commas;
+- names without quotes, stray backslashes, and Python's constants.
+
+If a mark could mean two things, the object is not read. Otherwise a text could end at an apostrophe, as if its model
+had written so.
 """
 
 from __future__ import annotations
@@ -19,24 +24,24 @@ import attrs
 __all__ = ["get", "objects", "plain", "shown", "unescaped"]
 
 SHOWN = 500
-"""Characters of what cannot be read that are kept."""
+"""The characters that are kept of an unreadable text."""
 
 PASSES = 6
-"""How often a text is read over, from one brace after another: one that is all braces must not take minutes."""
+"""The most passes over a text, each from another brace, so that a text of braces alone cannot take minutes."""
 
 DEPTH = 50
-"""How deep an object may be nested."""
+"""The deepest nesting of an object."""
 
 RECURSION = 5000
-"""What an object costs, in characters, that is nested too deep for the decoder."""
+"""The cost, in characters, of an object that is nested too deep for the decoder."""
 
 QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019"}
-"""Marks that open a string, and those that close it."""
+"""The marks that open a string, and those that close it."""
 
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", '"': '"', "'": "'", "\\": "\\", "/": "/"}
 CONSTANTS = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
 
-# What repeats here is one class of characters, before none of that class: no pattern can backtrack for long.
+# Each repetition is of one character class, before a character not in it, so no pattern backtracks for long.
 _BLANKS = re.compile(r"\s*+")
 _WORD = re.compile(r"[\w.+-]++")
 _NUMBER = re.compile(r"[-+]?[\d.]++(?:[eE][-+]?\d++)?")
@@ -44,9 +49,9 @@ _STOPS = {close: re.compile(rf"[\\{{}}\[\]{re.escape(close)}]") for close in QUO
 
 
 def objects(text: str, number: Callable[[str], Any] = str) -> list[dict[str, Any]]:
-    """Return the JSON objects in a text in their order, those inside of others left out.
+    """Return the JSON objects in a text, in their order, without nested ones.
 
-    ``number`` makes the value of a number out of how it is written: 12.50 is not 12.5 to whoever compares texts.
+    ``number`` converts the written form of a number, because texts are compared: 12.50 is not 12.5.
     """
     return list(_objects(text, number))
 
@@ -66,19 +71,19 @@ def plain(value: Any) -> str:
         return ", ".join(f"[{plain(one)}]" if isinstance(one, list) else plain(one) for one in value)
     if isinstance(value, Mapping):
         return ", ".join(f"{plain(name)}: {plain(one)}" for name, one in value.items())
-    # Half of a surrogate pair, as an escape, is valid JSON but no text that could be stored.  And nobody means a form
-    # feed or a backspace who writes "\frac" or "\beta".
+    # Half of a surrogate pair, as an escape, is valid JSON, but a text that no file can hold. And a model that writes
+    # "\frac" or "\beta" does not mean a form feed or a backspace.
     valid = str(value).encode("utf-8", "replace").decode()
     return valid.replace("\f", "\\f").replace("\b", "\\b")
 
 
 def shown(raw: Any) -> str:
-    """Return the beginning of what cannot be read, for a record of it."""
+    """Return the beginning of an unreadable text, to record it."""
     return plain(raw if isinstance(raw, str) else json.dumps(raw, ensure_ascii=False)).strip()[:SHOWN]
 
 
 def unescaped(inside: str) -> str:
-    """Return the inside of a JSON string as text; as it is where it is none."""
+    """Return the inside of a JSON string as text; the same text if it is none."""
     try:
         return plain(json.JSONDecoder(strict=False).decode(f'"{inside}"'))
     except ValueError:
@@ -97,11 +102,11 @@ def _objects(text: str, number: Callable[[str], Any]) -> Iterator[dict[str, Any]
         except RecursionError:
             left -= RECURSION
         except ValueError as error:
-            # The exception counts the lines before the place where it stopped.
+            # The exception counts the lines before the position where it stopped.
             stopped = error.pos if isinstance(error, json.JSONDecodeError) else len(text)
             left -= stopped - at + stopped // 50
             reader = _Reader(text, at, number)
-            with suppress(_Unreadable, ValueError):  # ``number`` may raise the second
+            with suppress(_Unreadable, ValueError):  # ``number`` may raise ValueError
                 found, end = reader.object(0), reader.at
             left -= reader.at - at
         if found is not None and not _too_deep(found):
@@ -121,16 +126,16 @@ def _too_deep(found: Any) -> bool:
 
 
 class _Unreadable(Exception):
-    """What stands here is no value, or could be two."""
+    """The text at this position is no value, or could be two."""
 
 
 Place = Literal["name", "member", "item"]
-"""Where a string stands: before a colon, as the value of a member, in a list."""
+"""The position of a string: before a colon, as the value of a member, or in a list."""
 
 
 @attrs.define
 class _Reader:
-    """Reads one object by the tolerant rules, from left to right; ``at`` is how far it has come."""
+    """Reads one object by the tolerant rules, from left to right; ``at`` is the current position."""
 
     text: str
     at: int
@@ -164,7 +169,7 @@ class _Reader:
         self.at += 1
 
     def _separated(self, close: str) -> None:
-        """Past a comma; where it is missing, the next name or item begins with a mark of its own."""
+        """Skip a comma. If it is missing, the next name or item must begin with a mark of its own."""
         mark = self._skip()
         if mark == ",":
             self.at += 1
@@ -188,7 +193,7 @@ class _Reader:
         return self.text[self.at : self.at + 1]
 
     def _skip(self) -> str:
-        """Past blanks; returns the character that stands there.  Raises `_Unreadable` at the end of the text."""
+        """Skip blanks, and return the next character. Raises `_Unreadable` at the end of the text."""
         self.at = self._past_blanks(self.at)
         if self.at >= len(self.text):
             raise _Unreadable
@@ -200,7 +205,7 @@ class _Reader:
         return found.end()
 
     def _word(self) -> str:
-        """A name, number or constant without quotes."""
+        """Read a name, number or constant without quotes."""
         found = _WORD.match(self.text, self.at)
         if found is None:
             raise _Unreadable
@@ -208,9 +213,9 @@ class _Reader:
         return found[0]
 
     def _string(self, place: Place) -> str:
-        """A string, up to the first mark that can end it.
+        """Read a string, up to the first mark that can end it.
 
-        In the value of a member other marks of that kind are a part of it, elsewhere apostrophes alone.
+        In the value of a member, other marks of that kind belong to the string; elsewhere only apostrophes do.
         """
         close = QUOTES[self._here()]
         stops, parts, open_ = _STOPS[close], list[str](), {"}": 0, "]": 0}
@@ -233,11 +238,11 @@ class _Reader:
         raise _Unreadable
 
     def _in_a_word(self, at: int) -> bool:
-        """Whether a mark is an apostrophe, as in "don't"."""
+        """Return whether a mark is an apostrophe, as in "don't"."""
         return self.text[at] in "'\u2019" and self.text[at - 1].isalnum() and self._here().isalnum()
 
     def _escape(self) -> str:
-        """What a backslash and the next character mean; both as they are where they mean nothing."""
+        """Return the meaning of a backslash and the next character; without a meaning, both as they are."""
         mark = self._here()
         self.at += 1
         if mark == "u" and len(code := self.text[self.at : self.at + 4]) == 4:
@@ -250,8 +255,11 @@ class _Reader:
         return ESCAPES.get(mark, f"\\{mark}")
 
     def _ends(self, place: Place, open_: Mapping[str, int]) -> bool:
-        """Whether a mark just before ``at`` ends a string, by what follows: behind it its member, item or list has to
-        go on or end.  ``open_`` are the brackets that the string itself has opened: these close before that."""
+        """Return whether a mark just before ``at`` ends a string, judging by the text that follows.
+
+        After the mark, the member, item or list must continue or end. ``open_`` counts the brackets that the string
+        itself has opened; they close first.
+        """
         after = self._past_blanks(self.at)
         mark = self.text[after : after + 1]
         if place == "name":

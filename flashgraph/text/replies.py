@@ -1,7 +1,7 @@
-"""Reading what a model wrote: its thoughts, fences and SEARCH/REPLACE edits, and whether it can be used at all.
+"""Read a model's reply: its thoughts, fences and SEARCH/REPLACE edits, and whether it can be used at all.
 
-Every reader of a reply begins here.  All of it scans the text once, line by line: no expression here can backtrack, so
-the time grows with the length of the text alone, whatever a model writes.
+Every reader of a reply starts here. All functions scan the text once, line by line. No expression here can backtrack,
+so the time depends only on the length of the text, whatever a model writes.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from flashgraph.errors import UnusableReply
 __all__ = ["Block", "Edit", "blocks", "edits", "fenced", "parted", "usable"]
 
 CUT_OFF = frozenset({"length", "max_tokens", "model_length"})
-"""Finish reasons of a reply that ends where its tokens did."""
+"""The finish reasons of a reply that was truncated at its token limit."""
 
 WITHHELD = frozenset({"content_filter", "refusal", "safety"})
-"""Finish reasons of a reply that the provider or the model has refused."""
+"""The finish reasons of a reply that the provider or the model refused."""
 
 ABORTED = frozenset({"abort", "error"})
-"""Finish reasons of a reply that its server did not complete."""
+"""The finish reasons of a reply that its server did not complete."""
 
 LONGEST = 262_144
-"""Characters of an answer that are read: what is longer is no proposal, and must not hold up the run."""
+"""The most characters of an answer: a longer one is no proposal, and must not delay the run."""
 
 LONGEST_REFUSAL = 400
-"""Characters: a longer text that begins with an apology says something else too."""
+"""The most characters of a refusal: a longer text that begins with an apology says something else too."""
 
 SORRY = ("i'm sorry", "i am sorry", "sorry,", "i apologize", "i apologise", "i can't", "i cannot", "i'm unable",
          "i am unable", "i'm not able", "i am not able", "i won't", "i will not")  # fmt: skip
@@ -40,18 +40,18 @@ _TAG = re.compile(r"</?(?:think|thinking|thought|seed:think)>|\[/?THINK\]", re.I
 _PYTHON = re.compile(r"\"\"\"|'''|\\.|[\"'#]")
 
 PYTHON = ("", "python", "py", "python3")
-"""Languages of fences, in lower case, whose strings may hold fences of their own."""
+"""Languages of fences, in lower case, whose strings may contain fences."""
 
 
 def usable(text: str, finish: str = "stop", thoughts: str = "") -> str:
     """Return the answer of a reply.
 
-    ``text`` is without the ``thoughts`` that `parted` has taken off.  Raises `UnusableReply` when the reply was cut
-    off, refused, aborted, or has no text of its own, and when the text is longer than `LONGEST`.
+    ``text`` comes without the ``thoughts``, as `parted` returns it. Raises `UnusableReply` if the reply was truncated,
+    refused or aborted, if its text is empty, or if its text is longer than `LONGEST`.
     """
     if finish in CUT_OFF:
         raise UnusableReply(
-            f"the reply was cut off at its limit of tokens (finish={finish}).\n"
+            f"the reply was truncated at its token limit (finish={finish}).\n"
             "Fix: give the model a higher max_tokens, as in --model 'MODEL?max_tokens=4000'."
         )
     if finish in WITHHELD:
@@ -68,7 +68,7 @@ def usable(text: str, finish: str = "stop", thoughts: str = "") -> str:
 
 
 def _refuses(said: str) -> bool:
-    """Return whether a short text without any fence says that the model will not answer."""
+    """Return whether a short text without any fence refuses to answer."""
     if len(said) > LONGEST_REFUSAL or "```" in said:
         return False
     plain = said.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").lower().lstrip("*_# ")
@@ -81,9 +81,9 @@ def _refuses(said: str) -> bool:
 def parted(text: str) -> tuple[str, str]:
     """Return the answer of a reply, and the thoughts that a reasoning model wrote before or between its parts.
 
-    Thoughts stand between ``<think>`` and ``</think>`` (also ``<thinking>``, ``<thought>``, ``[THINK]``), where the
-    opening tag begins the reply or a line, or before a ``</think>`` whose opening tag stands in the model's template.
-    A reply whose thoughts do not end has no answer.  Tags in a fence, and pairs of them within a line, are text.
+    Thoughts are between ``<think>`` and ``</think>`` (also ``<thinking>``, ``<thought>``, ``[THINK]``). The opening tag
+    begins the reply or a line, or is missing because the model's template contains it. A reply whose thoughts do not
+    end has no answer. Tags in a fence, and pairs of tags within a line, are text.
     """
     return _Parting(text).done() if _TAG.search(text) else (text, "")
 
@@ -95,20 +95,20 @@ class _Parting:
     text: str
     state: Literal["answer", "fence", "thoughts"] = "answer"
     marker: str = ""
-    """The fence that is open."""
+    """The marker of the open fence."""
     kept: list[str] = attrs.field(factory=list)
     thoughts: list[str] = attrs.field(factory=list)
     begin: int = 0
-    """Where the present part of the answer, or of the thoughts, begins."""
+    """The start of the current part of the answer, or of the thoughts."""
     opened: int = 0
-    """Opening tags of the present thoughts; more than one where the thoughts themselves speak of tags."""
+    """Opening tags of the current thoughts; more than one if the thoughts themselves mention tags."""
     inline: int = 0
     """Opening tags that are text and not closed yet."""
     owed: int | None = None
-    """Closing tags that may still come for thoughts that ended early; None as long as there were none."""
+    """Closing tags still expected for thoughts that ended early; None before there were any."""
 
     def done(self) -> tuple[str, str]:
-        """Return (answer, thoughts); the text as it is where it has no thoughts."""
+        """Return (answer, thoughts); without thoughts, the text as it is."""
         for start, line in _lines(self.text):
             if self.state == "fence" and closes(line, self.marker):
                 self.state = "answer"
@@ -143,14 +143,14 @@ class _Parting:
         elif self.inline:
             self.inline -= 1
         elif self.owed != 0 and (self.state == "answer" or line.strip() == tag[0]):
-            # Everything before it was thought, by its model or by a part of the thoughts that spoke of tags.
+            # Everything before this tag was thoughts: of the model, or of a part that mentioned tags.
             self.kept, self.thoughts = [], [self.text[:at]]
             self.state, self.begin = "answer", end
             self.owed = self.owed and self.owed - 1
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """Yield each line with the place where it starts."""
+    """Yield each line with its start position."""
     start = 0
     for line in text.split("\n"):
         yield start, line
@@ -161,7 +161,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def opens(line: str) -> str:
-    """Return the marker of the fence that a line opens: three or more backticks or tildes.  Empty if it opens none."""
+    """Return the marker of the fence that a line opens (three or more backticks or tildes), or ""."""
     stripped = line.lstrip()
     for character in "`~":
         if stripped.startswith(character * 3):
@@ -171,14 +171,18 @@ def opens(line: str) -> str:
 
 
 def closes(line: str, marker: str) -> bool:
-    """Return whether a line closes the fence that ``marker`` has opened: at least as many, and nothing behind them."""
+    """Return whether a line closes the fence that ``marker`` opened: at least as many characters, and nothing after
+    them."""
     stripped = line.strip()
     return stripped.startswith(marker) and not stripped.strip(marker[0])
 
 
 def fenced(answer: str) -> str:
-    """Return what stands between the first fence and the last, without a language word; where there is no pair of
-    fences, the whole answer without them (GEPA's rule, for fences of any length and of tildes too)."""
+    """Return the text between the first fence and the last, without a language word.
+
+    Without a pair of fences, it is the whole answer without single fences. This is GEPA's rule, for fences of any
+    length and of tildes too.
+    """
     answer = _unified(answer)
     marker, first = _first_fence(answer)
     if not marker:
@@ -193,7 +197,7 @@ def fenced(answer: str) -> str:
 
 
 def _first_fence(answer: str) -> tuple[str, int]:
-    """Return the marker of the first fence and its place: backticks anywhere, or tildes that begin a line."""
+    """Return the marker of the first fence and its position: backticks anywhere, or tildes that begin a line."""
     ticks, tildes = answer.find("```"), answer.find("~~~") if answer.startswith("~~~") else answer.find("\n~~~") + 1
     has_tildes = tildes > 0 or answer.startswith("~~~")
     if ticks < 0 and not has_tildes:
@@ -211,7 +215,7 @@ def _worded(text: str) -> str:
 
 @attrs.frozen
 class Block:
-    """What stands in one fence, each line with its line break; not ``closed`` where the text ends before the fence."""
+    """The lines in one fence, each with its line break; not ``closed`` if the text ends before the fence."""
 
     language: str
     body: str
@@ -219,9 +223,9 @@ class Block:
 
 
 def blocks(text: str) -> list[Block]:
-    """Return the fenced blocks of a text in their order, for fences of any length, of backticks or of tildes.
+    """Return the fenced blocks of a text in their order, for fences of any length, of backticks or tildes.
 
-    A fence that stands in a string of a Python block does not end the block.
+    A fence inside a string of a Python block does not end the block.
     """
     lines, found, at, trusting = _unified(text).split("\n"), list[Block](), 0, True
     while at < len(lines):
@@ -234,8 +238,8 @@ def blocks(text: str) -> list[Block]:
         language = info[0].lower() if info else ""
         end = _end(lines, at + 1, marker, python=trusting and language in PYTHON)
         if end is None and trusting:
-            # A quotation mark of the text itself, or one that was never closed: read on without them.  Once, or a text
-            # could have its rest read over for each of its fences.
+            # The quotation mark belongs to the text, or was never closed: read on without quotes. Do so only once, or
+            # each fence of a text could cost another pass over the rest.
             trusting = False
             end = _end(lines, at + 1, marker, python=False)
         body = [_dedented(line, indent) for line in lines[at + 1 : end]]
@@ -245,7 +249,7 @@ def blocks(text: str) -> list[Block]:
 
 
 def _end(lines: list[str], start: int, marker: str, *, python: bool) -> int | None:
-    """Return the line that closes a fence, outside of Python's strings of several lines if it is ``python``."""
+    """Return the line that closes a fence; if it is ``python``, a line inside a multi-line string does not."""
     quote = ""
     for number in range(start, len(lines)):
         line = lines[number]
@@ -289,7 +293,7 @@ def _unified(text: str) -> str:
 
 @attrs.frozen
 class Edit:
-    """One SEARCH/REPLACE block: its lines between the markers, and which of them may divide the two parts."""
+    """One SEARCH/REPLACE block: its lines between the markers, and the lines that may divide its two parts."""
 
     lines: tuple[str, ...]
     dividers: tuple[int, ...]
@@ -303,9 +307,9 @@ def edits(text: str) -> list[Edit]:
     """Return the SEARCH/REPLACE blocks of an answer in their order::
 
         <<<<<<< SEARCH
-        lines as they stand now
+        the current lines
         =======
-        lines to put in their place
+        the new lines
         >>>>>>> REPLACE
 
     Raises `UnusableReply` for a block that lacks one of its three marks: a guess would garble a program.
@@ -330,7 +334,10 @@ def edits(text: str) -> list[Edit]:
 
 
 def _edit(lines: list[str], width: int, number: int) -> Edit:
-    """An edit whose marks have ``width`` characters: a line of as many ``=`` divides it, or else one of 5 to 9."""
+    """Return an edit whose marks have ``width`` characters.
+
+    A line with as many ``=`` divides it, or else a line with 5 to 9.
+    """
     marks = [(at, count) for at, line in enumerate(lines) for mark, count in [_mark(line)] if mark == "="]
     dividers = [at for at, count in marks if count == width] or [at for at, _ in marks]
     if not dividers:
@@ -339,7 +346,7 @@ def _edit(lines: list[str], width: int, number: int) -> Edit:
 
 
 def _mark(line: str) -> tuple[str, int]:
-    """Return which of an edit's three marks a line is, and how many of its character it has."""
+    """Return which of an edit's three marks a line is, and how many characters it has."""
     for character, word in (("<", "SEARCH"), ("=", ""), (">", "REPLACE")):
         if line.startswith(character * 5):
             rest = line.lstrip(character)

@@ -1,7 +1,7 @@
-"""All that goes to a terminal: cleaned, in an encoding that it has, and never the end of what was worked on.
+"""All terminal output: without control characters, in the terminal's encoding, and never a reason for a run to end.
 
-Replies, errors, candidates, and the names of tasks and files come from elsewhere.  On a terminal some characters are
-commands: to set its title or the clipboard, to erase, to write from right to left.  No other module prints.
+Replies, errors, candidates, and the names of tasks and files come from outside. On a terminal some characters are
+commands: they set its title or the clipboard, erase text, or write from right to left. No other module prints.
 """
 
 from __future__ import annotations
@@ -47,20 +47,21 @@ __all__ = [
 ]  # fmt: skip
 
 COMMANDS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # all controls but the tab and the end of a line
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # that change the direction of writing
-    "\u2028\u2029\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # that end lines, or are not seen
-    "\ud800-\udfff]"  # halves of characters, which no encoding has
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls except tab and newline
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # change the direction of writing
+    "\u2028\u2029\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # line ends, and invisible
+    "\ud800-\udfff]"  # surrogate halves, which no encoding has
 )
 
 WIDE = 10_000
-"""Columns of what is no terminal: nothing is cut or wrapped there."""
+"""The columns of an output that is no terminal: nothing is truncated or wrapped there."""
 
 DIFF = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def clean(text: str) -> str:
-    r"""Return ``text`` with what a terminal would obey, or not show, written out: an escape as ``\x1b``."""
+    r"""Return ``text`` with every character that a terminal would obey or not show written out: an escape as
+    ``\x1b``."""
     return COMMANDS.sub(_written_out, text.replace("\r\n", "\n"))
 
 
@@ -73,7 +74,7 @@ def _written_out(found: re.Match[str]) -> str:
 
 @attrs.frozen
 class Styled:
-    """A text with a colour or a weight, where the terminal has them."""
+    """A text with a colour or a weight, on terminals that have them."""
 
     text: str
     how: dict[str, Any]
@@ -88,24 +89,24 @@ def style(text: str, **how: Any) -> Styled:
 
 
 def say(*parts: object, err: bool = False, sep: str = " ", end: str = "\n") -> None:
-    """Print the parts, cleaned, with ``sep`` between two; on stderr with ``err``."""
+    """Print the cleaned parts, separated by ``sep``; on stderr with ``err``."""
     text = sep.join(str(part) if isinstance(part, Styled) else clean(str(part)) for part in parts)
     click.echo(text + end, file=sys.stderr if err else sys.stdout, nl=False)
 
 
 def say_error(text: object) -> None:
-    """Print what went wrong on stderr."""
+    """Print an error message on stderr."""
     say(style("error:", fg="red", bold=True), text, err=True)
 
 
 def say_diff(lines: Iterable[str]) -> None:
-    """Print lines, those of a unified diff in its colours."""
+    """Print lines, with the colours of a unified diff."""
     for line in lines:
         say(style(line, fg=DIFF[line[0]]) if line[:1] in DIFF else line)
 
 
 def say_json(text: str) -> None:
-    """Print JSON; what the terminal would obey, or its encoding has not, stands in escapes of JSON's."""
+    """Print JSON; JSON escapes replace characters that the terminal would obey or its encoding lacks."""
     text = COMMANDS.sub(lambda found: _escaped(found[0]), text)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     if not _has(text, encoding):
@@ -126,10 +127,10 @@ def _has(text: str, encoding: str) -> bool:
 
 
 def agreed(question: str) -> bool:
-    """Return whether the user says yes; no where there is nobody to ask."""
+    """Return whether the user says yes; no if nobody can answer."""
     try:
         return click.confirm(clean(question), err=True)
-    except (click.Abort, OSError, RuntimeError):  # the input has ended, or there is none; or Ctrl-C
+    except (click.Abort, OSError, RuntimeError):  # the input has ended or does not exist, or Ctrl-C
         say(err=True)
         return False
 
@@ -142,7 +143,8 @@ def grid(
 ) -> Table:
     """Return a table without lines.
 
-    A cell is a text, or a text and its style.  The columns named in ``right`` are numbers, of ``least`` signs at least.
+    A cell is a text, or a text and its style. The columns named in ``right`` hold numbers, at least ``least``
+    characters wide.
     """
     from rich.table import Table
     from rich.text import Text
@@ -154,7 +156,7 @@ def grid(
         else:
             table.add_column(clean(name))
     for row in rows:
-        # Not as strings: a text of the run may hold what rich takes for markup.
+        # Text objects, because rich would read markup in strings of the run.
         table.add_row(*(Text(clean(cell)) if isinstance(cell, str) else Text(clean(cell[0]), cell[1]) for cell in row))
     return table
 
@@ -168,7 +170,7 @@ def above(table: Table, lines: Iterable[str]) -> RenderableType:
 
 
 def say_table(table: RenderableType) -> None:
-    """Print a table; where there is no terminal, as wide as it is."""
+    """Print a table; outside of a terminal, at its full width."""
     from rich.console import Console
 
     shown = Console(highlight=False)
@@ -183,26 +185,26 @@ def say_table(table: RenderableType) -> None:
 
 
 def console() -> Console:
-    """Return the console of stderr, for what is drawn there again and again."""
+    """Return the console of stderr, for displays that redraw themselves."""
     from rich.console import Console
 
     return Console(stderr=True)
 
 
 def live(first: RenderableType) -> Live:
-    """Return a picture on stderr that is drawn anew by its ``update(..., refresh=True)``."""
+    """Return a display on stderr that its ``update(..., refresh=True)`` redraws."""
     from rich.live import Live
 
     return Live(first, console=console(), auto_refresh=False, transient=False)
 
 
 def progress_bar(length: int, label: str) -> Any:
-    """Return a bar on stderr that is moved on by its ``update(steps)``."""
+    """Return a progress bar on stderr that its ``update(steps)`` advances."""
     return click.progressbar(length=length, label=clean(label), file=sys.stderr)
 
 
 class Screen:
-    """A `flashgraph.llm.weights.Report` that draws on stderr: a bar for what has a size, a line for what has none."""
+    """A `flashgraph.llm.weights.Report` that draws on stderr: a bar if the size is known, otherwise a line."""
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -226,7 +228,7 @@ class Screen:
 
 
 def is_live() -> bool:
-    """Return whether somebody looks at stderr: a table that moves is of use there."""
+    """Return whether stderr is a terminal, where a live display makes sense."""
     return sys.stderr is not None and sys.stderr.isatty()
 
 
@@ -236,8 +238,8 @@ def is_live() -> bool:
 class SafeStream:
     """A stream on which writing never fails.
 
-    What its encoding has not is written out, and a stream that is closed, full, or read by nobody keeps the first
-    ``error``: what was to be said is lost, and not what was worked on.
+    Characters that its encoding lacks are escaped. If the stream is closed, full, or has no reader, it keeps the first
+    ``error``: the output is lost, but the work is not.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -260,13 +262,13 @@ class SafeStream:
     def _tried(self, what: Any, *given: Any) -> Any:
         try:
             return what(*given)
-        except (OSError, ValueError) as error:  # ValueError: it was closed by the program itself
+        except (OSError, ValueError) as error:  # ValueError: the program itself closed it
             self.error = self.error or error
             return None
 
     @property
     def readerless(self) -> bool:
-        """Whether its reader has had enough, as ``head`` has."""
+        """Whether its reader has gone, as ``head`` does."""
         return isinstance(self.error, BrokenPipeError)
 
     def __getattr__(self, name: str) -> Any:
@@ -275,9 +277,9 @@ class SafeStream:
 
 @contextmanager
 def guarded() -> Iterator[tuple[SafeStream, SafeStream]]:
-    """Guard stdout and stderr, which may be closed, full, or without a reader; give the two.
+    """Yield guarded stdout and stderr, which may be closed, full, or without a reader.
 
-    Warnings that are logged go through `say`, unless the user's own code has set up logging.
+    Logged warnings go through `say`, unless the user's own code has set up logging.
     """
     _fill()
     before = sys.stdout, sys.stderr, logging.lastResort
@@ -297,14 +299,14 @@ def guarded() -> Iterator[tuple[SafeStream, SafeStream]]:
 
 
 class _Lines(logging.Handler):
-    """Logged warnings as lines on stderr."""
+    """Prints logged warnings as lines on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say(self.format(record), err=True)
 
 
 def _fill() -> None:
-    """Give standard streams that are closed to nowhere: else the next file that is opened would be one of them."""
+    """Open closed standard streams on the null device; otherwise the next opened file would become one of them."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -313,7 +315,7 @@ def _fill() -> None:
 
 
 def _give_up(number: int, stream: SafeStream) -> None:
-    """Let Python end in peace, which writes what is left and would fail."""
+    """Redirect a failed stream, so that Python's own flush at exit does not fail."""
     with suppress(OSError, ValueError, AttributeError):
         if stream.fileno() == number:
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -322,13 +324,13 @@ def _give_up(number: int, stream: SafeStream) -> None:
 
 
 def flush() -> None:
-    """Have seen what was printed."""
+    """Flush stdout and stderr."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             stream.flush()
 
 
 def last_word(text: str) -> None:
-    """Say something from a signal handler, before the process is ended at once."""
+    """Print a line from a signal handler, just before the process ends."""
     with suppress(OSError):
         os.write(2, f"{clean(text)}\n".encode("ascii", "backslashreplace"))

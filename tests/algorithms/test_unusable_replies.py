@@ -21,7 +21,7 @@ UNUSABLE = {
     "thoughts": fg.Reply('<think>{"operations": []} ```\nx\n```</think>'),
 }
 REASONS = {
-    "cut off": "cut off at its limit of tokens (finish=length)",
+    "cut off": "truncated at its token limit (finish=length)",
     "empty": "the reply is empty",
     "refused": "the model refused",
     "thoughts": "the reply holds thoughts and no answer",

@@ -80,7 +80,7 @@ class Server:
         return fg.Reply("ok", fg.Usage(1, 50), 0.0, model=self.name, quotas=told)
 
     def _told(self) -> dict[str, str]:
-        return {} if self.rate is None else self.rate.said("requests")
+        return {} if self.rate is None else self.rate.headers("requests")
 
     async def load(self) -> Load:
         waiting = max(0, self.in_flight - self.slots)

@@ -212,9 +212,9 @@ def test_edits_of_any_lines(lines: list[str]) -> None:
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        (fg.Reply("```\nhalf of", finish="length"), r"cut off at its limit of tokens \(finish=length\)(.|\n)*Fix: "),
-        (fg.Reply("text", finish="max_tokens"), "cut off"),
-        (fg.Reply("", finish="length"), "cut off"),
+        (fg.Reply("```\nhalf of", finish="length"), r"truncated at its token limit \(finish=length\)(.|\n)*Fix: "),
+        (fg.Reply("text", finish="max_tokens"), "truncated"),
+        (fg.Reply("", finish="length"), "truncated"),
         (fg.Reply("partly", finish="content_filter"), "withheld"),
         (fg.Reply("", finish="refusal"), "withheld"),
         (fg.Reply("half", finish="abort"), "not complete"),
@@ -287,7 +287,7 @@ def proposals(result: fg.Result) -> list[ev.JobEnded]:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (fg.Reply("```\ncut", finish="length"), "cut off at its limit of tokens"),
+        (fg.Reply("```\ncut", finish="length"), "truncated at its token limit"),
         (fg.Reply(""), "the reply is empty"),
         (fg.Reply("<think>I might write\n```\nAnswer well.\n```"), "holds thoughts and no answer"),
         (fg.Reply("I'm sorry, but I can't help with that."), "the model refused"),

@@ -1,12 +1,11 @@
-"""The playbook of ACE (arXiv 2510.04618) as an immutable pool: bullets with counters, changed by small operations.
+"""ACE's playbook (arXiv 2510.04618) as an immutable pool: bullets with counters, changed by small operations.
 
-bullets      a bullet, its line, and the text format of a whole playbook
-operations   what the pool is told: a start, tags, deltas of operations, merges of near-duplicates
-budget       which bullets go when the text would be too long
-pool         the pool itself
-lenient      JSON in what a model wrote
-replies      a generator's, a reflector's and a curator's JSON replies, read with tolerance
-similarity   how alike two texts are: lexically, or by an embedding model
+- `bullets`: a bullet, its line, and the text format of a whole playbook
+- `operations`: the values that the pool admits: a start, tags, deltas of operations, merges of near-duplicates
+- `budget`: which bullets to evict from a text that is too long
+- `pool`: the pool itself
+- `replies`: tolerant reading of the JSON replies of generator, reflector and curator
+- `similarity`: how alike two texts are: lexically, or by an embedding model
 """
 
 from flashgraph.parts.ace.bullets import Bullet, digest

@@ -1,4 +1,4 @@
-"""Which bullets go when a playbook would be longer than its budget."""
+"""Choose the bullets to evict from a playbook that exceeds its budget."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ _DIGITS = len(str(COUNT_LIMIT))
 
 
 def sections_of(bullets: Sequence[Bullet], template: Sequence[str]) -> tuple[str, ...]:
-    """The sections of a playbook: those that its first text had, then the others by their first bullet."""
+    """Return the sections of a playbook: those of its first text, then the others by their first bullet."""
     return tuple(dict.fromkeys([*template, *(bullet.section for bullet in bullets)]))
 
 
 def tokens_of(bullets: Sequence[Bullet], template: Sequence[str]) -> int:
-    """An estimate of the rendered text's tokens, at four characters each.
+    """Return an estimate of the rendered text's tokens, at four characters each.
 
-    Counters count as if they had all of their digits: so tags never change a playbook's length, nothing is evicted
-    for them, and they commute.
+    Every counter counts with its maximal number of digits. So tags never change a playbook's length or cause an
+    eviction, and they commute.
     """
     sections = sections_of(bullets, template)
     return _tokens(sum(map(_header, sections)) + sum(map(_size, bullets)))
 
 
 def alone(bullet: Bullet) -> int:
-    """The tokens of a playbook that has only this bullet."""
+    """Return the tokens of a playbook with only this bullet."""
     return tokens_of([bullet], ())
 
 
 def fit(
     bullets: Sequence[Bullet], template: Sequence[str], budget: int, new: Collection[str] = ()
 ) -> tuple[tuple[Bullet, ...], tuple[str, ...], tuple[Bullet, ...]]:
-    """The bullets and the template that are within ``budget`` tokens, and the bullets that had to go.
+    """Return the bullets and the template that fit ``budget`` tokens, and the evicted bullets.
 
-    The bullet with the lowest (helpful - harmful) goes first, the oldest among equals.  When all old ones are gone,
-    so do the template's empty headers, the last one first, and then the bullets in ``new``.
+    The bullet with the lowest (helpful - harmful) goes first, the oldest among equals. After all old bullets go the
+    template's empty headers, the last one first, and then the bullets in ``new``.
     """
     size = sum(map(_header, sections_of(bullets, template))) + sum(map(_size, bullets))
     if _tokens(size) <= budget:

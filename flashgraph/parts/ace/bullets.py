@@ -1,9 +1,11 @@
-"""A bullet, its line, and the text of a playbook: ``## SECTION`` headers over lines of bullets.
+"""A bullet, its line, and the text of a playbook: ``## SECTION`` headers above lines of bullets.
 
-## STRATEGIES & INSIGHTS
-[si-00001] helpful=3 harmful=0 :: Check the unit before you compare amounts.
-[si-00004] helpful=0 harmful=1 :: The first line of a longer text,
-  whose other lines are indented by two spaces.
+For example::
+
+    ## STRATEGIES & INSIGHTS
+    [si-00001] helpful=3 harmful=0 :: Check the unit before you compare amounts.
+    [si-00004] helpful=0 harmful=1 :: The first line of a longer text,
+      whose other lines are indented by two spaces.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ __all__ = [
 ]
 
 COUNT_LIMIT = 999_999
-"""Counters stop here: a number of six digits is enough, and a playbook's size can be told without its counters."""
+"""Counters stop here: six digits are enough, and a bound makes a playbook's size independent of its counters."""
 
 OTHERS = "OTHERS"
 """The section of a bullet that names none."""
@@ -43,7 +45,7 @@ INDENT = "  "
 _HEADER = re.compile(r"##[ \t]+(\S.*)")
 _LINE = re.compile(r"\[([^\[\]]*)\](.*)")
 ID = r"[^\s\[\],;]*[^\s\[\],;-]-[0-9]{1,15}"
-"""The pattern of an id; texts that people start from may have other slugs than ours."""
+"""The pattern of an id; starting texts may use other slugs than `slug` makes."""
 
 _COUNTS = re.compile(r"[ \t]+helpful=(\S+)[ \t]+harmful=(\S+)[ \t]+::(?:[ \t](.*))?")
 _COUNT = re.compile(r"[0-9]{1,6}")
@@ -51,7 +53,7 @@ _COUNT = re.compile(r"[0-9]{1,6}")
 
 @attrs.frozen
 class Bullet:
-    """One entry of a playbook: ``id`` is its section's slug and the number of its admission (``si-00001``)."""
+    """One entry of a playbook; ``id`` is its section's slug and the number of its admission (``si-00001``)."""
 
     id: str
     section: str
@@ -61,14 +63,14 @@ class Bullet:
 
     @property
     def line(self) -> str:
-        """How it stands in a playbook; further lines of its text are indented."""
+        """Return the bullet's line in a playbook; further lines of its text are indented."""
         first, *more = self.text.split("\n")
         head = f"[{self.id}] helpful={self.helpful} harmful={self.harmful} :: {first}"
         return "\n".join([head, *(INDENT + line if line else "" for line in more)])
 
     @property
     def digest(self) -> str:
-        """What an operation on this bullet carries, to find out later whether its text is still the same."""
+        """The digest that an operation on this bullet carries, to tell later whether the text has changed."""
         return digest(self.text)
 
     @property
@@ -77,7 +79,7 @@ class Bullet:
         return self.helpful - self.harmful
 
     def counted(self, helpful: int, harmful: int) -> Bullet:
-        """The bullet with its counters raised."""
+        """Return the bullet with its counters raised."""
         return attrs.evolve(
             self,
             helpful=min(self.helpful + helpful, COUNT_LIMIT),
@@ -86,14 +88,14 @@ class Bullet:
 
 
 def digest(text: str) -> str:
-    """Sixteen hexadecimal digits that stand for a bullet's text, without its counters."""
+    """Return sixteen hexadecimal digits that identify a bullet's text, without its counters."""
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def clean(text: str) -> str:
-    """A text as a bullet holds it: no space at the ends of lines, no blank line at its ends, valid Unicode.
+    """Return a text as a bullet holds it: stripped lines, no blank line at either end, valid Unicode.
 
-    A model may write half of a surrogate pair as an escape; no file could be written with it.
+    A model may write half of a surrogate pair as an escape, which no file can hold.
     """
     valid = text.encode("utf-8", "replace").decode()
     lines = valid.replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -101,18 +103,18 @@ def clean(text: str) -> str:
 
 
 def clean_section(section: str) -> str:
-    """A section's name as its header shows it: one line, capitals, spaces for underscores."""
+    """Return a section's name as its header shows it: one line, capitals, spaces for underscores."""
     return " ".join(clean(section).replace("_", " ").lstrip("# ").upper().split()) or OTHERS
 
 
 def same_section(section: str) -> str:
-    """A key that is equal for names that mean one section: ``Tips & Tricks`` and ``tips_and_tricks``."""
+    """Return a key that is equal for names of one section: ``Tips & Tricks`` and ``tips_and_tricks``."""
     words = re.findall(r"\w+", section.replace("_", " ").replace("&", " and ").casefold())
     return " ".join(words) or section.casefold().strip()
 
 
 def slug(section: str) -> str:
-    """The first part of an id: four letters of a single word, the initials of several (as in ACE's code)."""
+    """Return the first part of an id: four letters of a single word, or the initials of several (as in ACE's code)."""
     words = re.findall(r"[a-z0-9]+", section.lower().replace("&", " "))
     if not words:
         return "misc"
@@ -120,17 +122,17 @@ def slug(section: str) -> str:
 
 
 def number_of(bullet_id: str) -> int:
-    """The number in an id."""
+    """Return the number in an id."""
     return int(bullet_id.rpartition("-")[2])
 
 
 def bare_id(cited: str) -> str:
-    """An id as models cite it, without brackets and spaces."""
+    """Return an id without the brackets and spaces that models add."""
     return cited.strip().strip("[]").strip()
 
 
 def render(bullets: Iterable[Bullet], sections: Sequence[str]) -> str:
-    """The text of a playbook: ``sections`` in their order, also those without a bullet."""
+    """Return the text of a playbook: ``sections`` in their order, also those without a bullet."""
     lines: dict[str, list[str]] = {section: [f"## {section}"] for section in sections}
     for bullet in bullets:
         lines[bullet.section].append(bullet.line)
@@ -138,9 +140,9 @@ def render(bullets: Iterable[Bullet], sections: Sequence[str]) -> str:
 
 
 def parse_bullets(text: str, name: str = "playbook") -> tuple[tuple[Bullet, ...], tuple[str, ...]]:
-    """The bullets of a playbook's text, in its order, and its sections.
+    """Return the bullets of a playbook's text, in its order, and its sections.
 
-    ``name`` is the file, for messages.  Raises `DataError` with the file and the line of the first mistake.
+    ``name`` is the file, for messages. Raises `DataError` with the file and the line of the first mistake.
     """
     bullets: list[Bullet] = []
     places: dict[str, int] = {}
@@ -155,7 +157,7 @@ def parse_bullets(text: str, name: str = "playbook") -> tuple[tuple[Bullet, ...]
             continue
         if line.startswith(INDENT):
             if not inside:
-                raise _wrong(place, "line", line, "a bullet above an indented line", "take the spaces before it away")
+                raise _wrong(place, "line", line, "a bullet above an indented line", "remove the leading spaces")
             bullets[-1] = attrs.evolve(
                 bullets[-1], text=bullets[-1].text + "\n" * (blank + 1) + clean_line(line.removeprefix(INDENT))
             )
@@ -175,7 +177,7 @@ def parse_bullets(text: str, name: str = "playbook") -> tuple[tuple[Bullet, ...]
 
 
 def clean_line(line: str) -> str:
-    """One line of a text; the spaces before it are its own."""
+    """Return one line of a text, stripped at its end only."""
     return line.encode("utf-8", "replace").decode().rstrip()
 
 

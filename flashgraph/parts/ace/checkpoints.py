@@ -1,4 +1,4 @@
-"""Scored snapshots of an artifact that another pool evolves, and how attempts went while it did."""
+"""Scored snapshots of an artifact that another pool evolves, and the scores of its training samples."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ __all__ = ["Checkpoints", "Snapshot", "StepScores", "same_snapshot"]
 
 @attrs.frozen
 class Snapshot:
-    """The texts of an artifact after ``step`` samples, to be tried on the samples ``indices`` of ``split``; a sample
-    that fails has the score ``least``."""
+    """The texts of an artifact after ``step`` samples, to be tried on the samples ``indices`` of ``split``.
+
+    A sample that fails scores ``least``.
+    """
 
     text: Mapping[str, str]
     step: int
@@ -31,14 +33,14 @@ class Snapshot:
 
 
 def same_snapshot(value: Snapshot) -> Hashable:
-    """Return what tells snapshots apart, for ``distinct=`` on an edge: their texts, white space aside, and samples."""
+    """Return the key that tells snapshots apart (for ``distinct=`` on an edge): texts without white space, and
+    samples."""
     return same_text(value), value.split, value.indices
 
 
 @attrs.frozen
 class StepScores:
-    """``samples`` training samples: the sums of their first scores, and of those when the artifact had learned from
-    them."""
+    """The sums of scores of ``samples`` training samples, before and after the artifact learned from them."""
 
     samples: int
     before: float
@@ -50,13 +52,13 @@ class Checkpoints:
     """Snapshots with their mean scores.
 
     On the ``val`` split all are scored on the same samples, and `best` is the first with the highest mean (ACE, arXiv
-    2510.04618: a strict comparison).  Where each is scored on samples of its own, before it learns from them, the
-    newest is the best, and `cumulative` is the score of them all (ACE's online mode).
+    2510.04618: a strict comparison). In ACE's online mode each is scored on its own samples, before it learns from
+    them. Then the newest is the best, and `cumulative` is the score of all.
     """
 
     artifacts: Mapping[int, Artifact] = attrs.field(factory=dict)
     steps: Mapping[int, int] = attrs.field(factory=dict)
-    """By artifact: the step of its snapshot."""
+    """For each artifact, the step of its snapshot."""
     online: bool = False
     answered: int = 0
     before: float = 0.0
@@ -65,7 +67,7 @@ class Checkpoints:
     bounds: tuple[float, float] = anywhere
 
     def for_task(self, task: Task[Any, Any]) -> Checkpoints:
-        """No snapshots, of a task."""
+        """Return the empty pool of a task."""
         return attrs.evolve(self, bounds=task.bounds)
 
     def apply(self, event: PoolEvent[Group[Snapshot, Attempt] | StepScores]) -> Checkpoints:
@@ -79,7 +81,7 @@ class Checkpoints:
             )
         rest = {i: a for i, a in self.artifacts.items() if i != event.artifact}
         origin = event.value.origin
-        # A window's members are numbered within it: the samples are what its snapshot says.
+        # Members are numbered within their window; the snapshot names the samples.
         scores = event.value.values
         if event.kind == "retract" or not scores:
             return attrs.evolve(self, artifacts=rest)
@@ -104,7 +106,8 @@ class Checkpoints:
         return sum(scores) / len(scores) if scores else None
 
     def best(self) -> Artifact | None:
-        """The first snapshot with the highest score, a confirmed one before any provisional one; online the newest."""
+        """Return the first snapshot with the highest score, a confirmed one before any provisional one; online the
+        newest."""
         confirmed = [a for a in self.artifacts.values() if not a.provisional] or list(self.artifacts.values())
         if self.online:
             return max(confirmed, key=lambda a: self.steps[a.id], default=None)
@@ -112,12 +115,12 @@ class Checkpoints:
 
     @property
     def own_champion(self) -> bool:
-        """Online no two snapshots have a sample in common: the newest is handed out."""
+        """Whether the newest is handed out: online, where no two snapshots share a sample."""
         return self.online
 
     @property
     def open_ended(self) -> bool:
-        """Whether a perfect score leaves something to do: online, where each window is another one."""
+        """Whether a perfect score leaves work to do: online, where the next window has other samples."""
         return self.online
 
     def focus(self) -> Checkpoints:

@@ -1,4 +1,4 @@
-"""What a playbook is told: a start, tags, deltas of operations, merges of near-duplicates."""
+"""The values that a playbook admits: a start, tags, deltas of operations, merges of near-duplicates."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Tag = Literal["helpful", "harmful", "neutral"]
 
 @attrs.frozen
 class Operation:
-    """One change of a playbook, as a curator asked for it.
+    """One change of a playbook, requested by a curator.
 
-    ``ids`` are the bullets that it names, ``seen`` the digests of their texts as the curator saw them, one for each
-    id: the operation is refused when one of these texts is another by the time it is applied.  A ``REFUSED`` one
-    could not be read: ``text`` is what there was, ``why`` the reason.
+    ``ids`` are the bullets that it changes. ``seen`` holds for each id the digest of the text that the curator saw. If
+    a text has changed by the time the operation is applied, the operation is refused. The kind ``REFUSED`` stands for
+    an unreadable operation: ``text`` is the original, ``why`` the reason.
 
-    One class for all kinds, so that a run can store it without knowing more.
+    One class serves all kinds, so that a run can store it without knowing more.
     """
 
     kind: Literal["ADD", "UPDATE", "MERGE", "REMOVE", "REFUSED"]
@@ -34,27 +34,27 @@ class Operation:
 
     @classmethod
     def add(cls, section: str, text: str) -> Operation:
-        """A new bullet; its id is given when it is admitted."""
+        """Return the operation that adds a bullet; it gets its id when it is admitted."""
         return cls("ADD", text, section)
 
     @classmethod
     def update(cls, bullet: str, text: str, seen: str) -> Operation:
-        """Another text for a bullet; its counters stay."""
+        """Return the operation that replaces a bullet's text; its counters stay."""
         return cls("UPDATE", text, "", (bullet,), (seen,))
 
     @classmethod
     def merge(cls, bullets: tuple[str, ...], text: str, seen: tuple[str, ...], section: str = "") -> Operation:
-        """One bullet for several: the first keeps its id, and its section unless one is given."""
+        """Return the operation that merges bullets; the first keeps its id, and its section unless one is given."""
         return cls("MERGE", text, section, bullets, seen)
 
     @classmethod
     def remove(cls, bullet: str, seen: str) -> Operation:
-        """Without this bullet."""
+        """Return the operation that removes a bullet."""
         return cls("REMOVE", "", "", (bullet,), (seen,))
 
     @classmethod
     def refused(cls, raw: str, why: str) -> Operation:
-        """What was no operation: recorded, and changes nothing."""
+        """Return a record of an unreadable operation, which changes nothing."""
         return cls("REFUSED", raw, why=why)
 
 
@@ -68,7 +68,7 @@ class RefusedOperation:
 
 @attrs.frozen
 class Delta:
-    """One curation: the training sample (its index), the reflection it was made from, and what to change.
+    """One curation: the index of its training sample, its reflection, and its operations.
 
     It counts as one trained sample, also without operations.
     """
@@ -80,14 +80,14 @@ class Delta:
 
 @attrs.frozen
 class Tags:
-    """What a reflection says of the bullets that were used: pairs of id and tag, to be counted."""
+    """A reflection's tags of the bullets that were used: pairs of id and tag, to be counted."""
 
     counts: tuple[tuple[str, Tag], ...]
 
 
 @attrs.frozen
 class Alike:
-    """Bullets that say nearly the same, for a model to merge: their ids, their texts, and the digests of these."""
+    """Near-duplicate bullets for a model to merge: their ids, their texts, and the digests of the texts."""
 
     ids: tuple[str, ...]
     texts: tuple[str, ...]
@@ -96,7 +96,7 @@ class Alike:
 
 @attrs.frozen
 class Merged:
-    """A group of near-duplicates that a model made into one text; ``seen`` are the digests of what it merged."""
+    """The one text that a model made of near-duplicates; ``seen`` holds the digests of the merged texts."""
 
     ids: tuple[str, ...]
     text: str
@@ -107,11 +107,10 @@ class Merged:
 class PlaybookStart:
     """The playbook to start from, and its settings; the first admission of a run.
 
-    ``budget_tokens`` is the most that the text may have, at four characters a token.  A new bullet whose lexical
-    similarity to an old one is at least ``duplicate_at`` is refused.  ``name`` is the file that ``text`` is from, for
-    messages.
+    ``budget_tokens`` bounds the text, at four characters a token. A new bullet is refused if its lexical similarity to
+    an old one is at least ``duplicate_at``. ``name`` is the file of ``text``, for messages.
 
-    Raises `DataError` when the text is no playbook or a setting is out of range, so that the pool never has to.
+    Raises `DataError` if the text is no playbook or a setting is out of range, so that the pool never has to.
     """
 
     text: str

@@ -27,17 +27,17 @@ from flashgraph.parts.ace.similarity import Similarity, lexical
 __all__ = ["LOG", "Playbook", "read_playbook"]
 
 LOG = 100
-"""How many refused operations, and how many evicted bullets, a playbook remembers."""
+"""The number of refused operations, and of evicted bullets, in a playbook's logs."""
 
 
 @attrs.frozen
 class Playbook:
-    """A playbook as ACE evolves it (arXiv 2510.04618, section 3), and what it takes to change it out of order.
+    """A playbook as ACE evolves it (arXiv 2510.04618, section 3), with the records that let changes come out of order.
 
-    ``bullets`` stand in order of admission.  ``numbered`` is the highest number that an id ever had: ids are given
-    on admission and never again.  ``aliases`` leads from ids that were merged away to the id that was kept.
-    ``template`` are the sections of the starting text, which stay without bullets.  ``refused`` and ``evicted`` are
-    logs of the newest hundred.  ``trained`` counts the deltas.
+    ``bullets`` are in order of admission. ``numbered`` is the highest number of any id so far; ids are given on
+    admission and never reused. ``aliases`` maps ids that were merged away to the id that was kept. ``template`` holds
+    the sections of the starting text, which stay without bullets. ``refused`` and ``evicted`` are logs of the newest
+    hundred. ``trained`` counts the deltas.
     """
 
     bullets: tuple[Bullet, ...] = ()
@@ -55,15 +55,15 @@ class Playbook:
 
     @classmethod
     def parse(cls, text: str, name: str = "playbook") -> Playbook:
-        """The playbook that a text shows.  Raises `DataError` with the file (``name``) and line of a mistake."""
+        """Return the playbook of a text. Raises `DataError` with the file (``name``) and line of a mistake."""
         bullets, sections = parse_bullets(text, name)
         return cls(bullets, sections, max((number_of(b.id) for b in bullets), default=0))
 
     def apply(self, event: PoolEvent[PlaybookStart | Tags | Delta | Merged]) -> Playbook:
-        """The playbook after an admission, itself when that changed nothing.
+        """Return the playbook after an admission; it is the same object if nothing changed.
 
-        A start counts only as the first admission.  Nothing is ever provisional here, so there is nothing to amend
-        or retract.
+        A start counts only as the first admission. Nothing is ever provisional here, so nothing is amended or
+        retracted.
         """
         if event.kind != "admit":
             return self
@@ -80,16 +80,16 @@ class Playbook:
 
     @property
     def artifacts(self) -> Mapping[int, Artifact]:
-        """The playbook as it is now, under the number of its last change; older texts are not held."""
+        """The current playbook, under the number of its last change; older texts are not kept."""
         newest = self.best()
         return {} if newest is None else {newest.id: newest}
 
     def best(self) -> Artifact | None:
-        """The playbook as it is now: ``{"playbook": text}``."""
+        """Return the current playbook: ``{"playbook": text}``."""
         return None if self.newest is None else Artifact(self.newest, {"playbook": self.text}, self.parents)
 
     def focus(self) -> Playbook:
-        """Itself: there is one line only."""
+        """Return itself: there is only one line."""
         return self
 
     @cached_property
@@ -113,7 +113,7 @@ class Playbook:
         return {bullet.id: bullet for bullet in self.bullets}
 
     def resolve(self, bullet: str) -> str | None:
-        """The id under which a bullet lives now, through all merges; None when it is gone or never was."""
+        """Return the id that a bullet has now, after all merges; None if it was removed or never existed."""
         while bullet not in self.by_id:
             if bullet not in self.aliases:
                 return None
@@ -121,21 +121,25 @@ class Playbook:
         return bullet
 
     def bullets_text(self, ids: Iterable[str]) -> str:
-        """The lines of these bullets, in the order given, each once; merged ones by what they became."""
+        """Return the lines of these bullets, each once, in the given order; a merged bullet appears as its
+        successor."""
         living = dict.fromkeys(self.resolve(bullet) for bullet in ids)
         return "\n".join(self.by_id[bullet].line for bullet in living if bullet is not None)
 
     def seen(self, ids: Iterable[str]) -> tuple[str, ...]:
-        """The digests of these bullets' texts, for an operation on them.  Raises `KeyError` for an id that is gone."""
+        """Return the digests of these bullets' texts, for an operation on them. Raises `KeyError` for a removed id."""
         return tuple(self.by_id[bullet].digest for bullet in ids)
 
     def conflicts(self, delta: Delta) -> bool:
-        """Whether the delta names a bullet that is gone or has another text than its curator saw."""
+        """Return whether the delta names a bullet that was removed or whose text its curator did not see."""
         return any(self._changed(operation) for operation in delta.operations)
 
     def duplicates(self, similarity: Similarity = lexical) -> tuple[tuple[str, ...], ...]:
-        """Groups of near-duplicates, as ACE's bullet analyzer makes them: each bullet that is in no group yet gathers
-        the later ones whose similarity to it is at least ``duplicate_at``.  The first id of a group is its oldest."""
+        """Return groups of near-duplicates, as in ACE's bullet analyzer.
+
+        Each bullet that is not in a group yet gathers the later ones whose similarity to it is at least
+        ``duplicate_at``. The first id of a group is its oldest.
+        """
         groups = []
         rest = list(self.bullets)
         while rest:
@@ -148,7 +152,7 @@ class Playbook:
         return tuple(groups)
 
     def alike(self, similarity: Similarity = lexical) -> tuple[Alike, ...]:
-        """The `duplicates` with what a model needs to merge them."""
+        """Return the `duplicates` with the texts and digests that a merge needs."""
         return tuple(
             Alike(ids, tuple(self.by_id[bullet].text for bullet in ids), self.seen(ids))
             for ids in self.duplicates(similarity)
@@ -172,8 +176,8 @@ class Playbook:
     def _operated(self, operations: Iterable[Operation], trained: int) -> Playbook:
         now, new = attrs.evolve(self, trained=trained), set()
         for operation in operations:
-            # What the curator saw is compared with the playbook before the delta, because a curator knows its own
-            # earlier operations; `now` only tells what these have left.
+            # Compare with the playbook before the delta, because a curator knows its own earlier operations. `now` only
+            # holds their result.
             why = self._changed(operation) or now._impossible(operation)
             if why:
                 now = attrs.evolve(now, refused=(*now.refused, RefusedOperation(operation, why))[-LOG:])
@@ -185,23 +189,23 @@ class Playbook:
         return now._fitted(new)
 
     def _changed(self, operation: Operation) -> str:
-        """Why an operation's bullets are not what its curator saw; empty when they are."""
+        """Return why an operation's bullets differ from those that its curator saw; empty if they do not."""
         if len(operation.ids) != len(operation.seen):
-            return "it does not say what its curator saw"
+            return "it lacks the digests of the texts that its curator saw"
         for bullet, seen in zip(operation.ids, operation.seen, strict=True):
             if bullet not in self.by_id:
-                return f"[{bullet}] is gone"
+                return f"[{bullet}] was removed"
             if self.by_id[bullet].digest != seen:
                 return f"[{bullet}] changed since"
         return ""
 
     def _impossible(self, operation: Operation) -> str:
-        """Why an operation cannot be applied to this playbook; empty when it can."""
+        """Return why an operation cannot be applied to this playbook; empty if it can."""
         if operation.kind == "REFUSED":
             return operation.why
         for bullet in operation.ids:
             if bullet not in self.by_id:
-                return f"[{bullet}] is gone by an earlier operation of the same curation"
+                return f"[{bullet}] was removed by an earlier operation of the same curation"
         several = max(len(set(operation.ids)), 2)
         if len(operation.ids) != {"ADD": 0, "MERGE": several}.get(operation.kind, 1):
             return f"{operation.kind} with {len(operation.ids)} ids"
@@ -210,7 +214,7 @@ class Playbook:
         return self._unfit(operation)
 
     def _unfit(self, operation: Operation) -> str:
-        """Why an operation's text cannot be a bullet's; empty when it can."""
+        """Return why an operation's text cannot be a bullet's; empty if it can."""
         text = clean(operation.text)
         if not text:
             return "its text is empty"
@@ -225,7 +229,7 @@ class Playbook:
         return ""
 
     def _written(self, operation: Operation) -> Bullet:
-        """The bullet that an ADD, UPDATE or MERGE leaves."""
+        """Return the bullet that an ADD, UPDATE or MERGE produces."""
         text = clean(operation.text)
         if operation.kind == "ADD":
             section = self._section(operation.section)
@@ -236,7 +240,7 @@ class Playbook:
         return attrs.evolve(summed, section=section, text=text)
 
     def _section(self, name: str) -> str:
-        """The section that is meant by a name, or a new one of that name."""
+        """Return the existing section that a name means, or a new one of that name."""
         wanted = clean_section(name)
         known = {same_section(section): section for section in self.sections}
         return known.get(same_section(wanted), wanted)
@@ -246,14 +250,14 @@ class Playbook:
         return attrs.evolve(self, bullets=(*self.bullets, bullet), numbered=self.numbered + 1)
 
     def _rewritten(self, operation: Operation) -> Playbook:
-        """After an UPDATE, MERGE or REMOVE."""
+        """Return the playbook after an UPDATE, MERGE or REMOVE."""
         first, *others = operation.ids
         gone = set(operation.ids if operation.kind == "REMOVE" else others)
         bullets = tuple(self._written(operation) if b.id == first else b for b in self.bullets if b.id not in gone)
         return attrs.evolve(self, bullets=bullets, aliases={**self.aliases, **dict.fromkeys(others, first)})
 
     def _fitted(self, new: Iterable[str]) -> Playbook:
-        """Within the budget."""
+        """Return the playbook cut to its budget."""
         bullets, template, gone = fit(self.bullets, self.template, self.budget_tokens, frozenset(new))
         if len(bullets) == len(self.bullets) and template == self.template:
             return self
@@ -261,7 +265,7 @@ class Playbook:
 
 
 def read_playbook(path: str | Path) -> Playbook:
-    """The playbook in a file.  Raises `DataError` when it cannot be read, or with the line of a mistake in it."""
+    """Return the playbook in a file. Raises `DataError` if it cannot be read, or with the line of a mistake."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What ACE's three roles are asked, and the merge of near-duplicates.  All answers are JSON objects."""
+"""The prompts of ACE's three roles, and of the merge of near-duplicates. The three roles answer with JSON objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EMPTY = "(nothing has been learned yet)"
 
 
 def generate_prompt(text: Mapping[str, str], sample: object, reflection: str = "") -> str:
-    """Ask for an answer to a sample.
+    """Return the prompt for an answer to a sample.
 
     ``text`` holds the playbook under ``playbook``; its other components are the task's own instructions.
     """
@@ -33,7 +33,7 @@ def generate_prompt(text: Mapping[str, str], sample: object, reflection: str = "
 
 
 def reflect_prompt(sample: object, answer: str, feedback: str, right: bool, used: str) -> str:
-    """Ask what an attempt teaches; ``used`` shows the playbook lines that it cited."""
+    """Return the prompt for a reflection on an answer; ``used`` shows the playbook lines that it cited."""
     return (
         f"An assistant worked on this case:\n{sample}\n\nIt answered: {answer}\n\n"
         f"That was {'right' if right else 'wrong'}. {feedback}\n\n"
@@ -47,7 +47,7 @@ def reflect_prompt(sample: object, answer: str, feedback: str, right: bool, used
 
 
 def curate_prompt(playbook: Playbook, sample: object, reflection: str) -> str:
-    """Ask for changes of the playbook in the light of a reflection."""
+    """Return the prompt for changes of the playbook that follow from a reflection."""
     return (
         f"A playbook collects what an assistant should know. It may have {playbook.budget_tokens:,} tokens and has "
         f"{playbook.tokens:,}:\n\n{playbook.text or EMPTY}\n\n"
@@ -63,7 +63,7 @@ def curate_prompt(playbook: Playbook, sample: object, reflection: str) -> str:
 
 
 def merge_prompt(lines: Sequence[str]) -> str:
-    """Ask for one text that says what several near-duplicates say."""
+    """Return the prompt for one text that merges several near-duplicates."""
     listed = "\n".join(f"- {line}" for line in lines)
     return (
         f"These pieces of advice say nearly the same:\n{listed}\n\nWrite one that keeps every fact of each. "

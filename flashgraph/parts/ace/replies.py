@@ -1,4 +1,4 @@
-"""The JSON replies of ACE's generator, reflector and curator."""
+"""Read the JSON replies of ACE's generator, reflector and curator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flashgraph.text.replies import LONGEST
 __all__ = ["parse_answer", "parse_operations", "parse_tags"]
 
 MOST_OPERATIONS = 200
-"""Operations of one reply."""
+"""The most operations that are read from one reply."""
 
 OPERATIONS = ("operations", "ops", "changes", "delta")
 KIND = ("type", "op", "operation", "action", "kind")
@@ -32,14 +32,14 @@ KINDS = {"ADD": "ADD", "UPDATE": "UPDATE", "MERGE": "MERGE", "REMOVE": "REMOVE",
 KNOWN_TAGS: Mapping[str, Tag] = {"helpful": "helpful", "harmful": "harmful", "neutral": "neutral"}
 
 _CITED = re.compile(r"\[(" + ID + r")\]|(?<![\w-])([A-Za-z]\w*-[0-9]{5,15})(?![\w-])")
-"""An id in brackets, or one that looks like ours without them."""
+"""An id in brackets, or a text without brackets in the form of an id."""
 
 _QUOTED_ANSWER = re.compile(r'"final_answer"\s*:\s*"((?:[^"\\]|\\.)*)', re.DOTALL)
 _PLAIN_ANSWER = re.compile(r"final[ _]answer(?:\W*?[:=]|\s+is\b)[\s*]*([^\s*].*)", re.IGNORECASE | re.DOTALL)
 
 
 def parse_operations(reply: str, playbook: Playbook) -> tuple[Operation, ...]:
-    """The operations of a curator's reply to ``playbook``; what cannot be read becomes a ``REFUSED`` one.
+    """Return the operations of a curator's reply to ``playbook``; an unreadable one becomes a ``REFUSED`` one.
 
     {"reasoning": ..., "operations": [{"type": "ADD", "section": ..., "content": ...}, ...]}
     """
@@ -49,9 +49,9 @@ def parse_operations(reply: str, playbook: Playbook) -> tuple[Operation, ...]:
         listed = get(found[-1], OPERATIONS)
         listed = [listed] if isinstance(listed, Mapping) else listed
         if not isinstance(listed, list):
-            return (Operation.refused(shown(listed), "operations is no list"),)
+            return (Operation.refused(shown(listed), "operations is not a list"),)
     else:
-        # A bare list of operations, or what stands complete in a reply that was cut off.
+        # A bare list of operations, or the complete ones of a truncated reply.
         listed = [o for o in read if get(o, KIND) is not None]
         if not listed and not any(_empty_curation(o) for o in read):
             why = "a JSON object without operations" if read else "no JSON object in the reply"
@@ -63,7 +63,7 @@ def parse_operations(reply: str, playbook: Playbook) -> tuple[Operation, ...]:
 
 
 def _empty_curation(found: Mapping[str, Any]) -> bool:
-    """Whether a curator said, with ``"operations": null``, that there is nothing to do."""
+    """Return whether a curator wrote ``"operations": null``: it has nothing to change."""
     return any(name in found for name in OPERATIONS)
 
 
@@ -98,12 +98,12 @@ def _operation(raw: Any, playbook: Playbook) -> Operation:
 
 
 def parse_tags(reply: str) -> tuple[str, Tags]:
-    """A reflector's reply: the reflection as text, and its tags.
+    """Return a reflector's reply as text, and its tags.
 
         {"reasoning": ..., "error_identification": ..., "root_cause_analysis": ..., "correct_approach": ...,
          "key_insight": ..., "bullet_tags": [{"id": "si-00001", "tag": "helpful"}]}
 
-    A reply without such an object is a reflection without tags.  Tags of other names are left out.
+    A reply without such an object is a reflection without tags. Tags of other names are left out.
     """
     names = (*REFLECTION, *TAGS)
     read = [one for one in objects(reply) if get(one, names) is not None]
@@ -129,12 +129,12 @@ def _tags(raw: Any) -> Iterator[tuple[str, Tag]]:
 
 
 def parse_answer(reply: str) -> tuple[str, tuple[str, ...]]:
-    """A generator's reply: its final answer as text, and the ids of the bullets it cites, each once.
+    """Return a generator's final answer as text, and the ids of the bullets that it cites, each once.
 
         {"reasoning": ..., "bullet_ids": ["si-00001"], "final_answer": ...}
 
-    Bullets count wherever they are cited: in the list, and by their ids in any text.  Without a JSON object the
-    answer is what follows the last ``final answer:``, or all of the reply.
+    Bullets count wherever they are cited: in the list, or by id in any text. Without a JSON object, the answer is the
+    text after the last ``final answer:``, or all of the reply.
     """
     reply = reply[-LONGEST:]
     read = objects(reply)
@@ -151,7 +151,7 @@ def parse_answer(reply: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _cited(found: Any) -> Iterator[str]:
-    """The ids in the lists of bullets of an object, at any depth."""
+    """Yield the ids in an object's lists of bullets, at any depth."""
     if isinstance(found, Mapping):
         for name, value in found.items():
             if name in CITED:
@@ -164,7 +164,7 @@ def _cited(found: Any) -> Iterator[str]:
 
 
 def _ids(raw: Any) -> list[str]:
-    """Ids from a list of them, one of them, or a text with several."""
+    """Return ids from a list of ids, a single one, or a text with several."""
     if isinstance(raw, Mapping):
         return _ids(get(raw, BULLET))
     if isinstance(raw, list):

@@ -1,4 +1,4 @@
-"""How alike texts are: by their words and letters, or by an embedding model (``flashgraph[embedding]``)."""
+"""Measure how alike texts are: by words and letters, or with an embedding model (``flashgraph[embedding]``)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ DEFAULT_MODEL = "minishlab/potion-base-8M"
 """A static embedding model of 30 MB under the MIT licence."""
 
 UNLIKE = 0.5
-"""The most that texts about different things have."""
+"""The highest score of texts about different things."""
 
 SKETCH = 1024
-"""Bits of a sketch: some times the parts of a usual bullet."""
+"""The bits of a sketch: a few times the parts of a usual bullet."""
 
 _log = logging.getLogger("flashgraph")
 
@@ -32,7 +32,7 @@ _WORD = re.compile(r"\w+")
 _FACT = re.compile(
     r"`[^`]+`|\"[^\"]+\"|\b\w*\d[\w.,-]*\b|\b\w+_\w+\b|\b(?:no|not|never|none|without|cannot|except|unless|\w+n['\u2019]t)\b"
 )
-"""What a playbook must not lose to a likeness of the rest: codes, numbers, quotations, negations."""
+"""Parts that a merge must not lose: codes, numbers, quotations, negations."""
 
 _ENDING = re.compile(r"(?<=\w\w\w)(?:ing|ed|es|s|e)$")
 _SMALL = frozenset(
@@ -41,13 +41,13 @@ _SMALL = frozenset(
         "the then there these they this those to up was what when where whether which will with you your"
     )
 )
-"""Words that say little."""
+"""Words with little meaning of their own."""
 
 
 class Similarity(Protocol):
-    """How alike ``text`` is to each of ``others``: scores from 0 to 1, in their order.
+    """Score how alike ``text`` is to each of ``others``, from 0 to 1, in their order.
 
-    A score below ``at_least`` may be given as 0, which saves most of the work where few texts are alike.
+    A score below ``at_least`` may be returned as 0, which saves most of the work if few texts are alike.
     """
 
     def __call__(self, text: str, others: Sequence[str], /, *, at_least: float = 0.0) -> Sequence[float]: ...
@@ -55,7 +55,10 @@ class Similarity(Protocol):
 
 @attrs.frozen
 class _Profile:
-    """What `lexical` compares.  ``sketch`` has one of its bits set for each of ``parts``, ``size`` is their number."""
+    """The form of a text that `lexical` compares.
+
+    ``sketch`` has one bit set for each of ``parts``; ``size`` is the number of parts.
+    """
 
     normal: str
     facts: frozenset[str]
@@ -66,11 +69,11 @@ class _Profile:
 
 
 def lexical(text: str, others: Sequence[str], /, *, at_least: float = 0.0) -> Sequence[float]:
-    """Cosine over the words and character trigrams of texts, each occurrence counted, without case and spacing.
+    """Return cosines over the words and character trigrams of texts; repeats count, case and spacing do not.
 
-    Equal texts have 1.  Texts have at most `UNLIKE` that differ in a number, code, quotation or negation, or in whose
-    words of weight neither is the other with some left out: two rules of one wording about two things are no
-    duplicates, and a playbook that took one for the other would lose it.
+    Equal texts score 1. Texts that differ in a number, code, quotation or negation score at most `UNLIKE`. So do texts
+    whose significant words differ, unless one only leaves some out. Two rules with one wording about two things are not
+    duplicates; a playbook that merged them would lose one.
     """
     mine = _profile(text)
     return [_cosine(mine, _profile(other), at_least) for other in others]
@@ -80,7 +83,7 @@ def _cosine(one: _Profile, other: _Profile, at_least: float) -> float:
     if one.normal == other.normal:
         return 1.0
     scale = sqrt(one.size * other.size)
-    # What the other sketch lacks, its parts lack: an upper bound for a twentieth of an intersection's price.
+    # A part that the other sketch lacks is missing there. So this bounds the intersection, at a twentieth of its cost.
     shared = one.size - (one.sketch & ~other.sketch).bit_count()
     if not scale or shared / scale < at_least:
         return 0.0
@@ -89,7 +92,7 @@ def _cosine(one: _Profile, other: _Profile, at_least: float) -> float:
 
 
 def _apart(one: _Profile, other: _Profile) -> bool:
-    """Whether two texts speak of different things, or of the same in another order."""
+    """Return whether two texts speak of different things, or of the same things in another order."""
     if one.facts != other.facts:
         return True
     shorter, longer = sorted((one.stems, other.stems), key=len)
@@ -113,15 +116,15 @@ def _profile(text: str) -> _Profile:
 
 
 def _numbered(parts: Sequence[str]) -> frozenset[str]:
-    """A multiset as a set, so that a likeness is one intersection; interned strings make it fast."""
+    """Return a multiset as a set, so that one intersection compares it; interned strings make that fast."""
     return frozenset(intern(f"{part}\0{i}") for part, n in Counter(parts).items() for i in range(n))
 
 
 def similarity_named(name: str) -> Similarity:
-    """``lexical``, ``embedding`` or ``embedding:MODEL`` (a name on the hub or a folder), or ``auto``: the default
-    embedding where it can be loaded, and else `lexical` with one warning in the log.
+    """Return the similarity of a name: ``lexical``, ``embedding``, ``embedding:MODEL`` or ``auto``.
 
-    Raises `DataError` for another name, and as `embedding` does.
+    MODEL is a name on the hub or a folder. ``auto`` is the default embedding if it can be loaded. Otherwise it is
+    `lexical`, with one warning in the log. Raises `DataError` for another name, and as `embedding` does.
     """
     kind, _, model = name.partition(":")
     if name == "lexical":
@@ -141,16 +144,16 @@ def _automatic() -> Similarity:
     try:
         return embedding(DEFAULT_MODEL)
     except DataError as error:
-        _log.warning("near-duplicates are found by their wording alone: %s", str(error).partition("\n")[0])
+        _log.warning("near-duplicates are found only by their wording: %s", str(error).partition("\n")[0])
         return lexical
 
 
 @cache
 def embedding(model: str = DEFAULT_MODEL) -> Similarity:
-    """Cosine of a static embedding model's vectors; negative ones count as 0.
+    """Return the cosine similarity of a static embedding model's vectors; negative cosines count as 0.
 
-    ``model`` is a folder, or a name on the Hugging Face hub, whose copy on this machine is used where there is one.
-    It is loaded once.  Raises `DataError` when the library is not installed or the model cannot be loaded.
+    ``model`` is a folder, or a name on the Hugging Face hub, whose local copy is used if there is one. It is loaded
+    once. Raises `DataError` if the library is not installed or the model cannot be loaded.
     """
     try:
         from model2vec import StaticModel
@@ -161,7 +164,7 @@ def embedding(model: str = DEFAULT_MODEL) -> Similarity:
         ) from None
     try:
         return _Embedding(StaticModel.from_pretrained(model, force_download=False))
-    except Exception as error:  # the library raises what its readers and the hub's client raise
+    except Exception as error:  # the library passes on the errors of its readers and of the hub's client
         reason = (str(error).strip().splitlines() or [""])[0]
         raise DataError(
             f"the embedding model {model!r} cannot be loaded: {type(error).__name__}: {reason}\n"
@@ -170,7 +173,7 @@ def embedding(model: str = DEFAULT_MODEL) -> Similarity:
 
 
 class _Embedding:
-    """Vectors of one model, each text's made once."""
+    """The vectors of one model; each text's vector is computed once."""
 
     def __init__(self, model: Any) -> None:
         self._vector = lru_cache(maxsize=8192)(lambda text: _unit(model.encode([text])[0]))
@@ -185,6 +188,6 @@ class _Embedding:
 
 
 def _unit(vector: Any) -> Any:
-    """At length 1; a text without a known word stays at 0 and is like none."""
+    """Return a vector at length 1. A text without a known word stays at 0, and is like no other."""
     length = float((vector @ vector) ** 0.5)
     return vector / length if length else vector

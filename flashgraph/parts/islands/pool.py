@@ -1,7 +1,7 @@
-"""MAP-Elites islands: several grids of the best programs of their kind, with migration round a ring.
+"""MAP-Elites islands: several grids of the best programs of each kind, with migration around a ring.
 
-A kind is a cell: one bin for each feature.  The cells of an island are read off what was admitted (`Islands.grid`), so
-that late evidence which lowers a score gives its cell back to the program that had been better all along.
+A kind of program is a cell: one bin for each feature. The cells of an island follow from its admissions
+(`Islands.grid`). So late evidence that lowers a score gives the cell back to the program that was better all along.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ __all__ = ["Cell", "Elite", "Entrant", "Islands", "ProposalFailure", "Settings"]
 
 Cell = tuple[int, ...]
 SAMPLED = 10
-"""So many checks are taken for a sample of the cases that a program is for."""
+"""From this many checks on, they count as a sample of the program's cases."""
 WORD = re.compile(r"\w+|[^\w\s]")
 
 
 @attrs.frozen
 class Settings:
-    """How many islands, and the shape of their grids; they come with the seed.
+    """The number of islands, and the shape of their grids; they come with the seed.
 
-    ``features`` are ``"complexity"`` (the length beside the seed's), ``"diversity"`` (the distance from the seed) and
-    names of the scores' objectives in [0, 1]; each has ``bins`` bins.  After every ``migration`` admissions to an
-    island, copies of its best ``migrants`` go to the next one.  The last ``failures`` of each island are kept.
+    ``features`` are ``"complexity"`` (the length relative to the seed's), ``"diversity"`` (the distance from the seed)
+    and names of the scores' objectives in [0, 1]; each has ``bins`` bins. After every ``migration`` admissions to an
+    island, copies of its best ``migrants`` go to the next one. The last ``failures`` of each island are kept.
     """
 
     islands: int = attrs.field(default=4, validator=attrs.validators.ge(1))
@@ -48,8 +48,10 @@ class Settings:
 
 @attrs.frozen
 class Entrant:
-    """A program that has passed the cheap checks, before the ``size`` costly ones; the seed brings the ``settings``.
-    A check that fails has the score ``least``."""
+    """A program that passed the cheap checks, before its ``size`` costly ones; the seed also carries the ``settings``.
+
+    A check that fails scores ``least``.
+    """
 
     text: Mapping[str, str]
     island: int
@@ -58,13 +60,13 @@ class Entrant:
     least: float = 0.0
 
     def work(self) -> list[Work]:
-        """One piece of work for each costly check."""
+        """Return one piece of work for each costly check."""
         return [Work(self.text, "val", index) for index in range(self.size)]
 
 
 @attrs.frozen
 class ProposalFailure:
-    """A proposal that came to nothing: at which stage, why, and what it had changed."""
+    """A failed proposal: its stage, the reason, and what it had changed."""
 
     island: int
     stage: str
@@ -74,7 +76,7 @@ class ProposalFailure:
 
 @attrs.frozen
 class Elite:
-    """What an artifact of this pool is: a program, the island that it was born on, its cell, and how it did."""
+    """The value of this pool's artifacts: a program, the island that it was born on, its cell, and its attempts."""
 
     text: Mapping[str, str]
     island: int
@@ -86,11 +88,11 @@ class Elite:
 class Islands:
     """MAP-Elites islands (OpenEvolve; grids as in Mouret and Clune, arXiv 1504.04909).
 
-    A program is admitted to the island that it was proposed on when its cell there is empty, or its score is strictly
-    higher than that of the cell's confirmed holder.  Whatever was admitted stays in ``artifacts``, the archive;
-    holding a cell decides who is drawn.  ``places`` says who came to which island, as (artifact, island) in order of
-    arrival; on an island that is not its own an artifact is a copy, and never migrates again.  ``admitted`` counts by
-    island, from the founding on; a ``narrowed`` view draws the best of each.
+    A program enters an empty cell of its island. It replaces a cell's confirmed holder if its score is strictly higher.
+    Every admitted program stays in ``artifacts``, the archive; only holders of cells are drawn. ``places`` lists
+    arrivals as (artifact, island), in order. On an island that is not its own, an artifact is a copy, and never
+    migrates again. ``admitted`` counts by island, from the founding on. A ``narrowed`` view draws the best of each
+    island.
     """
 
     settings: Settings = Settings()
@@ -103,20 +105,20 @@ class Islands:
     bounds: tuple[float, float] = anywhere
 
     def for_task(self, task: Task[Any, Any]) -> Islands:
-        """The empty islands of a task."""
+        """Return the empty islands of a task."""
         return attrs.evolve(self, bounds=task.bounds)
 
     # ---- what changes it ---------------------------------------------------------------------------------
 
     def apply(self, event: PoolEvent[Group[Entrant, Attempt] | ProposalFailure]) -> Islands:
-        """Admit, complete or remove one program, or write down a failure."""
+        """Admit, complete or remove one program, or record a failure."""
         if event.kind == "retract":
             return self._without(event.artifact)
         if isinstance(event.value, ProposalFailure):
             return self._failed(event.value)
         group = event.value
         if not group.values:
-            # Not one check could be carried out: there is no evidence to hold the program by.
+            # No check could be carried out, so the program has no evidence to stay on.
             return self
         if not self.admitted:
             return self._founded(event, group)
@@ -126,7 +128,7 @@ class Islands:
         return self._entered(new.value.island, new)
 
     def _founded(self, event: PoolEvent[Any], group: Group[Entrant, Attempt]) -> Islands:
-        """The first program is the seed: every island begins with it."""
+        """Start every island with the first program, which is the seed."""
         origin = group.origin
         settings = origin.settings or self.settings
         begun = attrs.evolve(self, settings=settings, reference=origin.text[component(origin.text)])
@@ -148,7 +150,7 @@ class Islands:
         return grown._migrated(island) if admitted[island] % self.settings.migration == 0 else grown
 
     def _migrated(self, island: int) -> Islands:
-        """Copy the island's best of its own to the next one."""
+        """Copy the island's own best programs to the next one."""
         target = (island + 1) % self.settings.islands
         own = [a.id for a in self.ranked(island) if a.value.island == island][: self.settings.migrants]
         return attrs.evolve(self, places=tuple(dict.fromkeys((*self.places, *((a, target) for a in own)))))
@@ -166,7 +168,7 @@ class Islands:
         )
 
     def _artifact(self, event: PoolEvent[Any], group: Group[Entrant, Attempt]) -> Artifact:
-        """With the evidence of its checks: one that failed has the least score."""
+        """Return an artifact with the evidence of its checks; a failed check has the least score."""
         origin = group.origin
         scores = {
             m.index: origin.least if m.value is None else m.value.score for m in group.members if m.state != "open"
@@ -182,7 +184,7 @@ class Islands:
     # ---- what it shows -----------------------------------------------------------------------------------
 
     def cell(self, text: Mapping[str, str], attempts: tuple[Attempt, ...] = ()) -> Cell:
-        """The bins of a program: fixed ones, so that a cell never moves under those who are in it."""
+        """Return the bins of a program. They are fixed, so that a program never changes its cell."""
         program, bins = text[component(text)], self.settings.bins
 
         def share(feature: str) -> float:
@@ -190,10 +192,10 @@ class Islands:
                 # A quarter to four times the seed's length.
                 return (math.log2(max(1, len(program)) / max(1, len(self.reference))) + 2) / 4
             if feature == "diversity":
-                # The root spreads the small distances, where most edits are.
+                # The root spreads small distances, because most edits are small.
                 return math.sqrt(distance(program, self.reference))
             mean = sum(a.objectives.get(feature, 0.0) for a in attempts) / max(1, len(attempts))
-            # A task reads objectives off what a program returned, which may be anything.
+            # A task takes objectives from a program's result, which may be anything.
             return mean if math.isfinite(mean) else 0.0
 
         return tuple(min(bins - 1, max(0, int(share(feature) * bins))) for feature in self.settings.features)
@@ -203,7 +205,7 @@ class Islands:
 
     @cached_property
     def grids(self) -> tuple[Mapping[Cell, Artifact], ...]:
-        """For each island, who holds which cell: the highest score, the first to come among equals."""
+        """For each island, the holder of each cell: the highest score, the first to arrive among equals."""
         found = []
         for island in range(len(self.admitted)):
             grid: dict[Cell, Artifact] = {}
@@ -215,19 +217,21 @@ class Islands:
         return tuple(found)
 
     def grid(self, island: int) -> Mapping[Cell, Artifact]:
-        """Who holds which cell of an island."""
+        """Return the holder of each cell of an island."""
         return self.grids[island] if island < len(self.grids) else {}
 
     def ranked(self, island: int) -> list[Artifact]:
-        """The holders of an island's cells, best first, the oldest among equals."""
+        """Return the holders of an island's cells, best first, the oldest among equals."""
         return sorted(self.grid(island).values(), key=lambda a: (-_score(a), a.id))
 
     def draw(
         self, island: int, stream: random.Random, exploration: float, exploitation: float, elites: int
     ) -> Artifact | None:
-        """A parent: with probability ``exploration`` any holder of a cell, with ``exploitation`` one of the ``elites``
-        best, otherwise any with probability proportional to its score.  In a narrowed view the best; None while the
-        island is empty."""
+        """Draw a parent; None while the island is empty.
+
+        With probability ``exploration`` it is any holder of a cell, with ``exploitation`` one of the ``elites`` best,
+        and otherwise any holder in proportion to its score. A narrowed view returns the best.
+        """
         ranked = self.ranked(island)
         if not ranked or self.narrowed:
             return ranked[0] if ranked else None
@@ -236,34 +240,36 @@ class Islands:
             return stream.choice(ranked)
         if way < exploration + exploitation:
             return stream.choice(ranked[: max(1, elites)])
-        # A little more than nothing, so that scores that are all 0 can be drawn from too.
+        # Slightly above 0, so that an island whose scores are all 0 can be drawn from.
         return stream.choices(ranked, [max(0.0, _score(a)) + 1e-6 for a in ranked])[0]
 
     def inspirations(
         self, island: int, parent: Artifact, stream: random.Random, top: int, diverse: int
     ) -> tuple[Artifact, ...]:
-        """Others of the island: its ``top`` best, then ``diverse`` ones drawn from the rest of its cells."""
+        """Return others of the island: its ``top`` best, then ``diverse`` ones drawn from its other cells."""
         others = [a for a in self.ranked(island) if a.id != parent.id]
         rest = others[top:]
         return (*others[:top], *stream.sample(rest, min(diverse, len(rest))))
 
     def best(self) -> Artifact | None:
-        """The highest score, the oldest among equals; a confirmed artifact before any provisional one."""
+        """Return the artifact with the highest score, the oldest among equals; a confirmed one beats any provisional
+        one."""
         confirmed = [a for a in self.artifacts.values() if not a.provisional]
         return max(confirmed or self.artifacts.values(), key=_score, default=None)
 
     @property
     def own_champion(self) -> bool:
-        """A handful of checks is the objective itself, and no sample of one: the highest score is the best."""
+        """Whether the highest score is the best: a few checks are the objective itself, not a sample."""
         return all(a.evidence is None or a.evidence.of < SAMPLED for a in self.artifacts.values())
 
     def focus(self) -> Islands:
-        """Each island gives its best as a parent.  Narrowed to one line for all of them, the islands would be one."""
+        """Return a view in which each island gives its best as a parent. One line for all would make the islands
+        one."""
         return attrs.evolve(self, narrowed=True)
 
 
 def distance(one: str, other: str) -> float:
-    """How different two programs are: 1 minus the share of their words and signs that both have (Jaccard)."""
+    """Return the difference of two programs: 1 minus the share of words and signs in common (Jaccard)."""
     a, b = set(WORD.findall(one)), set(WORD.findall(other))
     return 1 - len(a & b) / len(a | b) if a | b else 0.0
 

@@ -1,10 +1,10 @@
-"""Programs as artifacts: reading a new program out of a model's answer, and the parts of a prompt that asks for one.
+"""Programs as artifacts: read a new program from a model's reply, and write the parts of its prompt.
 
-An answer is a full rewrite between fences, or edits to the present program in SEARCH/REPLACE blocks
+A reply is a full rewrite between fences, or edits to the current program in SEARCH/REPLACE blocks
 (`flashgraph.text.replies`).
 
-A program may mark what is to evolve by lines with ``EVOLVE-BLOCK-START`` and ``EVOLVE-BLOCK-END`` (AlphaEvolve,
-arXiv 2506.13131, section 2.1).  What stands outside of them is then kept as it is, whatever an answer says.
+A program may mark the part to evolve with lines that contain ``EVOLVE-BLOCK-START`` and ``EVOLVE-BLOCK-END``
+(AlphaEvolve, arXiv 2506.13131, section 2.1). Everything outside of the marks then stays as it is.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ __all__ = [
 START, END = "EVOLVE-BLOCK-START", "EVOLVE-BLOCK-END"
 
 MOST_EDITS = 200
-"""Edits in one answer."""
+"""The most edits in one reply."""
 
 MOST_DIVIDERS = 8
-"""Lines of ``=======`` in one edit: each is tried as the one that divides it."""
+"""The most lines of ``=======`` in one edit; each is tried as the one that divides it."""
 
 MOST_SHIFTS = 20
-"""Indentations that an edit's lines are tried with."""
+"""The most indentations that an edit's lines are tried with."""
 
 
 @attrs.frozen
 class Check:
-    """One sample of a task whose candidates are programs: call ``entry(**arguments)`` and judge what it returns.
+    """A sample of a task whose candidates are programs: call ``entry(**arguments)`` and score the result.
 
-    ``arguments`` are JSON values; ``says`` tells in words what is asked, for prompts.
+    ``arguments`` are JSON values; ``says`` describes the call in words, for prompts.
     """
 
     entry: str
@@ -64,15 +64,17 @@ class Check:
 
 
 def same_program(value: Any) -> tuple[tuple[str, str], ...]:
-    """What tells programs apart, for ``distinct=`` on an edge: their lines without the blanks at the ends.  What stands
-    before a line means something in a program."""
+    """Return the key that tells programs apart (for ``distinct=`` on an edge): their lines without trailing blanks.
+
+    Leading blanks count, because they have a meaning in a program.
+    """
     texts: Mapping[str, str] = value.text
     lines = {name: [line.rstrip() for line in text.strip("\n").splitlines()] for name, text in texts.items()}
     return tuple(sorted((name, "\n".join(found)) for name, found in lines.items()))
 
 
 def component(text: Mapping[str, str]) -> str:
-    """The name of the component that is the program: ``"program"``, or the first where none has that name."""
+    """Return the name of the component that is the program: ``"program"``, or the first if none has that name."""
     return "program" if "program" in text else next(iter(text))
 
 
@@ -80,10 +82,10 @@ def component(text: Mapping[str, str]) -> str:
 
 
 def rewritten_program(program: str, answer: str) -> str:
-    """Return the program of a full rewrite: the longest fenced block; the whole answer where nothing is fenced.
+    """Return the program of a full rewrite: the longest fenced block, or the whole reply if nothing is fenced.
 
-    Of a program with EVOLVE-BLOCK marks only the blocks are taken over.  Raises `UnusableReply` when there is no new
-    one.
+    If the program has EVOLVE-BLOCK marks, only the marked blocks change. Raises `UnusableReply` if there is no new
+    program.
     """
     found = max((block.body for block in blocks(answer)), key=len, default=answer).strip("\n")
     if not found.strip():
@@ -92,9 +94,9 @@ def rewritten_program(program: str, answer: str) -> str:
 
 
 def edited(program: str, answer: str) -> str:
-    """Return ``program`` after the edits of an answer, one after another.
+    """Return ``program`` after the edits of a reply, one after another.
 
-    Lines end as those of the program do.  Raises `UnusableReply` when one does not apply.
+    Lines end as those of the program do. Raises `UnusableReply` if an edit does not apply.
     """
     found, after = edits(answer), program.replace("\r\n", "\n")
     if not found:
@@ -113,8 +115,11 @@ def _new(before: str, after: str) -> str:
 
 
 def _applied(program: str, edit: Edit, name: str) -> str:
-    """``program`` after one edit.  Where several lines may divide it, its SEARCH is the longest part before one of them
-    that stands in the program once."""
+    """Return ``program`` after one edit.
+
+    If several lines may divide the edit, its SEARCH part is the longest part before one of them that occurs in the
+    program once.
+    """
     if len(edit.dividers) > MOST_DIVIDERS:
         raise UnusableReply(f"{name} has {len(edit.dividers)} lines of =======, at most {MOST_DIVIDERS} are tried")
     lines = program.split("\n")
@@ -124,7 +129,7 @@ def _applied(program: str, edit: Edit, name: str) -> str:
     fitting = [(search, replace) for search, replace in ways if len(_places(lines, search)) == 1]
     if not fitting and len(ways) > 1:
         raise UnusableReply(
-            f"{name} has {len(ways)} lines of =======, and no part before one of them stands in the program once:\n"
+            f"{name} has {len(ways)} lines of =======, and no part before one of them occurs exactly once:\n"
             + clipped("\n".join(edit.lines), 400)
         )
     search, replace = fitting[0] if fitting else ways[0]
@@ -132,7 +137,7 @@ def _applied(program: str, edit: Edit, name: str) -> str:
 
 
 def _trimmed(lines: Sequence[str]) -> list[str]:
-    """Return the lines without empty ones at their end."""
+    """Return the lines without empty ones at the end."""
     end = len(lines)
     while end and not lines[end - 1]:
         end -= 1
@@ -142,11 +147,11 @@ def _trimmed(lines: Sequence[str]) -> list[str]:
 def _replaced(lines: list[str], wanted: list[str], new: list[str], name: str) -> str:
     places, indent = _places(lines, wanted), ""
     if not places:
-        # Models drop the indentation that all quoted lines have in common.
+        # Models drop the indentation that all quoted lines share.
         shifted = [(place, shift) for shift in _shifts(lines, wanted) for place in _places(lines, wanted, shift)]
         places, indent = [place for place, _ in shifted], shifted[0][1] if shifted else ""
     if len(places) != 1:
-        how = "stand more than once in the program; quote more of them" if places else "are not in the program"
+        how = "occur more than once in the program; quote more lines" if places else "are not in the program"
         raise UnusableReply(
             f"{name}: the lines of its SEARCH part {how}:\n{clipped(chr(10).join(wanted).rstrip(), 400)}"
         )
@@ -157,10 +162,10 @@ def _replaced(lines: list[str], wanted: list[str], new: list[str], name: str) ->
 
 
 def _places(lines: Sequence[str], wanted: Sequence[str], shift: str = "") -> list[int]:
-    """Return the first two places where ``wanted``, each line indented by ``shift`` more, stands among ``lines``.
+    """Return the first two places where ``wanted`` occurs among ``lines``, with each line indented by ``shift`` more.
 
-    Blanks at the ends of lines do not count.  It is a search in text: one line by line could take as long as the
-    product of the two.
+    Trailing blanks do not count. It searches in text; comparing line by line could take as long as the product of both
+    lengths.
     """
     text = "\n".join(["", *(line.rstrip() for line in lines), ""])
     part = "\n".join(["", *((shift + x).rstrip() for x in wanted), ""])
@@ -170,7 +175,7 @@ def _places(lines: Sequence[str], wanted: Sequence[str], shift: str = "") -> lis
 
 
 def _shifts(lines: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """Return the indentations by which the first line of ``wanted`` that is not blank stands among ``lines``."""
+    """Return the indentations with which the first non-blank line of ``wanted`` occurs among ``lines``."""
     first = next(line.rstrip() for line in wanted if line.strip())
     found = {x[: len(x) - len(first)] for line in lines if (x := line.rstrip()).endswith(first)}
     return sorted(shift for shift in found if shift and not shift.strip())[:MOST_SHIFTS]
@@ -180,7 +185,7 @@ def _shifts(lines: Sequence[str], wanted: Sequence[str]) -> list[str]:
 
 
 def _blocks(lines: Sequence[str]) -> list[tuple[int, int]]:
-    """First line and end of what stands between each pair of marks."""
+    """Return the first line and the end of each marked block."""
     found, start = [], None
     for i, line in enumerate(lines):
         if START in line:
@@ -198,7 +203,8 @@ def _inside(lines: Sequence[str], start: int, end: int, name: str) -> None:
 
 
 def _framed(program: str, answer: str) -> str:
-    """``program`` with its marked blocks as they are in ``answer``; ``answer`` where the program has no marks."""
+    """Return ``program`` with its marked blocks taken from ``answer``; ``answer`` itself if the program has no
+    marks."""
     lines, others = program.split("\n"), answer.split("\n")
     blocks, new = _blocks(lines), _blocks(others)
     if not blocks:
@@ -216,7 +222,7 @@ def _framed(program: str, answer: str) -> str:
 
 
 def goal(program: str) -> str:
-    """What a seed program says that it is for: its docstring, or its leading comment."""
+    """Return the purpose that a seed program states: its docstring, or its leading comment."""
     try:
         said = ast.get_docstring(ast.parse(program)) or ""
     except (SyntaxError, ValueError):
@@ -226,7 +232,7 @@ def goal(program: str) -> str:
 
 
 def outcomes(attempts: Sequence[Attempt], samples: Sequence[Any], most: int = 2000) -> str:
-    """What came of the checks, the worst first, in at most about ``most`` characters."""
+    """Return the results of the checks, the worst first, in about ``most`` characters at most."""
     worst = sorted(attempts, key=lambda a: a.score)
     share = max(200, most // max(1, len(worst)))
     entries = [
@@ -238,7 +244,7 @@ def outcomes(attempts: Sequence[Attempt], samples: Sequence[Any], most: int = 20
 
 
 def printed(stdout: str, stderr: str, seconds: float, most: int = 600) -> str:
-    """What a run left beside its value."""
+    """Return the output of a run besides its value."""
     parts = [f"took {seconds:.2g} s"]
     parts += [
         f"{name}: {clipped(said.strip(), most)}"
@@ -249,5 +255,5 @@ def printed(stdout: str, stderr: str, seconds: float, most: int = 600) -> str:
 
 
 def change(before: str, after: str, most: int = 600) -> str:
-    """What was changed in a program, as a short unified diff."""
+    """Return a program's changes as a short unified diff."""
     return clipped("\n".join(unified(before, after, context=1)[2:]), most)

@@ -49,8 +49,10 @@ LAST = "This is your last turn: write the programs now, each whole in a ```pytho
 
 @attrs.frozen
 class Proposals:
-    """What a conversation ended with: programs, or the one failure that stands for them.  ``read`` are the archived
-    entries that the proposer has looked into, ``turns`` how many replies it gave."""
+    """The result of a conversation: programs, or one failure instead.
+
+    ``read`` holds the archive entries that the proposer read; ``turns`` is the number of its replies.
+    """
 
     results: tuple[Program | FailedProgram, ...]
     read: tuple[int, ...] = ()
@@ -62,8 +64,8 @@ async def propose_programs(
 ) -> Proposals:
     """Let the model read the archive for at most ``turns`` turns and propose at most ``candidates`` programs.
 
-    A request that fails, or a conversation that ends without a program, is a `FailedProgram`: its iteration is used up.
-    Raises `UnusableReply` for a reply that is cut off, empty or refused.
+    A failed request, or a conversation without a program, becomes a `FailedProgram`: its iteration is used up. Raises
+    `UnusableReply` for a reply that is truncated, empty or refused.
     """
     origin = f"iteration {number}"
     desk = Desk(archive, task)

@@ -1,4 +1,4 @@
-"""Meta-Harness's pool: every program that was ever proposed, with what came of it, failures too."""
+"""Meta-Harness's pool: every proposed program with its result, failures too."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Status = Literal["scored", "provisional", "stopped", "failed", "duplicate"]
 
 @attrs.frozen
 class Entry(Program):
-    """One archived program, and what became of it.
+    """One archived program, and its result.
 
-    ``status`` is ``"scored"``, ``"provisional"`` (a part of its predictions is still to come), ``"stopped"`` (it was
-    clear from a part that it can be on no frontier), ``"failed"`` at ``step``, or ``"duplicate"`` of the entry
-    ``same_as``.  ``states`` is what it learned, by data set; ``identity`` the hash of its code, "" without code.
+    ``status`` is ``"scored"``, ``"provisional"`` (some predictions are still open), ``"stopped"`` (partial results
+    showed that it can be on no frontier), ``"failed"`` at ``step``, or ``"duplicate"`` of the entry ``same_as``.
+    ``states`` holds the learned state by data set. ``identity`` is the hash of its code, "" without code.
     """
 
     id: int
@@ -43,13 +43,13 @@ class Entry(Program):
     states: Mapping[str, str] = attrs.field(factory=dict)
     predictions: tuple[Prediction, ...] = ()
     size: int = 0
-    """How many predictions there are when none is missing."""
+    """The number of predictions when none is missing."""
     evidence: Evidence | None = None
-    """What its accuracy rests on; None for what was never predicted with."""
+    """The evidence of its accuracy; None for a program without predictions."""
 
     @cached_property
     def marks(self) -> Mapping[str, HarnessScore]:
-        """By data set and `OVERALL`; empty for what was never predicted with."""
+        """The scores by data set and `OVERALL`; empty for a program without predictions."""
         return marks(self.predictions)
 
     @property
@@ -62,16 +62,16 @@ class Entry(Program):
 
     @property
     def text(self) -> dict[str, str]:
-        """As `Trained.text`: what the held-out test runs."""
+        """The texts that the held-out test runs, as in `Trained.text`."""
         return {"program": self.code, **{f"state:{name}": state for name, state in self.states.items()}}
 
 
 @attrs.frozen
 class HarnessArchive:
-    """Keeps every program, under the number of its admission; names mean nothing, the hash of the code is identity.
+    """Keeps every program under the number of its admission; programs are identified by the hash of their code.
 
-    A program that is admitted a second time is recorded as a duplicate and changes no score.  ``line`` is the best
-    entry for a view that was narrowed to it.
+    A program that is admitted a second time is recorded as a duplicate, and changes no score. ``line`` is the best
+    entry, in a view that was narrowed to it.
     """
 
     entries: Mapping[int, Entry] = attrs.field(factory=dict)
@@ -84,7 +84,7 @@ class HarnessArchive:
             made = _failed(event.value) if isinstance(event.value, FailedProgram) else _evaluated(event.value)
             known = HarnessArchive(rest).known(made.identity)
             if known is not None:
-                # Two of them were under way at the same time, or the second was seen before it was evaluated.
+                # Both ran at the same time, or the second was checked before the first was evaluated.
                 reason = f"the same program as #{known.id}"
                 made = attrs.evolve(made, status="duplicate", step="", reason=reason, same_as=known.id)
             entry = attrs.evolve(made, id=event.artifact, parents=event.parents)
@@ -96,7 +96,7 @@ class HarnessArchive:
 
     @cached_property
     def artifacts(self) -> Mapping[int, Artifact]:
-        """The entries as the scheduler knows them; only the best one in a narrowed view."""
+        """The entries as artifacts; only the best one in a narrowed view."""
         shown = self.entries.values() if self.line is None else [self.entries[self.line]]
         return {
             e.id: Artifact(
@@ -112,27 +112,29 @@ class HarnessArchive:
         }
 
     def known(self, program: str) -> Entry | None:
-        """The first entry with that identity; "" is nobody's."""
+        """Return the first entry with that identity; "" matches none."""
         same = (e for e in self.entries.values() if program and e.identity == program and e.same_as is None)
         return next(same, None)
 
     def scored(self) -> list[Entry]:
-        """Entries with all of their evidence."""
+        """Return the entries with all of their evidence."""
         return [e for e in self.entries.values() if e.status == "scored"]
 
     def frontier(self, dataset: str = OVERALL) -> tuple[int, ...]:
-        """The scored entries that none dominates in (accuracy up, context characters down) on a data set or overall."""
+        """Return the undominated scored entries in (accuracy up, context characters down), on a data set or overall."""
         return undominated({e.id: e.points[dataset] for e in self.scored() if dataset in e.points})
 
     def rivals(self) -> tuple[Points, ...]:
-        """The points of everything that is on one of the frontiers: what a new program has to stand against."""
+        """Return the points of every entry on a frontier, which a new program has to beat."""
         names = dict.fromkeys(name for e in self.scored() for name in e.points)
         on_one = {i for name in names for i in self.frontier(name)}
         return tuple(e.points for e in self.scored() if e.id in on_one)
 
     def best(self) -> Artifact | None:
-        """The highest overall accuracy, the lower context cost among equals, then the older; provisional ones only
-        where nothing is scored."""
+        """Return the entry with the highest overall accuracy, then the lower context cost, then the older one.
+
+        Provisional entries count only if none is scored.
+        """
         found = self._best()
         return None if found is None else self.artifacts[found.id]
 
@@ -144,11 +146,11 @@ class HarnessArchive:
 
     @property
     def open_ended(self) -> bool:
-        """A perfect score leaves something to do: a program with the same score and less context is better."""
+        """Whether a perfect score leaves work to do: yes, because less context with the same score is better."""
         return True
 
     def focus(self) -> HarnessArchive:
-        """The view that points at the best entry."""
+        """Return the view that points at the best entry."""
         found = self._best()
         return self if found is None else attrs.evolve(self, line=found.id)
 
@@ -185,8 +187,10 @@ def _evaluated(group: Group[Trained, Prediction]) -> Entry:
 
 
 def _evidence(entry: Entry, trained: Trained, parents: Iterable[Entry]) -> Evidence:
-    """Weigh an entry's predictions, where every data set counts the same.  The control is the most accurate scored
-    program that the proposer read."""
+    """Return the evidence of an entry's predictions; every data set counts the same.
+
+    The control is the most accurate scored program among those that the proposer read.
+    """
     sizes = {name: len(indices) for name, indices in trained.samples.items() if indices}
     total = sum(sizes.values())
     places = {(q.dataset, q.index): place for place, q in enumerate(trained.questions())}
@@ -206,8 +210,7 @@ def _evidence(entry: Entry, trained: Trained, parents: Iterable[Entry]) -> Evide
 
 
 def _predictions(group: Group[Trained, Prediction]) -> tuple[Prediction, ...]:
-    """What is known: a prediction whose stage failed (its model's fault) has the least score, as a program's own
-    failures have."""
+    """Return the known predictions; one whose stage failed (the model's fault) has the least score."""
     questions, least = group.origin.questions(), least_score(group.origin.bounds)
     failed = {
         m.index: Prediction(questions[m.index].dataset, questions[m.index].index, least, failure=m.reason)
@@ -218,7 +221,7 @@ def _predictions(group: Group[Trained, Prediction]) -> tuple[Prediction, ...]:
 
 
 def _verdict(group: Group[Trained, Prediction], predictions: tuple[Prediction, ...]) -> tuple[Status, str]:
-    """The status that the predictions give a program, and the reason for one that is not scored."""
+    """Return the status that the predictions give a program, and the reason if it is not scored."""
     missing = group.size - len(predictions)
     if not missing and all(p.failure for p in predictions):
         return "failed", f"all {group.size} predictions failed, the first with: {predictions[0].failure}"

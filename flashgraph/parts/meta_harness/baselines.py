@@ -1,4 +1,4 @@
-"""The programs that a search starts from, beside the task's own: no memory, and every example in the prompt."""
+"""The programs that a search starts from, besides the task's own: no memory, and every example in the prompt."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class MemorySystem:
 
 
 def baselines(task: Task) -> tuple[Program, ...]:
-    """Return the task's seed program first, then ours; equal ones once."""
+    """Return the task's seed program first, then the baselines of this module; equal programs count once."""
     programs = (
         Program("baseline seed", task.seed["program"]),
         Program("baseline no_memory", NO_MEMORY),

@@ -1,4 +1,4 @@
-"""A task as Meta-Harness reads it: samples by data set, lessons from the training split, and what must be there."""
+"""A task as Meta-Harness reads it: samples by data set, lessons from the training split, and its requirements."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["dataset_of", "datasets", "lesson", "require_datasets"]
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 PLAIN = (str, int, float)
-"""Kinds of samples that are their own text, and hold no answer."""
+"""Types of samples that are their own text, and hold no answer."""
 
 _log = logging.getLogger("flashgraph")
 
 
 def dataset_of(task: Task, sample: Any) -> str:
-    """The data set that a sample belongs to: its ``dataset``, or the task as a whole."""
+    """Return the data set that a sample belongs to: its ``dataset``, or the task as a whole."""
     return str(getattr(sample, "dataset", task.name))
 
 
 def datasets(task: Task, split: Split) -> dict[str, tuple[int, ...]]:
-    """The indices of a split's samples by data set, in order of first appearance."""
+    """Return the indices of a split's samples by data set, in order of first appearance."""
     found: dict[str, list[int]] = {}
     for index, sample in enumerate(task.samples(split)):
         found.setdefault(dataset_of(task, sample), []).append(index)
@@ -35,9 +35,9 @@ def datasets(task: Task, split: Split) -> dict[str, tuple[int, ...]]:
 
 
 def lesson(task: Task, dataset: str, indices: Iterable[int] | None = None) -> list[dict[str, str]]:
-    """Training samples of a data set, solved, as `learn_from_batch` gets them; all of them by default.
+    """Return solved training samples of a data set, as `learn_from_batch` gets them; all of them by default.
 
-    The feedback is what the task says to the right answer, which often names the rule behind it.
+    The feedback is the task's feedback on the right answer, which often names the rule behind it.
     """
     chosen = datasets(task, "train").get(dataset, ()) if indices is None else indices
     samples = [task.train[index] for index in chosen]
@@ -47,11 +47,16 @@ def lesson(task: Task, dataset: str, indices: Iterable[int] | None = None) -> li
 
 
 def require_datasets(task: Task) -> None:
-    """See to it that a task is one for harness programs, before any model is called.
+    """Check that a task suits harness programs, before any model is called.
 
-    Raises `DataError` for a seed without a program or whose program lacks the interface, for a training sample without
-    an answer, for a sample whose text is Python's own, which shows its answer, and for a data set that has no samples
-    to learn from or none to be scored on.  Warns in the log where answers stand in the texts of their samples.
+    Raises `DataError` for:
+
+    - a seed without a program, or whose program lacks the interface;
+    - a training sample without an answer;
+    - a sample with Python's default text, which may show its answer;
+    - a data set without samples to learn from, or without samples to be scored on.
+
+    Warns in the log if answers occur in the texts of their samples.
     """
     where = f"task {task.name!r}"
     if "program" not in task.seed:
@@ -88,7 +93,7 @@ def require_datasets(task: Task) -> None:
 
 
 def _require_texts(task: Task, split: Split) -> None:
-    """Raise `DataError` for a sample whose class has no text of its own; warn where answers stand in the texts."""
+    """Raise `DataError` for a sample whose class defines no text; warn if answers occur in the texts."""
     found = []
     for index, sample in enumerate(task.samples(split)):
         own = any("__str__" in vars(kind) for kind in type(sample).__mro__ if kind is not object)
@@ -96,8 +101,8 @@ def _require_texts(task: Task, split: Split) -> None:
             kind = type(sample).__name__
             raise DataError(
                 f"task {task.name!r}: {split} sample {index} is a {kind} without a text of its own; found "
-                f"{str(sample)!r:.60}, which may show its answer, expected the input that a program is to be given.\n"
-                f"Fix: give class {kind} a method __str__ that returns the input alone."
+                f"{str(sample)!r:.60}, which may show its answer, expected the input for a program.\n"
+                f"Fix: give class {kind} a method __str__ that returns only the input."
             )
         answer = str(getattr(sample, "answer", "")).strip()
         if answer and re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", str(sample)):
@@ -105,8 +110,8 @@ def _require_texts(task: Task, split: Split) -> None:
     if found:
         index, answer = found[0]
         _log.warning(
-            "task %r: of %d of its %d %s samples the answer stands in the text that programs are given, as in sample "
-            "%d (%r). That is meant where the text lists the choices. Fix, where it is not: return the input alone "
+            "task %r: %d of its %d %s samples have their answer in the text that programs see, such as sample "
+            "%d (%r). That is right if the text lists the choices.\nFix: otherwise, return only the input "
             "from the samples' __str__.",
             task.name, len(found), len(task.samples(split)), split, index, answer[:60],
         )  # fmt: skip

@@ -1,7 +1,7 @@
-"""What a proposer may read: all earlier programs, their scores and failures, and solved training samples.
+"""The proposer's tools: all earlier programs, their scores and failures, and solved training samples.
 
-Of the validation split it sees inputs that were answered wrongly, never an answer or a feedback; of the test split
-nothing.
+Of the validation split, a proposer sees the inputs of wrong predictions, never an answer or feedback. Of the test
+split, it sees nothing.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ LONGEST_GIST = 160
 
 @attrs.define(eq=False)
 class Desk:
-    """Answers a proposer's requests from one view of the archive; ``read`` are the entries that it has looked into."""
+    """Answers a proposer's requests from one view of the archive; ``read`` holds the entries that it has read."""
 
     archive: HarnessArchive
     task: Task
     read: list[int] = attrs.field(factory=list)
 
     def answer(self, request: ToolRequest) -> str:
-        """What a tool says, headed by the request; a request that makes no sense is answered with what would."""
+        """Return a tool's answer under the request; for an invalid request, the valid ones."""
         head = f"== {request.tool} {request.argument}".rstrip()
         if request.tool == "LIST":
             return f"{head}\n{self.board()}"
@@ -47,9 +47,10 @@ class Desk:
         return f"{head}\n{_code(entry) if request.tool == 'READ' else self._failures(entry)}"
 
     def board(self, most: int | None = None) -> str:
-        """A line for each archived program: accuracy, context, and what is worth knowing.
+        """Return a line for each archived program: accuracy, context, and other notable facts.
 
-        Of more than ``most`` it shows the most accurate and, a third, the newest."""
+        With more than ``most``, two thirds are the most accurate programs and a third the newest.
+        """
         front, entries = self.archive.frontier(), list(self.archive.entries.values())
         if most is None or len(entries) <= most:
             return "\n".join(_line(entry, entry.id in front) for entry in entries)
@@ -123,7 +124,7 @@ def _code(entry: Entry) -> str:
 
 
 def _gist(reason: str) -> str:
-    """The end of a reason in one line: an exception stands below its traceback."""
+    """Return the last line of a reason, because an exception is below its traceback."""
     return " ".join(reason.split())[-LONGEST_GIST:]
 
 

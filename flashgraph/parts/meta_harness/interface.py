@@ -1,4 +1,4 @@
-"""The interface of a harness program, what a proposer is told of it, and the text that drives one in a sandbox."""
+"""The interface of a harness program, its description for proposers, and the driver that runs one in a sandbox."""
 
 from __future__ import annotations
 
@@ -87,9 +87,9 @@ def predict(input, state, llm):
 
 
 def identity(code: str) -> str:
-    """What tells programs apart: the SHA-256 of the code without comments and layout.
+    """Return the key that tells programs apart: the SHA-256 of the code without comments and layout.
 
-    Tokens are compared rather than syntax trees: a parser's stack is no place for text that nobody has looked at.
+    It compares tokens instead of syntax trees, because hostile text can exhaust a parser's stack.
     """
     try:
         tokens = [
@@ -104,12 +104,12 @@ def identity(code: str) -> str:
 
 
 def lacks(code: str) -> str:
-    """What a trusted program's text lacks of the interface, in words; empty when nothing is missing that can be seen
-    without running it."""
+    """Return what a trusted program lacks of the interface, in words; empty if nothing visible in its text is
+    missing."""
     try:
         tree = ast.parse(code)
     except SyntaxError as error:
-        return f"line {error.lineno} is no Python: {error.msg}"
+        return f"line {error.lineno} is not Python: {error.msg}"
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "MemorySystem"]
     if not classes:
         return "it defines no class MemorySystem"

@@ -1,6 +1,6 @@
-"""What travels through Meta-Harness's graph: programs, what became of them, questions and predictions.
+"""The values that travel through Meta-Harness's graph: programs, their results, questions and predictions.
 
-Values carry indices instead of samples, as those of `flashgraph.parts.evaluation` do.
+Values carry indices instead of samples, like those of `flashgraph.parts.evaluation`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 OVERALL = "overall"
-"""Where numbers stand by data set: the mean over the data sets."""
+"""The key of the mean over data sets, in mappings by data set."""
 
 Points = Mapping[str, tuple[float, float]]
 """By data set and `OVERALL`: (accuracy, context characters a prediction)."""
@@ -36,7 +36,7 @@ Points = Mapping[str, tuple[float, float]]
 
 @attrs.frozen
 class Program:
-    """A program that nobody has looked at yet, and who wrote it: ``"baseline NAME"`` or ``"iteration N"``."""
+    """A new program, and its author: ``"baseline NAME"`` or ``"iteration N"``."""
 
     origin: str
     code: str
@@ -44,7 +44,7 @@ class Program:
 
 @attrs.frozen
 class FailedProgram:
-    """A program that did not get as far as being scored, or an iteration that made none: at which step, and why."""
+    """A program that failed before it was scored, or an iteration without one: the step, and the reason."""
 
     origin: str
     step: str
@@ -63,7 +63,7 @@ class Lesson:
 
 @attrs.frozen
 class Checked:
-    """A program with the interface; ``lag`` is how far the archive had moved on since its proposer read it."""
+    """A program that has the interface; ``lag`` counts the archive's versions since its proposer read it."""
 
     origin: str
     code: str
@@ -76,13 +76,14 @@ class Checked:
 
 
 def same_harness(value: Checked) -> str:
-    """Return what tells programs apart, for ``distinct=`` on an edge: their code without comments and layout."""
+    """Return the key that tells programs apart (for ``distinct=`` on an edge): their code without comments and
+    layout."""
     return value.identity
 
 
 @attrs.frozen
 class LearnedState:
-    """The state after learning, or the ``failure`` that learning ended with."""
+    """The state after learning, or the ``failure`` that ended it."""
 
     dataset: str
     state: str = ""
@@ -91,8 +92,11 @@ class LearnedState:
 
 @attrs.frozen
 class Stakes:
-    """What a candidate's predictions are held against while they come in: how many there will be in each data set,
-    the points of the programs that are on a frontier, and the greatest score of the task."""
+    """The bounds that a candidate's predictions are compared with as they arrive.
+
+    They are the number of predictions in each data set, the points of the programs on a frontier, and the task's
+    greatest score.
+    """
 
     sizes: Mapping[str, int]
     rivals: tuple[Points, ...] = ()
@@ -101,7 +105,7 @@ class Stakes:
 
 @attrs.frozen
 class Question(Work):
-    """One validation sample for a program that has learned; ``text`` is as `Trained.text` gives it."""
+    """One validation sample for a program that has learned; ``text`` is that of `Trained.text`."""
 
     dataset: str
     stakes: Stakes | None = None
@@ -109,8 +113,11 @@ class Question(Work):
 
 @attrs.frozen
 class Prediction:
-    """What came of a question.  ``characters`` went to the model, over all of its calls; ``failure`` says why there
-    is no answer, or none that can be scored, which has the task's least score."""
+    """The result of a question.
+
+    ``characters`` went to the model, over all of its calls. ``failure`` says why there is no answer, or why it cannot
+    be scored; the score is then the task's least.
+    """
 
     dataset: str
     index: int
@@ -124,8 +131,10 @@ class Prediction:
 
 @attrs.frozen
 class Trained:
-    """A program that has learned on every data set; ``samples`` are the validation samples' indices, ``bounds`` those
-    of the task's scores."""
+    """A program that has learned on every data set; ``samples`` holds indices of validation samples.
+
+    ``bounds`` are those of the task's scores.
+    """
 
     program: Checked
     states: Mapping[str, str]
@@ -135,13 +144,14 @@ class Trained:
 
     @property
     def text(self) -> dict[str, str]:
-        """The program and what it has learned on each data set, as named texts: what the held-out test is given too."""
+        """The program and its learned state on each data set, as named texts; the held-out test gets them too."""
         return {"program": self.program.code, **{f"state:{name}": state for name, state in self.states.items()}}
 
     def questions(self) -> list[Question]:
-        """The data sets take turns, so that the first part of the predictions says something of each.
+        """Return the questions, alternating between data sets, so that the first predictions cover each.
 
-        Only the first turn carries the stakes: every result is kept in a run's journal."""
+        Only the first round of data sets carries the stakes, because a run's journal keeps every result.
+        """
         sizes = {name: len(indices) for name, indices in self.samples.items()}
         stakes = Stakes(sizes, self.rivals, self.bounds[1])
         text = self.text

@@ -1,4 +1,4 @@
-"""What a program sends to the model, counted where it cannot be argued with: outside of its sandbox."""
+"""Count what a program sends to the model, outside of its sandbox, where it cannot change the count."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["Meter"]
 
 @attrs.define(eq=False)
 class Meter:
-    """A model that counts its calls and the characters of their prompts, of every call and before it is sent.
+    """A model that counts its calls and the characters of their prompts, each call before it is sent.
 
-    Roles count like contents: a program could write its context into them.
+    Roles count like contents, because a program could write its context into them.
     """
 
     llm: Llm

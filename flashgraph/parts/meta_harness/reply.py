@@ -1,4 +1,4 @@
-"""Reading a proposer's reply: the tools it asks for, or the programs it proposes."""
+"""Read a proposer's reply: its requests for tools, or the programs that it proposes."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ Tool = Literal["LIST", "READ", "FAILURES", "EXAMPLES"]
 TOOLS: tuple[Tool, ...] = get_args(Tool)
 
 BEFORE = " \t>*-`.0123456789"
-"""What may stand before a tool's name: bullets, numbers, quotes."""
+"""The characters that may precede a tool's name: bullets, numbers, quotes."""
 
 MOST_DIGITS = 9
-"""Digits of the number of an entry."""
+"""The most digits in the number of an entry."""
 
 
 @attrs.frozen
 class ToolRequest:
-    """One use of a tool; ``argument`` is what stands behind the tool's name."""
+    """One use of a tool; ``argument`` is the text after the tool's name."""
 
     tool: Tool
     argument: str = ""
 
     @property
     def number(self) -> int | None:
-        """The argument as the number of an entry; None where it has none, or one that no entry can have."""
+        """The argument as the number of an entry; None if it has none, or one that no entry can have."""
         digits = _digits(self.argument)
         return int(digits[0]) if digits and len(digits[0]) <= MOST_DIGITS else None
 
 
 @attrs.frozen
 class ProposerReply:
-    """A reply: programs end the conversation, requests go on with it, neither is a reply that cannot be read."""
+    """A reply: programs end the conversation, and requests continue it. Without either, the reply is unreadable."""
 
     programs: tuple[str, ...] = ()
     requests: tuple[ToolRequest, ...] = ()
 
 
 def read_reply(text: str) -> ProposerReply:
-    """The distinct programs of a reply, in order; where it has none, the distinct requests in it.
+    """Return the distinct programs of a reply, in order; without any, its distinct requests.
 
     A program is a fenced block with a class MemorySystem at its top level, whatever language the fence names.
     """
@@ -65,7 +65,7 @@ def _begins_class(line: str) -> bool:
 
 
 def _request(line: str) -> ToolRequest | None:
-    """Return the request that a line makes; None where it does not begin with a tool's name in capitals."""
+    """Return the request that a line makes; None if it does not begin with a tool's name in capitals."""
     said = line.lstrip(BEFORE)
     for tool in TOOLS:
         rest = said.removeprefix(tool)

@@ -1,4 +1,4 @@
-"""How a program stands: accuracy and context by data set, who dominates whom, and when nothing can save a candidate."""
+"""The standing of a program: accuracy and context by data set, dominance, and when a candidate cannot recover."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["HarnessScore", "beaten", "dominates", "hopeless", "marks", "undomina
 
 @attrs.frozen
 class HarnessScore:
-    """The mean score and the mean context characters of ``count`` predictions, ``failures`` of which failed."""
+    """The mean score and the mean context characters of ``count`` predictions; ``failures`` of them failed."""
 
     accuracy: float
     characters: float
@@ -29,7 +29,7 @@ class HarnessScore:
 
 
 def marks(predictions: Sequence[Prediction]) -> dict[str, HarnessScore]:
-    """A mark for each data set that has predictions, and the mean over them: every data set counts the same."""
+    """Return a score for each data set with predictions, and the mean over them; every data set counts the same."""
     by_dataset: dict[str, list[Prediction]] = {}
     for prediction in predictions:
         by_dataset.setdefault(prediction.dataset, []).append(prediction)
@@ -55,26 +55,25 @@ def marks(predictions: Sequence[Prediction]) -> dict[str, HarnessScore]:
 
 
 def dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    """Whether (accuracy, characters) ``one`` is at least as good as ``other`` in both and better in one."""
+    """Return whether (accuracy, characters) ``one`` is at least as good as ``other`` in both, and better in one."""
     return one[0] >= other[0] and one[1] <= other[1] and one != other
 
 
 def undominated(points: Mapping[int, tuple[float, float]]) -> tuple[int, ...]:
-    """The keys whose points no other dominates, in the order given; equal points stand side by side."""
+    """Return the keys whose points no other dominates, in the given order; equal points are both kept."""
     return tuple(key for key, point in points.items() if not any(dominates(other, point) for other in points.values()))
 
 
 def hopeless(group: Group[Any, Prediction]) -> bool:
-    """Whether the predictions so far settle that the candidate can be on no frontier: a predicate for
-    `flashgraph.decided`."""
+    """Return whether the candidate can be on no frontier any more: a predicate for `flashgraph.decided`."""
     return beaten(group.values)
 
 
 def beaten(predictions: Sequence[Prediction]) -> bool:
-    """Whether some of a candidate's predictions settle that it can be on no frontier, however the rest turns out.
+    """Return whether a candidate can be on no frontier, however its remaining predictions turn out.
 
-    The bound is sound: the rest may all have the task's greatest score and cost nothing, and a known rival still
-    dominates that on every data set and overall.  Without a finite greatest score nothing is settled.
+    The bound is sound. The remaining predictions may all have the greatest score and cost nothing; a known rival still
+    dominates that on every data set and overall. Without a finite greatest score, nothing is settled.
     """
     stakes = next((p.stakes for p in predictions if p.stakes is not None), None)
     if stakes is None or not stakes.rivals or not math.isfinite(stakes.greatest):

@@ -53,8 +53,7 @@ BULLET = "[a-1] helpful=0 harmful=0 :: text"
         ),
         (
             "## A\n  text",
-            "p.txt:2: line: found '  text', expected a bullet above an indented line.\n"
-            "Fix: take the spaces before it away.",
+            "p.txt:2: line: found '  text', expected a bullet above an indented line.\nFix: remove the leading spaces.",
         ),
         (
             f"## A\n{BULLET}\n\n## B\n{BULLET}",

@@ -121,8 +121,8 @@ def test_a_section_of_the_start_stays_and_another_goes_with_its_last_bullet() ->
          "its 239 tokens are more than the budget of 200"),
         (Operation.update(UNIT, "New.", digest("Old.")), "[rule-00001] changed since"),
         (Operation.remove(UNIT, digest("Old.")), "[rule-00001] changed since"),
-        (Operation.remove("rule-00009", digest("Old.")), "[rule-00009] is gone"),
-        (Operation("REMOVE", ids=(UNIT,)), "it does not say what its curator saw"),
+        (Operation.remove("rule-00009", digest("Old.")), "[rule-00009] was removed"),
+        (Operation("REMOVE", ids=(UNIT,)), "it lacks the digests of the texts that its curator saw"),
         (Operation("REMOVE"), "REMOVE with 0 ids"),
         (Operation.merge((ROUND,), "One.", (digest("Round the result to whole dollars."),)), "MERGE with 1 ids"),
         (Operation.refused("{}", "type '' is none of ADD"), "type '' is none of ADD"),
@@ -152,7 +152,7 @@ def test_operations_of_one_delta_know_of_each_other() -> None:
     )
     assert after.by_id[UNIT].text == "Second."
     assert whys(after) == [
-        "[rule-00002] is gone by an earlier operation of the same curation", "duplicate of [rule-00005]",
+        "[rule-00002] was removed by an earlier operation of the same curation", "duplicate of [rule-00005]",
     ]  # fmt: skip
 
 

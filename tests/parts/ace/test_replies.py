@@ -127,7 +127,7 @@ def test_nothing_to_do_is_no_refusal(text: str) -> None:
         ("I would add a rule. " + "x" * 2000, "no JSON object in the reply"),
         ('{"reasoning": "nothing"}', "a JSON object without operations"),
         ("__import__('os').system('true')", "no JSON object in the reply"),
-        ('{"operations": "none"}', "operations is no list"),
+        ('{"operations": "none"}', "operations is not a list"),
     ],
 )
 def test_a_reply_without_operations_is_one_refusal(text: str, why: str) -> None:

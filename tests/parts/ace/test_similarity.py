@@ -107,7 +107,7 @@ def test_auto_falls_back_with_one_warning(monkeypatch: pytest.MonkeyPatch, caplo
         assert similarity_named("auto") is lexical
         assert similarity_named("auto") is lexical
     assert [record.getMessage() for record in caplog.records] == [
-        f"near-duplicates are found by their wording alone: the similarity embedding:{DEFAULT_MODEL} needs the "
+        f"near-duplicates are found only by their wording: the similarity embedding:{DEFAULT_MODEL} needs the "
         "model2vec package (import of model2vec halted; None in sys.modules)."
     ]
 

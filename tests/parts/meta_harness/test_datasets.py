@@ -114,12 +114,11 @@ class Choice:
         return self.text
 
 
-def test_answers_in_the_texts_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_answers_in_the_texts_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     """Once for a split, with the first of them; a part of a word is none."""
     train = [Choice("red or blue?", "red"), Choice("What is it?", "it"), Choice("bored?", "red"), Choice("2+2?", "")]
     require_datasets(task(train, [Choice("reds?", "red")]))
     (record,) = caplog.records
     assert record.getMessage().startswith(
-        "task 't': of 2 of its 4 train samples the answer stands in the text that programs are given, as in sample 0 "
-        "('red')."
+        "task 't': 2 of its 4 train samples have their answer in the text that programs see, such as sample 0 ('red')."
     )

@@ -48,7 +48,7 @@ def test_deep_nesting_is_no_danger() -> None:
         (FEW_SHOT, ""),
         ("class MemorySystem(Base): ...", ""),
         ("class Memory: ...", "it defines no class MemorySystem"),
-        ("class MemorySystem:\n    x =", "line 2 is no Python: invalid syntax"),
+        ("class MemorySystem:\n    x =", "line 2 is not Python: invalid syntax"),
         (NO_MEMORY.replace("get_state", "state"), "its MemorySystem has no method get_state"),
     ],
 )
