@@ -1,4 +1,4 @@
-"""Checkpoints: which snapshot is handed out, offline and online, and how the training's own answers are counted."""
+"""Checkpoints: the snapshot that is handed out, offline and online, and the scores of training answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCORES = st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=3, max_size=3)
 
 
 def group(step: int, scores: Sequence[float | None], split: str = "val", first: int = 0) -> fg.Group[Snapshot, Attempt]:
-    """A snapshot that was tried on samples from ``first`` on; None is a sample that is still open."""
+    """Return a snapshot that was tried on samples from ``first`` on; None is an open sample."""
     indices = tuple(range(first, first + len(scores)))
     members = tuple(
         fg.Member(i) if s is None else fg.Member(i, "arrived", Attempt(first + i, s, "out"))
@@ -45,7 +45,7 @@ def test_an_empty_pool_hands_nothing_out() -> None:
 
 @given(st.lists(SCORES, min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_the_first_of_the_best_is_handed_out(sweeps: list[list[float]], order: object) -> None:
-    """A strict comparison in the order of the training, in whatever order the sweeps end (ACE's offline mode)."""
+    """Offline the first of the best wins, in the order of the training, in whatever order the sweeps end."""
     best, text = -1.0, ""
     for step, scores in enumerate(sweeps):
         if sum(scores) > best:
@@ -56,20 +56,21 @@ def test_the_first_of_the_best_is_handed_out(sweeps: list[list[float]], order: o
 
 
 def test_online_the_newest_is_handed_out_and_every_window_counts_by_its_size() -> None:
-    """Windows are other samples each, so that their scores say nothing about which playbook is better."""
+    """Online the newest snapshot is best, and each window counts by its size, because windows have different
+    samples."""
     pool = admitted(group(0, [1, 1, 1, 1], "train"), group(8, [0, 0], "train", 8), group(4, [1, 0, 0, 0], "train", 4))
     assert best_text(pool) == "p8"
     assert pool.cumulative == 5 / 10
 
 
 def test_scores_stand_under_their_samples() -> None:
-    """Members of a window are numbered within it, samples are not."""
+    """Scores are kept by sample, although members are numbered within their window."""
     pool = admitted(group(4, [1.0, 0.0, 0.5], "train", 4))
     assert pool.artifacts[0].scores == {4: 1.0, 5: 0.0, 6: 0.5}
 
 
 def test_a_provisional_snapshot_waits_for_a_confirmed_one() -> None:
-    """Its part of the samples may be its best; the amendment decides."""
+    """A confirmed snapshot beats a provisional one, until the amendment decides."""
     pool = admitted(group(1, [1, 0, 0]), group(2, [1, None, None]))
     assert pool.artifacts[1].provisional
     assert best_text(pool) == "p1"
@@ -82,7 +83,7 @@ def test_a_provisional_snapshot_waits_for_a_confirmed_one() -> None:
 
 
 def test_what_failed_counts_as_nothing_scored() -> None:
-    """A sample whose request failed is no evidence for the snapshot; one with no sample at all is not held."""
+    """A failed sample is no evidence for a snapshot, and a snapshot without any scored sample is dropped."""
     failed = group(1, [1, 1])
     failed = fg.Group(failed.origin, (*failed.members[:1], fg.Member(1, "failed", None, "no answer")))
     assert admitted(failed).artifacts[0].score == 0.5

@@ -1,4 +1,4 @@
-"""What a model is shown is made to fit: the longest texts first, and requests to the context that there is."""
+"""Model input is clipped to fit: the longest texts first, and requests to the model's context."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MARK = len("\n[... 1000000 characters left out ...]\n")
 
 
 def test_a_text_is_cut_in_its_middle() -> None:
-    """Errors are told at the end."""
+    """A text loses its middle, because errors are reported at the end."""
     assert clipped("a" * 50 + "b" * 50, 9) == f"aaa\n[... 91 characters left out ...]\n{'b' * 6}"
     assert clipped("short", 9) == "short"
     assert clipped("x", 0) == "\n[... 1 characters left out ...]\n"
@@ -30,7 +30,7 @@ def test_a_text_is_cut_in_its_middle() -> None:
 
 @given(st.lists(st.integers(0, 400), max_size=8), st.integers(0, 1500))
 def test_the_longest_are_clipped_first(lengths: list[int], most: int) -> None:
-    """To one length, so that none is clipped that is shorter than what another has left; as little as is needed."""
+    """The longest texts are clipped to one length, no shorter text is clipped, and as little as possible is lost."""
     texts = ["x" * length for length in lengths]
     shown = fitted(texts, most)
     if sum(lengths) <= most:
@@ -48,7 +48,7 @@ def test_the_longest_are_clipped_first(lengths: list[int], most: int) -> None:
 
 
 def test_clipping_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    """For each task and number of tokens; nothing is said where all is shown."""
+    """The log warns once for each task and number of tokens, and not if nothing is clipped."""
     assert within(["short", "texts"], 100, "task 'said once'") == ["short", "texts"]
     assert not caplog.records
     for _ in range(3):
@@ -59,7 +59,7 @@ def test_clipping_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
 
 
 class Short:
-    """A model whose context has so many characters."""
+    """A model whose context has ``characters`` characters."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -73,7 +73,7 @@ class Short:
 
 
 def test_a_prompt_is_halved_until_it_fits() -> None:
-    """It is never asked again as it was: neither while halving changes nothing yet, nor where nothing is left."""
+    """No prompt is sent twice: neither if halving does not change it yet, nor if nothing is left to halve."""
     model = Short(5000)
     reply = anyio.run(asked, model, lambda tokens: "x" * min(20_000, 4 * tokens), 32_000)
     assert reply.text == "```\nfine\n```"
@@ -93,7 +93,7 @@ def task(feedback: str, name: str = "clipped") -> fg.Task[int, str]:
 
 
 def test_a_reflection_is_shown_all_of_what_is_short() -> None:
-    """And the ends of what is long."""
+    """A reflection shows short texts in full, and the ends of long ones."""
     attempts = [Attempt(0, 0.0, "out", "wrong: " + "trace " * 1000 + "KeyError"), Attempt(1, 0.0, "out 1", "brief")]
     shown = examples(attempts, task("f"), tokens=500)
     assert "Input: 0\nAnswer: out\nFeedback: wrong: trace" in shown
@@ -104,7 +104,7 @@ def test_a_reflection_is_shown_all_of_what_is_short() -> None:
 
 
 def test_several_texts_are_rewritten_within_a_context() -> None:
-    """Each by a request of its own."""
+    """Each text is rewritten by a request of its own."""
     model = Short(4000)
     attempts = [Attempt(0, 0.0, "x" * 90_000, "wrong")]
     found = anyio.run(rewritten, model, {"a": "A", "b": "B"}, attempts, task("f"))
@@ -114,7 +114,7 @@ def test_several_texts_are_rewritten_within_a_context() -> None:
 
 @pytest.mark.parametrize("graph", ["gepa", "combee", "ace"])
 def test_long_feedback_is_learned_from(graph: str) -> None:
-    """On a model whose context the whole of it would exceed: no reflection is lost, and the short one is whole."""
+    """With feedback longer than the model's context, no reflection is lost, and the short feedback is shown in full."""
     seen: list[int] = []
 
     def model(messages: Sequence[fg.Message]) -> fg.Reply:

@@ -1,4 +1,4 @@
-"""More evidence for what a frontier holds: who gets it, on which samples, and what the frontier makes of it."""
+"""More evidence for artifacts of a frontier: which one gets it, on which samples, and its effect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flashgraph.parts.evaluation import Attempt, Candidate, Validated
 
 SIZE = 12
 Tried = Sequence[float | str | None]
-"""By sample a score; None for one that is still open, ``"-"`` for one that was not sampled, ``"x"`` for a failure."""
+"""A score by sample; None for an open one, ``"-"`` for one not sampled, ``"x"`` for a failure."""
 
 
 def members(tried: Tried, samples: Sequence[int]) -> tuple[fg.Member[Attempt], ...]:
@@ -44,7 +44,7 @@ def more(pool: ParetoFrontier, number: int, told: dict[int, float | str | None])
 
 
 def part(scores: Sequence[float], start: int = 0) -> list[float | str | None]:
-    """Tried on the samples from ``start`` on, and on no others."""
+    """Return attempts on the samples from ``start`` on, and on no others."""
     return [*["-"] * start, *scores, *["-"] * (SIZE - start - len(scores))]
 
 
@@ -52,7 +52,7 @@ def part(scores: Sequence[float], start: int = 0) -> list[float | str | None]:
 
 
 def test_evidence_adds_to_an_artifact() -> None:
-    """Its scores, its estimate and the fronts; its text and its parents stay."""
+    """Evidence adds to an artifact's scores, estimate and fronts; its text and parents stay."""
     pool = admit(admit(ParetoFrontier(), 0, [0.0] * SIZE), 1, part([1.0] * 4), (0,))
     told = more(pool, 1, {4: 1.0, 5: 0.0})
     artifact = told.artifacts[1]
@@ -66,13 +66,13 @@ def test_evidence_adds_to_an_artifact() -> None:
 
 
 def test_evidence_for_nobody_changes_nothing() -> None:
-    """An artifact that is not held any more, and samples that nobody has tried."""
+    """Evidence for an artifact that was removed changes nothing, nor do samples without a result."""
     pool = admit(ParetoFrontier(), 0, part([1.0]))
     assert more(pool, 7, {3: 1.0}) == pool
 
 
 def test_evidence_in_two_deliveries_counts_once() -> None:
-    """The group is released early, and comes again with all of it."""
+    """A group that is released early and amended later counts once."""
     pool = admit(ParetoFrontier(), 0, part([1.0] * 2))
     early = more(pool, 0, {2: 0.0, 3: None})
     assert early.tried[0].running == {3}
@@ -81,7 +81,7 @@ def test_evidence_in_two_deliveries_counts_once() -> None:
 
 
 def test_evidence_for_a_parent_reaches_its_children() -> None:
-    """Whose estimates it is the control of; and theirs in turn."""
+    """Evidence for a parent reaches the children whose control it is, and their children in turn."""
     pool = admit(ParetoFrontier(), 0, part([1.0] * 4))
     pool = admit(admit(pool, 1, part([0.0] * 2, 4), (0,)), 2, part([0.0] * 2, 6), (1,))
     assert [a.score for a in pool.artifacts.values()] == [1.0, 0.0, 0.0]
@@ -90,7 +90,7 @@ def test_evidence_for_a_parent_reaches_its_children() -> None:
 
 
 def test_failures_count_as_the_least_score() -> None:
-    """At admission and in evidence; a second try that is scored takes its place."""
+    """A failure counts as the least score, at admission and in evidence; a later scored attempt replaces it."""
     pool = admit(ParetoFrontier(), 0, [1.0, "x", *["-"] * (SIZE - 2)])
     assert pool.artifacts[0].scores == {0: 1.0, 1: 0.0}
     told = more(pool, 0, {2: "x"})
@@ -103,14 +103,14 @@ def test_failures_count_as_the_least_score() -> None:
 
 
 def test_the_least_score_is_that_of_the_task() -> None:
-    """Without one a failure says nothing."""
+    """The least score is that of the task; without one, a failure has no score."""
     for bounds, scores in (((-1.0, 3.0), {0: 1.0, 1: -1.0}), ((-float("inf"), float("inf")), {0: 1.0})):
         pool = admit(ParetoFrontier(bounds=bounds), 0, [1.0, "x"])
         assert pool.artifacts[0].scores == scores
 
 
 def test_the_strata_are_those_of_the_first_draw() -> None:
-    """What was drawn by them is weighed by them, whatever is tried later."""
+    """The strata are those of the first draw, whatever is tried later."""
     strata = (0,) * 4 + (1,) * 8
     pool = admit(ParetoFrontier(), 0, [0.0, 0.0, "-", "-", 1.0, 1.0, *["-"] * 6], (), strata)
     assert pool.artifacts[0].score == pytest.approx(8 / 12)
@@ -127,12 +127,12 @@ def asked(pool: ParetoFrontier, asked: dict[int, int] | None = None, champion: i
 
 
 def test_nobody_contends_in_an_empty_frontier() -> None:
-    """There is nobody."""
+    """An empty frontier has no contender."""
     assert ParetoFrontier().contender(random.Random(0), {}) is None
 
 
 def test_a_contender_is_tried_on_what_is_left() -> None:
-    """Samples that it was not sent out on, in order, at most as many as there are."""
+    """A contender is tried on samples that it was not sent to, in order."""
     pool = admit(ParetoFrontier(), 0, part([1.0] * 4))
     found = asked(pool)
     assert found is not None
@@ -144,7 +144,7 @@ def test_a_contender_is_tried_on_what_is_left() -> None:
 
 
 def test_whoever_was_tried_on_all_needs_no_more() -> None:
-    """Nor one that is asked for already; what is still running is not asked for again."""
+    """A fully tried artifact gets no more samples, nor does one that is already being tried."""
     pool = admit(ParetoFrontier(), 0, [1.0] * SIZE)
     assert asked(pool) is None
     running = asked(admit(ParetoFrontier(), 0, [1.0, None, *["-"] * (SIZE - 2)]))
@@ -156,7 +156,7 @@ def test_whoever_was_tried_on_all_needs_no_more() -> None:
 
 
 def test_the_champion_comes_first() -> None:
-    """What challengers are compared with has to be known."""
+    """The champion is tried first, because challengers are compared with it."""
     pool = admit(admit(ParetoFrontier(), 0, part([0.0] * 4)), 1, part([1.0] * 4))
     best, first = asked(pool), asked(pool, champion=0)
     assert best is not None
@@ -165,13 +165,13 @@ def test_the_champion_comes_first() -> None:
 
 
 def test_whoever_cannot_be_best_gets_no_more() -> None:
-    """One far behind is left alone while the others are tried."""
+    """An artifact far behind gets no samples while others are tried."""
     pool = admit(admit(ParetoFrontier(), 0, [1.0] * SIZE), 1, part([0.0] * 6), (0,))
     assert asked(pool) is None
 
 
 def test_a_champion_that_is_gone_is_passed_over() -> None:
-    """A view may be older than the champion."""
+    """A champion that the view does not hold is skipped."""
     pool = admit(ParetoFrontier(), 0, part([1.0] * 4))
     found = pool.contender(random.Random(0), {}, fg.Artifact(9, {"text": "t9"}, (), 1.0))
     assert found is not None
@@ -182,7 +182,7 @@ def test_a_champion_that_is_gone_is_passed_over() -> None:
 
 
 def test_focus_is_the_most_promising() -> None:
-    """By what is expected of it: a high mean over a few samples promises less than it says."""
+    """Focus is by expected score: a high mean over a few samples promises less than it shows."""
     pool = admit(ParetoFrontier(), 0, [float(i % 2) for i in range(SIZE)])
     pool = admit(pool, 1, [1.0] * SIZE, (0,))
     assert list(pool.focus().artifacts) == [1]
@@ -190,7 +190,7 @@ def test_focus_is_the_most_promising() -> None:
 
 
 def test_where_children_do_worse_the_focus_is_wide() -> None:
-    """Depth is worth nothing there: whoever is less good by as much stays too."""
+    """If children do worse than parents, depth gains nothing, and artifacts that are worse by as much stay in focus."""
     pool = admit(admit(ParetoFrontier(), 0, [1.0] * 8 + [0.0] * 4), 1, [1.0] * 7 + [0.0] * 5, (0,))
     assert list(pool.focus().artifacts) == [0]
     for number in range(2, 30):
@@ -200,7 +200,7 @@ def test_where_children_do_worse_the_focus_is_wide() -> None:
 
 
 def test_the_drift_is_that_of_children_beside_their_parents() -> None:
-    """Without parents there is none; it falls where children are worse and rises where they are better."""
+    """Without parents there is no drift; it is negative if children are worse and positive if they are better."""
     pool = admit(ParetoFrontier(), 0, [0.0, 1.0] * 6)
     assert pool.drift() == Drift()
     worse, better = (admit(pool, 1, [score] * SIZE, (0,)).drift().mean for score in (0.0, 1.0))
@@ -208,7 +208,7 @@ def test_the_drift_is_that_of_children_beside_their_parents() -> None:
 
 
 def test_an_estimate_is_that_of_the_evidence() -> None:
-    """`weigh` with the parent's scores as the control, the pool's drift and the task's bounds."""
+    """An estimate is that of `weigh`, with the parent's scores as control, the pool's drift and the task's bounds."""
     pool = admit(ParetoFrontier(bounds=(0.0, 2.0)), 0, [0.0, 2.0] * 6)
     told = admit(pool, 1, part([2.0] * 5), (0,))
     parent = pool.artifacts[0].evidence
@@ -220,7 +220,8 @@ def test_an_estimate_is_that_of_the_evidence() -> None:
 
 
 def test_a_lucky_root_is_no_more_promising_than_its_children() -> None:
-    """Its estimate falls with each child that is worse, so that the search goes on from a child; its score stays."""
+    """A lucky root's estimate falls with each worse child, so that the search continues from a child; its score
+    stays."""
     pool = admit(ParetoFrontier(), 0, [1.0, 0.0] * 6)
     for number in range(1, 9):
         pool = admit(pool, number, [1.0, 0.0, 0.0] * 4, (0,))

@@ -1,4 +1,4 @@
-"""Crosses of two candidates over a common ancestor; that they are the published ones, test_gepa_options shows."""
+"""Crosses of two candidates over a common ancestor; test_gepa_options compares them with the published ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flashgraph.parts.gepa.crossover import SUBSAMPLE, Cross, Crossings
 
 
 def artifact(number: int, text: str, scores: Sequence[float], *parents: int) -> fg.Artifact:
-    """``text`` has a letter for each component."""
+    """Return an artifact; ``text`` has one letter for each component."""
     value = {f"c{i}": letter for i, letter in enumerate(text)}
     return fg.Artifact(number, value, parents, sum(scores) / len(scores), dict(enumerate(scores)))
 
@@ -34,7 +34,7 @@ def draw(artifacts: dict[int, fg.Artifact], candidates: Sequence[int], seed: int
 
 @given(st.integers(0, 50))
 def test_a_cross_takes_what_each_side_changed(seed: int) -> None:
-    """And has to reach the better parent on samples where either is better or they are equal."""
+    """A cross takes each side's changes, and must reach the better parent on samples of all three kinds."""
     cross = draw(held(SEED, LEFT, RIGHT), [1, 2], seed)
     assert cross is not None
     assert (cross.text, cross.parents) == ({"c0": "b", "c1": "c"}, (1, 2))
@@ -44,7 +44,7 @@ def test_a_cross_takes_what_each_side_changed(seed: int) -> None:
 
 
 def test_what_both_changed_is_the_better_ones() -> None:
-    """By the mean score."""
+    """A component that both changed comes from the parent with the better mean score."""
     better = artifact(1, "bda", [1.0] * 8, 0)
     cross = draw(held(artifact(0, "aaa", [0.1] * 8), better, artifact(2, "cea", [0.5] * 8, 0)), [1, 2])
     assert cross is None, "no component was changed on one side only"
@@ -76,13 +76,13 @@ def test_a_cross_is_made_once() -> None:
 
 
 def test_ancestors_of_no_score_are_drawn_alike() -> None:
-    """Where the published implementation fails for want of weights."""
+    """Ancestors with scores of 0 are drawn with equal weights; the published implementation fails here."""
     cross = draw(held(artifact(0, "aa", [0.0] * 8), LEFT, RIGHT), [1, 2])
     assert cross is not None
 
 
 def test_an_accepted_child_makes_a_cross_due_and_an_accepted_cross_takes_one_off() -> None:
-    """Crosses are told from other children by their parents; the seed counts for nothing."""
+    """Each accepted child makes a cross due, and an accepted cross takes one off; the seed counts for nothing."""
     grown, cursor = Crossings().count(held(SEED), 1)
     assert (grown, cursor.due) == (False, 0)
     grown, cursor = cursor.count(held(SEED, LEFT, RIGHT), 1)

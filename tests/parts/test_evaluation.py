@@ -1,4 +1,4 @@
-"""What a batch can still come to, and that who gives up on it is right."""
+"""The bounds of an incomplete batch, and the soundness of giving up on it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STATES = st.lists(st.sampled_from(["arrived", "open", "failed"]), min_size=1, ma
 
 
 def batches(origin: Any, states: list[str], scores: list[float]) -> tuple[Group[Any, Attempt], Group[Any, Attempt]]:
-    """A batch as it is, and as it is when all that is open has arrived too."""
+    """Return a batch as it is, and as it is after all open members have arrived."""
 
     def member(index: int, state: Any) -> Member[Attempt]:
         there = Attempt(index, scores[index], "") if state == "arrived" else None
@@ -37,8 +37,8 @@ def batches(origin: Any, states: list[str], scores: list[float]) -> tuple[Group[
 
 @given(STATES, BOUNDS, st.data())
 def test_reachable_holds_what_comes(states: list[str], bounds: tuple[float, float], data: st.DataObject) -> None:
-    """Whatever scores the open members get within the bounds, the sum lies within what was reachable; with none open
-    it is the sum."""
+    """For any scores of open members, the sum stays within the reachable bounds; without open members it equals
+    both."""
     scores = data.draw(st.lists(st.floats(*bounds, allow_nan=False), min_size=len(states), max_size=len(states)))
     scores = [max(-1e6, min(1e6, score)) for score in scores]
     now, then = batches("origin", states, scores)
@@ -52,7 +52,7 @@ def test_reachable_holds_what_comes(states: list[str], bounds: tuple[float, floa
 
 @given(STATES, st.floats(0, 6), st.booleans(), st.data())
 def test_the_gate_is_settled_for_good(states: list[str], to_beat: float, reaching: bool, data: st.DataObject) -> None:
-    """When GEPA's gate goes on before all trials are in, it says what it would say of all of them."""
+    """If GEPA's gate settles before all trials arrive, its decision equals that on all of them."""
     some = st.sampled_from([0.0, 0.1, 0.2, 0.3, 0.5, 1.0])
     scores = data.draw(st.lists(some, min_size=len(states), max_size=len(states)))
     close = data.draw(st.sampled_from([to_beat, sum(scores), sum(reversed(scores))]))
@@ -64,14 +64,14 @@ def test_the_gate_is_settled_for_good(states: list[str], to_beat: float, reachin
 
 @pytest.mark.parametrize(("there", "settled"), [([0.0, 0.0], True), ([0.0, 1.0], False), ([1.0, 1.0], True)])
 def test_the_gate_need_not_wait(there: list[float], settled: bool) -> None:
-    """Of three trials, two tell that a sum of 1 is not beaten any more, or is beaten already."""
+    """Two of three trials show that a sum of 1 is out of reach, or already exceeded."""
     child = gepa.Proposal({"instruction": "x"}, "train", (0, 1, 2), 1.0, False, (0.0, 1.0))
     now, _ = batches(child, ["arrived", "arrived", "open"], [*there, 0.0])
     assert gepa.settled(now) is settled
 
 
 def test_a_score_outside_of_the_bounds_is_an_error() -> None:
-    """It is named with its task, its value and what to do; within other bounds it is a score."""
+    """The error names the task, the value and the fix; within other bounds the value is a score."""
 
     async def attempt(candidate: Any, sample: int, llm: Any) -> int:
         return sample
@@ -87,7 +87,7 @@ def test_a_score_outside_of_the_bounds_is_an_error() -> None:
 
 
 def test_a_score_that_is_none() -> None:
-    """A bare number is the usual slip; an ``async def`` the next."""
+    """A bare number is the usual mistake, and an ``async def`` the next."""
 
     async def later(sample: int, output: int) -> fg.Score:
         return fg.Score(1.0)
@@ -104,7 +104,7 @@ def test_a_score_that_is_none() -> None:
 
 
 def scoring(value: Any, objectives: Any = None, **options: Any) -> fg.Task[int, int]:
-    """A task whose scores are that value, even where a `Score` would not be made with it."""
+    """Return a task with this score value, even if a `Score` would not accept it."""
 
     def score(sample: int, output: int) -> fg.Score:
         made = fg.Score(0.5)
@@ -128,7 +128,7 @@ NUMBERS = st.one_of(
 
 @given(NUMBERS, st.dictionaries(st.sampled_from("ab"), NUMBERS), BOUNDS)
 def test_a_judged_score_is_finite_and_within_bounds(value: Any, objectives: Any, bounds: tuple[float, float]) -> None:
-    """It is one of plain floats, and refused where a number is not finite or the value is out of bounds."""
+    """A judged score has plain floats; a number that is not finite or out of bounds is refused."""
     task = scoring(value, objectives, bounds=bounds)
     if not (all(map(math.isfinite, (value, *objectives.values()))) and bounds[0] <= float(value) <= bounds[1]):
         with pytest.raises(DataError, match=r"(?s)task 't': .*Fix: "):
@@ -160,7 +160,7 @@ def test_what_is_no_finite_number(value: Any) -> None:
     ],
 )
 def test_perfect_and_least(bounds: tuple[float, float], perfect: float | None, least: float) -> None:
-    """An attempt has passed with the greatest score of its task, whatever that is; without one none has."""
+    """An attempt passes with its task's greatest score; without a greatest score none passes."""
     task = fg.Task("t", [1], [1], score=lambda sample, output: fg.Score(output), bounds=bounds)
     assert (task.perfect, task.least) == (perfect, least)
     for value in {least, perfect if perfect is not None else 1e9}:
@@ -168,7 +168,7 @@ def test_perfect_and_least(bounds: tuple[float, float], perfect: float | None, l
 
 
 def test_attempts_of_older_journals() -> None:
-    """They say nothing of having passed, and have with 1."""
+    """Attempts of older journals have no ``passed``, and pass with a score of 1."""
     assert [Attempt(0, score, "").passed for score in (0.9, 1.0, 2.0)] == [False, True, True]
     assert attrs.evolve(Attempt(0, 0.0, "", passed=True), index=1).passed
 
@@ -186,7 +186,7 @@ def test_nobody_passes_judge_by() -> None:
 
 @pytest.mark.parametrize("characters", [10, 20_000, 20_001, 3_000_000])
 def test_what_is_kept_of_an_output_is_bounded(characters: int) -> None:
-    """It is scored in full; a longer one, and a longer feedback, lose their middle in what goes on."""
+    """A long output and feedback are scored in full, and lose their middle afterwards."""
     seen: list[int] = []
 
     def score(sample: Any, output: str) -> fg.Score:

@@ -1,4 +1,4 @@
-"""Islands: who holds a cell, provisional scores, migration, failures, and how parents and inspirations are drawn."""
+"""Islands: holders of cells, provisional scores, migration, failures, and draws of parents and inspirations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def group(
     chosen: Settings | None = None,
     objectives: dict[str, float] | None = None,
 ) -> fg.Group[Entrant, Attempt]:
-    """An evaluated program; None is a check that is still open."""
+    """Return an evaluated program; None is an open check."""
     members = tuple(
         fg.Member(i) if s is None else fg.Member(i, "arrived", Attempt(i, s, "", objectives=objectives or {}))
         for i, s in enumerate(scores)
@@ -42,7 +42,7 @@ def admit(pool: Islands, program: str, score: float, island: int = 0, parents: t
 
 
 def like(program: str, number: int) -> str:
-    """Another program of the same cell: the same length and distance from the seed."""
+    """Return another program of the same cell: the same length and distance from the seed."""
     return program.replace("word", f"w{number:03}")
 
 
@@ -50,7 +50,7 @@ def like(program: str, number: int) -> str:
 
 
 def test_the_seed_founds_every_island() -> None:
-    """One artifact, at home on its island and a copy on the others, with the settings that it brings."""
+    """The seed is one artifact, at home on its island and a copy on the others, and sets the settings."""
     pool = founded(islands=3, bins=7)
     assert pool.settings.bins == 7
     assert [list(g.values()) for g in pool.grids] == [[pool.artifacts[0]]] * 3
@@ -59,7 +59,7 @@ def test_the_seed_founds_every_island() -> None:
 
 
 def test_a_cell_is_held_by_the_best_of_its_kind() -> None:
-    """Equal or worse changes nothing; better takes the cell; another kind has a cell of its own; islands are apart."""
+    """Only a better program takes a cell; another kind has another cell; islands are separate."""
     pool = admit(founded(islands=2), "word = 1\n" * 4, 0.6)
     assert admit(pool, like("word = 1\n" * 4, 1), 0.6) == pool
     assert admit(pool, like("word = 1\n" * 4, 1), 0.5) == pool
@@ -73,7 +73,8 @@ def test_a_cell_is_held_by_the_best_of_its_kind() -> None:
 
 
 def test_features_are_fixed_bins() -> None:
-    """Length beside the seed's, distance from it, and objectives; outside values go to the outermost bins."""
+    """Bins are fixed: length relative to the seed's, distance from it, and objectives; extremes go to the outermost
+    bins."""
     pool = founded(bins=4, features=("complexity", "diversity", "speed"))
     cell = pool.artifacts[0].value.cell
     assert cell == (2, 0, 0), "the seed's own length is in the middle"
@@ -90,7 +91,7 @@ def test_features_are_fixed_bins() -> None:
 
 
 def test_open_checks_are_expected_to_differ_as_the_others_do() -> None:
-    """A failed check has the least score; the estimate is the parent's mean and the mean difference to it."""
+    """The estimate is the parent's mean plus the mean difference from it; a failed check has the least score."""
     pool = Islands().apply(fg.PoolEvent("admit", 0, group(SEED, [0.2, 0.4, 0.9], 0, Settings())))
     value = group("other = 2\n" * 9, [1.0, 0.0, None])
     value = attrs.evolve(value, members=(value.members[0], fg.Member(1, "failed", reason="-"), value.members[2]))
@@ -104,7 +105,7 @@ def test_open_checks_are_expected_to_differ_as_the_others_do() -> None:
 
 
 def test_late_evidence_gives_a_cell_back() -> None:
-    """While provisional, a program keeps nobody out; when its score falls, the better one has the cell."""
+    """A provisional program keeps no other out, and a cell goes to the better program when its score falls."""
     pool = admit(founded(islands=1), "word = 1\n" * 4, 0.5)
     hasty = group(like("word = 1\n" * 4, 1), [1.0, None])
     pool = pool.apply(fg.PoolEvent("admit", 2, hasty, (), partial=True))
@@ -119,7 +120,7 @@ def test_late_evidence_gives_a_cell_back() -> None:
 
 
 def test_no_evidence_is_no_program() -> None:
-    """Not one check that could be carried out changes nothing."""
+    """A program changes nothing if none of its checks could be carried out."""
     empty = fg.Group(Entrant({"program": "x"}, 0, 1), (fg.Member[Attempt](0, "failed", reason="no sandbox"),))
     pool = founded()
     assert pool.apply(fg.PoolEvent("admit", 1, empty)) == pool
@@ -130,7 +131,7 @@ def test_no_evidence_is_no_program() -> None:
 
 
 def test_the_best_migrate_round_the_ring_once() -> None:
-    """Every second admission: the island's best of its own goes to the next island, and from there no further."""
+    """After every second admission, the island's own best goes to the next island, and no further."""
     pool = founded(islands=3, migration=2)
     pool = admit(pool, "word = 1\n" * 4, 0.9, island=1)
     assert pool.places[3:] == ((1, 1),), "the founding does not count"
@@ -148,7 +149,7 @@ def test_a_single_island_keeps_to_itself() -> None:
 
 
 def test_the_last_failures_of_each_island_are_kept() -> None:
-    """They are no artifacts, and the newest comes last."""
+    """The last failures of each island are kept, the newest last; they are no artifacts."""
     pool = founded(islands=2, failures=2)
     for n, island in enumerate((0, 1, 0, 0)):
         pool = pool.apply(fg.PoolEvent("admit", 1 + n, ProposalFailure(island, "quick", f"reason {n}")))
@@ -170,7 +171,7 @@ def crowd() -> Islands:
 
 
 def test_parents_are_drawn_in_three_ways() -> None:
-    """Any of the island, one of its elites, or by score."""
+    """Parents are drawn from all programs, from the elites, or by score."""
     pool = crowd()
     ids = {a.id for a in pool.ranked(0)}
 
@@ -187,7 +188,7 @@ def test_parents_are_drawn_in_three_ways() -> None:
 
 
 def test_inspirations_are_the_best_and_some_others() -> None:
-    """Never the parent; the diverse ones are not among the top."""
+    """Inspirations never include the parent, and the diverse ones are not among the top."""
     pool = crowd()
     first, second, third, *rest = pool.ranked(0)
     found = pool.inspirations(0, second, random.Random(1), top=2, diverse=2)
@@ -198,7 +199,7 @@ def test_inspirations_are_the_best_and_some_others() -> None:
 
 
 def test_focus_draws_each_islands_best() -> None:
-    """One line an island: narrowed to one for all, they would be one island.  Inspirations are not narrowed."""
+    """Focus draws each island's best, because one line for all would make one island; inspirations stay wide."""
     pool = admit(admit(founded(islands=2), "word = 1\n" * 4, 0.9, 0), "word = 1\n" * 9, 0.7, 1)
     narrow = pool.focus()
     drawn = [narrow.draw(i % 2, random.Random(i), 1.0, 0.0, 1) for i in range(20)]
@@ -230,8 +231,10 @@ STEPS = st.one_of(
 def test_whatever_happens_the_islands_are_sound(
     steps: list[tuple[object, ...]], migration: int, bins: int, data: st.DataObject
 ) -> None:
-    """Each cell is held by the best admitted of its kind that lives there; a program migrates at most one island far;
-    a rejected one changes nothing; values are equal when their histories are."""
+    """Each cell is held by the best of its kind on its island, and a program migrates at most once.
+
+    A rejected program changes nothing, and equal histories give equal values.
+    """
     history: list[fg.PoolEvent[fg.Group[Entrant, Attempt] | ProposalFailure]] = []
     pool, ids = founded(islands=3, migration=migration, bins=bins), 1
     late: list[fg.PoolEvent[fg.Group[Entrant, Attempt] | ProposalFailure]] = []

@@ -1,4 +1,4 @@
-"""Values of parameters that their type does not tell wrong."""
+"""Requirements on parameters that types cannot express."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_right_values_pass() -> None:
 
 
 def test_all_wrong_values_are_told_together() -> None:
-    """Each with its name, what was found, what is expected and the fix."""
+    """One error names all wrong values, each with the value found, the one expected and the fix."""
     with pytest.raises(fg.DataError) as caught:
         asked(mode="slwo", size=0, share=-0.1)
     assert str(caught.value) == (

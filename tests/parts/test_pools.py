@@ -15,7 +15,7 @@ from flashgraph.parts.evaluation import Attempt, Candidate
 
 
 def group(scores: list[float | None], text: str = "t") -> fg.Group[Candidate, Attempt]:
-    """A validated candidate; None is a member that is still open."""
+    """Return a validated candidate; None is an open member."""
     members = tuple(
         fg.Member(i) if s is None else fg.Member(i, "arrived", Attempt(i, s, "out")) for i, s in enumerate(scores)
     )
@@ -30,7 +30,7 @@ def admit(
 
 
 def test_a_front_holds_all_that_are_best_at_its_sample() -> None:
-    """Ties are all in; a better score replaces them."""
+    """A front holds all ties; a better score replaces them."""
     pool = admit(admit(admit(ParetoFrontier(), 0, [1.0, 0.0]), 1, [1.0, 0.5]), 2, [0.0, 0.5])
     assert pool.fronts == {0: (0, 1), 1: (1, 2)}
 
@@ -46,7 +46,7 @@ def test_draw_leaves_out_what_others_cover() -> None:
 def named(
     pool: ParetoFrontier, number: int, rows: list[dict[str, float]], parents: tuple[int, ...] = (), open_: int = 0
 ) -> ParetoFrontier:
-    """A candidate whose samples all score 0 and have these objectives; ``open_`` further ones are still open."""
+    """Return a candidate whose samples all score 0 and have these objectives; ``open_`` more are open."""
     arrived = [fg.Member(i, "arrived", Attempt(i, 0.0, "out", objectives=row)) for i, row in enumerate(rows)]
     members = (*arrived, *(fg.Member[Attempt](len(rows) + i) for i in range(open_)))
     value = fg.Group(Candidate({"instruction": f"t{number}"}, len(members)), members)
@@ -54,7 +54,7 @@ def named(
 
 
 def test_fronts_of_objectives() -> None:
-    """By mean, beside the samples, or at each sample; ties are all in."""
+    """Fronts of objectives are by mean, with the samples, or at each sample; all ties are on them."""
     pool = named(ParetoFrontier(), 0, [{"a": 1, "b": 0}, {"a": 0, "b": 0}])
     pool = named(pool, 1, [{"a": 0, "b": 1}, {"a": 1, "b": 1}])
     assert pool.fronts_of("instance") == {0: (0, 1), 1: (0, 1)}
@@ -65,13 +65,13 @@ def test_fronts_of_objectives() -> None:
 
 
 def test_a_mean_of_an_objective_is_completed_by_the_parents() -> None:
-    """As the score is, where the validation was cut short."""
+    """An incomplete mean of an objective is completed from the parents, like the score."""
     pool = named(named(ParetoFrontier(), 0, [{"a": 0.2}, {"a": 1.0}]), 1, [{"a": 0.4}], parents=(0,), open_=1)
     assert pool.fronts_of("objective") == {"a": (1,)}
 
 
 def test_objectives_go_with_their_artifact() -> None:
-    """When it is retracted, and in the narrowed view."""
+    """Objectives go with their artifact, when it is retracted and in the narrowed view."""
     pool = named(named(ParetoFrontier(), 0, [{"a": 1}]), 1, [{"a": 0}])
     assert set(pool.focus().objectives) == {1}
     retracted = pool.apply(fg.PoolEvent("retract", 1, group([])))
@@ -79,14 +79,14 @@ def test_objectives_go_with_their_artifact() -> None:
 
 
 def test_a_frontier_of_objectives_needs_some() -> None:
-    """An empty one does not, yet."""
+    """A frontier of objectives needs scores with objectives, once it is not empty."""
     assert ParetoFrontier().draw(random.Random(0), "cartesian") is None
     with pytest.raises(fg.DataError, match="frontier='objective' compares objectives; found none"):
         admit(ParetoFrontier(), 0, [1.0]).draw(random.Random(0), "objective")
 
 
 def test_only_the_top_are_drawn() -> None:
-    """Who is not among them is on no front; where none of them is on one, the best is drawn."""
+    """Only top artifacts are on fronts; if none of them is on one, the best is drawn."""
     pool = admit(admit(admit(ParetoFrontier(), 0, [1, 0, 0]), 1, [0, 1, 1]), 2, [0, 0.5, 0.5])
     assert {a.id for i in range(50) if (a := pool.draw(random.Random(i), top=1)) is not None} == {1}
     assert {a.id for i in range(50) if (a := pool.draw(random.Random(i), top=3)) is not None} == {0, 1}
@@ -103,12 +103,12 @@ CUT = (None, None)
 
 
 def cut(pool: ParetoFrontier, number: int, scores: list[float | None], parents: tuple[int, ...] = ()) -> ParetoFrontier:
-    """Admitted on a part of its validation, the rest of which is cancelled."""
+    """Return the pool after an admission on a part of its validation, the rest cancelled."""
     return pool.apply(fg.PoolEvent("admit", number, group(scores, f"t{number}"), parents, False))
 
 
 def test_scores_of_different_halves_compare() -> None:
-    """A part of the validation is compared with the parent on the same samples, and carried over to the rest."""
+    """A partial score is compared with the parent on the same samples, and extended to the rest."""
     pool = cut(admit(ParetoFrontier(), 0, [0.0, 0.0, 0.0, 0.0]), 1, [1.0, 1.0, *CUT], (0,))
     pool = cut(pool, 2, [*CUT, 1.0, 0.0], (1,))
     assert [a.score for a in pool.artifacts.values()] == [0.0, 1.0, 1.0]
@@ -119,7 +119,7 @@ def test_scores_of_different_halves_compare() -> None:
 
 
 def test_a_score_is_completed_by_the_best_of_the_parents() -> None:
-    """A merge is made from two texts, and keeps what the better one could."""
+    """A merge's score is completed from its better parent, because it keeps that one's strengths."""
     pool = admit(admit(ParetoFrontier(), 0, [0.0, 0.0, 0.0]), 1, [0.0, 1.0, 1.0])
     assert cut(pool, 2, [1.0, *CUT], (0, 1)).artifacts[2].score == 1.0
     assert cut(pool, 2, [1.0, *CUT], (1, 0)).artifacts[2].score == 1.0
@@ -127,7 +127,7 @@ def test_a_score_is_completed_by_the_best_of_the_parents() -> None:
 
 
 def test_an_amendment_reaches_those_whom_it_completes() -> None:
-    """The seed enters on a part; what is learned of the rest goes to its line, and not to who is complete."""
+    """An amendment of the seed reaches its incomplete descendants, and no complete ones."""
     pool = admit(ParetoFrontier(), 0, [1.0, *CUT, None])
     pool = cut(pool, 1, [*CUT, 1.0, None], (0,))
     pool = cut(pool, 2, [None, 1.0, *CUT], (1,))
@@ -138,14 +138,14 @@ def test_an_amendment_reaches_those_whom_it_completes() -> None:
 
 
 def test_what_completed_a_score_outlives_its_artifact() -> None:
-    """A retracted parent is gone, and what was learned from it stays as it was then."""
+    """When a parent is retracted, estimates that used it stay as they are."""
     pool = cut(admit(ParetoFrontier(), 0, [1.0, 0.0]), 1, [None, 1.0], (0,))
     left = cut(pool.apply(fg.PoolEvent("retract", 0, group([]))), 2, [0.0, None], (1,))
     assert {i: a.score for i, a in left.artifacts.items()} == {1: 1.0, 2: 0.0}
 
 
 def test_a_provisional_score_is_completed_by_the_parents() -> None:
-    """Hard samples come first, so the mean over them alone would be too low to compare."""
+    """A provisional score is completed from the parents, because hard samples come first and lower its own mean."""
     pool = admit(ParetoFrontier(), 0, [0.0, 1.0, 1.0, 1.0])
     pool = admit(pool, 1, [1.0, None, None, None], parents=(0,))
     assert pool.artifacts[1].provisional
@@ -156,14 +156,14 @@ def test_a_provisional_score_is_completed_by_the_parents() -> None:
 
 
 def test_no_evidence_is_no_candidate() -> None:
-    """A sweep of which nothing arrived admits nothing, and retracts what was provisional."""
+    """A sweep without any score admits nothing, and retracts a provisional artifact."""
     pool = admit(ParetoFrontier(), 0, [1.0, None])
     assert admit(pool, 1, [None, None]) == pool
     assert 0 not in pool.apply(fg.PoolEvent("amend", 0, group([None, None]))).artifacts
 
 
 def test_an_archive_retracts_what_falls_below_its_threshold() -> None:
-    """The full evidence decides."""
+    """An archive retracts an artifact whose complete evidence is below the threshold."""
     pool = Archive(threshold=0.5).apply(fg.PoolEvent("admit", 0, group([1.0, None]), (), True))
     assert pool.artifacts[0].provisional
     assert pool.apply(fg.PoolEvent("amend", 0, group([1.0, 0.0]))).artifacts[0].score == 0.5
@@ -172,7 +172,7 @@ def test_an_archive_retracts_what_falls_below_its_threshold() -> None:
 
 @given(st.lists(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=4, max_size=4), min_size=1, max_size=8))
 def test_whoever_is_drawn_is_on_a_front(rows: list[list[float]]) -> None:
-    """A draw is always one of the best at some sample, and the survivors cover every sample."""
+    """A drawn artifact is one of the best at some sample, and the survivors cover every sample."""
     pool = ParetoFrontier()
     for number, row in enumerate(rows):
         pool = admit(pool, number, list(row))

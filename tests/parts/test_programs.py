@@ -1,4 +1,4 @@
-"""Reading programs out of answers: rewrites, edits that apply or do not, marked blocks; parts of prompts."""
+"""Programs in replies: rewrites, edits that apply or fail, marked blocks; parts of prompts."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def edit(search: str, replace: str) -> str:
 
 
 def test_edits_apply_one_after_another() -> None:
-    """The second edit sees what the first has made; talk between the blocks does not matter."""
+    """The second edit sees the result of the first; text between the blocks does not matter."""
     answer = (
         "First:\n" + edit("    return b", "    return b or 0") + "then\n" + edit("    return b or 0", "    return 0")
     )
@@ -61,7 +61,7 @@ def test_edits_apply_one_after_another() -> None:
 
 
 def test_lines_can_be_taken_out() -> None:
-    """An empty REPLACE part deletes, also when its line is missing."""
+    """An empty REPLACE part deletes lines, even if its line is missing."""
     answer = "<<<<<<< SEARCH\n    if a:\n        return a + b\n=======\n>>>>>>> REPLACE"
     assert edited(PROGRAM, answer) == PROGRAM.replace("    if a:\n        return a + b\n", "")
 
@@ -71,7 +71,7 @@ def test_blanks_at_line_ends_do_not_count() -> None:
 
 
 def test_a_common_indentation_may_be_left_out() -> None:
-    """What is put in place is indented as what it replaces."""
+    """If the common indentation is missing, the new lines get that of the lines they replace."""
     answer = edit("if a:\n    return a + b", "if a and b:\n    return b + a")
     assert "    if a and b:\n        return b + a\n    return b\n" in edited(PROGRAM, answer)
 
@@ -87,13 +87,13 @@ def test_a_common_indentation_may_be_left_out() -> None:
     ],
 )
 def test_an_edit_that_does_not_apply_says_why(answer: str, reason: str) -> None:
-    """The reason is fit to be shown to the model that gave the answer."""
+    """An edit that does not apply gives a reason that the model can use."""
     with pytest.raises(UnusableReply, match=reason):
         edited(PROGRAM, answer)
 
 
 def test_lines_that_stand_twice_are_not_guessed_at() -> None:
-    """The first place would often be the wrong one, and nobody would know."""
+    """Lines that occur twice are refused, because the first place would often be the wrong one."""
     with pytest.raises(UnusableReply, match="occur more than once"):
         edited("x = 1\ny = 2\nx = 1\n", edit("x = 1", "x = 3"))
 
@@ -118,7 +118,7 @@ x = 1
     ],
 )
 def test_a_line_of_equals_signs_may_stand_in_either_part(search: str, replace: str, expected: str) -> None:
-    """The one that divides an edit is the one before which the lines of the program stand."""
+    """The line before which the program's lines occur divides an edit."""
     assert edited(HEADINGS, edit(search, replace)) == expected
 
 
@@ -140,7 +140,7 @@ def test_an_edit_that_could_mean_two_things_is_refused(answer: str, reason: str)
 
 
 def test_line_ends_of_windows() -> None:
-    """In the answer they do not matter; those of the program stay."""
+    """Line ends of the reply do not matter; those of the program stay."""
     answer = edit("    return b", "    return 0").replace("\n", "\r\n")
     assert edited(PROGRAM, answer) == PROGRAM.replace("    return b\n", "    return 0\n")
     windows = PROGRAM.replace("\n", "\r\n")
@@ -149,7 +149,7 @@ def test_line_ends_of_windows() -> None:
 
 
 def test_a_shift_has_to_be_one_for_all_lines() -> None:
-    """Lines that stand in another shape are other lines."""
+    """All lines must have the same shift; lines in another shape are other lines."""
     with pytest.raises(UnusableReply, match="are not in the program"):
         edited(PROGRAM, edit("if a:\nreturn a + b", "pass"))
     with pytest.raises(UnusableReply, match="more than once"):
@@ -158,7 +158,7 @@ def test_a_shift_has_to_be_one_for_all_lines() -> None:
 
 @given(st.lists(st.sampled_from(["a = 1", "    b = 2", "", "c = [", "]", "\td"]), max_size=12), st.data())
 def test_an_edit_changes_the_quoted_lines_and_no_others(lines: list[str], data: st.DataObject) -> None:
-    """Either the quoted lines are exchanged where they stand, once, or the answer is refused."""
+    """An edit either replaces the quoted lines at their place, once, or is refused."""
     start = data.draw(st.integers(0, len(lines)))
     end = data.draw(st.integers(start, len(lines)))
     program = "\n".join(lines)
@@ -188,12 +188,12 @@ def test_an_edit_changes_the_quoted_lines_and_no_others(lines: list[str], data: 
     ],
 )
 def test_the_program_of_a_rewrite(answer: str) -> None:
-    """The longest fenced text, one that is not closed too, or the bare answer; whatever its fences are."""
+    """A rewrite is the longest fenced text, also an unclosed one, or the bare reply."""
     assert rewritten_program(PROGRAM, answer) == "x = 1\n"
 
 
 def test_a_docstring_with_a_fence_is_a_part_of_the_program() -> None:
-    """Also at the margin, where the fence looks like the end of the block."""
+    """A docstring with a fence belongs to the program, even at the margin where it looks like the block's end."""
     program = '"""Use it so:\n\n```\nf()\n```\n"""\n\n\ndef f():\n    return 1\n'
     assert rewritten_program(PROGRAM, f"Here:\n```python\n{program}```\nDone.") == program
 
@@ -213,7 +213,7 @@ def test_a_rewrite_to_the_same_is_none() -> None:
 
 
 def test_only_marked_blocks_evolve() -> None:
-    """A rewrite's block is taken over, what it makes of the rest is not; an edit outside is refused."""
+    """A rewrite changes only marked blocks, and an edit outside of them is refused."""
     answer = MARKED.replace("return 1", "return 2").replace("return inner()", "return 99")
     assert rewritten_program(MARKED, answer) == MARKED.replace("return 1", "return 2")
     assert edited(MARKED, edit("    return 1", "    return 2")) == MARKED.replace("return 1", "return 2")
@@ -229,7 +229,7 @@ def test_only_marked_blocks_evolve() -> None:
 
 
 def test_the_goal_is_what_the_seed_says() -> None:
-    """Its docstring, or its leading comment, also of what Python cannot read; nothing otherwise."""
+    """The goal is the seed's docstring or leading comment, even if Python cannot parse it, and otherwise empty."""
     assert goal(PROGRAM) == "Add things."
     assert goal("# Add\n# things.\nx = = 1\n") == "Add\nthings."
     assert goal("x = 1") == ""
@@ -245,7 +245,7 @@ def test_outcomes_show_the_worst_first_in_bounded_room() -> None:
 
 
 def test_small_parts() -> None:
-    """Texts are cut in their middle; a change is a diff; what was printed stands beside the time."""
+    """Texts lose their middle, a change is a diff, and output is listed with the run time."""
     assert clipped("a" * 50 + "b" * 50, 9) == f"aaa\n[... 91 characters left out ...]\n{'b' * 6}"
     assert clipped("short", 9) == "short"
     assert change("a\nb\n", "a\nc\n") == "@@ -1,2 +1,2 @@\n a\n-b\n+c"

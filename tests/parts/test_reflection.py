@@ -1,4 +1,4 @@
-"""What reflection shows and reads."""
+"""Reflection prompts, and reading their replies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flashgraph.testing.runs import TASK
 
 
 def test_a_component_is_named_where_there_are_several() -> None:
-    """One of one is the instruction."""
+    """A component is named if there are several; a single one is "the instruction"."""
     attempts = [Attempt(0, 0.0, "out", "wrong")]
     several = fg.Task("t", [0], [0], seed={"a": "A", "b": "B"}, attempt=TASK.attempt, score=TASK.score)
     assert "several instructions. This is its 'b':\n```\nB\n```" in rewrite_prompt("B", attempts, several, "b")
@@ -23,7 +23,7 @@ def test_a_component_is_named_where_there_are_several() -> None:
 
 
 def test_answers_are_asked_side_by_side_and_empty_ones_left_out() -> None:
-    """In the order of the prompts, whichever comes first."""
+    """Replies come in the order of their prompts, whichever is first, without the empty ones."""
 
     async def llm(messages: str | Sequence[fg.Message], **params: Any) -> fg.Reply:
         await anyio.sleep({"one": 0.02, "two": 0, "three": 0.01}[str(messages)])

@@ -14,7 +14,8 @@ from flashgraph.parts.sampling import Epochs, RoundRobin
 
 @given(st.integers(1, 5), st.integers(1, 12), st.integers(0, 9))
 def test_an_epoch_shows_every_sample(minibatch: int, size: int, seed: int) -> None:
-    """Whole minibatches, each sample once or, where the last one is filled up, about as often as the others."""
+    """An epoch shows each sample once, and the samples that fill up the last minibatch at most once more than
+    others."""
     cursor, stream, seen = Epochs(), random.Random(seed), Counter[int]()
     for number in range(-(-size // minibatch)):
         batch, cursor = cursor.next(number, minibatch, size, stream)
@@ -27,7 +28,7 @@ def test_an_epoch_shows_every_sample(minibatch: int, size: int, seed: int) -> No
 
 @given(st.integers(1, 4), st.integers(1, 4))
 def test_further_minibatches_follow_without_a_new_shuffle(minibatch: int, count: int) -> None:
-    """One emission's minibatches are the next ones of the epoch; after its end come its first."""
+    """An emission's further minibatches are the next ones of the epoch; after its end come its first."""
     stream = random.Random(0)
     first, cursor = Epochs().next(0, minibatch, 8, stream)
     further = [cursor.next(0, minibatch, 8, stream, further=i)[0] for i in range(count + 8)]
@@ -38,7 +39,7 @@ def test_further_minibatches_follow_without_a_new_shuffle(minibatch: int, count:
 
 
 def test_components_take_turns_and_children_go_on_where_their_parents_are() -> None:
-    """Of two parents, where the further one is."""
+    """Components take turns, and a child continues where the further of its parents is."""
     seed, child = fg.Artifact(0, {}), fg.Artifact(1, {}, (0,))
     turns = RoundRobin().joined({0: seed})
     places = []

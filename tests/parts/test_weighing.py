@@ -1,4 +1,4 @@
-"""What pools make of partial and failed groups, and whose best is handed out."""
+"""Pools score partial and failed groups, and hand out a champion."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from flashgraph.run.pools import PoolState
 
 SCORES = st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=2, max_size=12)
 MANY = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=10, max_size=16)
-"""Enough for a prior to count."""
+"""Enough samples for a prior to count."""
 
 
 def group(origin: Any, scores: list[float | str]) -> Group[Any, Any]:
-    """Members with scores; ``"failed"`` and ``"open"`` ones have none."""
+    """Return a group with scores; ``"failed"`` and ``"open"`` members have none."""
     members = [_member(i, score) for i, score in enumerate(scores)]
     return Group(origin, tuple(members))
 
@@ -38,7 +38,7 @@ def _member(index: int, score: float | str) -> Member[Any]:
 
 
 def kinds(size: int) -> list[tuple[Any, Any]]:
-    """Each pool, for a task with bounds from 0 to 1, and what it takes a group of."""
+    """Return each pool, for a task with bounds from 0 to 1, and the origin of a group for it."""
     task = fg.Task("t", [1], [1], score=lambda sample, output: fg.Score(0))
     snapshot = Snapshot({"playbook": "x"}, 0, "val", tuple(range(size)))
     entrant = Entrant({"program": "x = 1"}, 0, size, Settings(islands=1))
@@ -47,7 +47,7 @@ def kinds(size: int) -> list[tuple[Any, Any]]:
 
 @given(SCORES, st.sets(st.integers(0, 11)))
 def test_a_failed_sample_has_the_least_score(scores: list[float], failed: set[int]) -> None:
-    """In every pool; nothing that is still open is made up."""
+    """In every pool a failed sample has the least score, and an open one has none."""
     given: list[float | str] = ["failed" if i in failed else score for i, score in enumerate(scores)]
     if all(score == "failed" for score in given):
         return
@@ -62,7 +62,7 @@ def test_a_failed_sample_has_the_least_score(scores: list[float], failed: set[in
 
 
 def champion(pool: Any, *rows: tuple[Any, list[float | str]]) -> int:
-    """Who is handed out under the rule of ``pipelined`` after these admissions."""
+    """Return the champion under the rule of ``pipelined`` after these admissions."""
     state = PoolState("pool", pool, proven())
     for origin, scores in rows:
         state.admit(group(origin, scores), (), frozenset(), False, 0, 0.0)
@@ -71,7 +71,7 @@ def champion(pool: Any, *rows: tuple[Any, list[float | str]]) -> int:
 
 
 def test_a_handful_of_checks_is_the_objective_itself() -> None:
-    """A program that is better by little is the best there; where the checks are a sample, that is not proven."""
+    """With few checks a slightly better program is the best; if the checks are a sample, that is not proven."""
     better: dict[int, list[float | str]] = {1: [0.505], 40: [1.0, 0.01] * 20}
     for size, best in ((1, 1), (40, 0)):
         _, _, (islands, entrant) = kinds(size)
@@ -80,7 +80,7 @@ def test_a_handful_of_checks_is_the_objective_itself() -> None:
 
 
 def test_a_handful_of_checks_has_no_interval() -> None:
-    """What a child of a good parent reaches is its score, and no draw of luck."""
+    """With few checks, the score of a good parent's child is exact, and not a matter of luck."""
     _, _, (islands, entrant) = kinds(1)
     for number, score in enumerate((0.75, 0.9)):
         other = attrs.evolve(entrant, text={"program": f"x = {number}\n" * (1 + 30 * number)})
@@ -90,7 +90,7 @@ def test_a_handful_of_checks_has_no_interval() -> None:
 
 
 def test_online_the_newest_snapshot_is_handed_out() -> None:
-    """No two windows have a sample in common."""
+    """Online the newest snapshot is handed out, because no two windows share a sample."""
     windows = [Snapshot({"playbook": str(i)}, i, "train", (2 * i, 2 * i + 1)) for i in range(3)]
     rows: list[tuple[Any, list[float | str]]] = [(w, [1.0 - w.step / 4, 0.5]) for w in windows]
     assert champion(Checkpoints(), *rows) == 2
@@ -98,7 +98,7 @@ def test_online_the_newest_snapshot_is_handed_out() -> None:
 
 @given(MANY, MANY, st.sampled_from([2.0, 64.0, 0.25]))
 def test_estimates_are_in_the_tasks_unit(parents: list[float], scores: list[float], unit: float) -> None:
-    """Scores from 0 to 64 are weighed as scores from 0 to 1 are."""
+    """Scores from 0 to 64 are weighed like scores from 0 to 1."""
     size = min(len(parents), len(scores))
 
     def made(scale: float) -> Any:

@@ -1,4 +1,4 @@
-"""Playbooks under test: admitted as a run admits, and generated histories of events."""
+"""Playbooks for tests: admissions like those of a run, and generated histories of events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TEXT = """\
 
 
 def admitted(events: Iterable[Event], first: Playbook | None = None) -> Playbook:
-    """The playbook after these events, numbered and compared as a run does it."""
+    """Return the playbook after these events, numbered and compared as in a run."""
     state = PoolState("playbook", Playbook() if first is None else first)
     for event in events:
         state.admit(event, (), frozenset(), False, 0, 0.0)
@@ -41,13 +41,13 @@ def curated(playbook: Playbook, *operations: Operation, sample: int = 0) -> Play
 
 
 def contents(playbook: Playbook) -> list[tuple[str, str, int, int]]:
-    """What it says, whatever the ids are."""
+    """Return a playbook's content, without the ids."""
     return sorted((b.section, b.text, b.helpful, b.harmful) for b in playbook.bullets)
 
 
 @attrs.frozen
 class Step:
-    """An event to be made when the playbook is known: the numbers choose among the ids there ever were."""
+    """A recipe for an event on a known playbook: its numbers choose among all ids so far."""
 
     kind: str
     which: tuple[int, ...]
@@ -88,7 +88,7 @@ STEPS = st.builds(
 
 
 def history(steps: list[Step], first: Playbook) -> list[tuple[Event, Playbook]]:
-    """Each event with the playbook after it."""
+    """Return each event with the playbook after it."""
     now, ever = first, list(first.by_id)
     past = []
     for sample, step in enumerate(steps):

@@ -1,4 +1,4 @@
-"""The text of a playbook: lines, sections, ids, and every mistake that can be in it."""
+"""The text of a playbook: lines, sections, ids, and every possible mistake."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.parts.ace.kit import TEXT
 
 
 def test_the_text_is_what_the_paper_shows() -> None:
-    """Headers, and under them one line for each bullet; further lines are indented."""
+    """The text has headers, and under them one line for each bullet; further lines are indented."""
     playbook = Playbook.parse(TEXT)
     assert playbook.sections == ("RULES", "CODES")
     assert playbook.numbered == 4
@@ -25,7 +25,7 @@ def test_the_text_is_what_the_paper_shows() -> None:
 
 
 def test_reading_is_tolerant_of_layout() -> None:
-    """Blank lines, line ends of other systems, a section that comes twice, ids with other slugs."""
+    """Blank lines, other line ends, repeated sections and other slugs are read."""
     text = (
         "\r\n## Tips & Tricks  \r\n\r\n[t-7]  helpful=1  harmful=0  ::  one \r\n\r\n    two\r\n## RULES\r\n"
         "## tips_and_tricks\r\n[Ä.x-9] helpful=0 harmful=0 :: three"
@@ -84,7 +84,7 @@ BULLET = "[a-1] helpful=0 harmful=0 :: text"
     ],
 )
 def test_a_mistake_is_told_with_its_line(text: str, message: str) -> None:
-    """By whoever reads a text: a file, and a start before it is admitted."""
+    """Every mistake is reported with its line, from a file and from a start."""
     with pytest.raises(DataError) as raised:
         Playbook.parse(text, "p.txt")
     assert str(raised.value) == message
@@ -114,7 +114,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """Missing, not a text, or with a mistake on a line."""
+    """The error names a file that is missing, not a text, or has a mistake on a line."""
     path = tmp_path / "playbook.txt"
     with pytest.raises(DataError) as raised:
         read_playbook(path)
@@ -144,7 +144,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_sections_and_slugs(section: str, name: str, short: str) -> None:
-    """A header of one line, and a slug of plain letters."""
+    """A section gives a header of one line, and a slug of plain letters."""
     assert clean_section(section) == name
     assert slug(name) == short
 
@@ -155,13 +155,13 @@ def test_sections_that_mean_the_same() -> None:
 
 
 def test_a_digest_is_of_the_text_alone() -> None:
-    """Counters may rise without a conflict."""
+    """Counters may rise without changing a bullet's digest."""
     assert Bullet("a-1", "A", "text", 1, 2).digest == Bullet("b-2", "B", "text").digest == digest("text")
     assert digest("text") != digest("text.")
 
 
 @given(st.text(st.characters()))
 def test_cleaning_twice_changes_nothing(text: str) -> None:
-    """And gives what can be written to a file."""
+    """Cleaning is idempotent, and its result can be written to a file."""
     assert clean(clean(text)) == clean(text)
     clean(text).encode()

@@ -1,4 +1,4 @@
-"""The playbook as a pool: what each operation does, and what is refused."""
+"""The playbook as a pool: the effect of each operation, and refusals."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def whys(playbook: Playbook) -> list[str]:
 
 
 def test_a_start_gives_the_text_and_the_settings() -> None:
-    """The first admission makes the playbook; a later one changes nothing."""
+    """The first admission starts the playbook, and a later start changes nothing."""
     playbook = started(TEXT, 5000, 0.8)
     assert playbook.text == TEXT
     assert (playbook.budget_tokens, playbook.duplicate_at, playbook.trained) == (5000, 0.8, 0)
@@ -38,14 +38,14 @@ def test_an_empty_playbook_holds_no_artifact() -> None:
 
 
 def test_ids_go_on_after_the_highest_of_the_text() -> None:
-    """A run that starts from an existing playbook gives no id twice."""
+    """A run that starts from an existing playbook reuses none of its ids."""
     after = curated(started(), Operation.add("Codes", "Invoices go to gamma."), Operation.add("New part", "Be kind."))
     assert [b.id for b in after.bullets][3:] == ["code-00005", "np-00006"]
     assert after.sections == ("RULES", "CODES", "NEW PART")
 
 
 def test_an_id_is_not_given_again() -> None:
-    """Also when the bullet with the highest number was removed."""
+    """An id is not reused, even after its bullet was removed."""
     one = curated(started(), Operation.add("RULES", "Be brief."))
     none = curated(one, Operation.remove("rule-00005", one.by_id["rule-00005"].digest))
     assert "rule-00005" not in none.by_id
@@ -53,7 +53,7 @@ def test_an_id_is_not_given_again() -> None:
 
 
 def test_tags_count() -> None:
-    """Helpful and harmful are counted, each time; neutral, unknown ids and other bullets are not."""
+    """Helpful and harmful tags count each time; neutral tags, unknown ids and other bullets do not."""
     tags: tuple[tuple[str, Tag], ...] = (
         (UNIT, "helpful"), (UNIT, "helpful"), (ROUND, "harmful"), (REFUND, "neutral"), ("gone-00009", "helpful"),
     )  # fmt: skip
@@ -62,7 +62,7 @@ def test_tags_count() -> None:
 
 
 def test_what_changes_nothing_is_no_new_version() -> None:
-    """Tags without an effect leave the pool itself, so that a run does not raise its version."""
+    """Tags without an effect leave the same pool, so that a run does not raise its version."""
     before = started()
     assert admitted([Tags(((REFUND, "neutral"), ("gone-00009", "helpful")))], before) is before
     assert before.apply(fg.PoolEvent("retract", 0, Tags(((UNIT, "helpful"),)))) is before
@@ -70,7 +70,7 @@ def test_what_changes_nothing_is_no_new_version() -> None:
 
 
 def test_a_delta_counts_a_trained_sample() -> None:
-    """Also one without operations, which changes no bullet."""
+    """A delta counts as a trained sample, also without operations."""
     after = admitted([Delta(7, "nothing to learn"), Delta(8, "again")], started())
     assert (after.trained, after.bullets) == (2, started().bullets)
 
@@ -83,7 +83,7 @@ def test_update_keeps_id_and_counters() -> None:
 
 
 def test_merge_keeps_the_first_and_adds_the_counters() -> None:
-    """The others become aliases, through chains; tags on them count for what they became."""
+    """A merge keeps the first id and adds the counters; the other ids become aliases, also through several merges."""
     before = started()
     once = curated(before, Operation.merge((ROUND, UNIT), "Units, then rounding.", before.seen((ROUND, UNIT))))
     assert once.by_id[ROUND] == Bullet(ROUND, "RULES", "Units, then rounding.", 3, 2)
@@ -105,7 +105,7 @@ def test_merge_goes_to_the_section_that_is_given() -> None:
 
 
 def test_a_section_of_the_start_stays_and_another_goes_with_its_last_bullet() -> None:
-    """What the curator was given to fill remains."""
+    """A section of the start stays when it is empty, and any other goes with its last bullet."""
     before = curated(started("## RULES\n"), Operation.add("Tips", "Be brief."))
     assert before.text == "## RULES\n\n## TIPS\n[tips-00001] helpful=0 harmful=0 :: Be brief."
     assert curated(before, Operation.remove("tips-00001", digest("Be brief."))).text == "## RULES"
@@ -129,7 +129,7 @@ def test_a_section_of_the_start_stays_and_another_goes_with_its_last_bullet() ->
     ],
 )  # fmt: skip
 def test_a_refused_operation_is_recorded_with_its_reason(operation: Operation, why: str) -> None:
-    """And changes no bullet."""
+    """A refused operation is recorded with its reason, and changes no bullet."""
     before = started(budget_tokens=200)
     after = curated(before, operation)
     assert whys(after) == [why]
@@ -138,7 +138,7 @@ def test_a_refused_operation_is_recorded_with_its_reason(operation: Operation, w
 
 
 def test_operations_of_one_delta_know_of_each_other() -> None:
-    """Texts are compared with what stood before the delta; what an earlier operation took away is gone."""
+    """Texts are compared with those before the delta, but a bullet that an earlier operation removed is gone."""
     before = started()
     seen = dict(zip(before.by_id, before.seen(before.by_id), strict=True))
     after = curated(
@@ -157,7 +157,7 @@ def test_operations_of_one_delta_know_of_each_other() -> None:
 
 
 def test_conflicts_are_known_before_they_are_admitted() -> None:
-    """A graph can have the curator asked again: only bullets that it named and that changed matter."""
+    """Only bullets that the delta names and that have changed are conflicts."""
     before = started()
     delta = Delta(0, "", (Operation.update(UNIT, "New.", *before.seen([UNIT])), Operation.add("RULES", "Be kind.")))
     assert not before.conflicts(delta)
@@ -168,7 +168,7 @@ def test_conflicts_are_known_before_they_are_admitted() -> None:
 
 
 def test_the_least_useful_and_oldest_bullets_go_when_the_budget_is_reached() -> None:
-    """By helpful less harmful, then by age; what was just added stays."""
+    """At the budget, the least useful bullets go, then the oldest; new ones stay."""
     before = started()
     tight = attrs.evolve(before, budget_tokens=before.tokens)
     one = curated(tight, Operation.add("RULES", "Be kind."))
@@ -180,14 +180,14 @@ def test_the_least_useful_and_oldest_bullets_go_when_the_budget_is_reached() -> 
 
 
 def test_a_start_over_its_budget_is_cut() -> None:
-    """Bullets first, and the headers of empty sections when no bullet is left."""
+    """A start over its budget loses bullets, and then the headers of empty sections."""
     assert [b.id for b in started(budget_tokens=40).bullets] == [UNIT]
     assert started(budget_tokens=3).text == "## RULES"
     assert started(budget_tokens=1).text == ""
 
 
 def test_the_logs_are_bounded() -> None:
-    """The newest stay."""
+    """The logs keep the newest entries."""
     after = curated(started(), *(Operation.refused(str(i), "why") for i in range(LOG + 5)))
     assert len(after.refused) == LOG
     assert after.refused[-1].operation.text == str(LOG + 4)
@@ -211,7 +211,7 @@ def test_duplicates_are_grouped_greedily() -> None:
 
 
 def test_a_run_finds_every_admission_among_the_artifacts() -> None:
-    """The newest version is the only one that the pool holds, under the number of its admission."""
+    """The pool holds only the newest version, under the number of its admission."""
     state = PoolState("playbook", Playbook())
     for event in (PlaybookStart(TEXT), Tags(((UNIT, "helpful"),)), Delta(0, "")):
         change = state.admit(event, (), frozenset(), False, 0, 0.0)
@@ -231,7 +231,7 @@ def test_a_run_finds_every_admission_among_the_artifacts() -> None:
     ],
 )
 def test_events_can_be_stored(event: Event) -> None:
-    """And read back as what they were, without hooks; so can a playbook."""
+    """Events and playbooks survive storage without hooks."""
     converter, kinds = cattrs.Converter(), cast(Any, Event)
     assert converter.structure(converter.unstructure(event), kinds) == event
     after = admitted([event], started())
@@ -240,7 +240,7 @@ def test_events_can_be_stored(event: Event) -> None:
 
 
 def test_it_is_a_pool_of_a_graph() -> None:
-    """`check` takes it, with each of its events on an edge."""
+    """`check` accepts the playbook as a pool, with each of its events on an edge."""
     graph = fg.Graph("books")
     pool = graph.pool("playbook", Playbook)
 
@@ -265,6 +265,6 @@ def test_it_is_a_pool_of_a_graph() -> None:
 
 
 def test_counters_stop_at_their_limit() -> None:
-    """So that a text is never longer than its estimate."""
+    """Counters stop at their limit, so that a text is never longer than its estimate."""
     full = attrs.evolve(started(), bullets=(Bullet(UNIT, "RULES", "Text.", 999_999, 999_999),))
     assert admitted([Tags(((UNIT, "helpful"), (UNIT, "harmful")))], full) is full

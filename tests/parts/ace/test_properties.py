@@ -1,4 +1,4 @@
-"""What holds of a playbook after any history of events."""
+"""Properties of a playbook after any history of events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BUDGETS = st.sampled_from([20, 60, 150, 80_000])
 
 @given(st.lists(STEPS, max_size=15), BUDGETS)
 def test_ids_are_unique_and_never_given_again(steps: list[Step], budget: int) -> None:
-    """An id that is new after an event has a higher number than any before, and no event gives one twice."""
+    """A new id has a higher number than any before, and no event reuses one."""
     before = started(budget_tokens=budget)
     highest = 4
     for _, after in history(steps, before):
@@ -31,7 +31,7 @@ def test_ids_are_unique_and_never_given_again(steps: list[Step], budget: int) ->
 
 @given(st.lists(STEPS, max_size=15), BUDGETS)
 def test_the_budget_is_kept_after_every_admission(steps: list[Step], budget: int) -> None:
-    """By the estimate, and by the text itself at four characters a token."""
+    """The budget holds after every admission, by the estimate and by the text at four characters a token."""
     for _, after in history(steps, started(budget_tokens=budget)):
         assert after.tokens <= budget
         assert len(after.text) <= 4 * after.tokens
@@ -46,7 +46,7 @@ def test_an_alias_leads_to_a_living_bullet_or_none(steps: list[Step], budget: in
 
 @given(st.lists(STEPS, max_size=15), BUDGETS)
 def test_a_playbook_is_read_back_as_it_was_written(steps: list[Step], budget: int) -> None:
-    """Its bullets, its sections and its text; ids go on from there."""
+    """A playbook's text reads back to equal bullets, sections and text, and ids continue from there."""
     for _, after in history(steps, started(budget_tokens=budget)):
         read = Playbook.parse(after.text)
         assert read.text == after.text
@@ -56,7 +56,7 @@ def test_a_playbook_is_read_back_as_it_was_written(steps: list[Step], budget: in
 
 @given(st.text(), st.text(min_size=1))
 def test_any_text_is_read_back_as_it_was_written(section: str, text: str) -> None:
-    """Whatever a model writes: control characters, headers, lines that look like bullets."""
+    """Any text reads back unchanged: control characters, headers, lines that look like bullets."""
     after = curated(started(""), Operation.add(section, text), Operation.add("## " + section, "\n" + text + "\n\n  x"))
     read = Playbook.parse(after.text)
     assert (read.text, read.by_id, read.sections) == (after.text, after.by_id, after.sections)
@@ -64,7 +64,7 @@ def test_any_text_is_read_back_as_it_was_written(section: str, text: str) -> Non
 
 @given(st.lists(STEPS, max_size=10))
 def test_refused_operations_change_no_bullet(steps: list[Step]) -> None:
-    """A delta gives the bullets that it gives without the operations that were refused."""
+    """A delta gives the same bullets with and without its refused operations."""
     before = started()
     for event, after in history(steps, before):
         if isinstance(event, Delta):
@@ -82,7 +82,7 @@ TAG_LISTS = st.builds(
 
 @given(st.data(), st.lists(TAG_LISTS, max_size=6), BUDGETS)
 def test_tags_commute(data: st.DataObject, tags: list[Tags], budget: int) -> None:
-    """Any order of tags between two deltas gives an equal playbook, at any budget: nothing is evicted for a digit."""
+    """Tags between two deltas commute at any budget: no counter causes an eviction."""
     before = started(budget_tokens=budget)
     first = admitted(tags, before)
     other = admitted(data.draw(st.permutations(tags)), before)
@@ -93,7 +93,7 @@ def test_tags_commute(data: st.DataObject, tags: list[Tags], budget: int) -> Non
 
 @given(st.data())
 def test_deltas_on_different_bullets_commute(data: st.DataObject) -> None:
-    """Up to the ids of what they add."""
+    """Deltas on different bullets commute, except for the ids of additions."""
     text = "## R\n" + "\n".join(f"[r-{i}] helpful={i} harmful=1 :: Fact number {i}." for i in range(1, 9))
     before, new = started(text), count(100)
 

@@ -1,4 +1,4 @@
-"""What models reply, read as operations, tags and answers, whatever they reply."""
+"""Any model reply is read as operations, tags or answers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def reply(*operations: Any) -> str:
     ],
 )  # fmt: skip
 def test_an_operation_is_read(raw: dict[str, Any], operation: Operation) -> None:
-    """With the digests of what the curator saw, by any of its keys' usual names."""
+    """An operation is read with the digests of the texts that the curator saw, under any usual key."""
     assert parse_operations(reply(raw), BOOK) == (operation,)
 
 
@@ -64,7 +64,7 @@ def test_an_operation_is_read(raw: dict[str, Any], operation: Operation) -> None
     ],
 )
 def test_a_malformed_operation_is_refused_with_its_reason(raw: Any, why: str) -> None:
-    """The others of the reply stay."""
+    """A malformed operation is refused with its reason, and the others of the reply stay."""
     refused, other = parse_operations(reply(raw, json.loads(ADDED)), BOOK)
     assert (refused.kind, refused.why, other) == ("REFUSED", why, ADD)
     assert refused.text == (raw if isinstance(raw, str) else json.dumps(raw))
@@ -92,25 +92,27 @@ def test_a_malformed_operation_is_refused_with_its_reason(raw: Any, why: str) ->
     ],
 )
 def test_a_reply_is_read_whatever_is_around_it(text: str) -> None:
-    """Prose, fences, single quotes, trailing commas, bare lists, line breaks in strings, and what is complete in a
-    cut-off one."""
+    """A reply is read despite prose, fences, single quotes, trailing commas, bare lists or line breaks in strings.
+
+    Of a truncated reply, the complete operations are read.
+    """
     assert parse_operations(text, BOOK) == (ADD,)
 
 
 def test_an_apostrophe_does_not_cut_a_text_short() -> None:
-    """In single quotes it looks like their end."""
+    """An apostrophe in a single-quoted string does not end the string."""
     reply = "{'operations': [{'type': 'ADD', 'section': 'RULES', 'content': 'Don't guess, it's wrong.'}]}"
     assert parse_operations(reply, BOOK) == (Operation.add("RULES", "Don't guess, it's wrong."),)
 
 
 def test_two_hundred_operations_are_read() -> None:
-    """The rest is one refusal."""
+    """Two hundred operations are read, and the rest is one refusal."""
     found = parse_operations(reply(*[json.loads(ADDED)] * 300), BOOK)
     assert (len(found), found[-1].kind, found[-1].why) == (201, "REFUSED", "only 200 are read")
 
 
 def test_backslashes_of_formulas_survive() -> None:
-    r"""``\alpha`` is no escape of JSON, and models write it."""
+    r"""``\alpha`` is not a JSON escape, but models write it."""
     (operation,) = parse_operations(ADDED.replace("Be kind.", r"Use \alpha and \u0041, \"so\"."), BOOK)
     assert operation.text == 'Use \\alpha and A, "so".'
 
@@ -164,7 +166,7 @@ REFLECTION = {
 
 
 def test_a_reflection_and_its_tags() -> None:
-    """The parts that it has as text; tags that are none are left out."""
+    """A reflection's parts are read as text, and unknown tags are left out."""
     text, tags = parse_tags("Here:\n```json\n" + json.dumps(REFLECTION) + "\n```")
     assert text == "Reasoning: Looked at it.\nError identification: Wrong unit.\nKey insight: Check units, twice"
     assert tags == Tags(((UNIT, "helpful"), (ROUND, "harmful")))
@@ -181,7 +183,7 @@ def test_a_reflection_and_its_tags() -> None:
     ],
 )
 def test_other_reflections(reply: str, text: str, tags: tuple[Any, ...]) -> None:
-    """Prose is a reflection without tags; a mapping of tags is one too."""
+    """Prose is a reflection without tags, and a mapping of tags is read too."""
     assert parse_tags(reply) == (text, Tags(tags))
 
 
@@ -213,7 +215,7 @@ def test_other_reflections(reply: str, text: str, tags: tuple[Any, ...]) -> None
     ],
 )
 def test_an_answer_and_the_bullets_it_cites(reply: str, answer: str, ids: tuple[str, ...]) -> None:
-    """Numbers as they were written; bullets wherever they are named, each once."""
+    """Numbers stay as written; bullets count wherever they are named, each once."""
     assert parse_answer(reply) == (answer, ids)
 
 
@@ -233,7 +235,7 @@ SHAPES = ["{}", '{"operations": %s}', '{"bullet_tags": %s}', '{"final_answer": %
 @given(st.one_of(st.text(), st.builds(lambda value, shape: shape.replace("%s", json.dumps(value)), JSON,
                                       st.sampled_from(SHAPES))))  # fmt: skip
 def test_no_reply_is_an_error(text: str) -> None:
-    """Whatever a model writes is read, can be admitted, and can be stored as UTF-8."""
+    """Any reply is read, can be admitted, and can be stored as UTF-8."""
     operations = parse_operations(text, BOOK)
     _, tags = parse_tags(text)
     _, ids = parse_answer(text)
@@ -264,7 +266,7 @@ def test_no_reply_is_an_error(text: str) -> None:
     ],
 )
 def test_a_hostile_reply_costs_little(text: str) -> None:
-    """No reply takes the time or the stack of the process that reads it."""
+    """A hostile reply costs little time and no stack."""
     assert all(o.kind == "REFUSED" for o in parse_operations(text, BOOK))
     assert parse_tags(text)[1] == Tags(())
     parse_answer(text)

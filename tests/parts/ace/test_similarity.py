@@ -1,4 +1,4 @@
-"""How alike two texts are, and what is said when an embedding model is missing."""
+"""The similarity of texts, and the warning if an embedding model is missing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.parts.ace.kit import TEXTS
 
 @pytest.fixture(autouse=True)
 def _nothing_loaded() -> Iterator[None]:
-    """Each test loads its own model, and is the first to be warned."""
+    """Each test loads its own model, and gets its own first warning."""
     embedding.cache_clear()
     _automatic.cache_clear()
     yield
@@ -62,7 +62,7 @@ def test_texts_of_one_meaning_are_alike(one: str, other: str) -> None:
     ],
 )  # fmt: skip
 def test_texts_about_different_things_are_not(one: str, other: str) -> None:
-    """However alike they are written: a playbook that took one for the other would lose a fact."""
+    """Texts about different things are not alike, whatever their wording: a merge would lose a fact."""
     assert score(one, other) <= UNLIKE
 
 
@@ -72,7 +72,7 @@ def test_the_order_of_words_matters() -> None:
 
 @given(TEXTS, TEXTS, st.floats(0.0, 1.0))
 def test_lexical_is_a_similarity(one: str, other: str, least: float) -> None:
-    """From 0 to 1, the same both ways, 1 with itself; a bound changes no score that reaches it."""
+    """Lexical similarity is from 0 to 1, symmetric, and 1 for equal texts; a bound changes no score that reaches it."""
     assert 0.0 <= score(one, other) <= 1.0
     assert score(one, other) == pytest.approx(score(other, one))
     assert score(one, one) == 1.0
@@ -101,7 +101,7 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_auto_falls_back_with_one_warning(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """However often it is asked for."""
+    """``auto`` falls back to lexical similarity with one warning, however often it is used."""
     monkeypatch.setitem(sys.modules, "model2vec", None)
     with caplog.at_level(logging.WARNING, "flashgraph"):
         assert similarity_named("auto") is lexical
@@ -113,14 +113,14 @@ def test_auto_falls_back_with_one_warning(monkeypatch: pytest.MonkeyPatch, caplo
 
 
 def library(load: Any) -> ModuleType:
-    """A stand-in for model2vec: the real one is tested where it is installed."""
+    """Return a stand-in for model2vec; the real one is tested where it is installed."""
     module = ModuleType("model2vec")
     module.StaticModel = type("StaticModel", (), {"from_pretrained": staticmethod(load)})  # type: ignore[attr-defined]
     return module
 
 
 def test_a_model_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With what the library said, in one line."""
+    """The error names a model that cannot be loaded, with the library's message in one line."""
 
     def load(name: str, force_download: bool) -> Any:
         raise OSError(f"no {name}\nand much more")
@@ -135,7 +135,7 @@ def test_a_model_that_cannot_be_loaded_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_embeddings_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A model is loaded once, a text embedded once; opposite vectors are as unlike as those that share nothing."""
+    """A model is loaded once and a text embedded once; opposite vectors are as unlike as unrelated ones."""
     numpy = pytest.importorskip("numpy")
     loaded: list[str] = []
     embedded: list[str] = []
@@ -160,7 +160,7 @@ def test_embeddings_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_library_itself(tmp_path: Path) -> None:
-    """A model2vec model in a folder, made here: words of one direction are duplicates for a playbook."""
+    """With a real model2vec model in a folder, words of one direction are duplicates for a playbook."""
     model2vec, tokenizers = pytest.importorskip("model2vec"), pytest.importorskip("tokenizers")
     numpy = pytest.importorskip("numpy")
     words = ["[UNK]", "check", "verify", "unit", "smile"]

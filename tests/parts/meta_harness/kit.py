@@ -1,4 +1,4 @@
-"""Values of the archive, made short."""
+"""Short constructors of the archive's values."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ def code(number: int) -> str:
 
 
 def checked(number: int, datasets: Sequence[str] = ("a",)) -> Checked:
-    """Every program has the same name: it means nothing."""
+    """Return a checked program; all have the same name, because names mean nothing."""
     return Checked("iteration 1", code(number), identity(code(number)), tuple(datasets))
 
 
 def predictions(values: Mapping[str, Sequence[tuple[float, int]]], rivals: Sequence[Points] = ()) -> list[Prediction]:
-    """Of (score, characters) by data set, in the order in which questions are asked; a score below 0 is a failure."""
+    """Return predictions from (score, characters) by data set, in the order of questions; a score below 0 is a
+    failure."""
     stakes = Stakes({name: len(v) for name, v in values.items()}, tuple(rivals))
     starts, start = {}, 0
     for name, v in values.items():
@@ -54,7 +55,7 @@ def trained_of(number: int, values: Mapping[str, Sequence[tuple[float, int]]]) -
 def group(
     number: int, values: Mapping[str, Sequence[tuple[float, int]]], known: int | None = None, amendment: bool = False
 ) -> fg.Group[Trained, Prediction]:
-    """A program's predictions, of which the first ``known`` are there."""
+    """Return a program's predictions; the first ``known`` have arrived."""
     made = predictions(values)
     members = tuple(
         Member(i, "arrived", p) if known is None or i < known else Member[Prediction](i) for i, p in enumerate(made)
@@ -63,6 +64,6 @@ def group(
 
 
 def admit(archive: HarnessArchive, value: object, parents: tuple[int, ...] = ()) -> HarnessArchive:
-    """The archive after the next admission."""
+    """Return the archive after the next admission."""
     event = fg.PoolEvent("admit", len(archive.entries), value, parents, getattr(value, "partial", False))
     return archive.apply(event)  # type: ignore[arg-type]  # tests admit what they like

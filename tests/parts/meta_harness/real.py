@@ -1,4 +1,4 @@
-"""The real sandbox, where this machine has what it needs."""
+"""The real sandbox, on machines that support it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["needs_confinement"]
 
 @cache
 def _why_not() -> str:
-    """Why nothing can be confined here; empty where it can."""
+    """Return why this machine cannot confine a program; empty if it can."""
 
     async def probe() -> None:
         box = Sandbox()

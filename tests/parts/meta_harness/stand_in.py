@@ -1,8 +1,8 @@
-"""A sandbox for trusted programs: same interface, no processes, no time of its own.
+"""A sandbox for trusted programs: the same interface, no processes, no time of its own.
 
-A program's call of ``llm`` is synchronous, and under a virtual clock nothing may wait in a thread.  So a program is run
-until it asks for a reply that is not known, the reply is fetched, and the program is run again from the start: for
-deterministic programs that is the same.
+A program calls ``llm`` synchronously, and under a virtual clock no thread may wait. So a program runs until it needs an
+unknown reply. The reply is fetched, and the program runs again from the start. For deterministic programs the result is
+the same.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["StandInSandbox"]
 
 
 class _Wanted(BaseException):
-    """The program wants a reply that has not been fetched: no program's own handler may catch it."""
+    """The program needs a reply that has not been fetched; no handler of the program may catch this."""
 
 
 class StandInSandbox:
-    """Runs programs in this process; ``runs`` lists what was run, as (entry, code)."""
+    """Runs programs in this process; ``runs`` lists them as (entry, code)."""
 
     def __init__(self) -> None:
         self.opened = 0

@@ -35,7 +35,7 @@ WRITTEN = f"Here:\n```python\n{code(9)}```"
 
 
 def archived() -> HarnessArchive:
-    """One scored program, half right, one of whose predictions failed; and a failure."""
+    """Return an archive with one scored program, half right and with one failed prediction, and one failure."""
     samples = datasets(TASK, "val")
     trained = Trained(
         Checked("baseline seed", code(1), identity(code(1)), tuple(samples)), dict.fromkeys(samples, "s"), samples
@@ -71,7 +71,7 @@ def shown(model: ScriptedModel) -> str:
 
 
 def test_programs_end_the_conversation() -> None:
-    """At most as many as are wanted, in their order."""
+    """Programs end the conversation, at most as many as wanted, in their order."""
     several = "\n".join(f"```python\n{code(n)}```" for n in range(5))
     found, model = converse([several])
     assert found.results == tuple(Program("iteration 2", code(n)) for n in range(3))
@@ -79,7 +79,7 @@ def test_programs_end_the_conversation() -> None:
 
 
 def test_reading_before_writing() -> None:
-    """Requests are answered in the next turn; what was looked into is remembered."""
+    """Requests are answered in the next turn, and the conversation remembers the entries that were read."""
     found, model = converse(["LIST\nREAD 0\nREAD 1\nREAD 7", "FAILURES 0\nEXAMPLES b", WRITTEN])
     text = shown(model)
     assert found.results == (Program("iteration 2", code(9)),)
@@ -94,7 +94,7 @@ def test_reading_before_writing() -> None:
 
 
 def test_the_last_turn_is_announced_and_kept() -> None:
-    """A proposer that only reads, or that cannot be understood, has used up its iteration."""
+    """The last turn is announced; a proposer that only reads, or is unreadable, has used up its iteration."""
     found, model = converse(["LIST", "Hm.", "READ 0"], turns=3)
     (failed,) = found.results
     assert isinstance(failed, FailedProgram)
@@ -106,13 +106,13 @@ def test_the_last_turn_is_announced_and_kept() -> None:
 
 
 def test_one_turn() -> None:
-    """Without turns to read in, the first prompt asks for the programs."""
+    """With one turn, the first prompt asks for the programs."""
     _, model = converse([WRITTEN], turns=1)
     assert LAST in shown(model)
 
 
 def test_a_failed_request_uses_up_the_iteration() -> None:
-    """It is archived with its reason, as an empty proposal is."""
+    """A failed request is archived with its reason, like an empty proposal."""
     found, _ = converse([fg.RequestFailed("HTTP 500")])
     (failed,) = found.results
     assert isinstance(failed, FailedProgram)
@@ -120,13 +120,14 @@ def test_a_failed_request_uses_up_the_iteration() -> None:
 
 
 def test_a_model_that_is_down_is_no_proposal() -> None:
-    """What stops a run is not swallowed."""
+    """An error that stops the run passes through."""
     with pytest.raises(fg.ModelUnavailable):
         converse([fg.ModelUnavailable("down")])
 
 
 def test_what_a_proposer_never_sees() -> None:
-    """No test sample, no answer or feedback of a validation sample, no right prediction's answer."""
+    """A proposer never sees a test sample, an answer or feedback of a validation sample, or a right prediction's
+    answer."""
     requests = "LIST\nFAILURES 0\nREAD 0\n" + "\n".join(f"EXAMPLES {n}" for n in datasets(TASK, "train"))
     text = shown(converse([requests, WRITTEN])[1])
     assert "secret-train-" in text
@@ -140,7 +141,7 @@ def test_what_a_proposer_never_sees() -> None:
 
 
 def test_examples_of_a_data_set_are_paged() -> None:
-    """EXAMPLES NAME FROM shows eight from there on."""
+    """EXAMPLES NAME FROM shows eight samples from there on."""
     task = fg.Task(
         "many",
         train=[type("S", (), {"answer": str(i), "__str__": lambda s: f"<{s.answer}>"})() for i in range(20)],
@@ -156,7 +157,7 @@ def test_examples_of_a_data_set_are_paged() -> None:
 
 
 def test_a_long_board_is_cut() -> None:
-    """The best and the newest are shown, in their order; the rest is counted, and LIST shows it."""
+    """A long board shows the best and the newest in their order, and counts the rest, which LIST shows."""
     archive = HarnessArchive()
     for number in range(30):
         archive = admit(archive, group(number, {"a": [(float(number == 4), 1)]}))

@@ -1,4 +1,4 @@
-"""The archive: everything is in it, frontiers are what their definition says, and identity is the code."""
+"""The archive is complete, its frontiers fit their definition, and code is identity."""
 
 from __future__ import annotations
 
@@ -37,8 +37,7 @@ def filled(admissions: list[Any]) -> HarnessArchive:
 
 @given(ADMISSIONS)
 def test_everything_is_archived(admissions: list[Any]) -> None:
-    """Failures and duplicates too, each under the number of its admission and as an artifact; nothing is changed by
-    what comes later."""
+    """Failures and duplicates are archived too, under their number and as artifacts; later ones change none of them."""
     archive = HarnessArchive()
     for number, value in enumerate(admissions):
         before = dict(archive.entries)
@@ -49,7 +48,7 @@ def test_everything_is_archived(admissions: list[Any]) -> None:
 
 @given(ADMISSIONS)
 def test_frontiers_are_the_undominated(admissions: list[Any]) -> None:
-    """Per data set and overall: what is scored and dominated by no other scored program, in both directions."""
+    """A frontier holds exactly the scored programs that no other scored program dominates, by data set and overall."""
     archive = filled(admissions)
     scored = [e for e in archive.entries.values() if e.status == "scored"]
     for name in ("a", "b", OVERALL):
@@ -62,7 +61,7 @@ def test_frontiers_are_the_undominated(admissions: list[Any]) -> None:
 
 @given(ADMISSIONS)
 def test_best_is_the_most_accurate_and_then_the_cheapest(admissions: list[Any]) -> None:
-    """The best is on the overall frontier, and a confirmed one goes before any provisional one."""
+    """The best is on the overall frontier, and a confirmed program beats any provisional one."""
     archive = filled(admissions)
     best = archive.best()
     scored = archive.scored()
@@ -78,7 +77,7 @@ def test_best_is_the_most_accurate_and_then_the_cheapest(admissions: list[Any]) 
 
 @given(ADMISSIONS)
 def test_identity_is_the_code(admissions: list[Any]) -> None:
-    """A program is evaluated under one number; what has the same code is a duplicate of that, whatever it is called."""
+    """Code is evaluated under one number, and its copies under any name are duplicates."""
     entries = filled(admissions).entries.values()
     first: dict[str, int] = {}
     for entry in entries:
@@ -90,7 +89,7 @@ def test_identity_is_the_code(admissions: list[Any]) -> None:
 
 @given(VALUES, st.integers(1, 6))
 def test_amending_gives_what_admitting_gives(values: Any, known: int) -> None:
-    """A program that was admitted on a part of its predictions and then amended is the same as one admitted whole."""
+    """Admitting a part of the predictions and amending the rest equals admitting all at once."""
     whole = admit(HarnessArchive(), group(1, values))
     part = admit(HarnessArchive(), group(1, values, known))
     amended = part.apply(fg.PoolEvent("amend", 0, group(1, values, amendment=True)))
@@ -108,15 +107,14 @@ def test_a_narrowed_view_shows_the_best(admissions: list[Any]) -> None:
 
 
 def test_a_retracted_program_is_gone() -> None:
-    """The one way out, where the evidence for a provisional program will never be complete."""
+    """A provisional program whose evidence stays incomplete can be retracted, and only so removed."""
     archive = admit(HarnessArchive(), group(1, {"a": [(1.0, 5), (1.0, 5)]}, 1))
     assert archive.entries[0].status == "provisional"
     assert not archive.apply(fg.PoolEvent("retract", 0, group(1, {"a": [(1.0, 5)]}))).entries
 
 
 def test_failed_predictions() -> None:
-    """One that failed scores 0 with its reason and its share is kept; a program all of whose predictions failed is
-    failed, not scored 0."""
+    """A failed prediction scores 0 with its reason; a program whose predictions all failed is failed, not scored 0."""
     some = admit(HarnessArchive(), group(1, {"a": [(1.0, 10), (-1.0, 30)]}))
     entry = some.entries[0]
     assert (entry.status, entry.accuracy, entry.marks["a"].failures, entry.marks["a"].characters) == (
@@ -131,7 +129,7 @@ def test_failed_predictions() -> None:
 
 
 def test_a_failed_request_counts_as_a_failed_prediction() -> None:
-    """A member whose stage failed has no value; its prediction is a failure with the stage's reason."""
+    """If a prediction's stage failed, the prediction is a failure with the stage's reason."""
     whole = group(1, {"a": [(1.0, 10), (1.0, 10)]})
     members = (whole.members[0], Member[Any](1, "failed", None, "RequestFailed: 500"))
     entry = admit(HarnessArchive(), fg.Group(whole.origin, members)).entries[0]
@@ -139,14 +137,14 @@ def test_a_failed_request_counts_as_a_failed_prediction() -> None:
 
 
 def test_every_data_set_counts_the_same() -> None:
-    """The overall accuracy and cost are means over data sets, not over samples."""
+    """Overall accuracy and cost are means over data sets, not over samples."""
     entry = admit(HarnessArchive(), group(1, {"a": [(1.0, 8)], "b": [(0.0, 4), (0.0, 4), (0.0, 4)]})).entries[0]
     assert entry.points[OVERALL] == (0.5, 6.0)
 
 
 @given(VALUES, st.integers(1, 6))
 def test_evidence_of_an_entry(values: Any, known: int) -> None:
-    """The mean over data sets, as the accuracy is; of a part, what was tried of how many."""
+    """An entry's evidence has the mean over data sets; for a part, the number tried of all."""
     entry = admit(HarnessArchive(), group(1, values)).entries[0]
     total = sum(len(points) for points in values.values())
     assert entry.evidence is not None
@@ -160,6 +158,6 @@ def test_evidence_of_an_entry(values: Any, known: int) -> None:
 
 
 def test_texts_of_an_entry() -> None:
-    """The held-out test gets the program and what it has learned."""
+    """The held-out test gets the program and its learned state."""
     entry = admit(HarnessArchive(), group(3, {"a": [(1.0, 8)]})).entries[0]
     assert entry.text == {"program": code(3), "state:a": "state"}

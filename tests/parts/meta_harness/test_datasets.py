@@ -1,4 +1,4 @@
-"""Data sets, lessons, and what is refused before any model is called."""
+"""Data sets, lessons, and tasks that are refused before any model is called."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def task(train: Sequence[Any], val: Sequence[Any], seed: Any = SEED, test: Seque
 
 
 def test_data_sets_in_order_of_appearance() -> None:
-    """By the samples' own data set; samples without one belong to the task."""
+    """Data sets come in order of appearance; samples without one belong to the task."""
     made = task([sample("b"), sample("a"), sample("b")], ["x", "y"])
     assert datasets(made, "train") == {"b": (0, 2), "a": (1,)}
     assert datasets(made, "val") == {"t": (0, 1)}
 
 
 def test_lessons_are_of_the_training_split() -> None:
-    """Input, right answer, and what the task says to it."""
+    """A lesson holds the input, the right answer, and the task's feedback on it."""
     made = task([sample("b"), sample("a")], [sample("a", "val")])
     assert lesson(made, "a") == [{"input": "<a train 0>", "answer": "red", "feedback": "said red"}]
 
@@ -67,14 +67,14 @@ def test_what_is_no_task_for_programs(made: fg.Task, said: str) -> None:
 
 
 def test_a_good_task_passes(caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing is said about a task that has everything."""
+    """A complete task passes without a warning."""
     require_datasets(task([sample()], [sample("a", "val")]))
     assert caplog.text == ""
 
 
 @attrs.frozen
 class Bare:
-    """Its text is the one that attrs gives it, with the answer."""
+    """A sample with the text that attrs generates, which shows the answer."""
 
     question: str
     answer: str = "red"
@@ -94,7 +94,7 @@ class Named(NamedTuple):
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 @pytest.mark.parametrize("shows", [Bare("what?"), Data("what?"), Named("what?"), SimpleNamespace(answer="red")])
 def test_a_sample_without_a_text_of_its_own_is_refused(shows: Any, split: str) -> None:
-    """A program would be given its answer."""
+    """A sample without a text of its own is refused, because a program would see its answer."""
     splits: dict[str, list[Any]] = {name: [sample("a", name)] for name in ("train", "val", "test")}
     splits[split].append(shows)
     made = task(splits["train"], splits["val"], test=splits["test"])
@@ -115,7 +115,7 @@ class Choice:
 
 
 def test_answers_in_the_texts_are_reported(caplog: pytest.LogCaptureFixture) -> None:
-    """Once for a split, with the first of them; a part of a word is none."""
+    """One warning for a split names the first answer in a text; a part of a word does not count."""
     train = [Choice("red or blue?", "red"), Choice("What is it?", "it"), Choice("bored?", "red"), Choice("2+2?", "")]
     require_datasets(task(train, [Choice("reds?", "red")]))
     (record,) = caplog.records

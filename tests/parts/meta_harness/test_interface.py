@@ -1,4 +1,4 @@
-"""Identity, what a seed lacks, and the driver in the real sandbox."""
+"""Identity, the faults of a seed, and the driver in the real sandbox."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.parts.meta_harness.worlds import LEARNS, PREDICTS, program
 
 
 def test_identity_is_of_the_program_not_its_layout() -> None:
-    """Comments, blank lines and the width of indentation are nothing; names, strings and nesting are."""
+    """Comments, blank lines and the width of indentation do not change identity; names, strings and nesting do."""
     one = "class A:\n    x = 1\n    y = 'a b'\n"
     assert identity(one) == identity("# hello\n\nclass A:\n  x = 1  # one\n\n  y = 'a b'\n\n")
     assert identity(one) == identity(one.strip())
@@ -30,13 +30,13 @@ def test_identity_is_of_the_program_not_its_layout() -> None:
 
 @given(st.text(max_size=200))
 def test_any_text_has_an_identity(text: str) -> None:
-    """Also what is no Python at all."""
+    """Any text has an identity, even if it is not Python."""
     assert identity(text) == identity(text)
     assert len(identity(text)) == 64
 
 
 def test_deep_nesting_is_no_danger() -> None:
-    """What would break a parser's stack is hashed like anything else."""
+    """Nesting that would exhaust a parser's stack is hashed like any other text."""
     assert len(identity("(" * 100_000)) == 64
     assert len(identity("x = " + "-" * 100_000 + "1")) == 64
 
@@ -53,7 +53,7 @@ def test_deep_nesting_is_no_danger() -> None:
     ],
 )
 def test_what_a_seed_lacks(code: str, lack: str) -> None:
-    """Said before anything is run; what a base class may have is left for the sandbox to find out."""
+    """A seed's faults are found before it runs; the sandbox finds the ones that a base class may hide."""
     assert lacks(code) == lack
 
 
@@ -65,7 +65,7 @@ async def _llm(messages: Any, **_: Any) -> Reply:
 
 
 def run(*steps: tuple[str, str, dict[str, Any]]) -> list[Any]:
-    """The values of runs of (code, entry, arguments) in one sandbox; the text of the failure of one that failed."""
+    """Return the values of (code, entry, arguments) runs in one sandbox; for a failed run, the failure's text."""
 
     async def main() -> list[Any]:
         values: list[Any] = []
@@ -84,7 +84,7 @@ def run(*steps: tuple[str, str, dict[str, Any]]) -> list[Any]:
 
 @needs_confinement
 def test_baselines_pass_the_check_learn_and_predict() -> None:
-    """The state goes from one process to the next; the model is asked with what was learned."""
+    """The state goes from one process to the next, and the model is called with the learned state."""
     batch = [{"input": "two", "answer": "2", "feedback": ""}, {"input": "three", "answer": "3", "feedback": ""}]
     checked, state = run((FEW_SHOT, "check", {}), (FEW_SHOT, "learn", {"batch": batch}))
     assert checked is None
@@ -99,7 +99,7 @@ def test_baselines_pass_the_check_learn_and_predict() -> None:
 
 @needs_confinement
 def test_what_the_check_refuses() -> None:
-    """Each with a reason that says what to mend."""
+    """Each refusal gives a reason that says what to correct."""
     lines = {
         "no class": ("x = 1", "the program defines no class MemorySystem"),
         "no class but a function": ("def MemorySystem(llm): ...", "the program defines no class MemorySystem"),
@@ -120,7 +120,7 @@ def test_what_the_check_refuses() -> None:
 
 @needs_confinement
 def test_what_learning_and_predicting_refuse() -> None:
-    """A failure is the candidate's, with its traceback; an answer that is no pair is one too."""
+    """A failure belongs to the candidate and has its traceback; an answer that is not a pair is one too."""
     batch = [{"input": "<a train 1>", "answer": "red", "feedback": ""}]
     breaking = program(LEARNS["breaks"], PREDICTS["no tuple"])
     learned, predicted = run(
@@ -141,6 +141,7 @@ def test_what_learning_and_predicting_refuse() -> None:
     ],
 )
 def test_the_roles_of_messages_that_a_program_may_send(messages: Any, passes: bool) -> None:
-    """On both sides of the sandbox: a program is told, and what comes past its own side is forged."""
+    """Both sides of the sandbox check roles: the program gets an error, and a message that evades its own side is
+    forged."""
     assert broker._are_messages(messages) is passes
     assert all(map(guest._is_message, messages)) is passes

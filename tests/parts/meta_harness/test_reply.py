@@ -1,4 +1,4 @@
-"""Reading a proposer's reply, as models really write them."""
+"""Proposers' replies as real models write them."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ OTHER = "import json\n\n\nclass MemorySystem:\n    x = 2\n"
     ],
 )
 def test_a_program_in_a_fence(text: str) -> None:
-    """Whatever stands around it, whatever the fence says, and also where the reply was cut off."""
+    """A program is read whatever surrounds it, whatever its fence says, and also from a truncated reply."""
     assert read_reply(text).programs == (PROGRAM,)
     assert not read_reply(text).requests
 
 
 def test_several_programs_in_their_order() -> None:
-    """Each in its own fence; one that is written twice counts once, where it stands first."""
+    """Each fence holds one program, and a repeated program counts once, at its first place."""
     text = f"```python\n{PROGRAM}```\nand\n```python\n{OTHER}```\n```python\n# the same\n{PROGRAM}\n```"
     assert read_reply(text).programs == (PROGRAM, OTHER)
 
 
 def test_what_is_no_program() -> None:
-    """A fence without the class at its top level: a sketch, or a class inside of something."""
+    """A fence without the class at its top level holds no program."""
     assert not read_reply("```python\nx = 1\n```").programs
     assert not read_reply("```python\nif True:\n    class MemorySystem: ...\n```").programs
     assert not read_reply(PROGRAM).programs
@@ -58,12 +58,12 @@ def test_what_is_no_program() -> None:
     ],
 )
 def test_requests(text: str, expected: list[ToolRequest]) -> None:
-    """A tool's name in capitals at the start of a line, bullets and quotes aside; each request once."""
+    """A request is a tool's name in capitals at the start of a line, after any bullets and quotes; each counts once."""
     assert list(read_reply(text).requests) == expected
 
 
 def test_the_number_of_an_entry() -> None:
-    """Any form in which a number is written."""
+    """The number of an entry is read in any notation."""
     assert ToolRequest("READ", "<12>").number == 12
     assert ToolRequest("READ", "number 7 please").number == 7
     assert ToolRequest("READ", "the best").number is None
@@ -71,6 +71,6 @@ def test_the_number_of_an_entry() -> None:
 
 @given(st.text(alphabet="` \nREADLIST3#pythonclass MemorySystem:=", max_size=300))
 def test_any_reply_can_be_read(text: str) -> None:
-    """Nothing that a model writes raises, and a reply is programs or requests, never both."""
+    """No reply raises, and a reply is programs or requests, never both."""
     turn = read_reply(text)
     assert not (turn.programs and turn.requests)

@@ -1,4 +1,4 @@
-"""The bound by which a clear loser is stopped is sound."""
+"""The bound that stops a clear loser is sound."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VALUES = st.fixed_dictionaries(
 
 @given(st.lists(VALUES, max_size=4), VALUES, st.integers(0, 5))
 def test_a_hopeless_candidate_never_reaches_a_frontier(rivals: list[Any], values: Any, known: int) -> None:
-    """What is hopeless on a part of its predictions is on no frontier with all of them, here the real ones."""
+    """A candidate that is hopeless on partial predictions is on no frontier with all of its real ones."""
     archive = HarnessArchive()
     for number, rival in enumerate(rivals):
         archive = admit(archive, group(number, rival))
@@ -30,7 +30,7 @@ def test_a_hopeless_candidate_never_reaches_a_frontier(rivals: list[Any], values
 
 
 def test_a_clear_loser_is_seen() -> None:
-    """Two wrong answers out of three cannot be made good against a cheaper program with two right ones."""
+    """Two wrong answers out of three cannot beat a cheaper program with two right ones."""
     rival = admit(HarnessArchive(), group(1, {"a": [(1.0, 10), (1.0, 10), (0.0, 10)]}))
     losing = predictions({"a": [(0.0, 20), (0.0, 20), (1.0, 20)]}, rival.rivals())
     assert not beaten(losing[:1])
@@ -38,11 +38,11 @@ def test_a_clear_loser_is_seen() -> None:
 
 
 def test_a_cheap_loser_is_not_stopped() -> None:
-    """Less context is a way onto the frontier too: a wrong answer that cost nothing settles nothing."""
+    """A wrong answer that cost nothing settles nothing, because less context can also reach the frontier."""
     rival = admit(HarnessArchive(), group(1, {"a": [(1.0, 10), (1.0, 10)]}))
     assert not beaten(predictions({"a": [(0.0, 1), (0.0, 1)]}, rival.rivals()))
 
 
 def test_without_rivals_nothing_is_hopeless() -> None:
-    """The baselines have nothing to stand against."""
+    """Without rivals nothing is hopeless, so the baselines always finish."""
     assert not beaten(predictions({"a": [(0.0, 9), (0.0, 9)]}))

@@ -1,5 +1,7 @@
-"""Generated worlds for Meta-Harness: a task, a model that answers by a hash, and a proposer that writes all sorts of
-programs, good, broken and twice the same."""
+"""Generated worlds for Meta-Harness: a task, a model that answers by a hash, and a proposer.
+
+The proposer writes good, broken and repeated programs.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ class Sample:
 
 @attrs.frozen
 class Fact:
-    """What a proposer is told of an archived program: its number, and its numbers or "failed" or "duplicate"."""
+    """A fact about an archived program in the proposer's prompt: its number, and its scores or "failed" or
+    "duplicate"."""
 
     id: int
     said: str
@@ -43,7 +46,7 @@ class Fact:
 
 
 def program(learns: str, predicts: str, note: str = "") -> str:
-    """A program with bodies for learn_from_batch and predict."""
+    """Return a program with these bodies of learn_from_batch and predict."""
     return f"""{note}
 class MemorySystem:
     def __init__(self, llm):
@@ -89,7 +92,7 @@ BROKEN = (
 
 @attrs.frozen
 class World:
-    """Everything follows from ``number``."""
+    """A world that depends only on ``number``."""
 
     number: int
 
@@ -103,7 +106,7 @@ class World:
         return sorted(made, key=lambda s: digest(self.number, "shuffled", str(s)))
 
     def task(self) -> fg.Task:
-        """Scores are graded, so that ties and fractions occur."""
+        """Return the task, whose graded scores give ties and fractions."""
 
         def score(sample: Sample, output: str) -> fg.Score:
             value = 1.0 if output == sample.answer else 0.5 if output[:1] == sample.answer[:1] else 0.0
@@ -119,7 +122,7 @@ class World:
         )
 
     def reply(self, prompt: str) -> str:
-        """The task's model: the right answer of the last sample in the prompt, or another one, by a hash."""
+        """Answer as the task's model: the right answer of the prompt's last sample, or another one, by a hash."""
         shown = re.findall(r"<(\w) (\w+) (\d+)>", prompt)
         if not shown:
             return LABELS[digest(self.number, prompt) % 3]
@@ -128,7 +131,7 @@ class World:
         return right if digest(self.number, prompt) % 2 else LABELS[digest(self.number, prompt, 1) % 3]
 
     def written(self, number: int, turn: int, facts: tuple[Fact, ...]) -> str:
-        """The proposer's reply in a turn (from 1) of an iteration (from 1), given what it was told at its start."""
+        """Return the proposer's reply in a turn (from 1) of an iteration (from 1), given the facts at its start."""
         key = digest(self.number, number, facts)
         if turn == 1 and key % 3 == 0:
             return f"Let me look first.\nLIST\n- READ #{facts[-1].id}\n`FAILURES {facts[0].id}`\nEXAMPLES a 1"
@@ -143,5 +146,5 @@ class World:
         if key % 9 == 1:
             return f"# a copy, number {key}\n{NO_MEMORY}"
         learns, predicts = list(LEARNS.values())[key % 6], list(PREDICTS.values())[key // 6 % 6]
-        # Some are the same but for a comment.
+        # Some programs differ only in a comment.
         return program(learns, predicts, f"# {key}" if key % 2 else f"NUMBER = {key % 5}")
