@@ -34,12 +34,12 @@ TASK = fg.Task("numbers", train=range(12), val=range(8), test=range(20, 24), att
 
 
 def knows(messages: Sequence[fg.Message]) -> str:
-    """Right about a sample whose rule stands in the instruction."""
+    """Answer right about a sample if the instruction states its rule."""
     return "right" if f"rule-{messages[1]['content']} " in messages[0]["content"] + " " else "wrong"
 
 
 async def learns(messages: Sequence[fg.Message]) -> str:
-    """Every rule that the prompt names."""
+    """Answer with every rule that the prompt names."""
     rules = sorted(set(re.findall(r"rule-\d+", messages[-1]["content"])))
     return "```\nFollow " + " ".join(rules) + "\n```"
 
@@ -50,7 +50,7 @@ MODELS: dict[str, Any] = {"task": knows, "reflection": learns}
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_gepa_improves_on_plain_functions(schedule: str, backend: str) -> None:
-    """A whole run on functions as models, sync and async, on both backends."""
+    """GEPA runs on functions as models, sync and async, on both backends."""
     budget = fg.Budget(proposals=12)
     result = fg.run(
         "gepa", TASK, models=MODELS, schedule=schedule, budget=budget, backend=backend, target_score=math.inf
@@ -66,7 +66,7 @@ def test_gepa_improves_on_plain_functions(schedule: str, backend: str) -> None:
 
 
 def test_results_name_versions_parents_and_scores() -> None:
-    """What `ResultArtifact` promises, in lockstep where all of it is known."""
+    """A lockstep run has everything that `ResultArtifact` promises."""
     result = fg.run("gepa", TASK, models=MODELS, schedule="lockstep", budget=fg.Budget(proposals=6))
     for number, artifact in enumerate(result.artifacts):
         assert (artifact.id, artifact.version, artifact.lag) == (number, number + 1, 0)
@@ -79,7 +79,7 @@ def test_results_name_versions_parents_and_scores() -> None:
 
 
 def test_open_run_steps_through_events_and_can_be_left() -> None:
-    """Iterating shows events as they come; leaving the block cancels the run, and its result stays readable."""
+    """Iterating yields events as they come; leaving the block cancels the run, and its result stays readable."""
 
     async def leave_early() -> fg.Result:
         async with fg.open_run("gepa", TASK, models=MODELS, budget=fg.Budget(proposals=500)) as run:
@@ -94,7 +94,7 @@ def test_open_run_steps_through_events_and_can_be_left() -> None:
 
 
 def test_stop_ends_a_run_cleanly() -> None:
-    """`Run.stop` keeps what was admitted and ends with status cancelled."""
+    """`Run.stop` keeps admitted artifacts and ends with status cancelled."""
 
     async def slow(messages: Sequence[fg.Message]) -> str:
         await anyio.sleep(1)
@@ -130,7 +130,7 @@ def test_seconds_are_a_hard_limit_on_the_runs_clock() -> None:
 
 
 def test_a_dead_model_stops_the_run_with_what_it_has() -> None:
-    """A fatal model error ends the run as failed; what was admitted before is in the result."""
+    """A fatal model error ends the run as failed, and the result has what was admitted before."""
     asked = 0
 
     def dies(messages: Sequence[fg.Message]) -> str:
@@ -147,7 +147,7 @@ def test_a_dead_model_stops_the_run_with_what_it_has() -> None:
 
 
 def test_a_task_that_always_raises_stops_the_run() -> None:
-    """A broken attempt is not paid for again and again."""
+    """A broken attempt is not paid again and again."""
 
     async def broken(candidate: Mapping[str, str], sample: int, llm: fg.Llm) -> str:
         raise KeyError("question")
@@ -192,7 +192,7 @@ def test_mistakes_are_one_message(call: Any, message: str) -> None:
 
 
 def test_everything_exported_exists() -> None:
-    """`__all__` is what there is."""
+    """Every name in `__all__` exists."""
     assert sorted(fg.__all__) == list(fg.__all__)
     assert all(hasattr(fg, name) for name in fg.__all__)
 
@@ -207,7 +207,7 @@ def test_everything_exported_exists() -> None:
     ],
 )
 def test_an_unknown_option_is_named_with_the_nearest(wrong: Any, said: str) -> None:
-    """By all three ways of running, before anything of the graph or the task is read."""
+    """Each way of running names the nearest option, before it reads the graph or the task."""
 
     async def opens() -> None:
         async with fg.open_run("no such graph", "no such task", **wrong):
@@ -224,7 +224,7 @@ def test_an_unknown_option_is_named_with_the_nearest(wrong: Any, said: str) -> N
 
 
 def test_options_and_their_types_agree() -> None:
-    """What a type checker knows of is what a run takes."""
+    """The typed options are exactly the options of a run."""
     fields = attrs.fields_dict(Options)
     assert set(fields) == set(RunOptions.__annotations__)
     assert {name for name, field in fields.items() if field.default is attrs.NOTHING} == set()

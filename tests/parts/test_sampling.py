@@ -14,8 +14,7 @@ from flashgraph.parts.sampling import Epochs, RoundRobin
 
 @given(st.integers(1, 5), st.integers(1, 12), st.integers(0, 9))
 def test_an_epoch_shows_every_sample(minibatch: int, size: int, seed: int) -> None:
-    """An epoch shows each sample once, and the samples that fill up the last minibatch at most once more than
-    others."""
+    """An epoch shows every sample, and samples that fill up the last minibatch at most one time more."""
     cursor, stream, seen = Epochs(), random.Random(seed), Counter[int]()
     for number in range(-(-size // minibatch)):
         batch, cursor = cursor.next(number, minibatch, size, stream)

@@ -1,5 +1,7 @@
-"""The simulated server over real sockets, and what it says of itself: on this event loop, or in a process of its own,
-where a client under test must not share its processor time."""
+"""Run the simulated server over real sockets, on this event loop or in another process, and read its metrics.
+
+In another process it does not share processor time with the client under test.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ __all__ = ["metrics", "running", "serving"]
 
 @asynccontextmanager
 async def running(server: SimServer) -> AsyncIterator[str]:
-    """The server's address."""
+    """Yield the server's address."""
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve, listener)
@@ -29,7 +31,7 @@ async def running(server: SimServer) -> AsyncIterator[str]:
 
 
 async def metrics(url: str) -> dict[str, float]:
-    """Each sample's value by its name, the reason of an end added to it."""
+    """Return the metrics by name; finish reasons are part of the name."""
     async with httpx.AsyncClient(trust_env=False) as client:
         text = (await client.get(f"{url}/metrics")).text
     found = {}
@@ -45,7 +47,7 @@ async def metrics(url: str) -> dict[str, float]:
 
 @contextmanager
 def serving(make: Callable[[], SimServer]) -> Iterator[str]:
-    """The server's address.  ``make`` is called in its process."""
+    """Yield the server's address; ``make`` is called in its process."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(make, theirs), daemon=True)
@@ -67,6 +69,6 @@ async def _until_orphaned(server: SimServer, parent: Connection) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve, listener)
         parent.send(listener.extra(anyio.abc.SocketAttribute.local_port))
-        # Nothing is sent to here: it can be read from once the other end is closed, also by a parent that was killed.
+        # Nothing is sent here. It becomes readable when the other end closes, also if the parent is killed.
         await anyio.wait_readable(parent.fileno())
         tasks.cancel_scope.cancel()

@@ -20,7 +20,7 @@ BACKENDS = pytest.mark.parametrize("backend", ["trio", "asyncio"])
 
 @attrs.frozen
 class Asked:
-    """A request: when it arrives, its steps, when it is given up (None: never), its priority and its prompt."""
+    """A request: its arrival, its steps, the time of its cancellation (None: never), its priority and its prompt."""
 
     arrival: float
     steps: float
@@ -31,7 +31,7 @@ class Asked:
 
 @attrs.define
 class Seen:
-    """``ends`` holds None for one that was cancelled; ``loads`` are (running, waiting, held) each half second."""
+    """``ends`` holds None for a cancelled request; ``loads`` are (running, waiting, held) at each half second."""
 
     engine: Engine
     ends: list[float | None]
@@ -39,7 +39,7 @@ class Seen:
 
 
 def served(requests: Sequence[Asked], backend: str = "trio", slots: int | None = None) -> Seen:
-    """What becomes of the requests."""
+    """Return the results of the requests."""
 
     async def go() -> Seen:
         engine = Engine(LINEAR, slots)
@@ -71,7 +71,7 @@ def served(requests: Sequence[Asked], backend: str = "trio", slots: int | None =
 
 @BACKENDS
 def test_a_step_takes_longer_in_a_larger_batch(backend: str) -> None:
-    """One request: 1.5 s a step.  Two: 2 s a step for both, until the shorter one ends."""
+    """One request takes 1.5 s a step; two take 2 s a step each, until the shorter one ends."""
     assert served([Asked(0, 10)], backend).ends == pytest.approx([15])
     # Both for 10 steps of 2 s, then the longer one alone for 10 steps of 1.5 s.
     assert served([Asked(0, 10), Asked(0, 20)], backend).ends == pytest.approx([20, 35])
@@ -79,7 +79,7 @@ def test_a_step_takes_longer_in_a_larger_batch(backend: str) -> None:
 
 @BACKENDS
 def test_cancelling_frees_the_slot_at_once(backend: str) -> None:
-    """What was cut off slows the other down only until then; its tokens are counted."""
+    """A cancelled request slows the other one only until then, and its tokens are counted."""
     seen = served([Asked(0, 20), Asked(0, 1000, until=10)], backend)
     # 5 steps together in 10 s, then 15 steps alone.
     assert seen.ends == [pytest.approx(10 + 22.5), None]
@@ -88,7 +88,7 @@ def test_cancelling_frees_the_slot_at_once(backend: str) -> None:
 
 @BACKENDS
 def test_what_finds_no_slot_waits_for_one(backend: str) -> None:
-    """With one slot each request has the batch for itself, in the order of arrival."""
+    """With one slot, each request has the batch to itself, in the order of arrival."""
     seen = served([Asked(0, 10), Asked(1, 10), Asked(2, 10)], backend, slots=1)
     assert seen.ends == pytest.approx([15, 30, 45])
     assert max(waiting for _, waiting, _ in seen.loads) == 2
@@ -96,19 +96,19 @@ def test_what_finds_no_slot_waits_for_one(backend: str) -> None:
 
 @BACKENDS
 def test_cancelling_one_that_runs_or_waits_lets_the_next_one_in(backend: str) -> None:
-    """The first is given up at 5 s, the second while it waits: the third starts at 5 s."""
+    """The first is cancelled at 5 s, the second while it waits, and the third starts at 5 s."""
     asked = [Asked(0, 100, until=5), Asked(1, 10, until=3), Asked(2, 10)]
     assert served(asked, backend, slots=1).ends == [None, None, pytest.approx(20)]
 
 
 def test_the_lowest_priority_number_comes_first() -> None:
-    """As vLLM orders its queue; among equals the oldest."""
+    """The lowest priority runs first, and the oldest among equals, as in vLLM's queue."""
     asked = [Asked(0, 10), Asked(1, 10), Asked(2, 10, priority=-1), Asked(3, 10)]
     assert served(asked, slots=1).ends == pytest.approx([15, 45, 30, 60])
 
 
 def test_held_tokens_are_prompts_and_what_was_generated() -> None:
-    """Alone at 1.5 s a step: 100 tokens of prompt, and one more each 1.5 s; nothing once it has ended."""
+    """A request holds 100 tokens of prompt and one more each 1.5 s; nothing once it has ended."""
     seen = served([Asked(0, 10, prompt=100), Asked(20, 1)])
     assert seen.loads[6][:2] == (1, 0)
     assert seen.loads[6][2] == pytest.approx(102)
@@ -130,11 +130,11 @@ REQUESTS = st.lists(
 @settings(deadline=None, max_examples=60)
 @given(REQUESTS, st.integers(1, 4))
 def test_never_more_than_the_slots_and_never_idle_while_one_waits(requests: list[Asked], slots: int) -> None:
-    """Whatever comes and whatever is given up: work is conserved, and all that was not given up ends."""
+    """No slot is idle while a request waits, and every request that is not cancelled ends."""
     seen = served(requests, slots=slots)
     assert all(0 <= running <= slots and (not waiting or running == slots) for running, waiting, _ in seen.loads)
     assert (seen.engine.running, seen.engine.waiting) == (0, 0)
-    # Told apart by their ends: of two equal requests one may be given up.
+    # Identified by their ends: of two equal requests, one may be cancelled.
     ended = list(zip(requests, seen.ends, strict=True))
     done, lost = ([asked for asked, end in ended if (end is None) == gone] for gone in (False, True))
     assert all(asked.until is not None for asked in lost)

@@ -11,7 +11,7 @@ from flashgraph.sim.fitting import OpenCount, nonnegative_least_squares, survivi
 
 
 def test_least_squares_without_negative_factors() -> None:
-    """Exact where it can be; 0 for a column that would need less, and for one that says nothing new."""
+    """The factors are exact if possible, and 0 for a negative or a redundant column."""
     rows = [((1.0, float(x), float(x * x)), 3 + 2.0 * x) for x in range(10)]
     assert nonnegative_least_squares(rows) == pytest.approx((3, 2, 0), abs=1e-6)
     falling = [((1.0, float(x)), 5.0 - x) for x in range(4)]
@@ -21,7 +21,7 @@ def test_least_squares_without_negative_factors() -> None:
 
 
 def test_the_mean_load_of_an_interval() -> None:
-    """Two that overlap by half of the one and a third of the other."""
+    """The mean load of two intervals that overlap by half of one and a third of the other."""
     load = OpenCount([(0, 2), (1, 4)])
     assert load.most == 2
     assert load.mean(0, 2) == pytest.approx(1.5)
@@ -29,13 +29,13 @@ def test_the_mean_load_of_an_interval() -> None:
 
 
 def test_quantiles_without_cuts() -> None:
-    """The values themselves, evenly spaced."""
+    """Without censoring, the quantiles are the values themselves."""
     assert surviving_quantiles([3, 1, 2], [], 3) == (1, 2, 3)
     assert surviving_quantiles(list(range(100)), [], 4) == (12, 37, 62, 87)
 
 
 def test_what_was_cut_off_was_longer() -> None:
-    """The mean is found again although a third of the values is cut, mostly long ones."""
+    """The mean is recovered although a third of the values is censored, mostly long ones."""
     stream = random.Random(1)
     values = [round(stream.lognormvariate(6, 0.9)) for _ in range(6000)]
     limits = [round(stream.lognormvariate(6.5, 0.9)) for _ in values]
@@ -47,5 +47,5 @@ def test_what_was_cut_off_was_longer() -> None:
 
 
 def test_the_longest_may_have_been_cut() -> None:
-    """Then the longest that ended stands for it."""
+    """If the longest value is censored, the longest complete one replaces it."""
     assert surviving_quantiles([5], [9.0], 2) == (5, 5)

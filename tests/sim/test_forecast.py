@@ -1,4 +1,4 @@
-"""Forecasts: the real scheduler on simulated servers, and what is read off it."""
+"""Forecasts: the real scheduler on simulated servers, and its measures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def foreseen(backend: str = "asyncio", scene: Scene | None = None, **told: Any) 
 
 
 def test_a_forecast_is_the_run_itself() -> None:
-    """The same figures as a whole run under virtual time on the same world and server has."""
+    """A forecast has the same figures as a whole run under virtual time on the same world and server."""
     found = foreseen(scene=Scene.of_world(SMALL), seed=1)
     model = SimModel(PROFILES["vllm"], SMALL.answer, seed=1)
 
@@ -49,14 +49,14 @@ def test_a_forecast_is_the_run_itself() -> None:
 
 
 def test_both_backends_foresee_the_same() -> None:
-    """A forecast follows from its seeds alone (I14)."""
+    """A forecast depends only on its seeds, not on the backend (I14)."""
     scene = Scene.of_world(SMALL)
     assert foreseen(scene=scene) == foreseen("trio", scene=scene)
     assert foreseen(scene=scene) != foreseen(scene=scene, seed=2)
 
 
 def test_what_bounds_a_run_is_named() -> None:
-    """The schedule, the window, a stage's workers, or the server."""
+    """A forecast names the bound of a run: the schedule, the window, a stage's workers, or the server."""
     scene = Scene.of_world(SMALL)
     bounds = {
         "schedule": foreseen(scene=scene, schedule="lockstep"),
@@ -72,7 +72,7 @@ def test_what_bounds_a_run_is_named() -> None:
 
 
 def test_roles_with_servers_of_their_own() -> None:
-    """Unequal profiles are two servers, each with its capacity and its prices."""
+    """Unequal profiles are two servers, each with its own capacity and prices."""
     found = foreseen(
         scene=Scene.of_world(SMALL), profiles={"task": PROFILES["vllm"], "reflection": PROFILES["gpt-4o-mini"]}
     )
@@ -81,7 +81,7 @@ def test_roles_with_servers_of_their_own() -> None:
 
 
 def test_lengths_by_role() -> None:
-    """What was measured of a role counts in the place of the profile's own lengths."""
+    """Lengths measured for a role replace the profile's own."""
     measured = attrs.evolve(
         PROFILES["gpt-4o-mini"], roles={"task": Lengths((100,), (10,)), "reflection": Lengths((1000,), (500,))}
     )
@@ -93,7 +93,7 @@ def test_lengths_by_role() -> None:
 
 
 def test_the_score_of_the_world_is_followed() -> None:
-    """The curve rises, and a target has the moment at which it was reached first."""
+    """The score rises over time, and a target has the moment at which it was first reached."""
     found = foreseen(minutes=5)
     assert found.score is not None
     assert found.score > found.curve[0].score
@@ -105,7 +105,7 @@ def test_the_score_of_the_world_is_followed() -> None:
 
 @pytest.mark.parametrize("graph", ["ace", "combee", "combee:ace_graph"])
 def test_other_graphs_of_prompts(graph: str) -> None:
-    """They run on the world, or on stand-ins, and admit something."""
+    """Graphs of prompts run on the world, or on stand-ins, and admit artifacts."""
     spec = load_graph(graph).spec
     profiles = {s.llm: PROFILES["vllm"] for s in spec.stages if s.llm}
     found = foreseen(graph=graph, profiles=profiles, minutes=2)
@@ -114,7 +114,7 @@ def test_other_graphs_of_prompts(graph: str) -> None:
 
 
 def test_a_graph_of_ones_own_is_judged_too() -> None:
-    """The artifacts of `examples/beam` are candidates, not texts by name: theirs are what is judged."""
+    """The artifacts of `examples/beam` are candidates without named texts, and are scored too."""
     beam = str(Path(__file__).parents[2] / "examples" / "beam" / "beam.py")
     found = foreseen(graph=beam, minutes=5)
     assert found.score is not None
@@ -122,7 +122,7 @@ def test_a_graph_of_ones_own_is_judged_too() -> None:
 
 
 def test_artifacts_without_texts_have_no_score() -> None:
-    """A forecast of them is made all the same."""
+    """Artifacts without texts have no score, but still a forecast."""
     truth = Scene.of_world(SMALL).truth
     assert truth is not None
     assert truth(("no", "texts")) is None
@@ -130,7 +130,7 @@ def test_artifacts_without_texts_have_no_score() -> None:
 
 
 def test_a_users_task_with_stand_ins(tmp_path: Path) -> None:
-    """Its prompts are real, its answers are not; the pass rate moves what is accepted."""
+    """A user's task keeps its real prompts, and the pass rate of its stand-in answers changes what is accepted."""
     (tmp_path / "task.py").write_text(
         "import flashgraph as fg\n"
         "task = fg.Task('mine', train=[f'{n} a long question ' * 200 for n in range(9)], val=list('abcdefghi'),\n"
@@ -144,7 +144,7 @@ def test_a_users_task_with_stand_ins(tmp_path: Path) -> None:
 
 
 def test_graphs_that_run_code_are_refused() -> None:
-    """A sandbox takes real time."""
+    """A graph that runs code is refused, because a sandbox takes real time."""
     with pytest.raises(fg.DataError, match=r"runs code \(it uses the resource sandbox\), which takes real time"):
         foreseen(graph="islands", profiles={"proposer": PROFILES["vllm"]})
 
@@ -167,7 +167,7 @@ def test_short_names() -> None:
 
 
 def test_schedule_and_limit_are_settings_too() -> None:
-    """So that a sweep can go over them."""
+    """The schedule and the limit are settings, so that a sweep can vary them."""
     base = Simulation("gepa", VLLM)
     changed = base.with_settings({"schedule": "lockstep", "limit": "16", "window": "4"})
     assert (changed.schedule, changed.limit, changed.settings) == ("lockstep", 16, {"window": "4"})

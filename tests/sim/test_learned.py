@@ -23,14 +23,14 @@ WORLD = World(seed=4, train=30, val=20)
 
 
 def learned_from(profile: Profile, folder: Path, seconds: float = 240) -> FittedProfiles:
-    """What is learned from the journal of a run on a simulated server."""
+    """Return the profiles learned from the journal of a run on a simulated server."""
     model = SimModel(profile, WORLD.answer, seed=4)
 
     async def run() -> fg.Result:
         models: dict[str, Any] = {"task": model, "reflection": model}
         return await fg.arun(
             "gepa", WORLD.task(), models=models, budget=fg.Budget(seconds=seconds), settle=settle, folder=folder,
-            settings={  # what a load does is learned where it rises and falls
+            settings={  # a rising and falling load shows its effect
                 "focus": 0.5, "validate->frontier.release": "fraction(0.25)", "validate->frontier.late": "amend"
             },
         )  # fmt: skip
@@ -41,7 +41,7 @@ def learned_from(profile: Profile, folder: Path, seconds: float = 240) -> Fitted
 
 
 def test_a_servers_numbers_are_found_again(tmp_path: Path) -> None:
-    """Step times within a tenth, prices exactly, and the lengths as they were."""
+    """Step times are within a tenth, prices exact, and the lengths the same."""
     profile = attrs.evolve(PROFILES["vllm"], latency=0.4, price=(2e-6, 8e-6), step_per_request=0.0002)
     found = learned_from(profile, tmp_path / "run", 400)
     fitted = found.profiles["task"]
@@ -57,7 +57,7 @@ def test_a_servers_numbers_are_found_again(tmp_path: Path) -> None:
 
 
 def test_a_server_that_does_not_slow_down(tmp_path: Path) -> None:
-    """The load has no effect, and none is found."""
+    """If the load has no effect, the profile has none."""
     fitted = learned_from(PROFILES["gpt-4o-mini"], tmp_path / "run").profiles["task"]
     assert fitted.step == pytest.approx(0.0125, rel=0.02)
     assert fitted.latency == pytest.approx(0.5, rel=0.1)
@@ -66,8 +66,11 @@ def test_a_server_that_does_not_slow_down(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seeds", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_forecast_on_what_was_learned_is_like_the_run(seeds: int, tmp_path: Path) -> None:
-    """Calls within a tenth of those on the server itself, over runs under the load that was learned from and under
-    twice as much.  One run alone is chance: which child passes its trial decides how many samples are validated."""
+    """A forecast on a learned profile has calls within a tenth of those on the server itself.
+
+    It holds over several runs, under the load that was learned from and under twice as much. A single run depends on
+    chance: which child passes its trial decides how many samples are validated.
+    """
     profile = attrs.evolve(PROFILES["vllm"], step_per_request=0.0002)
     learned = learned_from(profile, tmp_path / "run", seconds=960).profiles["task"]
     calls = {"true": 0, "found": 0}

@@ -14,7 +14,7 @@ from flashgraph.sim.profiles import PROFILES, profile_named
 
 
 def test_lengths_do_not_depend_on_order() -> None:
-    """A reply's length is drawn from the request alone: equal requests take equal tokens."""
+    """A reply's length depends only on its request: equal requests take equal tokens."""
 
     async def ask(texts: list[str]) -> dict[str, int]:
         model = SimModel(PROFILES["vllm"])
@@ -47,7 +47,7 @@ def test_max_tokens_cut_a_reply_and_say_so() -> None:
 
 
 def test_profiles_have_the_published_mean_length() -> None:
-    """699 tokens on average with a tail to 6,000 (FlashEvolve)."""
+    """Replies have 699 tokens on average, with a tail to 6,000 (FlashEvolve)."""
     import random
 
     profile = PROFILES["vllm"]

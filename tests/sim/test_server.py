@@ -35,7 +35,7 @@ HELLO = [{"role": "user", "content": "hello?"}]
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what other tasks of this loop bring about."""
+    """Wait until other tasks of this loop make the condition true."""
     with anyio.fail_after(20):
         while not condition():
             await anyio.lowlevel.checkpoint()
@@ -53,7 +53,8 @@ async def ask(url: str, *, text: str = "hello?", **params: Any) -> Reply:
 
 @pytest.mark.anyio
 async def test_it_answers_as_the_simulated_model_does() -> None:
-    """The same text, tokens and finish reason; the only model is found by its name; both are counted."""
+    """The server gives the model's text, tokens and finish reason, finds its only model by name, and counts both
+    requests."""
     async with running(server_of()) as url:
         replies = [await ask(url), await ask(url, max_tokens=3)]
         counted = await metrics(url)
@@ -69,7 +70,7 @@ async def test_it_answers_as_the_simulated_model_does() -> None:
 
 @pytest.mark.anyio
 async def test_a_connection_that_closes_frees_its_slot() -> None:
-    """Two run and one waits; when the two are given up the third runs, and then nothing does."""
+    """Two requests run and one waits. When the two connections close, the third runs, and then nothing does."""
     server = server_of(ENDLESS)
     engine = server.model.engine
     async with running(server) as url:
@@ -104,7 +105,7 @@ async def test_a_connection_that_closes_frees_its_slot() -> None:
 )
 @pytest.mark.anyio
 async def test_faults_reach_the_client(kind: str, expected: type[ModelError], said: str) -> None:
-    """Each as the error that a real server's fault is."""
+    """Each fault reaches the client as the error of the same fault of a real server."""
     async with running(server_of(faults=Faults({kind: 1.0}))) as url:
         with pytest.raises(PassingFault, match=said) as caught:
             await ask(url)
@@ -114,7 +115,7 @@ async def test_faults_reach_the_client(kind: str, expected: type[ModelError], sa
 
 @pytest.mark.anyio
 async def test_a_refusal_says_when_to_come_again() -> None:
-    """Retry-After in whole seconds, and OpenAI's shape of an error."""
+    """A refusal has Retry-After in whole seconds, and OpenAI's form of an error."""
     async with running(server_of(faults=Faults({"429": 1.0}))) as url, httpx.AsyncClient(trust_env=False) as client:
         response = await client.post(f"{url}/v1/chat/completions", json={"messages": HELLO})
     assert (response.status_code, response.headers["retry-after"]) == (429, "1")
@@ -123,7 +124,7 @@ async def test_a_refusal_says_when_to_come_again() -> None:
 
 @pytest.mark.anyio
 async def test_a_truncated_reply_is_half_of_it_and_says_so() -> None:
-    """Text and tokens are halved; the finish reason is `length`."""
+    """A truncated reply has half of its text and tokens, and the finish reason `length`."""
     async with running(server_of()) as url, running(server_of(faults=Faults({"truncated": 1.0}))) as other:
         whole, half = await ask(url), await ask(other)
     assert (half.text, half.truncated) == (whole.text[: len(whole.text) // 2], True)
@@ -131,7 +132,7 @@ async def test_a_truncated_reply_is_half_of_it_and_says_so() -> None:
 
 
 def test_a_stall_is_late_and_a_limit_refuses() -> None:
-    """In virtual time: an answer 60 s late; a third request within a bucket of two is told to wait 30 s."""
+    """In virtual time, a stalled answer is 60 s late, and a third request within a bucket of two must wait 30 s."""
     body = b'{"messages": [{"role": "user", "content": "x"}]}'
 
     async def go() -> tuple[float, list[tuple[int, str]]]:
@@ -153,7 +154,7 @@ def test_a_stall_is_late_and_a_limit_refuses() -> None:
 
 
 def test_tokens_of_replies_count_once_they_are_known() -> None:
-    """A bucket that a reply overdrew refuses until it has filled again."""
+    """A bucket that a reply overdrew refuses requests until it has filled again."""
 
     async def go() -> list[float]:
         bucket = RateLimit(600)
@@ -168,7 +169,7 @@ def test_tokens_of_replies_count_once_they_are_known() -> None:
 
 @pytest.mark.parametrize("says", [True, False])
 def test_rates_are_told_in_openais_headers(says: bool) -> None:
-    """With answers, as it was when the request was let in, and with refusals; or not, as some APIs do."""
+    """Rates are reported with answers, as of admission, and with refusals; or not at all, as some APIs do."""
     body = b'{"messages": [{"role": "user", "content": "x"}]}'
 
     async def go() -> list[tuple[Quota, ...]]:
@@ -191,7 +192,7 @@ def test_rates_are_told_in_openais_headers(says: bool) -> None:
 
 @pytest.mark.anyio
 async def test_a_hosted_api_refuses_what_finds_no_slot() -> None:
-    """429 in the place of a queue; the slot is free again once its client is gone."""
+    """A hosted API answers 429 instead of queueing, and the slot is free again once its client has gone."""
     server = server_of(attrs.evolve(ENDLESS, slots=1, queues=False))
     async with running(server) as url:
         async with anyio.create_task_group() as tasks:
@@ -205,7 +206,8 @@ async def test_a_hosted_api_refuses_what_finds_no_slot() -> None:
 
 
 def test_faults_hit_at_their_rates_and_a_retry_draws_anew() -> None:
-    """The same requests fail in any order; of a request that comes 400 times each kind gets its share."""
+    """Faults hit the same requests in any order, and of a request that is repeated 400 times each kind hits its
+    share."""
     rates = dict.fromkeys(KINDS, 0.1)
     requests = [f"request {n}".encode() for n in range(400)]
     one, other = Faults(rates, seed=3), Faults(rates, seed=3)
@@ -243,7 +245,7 @@ def test_wrong_rates_are_refused(rates: Mapping[str, float], said: str) -> None:
 )
 @pytest.mark.anyio
 async def test_wrong_requests_are_told_what_is_wrong(body: bytes, status: int, said: str) -> None:
-    """And the connection goes on."""
+    """A wrong request gets an error that says what is wrong, and the connection stays open."""
     async with running(server_of()) as url, httpx.AsyncClient(trust_env=False) as client:
         response = await client.post(f"{url}/v1/chat/completions", content=body)
         assert (await client.get(f"{url}/health")).is_success
@@ -262,7 +264,7 @@ async def test_an_unknown_model_is_refused_with_the_one_there_is() -> None:
 
 
 async def exchanged(url: str, *sent: bytes) -> bytes:
-    """What a server answers to bytes, until it closes the connection."""
+    """Return a server's reply to these bytes, until it closes the connection."""
     address = httpx.URL(url)
     assert address.port is not None
     async with await anyio.connect_tcp(address.host, address.port) as stream:
@@ -277,7 +279,7 @@ async def exchanged(url: str, *sent: bytes) -> bytes:
 
 @pytest.mark.anyio
 async def test_requests_that_follow_before_the_answer_are_answered_in_turn() -> None:
-    """One connection, two requests in one packet; the second asks to close it."""
+    """Two requests in one packet on one connection are answered in turn; the second closes it."""
     two = b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\nGET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
     async with running(server_of()) as url:
         answered = await exchanged(url, two)
@@ -293,7 +295,7 @@ async def test_what_is_no_http_is_refused() -> None:
 
 @pytest.mark.anyio
 async def test_a_handler_that_raises_costs_its_request_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    """500 to the client, the traceback on stderr, and the next request is answered."""
+    """If a handler raises, its client gets a 500, the traceback goes to stderr, and the next request is answered."""
 
     async def handler(request: HttpRequest) -> Response:
         if request.path == "/broken":
@@ -312,7 +314,7 @@ async def test_a_handler_that_raises_costs_its_request_alone(capsys: pytest.Capt
 
 @pytest.mark.anyio
 async def test_better_instructions_score_better_through_it() -> None:
-    """The world's task reads the server's replies: the seed guesses, an instruction with all rules passes."""
+    """The world's task reads the server's replies: the seed guesses, and an instruction with all rules passes."""
     task, knowing = World(seed=0, val=40).task(), SEED_TEXT + "".join(f" R{rule}!" for rule in range(40))
     scores = []
     async with running(server_of()) as url:
@@ -331,7 +333,7 @@ async def test_better_instructions_score_better_through_it() -> None:
 
 @pytest.mark.anyio
 async def test_gepa_improves_through_it_whatever_goes_wrong() -> None:
-    """A tenth of the requests fails in some way; the run retries, records, and finds better instructions."""
+    """A tenth of the requests fails in some way, and the run still finds better instructions."""
     faults = Faults({"500": 0.03, "reset": 0.03, "cut": 0.02, "truncated": 0.01, "malformed": 0.01})
     async with running(server_of(faults=faults)) as url:
         model = HttpModel(url, retry=Retry(backoff=0.001), key="", limit=32)

@@ -1,4 +1,4 @@
-"""A group that goes on early frees the server: a whole run against the simulated server over real sockets."""
+"""An early release frees the server: a whole run against the simulated server over real sockets."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ ENDLESS = attrs.evolve(PROFILES["vllm"], slots=SLOTS, step=0.02, mean=1e6, sigma
 
 @attrs.frozen
 class Batch:
-    """What is gathered: some members answer at once, the others never would."""
+    """The origin of a group: some members answer at once, the others never."""
 
     def members(self) -> list[int]:
         return list(range(MEMBERS))
 
 
 def batches() -> fg.Graph:
-    """One batch, released when half of it is in; a judge, who takes for ever too, sees the half."""
+    """Return a graph with one batch, released at half, whose judge also never ends."""
     graph = fg.Graph("batches")
     pool = graph.pool("pool", Ledgered)
 
@@ -57,8 +57,11 @@ def batches() -> fg.Graph:
 
 @pytest.mark.anyio
 async def test_a_group_that_goes_on_early_frees_its_slots_on_the_server() -> None:
-    """The server itself says so: of eight requests and the judge's it runs the judge's alone, and none when the run has
-    been stopped. What the others had cost is in the budget."""
+    """The server's metrics show that an early release frees its slots.
+
+    Of nine requests only the judge's still runs, and none after the run was stopped. The budget holds the cost of the
+    cancelled ones.
+    """
     async with running(SimServer(SimModel(ENDLESS))) as url:
         models = {"model": VllmModel(url, "sim", key="", limit=SLOTS)}
         async with fg.open_run(batches(), TASK, models=models) as run:

@@ -1,4 +1,4 @@
-"""Sweeps and the search for a schedule, on forecasts that are made up."""
+"""Sweeps and the search for a schedule, on invented forecasts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def made(
 
 
 def run(simulations: Sequence[Simulation]) -> Iterable[tuple[int, Forecast]]:
-    """Proposals grow with the window; a window of 16, half of the focus and a small alpha are fastest."""
+    """Proposals grow with the window; a window of 16, a focus of a half and a small alpha are fastest."""
     for number, simulation in reversed(list(enumerate(simulations))):
         told = simulation.settings
         window = int(told.get("window", "8"))
@@ -38,7 +38,7 @@ def run(simulations: Sequence[Simulation]) -> Iterable[tuple[int, Forecast]]:
 
 
 def test_combinations() -> None:
-    """The last one changes fastest; no list at all is one combination."""
+    """The last setting changes fastest, and no list at all is one combination."""
     assert combinations({"a": ("1", "2"), "b": ("x", "y")}) == [
         {"a": "1", "b": "x"}, {"a": "1", "b": "y"}, {"a": "2", "b": "x"}, {"a": "2", "b": "y"}
     ]  # fmt: skip
@@ -46,7 +46,7 @@ def test_combinations() -> None:
 
 
 def test_a_sweep_gives_what_is_there_at_any_time() -> None:
-    """In the order of settings, whichever ends first, with medians over seeds."""
+    """A sweep yields its results so far in the order of settings, whichever ends first, with medians over seeds."""
     steps = list(swept(BASE, combinations({"window": ("2", "4")}), (0, 1), run))
     assert [sum(len(c.forecasts) for c in step) for step in steps] == [1, 2, 3, 4]
     assert [c.settings["window"] for c in steps[-1]] == ["2", "4"]
@@ -55,7 +55,7 @@ def test_a_sweep_gives_what_is_there_at_any_time() -> None:
 
 
 def test_the_defaults_may_be_the_best() -> None:
-    """Then nothing else is said to be better."""
+    """If the defaults are the best, no other settings are reported as better."""
 
     def flat(simulations: Sequence[Simulation]) -> Iterable[tuple[int, Forecast]]:
         return ((number, made()) for number in range(len(simulations)))
@@ -70,7 +70,7 @@ def test_the_defaults_may_be_the_best() -> None:
 
 
 def test_goals_that_need_scores() -> None:
-    """Where there are none they are refused; money for each accepted artifact needs none."""
+    """Goals that need scores are refused without them; cost for each accepted artifact needs none."""
 
     def scoreless(simulations: Sequence[Simulation]) -> Iterable[tuple[int, Forecast]]:
         return ((number, attrs.evolve(made(usd=3.0), curve=())) for number in range(len(simulations)))
@@ -85,7 +85,7 @@ def test_goals_that_need_scores() -> None:
 
 
 def test_the_search_finds_the_best_settings() -> None:
-    """One setting after the other, and the finalists on all seeds beside the defaults."""
+    """The search varies one setting after the other, and compares the finalists with the defaults on all seeds."""
     *steps, found = tuned(BASE, "time-to-score", ("window", "focus", "alpha"), 3, run)
     assert isinstance(found, Tuned)
     assert found.best.settings == {"window": "16", "focus": "0.5", "alpha": "0.1"}
@@ -99,8 +99,7 @@ def test_the_search_finds_the_best_settings() -> None:
 
 
 def test_what_comes_to_the_same_is_tried_once() -> None:
-    """The defaults under another name, and settings that are the best so far already: nothing of it is simulated again
-    or compared with itself, and it is said how many they were."""
+    """Settings with the same effect as the defaults or the best so far are not simulated again, only counted."""
     simulated: list[str] = []
 
     def counting(simulations: Sequence[Simulation]) -> Iterable[tuple[int, Forecast]]:
@@ -110,13 +109,13 @@ def test_what_comes_to_the_same_is_tried_once() -> None:
     *_, found = tuned(BASE, "time-to-score", ("window", "focus", "alpha", "control"), 2, counting)
     assert isinstance(found, Tuned)
     assert len(simulated) == len(set(simulated)) == found.simulations
-    # window=8, focus=1 and control=drain_first are what the defaults say.
+    # window=8, focus=1 and control=drain_first are the defaults
     assert found.same >= 3
     assert len({amounts_to(BASE.with_settings(c.settings)) for c in (found.default, *found.finalists)}) == 4
 
 
 def test_settings_that_amount_to_the_same() -> None:
-    """However they are written; workers and limits count too."""
+    """Settings with the same effect are equal, however they are written, with workers and limits."""
     default = amounts_to(BASE)
     for settings in ({"window": "8"}, {"focus": "1"}, {"window": "8", "control": "drain_first"}):
         assert amounts_to(BASE.with_settings(settings)) == default
@@ -133,13 +132,13 @@ def test_throughput_wants_proposals() -> None:
 
 @pytest.mark.parametrize("goal", ["time-to-score", "cost"])
 def test_a_target_that_is_missed_costs_more_than_any_that_is_reached(goal: Goal) -> None:
-    """And the more, the farther it was away."""
+    """A missed target costs more than any reached one, and more the farther it is missed."""
     reached, near, far = (cost_of(goal, made(score=s, at=599), 0.5) for s in (0.5, 0.4, 0.1))
     assert reached < near < far
 
 
 def test_cost_is_money_where_there_are_prices() -> None:
-    """Tokens without them; for each accepted artifact without a target."""
+    """Cost is in money if there are prices, otherwise in tokens, and without a target for each accepted artifact."""
     assert cost_of("cost", made(tokens=1000), None) == 200
     assert cost_of("cost", made(tokens=1000, usd=2.0), None) == pytest.approx(0.4)
     assert cost_of("cost", made(tokens=1000, usd=2.0), 0.5) == pytest.approx(1.0)

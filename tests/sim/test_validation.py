@@ -1,4 +1,4 @@
-"""A forecast's run and a run over HTTP are the same, apart from time; `tests.benchmarks.validation` measures that."""
+"""A forecast's run equals a run over HTTP, apart from time; `tests.benchmarks.validation` measures the difference."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def serve() -> SimServer:
 
 
 def test_lockstep_over_http_is_what_is_foreseen() -> None:
-    """Call for call, to the last text: on the wall clock with the server in another process, and in virtual time."""
+    """A run on the wall clock, with the server in another process, equals the forecast call for call and text for
+    text."""
     told: dict[str, Any] = {"schedule": "lockstep", "budget": fg.Budget(proposals=4), "seed": 1}
     with serving(serve) as url:
         model = f"vllm:{url}#sim?limit=128"

@@ -1,4 +1,4 @@
-"""The task world: better instructions score better, and answers depend on nothing but what was asked."""
+"""The task world: better instructions score better, and answers depend only on the request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def instruction(rules: dict[int, str]) -> str:
 
 
 def test_knowing_more_rules_scores_better() -> None:
-    """From guessing to almost perfect, rule by rule; a garbled rule is worse than none."""
+    """Each known rule raises the score, from guessing to almost perfect; a garbled rule is worse than none."""
     world = World(seed=3)
     scores = [world.true_score(instruction(dict.fromkeys(range(n), "!"))) for n in (0, 10, 20, 40)]
     assert scores == sorted(scores)
@@ -22,7 +22,7 @@ def test_knowing_more_rules_scores_better() -> None:
 
 
 def test_reflection_learns_from_failures_only() -> None:
-    """What failed samples needed is mostly learned; what is known mostly stays."""
+    """Reflection learns most rules that failed samples need, and keeps most known ones."""
     world = World(seed=1)
     prompt = (
         f"```\n{instruction({5: '!'})}\n```\nInput: a\nAnswer: b\nFeedback: needs R7! R8! (failed)\n\n"
@@ -36,7 +36,7 @@ def test_reflection_learns_from_failures_only() -> None:
 
 
 def test_a_merge_keeps_most_of_both() -> None:
-    """The best one's version wins where both know a rule."""
+    """If both texts have a rule, a merge keeps the better text's version."""
     best, other = instruction({1: "!", 2: "!"}), instruction({2: "~", 3: "!"})
     prompt = f"one\n```\n{best}\n```\nother\n```\n{other}\n```"
     merged = [rules_of(World(seed=s).answer([{"role": "user", "content": prompt}])) for s in range(200)]
@@ -45,7 +45,7 @@ def test_a_merge_keeps_most_of_both() -> None:
 
 
 def test_worlds_differ_and_splits_do_not_overlap() -> None:
-    """Another seed is another world; samples carry their split."""
+    """Another seed gives another world, and samples carry their split."""
     one, two = World(seed=1), World(seed=2)
     assert one.samples("val", 20) != two.samples("val", 20)
     assert {str(s) for s in one.samples("val", 20)}.isdisjoint(str(s) for s in one.samples("test", 20))

@@ -1,4 +1,4 @@
-"""Rows from files and the hub: what is read, and the whole message of every mistake."""
+"""Rows from files and the hub, and the whole message of every mistake."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def test_jsonl_rows_know_their_lines(tmp_path: Path) -> None:
 
 
 def test_without_columns_a_row_has_all_of_them(tmp_path: Path) -> None:
-    """By their own names."""
+    """Without ``columns``, a row has all columns under their own names."""
     (row, _) = data.read(written(tmp_path / "val.jsonl", JSONL))
     assert (list(row), len(row), row.get("other")) == (["context", "target"], 2, None)
 
 
 def test_csv_rows_know_the_line_they_begin_on(tmp_path: Path) -> None:
-    """A quoted cell may go over several lines; a byte order mark is no part of the first column's name."""
+    """A quoted cell may span lines, and a byte order mark is not part of the first column's name."""
     path = written(tmp_path / "val.csv", '\ufeffquestion,answer\n"one,\ntwo",3\nx,4\n')
     first, second = data.read(path)
     assert (dict(first), first.place.line) == ({"question": "one,\ntwo", "answer": "3"}, 2)
@@ -68,14 +68,14 @@ def test_parquet(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("take", "lines"), [(2, [1, 2]), (slice(1, 3), [2, 3]), (slice(-1, None), [4]), (None, 4)])
 def test_take(tmp_path: Path, take: int | slice | None, lines: Any) -> None:
-    """The first rows, or any slice."""
+    """``take`` selects the first rows, or any slice."""
     path = written(tmp_path / "val.jsonl", '{"a": 1}\n' * 4)
     found = [row.place.line for row in data.read(path, take=take)]
     assert found == (lines if take else [1, 2, 3, 4])
 
 
 def test_bad_rows_are_reported_together_and_the_first_few_in_full(tmp_path: Path) -> None:
-    """Each with its place, the finding, what was expected and the fix."""
+    """Bad rows are reported together, the first few with place, finding, expectation and fix."""
     path = written(
         tmp_path / "val.jsonl",
         '{"context": 1}\n{"contxt": 1}\nnonsense\n[1]\n{"context": 1}\n{}\n{"other": 1}\n',
@@ -99,7 +99,7 @@ def test_bad_rows_are_reported_together_and_the_first_few_in_full(tmp_path: Path
 
 
 def test_a_csv_cell_may_be_long(tmp_path: Path) -> None:
-    """Longer than the 131,072 characters that Python's reader takes, whose limit stays as it was."""
+    """A cell may exceed the 131,072 characters of Python's reader, whose own limit does not change."""
     path = written(tmp_path / "val.csv", f"question,answer\n{'x' * 300_000},3\n")
     before = csv.field_size_limit()
     (row,) = data.read(path)
@@ -146,7 +146,7 @@ FILE_MISTAKES: list[tuple[str, str | bytes | None, dict[str, Any], str]] = [
 def test_files_that_cannot_be_used(
     tmp_path: Path, name: str, content: str | bytes | None, options: Mapping[str, Any], expected: str
 ) -> None:
-    """One message each, with the path, the finding and the fix."""
+    """Each mistake is one message with the path, the finding and the fix."""
     (tmp_path / "val.jsonl").write_text(JSONL, encoding="utf-8")
     path = tmp_path / name
     if content is not None:
@@ -171,7 +171,7 @@ ROW = data.Row(
 
 
 def test_checked_values() -> None:
-    """Text that spells a number is one, because csv has nothing else."""
+    """Text that spells a number is a number, because csv holds only text."""
     assert ROW.text("text") == "hi"
     assert (ROW.number("n"), ROW.number("part"), ROW.number("csv")) == (3.0, 0.5, 12.0)
     assert ROW.whole("csv", 0, 12) == 12
@@ -196,7 +196,7 @@ VALUE_MISTAKES: list[tuple[Callable[[], object], str, str, str, str]] = [
 
 @pytest.mark.parametrize(("call", "name", "found", "expected", "fix"), VALUE_MISTAKES)
 def test_values_of_the_wrong_kind(call: Callable[[], object], name: str, found: str, expected: str, fix: str) -> None:
-    """Place, column, finding with its type, expectation, fix."""
+    """The error gives place, column, finding with its type, expectation and fix."""
     assert message(call) == (
         f"f.jsonl:7: column {name!r} [wrong-value]\n    found:    {found}\n    expected: {expected}\n{fix}"
     )
@@ -213,7 +213,7 @@ def test_a_label_that_is_not_in_the_set() -> None:
 
 
 def test_a_column_that_a_sample_asks_for_and_is_not_there() -> None:
-    """As for a column that `read` was asked for."""
+    """A missing column is reported like one that `read` requires."""
     row = data.Row(Place("f.csv", 2), {"answr": "x"})
     assert message(lambda: row.whole("answer", 0, 9)) == (
         "f.csv:2: column 'answer' [missing-column]\n"
@@ -224,7 +224,7 @@ def test_a_column_that_a_sample_asks_for_and_is_not_there() -> None:
 
 
 def test_samples_reports_bad_rows_together(tmp_path: Path) -> None:
-    """What a task's own checks find wrong is collected over all rows; long values are cut."""
+    """Faults found by a task's own checks are collected over all rows; long values are clipped."""
     path = written(tmp_path / "val.csv", f"answer\n1\nx\n2\n{'y' * 200}\n")
     assert data.samples(data.read(path, take=1), lambda row: row.number("answer")) == (1.0,)
     assert message(lambda: data.samples(data.read(path), lambda row: row.number("answer"))) == (
@@ -236,7 +236,7 @@ def test_samples_reports_bad_rows_together(tmp_path: Path) -> None:
 
 
 def test_splits_are_seeded_and_complete() -> None:
-    """The same parts each time, other parts for another seed, every row once."""
+    """Equal seeds give equal parts, other seeds give others, and every row is used once."""
     parts = data.split(range(10), {"train": 3, "val": 1, "test": 1})
     assert {name: len(part) for name, part in parts.items()} == {"train": 6, "val": 2, "test": 2}
     assert sorted(row for part in parts.values() for row in part) == list(range(10))
@@ -255,12 +255,12 @@ def test_splits_are_seeded_and_complete() -> None:
     ],
 )
 def test_splits_that_cannot_be_made(rows: int, shares: dict[str, float], expected: str) -> None:
-    """No part is empty."""
+    """A split that would leave a part empty is refused."""
     assert message(lambda: data.split(range(rows), shares)).splitlines()[0] == expected
 
 
 class Hub:
-    """The library as `read` uses it."""
+    """An imitation of the library, as `read` uses it."""
 
     def __init__(self, rows: Sequence[Mapping[str, Any]] = (), error: Exception | None = None) -> None:
         self.rows, self.error = rows, error
@@ -283,7 +283,7 @@ class Hub:
 
 
 def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A split by its name, with or without a config; labels are named where they are known."""
+    """A split is found by its name, with or without a config; labels get their names if known."""
     hub = Hub([{"text": "a", "label": 1}, {"text": "b", "label": -1}])
     monkeypatch.setitem(sys.modules, "datasets", hub)
     rows = data.read("hf:owner/name/main@train", {"q": "text", "a": "label"})
@@ -294,7 +294,7 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_hub_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the library raises becomes one message."""
+    """Any error of the library becomes one message."""
     monkeypatch.setitem(sys.modules, "datasets", Hub(error=ConnectionError("Couldn't reach it.\nmore")))
     assert message(lambda: data.read("hf:owner/name@train")) == (
         "hf:owner/name@train: cannot be loaded: Couldn't reach it.\n"
@@ -307,7 +307,7 @@ def test_a_hub_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_real_library_on_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The library takes a folder for a data set on the hub, so its own interface can be tried without a network."""
+    """The library accepts a folder as a data set, which tests its real interface without a network."""
     pytest.importorskip("datasets", reason="the hub needs datasets")
     folder = tmp_path / "owner" / "name"
     folder.mkdir(parents=True)
@@ -345,7 +345,7 @@ def test_a_library_that_is_not_installed(
 
 
 def test_public_data_sets_are_located(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """In the folder of the variable, else on the hub; a half-downloaded set is a mistake, not a reason for the hub."""
+    """A file is read from the variable's folder, else from the hub; a half-downloaded set is an error."""
     monkeypatch.delenv(data.VARIABLE, raising=False)
     assert message(lambda: data.locate("set/val.jsonl", download="v.jsonl from example.org")) == (
         "set/val.jsonl: FLASHGRAPH_DATA is not set; expected this file in the folder that FLASHGRAPH_DATA names.\n"
@@ -369,7 +369,7 @@ def test_public_data_sets_are_located(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_importing_loads_no_data_library() -> None:
-    """Nor anything that might look for a network."""
+    """Importing flashgraph loads no library that could use a network."""
     program = "import flashgraph.tasks.data, sys; print({'datasets', 'pyarrow', 'huggingface_hub'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout == "set()\n"

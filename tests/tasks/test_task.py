@@ -1,4 +1,4 @@
-"""What a task refuses, and what it makes of what its own functions return."""
+"""Values that a task refuses, and how it converts the results of its functions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SEEDS: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("case", SEEDS)
 def test_a_seed_that_is_no_named_texts(case: str) -> None:
-    """It is told where the task is made, not by what takes the seed apart much later."""
+    """A wrong seed is reported where the task is made, not where it is used much later."""
     seed, said = SEEDS[case]
     with pytest.raises(DataError) as caught:
         fg.Task("mine", [1], [2], seed=seed, score=lambda sample, output: fg.Score(1.0))
@@ -44,7 +44,7 @@ def test_a_seed_that_is_no_named_texts(case: str) -> None:
 
 
 def test_a_seed_of_several_texts() -> None:
-    """Of any names."""
+    """A seed may have several texts of any names."""
     task = fg.Task("mine", [1], [2], seed={"a": "", "b": "x"}, score=lambda sample, output: fg.Score(1.0))
     assert task.seed == {"a": "", "b": "x"}
 
@@ -53,7 +53,7 @@ def test_a_seed_of_several_texts() -> None:
 
 
 class Frame:
-    """What a DataFrame of pandas looks like from here: to iterate gives the names of its columns."""
+    """An imitation of a pandas DataFrame: iterating it yields the names of its columns."""
 
     columns = ("question", "answer")
 
@@ -90,7 +90,7 @@ SPLITS: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("case", SPLITS)
 def test_a_split_that_is_no_list_of_samples(case: str) -> None:
-    """It would give letters, names of columns, or something else that nobody means."""
+    """A split must be a list of samples, because iterating other values yields letters, column names or the like."""
     split, said = SPLITS[case]
     with pytest.raises(DataError) as caught:
         fg.Task("mine", split, [2], score=lambda sample, output: fg.Score(1.0))
@@ -100,7 +100,7 @@ def test_a_split_that_is_no_list_of_samples(case: str) -> None:
 
 
 def test_what_gives_samples() -> None:
-    """A list, a tuple, a range, a generator, an array; no test split may be None too."""
+    """A list, a tuple, a range, a generator or an array gives samples; the test split may also be None."""
     for split in ([1, 2], (1, 2), range(1, 3), (i for i in (1, 2)), numpy.array([1, 2])):
         task: fg.Task[Any, Any] = fg.Task("mine", split, [2], None, score=lambda sample, output: fg.Score(1.0))
         assert task.train == (1, 2)
@@ -111,7 +111,7 @@ def test_what_gives_samples() -> None:
 
 
 def test_what_an_attempt_does_to_its_candidate_stays_with_it() -> None:
-    """The artifact is the text that was evolved, whatever an attempt appends to it; so is the seed."""
+    """An attempt that changes its candidate changes neither the artifact nor the seed."""
 
     async def attempt(candidate: Any, sample: int, llm: fg.Llm) -> str:
         candidate["text"] += " and a hint"
@@ -138,7 +138,7 @@ def test_what_an_attempt_does_to_its_candidate_stays_with_it() -> None:
     "number", [0.5, numpy.float32(0.5), numpy.array(0.5), Fraction(1, 2), Decimal("0.5"), numpy.float16(0.5)]
 )
 def test_numbers_of_any_kind_are_floats_in_a_score(number: Any) -> None:
-    """Nothing of another library's type goes on into pools and journals."""
+    """Numbers of any kind become floats, so that no foreign type enters pools and journals."""
     score = fg.Score(number, objectives={"a": number, 3: True})  # type: ignore[dict-item]
     assert score == fg.Score(0.5, "", {"a": 0.5, "3": 1.0})
     assert {type(value) for value in (score.value, *score.objectives.values())} == {float}
@@ -157,7 +157,7 @@ def test_numbers_of_any_kind_are_floats_in_a_score(number: Any) -> None:
     ],
 )
 def test_feedback_of_any_kind_is_text(feedback: Any, text: str) -> None:
-    """What a score hands to the reflection can always be stored."""
+    """Feedback of any kind becomes a text that can be stored."""
     score = fg.Score(1, feedback)
     assert (score.feedback, type(score.feedback)) == (text, str)
 
@@ -198,7 +198,7 @@ BAD: dict[str, Any] = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_score_is_one_failed_sample(case: str, tmp_path: Path) -> None:
-    """With its reason, in a run that is journalled; the others are scored."""
+    """A bad score is one failed sample with its reason, in a journalled run; the others are scored."""
 
     def score(sample: int, output: object) -> fg.Score:
         if sample == 2:
@@ -225,6 +225,6 @@ def test_a_bad_score_is_one_failed_sample(case: str, tmp_path: Path) -> None:
     "bounds", [(1, 0), (0, 0), (0, float("nan")), ("0", "1"), (None, 1), (0, 1, 2), (0,), 5, None, "01", [1, "2"]]
 )
 def test_bounds_that_are_none(bounds: Any) -> None:
-    """Two numbers, the least first."""
+    """Bounds must be two numbers, the least first."""
     with pytest.raises(DataError, match=r"expected \(least, greatest\) score"):
         fg.Task("t", train=[1], val=[1], score=lambda sample, output: fg.Score(1), bounds=bounds)

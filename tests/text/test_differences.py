@@ -1,4 +1,4 @@
-"""Diffs of texts of any size: difflib's where that is quick, and one change where it could take minutes."""
+"""Diffs of texts of any size: difflib's if that is quick, and one change if it could take minutes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINES = st.lists(st.sampled_from(["a", "b", "c", "", "d d"]), max_size=12).map("
 
 
 def patched(before: str, diff: list[str]) -> list[str]:
-    """The lines of ``before`` after a unified diff, whose removed and kept lines have to stand there."""
+    """Return the lines of ``before`` after a unified diff, checking its kept and removed lines."""
     lines, made, at = before.splitlines(), list[str](), 0
     for line in diff[2:]:
         if line.startswith("@@"):
@@ -37,7 +37,7 @@ def patched(before: str, diff: list[str]) -> list[str]:
 @pytest.mark.parametrize("most", [0, differences.MOST_STEPS])
 @given(before=LINES, after=LINES, context=st.integers(0, 3))
 def test_a_diff_leads_from_one_text_to_the_other(most: int, before: str, after: str, context: int) -> None:
-    """By either way of making it."""
+    """A diff of either kind leads from one text to the other."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(differences, "MOST_STEPS", most)
         diff = unified(before, after, context=context)
@@ -46,7 +46,7 @@ def test_a_diff_leads_from_one_text_to_the_other(most: int, before: str, after: 
 
 
 def test_usual_texts_have_difflibs_diff() -> None:
-    """With the lines around each change, and no line between two that are far apart."""
+    """Ordinary texts have difflib's diff, with context around each change."""
     lines = [f"line {i}" for i in range(60)]
     before, after = "\n".join(lines), "\n".join(["first", *lines[1:-1], "last"])
     expected = list(difflib.unified_diff(before.splitlines(), after.splitlines(), "x", "y", n=2, lineterm=""))
@@ -57,7 +57,7 @@ def test_usual_texts_have_difflibs_diff() -> None:
 @pytest.mark.parametrize("distinct", [1, 3, 120, 250])
 @pytest.mark.parametrize("length", [190, 2000, 60_000])
 def test_lines_that_stand_in_both_many_times(distinct: int, length: int) -> None:
-    """20,000 of 150 lines took difflib more than a minute of processor time, and islands asks within a run."""
+    """20,000 lines of 150 kinds took difflib over a minute of processor time, and islands diffs within a run."""
     before = "\n".join(f"x{i % distinct}" for i in range(length))
     after = "\n".join(f"x{i * 7 % distinct}" for i in range(length)) + "\nend"
     began = time.process_time()

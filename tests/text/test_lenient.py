@@ -1,4 +1,4 @@
-"""JSON as models write it: what is read, what is refused rather than guessed, and that no text is an error."""
+"""JSON as models write it: what is read, what is refused instead of guessed, and no text is an error."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from flashgraph.text.lenient import objects
     ],
 )
 def test_mistakes_that_are_read_over(text: str, found: dict[str, Any]) -> None:
-    """Alone, in a fence and in prose; numbers as they are written."""
+    """Common mistakes are tolerated, alone, in a fence and in prose; numbers stay as written."""
     assert objects(text) == [found]
     assert objects(f"Here {{it}} is, don't worry:\n```json\n{text}\n```\nDone.") == [found]
 
@@ -59,12 +59,12 @@ def test_mistakes_that_are_read_over(text: str, found: dict[str, Any]) -> None:
     ],
 )
 def test_what_could_mean_two_things_is_not_read(text: str) -> None:
-    """Half of a text is worse than none: nobody could tell that the rest is missing."""
+    """An ambiguous text is refused, because nobody could tell that half is missing."""
     assert objects(text) == []
 
 
 def test_what_is_complete_in_a_reply_that_was_cut_off() -> None:
-    """The outer object is lost, those inside are read."""
+    """Of a truncated reply, the outer object is lost, and the complete inner ones are read."""
     assert objects("{'a': [{'b': 'c'}, {\"b\": \"d\"}, {'b': 'e") == [{"b": "c"}, {"b": "d"}]
 
 
@@ -77,7 +77,7 @@ OBJECTS = st.dictionaries(st.text("abc_", min_size=1, max_size=4), VALUES, max_s
 
 @given(OBJECTS)
 def test_single_quotes_and_double_ones_read_the_same(value: dict[str, Any]) -> None:
-    """As Python prints it, as JSON, and with a comma before each closing bracket."""
+    """Single and double quotes read the same: Python's form, JSON, and trailing commas."""
     text = json.dumps(value)
     assert objects(text) == objects(repr(value)) == [value]
     trailing = text.replace("]", ",]").replace("}", ",}").replace("[,]", "[]").replace("{,}", "{}")
@@ -86,13 +86,13 @@ def test_single_quotes_and_double_ones_read_the_same(value: dict[str, Any]) -> N
 
 @given(st.dictionaries(st.text("abc", min_size=1), st.text(alphabet="ab'\" .,{}[]:\n\\", max_size=20), min_size=1))
 def test_valid_json_is_read_as_json(value: dict[str, str]) -> None:
-    """Whatever its strings hold."""
+    """Valid JSON is read as JSON, whatever its strings hold."""
     assert objects(f"So: {json.dumps(value)}.") == [value]
 
 
 @given(st.text(alphabet="{}[]'\",: \n\\ab1uN\u201c\u201d", max_size=200) | st.text())
 def test_any_text_can_be_read(text: str) -> None:
-    """No text is an error, and what is read is flat enough to be walked."""
+    """No text is an error, and the result is flat enough to walk."""
     for found in objects(text):
         assert isinstance(found, dict)
         json.dumps(found)
@@ -100,7 +100,7 @@ def test_any_text_can_be_read(text: str) -> None:
 
 @given(OBJECTS, st.data())
 def test_a_character_lost_or_doubled_is_no_error(value: dict[str, Any], data: st.DataObject) -> None:
-    """In any place of a text that was an object."""
+    """A lost or doubled character, anywhere in an object's text, is no error."""
     text = repr(value)
     at = data.draw(st.integers(0, len(text) - 1))
     objects(text[:at] + text[at + 1 :])

@@ -1,7 +1,7 @@
-"""Whatever a model writes, reading it takes time in proportion to its length.
+"""Reading any model text takes time in proportion to its length.
 
-The lines of Python that a reader runs are counted on texts that are made of parts repeated over and over; the regular
-expressions of the readers are taken apart for what could backtrack; and known hostile texts are read at two lengths.
+The tests count the lines of Python that a reader runs on texts made of repeated parts. They also analyse the readers'
+regular expressions for backtracking, and read known hostile texts at two lengths.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PROGRAM = "def f(a):\n    if a:\n        return a\n    return 0\n\n\n" * 8
 
 
 def refused(reader: Callable[[], object]) -> None:
-    """Read, and be content with a refusal."""
+    """Call a reader, and accept a refusal."""
     with suppress(flashgraph.UnusableReply):
         reader()
 
@@ -65,13 +65,13 @@ PARTS = [
     "\\boxed", "\\boxed{", "the ", "*", "=", "# ",
 ]  # fmt: skip
 A_CHARACTER = 150
-"""Lines of Python for each character that a reader may run: JSON is read over six times, at up to 15 lines each."""
+"""The lines of Python a reader may run for each character: JSON is read six times, at up to 15 lines each."""
 
 TEXTS = st.lists(st.sampled_from(PARTS), min_size=1, max_size=4).map("".join)
 
 
 def lines_run(reader: Callable[[], object]) -> int:
-    """How many lines of Python run in it."""
+    """Return how many lines of Python a reader runs."""
     count = 0
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
@@ -92,13 +92,13 @@ def lines_run(reader: Callable[[], object]) -> int:
 @settings(max_examples=25)
 @given(begin=TEXTS, part=TEXTS, end=TEXTS)
 def test_lines_run_in_proportion_to_the_text(name: str, begin: str, part: str, end: str) -> None:
-    """A part repeated until the text has 3,000 characters: what is quadratic would run thousands of lines for each."""
+    """A part is repeated to 3,000 characters; a quadratic reader would run thousands of lines for each."""
     text = begin + part * (3000 // len(part)) + end
     assert lines_run(lambda: READERS[name](text)) <= A_CHARACTER * len(text)
 
 
 def test_the_count_finds_what_is_quadratic() -> None:
-    """A reader that reads the rest over for each of its lines."""
+    """The count detects a reader that reads the rest again for each of its lines."""
     text = "a\n" * 1500
 
     def reader() -> None:
@@ -119,7 +119,7 @@ REPEATS = {constants.MAX_REPEAT, constants.MIN_REPEAT}
 
 
 def patterns(file: str) -> Iterator[str]:
-    """The literal patterns that a module gives to `re`, with a character for each part that is put into one."""
+    """Yield the literal patterns that a module passes to `re`, with a character for each inserted part."""
     for node in ast.walk(ast.parse((Path(flashgraph.__file__).parent / file).read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) == "re":
             if node.func.attr == "escape":
@@ -130,7 +130,7 @@ def patterns(file: str) -> Iterator[str]:
 
 
 def backtracking(parsed: Any) -> list[str]:
-    """The operations of a parsed pattern that can be tried with several lengths."""
+    """Return the operations of a parsed pattern that can be tried with several lengths."""
     found = []
     for operation, argument in parsed:
         if operation in REPEATS and argument[0] != argument[1] and argument[1] > 1:
@@ -145,12 +145,12 @@ def backtracking(parsed: Any) -> list[str]:
 
 @pytest.mark.parametrize("file", SCANNERS)
 def test_no_pattern_of_the_scanners_can_backtrack(file: str) -> None:
-    """What repeats there is possessive: it gives nothing back."""
+    """Every repetition in a scanner's pattern is possessive, so it never backtracks."""
     assert {pattern: found for pattern in patterns(file) if (found := backtracking(parser.parse(pattern)))} == {}
 
 
 def test_what_can_backtrack_is_found() -> None:
-    """The check can fail: the pattern that once took 36 seconds for 12 kB."""
+    """The check detects the pattern that once took 36 seconds for 12 kB."""
     once = r"^<{5,9} ?SEARCH[ \t]*\n(.*?)^={5,9}[ \t]*\n(.*?)^>{5,9} ?REPLACE[ \t]*$"
     assert len(backtracking(parser.parse(once))) >= 5
     assert backtracking(parser.parse(r"(?:a|(b*))c"))
@@ -180,7 +180,10 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", READERS)
 def test_a_hostile_text_of_four_times_the_length_takes_about_four_times_as_long(name: str) -> None:
-    """Of 60 kB, in time of the processor.  The bound is generous: for what is quadratic it would be sixteen times."""
+    """Four times a hostile text of 60 kB takes about four times the processor time.
+
+    The bound is generous: a quadratic reader would take sixteen times.
+    """
 
     def seconds(text: str) -> float:
         began = time.process_time()

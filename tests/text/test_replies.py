@@ -1,4 +1,4 @@
-"""Reading replies: thoughts taken off, replies that cannot be used, and runs whose model gives no others."""
+"""Replies: thoughts are removed, unusable replies are refused, and runs whose model gives no others end."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ FENCED = "```\nThink between <think> and </think>.\n<think>\nhere\n</think>\n```
     ],
 )
 def test_thoughts_are_taken_off(text: str, answer: str, thoughts: str) -> None:
-    """Whatever tags a model has for them, and whatever they hold; tags that belong to the answer stay."""
+    """Thoughts are removed, whatever their tags and content; tags that belong to the answer stay."""
     found, taken = parted(text)
     assert found == answer
     assert taken.removeprefix("<think>") == thoughts.removeprefix("<think>")
@@ -60,13 +60,13 @@ WORDS = st.text(alphabet="ab \n`~#", max_size=40)
 
 @given(WORDS, WORDS, st.sampled_from(["<think>{}</think>\n{}", "\n <think>\n{}\n</think>{}", "[THINK]{}[/THINK]{}"]))
 def test_what_stands_between_tags_is_no_part_of_the_answer(thoughts: str, answer: str, shape: str) -> None:
-    """Fences, of any length and open ones too, change nothing within thoughts."""
+    """Fences within thoughts change nothing, of any length and also open ones."""
     assert parted(shape.format(thoughts, answer)) == (answer.strip(), thoughts.strip())
 
 
 @given(st.text(alphabet="abc<>/think[]THINK`~ \n", max_size=200) | st.text(max_size=200))
 def test_any_text_can_be_parted(text: str) -> None:
-    """Nothing is invented: an answer and thoughts consist of parts of the text."""
+    """An answer and its thoughts consist only of parts of the text."""
     answer, thoughts = parted(text)
     assert len(answer) <= len(text)
     assert all(line.strip() in text for part in (answer, thoughts) for line in part.split("\n"))
@@ -74,7 +74,7 @@ def test_any_text_can_be_parted(text: str) -> None:
 
 @given(st.lists(st.sampled_from(["<think>", "</think>", "```\n", "~~~~\n", "\n", "word ", "  "]), max_size=30))
 def test_tags_and_fences_in_any_order(parts: list[str]) -> None:
-    """An answer never begins inside of thoughts that have not ended."""
+    """An answer never begins inside thoughts that have not ended."""
     text = "".join(parts)
     answer, _ = parted(text)
     if text.lstrip().startswith("<think>") and "</think>" not in text:
@@ -116,7 +116,7 @@ f() == 1
     ],
 )
 def test_blocks(text: str, expected: list[Block]) -> None:
-    """Fences of any length and of tildes, indented ones, and programs whose strings hold fences."""
+    """Blocks have fences of any length, tildes or indentation, and programs may hold fences in strings."""
     assert blocks(text) == expected
 
 
@@ -141,7 +141,7 @@ def test_blocks(text: str, expected: list[Block]) -> None:
     ],
 )
 def test_fenced(answer: str, text: str) -> None:
-    """Between the first fence and the last that closes it, without a language word."""
+    """The text is between the first fence and the last that closes it, without a language word."""
     assert fenced(answer) == text
 
 
@@ -150,7 +150,7 @@ LINES = st.lists(st.text(alphabet="ab `~'\"#=\\\r", max_size=8), max_size=8).map
 
 @given(LINES, st.sampled_from(["```", "~~~", "`````"]))
 def test_what_stands_in_a_fence_is_read(body: str, marker: str) -> None:
-    """As long as it holds no fence of its own."""
+    """A fence's content is read, unless it holds a fence of its own."""
     if marker[0] * 3 in body or "\r" in body:
         return
     (block,) = blocks(f"Here:\n{marker}text\n{body}\n{marker}\n.")
@@ -160,7 +160,7 @@ def test_what_stands_in_a_fence_is_read(body: str, marker: str) -> None:
 
 @given(LINES | st.text())
 def test_any_text_has_blocks_and_a_fenced_text(text: str) -> None:
-    """Of its own lines, and no fence is left around them."""
+    """Blocks and fenced texts consist of the text's lines, without fences around them."""
     lines = {line.strip() for line in text.replace("\r", "\n").split("\n")}
     assert {line.strip() for block in blocks(text) for line in block.body.split("\n")} <= lines | {""}
     assert fenced(text) == fenced(text).strip()
@@ -172,7 +172,7 @@ EDIT = "<<<<<<< SEARCH\n{}\n=======\n{}\n>>>>>>> REPLACE\n"
 
 
 def test_edits() -> None:
-    """Each with the lines that may divide it."""
+    """Each edit has the lines that may divide it."""
     text = "First:\r\n" + EDIT.format("a", "b").replace("\n", "\r\n") + "<<<<<< SEARCH\nc\n=====\n>>>>>REPLACE  "
     assert edits(text) == [Edit(("a", "=======", "b"), (1,)), Edit(("c", "====="), (1,))]
     (edit,) = edits(EDIT.format("A\n=======\nx", "B\n=====\ny"))
@@ -190,14 +190,14 @@ def test_edits() -> None:
     ],
 )
 def test_an_edit_without_one_of_its_marks_is_refused(text: str, reason: str) -> None:
-    """No part of the answer is applied then: what is left of it could be half of a change."""
+    """An edit without one of its marks refuses the whole answer, because the rest could be half a change."""
     with pytest.raises(fg.UnusableReply, match=reason):
         edits(text)
 
 
 @given(st.lists(st.sampled_from([*EDIT.format("a", "b").split("\n"), "=====", "x = 1", "\r", ""]), max_size=20))
 def test_edits_of_any_lines(lines: list[str]) -> None:
-    """They are read or refused; each line of one stands in the answer."""
+    """Edits of any lines are read or refused; each line of an edit is in the answer."""
     try:
         found = edits("\n".join(lines))
     except fg.UnusableReply:
@@ -244,7 +244,7 @@ def test_a_reply_that_cannot_be_used_says_why(reply: fg.Reply, reason: str) -> N
     ],
 )
 def test_other_replies_can_be_used(text: str) -> None:
-    """An apology alone is no refusal, nor is an instruction that speaks of what cannot be done."""
+    """A text is no refusal only because it apologises or mentions what cannot be done."""
     assert usable(f" {text}\n") == f" {text}\n"
     assert fg.Reply(f"<think>t</think>{text}", finish="tool_calls").usable() == text
 
@@ -260,7 +260,7 @@ def reflecting(
     schedule: str = "pipelined",
     proposals: int = 800,
 ) -> fg.Result:
-    """GEPA on a task of which every text passes the ``solved`` samples alone, with a reflection that answers so."""
+    """Run GEPA on a task where every text passes only the ``solved`` samples, with this reply to each reflection."""
     task = fg.Task(
         "unsolved",
         range(6),
@@ -295,7 +295,8 @@ def proposals(result: fg.Result) -> list[ev.JobEnded]:
     ],
 )
 def test_a_reflection_that_is_never_usable_ends_the_run(answer: fg.Reply, reason: str, schedule: str) -> None:
-    """With its reason, after twenty proposals, whatever other stages have done in between."""
+    """A run whose reflections are never usable ends with that reason after twenty proposals, whatever other stages
+    did."""
     result = reflecting(lambda _: answer, schedule=schedule)
     assert result.status == "failed"
     assert "stage 'propose' failed 20 times in a row" in result.reason
@@ -309,14 +310,14 @@ def test_a_reflection_that_is_never_usable_ends_the_run(answer: fg.Reply, reason
 
 
 def test_a_perfect_minibatch_between_does_not_hide_it() -> None:
-    """The stage then succeeds without having asked its model, which says nothing about the model's replies."""
+    """A perfect minibatch succeeds without calling the model, so it does not reset the count of unusable replies."""
     result = reflecting(lambda _: fg.Reply(""), solved=(0, 2, 4), minibatch=1)
     assert any(e.how == "done" for e in proposals(result))
     assert "failed 20 times in a row, the last time with: UnusableReply: the reply is empty" in result.reason
 
 
 def test_unusable_replies_among_usable_ones_count_as_proposals() -> None:
-    """Each is a failed proposal with its reason; the run goes on to its budget."""
+    """Each unusable reply is a failed proposal with its reason, and the run continues to its budget."""
     count = 0
 
     def sometimes(_: object) -> fg.Reply:
@@ -332,7 +333,7 @@ def test_unusable_replies_among_usable_ones_count_as_proposals() -> None:
 
 
 def test_stages_and_tasks_get_replies_without_thoughts() -> None:
-    """The text is the answer, ``thoughts`` hold the rest."""
+    """The text of a reply is its answer, and ``thoughts`` hold the rest."""
     seen: list[tuple[str, str]] = []
 
     async def attempt(candidate: object, sample: object, llm: fg.Llm) -> str:

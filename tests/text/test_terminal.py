@@ -1,4 +1,4 @@
-"""What goes to a terminal: cleaned, encodable, and by one module alone."""
+"""Terminal output: cleaned, encodable, and printed by one module alone."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ HOSTILE = {
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_what_a_terminal_would_obey_is_written_out(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """In lines, in what has a colour, in cells of tables, and in what is logged."""
+    """Control characters are escaped in lines, styled text, cells of tables, and log messages."""
     assert clean(text) == HOSTILE[text]
     say(text, style(text, fg="red"))
     assert capsys.readouterr().out == f"{HOSTILE[text]} {HOSTILE[text]}\n"
     say_table(grid((text,), [(text,), ((text, "red"),)]))
     assert capsys.readouterr().out.splitlines() == [HOSTILE[text]] * 3
     record = logging.makeLogRecord({"msg": "%s", "args": (text,), "levelno": logging.WARNING})
-    with guarded():  # not by a logger: pytest has a handler of its own there
+    with guarded():  # outside of pytest, which has a log handler of its own
         assert logging.lastResort is not None
         logging.lastResort.handle(record)
     assert capsys.readouterr().err == f"{HOSTILE[text]}\n"
@@ -50,7 +50,7 @@ def test_what_a_terminal_would_obey_is_written_out(text: str, capsys: pytest.Cap
 
 @given(st.text())
 def test_cleaned_text_is_seen_as_it_is(text: str) -> None:
-    """It can be encoded, holds no control, is cleaned already, and plain text is as it was."""
+    """Cleaned text can be encoded, holds no control, stays the same when cleaned again; plain text is unchanged."""
     found = clean(text)
     found.encode()
     assert not any((ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160 for c in found)
@@ -61,7 +61,7 @@ def test_cleaned_text_is_seen_as_it_is(text: str) -> None:
 
 @given(st.text(max_size=20) | st.just("half \ud83d"), st.sampled_from(["utf-8", "ascii", "latin-1"]))
 def test_json_stays_json(text: str, encoding: str) -> None:
-    """Whatever the encoding of the terminal."""
+    """JSON stays valid in any encoding of the terminal."""
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding)
     with pytest.MonkeyPatch.context() as patch:
@@ -74,7 +74,7 @@ def test_json_stays_json(text: str, encoding: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8", None])
 def test_every_text_has_a_form_in_every_encoding(encoding: str | None) -> None:
-    """A sign that the terminal has not is written out."""
+    """A character that the encoding lacks is escaped."""
     raw = io.BytesIO()
     stream = io.StringIO() if encoding is None else io.TextIOWrapper(raw, encoding=encoding, newline="")
     out = SafeStream(stream)
@@ -87,7 +87,7 @@ def test_every_text_has_a_form_in_every_encoding(encoding: str | None) -> None:
 
 
 class Broken(io.StringIO):
-    """A stream on which nothing can be written."""
+    """A stream on which every write fails."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ def test_a_stream_that_fails_stops_nothing(error: OSError, monkeypatch: pytest.M
 
 
 def test_streams_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As Python has them where a descriptor was closed."""
+    """Closed standard streams are None, as Python sets them."""
     monkeypatch.setattr(sys, "stdout", None)
     monkeypatch.setattr(sys, "stderr", None)
     with guarded() as (out, err):
@@ -125,7 +125,7 @@ def test_streams_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_file_becomes_a_closed_stream() -> None:
-    """A journal that had the number of stderr would be written messages into."""
+    """A new file never gets the descriptor of stderr: messages would be written into a journal."""
     code = (
         "import os\nfrom flashgraph.text.terminal import guarded\n"
         "with guarded():\n    file = os.open(os.devnull, os.O_RDONLY)\n    os._exit(file)"
@@ -137,12 +137,12 @@ def test_no_file_becomes_a_closed_stream() -> None:
 OTHER_STREAMS = {
     "text.terminal",
     "llm.local_server",  # a child process, whose output its parent reads
-    "sandbox.guest.child",  # as that, and closed to what it runs
+    "sandbox.guest.child",  # likewise, and closed to the program that it runs
 }
 
 
 def printing(path: Path) -> list[str]:
-    """Where a module prints, or takes a stream in its hands."""
+    """Return the places where a module prints, or uses a stream directly."""
     found = [f"{path}:{line} imports {name}" for line, name in imports(path) if name.split(".")[0] == "rich"]
     tree = ast.parse(path.read_text(encoding="utf-8"))
     typing_only = {
@@ -167,7 +167,7 @@ def printing(path: Path) -> list[str]:
 
 
 def test_no_other_module_prints() -> None:
-    """All that is printed passes `say` and its like, which clean it."""
+    """All output goes through `say` and its relatives, which clean it."""
     found = [place for name, path in modules() if name not in OTHER_STREAMS for place in printing(path)]
     assert not found, "\n".join(found)
     assert printing(Path(terminal.__file__))
