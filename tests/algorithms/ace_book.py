@@ -1,4 +1,4 @@
-"""A playbook as plain data, to hold the pool against: no digests, no logs, nothing immutable."""
+"""A playbook as plain, mutable data, to compare the pool with: no digests, no logs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Book:
-    """``bullets`` stand in order of admission; ``alias`` leads from ids that were merged away to those that stayed."""
+    """``bullets`` are in order of admission; ``alias`` maps ids that were merged away to those that stayed."""
 
     def __init__(self, text: str, budget: int) -> None:
         self.budget = budget
@@ -29,7 +29,7 @@ class Book:
         self.shrink([])
 
     def state(self) -> Any:
-        """All of it, to be compared."""
+        """Return everything, to be compared."""
         bullets = [tuple(b[k] for k in ("id", "section", "text", "helpful", "harmful")) for b in self.bullets]
         return (
             bullets,
@@ -47,7 +47,7 @@ class Book:
         return next(b for b in self.bullets if b["id"] == name)
 
     def resolved(self, name: str) -> str | None:
-        """What an id means now, None when it means nothing."""
+        """Return the current id of an id, or None if it has none."""
         living = {b["id"] for b in self.bullets}
         while name not in living and name in self.alias:
             name = self.alias[name]
@@ -73,7 +73,7 @@ class Book:
         return list(dict.fromkeys([*self.template, *(b["section"] for b in self.bullets)]))
 
     def text(self, counted: bool = True) -> str:
-        """As models read it; with the longest counters there can be, for its length."""
+        """Return the text that models read; without ``counted``, with the longest counters, for its length."""
         blocks = []
         for section in self.sections():
             lines = [
@@ -88,7 +88,7 @@ class Book:
         return math.ceil(len(self.text(counted=False)) / 4)
 
     def duplicates(self) -> list[list[str]]:
-        """Greedy groups of lines that say the same."""
+        """Return greedy groups of lines with the same meaning."""
         groups: dict[str, list[str]] = {}
         for bullet in self.bullets:
             groups.setdefault(same(bullet["text"]), []).append(bullet["id"])
@@ -97,7 +97,7 @@ class Book:
     # ---- changing ----------------------------------------------------------------------------------------
 
     def tag(self, tags: Sequence[tuple[str, str]]) -> bool:
-        """Count tags; False when that changed nothing."""
+        """Count tags; return False if nothing changed."""
         changed = False
         for name, tag in tags:
             now = self.resolved(name)
@@ -107,7 +107,7 @@ class Book:
         return changed
 
     def edit(self, operations: Sequence[Any], trained: int) -> None:
-        """Carry out a curator's operations.  Ids are what they meant to the curator, before its first operation."""
+        """Apply a curator's operations. Ids mean what they meant to the curator, before its first operation."""
         self.trained = trained
         meant = {name: self.resolved(name) for operation in operations for name in names(operation)}
         new: list[str] = []
@@ -148,7 +148,7 @@ class Book:
         return True
 
     def joined(self, ids: list[str], text: str, section: str) -> bool:
-        """An UPDATE of one bullet or a MERGE of several."""
+        """Apply an UPDATE of one bullet or a MERGE of several."""
         first, *others = (self.bullet(name) for name in ids)
         changed = {**first, "text": text, "section": self.section(section) if section else first["section"]}
         for other in others:
@@ -166,12 +166,12 @@ class Book:
         return next((s for s in self.sections() if plain(s) == plain(shown)), shown)
 
     def too_long(self, bullet: dict[str, Any]) -> bool:
-        """Whether a bullet alone is over the budget."""
+        """Return whether a bullet alone exceeds the budget."""
         alone = f"## {bullet['section']}\n{self.shown(bullet, '999999', '999999')}"
         return math.ceil(len(alone) / 4) > self.budget
 
     def shrink(self, new: list[str]) -> None:
-        """The least helpful old bullet goes first, the oldest of equals; then empty headers, then what is new."""
+        """Evict the least helpful old bullet first, the oldest of equals; then empty headers, then new bullets."""
         while self.tokens() > self.budget:
             old = [b for b in self.bullets if b["id"] not in new]
             empty = [s for s in self.template if all(b["section"] != s for b in self.bullets)]
@@ -186,14 +186,14 @@ class Book:
 
 
 def names(operation: Any) -> list[str]:
-    """The ids in an operation, as they were written."""
+    """Return the ids in an operation, as written."""
     if not isinstance(operation, dict):
         return []
     return [*operation.get("source_ids", ()), *([operation["bullet_id"]] if "bullet_id" in operation else [])]
 
 
 def same(text: str) -> str:
-    """Equal for texts that say the same."""
+    """Return a key that is equal for texts with the same meaning."""
     return " ".join(text.casefold().split()).rstrip(".!; ")
 
 

@@ -1,8 +1,8 @@
-"""ACE's published loop as a plain sequential program (arXiv 2510.04618), to hold the graph against.
+"""ACE's published loop as a plain sequential program (arXiv 2510.04618), to compare the graph with.
 
-It was written from the description of the loop and shares with the graph only the wording of the prompts: it reads the
-replies itself and keeps a playbook of its own, dicts in a list.  Where the published code has a known defect, it does
-what the paper says: all operations are carried out, ids are given once, the budget holds, cited bullets count.
+It was written from the description of the loop, and shares with the graph only the wording of the prompts. It reads the
+replies itself, and its playbook is a list of dicts. Where the published code has a known defect, it follows the paper.
+All operations are carried out, ids are given once, the budget holds, and cited bullets count.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ ID = r"\[([a-z]+-\d+)\]|\b([a-z]+-\d{5})\b"
 
 @attrs.define
 class Trace:
-    """What must be equal."""
+    """The parts of a run that must be equal."""
 
     calls: list[tuple[str, str]] = attrs.field(factory=list)
     """(role, prompt), in order."""
     states: list[Any] = attrs.field(factory=list)
-    """The playbook after each thing that changed it."""
+    """The playbook after each change."""
     snapshots: list[tuple[int, str, dict[int, float]]] = attrs.field(factory=list)
     """(samples trained, playbook, scores by sample)."""
     best: str = ""
@@ -47,7 +47,7 @@ class Published:
         self.book = Book(self.task.seed["playbook"], self.set["budget_tokens"])
         self.trained = 0
         self.sizes: list[int] = []
-        """Calls of each training sample."""
+        """The number of calls of each training sample."""
 
     def run(self) -> Trace:
         self.trace.states.append(self.book.state())
@@ -65,7 +65,7 @@ class Published:
             last = epoch == self.set["epochs"] - 1
             for step, case in enumerate(self.task.train, start=1):
                 self.train(case, step)
-                # The published code leaves out what comes after the last multiple; the graph validates the end too.
+                # The published code skips the samples after the last multiple; the graph validates the end too.
                 if step % every == 0 or (last and step == len(self.task.train)):
                     score = self.tried(self.task.val)
                     if score > best:
@@ -142,7 +142,7 @@ class Published:
             self.merge()
 
     def merge(self) -> None:
-        """The bullet analyzer: one call a group, all groups found before the first is merged."""
+        """Run the bullet analyzer: one call a group; it finds all groups before it merges the first."""
         groups = self.book.duplicates()
         texts = [self.call("curator", merge_prompt([self.book.bullet(b)["text"] for b in ids])) for ids in groups]
         for ids, text in zip(groups, texts, strict=True):
@@ -153,6 +153,6 @@ class Published:
 
 
 def read(reply: str) -> Mapping[str, Any] | None:
-    """The JSON object in a reply, None where there is none."""
+    """Return the JSON object in a reply, or None."""
     start = reply.find("{")
     return json.loads(reply[start:]) if start >= 0 else None

@@ -1,4 +1,4 @@
-"""A run of ACE with every admission to its playbook replayed on plain data, and all that must hold on the way."""
+"""Replay every admission of an ACE run on plain data, and check its properties."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STALE = "a change of a line that is another by now"
 
 
 class SlowModel:
-    """A role of a world, each of whose replies takes a time of its own: up to ``longest`` seconds."""
+    """A role of a world whose replies each take their own time, up to ``longest`` seconds."""
 
     def __init__(self, world: World, role: str, limit: int, longest: float, seed: int) -> None:
         self.name, self.limit = role, limit
@@ -42,7 +42,7 @@ class SlowModel:
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> fg.Reply:
         prompt = messages[-1]["content"]
-        # A long tail: most replies are quick, and some take forever by comparison.
+        # A long tail: most replies are quick, and a few are very slow.
         share = ace_world.digest(self._seed, self.name, prompt) % 1000 / 1000
         await anyio.sleep(0.1 + self._longest * share**4)
         return fg.Reply(self._world.reply(self.name, prompt), fg.Usage(10, 5), 0.0)
@@ -53,7 +53,7 @@ class SlowModel:
 
 @attrs.define
 class Replay:
-    """What the playbook must be, admission by admission."""
+    """The expected playbook, admission by admission."""
 
     world: World
     book: Book = attrs.field()
@@ -61,16 +61,16 @@ class Replay:
     present: set[str] = attrs.field(factory=set)
     gone: set[str] = attrs.field(factory=set)
     conflicts: int = 0
-    """Deltas that named a line which had changed by the time they were admitted."""
+    """Deltas that named a line which had changed before their admission."""
     samples: set[int] = attrs.field(factory=set)
-    """The training samples whose deltas are in, by their indices."""
+    """The indices of the training samples whose deltas were admitted."""
 
     @book.default
     def _started(self) -> Book:
         return Book(self.world.task().seed["playbook"], self.world.params["budget_tokens"])
 
     def admitted(self, value: object, repairs: int, playbook: Playbook) -> None:
-        """Something was admitted, and ``playbook`` is the value after it."""
+        """Check an admission; ``playbook`` is the value after it."""
         before = self.counted()
         match value:
             case PlaybookStart():
@@ -82,14 +82,14 @@ class Replay:
             case Delta():
                 self._edited(value, repairs)
             case Merged(ids, text, seen):
-                self.book.edit([self._told(Operation.merge(ids, text, seen))], self.trained)
+                self.book.edit([self._readable(Operation.merge(ids, text, seen))], self.trained)
             case _:
                 raise AssertionError(value)
         assert shown(playbook) == self.book.state()
         self._ids(playbook)
 
     def filtered(self, value: object) -> None:
-        """Something was taken in that changed nothing: only tags can be that, of lines that are no more, or neutral."""
+        """Check an admission without effect: only tags of removed lines, or neutral ones, may be such."""
         assert isinstance(value, Tags)
         assert not self.book.tag(value.counts)
 
@@ -98,15 +98,15 @@ class Replay:
         return tuple(sum(b[k] for b in self.book.bullets) for k in KEYS)
 
     def _edited(self, delta: Delta, repairs: int) -> None:
-        told = [self._told(operation) for operation in delta.operations]
-        changed = told.count(STALE)
-        # A conflict was shown to the curator once more; only what changed again meanwhile is refused for it.
+        operations = [self._readable(operation) for operation in delta.operations]
+        changed = operations.count(STALE)
+        # The curator saw a conflict once again; only a line that has changed since then is refused.
         assert not changed or repairs == 1
         self.conflicts += bool(changed)
         before, counted = list(map(dict, self.book.bullets)), self.counted()
         self.trained += 1
         self.samples.add(delta.sample)
-        self.book.edit(told, self.trained)
+        self.book.edit(operations, self.trained)
         left = [b for b in before if self.book.resolved(b["id"]) is None]
         assert self.counted() == tuple(counted[i] - sum(b[k] for b in left) for i, k in enumerate(KEYS))
 
@@ -117,16 +117,16 @@ class Replay:
             for bullet, seen in zip(operation.ids, operation.seen, strict=True)
         )
 
-    def _told(self, operation: Operation) -> Any:
-        """An operation as `Book` reads it; one whose lines have changed is none."""
+    def _readable(self, operation: Operation) -> Any:
+        """Return an operation as `Book` reads it, or a refusal if its lines have changed."""
         if self._changed(operation):
             return STALE
         named = {"bullet_id": operation.ids[0]} if len(operation.ids) == 1 else {"source_ids": operation.ids}
-        told = {"type": operation.kind, "content": operation.text, "section": operation.section}
-        return {**told, **(named if operation.ids else {})}
+        operations = {"type": operation.kind, "content": operation.text, "section": operation.section}
+        return {**operations, **(named if operation.ids else {})}
 
     def _ids(self, playbook: Playbook) -> None:
-        """No id is used twice: one that has gone never comes back, and a new one has a new number."""
+        """Check that no id is reused, and that a new id has a new number."""
         now = {b.id for b in playbook.bullets}
         self.gone |= self.present - now
         self.present = now
@@ -137,7 +137,7 @@ class Replay:
 
 
 def shown(playbook: Playbook) -> Any:
-    """What `Book.state` says of a playbook."""
+    """Return the playbook in the form of `Book.state`."""
     bullets = [(b.id, b.section, b.text, b.helpful, b.harmful) for b in playbook.bullets]
     return (
         bullets,
@@ -163,7 +163,7 @@ class Finished:
 
 
 class Kept(dict[int, Any]):
-    """Remembers what is deleted from it: events are told when they are durable, and the machine may be further then."""
+    """Keeps deleted entries, because events are published when durable, and the machine may be ahead by then."""
 
     def __init__(self, values: Mapping[int, Any] | None = None) -> None:
         super().__init__(values or {})
@@ -184,7 +184,7 @@ async def run_replayed(
     budget: fg.Budget | None = None,
     params: Mapping[str, Any] | None = None,
 ) -> Finished:
-    """Run ACE on a world under virtual time, hold every admission against plain data and check I1 to I10."""
+    """Run ACE on a world under virtual time, compare every admission with plain data, and check I1 to I10."""
     replay, items = Replay(world), dict[int, Any]()
     made, values = Kept(), Kept()
     models = {role: SlowModel(world, role, limit, longest, seed) for role in ROLES}
@@ -194,7 +194,7 @@ async def run_replayed(
             items[event.item] = made.every[event.item]
         elif isinstance(event, ev.Created) and event.edge == "select->validate" and event.group is None:
             snapshot = made.every[event.item].value
-            # A window is tested before any of its samples has been learned from.
+            # A window is tested before the training uses any of its samples.
             early = snapshot.split == "val" or not replay.samples & set(snapshot.indices)
             failures.extend([] if early else [f"snapshot {snapshot.step} has seen its window"])
         elif isinstance(event, ev.Admitted) and event.pool == "playbook":
@@ -206,7 +206,7 @@ async def run_replayed(
         value: Playbook = values.every[version]
         return value
 
-    # A hook that raises is only logged: what it finds wrong is kept for the end.
+    # A hook that raises is only logged, so its findings are kept for the end.
     failures: list[object] = []
 
     def tell(check: Any) -> None:

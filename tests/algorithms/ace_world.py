@@ -1,7 +1,7 @@
-"""Small worlds for ACE's scripted models: every answer is a hash of the whole prompt, and all that can happen happens.
+"""Small worlds for ACE's scripted models: every answer is a hash of the whole prompt, and every case occurs.
 
-Curators add, update, merge and remove lines, also ones that are gone, were never there or were merged away; they write
-operations that do not exist and replies that are none.  A sample is answered right at once, after one to three
+Curators add, update, merge and remove lines, also lines that were removed, merged away or never existed. They write
+operations that do not exist and replies that are none. A sample is answered right at once, after one to three
 reflections, or never.
 """
 
@@ -34,7 +34,7 @@ def digest(*parts: object) -> int:
 
 @attrs.frozen
 class Case:
-    """``needs`` reflections until it is answered right."""
+    """A sample that is answered right after ``needs`` reflections."""
 
     split: str
     index: int
@@ -46,7 +46,7 @@ class Case:
 
 @attrs.frozen
 class World:
-    """Everything is drawn from ``number``.  ``changing`` makes curators prefer to change lines over adding some."""
+    """A world that depends only on ``number``; ``changing`` makes curators prefer changing lines to adding some."""
 
     number: int
     changing: bool = False
@@ -56,7 +56,7 @@ class World:
 
     @property
     def params(self) -> dict[str, Any]:
-        """The graph's parameters."""
+        """Return the graph's parameters."""
         return {
             "mode": self.draw("mode", ("offline", "online")),
             "epochs": self.draw("epochs", (1, 2)),
@@ -86,7 +86,7 @@ class World:
         )
 
     def reply(self, role: str, prompt: str) -> str:
-        """The model of every role."""
+        """Answer as the model of every role."""
         if role == "generator":
             return self._generate(prompt)
         if role == "reflector":
@@ -146,13 +146,13 @@ class World:
 
 
 def _text(field: int, form: int) -> str:
-    """Texts of one field are duplicates of each other, texts of two are not."""
+    """Return a text; texts of one field are duplicates, texts of different fields are not."""
     forms = (f"Check field f{field} first.", f"check Field F{field} first", f"Check field\nf{field} first!")
     return forms[form]
 
 
 def _listed(prompt: str) -> list[str]:
-    """The ids of the lines that a prompt shows."""
+    """Return the ids of the lines in a prompt."""
     return re.findall(r"^\[(\S+)\] helpful=", prompt, re.MULTILINE)
 
 

@@ -1,7 +1,7 @@
-"""ACE on batches of samples that are curated together by Combee's reflection, as a plain sequential program.
+"""ACE on batches of samples with Combee's reflection as its curation, as a plain sequential program.
 
-The samples of a batch are answered, then reflected on; those that were wrong go round once more, up to three times;
-then what was learned from all of them is curated at once.  All else is the published loop.
+The samples of a batch are answered, then reflected on; wrong ones go round again, up to three times. Then the lessons
+of all are curated at once. Everything else is the published loop.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Batched(World):
 
     @property
     def of_the_graph(self) -> dict[str, Any]:
-        """The parameters under the names that they have in Combee's graph."""
+        """Return the parameters under their names in Combee's graph."""
         named = {f"ace.{name}": value for name, value in self.params.items()}
         return {**named, "ace.batch": self.batch, "curation.duplication": self.duplication}
 
@@ -47,7 +47,7 @@ class Batched(World):
 
 
 class Batches(Published):
-    """One run, with the shares that were dealt."""
+    """One run, with the dealt shares."""
 
     def __init__(self, world: Batched, dealt: Iterator[Shuffled]) -> None:
         super().__init__(world)
@@ -77,7 +77,7 @@ class Batches(Published):
             self.learn(self.task.train[first : min(first + self.size, end)])
 
     def learn(self, cases: Sequence[Case]) -> None:
-        """One batch."""
+        """Train on one batch."""
         pending, firsts, learned = [(case, "") for case in cases], list[float](), dict[int, str]()
         for turn in range(ROUNDS + 1):
             answers = [(case, *self.generate(case, reflection)) for case, reflection in pending]
@@ -95,12 +95,12 @@ class Batches(Published):
             self.book.edit([], self.curations)
         if self.set["answer_after"]:
             samples, before, after = self.trace.answered
-            # One stage asks them all at once, and then the scheduler sends what comes first by its text.
+            # One stage sends them all at once, so the scheduler orders them by their text.
             again = [self.generate(case)[1] for case in sorted(cases, key=lambda case: repr(f"{case}\n"))]
             self.trace.answered = (samples + len(cases), before + sum(firsts), after + sum(again))
 
     def reflect_all(self, answers: Sequence[tuple[Case, str, float, list[str]]], learned: dict[int, str]) -> None:
-        """They are made side by side: no reflection sees what another has counted."""
+        """Reflect on all answers at once; no reflection sees the counts of another."""
         replies = []
         for case, answer, score, used in answers:
             lines = "\n".join(self.book.line(bullet) for bullet in self.book.living(used))

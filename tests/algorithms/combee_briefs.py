@@ -1,4 +1,4 @@
-"""Graphs around Combee's part alone: they emit briefs, one a round, and keep what was found."""
+"""Graphs around Combee's part alone: they emit one brief a round and keep the insights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Numbered(Brief):
 
 @attrs.frozen
 class Found:
-    """A pool of what was found, by the brief's number."""
+    """A pool of insights, by the brief's number."""
 
     texts: Mapping[int, str] = attrs.field(factory=dict)
     artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
@@ -42,7 +42,7 @@ def numbered(number: int, records: int) -> Numbered:
 
 
 def alone(rounds: int, records: int) -> fg.Graph:
-    """So many briefs of so many records through one copy of the part."""
+    """Return a graph that sends ``rounds`` briefs of ``records`` records through one copy of the part."""
     graph = fg.Graph("alone")
     found = graph.pool("found", Found)
     included = graph.include(part, "learn")
@@ -57,7 +57,7 @@ def alone(rounds: int, records: int) -> fg.Graph:
 
 
 def twice() -> fg.Graph:
-    """Facts are found by one model, and joined with what another makes of them."""
+    """Return a graph with two copies: one model finds facts, and another extends and joins them."""
     graph = fg.Graph("twice")
     found = graph.pool("found", Found)
     facts = graph.include(part, "facts", roles={"reflection": "scribe"})

@@ -1,6 +1,6 @@
-"""GEPA with Combee's reflection as the peer implementation runs it: PyPI's ``gepa``, whose adapter proposes by Combee.
+"""GEPA with Combee's reflection in the peer implementation: PyPI's ``gepa`` with an adapter that proposes by Combee.
 
-The wording of the prompts is shared with the graph.
+It shares the wording of the prompts with the graph.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.algorithms.combee_world import World
 
 
 def unfenced(text: str) -> str:
-    """Between the first and the last fence, without a language word."""
+    """Return the text between the first and the last fence, without a language word."""
     text = text.strip()
     if text.count("```") < 2:
         return text.removeprefix("```").strip()
@@ -28,13 +28,13 @@ def unfenced(text: str) -> str:
 
 
 def strictly(logger: object, message: str, *more: object) -> None:
-    """The peer's log: it writes errors of its adapter there and goes on."""
+    """Raise an error that the peer would only log."""
     assert "Exception" not in message, message
 
 
 @attrs.define
 class Trace:
-    """What must be equal: (role, prompt) of each call in order, and the pool."""
+    """The parts of a run that must be equal: (role, prompt) of each call in order, and the pool."""
 
     calls: list[tuple[str, str]] = attrs.field(factory=list)
     texts: list[dict[str, str]] = attrs.field(factory=list)
@@ -43,7 +43,7 @@ class Trace:
 
 
 def run(world: World, seed: int, rounds: int, duplication: int, dealt: Iterator[Shuffled]) -> Trace:
-    """So many iterations, with the shares that were dealt."""
+    """Run ``rounds`` iterations, with the dealt shares."""
     task, trace = world.task(), Trace()
 
     def call(role: str, *contents: str) -> str:

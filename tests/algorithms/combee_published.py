@@ -1,8 +1,8 @@
-"""Combee's reflection as a plain sequential program, to hold the graphs against.
+"""Combee's reflection as a plain sequential program, to compare the graphs with.
 
-n records, duplicated and shuffled, floor(sqrt n) shares, a call for each that proposes a full text, a call that joins
-the proposals; fewer than four records: one call.  Which record lies in which share is taken from the run, whose
-streams are its own, and looked over; all else is told from the description.
+It deals n records, duplicated and shuffled, into floor(sqrt n) shares. One call for each share proposes a full text,
+and another call joins the proposals. Fewer than four records take one call. The dealt shares come from the run, whose
+random streams are its own, and are checked. Everything else was written from the description.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def combee(
     propose: Callable[[str], str],
     join: Callable[[str], str],
 ) -> str:
-    """What comes of the records: ``propose`` is asked with each share, ``join`` with all proposals."""
+    """Return the text that the records give; ``propose`` gets each share, and ``join`` all proposals."""
     shares = next(dealt).shares
     check_dealt(records, shares, duplication)
     proposals = [propose("\n\n".join(share)) for share in shares]

@@ -1,7 +1,7 @@
-"""Small worlds for Combee, and its graphs with a look at the shares that were dealt.
+"""Small worlds for Combee, and its graphs with a record of the dealt shares.
 
-Hidden rules decide which samples an instruction passes.  A reflection keeps most of the rules that its prompt shows; a
-hash of the whole prompt decides which, so that other shares, or shares in another order, give another text.
+Hidden rules decide which samples an instruction passes. A reflection keeps most of the rules in its prompt. A hash of
+the whole prompt decides which, so that other shares, or shares in another order, give another text.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def rules_in(text: str) -> list[str]:
 
 @attrs.frozen
 class Sample:
-    """It is passed as far as the rules that it ``needs`` are known."""
+    """A sample, whose score is the share of its ``needs`` that are known."""
 
     split: str
     index: int
@@ -45,7 +45,7 @@ class Sample:
 
 @attrs.frozen
 class World:
-    """Everything is drawn from ``number``."""
+    """A world that depends only on ``number``."""
 
     number: int
 
@@ -55,7 +55,7 @@ class World:
 
     @property
     def seed(self) -> dict[str, str]:
-        """One component, or two."""
+        """Return a seed of one component, or two."""
         return {"role": "Be kind.", "rules": "Do it."} if self.number % 3 == 2 else {"instruction": "Do it."}
 
     def samples(self, split: str) -> list[Sample]:
@@ -78,7 +78,7 @@ class World:
         )
 
     def answer(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The task's model: it knows the rules of its instructions, and now and then garbles them."""
+        """Answer as the task's model, which knows its instruction's rules and sometimes garbles them."""
         system, user = (m["content"] for m in messages)
         return "lost" if digest(self.number, system, user) % 9 == 0 else " ".join(["by", *rules_in(system)])
 
@@ -89,7 +89,7 @@ class World:
         return "needs " + " and ".join(sorted(sample.needs))
 
     def reflect(self, prompt: str) -> str:
-        """The model that reflects: with a language word, without, with one fence only, or without any."""
+        """Answer as the reflecting model: with a language word, without one, with one fence only, or without any."""
         key = digest(self.number, prompt)
         text = " ".join(rule for rule in rules_in(prompt) if digest(key, rule) % 5) + f" v{key % 1000}"
         frames = ("Here it is:\n```text\n{}\n```", "```\n{}\n```\nDone.", "{}\n", "```\n{}")
@@ -97,7 +97,7 @@ class World:
 
 
 def watched(graph: fg.Graph, shuffle: str, dealt: list[Shuffled], rounds: Mapping[str, int] | None = None) -> fg.Graph:
-    """The graph, noting what its stage ``shuffle`` deals, its sources bounded to so many ``rounds``."""
+    """Return the graph with its ``shuffle`` stage recorded and its sources bounded to these ``rounds``."""
     bounded, seen = rounds or {}, copy.copy(graph)
     body = graph.spec.nodes[shuffle].body  # type: ignore[union-attr]  # a stage
 
@@ -117,7 +117,10 @@ def watched(graph: fg.Graph, shuffle: str, dealt: list[Shuffled], rounds: Mappin
 
 
 def check_dealt(records: Sequence[str], shares: Sequence[Sequence[str]], duplication: int) -> None:
-    """n records, each ``duplication`` times, in max(1, floor(sqrt n)) shares of one size; fewer than 4 as they are."""
+    """Check that n records, each ``duplication`` times, are in max(1, floor(sqrt n)) shares of one size.
+
+    Fewer than 4 records stay as they are.
+    """
     assert len(shares) == max(1, math.floor(math.sqrt(len(records))))
     if len(records) < 4:
         assert [list(share) for share in shares] == [list(records)]

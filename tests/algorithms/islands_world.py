@@ -1,7 +1,7 @@
-"""A generated world for the islands graph: programs are lists of genes, and a model that is a hash of what it is shown.
+"""A generated world for the islands graph: programs are lists of genes, and the model is a hash of its prompt.
 
-`StandIn` takes the sandbox's place, `World.reply` the model's.  What the model does to a program is plain data
-(`Move`), so that an interpreter can do the same without reading answers.
+`StandIn` replaces the sandbox, and `World.reply` the model. The model's change of a program is plain data (`Move`), so
+that an interpreter can repeat it without reading replies.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ def digest(*parts: object) -> int:
 
 @attrs.frozen
 class Shown:
-    """What a prompt shows: the parent, its score, the feedback on it; the inspirations; each failure's reason (a word
-    and the feedback in it) and the lines that it had added."""
+    """The content of a prompt: the parent, its score and feedback, the inspirations, and each failure.
+
+    A failure has its reason (a word and its feedback) and the lines that it had added.
+    """
 
     program: str
     score: str
@@ -41,7 +43,7 @@ class Shown:
 
 @attrs.frozen
 class Move:
-    """What a model does: put ``new`` in the place of the line ``old``; or say something that is of no use."""
+    """A move of the model: replace the line ``old`` with ``new``, or give an unusable reply."""
 
     kind: str
     old: str = ""
@@ -79,7 +81,7 @@ def shown(prompt: str) -> Shown:
 
 @attrs.frozen
 class World:
-    """``needs`` says for each sample of a split which genes its score is a share of."""
+    """``needs`` gives for each sample of a split the genes that its score is a share of."""
 
     number: int
     rewrite: bool
@@ -115,8 +117,10 @@ class World:
     # ---- the model ---------------------------------------------------------------------------------------
 
     def move(self, seen: Shown, turn: int = 0) -> Move:
-        """What the model does: it learns genes from what it is shown, or loses one, or gives a useless answer.  Where
-        ``turn`` counts its answers it does not repeat itself."""
+        """Return the model's move: it learns genes from its prompt, loses one, or gives an unusable reply.
+
+        With ``turn``, which counts its replies, it does not repeat itself.
+        """
         key = digest(self.number, seen, turn)
         lines = seen.program.splitlines()
         old = lines[key % len(lines)]
@@ -147,7 +151,7 @@ class World:
     # ---- the sandbox and the task ------------------------------------------------------------------------
 
     def ran(self, code: str, split: str, index: int) -> Any:
-        """What a program returns for a sample.  Some fail, some return junk."""
+        """Return a program's result for a sample; some fail, and some return junk."""
         key = digest(self.number, code, split, index)
         if key % 9 == 0:
             raise CandidateFailed("error", f"fb-{key % 1000}")
@@ -171,7 +175,7 @@ class World:
 
 
 def carried_out(program: str, move: Move) -> str:
-    """The program after a move: the first line that is the old one gives way to the new ones."""
+    """Return the program after a move: the new lines replace the first old one."""
     lines = program.splitlines()
     at = lines.index(move.old)
     return "\n".join([*lines[:at], *move.new, *lines[at + 1 :]]) + "\n"
@@ -179,7 +183,7 @@ def carried_out(program: str, move: Move) -> str:
 
 @attrs.define
 class StandIn:
-    """In the sandbox's place: answers from the world, after ``seconds`` of it, and keeps what was run."""
+    """Replaces the sandbox: answers from the world after ``seconds``, and records the runs."""
 
     world: World
     seconds: Callable[[str], float] = lambda what: 0.0

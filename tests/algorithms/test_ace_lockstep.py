@@ -1,7 +1,7 @@
-"""Lockstep is ACE's published loop: the same model calls with the same prompts, the same playbook after every step, the
-same scores and the same best snapshot as a plain sequential program that was written from its description.
+"""ACE in lockstep equals the published loop, as a plain sequential program written from its description.
 
-One difference is meant: the end of the training is validated also where it is no multiple of ``eval_steps``.
+The calls, prompts, playbook after every step, scores and best snapshot are the same. One difference is intended: the
+end of the training is validated even if it is no multiple of ``eval_steps``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def published(number: int) -> Published:
 
 @pytest.mark.parametrize("number", range(WORLDS))
 def test_lockstep_is_the_published_loop(number: int) -> None:
-    """Calls and their whole prompts in order, every state of the playbook, every score, the best snapshot."""
+    """Calls with their whole prompts in order, every state of the playbook, every score and the best snapshot are
+    equal."""
     trace, result = anyio.run(run_graph, World(number))
     assert result.status == "completed", result.reason
     theirs = published(number).trace
@@ -76,7 +77,7 @@ def test_lockstep_is_the_published_loop(number: int) -> None:
 
 @pytest.mark.parametrize("number", range(0, WORLDS, 20))
 def test_it_is_the_same_loop_on_trio(number: int) -> None:
-    """There requests of one stage are sent in another order, and nothing else differs."""
+    """On trio, requests of one stage may be in another order, and nothing else differs."""
     trace, _ = anyio.run(run_graph, World(number), backend="trio")
     theirs = published(number).trace
     assert Counter(trace.calls) == Counter(theirs.calls)
@@ -85,7 +86,7 @@ def test_it_is_the_same_loop_on_trio(number: int) -> None:
 
 @pytest.mark.parametrize("number", range(12))
 def test_a_sample_costs_four_to_nine_calls(number: int) -> None:
-    """Four calls for a right sample, five, seven or nine for a wrong one, with curation and without merges."""
+    """A right sample costs four calls, a wrong one five, seven or nine, with curation and without merges."""
     _, result = anyio.run(run_graph, Plain(number))
     training = {e.round for e in result.events if isinstance(e, ev.Created) and e.edge == "generate->reflect"}
     rounds = {e.item: e.round for e in result.events if isinstance(e, ev.Created)}
@@ -98,7 +99,7 @@ def test_a_sample_costs_four_to_nine_calls(number: int) -> None:
 
 
 class Plain(World):
-    """A world without merges, where every sample is curated and answered once more."""
+    """A world without merges, where every sample is curated and answered again."""
 
     @property
     def params(self) -> dict[str, Any]:
@@ -106,7 +107,7 @@ class Plain(World):
 
 
 def test_the_worlds_tell_implementations_apart() -> None:
-    """The comparison can fail: everything that may happen does, in many worlds."""
+    """The comparison can fail: every possible case occurs in many worlds."""
     loops = [published(number) for number in range(WORLDS)]
     last = [loop.trace.states[-1] for loop in loops]
     assert sum(bool(bullets) for bullets, *_ in last) > WORLDS / 2

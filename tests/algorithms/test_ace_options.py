@@ -1,4 +1,4 @@
-"""ACE's parameters: what a wrong mode says, where batches end, and what the held-out test tries."""
+"""ACE's parameters: a wrong mode, the ends of batches, and the held-out test."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_wrong_mode_is_named_with_its_fix() -> None:
 @pytest.mark.parametrize("mode", ["offline", "online"])
 @pytest.mark.parametrize("batch", [2, 3, 64])
 def test_no_batch_reaches_over_a_snapshot(mode: str, batch: int) -> None:
-    """The same snapshots are taken after the same samples, however many are curated together."""
+    """Snapshots come after the same samples, whatever the size of batches."""
     for number in range(4):
         single, together = (run(World(number), mode=mode, epochs=2, batch=size) for size in (1, batch))
         assert sorted(together.scores.steps.values()) == sorted(single.scores.steps.values())
@@ -46,7 +46,7 @@ def test_steps_are_counted_in_each_epoch() -> None:
 
 
 def test_the_held_out_test_tries_the_playbook_as_validation_does() -> None:
-    """One call a sample, with the playbook in its prompt and the generator's answer read off the reply."""
+    """The held-out test makes one call a sample, with the playbook in its prompt, and reads the generator's answer."""
     graph, prompts = load_graph("ace"), list[str]()
     stage = next(s for s in graph.spec.stages if s.name == "validate")
     samples = World(1).cases("val")

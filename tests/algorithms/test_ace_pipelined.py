@@ -1,5 +1,7 @@
-"""ACE pipelined under virtual time, on generated worlds and latencies: nothing that a sample has taught is lost or
-counted twice, and nothing is written over what its curator has not seen."""
+"""ACE pipelined under virtual time, on generated worlds and latencies: every lesson counts once.
+
+No change overwrites a line that its curator has not seen.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,11 @@ def run(backend: str, world: World, schedule: fg.Schedule | str, **options: Any)
 def test_nothing_is_lost(
     world: World, window: int, limit: int, longest: float, seed: int, batch: int, backend: str
 ) -> None:
-    """I1 to I10, and at every admission: operations are applied or refused, counters are the sum of the tags that were
-    admitted for lines that live, no id comes back, and only what was repaired is refused for a conflict."""
+    """I1 to I10 hold, and at every admission operations are applied or refused.
+
+    Counters are the sums of the tags admitted for existing lines, no id is reused, and only repaired deltas are refused
+    for a conflict.
+    """
     done = run(backend, world, fg.pipelined(window), limit=limit, longest=longest, seed=seed, params={"batch": batch})
     assert done.result.status == "completed", done.result.reason
     assert done.open == 0
@@ -51,7 +56,7 @@ def test_nothing_is_lost(
 
 
 def _training_is_whole(world: World, done: Finished, batch: int) -> None:
-    """Every sample was asked, and a snapshot holds what all of them have taught."""
+    """Check that every sample was used, and that a snapshot holds the lessons of all."""
     train, params = len(world.task().train), world.params
     epochs = params["epochs"] if params["mode"] == "offline" else 1
     asked = [e for e in done.result.events if isinstance(e, ev.Created) and e.edge == "select->generate"]
@@ -71,7 +76,7 @@ def _training_is_whole(world: World, done: Finished, batch: int) -> None:
 @GENERATED
 @given(world=WORLDS, window=WINDOWS, calls=st.integers(1, 80), seed=st.integers(0, 100))
 def test_a_budget_that_ends_leaves_a_true_playbook(world: World, window: int, calls: int, seed: int) -> None:
-    """I10, and what was admitted until then is right."""
+    """When the budget ends (I10), the admissions until then are right."""
     done = run("trio", world, fg.pipelined(window), seed=seed, budget=fg.Budget(calls=calls))
     assert done.result.status in ("budget", "completed")
     assert done.result.spent.calls <= calls
@@ -89,7 +94,7 @@ def test_lockstep_repairs_nothing(world: World, longest: float, seed: int) -> No
 
 
 class Busy(World):
-    """A world with lines from the start, which is curated at every sample, five times over."""
+    """A world with lines from the start, whose samples are each curated, for five epochs."""
 
     def draw(self, what: str, choices: Sequence[Any]) -> Any:
         return choices[-1] if what == "seed" else super().draw(what, choices)
@@ -101,8 +106,10 @@ class Busy(World):
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_conflicts_go_to_the_curator_again(backend: str) -> None:
-    """Where curators change lines more than they add some, many deltas are stale on a line; each is made anew once, and
-    what is refused for a change after that is rare."""
+    """If curators mostly change lines, many deltas are stale; each goes to the curator again, once.
+
+    Refusals for a change after that are rare.
+    """
     runs = [run(backend, Busy(number, changing=True), fg.pipelined(8), seed=number) for number in range(8)]
     repairs = [e for done in runs for e in done.result.events if isinstance(e, ev.Repaired)]
     assert len(repairs) > 25

@@ -1,4 +1,4 @@
-"""A run in which everything fails has failed, also where its playbook was accepted before anything was tried."""
+"""A run in which everything fails has failed, even if its playbook was accepted before any attempt."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SCHEDULES = pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
 @SCHEDULES
 @pytest.mark.parametrize("error", [RequestFailed("no answer"), ContextTooLong("long"), MalformedReply("?")])
 def test_no_request_is_answered(graph: str, schedule: str, error: Exception) -> None:
-    """Whatever the reason: failed, with the stage and the reason."""
+    """If no request is answered, the run fails, and names the stage and the reason."""
     result = run(graph, WORLD.task(), schedule, lambda role: raising(error))
     assert result.status == "failed"
     assert "failed" in result.reason
@@ -54,7 +54,7 @@ def test_no_request_is_answered(graph: str, schedule: str, error: Exception) -> 
 @GRAPHS
 @SCHEDULES
 def test_no_answer_can_be_scored(graph: str, schedule: str) -> None:
-    """The model answers, and the task's own score raises each time."""
+    """If the task's own score raises each time, the run fails."""
 
     def score(sample: Any, output: Any) -> fg.Score:
         raise ValueError("cannot judge")
@@ -67,7 +67,7 @@ def test_no_answer_can_be_scored(graph: str, schedule: str) -> None:
 @GRAPHS
 @SCHEDULES
 def test_some_of_it_fails(graph: str, schedule: str) -> None:
-    """A run that has learned something has not failed."""
+    """A run that learned something has not failed."""
     count = 0
 
     def sometimes(role: str) -> Answer:
@@ -100,7 +100,8 @@ class Shelf:
 
 
 def test_a_graph_without_scores_and_models() -> None:
-    """What it has accepted counts, though some jobs failed; a stage that never works does not pass in silence."""
+    """In a graph without scores, accepted work counts although some jobs failed; a stage that never works is
+    reported."""
 
     def made(bad: Callable[[int], bool]) -> fg.Result:
         graph = fg.Graph("plain")

@@ -1,4 +1,4 @@
-"""Combee's part by itself: how records are dealt, two copies of it in one graph, and wrong edges into it."""
+"""Combee's part by itself: the dealing of records, two copies in one graph, and wrong edges into it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TASK = fg.Task(name="none", train=[0], val=[0], score=lambda sample, output: fg.
 
 
 def dealt(records: Sequence[str], duplication: int, seed: int) -> Shuffled:
-    """What the stage deals, of a stream with that seed."""
+    """Return the stage's deal from a stream with that seed."""
     at: fg.Context[Any] = fg.Context(TASK, None, random.Random(seed), {"duplication": duplication})
     body: Any = part.spec.nodes["shuffle"].body  # type: ignore[union-attr]  # a stage
     shuffled: Shuffled = body(Brief(tuple(records), "ask\n<<here>>", "join\n<<here>>"), at)
@@ -32,8 +32,10 @@ def dealt(records: Sequence[str], duplication: int, seed: int) -> Shuffled:
 @given(records=st.lists(st.text(max_size=3), max_size=120), duplication=st.integers(1, 5), seed=st.integers(0, 999))
 @settings(max_examples=200, deadline=None)
 def test_every_record_is_dealt_as_often_as_asked(records: list[str], duplication: int, seed: int) -> None:
-    """In floor(sqrt n) shares whose sizes differ by at most one, also where records are equal; fewer than four are one
-    plain share, and so are none."""
+    """Every record is dealt ``duplication`` times, also if records are equal.
+
+    There are floor(sqrt n) shares whose sizes differ by at most one. Fewer than four records, or none, are one share.
+    """
     shuffled = dealt(records, duplication, seed)
     check_dealt(records, shuffled.shares, duplication)
     assert shuffled == dealt(records, duplication, seed)
@@ -44,7 +46,7 @@ def test_every_record_is_dealt_as_often_as_asked(records: list[str], duplication
 @given(size=st.integers(12, 60), seed=st.integers(0, 999))
 @settings(max_examples=50, deadline=None)
 def test_records_are_shuffled(size: int, seed: int) -> None:
-    """Shares are no runs of the records, and another seed deals other ones."""
+    """Shares are not consecutive records, and another seed deals other ones."""
     records = [str(i) for i in range(size)]
     shares = dealt(records, 2, seed).shares
     assert any(list(share) != sorted(share, key=int) for share in shares)
@@ -52,14 +54,14 @@ def test_records_are_shuffled(size: int, seed: int) -> None:
 
 
 def test_records_may_show_the_hole() -> None:
-    """What records say is never filled in."""
+    """A placeholder in a record is not filled in."""
     (share,) = dealt(["<<here>> and there", "b"], 2, 0).work()
     assert share.prompt("test", 100) == "ask\n<<here>> and there\n\nb"
 
 
 @pytest.mark.parametrize("duplication", [0, -1])
 def test_records_are_never_dealt_less_than_once(duplication: int) -> None:
-    """Instead of asking about nothing."""
+    """A duplication below 1 is refused, because its prompts would have no records."""
     with pytest.raises(fg.DataError, match=r"^parameter 'duplication': found (0|-1), expected 1 or more\.\nFix: "):
         dealt("abcd", duplication, 0)
 
@@ -68,8 +70,10 @@ def test_records_are_never_dealt_less_than_once(duplication: int) -> None:
 
 
 def test_two_copies_in_one_graph() -> None:
-    """Each asks the model of its role and has parameters of its own: 3 shares of 6 records and a join, then 2 shares of
-    the 4 words that came of it, once each, and a join."""
+    """Each copy calls its own model and has its own parameters.
+
+    The first has 3 shares of 6 records and a join, the second 2 shares of the 4 resulting words, once each, and a join.
+    """
     graph, asked = twice(), list[tuple[str, str]]()
 
     def model(role: str) -> Any:
@@ -95,7 +99,7 @@ def test_two_copies_in_one_graph() -> None:
 
 
 def test_fewer_than_four_records_are_one_call() -> None:
-    """Its answer is what was found: there is nothing to join."""
+    """Fewer than four records take one call, whose answer is the insight."""
     asked = list[str]()
 
     def answer(messages: Sequence[fg.Message]) -> str:
@@ -107,7 +111,7 @@ def test_fewer_than_four_records_are_one_call() -> None:
 
 
 def test_wrong_edges_into_the_part() -> None:
-    """They are problems at the line of the edge, with what flows and what is expected."""
+    """A wrong edge is a problem at its line, with the types found and expected."""
     graph = fg.Graph("wrong")
     found = graph.pool("found", Found)
     one, two = graph.include(part, "one"), graph.include(part, "two")
@@ -146,12 +150,12 @@ def test_wrong_edges_into_the_part() -> None:
 
 
 def here(graph: fg.Graph) -> list[str]:
-    """The problems of this file's own lines: a wrong edge into the part makes edges of the part wrong too."""
+    """Return the problems of this file's own lines; a wrong edge into the part also makes the part's edges wrong."""
     return [str(problem) for problem in graph.check() if problem.place.file == __file__]
 
 
 def test_unknown_names_of_the_part() -> None:
-    """A role or parameter that it has not is a problem of the include."""
+    """An unknown role or parameter is a problem of the include."""
     graph = alone(1, 9)
     graph.include(part, "more", params={"duplicates": 3}, roles={"reflections": "scribe"})
     assert [problem.partition(": ")[2] for problem in here(graph)] == [
@@ -167,7 +171,7 @@ def test_unknown_names_of_the_part() -> None:
 
 
 def test_the_graph_of_the_manual_runs(tmp_path: Path) -> None:
-    """docs/algorithms/combee.md shows a file that passes its checks and evolves."""
+    """The file on the page docs/algorithms/combee.md passes its checks and evolves."""
     page = (Path(__file__).parents[2] / "docs" / "algorithms" / "combee.md").read_text()
     (source,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     path = tmp_path / "advice.py"

@@ -1,5 +1,7 @@
-"""Lockstep is ACE on batches with Combee's reflection as its curation: the same calls with the same prompts, the same
-scores and the same playbook as a plain sequential program that takes the dealt shares from the run."""
+"""Lockstep is ACE on batches with Combee's reflection as its curation, as a plain sequential program.
+
+Calls, prompts, scores and playbook are equal. The program takes the dealt shares from the run.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,7 @@ async def run_graph(world: Batched, dealt: list[Shuffled]) -> tuple[Trace, str, 
 
 @cache
 def both(number: int) -> tuple[tuple[Trace, str], tuple[Trace, str], list[Shuffled], fg.Result]:
-    """Ours and theirs: what is compared, and the playbook at the end."""
+    """Run ours and theirs; return what is compared, and the playbook at the end."""
     world, dealt = Batched(number), list[Shuffled]()
     trace, text, result = anyio.run(run_graph, world, dealt)
     shares = iter(dealt)
@@ -67,7 +69,8 @@ def both(number: int) -> tuple[tuple[Trace, str], tuple[Trace, str], list[Shuffl
 
 @pytest.mark.parametrize("number", range(WORLDS))
 def test_in_aces_curation(number: int) -> None:
-    """Calls, their whole prompts in order and their parameters, every score, the best snapshot and the playbook."""
+    """Calls with their whole prompts and parameters in order, every score, the best snapshot and the playbook are
+    equal."""
     mine, theirs, _, result = both(number)
     assert result.status == "completed", result.reason
     assert mine[0].calls == theirs[0].calls
@@ -77,7 +80,7 @@ def test_in_aces_curation(number: int) -> None:
 
 @pytest.mark.parametrize("number", range(0, WORLDS, 5))
 def test_same_seed_same_shares(number: int) -> None:
-    """On either event loop."""
+    """The same seed deals the same shares on both event loops."""
     dealt = list[Shuffled]()
     trace, text, _ = anyio.run(run_graph, Batched(number), dealt, backend="trio")
     (one, same), _, shares, _ = both(number)
@@ -86,7 +89,7 @@ def test_same_seed_same_shares(number: int) -> None:
 
 
 def test_the_worlds_tell_implementations_apart() -> None:
-    """The comparison can fail: one share and several, with and without a join; turns that are not the curator's."""
+    """The comparison can fail: one share and several, with and without a join, and turns that are not the curator's."""
     runs = [both(number) for number in range(WORLDS)]
     assert {len(s.shares) for *_, dealt, _ in runs for s in dealt} >= {1, 2, 3}
     assert sum("\n[" in text for (_, text), *_ in runs) > WORLDS / 2

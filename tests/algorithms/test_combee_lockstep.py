@@ -1,7 +1,7 @@
-"""Lockstep is GEPA with Combee's reflection in it: the same calls with the same prompts in order, and the same pool, as
-PyPI's ``gepa`` whose adapter proposes by a plain sequential program.
+"""Lockstep is GEPA with Combee's reflection: PyPI's ``gepa`` with an adapter that proposes by a sequential program.
 
-The program takes the dealt shares from the run and looks them over.
+The calls, their prompts and order, and the pool are equal. The program takes the dealt shares from the run and checks
+them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def duplication_in(number: int) -> int:
 
 @cache
 def gepa_run(number: int, backend: str = "asyncio", seed: int | None = None) -> tuple[Any, list[Shuffled]]:
-    """A run of the graph in GEPA's reflection: what is compared, and what was dealt."""
+    """Run the graph in GEPA's reflection; return what is compared, and the dealt shares."""
     world, dealt = World(number), list[Shuffled]()
     trace = peer.Trace()
 
@@ -62,7 +62,7 @@ def gepa_run(number: int, backend: str = "asyncio", seed: int | None = None) -> 
 
 @pytest.mark.parametrize("number", range(WORLDS))
 def test_in_gepas_reflection(number: int) -> None:
-    """The peer's GEPA with an adapter that proposes by Combee: calls, prompts, candidates, parents and scores."""
+    """Calls, prompts, candidates, parents and scores equal those of the peer's GEPA with Combee's proposals."""
     mine, dealt = gepa_run(number)
     shares = iter(dealt)
     theirs = peer.run(World(number), number, ROUNDS, duplication_in(number), shares)
@@ -72,7 +72,7 @@ def test_in_gepas_reflection(number: int) -> None:
 
 @pytest.mark.parametrize("number", range(0, WORLDS, 5))
 def test_same_seed_same_shares(number: int) -> None:
-    """On either event loop; calls of one stage may be sent in another order there, and nothing else differs."""
+    """The same seed deals the same shares on both event loops; only the order of calls within a stage may differ."""
     (one, dealt), (other, again) = gepa_run(number), gepa_run(number, backend="trio")
     assert again == dealt
     assert Counter(other.calls) == Counter(one.calls)
@@ -80,8 +80,10 @@ def test_same_seed_same_shares(number: int) -> None:
 
 
 def test_the_worlds_tell_implementations_apart() -> None:
-    """The comparison can fail: children are accepted and rejected, of several parents and components; there are one,
-    two, three and four shares; other seeds deal otherwise."""
+    """The comparison can fail: children are accepted and rejected, with several parents and components.
+
+    There are one to four shares, and other seeds deal differently.
+    """
     runs = [gepa_run(number) for number in range(WORLDS)]
     traces = [trace for trace, _ in runs]
     assert sum(len(t.texts) for t in traces) > 2 * WORLDS

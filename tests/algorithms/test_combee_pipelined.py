@@ -1,4 +1,5 @@
-"""Overlap keeps what Combee means: the invariants on both graphs, and rounds that outlive lost and late reflections."""
+"""While rounds overlap, the invariants hold on both of Combee's graphs, and rounds survive lost and late
+reflections."""
 
 from __future__ import annotations
 
@@ -26,12 +27,12 @@ def said(messages: Sequence[Mapping[str, str]]) -> str:
 
 
 def releases(result: fg.Result) -> list[ev.Released]:
-    """Of each group of reflections, when it went on."""
+    """Return the release of each group of reflections."""
     return [e for e in result.events if isinstance(e, ev.Released) and ".think->" in e.edge]
 
 
 class Long(Batched):
-    """A world with enough samples for batches of four shares, whose curators like to change what is there."""
+    """A world with enough samples for batches of four shares, whose curators often change existing lines."""
 
     @property
     def of_the_graph(self) -> dict[str, Any]:
@@ -43,7 +44,7 @@ class Long(Batched):
 
 
 def in_gepa(number: int, backend: str = "trio", loses: int = 0) -> tuple[fg.Result, list[Shuffled]]:
-    """A run in GEPA's reflection, in which one reflection out of ``loses`` is refused."""
+    """Run it in GEPA's reflection, with one reflection of every ``loses`` refused."""
     world, dealt = World(number), list[Shuffled]()
 
     def reflect(messages: Sequence[fg.Message]) -> str:
@@ -64,7 +65,7 @@ def in_gepa(number: int, backend: str = "trio", loses: int = 0) -> tuple[fg.Resu
 
 
 def in_ace(number: int, backend: str = "trio", loses: int = 0) -> tuple[fg.Result, list[Shuffled]]:
-    """A run in ACE's curation, in which one draft out of ``loses`` is refused."""
+    """Run it in ACE's curation, with one draft of every ``loses`` refused."""
     world, dealt = Long(number, changing=True), list[Shuffled]()
 
     def model(role: str) -> Callable[[Sequence[fg.Message]], str]:
@@ -98,7 +99,7 @@ def run(where: str, number: int, loses: int = 0) -> tuple[fg.Result, list[Shuffl
 @pytest.mark.parametrize("where", RUNS)
 @pytest.mark.parametrize("number", WORLDS)
 def test_pipelined_runs_keep_the_invariants(where: str, number: int) -> None:
-    """I1 to I10 and I12; whatever was gathered is dealt as it must be."""
+    """I1 to I10 and I12 hold, and every gathered brief is dealt correctly."""
     result, dealt = run(where, number)
     assert result.status in ("completed", "budget"), result.reason
     assert dealt
@@ -109,7 +110,7 @@ def test_pipelined_runs_keep_the_invariants(where: str, number: int) -> None:
 @pytest.mark.parametrize("where", RUNS)
 @pytest.mark.parametrize("number", WORLDS[:2])
 def test_runs_outlive_lost_reflections(where: str, number: int) -> None:
-    """A third of them: the invariants hold, and candidates are admitted all the same."""
+    """With a third of the reflections lost, the invariants hold and candidates are still admitted."""
     result, _ = run(where, number, loses=3)
     assert result.status in ("completed", "budget"), result.reason
     assert any(isinstance(e, ev.CallEnded) and e.how == "failed" for e in result.events)
@@ -120,19 +121,19 @@ def test_runs_outlive_lost_reflections(where: str, number: int) -> None:
 
 @pytest.mark.parametrize("where", RUNS)
 def test_the_same_events_on_either_event_loop(where: str) -> None:
-    """I14."""
+    """Both event loops give the same events (I14)."""
     assert RUNS[where](9, backend="asyncio")[0].events == run(where, 9)[0].events
 
 
 def test_overlap_happens() -> None:
-    """The runs above are of the kind that they are about: groups go on early, and rounds lag."""
+    """The runs above do overlap: groups are released early, and rounds lag."""
     results = [run(where, number)[0] for where in RUNS for number in WORLDS]
     assert any(e.arrived < e.size for r in results for e in releases(r))
     assert any(isinstance(e, ev.Admitted) and e.lag > 0 for r in results for e in r.events)
 
 
 def test_a_world_without_lessons_comes_to_an_end() -> None:
-    """Minibatches that teach nothing count as proposals, as in GEPA."""
+    """Minibatches without a lesson count as proposals, as in GEPA, so the run ends."""
     task = fg.Task(name="easy", train=[0, 1], val=[0], score=lambda sample, output: fg.Score(1))
     budget = fg.Budget(proposals=3, calls=5000)
     result = check_algorithm(combee.graph, task, lambda messages: "fine", params={"gepa.minibatch": 2}, budget=budget)

@@ -1,4 +1,4 @@
-"""A round of Combee outlives reflections that fail or are late: single rounds, under a virtual clock."""
+"""A round of Combee survives failed and late reflections: single rounds, under a virtual clock."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ BRIEFS = 4
 
 @attrs.define
 class Ran:
-    """What was found by the brief's number, each brief's requests, and the run."""
+    """The insights by the brief's number, each brief's requests, and the run."""
 
     found: dict[int, str]
     asked: list[str]
     result: fg.Result
 
     def joined(self, number: int) -> list[str]:
-        """The drafts that were joined for a brief, in order."""
+        """Return the drafts that were joined for a brief, in order."""
         (prompt,) = (p for p in self.asked if p.startswith(f"Brief {number}, join"))
         return prompt.splitlines()[2::3]
 
 
 def ran(trouble: Callable[[int, int], Awaitable[None]], records: int = 16, schedule: str = "pipelined") -> Ran:
-    """Four briefs.  Reflection number i on brief n takes a second, and ``trouble(n, i)``; it answers "n.i"."""
+    """Run four briefs. Reflection i on brief n takes a second and then ``trouble(n, i)``; it answers "n.i"."""
     times, asked = Counter[str](), list[str]()
 
     async def model(messages: Sequence[fg.Message]) -> str:
@@ -66,7 +66,7 @@ async def fail(*_: object) -> None:
 
 
 def on(brief: int, *shares: int, what: Callable[..., Awaitable[None]] = fail) -> Callable[[int, int], Awaitable[None]]:
-    """Trouble with these shares of a brief."""
+    """Return trouble with these shares of a brief."""
 
     async def trouble(number: int, share: int) -> None:
         if number == brief and share in shares:
@@ -83,7 +83,7 @@ EVERY = {number: f"joined {number}" for number in range(BRIEFS)}
 
 
 def test_a_failed_reflection_does_not_lose_the_round() -> None:
-    """The others are joined."""
+    """If a reflection fails, the others are joined."""
     run = ran(on(1, 2))
     assert run.result.status == "completed"
     assert run.found == EVERY
@@ -91,7 +91,7 @@ def test_a_failed_reflection_does_not_lose_the_round() -> None:
 
 
 def test_a_late_reflection_is_not_waited_for() -> None:
-    """With three of four shares the round goes on, and the fourth request is taken back."""
+    """With three of four shares the round continues, and the fourth request is cancelled."""
     run = ran(on(2, 3, what=late))
     assert run.found == EVERY
     assert sorted(run.joined(2)) == ["2.1", "2.2", "2.4"]
@@ -101,7 +101,7 @@ def test_a_late_reflection_is_not_waited_for() -> None:
 
 @pytest.mark.parametrize("shares", [2, 3])
 def test_two_or_three_shares_are_waited_for(shares: int) -> None:
-    """Three quarters of them are all."""
+    """Of two or three shares, three quarters are all of them."""
     run = ran(on(2, 1, what=late), records=shares**2)
     assert run.found == EVERY
     assert len(run.joined(2)) == shares
@@ -109,14 +109,14 @@ def test_two_or_three_shares_are_waited_for(shares: int) -> None:
 
 
 def test_lockstep_waits_for_every_share() -> None:
-    """Release rules are of the overlap."""
+    """In lockstep, release rules do not apply, so every share is waited for."""
     run = ran(on(2, 3, what=late), schedule="lockstep")
     assert sorted(run.joined(2)) == ["2.1", "2.2", "2.3", "2.4"]
     assert run.result.spent.seconds > HOUR
 
 
 def test_one_failed_and_one_late() -> None:
-    """Two are less than three quarters: the late one is waited for, and three are joined."""
+    """With one failed and one late, two of four are too few, so the late one is waited for, and three are joined."""
 
     async def trouble(number: int, share: int) -> None:
         if number == 0 and share < 3:
@@ -128,14 +128,14 @@ def test_one_failed_and_one_late() -> None:
 
 
 def test_a_single_draft_is_what_was_found() -> None:
-    """There is nothing to join it with."""
+    """A single draft is the insight, because nothing is left to join."""
     run = ran(on(3, 1, 2, 4))
     assert run.found == {**EVERY, 3: "3.3"}
 
 
 @pytest.mark.parametrize("schedule", ["pipelined", "lockstep"])
 def test_when_all_fail_the_round_ends_and_the_run_goes_on(schedule: str) -> None:
-    """Nothing is found in it, nothing is joined, and no other round notices."""
+    """If every reflection fails, the round ends without an insight or a join, and no other round is affected."""
     run = ran(on(1, 1, 2, 3, 4), schedule=schedule)
     assert run.result.status == "completed"
     assert run.found == {n: text for n, text in EVERY.items() if n != 1}

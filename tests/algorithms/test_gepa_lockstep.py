@@ -1,7 +1,7 @@
-"""Lockstep is GEPA: the same candidates, parents, minibatches, scores and evaluation counts as PyPI ``gepa``.
+"""GEPA in lockstep has the candidates, parents, minibatches, scores and evaluation counts of PyPI's ``gepa``.
 
-The worlds are generated: hidden rules decide which samples a candidate passes, and a deterministic reflection adds,
-loses or garbles rules as a hash of what it was shown says.  Both implementations get the same functions and seed.
+The worlds are generated: hidden rules decide which samples a candidate passes. A deterministic reflection adds, loses
+or garbles rules by a hash of its prompt. Both implementations get the same functions and seed.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ class World:
         return "needs " + " ".join(f"rule-{r}" for r in sorted(self.needs[split][index]))
 
     def reflect(self, current: str, batch: str) -> str:
-        """A child: most of what is known and seen, a hash of both deciding what is lost.
+        """Return a child: most of the known and shown rules; a hash of both decides which are lost.
 
-        The hash depends on the order of the examples, so that a minibatch in another order gives another child.
-        The answer comes with a language word, without one, without fences, or with an opening fence only.  It is
-        never empty: there the peer evaluates an empty text, and we make no child.
+        The hash depends on the order of the examples, so that a minibatch in another order gives another child. The
+        reply comes with a language word, without one, without fences, or with an opening fence only. It is never empty:
+        then the peer evaluates an empty text, and flashgraph makes no child.
         """
         key = digest(self.number, current, re.findall(r"rule-\d+", batch))
         kept = [r for r in sorted(rules_in(current) | rules_in(batch)) if digest(key, r) % 5]
@@ -79,7 +79,7 @@ SEED = "Do it."
 
 @attrs.frozen
 class Output:
-    """Shown to reflection as the peer shows its outputs: only the feedback tells anything."""
+    """Shown to reflection in the peer's form; only the feedback carries information."""
 
     text: str
 
@@ -89,15 +89,17 @@ class Output:
 
 @attrs.frozen
 class Trace:
-    """What must be equal."""
+    """The parts of a run that must be equal."""
 
     candidates: list[str]
     parents: list[list[int | None]]
     scores: list[dict[int, float]]
     minibatches: list[list[int]]
     evaluations: list[tuple[str, tuple[int, ...]]]
-    """(text, training ids) of each minibatch evaluation and (text, validation ids) of each sweep, in order; the ids
-    of one are sorted, for its requests run side by side."""
+    """(text, training ids) of each minibatch and (text, validation ids) of each sweep, in order.
+
+    The ids of one are sorted, because its requests run side by side.
+    """
 
 
 def peer(world: World, seed: int, iterations: int) -> Trace:
@@ -156,7 +158,7 @@ def peer(world: World, seed: int, iterations: int) -> Trace:
 
 
 def ours(world: World, seed: int, iterations: int, backend: str) -> Trace:
-    """The same with the graph file: rounds are counted by stopping at the source's emission after the last."""
+    """Run the graph file; the source's emission after the last round ends it."""
     evaluations: list[tuple[str, str, int]] = []
 
     async def attempt(candidate: Mapping[str, str], sample: tuple[str, int], llm: fg.Llm) -> Output:
@@ -204,7 +206,7 @@ def ours(world: World, seed: int, iterations: int, backend: str) -> Trace:
 
 
 def _with_rounds(graph: fg.Graph, rounds: int) -> fg.Graph:
-    """The shipped graph with a bounded `select`, so that both sides stop after the same iteration."""
+    """Return the shipped graph with a bounded `select`, so that both sides stop after the same iteration."""
     copy = fg.Graph(graph.name)
     copy._params, copy._edges = dict(graph._params), list(graph._edges)
     copy._nodes = {
@@ -215,7 +217,7 @@ def _with_rounds(graph: fg.Graph, rounds: int) -> fg.Graph:
 
 
 def _groups(events: Sequence[Any]) -> list[tuple[str, int]]:
-    """(edge, size) of every scattered group, in order."""
+    """Return (edge, size) of every scattered group, in order."""
     found: dict[int, list[Any]] = {}
     for event in events:
         if isinstance(event, Created) and event.group is not None and event.edge in SCATTERS:
@@ -227,7 +229,7 @@ SCATTERS = ("select->rollout", "propose->trial", "gate->validate", "seed->baseli
 
 
 def _grouped(evaluations: list[tuple[str, str, int]], events: Sequence[Any]) -> list[tuple[str, tuple[int, ...]]]:
-    """Single evaluations, put together by the groups they were scattered as."""
+    """Return single evaluations, regrouped by the groups they were scattered in."""
     out, at = [], 0
     for _, size in _groups(events):
         part = evaluations[at : at + size]
@@ -249,7 +251,7 @@ def _scattered(events: Sequence[Any], edge: str, evaluations: list[tuple[str, st
 
 @pytest.mark.parametrize("number", range(60))
 def test_lockstep_makes_the_same_run_as_the_peer(number: int) -> None:
-    """Candidates, parents, minibatches, validation scores and evaluations are equal, in order."""
+    """Candidates, parents, minibatches, validation scores and evaluations equal the peer's, in order."""
     world = World.make(number)
     seed = digest(number, "seed") % 1000
     theirs = peer(world, seed, iterations=30)

@@ -1,11 +1,11 @@
-"""Every option of GEPA in lockstep: the same candidates, parents, minibatches, evaluations and scores as PyPI ``gepa``.
+"""With every option, GEPA in lockstep has the candidates, parents, minibatches, evaluations and scores of ``gepa``.
 
-As in ``test_gepa_lockstep``, hidden rules decide which samples a candidate passes and a deterministic reflection adds,
-loses or garbles rules.  Here a candidate has several components, each of which can hold only rules of its own, and an
-output has objectives beside its score.
+As in ``test_gepa_lockstep``, hidden rules decide which samples a candidate passes, and a deterministic reflection adds,
+loses or garbles rules. Here a candidate has several components, each for rules of its own, and an output also has
+objectives.
 
-Two differences are by design (docs/algorithms/gepa.md) and taken out of the comparison: a perfect minibatch passes the
-turn to the next component (`Watch`), and equal children of one draw are all validated (`same`).
+Two differences are by design (docs/algorithms/gepa.md) and excluded. A perfect minibatch passes the turn to the next
+component (`Watch`). All equal children of one draw are validated (`same`).
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ def rules_in(text: str) -> frozenset[int]:
 
 
 def names_of(count: int) -> tuple[str, ...]:
-    """Names whose set iterates in their own order: the peer crosses components in the order of a set of strings,
-    which differs from process to process."""
+    """Return names whose set iterates in their own order.
+
+    The peer crosses components in the order of a set of strings, which differs between processes.
+    """
     for first in range(1000):
         names = tuple(f"part{first + i}" for i in range(count))
         if tuple(set(dict.fromkeys(names).keys())) == names:
@@ -72,11 +74,11 @@ class World:
         return {name: f"{place}: Do it." for place, name in enumerate(self.names)}
 
     def _texts(self, text: Mapping[str, str]) -> list[str]:
-        """What a world may depend on: names differ from process to process."""
+        """Return the texts alone, because names differ between processes and a world must not."""
         return [text[name] for name in self.names]
 
     def score(self, split: str, index: int, text: Mapping[str, str]) -> float:
-        """Never 0, for the peer cannot draw among ancestors that all have a mean of 0."""
+        """Return the score, never 0: the peer cannot draw among ancestors that all have a mean of 0."""
         needs = self.needs[split][index]
         known = frozenset(
             r for place, name in enumerate(self.names) for r in rules_in(text[name]) if r % len(self.names) == place
@@ -96,7 +98,7 @@ class World:
         return f"{split}-{index} needs " + " ".join(f"rule-{r}" for r in sorted(self.needs[split][index]))
 
     def reflect(self, prompt: str) -> str:
-        """A child of the fenced text: most of what is known and seen."""
+        """Return a child of the fenced text: most of the known and shown rules."""
         current, _, batch = prompt.split("```", 1)[1].partition("```")
         place = current.strip().partition(":")[0]
         key = digest(self.number, current.strip(), re.findall(r"rule-\d+|train-\d+", batch))
@@ -106,7 +108,7 @@ class World:
 
 @attrs.frozen
 class Options:
-    """Options by our names; what the peer calls them is in `peer`."""
+    """Options by our names; `peer` has the peer's."""
 
     components: str = "round_robin"
     frontier: str = "instance"
@@ -121,7 +123,8 @@ class Options:
 
 @attrs.frozen
 class Trace:
-    """What must be equal; evaluations are (text, ids) of each minibatch, merge trial and sweep, in order."""
+    """The parts of a run that must be equal; evaluations are (text, ids) of each minibatch, merge trial and sweep, in
+    order."""
 
     candidates: list[dict[str, str]]
     parents: list[list[int | None]]
@@ -135,7 +138,7 @@ class Over(Exception):
 
 
 class Watch:
-    """The peer's state and what it drew; passes the turn of a component on after a perfect minibatch."""
+    """The peer's state and draws; passes the turn of a component on after a perfect minibatch."""
 
     def __init__(self) -> None:
         self.state: Any = None
@@ -166,7 +169,7 @@ class Watch:
 
 
 def peer(world: World, seed: int, draws: int, options: Options) -> tuple[Trace, Watch]:
-    """The published loop, until it has drawn so often and made the merges that were due then."""
+    """Run the published loop until it has made ``draws`` draws and the merges due by then."""
     from gepa.strategies.proposal_sampling import PxNSampling
 
     tasks = options.parents * options.samples
@@ -229,7 +232,7 @@ def peer(world: World, seed: int, draws: int, options: Options) -> tuple[Trace, 
 
 @attrs.frozen
 class Output:
-    """Shown to reflection as the peer shows its outputs: only the feedback tells anything."""
+    """Shown to reflection in the peer's form; only the feedback carries information."""
 
     text: Mapping[str, str]
 
@@ -241,7 +244,7 @@ SCATTERS = ("select->rollout", "spread->rollout", "propose->trial", "cross->tria
 
 
 def ours(world: World, seed: int, draws: int, options: Options, backend: str = "asyncio") -> Trace:
-    """The graph file with a bounded `select`."""
+    """Run the graph file with a bounded `select`."""
     attempts: list[tuple[dict[str, str], int]] = []
 
     async def attempt(candidate: Mapping[str, str], sample: tuple[str, int], llm: fg.Llm) -> Output:
@@ -288,7 +291,7 @@ def ours(world: World, seed: int, draws: int, options: Options, backend: str = "
 def _grouped(
     attempts: list[tuple[dict[str, str], int]], events: Sequence[Event]
 ) -> Iterator[tuple[str, dict[str, str], list[int]]]:
-    """Single attempts, put together by the groups they were scattered as: (edge, text, ids)."""
+    """Yield single attempts, regrouped by the groups they were scattered in: (edge, text, ids)."""
     groups: dict[int, tuple[str, list[int]]] = {}
     for event in events:
         if isinstance(event, Created) and event.group is not None and event.edge in SCATTERS:
@@ -302,7 +305,8 @@ def _grouped(
 
 
 def same(world: World, options: Options, draws: int = 30, backend: str = "asyncio") -> None:
-    """Compare the first seed with which the peer finds no equal children in one draw: it validates those once."""
+    """Compare the first seed with which one draw of the peer never has equal children, because it validates those
+    once."""
     for attempt in range(10):
         seed = digest(world.number, "seed") % 1000 + 1000 * attempt
         theirs, watch = peer(world, seed, draws, options)
@@ -316,7 +320,7 @@ BACKENDS = ("asyncio", "trio")
 
 
 def worlds(few: int, all_of_them: int = 40) -> pytest.MarkDecorator:
-    """The first worlds, and with ``-m slow`` the others."""
+    """Parametrize with the first worlds, and with ``-m slow`` the others."""
     slow = [pytest.param(n, marks=pytest.mark.slow) for n in range(few, all_of_them)]
     return pytest.mark.parametrize("number", [*range(few), *slow])
 
@@ -324,7 +328,7 @@ def worlds(few: int, all_of_them: int = 40) -> pytest.MarkDecorator:
 @worlds(8)
 @pytest.mark.parametrize("components", ["round_robin", "all"])
 def test_several_components(components: str, number: int) -> None:
-    """By turns or all at once; a child's turns start where its parent's are."""
+    """Components change by turns or all at once, and a child's turns start where its parent's are."""
     world = World.make(number, components=2 + number % 2)
     same(world, Options(components=components), backend=BACKENDS[number % 2])
 
@@ -332,14 +336,14 @@ def test_several_components(components: str, number: int) -> None:
 @worlds(6)
 @pytest.mark.parametrize("frontier", ["objective", "hybrid", "cartesian"])
 def test_frontiers(frontier: str, number: int) -> None:
-    """Fronts of objectives, of both, and of objectives at samples."""
+    """Fronts are of objectives, of both, and of objectives at samples."""
     same(World.make(number, components=1), Options(frontier=frontier), backend=BACKENDS[number % 2])
 
 
 @worlds(6)
 @pytest.mark.parametrize("selection", ["best", "epsilon_greedy", "top_k"])
 def test_selections(selection: str, number: int) -> None:
-    """Who is drawn; an equal child is accepted, so that there are more than five to choose from."""
+    """Every selection draws as the peer does; accepting equal children gives more than five to choose from."""
     same(World.make(number, components=1), Options(selection=selection, acceptance="improvement_or_equal"))
 
 
@@ -352,26 +356,26 @@ def test_improvement_or_equal(number: int) -> None:
 @worlds(5)
 @pytest.mark.parametrize("shape", [(1, 3), (3, 1), (2, 2)])
 def test_parents_by_samples(shape: tuple[int, int], number: int) -> None:
-    """P parents with N minibatches each are drawn from one view; children join in order."""
+    """P parents with N minibatches each are drawn from one view, and children join in order."""
     world = World.make(number, components=1 + number % 2, tasks=shape[0] * shape[1])
     same(world, Options(parents=shape[0], samples=shape[1]), draws=20)
 
 
 def merging(number: int) -> Options:
-    """Half of the worlds never skip a minibatch as perfect."""
+    """Return options with merges; half of the worlds never skip a minibatch as perfect."""
     return Options(merge=True, max_merge_invocations=1 + number % 5, perfect_score=(1.0, 2.0)[number % 2])
 
 
 @worlds(20)
 def test_merges(number: int) -> None:
-    """Crosses in the peer's order, over the same pairs, ancestors and samples."""
+    """Crosses come in the peer's order, over the same pairs, ancestors and samples."""
     world = World.make(number, components=2 + number % 3, most_rules=40)
     same(world, merging(number), draws=60, backend=BACKENDS[number % 2])
 
 
 @worlds(20)
 def test_all_together(number: int) -> None:
-    """Options as a hash of the world combines them."""
+    """Options are combined by a hash of the world."""
 
     def pick(name: str, *values: Any) -> Any:
         return values[digest(number, name) % len(values)]
@@ -391,7 +395,7 @@ def test_all_together(number: int) -> None:
 
 
 def test_the_worlds_tell_options_apart() -> None:
-    """The comparisons can fail: each option changes runs, and crosses are accepted, rejected and more than may be."""
+    """The comparisons can fail: each option changes runs, and crosses are accepted, rejected and over their limit."""
 
     def of(number: int, options: Options, components: int) -> Trace:
         return peer(World.make(number, components), digest(number, "seed") % 1000, 20, options)[0]

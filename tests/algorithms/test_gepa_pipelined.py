@@ -1,4 +1,4 @@
-"""GEPA's options while rounds overlap: the invariants hold, and each option does what it says."""
+"""GEPA's options while rounds overlap: the invariants hold, and each option has its effect."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BUDGET = fg.Budget(seconds=400, evaluations=700)
 
 
 def task_of(world: World, components: int) -> fg.Task[RuleSample, bool]:
-    """The world with its instruction in several parts, and two objectives."""
+    """Return the world as a task with its instruction in several parts, and two objectives."""
     whole = world.task()
 
     async def attempt(candidate: Mapping[str, str], sample: RuleSample, llm: fg.Llm) -> bool:
@@ -87,7 +87,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("params", OPTIONS, ids=lambda p: "-".join(f"{k}={v}" for k, v in p.items()))
 def test_invariants_hold(params: Mapping[str, Any]) -> None:
-    """I1 to I10, until a limit of the budget is reached; candidates are found on the way."""
+    """I1 to I10 hold until a budget limit is reached, and candidates are found."""
     result, plan = run(params, seed=len(params))
     assert result.status == "budget", result.reason
     check_invariants(result.events, plan, BUDGET)
@@ -96,12 +96,12 @@ def test_invariants_hold(params: Mapping[str, Any]) -> None:
 
 
 def test_the_same_log_on_both_backends() -> None:
-    """I14, with everything on."""
+    """Both backends give the same events (I14), with every option on."""
     assert run(OPTIONS[-1])[0].events == run(OPTIONS[-1], backend="asyncio")[0].events
 
 
 def test_crosses_take_each_component_from_a_parent() -> None:
-    """A cross is of two; what it holds is either's."""
+    """Each component of a cross comes from one of its two parents."""
     result, _ = run(MERGES, components=3)
     emitted = [e for e in result.events if isinstance(e, Emitted) and e.source == "cross"]
     texts = {a.id: a.value for a in result.artifacts}
@@ -116,7 +116,7 @@ def test_crosses_take_each_component_from_a_parent() -> None:
 
 
 def test_a_merge_into_the_best_keeps_what_the_child_did_not_rewrite() -> None:
-    """`patch` writes what one reflection learned into the best text; the best's other components stay."""
+    """`patch` writes a reflection's lesson into the best text, whose other components stay."""
     result, _ = run({}, components=3)
     texts = {a.id: a.value for a in result.artifacts}
     merged = [a for a in result.artifacts if len(a.parents) == 2 and a.parents[1] in texts]
@@ -127,14 +127,14 @@ def test_a_merge_into_the_best_keeps_what_the_child_did_not_rewrite() -> None:
 
 
 def test_each_of_several_trials_has_its_own_parent() -> None:
-    """Of two parents that are drawn together, a child descends from one, and from the best it was merged with."""
+    """Of two parents drawn together, a child descends from one, and from the best that it was merged with."""
     result, _ = run({"parents": 2, "samples": 2}, settings={"gate->validate.stale": "accept()"})
     assert len(result.artifacts) > 3
     assert all(len(a.parents) == (1 if a.id else 0) for a in result.artifacts)
 
 
 def test_a_resumed_run_goes_on_with_its_turns_and_crosses(tmp_path: Path) -> None:
-    """Cursors are part of the run: under a larger limit it is the run that had this limit from the start."""
+    """Cursors are part of the run: resumed under a larger limit, it equals a run with that limit from the start."""
     going = partial(run, MERGES, components=3, seed=4, schedule="lockstep")
     whole, _ = going(folder=tmp_path / "whole", budget=fg.Budget(evaluations=1200))
     short, _ = going(folder=tmp_path / "short", budget=fg.Budget(evaluations=300))
@@ -168,7 +168,7 @@ def test_a_resumed_run_goes_on_with_its_turns_and_crosses(tmp_path: Path) -> Non
     ],
 )
 def test_a_wrong_value_ends_the_run_before_any_call(params: Mapping[str, Any], message: str, schedule: str) -> None:
-    """With what was found, what is expected and the fix; all of them together."""
+    """One error names all wrong values, each with the value found, the one expected and the fix."""
     result = fg.run(
         "gepa",
         task_of(SMALL, 1),
@@ -182,7 +182,7 @@ def test_a_wrong_value_ends_the_run_before_any_call(params: Mapping[str, Any], m
 
 
 def test_a_frontier_of_objectives_needs_objectives() -> None:
-    """A task whose score names none is told where to name them."""
+    """If a task's score has no objectives, the error says where to add them."""
     task = attrs.evolve(task_of(SMALL, 1), score=lambda sample, output: fg.Score(0.5))
     result = fg.run(
         "gepa",

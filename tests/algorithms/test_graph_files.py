@@ -1,4 +1,4 @@
-"""What every shipped graph file keeps to: short, on public names alone, sound, and drawn in its page."""
+"""Every shipped graph file is short, uses only public names, passes `check`, and matches the drawing on its page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GRAPHS = pytest.mark.parametrize("name", DRAWN)
 
 @FILES
 def test_it_is_short(file: Path) -> None:
-    """Under 300 lines, docstrings and all; an import has a line for each name."""
+    """A file has under 300 lines, with docstrings; an import has a line for each name."""
     text = file.read_text(encoding="utf-8")
     imports = [node for node in ast.parse(text).body if isinstance(node, ast.Import | ast.ImportFrom)]
     assert len(text.splitlines()) - sum((node.end_lineno or 0) - node.lineno for node in imports) < 300
@@ -35,7 +35,7 @@ def test_it_is_short(file: Path) -> None:
 
 @FILES
 def test_it_imports_public_names_only(file: Path) -> None:
-    """What a user's own file may use: names that their module lists in ``__all__``, and modules."""
+    """A file imports only what a user's file may: modules, and names in their ``__all__``."""
     private = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("flashgraph"):
@@ -57,15 +57,15 @@ def test_it_imports_public_names_only(file: Path) -> None:
 
 @GRAPHS
 def test_check_accepts_it(name: str) -> None:
-    """No problem at all."""
+    """`check` finds no problem."""
     load_graph(name).checked()
 
 
 @GRAPHS
 def test_its_page_shows_it_as_it_is(name: str) -> None:
-    """The drawing in the page names every node of the graph, and says what is said of its edges.
+    """The drawing names every node of the graph, and the policies of its edges.
 
-    Where it does not: ``flashgraph draw NAME -o docs/algorithms/NAME.svg``.
+    To update it: ``flashgraph draw NAME -o docs/algorithms/NAME.svg``.
     """
     picture = f"{name.replace(':', '-').replace('_', '-')}.svg"
     assert f"({picture})" in (ROOT / "docs" / "algorithms" / DRAWN[name]).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the islands graph does at its edges: odd scores, a task that is wrong, programs too long, wrong parameters."""
+"""Corner cases of the islands graph: odd scores, a wrong task, programs that are too long, wrong parameters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flashgraph.sandbox import Ran
 
 @attrs.frozen
 class Echo:
-    """In the sandbox's place: every program returns its own text."""
+    """Replaces the sandbox: every program returns its own text."""
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -29,7 +29,7 @@ class Echo:
 
 
 def run(score: Mapping[str, Any], answers: Sequence[str], **params: Any) -> fg.Result:
-    """``score`` maps texts of programs to what their score is, or raises."""
+    """Run islands; ``score`` maps texts of programs to a score, or to an exception."""
     lines = iter(answers)
 
     def judged(sample: Check, value: str) -> fg.Score:
@@ -54,7 +54,7 @@ def failures(result: fg.Result) -> list[str]:
 
 
 def test_what_a_score_raises_counts_against_the_program() -> None:
-    """It is told as any failure, and the run goes on; a score that is no number is none."""
+    """If a score raises or is not a number, the program fails like any other, and the run continues."""
     result = run({"seed": 0.5, "a": TypeError("no"), "b": float("nan"), "c": 0.9}, ["a", "b", "c"])
     raised, odd = failures(result)
     assert "what it returned cannot be scored: TypeError: no" in raised
@@ -64,14 +64,14 @@ def test_what_a_score_raises_counts_against_the_program() -> None:
 
 
 def test_what_a_score_raises_on_the_seed_is_the_tasks_mistake() -> None:
-    """Nothing is founded on it, and the run's log tells."""
+    """If the score of the seed raises, the islands are not founded, and the run's log reports the error."""
     result = run({"seed": KeyError("shape")}, [])
     assert result.best is None
     assert {e.reason for e in result.events if isinstance(e, JobEnded) and e.how == "failed"} == {"KeyError: 'shape'"}
 
 
 def test_a_seed_that_fails_is_evolved_all_the_same() -> None:
-    """The threshold is for proposals: everything begins with the seed."""
+    """The threshold applies to proposals; a seed that fails its checks is evolved nevertheless."""
     result = run({"seed": 0.0, "a": 0.4, "b": 0.6}, ["a", "b"])
     assert [a.score for a in result.artifacts] == [0.0, None, 0.6]
     assert "mean 0.4 of the cheap checks is below 0.5" in failures(result)[0]

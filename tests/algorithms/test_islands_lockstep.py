@@ -1,7 +1,8 @@
-"""Lockstep is the published loop: the same prompts, runs, programs, cells, migrations and failures.
+"""Islands in lockstep have the prompts, runs, programs, cells, migrations and failures of the published loop.
 
-`Published` is that loop as a sequential program of its own, after the description of OpenEvolve-like search: select a
-parent and inspirations from an island, propose, evaluate in a cascade, admit to the island's grid, migrate in a ring.
+`Published` is that loop as a sequential program, written from the description of OpenEvolve-like search. It selects a
+parent and inspirations from an island, proposes, evaluates in a cascade, admits to the island's grid, and migrates in a
+ring.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Member:
 
 @attrs.frozen
 class Trace:
-    """What must be equal: prompts and evaluations in order, what was admitted, who holds which cell, the failures."""
+    """The parts of a run that must be equal: prompts and evaluations in order, admissions, holders of cells,
+    failures."""
 
     prompts: list[Shown]
     evaluations: list[Evaluation]
@@ -52,7 +54,7 @@ class Trace:
 
 
 class Published:
-    """The loop, one step after the other, on grids that are changed in place."""
+    """The loop, one step after the other, on mutable grids."""
 
     def __init__(self, world: World, seed: int) -> None:
         self.world, self.seed, self.p = world, seed, world.params
@@ -182,7 +184,7 @@ class Published:
 
 
 def added(before: str, after: str) -> list[str]:
-    """The lines that a move has put in: what stands between the common head and the common tail."""
+    """Return the lines that a move inserted, between the common head and the common tail."""
     old, new = before.splitlines(), after.splitlines()
     while old and new and old[0] == new[0]:
         old, new = old[1:], new[1:]
@@ -192,7 +194,7 @@ def added(before: str, after: str) -> list[str]:
 
 
 def ours(world: World, seed: int, proposals: int, backend: str) -> Trace:
-    """The same with the graph file, read off the requests, the sandbox and the pool."""
+    """Run the graph file, and read its requests, sandbox and pool."""
     prompts: list[Shown] = []
     box = StandIn(world)
 
@@ -235,7 +237,7 @@ def _read(failure: Any) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
 
 
 def _grouped(runs: list[tuple[str, str, int]]) -> list[Evaluation]:
-    """Single runs put together: those of one program on one split run side by side."""
+    """Return single runs regrouped: those of one program on one split run side by side."""
     found: list[tuple[str, str, list[int]]] = []
     for code, split, index in runs:
         if not found or found[-1][:2] != (code, split) or index in found[-1][2]:
@@ -246,7 +248,7 @@ def _grouped(runs: list[tuple[str, str, int]]) -> list[Evaluation]:
 
 @pytest.mark.parametrize("number", range(60))
 def test_lockstep_is_the_published_loop(number: int) -> None:
-    """Prompts, evaluations, admissions, cells and failures are equal, in order."""
+    """Prompts, evaluations, admissions, cells and failures equal the published loop's, in order."""
     world, seed = World.make(number), digest(number, "seed") % 1000
     assert ours(world, seed, 40, ("asyncio", "trio")[number % 2]) == Published(world, seed).run(40)
 

@@ -1,4 +1,4 @@
-"""Overlap keeps what the loop means: the invariants, honest scores, and a cascade that is never gone round."""
+"""While rounds overlap, the invariants hold, scores are honest, and no program evades the cascade."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BUDGET = fg.Budget(proposals=60)
 
 @attrs.frozen
 class Finished:
-    """A run under virtual time, with what it left in the pool and what was run in the sandbox's place."""
+    """A run under virtual time, with its pool and the runs of its stand-in sandbox."""
 
     result: fg.Result
     plan: Plan
@@ -33,7 +33,10 @@ class Finished:
 
 
 def seconds(what: str) -> float:
-    """Long-tailed: one in eight takes ten times as long.  In 64ths, so that sums are exact and ties are ties."""
+    """Return a long-tailed time: one in eight is ten times as long.
+
+    Times are multiples of 1/64 s, so that sums are exact and ties are ties.
+    """
     return (32 + digest(what) % 128) / 64 * (10 if digest(what, "tail") % 8 == 0 else 1)
 
 
@@ -68,7 +71,7 @@ def run(number: int, schedule: str = "pipelined", backend: str = "trio") -> Fini
 
 
 def share(world: World, code: str, split: str, index: int) -> float:
-    """What a program really scores on a sample."""
+    """Return a program's true score on a sample."""
     try:
         value = world.ran(code, split, index)
     except CandidateFailed:
@@ -83,7 +86,7 @@ def mean(world: World, code: str, split: str) -> float:
 
 @pytest.mark.parametrize("number", range(10))
 def test_a_pipelined_run_keeps_the_invariants(number: int) -> None:
-    """I1 to I10, and I14: the same events on either event loop."""
+    """I1 to I10 hold, and both event loops give the same events (I14)."""
     done = run(number)
     assert done.result.status == "budget", done.result.reason
     check_invariants(done.result.events, done.plan, BUDGET)
@@ -92,8 +95,11 @@ def test_a_pipelined_run_keeps_the_invariants(number: int) -> None:
 
 @pytest.mark.parametrize("number", range(10))
 def test_scores_and_the_cascade_are_honest(number: int) -> None:
-    """Once confirmed, a score is the mean over all costly checks; what the cheap ones do not pass never costs them,
-    also where they were cut short; what they pass is not turned away."""
+    """A confirmed score is the mean over all costly checks.
+
+    Programs that fail the cheap checks, even on a part of them, never cost the costly ones. Programs that pass them are
+    never refused.
+    """
     done, world = run(number), World.make(number)
     for artifact in done.pool.artifacts.values():
         assert not artifact.provisional
@@ -105,8 +111,10 @@ def test_scores_and_the_cascade_are_honest(number: int) -> None:
 
 
 def test_overlap_pays_and_is_recorded() -> None:
-    """Rounds overlap: the same proposals take less time, stale ones are admitted with their lag, provisional ones
-    are confirmed, and checks whose outcome is settled are cancelled."""
+    """With overlap, the same proposals take less time.
+
+    Stale ones are admitted with their lag, provisional ones are confirmed, and settled checks are cancelled.
+    """
     runs = [run(n) for n in range(8)]
     lockstep = [run(n, "lockstep") for n in range(8)]
     assert sum(r.result.spent.seconds for r in runs) < 0.5 * sum(r.result.spent.seconds for r in lockstep)

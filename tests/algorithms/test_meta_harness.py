@@ -1,4 +1,4 @@
-"""Meta-Harness when rounds overlap, with bad input, and from end to end in the real sandbox."""
+"""Meta-Harness when rounds overlap, with bad input, and end to end in the real sandbox."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Finished:
 
 
 class SlowModel(ScriptedModel):
-    """Takes from one to thirty seconds, which depend on the request and not on the order of requests."""
+    """Takes one to thirty seconds, by the request and not by the order of requests."""
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> fg.Reply:
         await anyio.sleep((1.0, 2.0, 7.0, 30.0)[digest(messages) % 4])
@@ -52,7 +52,7 @@ def run(
     task: fg.Task[Any, Any] | None = None,
     **options: Any,
 ) -> Finished:
-    """A run under virtual time, stopped after so many admissions."""
+    """Run under virtual time, and stop after this many admissions."""
 
     def propose(messages: Sequence[Message]) -> str:
         prompt = messages[0]["content"]
@@ -85,7 +85,7 @@ def run(
 @pytest.mark.parametrize("number", [0, 6, 15, 21, 28])
 @pytest.mark.parametrize("schedule", [fg.pipelined(), fg.pipelined(window=3, focus=1.0), fg.lockstep()])
 def test_invariants_hold(number: int, schedule: fg.Schedule) -> None:
-    """I1 to I10; nothing that was proposed is missing from the archive, and every iteration has its record."""
+    """I1 to I10 hold, every proposed program is in the archive, and every iteration has its record."""
     done = run(World(number), schedule=schedule)
     assert done.result.status == "budget", done.result.reason
     check_invariants(done.result.events, done.plan, fg.Budget(proposals=12))
@@ -98,14 +98,16 @@ def test_invariants_hold(number: int, schedule: fg.Schedule) -> None:
 
 
 def test_the_same_seed_gives_the_same_events() -> None:
-    """I14 on both event loops."""
+    """Both event loops give the same events (I14)."""
     one, other = (run(World(28), backend, schedule="pipelined") for backend in ("trio", "asyncio"))
     assert one.result.events == other.result.events
 
 
 def test_provisional_programs_are_seen_and_confirmed() -> None:
-    """With an early release, a program is archived on a quarter of its predictions, shown to proposers as provisional,
-    and confirmed."""
+    """With an early release, a program is archived on a quarter of its predictions, and confirmed later.
+
+    Proposers see it as provisional until then.
+    """
     early = {"predict->archive.release": fg.fraction(0.25), "predict->archive.late": "amend"}
     done = run(World(28), schedule="pipelined", settings=early, params={"overlap": 8})
     provisional = [e for e in done.result.events if isinstance(e, ev.Admitted) and e.provisional]
@@ -116,8 +118,7 @@ def test_provisional_programs_are_seen_and_confirmed() -> None:
 
 
 def test_clear_losers_are_stopped() -> None:
-    """What cannot reach a frontier is cut off, and the frontiers are the same as
-    those of what was evaluated to the end."""
+    """A candidate that cannot reach a frontier is cancelled, and the frontiers equal those without cancelling."""
     runs = [run(World(n), schedule="pipelined", params={"overlap": 8}) for n in (0, 6, 15, 16, 21, 28)]
     stopped = [e for done in runs for e in done.archive.entries.values() if e.status == "stopped"]
     assert stopped
@@ -128,8 +129,8 @@ def test_clear_losers_are_stopped() -> None:
 
 @pytest.mark.parametrize("overlap", [1, 3])
 def test_no_more_iterations_are_open_than_overlap(overlap: int) -> None:
-    """Under a schedule with a wider window."""
-    budget = fg.Budget(proposals=24)  # which pays for a window of three
+    """A wider window of the schedule does not open more iterations."""
+    budget = fg.Budget(proposals=24)  # pays for a window of three
     done = run(World(28), schedule="pipelined", params={"overlap": overlap}, budget=budget)
     open_rounds: set[int] = set()
     most = 0
@@ -144,7 +145,8 @@ def test_no_more_iterations_are_open_than_overlap(overlap: int) -> None:
 
 @pytest.mark.parametrize("schedule", [fg.pipelined(1), fg.pipelined(4), fg.lockstep()])
 def test_a_seed_that_is_a_baseline_is_tried_once(schedule: fg.Schedule) -> None:
-    """Comments and layout make no other program, and the search does not wait for a second one."""
+    """A seed that differs from a baseline in comments and layout is tried once, and the search does not wait for a
+    second."""
     world = World(28)
     task = attrs.evolve(world.task(), seed={"program": f"# mine\n{NO_MEMORY}\n\n"})
     done = run(world, schedule=schedule, task=task)
@@ -153,21 +155,21 @@ def test_a_seed_that_is_a_baseline_is_tried_once(schedule: fg.Schedule) -> None:
 
 
 def test_equal_programs_of_overlapping_iterations_are_evaluated_once() -> None:
-    """The second one waits in no queue of evaluations."""
+    """An equal program of an overlapping iteration waits in no queue of evaluations."""
     done = run(World(28), schedule="pipelined", params={"overlap": 6}, budget=fg.Budget(proposals=48))
     scored = [e.identity for e in done.archive.entries.values() if e.predictions]
     assert len(set(scored)) == len(scored)
 
 
 def test_an_overlap_of_nothing_is_refused() -> None:
-    """It would start no iteration, and end as a run that had nothing to do."""
+    """An overlap of 0 is refused, because such a run would start no iteration."""
     result = run(World(28), schedule="pipelined", params={"overlap": 0}).result
     assert result.status == "failed"
     assert "overlap" in result.reason
 
 
 def test_lag_is_recorded_and_stale_programs_are_kept() -> None:
-    """A program whose archive has moved on is evaluated all the same."""
+    """A program whose archive has changed since is evaluated nevertheless."""
     done = run(World(28), schedule="pipelined", params={"overlap": 6}, budget=fg.Budget(proposals=48))
     late = [e for e in done.archive.entries.values() if e.lag > 0]
     assert any(e.status == "scored" for e in late)
@@ -175,7 +177,7 @@ def test_lag_is_recorded_and_stale_programs_are_kept() -> None:
 
 
 def test_parents_are_what_the_proposer_read() -> None:
-    """READ and FAILURES make a parent of an entry; what was only listed is none."""
+    """READ and FAILURES make a parent of an entry; listing does not."""
     done = run(World(28), schedule="lockstep")
     assert any(e.parents for e in done.archive.entries.values())
     for entry in done.archive.entries.values():
@@ -184,7 +186,7 @@ def test_parents_are_what_the_proposer_read() -> None:
 
 @pytest.mark.parametrize("admissions", [1, 6, 13])
 def test_a_stopped_run_is_resumed(tmp_path: Path, admissions: int) -> None:
-    """What was archived comes back from the journal, and the end is that of a run that was never stopped."""
+    """The archive returns from the journal, and the end equals that of a run without a stop."""
     options: dict[str, Any] = {"schedule": "lockstep", "budget": fg.Budget(proposals=6)}
     first = run(World(28), **options, folder=tmp_path / "run", stop_after=admissions)
     assert first.result.status == "cancelled"
@@ -196,7 +198,7 @@ def test_a_stopped_run_is_resumed(tmp_path: Path, admissions: int) -> None:
 
 
 def test_the_graph_passes_its_checks() -> None:
-    """And its held-out test goes the way of its validation."""
+    """The graph passes its checks, and its held-out test uses the stage of its validation."""
     graph = load_graph("meta_harness")
     assert not graph.check()
     assert graph.spec.tests == "predict"
@@ -216,7 +218,7 @@ def never(messages: Sequence[Message]) -> str:
 )
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
 def test_bad_input_costs_nothing(changes: dict[str, Any], said: str, schedule: str) -> None:
-    """The run ends with an error that names the thing before any model is called."""
+    """The run ends with an error that names the thing, before any model is called."""
     task = attrs.evolve(
         World(1).task(), **{"train": [Sample("a", "train", 0, "red")], "val": [Sample("a", "val", 0, "red")], **changes}
     )
@@ -263,7 +265,7 @@ LAST_TURN = f"```python\n{LEARNED}```\n```python\n{ESCAPING}```\n```python\nclas
 
 
 def queue_of(messages: Sequence[Message]) -> str:
-    """A model that knows what a ticket is about, and a queue's code only where its rule is in the prompt."""
+    """Answer as a model that knows a ticket's topic, and a queue's code only if its rule is in the prompt."""
     *_, ticket = messages[-1]["content"].split("Ticket: ")
     prompts = load_task(TICKETS.with_name("task.py"))
     known = {str(s): s.queue for s in (*prompts.train, *prompts.val, *prompts.test)}
@@ -273,8 +275,10 @@ def queue_of(messages: Sequence[Message]) -> str:
 
 @needs_confinement
 def test_from_end_to_end_in_the_real_sandbox() -> None:
-    """Baselines, an iteration that reads and writes three programs, one of which reaches for a file and one of which
-    is no Python, and the held-out test of what was learned."""
+    """A whole search in the real sandbox: baselines, one iteration, and the held-out test.
+
+    The iteration reads and writes three programs; one opens a file, and one is not Python.
+    """
     task, graph = load_task(TICKETS), load_graph("meta_harness")
     proposer = ScriptedModel(["LIST\nREAD 0\nFAILURES 0\nEXAMPLES", LAST_TURN])
     model = ScriptedModel(queue_of, limit=16)

@@ -1,10 +1,11 @@
-"""Lockstep is the published loop: the same model calls, the same view at every proposal, the same archive as a small
-sequential interpreter that was written from the paper's description and shares no code with the graph.
+"""Lockstep is the published loop: a small sequential interpreter, written from the paper, makes the same run.
 
-The loop: the baselines are evaluated; then, an iteration at a time, the proposer sees all that is archived and writes
-up to three programs; those are validated, then the valid ones learn, then they predict; everything is archived, and a
-failed or empty proposal uses up its iteration.  Done right where the published code is not: a program that is archived
-already is not evaluated again, all calls of a prediction count, and failures are failures.
+The interpreter shares no code with the graph. Model calls, the view at every proposal, and the archive are equal.
+
+In the loop, the baselines are evaluated first. In each iteration the proposer then sees the archive and writes up to
+three programs. They are validated, the valid ones learn, and then predict; everything is archived. A failed or empty
+proposal uses up its iteration. Three defects of the published code are corrected: an archived program is not evaluated
+again, all calls of a prediction count, and failures are failures.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ TURNS = 3
 
 @attrs.frozen
 class Record:
-    """What must be equal of an archived program."""
+    """The parts of an archived program that must be equal."""
 
     origin: str
     code: str
@@ -41,8 +42,10 @@ class Record:
 
 @attrs.define
 class Trace:
-    """``segments`` are the task model's prompts between two proposals, sorted, for they run side by side; ``views`` is
-    what the proposer was told at the start of each iteration."""
+    """``segments`` are the task model's prompts between two proposals; they are sorted, because they run side by side.
+
+    ``views`` are the proposer's prompts at the start of each iteration.
+    """
 
     segments: list[list[str]] = attrs.field(factory=lambda: [[]])
     views: list[tuple[Fact, ...]] = attrs.field(factory=list)
@@ -57,7 +60,7 @@ class Trace:
 
 
 class Published:
-    """The loop, one thing after another."""
+    """The loop, one step after the other."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -101,7 +104,7 @@ class Published:
         return Fact(number, f"{record.accuracy:.3f}", f"{record.characters:.0f}")
 
     def evaluate(self, origin: str, codes: list[str]) -> None:
-        """Validate all, then let the valid ones learn, then predict; whatever fails is archived on the way."""
+        """Validate all, let the valid ones learn, then predict; archive every failure."""
         if not codes:
             self.trace.archive.append(Record(origin, "", "failed at propose"))
         valid = [code for code in codes if self.validated(origin, code)]
@@ -173,7 +176,7 @@ class Published:
 
 
 def bare(code: str) -> str:
-    """Code without its comment lines."""
+    """Return code without its comment lines."""
     return "\n".join(line for line in code.strip().splitlines() if not line.lstrip().startswith("#")).strip()
 
 
@@ -241,6 +244,6 @@ def test_lockstep_is_the_published_loop(number: int) -> None:
 
 
 def test_the_worlds_have_every_outcome() -> None:
-    """The comparison is worth something: everything that can become of a program occurs in it, ties too."""
+    """The comparison can fail: every possible result of a program occurs in it, also ties."""
     outcomes = {r.outcome for n in range(40) for r in Published(World(n)).run().archive}
     assert outcomes == {"scored", "duplicate", *(f"failed at {s}" for s in ("propose", "validate", "learn", "predict"))}

@@ -1,4 +1,4 @@
-"""Every algorithm takes its scores from one place, which admits none that is out of bounds, and in the task's unit."""
+"""Every algorithm gets its scores from one place, which rejects those out of bounds, in the task's unit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ODD = (float("nan"), float("inf"), float("-inf"), 100, -5, numpy.float64("nan"),
 
 @attrs.frozen
 class Case:
-    """An algorithm on a small world: the task, the models, and what else a run takes."""
+    """An algorithm on a small world: the task, the models, and the other options of a run."""
 
     graph: str
     task: fg.Task
@@ -100,7 +100,7 @@ CASES: dict[str, Callable[[], Case]] = {
 
 
 def numbers(result: fg.Result) -> list[float]:
-    """Every score that an artifact holds."""
+    """Return every score that an artifact holds."""
     found = [score for a in result.artifacts for score in (a.score, *a.scores.values()) if score is not None]
     for value in (a.value for a in result.artifacts):
         if isinstance(value, Elite):
@@ -111,15 +111,14 @@ def numbers(result: fg.Result) -> list[float]:
 
 
 def said(result: fg.Result) -> str:
-    """All reasons and feedback that a run has recorded."""
+    """Return all reasons and feedback that a run recorded."""
     reasons = [e.reason for e in result.events if isinstance(e, JobEnded | Ended)]
     return "\n".join([*reasons, *(str(a.value) for a in result.artifacts)])
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_an_odd_score_is_one_failed_sample(name: str) -> None:
-    """No score that is not finite, or that is out of bounds, comes into a pool; the reason is told, and the run goes
-    on."""
+    """A score that is not finite or out of bounds enters no pool; its reason is reported, and the run continues."""
     case = CASES[name]()
     found = case.task.score
 
@@ -138,7 +137,7 @@ def test_an_odd_score_is_one_failed_sample(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_scores_are_in_the_tasks_unit(name: str) -> None:
-    """Scores from 0 to 64 decide as scores from 0 to 1 do: the same artifacts, 64 times the scores."""
+    """Scores from 0 to 64 decide like scores from 0 to 1: the artifacts are the same, with 64 times the scores."""
     case = CASES[name]()
     found = case.task.score
 
@@ -157,7 +156,7 @@ def test_scores_are_in_the_tasks_unit(name: str) -> None:
     ("name", "role"), [("gepa", "reflection"), ("ace", "reflector"), ("combee:ace_graph", "reflector")]
 )
 def test_without_a_greatest_score_nothing_is_perfect(name: str, role: str) -> None:
-    """Of a task without bounds, scores over 1 leave something to learn: each proposal asks for its reflections."""
+    """Without bounds, a score over 1 is not perfect, so each proposal still has its reflections."""
     case = CASES[name]()
     found, asked = case.task.score, list[str]()
 

@@ -1,4 +1,4 @@
-"""Every algorithm whose model gives no usable reply ends with that reason, and does not spend its budget on silence."""
+"""Every algorithm whose model gives no usable reply ends with that reason, long before its budget."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def plain() -> fg.Task[int, str]:
 
 
 def run(graph: str, role: str, reply: fg.Reply, schedule: str) -> fg.Result:
-    """A run whose model answers ``reply`` in that role, and what can be used in others."""
+    """Run with a model that answers ``reply`` in that role, and usable replies in others."""
 
     def bad(_: Sequence[fg.Message]) -> fg.Reply:
         return reply
@@ -75,7 +75,7 @@ def run(graph: str, role: str, reply: fg.Reply, schedule: str) -> fg.Result:
     ],
 )
 def test_the_run_ends_with_the_reason(graph: str, role: str, stage: str, kind: str) -> None:
-    """After twenty of them in a row, long before its budget; the stage is named."""
+    """The run ends after twenty unusable replies in a row, long before its budget, and names the stage."""
     result = run(graph, role, UNUSABLE[kind], ("lockstep", "pipelined")[len(graph + kind) % 2])
     assert result.status == "failed"
     assert f"stage {stage!r} failed 20 times in a row, the last time with: UnusableReply: " in result.reason
