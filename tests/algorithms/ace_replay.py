@@ -122,8 +122,8 @@ class Replay:
         if self._changed(operation):
             return STALE
         named = {"bullet_id": operation.ids[0]} if len(operation.ids) == 1 else {"source_ids": operation.ids}
-        operations = {"type": operation.kind, "content": operation.text, "section": operation.section}
-        return {**operations, **(named if operation.ids else {})}
+        fields = {"type": operation.kind, "content": operation.text, "section": operation.section}
+        return {**fields, **(named if operation.ids else {})}
 
     def _ids(self, playbook: Playbook) -> None:
         """Check that no id is reused, and that a new id has a new number."""
