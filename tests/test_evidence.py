@@ -1,4 +1,4 @@
-"""Estimates from a part of the samples: unbiased over the draws of that part, and with intervals that hold."""
+"""Estimates from partial samples: unbiased over the draws, and with intervals that hold."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ POPULATIONS = st.lists(
     min_size=2,
     max_size=8,
 )
-"""By sample the score, what the control says of it, and its stratum."""
+"""By sample: its score, the control's prediction, and its stratum."""
 
 
 def taken(strata: Sequence[int], members: int) -> Counter[int]:
-    """How many of each stratum are drawn: the same number in every draw."""
+    """Return how many of each stratum are drawn; every draw has the same numbers."""
     return Counter(strata[place] for place in drawn(strata, members, random.Random(0)))
 
 
 def parts(strata: Sequence[int], counts: Mapping[int, int]) -> list[list[int]]:
-    """All draws of so many of each stratum."""
+    """Return all draws of these numbers from each stratum."""
     places = {own: [i for i, other in enumerate(strata) if other == own] for own in set(strata)}
     each = [list(combinations(places[own], counts[own])) for own in places]
     return [[i for part in draw for i in part] for draw in product(*each)]
@@ -53,7 +53,7 @@ def weighed(population: Sequence[tuple[float, float, int]], sent: Sequence[int],
 @given(POPULATIONS, st.integers(1, 8), st.booleans())
 @example([(1.0, 0.0, 0), (0.0, 1.0, 0), (1.0, 1.0, 1), (1.0, 1.0, 1), (0.0, 1.0, 1)], 3, True)
 def test_the_mean_is_unbiased(population: list[tuple[float, float, int]], members: int, controlled: bool) -> None:
-    """Over all draws of the samples, whatever the control says and however the strata are made: exactly."""
+    """Over all draws the mean is exactly unbiased, for any control and strata."""
     strata = [own for _, _, own in population]
     counts = taken(strata, min(members, len(population)))
     assume(all(counts[own] for own in strata))
@@ -64,7 +64,7 @@ def test_the_mean_is_unbiased(population: list[tuple[float, float, int]], member
 @pytest.mark.parametrize("controlled", [False, True])
 @pytest.mark.parametrize("members", [6, 12, 30])
 def test_the_mean_is_unbiased_over_what_is_drawn(controlled: bool, members: int) -> None:
-    """With `drawn`'s own draws, within four standard errors; the strata differ as much as they can."""
+    """With `drawn`'s own draws the mean is unbiased within four standard errors, for very different strata."""
     stream = random.Random(f"{controlled} {members}")
     population = [(float(i % 3 == 0), float(i % 2), 0) for i in range(20)] + [
         (1.0, float(i % 5 > 0), 1) for i in range(20)
@@ -77,7 +77,7 @@ def test_the_mean_is_unbiased_over_what_is_drawn(controlled: bool, members: int)
 
 
 def test_a_control_that_is_right_leaves_nothing_to_chance() -> None:
-    """One that is off by the same on all samples: every draw gives the true mean."""
+    """With a control whose error is the same on all samples, every draw gives the true mean."""
     population = [(0.1 * i, 0.1 * i - 0.3, i % 2) for i in range(8)]
     for sent in ([0, 1], [6, 7], [2, 3, 4]):
         assert weighed(population, sent, True).mean == pytest.approx(0.35)
@@ -85,7 +85,7 @@ def test_a_control_that_is_right_leaves_nothing_to_chance() -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.booleans())
 def test_complete_evidence_is_the_plain_mean(scores: list[float], controlled: bool) -> None:
-    """To the last bit, and with nothing left that these samples could say."""
+    """Complete evidence is the plain mean, to the last bit, with no variance from sampling."""
     control = dict.fromkeys(range(len(scores)), 0.5) if controlled else None
     found = weigh(dict(enumerate(scores)), len(scores), control=control, strata={0: 1})
     assert found.mean == sum(scores) / len(scores)
@@ -95,7 +95,7 @@ def test_complete_evidence_is_the_plain_mean(scores: list[float], controlled: bo
 
 
 def test_a_stratum_that_was_never_tried() -> None:
-    """It is taken to differ from its control as the others do; without a control, to score as they do."""
+    """A stratum that was never tried has the mean difference of the others, or their mean score without a control."""
     control, strata = {0: 0.0, 1: 0.0, 2: 1.0, 3: 1.0}, {0: 0, 1: 0, 2: 1, 3: 1}
     found = weigh({0: 0.25, 1: 0.75}, 4, bounds=ANY, control=control, strata=strata)
     assert found.mean == pytest.approx(fmean([0.25, 0.75, 1.5, 1.5]))
@@ -104,19 +104,21 @@ def test_a_stratum_that_was_never_tried() -> None:
 
 
 def test_a_control_that_lacks_samples_is_none() -> None:
-    """A parent that was not tried on all, and has no estimate for the others."""
+    """A parent with untried samples, and no estimate for them, is no control."""
     assert weigh({0: 1.0}, 4, control={0: 1.0, 1: 0.0}) == weigh({0: 1.0}, 4)
 
 
 def test_strata_are_weighted_by_their_size() -> None:
-    """One of two and one of eight: not the mean of both."""
+    """A stratum of two and one of eight are weighted by size."""
     strata = {i: int(i >= 2) for i in range(10)}
     assert weigh({0: 0.0, 9: 1.0}, 10, strata=strata).mean == pytest.approx(0.8)
 
 
 def test_estimates_stay_within_bounds() -> None:
-    """A control that was much too good cannot push the estimate under the least score.  The mean goes there: cut to the
-    bounds it would be too high on average."""
+    """A control that was much too good cannot push the estimate below the least score.
+
+    The mean may go below it, because clipping would bias it upwards.
+    """
     control = {i: float(i > 0) for i in range(10)}
     found = weigh({1: 0.0, 2: 0.0}, 10, control=control, parent=weigh(control, 10), drift=Drift(-5.0, 0.003))
     assert found.mean == pytest.approx(-0.1)
@@ -132,7 +134,7 @@ def test_estimates_stay_within_bounds() -> None:
 
 
 def test_little_evidence_is_drawn_towards_the_parent() -> None:
-    """The more samples, the less; and never past the mean."""
+    """Fewer samples shrink the estimate more towards the parent's, and never past the mean."""
     parent = {i: float(i % 2) for i in range(40)}
     before = weigh(parent, 40)
     child = dict.fromkeys(range(40), 1.0)
@@ -143,7 +145,7 @@ def test_little_evidence_is_drawn_towards_the_parent() -> None:
 
 
 def test_what_children_usually_do_is_expected_of_a_child() -> None:
-    """Of two with the same scores, the one whose siblings do worse than their parents is thought less of."""
+    """Of two children with equal scores, the one whose siblings do worse than their parents has the lower estimate."""
     parent = {i: float(i % 2) for i in range(20)}
     scores = {i: parent[i] for i in range(8)} | {0: 1.0, 1: 0.0}
     found = [
@@ -154,7 +156,7 @@ def test_what_children_usually_do_is_expected_of_a_child() -> None:
 
 
 def test_without_bounds_the_interval_is_plain() -> None:
-    """Twice 1.96 standard errors around the estimate; no bound cuts it."""
+    """Without bounds the interval is 1.96 standard errors to each side of the estimate, and nothing clips it."""
     scores = {i: float(s) for i, s in enumerate([-30, 10, 50, 90])}
     found = weigh(scores, 4, bounds=ANY)
     low, high = found.interval
@@ -163,7 +165,7 @@ def test_without_bounds_the_interval_is_plain() -> None:
 
 
 def test_bounds_that_are_shifted_shift_all() -> None:
-    """Complete evidence on another scale is the same evidence on that scale."""
+    """Complete evidence on a shifted scale is the same evidence on that scale."""
     scale, by = 5.0, -2.0
     scores = {i: float(i % 3 == 0) for i in range(12)}
     one = weigh(scores, 12)
@@ -174,14 +176,14 @@ def test_bounds_that_are_shifted_shift_all() -> None:
 
 @pytest.mark.parametrize("score", [0.0, 1.0])
 def test_equal_scores_are_not_certain(score: float) -> None:
-    """Of three that agree the interval is wide, of thirty narrower; Wilson's for 0 of 3 ends at 0.5615."""
+    """For three equal scores the interval is wide, for thirty narrower; Wilson's for 0 of 3 ends at 0.5615."""
     few, many = (weigh(dict.fromkeys(range(n), score), n).interval for n in (3, 30))
     assert few == pytest.approx((0.0, 0.5615) if score == 0 else (0.4385, 1.0), abs=1e-4)
     assert many[1] - many[0] < few[1] - few[0]
 
 
 def test_failures_are_counted() -> None:
-    """They are among the scores already, as the least; `failed` says how many of them are."""
+    """Failures are among the scores, as the least one, and `failed` counts them."""
     found = weigh({0: 0.0, 1: 1.0}, 4, failed=1)
     assert (found.failed, found.tried, found.mean) == (1, 2, 0.5)
     assert str(found).startswith("0.50 (2 of 4, 1 failed, ")
@@ -190,8 +192,10 @@ def test_failures_are_counted() -> None:
 
 
 def simulated(samples: int, sent: int, seed: int, *, of_a_parent: bool) -> tuple[bool, float]:
-    """Whether the interval of a child holds its true score, and by how much the estimate is over it: on samples of the
-    same kind, of which it passes those that are easier than it is good, with noise of its own."""
+    """Return whether a child's interval holds its true score, and the error of its estimate.
+
+    The samples are of the same kind. A candidate passes those that are easier than it is good, with noise of its own.
+    """
     stream = random.Random(f"{samples} {sent} {seed}")
     good = stream.uniform(0.15, 0.85)
     truth = min(max(stream.gauss(good, math.sqrt(Drift().variance)), 0.02), 0.98)
@@ -213,7 +217,7 @@ def simulated(samples: int, sent: int, seed: int, *, of_a_parent: bool) -> tuple
 @pytest.mark.parametrize("of_a_parent", [False, True])
 @pytest.mark.parametrize(("samples", "sent"), [(30, 24), (60, 24), (100, 24), (100, 48), (40, 40)])
 def test_intervals_hold_the_truth(samples: int, sent: int, of_a_parent: bool) -> None:
-    """93 to 97 of a hundred at the level of 95 %, give or take what 4,000 simulated truths leave open; without bias."""
+    """At the 95 % level, 93 to 97 of a hundred intervals hold the truth, within the error of 4,000; no bias."""
     found = [simulated(samples, sent, seed, of_a_parent=of_a_parent) for seed in range(4000)]
     slack = 2.5 * math.sqrt(0.95 * 0.05 / len(found))
     assert 0.93 - slack < fmean(held for held, _ in found) < 0.97 + slack
@@ -225,7 +229,7 @@ def test_intervals_hold_the_truth(samples: int, sent: int, of_a_parent: bool) ->
 
 
 def test_a_few_differences_that_agree_are_not_certain() -> None:
-    """The variance is that with one difference of each sign more (Agresti and Min, 2005)."""
+    """The variance of a few equal differences includes one more difference of each sign (Agresti and Min, 2005)."""
     mean, noise = paired([0.5, 0.5])
     assert mean == 0.5
     assert noise == pytest.approx(variance([0.5, 0.5, 1.0, -1.0]) / 4)
@@ -234,7 +238,7 @@ def test_a_few_differences_that_agree_are_not_certain() -> None:
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=1, max_size=40))
 def test_differences_the_other_way_round(differences: list[float]) -> None:
-    """The same evidence for the other one."""
+    """Reversed differences give the reversed evidence."""
     mean, noise = paired(differences)
     turned, other = paired([-d for d in differences])
     assert turned == pytest.approx(-mean)
@@ -242,12 +246,12 @@ def test_differences_the_other_way_round(differences: list[float]) -> None:
 
 
 def test_the_drift_of_no_children() -> None:
-    """The prior."""
+    """Without children, the drift is the prior."""
     assert Drift.of([]) == Drift()
 
 
 def test_the_drift_of_many_children() -> None:
-    """What they have in common, and how much they really differ, without what chance has added."""
+    """With many children, the drift is their common difference, and its variance excludes sampling noise."""
     stream = random.Random(5)
     noise = 0.01
     seen = [(stream.gauss(-0.1, math.sqrt(0.02)) + stream.gauss(0, math.sqrt(noise)), noise) for _ in range(4000)]
@@ -257,7 +261,7 @@ def test_the_drift_of_many_children() -> None:
 
 
 def test_children_are_never_taken_to_be_all_alike() -> None:
-    """Where chance alone explains more than their differences."""
+    """If chance explains more than the children's differences, the drift still has a variance."""
     assert Drift.of([(0.0, 1.0)] * 50).variance > 0
 
 
@@ -268,7 +272,7 @@ LUCKY = {i: float(i % 5 == 0) for i in range(100)}
 
 
 def test_a_root_whose_children_are_all_worse_was_lucky() -> None:
-    """The more of them say so, the more it was; its mean stays what it is."""
+    """A root whose children are all worse was lucky, more so the more children it has; its mean stays."""
     without = weigh(LUCKY, 100)
     few, many = (weigh(LUCKY, 100, children=[(0.14, 0.004)] * count) for count in (3, 60))
     assert (without.estimate, few.mean, many.mean) == (0.2, 0.2, 0.2)
@@ -278,7 +282,7 @@ def test_a_root_whose_children_are_all_worse_was_lucky() -> None:
 
 @pytest.mark.parametrize("children", [[(0.14, 0.004)] * 2, [(0.3, 0.004)] * 60, []])
 def test_children_that_say_nothing_of_their_root(children: list[tuple[float, float]]) -> None:
-    """Too few of them, or better ones: that is their own merit."""
+    """Too few children, or better ones, say nothing of their root's luck."""
     assert weigh(LUCKY, 100, children=children) == weigh(LUCKY, 100)
 
 
@@ -298,14 +302,14 @@ SAMPLES = 100
 
 
 def passes(stream: random.Random, text: frozenset[int], needs: int) -> float:
-    """One reply: a text that states the rule of a sample passes nearly always, another one seldom."""
+    """Return one reply: a text that states the rule of a sample passes nearly always, another one seldom."""
     return float(stream.random() < (0.95 if needs in text else 0.12))
 
 
 def line_of_descent(seed: int, generations: int = 12, children: int = 8) -> tuple[Evidence, float]:
-    """The evidence of what a greedy search ends with, and its true score.
+    """Return the evidence of a greedy search's last text, and its true score.
 
-    All texts are tried on the same samples, each child of a generation adds a rule and may lose one, and the most
+    All texts are tried on the same samples. Each child of a generation adds a rule and may lose one, and the most
     promising text is the next parent.
     """
     stream = random.Random(seed)
@@ -336,8 +340,10 @@ def line_of_descent(seed: int, generations: int = 12, children: int = 8) -> tupl
 
 
 def test_the_best_of_many_generations_is_what_it_is_said_to_be() -> None:
-    """Its estimate is nearly right and its interval holds the truth, though the same samples chose every parent;
-    its mean is too high."""
+    """The best of many generations has an estimate near its true score, and an interval that holds it.
+
+    The mean is too high, because the same samples chose every parent.
+    """
     lines = [line_of_descent(seed) for seed in range(40)]
     assert abs(fmean(e.estimate - truth for e, truth in lines)) < 0.035
     assert fmean(e.mean - truth for e, truth in lines) > 0.07

@@ -1,6 +1,7 @@
-"""Ten thousand replies, and ten thousand bodies of replies: whatever a model or its server writes, nothing crashes.
+"""Ten thousand damaged replies, and ten thousand damaged reply bodies, crash nothing.
 
-Sound ones with bits flipped, bytes cut out and put in, and parts repeated.  The default suite tries some of them.
+They are sound ones with flipped bits, removed and inserted bytes, and repeated parts. The default suite tries some of
+them.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ BODIES = [
 
 
 def changed(sound: bytes, rng: random.Random) -> bytes:
-    """Sound bytes with up to eight changes."""
+    """Return sound bytes with up to eight changes."""
     data = bytearray(sound)
     for _ in range(rng.randint(0, 8)):
         at = rng.randrange(len(data) + 1)
@@ -81,7 +82,7 @@ MANY = pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.
 
 @MANY
 def test_changed_replies(count: int) -> None:
-    """Each to every reader: thoughts, fences, edits, programs, curators' JSON, requests, answers."""
+    """Every reader accepts each reply: thoughts, fences, edits, programs, curators' JSON, requests, answers."""
     rng = random.Random(count)
     for _ in range(count):
         read(changed(rng.choice(SOUND).encode(), rng).decode(errors=rng.choice(["replace", "surrogateescape"])))

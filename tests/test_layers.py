@@ -1,4 +1,4 @@
-"""Each layer imports only those above it, and hypothesis is imported by the testing layer alone."""
+"""Each layer imports only those above it, and only the testing layer imports hypothesis."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LAYERS = [
 
 
 def layer_of(module: str) -> int:
-    """The number of the layer that a module below ``flashgraph`` belongs to."""
+    """Return the number of the layer of a module in ``flashgraph``."""
     names = [(i, name) for i, layer in enumerate(LAYERS) for name in layer]
     fitting = [(len(name), i) for i, name in names if module == name or module.startswith(f"{name}.")]
     assert fitting, f"flashgraph.{module} belongs to no layer: add it to LAYERS and to flashgraph's docstring"
@@ -37,7 +37,8 @@ def layer_of(module: str) -> int:
 
 
 def modules() -> list[tuple[str, Path]]:
-    """Names below ``flashgraph`` and files of all modules but the package's own ``__init__`` and ``__main__``."""
+    """Return the names in ``flashgraph`` and the files of all modules but the package's own ``__init__`` and
+    ``__main__``."""
     found = []
     for path in sorted(ROOT.rglob("*.py")):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -47,7 +48,7 @@ def modules() -> list[tuple[str, Path]]:
 
 
 def imports(path: Path) -> list[tuple[int, str]]:
-    """(line, module) of everything a file imports, also inside functions."""
+    """Return (line, module) of everything that a file imports, also inside functions."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -72,20 +73,20 @@ def test_layers_import_only_those_above() -> None:
 
 
 def test_hypothesis_is_the_testing_layers() -> None:
-    """Nobody who runs an algorithm has to install hypothesis."""
+    """Running an algorithm never needs hypothesis."""
     users = {name for name, path in modules() for _, imported in imports(path) if imported.startswith("hypothesis")}
     assert all(name.startswith("testing") for name in users)
 
 
 def test_the_core_takes_time_from_anyio_only() -> None:
-    """No `time` and no `asyncio` in what schedules: its clock is injected."""
+    """The scheduler uses neither `time` nor `asyncio`: its clock is injected."""
     core = ("graph", "policies", "parts", "run", "sim")
     wrong = [
         f"{name}:{line} {imported}"
         for name, path in modules()
-        # A journal says on which day its sessions were, a thread looks how long a function blocks the event loop, and
-        # asyncio lets out what no task may end it with: nothing is decided by any of it.  The virtual clock is
-        # an event loop of asyncio.
+        # The excepted modules decide nothing with these imports. A journal records the day of its sessions. `run.floor`
+        # measures how long a function blocks the event loop. `run.contained` deals with errors that asyncio lets end
+        # the loop. The virtual clock is an event loop of asyncio.
         if name.split(".")[0] in core
         and not name.startswith("run.journal")
         and name not in ("run.floor", "run.contained", "sim.clock")

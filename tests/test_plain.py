@@ -1,4 +1,4 @@
-"""What a plain ``pip install flashgraph`` can do: everything but what an extra is for, and then it names the extra."""
+"""A plain ``pip install flashgraph`` does everything that needs no extra, and otherwise names the extra."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def needed(requirements: list[str]) -> dict[str, metadata.Distribution]:
-    """The distributions of requirements and of all that they need, by normalised name."""
+    """Return the distributions of requirements and of all that they need, by normalised name."""
     packaging = pytest.importorskip("packaging.requirements")
     found: dict[str, metadata.Distribution] = {}
     waiting = list(requirements)
@@ -41,7 +41,7 @@ def needed(requirements: list[str]) -> dict[str, metadata.Distribution]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of links to flashgraph and to its base dependencies, and to nothing else."""
+    """Return a folder of links to flashgraph and its base dependencies, and to nothing else."""
     folder = tmp_path_factory.mktemp("plain") / "site"
     folder.mkdir()
     (folder / "flashgraph").symlink_to(ROOT / "flashgraph")
@@ -54,7 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def plain(site: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What `tests/plain.py` says in an interpreter that sees that folder alone."""
+    """Return the output of `tests/plain.py` in an interpreter that sees only that folder."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "FLASHGRAPH"))}
     done = subprocess.run(
         [sys.executable, "-S", ROOT / "tests" / "plain.py"],
@@ -73,7 +73,7 @@ def test_only_base_dependencies_are_there(plain: dict[str, Any]) -> None:
 
 
 def test_every_extra_has_its_modules() -> None:
-    """A new one has to be named when it is missing."""
+    """Every extra is named when it is missing, also a new one."""
     optional = PROJECT["optional-dependencies"]
     names = {re.split(r"[>=<]", text)[0].replace("-", "_") for of in optional.values() for text in of}
     assert {name.removesuffix("_skinny") for name in names} == set(EXTRAS)
@@ -112,7 +112,7 @@ EXTRA = {
 
 @pytest.mark.parametrize("name", LINES)
 def test_a_command(name: str, plain: dict[str, Any]) -> None:
-    """It does what it is for, or names the extra that it needs."""
+    """A command works, or names the extra that it needs."""
     code, said = plain["lines"][name]
     assert "defect" not in said, said
     assert "Traceback" not in said, said

@@ -1,4 +1,4 @@
-"""What README.md and the pages show works as it stands there."""
+"""Every example of README.md and the pages works as it is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_the_smallest_graph(tmp_path: Path) -> None:
-    """It passes its checks, imports nothing in vain, and scores the seed before it asks for another wording."""
+    """The smallest graph passes its checks, uses all its imports, and scores the seed before it requests another
+    wording."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     (source,) = [block for block in blocks if "fg.Graph(" in block]
     path = tmp_path / "hill.py"
@@ -36,7 +37,7 @@ def test_the_smallest_graph(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("page", ["how-to/forecast.md", "explanation/concepts.md", "algorithms/combee.md"])
 def test_settings_of_edges(page: str) -> None:
-    """Each ``EDGE.option=value`` that names an edge of a shipped graph fits it, also where a sweep tries several."""
+    """Each ``EDGE.option=value`` that names an edge of a shipped graph fits it, also with several values in a sweep."""
     text = (ROOT / "docs" / page).read_text()
     specs = [load_graph(name).spec for name in ("gepa", "combee")]
     found = re.findall(r"'([\w.]+->[\w.]+\.\w+)=([^']+)'", text)
@@ -48,7 +49,7 @@ def test_settings_of_edges(page: str) -> None:
 
 
 def test_security_names_tests_that_there_are() -> None:
-    """A claim without its test is none."""
+    """Every claim of the security page names an existing test."""
     claimed, file = [], ""
     for named in re.findall(
         r"`([\w/]*\.py)?(?:::(\w+))?`", (ROOT / "docs" / "explanation" / "security.md").read_text()

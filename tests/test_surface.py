@@ -1,6 +1,6 @@
-"""The public surface: a change of it is a decision, so the committed list has to be changed with it.
+"""The public surface is a decision: whoever changes it must also change the committed list.
 
-`python -m tests.test_surface` writes the list anew.
+`python -m tests.test_surface` writes the list.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PUBLIC = (
 
 
 def surface() -> list[str]:
-    """Each public name, with the parameters of what can be called and the public methods and fields of classes."""
+    """Return each public name, with the parameters of callables and the public methods and fields of classes."""
     lines = []
     for module in PUBLIC:
         found = importlib.import_module(module)
@@ -49,7 +49,7 @@ def surface() -> list[str]:
 
 
 def _parameters(value: Any) -> str:
-    """``(a, b=, *, c)``; nothing for exceptions, protocols and for values that cannot be called."""
+    """Return ``(a, b=, *, c)``; empty for exceptions, protocols and values that are not callable."""
     if inspect.isclass(value):
         if issubclass(value, BaseException) or getattr(value, "_is_protocol", False):
             return ""
@@ -69,7 +69,7 @@ def _parameters(value: Any) -> str:
 
 
 def test_the_surface_is_as_listed() -> None:
-    """A name or parameter that comes or goes has to be listed: `python -m tests.test_surface`."""
+    """A name or parameter that is added or removed must be listed: `python -m tests.test_surface`."""
     assert surface() == LIST.read_text(encoding="utf-8").splitlines()
 
 
@@ -81,7 +81,7 @@ def test_every_listed_name_is_there(module: str) -> None:
 
 
 def test_no_two_public_classes_share_a_name() -> None:
-    """In the whole package, but for the programs that run in the sandbox."""
+    """No two public classes share a name, except in the programs that run in the sandbox."""
     homes = defaultdict(list)
     for path in Path(flashgraph.__file__).parent.rglob("*.py"):
         if "guest" not in path.parts:
@@ -104,7 +104,7 @@ IMPORT = re.compile(r"^ *(?:>>> )?from (flashgraph[\w.]*) import (\([^)]*\)|[^\n
     ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_users_code_imports_public_names_alone(path: Path) -> None:
-    """Algorithms, examples and docs show nothing that a user should not write."""
+    """Algorithms, examples and docs import only public names."""
     private = []
     for module, names in IMPORT.findall(path.read_text(encoding="utf-8")):
         if module.startswith("flashgraph.algorithms"):  # graph files may build on each other

@@ -1,9 +1,9 @@
-"""ACE pipelined against lockstep, on the simulated vLLM profile (128 slots) under virtual time.
+"""ACE pipelined compared with lockstep, on the simulated vLLM profile (128 slots) under virtual time.
 
     python -m tests.benchmarks.ace [--worlds 3] [--seeds 2] [--train 200] [--eval-steps 50] [--quick]
 
-Each run trains once on the same samples and validates a snapshot every so many and at the end, 100 samples each.  In
-lockstep the samples are trained one after the other, the samples of a validation are tried side by side.
+Each run trains once on the same samples. It validates a snapshot at regular steps and at the end, with 100 samples
+each. In lockstep the training samples run one after the other, and the samples of a validation side by side.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Runs = list[Measured]
 
 
 def speeds(runs: dict[str, Runs]) -> Table:
-    """How long the training took and what the server did meanwhile: medians over worlds and seeds."""
+    """Return the time of the training and the server's use meanwhile: medians over worlds and seeds."""
     table = Table(title="speed", title_justify="left")
     for name in (
         "variant",
@@ -70,7 +70,7 @@ def speeds(runs: dict[str, Runs]) -> Table:
 
 
 def qualities(runs: dict[str, Runs]) -> Table:
-    """What was learned: means over worlds and seeds of true held-out scores."""
+    """Return the quality of the training: means over worlds and seeds of true held-out scores."""
     table = Table(title="quality", title_justify="left")
     columns = (
         "variant", "best", "at equal calls", "after 1/4", "after 1/2", "lockstep's best in (min)", "calls", "lag",
@@ -101,7 +101,7 @@ def qualities(runs: dict[str, Runs]) -> Table:
 
 
 def bounds(runs: dict[str, Runs]) -> list[str]:
-    """What bound each run: the samples' own length, while the server has room, or the server."""
+    """Return the bound of each run: the samples' own length while the server has room, or the server."""
     lines = []
     for name, measured in runs.items():
         use = median(m.use for m in measured)

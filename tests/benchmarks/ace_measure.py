@@ -1,6 +1,6 @@
-"""One simulated run of ACE and what is read off it.
+"""One simulated run of ACE and its measures.
 
-Scores are the world's true ones (expected on its held-out split); validation scores would flatter whoever validates
+Scores are the world's true ones (expected on its held-out split). Validation scores would favour a run that validates
 more snapshots.
 """
 
@@ -25,12 +25,12 @@ from .ace_world import AceServer, AceWorld
 __all__ = ["Measured", "Point", "measure"]
 
 RULES, LEARN = 100, 0.45
-"""More rules and a worse reflector than the world's own, so that the training samples do not teach all there is."""
+"""More rules and a worse reflector than the world's defaults, so that training does not teach every rule."""
 
 
 @attrs.frozen
 class Point:
-    """The playbook at a moment: its true score, and that of the snapshot that would be handed out."""
+    """The playbook at a moment: its true score, and that of the best snapshot."""
 
     at: float
     calls: int
@@ -47,23 +47,23 @@ class Measured:
     seconds: float
     trained_by: float
     trained: int
-    """Deltas that were admitted: one for each sample, or batch."""
+    """Admitted deltas: one for each sample, or batch."""
     samples: int
     calls: int
     use: float
-    """Tokens a second over what the server makes with every slot busy."""
+    """Tokens a second, over the server's capacity with every slot busy."""
     in_flight: float
     """Requests at the server, on average."""
     latency: float
     """Seconds from a sample's emission to its delta, on average."""
     lag: float
-    """Versions by which the playbook had moved on when a delta was admitted, on average."""
+    """The lag of a delta at its admission, on average."""
     repairs: int
     duplicates: int
     """Additions that were refused because the playbook held them by then."""
     lines: int
     shares: Mapping[str, float]
-    """Of the tokens that were asked for, each role's share."""
+    """Each role's share of the requested tokens."""
 
     @property
     def final(self) -> float:
@@ -71,15 +71,15 @@ class Measured:
         return self.curve[-1].best
 
     def after_calls(self, calls: int) -> float:
-        """The playbook's true score after so many calls."""
+        """Return the playbook's true score after so many calls."""
         return max((p for p in self.curve if p.calls <= calls), key=lambda p: p.calls).score
 
     def after_samples(self, samples: int) -> float:
-        """The playbook's true score when so many samples had been trained on."""
+        """Return the playbook's true score after training on so many samples."""
         return next(p.score for p in self.curve if p.trained >= samples)
 
     def time_to(self, score: float) -> float | None:
-        """Seconds until the playbook had a true score for the first time."""
+        """Return the seconds until the playbook first had this true score."""
         return next((p.at for p in self.curve if p.score >= score), None)
 
 

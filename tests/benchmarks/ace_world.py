@@ -1,11 +1,10 @@
-"""ACE on the simulated server: a world in which a better playbook really scores better, and what is measured of a run.
+"""ACE on the simulated server: a world in which a better playbook really scores better.
 
-The world is `flashgraph.sim.world.World`: hidden rules that samples need.  The generator passes a sample when the
-playbook, or the reflection on its last attempt, states the needed rules.  The reflector finds the rules that the
-feedback names, misses some and garbles some.  The curator writes down what is new, rewrites lines that were garbled,
-takes out what a better line contradicts and merges what is there twice; a rule is worded in one of several ways, so
-that curators who work side by side write duplicates that no comparison of words finds.  All of it is a hash of (seed,
-texts).
+The world is `flashgraph.sim.world.World`: hidden rules that samples need. The generator passes a sample if the
+playbook, or the reflection on its last attempt, states the needed rules. The reflector finds rules named by the
+feedback, misses some and garbles some. The curator adds new rules, rewrites garbled lines, removes lines that a better
+one contradicts, and merges duplicates. A rule has several wordings, so that curators who work side by side write
+duplicates that no comparison of words finds. Everything is a hash of (seed, texts).
 """
 
 from __future__ import annotations
@@ -27,8 +26,11 @@ from flashgraph.sim.world import RuleSample, World, rules_of
 __all__ = ["LENGTHS", "AceServer", "AceWorld", "role_of"]
 
 LENGTHS: Mapping[str, tuple[float, float]] = {"generator": (699, 0.9), "reflector": (550, 0.5), "curator": (800, 0.6)}
-"""Mean and shape of reply lengths in tokens.  The generator's are the published ones of an evaluation sample (arXiv
-2605.08520); five fields of a reflection and a curator's reasoning with its operations are estimates."""
+"""The mean and shape of reply lengths in tokens.
+
+The generator's are the published ones of an evaluation sample (arXiv 2605.08520). The others are estimates: five fields
+of a reflection, and a curator's reasoning with its operations.
+"""
 
 WORDINGS = (
     "Kind {rule}: the code is {code} (R{rule}{mark})",
@@ -42,7 +44,7 @@ _CASE = re.compile(r"case (train|val|test)-(\d+)")
 
 @attrs.frozen
 class AceWorld:
-    """``world`` has the samples and their rules; ``needs`` what each of them needs, by its name."""
+    """``world`` has the samples and their rules; ``needs`` holds each sample's needed rules, by its name."""
 
     world: World
     needs: Mapping[str, RuleSample] = attrs.field(init=False, repr=False)
@@ -53,7 +55,7 @@ class AceWorld:
         return {str(s): s for split, size in sizes.items() for s in self.world.samples(split, size)}
 
     def task(self) -> fg.Task[RuleSample, str]:
-        """The world as a task for ACE: the answer is ``right`` or it is not, and the feedback names the rules."""
+        """Return the world as a task for ACE: the answer is ``right`` or not, and the feedback names the rules."""
         base = self.world.task()
 
         def score(sample: RuleSample, output: str) -> fg.Score:
@@ -64,7 +66,7 @@ class AceWorld:
         )  # fmt: skip
 
     def answer(self, messages: Sequence[Message]) -> str:
-        """The model of every role."""
+        """Answer as the model of every role."""
         prompt = messages[-1]["content"]
         replies: Mapping[str, Callable[[str], str]] = {
             "generator": self.generate, "reflector": self.reflect, "curator": self.curate
@@ -79,7 +81,7 @@ class AceWorld:
         return json.dumps({"reasoning": "-", "bullet_ids": used, "final_answer": "right" if right else "wrong"})
 
     def reflect(self, prompt: str) -> str:
-        """The rules that the feedback names, as far as they are found; lines with a garbled rule are harmful."""
+        """Return the rules that the feedback names, as far as they are found; lines with a garbled rule are harmful."""
         stream = self._stream("reflect", prompt)
         feedback, _, used = prompt.partition("That was ")[2].partition("It used these lines")
         found = []
@@ -147,7 +149,7 @@ class AceServer(SimModel):
 
 
 def role_of(prompt: str) -> str:
-    """Who is asked, by the first words of ACE's prompts."""
+    """Return the role of a prompt, by the first words of ACE's prompts."""
     if prompt.startswith("An assistant worked on this case"):
         return "reflector"
     return "curator" if prompt.startswith(("A playbook collects", "These pieces of advice")) else "generator"

@@ -1,9 +1,9 @@
-"""What a request costs beside a bare httpx loop: the same server, the same requests, as many in flight.
+"""The cost of a request compared with a bare httpx loop: the same server, requests, and number in flight.
 
     python -m tests.benchmarks.client [--requests 3000] [--flight 1000] [--rounds 3]
 
-Prints the tables of docs/benchmarks/index.md, section "Client".  Requests a second of the client's own processor time
-stand beside those of the clock: the clock's depend on what else the machine does.
+Prints the tables of docs/benchmarks/index.md, section "Client". Each rate is given for the clock and for the client's
+own processor time, because other work on the machine affects the clock.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ SLOTS = 4096
 
 @attrs.frozen
 class Rate:
-    """Requests a second, by the clock and of the client's processor time."""
+    """Requests a second, by the clock and by the client's processor time."""
 
     clock: float
     processor: float
 
 
 def served() -> SimServer:
-    """As fast as it can be: the replies' times are next to nothing, and there is always a slot."""
+    """Return a server that is as fast as possible: replies take almost no time, and a slot is always free."""
     return SimServer(SimModel(attrs.evolve(PROFILES["vllm"].faster(1e6), slots=SLOTS)))
 
 
 async def bare(url: str, requests: int, flight: int) -> None:
-    """A loop as anyone would write it, which takes the text out of the reply."""
+    """Run a simple loop, which reads the text of the reply."""
     limits = httpx.Limits(max_connections=flight, max_keepalive_connections=flight)
     async with httpx.AsyncClient(limits=limits, timeout=None, trust_env=False) as client:
 
@@ -65,7 +65,7 @@ async def bare(url: str, requests: int, flight: int) -> None:
 
 
 async def spread(url: str, requests: int, flight: int) -> None:
-    """The same loop with a client for each request in flight: the fastest that httpx can do."""
+    """Run the same loop with a client for each request in flight, the fastest way with httpx."""
     tls, idle = httpx.create_ssl_context(), list[httpx.AsyncClient]()
     async with AsyncExitStack() as stack:
 
@@ -83,7 +83,7 @@ async def spread(url: str, requests: int, flight: int) -> None:
 
 
 async def model(url: str, requests: int, flight: int) -> None:
-    """flashgraph's backend alone."""
+    """Run flashgraph's backend alone."""
     asked = HttpModel(url, "sim", limit=flight)
 
     async def one() -> None:
@@ -100,7 +100,7 @@ class Asked:
 
 @attrs.frozen
 class Counted:
-    """A pool that holds nothing, and so has nothing to tell: what is measured is the way to it."""
+    """A pool that holds nothing, so that only the way to it is measured."""
 
     artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
 
@@ -115,7 +115,7 @@ class Counted:
 
 
 def graph_of(requests: int) -> fg.Graph:
-    """One call a round, and rounds that do not wait for each other."""
+    """Return a graph with one call a round, and rounds that do not wait for each other."""
     graph = fg.Graph("calls")
     counted = graph.pool("counted", Counted)
 
@@ -134,7 +134,7 @@ def graph_of(requests: int) -> fg.Graph:
 
 
 async def scheduled(url: str, requests: int, flight: int) -> None:
-    """A whole run: the scheduler, its budget and events, and the backend."""
+    """Run everything: the scheduler, its budget and events, and the backend."""
     task = fg.Task("calls", [0], [0], score=lambda sample, output: fg.Score(0.0))
     asked = HttpModel(url, "sim", limit=flight)
     options: dict[str, Any] = {"models": {"task": asked}, "schedule": fg.pipelined(window=flight)}
@@ -169,7 +169,7 @@ def timed(way: Callable[[str, int, int], Awaitable[None]], url: str, requests: i
 
 
 def measured(url: str, requests: int, flight: int, rounds: int) -> dict[str, Rate]:
-    """Medians over the rounds.  In each round every way is measured, so that they meet the same machine."""
+    """Return medians over the rounds. Each round measures every way, under the same load of the machine."""
     found: dict[str, list[Rate]] = {name: [] for name in WAYS}
     for _ in range(rounds):
         for name, way in WAYS.items():
@@ -192,9 +192,9 @@ def table(found: Mapping[str, Rate]) -> str:
 
 
 async def sustained(url: str, requests: int, flight: int) -> float:
-    """Answers a second to requests over bare sockets, one for each in flight: a client that does next to nothing.
+    """Return the answers a second to requests over bare sockets, one for each in flight: a client with almost no work.
 
-    The first and the last quarter are left out: before, no reply is a long one yet, and after, the long ones are left.
+    The first and the last quarter do not count: at first no long reply is done, and at the end only long ones are left.
     """
     port, numbers, ends = httpx.URL(url).port, iter(range(requests)), list[float]()
     assert port is not None
@@ -220,7 +220,7 @@ async def sustained(url: str, requests: int, flight: int) -> float:
 
 @attrs.frozen
 class Profiled:
-    """The `vllm` profile, so many times as fast."""
+    """The `vllm` profile, ``speed`` times as fast."""
 
     speed: float
 
@@ -235,13 +235,13 @@ class Profiled:
 
 
 def _children() -> float:
-    """Processor seconds of the child processes that have ended."""
+    """Return the processor seconds of the child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def server_table(speeds: Sequence[float], seconds: float) -> str:
-    """What the simulated server answers with 1.5 requests in flight for each of its slots."""
+    """Return the simulated server's answers with 1.5 requests in flight for each of its slots."""
     head = "| speed | the profile can answer/s | answered/s | answered/s of the server's processor time |"
     lines = [head, "| --- " * 4 + "|"]
     for speed in speeds:
@@ -249,7 +249,7 @@ def server_table(speeds: Sequence[float], seconds: float) -> str:
         requests = round(profiled.most * seconds)
         with serving(profiled) as url:
             rate = anyio.run(partial(sustained, url, requests, round(PROFILES["vllm"].slots * 1.5)))
-        # The server's start is in it: the figure is a lower one.
+        # The figure includes the server's start, so it is a lower bound.
         processor = requests / (_children() - before)
         lines.append(f"| {speed:g} | {profiled.most:,.0f} | {rate:,.0f} | {processor:,.0f} |")
     return "\n".join(lines)

@@ -1,9 +1,9 @@
-"""`make bench-family`: every kind of world beside the peer, with what is reported and what is true.
+"""`make bench-family`: every kind of world compared with the peer, with reported and true scores.
 
     python -m tests.benchmarks.family [--seeds 5] [--minutes 20] [--profile vllm] [--held-out] [--kinds a,b]
 
-Simulated time, so the figures depend on the seeds alone.  Scores are true ones of the artifact that a run would hand
-out.  The peer is the best of its modes by hindsight, for each world and seed.
+Time is simulated, so the figures depend only on the seeds. Scores are true ones of a run's champion. The peer is the
+best of its modes by hindsight, for each world and seed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KINDS = {**FAMILY, **HELD_OUT}
 
 
 def one(variant: str, kind: str, seed: int, minutes: float, profile: str, options: Mapping[str, Any]) -> Measured:
-    """One run of a variant: a mode of the peer, or a schedule with ``options`` of `measure`."""
+    """Run a variant: a mode of the peer, or a schedule with ``options`` of `measure`."""
     world = KindWorld(KINDS[kind], seed, kind)
     if variant in PEERS:
         return measure_peer(world, PEERS[variant], minutes=minutes, profile=profile, seed=seed)
@@ -37,25 +37,25 @@ def one(variant: str, kind: str, seed: int, minutes: float, profile: str, option
 
 @attrs.frozen
 class Row:
-    """One run beside the peer's best and lockstep on the same world and seed."""
+    """One run compared with the peer's best and lockstep on the same world and seed."""
 
     time: float
-    """Time to the peer's best final true score, over the peer's; infinite when it was never reached."""
+    """The time to the peer's best final true score, over the peer's; infinite if never reached."""
     tokens: float
-    """Tokens at that moment, over the peer's."""
+    """The tokens at that moment, over the peer's."""
     ahead: float
-    """True score at the end, less the peer's."""
+    """The true score at the end, minus the peer's."""
     area: float
-    """Area under the true score's curve, over the peer's."""
+    """The area under the true score's curve, over the peer's."""
     fall: float
     bias: float
-    """Reported less true score at the end."""
+    """The reported minus the true score at the end."""
     covered: bool
     calls: float
-    """True score after as many calls as lockstep makes in all, less lockstep's at that moment."""
+    """The true score after as many calls as lockstep makes in all, minus lockstep's at that moment."""
     equal_tokens: float
     gain: float
-    """Gain over the seed at lockstep's calls, over lockstep's gain."""
+    """The gain over the seed at lockstep's calls, over lockstep's gain."""
     final: float
 
 
@@ -153,7 +153,7 @@ def main(
 
 
 def summary(rows: Sequence[Sequence[Row]]) -> str:
-    """Medians over seeds by kind, then the median and the worst of the kinds."""
+    """Return medians over seeds by kind, then the median and the worst of the kinds."""
     times = [median(r.time for r in kind) for kind in rows]
     tokens = [median(r.tokens for r in kind) for kind in rows]
     ahead = [median(r.ahead for r in kind) for kind in rows]

@@ -1,9 +1,9 @@
-"""What a forecast costs: processor seconds of one core for half an hour of each graph on the simulated vLLM server.
+"""The cost of a forecast: processor seconds of one core for half an hour of each graph on the simulated vLLM server.
 
     python -m tests.benchmarks.forecast [--minutes 30] [--repeat 3] [--profile]
 
-Prints the Markdown table of docs/how-to/forecast.md: the least of the repetitions, because other work on the
-machine only adds to it.
+Prints the Markdown table of docs/how-to/forecast.md. It takes the least of the repetitions, because other work on the
+machine only adds time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BEAM = str(Path(__file__).parents[2] / "examples" / "beam" / "beam.py")
 
 @attrs.frozen
 class Case:
-    """A graph and how it is scheduled."""
+    """A graph and its schedule."""
 
     graph: str
     schedule: str = "pipelined"
@@ -55,7 +55,7 @@ def simulated(case: Case, minutes: float) -> Forecast:
 
 
 def measured(case: Case, minutes: float) -> tuple[float, Forecast]:
-    """Processor seconds of this process, and the forecast."""
+    """Return the processor seconds of this process, and the forecast."""
     before = time.process_time()
     found = simulated(case, minutes)
     return time.process_time() - before, found

@@ -1,9 +1,9 @@
-"""Meta-Harness on the simulated server: a world in which better programs really score better, and what is measured.
+"""Meta-Harness on the simulated server: a world in which better programs really score better.
 
-A program knows tricks (``T7!``, or a garbled ``T7~``) and shows some examples; a sample needs one to three tricks.
-The proposer reads programs and failures as a coding agent does, turn after turn, and writes programs that know what
-the programs it read knew, and some of what their failures called for.  All of it is a hash of (seed, texts), so that
-equal requests have equal answers in any order.  Scores are the world's true ones, expected on the held-out split.
+A program knows tricks (``T7!``, or a garbled ``T7~``) and shows some examples; a sample needs one to three tricks. The
+proposer reads programs and failures in turns, as a coding agent does. Its programs know the tricks of the programs that
+it read, and some tricks that their failures needed. Everything is a hash of (seed, texts), so that equal requests have
+equal answers in any order. Scores are the world's true ones, expected on the held-out split.
 
     python -m tests.benchmarks.harness_world [MINUTES [VARIANT ...]]
 """
@@ -38,7 +38,7 @@ __all__ = ["HarnessWorld", "Measured", "WorldSandbox", "measure"]
 TURNS = 12
 DATASETS = {"laws": 44, "symptoms": 43, "reactions": 43}
 REPLY_TOKENS = 448
-"""Most tokens of an answer: what makes evaluation a quarter of lockstep's time, as in the paper."""
+"""The most tokens of an answer; it makes evaluation a quarter of lockstep's time, as in the paper."""
 
 CAUTION = 0.08
 """The standard error of an accuracy over a quarter of the predictions."""
@@ -51,7 +51,7 @@ _METHODS = "".join(f"\n    def {m}(self): ...\n" for m in ("predict", "learn_fro
 
 @attrs.frozen
 class Case:
-    """One sample; ``needs`` are the tricks without which it is answered wrongly."""
+    """One sample, whose answer is wrong without the tricks in ``needs``."""
 
     dataset: str
     split: str
@@ -68,8 +68,11 @@ class Case:
 
 @attrs.frozen
 class HarnessWorld:
-    """Numbers of one world: how often a trick is learned from a failure, garbled, and lost in rewriting; what share of
-    the programs cannot be imported."""
+    """The parameters of one world.
+
+    They say how often a trick is learned from a failure, garbled, and lost in rewriting, and what share of the programs
+    cannot be imported.
+    """
 
     seed: int = 0
     tricks: int = 40
@@ -101,7 +104,7 @@ class HarnessWorld:
         )
 
     def chance(self, code: str, case: Case) -> float:
-        """Probability that a program answers a sample right."""
+        """Return the probability that a program answers a sample right."""
         known = dict(_TRICK.findall(code))
         if any(known.get(str(trick)) == "~" for trick in case.needs):
             return 0.02
@@ -114,7 +117,8 @@ class HarnessWorld:
     # ---- the proposer ------------------------------------------------------------------------------------
 
     def answer(self, messages: Sequence[Message]) -> str:
-        """The proposer's next reply, or the task model's, which says nothing: the sandbox draws its answers."""
+        """Answer as the proposer, or as the task's model; the latter is empty, because the sandbox draws its
+        answers."""
         prompt = messages[0]["content"]
         number = re.search(r"This is iteration (\d+)", prompt)
         if number is None:
@@ -127,8 +131,10 @@ class HarnessWorld:
         return plan[turn - 1] if turn < wanted else self._programs(messages, stream)
 
     def _bases(self, prompt: str, stream: random.Random) -> tuple[int, int]:
-        """Two of the best programs of the board; the first is the one that the prompt says to start from, if any.  A
-        provisional accuracy is taken with the caution that its few predictions ask for."""
+        """Return two of the best programs of the board; the first is the one to start from, if the prompt names one.
+
+        A provisional accuracy is reduced, because it rests on few predictions.
+        """
 
         def rank(line: tuple[str, str, str]) -> tuple[float, int]:
             return float(line[1]) - CAUTION * ("provisional" in line[2]), int(line[0])
@@ -181,7 +187,7 @@ class WorldSandbox:
         llm: Llm | None = None,
         limits: SandboxLimits | None = None,
     ) -> Ran:
-        """As `flashgraph.sandbox.Sandbox.run`; a process takes 20 ms."""
+        """Run a program as `flashgraph.sandbox.Sandbox.run` does; a process takes 20 ms."""
         await anyio.sleep(0.02)
         if "import nowhere" in code:
             raise CandidateFailed("error", "ModuleNotFoundError: No module named 'nowhere'")
@@ -207,10 +213,10 @@ class WorldSandbox:
 
 @attrs.frozen
 class Measured:
-    """One simulated run; ``curve`` holds (seconds, calls, true score) each time the pool changed.
+    """One simulated run; ``curve`` holds (seconds, calls, true score) at each change of the pool.
 
-    ``proposing`` is the share of the time in which a proposal was being written while nothing was evaluated, plus half
-    of the time of both; ``stopped`` programs were cut off as clear losers.
+    ``proposing`` is the share of time in which a proposal was being written and nothing was evaluated, plus half of the
+    time of both. ``stopped`` counts programs that were cancelled as clear losers.
     """
 
     minutes: float
@@ -233,12 +239,12 @@ class Measured:
         return max((c for c in self.curve if c[1] <= calls), key=lambda c: c[1], default=(0, 0, 0.0))[2]
 
     def time_to(self, score: float) -> float | None:
-        """Seconds until ``score`` was reached for the first time."""
+        """Return the seconds until ``score`` was first reached."""
         return next((at for at, _, reached in self.curve if reached >= score), None)
 
     @property
     def rate(self) -> float:
-        """Proposals and evaluated programs a minute: what the paper counts."""
+        """Proposals and evaluated programs a minute, which the paper counts."""
         return (self.proposals + self.evaluated) / self.minutes
 
 
@@ -292,7 +298,7 @@ def measure(
 
 
 def _proposing(events: Sequence[ev.Event]) -> float:
-    """The share of the proposals in the time in which anything ran, after the baselines."""
+    """Return the share of the proposals in the time in which anything ran, after the baselines."""
     running = {"propose": 0, "rest": 0}
     spent = {"propose": 0.0, "rest": 0.0}
     began, last = False, 0.0
@@ -337,7 +343,7 @@ FIGURES: dict[str, tuple[str, Figure]] = {
 
 
 def _ratio(run: Measured, base: Measured) -> float:
-    """The time in which a run reaches the other's final score, over the time in which that one did."""
+    """Return the time in which a run reaches the other's final score, over the other's time."""
     mine, its = run.time_to(base.final), base.time_to(base.final)
     return math.inf if mine is None or not its else mine / its
 

@@ -1,11 +1,10 @@
-"""What the journal costs: time per item, its share at the rates of the simulated vLLM server, disk, and resuming.
+"""The cost of the journal: time per item, its share at the rates of the simulated vLLM server, disk, and resuming.
 
     python -m tests.benchmarks.journal [--pairs 7] [--quick] [--profile]
 
-Prints Markdown tables; docs/explanation/durability.md holds their last output.  Runs with and without a journal
-alternate, and each figure is the median over the pairs.  Times are of the processor, of all threads:
-what else runs on the machine
-does not change them; what is waited for, the disk, stands in `keep`, which is taken from a clock.
+Prints Markdown tables; docs/explanation/durability.md holds their last output. Runs with and without a journal
+alternate, and each figure is the median over the pairs. Times are processor time of all threads, which other work on
+the machine does not change. The time of `keep`, which waits for the disk, is taken from a clock.
 """
 
 from __future__ import annotations
@@ -44,8 +43,10 @@ WORDS = [stem + end for end in ("", "tion", "ing", "ed", "al", "s", "ment", "ous
 
 
 def wordy(answer: Callable[[Sequence[Message]], str]) -> Callable[[Sequence[Message]], str]:
-    """The answer with as much text around it as a model writes: lognormal, 699 tokens of four characters on average.
-    Words are drawn as language has them, a few of them often, so that the texts are as compressible as replies."""
+    """Return the answer in as much text as a model writes: lognormal, 699 tokens of four characters on average.
+
+    The words have the frequencies of language, so that the texts compress like replies.
+    """
     weights = [1 / (rank + 3) for rank in range(len(WORDS))]
 
     def said(messages: Sequence[Message]) -> str:
@@ -58,7 +59,7 @@ def wordy(answer: Callable[[Sequence[Message]], str]) -> Callable[[Sequence[Mess
 
 @attrs.frozen
 class Run:
-    """One run: seconds of the processor, items made, turns and calls, and the microseconds that each `keep` took."""
+    """One run: processor seconds, items made, turns and calls, and the microseconds of each `keep`."""
 
     seconds: float
     items: int
@@ -79,8 +80,10 @@ def once(
     val: int = 100,
     resume: bool = False,
 ) -> Run:
-    """GEPA on a world: with a model that answers at once in real time, or for so many minutes on the simulated vLLM
-    server in virtual time."""
+    """Run GEPA on a world.
+
+    The model answers at once in real time, or for so many minutes on the simulated vLLM server in virtual time.
+    """
     world = World(seed=1, val=val)
     answer = wordy(world.answer) if long else world.answer
     model: Any = answer if minutes is None else SimModel(PROFILES["vllm"], answer, seed=1)
@@ -118,7 +121,7 @@ def once(
 
 
 def pairs(count: int, **options: Any) -> list[tuple[Run, Run]]:
-    """Runs with a journal and without, one after the other, in turn."""
+    """Return runs with and without a journal, one after the other, in turn."""
     found = []
     for number in range(count + 1):
         with tempfile.TemporaryDirectory() as folder:
@@ -129,7 +132,7 @@ def pairs(count: int, **options: Any) -> list[tuple[Run, Run]]:
 
 
 def worst_case(count: int, proposals: int) -> None:
-    """A model that answers at once: nothing hides what the journal costs."""
+    """Print the worst case: the model answers at once, so that nothing hides the journal's cost."""
     click.echo("| schedule | µs per item without | with the journal | the journal | `keep` µs (median / 99 %) |")
     click.echo("| --- | --- | --- | --- | --- |")
     for schedule in ("lockstep", "pipelined"):
@@ -143,7 +146,7 @@ def worst_case(count: int, proposals: int) -> None:
 
 
 def share(count: int, minutes: float) -> None:
-    """At the rates of the simulated vLLM server: what the journal takes of each second that the server works."""
+    """Print the journal's share of each second of the server's work, at the rates of the simulated vLLM server."""
     runs = pairs(count, proposals=0, minutes=minutes, long=True)
     kept = runs[0][0]
     cost = median(a.seconds - b.seconds for a, b in runs)
@@ -155,7 +158,7 @@ def share(count: int, minutes: float) -> None:
 
 
 def disk(proposals: int) -> None:
-    """What proposals cost, with replies as long as a model's."""
+    """Print the disk space of proposals, with replies as long as a model's."""
     click.echo("| schedule | proposals | calls | journal | of it: texts | turns | a proposal | a call |")
     click.echo("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for schedule in ("lockstep", "pipelined"):
@@ -171,7 +174,7 @@ def disk(proposals: int) -> None:
 
 
 def resuming(events: Sequence[int]) -> None:
-    """How long it takes to be where the run was."""
+    """Print how long it takes to restore a run's state."""
     click.echo("| events | turns | journal | resumed after | µs per event |")
     click.echo("| --- | --- | --- | --- | --- |")
     for wanted in events:
@@ -211,7 +214,7 @@ def resuming(events: Sequence[int]) -> None:
 
 
 def profiled(proposals: int) -> None:
-    """Where the time of a run with a journal goes; the writing thread by itself."""
+    """Print where the time of a run with a journal is spent; the writing thread by itself."""
     commit = Store._commit
     thread = cProfile.Profile()
 

@@ -1,9 +1,9 @@
-"""Limits that move beside fixed ones, under virtual time: ``python -m tests.benchmarks.limits``, or with the argument
-``learned`` the table of limits that nobody has stated.
+"""Adaptive concurrency limits compared with fixed ones, under virtual time: ``python -m tests.benchmarks.limits``.
 
-First many equal requests: an API that takes 64 at once and answers 429 to more, and a server that lets them wait.
-Requests take 2 to 6 seconds; the first minute is warm-up.  Then whole runs of GEPA on the simulated server, through the
-client that a real one has: an API, limited by what it takes at once or by a rate, which it says or not, and vLLM.
+With the argument ``learned``, print the table of limits that nobody has set. First come many equal requests to an API
+that takes 64 at once and answers 429 to more, and to a server that queues them. Requests take 2 to 6 seconds; the first
+minute is warm-up. Then come whole runs of GEPA on the simulated server, through the real client. The servers are an API
+with a concurrency limit, APIs with a rate that they report or not, and vLLM.
 """
 
 from __future__ import annotations
@@ -61,9 +61,11 @@ SERVERS: Mapping[str, Rates] = {
 
 @attrs.frozen
 class Evolved:
-    """What a run of GEPA was like: proposals a minute and the score.  After the warm-up: ``use`` of what the server can
-    do, or of its rate, the share of requests that were cancelled, of the others the share that was answered 429, and
-    how many were in flight or waited."""
+    """The measures of a GEPA run: proposals a minute, the score, and more after the warm-up.
+
+    ``use`` is the share of the server's capacity, or of its rate. The others are the share of cancelled requests, the
+    share of 429s among the rest, and the numbers in flight and waiting.
+    """
 
     proposals: float
     cancelled: float
@@ -127,7 +129,7 @@ def evolve(
     ended = [event for event in of(result, ev.CallEnded) if event.at > WARM_MINUTES * 60]
     warm = [event for event in ended if event.how != "cancelled"]
     seconds = (minutes - WARM_MINUTES) * 60
-    # What the server counts: of a request that was cancelled, the prompt.
+    # The server counts only the prompt of a cancelled request.
     taken = [event for event in ended if event.how != "throttled"]
     if rates.rpm:
         use = len(taken) / (rates.rpm * seconds / 60)
@@ -149,7 +151,7 @@ def evolve(
 
 
 def gepa_row(name: str, limits: Limits, schedule: str, worlds: Sequence[Evolved]) -> str:
-    """A line of the second table: means over the worlds."""
+    """Return a line of the second table: means over the worlds."""
     cells = [
         f"{mean(found.proposals for found in worlds):.1f}",
         f"{mean(found.refused for found in worlds):.2%}",
@@ -162,11 +164,11 @@ def gepa_row(name: str, limits: Limits, schedule: str, worlds: Sequence[Evolved]
 
 
 CANCELLING = {"validate->frontier.release": "fraction(0.1)", "validate->frontier.late": "cancel"}
-"""Settings by which a validation ends when a tenth of it is answered, and the rest is cancelled."""
+"""Settings that end a validation when a tenth is answered, and cancel the rest."""
 
 
 def learned_row(name: str, schedule: str, worlds: Sequence[Evolved]) -> str:
-    """A line of the table of learned limits: means over the worlds, and the least use."""
+    """Return a line of the table of learned limits: means over the worlds, and the least use."""
     cells = [
         f"{mean(found.cancelled for found in worlds):.0%}",
         f"{mean(found.use for found in worlds):.0%} / {min(found.use for found in worlds):.0%}",
@@ -178,8 +180,10 @@ def learned_row(name: str, schedule: str, worlds: Sequence[Evolved]) -> str:
 
 
 def learned(minutes: float = 10.0) -> None:
-    """Print the table of limits that nobody has stated, as ``openai:`` has them: with GEPA as it is, and with most of
-    its requests cancelled."""
+    """Print the table of limits that nobody has set, as for ``openai:``.
+
+    GEPA runs with its defaults, and with most of its requests cancelled.
+    """
     print(
         f"GEPA, {len(WORLDS)} worlds, {minutes:g} simulated minutes; all from minute {WARM_MINUTES:g} on\n\n"
         "| server | schedule | cancelled | use, mean / least | in flight | waiting in it, mean / most | 429 |\n"
@@ -208,7 +212,7 @@ def learned(minutes: float = 10.0) -> None:
 
 
 def cases() -> list[tuple[str, Limits, str]]:
-    """Each server with limits that are meant for it, and with some that somebody might give it."""
+    """Return each server with limits that suit it, and with some that a user might set."""
     return [
         ("API, 64 at once", fixed(32), "throughput"),
         ("API, 64 at once", adaptive(), "throughput"),
@@ -232,7 +236,7 @@ def cases() -> list[tuple[str, Limits, str]]:
 
 
 def equal_requests(name: str, server: Server, count: int) -> str:
-    """A line of the first table: how long so many requests took, and what the endpoint saw."""
+    """Return a line of the first table: how long so many requests took, and the endpoint's counts."""
     result = ran(requests(count), {"task": server})
     ends = of(result, ev.CallEnded)
     seconds = ends[-1].at

@@ -1,4 +1,4 @@
-"""The real client of a model server against the simulated one in virtual time: all of both but the sockets."""
+"""The real client of a model server with the simulated server in virtual time: everything except the sockets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["LinkedModel"]
 
 @attrs.frozen
 class Wire:
-    """What `flashgraph.llm.connections.Connections` is to a client, without a network."""
+    """Replaces `flashgraph.llm.connections.Connections`, without a network."""
 
     server: SimServer
 
@@ -36,8 +36,10 @@ def _encoded(body: Any) -> bytes:
 
 @attrs.define(eq=False)
 class LinkedModel(VllmModel):
-    """Retries, errors, ``Retry-After``, priorities and ``/metrics`` as over HTTP; a request that is cancelled is
-    gone from the server at once."""
+    """A client with retries, errors, ``Retry-After``, priorities and ``/metrics`` as over HTTP.
+
+    A cancelled request leaves the server at once.
+    """
 
     server: SimServer = attrs.field(kw_only=True)
 

@@ -1,7 +1,7 @@
-"""One simulated run of GEPA and what is read off it.
+"""One simulated run of GEPA and its measures.
 
-Scores are the world's true ones (the expected score on its held-out split) of the artifact that the run would hand out
-at each moment; what the run reports of it stands beside them.
+Scores are the world's true ones (the expected score on its held-out split) of the run's champion at each moment. The
+run's own reported scores are kept too.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ __all__ = ["Measured", "Point", "measure"]
 
 @attrs.frozen
 class Point:
-    """Where a run was at a moment: seconds, calls and tokens so far, the true score of what it would hand out, the
-    score that it reports of that, and how many artifacts its pool has had."""
+    """The state of a run at a moment: seconds, calls and tokens so far, scores of its champion, and its artifacts.
+
+    The scores are the true one and the reported one. ``pool`` counts the artifacts that the pool has had.
+    """
 
     at: float
     calls: int
@@ -38,7 +40,7 @@ class Point:
 
 @attrs.frozen
 class Measured:
-    """``curve`` has a point for each time the pool changed."""
+    """``curve`` has a point for each change of the pool."""
 
     minutes: float
     curve: tuple[Point, ...]
@@ -46,17 +48,17 @@ class Measured:
     accepted: int
     calls: int
     wasted: int
-    """Calls that were cancelled, and calls of rounds that ended because an item was discarded as stale."""
+    """Cancelled calls, and calls of rounds that ended because an item was discarded as stale."""
     use: float
-    """Tokens a second over what the server makes with every slot busy."""
+    """Tokens a second, over the server's capacity with every slot busy."""
     sweeps: float = 0.0
     """Validations of a whole split."""
     reported: float = 0.0
-    """The score of the champion as the run's result gives it."""
+    """The score of the champion in the run's result."""
     interval: tuple[float, float] = (0.0, 1.0)
-    """And its interval at the 95 % level."""
+    """Its interval at the 95 % level."""
     last: float = 0.0
-    """The true score of the champion that the run's result gives."""
+    """The true score of the champion in the run's result."""
 
     @property
     def final(self) -> float:
@@ -67,13 +69,13 @@ class Measured:
 
     @property
     def mean(self) -> float:
-        """The score on average over the run's time: what a user has who looks at any moment of it."""
+        """The mean score over the run's time, as seen by a user at a random moment."""
         ends = [p.at for p in self.curve[1:]] + [self.minutes * 60]
         return sum(p.score * (end - p.at) for p, end in zip(self.curve, ends, strict=True)) / (self.minutes * 60)
 
     @property
     def fall(self) -> float:
-        """The most that the true score of what is handed out ever fell below what it had been."""
+        """The largest fall of the champion's true score below an earlier one."""
         highest, fall = 0.0, 0.0
         for point in self.curve:
             highest = max(highest, point.score)
@@ -87,11 +89,11 @@ class Measured:
         return next((p.score for p in reversed(self.curve) if p.tokens <= tokens), 0.0)
 
     def reached(self, score: float) -> Point | None:
-        """Where ``score`` was reached for the first time."""
+        """Return where ``score`` was first reached."""
         return next((p for p in self.curve if p.score >= score), None)
 
     def time_to(self, score: float) -> float | None:
-        """Seconds until ``score`` was reached for the first time."""
+        """Return the seconds until ``score`` was first reached."""
         point = self.reached(score)
         return None if point is None else point.at
 
@@ -108,7 +110,7 @@ def measure(
     seed: int = 0,
     graph: Any = "gepa",
 ) -> Measured:
-    """Run GEPA on a world for so many simulated minutes; ``slots`` in the place of those of the profile.
+    """Run GEPA on a world for so many simulated minutes; ``slots`` replace those of the profile.
 
     A whole number is the plain world of hidden rules with that seed.
     """

@@ -1,10 +1,10 @@
-"""What the scheduler itself costs: a graph of stages that do nothing, beside bare anyio memory streams.
+"""The cost of the scheduler itself: a graph of stages without work, compared with bare anyio memory streams.
 
     python -m tests.benchmarks.overhead [--items 10000]
 
-Both move the same numbers through four stages in one process, one after the other, several times; what counts is
-their ratio.  Seconds are processor time, so that other work on the machine does not count.  Then: the cost of an item
-as the window grows, and the memory of an open item beyond its payload.
+Both move the same numbers through four stages in one process, one after the other, several times; the result is their
+ratio. Seconds are processor time, so that other work on the machine does not count. Two more tables give the cost of an
+item as the window grows, and the memory of an open item beyond its payload.
 """
 
 from __future__ import annotations
@@ -29,13 +29,15 @@ from flashgraph.sim.world import World
 STAGES, WORKERS, BUFFER = 4, 64, 64
 WINDOWS = (1, 10, 100, 1000, 10_000)
 HELD = 30_000
-"""Items of a run whose window is open all the time: as many for each window, for the log that they leave is the same
-work for Python's garbage collector whatever the window."""
+"""The items of a run whose window is always full.
+
+All windows have the same number, because the log then costs Python's garbage collector the same.
+"""
 
 
 @attrs.frozen
 class Nothing:
-    """A pool that keeps nothing, so that only moving items costs anything."""
+    """A pool that keeps nothing, so that only moving items has a cost."""
 
     artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
 
@@ -50,7 +52,7 @@ class Nothing:
 
 
 def line(items: int) -> fg.Graph:
-    """A source of ``items`` numbers and four stages that pass them on to a pool."""
+    """Return a source of ``items`` numbers and four stages that pass them on to a pool."""
     graph = fg.Graph("line")
     pool = graph.pool("pool", Nothing)
 
@@ -81,7 +83,7 @@ TASK: fg.Task[int, int] = fg.Task("nothing", train=[0], val=[0], attempt=_attemp
 
 
 async def through_the_graph(items: int, window: int) -> float:
-    """Processor seconds of a run of the graph."""
+    """Return the processor seconds of a run of the graph."""
     graph = line(items)
     graph.checked()
     gc.collect()
@@ -94,7 +96,7 @@ async def through_the_graph(items: int, window: int) -> float:
 
 
 def held(window: int, items: int = HELD) -> float:
-    """Processor seconds of an item when a whole window is open all the time: each stage takes a virtual second."""
+    """Return the processor seconds of an item while a whole window is open: each stage takes a virtual second."""
     graph = fg.Graph("held")
     pool = graph.pool("pool", Nothing)
 
@@ -131,16 +133,18 @@ def held(window: int, items: int = HELD) -> float:
 
 
 def held_by_streams(window: int, items: int = HELD) -> float:
-    """Processor seconds of an item through bare streams, a whole window open all the time as in `held`."""
+    """Return the processor seconds of an item through bare streams, with a whole window open as in `held`."""
     return run_virtually(lambda: through_streams(items, window, window, window, 1.0)) / items
 
 
 async def through_streams(
     items: int, workers: int, buffer: int, window: int | None = None, seconds: float | None = None
 ) -> float:
-    """Processor seconds of the same through bare streams, ``workers`` tasks a stage, with at most ``window`` numbers
-    between the first and the last; None: as many as there is room for.  Each task sleeps for ``seconds`` with each
-    number; None: it does not."""
+    """Return the processor seconds of the same through bare streams, with ``workers`` tasks a stage.
+
+    At most ``window`` numbers are between the first and the last stage; None: as many as fit. Each task sleeps for
+    ``seconds`` with each number; None: it does not sleep.
+    """
     gc.collect()
     before = time.process_time()
     places = None if window is None else anyio.Semaphore(window)
@@ -183,8 +187,10 @@ async def _pass(
 
 
 def tiny(schedule: str, delay: float) -> tuple[float, float]:
-    """Seconds of the clock, and of the processor, for 60 proposals of GEPA where nothing takes any time worth
-    overlapping: five validation samples, and a model that answers after ``delay`` seconds."""
+    """Return the clock and processor seconds of 60 GEPA proposals where nothing takes time worth overlapping.
+
+    There are five validation samples, and the model answers after ``delay`` seconds.
+    """
     world = World(seed=1, train=10, val=5, test=5)
 
     async def model(messages: Sequence[fg.Message]) -> str:
@@ -198,12 +204,13 @@ def tiny(schedule: str, delay: float) -> tuple[float, float]:
 
 
 def rate(seconds: list[float], items: int) -> float:
-    """Stage executions a second: the median of several runs."""
+    """Return stage executions a second: the median of several runs."""
     return STAGES * items / median(seconds)
 
 
 def memory(open_items: int) -> float:
-    """Bytes of an open item beyond its payload: items that wait before a stage that never takes them up."""
+    """Return the bytes of an open item beyond its payload, from items that wait before a stage that never takes
+    them."""
     graph = fg.Graph("full")
     pool = graph.pool("pool", Nothing)
 
@@ -233,7 +240,7 @@ def memory(open_items: int) -> float:
             while len(run.machine.flow.items) < open_items:
                 await anyio.lowlevel.checkpoint()
             await anyio.sleep(0.01)
-            # The event log is the run's, not the items': it is as long when they have ended.
+            # The event log belongs to the run, and is as long when the items have ended.
             run._events._chunks.clear()
             run._events._tail.clear()
             gc.collect()

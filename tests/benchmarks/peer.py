@@ -1,8 +1,7 @@
 """The peer implementation (PyPI ``gepa``) on the same simulated server and world, with its own loop and defaults.
 
-The peer is synchronous: it hands the server one batch at a time and waits for all of it.  So each batch is run on the
-simulated engine under a virtual clock of its own, and the peer's time is the sum of these; what it does between them
-takes none.
+The peer is synchronous: it sends one batch at a time and waits for its end. So each batch runs on the simulated engine
+under a virtual clock of its own, and the peer's time is the sum of these. Its own work between batches takes no time.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ R = TypeVar("R")
 
 @attrs.frozen
 class Peer:
-    """How the peer is run: ``workers`` requests at once, ``proposals`` an iteration, made side by side."""
+    """The mode of the peer: ``workers`` requests at once, and ``proposals`` an iteration, made side by side."""
 
     workers: int
     proposals: int
@@ -46,12 +45,14 @@ PEERS: Mapping[str, Peer] = {
     "peer, 8 proposals at once": Peer(workers=128, proposals=8),
     "peer, 16 proposals at once": Peer(workers=128, proposals=16),
 }
-"""Its defaults (``max_litellm_workers=10``, one mutation an iteration), and its parallel modes: `IndependentSampling`
-with ``batch_evaluate`` and batched reflection."""
+"""Its defaults (``max_litellm_workers=10``, one mutation an iteration), and its parallel modes.
+
+These are `IndependentSampling` with ``batch_evaluate`` and batched reflection.
+"""
 
 
 class _Server:
-    """Batches on the simulated engine, and the clock that they add up to."""
+    """Batches on the simulated engine, and the clock that sums them."""
 
     def __init__(self, world: KindWorld, profile: str, workers: int, seed: int) -> None:
         self.model = SimModel(PROFILES[profile], world.answer, seed=seed)
@@ -60,7 +61,7 @@ class _Server:
         self.calls = 0
 
     def run(self, works: Sequence[Callable[[Llm], Awaitable[R]]]) -> list[R]:
-        """What several works come to, ``workers`` of them at a time."""
+        """Return the results of several works, run ``workers`` at a time."""
         found: dict[int, R] = {}
 
         async def llm(messages: str | Sequence[Message], **params: Any) -> Reply:
@@ -130,7 +131,7 @@ class _Reflection:
 
 
 def _in_one_fence(prompt: Any) -> str:
-    """The prompt with the instruction as its only fence, and each feedback marked: how the world reads prompts."""
+    """Return the prompt as the world reads it: the instruction in the only fence, and each feedback marked."""
     text = prompt if isinstance(prompt, str) else prompt[-1]["content"]
     _, current, rest = text.split("```", 2)
     return f"```{current}```\n{rest.replace('```', '').replace('## Feedback', 'Feedback:')}"

@@ -1,9 +1,9 @@
-"""The peer over real HTTP beside the peer by summed batches: ``python -m tests.benchmarks.peer_http``.
+"""The peer over real HTTP compared with the peer by summed batches: ``python -m tests.benchmarks.peer_http``.
 
-`tests.benchmarks.peer` runs each batch of the ``gepa`` package on the simulated engine under a virtual clock, and adds
-the times up.  Here the same package calls the simulated server over HTTP from threads, as its users do.  The server is
-a process of its own on the real clock, ``--speed`` times as fast as its profile.  Requests and replies follow from the
-world and the seed, so both runs ask and get the same; they may differ in time alone.
+`tests.benchmarks.peer` runs each batch of the ``gepa`` package on the simulated engine under a virtual clock, and sums
+their times. Here the same package calls the simulated server over HTTP from threads, as its users do. The server is
+another process on the real clock, ``--speed`` times as fast as its profile. Requests and replies follow from the world
+and the seed, so both runs send and receive the same; only times may differ.
 """
 
 from __future__ import annotations
@@ -52,8 +52,11 @@ class Served:
 
 
 class _OverHttp(_Server):
-    """Batches over HTTP, ``workers`` threads at a time.  ``now`` are the profile's seconds that they have taken,
-    ``whole`` those since the first one, with what the peer does in between."""
+    """Batches over HTTP, ``workers`` threads at a time.
+
+    ``now`` is the profile's seconds that they took, ``whole`` the seconds since the first one, with the peer's own
+    work.
+    """
 
     def __init__(self, url: str, world: KindWorld, profile: str, workers: int, seed: int, speed: float) -> None:
         super().__init__(world, profile, workers, seed)
@@ -100,7 +103,7 @@ class _OverHttp(_Server):
 
 @attrs.frozen
 class Compared:
-    """A mode of the peer by summed batches, and over HTTP: its curve, and seconds with the peer's own work."""
+    """A mode of the peer by summed batches and over HTTP: its curve, and seconds with the peer's own work."""
 
     batches: Measured
     http: Sequence[Point]
@@ -108,14 +111,14 @@ class Compared:
 
     @property
     def same(self) -> int:
-        """Iterations after which calls, candidates and scores were the same in both, from the first one on."""
+        """The number of iterations with the same calls, candidates and scores in both, from the first one on."""
         pairs = list(zip(self.batches.curve, self.http, strict=False))
         differs = [(a.calls, a.accepted, a.score) != (b.calls, b.accepted, b.score) for a, b in pairs]
         return differs.index(True) if True in differs else len(pairs)
 
     @property
     def slower(self) -> float:
-        """The seconds of the last iteration that both have, over HTTP by those of summed batches."""
+        """The seconds until the last common iteration: over HTTP, divided by those of summed batches."""
         last = self.same - 1
         return self.http[last].at / self.batches.curve[last].at
 

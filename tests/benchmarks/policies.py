@@ -1,6 +1,6 @@
-"""`make bench`: what each policy does to time and quality, on the simulated vLLM profile.
+"""`make bench`: the effect of each policy on time and quality, on the simulated vLLM profile.
 
-Each variant changes one thing of the defaults.
+Each variant changes one of the defaults.
 
     python -m tests.benchmarks.policies [--worlds 7] [--minutes 20] [--quick]
 
@@ -44,8 +44,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "focus 0": ("pipelined", {"focus": 0}),
     "focus 0.5": ("pipelined", {"focus": 0.5}),
 }
-"""Each changes one thing of the defaults.  The numbers of workers are those of the paper's ablation (figure 6), where
-a worker of the validation has a request, not a sweep."""
+"""Variants that each change one of the defaults.
+
+The numbers of workers are those of the paper's ablation (figure 6). Here a worker of the validation has a request, not
+a sweep.
+"""
 
 CONTROLS = ("drain_first()", "shortest_first()", "balanced()")
 WORKLOADS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -55,11 +58,12 @@ WORKLOADS: dict[str, tuple[str, dict[str, Any]]] = {
     "32 slots, throughput": ("throughput", {"slots": 32}),
     "API of 64, pipelined": ("pipelined", {"profile": "api"}),
 }
-"""Where work waits for slots seldom, often, and most of the time."""
+"""Workloads in which work waits for slots rarely, often, and mostly."""
 
 
 def row(name: str, runs: list[Measured], base: list[Measured]) -> str:
-    """A line of the table: means over worlds; scores beside lockstep's at the same time and the same calls."""
+    """Return a line of the table: means over worlds, with scores relative to lockstep at the same time and the same
+    calls."""
     minutes = runs[0].minutes
     calls = [min(a.calls, b.calls) for a, b in zip(runs, base, strict=True)]
     cells = [
@@ -75,7 +79,7 @@ def row(name: str, runs: list[Measured], base: list[Measured]) -> str:
 
 
 def faster(runs: list[Measured], base: list[Measured]) -> tuple[list[str], float]:
-    """Time to lockstep's final score, world by world, and the median ratio."""
+    """Return the time to lockstep's final score, world by world, and the median ratio."""
     lines, ratios = [], []
     for world, (ours, lockstep) in enumerate(zip(runs, base, strict=True)):
         total = lockstep.minutes * 60
@@ -95,7 +99,7 @@ def faster(runs: list[Measured], base: list[Measured]) -> tuple[list[str], float
 
 
 def controls(worlds: int, minutes: float, pool: ProcessPoolExecutor) -> list[str]:
-    """The control policies on each workload: mean score over the time, score at the end, proposals a minute."""
+    """Return the control policies on each workload: mean score over the time, score at the end, proposals a minute."""
     waiting = {
         (control, load): [
             pool.submit(measure, w, schedule, minutes=minutes, settings={"control": control}, **server)

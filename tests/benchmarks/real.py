@@ -1,9 +1,9 @@
-"""`make bench-real`: the embedded model on real tasks, beside the `gepa` package, on one server and for equal minutes.
+"""`make bench-real`: the embedded model on real tasks, compared with the `gepa` package on one server in equal time.
 
     python -m tests.benchmarks.real [--minutes 5] [--seeds 3] [--tasks tickets,symptoms] [--model local]
 
-Each variant has the same minutes on the same server with the same number of slots, one after the other.  What each
-hands out is then tried on the held-out test split, which no variant has seen.
+Each variant has the same minutes on the same server with the same number of slots, one after the other. Each champion
+is then tried on the held-out test split, which no variant has seen.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from flashgraph.llm.resolve import resolve_all
 EXAMPLES = Path(__file__).parents[2] / "examples"
 TASKS = {"tickets": EXAMPLES / "tickets/task.py", "symptoms": EXAMPLES / "symptom2disease/task.py"}
 VARIANTS = ("gepa", "gepa-4", "lockstep", "pipelined")
-"""The package with one proposal at a time and with four, and our schedules."""
+"""The package with one proposal at a time and with four, and flashgraph's schedules."""
 TOKENS = 400
 
 
 @attrs.frozen
 class Found:
-    """What a variant handed out, the validation score that it reported, its proposals and its calls."""
+    """A variant's champion, its reported validation score, its proposals and its calls."""
 
     text: Mapping[str, str]
     reported: float
@@ -46,7 +46,7 @@ class Found:
 
 
 class _Adapter:
-    """The task behind the package's adapter; ``workers`` requests at once."""
+    """The task as the package's adapter; ``workers`` requests at once."""
 
     propose_new_texts = None
 
@@ -131,7 +131,7 @@ class _Silent:
 
 
 def package(task: fg.Task, model: Model, portal: Any, seconds: float, seed: int, proposals: int) -> Found:
-    """The `gepa` package for so many seconds; what it would hand out at that moment."""
+    """Run the `gepa` package for so many seconds; return its champion at that moment."""
     adapter = _Adapter(task, model, portal, model.limit)
     began, counted = time.monotonic(), {"proposals": 0}
     last: list[Found] = []
@@ -176,7 +176,7 @@ async def ours(task: fg.Task, model: Model, schedule: str, seconds: float, seed:
 
 
 class _Open:
-    """A model that is open already, for several runs one after the other."""
+    """A model that is already open, for several runs one after the other."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -198,7 +198,7 @@ class _nothing:
 
 
 async def held_out(task: fg.Task, model: Model, texts: Sequence[Mapping[str, str]]) -> list[Any]:
-    """The evidence of each text on the test split; equal texts are tried once."""
+    """Return the evidence of each text on the test split; equal texts are tried once."""
     known: dict[tuple[str, ...], Any] = {}
     for text in texts:
         key = tuple(text.values())

@@ -1,4 +1,4 @@
-"""Claims of the README, measured under virtual time: no wall clock is asserted on."""
+"""Claims of the README, measured under virtual time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORLDS = 7
 
 @pytest.mark.slow
 def test_pipelined_reaches_locksteps_score_in_half_its_time() -> None:
-    """Median over seven worlds on the vLLM profile, and a better final score in each."""
+    """On the vLLM profile, the median over seven worlds is half of lockstep's time; each final score is better."""
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         lockstep = [pool.submit(measure, w, "lockstep", minutes=20) for w in range(WORLDS)]
         pipelined = [pool.submit(measure, w, "pipelined", minutes=20) for w in range(WORLDS)]
@@ -32,8 +32,10 @@ def test_pipelined_reaches_locksteps_score_in_half_its_time() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["pipelined", "throughput"])
 def test_an_api_seldom_turns_an_adaptive_run_away(schedule: str) -> None:
-    """A whole run of GEPA against an API that takes 64 requests at once: at most 1 % of its requests are answered 429
-    after the warm-up, and it makes at least eight times the proposals of the peer's defaults."""
+    """In a GEPA run against an API that takes 64 requests at once, at most 1 % of requests get 429 after the warm-up.
+
+    The run makes at least eight times the proposals of the peer's defaults.
+    """
     ours = evolve(SERVERS["API, 64 at once"], adaptive(), schedule)
     theirs = measure_peer(0, PEERS["peer, defaults"], minutes=MINUTES, profile="api")
     assert ours.refused <= 0.01
@@ -44,8 +46,11 @@ def test_an_api_seldom_turns_an_adaptive_run_away(schedule: str) -> None:
 @pytest.mark.parametrize("rate", ["240 requests/min", "150,000 tokens/min"])
 @pytest.mark.parametrize("schedule", ["pipelined", "throughput"])
 def test_an_api_that_says_its_rate_turns_nobody_away(rate: str, schedule: str) -> None:
-    """Of a whole run of GEPA at most 1 % after the warm-up, and most of what the rate lets through is used: by
-    `throughput` but for what requests that were cut off had been expected to take, by `pipelined` what it asks for."""
+    """If an API reports its rate, at most 1 % of a GEPA run's requests get 429 after the warm-up.
+
+    `throughput` uses most of the rate, except what cancelled requests had reserved; `pipelined` uses as much as it
+    needs.
+    """
     ours = evolve(SERVERS[f"API, {rate}, and says so"], adaptive(), schedule)
     assert ours.refused <= 0.01
     assert ours.use >= (0.85 if schedule == "throughput" else 0.6)

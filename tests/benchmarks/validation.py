@@ -1,9 +1,9 @@
-"""Forecasts against real runs: the simulated server behind HTTP, on the wall clock.
+"""Forecasts compared with real runs: the simulated server behind HTTP, on the wall clock.
 
     nice -n -15 python -m tests.benchmarks.validation [--seconds 600] [--speed 1]
 
-Prints the table of docs/how-to/forecast.md.  The real runs mostly wait, so they run side by side, each with a server
-in a process of its own; the forecasts come after them, for they do not.
+Prints the table of docs/how-to/forecast.md. The real runs mostly wait, so they run side by side, each with a server in
+its own process. The forecasts need the processor, so they come afterwards.
 """
 
 from __future__ import annotations
@@ -32,13 +32,15 @@ from flashgraph.sim.world import World
 from tests.sim.serving import serving
 
 WORLD = World(seed=0, val=20)
-"""A small validation, so that there are enough proposals to count."""
+"""A small validation, so that the run has enough proposals to count."""
 
 
 @attrs.frozen
 class Configuration:
-    """``seeds`` are several because which candidates are accepted moves the figures by up to a tenth from seed to
-    seed; more of them where a schedule makes few calls."""
+    """A schedule with several ``seeds``, because the accepted candidates change the figures by up to a tenth.
+
+    A schedule with few calls has more seeds.
+    """
 
     schedule: str = "pipelined"
     limit: int = 128
@@ -59,8 +61,7 @@ CONFIGURATIONS: Mapping[str, Configuration] = {
 
 @attrs.frozen
 class Asked:
-    """One run: a configuration, its seed, seconds on the wall clock, and how much faster than the profile the server
-    is."""
+    """One run: a configuration, its seed, seconds on the wall clock, and the server's speed relative to the profile."""
 
     name: str
     seed: int
@@ -83,7 +84,7 @@ class Counts:
 
 
 def predicted(asked: Asked) -> Counts:
-    """What the forecast counts."""
+    """Return the counts of the forecast."""
     told, profile = asked.told, PROFILES["vllm"].faster(asked.speed)
     profiles = {"task": profile, "reflection": profile}
     simulation = Simulation(
@@ -98,7 +99,7 @@ def server(asked: Asked) -> SimServer:
 
 
 def measured(asked: Asked) -> Counts:
-    """What a run on the wall clock counts, started as a user would start it."""
+    """Return the counts of a run on the wall clock, started as a user would start it."""
     with serving(partial(server, asked)) as url:
         model = f"vllm:{url}#sim?limit={asked.told.limit}"
         _all_there.wait()
@@ -115,7 +116,7 @@ def measured(asked: Asked) -> Counts:
 
 
 _all_there: Barrier
-"""In the process of a real run: where all of them wait until the last server is up."""
+"""In the process of a real run: all runs wait here until the last server is up."""
 
 
 def _join(barrier: Barrier) -> None:
@@ -124,7 +125,7 @@ def _join(barrier: Barrier) -> None:
 
 
 def compared(seconds: float, speed: float) -> dict[str, tuple[Counts, Counts]]:
-    """Forecast and measurement of each configuration, means over its seeds."""
+    """Return the forecast and measurement of each configuration, means over its seeds."""
     spawn = get_context("spawn")
     every = {
         name: [Asked(name, seed, seconds, speed) for seed in range(told.seeds)]
@@ -142,7 +143,7 @@ def compared(seconds: float, speed: float) -> dict[str, tuple[Counts, Counts]]:
 
 
 def table(found: Mapping[str, tuple[Counts, Counts]], minutes: float) -> str:
-    """Both a minute of the profile's time."""
+    """Return the table of both, a minute of the profile's time."""
     lines = [
         "| | calls/min: forecast | real | off by | proposals/min: forecast | real | off by |",
         "| --- " * 7 + "|",

@@ -1,8 +1,12 @@
-"""Worlds of several kinds with a known truth: what makes a text good differs from kind to kind.
+"""Worlds of several kinds with a known truth; in each kind, something else makes a text good.
 
-A text states rules (``R7!`` right, ``R7~`` garbled).  A sample needs some of them.  Numbers say what else matters: how
-many rules a text bears, which of them contradict each other, how noisy a score is, what feedback shows, how many
-components share the rules.  Every reply is a hash of the seed and the request, so equal requests have equal replies.
+A text states rules (``R7!`` right, ``R7~`` garbled). A sample needs some of them. Parameters set what else matters:
+
+- how many rules a text can hold, and which rules contradict each other;
+- the noise of scores, and the content of feedback;
+- how many components share the rules.
+
+Every reply is a hash of the seed and the request, so equal requests have equal replies.
 """
 
 from __future__ import annotations
@@ -28,14 +32,13 @@ SEED_TEXT = "Answer as the rules say."
 
 @attrs.frozen(cache_hash=True)
 class Kind:
-    """Numbers of a kind of world; the defaults are plain hidden rules.
+    """The parameters of a kind of world; the defaults are plain hidden rules.
 
-    ``capacity`` is the number of rules that a text bears: each further one takes ``crowding`` of what is left of the
-    chance to pass.  ``conflicts`` pairs of rules contradict each other: a text that states both of a pair fails what
-    needs either.  ``flip`` is the share of answers that flip by chance.  ``named`` is the share of needed rules that
-    feedback names, ``misled`` the chance that it names one that is not needed.  ``components`` share the rules among
-    them.  ``graded`` scores are shares of needed rules in hundredths.  ``shift`` moves the validation split to the
-    frequent rules.
+    ``capacity`` is the number of rules that a text can hold; each further rule lowers the chance to pass by the share
+    ``crowding``. ``conflicts`` pairs of rules contradict each other: a text that states both fails samples that need
+    either. ``flip`` is the share of answers that flip by chance. ``named`` is the share of needed rules in the
+    feedback, and ``misled`` the chance that it names another one. ``components`` share the rules among them. ``graded``
+    scores are shares of needed rules in hundredths. ``shift`` moves the validation split to the frequent rules.
     """
 
     rules: int = 24
@@ -71,7 +74,7 @@ FAMILY: Mapping[str, Kind] = {
     "small": Kind(rules=26, learn=0.65, capacity=9, crowding=0.1, most_needed=2, garble=0.12, lose=0.05),
     "opposed": Kind(rules=20, conflicts=7, learn=0.75, most_needed=2, lose=0.05),
 }
-"""Kinds that defaults are chosen on."""
+"""The kinds that defaults are chosen on."""
 
 HELD_OUT: Mapping[str, Kind] = {
     "tight capacity": Kind(rules=30, learn=0.6, capacity=8, crowding=0.08, most_needed=2, garble=0.15, lose=0.06),
@@ -83,12 +86,12 @@ HELD_OUT: Mapping[str, Kind] = {
     "graded and shifted": Kind(rules=28, graded=True, shift=1.0),
     "easy": Kind(rules=8, most_needed=1, learn=0.9),
 }
-"""Kinds that no default was chosen on: they are run for the tables alone."""
+"""The kinds that no default was chosen on; they are run only for the tables."""
 
 
 @attrs.frozen
 class KindWorld:
-    """One world of a kind; ``task()`` makes its `Task`, ``answer`` is its model for every role."""
+    """One world of a kind; ``task()`` makes its `Task`, and ``answer`` is its model for every role."""
 
     kind: Kind
     seed: int = 0
@@ -103,18 +106,19 @@ class KindWorld:
         return [self.sample(split, index) for index in range(getattr(self.kind, split))]
 
     def sample(self, split: str, index: int) -> RuleSample:
-        """Frequent rules are needed more often than rare ones; ``shift`` exaggerates that in the validation split."""
+        """Return a sample; frequent rules are needed more often, and ``shift`` exaggerates that in the validation
+        split."""
         return _sample(self.kind, self.seed, split, index)
 
     @cached_property
     def contradicts(self) -> Mapping[int, int]:
-        """By rule the one that contradicts it."""
+        """For each rule, the rule that contradicts it."""
         drawn = self._stream("conflicts").sample(range(self.kind.rules), 2 * self.kind.conflicts)
         pairs = list(zip(drawn[::2], drawn[1::2], strict=True))
         return {**dict(pairs), **{b: a for a, b in pairs}}
 
     def chance(self, text: str, needs: Sequence[int], stated: int | None = None) -> float:
-        """Probability that a text passes what needs these rules."""
+        """Return the probability that a text passes a sample with these needed rules."""
         kind, known = self.kind, _rules_of(text)
         fine = [known.get(r) == "!" and self.contradicts.get(r) not in known for r in needs]
         if any(known.get(r) == "~" for r in needs):
@@ -128,13 +132,13 @@ class KindWorld:
         return clean
 
     def _parts(self, needs: Sequence[int]) -> list[list[int]]:
-        """The rules that each component must state, of those components that have to state any."""
+        """Return the rules that each component must state, without components that need none."""
         if self.kind.components == 1:
             return [list(needs)]
         return [[r for r in needs if r % self.kind.components == part] for part in range(self.kind.components)]
 
     def expected(self, candidate: Mapping[str, str], sample: RuleSample) -> float:
-        """Expected score of a candidate on a sample."""
+        """Return the expected score of a candidate on a sample."""
         if self.kind.graded:
             text = "\n".join(candidate.values())
             return sum(self.chance(text, [r]) for r in sample.needs) / len(sample.needs)
@@ -144,7 +148,7 @@ class KindWorld:
         return passed * (1 - self.kind.flip) + (1 - passed) * self.kind.flip
 
     def true_score(self, candidate: Mapping[str, str]) -> float:
-        """Expected score on the held-out samples."""
+        """Return the expected score on the held-out samples."""
         samples = self.samples("test")
         return sum(self.expected(candidate, s) for s in samples) / len(samples)
 

@@ -102,7 +102,7 @@ def test_a_sample_without_a_text_of_its_own_is_refused(shows: Any, split: str) -
     with pytest.raises(fg.DataError) as caught:
         require_datasets(made)
     assert f"task 't': {split} sample 1 is a {kind} without a text of its own" in str(caught.value)
-    assert f"Fix: give class {kind} a method __str__ that returns the input alone." in str(caught.value)
+    assert f"Fix: give class {kind} a method __str__ that returns only the input." in str(caught.value)
 
 
 @attrs.frozen
