@@ -21,7 +21,7 @@ SOLUTION_SHOWN = 1500
 
 @attrs.frozen
 class Problem:
-    """One problem, its answer, and a solution for the feedback to show."""
+    """One problem, its answer, and a solution for the feedback."""
 
     dataset: ClassVar[str] = "aime"
     problem: str
@@ -37,7 +37,7 @@ class Problem:
 
 
 def problem(row: data.Row) -> Problem:
-    """The sample in a row."""
+    """Return the sample of a row."""
     return Problem(row.text("problem"), row.text("solution"), row.whole("answer", 0, 999))
 
 
@@ -52,7 +52,7 @@ async def attempt(candidate: Mapping[str, str], sample: Problem, llm: fg.Llm) ->
 
 
 def score(sample: Problem, output: str) -> fg.Score:
-    """1 for the right number; the feedback shows how a solution goes."""
+    """Score 1 for the right number; the feedback shows a solution."""
     found = last_number(final_answer(output))
     if found == sample.number:
         return fg.Score(1, f"Correct: {sample.number}.")

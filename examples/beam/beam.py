@@ -1,4 +1,4 @@
-"""Beam search over prompts: one of the best is rewritten in several ways, and who wins a short race is validated.
+"""Beam search over prompts: rewrite one of the best in several ways, race the drafts, and validate the winners.
 
 beam --> pick --> rollout --> vary --> race --> judge --> validate --> beam
 """
@@ -17,7 +17,7 @@ beam = graph.pool("beam", Archive)
 
 @attrs.frozen
 class Draft:
-    """A text, the training samples it is tried on, and how many of them it has to pass."""
+    """A text, the training samples that it is tried on, and the number that it must pass."""
 
     text: dict[str, str]
     batch: tuple[int, ...]
@@ -29,13 +29,13 @@ class Draft:
 
 @graph.source(rounds=1)
 def seed(at: fg.Draw) -> Candidate:
-    """The task's own text is validated first."""
+    """Return the task's own text, which is validated first."""
     return Candidate(dict(at.task.seed), len(at.task.val))
 
 
 @graph.source(reads=beam)
 def pick(at: fg.Draw[Archive]) -> Draft | None:
-    """One of the best texts, and a minibatch that every round draws anew."""
+    """Pick one of the best texts and a new minibatch."""
     best = sorted(at.view.artifacts.values(), key=lambda a: -(a.score or 0.0))[: at[width]]
     if not best:
         return None
@@ -50,7 +50,7 @@ rollout = graph.stage(attempt, name="rollout", llm="task", spends="evaluations")
 
 @graph.stage(llm="reflection", spends="proposals", fanout=16)
 async def vary(seen: fg.Group[Draft, Attempt], at: fg.Context) -> fg.Several[Draft]:
-    """Several rewritings in the light of the same attempts."""
+    """Return several rewritings in the light of the same attempts."""
     parent, passed = seen.origin, sum(a.score for a in seen.values)
     ((name, text),) = parent.text.items()
     prompt = rewrite_prompt(text, seen.values, at.task)
@@ -64,7 +64,7 @@ race = graph.stage(attempt, name="race", llm="task", spends="evaluations")
 
 @graph.stage
 def judge(tried: fg.Group[Draft, Attempt], at: fg.Context) -> Candidate | None:
-    """Only what passes more than its parent did is worth a validation."""
+    """Return a draft for validation only if it passes more than its parent did."""
     won = sum(a.score for a in tried.values) > tried.origin.to_beat
     return Candidate(tried.origin.text, len(at.task.val)) if won else None
 
@@ -73,7 +73,7 @@ validate = graph.stage(attempt, name="validate", llm="task", spends="evaluations
 
 
 def hopeless(found: fg.Group[Candidate, Attempt]) -> bool:
-    """Half of the validation is in, and nothing of it passed: the rest is not worth its calls."""
+    """Return whether half of the validation is in and nothing passed, so that the rest is not worth its calls."""
     return len(found.values) * 2 >= found.size and not any(a.score for a in found.values)
 
 

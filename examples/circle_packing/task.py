@@ -1,10 +1,11 @@
 """Circle packing: n circles in the unit square with the largest sum of radii, as AlphaEvolve's problem B.12.
 
-The best known sums, 2.635 for n = 26 and 2.937 for n = 32, are AlphaEvolve's (arXiv 2506.13131, appendix B.12; before
-it 2.634 and 2.936, from Erich Friedman's Packing Center, https://erich-friedman.github.io/packing/cirRsqu/).  For the
-small n of the cheap checks the measure is sqrt(n) / 2, the sum of a square grid where n is a square.
+The best known sums, 2.635 for n = 26 and 2.937 for n = 32, are AlphaEvolve's (arXiv 2506.13131, appendix B.12).  The
+earlier ones, 2.634 and 2.936, are from Erich Friedman's Packing Center
+(https://erich-friedman.github.io/packing/cirRsqu/).  For the small n of the cheap checks the measure is sqrt(n) / 2,
+the sum of a square grid for a square n.
 
-A program evolves to pack 26 circles; whether it has learned to pack, or 26 circles only, the held-out n = 32 tells.
+A program evolves to pack 26 circles.  The held-out n = 32 shows whether it has learned to pack any number.
 """
 
 import math
@@ -16,16 +17,19 @@ from flashgraph.parts.islands import Check
 
 KNOWN = {26: 2.635, 32: 2.937}
 SLACK = 1e-9
-"""How far circles may overlap: rounding, and nothing that would pay."""
+"""The overlap that is allowed for rounding errors."""
 
 
 def goal(n: int) -> float:
-    """The sum of radii that scores 1."""
+    """Return the sum of radii that scores 1."""
     return KNOWN.get(n, math.sqrt(n) / 2)
 
 
 def circles(value: Any, n: int) -> list[tuple[float, float, float]]:
-    """What a program returned as (x, y, radius).  Raises ValueError, with the reason, for anything but n circles."""
+    """Return a program's result as (x, y, radius) triples.
+
+    Raises ValueError, with the reason, for anything but n circles.
+    """
     if not isinstance(value, dict) or not {"centers", "radii"} <= value.keys():
         raise ValueError('expected {"centers": [[x, y], ...], "radii": [...]}' + f", found {value!r:.100}")
     centers, radii = value["centers"], value["radii"]
@@ -41,7 +45,7 @@ def circles(value: Any, n: int) -> list[tuple[float, float, float]]:
 
 
 def mistake(packing: list[tuple[float, float, float]]) -> str:
-    """What is wrong with a packing; empty for a valid one."""
+    """Return what is wrong with a packing; empty for a valid one."""
     for i, (x, y, r) in enumerate(packing):
         if r < 0:
             return f"circle {i} has the negative radius {r:.6g}"
@@ -56,7 +60,7 @@ def mistake(packing: list[tuple[float, float, float]]) -> str:
 
 
 def score(sample: Check, output: Any) -> fg.Score:
-    """The sum of the radii beside the best known one, at most 1; 0 for a packing that is not valid."""
+    """Score the sum of the radii relative to the best known one, at most 1; an invalid packing scores 0."""
     n = sample.arguments["n"]
     try:
         packing = circles(output, n)
@@ -69,7 +73,7 @@ def score(sample: Check, output: Any) -> fg.Score:
 
 
 def checks(*sizes: int) -> list[Check]:
-    """One check for each number of circles."""
+    """Return one check for each number of circles."""
     return [Check("pack", {"n": n}, f"{n} circles with the largest sum of radii") for n in sizes]
 
 

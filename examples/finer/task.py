@@ -1,7 +1,8 @@
-"""Financial tagging: which of 139 US GAAP tags fits each of four numbers (FiNER-139, four questions a row, as in ACE).
+"""Financial tagging: which of 139 US GAAP tags fits each of four numbers (FiNER-139, four questions per row, as in
+ACE).
 
-Four tags, separated by commas; the score is the share of positions that are right, 1 only for exactly four right
-tags.  The 100 rows come as one file, divided 2 : 1 : 2 into train, val and test with seed 0.
+An answer is four tags, separated by commas.  The score is the share of positions that are right, and 1 only for exactly
+four right tags.  The 100 rows come as one file, divided 2 : 1 : 2 into train, val and test with seed 0.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ NUMBERING = re.compile(r"^\W*(?:\d+[.):]\s*)?")
 
 @attrs.frozen
 class Filing:
-    """Four questions about numbers in filings, with the list of tags to choose from, and the four right tags."""
+    """Four questions about numbers in filings, the list of tags to choose from, and the four right tags."""
 
     dataset: ClassVar[str] = "finer"
     question: str
@@ -39,7 +40,7 @@ class Filing:
 
 
 def filing(row: data.Row) -> Filing:
-    """The sample in a row."""
+    """Return the sample of a row."""
     found = tags(row.text("target"))
     if len(found) != 4 or not all(found):
         raise row.wrong("target", "4 tags with commas between them")
@@ -47,7 +48,7 @@ def filing(row: data.Row) -> Filing:
 
 
 def tags(answer: str) -> tuple[str, ...]:
-    """The tags of an answer, on one line or one a line, without numbering and quotes."""
+    """Return the tags of an answer, on one line or one per line, without numbering and quotes."""
     parts = [NUMBERING.sub("", part).strip(" \t'\"`*.[]") for part in re.split(r"[,\n]", answer)]
     return tuple(part for part in parts if part)
 
@@ -63,7 +64,7 @@ async def attempt(candidate: Mapping[str, str], sample: Filing, llm: fg.Llm) -> 
 
 
 def score(sample: Filing, output: str) -> fg.Score:
-    """The share of positions with the right tag; the feedback names the right tag of each wrong one."""
+    """Score the share of positions with the right tag; the feedback names the right tag of each wrong one."""
     found = tags(final_answer(output, ","))
     right = sum(a == b for a, b in zip(found, sample.tags, strict=False))
     value = right / max(len(found), len(sample.tags))
@@ -74,7 +75,7 @@ def score(sample: Filing, output: str) -> fg.Score:
 
 
 def mistakes(sample: Filing, found: Sequence[str]) -> list[str]:
-    """A sentence for each position with another tag than the right one."""
+    """Return a sentence for each position with a wrong tag."""
     asked = ASKED.findall(sample.question) or [""] * len(sample.tags)
     padded = [*found, *["nothing"] * len(sample.tags)]
     return [

@@ -1,8 +1,8 @@
 """Financial formulas: compute a number from a short story (FinLoRA's Formula, as ACE uses it).
 
-Exact equality of the number and nothing else counts, so what there is to learn is what the answer keys expect: two
-decimals, a plain number, a share rather than a percentage.  All of ``train.jsonl`` is train; ``val.jsonl`` is
-divided 1 : 2 into val and test with seed 0, because every candidate is validated on all of val.
+Only the exact number scores.  A prompt must therefore learn the form of the answer keys: two decimals, a plain number,
+a share rather than a percentage.  All of ``train.jsonl`` is train; ``val.jsonl`` is divided 1 : 2 into val and test
+with seed 0, because every candidate is validated on all of val.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ COLUMNS = {"question": "context", "target": "target"}
 
 @attrs.frozen
 class Question:
-    """One question with its formula, and the number that answers it, as the answer key spells it."""
+    """One question with its formula, and its answer in the spelling of the answer key."""
 
     dataset: ClassVar[str] = "formula"
     question: str
@@ -37,13 +37,13 @@ class Question:
 
 
 def question(row: data.Row) -> Question:
-    """The sample in a row."""
+    """Return the sample of a row."""
     row.number("target")
     return Question(row.text("question"), str(row["target"]))
 
 
 def rows(split: str, upstream: str) -> tuple[Question, ...]:
-    """The questions of ``<split>.jsonl``, which is called ``upstream`` where it comes from."""
+    """Return the questions of ``<split>.jsonl``, named ``upstream`` in the source."""
     file = data.locate(f"formula/{split}.jsonl", download=SOURCE.format(file=upstream))
     return data.samples(data.read(file, COLUMNS), question)
 
@@ -59,7 +59,7 @@ async def attempt(candidate: Mapping[str, str], sample: Question, llm: fg.Llm) -
 
 
 def score(sample: Question, output: str) -> fg.Score:
-    """1 for exactly the number of the answer key; the feedback says how a wrong one is wrong."""
+    """Score 1 for exactly the number of the answer key; the feedback says how a wrong one differs."""
     found = last_number(final_answer(output))
     if found == sample.number:
         return fg.Score(1, f"Correct: {sample.answer}.")
@@ -71,7 +71,7 @@ def score(sample: Question, output: str) -> fg.Score:
 
 
 def reason(found: float, right: float) -> str:
-    """How a wrong number differs from the right one."""
+    """Return how a wrong number differs from the right one."""
     if round(found, 2) == right:
         return "Round to two decimals."
     if round(found / 100, 2) == right:

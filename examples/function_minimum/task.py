@@ -1,11 +1,11 @@
-"""Function minimisation: a search algorithm evolves that finds the minimum of rugged functions in few evaluations.
+"""Function minimisation: evolve a search algorithm that finds the minimum of rugged functions in few evaluations.
 
-Each sample is a function of its own, so that an algorithm is learned and not a point.  The function and the count of
-its evaluations stand in the program, outside of the block that evolves; the score is taken from the returned point on
-our side, where the true minimum is known: along the turned axes the function is a sum of two of one variable.
+Each sample is another function, so that an algorithm is learned and not a point.  The function and the count of its
+evaluations are in the program, outside of the block that evolves.  This file scores the returned point against the true
+minimum.  That minimum is known, because along the turned axes the function is a sum of two functions of one variable.
 
-The count keeps an honest search to its budget.  It is no fence against a program that goes round it, which runs in
-the same process; what such a program can gain is bounded by the sandbox's seconds.
+The count keeps an honest search within its budget.  A program that evades the count runs in the same process; the
+sandbox's time limit bounds what it can gain.
 """
 
 import math
@@ -22,18 +22,21 @@ BUDGET = 200
 
 
 def along(t: float, waves: list[list[float]]) -> float:
-    """The part of the function that depends on one of the turned axes."""
+    """Return the part of the function that depends on one of the turned axes."""
     return 0.1 * t * t + sum(a * math.cos(w * t + p) for a, w, p in waves)
 
 
 def value_at(x: float, y: float, angle: float, waves: Waves) -> float:
-    """The function at a point."""
+    """Return the function at a point."""
     u, v = math.cos(angle) * x + math.sin(angle) * y, math.cos(angle) * y - math.sin(angle) * x
     return along(u, waves[0]) + along(v, waves[1])
 
 
 def lowest(waves: list[list[float]]) -> float:
-    """Where one part is lowest: the best of a fine grid, refined.  It lies within 3.5 of 0, so inside the square."""
+    """Return where one part is lowest: the best of a fine grid, refined.
+
+    It is within 3.5 of 0, so inside the square.
+    """
     step = 1e-2
     at = min((i * step for i in range(-350, 351)), key=lambda t: along(t, waves))
     while step > 1e-9:
@@ -43,7 +46,7 @@ def lowest(waves: list[list[float]]) -> float:
 
 
 def score(sample: Check, output: Any) -> fg.Score:
-    """1 / (1 + gap), where the gap is how far above the minimum the returned point is."""
+    """Score 1 / (1 + gap), where the gap is the height of the returned point above the minimum."""
     point = output if isinstance(output, list) and len(output) == 2 else []
     if not point or not all(type(v) in (int, float) and math.isfinite(v) and abs(v) <= HALF for v in point):
         return fg.Score(0, f"Expected a point [x, y] in the square from -5 to 5, found {output!r:.100}.")
@@ -55,7 +58,7 @@ def score(sample: Check, output: Any) -> fg.Score:
 
 
 def checks(*seeds: int) -> list[Check]:
-    """One function for each seed: two to three waves along each of two axes that are turned by an angle."""
+    """Return one function for each seed: two to three waves along each of two axes that are turned by an angle."""
     return [_check(random.Random(f"function_minimum/{seed}"), seed) for seed in seeds]
 
 

@@ -1,8 +1,8 @@
 """Programs instead of prompts: a candidate is a harness, Python text with a class `MemorySystem`, for Meta-Harness.
 
-The samples are those of symptom2disease, uspto and lawbench together, each with its ``dataset``, ``answer`` and
-score.  The algorithm runs the programs in its sandbox.  This task never runs one: its own ``attempt`` does what
-`BASELINE` does, and refuses every other program.
+The samples are those of symptom2disease, uspto and lawbench together, each with its ``dataset``, ``answer`` and score.
+The algorithm runs the programs in its sandbox.  This task never runs one: its own ``attempt`` does what `BASELINE`
+does, and refuses every other program.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TASKS = {
 
 
 async def attempt(candidate: Mapping[str, str], sample: Any, llm: fg.Llm) -> str:
-    """What the baseline does: ask the model.
+    """Ask the model, as the baseline does.
 
     Raises `DataError` for any other program.
     """
@@ -55,7 +55,7 @@ async def attempt(candidate: Mapping[str, str], sample: Any, llm: fg.Llm) -> str
 
 
 def score(sample: Any, output: str) -> fg.Score:
-    """The score of the data set that the sample is from."""
+    """Score with the score of the sample's data set."""
     return TASKS[sample.dataset].score(sample, output)
 
 

@@ -1,8 +1,8 @@
 """Claims that take two to four Wikipedia articles to check (HoVer): name the articles, and say whether they support it.
 
-Half of the score is the label, the other half the share of needed articles among the first ten that are named.  No
-article is shown: the model works from what it remembers.  The 600 claims (200 each of two, three and four hops) come
-as one file, divided 2 : 1 : 3 into train, val and test with seed 0; from the hub they are its first 600 claims of the
+Half of the score is the label, the other half the share of needed articles among the first ten named.  The prompt shows
+no article, so the model answers from memory.  There are 200 claims each of two, three and four hops.  They come as one
+file, divided 2 : 1 : 3 into train, val and test with seed 0.  From the hub they are the first 600 claims of its
 validation split.
 """
 
@@ -46,7 +46,7 @@ class Claim:
 
 
 def claim(row: data.Row) -> Claim:
-    """The sample in a row; the file has supporting facts as pairs, the hub as mappings."""
+    """Return the sample of a row; the file has supporting facts as pairs, the hub as mappings."""
     titles = [title_in(fact) for fact in row.entries("facts")]
     if not all(titles):
         raise row.wrong("facts", "pairs of an article's title and a sentence's number")
@@ -54,19 +54,20 @@ def claim(row: data.Row) -> Claim:
 
 
 def title_in(fact: Any) -> str:
-    """The title in a supporting fact; blank where there is none."""
+    """Return the title in a supporting fact; blank without one."""
     title = fact.get("key") if isinstance(fact, dict) else fact[0] if isinstance(fact, list) and fact else None
     return title if isinstance(title, str) else ""
 
 
 def key(title: str) -> str:
-    """A title without the differences in case, spacing and encoding that do not matter."""
+    """Return a title without irrelevant differences in case, spacing and encoding."""
     plain = unicodedata.normalize("NFKC", html.unescape(title)).replace("_", " ")
     return re.sub(r"\s+", " ", plain).strip(" \t'\"`*.").casefold()
 
 
 def judged(output: str) -> tuple[str | None, Sequence[str]]:
-    """The label and the titles of an answer: a JSON object, or plain text with the label first and a title a line.
+    """Return the label and the titles of an answer: a JSON object, or plain text with the label first and a title per
+    line.
 
     Titles on a single line are divided by semicolons.
     """
@@ -81,7 +82,7 @@ def judged(output: str) -> tuple[str | None, Sequence[str]]:
 
 
 def label_in(text: str) -> str | None:
-    """The first label that a text names."""
+    """Return the first label that a text names."""
     found = LABEL.search(text)
     return None if found is None else LABELS[1 if found[1] else 0]
 
@@ -97,7 +98,7 @@ async def attempt(candidate: Mapping[str, str], sample: Claim, llm: fg.Llm) -> s
 
 
 def score(sample: Claim, output: str) -> fg.Score:
-    """The mean of label accuracy and of the share of needed titles; the feedback names what was missed."""
+    """Score the mean of label accuracy and of the share of needed titles; the feedback names what was missed."""
     label, named = judged(output)
     keys = {key(title) for title in named[:COUNTED]}
     missed = [title for title in sample.titles if key(title) not in keys]

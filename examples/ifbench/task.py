@@ -2,10 +2,10 @@
 
 The verifiers are those of the package if-verifiable.  The score is the share of a request's constraints that the reply
 meets, in the benchmark's loose reading.  The 200 rows come as one file, divided 2 : 1 : 2 into train, val and test with
-seed 0; from the hub they are its first 200 rows.
+seed 0.  From the hub they are its first 200 rows.
 
-Some verifiers need NLTK data.  Nothing is downloaded here: requests whose data is not installed are left out, with a
-warning that says how to get it.
+Some verifiers need NLTK data, which this file does not download.  Requests whose data is not installed are left out,
+with a warning that says how to get it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ log = logging.getLogger("flashgraph")
 
 @attrs.frozen
 class Constraint:
-    """One checkable demand: the verifier's id and its arguments."""
+    """One constraint: the verifier's id and its arguments."""
 
     id: str
     kwargs: Mapping[str, Any]
@@ -63,7 +63,7 @@ class Request:
 
 
 def verifiers() -> Mapping[str, Any]:
-    """The verifier classes by id.
+    """Return the verifier classes by id.
 
     Raises `DataError` if the package is not installed.
     """
@@ -72,7 +72,7 @@ def verifiers() -> Mapping[str, Any]:
     import nltk
 
     nltk.data.path.extend(bundled())
-    # The package downloads NLTK data whenever it is imported, and a task file must load without a network.
+    # The package downloads NLTK data on import, but a task file must load without a network.
     download, nltk.download = nltk.download, lambda *_, **__: False
     try:
         from if_verifiable.ifbench import INSTRUCTION_DICT
@@ -83,7 +83,7 @@ def verifiers() -> Mapping[str, Any]:
 
 
 def bundled() -> list[str]:
-    """The folder of NLTK data inside an installed llama-index-core, which is not imported."""
+    """Return the folder of NLTK data inside an installed llama-index-core, without importing it."""
     try:
         core = importlib.metadata.distribution("llama-index-core")
     except importlib.metadata.PackageNotFoundError:
@@ -92,7 +92,7 @@ def bundled() -> list[str]:
 
 
 def lacking(requests: tuple[Request, ...]) -> set[str]:
-    """The NLTK resources that the requests' verifiers need and that are not installed."""
+    """Return the NLTK resources that the requests' verifiers need and that are not installed."""
     import nltk
 
     missing = set()
@@ -105,12 +105,12 @@ def lacking(requests: tuple[Request, ...]) -> set[str]:
 
 
 def checkable(requests: tuple[Request, ...], missing: set[str]) -> tuple[Request, ...]:
-    """The requests that can be checked without the missing resources."""
+    """Return the requests that can be checked without the missing resources."""
     return tuple(r for r in requests if not any(missing & set(NEEDS.get(c.id, ())) for c in r.constraints))
 
 
 def request(row: data.Row) -> Request:
-    """The sample in a row; arguments that are null do not belong to the constraint."""
+    """Return the sample of a row; null arguments do not belong to the constraint."""
     ids, kwargs = row.entries("ids"), row.entries("kwargs")
     if unknown := [i for i in ids if i not in VERIFIERS]:
         raise row.wrong("ids", "ids of IFBench's verifiers", did_you_mean(str(unknown[0]), sorted(VERIFIERS)))
@@ -128,12 +128,12 @@ def request(row: data.Row) -> Request:
 
 
 def whole(value: Any) -> Any:
-    """Counts come as 36.0 from JSON; the verifiers count with 36."""
+    """Return a count as a whole number: JSON has 36.0, and the verifiers count with 36."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 async def attempt(candidate: Mapping[str, str], sample: Request, llm: fg.Llm) -> str:
-    """Let the model answer the request."""
+    """Send the request to the model."""
     reply = await llm(
         [{"role": "system", "content": candidate["instruction"]}, {"role": "user", "content": str(sample)}],
         temperature=0,
@@ -143,7 +143,7 @@ async def attempt(candidate: Mapping[str, str], sample: Request, llm: fg.Llm) ->
 
 
 def score(sample: Request, output: str) -> fg.Score:
-    """The share of constraints met; the feedback names the others.  ``objectives`` has the strict reading too."""
+    """Score the share of constraints met; the feedback names the others, and ``objectives`` adds the strict reading."""
     strict, loose = zip(*(met(constraint, sample.prompt, output) for constraint in sample.constraints), strict=True)
     lines = [
         f"{'Met' if ok else 'Not met'}: {constraint}" for constraint, ok in zip(sample.constraints, loose, strict=True)
@@ -153,13 +153,13 @@ def score(sample: Request, output: str) -> fg.Score:
 
 
 def met(constraint: Constraint, prompt: str, output: str) -> tuple[bool, bool]:
-    """Whether a reply meets a constraint: (strictly, loosely)."""
+    """Return whether a reply meets a constraint: (strictly, loosely)."""
     from if_verifiable import IFBenchSample, evaluate_output_for_sample
 
     asked = IFBenchSample("", prompt, [constraint.id], [dict(constraint.kwargs)])
     try:
         results, _ = evaluate_output_for_sample("ifbench", asked, output)
-    except Exception as error:  # verifiers index into replies that are shorter than they expect
+    except Exception as error:  # some verifiers index into replies that are too short
         log.debug("ifbench: the verifier of %s failed on a reply: %r", constraint.id, error)
         return False, False
     return (results[0].strict_pass, results[0].loose_pass) if results else (False, False)
@@ -179,7 +179,7 @@ if left_out:
         " and ".join(sorted(missing)),
         " ".join(sorted(name.rpartition("/")[2] for name in missing)),
     )
-# Divided before any is left out, so that the parts do not depend on what is installed.
+# Divided before any request is left out, so that the splits do not depend on what is installed.
 parts = data.split(every, {"train": 2, "val": 1, "test": 2})
 task = fg.Task(
     name="ifbench",

@@ -1,8 +1,7 @@
 """Criminal law: the charges that fit the facts of a Chinese case (LawBench's task 3-3, as Meta-Harness uses it).
 
-The score is 1 when the set of charges is right.  Charges are divided by semicolons only, the ASCII one and the
-full-width one: a single charge may hold other marks.  ``train.jsonl`` is divided 3 : 1 into train and test with
-seed 0, ``val.jsonl`` is val.
+The score is 1 for the right set of charges.  Only semicolons, ASCII or full-width, divide charges, because a charge may
+hold other punctuation.  ``train.jsonl`` is divided 3 : 1 into train and test with seed 0, ``val.jsonl`` is val.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class Case:
 
 
 def case(row: data.Row) -> Case:
-    """The sample in a row."""
+    """Return the sample of a row."""
     found = tuple(part.strip() for part in SEMICOLONS.split(NAMED.sub(r"\1", row.text("answer"))))
     if not all(found):
         raise row.wrong("answer", "charges with semicolons between them")
@@ -49,13 +48,13 @@ def case(row: data.Row) -> Case:
 
 
 def rows(split: str) -> tuple[Case, ...]:
-    """The cases of ``<split>.jsonl``."""
+    """Return the cases of ``<split>.jsonl``."""
     file = data.locate(f"lawbench/{split}.jsonl", download=SOURCE.format(split=split))
     return data.samples(data.read(file), case)
 
 
 def charged(output: str) -> frozenset[str]:
-    """The charges of an answer: between ``[罪名]`` and ``<eoa>``, after ``罪名:``, or all of it."""
+    """Return the charges of an answer: between ``[罪名]`` and ``<eoa>``, after ``罪名:``, or the whole answer."""
     answer = final_answer(output, ";")
     found = MARKED.findall(answer) or NAMED.findall(answer) or [answer]
     return frozenset(part.strip(" 。.\n") for part in SEMICOLONS.split(found[-1].replace("<eoa>", "")) if part.strip())
@@ -72,7 +71,7 @@ async def attempt(candidate: Mapping[str, str], sample: Case, llm: fg.Llm) -> st
 
 
 def score(sample: Case, output: str) -> fg.Score:
-    """1 for exactly the right set of charges; the feedback is Chinese, as the task is."""
+    """Score 1 for exactly the right set of charges; the feedback is Chinese, as the task is."""
     right, found = frozenset(sample.charges), charged(output)
     names = ";".join(sample.charges)
     if found == right:

@@ -1,8 +1,8 @@
 """Diagnosis: which of 22 diseases a patient describes (Symptom2Disease, as Meta-Harness uses it).
 
-The exact name counts, and the seed prompt does not list the names: they are learned from the feedback.
+Only the exact name scores.  The seed prompt does not list the names, so they are learned from the feedback.
 ``train.jsonl`` is divided 3 : 1 into train and test with seed 0, ``val.jsonl`` is val.  From the hub, the first 200
-rows of its train split and the first 50 of its test split stand for these files.
+rows of its train split and the first 50 of its test split replace these files.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ LABELS = (
 
 @attrs.frozen
 class Patient:
-    """What a patient says, and the name of the disease."""
+    """A patient's description, and the name of the disease."""
 
     dataset: ClassVar[str] = "symptom2disease"
     question: str
@@ -59,18 +59,18 @@ class Patient:
 
 
 def patient(row: data.Row) -> Patient:
-    """The sample in a row."""
+    """Return the sample of a row."""
     return Patient(row.text("question"), row.label("answer", LABELS))
 
 
 def rows(split: str, hub: str, take: int) -> tuple[Patient, ...]:
-    """The patients of ``<split>.jsonl``, or the first ones of the hub's split ``hub``."""
+    """Return the patients of ``<split>.jsonl``, or the first ones of the hub's split ``hub``."""
     file = data.locate(f"symptom2disease/{split}.jsonl", download=SOURCE.format(split=split), hub=HUB.format(split=hub))
     return data.samples(data.read(file, HUB_COLUMNS, take=take) if file.startswith("hf:") else data.read(file), patient)
 
 
 def named(output: str) -> str:
-    """The disease that an answer names: all of it, or its last line, which may begin with ``Diagnosis:``."""
+    """Return the disease that an answer names: the whole answer, or its last line, with or without ``Diagnosis:``."""
     answer = final_answer(output)
     last = (answer.splitlines() or [""])[-1]
     for text in (answer, last, last.rpartition(":")[2]):
@@ -91,7 +91,7 @@ async def attempt(candidate: Mapping[str, str], sample: Patient, llm: fg.Llm) ->
 
 
 def score(sample: Patient, output: str) -> fg.Score:
-    """1 for the exact name, whatever its case; the feedback names the right one."""
+    """Score 1 for the exact name in any case; the feedback names the right one."""
     found = named(output)
     if found == sample.answer:
         return fg.Score(1, f"Correct: {sample.answer}.")

@@ -1,7 +1,7 @@
-"""The tickets of ``task.py`` for Meta-Harness: what evolves is the program around the model, not a prompt.
+"""The tickets of ``task.py`` for Meta-Harness: the program around the model evolves, not a prompt.
 
-The seed keeps the last few examples that it was shown.  What there is to find: remember the rules that the feedback
-names, once each, instead of examples by the dozen.
+The seed keeps the last few examples that it was shown.  A better program remembers the rules that the feedback names,
+once each, instead of dozens of examples.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ class Solved:
 
 
 def solved(tickets: Sequence[Any]) -> list[Solved]:
-    """Tickets with their queue as the answer."""
+    """Return tickets with their queue as the answer."""
     return [Solved(ticket, ticket.queue) for ticket in tickets]
 
 
 def score(sample: Solved, output: str) -> fg.Score:
-    """What ``task.py`` says."""
+    """Score as ``task.py`` does."""
     return prompts.score(sample.ticket, output)
 
 

@@ -1,8 +1,8 @@
 """Support tickets go to queues whose codes and policies only a good prompt can know.
 
-The codes mean nothing by themselves, so the seed prompt scores 0: everything there is to know is learned from the
-feedback.  Two policies cut across the subjects: an injury or a fire goes to safety even if a refund is wanted, and
-whoever cancels goes to the retention queue for whatever reason.
+The codes mean nothing by themselves, so the seed prompt scores 0, and everything is learned from the feedback.  Two
+policies cut across the subjects.  An injury or a fire goes to safety even if a refund is wanted.  A cancellation goes
+to the retention queue for whatever reason.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HERE = Path(__file__).parent
 
 @attrs.frozen
 class Ticket:
-    """One ticket and the code of the queue it belongs to."""
+    """One ticket and the code of its queue."""
 
     id: str
     text: str
@@ -39,7 +39,7 @@ class Ticket:
 
 
 def tickets(split: str) -> list[Ticket]:
-    """The tickets of ``<split>.jsonl``."""
+    """Return the tickets of ``<split>.jsonl``."""
     lines = (HERE / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
     return [Ticket(**json.loads(line)) for line in lines]
 
@@ -55,7 +55,7 @@ async def attempt(candidate: Mapping[str, str], sample: Ticket, llm: fg.Llm) -> 
 
 
 def score(sample: Ticket, output: str) -> fg.Score:
-    """1 for the exact code and nothing else; the feedback names the right code and its policy."""
+    """Score 1 for the exact code and nothing else; the feedback names the right code and its policy."""
     rule = f"Rule: {POLICY[sample.queue]} -> {sample.queue}"
     if output == sample.queue:
         return fg.Score(1, f"Correct. {rule}")

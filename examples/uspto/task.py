@@ -1,8 +1,8 @@
 """Retrosynthesis: the precursors of a molecule for a given type of reaction (USPTO-50k, as Meta-Harness uses it).
 
-The score is 1 when the parts between the dots are the same set of SMILES strings, whatever their order; another
-spelling of the same molecule counts as wrong, as it does upstream.  ``train.jsonl`` is divided 3 : 2 into train and
-test with seed 0, ``val.jsonl`` is val.
+The score is 1 if the parts between the dots are the right set of SMILES strings, in any order.  Another spelling of the
+same molecule counts as wrong, as it does upstream.  ``train.jsonl`` is divided 3 : 2 into train and test with seed 0,
+``val.jsonl`` is val.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Reaction:
 
 
 def reaction(row: data.Row) -> Reaction:
-    """The sample in a row."""
+    """Return the sample of a row."""
     target = row.text("target").strip()
     if not SMILES.fullmatch(target):
         raise row.wrong("target", "SMILES with dots between them")
@@ -42,13 +42,13 @@ def reaction(row: data.Row) -> Reaction:
 
 
 def rows(split: str) -> tuple[Reaction, ...]:
-    """The reactions of ``<split>.jsonl``."""
+    """Return the reactions of ``<split>.jsonl``."""
     file = data.locate(f"uspto/{split}.jsonl", download=SOURCE.format(split=split))
     return data.samples(data.read(file), reaction)
 
 
 def precursors(answer: str) -> frozenset[str]:
-    """The parts of the longest word of an answer's last line that could be SMILES."""
+    """Return the parts of the longest word in an answer's last line that could be SMILES."""
     last = (answer.strip().splitlines() or [""])[-1]
     words = SMILES.findall(last.replace("`", " ").replace(" . ", "."))
     return frozenset(part for part in max(words, key=len, default="").split(".") if part)
@@ -65,7 +65,7 @@ async def attempt(candidate: Mapping[str, str], sample: Reaction, llm: fg.Llm) -
 
 
 def score(sample: Reaction, output: str) -> fg.Score:
-    """1 for exactly the right set of precursors; the feedback tells missing and needless ones apart."""
+    """Score 1 for exactly the right set of precursors; the feedback separates missing and needless ones."""
     right, found = precursors(sample.answer), precursors(final_answer(output, "."))
     if found == right:
         return fg.Score(1, f"Correct: {sample.answer}.")

@@ -1,4 +1,4 @@
-"""Loading the examples on real rows (beside the checkout, never in it) or on invented ones."""
+"""Loading the examples on real rows, which are beside the checkout and never in it, or on invented ones."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ INVENTED: dict[str, list[dict[str, Any]]] = {
 
 
 def write(folder: Path, files: dict[str, list[dict[str, Any]]]) -> None:
-    """The files with these rows."""
+    """Write files with these rows."""
     for name, rows in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -68,7 +68,7 @@ def write(folder: Path, files: dict[str, list[dict[str, Any]]]) -> None:
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
-    """Load an example's task anew, from where the variable points now."""
+    """Reload an example's task from the folder that the variable names now."""
 
     def forget() -> None:
         for name in [name for name in sys.modules if name.startswith("flashgraph_file_task_")]:
@@ -86,7 +86,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
 
 @pytest.fixture
 def invented(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A folder with a few made-up rows for each example, and the variable that names it."""
+    """A folder with a few invented rows for each example, and the variable that names it."""
     write(tmp_path, INVENTED)
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     return tmp_path
@@ -94,7 +94,7 @@ def invented(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def real(monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The real rows, where they are."""
+    """The real rows; skips where they are missing."""
     if not REAL.is_dir():
         pytest.skip(f"the real rows are not at {REAL}; docs/how-to/load-data.md says where they come from")
     monkeypatch.setenv(VARIABLE, str(REAL))

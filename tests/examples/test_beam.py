@@ -1,4 +1,4 @@
-"""The tutorial's algorithm: it is sound, it improves, it keeps the invariants, and the page quotes it truly."""
+"""The tutorial's algorithm is sound, improves, keeps the invariants, and is quoted correctly."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BEAM = ROOT / "examples" / "beam" / "beam.py"
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
 def test_beam_keeps_the_invariants(seed: int, schedule: str) -> None:
-    """On generated worlds, whose better prompts really score better, it gets better too."""
+    """It keeps the invariants, and improves on generated worlds in which better prompts score better."""
     world = World(seed=seed, train=40, val=30, test=200)
     result = check_algorithm(
         BEAM, world.task(), world.answer, schedule=schedule, seed=seed, budget=fg.Budget(calls=3200)
@@ -29,13 +29,13 @@ def test_beam_keeps_the_invariants(seed: int, schedule: str) -> None:
 
 
 def test_it_is_sound_and_short() -> None:
-    """What the tutorial says of it."""
+    """The file is as short and as sound as the tutorial says."""
     assert load_graph(BEAM).check() == ()
     assert len(BEAM.read_text().splitlines()) == 86
 
 
 def test_the_tutorial_quotes_it() -> None:
-    """Every line of code on the page stands in the file, or in this test."""
+    """Every line of code on the page is in the file or in this test."""
     page = (ROOT / "docs" / "tutorial" / "new-algorithm.md").read_text()
     held = BEAM.read_text() + Path(__file__).read_text()
     quoted = [line for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
@@ -44,7 +44,7 @@ def test_the_tutorial_quotes_it() -> None:
 
 
 def test_the_mistake_that_the_tutorial_shows(tmp_path: Path) -> None:
-    """The message on the page is the one that `check` gives."""
+    """The message on the page is the one from `check`."""
     wrong = tmp_path / "beam.py"
     wrong.write_text(BEAM.read_text().replace("rollout, scatter=Draft.work", "rollout, scatter=Candidate.work"))
     (problem,) = load_graph(wrong).check()

@@ -1,4 +1,4 @@
-"""Reading answers out of replies: tables of replies and what is read."""
+"""Reading answers out of replies: tables of replies and answers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from flashgraph.tasks.metrics import final_answer, json_object, last_number
     ],
 )
 def test_final_answer(reply: str, answer: str) -> None:
-    """JSON before a box before a marked line before a fence before everything."""
+    """JSON precedes a box, a marked line, a fence and the whole text, in this order."""
     assert final_answer(reply, "; ") == answer
 
 
@@ -64,12 +64,12 @@ def test_final_answer(reply: str, answer: str) -> None:
     ],
 )
 def test_last_number(text: str, number: float | None) -> None:
-    """Currencies, percent signs and commas of thousands are no part of a number, and nothing is computed."""
+    """Currencies, percent signs and thousands separators are not part of a number, and nothing is computed."""
     assert last_number(text) == number
 
 
 def test_json_objects_only() -> None:
-    """A list or a number is no object, and nesting too deep to parse is none either."""
+    """A list or a number is no object, and neither is JSON that is nested too deeply."""
     assert json_object("[1]") is None
     assert json_object("3") is None
     assert json_object("[" * 100_000) is None

@@ -1,4 +1,4 @@
-"""The program examples: what their scores take and refuse, and runs of the islands graph in the real sandbox."""
+"""The program examples: what their scores accept and reject, and runs of the islands graph in the real sandbox."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def example(name: str) -> fg.Task:
 
 
 def names_of(name: str) -> dict[str, Any]:
-    """What an example's task file defines."""
+    """Return the names that an example's task file defines."""
     path = EXAMPLES / name / "task.py"
     return runpy.run_path(str(path))
 
 
 @cache
 def unconfined() -> str:
-    """Why nothing can be confined on this machine; empty where it can."""
+    """Return why this machine has no sandbox; empty if it has one."""
 
     async def probe() -> None:
         async with Sandbox().open():
@@ -60,7 +60,7 @@ def packed(centers: list[Any], radii: list[Any]) -> fg.Score:
 
 
 def test_a_valid_packing_scores_its_sum() -> None:
-    """Beside sqrt(2) / 2, the measure of two circles; never over 1, and touching is no overlap."""
+    """A valid packing scores its sum over sqrt(2) / 2, the measure of two circles, at most 1; circles may touch."""
     assert packed([[0.25, 0.25], [0.75, 0.75]], [0.25, 0.25]).value == pytest.approx(0.5 / math.sqrt(0.5))
     assert packed([[0.25, 0.5], [0.75, 0.5]], [0.25, 0.25]).value == pytest.approx(0.5 / math.sqrt(0.5))
 
@@ -81,7 +81,7 @@ def test_a_valid_packing_scores_its_sum() -> None:
     ],
 )
 def test_what_is_no_packing_scores_nothing(centers: list[Any], radii: list[Any], reason: str) -> None:
-    """Whatever a program returns is judged, and the reason is told."""
+    """An invalid return value scores 0, and the feedback gives the reason."""
     score = packed(centers, radii)
     assert score.value == 0
     assert any(part in score.feedback for part in reason.split("|"))
@@ -95,7 +95,7 @@ def test_any_value_can_be_scored(name: str, output: Any) -> None:
 
 
 def test_the_minimum_is_the_lowest_point_of_the_square() -> None:
-    """The refined point scores 1; no point of a grid over the square is lower, and none outside counts."""
+    """The minimum scores 1; no grid point of the square is lower, and a point outside scores 0."""
     task = example("function_minimum")
     module = names_of("function_minimum")
     for sample in [*task.train, *task.val, *task.test]:
@@ -144,7 +144,7 @@ SCRIPTS = {"circle_packing": PACKING, "function_minimum": SEARCH}
 
 
 async def evolved(name: str, script: Sequence[str]) -> tuple[fg.Result, list[str], tuple[HeldOut, ...]]:
-    """A lockstep run on one island, with the prompts that the model saw, and the held-out test of seed and best."""
+    """Return a lockstep run on one island, the prompts that the model saw, and the held-out test of seed and best."""
     prompts: list[str] = []
 
     def model(messages: Sequence[fg.Message]) -> str:
@@ -180,7 +180,7 @@ async def evolved(name: str, script: Sequence[str]) -> tuple[fg.Result, list[str
 @needs_confinement
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_programs_evolve_in_the_sandbox(name: str) -> None:
-    """A real edit is run, judged and admitted; what failed is told in the next prompts; the held-out test agrees."""
+    """An edit is run, judged and admitted; failures appear in the next prompts; the held-out test agrees."""
     result, prompts, (seed, best) = anyio.run(evolved, name, SCRIPTS[name])
     assert result.status == "budget", result.reason
     assert result.best is not None

@@ -1,4 +1,4 @@
-"""Where the examples' rows come from: real ones, the hub, and every way in which they can be missing or wrong."""
+"""The rows of the examples: real ones, the hub, and every way in which they can be missing or wrong."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def every(task: fg.Task) -> list[Any]:
 
 @pytest.mark.parametrize("example", SIZES)
 def test_real_rows_and_their_gold_answers(real: Path, load: Load, example: str) -> None:
-    """All rows are there, each in one split; the gold answer scores 1, alone and in JSON, and garbage scores 0."""
+    """Every row is in one split; its gold answer scores 1, alone and in JSON, and garbage scores 0."""
     task = load(example)
     assert (len(task.train), len(task.val), len(task.test)) == SIZES[example]
     for sample in every(task):
@@ -45,7 +45,7 @@ def test_real_rows_and_their_gold_answers(real: Path, load: Load, example: str) 
 
 
 def test_real_ifbench_rows(real: Path, load: Load) -> None:
-    """There are no gold answers; every verifier works on every reply, the same each time."""
+    """IFBench has no gold answers; every verifier works on every reply, with the same result each time."""
     task = load("ifbench")
     # Without NLTK's data up to 19 of the 200 rows are left out.
     assert 181 <= len(every(task)) <= 200
@@ -60,7 +60,7 @@ def test_real_ifbench_rows(real: Path, load: Load) -> None:
 
 
 def test_the_data_sets_of_the_harness_task(real: Path, load: Load) -> None:
-    """Train and val have samples of all three, as Meta-Harness groups them."""
+    """Train and val have samples of all three data sets, as Meta-Harness groups them."""
     task = load("harnesses")
     assert Counter(s.dataset for s in task.val) == {"symptom2disease": 50, "uspto": 30, "lawbench": 50}
     assert {s.dataset for s in task.train} == {"symptom2disease", "uspto", "lawbench"}
@@ -90,7 +90,7 @@ HUB_ROWS: dict[str, list[dict[str, Any]]] = {
 def test_rows_from_the_hub(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, load: Load, example: str, sizes: tuple[int, int, int]
 ) -> None:
-    """Without files the hub's columns are used, cut to the size of the files."""
+    """Without files the rows come from the hub, with its columns, in the same numbers."""
 
     class Table(list[Any]):
         features = {"label": SimpleNamespace(int2str=("NOT_SUPPORTED", "SUPPORTED").__getitem__)}  # noqa: RUF012
@@ -108,7 +108,7 @@ def test_rows_from_the_hub(
 
 
 def test_what_to_download(monkeypatch: pytest.MonkeyPatch, load: Load) -> None:
-    """A data set that is on no hub says where it is, and what to call it."""
+    """A data set that no hub has says where it is, and the file's name."""
     monkeypatch.delenv(VARIABLE, raising=False)
     with pytest.raises(fg.DataError) as caught:
         load("formula")
@@ -156,7 +156,7 @@ def test_what_to_download(monkeypatch: pytest.MonkeyPatch, load: Load) -> None:
 def test_wrong_rows(
     invented: Path, load: Load, example: str, file: str, change: dict[str, Any], found: str, expected: str
 ) -> None:
-    """Before any model is called: the file, the line, the finding and what was expected."""
+    """A wrong row is reported before any model call, with the file, the line, what was found and what was expected."""
     rows = INVENTED[f"{example}/{file}"]
     write(invented, {f"{example}/{file}": [*rows[:-1], {**rows[-1], **change}]})
     with pytest.raises(fg.DataError) as caught:

@@ -14,7 +14,7 @@ from tests.examples.conftest import Load
 
 
 def improved(task: fg.Task, answers: Mapping[str, str]) -> fg.Result:
-    """A run in which only an instruction that says BETTER gets the right answers."""
+    """Return a run in which only an instruction that says BETTER gets the right answers."""
 
     def knows(messages: Sequence[fg.Message]) -> str:
         better = "BETTER" in messages[0]["content"]
@@ -27,7 +27,7 @@ def improved(task: fg.Task, answers: Mapping[str, str]) -> fg.Result:
 
 @pytest.mark.parametrize("example", ["formula", "finer", "symptom2disease", "uspto", "lawbench", "hover", "aime"])
 def test_gepa_improves_each_example(invented: Path, load: Load, example: str) -> None:
-    """The seed scores 0, the proposal 1: prompts, scores and feedback fit together."""
+    """Prompts, scores and feedback fit together: the seed scores 0 and the proposal 1."""
     task = load(example)
     result = improved(task, {str(s): s.answer for s in (*task.train, *task.val)})
     assert result.artifacts[0].score == 0
@@ -37,7 +37,7 @@ def test_gepa_improves_each_example(invented: Path, load: Load, example: str) ->
 
 
 def test_gepa_improves_ifbench(invented: Path, load: Load) -> None:
-    """The same with a reply that meets both constraints of the made-up rows."""
+    """GEPA improves IFBench with a reply that meets both constraints of the invented rows."""
     task = load("ifbench")
     result = improved(task, {str(s): "Hello,Emma" for s in (*task.train, *task.val)})
     assert result.best is not None
@@ -46,7 +46,7 @@ def test_gepa_improves_ifbench(invented: Path, load: Load) -> None:
 
 
 def test_the_harness_task_runs_no_program(invented: Path, load: Load) -> None:
-    """The baseline is one model call, and any other program fails where it would have been run."""
+    """The baseline is one model call, and any other program fails instead of being run."""
     task = load("harnesses")
     answers = {str(s): s.answer for s in (*task.train, *task.val)}
     models: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What each example makes of an answer: tables of replies, values and feedback, on made-up rows."""
+"""The score and the feedback of each example: tables of replies on invented rows."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ CASES = [
 
 @pytest.mark.parametrize(("example", "reply", "value", "feedback"), CASES)
 def test_scores(invented: Path, load: Load, example: str, reply: str, value: float, feedback: str) -> None:
-    """The value, and a piece of what a reflection would read."""
+    """The value and a part of the feedback are as expected."""
     task = load(example)
     score = task.score(task.val[0], reply)
     assert score.value == pytest.approx(value)

@@ -1,4 +1,4 @@
-"""The historical bugs: what went wrong, where it is planted, and which invariant has caught it."""
+"""The historical bugs: what went wrong, where it is planted, and which invariant catches it."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """Bugs that schedulers of this kind have had, planted one at a time in a copy of the package.
 
-The real tree is never touched: a bug is a text that stands once in one module of `flashgraph.run` or
-`flashgraph.policies` and what stands there instead; the copy with it goes first on the path of another process, which
-runs a part of the invariant suite (`tests.mutants.hunts`).  ``python -m tests.mutants.historical`` prints the table of
-docs/benchmarks/mutants.md.
+The real tree is never changed.  A bug replaces a text that occurs once in one module of `flashgraph.run` or
+`flashgraph.policies`.  Another process runs part of the invariant suite (`tests.mutants.hunts`) with the copy first on
+its path.  ``python -m tests.mutants.historical`` prints the table of docs/benchmarks/mutants.md.
 """
 
 from __future__ import annotations
@@ -28,17 +27,19 @@ PACKAGE = Path(flashgraph.__file__).parent
 ROOT = Path(__file__).parents[2]
 MUTATED = ("run", "policies")
 SECONDS = 300
-"""Of wall-clock for one hunt: a planted bug may make the scheduler go in circles."""
+"""Wall-clock seconds for one hunt, because a planted bug may make the scheduler loop."""
 
 
 class DoesNotApply(Exception):
-    """A bug's text does not stand once where it should: the module has changed, and the bug must be planted anew."""
+    """A bug's text does not occur exactly once: the module has changed, and the bug must be planted elsewhere."""
 
 
 @attrs.frozen
 class Bug:
-    """``find`` stands once in ``module`` (below the package) and is replaced by ``plant``; ``hunt`` names the part of
-    the invariant suite that catches it, and ``invariant`` is the one that is then broken."""
+    """A bug: ``plant`` replaces ``find``, which occurs once in ``module`` (below the package).
+
+    ``hunt`` names the part of the invariant suite that catches it, and ``invariant`` the one that it breaks.
+    """
 
     name: str
     module: str
@@ -53,15 +54,17 @@ class Bug:
 
 @attrs.frozen
 class Caught:
-    """How a hunt ended: the violation's text, or what else it said."""
+    """The end of a hunt: the violation's text, or the rest of its output."""
 
     invariant: str
     said: str
 
 
 def plant(bug: Bug, folder: Path) -> None:
-    """Make a copy of the package with the bug in ``folder``: the modules that can be mutated are copied, all others
-    linked.  Raises `DoesNotApply`."""
+    """Make a copy of the package with the bug in ``folder``.
+
+    Modules that can be mutated are copied, all others linked.  Raises `DoesNotApply`.
+    """
     source = (PACKAGE / bug.module).read_text()
     times = source.count(bug.find)
     if times != 1:
@@ -95,14 +98,14 @@ def hunt(bug: Bug, names: Iterable[str] = ()) -> Caught:
 
 
 def table(bugs: Iterable[Bug]) -> str:
-    """The bugs and what caught them, for docs/benchmarks/mutants.md."""
+    """Return the table of bugs and what caught them, for docs/benchmarks/mutants.md."""
     lines = ["| bug | planted in | caught by | invariant |", "| --- | --- | --- | --- |"]
     lines += [f"| {bug.name} | {bug.module} | {bug.hunt} | {bug.invariant} |" for bug in bugs]
     return "\n".join(lines)
 
 
 def main() -> int:
-    """Hunt every bug; prints the table and returns the exit status."""
+    """Hunt every bug, print the table, and return the exit status."""
     from tests.mutants.bugs import BUGS
 
     with ThreadPoolExecutor(2) as pool:

@@ -1,8 +1,8 @@
 """The invariant suite as hunts: named searches for one broken invariant, each the same on every run.
 
-``python -m tests.mutants.hunts NAME ...`` runs some of them, in order, against the flashgraph that is on the path, and
-ends with status 1 and the violation at the first that finds one.  All draws are derandomized, so that a hunt that has
-caught a bug once catches it again.
+``python -m tests.mutants.hunts NAME ...`` runs some of them in order against the flashgraph on the path.  It ends with
+status 1 at the first violation, and prints it.  Hypothesis is derandomized, so that a hunt that has caught a bug
+catches it again.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def _explore(name: str, states: int) -> None:
 
 
 def hunts(examples: int = 60, states: int = 400) -> Mapping[str, Callable[[], object]]:
-    """All hunts by name: the reference models, every tiny run, the scheduler as a state machine, every property on
-    whole runs, the smallest rings."""
+    """Return all hunts by name: reference models, tiny runs, the state machine, properties on whole runs, smallest
+    rings."""
     proofs = {name: partial(prove, name, max(5, round(examples * p.share))) for name, p in PROPERTIES.items()}
     return {
         **{name: proofs[name] for name in ORACLES},
@@ -49,7 +49,7 @@ HUNTS = hunts()
 
 
 def main(names: Sequence[str]) -> int:
-    """Run hunts; returns the exit status: 1 when one has caught something."""
+    """Run hunts; return the exit status, 1 if one has found a violation."""
     settings.load_profile("hunts")
     for name in names or HUNTS:
         try:

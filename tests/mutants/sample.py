@@ -1,8 +1,8 @@
 """Mutation testing of the scheduler and the policies: `cosmic-ray` makes the mutants, on a copy of the project.
 
-``python -m tests.mutants.sample [--sample 200] [--seed 0]`` (``make mutants``) leaves what it has tried in
-``build/mutants/results.jsonl`` and goes on with it when it is run again; without ``--sample`` it tries all mutants,
-which takes a day.  It ends with the figures and the survivors of docs/benchmarks/mutants.md.
+``python -m tests.mutants.sample [--sample 200] [--seed 0]`` (``make mutants``) writes its results to
+``build/mutants/results.jsonl`` and continues from them.  Without ``--sample`` it tries all mutants, which takes a day.
+It ends with the figures and the survivors of docs/benchmarks/mutants.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["excluded", "main", "wilson"]
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "mutants"
 PACKAGES = ("flashgraph/run", "flashgraph/policies")
-"""Of which the modules are mutated; not those of the packages inside of them."""
+"""Packages whose modules are mutated, without the packages inside them."""
 
 Span = tuple[tuple[int, int], tuple[int, int]]
 
@@ -39,21 +39,21 @@ SAME = {
     "core/ReplaceComparisonOperator_Eq_Is",
     "core/ReplaceComparisonOperator_NotEq_IsNot",
 }
-"""Operators whose mutants are the same program here: values without equality of their own, None, and interned names."""
+"""Operators whose mutants are the same program here: values without own equality, None, and interned names."""
 
 ORDERS = ("_Lt", "_LtE", "_Gt", "_GtE")
-"""How operators end that put an order in the place of an equality."""
+"""The ends of operators' names that replace an equality by an order."""
 
 
 def wilson(killed: int, tried: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927)."""
+    """Return the 95 % interval of a share (Wilson 1927)."""
     share, square = killed / tried, z * z / tried
     middle, half = share + square / 2, z * math.sqrt(share * (1 - share) / tried + square / (4 * tried))
     return (middle - half) / (1 + square), (middle + half) / (1 + square)
 
 
 def _is_union(node: ast.expr) -> bool:
-    """Whether it names a type: ``Done | Failed``."""
+    """Return whether the expression is a union of types: ``Done | Failed``."""
     if isinstance(node, ast.BinOp):
         return isinstance(node.op, ast.BitOr) and all(
             isinstance(side, ast.Name) or _is_union(side) for side in (node.left, node.right)
@@ -70,7 +70,7 @@ def _span(node: Any) -> Span:
 
 
 def _stars(arguments: ast.arguments) -> list[Span]:
-    """Where a signature may have its bare ``*``, which operators on products take for one."""
+    """Return the places of a bare ``*`` in signatures, which operators on products take for a product."""
     before = [*arguments.posonlyargs, *arguments.args, *arguments.defaults]
     if not before or not arguments.kwonlyargs:
         return []
@@ -79,7 +79,7 @@ def _stars(arguments: ast.arguments) -> list[Span]:
 
 @cache
 def _silent(path: Path) -> tuple[Span, ...]:
-    """Where a module says something to people or to the type checker only: annotations, `__str__`, what is raised."""
+    """Return the places of text for people or the type checker: annotations, `__str__` and raised errors."""
     spans: list[Span] = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.AnnAssign):
@@ -101,7 +101,7 @@ def _silent(path: Path) -> tuple[Span, ...]:
 
 @cache
 def _named(path: Path) -> tuple[Span, ...]:
-    """Where something is compared with a name: ``how == "done"``."""
+    """Return the places that compare with a name: ``how == "done"``."""
     compared = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Compare)]
     return tuple(_span(node) for node in compared if any(map(_is_text, (node.left, *node.comparators))))
 
@@ -111,8 +111,11 @@ def _within(place: tuple[tuple[int, int], tuple[int, int]], spans: tuple[Span, .
 
 
 def excluded(path: Path, operator: str, start: tuple[int, int], end: tuple[int, int]) -> bool:
-    """Whether a mutant is left out by rule: it changes only text, a type, or nothing; or it orders names, of which
-    the alphabet makes the same program or that of ``==`` and ``!=``, which are tried."""
+    """Return whether a rule excludes a mutant.
+
+    It is excluded if it changes only text, a type, or nothing.  So is an order of names: the alphabet makes it the same
+    program, or equal to the mutants ``==`` and ``!=``, which are tried.
+    """
     ordered = operator.endswith(ORDERS) and _within((start, end), _named(path))
     return operator in SAME or ordered or _within((start, end), _silent(path))
 
@@ -125,7 +128,7 @@ def _copy(into: Path) -> None:
 
 
 def _mutants() -> Iterator[dict[str, Any]]:
-    """Every mutant that is not left out by rule, without its source."""
+    """Yield every mutant that no rule excludes, without its source."""
     from cosmic_ray.ast import ast_nodes, get_ast
     from cosmic_ray.plugins import get_operator, operator_names
 
@@ -144,7 +147,7 @@ def _mutants() -> Iterator[dict[str, Any]]:
 
 
 def _planted(mutant: dict[str, Any]) -> dict[str, Any]:
-    """A mutant with its source and what it has changed."""
+    """Return a mutant with its source and what it has changed."""
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator
 
@@ -167,11 +170,11 @@ def _compiles(mutant: dict[str, Any]) -> bool:
 
 
 def _prepare(sample: int | None, seed: int) -> None:
-    """Copy the project, and choose among its mutants those that are programs."""
+    """Copy the project, and choose among its mutants those that compile."""
     BUILD.mkdir(parents=True, exist_ok=True)
     _copy(BUILD / "tree")
     every = list(_mutants())
-    # In random order: whoever stops early has a smaller sample, not another one.
+    # In random order, so that a run that stops early has a smaller sample, not a different one.
     random.Random(seed).shuffle(every)
     chosen = list(islice((planted for mutant in every if _compiles(planted := _planted(mutant))), sample))
     print(f"{len(every)} mutants; {len(chosen)} are tried", flush=True)
@@ -198,14 +201,14 @@ def report(results: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make mutants, try them, report; returns the exit status."""
+    """Make mutants, try them and report; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants.sample", description=__doc__)
     parser.add_argument("--sample", type=int, help="how many mutants, chosen at random; all without it")
     parser.add_argument("--seed", type=int, default=0, help="of the choice")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="mutants tried at once")
     parser.add_argument(
         "--suite", default="every", choices=["every", "invariants"],
-        help="what mutants have to get past: all tests of the scheduler, or its invariants alone",
+        help="the tests that mutants must pass: all tests of the scheduler, or its invariants alone",
     )  # fmt: skip
     parser.add_argument("--report", action="store_true", help="only report on what was tried")
     given = parser.parse_args(arguments)

@@ -1,7 +1,7 @@
-"""What a mutant has to get past: the invariant suite alone, or with it the tests of the scheduler and the policies.
+"""The tests that a mutant must pass: the invariant suite alone, or also the tests of the scheduler and the policies.
 
-`every` and `invariants` run it against the flashgraph that is on the path, in this process and cheapest part first,
-and return status 1 at the first thing that notices; what that was is the last line they print.
+`every` and `invariants` run them against the flashgraph on the path, in this process and cheapest part first.  They
+return status 1 at the first part that notices the mutant, and their last line names it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ __all__ = ["SUITES", "every", "invariants"]
 Part = tuple[str, int, Callable[[], bool]]
 
 MEMORY = 4 << 30
-"""Bytes; a mutant that makes more and more of something has no more to give."""
+"""The memory limit in bytes, for a mutant that allocates without end."""
 
 
 def _within(seconds: int) -> None:
-    """End this process when it needs more than so many seconds of processor time from now on: it goes in circles."""
+    """End this process after ``seconds`` more seconds of processor time, for a mutant that loops."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     resource.setrlimit(resource.RLIMIT_CPU, (round(used.ru_utime + used.ru_stime) + seconds, resource.RLIM_INFINITY))
 
@@ -54,7 +54,7 @@ def _test(*tests: str) -> bool:
 
 
 APART = ("-k", "not limit_finds and not limit_keeps")
-"""Leaves out of tests/run two long runs of limits whose steps have tests of their own."""
+"""Deselect two long runs of limits in tests/run, whose steps have tests of their own."""
 
 FEW, MORE, POLICIES, RUN = (
     ("invariants", 60, partial(_hunt, 8, 60)),
@@ -62,11 +62,11 @@ FEW, MORE, POLICIES, RUN = (
     ("tests/policies", 30, partial(_test, "tests/policies")),
     ("tests/run", 90, partial(_test, *APART, "tests/run")),
 )
-"""Name, processor seconds that it may take, and what it does."""
+"""Name, processor seconds that it may take, and function of each part."""
 
 
 def _try(parts: Sequence[Part]) -> int:
-    """Returns the exit status: 1 when one of them has noticed something."""
+    """Return the exit status: 1 if a part has noticed something."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     for name, seconds, part in parts:
         _within(seconds)
@@ -78,12 +78,12 @@ def _try(parts: Sequence[Part]) -> int:
 
 
 def invariants(module: str) -> int:
-    """Try the invariant suite alone, on few examples and then on more; returns the exit status."""
+    """Try the invariant suite alone, first on few examples and then on more; return the exit status."""
     return _try([FEW, MORE])
 
 
 def every(module: str) -> int:
-    """Try it where ``module`` was changed: its own tests first, which are quick; returns the exit status."""
+    """Try all tests for a change in ``module``, its own quick tests first; return the exit status."""
     *_, package, name = module.split(".")
     own = [str(path) for path in [Path("tests", package, f"test_{name}.py")] if path.exists()]
     first = ((*own, 30, partial(_test, *own)),) if own else ()

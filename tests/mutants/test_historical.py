@@ -1,6 +1,6 @@
-"""Each historical bug, planted in a copy of the package, breaks the invariant that is written beside it.
+"""Each historical bug, planted in a copy of the package, breaks the invariant that its entry names.
 
-A few of them, which need a second of processor time each, run with the default suite, all with the slow tests.
+A few, which need a second of processor time each, run in the default suite; all run with the slow tests.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "benchmarks" / "mutants.md"
 
 
 def caught(bug: Bug) -> None:
-    """The hunt ends with a violation of the bug's invariant."""
+    """Check that the hunt ends with a violation of the bug's invariant."""
     found = hunt(bug)
     said = found.said or "nothing"
     assert found.invariant == bug.invariant, f"expected {bug.invariant}, the hunt said: {said}"
@@ -26,21 +26,20 @@ def caught(bug: Bug) -> None:
 
 @pytest.mark.parametrize("bug", [b for b in BUGS if b.name.startswith(QUICK)], ids=str)
 def test_a_bug_is_caught(bug: Bug) -> None:
-    """I2, I8, I10, I1: bugs that one tiny run shows."""
+    """I2, I8, I10, I1: one tiny run shows each of these bugs."""
     caught(bug)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bug", [b for b in BUGS if not b.name.startswith(QUICK)], ids=str)
 def test_every_bug_is_caught(bug: Bug) -> None:
-    """I1 to I12 and I14: all others."""
+    """I1 to I12 and I14: every other bug is caught."""
     caught(bug)
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=str)
 def test_a_bug_applies(bug: Bug, tmp_path: Path) -> None:
-    """Its text stands once in the module: one that does not is planted anew, not forgotten.  The real package is left
-    as it is."""
+    """A bug's text occurs once in its module, and planting leaves the real package unchanged."""
     before = (PACKAGE / bug.module).read_text()
     plant(bug, tmp_path)
     copy = (tmp_path / PACKAGE.name / bug.module).read_text()
@@ -49,14 +48,14 @@ def test_a_bug_applies(bug: Bug, tmp_path: Path) -> None:
 
 
 def test_a_bug_that_does_not_apply_is_named(tmp_path: Path) -> None:
-    """The error has the bug's name, the module and the text that is not there."""
+    """The error has the bug's name, the module and the missing text."""
     gone = attrs.evolve(BUGS[0], find="this line was never here")
     with pytest.raises(DoesNotApply, match="(?s)" + BUGS[0].name + ".*0 times.*never here"):
         plant(gone, tmp_path)
 
 
 def test_there_are_enough_and_all_differ() -> None:
-    """At least 25 bugs, each with a name of its own, and none planted twice."""
+    """There are at least 25 bugs, with different names and different changes."""
     assert (
         len({bug.name for bug in BUGS}) == len({(bug.module, bug.find, bug.plant) for bug in BUGS}) == len(BUGS) >= 25
     )
@@ -68,6 +67,6 @@ def test_the_page_has_them() -> None:
 
 
 def test_nothing_is_found_where_nothing_is_planted(tmp_path: Path) -> None:
-    """The hunts of the quick bugs find nothing in the package as it is."""
+    """The hunts of the quick bugs find nothing in the unchanged package."""
     sound = attrs.evolve(BUGS[0], find="from __future__", plant="from __future__", hunt="tiny: amended groups")
     assert hunt(sound) == Caught("", "")

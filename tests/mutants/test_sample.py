@@ -1,4 +1,4 @@
-"""Which mutants are tried, and how sure their share is."""
+"""The choice of mutants, and the interval of the share that is noticed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def share(part: int | None, whole: int = 4, *, most: int = 3 * 2) -> int | None:
 def test_mutants_that_only_change_words_or_types_are_left_out(
     text: str, operator: str, left_out: bool, tmp_path: Path
 ) -> None:
-    """By their place: annotations, signatures, what is raised, texts; and by operators that change nothing here."""
+    """Mutants of annotations, signatures, errors and texts, and mutants that change nothing, are excluded."""
     path = tmp_path / "share.py"
     path.write_text(SOURCE)
     row = next(i for i, line in enumerate(SOURCE.splitlines(), 1) if text in line)

@@ -1,9 +1,8 @@
-"""Tries mutants, each in a fork of one warm process: nothing but flashgraph itself is imported anew for each.
+"""Trials of mutants, each in a fork of one warm process, so that only flashgraph itself is imported again.
 
-``python -m tests.mutants.trials CHOSEN RESULTS WORKERS SUITE`` is run by `tests.mutants.sample` in a copy of the
-project.  CHOSEN has a mutant a line, as JSON with a ``key``, a ``module`` (dotted) and its mutated ``source``; RESULTS
-gets a line for each when it has been tried, and what it has already is not tried again; SUITE is one of
-`tests.mutants.suite.SUITES`.
+`tests.mutants.sample` runs ``python -m tests.mutants.trials CHOSEN RESULTS WORKERS SUITE`` in a copy of the project.
+CHOSEN has a mutant per line, as JSON with a ``key``, a ``module`` (dotted) and its mutated ``source``.  RESULTS gets a
+line for each mutant tried; those that it already has are skipped.  SUITE is one of `tests.mutants.suite.SUITES`.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ WARM = (
     "anyio", "anyio._backends._asyncio", "anyio._backends._trio", "attrs", "cattrs", "hypothesis",
     "hypothesis.stateful", "inspect", "logging", "pytest", "sqlite3", "tenacity", "trio.testing", "typing",
 )  # fmt: skip
-"""What the suite needs besides flashgraph."""
+"""The imports of the suite besides flashgraph."""
 SECONDS = 900.0
-"""Of wall-clock for one mutant: one that waits for ever uses no processor, which `tests.mutants.suite` bounds."""
+"""Wall-clock seconds for one mutant: one that waits uses no processor time, which `tests.mutants.suite` bounds."""
 
 Trial = Mapping[str, Any]
 
 
 class Planted(MetaPathFinder, Loader):
-    """Gives a module another source; all others are found as ever."""
+    """An import hook that gives one module another source."""
 
     def __init__(self, module: str, source: str) -> None:
         self._module = module
@@ -59,13 +58,13 @@ class Planted(MetaPathFinder, Loader):
 
 
 def attempt(trial: Trial, suite: Callable[[str], int], said: Path) -> int:
-    """Fork a process that imports flashgraph with the mutant in it and runs the suite; returns its number."""
+    """Fork a process that imports flashgraph with the mutant and runs the suite; return its process id."""
     process = os.fork()
     if process:
         return process
     status = 1
     try:
-        os.setsid()  # what it starts is ended with it
+        os.setsid()  # its children end with it
         with said.open("wb") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
@@ -79,7 +78,7 @@ def attempt(trial: Trial, suite: Callable[[str], int], said: Path) -> int:
 
 
 def _ended(status: int, said: Path) -> tuple[bool, str]:
-    """Whether a mutant was noticed, and by what."""
+    """Return whether a mutant was noticed, and the part that noticed it."""
     lines = said.read_text(errors="replace").strip().splitlines()
     last = lines[-1] if lines else "?"
     if os.WIFSIGNALED(status):
@@ -88,7 +87,7 @@ def _ended(status: int, said: Path) -> tuple[bool, str]:
 
 
 def try_all(trials: Sequence[Trial], results: Path, workers: int, suite: Callable[[str], int]) -> None:
-    """Try every mutant that has no result yet, ``workers`` of them at once."""
+    """Try every mutant without a result, ``workers`` at once."""
     done = {json.loads(line)["key"] for line in results.read_text().splitlines()} if results.exists() else set()
     left = [trial for trial in trials if trial["key"] not in done]
     running: dict[int, tuple[Trial, Path, float]] = {}
@@ -113,7 +112,7 @@ def try_all(trials: Sequence[Trial], results: Path, workers: int, suite: Callabl
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Returns the exit status."""
+    """Run the trials of the arguments; return the exit status."""
     chosen, results, workers, suite = arguments
     for name in WARM:
         importlib.import_module(name)

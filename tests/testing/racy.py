@@ -1,6 +1,6 @@
-"""A pool with a race that is easily written: it keeps a tally outside of its value.
+"""A pool with a race that is easy to write: it keeps a tally outside of its value.
 
-docs/how-to/test-your-work.md shows this file and what the kit says of it.
+docs/how-to/test-your-work.md shows this file and the messages about it.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ SEEN: list[float] = []
 
 @attrs.frozen
 class AboveMean:
-    """Keeps what scores better than the mean of all that it was ever told."""
+    """A pool that keeps artifacts that score more than the mean of all it was ever given."""
 
     artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
 

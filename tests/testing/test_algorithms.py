@@ -1,4 +1,4 @@
-"""What `check_algorithm` says of an algorithm that is not sound: the thing, the place, what was found, and the fix."""
+"""`check_algorithm` reports an unsound algorithm with the node, the place, what was found and the fix."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.run.test_sources import Log
 
 
 def broken_graph(raising: str) -> fg.Graph:
-    """A source, a stage and a pool, of which a function on the way raises."""
+    """Return a graph of a source, a stage and a pool, with a function that raises."""
     graph = fg.Graph("broken")
     pool = graph.pool("pool", Log)
 
@@ -37,7 +37,7 @@ def broken_graph(raising: str) -> fg.Graph:
 
 
 def test_a_function_on_an_edge_that_raises() -> None:
-    """Once is enough: whoever wrote it did not think of what it was given."""
+    """A single error of a function on an edge is a violation."""
     with pytest.raises(
         InvariantViolation, match=r"^the when of edge name->pool raised KeyError: 'boom'\n    at:  .*py:\d"
     ):
@@ -45,7 +45,7 @@ def test_a_function_on_an_edge_that_raises() -> None:
 
 
 def test_a_run_that_failed() -> None:
-    """It shows nothing about the invariants: the stage never worked."""
+    """A failed run is a violation, because its stage never worked."""
     with pytest.raises(InvariantViolation, match=r"^the run failed: stage 'name' failed 20 times in a row"):
         check_algorithm(broken_graph("stage"), TASK, lambda messages: "")
 
@@ -55,7 +55,7 @@ SEEN: list[None] = []
 
 @attrs.frozen
 class Drawing(Log):
-    """A pool that depends on more than what it is told."""
+    """A pool that depends on more than its arguments."""
 
     def apply(self, event: fg.PoolEvent[str]) -> Drawing:
         SEEN.append(None)
@@ -63,7 +63,7 @@ class Drawing(Log):
 
 
 def wrong_graph(wrong: str) -> fg.Graph:
-    """A source that reads its pool, a stage that takes time, and what is ``wrong``."""
+    """Return a graph of a source that reads its pool, a slow stage, and the part that is ``wrong``."""
     graph = fg.Graph("wrong")
     seen: list[int] = []
     pool = graph.pool("pool", Drawing if wrong == "pool" else Log)
@@ -100,13 +100,13 @@ def wrong_graph(wrong: str) -> fg.Graph:
     ],
 )
 def test_what_depends_on_more_than_its_arguments(wrong: str, said: str) -> None:
-    """Which node or pool it is, or the event that shows it, and what to do."""
+    """The message names the node, the pool or the event, and the fix."""
     with pytest.raises(InvariantViolation, match=said):
         check_algorithm(wrong_graph(wrong), TASK, lambda messages: messages[-1]["content"], thorough=True)
 
 
 def test_a_pools_violation_names_the_pool() -> None:
-    """A graph may have several."""
+    """The message names the pool, because a graph may have several."""
 
     class Bare(Log):
         def focus(self) -> Log:

@@ -1,4 +1,4 @@
-"""All interleavings of tiny runs, and races that only some of them have."""
+"""All interleavings of tiny runs, and races that only some of them show."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def explored(shape: Shape, window: int = 2, states: int = 20_000, faults: int = 
 
 @pytest.mark.parametrize(("rounds", "stages"), [(1, 1), (2, 1), (2, 2), (3, 1)])
 def test_chains_have_as_many_interleavings_as_arithmetic_says(rounds: int, stages: int) -> None:
-    """Rounds that run beside each other through ``k`` stages: (n k)! / (k!)^n orders, each ending in another state
-    of the pool where the order of admission differs."""
+    """Concurrent rounds through ``k`` stages have (n k)! / (k!)^n orders; each order of admission ends in another
+    state."""
     found = explored(Shape((ONE,) * (stages - 1), rounds=rounds), window=rounds)
     assert found.whole
     assert found.stall is None
@@ -34,20 +34,22 @@ def test_chains_have_as_many_interleavings_as_arithmetic_says(rounds: int, stage
 
 @pytest.mark.parametrize("name", ["amended groups", "cancelled members", "two loops", "repairs"])
 def test_no_interleaving_breaks_an_invariant(name: str) -> None:
-    """I1 to I10 and I15 in every order in which jobs, calls and cancellations may end."""
+    """No order in which jobs, calls and cancellations end breaks I1 to I10 or I15."""
     found = TINY[name].explore(states=150)
     assert found.stall is None
     assert found.interleavings > 1
 
 
 def test_a_bound_is_said() -> None:
-    """A walk that was cut short says so."""
+    """A walk that its bound ended says so."""
     assert "stopped at the bound" in str(explored(Shape((Fan(3, ONE, (), ONE),), rounds=2), states=10))
 
 
 def test_a_race_that_needs_one_order_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scheduler that counts a late member twice: only orders in which one ends after the release, and another one
-    after that, show it; the way to one is told."""
+    """A late member that is counted twice shows only if one ends after the release and another one after it.
+
+    The error holds the path there.
+    """
     record = GatherState.record
 
     def twice(self: GatherState, index: int, member: fg.Member[object], item: Item | None) -> None:
@@ -62,6 +64,6 @@ def test_a_race_that_needs_one_order_is_found(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_faults_are_walked_too() -> None:
-    """With one fault allowed there are more ways, and no more invariants broken."""
+    """With one fault allowed there are more paths, and no invariant is broken."""
     shape = Shape((Loop(1, ONE, ONE),), rounds=1)
     assert explored(shape, faults=1).interleavings > explored(shape).interleavings

@@ -13,7 +13,7 @@ from flashgraph.testing.runs import LatencyModel
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_equal_requests_at_once_fare_alike(backend: str) -> None:
-    """I14: which of two that ask the same at one moment meets a fault must not be the event loop's choice."""
+    """I14: which of two equal requests at one moment meets a fault does not depend on the event loop."""
 
     async def fates() -> list[list[tuple[str, float]]]:
         model = LatencyModel(9, lambda request: 1.0, limits=parse_limits("steered(4..9)"))

@@ -1,4 +1,4 @@
-"""`check_model`: a model's promises, on both event loops."""
+"""`check_model` checks a model's promises on both event loops."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
 class Sound:
-    """Answers at once, and costs what it says."""
+    """A model that replies at once and costs what it says."""
 
     name = "sound"
     limit: Any = 3
@@ -84,7 +84,7 @@ class Down(Sound):
 
 
 class Busy(Sound):
-    """Answers one request, and none of those beside each other."""
+    """A model that fails requests that overlap."""
 
     answered = 0
 
@@ -96,7 +96,7 @@ class Busy(Sound):
 
 
 class Sometimes(Sound):
-    """Meets each second request with a fault that passes."""
+    """A model whose every second request meets a passing fault."""
 
     asked = 0
 
@@ -114,7 +114,7 @@ class Silent(Sound):
 
 
 class Stubborn(Sound):
-    """Goes on when it is cancelled."""
+    """A model that continues after its cancellation."""
 
     async def complete(self, messages: Sequence[fg.Message], params: Mapping[str, Any]) -> fg.Reply:
         with anyio.CancelScope(shield=True):
@@ -142,7 +142,7 @@ class Stubborn(Sound):
     ids=lambda value: type(value).__name__,
 )
 def test_what_breaks_the_protocol_is_told(model: Any, message: str, backend: str) -> None:
-    """What was found, and what was expected."""
+    """A broken promise is reported; the message has the finding and the expectation."""
     with pytest.raises(ModelViolation, match=message) as caught:
         check_model(model, backend=backend, seconds=0.2)
     assert "expected: " in str(caught.value)
@@ -150,7 +150,7 @@ def test_what_breaks_the_protocol_is_told(model: Any, message: str, backend: str
 
 @BACKENDS
 def test_what_a_model_raises_comes_out(backend: str) -> None:
-    """A server that is down is no breach of the protocol, and is not hidden either."""
+    """An unavailable server breaks no promise, and its error is raised."""
     with pytest.raises(fg.ModelUnavailable, match="down"):
         check_model(Down(), backend=backend)
     with pytest.raises(BaseExceptionGroup) as caught:
@@ -160,7 +160,7 @@ def test_what_a_model_raises_comes_out(backend: str) -> None:
 
 @BACKENDS
 def test_sound_models_pass(backend: str) -> None:
-    """One of one's own, one that is asked again now and then, and the kit's."""
+    """A sound model, one with passing faults and the kit's own pass."""
     check_model(Sound(), backend=backend)
     check_model(Sometimes(), backend=backend)
     check_model(SlowModel(lambda messages: "hello", seconds=0.001), backend=backend)

@@ -1,4 +1,4 @@
-"""The pytest plugin, as it is found by a project that has nothing but flashgraph installed."""
+"""The pytest plugin in a project that has installed only flashgraph."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def test_a_model_with_a_long_tail(virtually, slow_model):
 
 
 def session(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """pytest in a process of its own, in a folder without any configuration of this project."""
+    """Run pytest in a separate process, in a folder without this project's configuration."""
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(folder), *options]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_the_fixtures_are_there_without_being_asked_for(tmp_path: Path) -> None:
-    """An entry point of pytest: a test file that names them is enough; each test runs on trio and on asyncio."""
+    """Pytest finds the fixtures by the entry point, and each test runs on trio and on asyncio."""
     (tmp_path / "test_mine.py").write_text(PROJECT)
     done = session(tmp_path, "-v")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -56,11 +56,11 @@ def test_the_fixtures_are_there_without_being_asked_for(tmp_path: Path) -> None:
 
 
 def test_who_does_not_use_it_pays_nothing(tmp_path: Path) -> None:
-    """pytest imports the plugin in every project: that imports neither flashgraph nor hypothesis."""
+    """Pytest imports the plugin in every project, so it imports neither flashgraph nor hypothesis."""
     (tmp_path / "test_other.py").write_text(
         "import sys\n\ndef test_it():\n    assert 'pytest_flashgraph' in sys.modules\n"
         "    assert not {'flashgraph', 'hypothesis', 'trio'} & set(sys.modules)\n"
     )
-    # hypothesis, trio's and anyio's own plugins are none of ours.
+    # Without the plugins of hypothesis, trio and anyio.
     done = session(tmp_path, "-p", "no:hypothesispytest", "-p", "no:anyio", "-p", "no:trio")
     assert done.returncode == 0, done.stdout + done.stderr

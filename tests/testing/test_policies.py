@@ -1,4 +1,4 @@
-"""`check_policy`: what breaks a policy's protocol is told, those that come with flashgraph keep to it."""
+"""`check_policy` reports a policy that breaks its protocol, and passes those of flashgraph."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SOUND: list[Any] = [
 
 @pytest.mark.parametrize("policy", SOUND, ids=lambda policy: type(policy).__name__)
 def test_what_comes_with_flashgraph_passes(policy: Any) -> None:
-    """All of them, with options that users give."""
+    """Every policy of flashgraph passes, with options that users give."""
     check_policy(policy)
 
 
@@ -68,14 +68,14 @@ class Undecided(Rule):
 
 
 class OddOnly(Rule):
-    """Discards odd lags."""
+    """A rule that discards odd lags only."""
 
     def decide(self, lag: int, repairs: int, *touched: Any) -> Decision:
         return Decision("discard" if lag % 2 else "accept")
 
 
 class Says(Rule):
-    """A text in the place of a decision."""
+    """A rule that returns a text instead of a decision."""
 
     def decide(self, lag: int, repairs: int, *touched: Any) -> Any:
         return "accept"
@@ -176,13 +176,13 @@ class LosesOne(Discriminative):
     ids=lambda value: type(value).__name__,
 )
 def test_what_breaks_the_protocol_is_told(policy: Any, message: str) -> None:
-    """The policy, for which arguments, what was found and what was expected."""
+    """A broken protocol is reported with the policy, its arguments, what was found and what was expected."""
     with pytest.raises(PolicyViolation, match=message) as caught:
         check_policy(policy)
     assert str(caught.value).startswith(type(policy).__name__)
 
 
 def test_what_is_no_policy_is_said() -> None:
-    """A function is none."""
+    """A function is no policy."""
     with pytest.raises(TypeError, match="is no policy: expected a subclass of Rule, All"):
         check_policy(attrs.evolve)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""`check_pool`: what breaks the protocol of a pool is told, what keeps to it passes."""
+"""`check_pool` reports a pool that breaks its protocol, and passes one that does not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flashgraph.testing import PoolViolation, check_pool
 
 @attrs.frozen
 class Kept:
-    """A pool that keeps every number it is given."""
+    """A sound pool, which keeps every number."""
 
     artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
 
@@ -34,13 +34,13 @@ class Kept:
 
 
 def events() -> list[fg.PoolEvent[Any]]:
-    """An early release, an admission in between, the amendment of the first, and an early release that stays alone."""
+    """Return an early release, an admission, the first one's amendment, and an early release without amendment."""
     early, amended = fg.PoolEvent("admit", 0, [1], (), True), fg.PoolEvent("amend", 0, [3])
     return [early, fg.PoolEvent("admit", 1, [2]), amended, fg.PoolEvent("admit", 2, [4], (), True)]
 
 
 class InPlace(Kept):
-    """Changes the value that it is applied to."""
+    """A pool whose `apply` changes its value in place."""
 
     def apply(self, event: fg.PoolEvent[Any]) -> Kept:
         after = super().apply(event)
@@ -77,7 +77,7 @@ class BestElsewhere(Kept):
 
 
 class BestCounts(Kept):
-    """Hands out another one each time."""
+    """A pool whose `best` changes from call to call."""
 
     turns = itertools.count()
 
@@ -108,7 +108,7 @@ class Bare(Kept):
 
 
 class Unequal:
-    """Not compared by value."""
+    """A pool that does not compare by value."""
 
     def __init__(self) -> None:
         self.artifacts: dict[int, fg.Artifact] = {}
@@ -128,7 +128,7 @@ class Bestless:
 
 
 def counting() -> Callable[[], Kept]:
-    """Pools that share a counter."""
+    """Return a class of pools that share a counter."""
     numbers: Iterator[int] = iter(range(10**9))
 
     class Counts(Kept):
@@ -161,7 +161,7 @@ def counting() -> Callable[[], Kept]:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_what_breaks_the_protocol_is_told(factory: Callable[[], Any], message: str) -> None:
-    """The event, what was found, what was expected and the fix."""
+    """A broken protocol is reported with the event, what was found, what was expected and the fix."""
     with pytest.raises(PoolViolation, match=message) as caught:
         check_pool(factory, events())
     assert "expected: " in str(caught.value)
@@ -169,5 +169,5 @@ def test_what_breaks_the_protocol_is_told(factory: Callable[[], Any], message: s
 
 
 def test_a_pool_that_keeps_to_it_passes() -> None:
-    """The last value is given back: what was provisional to the end is retracted by then."""
+    """A sound pool passes; the returned value has no provisional artifact left."""
     assert {i: a.value for i, a in check_pool(Kept, events()).artifacts.items()} == {0: [3], 1: [2]}

@@ -1,4 +1,4 @@
-"""A seeded bug in a user's pool, which the kit must find: docs/how-to/test-your-work.md shows what it says."""
+"""A seeded bug in a user's pool, which the kit must find; docs/how-to/test-your-work.md shows the messages."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ TASK = fg.Task(
 
 
 def answer(messages: Sequence[fg.Message]) -> str:
-    """A number that is a hash of the request."""
+    """Return a digit that is a hash of the request."""
     return str(zlib.crc32(messages[-1]["content"].encode()))
 
 
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
-    """What the pool remembers beside its value is what is wrong with it: every test starts without."""
+    """Clear the pool's tally outside of its value, so that every test starts without it."""
     racy.SEEN.clear()
 
 
 def test_a_run_of_the_algorithm_finds_it() -> None:
-    """I13: told the same turns again, the pool admits something else; the page shows these very lines."""
+    """I13: a replay of the turns admits other artifacts, and the page shows this message."""
     with pytest.raises(InvariantViolation, match="I13") as caught:
         check_algorithm(racy.graph, TASK, answer, budget=fg.Budget(proposals=12))
     assert str(caught.value) in PAGE
 
 
 def test_most_seeds_find_it() -> None:
-    """A run may come out the same by chance, whatever the tally says: at two of these seeds it does."""
+    """Most seeds find it; at two of these seeds the tally changes no admission."""
     found = 0
     for seed in range(8):
         racy.SEEN.clear()
@@ -61,7 +61,7 @@ def test_most_seeds_find_it() -> None:
 
 
 def test_the_pool_alone_shows_it() -> None:
-    """`check_pool` needs no graph: three scores are enough."""
+    """`check_pool` finds it with three scores and no graph; the page shows this message."""
     with pytest.raises(PoolViolation) as caught:
         check_pool(racy.AboveMean, [told(number, score) for number, score in enumerate([1.0, 0.0, 0.5])])
     assert str(caught.value) in PAGE
@@ -73,5 +73,5 @@ def told(number: int, score: float) -> fg.PoolEvent[fg.Group[Candidate, Attempt]
 
 
 def test_a_pool_that_keeps_to_its_value_passes() -> None:
-    """The same algorithm with a pool without a race, under the same checks."""
+    """The same algorithm with a pool without a race passes the same checks."""
     check_algorithm("algorithms/gepa.py", TASK, answer, budget=fg.Budget(proposals=3), thorough=True)

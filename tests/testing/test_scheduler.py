@@ -1,4 +1,4 @@
-"""The scheduler as a state machine under test, what it has found, and what its report says."""
+"""The scheduler as a state machine under test: the bugs it has found, and its report."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLAYED = settings(
 
 
 def test_the_scheduler_under_all_that_can_happen() -> None:
-    """I1 to I10, I13 and I15: after every step, whatever the event loop, the servers, the clock and the faults do."""
+    """I1 to I10, I13 and I15 hold after every step of event loop, servers, clock and faults."""
 
     class Proved(SchedulerMachine):
         oracle = Recount
@@ -40,15 +40,17 @@ def test_the_scheduler_under_all_that_can_happen() -> None:
 @settings(PLAYED, max_examples=25)
 @given(shape=shapes(), schedule=schedules(), seed=st.integers(0, 5))
 def test_every_prefix_of_the_turns_makes_the_same_machine(shape: Shape, schedule: fg.Schedule, seed: int) -> None:
-    """I13: for every k, the first k turns told to a fresh machine."""
+    """I13: for every k, replaying the first k turns on a fresh machine gives the same machine."""
     hand = Hand(plan_by_hand(build(shape, no_pause), schedule), seed=seed, oracle=Recount)
     hand.finish()
     hand.replay()
 
 
 def test_a_job_that_ends_without_its_request_frees_its_slot() -> None:
-    """I9, found by this machine: in lockstep a job's result waits for the jobs before it; its slot must not, for they
-    may need it for their second request."""
+    """I9, found by this machine: in lockstep a job's result waits for the jobs before it.
+
+    Its slot must not wait, because they may need it for their second request.
+    """
     shape = Shape((Step(calls=2, workers=2),), rounds=1)
     shape = Shape((Step(several=2), Step(calls=2, workers=2)), rounds=1, latency="zero")
     hand = again(shape, fg.lockstep(), limit=1)
@@ -63,7 +65,10 @@ def test_a_job_that_ends_without_its_request_frees_its_slot() -> None:
 
 
 def test_a_round_that_only_late_items_kept_open_takes_no_place_in_the_window() -> None:
-    """I4: what the inner groups were released with is filtered, and the amendment completes the outer group late."""
+    """I4: a round with only late items open leaves its window to others.
+
+    The results of the inner groups are filtered, and the amendment completes the outer group late.
+    """
     inner = Fan(3, Step(), (), Step(drop=0.3), release=0.2, late="amend")
     shape = Shape((Fan(2, Step(fail=0.3), (inner,), Step()), Step(), Step()), latency="zero", salt=548)
     hand = again(shape, fg.pipelined(1, focus=0.0))
@@ -72,7 +77,7 @@ def test_a_round_that_only_late_items_kept_open_takes_no_place_in_the_window() -
 
 
 def test_a_kill_loses_only_what_was_not_written() -> None:
-    """I13: resumed from any of the last turns, the run goes on to its end."""
+    """I13: a run that is resumed from any of its last turns reaches its end."""
     shape = Shape((Fan(3, Step(calls=1), (), Step(), 0.5, "cancel"),), rounds=2)
     for lost in range(6):
         hand = again(shape, fg.pipelined(2), limit=2)
@@ -87,8 +92,10 @@ def test_a_kill_loses_only_what_was_not_written() -> None:
 def test_an_overlooked_wake_up_is_reported_with_its_graph_and_a_line_to_repeat_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A scheduler that does not see room on an edge again: the report has the smallest graph, the log and the moves,
-    and these moves do it again."""
+    """A scheduler that misses free capacity of an edge is reported.
+
+    The report has the smallest graph, the log and the moves, and these moves repeat the violation.
+    """
     put = Flow.put
 
     def forgets(self: Flow, item: Any) -> bool:
@@ -114,11 +121,11 @@ def test_an_overlooked_wake_up_is_reported_with_its_graph_and_a_line_to_repeat_i
     line = next(line for line in report.splitlines() if line.startswith("again("))
     names = {**vars(__import__("flashgraph.testing").testing), "fg": fg}
     with pytest.raises(InvariantViolation, match="I9"):
-        eval(line, names)  # what a user would paste
+        eval(line, names)  # the line that a user would paste
 
 
 def test_a_queue_without_a_bound_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """I2: the recount does not ask the queue whether it is full."""
+    """I2: the recount does not rely on the queue's own bound."""
     monkeypatch.setattr(EdgeQueue, "full", property(lambda self: False))
     hand = again(Shape((Step(workers=1, capacity=1),), rounds=6), fg.pipelined(8))
     with pytest.raises(InvariantViolation, match="I2"):
