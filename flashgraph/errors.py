@@ -177,8 +177,8 @@ class ModelRefused(ModelError):
 
     fatal = True
 
-    def __init__(self, *said: object, certain: bool = False) -> None:
-        super().__init__(*said)
+    def __init__(self, *args: object, certain: bool = False) -> None:
+        super().__init__(*args)
         self.certain = certain
 
 
@@ -197,8 +197,8 @@ class RequestFailed(ModelError):
     refused the request, which costs a call and no tokens.
     """
 
-    def __init__(self, *said: object, usage: Any = None) -> None:
-        super().__init__(*said)
+    def __init__(self, *args: object, usage: Any = None) -> None:
+        super().__init__(*args)
         self.usage = usage
 
 
@@ -287,14 +287,14 @@ LONGEST_MESSAGE = 20_000
 def described(error: BaseException) -> str:
     """Return the type and message of an exception of the user's code, whatever its ``__str__`` does."""
     try:
-        said = str.__str__(str(error))
+        message = str.__str__(str(error))
     except KeyboardInterrupt:
         raise
     except BaseException as other:
-        said = f"(its __str__ raised {type(other).__name__})"
-    if len(said) > LONGEST_MESSAGE:
-        said = f"{said[:LONGEST_MESSAGE]} [... {len(said) - LONGEST_MESSAGE} characters left out ...]"
-    return f"{type(error).__name__}: {said}"
+        message = f"(its __str__ raised {type(other).__name__})"
+    if len(message) > LONGEST_MESSAGE:
+        message = f"{message[:LONGEST_MESSAGE]} [... {len(message) - LONGEST_MESSAGE} characters left out ...]"
+    return f"{type(error).__name__}: {message}"
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from flashgraph.parts import (
     Snapshot,
     StepScores,
     Work,
-    asked,
+    call_within,
     curating,
     same_snapshot,
     within,
@@ -193,9 +193,9 @@ def training(question: TrainingQuestion, at: fg.Context[Playbook]) -> Work:
 
 
 @graph.stage(llm="generator", reads=playbook, spends="evaluations")
-async def generate(asked: TrainingQuestion | Reflection, at: fg.Context[Playbook]) -> Answer:
+async def generate(given: TrainingQuestion | Reflection, at: fg.Context[Playbook]) -> Answer:
     """Answer with the newest playbook, and with the reflection on the last wrong answer."""
-    question = asked if isinstance(asked, TrainingQuestion) else asked.question
+    question = given if isinstance(given, TrainingQuestion) else given.question
     found, used = await ask(training(question, at), at, question.reflection)
     return Answer(question, found.output, found.score, found.feedback, used, found.passed)
 
@@ -212,7 +212,7 @@ async def reflect(answer: Answer, at: fg.Context[Playbook]) -> Reflection:
         sample, text, feedback, used = within(shown, tokens, f"task {at.task.name!r}")
         return reflect_prompt(sample, text, feedback, answer.right, used)
 
-    reply = await asked(at.llm, prompt, at[reflection_tokens], temperature=0, max_tokens=at[max_tokens])
+    reply = await call_within(at.llm, prompt, at[reflection_tokens], temperature=0, max_tokens=at[max_tokens])
     text, tags = parse_tags(reply.usable())
     before = question.before if question.round else answer.score
     learned = attrs.evolve(question, round=question.round + 1, reflection=text, before=before)
@@ -237,7 +237,7 @@ async def edit(questions: tuple[TrainingQuestion, ...], at: fg.Context[Playbook]
     def prompt(tokens: int) -> str:
         return curate_prompt(at.view, *within((samples, reflections), tokens, f"task {at.task.name!r}"))
 
-    reply = await asked(at.llm, prompt, at[reflection_tokens], temperature=0, max_tokens=at[max_tokens])
+    reply = await call_within(at.llm, prompt, at[reflection_tokens], temperature=0, max_tokens=at[max_tokens])
     return Curated(questions[-1].sample, reflections, parse_operations(reply.usable(), at.view), questions)
 
 

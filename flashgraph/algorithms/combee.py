@@ -20,7 +20,7 @@ from flashgraph.parts import (
     SHOWN_TOKENS,
     Attempt,
     ParetoFrontier,
-    asked,
+    call_within,
     curating,
     examples,
     reflecting,
@@ -106,7 +106,7 @@ def shuffle(brief: Brief, at: fg.Context) -> Shuffled:
 async def think(share: Share, at: fg.Context) -> str:
     """Reflect on one share."""
     prompt = partial(share.prompt, f"task {at.task.name!r}")
-    return (await asked(at.llm, prompt, at[reflection_tokens], **share.sampling)).usable()
+    return (await call_within(at.llm, prompt, at[reflection_tokens], **share.sampling)).usable()
 
 
 @part.stage(llm="reflection")
@@ -118,7 +118,7 @@ async def combine(found: fg.Group[Shuffled, str], at: fg.Context) -> Insight | N
     if len(drafts) == 1:
         return Insight(brief, drafts[0])
     prompt = partial(joined, brief, drafts, f"task {at.task.name!r}")
-    return Insight(brief, (await asked(at.llm, prompt, at[reflection_tokens], **brief.sampling)).usable())
+    return Insight(brief, (await call_within(at.llm, prompt, at[reflection_tokens], **brief.sampling)).usable())
 
 
 def joined(brief: Brief, drafts: Sequence[str], of: str, tokens: int) -> str:

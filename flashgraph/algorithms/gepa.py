@@ -202,11 +202,11 @@ def cross(at: fg.Draw[ParetoFrontier, Crossings]) -> Proposal | None:
 @graph.source(reads=frontier, cursor=SamplesSent(), evidence=True)
 def confirm(at: fg.Draw[ParetoFrontier, SamplesSent]) -> Validated | None:
     """Send the most promising candidate that lacks evidence to more validation samples."""
-    asked = at.cursor.samples if at.open else {}
-    found = at.view.contender(at.random, asked, at.champion)
+    sent = at.cursor.samples if at.open else {}
+    found = at.view.contender(at.random, sent, at.champion)
     if found is None:
         return None
-    at.cursor = SamplesSent({**asked, found.artifact: len(at.view.tried[found.artifact].sent) + len(found.samples)})
+    at.cursor = SamplesSent({**sent, found.artifact: len(at.view.tried[found.artifact].sent) + len(found.samples)})
     at.uses(found.artifact)
     return found
 
@@ -280,8 +280,8 @@ async def patch(stale: fg.Stale[Child], at: fg.Context[ParetoFrontier]) -> fg.Ve
         return fg.Verdict.accept()
     if not any(c.kind == "admitted" and c.artifact.id == best.id for c in stale.changes):
         return fg.Verdict.accept()
-    asked = {n: MERGE.format(best=best.value[n], text=child.text[n]) for n in child.rewritten}
-    new = await fenced_answers(at.llm, asked)
+    prompts = {n: MERGE.format(best=best.value[n], text=child.text[n]) for n in child.rewritten}
+    new = await fenced_answers(at.llm, prompts)
     at.uses(best)
     return fg.Verdict.patch(attrs.evolve(child, text={**best.value, **new}))
 

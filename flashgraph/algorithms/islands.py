@@ -166,15 +166,15 @@ async def check(work: Work, at: fg.Context) -> Attempt:
         ran = await at[sandbox].run(program, entry=sample.entry, arguments=dict(sample.arguments), limits=limits)
     except CandidateFailed as failure:
         return Attempt(work.index, at.task.least, "", str(failure), passed=False)
-    said = printed(ran.stdout, ran.stderr, ran.seconds)
+    output = printed(ran.stdout, ran.stderr, ran.seconds)
     try:
-        return Attempt.judged(at.task, work, ran.value, shown=said)
+        return Attempt.judged(at.task, work, ran.value, shown=output)
     except Exception as error:
         # A candidate may return anything. But if the seed's result cannot be scored, the task is wrong.
         if dict(work.text) == dict(at.task.seed):
             raise
         reason = f"what it returned cannot be scored: {type(error).__name__}: {error}"
-        return Attempt(work.index, at.task.least, said, reason, passed=False)
+        return Attempt(work.index, at.task.least, output, reason, passed=False)
 
 
 def bar(task: fg.Task, share: float) -> float:
@@ -200,8 +200,8 @@ def screen(batch: fg.Group[NewProgram, QuickCheck], at: fg.Context) -> Entrant |
     if mean >= needed or program.settings is not None:
         return Entrant(program.text, program.island, len(at.task.val), program.settings, at.task.least)
     seen = outcomes([c.attempt for c in batch.values], at.task.train, 1200)
-    told = [seen, *(f"- could not be run: {m.reason}" for m in batch.failures)]
-    reason = "\n".join([f"mean {mean:.4g} of the cheap checks is below {needed:g}", *filter(None, told)])
+    lines = [seen, *(f"- could not be run: {m.reason}" for m in batch.failures)]
+    reason = "\n".join([f"mean {mean:.4g} of the cheap checks is below {needed:g}", *filter(None, lines)])
     return ProposalFailure(program.island, "quick", reason, program.change)
 
 

@@ -142,7 +142,7 @@ async def predict(work: Work, at: fg.Context) -> Prediction:
     """
     sample = at.task.samples(work.split)[work.index]
     name, code = dataset_of(at.task, sample), work.text["program"]
-    asked = work if isinstance(work, Question) else None
+    question = work if isinstance(work, Question) else None
     state = work.text.get(f"state:{name}")
     if state is None:
         state = await taught(code, name, at)
@@ -151,19 +151,21 @@ async def predict(work: Work, at: fg.Context) -> Prediction:
     try:
         ran = await at[sandbox].run(code, "predict", given, driver=DRIVER, llm=meter)
     except CandidateFailed as error:
-        if asked is None:
+        if question is None:
             raise
-        return Prediction(name, work.index, at.task.least, "", meter.characters, meter.calls, str(error), asked.stakes)
+        return Prediction(
+            name, work.index, at.task.least, "", meter.characters, meter.calls, str(error), question.stakes
+        )
     answer, score, failure = str(ran.value), at.task.least, ""
     try:
         score = at.task.judge(sample, answer).value
     except Exception as error:
         # A candidate may answer anything. But if the task's own program cannot be scored, the task is wrong.
-        if asked is None or code == at.task.seed["program"]:
+        if question is None or code == at.task.seed["program"]:
             raise
         failure = f"its answer cannot be scored: {type(error).__name__}: {error}"
     return Prediction(
-        name, work.index, score, answer, meter.characters, meter.calls, failure, asked.stakes if asked else None
+        name, work.index, score, answer, meter.characters, meter.calls, failure, question.stakes if question else None
     )
 
 

@@ -130,12 +130,12 @@ class Setup:
         goal = goal_of(spec, task, schedule, options.target_score, options.patience)
         endpoints = Endpoints.of(models)
         before = read_header(options.folder).prices if options.folder is not None and options.resume else {}
-        pinned, said = pin_all(endpoints.models, before)
+        pinned, warnings = pin_all(endpoints.models, before)
         check_prices(models, budget)
         plan = compile_plan(checked, schedule, values, endpoints.roles, endpoints.limits, endpoints.services)
         return cls(
             options, task, schedule, values, models, endpoints, held, attrs.evolve(goal, seconds=budget.seconds),
-            {name: attrs.asdict(price) for name, price in pinned.items()}, tuple(said.values()), plan,
+            {name: attrs.asdict(price) for name, price in pinned.items()}, tuple(warnings.values()), plan,
         )  # fmt: skip
 
     def header(self) -> Header:

@@ -5,7 +5,7 @@ The folders ``gepa``, ``ace``, ``meta_harness`` and ``islands`` hold the parts o
 
 from flashgraph.parts.ace.checkpoints import Checkpoints, Snapshot, StepScores, same_snapshot
 from flashgraph.parts.archive import Archive
-from flashgraph.parts.clipping import SHOWN_TOKENS, asked, clipped, fitted, within
+from flashgraph.parts.clipping import SHOWN_TOKENS, call_within, clipped, fitted, within
 from flashgraph.parts.costs import curating, reflecting
 from flashgraph.parts.evaluation import Attempt, Candidate, Validated, Work, attempt, reachable, same_text
 from flashgraph.parts.gepa.pareto import FRONTIERS, Frontier, ParetoFrontier
@@ -29,10 +29,10 @@ __all__ = [
     "StepScores",
     "Validated",
     "Work",
-    "asked",
     "at_least",
     "attempt",
     "between",
+    "call_within",
     "clipped",
     "curating",
     "examples",

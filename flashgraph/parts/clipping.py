@@ -11,7 +11,7 @@ from flashgraph.errors import ContextTooLong
 from flashgraph.llm.protocol import CHARACTERS_PER_TOKEN, Reply
 from flashgraph.tasks.task import Llm
 
-__all__ = ["SHOWN_TOKENS", "asked", "clipped", "fitted", "within"]
+__all__ = ["SHOWN_TOKENS", "call_within", "clipped", "fitted", "within"]
 
 SHOWN_TOKENS = 32_000
 """Tokens of samples, answers and feedback in a reflection prompt, at four characters a token."""
@@ -59,7 +59,7 @@ def within(texts: Sequence[str], tokens: int, of: str) -> list[str]:
     return shown
 
 
-async def asked(llm: Llm, prompt: Callable[[int], str], tokens: int = SHOWN_TOKENS, **sampling: Any) -> Reply:
+async def call_within(llm: Llm, prompt: Callable[[int], str], tokens: int = SHOWN_TOKENS, **sampling: Any) -> Reply:
     """Send ``prompt(tokens)``; if it exceeds the model's context, send it with half the tokens, and so on.
 
     ``sampling`` goes with each request. Raises `ContextTooLong` if the prompt cannot be made shorter.

@@ -10,7 +10,7 @@ import anyio
 
 from flashgraph.errors import UnusableReply
 from flashgraph.llm.protocol import Reply
-from flashgraph.parts.clipping import SHOWN_TOKENS, asked, within
+from flashgraph.parts.clipping import SHOWN_TOKENS, call_within, within
 from flashgraph.parts.evaluation import Attempt
 from flashgraph.tasks.task import Llm, Task
 from flashgraph.text.replies import fenced
@@ -92,7 +92,7 @@ async def fenced_answers(
             if isinstance(prompt, str):
                 answers[name] = fenced_text(await llm(prompt, **sampling))
             else:
-                answers[name] = fenced_text(await asked(llm, prompt, tokens, **sampling))
+                answers[name] = fenced_text(await call_within(llm, prompt, tokens, **sampling))
         except UnusableReply as error:
             refused.append((name, error))
 

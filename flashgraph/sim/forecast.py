@@ -49,12 +49,12 @@ class Simulation:
 
     def with_settings(self, settings: Mapping[str, str]) -> Simulation:
         """Return the same simulation with more settings, which may include ``schedule`` and ``limit``."""
-        told = {**self.settings, **settings}
-        schedule, limit = told.pop("schedule", self.schedule), told.pop("limit", None)
+        merged = {**self.settings, **settings}
+        schedule, limit = merged.pop("schedule", self.schedule), merged.pop("limit", None)
         if limit is not None and not (limit.isdecimal() and int(limit) >= 1):
             raise DataError(f"setting limit={limit}; expected a whole number from 1.\nFix: e.g. limit=64.")
         return attrs.evolve(
-            self, schedule=schedule, settings=told, limit=self.limit if limit is None else int(limit)
+            self, schedule=schedule, settings=merged, limit=self.limit if limit is None else int(limit)
         )  # fmt: skip
 
 

@@ -77,7 +77,7 @@ class SimServer:
 
     async def _chat(self, body: bytes) -> Response:
         try:
-            asked = _fields(body, self.name)
+            fields = _fields(body, self.name)
         except ValueError as error:
             return _error(400, str(error))
         except LookupError as error:
@@ -91,7 +91,7 @@ class SimServer:
             return _error(500, "simulated failure", "internal_error")
         self.in_flight += 1
         try:
-            reply = await self.model.complete(asked["messages"], asked)
+            reply = await self.model.complete(fields["messages"], fields)
             if fault == "stall":
                 await anyio.sleep(self.stall)
         except BaseException:
@@ -178,12 +178,12 @@ class SimServer:
 
 def _fields(body: bytes, name: str) -> dict[str, Any]:
     """Return the request's fields. Raises ValueError for a wrong field, LookupError for a model that is not here."""
-    asked = json.loads(body)
-    if not isinstance(asked, dict):
+    fields = json.loads(body)
+    if not isinstance(fields, dict):
         raise ValueError("expected a JSON object")
-    if asked.get("model") not in (None, "", name):
-        raise LookupError(f"the model {asked['model']!r} does not exist; this server has {name!r}")
-    messages = asked.get("messages")
+    if fields.get("model") not in (None, "", name):
+        raise LookupError(f"the model {fields['model']!r} does not exist; this server has {name!r}")
+    messages = fields.get("messages")
     if not isinstance(messages, list) or not messages:
         raise ValueError("messages: expected a list of at least one message")
     for message in messages:
@@ -191,12 +191,12 @@ def _fields(body: bytes, name: str) -> dict[str, Any]:
         if not isinstance(content, str) and not (isinstance(content, list) and content and all(map(_is_part, content))):
             raise ValueError("messages: expected {'role': ..., 'content': text or parts} in each place")
     for key in ("max_tokens", "max_completion_tokens", "priority"):
-        if not isinstance(asked.get(key) or 0, int):
-            raise ValueError(f"{key}: found {asked[key]!r}, expected a whole number")
-    if asked.get("stream") or asked.get("n", 1) != 1:
+        if not isinstance(fields.get(key) or 0, int):
+            raise ValueError(f"{key}: found {fields[key]!r}, expected a whole number")
+    if fields.get("stream") or fields.get("n", 1) != 1:
         raise ValueError("stream and n: the simulated server sends one whole reply; leave them out")
-    asked["max_tokens"] = asked.get("max_tokens") or asked.get("max_completion_tokens")
-    return asked
+    fields["max_tokens"] = fields.get("max_tokens") or fields.get("max_completion_tokens")
+    return fields
 
 
 def _is_part(part: Any) -> bool:

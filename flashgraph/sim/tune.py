@@ -126,8 +126,8 @@ def tuned(
         same += first != _key(settings)
         return dict(first)
 
-    def ask(candidates: Sequence[Settings], asked: Sequence[int]) -> Iterator[SearchProgress]:
-        for seed in asked:
+    def simulated(candidates: Sequence[Settings], chosen: Sequence[int]) -> Iterator[SearchProgress]:
+        for seed in chosen:
             missing = [s for s in candidates if seed not in memory.get(_key(s), {})]
             for points in swept(base, missing, [seed], run):
                 for point in points:
@@ -139,7 +139,7 @@ def tuned(
             settings, {seed: cost_of(goal, f, target) for seed, f in sorted(memory[_key(settings)].items())}
         )  # fmt: skip
 
-    yield from ask([{}], [base.seed])
+    yield from simulated([{}], [base.seed])
     if memory[()][base.seed].score is None and (goal == "time-to-score" or (goal == "cost" and target is not None)):
         raise DataError(
             f"tune: {base.graph} has no true scores to reach: only the simulated world has them.\n"
@@ -150,12 +150,12 @@ def tuned(
     best: Settings = {}
     for name in names:
         candidates = [known_as({**best, **value}) for value in combinations({name: CHOICES[name]})]
-        yield from ask(candidates, [base.seed])
+        yield from simulated(candidates, [base.seed])
         best = min([best, *candidates], key=lambda s: choice(s).costs[base.seed])
     known = sorted((dict(key) for key in memory if key), key=lambda s: choice(s).costs[base.seed])
     planned -= max(0, FINALISTS - len(known)) * (seeds - 1)
     finalists, every = known[:FINALISTS], range(base.seed, base.seed + seeds)
-    yield from ask([{}, *finalists], every)
+    yield from simulated([{}, *finalists], every)
     ordered = sorted((choice(s) for s in finalists), key=lambda c: c.spread.median)
     unit = _unit(goal, target, priced=memory[()][base.seed].usd > 0)
     yield Tuned(goal, target, unit, choice({}), tuple(ordered), sum(map(len, memory.values())), same)

@@ -134,8 +134,8 @@ def read(
     found = list(_hub_rows(name) if name.startswith("hf:") else _file_rows(Path(source)))
     if not found:
         raise DataError(f"{name}: it has no rows.\nFix: give a file with at least one row.")
-    asked = slice(take) if isinstance(take, int) else take or slice(None)
-    if not (taken := found[asked]):
+    wanted = slice(take) if isinstance(take, int) else take or slice(None)
+    if not (taken := found[wanted]):
         raise DataError(
             f"{name}: take={take!r} selects none of its {len(found)} rows.\nFix: a slice within 0:{len(found)}."
         )

@@ -67,11 +67,11 @@ def usable(text: str, finish: str = "stop", thoughts: str = "") -> str:
     return text
 
 
-def _refuses(said: str) -> bool:
+def _refuses(text: str) -> bool:
     """Return whether a short text without any fence refuses to answer."""
-    if len(said) > LONGEST_REFUSAL or "```" in said:
+    if len(text) > LONGEST_REFUSAL or "```" in text:
         return False
-    plain = said.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").lower().lstrip("*_# ")
+    plain = text.replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").lower().lstrip("*_# ")
     return plain.startswith(SORRY) and any(word in plain for word in UNWILLING)
 
 

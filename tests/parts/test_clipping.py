@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import flashgraph as fg
 from flashgraph.errors import ContextTooLong
-from flashgraph.parts.clipping import LEAST, asked, clipped, fitted, within
+from flashgraph.parts.clipping import LEAST, call_within, clipped, fitted, within
 from flashgraph.parts.evaluation import Attempt
 from flashgraph.parts.reflection import examples, rewrite_prompt, rewritten
 from flashgraph.run import events as ev
@@ -63,10 +63,10 @@ class Short:
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.asked: list[int] = []
+        self.sent: list[int] = []
 
     async def __call__(self, messages: str | Sequence[fg.Message], **params: Any) -> fg.Reply:
-        self.asked.append(len(messages))
+        self.sent.append(len(messages))
         if len(messages) > self.most:
             raise ContextTooLong("too long")
         return fg.Reply("```\nfine\n```", fg.Usage(1, 1))
@@ -75,14 +75,14 @@ class Short:
 def test_a_prompt_is_halved_until_it_fits() -> None:
     """No prompt is sent twice: neither if halving does not change it yet, nor if nothing is left to halve."""
     model = Short(5000)
-    reply = anyio.run(asked, model, lambda tokens: "x" * min(20_000, 4 * tokens), 32_000)
+    reply = anyio.run(call_within, model, lambda tokens: "x" * min(20_000, 4 * tokens), 32_000)
     assert reply.text == "```\nfine\n```"
-    assert model.asked == [20_000, 16_000, 8_000, 4_000]
+    assert model.sent == [20_000, 16_000, 8_000, 4_000]
     for prompt in ("x" * 9000, "x"):
         hopeless = Short(0)
         with pytest.raises(ContextTooLong):
-            anyio.run(asked, hopeless, lambda _, prompt=prompt: prompt, 32_000)
-        assert hopeless.asked == [len(prompt)]
+            anyio.run(call_within, hopeless, lambda _, prompt=prompt: prompt, 32_000)
+        assert hopeless.sent == [len(prompt)]
 
 
 def task(feedback: str, name: str = "clipped") -> fg.Task[int, str]:
@@ -109,7 +109,7 @@ def test_several_texts_are_rewritten_within_a_context() -> None:
     attempts = [Attempt(0, 0.0, "x" * 90_000, "wrong")]
     found = anyio.run(rewritten, model, {"a": "A", "b": "B"}, attempts, task("f"))
     assert found == {"a": "fine", "b": "fine"}
-    assert max(model.asked) > 80_000
+    assert max(model.sent) > 80_000
 
 
 @pytest.mark.parametrize("graph", ["gepa", "combee", "ace"])

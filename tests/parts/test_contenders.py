@@ -19,14 +19,14 @@ Tried = Sequence[float | str | None]
 
 
 def members(tried: Tried, samples: Sequence[int]) -> tuple[fg.Member[Attempt], ...]:
-    def member(place: int, told: float | str | None) -> fg.Member[Attempt]:
-        if told is None:
+    def member(place: int, result: float | str | None) -> fg.Member[Attempt]:
+        if result is None:
             return fg.Member(place)
-        if isinstance(told, str):
-            return fg.Member(place, "failed" if told == "x" else "missing", None, told)
-        return fg.Member(place, "arrived", Attempt(samples[place], told, "out"))
+        if isinstance(result, str):
+            return fg.Member(place, "failed" if result == "x" else "missing", None, result)
+        return fg.Member(place, "arrived", Attempt(samples[place], result, "out"))
 
-    return tuple(member(place, told) for place, told in enumerate(tried))
+    return tuple(member(place, result) for place, result in enumerate(tried))
 
 
 def admit(
@@ -37,9 +37,9 @@ def admit(
     return pool.apply(fg.PoolEvent("admit", number, value, parents, value.partial))
 
 
-def more(pool: ParetoFrontier, number: int, told: dict[int, float | str | None]) -> ParetoFrontier:
-    origin = Validated(number, {"text": f"t{number}"}, tuple(told))
-    value = fg.Group(origin, members(list(told.values()), origin.samples))
+def more(pool: ParetoFrontier, number: int, results: dict[int, float | str | None]) -> ParetoFrontier:
+    origin = Validated(number, {"text": f"t{number}"}, tuple(results))
+    value = fg.Group(origin, members(list(results.values()), origin.samples))
     return pool.apply(fg.PoolEvent("evidence", number, value, (), value.partial))
 
 
@@ -54,15 +54,15 @@ def part(scores: Sequence[float], start: int = 0) -> list[float | str | None]:
 def test_evidence_adds_to_an_artifact() -> None:
     """Evidence adds to an artifact's scores, estimate and fronts; its text and parents stay."""
     pool = admit(admit(ParetoFrontier(), 0, [0.0] * SIZE), 1, part([1.0] * 4), (0,))
-    told = more(pool, 1, {4: 1.0, 5: 0.0})
-    artifact = told.artifacts[1]
+    after = more(pool, 1, {4: 1.0, 5: 0.0})
+    artifact = after.artifacts[1]
     assert artifact.scores == {0: 1.0, 1: 1.0, 2: 1.0, 3: 1.0, 4: 1.0, 5: 0.0}
     assert (artifact.value, artifact.parents, artifact.provisional) == ({"text": "t1"}, (0,), False)
     assert artifact.evidence is not None
     assert (artifact.evidence.tried, artifact.evidence.of) == (6, SIZE)
     assert artifact.score == artifact.evidence.mean == pytest.approx(5 / 6)
-    assert told.fronts[4] == (1,)
-    assert told.artifacts[0] == pool.artifacts[0]
+    assert after.fronts[4] == (1,)
+    assert after.artifacts[0] == pool.artifacts[0]
 
 
 def test_evidence_for_nobody_changes_nothing() -> None:
@@ -85,18 +85,18 @@ def test_evidence_for_a_parent_reaches_its_children() -> None:
     pool = admit(ParetoFrontier(), 0, part([1.0] * 4))
     pool = admit(admit(pool, 1, part([0.0] * 2, 4), (0,)), 2, part([0.0] * 2, 6), (1,))
     assert [a.score for a in pool.artifacts.values()] == [1.0, 0.0, 0.0]
-    told = more(pool, 0, dict.fromkeys(range(4, SIZE), 0.0))
-    assert [a.score for a in told.artifacts.values()] == pytest.approx([4 / SIZE] * 3)
+    after = more(pool, 0, dict.fromkeys(range(4, SIZE), 0.0))
+    assert [a.score for a in after.artifacts.values()] == pytest.approx([4 / SIZE] * 3)
 
 
 def test_failures_count_as_the_least_score() -> None:
     """A failure counts as the least score, at admission and in evidence; a later scored attempt replaces it."""
     pool = admit(ParetoFrontier(), 0, [1.0, "x", *["-"] * (SIZE - 2)])
     assert pool.artifacts[0].scores == {0: 1.0, 1: 0.0}
-    told = more(pool, 0, {2: "x"})
-    assert told.artifacts[0].evidence is not None
-    assert told.artifacts[0].evidence.failed == 2
-    again = more(told, 0, {2: 1.0})
+    after = more(pool, 0, {2: "x"})
+    assert after.artifacts[0].evidence is not None
+    assert after.artifacts[0].evidence.failed == 2
+    again = more(after, 0, {2: 1.0})
     assert again.artifacts[0].scores == {0: 1.0, 1: 0.0, 2: 1.0}
     assert again.artifacts[0].evidence is not None
     assert again.artifacts[0].evidence.failed == 1
@@ -114,16 +114,18 @@ def test_the_strata_are_those_of_the_first_draw() -> None:
     strata = (0,) * 4 + (1,) * 8
     pool = admit(ParetoFrontier(), 0, [0.0, 0.0, "-", "-", 1.0, 1.0, *["-"] * 6], (), strata)
     assert pool.artifacts[0].score == pytest.approx(8 / 12)
-    told = more(pool, 0, {2: 0.0})
-    assert told.artifacts[0].score == pytest.approx(8 / 12)
+    after = more(pool, 0, {2: 0.0})
+    assert after.artifacts[0].score == pytest.approx(8 / 12)
 
 
 # ---- contenders ------------------------------------------------------------------------------------------
 
 
-def asked(pool: ParetoFrontier, asked: dict[int, int] | None = None, champion: int | None = None) -> Validated | None:
+def contender(
+    pool: ParetoFrontier, sent: dict[int, int] | None = None, champion: int | None = None
+) -> Validated | None:
     known = None if champion is None else pool.artifacts[champion]
-    return pool.contender(random.Random(0), asked or {}, known)
+    return pool.contender(random.Random(0), sent or {}, known)
 
 
 def test_nobody_contends_in_an_empty_frontier() -> None:
@@ -134,7 +136,7 @@ def test_nobody_contends_in_an_empty_frontier() -> None:
 def test_a_contender_is_tried_on_what_is_left() -> None:
     """A contender is tried on samples that it was not sent to, in order."""
     pool = admit(ParetoFrontier(), 0, part([1.0] * 4))
-    found = asked(pool)
+    found = contender(pool)
     assert found is not None
     assert (found.artifact, found.text) == (0, {"text": "t0"})
     assert set(found.samples) <= set(range(4, SIZE))
@@ -146,19 +148,19 @@ def test_a_contender_is_tried_on_what_is_left() -> None:
 def test_whoever_was_tried_on_all_needs_no_more() -> None:
     """A fully tried artifact gets no more samples, nor does one that is already being tried."""
     pool = admit(ParetoFrontier(), 0, [1.0] * SIZE)
-    assert asked(pool) is None
-    running = asked(admit(ParetoFrontier(), 0, [1.0, None, *["-"] * (SIZE - 2)]))
+    assert contender(pool) is None
+    running = contender(admit(ParetoFrontier(), 0, [1.0, None, *["-"] * (SIZE - 2)]))
     assert running is not None
     assert not {0, 1} & set(running.samples)
     part_only = admit(ParetoFrontier(), 0, part([1.0] * 4))
-    assert asked(part_only, {0: 8}) is None
-    assert asked(part_only, {0: 4}) is not None
+    assert contender(part_only, {0: 8}) is None
+    assert contender(part_only, {0: 4}) is not None
 
 
 def test_the_champion_comes_first() -> None:
     """The champion is tried first, because challengers are compared with it."""
     pool = admit(admit(ParetoFrontier(), 0, part([0.0] * 4)), 1, part([1.0] * 4))
-    best, first = asked(pool), asked(pool, champion=0)
+    best, first = contender(pool), contender(pool, champion=0)
     assert best is not None
     assert first is not None
     assert (best.artifact, first.artifact) == (1, 0)
@@ -167,7 +169,7 @@ def test_the_champion_comes_first() -> None:
 def test_whoever_cannot_be_best_gets_no_more() -> None:
     """An artifact far behind gets no samples while others are tried."""
     pool = admit(admit(ParetoFrontier(), 0, [1.0] * SIZE), 1, part([0.0] * 6), (0,))
-    assert asked(pool) is None
+    assert contender(pool) is None
 
 
 def test_a_champion_that_is_gone_is_passed_over() -> None:
@@ -210,13 +212,13 @@ def test_the_drift_is_that_of_children_beside_their_parents() -> None:
 def test_an_estimate_is_that_of_the_evidence() -> None:
     """An estimate is that of `weigh`, with the parent's scores as control, the pool's drift and the task's bounds."""
     pool = admit(ParetoFrontier(bounds=(0.0, 2.0)), 0, [0.0, 2.0] * 6)
-    told = admit(pool, 1, part([2.0] * 5), (0,))
+    after = admit(pool, 1, part([2.0] * 5), (0,))
     parent = pool.artifacts[0].evidence
     control = pool.predicted[0]
     expected = weigh(
         dict.fromkeys(range(5), 2.0), SIZE, bounds=(0.0, 2.0), control=control, parent=parent, drift=pool.drift()
     )  # fmt: skip
-    assert told.artifacts[1].evidence == expected
+    assert after.artifacts[1].evidence == expected
 
 
 def test_a_lucky_root_is_no_more_promising_than_its_children() -> None:

@@ -11,19 +11,19 @@ MODE, SIZE, SHARE = fg.Param("mode", "fast"), fg.Param("size", 3), fg.Param("sha
 RULES = (one_of(MODE, "fast", "slow"), at_least(SIZE, 1), between(SHARE, 0, 1))
 
 
-def asked(**values: object) -> None:
+def checked(**values: object) -> None:
     at: fg.Draw = fg.Draw(None, None, None, {"mode": "fast", "size": 3, "share": 0.5, **values})  # type: ignore[arg-type]
     require(at, *RULES)
 
 
 def test_right_values_pass() -> None:
-    asked(mode="slow", size=1, share=1)
+    checked(mode="slow", size=1, share=1)
 
 
 def test_all_wrong_values_are_told_together() -> None:
     """One error names all wrong values, each with the value found, the one expected and the fix."""
     with pytest.raises(fg.DataError) as caught:
-        asked(mode="slwo", size=0, share=-0.1)
+        checked(mode="slwo", size=0, share=-0.1)
     assert str(caught.value) == (
         "parameter 'mode': found 'slwo', expected one of fast, slow.\nFix: did you mean 'slow'?\n"
         "parameter 'size': found 0, expected 1 or more.\nFix: --set size=3\n"

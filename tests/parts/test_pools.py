@@ -133,8 +133,8 @@ def test_an_amendment_reaches_those_whom_it_completes() -> None:
     pool = cut(pool, 2, [None, 1.0, *CUT], (1,))
     pool = admit(pool, 3, [1.0, 1.0, 1.0, 1.0], (0,))
     assert [a.score for a in pool.artifacts.values()] == [1.0, 1.0, 1.0, 1.0]
-    told = pool.apply(fg.PoolEvent("amend", 0, group([1.0, 0.0, 0.0, 0.0])))
-    assert [a.score for a in told.artifacts.values()] == [0.25, 1.0, 1.0, 1.0]
+    after = pool.apply(fg.PoolEvent("amend", 0, group([1.0, 0.0, 0.0, 0.0])))
+    assert [a.score for a in after.artifacts.values()] == [0.25, 1.0, 1.0, 1.0]
 
 
 def test_what_completed_a_score_outlives_its_artifact() -> None:

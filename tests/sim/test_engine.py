@@ -19,7 +19,7 @@ BACKENDS = pytest.mark.parametrize("backend", ["trio", "asyncio"])
 
 
 @attrs.frozen
-class Asked:
+class Request:
     """A request: its arrival, its steps, the time of its cancellation (None: never), its priority and its prompt."""
 
     arrival: float
@@ -38,7 +38,7 @@ class Seen:
     loads: list[tuple[int, int, float]] = attrs.field(factory=list)
 
 
-def served(requests: Sequence[Asked], backend: str = "trio", slots: int | None = None) -> Seen:
+def served(requests: Sequence[Request], backend: str = "trio", slots: int | None = None) -> Seen:
     """Return the results of the requests."""
 
     async def go() -> Seen:
@@ -46,10 +46,10 @@ def served(requests: Sequence[Asked], backend: str = "trio", slots: int | None =
         seen = Seen(engine, [None] * len(requests))
         start = anyio.current_time()
 
-        async def one(number: int, asked: Asked) -> None:
-            await anyio.sleep(asked.arrival)
-            with anyio.move_on_at(start + asked.until) if asked.until is not None else anyio.CancelScope():
-                await engine.generate(asked.steps, prompt=asked.prompt, priority=asked.priority)
+        async def one(number: int, request: Request) -> None:
+            await anyio.sleep(request.arrival)
+            with anyio.move_on_at(start + request.until) if request.until is not None else anyio.CancelScope():
+                await engine.generate(request.steps, prompt=request.prompt, priority=request.priority)
                 seen.ends[number] = anyio.current_time() - start
 
         async def watch() -> None:
@@ -61,8 +61,8 @@ def served(requests: Sequence[Asked], backend: str = "trio", slots: int | None =
             serving.start_soon(engine.serve)
             serving.start_soon(watch)
             async with anyio.create_task_group() as tasks:
-                for number, asked in enumerate(requests):
-                    tasks.start_soon(one, number, asked)
+                for number, request in enumerate(requests):
+                    tasks.start_soon(one, number, request)
             serving.cancel_scope.cancel()
         return seen
 
@@ -72,15 +72,15 @@ def served(requests: Sequence[Asked], backend: str = "trio", slots: int | None =
 @BACKENDS
 def test_a_step_takes_longer_in_a_larger_batch(backend: str) -> None:
     """One request takes 1.5 s a step; two take 2 s a step each, until the shorter one ends."""
-    assert served([Asked(0, 10)], backend).ends == pytest.approx([15])
+    assert served([Request(0, 10)], backend).ends == pytest.approx([15])
     # Both for 10 steps of 2 s, then the longer one alone for 10 steps of 1.5 s.
-    assert served([Asked(0, 10), Asked(0, 20)], backend).ends == pytest.approx([20, 35])
+    assert served([Request(0, 10), Request(0, 20)], backend).ends == pytest.approx([20, 35])
 
 
 @BACKENDS
 def test_cancelling_frees_the_slot_at_once(backend: str) -> None:
     """A cancelled request slows the other one only until then, and its tokens are counted."""
-    seen = served([Asked(0, 20), Asked(0, 1000, until=10)], backend)
+    seen = served([Request(0, 20), Request(0, 1000, until=10)], backend)
     # 5 steps together in 10 s, then 15 steps alone.
     assert seen.ends == [pytest.approx(10 + 22.5), None]
     assert seen.engine.tokens == pytest.approx(25)
@@ -89,7 +89,7 @@ def test_cancelling_frees_the_slot_at_once(backend: str) -> None:
 @BACKENDS
 def test_what_finds_no_slot_waits_for_one(backend: str) -> None:
     """With one slot, each request has the batch to itself, in the order of arrival."""
-    seen = served([Asked(0, 10), Asked(1, 10), Asked(2, 10)], backend, slots=1)
+    seen = served([Request(0, 10), Request(1, 10), Request(2, 10)], backend, slots=1)
     assert seen.ends == pytest.approx([15, 30, 45])
     assert max(waiting for _, waiting, _ in seen.loads) == 2
 
@@ -97,19 +97,19 @@ def test_what_finds_no_slot_waits_for_one(backend: str) -> None:
 @BACKENDS
 def test_cancelling_one_that_runs_or_waits_lets_the_next_one_in(backend: str) -> None:
     """The first is cancelled at 5 s, the second while it waits, and the third starts at 5 s."""
-    asked = [Asked(0, 100, until=5), Asked(1, 10, until=3), Asked(2, 10)]
-    assert served(asked, backend, slots=1).ends == [None, None, pytest.approx(20)]
+    requests = [Request(0, 100, until=5), Request(1, 10, until=3), Request(2, 10)]
+    assert served(requests, backend, slots=1).ends == [None, None, pytest.approx(20)]
 
 
 def test_the_lowest_priority_number_comes_first() -> None:
     """The lowest priority runs first, and the oldest among equals, as in vLLM's queue."""
-    asked = [Asked(0, 10), Asked(1, 10), Asked(2, 10, priority=-1), Asked(3, 10)]
-    assert served(asked, slots=1).ends == pytest.approx([15, 45, 30, 60])
+    requests = [Request(0, 10), Request(1, 10), Request(2, 10, priority=-1), Request(3, 10)]
+    assert served(requests, slots=1).ends == pytest.approx([15, 45, 30, 60])
 
 
 def test_held_tokens_are_prompts_and_what_was_generated() -> None:
     """A request holds 100 tokens of prompt and one more each 1.5 s; nothing once it has ended."""
-    seen = served([Asked(0, 10, prompt=100), Asked(20, 1)])
+    seen = served([Request(0, 10, prompt=100), Request(20, 1)])
     assert seen.loads[6][:2] == (1, 0)
     assert seen.loads[6][2] == pytest.approx(102)
     assert seen.loads[35] == (0, 0, 0)
@@ -117,7 +117,7 @@ def test_held_tokens_are_prompts_and_what_was_generated() -> None:
 
 REQUESTS = st.lists(
     st.builds(
-        Asked,
+        Request,
         arrival=st.integers(0, 20),
         steps=st.integers(1, 30),
         until=st.none() | st.integers(0, 60),
@@ -129,13 +129,13 @@ REQUESTS = st.lists(
 
 @settings(deadline=None, max_examples=60)
 @given(REQUESTS, st.integers(1, 4))
-def test_never_more_than_the_slots_and_never_idle_while_one_waits(requests: list[Asked], slots: int) -> None:
+def test_never_more_than_the_slots_and_never_idle_while_one_waits(requests: list[Request], slots: int) -> None:
     """No slot is idle while a request waits, and every request that is not cancelled ends."""
     seen = served(requests, slots=slots)
     assert all(0 <= running <= slots and (not waiting or running == slots) for running, waiting, _ in seen.loads)
     assert (seen.engine.running, seen.engine.waiting) == (0, 0)
     # Identified by their ends: of two equal requests, one may be cancelled.
     ended = list(zip(requests, seen.ends, strict=True))
-    done, lost = ([asked for asked, end in ended if (end is None) == gone] for gone in (False, True))
-    assert all(asked.until is not None for asked in lost)
+    done, lost = ([request for request, end in ended if (end is None) == gone] for gone in (False, True))
+    assert all(request.until is not None for request in lost)
     assert sum(a.steps for a in done) - 1e-3 <= seen.engine.tokens <= sum(a.steps for a in done + lost) + 1e-3

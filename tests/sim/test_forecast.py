@@ -23,8 +23,8 @@ VLLM = {"task": PROFILES["vllm"], "reflection": PROFILES["vllm"]}
 SMALL = World(seed=1, train=30, val=12)
 
 
-def foreseen(backend: str = "asyncio", scene: Scene | None = None, **told: Any) -> Forecast:
-    simulation = Simulation(**{"graph": "gepa", "profiles": VLLM, "minutes": 3.0, **told})
+def foreseen(backend: str = "asyncio", scene: Scene | None = None, **options: Any) -> Forecast:
+    simulation = Simulation(**{"graph": "gepa", "profiles": VLLM, "minutes": 3.0, **options})
     return run_virtually(partial(forecast, simulation, settle, scene), backend)
 
 

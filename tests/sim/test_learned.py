@@ -78,8 +78,10 @@ def test_a_forecast_on_what_was_learned_is_like_the_run(seeds: int, tmp_path: Pa
         for seed in range(seeds):
             for name, p in (("true", profile), ("found", learned)):
                 models = {"task": p, "reflection": p}
-                asked = Simulation("gepa", models, settings={"window": window}, minutes=3, limit=128, seed=seed)
-                calls[name] += run_virtually(partial(forecast, asked, settle, Scene.of_world(WORLD)), "asyncio").calls
+                simulation = Simulation("gepa", models, settings={"window": window}, minutes=3, limit=128, seed=seed)
+                calls[name] += run_virtually(
+                    partial(forecast, simulation, settle, Scene.of_world(WORLD)), "asyncio"
+                ).calls
     assert calls["found"] == pytest.approx(calls["true"], rel=0.1)
 
 

@@ -31,9 +31,9 @@ def made(
 def run(simulations: Sequence[Simulation]) -> Iterable[tuple[int, Forecast]]:
     """Proposals grow with the window; a window of 16, a focus of a half and a small alpha are fastest."""
     for number, simulation in reversed(list(enumerate(simulations))):
-        told = simulation.settings
-        window = int(told.get("window", "8"))
-        slow = abs(window - 16) + abs(float(told.get("focus", "1")) - 0.5) + float(told.get("alpha", "0.25"))
+        settings = simulation.settings
+        window = int(settings.get("window", "8"))
+        slow = abs(window - 16) + abs(float(settings.get("focus", "1")) - 0.5) + float(settings.get("alpha", "0.25"))
         yield number, made(proposals=window, at=100 + slow + 10 * simulation.seed)
 
 

@@ -198,11 +198,11 @@ class ParetoFrontier:
         )
 
     def contender(
-        self, stream: random.Random, asked: Mapping[int, int], champion: Artifact | None = None
+        self, stream: random.Random, sent: Mapping[int, int], champion: Artifact | None = None
     ) -> Validated | None:
         """Return the artifact that needs evidence most, and its next samples: the champion, or else the most promising.
 
-        ``asked`` counts, by artifact, the samples that were sent.
+        ``sent`` counts, by artifact, the samples that were sent.
         """
         if not self.artifacts:
             return None
@@ -211,7 +211,7 @@ class ParetoFrontier:
         for artifact in [*first, promising]:
             tried, size = self.tried[artifact.id], self.tried[artifact.id].size
             left = [s for s in range(size) if s not in tried.sent]
-            if not left or asked.get(artifact.id, 0) > len(tried.sent):
+            if not left or sent.get(artifact.id, 0) > len(tried.sent):
                 continue
             count = min(len(left), math.ceil(size * STEP))
             return Validated(artifact.id, artifact.value, tuple(sorted(stream.sample(left, count))))

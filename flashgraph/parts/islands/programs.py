@@ -224,11 +224,11 @@ def _framed(program: str, answer: str) -> str:
 def goal(program: str) -> str:
     """Return the purpose that a seed program states: its docstring, or its leading comment."""
     try:
-        said = ast.get_docstring(ast.parse(program)) or ""
+        docstring = ast.get_docstring(ast.parse(program)) or ""
     except (SyntaxError, ValueError):
-        said = ""
+        docstring = ""
     comment = re.match(r"(?:[ \t]*#.*\n)+", program)
-    return said or (re.sub(r"^[ \t]*# ?", "", comment[0], flags=re.MULTILINE).strip() if comment else "")
+    return docstring or (re.sub(r"^[ \t]*# ?", "", comment[0], flags=re.MULTILINE).strip() if comment else "")
 
 
 def outcomes(attempts: Sequence[Attempt], samples: Sequence[Any], most: int = 2000) -> str:
@@ -247,9 +247,9 @@ def printed(stdout: str, stderr: str, seconds: float, most: int = 600) -> str:
     """Return the output of a run besides its value."""
     parts = [f"took {seconds:.2g} s"]
     parts += [
-        f"{name}: {clipped(said.strip(), most)}"
-        for name, said in (("stdout", stdout), ("stderr", stderr))
-        if said.strip()
+        f"{name}: {clipped(text.strip(), most)}"
+        for name, text in (("stdout", stdout), ("stderr", stderr))
+        if text.strip()
     ]
     return "; ".join(parts)
 

@@ -66,10 +66,10 @@ def _begins_class(line: str) -> bool:
 
 def _request(line: str) -> ToolRequest | None:
     """Return the request that a line makes; None if it does not begin with a tool's name in capitals."""
-    said = line.lstrip(BEFORE)
+    request = line.lstrip(BEFORE)
     for tool in TOOLS:
-        rest = said.removeprefix(tool)
-        if rest != said and not (rest[:1].isalnum() or rest[:1] == "_"):
+        rest = request.removeprefix(tool)
+        if rest != request and not (rest[:1].isalnum() or rest[:1] == "_"):
             return ToolRequest(tool, rest.lstrip(" \t:").rstrip(" \t`*.").strip("<> #"))
     return None
 
