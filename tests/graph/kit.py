@@ -1,4 +1,4 @@
-"""Values, pools and stages of the small graphs that these tests build."""
+"""Items, pools and stages of the small graphs in these tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Part:
 
 @attrs.frozen
 class Seed:
-    """What sources emit here."""
+    """The item that sources emit."""
 
     n: int = 0
 
@@ -51,7 +51,7 @@ class Batch:
 
 @attrs.frozen
 class Value:
-    """What pools take here."""
+    """The item that pools admit."""
 
     x: float = 0.0
 
@@ -89,7 +89,7 @@ class Boxes:
 
 
 def plain() -> tuple[fg.Graph, Any, Any]:
-    """A graph with a pool of values and a source of seeds that reads it; what lies between is the test's."""
+    """Return a graph with a pool of values and a source of seeds that reads it; the test adds the rest."""
     graph = fg.Graph("plain")
     pool = graph.pool("scores", Scores)
 
@@ -101,7 +101,7 @@ def plain() -> tuple[fg.Graph, Any, Any]:
 
 
 def grouped() -> tuple[fg.Graph, Any, Any, Any]:
-    """A graph whose source scatters its seeds to stage ``score``; the pool takes the gathered values."""
+    """Return a graph whose source scatters its seeds to stage ``score``; the pool admits the gathered values."""
     graph = fg.Graph("grouped")
     pool = graph.pool("boxes", Boxes)
 
@@ -119,7 +119,7 @@ def grouped() -> tuple[fg.Graph, Any, Any, Any]:
 
 @attrs.frozen
 class Mistake:
-    """A graph with mistakes, and what `check` must say of it."""
+    """A graph with mistakes, and the messages that `check` must give for it."""
 
     build: Callable[[], fg.Graph]
     expected: str
@@ -129,7 +129,7 @@ MISTAKES: list[Mistake] = []
 
 
 def mistake(expected: str) -> Callable[[Callable[[], fg.Graph]], Callable[[], fg.Graph]]:
-    """Register a graph; in ``expected`` FILE stands for its place, whose line ends with ``# <- CODE``."""
+    """Register a graph; in ``expected`` FILE is its place, the line that ends with ``# <- CODE``."""
 
     def register(build: Callable[[], fg.Graph]) -> Callable[[], fg.Graph]:
         MISTAKES.append(Mistake(build, expected))

@@ -1,4 +1,4 @@
-"""One small graph for each mistake in an edge, with the message it must give."""
+"""One small graph for each mistake in an edge, with the message that it must give."""
 
 # ruff: noqa: E501 - messages stand as they are printed
 # The graphs are wrong on purpose; tests/typing says which mistakes mypy finds.
@@ -33,14 +33,14 @@ def edges(
 
 
 def gathers(**options: Any) -> fg.Graph:
-    """The gathering edge of a grouped graph with options."""
+    """Return a grouped graph with options on its gathering edge."""
     graph, _, score, pool = grouped()
     graph.edge(score, pool, gather=True, **options)  # <- * on the gathering edge
     return graph
 
 
 def scatters(scatter: Any, **options: Any) -> fg.Graph:
-    """A graph that scatters seeds by another function."""
+    """Return a graph that scatters seeds with another function."""
     graph = fg.Graph("g")
     pool = graph.pool("boxes", Boxes)
 

@@ -1,4 +1,4 @@
-"""One small graph for each mistake in a parameter, pool, source or stage, with the message it must give."""
+"""One small graph for each mistake in a parameter, pool, source or stage, with the message that it must give."""
 
 # ruff: noqa: E501 - messages stand as they are printed
 # The graphs are wrong on purpose; tests/typing says which mistakes mypy finds.
@@ -261,7 +261,7 @@ def param_with_a_bad_name() -> fg.Graph:
 
 
 def around(factory: Any) -> fg.Graph:
-    """A graph that is right but for its pool."""
+    """Return a graph whose only mistake can be its pool."""
     graph = fg.Graph("g")
     pool = graph.pool("scores", factory)  # <- not-a-pool pool-not-a-factory pool-factory-raises
 
@@ -686,7 +686,7 @@ def source_with_a_cursor_of_an_object() -> fg.Graph:
 
 
 def through(body: Any, **options: Any) -> fg.Graph:
-    """A graph whose one stage is ``body``."""
+    """Return a graph whose only stage is ``body``."""
     graph, draw, pool = plain()
     stage = graph.stage(body, **options)  # <- * the stage
     graph.edge(draw, stage)

@@ -1,4 +1,4 @@
-"""One small graph for each mistake in the whole: reach, groups, cycles, composition."""
+"""One small graph for each mistake in the whole graph: reach, groups, cycles, composition."""
 
 
 # The graphs are wrong on purpose; tests/typing says which mistakes mypy finds.
@@ -350,7 +350,7 @@ def misspelt_beside_a_gather_of_the_same_scatter() -> fg.Graph:
 
 
 def looped(**options: Any) -> fg.Graph:
-    """``draw -> one <-> two -> value -> scores``; the options stand on the edge that leads back."""
+    """Return ``draw -> one <-> two -> value -> scores``; the options are on the edge that leads back."""
     graph, draw, pool = plain()
     one, two = graph.stage(again, name="one"), graph.stage(again, name="two")
     stage = graph.stage(value)

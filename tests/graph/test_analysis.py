@@ -1,4 +1,4 @@
-"""Shapes of a graph: order, distances, components, cycles and scopes."""
+"""The shape of a graph: order, distances, components, cycles and scopes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def again(seed: Seed) -> Seed:
 
 
 def built(count: int, pairs: list[tuple[int, int]], loops: frozenset[tuple[int, int]] = frozenset()) -> fg.Graph:
-    """Stages ``s0`` to ``s{count-1}`` with edges between them, a source before the first, a pool behind the last."""
+    """Return a graph of stages ``s0`` to ``s{count-1}`` with these edges, a source before the first and a pool after
+    the last."""
     graph = fg.Graph("g")
     pool = graph.pool("pool", Scores)
 
@@ -41,7 +42,7 @@ PAIRS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=14)
 
 @given(PAIRS)
 def test_topological_puts_producers_first(pairs: list[tuple[int, int]]) -> None:
-    """Ranks number the nodes, and outside of cycles an edge leads from a lower to a higher one."""
+    """Ranks number the nodes; outside cycles an edge leads from a lower rank to a higher one."""
     spec = built(6, pairs).spec
     rank = topological(spec)
     assert sorted(rank.values()) == list(range(len(spec.nodes)))
@@ -53,7 +54,7 @@ def test_topological_puts_producers_first(pairs: list[tuple[int, int]]) -> None:
 
 @given(PAIRS)
 def test_open_cycles_are_cycles_and_leave_none(pairs: list[tuple[int, int]]) -> None:
-    """Each one found is a closed path; without the last edge of each no cycle is left."""
+    """Each result is a closed path, and without the last edge of each no cycle is left."""
     spec = built(6, pairs).spec
     net = nx.DiGraph(flow(spec).edges)
     found = open_cycles(spec)
@@ -67,13 +68,13 @@ def test_open_cycles_are_cycles_and_leave_none(pairs: list[tuple[int, int]]) -> 
 
 @given(PAIRS, st.randoms())
 def test_a_loop_edge_opens_its_cycles(pairs: list[tuple[int, int]], rng: Any) -> None:
-    """With ``loop`` on every edge inside a cycle, none is left without one."""
+    """With ``loop`` on every edge inside a cycle, no open cycle is found."""
     inner = [p for p in pairs if any({f"s{p[0]}", f"s{p[1]}"} <= c for c in components(built(6, pairs).spec))]
     assert open_cycles(built(6, pairs, frozenset(inner)).spec) == []
 
 
 def test_distances_count_edges_to_the_nearest_pool() -> None:
-    """A node that reaches no pool is as far as the graph is long."""
+    """A node that reaches no pool has the number of nodes as its distance."""
     spec = built(3, [(0, 1), (1, 2)]).spec
     assert distances(spec) == {"pool": 0, "draw": 4, "s0": 3, "s1": 2, "s2": 1}
     graph = built(2, [(0, 1)])
@@ -83,7 +84,7 @@ def test_distances_count_edges_to_the_nearest_pool() -> None:
 
 
 def test_scopes_of_gepa() -> None:
-    """Stages between scatter and gather are one level deep; a stage that two edges scatter to names both."""
+    """Stages between scatter and gather are one level deep; a stage behind two scatters names both."""
     spec = load_graph("gepa").spec
     found, clashes = scopes(spec)
     assert clashes == []
@@ -107,7 +108,7 @@ def test_gathers_of_gepa() -> None:
 
 
 def test_a_scatter_inside_a_cycle_that_is_not_gathered_there_clashes() -> None:
-    """An item would come back deeper than it was."""
+    """Its items would come back one level deeper than they were."""
     graph = fg.Graph("g")
     pool = graph.pool("pool", Scores)
 

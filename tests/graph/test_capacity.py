@@ -1,4 +1,4 @@
-"""Boundedness: what a cycle can hold, and what makes that unknown."""
+"""Boundedness: how many items a cycle can hold, and edges that leave it unknown."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def halves(seed: Seed) -> list[Seed]:
 
 
 def start(sources: int = 1) -> tuple[fg.Graph, list[Any], Any]:
-    """A graph with sources; what follows is the test's."""
+    """Return a graph with sources; the test adds the rest."""
     graph = fg.Graph("g")
     pool = graph.pool("pool", Scores)
 
@@ -39,7 +39,7 @@ def start(sources: int = 1) -> tuple[fg.Graph, list[Any], Any]:
 
 
 def test_no_cycle_needs_no_capacity() -> None:
-    """Outside of cycles any capacity will do."""
+    """Outside cycles any capacity is enough."""
     graph, (draw,), pool = start()
     stage = graph.stage(again)
     graph.edge(draw, stage, scatter=halves)
@@ -49,7 +49,7 @@ def test_no_cycle_needs_no_capacity() -> None:
 
 
 def test_windows_of_all_sources_before_the_cycle_count() -> None:
-    """A source that does not lead to the cycle does not count."""
+    """The windows of sources that lead to the cycle add up; other sources do not count."""
     graph, draws, pool = start(3)
     stage, other = graph.stage(again), graph.stage(again, name="other")
     graph.edge(draws[0], stage)
@@ -63,7 +63,7 @@ def test_windows_of_all_sources_before_the_cycle_count() -> None:
 
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 9))
 def test_bounds_before_the_cycle_multiply(members: int, several: int, window: int) -> None:
-    """A scatter and a Several on the way count once each, however often an item loops."""
+    """A scatter and a Several before the cycle count once each, however often an item loops."""
     graph, (draw,), pool = start()
     first = graph.stage(many, name="first", fanout=several)
     stage = graph.stage(again)
@@ -74,8 +74,8 @@ def test_bounds_before_the_cycle_multiply(members: int, several: int, window: in
     assert loop_capacity(graph.spec, {"draw0": window}) == {"again->again": window * members * several}
 
 
-def test_what_multiplies_in_the_cycle_counts_once_for_each_visit() -> None:
-    """Two from one at each of three visits are eight; a fork with conditions that may both hold is two ways."""
+def test_fan_out_in_the_cycle_counts_for_each_visit() -> None:
+    """Two from one at each of three visits are eight; a fork whose conditions may both hold doubles too."""
     graph, (draw,), pool = start()
     stage = graph.stage(many, fanout=2)
     graph.edge(draw, stage)
@@ -94,8 +94,8 @@ def test_what_multiplies_in_the_cycle_counts_once_for_each_visit() -> None:
     assert loop_capacity(graph.spec, {"draw0": 1}) == {"two->one": 8, "three->one": 8}
 
 
-def test_what_multiplies_in_one_cycle_counts_in_the_next_for_each_visit() -> None:
-    """Two from one at each of three visits to the first cycle: eight come to the second."""
+def test_fan_out_in_one_cycle_counts_in_the_next() -> None:
+    """Two from one at each of three visits to the first cycle: eight items reach the second."""
     graph, (draw,), pool = start()
     first, second = graph.stage(many, name="first", fanout=2), graph.stage(again, name="second")
     graph.edge(draw, first)
@@ -108,7 +108,7 @@ def test_what_multiplies_in_one_cycle_counts_in_the_next_for_each_visit() -> Non
 
 @given(st.integers(0, 10_000), st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))
 def test_a_cycle_never_holds_more_than_its_capacity(seed: int, fanout: int, loop: int, window: int) -> None:
-    """Against random walks through a cycle that multiplies: at no time are there more items in it."""
+    """Random walks through a cycle that multiplies items never exceed its capacity."""
     graph, (draw,), pool = start()
     stage = graph.stage(many, fanout=fanout)
     graph.edge(draw, stage)
@@ -125,7 +125,7 @@ def test_a_cycle_never_holds_more_than_its_capacity(seed: int, fanout: int, loop
 
 @pytest.mark.parametrize("bounded", [False, True])
 def test_unbounded_fanout(bounded: bool) -> None:
-    """A scatter or a Several before a cycle needs a bound; one behind it does not."""
+    """A scatter or a Several before a cycle needs a bound; one after it does not."""
     graph, (draw,), pool = start()
     bound: Any = {"fanout": 3} if bounded else {}
     first = graph.stage(many, name="first", **bound)

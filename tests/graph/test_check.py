@@ -27,7 +27,7 @@ GRAPH = Path(fg.__file__).parent / "graph"
 
 
 def shown(problem: Problem) -> str:
-    """The message with FILE for its place and FILE:LINE for other places."""
+    """Return the message with FILE for its place and FILE:LINE for other places."""
     text = str(problem).replace(str(problem.place), "FILE", 1)
     return re.sub(r"/[^ ]*\.py:\d+", "FILE:LINE", text).replace(Seed.__module__, "kit")
 
@@ -69,7 +69,7 @@ def test_all_problems_are_raised_together_by_line() -> None:
 
 
 def test_reserved_names_are_the_schedules_settings() -> None:
-    """A parameter may not be named like a setting of a schedule."""
+    """A parameter cannot have the name of a setting of a schedule."""
     assert set(check_options.RESERVED) == set(SCHEDULE_SETTINGS)
 
 
@@ -89,7 +89,7 @@ def keep(value: Value) -> Value:
 
 
 def diamond() -> fg.Graph:
-    """Two ways by condition that meet again."""
+    """Two conditional paths that meet again."""
     graph, draw, pool = plain()
     left, right = graph.stage(value, name="left"), graph.stage(value, name="right")
     both = graph.stage(keep)
@@ -102,7 +102,7 @@ def diamond() -> fg.Graph:
 
 
 def bounded_loop() -> fg.Graph:
-    """A loop behind a bounded scatter, with the capacity it needs."""
+    """A loop after a bounded scatter, with the capacity that it needs."""
     graph, draw, pool = plain()
     refine = graph.stage(again, name="refine")
     stage = graph.stage(value)
@@ -143,7 +143,7 @@ def two_pools() -> fg.Graph:
 
 
 def nested_groups() -> fg.Graph:
-    """A group inside a group, gathered one after the other."""
+    """A group inside a group; the inner one is gathered first."""
     graph = fg.Graph("nested")
     pool = graph.pool("boxes", Boxes)
 
@@ -172,7 +172,7 @@ def nested_groups() -> fg.Graph:
 
 
 def included() -> fg.Graph:
-    """A part used twice: once with its own pool, once with the whole's."""
+    """A part that is included twice: with its own pool, and with the outer graph's."""
     whole, draw, pool = plain()
     one = whole.include(mistakes_shape.part(), "one", params={"size": 5})
     two = whole.include(mistakes_shape.part(), "two", pools={"scores": pool})
@@ -188,7 +188,7 @@ def included() -> fg.Graph:
 
 
 def repaired() -> fg.Graph:
-    """Repair of whole items before a scatter, of single ones, and of groups."""
+    """Repair of whole items before a scatter, of single items, and of groups."""
     graph, draw, score, pool = grouped()
     spec_edge = graph.stage(keep)
 
@@ -209,7 +209,7 @@ def repaired() -> fg.Graph:
 
 
 def expect_all_known(checked: CheckedGraph) -> None:
-    """Without problems every type is known: what compiles, stores or draws the graph need not ask."""
+    """Without problems all types are known, so that compiling, storing and drawing derive none."""
     spec, ports = checked.sound().spec, checked.ports
     assert ports.gives.keys() == {node.name for node in spec.nodes.values() if node.kind != "pool"}
     assert ports.takes.keys() == {node.name for node in spec.nodes.values() if node.kind != "source"}
@@ -221,19 +221,19 @@ def expect_all_known(checked: CheckedGraph) -> None:
 
 @pytest.mark.parametrize("build", [diamond, bounded_loop, two_pools, nested_groups, included, repaired])
 def test_a_right_graph_has_no_problem(build: Any) -> None:
-    """Shapes that must be accepted as they are."""
+    """`check` accepts these shapes, and knows all their types."""
     assert build().check() == ()
     expect_all_known(build().checked())
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_shipped_algorithms_have_no_problem(name: str) -> None:
-    """Every algorithm that comes with the library passes."""
+    """`check` accepts every algorithm that comes with the library."""
     assert load_graph(name).check() == ()
     expect_all_known(load_graph(name).checked())
 
 
-def test_checking_twice_says_the_same() -> None:
+def test_checking_twice_gives_the_same() -> None:
     """`check` changes nothing in the graph."""
     graph = mistakes_shape.three_mistakes()
     assert graph.check() == graph.check()
@@ -248,7 +248,7 @@ ODD: list[Any] = [
     fg.freshest(), fg.discriminative(0), fg.priority(len), fg.fail_above("x"), fg.repair("one"), fg.repair(3),  # type: ignore[arg-type]
     lambda: 1, lambda item: item, lambda a, b: a, Any, fg.Group, fg.Group[Seed, Value], Scores, Scores(),
 ]  # fmt: skip
-"""What a user may hand to any option."""
+"""Values that a user may give to any option."""
 
 BODIES: list[Any] = [
     value, again, keep, len, lambda seed: seed, Value, "x", 3, Seed.parts, Seed.big, mistakes_nodes.through,
@@ -264,7 +264,7 @@ EDGE_OPTIONS = [
 
 
 def scrambled(seed: int) -> fg.Graph:
-    """A graph of random nodes, options and edges."""
+    """Return a graph of random nodes, options and edges."""
     rng = random.Random(seed)
 
     def options(names: list[str], pools: list[Any]) -> dict[str, Any]:
@@ -298,7 +298,7 @@ def scrambled(seed: int) -> fg.Graph:
 @settings(deadline=None, max_examples=300, derandomize=True)
 @given(st.integers(0, 2**32))
 def test_check_never_raises(seed: int) -> None:
-    """Whatever is declared, `check` returns problems that can be shown, ordered by line; without any it knows all."""
+    """Whatever is declared, `check` returns printable problems, ordered by line; without any, all types are known."""
     checked = check(scrambled(seed))
     problems = checked.problems
     assert [p.place for p in problems] == sorted(p.place for p in problems)
@@ -308,7 +308,7 @@ def test_check_never_raises(seed: int) -> None:
 
 
 def test_many_cycles_are_checked_quickly() -> None:
-    """A graph in which every stage leads to every other has as many cycles as nobody could list."""
+    """A graph whose stages all lead to each other, with too many cycles to list, is checked."""
     graph, draw, pool = plain()
     stages = [graph.stage(again, name=f"s{i}") for i in range(14)]
     last = graph.stage(value)

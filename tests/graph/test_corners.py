@@ -1,4 +1,4 @@
-"""Corners of `check` that the mistakes of the other files do not come by."""
+"""Corner cases of `check` that the graphs of mistakes do not cover."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def bare(seed: Seed) -> list:  # type: ignore[type-arg]
 
 
 def whole() -> tuple[fg.Graph, Any, Any]:
-    """A graph without a mistake, its source and its last stage's edge to come."""
+    """Return a graph without mistakes, its source and its last stage."""
     graph, draw, pool = plain()
     stage = graph.stage(anything)
     graph.edge(stage, pool)
@@ -37,7 +37,7 @@ def whole() -> tuple[fg.Graph, Any, Any]:
 
 
 def test_the_members_of_a_bare_list_may_be_anything() -> None:
-    """Nothing is known of them, and nothing is wrong with that."""
+    """A scatter that returns a bare list is accepted, with unknown members."""
     graph, draw, stage = whole()
     graph.edge(draw, stage, scatter=bare)
     assert [p.code for p in graph.check() if "type" in p.code] == []
@@ -45,7 +45,7 @@ def test_the_members_of_a_bare_list_may_be_anything() -> None:
 
 @pytest.mark.parametrize("both", [True, False])
 def test_groups_of_two_scatters_have_either_origin(both: bool) -> None:
-    """Who takes them says so, or is told."""
+    """A consumer of groups from two scatters must take both origins."""
     graph, draw, pool = plain()
 
     @graph.source(rounds=1)
@@ -69,7 +69,7 @@ def test_groups_of_two_scatters_have_either_origin(both: bool) -> None:
 
 
 def test_a_scatter_that_cannot_be_read_is_reported_once() -> None:
-    """Not by the edge that gathers its groups as well."""
+    """The edge that gathers its groups does not report it again."""
     graph, draw, pool = plain()
     stage = graph.stage(anything)
 
@@ -83,8 +83,8 @@ def test_a_scatter_that_cannot_be_read_is_reported_once() -> None:
     assert [p.code for p in graph.check()] == ["scatter-unannotated"]
 
 
-def test_types_of_nodes_are_told() -> None:
-    """What a graph that passes takes and gives at each node."""
+def test_types_of_nodes_are_known() -> None:
+    """A checked graph has the types that each node takes and gives."""
     graph, draw, stage = whole()
     graph.edge(draw, stage)
     assert graph.check() == ()
@@ -93,7 +93,7 @@ def test_types_of_nodes_are_told() -> None:
 
 
 def test_a_method_of_one_member_of_a_union_is_refused() -> None:
-    """The other member has no such method."""
+    """The other member of the union has no such method."""
 
     def either(seed: Seed) -> Seed | Batch:
         return seed
@@ -107,7 +107,7 @@ def test_a_method_of_one_member_of_a_union_is_refused() -> None:
 
 
 def test_a_pool_does_not_attempt_the_held_out_samples() -> None:
-    """``tests_with`` takes a stage."""
+    """``tests_with`` refuses a pool: it takes a stage."""
     graph, draw, pool = plain()
     stage = graph.stage(anything)
     graph.edge(draw, stage)
@@ -118,7 +118,7 @@ def test_a_pool_does_not_attempt_the_held_out_samples() -> None:
 
 
 def test_a_source_whose_result_cannot_be_stored_gives_nothing() -> None:
-    """It is reported once, at the source; its edges are not reported as well."""
+    """The mistake is reported at the source alone, not again at its edges."""
     graph, _, pool = plain()
 
     @graph.source(rounds=1)
@@ -147,13 +147,13 @@ class Unreadable(NoArtifacts):
 
 
 class Annotated(NoArtifacts):
-    """Says that it has artifacts, and makes them later."""
+    """A pool class that annotates its artifacts and sets them later."""
 
     artifacts: dict[int, fg.Artifact]
 
 
-def test_what_a_pool_lacks_is_said() -> None:
-    """No artifacts, or annotations that name what is not there."""
+def test_the_missing_part_of_a_pool_is_named() -> None:
+    """The message names missing artifacts, or an annotation that cannot be resolved."""
     with pytest.raises(TypeError, match="it has no artifacts"):
         admits(NoArtifacts)
     with pytest.raises(TypeError, match="the annotations of apply cannot be read: name 'Nowhere' is not defined"):
@@ -163,7 +163,7 @@ def test_what_a_pool_lacks_is_said() -> None:
 
 
 def test_a_union_is_narrowed_to_a_class() -> None:
-    """To its members of that class; of a base the class itself is left, of anything the class, of others nothing."""
+    """``only`` leaves the members of that class; of a base class, it leaves the class itself."""
     assert narrowed(Any, Seed) is Seed
     assert narrowed(object, Seed) is Seed
     assert narrowed(Seed | Batch, Seed) is Seed
@@ -171,7 +171,7 @@ def test_a_union_is_narrowed_to_a_class() -> None:
 
 
 def test_fields_that_cannot_be_resolved_are_left_to_the_values() -> None:
-    """A class inside a function that names another one there: what is stored will tell."""
+    """A field that names a class inside a function passes: only its values can be checked."""
 
     class Inner:
         pass
@@ -185,7 +185,7 @@ def test_fields_that_cannot_be_resolved_are_left_to_the_values() -> None:
 
 
 def test_types_without_a_name_are_shown_as_they_are() -> None:
-    """What `typing` makes without a name."""
+    """Types that `typing` makes without a name are shown by their repr."""
 
     class Shown:
         def __str__(self) -> str:
@@ -199,18 +199,18 @@ class Pair(NamedTuple):
     right: str
 
 
-def test_what_is_no_class_cannot_be_stored() -> None:
-    """A hint that stands for nothing that could be read back."""
+def test_a_hint_that_is_no_class_cannot_be_stored() -> None:
+    """A hint that is no class is reported as not storable."""
     odd = pytest.approx
     assert unstorable(odd) is odd
     assert unstorable(Pair) is None
 
 
-def test_several_can_be_gone_through() -> None:
-    """Its items, in order."""
+def test_several_can_be_iterated() -> None:
+    """A Several iterates over its items, in order."""
     assert list(fg.Several([3, 1, 2])) == [3, 1, 2]
 
 
 def test_a_schedule_is_shown_by_its_name() -> None:
-    """As messages and reports do."""
+    """Messages and reports show a schedule by its name."""
     assert [str(fg.lockstep()), str(fg.pipelined())] == ["lockstep", "pipelined"]

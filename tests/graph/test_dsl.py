@@ -1,4 +1,4 @@
-"""The DSL: what it declares, what it notes, and composition."""
+"""The DSL: its declarations, the mistakes that it notes, and composition."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def value(seed: Seed) -> Value:
     return Value()
 
 
-def test_declarations_stand_in_their_order_with_their_places() -> None:
-    """The spec holds nodes and edges as they were written, each with its line."""
+def test_declarations_keep_their_order_and_places() -> None:
+    """The spec has nodes and edges in the order of their declaration, each with its line."""
     graph, draw, pool = plain()
     stage = graph.stage(value)
     graph.edge(draw, stage)
@@ -34,7 +34,7 @@ def test_declarations_stand_in_their_order_with_their_places() -> None:
 
 
 def test_a_spec_is_a_frozen_copy() -> None:
-    """What is declared later does not change a spec that was taken."""
+    """Later declarations do not change a spec."""
     graph, draw, pool = plain()
     before = graph.spec
     graph.edge(draw, graph.stage(value))
@@ -46,7 +46,7 @@ def test_a_spec_is_a_frozen_copy() -> None:
 
 
 def test_nodes_by_call_and_by_decorator() -> None:
-    """A function is declared with or without options, as a call or as a decorator."""
+    """A function is declared with or without options, by a call or by a decorator."""
     graph = fg.Graph("g")
     pool = graph.pool("scores", Scores)
 
@@ -72,7 +72,7 @@ def test_spends_is_one_name_or_several() -> None:
 
 
 def test_params() -> None:
-    """A parameter has a name, a default and a place; its value is read by the parameter itself."""
+    """A parameter has a name, a default and a place; the parameter itself is the key of its value."""
     graph = fg.Graph("g")
     size = graph.param("size", 3)
     assert size == fg.Param("size", 3)
@@ -81,7 +81,7 @@ def test_params() -> None:
 
 
 def test_notes_are_not_raised_before_check() -> None:
-    """A file with mistakes loads; they are noted with their lines."""
+    """A file with mistakes loads, and the mistakes are noted with their lines."""
     graph, draw, pool = plain()
     graph.edge(draw, "nowhere")  # type: ignore[call-overload]
     assert [p.code for p in graph.noted] == ["foreign-node"]
@@ -92,7 +92,7 @@ def test_notes_are_not_raised_before_check() -> None:
 
 
 def test_a_second_node_of_a_name_is_kept_apart() -> None:
-    """Its edges are checked as its own, so that one mistake does not look like five."""
+    """Its edges are checked as its own, so that one mistake does not cause five messages."""
     graph, draw, pool = plain()
     one, two = graph.stage(value), graph.stage(value)
     graph.edge(draw, one)
@@ -141,7 +141,7 @@ class Shelf:
 
 
 def refine() -> fg.Graph:
-    """A part: a stage that repairs what is stale, a parameter, a pool."""
+    """A part: a stage that repairs stale items, a parameter, and a pool."""
     part = fg.Graph("refine")
     part.param("size", 3)
     pool = part.pool("scores", Scores)
@@ -156,7 +156,7 @@ def refine() -> fg.Graph:
 
 
 def test_include_copies_under_a_prefix() -> None:
-    """Nodes, parameters, edges, what is read and who repairs carry the prefix."""
+    """Nodes, parameters, edges, pools that are read and repair stages get the prefix."""
     graph, draw, _ = plain()
     part = graph.include(refine(), "part", params={"size": 5})
     graph.edge(draw, part["value"])
@@ -173,7 +173,7 @@ def test_include_copies_under_a_prefix() -> None:
 
 
 def test_include_with_a_pool_of_this_graph() -> None:
-    """A replaced pool is not copied; what read it reads this graph's, and its handle is this graph's."""
+    """A replaced pool is not copied; the part's readers and its handle refer to this graph's pool."""
     graph, draw, pool = plain()
     part = graph.include(refine(), "part", pools={"scores": pool})
     graph.edge(draw, part["value"])
@@ -184,7 +184,7 @@ def test_include_with_a_pool_of_this_graph() -> None:
 
 
 def test_include_nests() -> None:
-    """A part of a part has both prefixes, and its parameters are found under them."""
+    """A part of a part has both prefixes, also in the names of its parameters."""
     middle = fg.Graph("middle")
     middle.include(refine(), "inner")
     graph, draw, _ = plain()
@@ -196,7 +196,7 @@ def test_include_nests() -> None:
 
 
 def test_include_without_a_node() -> None:
-    """What is left out is not copied, nor are its edges; another stage takes its place."""
+    """A node that is left out is not copied, nor are its edges; another stage can replace it."""
     graph, draw, _ = plain()
     part = graph.include(refine(), "part", without=["value"])
     stage = graph.stage(value, name="own")
@@ -210,7 +210,7 @@ def test_include_without_a_node() -> None:
 
 
 def test_include_renames_roles() -> None:
-    """A part's models are those that the whole names."""
+    """The part's model roles get the names that the outer graph gives."""
     part = fg.Graph("part")
 
     @part.stage(llm="reflection")
@@ -226,7 +226,7 @@ def test_include_renames_roles() -> None:
 
 
 def test_include_shares_resources() -> None:
-    """Parts that name the same resource have it in common."""
+    """Parts with a resource of the same name and factory share it."""
     graph, *_ = plain()
     for prefix in ("one", "two"):
         part = fg.Graph("part")
@@ -238,7 +238,7 @@ def test_include_shares_resources() -> None:
 
 @pytest.mark.parametrize("times", [2, 3])
 def test_include_several_times(times: int) -> None:
-    """Each copy stands for itself."""
+    """Each copy is independent of the others."""
     graph, draw, _ = plain()
     part = refine()
     for i in range(times):

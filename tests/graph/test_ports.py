@@ -1,4 +1,4 @@
-"""What graph functions are given and give: groups, contexts, verdicts."""
+"""The arguments and results of a graph's functions: groups, contexts, verdicts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from flashgraph.errors import FlashgraphError
 from flashgraph.testing.runs import TASK
 
 
-def test_a_group_tells_what_arrived() -> None:
-    """Values in the order of the scatter; failures with their reasons; whether anything is still to come."""
+def test_a_group_has_what_arrived() -> None:
+    """A group has its values in the order of the scatter, its failures with reasons, and whether any member is open."""
     members: tuple[fg.Member[str], ...] = (
         fg.Member(0, "arrived", "a"), fg.Member(1, "failed", None, "why"), fg.Member(2, "arrived", "c"),
         fg.Member(3, "missing"),
@@ -24,7 +24,7 @@ def test_a_group_tells_what_arrived() -> None:
 
 
 def test_a_context_draws_from_its_stream_and_keeps_what_is_named() -> None:
-    """The stream is made when it is asked for; artifacts are named once, by themselves or by their numbers."""
+    """The stream is made on first use; artifacts are named by themselves or by id, each once."""
     at: fg.Context[None] = fg.Context(TASK, None, "7/stage/3", {"size": 4}, resources={"disk": "/tmp"})
     assert at.random.random() == random.Random("7/stage/3").random()
     assert at.random is at.random
@@ -38,14 +38,14 @@ def test_a_context_draws_from_its_stream_and_keeps_what_is_named() -> None:
     assert at.used == (2, 1)
 
 
-def test_a_stage_without_a_model_that_calls_one_is_told_the_fix() -> None:
-    """The decorator's option."""
+def test_a_call_without_a_model_names_the_fix() -> None:
+    """The message gives the decorator's option."""
     with pytest.raises(FlashgraphError, match=r"Fix: @graph.stage\(llm='ROLE'\)"):
         fg.Context(TASK, None, "0", {}).llm("hello").close()
 
 
 def test_verdicts() -> None:
-    """The three that there are."""
+    """A verdict accepts, patches or discards."""
     assert fg.Verdict.accept() == fg.Verdict("accept")
     assert fg.Verdict.patch(3) == fg.Verdict("patch", 3)
     assert fg.Verdict.discard("why") == fg.Verdict("discard", None, "why")
@@ -53,6 +53,6 @@ def test_verdicts() -> None:
 
 
 def test_a_member_of_no_known_state() -> None:
-    """The states that there are: who asks for `values` would find nothing of it."""
+    """An unknown state raises, with the known states: `values` would silently leave the member out."""
     with pytest.raises(FlashgraphError, match=r"fg\.Member\(0, 'done'\): no such state; expected one of arrived, "):
         fg.Member(0, "done", 1)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Types of ports: what may go where, how they are shown, what can be stored."""
+"""Types of ports: which fit where, how they are shown, which can be stored."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_assignable(produced: Any, consumed: Any) -> None:
 
 @pytest.mark.parametrize(("produced", "consumed"), CLASHES, ids=repr)
 def test_not_assignable(produced: Any, consumed: Any) -> None:
-    """What a consumer would not expect is refused."""
+    """A type that the consumer does not expect is refused."""
     assert not assignable(produced, consumed)
 
 
@@ -163,7 +163,7 @@ HINTS = st.recursive(
 
 @given(HINTS)
 def test_every_type_fits_itself_and_any_union_with_it(hint: Any) -> None:
-    """Assignability is reflexive, and widening a consumer never refuses what it took."""
+    """Assignability is reflexive, and a wider consumer accepts every type that it accepted before."""
     assert assignable(hint, hint)
     assert assignable(hint, Any)
     if hint is not None:
@@ -173,7 +173,7 @@ def test_every_type_fits_itself_and_any_union_with_it(hint: Any) -> None:
 
 @given(HINTS)
 def test_generated_types_are_shown_and_storable(hint: Any) -> None:
-    """Showing says no module and no address; plain parts in containers are storable."""
+    """A shown type has no module and no address; plain parts in containers are storable."""
     assert "flashgraph." not in show(hint)
     assert "<" not in show(hint)
     assert unstorable(hint) is None
@@ -195,19 +195,19 @@ def test_generated_types_are_shown_and_storable(hint: Any) -> None:
     ],
 )
 def test_show(hint: Any, text: str) -> None:
-    """A type reads as its annotation."""
+    """A type is shown as its annotation is written."""
     assert show(hint) == text
 
 
 def test_show_apart_names_modules_only_where_types_look_alike() -> None:
-    """Two classes of one name are told apart by their modules."""
+    """Two classes of one name are shown with their modules."""
     twin = type("Base", (), {"__module__": "elsewhere"})
     assert show_apart(Base, twin) == (f"{__name__}.Base", "elsewhere.Base")
     assert show_apart(Base, Child) == ("Base", "Child")
 
 
 def test_members_of() -> None:
-    """A union's members, or the type itself."""
+    """A union has its members; any other type is its own member."""
     assert members_of(int | None) == (int, type(None))
     assert members_of(list[int]) == (list[int],)
 
@@ -221,7 +221,7 @@ def test_members_of() -> None:
     ids=repr,
 )  # fmt: skip
 def test_storable(hint: Any) -> None:
-    """Plain values, classes of them, containers of both."""
+    """Plain values, classes of them, and containers of both are storable."""
     assert unstorable(hint) is None
 
 
@@ -240,12 +240,12 @@ def test_storable(hint: Any) -> None:
     ],
 )
 def test_unstorable_names_the_part(hint: Any, part: Any) -> None:
-    """The part that cannot be stored is found through fields, arguments and unions."""
+    """The part that cannot be stored is found in fields, arguments and unions."""
     assert unstorable(hint) is part
 
 
 def test_a_recursive_type_ends() -> None:
-    """A class that holds itself is looked at once."""
+    """A class that refers to itself is visited once."""
     assert unstorable(Tree) is None
 
 

@@ -1,4 +1,4 @@
-"""Who a run hands out: one that has proven better, and not the luckiest of many."""
+"""The champion is an artifact that has proven better, and not the luckiest of many."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Scores = Mapping[int, float]
 
 
 def artifact(number: int, scores: Scores, of: int | None = None) -> Artifact:
-    """One that was tried on these of so many samples."""
+    """Return an artifact with these scores of ``of`` samples."""
     mean = fmean(scores.values()) if scores else 0.0
     known = None if of is None else Evidence(len(scores), of, mean, mean, 0.0, (0.0, 1.0))
     return Artifact(number, {"text": str(number)}, (), mean, dict(scores), evidence=known)
 
 
-class Told:
-    """A rule that is told of artifacts as a pool is; the pool's own choice is the highest mean."""
+class Challenged:
+    """A rule that sees artifacts as a pool's rule does; the pool's own choice has the highest mean."""
 
     def __init__(self, rule: ChampionRule) -> None:
         self.rule, self.title, self.held = rule, Title(), dict[int, Artifact]()
@@ -35,7 +35,7 @@ class Told:
         return self.title.champion
 
     def put(self, number: int, scores: Scores, of: int | None = None) -> int | None:
-        """Admit it, or give it more evidence."""
+        """Admit an artifact, or give it more evidence; return the champion."""
         self.held[number] = artifact(number, scores, of)
         return self.next(number)
 
@@ -45,71 +45,70 @@ class Told:
 
 
 def passing(count: int, of: int, start: int = 0) -> Scores:
-    """``count`` passes among samples ``0 .. of - 1``, from ``start`` on."""
+    """Return scores of samples ``0 .. of - 1``: ``count`` of them pass, from sample ``start`` on."""
     return {s: float((s - start) % of < count) for s in range(of)}
 
 
 def test_the_first_is_champion() -> None:
-    """There is nobody else to hand out."""
-    assert Told(Proven()).put(0, passing(3, 40)) == 0
+    """The first artifact becomes champion without a test."""
+    assert Challenged(Proven()).put(0, passing(3, 40)) == 0
 
 
 def test_an_early_jump_is_accepted() -> None:
-    """A first challenger that is right nearly everywhere needs no second look."""
-    told = Told(Proven())
-    told.put(0, passing(8, 40))
-    assert told.put(1, passing(36, 40)) == 1
+    """A first challenger that passes nearly everywhere becomes champion at once."""
+    rivals = Challenged(Proven())
+    rivals.put(0, passing(8, 40))
+    assert rivals.put(1, passing(36, 40)) == 1
 
 
 def test_a_challenger_that_is_no_better() -> None:
-    """Equal on every sample, or worse."""
-    told = Told(Proven(0.9))
-    told.put(0, passing(20, 40))
-    assert told.put(1, passing(20, 40)) == 0
-    assert told.put(2, passing(10, 40)) == 0
+    """A challenger that is equal on every sample, or worse, does not become champion."""
+    rivals = Challenged(Proven(0.9))
+    rivals.put(0, passing(20, 40))
+    assert rivals.put(1, passing(20, 40)) == 0
+    assert rivals.put(2, passing(10, 40)) == 0
 
 
 def test_too_few_common_samples() -> None:
-    """Whatever they say: fewer than ``least`` of a larger validation are no evidence; more of them are."""
-    told = Told(Proven(least=10))
-    told.put(0, dict.fromkeys(range(20), 0.0), of=40)
+    """Fewer than ``least`` common samples of a larger validation are not compared; more of them are."""
+    rivals = Challenged(Proven(least=10))
+    rivals.put(0, dict.fromkeys(range(20), 0.0), of=40)
     few = dict.fromkeys(range(11, 31), 1.0)
     assert len(set(few) & set(range(20))) == 9
-    assert told.put(1, few, of=40) == 0
-    assert told.title.shown == {}
-    assert told.put(1, dict.fromkeys(range(10, 31), 1.0), of=40) == 1
+    assert rivals.put(1, few, of=40) == 0
+    assert rivals.title.shown == {}
+    assert rivals.put(1, dict.fromkeys(range(10, 31), 1.0), of=40) == 1
 
 
 def test_of_a_small_validation_all_samples_are_enough() -> None:
-    """There will never be more."""
-    told = Told(Proven(least=30))
-    told.put(0, passing(0, 12), of=12)
-    assert told.put(1, passing(12, 12), of=12) == 1
-    assert Told(Proven(least=30)).put(0, {}, of=12) is None
+    """``least`` is at most the size of the validation."""
+    rivals = Challenged(Proven(least=30))
+    rivals.put(0, passing(0, 12), of=12)
+    assert rivals.put(1, passing(12, 12), of=12) == 1
+    assert Challenged(Proven(least=30)).put(0, {}, of=12) is None
 
 
 def test_a_handful_of_samples_proves_nothing() -> None:
-    """The pool's own best is handed out: no champion is named."""
-    told = Told(Proven())
-    told.put(0, passing(0, 8), of=8)
-    assert told.put(1, passing(8, 8), of=8) is None
+    """With a handful of samples no champion is named, and the pool's own best is handed out."""
+    rivals = Challenged(Proven())
+    rivals.put(0, passing(0, 8), of=8)
+    assert rivals.put(1, passing(8, 8), of=8) is None
 
 
-def test_a_retracted_challenger_stands_in_nobodys_way() -> None:
-    """What it showed is gone with it: others are not held to it."""
-    told = Told(Proven(0.99, least=10))
-    told.put(0, passing(10, 40), of=40)
-    told.put(1, passing(14, 40), of=40)
-    alone = told.title
-    told.put(2, passing(15, 40), of=40)
-    assert set(told.title.shown) == {1, 2}
-    told.drop(2)
-    assert told.title == alone
+def test_a_retracted_challenger_is_forgotten() -> None:
+    """The comparison of a retracted challenger is forgotten."""
+    rivals = Challenged(Proven(0.99, least=10))
+    rivals.put(0, passing(10, 40), of=40)
+    rivals.put(1, passing(14, 40), of=40)
+    alone = rivals.title
+    rivals.put(2, passing(15, 40), of=40)
+    assert set(rivals.title.shown) == {1, 2}
+    rivals.drop(2)
+    assert rivals.title == alone
 
 
 def test_the_luckiest_of_many_is_not_accepted() -> None:
-    """The same margin wins against a champion whose challengers really differ, and not after many that were all as good
-    as it: then it is what chance gives the best of them."""
+    """A margin that wins alone does not win after many challengers that were as good as the champion."""
     stream = random.Random(7)
 
     def noisy(good: float) -> Scores:
@@ -117,10 +116,10 @@ def test_the_luckiest_of_many_is_not_accepted() -> None:
 
     base = noisy(0.5)
     lucky = {s: 1.0 if s in [s for s in base if base[s] == 0.0][:6] else y for s, y in base.items()}
-    alone = Told(Proven(0.9))
+    alone = Challenged(Proven(0.9))
     alone.put(0, base)
     assert alone.put(1, lucky) == 1
-    crowded = Told(Proven(0.9))
+    crowded = Challenged(Proven(0.9))
     crowded.put(0, base)
     twins = [{**base, s: 1.0 - base[s], s + 1: 1.0 - base[s + 1]} for s in range(0, 40, 2)]
     for number, scores in enumerate([*twins, *twins], 1):
@@ -137,27 +136,27 @@ def test_the_luckiest_of_many_is_not_accepted() -> None:
 @pytest.mark.parametrize("confidence", [0.75, 0.9, 0.95])
 @pytest.mark.parametrize("samples", [3, 4, 5, 10, 30])
 def test_one_that_is_no_better_is_seldom_accepted(samples: int, confidence: float) -> None:
-    """On simulated truths, at any difficulty and on few samples too: a few differences that agree are not certain."""
+    """An equal challenger is accepted with probability 1 - confidence at most, at any difficulty and on few samples."""
     runs, accepted, rule = 250, 0, Proven(confidence, least=samples)
     for seed in range(runs):
         stream = random.Random(f"{seed} {samples}")
-        told, good = Told(rule), stream.uniform(0.1, 0.9)
+        rivals, good = Challenged(rule), stream.uniform(0.1, 0.9)
         for number in range(2):
-            told.put(number, {s: float(stream.random() < good) for s in range(samples)}, of=max(samples, 10))
-        accepted += told.title.champion == 1
+            rivals.put(number, {s: float(stream.random() < good) for s in range(samples)}, of=max(samples, 10))
+        accepted += rivals.title.champion == 1
     assert accepted / runs <= 1 - confidence + 2 * math.sqrt(confidence * (1 - confidence) / runs)
 
 
 def changes(rule: Proven, spread: float, drift: float, runs: int) -> tuple[int, int]:
-    """How often the champion changes in so many runs of twelve challengers with 100 samples, and how often to one whose
-    true score is lower by more than 0.03.  Challengers are children of the champion."""
+    """Return how often the champion changes in ``runs`` runs, and how often to a true score that is lower by over 0.03.
+    Each run has twelve challengers, children of the champion, with 100 samples."""
     all_, worse = 0, 0
     for seed in range(runs):
         stream = random.Random(f"{seed} {spread} {drift}")
-        told, champion, truth = Told(rule), 0, {0: stream.uniform(0.2, 0.7)}
+        rivals, champion, truth = Challenged(rule), 0, {0: stream.uniform(0.2, 0.7)}
         for number in range(13):
             good = truth.setdefault(number, min(1.0, max(0.0, truth[champion] + stream.gauss(drift, spread))))
-            new = told.put(number, {s: float(stream.random() < good) for s in range(100)}, of=100)
+            new = rivals.put(number, {s: float(stream.random() < good) for s in range(100)}, of=100)
             assert new is not None
             all_ += new != champion
             worse += truth[new] < truth[champion] - 0.03
@@ -167,88 +166,88 @@ def changes(rule: Proven, spread: float, drift: float, runs: int) -> tuple[int, 
 
 @pytest.mark.parametrize(("spread", "drift"), [(0.02, 0.0), (0.1, 0.0), (0.2, 0.0), (0.1, -0.1)])
 def test_a_champion_seldom_falls(spread: float, drift: float) -> None:
-    """Of its changes at most one in ten is for the worse, whether challengers hardly differ, differ much, or are worse
-    on average."""
+    """At most one change in ten is for the worse, whether challengers differ little, differ much, or are worse on
+    average."""
     all_, worse = changes(Proven(0.9), spread, drift, 40)
     assert all_ > 0
     assert worse <= 0.1 * all_
 
 
-def test_a_line_that_leads_to_expect_less_needs_more() -> None:
-    """The same paired difference: expected of one line, a surprise of the other."""
+def test_a_line_that_predicts_less_needs_more() -> None:
+    """The same paired difference proves more for a line that predicts it than for one that predicts a loss."""
     rule = Proven(0.9)
     expected, surprising = Shown(0.1, 0.01, (0.1, 0.002)), Shown(0.1, 0.01, (-0.1, 0.002))
     assert rule.probability(Title(0, {1: expected}), 1) > 0.9 > rule.probability(Title(0, {1: surprising}), 1)
 
 
-def test_more_evidence_for_the_champion_is_for_all_comparisons() -> None:
-    """What its challengers showed is compared anew: one that was not better on the first samples is on all of them."""
-    told = Told(Proven(least=10))
-    told.put(0, dict.fromkeys(range(20), 1.0), of=40)
-    assert told.put(1, {**dict.fromkeys(range(20), 1.0), **dict.fromkeys(range(20, 40), 1.0)}, of=40) == 0
+def test_evidence_for_the_champion_updates_all_comparisons() -> None:
+    """New evidence for the champion compares all its challengers again, on all common samples."""
+    rivals = Challenged(Proven(least=10))
+    rivals.put(0, dict.fromkeys(range(20), 1.0), of=40)
+    assert rivals.put(1, {**dict.fromkeys(range(20), 1.0), **dict.fromkeys(range(20, 40), 1.0)}, of=40) == 0
     everywhere = {**dict.fromkeys(range(20), 1.0), **dict.fromkeys(range(20, 40), 0.0)}
-    assert told.put(0, everywhere, of=40) == 1
+    assert rivals.put(0, everywhere, of=40) == 1
 
 
 def test_the_new_champion_is_compared_with_all() -> None:
-    """Among them one that had not beaten the old one, for want of common samples."""
-    told = Told(Proven(least=10))
-    told.put(0, dict.fromkeys(range(20), 0.0), of=40)
-    told.put(1, dict.fromkeys(range(20, 40), 1.0), of=40)
-    assert told.put(2, dict.fromkeys(range(40), 0.2), of=40) in (1, 2)
-    assert set(told.title.shown) <= {0, 1, 2} - {told.title.champion}
-    assert told.title.shown
+    """A new champion is compared with every artifact, also with one that shared too few samples with the old one."""
+    rivals = Challenged(Proven(least=10))
+    rivals.put(0, dict.fromkeys(range(20), 0.0), of=40)
+    rivals.put(1, dict.fromkeys(range(20, 40), 1.0), of=40)
+    assert rivals.put(2, dict.fromkeys(range(40), 0.2), of=40) in (1, 2)
+    assert set(rivals.title.shown) <= {0, 1, 2} - {rivals.title.champion}
+    assert rivals.title.shown
 
 
 def test_a_champion_that_is_retracted() -> None:
-    """The pool's own choice takes its place."""
-    told = Told(Proven())
-    told.put(0, passing(10, 40))
-    told.put(1, passing(38, 40))
-    told.put(2, passing(12, 40))
-    assert told.title.champion == 1
-    assert told.drop(1) == 2
-    assert told.drop(2) == 0
-    assert told.drop(0) is None
+    """The pool's own choice replaces a retracted champion."""
+    rivals = Challenged(Proven())
+    rivals.put(0, passing(10, 40))
+    rivals.put(1, passing(38, 40))
+    rivals.put(2, passing(12, 40))
+    assert rivals.title.champion == 1
+    assert rivals.drop(1) == 2
+    assert rivals.drop(2) == 0
+    assert rivals.drop(0) is None
 
 
 def test_a_challenger_that_is_retracted() -> None:
-    """It never becomes champion, however good it was."""
-    told = Told(Proven(0.999, least=10))
-    told.put(0, passing(10, 40))
-    told.put(1, {s: y if s % 4 else 1.0 for s, y in passing(10, 40).items()})
-    assert told.title.champion == 0
-    told.drop(1)
-    assert told.put(2, passing(11, 40)) == 0
+    """A retracted challenger never becomes champion."""
+    rivals = Challenged(Proven(0.999, least=10))
+    rivals.put(0, passing(10, 40))
+    rivals.put(1, {s: y if s % 4 else 1.0 for s, y in passing(10, 40).items()})
+    assert rivals.title.champion == 0
+    rivals.drop(1)
+    assert rivals.put(2, passing(11, 40)) == 0
 
 
 def test_artifacts_without_scores_are_the_pools_own_choice() -> None:
-    """There is nothing to compare sample by sample: a harness that failed, a pool that keeps no scores."""
-    told = Told(Proven())
-    told.held[0] = Artifact(0, "text", (), 0.5)
-    assert told.next(0) is None
-    told.put(1, passing(40, 40))
-    assert told.title.champion == 1
+    """Without sample scores no champion is named: a harness that failed, or a pool that keeps none."""
+    rivals = Challenged(Proven())
+    rivals.held[0] = Artifact(0, "text", (), 0.5)
+    assert rivals.next(0) is None
+    rivals.put(1, passing(40, 40))
+    assert rivals.title.champion == 1
 
 
 @pytest.mark.parametrize("confidence", [0.75, 0.9])
 def test_the_share_of_changes_for_the_worse(confidence: float) -> None:
-    """At most one less the confidence, over many runs of challengers that are as often worse as better."""
+    """It is at most 1 - confidence, over many runs whose challengers are as often worse as better."""
     stream = random.Random(f"{confidence}")
     changes = worse = 0
     for _ in range(30):
-        told = Told(Proven(confidence))
+        rivals = Challenged(Proven(confidence))
         true = {0: 0.5}
         easy = [stream.random() for _ in range(60)]
-        told.put(0, {s: float(u < 0.5) for s, u in enumerate(easy)})
+        rivals.put(0, {s: float(u < 0.5) for s, u in enumerate(easy)})
         for number in range(1, 25):
-            before = told.title.champion
+            before = rivals.title.champion
             assert before is not None
             true[number] = min(0.95, max(0.05, stream.gauss(true[before], 0.08)))
             drawn = {
                 s: float((u if stream.random() < 0.7 else stream.random()) < true[number]) for s, u in enumerate(easy)
             }
-            after = told.put(number, drawn)
+            after = rivals.put(number, drawn)
             assert after is not None
             changes += after != before
             worse += after != before and true[after] < true[before]
@@ -258,14 +257,14 @@ def test_the_share_of_changes_for_the_worse(confidence: float) -> None:
 
 @pytest.mark.parametrize("score", [0.4, None])
 def test_the_best_is_the_pools_own_choice(score: float | None) -> None:
-    """As the published algorithms have it: on any evidence, and without memory."""
+    """The rule of the published algorithms keeps no champion of its own."""
     rule, best = the_best(), Artifact(3, "text", (), score)
     assert rule.next(Title(), {3: best}, best, 3) == Title()
     assert rule.next(Title(1), {3: best}, best, 3) == Title()
     assert (str(rule), rule) == ("best", Best())
 
 
-def test_rules_say_their_numbers() -> None:
-    """The header of a run has them."""
+def test_text_of_rules_has_their_numbers() -> None:
+    """The text of a rule has its numbers: the header of a run stores it."""
     assert proven(0.9) == Proven(0.9)
     assert str(Proven(0.9, 12)) == "proven(0.9, least=12)"

@@ -11,7 +11,7 @@ from flashgraph.policies.failure import FailAbove, fail_above, missing
 
 @given(st.integers(0, 50))
 def test_missing_never_fails_a_group(size: int) -> None:
-    """Not even when every member failed."""
+    """A group does not fail even if every member failed."""
     assert not any(missing().fails(failed, size) for failed in range(size + 1))
 
 
@@ -19,7 +19,7 @@ def test_missing_never_fails_a_group(size: int) -> None:
     ("share", "size", "bearable"), [(0.0, 5, 0), (0.2, 5, 1), (0.2, 4, 0), (0.5, 4, 2), (0.99, 3, 2), (1.0, 3, 3)]
 )
 def test_fail_above_at_its_boundary(share: float, size: int, bearable: int) -> None:
-    """A share of exactly ``share`` is borne, one member more is not."""
+    """A share of exactly ``share`` is tolerated, one member more is not."""
     rule = fail_above(share)
     assert not rule.fails(bearable, size)
     assert bearable == size or rule.fails(bearable + 1, size)
@@ -27,7 +27,7 @@ def test_fail_above_at_its_boundary(share: float, size: int, bearable: int) -> N
 
 @given(st.floats(0, 1), st.integers(0, 50))
 def test_more_failures_never_save_a_group(share: float, size: int) -> None:
-    """Once failed, a group stays failed."""
+    """A group that fails also fails with more failures."""
     fails = [fail_above(share).fails(failed, size) for failed in range(size + 1)]
     assert fails == sorted(fails)
     assert not fails[0]
@@ -35,7 +35,7 @@ def test_more_failures_never_save_a_group(share: float, size: int) -> None:
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, 20, float("nan")])
 def test_flaws(share: float) -> None:
-    """A share is from 0 to 1."""
+    """A share outside 0 to 1 is a flaw."""
     flaw = fail_above(share).flaw()
     assert flaw is not None
     assert flaw.found == f"fail_above({share!r})"
@@ -43,6 +43,6 @@ def test_flaws(share: float) -> None:
 
 @pytest.mark.parametrize(("rule", "text"), [(missing(), "missing"), (fail_above(0.2), "fail_above(0.2)")])
 def test_text(rule: FailAbove, text: str) -> None:
-    """Rules read as they are written, and are right."""
+    """The text of a rule is how it is written, and these rules have no flaw."""
     assert str(rule) == text
     assert rule.flaw() is None

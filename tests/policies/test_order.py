@@ -16,7 +16,7 @@ class Sample:
 
 
 def sorted_by(order: QueueOrder, items: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """(value, version) pairs as a queue hands them out: by key, ties by age."""
+    """Return (value, version) pairs in the order in which a queue returns them: by key, ties by age."""
     return sorted(items, key=lambda item: order.key(*item))
 
 
@@ -24,21 +24,21 @@ ITEMS = [(3, 1), (1, 2), (2, 2), (9, 0)]
 
 
 def test_queue_orders() -> None:
-    """Age, newest version, smallest key; equal items keep their age."""
+    """The oldest item, the newest version or the smallest key goes first; equal items go by age."""
     assert sorted_by(fifo(), ITEMS) == ITEMS
     assert sorted_by(freshest(), ITEMS) == [(1, 2), (2, 2), (3, 1), (9, 0)]
     assert sorted_by(priority(lambda value: -value), ITEMS) == [(9, 0), (3, 1), (2, 2), (1, 2)]
 
 
 def test_members_that_passed_often_enough_go_last() -> None:
-    """A streak of ``window`` is enough, one less is not; the given order holds within both parts."""
+    """A streak of ``window`` is enough, one less is not; each part keeps the given order."""
     order = discriminative(window=3)
     assert order.arrange("abcde", {0: 3, 1: 2, 3: 7}) == [1, 2, 4, 0, 3]
     assert order.arrange("abc", {}) == [0, 1, 2]
 
 
 def test_members_are_known_by_place_or_key() -> None:
-    """With a key the same sample is known wherever it stands."""
+    """With a key, a sample is recognized at any index."""
     assert discriminative().identity(2, "c") == 2
     order = discriminative(window=1, key=str.upper)
     assert order.identity(2, "c") == "C"
@@ -46,7 +46,7 @@ def test_members_are_known_by_place_or_key() -> None:
 
 
 def test_passed_is_the_values_own_or_given() -> None:
-    """By default the gathered value's ``passed`` is asked."""
+    """By default the gathered value's ``passed`` decides."""
     assert discriminative().passed(Sample(True))
     assert not discriminative().passed(Sample(False))
     assert discriminative(passed=lambda value: value > 3).passed(4)
@@ -54,7 +54,7 @@ def test_passed_is_the_values_own_or_given() -> None:
 
 @given(st.integers(1, 5), st.lists(st.integers(0, 8), max_size=20))
 def test_arranging_is_a_permutation(window: int, streaks: list[int]) -> None:
-    """Each member is sent once, and none that passed stands before one that did not."""
+    """Each member is sent once, and none that passed goes before one that did not."""
     arranged = discriminative(window).arrange(streaks, dict(enumerate(streaks)))
     assert sorted(arranged) == list(range(len(streaks)))
     late = [streaks[i] >= window for i in arranged]
@@ -63,18 +63,18 @@ def test_arranging_is_a_permutation(window: int, streaks: list[int]) -> None:
 
 @pytest.mark.parametrize("order", [discriminative(0), discriminative(2.5), priority(None), priority("n")])  # type: ignore[arg-type]
 def test_flaws(order: QueueOrder) -> None:
-    """A window below one and a key that is no function."""
+    """A window below 1 and a key that is no function are flaws."""
     assert order.flaw() is not None
 
 
 @pytest.mark.parametrize("order", [fifo(), freshest(), priority(abs), discriminative(1)])
 def test_right_orders_have_no_flaw(order: QueueOrder) -> None:
-    """The boundaries that are right."""
+    """The boundary values have no flaw."""
     assert order.flaw() is None
 
 
 def test_text() -> None:
-    """Orders read as they are written."""
+    """The text of an order is how it is written."""
     assert list(map(str, [fifo(), freshest(), priority(abs), discriminative(4)])) == [
         "fifo", "freshest", "priority", "discriminative(4)",
     ]  # fmt: skip

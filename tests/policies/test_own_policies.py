@@ -1,4 +1,4 @@
-"""Own policies, those of docs/how-to/write-a-policy.md, keep to their protocol, decide, and are explained."""
+"""The policies of docs/how-to/write-a-policy.md keep to their protocol, decide, and are explained."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TASK = fg.Task("t", train=[1, 2], val=[1, 2, 3], score=lambda sample, output: fg
 
 @pytest.fixture
 def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the page's file defines, beside what its other blocks take for granted; the file is where they look."""
+    """Return the names that the page's file defines; the file is saved where the page's other blocks expect it."""
     (tmp_path / "climb.py").write_text(FILE)
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {"__name__": "climb"}
@@ -36,7 +36,7 @@ def graph(names: dict[str, Any]) -> Graph:
 
 
 def test_they_are_sound(names: dict[str, Any]) -> None:
-    """The page's own checks pass, for what derives from the exported bases."""
+    """The page's own checks pass for classes that derive from the exported bases."""
     exec(CHECKS, names)
     assert issubclass(names["DiscardUnrepaired"], Rule)
     assert issubclass(names["OldestRound"], Control)
@@ -44,7 +44,7 @@ def test_they_are_sound(names: dict[str, Any]) -> None:
 
 
 def test_the_file_runs(names: dict[str, Any]) -> None:
-    """The graph passes its checks and evolves, under its rule and under the control policy of the call."""
+    """The graph passes its checks and evolves under its rule and the call's control policy."""
     said = iter(range(10**6))
     models = {"task": lambda messages: messages[0]["content"], "reflection": lambda messages: "x" * next(said)}
     names |= {"task": TASK, "models": models, "budget": fg.Budget(proposals=12)}
@@ -57,7 +57,7 @@ def test_the_file_runs(names: dict[str, Any]) -> None:
 
 
 def test_they_are_explained(names: dict[str, Any]) -> None:
-    """By their own names; in lockstep there is nothing of them left."""
+    """The explanation names them; in lockstep neither applies."""
     said = " ".join(explain(graph(names), schedule=fg.pipelined(control=names["OldestRound"]())).split())
     assert "stale items are judged by discard_unrepaired(8), or else sent through renew above lag 0" in said
     assert "discard_unrepaired" not in explain(graph(names), schedule="lockstep")

@@ -1,4 +1,4 @@
-"""Settings: what they change, and the whole message of what cannot be."""
+"""Settings: their effect, and the whole message of each wrong one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def message(settings: dict[str, Any] | None = None, params: dict[str, Any] | Non
 
 
 def test_nothing_changes_without_settings() -> None:
-    """The schedule as it is, the parameters at their defaults."""
+    """The schedule stays as it is, and parameters have their defaults."""
     assert applied() == (pipelined(), DEFAULTS)
 
 
@@ -51,7 +51,7 @@ def test_nothing_changes_without_settings() -> None:
     ],
 )
 def test_parameters(settings: dict[str, Any], params: dict[str, Any], expected: dict[str, Any]) -> None:
-    """From Python or as text; a setting goes before a parameter; a whole number does for a float."""
+    """They are given from Python or as text; a setting overrides a parameter, and an int can replace a float."""
     assert applied(settings, params)[1] == {**DEFAULTS, **expected}
 
 
@@ -72,14 +72,14 @@ def test_parameters(settings: dict[str, Any], params: dict[str, Any], expected: 
     ],
 )
 def test_text_of_a_parameter_is_read_by_its_default(default: Any, text: str, value: Any) -> None:
-    """A string stays as it was typed, quotes or not; names of policies mean nothing here."""
+    """A string stays as it was typed, with quotes and names of policies."""
     graph = fg.Graph("g")
     graph.param("p", default)
     assert apply_settings(graph.spec, lockstep(), {}, {"p": text})[1] == {"p": value}
 
 
 def test_settings_of_the_schedule() -> None:
-    """Window, focus and control, as text or as values."""
+    """Window, focus and control are given as text or as values."""
     schedule, _ = applied({"window": "16", "focus": 0, "control": "balanced(2)"})
     assert (schedule.window, schedule.focus, schedule.control) == (16, 0, balanced(2))
     assert applied({"control": fg.drain_first()})[0].control == fg.drain_first()
@@ -104,13 +104,13 @@ def test_settings_of_stages_and_edges() -> None:
     }
 
 
-def test_a_setting_may_take_a_repair_stage_its_work() -> None:
-    """The stage is left unused, which is no mistake of the one who sets another rule."""
+def test_a_setting_may_leave_a_repair_stage_unused() -> None:
+    """A stage that becomes unused because of another rule is no mistake."""
     assert applied({"gate->validate.stale": "discard(4)"})[0].edges
 
 
 def test_a_rule_may_name_a_stage() -> None:
-    """Stages stand for themselves in a repair rule."""
+    """A repair rule takes the name of a stage."""
     schedule, _ = applied({"gate->validate.stale": "discard(9) | repair(patch, above=1, times=2)"})
     assert schedule.edges["gate->validate"]["stale"] == fg.discard(9) | fg.repair("patch", 1, times=2)
 
@@ -135,7 +135,7 @@ def test_a_rule_may_name_a_stage() -> None:
     ],
 )
 def test_parse_policy(text: str, value: Any) -> None:
-    """Literals, names and calls of policies."""
+    """It reads literals, names and calls of policies."""
     parsed = parse_policy(text)
     assert str(parsed) == str(value)
     assert type(parsed) is type(value)
@@ -151,7 +151,7 @@ def test_nothing_else_is_evaluated(text: str) -> None:
 
 
 def test_schedules_by_name() -> None:
-    """A name, or a schedule as it is."""
+    """It takes a name, or a schedule as it is."""
     for make in (lockstep, pipelined, throughput):
         assert schedule_of(make.__name__) == schedule_of(make()) == make()
         assert str(make()) == make.__name__
@@ -278,7 +278,7 @@ MESSAGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     (
         {"gate->validate.release": "count(2)"}, {},
         FITS.format("gate->validate") + "found release=count(2) on an edge that gathers nothing; expected gather=True "
-        "beside it.\nFix: gather=True, or drop release",
+        "on the same edge.\nFix: gather=True, or drop release",
     ),
     (
         {"validate->frontier.stale": "refresh"}, {},
@@ -296,12 +296,12 @@ MESSAGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("settings", "params", "expected"), MESSAGES, ids=lambda v: str(v)[:40])
 def test_the_whole_message(settings: dict[str, Any], params: dict[str, Any], expected: str) -> None:
-    """What was set, what was expected, and the nearest correction."""
+    """A wrong setting raises with the setting, the expected values, and the nearest correction."""
     assert message(settings, params) == expected
 
 
-def test_a_schedule_from_python_is_looked_at_too() -> None:
-    """A window of zero would never start a round."""
+def test_a_schedule_from_python_is_checked() -> None:
+    """A window of 0, which would never start a round, is refused."""
     with pytest.raises(DataError) as caught:
         apply_settings(GEPA, pipelined(window=0), {}, {})
     assert str(caught.value) == "setting window=0; expected a whole number from 1.\nFix: e.g. window=8."
@@ -341,7 +341,7 @@ PYTHON: list[tuple[Schedule, str]] = [
 
 @pytest.mark.parametrize(("schedule", "expected"), PYTHON, ids=lambda v: str(v)[:40])
 def test_stages_and_edges_of_a_schedule_from_python(schedule: Schedule, expected: str) -> None:
-    """Its own values are looked at like settings, which may replace them."""
+    """Its values are checked like settings, which may replace them."""
     with pytest.raises(DataError) as caught:
         apply_settings(GEPA, schedule, {}, {})
     assert str(caught.value) == expected
@@ -349,7 +349,7 @@ def test_stages_and_edges_of_a_schedule_from_python(schedule: Schedule, expected
 
 
 def test_an_unknown_schedule() -> None:
-    """The nearest name is offered."""
+    """The message offers the nearest name."""
     with pytest.raises(DataError) as caught:
         schedule_of("lockstp")
     assert str(caught.value) == (

@@ -1,4 +1,4 @@
-"""Staleness rules: each at the boundary of its lag, and combined."""
+"""Staleness rules: each at the boundary of its lag, and combinations."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ RULES = st.recursive(SIMPLE, lambda inner: st.builds(lambda a, b: a | b, inner, 
 
 @given(LAGS, st.integers(0, 3))
 def test_accept_takes_everything(lag: int, repairs: int) -> None:
-    """However stale."""
+    """Items pass at any lag."""
     assert accept().decide(lag, repairs) == Decision("accept")
 
 
 @pytest.mark.parametrize(("rule", "kind"), [(discard(3), "discard"), (refresh(3), "refresh")])
 def test_a_rule_acts_above_its_lag(rule: Rule, kind: str) -> None:
-    """At ``above`` an item passes, at one more it does not."""
+    """An item passes at a lag of ``above``, and does not at one more."""
     assert [rule.decide(lag, 0).kind for lag in (0, 3, 4, 99)] == ["accept", "accept", kind, kind]
 
 
 def test_repair_acts_a_number_of_times() -> None:
-    """An item that was repaired ``times`` times passes, however stale it has become meanwhile."""
+    """An item that was repaired ``times`` times passes at any lag."""
     rule = repair("patch", above=1, times=2)
     assert rule.decide(1, 0) == Decision("accept")
     assert [rule.decide(2, repairs) for repairs in (0, 1, 2)] == [
@@ -52,14 +52,14 @@ def test_a_repair_stage_is_a_handle_or_a_name() -> None:
 
 
 def test_defaults_act_on_every_stale_item() -> None:
-    """Without ``above`` a lag of one is stale."""
+    """Without ``above``, a lag of 1 is stale."""
     assert refresh().decide(0, 0).kind == "accept"
     assert refresh().decide(1, 0).kind == "refresh"
     assert repair("patch").decide(1, 0).kind == "repair"
 
 
 def test_the_first_rule_that_does_not_accept_decides() -> None:
-    """``a | b`` asks ``a`` first."""
+    """``a | b`` applies ``a`` first."""
     rule = discard(8) | repair("patch", above=2) | refresh()
     assert [rule.decide(lag, 0).kind for lag in (0, 1, 2, 3, 8, 9)] == [
         "accept", "refresh", "refresh", "repair", "repair", "discard",
@@ -72,20 +72,20 @@ def test_the_first_rule_that_does_not_accept_decides() -> None:
 
 @given(RULES, RULES, LAGS, st.integers(0, 3))
 def test_a_combination_is_its_parts_in_order(a: Rule, b: Rule, lag: int, repairs: int) -> None:
-    """What ``a`` decides stands unless it accepts."""
+    """``a`` decides unless it accepts."""
     first = a.decide(lag, repairs)
     assert (a | b).decide(lag, repairs) == (first if first.kind != "accept" else b.decide(lag, repairs))
 
 
 @given(RULES, RULES, RULES, LAGS, st.integers(0, 3))
 def test_combining_is_associative(a: Rule, b: Rule, c: Rule, lag: int, repairs: int) -> None:
-    """Brackets do not matter."""
+    """Parentheses make no difference."""
     assert ((a | b) | c).decide(lag, repairs) == (a | (b | c)).decide(lag, repairs)
 
 
 @given(RULES, st.integers(0, 3))
 def test_what_is_not_stale_passes(rule: Rule, repairs: int) -> None:
-    """Lag 0 is accepted by every rule, so lockstep never meets one."""
+    """Every rule accepts lag 0, so that lockstep never meets a stale item."""
     assert rule.decide(0, repairs).kind == "accept"
 
 
@@ -123,7 +123,7 @@ def test_right_rules_have_no_flaw(rule: Rule) -> None:
 
 
 def conflicts(item: str, view: str) -> bool:
-    """Whether two texts differ."""
+    """Return whether two texts differ."""
     return item != view
 
 
@@ -139,12 +139,12 @@ def conflicts(item: str, view: str) -> bool:
     ],
 )
 def test_text(rule: Any, text: str) -> None:
-    """Rules read as they are written."""
+    """The text of a rule is how it is written."""
     assert str(rule) == text
 
 
-def test_a_condition_spares_what_is_not_touched() -> None:
-    """A repair rule with ``when`` acts on stale items of which it holds, and asks it of no others."""
+def test_a_condition_limits_repair() -> None:
+    """A repair rule with ``when`` acts on the stale items for which it is true, and does not call it for others."""
     asked = []
 
     def touched(when: Any) -> bool:
@@ -160,7 +160,7 @@ def test_a_condition_spares_what_is_not_touched() -> None:
 
 @given(st.integers(0, 20), st.integers(0, 3))
 def test_without_overlap_only_refresh_is_left(lag: int, repairs: int) -> None:
-    """Where rounds do not overlap nothing is stale, but a view may still be old."""
+    """If rounds do not overlap, nothing is stale, but a view can be old."""
     for rule in (accept(), discard(0), repair("patch"), discard(2) | repair("patch")):
         assert without_overlap(rule).decide(lag, repairs).kind == "accept"
     for rule in (refresh(2), refresh(2) | discard(9)):
@@ -168,8 +168,8 @@ def test_without_overlap_only_refresh_is_left(lag: int, repairs: int) -> None:
         assert without_overlap(rule).refreshes()
 
 
-def test_who_does_not_look_takes_every_change_to_touch_the_item() -> None:
-    """A condition is asked through ``touched``; without it what lags is repaired."""
+def test_without_a_view_every_change_touches_the_item() -> None:
+    """Conditions are called through ``touched``; without it, stale items are repaired."""
     rule = repair("patch", above=0, when=lambda item, view: False)
     assert rule.decide(1, 0) == Decision("repair", "patch")
     assert rule.decide(1, 0, lambda when: when("item", "view")) == Decision("accept")
