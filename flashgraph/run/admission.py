@@ -167,7 +167,7 @@ class Admission:
     def reads(self, round: int, stamps: Mapping[str, int]) -> None:
         """A round reads these versions; the first that it reads of a pool is its oldest, and is kept as long as it is
         open."""
-        state = self._flow.rounds.get(round)
+        state = self._flow.rounds.open.get(round)
         for name, version in stamps.items():
             if state is not None and name not in state.oldest:
                 state.oldest[name] = version
@@ -180,7 +180,7 @@ class Admission:
         """
         drawn = list(drawn)
         for name, readers in self._readers.items():
-            while readers and readers[0][1] not in self._flow.rounds:
+            while readers and readers[0][1] not in self._flow.rounds.open:
                 heapq.heappop(readers)
             newest = self.pools[name].version
             first = readers[0][0] if readers else newest

@@ -189,5 +189,5 @@ class Calls:
 
     def _as_waiting(self, stage: str, item: Item | None) -> Waiting:
         assert item is not None
-        distance, lacks = self._plan.stages[stage].distance, self._flow.lacks(item)
+        distance, lacks = self._plan.stages[stage].distance, self._flow.groups.lacks(item)
         return Waiting(stage, distance, item.round, item.version, item.late, item.id, lacks)

@@ -29,7 +29,7 @@ from flashgraph.run.jobs import Cancel, Command, Start
 from flashgraph.run.loads import Loads
 from flashgraph.run.machine import Machine
 from flashgraph.run.requests import Requests
-from flashgraph.run.resumed import Resumed
+from flashgraph.run.session_start import SessionStart
 from flashgraph.run.turns import Turn, apply
 from flashgraph.tasks.task import Task
 
@@ -74,7 +74,7 @@ class Driver:
         seconds: float | None = None,
         settle: Callable[[], Awaitable[None]] | None = None,
         memory: Memory | None = None,
-        resumed: Resumed | None = None,
+        resumed: SessionStart | None = None,
         reveal: Callable[[], None] = lambda: None,
         goal: Goal = NO_GOAL,
     ) -> None:
@@ -86,7 +86,7 @@ class Driver:
         self._reveal = reveal
         self._unheard: int | None = None
         """The first call that is not in the memory, once the run is being stopped."""
-        self._resumed = resumed = resumed or Resumed.fresh(machine)
+        self._resumed = resumed = resumed or SessionStart.first(machine)
         self._began = 0.0
         self._reached = resumed.at
         self._endless = [n for n, s in machine.plan.sources.items() if s.rounds is None and s.reads is not None]
@@ -147,7 +147,7 @@ class Driver:
         except Exception as raised:
             error = _alone(raised)
             said = without_secrets(str(error)) if isinstance(error, FlashgraphError) else reason(error)
-            self.machine.status = End("failed", Cause.ERROR, said)
+            self.machine.fail(End("failed", Cause.ERROR, said))
             raise error from error.__cause__
         finally:
             # What was cut off is settled, so that the account is true; but it is not kept: it stays open, and a run
@@ -214,7 +214,7 @@ class Driver:
         if not self._endless or self._seconds is not None or not ledger.limits:
             return
         used = {name: ledger.settled[name] + ledger.reserved[name] for name in ledger.limits}
-        ended = sum(self.machine.flow.ended_rounds[name] for name in self._endless)
+        ended = sum(self.machine.flow.rounds.ended[name] for name in self._endless)
         if used != self._used[0]:
             self._used = (used, ended)
         elif ended - self._used[1] >= IDLE_ROUNDS:
@@ -286,7 +286,7 @@ class Driver:
         """The memory takes no more: the run stops, and can be resumed from what was kept."""
         self._memory = None
         if self.machine.status is not None:
-            self.machine.status = End("failed", Cause.JOURNAL, str(error))
+            self.machine.fail(End("failed", Cause.JOURNAL, str(error)))
         self.stop(End("failed", Cause.JOURNAL, str(error)))
 
     # ---- commands ----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Literal
 
 from flashgraph.evidence import Evidence
 from flashgraph.run.cause import Cause, RunStatus
-from flashgraph.run.value import value
+from flashgraph.run.static_frozen import statically_frozen
 
 __all__ = [
     "Admitted",
@@ -48,19 +48,19 @@ __all__ = [
 Fate = Literal["consumed", "filtered", "discarded", "cancelled", "failed"]
 
 
-@value
+@statically_frozen
 class Event:
     at: float
 
 
-@value
+@statically_frozen
 class RunStarted(Event):
     graph: str
     schedule: str
     seed: int
 
 
-@value
+@statically_frozen
 class Emitted(Event):
     """A source's emission number ``emission`` opened ``round``; ``version`` is the view's that it read."""
 
@@ -70,7 +70,7 @@ class Emitted(Event):
     version: int | None
 
 
-@value
+@statically_frozen
 class Created(Event):
     """An item came to be on ``edge``, with its parents, its round, its place in a group and its stamps."""
 
@@ -85,7 +85,7 @@ class Created(Event):
     late: bool = False
 
 
-@value
+@statically_frozen
 class Queued(Event):
     """An item entered its edge's queue, which then held ``depth`` items."""
 
@@ -94,14 +94,14 @@ class Queued(Event):
     depth: int
 
 
-@value
+@statically_frozen
 class Dequeued(Event):
     item: int
     edge: str
     depth: int
 
 
-@value
+@statically_frozen
 class Ended(Event):
     """An item ended: consumed by its stage or group, filtered, discarded as stale, cancelled or failed."""
 
@@ -111,7 +111,7 @@ class Ended(Event):
     reason: str = ""
 
 
-@value
+@statically_frozen
 class JobStarted(Event):
     """A worker of ``stage`` took up ``item``; ``workers`` are busy now.  ``lag`` is the item's at that moment."""
 
@@ -123,7 +123,7 @@ class JobStarted(Event):
     late: bool = False
 
 
-@value
+@statically_frozen
 class JobEnded(Event):
     job: int
     stage: str
@@ -133,7 +133,7 @@ class JobEnded(Event):
     reason: str = ""
 
 
-@value
+@statically_frozen
 class CallStarted(Event):
     """A model request was sent; ``in_flight`` are out at its endpoint now.  Which endpoint of a role's answers is known
     from here."""
@@ -145,7 +145,7 @@ class CallStarted(Event):
     in_flight: int
 
 
-@value
+@statically_frozen
 class CallEnded(Event):
     """A model request ended.
 
@@ -166,7 +166,7 @@ class CallEnded(Event):
     estimated: bool = False
 
 
-@value
+@statically_frozen
 class EdgeFailed(Event):
     """A function on ``edge`` raised ``error``, its ``function``: the ``"when"``, ``"scatter"``, ``"order"``,
     ``"release"``, ``"failure rule"`` or ``"staleness rule"``.  ``place`` is the innermost line of the user's own that
@@ -178,7 +178,7 @@ class EdgeFailed(Event):
     place: str
 
 
-@value
+@statically_frozen
 class Released(Event):
     """A group went on over ``edge`` with ``arrived`` of ``size`` members; the second time as an amendment."""
 
@@ -190,7 +190,7 @@ class Released(Event):
     amendment: bool
 
 
-@value
+@statically_frozen
 class GroupFailed(Event):
     """A group failed at ``edge``, which gathers it: ``failed`` of ``size`` members failed, or a function of the edge
     raised."""
@@ -201,7 +201,7 @@ class GroupFailed(Event):
     size: int
 
 
-@value
+@statically_frozen
 class Repaired(Event):
     """A repair stage judged a stale item, whose lag was ``lag`` when the stage took it up."""
 
@@ -211,7 +211,7 @@ class Repaired(Event):
     lag: int
 
 
-@value
+@statically_frozen
 class Admitted(Event):
     """A pool took an item in as ``artifact`` and rose to ``version``."""
 
@@ -225,7 +225,7 @@ class Admitted(Event):
     score: float | None
 
 
-@value
+@statically_frozen
 class Confirmed(Event):
     pool: str
     version: int
@@ -233,14 +233,14 @@ class Confirmed(Event):
     score: float | None
 
 
-@value
+@statically_frozen
 class Retracted(Event):
     pool: str
     version: int
     artifact: int
 
 
-@value
+@statically_frozen
 class EvidenceAdded(Event):
     """An artifact of a pool was tried on more samples; the pool rose to ``version``."""
 
@@ -250,7 +250,7 @@ class EvidenceAdded(Event):
     score: float | None
 
 
-@value
+@statically_frozen
 class ChampionChanged(Event):
     """The artifact that a run hands out of a pool is another one now, or more is known of it; ``artifact`` is None
     where the pool has none any more.  ``score`` is the pool's own, ``evidence`` what the estimate rests on."""
@@ -263,19 +263,19 @@ class ChampionChanged(Event):
     provisional: bool
 
 
-@value
+@statically_frozen
 class RoundEnded(Event):
     round: int
     failed: bool
 
 
-@value
+@statically_frozen
 class Resized(Event):
     stage: str
     workers: int
 
 
-@value
+@statically_frozen
 class LimitChanged(Event):
     """From now on ``limit`` requests may be in flight at an endpoint."""
 
@@ -284,7 +284,7 @@ class LimitChanged(Event):
     reason: str
 
 
-@value
+@statically_frozen
 class RateLearned(Event):
     """An endpoint has told that it takes ``limit`` requests or tokens (``of``) in ``seconds``; they are kept to."""
 
@@ -294,7 +294,7 @@ class RateLearned(Event):
     seconds: float
 
 
-@value
+@statically_frozen
 class EndpointDown(Event):
     """An endpoint does not answer; its work goes to the role's others, and it is tried again after ``seconds``."""
 
@@ -303,28 +303,28 @@ class EndpointDown(Event):
     reason: str
 
 
-@value
+@statically_frozen
 class EndpointUp(Event):
     """An endpoint that was down has answered again."""
 
     endpoint: str
 
 
-@value
+@statically_frozen
 class Late(Event):
     """The item's group has gone on without it: its round no longer waits for it."""
 
     item: int
 
 
-@value
+@statically_frozen
 class Reopened(Event):
     """A run that had ended or was killed goes on; ``jobs`` were running then and run again."""
 
     jobs: int
 
 
-@value
+@statically_frozen
 class RunEnded(Event):
     status: RunStatus
     cause: Cause

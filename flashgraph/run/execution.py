@@ -21,8 +21,8 @@ from flashgraph.run.floor import Floor
 from flashgraph.run.jobs import Done, Failed, Job, Outcome, Start
 from flashgraph.run.machine import Machine
 from flashgraph.run.requests import Requests
-from flashgraph.run.resumed import Resumed
-from flashgraph.run.returns import Returns
+from flashgraph.run.return_types import ReturnType
+from flashgraph.run.session_start import SessionStart
 from flashgraph.run.turns import Completed, taken
 from flashgraph.tasks.task import Task
 
@@ -52,7 +52,7 @@ class Execution:
         resources: Mapping[str, Any],
         requests: Requests,
         floor: Floor,
-        resumed: Resumed,
+        resumed: SessionStart,
         *,
         elapsed: Callable[[], float],
         wake: Callable[[], None],
@@ -71,7 +71,7 @@ class Execution:
         self._cursors = dict(resumed.cursors)
         nodes = {n: s.spec for n, s in plan.stages.items()} | dict(plan.sources)
         self._params = {name: plan.params_of(spec) for name, spec in nodes.items()}
-        self._returns = {name: Returns.of(spec, plan.checked.ports) for name, spec in nodes.items()}
+        self._returns = {name: ReturnType.of(spec, plan.checked.ports) for name, spec in nodes.items()}
         bodies = {name: stage.spec.body for name, stage in plan.stages.items()}
         self._plain = {name for name, body in bodies.items() if not (_takes_context(body) or _is_async(body))}
         """Stages that are a function of their item alone."""

@@ -13,30 +13,19 @@ from typing import Any
 import anyio
 import attrs
 
-from flashgraph.errors import BudgetExhausted, ModelError, ModelRefused, PassingFault, RequestFailed
+from flashgraph.errors import BudgetExhausted, ModelError
 from flashgraph.evidence import Evidence, weigh
 from flashgraph.graph.ports import Context
 from flashgraph.graph.spec import StageSpec
-from flashgraph.llm.messages import as_texts, checked, checked_reply
 from flashgraph.llm.protocol import Message, Model, Reply
 from flashgraph.parts.evaluation import Work, attempt
-from flashgraph.run.budget import (
-    DEFAULT_REPLY_TOKENS,
-    Cost,
-    Ledger,
-    bounded,
-    excess,
-    prompt_estimate,
-    reply_bound,
-    reservation,
-)
+from flashgraph.run.budget import Cost, Ledger
 from flashgraph.run.contained import Inside, escaped, guarded_loop, reason, within
 from flashgraph.run.floor import Floor
 from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.store import JournalError
-from flashgraph.run.patience import EndpointHealth, Patience, ending, passing, patiently, suspect
-from flashgraph.run.resumed import request_key
-from flashgraph.run.watch import Pace
+from flashgraph.run.patience import patiently
+from flashgraph.run.tries import ModelRequest, Target, Tries, TryOutcome
 from flashgraph.tasks.task import Llm, Task
 
 __all__ = ["HeldOut", "beyond", "held_out", "unanswered"]
@@ -113,13 +102,12 @@ async def held_out(
                         tasks.start_soon(one, which, index)
     if fatal:
         raise fatal[0]
-    return tuple(
-        HeldOut(
-            sum(s) / len(s), tuple(s), dict(sorted(f.items())),
-            weigh(dict(enumerate(s)), len(s), bounds=task.bounds, failed=len(f)),
-        )
-        for s, f in zip(scores, failures, strict=True)
-    )  # fmt: skip
+    return tuple([_weighed(task, s, f) for s, f in zip(scores, failures, strict=True)])
+
+
+def _weighed(task: Task[Any, Any], scores: Sequence[float], failures: Mapping[int, str]) -> HeldOut:
+    evidence = weigh(dict(enumerate(scores)), len(scores), bounds=task.bounds, failed=len(failures))
+    return HeldOut(sum(scores) / len(scores), tuple(scores), dict(sorted(failures.items())), evidence)
 
 
 def unanswered(
@@ -157,65 +145,53 @@ class _Desk:
         self._model, self._ledger, self._examined = model, ledger, examined
         self._slots = anyio.CapacityLimiter(limit)
         self._settled = anyio.Event()
-        self._pace = Pace()
-        self._standing = EndpointHealth()
+        self._tries = Tries(lambda: ledger.limits, anyio.current_time)
 
     def seat(self, candidate: Mapping[str, str], index: int) -> Llm:
-        """The model as the attempt of a candidate at a sample sees it."""
+        """Return the model as the attempt of a candidate at a sample sees it."""
         work = _named(candidate, index)
 
         async def llm(messages: str | Sequence[Message], **params: Any) -> Reply:
-            messages = checked(messages)
-            key = request_key(self._model.name, messages, params)
-            if self._examined is not None and (known := self._examined.take(work, key)) is not None:
+            request = ModelRequest.of(self._model.name, messages, params, [self._model], self._ledger.limits)
+            if self._examined is not None and (known := self._examined.take(work, request.key)) is not None:
                 return known.without_thoughts()
-            answer = partial(self._answer, work, key, messages, params, Patience())
-            return (await patiently(answer, key)).without_thoughts()
+            return (await patiently(partial(self._send, work, request), request.key)).without_thoughts()
 
         return llm
 
-    async def _answer(
-        self, work: str, key: str, messages: Sequence[Message], params: Mapping[str, Any], patience: Patience
-    ) -> Reply:
-        examined, model = self._examined, self._model
-        sent = bounded(model, params, self._ledger.limits)
+    async def _send(self, work: str, request: ModelRequest) -> Reply:
         async with self._slots:
-            amounts = reservation([model], as_texts(messages), params, self._ledger.limits)
-            while (lacking := self._ledger.lacking(amounts)) is not None:
+            while (lacking := self._ledger.lacking(request.amounts)) is not None:
                 if self._ledger.reserved[lacking] <= 0:
                     raise BudgetExhausted(f"no {lacking} left for another request")
                 await self._settled.wait()
-            reserved = self._ledger.reserve(amounts)
-            reply, number = None, None
-            # Until a reply says better: a request that was cut off has cost something that nobody can tell.
-            spent: Mapping[str, float] = amounts
-            began = anyio.current_time()
-            try:
-                if examined is not None:
-                    number = await examined.asked(work, key, amounts)
-                reply = checked_reply(await model.complete(messages, sent), model.name)
-                self._pace.answered(model.name, reply.usage.completion, anyio.current_time() - began)
-                self._standing.answered(model.name, began)
-                spent = Cost.counted(reply.usage, reply.cost, amounts).spent
-                if broken := excess(model, reply.cost, amounts, self._ledger.limits):
-                    raise BudgetExhausted(broken)
-                return reply
-            except (PassingFault, ModelRefused) as error:
-                fault, now = passing(error), anyio.current_time()
-                most = reply_bound(model, sent) or DEFAULT_REPLY_TOKENS
-                cut_off = self._pace.cut_off(model.name, prompt_estimate(messages), now - began, most)
-                spent = Cost.of_fault(fault, model, amounts, cut_off).spent
-                beside = int(self._slots.borrowed_tokens) - 1
-                ruling = self._standing.rule(patience, fault, model.name, key, now, beside=beside)
-                if suspect(fault):
-                    self._standing.failed(model.name, key, now)
-                raise (fault if ruling == "again" else ending(fault, ruling)) from None
-            except RequestFailed as error:
-                spent = Cost.answered(error.usage, model, amounts).spent
-                raise
-            finally:
-                self._ledger.settle(reserved, spent)
-                if examined is not None and number is not None:
-                    examined.ended(number, reply, spent, self._ledger.settled)
+            reserved = self._ledger.reserve(request.amounts)
+            number: int | None = None
+            ended: list[TryOutcome] = []
+
+            def settle(tried: TryOutcome) -> None:
+                ended.append(tried)
+                self._tries.learn()
+                self._ledger.settle(reserved, tried.cost.spent)
+                if self._examined is not None and number is not None:
+                    self._examined.ended(number, tried.reply, tried.cost.spent, self._ledger.settled)
                 settled, self._settled = self._settled, anyio.Event()
                 settled.set()
+
+            if self._examined is not None:
+                try:
+                    number = await self._examined.asked(work, request.key, request.amounts)
+                except BaseException:
+                    settle(TryOutcome("failed", Cost(request.amounts)))
+                    raise
+            target = Target(
+                self._model,
+                self._model.name,
+                at=anyio.current_time(),
+                beside=lambda: int(self._slots.borrowed_tokens) - 1,
+            )
+            reply = await self._tries.send(request, target, settle)
+            if ended[-1].excess:
+                raise BudgetExhausted(ended[-1].excess)
+            assert reply is not None, "it has no other endpoint"
+            return reply

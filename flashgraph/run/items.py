@@ -1,4 +1,4 @@
-"""Items and the groups and rounds they belong to."""
+"""Items, and the groups and rounds that they belong to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import attrs
 from flashgraph.graph.ports import Group, Member
 from flashgraph.run.claims import Claim
 
-__all__ = ["GroupState", "Item", "RoundState"]
+__all__ = ["GatherState", "GroupState", "Item", "Origin", "RoundState"]
 
 Lineage = frozenset[tuple[str, int]]
 
@@ -19,10 +19,10 @@ Lineage = frozenset[tuple[str, int]]
 class Item:
     """A value on an edge, in its envelope.
 
-    ``scope`` is the stack of groups the item is a member of, as (group, index); ``stamps`` are the pool versions it
-    was made from; ``uses`` are the artifacts that are its parents, ``lineage`` those and all their ancestors;
-    ``late`` says that its group went on without it.  A repair replaces value and stamps; nothing else changes them.
-    ``path`` is how it came about, from its round's emission on: the same whenever it comes about.
+    ``scope`` is the stack of groups that the item is a member of, as (group, index).  ``stamps`` are the pool versions
+    that it was made from.  ``uses`` are its parent artifacts, and ``lineage`` adds all their ancestors.  ``late`` says
+    that its group was released without it.  Only a repair replaces value and stamps.  ``path`` names the way from its
+    round's emission to it, the same in every replay.
     """
 
     id: int
@@ -39,21 +39,39 @@ class Item:
     late: bool = False
     repairs: int = 0
     gathered: GatherState | None = None
-    """For an item that is a gathered group: what the edge knows of it."""
+    """For a gathered group: its state at the edge that released it."""
     amends: bool = False
-    """Whether a gathered group is delivered for the second time."""
+    """Whether this is the amendment of a gathered group."""
     claim: Claim | None = None
-    """Of an edge that takes equal values once: the key that it, or what it was made from, was taken under."""
+    """Its own claim, or an ancestor's, on a distinct value of an edge that takes equal values once."""
 
     @property
     def version(self) -> int:
         return max(self.stamps.values(), default=0)
 
 
+@attrs.define
+class Origin:
+    """The part of an item that it inherits from the job or the released group that makes it."""
+
+    round: int
+    parents: tuple[int, ...] = ()
+    scope: tuple[tuple[int, int], ...] = ()
+    stamps: Mapping[str, int] = attrs.field(factory=dict)
+    uses: tuple[tuple[str, int], ...] = ()
+    lineage: Lineage = frozenset()
+    loops: Mapping[str, int] = attrs.field(factory=dict)
+    path: str = ""
+    late: bool = False
+    claim: Claim | None = None
+
+
 @attrs.define(eq=False)
 class RoundState:
-    """``open`` counts the items that hold the round's place in its source's window, ``late`` those that do not;
-    ``oldest`` are the first versions that it has read, by pool."""
+    """A round: ``open`` counts its items that are not late, which hold its place in the source's window.
+
+    ``oldest`` are the first versions that it has read, by pool.
+    """
 
     id: int
     source: str
@@ -65,7 +83,7 @@ class RoundState:
 
 @attrs.define(eq=False)
 class GatherState:
-    """What has become of a group's members at one gathering edge."""
+    """The members of a group at one gathering edge."""
 
     edge: str
     members: list[Member[Any]]
@@ -74,13 +92,13 @@ class GatherState:
     ended: int = 0
     failed: int = 0
     unsent: int = 0
-    """Members that were not sampled: nobody tries them."""
+    """Members that were not sampled, and are not tried."""
     released: bool = False
     amended: bool = False
     closed: bool = False
-    """Whether it goes on no more: nobody waits for the rest, or what was delivered has been retracted."""
+    """Whether it takes no more members: the rest is not awaited, or its artifact was retracted."""
     artifact: tuple[str, int] | None = None
-    """What a pool admitted when the group was released early."""
+    """The artifact that a pool admitted when the group was released early."""
 
     @property
     def complete(self) -> bool:
@@ -107,10 +125,10 @@ class GatherState:
 
 @attrs.define(eq=False)
 class GroupState:
-    """The ``size`` members scattered from ``origin`` over one edge, ``sent`` of which are sent out.
+    """The ``size`` members scattered from ``origin`` over one edge; ``sent`` counts those that are sent out.
 
-    ``alive`` counts, by gather and member, the items that may still bring it there; a member with none left that never
-    arrived is missing or failed.  ``waiting`` counts the members that no worker has taken up.
+    ``alive`` counts, by gather and member, the items that may still bring the member there.  A member without any that
+    never arrived is missing or failed.  ``waiting`` counts the members that no worker has taken up.
     """
 
     id: int
@@ -125,10 +143,12 @@ class GroupState:
     strata: tuple[int, ...] = ()
     waiting: int = 0
     sent: int = 0
+    inside: dict[int, Item] = attrs.field(factory=dict)
+    """By number, its open items."""
     nested: list[int] = attrs.field(factory=list)
-    """Groups scattered from what carries this one."""
+    """Groups that were scattered from items of this one."""
     void: bool = False
-    """Set when a member was cancelled by the budget or a stop: the group then says nothing and goes nowhere."""
+    """Whether it is never released: a member was retracted, or an outer group failed or was released without it."""
 
     def gathered(self, state: GatherState, amendment: bool) -> Group[Any, Any]:
         return Group(self.origin.value, tuple(state.members), amendment, self.strata)

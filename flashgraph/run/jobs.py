@@ -11,7 +11,7 @@ from flashgraph.graph.ports import Artifact, Stale
 from flashgraph.llm.rates import Amount
 from flashgraph.run.cause import Cause
 from flashgraph.run.items import Item
-from flashgraph.run.value import value
+from flashgraph.run.static_frozen import statically_frozen
 
 __all__ = ["Call", "Cancel", "Command", "Done", "Failed", "Grant", "Job", "Outcome", "Refuse", "Start"]
 
@@ -65,7 +65,7 @@ class Call:
     among: int = 0
 
 
-@value
+@statically_frozen
 class Start:
     """Run ``job``: a source on the view of its pool, a stage on its item's ``value``, a repair stage on ``stale``.
     ``views`` are the values of the pools it reads; ``refreshed`` says that a refresh rule chose the newest;
@@ -82,17 +82,17 @@ class Start:
     champion: Artifact | None = None
 
 
-@value
+@statically_frozen
 class Cancel:
     job: Job
 
 
-@value
+@statically_frozen
 class Grant:
     call: Call
 
 
-@value
+@statically_frozen
 class Refuse:
     """The budget cannot pay for the call: ``limit`` names what is lacking.  Its job is parked; see `Job.refused`."""
 
@@ -103,7 +103,7 @@ class Refuse:
 Command = Start | Cancel | Grant | Refuse
 
 
-@value
+@statically_frozen
 class Done:
     """A job's result; ``uses`` are the artifacts it named (None: it named none)."""
 
@@ -111,7 +111,7 @@ class Done:
     uses: tuple[int, ...] | None = None
 
 
-@value
+@statically_frozen
 class Failed:
     cause: Cause
     reason: str

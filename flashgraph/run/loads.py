@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 
 import anyio
 
-from flashgraph.llm.protocol import Model
+from flashgraph.llm.protocol import Load, Model
 from flashgraph.run.machine import Machine
 from flashgraph.run.turns import Measured
-from flashgraph.run.watch import reading
 
-__all__ = ["Loads"]
+__all__ = ["Loads", "reading"]
+
+ANSWER_SECONDS = 5.0
+"""How long a server may take to say how full it is."""
 
 READING_SECONDS = 1.0
 """How often a server is asked how full it is."""
 
+_log = logging.getLogger("flashgraph")
+
+
+async def reading(model: Model) -> Load | None:
+    """Return how full the server of a model says it is; None if it does not say, in `ANSWER_SECONDS`."""
+    ask = getattr(model, "load", None)
+    if ask is None:
+        return None
+    try:
+        with anyio.fail_after(ANSWER_SECONDS):
+            load: Load | None = await ask()
+            return load
+    except Exception as error:  # whatever a user's model does: its run continues without the reading
+        _log.info("%s does not say how full it is: %s: %s", model.name, type(error).__name__, error)
+        return None
+
 
 class Loads:
-    """What the servers have said since the last turn; ``wake`` tells the driver that there is something."""
+    """The readings of servers since the last turn; ``wake`` tells the driver to take them."""
 
     def __init__(
         self,

@@ -22,7 +22,7 @@ from flashgraph.errors import (
     Throttled,
 )
 from flashgraph.llm.protocol import Message, Model, Reply
-from flashgraph.run.resumed import request_key
+from flashgraph.run.paid_replies import request_key
 
 __all__ = [
     "LONGEST_PAUSE",

@@ -1,4 +1,4 @@
-"""A pool in a run: its value at each version that may still be read, and the log of what changed."""
+"""A pool in a run: its value at each version that may still be read, and the log of its changes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def for_task(value: Any, task: Task[Any, Any] | None) -> Any:
 
 @attrs.define
 class PoolRecord:
-    """What the scheduler knows of an admitted artifact, beside what the pool knows.
+    """The scheduler's record of an admitted artifact, beside the pool's own.
 
-    ``settled`` is the version from which on its evidence is complete: infinity while it is provisional.
+    ``settled`` is the first version with complete evidence for it: infinity while it is provisional.
     """
 
     artifact: int
@@ -39,38 +39,44 @@ class PoolRecord:
     last: Artifact
     settled: float
     value: Any = None
-    """What was admitted, while it is provisional."""
+    """The admitted value, while it is provisional."""
 
 
 class PoolState:
-    """Admissions are serial, and each one that changes the pool raises `version` by one."""
+    """A pool's versions.  Admissions are serial, and each one that changes the pool raises `version` by one."""
 
     def __init__(self, name: str, value: Any, rule: ChampionRule | None = None) -> None:
         self.name = name
         self.version = 0
         self.best: Artifact | None = None
-        """The champion: what the run hands out, by the schedule's rule among the artifacts that the value holds."""
+        """The champion: of the artifacts that the value holds, the one that the schedule's rule hands out."""
         self._rule = rule or the_best()
-        self._title = Title()
+        self.title = Title()
+        """The champion rule's record of the champion."""
         self.records: dict[int, PoolRecord] = {}
         self._views: dict[int, Any] = {0: value}
         self._forgotten = 0
-        """No version before this one has a view any more."""
+        """No version before this one has a view."""
         self._log: list[Change] = []
 
     @property
     def value(self) -> Any:
         return self._views[self.version]
 
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The versions that may still be read, oldest first."""
+        return tuple(self._views)
+
     def view(self, version: int) -> Any:
         return self._views[version]
 
     def changes(self, since: int) -> tuple[Change, ...]:
-        """What happened after version ``since``, oldest first."""
+        """Return the changes after version ``since``, oldest first."""
         return tuple(self._log[since:])
 
     def forget_before(self, version: int) -> None:
-        """Drop the values of versions that nothing can read any more; the log stays."""
+        """Drop the values before a version, which nothing can read; the log stays."""
         until = min(version, self.version)
         for old in range(self._forgotten, until):
             del self._views[old]
@@ -85,7 +91,7 @@ class PoolState:
         lag: int,
         at: float,
     ) -> Change | None:
-        """Admit ``value`` as a new artifact; None when the pool did not change."""
+        """Admit ``value`` as a new artifact and return the change; None if the pool did not change."""
         artifact = len(self.records)
         before = self.value
         after = self._apply(PoolEvent("admit", artifact, value, parents, partial))
@@ -100,7 +106,7 @@ class PoolState:
             lag,
             partial,
             False,
-            # Where its evidence is complete, what comes of it does not stand or fall with what it was made from.
+            # With complete evidence, its descendants no longer depend on its ancestors.
             frozenset({(self.name, artifact)}) | (lineage if partial else frozenset()),
             at,
             shown,
@@ -113,14 +119,14 @@ class PoolState:
         return change
 
     def _forget_value(self, artifact: int) -> None:
-        """Let go of the value of a mere step, which no view shows any more: a long run makes thousands of them."""
+        """Drop the value of an artifact without score that no view holds: a long run makes thousands of them."""
         record = self.records[artifact]
         record.last = attrs.evolve(record.last, value=None)
         change = self._log[record.version - 1]
         self._log[record.version - 1] = attrs.evolve(change, artifact=record.last)
 
     def amend(self, artifact: int, value: Any, parents: tuple[int, ...]) -> Change:
-        """Give the pool the full evidence for a provisional artifact: it confirms or retracts it."""
+        """Give the pool the full evidence for a provisional artifact, which it confirms or retracts."""
         record = self.records[artifact]
         after = self._apply(PoolEvent("amend", artifact, value, parents, False))
         record.provisional, record.settled, record.value = False, self.version + 1, None
@@ -133,8 +139,10 @@ class PoolState:
         return self._advance(after, "confirmed", known)
 
     def evidence(self, artifact: int, value: Any, partial: bool = False) -> Change | None:
-        """Add evidence to an artifact that the pool holds; None when the pool did not change.  ``partial`` says that
-        the rest of the group is still to come."""
+        """Add evidence to an artifact that the pool holds and return the change; None if the pool did not change.
+
+        ``partial`` says that the rest of the group is still to come.
+        """
         record, before = self.records.get(artifact), self.value
         if record is None or artifact not in before.artifacts:
             return None
@@ -145,7 +153,7 @@ class PoolState:
         return self._advance(after, "evidence", record.last)
 
     def retract(self, artifact: int) -> Change:
-        """Take a provisional artifact back whose evidence will never be complete."""
+        """Retract a provisional artifact whose evidence will never be complete."""
         record = self.records[artifact]
         record.provisional, record.settled, record.retracted = False, self.version + 1, True
         return self._advance(self._apply(PoolEvent("retract", artifact, record.value, ())), "retracted", record.last)
@@ -164,7 +172,7 @@ class PoolState:
                 f"{said} returned {after!r:.200}; expected the pool's next value, with its artifacts.\n"
                 "Fix: return attrs.evolve(self, ...), or self where nothing changes."
             )
-        # The cheapest sign of it; `check_pool` looks at all of the value.
+        # The cheapest sign of a change in place; `check_pool` compares the whole value.
         if (event.artifact in before.artifacts) != held:
             raise FlashgraphError(
                 f"{said} changed the value it was called on, which is the view of version {self.version}: it "
@@ -174,7 +182,7 @@ class PoolState:
         return after
 
     def narrowed(self) -> Any:
-        """The newest value with its best line alone."""
+        """Return the newest value with its best line alone."""
         try:
             line = self.value.focus()
         except Exception as error:
@@ -185,7 +193,7 @@ class PoolState:
         return line
 
     def _choice(self, value: Any, newest: int) -> Artifact | None:
-        """What a value's `best` returns: of artifacts up to number ``newest``, one that it has, or None."""
+        """Return a value's `best`: one of its artifacts up to number ``newest``, or None."""
         try:
             chosen: Artifact | None = value.best()
         except Exception as error:
@@ -204,10 +212,10 @@ class PoolState:
     def _advance(self, after: Any, kind: Any, artifact: Artifact, newest: int | None = None) -> Change:
         choice = self._choice(after, len(self.records) - 1 if newest is None else newest)
         if getattr(after, "own_champion", False):  # nothing to compare on common samples
-            self._title = Title()
+            self.title = Title()
         else:
-            self._title = self._rule.next(self._title, after.artifacts, choice, artifact.id)
-        self.best = after.artifacts.get(self._title.champion) if self._title.champion is not None else choice
+            self.title = self._rule.next(self.title, after.artifacts, choice, artifact.id)
+        self.best = after.artifacts.get(self.title.champion) if self.title.champion is not None else choice
         self.version += 1
         self._views[self.version] = after
         change = Change(self.version, kind, artifact)

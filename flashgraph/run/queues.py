@@ -53,6 +53,10 @@ class EdgeQueue:
         else:
             insort(self._entries, entry)
 
+    def items(self) -> list[Item]:
+        """Return the items in the order in which they leave."""
+        return [entry[3] for entry in self._entries if entry[2] not in self._gone]
+
     def head(self) -> Item | None:
         """The item that leaves next."""
         while self._entries and self._entries[0][2] in self._gone:

@@ -196,10 +196,11 @@ class Slots:
         """How often chance has chosen among a service's endpoints."""
         self.sharing = _sharing(services)
         """Services that have endpoints in common, together."""
+        self.ranks: dict[int, Any] = {}
+        """By call that waits for a slot, its rank; the smallest goes first."""
         self._seed = seed
         self._members = {s: tuple(self.endpoints[e] for e in weights) for s, weights in services.items()}
         self._waiting: dict[str, list[tuple[Any, int, Call]]] = {service: [] for service in services}
-        self._entry: dict[int, Any] = {}
 
     @property
     def limits(self) -> dict[str, int]:
@@ -248,19 +249,19 @@ class Slots:
 
     def wait(self, call: Call, rank: Any) -> None:
         """Queue ``call``, or move it to ``rank`` if it waits already."""
-        self._entry[call.id] = rank
+        self.ranks[call.id] = rank
         heapq.heappush(self._waiting[call.service], (rank, call.id, call))
 
     def withdraw(self, call: Call) -> None:
-        self._entry.pop(call.id, None)
+        self.ranks.pop(call.id, None)
 
     def is_waiting(self, call: Call) -> bool:
-        return call.id in self._entry
+        return call.id in self.ranks
 
     def first(self, service: str) -> tuple[Any, Call] | None:
         """The waiting call that goes next, with its rank."""
         heap = self._waiting[service]
-        while heap and self._entry.get(heap[0][1]) != heap[0][0]:
+        while heap and self.ranks.get(heap[0][1]) != heap[0][0]:
             heapq.heappop(heap)
         return (heap[0][0], heap[0][2]) if heap else None
 

@@ -75,7 +75,7 @@ class Sources:
         if spec.rounds is not None and source.emissions >= spec.rounds:
             return False
         if spec.reads is not None:
-            now = self._pools[spec.reads].version, self._flow.ended_rounds[source.name]
+            now = self._pools[spec.reads].version, self._flow.rounds.ended[source.name]
             if source.waits_past == now:
                 return False
         return self.pays(source.name)
@@ -94,12 +94,12 @@ class Sources:
 
     def open_rounds(self, source: str) -> int:
         """Rounds of ``source`` that hold a place in its window."""
-        return self._flow.open_rounds[source]
+        return self._flow.rounds.holding[source]
 
     def view(self, source: SourceState, pool: PoolState) -> Any:
         """The pool's newest value; narrowed to its best line for the schedule's share of emissions, as long as other
         rounds are open beside it."""
-        source.ended = self._flow.ended_rounds[source.name]
+        source.ended = self._flow.rounds.ended[source.name]
         share = 0.0 if self._plan.sources[source.name].evidence else self._plan.schedule.focus
         beside = share > 0 and not source.widen and self.open_rounds(source.name) > 0
         source.narrowed = (

@@ -44,7 +44,9 @@ class Stages:
     def __init__(self, plan: Plan, flow: Flow, admission: Admission) -> None:
         self.states = {n: StageState(s, plan.schedule.control.start(s.workers)) for n, s in plan.stages.items()}
         for name, state in self.states.items():
-            state.feeds = [(e, flow.queues[e.name], flow.members.get(e.name)) for e in plan.incoming[name]]
+            state.feeds = [
+                (e, flow.places.queues[e.name], flow.places.members.get(e.name)) for e in plan.incoming[name]
+            ]
             if [members for _, _, members in state.feeds] == [None]:
                 state.alone = state.feeds[0][1]
             state.judged = any(e.judges for e in plan.incoming[name])

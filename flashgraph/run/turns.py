@@ -17,14 +17,14 @@ from flashgraph.run.goal import Goal
 from flashgraph.run.jobs import Command, Outcome
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity
-from flashgraph.run.value import value
+from flashgraph.run.static_frozen import statically_frozen
 
 __all__ = ["Answered", "Asked", "Completed", "Measured", "Turn", "apply", "taken"]
 
 T = TypeVar("T")
 
 
-@value
+@statically_frozen
 class Asked:
     """Job number ``job`` wants to call a role's model, with a prompt of about ``size`` tokens."""
 
@@ -47,7 +47,7 @@ class Answered:
     usd: float | None = None
     finish: str = ""
     request: str = ""
-    """The key of the request; see `flashgraph.run.resumed.request_key`."""
+    """The key of the request; see `flashgraph.run.paid_replies.request_key`."""
     messages: Sequence[Message] = ()
     reply: Reply | None = None
     pause: float | None = None
@@ -61,7 +61,7 @@ class Answered:
     """What the endpoint said of its rates."""
 
 
-@value
+@statically_frozen
 class Completed:
     """How job number ``job`` ended; ``cursor`` and ``stream`` are a source's state after its draw."""
 
@@ -80,7 +80,7 @@ class Measured:
     load: Load | None
 
 
-@value
+@statically_frozen
 class Turn:
     """One moment: readings, answers, outcomes and requests, told to the machine in this order, and then a step.
 

@@ -167,7 +167,7 @@ class RunMeasures:
         plan = machine.plan
         self._lasting = [name for name, spec in plan.sources.items() if spec.rounds is None]
         self._members = {endpoint: [] for endpoint in plan.limits}
-        for name, queue in machine.flow.members.items():
+        for name, queue in machine.flow.places.members.items():
             endpoint = plan.stages[plan.edges[name].dst].endpoint
             if endpoint is not None:
                 self._members[endpoint].append(queue)

@@ -1,7 +1,7 @@
 """All interleavings of a tiny run: races are enumerated, not sampled.
 
 `explore` walks depth first over everything that can happen next, from the first turn to every end.  When paths meet in
-states that decide alike from then on (`flashgraph.testing.snapshot.signature`), only one is continued; the number of
+states that decide alike from then on (`flashgraph.testing.signatures.signature`), only one is continued; the number of
 interleavings stays exact.  It checks the state after every step, and the log of every path.
 """
 
@@ -20,7 +20,7 @@ from flashgraph.testing.hand import Hand, Oracle
 from flashgraph.testing.invariants import Watch
 from flashgraph.testing.log import InvariantViolation, Stalled
 from flashgraph.testing.moves import Move
-from flashgraph.testing.snapshot import signature
+from flashgraph.testing.signatures import signature
 
 __all__ = ["Explored", "explore"]
 
@@ -97,7 +97,7 @@ class _Walk:
 
     def choices(self, hand: Hand, faults: int) -> Iterator[tuple[tuple[Move, ...], int]]:
         moves = hand.moves()
-        if self.drained and moves and hand.machine._draining is None:
+        if self.drained and moves and hand.machine.snapshot().draining is None:
             yield (Move("drain"),), faults  # first, or a bounded walk would drain only states near its end
         for count in range(1, self.together + 1):
             for chosen in combinations(moves, count):

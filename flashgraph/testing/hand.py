@@ -20,14 +20,15 @@ from flashgraph.policies.schedule import Schedule
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Budget, Ledger
 from flashgraph.run.cause import Cause, End
+from flashgraph.run.ending import SchedulerStalled
 from flashgraph.run.jobs import Call, Cancel, Command, Failed, Refuse, Start
-from flashgraph.run.machine import Machine, SchedulerStalled
+from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity, Plan, compile_plan
 from flashgraph.run.turns import Answered, Asked, Completed, Measured, Turn, apply
 from flashgraph.testing.invariants import Watch
 from flashgraph.testing.log import InvariantViolation, Stalled, around
 from flashgraph.testing.moves import Move
-from flashgraph.testing.snapshot import snapshot
+from flashgraph.testing.signatures import whole_state
 from flashgraph.testing.state import check_state
 from flashgraph.testing.work import Work, advance, draw_source
 
@@ -243,7 +244,7 @@ class Hand:
         machine = Machine(self.plan, Ledger(self.budget), events.append, self.seed)
         for number, (turn, state) in enumerate(zip(self.turns, self.states, strict=True)):
             apply(turn, machine)
-            if snapshot(machine) != state:
+            if whole_state(machine) != state:
                 raise InvariantViolation(f"I13: after a replay of {number + 1} turns the machine differs")
         if events != self.events[: len(events)]:
             raise InvariantViolation("I13: after a replay of the turns the log differs")
@@ -323,7 +324,7 @@ class Hand:
         if not self._stopped and not self.machine.stopping:
             self.turns.append(turn)
             if self.watched:
-                self.states.append(snapshot(self.machine))
+                self.states.append(whole_state(self.machine))
         return commands
 
     def resume_with(self, capacity: Capacity) -> None:

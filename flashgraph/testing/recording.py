@@ -19,7 +19,7 @@ from flashgraph.run.pools import PoolState
 from flashgraph.run.turns import Turn, apply
 from flashgraph.tasks.task import Task
 from flashgraph.testing.log import InvariantViolation, around
-from flashgraph.testing.snapshot import POOLS, snapshot
+from flashgraph.testing.signatures import POOLS, whole_state
 
 __all__ = ["FULL", "Recording", "SlowRecording", "record_pools"]
 
@@ -89,7 +89,7 @@ class Recording:
             self._until.append(len(self._events))
         self._task = machine.task
         whole = len(self._turns) % self._every == 0
-        self._turns.append((turn, snapshot(machine) if whole else None))
+        self._turns.append((turn, whole_state(machine) if whole else None))
         return None
 
     @property
@@ -123,9 +123,9 @@ class Recording:
                     f"{why}makes another log:\n{log}\nThe replay has\n    {other}: {made}\n"
                     "Fix: pools, conditions, scatters, orders and release rules must depend on their arguments alone."
                 )
-            if state is not None and snapshot(machine) != state:
+            if state is not None and whole_state(machine) != state:
                 raise InvariantViolation(
-                    f"{why}makes the same log and another state{_differing(snapshot(machine), state)}.\n"
+                    f"{why}makes the same log and another state{_differing(whole_state(machine), state)}.\n"
                     "Fix: make pools and items depend on arguments alone (no random, no clock, no global), and change "
                     "no value in place."
                 )

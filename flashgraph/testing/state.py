@@ -9,8 +9,8 @@ import math
 from collections import Counter
 
 from flashgraph.run.machine import Machine
+from flashgraph.run.snapshot import MachineSnapshot
 from flashgraph.testing.log import InvariantViolation
-from flashgraph.testing.snapshot import queued
 
 __all__ = ["check_state", "held_back"]
 
@@ -22,8 +22,9 @@ def _expect(holds: bool, name: str, message: str) -> None:
 
 def check_state(machine: Machine) -> None:
     """Check a machine after a step.  Raises `InvariantViolation`, which names the invariant."""
+    seen = machine.snapshot()
     if not machine.stopping:  # else an item keeps its place, even when its job has ended
-        _places(machine)
+        _places(machine, seen)
     else:
         left = [job.id for job in machine.running if not job.cancelled]
         _expect(not left, "I12", f"the run is stopped, and its jobs {left} are left running")
@@ -31,31 +32,31 @@ def check_state(machine: Machine) -> None:
     _bounds(machine)
     _account(machine)
     if machine.status is None and not machine.stopping:
-        _nothing_stands(machine)
+        _nothing_stands(machine, seen)
 
 
-def _places(machine: Machine) -> None:
+def _places(machine: Machine, seen: MachineSnapshot) -> None:
     """I1: every open item is in one place, where it says it is."""
     flow = machine.flow
     found: list[tuple[int, str]] = []
-    for name, queue in flow.queues.items():
-        found += [(i.id, "queued") for i in queued(queue)]
-        held = sum(where == "held" and flow.items[i].edge == name for i, where in flow._where.items())
+    for name, queue in flow.places.queues.items():
+        found += [(number, "queued") for number in seen.queued[name]]
+        held = sum(place == "held" and flow.places.items[i].edge == name for i, place in seen.places.items())
         _expect(queue.held == held, "I2", f"edge {name} counts {queue.held} items under repair, found {held}")
-    for queue in flow.members.values():
-        found += [(i.id, "member") for i in queued(queue)]
+    for members in seen.members.values():
+        found += [(number, "member") for number in members]
     for job in machine.jobs.values():
         found += [(i.id, "outbox") for i in job.outbox if flow.is_open(i)]
         if job.item is not None and not job.done and flow.is_open(job.item):
             found.append((job.item.id, "held" if job.kind == "repair" else "running"))
-    found += [(i.id, "outbox") for i in flow.pending if flow.is_open(i)]
+    found += [(number, "outbox") for number in seen.pending if number in seen.places]
     for state in machine.stages.values():
         found += [(item.id, "held") for item, _ in state.repairs]
-    for group in flow.groups.values():
+    for group in flow.groups.open.values():
         for gather in group.gathers.values():
             found += [(i.id, "gathered") for i in gather.items if flow.is_open(i)]
-    expected, counted = Counter(flow._where.items()), Counter(found)
-    _expect(set(flow._where) == set(flow.items), "I1", "an open item has no place, or an ended item has one")
+    expected, counted = Counter[tuple[int, str]](seen.places.items()), Counter(found)
+    _expect(set(seen.places) == set(flow.places.items), "I1", "an open item has no place, or an ended item has one")
     _expect(counted == expected, "I1", f"found {counted - expected} in unexpected places, "
             f"and did not find {expected - counted}")  # fmt: skip
 
@@ -63,34 +64,38 @@ def _places(machine: Machine) -> None:
 def _rounds_and_groups(machine: Machine) -> None:
     """I4, I8: recount the open items of rounds and of members."""
     flow = machine.flow
-    held = Counter((i.round, i.late) for i in flow.items.values())
-    for round_ in flow.rounds.values():
+    held = Counter((i.round, i.late) for i in flow.places.items.values())
+    for round_ in flow.rounds.open.values():
         counts = (held[round_.id, False], held[round_.id, True])
         said = (round_.open, round_.late)
         _expect(said == counts, "I4", f"round {round_.id} counts {said} items (open, late), there are {counts}")
     for source in machine.plan.sources:
-        mine = sum(held[r.id, False] > 0 for r in flow.rounds.values() if r.source == source)
+        mine = sum(held[r.id, False] > 0 for r in flow.rounds.open.values() if r.source == source)
         _expect(mine <= machine.plan.schedule.window, "I4", f"source {source} has {mine} rounds open")
     if machine.plan.schedule.serial:
         drawn = sum(job.kind == "source" for job in machine.running)
-        _expect(len(flow.rounds) + drawn <= 1, "I11", f"lockstep has {len(flow.rounds)} rounds open and draws {drawn}")
+        _expect(
+            len(flow.rounds.open) + drawn <= 1,
+            "I11",
+            f"lockstep has {len(flow.rounds.open)} rounds open and draws {drawn}",
+        )
     reaches = machine.plan.reaches
     carried = Counter(
         (group, gather, index)
-        for item in flow.items.values()
+        for item in flow.places.items.values()
         for group, index in item.scope
-        for gather in reaches[flow.groups[group].edge][item.edge]
+        for gather in reaches[flow.groups.open[group].edge][item.edge]
     )
-    for group in flow.groups.values():
+    for group in flow.groups.open.values():
         alive = {g: [carried[group.id, g, index] for index in range(group.size)] for g in group.gathers}
         _expect(group.alive == alive, "I8", f"group {group.id} counts {group.alive} by member, there are {alive}")
 
 
 def _bounds(machine: Machine) -> None:
     """I2, I3, I4: queues, workers and slots."""
-    for name, queue in machine.flow.queues.items():
+    for name, queue in machine.flow.places.queues.items():
         _expect(len(queue) <= queue.capacity, "I2", f"edge {name} holds {len(queue)} of {queue.capacity}")
-        opened = sum(g.waiting > 0 and g.edge == name for g in machine.flow.groups.values())
+        opened = sum(g.waiting > 0 and g.edge == name for g in machine.flow.groups.open.values())
         _expect(queue.opened == opened, "I2", f"edge {name} counts {queue.opened} opened groups, there are {opened}")
     busy = Counter(job.node for job in machine.jobs.values() if job.kind != "source")
     for name, state in machine.stages.items():
@@ -129,32 +134,36 @@ def _account(machine: Machine) -> None:
         _expect(spent <= limit, "I10", f"{spent:g} {name} are settled or reserved, the limit is {limit:g}")
 
 
-def _nothing_stands(machine: Machine) -> None:
+def _nothing_stands(machine: Machine, seen: MachineSnapshot) -> None:
     """I9: nothing that is possible at this moment was left undone; a lost wake-up would leave it forever."""
     flow, plan = machine.flow, machine.plan
     for pool in plan.pools:
         for edge in plan.incoming[pool]:
-            _expect(not flow.queues[edge.name].waiting, "I9", f"an item waits for pool {pool}, which admits every item")
+            _expect(
+                not flow.places.queues[edge.name].waiting,
+                "I9",
+                f"an item waits for pool {pool}, which admits every item",
+            )
     for job in machine.jobs.values():
         for item in job.outbox:
-            stuck = flow.is_open(item) and (plan.edges[item.edge].gather or not flow.queues[item.edge].full)
+            stuck = flow.is_open(item) and (plan.edges[item.edge].gather or not flow.places.queues[item.edge].full)
             _expect(not stuck, "I9", f"item {item.id} was not passed to {item.edge}, which has room")
         gone = job.item is not None and not job.done and not flow.is_open(job.item)
         _expect(not gone or job.cancelled, "I12", f"job {job.id} works on an item that has ended, and is not cancelled")
     timer = machine.next_timer()
-    for (overdue, name), at in flow._timed.items():
+    for (overdue, name), at in seen.timers.items():
         _expect(timer is not None and timer <= at, "I9", f"group {overdue} has a deadline at {at:g}, no timer is set")
         _expect(at > machine.now, "I9", f"the deadline of group {overdue} on {name} has passed unnoticed")
-    for group_ in flow.groups.values():
+    for group_ in flow.groups.open.values():
         for name, state in group_.gathers.items():
             wait = plan.edges[name].release.deadline()
             when = machine.now if wait is None else group_.scattered_at + wait
-            timed = when <= machine.now or flow._timed.get((group_.id, name)) == when
+            timed = when <= machine.now or seen.timers.get((group_.id, name)) == when
             _expect(timed, "I8", f"group {group_.id} is due on {name} at {when:g}, without a timer")
             due = state.complete and not (state.released or state.closed or group_.void)
             _expect(not due, "I9", f"group {group_.id} is complete on {name}, and is not released")
-    for item in flow.pending:
-        stuck = flow.is_open(item) and not flow.queues[item.edge].full
+    for item in flow.groups.pending:
+        stuck = flow.is_open(item) and not flow.places.queues[item.edge].full
         _expect(not stuck, "I9", f"group item {item.id} waits for room on {item.edge}, which has room")
     for service in machine.slots.services:
         first = machine.slots.first(service)
@@ -162,7 +171,7 @@ def _nothing_stands(machine: Machine) -> None:
             lacking = machine.ledger.lacking(first[1].amounts)
             waits = lacking is not None and machine.ledger.reserved[lacking] > 0
             _expect(waits, "I9", f"call {first[1].id} waits for a slot of {service}, which has one free")
-    if machine._draining is None and not plan.schedule.serial:
+    if seen.draining is None and not plan.schedule.serial:
         _no_worker_idle(machine)
 
 
@@ -183,7 +192,7 @@ def _no_worker_idle(machine: Machine) -> None:
     """I9: no stage has work, a worker, a slot and room in the budget at once, and no source has room in its window."""
     for name, state in machine.stages.items():
         waits = bool(state.repairs) or any(
-            machine.flow.queues[e.name].waiting or (e.scatter and machine.flow.members[e.name].waiting)
+            machine.flow.places.queues[e.name].waiting or (e.scatter and machine.flow.places.members[e.name].waiting)
             for e in machine.plan.incoming[name]
         )
         service = state.plan.endpoint

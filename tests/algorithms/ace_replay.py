@@ -227,7 +227,7 @@ async def run_replayed(
         on_event=watch,
         target_score=math.inf,
     ) as run:
-        made = run.machine.flow.items = Kept()
+        made = run.machine.flow.places.items = Kept()
         values = run.machine.pools["playbook"]._views = Kept(run.machine.pools["playbook"]._views)
         result = await run.wait()
     if failures:

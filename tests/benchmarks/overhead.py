@@ -122,7 +122,7 @@ def held(window: int, items: int = HELD) -> float:
             graph, TASK, models={}, schedule=fg.pipelined(window, focus=0.0), settle=anyio.wait_all_tasks_blocked
         ) as run:
             await anyio.sleep(1.5)
-            most = len(run.machine.flow.rounds)
+            most = len(run.machine.flow.rounds.open)
             await run.wait()
         return time.process_time() - before
 
@@ -237,7 +237,7 @@ def memory(open_items: int) -> float:
         tracemalloc.start()
         async with fg.open_run(graph, TASK, models={}, schedule=fg.pipelined(1)) as run:
             before = tracemalloc.get_traced_memory()[0]
-            while len(run.machine.flow.items) < open_items:
+            while len(run.machine.flow.places.items) < open_items:
                 await anyio.lowlevel.checkpoint()
             await anyio.sleep(0.01)
             # The event log belongs to the run, and is as long when the items have ended.

@@ -25,7 +25,7 @@ from flashgraph.llm.protocol import Message
 from flashgraph.run import events as ev
 from flashgraph.run.journal.keeper import JOURNAL
 from flashgraph.run.journal.store import Store
-from flashgraph.run.resumed import request_key
+from flashgraph.run.paid_replies import request_key
 from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.sim.world import World
 from flashgraph.testing.invariants import check_invariants

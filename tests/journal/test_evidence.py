@@ -79,7 +79,7 @@ def test_told_again_the_champion_is_the_same(tmp_path: Path) -> None:
     db.close()
     mine, other = machine.pools["frontier"], fresh.pools["frontier"]
     assert mine.best == other.best
-    assert mine._title == other._title
+    assert mine.title == other.title
     assert mine.value == other.value
 
 

@@ -17,6 +17,7 @@ from flashgraph.policies.control import Waiting
 from flashgraph.run.items import GatherState, GroupState, Item
 from flashgraph.run.jobs import Command, Done, Grant, Job, Start
 from flashgraph.run.machine import Machine
+from flashgraph.run.snapshot import MachineSnapshot
 from flashgraph.run.turns import Turn
 from flashgraph.testing.log import InvariantViolation
 from flashgraph.testing.state import held_back
@@ -94,7 +95,7 @@ class Recount:
         draws = [machine.jobs[done.job] for done in turn.completed if done.source]
         emitted = any(isinstance(d.outcome, Done) and d.outcome.value is not None for d in turn.completed if d.source)
         self._drawn = [job.stamps for job in draws] if emitted and not machine.stopping else []
-        self._rounds = set(machine.flow.rounds)
+        self._rounds = set(machine.flow.rounds.open)
         self._versions = {name: pool.version for name, pool in machine.pools.items()}
         self._waiting = _waiting(machine)
         self._own = {asked.job for asked in turn.asked if machine.jobs[asked.job].slot is not None}
@@ -124,7 +125,7 @@ class Recount:
                 _expect(not strays, "I8", f"artifacts {strays} of {pool.name} have parents that nobody named")
             for number, record in pool.records.items():
                 self._lines.setdefault((pool.name, number), record.lineage)
-        for item in machine.flow.items.values():
+        for item in machine.flow.places.items.values():
             tokens = _tokens(item.value)
             if tokens:
                 _expect_read(item, tokens)
@@ -138,7 +139,7 @@ class Recount:
         self._expect_ranked(commands, machine)
         self._expect_streaks(machine)
         self._expect_views(machine)
-        ending = machine._draining is not None or machine.status is not None
+        ending = machine.snapshot().draining is not None or machine.status is not None
         _expect(ending or not self._drained, "I12", "the run is asked to end, and goes on as if it were not")
         _expect(not starts or not self._drained, "I12", "the run is asked to end, and starts something new")
 
@@ -175,7 +176,7 @@ class Recount:
         before, could have gone, and waits still.  (How many members a group lacks changes on the way.)"""
         if machine.plan.schedule.serial or self._drained or "lacks" in _asks(machine.plan.schedule.control):
             return
-        for number, rank in machine.slots._entry.items():
+        for number, rank in machine.slots.ranks.items():
             waits = machine.calls.open.get(number)
             _expect(waits is not None, "I4", f"call {number} waits for a slot, and has ended")
             if waits is not None and (asker := waits.job).item is not None:
@@ -204,7 +205,7 @@ class Recount:
 
     def _expect_streaks(self, machine: Machine) -> None:
         """I8: a member's streak is how many groups in a row it has passed, of those that have come to their gathers."""
-        for number, group in machine.flow.groups.items():
+        for number, group in machine.flow.groups.open.items():
             if machine.plan.edges[group.edge].arrange is not None:
                 gathers = [(gather, state) for gather, state in group.gathers.items() if not state.closed]
                 self._groups.update({(number, gather): (group, state) for gather, state in gathers})
@@ -218,8 +219,9 @@ class Recount:
             for identity, member in zip(group.identities, state.members, strict=True):
                 if member.state == "arrived":
                     streaks[identity] = streaks[identity] + 1 if arrange.passed(member.value) else 0
+        found_streaks = machine.snapshot().streaks if self._streaks else {}
         for edge, streaks in self._streaks.items():
-            found = machine.flow._streaks[edge]
+            found = found_streaks[edge]
             if closed[edge] > 1:
                 self._streaks[edge] = Counter(found)  # in which order they came is not known here
             else:
@@ -228,23 +230,23 @@ class Recount:
     def _expect_views(self, machine: Machine) -> None:
         """I6: when a source has emitted, the views of a pool are kept from the first that an open round has read or
         that a source draws from, and no others: a long run would hold all that there ever were."""
-        if not self._drawn or self._rounds - set(machine.flow.rounds):
+        if not self._drawn or self._rounds - set(machine.flow.rounds.open):
             return
         draws = [state.drawing.stamps for state in machine.sources.states.values() if state.drawing is not None]
         for name, pool in machine.pools.items():
-            read = [r.oldest[name] for r in machine.flow.rounds.values() if name in r.oldest]
+            read = [r.oldest[name] for r in machine.flow.rounds.open.values() if name in r.oldest]
             drawn = [stamps[name] for stamps in [*draws, *self._drawn] if name in stamps]
-            first, kept = min([self._versions[name], *read, *drawn]), min(pool._views)
+            first, kept = min([self._versions[name], *read, *drawn]), pool.kept[0]
             _expect(kept == first, "I6", f"the views of {name} are kept from {kept} on, expected from {first} on")
 
     def _expect_lacks(self, item: Item, machine: Machine) -> None:
         """I9: what a group lacks until it goes on is what its rule asks for without what is there."""
-        group = machine.flow.groups.get(item.scope[-1][0]) if item.scope else None
+        group = machine.flow.groups.open.get(item.scope[-1][0]) if item.scope else None
         if machine.plan.edges[item.edge].scatter is not None or group is None:
             return
         open_ = [(machine.plan.edges[name], state) for name, state in group.gathers.items() if not state.released]
         asked = [e.release.needs(group.size) - sum(m.state == "arrived" for m in s.members) for e, s in open_]
-        lacks, found = max([1, *asked]), machine.flow.lacks(item)
+        lacks, found = max([1, *asked]), machine.flow.groups.lacks(item)
         _expect(found == lacks, "I9", f"the group of item {item.id} lacks {lacks} members, and {found} are counted")
 
     def _expect_view(self, start: Start, machine: Machine) -> None:
@@ -300,19 +302,35 @@ def _went_on_whole(machine: Machine, state: GatherState) -> bool:
 
 
 def _waiting(machine: Machine) -> dict[tuple[str, int], tuple[str, Item]]:
-    """What waits for a slot: calls by number, and of stages that have a worker free what they would take up next."""
-    calls = [call for call in machine.calls.open.values() if machine.slots.is_waiting(call)]
+    """All that waits for a slot: calls by number, and the next items of stages with a free worker."""
+    seen = machine.snapshot()
+    calls = [call for call in machine.calls.open.values() if call.id in seen.ranks]
     found = {("call", call.id): (call.job.node, call.job.item) for call in calls if call.job.item is not None}
     for name, state in machine.stages.items():
         # To look at what a staleness rule judges would be to apply it.
         able = state.plan.endpoint is not None and state.busy < state.most and not (state.judged or state.repairs)
-        if able and not held_back(machine, name) and (head := machine._stages.head(state)) is not None:
-            found["head", state.plan.rank] = (name, head[0])
+        if able and not held_back(machine, name) and (head := _head(machine, seen, name)) is not None:
+            found["head", state.plan.rank] = (name, head)
     return found
 
 
+def _head(machine: Machine, seen: MachineSnapshot, stage: str) -> Item | None:
+    """The next item of a stage whose edges have no staleness rule.
+
+    Each edge offers a member of an opened group, or else the first of its queue.  Late ones come last, then the lowest
+    number decides.
+    """
+    items = machine.flow.places.items
+    first: list[Item] = []
+    for edge in machine.plan.incoming[stage]:
+        members, whole = seen.members.get(edge.name, ()), seen.queued[edge.name][:1]
+        member = members[:1] if members and not (whole and items[members[0]].late) else ()
+        first += [items[number] for number in member or whole]
+    return min(first, key=lambda item: (item.late, item.id), default=None)
+
+
 def _asks(control: Any) -> set[str]:
-    """What a control policy looks at when it ranks work: one that asks for more than was said is known by that."""
+    """The attributes that a control policy reads when it ranks work."""
     seen: set[str] = set()
 
     class Seen:
@@ -332,7 +350,8 @@ def _rank(machine: Machine, stage: str, item: Item) -> Any:
 
 def _share(item: Item, machine: Machine) -> float:
     """What part of a whole an item is: a member of a group of four is a quarter."""
-    sizes = [machine.flow.groups[group].sent for group, _ in item.scope if group in machine.flow.groups]
+    groups = machine.flow.groups.open
+    sizes = [groups[group].sent for group, _ in item.scope if group in groups]
     return 1 / math.prod(sizes)
 
 

@@ -17,7 +17,8 @@ import flashgraph as fg
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Ledger
 from flashgraph.run.jobs import Command, Done, Start
-from flashgraph.run.machine import HEARING, Machine
+from flashgraph.run.machine import Machine
+from flashgraph.run.openings import SETTLING
 from flashgraph.run.turns import Asked, Completed, Turn, apply
 from flashgraph.sim import clock
 from flashgraph.testing import schedules, shapes
@@ -272,8 +273,8 @@ def test_a_round_is_opened_after_a_while_of_noise() -> None:
     commands = apply(Turn(0.0, completed=(Completed(first, Done(0), source="draw"),)), machine)
     (job,) = begun(commands, "stage")
     assert begun(commands, "source") == []
-    assert begun(apply(Turn(HEARING / 2, asked=(Asked(job, "task", {}),)), machine), "source") == []
-    assert begun(apply(Turn(HEARING, asked=(Asked(job, "task", {}),)), machine), "source") != []
+    assert begun(apply(Turn(SETTLING / 2, asked=(Asked(job, "task", {}),)), machine), "source") == []
+    assert begun(apply(Turn(SETTLING, asked=(Asked(job, "task", {}),)), machine), "source") != []
 
 
 def test_a_resource_is_open_for_as_long_as_the_run(virtually: Virtually) -> None:

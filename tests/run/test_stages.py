@@ -64,15 +64,16 @@ def test_how_many_members_a_group_lacks() -> None:
     flow = hand.machine.flow
     seen = set()
     while not hand.over:
-        for item in flow.items.values():
+        places = hand.machine.snapshot().places
+        for item in flow.places.items.values():
             if hand.plan.edges[item.edge].scatter is not None and not item.scope:
-                expected = math.inf if flow._where[item.id] == "queued" else 1.0
+                expected = math.inf if places[item.id] == "queued" else 1.0
             elif item.scope:
-                (state,) = flow.groups[item.scope[0][0]].gathers.values()
+                (state,) = flow.groups.open[item.scope[0][0]].gathers.values()
                 expected = 1 if state.released else max(1, 3 - state.arrived)
             else:
                 expected = 1
-            assert flow.lacks(item) == expected
+            assert flow.groups.lacks(item) == expected
             seen.add((len(item.scope), expected))
         hand.play(hand.moves()[0])
     assert seen == {(0, 1), (0, math.inf), (1, 1), (1, 2), (1, 3)}
@@ -85,7 +86,7 @@ def test_a_free_slot_goes_to_the_stage_nearest_the_pool() -> None:
         order = random.Random(seed)
         hand = Hand(plan_by_hand(build(shape, no_pause), fg.pipelined(4, focus=0.0), 1))
         while not hand.over:
-            call, item = hand.machine.slots.first("by hand"), hand.machine.flow.queues["stage2->stage3"].head()
+            call, item = hand.machine.slots.first("by hand"), hand.machine.flow.places.queues["stage2->stage3"].head()
             before, free = len(hand.events), hand.machine.stages["stage3"].busy < 3
             move = order.choice(hand.moves())
             hand.play(move)

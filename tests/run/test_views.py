@@ -54,7 +54,7 @@ def test_values_that_nothing_reads_are_dropped(backend: str) -> None:
         async with fg.open_run(two_pools(), TASK, models={}, settle=settle, settings={"window": 4}) as run:
             async for _ in run:
                 for name, pool in run.machine.pools.items():
-                    most[name] = max(most.get(name, 0), len(pool._views))
+                    most[name] = max(most.get(name, 0), len(pool.kept))
             return run.result
 
     result = run_virtually(go, backend=backend)

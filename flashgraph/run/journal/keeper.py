@@ -21,7 +21,7 @@ from flashgraph.run.journal.store import JournalError, Store, connect, fetched
 from flashgraph.run.journal.writer import JournalWriter
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity
-from flashgraph.run.resumed import Resumed
+from flashgraph.run.session_start import SessionStart
 
 __all__ = ["JOURNAL", "Kept", "keep", "read_header", "unheld", "unusable"]
 
@@ -34,7 +34,7 @@ class Kept:
 
     writer: JournalWriter
     store: Store
-    resumed: Resumed | None
+    resumed: SessionStart | None
     examined: Examined
     seed: Mapping[str, str] = attrs.field(factory=dict)
     """The texts that replace the task's seed after a restart; else empty."""

@@ -12,26 +12,18 @@ from contextlib import closing, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast, get_args
-
-import attrs
+from typing import cast
 
 from flashgraph.errors import DataError
 from flashgraph.evidence import Evidence
 from flashgraph.run.cause import Cause
 from flashgraph.run.journal.artifacts import ArtifactRecord, Artifacts
-from flashgraph.run.journal.causes import cause, cause_of_failure, cause_of_session
+from flashgraph.run.journal.causes import cause, cause_of_failure
 from flashgraph.run.journal.columns import (
-    Expected,
     amounts,
-    anything,
     json_of,
-    list_of,
-    mapping,
     maybe,
-    moment,
     number,
-    pair,
     real,
     whole,
     word,
@@ -41,6 +33,7 @@ from flashgraph.run.journal.header import BUDGET, Header
 from flashgraph.run.journal.keeper import JOURNAL, read_header
 from flashgraph.run.journal.losses import ROLLED_BACK, Loss, noticed
 from flashgraph.run.journal.rows import Rows
+from flashgraph.run.journal.sessions import read_sessions
 from flashgraph.run.journal.stored import (
     ChampionMoment,
     Failures,
@@ -53,11 +46,9 @@ from flashgraph.run.journal.stored import (
     StoredEndpoint,
     text_diff,
 )
+from flashgraph.run.journal.stored_calls import StoredCalls
 
 __all__ = ["StoredRun"]
-
-PAGE = 500
-"""Calls that are read at once."""
 
 
 class StoredRun:
@@ -73,6 +64,7 @@ class StoredRun:
         """What the run was started with."""
         self._rows = rows
         self._artifacts = Artifacts(rows, self.pools)
+        self._calls = StoredCalls(rows)
 
     @classmethod
     def open(cls, run: str | Path) -> StoredRun:
@@ -120,7 +112,7 @@ class StoredRun:
                 return "running"
             # It may have ended between the two looks, which a snapshot does not show.
             with closing(Rows(self._rows.path)) as now:
-                last = next(reversed(_sessions(now)), None)
+                last = next(reversed(read_sessions(now)), None)
         return cast(Status, last.status) if last is not None and last.status is not None else "killed"
 
     @property
@@ -150,7 +142,7 @@ class StoredRun:
 
     def sessions(self) -> tuple[Session, ...]:
         """The processes that have worked on the run, oldest first."""
-        return _sessions(self._rows)
+        return read_sessions(self._rows)
 
     def limits(self) -> Mapping[str, float]:
         """The budget's limits: those that the run was last resumed with, or else started with."""
@@ -160,13 +152,7 @@ class StoredRun:
 
     def spend(self) -> Spend:
         """What the run has used so far."""
-        ((prompt, completion, failed, lost),) = self._rows.read(
-            "calls",
-            (real, real, real, real),
-            "SELECT total(prompt_tokens), total(completion_tokens), total(how = 'failed'), total(how = 'lost') FROM"
-            " (SELECT prompt_tokens, completion_tokens, how FROM calls"
-            " UNION ALL SELECT prompt_tokens, completion_tokens, how FROM tests)",
-        )
+        prompt, completion, failed, lost = self._calls.totals()
         rows = self._rows.read("account", (whole, json_of(amounts)), "SELECT id, settled FROM account")
         account: Mapping[str, float] = rows[0][1] if rows else {}
         return Spend(
@@ -175,11 +161,11 @@ class StoredRun:
             calls=round(account.get("calls", 0)),
             tokens=round(account.get("tokens", 0)),
             usd=account.get("usd", 0.0),
-            prompt_tokens=round(prompt),
-            completion_tokens=round(completion),
-            failed=round(failed),
-            lost=round(lost),
-            unanswered=self._unanswered(),
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            failed=failed,
+            lost=lost,
+            unanswered=self._calls.unanswered(),
             seconds=self.seconds(),
         )
 
@@ -191,18 +177,6 @@ class StoredRun:
 
     def _last_session(self) -> Session | None:
         return next(reversed(self.sessions()), None)
-
-    def _unanswered(self) -> int:
-        # Counted here: SQLite's own functions refuse a journal of 0.1.0 that holds NaN.  Resuming gives up all that was
-        # asked before.
-        turns = self._rows.read(
-            "turns",
-            (whole, json_of(_asked)),
-            "SELECT seq, body FROM turns WHERE seq >= (SELECT coalesce(max(seq), 0) FROM turns WHERE body LIKE"
-            " '{\"reopen\"%') AND (body LIKE '%\"asked\"%' OR body LIKE '%\"answered\"%')",
-        )
-        ((testing,),) = self._rows("tests", "SELECT count(*) FROM tests WHERE how = 'out'")
-        return int(sum(asked for _, asked in turns) + testing)
 
     # ---- artifacts ---------------------------------------------------------------------------------------
 
@@ -314,55 +288,15 @@ class StoredRun:
     # ---- calls and failures ------------------------------------------------------------------------------
 
     def calls(self, *, last: int | None = None) -> Iterator[StoredCall]:
-        """The model calls that have ended, in the order they were asked for; with ``last`` only the newest so many.
+        """The model calls that have ended, in the order of their numbers; with ``last`` only the newest so many.
 
         They are read page by page, so that a long look at a live run holds nothing up.
         """
-        after = -1
-        if last is not None:
-            sql = "SELECT coalesce(min(id), 0) - 1 FROM (SELECT id FROM calls ORDER BY id DESC LIMIT ?)"
-            ((after,),) = self._rows.read("calls", (whole,), sql, last)
-        while page := self._rows.read(
-            "calls",
-            CALL,
-            "SELECT id, job, stage, role, endpoint, how, model, prompt_tokens, completion_tokens, usd, seconds, finish,"
-            " at, messages, reply FROM calls JOIN turns ON turns.seq = calls.turn WHERE id > ? ORDER BY id LIMIT ?",
-            after,
-            PAGE,
-        ):
-            for row in page:
-                said = tuple((role, self._rows.text(name)) for role, name in row[-2])
-                reply = None if row[-1] is None else self._rows.text(row[-1])
-                yield StoredCall(*[*row[:-2], said, reply])
-            after = page[-1][0]
+        return self._calls.ended(last)
 
     def endpoints(self) -> tuple[StoredEndpoint, ...]:
         """The endpoints that answered, by name, each with its last limit where it has moved and whether it is up."""
-        calls = self._rows.read(
-            "calls",
-            (word, real, real, real),
-            "SELECT endpoint, total(how != 'throttled'), total(how = 'throttled'), total(finish = 'length') FROM calls"
-            " WHERE endpoint != '' GROUP BY endpoint ORDER BY endpoint",
-        )
-        # SQLite takes the bare columns from the row that has the maximum.
-        sql = "SELECT name, value, reason, count(*), max(rowid) FROM endpoints WHERE what = 'limit' GROUP BY name"
-        expected: tuple[Expected, ...] = (word, real, word, whole, whole)
-        found = self._rows.read("endpoints", expected, sql)
-        moved = {name: (round(limit), reason, count) for name, limit, reason, count, _ in found}
-        sql = "SELECT name, what, max(rowid) FROM endpoints WHERE what IN ('down', 'up') GROUP BY name"
-        standing = {name: what for name, what, _ in self._rows.read("endpoints", (word, word, whole), sql)}
-        sql = (
-            "SELECT name, what, reason, max(rowid) FROM endpoints WHERE what NOT IN ('limit', 'down', 'up')"
-            " GROUP BY name, what ORDER BY name, what"
-        )
-        told = self._rows.read("endpoints", (word, word, word, whole), sql)
-        return tuple(
-            StoredEndpoint(
-                name, round(asked), round(throttled), round(cut), *moved.get(name, (None, "", 0)),
-                down=standing.get(name) == "down", rates=tuple([rate for of, _, rate, _ in told if of == name]),
-            )
-            for name, asked, throttled, cut in calls
-        )  # fmt: skip
+        return self._calls.endpoints()
 
     def failures(self) -> tuple[Failures, ...]:
         """Failed jobs by stage and reason, and what functions on edges raised by edge, the most frequent first."""
@@ -386,36 +320,3 @@ class StoredRun:
             with suppress(FileNotFoundError):  # SQLite's own files go when the run ends
                 found += entry.stat().st_size if entry.is_file() else 0
         return found
-
-
-def _sessions(rows: Rows) -> tuple[Session, ...]:
-    known = "cause" if rows.has("sessions", "cause") else "NULL AS cause"
-    sql = f"SELECT id, opened, host, pid, closed, status, reason, at, {known} FROM sessions ORDER BY id"
-    expected = (whole, moment, word, whole, maybe(moment), maybe(_status), maybe(word), maybe(real), maybe(cause))
-    found = [Session(*row) for row in rows.read("sessions", expected, sql)]
-    return tuple([_with_cause(session) for session in found])
-
-
-def _with_cause(session: Session) -> Session:
-    """A session of a schema up to 3 stored none."""
-    if session.cause is not None or session.status is None:
-        return session
-    return attrs.evolve(session, cause=cause_of_session(session.status, session.reason or ""))
-
-
-def _asked(turn: Any) -> int:
-    """How many more requests a turn has asked than answered."""
-    asked, answered = (mapping(turn).get(name, []) for name in ("asked", "answered"))
-    return len(list_of(anything)(asked)) - len(list_of(anything)(answered))
-
-
-def _status(value: Any) -> str:
-    if value not in get_args(Status):
-        raise ValueError(f"one of {', '.join(get_args(Status))}")
-    return str(value)
-
-
-CALL = (
-    whole, whole, word, word, word, word, maybe(word), whole, whole, maybe(number), number, word, real,
-    json_of(list_of(pair(word, word))), maybe(word),
-)  # fmt: skip

@@ -23,7 +23,7 @@ from flashgraph.run.journal.tables import VACUUMED
 from flashgraph.run.journal.writer import JournalWriter
 from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity
-from flashgraph.run.resumed import Resumed
+from flashgraph.run.session_start import SessionStart
 
 __all__ = ["CARRIED", "Carried", "carried", "charge_loss", "end_of", "replayed", "uncharged"]
 
@@ -61,7 +61,7 @@ def _carried(value: Any) -> Carried:
     return found
 
 
-def replayed(store: Store, before: Header, codec: Codec, machine: Machine, changes: Changes) -> Resumed:
+def replayed(store: Store, before: Header, codec: Codec, machine: Machine, changes: Changes) -> SessionStart:
     """Bring a fresh machine to the run's last state; return what its driver needs to continue.
 
     Raises `JournalError` for a journal that cannot be read or was vacuumed, and `DataError` when the replay diverges

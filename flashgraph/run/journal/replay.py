@@ -33,8 +33,9 @@ from flashgraph.run.journal.jsontext import loaded
 from flashgraph.run.journal.payloads import Payloads
 from flashgraph.run.journal.writer import signature
 from flashgraph.run.machine import Machine
+from flashgraph.run.paid_replies import PaidReplies
 from flashgraph.run.plan import Capacity
-from flashgraph.run.resumed import Resumed, Served
+from flashgraph.run.session_start import SessionStart
 from flashgraph.run.turns import Answered, Asked, Completed, Measured, Turn, apply
 
 __all__ = ["Diverged", "replay", "turns"]
@@ -104,7 +105,7 @@ def _drain(entry: Any) -> End:
     return End("stopped", cause(why), reason)
 
 
-def replay(db: sqlite3.Connection, path: Path, codec: Codec, machine: Machine) -> Resumed:
+def replay(db: sqlite3.Connection, path: Path, codec: Codec, machine: Machine) -> SessionStart:
     """Replay all turns of the journal at ``path`` on a fresh machine; return what a driver needs to continue.
 
     Raises `Diverged` when the machine decides differently from the run, and `JournalError` for a row that cannot be
@@ -143,12 +144,12 @@ def replay(db: sqlite3.Connection, path: Path, codec: Codec, machine: Machine) -
             cursors[name] = codec.decode(data, payloads)
         except UNUSABLE as error:
             raise damaged(path, "sources", name, error) from error
-    return Resumed(at, stream, cursors, (*starts.values(), *cancelled), _served(db, path, starts, payloads))
+    return SessionStart(at, stream, cursors, (*starts.values(), *cancelled), _served(db, path, starts, payloads))
 
 
-def _served(db: sqlite3.Connection, path: Path, starts: Mapping[int, Start], payloads: Payloads) -> Served:
+def _served(db: sqlite3.Connection, path: Path, starts: Mapping[int, Start], payloads: Payloads) -> PaidReplies:
     """Return the replies to unfinished jobs, except those with tool calls, which a journal does not keep."""
-    served = Served()
+    served = PaidReplies()
     sql = (
         "SELECT id, request, reply, model, prompt_tokens, completion_tokens, usd, finish FROM calls "
         "WHERE job = ? AND how = 'done' AND finish != 'tool_calls' ORDER BY id"

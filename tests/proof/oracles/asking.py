@@ -18,9 +18,9 @@ from flashgraph.llm.messages import as_texts, checked
 from flashgraph.llm.protocol import Reply, Usage
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Cost
+from flashgraph.run.pace import Pace
+from flashgraph.run.paid_replies import request_key
 from flashgraph.run.patience import reply_of
-from flashgraph.run.resumed import request_key
-from flashgraph.run.watch import Pace
 from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.invariants import check_invariants
 from flashgraph.testing.recording import SlowRecording

@@ -18,7 +18,7 @@ from flashgraph.errors import BudgetExhausted, FlashgraphError, ModelRefused
 from flashgraph.graph.check import check
 from flashgraph.policies.control import Control, balanced, drain_first, shortest_first
 from flashgraph.run import events as ev
-from flashgraph.run.returns import Returns
+from flashgraph.run.return_types import ReturnType
 from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.testing.runs import TASK
 from tests.proof.oracles.small import Kept, run_small
@@ -336,7 +336,7 @@ def refuses_other_classes(declared: int, returned: int, source: bool) -> None:
         most: dict[str, Any] = {"fanout": 1} if hint.classes == (fg.Several,) else {}
         graph.stage(name="node", **most)(body)
     spec: Any = graph.spec.sources[0] if source else graph.spec.stages[0]
-    returns = Returns.of(spec, check(graph).ports)
+    returns = ReturnType.of(spec, check(graph).ports)
     fits = isinstance(value, hint.classes)
     try:
         expect(returns.checked(value) is value and fits, f"I15: {value!r} passes for {hint.shown}")

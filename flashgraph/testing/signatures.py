@@ -11,64 +11,60 @@ from flashgraph.run.goal import NO_GOAL
 from flashgraph.run.items import GatherState, Item
 from flashgraph.run.jobs import Call
 from flashgraph.run.machine import Machine
-from flashgraph.run.queues import EdgeQueue
 from flashgraph.run.slots import Endpoint
+from flashgraph.run.snapshot import MachineSnapshot
 
-__all__ = ["queued", "signature", "snapshot"]
+__all__ = ["signature", "whole_state"]
 
 Name = Callable[[str, int], int]
 """The name of an item, job, call, round or group, from its kind and its number."""
 
 
-def queued(queue: EdgeQueue) -> list[Item]:
-    """Return the items of a queue in the order in which they leave."""
-    return [entry[3] for entry in queue._entries if entry[2] not in queue._gone]
-
-
 POOLS = 4
-"""The index of the pools in a snapshot; each is its name and its state."""
+"""The index of the pools in `whole_state`; each is its name and its state."""
 
 
-def snapshot(machine: Machine) -> tuple[Any, ...]:
+def whole_state(machine: Machine) -> tuple[Any, ...]:
     """Return everything that the machine's decisions depend on, with its numbers and its clock."""
     return (machine.now, machine.counts(), *_state(machine, lambda kind, number: number, 0.0, history=True))
 
 
 def signature(machine: Machine) -> tuple[Any, ...]:
-    """Return a snapshot without what no longer matters: the count of past items, their parents, and the time while
+    """Return `whole_state` without what no longer matters: the count of past items, their parents, and the time while
     nothing waits for a moment.
 
     Open things are named by their order, which is all that decisions see of their numbers.  A stage that draws from
     ``at.random`` sees more, because its stream is keyed by the item.
     """
     known = {
-        "item": sorted(machine.flow.items),
+        "item": sorted(machine.flow.places.items),
         "job": sorted(machine.jobs),
         "call": sorted(machine.calls.open),
-        "round": sorted(machine.flow.rounds),
-        "group": sorted(machine.flow.groups),
+        "round": sorted(machine.flow.rounds.open),
+        "group": sorted(machine.flow.groups.open),
     }
     names = {kind: {number: place for place, number in enumerate(numbers)} for kind, numbers in known.items()}
     return _state(machine, lambda kind, number: names[kind].get(number, -1), machine.now, history=False)
 
 
 def _state(machine: Machine, name: Name, zero: float, *, history: bool) -> tuple[Any, ...]:
+    seen = machine.snapshot()
     return (
-        _flow(machine, name, zero, history=history),
-        _work(machine, name, zero),
+        _flow(machine, seen, name, zero, history=history),
+        _work(machine, seen, name, zero),
         _pools(machine),
-        machine.status,
+        seen.status,
         machine.stopping,
-        machine._draining,
-        machine.flow.claims.state(),
+        seen.draining,
+        seen.claims,
         repr(machine.goals) if machine.goals.goal != NO_GOAL else None,
-        machine._phase,
-        None if machine._adjust_at is None else machine._adjust_at - zero,
-        None if machine._unopened is None else machine._unopened - zero,
+        seen.phase,
+        None if seen.adjust_at is None else seen.adjust_at - zero,
+        None if seen.opening_since is None else seen.opening_since - zero,
     )
 
 
-def _flow(machine: Machine, name: Name, zero: float, *, history: bool) -> tuple[Any, ...]:
+def _flow(machine: Machine, seen: MachineSnapshot, name: Name, zero: float, *, history: bool) -> tuple[Any, ...]:
     flow = machine.flow
 
     def ids(items: Iterable[Item]) -> tuple[int, ...]:
@@ -81,12 +77,12 @@ def _flow(machine: Machine, name: Name, zero: float, *, history: bool) -> tuple[
 
     items = tuple(
         (
-            name("item", i.id), flow._where[i.id], repr(i.value), i.edge, name("round", i.round),
+            name("item", i.id), seen.places[i.id], repr(i.value), i.edge, name("round", i.round),
             i.parents if history else (), tuple((name("group", g), place) for g, place in i.scope),
             tuple(sorted(i.stamps.items())), i.uses, tuple(sorted(i.lineage)), tuple(sorted(i.loops.items())),
             i.late, i.repairs, i.gathered and gathered(i.gathered), i.amends,
         )
-        for i in flow.items.values()
+        for i in flow.places.items.values()
     )  # fmt: skip
     groups = tuple(
         (
@@ -95,15 +91,15 @@ def _flow(machine: Machine, name: Name, zero: float, *, history: bool) -> tuple[
             tuple(sorted(g.reasons.items())), tuple(map(gathered, g.gathers.values())), g.identities, g.strata,
             g.waiting, g.sent, g.void,
         )
-        for g in flow.groups.values()
+        for g in flow.groups.open.values()
     )  # fmt: skip
-    rounds = tuple((name("round", r.id), r.source, r.open, r.late, r.failed) for r in flow.rounds.values())
-    queues = tuple((n, ids(queued(q)), q.held, q.opened) for n, q in flow.queues.items())
-    members = tuple((n, ids(queued(q))) for n, q in flow.members.items())
-    timers = tuple(sorted((name("group", g), edge, at - zero) for (g, edge), at in flow._timed.items()))
-    pending = ids(item for item in flow.pending if flow.is_open(item))
-    streaks = tuple((edge, tuple(sorted(found.items(), key=repr))) for edge, found in flow._streaks.items())
-    ended = tuple(sorted(flow.ended_rounds.items()))
+    rounds = tuple((name("round", r.id), r.source, r.open, r.late, r.failed) for r in flow.rounds.open.values())
+    queues = tuple((n, ids(q.items()), q.held, q.opened) for n, q in flow.places.queues.items())
+    members = tuple((n, ids(q.items())) for n, q in flow.places.members.items())
+    timers = tuple(sorted((name("group", g), edge, at - zero) for (g, edge), at in seen.timers.items()))
+    pending = tuple(name("item", number) for number in seen.pending if number in seen.places)
+    streaks = tuple((edge, tuple(sorted(found.items(), key=repr))) for edge, found in seen.streaks.items())
+    ended = tuple(sorted(flow.rounds.ended.items()))
     return (tuple(sorted(items)), groups, rounds, queues, members, timers, pending, streaks, ended)
 
 
@@ -141,7 +137,7 @@ def _expected(call: Call, machine: Machine) -> tuple[float, ...]:
     return (call.tokens, *(after - before for after, before in zip(endpoint.total, call.by_then, strict=True)))
 
 
-def _work(machine: Machine, name: Name, zero: float) -> tuple[Any, ...]:
+def _work(machine: Machine, seen: MachineSnapshot, name: Name, zero: float) -> tuple[Any, ...]:
     jobs = tuple(
         (
             name("job", j.id), j.node, j.kind, j.item and name("item", j.item.id), tuple(sorted(j.stamps.items())),
@@ -154,7 +150,7 @@ def _work(machine: Machine, name: Name, zero: float) -> tuple[Any, ...]:
         (
             name("call", c.id), name("job", c.job.id), c.service, c.endpoint, c.size, _expected(c, machine),
             tuple(sorted(c.amounts.items())),
-            c.reservation is not None, machine.slots.is_waiting(c), machine.slots._entry.get(c.id) and "ranked",
+            c.reservation is not None, c.id in seen.ranks, seen.ranks.get(c.id) and "ranked",
         )
         for c in machine.calls.open.values()
     )  # fmt: skip
@@ -169,15 +165,15 @@ def _work(machine: Machine, name: Name, zero: float) -> tuple[Any, ...]:
     slots = (tuple(_endpoint(e, zero) for e in machine.slots.endpoints.values()), tuple(machine.slots.draws.items()))
     ledger = (tuple(machine.ledger.settled.items()), tuple(machine.ledger.reserved.items()), machine.ledger.refused)
     refused = tuple(sorted(machine.calls.refused.items()))
-    commits = tuple(name("job", job.id) for job, _ in machine._commit)
-    delivering = tuple(name("job", number) for number in machine._delivering)
+    commits = tuple(name("job", number) for number in seen.uncommitted)
+    delivering = tuple(name("job", number) for number in seen.delivering)
     return (jobs, delivering, calls, stages, sources, slots, ledger, refused, commits)
 
 
 def _pools(machine: Machine) -> tuple[Any, ...]:
     return tuple(
         (
-            n, pool.version, repr(pool.value), pool.best and pool.best.id, repr(pool._title),
+            n, pool.version, repr(pool.value), pool.best and pool.best.id, repr(pool.title),
             tuple(
                 (r.artifact, r.version, r.provisional, r.retracted, tuple(sorted(r.lineage)), r.settled)
                 for r in pool.records.values()

@@ -1,4 +1,4 @@
-"""What is seen of endpoints while they work."""
+"""How fast endpoints answer, and how full their servers say they are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import anyio
 import pytest
 
 from flashgraph.llm.protocol import Load
-from flashgraph.run.watch import Pace, reading
+from flashgraph.run.loads import reading
+from flashgraph.run.pace import Pace
 from flashgraph.testing import run_virtually
 
 
@@ -61,7 +62,7 @@ class Says:
     ids=["says", "slowly", "too slowly", "fails", "cannot"],
 )
 def test_a_server_is_asked_and_may_not_answer(model: Any, said: Load | None) -> None:
-    """In five seconds; whatever it raises, the run goes on."""
+    """In five seconds; the run continues whatever it raises."""
 
     async def run() -> Load | None:
         return await reading(model)

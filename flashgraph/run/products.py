@@ -1,4 +1,4 @@
-"""What becomes of a job's result: the items that it makes, and their ancestry."""
+"""The items that a job's result becomes, and their ancestry."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from flashgraph.run import events as ev
 from flashgraph.run.admission import Admission, Ancestry
 from flashgraph.run.cause import Cause
 from flashgraph.run.edge_functions import FunctionRaised
-from flashgraph.run.flow import Flow, Origin
+from flashgraph.run.flow import Flow
+from flashgraph.run.items import Origin
 from flashgraph.run.jobs import Done, Job
 from flashgraph.run.plan import Plan
 from flashgraph.run.sources import Sources
 
-__all__ = ["Results"]
+__all__ = ["Products"]
 
 
-class Results:
-    """Takes the results of jobs that went well.  All raise what is wrong with a result: then the job has failed."""
+class Products:
+    """Makes the items.  An error in a result is raised: its job has then failed."""
 
     def __init__(
         self, plan: Plan, flow: Flow, admission: Admission, sources: Sources, emit: Callable[[ev.Event], None]
@@ -31,11 +32,11 @@ class Results:
         self._admission = admission
         self._sources = sources
         self._emit = emit
-        self._take = {"source": self._emitted, "stage": self._produced, "repair": self._repaired}
+        self._make = {"source": self._emitted, "stage": self._produced, "repair": self._repaired}
 
-    def take(self, job: Job, outcome: Done) -> None:
+    def make(self, job: Job, outcome: Done) -> None:
         """Make the items of a result; they wait in the job's outbox."""
-        self._take[job.kind](job, outcome)
+        self._make[job.kind](job, outcome)
 
     def _emitted(self, job: Job, outcome: Done) -> None:
         source, spec = self._sources.states[job.node], self._plan.sources[job.node]
@@ -43,7 +44,7 @@ class Results:
             self._sources.had_nothing(source, job.stamps.get(spec.reads or ""))
             return
         ancestry = self._admission.ancestry(spec.reads, job.stamps.get(spec.reads or "", 0), outcome.uses)
-        round_ = self._flow.open_round(job.node)
+        round_ = self._flow.rounds.begin(job.node)
         self._admission.reads(round_.id, job.stamps)
         self._emit(ev.Emitted(self._flow.now, job.node, round_.id, source.emissions, job.stamps.get(spec.reads or "")))
         path = f"{job.node}/{source.emissions}"
@@ -55,7 +56,7 @@ class Results:
         job.outbox = made
         self._sources.emitted(source, job.stamps.get(spec.reads or ""), routed=bool(made))
         if not made:
-            del self._flow.rounds[round_.id]
+            self._flow.rounds.drop(round_)
             self._emit(ev.RoundEnded(self._flow.now, round_.id, round_.failed))
         drawing = (s.drawing for s in self._sources.states.values())
         self._admission.forget_views(j.stamps for j in drawing if j is not None)

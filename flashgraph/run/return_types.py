@@ -1,4 +1,4 @@
-"""What a source or stage declares that it returns, held against what it does return.
+"""The declared type of the value that a source or stage returns, and a check of the value against it.
 
 By the class alone: a look into a value, as a type checker at run time takes it, would cost more than most stages do.
 """
@@ -14,15 +14,17 @@ from flashgraph.graph.ports import Several
 from flashgraph.graph.spec import SourceSpec, StageSpec
 from flashgraph.graph.types import classes_of, show
 
-__all__ = ["Returns"]
+__all__ = ["ReturnType"]
 
 T = TypeVar("T")
 
 
 @attrs.frozen
-class Returns:
-    """``classes`` are those of what the node named ``what`` may return (None: any), ``declared`` as the user wrote
-    them."""
+class ReturnType:
+    """``what`` names the node, ``classes`` are those that it may return (None: any).
+
+    ``declared`` is the type as the user wrote it.
+    """
 
     what: str
     classes: tuple[type, ...] | None

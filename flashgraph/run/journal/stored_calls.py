@@ -1,0 +1,120 @@
+"""The model calls of a stored run, those of its held-out tests, and the endpoints that answered them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from flashgraph.run.journal.columns import (
+    Expected,
+    anything,
+    json_of,
+    list_of,
+    mapping,
+    maybe,
+    number,
+    pair,
+    real,
+    whole,
+    word,
+)  # fmt: skip
+from flashgraph.run.journal.rows import Rows
+from flashgraph.run.journal.stored import StoredCall, StoredEndpoint
+
+__all__ = ["StoredCalls"]
+
+PAGE = 500
+"""Calls that are read at once."""
+
+CALL = (
+    whole, whole, word, word, word, word, maybe(word), whole, whole, maybe(number), number, word, real,
+    json_of(list_of(pair(word, word))), maybe(word),
+)  # fmt: skip
+
+
+class StoredCalls:
+    """Reads a journal's model calls."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def totals(self) -> tuple[int, int, int, int]:
+        """Return the tokens of all prompts and of all replies, and how many calls failed and were lost."""
+        ((prompt, completion, failed, lost),) = self._rows.read(
+            "calls",
+            (real, real, real, real),
+            "SELECT total(prompt_tokens), total(completion_tokens), total(how = 'failed'), total(how = 'lost') FROM"
+            " (SELECT prompt_tokens, completion_tokens, how FROM calls"
+            " UNION ALL SELECT prompt_tokens, completion_tokens, how FROM tests)",
+        )
+        return round(prompt), round(completion), round(failed), round(lost)
+
+    def unanswered(self) -> int:
+        """Return how many requests were sent, and have not been answered."""
+        # Counted here: SQLite's own functions refuse a journal of 0.1.0 that holds NaN.  Resuming gives up all that was
+        # asked before.
+        turns = self._rows.read(
+            "turns",
+            (whole, json_of(_asked)),
+            "SELECT seq, body FROM turns WHERE seq >= (SELECT coalesce(max(seq), 0) FROM turns WHERE body LIKE"
+            " '{\"reopen\"%') AND (body LIKE '%\"asked\"%' OR body LIKE '%\"answered\"%')",
+        )
+        ((testing,),) = self._rows("tests", "SELECT count(*) FROM tests WHERE how = 'out'")
+        return int(sum(asked for _, asked in turns) + testing)
+
+    def ended(self, last: int | None) -> Iterator[StoredCall]:
+        """The model calls that have ended, in the order they were asked for; with ``last`` only the newest so many.
+
+        They are read page by page, so that a long look at a live run holds nothing up.
+        """
+        after = -1
+        if last is not None:
+            sql = "SELECT coalesce(min(id), 0) - 1 FROM (SELECT id FROM calls ORDER BY id DESC LIMIT ?)"
+            ((after,),) = self._rows.read("calls", (whole,), sql, last)
+        while page := self._rows.read(
+            "calls",
+            CALL,
+            "SELECT id, job, stage, role, endpoint, how, model, prompt_tokens, completion_tokens, usd, seconds, finish,"
+            " at, messages, reply FROM calls JOIN turns ON turns.seq = calls.turn WHERE id > ? ORDER BY id LIMIT ?",
+            after,
+            PAGE,
+        ):
+            for row in page:
+                said = tuple((role, self._rows.text(name)) for role, name in row[-2])
+                reply = None if row[-1] is None else self._rows.text(row[-1])
+                yield StoredCall(*[*row[:-2], said, reply])
+            after = page[-1][0]
+
+    def endpoints(self) -> tuple[StoredEndpoint, ...]:
+        """The endpoints that answered, by name, each with its last limit where it has moved and whether it is up."""
+        calls = self._rows.read(
+            "calls",
+            (word, real, real, real),
+            "SELECT endpoint, total(how != 'throttled'), total(how = 'throttled'), total(finish = 'length') FROM calls"
+            " WHERE endpoint != '' GROUP BY endpoint ORDER BY endpoint",
+        )
+        # SQLite takes the bare columns from the row that has the maximum.
+        sql = "SELECT name, value, reason, count(*), max(rowid) FROM endpoints WHERE what = 'limit' GROUP BY name"
+        expected: tuple[Expected, ...] = (word, real, word, whole, whole)
+        found = self._rows.read("endpoints", expected, sql)
+        moved = {name: (round(limit), reason, count) for name, limit, reason, count, _ in found}
+        sql = "SELECT name, what, max(rowid) FROM endpoints WHERE what IN ('down', 'up') GROUP BY name"
+        standing = {name: what for name, what, _ in self._rows.read("endpoints", (word, word, whole), sql)}
+        sql = (
+            "SELECT name, what, reason, max(rowid) FROM endpoints WHERE what NOT IN ('limit', 'down', 'up')"
+            " GROUP BY name, what ORDER BY name, what"
+        )
+        told = self._rows.read("endpoints", (word, word, word, whole), sql)
+        return tuple(
+            StoredEndpoint(
+                name, round(asked), round(throttled), round(cut), *moved.get(name, (None, "", 0)),
+                down=standing.get(name) == "down", rates=tuple([rate for of, _, rate, _ in told if of == name]),
+            )
+            for name, asked, throttled, cut in calls
+        )  # fmt: skip
+
+
+def _asked(turn: Any) -> int:
+    """How many more requests a turn has asked than answered."""
+    asked, answered = (mapping(turn).get(name, []) for name in ("asked", "answered"))
+    return len(list_of(anything)(asked)) - len(list_of(anything)(answered))
