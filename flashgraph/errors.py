@@ -302,4 +302,4 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     close = get_close_matches(name, known, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"
-    return f"there is: {', '.join(sorted(known))}" if known else "there is none"
+    return f"choose from {', '.join(sorted(known))}" if known else "none exists"

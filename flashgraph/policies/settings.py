@@ -316,6 +316,6 @@ def _unknown(graph: GraphSpec, name: str, *, in_params: bool) -> str:
         has = ", ".join(known.rpartition(".")[2] for known in own)
         return f"setting {name!r:.200}: {kind} {owner!r} has no setting {option!r:.200}; it has {has}.\nFix: {hint}"
     hint = did_you_mean(name, names)
-    if hint.startswith("there is"):
-        hint = f"there is: STAGE.workers and EDGE.{{{','.join(EDGE_SETTINGS)}}}, e.g. {names[-1] if names else ''}"
+    if not hint.startswith("did you mean"):
+        hint = f"choose from STAGE.workers and EDGE.{{{','.join(EDGE_SETTINGS)}}}, e.g. {names[-1] if names else ''}"
     return f"setting {name!r:.200} names no stage or edge of graph {graph.name!r}.\nFix: {hint}"

@@ -2,7 +2,7 @@
 
 A sample needs one to three rules. An instruction that states all of them passes it most of the time. One that states a
 wrong version of a needed rule fails. Feedback names the needed rules. Reflection writes down the named rules, but
-misses some, garbles some, and loses a few known ones; a merge of two instructions keeps most of both. All outcomes are
+misses some, garbles some, and loses a few known ones. A merge of two instructions keeps most of both. All outcomes are
 hashes of (seed, texts), so that equal requests have equal answers in any order. Only the model decides what passes. The
 task just reads its reply, and so it works against a server of the same world. Because one minibatch shows only a few
 rules, score grows with the *depth* of a lineage, not with the number of children of one parent.

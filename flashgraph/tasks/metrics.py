@@ -25,10 +25,10 @@ _KEYS = ("final_answer", "answer", "prediction", "label")
 
 
 def json_object(reply: str) -> Mapping[str, Any] | None:
-    """Return the JSON object of a reply, or None if it has none: the whole reply, or the last one in a fence, or the
-    last.
+    """Return the JSON object of a reply; None if it has none.
 
-    Small mistakes, such as single quotes and trailing commas, are tolerated (`flashgraph.text.lenient`).
+    It is the whole reply, or the last object in a fence, or the last one in the text. Small mistakes, such as single
+    quotes and trailing commas, are tolerated (`flashgraph.text.lenient`).
     """
     text = _without_thoughts(reply)
     parts = [] if text.startswith("{") else [block.body for block in reversed(blocks(text))]

@@ -141,7 +141,7 @@ def test_wrong_edges_into_the_part() -> None:
         f"{marked[2]}: edge one.combine->two.reduce [foreign-node]\n"
         "    found:    'two.reduce', which is not a node of graph 'wrong'\n"
         "    expected: a pool, source or stage of graph 'wrong'\n"
-        f"    fix:      there is: {names}",
+        f"    fix:      choose from {names}",
         f"{marked[3]}: edge two.think->found [type-mismatch]\n"
         "    found:    'two.think' delivers str\n"
         "    expected: Insight, which pool 'found' takes\n"

@@ -501,7 +501,7 @@ def late_misspelt() -> fg.Graph:
 FILE: edge draw->value [bad-orphans]
     found:    orphans='retain'
     expected: one of discard, keep
-    fix:      there is: discard, keep
+    fix:      choose from discard, keep
 """
 )
 def orphans_misspelt() -> fg.Graph:
@@ -714,7 +714,7 @@ def only_for_some() -> fg.Graph:
 FILE: edge draw->seeds [only-never]
     found:    only=Value; 'draw' gives Seed | Batch | Part, which is never one
     expected: one of Seed, Batch, Part
-    fix:      there is: Batch, Part, Seed
+    fix:      choose from Batch, Part, Seed
 """
 )
 def only_for_another() -> fg.Graph:

@@ -572,7 +572,7 @@ def source_reads_a_name() -> fg.Graph:
 FILE: source 'draw' [reads-not-a-pool]
     found:    reads='scores', a pool of graph 'plain'
     expected: reads=POOL, the value that graph.pool(...) of this graph returned
-    fix:      there is: kept
+    fix:      choose from kept
 """
 )
 def source_reads_another_graphs_pool() -> fg.Graph:

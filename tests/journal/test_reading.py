@@ -345,7 +345,7 @@ def test_no_such_run(ended: tuple[Path, fg.Result], monkeypatch: pytest.MonkeyPa
     assert "did you mean 'ended'?" in str(raised.value)
     assert f"flashgraph runs {ended[0].parent}" in str(raised.value)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="In runs: there is none") as raised:
+    with pytest.raises(DataError, match="In runs: none exists") as raised:
         StoredRun.open("mine")
     assert "'flashgraph runs' lists them" in str(raised.value)
 
@@ -366,7 +366,7 @@ def test_no_such_artifact_or_pool(ended: tuple[Path, fg.Result]) -> None:
         most = len(run.artifacts()) - 1
         with pytest.raises(DataError, match=f"pool 'frontier' has no artifact 99; they are numbered 0 to {most}"):
             run.artifact(99)
-        with pytest.raises(DataError, match="no pool 'front'; there is: frontier"):
+        with pytest.raises(DataError, match="no pool 'front'; it has frontier"):
             run.artifact(0, "front")
 
 

@@ -203,7 +203,7 @@ def test_everything_exported_exists() -> None:
         ({"modles": {}}, "modles={}: a run has no such option; did you mean 'models'?\nFix: one of models, schedule, "),
         ({"bugdet": fg.Budget()}, "did you mean 'budget'?"),
         ({"target": 0.5}, "did you mean 'target_score'?"),
-        ({"zzz": 1}, "zzz=1: a run has no such option; there is: "),
+        ({"zzz": 1}, "zzz=1: a run has no such option; choose from "),
     ],
 )
 def test_an_unknown_option_is_named_with_the_nearest(wrong: Any, said: str) -> None:

@@ -194,7 +194,7 @@ def test_objects_and_functions() -> None:
         ("openai:http://h#m?limit=0", "expected a whole number above 0"),
         ("openai:http://h#m?timeout=x", "expected seconds above 0"),
         ("openai:http://h#m?price=1", "expected USD_PER_PROMPT_TOKEN,USD_PER_COMPLETION_TOKEN"),
-        ("sim:vllm?limit=2", "there is none"),
+        ("sim:vllm?limit=2", "none exists"),
     ],
 )
 def test_wrong_strings(spec: str, said: str) -> None:

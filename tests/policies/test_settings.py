@@ -167,7 +167,7 @@ MESSAGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({}, {"minibtch": 3}, "parameter 'minibtch' is not known to graph 'gepa'.\nFix: did you mean 'minibatch'?"),
     (
         {}, {"window": 3},
-        "parameter 'window' is not known to graph 'gepa'.\nFix: there is: " + ", ".join(sorted(DEFAULTS)),
+        "parameter 'window' is not known to graph 'gepa'.\nFix: choose from " + ", ".join(sorted(DEFAULTS)),
     ),
     (
         {}, {"minibatch": "4"},
@@ -232,7 +232,7 @@ MESSAGES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ),
     (
         {"x->y.zzzzzzzz": "3"}, {},
-        "setting 'x->y.zzzzzzzz' names no stage or edge of graph 'gepa'.\nFix: there is: STAGE.workers and "
+        "setting 'x->y.zzzzzzzz' names no stage or edge of graph 'gepa'.\nFix: choose from STAGE.workers and "
         "EDGE.{capacity,late,on_failure,order,release,stale}, e.g. measure->frontier.stale",
     ),
     (

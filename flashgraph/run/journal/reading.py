@@ -193,7 +193,7 @@ class StoredRun:
         """One artifact, of the pool of `best` if none is named.  Raises `DataError` with what there is."""
         pool = pool if pool is not None else self._home()
         if pool not in self.pools:
-            raise DataError(f"run {self.name}: no pool {pool!r}; there is: {', '.join(self.pools)}.")
+            raise DataError(f"run {self.name}: no pool {pool!r}; it has {', '.join(self.pools)}.")
         found = self._artifacts.read("pool = ? AND artifact = ?", pool, id)
         if not found:
             sql = "SELECT max(artifact) FROM admissions WHERE pool = ?"
