@@ -56,7 +56,8 @@ async def attempt(candidate: Mapping[str, str], sample: Any, llm: fg.Llm) -> str
 
 def score(sample: Any, output: str) -> fg.Score:
     """Score with the score of the sample's data set."""
-    return TASKS[sample.dataset].score(sample, output)
+    found: fg.Score = TASKS[sample.dataset].score(sample, output)
+    return found
 
 
 task = fg.Task(

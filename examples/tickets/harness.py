@@ -60,7 +60,8 @@ def solved(tickets: Sequence[Any]) -> list[Solved]:
 
 def score(sample: Solved, output: str) -> fg.Score:
     """Score as ``task.py`` does."""
-    return prompts.score(sample.ticket, output)
+    found: fg.Score = prompts.score(sample.ticket, output)
+    return found
 
 
 prompts = fg.load_task(Path(__file__).parent / "task.py")

@@ -168,7 +168,7 @@ async def check(work: Work, at: fg.Context) -> Attempt:
         return Attempt(work.index, at.task.least, "", str(failure), passed=False)
     output = printed(ran.stdout, ran.stderr, ran.seconds)
     try:
-        return Attempt.judged(at.task, work, ran.value, shown=output)
+        return await Attempt.judged(at.task, work, ran.value, shown=output)
     except Exception as error:
         # A candidate may return anything. But if the seed's result cannot be scored, the task is wrong.
         if dict(work.text) == dict(at.task.seed):

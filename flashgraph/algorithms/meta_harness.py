@@ -158,7 +158,7 @@ async def predict(work: Work, at: fg.Context) -> Prediction:
         )
     answer, score, failure = str(ran.value), at.task.least, ""
     try:
-        score = at.task.judge(sample, answer).value
+        score = (await at.task.judge(sample, answer)).value
     except Exception as error:
         # A candidate may answer anything. But if the task's own program cannot be scored, the task is wrong.
         if question is None or code == at.task.seed["program"]:
@@ -171,7 +171,7 @@ async def predict(work: Work, at: fg.Context) -> Prediction:
 
 async def taught(code: str, dataset: str, at: fg.Context) -> str:
     """Return the state of a program that learned from the training samples of a data set."""
-    batch = lesson(at.task, dataset)
+    batch = await lesson(at.task, dataset)
     limits = SandboxLimits(cpu_seconds=60, wall_seconds=120, llm_calls=max(64, 8 * len(batch)))
     ran = await at[sandbox].run(code, "learn", {"batch": batch}, driver=DRIVER, llm=at.llm, limits=limits)
     return str(ran.value)

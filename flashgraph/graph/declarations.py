@@ -13,6 +13,7 @@ from flashgraph.graph.handles import PoolNode, Source, SourceDecorator, Stage, S
 from flashgraph.graph.naming import body_name, end_name, identifier, shown, text
 from flashgraph.graph.ports import Costs, Openable, Param, Resource
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, NodeSpec, PoolSpec, SourceSpec, StageSpec
+from flashgraph.tasks.workers import Runs
 
 __all__ = ["Declarations"]
 
@@ -213,12 +214,13 @@ class Declarations:
         spends: str | Sequence[str] = (),
         workers: int | None = None,
         fanout: int | None = None,
+        runs: Runs = "loop",
     ) -> Stage[Any, Any]:
         name = body_name(name, body)
         pool = self._pool_name(f"stage {name!r}", reads)
         budgets = tuple(spends) if isinstance(spends, list | tuple | set | frozenset) else (spends,)
         place = Place.of_caller()
-        spec = StageSpec(name, body, place, llm, pool, budgets, workers, fanout, localns=_locals_of_caller())
+        spec = StageSpec(name, body, place, llm, pool, budgets, workers, fanout, runs, localns=_locals_of_caller())
         return Stage(self.add(spec), self)
 
     def _add_source(

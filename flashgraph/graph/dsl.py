@@ -175,10 +175,12 @@ class Graph(Declarations):
 
         Args:
             name: Its name; the function's name by default.
-            llm: The role of the model that ``await at.llm(...)`` calls.  The stage must be ``async``.
+            llm: The role of the model that ``await at.llm(...)`` calls.  The stage is ``async``, or runs in a thread.
             reads: The pool that ``at.view`` shows.
             spends: The budgets that one execution counts against: ``"proposals"``, ``"evaluations"`` or both.
             workers: Executions at once, at most.
+            runs: Where a plain function runs: on the event loop (``"loop"``), in a ``"thread"``, where ``at.llm(...)``
+                blocks and returns the reply, or in a ``"process"``, for a function of its item alone.
             fanout: Items in one `Several`, at most; required before and in cycles.
         """
         decorator = StageDecorator(self, self._known("stage", options, STAGE_OPTIONS))

@@ -10,6 +10,7 @@ from typing_extensions import TypeVar
 
 from flashgraph.graph.ports import Artifact, Context, Draw, Param, PoolEvent, Several
 from flashgraph.graph.spec import Order, Staleness
+from flashgraph.tasks.workers import Runs
 
 __all__ = [
     "Consumer",
@@ -123,6 +124,7 @@ class StageOptions(TypedDict, total=False):
     spends: str | Sequence[str]
     workers: int | None
     fanout: int | None
+    runs: Runs
 
 
 class EdgeOptions(TypedDict, total=False):

@@ -12,6 +12,7 @@ import attrs
 
 from flashgraph.errors import Flaw, Place
 from flashgraph.graph.ports import Costs, Group, Param, Resource
+from flashgraph.tasks.workers import Runs
 
 __all__ = [
     "DEFAULT_LATE",
@@ -118,6 +119,7 @@ class StageSpec:
     spends: tuple[str, ...] = ()
     workers: int | None = None
     fanout: int | None = None
+    runs: Runs = "loop"
     prefix: str = ""
     localns: Mapping[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
     kind: Literal["stage"] = "stage"

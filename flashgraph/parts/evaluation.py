@@ -75,13 +75,13 @@ class Attempt:
     passed: bool = attrs.field(default=attrs.Factory(lambda self: bool(self.score >= 1.0), takes_self=True))
 
     @classmethod
-    def judged(cls, task: Task[Any, Any], work: Work, output: Any, *, shown: str | None = None) -> Attempt:
+    async def judged(cls, task: Task[Any, Any], work: Work, output: Any, *, shown: str | None = None) -> Attempt:
         """Return the attempt of ``work`` that gave ``output``, scored by the task.
 
         ``shown`` is the text for reflection, if it differs from the output. That text and the feedback lose their
         middle beyond `KEPT_CHARACTERS`. Raises what `Task.judge` raises.
         """
-        score = task.judge(task.samples(work.split)[work.index], output)
+        score = await task.judge(task.samples(work.split)[work.index], output)
         text = str(output) if shown is None else shown
         passed = task.perfect is not None and score.value >= task.perfect
         # Clip after scoring: the journal and reflections do not need all of a long output.
@@ -98,7 +98,7 @@ async def attempt(work: Work, at: Context) -> Attempt:
     """Let the candidate attempt the sample, and score the output: one evaluation."""
     sample = at.task.samples(work.split)[work.index]
     # A copy, because a task could change its candidate, and so the artifact itself.
-    return Attempt.judged(at.task, work, await at.task.attempt(dict(work.text), sample, at.llm))
+    return await Attempt.judged(at.task, work, await at.task.answer(dict(work.text), sample, at.llm))
 
 
 class Scored(Protocol):

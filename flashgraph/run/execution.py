@@ -25,6 +25,7 @@ from flashgraph.run.return_types import ReturnType
 from flashgraph.run.session_start import SessionStart
 from flashgraph.run.turns import Completed, taken
 from flashgraph.tasks.task import Task
+from flashgraph.tasks.workers import from_any_thread, run_in
 
 __all__ = ["CUT_OFF", "Execution"]
 
@@ -34,6 +35,9 @@ LET = (
     "\nFix: let cancellations through: `except Exception` does, a bare `except:` does not; a thread is left with "
     "anyio.to_thread.run_sync(..., abandon_on_cancel=True)."
 )
+
+WORKERS = 32
+"""Executions of a stage at once in threads or processes, if it does not say how many."""
 
 CUT_OFF = Failed(Cause.CANCELLED, "cancelled", "cancelled")
 """How a job ends that says nothing more."""
@@ -73,8 +77,13 @@ class Execution:
         self._params = {name: plan.params_of(spec) for name, spec in nodes.items()}
         self._returns = {name: ReturnType.of(spec, plan.checked.ports) for name, spec in nodes.items()}
         bodies = {name: stage.spec.body for name, stage in plan.stages.items()}
-        self._plain = {name for name, body in bodies.items() if not (_takes_context(body) or _is_async(body))}
-        """Stages that are a function of their item alone."""
+        elsewhere = {name: stage.spec for name, stage in plan.stages.items() if stage.spec.runs != "loop"}
+        self._plain = {n for n, b in bodies.items() if not (_takes_context(b) or _is_async(b) or n in elsewhere)}
+        """Stages that are a function of their item alone, on the event loop."""
+        self._elsewhere = {
+            name: partial(run_in, spec.runs, spec.workers or WORKERS, spec.body) for name, spec in elsewhere.items()
+        }
+        """Stages that run in threads and processes, as coroutine functions."""
         self._names = {name: f"stage {name!r}" for name in plan.stages}
         self._completed: list[Completed] = []
         self._inside: dict[int, Inside] = {}
@@ -184,14 +193,15 @@ class Execution:
                 resources=self._resources,
             )
             if spec.llm is not None:
-                at.llm = partial(self._requests.call, job, spec.llm)
+                llm = partial(self._requests.call, job, spec.llm)
+                at.llm = from_any_thread(llm) if job.node in self._elsewhere else llm
         arguments = (value,) if at is None else (value, at)
-        if _is_async(spec.body):
+        if (body := self._elsewhere.get(job.node, spec.body)) is not spec.body or _is_async(spec.body):
             self._running[job.id], self._inside[job.id] = None, inside
             if spec.llm is not None:
                 self._requests.admit(job)
             with within(inside):
-                task = tasks.create_task(self._work(job, spec.body, arguments, at), name=f"{job.node} #{job.id}")
+                task = tasks.create_task(self._work(job, body, arguments, at), name=f"{job.node} #{job.id}")
             # Else an eager event loop, which Python has from 3.12 on, has been through with it.
             if job.id in self._running:  # pragma: no branch
                 self._running[job.id] = task

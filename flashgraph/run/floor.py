@@ -131,7 +131,8 @@ class Floor:
         often = f" ({slow.times} times, {slow.seconds:.1f} s in all)" if slow.times > 1 else ""
         _log.warning(
             "%s held the event loop for %.1f s%s: no request, Ctrl-C or deadline was served meanwhile.\n"
-            "Fix: make it async, or call the slow part in a thread: await anyio.to_thread.run_sync(...).",
+            "Fix: run it in a thread, or in a process if it computes: fg.Task(..., runs='thread') for a score, "
+            "@graph.stage(runs='thread') for a stage; in an async function, await anyio.to_thread.run_sync(...).",
             place, took, often,
         )  # fmt: skip
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from pathlib import PurePath
 from typing import Any, Generic, Protocol, SupportsFloat, SupportsIndex
 
+import anyio
 import attrs
 from typing_extensions import TypeVar
 
 from flashgraph.errors import DataError
 from flashgraph.llm.protocol import Message, Reply
+from flashgraph.tasks.workers import Runs, from_any_thread, is_async, place_named, run_in
 
 __all__ = ["Llm", "Score", "Split", "Task", "least_score"]
 
@@ -142,6 +144,12 @@ class Task(Generic[S, O]):
     ``score(sample, output)`` scores it. Reflections see ``train``, and ``val`` decides between candidates. ``test`` is
     held out: no stage ever sees it.
 
+    Both may be async or plain. A plain ``attempt`` runs in a thread, where ``llm(...)`` blocks and returns the reply. A
+    plain ``score`` runs where ``runs`` says: on the event loop (a score that takes longer than some milliseconds stops
+    all requests), in a thread, or in a process, which is the place for Python that computes. At most ``workers`` run
+    at once in threads, and as many in processes. An attempt, and a score, that takes longer than ``timeout`` seconds
+    fails.
+
     ``bounds`` are the least and the greatest possible score. With them, a run gives up early on candidates that can no
     longer pass. An answer with the greatest score is `perfect`. With infinite bounds nothing is given up early, and
     nothing is perfect.
@@ -156,9 +164,12 @@ class Task(Generic[S, O]):
     seed: Mapping[str, str] = attrs.field(
         factory=lambda: {"instruction": "Answer the question."}, converter=_named_texts
     )
-    attempt: Callable[[Mapping[str, str], S, Llm], Awaitable[O]] = attrs.field(kw_only=True, default=ask)
-    score: Callable[[S, O], Score] = attrs.field(kw_only=True)
+    attempt: Callable[[Mapping[str, str], S, Any], Any] = attrs.field(kw_only=True, default=ask)
+    score: Callable[[S, O], Any] = attrs.field(kw_only=True)
     bounds: tuple[float, float] = attrs.field(kw_only=True, default=(0.0, 1.0))
+    runs: Runs = attrs.field(kw_only=True, default="loop")
+    workers: int = attrs.field(kw_only=True, default=32)
+    timeout: float | None = attrs.field(kw_only=True, default=None)
 
     def __attrs_post_init__(self) -> None:
         for split in ("train", "val", "test"):
@@ -185,6 +196,14 @@ class Task(Generic[S, O]):
                 f"task {self.name!r}: bounds are {self.bounds!r}; expected (least, greatest) score, the least first.\n"
                 "Fix: bounds=(0.0, 1.0), which is the default."
             )
+        place_named(f"task {self.name!r}", self.runs)
+        for part in ("workers", "timeout"):
+            number: Any = getattr(self, part)
+            if not (part == "timeout" and number is None) and not _is_above_zero(number, whole=part == "workers"):
+                raise DataError(
+                    f"task {self.name!r}: {part} is {number!r}; expected a "
+                    f"{'whole number' if part == 'workers' else 'number of seconds'} above 0.\nFix: {part}=30."
+                )
         for part in ("attempt", "score"):
             if not callable(getattr(self, part)):
                 raise DataError(
@@ -217,13 +236,40 @@ class Task(Generic[S, O]):
         """The score of a failed attempt: `least_score` of ``bounds``."""
         return least_score(self.bounds)
 
-    def judge(self, sample: S, output: O) -> Score:
+    async def answer(self, candidate: Mapping[str, str], sample: S, llm: Llm) -> O:
+        """Return the output of an attempt, which runs where it has to.
+
+        Raises `TimeoutError` after ``timeout`` seconds. Errors of ``attempt`` itself pass through.
+        """
+        plain = not is_async(self.attempt)
+        with self._limited("attempt"):
+            made: O = await run_in(
+                "thread" if plain else "loop", self.workers, self.attempt, candidate, sample,
+                from_any_thread(llm) if plain else llm,
+            )  # fmt: skip
+            return made
+
+    async def judge(self, sample: S, output: O) -> Score:
         """Return the `Score` of an output, checked: its numbers are finite floats within bounds.
 
         Raises `DataError` if the task's ``score`` returns no `Score`, a value that is not a finite number within
-        ``bounds``, or an objective that is not a finite number. Errors of ``score`` itself pass through.
+        ``bounds``, or an objective that is not a finite number; `TimeoutError` after ``timeout`` seconds. Errors of
+        ``score`` itself pass through.
         """
-        score: Any = self.score(sample, output)
+        with self._limited("score"):
+            return self._checked(await run_in(self.runs, self.workers, self.score, sample, output))
+
+    @contextmanager
+    def _limited(self, part: str) -> Iterator[None]:
+        try:
+            with anyio.fail_after(self.timeout):
+                yield
+        except TimeoutError as error:
+            if self.timeout is None:
+                raise
+            raise TimeoutError(f"task {self.name!r}: {part} took longer than {self.timeout:g} s") from error
+
+    def _checked(self, score: Any) -> Score:
         if not isinstance(score, Score):
             fix = f"return fg.Score({float(score)!r})" if isinstance(score, int | float) else "return fg.Score(VALUE)"
             raise DataError(
@@ -262,6 +308,11 @@ class Task(Generic[S, O]):
         return found
 
 
+def _is_above_zero(number: Any, *, whole: bool) -> bool:
+    kind = int if whole else int | float
+    return isinstance(number, kind) and not isinstance(number, bool) and 0 < number < math.inf
+
+
 def _are_bounds(bounds: Any) -> bool:
     """Return whether a value is (least, greatest) score: two numbers, the least first."""
     if not isinstance(bounds, Sequence) or len(bounds) != 2 or any(isinstance(b, str | bytes) for b in bounds):
@@ -279,7 +330,5 @@ def least_score(bounds: tuple[float, float]) -> float:
 
 
 def _kind(value: object) -> str:
-    """Describe a value; a coroutine is described as never awaited."""
-    if inspect.isawaitable(value):
-        return "which is never awaited: score must be a plain function"
+    """Describe a value by its type."""
     return f"a value of type {type(value).__name__}"

@@ -30,7 +30,7 @@ from flashgraph.testing.log import InvariantViolation, Stalled, around
 from flashgraph.testing.moves import Move
 from flashgraph.testing.signatures import whole_state
 from flashgraph.testing.state import check_state
-from flashgraph.testing.work import Work, advance, draw_source
+from flashgraph.testing.work import OpenJob, advance, draw_source
 
 __all__ = ["Hand", "Oracle", "no_pause", "plan_by_hand"]
 
@@ -119,7 +119,7 @@ class Hand:
         """The turns that a journal would keep: work while a run stops is not kept, and is repeated after a resume."""
         self.states: list[tuple[Any, ...]] = []
         self._watch = Watch(self.plan, self.budget) if self.watched else None
-        self._work: dict[int, Work] = {}
+        self._work: dict[int, OpenJob] = {}
         self._cursors = {name: source.cursor for name, source in self.plan.sources.items()}
         self._stopped = False
         self._violation: InvariantViolation | None = None
@@ -317,7 +317,7 @@ class Hand:
             self._work[asked.job].call = self.machine.calls.open.get(number)
         for command in commands:
             if isinstance(command, Start):
-                self._work[command.job.id] = Work(command)
+                self._work[command.job.id] = OpenJob(command)
             elif isinstance(command, Refuse):
                 self._work[command.call.job.id].refused = command.limit
         self.path.append(turn)

@@ -17,7 +17,7 @@ from flashgraph.run.plan import Plan
 from flashgraph.run.turns import Asked, Completed
 from flashgraph.testing.runs import TASK
 
-__all__ = ["Work", "advance", "draw_source"]
+__all__ = ["OpenJob", "advance", "draw_source"]
 
 
 @attrs.frozen
@@ -32,7 +32,7 @@ class _Ask:
 
 
 @attrs.define(eq=False)
-class Work:
+class OpenJob:
     """A started job with the replies to its requests and its open request; a ``parked`` job makes no further move."""
 
     start: Start
@@ -57,7 +57,7 @@ def draw_source(plan: Plan, seed: int, start: Start, cursor: Any) -> Completed:
     return Completed(job.id, Done(spec.body(at), at.used), source=job.node, cursor=at.cursor)
 
 
-def advance(plan: Plan, seed: int, work: Work) -> Asked | Completed:
+def advance(plan: Plan, seed: int, work: OpenJob) -> Asked | Completed:
     """Run a job's function from its start to its first request without a reply, or to its end."""
     job, spec = work.start.job, plan.stages[work.start.job.node].spec
     at: fg.Context[Any] = fg.Context(

@@ -28,10 +28,10 @@ def task_of(world: World, components: int) -> fg.Task[RuleSample, bool]:
     """Return the world as a task with its instruction in several parts, and two objectives."""
     whole = world.task()
 
-    async def attempt(candidate: Mapping[str, str], sample: RuleSample, llm: fg.Llm) -> bool:
+    async def attempt(candidate: Mapping[str, str], sample: RuleSample, llm: fg.Llm) -> Any:
         return await whole.attempt({"instruction": " ".join(candidate.values())}, sample, llm)
 
-    def score(sample: RuleSample, output: bool) -> fg.Score:
+    def score(sample: RuleSample, output: bool) -> Any:
         return attrs.evolve(
             whole.score(sample, output), objectives={"passed": float(output), "few": 1 / len(sample.needs)}
         )

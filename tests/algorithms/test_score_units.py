@@ -122,7 +122,7 @@ def test_an_odd_score_is_one_failed_sample(name: str) -> None:
     case = CASES[name]()
     found = case.task.score
 
-    def score(sample: Any, output: Any) -> fg.Score:
+    def score(sample: Any, output: Any) -> Any:
         if case.graph == "meta_harness" and sample.split == "train":
             return found(sample, output)  # the right answer, whose feedback all programs learn from
         key = ace_world.digest(str(sample), str(output))
@@ -141,7 +141,7 @@ def test_scores_are_in_the_tasks_unit(name: str) -> None:
     case = CASES[name]()
     found = case.task.score
 
-    def score(sample: Any, output: Any) -> fg.Score:
+    def score(sample: Any, output: Any) -> Any:
         one = found(sample, output)
         return attrs.evolve(one, value=64 * one.value)
 
@@ -160,7 +160,7 @@ def test_without_a_greatest_score_nothing_is_perfect(name: str, role: str) -> No
     case = CASES[name]()
     found, asked = case.task.score, list[str]()
 
-    def score(sample: Any, output: Any) -> fg.Score:
+    def score(sample: Any, output: Any) -> Any:
         one = found(sample, output)
         return attrs.evolve(one, value=2 + one.value)
 

@@ -76,8 +76,8 @@ class _Adapter:
         return list(self._portal.call(together))
 
     async def attempt(self, candidate: Mapping[str, str], sample: Any) -> tuple[str, fg.Score]:
-        output = await self._task.attempt(candidate, sample, self._llm)
-        return str(output), self._task.judge(sample, output)
+        output = await self._task.answer(candidate, sample, self._llm)
+        return str(output), await self._task.judge(sample, output)
 
     def evaluate(self, batch: list[Any], candidate: dict[str, str], capture_traces: bool = False) -> Any:
         return self.batch_evaluate([(candidate, batch)])[0]
@@ -218,7 +218,7 @@ async def held_out(task: fg.Task, model: Model, texts: Sequence[Mapping[str, str
 
             async with limit:
                 sample = task.test[index]
-                into[index] = task.judge(sample, await task.attempt(text, sample, llm)).value
+                into[index] = (await task.judge(sample, await task.answer(text, sample, llm))).value
 
         async with anyio.create_task_group() as tasks:
             for index in range(len(task.test)):

@@ -55,7 +55,7 @@ needs_confinement = pytest.mark.skipif(bool(unconfined()), reason=unconfined())
 # ---- scores ----------------------------------------------------------------------------------------------
 
 
-def packed(centers: list[Any], radii: list[Any]) -> fg.Score:
+def packed(centers: list[Any], radii: list[Any]) -> Any:
     return example("circle_packing").score(Check("pack", {"n": 2}), {"centers": centers, "radii": radii})
 
 

@@ -161,6 +161,62 @@ def tests_with_another_stage() -> fg.Graph:
 
 @mistake(
     """
+FILE: stage 'value' [bad-runs]
+    found:    runs='threads'
+    expected: one of loop, thread, process
+    fix:      did you mean 'thread'?
+"""
+)
+def a_stage_that_runs_nowhere() -> fg.Graph:
+    graph, draw, pool = plain()
+    stage = graph.stage(value, runs="threads")  # <- bad-runs
+    graph.edge(draw, stage)
+    graph.edge(stage, pool)
+    return graph
+
+
+@mistake(
+    """
+FILE: stage 'later' [runs-of-async]
+    found:    runs='thread' on an async function
+    expected: a plain function: an async one runs on the event loop
+    fix:      def later(...), or leave runs out
+"""
+)
+def an_async_stage_in_a_thread() -> fg.Graph:
+    graph, draw, pool = plain()
+
+    async def later(seed: Seed) -> Value:
+        return value(seed)
+
+    stage = graph.stage(later, runs="thread")  # <- runs-of-async
+    graph.edge(draw, stage)
+    graph.edge(stage, pool)
+    return graph
+
+
+@mistake(
+    """
+FILE: stage 'sees' [process-with-context]
+    found:    runs='process' on a function of an item and a fg.Context
+    expected: a function of its item alone: the task, the view and the model stay in this process
+    fix:      runs='thread', or leave the fg.Context out
+"""
+)
+def a_stage_with_a_context_in_a_process() -> fg.Graph:
+    graph, draw, pool = plain()
+
+    def sees(seed: Seed, at: fg.Context) -> Value:
+        return value(seed)
+
+    stage = graph.stage(sees, runs="process")  # <- process-with-context
+    graph.edge(draw, stage)
+    graph.edge(stage, pool)
+    return graph
+
+
+@mistake(
+    """
 FILE: result of graph 'plain' [result-not-a-pool]
     found:    'value', a stage
     expected: a pool of this graph
@@ -1060,7 +1116,7 @@ def stage_returns_an_object() -> fg.Graph:
 FILE: stage 'value' [llm-needs-async]
     found:    llm='task' on a plain function
     expected: an async function: a model call is awaited
-    fix:      async def value(...), or leave llm out
+    fix:      async def value(...), or runs='thread', or leave llm out
 """
 )
 def stage_with_llm_but_not_async() -> fg.Graph:
@@ -1158,7 +1214,7 @@ def stage_with_a_fanout_of_one_item() -> fg.Graph:
     """
 FILE: stage option 'worker' [unknown-option]
     found:    worker=3
-    expected: one of fanout, llm, name, reads, spends, workers
+    expected: one of fanout, llm, name, reads, runs, spends, workers
     fix:      did you mean 'workers'?
 """
 )

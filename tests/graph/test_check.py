@@ -49,7 +49,7 @@ def test_every_code_has_a_graph() -> None:
     written = set(re.findall(r'(?:note|Unreadable)\(\s*"([a-z-]+)"', source))
     written |= set(re.findall(r'notes\.add\(\s*"([a-z-]+)"', source))
     written |= {f"bad-{option.replace('_', '-')}" for option, *_ in check_options.RULES}
-    written |= {"bad-stream", "bad-late", "bad-orphans"}
+    written |= {"bad-stream", "bad-runs", "bad-late", "bad-orphans"}
     written |= {"scatter-of-another-type", "when-of-another-type"}
     written |= {f"{option}-without-gather" for option in ("release", "late", "on-failure")}
     met = {problem.code for mistake in MISTAKES for problem in mistake.build().check()}

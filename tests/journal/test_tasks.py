@@ -32,7 +32,7 @@ def others(**fields: Any) -> Change:
 class Harsh(fg.Task[Any, Any]):
     """A task that judges by itself."""
 
-    def judge(self, sample: Any, output: Any) -> fg.Score:
+    async def judge(self, sample: Any, output: Any) -> fg.Score:
         return fg.Score(0.0)
 
 
@@ -80,7 +80,7 @@ def judged(task: fg.Task, texts: Mapping[str, str], index: int) -> float:
 
     async def score() -> float:
         sample = task.val[index]
-        return float(task.judge(sample, await task.attempt(texts, sample, llm)).value)
+        return (await task.judge(sample, await task.answer(texts, sample, llm))).value
 
     return anyio.run(score)
 

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import anyio
 import attrs
 import numpy
 import pytest
@@ -80,27 +81,19 @@ def test_a_score_outside_of_the_bounds_is_an_error() -> None:
         return fg.Task("t", [1], [1], attempt=attempt, score=lambda sample, output: fg.Score(output), **options)
 
     with pytest.raises(DataError, match=r"task 't': the score of an output is 2; its bounds are 0 and 1\.\nFix: "):
-        task().judge(1, 2)
-    assert task(bounds=(0, 2)).judge(1, 2).value == 2
+        anyio.run(task().judge, 1, 2)
+    assert anyio.run(task(bounds=(0, 2)).judge, 1, 2).value == 2
     with pytest.raises(DataError, match=r"bounds are \(1, 0\); expected \(least, greatest\)"):
         task(bounds=(1, 0))
 
 
 def test_a_score_that_is_none() -> None:
-    """A bare number is the usual mistake, and an ``async def`` the next."""
-
-    async def later(sample: int, output: int) -> fg.Score:
-        return fg.Score(1.0)
-
+    """A bare number is the usual mistake."""
     said = (
         r"task 't': score returned 0\.5, a value of type float; expected a fg\.Score\.\nFix: return fg\.Score\(0\.5\)"
     )
     with pytest.raises(DataError, match=said):
-        fg.Task("t", [1], [1], score=lambda sample, output: 0.5).judge(1, 2)  # type: ignore[arg-type, return-value]
-    coroutine = later(1, 2)
-    with pytest.raises(DataError, match="which is never awaited: score must be a plain function"):
-        fg.Task("t", [1], [1], score=lambda sample, output: coroutine).judge(1, 2)  # type: ignore[arg-type, return-value]
-    coroutine.close()
+        anyio.run(fg.Task("t", [1], [1], score=lambda sample, output: 0.5).judge, 1, 2)
 
 
 def scoring(value: Any, objectives: Any = None, **options: Any) -> fg.Task[int, int]:
@@ -132,9 +125,9 @@ def test_a_judged_score_is_finite_and_within_bounds(value: Any, objectives: Any,
     task = scoring(value, objectives, bounds=bounds)
     if not (all(map(math.isfinite, (value, *objectives.values()))) and bounds[0] <= float(value) <= bounds[1]):
         with pytest.raises(DataError, match=r"(?s)task 't': .*Fix: "):
-            task.judge(1, 2)
+            anyio.run(task.judge, 1, 2)
         return
-    found = task.judge(1, 2)
+    found = anyio.run(task.judge, 1, 2)
     assert found == fg.Score(float(value), objectives={name: float(number) for name, number in objectives.items()})
     assert {type(number) for number in (found.value, *found.objectives.values())} == {float}
 
@@ -142,9 +135,9 @@ def test_a_judged_score_is_finite_and_within_bounds(value: Any, objectives: Any,
 @pytest.mark.parametrize("value", [None, "0.5", "high", [0.5, 0.5], 1j, float("nan"), 10**400])
 def test_what_is_no_finite_number(value: Any) -> None:
     with pytest.raises(DataError, match=r"task 't': the score of an output is .*; expected a finite number\.\nFix: "):
-        scoring(value, bounds=(-math.inf, math.inf)).judge(1, 2)
+        anyio.run(scoring(value, bounds=(-math.inf, math.inf)).judge, 1, 2)
     with pytest.raises(DataError, match=r"task 't': objective 'speed' of an output is .*; expected a finite number"):
-        scoring(0.5, {"speed": value}).judge(1, 2)
+        anyio.run(scoring(0.5, {"speed": value}).judge, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +157,7 @@ def test_perfect_and_least(bounds: tuple[float, float], perfect: float | None, l
     task = fg.Task("t", [1], [1], score=lambda sample, output: fg.Score(output), bounds=bounds)
     assert (task.perfect, task.least) == (perfect, least)
     for value in {least, perfect if perfect is not None else 1e9}:
-        assert Attempt.judged(task, Work({}, "val", 0), value).passed is (value == perfect)
+        assert anyio.run(Attempt.judged, task, Work({}, "val", 0), value).passed is (value == perfect)
 
 
 def test_attempts_of_older_journals() -> None:
@@ -194,7 +187,7 @@ def test_what_is_kept_of_an_output_is_bounded(characters: int) -> None:
         return fg.Score(0.5, feedback=output)
 
     task = fg.Task("long", train=[1], val=[1], score=score)
-    kept = Attempt.judged(task, Work({}, "val", 0), "b" + "x" * (characters - 2) + "e")
+    kept = anyio.run(Attempt.judged, task, Work({}, "val", 0), "b" + "x" * (characters - 2) + "e")
     assert seen == [characters]
     for text in (kept.output, kept.feedback):
         assert (text[0], text[-1]) == ("b", "e")

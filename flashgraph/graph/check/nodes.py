@@ -248,17 +248,40 @@ def _cursor(source: SourceSpec, at: Any, note: Note) -> None:
 # ---- stages ----------------------------------------------------------------------------------------------
 
 
+def _elsewhere(stage: StageSpec, found: Signature, note: Note) -> bool:
+    """Return whether a stage can run outside of the event loop, as it says."""
+    if inspect.iscoroutinefunction(stage.body):
+        note(
+            "runs-of-async",
+            f"runs={stage.runs!r} on an async function",
+            "a plain function: an async one runs on the event loop",
+            f"def {stage.body.__name__}(...), or leave runs out",
+        )
+        return False
+    if stage.runs == "process" and len(found.parameters) > 1:
+        note(
+            "process-with-context",
+            "runs='process' on a function of an item and a fg.Context",
+            "a function of its item alone: the task, the view and the model stay in this process",
+            "runs='thread', or leave the fg.Context out",
+        )
+        return False
+    return True
+
+
 def _stage(stage: StageSpec, ports: Ports, notes: Notes) -> None:
     note = notes.of(stage.place, f"stage {stage.name!r}")
     found = _signature(stage, note)
     if found is None or not _parameters(stage, found, note):
         return
-    if stage.llm is not None and not inspect.iscoroutinefunction(stage.body):
+    if stage.runs != "loop" and not _elsewhere(stage, found, note):
+        return
+    if stage.llm is not None and stage.runs == "loop" and not inspect.iscoroutinefunction(stage.body):
         note(
             "llm-needs-async",
             f"llm={stage.llm!r} on a plain function",
             "an async function: a model call is awaited",
-            f"async def {stage.body.__name__}(...), or leave llm out",
+            f"async def {stage.body.__name__}(...), or runs='thread', or leave llm out",
         )
     elif len(found.parameters) == 1:
         _without_context(stage, note)

@@ -17,6 +17,7 @@ from flashgraph.graph.naming import shown
 from flashgraph.graph.notes import Note, Notes
 from flashgraph.graph.signatures import function_name
 from flashgraph.graph.spec import EdgeSpec, GraphSpec, NodeSpec, PoolSpec, SourceSpec, StageSpec
+from flashgraph.tasks.workers import PLACES
 
 __all__ = ["LATE", "RESERVED", "SPENDABLE", "check_options"]
 
@@ -127,6 +128,7 @@ def _stage(stage: StageSpec, note: Note) -> StageSpec:
         spends=tuple(b for b in stage.spends if b in SPENDABLE),
         workers=_whole(note, "workers", stage.workers),
         fanout=_whole(note, "fanout", stage.fanout),
+        runs=_one_of(note, "bad-runs", "runs", stage.runs, PLACES) or "loop",
     )
 
 

@@ -80,7 +80,7 @@ async def propose_programs(
         if read.programs:
             programs = tuple(Program(origin, code) for code in read.programs[:candidates])
             return Proposals(programs, tuple(desk.read), turn)
-        answers = [desk.answer(request) for request in read.requests[:REQUESTS_A_TURN]]
+        answers = [await desk.answer(request) for request in read.requests[:REQUESTS_A_TURN]]
         if not answers:
             answers = ["There was no program in a ```python block, and no line with LIST, READ, FAILURES or EXAMPLES."]
         left = turns - turn

@@ -34,15 +34,16 @@ def datasets(task: Task, split: Split) -> dict[str, tuple[int, ...]]:
     return {name: tuple(indices) for name, indices in found.items()}
 
 
-def lesson(task: Task, dataset: str, indices: Iterable[int] | None = None) -> list[dict[str, str]]:
+async def lesson(task: Task, dataset: str, indices: Iterable[int] | None = None) -> list[dict[str, str]]:
     """Return solved training samples of a data set, as `learn_from_batch` gets them; all of them by default.
 
     The feedback is the task's feedback on the right answer, which often names the rule behind it.
     """
     chosen = datasets(task, "train").get(dataset, ()) if indices is None else indices
     samples = [task.train[index] for index in chosen]
+    feedback = [(await task.judge(s, str(s.answer))).feedback for s in samples]
     return [
-        {"input": str(s), "answer": str(s.answer), "feedback": task.judge(s, str(s.answer)).feedback} for s in samples
+        {"input": str(s), "answer": str(s.answer), "feedback": said} for s, said in zip(samples, feedback, strict=True)
     ]
 
 

@@ -32,13 +32,13 @@ class Desk:
     task: Task
     read: list[int] = attrs.field(factory=list)
 
-    def answer(self, request: ToolRequest) -> str:
+    async def answer(self, request: ToolRequest) -> str:
         """Return a tool's answer under the request; for an invalid request, the valid ones."""
         head = f"== {request.tool} {request.argument}".rstrip()
         if request.tool == "LIST":
             return f"{head}\n{self.board()}"
         if request.tool == "EXAMPLES":
-            return f"{head}\n{self._examples(request.argument)}"
+            return f"{head}\n{await self._examples(request.argument)}"
         entry = self.archive.entries.get(-1 if request.number is None else request.number)
         if entry is None:
             known = ", ".join(f"#{i}" for i in self.archive.entries)
@@ -72,7 +72,7 @@ class Desk:
             return f"{head}\nIt has no wrong predictions."
         return "\n\n".join([f"{head}\n{len(shown)} of its {len(wrong)} wrong predictions:", *shown])
 
-    def _examples(self, argument: str) -> str:
+    async def _examples(self, argument: str) -> str:
         known = datasets(self.task, "train")
         name, start = argument, 0
         if name not in known:
@@ -82,7 +82,7 @@ class Desk:
         if name not in known:
             return f"There is no such data set. There are: {', '.join(known)}"
         indices = known[name][start : start + EXAMPLES_AT_ONCE]
-        solved = lesson(self.task, name, indices)
+        solved = await lesson(self.task, name, indices)
         shown = [
             f"input: {_short(s['input'])}\nanswer: {_short(s['answer'])}\nfeedback: {_short(s['feedback'])}"
             for s in solved

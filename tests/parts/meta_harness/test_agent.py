@@ -148,7 +148,7 @@ def test_examples_of_a_data_set_are_paged() -> None:
         val=[0],
         score=lambda s, o: fg.Score(0.0),
     )
-    said = Desk(HarnessArchive(), task).answer(ToolRequest("EXAMPLES", "many 8"))
+    said = anyio.run(Desk(HarnessArchive(), task).answer, ToolRequest("EXAMPLES", "many 8"))
     assert "training samples 8 to 16 of 20 of many" in said
     assert "<7>" not in said
     assert "<8>" in said
@@ -165,4 +165,4 @@ def test_a_long_board_is_cut() -> None:
     lines = desk.board(9).splitlines()
     assert [line.split()[0] for line in lines[:9]] == [f"#{i}" for i in (0, 1, 2, 3, 4, 5, 27, 28, 29)]
     assert lines[9:] == ["... and 21 more: LIST shows all"]
-    assert len(desk.answer(ToolRequest("LIST")).splitlines()) == 31
+    assert len(anyio.run(desk.answer, ToolRequest("LIST")).splitlines()) == 31

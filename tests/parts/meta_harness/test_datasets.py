@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import anyio
 import attrs
 import pytest
 
@@ -35,7 +36,7 @@ def test_data_sets_in_order_of_appearance() -> None:
 def test_lessons_are_of_the_training_split() -> None:
     """A lesson holds the input, the right answer, and the task's feedback on it."""
     made = task([sample("b"), sample("a")], [sample("a", "val")])
-    assert lesson(made, "a") == [{"input": "<a train 0>", "answer": "red", "feedback": "said red"}]
+    assert anyio.run(lesson, made, "a") == [{"input": "<a train 0>", "answer": "red", "feedback": "said red"}]
 
 
 @attrs.frozen
