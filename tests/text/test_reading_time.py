@@ -7,6 +7,7 @@ regular expressions for backtracking, and read known hostile texts at two length
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from re import _parser as parser  # type: ignore[attr-defined]
 from types import FrameType
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -155,6 +157,109 @@ def test_what_can_backtrack_is_found() -> None:
     assert len(backtracking(parser.parse(once))) >= 5
     assert backtracking(parser.parse(r"(?:a|(b*))c"))
     assert not backtracking(parser.parse(r"a?b{3}c++[de]*+"))
+
+
+SEARCHING = ("search", "finditer", "findall", "sub", "subn", "split")
+LONG = 16_000
+SECONDS = 0.04
+"""Of the processor, for `LONG` characters: a quadratic pattern needs more than twice as much, others a hundredth."""
+
+
+@attrs.frozen
+class Used:
+    """A pattern of the package: whether it is searched for in a text, or matched at its beginning alone."""
+
+    place: str
+    pattern: re.Pattern[str] = attrs.field(repr=False)
+    searched: bool
+
+    @classmethod
+    def of_module(cls, path: Path) -> Iterator[Used]:
+        """Yield the patterns that are literals, with ``x`` for each part that is put into one."""
+        source = path.read_text()
+        tree = ast.parse(source)
+        names = {
+            node.value: ast.unparse(node.targets[0])
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)
+        }
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Call) and ast.unparse(node.func).startswith("re.") and node.args):
+                continue
+            method, given = ast.unparse(node.func).removeprefix("re."), node.args[0]
+            parts = given.values if isinstance(given, ast.JoinedStr) else [given]
+            if method == "escape" or not all(isinstance(part, ast.Constant | ast.FormattedValue) for part in parts):
+                continue
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else "x" for part in parts)
+            flags = sum(
+                getattr(re, flag) for flag in ("IGNORECASE", "MULTILINE", "DOTALL") if flag in ast.unparse(node)
+            )
+            used = re.findall(rf"\b{re.escape(names[node])}\.(\w+)", source) if node in names else [method]
+            searched = method != "compile" or not used or any(way in SEARCHING for way in used)
+            searched &= method not in ("match", "fullmatch")
+            yield cls(f"{path.name}:{node.lineno}", re.compile(text, flags), searched)
+
+    def seconds(self, text: str) -> float:
+        """Return how long the processor takes for a text."""
+        began = time.process_time()
+        if self.searched:
+            for _ in self.pattern.finditer(text):
+                pass
+        else:
+            self.pattern.fullmatch(text)
+        return time.process_time() - began
+
+    def texts(self) -> Iterator[str]:
+        """Yield texts made of characters that the pattern names: one of them, or two in turn, many times over."""
+        literals = [chr(argument) for operation, argument in _leaves(parser.parse(self.pattern.pattern)) if operation]
+        parts = [*dict.fromkeys([*literals[:3], *literals[-3:], "a", "1", " ", "\n"])][:9]
+        whole = "".join(literals[:12])
+        for part in [*parts, *(one + other for one in parts[:6] for other in parts[:6]), f"{whole} ", f"{whole}1"]:
+            yield part * (LONG // len(part)) + "\0"
+            yield whole + part * (LONG // len(part)) + "\0"
+
+
+def _leaves(parsed: Any) -> Iterator[tuple[bool, int]]:
+    """Yield the characters of a parsed pattern in their order."""
+    for operation, argument in parsed:
+        if operation in (constants.LITERAL, constants.NOT_LITERAL):
+            yield True, argument
+        elif operation is constants.RANGE:
+            yield True, argument[0]
+        elif operation is constants.IN:
+            yield from _leaves(argument)
+        for inner in argument if isinstance(argument, Sequence) else ():
+            for one in inner if isinstance(inner, list) else [inner]:
+                if isinstance(one, parser.SubPattern):
+                    yield from _leaves(one)
+
+
+PACKAGE = Path(flashgraph.__file__).parent
+EVERY = [used for path in sorted(PACKAGE.rglob("*.py")) for used in Used.of_module(path)]
+
+
+@pytest.mark.parametrize("used", EVERY, ids=lambda used: used.place)
+def test_no_pattern_of_the_package_is_quadratic(used: Used) -> None:
+    """Measured on texts that are made of the pattern's own characters."""
+    assert [text[:20] for text in used.texts() if used.seconds(text) > SECONDS] == []
+
+
+@pytest.mark.parametrize("pattern", [r"\s+$", r"a+b", r"[ \t]+is"])
+def test_a_quadratic_pattern_is_found(pattern: str) -> None:
+    """The measurement can fail."""
+    used = Used("here", re.compile(pattern), True)
+    assert any(used.seconds(text) > SECONDS for text in used.texts())
+
+
+def test_many_edits_of_a_large_program_are_refused() -> None:
+    """Each reads the program over; 200 of them that drop their indentation once took 8 seconds."""
+    lines = [" " * k + f"y{i}" for i in range(200) for k in range(1, 20)] + ["a"] * 60_000
+    program = "\n".join([*lines, *(f"  z{i}" for i in range(200))])
+    edit = "<<<<<<< SEARCH\nz{0}\n=======\nw{0}\n>>>>>>> REPLACE\n"
+    with pytest.raises(flashgraph.UnusableReply, match=r"200 edits to a program of .* at most \d+ are read"):
+        edited(program, "".join(map(edit.format, range(200))))
+    few = edited(program, "".join(map(edit.format, range(20))))
+    assert few.count("  w") == 20
 
 
 HOSTILE = {

@@ -42,6 +42,13 @@ MOST_EDITS = 200
 MOST_DIVIDERS = 8
 """The most lines of ``=======`` in one edit; each is tried as the one that divides it."""
 
+MOST_WORK = 10_000_000
+"""Edits in one answer, times the characters of the program: each edit reads the program over."""
+
+CHANGES = ("diff", "patch")
+NO_PROGRAM = (*CHANGES, "bash", "console", "json", "log", "output", "sh", "shell", "text", "txt", "zsh")
+"""Languages of fences whose text is most likely no program."""
+
 MOST_SHIFTS = 20
 """The most indentations that an edit's lines are tried with."""
 
@@ -84,10 +91,15 @@ def component(text: Mapping[str, str]) -> str:
 def rewritten_program(program: str, answer: str) -> str:
     """Return the program of a full rewrite: the longest fenced block, or the whole reply if nothing is fenced.
 
-    If the program has EVOLVE-BLOCK marks, only the marked blocks change. Raises `UnusableReply` if there is no new
-    program.
+    A block whose fence names a shell, a diff or an output counts only if there is no other. If the program has
+    EVOLVE-BLOCK marks, only the marked blocks change. Raises `UnusableReply` if there is no new program.
     """
-    found = max((block.body for block in blocks(answer)), key=len, default=answer).strip("\n")
+    fences = blocks(answer)
+    if fences and all(block.language in CHANGES for block in fences):
+        raise UnusableReply(f"the answer holds a {fences[0].language}, expected the whole program")
+    # A command or its output may be longer than a small program.
+    likely = [block for block in fences if block.language not in NO_PROGRAM] or fences
+    found = max((block.body for block in likely), key=len, default=answer).strip("\n")
     if not found.strip():
         raise UnusableReply("the answer holds no program")
     return _new(program, _framed(program, found + "\n"))
@@ -103,12 +115,19 @@ def edited(program: str, answer: str) -> str:
         raise UnusableReply("the answer holds no SEARCH/REPLACE block")
     if len(found) > MOST_EDITS:
         raise UnusableReply(f"the answer has {len(found)} edits, at most {MOST_EDITS} are read; give the whole program")
+    if len(found) * len(program) > MOST_WORK:
+        raise UnusableReply(
+            f"the answer has {len(found)} edits to a program of {len(program):,} characters; "
+            f"at most {MOST_WORK // len(program)} are read; give the whole program"
+        )
     for number, edit in enumerate(found, 1):
         after = _applied(after, edit, f"edit {number} of {len(found)}")
     return _new(program, after.replace("\n", "\r\n") if "\r\n" in program else after)
 
 
 def _new(before: str, after: str) -> str:
+    if not after.strip():
+        raise UnusableReply("the answer leaves nothing of the program")
     if after.strip() == before.strip():
         raise UnusableReply("the answer changes nothing")
     return after
@@ -126,14 +145,20 @@ def _applied(program: str, edit: Edit, name: str) -> str:
     ways = [(_trimmed(search), _trimmed(replace)) for search, replace in edit.parts() if any(map(str.strip, search))]
     if not ways:
         raise UnusableReply(f"{name}: its SEARCH part is empty")
-    fitting = [(search, replace) for search, replace in ways if len(_places(lines, search)) == 1]
+    bare = [line.rstrip() for line in lines]
+    text = "\n".join(["", *bare, ""])
+    fitting = [(search, replace) for search, replace in ways if len(_places(text, search)) == 1]
     if not fitting and len(ways) > 1:
         raise UnusableReply(
             f"{name} has {len(ways)} lines of =======, and no part before one of them occurs exactly once:\n"
             + clipped("\n".join(edit.lines), 400)
         )
     search, replace = fitting[0] if fitting else ways[0]
-    return _replaced(lines, search, replace, name)
+    places = [(place, "") for place in _places(text, search)]
+    if not places:
+        # Models drop the indentation that all quoted lines share.
+        places = [(place, shift) for shift in _shifts(bare, search) for place in _places(text, search, shift)]
+    return _replaced(lines, search, replace, places, name)
 
 
 def _trimmed(lines: Sequence[str]) -> list[str]:
@@ -144,40 +169,36 @@ def _trimmed(lines: Sequence[str]) -> list[str]:
     return list(lines[:end])
 
 
-def _replaced(lines: list[str], wanted: list[str], new: list[str], name: str) -> str:
-    places, indent = _places(lines, wanted), ""
-    if not places:
-        # Models drop the indentation that all quoted lines share.
-        shifted = [(place, shift) for shift in _shifts(lines, wanted) for place in _places(lines, wanted, shift)]
-        places, indent = [place for place, _ in shifted], shifted[0][1] if shifted else ""
+def _replaced(lines: list[str], wanted: list[str], new: list[str], places: list[tuple[int, str]], name: str) -> str:
+    """Return the program with ``new`` in the place of ``wanted``; ``places`` are a line and an indentation each."""
     if len(places) != 1:
         how = "occur more than once in the program; quote more lines" if places else "are not in the program"
         raise UnusableReply(
             f"{name}: the lines of its SEARCH part {how}:\n{clipped(chr(10).join(wanted).rstrip(), 400)}"
         )
-    start, end = places[0], places[0] + len(wanted)
+    ((start, indent),) = places
+    end = start + len(wanted)
     _inside(lines, start, end, name)
     put = [indent + x if x.strip() else x for x in new] if any(map(str.strip, new)) else []
     return "\n".join([*lines[:start], *put, *lines[end:]])
 
 
-def _places(lines: Sequence[str], wanted: Sequence[str], shift: str = "") -> list[int]:
-    """Return the first two places where ``wanted`` occurs among ``lines``, with each line indented by ``shift`` more.
+def _places(text: str, wanted: Sequence[str], shift: str = "") -> list[int]:
+    """Return the first two lines of ``text`` where ``wanted`` begins, each line indented by ``shift`` more.
 
-    Trailing blanks do not count. It searches in text; comparing line by line could take as long as the product of both
-    lengths.
+    ``text`` has an empty line at both ends and no blanks at the ends of lines.  A comparison line by line could take as
+    long as the product of the two.
     """
-    text = "\n".join(["", *(line.rstrip() for line in lines), ""])
     part = "\n".join(["", *((shift + x).rstrip() for x in wanted), ""])
     first = text.find(part)
     second = text.find(part, first + 1) if first >= 0 else -1
     return [text.count("\n", 0, at) for at in (first, second) if at >= 0]
 
 
-def _shifts(lines: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    """Return the indentations with which the first non-blank line of ``wanted`` occurs among ``lines``."""
+def _shifts(bare: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """Return the indentations with which the first non-blank line of ``wanted`` occurs among ``bare``."""
     first = next(line.rstrip() for line in wanted if line.strip())
-    found = {x[: len(x) - len(first)] for line in lines if (x := line.rstrip()).endswith(first)}
+    found = {line[: len(line) - len(first)] for line in bare if line.endswith(first)}
     return sorted(shift for shift in found if shift and not shift.strip())[:MOST_SHIFTS]
 
 
@@ -225,7 +246,7 @@ def goal(program: str) -> str:
     """Return the purpose that a seed program states: its docstring, or its leading comment."""
     try:
         docstring = ast.get_docstring(ast.parse(program)) or ""
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two for deep nesting
         docstring = ""
     comment = re.match(r"(?:[ \t]*#.*\n)+", program)
     return docstring or (re.sub(r"^[ \t]*# ?", "", comment[0], flags=re.MULTILINE).strip() if comment else "")
