@@ -21,6 +21,7 @@ from flashgraph.tasks.task import Task
 
 if TYPE_CHECKING:
     from flashgraph.llm.responses import ResponseCache
+    from flashgraph.run.driver import Memory
     from flashgraph.run.events import Event
     from flashgraph.run.result import Result
 
@@ -50,6 +51,7 @@ class RunOptions(TypedDict, total=False):
     cache: str | Path | ResponseCache | None
     any_temperature: bool
     folder: str | Path | None
+    memory: Callable[[Sequence[Event]], Memory] | None
     resume: bool
     accept_changes: bool
     order: Mapping[str, Any] | None
@@ -83,7 +85,8 @@ async def open_run(
 
     ``folder`` keeps the run there in a journal. ``resume`` continues the run in that folder under ``budget``; with
     ``accept_changes``, functions and policies may have changed. ``order`` is stored in the journal for the code that
-    resumes it.
+    resumes it. ``memory`` keeps the turns of a run without a folder, in tests: it is called with the run's events and
+    returns a `flashgraph.run.driver.Memory`, which is then `Run.memory` (`flashgraph.testing.recording.Recording`).
 
     Raises `GraphError` if the graph does not pass its checks, `DataError` for wrong and unknown options, and
     `flashgraph.run.journal.JournalError` if the journal cannot be made, read or locked.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from flashgraph.llm.responses import ResponseCache
 from flashgraph.policies.schedule import Schedule
 from flashgraph.policies.settings import apply_settings, schedule_of
 from flashgraph.run.budget import Budget, Ledger
-from flashgraph.run.driver import Driver
+from flashgraph.run.driver import Driver, Memory
 from flashgraph.run.events import Event, RunStarted
 from flashgraph.run.goal import Goal
 from flashgraph.run.hook import Hook
@@ -74,6 +74,7 @@ class Options:
     any_temperature: bool = False
     folder: Path | None = attrs.field(default=None, converter=_absolute)
     """Made absolute at once, because the user's code may change the working directory."""
+    memory: Callable[[Sequence[Event]], Memory] | None = None
     resume: bool = False
     accept_changes: bool = False
     order: Mapping[str, Any] = attrs.field(default=None, converter=_mapping)
@@ -93,6 +94,8 @@ class Options:
                     f"{name}={given[name]!r:.80}: a run has no such option; {did_you_mean(name, known)}\n"
                     f"Fix: one of {', '.join(known)}."
                 )
+        if given.get("memory") is not None and given.get("folder") is not None:
+            raise DataError("memory= and folder=: a run keeps its turns in one place.\nFix: leave one of them out.")
         return cls(**given)
 
 
@@ -240,6 +243,8 @@ def _begun(setup: Setup, machine: Machine, kept: Kept | None, events: Revealing)
     if kept is not None and kept.seed:
         # The run has restarted from its best artifact.
         task = attrs.evolve(task, seed={name: kept.seed.get(name, text) for name, text in task.seed.items()})
+    make = setup.options.memory
+    memory = kept.writer if kept is not None else make(events.log) if make is not None else None
     driver = Driver(
         machine,
         task,
@@ -248,7 +253,7 @@ def _begun(setup: Setup, machine: Machine, kept: Kept | None, events: Revealing)
         resources=setup.resources,
         seconds=setup.options.budget.seconds,
         settle=setup.options.settle,
-        memory=kept.writer if kept is not None else None,
+        memory=memory,
         resumed=kept.resumed if kept is not None else None,
         reveal=events.reveal,
         goal=setup.goal,
@@ -257,5 +262,6 @@ def _begun(setup: Setup, machine: Machine, kept: Kept | None, events: Revealing)
         _log.warning("%s", sentence)
     events.note = kept.writer.note if kept is not None else None
     events.reveal()
-    events.run = Run(driver, events.log, task.name, setup.prices, kept.examined if kept is not None else None)
+    examined = kept.examined if kept is not None else None
+    events.run = Run(driver, events.log, task.name, setup.prices, examined, memory)
     return events.run

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -219,16 +220,14 @@ async def run_shape(
         on_event=on_event,
         folder=folder,
         resume=resume,
+        memory=None if disk is None else partial(SlowRecording, seconds=disk, full=full),
     )
-    recording: Recording | None = None
     took: float | None = None
     # The run's clock begins with the run, not with the event loop.
     await anyio.sleep(BEFORE)
     with anyio.move_on_after(cancel_after):
         async with opened as run:
             began = anyio.current_time()
-            if disk is not None:
-                run._driver._memory = recording = SlowRecording(run._events, disk, full)
             async with anyio.create_task_group() as viewers:
                 if viewer is not None:
                     viewers.start_soon(viewer, run)
@@ -243,6 +242,7 @@ async def run_shape(
                     await run.wait()
                 took = anyio.current_time() - began if not resume else None
     # Work while a run stops is not kept, but repeated after a resume.
+    recording = run.memory if isinstance(run.memory, Recording) else None
     if recording is not None and stop_after is None and full is None:
         recording.replay(run.machine.plan, budget or fg.Budget(), seed)
     return Finished(run.result, run.machine.plan, models[0], tuple(models[1:]), took, recording)

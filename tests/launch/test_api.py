@@ -17,6 +17,7 @@ from flashgraph.api import RunOptions
 from flashgraph.launch.opening import Options
 from flashgraph.run.events import Admitted, RunEnded
 from flashgraph.sim import clock
+from flashgraph.testing.recording import Recording
 
 
 async def attempt(candidate: Mapping[str, str], sample: int, llm: fg.Llm) -> str:
@@ -228,3 +229,16 @@ def test_options_and_their_types_agree() -> None:
     fields = attrs.fields_dict(Options)
     assert set(fields) == set(RunOptions.__annotations__)
     assert {name for name, field in fields.items() if field.default is attrs.NOTHING} == set()
+
+
+def test_a_memory_keeps_the_turns_of_a_run_without_a_folder() -> None:
+    """The run shows the memory, whose replay has the turns; a run with a folder takes none."""
+
+    async def opens(**options: Any) -> int:
+        async with fg.open_run("gepa", TASK, models=MODELS, budget=fg.Budget(calls=20), **options) as run:
+            await run.wait()
+        return int(run.memory.replay(run.machine.plan, fg.Budget(calls=20), 0))
+
+    assert clock.run_virtually(lambda: opens(memory=Recording, settle=clock.settle)) > 3
+    with pytest.raises(fg.DataError, match="memory= and folder=: a run keeps its turns in one place"):
+        anyio.run(lambda: opens(memory=Recording, folder="runs/none"))

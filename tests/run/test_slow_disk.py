@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 
 import flashgraph as fg
-from flashgraph.api import Run
 from flashgraph.run import events as ev
 from flashgraph.testing.recording import SlowRecording
 from flashgraph.testing.runs import LatencyModel
 from flashgraph.testing.tokens import Ledgered, Token
 from tests.run.kit import Virtually, of, watched
 
-
-async def slow(run: Run) -> None:
-    """Each turn is durable after half a second."""
-    run._driver._memory = SlowRecording(run._events, lambda turn: 0.5)
+SLOW = partial(SlowRecording, seconds=lambda turn: 0.5)
+"""A memory in which each turn is durable after half a second."""
 
 
 def test_a_job_that_ends_before_its_cancellation_is_carried_out(virtually: Virtually) -> None:
@@ -44,7 +43,7 @@ def test_a_job_that_ends_before_its_cancellation_is_carried_out(virtually: Virtu
     graph.edge(ask, total, gather=True, release=fg.count(1), late="cancel")
     graph.edge(total, pool)
     model = LatencyModel(2, float)
-    result = watched(graph, virtually, act=slow, models={"model": model}, schedule=fg.pipelined(window=1))
+    result = watched(graph, virtually, memory=SLOW, models={"model": model}, schedule=fg.pipelined(window=1))
     assert (result.status, model.in_flight, len(result.artifacts)) == ("completed", 0, 2)
     late = [e for e in of(result, ev.Ended) if e.reason.startswith("late: ")]
     assert len(late) == 2
@@ -72,7 +71,7 @@ def test_a_request_that_is_given_up_before_it_is_granted(virtually: Virtually) -
     graph.edge(draw, ask)
     graph.edge(ask, pool)
     model = LatencyModel(1, lambda request: 1.0)
-    result = watched(graph, virtually, act=slow, models={"model": model}, schedule=fg.pipelined(window=3))
+    result = watched(graph, virtually, memory=SLOW, models={"model": model}, schedule=fg.pipelined(window=3))
     assert (result.status, model.in_flight, model.sent) == ("completed", 0, 2)
     assert sorted(e.how for e in of(result, ev.CallEnded)) == ["cancelled", "done", "done"]
     assert result.spent.calls == 2

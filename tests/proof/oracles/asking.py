@@ -6,6 +6,7 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import anyio
@@ -198,14 +199,13 @@ def asks_at_once(requests: int, limit: int, rounds: int, disk: float, seed: int)
 
     async def run() -> fg.Result:
         budget, schedule = fg.Budget(seconds=FOREVER), fg.pipelined(rounds, focus=0.0)
+        memory = partial(SlowRecording, seconds=lambda turn: disk * (turn % 2))
         async with fg.open_run(
-            graph, TASK, models={"model": model}, schedule=schedule, budget=budget, settle=settle
+            graph, TASK, models={"model": model}, schedule=schedule, budget=budget, settle=settle, memory=memory
         ) as opened:
-            recording = SlowRecording(opened._events, lambda turn: disk * (turn % 2))
-            opened._driver._memory = recording
             result = await opened.wait()
             plan = opened.machine.plan
-        recording.replay(plan, budget, 0)
+        opened.memory.replay(plan, budget, 0)
         check_invariants(result.events, plan, budget)
         return result
 

@@ -90,12 +90,12 @@ def keeps_streams(streams: Sequence[Literal["keyed", "sequential"]], rounds: int
 
     async def run() -> list[Completed]:
         schedule = fg.pipelined(2, focus=0.0)
-        async with fg.open_run(graph, TASK, models={}, schedule=schedule, seed=seed, settle=settle) as opened:
-            recording = Recording(opened._events)
-            opened._driver._memory = recording
+        async with fg.open_run(
+            graph, TASK, models={}, schedule=schedule, seed=seed, settle=settle, memory=Recording
+        ) as opened:
             await opened.wait()
-        recording.replay(opened.machine.plan, fg.Budget(), seed)
-        return [done for turn in recording.turns for done in turn.completed if done.source]
+        opened.memory.replay(opened.machine.plan, fg.Budget(), seed)
+        return [done for turn in opened.memory.turns for done in turn.completed if done.source]
 
     kept = run_virtually(run)
     sequential = random.Random(seed)
