@@ -11,6 +11,7 @@ import flashgraph as fg
 from flashgraph.graph.loading import load_graph
 from flashgraph.policies.schedule import pipelined
 from flashgraph.policies.settings import apply_settings
+from tests.docs.pages import blocks
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,8 +19,7 @@ ROOT = Path(__file__).parents[1]
 def test_the_smallest_graph(tmp_path: Path) -> None:
     """The smallest graph passes its checks, uses all its imports, and scores the seed before it requests another
     wording."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    (source,) = [block for block in blocks if "fg.Graph(" in block]
+    (source,) = [block.text for block in blocks(ROOT / "README.md") if block.title == "hill.py"]
     path = tmp_path / "hill.py"
     path.write_text(source)
     for name in re.findall(r"import (.*)", source):

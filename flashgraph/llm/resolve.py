@@ -142,7 +142,7 @@ def _fixed(spec: str) -> Iterator[None]:
             raise
         form = EXAMPLES.get(spec.partition(":")[0].partition("?")[0], EXAMPLES["openai"])
         raise DataError(
-            f"{said.rstrip('.')}.\nFix: write it as {form} (docs/how-to/choose-a-model.md has every option)."
+            f"{said.rstrip('.')}.\nFix: write it as {form} (docs/reference/models.md has every option)."
         ) from None
 
 

@@ -27,7 +27,9 @@ __all__ = ["VARIABLE", "BadRow", "Row", "locate", "read", "samples", "split"]
 VARIABLE = "FLASHGRAPH_DATA"
 """The environment variable that names the folder in which `locate` looks."""
 
-_ELSEWHERE = f"read a file with its rows ({VARIABLE} names the folder of the examples' files: docs/how-to/load-data.md)"
+_ELSEWHERE = (
+    f"read a file with its rows ({VARIABLE} names the folder of the examples' files: docs/how-to/example-tasks.md)"
+)
 LONGEST_CELL = 1 << 26
 """The most characters in a cell of a csv file."""
 

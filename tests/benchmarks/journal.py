@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.journal [--pairs 7] [--quick] [--profile]
 
-Prints Markdown tables; docs/explanation/durability.md holds their last output. Runs with and without a journal
-alternate, and each figure is the median over the pairs. Times are processor time of all threads, which other work on
+Prints Markdown tables; docs/benchmarks/journal.md holds their last output. Runs with and without a journal alternate,
+and each figure is the median over the pairs. Times are processor time of all threads, which other work on
 the machine does not change. The time of `keep`, which waits for the disk, is taken from a clock.
 """
 

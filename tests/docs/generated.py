@@ -13,6 +13,7 @@ import click
 
 from flashgraph.cli import COMMANDS
 from flashgraph.graph.check.options import LATE
+from flashgraph.graph.dsl import Graph
 from flashgraph.policies import settings
 from tests.graph import mistakes_edges, mistakes_nodes, mistakes_shape
 from tests.graph.kit import MISTAKES, Mistake
@@ -107,6 +108,7 @@ KINDS = {
 def pages() -> dict[str, str]:
     """Return the text of each generated page by its path below docs/."""
     found = {f"reference/api/{name}.md": _api(page) for name, page in API.items()}
+    found["reference/options.md"] = _options()
     found["reference/command-line.md"] = _command_line()
     found["reference/settings.md"] = _settings()
     found["reference/messages.md"] = _codes()
@@ -139,6 +141,28 @@ def _modules(module: str) -> Iterator[str]:
     source = inspect.getsource(import_module(module))
     for found in re.finditer(r"^\s*from (flashgraph[\w.]+) import", source, re.M):
         yield found[1]
+
+
+# ---- options of the DSL ----------------------------------------------------------------------------------
+
+
+def _options() -> str:
+    blocks = [
+        "# Options of sources, stages and edges\n",
+        "The [Python API](api/graph.md) has their types. [Sources and stages](nodes.md) and [Edges](edges.md) "
+        "explain them.\n",
+    ]
+    for method in ("source", "stage", "edge"):
+        text = inspect.cleandoc(getattr(Graph, method).__doc__ or "").partition("\nArgs:\n")[2]
+        rows = re.findall(r"^    (\w+): (.*(?:\n      .*)*)", text, re.M)
+        blocks += [
+            f"## `graph.{method}`\n",
+            "| option | meaning |",
+            "| --- | --- |",
+            *(f"| `{name}` | {' '.join(meaning.split())} |" for name, meaning in rows),
+            "",
+        ]
+    return "\n".join(blocks)
 
 
 # ---- the command line ------------------------------------------------------------------------------------

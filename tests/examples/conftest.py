@@ -96,6 +96,6 @@ def invented(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def real(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The real rows; skips where they are missing."""
     if not REAL.is_dir():
-        pytest.skip(f"the real rows are not at {REAL}; docs/how-to/load-data.md says where they come from")
+        pytest.skip(f"the real rows are not at {REAL}; docs/how-to/example-tasks.md says where they come from")
     monkeypatch.setenv(VARIABLE, str(REAL))
     return REAL

@@ -1,8 +1,7 @@
-"""The tutorial's algorithm is sound, improves, keeps the invariants, and is quoted correctly."""
+"""The tutorial's algorithm is sound, improves and keeps the invariants; the page has the message of `check`."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -32,15 +31,6 @@ def test_it_is_sound_and_short() -> None:
     """The file is as short and as sound as the tutorial says."""
     assert load_graph(BEAM).check() == ()
     assert len(BEAM.read_text().splitlines()) == 86
-
-
-def test_the_tutorial_quotes_it() -> None:
-    """Every line of code on the page is in the file or in this test."""
-    page = (ROOT / "docs" / "tutorial" / "new-algorithm.md").read_text()
-    held = BEAM.read_text() + Path(__file__).read_text()
-    quoted = [line for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
-    assert len(quoted) > 30
-    assert [line for line in quoted if line not in held] == []
 
 
 def test_the_mistake_that_the_tutorial_shows(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ BUGS = (
         "run/flow.py",
         "if (pool, artifact) in item.lineage and self.is_open(item):",
         "if (pool, artifact) in item.uses and self.is_open(item):",
-        "tiny: readers of what is retracted",
+        "tiny: readers of retracted artifacts",
         "I8",
     ),
     Bug(
@@ -225,7 +225,7 @@ BUGS = (
         "run/products.py",
         "self._flow.end_orphans(made)",
         "pass",
-        "tiny: readers of what is retracted",
+        "tiny: readers of retracted artifacts",
         "I8",
     ),
     Bug(

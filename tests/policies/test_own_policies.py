@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,9 +15,10 @@ from flashgraph.graph.loading import load_graph
 from flashgraph.observe.explanation import explain
 from flashgraph.policies import Control, Rule
 from flashgraph.testing import check_policy
+from tests.docs.pages import blocks
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "write-a-policy.md"
-FILE, RUN, CHECKS = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+FILE, RUN, CHECKS = (block.text for block in blocks(PAGE) if block.language == "python")
 TASK = fg.Task("t", train=[1, 2], val=[1, 2, 3], score=lambda sample, output: fg.Score(len(output) / 99))
 
 
@@ -25,7 +27,9 @@ def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return the names that the page's file defines; the file is saved where the page's other blocks expect it."""
     (tmp_path / "climb.py").write_text(FILE)
     monkeypatch.chdir(tmp_path)
-    found: dict[str, Any] = {"__name__": "climb"}
+    module = ModuleType("climb")
+    monkeypatch.setitem(sys.modules, "climb", module)
+    found = vars(module)
     exec(compile(FILE, str(tmp_path / "climb.py"), "exec"), found)  # the page is ours
     return found
 

@@ -98,7 +98,7 @@ TINY: Mapping[str, Tiny] = {
     "amended groups": Tiny(Shape((), Ending(3, ONE, 0.3, "amend", discard_above=0, threshold=0.4), rounds=2)),
     "retracted parents": Tiny(Shape((), Ending(2, ONE, 0.5, "amend", threshold=0.6), rounds=3), window=1),
     "retracted lines": Tiny(Shape((), Ending(3, ONE, 0.3, "amend", threshold=0.5), rounds=3)),
-    "readers of what is retracted": Tiny(
+    "readers of retracted artifacts": Tiny(
         Shape((Step(reads=True, stale="refresh"),), Ending(2, Step(workers=1), 0.5, "amend", threshold=0.6), rounds=3)
     ),
     "repairs": Tiny(Shape((Step(stale="repair"),), rounds=3)),
@@ -118,9 +118,7 @@ TINY: Mapping[str, Tiny] = {
     "groups that wait for room": Tiny(Shape((Fan(2, ONE, (), Step(workers=1, capacity=1)),), rounds=3), window=3),
     "two pools": Tiny(Shape((Step(reads=True, side=True),), rounds=2, second_pool=True)),
     "a group that the budget cuts short": Tiny(Shape((Fan(2, CALL, (), ONE),), rounds=2), calls=3),
-    "groups in a group that has gone on": Tiny(
-        Shape((Fan(2, ONE, (Fan(2, ONE, (), ONE),), ONE, 0.5, "drop"),), rounds=1)
-    ),
+    "groups in a released group": Tiny(Shape((Fan(2, ONE, (Fan(2, ONE, (), ONE),), ONE, 0.5, "drop"),), rounds=1)),
     "drained calls": Tiny(Shape((TWICE, CALL), rounds=2), limit=1, drained=True),
     "drained calls, one too few": Tiny(Shape((CALL,), rounds=2), calls=1, drained=True),
     "a repair too few": Tiny(Shape((Step(stale="repair", spends=True),), rounds=3), evaluations=3),

@@ -299,7 +299,7 @@ def test_a_hub_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     assert message(lambda: data.read("hf:owner/name@train")) == (
         "hf:owner/name@train: cannot be loaded: Couldn't reach it.\n"
         "Fix: look at https://huggingface.co/datasets/owner/name for its configs and splits; without a network, read "
-        "a file with its rows (FLASHGRAPH_DATA names the folder of the examples' files: docs/how-to/load-data.md)."
+        "a file with its rows (FLASHGRAPH_DATA names the folder of the examples' files: docs/how-to/example-tasks.md)."
     )
     assert message(lambda: data.read("hf:owner/name")) == (
         "hf:owner/name: not a data set on the hub.\nFix: hf:owner/name@split or hf:owner/name/config@split."
@@ -336,7 +336,7 @@ def test_a_library_that_is_not_installed(
     needs = "the hub needs" if hub else "parquet needs"
     files = (
         ", or read a file with its rows "
-        "(FLASHGRAPH_DATA names the folder of the examples' files: docs/how-to/load-data.md)"
+        "(FLASHGRAPH_DATA names the folder of the examples' files: docs/how-to/example-tasks.md)"
     )
     assert message(lambda: data.read(source)) == (
         f"{source}: {needs} {library} (No module named {library!r}).\n"
