@@ -24,6 +24,16 @@ REFUSES = re.compile(
     re.IGNORECASE,
 )
 
+PINS = re.compile(
+    r"(may|can|must) (only )?be (set to )?(the default|1\b)|only (1(\.0)? is|supports?|allows?|accepts?|the default)|"
+    r"cannot both|mutually exclusive|strictly positive|not valid|is fixed",
+    re.IGNORECASE,
+)
+"""How servers say that a parameter has one value, or stands beside no other."""
+
+TOO_MANY = re.compile(r"\d{3}|exceed|too (large|many|high)|between", re.IGNORECASE)
+"""How servers say that a bound is wrong, and not its name."""
+
 _log = logging.getLogger("flashgraph")
 
 
@@ -33,28 +43,45 @@ class Dialect:
 
     name: str
     renames: bool = False
+    """Whether the bound has the newer name here, whatever a request calls it."""
+    older: bool = False
+    """Whether the bound has the older name here."""
     refused: set[str] = attrs.field(factory=set)
 
     def spoken(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return a request as this server takes it: its bound by the server's name, and without what it refuses."""
         sent = {key: value for key, value in body.items() if key not in self.refused}
-        if self.renames and BOUND in sent:
-            sent[NEW_BOUND] = sent.pop(BOUND)
+        for known, old, new in ((self.renames, BOUND, NEW_BOUND), (self.older, NEW_BOUND, BOUND)):
+            if known and old in sent:
+                sent[new] = sent.pop(old)
         return sent
 
     def learn(self, said: str, sent: Mapping[str, Any]) -> bool:
-        """Return whether a refusal, by what it says, is one of a parameter that was sent: then ask again.
+        """Return whether a refusal, by its text, is one of a parameter that was sent: then ask again.
 
         OpenAI's newer models know ``max_tokens`` by another name, and reasoning models refuse a temperature.
         """
-        if BOUND in sent and NEW_BOUND in said:
-            self.renames = True
-            return True
-        if not REFUSES.search(said):
+        refuses = REFUSES.search(said) is not None
+        if not self.renames | self.older:
+            self.renames = BOUND in sent and (
+                NEW_BOUND in said or (refuses and _names(said, BOUND) and not TOO_MANY.search(said))
+            )
+            self.older = NEW_BOUND in sent and refuses and _names(said, NEW_BOUND)
+            if self.renames or self.older:
+                return True
+        elif (BOUND in sent and self.renames and NEW_BOUND in said) or (NEW_BOUND in sent and self.older):
+            return True  # another request has learned it since this one was sent
+        if not refuses and not PINS.search(said):
             return False
-        named = [key for key in OPTIONAL if key in sent and re.search(rf"\b{key}\b", said)]
+        named = [key for key in OPTIONAL if key in sent and _names(said, key)]
+        if "both" in said:
+            named = named[-1:]
         for key in named:
             if key not in self.refused:
                 self.refused.add(key)
                 _log.warning("%s refuses %s=%r: it is left out from now on", self.name, key, sent[key])
         return bool(named)
+
+
+def _names(said: str, key: str) -> bool:
+    return re.search(rf"\b{key}\b", said, re.IGNORECASE) is not None

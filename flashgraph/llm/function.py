@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +11,7 @@ import anyio.lowlevel
 import attrs
 
 from flashgraph.errors import DataError
+from flashgraph.llm.prices import checked_price
 from flashgraph.llm.protocol import Message, Reply, Usage
 
 __all__ = ["Answer", "FunctionModel", "as_reply"]
@@ -68,11 +68,8 @@ class FunctionModel:
     def __attrs_post_init__(self) -> None:
         if not callable(self.function):
             raise DataError(f"FunctionModel: found {self.function!r}, expected a function of the messages")
-        if self.price is not None and not (len(self.price) == 2 and all(0 <= p < math.inf for p in self.price)):
-            raise DataError(
-                f"FunctionModel: price={self.price!r}; expected USD for a prompt token and for a completion token.\n"
-                "Fix: price=(1.5e-7, 6e-7), or price=(0, 0) for a function that costs nothing."
-            )
+        if self.price is not None:
+            self.price = checked_price("FunctionModel", self.price)
         self._takes_params = _takes_params(self.function)
 
     @property

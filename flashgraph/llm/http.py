@@ -29,7 +29,7 @@ from flashgraph.llm.connections import LARGEST_BODY, Connections, HttpReply, Unr
 from flashgraph.llm.dialect import Dialect
 from flashgraph.llm.faults import ServerErrors
 from flashgraph.llm.limits import Limits
-from flashgraph.llm.prices import LOCAL, OPTION, Price, listed
+from flashgraph.llm.prices import LOCAL, OPTION, Price, checked_price, listed
 from flashgraph.llm.protocol import Message, Reply, whole_text
 from flashgraph.llm.retry import Retry
 from flashgraph.llm.secrets import Key, redacted
@@ -83,6 +83,8 @@ class HttpModel:
     def __attrs_post_init__(self) -> None:
         if self.limits is not None:
             self.limit = self.limits.most
+        if self.price is not None:
+            self.price = checked_price("HttpModel", self.price)
         self._exact = is_exact(self.url)
         self._reach(base_url(self.url))
         self._key.usable()
@@ -179,7 +181,7 @@ class HttpModel:
 
     @property
     def _key(self) -> Key:
-        return Key.of(self._chat.host, self.key, self.key_env)
+        return Key.of(self._chat.host, self.key, self.key_env, self._chat.port)
 
     def _redacted(self, text: str) -> str:
         return redacted(text, [self._key.value])
@@ -242,6 +244,8 @@ class HttpModel:
         except (TimeoutError, UnreadableBody):
             return None
         except httpx.TransportError as error:
+            if broke_off(error):
+                return None  # somebody answers there: requests will tell
             raise self._unreachable(error) from None
         if answer.status in (401, 403):
             complaint = Complaint.of_response(answer.status, answer.phrase, answer.body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import metadata, util
@@ -11,9 +12,10 @@ from typing import Any
 
 import attrs
 
+from flashgraph.errors import DataError
 from flashgraph.llm.protocol import Model
 
-__all__ = ["LOCAL", "OPTION", "UNKNOWN", "Price", "listed", "pin", "pin_all", "pricing"]
+__all__ = ["LOCAL", "OPTION", "UNKNOWN", "Price", "checked_price", "listed", "pin", "pin_all", "pricing"]
 
 TABLE = "model_prices_and_context_window_backup.json"
 """In LiteLLM's package: the table that it has without asking the network."""
@@ -48,6 +50,24 @@ class Price:
 
 UNKNOWN = Price(None, None, "unknown")
 LOCAL = Price(0.0, 0.0, "local")
+
+
+def checked_price(of: str, given: Any) -> tuple[float, float]:
+    """Return USD for a prompt token and for a completion token.
+
+    Raises `DataError` that names ``of``, unless ``given`` is two finite numbers of at least 0.
+    """
+    try:
+        prompt, completion = map(float, given)
+        numbers = not isinstance(given, str | bytes | Mapping) and not any(isinstance(p, str | bool) for p in given)
+    except (TypeError, ValueError, OverflowError):
+        numbers = False
+    if not numbers or not (0 <= prompt < math.inf and 0 <= completion < math.inf):
+        raise DataError(
+            f"{of}: price={given!r:.80}; expected USD for a prompt token and for a completion token.\n"
+            "Fix: price=(1.5e-7, 6e-7), or price=(0, 0) for a model that costs nothing."
+        )
+    return prompt, completion
 
 
 def listed(name: str) -> Price:

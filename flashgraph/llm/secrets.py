@@ -41,7 +41,7 @@ class Key:
     otherwise: str = ""
 
     @classmethod
-    def of(cls, host: str, key: str | None, variable: str | None) -> Key:
+    def of(cls, host: str, key: str | None, variable: str | None, port: int | None = None) -> Key:
         """Return the key for ``host``: ``key``, or that of the environment's ``variable``.
 
         With neither it is OpenAI's own variable, for OpenAI's address alone: a key must not go to whatever server an
@@ -55,7 +55,7 @@ class Key:
             named = variable if variable.isupper() else "the variable that key_env names"
             return cls(found, variable) if found else cls("", "", f"set {named}: it is empty or not set")
         value = os.environ.get(OPENAI, "")
-        if _is_openais(host):
+        if _is_openais(host, port):
             return cls(value, OPENAI) if value else cls("", "", f"set {OPENAI}: it is empty or not set")
         why = f"{OPENAI} is sent to {OPENAI_HOST} alone" if value else "no key is set"
         example = OPENAI if value else "VARIABLE"
@@ -76,16 +76,19 @@ class Key:
         return key
 
 
-def _is_openais(host: str) -> bool:
-    return host == OPENAI_HOST or host.endswith(f".{OPENAI_HOST}") or host in map(_host, OPENAI_ADDRESSES)
+def _is_openais(host: str, port: int | None) -> bool:
+    # Another port of a host may be another user's server.
+    own = host == OPENAI_HOST or host.endswith(f".{OPENAI_HOST}")
+    return own or (host, port) in map(_address, OPENAI_ADDRESSES)
 
 
-def _host(variable: str) -> str | None:
-    """The host of the address in a variable of the environment, if it holds one."""
+def _address(variable: str) -> tuple[str | None, int | None]:
+    """Return the host of the address in a variable of the environment, and its port where that is not the usual one."""
     try:
-        return urlsplit(os.environ.get(variable, "")).hostname
+        parts = urlsplit(os.environ.get(variable, ""))
+        return parts.hostname, None if parts.port == {"http": 80, "https": 443}.get(parts.scheme) else parts.port
     except ValueError:
-        return None
+        return None, None
 
 
 def redacted(text: str, keys: Iterable[str]) -> str:

@@ -29,10 +29,16 @@ DEFAULT_REPLY_TOKENS = 4096
 """The reply length that a token or money budget reserves for a request whose reply nothing else bounds."""
 
 
+MOST = 1e15
+"""The greatest limit of a budget.  Beyond it, floats no longer count by one."""
+
+
 def _positive(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not value > 0):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not (number and 0 < value <= MOST):
         raise DataError(
-            f"budget: {attribute.name}={value!r}; expected a number over 0, or None for no limit.\n"
+            f"budget: {attribute.name}={value!r:.80}; expected a number over 0 and at most {MOST:g}, or None for no "
+            "limit.\n"
             f"Fix: Budget({attribute.name}=100), or leave it out."
         )
 

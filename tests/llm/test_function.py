@@ -9,6 +9,7 @@ import pytest
 
 from flashgraph.errors import DataError
 from flashgraph.llm.function import FunctionModel
+from flashgraph.llm.http import HttpModel
 from flashgraph.llm.protocol import Message, Model, Reply, Usage, bounds_cost
 
 pytestmark = pytest.mark.anyio
@@ -98,7 +99,25 @@ async def test_a_function_with_a_price() -> None:
     assert [bounds_cost(m) for m in (model, FunctionModel(shout))] == [True, False]
 
 
-@pytest.mark.parametrize("price", [(1.0,), (-1.0, 0.0), (float("nan"), 0.0), (float("inf"), 0.0)])
+@pytest.mark.parametrize(
+    "price",
+    [
+        (1.0,),
+        1.0,
+        "12",
+        ("1", "2"),
+        (None, None),
+        (True, False),
+        {1: 2, 3: 4},
+        (1j, 1),
+        (10**400, 1),
+        (-1.0, 0.0),
+        (float("nan"), 0.0),
+        (float("inf"), 0.0),
+    ],
+)
 async def test_what_is_no_price(price: Any) -> None:
     with pytest.raises(DataError, match=r"FunctionModel: price=.*\nFix: price=\(1\.5e-7, 6e-7\)"):
         FunctionModel(shout, price=price)
+    with pytest.raises(DataError, match="HttpModel: price="):
+        HttpModel("http://127.0.0.1", "tiny", price=price)

@@ -135,6 +135,20 @@ async def test_a_server_that_knows_the_bound_by_its_newer_name() -> None:
         ("`top_p` is deprecated for this model", None, {"temperature": 0, "top_p": 0.9}, {"temperature": 0}),
         ("unknown field: repetition_penalty", None, {"repetition_penalty": 1.1}, {}),
         ("temperature and seed: unsupported", None, {"temperature": 0, "seed": 1}, {}),
+        ("`temperature` may only be set to 1 when thinking is enabled.", None, {"temperature": 0}, {}),
+        ("invalid temperature: only 1 is allowed for this model", None, {"temperature": 0}, {}),
+        ("Temperature must be 1 for this model", None, {"temperature": 0}, {}),
+        ("this model only supports temperature=1", None, {"temperature": 0}, {}),
+        ("`temperature` has to be a strictly positive float", None, {"temperature": 0}, {}),
+        ("The parameter temperature specified in the request is not valid", None, {"temperature": 0}, {}),
+        (
+            "`temperature` and `top_p` cannot both be specified",
+            None,
+            {"temperature": 0, "top_p": 1},
+            {"temperature": 0},
+        ),
+        ("Unknown parameter: max_tokens", None, {"max_tokens": 7}, {"max_completion_tokens": 7}),
+        ("Unrecognized argument: max_completion_tokens", None, {"max_completion_tokens": 7}, {"max_tokens": 7}),
     ],
 )
 @pytest.mark.parametrize("status", [400, 422])
@@ -150,6 +164,31 @@ async def test_a_parameter_that_is_refused_is_left_out(
     sent = [{k: v for k, v in asked.body.items() if k not in ("model", "messages", "stream")} for asked in server.chats]
     assert sent == [params, left, left]
     assert caplog.text.count("it is left out from now on") == len(params) - len(left)
+
+
+@pytest.mark.parametrize(
+    ("said", "params"),
+    [
+        ("temperature must be between 0 and 2", {"temperature": 5}),
+        ("max_tokens is not supported above 4096", {"max_tokens": 9000}),
+        ("the prompt is not valid", {"temperature": 0}),
+    ],
+)
+async def test_a_value_that_is_wrong_is_not_left_out(said: str, params: Any) -> None:
+    """It is the user's mistake."""
+    with running(error(400, said)) as server, pytest.raises(RequestFailed):
+        await ask(model_at(server.url, probe=False), **params)
+    assert len(server.chats) == 1
+
+
+def test_a_bound_that_is_refused_by_either_name() -> None:
+    """The server is not asked for ever."""
+    dialect = Dialect("tiny")
+    sent = dialect.spoken({"max_tokens": 7})
+    for expected in (True, False, False):
+        named = next(iter(sent))
+        assert dialect.learn(f"Unknown parameter: {named}", sent) is expected
+        sent = dialect.spoken({"max_tokens": 7})
 
 
 async def test_parameters_that_are_refused_one_after_the_other() -> None:
@@ -337,6 +376,9 @@ async def test_a_missing_key_names_its_variable(
         ("https://xapi.openai.com", {}, False),
         ("https://gateway.example", {"OPENAI_BASE_URL": "https://gateway.example/v1"}, True),
         ("https://gateway.example", {"OPENAI_BASE_URL": "https://other.example/v1"}, False),
+        ("https://gateway.example:443", {"OPENAI_BASE_URL": "https://gateway.example/v1"}, True),
+        ("http://127.0.0.1:8000", {"OPENAI_BASE_URL": "http://127.0.0.1:8000/v1"}, True),
+        ("http://127.0.0.1:9000", {"OPENAI_BASE_URL": "http://127.0.0.1:8000/v1"}, False),
         ("http://10.0.0.7:8000", {}, False),
         ("http://127.0.0.1:8000", {}, False),
     ],
@@ -349,8 +391,8 @@ async def test_openais_key_is_openais_alone(
         monkeypatch.delenv(name, raising=False)
     for name, value in {"OPENAI_API_KEY": SECRET, **variables}.items():
         monkeypatch.setenv(name, value)
-    host = httpx.URL(url).host
-    assert (Key.of(host, None, None).value == SECRET) is sent
+    host, port = httpx.URL(url).host, httpx.URL(url).port
+    assert (Key.of(host, None, None, port).value == SECRET) is sent
     assert Key.of(host, None, "OPENAI_API_KEY").value == SECRET
 
 

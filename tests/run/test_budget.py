@@ -62,7 +62,7 @@ def test_unlimited_amounts_are_counted() -> None:
     assert ledger.exhausted() is None
 
 
-@pytest.mark.parametrize("value", [float("nan"), 0, -1, "5", True])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400, 0, -1, "5", True])
 def test_a_limit_is_a_number_over_zero(value: object) -> None:
     """Anything else is refused, naming the limit."""
     with pytest.raises(fg.DataError, match="budget: calls="):
