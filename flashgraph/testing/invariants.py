@@ -57,9 +57,9 @@ class Watch:
 
     def see(self, event: ev.Event) -> None:
         self.log.events.append(event)
-        told = (len(self.log.events) - 1, event)
+        sent = (len(self.log.events) - 1, event)
         for check in self._checks:
-            check.send(told)
+            check.send(sent)
 
     def ended(self) -> None:
         """Check that the run came to a proper end, not a stall (I9)."""

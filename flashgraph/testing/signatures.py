@@ -125,8 +125,8 @@ def _endpoint(endpoint: Endpoint, zero: float) -> tuple[Any, ...]:
         # Counted everywhere, but it matters only where a rate counts tokens.
         endpoint.reply_tokens if endpoint.buckets else 0.0,
     )
-    told = tuple((of, rate, endpoint.told_at[of] - zero) for of, rate in endpoint.rates.items())
-    return (endpoint.name, repr(level), endpoint.shut_until - zero, filled, told, *counts)
+    rates = tuple((of, rate, endpoint.told_at[of] - zero) for of, rate in endpoint.rates.items())
+    return (endpoint.name, repr(level), endpoint.shut_until - zero, filled, rates, *counts)
 
 
 def _expected(call: Call, machine: Machine) -> tuple[float, ...]:

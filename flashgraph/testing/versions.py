@@ -80,7 +80,7 @@ def staleness(log: Log) -> Check:
     repairs: Counter[int] = Counter()
     version: Counter[str] = Counter()
     stamps: dict[int, dict[str, int]] = {}
-    anew: dict[int, dict[str, int]] = {}
+    restamped: dict[int, dict[str, int]] = {}
     """By item under repair, its stamps after the repair."""
     while True:
         i, event = yield
@@ -89,13 +89,13 @@ def staleness(log: Log) -> Check:
         if isinstance(event, ev.JobStarted) and event.item is not None and log.plan.stages[event.stage].repairs:
             before = stamps[event.item]
             read = {max(before, key=lambda pool: version[pool] - before[pool]), log.plan.stages[event.stage].spec.reads}
-            anew[event.item] = {**before, **{pool: version[pool] for pool in read if pool is not None}}
+            restamped[event.item] = {**before, **{pool: version[pool] for pool in read if pool is not None}}
         if isinstance(event, ev.Created):
             edge_of[event.item] = event.edge
             stamps[event.item] = dict(event.stamps)
         elif isinstance(event, ev.Repaired):
             repairs[event.item] += 1
-            stamps[event.item] = anew.pop(event.item)
+            stamps[event.item] = restamped.pop(event.item)
         elif isinstance(event, ev.Ended) and event.cause is Cause.STALE:
             log.expect(event.how == "discarded", "I7", i, f"item {event.item} is stale, and {event.how}")
             rule, mine = log.plan.edges[edge_of[event.item]].stale, stamps[event.item]

@@ -282,7 +282,7 @@ BUGS = (
         "run/pools.py",
         "        if after is before or after == before:\n            return None\n",
         "        if after is None:\n            return None\n",
-        "pools, restated",
+        "model of pools",
         "I5",
     ),
     Bug(
@@ -420,7 +420,7 @@ BUGS = (
         "run/budget.py",
         "self.settled[name] + self.reserved[name] + amount > limit",
         "self.settled[name] + amount > limit",
-        "the account, restated",
+        "model of the account",
         "I10",
     ),
     Bug(
@@ -542,7 +542,7 @@ BUGS = (
         "policies/champion.py",
         "if challenger.id == champion.id or len(common) < enough:",
         "if challenger.id == champion.id or not common:",
-        "pools, restated",
+        "model of pools",
         "I16",
     ),
     Bug(
@@ -558,7 +558,7 @@ BUGS = (
         "run/pools.py",
         'PoolEvent("evidence", artifact, value, (), partial)',
         'PoolEvent("evidence", max(before.artifacts), value, (), partial)',
-        "pools, restated",
+        "model of pools",
         "I5",
     ),
 )

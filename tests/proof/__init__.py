@@ -1,5 +1,5 @@
-"""The proof of flashgraph's own scheduler: properties of whole runs, reference models of its parts, all orders of tiny
+"""The proof of flashgraph's own scheduler: properties of whole runs, reference models of its parts, orders of tiny
 runs.
 
-``python -m tests.proof`` (``make proof``) tries them all. None of it is shipped in the wheel.
+``python -m tests.proof`` (``make proof``) tries them all.  The wheel does not contain them.
 """

@@ -1,4 +1,4 @@
-"""``python -m tests.proof``: see `tests.proof.proof`."""
+"""The entry point of ``python -m tests.proof``: see `tests.proof.proof`."""
 
 from __future__ import annotations
 

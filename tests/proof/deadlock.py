@@ -1,7 +1,7 @@
-"""Whether the capacity rule of `check` is needlessly strict: rings that it refuses, and whether they really stall.
+"""How strict the capacity rule of `check` is: rings that it refuses, and whether they really stall.
 
-A ring is the worst that a cycle can be: every item goes around as often as it may, each stage has one worker, each
-edge a small queue.  See docs/explanation/deadlock.md.
+A ring is the worst case of a cycle.  Every item goes around as often as it may, each stage has one worker, and each
+edge has a small queue.  See docs/explanation/deadlock.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _always(token: Token) -> bool:
 class Ring:
     """A cycle of ``stages`` stages in which an item goes around ``times`` times.
 
-    ``window`` rounds are open at once and each becomes ``width`` items before the cycle; the edges of the cycle have
+    ``window`` rounds are open at once, and each becomes ``width`` items before the cycle.  The edges of the cycle have
     room for ``room`` items, the loop edge for ``loop``.
     """
 
@@ -41,7 +41,7 @@ class Ring:
     loop: int
 
     def graph(self, capacity: int | None = None) -> fg.Graph:
-        """The ring; ``capacity`` is what its loop edge states, which `check` looks at."""
+        """Return the ring; ``capacity`` is what its loop edge states, which `check` reads."""
         graph = fg.Graph("ring")
         pool = graph.pool("pool", Ledgered)
 
@@ -71,7 +71,7 @@ class Ring:
 
     @property
     def needed(self) -> int:
-        """What `check` asks for at the loop edge."""
+        """Return the capacity that `check` asks for at the loop edge."""
         return loop_capacity(self.graph().spec, {"source": self.window})[self.back]
 
     @property
@@ -80,18 +80,18 @@ class Ring:
 
     @property
     def holds(self) -> int:
-        """How many items stand still in the ring when it is full: in its queues, and one with each worker."""
+        """Return how many items a full ring holds: in its queues, and one with each worker."""
         return self.loop + (self.stages - 1) * self.room + self.stages
 
     def explore(self, states: int = 5000) -> Explored:
-        """All interleavings, with `check` and the plan's own refusal bypassed."""
+        """Walk all interleavings, without the refusal of `check` and of the plan."""
         inner = {f"stage{i}->stage{i + 1}": self.room for i in range(self.stages - 1)}
         plan = plan_by_hand(self.graph(), fg.pipelined(self.window, focus=0.0), room={**inner, self.back: self.loop})
         return explore(plan, states=states, until_stall=True, oracle=Recount)
 
 
 def rings(most: int) -> Iterator[Ring]:
-    """All rings with at most ``most`` items in them whose loop edge has room for less, or for just as many."""
+    """Return all rings with at most ``most`` items whose loop edge has room for at most as many."""
     for window, width, times, stages, room in product((1, 2, 3), (1, 2, 3), (1, 2), (1, 2), (1, 2)):
         if window * width <= most and (stages > 1 or room == 1):
             for loop in range(1, window * width + 1):

@@ -1,8 +1,8 @@
-"""The proof: every property on many generated examples, every order of tiny runs, every small ring, in one table.
+"""The proof: every property on many generated examples, every order of tiny runs and every small ring, in one table.
 
-``python -m tests.proof`` (``make proof``) takes some minutes; ``--scale 0.1`` a tenth of them.  It ends
-with status 1 and the smallest failing example when something does not hold.  That a process may be killed (I13) is
-shown here by the state machine, and by force in tests/journal/test_kill.py.
+``python -m tests.proof`` (``make proof``) takes some minutes; ``--scale 0.1`` takes a tenth.  It ends with status 1 and
+the smallest failing example when a property does not hold.  The state machine kills runs (I13);
+tests/journal/test_kill.py kills processes.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from tests.proof.recount import Recount
 __all__ = ["TINY", "Share", "Tiny", "main", "played", "table"]
 
 EXAMPLES = 600
-"""Of a property whose share is 1, at scale 1."""
+"""Examples of a property with a share of 1, at scale 1."""
 
 MOST = 2_500
-"""Examples of any property: those that take a millisecond each have large shares, and have seen it all by then."""
+"""The most examples of a property: those that take a millisecond each have large shares, and gain nothing from more."""
 
 
 @attrs.frozen
 class Tiny:
-    """A graph small enough that all orders of what happens to it can be walked."""
+    """A graph small enough to walk all orders of its run."""
 
     shape: Shape
     window: int = 2
@@ -173,8 +173,10 @@ TINY: Mapping[str, Tiny] = {
 
 @attrs.frozen
 class Share:
-    """How many rings the capacity rule refuses, and how many of these stall; ``alone`` are those whose loop edge is
-    all the room there is."""
+    """How many rings the capacity rule refuses, and how many of these stall.
+
+    ``alone`` counts those whose loop edge has all the room of the ring.
+    """
 
     rings: int
     refused: int
@@ -184,7 +186,10 @@ class Share:
 
     @classmethod
     def of(cls, every: Iterable[Ring]) -> Share:
-        """Explore rings.  Raises `InvariantViolation` when one stalls that is not refused, or that cannot be full."""
+        """Explore rings.
+
+        Raises `InvariantViolation` when a ring stalls that is not refused, or that cannot be full.
+        """
         found = [(ring, ring.explore().stall is not None) for ring in every]
         for ring, stalls in found:
             if stalls and not ring.refused:
@@ -229,7 +234,7 @@ def played(examples: int, steps: int) -> Tally:
 
 
 def walked(name: str, states: int) -> Tally:
-    """All orders of one tiny run."""
+    """Walk all orders of one tiny run."""
     found = TINY[name].explore(states)
     if found.stall is not None:
         raise InvariantViolation(f"I9: {name} stalls after {list(found.stall)!r}")
@@ -237,14 +242,14 @@ def walked(name: str, states: int) -> Tally:
 
 
 def counted(most: int) -> Tally:
-    """Rings of at most ``most`` items."""
+    """Count the rings of at most ``most`` items."""
     share = Share.of(rings(most))
     return Tally(share.rings, graphs={f"{number}" for number in range(share.rings)}, said=str(share))
 
 
 @attrs.frozen
 class Part:
-    """A part of the proof: the invariants that it shows, and what it runs; ``cost`` says which to begin with."""
+    """A part of the proof: the invariants that it shows, and its function; parts with a high ``cost`` begin first."""
 
     shows: tuple[str, ...]
     run: Callable[[], Tally]
@@ -252,7 +257,7 @@ class Part:
 
 
 def parts(scale: float) -> dict[str, Part]:
-    """All parts, each of which can run in a process of its own."""
+    """Return all parts; each can run in a separate process."""
     found = {
         name: Part(
             chosen.shows,
@@ -271,7 +276,7 @@ def parts(scale: float) -> dict[str, Part]:
 
 
 def _timed(run: Callable[[], Tally]) -> tuple[Tally | str, float]:
-    """What a part has counted, or its failure as text, and the seconds that it took."""
+    """Return a part's tally, or its failure as text, and its seconds."""
     began = time.monotonic()
     try:
         return run(), time.monotonic() - began
@@ -280,7 +285,7 @@ def _timed(run: Callable[[], Tally]) -> tuple[Tally | str, float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the proof and print its table; returns the exit status."""
+    """Run the proof and print its table; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.proof", description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="how many examples, as a share of the whole proof")
     parser.add_argument("--only", metavar="NAME", help="the parts whose names begin like this")
@@ -307,7 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _each(chosen: Mapping[str, Part], workers: int) -> Iterator[tuple[str, Tally | str, float]]:
-    """Run parts, the longest first; gives each with its outcome when it is done."""
+    """Run parts, the longest first; yield each with its outcome when it ends."""
     ordered = sorted(chosen.items(), key=lambda entry: -entry[1].cost)
     if workers == 1:
         for name, part in ordered:
@@ -323,7 +328,7 @@ def _each(chosen: Mapping[str, Part], workers: int) -> Iterator[tuple[str, Tally
 
 
 def table(work: Mapping[str, tuple[tuple[str, ...], Tally]]) -> str:
-    """One line for each invariant: what was tried for it, and what it has found while flashgraph was made."""
+    """Return a line for each invariant: what was tried for it, and what it found while flashgraph was made."""
     lines = [
         "| invariant | whole runs | examples of single parts | all orders | graphs | events "
         "| failures found during development |",

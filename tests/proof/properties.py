@@ -1,7 +1,7 @@
-"""Whole runs of generated graphs under a virtual clock, each held against some of the invariants.
+"""Whole runs of generated graphs under a virtual clock, each checked against some of the invariants.
 
-A property is a function of a generated example that raises where an invariant does not hold, and returns the runs it
-has made.  `prove` tries it on many; the tests do so with few examples, `python -m tests.proof` with more.
+A property is a function of a generated example.  It raises if an invariant does not hold, and returns the runs that it
+has made.  `prove` tries it on many examples; the tests use few, `python -m tests.proof` more.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ LIMITS = st.sampled_from([1, 2, 7])
 class Tally:
     """How much a property was tried.
 
-    ``parts`` are the examples that compare one part of the scheduler with its reference model (`ORACLES`); all other
-    ``examples`` are whole runs. ``orders`` are those in which all of a tiny run can happen, ``graphs`` are different
-    ones, ``events`` those of all runs, ``loops`` the examples on each event loop; ``said`` is what else to say.
+    ``parts`` are the examples that compare one part of the scheduler with its reference model (`ORACLES`).  All other
+    ``examples`` are whole runs.  ``orders`` counts orders of tiny runs, ``graphs`` different graphs, ``events`` the
+    events of all runs, ``loops`` the examples on each event loop.  ``said`` is further text.
     """
 
     examples: int = 0
@@ -103,8 +103,10 @@ def runs_to_the_end(shape: Shape, schedule: fg.Schedule, backend: str, limit: in
 def keeps_to_limits_that_move(
     shape: Shape, schedule: fg.Schedule, limits: tuple[str, ...], seed: int
 ) -> list[Finished]:
-    """With limits that move, requests that meet faults and an endpoint that is down for a while, a run completes
-    within the limit of each moment, and alike on both event loops."""
+    """A run keeps to limits that move, with faulty requests and an endpoint that is down at first.
+
+    It completes within the limit of each moment, and alike on both event loops.
+    """
     done = [ran(backend, shape, schedule, limits=limits, seed=seed) for backend in ("trio", "asyncio")]
     for run in done:
         expect(run.result.status == "completed", f"I9: the run ended as {run.result.status}: {run.result.reason}")
@@ -122,7 +124,7 @@ def keeps_to_limits_that_move(
 
 
 def keeps_its_budget(shape: Shape, schedule: fg.Schedule, backend: str, budget: fg.Budget) -> list[Finished]:
-    """Whatever the limits, what is started stays within them, and the run still ends."""
+    """Whatever the limits of the budget, started work stays within them, and the run ends."""
     done = ran(backend, shape, schedule, budget=budget)
     expect(done.result.status in ("completed", "budget"), f"I9: {done.result.status}: {done.result.reason}")
     check_invariants(done.events, done.plan, budget)
@@ -139,9 +141,11 @@ def keeps_its_budget(shape: Shape, schedule: fg.Schedule, backend: str, budget: 
 def goes_on_with_more(
     shape: Shape, schedule: fg.Schedule, backend: str, budget: fg.Budget, times: int | None, again: bool
 ) -> list[Finished]:
-    """A run that its budget has ended goes on with ``times`` as much (None: with no limit): no item has ended for the
-    budget, no answer is paid twice, and in lockstep it equals the run that had the larger budget from the start.
-    ``again`` resumes it once more in between, with the same budget."""
+    """A run that ended for its budget continues with ``times`` as much, or without a limit for None.
+
+    No item has ended for the budget, and no reply is paid twice.  In lockstep it equals the run with the larger budget
+    from the start.  ``again`` resumes it in between with the same budget.
+    """
     larger = fg.Budget(**{name: limit * times for name, limit in budget.limits.items()} if times else {})  # type: ignore[arg-type]  # whole numbers
     with tempfile.TemporaryDirectory() as parent:
         folder = f"{parent}/run"
@@ -159,8 +163,8 @@ def goes_on_with_more(
     expect(
         ended[0] == "completed" if times is None else ended[0] in ("completed", "budget"), f"I9: it ended as {ended}"
     )
-    # How much of a remainder of tokens is usable depends on the requests that it meets first; and a request that fails
-    # is tried twice, and again in the session that runs its job again.
+    # The usable part of the remaining tokens depends on the requests that come first.  A request that fails is tried
+    # twice, and again in the session that repeats its job.
     alike = not shape.refused and not (budget.tokens or budget.usd)
     if schedule.serial and (times is None or alike):
         expect(ended == (straight.result.status, straight.result.reason), f"I13: it ended as {ended}")
@@ -175,7 +179,7 @@ def goes_on_with_more(
 def leaves_nothing_behind(
     shape: Shape, schedule: fg.Schedule, backend: str, after: float, outside: bool
 ) -> list[Finished]:
-    """Stopped, or cancelled from outside, at any moment, no request is left and every item has ended or is open."""
+    """After a stop or a cancellation at any moment no request is left, and every item has ended or is open."""
     if outside:
         after += 0.001  # a moment at which nothing else happens
         done = ran(backend, shape, schedule, cancel_after=after)
@@ -193,7 +197,7 @@ def leaves_nothing_behind(
 
 
 def ends_in_time(shape: Shape, schedule: fg.Schedule, backend: str, seconds: float) -> list[Finished]:
-    """Under a budget of time a run that is not over by then ends at that moment, and leaves nothing behind."""
+    """A run ends when its time budget ends, and leaves nothing behind."""
     done = ran(backend, shape, schedule, budget=fg.Budget(seconds=seconds))
     check_invariants(done.events, done.plan)
     result = done.result
@@ -207,7 +211,7 @@ def ends_in_time(shape: Shape, schedule: fg.Schedule, backend: str, seconds: flo
 
 
 def ends_when_drained(shape: Shape, schedule: fg.Schedule, backend: str, after: float) -> list[Finished]:
-    """A run that is asked to end starts nothing more, and ends when what runs has ended by itself."""
+    """A drained run starts nothing more, and ends when running work has ended."""
     after += 0.001  # a moment at which nothing else happens
     done = ran(backend, shape, schedule, drain_after=after)
     check_invariants(done.events, done.plan)
@@ -226,19 +230,21 @@ def ends_when_drained(shape: Shape, schedule: fg.Schedule, backend: str, after: 
 
 
 def logs_alike(shape: Shape, schedule: fg.Schedule, seed: int) -> list[Finished]:
-    """The same seed and virtual latencies give the same events, whatever event loop runs them."""
+    """The same seed and virtual latencies give the same events on every event loop."""
     done = [ran(backend, shape, schedule, seed=seed) for backend in ("trio", "asyncio")]
     expect(done[0].events == done[1].events, "I14: two event loops, two logs")
     return done
 
 
 def waits_for_its_disk(shape: Shape, schedule: fg.Schedule, disk: float, seed: int) -> list[Finished]:
-    """A disk that takes its time for some turns, while requests are answered and cancelled, makes a run slower and
-    nothing else: it completes, told again it is the same run, and it is so on both event loops."""
+    """A slow disk makes a run slower and changes nothing else.
+
+    The run completes, its replay is the same run, and both event loops agree.
+    """
 
     def seconds(turn: int) -> float:
         drawn = draw(shape.salt, "disk", turn)
-        # Sixty-fourths add up without rounding: equal instants are equal on every clock.
+        # Sixty-fourths of a second add up without rounding errors, so that equal instants are equal on every clock.
         return 0.0 if drawn < 0.5 else round(64 * disk * drawn) / 64
 
     done = [ran(backend, shape, schedule, seed=seed, disk=seconds) for backend in ("trio", "asyncio")]
@@ -251,9 +257,10 @@ def waits_for_its_disk(shape: Shape, schedule: fg.Schedule, disk: float, seed: i
 
 
 def stops_on_its_disk(shape: Shape, schedule: fg.Schedule, backend: str, after: float, disk: float) -> list[Finished]:
-    """Stopped while its disk takes its time, no request is left, and every item has ended or is open; what was kept,
-    told to the session that goes on with it, has every request that was sent in its account, and what was answered is
-    not asked again."""
+    """A run that is stopped while its disk is slow leaves no request, and every item has ended or is open.
+
+    The session that resumes its kept turns has every sent request in its account, and repeats none that was answered.
+    """
     done = ran(backend, shape, schedule, stop_after=after, disk=lambda turn: disk)
     check_invariants(done.events, done.plan)
     expect(done.model.in_flight == 0, f"I12: {done.model.in_flight} requests are left behind")
@@ -273,9 +280,11 @@ def stops_on_its_disk(shape: Shape, schedule: fg.Schedule, backend: str, after: 
 def goes_on_after_a_stop(
     shape: Shape, schedule: fg.Schedule, backend: str, after: float, outside: bool, again: float | None
 ) -> list[Finished]:
-    """A run that is stopped, or cut off from outside, and resumed from its journal completes with a sound log, has
-    every request that was sent in its account and asks none again that was answered; in lockstep it has admitted what
-    it would have without.  It may be resumed and stopped ``again`` before."""
+    """A run that is stopped or cancelled, and resumed from its journal, completes with a sound log.
+
+    Its account has every sent request, and no answered request is repeated.  In lockstep it admits what an
+    uninterrupted run admits.  It may be resumed and stopped ``again`` before.
+    """
     with tempfile.TemporaryDirectory() as parent:
         folder = f"{parent}/run"
         stop: dict[str, Any] = {"cancel_after": after + 0.001} if outside else {"stop_after": after}
@@ -304,8 +313,10 @@ def goes_on_after_a_stop(
 
 
 def fails_with_its_disk(shape: Shape, schedule: fg.Schedule, backend: str, full: int, disk: float) -> list[Finished]:
-    """A run whose disk is full from some turn on fails and says so, leaves no request behind, and sends none for what
-    could not be kept; one that ends before completes."""
+    """A run whose disk is full from some turn on fails and says so.
+
+    It leaves no request behind, and sends none for turns that could not be kept.  A run that ends before completes.
+    """
     done = ran(backend, shape, schedule, disk=lambda turn: disk, full=full)
     result = done.result
     expect(done.model.in_flight == 0, f"I12: {done.model.in_flight} requests are left behind")
@@ -318,8 +329,8 @@ def fails_with_its_disk(shape: Shape, schedule: fg.Schedule, backend: str, full:
 
 
 def keeps_failures_to_their_rounds(shape: Shape, backend: str) -> list[Finished]:
-    """In lockstep, what rounds without a failed item admit is what they admit where nothing fails at all."""
-    shape = attrs.evolve(shape, contends=0)  # which looks at what other rounds have admitted
+    """In lockstep, rounds without a failed item admit the same as in a run without failures."""
+    shape = attrs.evolve(shape, contends=0)  # which reads what other rounds have admitted
     faulty = ran(backend, shape, fg.lockstep())
     sound = ran(backend, without(attrs.evolve(shape, refused=0.0), fail=0.0), fg.lockstep())
     (hurt, admitted), (_, expected) = _by_round(faulty), _by_round(sound)
@@ -330,7 +341,7 @@ def keeps_failures_to_their_rounds(shape: Shape, backend: str) -> list[Finished]
 
 
 def _by_round(done: Finished) -> tuple[set[int], dict[int, list[float | None]]]:
-    """The rounds in which something failed, and the scores that each round admitted."""
+    """Return the rounds with a failure, and the scores that each round admitted."""
     round_of: dict[int, int] = {}
     hurt: set[int] = set()
     admitted: dict[int, list[float | None]] = {}
@@ -345,7 +356,7 @@ def _by_round(done: Finished) -> tuple[set[int], dict[int, list[float | None]]]:
 
 
 def equals_the_interpreter(shape: Shape, backend: str) -> list[Finished]:
-    """Lockstep is the synchronous algorithm: the same outcomes in the same order, the same values admitted."""
+    """Lockstep is the synchronous algorithm: the same outcomes in the same order, and the same admitted values."""
     shape = _single(shape)
     lines = run_virtually(lambda: interpret(build(shape), TASK, llm=_answering(shape)), backend=backend)
     done = ran(backend, shape, fg.lockstep())
@@ -362,12 +373,12 @@ def equals_the_interpreter(shape: Shape, backend: str) -> list[Finished]:
 
 
 def _is_evidence(value: Any) -> bool:
-    """Whether a group adds evidence to an artifact, and is none itself."""
+    """Return whether a group adds evidence to an artifact, instead of being one."""
     return isinstance(value, fg.Group) and isinstance(value.origin, fg.Contender)
 
 
 def _answering(shape: Shape) -> Callable[..., Any]:
-    """The shape's model without its latencies."""
+    """Return the shape's model without its latencies."""
 
     async def llm(messages: object, **params: Any) -> fg.Reply:
         if shape.fate(str(messages)) != "answered":
@@ -378,13 +389,13 @@ def _answering(shape: Shape) -> Callable[..., Any]:
 
 
 def _score(value: Any) -> float | None:
-    """What a `Ledgered` pool makes of an admitted value: equal scores are equal values, for they are hashes."""
+    """Return the score of an admitted value in a `Ledgered` pool; equal scores are equal values, as they are hashes."""
     (artifact,) = Ledgered().apply(fg.PoolEvent("admit", 0, value)).artifacts.values()
     return artifact.score
 
 
 def is_what_it_was_told(shape: Shape, schedule: fg.Schedule, seed: int) -> list[Finished]:
-    """For every k, the first k turns told to a fresh machine make the machine that the run had then."""
+    """For every k, replaying the first k turns on a fresh machine gives the machine that the run had then."""
     hand = Hand(plan_by_hand(build(shape, no_pause), schedule), seed=seed, oracle=Recount)
     hand.finish()
     hand.replay()
@@ -411,7 +422,7 @@ def _each(segment: Segment, change: Callable[[Step], Step]) -> Segment:
 
 
 def without(shape: Shape, **values: Any) -> Shape:
-    """The shape with these values in all of its steps."""
+    """Return the shape with these values in all of its steps."""
 
     def change(step: Step) -> Step:
         return attrs.evolve(step, **values)
@@ -421,14 +432,13 @@ def without(shape: Shape, **values: Any) -> Shape:
 
 
 def _single(shape: Shape) -> Shape:
-    """Without what the interpreter leaves out: several results, capacities that change what runs together, and orders
-    of queues."""
+    """Return the shape without what the interpreter leaves out: several results, capacities and queue orders."""
     segments = tuple(map(_one_way, shape.segments))
     return without(attrs.evolve(shape, segments=segments), several=1, capacity=None, order="")
 
 
 def _one_way(segment: Segment) -> Segment:
-    """A segment that gives at most one item for one."""
+    """Return a segment that makes at most one item of one."""
     if isinstance(segment, Split):
         return Choice(segment.left, segment.right, segment.join)
     if isinstance(segment, Fan) and segment.other is not None:
@@ -456,7 +466,7 @@ NESTED = Shape(
     ),
     rounds=8,
 )
-"""A loop whose passes are used up, then groups in groups that fail, or come to nothing, at several moments."""
+"""A loop whose passes are used up, then nested groups that fail, or end without members, at several moments."""
 CUT_AT_ITS_GRANT = Shape(
     (Fan(3, Step(calls=1), (FRAIL, Step()), Step(), release=0.2, fail_above=0.0), Step(), Step()),
     ending=Ending(release=0.2),
@@ -464,7 +474,7 @@ CUT_AT_ITS_GRANT = Shape(
     second_pool=True,
     latency="zero",
 )
-"""A call is granted at the moment at which its task is cancelled: it is never sent, and counts for nothing."""
+"""A call is granted when its task is cancelled: it is never sent, and counts for nothing."""
 EMPTY_GROUPS = Shape(
     (
         Step(),
@@ -480,7 +490,7 @@ EMPTY_GROUPS = Shape(
     latency="zero",
     refused=0.2,
 )
-"""Of groups whose members end at one moment, some arrive and some all come to nothing: which is released first?"""
+"""Of groups whose members end at one moment some have members and some have none: which is released first?"""
 WHOLE = ("I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I15", "I16")
 
 PROPERTIES: Mapping[str, Property] = {
@@ -677,17 +687,16 @@ PROPERTIES: Mapping[str, Property] = {
         1.5,
         known=[{"shape": NESTED, "backend": "trio"}, {"shape": EMPTY_GROUPS, "backend": "trio"}],
     ),
-    "told again, turn by turn": Property(
+    "replayed, turn by turn": Property(
         ("I13",), is_what_it_was_told, {"shape": shapes(), "schedule": schedules(), "seed": SEEDS}, 0.5
     ),
 }
 
 
 def prove(name: str, examples: int) -> Tally:
-    """Try a property on so many examples.
+    """Try a property on ``examples`` examples.
 
-    Raises what it raises on the smallest example that it does not hold for, with that graph as text and a line that
-    does it again.
+    Raises the error of the smallest example that fails, with its graph as text and a line that repeats it.
     """
     tally, chosen = Tally(), PROPERTIES[name]
 
@@ -717,12 +726,12 @@ def prove(name: str, examples: int) -> Tally:
 
 
 def _report(check: Callable[..., Any], arguments: Mapping[str, Any]) -> str:
-    """A failing example's graph, if it has one, and the line that does it again."""
+    """Return a failing example's graph, if it has one, and the line that repeats it."""
     said = {n: schedule_line(v) if isinstance(v, fg.Schedule) else repr(v) for n, v in arguments.items()}
     said = {n: f"fg.{v}" if isinstance(arguments[n], fg.Budget) else v for n, v in said.items()}
     line = ", ".join(f"{n}={v}" for n, v in said.items())
     graph = f"The graph:\n{drawing(build(arguments['shape']))}\n\n" if "shape" in arguments else ""
     return (
-        f"\n{graph}Again, with `from flashgraph.testing import *`, `from {check.__module__} import *` and "
+        f"\n{graph}To repeat it, with `from flashgraph.testing import *`, `from {check.__module__} import *` and "
         f"`import flashgraph as fg`:\n{check.__name__}({line})"
     )

@@ -1,7 +1,7 @@
-"""A machine held against what it was told: amounts, versions and numbers, counted beside it.
+"""An oracle of a machine: amounts, versions and numbers, counted from its turns.
 
-The machine's own checks (`flashgraph.testing.state`) find what does not fit together; this finds what fits together
-and is wrong all the same, such as an account in which every request is settled twice.
+The machine's own checks (`flashgraph.testing.state`) find counts that contradict each other.  This oracle finds counts
+that agree and are wrong, such as an account in which every request is settled twice.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _expect(holds: bool, name: str, message: str) -> None:
 
 
 class Recount:
-    """Give it each turn before the machine is told it, and what the machine wants done after.
+    """An `Oracle` that recounts each turn and each command.
 
     Raises `InvariantViolation`.
     """
@@ -40,37 +40,37 @@ class Recount:
     def __init__(self) -> None:
         self._spent: Counter[str] = Counter()
         self._ended: list[Job] = []
-        """Jobs that have ended and may wait, in a serial run, for those before them."""
+        """Jobs that have ended; in a serial run they may wait for those before them."""
         self._emissions: Counter[str] = Counter()
         self._drained = False
         self._narrowed: dict[int, bool] = {}
-        """By job of a source that draws, whether its view shows the best line alone."""
+        """By job of a drawing source, whether its view shows only the best line."""
         self._widened: set[str] = set()
-        """Sources that had nothing to draw from such a view: the next one is whole."""
+        """Sources that drew nothing from such a view: their next view is whole."""
         self._unopened: float | None = None
-        """Since when a round could be opened, and there was always something else to be heard."""
+        """The time since when a round could be opened, but other events were due."""
         self._told = False
         self._made: Counter[str] = Counter()
-        """By stage, what it has made since workers were last adjusted, in whole items."""
+        """By stage, its output since workers were last adjusted, in whole items."""
         self._workers: dict[str, int] = {}
         self._adjust_at: float | None = None
         self._waiting: dict[tuple[str, int], tuple[str, Item]] = {}
-        """What waited for a slot before the turn: heads of stages and calls, with stage and item."""
+        """Work that waited for a slot before the turn: heads of stages and calls, with stage and item."""
         self._own: set[int] = set()
-        """Jobs that hold a slot for the call that they ask for now."""
+        """Jobs that hold a slot for the call that they make now."""
         self._groups: dict[tuple[int, str], tuple[GroupState, GatherState]] = {}
-        """Open gathers of groups whose members are sent by what earlier ones have passed."""
+        """Open gathers of groups whose members are ordered by earlier passes."""
         self._streaks: dict[str, Counter[Any]] = {}
-        """By scattering edge, how often in a row each member has passed."""
+        """By scattering edge and member, the number of passes in a row."""
         self._lines: dict[tuple[str, int], frozenset[tuple[str, int]]] = {}
-        """By artifact, what it descended from when it was admitted."""
+        """By artifact, its ancestors at its admission."""
         self._drawn: list[Mapping[str, int]] = []
-        """The versions from which was drawn what sources have emitted in this turn."""
+        """The versions that the sources' emissions of this turn were drawn from."""
         self._rounds: set[int] = set()
         self._versions: dict[str, int] = {}
 
     def receive(self, turn: Turn, machine: Machine) -> None:
-        """A turn that the machine is about to be told."""
+        """Count a turn that the machine is about to receive."""
         if turn.reopen is not None:
             self._drained = False
             lost = [call for call in machine.calls.open.values() if call.reservation is not None]
@@ -109,7 +109,7 @@ class Recount:
             self._widened.add(source)
 
     def compare(self, commands: Sequence[Command], machine: Machine) -> None:
-        """What it wants done after that turn."""
+        """Compare the machine and its commands after that turn."""
         for job in [job for job in self._ended if job.done]:
             self._ended.remove(job)
             if job.kind != "source" and not (job.refused and machine.stopping):
@@ -122,7 +122,7 @@ class Recount:
                 changes = pool.value.version
                 _expect(changes == pool.version, "I5", f"pool {pool.name}@{pool.version} has changed {changes} times")
                 strays = pool.value.strays
-                _expect(not strays, "I8", f"artifacts {strays} of {pool.name} have parents that nobody named")
+                _expect(not strays, "I8", f"artifacts {strays} of {pool.name} have parents that no stage named")
             for number, record in pool.records.items():
                 self._lines.setdefault((pool.name, number), record.lineage)
         for item in machine.flow.places.items.values():
@@ -134,29 +134,34 @@ class Recount:
         starts = [command for command in commands if isinstance(command, Start)]
         for start in starts:
             self._started(start, machine)
-        self._expect_heard([start for start in starts if start.job.kind == "source"], machine)
+        self._expect_processed([start for start in starts if start.job.kind == "source"], machine)
         self._expect_adjusted(machine)
         self._expect_ranked(commands, machine)
         self._expect_streaks(machine)
         self._expect_views(machine)
         ending = machine.snapshot().draining is not None or machine.status is not None
-        _expect(ending or not self._drained, "I12", "the run is asked to end, and goes on as if it were not")
-        _expect(not starts or not self._drained, "I12", "the run is asked to end, and starts something new")
+        _expect(ending or not self._drained, "I12", "the drained run continues")
+        _expect(not starts or not self._drained, "I12", "the drained run starts new work")
 
-    def _expect_heard(self, sources: Sequence[Start], machine: Machine) -> None:
-        """I6: what is due is heard before a round is opened, so that this sees the newest pool; for a twentieth of a
-        second at most, or a busy run would open none."""
+    def _expect_processed(self, sources: Sequence[Start], machine: Machine) -> None:
+        """I6: due events are processed before a round is opened, so that it sees the newest pool.
+
+        This delays a round by at most 50 ms, or a busy run would open none.
+        """
         if self._told and sources and machine.plan.endpoints:
             waited = self._unopened is not None and machine.now >= self._unopened + 0.05
-            _expect(waited, "I6", f"{sources[0].job.node} draws at {machine.now}, and all was not heard")
+            _expect(waited, "I6", f"{sources[0].job.node} draws at {machine.now} before all due events")
         if not self._told or sources or not machine.plan.endpoints:
             self._unopened = None
         elif self._unopened is None and machine.sources.next() is not None:
             self._unopened = machine.now
 
     def _expect_adjusted(self, machine: Machine) -> None:
-        """I3: at its intervals a control policy is told what each stage that calls a model has made, and has its way
-        within the stage's bounds."""
+        """I3: at its intervals a control policy gets the output of each stage that calls a model, and decides its
+        workers.
+
+        The stage's bounds limit the decision.
+        """
         control, now = machine.plan.schedule.control, machine.now
         if control.interval is None or machine.plan.schedule.serial or machine.status is not None or machine.stopping:
             return
@@ -172,13 +177,16 @@ class Recount:
             self._made.clear()
 
     def _expect_ranked(self, commands: Sequence[Command], machine: Machine) -> None:
-        """I9: what goes first for a slot is what the control policy ranks first: nothing has overtaken what waited
-        before, could have gone, and waits still.  (How many members a group lacks changes on the way.)"""
+        """I9: a slot goes to the work that the control policy ranks first.
+
+        Nothing overtakes work that waited before, was able to start, and still waits.  Ranks by the members that a
+        group lacks are left out, because they change meanwhile.
+        """
         if machine.plan.schedule.serial or self._drained or "lacks" in _asks(machine.plan.schedule.control):
             return
         for number, rank in machine.slots.ranks.items():
             waits = machine.calls.open.get(number)
-            _expect(waits is not None, "I4", f"call {number} waits for a slot, and has ended")
+            _expect(waits is not None, "I4", f"call {number} waits for a slot, but has ended")
             if waits is not None and (asker := waits.job).item is not None:
                 expected = _rank(machine, asker.node, asker.item)
                 _expect(rank == expected, "I9", f"call {number} waits at rank {rank}, expected {expected}")
@@ -201,10 +209,10 @@ class Recount:
                     continue
                 overtaken = job.id not in self._own and rank < _rank(machine, job.node, job.item)
                 said = f"{stage} waits with item {item.id} at rank {rank}"
-                _expect(not overtaken, "I9", f"{said}, and {job.node} goes on with {job.item.id}")
+                _expect(not overtaken, "I9", f"{said}, but {job.node} starts item {job.item.id}")
 
     def _expect_streaks(self, machine: Machine) -> None:
-        """I8: a member's streak is how many groups in a row it has passed, of those that have come to their gathers."""
+        """I8: a member's streak is the number of groups in a row that it has passed, among those at their gathers."""
         for number, group in machine.flow.groups.open.items():
             if machine.plan.edges[group.edge].arrange is not None:
                 gathers = [(gather, state) for gather, state in group.gathers.items() if not state.closed]
@@ -213,7 +221,7 @@ class Recount:
         closed: Counter[str] = Counter()
         for group, state in (self._groups.pop(key) for key in over):
             arrange, streaks = machine.plan.edges[group.edge].arrange, self._streaks.setdefault(group.edge, Counter())
-            if arrange is None or not _went_on_whole(machine, state):
+            if arrange is None or not _released_whole(machine, state):
                 continue
             closed[group.edge] += 1
             for identity, member in zip(group.identities, state.members, strict=True):
@@ -223,13 +231,15 @@ class Recount:
         for edge, streaks in self._streaks.items():
             found = found_streaks[edge]
             if closed[edge] > 1:
-                self._streaks[edge] = Counter(found)  # in which order they came is not known here
+                self._streaks[edge] = Counter(found)  # their order is not known here
             else:
                 _expect(+streaks == +Counter(found), "I8", f"streaks of {edge} are {dict(found)}, expected {streaks}")
 
     def _expect_views(self, machine: Machine) -> None:
-        """I6: when a source has emitted, the views of a pool are kept from the first that an open round has read or
-        that a source draws from, and no others: a long run would hold all that there ever were."""
+        """I6: views of a pool are kept from the first that an open round or a drawing source reads.
+
+        No earlier ones are kept, because a long run would hold all of them.
+        """
         if not self._drawn or self._rounds - set(machine.flow.rounds.open):
             return
         draws = [state.drawing.stamps for state in machine.sources.states.values() if state.drawing is not None]
@@ -237,20 +247,20 @@ class Recount:
             read = [r.oldest[name] for r in machine.flow.rounds.open.values() if name in r.oldest]
             drawn = [stamps[name] for stamps in [*draws, *self._drawn] if name in stamps]
             first, kept = min([self._versions[name], *read, *drawn]), pool.kept[0]
-            _expect(kept == first, "I6", f"the views of {name} are kept from {kept} on, expected from {first} on")
+            _expect(kept == first, "I6", f"the views of {name} are kept from {kept}, expected from {first}")
 
     def _expect_lacks(self, item: Item, machine: Machine) -> None:
-        """I9: what a group lacks until it goes on is what its rule asks for without what is there."""
+        """I9: a group lacks the members that its rule asks for minus those that are in."""
         group = machine.flow.groups.open.get(item.scope[-1][0]) if item.scope else None
         if machine.plan.edges[item.edge].scatter is not None or group is None:
             return
         open_ = [(machine.plan.edges[name], state) for name, state in group.gathers.items() if not state.released]
         asked = [e.release.needs(group.size) - sum(m.state == "arrived" for m in s.members) for e, s in open_]
         lacks, found = max([1, *asked]), machine.flow.groups.lacks(item)
-        _expect(found == lacks, "I9", f"the group of item {item.id} lacks {lacks} members, and {found} are counted")
+        _expect(found == lacks, "I9", f"the group of item {item.id} lacks {lacks} members, but {found} are counted")
 
     def _expect_view(self, start: Start, machine: Machine) -> None:
-        """I14: a source sees the best line alone for the schedule's share of its emissions, beside other rounds."""
+        """I14: a source sees only the best line for the schedule's share of its emissions beside open rounds."""
         job = start.job
         share = 0.0 if machine.plan.sources[job.node].evidence else machine.plan.schedule.focus
         drawn = random.Random(f"{machine.seed}/focus/{job.node}/{job.emission}").random()
@@ -268,46 +278,49 @@ class Recount:
                 said = f"job {job.id} is stamped {pool}@{job.stamps.get(pool)} and reads {pool}@{view.version}"
                 _expect(job.stamps.get(pool) == view.version, "I6", said)
         if start.stale is not None:
-            told = f"a repair at lag {start.stale.lag} is told of {len(start.stale.changes)} changes"
-            _expect(len(start.stale.changes) == start.stale.lag, "I6", told)
+            changes = f"a repair at lag {start.stale.lag} gets {len(start.stale.changes)} changes"
+            _expect(len(start.stale.changes) == start.stale.lag, "I6", changes)
         if isinstance(start.value, Group):
             places = [member.index for member in start.value.members]
-            _expect(places == list(range(len(places))), "I8", f"the members of a group stand in the order {places}")
+            _expect(places == list(range(len(places))), "I8", f"the members of a group are in the order {places}")
         if job.kind == "source":
             number = self._emissions[job.node]
             _expect(job.emission == number, "I14", f"{job.node} draws number {job.emission}, after {number} others")
             self._expect_view(start, machine)
 
     def _expect_line(self, item: Item, tokens: Sequence[Token], machine: Machine) -> None:
-        """I8: an item descends from what was named on its way, or was provisional where nothing was named, and from all
-        that this descends from: a retraction finds it by that alone."""
+        """I8: an item's lineage is complete, because retractions rely on it alone.
+
+        It holds the artifacts that were named on its way, the provisional ones where none was named, and the lineage of
+        all these.
+        """
         named = frozenset().union(*(token.named for token in tokens))
-        said = f"item {item.id} has the parents {sorted(item.uses)}, on its way were named {sorted(named)}"
+        said = f"item {item.id} has the parents {sorted(item.uses)}, but its stages named {sorted(named)}"
         _expect(sorted(item.uses) == sorted(named), "I8", said)
         made_from = named.union(*(token.loose for token in tokens))
         least = made_from.union(*(machine.pools[of[0]].records[of[1]].lineage for of in made_from))
         _expect(least <= item.lineage, "I8", f"item {item.id} does not descend from {sorted(least - item.lineage)}")
         stray = sorted(item.lineage.difference(made_from, *(self._lines[of] for of in made_from)))
-        _expect(not stray, "I8", f"item {item.id} descends from {stray}, which it was not made from")
+        _expect(not stray, "I8", f"item {item.id} has the lineage {stray}, but was not made from it")
 
     def _spend(self, amounts: Mapping[str, float]) -> None:
         for name, amount in amounts.items():
             self._spent[name] += amount  # type: ignore[assignment]  # a Counter counts anything
 
 
-def _went_on_whole(machine: Machine, state: GatherState) -> bool:
-    """Whether a gather that is closed has had all that it will have: it did not fail, and was not retracted before."""
+def _released_whole(machine: Machine, state: GatherState) -> bool:
+    """Return whether a closed gather has all its members: it did not fail, and was not retracted before."""
     amends = machine.plan.edges[state.edge].late == "amend"
     return state.released and (not amends or state.amended or state.complete)
 
 
 def _waiting(machine: Machine) -> dict[tuple[str, int], tuple[str, Item]]:
-    """All that waits for a slot: calls by number, and the next items of stages with a free worker."""
+    """Return the work that waits for a slot: calls by number, and the next items of stages with a free worker."""
     seen = machine.snapshot()
     calls = [call for call in machine.calls.open.values() if call.id in seen.ranks]
     found = {("call", call.id): (call.job.node, call.job.item) for call in calls if call.job.item is not None}
     for name, state in machine.stages.items():
-        # To look at what a staleness rule judges would be to apply it.
+        # To peek at an item that a staleness rule judges would apply the rule.
         able = state.plan.endpoint is not None and state.busy < state.most and not (state.judged or state.repairs)
         if able and not held_back(machine, name) and (head := _head(machine, seen, name)) is not None:
             found["head", state.plan.rank] = (name, head)
@@ -315,7 +328,7 @@ def _waiting(machine: Machine) -> dict[tuple[str, int], tuple[str, Item]]:
 
 
 def _head(machine: Machine, seen: MachineSnapshot, stage: str) -> Item | None:
-    """The next item of a stage whose edges have no staleness rule.
+    """Return the next item of a stage whose edges have no staleness rule.
 
     Each edge offers a member of an opened group, or else the first of its queue.  Late ones come last, then the lowest
     number decides.
@@ -330,7 +343,7 @@ def _head(machine: Machine, seen: MachineSnapshot, stage: str) -> Item | None:
 
 
 def _asks(control: Any) -> set[str]:
-    """The attributes that a control policy reads when it ranks work."""
+    """Return the attributes that a control policy reads when it ranks work."""
     seen: set[str] = set()
 
     class Seen:
@@ -349,24 +362,24 @@ def _rank(machine: Machine, stage: str, item: Item) -> Any:
 
 
 def _share(item: Item, machine: Machine) -> float:
-    """What part of a whole an item is: a member of a group of four is a quarter."""
+    """Return the part of a whole that an item is: a member of a group of four is a quarter."""
     groups = machine.flow.groups.open
     sizes = [groups[group].sent for group, _ in item.scope if group in groups]
     return 1 / math.prod(sizes)
 
 
 def _tokens(value: Any) -> Sequence[Token]:
-    """What a value is made of, where that is tokens alone."""
+    """Return the tokens that a value is made of, if it is made of tokens alone."""
     tokens: list[Any] = [value.origin, *value.values] if isinstance(value, Group) else [value]
     return tokens if all(isinstance(token, Token) for token in tokens) else ()
 
 
 def _expect_read(item: Item, tokens: Sequence[Token]) -> None:
-    """I6: what an item is stamped with is the version that its data was read from."""
+    """I6: an item's stamp is the version that its data was read from."""
     oldest = {"pool": min(token.version for token in tokens)}
     sides = [token.side for token in tokens if token.side is not None]
     if sides:
         oldest["side"] = min(sides)
     for pool, version in item.stamps.items():
-        said = f"item {item.id} is stamped {pool}@{version}, its data was read from {pool}@{oldest.get(pool)}"
+        said = f"item {item.id} has the stamp {pool}@{version}, but read its data from {pool}@{oldest.get(pool)}"
         _expect(version == oldest.get(pool), "I6", said)

@@ -1,4 +1,4 @@
-"""Deadlock freedom, both ways: what `check` passes never stalls, what it refuses for capacity stalls where it can."""
+"""Deadlock freedom in both directions: what `check` passes never stalls, what it refuses for capacity can stall."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "deadlock.md").read
 
 @pytest.mark.parametrize("ring", list(rings(2)), ids=str)
 def test_a_ring_stalls_where_it_can_be_full(ring: Ring) -> None:
-    """A stall is found in some order exactly where the items fill the ring; what is not refused has none."""
+    """A ring stalls in some order exactly if its items can fill it; a ring that is not refused never stalls."""
     found = ring.explore()
     assert found.whole or found.stall
     assert (found.stall is not None) == (ring.window * ring.width >= ring.holds)
@@ -30,7 +30,7 @@ def test_a_ring_stalls_where_it_can_be_full(ring: Ring) -> None:
 
 @pytest.mark.parametrize("width", [1, 2])
 def test_check_refuses_what_the_rings_call_refused(width: int) -> None:
-    """The rule that the rings are held against is the one of `check`, for the window that it assumes."""
+    """The rule of the rings is the rule of `check`, for the window that it assumes."""
     ring = Ring(ASSUMED_WINDOW, width, 2, 2, 1, ASSUMED_WINDOW * width)
     assert not ring.refused
     assert ring.graph(ring.needed).check() == ()
@@ -42,7 +42,7 @@ def _always(token: Token) -> bool:
 
 
 def cycle_behind_a_cycle() -> fg.Graph:
-    """Every item becomes two at each of its two visits to the first cycle, and goes around once in the second."""
+    """Return a graph in which items double at each visit to a first cycle, and then pass a second one."""
     graph = fg.Graph("two cycles")
     pool = graph.pool("pool", Ledgered)
 
@@ -67,7 +67,7 @@ def cycle_behind_a_cycle() -> fg.Graph:
 
 
 def test_a_cycle_behind_a_cycle_has_room_for_what_the_first_one_makes() -> None:
-    """The second loop edge has room for four, and no order stalls; with the two that were asked for once, one does."""
+    """With room for four at the second loop edge no order stalls; with an earlier rule's two one order does."""
     graph = cycle_behind_a_cycle()
     assert loop_capacity(graph.spec, {"source": 1})["second->second"] == 4
     assert stalls(graph, 2)

@@ -1,5 +1,8 @@
 """The invariants on generated graphs, schedules, latencies and faults, under virtual time: few examples of each
-property; `make proof` tries many, a tenth of it in CI."""
+property.
+
+`make proof` tries many; CI tries a tenth of them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What properties are made of: what they are told, how they say that something does not hold, and runs to try."""
+"""The parts of properties: their arguments, their failures, and runs to try."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from flashgraph.testing.runs import Finished, run_shape
 __all__ = ["FOREVER", "Property", "expect", "ran", "refusal"]
 
 FOREVER = 1e6
-"""Virtual seconds that no run of a generated graph takes: one that is still going then waits for nothing."""
+"""Virtual seconds that no run of a generated graph takes: a run that is still going then is stuck."""
 
 
 def ran(backend: str, *args: Any, budget: fg.Budget | None = None, paced: bool = True, **options: Any) -> Finished:
-    """A run that has ended, held to its own log; not ``paced`` where the clock moves while a request is cut off."""
+    """Run a shape, and check its log and its result; ``paced=False`` skips the pace where a hook moves the clock."""
     timed = budget if budget is not None and budget.seconds else attrs.evolve(budget or fg.Budget(), seconds=FOREVER)
     done = run_virtually(lambda: run_shape(*args, budget=timed, **options), backend=backend)
     for_ever = done.result.cause is Cause.SECONDS and not (budget and budget.seconds)
@@ -38,9 +38,11 @@ def ran(backend: str, *args: Any, budget: fg.Budget | None = None, paced: bool =
 
 
 def _expect_pace(events: Sequence[ev.Event]) -> None:
-    """I10: a request that was cut off counts as the part of a reply that others have had in as much time at its
-    endpoint; as no reply where nothing was answered yet.  (Left out is what is cut off at the very moment of an answer:
-    the log does not say whether both were of one turn.)"""
+    """I10: a cancelled request counts as the part of a reply that others of its endpoint got in the same time.
+
+    It counts no reply where no other had ended.  A request cancelled at the moment of another's end is skipped, because
+    the log does not say whether both were in one turn.
+    """
     endpoints = {e.call: e.endpoint for e in events if isinstance(e, ev.CallStarted)}
     answered: dict[str, list[tuple[float, int, float]]] = defaultdict(list)
     for event in events:
@@ -57,7 +59,7 @@ def _expect_pace(events: Sequence[ev.Event]) -> None:
 
 
 def _expect_result(done: Finished) -> None:
-    """I1, I10: what a run leaves behind is what its log says."""
+    """I1, I10: the result of a run equals its log."""
     result, events = done.result, done.events
     last = events[-1] if events and isinstance(events[-1], ev.RunEnded) else None
     if last is not None:
@@ -83,7 +85,7 @@ def _expect_result(done: Finished) -> None:
     )  # fmt: skip
     expect(said == told, f"I1: the result has the artifacts {said}, its log {told}")
     held = [[a for a in result.artifacts if a.pool == pool and not a.retracted] for pool in done.plan.pools]
-    # A generated pool's own choice is the first of those with the best score.
+    # A generated pool picks the first of those with the best score.
     best = next((max(found, key=lambda a: a.score or 0.0) for found in held if found), None)
     expect(result.best is best, f"I1: the best of {said} is said to be {result.best}, expected {best}")
     times = [artifact.at for artifact in result.artifacts]
@@ -92,7 +94,7 @@ def _expect_result(done: Finished) -> None:
     tokens = sum(e.prompt_tokens + e.completion_tokens for e in calls)
     unsent = sum(e.how == "cancelled" and not (e.estimated or e.prompt_tokens) for e in calls)
     expect(result.spent.calls == len(calls) - unsent, f"I10: {result.spent.calls} calls, the log has {len(calls)}")
-    rounded = sum(e.estimated for e in calls)  # an event has whole tokens, the account what was estimated
+    rounded = sum(e.estimated for e in calls)  # an event has whole tokens, the account has the estimate
     expect(result.spent.tokens >= tokens - rounded, f"I10: {result.spent.tokens} tokens, the log has {tokens}")
     ends = [e for e in events if isinstance(e, ev.JobEnded)]
     failed = [e for e in ends if e.how == "failed"]
@@ -122,7 +124,7 @@ def expect(holds: bool, message: str) -> None:
 
 
 def refusal(ask: Callable[[], object]) -> str | None:
-    """What a `DataError` says that ``ask`` raises; None where it raises nothing."""
+    """Return the text of the `DataError` that ``ask`` raises; None if it raises nothing."""
     try:
         ask()
     except DataError as error:
@@ -132,10 +134,10 @@ def refusal(ask: Callable[[], object]) -> str | None:
 
 @attrs.frozen
 class Property:
-    """What it shows, its function, and the strategies for its arguments; ``share`` is its part of a proof, ``loops``
-    the event loops that each example runs on, where it does not draw one.
+    """A property: the invariants that it shows, its function, and the strategies for its arguments.
 
-    The function raises where an invariant does not hold, and returns the runs that it has made, if it makes any.
+    ``share`` is its part of a proof.  ``loops`` are the event loops of each example, unless it draws one.  The function
+    raises if an invariant does not hold, and returns the runs that it has made, if any.
     """
 
     shows: tuple[str, ...]
@@ -144,4 +146,4 @@ class Property:
     share: float = 1.0
     loops: tuple[str, ...] = ()
     known: Sequence[Mapping[str, Any]] = ()
-    """Examples that are always tried: ones that generated ones are seldom like."""
+    """Examples that are always tried, because generated ones are seldom like them."""

@@ -1,4 +1,4 @@
-"""I15 for those who look on: hooks that raise or block, and viewers that are slow or leave."""
+"""I15 for observers: hooks that raise or block, and viewers that are slow or leave."""
 
 from __future__ import annotations
 
@@ -33,15 +33,14 @@ def minds_no_hook(shape: Shape, schedule: fg.Schedule, backend: str, well: int) 
     with _unlogged():
         done = [ran(backend, shape, schedule, on_event=hook), ran(backend, shape, schedule)]
     expect(done[0].events == done[1].events, "I15: a hook that raises changed the run")
-    # The beginning of the run is not told.
+    # The hook does not get the beginning of the run.
     told = min(well + 1, len(done[0].events) - 1)
     expect(calls == list(done[0].events[1 : 1 + told]), f"I15: a hook that raised was called {len(calls)} times")
     return done
 
 
 def waits_for_no_hook(shape: Shape, schedule: fg.Schedule, backend: str, seconds: float) -> list[Finished]:
-    """A hook that blocks so long for each event is dropped when it has held the run up for its share, and the run is a
-    sound one."""
+    """A hook that blocks is dropped when it has used up its share of the run's time; the run is sound."""
     calls = 0
 
     def hook(event: ev.Event) -> None:
@@ -54,15 +53,14 @@ def waits_for_no_hook(shape: Shape, schedule: fg.Schedule, backend: str, seconds
     expect(done.result.status == "completed", f"I15: the run ended as {done.result.status}: {done.result.reason}")
     check_invariants(done.events, done.plan)
     expect(done.model.in_flight == 0, "I12: requests are left behind")
-    told = done.events[1:]  # the beginning of the run is not told
+    told = done.events[1:]  # the hook does not get the beginning of the run
     expected = next((n for n, e in enumerate(told, 1) if n * seconds > 5 + e.at / 20), len(told))
     expect(abs(calls - expected) <= 1, f"I15: a hook that takes {seconds} s was called {calls} times, not {expected}")
     return [done]
 
 
 def waits_for_no_viewer(shape: Shape, schedule: fg.Schedule, backend: str, seconds: float, most: int) -> list[Finished]:
-    """A viewer that looks at each event for so long, and stops looking after ``most``, sees the run as it is without
-    it."""
+    """A viewer that is slow at each event, and leaves after ``most``, sees the same run as without it."""
     seen: list[ev.Event] = []
 
     async def viewer(run: Run) -> None:
@@ -80,7 +78,7 @@ def waits_for_no_viewer(shape: Shape, schedule: fg.Schedule, backend: str, secon
 
 @contextmanager
 def _unlogged() -> Iterator[None]:
-    """Without the log, which has each broken hook once, with its traceback."""
+    """Drop the log, which has each broken hook once with its traceback."""
     logger = logging.getLogger("flashgraph")
     logger.disabled = True
     try:

@@ -1,9 +1,9 @@
 """Reference models: each part of the scheduler is compared with a second, plain implementation.
 
-The invariants on whole runs find what breaks a promise; they cannot find a limit that grows by two in the place of one,
-or a rule that releases a group one member late, which is a sound run of another policy.  Each part that decides by
-numbers therefore has a reference model here. The model follows the part's docstring and is slow: it counts with whole
-numbers, fractions and plain lists.
+The invariants on whole runs find broken promises.  A limit that grows by two instead of one breaks none: it makes a
+sound run of another policy.  So does a rule that releases a group one member late.  Each part that decides by numbers
+therefore has a reference model here.  The model follows the part's docstring and is slow: it counts with whole numbers,
+fractions and plain lists.
 """
 
 from __future__ import annotations

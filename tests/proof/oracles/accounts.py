@@ -1,4 +1,4 @@
-"""The account of a run, said once more: a list of what was reserved and of what was spent, added up at each question.
+"""Reference model of a run's account: lists of reservations and of spent amounts, added up at each question.
 
 Amounts are in quarters, whose sums are exact.
 """
@@ -23,15 +23,15 @@ NAMES = ("proposals", "evaluations", "calls", "tokens", "usd")
 
 @attrs.frozen
 class Entry:
-    """``which`` of the open reservations is settled, with ``amounts``."""
+    """An action on the account; ``which`` open reservation is settled, with ``amounts``."""
 
     what: Literal["reserve", "settle", "charge", "refuse"]
     amounts: Mapping[str, float]
     which: int = 0
 
 
-def adds_up(limits: Mapping[str, int], tale: Sequence[Entry]) -> None:
-    """I10: what is set aside and what was spent is what was said, and never more than there is."""
+def adds_up(limits: Mapping[str, int], history: Sequence[Entry]) -> None:
+    """I10: reserved and spent amounts are the sums of the actions, and never exceed the limits."""
     budget = Budget(**limits)
     ledger = Ledger(budget)
     counted = {name: limits[name] for name in NAMES if name in limits}
@@ -40,7 +40,7 @@ def adds_up(limits: Mapping[str, int], tale: Sequence[Entry]) -> None:
     spent: list[Mapping[str, float]] = []
     charged: list[Mapping[str, float]] = []
     refused: str | None = None
-    for entry in tale:
+    for entry in history:
         taken = {n: _sum(n, [*reserved.values(), *spent]) for n in NAMES}
         match entry.what:
             case "reserve":
@@ -63,7 +63,7 @@ def adds_up(limits: Mapping[str, int], tale: Sequence[Entry]) -> None:
                 charged.append(entry.amounts)
             case "refuse":
                 refused = ledger.refused = NAMES[entry.which % len(NAMES)]
-        _expect_account(ledger, counted, reserved, spent, charged, refused, f"after {entry} of {tale}")
+        _expect_account(ledger, counted, reserved, spent, charged, refused, f"after {entry} of {history}")
 
 
 def _expect_account(
@@ -104,8 +104,10 @@ TENTHS = (0.1, 0.2, 0.3, 0.7, 1.1)
 
 
 def forgives_crumbs(amount: float, times: int) -> None:
-    """I10: a price that is no binary fraction may be spent as often as the budget has room for it by rights, and no
-    oftener; and when nothing is reserved any more, no crumb of it is."""
+    """I10: a price that is no binary fraction may be spent exactly as often as the budget allows.
+
+    Without open reservations nothing is reserved, not even a rounding error.
+    """
     ledger = Ledger(Budget(usd=amount * times))
     for _ in range(times):
         expect(ledger.lacking({"usd": amount}) is None, f"I10: {amount} USD are refused, of {amount * times}")
@@ -113,13 +115,13 @@ def forgives_crumbs(amount: float, times: int) -> None:
         first, other = ledger.reserve({"usd": amount}), ledger.reserve({"usd": 2 * amount, "calls": 1.0})
         ledger.settle(first, {"usd": amount})
         ledger.settle(other, {})
-        expect(ledger.reserved == dict.fromkeys(NAMES, 0.0), f"I10: {ledger.reserved} are reserved by nobody")
+        expect(ledger.reserved == dict.fromkeys(NAMES, 0.0), f"I10: {ledger.reserved} stay reserved")
     expect(ledger.lacking({"usd": amount}) == "usd", f"I10: {times + 1} times {amount} USD of {amount * times}")
     expect(ledger.exhausted() == "usd", f"I10: {times} times {amount} USD do not exhaust {amount * times}")
 
 
 def refuses(name: str, wrong: Any) -> None:
-    """I10: a limit is a number over 0, and says so by name."""
+    """I10: a limit that is not a number over 0 is refused by name."""
     said = refusal(lambda: Budget(**{name: wrong}))
     expect((said is None) == (wrong is None), f"I10: a budget of {name}={wrong!r} is taken, or not")
     expect(said is None or f"{name}={wrong!r}" in said, f"I10: a budget of {name}={wrong!r} says: {said}")
@@ -127,7 +129,7 @@ def refuses(name: str, wrong: Any) -> None:
 
 @attrs.frozen
 class Priced:
-    """A model with prices a token, which may bound its replies itself."""
+    """A model with prices per token, which may bound its replies itself."""
 
     prompt: float
     completion: float
@@ -150,8 +152,10 @@ class Priced:
 
 
 def sets_aside(models: Sequence[Priced], texts: Sequence[str], asked: int | None, limits: Mapping[str, float]) -> None:
-    """I10: a request sets aside one call, and where tokens or money are counted as many as its prompt may have at most
-    and its reply, by the dearest of the models that it may be sent to."""
+    """I10: a request reserves one call, and the most tokens and money that it may cost.
+
+    The most tokens are those of its prompt and its reply, at the price of the dearest model that may get it.
+    """
     messages = [{"role": "user", "content": text} for text in texts]
     params = {} if asked is None else {"max_tokens": asked}
     frame = 16 * (len(texts) + 1)
@@ -176,8 +180,8 @@ def sets_aside(models: Sequence[Priced], texts: Sequence[str], asked: int | None
 
 
 ACCOUNTS: Mapping[str, Property] = {
-    "the account, restated": Property(
-        ("I10",), adds_up, {"limits": BUDGETS, "tale": st.lists(ENTRIES, min_size=1, max_size=15)}, 20
+    "model of the account": Property(
+        ("I10",), adds_up, {"limits": BUDGETS, "history": st.lists(ENTRIES, min_size=1, max_size=15)}, 20
     ),
     "sums of prices": Property(
         ("I10",), forgives_crumbs, {"amount": st.sampled_from(TENTHS), "times": st.integers(1, 40)}, 5

@@ -1,4 +1,4 @@
-"""How a model is asked, said once more: what messages are, when a fault is over, and what a try has cost."""
+"""Reference model of model calls: their messages, their retries, and the cost of a try."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["ASKING"]
 
 @attrs.frozen
 class Fault:
-    """What a model answers at one try; ``pause`` is what its server asks for."""
+    """The outcome of one try; ``pause`` is the wait that its server asks for."""
 
     kind: Literal["throttled", "unavailable", "timed out", "malformed", "refused", "answered"]
     pause: float | None = None
@@ -55,7 +55,7 @@ class Fault:
 
 @attrs.define
 class Asked:
-    """A model that answers as it was told, and notes when it is asked."""
+    """A model that plays given outcomes, and records when it is called."""
 
     faults: Sequence[Fault]
     tries: int
@@ -79,8 +79,11 @@ class Asked:
 
 
 def asks_again(faults: Sequence[Fault], tries: int, backoff: float, text: str) -> None:
-    """I15: a request is asked again as often as the kind of fault allows that it meets, after the pause that was asked
-    for, or one that doubles up to a minute; up to a quarter longer, and the same for the same request."""
+    """I15: a request is retried as often as the kind of its fault allows.
+
+    The pause is the one that the server asks for, or doubles up to a minute.  It is up to a quarter longer, by the same
+    share for the same request.
+    """
     models = [Asked(faults, tries, backoff) for _ in range(2)]
     ended = [run_virtually(lambda model=model: _ask(model, text), backend="trio") for model in models]  # type: ignore[misc]
     met: defaultdict[str, int] = defaultdict(int)
@@ -106,7 +109,7 @@ def asks_again(faults: Sequence[Fault], tries: int, backoff: float, text: str) -
 
 
 async def _ask(model: Asked, text: str) -> str:
-    """How a request ends."""
+    """Return how a request ends."""
     try:
         await reply_of(model, [{"role": "user", "content": text}], {})
     except fg.ModelUnavailable:
@@ -121,8 +124,8 @@ async def _ask(model: Asked, text: str) -> str:
 
 
 def costs(fault: Fault, amounts: Mapping[str, float], given_up: tuple[int, int]) -> None:
-    """I10: a request that was turned away costs nothing, one that failed or was refused a call and what came of it, one
-    that was given up all that was set aside."""
+    """I10: a throttled request costs nothing, a failed or refused one a call and its usage, an abandoned one its
+    reservation."""
     raised, model = fault.raised(2, 1.0), Asked((), 1, 1.0)
     if isinstance(raised, PassingFault):
         cost = Cost.of_fault(raised, model, amounts, given_up)
@@ -151,8 +154,7 @@ FAULTS = st.builds(
 
 
 def keeps_pace(told: Sequence[tuple[str, int, float]], prompt: float, seconds: float, most: int | None) -> None:
-    """I10: a request that is cut off has cost its prompt, and of a reply what others of its endpoint have had in that
-    time."""
+    """I10: a cancelled request costs its prompt, and the reply tokens that others of its endpoint got in that time."""
     pace = Pace()
     for endpoint, tokens, took in told:
         pace.answered(endpoint, tokens, took)
@@ -166,8 +168,10 @@ def keeps_pace(told: Sequence[tuple[str, int, float]], prompt: float, seconds: f
 
 
 def asks_at_once(requests: int, limit: int, rounds: int, disk: float, seed: int) -> None:
-    """I4, I10, I13: a stage may ask several requests at once: each gets its own reply, no more are out than the limit
-    allows, each is accounted, and told again it is the same run."""
+    """I4, I10, I13: a stage may make several requests at once.
+
+    Each gets its own reply, the limit bounds those in flight, each is in the account, and a replay is the same run.
+    """
     graph = fg.Graph("several")
     pool = graph.pool("pool", Kept)
 
@@ -241,8 +245,10 @@ WRONG: Sequence[tuple[Any, str]] = (
 
 
 def checks(place: int, text: str) -> None:
-    """I15: messages are as the API has them, a text alone is one of the user's, and anything else fails its stage with
-    what is wrong and where."""
+    """I15: messages have the API's form, a plain text is a message of the user, and anything else fails the stage.
+
+    The error says what is wrong, and where.
+    """
     expect(list(checked(text)) == [{"role": "user", "content": text}], f"I15: {text!r} becomes {checked(text)}")
     sound = SOUND[place % len(SOUND)]
     expect(list(checked(sound)) == list(sound), f"I15: {sound} becomes {checked(sound)}")
@@ -303,7 +309,7 @@ ASKING: Mapping[str, Property] = {
         1.5,
         known=[{"requests": 3, "limit": 1, "rounds": 2, "disk": 0.25, "seed": 0}],
     ),
-    "messages, restated": Property(
+    "model of messages": Property(
         ("I10", "I15"),
         checks,
         {"place": st.integers(0, len(WRONG) * len(SOUND)), "text": st.sampled_from(["", "x"])},

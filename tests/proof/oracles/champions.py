@@ -1,4 +1,4 @@
-"""A reference model of the champion rules: from the differences that challengers have shown beside the champion."""
+"""Reference model of the champion rules, computed from the differences between challengers and the champion."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Throne"]
 
 
 def _spread(differences: Sequence[float]) -> float:
-    """The sampling variance of their mean, with one difference of each sign more."""
+    """Return the sampling variance of the mean, with one more difference of each sign."""
     padded = [*differences, 1.0, -1.0]
     mean = sum(padded) / len(padded)
     return sum((d - mean) ** 2 for d in padded) / (len(padded) - 1) / len(padded)
@@ -35,7 +35,7 @@ class Throne:
     shown: dict[int, list[float]] = attrs.field(factory=dict)
 
     def after(self, held: Mapping[int, Artifact], choice: Artifact | None, changed: int) -> int | None:
-        """The number of the artifact that is handed out after ``changed`` has changed; artifacts have no evidence."""
+        """Return the champion's number after ``changed`` has changed; artifacts have no evidence."""
         own = None if choice is None else choice.id
         if isinstance(self.rule, Best):
             return own
@@ -70,7 +70,7 @@ class Throne:
             self.shown[other.id] = [other.scores[s] - champion.scores[s] for s in sorted(common)]
 
     def _better(self, number: int) -> float:
-        """The probability that a challenger is better, drawn towards what the newest of them have shown."""
+        """Return the probability that a challenger is better, shrunk towards the newest challengers."""
         mean, noise = self._mean(number), _spread(self.shown[number])
         if mean < self._ahead(len(self.shown[number])) * math.sqrt(noise):
             return 0.0
@@ -85,7 +85,7 @@ class Throne:
         return (1 + math.erf(posterior * math.sqrt(precision / 2))) / 2
 
     def _ahead(self, samples: int) -> float:
-        """The standard errors by which a challenger must be ahead: a quantile of Student's t, expanded."""
+        """Return the lead that a challenger needs, in standard errors: a quantile of Student's t, expanded."""
         if samples < 2:
             return math.inf
         z = max(1.0, NormalDist().inv_cdf(self._rule.confidence))

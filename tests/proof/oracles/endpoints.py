@@ -1,5 +1,7 @@
-"""An endpoint and what waits for it, said once more: a history of requests that is looked through at each question,
-where `flashgraph.run.slots` keeps counters."""
+"""Reference model of an endpoint and its queue: a history of requests, searched at each question.
+
+`flashgraph.run.slots` keeps counters instead.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from flashgraph.llm.protocol import Quota
 from flashgraph.llm.rates import Rate
 from flashgraph.run.jobs import Call, Job
 from flashgraph.run.slots import Endpoint, Slots
-from tests.proof.oracles.limits import KINDS, Kind, Restated, expected_rate, quotas, restated
+from tests.proof.oracles.limits import KINDS, Kind, Reference, expected_rate, quotas, reference
 from tests.proof.tried import Property, expect
 
 __all__ = ["ENDPOINTS"]
@@ -27,8 +29,10 @@ Happened = Literal["take", "leave", "send", "done", "throttled", "cancelled", "d
 
 @attrs.frozen
 class Happening:
-    """``which`` of the requests that are out, ``after`` seconds more; a prompt of ``size`` tokens or a reply of them,
-    and what the API has said with its answer."""
+    """A happening: ``which`` request in flight, ``after`` more seconds, with a prompt or a reply of ``size`` tokens.
+
+    ``quotas`` is what the API reports with its reply.
+    """
 
     what: Happened
     after: float = 0.25
@@ -40,7 +44,7 @@ class Happening:
 
 @attrs.define(eq=False)
 class Sent:
-    """A request that was sent: what was expected of it, and all that had been sent until then."""
+    """A request that was sent, its expected tokens, and the tokens of all requests sent until then."""
 
     call: Call
     at: float
@@ -53,7 +57,7 @@ class Sent:
 
 @attrs.define
 class Rated:
-    """A rate: how many a minute are sent, and what is there at the time ``at``."""
+    """A rate limit: the amount per minute, and the amount left at the time ``at``."""
 
     per_minute: float
     there: float
@@ -72,25 +76,25 @@ class Rated:
 
 @attrs.define
 class History:
-    """What has happened at an endpoint."""
+    """The history of an endpoint."""
 
     limits: Limits
-    limit: Restated
+    limit: Reference
     taken: int = 0
-    """Slots that were taken and not sent with."""
+    """Slots that are taken and not yet used for a request."""
     sent: list[Sent] = attrs.field(factory=list)
     replies: float = 256.0
-    """Tokens of a reply, on average."""
+    """Average tokens of a reply."""
     refused: int = 0
-    """Answers of "too many" with none of another kind since."""
+    """429s since the last outcome of another kind."""
     outages: list[float] = attrs.field(factory=list)
-    """When it was found down, since it was last up."""
+    """The times when it was found down, since it was last up."""
     last_down: float = -math.inf
     closed: float = -math.inf
     rates: dict[str, Rated] = attrs.field(factory=dict)
     known: dict[str, Rate] = attrs.field(factory=dict)
-    heard: dict[str, float] = attrs.field(factory=dict)
-    """When the request was sent whose answer told of a rate."""
+    reported: dict[str, float] = attrs.field(factory=dict)
+    """By kind of rate, the time when the request was sent whose reply last reported it."""
 
     @property
     def out(self) -> list[Sent]:
@@ -101,7 +105,7 @@ class History:
         return self.taken + len(self.out)
 
     def room(self, now: float) -> int:
-        """Requests that it may still be sent, beside those whose slots are taken."""
+        """Return how many more requests it may be sent, beside those whose slots are taken."""
         if now < self.closed:
             return 0
         rooms = [self.limit.limit - self.used]
@@ -109,7 +113,7 @@ class History:
             rooms.append(1 - self.used)
         for of, rate in self.rates.items():
             there = rate.now(now)
-            # Up to a hair: what is there may fall short of a whole one by the rounding of a sum.
+            # Allow for rounding errors: the amount left may fall short of a whole request by the rounding of a sum.
             rooms.append(math.floor(there + 1e-9) - self.taken if of == "requests" else 10**9 * (there >= 1 - 1e-9))
         return min(rooms)
 
@@ -121,16 +125,16 @@ class History:
             rate.set(rate.now(now) - _counts(of, 1.0, size, self.replies), now)
         return size + self.replies
 
-    def told(self, request: Sent, said: Sequence[Quota], now: float) -> dict[str, Rate]:
-        """The rates that are new after what it has said with its answer to a request."""
+    def learned(self, request: Sent, said: Sequence[Quota], now: float) -> dict[str, Rate]:
+        """Return the rates that are new after the quotas of a reply."""
         new: dict[str, Rate] = {}
         for quota in said:
             known = self.known.get(quota.of)
             stated = self.limits.rpm if quota.of == "requests" else self.limits.tpm
             rate = expected_rate(known, quota)
-            if stated is not None or request.at < self.heard.get(quota.of, -math.inf) or rate is None:
+            if stated is not None or request.at < self.reported.get(quota.of, -math.inf) or rate is None:
                 continue
-            self.heard[quota.of] = request.at
+            self.reported[quota.of] = request.at
             later = self.sent[self.sent.index(request) + 1 :]
             since = sum(_counts(quota.of, 1.0, s.prompt, s.reply) for s in later)
             back = (now - request.at) * rate.limit / rate.seconds
@@ -149,7 +153,7 @@ class History:
     def end(
         self, request: Sent, how: str, tokens: tuple[int, int], pause: float | None, said: Sequence[Quota], now: float
     ) -> dict[str, Rate]:
-        new, used = self.told(request, said, now), self.used
+        new, used = self.learned(request, said, now), self.used
         if how == "done":
             self.limit.answered(used, request.at, now, tokens[1])
         elif how == "cancelled":
@@ -203,26 +207,28 @@ def _call(number: int, service: str = "service") -> Call:
     return Call(number, Job(number, "stage", "stage", 0.0), "role", service, {})
 
 
-def keeps_to_its_limits(kind: Kind, tale: Sequence[Happening]) -> None:
-    """I4: an endpoint takes as many requests as its limit, its rates and its outages leave, and knows when time alone
-    will make room."""
+def keeps_to_its_limits(kind: Kind, happenings: Sequence[Happening]) -> None:
+    """I4: an endpoint takes as many requests as its limit, its rates and its outages leave.
+
+    It knows when time alone will leave more.
+    """
     limits = kind.limits()
-    endpoint, history, now = Endpoint("endpoint", limits), History(limits, restated(limits)), 0.0
+    endpoint, history, now = Endpoint("endpoint", limits), History(limits, reference(limits)), 0.0
     history.rates = {of: Rated(rate, max(1.0, rate / 60), 0.0) for of, rate in limits.stated.items()}
-    for number, happening in enumerate(tale):
+    for number, happening in enumerate(happenings):
         now += happening.after
         _happens(endpoint, history, happening, number, now)
-        at = f"at {now}, after {happening} of {tale}"
+        at = f"at {now}, after {happening} of {happenings}"
         expect(endpoint.level.limit == history.limit.limit, f"I4: the limit is {endpoint.level.limit} {at}")
         expect(endpoint.used == history.used, f"I4: {endpoint.used} slots are in use, expected {history.used} {at}")
-        expect(endpoint.in_flight == len(history.out), f"I4: {endpoint.in_flight} requests are out {at}")
-        expect(endpoint.up == (not history.outages), f"I4: it counts as {'up' if endpoint.up else 'down'} {at}")
+        expect(endpoint.in_flight == len(history.out), f"I4: {endpoint.in_flight} requests are in flight {at}")
+        expect(endpoint.up == (not history.outages), f"I4: it is {'up' if endpoint.up else 'down'} {at}")
         expect(endpoint.rates == history.known, f"I4: it knows of {endpoint.rates}, expected {history.known} {at}")
         expect(math.isclose(endpoint.reply_tokens, history.replies), f"I4: replies have {endpoint.reply_tokens} {at}")
         for later in (0.0, 0.5, 20.0, 200.0):
             room, expected = max(0, endpoint.room(now + later)), max(0, history.room(now + later))
-            # Sums that are made in another order come to a whole request a hair earlier or later.
-            near = [max(0, history.room(now + later + hair)) for hair in (-1e-6, 1e-6)]
+            # Sums in another order reach a whole request a rounding error earlier or later.
+            near = [max(0, history.room(now + later + error)) for error in (-1e-6, 1e-6)]
             fits = room == expected or (later > 0 and room in near)
             expect(fits, f"I4: it has room for {room} {later} s later, expected {expected} {at}")
         _expect_opening(endpoint, history, now, at)
@@ -242,7 +248,7 @@ def _expect_opening(endpoint: Endpoint, history: History, now: float, at: str) -
 
 
 def _happens(endpoint: Endpoint, history: History, happening: Happening, number: int, now: float) -> None:
-    """Tell both of one thing, if it can happen."""
+    """Apply one happening to both, if it can happen."""
     out = history.out
     match happening.what:
         case "take" if history.room(now) > 0:
@@ -281,7 +287,7 @@ def _happens(endpoint: Endpoint, history: History, happening: Happening, number:
 
 
 def happenings(*kinds: Happened) -> st.SearchStrategy[list[Happening]]:
-    """Tales of such happenings alone."""
+    """Return a strategy for histories of such happenings alone."""
     one = st.builds(
         Happening,
         st.sampled_from(kinds),
@@ -295,7 +301,7 @@ def happenings(*kinds: Happened) -> st.SearchStrategy[list[Happening]]:
 
 
 def _sent_since(quota: Quota, size: int) -> list[Happening]:
-    """An answer that says how little was left before another request was sent, which has taken that."""
+    """Return a reply that reports what was left before another request was sent, which has taken that."""
     sent = Happening("send", 0.0, size=8)
     return [sent, sent, Happening("done", 0.0, size=size, said=(quota,))]
 
@@ -308,7 +314,7 @@ HAPPENINGS = st.one_of(
     happenings("send", "send", "throttled", "throttled", "done", "cancelled"),
     happenings("send", "send", "down", "down", "up"),
 )
-"""What happens all together, and what happens seldom, over and over."""
+"""All happenings mixed, and rare happenings repeated."""
 NARROW = KINDS.map(lambda kind: attrs.evolve(kind, most=min(kind.most, 7)))
 
 
@@ -317,7 +323,7 @@ NARROW = KINDS.map(lambda kind: attrs.evolve(kind, most=min(kind.most, 7)))
 
 @attrs.frozen
 class Door:
-    """An endpoint of several, at one moment."""
+    """One of several endpoints, at one moment."""
 
     limit: int
     used: int
@@ -333,8 +339,10 @@ DOORS = st.lists(
 
 
 def chooses(doors: Sequence[Door], members: Sequence[int], weights: Sequence[int], seed: int) -> None:
-    """I4: of the endpoints that have room one that was down is tried first, else one by chance and weights; services
-    that have an endpoint in common, at whatever remove, share."""
+    """I4: of the endpoints with room, one that was down is tried first, else one by chance and weight.
+
+    Services that share an endpoint, even through others, share slots.
+    """
     names = [f"e{number}" for number in range(len(doors))]
     limits = {name: Kind("fixed", door.limit, rpm=door.rpm).limits() for name, door in zip(names, doors, strict=True)}
     services: dict[str, dict[str, float]] = {}
@@ -384,16 +392,16 @@ def _choose(
     soonest = min(openings) if openings else None
     expect(slots.next_opening(now) == soonest, f"I9: the next opening is {slots.next_opening(now)}, not {soonest}")
     shown = {name: (endpoint.level.limit, endpoint.in_flight) for name, endpoint in slots.endpoints.items()}
-    told = {name: (slots.limits[name], slots.in_flight[name]) for name in shown}
-    expect(told == shown, f"I4: limits and requests out are {told}")
+    counted = {name: (slots.limits[name], slots.in_flight[name]) for name in shown}
+    expect(counted == shown, f"I4: limits and requests in flight are {counted}, expected {shown}")
 
 
-def queues(tale: Sequence[tuple[str, int, int]]) -> None:
-    """I9: of what waits for a service goes first what ranks first, by the rank that it was given last."""
+def queues(history: Sequence[tuple[str, int, int]]) -> None:
+    """I9: of the work that waits for a service, the first by its latest rank goes first."""
     slots = Slots({"e": Kind("fixed", 1).limits()}, {"s0": {"e": 1.0}, "s1": {"e": 1.0}}, 0)
     calls = [_call(number, f"s{number % 2}") for number in range(6)]
     ranks: dict[int, int] = {}
-    for what, which, rank in tale:
+    for what, which, rank in history:
         call = calls[which]
         if what == "wait":
             slots.wait(call, rank)
@@ -405,25 +413,31 @@ def queues(tale: Sequence[tuple[str, int, int]]) -> None:
             waiting = sorted((r, n) for n, r in ranks.items() if calls[n].service == service)
             first = slots.first(service)
             said = first and (first[0], first[1].id)
-            expect(said == (waiting[0] if waiting else None), f"I9: {said} goes first of {waiting}, after {tale}")
+            expect(said == (waiting[0] if waiting else None), f"I9: {said} goes first of {waiting}, after {history}")
         for one in calls:
-            expect(slots.is_waiting(one) == (one.id in ranks), f"I9: call {one.id} waits, or not, after {tale}")
+            expect(slots.is_waiting(one) == (one.id in ranks), f"I9: call {one.id} waits, or not, after {history}")
 
 
 ENDPOINTS: Mapping[str, Property] = {
-    "endpoints, restated": Property(
+    "model of endpoints": Property(
         ("I4", "I9"),
         keeps_to_its_limits,
-        {"kind": NARROW, "tale": HAPPENINGS},
+        {"kind": NARROW, "happenings": HAPPENINGS},
         80,
         known=[
-            {"kind": Kind("fixed", 7, 7, rpm=600.0), "tale": [Happening("send"), Happening("send"), Happening("take")]},
-            {"kind": Kind("adaptive", 7, 7), "tale": _sent_since(Quota("requests", 240.0, 1.0, seconds=60.0), 8)},
-            {"kind": Kind("adaptive", 7, 7), "tale": _sent_since(Quota("requests", 240.0, 2.0, seconds=60.0), 8)},
-            {"kind": Kind("adaptive", 7, 7), "tale": _sent_since(Quota("prompt_tokens", 1e3, 7.0, seconds=60.0), 16)},
+            {
+                "kind": Kind("fixed", 7, 7, rpm=600.0),
+                "happenings": [Happening("send"), Happening("send"), Happening("take")],
+            },
+            {"kind": Kind("adaptive", 7, 7), "happenings": _sent_since(Quota("requests", 240.0, 1.0, seconds=60.0), 8)},
+            {"kind": Kind("adaptive", 7, 7), "happenings": _sent_since(Quota("requests", 240.0, 2.0, seconds=60.0), 8)},
             {
                 "kind": Kind("adaptive", 7, 7),
-                "tale": _sent_since(Quota("completion_tokens", 15e3, 9.0, seconds=60.0), 86),
+                "happenings": _sent_since(Quota("prompt_tokens", 1e3, 7.0, seconds=60.0), 16),
+            },
+            {
+                "kind": Kind("adaptive", 7, 7),
+                "happenings": _sent_since(Quota("completion_tokens", 15e3, 9.0, seconds=60.0), 86),
             },
         ],
     ),
@@ -442,7 +456,7 @@ ENDPOINTS: Mapping[str, Property] = {
         ("I9",),
         queues,
         {
-            "tale": st.lists(
+            "history": st.lists(
                 st.tuples(st.sampled_from(["wait", "wait", "withdraw"]), st.integers(0, 5), st.integers(0, 4)),
                 min_size=1,
                 max_size=20,

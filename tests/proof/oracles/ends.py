@@ -1,4 +1,4 @@
-"""How runs end, said once more: when the sources fall silent, and that an error of the user's is what the run says."""
+"""Reference model of how runs end: sources that fall silent, and errors of the user that end a run."""
 
 from __future__ import annotations
 
@@ -28,9 +28,12 @@ FAILURES = 20
 def falls_silent(
     gaps: Sequence[int], takes: int, other: Literal["", "like it", "with rounds"], schedule: fg.Schedule
 ) -> None:
-    """I9: a source of which no edge takes a hundred emissions in a row waits for its pool to change or a round of its
-    own to end, and else is silent; one that an edge takes begins to count anew.  ``gaps`` are the emissions that
-    nobody takes before each that somebody does, of which the pool keeps the first ``takes``."""
+    """I9: a source falls silent after a hundred emissions in a row that no edge takes.
+
+    First it waits for its pool to change or for one of its rounds to end.  An emission that an edge takes starts the
+    count again.  ``gaps`` are the numbers of untaken emissions before each taken one; the pool keeps the first
+    ``takes`` of the taken ones.
+    """
     taken: set[int] = set()
     for gap in gaps:
         taken.add(max(taken, default=-1) + 1 + gap)
@@ -78,9 +81,11 @@ def falls_silent(
 
 
 def _until_silent(taken: set[int], takes: int) -> int:
-    """How often a source emits alone and in lockstep.  Its rounds end, and the pool changes, before the next draw: what
-    has been silent once is asked again only if something has happened since, and in a row of untaken ones nothing
-    does."""
+    """Return how often a source emits alone and in lockstep.
+
+    Its rounds end, and the pool changes, before the next draw.  A silent source is asked again only if something has
+    happened since, and nothing happens during untaken emissions.
+    """
     row = number = 0
     while row < IN_A_ROW:
         row = 0 if number in taken else row + 1
@@ -89,8 +94,10 @@ def _until_silent(taken: set[int], takes: int) -> int:
 
 
 def says_what_broke(breaks: int | None, how: How, rounds: int, alone: bool, schedule: fg.Schedule) -> None:
-    """I15: an error that a pool raises ends the run, and reaches its caller as it was raised; else the run completes.
-    ``alone`` has the pool fed by its source's only stage, which is no coroutine."""
+    """I15: an error of a pool ends the run, and its caller gets that error; without one the run completes.
+
+    With ``alone`` the pool is fed by its source's only stage, which is a plain function.
+    """
     graph = fg.Graph("broken")
     pool = graph.pool("pool", lambda: Kept(breaks, how))
 
@@ -125,8 +132,10 @@ def says_what_broke(breaks: int | None, how: How, rounds: int, alone: bool, sche
 
 
 def says_which_source(breaks: int, rounds: int, window: int, how: Literal["raises", "returns"]) -> None:
-    """I15: a source that raises, or returns another class than it says, ends the run at once; the run says which source
-    and why, and has what was admitted before."""
+    """I15: a source that raises, or returns another class than it declares, ends the run at once.
+
+    The run names the source and the reason, and keeps what was admitted before.
+    """
     graph = fg.Graph("broken")
     pool = graph.pool("pool", Kept)
 
@@ -160,8 +169,10 @@ def says_which_source(breaks: int, rounds: int, window: int, how: Literal["raise
 
 
 def gives_up(sound: Sequence[int], where: Literal["stage", "condition"], rounds: int, schedule: fg.Schedule) -> None:
-    """I15: a stage, or a function on an edge, that has failed twenty times in a row ends the run with its last error;
-    one success begins the count anew.  ``sound`` are the emissions on which it does not fail."""
+    """I15: a stage, or a function on an edge, that fails twenty times in a row ends the run with its last error.
+
+    One success starts the count again.  ``sound`` are the emissions on which it does not fail.
+    """
     graph = fg.Graph("failing")
     pool = graph.pool("pool", Kept)
 
@@ -209,8 +220,10 @@ def gives_up(sound: Sequence[int], where: Literal["stage", "condition"], rounds:
 
 
 def lets_others_on(rounds: int) -> None:
-    """I15: stages that are no coroutines may follow one another at once, but after fifty turns, each of a stage or a
-    source here, whoever else waits for the event loop is let on."""
+    """I15: plain functions may follow one another without a pause, but other tasks run after at most fifty turns.
+
+    Here each turn is one stage or source.
+    """
     graph = fg.Graph("plain")
     pool = graph.pool("pool", Kept)
     done = turns = most = 0
@@ -236,7 +249,7 @@ def lets_others_on(rounds: int) -> None:
             turns, most = turns + (0 < done < rounds), max(most, done - before)
 
     async def run() -> fg.Result:
-        # On a real event loop's terms: nothing settles, and nothing waits for a clock.
+        # The real event loop decides: nothing settles, and nothing waits for a clock.
         opened = fg.open_run(graph, TASK, models={}, schedule=fg.pipelined(1, focus=0.0))
         async with opened as running, anyio.create_task_group() as tasks:
             tasks.start_soon(others)
@@ -244,10 +257,10 @@ def lets_others_on(rounds: int) -> None:
             tasks.cancel_scope.cancel()
         return result
 
-    # Trio would run the others before or after the scheduler at random.
+    # Trio would run the other tasks before or after the scheduler at random.
     result = run_virtually(run, backend="asyncio")
     expect(result.status == "completed" and done == rounds, f"I9: {done} of {rounds} rounds, {result.reason}")
-    expect(most <= 26, f"I15: {most} stages have followed one another, and nobody else was let on")
+    expect(most <= 26, f"I15: {most} stages ran before any other task")
     expected = rounds // 25
     expect(expected - 3 <= turns <= expected, f"I9: others were let on {turns} times among {rounds} stages")
 
@@ -258,8 +271,10 @@ class Wrapped:
 
 
 def has_texts(parts: Mapping[str, str], other: int | None, deep: int) -> None:
-    """I13: an artifact's texts are those of a text, of a mapping of texts, or of what it has as its ``text``; what
-    has a part that is none has none."""
+    """I13: an artifact's texts are those of a string, of a mapping of strings, or of its ``text``.
+
+    A value with any other part has no texts.
+    """
     value: Any = {**parts, "odd": other} if other is not None else dict(parts)
     expected: Any = dict(parts) if other is None else None
     if set(parts) == {"text"} and other is None:

@@ -1,4 +1,4 @@
-"""A graph's own functions, said once more: whichever of them raises, what it was asked about fails and nothing else."""
+"""Reference model of a graph's own functions: one that raises fails only the item that it was called for."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ON_EDGES: Mapping[str, str] = {
     "source condition": "when", "condition": "when", "scatter": "scatter", "too many members": "scatter",
     "order": "order", "release": "release", "stale": "staleness rule", "no decision": "staleness rule",
 }  # fmt: skip
-"""What raises there is called."""
+"""The name of each function on an edge in messages."""
 WIDTH = 2
 
 
@@ -45,7 +45,7 @@ NO_DECISION: Any = "discard it"
 
 @attrs.frozen
 class Owns(Rule):
-    """A staleness rule of a user's own that raises, or decides nothing, on every other item that lags."""
+    """A user's staleness rule that raises, or returns no decision, on every other item that lags."""
 
     raises: bool = True
     above: int = 0
@@ -60,8 +60,10 @@ class Owns(Rule):
 
 
 def fails_alone(kind: Kind, bad: Sequence[int], rounds: int, schedule: fg.Schedule) -> None:
-    """I15: a function of the graph's that raises, or returns what it must not, fails the items that it was asked about,
-    says so, and the run goes on; an order of members is only a hint, and fails none."""
+    """I15: a function of the graph that raises, or returns a wrong value, fails only the items that it was called for.
+
+    The run reports it and continues.  An order of members is only a hint, and fails none.
+    """
     graph = fg.Graph("functions")
     pool = graph.pool("pool", Kept)
 
@@ -144,7 +146,7 @@ def fails_alone(kind: Kind, bad: Sequence[int], rounds: int, schedule: fg.Schedu
         expect(not lags, f"I7: a rule that raises on what lags has let {lags} pass")
         expect(len(raised) >= len(lost), f"I15: the rule has failed {lost}, and {len(raised)} errors are told")
     else:
-        # In lockstep a group is complete before anybody asks whether it is released.
+        # In lockstep a group is complete before its release rule is called.
         unasked = kind == "members' order" or (kind == "release" and not schedule.speculate)
         hurt = sorted({n for n in bad if n < rounds}) if not unasked else []
         expect(lost == hurt, f"I15: {kind} was at fault at {hurt}, and {lost} have failed")
@@ -159,7 +161,7 @@ def fails_alone(kind: Kind, bad: Sequence[int], rounds: int, schedule: fg.Schedu
 
 
 def ends_without_a_pool(emits: int, rounds: int | None, window: int) -> None:
-    """I9: a source that reads no pool emits as often as it may, or until it has nothing more; then nobody asks it."""
+    """I9: a source that reads no pool emits as often as it may, or until it returns None, and is not called again."""
     graph = fg.Graph("blind")
     pool = graph.pool("pool", Kept)
     asked: list[int] = []

@@ -1,8 +1,7 @@
-"""Limits and rates, said once more in plain words: what an endpoint's limit does with what it is told, what a bucket
-holds, and what follows from what an API says of its rates.
+"""Reference models of limits and rates: how a limit moves, what a bucket holds, and what an API's quotas imply.
 
-A limit is told a tale: a list of happenings, which are drawn.  Times and rates are such that their sums are exact, so
-that what is restated by whole numbers and fractions is to be the same, and not nearly so.
+A limit gets a generated list of happenings.  Times and rates have exact sums, so that reference models with whole
+numbers and fractions must be equal, not just close.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from flashgraph.llm.protocol import Load, Quota
 from flashgraph.llm.rates import Bucket, Rate, amount, learned, used_up, worded
 from tests.proof.tried import Property, expect, refusal
 
-__all__ = ["LIMITS", "Restated", "quotas", "restated"]
+__all__ = ["LIMITS", "Reference", "quotas", "reference"]
 
 
 @attrs.define
-class Restated:
-    """A limit that never moves; the base of those that do.  ``used`` counts the slots in use with the one told of."""
+class Reference:
+    """A limit that never moves; the base of those that do.  ``used`` counts the slots in use, this one included."""
 
     most: int
     limit: int
@@ -50,7 +49,7 @@ def _mean(numbers: Sequence[Fraction]) -> Fraction:
 
 
 def _line(answers: Sequence[Answer]) -> tuple[Fraction, Fraction, Fraction]:
-    """The line of least squares: through which point, and how steep."""
+    """Return the line of least squares: a point on it, and its slope."""
     across, up = _mean([tokens for tokens, _ in answers]), _mean([seconds for _, seconds in answers])
     spread = sum(((tokens - across) ** 2 for tokens, _ in answers), Fraction(0))
     steep = sum(((tokens - across) * (seconds - up) for tokens, seconds in answers), Fraction(0))
@@ -58,7 +57,7 @@ def _line(answers: Sequence[Answer]) -> tuple[Fraction, Fraction, Fraction]:
 
 
 def _compared(small: Sequence[Answer], large: Sequence[Answer]) -> list[Fraction]:
-    """The seconds of a reply of the same length in each."""
+    """Return the seconds of a reply of the same length in each."""
     length = _mean([tokens for tokens, _ in (*small, *large)])
     found = []
     for answers in (small, large):
@@ -70,22 +69,25 @@ def _compared(small: Sequence[Answer], large: Sequence[Answer]) -> list[Fraction
 
 
 @attrs.define
-class Adaptive(Restated):
-    """Growth only when every slot is in use, and as far as more is made; cuts by a fifth of what was in use, five quiet
-    seconds."""
+class Adaptive(Reference):
+    """The adaptive limit.
+
+    It grows only while every slot is in use, and as far as throughput grows.  A cut takes a fifth of the slots in use,
+    and nothing changes for five seconds after it.
+    """
 
     first: int = 0
     credit: Fraction = Fraction(0)
     threshold: int | None = None
-    """Where growth turns slow: the limit after the last cut or trial."""
+    """The limit after the last cut or trial, from which growth is slow."""
     peak: int = 0
     slowness: int = 1
     last_cut: float | None = None
     full: float | None = None
-    """When every slot was last in use."""
+    """The time when every slot was last in use."""
     known: tuple[int, list[Answer]] | None = None
     answers: list[Answer] = attrs.field(factory=list)
-    """At this limit, to requests that were sent later than ``since`` (None: not yet)."""
+    """Replies at this limit to requests that were sent after ``since`` (None: not yet)."""
     since: float | None = -1e9
     stride: Fraction = Fraction(2)
     falling: bool = False
@@ -153,7 +155,7 @@ class Adaptive(Restated):
             self._set(better, better)
 
     def _end(self) -> int:
-        """How far it may grow before there are answers."""
+        """Return how far it may grow before there are replies."""
         assert self.known is not None
         return min(self.most, max(self.known[0] + 1, math.floor(self.known[0] * self.stride)))
 
@@ -196,22 +198,22 @@ class Adaptive(Restated):
 
 
 @attrs.define
-class Steered(Restated):
-    """The server's queue at most four, and never empty."""
+class Steered(Reference):
+    """The steered limit: the server's queue has at most four requests, and never none."""
 
     threshold: int | None = None
     full: bool = False
-    heard: bool = False
+    reported: bool = False
 
     def granted(self, used: int) -> None:
         self.full |= used >= self.limit
 
     def read(self, used: int, load: Load | None) -> None:
         if load is None:
-            if not self.heard:
+            if not self.reported:
                 self.limit, self.full = min(128, self.most), False
             return
-        full, self.full, self.heard = self.full, False, True
+        full, self.full, self.reported = self.full, False, True
         if load.waiting > 4:
             self.limit = max(1, min(self.limit, used - load.waiting + 2))
             self.threshold = self.limit
@@ -224,7 +226,7 @@ class Steered(Restated):
 
 @attrs.frozen
 class Kind:
-    """A limit to be made."""
+    """The arguments of a limit."""
 
     name: Literal["fixed", "adaptive", "steered"]
     most: int
@@ -241,22 +243,22 @@ class Kind:
             case "steered":
                 return steered(self.most, start=self.start, rpm=self.rpm, tpm=self.tpm)
 
-    def restated(self) -> Restated:
+    def reference(self) -> Reference:
         match self.name:
             case "fixed":
-                return Restated(self.most, self.most)
+                return Reference(self.most, self.most)
             case "adaptive":
                 return Adaptive(self.most, min(self.start, self.most), min(self.start, self.most))
             case "steered":
                 return Steered(self.most, min(self.start, self.most))
 
 
-def restated(limits: Limits) -> Restated:
-    """The restatement of a limit."""
+def reference(limits: Limits) -> Reference:
+    """Return the reference model of a limit."""
     begin = limits.begin().limit
     if str(limits).startswith("adaptive"):
         return Adaptive(limits.most, begin, begin)
-    return Steered(limits.most, begin) if str(limits).startswith("steered") else Restated(limits.most, begin)
+    return Steered(limits.most, begin) if str(limits).startswith("steered") else Reference(limits.most, begin)
 
 
 RPM = st.sampled_from([None, None, 60.0, 120.0, 960.0, 1.5])
@@ -273,10 +275,13 @@ KINDS = st.builds(
 
 @attrs.frozen
 class Happening:
-    """``used`` counts the slots in use, as a difference from the limit; ``age`` is how long ago the request was sent,
-    ``after`` how long after what happened before this does, ``times`` how often, with ``apart`` seconds between; the
-    reply has ``tokens``.  ``"busy"`` is a reading before which every slot was in use.  ``waiting`` is what a reading
-    says, or how many slots were in use when a throttled request was sent."""
+    """A happening at a limit.
+
+    ``used`` is the number of slots in use, relative to the limit.  ``age`` is the time since the request was sent,
+    ``after`` the time since the previous happening.  It happens ``times`` times, ``apart`` seconds between.  The reply
+    has ``tokens``.  ``"busy"`` is a reading before which every slot was in use.  ``waiting`` is what a reading reports,
+    or the slots in use when a throttled request was sent.
+    """
 
     what: Literal["granted", "answered", "cancelled", "throttled", "read", "busy", "unread"]
     used: int = 0
@@ -319,28 +324,28 @@ TRIALS = st.lists(
     min_size=1,
     max_size=25,
 )
-"""One answer after the other, with every slot in use: what a limit is tried by."""
+"""One reply after the other while every slot is in use, which is how a limit tries growth."""
 
 
-def moves(kind: Kind, tale: Sequence[Happening]) -> None:
-    """I4: a limit is after every happening what its rule says, and within its bounds."""
-    limits, said = kind.limits(), kind.restated()
+def moves(kind: Kind, history: Sequence[Happening]) -> None:
+    """I4: after every happening a limit is what its rule says, and within its bounds."""
+    limits, said = kind.limits(), kind.reference()
     level, now = limits.begin(), 0.0
     expect(level.limit == said.limit, f"I4: {limits} begins at {level.limit}, expected {said.limit}")
     expect(limits.flaw() is None, f"I4: {limits} is said to have a flaw: {limits.flaw()}")
     expect(limits.reads == (kind.name == "steered"), f"I4: {limits} says of readings {limits.reads}")
-    for happening in tale:
+    for happening in history:
         now += happening.after
         for number in range(happening.times):
             now += happening.apart if number else 0.0
             level = _both(limits, level, said, happening, now)
-            where = f"{happening} at {now} of {tale}"
+            where = f"{happening} at {now} of {history}"
             expect(level.limit == said.limit, f"I4: {limits} is {level.limit}, expected {said.limit} after {where}")
             expect(1 <= level.limit <= limits.most, f"I4: {limits} is {level.limit} after {where}")
 
 
-def _both(limits: Limits, level: Level, said: Restated, happening: Happening, now: float) -> Level:
-    """Tell a limit and its restatement of one happening; returns the limit's new level."""
+def _both(limits: Limits, level: Level, said: Reference, happening: Happening, now: float) -> Level:
+    """Apply one happening to a limit and its reference model; return the limit's new level."""
     used, sent_at = max(1, level.limit + happening.used), now - happening.age
     match happening.what:
         case "granted":
@@ -365,7 +370,7 @@ def _both(limits: Limits, level: Level, said: Restated, happening: Happening, no
 
 
 def written(kind: Kind) -> None:
-    """I4: what a limit is written as is read as that limit, and its rates are those that were stated."""
+    """I4: the text of a limit parses to the same limit, with the stated rates."""
     limits = kind.limits()
     expect(parse_limits(str(limits)) == limits, f"I4: {limits!r} is written as {limits}")
     if kind.name != "fixed":
@@ -393,7 +398,7 @@ SOUND: Sequence[Limits] = (
 
 
 def flaws(place: int) -> None:
-    """I4: a limit that would let nothing pass says so; what is left out is as the functions' signatures say."""
+    """I4: a limit that would let nothing pass says so; omitted options have the defaults of the signatures."""
     as_said = adaptive(), steered(), adaptive(9), steered(9)
     spelled = adaptive(512, start=16), steered(1024, start=32), adaptive(9, start=16), steered(9, start=32)
     expect(as_said == spelled, f"I4: what is left out makes {as_said}")
@@ -407,7 +412,7 @@ def flaws(place: int) -> None:
 
 @attrs.frozen
 class Draught:
-    """What is taken out of a bucket, or put back, or another rate to follow, ``after`` seconds more."""
+    """An action on a bucket ``after`` more seconds: take out, put back, or follow another rate."""
 
     what: Literal["take", "follow"]
     amount: float
@@ -415,11 +420,13 @@ class Draught:
     rate: float = 60.0
 
 
-def holds(rate: float, least: float, tale: Sequence[Draught], asked: float) -> None:
-    """I4: a bucket fills steadily up to what one second makes (or ``least``), goes into debt, and says when it will
-    hold how much."""
+def holds(rate: float, least: float, history: Sequence[Draught], asked: float) -> None:
+    """I4: a bucket fills steadily up to the amount of one second (or ``least``), and may go into debt.
+
+    It knows when it will hold an amount.
+    """
     bucket, now, filled, start = Bucket(rate, least, at=1.0), 1.0, max(least, rate / 60), rate
-    for draught in tale:
+    for draught in history:
         now += draught.after
         filled = min(max(least, rate / 60), filled + draught.after * rate / 60)
         if draught.what == "take":
@@ -429,7 +436,7 @@ def holds(rate: float, least: float, tale: Sequence[Draught], asked: float) -> N
             bucket.follow(draught.rate, draught.amount, now)
             rate = draught.rate
             filled = min(filled, draught.amount, max(least, rate / 60))
-        of = f"a bucket of {start:g} a minute, at {now} of {tale}"
+        of = f"a bucket of {start:g} a minute, at {now} of {history}"
         expect(bucket.holds(now) == filled, f"I4: {of} holds {bucket.holds(now)}, expected {filled}")
         later = min(max(least, rate / 60), filled + 0.5 * rate / 60)
         expect(bucket.holds(now + 0.5) == later, f"I4: {of} holds {bucket.holds(now + 0.5)} then, expected {later}")
@@ -442,7 +449,7 @@ def holds(rate: float, least: float, tale: Sequence[Draught], asked: float) -> N
             expect(before < asked, f"I4: {of} holds {asked} before it has said: {due}")
 
 
-# Rates of whole powers of two a second, and amounts of 64ths: all sums are exact.
+# Rates are powers of two per second, and amounts are in 64ths, so that all sums are exact.
 EXACT = st.sampled_from([7.5, 60.0, 120.0, 960.0])
 DRAUGHTS = st.lists(
     st.builds(
@@ -465,7 +472,7 @@ LIMIT_TIMES = (1.0, 60.0, 3600.0, 86400.0)
 def quotas(
     kinds: Sequence[str] = ("requests", "tokens", "prompt_tokens", "completion_tokens"),
 ) -> st.SearchStrategy[Quota]:
-    """What an API may say of one of its rates."""
+    """Return a strategy for the quotas that an API may report for one of its rates."""
     return st.builds(
         Quota,
         st.sampled_from(kinds),
@@ -477,7 +484,7 @@ def quotas(
 
 
 def expected_rate(known: Rate | None, quota: Quota) -> Rate | None:
-    """The shortest of the usual times that everything said so far allows."""
+    """Return the rate for the shortest usual window that everything reported so far allows."""
     if known is not None and known.limit == quota.limit and quota.left == 0:
         return known
     time = quota.seconds
@@ -499,7 +506,7 @@ def expected_rate(known: Rate | None, quota: Quota) -> Rate | None:
 
 
 def learns(told: Sequence[Quota], needed: tuple[int, int, int]) -> None:
-    """I4: what is learned of a rate is what was said of it, and "too many" is for a rate where less is left of it."""
+    """I4: a learned rate is the reported one, and a 429 belongs to a rate with too little left."""
     known: Rate | None = None
     for quota in told:
         said, expected = learned(known, quota), expected_rate(known, quota)
@@ -515,8 +522,11 @@ def learns(told: Sequence[Quota], needed: tuple[int, int, int]) -> None:
 
 
 def paces(limit: float, seconds: float, left: float, estimated: bool) -> None:
-    """I4: as many are sent as come back; more where more than that has been saved up, or where the API counts less
-    than we do; fewer in the last tenth of a minute's worth, down to a quarter."""
+    """I4: as many requests are sent as the rate refills.
+
+    More are sent if more has been saved up, or if the API counts less than flashgraph does.  Fewer are sent in the last
+    tenth of a minute's amount, down to a quarter.
+    """
     rate = Rate(limit, seconds)
     minute = limit * 60 / seconds
     expect(math.isclose(rate.per_minute, minute), f"I4: {rate} is {rate.per_minute} a minute")
@@ -532,7 +542,7 @@ def paces(limit: float, seconds: float, left: float, estimated: bool) -> None:
 
 
 def says(of: str, limit: float, seconds: float) -> None:
-    """A rate is said to people with its kind, its number and its time."""
+    """The text of a rate has its kind, its number and its window."""
     said = worded(of, limit, seconds)
     times = {1.0: "a second", 60.0: "a minute", 3600.0: "an hour", 86400.0: "a day", 90.0: "in 90 s"}
     expect(said == f"{limit:,.12g} {of.replace('_', ' ')} {times[seconds].replace('an h', 'a h')}", f"it says {said}")
@@ -544,25 +554,25 @@ CUT_THERE_AGAIN = [
     Happening("throttled", after=9.0),
     Happening("answered", after=9.0, times=400),
 ]
-"""A limit that is cut, comes back to where it was cut, is cut there once more, and comes back more slowly."""
+"""A limit is cut, returns to that level, is cut there again, and then returns more slowly."""
 
 LIMITS: Mapping[str, Property] = {
-    "limits, restated": Property(
+    "model of limits": Property(
         ("I4",),
         moves,
-        {"kind": KINDS, "tale": st.one_of(HAPPENINGS, TRIALS)},
+        {"kind": KINDS, "history": st.one_of(HAPPENINGS, TRIALS)},
         40,
-        known=[{"kind": Kind("adaptive", 40, start), "tale": CUT_THERE_AGAIN} for start in (10, 11)],
+        known=[{"kind": Kind("adaptive", 40, start), "history": CUT_THERE_AGAIN} for start in (10, 11)],
     ),
     "limits as texts": Property(("I4",), written, {"kind": KINDS}, 8),
     "limits that cannot be": Property(("I4",), flaws, {"place": st.integers(0, len(WRONG) - 1)}, 6),
-    "buckets, restated": Property(
+    "model of buckets": Property(
         ("I4",),
         holds,
         {
             "rate": EXACT,
             "least": st.sampled_from([1.0, 4.0]),
-            "tale": DRAUGHTS,
+            "history": DRAUGHTS,
             "asked": st.sampled_from([0.25, 1.0, 3.0, 16.0, 17.0]),
         },
         20,
@@ -576,7 +586,7 @@ LIMITS: Mapping[str, Property] = {
         },
         30,
     ),
-    "pace, restated": Property(
+    "model of pace": Property(
         ("I4",),
         paces,
         {

@@ -1,5 +1,5 @@
-"""What a graph is compiled to, said once more from the graph and the schedule: every policy of every edge, and where
-each stage stands."""
+"""Reference model of a plan, computed from graph and schedule: the policies of every edge, and the place of every
+stage."""
 
 from __future__ import annotations
 
@@ -29,8 +29,11 @@ __all__ = ["PLANS"]
 
 
 def compiles(shape: Shape, schedule: Schedule, limit: int, most: int | None) -> None:
-    """I11, I2, I3: lockstep waits for everyone and judges nothing as stale but for the views; any other schedule has
-    the graph's policies, or its own; queues and workers have the bounds that were said, or those of their kind."""
+    """I2, I3, I11: lockstep waits for everyone and discards nothing as stale; other schedules have the graph's
+    policies.
+
+    A schedule may replace a policy.  Queues and workers have the declared bounds, or those of their kind.
+    """
     graph = build(shape, no_pause)
     named = graph.spec.stages[0].name
     chosen = attrs.evolve(schedule, workers={} if most is None else {named: most})
@@ -92,7 +95,7 @@ def _says_anything(rule: Any) -> bool:
 
 
 def _expect_places(plan: Plan) -> None:
-    """I9: who is nearer to a pool has the smaller distance, and who is earlier in the graph the smaller rank."""
+    """I9: a node nearer to a pool has the smaller distance, and an earlier node the smaller rank."""
     graph = plan.graph
     net: Any = nx.DiGraph([(e.src, e.dst) for e in graph.edges])
     net.add_nodes_from(graph.nodes)
@@ -124,7 +127,7 @@ def _expect_places(plan: Plan) -> None:
 
 
 def refuses(shape: Shape) -> None:
-    """I4: a limit under which nothing could be sent is refused when the graph is compiled."""
+    """I4: a limit that lets nothing pass is refused when the graph is compiled."""
     graph = check(build(shape, no_pause))
     roles = {s.llm for s in graph.spec.stages if s.llm is not None}
     said = refusal(lambda: compile_plan(graph, fg.lockstep(), {}, dict.fromkeys(roles, "e"), {"e": fixed(0)}))
@@ -132,7 +135,7 @@ def refuses(shape: Shape) -> None:
 
 
 def knows_parameters(defaults: Mapping[str, int], chosen: Mapping[str, int], deep: int) -> None:
-    """I13: a node of a graph that was included, however deep, knows its parameters by the names that it has itself."""
+    """I13: a node of an included graph, at any depth, knows its parameters by its own names."""
     graph = fg.Graph("inner")
     pool = graph.pool("pool", Ledgered)
     params = {name: graph.param(name, value) for name, value in defaults.items()}
@@ -162,7 +165,7 @@ def knows_parameters(defaults: Mapping[str, int], chosen: Mapping[str, int], dee
 
 
 PLANS: Mapping[str, Property] = {
-    "plans, restated": Property(
+    "model of plans": Property(
         ("I2", "I3", "I9", "I11", "I13"),
         compiles,
         {

@@ -1,4 +1,4 @@
-"""A pool in a run, said once more: the list of all that has happened to it, told to a fresh value at each question."""
+"""Reference model of a pool in a run: the list of its events, applied to a fresh value at each question."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ Lineage = frozenset[tuple[str, int]]
 
 @attrs.frozen
 class Kept:
-    """A pool of numbers that keeps the ``most`` greatest; a number under 3 changes nothing.  A multiple of 5 is kept
-    without a score, as a mere step.  With ``copies`` it is equal to what it was and another object where nothing
-    changed.  An artifact has scores on as many samples as its value says, not all of which others have too, and one
-    more for each piece of evidence; from 8 on it is far better on them."""
+    """A pool of numbers that keeps the ``most`` greatest; a number under 3 changes nothing.
+
+    A multiple of 5 is kept without a score, as a step.  With ``copies`` an unchanged pool is an equal new object.  An
+    artifact has scores on as many samples as its value says, and one more for each piece of evidence.  Not all samples
+    are common to all artifacts.  From 8 on an artifact scores far better.
+    """
 
     most: int = 3
     copies: bool = False
@@ -60,7 +62,7 @@ class Kept:
 
 @attrs.frozen
 class Happening:
-    """``which`` of the provisional artifacts, or of the versions to be forgotten."""
+    """A happening; ``which`` provisional artifact, or which versions to forget."""
 
     what: Literal["admit", "amend", "evidence", "retract", "forget"]
     value: int = 7
@@ -75,17 +77,20 @@ RULES: Mapping[str, ChampionRule] = {
 }  # fmt: skip
 
 
-def changes(most: int, copies: bool, rule: str, tale: Sequence[Happening]) -> None:
-    """I5, I8, I16: a pool is at each version what its value makes of what has happened until then; it says what changed
-    and when, and what is provisional, retracted, or complete.  It hands out another champion where its rule says so."""
+def changes(most: int, copies: bool, rule: str, history: Sequence[Happening]) -> None:
+    """I5, I8, I16: at each version a pool is what its value makes of the events until then.
+
+    It records what changed and when, and what is provisional, retracted or complete.  Another artifact becomes the
+    champion when the rule says so.
+    """
     pool, throne, champion = PoolState("pool", Kept(most, copies), RULES[rule]), Throne(RULES[rule]), None
     values = [Kept(most, copies)]
     kinds: list[tuple[str, int]] = []
     records: dict[int, dict[str, object]] = {}
     forgotten = 0
     dropped: set[int] = set()
-    """Mere steps that an admission has pushed out: nobody can see their values any more."""
-    for at, happening in enumerate(tale):
+    """Steps that an admission has removed; nothing can see their values any more."""
+    for at, happening in enumerate(history):
         open_ = [number for number, record in records.items() if record["provisional"]]
         which = open_[happening.which % len(open_)] if open_ else None
         number, told = len(records), len(kinds)
@@ -139,8 +144,8 @@ def changes(most: int, copies: bool, rule: str, tale: Sequence[Happening]) -> No
         if len(kinds) > told:
             champion = throne.after(values[-1].artifacts, values[-1].best(), kinds[-1][1])
         best = None if champion is None else values[-1].artifacts[champion]
-        _expect_pool(pool, values, kinds, records, forgotten, dropped, f"after {happening} of {tale}")
-        expect(pool.best == best, f"I16: {pool.best} is handed out, expected {best} after {happening} of {tale}")
+        _expect_pool(pool, values, kinds, records, forgotten, dropped, f"after {happening} of {history}")
+        expect(pool.best == best, f"I16: {pool.best} is handed out, expected {best} after {happening} of {history}")
 
 
 def _expect_pool(
@@ -190,14 +195,14 @@ HAPPENINGS = st.lists(
 )
 
 POOLS: Mapping[str, Property] = {
-    "pools, restated": Property(
+    "model of pools": Property(
         ("I5", "I6", "I8", "I16"),
         changes,
         {
             "most": st.integers(1, 4),
             "copies": st.booleans(),
             "rule": st.sampled_from(sorted(RULES)),
-            "tale": HAPPENINGS,
+            "history": HAPPENINGS,
         },
         15,
     )

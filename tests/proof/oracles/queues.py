@@ -1,4 +1,4 @@
-"""The queue of an edge, said once more: a list that is sorted at each question."""
+"""Reference model of an edge's queue: a list that is sorted at each question."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ def _item(number: int, value: int, version: int, late: bool) -> Item:
     return Item(number, value, "edge", 0, (), (), {"pool": version}, (), frozenset(), {}, f"{number}", late=late)
 
 
-def sorts(order: str, capacity: int, tale: Sequence[tuple[str, int, int, bool]]) -> None:
-    """I2: a queue counts what is in it and what is away and comes back, and hands out what its order says, the late
-    members last, the oldest first."""
+def sorts(order: str, capacity: int, history: Sequence[tuple[str, int, int, bool]]) -> None:
+    """I2: a queue counts its items and those under repair, and returns them in order.
+
+    The order is the declared one, with late members last, and the oldest first among equals.
+    """
     policy, key = ORDERS[order]
     queue, inside, held, opened = EdgeQueue(capacity, policy), list[Item](), 0, 0
     before: tuple[int, Item | None] = (queue.changes, None)
-    for number, (what, which, version, late) in enumerate(tale):
+    for number, (what, which, version, late) in enumerate(history):
         chosen = inside[which % len(inside)] if inside else None
         match what:
             case "push":
@@ -54,8 +56,8 @@ def sorts(order: str, capacity: int, tale: Sequence[tuple[str, int, int, bool]])
             case "open":
                 opened += 1
                 queue.opened += 1
-        at = f"after {what} of {tale}"
-        # As the scheduler asks, and before the head is asked for, which tidies up.
+        at = f"after {what} of {history}"
+        # In the scheduler's sequence: before `head`, which removes ended items.
         count = len(inside) + held + opened
         expect(queue.waiting == len(inside), f"I2: {queue.waiting} items wait, expected {len(inside)} {at}")
         expect(len(queue) == count, f"I2: {len(queue)} items are in it, expected {count} {at}")
@@ -64,21 +66,23 @@ def sorts(order: str, capacity: int, tale: Sequence[tuple[str, int, int, bool]])
             head = queue.head()
             expect(head is (_first(inside, key) if inside else None), f"I2: {head} is the head {at}")
             if head is not before[1]:
-                expect(queue.changes != before[0], f"I9: another item is the head, and nobody can see it {at}")
+                expect(queue.changes != before[0], f"I9: another item is the head, but changes stays the same {at}")
             before = (queue.changes, head)
     while inside:
         first = _first(inside, key)
-        expect(queue.pop() is first, f"I2: the rest of {tale} leaves in another order")
+        expect(queue.pop() is first, f"I2: the rest of {history} leaves in another order")
         inside.remove(first)
-    expect(queue.head() is None, f"I2: after all of {tale} has left, something is there")
+    expect(queue.head() is None, f"I2: after all of {history} has left, something is there")
 
 
-def refuses(order: Literal["raises", "does not compare"], tale: Sequence[tuple[str, int, bool]]) -> None:
-    """I2, I15: an item whose order's function raises, or whose key does not compare with those that wait beside it, is
-    not in the queue, which is as it was; whatever is in it leaves again, the late members last."""
+def refuses(order: Literal["raises", "does not compare"], history: Sequence[tuple[str, int, bool]]) -> None:
+    """I2, I15: an item whose order function raises, or whose key does not compare, is not put in the queue.
+
+    The queue is unchanged.  All items in it leave, late members last.
+    """
     policy = priority(lambda value: 1 // value if order == "raises" else value or "none")
     queue, inside = EdgeQueue(9, policy), list[Item]()
-    for number, (what, value, late) in enumerate(tale):
+    for number, (what, value, late) in enumerate(history):
         chosen = inside[value % len(inside)] if inside else None
         if what == "pop" and inside:
             inside.remove(queue.pop())
@@ -92,10 +96,10 @@ def refuses(order: Literal["raises", "does not compare"], tale: Sequence[tuple[s
             try:
                 queue.push(item)
             except (ZeroDivisionError, TypeError):
-                expect(not sound, f"I15: {value} was refused after {tale[:number]}")
+                expect(not sound, f"I15: {value} was refused after {history[:number]}")
             else:
-                # Of those that have become late, any may be what it is compared with.
-                expect(sound or len(beside) > 1, f"I15: {value} was not refused after {tale[:number]}")
+                # It may be compared with any of the items that have become late.
+                expect(sound or len(beside) > 1, f"I15: {value} was not refused after {history[:number]}")
                 inside.append(item)
         head = queue.head()
         expect((head is None) == (not inside), f"I2: its head is {head}, it has {inside}")
@@ -112,13 +116,13 @@ def _first(inside: Sequence[Item], key: Callable[[Item], Any]) -> Item:
 
 
 QUEUES: Mapping[str, Property] = {
-    "queues, restated": Property(
+    "model of queues": Property(
         ("I2", "I9"),
         sorts,
         {
             "order": st.sampled_from(sorted(ORDERS)),
             "capacity": st.integers(1, 4),
-            "tale": st.lists(
+            "history": st.lists(
                 st.tuples(
                     st.sampled_from(["push", "push", "push", "push", "pop", "remove", "demote", "hold", "open"]),
                     st.integers(0, 9),
@@ -136,7 +140,7 @@ QUEUES: Mapping[str, Property] = {
         refuses,
         {
             "order": st.sampled_from(["raises", "does not compare"]),
-            "tale": st.lists(
+            "history": st.lists(
                 st.tuples(st.sampled_from(["push", "push", "push", "pop", "demote"]), st.integers(0, 3), st.booleans()),
                 min_size=1,
                 max_size=12,

@@ -1,4 +1,4 @@
-"""Repairs said once more: what becomes of an item, by the verdicts on it alone."""
+"""Reference model of repairs: the fate of an item, from its verdicts alone."""
 
 from __future__ import annotations
 
@@ -23,16 +23,19 @@ Kind = Literal["accept", "patch", "discard", "raise"]
 
 @attrs.frozen
 class Made:
-    """The number of its emission, and how often it was patched."""
+    """The number of an emission, and how often it was patched."""
 
     number: int
     patched: int = 0
 
 
 def obeys_verdicts(verdicts: Sequence[Kind], above: int, times: int, plain: bool, names: bool, window: int) -> None:
-    """I1, I7: an item that is judged goes on as it is or as it was patched, stamped with the version that the repair
-    has read; it is discarded only when that was said, fails with a repair that raises, and is judged as often as the
-    rule allows; one that is patched descends from what its repair has named."""
+    """I1, I7: the verdict of a repair decides about its item.
+
+    The item continues unchanged or patched, with the version that the repair has read as its stamp.  It is discarded
+    only on such a verdict, fails if the repair raises, and is repaired as often as the rule allows.  A patched item
+    descends from the artifacts that its repair has named.
+    """
     graph = fg.Graph("repaired")
     pool = graph.pool("pool", Kept)
     asked: defaultdict[int, list[tuple[Kind, int, tuple[int, ...]]]] = defaultdict(list)
@@ -100,8 +103,10 @@ def obeys_verdicts(verdicts: Sequence[Kind], above: int, times: int, plain: bool
 def waits_no_longer(
     seconds: Sequence[int], needed: int, late: Literal["cancel", "drop"], workers: int, repairs: int
 ) -> None:
-    """I1, I8: members that wait for a repair stage which is busy, when their group goes on without them, hold nothing
-    up: with ``cancel`` they are repaired no more, else they are, for nothing."""
+    """I1, I8: members that wait for a busy repair stage while their group is released delay nothing.
+
+    With ``cancel`` they are not repaired; otherwise they are, and the result is unused.
+    """
     graph = fg.Graph("busy")
     pool = graph.pool("pool", Kept)
     width = len(seconds)
@@ -164,7 +169,7 @@ def waits_no_longer(
 
 
 REPAIRS: Mapping[str, Property] = {
-    "verdicts, restated": Property(
+    "model of verdicts": Property(
         ("I1", "I6", "I7"),
         obeys_verdicts,
         {

@@ -1,4 +1,4 @@
-"""Routes said once more: which edges take a result, by its class, their conditions and what the others have taken."""
+"""Reference model of routes: the edges that take a result, by its class, their conditions and the other edges."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Right:
 
 @attrs.frozen
 class Way:
-    """An edge: the class that it takes alone, and of which numbers it takes the multiples; None: it takes all."""
+    """An edge: the class that it takes, and the divisor of the numbers that it takes; None takes all."""
 
     only: type | None = None
     every: int | None = None
@@ -39,10 +39,12 @@ class Way:
 
 
 def takes_its_own(ways: Sequence[Way], rest: bool, lefts: Sequence[bool], several: int, schedule: fg.Schedule) -> None:
-    """I1: each edge takes a result of its class that its condition lets pass, and the one for the ``rest`` what no
-    other has taken.  An item of whose ``several`` results none is taken is filtered.  ``lefts`` says of each emission
-    whether it is a `Left`."""
-    # As `check` asks for: each class has an edge, and something is left for the rest.
+    """I1: each edge takes the results of its class that meet its condition.
+
+    The edge for the ``rest`` takes what no other edge has taken.  An item is filtered if no edge takes any of its
+    ``several`` results.  ``lefts`` says of each emission whether it is a `Left`.
+    """
+    # As `check` asks for: each class has an edge, and the edge for the rest can get something.
     ways = [attrs.evolve(way, every=way.every or 2) for way in ways] if rest else [*ways, Way(every=3)]
     graph = fg.Graph("routes")
     pool = graph.pool("pool", Kept)
@@ -102,7 +104,7 @@ def _results(value: Left | Right, several: int) -> list[Left | Right]:
 
 
 ROUTES: Mapping[str, Property] = {
-    "routes, restated": Property(
+    "model of routes": Property(
         ("I1",),
         takes_its_own,
         {

@@ -1,7 +1,7 @@
-"""What the shipped policies decide, said once more in plain words: of staleness, release, failure, orders and control.
+"""Reference models of the shipped policies: staleness, release, failure, orders and control.
 
-Each function draws nothing: it is given a situation, asks the policy, and raises `InvariantViolation` where the answer
-is not what the policy's own docstring says.  Shares are given in hundredths, and counted in whole numbers here.
+Each function gets a situation, calls the policy, and raises `InvariantViolation` if the result differs from the
+policy's docstring.  Shares are in hundredths, and counted in whole numbers here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["RULES"]
 
 @attrs.frozen
 class Clause:
-    """One rule of a chain; ``asks`` says that a repair has a condition, ``handle`` that its stage is given as one."""
+    """One rule of a chain; ``asks`` gives a repair a condition, ``handle`` gives it its stage as a handle."""
 
     kind: Literal["accept", "refresh", "discard", "repair"]
     above: int = 0
@@ -56,7 +56,7 @@ class Clause:
 
 @attrs.frozen
 class Handle:
-    """In the place of a stage's own."""
+    """A stand-in for the handle of a stage."""
 
     name: str
 
@@ -66,8 +66,10 @@ def _touches(value: Any, view: Any) -> bool:
 
 
 def staleness(chain: Sequence[Clause], lag: int, repairs: int, touched: bool) -> None:
-    """I7: of a chain the first clause acts that has something to say of this lag; a repair has not once the item was
-    repaired as often as it says, or when what changed does not touch the item."""
+    """I7: in a chain the first rule that applies to this lag decides.
+
+    A repair does not apply once it has repaired the item as often as it may, or if the changes do not touch the item.
+    """
     rule = reduce(or_, (clause.rule(place) for place, clause in enumerate(chain)))
     acts = [
         (clause.kind, f"patch{place}" if clause.kind == "repair" else "")
@@ -116,7 +118,7 @@ CHAINS = st.lists(
 
 @attrs.frozen
 class Enough:
-    """A release rule; ``share`` in hundredths, for `decided` ``count`` members that have arrived."""
+    """A release rule; ``share`` is in hundredths, and `decided` needs ``count`` members."""
 
     kind: Literal["all", "fraction", "count", "sampled", "deadline", "decided"]
     share: int = 50
@@ -139,7 +141,7 @@ class Enough:
                 return fg.decided(lambda group: len(group.values) >= self.count)
 
     def needs(self, size: int) -> int:
-        """Members, as far as their number alone can tell."""
+        """Return how many members it needs, as far as their number alone decides."""
         match self.kind:
             case "fraction":
                 whole = math.ceil(Fraction(self.share * size, 100))
@@ -151,7 +153,7 @@ class Enough:
         return size
 
     def sends(self, size: int) -> int:
-        """Members that are tried at all."""
+        """Return how many members are tried at all."""
         return min(size, self.count) if self.kind == "sampled" else size
 
     def ready(self, size: int, arrived: int, seconds: float) -> bool:
@@ -164,7 +166,7 @@ class Enough:
 
 
 def release(enough: Enough, size: int, missing: int, seconds: float) -> None:
-    """I8: a group goes on when its rule says that what is there will do, and when all of it is there."""
+    """I8: a group is released when its rule accepts the members that are in, and when all are in."""
     rule, arrived = enough.rule(), max(0, size - missing)
     members = [Member(index, "arrived", index) for index in range(arrived)]
     group = Group("origin", (*members, *(Member[int](index) for index in range(arrived, size))))
@@ -190,7 +192,7 @@ ENOUGH = st.builds(
 
 
 def failure(share: int, size: int, failed: int) -> None:
-    """I15: a group fails when more than that share of its members has."""
+    """I15: a group fails when more than that share of its members has failed."""
     rule, failed = fg.fail_above(share / 100), min(failed, size)
     expect(rule.fails(failed, size) == (100 * failed > share * size), f"I15: {rule}, {failed} of {size} failed")
     expect(not fg.missing().fails(failed, size), f"I15: {failed} missing members of {size} fail a group")
@@ -199,7 +201,7 @@ def failure(share: int, size: int, failed: int) -> None:
 
 
 def scattered(window: int, streaks: Sequence[int], keyed: bool) -> None:
-    """I8: members that the last ``window`` groups have all passed are sent last, and otherwise the order stays."""
+    """I8: members that all of the last ``window`` groups have passed come last; otherwise the order stays."""
     members = [f"m{place}" for place in range(len(streaks))]
     order = discriminative(window, key=str.upper) if keyed else discriminative(window)
     known: list[Any] = [m.upper() for m in members] if keyed else list(range(len(members)))
@@ -211,8 +213,11 @@ def scattered(window: int, streaks: Sequence[int], keyed: bool) -> None:
 
 
 def sampled(strata: Sequence[int], members: int, seed: int) -> None:
-    """I8: so many different members are drawn, and of each stratum as many in every draw: members of stratum 1 are due
-    `RARER` times later than those of stratum 0, which are spread evenly, and of equal ones stratum 0 goes first."""
+    """I8: the sample has the right number of different members, and the same number of each stratum in every draw.
+
+    Members of stratum 1 are due `RARER` times later than those of stratum 0, which are spread evenly; among equals
+    stratum 0 comes first.
+    """
     found = drawn(strata, members, random.Random(seed))
     expect(len(found) == len(set(found)) == min(members, len(strata)), f"I8: {members} of {strata} are {found}")
     due = []
@@ -226,13 +231,13 @@ def sampled(strata: Sequence[int], members: int, seed: int) -> None:
 
 @attrs.frozen
 class Judged:
-    """A value as `discriminative` judges it where nothing else is said."""
+    """A value that `discriminative` judges by itself."""
 
     passed: bool
 
 
 def judged(passed: bool) -> None:
-    """I8: what a group has passed is said by the value's own ``passed``, or by a function for it."""
+    """I8: the value's own ``passed``, or a function for it, says what a group has passed."""
     expect(discriminative().passed(Judged(passed)) is passed, f"I8: {passed} is judged otherwise")
     other = discriminative(passed=lambda value: not value.passed)
     expect(other.passed(Judged(passed)) is not passed, "I8: another judge was given, and is not asked")
@@ -257,13 +262,13 @@ AFTER: Mapping[str, tuple[Callable[[Waiting], Any], ...]] = {
     "shortest_first": (lambda w: w.late, lambda w: w.lacks, lambda w: w.distance, lambda w: -w.version),
     "balanced": (lambda w: w.late,),
 }
-"""By what work is ordered, what counts most first; what is alike in all of it goes by age."""
+"""The keys of each order of work, most important first; equal work goes by age."""
 PRIORITY: Mapping[str, tuple[Callable[[Waiting], Any], ...]] = {
     "drain_first": (lambda w: w.distance, lambda w: w.late),
     "shortest_first": (lambda w: w.distance, lambda w: w.late),
     "balanced": (lambda w: w.late,),
 }
-"""By what a server is told to."""
+"""The keys of the priority for a server."""
 CONTROLS: Mapping[str, Callable[[], Control]] = {
     "drain_first": fg.drain_first,
     "shortest_first": shortest_first,
@@ -272,12 +277,12 @@ CONTROLS: Mapping[str, Callable[[], Control]] = {
 
 
 def ranks(name: str, waiting: Sequence[Waiting]) -> None:
-    """I9: what waits goes in the order that the control policy states, and a server is told the same more coarsely."""
+    """I9: work goes in the order that the control policy states, and a server gets a coarser version of it."""
     control = CONTROLS[name]()
     waiting = [attrs.evolve(w, age=age) for age, w in enumerate(waiting)]
     expected = waiting
     for of in reversed(AFTER[name]):
-        expected = sorted(expected, key=of)  # stable: what counts less was sorted before
+        expected = sorted(expected, key=of)  # stable, so the least important key is sorted first
     said = sorted(waiting, key=control.rank)
     expect(said == expected, f"I9: {name} serves {[w.age for w in said]}, expected {[w.age for w in expected]}")
     for one in waiting:
@@ -289,11 +294,14 @@ def ranks(name: str, waiting: Sequence[Waiting]) -> None:
 
 
 def workers(name: str, counts: Sequence[int], made: Sequence[int], most: int) -> None:
-    """I3: `balanced` gives a stage that makes less than half of the median one worker, and takes one from a stage that
-    makes more than twice of it and has another; all others leave workers alone, and begin with all of them."""
+    """I3: `balanced` moves workers towards slow stages.
+
+    A stage with less than half of the median output gets a worker.  A stage with more than twice the median loses one,
+    if it has another.  All other policies give each stage all its workers.
+    """
     control = CONTROLS[name]()
     stages = {f"stage{i}": count for i, count in enumerate(counts)}
-    # In quarters, which add up and halve without rounding; what is 0 is not there at all.
+    # In quarters, which add up and halve without rounding errors; amounts of 0 are absent.
     finished = {f"stage{i}": quarters / 4 for i, quarters in enumerate(made) if quarters and i < len(counts)}
     rates = sorted(finished.get(stage, 0.0) for stage in stages)
     half = len(rates) // 2
@@ -311,7 +319,7 @@ def workers(name: str, counts: Sequence[int], made: Sequence[int], most: int) ->
 
 
 def orders(version: int, value: int) -> None:
-    """I14: a queue goes by age, by the newest version, or by what its function says."""
+    """I14: a queue goes by age, by the newest version, or by its function's key."""
     keys = (
         QueueOrder().key(value, version),
         freshest().key(value, version),
@@ -338,8 +346,10 @@ SOUND: Sequence[Rule | All | FailAbove | Control | QueueOrder | Discriminative] 
 
 
 def flaws(place: int) -> None:
-    """I9: a policy that would stop a graph, or mean nothing, says so; what is at the bound of sense does not, nor what
-    is left out, which is as the functions' signatures say."""
+    """I9: a policy that would stop a graph, or has no meaning, is refused; a value at the bound is not.
+
+    Omitted options have the defaults of the signatures.
+    """
     as_said = (
         fg.refresh(), fg.repair("s"), fg.fraction(0.5), fg.missing(), fg.balanced(), discriminative().window,
         Waiting("a", 1, 0, 0, False, 0), fg.pipelined(), fg.throughput(),
@@ -356,13 +366,13 @@ def flaws(place: int) -> None:
 
 
 RULES: Mapping[str, Property] = {
-    "rules of staleness, restated": Property(
+    "model of rules of staleness": Property(
         ("I7",),
         staleness,
         {"chain": CHAINS, "lag": st.integers(0, 5), "repairs": st.integers(0, 4), "touched": st.booleans()},
         20,
     ),
-    "rules of release, restated": Property(
+    "model of rules of release": Property(
         ("I8",),
         release,
         {
@@ -373,7 +383,7 @@ RULES: Mapping[str, Property] = {
         },
         30,
     ),
-    "rules of failure, restated": Property(
+    "model of rules of failure": Property(
         ("I15",),
         failure,
         {
@@ -383,13 +393,13 @@ RULES: Mapping[str, Property] = {
         },
         30,
     ),
-    "orders of members, restated": Property(
+    "model of orders of members": Property(
         ("I8",),
         scattered,
         {"window": st.integers(1, 3), "streaks": st.lists(st.integers(0, 5), max_size=6), "keyed": st.booleans()},
         10,
     ),
-    "parts of a group, restated": Property(
+    "model of parts of a group": Property(
         ("I8",),
         sampled,
         {
@@ -400,10 +410,10 @@ RULES: Mapping[str, Property] = {
         15,
     ),
     "what members have passed": Property(("I8",), judged, {"passed": st.booleans()}, 1),
-    "orders of control, restated": Property(
+    "model of orders of control": Property(
         ("I9",), ranks, {"name": st.sampled_from(sorted(CONTROLS)), "waiting": WAITING}, 20
     ),
-    "workers that follow rates, restated": Property(
+    "model of workers that follow rates": Property(
         ("I3",),
         workers,
         {
@@ -414,7 +424,7 @@ RULES: Mapping[str, Property] = {
         },
         30,
     ),
-    "orders of queues, restated": Property(
+    "model of orders of queues": Property(
         ("I14",), orders, {"version": st.integers(0, 9), "value": st.integers(0, 99)}, 4
     ),
     "policies that cannot be": Property(("I9",), flaws, {"place": st.integers(0, len(WRONG) - 1)}, 12),

@@ -1,4 +1,4 @@
-"""Servers that say how full they are, said once more: how a limit follows one, reading by reading."""
+"""Reference model of steering: how a limit follows the load that a server reports, reading by reading."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ from tests.proof.tried import FOREVER, Property, expect
 __all__ = ["SERVERS"]
 
 SECONDS = 12
-"""How long a run is, and so how many readings it takes; every request takes longer."""
+"""The length of a run in seconds, and so its number of readings; every request takes longer."""
 
 
 class Server:
-    """Answers nothing for so long; of its requests all above ``slots`` wait; it says nothing when it is asked for the
-    times in ``silent``, and takes its time at those in ``slow``."""
+    """A server whose requests all outlast the run; those above ``slots`` are queued.
+
+    It reports nothing at the times in ``silent``, and reports late at those in ``slow``.
+    """
 
     def __init__(self, limits: Limits, slots: int, silent: Sequence[int], slow: Mapping[int, float]) -> None:
         self.name = "server"
@@ -64,10 +66,12 @@ class Server:
 def follows(
     start: int, most: int, slots: int, requests: int, silent: Sequence[int], slow: Mapping[int, float], mute: bool
 ) -> None:
-    """I4: once a second the limit doubles while no request waits in the server and every slot was taken, and rises by
-    four once some have waited; above four, all but two waiting are too many.  One that has never said anything is given
-    up to 128, and one that takes more than five
-    seconds to say it has not, nor one that is ``mute``."""
+    """I4: a limit follows the server's queue once a second.
+
+    It doubles while the queue is empty and every slot is taken, and rises by four once a queue has been seen.  With
+    more than four requests in the queue, all but two of them are too many.  A server that has never reported gets up to
+    128 requests.  A report that takes over five seconds is none, and a ``mute`` server gives none.
+    """
     server: Any = Server(steered(most, start=start), slots, silent, slow)
     if mute:
         server.load = None
@@ -111,7 +115,7 @@ def follows(
 def _expected(
     start: int, most: int, slots: int, requests: int, silent: Sequence[int], slow: Mapping[int, float]
 ) -> tuple[list[tuple[float, int]], list[tuple[float, int]]]:
-    """How many requests are out after each reading, and the limits by moment, where they change."""
+    """Return the requests in flight after each reading, and the limits at the times when they change."""
     limit, ceiling, heard = min(start, most), math.inf, False
     out = min(requests, limit)
     full = out == limit

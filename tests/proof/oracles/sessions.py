@@ -1,4 +1,4 @@
-"""Sessions said once more: what a run that goes on with other workers and limits keeps to from then on."""
+"""Reference model of sessions: the bounds of a run that is resumed with other workers and limits."""
 
 from __future__ import annotations
 
@@ -32,15 +32,17 @@ LIMITS = st.lists(st.sampled_from(["fixed(1)", "fixed(2)", "fixed(5)", "adaptive
 def goes_on(
     shape: Shape, schedule: fg.Schedule, limits: Sequence[str], others: Sequence[str], workers: int, steps: int
 ) -> None:
-    """I3, I4, I9, I13: a run that is killed after so many ``steps`` and goes on with other limits and at most so many
-    ``workers`` says which limits are new, keeps to them and to its workers, and ends as it would; told again it is the
-    same run."""
+    """I3, I4, I9, I13: a run that is killed after ``steps`` and resumed keeps to its new limits and workers.
+
+    It reports the new limits, ends as it would have, and its replay is the same run.  ``workers`` bounds the new
+    numbers of workers.
+    """
     graph = build(shape, no_pause)
     hand = Hand(plan_by_hand(graph, schedule, limits=limits), oracle=Recount)
     for _ in range(steps):
         if moves := [move for move in hand.moves() if move.kind != "timer"] or hand.moves():
             hand.play(moves[0])
-    # Who is busy stays so, also where there are fewer workers now: as many as that there are.
+    # Busy workers stay busy, even if fewer are left, which then count as that many.
     busy = {name: state.busy for name, state in hand.machine.stages.items()}
     plan = plan_by_hand(graph, schedule, limits=others)
     capacity = Capacity.of(plan)
@@ -58,7 +60,7 @@ def goes_on(
     }
     after = {name: policy.begin().limit for name, policy in plan.limits.items()}
     expected = {name: limit for name, limit in after.items() if before.get(name) != limit}
-    expect(said == expected, f"I4: it goes on with {after} after {before}, and says {said}")
+    expect(said == expected, f"I4: it resumes with {after} after {before}, and reports {said}")
     hand.finish()
     status = hand.machine.status
     expect(status is not None and status.status == "completed", f"I9: it went on, and ended as {status}")
@@ -68,8 +70,11 @@ def goes_on(
 
 
 def keeps_streams(streams: Sequence[Literal["keyed", "sequential"]], rounds: int, draws: int, seed: int) -> None:
-    """I13, I14: sources draw from streams that depend on the seed alone: a sequential one goes on where the source
-    before it has stopped, a keyed one is the emission's own.  With each emission is kept what the next one needs."""
+    """I13, I14: sources draw from streams that depend on the seed alone.
+
+    A sequential stream continues where the source before has stopped; a keyed one belongs to the emission.  Each kept
+    emission has what the next one needs.
+    """
     graph = fg.Graph("streams")
     pool = graph.pool("pool", Kept)
     drawn: list[tuple[str, int, int, list[float]]] = []

@@ -1,4 +1,4 @@
-"""Settings, said once more: a table of what each text means, and of what each wrong one is told."""
+"""Reference model of settings: a table of texts with their meanings, and of wrong texts with their errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["SETTINGS"]
 
 @cache
 def _graph() -> GraphSpec:
-    """A graph with an edge of each kind, and a parameter of each."""
+    """Return a graph with an edge of each kind, and a parameter of each."""
     graph = fg.Graph("settings")
     for name, default in PARAMS.items():
         graph.param(name, default)
@@ -61,7 +61,7 @@ PARAMS: Mapping[str, Any] = {"batch": 3, "rate": 0.5, "flag": True, "name": "slo
 
 @attrs.frozen
 class Meant:
-    """What one setting means: a value of the schedule, of its workers, of one of its edges, or a parameter."""
+    """The meaning of one setting: a value of the schedule, of its workers or of one of its edges, or a parameter."""
 
     name: str
     given: Any
@@ -98,7 +98,7 @@ GOOD: Sequence[Meant] = (
     Meant("flag", "False", False), Meant("flag", " true", True), Meant("name", "fast", "fast"),
     Meant("name", "7", "7"), Meant("name", "'7'", "7"), Meant("free", "[1, 2]", [1, 2]), Meant("free", "x y", "x y"),
 )  # fmt: skip
-"""Settings, as they may be typed or come from Python."""
+"""Settings as users type them or pass them from Python."""
 
 WRONG: Sequence[tuple[str, Any, str]] = (
     ("windw", "4", "window"), ("window", "0", "a whole number from 1"), ("window", "1.5", "a whole number from 1"),
@@ -120,11 +120,11 @@ WRONG: Sequence[tuple[str, Any, str]] = (
     ("batch", "x", "an int"), ("batch", True, "an int"), ("flag", "1", "a bool"), ("rate", "x", "a float"),
     ("rate", "True", "a float"), ("name", 7, "a str"),
 )  # fmt: skip
-"""Settings that cannot be, and something that their error has to say beside their name."""
+"""Wrong settings, each with a text that its error must have beside the name."""
 
 
 def means(chosen: Sequence[int], from_python: Sequence[int]) -> None:
-    """I14: settings make the schedule and the parameters that they say, the later the stronger; and leave the rest."""
+    """I14: settings change what they name in schedule and parameters, and nothing else; later ones win."""
     settings = {GOOD[n].name: GOOD[n] for n in chosen}
     params = {m.name: m for n in from_python if (m := GOOD[n]).name in PARAMS and m.given == m.value}
     schedule, values = fg.pipelined(), dict(PARAMS)
@@ -137,7 +137,7 @@ def means(chosen: Sequence[int], from_python: Sequence[int]) -> None:
 
 
 def refused(place: int, beside: int) -> None:
-    """I14: a setting that cannot be is refused by name, with what was expected and how to mend it."""
+    """I14: a wrong setting is refused by name, with the expectation and the fix."""
     name, given, fragment = WRONG[place % len(WRONG)]
     other = GOOD[beside % len(GOOD)]
     settings = {name: given} if other.name == name else {other.name: other.given, name: given}
@@ -153,7 +153,7 @@ LITERALS: Sequence[tuple[str, Any]] = (
 
 
 def literal(place: int) -> None:
-    """I14: a literal is itself, a name without a meaning is its text, and a schedule has a name."""
+    """I14: a literal is itself, an unknown name is its text, and a schedule has a name."""
     text, value = LITERALS[place % len(LITERALS)]
     read = parse_policy(text)
     expect(read == value and type(read) is type(value), f"I14: {text} is read as {read!r}")
@@ -162,11 +162,11 @@ def literal(place: int) -> None:
         expect(schedule_of(name) == schedule and str(schedule) == name, f"I14: {name} is {schedule_of(name)!r}")
         expect(schedule_of(schedule) is schedule, f"I14: a schedule is taken for another: {schedule!r}")
     said = refusal(lambda: schedule_of("piplined"))
-    expect(said is not None and "'pipelined'" in said, f"I14: a schedule that there is not is refused with: {said}")
+    expect(said is not None and "'pipelined'" in said, f"I14: an unknown schedule is refused with: {said}")
 
 
 SETTINGS: Mapping[str, Property] = {
-    "settings, restated": Property(
+    "model of settings": Property(
         ("I14",),
         means,
         {

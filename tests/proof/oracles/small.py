@@ -1,4 +1,4 @@
-"""Small graphs of a property's own, beside the generated ones: the pool that they end in, and how they are run."""
+"""Small hand-made graphs of properties: the pool that they end in, and how they run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Kept", "run_small"]
 
 @attrs.frozen
 class Kept:
-    """A pool that keeps what it is told, and ``breaks`` when that is this many; None: it never does."""
+    """A pool that keeps its values, and raises at value number ``breaks`` (None: never)."""
 
     breaks: int | None = None
     how: Literal["raises", "best raises", "best is a stranger", "changes in place"] = "raises"
@@ -46,7 +46,7 @@ class Kept:
 
 
 def run_small(graph: fg.Graph, schedule: fg.Schedule, models: Mapping[str, Any] = MappingProxyType({})) -> fg.Result:
-    """How a run ends, with ``models`` where it calls any; raises what it raises."""
+    """Run a graph, with ``models`` if it calls any; return its result, or raise its error."""
 
     async def run() -> fg.Result:
         budget = fg.Budget(seconds=FOREVER)

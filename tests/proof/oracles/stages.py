@@ -1,5 +1,4 @@
-"""What a stage's function may do, said once more: raise groups of errors, await what others cancel, leave tasks behind,
-and call a model that takes priorities."""
+"""Reference model of stages: groups of errors, foreign cancellations, leftover tasks, and models with priorities."""
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ __all__ = ["STAGES"]
 
 Leaf = Literal["plain", "budget", "fatal"]
 Tree = Sequence[Any]
-"""Of leaves and trees."""
+"""A tree of exception groups and errors."""
 
 
 def _error(tree: Tree | Leaf, place: str = "0") -> Exception:
@@ -43,15 +42,17 @@ def _error(tree: Tree | Leaf, place: str = "0") -> Exception:
 
 
 def _leaves(tree: Tree | Leaf, place: str = "0", depth: int = 0) -> list[tuple[int, str, Leaf]]:
-    """Depth, place and kind of each."""
+    """Return the depth, place and kind of each leaf."""
     if isinstance(tree, str):
         return [(depth, place, tree)]  # type: ignore[list-item]  # a text is a leaf
     return [leaf for i, part in enumerate(tree) for leaf in _leaves(part, f"{place}.{i}", depth + 1)]
 
 
 def tells_of_groups(tree: Tree | Leaf, rounds: int) -> None:
-    """I15: of a group of errors, however nested, the one counts that says most about the run: a model that refuses
-    every request ends the run, else the first has failed it."""
+    """I15: of a group of errors, however nested, the most serious one counts.
+
+    A model that refuses every request ends the run; otherwise the first error fails the job.
+    """
     graph = fg.Graph("groups")
     pool = graph.pool("pool", Kept)
 
@@ -85,8 +86,10 @@ def tells_of_groups(tree: Tree | Leaf, rounds: int) -> None:
 
 
 def minds_no_stranger(cancelled: Sequence[int], rounds: int, stop: bool) -> None:
-    """I15: a stage that awaits what somebody else has cancelled has failed, as of any error; nobody has cancelled the
-    stage.  One that is cancelled while the run stops is not."""
+    """I15: a stage that awaits what another task has cancelled has failed; the stage itself is not cancelled.
+
+    A stage that is cancelled while the run stops is not failed.
+    """
     graph = fg.Graph("strangers")
     pool = graph.pool("pool", Kept)
 
@@ -130,7 +133,7 @@ def minds_no_stranger(cancelled: Sequence[int], rounds: int, stop: bool) -> None
 
 @attrs.define(eq=False)
 class Answering:
-    """Answers after ``seconds``; notes who asks with which parameters."""
+    """A model that replies after ``seconds``, and records the parameters of each call."""
 
     seconds: float
     prioritises: bool = False
@@ -156,8 +159,10 @@ class Answering:
 
 
 def leaves_no_call_behind(lasts: float, later: Sequence[float], rounds: int) -> None:
-    """I4, I15: a task that a stage leaves behind, which calls its model ``later``, is told that the stage has ended; a
-    call of its that is under way then is cut off, and holds no slot."""
+    """I4, I15: a task that a stage leaves behind, and that calls its model ``later``, learns that the stage has ended.
+
+    A call in flight at that moment is cancelled and frees its slot.
+    """
     graph = fg.Graph("behind")
     pool = graph.pool("pool", Kept)
     model = Answering(2.0)
@@ -212,7 +217,7 @@ def leaves_no_call_behind(lasts: float, later: Sequence[float], rounds: int) -> 
 
 
 def tells_priorities(control: Control, stages: int, prioritises: bool, rounds: int) -> None:
-    """I9: a model that takes priorities is told those of the control policy, and no other is told any."""
+    """I9: a model that takes priorities gets those of the control policy, and no other model gets any."""
     graph = fg.Graph("priorities")
     pool = graph.pool("pool", Kept)
     model = Answering(1.0, prioritises)
@@ -240,7 +245,7 @@ def tells_priorities(control: Control, stages: int, prioritises: bool, rounds: i
 
 @attrs.frozen
 class Odd(Control):
-    """A policy of a user's own that has its way with workers: what it wants at each adjustment, in turn."""
+    """A user's control policy, which asks for these numbers of workers at its adjustments."""
 
     interval: float | None = 1.0
     wants: tuple[int, ...] = ()
@@ -251,7 +256,7 @@ class Odd(Control):
 
 
 def bounds_workers(wants: Sequence[int], workers: Sequence[int], rounds: int) -> None:
-    """I3: whatever a control policy wants, a stage that calls a model has at least one worker and at most its own."""
+    """I3: whatever a control policy asks for, a stage that calls a model has between one worker and its own number."""
     graph = fg.Graph("workers")
     pool = graph.pool("pool", Kept)
     model = Answering(1.0)
@@ -294,7 +299,7 @@ def _asking(text: str) -> Any:
 
 @attrs.frozen
 class Declared:
-    """What a stage may say that it returns, the classes of it, and how a refusal shows it."""
+    """A declared return type of a stage, its classes, and its form in a refusal."""
 
     hint: Any
     classes: tuple[type, ...]
@@ -315,8 +320,10 @@ RETURNED = (0, True, None, "text", [1], (1,), {"a": 1}, 1.5, Kept(), fg.Several(
 
 
 def refuses_other_classes(declared: int, returned: int, source: bool) -> None:
-    """I15: what a stage or a source returns is of a class that it declares, or is refused with what was found and what
-    was expected."""
+    """I15: a stage or source that returns a class that it does not declare is refused.
+
+    The error says what was found and what was expected.
+    """
     hint, value = DECLARED[declared], RETURNED[returned]
     source &= hint.classes != (fg.Several,)  # `check` refuses it
 
