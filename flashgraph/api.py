@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-import anyio
-
 from flashgraph.errors import DataError
 from flashgraph.extras import require
 from flashgraph.graph.dsl import Graph
@@ -124,7 +122,9 @@ def run(
         raise DataError(f"backend={backend!r}; expected 'asyncio' or 'trio'.\nFix: backend='asyncio', the default.")
     if backend == "trio":
         require("trio", "backend='trio'")
-    return anyio.run(partial(_alone, graph, task, **options), backend=backend)
+    from flashgraph.run.loop import run_alone
+
+    return run_alone(partial(_alone, graph, task, **options), backend)
 
 
 async def _alone(graph: Graph | str | Path, task: Task | str | Path, **options: Unpack[RunOptions]) -> Result:

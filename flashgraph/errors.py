@@ -294,7 +294,8 @@ def described(error: BaseException) -> str:
         message = f"(its __str__ raised {type(other).__name__})"
     if len(message) > LONGEST_MESSAGE:
         message = f"{message[:LONGEST_MESSAGE]} [... {len(message) - LONGEST_MESSAGE} characters left out ...]"
-    return f"{type(error).__name__}: {message}"
+    name = type.__getattribute__(type(error), "__name__")  # a metaclass of the user's is not asked
+    return f"{name}: {message}"
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

@@ -94,8 +94,8 @@ def _exit_code(args: list[str]) -> int:
     except click.Abort:
         say("interrupted", err=True)
         return INTERRUPTED
-    except (Exception, BaseExceptionGroup) as error:
-        if isinstance(cause(error), KeyboardInterrupt):
+    except BaseException as error:
+        if isinstance(cause(error), KeyboardInterrupt | click.Abort):
             say("interrupted", err=True)
             return INTERRUPTED
         return tell(error)

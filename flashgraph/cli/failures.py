@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from flashgraph.errors import FlashgraphError, GraphError, ModelError
+from flashgraph.errors import FlashgraphError, GraphError, ModelError, described
 from flashgraph.extras import missing
 from flashgraph.text.terminal import clean, say, say_error, style
 
@@ -43,6 +43,11 @@ def no_defect(error: BaseException) -> str:
 
     Empty for an error that must be a defect of flashgraph.
     """
+    if not isinstance(error, Exception | BaseExceptionGroup):
+        return (
+            f"{described(error)}: the code of a graph, a task or a model has ended the command.\n"
+            "Fix: raise an Exception in its place, or nothing."
+        )
     if isinstance(error, OSError):
         named = " -> ".join(repr(str(name)) for name in (error.filename, error.filename2) if name is not None)
         what = error.strerror or str(error) or type(error).__name__

@@ -34,6 +34,7 @@ from flashgraph.run.contained import GRACE, swept
 from flashgraph.run.events import Event
 from flashgraph.run.heldout import beyond, held_out, unanswered
 from flashgraph.run.journal.keeper import unusable
+from flashgraph.run.loop import run_alone
 from flashgraph.run.result import Result
 from flashgraph.run.threads import use_loose_threads
 from flashgraph.tasks.task import Task
@@ -96,7 +97,7 @@ def carry_out(order: Order, backend: str) -> int:
         folder = folder if order.resume else claim_folder(folder)
     order = attrs.evolve(order, out=folder)
     try:
-        return anyio.run(partial(_guarded, order, models), backend=backend)
+        return run_alone(partial(_guarded, order, models), backend)
     except BaseException:
         # An empty folder would look like a run; `rmdir` keeps one that holds a journal.
         with suppress(OSError):

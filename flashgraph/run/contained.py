@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import dis
 import signal
-from collections.abc import Callable, Coroutine, Generator, Iterator
-from contextlib import contextmanager, suppress
+import sys
+from collections.abc import Coroutine, Generator, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from types import CodeType, TracebackType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.lowlevel
@@ -31,13 +31,12 @@ from flashgraph.run.floor import Floor
 
 __all__ = [
     "GRACE",
+    "INSIDE",
     "Escaped",
     "Guarded",
     "Inside",
     "contained",
     "escaped",
-    "guarded_loop",
-    "loop_clock",
     "reason",
     "swept",
     "within",
@@ -221,15 +220,22 @@ def contained(inside: Inside) -> Iterator[None]:
         INSIDE.reset(token)
 
 
-def escaped(error: BaseException) -> Exception | None:
-    """What a function of the user's own has raised, as the failure of that function alone; None for what is to go on
-    as it is: an ordinary exception, a cancellation, a real Ctrl-C."""
+def escaped(error: BaseException, *, cancelled: bool = True) -> Exception | None:
+    """Return what a function of the user's own has raised, as the failure of that function alone; None for what is to
+    go on as it is: an ordinary exception, a cancellation, a real Ctrl-C.
+
+    Without ``cancelled`` nobody has cancelled the function, and a cancellation within a group is no reason to go on.
+    """
     if isinstance(error, Exception):
         return None
     leaves = _leaves(error)
-    if any(map(_goes_on, leaves)):
+    if any(_is_interrupt(leaf) or (cancelled and _is_cancellation(leaf)) for leaf in leaves):
         return None
-    first = next(leaf for leaf in leaves if not isinstance(leaf, Exception))
+    # Of a group, what has ended it: the cancellations in it only follow from that.
+    telling = [leaf for leaf in leaves if not _is_cancellation(leaf)] or leaves
+    first = next((leaf for leaf in telling if not isinstance(leaf, Exception)), telling[0])
+    if isinstance(first, Exception):
+        return first
     said = described(first)
     for nothing in (": ", ": None", ": 0"):  # as of `exit()`
         said = said.removesuffix(nothing)
@@ -243,16 +249,24 @@ def reason(error: Exception) -> str:
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for part in error.exceptions for leaf in _leaves(part)]
-    return [error]
+    found, waiting = [], [error]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, BaseExceptionGroup):
+            waiting += reversed(one.exceptions)
+        else:
+            found.append(one)
+    return found
 
 
-def _goes_on(error: BaseException) -> bool:
-    cancelled = isinstance(error, asyncio.CancelledError) or (
-        type(error).__name__ == "Cancelled" and type(error).__module__.startswith("trio")
-    )
-    return cancelled or (isinstance(error, KeyboardInterrupt) and not _own_interrupt(error))
+def _is_cancellation(error: BaseException) -> bool:
+    trio = sys.modules.get("trio")
+    return isinstance(error, asyncio.CancelledError) or (trio is not None and isinstance(error, trio.Cancelled))
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Return whether this is a Ctrl-C of the person at the keyboard."""
+    return isinstance(error, KeyboardInterrupt) and not _own_interrupt(error)
 
 
 def _own_interrupt(error: KeyboardInterrupt) -> bool:
@@ -295,64 +309,3 @@ async def swept(grace: float) -> None:
     for guard in left:
         if guard.task is not None and not guard.task.done():
             guard.inside.abandon()
-
-
-# ---- asyncio --------------------------------------------------------------------------------------------
-
-
-def loop_clock() -> Callable[[], float]:
-    """The clock of the running event loop, which is read at each step of each job: without looking which loop it is."""
-    if sniffio.current_async_library() == "asyncio":
-        return asyncio.get_running_loop().time
-    return anyio.current_time
-
-
-_runs: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
-"""By event loop, the runs that go on in it."""
-
-
-@contextmanager
-def guarded_loop() -> Iterator[bool]:
-    """Guard the tasks of jobs in the running event loop, and the loop against being stopped by one; gives whether the
-    tasks are, which trio does not allow for."""
-    if sniffio.current_async_library() != "asyncio":
-        yield False
-        return
-    loop = asyncio.get_running_loop()
-    _runs[loop] = _runs.get(loop, 0) + 1
-    if _runs[loop] == 1:
-        _guard(loop)
-    try:
-        yield loop.get_task_factory() is _begin
-    finally:
-        _runs[loop] -= 1
-        if not _runs[loop]:
-            del _runs[loop]
-            with suppress(AttributeError):
-                del loop.stop  # the guard: the class's own is there again
-            if loop.get_task_factory() is _begin:
-                loop.set_task_factory(None)
-
-
-def _guard(loop: asyncio.AbstractEventLoop) -> None:
-    stop = loop.stop
-
-    def guarded_stop() -> None:
-        if INSIDE.get() is not None:
-            raise Escaped("loop.stop() is not for a job to call: other jobs run in the loop (fix: leave it out)")
-        stop()
-
-    with suppress(AttributeError):  # of a loop that is no Python object
-        loop.stop = guarded_stop  # type: ignore[method-assign]  # for as long as a run goes on
-    if loop.get_task_factory() is None:  # one of the user's own stays, and their tasks are not guarded
-        loop.set_task_factory(_begin)
-
-
-def _begin(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
-    """The loop's task factory."""
-    inside = INSIDE.get()
-    if inside is None or not asyncio.iscoroutine(coro):
-        return asyncio.Task(coro, loop=loop, **options)
-    guard = Guarded(coro, inside)
-    guard.task = asyncio.Task(guard, loop=loop, **options)
-    return guard.task

@@ -21,12 +21,13 @@ from flashgraph.errors import FlashgraphError
 from flashgraph.llm.protocol import Model
 from flashgraph.llm.secrets import without_secrets
 from flashgraph.run.cause import Cause, End
-from flashgraph.run.contained import GRACE, Inside, contained, guarded_loop, loop_clock, reason
+from flashgraph.run.contained import GRACE, Inside, contained, reason
 from flashgraph.run.execution import CUT_OFF, Execution
 from flashgraph.run.floor import Floor
 from flashgraph.run.goal import NO_GOAL, Goal
 from flashgraph.run.jobs import Cancel, Command, Start
 from flashgraph.run.loads import Loads
+from flashgraph.run.loop import guarded_loop, loop_clock
 from flashgraph.run.machine import Machine
 from flashgraph.run.requests import Requests
 from flashgraph.run.session_start import SessionStart

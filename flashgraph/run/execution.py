@@ -258,7 +258,8 @@ class Execution:
             said = f"{type(foreign).__name__}: it awaited what somebody else has cancelled"
             outcome = Failed(Cause.RAISED, said)
         except BaseException as raised:
-            if (failure := raised if isinstance(raised, Exception) else escaped(raised)) is None:
+            cancelled = anyio.current_effective_deadline() == -math.inf
+            if (failure := raised if isinstance(raised, Exception) else escaped(raised, cancelled=cancelled)) is None:
                 raise
             error = _telling(failure)
             outcome = Failed(cause_of(error), reason(error))

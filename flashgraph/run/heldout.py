@@ -20,10 +20,11 @@ from flashgraph.graph.spec import StageSpec
 from flashgraph.llm.protocol import Message, Model, Reply
 from flashgraph.parts.evaluation import Work, attempt
 from flashgraph.run.budget import Cost, Ledger
-from flashgraph.run.contained import Inside, escaped, guarded_loop, reason, within
+from flashgraph.run.contained import Inside, escaped, reason, within
 from flashgraph.run.floor import Floor
 from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.store import JournalError
+from flashgraph.run.loop import guarded_loop
 from flashgraph.run.patience import patiently
 from flashgraph.run.tries import ModelRequest, Target, Tries, TryOutcome
 from flashgraph.tasks.task import Llm, Task

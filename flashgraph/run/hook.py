@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import anyio
 
+from flashgraph.run.contained import escaped
 from flashgraph.run.events import Event
 
 __all__ = ["Hook"]
@@ -33,7 +34,9 @@ class Hook:
         began = anyio.current_time()
         try:
             self._call(event)
-        except Exception:
+        except BaseException as error:
+            if not isinstance(error, Exception) and escaped(error, cancelled=False) is None:
+                raise  # Ctrl-C
             self._call = None
             _log.exception("on_event raised and is not called again; the run goes on")
             return

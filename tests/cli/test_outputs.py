@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from flashgraph.cli.failures import DEFECT, FAILED, INTERRUPTED, WRONG, tell
@@ -108,11 +109,17 @@ def test_names_that_no_file_can_have(cli: Cli, args: tuple[str, ...]) -> None:
             WRONG,
             "I/O error.\nFix: check the system",
         ),
+        (
+            SystemExit(0),
+            WRONG,
+            "SystemExit: 0: the code of a graph, a task or a model has ended the command.\nFix: raise",
+        ),
+        (BaseExceptionGroup("a", [SystemExit(0)]), WRONG, "the code of a graph, a task or a model has ended"),
         (ZeroDivisionError("oh"), DEFECT, "defect of flashgraph"),
         (ModuleNotFoundError("No module named 'flashgraph.x'", name="flashgraph.x"), DEFECT, "defect of flashgraph"),
     ],
 )
-def test_only_a_defect_is_one(error: Exception, code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_a_defect_is_one(error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A fault of the machine or its files gets a fix, and no traceback."""
     assert tell(error) == code
     shown = capsys.readouterr().err
@@ -121,12 +128,21 @@ def test_only_a_defect_is_one(error: Exception, code: int, said: str, capsys: py
     assert "\x1b" not in shown
 
 
-def test_ctrl_c_within_a_task_group(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()], ids=["Ctrl-C", "before a run has begun"])
+def test_ctrl_c_within_a_task_group(error: BaseException, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C is recognised inside any number of exception groups."""
 
     def interrupted() -> None:
-        raise BaseExceptionGroup("a", [BaseExceptionGroup("b", [KeyboardInterrupt()])])
+        raise BaseExceptionGroup("a", [BaseExceptionGroup("b", [error])])
 
     monkeypatch.setattr("flashgraph.graph.loading.shipped", interrupted)
     ended = cli("algorithms")
     assert (ended.code, ended.err) == (INTERRUPTED, "interrupted\n")
+
+
+def test_an_exit_of_the_users_is_no_success(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it comes from: the command has not done what it was told to."""
+    monkeypatch.setattr("flashgraph.graph.loading.shipped", lambda: sys.exit(0))
+    ended = cli("algorithms")
+    assert (ended.code, ended.out) == (WRONG, "")
+    assert "SystemExit: 0: the code of a graph, a task or a model has ended the command" in ended.err

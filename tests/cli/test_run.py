@@ -598,8 +598,14 @@ def test_a_file_that_changes_the_working_directory(cli: Cli, tmp_path: Path) -> 
     [
         ("    score=score,\n", "", "missing 1 required keyword-only argument: 'score'"),
         ('val=["ape", "bat", "cow", "doe"]', "val=[]", "the val split is empty"),
-        ("task = fg.Task(", "chore = attempt or fg.Task(", "no fg.Task at all"),
+        ("task = fg.Task(", "chore = attempt or fg.Task(", "found no fg.Task, expected one"),
         ("task = fg.Task(", "exit()\ntask = fg.Task(", "the file could not be loaded: SystemExit"),
+        (
+            "task = fg.Task(",
+            "raise BaseException(1)\ntask = fg.Task(",
+            "the file could not be loaded: BaseException: 1",
+        ),
+        ("task = fg.Task(", "raise GeneratorExit\ntask = fg.Task(", "the file could not be loaded: GeneratorExit"),
     ],
 )
 def test_a_task_file_with_a_mistake(cli: Cli, tmp_path: Path, old: str, new: str, said: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -14,6 +16,7 @@ import anyio.to_thread
 import pytest
 
 import flashgraph as fg
+from flashgraph.errors import FlashgraphError
 from flashgraph.parts import Archive
 from flashgraph.parts.evaluation import Candidate, attempt
 from flashgraph.run import contained, driver, execution
@@ -74,10 +77,65 @@ def stops_the_loop() -> None:
     asyncio.get_running_loop().stop()
 
 
-async def stops_the_loop_soon() -> None:
-    asyncio.get_running_loop().call_soon(asyncio.get_running_loop().stop)
-    await anyio.lowlevel.checkpoint()
+class Odder(type):
+    """A class that does not say its name."""
 
+    def __getattribute__(cls, name: str) -> Any:
+        if name in ("__name__", "__qualname__"):
+            sys.exit(6)
+        return super().__getattribute__(name)
+
+
+class Nameless(Exception, metaclass=Odder):
+    """An exception of such a class."""
+
+
+def nested(error: BaseException) -> BaseException:
+    """A group within a group, deeper than Python calls functions."""
+    for _ in range(3000):
+        error = BaseExceptionGroup("group", [error])
+    return error
+
+
+def soon(act: Callable[[], Any]) -> Callable[[], Any]:
+    """Make the event loop call a function, and wait until it has."""
+
+    async def attempts() -> None:
+        act()
+        await asyncio.sleep(0.01)
+
+    return attempts
+
+
+def loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
+
+
+def when_done() -> None:
+    task = asyncio.ensure_future(asyncio.sleep(0))
+    task.add_done_callback(lambda _: sys.exit(2))
+    KEPT.append(task)
+
+
+def when_readable() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"x")
+    loop().add_reader(reader, lambda: (loop().remove_reader(reader), sys.exit(2)))
+
+
+KEPT: list[Any] = []
+
+CALLBACKS: Mapping[str, Callable[[], Any]] = {
+    "call_soon": lambda: loop().call_soon(sys.exit),
+    "call_later": lambda: loop().call_later(0.001, sys.exit, 3),
+    "call_at": lambda: loop().call_at(loop().time(), sys.exit, 3),
+    "call_soon_threadsafe": lambda: loop().call_soon_threadsafe(sys.exit),
+    "an interrupt": lambda: loop().call_soon(raising(KeyboardInterrupt())),
+    "a done callback": when_done,
+    "a reader": when_readable,
+    "a task that nobody awaits": lambda: KEPT.append(asyncio.ensure_future(exits())),
+    "loop.stop": lambda: loop().call_soon(loop().stop),
+}
 
 ATTEMPTS: Mapping[str, tuple[Callable[[], Any], str]] = {
     "exit": (lambda: exit(), "SystemExit"),
@@ -93,6 +151,16 @@ ATTEMPTS: Mapping[str, tuple[Callable[[], Any], str]] = {
         raising(ValueError("x" * 30_000)),
         f"ValueError: {'x' * 20_000} [... 10000",
     ),
+    "a class without a name": (raising(Nameless("odd")), "Nameless: odd"),
+    "a group with a cancellation": (
+        raising(BaseExceptionGroup("group", [asyncio.CancelledError(), ValueError("v")])),
+        "ValueError: v",
+    ),
+    "a group that exits and is cancelled": (
+        raising(BaseExceptionGroup("group", [asyncio.CancelledError(), SystemExit(3)])),
+        "SystemExit: 3",
+    ),
+    "a deep group": (raising(nested(SystemExit(3))), "SystemExit: 3"),
     "a thread": (lambda: anyio.to_thread.run_sync(sys.exit, 3), "SystemExit: 3"),
     "a task group": (in_a_group, "SystemExit: 5"),
 }
@@ -100,6 +168,12 @@ ON_ASYNCIO: Mapping[str, tuple[Callable[[], Any], str]] = {
     "gather": (gathered, "SystemExit: 5"),
     "asyncio's task group": (in_a_task_group, "SystemExit: 5"),
     "loop.stop": (stops_the_loop, "loop.stop() is not for a job to call"),
+    "loop.close": (lambda: loop().close(), "loop.close() is not for a job to call"),
+    "another task factory": (lambda: loop().set_task_factory(None), "loop.set_task_factory() is not for a job"),
+    "an exception handler": (
+        lambda: loop().set_exception_handler(lambda *_: sys.exit()),
+        "loop.set_exception_handler() is not for a job",
+    ),
 }
 
 
@@ -177,10 +251,48 @@ def test_what_only_asyncio_has(name: str) -> None:
     expect_one_failed(fg.run(graph(), task(act), models={"task": lambda messages: "ok"}), said)
 
 
-def test_a_callback_that_stops_the_loop() -> None:
-    """Nobody hears of it, and nothing stops."""
-    result = fg.run(graph(), task(stops_the_loop_soon), models={"task": lambda messages: "ok"})
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_a_callback_that_would_end_the_process(name: str) -> None:
+    """It is logged by asyncio, and nothing stops."""
+    result = fg.run(graph(), task(soon(CALLBACKS[name])), models={"task": lambda messages: "ok"})
     assert (result.status, [e.how for e in of(result, ev.JobEnded)]) == ("completed", ["done"] * 4)
+    KEPT.clear()
+
+
+@pytest.mark.parametrize("all_", [True, False], ids=["all tasks", "all but its own"])
+def test_a_job_that_cancels_the_run(all_: bool, tmp_path: Path) -> None:
+    """The run ends with the reason; resumed, it does what it lacks."""
+    fails = [True]
+
+    async def attempts() -> None:
+        if fails.pop():
+            fails.append(False)
+            for one in asyncio.all_tasks():
+                if all_ or one is not asyncio.current_task():
+                    one.cancel()
+            await asyncio.sleep(1)
+        fails.append(False)
+
+    made = task(attempts)
+    with pytest.raises(FlashgraphError, match="the run was cancelled by a function that it called"):
+        fg.run(graph(), made, models={"task": lambda messages: "ok"}, folder=tmp_path / "run")
+    result = fg.run(graph(), made, models={"task": lambda messages: "ok"}, folder=tmp_path / "run", resume=True)
+    assert (result.status, len(result.artifacts)) == ("completed", 1)
+    assert dict(result.artifacts[0].scores) == {0: 0.5, 1: 0.5, 2: 0.5}
+
+
+@pytest.mark.parametrize("act", [sys.exit, raising(KeyboardInterrupt()), raising(Odd("odd"))], ids=range(3))
+def test_a_hook_that_would_end_the_process(act: Callable[[], Any], caplog: pytest.LogCaptureFixture) -> None:
+    """It is not called again, and the run goes on."""
+    calls: list[Any] = []
+
+    def hook(event: Any) -> None:
+        calls.append(event)
+        act()
+
+    result = fg.run(graph(), task(lambda: None), models={"task": lambda messages: "ok"}, on_event=hook)
+    assert (result.status, len(calls), len(result.artifacts)) == ("completed", 1, 1)
+    assert "on_event raised and is not called again" in caplog.text
 
 
 @pytest.mark.parametrize("where", ["plain stage", "stage", "source", "edge", "pool"])
@@ -265,6 +377,7 @@ def test_the_event_loop_is_left_as_it_was() -> None:
                 tasks.start_soon(lambda: fg.arun(graph(), task(lambda: None), models=models))
         assert loop.stop == stop
         assert loop.get_task_factory() is None
+        assert not {"stop", "close", "call_soon", "call_at", "add_reader"} & set(vars(loop))
 
     asyncio.run(runs())
 
