@@ -2,6 +2,7 @@
 
 Layers, each importing only those above it (``tests/test_layers.py`` holds the code to it)::
 
+    version       its number
     errors        what a user can get wrong, with the place and the fix
     extras        optional libraries, and what installs each
     text          what models wrote (thoughts, fences, edits, JSON), and all that is printed
@@ -69,12 +70,13 @@ from flashgraph.policies.staleness import accept, discard, refresh, repair
 from flashgraph.run.budget import Budget
 from flashgraph.run.result import Result, ResultArtifact
 from flashgraph.tasks.task import Llm, Score, Task
+from flashgraph.version import VERSION
 
 if TYPE_CHECKING:
     from flashgraph.run.journal.reading import StoredRun
     from flashgraph.tasks import data
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 
 def __getattr__(name: str) -> Any:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
+
+import networkx as nx
 
 import flashgraph
 
 ROOT = Path(flashgraph.__file__).parent
 LAYERS = [
+    ["version"],
     ["errors"],
     ["extras", "text"],
     ["evidence"],
@@ -70,6 +74,21 @@ def test_layers_import_only_those_above() -> None:
             if below and layer_of(target) > layer_of(name):
                 wrong.append(f"{path}:{line}: {name} imports {target}, which is a lower layer")
     assert not wrong, "\n".join(wrong)
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    """Imports inside functions count as well."""
+    known = {f"flashgraph.{name}": path for name, path in modules()} | {"flashgraph": ROOT / "__init__.py"}
+    net: Any = nx.DiGraph()
+    for name, path in known.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            found = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+            if isinstance(node, ast.ImportFrom):
+                # `from package import module` counts as an import of the module alone.
+                parts = [f"{node.module}.{part}" for part in found]
+                found = [part if part in known else str(node.module) for part in parts]
+            net.add_edges_from((name, imported) for imported in found if imported in known and imported != name)
+    assert [sorted(circle) for circle in nx.strongly_connected_components(net) if len(circle) > 1] == []
 
 
 def test_hypothesis_is_the_testing_layers() -> None:

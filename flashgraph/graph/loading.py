@@ -10,7 +10,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-import flashgraph
 from flashgraph.errors import DataError, described, did_you_mean
 from flashgraph.graph.dsl import Graph
 from flashgraph.tasks.task import Task
@@ -23,7 +22,7 @@ K = TypeVar("K")
 
 def shipped() -> dict[str, Path]:
     """Return the files of the algorithms that come with flashgraph, by name."""
-    return {p.stem: p for p in sorted((Path(flashgraph.__file__).parent / "algorithms").glob("[!_]*.py"))}
+    return {p.stem: p for p in sorted((Path(__file__).parents[1] / "algorithms").glob("[!_]*.py"))}
 
 
 def load_graph(graph: Graph | str | Path) -> Graph:

@@ -12,8 +12,6 @@ from typing import Any
 import anyio
 import attrs
 
-import flashgraph
-import flashgraph.launch.schemes
 from flashgraph.errors import DataError, did_you_mean
 from flashgraph.graph.dsl import Graph
 from flashgraph.graph.loading import load_graph, load_task
@@ -39,6 +37,7 @@ from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity, Plan, compile_plan
 from flashgraph.run.spool import CHUNK, EventLog
 from flashgraph.tasks.task import Task
+from flashgraph.version import VERSION
 
 __all__ = ["Options", "opening"]
 
@@ -148,7 +147,7 @@ class Setup:
         topology, functions, policies = fingerprint(plan)
         return Header(
             plan.graph.name, self.task.name, self.schedule.name, self.options.seed, limits, dict(self.values), topology,
-            functions, policies, attrs.asdict(Capacity.of(plan)), self.prices, flashgraph.__version__,
+            functions, policies, attrs.asdict(Capacity.of(plan)), self.prices, VERSION,
             self.options.order, task_fingerprint(self.task),
         )  # fmt: skip
 

@@ -30,7 +30,7 @@ class Decision:
     stage: str = ""
 
 
-def _whatever(when: Callable[[Any, Any], bool]) -> bool:
+def _always(when: Callable[[Any, Any], bool]) -> bool:
     return True
 
 
@@ -49,7 +49,7 @@ class Rule:
 
     above: int = 0
 
-    def decide(self, lag: int, repairs: int, touched: Touched = _whatever) -> Decision:
+    def decide(self, lag: int, repairs: int, touched: Touched = _always) -> Decision:
         """Return the decision for an item with this lag that was repaired ``repairs`` times on this edge.
 
         ``touched(when)`` returns whether the condition ``when(value, view)`` holds for the item.
@@ -88,7 +88,7 @@ ACCEPT_ALL = Accept()
 
 
 class Refresh(Rule):
-    def decide(self, lag: int, repairs: int, touched: Touched = _whatever) -> Decision:
+    def decide(self, lag: int, repairs: int, touched: Touched = _always) -> Decision:
         return REFRESH if lag > self.above else ACCEPT
 
     def refreshes(self) -> bool:
@@ -96,7 +96,7 @@ class Refresh(Rule):
 
 
 class Discard(Rule):
-    def decide(self, lag: int, repairs: int, touched: Touched = _whatever) -> Decision:
+    def decide(self, lag: int, repairs: int, touched: Touched = _always) -> Decision:
         return DISCARD if lag > self.above else ACCEPT
 
 
@@ -106,7 +106,7 @@ class Repair(Rule):
     times: int = attrs.field(default=1, kw_only=True)
     when: Callable[[Any, Any], bool] | None = attrs.field(default=None, kw_only=True)
 
-    def decide(self, lag: int, repairs: int, touched: Touched = _whatever) -> Decision:
+    def decide(self, lag: int, repairs: int, touched: Touched = _always) -> Decision:
         if lag > self.above and repairs < self.times and (self.when is None or touched(self.when)):
             return Decision("repair", str(getattr(self.stage, "name", self.stage)))
         return ACCEPT
@@ -135,7 +135,7 @@ class Repair(Rule):
 class FirstOf(Rule):
     rules: tuple[Rule, ...] = attrs.field(default=(), kw_only=True)
 
-    def decide(self, lag: int, repairs: int, touched: Touched = _whatever) -> Decision:
+    def decide(self, lag: int, repairs: int, touched: Touched = _always) -> Decision:
         decisions = (rule.decide(lag, repairs, touched) for rule in self.rules)
         return next((d for d in decisions if d != ACCEPT), ACCEPT)
 
@@ -159,7 +159,7 @@ class FirstOf(Rule):
 class Refreshing(Rule):
     rule: Staleness = attrs.field(kw_only=True)
 
-    def decide(self, lag: int, repairs: int, touched: Touched = _whatever) -> Decision:
+    def decide(self, lag: int, repairs: int, touched: Touched = _always) -> Decision:
         decision: Decision = self.rule.decide(lag, repairs, touched)
         return decision if decision.kind == "refresh" else ACCEPT
 

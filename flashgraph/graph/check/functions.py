@@ -33,7 +33,7 @@ def _owner(function: Any, gives: Any) -> type | None:
     return None
 
 
-def _stranger(function: Any) -> str | None:
+def _foreign_class(function: Any) -> str | None:
     """Return the class name of an unannotated method of a class that does not arrive; None for other functions."""
     path = str(getattr(function, "__qualname__", "")).rpartition("<locals>.")[2]
     names = list(inspect.signature(function).parameters) if inspect.isfunction(function) else []
@@ -58,9 +58,9 @@ def _read(
 ) -> Signature | None:
     """Return the function's signature; note a problem and return None if it does not take the arriving type."""
     owner = _owner(function, gives)
-    stranger = None if owner is not None else _stranger(function)
-    if stranger is not None:
-        _wrong_type(option, function, stranger.rpartition(".")[2], gives, note)
+    foreign = None if owner is not None else _foreign_class(function)
+    if foreign is not None:
+        _wrong_type(option, function, foreign.rpartition(".")[2], gives, note)
         return None
     found = signature_of(function, localns, owner)
     takes = found.parameters[0] if found.parameters else Any
