@@ -185,7 +185,7 @@ async def ask(work: Work, at: fg.Context[Any], reflection: str = "") -> tuple[At
     sample = at.task.samples(work.split)[work.index]
     reply = await at.llm(generate_prompt(work.text, sample, reflection), temperature=0, max_tokens=at[max_tokens])
     text, used = parse_answer(reply.text)
-    return await Attempt.judged(at.task, work, text), used
+    return await Attempt.judged(at.task, work, text, llm=at.llm), used
 
 
 def training(question: TrainingQuestion, at: fg.Context[Playbook]) -> Work:

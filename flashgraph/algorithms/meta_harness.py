@@ -158,7 +158,7 @@ async def predict(work: Work, at: fg.Context) -> Prediction:
         )
     answer, score, failure = str(ran.value), at.task.least, ""
     try:
-        score = (await at.task.judge(sample, answer)).value
+        score = (await at.task.judge(sample, answer, at.llm)).value
     except Exception as error:
         # A candidate may answer anything. But if the task's own program cannot be scored, the task is wrong.
         if question is None or code == at.task.seed["program"]:

@@ -87,7 +87,8 @@ def simulation_of(
     seed: int,
 ) -> Simulation:
     """Return the simulation that the options describe; print notes about learned profiles on stderr."""
-    from flashgraph.graph.loading import load_graph
+    from flashgraph.graph.loading import load_graph, load_task
+    from flashgraph.launch.arguments import roles_of
     from flashgraph.sim.forecast import Simulation
 
     # Resolve paths before the user's code runs, because it may change the working directory: each process loads the
@@ -95,7 +96,7 @@ def simulation_of(
     graph, task = absolute(graph), None if task is None else absolute(task)
     loaded = load_graph(graph)
     loaded.checked()
-    roles = sorted({s.llm for s in loaded.spec.stages if s.llm is not None})
+    roles = loaded.spec.roles if task is None else roles_of(loaded.spec, load_task(task))
     return Simulation(
         graph=graph,
         profiles=_profiles(profiles, roles),

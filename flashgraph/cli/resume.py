@@ -69,6 +69,7 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
     from flashgraph.cli.session import Order, carry_out
     from flashgraph.cli.trust import require_trust
     from flashgraph.graph.loading import load_graph, load_task
+    from flashgraph.launch.arguments import roles_of
     from flashgraph.run.budget import Budget
     from flashgraph.run.journal.folders import find_run
     from flashgraph.run.journal.keeper import read_header
@@ -92,7 +93,8 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
             raise click.UsageError(f"the run was started from Python, which stores no {name}: give --{name} FILE")
     graph = load_graph(words["graph"])
     graph.checked()
-    roles = sorted({s.llm for s in graph.spec.stages if s.llm is not None})
+    task = load_task(words["task"])
+    roles = roles_of(graph.spec, task)
     words["models"] = {**words.get("models", {}), **models_by_role(models, roles)}
     words["test"] = words.get("test", True) if options["test"] is None else options["test"]
     words["target"] = words.get("target") if options["target_score"] is None else options["target_score"]
@@ -104,7 +106,7 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
     before = _budget_before(home / folder, given)
     order = Order(
         graph=graph,
-        task=load_task(words["task"]),
+        task=task,
         models=words["models"],
         schedule=header.schedule,
         settings=words.get("settings", {}),

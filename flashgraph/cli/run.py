@@ -98,15 +98,17 @@ def command(
     """
     from flashgraph.cli.session import Order, carry_out
     from flashgraph.graph.loading import load_graph, load_task
+    from flashgraph.launch.arguments import roles_of
 
     # Resolve paths before the user's code runs, because it may change the working directory.
     home, graph, task, cache = Path.cwd(), absolute(graph), absolute(task), cache_file(options["cache"])
     chosen, overrides = load_graph(graph), pairs(settings)
     chosen.checked()
-    roles = sorted({s.llm for s in chosen.spec.stages if s.llm is not None})
+    loaded = load_task(task)
+    roles = roles_of(chosen.spec, loaded)
     order = Order(
         graph=chosen,
-        task=load_task(task),
+        task=loaded,
         models=models_by_role(models, roles),
         schedule=options["schedule"],
         settings=overrides,

@@ -302,6 +302,7 @@ async def _tested(
                 resources=run.resources,
                 examined=run.examined,
                 limit=_reached(run, model, models),
+                others={role: models[role] for role in order.task.roles},
             )
         except FlashgraphError as error:
             return attrs.evolve(report, untested=str(error))

@@ -38,7 +38,7 @@ def include(
         dict.fromkeys(without),
         {s.name: s for s in spec.sources} | {s.name: s for s in spec.stages},
     )
-    _known(graph, part, "role", roles, {s.llm for s in spec.stages if s.llm is not None})
+    _known(graph, part, "role", roles, set(spec.roles))
     without = [n for n in without if not isinstance(spec.nodes.get(n), PoolSpec)]
     replaced = {p.name: pools[p.name].name for p in spec.pools if _usable(graph, part, p.name, pools)}
     for param in spec.params.values():

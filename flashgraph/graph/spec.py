@@ -192,6 +192,11 @@ class GraphSpec:
         return tuple(n for n in self.nodes.values() if isinstance(n, StageSpec))
 
     @property
+    def roles(self) -> tuple[str, ...]:
+        """The roles of the models that the stages call, sorted."""
+        return tuple(sorted({s.llm for s in self.stages if s.llm is not None}))
+
+    @property
     def repairers(self) -> frozenset[str]:
         """The names of the stages that staleness rules repair with."""
         return frozenset(

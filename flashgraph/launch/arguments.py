@@ -15,15 +15,20 @@ from flashgraph.run.budget import Budget
 from flashgraph.run.goal import Goal
 from flashgraph.tasks.task import Task
 
-__all__ = ["check_end", "check_prices", "for_roles", "goal_of", "resources_of"]
+__all__ = ["check_end", "check_prices", "for_roles", "goal_of", "resources_of", "roles_of"]
 
 
-def for_roles(graph: Graph, models: Any) -> dict[str, Any]:
-    """Return the models by the roles of the graph's stages; ``models`` that is no mapping is one model for all roles.
+def roles_of(graph: GraphSpec, task: Task) -> tuple[str, ...]:
+    """Return the roles of the models that a run calls: those of the graph's stages and of the task, sorted."""
+    return tuple(sorted({*graph.roles, *task.roles}))
+
+
+def for_roles(graph: Graph, task: Task, models: Any) -> dict[str, Any]:
+    """Return the models by the roles of graph and task; ``models`` that is no mapping is one model for all roles.
 
     Raises `DataError` for missing and unknown roles.
     """
-    roles = sorted({s.llm for s in graph.spec.stages if s.llm is not None})
+    roles = roles_of(graph.spec, task)
     if models is None:
         models = {}
     if not isinstance(models, Mapping):

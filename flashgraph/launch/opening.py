@@ -123,7 +123,7 @@ class Setup:
         checked, budget = graph.checked(), options.budget
         spec = checked.spec
         schedule, values = apply_settings(spec, schedule_of(options.schedule), options.params, options.settings)
-        models = resolve_all(for_roles(graph, options.models))
+        models = resolve_all(for_roles(graph, task, options.models))
         if options.cache is not None:
             cache = options.cache if isinstance(options.cache, ResponseCache) else ResponseCache(options.cache)
             models = cached(models, cache, any_temperature=options.any_temperature)

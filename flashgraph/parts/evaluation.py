@@ -12,7 +12,7 @@ import attrs
 
 from flashgraph.graph.ports import Contender, Context, Group
 from flashgraph.parts.clipping import clipped
-from flashgraph.tasks.task import Task, least_score
+from flashgraph.tasks.task import Llm, Task, least_score
 
 __all__ = ["Attempt", "Candidate", "Validated", "Work", "attempt", "reachable", "same_text"]
 
@@ -75,13 +75,15 @@ class Attempt:
     passed: bool = attrs.field(default=attrs.Factory(lambda self: bool(self.score >= 1.0), takes_self=True))
 
     @classmethod
-    async def judged(cls, task: Task[Any, Any], work: Work, output: Any, *, shown: str | None = None) -> Attempt:
+    async def judged(
+        cls, task: Task[Any, Any], work: Work, output: Any, *, llm: Llm | None = None, shown: str | None = None
+    ) -> Attempt:
         """Return the attempt of ``work`` that gave ``output``, scored by the task.
 
         ``shown`` is the text for reflection, if it differs from the output. That text and the feedback lose their
         middle beyond `KEPT_CHARACTERS`. Raises what `Task.judge` raises.
         """
-        score = await task.judge(task.samples(work.split)[work.index], output)
+        score = await task.judge(task.samples(work.split)[work.index], output, llm)
         text = str(output) if shown is None else shown
         passed = task.perfect is not None and score.value >= task.perfect
         # Clip after scoring: the journal and reflections do not need all of a long output.
@@ -98,7 +100,8 @@ async def attempt(work: Work, at: Context) -> Attempt:
     """Let the candidate attempt the sample, and score the output: one evaluation."""
     sample = at.task.samples(work.split)[work.index]
     # A copy, because a task could change its candidate, and so the artifact itself.
-    return await Attempt.judged(at.task, work, await at.task.answer(dict(work.text), sample, at.llm))
+    output = await at.task.answer(dict(work.text), sample, at.llm)
+    return await Attempt.judged(at.task, work, output, llm=at.llm)
 
 
 class Scored(Protocol):

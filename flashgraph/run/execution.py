@@ -12,8 +12,9 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from flashgraph.errors import ModelError
+from flashgraph.errors import DataError, ModelError, did_you_mean
 from flashgraph.graph.ports import Context, Draw
+from flashgraph.llm.protocol import Reply
 from flashgraph.llm.secrets import without_secrets
 from flashgraph.run.cause import Cause, End, cause_of
 from flashgraph.run.contained import GRACE, Guarded, Inside, contained, escaped, reason, within
@@ -193,7 +194,7 @@ class Execution:
                 resources=self._resources,
             )
             if spec.llm is not None:
-                llm = partial(self._requests.call, job, spec.llm)
+                llm = partial(self._call, job, spec.llm)
                 at.llm = from_any_thread(llm) if job.node in self._elsewhere else llm
         arguments = (value,) if at is None else (value, at)
         if (body := self._elsewhere.get(job.node, spec.body)) is not spec.body or _is_async(spec.body):
@@ -238,6 +239,16 @@ class Execution:
         self._cursors[job.node] = at.cursor
         state = self._sequential.getstate() if spec.stream == "sequential" else None
         self.finish(job, Done(value, at.used), source=job.node, cursor=at.cursor, stream=state)
+
+    async def _call(self, job: Job, own: str, messages: Any, *, role: str | None = None, **params: Any) -> Reply:
+        """Call the model of the stage's own role, or of a role of the task."""
+        if role is not None and role != own and role not in self._task.roles:
+            known = (own, *self._task.roles)
+            raise DataError(
+                f"stage {job.node!r} calls a model of the role {role!r}; it may call {', '.join(known)}.\n"
+                f"Fix: {did_you_mean(role, known)}, or fg.Task(..., roles=({role!r},))."
+            )
+        return await self._requests.call(job, role or own, messages, **params)
 
     async def _work(
         self, job: Job, body: Callable[..., Any], arguments: tuple[Any, ...], at: Context[Any] | None

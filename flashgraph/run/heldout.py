@@ -56,11 +56,13 @@ async def held_out(
     resources: Mapping[str, Any] | None = None,
     examined: Examined | None = None,
     limit: int | None = None,
+    others: Mapping[str, Model] | None = None,
 ) -> tuple[HeldOut, ...]:
     """Let each candidate attempt every test sample with ``model``, which is open, and settle it on ``ledger``.
 
     ``stage`` tries a candidate on a sample (`Graph.tests_with`), with the run's ``params`` and open ``resources``; by
-    default it is the task's own ``attempt``.  At most ``limit`` requests are out at once, by default ``model.limit``.
+    default it is the task's own ``attempt``.  ``others`` are the open models of the task's further roles.  At most
+    ``limit`` requests are in flight at once, by default ``model.limit``.
     ``examined`` keeps the calls: what an earlier session of the run has had an answer for is not asked again.
 
     Raises `BudgetExhausted` when the budget does not last, before the first request if that is plain from the number
@@ -69,7 +71,7 @@ async def held_out(
     if lacking := beyond(ledger, unanswered(task, candidates, stage, examined)):
         raise BudgetExhausted(lacking)
     limit = model.limit if limit is None else limit
-    desk = _Desk(model, ledger, examined, limit)
+    desk = _Desk(model, ledger, examined, limit, others or {})
     workers = anyio.CapacityLimiter(limit)
     body = attempt if stage is None else stage.body
     scores = [[task.least] * len(task.test) for _ in candidates]
@@ -142,9 +144,12 @@ def beyond(ledger: Ledger, attempts: int) -> str:
 class _Desk:
     """The model as all attempts share it: a request reserves its share of the budget before it is sent."""
 
-    def __init__(self, model: Model, ledger: Ledger, examined: Examined | None, limit: int) -> None:
-        self._model, self._ledger, self._examined = model, ledger, examined
-        self._slots = anyio.CapacityLimiter(limit)
+    def __init__(
+        self, model: Model, ledger: Ledger, examined: Examined | None, limit: int, others: Mapping[str, Model]
+    ) -> None:
+        self._model, self._ledger, self._examined, self._others = model, ledger, examined, others
+        self._slots = {id(one): anyio.CapacityLimiter(one.limit) for one in others.values()}
+        self._slots[id(model)] = anyio.CapacityLimiter(limit)
         self._settled = anyio.Event()
         self._tries = Tries(lambda: ledger.limits, anyio.current_time)
 
@@ -152,16 +157,18 @@ class _Desk:
         """Return the model as the attempt of a candidate at a sample sees it."""
         work = _named(candidate, index)
 
-        async def llm(messages: str | Sequence[Message], **params: Any) -> Reply:
-            request = ModelRequest.of(self._model.name, messages, params, [self._model], self._ledger.limits)
+        async def llm(messages: str | Sequence[Message], *, role: str | None = None, **params: Any) -> Reply:
+            model = self._others.get(role or "", self._model)
+            request = ModelRequest.of(model.name, messages, params, [model], self._ledger.limits)
             if self._examined is not None and (known := self._examined.take(work, request.key)) is not None:
                 return known.without_thoughts()
-            return (await patiently(partial(self._send, work, request), request.key)).without_thoughts()
+            return (await patiently(partial(self._send, model, work, request), request.key)).without_thoughts()
 
         return llm
 
-    async def _send(self, work: str, request: ModelRequest) -> Reply:
-        async with self._slots:
+    async def _send(self, model: Model, work: str, request: ModelRequest) -> Reply:
+        slots = self._slots[id(model)]
+        async with slots:
             while (lacking := self._ledger.lacking(request.amounts)) is not None:
                 if self._ledger.reserved[lacking] <= 0:
                     raise BudgetExhausted(f"no {lacking} left for another request")
@@ -186,10 +193,10 @@ class _Desk:
                     settle(TryOutcome("failed", Cost(request.amounts)))
                     raise
             target = Target(
-                self._model,
-                self._model.name,
+                model,
+                model.name,
                 at=anyio.current_time(),
-                beside=lambda: int(self._slots.borrowed_tokens) - 1,
+                beside=lambda: int(slots.borrowed_tokens) - 1,
             )
             reply = await self._tries.send(request, target, settle)
             if ended[-1].excess:

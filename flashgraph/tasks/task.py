@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import PurePath
 from typing import Any, Generic, Protocol, SupportsFloat, SupportsIndex
 
@@ -129,6 +131,15 @@ def _advice(given: Any) -> tuple[str, str] | None:
     return None
 
 
+def _roles(given: Any) -> tuple[str, ...]:
+    """Return the roles as a tuple. Raises `DataError` for values that are no names."""
+    found = (given,) if isinstance(given, str) else tuple(given)
+    for role in found:
+        if not isinstance(role, str) or not role.isidentifier():
+            raise DataError(f"fg.Task: roles has {role!r}; expected names.\nFix: roles=('judge',).")
+    return found
+
+
 def _named_texts(seed: Any) -> Any:
     """Return a copy of the named texts, so that nobody else can change them; other values stay, for `Task` to
     reject."""
@@ -150,6 +161,10 @@ class Task(Generic[S, O]):
     at once in threads, and as many in processes. An attempt, and a score, that takes longer than ``timeout`` seconds
     fails.
 
+    ``roles`` are the roles of further models, such as a judge. Then ``llm(messages, role="judge")`` calls that model,
+    in ``attempt`` and in a score of three parameters, ``score(sample, output, llm)``. The run limits, counts and stores
+    these calls like all others.
+
     ``bounds`` are the least and the greatest possible score. With them, a run gives up early on candidates that can no
     longer pass. An answer with the greatest score is `perfect`. With infinite bounds nothing is given up early, and
     nothing is perfect.
@@ -165,11 +180,12 @@ class Task(Generic[S, O]):
         factory=lambda: {"instruction": "Answer the question."}, converter=_named_texts
     )
     attempt: Callable[[Mapping[str, str], S, Any], Any] = attrs.field(kw_only=True, default=ask)
-    score: Callable[[S, O], Any] = attrs.field(kw_only=True)
+    score: Callable[..., Any] = attrs.field(kw_only=True)
     bounds: tuple[float, float] = attrs.field(kw_only=True, default=(0.0, 1.0))
     runs: Runs = attrs.field(kw_only=True, default="loop")
     workers: int = attrs.field(kw_only=True, default=32)
     timeout: float | None = attrs.field(kw_only=True, default=None)
+    roles: Sequence[str] = attrs.field(kw_only=True, default=(), converter=_roles)
 
     def __attrs_post_init__(self) -> None:
         for split in ("train", "val", "test"):
@@ -204,6 +220,11 @@ class Task(Generic[S, O]):
                     f"task {self.name!r}: {part} is {number!r}; expected a "
                     f"{'whole number' if part == 'workers' else 'number of seconds'} above 0.\nFix: {part}=30."
                 )
+        if self.runs == "process" and callable(self.score) and self._score_calls_models:
+            raise DataError(
+                f"task {self.name!r}: runs='process' and score takes llm; models stay in this process.\n"
+                "Fix: runs='thread', or an async score."
+            )
         for part in ("attempt", "score"):
             if not callable(getattr(self, part)):
                 raise DataError(
@@ -249,15 +270,32 @@ class Task(Generic[S, O]):
             )  # fmt: skip
             return made
 
-    async def judge(self, sample: S, output: O) -> Score:
+    async def judge(self, sample: S, output: O, llm: Llm | None = None) -> Score:
         """Return the `Score` of an output, checked: its numbers are finite floats within bounds.
 
         Raises `DataError` if the task's ``score`` returns no `Score`, a value that is not a finite number within
         ``bounds``, or an objective that is not a finite number; `TimeoutError` after ``timeout`` seconds. Errors of
         ``score`` itself pass through.
         """
+        given: tuple[Any, ...] = (sample, output)
+        if self._score_calls_models:
+            if llm is None:
+                raise DataError(
+                    f"task {self.name!r}: score takes llm, but the stage that scores calls no model.\n"
+                    "Fix: llm='task' on that stage, or a score of a sample and an output."
+                )
+            given = (*given, from_any_thread(llm) if self.runs == "thread" else llm)
         with self._limited("score"):
-            return self._checked(await run_in(self.runs, self.workers, self.score, sample, output))
+            return self._checked(await run_in(self.runs, self.workers, self.score, *given))
+
+    @cached_property
+    def _score_calls_models(self) -> bool:
+        try:
+            parameters = inspect.signature(self.score).parameters.values()
+        except (TypeError, ValueError):
+            return False
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return sum(p.default is p.empty and p.kind in kinds for p in parameters) > 2
 
     @contextmanager
     def _limited(self, part: str) -> Iterator[None]:

@@ -32,7 +32,7 @@ def others(**fields: Any) -> Change:
 class Harsh(fg.Task[Any, Any]):
     """A task that judges by itself."""
 
-    async def judge(self, sample: Any, output: Any) -> fg.Score:
+    async def judge(self, sample: Any, output: Any, llm: Any = None) -> fg.Score:
         return fg.Score(0.0)
 
 

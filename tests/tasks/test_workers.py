@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextvars
+import json
 import os
 import sys
 import threading
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
+from click.testing import CliRunner
 
 import flashgraph as fg
+from flashgraph.cli import cli
+from flashgraph.parts import Archive, Attempt, Candidate, Work
 from flashgraph.tasks.workers import is_async, run_in
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -181,8 +187,6 @@ def test_what_is_async() -> None:
 
     async def later(number: int) -> None: ...
 
-    from functools import partial
-
     assert [is_async(f) for f in (later, partial(later, 1), Later(), len, partial(len, []))] == [True] * 3 + [False] * 2
 
 
@@ -191,8 +195,6 @@ def test_a_stage_runs_elsewhere(runs: Any) -> None:
     """Its result flows on as of any stage; in a thread it may call its model."""
     graph = fg.Graph("elsewhere")
     seen = []
-
-    from flashgraph.parts import Archive, Attempt, Candidate, Work
 
     pool = graph.pool("pool", Archive)
 
@@ -220,3 +222,80 @@ def test_a_stage_runs_elsewhere(runs: Any) -> None:
     assert result.best is not None
     assert result.best.score == 1
     assert threading.get_ident() not in seen
+
+
+def judged(runs: Any, *, plain: bool) -> fg.Task[Any, Any]:
+    """A task whose score asks a judge whether the output is good."""
+    good = "Is this good: {}"
+
+    async def later(sample: str, output: str, llm: Any) -> fg.Score:
+        return fg.Score(float((await llm(good.format(output), role="judge")).text == "yes"))
+
+    def blocking(sample: str, output: str, llm: Any) -> fg.Score:
+        return fg.Score(float(llm(good.format(output), role="judge").text == "yes"))
+
+    samples = ["a", "b"]
+    return fg.Task("j", samples, samples, samples, score=blocking if plain else later, runs=runs, roles=("judge",))
+
+
+@BACKENDS
+@pytest.mark.parametrize(("runs", "plain"), [("loop", False), ("thread", True)])
+def test_a_score_calls_a_judge(backend: str, runs: Any, plain: bool) -> None:
+    """Its calls are the run's, by their role."""
+    asked: list[str] = []
+
+    def judge(messages: Any) -> str:
+        asked.append(messages[-1]["content"])
+        return "yes"
+
+    models = {"task": lambda messages: "fine", "reflection": lambda messages: "no", "judge": judge}
+    result = fg.run("gepa", judged(runs, plain=plain), models=models, budget=fg.Budget(evaluations=2), backend=backend)
+    assert result.best is not None
+    assert result.best.score == 1
+    assert asked == ["Is this good: fine"] * 2
+    assert result.spent.calls == 4
+
+
+@pytest.mark.parametrize(
+    ("role", "models", "said"),
+    [
+        ("judge", {"task": len, "reflection": len}, "no model was given for judge"),
+        ("jugde", {"task": lambda messages: "", "reflection": len, "judge": len}, "did you mean 'judge'"),
+    ],
+)
+def test_roles_that_are_not_there(role: str, models: Any, said: str) -> None:
+    async def score(sample: str, output: str, llm: Any) -> fg.Score:
+        await llm("?", role=role)
+        return fg.Score(0.0)
+
+    made = fg.Task("j", ["a"], ["a"], score=score, roles=("judge",))
+    if "judge" not in models:
+        with pytest.raises(fg.DataError, match=said):
+            fg.run("gepa", made, models=models, budget=fg.Budget(evaluations=1))
+        return
+    result = fg.run("gepa", made, models=models, budget=fg.Budget(evaluations=1))
+    assert said in " ".join(str(getattr(event, "reason", "")) for event in result.events)
+
+
+def test_models_stay_in_this_process() -> None:
+    with pytest.raises(fg.DataError, match="runs='process' and score takes llm"):
+        task(score=lambda sample, output, llm: fg.Score(1.0), runs="process")
+    with pytest.raises(fg.DataError, match="score takes llm, but the stage that scores calls no model"):
+        anyio.run(task(score=lambda sample, output, llm: fg.Score(1.0)).judge, 1, "")
+
+
+def test_the_held_out_test_asks_the_judge(tmp_path: Path) -> None:
+    """On the command line, where ``--model judge=...`` gives the model."""
+    (tmp_path / "t.py").write_text(
+        "import flashgraph as fg\n"
+        "async def score(sample, output, llm):\n"
+        "    return fg.Score(float((await llm(output, role='judge')).text == 'yes'))\n"
+        "task = fg.Task('j', ['a', 'b'], ['a', 'b'], ['c'], score=score, roles=('judge',))\n"
+        "def fine(messages): return 'fine'\n"
+        "def judge(messages): return 'yes' if messages[-1]['content'] == 'fine' else 'no'\n"
+    )
+    file, out = str(tmp_path / "t.py"), tmp_path / "run"
+    words = ["run", "gepa", "--task", file, "--model", f"{file}:fine", "--model", f"judge={file}:judge"]
+    ended = CliRunner().invoke(cli, [*words, "--evaluations", "2", "--out", str(out)])
+    assert ended.exit_code == 0, ended.output
+    assert json.loads((out / "result.json").read_text())["test"]["best"]["score"] == 1.0
