@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 import flashgraph
-from flashgraph.cli.failures import DEFECT, DONE, FAILED, INTERRUPTED, WRONG, cause, tell
+from flashgraph.cli.failures import DEFECT, DONE, FAILED, INTERRUPTED, WRONG, cause, report_error
 from flashgraph.errors import did_you_mean
 from flashgraph.text.terminal import guarded, say, say_error
 
@@ -98,5 +98,5 @@ def _exit_code(args: list[str]) -> int:
         if isinstance(cause(error), KeyboardInterrupt | click.Abort):
             say("interrupted", err=True)
             return INTERRUPTED
-        return tell(error)
+        return report_error(error)
     return int(code or DONE)

@@ -17,8 +17,8 @@ __all__ = ["command"]
 def command(first: str, second: str, as_json: bool) -> None:
     """Compare two runs (folders, or names in runs/).
 
-    The comparison has the settings that differ, what each run has used, the best scores by calls and by time, and a
-    diff of the best texts.
+    The comparison has the settings that differ, the spend, the best scores by calls and by time, and a diff of the
+    best texts.
     """
     import attrs
 

@@ -8,7 +8,7 @@ from flashgraph.errors import FlashgraphError, GraphError, ModelError, described
 from flashgraph.extras import missing
 from flashgraph.text.terminal import clean, say, say_error, style
 
-__all__ = ["DEFECT", "DONE", "FAILED", "INTERRUPTED", "WRONG", "cause", "no_defect", "tell"]
+__all__ = ["DEFECT", "DONE", "FAILED", "INTERRUPTED", "WRONG", "cause", "no_defect", "report_error"]
 
 DONE = 0
 WRONG = 1
@@ -71,7 +71,7 @@ def no_defect(error: BaseException) -> str:
     return ""
 
 
-def tell(error: BaseException) -> int:
+def report_error(error: BaseException) -> int:
     """Print ``error`` on stderr and return its exit code.
 
     Mistakes of the user and faults of the machine get one message; a defect of flashgraph gets a traceback.

@@ -59,8 +59,8 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
     is sent again. Failed work is not retried. Limits of the budget are for the whole run; they stay unless you give
     others.
 
-    If you did not start the run yourself on this machine, flashgraph shows its code and the targets of its requests and
-    keys, and asks first.
+    If you did not start the run yourself on this machine, flashgraph first asks. It shows the code that it would run,
+    and where requests and keys would go.
 
     \b
     flashgraph resume runs/gepa-tickets-20260101-120000

@@ -195,11 +195,11 @@ async def _run(
         begun.append(run)
         for event in run.result.events:
             progress.on_event(event)  # of earlier sessions, which the hook does not receive
-        asked = anyio.Event()
+        stopping = anyio.Event()
 
         def leave() -> None:
             run.drain(STOPPED)
-            asked.set()
+            stopping.set()
 
         interrupts.steps = [
             (f"stopping: running work has {order.grace:g} s to finish; Ctrl-C again to cancel it", leave),
@@ -212,7 +212,7 @@ async def _run(
         ):
             say(found.warning or f"{found}", err=True)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_grace, run, asked, order.grace)
+            tasks.start_soon(_grace, run, stopping, order.grace)
             result = await _watched(run, progress) if live else await _ended(run)
             tasks.cancel_scope.cancel()
         if not live:
@@ -221,9 +221,9 @@ async def _run(
         return await _tested(report, order, models, run, interrupts), run.abandoned
 
 
-async def _grace(run: Run, asked: anyio.Event, seconds: float) -> None:
+async def _grace(run: Run, stopping: anyio.Event, seconds: float) -> None:
     """Cancel running work ``seconds`` after the user has asked the run to stop."""
-    await asked.wait()
+    await stopping.wait()
     await anyio.sleep(seconds)
     run.stop(STOPPED)
 

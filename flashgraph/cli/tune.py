@@ -24,8 +24,8 @@ __all__ = ["command"]
     type=click.Choice(["time-to-score", "throughput", "cost"]),
     default="time-to-score",
     show_default=True,
-    help="The measure to optimise. time-to-score: seconds to the target score. throughput: proposals per minute. cost: "
-    "US dollars, or tokens without prices, to the target score or per accepted artifact.",
+    help="The measure to optimise: seconds to the target score, proposals per minute, or cost to the target score or "
+    "per accepted artifact. Cost is in US dollars, or in tokens without prices.",
 )
 @click.option(
     "--target-score", type=float, help="The target score.  [default: what the default settings reach in --minutes]"

@@ -111,7 +111,7 @@ def describe(graph: Graph | CheckedGraph) -> Description:
 
 def policies_of(edge: EdgeSpec) -> tuple[str, ...]:
     """Return a phrase for each policy that an edge states."""
-    said = [
+    phrases = [
         edge.scatter and f"scatter {function_name(edge.scatter)}",
         edge.gather and "gather",
         edge.fanout and f"fanout {edge.fanout} at most",
@@ -128,13 +128,13 @@ def policies_of(edge: EdgeSpec) -> tuple[str, ...]:
         edge.capacity and f"capacity {edge.capacity}",
         edge.orphans == "keep" and "keeps orphans",
     ]
-    return tuple(phrase for phrase in said if phrase)
+    return tuple(phrase for phrase in phrases if phrase)
 
 
 def _notes(stage: StageSpec) -> tuple[str, ...]:
-    said = [
+    phrases = [
         stage.spends and f"spends {', '.join(stage.spends)}",
         stage.workers and counted(stage.workers, "worker"),
         stage.fanout and f"fanout {stage.fanout} at most",
     ]
-    return tuple(phrase for phrase in said if phrase)
+    return tuple(phrase for phrase in phrases if phrase)

@@ -144,7 +144,7 @@ def _used(run: StoredRun) -> list[str]:
         ", ".join([f"{run.accepted():,} accepted", *amounts, usd, clock(spend.seconds)]),
         ", ".join([header.schedule, f"seed {header.seed}", *([f"limits: {', '.join(others)}"] if others else [])]),
     ]
-    lines += [f"{name}: {said}" for name, price in header.prices.items() if (said := _priced(price))]
+    lines += [f"{name}: {cost}" for name, price in header.prices.items() if (cost := _priced(price))]
     unpriced = [name for name, price in header.prices.items() if price["prompt"] is None]
     if unpriced:
         lines.append(f"price unknown, so the cost is not counted: {', '.join(unpriced)}")

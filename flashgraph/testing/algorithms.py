@@ -195,10 +195,10 @@ class _Case:
             )
         except NotApplicable:
             return
-        for place, (line, said) in enumerate(zip(lines, expected, strict=False)):
-            if (line.node, line.outcome) != said:
+        for place, (line, wanted) in enumerate(zip(lines, expected, strict=False)):
+            if (line.node, line.outcome) != wanted:
                 raise InvariantViolation(
-                    f"I11: step {place} of the lockstep run is {said}; the synchronous algorithm's is "
+                    f"I11: step {place} of the lockstep run is {wanted}; the synchronous algorithm's is "
                     f"{(line.node, line.outcome)}"
                 )
 

@@ -19,8 +19,8 @@ def conservation(log: Log) -> Check:
     while True:
         i, event = yield
         if isinstance(event, ev.Emitted):
-            said = f"source {event.source} emits number {event.emission}, after {emissions[event.source]} others"
-            log.expect(event.emission == emissions[event.source], "I1", i, said)
+            message = f"source {event.source} emits number {event.emission}, after {emissions[event.source]} others"
+            log.expect(event.emission == emissions[event.source], "I1", i, message)
             emissions[event.source] += 1
         elif isinstance(event, ev.Created):
             log.expect(event.item not in open_items | ended, "I1", i, f"item {event.item} was created twice")
@@ -82,8 +82,8 @@ def capacities(log: Log) -> Check:
             held.discard(event.item)
             taken(event.item)
         if isinstance(event, ev.Queued | ev.Dequeued):
-            said = f"edge {event.edge} holds {depth[event.edge]}, the run says {event.depth}"
-            log.expect(event.depth == depth[event.edge], "I2", i, said)
+            message = f"edge {event.edge} holds {depth[event.edge]}, the run says {event.depth}"
+            log.expect(event.depth == depth[event.edge], "I2", i, message)
         if isinstance(event, ev.Created | ev.Queued):
             capacity = log.plan.edges[event.edge].capacity
             log.expect(depth[event.edge] <= capacity, "I2", i, f"edge {event.edge} holds more than {capacity}")
@@ -144,10 +144,10 @@ def windows(log: Log) -> Check:
             limit = limits[event.endpoint]
             over = f"{event.endpoint} has over {limit} requests in flight"
             log.expect(flying[event.endpoint] <= limit, "I4", i, over)
-            said = (
+            message = (
                 f"{flying[event.endpoint]} requests are in flight at {event.endpoint}, the run says {event.in_flight}"
             )
-            log.expect(event.in_flight == flying[event.endpoint], "I4", i, said)
+            log.expect(event.in_flight == flying[event.endpoint], "I4", i, message)
         elif isinstance(event, ev.LimitChanged):
             log.expect(
                 event.limit >= 1, "I4", i, f"{event.endpoint} has the limit {event.limit}, which stops it forever"
@@ -176,8 +176,8 @@ def outages(log: Log) -> Check:
         if isinstance(event, ev.EndpointDown) and event.endpoint not in unsure:
             expected = min(10.0 * 2 ** times[event.endpoint], 120.0)
             times[event.endpoint] += 1
-            said = f"{event.endpoint} is down for {event.seconds} s, expected {expected}"
-            log.expect(math.isclose(event.seconds, expected), "I4", i, said)
+            message = f"{event.endpoint} is down for {event.seconds} s, expected {expected}"
+            log.expect(math.isclose(event.seconds, expected), "I4", i, message)
             until[event.endpoint] = event.at + expected
         elif isinstance(event, ev.CallEnded):
             answered = sent_to[event.call] if event.how == "done" else ""

@@ -75,7 +75,7 @@ async def _ask(model: Model, seconds: float) -> None:
     with anyio.move_on_after(seconds) as scope:
         try:
             reply = await reply_of(model, messages, params)
-        except fg.DataError as error:  # raised for what is no reply
+        except fg.DataError as error:  # raised for a value that is no reply
             raise ModelViolation(str(error).replace("; expected ", "\n    expected: ")) from error
     _expect(not scope.cancelled_caught, f"no reply after {seconds:g} s", "a reply, or an exception of fg.ModelError")
     _expect(isinstance(reply, fg.Reply), f"complete returned a {type(reply).__name__}", "fg.Reply(text, fg.Usage(...))")

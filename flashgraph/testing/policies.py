@@ -29,11 +29,11 @@ def _expect(holds: bool, policy: object, found: str, expected: str) -> None:
 
 
 def _alike(policy: object, name: str, call: Callable[..., Any], *arguments: Any) -> Any:
-    said, again = call(*arguments), call(*arguments)
+    result, again = call(*arguments), call(*arguments)
     shown = ", ".join(map(repr, arguments))
-    _expect(said == again, policy, f"{name}({shown}) is {said!r}, and then {again!r}",
-            "the same for the same arguments: a run that is resumed asks again")  # fmt: skip
-    return said
+    _expect(result == again, policy, f"{name}({shown}) is {result!r}, and then {again!r}",
+            "the same for the same arguments: a resumed run calls it again")  # fmt: skip
+    return result
 
 
 def check_policy(policy: Rule | All | FailAbove | Control | QueueOrder | Discriminative) -> None:
@@ -84,8 +84,8 @@ def _staleness(rule: Rule) -> None:
         refreshing = decision.kind != "refresh" or rule.refreshes()
         _expect(refreshing, rule, f"{at} refreshes", "refreshes() to say so: `check` relies on it")
     for repairs, touched in product(range(4), (True, False)):
-        ask = partial(_said, touched)
-        kinds = [rule.decide(lag, repairs, ask).kind for lag in range(12)]
+        when = partial(_condition, touched)
+        kinds = [rule.decide(lag, repairs, when).kind for lag in range(12)]
         first = kinds.index("discard") if "discard" in kinds else len(kinds)
         later = next((lag for lag in range(first, len(kinds)) if kinds[lag] != "discard"), None)
         _expect(later is None, rule, f"it discards at lag {first} and not at lag {later}",
@@ -95,7 +95,7 @@ def _staleness(rule: Rule) -> None:
     _expect(not endless, rule, "it repairs an item that was repaired a million times", "an end: `times`")
 
 
-def _said(touched: bool, when: Callable[[Any, Any], bool]) -> bool:
+def _condition(touched: bool, when: Callable[[Any, Any], bool]) -> bool:
     """Return ``touched`` in place of a rule's condition on an item."""
     return touched
 
@@ -127,9 +127,9 @@ def _group(size: int, arrived: int) -> Group[str, int]:
 def _failure(rule: FailAbove) -> None:
     """Check that more failures never save a group."""
     for size in range(7):
-        said = [bool(_alike(rule, "fails", rule.fails, failed, size)) for failed in range(size + 1)]
-        _expect(not said[0], rule, f"a group of {size} fails without a failure", "no failure, no failed group")
-        _expect(said == sorted(said), rule, f"of {size} members, {said.index(True) if True in said else 0} failures "
+        result = [bool(_alike(rule, "fails", rule.fails, failed, size)) for failed in range(size + 1)]
+        _expect(not result[0], rule, f"a group of {size} fails without a failure", "no failure, no failed group")
+        _expect(result == sorted(result), rule, f"of {size} members, {result.index(True) if True in result else 0} failures "
                 "fail the group and more do not", "more failures never save a group")  # fmt: skip
 
 
@@ -157,10 +157,10 @@ def _control(control: Control) -> None:
         _expect(1 <= start <= most, control, f"start({most}) is {start!r}", f"1 to {most}")
     workers = {"a": 1, "b": 4, "c": 64}
     for done in ({}, {"a": 10.0}, {"a": 0.5, "b": 3.0, "c": 100.0}):
-        said = _alike(control, "adjust", control.adjust, dict(workers), dict(done))
-        _expect(set(said) == set(workers), control, f"adjust names {sorted(said)}", "every stage, and no other")
-        whole = all(isinstance(n, int) and n >= 1 for n in said.values())
-        _expect(whole, control, f"adjust({workers}, {done}) is {said}", "whole numbers from 1")
+        result = _alike(control, "adjust", control.adjust, dict(workers), dict(done))
+        _expect(set(result) == set(workers), control, f"adjust names {sorted(result)}", "every stage, and no other")
+        whole = all(isinstance(n, int) and n >= 1 for n in result.values())
+        _expect(whole, control, f"adjust({workers}, {done}) is {result}", "whole numbers from 1")
 
 
 def _queue(order: QueueOrder) -> None:

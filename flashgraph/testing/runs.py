@@ -104,7 +104,7 @@ class LatencyModel:
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
         request = messages[-1]["content"]
-        said: tuple[Quota, ...] = ()
+        quotas: tuple[Quota, ...] = ()
         try:
             if anyio.current_time() - self._opened < self._down:
                 await anyio.sleep(0.1)
@@ -117,14 +117,14 @@ class LatencyModel:
                     # Not a round number, because event loops differ in which moments are equal.
                     await anyio.sleep(0.05 + drawn / 100)
                     raise self._passing(drawn)
-                said = _quotas(drawn)
+                quotas = _quotas(drawn)
             fate = self._fate(request)
             await anyio.sleep(self._seconds(request))
             if fate == "timeout":
                 raise PassingFault(TimedOut("generated: timeout"), tries=2, cut_off=True)
             if fate != "answered":
                 raise RequestFailed(f"generated: {fate}")
-            return fg.Reply("ok", fg.Usage(10, 1 + int(9 * draw(request))), 0.001, quotas=said)
+            return fg.Reply("ok", fg.Usage(10, 1 + int(9 * draw(request))), 0.001, quotas=quotas)
         finally:
             self.in_flight -= 1
 

@@ -67,8 +67,8 @@ def _rounds_and_groups(machine: Machine) -> None:
     held = Counter((i.round, i.late) for i in flow.places.items.values())
     for round_ in flow.rounds.open.values():
         counts = (held[round_.id, False], held[round_.id, True])
-        said = (round_.open, round_.late)
-        _expect(said == counts, "I4", f"round {round_.id} counts {said} items (open, late), there are {counts}")
+        recorded = (round_.open, round_.late)
+        _expect(recorded == counts, "I4", f"round {round_.id} counts {recorded} items (open, late), found {counts}")
     for source in machine.plan.sources:
         mine = sum(held[r.id, False] > 0 for r in flow.rounds.open.values() if r.source == source)
         _expect(mine <= machine.plan.schedule.window, "I4", f"source {source} has {mine} rounds open")
@@ -88,7 +88,7 @@ def _rounds_and_groups(machine: Machine) -> None:
     )
     for group in flow.groups.open.values():
         alive = {g: [carried[group.id, g, index] for index in range(group.size)] for g in group.gathers}
-        _expect(group.alive == alive, "I8", f"group {group.id} counts {group.alive} by member, there are {alive}")
+        _expect(group.alive == alive, "I8", f"group {group.id} counts {group.alive} by member, found {alive}")
 
 
 def _bounds(machine: Machine) -> None:
@@ -96,7 +96,7 @@ def _bounds(machine: Machine) -> None:
     for name, queue in machine.flow.places.queues.items():
         _expect(len(queue) <= queue.capacity, "I2", f"edge {name} holds {len(queue)} of {queue.capacity}")
         opened = sum(g.waiting > 0 and g.edge == name for g in machine.flow.groups.open.values())
-        _expect(queue.opened == opened, "I2", f"edge {name} counts {queue.opened} opened groups, there are {opened}")
+        _expect(queue.opened == opened, "I2", f"edge {name} counts {queue.opened} opened groups, found {opened}")
     busy = Counter(job.node for job in machine.jobs.values() if job.kind != "source")
     for name, state in machine.stages.items():
         _expect(state.busy == busy[name], "I3", f"stage {name} counts {state.busy} workers, {busy[name]} are busy")
@@ -106,9 +106,9 @@ def _bounds(machine: Machine) -> None:
     flying = Counter(c.endpoint for c in machine.calls.open.values() if c.reservation is not None)
     holding = Counter(job.slot for job in machine.jobs.values() if job.slot is not None)
     for name, endpoint in machine.slots.endpoints.items():
-        said = (endpoint.in_flight, endpoint.used)
+        recorded = (endpoint.in_flight, endpoint.used)
         counts = (flying[name], flying[name] + holding[name])
-        _expect(said == counts, "I4", f"endpoint {name} counts {said} (in flight, used), there are {counts}")
+        _expect(recorded == counts, "I4", f"endpoint {name} counts {recorded} (in flight, used), found {counts}")
         # A limit that falls takes no slot back, but no slot is given above it.
         most = endpoint.taken_under
         _expect(counts[1] <= most, "I4", f"endpoint {name} has {counts[1]} slots in use, taken under a limit of {most}")

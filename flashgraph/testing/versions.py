@@ -328,8 +328,8 @@ def failures(log: Log) -> Check:
     """I15: a failure affects only what the failure rule says.
 
     An item fails by its own job, by a function of the graph that raised for it, or with its group.  A group fails when
-    more of it failed than its rule allows.  A failed job fails its own item.  A round fails if an item outside of all
-    groups fails, and only if an item of it fails or a function on the edges of its source raises.
+    more members failed than its rule allows.  A failed job fails its own item.  A round fails if one of its items fails
+    outside of all groups.  Otherwise it fails only with an item, or with a function on the edges of its source.
     """
     item_of: dict[int, int] = {}
     round_of: dict[int, int] = {}
@@ -355,12 +355,12 @@ def failures(log: Log) -> Check:
         elif isinstance(event, ev.GroupFailed):
             broken.add(event.group)
             fails = raised or log.plan.edges[event.edge].on_failure.fails(event.failed, event.size)
-            said = f"a group failed with {event.failed} of {event.size}, which its rule bears"
-            log.expect(fails, "I15", i, said)
+            message = f"a group failed with {event.failed} of {event.size}, which its rule allows"
+            log.expect(fails, "I15", i, message)
         elif isinstance(event, ev.RoundEnded):
-            said = f"round {event.round} is said to have {'failed' if event.failed else 'not failed'}"
-            log.expect(event.failed or event.round not in failed_alone, "I15", i, said)
-            log.expect(not event.failed or raised or event.round in hurt, "I15", i, said)
+            message = f"round {event.round} is reported to have {'failed' if event.failed else 'not failed'}"
+            log.expect(event.failed or event.round not in failed_alone, "I15", i, message)
+            log.expect(not event.failed or raised or event.round in hurt, "I15", i, message)
         elif isinstance(event, ev.JobStarted) and event.item is not None:
             item_of[event.job] = event.item
             running[event.item] = event.stage

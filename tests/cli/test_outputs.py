@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from flashgraph.cli.failures import DEFECT, FAILED, INTERRUPTED, WRONG, tell
+from flashgraph.cli.failures import DEFECT, FAILED, INTERRUPTED, WRONG, report_error
 
 from .conftest import Cli
 from .server import serving
@@ -121,7 +121,7 @@ def test_names_that_no_file_can_have(cli: Cli, args: tuple[str, ...]) -> None:
 )
 def test_only_a_defect_is_one(error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
     """A fault of the machine or its files gets a fix, and no traceback."""
-    assert tell(error) == code
+    assert report_error(error) == code
     shown = capsys.readouterr().err
     assert said in shown
     assert ("Please report it" in shown) == (code == DEFECT)

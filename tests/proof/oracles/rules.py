@@ -277,7 +277,7 @@ CONTROLS: Mapping[str, Callable[[], Control]] = {
 
 
 def ranks(name: str, waiting: Sequence[Waiting]) -> None:
-    """I9: work goes in the order that the control policy states, and a server gets a coarser version of it."""
+    """I9: work goes in the order that the control policy states, and a server gets a coarser order."""
     control = CONTROLS[name]()
     waiting = [attrs.evolve(w, age=age) for age, w in enumerate(waiting)]
     expected = waiting
