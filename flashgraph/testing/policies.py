@@ -127,9 +127,9 @@ def _group(size: int, arrived: int) -> Group[str, int]:
 def _failure(rule: FailAbove) -> None:
     """Check that more failures never save a group."""
     for size in range(7):
-        result = [bool(_alike(rule, "fails", rule.fails, failed, size)) for failed in range(size + 1)]
-        _expect(not result[0], rule, f"a group of {size} fails without a failure", "no failure, no failed group")
-        _expect(result == sorted(result), rule, f"of {size} members, {result.index(True) if True in result else 0} failures "
+        fails = [bool(_alike(rule, "fails", rule.fails, failed, size)) for failed in range(size + 1)]
+        _expect(not fails[0], rule, f"a group of {size} fails without a failure", "no failure, no failed group")
+        _expect(fails == sorted(fails), rule, f"of {size} members, {fails.index(True) if True in fails else 0} failures "
                 "fail the group and more do not", "more failures never save a group")  # fmt: skip
 
 
