@@ -129,8 +129,9 @@ def _failure(rule: FailAbove) -> None:
     for size in range(7):
         fails = [bool(_alike(rule, "fails", rule.fails, failed, size)) for failed in range(size + 1)]
         _expect(not fails[0], rule, f"a group of {size} fails without a failure", "no failure, no failed group")
-        _expect(fails == sorted(fails), rule, f"of {size} members, {fails.index(True) if True in fails else 0} failures "
-                "fail the group and more do not", "more failures never save a group")  # fmt: skip
+        first = fails.index(True) if True in fails else 0
+        _expect(fails == sorted(fails), rule, f"of {size} members, {first} failures fail the group and more do not",
+                "more failures never save a group")  # fmt: skip
 
 
 def _control(control: Control) -> None:

@@ -141,7 +141,7 @@ def test_ctrl_c_within_a_task_group(error: BaseException, cli: Cli, monkeypatch:
 
 
 def test_an_exit_of_the_users_is_no_success(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever it comes from: the command has not done what it was told to."""
+    """A command that user code ends with `sys.exit(0)` has failed."""
     monkeypatch.setattr("flashgraph.graph.loading.shipped", lambda: sys.exit(0))
     ended = cli("algorithms")
     assert (ended.code, ended.out) == (WRONG, "")
