@@ -81,9 +81,15 @@ def command(
 
 
 def _chosen(folder: Path, keep: int | None, older_than: timedelta | None, statuses: tuple[str, ...]) -> list[Summary]:
+    from flashgraph.errors import DataError
     from flashgraph.observe.records import Summary
     from flashgraph.run.journal.folders import is_held, runs_in
 
+    if folder.is_symlink():
+        raise DataError(
+            f"{folder}: found a symbolic link, expected the folder itself; nothing is removed through a link.\n"
+            f"Fix: flashgraph prune {folder.resolve()}"
+        )
     found = runs_in(folder)
     for link in filter(Path.is_symlink, found):
         say(f"{link}: skipped, because it is a symbolic link", err=True)

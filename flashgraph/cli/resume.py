@@ -72,10 +72,11 @@ def command(run: str, models: tuple[str, ...], minutes: float | None, backend: s
     from flashgraph.launch.arguments import roles_of
     from flashgraph.run.budget import Budget
     from flashgraph.run.journal.folders import find_run
-    from flashgraph.run.journal.keeper import read_header
+    from flashgraph.run.journal.keeper import read_header, require_no_link
 
     # Resolve paths before the user's code runs, because it may change the working directory.
     home, folder = Path.cwd(), find_run(run)
+    require_no_link(folder)
     header = read_header(folder)
     words = dict(header.order)
     given_models = models_by_role(models, list(words.get("models", {})))

@@ -25,7 +25,11 @@ def command(folder: Path, as_json: bool) -> None:
     from flashgraph.observe.runs import runs_table
     from flashgraph.run.journal.folders import runs_in
 
-    found = sorted(map(Summary.read, runs_in(folder)), key=lambda run: (run.opened or "", run.name), reverse=True)
+    runs = runs_in(folder)
+    for link in filter(Path.is_symlink, runs):
+        say(f"{link}: skipped, because it is a symbolic link", err=True)
+    own = (run for run in runs if not run.is_symlink())
+    found = sorted(map(Summary.read, own), key=lambda run: (run.opened or "", run.name), reverse=True)
     if as_json:
         say_json([summary_json(run) for run in found])
         return

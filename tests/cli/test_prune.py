@@ -157,3 +157,15 @@ def test_a_link_among_the_runs(cli: Cli, runs: Path, made: Path) -> None:
     assert "runs/link: skipped, because it is a symbolic link" in ended.err
     assert there(runs) == ["link"]
     assert (made / "old" / "journal.db").exists()
+
+
+def test_a_folder_that_is_a_link(cli: Cli, runs: Path) -> None:
+    """Nothing is removed through it; the folder itself may be named."""
+    runs.rename("elsewhere")
+    Path("runs").symlink_to("elsewhere")
+    ended = cli("prune", "--keep", "0", "--yes")
+    assert (ended.code, ended.out) == (1, "")
+    assert f"Fix: flashgraph prune {Path('elsewhere').resolve()}" in ended.err
+    assert there(Path("elsewhere"))
+    assert cli("prune", "elsewhere", "--keep", "0", "--yes").code == 0
+    assert not list(Path("elsewhere").glob("*/journal.db"))

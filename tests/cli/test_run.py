@@ -271,6 +271,25 @@ def test_resume(cli: Cli, tmp_path: Path) -> None:
         assert json.loads((tmp_path / "out" / "result.json").read_text())["spent"]["proposals"] == 6
 
 
+def test_what_tests_have_cost_stays_counted_with_another_task(cli: Cli, tmp_path: Path) -> None:
+    """A run that begins anew, twice, reports the cost of all its tests."""
+    task = tmp_path / "mine.py"
+    task.write_text(WORDS.read_text())
+    with serving(wise) as server:
+        run(cli, server, "--proposals", "1", "--schedule", "lockstep", task=task)
+        costs = []
+        for change in ("cow", "doe"):
+            costs.append(json.loads((tmp_path / "out" / "result.json").read_text())["test"]["spent"]["calls"])
+            task.write_text(task.read_text().replace(f'"{change}"', f'"{change}s"'))
+            for name in [name for name in sys.modules if name.startswith("flashgraph_file_mine")]:
+                del sys.modules[name]  # as in another process
+            assert cli("resume", "out", "--accept-changes", "--proposals", f"{len(costs) + 1}").code == 0
+        last = json.loads((tmp_path / "out" / "result.json").read_text())
+        shown = json.loads(cli("show", "out", "--json").out)
+    assert 0 < costs[0] < costs[1] < last["test"]["spent"]["calls"]
+    assert shown["run"]["spend"]["calls"] == server.chats
+
+
 def test_the_test_is_not_paid_again(cli: Cli, tmp_path: Path) -> None:
     """Resuming tests only what it has not tested, and reports the same for the rest."""
     with serving(wise) as server:
@@ -356,6 +375,23 @@ def test_resume_of_what_has_failed(cli: Cli, tmp_path: Path) -> None:
         ended = cli("resume", "out", "--accept-changes", "--target-score", "inf")
     assert ended.code == 0
     assert "4 proposals" in ended.out
+
+
+def test_the_lock_is_deleted_while_the_run_goes_on(cli: Cli, tmp_path: Path) -> None:
+    """The run stops, because another process could take it, and can be resumed."""
+
+    def delete(server: Server) -> None:
+        if server.chats == 30:
+            (tmp_path / "out" / "lock").unlink()
+
+    with serving(wise) as server:
+        server.on_chat = delete
+        ended = run(cli, server, "--proposals", "200", "--no-test", "--target-score", "inf")
+        assert server.chats < 60
+        assert ended.code == 3
+        assert "the file lock was deleted or replaced during the run" in ended.err
+        assert "flashgraph resume out" in ended.out
+        assert cli("resume", "out", "--proposals", "12").code == 0
 
 
 def test_the_journal_is_deleted_while_the_run_goes_on(cli: Cli, tmp_path: Path) -> None:

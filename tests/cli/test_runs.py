@@ -14,6 +14,7 @@ import pytest
 import flashgraph as fg
 from flashgraph.observe.records import EVIDENCE
 from flashgraph.observe.runs import age
+from flashgraph.run.journal import JournalError
 from tests.journal.small import held, judged_run, small_run
 
 from .conftest import Cli
@@ -270,3 +271,18 @@ def test_ages() -> None:
     for seconds, said in spans.items():
         assert age((now - timedelta(seconds=seconds)).isoformat(), now) == said
     assert age(None, now) == ""
+
+
+def test_links_among_the_runs(cli: Cli, runs: Path) -> None:
+    """They are not listed, and not resumed: neither here nor from Python."""
+    (runs / "two").rename("elsewhere")
+    (runs / "two").symlink_to(Path("elsewhere").resolve())
+    ended = cli("runs", "--json")
+    assert [run["name"] for run in json.loads(ended.out)] == ["one"]
+    assert "runs/two: skipped, because it is a symbolic link" in ended.err
+    for name in ("two", "runs/two", "runs/two/journal.db"):
+        ended = cli("resume", name, "--proposals", "20")
+        assert (ended.code, ended.out) == (1, "")
+        assert f"Fix: name the folder itself: {Path('elsewhere').resolve()}" in ended.err
+    with pytest.raises(JournalError, match="expected the run's own folder"):
+        small_run(runs / "two", schedule="pipelined", resume=True)

@@ -6,7 +6,7 @@ import enum
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from flashgraph.graph.loading import load_graph
 from flashgraph.graph.ports import Group, Member, Several
 from flashgraph.parts import Archive
 from flashgraph.run.journal.codec import LONG, Codec
-from flashgraph.run.journal.jsontext import TAG
+from flashgraph.run.journal.jsontext import TAG, dumped, loaded
 from flashgraph.run.journal.plain import plain
 
 
@@ -360,3 +360,30 @@ def test_a_class_that_has_other_fields_now() -> None:
         caught.value
     )
     assert "\nFix: resume with the graph and the version of flashgraph that the run" in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [10**5000, -(10**5000), 2**10_000, 2**9_999, -1, 2**64], ids=range(6))
+def test_integers_of_any_size(number: int) -> None:
+    """Also those whose digits Python does not read, and as keys."""
+    value = {number: [number]}
+    codec = Codec(())
+    assert codec.decode(loaded(dumped(codec.encode(value, str))), str) == value
+
+
+def endless() -> list[Any]:
+    found: list[Any] = []
+    found.append(found)
+    return found
+
+
+def deep() -> list[Any]:
+    found: list[Any] = []
+    for _ in range(100_000):
+        found = [found]
+    return found
+
+
+@pytest.mark.parametrize("make", [endless, deep])
+def test_what_is_nested_too_deeply_is_refused(make: Callable[[], Any]) -> None:
+    with pytest.raises(DataError, match="nested too deeply, or holds itself"):
+        Codec(()).encode(make(), str)

@@ -29,7 +29,10 @@ __all__ = ["LONG", "Codec"]
 LONG = 200
 """Texts of at least this many characters are stored apart, under their hash."""
 
-OWN = ("long", "tuple", "dict", "set", "frozenset", "bytes", "enum", "float")
+LARGE = 10_000
+"""Bits of the largest integer that is stored in decimal, of which Python reads at most 4,300 digits."""
+
+OWN = ("long", "tuple", "dict", "set", "frozenset", "bytes", "enum", "float", "int")
 """Tags that do not name a class."""
 Put = Callable[[str], str]
 Get = Callable[[str], str]
@@ -86,6 +89,17 @@ class Codec:
 
         Raises `DataError` for a value that could not be decoded.
         """
+        try:
+            return self._encoded(value, put)
+        except RecursionError:
+            raise DataError(
+                "a value that is nested too deeply, or holds itself, cannot be stored with the run.\n"
+                "Fix: make it flat, as a list of its parts with their numbers."
+            ) from None
+
+    def _encoded(self, value: Any, put: Put) -> Any:
+        if isinstance(value, int) and value.bit_length() > LARGE:
+            return {TAG: "int", "of": hex(value)}
         if value is None or (isinstance(value, bool | int | float) and not isinstance(value, enum.Enum)):
             return tagged(value) if isinstance(value, float) and not math.isfinite(value) else value
         if isinstance(value, enum.Enum):
@@ -102,21 +116,21 @@ class Codec:
     def _composed(self, value: Any, put: Put) -> Any:
         kind = type(value)
         if kind is list:
-            return [self.encode(v, put) for v in value]
+            return [self._encoded(v, put) for v in value]
         if kind is tuple:
-            return {TAG: "tuple", "of": [self.encode(v, put) for v in value]}
+            return {TAG: "tuple", "of": [self._encoded(v, put) for v in value]}
         if attrs.has(kind) or dataclasses.is_dataclass(kind):
-            fields = {f: self.encode(getattr(value, f), put) for f in _fields(kind)}
+            fields = {f: self._encoded(getattr(value, f), put) for f in _fields(kind)}
             return {TAG: self._name(kind), **fields}
         if hasattr(kind, "_fields"):
-            return {TAG: self._name(kind), "of": [self.encode(v, put) for v in value]}
+            return {TAG: self._name(kind), "of": [self._encoded(v, put) for v in value]}
         if isinstance(value, Mapping):
             if all(type(k) is str for k in value) and TAG not in value:
-                return {k: self.encode(v, put) for k, v in value.items()}
-            return {TAG: "dict", "of": [[self.encode(k, put), self.encode(v, put)] for k, v in value.items()]}
+                return {k: self._encoded(v, put) for k, v in value.items()}
+            return {TAG: "dict", "of": [[self._encoded(k, put), self._encoded(v, put)] for k, v in value.items()]}
         if isinstance(value, Set):
             # Sorted, so that equal sets give equal JSON.
-            members = sorted((self.encode(v, put) for v in value), key=repr)
+            members = sorted((self._encoded(v, put) for v in value), key=repr)
             return {TAG: "set" if kind is set else "frozenset", "of": members}
         if isinstance(value, list):
             return self._composed(list(value), put)
@@ -148,6 +162,8 @@ class Codec:
                 return set(members) if tag == "set" else frozenset(members)
             case "bytes":
                 return base64.b64decode(of)
+            case "int":
+                return int(of, 16)
             case "float":
                 return untagged(data)
             case "enum":

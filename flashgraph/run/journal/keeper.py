@@ -23,7 +23,7 @@ from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity
 from flashgraph.run.session_start import SessionStart
 
-__all__ = ["JOURNAL", "Kept", "keep", "read_header", "unheld", "unusable"]
+__all__ = ["JOURNAL", "Kept", "keep", "read_header", "require_no_link", "unheld", "unusable"]
 
 JOURNAL = "journal.db"
 
@@ -62,6 +62,15 @@ def unusable(folder: Path) -> str:
     return ""
 
 
+def require_no_link(folder: Path) -> None:
+    """Raise `JournalError` where a run's folder is a symbolic link: it may lead to a run that nobody has named."""
+    if folder.is_symlink():
+        raise JournalError(
+            f"{folder}: found a symbolic link, expected the run's own folder; nothing is written through a link.\n"
+            f"Fix: name the folder itself: {folder.resolve()}"
+        )
+
+
 @contextmanager
 def keep(
     folder: Path,
@@ -78,6 +87,8 @@ def keep(
     Raises `JournalError` when another process holds the folder or the journal cannot be made or read, and `DataError`
     when changes of the graph prevent resuming.
     """
+    if resume:
+        require_no_link(folder)
     lock = filelock.FileLock(folder / "lock", mode=FILE)
     try:
         make_folder(folder)

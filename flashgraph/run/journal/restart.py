@@ -42,13 +42,16 @@ def restart(path: Path, before: Header, header: Header, codec: Codec, machine: M
         resumed = replayed(store, before, codec, old, changes)
         spent = Counter(old.ledger.settled)
         spent.update(old.ledger.reserved)  # by requests whose replies were lost
-        spent.update(uncharged(Examined(store, JournalWriter(store, codec), old.ledger), old.ledger))
+        examined = Examined(store, JournalWriter(store, codec), old.ledger)
+        spent.update(uncharged(examined, old.ledger))
         best = old.champion[1] if old.champion is not None else None
         texts = {**carried(store.db, store.path).texts, **((texts_of(best.value) or {}) if best is not None else {})}
     finally:
         store.close()
     kept = next(free for n in count(1) if not (free := path.with_name(f"{path.stem}-{n}{path.suffix}")).exists())
-    _begin(path.with_name(f"{path.name}.new"), header, codec, Carried(texts, resumed.at, kept.name), spent)
+    _begin(
+        path.with_name(f"{path.name}.new"), header, codec, Carried(texts, resumed.at, kept.name), spent, examined.before
+    )
     try:
         try:
             os.link(path, kept)  # a journal of this name exists at every moment, should the process be killed
@@ -68,17 +71,26 @@ def _task_of(before: Header, now: Task[Any, Any] | None) -> Task[Any, Any] | Non
     return now if now is None or bounds is None else attrs.evolve(now, bounds=tuple(bounds))
 
 
-def _begin(path: Path, header: Header, codec: Codec, taken: Carried, spent: Mapping[str, float]) -> None:
-    """Write a journal that holds only what the run begins with."""
+def _begin(
+    path: Path,
+    header: Header,
+    codec: Codec,
+    taken: Carried,
+    spent: Mapping[str, float],
+    tested: Mapping[str, float],
+) -> None:
+    """Write a journal that holds only what the run begins with; of what is ``spent``, tests have cost ``tested``."""
     path.unlink(missing_ok=True)
     store = Store(path, create=True)
     try:
         JournalWriter(store, codec).begin(header)
         sql = (
             "INSERT INTO tests (work, request, how, prompt_tokens, completion_tokens, finish, spent)"
-            " VALUES ('', '', 'carried', 0, 0, '', ?)"
+            " VALUES (?, '', 'carried', 0, 0, '', ?)"
         )
         took = (CARRIED, dumped(attrs.asdict(taken)))
-        store.put([(sql, (dumped(dict(spent)),)), ("INSERT INTO meta VALUES (?, ?)", took)]).result()
+        rest = {name: amount - tested.get(name, 0.0) for name, amount in spent.items()}
+        rows = [(sql, ("", dumped(rest))), (sql, ("carried", dumped(dict(tested))))]
+        store.put([*rows, ("INSERT INTO meta VALUES (?, ?)", took)]).result()
     finally:
         store.close()

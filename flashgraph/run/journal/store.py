@@ -339,6 +339,11 @@ class Store:
                 "could not be stored; it cannot be resumed.\n"
                 "Fix: start a new run; the result files of this one hold what it has reached."
             )
+        if self._watched.unlocked():
+            raise JournalError(
+                f"{self.path.parent}: the file lock was deleted or replaced during the run, so that another process "
+                f"could write to it too. The run stops.\nFix: flashgraph resume {self.path.parent}"
+            )
 
     def _readable(self) -> bool:
         """Return whether the last turn can be read from the files, and not only from this connection's cache."""

@@ -29,6 +29,12 @@ class Watched:
         self._whole = whole
         """Returns whether the last write can be read."""
         self._files: dict[Path, _File] = {}
+        self._lock = path.with_name("lock")
+        self._held = _number(self._lock)
+
+    def unlocked(self) -> bool:
+        """Return whether the run's lock was deleted or replaced, so that another process may take the run."""
+        return self._held is not None and _number(self._lock) != self._held
 
     def wrong(self) -> str:
         """Return what is wrong with the files, in words; empty if nothing is."""
@@ -51,3 +57,12 @@ class Watched:
                 return f"{path.name} was truncated from {known.size:,} to {found.st_size:,} bytes"
             known.size = found.st_size
         return ""
+
+
+def _number(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from all others; None where there is none."""
+    try:
+        found = os.stat(path, follow_symlinks=False)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
