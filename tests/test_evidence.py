@@ -63,7 +63,7 @@ def test_the_mean_is_unbiased(population: list[tuple[float, float, int]], member
 
 @pytest.mark.parametrize("controlled", [False, True])
 @pytest.mark.parametrize("members", [6, 12, 30])
-def test_the_mean_is_unbiased_over_what_is_drawn(controlled: bool, members: int) -> None:
+def test_the_mean_is_unbiased_over_drawn_samples(controlled: bool, members: int) -> None:
     """With `drawn`'s own draws the mean is unbiased within four standard errors, for very different strata."""
     stream = random.Random(f"{controlled} {members}")
     population = [(float(i % 3 == 0), float(i % 2), 0) for i in range(20)] + [
@@ -144,7 +144,7 @@ def test_little_evidence_is_drawn_towards_the_parent() -> None:
     assert [e.mean for e in found] == pytest.approx([1.0, 1.0, 1.0])
 
 
-def test_what_children_usually_do_is_expected_of_a_child() -> None:
+def test_a_child_is_expected_to_do_as_children_do() -> None:
     """Of two children with equal scores, the one whose siblings do worse than their parents has the lower estimate."""
     parent = {i: float(i % 2) for i in range(20)}
     scores = {i: parent[i] for i in range(8)} | {0: 1.0, 1: 0.0}
@@ -339,7 +339,7 @@ def line_of_descent(seed: int, generations: int = 12, children: int = 8) -> tupl
     return best, truth
 
 
-def test_the_best_of_many_generations_is_what_it_is_said_to_be() -> None:
+def test_the_best_of_many_generations_is_estimated_right() -> None:
     """The best of many generations has an estimate near its true score, and an interval that holds it.
 
     The mean is too high, because the same samples chose every parent.

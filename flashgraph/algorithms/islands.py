@@ -173,7 +173,7 @@ async def check(work: Work, at: fg.Context) -> Attempt:
         # A candidate may return anything. But if the seed's result cannot be scored, the task is wrong.
         if dict(work.text) == dict(at.task.seed):
             raise
-        reason = f"what it returned cannot be scored: {type(error).__name__}: {error}"
+        reason = f"its result cannot be scored: {type(error).__name__}: {error}"
         return Attempt(work.index, at.task.least, output, reason, passed=False)
 
 

@@ -127,14 +127,14 @@ def test_one_failed_and_one_late() -> None:
     assert run.result.spent.seconds > HOUR
 
 
-def test_a_single_draft_is_what_was_found() -> None:
+def test_a_single_draft_is_the_insight() -> None:
     """A single draft is the insight, because nothing is left to join."""
     run = ran(on(3, 1, 2, 4))
     assert run.found == {**EVERY, 3: "3.3"}
 
 
 @pytest.mark.parametrize("schedule", ["pipelined", "lockstep"])
-def test_when_all_fail_the_round_ends_and_the_run_goes_on(schedule: str) -> None:
+def test_if_all_fail_the_round_ends_and_the_run_continues(schedule: str) -> None:
     """If every reflection fails, the round ends without an insight or a join, and no other round is affected."""
     run = ran(on(1, 1, 2, 3, 4), schedule=schedule)
     assert run.result.status == "completed"

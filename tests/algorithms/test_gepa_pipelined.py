@@ -133,7 +133,7 @@ def test_each_of_several_trials_has_its_own_parent() -> None:
     assert all(len(a.parents) == (1 if a.id else 0) for a in result.artifacts)
 
 
-def test_a_resumed_run_goes_on_with_its_turns_and_crosses(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_turns_and_crosses(tmp_path: Path) -> None:
     """Cursors are part of the run: resumed under a larger limit, it equals a run with that limit from the start."""
     going = partial(run, MERGES, components=3, seed=4, schedule="lockstep")
     whole, _ = going(folder=tmp_path / "whole", budget=fg.Budget(evaluations=1200))

@@ -53,17 +53,17 @@ def failures(result: fg.Result) -> list[str]:
     return [a.value.reason for a in result.artifacts if isinstance(a.value, ProposalFailure)]
 
 
-def test_what_a_score_raises_counts_against_the_program() -> None:
+def test_an_error_in_the_score_fails_the_program() -> None:
     """If a score raises or is not a number, the program fails like any other, and the run continues."""
     result = run({"seed": 0.5, "a": TypeError("no"), "b": float("nan"), "c": 0.9}, ["a", "b", "c"])
     raised, odd = failures(result)
-    assert "what it returned cannot be scored: TypeError: no" in raised
-    assert "what it returned cannot be scored: DataError: task 'odd': the score of an output is nan" in odd
+    assert "its result cannot be scored: TypeError: no" in raised
+    assert "its result cannot be scored: DataError: task 'odd': the score of an output is nan" in odd
     assert result.best is not None
     assert result.best.value.text == {"program": "c\n"}
 
 
-def test_what_a_score_raises_on_the_seed_is_the_tasks_mistake() -> None:
+def test_an_error_in_the_seeds_score_is_the_tasks_mistake() -> None:
     """If the score of the seed raises, the islands are not founded, and the run's log reports the error."""
     result = run({"seed": KeyError("shape")}, [])
     assert result.best is None

@@ -176,7 +176,7 @@ def test_lag_is_recorded_and_stale_programs_are_kept() -> None:
     assert not [e for e in done.result.events if isinstance(e, ev.Ended) and e.how == "discarded"]
 
 
-def test_parents_are_what_the_proposer_read() -> None:
+def test_parents_are_the_entries_that_were_read() -> None:
     """READ and FAILURES make a parent of an entry; listing does not."""
     done = run(World(28), schedule="lockstep")
     assert any(e.parents for e in done.archive.entries.values())

@@ -130,7 +130,7 @@ def test_seconds_are_a_hard_limit_on_the_runs_clock() -> None:
     assert result.spent.seconds == pytest.approx(60)
 
 
-def test_a_dead_model_stops_the_run_with_what_it_has() -> None:
+def test_a_dead_model_stops_the_run_with_its_results() -> None:
     """A fatal model error ends the run as failed, and the result has what was admitted before."""
     asked = 0
 

@@ -82,7 +82,7 @@ def test_a_provisional_snapshot_waits_for_a_confirmed_one() -> None:
     assert list(gone.artifacts) == [0]
 
 
-def test_what_failed_counts_as_nothing_scored() -> None:
+def test_a_failed_sample_is_no_evidence() -> None:
     """A failed sample is no evidence for a snapshot, and a snapshot without any scored sample is dropped."""
     failed = group(1, [1, 1])
     failed = fg.Group(failed.origin, (*failed.members[:1], fg.Member(1, "failed", None, "no answer")))

@@ -47,7 +47,7 @@ def test_the_longest_are_clipped_first(lengths: list[int], most: int) -> None:
     assert all(len(text) <= left + MARK for text, left in zip(shown, kept, strict=True))
 
 
-def test_clipping_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_clipping_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """The log warns once for each task and number of tokens, and not if nothing is clipped."""
     assert within(["short", "texts"], 100, "task 'said once'") == ["short", "texts"]
     assert not caplog.records
@@ -92,7 +92,7 @@ def task(feedback: str, name: str = "clipped") -> fg.Task[int, str]:
     return fg.Task(name, range(6), range(3), attempt=attempt, score=lambda *_: fg.Score(0.5, feedback))
 
 
-def test_a_reflection_is_shown_all_of_what_is_short() -> None:
+def test_a_reflection_shows_short_texts_in_full() -> None:
     """A reflection shows short texts in full, and the ends of long ones."""
     attempts = [Attempt(0, 0.0, "out", "wrong: " + "trace " * 1000 + "KeyError"), Attempt(1, 0.0, "out 1", "brief")]
     shown = examples(attempts, task("f"), tokens=500)

@@ -133,7 +133,7 @@ def test_nobody_contends_in_an_empty_frontier() -> None:
     assert ParetoFrontier().contender(random.Random(0), {}) is None
 
 
-def test_a_contender_is_tried_on_what_is_left() -> None:
+def test_a_contender_is_tried_on_the_remaining_samples() -> None:
     """A contender is tried on samples that it was not sent to, in order."""
     pool = admit(ParetoFrontier(), 0, part([1.0] * 4))
     found = contender(pool)
@@ -145,7 +145,7 @@ def test_a_contender_is_tried_on_what_is_left() -> None:
     assert [w.index for w in found.work()] == list(found.samples)
 
 
-def test_whoever_was_tried_on_all_needs_no_more() -> None:
+def test_a_fully_tried_artifact_needs_no_more() -> None:
     """A fully tried artifact gets no more samples, nor does one that is already being tried."""
     pool = admit(ParetoFrontier(), 0, [1.0] * SIZE)
     assert contender(pool) is None
@@ -166,7 +166,7 @@ def test_the_champion_comes_first() -> None:
     assert (best.artifact, first.artifact) == (1, 0)
 
 
-def test_whoever_cannot_be_best_gets_no_more() -> None:
+def test_an_artifact_far_behind_gets_no_more() -> None:
     """An artifact far behind gets no samples while others are tried."""
     pool = admit(admit(ParetoFrontier(), 0, [1.0] * SIZE), 1, part([0.0] * 6), (0,))
     assert contender(pool) is None

@@ -33,7 +33,7 @@ def draw(artifacts: dict[int, fg.Artifact], candidates: Sequence[int], seed: int
 
 
 @given(st.integers(0, 50))
-def test_a_cross_takes_what_each_side_changed(seed: int) -> None:
+def test_a_cross_takes_each_sides_changes(seed: int) -> None:
     """A cross takes each side's changes, and must reach the better parent on samples of all three kinds."""
     cross = draw(held(SEED, LEFT, RIGHT), [1, 2], seed)
     assert cross is not None
@@ -43,7 +43,7 @@ def test_a_cross_takes_what_each_side_changed(seed: int) -> None:
     assert cross.to_reach == 2.0
 
 
-def test_what_both_changed_is_the_better_ones() -> None:
+def test_a_component_changed_twice_is_the_better_ones() -> None:
     """A component that both changed comes from the parent with the better mean score."""
     better = artifact(1, "bda", [1.0] * 8, 0)
     cross = draw(held(artifact(0, "aaa", [0.1] * 8), better, artifact(2, "cea", [0.5] * 8, 0)), [1, 2])

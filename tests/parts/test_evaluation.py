@@ -37,7 +37,7 @@ def batches(origin: Any, states: list[str], scores: list[float]) -> tuple[Group[
 
 
 @given(STATES, BOUNDS, st.data())
-def test_reachable_holds_what_comes(states: list[str], bounds: tuple[float, float], data: st.DataObject) -> None:
+def test_reachable_bounds_hold(states: list[str], bounds: tuple[float, float], data: st.DataObject) -> None:
     """For any scores of open members, the sum stays within the reachable bounds; without open members it equals
     both."""
     scores = data.draw(st.lists(st.floats(*bounds, allow_nan=False), min_size=len(states), max_size=len(states)))
@@ -87,7 +87,7 @@ def test_a_score_outside_of_the_bounds_is_an_error() -> None:
         task(bounds=(1, 0))
 
 
-def test_a_score_that_is_none() -> None:
+def test_a_value_that_is_no_score() -> None:
     """A bare number is the usual mistake."""
     said = (
         r"task 't': score returned 0\.5, a value of type float; expected a fg\.Score\.\nFix: return fg\.Score\(0\.5\)"
@@ -133,7 +133,7 @@ def test_a_judged_score_is_finite_and_within_bounds(value: Any, objectives: Any,
 
 
 @pytest.mark.parametrize("value", [None, "0.5", "high", [0.5, 0.5], 1j, float("nan"), 10**400])
-def test_what_is_no_finite_number(value: Any) -> None:
+def test_numbers_must_be_finite(value: Any) -> None:
     with pytest.raises(DataError, match=r"task 't': the score of an output is .*; expected a finite number\.\nFix: "):
         anyio.run(scoring(value, bounds=(-math.inf, math.inf)).judge, 1, 2)
     with pytest.raises(DataError, match=r"task 't': objective 'speed' of an output is .*; expected a finite number"):
@@ -178,7 +178,7 @@ def test_nobody_passes_judge_by() -> None:
 
 
 @pytest.mark.parametrize("characters", [10, 20_000, 20_001, 3_000_000])
-def test_what_is_kept_of_an_output_is_bounded(characters: int) -> None:
+def test_the_kept_part_of_an_output_is_bounded(characters: int) -> None:
     """A long output and feedback are scored in full, and lose their middle afterwards."""
     seen: list[int] = []
 

@@ -228,7 +228,7 @@ STEPS = st.one_of(
 
 @settings(deadline=None)
 @given(st.lists(STEPS, max_size=25), st.integers(1, 3), st.integers(1, 4), st.data())
-def test_whatever_happens_the_islands_are_sound(
+def test_any_history_leaves_the_islands_sound(
     steps: list[tuple[object, ...]], migration: int, bins: int, data: st.DataObject
 ) -> None:
     """Each cell is held by the best of its kind on its island, and a program migrates at most once.

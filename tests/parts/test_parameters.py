@@ -20,7 +20,7 @@ def test_right_values_pass() -> None:
     checked(mode="slow", size=1, share=1)
 
 
-def test_all_wrong_values_are_told_together() -> None:
+def test_all_wrong_values_are_reported_together() -> None:
     """One error names all wrong values, each with the value found, the one expected and the fix."""
     with pytest.raises(fg.DataError) as caught:
         checked(mode="slwo", size=0, share=-0.1)

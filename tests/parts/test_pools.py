@@ -35,7 +35,7 @@ def test_a_front_holds_all_that_are_best_at_its_sample() -> None:
     assert pool.fronts == {0: (0, 1), 1: (1, 2)}
 
 
-def test_draw_leaves_out_what_others_cover() -> None:
+def test_draw_leaves_out_dominated_artifacts() -> None:
     """A candidate whose every front also holds a survivor is never drawn; the others by their number of fronts."""
     pool = admit(admit(admit(ParetoFrontier(), 0, [1, 0, 0]), 1, [1, 1, 0]), 2, [0, 0, 1])
     drawn = Counter(a.id for i in range(900) if (a := pool.draw(random.Random(i))) is not None)
@@ -126,7 +126,7 @@ def test_a_score_is_completed_by_the_best_of_the_parents() -> None:
     assert cut(pool, 2, [1.0, *CUT], (7,)).artifacts[2].score == 1.0, "of a parent that is not held nothing is known"
 
 
-def test_an_amendment_reaches_those_whom_it_completes() -> None:
+def test_an_amendment_reaches_incomplete_descendants() -> None:
     """An amendment of the seed reaches its incomplete descendants, and no complete ones."""
     pool = admit(ParetoFrontier(), 0, [1.0, *CUT, None])
     pool = cut(pool, 1, [*CUT, 1.0, None], (0,))
@@ -137,7 +137,7 @@ def test_an_amendment_reaches_those_whom_it_completes() -> None:
     assert [a.score for a in after.artifacts.values()] == [0.25, 1.0, 1.0, 1.0]
 
 
-def test_what_completed_a_score_outlives_its_artifact() -> None:
+def test_a_control_outlives_its_artifact() -> None:
     """When a parent is retracted, estimates that used it stay as they are."""
     pool = cut(admit(ParetoFrontier(), 0, [1.0, 0.0]), 1, [None, 1.0], (0,))
     left = cut(pool.apply(fg.PoolEvent("retract", 0, group([]))), 2, [0.0, None], (1,))
@@ -162,7 +162,7 @@ def test_no_evidence_is_no_candidate() -> None:
     assert 0 not in pool.apply(fg.PoolEvent("amend", 0, group([None, None]))).artifacts
 
 
-def test_an_archive_retracts_what_falls_below_its_threshold() -> None:
+def test_an_archive_retracts_below_its_threshold() -> None:
     """An archive retracts an artifact whose complete evidence is below the threshold."""
     pool = Archive(threshold=0.5).apply(fg.PoolEvent("admit", 0, group([1.0, None]), (), True))
     assert pool.artifacts[0].provisional
@@ -171,7 +171,7 @@ def test_an_archive_retracts_what_falls_below_its_threshold() -> None:
 
 
 @given(st.lists(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=4, max_size=4), min_size=1, max_size=8))
-def test_whoever_is_drawn_is_on_a_front(rows: list[list[float]]) -> None:
+def test_a_drawn_artifact_is_on_a_front(rows: list[list[float]]) -> None:
     """A drawn artifact is one of the best at some sample, and the survivors cover every sample."""
     pool = ParetoFrontier()
     for number, row in enumerate(rows):

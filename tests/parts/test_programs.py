@@ -92,7 +92,7 @@ def test_an_edit_that_does_not_apply_says_why(answer: str, reason: str) -> None:
         edited(PROGRAM, answer)
 
 
-def test_lines_that_stand_twice_are_not_guessed_at() -> None:
+def test_lines_that_occur_twice_are_refused() -> None:
     """Lines that occur twice are refused, because the first place would often be the wrong one."""
     with pytest.raises(UnusableReply, match="occur more than once"):
         edited("x = 1\ny = 2\nx = 1\n", edit("x = 1", "x = 3"))
@@ -228,7 +228,7 @@ def test_only_marked_blocks_evolve() -> None:
 # ---- parts of prompts ------------------------------------------------------------------------------------
 
 
-def test_the_goal_is_what_the_seed_says() -> None:
+def test_the_goal_is_the_seeds_docstring_or_comment() -> None:
     """The goal is the seed's docstring or leading comment, even if Python cannot parse it, and otherwise empty."""
     assert goal(PROGRAM) == "Add things."
     assert goal("# Add\n# things.\nx = = 1\n") == "Add\nthings."

@@ -37,7 +37,7 @@ def test_further_minibatches_follow_without_a_new_shuffle(minibatch: int, count:
     assert sum(further[:whole], ()) == cursor.ids
 
 
-def test_components_take_turns_and_children_go_on_where_their_parents_are() -> None:
+def test_components_take_turns_and_children_continue_their_parents() -> None:
     """Components take turns, and a child continues where the further of its parents is."""
     seed, child = fg.Artifact(0, {}), fg.Artifact(1, {}, (0,))
     turns = RoundRobin().joined({0: seed})

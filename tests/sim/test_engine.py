@@ -87,7 +87,7 @@ def test_cancelling_frees_the_slot_at_once(backend: str) -> None:
 
 
 @BACKENDS
-def test_what_finds_no_slot_waits_for_one(backend: str) -> None:
+def test_a_request_without_a_slot_waits(backend: str) -> None:
     """With one slot, each request has the batch to itself, in the order of arrival."""
     seen = served([Request(0, 10), Request(1, 10), Request(2, 10)], backend, slots=1)
     assert seen.ends == pytest.approx([15, 30, 45])
@@ -107,7 +107,7 @@ def test_the_lowest_priority_number_comes_first() -> None:
     assert served(requests, slots=1).ends == pytest.approx([15, 45, 30, 60])
 
 
-def test_held_tokens_are_prompts_and_what_was_generated() -> None:
+def test_held_tokens_are_prompts_and_generated_tokens() -> None:
     """A request holds 100 tokens of prompt and one more each 1.5 s; nothing once it has ended."""
     seen = served([Request(0, 10, prompt=100), Request(20, 1)])
     assert seen.loads[6][:2] == (1, 0)

@@ -34,7 +34,7 @@ def test_quantiles_without_cuts() -> None:
     assert surviving_quantiles(list(range(100)), [], 4) == (12, 37, 62, 87)
 
 
-def test_what_was_cut_off_was_longer() -> None:
+def test_censored_lengths_count_as_longer() -> None:
     """The mean is recovered although a third of the values is censored, mostly long ones."""
     stream = random.Random(1)
     values = [round(stream.lognormvariate(6, 0.9)) for _ in range(6000)]

@@ -55,7 +55,7 @@ def test_both_backends_foresee_the_same() -> None:
     assert foreseen(scene=scene) != foreseen(scene=scene, seed=2)
 
 
-def test_what_bounds_a_run_is_named() -> None:
+def test_the_bound_of_a_run_is_named() -> None:
     """A forecast names the bound of a run: the schedule, the window, a stage's workers, or the server."""
     scene = Scene.of_world(SMALL)
     bounds = {

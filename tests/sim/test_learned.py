@@ -65,7 +65,7 @@ def test_a_server_that_does_not_slow_down(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seeds", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_a_forecast_on_what_was_learned_is_like_the_run(seeds: int, tmp_path: Path) -> None:
+def test_a_forecast_on_a_learned_profile_is_like_the_run(seeds: int, tmp_path: Path) -> None:
     """A forecast on a learned profile has calls within a tenth of those on the server itself.
 
     It holds over several runs, under the load that was learned from and under twice as much. A single run depends on
@@ -85,6 +85,6 @@ def test_a_forecast_on_what_was_learned_is_like_the_run(seeds: int, tmp_path: Pa
     assert calls["found"] == pytest.approx(calls["true"], rel=0.1)
 
 
-def test_too_few_calls_are_said(tmp_path: Path) -> None:
+def test_too_few_calls_are_reported(tmp_path: Path) -> None:
     with pytest.raises(fg.DataError, match="a profile needs 20 or more"):
         learned_from(PROFILES["vllm"], tmp_path / "run", seconds=3)

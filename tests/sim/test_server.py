@@ -168,7 +168,7 @@ def test_tokens_of_replies_count_once_they_are_known() -> None:
 
 
 @pytest.mark.parametrize("says", [True, False])
-def test_rates_are_told_in_openais_headers(says: bool) -> None:
+def test_rates_are_reported_in_openais_headers(says: bool) -> None:
     """Rates are reported with answers, as of admission, and with refusals; or not at all, as some APIs do."""
     body = b'{"messages": [{"role": "user", "content": "x"}]}'
 
@@ -191,7 +191,7 @@ def test_rates_are_told_in_openais_headers(says: bool) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_hosted_api_refuses_what_finds_no_slot() -> None:
+async def test_a_hosted_api_refuses_requests_without_a_slot() -> None:
     """A hosted API answers 429 instead of queueing, and the slot is free again once its client has gone."""
     server = server_of(attrs.evolve(ENDLESS, slots=1, queues=False))
     async with running(server) as url:
@@ -244,7 +244,7 @@ def test_wrong_rates_are_refused(rates: Mapping[str, float], said: str) -> None:
     ],
 )
 @pytest.mark.anyio
-async def test_wrong_requests_are_told_what_is_wrong(body: bytes, status: int, said: str) -> None:
+async def test_wrong_requests_get_an_error(body: bytes, status: int, said: str) -> None:
     """A wrong request gets an error that says what is wrong, and the connection stays open."""
     async with running(server_of()) as url, httpx.AsyncClient(trust_env=False) as client:
         response = await client.post(f"{url}/v1/chat/completions", content=body)
@@ -288,7 +288,7 @@ async def test_requests_that_follow_before_the_answer_are_answered_in_turn() -> 
 
 
 @pytest.mark.anyio
-async def test_what_is_no_http_is_refused() -> None:
+async def test_bytes_that_are_not_http_are_refused() -> None:
     async with running(server_of()) as url:
         assert (await exchanged(url, b"\x00\x01\r\n\r\n")).startswith(b"HTTP/1.1 400")
 
@@ -332,7 +332,7 @@ async def test_better_instructions_score_better_through_it() -> None:
 
 
 @pytest.mark.anyio
-async def test_gepa_improves_through_it_whatever_goes_wrong() -> None:
+async def test_gepa_improves_through_it_despite_faults() -> None:
     """A tenth of the requests fails in some way, and the run still finds better instructions."""
     faults = Faults({"500": 0.03, "reset": 0.03, "cut": 0.02, "truncated": 0.01, "malformed": 0.01})
     async with running(server_of(faults=faults)) as url:

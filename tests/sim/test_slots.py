@@ -56,7 +56,7 @@ def batches() -> fg.Graph:
 
 
 @pytest.mark.anyio
-async def test_a_group_that_goes_on_early_frees_its_slots_on_the_server() -> None:
+async def test_an_early_release_frees_slots_on_the_server() -> None:
     """The server's metrics show that an early release frees its slots.
 
     Of nine requests only the judge's still runs, and none after the run was stopped. The budget holds the cost of the

@@ -45,7 +45,7 @@ def test_combinations() -> None:
     assert combinations({}) == [{}]
 
 
-def test_a_sweep_gives_what_is_there_at_any_time() -> None:
+def test_a_sweep_yields_results_so_far() -> None:
     """A sweep yields its results so far in the order of settings, whichever ends first, with medians over seeds."""
     steps = list(swept(BASE, combinations({"window": ("2", "4")}), (0, 1), run))
     assert [sum(len(c.forecasts) for c in step) for step in steps] == [1, 2, 3, 4]
@@ -98,7 +98,7 @@ def test_the_search_finds_the_best_settings() -> None:
     assert steps[-1].done == steps[-1].planned
 
 
-def test_what_comes_to_the_same_is_tried_once() -> None:
+def test_settings_of_equal_effect_are_tried_once() -> None:
     """Settings with the same effect as the defaults or the best so far are not simulated again, only counted."""
     simulated: list[str] = []
 

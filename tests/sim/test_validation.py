@@ -25,7 +25,7 @@ def serve() -> SimServer:
     return SimServer(make())
 
 
-def test_lockstep_over_http_is_what_is_foreseen() -> None:
+def test_lockstep_over_http_equals_the_forecast() -> None:
     """A run on the wall clock, with the server in another process, equals the forecast call for call and text for
     text."""
     told: dict[str, Any] = {"schedule": "lockstep", "budget": fg.Budget(proposals=4), "seed": 1}

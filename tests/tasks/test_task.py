@@ -99,7 +99,7 @@ def test_a_split_that_is_no_list_of_samples(case: str) -> None:
         fg.Task("mine", [1], split, score=lambda sample, output: fg.Score(1.0))
 
 
-def test_what_gives_samples() -> None:
+def test_sequences_and_iterables_give_samples() -> None:
     """A list, a tuple, a range, a generator or an array gives samples; the test split may also be None."""
     for split in ([1, 2], (1, 2), range(1, 3), (i for i in (1, 2)), numpy.array([1, 2])):
         task: fg.Task[Any, Any] = fg.Task("mine", split, [2], None, score=lambda sample, output: fg.Score(1.0))
@@ -110,7 +110,7 @@ def test_what_gives_samples() -> None:
 # ---- candidates ------------------------------------------------------------------------------------------
 
 
-def test_what_an_attempt_does_to_its_candidate_stays_with_it() -> None:
+def test_an_attempt_changes_only_its_copy_of_the_candidate() -> None:
     """An attempt that changes its candidate changes neither the artifact nor the seed."""
 
     async def attempt(candidate: Any, sample: int, llm: fg.Llm) -> str:
@@ -174,7 +174,7 @@ def test_feedback_of_any_kind_is_text(feedback: Any, text: str) -> None:
         ({"value": 1, "objectives": [0.5]}, "objectives are [0.5] (a list); expected a mapping from names"),
     ],
 )
-def test_what_is_no_number_is_refused(options: Any, said: str) -> None:
+def test_a_value_that_is_no_number_is_refused(options: Any, said: str) -> None:
     with pytest.raises(DataError) as caught:
         fg.Score(**options)
     assert said in str(caught.value)
@@ -224,7 +224,7 @@ def test_a_bad_score_is_one_failed_sample(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "bounds", [(1, 0), (0, 0), (0, float("nan")), ("0", "1"), (None, 1), (0, 1, 2), (0,), 5, None, "01", [1, "2"]]
 )
-def test_bounds_that_are_none(bounds: Any) -> None:
+def test_bounds_must_be_two_ascending_numbers(bounds: Any) -> None:
     """Bounds must be two numbers, the least first."""
     with pytest.raises(DataError, match=r"expected \(least, greatest\) score"):
         fg.Task("t", train=[1], val=[1], score=lambda sample, output: fg.Score(1), bounds=bounds)

@@ -56,7 +56,7 @@ def test_usual_texts_have_difflibs_diff() -> None:
 
 @pytest.mark.parametrize("distinct", [1, 3, 120, 250])
 @pytest.mark.parametrize("length", [190, 2000, 60_000])
-def test_lines_that_stand_in_both_many_times(distinct: int, length: int) -> None:
+def test_lines_that_both_texts_repeat(distinct: int, length: int) -> None:
     """20,000 lines of 150 kinds took difflib over a minute of processor time, and islands diffs within a run."""
     before = "\n".join(f"x{i % distinct}" for i in range(length))
     after = "\n".join(f"x{i * 7 % distinct}" for i in range(length)) + "\nend"

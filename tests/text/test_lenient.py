@@ -58,12 +58,12 @@ def test_mistakes_that_are_read_over(text: str, found: dict[str, Any]) -> None:
         "{'a': 'b'} # no".replace("}", ""),
     ],
 )
-def test_what_could_mean_two_things_is_not_read(text: str) -> None:
+def test_an_ambiguous_text_is_not_read(text: str) -> None:
     """An ambiguous text is refused, because nobody could tell that half is missing."""
     assert objects(text) == []
 
 
-def test_what_is_complete_in_a_reply_that_was_cut_off() -> None:
+def test_complete_objects_of_a_truncated_reply_are_read() -> None:
     """Of a truncated reply, the outer object is lost, and the complete inner ones are read."""
     assert objects("{'a': [{'b': 'c'}, {\"b\": \"d\"}, {'b': 'e") == [{"b": "c"}, {"b": "d"}]
 

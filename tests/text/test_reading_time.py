@@ -99,7 +99,7 @@ def test_lines_run_in_proportion_to_the_text(name: str, begin: str, part: str, e
     assert lines_run(lambda: READERS[name](text)) <= A_CHARACTER * len(text)
 
 
-def test_the_count_finds_what_is_quadratic() -> None:
+def test_the_count_finds_a_quadratic_reader() -> None:
     """The count detects a reader that reads the rest again for each of its lines."""
     text = "a\n" * 1500
 
@@ -151,7 +151,7 @@ def test_no_pattern_of_the_scanners_can_backtrack(file: str) -> None:
     assert {pattern: found for pattern in patterns(file) if (found := backtracking(parser.parse(pattern)))} == {}
 
 
-def test_what_can_backtrack_is_found() -> None:
+def test_a_backtracking_pattern_is_found() -> None:
     """The check detects the pattern that once took 36 seconds for 12 kB."""
     once = r"^<{5,9} ?SEARCH[ \t]*\n(.*?)^={5,9}[ \t]*\n(.*?)^>{5,9} ?REPLACE[ \t]*$"
     assert len(backtracking(parser.parse(once))) >= 5

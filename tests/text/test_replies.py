@@ -59,7 +59,7 @@ WORDS = st.text(alphabet="ab \n`~#", max_size=40)
 
 
 @given(WORDS, WORDS, st.sampled_from(["<think>{}</think>\n{}", "\n <think>\n{}\n</think>{}", "[THINK]{}[/THINK]{}"]))
-def test_what_stands_between_tags_is_no_part_of_the_answer(thoughts: str, answer: str, shape: str) -> None:
+def test_text_between_tags_is_not_in_the_answer(thoughts: str, answer: str, shape: str) -> None:
     """Fences within thoughts change nothing, of any length and also open ones."""
     assert parted(shape.format(thoughts, answer)) == (answer.strip(), thoughts.strip())
 
@@ -149,7 +149,7 @@ LINES = st.lists(st.text(alphabet="ab `~'\"#=\\\r", max_size=8), max_size=8).map
 
 
 @given(LINES, st.sampled_from(["```", "~~~", "`````"]))
-def test_what_stands_in_a_fence_is_read(body: str, marker: str) -> None:
+def test_the_content_of_a_fence_is_read(body: str, marker: str) -> None:
     """A fence's content is read, unless it holds a fence of its own."""
     if marker[0] * 3 in body or "\r" in body:
         return

@@ -34,7 +34,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
-def test_what_a_terminal_would_obey_is_written_out(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_are_written_out(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Control characters are escaped in lines, styled text, cells of tables, and log messages."""
     assert clean(text) == HOSTILE[text]
     say(text, style(text, fg="red"))

@@ -14,7 +14,7 @@ from flashgraph.parts.ace.bullets import clean, clean_section, same_section, slu
 from tests.parts.ace.kit import TEXT
 
 
-def test_the_text_is_what_the_paper_shows() -> None:
+def test_the_text_has_the_papers_form() -> None:
     """The text has headers, and under them one line for each bullet; further lines are indented."""
     playbook = Playbook.parse(TEXT)
     assert playbook.sections == ("RULES", "CODES")
@@ -83,7 +83,7 @@ BULLET = "[a-1] helpful=0 harmful=0 :: text"
         (BULLET, f"p.txt:1: section: found '{BULLET}', expected a header above it.\nFix: write ## OTHERS above."),
     ],
 )
-def test_a_mistake_is_told_with_its_line(text: str, message: str) -> None:
+def test_a_mistake_is_reported_with_its_line(text: str, message: str) -> None:
     """Every mistake is reported with its line, from a file and from a start."""
     with pytest.raises(DataError) as raised:
         Playbook.parse(text, "p.txt")

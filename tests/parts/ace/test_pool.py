@@ -37,14 +37,14 @@ def test_an_empty_playbook_holds_no_artifact() -> None:
     assert (Playbook().best(), Playbook().artifacts, Playbook().text, Playbook().tokens) == (None, {}, "", 0)
 
 
-def test_ids_go_on_after_the_highest_of_the_text() -> None:
+def test_ids_continue_after_the_highest_of_the_text() -> None:
     """A run that starts from an existing playbook reuses none of its ids."""
     after = curated(started(), Operation.add("Codes", "Invoices go to gamma."), Operation.add("New part", "Be kind."))
     assert [b.id for b in after.bullets][3:] == ["code-00005", "np-00006"]
     assert after.sections == ("RULES", "CODES", "NEW PART")
 
 
-def test_an_id_is_not_given_again() -> None:
+def test_an_id_is_not_reused() -> None:
     """An id is not reused, even after its bullet was removed."""
     one = curated(started(), Operation.add("RULES", "Be brief."))
     none = curated(one, Operation.remove("rule-00005", one.by_id["rule-00005"].digest))
@@ -61,7 +61,7 @@ def test_tags_count() -> None:
     assert [(b.helpful, b.harmful) for b in after.bullets] == [(5, 0), (0, 3), (1, 1)]
 
 
-def test_what_changes_nothing_is_no_new_version() -> None:
+def test_tags_without_effect_make_no_new_version() -> None:
     """Tags without an effect leave the same pool, so that a run does not raise its version."""
     before = started()
     assert admitted([Tags(((REFUND, "neutral"), ("gone-00009", "helpful")))], before) is before

@@ -16,7 +16,7 @@ BUDGETS = st.sampled_from([20, 60, 150, 80_000])
 
 
 @given(st.lists(STEPS, max_size=15), BUDGETS)
-def test_ids_are_unique_and_never_given_again(steps: list[Step], budget: int) -> None:
+def test_ids_are_unique_and_never_reused(steps: list[Step], budget: int) -> None:
     """A new id has a higher number than any before, and no event reuses one."""
     before = started(budget_tokens=budget)
     highest = 4

@@ -91,7 +91,7 @@ def test_a_malformed_operation_is_refused_with_its_reason(raw: Any, why: str) ->
         f'{{"reasoning": "multi\nline, a , ] in it", "operations": [{ADDED},]}}',
     ],
 )
-def test_a_reply_is_read_whatever_is_around_it(text: str) -> None:
+def test_a_reply_is_read_despite_other_text(text: str) -> None:
     """A reply is read despite prose, fences, single quotes, trailing commas, bare lists or line breaks in strings.
 
     Of a truncated reply, the complete operations are read.
@@ -138,7 +138,7 @@ def test_a_reply_without_operations_is_one_refusal(text: str, why: str) -> None:
     assert len(operation.text) <= 500
 
 
-def test_a_merged_id_means_what_it_became() -> None:
+def test_a_merged_id_means_its_successor() -> None:
     merged = curated(BOOK, Operation.merge((ROUND, UNIT), "Both.", BOOK.seen((ROUND, UNIT))))
     found = parse_operations(reply({"type": "REMOVE", "bullet_id": UNIT}), merged)
     assert found == (Operation.remove(ROUND, digest("Both.")),)

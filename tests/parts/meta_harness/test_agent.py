@@ -125,7 +125,7 @@ def test_a_model_that_is_down_is_no_proposal() -> None:
         converse([fg.ModelUnavailable("down")])
 
 
-def test_what_a_proposer_never_sees() -> None:
+def test_a_proposer_never_sees_answers_or_tests() -> None:
     """A proposer never sees a test sample, an answer or feedback of a validation sample, or a right prediction's
     answer."""
     requests = "LIST\nFAILURES 0\nREAD 0\n" + "\n".join(f"EXAMPLES {n}" for n in datasets(TASK, "train"))

@@ -88,7 +88,7 @@ def test_identity_is_the_code(admissions: list[Any]) -> None:
 
 
 @given(VALUES, st.integers(1, 6))
-def test_amending_gives_what_admitting_gives(values: Any, known: int) -> None:
+def test_amending_equals_admitting_at_once(values: Any, known: int) -> None:
     """Admitting a part of the predictions and amending the rest equals admitting all at once."""
     whole = admit(HarnessArchive(), group(1, values))
     part = admit(HarnessArchive(), group(1, values, known))

@@ -58,7 +58,7 @@ class Mute:
         (task([sample("overall")], [sample("overall")]), "a data set is named 'overall'"),
     ],
 )
-def test_what_is_no_task_for_programs(made: fg.Task, said: str) -> None:
+def test_unsuitable_tasks_are_refused(made: fg.Task, said: str) -> None:
     """The error names the thing, the place, what was found, what was expected and the fix."""
     with pytest.raises(fg.DataError) as error:
         require_datasets(made)
@@ -94,7 +94,7 @@ class Named(NamedTuple):
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 @pytest.mark.parametrize("shows", [Bare("what?"), Data("what?"), Named("what?"), SimpleNamespace(answer="red")])
-def test_a_sample_without_a_text_of_its_own_is_refused(shows: Any, split: str) -> None:
+def test_a_sample_without_its_own_text_is_refused(shows: Any, split: str) -> None:
     """A sample without a text of its own is refused, because a program would see its answer."""
     splits: dict[str, list[Any]] = {name: [sample("a", name)] for name in ("train", "val", "test")}
     splits[split].append(shows)

@@ -52,7 +52,7 @@ def test_deep_nesting_is_no_danger() -> None:
         (NO_MEMORY.replace("get_state", "state"), "its MemorySystem has no method get_state"),
     ],
 )
-def test_what_a_seed_lacks(code: str, lack: str) -> None:
+def test_a_seeds_faults_are_found(code: str, lack: str) -> None:
     """A seed's faults are found before it runs; the sandbox finds the ones that a base class may hide."""
     assert lacks(code) == lack
 
@@ -98,7 +98,7 @@ def test_baselines_pass_the_check_learn_and_predict() -> None:
 
 
 @needs_confinement
-def test_what_the_check_refuses() -> None:
+def test_the_check_refuses_bad_programs() -> None:
     """Each refusal gives a reason that says what to correct."""
     lines = {
         "no class": ("x = 1", "the program defines no class MemorySystem"),
@@ -119,7 +119,7 @@ def test_what_the_check_refuses() -> None:
 
 
 @needs_confinement
-def test_what_learning_and_predicting_refuse() -> None:
+def test_learning_and_predicting_refuse_bad_programs() -> None:
     """A failure belongs to the candidate and has its traceback; an answer that is not a pair is one too."""
     batch = [{"input": "<a train 1>", "answer": "red", "feedback": ""}]
     breaking = program(LEARNS["breaks"], PREDICTS["no tuple"])

@@ -36,7 +36,7 @@ def test_several_programs_in_their_order() -> None:
     assert read_reply(text).programs == (PROGRAM, OTHER)
 
 
-def test_what_is_no_program() -> None:
+def test_a_fence_without_the_class_is_no_program() -> None:
     """A fence without the class at its top level holds no program."""
     assert not read_reply("```python\nx = 1\n```").programs
     assert not read_reply("```python\nif True:\n    class MemorySystem: ...\n```").programs
