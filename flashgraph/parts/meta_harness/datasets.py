@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterable
@@ -93,8 +94,20 @@ def require_datasets(task: Task) -> None:
             )
 
 
+def _shown_answer(sample: Any) -> str:
+    """Return how the text of a sample names its answer, as that of a class of pydantic does; empty if it does not."""
+    if isinstance(sample, PLAIN) or not hasattr(sample, "answer"):
+        return ""
+    text, answer = str(sample), sample.answer
+    forms = (f"answer={answer!r}", f"'answer': {answer!r}", f'"answer": {json.dumps(answer, default=repr)}')
+    return next((form for form in forms if form in text), "")
+
+
 def _require_texts(task: Task, split: Split) -> None:
-    """Raise `DataError` for a sample whose class defines no text; warn if answers occur in the texts."""
+    """Raise `DataError` for a sample whose class defines no text or whose text names its answer.
+
+    Warn if answers occur in the texts otherwise.
+    """
     found = []
     for index, sample in enumerate(task.samples(split)):
         own = any("__str__" in vars(kind) for kind in type(sample).__mro__ if kind is not object)
@@ -103,6 +116,13 @@ def _require_texts(task: Task, split: Split) -> None:
             raise DataError(
                 f"task {task.name!r}: {split} sample {index} is a {kind} without a text of its own; found "
                 f"{str(sample)!r:.60}, which may show its answer, expected the input for a program.\n"
+                f"Fix: give class {kind} a method __str__ that returns only the input."
+            )
+        if shown := _shown_answer(sample):
+            kind = type(sample).__name__
+            raise DataError(
+                f"task {task.name!r}: {split} sample {index} is a {kind} whose text shows its answer: {shown!r:.60}; "
+                "expected the input for a program.\n"
                 f"Fix: give class {kind} a method __str__ that returns only the input."
             )
         answer = str(getattr(sample, "answer", "")).strip()

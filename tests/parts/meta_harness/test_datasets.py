@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -90,6 +91,30 @@ class Data:
 class Named(NamedTuple):
     question: str
     answer: str = "red"
+
+
+class Shown:
+    """A sample whose text is made of its fields, as the libraries of models of data make it."""
+
+    def __init__(self, form: str, answer: Any = "red") -> None:
+        self.form, self.answer = form, answer
+
+    def __str__(self) -> str:
+        return self.form.format(self.answer, json.dumps(self.answer))
+
+
+FORMS = ["question='what?' answer={0!r}", "{{'question': 'what?', 'answer': {0!r}}}", '{{"answer": {1}}}']
+
+
+@pytest.mark.parametrize("answer", ["red", 3, None, ["a", "b"], "it's", "\u00e9"])
+@pytest.mark.parametrize(
+    "form", ["question='what?' answer={0!r}", "{{'question': 'what?', 'answer': {0!r}}}", '{{"answer": {1}}}']
+)
+def test_a_text_that_names_its_answer_is_refused(form: str, answer: Any) -> None:
+    """Whatever wrote the text: a program would see the answer."""
+    made = task([sample("a", "train")], [sample("a", "val"), Shown(form, answer)])
+    with pytest.raises(fg.DataError, match="val sample 1 is a Shown whose text shows its answer"):
+        require_datasets(made)
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
