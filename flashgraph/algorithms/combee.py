@@ -158,7 +158,7 @@ def brief(batch: fg.Group[gepa.Trial, Attempt], at: fg.Context[ParetoFrontier]) 
     at.uses(trial.parent)
     name = trial.components[0]
     return TrialBrief(
-        tuple(examples([a], at.task) for a in seen),
+        tuple(examples([a], at.task, component=name) for a in seen),
         rewriting(trial.text[name], HOLE, at.task, name),
         JOIN_TEXTS.replace("<<text>>", trial.text[name]),
         trial,

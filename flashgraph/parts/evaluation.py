@@ -13,6 +13,7 @@ import attrs
 from flashgraph.graph.ports import Contender, Context, Group
 from flashgraph.parts.clipping import clipped
 from flashgraph.tasks.task import Llm, Task, least_score
+from flashgraph.tasks.trace import Record, Trace
 
 __all__ = ["Attempt", "Candidate", "Validated", "Work", "attempt", "reachable", "same_text"]
 
@@ -63,8 +64,9 @@ class Work:
 class Attempt:
     """The result of one attempt: the task's score and feedback, and the output as text for reflection.
 
-    ``passed`` says whether the score is perfect; `judged` takes it from the task. By default, a score of at least 1
-    passes.
+    ``records`` are those of the attempt's trace, by component, and ``by_component`` the feedback that is a component's
+    own. ``passed`` says whether the score is perfect; `judged` takes it from the task. By default, a score of at least
+    1 passes.
     """
 
     index: int
@@ -72,11 +74,20 @@ class Attempt:
     output: str
     feedback: str = ""
     objectives: Mapping[str, float] = attrs.field(factory=dict)
+    records: Mapping[str, tuple[Record, ...]] = attrs.field(factory=dict)
+    by_component: Mapping[str, str] = attrs.field(factory=dict)
     passed: bool = attrs.field(default=attrs.Factory(lambda self: bool(self.score >= 1.0), takes_self=True))
 
     @classmethod
     async def judged(
-        cls, task: Task[Any, Any], work: Work, output: Any, *, llm: Llm | None = None, shown: str | None = None
+        cls,
+        task: Task[Any, Any],
+        work: Work,
+        output: Any,
+        *,
+        llm: Llm | None = None,
+        shown: str | None = None,
+        trace: Trace | None = None,
     ) -> Attempt:
         """Return the attempt of ``work`` that gave ``output``, scored by the task.
 
@@ -88,7 +99,13 @@ class Attempt:
         passed = task.perfect is not None and score.value >= task.perfect
         # Clip after scoring: the journal and reflections do not need all of a long output.
         text, feedback = clipped(text, KEPT_CHARACTERS), clipped(score.feedback, KEPT_CHARACTERS)
-        return cls(work.index, score.value, text, feedback, score.objectives, passed)
+        records = {} if trace is None else {name: tuple(map(_kept, found)) for name, found in trace.records.items()}
+        own = {name: clipped(text, KEPT_CHARACTERS) for name, text in score.components.items()}
+        return cls(work.index, score.value, text, feedback, score.objectives, records, own, passed)
+
+
+def _kept(record: Record) -> Record:
+    return {name: clipped(text, KEPT_CHARACTERS) for name, text in record.items()}
 
 
 def same_text(value: Any) -> tuple[tuple[str, str], ...]:
@@ -100,8 +117,9 @@ async def attempt(work: Work, at: Context) -> Attempt:
     """Let the candidate attempt the sample, and score the output: one evaluation."""
     sample = at.task.samples(work.split)[work.index]
     # A copy, because a task could change its candidate, and so the artifact itself.
-    output = await at.task.answer(dict(work.text), sample, at.llm)
-    return await Attempt.judged(at.task, work, output, llm=at.llm)
+    trace = Trace()
+    output = await at.task.answer(dict(work.text), sample, at.llm, trace)
+    return await Attempt.judged(at.task, work, output, llm=at.llm, trace=trace)
 
 
 class Scored(Protocol):

@@ -13,22 +13,39 @@ from flashgraph.llm.protocol import Reply
 from flashgraph.parts.clipping import SHOWN_TOKENS, call_within, within
 from flashgraph.parts.evaluation import Attempt
 from flashgraph.tasks.task import Llm, Task
+from flashgraph.tasks.trace import FEEDBACK, INPUTS, OUTPUT, Record
+from flashgraph.tasks.workers import from_any_thread, is_async, run_in
 from flashgraph.text.replies import fenced
 
-__all__ = ["examples", "fenced_answers", "fenced_text", "rewrite_prompt", "rewriting", "rewritten"]
+__all__ = ["examples", "fenced_answers", "fenced_text", "records_of", "rewrite_prompt", "rewriting", "rewritten"]
 
 
-def examples(attempts: Sequence[Attempt], task: Task, split: str = "train", *, tokens: int = SHOWN_TOKENS) -> str:
+HEADINGS = {INPUTS: "Input", OUTPUT: "Answer"}
+"""Headings of records, as they are shown."""
+
+
+def records_of(attempt: Attempt, component: str, sample: Any) -> list[Record]:
+    """Return what an attempt shows of a component: its own records with feedback, or the whole attempt."""
+    feedback = attempt.by_component.get(component, attempt.feedback) or f"score {attempt.score:g}"
+    own = attempt.records.get(component) or ({INPUTS: str(sample), OUTPUT: attempt.output},)
+    return [record if FEEDBACK in record else {**record, FEEDBACK: feedback} for record in own]
+
+
+def examples(
+    attempts: Sequence[Attempt], task: Task, split: str = "train", component: str = "", *, tokens: int = SHOWN_TOKENS
+) -> str:
     """Return attempts as plain sections: input, answer and feedback (GEPA's reflective data set).
+
+    Attempts with records of the ``component`` show those.
 
     The sections have no Markdown headings, because small models copy those into the text that they write. The texts
     have about ``tokens`` tokens in total at most: the longest are clipped first, with a warning in the log.
     """
     samples = task.samples(split)
-    parts = [text for a in attempts for text in (str(samples[a.index]), a.output, a.feedback or f"score {a.score:g}")]
-    shown = within(parts, tokens, f"task {task.name!r}")
+    records = [record for a in attempts for record in records_of(a, component, samples[a.index])]
+    shown = iter(within([text for record in records for text in record.values()], tokens, f"task {task.name!r}"))
     return "\n\n".join(
-        f"Input: {shown[at]}\nAnswer: {shown[at + 1]}\nFeedback: {shown[at + 2]}" for at in range(0, len(shown), 3)
+        "\n".join(f"{HEADINGS.get(heading, heading)}: {next(shown)}" for heading in record) for record in records
     )
 
 
@@ -39,7 +56,7 @@ def rewrite_prompt(
 
     ``component`` is its name if the candidate has several.
     """
-    return rewriting(text, examples(attempts, task, tokens=tokens), task, component)
+    return rewriting(text, examples(attempts, task, component=component, tokens=tokens), task, component)
 
 
 def rewriting(text: str, shown: str, task: Task, component: str = "") -> str:
@@ -104,6 +121,19 @@ async def fenced_answers(
     return {name: answers[name] for name in prompts if name in answers}
 
 
+async def _own(task: Task, llm: Llm, texts: Mapping[str, str], attempts: Sequence[Attempt]) -> dict[str, str]:
+    """Return the new texts of the task's own ``rewrite``. Raises `UnusableReply` if it gives none."""
+    plain = not is_async(rewrite := task.rewrite or rewritten)
+    given = from_any_thread(llm) if plain else llm
+    found: Any = await run_in("thread" if plain else "loop", task.workers, rewrite, given, dict(texts), tuple(attempts))
+    if not isinstance(found, Mapping) or not all(isinstance(text, str) for text in found.values()):
+        raise UnusableReply(f"task {task.name!r}: rewrite returned {found!r:.80}, expected texts by component")
+    kept = {name: text for name, text in found.items() if name in texts}
+    if not kept:
+        raise UnusableReply(f"task {task.name!r}: rewrite returned no text for {', '.join(texts)}")
+    return kept
+
+
 async def rewritten(
     llm: Llm, texts: Mapping[str, str], attempts: Sequence[Attempt], task: Task, *, tokens: int = SHOWN_TOKENS
 ) -> dict[str, str]:
@@ -112,6 +142,9 @@ async def rewritten(
     The prompt shows about ``tokens`` tokens of the attempts, or fewer if the model's context is shorter. Raises
     `UnusableReply` if no reply can be used.
     """
+
+    if task.rewrite is not None:
+        return await _own(task, llm, texts, attempts)
 
     def prompt(name: str, tokens: int) -> str:
         return rewrite_prompt(texts[name], attempts, task, name, tokens=tokens)

@@ -2,11 +2,13 @@
 
 from flashgraph.tasks.metrics import final_answer, json_object, last_number
 from flashgraph.tasks.task import Llm, Score, Task, least_score
+from flashgraph.tasks.trace import Trace
 
 __all__ = [
     "Llm",
     "Score",
     "Task",
+    "Trace",
     "final_answer",
     "json_object",
     "last_number",

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import PurePath
 from typing import Any, Generic, Protocol, SupportsFloat, SupportsIndex
 
@@ -16,6 +16,7 @@ from typing_extensions import TypeVar
 
 from flashgraph.errors import DataError
 from flashgraph.llm.protocol import Message, Reply
+from flashgraph.tasks.trace import Trace
 from flashgraph.tasks.workers import Runs, from_any_thread, is_async, place_named, run_in
 
 __all__ = ["Llm", "Score", "Split", "Task", "least_score"]
@@ -74,19 +75,41 @@ def _objectives(given: Mapping[str, Number] | None) -> dict[str, float]:
     return {str(name): _number(value, f"objective {str(name)!r}") for name, value in (given or {}).items()}
 
 
+class _ByComponent(str):
+    """Feedback by component, as one text."""
+
+    components: Mapping[str, str]
+
+
+def _feedback(feedback: object) -> str:
+    """Return feedback as text; that of a mapping keeps its parts."""
+    if isinstance(feedback, _ByComponent) or not isinstance(feedback, Mapping):
+        return feedback if isinstance(feedback, _ByComponent) else _words(feedback)
+    parts = {str(name): _words(text) for name, text in feedback.items()}
+    text = _ByComponent("\n".join(f"{name}: {said}" for name, said in parts.items()))
+    text.components = parts
+    return text
+
+
 @attrs.frozen
 class Score:
     """The score of one output.
 
-    ``value`` is higher for a better output, within the task's ``bounds``. A reflection may read ``feedback``.
+    ``value`` is higher for a better output, within the task's ``bounds``. A reflection may read ``feedback``; a mapping
+    from components to feedback gives each component its own, in ``components``.
     ``objectives`` are further named values, also higher for better outputs. Numbers of any kind become floats, and
     feedback becomes text. Raises `DataError` if a value or an objective is no number; the sample then fails with that
     reason.
     """
 
     value: float = attrs.field(converter=_number)
-    feedback: str = attrs.field(default="", converter=_words)
+    feedback: str = attrs.field(default="", converter=_feedback)
     objectives: Mapping[str, float] = attrs.field(factory=dict, converter=_objectives)
+
+    @property
+    def components(self) -> Mapping[str, str]:
+        """Feedback by component; empty for feedback on the whole."""
+        return self.feedback.components if isinstance(self.feedback, _ByComponent) else {}
 
 
 async def ask(candidate: Mapping[str, str], sample: Any, llm: Llm) -> Any:
@@ -161,6 +184,10 @@ class Task(Generic[S, O]):
     at once in threads, and as many in processes. An attempt, and a score, that takes longer than ``timeout`` seconds
     fails.
 
+    An ``attempt`` of four parameters, ``attempt(candidate, sample, llm, trace)``, may note what each component saw and
+    said (`Trace`). ``rewrite(llm, texts, attempts)`` replaces the reflection: it returns new texts for the components
+    in ``texts``, given the attempts of their candidate.
+
     ``roles`` are the roles of further models, such as a judge. Then ``llm(messages, role="judge")`` calls that model,
     in ``attempt`` and in a score of three parameters, ``score(sample, output, llm)``. The run limits, counts and stores
     these calls like all others.
@@ -186,6 +213,7 @@ class Task(Generic[S, O]):
     workers: int = attrs.field(kw_only=True, default=32)
     timeout: float | None = attrs.field(kw_only=True, default=None)
     roles: Sequence[str] = attrs.field(kw_only=True, default=(), converter=_roles)
+    rewrite: Callable[..., Any] | None = attrs.field(kw_only=True, default=None)
 
     def __attrs_post_init__(self) -> None:
         for split in ("train", "val", "test"):
@@ -257,17 +285,17 @@ class Task(Generic[S, O]):
         """The score of a failed attempt: `least_score` of ``bounds``."""
         return least_score(self.bounds)
 
-    async def answer(self, candidate: Mapping[str, str], sample: S, llm: Llm) -> O:
+    async def answer(self, candidate: Mapping[str, str], sample: S, llm: Llm, trace: Trace | None = None) -> O:
         """Return the output of an attempt, which runs where it has to.
 
         Raises `TimeoutError` after ``timeout`` seconds. Errors of ``attempt`` itself pass through.
         """
         plain = not is_async(self.attempt)
+        given: tuple[Any, ...] = (candidate, sample, from_any_thread(llm) if plain else llm)
+        if _needed(self.attempt) > 3:
+            given = (*given, Trace() if trace is None else trace)
         with self._limited("attempt"):
-            made: O = await run_in(
-                "thread" if plain else "loop", self.workers, self.attempt, candidate, sample,
-                from_any_thread(llm) if plain else llm,
-            )  # fmt: skip
+            made: O = await run_in("thread" if plain else "loop", self.workers, self.attempt, *given)
             return made
 
     async def judge(self, sample: S, output: O, llm: Llm | None = None) -> Score:
@@ -290,12 +318,7 @@ class Task(Generic[S, O]):
 
     @cached_property
     def _score_calls_models(self) -> bool:
-        try:
-            parameters = inspect.signature(self.score).parameters.values()
-        except (TypeError, ValueError):
-            return False
-        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        return sum(p.default is p.empty and p.kind in kinds for p in parameters) > 2
+        return _needed(self.score) > 2
 
     @contextmanager
     def _limited(self, part: str) -> Iterator[None]:
@@ -344,6 +367,17 @@ class Task(Generic[S, O]):
         """Return the samples of ``"train"``, ``"val"`` or ``"test"``."""
         found: Sequence[S] = {"train": self.train, "val": self.val, "test": self.test}[split]
         return found
+
+
+@cache
+def _needed(function: Callable[..., Any]) -> int:
+    """Return the number of positional parameters without a default; 0 if Python cannot tell."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return 0
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return sum(p.default is p.empty and p.kind in kinds for p in parameters)
 
 
 def _is_above_zero(number: Any, *, whole: bool) -> bool:
