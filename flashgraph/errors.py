@@ -294,7 +294,7 @@ def described(error: BaseException) -> str:
         message = f"(its __str__ raised {type(other).__name__})"
     if len(message) > LONGEST_MESSAGE:
         message = f"{message[:LONGEST_MESSAGE]} [... {len(message) - LONGEST_MESSAGE} characters left out ...]"
-    name = type.__getattribute__(type(error), "__name__")  # a metaclass of the user's is not asked
+    name = type.__getattribute__(type(error), "__name__")  # a user's metaclass is not called
     return f"{name}: {message}"
 
 

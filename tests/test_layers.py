@@ -77,14 +77,14 @@ def test_layers_import_only_those_above() -> None:
 
 
 def test_no_import_goes_in_a_circle() -> None:
-    """Imports inside functions count as well."""
+    """No modules import each other in a circle, also inside functions."""
     known = {f"flashgraph.{name}": path for name, path in modules()} | {"flashgraph": ROOT / "__init__.py"}
     net: Any = nx.DiGraph()
     for name, path in known.items():
         for node in ast.walk(ast.parse(path.read_text())):
             found = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
             if isinstance(node, ast.ImportFrom):
-                # `from package import module` counts as an import of the module alone.
+                # `from package import module` counts only as an import of the module.
                 parts = [f"{node.module}.{part}" for part in found]
                 found = [part if part in known else str(node.module) for part in parts]
             net.add_edges_from((name, imported) for imported in found if imported in known and imported != name)

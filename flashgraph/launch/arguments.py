@@ -24,7 +24,7 @@ def roles_of(graph: GraphSpec, task: Task) -> tuple[str, ...]:
 
 
 def for_roles(graph: Graph, task: Task, models: Any) -> dict[str, Any]:
-    """Return the models by the roles of graph and task; ``models`` that is no mapping is one model for all roles.
+    """Return the models by the roles of graph and task; a single model serves all roles.
 
     Raises `DataError` for missing and unknown roles.
     """

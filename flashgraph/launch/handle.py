@@ -37,7 +37,7 @@ class Run:
     ) -> None:
         self._driver = driver
         self.memory = memory
-        """What keeps the run's turns: its journal, or the result of `open_run`'s ``memory``."""
+        """Keeps the run's turns: its journal, or the result of `open_run`'s ``memory``."""
         self.examined = examined
         """The store of the held-out test's calls; None for a run without a folder."""
         self._events = events

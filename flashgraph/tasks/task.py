@@ -155,7 +155,7 @@ def _advice(given: Any) -> tuple[str, str] | None:
 
 
 def _roles(given: Any) -> tuple[str, ...]:
-    """Return the roles as a tuple. Raises `DataError` for values that are no names."""
+    """Return the roles as a tuple. Raises `DataError` for values that are not names."""
     found = (given,) if isinstance(given, str) else tuple(given)
     for role in found:
         if not isinstance(role, str) or not role.isidentifier():
@@ -286,7 +286,7 @@ class Task(Generic[S, O]):
         return least_score(self.bounds)
 
     async def answer(self, candidate: Mapping[str, str], sample: S, llm: Llm, trace: Trace | None = None) -> O:
-        """Return the output of an attempt, which runs where it has to.
+        """Return the output of an attempt, which may run in a thread.
 
         Raises `TimeoutError` after ``timeout`` seconds. Errors of ``attempt`` itself pass through.
         """
@@ -302,8 +302,8 @@ class Task(Generic[S, O]):
         """Return the `Score` of an output, checked: its numbers are finite floats within bounds.
 
         Raises `DataError` if the task's ``score`` returns no `Score`, a value that is not a finite number within
-        ``bounds``, or an objective that is not a finite number; `TimeoutError` after ``timeout`` seconds. Errors of
-        ``score`` itself pass through.
+        ``bounds``, or an objective that is not a finite number. Raises `TimeoutError` after ``timeout`` seconds. Errors
+        of ``score`` itself pass through.
         """
         given: tuple[Any, ...] = (sample, output)
         if self._score_calls_models:

@@ -1,4 +1,4 @@
-"""Where a function of the user's runs: on the event loop, in a thread, or in a process of its own."""
+"""Run a user's function on the event loop, in a thread, or in a process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _limiters: anyio.lowlevel.RunVar[dict[tuple[str, int], anyio.CapacityLimiter]] =
 
 
 def place_named(what: str, place: object) -> Runs:
-    """Return ``place`` if it is one of `PLACES`. Raises `DataError` that names ``what`` otherwise."""
+    """Return ``place`` if it is one of `PLACES`. Otherwise raise `DataError` that names ``what``."""
     for known in PLACES:
         if place == known:
             return known
@@ -40,7 +40,7 @@ def place_named(what: str, place: object) -> Runs:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Return whether calling ``function`` gives a coroutine, also for partials and objects with ``__call__``."""
+    """Return whether calling ``function`` gives a coroutine; partials and objects with ``__call__`` count too."""
     while isinstance(function, partial):
         function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
@@ -49,10 +49,10 @@ def is_async(function: Callable[..., Any]) -> bool:
 async def run_in(place: Runs, workers: int, function: Callable[..., Any], *arguments: Any) -> Any:
     """Call ``function`` in ``place`` and return its result, awaited if it is awaitable.
 
-    At most ``workers`` calls run in threads at once, and as many in processes. A thread has a copy of the context
-    variables. It cannot be ended: when the caller is cancelled, the thread goes on alone, and its result is dropped. A
+    At most ``workers`` calls run at once in threads, and as many in processes. A thread has a copy of the context
+    variables. It cannot be ended: if the caller is cancelled, the thread continues alone, and its result is dropped. A
     process is killed. Functions, arguments and results go to a process by cloudpickle, so that they may come from a
-    file that cannot be imported there.
+    file that the process cannot import.
 
     Raises what the function raises; an exception that cannot be pickled becomes a `RuntimeError` with its text.
     """
@@ -75,7 +75,7 @@ async def run_in(place: Runs, workers: int, function: Callable[..., Any], *argum
 
 
 def _limiter(kind: str, workers: int) -> anyio.CapacityLimiter:
-    """Return the limiter that all calls of this event loop with so many workers share."""
+    """Return the limiter that all calls of this event loop with this number of workers share."""
     found = _limiters.get({})
     limiter = found.get((kind, workers))
     if limiter is None:
@@ -85,7 +85,7 @@ def _limiter(kind: str, workers: int) -> anyio.CapacityLimiter:
 
 
 class _by_value:
-    """Pickle the modules that were loaded from files by value: a worker process cannot import them by their names."""
+    """Pickle modules that were loaded from files by value, because a worker process cannot import them by name."""
 
     def __enter__(self) -> None:
         self._modules = [m for name, m in sys.modules.items() if name.startswith("flashgraph_file_")]
@@ -98,7 +98,7 @@ class _by_value:
 
 
 def _called(call: bytes) -> bytes:
-    """In a worker process: return what a pickled call raised and returned, pickled."""
+    """Run a pickled call in a worker process; return its pickled exception and result."""
     function, arguments = pickle.loads(call)
     try:
         return bytes(cloudpickle.dumps((None, function(*arguments))))
@@ -111,14 +111,14 @@ def _called(call: bytes) -> bytes:
 def _raised(error: Exception) -> bytes:
     try:
         found = cloudpickle.dumps((error, None))
-        pickle.loads(found)  # some exceptions can be pickled and not read again
+        pickle.loads(found)  # some exceptions can be pickled but not unpickled
     except Exception:
         found = cloudpickle.dumps((RuntimeError(described(error)), None))
     return bytes(found)
 
 
 def from_any_thread(llm: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``llm`` for functions that may run in a thread: there a call blocks and returns the reply."""
+    """Return ``llm`` for functions that may run in a thread, where a call blocks and returns the reply."""
     loop = threading.get_ident()
 
     def call(*messages: Any, **params: Any) -> Any:

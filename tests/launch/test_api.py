@@ -232,7 +232,7 @@ def test_options_and_their_types_agree() -> None:
 
 
 def test_a_memory_keeps_the_turns_of_a_run_without_a_folder() -> None:
-    """The run shows the memory, whose replay has the turns; a run with a folder takes none."""
+    """The memory's replay has the turns of a run without a folder; a run with a folder takes no memory."""
 
     async def opens(**options: Any) -> int:
         async with fg.open_run("gepa", TASK, models=MODELS, budget=fg.Budget(calls=20), **options) as run:

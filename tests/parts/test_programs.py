@@ -257,7 +257,7 @@ def test_small_parts() -> None:
 
 @pytest.mark.parametrize("language", ["bash", "sh", "console", "text", "output", "json", "diff"])
 def test_a_command_or_an_output_is_no_program(language: str) -> None:
-    """It may be longer than the program, before it or behind it; alone it is all that there is."""
+    """A shell command or an output is not the program, however long; alone, it is."""
     other = f"```{language}\n{'pip install numpy ' * 40}\n```\n"
     program = "```python\nx = 1\n```\n"
     assert rewritten_program("x = 0\n", other + program) == rewritten_program("x = 0\n", program + other) == "x = 1\n"
@@ -269,12 +269,12 @@ def test_a_diff_is_no_whole_program() -> None:
 
 
 def test_nothing_is_no_program() -> None:
-    """An edit that takes out all lines."""
+    """An edit that removes all lines is refused."""
     with pytest.raises(UnusableReply, match="leaves nothing"):
         edited("x = 0\n", edit("x = 0", ""))
 
 
 @pytest.mark.parametrize("part", ["(", "+", "[0]", "-1 ", '{"a":1,'])
 def test_a_program_that_is_nested_too_deeply_says_no_goal(part: str) -> None:
-    """Python's parser raises more than a SyntaxError for it."""
+    """Nesting that Python's parser refuses gives no goal, though it raises more than a SyntaxError."""
     assert goal(part * 50_000) == ""

@@ -1,4 +1,4 @@
-"""Where functions of the user's run: the event loop, threads and processes."""
+"""A user's functions on the event loop, in threads and in processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
 class Odd(Exception):
-    """An exception that pickle cannot read again."""
+    """An exception that can be pickled but not unpickled."""
 
     def __init__(self, one: int, two: int) -> None:
         super().__init__(f"odd {one} {two}")
@@ -50,7 +50,7 @@ def task(**options: Any) -> fg.Task[Any, Any]:
 
 @BACKENDS
 def test_places(backend: str) -> None:
-    """A thread of this process, another process, or the caller's own thread."""
+    """A place is a thread of this process, another process, or the caller's own thread."""
 
     async def places() -> list[tuple[int, int]]:
         async def here(place: Any) -> tuple[int, int]:
@@ -73,7 +73,7 @@ def test_places(backend: str) -> None:
     [(odd, "odd 1 2"), (leave, "7"), (lambda _: [][0], "list index out of range")],
 )
 def test_errors_come_back(backend: str, place: Any, function: Any, said: str) -> None:
-    """Also exceptions that cannot be pickled, and `sys.exit`; the next call runs."""
+    """Every error comes back, also an exception that cannot be pickled and `sys.exit`; the next call runs."""
 
     async def calls() -> tuple[str, int]:
         try:
@@ -99,7 +99,7 @@ def test_a_thread_has_the_context_variables() -> None:
 
 
 def test_threads_run_at_once_up_to_their_number() -> None:
-    """Two of two meet at a barrier, which a score on the event loop never would."""
+    """Two calls meet at a barrier in two threads, which two scores on the event loop never could."""
     barrier = threading.Barrier(2, timeout=30)
 
     def score(sample: int, output: Any) -> fg.Score:
@@ -123,7 +123,7 @@ def test_threads_run_at_once_up_to_their_number() -> None:
 
 @BACKENDS
 def test_a_plain_attempt_calls_the_model(backend: str) -> None:
-    """In a thread, where the call blocks and returns the reply."""
+    """A plain attempt runs in a thread, where the call blocks and returns the reply."""
     threads = set()
 
     def attempt(candidate: Mapping[str, str], sample: int, llm: Any) -> str:
@@ -153,7 +153,7 @@ def test_scores_may_be_async_or_run_elsewhere(runs: Any) -> None:
 
 
 def test_a_time_limit() -> None:
-    """It names the function and the limit; a thread that does not end holds nobody up."""
+    """The error names the function and the limit, and a thread that does not end delays nothing."""
     over = threading.Event()
 
     def forever(sample: int, output: Any) -> fg.Score:
@@ -192,7 +192,7 @@ def test_what_is_async() -> None:
 
 @pytest.mark.parametrize("runs", ["thread", "process"])
 def test_a_stage_runs_elsewhere(runs: Any) -> None:
-    """Its result flows on as of any stage; in a thread it may call its model."""
+    """The result flows on like that of any stage, and in a thread the stage may call its model."""
     graph = fg.Graph("elsewhere")
     seen = []
 
@@ -225,7 +225,7 @@ def test_a_stage_runs_elsewhere(runs: Any) -> None:
 
 
 def judged(runs: Any, *, plain: bool) -> fg.Task[Any, Any]:
-    """A task whose score asks a judge whether the output is good."""
+    """Return a task whose score asks a judge whether the output is good."""
     good = "Is this good: {}"
 
     async def later(sample: str, output: str, llm: Any) -> fg.Score:
@@ -241,7 +241,7 @@ def judged(runs: Any, *, plain: bool) -> fg.Task[Any, Any]:
 @BACKENDS
 @pytest.mark.parametrize(("runs", "plain"), [("loop", False), ("thread", True)])
 def test_a_score_calls_a_judge(backend: str, runs: Any, plain: bool) -> None:
-    """Its calls are the run's, by their role."""
+    """The judge's calls belong to the run, under their role."""
     asked: list[str] = []
 
     def judge(messages: Any) -> str:
@@ -285,7 +285,7 @@ def test_models_stay_in_this_process() -> None:
 
 
 def test_the_held_out_test_asks_the_judge(tmp_path: Path) -> None:
-    """On the command line, where ``--model judge=...`` gives the model."""
+    """The held-out test calls the judge, whose model the command line gives as ``--model judge=...``."""
     (tmp_path / "t.py").write_text(
         "import flashgraph as fg\n"
         "async def score(sample, output, llm):\n"

@@ -162,12 +162,12 @@ def test_a_backtracking_pattern_is_found() -> None:
 SEARCHING = ("search", "finditer", "findall", "sub", "subn", "split")
 LONG = 16_000
 SECONDS = 0.04
-"""Of the processor, for `LONG` characters: a quadratic pattern needs more than twice as much, others a hundredth."""
+"""Processor seconds for `LONG` characters: a quadratic pattern needs over twice as many, others a hundredth."""
 
 
 @attrs.frozen
 class Used:
-    """A pattern of the package: whether it is searched for in a text, or matched at its beginning alone."""
+    """A pattern of the package, and whether it searches a text or matches only its beginning."""
 
     place: str
     pattern: re.Pattern[str] = attrs.field(repr=False)
@@ -175,7 +175,7 @@ class Used:
 
     @classmethod
     def of_module(cls, path: Path) -> Iterator[Used]:
-        """Yield the patterns that are literals, with ``x`` for each part that is put into one."""
+        """Yield the literal patterns, with ``x`` for each inserted part."""
         source = path.read_text()
         tree = ast.parse(source)
         names = {
@@ -200,7 +200,7 @@ class Used:
             yield cls(f"{path.name}:{node.lineno}", re.compile(text, flags), searched)
 
     def seconds(self, text: str) -> float:
-        """Return how long the processor takes for a text."""
+        """Return the processor seconds for a text."""
         began = time.process_time()
         if self.searched:
             for _ in self.pattern.finditer(text):
@@ -210,7 +210,7 @@ class Used:
         return time.process_time() - began
 
     def texts(self) -> Iterator[str]:
-        """Yield texts made of characters that the pattern names: one of them, or two in turn, many times over."""
+        """Yield texts made of the pattern's own characters: one of them, or two in turn, many times."""
         literals = [chr(argument) for operation, argument in _leaves(parser.parse(self.pattern.pattern)) if operation]
         parts = [*dict.fromkeys([*literals[:3], *literals[-3:], "a", "1", " ", "\n"])][:9]
         whole = "".join(literals[:12])
@@ -240,19 +240,19 @@ EVERY = [used for path in sorted(PACKAGE.rglob("*.py")) for used in Used.of_modu
 
 @pytest.mark.parametrize("used", EVERY, ids=lambda used: used.place)
 def test_no_pattern_of_the_package_is_quadratic(used: Used) -> None:
-    """Measured on texts that are made of the pattern's own characters."""
+    """No pattern is quadratic on texts made of its own characters."""
     assert [text[:20] for text in used.texts() if used.seconds(text) > SECONDS] == []
 
 
 @pytest.mark.parametrize("pattern", [r"\s+$", r"a+b", r"[ \t]+is"])
 def test_a_quadratic_pattern_is_found(pattern: str) -> None:
-    """The measurement can fail."""
+    """The measurement finds a quadratic pattern."""
     used = Used("here", re.compile(pattern), True)
     assert any(used.seconds(text) > SECONDS for text in used.texts())
 
 
 def test_many_edits_of_a_large_program_are_refused() -> None:
-    """Each reads the program over; 200 of them that drop their indentation once took 8 seconds."""
+    """Each edit reads the program again; 200 edits without indentation once took 8 seconds."""
     lines = [" " * k + f"y{i}" for i in range(200) for k in range(1, 20)] + ["a"] * 60_000
     program = "\n".join([*lines, *(f"  z{i}" for i in range(200))])
     edit = "<<<<<<< SEARCH\nz{0}\n=======\nw{0}\n>>>>>>> REPLACE\n"

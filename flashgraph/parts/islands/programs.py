@@ -43,11 +43,11 @@ MOST_DIVIDERS = 8
 """The most lines of ``=======`` in one edit; each is tried as the one that divides it."""
 
 MOST_WORK = 10_000_000
-"""Edits in one answer, times the characters of the program: each edit reads the program over."""
+"""The most edits in one reply times characters of the program, because each edit reads the whole program."""
 
 CHANGES = ("diff", "patch")
 NO_PROGRAM = (*CHANGES, "bash", "console", "json", "log", "output", "sh", "shell", "text", "txt", "zsh")
-"""Languages of fences whose text is most likely no program."""
+"""Languages of fences whose text is probably not a program."""
 
 MOST_SHIFTS = 20
 """The most indentations that an edit's lines are tried with."""
@@ -170,7 +170,7 @@ def _trimmed(lines: Sequence[str]) -> list[str]:
 
 
 def _replaced(lines: list[str], wanted: list[str], new: list[str], places: list[tuple[int, str]], name: str) -> str:
-    """Return the program with ``new`` in the place of ``wanted``; ``places`` are a line and an indentation each."""
+    """Return the program with ``new`` instead of ``wanted``; ``places`` are pairs of a line and an indentation."""
     if len(places) != 1:
         how = "occur more than once in the program; quote more lines" if places else "are not in the program"
         raise UnusableReply(
@@ -184,10 +184,10 @@ def _replaced(lines: list[str], wanted: list[str], new: list[str], places: list[
 
 
 def _places(text: str, wanted: Sequence[str], shift: str = "") -> list[int]:
-    """Return the first two lines of ``text`` where ``wanted`` begins, each line indented by ``shift`` more.
+    """Return the first two lines of ``text`` where ``wanted`` begins, with each line indented by ``shift`` more.
 
-    ``text`` has an empty line at both ends and no blanks at the ends of lines.  A comparison line by line could take as
-    long as the product of the two.
+    ``text`` has an empty line at both ends and no trailing blanks. Comparing line by line could take as long as the
+    product of both lengths.
     """
     part = "\n".join(["", *((shift + x).rstrip() for x in wanted), ""])
     first = text.find(part)
@@ -246,7 +246,8 @@ def goal(program: str) -> str:
     """Return the purpose that a seed program states: its docstring, or its leading comment."""
     try:
         docstring = ast.get_docstring(ast.parse(program)) or ""
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two for deep nesting
+    # RecursionError and MemoryError come from deep nesting
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         docstring = ""
     comment = re.match(r"(?:[ \t]*#.*\n)+", program)
     return docstring or (re.sub(r"^[ \t]*# ?", "", comment[0], flags=re.MULTILINE).strip() if comment else "")
