@@ -33,6 +33,10 @@ def texts_of(value: Any) -> dict[str, str] | None:
     return texts_of(inner) if inner is not None else None
 
 
+SEVERAL = 3
+"""Failed jobs of a stage from which on their number is no accident."""
+
+
 @attrs.frozen
 class Failing:
     """A stage that failed in so many of its jobs, most often for this reason."""
@@ -193,14 +197,18 @@ class Result:
         return End(self.status, self.cause, self.reason)
 
     def judged(self) -> Result:
-        """Return this result, but as failed if the run admitted nothing: because stages or functions on edges failed,
-        or because its sources had nothing more to emit before anything was admitted."""
-        failures = [*failures_in(self.events), *raised_in(self.events)]
-        if self.status not in ("completed", "budget") or not self._fruitless():
+        """Return this result, but as failed if nothing came of the run.
+
+        That is: it admitted nothing, because stages or functions on edges failed, or because its sources had nothing
+        more to emit before anything was admitted.  Or nothing evolved, because a role's model was never of use.
+        """
+        if self.status not in ("completed", "budget"):
             return self
+        fruitless = self._fruitless()
+        failures = [*failures_in(self.events), *raised_in(self.events)] if fruitless else self._silent()
         if failures:
             return attrs.evolve(self, status="failed", cause=Cause.FRUITLESS, reason="; ".join(map(str, failures)))
-        if self.status == "completed" and self.pools and not self.artifacts:
+        if fruitless and self.status == "completed" and self.pools and not self.artifacts:
             return attrs.evolve(self, status="failed", cause=Cause.FRUITLESS, reason=self._nothing())
         return self
 
@@ -222,6 +230,20 @@ class Result:
         return (
             f"no pool admitted anything in {rounds} round{'' if rounds == 1 else 's'}: {where or 'no item reached one'}"
         )
+
+    def _silent(self) -> list[Failing]:
+        """Return the stages that failed in all of several jobs, if no job of their model's role has ended well.
+
+        If every reflection is cut off, nothing can evolve, however well the first candidates were scored.  There is
+        none in a run that has evolved something.
+        """
+        if any(artifact.parents for artifact in self.artifacts if not artifact.retracted):
+            return []
+        role = {event.job: event.role for event in self.events if isinstance(event, CallEnded)}
+        ended = [event for event in self.events if isinstance(event, JobEnded) and event.job in role]
+        well = {role[event.job] for event in ended if event.how == "done"}
+        silent = {event.stage for event in ended if event.how == "failed" and role[event.job] not in well}
+        return [f for f in failures_in(self.events) if f.stage in silent and f.failed == f.jobs >= SEVERAL]
 
     def _fruitless(self) -> bool:
         """Whether nothing was accepted; or nothing but what has no score, as a playbook's beginning, while a stage has

@@ -83,6 +83,26 @@ def test_some_of_it_fails(graph: str, schedule: str) -> None:
     assert run(graph, WORLD.task(), schedule, sometimes).status in ("completed", "budget")
 
 
+@pytest.mark.parametrize("graph", ["gepa", "ace", "combee:ace_graph"])
+@SCHEDULES
+@pytest.mark.parametrize(
+    "reply",
+    ["", fg.Reply("half", finish="length"), "I'm sorry, but I cannot help with that."],
+    ids=["empty", "cut", "no"],
+)
+def test_no_reflection_is_usable(graph: str, schedule: str, reply: Any) -> None:
+    """All candidates that there are were scored, and nothing can evolve: failed, with the stage and the reason."""
+
+    def answer(role: str) -> Answer:
+        reflects = role in ("reflection", "reflector", "curator")
+        return (lambda messages: reply) if reflects else lambda messages: "final answer: 1"
+
+    task = fg.Task("t", train=range(6), val=range(6), score=lambda sample, output: fg.Score(0.5, "wrong"))
+    result = run(graph, task, schedule, answer)
+    assert result.status == "failed"
+    assert "reflect" in result.reason or "propose" in result.reason
+
+
 @attrs.frozen
 class Shelf:
     """A pool without scores."""

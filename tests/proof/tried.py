@@ -113,6 +113,12 @@ def _expect_result(done: Finished) -> None:
     orderly = result.status in ("completed", "budget")
     fruitless = orderly and bool(failed) and all(a.retracted for a in result.artifacts)
     fruitless |= result.status == "completed" and bool(result.pools) and not result.artifacts
+    asked = {e.job: e.role for e in events if isinstance(e, ev.CallEnded)}
+    used = {asked[e.job] for e in ends if e.how == "done" and e.job in asked}
+    useless = {e.stage for e in failed if e.job in asked and asked[e.job] not in used}
+    evolved = any(a.parents for a in result.artifacts if not a.retracted)
+    always = any(stage in useless and times == jobs >= 3 for stage, times, jobs, _ in expected)
+    fruitless |= orderly and always and not evolved
     raised = any(isinstance(e, ev.EdgeFailed) for e in events)
     wrong = judged.status == "failed" and not fruitless and result.status != "failed" and not raised
     expect(not wrong and (not fruitless or judged.status == "failed"), f"I15: it is judged as {judged.status}")
