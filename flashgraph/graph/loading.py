@@ -66,7 +66,7 @@ def load_task(task: Task | str | Path) -> Task:
 def load_model(text: str) -> Any:
     """Return the function or model object that ``path.py:NAME`` names; without NAME, the one called ``model``.
 
-    Raises `DataError` when there is no such file, or nothing of that name in it that can be called or asked.
+    Raises `DataError` if the file does not exist, or holds no function and no model of that name.
     """
     path, name = _split(text)
     if not path.exists():

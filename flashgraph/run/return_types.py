@@ -1,6 +1,6 @@
 """The declared type of the value that a source or stage returns, and a check of the value against it.
 
-By the class alone: a look into a value, as a type checker at run time takes it, would cost more than most stages do.
+Only the class is checked: a check of a value's contents would cost more than most stages.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class ReturnType:
         return cls(f"{spec.kind} {spec.name!r}", classes, declared)
 
     def checked(self, value: T) -> T:
-        """The value itself.  Raises TypeError for one of another class."""
+        """Return the value.  Raises TypeError if its class was not declared."""
         if self.classes is None or isinstance(value, self.classes):
             return value
         name = type(value).__name__

@@ -92,7 +92,7 @@ def _not_a_pool(note: Note, name: str, error: TypeError, wanted: str) -> None:
     note("not-a-pool", f"{name}: {error}", wanted, fix)
 
 
-# ---- sources and stages -----------------------------------------------------------------------
+# ---- sources and stages ----------------------------------------------------------------------------------
 
 
 def _signature(node: SourceSpec | StageSpec, note: Note) -> Signature | None:

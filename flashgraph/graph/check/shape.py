@@ -177,7 +177,7 @@ def _several(
 
 
 def _forks(graph: GraphSpec, scopes: Mapping[str, Scope], notes: Notes) -> None:
-    """Note members that reach their gathering edge on two ways: only the first copy would count."""
+    """Note members with two paths to their gathering edge: only the first copy would count."""
     reported: set[str] = set()
     for gather in graph.edges:
         scope = scopes.get(gather.src)
