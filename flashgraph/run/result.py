@@ -197,7 +197,7 @@ class Result:
         return End(self.status, self.cause, self.reason)
 
     def judged(self) -> Result:
-        """Return this result, but as failed if nothing came of the run.
+        """Return this result, but as failed if the run was fruitless.
 
         That is: it admitted nothing, because stages or functions on edges failed, or because its sources had nothing
         more to emit before anything was admitted.  Or nothing evolved, because a role's model was never of use.
@@ -234,7 +234,7 @@ class Result:
     def _silent(self) -> list[Failing]:
         """Return the stages that failed in all of several jobs, if no job of their model's role has ended well.
 
-        If every reflection is cut off, nothing can evolve, however well the first candidates were scored.  There is
+        If every reflection is refused, nothing can evolve, however well the first candidates were scored.  There is
         none in a run that has evolved something.
         """
         if any(artifact.parents for artifact in self.artifacts if not artifact.retracted):

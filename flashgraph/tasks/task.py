@@ -16,6 +16,7 @@ from typing_extensions import TypeVar
 
 from flashgraph.errors import DataError
 from flashgraph.llm.protocol import Message, Reply
+from flashgraph.tasks.samples import own_copy
 from flashgraph.tasks.trace import Trace
 from flashgraph.tasks.workers import Runs, from_any_thread, is_async, place_named, run_in
 
@@ -291,7 +292,7 @@ class Task(Generic[S, O]):
         Raises `TimeoutError` after ``timeout`` seconds. Errors of ``attempt`` itself pass through.
         """
         plain = not is_async(self.attempt)
-        given: tuple[Any, ...] = (candidate, sample, from_any_thread(llm) if plain else llm)
+        given: tuple[Any, ...] = (candidate, own_copy(sample), from_any_thread(llm) if plain else llm)
         if _needed(self.attempt) > 3:
             given = (*given, Trace() if trace is None else trace)
         with self._limited("attempt"):
@@ -305,7 +306,7 @@ class Task(Generic[S, O]):
         ``bounds``, or an objective that is not a finite number. Raises `TimeoutError` after ``timeout`` seconds. Errors
         of ``score`` itself pass through.
         """
-        given: tuple[Any, ...] = (sample, output)
+        given: tuple[Any, ...] = (own_copy(sample), output)
         if self._score_calls_models:
             if llm is None:
                 raise DataError(

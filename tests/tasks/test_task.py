@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import flashgraph as fg
 from flashgraph.errors import DataError
 from flashgraph.run import events as ev
+from flashgraph.tasks.samples import own_copy
 from flashgraph.testing.runs import TASK
 
 SEEDS: dict[str, tuple[Any, str]] = {
@@ -129,6 +131,36 @@ def test_an_attempt_changes_only_its_copy_of_the_candidate() -> None:
     assert [dict(a.value) for a in result.artifacts] == [{"text": "seed"}, {"text": "new"}]
     assert [a.score for a in result.artifacts] == [0.0, 1.0]
     assert task.seed == {"text": "seed"}
+
+
+@pytest.mark.parametrize("by", ["attempt", "score"])
+@pytest.mark.parametrize("make", [lambda: {"hints": ["a"]}, lambda: [["a"]]], ids=["dict", "list"])
+def test_a_function_changes_only_its_copy_of_the_sample(by: str, make: Callable[[], Any]) -> None:
+    """Otherwise the scores of later candidates would depend on what earlier ones have done to a sample."""
+
+    def take(sample: Any) -> float:
+        hints = sample["hints"] if isinstance(sample, dict) else sample[0]
+        return float(bool(hints) and hints.pop() == "a")
+
+    async def attempt(candidate: Any, sample: Any, llm: fg.Llm) -> float:
+        return take(sample) if by == "attempt" else 1.0
+
+    def score(sample: Any, output: float) -> fg.Score:
+        return fg.Score(output / 2 if by == "attempt" else take(sample) / 2)
+
+    task = fg.Task("t", [make()], [make()], score=score, attempt=attempt)
+    models = {"task": lambda _: "out", "reflection": lambda _: "```\nnew\n```"}
+    result = fg.run("gepa", task, models=models, budget=fg.Budget(evaluations=9), schedule="lockstep")
+    assert result.spent.evaluations > 3
+    assert {a.score for a in result.artifacts} == {0.5}
+    assert task.val == (make(),)
+
+
+def test_a_sample_that_cannot_be_copied_is_used_itself() -> None:
+    """A lock in it, say; an object of another kind is the user's own to keep."""
+    held, own = {"lock": threading.Lock()}, object()
+    assert own_copy(held) is held
+    assert own_copy(own) is own
 
 
 # ---- scores ----------------------------------------------------------------------------------------------
