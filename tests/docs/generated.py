@@ -17,6 +17,8 @@ from flashgraph.graph.dsl import Graph
 from flashgraph.policies import settings
 from tests.graph import mistakes_edges, mistakes_nodes, mistakes_shape
 from tests.graph.kit import MISTAKES, Mistake
+from tests.mutants.bugs import BUGS
+from tests.mutants.historical import table
 
 __all__ = ["API", "pages"]
 
@@ -110,6 +112,7 @@ def pages() -> dict[str, str]:
     found = {f"reference/api/{name}.md": _api(page) for name, page in API.items()}
     found["reference/options.md"] = _options()
     found["reference/command-line.md"] = _command_line()
+    found["benchmarks/bugs.md"] = _bugs()
     found["reference/settings.md"] = _settings()
     found["reference/messages.md"] = _codes()
     found.update({f"reference/messages-{name}.md": _messages(name) for name in KINDS})
@@ -163,6 +166,21 @@ def _options() -> str:
             "",
         ]
     return "\n".join(blocks)
+
+
+# ---- planted bugs ----------------------------------------------------------------------------------------
+
+
+def _bugs() -> str:
+    return "\n".join(
+        [
+            "# Historical bugs\n",
+            "Each was planted in a copy of the package, and caught with a violation of its invariant "
+            "([mutation testing](mutants.md#historical-bugs)).\n",
+            table(BUGS),
+            "",
+        ]
+    )
 
 
 # ---- the command line ------------------------------------------------------------------------------------

@@ -27,9 +27,6 @@ from tests.docs.setups import SETUPS
 RUN = ("algorithms", "check", "draw", "explain")
 """Commands that cost nothing and need no run."""
 
-UNTRIED = {"algorithms/meta-harness.md"}
-"""Pages that are being rewritten."""
-
 TARGETS = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M)
 
 
@@ -108,8 +105,6 @@ def test_python_runs(page: Path, folder: Path) -> None:
     """In order, in one namespace a page; a block with the title of a new file is written there first."""
     namespace: dict[str, object] = {"__name__": page.stem}
     name = page.relative_to(ROOT).as_posix()
-    if name.removeprefix("docs/") in UNTRIED:
-        pytest.skip("being rewritten")
     exec(SETUPS.get(name, ""), namespace)
     for block in blocks(page):
         if block.language != "python":

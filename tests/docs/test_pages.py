@@ -13,6 +13,7 @@ import yaml
 import flashgraph as fg
 from flashgraph.cli import COMMANDS
 from flashgraph.graph.dsl import EDGE_OPTIONS, SOURCE_OPTIONS, STAGE_OPTIONS
+from flashgraph.graph.loading import load_graph
 from tests.docs.generated import API, pages
 from tests.docs.pages import PAGES, ROOT, blocks
 from tests.graph.kit import MISTAKES
@@ -77,6 +78,12 @@ def test_pages_named_elsewhere_exist() -> None:
 def test_every_block_names_its_language(page: Path) -> None:
     for block in blocks(page):
         assert block.language, f"{block}: write ```python, ```sh, ```console or ```text"
+
+
+@pytest.mark.parametrize("name", ["ace", "gepa", "islands", "meta_harness"])
+def test_pages_of_algorithms_name_every_parameter(name: str) -> None:
+    text = (ROOT / "docs" / "algorithms" / f"{name.replace('_', '-')}.md").read_text(encoding="utf-8")
+    assert [parameter for parameter in load_graph(name).spec.params if f"`{parameter}`" not in text] == []
 
 
 def test_the_generated_pages_have_every_public_name() -> None:

@@ -2,7 +2,7 @@
 
 The real tree is never changed.  A bug replaces a text that occurs once in one module of `flashgraph.run` or
 `flashgraph.policies`.  Another process runs part of the invariant suite (`tests.mutants.hunts`) with the copy first on
-its path.  ``python -m tests.mutants.historical`` prints the table of docs/benchmarks/mutants.md.
+its path.  ``python -m tests.mutants.historical`` prints the table of docs/benchmarks/bugs.md.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def hunt(bug: Bug, names: Iterable[str] = ()) -> Caught:
 
 
 def table(bugs: Iterable[Bug]) -> str:
-    """Return the table of bugs and what caught them, for docs/benchmarks/mutants.md."""
+    """Return the table of bugs and the hunts that caught them."""
     lines = ["| bug | planted in | caught by | invariant |", "| --- | --- | --- | --- |"]
     lines += [f"| {bug.name} | {bug.module} | {bug.hunt} | {bug.invariant} |" for bug in bugs]
     return "\n".join(lines)
