@@ -11,7 +11,7 @@ import attrs
 
 from flashgraph.llm.protocol import whole_text
 
-__all__ = ["SAYING", "Complaint"]
+__all__ = ["LONGEST_SAID", "SAYING", "Complaint"]
 
 LONGEST_SAID = 20_000
 """Characters of what a server says that are kept, so that a key in it is whole when it is removed."""

@@ -23,9 +23,9 @@ from flashgraph.errors import (
     TimedOut,
     UnknownModel,
 )
-from flashgraph.llm.complaints import Complaint
+from flashgraph.llm.complaints import LONGEST_SAID, Complaint
 from flashgraph.llm.completions import Completion, Malformed, spread
-from flashgraph.llm.connections import broke_off
+from flashgraph.llm.connections import LARGEST_BODY, broke_off
 from flashgraph.llm.dialect import Dialect
 from flashgraph.llm.faults import SAID, ServerErrors
 from flashgraph.llm.limits import Limits
@@ -133,6 +133,8 @@ class LiteLLMModel:
         response = await self._sent(_litellm(), request)
         try:
             said = Completion.of(_plain(response))
+            if len(said.written) > LARGEST_BODY:  # LiteLLM has no bound of its own
+                raise Malformed(f"a reply of more than {LARGEST_BODY:,} characters")
         except Malformed as error:
             raise self._faults.malformed(str(error), request, "") from None
         return self._faults.reply(said, request, _headers(response), self.model, self.worst_cost)
@@ -254,7 +256,8 @@ class LiteLLMModel:
 
 def _said(error: Exception) -> str:
     """What an exception says, without the traceback that LiteLLM puts into some."""
-    return str(getattr(error, "message", "") or error).partition("Traceback (most recent call last)")[0]
+    said = str(getattr(error, "message", "") or error)[:LONGEST_SAID]
+    return said.partition("Traceback (most recent call last)")[0]
 
 
 def _plain(response: Any) -> Any:

@@ -152,6 +152,21 @@ async def test_what_a_malformed_reply_has_cost_is_estimated(monkeypatch: pytest.
 
 
 @pytest.mark.usefixtures("installed")
+@pytest.mark.usefixtures("installed")
+async def test_a_reply_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LiteLLM has none of its own; also of what an error says."""
+    monkeypatch.setattr("flashgraph.llm.lite.LARGEST_BODY", 100)
+    with running(chat("x" * 101), chat("x" * 100), error(400, "bad " * 10**6)) as server:
+        model = at(server.url)
+        async with model.open():
+            with pytest.raises(PassingFault, match="a reply of more than 100 characters"):
+                await model.complete(HELLO, {})
+            assert (await model.complete(HELLO, {})).text == "x" * 100
+            with pytest.raises(RequestFailed) as caught:
+                await model.complete(HELLO, {})
+    assert len(str(caught.value)) < 2000
+
+
 async def test_the_pause_of_too_many_requests_is_told() -> None:
     """Retry-After reaches whoever waits it out."""
     with running(error(429, "slow down", retry_after="7")) as server, pytest.raises(Throttled) as caught:
