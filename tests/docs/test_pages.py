@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import yaml
 
@@ -14,6 +15,7 @@ import flashgraph as fg
 from flashgraph.cli import COMMANDS
 from flashgraph.graph.dsl import EDGE_OPTIONS, SOURCE_OPTIONS, STAGE_OPTIONS
 from flashgraph.graph.loading import load_graph
+from flashgraph.llm import resolve
 from tests.docs.generated import API, pages
 from tests.docs.pages import PAGES, ROOT, blocks
 from tests.graph.kit import MISTAKES
@@ -84,6 +86,14 @@ def test_every_block_names_its_language(page: Path) -> None:
 def test_pages_of_algorithms_name_every_parameter(name: str) -> None:
     text = (ROOT / "docs" / "algorithms" / f"{name.replace('_', '-')}.md").read_text(encoding="utf-8")
     assert [parameter for parameter in load_graph(name).spec.params if f"`{parameter}`" not in text] == []
+
+
+def test_pages_name_every_option_of_models_and_every_limit() -> None:
+    models = (ROOT / "docs" / "reference" / "models.md").read_text(encoding="utf-8")
+    budgets = (ROOT / "docs" / "explanation" / "budgets.md").read_text(encoding="utf-8")
+    options = {*resolve.SAMPLING, *resolve.ENGINE, *resolve.RATES, *resolve.COMMON, *resolve.EXPECTED}
+    assert sorted(option for option in options if f"`{option}`" not in models) == []
+    assert [field.name for field in attrs.fields(fg.Budget) if f"`{field.name}`" not in budgets] == []
 
 
 def test_the_generated_pages_have_every_public_name() -> None:
