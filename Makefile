@@ -93,7 +93,7 @@ build: $(READY)  ## wheel and sdist
 	$(BIN)/uv build
 
 # All but vLLM, which `make vllm-test` installs apart.
-EXTRAS := data draw embedding ifbench litellm local mlflow testing trio
+EXTRAS := data draw embedding gepa ifbench litellm local mlflow testing trio
 
 lock:  ## resolve requirements.lock anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet pyproject.toml $(EXTRAS:%=--extra %) --group dev --universal --python-version 3.11 \

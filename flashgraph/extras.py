@@ -12,6 +12,7 @@ __all__ = ["EXTRAS", "missing", "require"]
 EXTRAS: Mapping[str, str] = {
     "alembic": "mlflow",
     "datasets": "data",
+    "gepa": "gepa",
     "hypothesis": "testing",
     "if_verifiable": "ifbench",
     "litellm": "litellm",

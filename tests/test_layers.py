@@ -26,6 +26,7 @@ LAYERS = [
     ["sim"],
     ["launch"],
     ["api"],
+    ["gepa"],
     ["observe"],
     ["cli"],
     ["testing"],

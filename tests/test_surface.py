@@ -22,6 +22,7 @@ LIST = Path(__file__).with_name("surface.txt")
 PUBLIC = (
     "flashgraph",
     "flashgraph.errors",
+    "flashgraph.gepa",
     "flashgraph.llm",
     "flashgraph.parts",
     "flashgraph.parts.ace",

@@ -244,7 +244,7 @@ async def propose(batch: fg.Group[Trial, Attempt], at: fg.Context[ParetoFrontier
         base = best.value
         at.uses(best)
     texts = {name: base[name] for name in drew.components}
-    new = await rewritten(at.llm, texts, seen, at.task, tokens=at[reflection_tokens])
+    new = await rewritten(at.llm, texts, seen, at.task, tokens=at[reflection_tokens], whole=base)
     indices, to_beat = tuple(a.index for a in seen), sum(a.score for a in seen)
     reaching = at[acceptance] == "improvement_or_equal"
     return Proposal({**base, **new}, "train", indices, to_beat, reaching, at.task.bounds, tuple(new))

@@ -121,11 +121,14 @@ async def fenced_answers(
     return {name: answers[name] for name in prompts if name in answers}
 
 
-async def _own(task: Task, llm: Llm, texts: Mapping[str, str], attempts: Sequence[Attempt]) -> dict[str, str]:
+async def _own(
+    task: Task, llm: Llm, whole: Mapping[str, str], texts: Mapping[str, str], attempts: Sequence[Attempt]
+) -> dict[str, str]:
     """Return the new texts of the task's own ``rewrite``. Raises `UnusableReply` if it gives none."""
     plain = not is_async(rewrite := task.rewrite or rewritten)
     given = from_any_thread(llm) if plain else llm
-    found: Any = await run_in("thread" if plain else "loop", task.workers, rewrite, given, dict(texts), tuple(attempts))
+    arguments = (given, dict(whole), tuple(texts), tuple(attempts))
+    found: Any = await run_in("thread" if plain else "loop", task.workers, rewrite, *arguments)
     if not isinstance(found, Mapping) or not all(isinstance(text, str) for text in found.values()):
         raise UnusableReply(f"task {task.name!r}: rewrite returned {found!r:.80}, expected texts by component")
     kept = {name: text for name, text in found.items() if name in texts}
@@ -135,16 +138,24 @@ async def _own(task: Task, llm: Llm, texts: Mapping[str, str], attempts: Sequenc
 
 
 async def rewritten(
-    llm: Llm, texts: Mapping[str, str], attempts: Sequence[Attempt], task: Task, *, tokens: int = SHOWN_TOKENS
+    llm: Llm,
+    texts: Mapping[str, str],
+    attempts: Sequence[Attempt],
+    task: Task,
+    *,
+    tokens: int = SHOWN_TOKENS,
+    whole: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Let the model rewrite named texts, each given the same attempts; texts with an unusable reply are left out.
+
+    A task with a ``rewrite`` of its own does it itself, given the ``whole`` candidate.
 
     The prompt shows about ``tokens`` tokens of the attempts, or fewer if the model's context is shorter. Raises
     `UnusableReply` if no reply can be used.
     """
 
     if task.rewrite is not None:
-        return await _own(task, llm, texts, attempts)
+        return await _own(task, llm, texts if whole is None else whole, texts, attempts)
 
     def prompt(name: str, tokens: int) -> str:
         return rewrite_prompt(texts[name], attempts, task, name, tokens=tokens)

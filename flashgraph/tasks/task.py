@@ -180,14 +180,13 @@ class Task(Generic[S, O]):
     held out: no stage ever sees it.
 
     Both may be async or plain. A plain ``attempt`` runs in a thread, where ``llm(...)`` blocks and returns the reply. A
-    plain ``score`` runs where ``runs`` says: on the event loop (a score that takes longer than some milliseconds stops
-    all requests), in a thread, or in a process, which is the place for Python that computes. At most ``workers`` run
-    at once in threads, and as many in processes. An attempt, and a score, that takes longer than ``timeout`` seconds
-    fails.
+    plain ``score`` runs where ``runs`` says: on the event loop, in a thread, or in a process. On the event loop, a slow
+    score stops all requests; Python that computes belongs into a process. At most ``workers`` calls run at once in
+    threads, and as many in processes. An attempt or a score that takes longer than ``timeout`` seconds fails.
 
     An ``attempt`` of four parameters, ``attempt(candidate, sample, llm, trace)``, may note what each component saw and
-    said (`Trace`). ``rewrite(llm, texts, attempts)`` replaces the reflection: it returns new texts for the components
-    in ``texts``, given the attempts of their candidate.
+    said (`Trace`). ``rewrite(llm, candidate, components, attempts)`` replaces the reflection: it returns new texts for
+    the named components, given the attempts of the candidate.
 
     ``roles`` are the roles of further models, such as a judge. Then ``llm(messages, role="judge")`` calls that model,
     in ``attempt`` and in a score of three parameters, ``score(sample, output, llm)``. The run limits, counts and stores
@@ -207,7 +206,7 @@ class Task(Generic[S, O]):
     seed: Mapping[str, str] = attrs.field(
         factory=lambda: {"instruction": "Answer the question."}, converter=_named_texts
     )
-    attempt: Callable[[Mapping[str, str], S, Any], Any] = attrs.field(kw_only=True, default=ask)
+    attempt: Callable[..., Any] = attrs.field(kw_only=True, default=ask)
     score: Callable[..., Any] = attrs.field(kw_only=True)
     bounds: tuple[float, float] = attrs.field(kw_only=True, default=(0.0, 1.0))
     runs: Runs = attrs.field(kw_only=True, default="loop")

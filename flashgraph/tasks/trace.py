@@ -1,4 +1,4 @@
-"""What each component of a program saw and said during one attempt."""
+"""Traces: the inputs and outputs of each component of a program during one attempt."""
 
 from __future__ import annotations
 

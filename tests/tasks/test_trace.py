@@ -97,11 +97,11 @@ def test_records_survive_a_journal(tmp_path: Any) -> None:
 def test_a_task_rewrites_by_itself(plain: bool) -> None:
     """With the model, the texts and the attempts, in place of the reflection's own prompt."""
 
-    def blocking(llm: Any, texts: Mapping[str, str], attempts: Sequence[Attempt]) -> dict[str, str]:
-        return {name: llm(f"{text} {len(attempts)}").text for name, text in texts.items()}
+    def blocking(llm: Any, candidate: Any, components: Any, attempts: Sequence[Attempt]) -> dict[str, str]:
+        return {name: llm(f"{candidate[name]} {len(attempts)}").text for name in components}
 
-    async def later(llm: Any, texts: Mapping[str, str], attempts: Sequence[Attempt]) -> dict[str, str]:
-        return {name: (await llm(f"{text} {len(attempts)}")).text for name, text in texts.items()}
+    async def later(llm: Any, candidate: Any, components: Any, attempts: Sequence[Attempt]) -> dict[str, str]:
+        return {name: (await llm(f"{candidate[name]} {len(attempts)}")).text for name in components}
 
     async def llm(prompt: str) -> fg.Reply:
         return fg.Reply(f"<{prompt}>")
@@ -116,7 +116,7 @@ def test_a_task_rewrites_by_itself(plain: bool) -> None:
 
 @pytest.mark.parametrize("given", [None, "text", {"other": "text"}, {"writer": 3}, {}])
 def test_a_rewrite_that_gives_no_text_fails(given: Any) -> None:
-    made = attrs.evolve(task(), rewrite=lambda llm, texts, attempts: given)
+    made = attrs.evolve(task(), rewrite=lambda llm, candidate, components, attempts: given)
 
     async def once() -> None:
         await rewritten(None, {"writer": "Write."}, [], made)  # type: ignore[arg-type]

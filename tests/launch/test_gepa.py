@@ -1,0 +1,222 @@
+"""`flashgraph.gepa`: the drop-in for `gepa.optimize`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gepa
+import pytest
+from gepa.utils import (
+    MaxCandidateProposalsStopper,
+    MaxMetricCallsStopper,
+    NoImprovementStopper,
+    ScoreThresholdStopper,
+    TimeoutStopCondition,
+)
+from gepa.utils.stop_condition import CompositeStopper
+
+import flashgraph as fg
+from flashgraph.gepa import Optimized, adapter_task, install, optimize
+
+RULES = ("be brief", "cite", "use metres")
+SEED = {"system": "Answer.", "style": "Plain."}
+DATA = [{"needs": rule} for rule in RULES for _ in range(4)]
+
+
+class Adapter:
+    """A sample passes where the candidate has the rule that it needs; the feedback names the rule."""
+
+    propose_new_texts: Any = None
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.threads: set[int] = set()
+
+    def evaluate(self, batch: Sequence[Any], candidate: Mapping[str, str], capture_traces: bool = False) -> Any:
+        self.batches.append(len(batch))
+        self.threads.add(threading.get_ident())
+        scores = [float(sample["needs"] in " ".join(candidate.values())) for sample in batch]
+        return gepa.EvaluationBatch(
+            outputs=[f"answer by {sample['needs']}" for sample in batch],
+            scores=scores,
+            trajectories=[{"rule": sample["needs"]} for sample in batch] if capture_traces else None,
+            objective_scores=[{"brevity": 1.0} for _ in batch],
+        )
+
+    def make_reflective_dataset(self, candidate: Any, evaluated: Any, components: Sequence[str]) -> Any:
+        return {
+            name: [
+                {"Inputs": {"rule": trace["rule"]}, "Feedback": f"RULE {trace['rule']}"}
+                for trace in evaluated.trajectories
+            ]
+            for name in components
+        }
+
+
+def reflect(prompt: str) -> str:
+    """Add the first rule of the feedback that the instruction lacks."""
+    text = prompt.split("```")[1].strip()
+    for line in prompt.splitlines():
+        if line.startswith("RULE ") and line[5:] not in text:
+            return f"```\n{text} {line[5:]}\n```"
+    return f"```\n{text}\n```"
+
+
+def found(**options: Any) -> Any:
+    given = {"adapter": Adapter(), "reflection_lm": reflect, "max_metric_calls": 400, **options}
+    return optimize(SEED, DATA, DATA, **given)
+
+
+def test_the_adapter_is_evaluated_by_sample_in_threads() -> None:
+    """The best candidate has learned the rules, and the result is the package's."""
+    adapter = Adapter()
+    result = found(adapter=adapter)
+    assert isinstance(result, gepa.GEPAResult)
+    assert set(adapter.batches) == {1}
+    assert threading.get_ident() not in adapter.threads
+    assert result.candidates[0] == SEED
+    assert result.parents[0] == [None]
+    assert result.val_aggregate_scores[result.best_idx] == 1.0
+    assert all(rule in " ".join(result.best_candidate.values()) for rule in RULES)
+    # An evaluation counts when it starts; a few are cancelled before the adapter gets them.
+    assert len(adapter.batches) <= result.total_metric_calls <= 400
+    assert result.num_val_instances == len(DATA)
+    assert result.discovery_eval_counts == sorted(result.discovery_eval_counts)
+    assert result.to_dict()["best_idx"] == result.best_idx
+
+
+def test_lockstep_is_the_package() -> None:
+    """The same arguments give the same result, call for call."""
+    ours, theirs = Adapter(), Adapter()
+    options: dict[str, Any] = {"reflection_lm": reflect, "max_metric_calls": 150, "seed": 3}
+    one = optimize(SEED, DATA, DATA, adapter=ours, schedule="lockstep", **options)
+    other = gepa.optimize(SEED, DATA, DATA, adapter=theirs, **options)
+    assert one.to_dict() == other.to_dict()
+    assert ours.batches == theirs.batches
+
+
+def test_the_prompt_is_the_packages() -> None:
+    """Nested records are rendered as the package renders them, and a template of one's own is filled."""
+    prompts: list[str] = []
+
+    def asked(prompt: str) -> str:
+        prompts.append(prompt)
+        return reflect(prompt)
+
+    found(reflection_lm=asked, max_metric_calls=60)
+    assert prompts[0].startswith("I provided an assistant with the following instructions")
+    assert "## Inputs\n### rule\n" in prompts[0]
+    template = "Improve ```<curr_param>``` by\n<side_info>"
+    found(reflection_lm=asked, reflection_prompt_template=template, max_metric_calls=60)
+    assert prompts[-1].startswith("Improve ```")
+
+
+@pytest.mark.parametrize("whose", ["adapter", "argument"])
+def test_a_proposer_of_ones_own(whose: str) -> None:
+    """It gets the whole candidate, the records and the components."""
+    seen: list[Any] = []
+
+    def propose(candidate: Any, data: Any, components: Any) -> dict[str, str]:
+        seen.append((candidate, data, components))
+        return {name: candidate[name] + " " + data[name][0]["Feedback"].removeprefix("RULE ") for name in components}
+
+    adapter = Adapter()
+    options: dict[str, Any] = {"custom_candidate_proposer": propose}
+    if whose == "adapter":
+        adapter.propose_new_texts, options = propose, {}
+    result = found(adapter=adapter, reflection_lm=None, **options)
+    assert result.val_aggregate_scores[result.best_idx] == 1.0
+    candidate, data, components = seen[0]
+    assert candidate == SEED
+    assert list(data) == components
+    assert data[components[0]][0]["Inputs"]["rule"] in RULES
+
+
+def test_without_an_adapter() -> None:
+    """The model answers the default task, whose calls are the run's own."""
+
+    def answer(messages: Any) -> str:
+        return "blue" if "colour" in messages[0]["content"] else "?"
+
+    data = [{"input": f"sky {n}", "additional_context": {"hint": "colour"}, "answer": "blue"} for n in range(5)]
+    result = optimize(
+        {"system": "Answer."}, data, task_lm=answer, reflection_lm=lambda prompt: "```\nSay the colour.\n```",
+        max_metric_calls=100,
+    )  # fmt: skip
+    assert result.best_candidate == {"system": "Say the colour."}
+    assert result.run.spent.calls > 0
+
+
+def test_a_run_dir_is_resumed(tmp_path: Path) -> None:
+    one = found(run_dir=str(tmp_path / "run"), max_metric_calls=40)
+    two = found(run_dir=str(tmp_path / "run"), max_metric_calls=400)
+    assert two.candidates[: len(one.candidates)] == one.candidates
+    assert two.total_metric_calls > one.total_metric_calls
+
+
+@pytest.mark.parametrize(
+    ("stop", "status", "cause"),
+    [
+        (MaxMetricCallsStopper(30), "budget", "evaluations"),
+        (MaxCandidateProposalsStopper(2), "budget", "proposals"),
+        (TimeoutStopCondition(0.05), "budget", "seconds"),
+        ([ScoreThresholdStopper(0.2), MaxMetricCallsStopper(900)], "stopped", "target"),
+        ([NoImprovementStopper(3), MaxMetricCallsStopper(900)], "stopped", "patience"),
+        (CompositeStopper(MaxMetricCallsStopper(30), NoImprovementStopper(99)), "budget", "evaluations"),
+    ],
+)
+def test_stop_conditions(stop: Any, status: str, cause: str) -> None:
+    result = found(
+        stop_callbacks=stop,
+        max_metric_calls=None,
+        reflection_lm=reflect if cause != "patience" else lambda p: "```\nno\n```",
+    )
+    assert (result.run.status, str(result.run.cause)) == (status, cause)
+
+
+class Never:
+    def __call__(self, state: Any) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"max_metric_calls": None}, ValueError, "must provide at least one of stop_callbacks"),
+        ({"reflection_lm": None}, AssertionError, "reflection_lm was not provided"),
+        ({"adapter": None}, AssertionError, "requires a task LM"),
+        ({"task_lm": "x"}, AssertionError, "does not require task_lm"),
+        ({"candidate_selection_strategy": "best"}, ValueError, "Unknown candidate_selection_strategy"),
+        ({"module_selector": "one"}, AssertionError, "Unknown module_selector"),
+        ({"reflection_prompt_template": "x"}, ValueError, "Missing placeholder"),
+        ({"callbacks": [Never()]}, fg.DataError, "callbacks=.*schedule='lockstep'"),
+        ({"module_selector": Never()}, fg.DataError, "module_selector=.*schedule='lockstep'"),
+        ({"stop_callbacks": Never()}, fg.DataError, "Never is not known here"),
+        ({"max_metric_cals": 3}, TypeError, "unexpected keyword argument 'max_metric_cals'"),
+    ],
+)
+def test_mistakes(options: Any, error: Any, said: str) -> None:
+    """Wrong arguments raise the package's errors; options of the package alone name the way out."""
+    with pytest.raises(error, match=f"(?s){said}"):
+        found(**options)
+    with pytest.raises(ValueError, match="at least one component"):
+        optimize({}, DATA, adapter=Adapter(), reflection_lm=reflect, max_metric_calls=1)
+
+
+def test_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries that call `gepa.optimize` get flashgraph's, and lockstep still is the package."""
+    monkeypatch.setattr(gepa, "optimize", gepa.optimize)
+    install()
+    options: dict[str, Any] = {"adapter": Adapter(), "reflection_lm": reflect, "max_metric_calls": 60}
+    assert isinstance(gepa.optimize(SEED, DATA, **options), Optimized)
+    assert not isinstance(gepa.optimize(SEED, DATA, schedule="lockstep", **options), Optimized)
+
+
+def test_an_adapter_serves_every_algorithm() -> None:
+    """`adapter_task` is a task like any other."""
+    task = adapter_task(Adapter(), DATA, DATA, SEED, bounds=(0, 1))
+    result = fg.run("combee", task, models=lambda m: reflect(m[-1]["content"]), budget=fg.Budget(evaluations=60))
+    assert result.best is not None
