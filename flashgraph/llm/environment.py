@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 
 import httpx
 
 from flashgraph.errors import DataError
+from flashgraph.llm.addresses import masked
 
 __all__ = ["CERTIFICATES", "PROXIES", "wrong_variable"]
 
@@ -21,8 +21,6 @@ EXPECTED = {
     "NO_PROXY": "names of hosts and addresses, separated by commas, IPv6 addresses without brackets",
 }
 
-USER = re.compile(r"//[^/@\s]*@")
-
 
 def wrong_variable(names: Sequence[str], error: Exception) -> DataError:
     """Return the mistake that an ``error`` shows which was raised for one of these variables.
@@ -33,7 +31,9 @@ def wrong_variable(names: Sequence[str], error: Exception) -> DataError:
     wrong = [name for name in found if _is_wrong(name)] or [n for n in found if n.upper() == "NO_PROXY"] or found
     name = wrong[0] if wrong else names[0]
     expected = EXPECTED.get(name.upper(), "http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT")
-    reason = USER.sub("//***@", str(error))
+    value = os.environ.get(name, "")
+    # A library that cuts a password at its slash quotes the part before it as a port.
+    reason = "no address" if "@" in value and "port" in str(error) else masked(str(error))
     fix = "pip install 'httpx[socks]', or unset it" if isinstance(error, ImportError) else "correct it, or unset it"
     return DataError(f"environment variable {name}: it cannot be used ({reason}); expected {expected}.\nFix: {fix}.")
 

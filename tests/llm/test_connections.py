@@ -122,6 +122,8 @@ async def test_a_cancelled_request_closes_its_connection_alone() -> None:
         ({"ALL_PROXY": "socks://user:sk-123456@127.0.0.1:1"}, "ALL_PROXY"),
         ({"all_proxy": "socks4://127.0.0.1:1"}, "all_proxy"),
         ({"HTTPS_PROXY": "127.0.0.1:port"}, "HTTPS_PROXY"),
+        ({"HTTPS_PROXY": "http://user:sk-123456/rest@127.0.0.1:1"}, "HTTPS_PROXY"),
+        ({"all_proxy": "http://user:sk-123456#rest@127.0.0.1:1"}, "all_proxy"),
         ({"HTTP_PROXY": "http://127.0.0.1:1", "HTTPS_PROXY": "ftp://127.0.0.1:1"}, "HTTPS_PROXY"),
         ({"NO_PROXY": "[::1]"}, "NO_PROXY"),
         ({"ALL_PROXY": "http://127.0.0.1:1", "no_proxy": "localhost,[fe80::1]:80"}, "no_proxy"),
