@@ -25,7 +25,7 @@ def test_every_command_has_help_and_stands_in_the_overview(cli: Cli, command: st
 
 
 @pytest.mark.parametrize("command", ["check", "draw", "explain", "simulate", "tune"])
-def test_what_executes_a_graph_file_says_so(cli: Cli, command: str, tmp_path: Path) -> None:
+def test_commands_that_execute_a_graph_file_say_so(cli: Cli, command: str, tmp_path: Path) -> None:
     """Commands that only seem to read a graph say that they execute it."""
     assert "executes the graph file" in " ".join(cli(command, "--help").out.split())
     ran = tmp_path / "ran"

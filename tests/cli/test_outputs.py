@@ -119,7 +119,9 @@ def test_names_that_no_file_can_have(cli: Cli, args: tuple[str, ...]) -> None:
         (ModuleNotFoundError("No module named 'flashgraph.x'", name="flashgraph.x"), DEFECT, "defect of flashgraph"),
     ],
 )
-def test_only_a_defect_is_one(error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_a_defect_of_flashgraph_is_called_one(
+    error: BaseException, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A fault of the machine or its files gets a fix, and no traceback."""
     assert report_error(error) == code
     shown = capsys.readouterr().err

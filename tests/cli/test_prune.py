@@ -99,7 +99,7 @@ def test_it_is_asked_first(cli: Cli, runs: Path, monkeypatch: pytest.MonkeyPatch
     assert there(runs) == ["new"]
 
 
-def test_a_run_that_goes_on_is_never_touched(cli: Cli, runs: Path) -> None:
+def test_a_running_run_is_never_removed(cli: Cli, runs: Path) -> None:
     """A run that is still going is never removed; a dead one is."""
     with held(runs / "held"):
         cli("prune", "--keep", "0", "--yes")

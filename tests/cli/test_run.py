@@ -85,7 +85,7 @@ def check_files(out: Path) -> None:
     assert sum(e["event"] == "CallEnded" for e in events) == result["spent"]["calls"]
 
 
-def test_on_a_terminal_there_is_a_table(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_terminal_shows_a_table(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """On a terminal a table replaces the single lines; without --out the run gets its own folder."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
@@ -272,7 +272,7 @@ def test_resume(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_what_tests_have_cost_stays_counted_with_another_task(cli: Cli, tmp_path: Path) -> None:
-    """A run that begins anew, twice, reports the cost of all its tests."""
+    """A run that starts over twice reports the cost of all its tests."""
     task = tmp_path / "mine.py"
     task.write_text(WORDS.read_text())
     with serving(wise) as server:
@@ -320,7 +320,7 @@ def test_tests_count_on_the_budget_of_all_sessions(cli: Cli, tmp_path: Path) -> 
     assert shown["run"]["spend"]["calls"] == server.chats
 
 
-def test_what_resume_is_told_to_go_on_does_so(cli: Cli, tmp_path: Path) -> None:
+def test_the_advice_to_continue_works(cli: Cli, tmp_path: Path) -> None:
     """The advice after a budget is a command that works; a budget below the use is refused."""
     with serving(wise) as server:
         ended = run(cli, server, "--proposals", "3", "--schedule", "lockstep", "--no-test")
@@ -355,7 +355,7 @@ def test_a_test_that_was_declined_stays_so(cli: Cli, tmp_path: Path) -> None:
         assert "not tested" not in cli("resume", "out", "--test").out
 
 
-def test_resume_of_what_has_failed(cli: Cli, tmp_path: Path) -> None:
+def test_resume_after_a_failure(cli: Cli, tmp_path: Path) -> None:
     """Failed work is not retried, and the output says so; an accepted change of the task starts the run over."""
     task = tmp_path / "broken.py"
     task.write_text(WORDS.read_text().replace("return reply.text", "raise ValueError('cannot read')"))
@@ -377,7 +377,7 @@ def test_resume_of_what_has_failed(cli: Cli, tmp_path: Path) -> None:
     assert "4 proposals" in ended.out
 
 
-def test_the_lock_is_deleted_while_the_run_goes_on(cli: Cli, tmp_path: Path) -> None:
+def test_the_lock_is_deleted_during_the_run(cli: Cli, tmp_path: Path) -> None:
     """The run stops, because another process could take it, and can be resumed."""
 
     def delete(server: Server) -> None:
@@ -394,7 +394,7 @@ def test_the_lock_is_deleted_while_the_run_goes_on(cli: Cli, tmp_path: Path) -> 
         assert cli("resume", "out", "--proposals", "12").code == 0
 
 
-def test_the_journal_is_deleted_while_the_run_goes_on(cli: Cli, tmp_path: Path) -> None:
+def test_the_journal_is_deleted_during_the_run(cli: Cli, tmp_path: Path) -> None:
     """If its journal is deleted, the run stops, writes its files and does not offer to be resumed."""
 
     def delete(server: Server) -> None:

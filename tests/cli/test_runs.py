@@ -94,7 +94,7 @@ def test_no_runs(cli: Cli, tmp_path: Path) -> None:
     assert ended.err.startswith("error: runs: no such folder of runs.\nFix: ")
 
 
-def test_a_run_that_cannot_be_read_hides_no_other(cli: Cli, runs: Path) -> None:
+def test_an_unreadable_run_hides_no_other(cli: Cli, runs: Path) -> None:
     """An unreadable run has its line, and the reason on stderr."""
     (runs / "broken").mkdir()
     (runs / "broken" / "journal.db").write_bytes(b"nothing that SQLite knows" * 100)
@@ -107,7 +107,7 @@ def test_a_run_that_cannot_be_read_hides_no_other(cli: Cli, runs: Path) -> None:
     assert json.loads(cli("runs", "--json").out)[-1]["status"] == "unreadable"
 
 
-def test_a_run_that_goes_on_and_is_killed(cli: Cli, tmp_path: Path) -> None:
+def test_a_run_that_is_running_and_then_killed(cli: Cli, tmp_path: Path) -> None:
     """A running and a killed run show their status, their open requests and what may be paid twice."""
     with held(tmp_path / "held") as process:
         assert "running" in cli("runs", tmp_path).out
@@ -136,7 +136,7 @@ def test_a_run_that_was_cut_off(cli: Cli, tmp_path: Path) -> None:
     assert states == [["confirmed"], ["retracted"], ["provisional"]]
 
 
-def test_show_says_how_it_stands_and_how_the_best_came_to_be(cli: Cli, runs: Path) -> None:
+def test_show_prints_status_and_lineage(cli: Cli, runs: Path) -> None:
     """The output has status, spend, the best texts and each step as a diff, without colours."""
     ended = cli("show", "two")
     assert (ended.code, ended.err) == (0, "")

@@ -258,7 +258,7 @@ def test_mistakes(cli: Cli, arguments: tuple[str, ...], code: int, said: str) ->
     assert "Traceback" not in ended.err
 
 
-def test_a_sweeps_last_mistake_is_told_first(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweeps_last_mistake_is_reported_first(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mistake in the last combination is reported before any simulation."""
     monkeypatch.setattr(simulate, "processes", None)
     ended = cli(*SHORT, "--sweep", "window=1,2,4", "alpha=0.25,7")
@@ -266,7 +266,7 @@ def test_a_sweeps_last_mistake_is_told_first(cli: Cli, monkeypatch: pytest.Monke
     assert "fraction(7), expected a share" in ended.err
 
 
-def test_a_missing_plotter_is_told_first(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_matplotlib_is_reported_first(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing matplotlib is reported before any simulation."""
     monkeypatch.setattr(simulate, "processes", None)
     monkeypatch.setitem(sys.modules, "matplotlib", None)

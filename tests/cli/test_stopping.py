@@ -61,7 +61,7 @@ def test_each_signal_does_the_next_step(ended: list[int]) -> None:
     assert ended == []
 
 
-def test_the_third_arms_an_end_and_the_fourth_is_one(
+def test_the_third_starts_a_timer_and_the_fourth_exits(
     ended: list[int], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The third signal starts a timer for an orderly end; the fourth exits."""
@@ -85,7 +85,7 @@ def test_the_end_that_is_armed_comes(ended: list[int], monkeypatch: pytest.Monke
     assert came.wait(10)
 
 
-def test_a_burst_is_one(ended: list[int]) -> None:
+def test_a_burst_counts_as_one_signal(ended: list[int]) -> None:
     """Ten signals at once, as a supervisor may send them, count as one."""
     assert listening(*[signal.SIGINT] * 10, apart=0.1) == ["0"]
     assert ended == []

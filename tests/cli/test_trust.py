@@ -156,7 +156,7 @@ def test_trust_is_an_option(cli: Cli, begun: Path) -> None:
     assert cli("resume", "out", "--proposals", "4", "--trust").code == 0
 
 
-def test_what_is_said_on_the_command_line_is_the_users_own_word(cli: Cli, begun: Path, server: Server) -> None:
+def test_options_of_the_command_line_need_no_consent(cli: Cli, begun: Path, server: Server) -> None:
     """Nothing is asked when the command line gives graph, task and model."""
     rewritten(begun, graph="/nowhere/evil.py", task="/nowhere/evil.py", models={"task": "openai:http://127.0.0.1:9#x"})
     args = ("--graph", "gepa", "--task", WORDS, "--model", server.spec)
@@ -178,7 +178,7 @@ def test_another_user(cli: Cli, begun: Path, monkeypatch: pytest.MonkeyPatch, tm
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_an_unsafe_switch_is_said_again(cli: Cli, begun: Path) -> None:
+def test_an_unsafe_switch_must_be_repeated(cli: Cli, begun: Path) -> None:
     """The sandbox stays on unless this command turns it off; the folder cannot."""
     ended = cli("resume", "out", "--proposals", "4")
     assert "the run was started with --unsafe-no-sandbox and now continues in the sandbox" in ended.err

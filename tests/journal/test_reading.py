@@ -292,7 +292,7 @@ def test_endpoints_that_were_down_and_up_again(tmp_path: Path) -> None:
     assert found["b"].calls == answered["b"]
 
 
-def test_rates_that_an_endpoint_has_told_of(tmp_path: Path) -> None:
+def test_rates_that_an_endpoint_reports(tmp_path: Path) -> None:
     """Stored rates are in words, which `show` prints."""
     ran(requests(60), {"task": Server(99, adaptive(), rate=RateLimit(240))}, folder=tmp_path / "run")
     with StoredRun.open(tmp_path / "run") as run:

@@ -53,7 +53,7 @@ def test_a_bug_that_does_not_apply_is_named(tmp_path: Path) -> None:
         plant(gone, tmp_path)
 
 
-def test_there_are_enough_and_all_differ() -> None:
+def test_enough_bugs_that_differ() -> None:
     """There are at least 25 bugs, with different names and different changes."""
     assert (
         len({bug.name for bug in BUGS}) == len({(bug.module, bug.find, bug.plant) for bug in BUGS}) == len(BUGS) >= 25

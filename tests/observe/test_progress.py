@@ -170,7 +170,7 @@ def test_the_table_shows_it_all(progress: Progress) -> None:
         assert part in said
 
 
-def test_rates_that_an_endpoint_has_told_of(progress: Progress) -> None:
+def test_rates_that_an_endpoint_reports(progress: Progress) -> None:
     """The last rate of each kind that an endpoint reports appears beside its limit."""
     for limit, seconds in ((200, 3600.0), (200, 86_400.0)):
         progress.on_event(ev.RateLearned(1.0, "tiny", "requests", limit, seconds))

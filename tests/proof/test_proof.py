@@ -72,7 +72,7 @@ def test_parts_run_beside_each_other(capsys: pytest.CaptureFixture[str]) -> None
     assert "| I14 | 5 | 0 | " in said
 
 
-def test_a_part_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     """An unknown part of ``--only`` is refused with the list of parts."""
     with pytest.raises(SystemExit):
         proof.main(["--only", "nothing"])
@@ -90,7 +90,7 @@ def unexplained() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("unexplained")
-def test_a_failing_example_is_told_with_its_graph_and_a_line_to_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_example_is_reported_with_its_graph_and_a_line_to_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The report of a failing example has the smallest graph as text, and a line that repeats it."""
 
     def never_two(shape: Shape, schedule: fg.Schedule, backend: str, budget: fg.Budget) -> list[Finished]:

@@ -22,7 +22,7 @@ def explored(shape: Shape, window: int = 2, states: int = 20_000, faults: int = 
 
 
 @pytest.mark.parametrize(("rounds", "stages"), [(1, 1), (2, 1), (2, 2), (3, 1)])
-def test_chains_have_as_many_interleavings_as_arithmetic_says(rounds: int, stages: int) -> None:
+def test_chains_have_the_computed_number_of_interleavings(rounds: int, stages: int) -> None:
     """Concurrent rounds through ``k`` stages have (n k)! / (k!)^n orders; each order of admission ends in another
     state."""
     found = explored(Shape((ONE,) * (stages - 1), rounds=rounds), window=rounds)
@@ -40,7 +40,7 @@ def test_no_interleaving_breaks_an_invariant(name: str) -> None:
     assert found.interleavings > 1
 
 
-def test_a_bound_is_said() -> None:
+def test_a_bounded_walk_says_so() -> None:
     """A walk that its bound ended says so."""
     assert "stopped at the bound" in str(explored(Shape((Fan(3, ONE, (), ONE),), rounds=2), states=10))
 

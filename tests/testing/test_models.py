@@ -141,7 +141,7 @@ class Stubborn(Sound):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_breaks_the_protocol_is_told(model: Any, message: str, backend: str) -> None:
+def test_a_broken_protocol_is_reported(model: Any, message: str, backend: str) -> None:
     """A broken promise is reported; the message has the finding and the expectation."""
     with pytest.raises(ModelViolation, match=message) as caught:
         check_model(model, backend=backend, seconds=0.2)

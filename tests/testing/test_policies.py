@@ -175,14 +175,14 @@ class LosesOne(Discriminative):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_breaks_the_protocol_is_told(policy: Any, message: str) -> None:
+def test_a_broken_protocol_is_reported(policy: Any, message: str) -> None:
     """A broken protocol is reported with the policy, its arguments, what was found and what was expected."""
     with pytest.raises(PolicyViolation, match=message) as caught:
         check_policy(policy)
     assert str(caught.value).startswith(type(policy).__name__)
 
 
-def test_what_is_no_policy_is_said() -> None:
+def test_an_object_that_is_no_policy() -> None:
     """A function is no policy."""
     with pytest.raises(TypeError, match="is no policy: expected a subclass of Rule, All"):
         check_policy(attrs.evolve)  # type: ignore[arg-type]

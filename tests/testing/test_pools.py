@@ -160,7 +160,7 @@ def counting() -> Callable[[], Kept]:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_what_breaks_the_protocol_is_told(factory: Callable[[], Any], message: str) -> None:
+def test_a_broken_protocol_is_reported(factory: Callable[[], Any], message: str) -> None:
     """A broken protocol is reported with the event, what was found, what was expected and the fix."""
     with pytest.raises(PoolViolation, match=message) as caught:
         check_pool(factory, events())
