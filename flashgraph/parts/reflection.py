@@ -148,7 +148,7 @@ async def rewritten(
 ) -> dict[str, str]:
     """Let the model rewrite named texts, each given the same attempts; texts with an unusable reply are left out.
 
-    A task with a ``rewrite`` of its own does it itself, given the ``whole`` candidate.
+    A task with its own ``rewrite`` does this instead, given the ``whole`` candidate.
 
     The prompt shows about ``tokens`` tokens of the attempts, or fewer if the model's context is shorter. Raises
     `UnusableReply` if no reply can be used.

@@ -22,6 +22,6 @@ def own_copy(sample: S) -> S:
         return sample
     try:
         made: Any = copy.deepcopy(sample)
-    except Exception:  # a lock, an open file: whatever an object in it raises
+    except Exception:  # copying may raise anything, for a lock or an open file
         return sample
     return made  # type: ignore[no-any-return]

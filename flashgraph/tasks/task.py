@@ -181,7 +181,7 @@ class Task(Generic[S, O]):
 
     Both may be async or plain. A plain ``attempt`` runs in a thread, where ``llm(...)`` blocks and returns the reply. A
     plain ``score`` runs where ``runs`` says: on the event loop, in a thread, or in a process. On the event loop, a slow
-    score stops all requests; Python that computes belongs into a process. At most ``workers`` calls run at once in
+    score holds up all requests; Python that computes should run in a process. At most ``workers`` calls run at once in
     threads, and as many in processes. An attempt or a score that takes longer than ``timeout`` seconds fails.
 
     An ``attempt`` of four parameters, ``attempt(candidate, sample, llm, trace)``, may note what each component saw and

@@ -91,7 +91,7 @@ def test_some_of_it_fails(graph: str, schedule: str) -> None:
     ids=["empty", "cut", "no"],
 )
 def test_no_reflection_is_usable(graph: str, schedule: str, reply: Any) -> None:
-    """All candidates were scored, and nothing can evolve: failed, with the stage and the reason."""
+    """If every candidate was scored but no reflection is usable, the run fails, and names the stage and the reason."""
 
     def answer(role: str) -> Answer:
         reflects = role in ("reflection", "reflector", "curator")

@@ -136,7 +136,7 @@ def test_an_attempt_changes_only_its_copy_of_the_candidate() -> None:
 @pytest.mark.parametrize("by", ["attempt", "score"])
 @pytest.mark.parametrize("make", [lambda: {"hints": ["a"]}, lambda: [["a"]]], ids=["dict", "list"])
 def test_a_function_changes_only_its_copy_of_the_sample(by: str, make: Callable[[], Any]) -> None:
-    """Otherwise the scores of later candidates would depend on what earlier ones have done to a sample."""
+    """A function gets a copy of its sample, so that it cannot change the scores of later candidates."""
 
     def take(sample: Any) -> float:
         hints = sample["hints"] if isinstance(sample, dict) else sample[0]
@@ -157,7 +157,7 @@ def test_a_function_changes_only_its_copy_of_the_sample(by: str, make: Callable[
 
 
 def test_a_sample_that_cannot_be_copied_is_used_itself() -> None:
-    """A lock in it, say; an object of another kind is the user's own to keep."""
+    """A sample that cannot be copied, such as one with a lock, is passed as it is."""
     held, own = {"lock": threading.Lock()}, object()
     assert own_copy(held) is held
     assert own_copy(own) is own
