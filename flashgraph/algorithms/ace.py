@@ -5,9 +5,13 @@
       |                         +-----------+--> playbook <----+          |
       +--> validate --> scores <-------------------------------------------+
 
-A wrong answer goes round the loop up to three times. The playbook receives small operations, which can arrive in any
-order: counters add up, and an addition is compared with the current lines. A curator's change of a line goes back to
-the curator if the line has changed since.
+`generate` answers a training sample with the help of the playbook. `reflect` finds out what the answer teaches, and
+tags the playbook lines that were used. A wrong answer goes round this loop up to three times. `curate` turns the lesson
+into changes of the playbook, and `merge` joins near-duplicate lines. `answer` tries the sample again, and `validate`
+tests snapshots of the playbook.
+
+The playbook receives small operations, which can arrive in any order: counters add up, and an addition is compared with
+the current lines. A curator's change of a line goes back to the curator if the line has changed since.
 """
 
 import math

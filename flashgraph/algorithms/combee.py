@@ -2,6 +2,9 @@
 
     shuffle --> think (each share) --> combine
 
+`shuffle` deals the records of a large batch into shares, `think` reflects on each share, and `combine` joins the
+drafts. So no prompt has to hold the whole batch, and each record is in two shares.
+
 `part` is that subgraph. It replaces GEPA's reflection (`graph`) and ACE's curation (`ace_graph`):
 
     flashgraph run combee --task ...

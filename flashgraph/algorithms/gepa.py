@@ -5,10 +5,15 @@
     frontier --> cross  --------------------------> trial
     frontier --> confirm --> measure --> frontier
 
-`rollout` scores a parent on a minibatch, `propose` rewrites it, and `trial` scores the child on the same samples.
-`confirm` sends the champion and the most promising candidates to more validation samples until all are scored. The
-policies on the edges apply only where work overlaps; `lockstep` ignores them. They let a proposal start before the
-slowest rollout ends, and admit a candidate on a random part of its validation. A stale child is merged with the best.
+`select` draws a parent and a minibatch of training samples, and `rollout` scores the parent on it. `propose` lets a
+model rewrite the parent, given the feedback. `trial` scores the child on the same samples, and `gate` drops it unless
+it does better. `validate` scores it on the validation split. For each validation sample, the frontier keeps the
+candidates that are best there; they become the parents. `cross` joins components of two candidates, and `confirm` sends
+the champion and the most promising candidates to more validation samples.
+
+The policies on the edges apply only where rounds overlap; `lockstep` ignores them. They let a proposal start before the
+slowest rollout ends, and admit a candidate on a random part of its validation. `patch` merges a stale child with the
+current best.
 """
 
 from collections.abc import Mapping, Sequence

@@ -2,10 +2,13 @@
 
     islands --> select --> propose --> quick --> screen --> full --> islands
 
+`select` draws a parent and inspirations from one island, and `propose` lets a model change the parent. `quick` runs the
+cheap checks of the new program, and `screen` drops it if their mean score is too low. `full` runs the costly checks.
+The island keeps the best program in each cell of its grid, and its best programs migrate to the next island. The next
+proposals on an island see its latest failures and their reasons.
+
 A sample of the task is a call (`flashgraph.parts.islands.programs.Check`). The sandbox makes the call, and the task
-scores its result outside of the sandbox. The ``train`` split holds the cheap checks (`quick`). Only a program that
-passes them is evaluated on the ``val`` split (`full`). The next proposals on an island see its latest failures and
-their reasons.
+scores its result outside of the sandbox. The ``train`` split holds the cheap checks, the ``val`` split the costly ones.
 """
 
 import math

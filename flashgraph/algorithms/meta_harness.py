@@ -6,6 +6,10 @@
                                |           |                     |
                                +-----------+------> archive <----+   (failures and their reasons)
 
+`start` emits the baselines. In each iteration, `propose` lets the agent read the archive and write programs. `validate`
+imports a program, `learn` shows it the training samples of one data set, and `predict` lets it answer the validation
+samples. The archive keeps its scores and the characters that it sent to the model.
+
 The artifact is a program with the interface of `flashgraph.parts.meta_harness.INTERFACE`. It runs only in a sandbox and
 never sees the answers: flashgraph scores its predictions and counts its context outside. The policies on the edges
 apply only where work overlaps. `lockstep` is the published loop: baselines, then iterations of propose, validate,
