@@ -1,6 +1,6 @@
-"""Fixtures for pytest: runs under a virtual clock, in which an hour of waiting costs a millisecond.
+"""Fixtures for pytest: runs under a virtual clock, where an hour of waiting costs a millisecond.
 
-pytest finds this plugin wherever flashgraph is installed, and the fixtures need ``flashgraph[testing]``::
+pytest finds this plugin wherever flashgraph is installed; the fixtures need ``flashgraph[testing]``::
 
     def test_an_hour(virtually):
         async def wait() -> float:
@@ -9,8 +9,8 @@ pytest finds this plugin wherever flashgraph is installed, and the fixtures need
 
         assert virtually(wait) >= 3600
 
-It is a module of its own, as pytest imports it in every project of an environment: flashgraph, hypothesis and trio
-are only imported by the tests that ask for a fixture.
+It is a separate module, because pytest imports it in every project of an environment. Only the tests that use a fixture
+import flashgraph, hypothesis and trio.
 """
 
 from __future__ import annotations
@@ -28,14 +28,16 @@ __all__ = ["slow_model", "virtual_backend", "virtually"]
 
 @pytest.fixture(params=["trio", "asyncio"])
 def virtual_backend(request: pytest.FixtureRequest) -> str:
-    """The event loop: the test is run on trio and on asyncio."""
+    """The event loop: the test runs on trio and on asyncio."""
     return str(request.param)
 
 
 @pytest.fixture
 def virtually(virtual_backend: str) -> Callable[[Callable[[], Awaitable[Any]]], Any]:
-    """Runs an async function under virtual time, on each event loop; pass ``settle=flashgraph.testing.settle`` to
-    `flashgraph.open_run` in it."""
+    """Runs an async function under virtual time, on each event loop.
+
+    Inside it, pass ``settle=flashgraph.testing.settle`` to `flashgraph.open_run`.
+    """
     from flashgraph.testing import run_virtually
 
     return lambda function: run_virtually(function, virtual_backend)

@@ -1,24 +1,24 @@
 """flashgraph: evolution algorithms for LLM agents as typed graphs, run by an overlapping scheduler.
 
-Layers, each importing only those above it (``tests/test_layers.py`` holds the code to it)::
+Layers, each importing only those above it (``tests/test_layers.py`` checks the code)::
 
-    version       its number
-    errors        what a user can get wrong, with the place and the fix
-    extras        optional libraries, and what installs each
-    text          what models wrote (thoughts, fences, edits, JSON), and all that is printed
-    evidence      what a score rests on: estimates, intervals, paired comparisons
-    llm           what a model is, the backends (each the only importer of its library), limits and rates
+    version       the version number
+    errors        the errors that a user can cause, with the place and the fix
+    extras        optional libraries, and the extra that installs each
+    text          readers of model replies (thoughts, fences, edits, JSON), and all terminal output
+    evidence      the samples behind a score: estimates, intervals, paired comparisons
+    llm           the model protocol, the backends (each the only importer of its library), limits and rates
     tasks         samples, attempts, scores, data, metrics
-    graph         what a graph is: ports, specs, the DSL, checks; no I/O, no scheduler
+    graph         ports, specs, the DSL, checks; no I/O, no scheduler
     policies      staleness, release, order, failure, control, schedules, settings
-    sandbox       programs that a model wrote
-    parts         what algorithms are made of: evaluation, reflection, pools; a folder each for one algorithm's own
+    sandbox       running programs that a model wrote
+    parts         the parts of algorithms: evaluation, reflection, pools; a folder for each algorithm's own
     run           the plan, the pure state machine, the driver, the journal, the held-out test
     sim           virtual time, latency profiles and a simulated model
-    launch        how a run is opened: its options, its models, its journal
+    launch        opening a run: its options, its models, its journal
     api           `run`, `arun`, `open_run`
     observe       progress, drawings, explanations, reports
-    cli           thin
+    cli           the command line
     testing       strategies and invariants for users' own tests; the only importer of hypothesis
     algorithms    the graph files (also ``algorithms/`` at the top of the repository)
 """
@@ -80,7 +80,7 @@ __version__ = VERSION
 
 
 def __getattr__(name: str) -> Any:
-    """What not every program needs, and what takes longer to import than all the rest."""
+    """Import lazily what few programs need, because these modules take longest to import."""
     if name == "data":
         return import_module("flashgraph.tasks.data")
     if name == "StoredRun":

@@ -1,6 +1,6 @@
-"""No generated example is judged by the time that it takes, and a test run ends with how many processes it killed.
+"""Settings of all tests: no time limit for generated examples, and a report of the processes that tests killed.
 
-Machines are busy, and what is timed here is virtual.
+Machines may be busy, and the time under test is virtual.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Runs of the tests are sealed with a key of their own, and the user's is left alone.
+# Tests seal their runs with a key of their own, and leave the user's alone.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="flashgraph-state-")
 atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 
@@ -23,7 +23,7 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 KILLED: list[int] = []
-"""By worker, how many of its child processes were ended by SIGKILL."""
+"""For each worker, the number of its child processes that SIGKILL ended."""
 
 
 def _killed() -> int:

@@ -1,6 +1,6 @@
-"""Run in an interpreter that has the base dependencies alone (`tests/test_plain.py`): prints what happened as JSON.
+"""Run in an interpreter with only the base dependencies (`tests/test_plain.py`), and print the results as JSON.
 
-Each command line's entry is its exit code and what it printed; each other entry is what was said.
+The entry of a command line holds its exit code and output; every other entry holds the result of an act as text.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ LINES = {
 
 
 def line(words: list[str]) -> list[object]:
-    said = io.StringIO()
-    with redirect_stdout(said), redirect_stderr(said):
+    output = io.StringIO()
+    with redirect_stdout(output), redirect_stderr(said):
         try:
             code: object = _exit_code(words)
         except SystemExit as error:
             code = error.code
-    return [code, said.getvalue()]
+    return [code, output.getvalue()]
 
 
-def said(act: Callable[[], object]) -> str:
-    """How an act ends: with a value, a user's error, or a traceback."""
+def outcome(act: Callable[[], object]) -> str:
+    """Return how an act ends: with a value, a user's error, or a traceback."""
     try:
         return f"value: {act()}"
     except fg.FlashgraphError as error:
@@ -77,7 +77,7 @@ def run(model: Any = WORLD.answer, **options: Any) -> str:
 
 
 def modules() -> list[str]:
-    """The modules that cannot be imported."""
+    """Return the modules that cannot be imported."""
     wrong = []
     for found in pkgutil.walk_packages(fg.__path__, "flashgraph.", onerror=lambda name: None):
         if found.name.startswith("flashgraph.sandbox.guest") or found.name == "flashgraph.__main__":
@@ -102,7 +102,7 @@ def all_of_it() -> Mapping[str, object]:
     return {
         "there": [name for name in (*EXTRAS, "pytest", "numpy") if importlib.util.find_spec(name) is not None],
         "help": {name: line([name, "--help"]) for name in ("--help", *COMMANDS)},
-        **{name: said(act) for name, act in acts.items()},
+        **{name: outcome(act) for name, act in acts.items()},
         "lines": {name: line(words) for name, words in LINES.items()},
         "modules": modules(),
     }

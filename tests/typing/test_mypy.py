@@ -1,11 +1,15 @@
-"""What mypy says of graph files.
+"""Mypy accepts right graph files and rejects wrong ones.
 
-Python's types can say: which type an edge carries, what a scatter makes and takes, that a gather ends at a consumer of
-groups, a stage's and a source's parameters, the class of a source's view, and every option's name and kind.
+Python's types cover which type an edge carries, what a scatter takes and makes, and that a gather ends at a consumer of
+groups. They also cover a stage's and a source's parameters, the class of a source's view, and the name and type of
+every option.
 
-Only `check` can say: whether a group's origin is what the consumer expects (the scatter is another edge), whether
-something was scattered at all, what a repair stage is for, whether a value can be stored, what a `reads=` stage's view
-is, that two nodes have one name, and everything about the shape: reach, depth of groups, cycles, capacity, versions.
+Only `check` covers the rest:
+
+- whether a group's origin is the expected one (the scatter is another edge), and whether anything was scattered;
+- the purpose of a repair stage, and the view of a stage with `reads=`;
+- whether a value can be stored, and whether two nodes have one name;
+- everything about the shape: reach, depth of groups, cycles, capacity, versions.
 """
 
 from __future__ import annotations
@@ -24,10 +28,10 @@ MARK = re.compile(r"# E: ([a-z-]+(?:, [a-z-]+)*)$")
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, int, str]]:
-    """(file, line, code) of everything that mypy finds in both files, from one run of it."""
+    """Return (file, line, code) of everything that one run of mypy finds in both files."""
     folder = tmp_path_factory.mktemp("graphs")
     shutil.copy(HERE / "accepted_graphs.py", folder)
-    # It is no .py where it lies, so that a check of the whole project does not fail by it.
+    # It has no suffix .py here, so that a check of the whole project does not fail.
     shutil.copy(HERE / "rejected_graphs.py.txt", folder / "rejected_graphs.py")
     files = [str(folder / f"{name}_graphs.py") for name in ("accepted", "rejected")]
     root = HERE.parents[1]
@@ -39,7 +43,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, int, str]
 
 
 def test_mypy_accepts_right_graphs(report: set[tuple[str, int, str]]) -> None:
-    """Every form of declaration is accepted, and `assert_type` sees the types that the handles should have."""
+    """Every form of declaration is accepted, and `assert_type` sees the expected types of handles."""
     assert {entry for entry in report if entry[0] == "accepted_graphs"} == set()
 
 
