@@ -53,7 +53,7 @@ LINES = {
 
 def line(words: list[str]) -> list[object]:
     output = io.StringIO()
-    with redirect_stdout(output), redirect_stderr(said):
+    with redirect_stdout(output), redirect_stderr(output):
         try:
             code: object = _exit_code(words)
         except SystemExit as error:
