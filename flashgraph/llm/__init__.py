@@ -1,6 +1,6 @@
-"""Models: the protocol, the backends, and how much of each may be in use at once.
+"""Models: the protocol, the backends, and the limits on their use.
 
-A backend and its library are imported when somebody names it.
+A backend and its library are imported at first use.
 """
 
 from importlib import import_module
@@ -32,7 +32,7 @@ BACKENDS = {
     "ScriptedModel": "scripted",
     "VllmModel": "vllm",
 }
-"""By name: the module that has it."""
+"""The module of each backend."""
 
 
 def __getattr__(name: str) -> Any:

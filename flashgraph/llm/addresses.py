@@ -1,4 +1,4 @@
-"""Addresses of model servers: how people write them, and what is known of their hosts."""
+"""Addresses of model servers: how people write them, and what can be derived from them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ CHAT = "/chat/completions"
 EXPECTED = "http(s)://HOST[:PORT][/PATH]"
 
 BEGIN = re.compile(r"(?:\b(?:https?|openai|vllm|vllm-engine|litellm|local|replay|sim):)*+[/\\]*+", re.IGNORECASE)
-"""Where a host, or a user name, can begin: behind schemes and slashes."""
+"""Where a host or a user name can begin: after schemes and slashes."""
 HOST = re.compile(r"(?:\[[^\]\s]*\]|[^/\\?#@:\s]*+)(?::\d{1,5})?(?=[/\\?#])")
-"""A host with its port, where what follows shows that it is one."""
+"""A host with its port, recognised by the text behind it."""
 PORT = re.compile(r"(?<=//)([\w.-]++):(?!\d{1,5}(?:[/?#&,]|$))[^/?#&,@\s]++")
-"""A port that is no number: it may be the password of an address whose host is missing."""
-# What repeats in them gives nothing back, so that a long text takes no time: a name is looked at when it was found.
+"""A port that is not a number: it may be the password of an address without a host."""
+# The repetitions are possessive, so that long texts take linear time; a name is tested after it is found.
 OPTION = re.compile(r"(?<=[?&])([^=&#]*+)(=?)")
 SECRET = re.compile(
     r"key|token|secret|passw|pwd|auth|cred|bearer|signature|\bsig\b|access|cookie|session", re.IGNORECASE
@@ -33,7 +33,7 @@ HIDDEN = "***"
 
 
 def masked(text: str) -> str:
-    """Return an address or a model string without the passwords and keys that stand in it by mistake."""
+    """Return an address or a model string without passwords and keys that it contains by mistake."""
     text = MEMBER.sub(_masked_member, _without_user(text))
     parts, at = [], 0
     for found in OPTION.finditer(text):
@@ -41,7 +41,7 @@ def masked(text: str) -> str:
             continue
         end = END.search(text, found.end())
         value = text[found.end() : end.start() if end else len(text)]
-        # Somebody may have put the key in the place of its variable's name.
+        # Somebody may have typed the key where the variable's name belongs.
         if found[1] != "key_env" or not value.isupper():
             parts += [text[at : found.end()], HIDDEN]
             at = found.end() + len(value)
@@ -51,8 +51,8 @@ def masked(text: str) -> str:
 def _without_user(text: str) -> str:
     """Return a text without the user names and passwords of its addresses.
 
-    A password may hold any character.  A user's part therefore ends at the last ``@``, unless it begins with a host and
-    its port: paths and names of models have ``@`` too.
+    A password may contain any character.  A user's part therefore ends at the last ``@``, unless it begins with a host
+    and its port, because paths and names of models contain ``@`` too.
     """
     last, parts, at = text.rfind("@"), [], 0
     for found in BEGIN.finditer(text, 0, last) if last >= 0 else ():
@@ -74,27 +74,26 @@ def _masked_member(found: re.Match[str]) -> str:
 def base_url(url: str) -> str:
     """Return the address below which ``/chat/completions`` is.
 
-    ``/v1`` is added to a host alone.  A path is kept as it is, because not every server has that one, and one that ends
-    in ``/chat/completions`` is taken at its word.  Raises `DataError`, which never shows a password, for what is no
-    address.
+    ``/v1`` is added to a host alone.  A path stays unchanged, because not every server has ``/v1``; a final
+    ``/chat/completions`` is removed.  Raises `DataError`, which never shows a password, for an invalid address.
     """
     shown = repr(masked(url))
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, ValueError) as error:
-        # The library may quote a part of a password.
+        # The library may quote part of a password.
         why = f" ({masked(str(error))})" if masked(url) == url else ""
         raise DataError(f"model address: found {shown}{why}, expected {EXPECTED}") from None
     if parsed.userinfo:
         raise DataError(
-            f"model address of {parsed.host}: found a user name or password in it, expected none; "
-            "put the key into a variable, and name that with ?key_env=VARIABLE"
+            f"model address of {parsed.host}: found a user name or password, expected none; "
+            "put the key into a variable, and name the variable with ?key_env=VARIABLE"
         )
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise DataError(f"model address: found {shown}, expected {EXPECTED}; did you mean 'http://{masked(url)}'?")
     if parsed.query or parsed.fragment:
         raise DataError(
-            f"model address: found {shown}, expected {EXPECTED} without a query and a fragment.\n"
+            f"model address: found {shown}, expected {EXPECTED} without query and fragment.\n"
             "Fix: HttpModel(URL, MODEL), or openai:URL#MODEL?OPTIONS."
         )
     path = parsed.path.rstrip("/")
@@ -106,17 +105,17 @@ def base_url(url: str) -> str:
 
 
 def is_exact(url: str) -> bool:
-    """Whether an address says to the end where chat completions are."""
+    """Return whether an address ends in the full path of chat completions."""
     return url.rstrip("/").endswith(CHAT)
 
 
 def lacks_version(url: str) -> bool:
-    """Whether an address has a path without a version in it: its server may want ``/v1`` behind that."""
+    """Return whether an address has a path without a version; its server may want ``/v1`` after it."""
     return not re.search(r"/v\d", httpx.URL(url).path)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine's loopback, which no proxy can reach."""
+    """Return whether a host is this machine's loopback, which no proxy can reach."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

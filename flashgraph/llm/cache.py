@@ -1,4 +1,4 @@
-"""A model in front of which a cache stands: what is known is not asked again, and identical requests are asked once."""
+"""A model behind a cache: a known reply is reused, and identical concurrent requests are sent once."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from flashgraph.llm.responses import ResponseCache
 __all__ = ["CachedModel", "cache_key", "cached"]
 
 KEY_FORMAT = 1
-"""Part of each key: raise it when `cache_key` or the stored form of a reply changes its meaning."""
+"""Part of each key; raise it when `cache_key` or the stored form of a reply changes its meaning."""
 
 UNFINISHED = frozenset({"length", "max_tokens", "abort", "error", "content_filter"})
-"""Finish reasons of replies that another try could finish."""
+"""Finish reasons of replies that another try could complete."""
 
 SHARED_FAILURES = frozenset(
     {
@@ -51,15 +51,16 @@ SHARED_FAILURES = frozenset(
 
 
 def cache_key(model: Model, messages: Sequence[Message], params: Mapping[str, Any]) -> bytes | None:
-    """The SHA-256 of a request whose effective parameters are ``params``; None for one that has no sure identity.
+    """Return the SHA-256 of a request with the effective ``params``; None for one without a reliable identity.
 
-    The order of parameters does not count, nor whether a number is written 1 or 1.0.  No key for: parameters that are
-    not JSON; simulated models; functions without a ``name`` of their own, since closures and edits share a name.
+    The order of parameters does not matter, nor whether a number is written 1 or 1.0.  Requests with parameters that
+    are not JSON, and those to simulated models, have no key.  Nor have those to functions without a ``name`` of their
+    own, because closures and edited functions share a name.
     """
     if not getattr(model, "cacheable", True) or (isinstance(model, FunctionModel) and not _named(model)):
         return None
-    # The name alone is for people: an address's path and scheme are not in it.
-    # To a cache a vLLM server is an HTTP one: which scheme word named an address does not change its answers.
+    # The name alone is for people: it lacks an address's path and scheme.
+    # A vLLM server counts as an HTTP one: the scheme word in front of an address does not change its answers.
     kinds = (kind for kind in type(model).__mro__ if kind.__module__ == "flashgraph.llm.http")
     who = [next(kinds, type(model)).__qualname__, model.name, str(getattr(model, "url", ""))]
     try:
@@ -85,14 +86,14 @@ def _plain(value: Any) -> Any:
 
 
 def _is_greedy(params: Mapping[str, Any]) -> bool:
-    """Whether the temperature is known to be 0: a provider's own default is above it."""
+    """Return whether the temperature is known to be 0; a provider's own default is higher."""
     temperature = params.get("temperature")
     return isinstance(temperature, int | float) and not isinstance(temperature, bool) and temperature == 0
 
 
 @attrs.define(eq=False)
 class _Flight:
-    """A request that is being asked.  When ``done`` has neither reply nor error, the next one asks."""
+    """A request in flight.  If ``done`` is set with neither reply nor error, the next waiting caller sends it."""
 
     done: anyio.Event = attrs.field(factory=anyio.Event)
     reply: Reply | None = None
@@ -101,14 +102,14 @@ class _Flight:
 
 @attrs.define(eq=False)
 class CachedModel:
-    """``model``, asked only for what ``cache`` does not know and nobody is asking.
+    """``model`` behind ``cache``: it gets only requests that are neither cached nor in flight.
 
-    A request is kept if its temperature is 0, with the model's own ``params`` below the request's; with
-    ``any_temperature`` every request is.  Those at temperature 0 are also asked once while they are in flight: the
-    others wait, and whoever is next asks if the asker is cancelled.  They share the asker's `PassingFault`,
-    `RequestFailed`, `ModelUnavailable` or `ModelRefused`; after any other exception the next one asks.
-    A reply that was not asked for uses no token and costs nothing.  Cut-off and empty replies and failures are not
-    kept.
+    A reply is stored if the temperature of its request, or else of the model's own ``params``, is 0; with
+    ``any_temperature`` every reply is.  Identical requests at temperature 0 are also shared while in flight: the later
+    callers wait.  If the first caller is cancelled, the next one sends the request.  Waiting callers share the first
+    one's `PassingFault`, `RequestFailed`, `ModelUnavailable` or `ModelRefused`; after any other exception the next one
+    sends the request.  A shared or cached reply uses no token and costs nothing.  Truncated and empty replies and
+    failures are not stored.
     """
 
     model: Model
@@ -126,42 +127,42 @@ class CachedModel:
 
     @property
     def limits(self) -> Limits | None:
-        """The model's own, if it has limits that move."""
+        """Return the model's own limits, if it has some."""
         return getattr(self.model, "limits", None)
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """What the model sends with each request that does not say otherwise."""
+        """Return the parameters that the model sends with each request that does not override them."""
         return getattr(self.model, "params", None) or {}
 
     @property
     def prioritises(self) -> bool:
-        """Whether the model takes priorities."""
+        """Return whether the model supports priorities."""
         return getattr(self.model, "prioritises", False)
 
     async def load(self) -> Load | None:
-        """How full the model's server says it is."""
+        """Return the load that the model's server reports."""
         ask = getattr(self.model, "load", None)
         return None if ask is None else await ask()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Hold the cache and the model; see `ResponseCache.open` and `flashgraph.llm.protocol.Model.open`."""
+        """Open the cache and the model; see `ResponseCache.open` and `flashgraph.llm.protocol.Model.open`."""
         with self.cache.open():
             async with self.model.open():
                 yield
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
-        """Answer ``messages``, from the cache if it can; see `flashgraph.llm.protocol.Model.complete`."""
+        """Answer ``messages``, from the cache if possible; see `flashgraph.llm.protocol.Model.complete`."""
         own = getattr(self.model, "params", None)
         effective = {**own, **params} if isinstance(own, Mapping) else dict(params)
-        effective.pop("priority", None)  # which says when, not what
+        effective.pop("priority", None)  # it affects when the answer comes, not which one
         greedy = _is_greedy(effective)
         key = cache_key(self.model, messages, effective) if greedy or self.any_temperature else None
         if key is None:
             self.cache.count("passed", Usage())
             return await self.model.complete(messages, params)
-        # Between this look and `_ask`'s new flight nothing is awaited: of several that wake at once only one asks.
+        # Nothing is awaited from here to `_ask`'s new flight, so of several callers that wake at once only one sends.
         while True:
             known = self.cache.get(key)
             if known is not None and _is_answer(known):
@@ -177,20 +178,20 @@ class CachedModel:
                 return self._free(flight.reply, "shared")
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
-        """The model's: whether a reply is known is not known before."""
+        """Return the model's worst cost: whether a reply is cached is not known in advance."""
         return self.model.worst_cost(prompt, completion)
 
     @property
     def bounds_cost(self) -> bool:
-        """The model's."""
+        """Return whether the model bounds its cost."""
         return bounds_cost(self.model)
 
     def pricing(self) -> Price:
-        """The model's."""
+        """Return the model's price."""
         return pricing(self.model)
 
     def pin(self, price: Price) -> bool:
-        """Pin the model's."""
+        """Pin the model's price."""
         return pin(self.model, price)
 
     async def _ask(
@@ -202,7 +203,7 @@ class CachedModel:
         try:
             flight.reply = await self.model.complete(messages, params)
         except ModelError as error:
-            # A subclass of somebody's own may not be made from its arguments.
+            # A user's subclass may not be constructible from its arguments, so that it could not be copied.
             cause = error.final if isinstance(error, PassingFault) else error
             if type(error) in (PassingFault, Throttled, type(cause)) and type(cause) in SHARED_FAILURES:
                 flight.error = error
@@ -221,16 +222,18 @@ class CachedModel:
 
 
 def _is_answer(reply: Reply) -> bool:
-    """Whether a reply is worth keeping: it is finished, and says something.
+    """Return whether a reply is worth storing: it is finished and not empty.
 
-    An empty one may be an error that its server did not call one, and would be given for ever.
+    An empty reply may be an error that its server did not report, and the cache would return it forever.
     """
     return reply.finish not in UNFINISHED and bool(reply.text.strip() or reply.tool_calls)
 
 
 def _own(error: ModelError) -> ModelError:
-    """A failure of another's request for one that waited for it: a new one, since one exception raised in several tasks
-    would gather all their tracebacks, and for nothing."""
+    """Copy a failure for a caller that waited for another one's request.
+
+    One exception raised in several tasks would collect all their tracebacks.  The copy has no cost.
+    """
     error = copy.copy(error)
     if isinstance(error, PassingFault):
         error.final, error.cut_off, error.quotas = copy.copy(error.final), False, ()
@@ -240,7 +243,7 @@ def _own(error: ModelError) -> ModelError:
 
 
 def cached(models: Mapping[str, Model], cache: ResponseCache, *, any_temperature: bool = False) -> dict[str, Model]:
-    """Each role's model behind ``cache``; roles that share a model, and so its limit, still do."""
+    """Put each role's model behind ``cache``; roles that share a model, and so its limit, still do."""
     made: dict[int, CachedModel] = {}
 
     def behind(model: Model) -> Model:

@@ -1,4 +1,4 @@
-"""What servers say when they do not answer: a status, a code and a sentence, in any of the shapes in use."""
+"""Errors that servers report: a status, a code and a sentence, in any of the usual shapes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flashgraph.llm.protocol import whole_text
 __all__ = ["LONGEST_SAID", "SAYING", "Complaint"]
 
 LONGEST_SAID = 20_000
-"""Characters of what a server says that are kept, so that a key in it is whole when it is removed."""
+"""Characters of a server's error text that are kept: enough for a key in the text to be whole when it is removed."""
 
 LONGEST_CODE = 200
 
@@ -29,7 +29,7 @@ STATUSES: tuple[tuple[int, re.Pattern[str]], ...] = tuple(
         (400, r"invalid.?(request|argument|prompt)|bad.?request|context.?length|content.?(filter|policy)|unsupported"),
     )
 )
-"""Codes and types that are words, by the status that they would have had."""
+"""Patterns of codes and types that are words, by the status that they stand for."""
 
 SAYING = ("message", "detail", "msg", "error_message", "error_msg", "errorMessage", "status_msg")
 """Keys under which servers say what is wrong."""
@@ -41,14 +41,14 @@ SAID_NUMBER = re.compile(r"^\W{0,3}([45]\d\d)\b|\b(?:http|status|code|error)\W{0
 """A status within a sentence, where other numbers may stand too."""
 
 UNREADABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Control characters, which could steer a terminal that a message is printed on."""
+"""Control characters, which could manipulate the terminal that a message is printed on."""
 
 
 @attrs.frozen
 class Complaint:
-    """An error of a server: its HTTP status (or the one that its code stands for), its code, and what it says.
+    """A server's error: its HTTP status (or the one that its code stands for), its code and its text.
 
-    ``said`` may hold secrets that the server repeats: remove them, then `cut` it.
+    ``said`` may contain secrets that the server repeats: remove them, then call `cut`.
     """
 
     status: int
@@ -57,21 +57,21 @@ class Complaint:
 
     @classmethod
     def of_response(cls, status: int, phrase: str, body: bytes) -> Complaint:
-        """Return the complaint of a response with an error status."""
+        """Return the error in a response with an error status."""
         try:
             data = json.loads(body)
         except (ValueError, RecursionError):
             return cls(status, "", _said(body.decode(errors="replace").strip() or phrase))
-        if isinstance(data, list) and len(data) == 1:  # as Gemini's
+        if isinstance(data, list) and len(data) == 1:  # Gemini's form
             data = data[0]
         error = data.get("error", data) if isinstance(data, Mapping) else data
         return attrs.evolve(cls.of_error(error), status=status)
 
     @classmethod
     def of_error(cls, error: Any) -> Complaint:
-        """Return the complaint that a JSON value is which a server sends as an error, also with status 200.
+        """Return the error that a JSON value describes, which a server may send with status 200 too.
 
-        Its status is that of its code, and 500 where that says nothing.
+        Its status is that of its code, or else 500.
         """
         if isinstance(error, list) and error:
             error = error[0]
@@ -83,7 +83,7 @@ class Complaint:
         return cls(_status(words, said), whole_text(code), _said(said))
 
     def cut(self, longest: int) -> str:
-        """Return at most ``longest`` characters of what the server says, as one line without control characters."""
+        """Return at most ``longest`` characters of the server's text, on one line without control characters."""
         text = " ".join(UNREADABLE.sub(" ", self.said).split())
         return text if len(text) <= longest else f"{text[: longest - 1]}…"
 

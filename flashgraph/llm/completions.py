@@ -1,7 +1,7 @@
-"""Chat completions, validated: the one place that decides whether what a server sent is a reply.
+"""Validate chat completions: this module alone decides whether a server's answer is a reply.
 
-A server may send anything: HTML with status 200, an error in the place of the answer, numbers that are no counts.  Only
-what passes here reaches a run.  Everything else is `Malformed`, or the complaint that the server made.
+A server may send anything: HTML with status 200, an error in place of the answer, token counts that are not numbers.
+Only validated answers reach a run.  All others raise `Malformed`, or become the error that the server reported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from flashgraph.llm.protocol import ToolCall, is_count, whole_text
 __all__ = ["Completion", "Malformed", "NoJson", "parsed", "refuse_unsupported", "spread"]
 
 LONGEST_FINISH, LONGEST_NAME = 100, 500
-"""Characters of a finish reason; of the name of a model or a tool, and of a call's id."""
+"""Maximum lengths in characters: of a finish reason; of the name of a model or tool and the id of a call."""
 
 FINISHES: Mapping[str, str] = {
     "max_tokens": "length",
@@ -35,23 +35,23 @@ FINISHES: Mapping[str, str] = {
     "insufficient_system_resource": "error",
     **dict.fromkeys(("abort", "aborted", "canceled", "cancelled", "failed", "interrupted", "timeout"), "error"),
 }
-"""Finish reasons of other APIs, which some servers pass on, in the words of OpenAI's."""
+"""Finish reasons of other APIs, which some servers pass through, and OpenAI's words for them."""
 
 UNSUPPORTED: Mapping[str, tuple[Any, str]] = {
-    "n": (1, "ask n times"),
-    "best_of": (1, "ask several times, and choose"),
-    "stream": (False, "leave it out: a reply is given whole"),
-    "stream_options": (None, "leave it out: a reply is given whole"),
-    "logprobs": (False, "leave it out: a reply has no place for them"),
-    "top_logprobs": (None, "leave it out: a reply has no place for them"),
-    "prompt_logprobs": (None, "leave it out: a reply has no place for them"),
+    "n": (1, "send n requests"),
+    "best_of": (1, "send several requests, and choose"),
+    "stream": (False, "leave it out: replies are not streamed"),
+    "stream_options": (None, "leave it out: replies are not streamed"),
+    "logprobs": (False, "leave it out: a reply cannot contain them"),
+    "top_logprobs": (None, "leave it out: a reply cannot contain them"),
+    "prompt_logprobs": (None, "leave it out: a reply cannot contain them"),
     "audio": (None, "leave it out: a reply is text"),
     "modalities": (["text"], "leave it out: a reply is text"),
     "echo": (False, "leave it out: a reply is what the model wrote"),
     "use_beam_search": (False, "leave it out: a reply is one answer"),
     "return_token_ids": (False, "leave it out: a reply is text"),
 }
-"""Parameters whose effect a `Reply` could not show, each with the value that has none, and what to do instead."""
+"""Parameters whose effect a `Reply` cannot show, each with its neutral value and the alternative."""
 
 
 OWN = frozenset({"extra_body", "model", "messages", "stream", "max_tokens", "max_completion_tokens"})
@@ -59,20 +59,20 @@ OWN = frozenset({"extra_body", "model", "messages", "stream", "max_tokens", "max
 
 
 class Malformed(ValueError):
-    """What came is no chat completion; the text says in a few words why."""
+    """The answer is not a chat completion; the text gives the reason in a few words."""
 
 
 class NoJson(Malformed):
-    """What came is not even JSON: a body that was cut, or one of something that stands before the server."""
+    """The answer is not even JSON: its body is truncated, or comes from a proxy in front of the server."""
 
 
 @attrs.frozen
 class Completion:
-    """What a server answered.
+    """A server's answer.
 
-    ``prompt`` and ``completion`` are its counts of tokens, None where it sent none that can be true.  ``complaint`` is
-    an error that it sent in the place of an answer, or beside one: then the rest is no answer.  ``refusal`` is what the
-    model says when it refuses to answer.
+    ``prompt`` and ``completion`` are its token counts, or None if they are missing or impossible.  ``complaint`` is an
+    error that it sent in place of an answer or beside one; the rest is then not an answer.  ``refusal`` is the text
+    with which the model refuses to answer.
     """
 
     text: str = ""
@@ -85,16 +85,16 @@ class Completion:
     completion: int | None = None
     complaint: Complaint | None = None
     begun: bool = True
-    """Whether the model has worked on the request: there is a choice, if only beside an error."""
+    """Whether the model has worked on the request: there is a choice, maybe only beside an error."""
 
     @property
     def written(self) -> str:
-        """All that the model wrote, as far as the server shows it."""
+        """Return all that the model wrote, as far as the server shows it."""
         return "".join([self.thoughts, self.text, self.refusal, *[c.name + c.arguments for c in self.tool_calls]])
 
     @classmethod
     def of(cls, data: object) -> Completion:
-        """Return the completion that ``data``, a JSON value, holds.
+        """Return the completion in ``data``, a JSON value.
 
         Raises `Malformed` for anything else.
         """
@@ -146,9 +146,9 @@ class Completion:
 
 
 def parsed(body: bytes) -> Any:
-    """Return the JSON value in ``body``.  Headers do not count: JSON is UTF-8, or says by its first bytes what else.
+    """Return the JSON value in ``body``.  Headers are ignored: the first bytes of JSON determine its encoding.
 
-    Raises `NoJson` for anything else, `Malformed` for a value that is nested too deeply to be read.
+    Raises `NoJson` for anything else, and `Malformed` for a value that is nested too deeply.
     """
     try:
         return json.loads(body)
@@ -157,7 +157,7 @@ def parsed(body: bytes) -> Any:
     except ValueError:
         begin = body[:1000].lstrip()
         if begin.startswith((b"data:", b"event:")):
-            raise Malformed("an event stream, which was not asked for") from None
+            raise Malformed("an event stream, which was not requested") from None
         raise NoJson("no JSON" if begin else "an empty body") from None
 
 
@@ -180,7 +180,7 @@ def spread(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refuse_unsupported(name: str, params: Mapping[str, Any]) -> None:
-    """Raise `DataError` for the first parameter whose effect would be lost, so that nothing is dropped silently."""
+    """Raise `DataError` for the first parameter whose effect would be lost, so that nothing is ignored silently."""
     for key, (neutral, instead) in UNSUPPORTED.items():
         value = params.get(key)
         if value is not None and value != neutral:
@@ -214,12 +214,12 @@ def _short(value: object, named: str, longest: int) -> str:
 
 
 def _complaint(data: Mapping[str, Any]) -> Complaint | None:
-    """An error in the place of an answer, or beside one."""
+    """Return the error in place of an answer or beside one, or None."""
     for name in ("error", "Error", "errors"):
         if data.get(name):
             return Complaint.of_error(data[name])
     status = data.get("base_resp")
-    if isinstance(status, Mapping) and status.get("status_code"):  # as MiniMax's
+    if isinstance(status, Mapping) and status.get("status_code"):  # MiniMax's form
         return Complaint.of_error(status)
     choices = data.get("choices")
     if "error" in (data.get("object"), data.get("type")):
@@ -247,7 +247,7 @@ def _complaint_of_choice(choice: object) -> Complaint | None:
 
 
 def _counts(usage: object) -> tuple[int | None, int | None]:
-    """The tokens of prompt and reply; None for each that cannot be true: an account must never be charged with it."""
+    """Return the token counts of prompt and reply; None for an impossible one, which must never be charged."""
     if not isinstance(usage, Mapping):
         return None, None
     prompt, completion = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
@@ -261,7 +261,7 @@ def _count(value: object) -> int | None:
 
 
 def _content(content: object) -> tuple[str, str, str]:
-    """Return the text, the reasoning and the refusal of a content: a text, or a list of parts."""
+    """Return the text, the reasoning and the refusal of a content, which is a text or a list of parts."""
     if not isinstance(content, list):
         return _text(content, "content"), "", ""
     texts: list[str] = []

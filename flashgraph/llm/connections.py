@@ -1,12 +1,10 @@
-"""Many requests at once over httpx, each on a connection that it has for itself.
+"""Many concurrent requests over httpx, each on a connection of its own.
 
-httpx looks through all connections of a client whenever a request begins or ends, and asks the system about each idle
-one; at a thousand connections that takes longer than everything else (docs/benchmarks/index.md, "Client").
-How many requests there are at once is bounded by who asks,
-so nothing has to be shared: each client here has one connection.
+httpx searches all connections of a client at the start and end of each request, and asks the system about each idle
+one.  With a thousand connections that takes longer than everything else (docs/benchmarks/index.md, "Client").  The
+caller bounds the number of concurrent requests, so connections need not be shared: each client here has one.
 
-Bodies are read here and not by httpx, which takes in whatever a server sends and inflates a compressed body without a
-bound.
+Bodies are read here, because httpx reads all that a server sends, and inflates a compressed body without a bound.
 """
 
 from __future__ import annotations
@@ -21,40 +19,42 @@ import httpx
 
 from flashgraph.llm.environment import CERTIFICATES, PROXIES, wrong_variable
 
-__all__ = ["LARGEST_BODY", "Connections", "HttpReply", "UnreadableBody", "broke_off"]
+__all__ = ["LARGEST_BODY", "Connections", "HttpReply", "UnreadableBody", "connection_lost"]
 
 LARGEST_BODY = 16 * 2**20
-"""Bytes of a body, decoded, that are taken at most."""
+"""Maximum size of a body in bytes, after decoding."""
 
 LARGEST_COMPLAINT = 64 * 2**10
-"""Bytes that are taken of a body with an error status; the rest is left unread."""
+"""Maximum number of bytes to read of a body with an error status."""
 
 LONGEST_ENCODING = 200
-"""Characters of the name of a content encoding that an error shows; a longer one is not shown at all."""
+"""Maximum length in characters of an encoding's name in an error; a longer name is not shown."""
 
 ONE = httpx.Limits(max_connections=1, max_keepalive_connections=1)
 
 NOT_MADE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 
 ENCODINGS = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
-"""What zlib is told of each content encoding that is asked for."""
+"""The ``wbits`` argument for zlib, by each content encoding that requests accept."""
 
 
-def broke_off(error: BaseException | None) -> bool:
-    """Whether a connection of httpx was lost that had been made, so that the server may have worked on the request; by
-    ``error`` or what it came of."""
+def connection_lost(error: BaseException | None) -> bool:
+    """Return whether ``error`` was caused by the loss of an established connection of httpx.
+
+    The server may then have worked on the request.
+    """
     while error is not None and not isinstance(error, httpx.TransportError):
         error = error.__cause__ or error.__context__
     return error is not None and not isinstance(error, NOT_MADE)
 
 
 class UnreadableBody(Exception):
-    """A body that is too large, or is not encoded as its header says; the text says which in a few words."""
+    """A body is too large, or not encoded as its header says; the text gives the reason in a few words."""
 
 
 @attrs.frozen
 class HttpReply:
-    """One response, its body read and decoded."""
+    """A response whose body was read and decoded."""
 
     status: int
     phrase: str
@@ -67,16 +67,16 @@ class HttpReply:
 
     @property
     def text(self) -> str:
-        """The body as UTF-8, whatever the header calls its charset."""
+        """Return the body as UTF-8, whatever charset the header names."""
         return self.body.decode(errors="replace")
 
 
 @attrs.define(eq=False)
 class Connections:
-    """As many connections as there have been requests at once; the one used last is used first.
+    """A stack of connections, as many as there were concurrent requests; the last used one is used first.
 
     ``largest`` bounds the body of each response, in bytes after decoding.  Without ``encrypted`` no certificates are
-    read, because no connection will need them.
+    loaded, because no connection needs them.
     """
 
     headers: Mapping[str, str] = attrs.field(repr=False)
@@ -90,11 +90,11 @@ class Connections:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Connections]:
-        """Close all of them in the end.
+        """Close all connections at the end.
 
-        Raises `DataError` that names a variable of the environment whose proxies or certificates cannot be used.
+        Raises `DataError` that names the environment variable whose proxy or certificates cannot be used.
         """
-        # Once for all: reading the authorities' certificates takes longer than the rest of a client.
+        # Loaded once, because loading the authorities' certificates takes longer than the rest of a client.
         try:
             self._tls = httpx.create_ssl_context(trust_env=self.trust_env) if self.encrypted else False
         except OSError as error:
@@ -107,9 +107,9 @@ class Connections:
             yield self
 
     async def request(self, method: str, url: httpx.URL | str, json: Any = None) -> HttpReply:
-        """One exchange, the body read.  Cancelling it closes its connection.
+        """Send one request and read the response.  Cancelling closes the connection.
 
-        Raises `UnreadableBody` for a successful response whose body is, and what ``httpx.AsyncClient.request`` raises.
+        Raises `UnreadableBody` for a successful response, and what ``httpx.AsyncClient.request`` raises.
         """
         client = self._idle.pop() if self._idle else await self._another()
         try:
@@ -126,7 +126,7 @@ class Connections:
                 async for chunk in response.aiter_raw():
                     body.add(chunk)
             except UnreadableBody:
-                pass  # what has come will do: it is shown to people
+                pass  # the part that was read suffices for an error message
             return bytes(body.taken)
         body = _Body(response.headers, self.largest)
         async for chunk in response.aiter_raw():
@@ -142,7 +142,7 @@ class Connections:
 
 
 class _Body:
-    """The decoded bytes of a body, at most ``largest`` of them; neither they nor what came may be more."""
+    """The decoded bytes of a body; neither they nor the encoded ones may be more than ``largest``."""
 
     def __init__(self, headers: httpx.Headers, largest: int) -> None:
         self.taken = bytearray()
@@ -154,7 +154,7 @@ class _Body:
         self._raw_deflate = named == "deflate"
 
     def add(self, chunk: bytes) -> None:
-        """Take a piece as it came.  Raises `UnreadableBody`."""
+        """Add a received piece.  Raises `UnreadableBody`."""
         if self._unknown:
             shown = repr(self._unknown) if len(self._unknown) <= LONGEST_ENCODING else "of a long name"
             raise UnreadableBody(f"a body with content-encoding {shown}, expected gzip, deflate or none")
@@ -167,19 +167,19 @@ class _Body:
             raise UnreadableBody(f"a body of more than {self._largest:,} bytes")
 
     def whole(self) -> bytes:
-        """Return the body at its end.  Raises `UnreadableBody` if its compressed stream has none."""
+        """Return the complete body.  Raises `UnreadableBody` if its compressed stream is incomplete."""
         if self._inflate is not None and not self._inflate.eof and self._came:
             raise UnreadableBody("a compressed body that ends too early")
         return bytes(self.taken)
 
     def _inflated(self, chunk: bytes) -> bytes:
-        # One byte of room is left, because zlib takes 0 for no bound.
+        # With one byte more than allowed, because zlib takes 0 for no bound.
         room = self._largest - len(self.taken) + 1
         try:
             return bytes(self._inflate.decompress(chunk, room))
         except zlib.error as error:
             if self._raw_deflate and not self.taken:
-                # Some servers send a deflated body without zlib's frame.
+                # Some servers send a deflated body without the zlib header.
                 self._raw_deflate, self._inflate = False, zlib.decompressobj(-zlib.MAX_WBITS)
                 return self._inflated(chunk)
             raise UnreadableBody(f"a compressed body that is damaged ({error})") from None

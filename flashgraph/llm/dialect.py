@@ -1,4 +1,4 @@
-"""Parameters that a server calls otherwise or refuses, learned from what it says to the first request that has them."""
+"""Parameters that a server renames or refuses, learned from its error for the first request that has them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BOUND, NEW_BOUND = "max_tokens", "max_completion_tokens"
 OPTIONAL = (
     "temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "seed",
 )  # fmt: skip
-"""Parameters without which a request still means the same."""
+"""Parameters that a request can do without."""
 
 REFUSES = re.compile(
     r"unsupported|n[o']t support|n[o']t (allowed|permitted|accepted|available)|deprecated|unrecognized|"
@@ -39,7 +39,7 @@ _log = logging.getLogger("flashgraph")
 
 @attrs.define
 class Dialect:
-    """How the model ``name`` wants its parameters."""
+    """The parameter names that the model ``name`` accepts."""
 
     name: str
     renames: bool = False
@@ -49,7 +49,7 @@ class Dialect:
     refused: set[str] = attrs.field(factory=set)
 
     def spoken(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a request as this server takes it: its bound by the server's name, and without what it refuses."""
+        """Return a request for this server: the token limit under the server's name, without refused parameters."""
         sent = {key: value for key, value in body.items() if key not in self.refused}
         for known, old, new in ((self.renames, BOUND, NEW_BOUND), (self.older, NEW_BOUND, BOUND)):
             if known and old in sent:
@@ -57,9 +57,9 @@ class Dialect:
         return sent
 
     def learn(self, said: str, sent: Mapping[str, Any]) -> bool:
-        """Return whether a refusal, by its text, is one of a parameter that was sent: then ask again.
+        """Learn from a server's error; return whether it is about a parameter in ``sent``, so that a retry can succeed.
 
-        OpenAI's newer models know ``max_tokens`` by another name, and reasoning models refuse a temperature.
+        OpenAI's newer models rename ``max_tokens``, and reasoning models refuse a temperature.
         """
         refuses = REFUSES.search(said) is not None
         if not self.renames | self.older:

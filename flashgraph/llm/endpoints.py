@@ -1,4 +1,4 @@
-"""From each role's model to the endpoints that a run is planned with."""
+"""Derive the endpoints that a run is planned with from each role's model."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ __all__ = ["Endpoints"]
 
 @attrs.frozen
 class Endpoints:
-    """``models`` and ``limits`` by endpoint, ``services`` by name (its endpoints with their weights), ``roles`` the
-    service of each role."""
+    """The endpoints of a run.
+
+    ``models`` and ``limits`` are by endpoint.  ``services`` are by name: the weights of the service's endpoints.
+    ``roles`` gives the service of each role.
+    """
 
     models: Mapping[str, Model]
     limits: Mapping[str, Limits]
@@ -25,7 +28,7 @@ class Endpoints:
 
     @classmethod
     def of(cls, models: Mapping[str, Model]) -> Endpoints:
-        """Each distinct model object is an endpoint, also two of one name; roles that share objects share them."""
+        """Make each distinct model object an endpoint, even if names are equal; roles that share objects share it."""
         distinct = {id(each): each for model in models.values() for each, _ in members(model)}
         names: dict[int, str] = {}
         for key, model in distinct.items():
@@ -40,7 +43,7 @@ class Endpoints:
             roles[role] = next((s for s, known in services.items() if known == weights), "")
             if not roles[role]:
                 name = " + ".join(weights)
-                # The same endpoints with other weights are another service.
+                # The same endpoints with other weights are a service of their own.
                 roles[role] = f"{name} for {role}" if name in services else name
                 services[roles[role]] = weights
         return cls(
@@ -52,6 +55,6 @@ class Endpoints:
 
 
 def limits_of(model: Model) -> Limits:
-    """A model's own limits, or else its fixed one."""
+    """Return a model's own limits, or else its fixed one."""
     own = getattr(model, "limits", None)
     return own if isinstance(own, Limits) else fixed(model.limit)

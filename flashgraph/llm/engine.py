@@ -1,4 +1,4 @@
-"""A vLLM engine inside this process: no server, no HTTP; needs vLLM itself and asyncio."""
+"""A vLLM engine inside this process, without a server and HTTP; it needs vLLM itself and asyncio."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ SAMPLING = frozenset(
 """Parameters that have the same name and meaning in the engine as in a request."""
 
 MOST = 256
-"""Requests in flight at once, and as many that the engine runs side by side, where nobody said otherwise."""
+"""The default maximum of requests in flight, and of sequences that the engine runs concurrently."""
 
 NOTHING = Load(0, 0)
 
 
 def _vllm() -> Any:
-    """The library.  Raises `DataError` if it is not installed."""
+    """Return the library.  Raises `DataError` if it is not installed."""
     try:
         import vllm
     except ImportError as error:
@@ -47,9 +47,9 @@ def _vllm() -> Any:
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    """Return the errors with which the library refuses a request.
+    """Return the exceptions with which the library refuses a request.
 
-    Its own are no `ValueError` in newer versions.  A list in the place of a mapping is an `AttributeError`.
+    Its own are not `ValueError` in newer versions.  A list in place of a mapping causes an `AttributeError`.
     """
     python = (AttributeError, OverflowError, TypeError, ValueError)
     try:
@@ -60,13 +60,13 @@ def _refusals() -> tuple[type[Exception], ...]:
 
 
 class _Gauge:
-    """The engine's own statistics: what it last said of its queue, which it does with each step."""
+    """The engine's load, which the engine reports with each step."""
 
     def __init__(self) -> None:
         self.last = NOTHING
 
     def logger(self, config: Any, index: int = 0) -> Any:
-        """What the engine wants for each of its ranks: an object of its base class."""
+        """Return the logger that the engine wants for each of its ranks, an instance of its base class."""
         from vllm.v1.metrics.loggers import StatLoggerBase
 
         gauge = self
@@ -93,11 +93,11 @@ class _Gauge:
 class EngineModel:
     """The weights ``weights`` (a name of the Hugging Face hub, or a folder) in an engine of this process.
 
-    ``engine`` holds arguments of vLLM's ``AsyncEngineArgs``.  Under a fixed ``limit`` the engine runs as many requests
-    side by side; under ``limits`` that move it runs what it does by default, and they find out how many that are.  A
-    request's priority is the scheduler's, so that the engine too serves first what the run waits for.  A reply may take
-    all of the context that its prompt leaves, unless a request says otherwise.  ``chat_template`` is a Jinja file for
-    weights that come without one.
+    ``engine`` contains arguments for vLLM's ``AsyncEngineArgs``.  With a fixed ``limit`` the engine runs that many
+    requests concurrently.  With moving ``limits`` the engine uses its default, and the limits find it.  Priorities of
+    requests reach the engine, so that it too serves first what the run waits for.  A reply may use all of the context
+    that its prompt leaves, unless the request says otherwise.  ``chat_template`` is a Jinja file for weights without
+    one.
     """
 
     weights: str
@@ -127,8 +127,9 @@ class EngineModel:
     async def open(self) -> AsyncIterator[None]:
         """Load the weights and hold the engine, which works in a process of its own.
 
-        Raises `DataError` if vLLM is not installed, if the weights have no chat template, for arguments that the engine
-        does not know, or on another event loop than asyncio's; `ModelUnavailable` if the engine does not start.
+        Raises `DataError` if vLLM is not installed, if the weights have no chat template, or for arguments that the
+        engine does not know.  Raises it too on event loops other than asyncio's.  Raises `ModelUnavailable` if the
+        engine does not start.
         """
         try:
             asyncio.get_running_loop()
@@ -167,11 +168,11 @@ class EngineModel:
         except TypeError as error:
             raise DataError(f"{self.name}: {error}; expected arguments of vLLM's AsyncEngineArgs") from None
         try:
-            # What is not given is chosen as vLLM's own server would on this device, and not as for a lone caller.
+            # As an API server, so that vLLM chooses the defaults of its own server for this device.
             return AsyncLLM.from_engine_args(
                 arguments, usage_context=UsageContext.OPENAI_API_SERVER, stat_loggers=[self._gauge.logger]
             )
-        # Whatever a broken set of weights, a full device or a failed child process raises: the run cannot begin.
+        # Damaged weights, a full device or a failed child process may raise anything, and the run cannot begin.
         except Exception as error:
             raise ModelUnavailable(f"{self.name}: the engine did not start: {error}") from error
 
@@ -184,7 +185,7 @@ class EngineModel:
         prompt = self._prompt(messages, asked.pop("chat_template_kwargs", {}))
         sampling = self._sampling(asked, len(prompt))
         if not self._out:
-            self._gauge.last = NOTHING  # what was said of requests that have ended since
+            self._gauge.last = NOTHING  # the last report is of requests that have ended since
         self._out += 1
         try:
             return await self._answer(prompt, sampling, priority)
@@ -200,11 +201,11 @@ class EngineModel:
         return None if self._loaded.value is None else self._loaded.value[1]
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
-        """Free."""
+        """Return 0: the engine is free."""
         return 0.0
 
     async def load(self) -> Load:
-        """What the engine said of its queue with its last step; of one that rests, nothing."""
+        """Return the load that the engine reported with its last step; 0 for an idle engine."""
         return self._gauge.last if self._out else NOTHING
 
     def _prompt(self, messages: Sequence[Message], options: Mapping[str, Any]) -> list[int]:
@@ -217,10 +218,10 @@ class EngineModel:
                 tokenize=False,
                 **options,
             )
-        # A template is code: it may raise anything, for instance for roles that it does not know.
+        # A template is code and may raise anything, for example for roles that it does not know.
         except Exception as error:
             raise RequestFailed(f"{self.name}: the chat template refuses these messages: {error}") from error
-        # The template has written the special tokens already.
+        # The template's output has the special tokens already.
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def _sampling(self, asked: dict[str, Any], prompt: int) -> Any:
@@ -238,10 +239,10 @@ class EngineModel:
             raise DataError(f"{self.name}: found parameter {unknown[0]!r}, expected {', '.join(sorted(SAMPLING))}")
         try:
             asked["max_tokens"] = min(int(asked.get("max_tokens") or longest), longest - prompt)
-            # As the server reads a request: in JSON the tokens of `logit_bias` are text.
+            # Parsed as the server parses a request: in JSON the tokens of `logit_bias` are text.
             sampling = SamplingParams.from_optional(**asked, output_kind=RequestOutputKind.FINAL_ONLY)
-            # The engine's process reads this message.  One of the wrong types, as of seed="x", ends its reader: no
-            # request would ever be answered again.
+            # The engine's process decodes this message.  One of a wrong type, such as seed="x", would end its reader,
+            # and no request would ever be answered again.
             msgspec.msgpack.decode(msgspec.msgpack.encode(sampling), type=SamplingParams)
         except _refusals() as error:
             raise RequestFailed(f"{self.name} rejects the request: {error}") from None
@@ -275,10 +276,10 @@ class EngineModel:
 
 
 async def _last(outputs: AsyncIterable[Any]) -> Any:
-    """The last of ``outputs``; None if there are none.
+    """Return the last of ``outputs``; None if there are none.
 
-    The engine aborts a request with an await of its own when it is cancelled.  A cancelled scope of anyio would cancel
-    that too, and the request would run on in the engine: so a task outside of every scope hears of it, once.
+    When it is cancelled, the engine aborts the request with an await of its own.  A cancelled anyio scope would cancel
+    that await too, and the request would continue in the engine.  So a task outside every scope is cancelled, once.
     """
 
     async def drain() -> Any:

@@ -1,4 +1,4 @@
-"""Several models behind one role: copies of a model on several servers, or different models that share the work."""
+"""Several models behind one role: one model on several servers, or different models that share the work."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def _weighted(instance: Ensemble, attribute: attrs.Attribute[Any], value: Any) -
 class Ensemble:
     """Models with weights.
 
-    In a run the scheduler chooses among those with a free slot, in proportion to their weights, and leaves out those
-    that are down.  By itself, as at the end of a run, it chooses by the request and then goes round: at once where a
-    try has cost nothing, else when it is asked again.
+    In a run the scheduler picks one with a free slot, at random by weight, and skips those with an outage.  Outside the
+    scheduler, as at the end of a run, the request determines the first model, and the others follow in turn.  If a
+    failed try cost nothing, the next model is called at once, else on the next call.
     """
 
     members: tuple[tuple[Model, float], ...] = attrs.field(validator=_weighted)
     _paid: Counter[str] = attrs.field(factory=Counter, init=False, repr=False)
-    """How many tries of a request have failed and cost something."""
+    """Failed tries that cost something, by request."""
 
     @property
     def name(self) -> str:
@@ -45,24 +45,24 @@ class Ensemble:
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """What bounds a reply of any of them: the most that one's own parameters allow, if those of each do."""
+        """Return the bound of a reply of any member: the largest one, if the parameters of each member have one."""
         bounds = [reply_limit(getattr(model, "params", None) or {}) for model, _ in self.members]
         known = [bound for bound in bounds if bound is not None]
         return {"max_tokens": max(known)} if len(known) == len(bounds) else {}
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Hold all of them.  Raises what the first that cannot be opened raises."""
+        """Open all members.  Raises the error of the first that cannot be opened."""
         async with AsyncExitStack() as stack:
             for model, _ in self.members:
                 await stack.enter_async_context(model.open())
             yield
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
-        """Answer ``messages`` with one of them, and with another where that one is down or does not take the request.
+        """Answer ``messages`` with one member, or with another one if that has an outage or throttles.
 
-        Raises a `PassingFault` where one of them may answer later, and at once where that has cost something, for the
-        account is with who asked; else what the last of them raises.
+        Raises a `PassingFault` at once if the try cost something, because the caller keeps the account.  If all members
+        fail, raises a `PassingFault` of one that may answer later, else the last error.
         """
         weights = [weight for _, weight in self.members]
         request = "\0".join(text_of(message["content"]) for message in messages)
@@ -84,16 +84,16 @@ class Ensemble:
 
     @property
     def bounds_cost(self) -> bool:
-        """Whether that of each does."""
+        """Return whether each member bounds its cost."""
         return all(bounds_cost(model) for model, _ in self.members)
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
-        """That of the dearest; None if the price of any is not known."""
+        """Return the cost of the most expensive member; None if any price is unknown."""
         costs = [model.worst_cost(prompt, completion) for model, _ in self.members]
         known = [cost for cost in costs if cost is not None]
         return max(known) if len(known) == len(costs) else None
 
 
 def members(model: Model) -> tuple[tuple[Model, float], ...]:
-    """The models behind a role with their weights: itself, unless it is an `Ensemble`."""
+    """Return the models behind a role with their weights; only itself, unless it is an `Ensemble`."""
     return model.members if isinstance(model, Ensemble) else ((model, 1.0),)

@@ -1,4 +1,4 @@
-"""Variables of the environment by which connections are made: which of them is wrong, when one cannot be."""
+"""Find the environment variable that is wrong when a connection cannot be made."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ EXPECTED = {
 
 
 def wrong_variable(names: Sequence[str], error: Exception) -> DataError:
-    """Return the mistake that an ``error`` shows which was raised for one of these variables.
+    """Return an error that names which of these variables caused ``error``.
 
-    It says which, and never shows a value: that of a proxy may hold a password.
+    It never shows a value, because a proxy's value may contain a password.
     """
     found = [known for name in names for known in (name, name.lower()) if os.environ.get(known)]
     wrong = [name for name in found if _is_wrong(name)] or [n for n in found if n.upper() == "NO_PROXY"] or found
@@ -35,18 +35,18 @@ def wrong_variable(names: Sequence[str], error: Exception) -> DataError:
     # A library that cuts a password at its slash quotes the part before it as a port.
     reason = "no address" if "@" in value and "port" in str(error) else masked(str(error))
     fix = "pip install 'httpx[socks]', or unset it" if isinstance(error, ImportError) else "correct it, or unset it"
-    return DataError(f"environment variable {name}: it cannot be used ({reason}); expected {expected}.\nFix: {fix}.")
+    return DataError(f"environment variable {name}: cannot be used ({reason}); expected {expected}.\nFix: {fix}.")
 
 
 def _is_wrong(name: str) -> bool:
-    """Whether a variable alone cannot be used."""
+    """Return whether a variable cannot be used, whatever the others are."""
     value = os.environ[name]
     if name.upper() in CERTIFICATES:
         return not os.path.exists(value) or os.path.isdir(value) != (name.upper() == "SSL_CERT_DIR")
     if name.upper() == "NO_PROXY":
         return False
     try:
-        # As httpx takes it from the environment: a host alone is an HTTP proxy.
+        # httpx too takes a host without a scheme for an HTTP proxy.
         httpx.AsyncHTTPTransport(proxy=httpx.Proxy(value if "://" in value else f"http://{value}"))
     except (ValueError, ImportError, httpx.InvalidURL):
         return True

@@ -1,6 +1,6 @@
-"""From a server's answer to a reply, or to the error that says whether the request may succeed later, or never.
+"""Turn a server's answer into a reply, or into an error that says whether a retry may succeed.
 
-Every backend that reaches a model over a network ends here.
+All network backends use it.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from flashgraph.llm.retry import Retry, retry_after
 __all__ = ["SAID", "ServerErrors"]
 
 SAID = 1000
-"""Characters of a complaint that its error shows."""
+"""Characters of a server's error text that our error shows."""
 
 SHOWN = 200
-"""Characters of a malformed reply that its error shows."""
+"""Characters of a malformed reply that our error shows."""
 
 REQUEST_TIMEOUT, CONFLICT, TOO_MANY_REQUESTS = 408, 409, 429
 
 GATEWAY_TIMEOUTS = frozenset({504, 524})
-"""What a proxy says that has given up a request which the server behind it may still work on."""
+"""Statuses of a proxy that gave up on a request, on which the server behind it may still work."""
 
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 FILTER_CODES = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
@@ -47,12 +47,12 @@ TOO_LONG = re.compile(
     r"prompt is too long|input is too long|exceeds the (max_model_len|available context)",
     re.IGNORECASE,
 )
-"""How servers say that a request does not fit: few have a code for it."""
+"""Texts for a request that exceeds the context: few servers have a code for it."""
 
 
 @attrs.frozen
 class ServerErrors:
-    """The errors of one server, by its ``name`` and ``url``.  ``hide`` removes its key from a text."""
+    """The errors of one server with this ``name`` and ``url``.  ``hide`` removes its key from a text."""
 
     name: str
     url: str
@@ -61,7 +61,7 @@ class ServerErrors:
     key_refused: Callable[[int, str], KeyRefused]
 
     def said(self, complaint: Complaint) -> str:
-        """Return what the server says, without its key, cut to a length for people."""
+        """Return the server's error text without its key, truncated for people."""
         return attrs.evolve(complaint, said=self.hide(complaint.said)).cut(SAID)
 
     def reply(
@@ -72,10 +72,10 @@ class ServerErrors:
         model: str,
         cost: Callable[[int, int], float | None],
     ) -> Reply:
-        """Return the reply to a ``request`` (its messages and parameters) that a completion is, without the key.
+        """Return a completion as the reply to a ``request`` (its messages and parameters), without the key.
 
-        ``model`` is its name where the server gives none, ``cost`` the price of tokens of prompt and reply.  Raises
-        what `of` returns for an error in it, and `ContentFiltered` for one that was withheld.
+        ``model`` is the name to use if the server gives none, ``cost`` the price of tokens of prompt and reply.  Raises
+        what `of` returns for an error in the completion, and `ContentFiltered` for a withheld reply.
         """
         usage = Usage.counted(said.prompt, said.completion, request, said.written)
         if said.complaint is not None:
@@ -100,11 +100,11 @@ class ServerErrors:
     def malformed(
         self, why: str, request: Mapping[str, Any], text: str | None = None, *, chance: bool = False
     ) -> PassingFault:
-        """Return what a reply is that is none, with the reason and its ``text``, if it could be read.
+        """Return the error for a malformed reply, with the reason and its ``text``, if it could be read.
 
-        Its usage is estimated by what came, if that is known: the server may have answered in full.
+        Its usage is estimated from that text, because the server may have answered in full.
         """
-        # A key may be cut by the first limit only, far beyond what is shown.
+        # The first limit may split a key, but far beyond the part that is shown.
         shown = "" if text is None else f": {self.hide(text[: 100 * SHOWN])[:SHOWN]!r}"
         error = MalformedReply(
             f"{self.name}: malformed reply ({self.hide(why)}){shown}; expected an OpenAI chat completion"
@@ -117,9 +117,9 @@ class ServerErrors:
     def of(
         self, complaint: Complaint, headers: Mapping[str, str], usage: Usage | None = None, begun: bool = False
     ) -> Exception:
-        """Return what a complaint means: a `PassingFault` or the final error.
+        """Return the exception for a server's error: a `PassingFault` or the final error.
 
-        ``begun`` says that the model has worked on the request, ``usage`` what the server counted of that.
+        ``begun`` says that the model has worked on the request, ``usage`` what the server counted for that.
         """
         status, code, said = complaint.status, complaint.code, self.said(complaint)
         if status == TOO_MANY_REQUESTS and code not in QUOTA_CODES:
@@ -138,7 +138,7 @@ class ServerErrors:
         if status in (401, 403):
             return self.key_refused(status, said)
         if status in (402, TOO_MANY_REQUESTS):
-            return ModelRefused(f"{self.name} refuses for want of credit ({status}): {said}", certain=True)
+            return ModelRefused(f"{self.name} refuses because credit is missing ({status}): {said}", certain=True)
         if status < 400 or status == 405:
             return ModelRefused(
                 f"{self.url} answers {status} to chat completions; expected an OpenAI-compatible address such as "
@@ -153,8 +153,10 @@ class ServerErrors:
         return RequestFailed(f"{self.name} rejects the request ({status}): {said}", usage=usage)
 
     def page(self, status: int, text: str, headers: Mapping[str, str]) -> Exception:
-        """Return what a page is that came in the place of a reply: of something that stands before a server which is
-        not there, as a 502 with another status."""
+        """Return the error for a web page in place of a reply.
+
+        A proxy sends one when the server behind it is gone, so the error is that of a 502.
+        """
         shown = self.said(Complaint(status, "", text))[:SHOWN]
-        failing = f"{self.url} keeps answering {status} with a page and no reply: {shown}; look at it, then run again"
+        failing = f"{self.url} keeps answering {status} with a page and no reply: {shown}; open it, then run again"
         return self.retry.passing(ModelUnavailable(failing), pause=retry_after(headers))

@@ -17,11 +17,11 @@ from flashgraph.llm.protocol import Message, Reply, Usage
 __all__ = ["Answer", "FunctionModel", "as_reply"]
 
 Answer = str | Reply
-"""What a function may return; text is wrapped in a `Reply` with estimated usage."""
+"""The result of a function; text is wrapped in a `Reply` with estimated usage."""
 
 
 def as_reply(answer: object, messages: Sequence[Message], name: str) -> Reply:
-    """``answer`` as a free reply; the usage of plain text is estimated at four characters a token.
+    """Return ``answer`` as a reply; plain text is free, its usage estimated at four characters a token.
 
     Raises `DataError` for anything but text and `Reply`.
     """
@@ -33,26 +33,26 @@ def as_reply(answer: object, messages: Sequence[Message], name: str) -> Reply:
 
 
 def _takes_params(function: Callable[..., object]) -> bool:
-    """Whether ``function`` accepts the request's parameters as a second positional argument."""
+    """Return whether ``function`` accepts the request's parameters as a second positional argument."""
     try:
         inspect.signature(function).bind((), {})
     except TypeError:
         return False
     except ValueError:
-        # Some builtins have no signature; messages alone is the documented form.
+        # Some builtins have no signature; the documented form takes messages alone.
         return False
     return True
 
 
 @attrs.define(eq=False)
 class FunctionModel:
-    """``function(messages)`` or ``function(messages, params)``, sync or async, answers with text or a `Reply`.
+    """A model whose ``function(messages)`` or ``function(messages, params)``, sync or async, returns text or a `Reply`.
 
-    ``price`` is USD for one prompt token and one completion token, ``(0, 0)`` for a function that costs nothing.  A
-    budget of money asks for it: without, nobody can tell before a call what its reply will cost.
+    ``price`` is USD for one prompt token and one completion token; ``(0, 0)`` is free.  A budget of money requires it,
+    because otherwise nobody knows before a call what its reply can cost.
 
-    A sync function runs inline and so must not block; one that does belongs into an async function that awaits
-    `anyio.to_thread.run_sync`.  What the function raises goes through as it is, so a bug keeps its traceback.
+    A sync function runs on the event loop, so it must not block.  Call blocking code in an async function through
+    `anyio.to_thread.run_sync`.  Exceptions of the function are raised unchanged, so that a bug keeps its traceback.
     """
 
     function: Callable[..., Answer | Awaitable[Answer]]
@@ -74,16 +74,16 @@ class FunctionModel:
 
     @property
     def bounds_cost(self) -> bool:
-        """Whether `worst_cost` holds: whether a price was given."""
+        """Return whether `worst_cost` is a bound: whether a price was given."""
         return self.price is not None
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Nothing to hold."""
+        """Do nothing: there is nothing to open."""
         yield
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
-        """What the function answers; it costs what its `Reply` says, or else what its tokens do.
+        """Return the function's answer; it costs what its `Reply` says, or else the price of its tokens.
 
         Raises `DataError` if that is neither text nor a `Reply`, and whatever the function raises.
         """
@@ -97,5 +97,5 @@ class FunctionModel:
         return attrs.evolve(reply, cost=self.worst_cost(reply.usage.prompt, reply.usage.completion))
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
-        """By the price; free without one."""
+        """Return the cost by ``price``; 0 without one."""
         return prompt * self.price[0] + completion * self.price[1] if self.price is not None else 0.0

@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible address: vLLM, llama.cpp, OpenAI itself and the many that speak its protocol."""
+"""A model at an OpenAI-compatible address: vLLM, llama.cpp, OpenAI itself and many other servers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from flashgraph.errors import (
 from flashgraph.llm.addresses import base_url, is_exact, is_loopback, lacks_version
 from flashgraph.llm.complaints import Complaint
 from flashgraph.llm.completions import Completion, Malformed, NoJson, parsed, spread
-from flashgraph.llm.connections import LARGEST_BODY, Connections, HttpReply, UnreadableBody, broke_off
+from flashgraph.llm.connections import LARGEST_BODY, Connections, HttpReply, UnreadableBody, connection_lost
 from flashgraph.llm.dialect import Dialect
 from flashgraph.llm.faults import ServerErrors
 from flashgraph.llm.limits import Limits
@@ -38,27 +38,29 @@ from flashgraph.llm.sharing import Shared
 __all__ = ["HttpModel"]
 
 PROBE_SECONDS = 10.0
-"""How long an address may take to accept a connection, or to list its models, before it counts as dead."""
+"""Seconds for an address to accept a connection, or to list its models, before it counts as dead."""
 
 SHOWN = 200
-"""Names of models that an error lists, and characters of each."""
+"""Maximum number of model names in an error, and maximum characters of each."""
 
 _log = logging.getLogger("flashgraph")
 
 
 @attrs.define(eq=False)
 class HttpModel:
-    """A chat model at ``url``: `flashgraph.llm.addresses.base_url` says how it is read.
+    """A chat model at ``url``, which `flashgraph.llm.addresses.base_url` interprets.
 
-    An empty ``model`` means the only one that the server has, asked for when the model is opened.  ``params`` are
-    sent with each request unless the request says otherwise.  ``limits`` are limits that move, in the place of the
-    fixed ``limit``.  ``timeout`` bounds one try of one request, in seconds.  ``price`` is USD for one prompt token and
-    for one completion token; without it an address of this machine is free, and any other costs what LiteLLM's table
-    says of the model's name.  ``probe`` asks the address for its models
-    when it is opened, so that a dead one is found before the run begins.  The key is ``key``, or that in the
-    environment variable ``key_env``; with neither, OpenAI's own address gets ``OPENAI_API_KEY`` and no other gets any.
-    Blanks around it are left out.  ``largest`` bounds the body of a reply, in bytes
-    after decoding.
+    An empty ``model`` means the server's only one; opening the model looks it up.  ``params`` are sent with each
+    request that does not override them.  ``limits`` are moving limits in place of the fixed ``limit``.  ``timeout``
+    bounds one try of one request, in seconds.
+
+    ``price`` is USD for one prompt token and for one completion token.  Without it an address of this machine is free,
+    and any other costs what LiteLLM's table says for the model's name.
+
+    With ``probe``, opening the model asks the address for its models, so that a dead one is found before the run
+    begins.  The key is ``key``, or the value of the environment variable ``key_env``.  With neither, OpenAI's own
+    address gets ``OPENAI_API_KEY``, and no other address gets a key.  Blanks around a key are removed.  ``largest``
+    bounds the body of a reply, in bytes after decoding.
     """
 
     url: str
@@ -96,16 +98,16 @@ class HttpModel:
 
     @property
     def name(self) -> str:
-        """``MODEL@HOST:PORT``, for people."""
+        """Return ``MODEL@HOST:PORT``, for people."""
         at = httpx.URL(self.url).netloc.decode()
         return self._redacted(f"{self.model}@{at}" if self.model else at)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Hold the connections, which runs that share this object share.
+        """Hold the connections; runs that use this object share them.
 
-        Raises `ModelUnavailable` if nothing answers, `ModelRefused` if the key is refused or cannot be sent, and
-        `DataError` if no model was named and the server has not exactly one.
+        Raises `ModelUnavailable` if nothing answers, and `ModelRefused` if the key is refused or cannot be sent.
+        Raises `DataError` if no model was named and the server does not have exactly one.
         """
         async with self._connections.hold(self._connected):
             if self.probe or not self.model:
@@ -116,7 +118,7 @@ class HttpModel:
         key = self._key.usable()
         headers = {"authorization": f"Bearer {key}"} if key else {}
         if key and not self.local and self._chat.scheme == "http":
-            _log.warning("%s: its key goes over http, which anyone on the way can read.  Fix: use https.", self.name)
+            _log.warning("%s: its key is sent over http, which others can read.  Fix: use https.", self.name)
         timeout = httpx.Timeout(None, connect=min(PROBE_SECONDS, self.timeout))
         # A proxy of the environment cannot reach this machine's loopback.
         plain = self.local and self._chat.scheme == "http"
@@ -125,9 +127,9 @@ class HttpModel:
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
         """Answer ``messages``; see `flashgraph.llm.protocol.Model.complete`.
 
-        Connection errors, time-outs, malformed replies, 408, 409, 429 and 5xx may pass, as statuses and as errors in a
-        reply with status 200.  Cancelling closes the connection, which is how these servers learn that nobody waits
-        any more.
+        Connection errors, time-outs, malformed replies, 408, 409, 429 and 5xx may pass, whether they are statuses or
+        errors in a reply with status 200.  Cancelling closes the connection, which tells these servers that nobody
+        waits.
 
         Raises `DataError` for a parameter whose effect a `Reply` cannot show.
         """
@@ -139,8 +141,8 @@ class HttpModel:
             late = TimedOut(f"{self.name}: no answer within {self.timeout:g} s; raise it with `?timeout=SECONDS`")
             raise self.retry.passing(late, cut_off=True) from None
         except httpx.TransportError as error:
-            # Not from it: an error of httpx may quote a header, and the key with it.
-            raise self.retry.passing(self._unreachable(error), cut_off=broke_off(error)) from None
+            # Without the cause: an error of httpx may quote a header, and thereby the key.
+            raise self.retry.passing(self._unreachable(error), cut_off=connection_lost(error)) from None
         except UnreadableBody as error:
             raise self._faults.malformed(str(error), body) from None
         except (ValueError, TypeError, RecursionError) as error:
@@ -158,7 +160,7 @@ class HttpModel:
         return {**body, "model": self.model, "messages": sent, "stream": False}
 
     async def _sent(self, body: Mapping[str, Any]) -> HttpReply:
-        """The response to ``body``, whose parameters are as this server wants them: it may have to say so first."""
+        """Return the response to ``body``; if the server refuses parameters, adapt them and send it again."""
         while True:
             sent = self._dialect.spoken(body)
             answer = await self._opened().request("POST", self._chat, sent)
@@ -166,17 +168,17 @@ class HttpModel:
                 return answer
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
-        """By the price that a run has pinned, or else by `pricing`; None where it is not known."""
+        """Return the cost by the price that a run has pinned, or else by `pricing`; None if it is unknown."""
         return (self._pinned or self.pricing()).of(prompt, completion)
 
     def pricing(self) -> Price:
-        """By ``price``; else nothing for an address of this machine, and for any other what LiteLLM's table says."""
+        """Return ``price``, or else 0 for an address of this machine and LiteLLM's price for any other."""
         if self.price is not None:
             return Price(*self.price, OPTION)
         return LOCAL if self.local else listed(self.model)
 
     def pin(self, price: Price) -> None:
-        """Count by this price from now on, whatever the table says."""
+        """Use this price from now on, whatever the table says."""
         self._pinned = price
 
     @property
@@ -237,7 +239,7 @@ class HttpModel:
         )
 
     async def _served(self, url: str = "") -> list[str] | None:
-        """Names of the server's models; None if it does not say."""
+        """Return the names of the server's models; None if it does not list them."""
         try:
             with anyio.fail_after(PROBE_SECONDS):
                 answer = await self._opened().request("GET", f"{url or self.url}/models")
@@ -256,12 +258,12 @@ class HttpModel:
         try:
             served = await self._served()
             if served is None and not self._exact and lacks_version(self.url):
-                # Behind the path there may be a server whose own address ends in /v1.
+                # The address may lead to a server whose own address ends in /v1.
                 served = await self._served(f"{self.url}/v1")
                 if served is not None:
                     self._reach(f"{self.url}/v1")
         except KeyRefused:
-            # Some servers keep the list from keys that may chat: requests will tell.
+            # Some servers refuse the list to keys that may chat; requests will show it.
             if not self.model:
                 raise
             return
@@ -273,22 +275,22 @@ class HttpModel:
         self.model = served[0]
 
     def _names(self, served: list[str]) -> str:
-        """Names of models for people: a server may have put the key among them."""
+        """Return names of models for people, without the key, which a server may have put among them."""
         return self._redacted(", ".join(name[:SHOWN] for name in served[:SHOWN])) or "nothing"
 
 
 def _is_missing(complaint: Complaint) -> bool:
-    """Whether a server says that it has no such model, or no such page."""
+    """Return whether a server says that it has no such model or no such page."""
     return complaint.status == 404 or complaint.code == "model_not_found"
 
 
 def _is_page(answer: HttpReply) -> bool:
-    """Whether a body that is no JSON is HTML or XML."""
+    """Return whether a body that is not JSON is HTML or XML."""
     return answer.body[:1000].lstrip().startswith(b"<") or "text/html" in answer.headers.get("content-type", "").lower()
 
 
 def _listed(body: bytes) -> list[str] | None:
-    """The names in a list of models; None for anything else."""
+    """Return the names in a list of models; None for anything else."""
     try:
         names = [entry["id"] for entry in parsed(body)["data"]]
     except (Malformed, LookupError, TypeError):

@@ -1,4 +1,4 @@
-"""Any provider that LiteLLM knows, with the costs of its price table.  Needs ``flashgraph[litellm]`` and asyncio."""
+"""Any provider that LiteLLM supports, with the prices of its table.  Needs ``flashgraph[litellm]`` and asyncio."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from flashgraph.errors import (
 )
 from flashgraph.llm.complaints import LONGEST_SAID, Complaint
 from flashgraph.llm.completions import Completion, Malformed, spread
-from flashgraph.llm.connections import LARGEST_BODY, broke_off
+from flashgraph.llm.connections import LARGEST_BODY, connection_lost
 from flashgraph.llm.dialect import Dialect
 from flashgraph.llm.faults import SAID, ServerErrors
 from flashgraph.llm.limits import Limits
@@ -43,18 +43,18 @@ NO_KEY = re.compile(
     r"(incorrect|invalid) api.?key|api key not valid",
     re.IGNORECASE,
 )
-"""How libraries say that there is no key, or no good one, before or after they ask: as errors of all kinds."""
+"""Texts of libraries for a missing or invalid key, in errors of all kinds, before or after the request."""
 
 ODD_REPLY = re.compile(
     r"invalid response|Expecting (value|property|',|':)|Unterminated string|Extra data|maximum recursion|"
     r"validation error",
     re.IGNORECASE,
 )
-"""How LiteLLM says that it cannot read a reply, also as errors of the server."""
+"""Texts of LiteLLM for a reply that it cannot parse, some of them in errors of the server."""
 
 
 def _litellm() -> Any:
-    """The library, quiet and without its look-ups over the network.
+    """Return the library, with logging and network look-ups off.
 
     Raises `DataError` if it is not installed.
     """
@@ -66,7 +66,7 @@ def _litellm() -> Any:
         raise DataError(
             f"litellm: models need the litellm package ({error}); run: pip install 'flashgraph[litellm]'"
         ) from None
-    # It warns of odd values in replies with the values themselves, which are not to be printed.
+    # Its warnings about odd values in replies contain the values, which must not be printed.
     warnings.filterwarnings("ignore", message="Pydantic serializer warnings")
     litellm.telemetry = False
     litellm.suppress_debug_info = True
@@ -77,9 +77,9 @@ def _litellm() -> Any:
 class LiteLLMModel:
     """The model that LiteLLM calls ``model`` (``anthropic/claude-...``, ``gemini/...``).
 
-    Keys come from the provider's own environment variable.  ``params`` are sent with each request unless the
-    request says otherwise; LiteLLM's own options (``api_base`` ...) can be among them.  ``limits`` are limits that
-    move, in the place of the fixed ``limit``.
+    Keys come from the provider's own environment variable.  ``params`` are sent with each request that does not
+    override them; they may include LiteLLM's own options (``api_base`` ...).  ``limits`` are moving limits in place of
+    the fixed ``limit``.
     """
 
     model: str
@@ -104,8 +104,8 @@ class LiteLLMModel:
     async def open(self) -> AsyncIterator[None]:
         """Load the library.
 
-        Raises `DataError` if it is not installed, or on another event loop than asyncio's, and `KeyRefused` for a key
-        that cannot be sent.
+        Raises `DataError` if it is not installed, and on event loops other than asyncio's; `KeyRefused` for a key that
+        cannot be sent.
         """
         try:
             asyncio.get_running_loop()
@@ -140,31 +140,33 @@ class LiteLLMModel:
         return self._faults.reply(said, request, _headers(response), self.model, self.worst_cost)
 
     async def _sent(self, litellm: Any, request: Mapping[str, Any]) -> Any:
-        """The response to ``request``, without what the provider refuses: it may have to say so first."""
+        """Return the response to ``request``; if the provider refuses parameters, send it again without them."""
         while True:
             sent = self._dialect.spoken(request)
             try:
                 return await litellm.acompletion(**sent)
-            # Its exceptions share no base of their own: they derive from those of the openai package.
+            # Its exceptions have no common base class: they derive from those of the openai package.
             except Exception as error:
                 refused = isinstance(error, litellm.BadRequestError | litellm.UnprocessableEntityError)
                 if refused and self._dialect.learn(_said(error), sent):
                     continue
-                # Not from it: an error of a library may quote a header, and the key with it.
+                # Without the cause: an error of a library may quote a header, and thereby the key.
                 raise self._error(litellm, error) from None
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
-        """By the price that a run has pinned, or else by LiteLLM's table; None for a model that is not in it."""
+        """Return the cost by the price that a run has pinned, or else by LiteLLM's table; None if it has none."""
         return self._listed(prompt, completion) if self._pinned is None else self._pinned.of(prompt, completion)
 
     def pricing(self) -> Price:
-        """What LiteLLM's table says of one token of each kind."""
+        """Return the price of one token of each kind in LiteLLM's table."""
         prompt, completion = self._listed(1, 0), self._listed(0, 1)
         return UNKNOWN if prompt is None or completion is None else Price(prompt, completion, table_source())
 
     def pin(self, price: Price) -> None:
-        """Count by this price from now on; where the table still says the same, by the table with its steps for long
-        prompts."""
+        """Use this price from now on.
+
+        If the table still has the same price, the table is used, because it has steps for long prompts.
+        """
         now = self.pricing()
         same = (now.prompt, now.completion) == (price.prompt, price.completion)
         self._pinned = None if same else price
@@ -173,7 +175,7 @@ class LiteLLMModel:
         litellm = _litellm()
         try:
             prices = litellm.cost_per_token(model=self.model, prompt_tokens=prompt, completion_tokens=completion)
-        # It raises a bare Exception for a model that it has no price of.
+        # It raises a bare Exception for a model without a price.
         except Exception:
             return None
         return float(sum(prices))
@@ -190,18 +192,18 @@ class LiteLLMModel:
         return KeyRefused(refused, certain=status == 401)
 
     def _which_key(self) -> str:
-        """How the key is set, by what LiteLLM misses in the environment."""
+        """Return how to set the key: the variables that LiteLLM misses in the environment."""
         try:
             missing = _litellm().validate_environment(self.model)["missing_keys"]
-        # It knows some providers only, and may raise anything for others.
+        # It supports some providers only, and may raise anything for others.
         except Exception:
             missing = []
         return f"set {' or '.join(map(str, missing)) or 'the provider key'} in the environment"
 
     def _own_key(self) -> dict[str, str]:
-        """The provider's key as an option, where LiteLLM would send the blanks that stand around it in the environment.
+        """Return the provider's key as an option, if the environment's value has blanks around it, which LiteLLM keeps.
 
-        Raises `KeyRefused` for one that no header can carry.
+        Raises `KeyRefused` for a key that no header can contain.
         """
         if self.params.get("api_key"):
             return {"api_key": Key(str(self.params["api_key"]), "`api_key`").usable()}
@@ -213,12 +215,12 @@ class LiteLLMModel:
     def _provider(self) -> str:
         try:
             return str(_litellm().get_llm_provider(self.model)[1])
-        # It raises for a model that it does not know, which its own call will say better.
+        # It raises for an unknown model; the call itself will report that better.
         except Exception:
             return ""
 
     def _error(self, litellm: Any, error: Exception) -> Exception:
-        """``error`` in our terms: a `PassingFault`, a final error, or itself if it is a bug and no model fault."""
+        """Return ``error`` in our terms: a `PassingFault`, a final error, or itself if it is a bug."""
         said = f"{self.name}: {Complaint(0, '', self._redacted(_said(error))).cut(SAID)}"
         if isinstance(error, litellm.AuthenticationError | litellm.PermissionDeniedError) or NO_KEY.search(said):
             forbidden = isinstance(error, litellm.PermissionDeniedError)
@@ -227,7 +229,7 @@ class LiteLLMModel:
             return UnknownModel(f"{said}; check the model's name in LiteLLM's list of models")
         if isinstance(error, litellm.Timeout):
             return self.retry.passing(TimedOut(f"{said}; raise it with `?timeout=SECONDS`"), cut_off=True)
-        # Both are bad requests to LiteLLM too.
+        # LiteLLM makes both subclasses of its bad-request error.
         if isinstance(error, litellm.ContextWindowExceededError):
             return ContextTooLong(f"{said}; the request does not fit into the model's context")
         if isinstance(error, litellm.ContentPolicyViolationError):
@@ -236,7 +238,7 @@ class LiteLLMModel:
             return UnknownModel(f"unknown model {self.model!r}: write litellm:PROVIDER/MODEL")
         if isinstance(error, litellm.BadRequestError | litellm.UnprocessableEntityError):
             return RequestFailed(said)
-        # The response that its exceptions carry is made up, and has none of the provider's headers.
+        # The response in its exceptions is made up, without the provider's headers.
         headers = getattr(error, "litellm_response_headers", None) or {}
         if isinstance(error, litellm.RateLimitError):
             return self.retry.throttled(
@@ -247,7 +249,7 @@ class LiteLLMModel:
         passing = ("APIError", "APIConnectionError", "ServiceUnavailableError", "InternalServerError")
         if isinstance(error, tuple(getattr(litellm, each) for each in passing)):
             final = ModelUnavailable(f"{said}; wait, then run again")
-            return self.retry.passing(final, pause=retry_after(headers), cut_off=broke_off(error))
+            return self.retry.passing(final, pause=retry_after(headers), cut_off=connection_lost(error))
         status = getattr(error, "status_code", None)
         if isinstance(status, int) and 400 <= status <= 599:
             return self._faults.of(Complaint(status, "", _said(error)), headers)
@@ -255,15 +257,15 @@ class LiteLLMModel:
 
 
 def _said(error: Exception) -> str:
-    """What an exception says, without the traceback that LiteLLM puts into some."""
+    """Return an exception's text, without the traceback that LiteLLM adds to some."""
     said = str(getattr(error, "message", "") or error)[:LONGEST_SAID]
     return said.partition("Traceback (most recent call last)")[0]
 
 
 def _plain(response: Any) -> Any:
-    """A response as the JSON value that the provider has sent, as far as LiteLLM keeps it.
+    """Return a response as the JSON value that the provider sent, as far as LiteLLM keeps it.
 
-    It puts what it does not know itself aside: an error beside an answer, and a refusal.
+    LiteLLM moves fields that it does not know elsewhere: an error beside an answer, and a refusal.
     """
     dump = getattr(response, "model_dump", None)
     try:
@@ -274,13 +276,13 @@ def _plain(response: Any) -> Any:
                 choice |= {"error": aside.get("error"), "finish_reason": "error"}
             message = choice.get("message") or {}
             message.setdefault("refusal", (message.get("provider_specific_fields") or {}).get("refusal"))
-    # Whatever its values are that it did not check.
+    # LiteLLM does not validate the values, so they may cause any error.
     except Exception as error:
         raise Malformed(f"LiteLLM cannot read it: {type(error).__name__}") from None
     return data
 
 
 def _headers(response: Any) -> Mapping[str, str]:
-    """The provider's headers, which LiteLLM passes on with a prefix."""
+    """Return the provider's headers, which LiteLLM passes on with a prefix."""
     hidden = getattr(response, "_hidden_params", None) or {}
     return hidden.get("additional_headers") or {}

@@ -1,4 +1,4 @@
-"""The embedded model: weights on this machine, llama.cpp in a child process, no account and no server to set up."""
+"""The embedded model: weights on this machine, with llama.cpp in a child process; no account and no server needed."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def _bounded(params: Mapping[str, Any]) -> Mapping[str, Any]:
 class LocalModel:
     """The weights ``weights`` (a name of `flashgraph.llm.weights.CATALOG`, or a path), served on this machine.
 
-    `open` fetches them if need be, starts the server in a child process on a free loopback port and waits until it
-    answers; leaving it stops the child.  ``limit`` requests run at once and share a context of ``context`` tokens,
-    so one alone may use all of it.  A reply ends after 400 tokens unless a request says otherwise: small models do
-    not always come to an end by themselves.  ``report`` takes the progress instead of the screen.  One object serves
-    any number of roles, and of runs at once.
+    `open` downloads them if necessary and starts the server in a child process on a free loopback port.  It waits until
+    the server answers; leaving the block stops the child.  ``limit`` requests run at once and share a context of
+    ``context`` tokens; a single request may use the whole context.  A reply ends after 400 tokens unless the request
+    says otherwise, because small models do not always stop.  ``report`` gets the progress instead of the screen.  One
+    object can serve several roles and several concurrent runs.
     """
 
     weights: str = "1.5b"
@@ -67,8 +67,8 @@ class LocalModel:
     async def open(self) -> AsyncIterator[None]:
         """Run the server.
 
-        Raises `DataError` if the engine is not installed or the weights cannot be had, `ModelUnavailable` if the
-        server does not start.
+        Raises `DataError` if the engine is not installed or the weights are not available, and `ModelUnavailable` if
+        the server does not start.
         """
         if find_spec("xllamacpp") is None:
             raise DataError(
@@ -102,14 +102,14 @@ class LocalModel:
         return await server.complete(messages, params)
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
-        """Free."""
+        """Return 0: the embedded model is free."""
         return 0.0
 
     async def _start(self, path: Path, log: IO[bytes]) -> anyio.abc.Process:
         arguments = {"model": str(path), "parallel": self.limit, "context": self.context, "threads": self.threads}
-        # By its path, since the child needs nothing else of this package, and with -P, since this directory on the
-        # child's path would hide standard modules behind ours of the same names.  An own session: Ctrl-C reaches
-        # the parent alone, which then ends its requests before the server goes.
+        # By its path, because the child needs nothing else of this package.  With -P, because this folder on its path
+        # would hide standard modules with the same names.  In a session of its own, so that Ctrl-C reaches only the
+        # parent, which ends its requests before it stops the server.
         return await anyio.open_process(
             [sys.executable, "-P", str(SERVER), json.dumps(arguments)],
             stdin=subprocess.PIPE,
@@ -124,7 +124,7 @@ def _reporting(report: Report | None) -> AbstractContextManager[Report]:
 
 
 async def _address(process: anyio.abc.Process, name: str, log: IO[bytes]) -> str:
-    """The child's first line: it prints its address once the weights are loaded."""
+    """Return the child's first line: it prints its address once the weights are loaded."""
     assert process.stdout is not None
     try:
         with anyio.fail_after(START_SECONDS):
@@ -142,7 +142,7 @@ def _tail(log: IO[bytes]) -> str:
 
 
 async def _stop(process: anyio.abc.Process) -> None:
-    """End the child, by closing its input and at last by force; a cancelled run waits for this too."""
+    """Stop the child by closing its input, and finally by force; a cancelled run waits for this too."""
     assert process.stdin is not None
     with anyio.CancelScope(shield=True):
         with anyio.move_on_after(STOP_SECONDS):

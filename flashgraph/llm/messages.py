@@ -1,4 +1,4 @@
-"""The messages of a model call, as a stage or a task gives them: checked where they are given, and as texts."""
+"""The messages of a model call, checked when a stage or a task passes them, and their texts."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PART = '{"type": "text", "text": "..."}'
 
 
 def checked(messages: Any) -> Sequence[Message]:
-    """The messages of a request; a text alone is one message of the user's.
+    """Return the messages of a request; a single text is one user message.
 
-    A content is a text, or a list of parts: ``{"type": "text", "text": ...}``, ``{"type": "image_url", ...}`` and what
-    else the model takes.  Raises `DataError` for anything else.
+    A content is a text, or a list of parts: ``{"type": "text", "text": ...}``, ``{"type": "image_url", ...}`` and
+    others that the model accepts.  Raises `DataError` for anything else.
 
-    Lone halves of surrogate pairs become U+FFFD: a sample or an output may hold one, and no request can.
+    Lone surrogates become U+FFFD: samples and outputs may contain them, and requests cannot.
     """
     if isinstance(messages, str):
         return [{"role": "user", "content": whole_text(messages)}]
@@ -46,7 +46,7 @@ def checked(messages: Any) -> Sequence[Message]:
 
 
 def _whole(value: Any) -> Any:
-    """``value`` with whole texts; the same object where it has no others."""
+    """Return ``value`` without lone surrogates; the same object if it has none."""
     if isinstance(value, str):
         return whole_text(value)
     if isinstance(value, Mapping):
@@ -66,7 +66,7 @@ def _check_part(part: Any, named: str) -> None:
 
 
 def checked_reply(reply: object, name: str) -> Reply:
-    """Return what a model gave, if it is a reply.  Raises `DataError` for anything else."""
+    """Return a model's reply, if it is one.  Raises `DataError` for anything else."""
     if not isinstance(reply, Reply):
         raise DataError(
             f"model {name}: complete returned {_shown(reply)}; expected a reply.\n"
@@ -76,12 +76,12 @@ def checked_reply(reply: object, name: str) -> Reply:
 
 
 def text_of(content: Any) -> str:
-    """A content as a text: of parts it is their JSON."""
+    """Return a content as a text; a list of parts becomes its JSON."""
     return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, default=repr)
 
 
 def as_texts(messages: Sequence[Message]) -> list[Message]:
-    """The same messages with all contents as texts, of which no part is left out."""
+    """Return the same messages with all contents as texts, which include every part."""
     return [{**message, "content": text_of(message["content"])} for message in messages]
 
 

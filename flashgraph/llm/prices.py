@@ -1,4 +1,4 @@
-"""What a model's tokens cost and who says so: an option, LiteLLM's table, or nobody."""
+"""The prices of a model's tokens and their source: an option, LiteLLM's table, or none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flashgraph.llm.protocol import Model
 __all__ = ["LOCAL", "OPTION", "UNKNOWN", "Price", "checked_price", "listed", "pin", "pin_all", "pricing"]
 
 TABLE = "model_prices_and_context_window_backup.json"
-"""In LiteLLM's package: the table that it has without asking the network."""
+"""The price table in LiteLLM's package, which needs no network."""
 
 OPTION = "option"
 LISTED_MODES = ("chat", "responses")
@@ -26,9 +26,11 @@ LISTED_MODES = ("chat", "responses")
 
 @attrs.frozen
 class Price:
-    """USD for one prompt token and one completion token, None where they are not known; ``source`` says whose word
-    that is: ``"option"``, ``"local"``, ``"model"`` (the object's own), ``"unknown"``, or LiteLLM's table with its
-    version."""
+    """USD for one prompt token and one completion token, None if unknown.
+
+    ``source`` is ``"option"``, ``"local"``, ``"model"`` (the object's own price), ``"unknown"``, or LiteLLM's table
+    with its version.
+    """
 
     prompt: float | None
     completion: float | None
@@ -39,7 +41,7 @@ class Price:
         return self.prompt is not None and self.completion is not None
 
     def of(self, prompt: int, completion: int) -> float | None:
-        """What so many tokens cost in USD; None where that is not known."""
+        """Return the cost of that many tokens in USD; None if the price is unknown."""
         if self.prompt is None or self.completion is None:
             return None
         return prompt * self.prompt + completion * self.completion
@@ -71,10 +73,10 @@ def checked_price(of: str, given: Any) -> tuple[float, float]:
 
 
 def listed(name: str) -> Price:
-    """The price of the model of exactly this name in the table of the LiteLLM that is installed.
+    """Return the price of the model with exactly this name in the table of the installed LiteLLM.
 
-    Unknown where it is not in it, or where LiteLLM is not installed.  The table is read as a file: importing the
-    package takes seconds.
+    It is unknown without an entry, or without LiteLLM.  The table is read as a file, because importing the package
+    takes seconds.
     """
     spec = util.find_spec("litellm")
     if spec is None or spec.origin is None:
@@ -87,7 +89,7 @@ def listed(name: str) -> Price:
 
 
 def table_source() -> str:
-    """LiteLLM's table and its version, as a price's source."""
+    """Return the name of LiteLLM's table with its version, as the source of a price."""
     return f"LiteLLM {metadata.version('litellm')}"
 
 
@@ -101,7 +103,7 @@ def _table(path: Path) -> Mapping[str, Any]:
 
 
 def pricing(model: Model) -> Price:
-    """What a model says of its price now: by its ``pricing()``, or else by what one token of each kind costs."""
+    """Return a model's present price: its ``pricing()``, or else its worst cost for one token of each kind."""
     own = getattr(model, "pricing", None)
     if own is not None:
         said: Price = own()
@@ -111,7 +113,7 @@ def pricing(model: Model) -> Price:
 
 
 def pin(model: Model, price: Price) -> bool:
-    """Have a model count by ``price`` from now on; whether it can."""
+    """Make a model use ``price`` from now on; return whether it can."""
     own = getattr(model, "pin", None)
     return own is not None and own(price) is not False
 
@@ -119,20 +121,20 @@ def pin(model: Model, price: Price) -> bool:
 def pin_all(
     models: Mapping[str, Model], before: Mapping[str, Mapping[str, Any]]
 ) -> tuple[dict[str, Price], dict[str, str]]:
-    """Fix the prices of a run's endpoints: as the run had them ``before``, unless an option says otherwise now.
+    """Fix the prices of a run's endpoints: the ones it had ``before``, unless an option overrides them now.
 
-    Returns the prices, and what is to be said of them, by endpoint.
+    Returns the prices and the notices about them, both by endpoint.
     """
     prices, said = {}, {}
     for name, model in models.items():
         now = pricing(model)
         had = Price(**before[name]) if name in before else now
-        # An unknown price is none to hold to.
+        # An unknown earlier price does not bind.
         kept = had if had.known and now.source != OPTION else now
         prices[name] = kept if pin(model, kept) else now
         if not prices[name].known:
             said[name] = (
-                f"{name}: its price is not known: its calls are counted and their cost is not; give it with "
+                f"{name}: its price is not known, so that its calls are counted and their cost is not; give it with "
                 "?price=USD_PER_PROMPT_TOKEN,USD_PER_COMPLETION_TOKEN"
             )
         elif prices[name].of(1, 0) != had.prompt or prices[name].of(0, 1) != had.completion:

@@ -1,8 +1,8 @@
-"""What an endpoint makes at one limit, and whether a larger limit makes more.
+"""Measure an endpoint's throughput at one limit, and compare it with that at a larger limit.
 
-A server that queues does not say when it is full: more requests only make each of them slower.  It shows in what the
-server makes.  By Little's law that is the requests in flight divided by the seconds that one takes, so the answered
-requests suffice, however many others were cancelled.
+A server that queues does not say when it is full: more requests only slow each one down.  The throughput shows it.  By
+Little's law it is the requests in flight divided by the seconds of one request.  So the answered requests suffice,
+however many others were cancelled.
 """
 
 from __future__ import annotations
@@ -14,29 +14,32 @@ import attrs
 __all__ = ["ROUNDING", "Sample", "between", "makes_more"]
 
 FEWEST = 6
-"""Answers of a sample.  A line through fewer says little of how far they lie from it."""
+"""Minimum answers in a sample: with fewer, the residuals of the fitted line say little."""
 
 PRECISION = 0.07
-"""The relative standard error of a sample's mean with which it can be compared."""
+"""The relative standard error of a sample's mean at which the sample is precise enough to compare."""
 
 WORTH = 1 / 3
-"""The share of a rise of the limit by which throughput has to rise.  While a server has free slots it rises by half of
-it at least, as more requests slow each other down a little; in a full one, not at all."""
+"""The required rise of throughput, as a share of the rise of the limit.
+
+While a server has free slots, throughput rises by at least half of the limit's rise, because more requests slow each
+other down a little.  In a full server it does not rise.
+"""
 
 BEND = 1.5
-"""How much further than throughput the limit rises, for the same reason."""
+"""How much further than throughput the limit rises, because more requests slow each other down a little."""
 
 ROUNDING = 1e-9
-"""More than the rounding error of what is compared, so that equal is equal."""
+"""A tolerance above the rounding error of compared numbers, so that equal ones compare as equal."""
 
 
 @attrs.frozen
 class Sample:
     """Answers to requests that were sent at one ``limit``, after the moment ``since``, while every slot was in use.
 
-    Their seconds are fitted by a line over the tokens of their replies (ordinary least squares), so that samples of
-    longer and of shorter replies can be compared.  Long requests are cancelled more often than short ones: that shifts
-    which replies a sample has, and not the line.
+    A line (ordinary least squares) is fitted to their seconds over the tokens of their replies.  So samples of longer
+    and of shorter replies can be compared.  Long requests are cancelled more often than short ones; that changes
+    which replies are in a sample, but not the line.
     """
 
     limit: int
@@ -63,7 +66,7 @@ class Sample:
 
     @property
     def is_precise(self) -> bool:
-        """Whether it can be compared: the line fits well, or there are as many answers as slots."""
+        """Return whether the sample can be compared: the line fits well, or there are as many answers as slots."""
         if self.count < FEWEST:
             return False
         spread, shared = self._moments()
@@ -74,7 +77,7 @@ class Sample:
         return fits or self.count >= self.limit
 
     def time(self, tokens: float) -> float:
-        """Return the seconds of a reply with so many tokens, by the line; neither of its two parts is negative."""
+        """Return the seconds of a reply with that many tokens, by the line; neither of its coefficients is negative."""
         spread, shared = self._moments()
         slope = min(max(0.0, shared / spread), self.seconds / self.tokens) if spread > 0 else 0.0
         return (self.seconds + slope * (self.count * tokens - self.tokens)) / self.count
@@ -85,7 +88,7 @@ class Sample:
 
 
 def makes_more(small: Sample, large: Sample) -> bool:
-    """Whether the larger limit is worth it: throughput rises by at least a third of what the limit does."""
+    """Return whether the larger limit is worth it: throughput rises by at least a third of the rise of the limit."""
     before, after = _throughputs(small, large)
     return after >= before * (1 + WORTH * (large.limit / small.limit - 1)) * (1 - ROUNDING)
 
@@ -97,6 +100,6 @@ def between(small: Sample, large: Sample) -> int:
 
 
 def _throughputs(small: Sample, large: Sample) -> tuple[float, float]:
-    """Replies of one length in a unit of time that both have in common."""
+    """Return the throughput of both limits for replies of one length, in a common unit of time."""
     tokens = (small.tokens + large.tokens) / (small.count + large.count)
     return small.limit * large.time(tokens), large.limit * small.time(tokens)

@@ -1,7 +1,7 @@
-"""What a model is to a run: messages in, a reply with its usage and cost out.
+"""The interface of a model: messages in, a reply with its usage and cost out.
 
-The protocol is small on purpose, so that a user's own object can be a model.  Queueing is the scheduler's: a
-model only says how many requests it takes at once (`Model.limit`), and never waits for a slot of its own.
+The protocol is small on purpose, so that a user's own object can be a model.  The scheduler queues requests: a model
+only says how many it takes at once (`Model.limit`), and never waits for a slot itself.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ __all__ = [
 ]  # fmt: skip
 
 Message = Mapping[str, Any]
-"""One chat message: ``{"role": "system" | "user" | "assistant", "content": text}``, or in the place of the text parts
-as OpenAI's API has them: ``[{"type": "text", "text": text}, {"type": "image_url", ...}, ...]``."""
+"""One chat message: ``{"role": "system" | "user" | "assistant", "content": text}``.
+
+The content may also be a list of parts as in OpenAI's API: ``[{"type": "text", "text": text}, {"type": "image_url",
+...}, ...]``.
+"""
 
 
 def text_in(message: Message) -> str:
-    """The text of a message: of a content that is made of parts, that of its text parts together."""
+    """Return the text of a message; for a content of parts, the joined text parts."""
     content = message.get("content") or ""
     return content if isinstance(content, str) else "".join([p["text"] for p in content if p["type"] == "text"])
 
@@ -46,26 +49,26 @@ def _finite(*, above: float | None = None) -> Callable[[Any, attrs.Attribute[Any
 CHARACTERS_PER_TOKEN = 4
 
 MOST_TOKENS = 100_000_000
-"""No model has read or written so many tokens in one request: a larger count is a mistake of whoever counted."""
+"""More tokens than any model reads or writes in one request, so that a larger count is a mistake."""
 
 
 REPLY_LIMITS = ("max_tokens", "max_completion_tokens")
 """Parameters that bound a reply."""
 
 HIDDEN_PROMPT = 20_000
-"""Tokens of a prompt that its request may not show: a chat template's, tools', a system prompt of the server's own."""
+"""Tokens of a prompt that its request may not show: of a chat template, tools, or the server's own system prompt."""
 
 
 def is_count(value: object) -> bool:
-    """Whether ``value`` is a number of tokens: whole, from 0 to `MOST_TOKENS`, and no bool."""
+    """Return whether ``value`` is a number of tokens: an int from 0 to `MOST_TOKENS`, not a bool."""
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
 
 
 def whole_text(text: str) -> str:
-    """Return ``text`` with U+FFFD for each lone half of a surrogate pair.
+    """Return ``text`` with U+FFFD in place of each lone surrogate.
 
-    JSON's escapes can hold such a half, and a reply that was cut off within a character does.  No file, database or
-    terminal takes it.
+    JSON's escapes can encode a lone surrogate, and a reply that was truncated within a character has one.  Files,
+    databases and terminals do not accept it.
     """
     if text.isascii():
         return text
@@ -112,14 +115,14 @@ def _cost(value: Any) -> float | None:
     except (TypeError, ValueError, OverflowError):
         cost = math.nan
     if isinstance(value, bool | str) or not 0 <= cost < math.inf:
-        raise DataError(f"the reply's cost is {value!r:.80}; expected USD from 0, or None where no price is known")
+        raise DataError(f"the reply's cost is {value!r:.80}; expected USD of at least 0, or None if no price is known")
     return cost
 
 
 def reply_limit(params: Mapping[str, Any]) -> int | None:
-    """Return the most tokens that parameters allow a reply; None where they do not bound it, as -1 does for llama.cpp.
+    """Return the maximum number of tokens that parameters allow a reply; None if unbounded, as with llama.cpp's -1.
 
-    Raises `DataError` for a bound that is no whole number.
+    Raises `DataError` for a bound that is not a whole number.
     """
     given = {name: params[name] for name in REPLY_LIMITS if params.get(name) is not None}
     for name, value in given.items():
@@ -130,7 +133,7 @@ def reply_limit(params: Mapping[str, Any]) -> int | None:
 
 
 def _bytes(request: Mapping[str, Any]) -> float:
-    """The bytes of a request's messages and tools; infinite with a part that is no text, which may be an image."""
+    """Return the bytes of a request's messages and tools; infinite with a part that is not text, such as an image."""
     messages = request["messages"]
     if any(not isinstance(part, str) for m in messages for part in [m.get("content") or ""]):
         return math.inf
@@ -139,7 +142,7 @@ def _bytes(request: Mapping[str, Any]) -> float:
 
 @attrs.frozen
 class Usage:
-    """Tokens of one call, as the server counted them, or ``estimated``, where it counts none.
+    """Tokens of one call, counted by the server, or ``estimated`` if it counts none.
 
     Raises `DataError` for anything but whole numbers from 0 to `MOST_TOKENS`.
     """
@@ -150,18 +153,20 @@ class Usage:
 
     @classmethod
     def estimate(cls, messages: Sequence[Message], text: str, most: int | None = None) -> Usage:
-        """That of a call whose tokens nobody counted, at four characters a token, and nothing for a part that is no
-        text; ``most`` is what its reply may have had."""
+        """Estimate the usage of a call at four characters a token, and 0 for a part that is not text.
+
+        ``most`` is the maximum that its reply may have had.
+        """
         prompt = sum(len(text_in(message)) for message in messages) // CHARACTERS_PER_TOKEN
         completion = len(text) // CHARACTERS_PER_TOKEN
         return cls(prompt, completion if most is None else min(completion, most), estimated=True)
 
     @classmethod
     def counted(cls, prompt: int | None, completion: int | None, request: Mapping[str, Any], text: str) -> Usage:
-        """Return what a server has counted, with an estimate in the place of each number that is None.
+        """Return a server's counts, with an estimate in place of each that is None.
 
-        A 0 is missing too, because some servers send it: there is no prompt without tokens, and no text.  So is a
-        number that cannot be true of this ``request`` (its messages and parameters) and the ``text`` that came: no
+        A 0 counts as missing, because some servers send it: a prompt always has tokens, and so has a text.  A count
+        that is impossible for this ``request`` (its messages and parameters) and ``text`` counts as missing too: no
         tokenizer makes more tokens than bytes.
         """
         bound = reply_limit(request)
@@ -181,10 +186,10 @@ class Usage:
 
 @attrs.frozen
 class Quota:
-    """What an API says of one of its rates: of ``limit`` requests or tokens in some time ``left`` are left.
+    """A rate limit as an API reports it: ``left`` of ``limit`` requests or tokens remain.
 
-    ``reset`` is in how many seconds all of them are there again, ``seconds`` the time that the limit is for; each is
-    None where the API does not say it.
+    ``reset`` is the number of seconds until all are available again, ``seconds`` the window of the limit; each is None
+    if the API does not report it.
     """
 
     of: Literal["requests", "tokens", "prompt_tokens", "completion_tokens"] = attrs.field(
@@ -198,7 +203,7 @@ class Quota:
 
 @attrs.frozen
 class ToolCall:
-    """A call of a tool that a model asks for.  ``arguments`` are JSON as the model wrote it, and may be malformed."""
+    """A model's call of a tool.  ``arguments`` are JSON as the model wrote it, and may be malformed."""
 
     id: str = attrs.field(converter=_whole, validator=_is_text)
     name: str = attrs.field(converter=_whole, validator=_is_text)
@@ -207,17 +212,17 @@ class ToolCall:
 
 @attrs.frozen
 class Reply:
-    """What a model answered.
+    """A model's answer.
 
-    ``cost`` is in USD and None where no price is known; ``finish`` is the provider's finish reason: ``"stop"``,
-    or ``"length"`` for a reply that was cut off at its token limit.  ``quotas`` are what the API said of its rates when
-    it let this request in; they are no part of the answer, and two replies that differ in them are equal.
+    ``cost`` is in USD, None if no price is known.  ``finish`` is the provider's finish reason: ``"stop"``, or
+    ``"length"`` for a reply that was truncated at its token limit.  ``quotas`` are the rate limits that the API
+    reported; they are not part of the answer, and equality ignores them.
 
     ``thoughts`` are what a reasoning model wrote besides its answer.  A stage or a task gets replies whose ``text`` is
-    without them; a journal keeps the text as the model sent it.  ``tool_calls`` are what the model asks for, of the
-    tools that the request offered.
+    without them; a journal keeps the text as the model sent it.  ``tool_calls`` are the model's calls of the tools
+    that the request offered.
 
-    Raises `DataError` for a text, finish reason or model that is no text, and for a cost that is no amount of USD.
+    Raises `DataError` for a text, finish reason or model that is not a text, and for a cost that is not an amount.
     """
 
     text: str = attrs.field(converter=_whole, validator=_is_text)
@@ -234,16 +239,16 @@ class Reply:
         return self.finish == "length"
 
     def without_thoughts(self) -> Reply:
-        """Return the reply with its thoughts taken off its text and put into ``thoughts``."""
+        """Return the reply with the thoughts moved from its text into ``thoughts``."""
         text, thoughts = parted(self.text)
         if not thoughts:
             return self
         return attrs.evolve(self, text=text, thoughts="\n".join(filter(None, (self.thoughts, thoughts))))
 
     def usable(self) -> str:
-        """Return the answer, without thoughts, for a stage that makes something of it.
+        """Return the answer, without thoughts, for a stage that parses it.
 
-        Raises `flashgraph.UnusableReply` when the reply was cut off, refused, empty, or holds thoughts alone.
+        Raises `flashgraph.UnusableReply` when the reply was truncated, refused, empty, or contains only thoughts.
         """
         said = self.without_thoughts()
         return usable(said.text, said.finish, said.thoughts)
@@ -251,8 +256,8 @@ class Reply:
 
 @attrs.frozen
 class Load:
-    """What a server says of itself: requests that it is running, requests that wait in it, and the share of its cache
-    that is in use (0 to 1)."""
+    """A server's own report of its load: running requests, queued requests, and the share of its cache in use (0 to
+    1)."""
 
     running: int
     waiting: int
@@ -263,15 +268,18 @@ class Load:
 class Model(Protocol):
     """Anything that answers chat messages.
 
-    ``name`` is for people and must hold no secret.  ``limit`` is the number of requests the endpoint takes at
-    once; the scheduler never has more in flight.
+    ``name`` is for people and must not contain a secret.  ``limit`` is the number of requests that the endpoint takes
+    at once; the scheduler never has more in flight.
 
-    A model may have more than is asked for here: ``limits`` (a `flashgraph.llm.limits.Limits`) for a limit that
-    moves between 1 and ``limit``, ``load()`` (async, a `Load` or None) for a server that says how full it is, and
-    ``prioritises = True`` for one that takes a whole number ``priority`` among the parameters, the smallest first.
-    ``params`` is a mapping of what it sends with each request that does not say otherwise: a budget of tokens or money
-    bounds the replies that nothing in there does.  One that knows its rates says so with each reply (`Reply.quotas`)
-    and each `PassingFault`.
+    A model may have optional members:
+
+    - ``limits`` (a `flashgraph.llm.limits.Limits`): a limit that moves between 1 and ``limit``.
+    - ``load()`` (async, returns a `Load` or None): the load of a server that reports it.
+    - ``prioritises = True``: the model accepts an integer parameter ``priority``, the smallest first.
+    - ``params``: a mapping of parameters that it sends with each request that does not override them.  A budget of
+      tokens or money bounds replies itself, unless these parameters do.
+
+    A model that knows its rate limits reports them with each reply (`Reply.quotas`) and each `PassingFault`.
     """
 
     @property
@@ -281,28 +289,27 @@ class Model(Protocol):
     def limit(self) -> int: ...
 
     def open(self) -> AbstractAsyncContextManager[None]:
-        """Hold the model's resources (connections, a server process) for as long as a run lasts."""
+        """Hold the model's resources (connections, a server process) as long as a run lasts."""
         ...
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
         """Answer ``messages``; ``params`` are OpenAI's sampling parameters (``temperature``, ``max_tokens``...).
 
-        One try of one request.  Who asked waits and asks again after a `PassingFault`, and gives its slot back
-        meanwhile: the scheduler, or else `flashgraph.run.patience.reply_of`.  A model that tries again in here holds
-        its slot meanwhile, and its tries are one request to a budget.  Cancelling the call aborts the request on the
+        This is one try of one request.  After a `PassingFault` the caller gives its slot back, waits and calls again:
+        the scheduler does that, or else `flashgraph.run.patience.reply_of`.  A model that retries internally keeps its
+        slot meanwhile, and a budget counts its tries as one request.  Cancelling the call aborts the request on the
         server.
 
-        Raises `ModelUnavailable` or `ModelRefused` when no request can succeed, `RequestFailed` when only this
-        one cannot, `PassingFault` when it may succeed later, and of those `Throttled` when none can now.
+        Raises `ModelUnavailable` or `ModelRefused` when no request can succeed, and `RequestFailed` when only this one
+        cannot.  Raises `PassingFault` when it may succeed later, or its subclass `Throttled` when none can now.
         """
         ...
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
-        """Upper bound in USD of a call with at most so many tokens; 0 for a free model, None if not known."""
+        """Return an upper bound in USD of a call with at most that many tokens; 0 for a free model, None if unknown."""
         ...
 
 
 def bounds_cost(model: Model) -> bool:
-    """Return whether a model's ``worst_cost`` bounds what its replies cost; only one that may say otherwise has a
-    ``bounds_cost`` of its own."""
+    """Return whether a model's ``worst_cost`` bounds the cost of its replies, which its ``bounds_cost`` may deny."""
     return bool(getattr(model, "bounds_cost", True))

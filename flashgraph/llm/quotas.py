@@ -1,7 +1,7 @@
-"""The headers in which hosted APIs tell of their rates, read as `Quota` values.
+"""Read the headers in which hosted APIs report their rate limits, as `Quota` values.
 
-There is no standard that they follow, but there are two families: OpenAI's names, which many others use, some with the
-time that the limit is for at the end (``...-req-minute``), and Anthropic's.
+There is no standard, but there are two families.  OpenAI's names are used by many others, some with the window at the
+end (``...-req-minute``).  The other family is Anthropic's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NAME = re.compile(
     r"x-ratelimit-(?P<what>limit|remaining|reset)-(?P<of>requests|req|tokens)(?:-(?P<per>second|minute|hour|day))?"
     r"|anthropic-ratelimit-(?P<their>requests|tokens|input-tokens|output-tokens)-(?P<says>limit|remaining|reset))"
 )
-"""LiteLLM puts its prefix before what it passes on."""
+"""LiteLLM adds a prefix to the headers that it passes on."""
 
 KINDS: Mapping[str, Any] = {
     "requests": "requests",
@@ -37,14 +37,14 @@ PARTS = (86400.0, 3600.0, 60.0, 1.0, 0.001)
 
 
 def quotas(headers: Mapping[str, str]) -> tuple[Quota, ...]:
-    """What a reply's headers say of the API's rates.  What cannot be understood is as if it were not there."""
+    """Return the rate limits in a reply's headers.  Headers that cannot be understood are ignored."""
     said: dict[tuple[str, float | None], dict[str, str]] = {}
     for name, value in headers.items():
         if (found := NAME.fullmatch(name.lower())) is not None:
             key = KINDS[found["of"] or found["their"]], SECONDS.get(found["per"])
             said.setdefault(key, {})[found["what"] or found["says"]] = str(value)
     if ("prompt_tokens", None) in said or ("completion_tokens", None) in said:
-        # Beside these Anthropic's own sum is that one of them which is used up first.
+        # Beside these, Anthropic's own total is a copy of the one that is used up first.
         said.pop(("tokens", None), None)
     shortest: dict[str, Quota] = {}
     for quota in _understood(said, headers.get("date") or headers.get("llm_provider-date") or ""):
@@ -58,7 +58,7 @@ def _understood(said: Mapping[tuple[Any, float | None], Mapping[str, str]], date
     for (of, seconds), values in said.items():
         reset = duration(values.get("reset", ""), date)
         if reset is None and seconds is None:
-            continue  # so many of how long a time?
+            continue  # the window is unknown
         try:
             yield Quota(of, float(values["limit"]), max(float(values["remaining"]), 0.0), reset, seconds)
         except (KeyError, ValueError):
@@ -66,8 +66,10 @@ def _understood(said: Mapping[tuple[Any, float | None], Mapping[str, str]], date
 
 
 def duration(text: str, date: str = "") -> float | None:
-    """Seconds from "6m0s", "120ms" or "7.5"; or until a time as RFC 3339 has it, counted from the reply's own ``date``,
-    so that no clock of ours is involved.  None for anything else."""
+    """Return the seconds in "6m0s", "120ms" or "7.5", or until an RFC 3339 time; None for anything else.
+
+    A time is counted from the reply's own ``date``, so that no clock of ours matters.
+    """
     text = text.strip()
     try:
         return float(text) if float(text) >= 0 else None

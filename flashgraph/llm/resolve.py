@@ -1,6 +1,6 @@
-"""From what a user writes for a model (``openai:URL#MODEL``, ``local``, a function, an object) to a `Model`.
+"""Turn a user's model (``openai:URL#MODEL``, ``local``, a function, an object) into a `Model`.
 
-Each backend is imported only when a string names it, so that a run pays for none but its own.
+A backend is imported only when a string names it, so that a run loads only its own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ One = str | Model | Callable[..., Any]
 """One model: a string, an object, or a function."""
 
 ModelSpec = One | Sequence[One | tuple[One, float]]
-"""One model, or several that share a role's work, each with a weight if it is not 1."""
+"""One model, or several that share a role's work, each with a weight unless it is 1."""
 
 FORMS = {
     "openai": "openai:URL#MODEL",
@@ -51,19 +51,19 @@ EXAMPLES = {
     "replay": "replay:RUN?else=local",
     "FILE.py": "model.py:answer",
 }
-"""By scheme: a string that is read."""
+"""A valid string for each scheme."""
 
 FUNCTION_FILE = re.compile(r".+\.py(:\w+)?", re.DOTALL)
 """A function in a Python file: ``FILE.py`` or ``FILE.py:NAME``."""
 
 HIGHER: dict[str, Callable[[str, Model | None], Model]] = {}
-"""By scheme, what a higher layer makes a model with: of the target, and of the model that ``?else=`` names."""
+"""By scheme, the function of a higher layer that makes a model from the target and the model of ``?else=``."""
 
 NESTED = 8
-"""Runs that may stand behind one another, each for what those before it do not have."""
+"""Maximum number of nested ``?else=``: each recorded run answers what the earlier ones do not contain."""
 
 SEPARATOR = re.compile(rf",(?=(?:{'|'.join(map(re.escape, FORMS))})(?:[:?,]|$))")
-"""Between two models of one role: a comma before the next one's scheme, since a price has commas too."""
+"""The separator of two models of one role: a comma before a scheme, because prices contain commas too."""
 
 WEIGHT = re.compile(r"(?P<before>[?&])weight=(?P<weight>[^&#]*)(?P<after>&?)")
 
@@ -90,7 +90,7 @@ SAMPLING = (
 
 @attrs.frozen
 class _Parsed:
-    """A model string taken apart: ``scheme:target?options``, the options split by who takes them."""
+    """A parsed model string ``scheme:target?options``; the options are our settings and the model's params."""
 
     spec: str
     scheme: str
@@ -100,12 +100,12 @@ class _Parsed:
 
 
 def resolve(spec: ModelSpec) -> Model:
-    """The model that ``spec`` names; see ``docs/how-to/choose-a-model.md`` for the strings.
+    """Return the model that ``spec`` names; see ``docs/how-to/choose-a-model.md`` for the strings.
 
-    A `Model` is returned as it is, and another callable becomes a `flashgraph.llm.function.FunctionModel`; several
-    become an `Ensemble`.  Nothing is contacted or started: that is `Model.open`'s.
+    A `Model` is returned unchanged, and another callable becomes a `flashgraph.llm.function.FunctionModel`; several
+    become an `Ensemble`.  Nothing is contacted or started before `Model.open`.
 
-    Raises `DataError` for a string that is none of the forms, with the nearest one.
+    Raises `DataError` for an unknown string, with the nearest form.
     """
     return resolve_all({"": spec})[""]
 
@@ -127,13 +127,13 @@ def _resolve_one(spec: One, several: bool) -> Model:
 
 
 def _named(spec: str) -> str:
-    """What a message calls a model string; a long one in part."""
+    """Return the name of a model string in messages; a long one is truncated."""
     return f"model {masked(spec)!r:.300}"
 
 
 @contextmanager
 def _fixed(spec: str) -> Iterator[None]:
-    """Each error of a model string says what to type."""
+    """Add a fix with an example to each error of a model string."""
     try:
         yield
     except (ValueError, DataError) as error:
@@ -147,14 +147,14 @@ def _fixed(spec: str) -> Iterator[None]:
 
 
 def resolve_all(models: Mapping[str, ModelSpec]) -> dict[str, Model]:
-    """Each role's model.  Roles with equal strings (or the same function) share one object, so one limit."""
+    """Return each role's model.  Roles with equal strings (or the same function) share one object, and so one limit."""
     made: dict[One, Model] = {}
 
     def one(spec: One, several: bool) -> Model:
         try:
             known = spec in made
         except TypeError:
-            # An unhashable model object is only ever equal to itself.
+            # An unhashable model object equals only itself.
             return _resolve_one(spec, several)
         if not known:
             made[spec] = _resolve_one(spec, several)
@@ -169,7 +169,7 @@ def resolve_all(models: Mapping[str, ModelSpec]) -> dict[str, Model]:
 
 
 def _parts(spec: ModelSpec) -> list[tuple[One, float]]:
-    """The models of one role with their weights."""
+    """Return the models of one role with their weights."""
     if isinstance(spec, str):
         with _fixed(spec):
             return [_weighted(text) for text in SEPARATOR.split(spec)]
@@ -182,11 +182,11 @@ def _parts(spec: ModelSpec) -> list[tuple[One, float]]:
             for one, weight in pairs
             for text, own in (_parts(one) if isinstance(one, str) else [(one, 1.0)])
         ]
-    return [(spec, 1.0)]  # type: ignore[list-item]  # what is no model is told when it is resolved
+    return [(spec, 1.0)]  # type: ignore[list-item]  # resolving it reports what is not a model
 
 
 def _weighted(text: str) -> tuple[str, float]:
-    """A model string without its weight, and that: the weight is the role's, not the endpoint's."""
+    """Split a model string into itself without the weight, and the weight, which belongs to the role."""
     found = WEIGHT.search(text)
     if found is None:
         return text, 1.0
@@ -197,7 +197,7 @@ def _weighted(text: str) -> tuple[str, float]:
 
 def _higher(scheme: str) -> Callable[[str, Model | None], Model]:
     if scheme not in HIGHER:
-        import_module("flashgraph.launch.schemes")  # by its name: this layer imports none above it
+        import_module("flashgraph.launch.schemes")  # by name, because this layer imports none above it
     return HIGHER[scheme]
 
 
@@ -271,12 +271,12 @@ EXPECTED = {
 }
 
 SHAPES: Mapping[str, type] = {"extra_body": dict, "enable_thinking": bool}
-"""Parameters of one shape, whatever model takes them."""
+"""Parameters whose JSON type is fixed, whatever the model."""
 
 COMMON: Mapping[str, Callable[[str], Any]] = {"limit": int, "timeout": float}
 
 RATES: Mapping[str, Callable[[str], Any]] = {"limit": _limit, "rpm": float, "tpm": float}
-"""Options of endpoints that may be somebody else's."""
+"""Options of endpoints that others may share."""
 
 
 ENGINE: Mapping[str, Callable[[str], Any]] = {
@@ -288,7 +288,7 @@ ENGINE: Mapping[str, Callable[[str], Any]] = {
     "quantization": str,
     "tensor_parallel_size": int,
 }
-"""Arguments of vLLM's engine that a string may set; from Python any can be."""
+"""Arguments of vLLM's engine that a string may set; Python code may set any."""
 
 
 def _parse(spec: str, scheme: str, settings: Mapping[str, Callable[[str], Any]]) -> _Parsed:
@@ -306,13 +306,13 @@ def _parse(spec: str, scheme: str, settings: Mapping[str, Callable[[str], Any]])
                 raise _unexpected(spec, name, value)
         else:
             known = [*settings, *SAMPLING] if settings else []
-            shown = name if name in masked(spec) else "***"  # it may be the rest of a password
+            shown = name if name in masked(spec) else "***"  # it may be part of a password
             raise DataError(f"{_named(spec)}: found option {shown!r:.100}; {did_you_mean(name, known)}")
     return _Parsed(spec, scheme, target, taken, _thinking(scheme, params))
 
 
 def _thinking(scheme: str, params: dict[str, Any]) -> dict[str, Any]:
-    """``params`` with ``enable_thinking`` where each backend takes it: vLLM and llama.cpp hand it to the template."""
+    """Return ``params`` with ``enable_thinking`` where the backend expects it; vLLM and llama.cpp have a template option."""
     if "enable_thinking" not in params or scheme == "openai":
         return params
     place = "extra_body" if scheme == "litellm" else "chat_template_kwargs"
@@ -333,7 +333,7 @@ def _converted(spec: str, name: str, value: str, convert: Callable[[str], Any]) 
 
 def _unexpected(spec: str, name: str, value: str) -> DataError:
     expected = EXPECTED.get(name, "a whole number above 0")
-    shown = "***" if name == "key_env" else masked(value)  # that may be the key itself
+    shown = "***" if name == "key_env" else masked(value)  # the value may be the key itself
     return DataError(f"{_named(spec)}: found {name}={shown!r:.200}, expected {expected}")
 
 
@@ -345,10 +345,10 @@ def _json_or_text(value: str) -> Any:
 
 
 def _with_retry(settings: dict[str, Any], several: bool = False) -> dict[str, Any]:
-    """``settings`` with ``tries`` as the constructors' ``retry``.
+    """Return ``settings`` with ``tries`` as the constructors' ``retry``.
 
-    Where a role has ``several`` models another can take over, and there is no need to insist at one that fails.  One
-    that is full does not: its limit is looked for by going too far, and it would be given up at each attempt.
+    With ``several`` models in a role, another one can take over, so that two tries of a failing one suffice.  A full
+    model keeps all tries: its limit is found by exceeding it, and each attempt would give it up.
     """
     from flashgraph.llm.retry import Retry
 
@@ -359,7 +359,7 @@ def _with_retry(settings: dict[str, Any], several: bool = False) -> dict[str, An
 
 
 def _limits(settings: dict[str, Any], default: Callable[..., Limits]) -> Limits:
-    """The limits that the options ask for, taken out of them."""
+    """Remove the options for limits and return the limits that they describe."""
     kind = settings.pop("limit", None)
     rates = {name: settings.pop(name, None) for name in RATES if name != "limit"}
     made = {"adaptive": adaptive, "steered": steered}
@@ -382,7 +382,7 @@ def _http(parsed: _Parsed, several: bool) -> Model:
             url, model, params=parsed.params, limits=limits, prioritises=prioritises, probe=not several, **settings
         )
     if settings.get("limit") == "steered":
-        raise DataError(f"{_named(parsed.spec)}: found limit='steered', expected it of vllm:URL#MODEL alone")
+        raise DataError(f"{_named(parsed.spec)}: found limit='steered', which only vllm:URL#MODEL supports")
     limits = _limits(settings, adaptive)
     return HttpModel(url, model, params=parsed.params, limits=limits, probe=not several, **settings)
 
@@ -396,7 +396,7 @@ def _engine(parsed: _Parsed) -> Model:
     if limit == "adaptive":
         raise DataError(
             f"{_named(parsed.spec)}: found limit='adaptive', expected a whole number above 0, or steered: an "
-            "engine of this process says how full it is, and never that it is too full"
+            "engine of this process reports its load, and never refuses requests"
         )
     rest |= {"limits": steered()} if limit == "steered" else {"limit": limit}
     return EngineModel(parsed.target, engine=own, params=parsed.params, **_with_retry(rest))
@@ -407,13 +407,13 @@ def _lite(parsed: _Parsed) -> Model:
 
     settings = _with_retry(dict(parsed.settings))
     if settings.get("limit") == "steered":
-        raise DataError(f"{_named(parsed.spec)}: found limit='steered', expected it of vllm:URL#MODEL alone")
+        raise DataError(f"{_named(parsed.spec)}: found limit='steered', which only vllm:URL#MODEL supports")
     return LiteLLMModel(parsed.target, params=parsed.params, limits=_limits(settings, adaptive), **settings)
 
 
 def _replay(spec: str) -> Model:
     if spec.count("?else=") > NESTED:
-        raise DataError(f"{_named(spec)}: found more than {NESTED} times ?else=, expected fewer")
+        raise DataError(f"{_named(spec)}: found ?else= more than {NESTED} times, expected at most {NESTED}")
     target, _, otherwise = spec.removeprefix("replay:").partition("?else=")
     if not target or spec == "replay":
         raise DataError(f"{_named(spec)}: found no run, expected {FORMS['replay']}")

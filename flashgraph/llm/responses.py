@@ -1,8 +1,8 @@
-"""Replies kept in one SQLite file, which runs and processes of one machine share.
+"""Replies in one SQLite file that all runs and processes of a machine share.
 
-Why this shape: WAL lets the others read while one writes.  Reads are inline, since finding one row takes less time
-than handing it to a thread; a thread of its own writes, and what waits for it is found already.  So nothing is ever
-awaited for the cache, and a virtual clock sees none of it.
+With WAL, others can read while one writes.  Reads run on the event loop, because finding one row takes less time than
+handing it to a thread.  A thread writes, and replies that wait for it are found too.  So the cache never awaits
+anything, and a virtual clock does not see it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ __all__ = ["ResponseCache", "Tally", "default_path"]
 
 SCHEMA = 1
 APPLICATION = 0x666C6763
-"""SQLite's ``application_id`` of these files, so that no other database is ever written to."""
+"""SQLite's ``application_id`` of these files, so that no other database is overwritten."""
 
 ROW_BYTES = 200
-"""What a row takes besides its reply: its key, twice, its place in the order of use, and the pages' slack."""
+"""Bytes of a row besides its reply: its key (twice), its place in the order of use, and unused space in pages."""
 
 TABLES = f"""
 CREATE TABLE replies (id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, body BLOB NOT NULL, used INTEGER NOT NULL);
@@ -44,20 +44,20 @@ CREATE TRIGGER removed AFTER DELETE ON replies
 """
 
 PATIENCE = 30.0
-"""Seconds for which the writing thread, or an opening, waits for another process that writes."""
+"""Seconds for which the writing thread, or opening the file, waits for another process that writes."""
 
 READ_PATIENCE = 1.0
-"""The same for a read, which holds up the event loop; only the repair of a killed process's file makes one wait."""
+"""Seconds for a read, which blocks the event loop; a read waits only while a killed process's file is repaired."""
 
 _log = logging.getLogger("flashgraph")
 
 
 @attrs.frozen
 class Tally:
-    """What a cache did since it was made: requests by who answered them.
+    """Counts of a cache's requests since it was made.
 
-    ``hits`` came from the file, ``shared`` from an identical request in flight; ``misses`` were asked, ``passed``
-    could not be cached.  ``saved`` is what the first two would have used.
+    ``hits`` came from the file, ``shared`` from an identical request in flight; ``misses`` were sent, ``passed`` could
+    not be cached.  ``saved`` is the usage that the first two avoided.
     """
 
     hits: int = 0
@@ -68,14 +68,14 @@ class Tally:
 
 
 def default_path() -> Path:
-    """``flashgraph/responses.db`` below the user's cache directory."""
+    """Return ``flashgraph/responses.db`` below the user's cache directory."""
     from flashgraph.llm.weights import cache_dir
 
     return cache_dir().with_name("responses.db")
 
 
 def _encoded(reply: Reply) -> bytes:
-    # Older versions wrote no more than the first five.
+    # Older versions wrote only the first five.
     calls = [[call.id, call.name, call.arguments] for call in reply.tool_calls]
     kept = [reply.text, reply.finish, reply.model, reply.usage.prompt, reply.usage.completion]
     return json.dumps([*kept, reply.thoughts, calls] if reply.thoughts or calls else kept).encode()
@@ -93,11 +93,11 @@ def _expanded(path: str | Path) -> Path:
 
 @attrs.define(eq=False)
 class ResponseCache:
-    """The file ``path``, which any number of runs and processes of one machine use at once.
+    """The file ``path``, which any number of runs and processes of one machine can use at once.
 
-    It is made where it is missing.  At ``max_bytes`` the least recently used replies make room.  It holds replies
-    and digests of requests, never a request itself, and only its owner can read it.  Once it is open no fault of the
-    disk reaches a run: it is logged once, and requests are asked as without a cache.
+    It is created if missing.  At ``max_bytes`` the least recently used replies are evicted.  It contains replies and
+    digests of requests, never a request itself, and only its owner can read it.  Once it is open, disk faults do not
+    affect a run: they are logged once, and requests are sent as without a cache.
     """
 
     path: Path = attrs.field(converter=_expanded)
@@ -114,14 +114,14 @@ class ResponseCache:
 
     @property
     def tally(self) -> Tally:
-        """The counts so far."""
+        """Return the counts so far."""
         return self._tally
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Hold the file; whoever shares this object may hold it at once.  Leaving it waits for what is not written.
+        """Open the file; several users of this object share it.  The last one to leave waits for unwritten replies.
 
-        Raises `DataError` for a file that cannot be made or read, or that is not a response cache.
+        Raises `DataError` for a file that cannot be created or read, or that is not a response cache.
         """
         with self._opening:
             if self._users == 0:
@@ -136,7 +136,7 @@ class ResponseCache:
                     self._stop()
 
     def get(self, key: bytes) -> Reply | None:
-        """The reply kept under ``key``, as it was given but for its cost."""
+        """Return the reply stored under ``key``, with a cost of 0; None if there is none."""
         with self._lock:
             body = self._body(key)
             if body is None:
@@ -151,7 +151,7 @@ class ResponseCache:
             return reply
 
     def put(self, key: bytes, reply: Reply) -> None:
-        """Keep ``reply``; where another was kept first, that one stays.  What is not plain data is left out."""
+        """Store ``reply`` unless ``key`` has one already; a reply that is not plain data is ignored."""
         try:
             body = _encoded(reply)
         except (TypeError, ValueError):
@@ -170,7 +170,7 @@ class ResponseCache:
             self._tally = attrs.evolve(was, saved=total, **{what: getattr(was, what) + 1})
 
     def _body(self, key: bytes) -> bytes | None:
-        """What is kept under ``key``, written or not; called with the lock held."""
+        """Return the bytes under ``key``, written or not; called with the lock held."""
         if self._reader is None:
             raise RuntimeError(f"{self.path} is not open: use `with cache.open():`, or the `open` of a CachedModel")
         if key in self._unwritten or self._failed:
@@ -185,7 +185,7 @@ class ResponseCache:
     def _start(self) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Two processes that make the file at once would find each other's half of it.
+            # Two processes that create the file at once would each find it half made.
             with filelock.FileLock(f"{self.path}.lock", timeout=PATIENCE):
                 self._make()
                 reader, writer = self._connect(READ_PATIENCE), self._connect()
@@ -205,12 +205,12 @@ class ResponseCache:
 
     def _connect(self, patience: float = PATIENCE) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=patience)
-        # A power cut may cost the last replies, which can be asked again; that is not worth a sync for each.
+        # A power cut may lose the last replies, which can be requested again; a sync for each would cost more.
         db.execute("PRAGMA synchronous = NORMAL")
         return db
 
     def _make(self) -> None:
-        # Only where there is none: closing any descriptor of an open database drops SQLite's locks on it.
+        # Only if it does not exist: closing any descriptor of an open database drops SQLite's locks on it.
         with suppress(FileExistsError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         with closing(self._connect()) as db:
@@ -236,18 +236,18 @@ class ResponseCache:
         said = str(error)
         undecodable = isinstance(error, ValueError | TypeError | DataError)
         if undecodable or any(word in said for word in ("not a database", "malformed", "no such")):
-            again = "delete it with its -wal and -shm files: what it kept is asked again"
+            again = "delete it with its -wal and -shm files, so that its requests are sent again"
             return self._refused(f"the file is damaged ({said})", f"{again}; or name another file")
         if "full" in said:
             return self._refused(f"the disk is full ({said})", "make room, name another file, or run without it")
         return self._refused(f"it cannot be opened ({said})", "check its permissions, or name another file")
 
     def _fail(self, error: Exception) -> None:
-        """Give up until the file is opened again; called with the lock held."""
+        """Stop using the file until it is opened again; called with the lock held."""
         if not self._failed:
             self._failed = True
             self._unwritten.clear()
-            _log.warning("the run goes on without the response cache: %s", self._unusable(error))
+            _log.warning("the run continues without the response cache: %s", self._unusable(error))
 
     def _write(self, db: sqlite3.Connection) -> None:
         with closing(db):

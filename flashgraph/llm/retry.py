@@ -1,6 +1,6 @@
-"""How often a request may be asked again and after what pauses: what a model says with its passing faults.
+"""How often to try a request again and after which pauses, as a model states it with its passing faults.
 
-Asking again is for who asked: the scheduler, which gives the slot to others meanwhile, or else
+The caller tries again: the scheduler, which gives the slot to others meanwhile, or else
 `flashgraph.run.patience.reply_of`.
 """
 
@@ -18,18 +18,19 @@ from flashgraph.llm.protocol import Quota, Usage
 __all__ = ["Retry", "retry_after"]
 
 ONE_MORE = 2
-"""Tries of a request that timed out, which costs its whole time-out each time, or had a malformed reply, which is
-rarely chance: one more chance and not six."""
+"""Tries of a request that timed out or had a malformed reply.  Each time-out costs its whole time, and malformed
+replies are rarely chance, so that one more try is enough."""
 
 
 @attrs.frozen
 class Retry:
-    """At most ``tries`` tries, between them pauses that begin with ``backoff`` seconds and double; ``when_full`` of a
-    request that is turned away because there are too many (None: as many as of others).
+    """At most ``tries`` tries; the pauses between them begin with ``backoff`` seconds and double.
 
-    A pause that the server asks for replaces the computed one, up to ``longest_asked`` seconds.  A server that asks for
-    more is asked once more after so long: it may be wrong about itself, and if it is not, the user is to know of a
-    quota that opens in an hour.
+    ``when_full`` is the number of tries of a throttled request (None: ``tries``).
+
+    A pause that the server asks for replaces the computed one, up to ``longest_asked`` seconds.  After a longer one
+    there is one more try.  The server may be wrong, and if it is not, the user should learn of a quota that opens in an
+    hour.
     """
 
     tries: int = attrs.field(default=6, validator=attrs.validators.ge(1))
@@ -46,8 +47,10 @@ class Retry:
         cut_off: bool = False,
         chance: bool = False,
     ) -> PassingFault:
-        """Return what a fault is that may pass.  ``chance`` says of a malformed reply that another may well be sound,
-        as after a connection that was cut."""
+        """Return a fault that may pass.
+
+        ``chance`` says that another try may give a well-formed reply, as after a broken connection.
+        """
         rarely = isinstance(final, TimedOut) or (isinstance(final, MalformedReply) and not chance)
         tries = min(self.tries, ONE_MORE) if rarely else self.tries
         if (pause or 0.0) > self.longest_asked:
@@ -56,25 +59,25 @@ class Retry:
         return PassingFault(final, pause=pause, tries=tries, backoff=self.backoff, usage=usage, cut_off=cut_off)
 
     def throttled(self, said: str, pause: float | None, quotas: Sequence[Quota] = ()) -> Throttled:
-        """Return what "too many requests" is."""
+        """Return the error for "too many requests"."""
         if (pause or 0.0) > self.longest_asked:
             said = f"{said} (it asks to wait for {pause:g} s)"
         pause, tries = self._bounded(pause, self.tries if self.when_full is None else self.when_full)
         return Throttled(said, pause=pause, tries=tries, backoff=self.backoff, quotas=quotas)
 
     def _bounded(self, pause: float | None, tries: int) -> tuple[float | None, int]:
-        """A pause that a server asks for, and the tries that are left to a request for which it asks too long a one."""
+        """Return the bounded pause, and the tries that are left; a pause that is too long leaves one more."""
         if pause is None or pause <= self.longest_asked:
             return pause, tries
         return self.longest_asked, min(tries, ONE_MORE)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for, in either of its forms (RFC 9110, 10.2.3); None where it asks for
-    none: 0 seconds do not say when to come back, and who takes them at their word has used up all tries at once; nor
-    does an infinite time.
+    """Return the seconds in a ``Retry-After`` header, in either of its forms (RFC 9110, 10.2.3); None without a pause.
 
-    A date is read against the reply's own ``Date``, so no clock of ours is involved.
+    0 seconds are no pause: taking them literally would use up all tries at once.  Nor is an infinite time.
+
+    A date is read against the reply's own ``Date``, so that no clock of ours matters.
     """
     value = headers.get("retry-after", "").strip()
     try:

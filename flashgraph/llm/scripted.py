@@ -1,4 +1,4 @@
-"""A model whose answers, faults and delays a test writes down beforehand."""
+"""A model whose answers, faults and delays a test states beforehand."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RecordedCall:
 
 @attrs.define(eq=False)
 class ScriptedModel:
-    """Answers call ``i`` (from 0) with ``replies[i]``, or with what ``replies`` makes of its messages.
+    """A model that answers call ``i`` (from 0) with ``replies[i]``, or with the result of ``replies`` on its messages.
 
     ``delay`` is slept before each answer, in seconds of the running clock: a number, or a function of ``i``.
     ``in_flight`` counts calls between their start and end (cancelled ones end too), ``peak`` is its maximum.
@@ -45,16 +45,16 @@ class ScriptedModel:
 
     @property
     def calls(self) -> tuple[RecordedCall, ...]:
-        """All requests so far, in the order of their start."""
+        """Return all requests so far, in the order of their start."""
         return tuple(self._calls)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Nothing to hold."""
+        """Do nothing: there is nothing to open."""
         yield
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
-        """The call's line of the script.
+        """Return the call's line of the script.
 
         Raises the line if it is an exception, and `DataError` when the script has run out.
         """
@@ -72,12 +72,12 @@ class ScriptedModel:
         return as_reply(line, messages, self.name)
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
-        """Free."""
+        """Return 0: the model is free."""
         return 0.0
 
     def _line(self, index: int, messages: Sequence[Message]) -> Line:
         if callable(self.replies):
             return self.replies(messages)
         if index >= len(self.replies):
-            raise DataError(f"{self.name}: call {index + 1} came, but the script has {len(self.replies)} replies")
+            raise DataError(f"{self.name}: this is call {index + 1}, but the script has {len(self.replies)} replies")
         return self.replies[index]

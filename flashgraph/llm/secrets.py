@@ -1,4 +1,4 @@
-"""Keys of model servers: what may be sent, and how none of it gets into a message, a log or a journal."""
+"""Keys of model servers: which can be sent, and how they are kept out of messages, logs and journals."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["Key", "environment_secrets", "redacted", "without_secrets"]
 OPENAI = "OPENAI_API_KEY"
 OPENAI_HOST = "api.openai.com"
 OPENAI_ADDRESSES = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
-"""Variables that say for which other address `OPENAI` is."""
+"""Variables that name another address for the key in `OPENAI`."""
 
 HIDDEN = "***"
 
 SHORTEST = 6
-"""Characters from which on a key is a secret.  Shorter ones are fillers for servers that want none (``none``, ``x``):
-to remove them would spoil any text that happens to hold them."""
+"""Minimum length of a secret in characters.  Shorter keys are fillers for servers without keys (``none``, ``x``), and
+removing them would spoil any text that contains them."""
 
 NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSW|PASSPHRASE|PASS$|PWD$|CREDENTIAL", re.IGNORECASE)
 
@@ -33,7 +33,7 @@ NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSW|PASSPHRASE|PASS$|PWD$|CREDENTIAL", r
 class Key:
     """The key of one address: its ``value`` as it was found, and ``where`` that is, for people.
 
-    Where there is none, ``where`` is empty and ``otherwise`` says how one is set.
+    Without a key, ``where`` is empty and ``otherwise`` says how to set one.
     """
 
     value: str = attrs.field(default="", repr=False)
@@ -42,16 +42,16 @@ class Key:
 
     @classmethod
     def of(cls, host: str, key: str | None, variable: str | None, port: int | None = None) -> Key:
-        """Return the key for ``host``: ``key``, or that of the environment's ``variable``.
+        """Return the key for ``host``: ``key``, or the value of the environment's ``variable``.
 
-        With neither it is OpenAI's own variable, for OpenAI's address alone: a key must not go to whatever server an
-        address names.
+        With neither it is the value of OpenAI's variable, for OpenAI's address alone: a key must not be sent to
+        whatever server an address names.
         """
         if key is not None:
             return cls(key, "the `key` argument") if key else cls("", "", "no key is sent")
         if variable is not None:
             found = os.environ.get(variable, "")
-            # Somebody may have put the key in the place of its variable's name.
+            # Somebody may have typed the key where the variable's name belongs.
             named = variable if variable.isupper() else "the variable that key_env names"
             return cls(found, variable) if found else cls("", "", f"set {named}: it is empty or not set")
         value = os.environ.get(OPENAI, "")
@@ -59,12 +59,12 @@ class Key:
             return cls(value, OPENAI) if value else cls("", "", f"set {OPENAI}: it is empty or not set")
         why = f"{OPENAI} is sent to {OPENAI_HOST} alone" if value else "no key is set"
         example = OPENAI if value else "VARIABLE"
-        return cls("", "", f"name the variable that holds its key with ?key_env={example} ({why})")
+        return cls("", "", f"name the variable that contains its key with ?key_env={example} ({why})")
 
     def usable(self) -> str:
-        """Return the key as it is sent: without the blanks and line ends that copying leaves around it.
+        """Return the key as it is sent: without blanks and line ends around it, which copying adds.
 
-        Raises `KeyRefused`, which never shows the key, for one with characters that no header can carry.
+        Raises `KeyRefused`, which never shows the key, for a key with characters that no header can contain.
         """
         key = self.value.strip()
         for place, character in enumerate(key):
@@ -83,7 +83,7 @@ def _is_openais(host: str, port: int | None) -> bool:
 
 
 def _address(variable: str) -> tuple[str | None, int | None]:
-    """Return the host of the address in a variable of the environment, and its port where that is not the usual one."""
+    """Return the host of the address in an environment variable, and its port if that is not the usual one."""
     try:
         parts = urlsplit(os.environ.get(variable, ""))
         return parts.hostname, None if parts.port == {"http": 80, "https": 443}.get(parts.scheme) else parts.port
@@ -92,15 +92,15 @@ def _address(variable: str) -> tuple[str | None, int | None]:
 
 
 def redacted(text: str, keys: Iterable[str]) -> str:
-    """Return ``text`` with stars in the place of each key.
+    """Return ``text`` with stars in place of each key.
 
-    A key is also found in other letter case, and where a server or a library has quoted, escaped or encoded it, also
-    several times.  Redact a text before it is cut, or the first half of a key stays.
+    A key is found in any letter case, and also where a server or a library has quoted, escaped or encoded it, even
+    several times.  Redact a text before it is truncated, or the first part of a key would stay.
     """
     for key in keys:
         if len(key.strip()) >= SHORTEST:
             core, pattern = _any_form(key.strip())
-            # The search for the core takes a fraction of the pattern's time, and most texts hold no key.
+            # Searching for the core takes a fraction of the pattern's time, and few texts contain a key.
             if core in text.lower():
                 text = pattern.sub(HIDDEN, text)
     return text
@@ -111,12 +111,12 @@ def _any_form(key: str) -> tuple[str, re.Pattern[str]]:
     """Return the longest part of a key that no encoding changes, in lower case, and a pattern for all of its forms."""
     core = max(re.split(r"[^A-Za-z0-9]+", key), key=len).lower()
     first, *rest = (_forms(character) for character in key)
-    # Backslashes stand before an escape once for each time that a text was quoted.
+    # An escape is preceded by one backslash for each time that the text was quoted.
     return core, re.compile(first + "".join(rf"\\*{form}" for form in rest), re.IGNORECASE)
 
 
 def _forms(character: str) -> str:
-    """Return a pattern for one character of a key: as it is, or as JSON, Python, a URL or HTML may write it."""
+    """Return a pattern for one character of a key, plain or as JSON, Python, a URL or HTML may write it."""
     if character.isascii() and character.isalnum():
         return character
     code, octets = ord(character), character.encode("utf-8", "surrogatepass")
@@ -135,7 +135,7 @@ def _forms(character: str) -> str:
 
 
 def environment_secrets() -> list[str]:
-    """Return the secrets in the environment: values of variables whose names say so, and passwords in addresses.
+    """Return the secrets in the environment: values of variables with telling names, and passwords in addresses.
 
     Paths and numbers are left out, such as those of ``SSL_KEY_FILE`` and ``MAX_TOKENS``.  The longest comes first.
     """
@@ -150,11 +150,11 @@ def environment_secrets() -> list[str]:
 
 
 def _password(address: str) -> str:
-    """Return the password in an address; empty where it has none."""
+    """Return the password in an address; empty if it has none."""
     user, at, _ = address.partition("://")[2].rpartition("@")
     return user.partition(":")[2] if at else ""
 
 
 def without_secrets(text: str) -> str:
-    """Return ``text`` with stars in the place of the environment's secrets, which a library's error may quote."""
+    """Return ``text`` with stars in place of the environment's secrets, which a library's error may quote."""
     return redacted(text, environment_secrets())

@@ -1,4 +1,4 @@
-"""Resources that several runs hold at once through one model object: made by the first, closed by the last."""
+"""Resources that several runs share through one model object: the first user creates them, the last one closes them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @attrs.define(eq=False)
 class _Held(Generic[T]):
-    """What one event loop holds.  ``turn`` is taken by who makes or closes it; ``users`` counts who has it or waits."""
+    """The resource of one event loop.  ``turn`` is held while it is made or closed; ``users`` hold or await it."""
 
     turn: anyio.Lock = attrs.field(factory=anyio.Lock)
     users: int = 0
@@ -28,26 +28,26 @@ class _Held(Generic[T]):
 
 @attrs.define(eq=False)
 class Shared(Generic[T]):
-    """A resource for as long as somebody holds it, one for each event loop: what belongs to a loop works in no other.
+    """A resource that exists while it has users, one for each event loop, because it works in no other loop.
 
-    Who comes first makes it, and who leaves last closes it, so that a run which ends takes it from no other run.
+    The first user creates it and the last one closes it, so that a run that ends does not take it from another run.
     """
 
     _held: dict[Any, _Held[T]] = attrs.field(factory=dict)
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
-    """Of ``_held``: event loops may be in several threads."""
+    """Guards ``_held``: event loops may run in several threads."""
 
     @property
     def value(self) -> T | None:
-        """What this event loop holds; None if it holds nothing."""
+        """Return the resource of this event loop; None if there is none."""
         held = self._held.get(anyio.lowlevel.current_token())
         return held.value if held is not None else None
 
     @asynccontextmanager
     async def hold(self, make: Callable[[], AbstractAsyncContextManager[T]]) -> AsyncIterator[T]:
-        """Hold the resource, which ``make`` makes if nobody holds it.
+        """Hold the resource; ``make`` creates it if there is none.
 
-        Raises what making raises; who waited for it meanwhile makes it anew.
+        Raises what ``make`` raises; users that waited for it then create it themselves.
         """
         loop = anyio.lowlevel.current_token()
         with self._lock:
@@ -59,7 +59,7 @@ class Shared(Generic[T]):
                     manager = make()
                     held.value = await manager.__aenter__()
                     held.manager = manager
-            yield held.value  # type: ignore[misc]  # it is there, since the manager is
+            yield held.value  # type: ignore[misc]  # it is set, because the manager is
         finally:
             await self._leave(loop, held)
 
@@ -72,7 +72,7 @@ class Shared(Generic[T]):
         if not last or manager is None:
             return
         held.manager = held.value = None
-        # It is free: who makes it is a user, and there are none.  Who comes from now on waits until it is closed.
+        # The lock is free, because only users take it, and there are none.  New users wait until this is closed.
         held.turn.acquire_nowait()
         try:
             await manager.__aexit__(None, None, None)

@@ -1,4 +1,4 @@
-"""A vLLM server: an OpenAI-compatible one that also says how full it is and takes priorities."""
+"""A vLLM server: an OpenAI-compatible one that also reports its load and accepts priorities."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ GAUGE = re.compile(
     r"^vllm:(num_requests_running|num_requests_waiting|kv_cache_usage_perc|gpu_cache_usage_perc)(?:\{[^}]*\})?\s+(\S+)",
     re.MULTILINE,
 )
-"""The lines of ``/metrics`` that are read; the cache's had another name up to version 0.10."""
+"""The lines of ``/metrics`` that are read; up to version 0.10 the cache's line had another name."""
 
 
 @attrs.define(eq=False)
 class VllmModel(HttpModel):
     """A model behind ``vllm serve``; see `HttpModel`.
 
-    With ``prioritises`` each request carries the scheduler's priority, which a server takes that was started with
-    ``--scheduling-policy priority``; any other refuses such requests.
+    With ``prioritises`` each request has the scheduler's priority.  A server started with ``--scheduling-policy
+    priority`` accepts it; others refuse such requests.
     """
 
     prioritises: bool = attrs.field(default=False, kw_only=True)
 
     def pricing(self) -> Price:
-        """By ``price``, or nothing on this machine: no table knows what somebody's own server costs."""
+        """Return ``price``, or 0 on this machine, or unknown: no table has the price of a private server."""
         return super().pricing() if self.local or self.price is not None else UNKNOWN
 
     async def load(self) -> Load | None:
-        """What ``/metrics`` says, of all engines of the server together; None where it has none."""
+        """Return the load that ``/metrics`` reports for all engines of the server together; None without it."""
         try:
             response = await self._opened().request("GET", f"{re.sub(r'/v[0-9]+$', '', self.url)}/metrics")
         except (httpx.HTTPError, ModelError, UnreadableBody):
@@ -56,7 +56,7 @@ class VllmModel(HttpModel):
 
 
 def _number(text: str) -> float:
-    """A number of the metrics; not a number where it is none."""
+    """Return a number of the metrics; NaN for anything else."""
     try:
         return float(text)
     except ValueError:

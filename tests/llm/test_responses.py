@@ -335,7 +335,7 @@ def given_up(caplog: pytest.LogCaptureFixture, cache: ResponseCache, *keys: byte
         cache.put(b"new", Reply("x"))
         assert cache.get(b"new") is None
     (said,) = caplog.messages
-    assert "the run goes on without the response cache" in said
+    assert "the run continues without the response cache" in said
     assert str(cache.path) in said
     assert "the file is damaged" in said
     return said

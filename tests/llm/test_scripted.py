@@ -31,7 +31,7 @@ async def test_replies_in_order_with_exceptions_and_an_end() -> None:
     assert await model.complete(HELLO, {}) is own
     with pytest.raises(RequestFailed, match="three"):
         await model.complete(HELLO, {})
-    with pytest.raises(DataError, match="call 4 came, but the script has 3 replies"):
+    with pytest.raises(DataError, match="this is call 4, but the script has 3 replies"):
         await model.complete(HELLO, {})
     assert model.calls[0] == RecordedCall(tuple(HELLO), {"seed": 1})
     assert len(model.calls) == 4

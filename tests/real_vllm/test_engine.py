@@ -110,11 +110,11 @@ async def test_what_waits_in_it_steers_the_limit(held: EngineModel) -> None:
         async for event in run:
             if isinstance(event, ev.LimitChanged):
                 said.append(event.reason)
-                if "wait in the server" in event.reason:
+                if "queued in the server" in event.reason:
                     run.stop()
         result = run.result
     assert result.status == "cancelled"
-    assert said[0].startswith("none waits in the server")
-    assert "wait in the server" in said[-1]
+    assert said[0].startswith("server queue empty")
+    assert "queued in the server" in said[-1]
     most = max(event.in_flight for event in result.events if isinstance(event, ev.CallStarted))
     assert SIDE_BY_SIDE < most <= 64

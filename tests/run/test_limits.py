@@ -151,7 +151,7 @@ def test_a_steered_limit_of_a_server_that_says_nothing(virtually: Virtually) -> 
             raise OSError("no metrics here")
 
     result = ran(requests(400), {"task": Silent(500, steered(), queues=True)}, virtually=virtually)
-    assert levels(result) == [(128, "the server does not say how full it is")]
+    assert levels(result) == [(128, "the server does not report its load")]
     assert most_at_once(result) == 128
 
 
@@ -338,7 +338,7 @@ def test_a_server_that_cannot_be_asked_how_full_it_is(virtually: Virtually) -> N
         load = None  # type: ignore[assignment]  # as if it had none
 
     result = ran(requests(300), {"task": Plain(500, steered(), queues=True)}, virtually=virtually)
-    assert levels(result) == [(128, "the server does not say how full it is")]
+    assert levels(result) == [(128, "the server does not report its load")]
 
 
 def alike(temperatures: Sequence[float]) -> fg.Graph:

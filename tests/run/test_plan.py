@@ -118,5 +118,5 @@ def test_a_model_that_takes_no_request_is_refused() -> None:
     with pytest.raises(fg.DataError) as caught:
         compile_plan(check(circle(None)), fg.lockstep(), {}, {"task": "mine"}, {"mine": 0})
     assert str(caught.value) == (
-        "model 'mine': found limit=0, expected a whole number from 1.\nFix: limit=8 has 8 requests out at once."
+        "model 'mine': found limit=0, expected a whole number from 1.\nFix: limit=8 allows 8 requests in flight."
     )
