@@ -312,7 +312,7 @@ def _parse(spec: str, scheme: str, settings: Mapping[str, Callable[[str], Any]])
 
 
 def _thinking(scheme: str, params: dict[str, Any]) -> dict[str, Any]:
-    """Return ``params`` with ``enable_thinking`` where the backend expects it; vLLM and llama.cpp have a template option."""
+    """Return ``params`` with ``enable_thinking`` where the backend expects it (a template option, or in the body)."""
     if "enable_thinking" not in params or scheme == "openai":
         return params
     place = "extra_body" if scheme == "litellm" else "chat_template_kwargs"

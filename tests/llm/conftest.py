@@ -1,4 +1,4 @@
-"""What the tests of the embedded model share."""
+"""Shared fixtures of the embedded model's tests."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pytest
 from flashgraph.llm.weights import CATALOG, cached
 
 SETTINGS: dict[str, Any] = {"limit": 2, "context": 2048, "threads": 1}
-"""The least that it runs with."""
+"""The smallest settings of the embedded model."""
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """A report that nobody reads."""
+    """A report that discards the progress."""
 
 
 @pytest.fixture(scope="session")
 def weights() -> str:
-    """The name of the smallest weights, if they are here."""
+    """The name of the smallest weights, if they are present."""
     if find_spec("xllamacpp") is None:
         pytest.skip("the llama.cpp engine is an extra and not installed")
     if not cached(CATALOG["135m"]):

@@ -1,4 +1,4 @@
-"""A model server and its work, told to one endpoint in virtual time by a heap of events; no event loop.
+"""A simulated model server that drives one endpoint in virtual time, with a heap of events and no event loop.
 
 As in `flashgraph.sim.engine`, every running request gets one token a step, and a step takes longer with more of them.
 There is always more work.
@@ -19,19 +19,19 @@ from flashgraph.run.slots import Endpoint
 __all__ = ["Served", "Work", "served"]
 
 REFUSED_AFTER = 0.05
-"""Seconds until a 429 comes back."""
+"""Seconds until a 429 arrives."""
 
 
 @attrs.frozen
 class Work:
     """A server of ``slots``, and the requests that it gets.
 
-    A decoding step takes 8 ms and ``slowdown`` seconds for each running request.  A server that ``queues`` lets
-    requests wait, another one answers 429.  Replies have ``mean`` tokens, lognormal with shape ``sigma``; each is
-    slower or faster than its length says by up to the share ``noise``.
+    A decoding step takes 8 ms and ``slowdown`` seconds for each running request.  A server with ``queues`` lets
+    requests wait; without it the server answers 429.  Replies have ``mean`` tokens, lognormal with shape ``sigma``.
+    Each reply is slower or faster than its length suggests, by up to the share ``noise``.
 
-    The share ``cancelled`` of the requests is cancelled: each by itself, at any time until an empty server would answer
-    it, or in groups of ``group``, as soon as the others of the group have ended.
+    The share ``cancelled`` of the requests is cancelled: each by itself, before an empty server would answer it, or in
+    groups of ``group``, once the others of the group have ended.
     """
 
     slots: int
@@ -45,14 +45,17 @@ class Work:
     seed: int = 0
 
     def step(self, running: int) -> float:
-        """Seconds of a step with so many requests running."""
+        """Return the seconds of a step with that many requests running."""
         return 0.008 + self.slowdown * running
 
 
 @attrs.frozen
 class Served:
-    """What the server made, ``use`` as a share of what it can make with every slot busy; the ``limits`` once a second;
-    requests ``sent`` and ``refused``, and the share of the others that was ``cancelled``."""
+    """A server's throughput.
+
+    ``use`` is its share of the throughput with every slot busy.  ``limits`` are those of each second.  ``sent`` and
+    ``refused`` count requests; ``cancelled`` is a share of those that were not refused.
+    """
 
     use: float
     limits: list[int]
@@ -87,7 +90,7 @@ class _Simulation:
         self._job = Job(0, "stage", "stage", 0.0)
 
     def run(self, until: float) -> None:
-        """Let time pass, with as many requests out as the endpoint takes."""
+        """Advance time, with as many requests in flight as the endpoint allows."""
         while self.now < until:
             while self.endpoint.room(self.now) > 0:
                 self._send()
@@ -167,7 +170,7 @@ class _Simulation:
 
 
 def served(limits: Limits, work: Work, *, warm: float = 120.0, until: float = 300.0) -> Served:
-    """What a server makes under such a limit from second ``warm`` on."""
+    """Return a server's throughput under such a limit, from second ``warm`` on."""
     simulation = _Simulation(limits, work)
     simulation.run(warm)
     made, sent, refused, answered = simulation.made, simulation.sent, simulation.refused, simulation.answered

@@ -25,7 +25,7 @@ class Asked:
 
 @attrs.frozen
 class Answer:
-    """One scripted answer: a status, a body and headers; a negative status closes the connection unanswered."""
+    """One scripted answer: a status, a body and headers; a negative status closes the connection without an answer."""
 
     status: int = 200
     body: bytes = b""
@@ -51,7 +51,7 @@ def error(status: int, message: str, code: str | None = None, **headers: str) ->
 
 
 class Listener(ThreadingHTTPServer):
-    """Says nothing when a client hangs up: its standard error is the command's own under test."""
+    """A server that prints nothing when a client disconnects, because tests read standard error."""
 
     def handle_error(self, request: object, client_address: object) -> None:
         pass
@@ -59,9 +59,9 @@ class Listener(ThreadingHTTPServer):
 
 @attrs.define
 class Server:
-    """Answers the i-th chat request with ``script[i]`` (the last one for all further) and lists ``models``.
+    """A server that answers the i-th chat request with ``script[i]`` (its last entry repeats) and lists ``models``.
 
-    ``closed`` is set when a client gives up on a request that `until_closed` holds.
+    ``closed`` is set when a client abandons a request that `until_closed` holds.
     """
 
     script: Sequence[Answer | Callable[[Server, Any], Answer]]
@@ -69,7 +69,7 @@ class Server:
     models_status: int = 200
     metrics: str | None = None
     listed_at: str = ""
-    """The only path at which it lists its models; anywhere, if it is empty."""
+    """The only path that lists its models; empty for any path."""
     asked: list[Asked] = attrs.field(factory=list)
     holding: threading.Event = attrs.field(factory=threading.Event)
     closed: threading.Event = attrs.field(factory=threading.Event)
@@ -131,7 +131,7 @@ def _handler(server: Server) -> type[BaseHTTPRequestHandler]:
 def running(
     *script: Answer | Callable[[Server, Any], Answer], models: Sequence[str] | None = ("tiny",)
 ) -> Iterator[Server]:
-    """A `Server` on a free port; ``url`` is its address without ``/v1``."""
+    """Yield a `Server` on a free port; ``url`` is its address without ``/v1``."""
     server = Server(script or (chat(),), models)
     listener = Listener(("127.0.0.1", 0), _handler(server))
     listener.daemon_threads = True

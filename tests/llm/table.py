@@ -1,4 +1,4 @@
-"""A LiteLLM package on disk that has nothing but a price table: whoever imports it fails."""
+"""A LiteLLM package on disk that contains only a price table; importing it fails."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["install"]
 def install(
     where: Path, monkeypatch: pytest.MonkeyPatch, version: str, prices: Mapping[str, tuple[float, float]]
 ) -> None:
-    """Have this version, with these prices of chat models, found in the place of the installed one."""
+    """Install this version, with these prices of chat models, in place of the real one."""
     package = where / "litellm"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("raise RuntimeError('the package was imported for its table')\n")

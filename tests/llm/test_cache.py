@@ -1,4 +1,4 @@
-"""`CachedModel`: what is cached under which key, and identical requests in flight asked once, in virtual time."""
+"""`CachedModel`: which replies are cached under which key, and the sharing of requests in flight, in virtual time."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ def say(text: str) -> list[Message]:
     return [{"role": "user", "content": text}]
 
 
-# ---- what is cached ----------------------------------------------------------------------------------------
+# ---- cached requests ---------------------------------------------------------------------------------------
 
 
 async def test_a_second_run_is_free(tmp_path: Path) -> None:
-    """Same text, finish and model from another object on the same file; no usage, no cost, no request."""
+    """Another object on the same file gives the same text, finish and model, without usage, cost or request."""
     path = tmp_path / "responses.db"
     asked, never = ScriptedModel([PAID]), ScriptedModel([])
     first, second = CachedModel(asked, ResponseCache(path)), CachedModel(never, ResponseCache(path))
@@ -94,7 +94,7 @@ async def test_a_second_run_is_free(tmp_path: Path) -> None:
 
 
 async def test_a_hit_can_be_cancelled(cache: ResponseCache) -> None:
-    """It awaits, like every answer: a loop over hits lets others run."""
+    """A hit awaits like every answer, so that a loop over hits lets other tasks run."""
     model = CachedModel(ScriptedModel([PAID]), cache)
     await model.complete(HELLO, GREEDY)
     with anyio.CancelScope() as scope:
@@ -104,7 +104,7 @@ async def test_a_hit_can_be_cancelled(cache: ResponseCache) -> None:
 
 
 async def test_what_an_api_says_of_its_rates_comes_with_its_own_reply_alone(cache: ResponseCache) -> None:
-    """Neither from the cache nor from another's flight: those who had it from there have sent nothing."""
+    """Cached and shared replies have no quotas, because their receivers sent nothing."""
     quota = Quota("requests", 60, 59, 1)
 
     class Says(ScriptedModel):
@@ -126,7 +126,7 @@ async def test_what_an_api_says_of_its_rates_comes_with_its_own_reply_alone(cach
 
 @pytest.mark.parametrize("temperature", [0, 0.0, -0.0])
 async def test_zero_however_it_is_written(cache: ResponseCache, temperature: float) -> None:
-    """One key for all of them."""
+    """All spellings of 0 have one key."""
     model = CachedModel(ScriptedModel(["a"]), cache)
     assert (await model.complete(HELLO, GREEDY)).text == "a"
     assert (await model.complete(HELLO, {"temperature": temperature})).text == "a"
@@ -136,7 +136,7 @@ async def test_zero_however_it_is_written(cache: ResponseCache, temperature: flo
     "params", [{}, {"temperature": None}, {"temperature": 0.7}, {"temperature": "0"}, {"temperature": False}]
 )
 async def test_other_temperatures_pass(cache: ResponseCache, params: Mapping[str, Any]) -> None:
-    """A missing one is the provider's own, which is above 0.  With any_temperature they are kept."""
+    """A missing temperature is the provider's own, which is above 0.  With any_temperature all are stored."""
     model = CachedModel(ScriptedModel(["a", "b"]), cache)
     assert [(await model.complete(HELLO, params)).text for _ in range(2)] == ["a", "b"]
     assert cache.tally == Tally(passed=2)
@@ -150,7 +150,7 @@ class WithDefaults(ScriptedModel):
 
 
 async def test_the_models_own_parameters_count(cache: ResponseCache) -> None:
-    """Below the request's, as the backends merge them; the request itself goes on as it came."""
+    """The request's parameters override the model's, as in the backends; the request itself is unchanged."""
     greedy = WithDefaults(["a", "b", "c"], params={"temperature": 0, "top_p": 1})
     model = CachedModel(greedy, cache)
     assert [(await model.complete(HELLO, {})).text for _ in range(2)] == ["a", "a"]
@@ -167,7 +167,7 @@ async def test_the_models_own_parameters_count(cache: ResponseCache) -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize(("options", "requests"), [("?temperature=0", 1), ("", 2)])
 async def test_the_parameters_of_a_model_string(cache: ResponseCache, options: str, requests: int) -> None:
-    """``openai:URL#MODEL?temperature=0`` is enough; without it nothing is kept."""
+    """``openai:URL#MODEL?temperature=0`` is enough; without it nothing is stored."""
     with running(chat("one"), chat("two")) as server:
         model = CachedModel(resolve(f"openai:{server.url}#tiny{options}"), cache)
         async with model.open():
@@ -178,13 +178,13 @@ async def test_the_parameters_of_a_model_string(cache: ResponseCache, options: s
 
 @pytest.mark.parametrize("text", ["", " \n"])
 async def test_what_says_nothing_is_not_kept(cache: ResponseCache, text: str) -> None:
-    """It may be an error that its server did not call one."""
+    """An empty reply may be an error that its server did not report."""
     model = CachedModel(ScriptedModel([Reply(text), Reply(text, thoughts="hm"), "whole"]), cache)
     assert [(await model.complete(HELLO, GREEDY)).text for _ in range(4)] == [text, text, "whole", "whole"]
 
 
 async def test_what_an_older_version_has_kept_and_says_nothing(cache: ResponseCache) -> None:
-    """It is asked again."""
+    """An empty reply that an older version stored is requested again."""
     model = CachedModel(ScriptedModel(["whole"]), cache)
     key = cache_key(model.model, HELLO, GREEDY)
     assert key is not None
@@ -193,7 +193,7 @@ async def test_what_an_older_version_has_kept_and_says_nothing(cache: ResponseCa
 
 
 async def test_calls_of_tools_and_thoughts_are_kept(cache: ResponseCache) -> None:
-    """With the text, or in its place."""
+    """They are stored with the text, or without one."""
     replies = [Reply("", tool_calls=[ToolCall("1", "f", "{}")]), Reply("a", thoughts="b")]
     for number, reply in enumerate(replies):
         model = CachedModel(ScriptedModel([reply]), cache)
@@ -207,13 +207,13 @@ async def test_calls_of_tools_and_thoughts_are_kept(cache: ResponseCache) -> Non
 
 @pytest.mark.parametrize("finish", ["length", "max_tokens", "abort", "error", "content_filter"])
 async def test_what_is_not_finished_is_not_kept(cache: ResponseCache, finish: str) -> None:
-    """Cut-off replies, which another try could finish."""
+    """Truncated replies are not stored, because another try could complete them."""
     model = CachedModel(ScriptedModel([Reply("cu", finish=finish), "whole"]), cache)
     assert [(await model.complete(HELLO, GREEDY)).text for _ in range(3)] == ["cu", "whole", "whole"]
 
 
 async def test_failures_are_not_kept(cache: ResponseCache) -> None:
-    """The next request asks again."""
+    """The next request is sent again."""
     model = CachedModel(ScriptedModel([RequestFailed("no"), "yes"]), cache)
     with pytest.raises(RequestFailed, match="no"):
         await model.complete(HELLO, GREEDY)
@@ -221,7 +221,7 @@ async def test_failures_are_not_kept(cache: ResponseCache) -> None:
 
 
 async def test_parameters_that_are_not_json_pass(cache: ResponseCache) -> None:
-    """A class as a response format, or a number that is none."""
+    """A class as a response format, or NaN, makes a request uncacheable."""
     model = CachedModel(ScriptedModel(echo), cache)
     circle: dict[str, Any] = {}
     circle["itself"] = circle
@@ -245,7 +245,7 @@ requests = st.tuples(
 
 
 def same(one: Any, other: Any) -> bool:
-    """Whether a server sees the same: equal, and of the same kinds but for 1 and 1.0."""
+    """Return whether a server sees the same: equal values of the same types, except that 1 equals 1.0."""
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     if isinstance(one, dict) and isinstance(other, dict):
@@ -258,7 +258,7 @@ def same(one: Any, other: Any) -> bool:
 @settings(max_examples=200, deadline=None)
 @given(one=requests, other=requests)
 def test_keys_differ_as_requests_do(one: Any, other: Any) -> None:
-    """By model, messages and parameters."""
+    """Keys differ by model, messages and parameters."""
     keys = [cache_key(ScriptedModel([], name=name), messages, params) for name, messages, params in (one, other)]
     equal = one[:2] == other[:2] and same(one[2], other[2])
     assert (keys[0] == keys[1]) == equal
@@ -267,7 +267,7 @@ def test_keys_differ_as_requests_do(one: Any, other: Any) -> None:
 @settings(max_examples=100, deadline=None)
 @given(request=requests, data=st.data())
 def test_the_order_of_parameters_does_not_count(request: Any, data: st.DataObject) -> None:
-    """Nor that of a message's two fields."""
+    """The order of a message's two fields does not matter either."""
     name, messages, params = request
     shuffled = dict(data.draw(st.permutations(list(params.items()))))
     turned = [dict(reversed(list(message.items()))) for message in messages]
@@ -276,7 +276,7 @@ def test_the_order_of_parameters_does_not_count(request: Any, data: st.DataObjec
 
 
 def test_the_address_counts() -> None:
-    """Its scheme and path too, which are not in the name; scheme words, limits and prices of ours do not."""
+    """Its scheme and path count, which are not in the name; scheme words, limits and prices do not."""
     specs = ["openai:http://h/a/v1#m", "openai:http://h/b/v1#m", "openai:https://h/a/v1#m", "openai:http://h/a/v1#n"]
     keys = {cache_key(resolve(spec), HELLO, GREEDY) for spec in specs}
     assert len(keys) == 4
@@ -285,14 +285,14 @@ def test_the_address_counts() -> None:
 
 
 def test_the_key_is_stable() -> None:
-    """A cache is of use only while its keys stay: another key is another KEY_FORMAT."""
+    """Keys must be stable for a cache to be useful; a change of keys needs another KEY_FORMAT."""
     key = cache_key(HttpModel("http://h:1", "m"), HELLO, {"temperature": 0.0, "stop": ["x"]})
     assert key is not None
     assert key.hex() == "c72ff102c5266a3bea8cb426879d3bf617cb0f3efefc02e5d19b7580cb940528"
 
 
 async def test_functions_need_a_name_of_their_own(cache: ResponseCache) -> None:
-    """Closures, methods and edited functions share the one that they are born with."""
+    """Closures, methods and edited functions share their default name."""
     texts = iter("abcd")
     model = CachedModel(FunctionModel(lambda _: next(texts)), cache)
     assert [(await model.complete(HELLO, GREEDY)).text for _ in range(2)] == ["a", "b"]
@@ -301,12 +301,12 @@ async def test_functions_need_a_name_of_their_own(cache: ResponseCache) -> None:
 
 
 def test_simulated_models_are_asked() -> None:
-    """Their time is what they are for, and one name has many answers."""
+    """Simulated models are never cached: their latency matters, and one name has many answers."""
     assert cache_key(SimModel.of_profile("vllm"), HELLO, GREEDY) is None
 
 
 def test_roles_that_share_a_model_still_do(tmp_path: Path) -> None:
-    """One object, one limit; name, limit and price are the model's."""
+    """They share one object and one limit; name, limit and price are the model's."""
     one, two = ScriptedModel([], limit=3), ScriptedModel([], name="other")
     models = cached({"task": one, "judge": one, "reflection": two}, ResponseCache(tmp_path / "c.db"))
     assert models["task"] is models["judge"] is not models["reflection"]
@@ -315,7 +315,7 @@ def test_roles_that_share_a_model_still_do(tmp_path: Path) -> None:
 
 
 async def test_a_broken_file_is_told_before_the_model_opens(tmp_path: Path) -> None:
-    """Starting a server can take minutes."""
+    """The error comes first, because starting a server can take minutes."""
 
     class Slow(ScriptedModel):
         def open(self) -> Any:
@@ -331,7 +331,10 @@ async def test_a_broken_file_is_told_before_the_model_opens(tmp_path: Path) -> N
 
 @attrs.define(eq=False)
 class Learner(ScriptedModel):
-    """Right about the samples that its instruction names; proposes what its prompt asks for.  At temperature 0."""
+    """A model that is right about the samples that its instruction names, and proposes what its prompt requests.
+
+    Its temperature is 0.
+    """
 
     params: Mapping[str, Any] = attrs.field(default=GREEDY, kw_only=True)
 
@@ -354,7 +357,7 @@ def score_number(sample: int, output: str) -> fg.Score:
 
 
 def test_a_repeated_run_is_the_same_and_free(tmp_path: Path) -> None:
-    """In lockstep with one seed: as many calls, which use no token and cost nothing."""
+    """In lockstep with one seed there are as many calls, which use no token and cost nothing."""
     task = fg.Task("numbers", range(12), range(8), attempt=attempt_number, score=score_number)
     results, asked = [], []
     for _ in range(2):
@@ -378,7 +381,7 @@ def test_a_repeated_run_is_the_same_and_free(tmp_path: Path) -> None:
 
 @attrs.define
 class Client:
-    """A request in a scope of its own: what came of it."""
+    """A request in a scope of its own, with its outcome."""
 
     model: CachedModel
     messages: Sequence[Message] = HELLO
@@ -406,7 +409,7 @@ async def together(*clients: Client) -> None:
 
 
 async def test_identical_requests_are_asked_once(cache: ResponseCache) -> None:
-    """One is paid, the others get its reply for nothing."""
+    """One request is paid; the others get its reply for free."""
     upstream = ScriptedModel([PAID], delay=5)
     clients = [Client(model) for model in 10 * [CachedModel(upstream, cache)]]
     await together(*clients)
@@ -424,7 +427,7 @@ async def test_samples_are_never_merged(cache: ResponseCache, any_temperature: b
 
 
 async def test_a_cut_off_reply_is_shared_in_flight(cache: ResponseCache) -> None:
-    """Who waited gets it, who comes later asks again."""
+    """Waiting callers get it; later ones send the request again."""
     cut = Reply("cu", Usage(1, 2), 0.1, "length")
     model = CachedModel(ScriptedModel([cut, "whole"], delay=5), cache)
     clients = [Client(model), Client(model)]
@@ -435,7 +438,7 @@ async def test_a_cut_off_reply_is_shared_in_flight(cache: ResponseCache) -> None
 
 @pytest.mark.parametrize("error", [RequestFailed("no"), ModelUnavailable("down"), ModelRefused("key")])
 async def test_a_failure_is_shared(cache: ResponseCache, error: Exception) -> None:
-    """Each waiter gets one of its own with the asker's as the cause."""
+    """Each waiting caller gets a copy whose cause is the first caller's error."""
     upstream = ScriptedModel([error], delay=5)
     clients = [Client(model) for model in 3 * [CachedModel(upstream, cache)]]
     await together(*clients)
@@ -445,7 +448,7 @@ async def test_a_failure_is_shared(cache: ResponseCache, error: Exception) -> No
 
 
 async def test_what_a_shared_failure_has_cost_is_the_askers(cache: ResponseCache) -> None:
-    """A reply that was withheld is paid once."""
+    """A withheld reply is paid once."""
     error = ContentFiltered("withheld", usage=Usage(3, 4))
     clients = [Client(model) for model in 2 * [CachedModel(ScriptedModel([error], delay=5), cache)]]
     await together(*clients)
@@ -461,8 +464,10 @@ async def test_what_a_shared_failure_has_cost_is_the_askers(cache: ResponseCache
     ],
 )
 async def test_a_fault_that_may_pass_is_shared(cache: ResponseCache, fault: PassingFault) -> None:
-    """With all that says when to ask again, or each who waited would wait out a time-out of its own; what it has cost
-    is the asker's, who has sent it."""
+    """Waiting callers get the fault with its pause and tries, so that none waits for a time-out of its own.
+
+    The cost is the first caller's, who sent the request.
+    """
     clients = [Client(model) for model in 3 * [CachedModel(ScriptedModel([fault], delay=5), cache)]]
     await together(*clients)
     assert clients[0].ended is fault
@@ -475,14 +480,14 @@ async def test_a_fault_that_may_pass_is_shared(cache: ResponseCache, fault: Pass
 
 
 class Own(RequestFailed):
-    """Somebody's subclass, with arguments of its own."""
+    """A user's subclass, with arguments of its own."""
 
     def __init__(self, code: int, *, hint: str) -> None:
         super().__init__(f"{code} {hint}")
 
 
 class OwnFault(PassingFault):
-    """One that may pass."""
+    """A subclass that may pass."""
 
     def __init__(self, code: int, *, hint: str) -> None:
         super().__init__(RequestFailed(f"{code} {hint}"))
@@ -492,7 +497,7 @@ class OwnFault(PassingFault):
     "error", [ZeroDivisionError(), Own(3, hint="x"), OwnFault(3, hint="x"), PassingFault(Own(3, hint="x"))]
 )
 async def test_after_a_bug_the_next_one_asks(cache: ResponseCache, error: Exception) -> None:
-    """Each meets it with a traceback of its own, until one gets through."""
+    """Each caller gets the error with a traceback of its own, until one succeeds."""
     upstream = ScriptedModel([error, error, PAID], delay=5)
     clients = [Client(model) for model in 4 * [CachedModel(upstream, cache)]]
     await together(*clients)
@@ -503,7 +508,7 @@ async def test_after_a_bug_the_next_one_asks(cache: ResponseCache, error: Except
 
 @attrs.define(eq=False)
 class Steps(ScriptedModel):
-    """An answer that takes ``steps`` turns of the event loop, and no time."""
+    """A model whose answer takes ``steps`` turns of the event loop, and no time."""
 
     steps: int = attrs.field(default=5, kw_only=True)
 
@@ -514,7 +519,7 @@ class Steps(ScriptedModel):
 
 
 async def test_cancelling_anybody_at_every_await(cache: ResponseCache) -> None:
-    """Any two of four, each after any number of turns: the others get the reply, and nothing is left behind."""
+    """Any two of four are cancelled, each after any number of turns; the others get the reply, and nothing is left."""
     number = itertools.count()
 
     async def cancel(client: Client, turns: int) -> None:
@@ -540,7 +545,7 @@ async def test_cancelling_anybody_at_every_await(cache: ResponseCache) -> None:
         assert (await model.complete(say(text), GREEDY)).usage == Usage()
 
 
-# ---- the whole, as a property ------------------------------------------------------------------------------
+# ---- everything, as a property -----------------------------------------------------------------------------
 
 ANSWERS = ("reply", "reply", "cut", "failed", "bug")
 _nonce = itertools.count()
@@ -549,7 +554,7 @@ _shared: dict[str, ResponseCache] = {}
 
 @attrs.define
 class World:
-    """An upstream whose n-th answer to a request is drawn, counting what is in flight by request."""
+    """A model whose n-th answer to a request is drawn; it counts requests in flight."""
 
     answers: Mapping[tuple[int, int], str]
     delays: Sequence[float]
@@ -612,7 +617,10 @@ def test_any_requests_faults_and_cancellations(
     delays: list[float],
     any_temperature: bool,
 ) -> None:
-    """Everyone ends with an answer to the own request; never two equal greedy ones out; paid is what was asked."""
+    """Every caller gets an answer to its own request; equal greedy requests are never in flight together.
+
+    The paid replies are those that were sent.
+    """
     path = tmp_path_factory.getbasetemp() / "property.db"
     cache, nonce = _shared.setdefault(str(path), ResponseCache(path)), next(_nonce)
     world = World(answers, delays)
@@ -620,7 +628,7 @@ def test_any_requests_faults_and_cancellations(
 
     async def play() -> tuple[list[Client], CachedModel]:
         model = CachedModel(world, cache, any_temperature=any_temperature)
-        slots = anyio.CapacityLimiter(world.limit)  # as a scheduler has it: a slot for each request, waiting or not
+        slots = anyio.CapacityLimiter(world.limit)  # as in a scheduler: a slot for each request, waiting or not
         made = [
             Client(model, say(f"{which} {nonce}"), {"temperature": int(which == 2)}, slots) for which, _, _ in drawn
         ]
@@ -656,7 +664,7 @@ def test_any_requests_faults_and_cancellations(
                 assert str(client.ended) == str(which)
             case other:
                 raise AssertionError(other)
-    # A reply that arrives in the instant of its cancellation is given and then lost.
+    # A reply that arrives at the moment of its cancellation is sent and then lost.
     assert paid <= sum(how in ("reply", "cut") for how in world.given)
     tally = cache.tally
     assert tally.misses + tally.passed - before.misses - before.passed == sum(world.asked.values())

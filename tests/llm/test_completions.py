@@ -1,4 +1,4 @@
-"""What is a reply and what is not: `Completion` on every shape that servers send, and on any JSON at all."""
+"""`Completion` on every shape that servers send and on any JSON: which is a reply and which is malformed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flashgraph.llm.protocol import MOST_TOKENS, Reply, ToolCall, Usage
 
 
 def chat(message: Any = None, usage: Any = None, **more: Any) -> dict[str, Any]:
-    """A completion with these parts; ``finish`` and ``choices`` replace the usual ones."""
+    """Return a completion with these parts; ``finish`` and ``choices`` replace the usual ones."""
     said = {"role": "assistant", "content": "hi"} if message is None else message
     choice = {"index": 0, "message": said, "finish_reason": more.pop("finish", "stop")}
     return {"choices": [choice], "model": "tiny", "usage": usage, **more}
@@ -55,7 +55,7 @@ def chat(message: Any = None, usage: Any = None, **more: Any) -> dict[str, Any]:
     ],
 )
 def test_text_and_reasoning(message: Any, text: str, reasoning: str) -> None:
-    """In all shapes in use; what is thought is no part of the text."""
+    """All usual shapes are read, and thoughts are not part of the text."""
     said = Completion.of(chat(message))
     assert (said.text, said.thoughts, said.finish, said.complaint) == (text, reasoning, "stop", None)
 
@@ -76,7 +76,7 @@ def test_text_and_reasoning(message: Any, text: str, reasoning: str) -> None:
     ],
 )
 def test_tool_calls(message: Any, calls: list[ToolCall]) -> None:
-    """With their arguments as they were written."""
+    """Arguments stay as they were written."""
     assert list(Completion.of(chat(message)).tool_calls) == calls
 
 
@@ -85,7 +85,7 @@ def test_tool_calls(message: Any, calls: list[ToolCall]) -> None:
     [{"content": None, "refusal": "I will not"}, {"content": [{"type": "refusal", "refusal": "I will not"}]}],
 )
 def test_a_refusal(message: Any) -> None:
-    """Is no text."""
+    """A refusal is not text."""
     said = Completion.of(chat(message))
     assert (said.text, said.refusal) == ("", "I will not")
 
@@ -103,7 +103,7 @@ def test_a_refusal(message: Any) -> None:
     ],
 )
 def test_finish_reasons(finish: Any, expected: str) -> None:
-    """In OpenAI's words, where they mean the same."""
+    """Finish reasons become OpenAI's words with the same meaning."""
     assert Completion.of(chat(finish=finish)).finish == expected
 
 
@@ -116,7 +116,7 @@ BAD_COUNTS = [
 @pytest.mark.parametrize("count", BAD_COUNTS, ids=repr)
 @pytest.mark.parametrize("field", ["prompt_tokens", "completion_tokens"])
 def test_a_count_that_cannot_be_true_is_none(field: str, count: Any) -> None:
-    """And the other one stands."""
+    """An impossible count is None, and the other one stays."""
     usage = {"prompt_tokens": 7, "completion_tokens": 3, field: count}
     expected = {"prompt_tokens": 7, "completion_tokens": 3, field: None}
     said = Completion.of(chat(usage=usage))
@@ -126,7 +126,7 @@ def test_a_count_that_cannot_be_true_is_none(field: str, count: Any) -> None:
 
 @pytest.mark.parametrize("usage", [None, [], [1], "none", 7, True, {}], ids=repr)
 def test_a_usage_that_is_none(usage: Any) -> None:
-    """Nothing was counted."""
+    """An invalid usage counts as missing."""
     said = Completion.of(chat(usage=usage))
     assert (said.prompt, said.completion) == (None, None)
 
@@ -180,7 +180,7 @@ def test_whole_floats_are_counts() -> None:
     ],
 )
 def test_what_is_no_completion(data: Any, why: str | None) -> None:
-    """Is malformed, with the reason; an empty list of thoughts is none."""
+    """It is malformed, with the reason; an empty list of thoughts is valid."""
     if why is None:
         assert Completion.of(data).text == "a"
         return
@@ -215,7 +215,7 @@ def test_what_is_no_completion(data: Any, why: str | None) -> None:
 )
 @pytest.mark.parametrize("where", ["alone", "beside choices", "in the choice"])
 def test_an_error_with_status_200(error: Any, status: int, code: str, where: str) -> None:
-    """Is never the answer, and has the status of its code."""
+    """It is never an answer, and has the status of its code."""
     data: Any = {"error": error} if where == "alone" else chat(usage={"prompt_tokens": 7, "completion_tokens": 3})
     if where == "beside choices":
         data["error"] = error
@@ -241,7 +241,7 @@ def test_no_error(error: Any) -> None:
     ],
 )
 def test_other_signs_of_an_error(data: Any) -> None:
-    """A finish reason in any of the words in use, and vLLM's older form."""
+    """Every usual finish reason for errors, and vLLM's older form, are errors."""
     complaint = Completion.of(data).complaint
     assert complaint is not None
     assert complaint.status >= 500
@@ -264,7 +264,7 @@ def test_other_signs_of_an_error(data: Any) -> None:
     ids=lambda value: repr(value)[:24],
 )
 def test_bodies_that_are_no_json(body: bytes, kind: type[Malformed], why: str) -> None:
-    """Each with what it is instead; none raises anything else."""
+    """The error says what the body is instead; nothing else is raised."""
     with pytest.raises(Malformed, match=why) as caught:
         parsed(body)
     assert type(caught.value) is kind
@@ -272,7 +272,7 @@ def test_bodies_that_are_no_json(body: bytes, kind: type[Malformed], why: str) -
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32-le"])
 def test_json_says_by_itself_how_it_is_encoded(encoding: str) -> None:
-    """RFC 8259, and what is read beyond it."""
+    """The encodings of RFC 8259, and others that the decoder accepts, are read."""
     assert parsed(json.dumps({"a": "é"}).encode(encoding)) == {"a": "é"}
 
 
@@ -288,7 +288,7 @@ def test_json_says_by_itself_how_it_is_encoded(encoding: str) -> None:
     ],
 )
 def test_what_a_reply_could_not_show_is_refused_by_name(params: Any, name: str) -> None:
-    """With what to do instead; values that change nothing are let through."""
+    """The error names the alternative; neutral values are accepted."""
     with pytest.raises(DataError, match=rf"tiny: found parameter {name}.*\nFix: "):
         refuse_unsupported("tiny", {"temperature": 0, **params})
     with pytest.raises(DataError):
@@ -298,7 +298,7 @@ def test_what_a_reply_could_not_show_is_refused_by_name(params: Any, name: str) 
 
 @pytest.mark.parametrize("value", [-1, 2**63, math.nan, math.inf, 0.5, True, "7", None])
 def test_usage_is_whole_numbers(value: Any) -> None:
-    """Also where a user's own model makes it."""
+    """Usage is checked, also if a user's own model makes it."""
     with pytest.raises(DataError, match=r"the usage is .*expected a whole number from 0"):
         Usage(value, 1)
     with pytest.raises(DataError, match="the usage is"):
@@ -320,20 +320,20 @@ def test_usage_is_whole_numbers(value: Any) -> None:
     ],
 )
 def test_a_reply_is_texts_and_amounts(make: Any) -> None:
-    """Anything else is refused where it is made, with what was found."""
+    """Other types are refused when the reply is made, with the value that was found."""
     with pytest.raises(DataError, match=r"the reply's .*expected"):
         make()
 
 
 def test_lone_surrogates_end_where_a_reply_is_made() -> None:
-    """No journal, file or terminal takes them."""
+    """They are replaced, because journals, files and terminals do not accept them."""
     reply = Reply("a\ud800", finish="\udfff", model="\ud800", tool_calls=[ToolCall("1", "f", "\ud800")])
     assert (reply.text, reply.finish, reply.model) == ("a\ufffd", "\ufffd", "\ufffd")
     assert reply.tool_calls[0].arguments == "\ufffd"
 
 
 def test_a_complaint_is_one_line_for_people() -> None:
-    """Without the control characters that would steer a terminal, and cut after what is hidden is hidden."""
+    """Control characters, which would manipulate a terminal, are removed; the text is truncated after redaction."""
     said = Complaint(500, "", "a\x1b]0;title\x07 b\n\n  c\x9b2J " + "d" * 100).cut(20)
     assert said == "a ]0;title b c 2J d…"
 
@@ -381,7 +381,7 @@ BODIES = st.one_of(
 @given(BODIES)
 @example({"choices": [{"message": {"content": [{"type": "thinking", "thinking": [["deep"]]}]}}]})
 def test_any_json_is_a_completion_or_malformed(data: Any) -> None:
-    """No other exception, and whatever passes makes a sound reply that every later part can hold."""
+    """Nothing else is raised, and a valid completion makes a sound reply that every later part can hold."""
     try:
         said = Completion.of(json.loads(json.dumps(data)))
     except Malformed:
@@ -400,7 +400,7 @@ def test_any_json_is_a_completion_or_malformed(data: Any) -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.binary(max_size=200), st.binary(max_size=60).map(lambda b: b'{"choices": [' + b)))
 def test_any_bytes_are_json_or_not(body: bytes) -> None:
-    """No other exception than the one for it, as a reply and as a complaint."""
+    """Nothing else is raised, for replies and for errors."""
     with suppress(Malformed):
         Completion.of(parsed(body))
     Complaint.of_response(500, "Server Error", body).cut(100).encode()

@@ -1,6 +1,6 @@
-"""Every backend against the suite that users' own models are held against, over loopback where it talks to a server.
+"""Every backend passes the suite for users' own models, over loopback if it needs a server.
 
-Those of a real vLLM are in tests/real_vllm, in a virtual environment of their own.
+Tests with a real vLLM are in tests/real_vllm, with a virtual environment of their own.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ HTTP: dict[str, Callable[[str], Model]] = {
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("name", HTTP)
 def test_over_http(name: str, backend: str, server: Server) -> None:
-    """`openai:`, `vllm:` and several of them, on both event loops."""
+    """`openai:`, `vllm:` and several models in one role pass, on both event loops."""
     check_model(HTTP[name](server.url), backend=backend)
     assert len(server.chats) >= 6
 
 
 def test_litellm(server: Server) -> None:
-    """`litellm:`, which needs asyncio."""
+    """`litellm:` passes; it needs asyncio."""
     if find_spec("litellm") is None:
         pytest.skip("litellm is an extra and not installed")
     check_model(LiteLLMModel("openai/tiny", params={"api_base": f"{server.url}/v1", "api_key": "x"}))
@@ -58,26 +58,26 @@ def test_litellm(server: Server) -> None:
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_functions_and_scripts(backend: str) -> None:
-    """What tests and rules are made of."""
+    """Function and scripted models pass."""
     check_model(resolve(lambda messages: "hello"), backend=backend)
     check_model(ScriptedModel(lambda messages: "hello"), backend=backend)
 
 
 def test_the_simulated_model() -> None:
-    """`sim:`, in real time: replies of the sixteen tokens that are asked for."""
+    """`sim:` passes in real time, with replies of the requested sixteen tokens."""
     check_model(resolve("sim:vllm"))
 
 
 @pytest.mark.local_model
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_local(backend: str, weights: str) -> None:
-    """`local:`, with its real server and the smallest weights."""
+    """`local:` passes with its real server and the smallest weights."""
     check_model(LocalModel(weights, report=silent, **SETTINGS), backend=backend, seconds=120)
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_replay(backend: str, tmp_path: Path) -> None:
-    """`replay:`, with another model for what the run has not had."""
+    """`replay:` passes with another model for requests that the run lacks."""
     graph_run = tmp_path / "run"
 
     async def attempt(candidate: object, sample: int, llm: fg.Llm) -> str:

@@ -1,4 +1,4 @@
-"""Connections: as many as there are requests at once, and each used again."""
+"""Connections: as many as there are concurrent requests, and each is reused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 @attrs.define(eq=False)
 class Door:
-    """A server that answers once it is open, and counts who came: connections, and requests that it holds."""
+    """A server that answers once it is open, and counts connections and the requests that it holds."""
 
     connections: int = 0
     held: int = 0
@@ -39,7 +39,7 @@ class Door:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
-        """Its address."""
+        """Yield its address."""
         listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(serve_http, Counted(listener, self), self.answer)
@@ -54,7 +54,7 @@ class Door:
 
 @attrs.frozen
 class Counted(anyio.abc.Listener[anyio.abc.SocketStream]):
-    """A listener whose connections are counted."""
+    """A listener that counts its connections."""
 
     listener: anyio.abc.Listener[anyio.abc.SocketStream]
     door: Door
@@ -85,7 +85,7 @@ def fresh() -> Connections:
 
 
 async def test_as_many_as_there_are_requests_at_once() -> None:
-    """One after the other share a connection; five at once have five, which the next five use again."""
+    """Sequential requests share a connection; five concurrent ones have five, which the next five reuse."""
     door = Door()
     async with door.serving() as url, fresh().open() as connections:
         door.opened.set()
@@ -102,7 +102,7 @@ async def test_as_many_as_there_are_requests_at_once() -> None:
 
 
 async def test_a_cancelled_request_closes_its_connection_alone() -> None:
-    """The server holds one request less, the other goes on, and a later one is answered."""
+    """The server holds one request less, the other continues, and a later one is answered."""
     door = Door()
     async with door.serving() as url, fresh().open() as connections, anyio.create_task_group() as stays:
         stays.start_soon(ask, connections, url)
@@ -136,7 +136,7 @@ async def test_a_cancelled_request_closes_its_connection_alone() -> None:
 async def test_a_variable_that_cannot_be_used_is_named(
     variables: dict[str, str], named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the model is opened, with what is expected of it, and without a password in it."""
+    """Opening the model raises an error with the variable and the expected value, without a password."""
     for name in (*CERTIFICATES, *PROXIES):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)

@@ -1,4 +1,4 @@
-"""Several models behind one role, apart from a run."""
+"""Several models behind one role, outside a run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def down() -> ScriptedModel:
 
 
 async def test_it_is_a_model_by_itself() -> None:
-    """Its name says which, its limit is theirs together, and who answers follows from the request."""
+    """Its name and limit combine its members', and the request determines which member answers."""
     both = Ensemble(((saying("a"), 3.0), (saying("b"), 1.0)))
     assert isinstance(both, Model)
     assert (both.name, both.limit, both.worst_cost(1, 1)) == ("a + b", 6, 0.0)
@@ -40,7 +40,7 @@ async def test_it_is_a_model_by_itself() -> None:
 
 
 async def test_who_is_down_is_passed_over() -> None:
-    """As long as there is another; the last one's error is the ensemble's."""
+    """A member with an outage is skipped if there is another; else its error is the ensemble's."""
     both = Ensemble(((down(), 1000.0), (saying("b"), 1.0)))
     assert (await both.complete(HELLO, {})).model == "b"
     with pytest.raises(ModelUnavailable):
@@ -51,7 +51,10 @@ async def test_who_is_down_is_passed_over() -> None:
     "fault", [Throttled("full", pause=1.0), PassingFault(ModelUnavailable("it keeps answering 503"), pause=1.0)]
 )
 async def test_who_does_not_take_a_request_is_passed_over(fault: PassingFault) -> None:
-    """As long as there is another; where no other answers, the request may come again, though some are down."""
+    """A member that refuses a request for now is skipped.
+
+    If no other answers, the request may be tried again, although some members have an outage.
+    """
     full = ScriptedModel(lambda messages: fault, name="full")
     assert (await Ensemble(((full, 1000.0), (saying("b"), 1.0))).complete(HELLO, {})).model == "b"
     for weights in ((1000.0, 1.0), (1.0, 1000.0)):
@@ -64,7 +67,7 @@ async def test_who_does_not_take_a_request_is_passed_over(fault: PassingFault) -
     [PassingFault(TimedOut("late"), cut_off=True), PassingFault(MalformedReply("odd"), usage=Usage(1, 2))],
 )
 async def test_a_try_that_has_cost_something_is_for_who_keeps_the_account(fault: PassingFault) -> None:
-    """It is told at once, and the next try goes to another; what is asked after an answer begins anew."""
+    """The fault is raised at once, and the next try goes to another member; an answer resets that order."""
     first = ScriptedModel([fault, fault], name="a")
     three = Ensemble(((down(), 1e9), (first, 1.0), (saying("c"), 1.0)))
     for _ in range(2):
@@ -76,7 +79,7 @@ async def test_a_try_that_has_cost_something_is_for_who_keeps_the_account(fault:
 
 
 async def test_the_dearest_bounds_the_cost() -> None:
-    """And one of unknown price makes it unknown."""
+    """A member with an unknown price makes the bound unknown."""
 
     class Priced(ScriptedModel):
         price: float | None = 0.0
@@ -92,7 +95,7 @@ async def test_the_dearest_bounds_the_cost() -> None:
 
 
 async def test_the_longest_reply_bounds_all() -> None:
-    """If each has a bound: one that has none leaves it to the budget."""
+    """If each member has a bound; a member without one leaves it to the budget."""
 
     class Bounded(ScriptedModel):
         params: Mapping[str, Any]
@@ -105,6 +108,6 @@ async def test_the_longest_reply_bounds_all() -> None:
 
 @pytest.mark.parametrize("members", [(), ((saying("a"), 0.0),)])
 async def test_what_is_none(members: tuple[tuple[Model, float], ...]) -> None:
-    """No member, or one that could never be chosen."""
+    """An ensemble without members, or with a weight of 0, is refused."""
     with pytest.raises(DataError, match="weights above 0"):
         Ensemble(members)

@@ -1,4 +1,4 @@
-"""`FunctionModel`: what a function may take and return."""
+"""`FunctionModel`: the arguments and results of its function."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ async def test_an_async_function() -> None:
 
 
 async def test_params_go_to_a_second_argument_only() -> None:
-    """A function of one argument never sees them."""
+    """A function of one argument does not get them."""
     assert (await FunctionModel(obey).complete(HELLO, {"temperature": 0.5})).text == "0.5"
     assert (await FunctionModel(shout).complete(HELLO, {"temperature": 0.5})).text == "HELLO THERE"
 
 
 async def test_a_reply_is_returned_as_it_is() -> None:
-    """With its own usage and cost."""
+    """The reply keeps its own usage and cost."""
     reply = Reply("x", Usage(5, 6), 0.25)
     assert await FunctionModel(lambda _: reply).complete(HELLO, {}) is reply
 
 
 async def test_another_type_is_told() -> None:
-    """A function that forgets its return."""
+    """A function without a return is an error that names the type."""
     with pytest.raises(DataError, match=r"found NoneType None, expected str or fg\.Reply"):
         await FunctionModel(lambda _: None).complete(HELLO, {})  # type: ignore[arg-type, return-value]
 
@@ -75,7 +75,7 @@ async def test_what_it_raises_goes_through() -> None:
 
 
 async def test_names_and_the_protocol() -> None:
-    """A function's name, a callable object's class; free, open, and a `Model`."""
+    """The name is a function's or a callable object's class's; the model is free and satisfies the protocol."""
     model = FunctionModel(Counter())
     async with model.open():
         assert (await model.complete(HELLO, {})).text == "1"
@@ -88,7 +88,7 @@ async def test_names_and_the_protocol() -> None:
 
 
 async def test_a_function_with_a_price() -> None:
-    """Its text costs what its tokens do, a reply what it says, or else the same."""
+    """Its text costs the price of its tokens; a reply costs what it says, or else the same."""
     model = FunctionModel(shout, price=(1.0, 10.0))
     assert (await model.complete(HELLO, {})).cost == 2 * 1.0 + 2 * 10.0
     assert model.worst_cost(3, 4) == 43.0

@@ -1,4 +1,4 @@
-"""`HttpModel` against servers that send what no server should: whatever it is, a request fails and nothing else."""
+"""`HttpModel` against servers that misbehave in all ways: at worst a request fails."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from .server import Answer, Server, error, running
 pytestmark = pytest.mark.anyio
 
 BOTH = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-"""For what an event loop has a part in; the rest is the same on either."""
+"""For tests that depend on the event loop; the others are the same on both."""
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def model_at(url: str, **options: Any) -> HttpModel:
 
 
 async def each(model: HttpModel, tries: int) -> list[Reply | ModelError]:
-    """What so many tries of a request give one after the other, or how they fail."""
+    """Return the outcomes of ``tries`` tries of a request, made in sequence."""
     found: list[Reply | ModelError] = []
     async with model.open():
         for _ in range(tries):
@@ -74,7 +74,7 @@ async def each(model: HttpModel, tries: int) -> list[Reply | ModelError]:
 
 
 async def once(model: HttpModel) -> Reply | ModelError:
-    """What one try of a request gives, or how it fails."""
+    """Return the outcome of one try of a request."""
     (found,) = await each(model, 1)
     return found
 
@@ -106,7 +106,7 @@ def body(message: Any = None, **more: Any) -> bytes:
 async def test_an_error_with_status_200_is_what_its_code_says(
     code: Any, expected: type[ModelError], final: type[ModelError] | None
 ) -> None:
-    """And never the answer "", which is what stands beside it."""
+    """It is never the answer "" that is beside it."""
     troubles: list[Any] = [{"message": said, "code": code} for said in ("slow down", {"nested": ["slow", "down"]})]
     bodies = [
         made
@@ -166,7 +166,7 @@ async def test_a_reply_that_was_not_finished_is_no_answer(finish: str, named: st
 
 
 async def test_finish_reason_error_alone() -> None:
-    """The model broke off: as a 5xx, and what it wrote is counted."""
+    """The model stopped with an error: it is like a 5xx, and its text is counted."""
     with running(Answer(200, body({"content": "half"}, choice={"finish_reason": "error"}))) as server:
         failure = await once(model_at(server.url))
     assert isinstance(failure, PassingFault)
@@ -174,7 +174,7 @@ async def test_finish_reason_error_alone() -> None:
 
 
 async def test_an_error_beside_an_answer_that_nobody_counted() -> None:
-    """The model has worked, and nobody knows how much."""
+    """The model has worked, and the cost is unknown."""
     with running(Answer(200, body({"content": "half"}, error={"code": 500}, usage=None))) as server:
         failure = await once(model_at(server.url))
     assert isinstance(failure, PassingFault)
@@ -193,7 +193,7 @@ async def test_a_gateway_that_gave_up(status: int) -> None:
 @pytest.mark.parametrize("charset", ["rot13", "undefined", "x" * 300, "utf-16"])
 @pytest.mark.parametrize("status", [200, 400, 500])
 async def test_a_charset_changes_nothing(charset: str, status: int) -> None:
-    """JSON is UTF-8; some charsets of Python are no encodings of text, and raise anything."""
+    """JSON is UTF-8; some of Python's charsets are not text encodings, and raise anything."""
     headers = {"content-type": f"application/json; charset={charset}"}
     with running(Answer(status, body({"content": "é"}), headers)) as server:
         found = await once(model_at(server.url))
@@ -212,7 +212,7 @@ def deflated(data: bytes) -> bytes:
     [("gzip", gzip.compress), ("x-gzip", gzip.compress), ("deflate", zlib.compress), ("deflate", deflated)],
 )
 async def test_compressed_replies(encoding: str, packed: Any) -> None:
-    """In the encodings that are asked for."""
+    """All encodings that requests accept are read."""
     with running(Answer(200, packed(body()), {"content-encoding": encoding})) as server:
         found = await once(model_at(server.url))
     assert isinstance(found, Reply)
@@ -232,7 +232,7 @@ async def test_compressed_replies(encoding: str, packed: Any) -> None:
     ids=["no gzip", "cut", "broken", "no deflate", "br", "twice"],
 )
 async def test_bad_compression_is_a_malformed_reply(encoding: str, sent: bytes, why: str) -> None:
-    """Whose cost nobody knows; in an error it does not matter."""
+    """Its cost is unknown; in an error response it does not matter."""
     with running(Answer(200, sent, {"content-encoding": encoding})) as server:
         failure = await once(model_at(server.url))
     assert isinstance(failure, PassingFault)
@@ -248,7 +248,7 @@ async def test_bad_compression_is_a_malformed_reply(encoding: str, sent: bytes, 
 @BOTH
 @pytest.mark.parametrize("packed", [None, gzip.compress, zlib.compress, deflated])
 async def test_a_body_is_taken_up_to_its_bound(packed: Any) -> None:
-    """Decoded: a small body can inflate to anything."""
+    """The bound is on decoded bytes, because a small body can inflate to anything."""
     text = "x" * 5000
     whole = body({"content": text})
     headers = {} if packed is None else {"content-encoding": {gzip.compress: "gzip"}.get(packed, "deflate")}
@@ -264,7 +264,7 @@ async def test_a_body_is_taken_up_to_its_bound(packed: Any) -> None:
 
 
 async def test_a_large_complaint_is_read_in_part() -> None:
-    """Its beginning says what is wrong."""
+    """The beginning of an error response suffices."""
     with running(Answer(400, b"too hot " * 2**17)) as server:
         failure = await once(model_at(server.url))
     assert type(failure) is RequestFailed
@@ -273,7 +273,7 @@ async def test_a_large_complaint_is_read_in_part() -> None:
 
 
 def endless(server: Server, connection: Any) -> Answer:
-    """Send the head and then a body that never ends, until the client hangs up."""
+    """Send the head and then a body without end, until the client disconnects."""
     connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n{")
     try:
         while True:
@@ -284,7 +284,7 @@ def endless(server: Server, connection: Any) -> Answer:
 
 
 def dripping(server: Server, connection: Any) -> Answer:
-    """The same with one byte at a time."""
+    """Send the same one byte at a time."""
     connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")
     connection.settimeout(0.01)
     try:
@@ -298,7 +298,7 @@ def dripping(server: Server, connection: Any) -> Answer:
 
 @BOTH
 async def test_an_endless_body_is_given_up() -> None:
-    """At the bound, and its connection is closed."""
+    """It is abandoned at the bound, and its connection is closed."""
     with running(endless) as server:
         failure = await once(model_at(server.url, largest=10**6))
         assert await anyio.to_thread.run_sync(server.closed.wait, 10)
@@ -308,10 +308,10 @@ async def test_an_endless_body_is_given_up() -> None:
 
 @BOTH
 async def test_the_time_out_holds_while_a_body_is_read() -> None:
-    """A server that sends a byte now and then is late like one that sends none."""
+    """A server that sends a byte now and then times out like one that sends nothing."""
     with running(dripping) as server:
         failure = await once(model_at(server.url, timeout=0.3))
-        # On a busy machine the time may be over before the request is there.
+        # On a busy machine the time-out may end before the request arrives.
         assert not server.chats or await anyio.to_thread.run_sync(server.closed.wait, 10)
     assert isinstance(failure, PassingFault)
     assert (type(failure.final), failure.cut_off) == (TimedOut, True)
@@ -333,7 +333,7 @@ HEADS = [
 
 @contextmanager
 def sending(raw: bytes) -> Iterator[Server]:
-    """A server that answers each request with these bytes and hangs up."""
+    """Yield a server that answers each request with these bytes and disconnects."""
 
     def answer(server: Server, connection: Any) -> Answer:
         connection.sendall(raw)
@@ -345,7 +345,7 @@ def sending(raw: bytes) -> Iterator[Server]:
 
 @pytest.mark.parametrize("raw", HEADS, ids=lambda raw: repr(raw[-24:]))
 async def test_whatever_comes_over_the_wire_is_a_failed_request(raw: bytes) -> None:
-    """Heads and frames that are broken in all ways."""
+    """Malformed heads and frames of all kinds are failed requests."""
     with sending(raw) as server:
         assert isinstance(await once(model_at(server.url)), ModelError)
 
@@ -371,14 +371,14 @@ WIRE = st.one_of(
 @settings(max_examples=1000, deadline=None)
 @given(WIRE)
 def test_more_bytes_over_the_wire(raw: bytes) -> None:
-    """0 crashes in 1,000."""
+    """Nothing crashes in 1,000 examples."""
     test_any_bytes_over_the_wire.hypothesis.inner_test(raw)  # type: ignore[attr-defined]
 
 
 @settings(max_examples=30, deadline=None)
 @given(WIRE)
 def test_any_bytes_over_the_wire(raw: bytes) -> None:
-    """A reply or a failed request, and never anything else."""
+    """The outcome is a reply or a failed request, and never anything else."""
 
     async def run() -> Reply | ModelError:
         with sending(raw) as server:
@@ -391,7 +391,7 @@ def test_any_bytes_over_the_wire(raw: bytes) -> None:
     "raw", [SECRET, f"{SECRET}\r\n", f"  {SECRET}\n", f"\t{SECRET} "], ids=["bare", "CR LF", "blanks", "tab"]
 )
 async def test_blanks_around_a_key_are_left_out(raw: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As copying and files leave them; from the environment and from Python."""
+    """Blanks that copying and files leave are removed, from the environment and from Python."""
     monkeypatch.setenv("MY_KEY", raw)
     for options in ({"key": raw}, {"key": None, "key_env": "MY_KEY"}):
         with running() as server:
@@ -403,13 +403,13 @@ async def test_blanks_around_a_key_are_left_out(raw: str, monkeypatch: pytest.Mo
     "odd", ["\r", "\n", "\0", " ", "\x7f", "é", "\u200b", "\ufeff", "\u00a0", "\ud800", "\U0001f511"], ids=ascii
 )
 async def test_an_odd_key_is_refused_before_anything_opens(odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By where it is from and the character, and never with the key; also one that is set later."""
+    """The error names the source and the character, and never shows the key; keys set later are checked too."""
     key = f"{SECRET[:9]}{odd}{SECRET[9:]}"
     with pytest.raises(KeyRefused, match=rf"U\+{ord(odd):04X} in place 9 of 27.*\nFix: set the `key`") as caught:
         model_at("http://127.0.0.1:1", key=key)
     assert SECRET[:9] not in str(caught.value)
     assert SECRET[9:] not in str(caught.value)
-    if odd not in ("\0", "\ud800"):  # which no environment can hold
+    if odd not in ("\0", "\ud800"):  # the environment cannot contain these
         with running() as server:
             model = model_at(server.url, key=None, key_env="MY_KEY")
             monkeypatch.setenv("MY_KEY", key)
@@ -437,7 +437,7 @@ FORMS = [
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_a_key_that_a_server_repeats_is_hidden(form: str) -> None:
-    """In every form, in complaints, in malformed replies, in names of models, and where a text is cut within it."""
+    """It is hidden in every form: in errors, malformed replies and names of models, and where a text is truncated."""
     page = ("x" * 190 + form).encode()
     answers: list[Answer | Callable[[Server, Any], Answer]] = [
         *[error(status, f"no {form}", form) for status in (400, 401, 403, 404, 429, 500)],
@@ -477,7 +477,7 @@ ENCODERS: list[Callable[[str], str]] = [
 def test_a_key_is_hidden_however_it_is_encoded(
     key: str, encoders: list[Callable[[str], str]], around: tuple[str, str]
 ) -> None:
-    """Also several times over: its letters and digits are not in one piece any more."""
+    """Even several encodings, which split its letters and digits, do not reveal it."""
     shown = key
     for encode in encoders:
         shown = encode(shown)
@@ -487,7 +487,7 @@ def test_a_key_is_hidden_however_it_is_encoded(
 
 
 def test_secrets_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the names of variables, and in addresses; numbers and paths are none."""
+    """Secrets are found by variables' names and in addresses; numbers and paths are not secrets."""
     monkeypatch.setattr("os.environ", {
         "ACME_API_KEY": "sk-0123456", "DB_PASS": "hunter22", "HTTPS_PROXY": "http://me:pa/ss@w0rd@proxy:80",
         "MAX_TOKENS": "1000000", "SSL_KEY_FILE": "/etc/ssl/key", "PWD": "/home/me", "NO_KEY": "none", "LANG": "C.UTF-8",
@@ -496,7 +496,7 @@ def test_secrets_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_key_in_the_list_of_models_is_hidden() -> None:
-    """Where the model is found by it, and where none is."""
+    """It is hidden whether the list names the model or not."""
     with running(models=[SECRET]) as server:
         model = HttpModel(server.url, key=SECRET)
         async with model.open():
@@ -508,7 +508,7 @@ async def test_a_key_in_the_list_of_models_is_hidden() -> None:
 
 
 async def test_tool_calls_and_reasoning_are_given() -> None:
-    """Beside the text."""
+    """They are given beside the text."""
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
     said = {"content": "well", "reasoning_content": "because", "tool_calls": [call]}
     with running(Answer(200, body(said, choice={"finish_reason": "tool_calls"}))) as server:
@@ -519,7 +519,7 @@ async def test_tool_calls_and_reasoning_are_given() -> None:
 
 
 async def test_a_refusal_is_a_filtered_request() -> None:
-    """With the model's words, and what it has cost."""
+    """The error has the model's words and the cost."""
     with running(Answer(200, body({"content": None, "refusal": "I will not"}))) as server:
         failure = await once(model_at(server.url))
     assert isinstance(failure, ContentFiltered)
@@ -528,7 +528,7 @@ async def test_a_refusal_is_a_filtered_request() -> None:
 
 
 async def test_what_cannot_be_shown_is_refused_before_it_is_sent() -> None:
-    """By name, from the request and from the model's own parameters."""
+    """The parameter is named, whether it is the request's or the model's own."""
     with running() as server:
         async with (model := model_at(server.url)).open():
             with pytest.raises(DataError, match="n=2"):
@@ -541,7 +541,7 @@ async def test_what_cannot_be_shown_is_refused_before_it_is_sent() -> None:
 
 @pytest.mark.parametrize("count", [-(10**6), 10**6, 2**63, 1e999, True, "7", 0.5])
 def test_no_budget_is_off_by_what_a_server_counts(count: Any) -> None:
-    """I10: what it says is not believed, each call counts with all that was set aside, and the run does not die."""
+    """I10: impossible counts are ignored, each call counts with all that was reserved, and the run survives."""
     usage = {"prompt_tokens": count, "completion_tokens": count}
     messages = [{"role": "user", "content": "0"}]
     reserved = prompt_bound(messages) + 100

@@ -46,13 +46,13 @@ def model_at(url: str, name: str = "tiny", **options: Any) -> HttpModel:
 
 
 async def ask(model: Model, **params: Any) -> Reply:
-    """As who has no scheduler asks, with as many tries as it takes."""
+    """Call the model as a caller without a scheduler does, with all allowed tries."""
     async with model.open():
         return await reply_of(model, HELLO, params)
 
 
 async def failed(model: Model) -> PassingFault:
-    """How one try of a request fails."""
+    """Return the fault of one try of a request."""
     async with model.open():
         with pytest.raises(PassingFault) as caught:
             await model.complete(HELLO, {"max_tokens": 70})
@@ -60,14 +60,14 @@ async def failed(model: Model) -> PassingFault:
 
 
 async def test_a_reply_carries_text_usage_finish_and_model() -> None:
-    """Shape of a successful call; an address of this machine is free."""
+    """A successful call has all of these; an address of this machine is free."""
     with running(chat("hi", finish="length")) as server:
         reply = await ask(model_at(server.url))
     assert reply == Reply("hi", Usage(7, 3), 0.0, "length", "tiny")
 
 
 async def test_what_is_sent() -> None:
-    """The request's parameters win over the model's, streaming is off, the key is a bearer token."""
+    """The request's parameters override the model's, streaming is off, the key is a bearer token."""
     with running() as server:
         await ask(model_at(server.url, params={"temperature": 0, "seed": 1}, key=SECRET), temperature=0.7)
     asked = server.chats[0]
@@ -77,7 +77,7 @@ async def test_what_is_sent() -> None:
 
 
 async def test_the_key_comes_from_the_named_environment_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`key_env`, when no key is given."""
+    """`key_env` supplies the key if none is given."""
     monkeypatch.setenv("MY_KEY", SECRET)
     with running() as server:
         await ask(HttpModel(server.url, "tiny", key_env="MY_KEY"))
@@ -86,7 +86,7 @@ async def test_the_key_comes_from_the_named_environment_variable(monkeypatch: py
 
 @pytest.mark.parametrize("fault", [Answer(-1), *(error(s, "x") for s in (408, 409, 500, 502, 503, 504, 529))])
 async def test_passing_faults_are_tried_again(fault: Answer) -> None:
-    """A dropped connection, a conflict and 5xx: the third try succeeds."""
+    """After a dropped connection, a conflict or a 5xx, the third try succeeds."""
     with running(fault, fault, chat("at last")) as server:
         reply = await ask(model_at(server.url))
     assert reply.text == "at last"
@@ -95,7 +95,7 @@ async def test_passing_faults_are_tried_again(fault: Answer) -> None:
 
 @pytest.mark.parametrize("fault", [Answer(-1), error(503, "loading")])
 async def test_lasting_faults_make_the_model_unavailable(fault: Answer) -> None:
-    """After the last try the run is told, with the address and what to do."""
+    """After the last try the error has the address and a fix."""
     with running(fault) as server, pytest.raises(ModelUnavailable, match="run again") as caught:
         await ask(model_at(server.url))
     assert server.url.removeprefix("http://") in str(caught.value)
@@ -103,14 +103,14 @@ async def test_lasting_faults_make_the_model_unavailable(fault: Answer) -> None:
 
 
 async def test_retry_after_replaces_the_backoff() -> None:
-    """The pause that the server asks for is kept, here against a backoff of an hour."""
+    """The pause that the server requests replaces a backoff of an hour."""
     with running(error(503, "loading", retry_after="0.001"), chat("now")) as server:
         reply = await ask(model_at(server.url, retry=Retry(tries=2, backoff=3600)))
     assert reply.text == "now"
 
 
 async def test_a_server_that_knows_the_bound_by_its_newer_name() -> None:
-    """Asked again with ``max_completion_tokens`` at once, and by that name from then on."""
+    """The request is sent again with ``max_completion_tokens`` at once, and later ones use that name."""
     refusal = error(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
     with running(refusal, chat("one"), chat("two")) as server:
         model = model_at(server.url)
@@ -155,7 +155,7 @@ async def test_a_server_that_knows_the_bound_by_its_newer_name() -> None:
 async def test_a_parameter_that_is_refused_is_left_out(
     status: int, said: str, code: str | None, params: Any, left: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At once and from then on, with a warning; a reasoning model wants no temperature."""
+    """It is left out at once and later, with a warning; a reasoning model refuses a temperature."""
     with running(error(status, said, code), chat("one"), chat("two")) as server:
         model = model_at(server.url, probe=False)
         async with model.open():
@@ -192,7 +192,7 @@ def test_a_bound_that_is_refused_by_either_name() -> None:
 
 
 async def test_parameters_that_are_refused_one_after_the_other() -> None:
-    """Until the server is content."""
+    """Each refused parameter is left out in turn, until the server accepts the request."""
     answers = [
         error(400, "Unsupported parameter: 'temperature'"),
         error(400, "use max_completion_tokens"),
@@ -204,7 +204,7 @@ async def test_parameters_that_are_refused_one_after_the_other() -> None:
 
 
 def test_a_refusal_that_others_have_met_already() -> None:
-    """A request that was sent before is asked again too, and is warned of once."""
+    """A request that was sent before is sent again too, and there is one warning."""
     dialect, said = Dialect("tiny"), "Unsupported parameter: 'temperature'"
     sent = dialect.spoken({"temperature": 0, "stop": "x"})
     assert [dialect.learn(said, sent), dialect.learn(said, sent)] == [True, True]
@@ -216,7 +216,7 @@ def test_a_refusal_that_others_have_met_already() -> None:
     "said", ["temperature must be at most 2", "Unsupported parameter: 'stop'", "the seed of all evil is not supported"]
 )
 async def test_other_refusals_are_the_requests(said: str) -> None:
-    """A value that is out of range, and what cannot be left out."""
+    """A value out of range, or a required parameter, is the request's own fault."""
     with running(error(400, said)) as server, pytest.raises(RequestFailed, match="rejects the request"):
         await ask(model_at(server.url, probe=False), temperature=3, stop="x")
     assert len(server.chats) == 1
@@ -224,7 +224,7 @@ async def test_other_refusals_are_the_requests(said: str) -> None:
 
 @pytest.mark.parametrize("status", [401, 403, 404, 500, -1])
 async def test_a_list_of_models_that_is_kept_from_the_key(status: int) -> None:
-    """It does not stop who names a model; who names none is told."""
+    """A model with a name works without the list; one without a name is an error."""
     with running() as server:
         server.models_status = status
         assert (await ask(model_at(server.url))).text == "hello"
@@ -233,14 +233,14 @@ async def test_a_list_of_models_that_is_kept_from_the_key(status: int) -> None:
 
 
 async def test_a_bound_that_is_refused_by_both_names_is_a_failed_request() -> None:
-    """One more try, and no loop."""
+    """There is one more try, and no loop."""
     with running(error(400, "no max_completion_tokens here")) as server, pytest.raises(RequestFailed, match="rejects"):
         await ask(model_at(server.url), max_tokens=70)
     assert len(server.chats) == 2
 
 
 async def test_what_a_withheld_reply_has_cost() -> None:
-    """It was written and is paid."""
+    """A withheld reply was written and is paid."""
     with running(chat(finish="content_filter")) as server, pytest.raises(ContentFiltered) as caught:
         await ask(model_at(server.url))
     assert caught.value.usage == Usage(7, 3)
@@ -249,7 +249,7 @@ async def test_what_a_withheld_reply_has_cost() -> None:
 @pytest.mark.parametrize(("headers", "pause"), [({}, None), ({"retry_after": "7"}, 7.0)])
 @pytest.mark.parametrize("status", [429, 503])
 async def test_asking_again_is_for_the_scheduler(status: int, headers: dict[str, str], pause: float | None) -> None:
-    """Not tried again in here, where a slot would be held meanwhile; the pause and the tries are told."""
+    """The model does not retry, which would keep its slot; the fault has the pause and the tries."""
     with running(error(status, "slow down", **headers)) as server:
         fault = await failed(model_at(server.url))
     assert (fault.pause, fault.tries, fault.backoff, fault.fatal) == (pause, 3, 0.001, False)
@@ -262,7 +262,7 @@ async def test_asking_again_is_for_the_scheduler(status: int, headers: dict[str,
 @pytest.mark.parametrize("asked", ["3600", "100000", "1e300"])
 @pytest.mark.parametrize("status", [429, 503])
 async def test_a_pause_beyond_patience_is_asked_for_once(status: int, asked: str) -> None:
-    """A quota that opens in an hour is reported, not waited for; but one answer alone may be wrong about it."""
+    """A quota that opens in an hour is reported, not waited for; but a single answer may be wrong about it."""
     patience = Retry(tries=6, backoff=0.001, longest_asked=0.002)
     said = rf"it asks to wait for {float(asked):g} s".replace("+", r"\+")
     long = error(status, "daily limit", retry_after=asked)
@@ -275,7 +275,7 @@ async def test_a_pause_beyond_patience_is_asked_for_once(status: int, asked: str
 
 @pytest.mark.parametrize("status", [429, 503])
 async def test_an_infinite_pause_is_none(status: int) -> None:
-    """The usual one is kept, with the usual tries."""
+    """The usual pause and tries are kept."""
     with running(error(status, "wait", retry_after="inf")) as server:
         fault = await failed(model_at(server.url))
     assert (fault.pause, fault.tries) == (None, 3)
@@ -283,7 +283,7 @@ async def test_an_infinite_pause_is_none(status: int) -> None:
 
 @pytest.mark.parametrize("answer", [Answer(-1), until_closed])
 async def test_what_a_try_has_cost_is_not_known_where_no_answer_came(answer: Any) -> None:
-    """Of a connection that broke off and of a time-out: the server may have worked on it."""
+    """After a lost connection or a time-out the cost is unknown, because the server may have worked."""
     with running(answer) as server:
         fault = await failed(model_at(server.url, timeout=0.5 if answer is until_closed else 60.0, probe=False))
     assert (fault.usage, fault.cut_off) == (None, True)
@@ -315,12 +315,12 @@ async def test_a_connection_that_was_never_made_has_cost_nothing() -> None:
     ],
 )
 async def test_retry_after_in_both_forms(headers: dict[str, str], expected: float | None) -> None:
-    """Seconds, or a date read against the server's own clock; none at all is no answer to when."""
+    """Both forms are read: seconds, or a date relative to the server's own clock; 0 is no pause."""
     assert retry_after(headers) == expected
 
 
 async def test_a_dead_address_fails_when_opened() -> None:
-    """Nothing listens: the run learns it before its first request."""
+    """Nothing listens there, and the run learns it before its first request."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -329,7 +329,7 @@ async def test_a_dead_address_fails_when_opened() -> None:
 
 
 async def test_time_outs_get_one_more_try() -> None:
-    """A time-out is a failed request, after two tries and not after all."""
+    """A time-out fails the request after two tries, not after all."""
     with running(until_closed) as server, pytest.raises(TimedOut, match=r"within 0\.3 s"):
         await ask(model_at(server.url, timeout=0.3, retry=Retry(tries=6, backoff=0.001)))
     assert len(server.chats) == 2
@@ -357,7 +357,7 @@ async def test_a_refused_key(status: int) -> None:
 async def test_a_missing_key_names_its_variable(
     value: str | None, options: Any, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without any key the message says how one is set."""
+    """Without any key the message says how to set one."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     if value is not None:
         monkeypatch.setenv("OPENAI_API_KEY", value)
@@ -386,7 +386,7 @@ async def test_a_missing_key_names_its_variable(
 async def test_openais_key_is_openais_alone(
     url: str, variables: dict[str, str], sent: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It goes to no other address, unless the model names the variable."""
+    """It is sent to no other address, unless the model names the variable."""
     for name in ("OPENAI_BASE_URL", "OPENAI_API_BASE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {"OPENAI_API_KEY": SECRET, **variables}.items():
@@ -408,7 +408,7 @@ async def test_openais_key_is_openais_alone(
 async def test_a_key_over_plain_http_is_warned_of(
     url: str, key: str, warned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Unless it stays on this machine; the key itself is not shown."""
+    """There is a warning unless the address is on this machine; it does not show the key."""
     async with model_at(url, key=key, probe=False).open():
         pass
     assert ("Fix: use https" in caplog.text) is warned
@@ -425,7 +425,7 @@ async def test_the_key_is_in_no_repr() -> None:
 
 
 async def test_an_unknown_model_lists_what_there_is() -> None:
-    """404: the server's models and the nearest name."""
+    """A 404 shows the server's models and the nearest name."""
     expected = r"did you mean 'tiny-chat'.*tiny-chat, big"
     with (
         running(error(404, "no such model"), models=["tiny-chat", "big"]) as server,
@@ -435,7 +435,7 @@ async def test_an_unknown_model_lists_what_there_is() -> None:
 
 
 async def test_an_address_that_is_no_model_server() -> None:
-    """404 on everything: the address is at fault."""
+    """With 404 on everything, the error is about the address."""
     expected = "expected an OpenAI-compatible address"
     with running(Answer(404, b"nginx"), models=None) as server, pytest.raises(ModelRefused, match=expected):
         await ask(model_at(server.url))
@@ -458,7 +458,7 @@ async def test_an_address_that_is_no_model_server() -> None:
     ],
 )
 async def test_final_faults_are_not_tried_again(answer: Answer, expected: type[ModelError], said: str) -> None:
-    """Each kind of final answer, with its error and the server's words."""
+    """Each kind of final answer has its error with the server's words."""
     with running(answer) as server, pytest.raises(expected, match=said):
         await ask(model_at(server.url))
     assert len(server.chats) == 1
@@ -487,7 +487,7 @@ PAGES = [
     ],
 )
 async def test_what_is_no_reply_is_asked_for_again(answer: Answer, expected: type[ModelError], tries: int) -> None:
-    """Once, of a server that speaks another protocol; like a 5xx, what was cut and what is a page of a proxy."""
+    """A server with another protocol gets one more try; truncated replies and proxy pages are like a 5xx."""
     with running(answer) as server, pytest.raises(expected, match=r"expected an OpenAI|a page and no reply") as caught:
         await ask(model_at(server.url))
     assert type(caught.value) is expected
@@ -497,7 +497,7 @@ async def test_what_is_no_reply_is_asked_for_again(answer: Answer, expected: typ
 
 
 async def test_a_page_costs_a_call_and_no_tokens() -> None:
-    """It is no model's: a proxy shows it in the place of a server that is not there."""
+    """A proxy, and not a model, sends the page when its server is gone."""
     with running(PAGES[0]) as server:
         fault = await failed(model_at(server.url))
     assert (type(fault.final), fault.tries, fault.usage, fault.cut_off) == (ModelUnavailable, 3, None, False)
@@ -505,7 +505,7 @@ async def test_a_page_costs_a_call_and_no_tokens() -> None:
 
 @pytest.mark.parametrize(("text", "tokens"), [("no JSON " * 8, 16), ("no JSON " * 80, 70)])
 async def test_what_a_malformed_reply_has_cost_is_estimated(text: str, tokens: int) -> None:
-    """From what came, and at most what the request allowed."""
+    """The estimate is from the received text, and at most what the request allowed."""
     with running(Answer(200, text.encode())) as server:
         fault = await failed(model_at(server.url))
     assert (fault.usage, fault.cut_off) == (Usage(1, tokens, estimated=True), False)
@@ -528,9 +528,9 @@ async def test_what_a_malformed_reply_has_cost_is_estimated(text: str, tokens: i
     ],
 )
 async def test_what_a_server_does_not_count_is_estimated(counted: str, expected: Usage) -> None:
-    """At four characters a token, and said to be; a price applies to it as to what is counted.
+    """Missing counts are estimated at four characters a token, marked as estimated, and priced like others.
 
-    So is a count above what was allowed and what came, and one of a prompt that is far longer than its bytes.
+    So are a count above the allowed and received tokens, and one for a prompt that is far longer than its bytes.
     """
     said = f'{{"choices": [{{"message": {{"content": "{"word " * 40}"}}}}]{counted}}}'
     with running(Answer(body=said.encode())) as server:
@@ -542,21 +542,21 @@ async def test_what_a_server_does_not_count_is_estimated(counted: str, expected:
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 async def test_an_estimate_is_at_most_what_the_request_allowed(name: str) -> None:
-    """I10: that is what a budget has set aside for it."""
+    """I10: a budget has reserved that much."""
     with running(Answer(body=b'{"choices": [{"message": {"content": "incomprehensibilities"}}]}')) as server:
         reply = await ask(model_at(server.url), **{name: 3})
     assert reply.usage == Usage(1, 3, estimated=True)
 
 
 async def test_no_content_is_empty_text() -> None:
-    """A reasoning model cut off before its answer sends null."""
+    """A reasoning model that is truncated before its answer sends null."""
     with running(chat(None, finish="length")) as server:
         reply = await ask(model_at(server.url))
     assert (reply.text, reply.truncated) == ("", True)
 
 
 async def test_the_only_model_is_found_when_opened() -> None:
-    """No name given: the server's single model is used."""
+    """Without a name, the server's single model is used."""
     with running(models=["solo"]) as server:
         model = model_at(server.url, "")
         await ask(model)
@@ -566,13 +566,13 @@ async def test_the_only_model_is_found_when_opened() -> None:
 
 @pytest.mark.parametrize("models", [["a", "b"], [], None])
 async def test_a_missing_name_is_a_mistake_unless_there_is_one_model(models: list[str] | None) -> None:
-    """Several, none, or a server that does not say."""
+    """Several models, none, or no list of models are errors."""
     with running(models=models) as server, pytest.raises(DataError, match="#MODEL"):
         await ask(model_at(server.url, ""))
 
 
 async def test_cancelling_closes_the_connection() -> None:
-    """The server sees its client leave, and the model goes on with other requests."""
+    """The server sees its client disconnect, and the model continues with other requests."""
     with running(until_closed, chat("next")) as server:
         model = model_at(server.url)
         async with model.open():
@@ -595,7 +595,7 @@ async def test_parallel_requests_share_the_client() -> None:
 
 
 async def test_use_without_open_is_told() -> None:
-    """A bug of the caller, not a fault of the model."""
+    """This is a bug of the caller, not a fault of the model."""
     with pytest.raises(RuntimeError, match="not open"):
         await model_at("http://127.0.0.1:1").complete(HELLO, {})
 
@@ -615,14 +615,14 @@ async def test_use_without_open_is_told() -> None:
     ],
 )
 async def test_v1_is_added_where_it_is_missing(url: str, expected: str) -> None:
-    """To a host alone: a path is kept, and one that ends in chat completions is taken at its word."""
+    """It is added to a host alone: a path is kept, and a full path of chat completions is used."""
     model = HttpModel(url, "m")
     assert (model.url, str(model._chat)) == (expected, f"{expected}/chat/completions")
 
 
 @pytest.mark.parametrize(("path", "base"), [("/proxy", "/proxy/v1"), ("/proxy/chat/completions", "/proxy")])
 async def test_a_server_behind_a_path(path: str, base: str) -> None:
-    """Its list of models says whether ``/v1`` belongs there."""
+    """The list of models shows whether ``/v1`` belongs there."""
     with running() as server:
         server.listed_at = "/proxy/v1/models"
         model = model_at(server.url + path)
@@ -634,7 +634,7 @@ async def test_a_server_behind_a_path(path: str, base: str) -> None:
 
 @pytest.mark.parametrize("url", ["http://h?api-version=1", "http://h/v1?key=sk-123456", "http://h#m"])
 async def test_what_an_address_cannot_hold_is_refused(url: str) -> None:
-    """It would be lost; and a key in it is not shown."""
+    """It would be lost otherwise; a key in it is not shown."""
     with pytest.raises(DataError, match=r"without query and fragment.\nFix: ") as caught:
         HttpModel(url, "m")
     assert "sk-123456" not in str(caught.value)
@@ -642,14 +642,14 @@ async def test_what_an_address_cannot_hold_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["http://user:sk-123456@[bad", "ftp://user:sk-123456@h", "http://user:sk-123456@h"])
 async def test_a_password_in_an_address_is_not_shown(url: str) -> None:
-    """Whatever else is wrong with it."""
+    """It stays hidden, whatever else is wrong with the address."""
     with pytest.raises(DataError) as caught:
         HttpModel(url, "m")
     assert "sk-123456" not in str(caught.value)
 
 
 async def test_extra_body() -> None:
-    """Is merged into the request, as OpenAI's client does; not over what decides its cost."""
+    """It is merged into the request, as in OpenAI's client, but cannot change the request's cost."""
     with running() as server:
         model = model_at(server.url, params={"extra_body": {"top_a": 0.5}})
         await ask(model, temperature=0)
@@ -664,7 +664,7 @@ async def test_extra_body() -> None:
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://h", "http://", "h"])
 async def test_bad_addresses_are_refused_when_made(url: str) -> None:
-    """Not when first used."""
+    """The error comes when the model is made, not when it is first used."""
     with pytest.raises(DataError, match=r"expected http\(s\)"):
         HttpModel(url, "m")
 
@@ -680,7 +680,7 @@ async def test_bad_addresses_are_refused_when_made(url: str) -> None:
     ],
 )
 async def test_worst_cost(make: Callable[[], HttpModel], cost: float | None) -> None:
-    """Free on this machine, by the price where one is given, else unknown."""
+    """A model is free on this machine, has a given price, or else an unknown cost."""
     assert make().worst_cost(100, 50) == (pytest.approx(cost) if cost else cost)
 
 

@@ -1,4 +1,4 @@
-"""An adaptive limit learns what a server can do, however many requests are cancelled (`tests.llm.served`)."""
+"""An adaptive limit finds a server's capacity, however many requests are cancelled (`tests.llm.served`)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MIXES = st.builds(
 @settings(max_examples=10)
 @given(MIXES)
 def test_most_of_a_server_is_used_from_the_third_minute_on(work: Work) -> None:
-    """85 % of it; and of an API that answers 429, at most 1 % of the requests are."""
+    """At least 85 % is used, and an API that answers 429 refuses at most 1 % of the requests."""
     found = served(adaptive(), work, until=240.0)
     assert found.use >= 0.85
     assert found.refused <= max(2, 0.01 * found.sent)
@@ -39,7 +39,7 @@ def test_most_of_a_server_is_used_from_the_third_minute_on(work: Work) -> None:
 @settings(max_examples=5)
 @given(MIXES, st.sampled_from([0.0, 0.5]))
 def test_a_server_that_queues_is_not_given_much_more_than_it_can_do(work: Work, cancelled: float) -> None:
-    """At most three times its slots on average, where half of the requests at most are cancelled by themselves."""
+    """The limit is at most three times the slots on average, if at most half of the requests are cancelled singly."""
     work = attrs.evolve(work, queues=True, cancelled=cancelled, group=1)
     found = served(adaptive(), work, until=240.0)
     assert mean(found.limits) <= 3 * work.slots
@@ -47,7 +47,7 @@ def test_a_server_that_queues_is_not_given_much_more_than_it_can_do(work: Work, 
 
 @pytest.mark.parametrize("queues", [True, False])
 def test_a_server_that_takes_four_at_once(queues: bool) -> None:
-    """It is fewer than the limit begins with, which is found to be too many."""
+    """That is less than the initial limit, which is found to be too large."""
     found = served(adaptive(), Work(4, queues=queues, cancelled=0.5, seed=3), warm=240.0, until=600.0)
     assert found.use >= 0.85
     assert mean(found.limits) <= 8

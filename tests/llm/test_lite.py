@@ -47,7 +47,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def installed() -> None:
-    # Not importorskip: importing it is `LiteLLMModel`'s to do, in its own way.
+    # Without importorskip, because `LiteLLMModel` must import the package itself.
     if find_spec("litellm") is None:
         pytest.skip("litellm is an extra and not installed")
 
@@ -65,7 +65,7 @@ async def ask(model: Model, **params: Any) -> Any:
 
 @pytest.mark.usefixtures("installed")
 async def test_a_reply_has_its_price_from_the_table() -> None:
-    """Text and usage from the reply, cost by LiteLLM's prices."""
+    """Text and usage are the reply's, and the cost is by LiteLLM's prices."""
     model = LiteLLMModel("gpt-4o-mini", params={"mock_response": "hi"})
     reply = await ask(model)
     assert reply.text == "hi"
@@ -76,7 +76,7 @@ async def test_a_reply_has_its_price_from_the_table() -> None:
 
 @pytest.mark.usefixtures("installed")
 async def test_a_model_without_a_price_has_no_cost() -> None:
-    """None, not zero."""
+    """The cost is None, not zero."""
     with running(chat("hi", finish="length")) as server:
         reply = await ask(at(server.url))
     assert (reply.text, reply.cost, reply.finish, reply.usage.total) == ("hi", None, "length", 10)
@@ -98,7 +98,7 @@ async def test_a_model_without_a_price_has_no_cost() -> None:
     ],
 )
 async def test_its_errors_become_ours(answer: Answer, expected: type[ModelError], tries: int) -> None:
-    """Each kind of fault, with the number of tries that it deserves."""
+    """Each kind of fault has its number of tries."""
     with running(answer) as server:
         model = at(server.url)
         async with model.open():
@@ -118,7 +118,7 @@ async def test_its_errors_become_ours(answer: Answer, expected: type[ModelError]
     ],
 )
 async def test_what_a_try_has_cost_that_failed(answer: Any, final: type[ModelError], cut_off: bool) -> None:
-    """Nobody knows where no answer came, and the server may have worked on it."""
+    """It is unknown without an answer, because the server may have worked on the request."""
     with running(answer) as server, pytest.raises(PassingFault) as caught:
         await ask(at(server.url), timeout=0.5)
     assert (type(caught.value.final), caught.value.cut_off, caught.value.usage) == (final, cut_off, None)
@@ -137,7 +137,7 @@ async def test_a_connection_that_was_never_made_has_cost_nothing() -> None:
 
 @pytest.mark.usefixtures("installed")
 async def test_what_a_malformed_reply_has_cost_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LiteLLM hands something on that is no completion."""
+    """LiteLLM passes on something that is not a completion."""
     model = LiteLLMModel("gpt-4o-mini")
 
     async def nothing(**request: Any) -> Any:
@@ -168,7 +168,7 @@ async def test_a_reply_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_the_pause_of_too_many_requests_is_told() -> None:
-    """Retry-After reaches whoever waits it out."""
+    """Retry-After reaches the caller that waits."""
     with running(error(429, "slow down", retry_after="7")) as server, pytest.raises(Throttled) as caught:
         await ask(at(server.url))
     assert (caught.value.pause, caught.value.tries) == (7.0, 2)
@@ -176,7 +176,7 @@ async def test_the_pause_of_too_many_requests_is_told() -> None:
 
 @pytest.mark.usefixtures("installed")
 async def test_what_the_provider_says_of_its_rates_is_handed_on() -> None:
-    """LiteLLM passes its headers on, with replies and with errors; a mocked reply has none."""
+    """LiteLLM passes on its headers, with replies and errors; a mocked reply has none."""
     told = {
         "x-ratelimit-limit-requests": "200",
         "x-ratelimit-remaining-requests": "199",
@@ -194,7 +194,7 @@ async def test_what_the_provider_says_of_its_rates_is_handed_on() -> None:
 
 @pytest.mark.usefixtures("installed")
 async def test_an_unknown_provider_is_refused() -> None:
-    """The form that LiteLLM wants is named."""
+    """The error names the form that LiteLLM expects."""
     with pytest.raises(ModelRefused, match="write litellm:PROVIDER/MODEL"):
         await ask(LiteLLMModel("nobody-knows-this"))
 
@@ -228,7 +228,7 @@ def body(message: Any = None, **more: Any) -> Answer:
 async def test_what_is_no_reply_is_a_failed_request(
     answer: Answer, expected: type[ModelError], final: type[ModelError] | None
 ) -> None:
-    """Whatever it is; LiteLLM hides some of it."""
+    """Whatever it is; LiteLLM hides some of them."""
     with running(answer) as server, pytest.raises(ModelError) as caught:
         await ask(at(server.url))
     assert type(caught.value) is expected
@@ -239,7 +239,7 @@ async def test_what_is_no_reply_is_a_failed_request(
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("count", [-5, 2**63])
 async def test_counts_that_cannot_be_true_are_estimated(count: int) -> None:
-    """As with any other backend."""
+    """It is as with any other backend."""
     usage = {"prompt_tokens": count, "completion_tokens": count, "total_tokens": count}
     with running(body({"content": "four and more"}, usage=usage)) as server:
         assert (await ask(at(server.url))).usage == Usage(1, 3, estimated=True)
@@ -247,7 +247,7 @@ async def test_counts_that_cannot_be_true_are_estimated(count: int) -> None:
 
 @pytest.mark.usefixtures("installed")
 async def test_thoughts_and_tool_calls_are_given() -> None:
-    """Beside the text."""
+    """They are given beside the text."""
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     with running(body({"content": "a", "reasoning_content": "b", "tool_calls": [call]})) as server:
         reply = await ask(at(server.url))
@@ -256,7 +256,7 @@ async def test_thoughts_and_tool_calls_are_given() -> None:
 
 @pytest.mark.usefixtures("installed")
 async def test_what_a_reply_cannot_show_is_refused() -> None:
-    """By name."""
+    """The parameter is named."""
     with running() as server, pytest.raises(DataError, match="n=2"):
         await ask(at(server.url), n=2)
     assert server.asked == []
@@ -273,7 +273,7 @@ async def test_what_a_reply_cannot_show_is_refused() -> None:
     ],
 )
 async def test_no_key_is_a_refused_key_at_once(name: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And not a server to wait for: the message names the variable."""
+    """It is not an outage: the message names the variable."""
     for known in [known for known in os.environ if known.endswith("_API_KEY")]:
         monkeypatch.delenv(known)
     with pytest.raises(KeyRefused, match=variable) as caught:
@@ -283,7 +283,7 @@ async def test_no_key_is_a_refused_key_at_once(name: str, variable: str, monkeyp
 
 @pytest.mark.usefixtures("installed")
 async def test_keys_are_stripped_refused_and_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the environment and from Python, and where a server repeats one."""
+    """Keys from the environment and from Python are checked, also when a server repeats one."""
     secret = "sk-very-secret-0123456789"
     with running(chat("hi"), error(400, f"no {secret}")) as server:
         options = {"api_base": f"{server.url}/v1"}
@@ -300,7 +300,7 @@ async def test_keys_are_stripped_refused_and_hidden(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.usefixtures("installed")
 async def test_a_temperature_that_is_refused_is_left_out() -> None:
-    """By the provider or by LiteLLM itself."""
+    """The provider or LiteLLM itself may refuse it."""
     refusal = error(400, "Unsupported value: 'temperature' does not support 0 with this model.", "unsupported_value")
     with running(refusal, chat("one"), chat("two")) as server:
         model = at(server.url)
@@ -313,7 +313,7 @@ async def test_a_temperature_that_is_refused_is_left_out() -> None:
 
 
 async def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message is the command that installs it."""
+    """The message contains the command that installs it."""
     real = builtins.__import__
 
     def without(name: str, *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`LocalModel` with real weights (135M), and what is said when it cannot start."""
+"""`LocalModel` with real weights (135M), and its errors when it cannot start."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    # A killed child of a killed parent may stay a zombie where nothing reaps orphans.
+    # A killed child of a killed parent may stay a zombie if nothing reaps orphans.
     return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text() if sys.platform == "linux" else True
 
 
@@ -45,7 +45,7 @@ def wait_until_dead(pid: int) -> None:
 
 @pytest.mark.local_model
 async def test_it_answers_and_ends(weights: str) -> None:
-    """Open, two requests at once, one cancelled, and no child afterwards."""
+    """It opens, serves two concurrent requests with one cancelled, and leaves no child."""
     told: list[str] = []
     model = LocalModel(weights, report=lambda what, done, total: told.append(what), **SETTINGS)
     async with model.open():
@@ -86,7 +86,7 @@ anyio.run(main)
 @pytest.mark.local_model
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_the_server_dies_with_its_parent(weights: str, how: signal.Signals) -> None:
-    """Killed or interrupted: no server stays behind."""
+    """If the parent is killed or interrupted, no server stays."""
     with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"open\n"
@@ -98,7 +98,7 @@ def test_the_server_dies_with_its_parent(weights: str, how: signal.Signals) -> N
 
 @pytest.mark.local_model
 async def test_weights_that_do_not_load(weights: str, tmp_path: Path) -> None:
-    """The engine's last words are in the message."""
+    """The message has the engine's last output."""
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF and nothing that follows")
     with pytest.raises(ModelUnavailable, match="its server ended while it started"):
@@ -107,7 +107,7 @@ async def test_weights_that_do_not_load(weights: str, tmp_path: Path) -> None:
 
 
 async def test_a_missing_engine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command that installs it, and the ways around it."""
+    """The message has the command that installs it, and the alternatives."""
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"pip install 'flashgraph\[local\]'"):
         async with LocalModel().open():
@@ -115,14 +115,14 @@ async def test_a_missing_engine_is_told(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def test_it_is_a_model() -> None:
-    """Free, with the number of its slots as the limit."""
+    """It is free, and its limit is the number of its slots."""
     model = LocalModel("0.5b", limit=3)
     assert isinstance(model, Model)
     assert (model.name, model.limit, model.worst_cost(10, 10)) == ("local:0.5b", 3, 0.0)
 
 
 def test_the_screen_takes_both_kinds_of_report(capsys: pytest.CaptureFixture[str]) -> None:
-    """A line for each new thing, on standard error only."""
+    """Each new activity gets a line, on standard error only."""
     with Screen() as screen:
         screen("fetching x", 10, 100)
         screen("fetching x", 100, 100)

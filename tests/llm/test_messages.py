@@ -1,4 +1,4 @@
-"""What a stage gives to `at.llm`: checked there, so that a mistake is its own failure; parts go through like texts."""
+"""Messages that a stage passes to `at.llm`: a mistake fails only that stage's job; parts are passed on like texts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PARTS = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image
 
 
 def graph_of(messages: Any) -> fg.Graph:
-    """Three rounds; the second asks with ``messages``."""
+    """Return a graph of three rounds; the second calls the model with ``messages``."""
     graph = fg.Graph("asks")
     pool = graph.pool("pool", Log)
 
@@ -86,7 +86,7 @@ BAD: dict[str, tuple[Any, str]] = {
 def test_messages_of_another_form_fail_their_member_only(
     case: str, budget: fg.Budget, tmp_path: Path, virtually: Virtually
 ) -> None:
-    """With what was found and expected, before anything is reserved; the other rounds are admitted, and kept."""
+    """The error says what was found and expected, and nothing is reserved; the other rounds are admitted and stored."""
     messages, said = BAD[case]
     model = {"task": SlowModel(answer)}
     result = watched(graph_of(messages), virtually, models=model, budget=budget, folder=tmp_path / "run")
@@ -99,7 +99,7 @@ def test_messages_of_another_form_fail_their_member_only(
 
 @pytest.mark.parametrize("budget", [fg.Budget(), fg.Budget(tokens=10**6)], ids=["free", "tokens"])
 def test_contents_of_parts_are_sent_and_kept(budget: fg.Budget, tmp_path: Path, virtually: Virtually) -> None:
-    """As they are to the model, and as JSON in the journal; of their tokens those of the texts are estimated."""
+    """The model gets them unchanged, and the journal has their JSON; the estimate of tokens counts texts only."""
     folder = tmp_path / "run"
     graph, models = graph_of([{"role": "user", "content": PARTS}]), {"task": SlowModel(answer)}
     result = watched(graph, virtually, models=models, budget=budget, folder=folder)
@@ -112,7 +112,7 @@ def test_contents_of_parts_are_sent_and_kept(budget: fg.Budget, tmp_path: Path, 
 
 
 def test_what_counts_of_a_message() -> None:
-    """Texts and text parts: in estimates of prompts, of usage, and for who meters what is sent."""
+    """Texts and text parts count, in estimates of prompts, of usage, and for meters."""
     messages: list[fg.Message] = [
         {"role": "system", "content": "x" * 40},
         {"role": "user", "content": [*PARTS, {"type": "text", "text": "y" * 27}]},
@@ -124,7 +124,7 @@ def test_what_counts_of_a_message() -> None:
 
 @pytest.mark.anyio
 async def test_models_that_read_what_they_are_told(tmp_path: Path) -> None:
-    """A simulated one, several of which one is chosen by the request, a meter, and a run's replies given again."""
+    """A simulated model, an ensemble, a meter and a replayed run read contents of parts."""
     parts: list[fg.Message] = [{"role": "user", "content": PARTS}]
     function = FunctionModel(answer, name="f")
     simulated = SimModel(PROFILES["vllm"].faster(1e6))
@@ -145,7 +145,7 @@ async def test_models_that_read_what_they_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", [None, "text", {"text": "x"}, ("x", 1)])
 def test_what_a_model_gives_that_is_no_reply(given: Any) -> None:
-    """Is a failed sample with the reason, and no end of the run."""
+    """It is a failed sample with the reason, and the run continues."""
 
     class Odd(ScriptedModel):
         async def complete(self, *request: Any) -> Any:
@@ -167,13 +167,13 @@ def test_what_a_model_gives_that_is_no_reply(given: Any) -> None:
     ],
 )
 def test_half_a_character_goes_as_its_substitute(messages: Any) -> None:
-    """A sample or an output may hold one, which no request can: each reflection that shows it would fail."""
+    """A sample or an output may contain one and a request cannot, so that each reflection on it would fail."""
     (sent,) = checked(messages)
     assert text_in(sent) == "cut \ufffd off"
     json.dumps(sent, ensure_ascii=False).encode()
 
 
 def test_whole_messages_are_not_copied() -> None:
-    """A picture may have megabytes."""
+    """An image may have megabytes."""
     message = {"role": "user", "content": PARTS}
     assert checked([message])[0] is message

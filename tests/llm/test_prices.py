@@ -1,4 +1,4 @@
-"""Where a model's price comes from, and that it is not guessed."""
+"""The source of a model's price, which is never guessed."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_whose_word_a_price_is(spec: str, price: Price) -> None:
-    """The option's, this machine's, or the table's for a chat model of exactly that name with both prices."""
+    """It is the option, this machine, or the table for a chat model with exactly that name and both prices."""
     model = resolve(spec)
     assert pricing(model) == price
     assert model.worst_cost(100, 10) == price.of(100, 10)
 
 
 def test_without_litellm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The price is not known; nothing fails."""
+    """The price is unknown, and nothing fails."""
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.delitem(sys.modules, "litellm", raising=False)
     monkeypatch.setattr(sys, "meta_path", [f for f in sys.meta_path if getattr(f, "__name__", "") == "PathFinder"])
@@ -59,7 +59,7 @@ def test_without_litellm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_installed_table_is_read_without_importing_the_package() -> None:
-    """LiteLLM's own file, under its own name."""
+    """It is LiteLLM's own file, under its own name."""
     pytest.importorskip("litellm")
     code = (
         "import sys; from flashgraph.llm.prices import listed; "
@@ -72,7 +72,7 @@ def test_the_installed_table_is_read_without_importing_the_package() -> None:
 @pytest.mark.anyio
 @pytest.mark.usefixtures("table")
 async def test_a_reply_costs_what_the_table_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the tokens that the server counted; 0.0.0.0 reaches this machine, and is no loopback address by its name."""
+    """The server's token counts are priced; 0.0.0.0 reaches this machine, but is not a loopback address."""
     monkeypatch.setenv("NO_PROXY", "*")
     with running(chat(prompt=7, completion=3), models=("m",)) as server:
         model = HttpModel(server.url.replace("127.0.0.1", "0.0.0.0"), "m")
@@ -83,8 +83,10 @@ async def test_a_reply_costs_what_the_table_says(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.usefixtures("table")
 def test_prices_are_pinned(tmp_path: Path) -> None:
-    """What the run had is used again, also behind a cache or a replay; an option wins, and is said; what was not known
-    holds nobody back."""
+    """A resumed run keeps its prices, also behind a cache or a replay.
+
+    An option overrides them with a notice; an unknown earlier price does not bind.
+    """
     had = {"prompt": 5e-6, "completion": 6e-6, "source": "LiteLLM 9.0"}
     models: dict[str, Model] = {
         "kept": resolve(REMOTE),
@@ -109,7 +111,7 @@ def test_prices_are_pinned(tmp_path: Path) -> None:
 
 
 def test_litellm_models_are_pinned_too() -> None:
-    """By the table while it says the same, else by what the run had."""
+    """The table is used while it has the same price, else the run's earlier price."""
     pytest.importorskip("litellm")
     model = resolve("litellm:gpt-4o-mini")
     now = pricing(model)

@@ -1,4 +1,4 @@
-"""Headers in which APIs tell of their rates."""
+"""Headers in which APIs report their rate limits."""
 
 from __future__ import annotations
 
@@ -47,26 +47,25 @@ def anthropic(of: str, limit: int, left: int, reset: str) -> dict[str, str]:
     ],
 )  # fmt: skip
 def test_how_long_until_all_is_there_again(text: str, seconds: float | None) -> None:
-    """Go's durations, plain seconds, and times, which are read against the reply's own date."""
+    """Go's durations, plain seconds, and times relative to the reply's own date are read."""
     assert duration(text, DATE) == (None if seconds is None else pytest.approx(seconds))
 
 
 @pytest.mark.parametrize("date", ["", "yesterday"])
 def test_a_time_without_a_date_says_nothing(date: str) -> None:
-    """No clock of ours is asked."""
+    """Our own clock is not used."""
     assert duration("2026-11-26T12:00:07Z", date) is None
 
 
 def test_openais_headers() -> None:
-    """Requests and tokens, each with its reset."""
+    """Requests and tokens are read, each with its reset."""
     headers = openai("requests", 200, 199, "7m12s") | openai("tokens", 150000, 149984, "6ms")
     assert quotas(headers) == (Quota("requests", 200, 199, 432), Quota("tokens", 150_000, 149_984, 0.006))
 
 
 @pytest.mark.parametrize("prefix", ["", "llm_provider-"])
 def test_anthropics_headers(prefix: str) -> None:
-    """Prompts and replies have rates of their own; beside these the sum is one of them once more.  LiteLLM puts a
-    prefix before each."""
+    """Prompts and replies have limits of their own, and the total is a copy of one; LiteLLM prefixes each header."""
     headers = {
         **anthropic("requests", 50, 49, "2026-11-26T12:00:02Z"),
         **anthropic("tokens", 8000, 7000, "2026-11-26T12:00:08Z"),
@@ -82,7 +81,7 @@ def test_anthropics_headers(prefix: str) -> None:
 
 
 def test_names_that_say_the_time() -> None:
-    """They need no reset; of several times the shortest counts."""
+    """They need no reset; of several windows the shortest counts."""
     mistral = {
         "x-ratelimit-limit-tokens-minute": "5000000",
         "x-ratelimit-remaining-tokens-minute": "4999911",
@@ -114,12 +113,12 @@ def test_names_that_say_the_time() -> None:
     ],
 )  # fmt: skip
 def test_what_is_not_understood_is_not_there(headers: dict[str, str]) -> None:
-    """A limit of nobody knows how long, one of nothing, and what is no number."""
+    """A limit without a window, a limit of 0, and invalid numbers are ignored."""
     assert quotas(headers) == ()
 
 
 def test_less_than_nothing_is_left() -> None:
-    """As some gateways say of a debt."""
+    """Some gateways report a debt as a negative rest."""
     assert quotas(openai("tokens", 600, -50, "65s")) == (Quota("tokens", 600, 0, 65),)
 
 
@@ -139,7 +138,7 @@ def test_a_date_that_no_calendar_has(date: str) -> None:
 
 @given(st.dictionaries(st.sampled_from([*NAMES, "date"]), TEXTS))
 def test_whatever_headers_say(headers: dict[str, str]) -> None:
-    """Nothing is raised, and what is taken from them is in range."""
+    """Nothing is raised, and values are in range."""
     for quota in quotas(headers):
         assert math.isfinite(quota.limit)
         assert quota.limit > 0
@@ -150,7 +149,7 @@ def test_whatever_headers_say(headers: dict[str, str]) -> None:
 
 @given(st.floats(0.001, 90_000))
 def test_durations_as_go_writes_them(seconds: float) -> None:
-    """Hours, minutes, seconds and thousandths, in any size."""
+    """Hours, minutes, seconds and milliseconds of any size are read."""
     thousandths = round(seconds * 1000)
     hours, rest = divmod(thousandths, 3_600_000)
     minutes, rest = divmod(rest, 60_000)
@@ -163,14 +162,14 @@ def test_durations_as_go_writes_them(seconds: float) -> None:
     [("limit", 0.0), ("limit", math.inf), ("left", -1.0), ("left", math.nan), ("reset", -1.0), ("seconds", 0.0)],
 )
 def test_a_quota_of_ones_own_is_checked(name: str, value: float) -> None:
-    """A model of a user's may make them as well."""
+    """A user's own model may make quotas too."""
     with pytest.raises(ValueError, match=f"quota: found {name}="):
         Quota(**{"of": "requests", "limit": 60.0, "left": 1.0, name: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.anyio
 async def test_the_http_model_hands_them_on() -> None:
-    """With the reply, and with a 429; the reply is equal to one without."""
+    """Replies and 429s have them; the reply equals one without."""
     told = openai("requests", 200, 199, "7m12s")
     good = Answer(body=chat("hi").body, headers=told)
     with running(
@@ -186,6 +185,6 @@ async def test_the_http_model_hands_them_on() -> None:
 
 
 def test_the_headers_of_httpx() -> None:
-    """Names in any case."""
+    """Header names in any case are read."""
     headers = httpx.Headers({name.title(): value for name, value in openai("requests", 200, 199, "7m12s").items()})
     assert quotas(headers) == (Quota("requests", 200, 199, 432),)

@@ -1,4 +1,4 @@
-"""The model strings, their options, and what is said about wrong ones."""
+"""Model strings, their options, and the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def http(spec: str) -> HttpModel:
 
 
 def test_openai_and_vllm() -> None:
-    """Address, model name (which may hold slashes and colons), and each scheme's limit."""
+    """The address, the model's name (with slashes and colons), and each scheme's limit are read."""
     model = http("openai:http://h:8000#org/model:free")
     assert (model.url, model.model, model.timeout) == ("http://h:8000/v1", "org/model:free", 300)
     assert http("vllm:http://h:8000/v1").model == ""
@@ -68,15 +68,17 @@ def test_openai_and_vllm() -> None:
     ],
 )
 def test_limits(spec: str, limits: Limits) -> None:
-    """Adaptive for an API, on this machine too, steered for a server that says how full it is; and as the options
-    say."""
+    """The default is adaptive for an API, also on this machine, and steered for a server that reports its load."""
     model = resolve(spec)
     assert limits_of(model) == limits
     assert model.limit == limits.most
 
 
 def test_several_models() -> None:
-    """A comma before a scheme, a list, or pairs; weights are the role's, and equal strings still share an endpoint."""
+    """They are separated by a comma before a scheme, or a list, or pairs.
+
+    Weights are the role's, and equal strings still share an endpoint.
+    """
     text = "vllm:http://a:8000#m?weight=2&limit=4,openai:http://b:8000#m?price=1e-6,2e-6,local"
     roles: dict[str, ModelSpec] = {
         "task": text,
@@ -100,7 +102,7 @@ def test_several_models() -> None:
 
 
 def test_one_of_several_need_not_be_up_at_the_start() -> None:
-    """Nor is a request tried for long at an endpoint that others can take over from, unless it is only full."""
+    """A failing endpoint also gets few tries if others can take over, unless it is only full."""
     task = resolve("vllm:http://a:8000#m,openai:http://b:8000#m?tries=9")
     assert isinstance(task, Ensemble)
     made = [model for model, _ in task.members]
@@ -110,13 +112,13 @@ def test_one_of_several_need_not_be_up_at_the_start() -> None:
 
 
 def test_vllm_takes_priorities_where_it_is_told_to() -> None:
-    """A server that was not started for them refuses requests that have one."""
+    """A server that was not started with priorities refuses requests that have one."""
     made = [resolve(f"vllm:http://h#m{options}") for options in ("", "?priority=true")]
     assert [m.prioritises for m in made if isinstance(m, VllmModel)] == [False, True]
 
 
 def test_replay() -> None:
-    """Of a run, with a model for what is new; that one's options are its own."""
+    """The string names a run, and a model for new requests, which has its own options."""
     model = resolve("replay:runs/one?else=openai:http://h:1#m?temperature=0&limit=3")
     assert isinstance(model, ReplayModel)
     assert model.run == "runs/one"
@@ -138,14 +140,14 @@ def test_options() -> None:
 
 
 def test_litellm() -> None:
-    """The name is LiteLLM's, slashes and all; nothing is imported for it yet."""
+    """The name is LiteLLM's, with slashes; the package is not imported yet."""
     model = resolve("litellm:anthropic/claude-x?limit=4&temperature=1")
     assert isinstance(model, LiteLLMModel)
     assert (model.model, model.limit, model.params) == ("anthropic/claude-x", 4, {"temperature": 1})
 
 
 def test_local() -> None:
-    """Bare, by name, by path, with options."""
+    """The string is bare, a name or a path, with options."""
     for spec, weights in (("local", "1.5b"), ("local:0.5b", "0.5b"), ("local:/m/x.gguf?limit=1", "/m/x.gguf")):
         model = resolve(spec)
         assert isinstance(model, LocalModel)
@@ -157,7 +159,7 @@ def test_local() -> None:
 
 
 def test_vllm_engine() -> None:
-    """Weights by name or folder; the engine's own arguments apart from those of each request."""
+    """Weights are a name or a folder; the engine's arguments are separated from each request's."""
     model = resolve("vllm-engine:org/tiny?limit=8&max_model_len=2048&enforce_eager=true&temperature=0")
     assert isinstance(model, EngineModel)
     assert (model.weights, model.limit, model.params) == ("org/tiny", 8, {"temperature": 0})
@@ -198,7 +200,7 @@ def test_objects_and_functions() -> None:
     ],
 )
 def test_wrong_strings(spec: str, said: str) -> None:
-    """Each names the string, what was found and what was meant."""
+    """Each error names the string, the value found and the value expected."""
     with pytest.raises(DataError, match=said) as caught:
         resolve(spec)
     assert repr(spec) in str(caught.value) or "address" in str(caught.value)
@@ -218,14 +220,14 @@ def test_wrong_strings(spec: str, said: str) -> None:
     ],
 )
 def test_what_goes_to_the_server_as_it_is(spec: str, params: dict[str, object]) -> None:
-    """And thinking, where each backend takes it."""
+    """Parameters pass unchanged, and thinking goes where each backend expects it."""
     model = resolve(spec)
     assert isinstance(model, HttpModel | LiteLLMModel)
     assert model.params == params
 
 
 def test_thinking_of_the_local_model() -> None:
-    """Its template takes it, as vLLM's does."""
+    """It goes to its template, as with vLLM."""
     model = resolve("local?enable_thinking=false")
     assert isinstance(model, LocalModel)
     assert model.params["chat_template_kwargs"] == {"enable_thinking": False}
@@ -242,7 +244,7 @@ def test_thinking_of_the_local_model() -> None:
     ],
 )
 def test_a_key_in_a_model_string_is_not_shown(spec: str) -> None:
-    """It does not belong there, and the message goes into logs."""
+    """A key does not belong there, and the message is logged."""
     with pytest.raises(DataError) as caught:
         resolve(spec)
     assert "sk-very-secret" not in str(caught.value)
@@ -279,20 +281,20 @@ STRINGS = st.one_of(
 @example("openai:http://h#m?timeout=nan")
 @example("vllm:http://h#m?priority=3")
 def test_any_string_is_a_model_or_a_mistake(spec: str) -> None:
-    """No other exception."""
+    """Nothing else is raised."""
     with contextlib.suppress(DataError):
         resolve(spec)
 
 
 def test_wrong_objects() -> None:
-    """Neither text, function nor model; a class instead of its instance."""
+    """These are neither text, function nor model; one is a class instead of its instance."""
     for wrong in (3, ScriptedModel):
         with pytest.raises(DataError, match="expected a string"):
             resolve(wrong)  # type: ignore[arg-type]
 
 
 def test_equal_strings_share_one_object() -> None:
-    """One endpoint, one limit; another string is another endpoint."""
+    """They have one endpoint and one limit; another string is another endpoint."""
     own = ScriptedModel([])
     roles: dict[str, ModelSpec] = {
         "task": "local",
@@ -321,7 +323,7 @@ def test_backends_are_imported_only_when_named() -> None:
 @pytest.mark.parametrize("begin", ["?", "?key_env=A&a=1&", "https://h#m?"])
 @pytest.mark.parametrize("part", ["key", "?key", "?key=", "&token=a", "//", "?a", "&a=key"])
 def test_long_strings_are_masked_at_once(begin: str, part: str) -> None:
-    """200 kB, of which 20 kB once took minutes; and the secret at their end is hidden."""
+    """200 kB are masked quickly (20 kB once took minutes), and the secret at their end is hidden."""
     began = time.process_time()
     shown = masked(begin + part * (200_000 // len(part)) + "&api_key=sk-0123")
     assert time.process_time() - began < 5
@@ -357,13 +359,13 @@ def test_long_strings_are_masked_at_once(begin: str, part: str) -> None:
     ],
 )
 def test_what_is_masked(text: str, shown: str) -> None:
-    """Values of options that are named like secrets, but not the name of a variable."""
+    """Values of options with a secret's name are masked, but not the name of a variable."""
     assert masked(text) == shown
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=4).filter(lambda p: not p.isdecimal()))
 def test_no_character_of_a_password_ends_it(password: str) -> None:
-    """The error for an address with a user shows none of its password."""
+    """The error for an address with a user shows no part of its password."""
     with pytest.raises(DataError) as caught:
         resolve(f"openai:http://user:begin{password}end@host/v1#m")
     said = str(caught.value)
@@ -372,7 +374,7 @@ def test_no_character_of_a_password_ends_it(password: str) -> None:
 
 
 def test_a_key_in_the_place_of_its_variables_name() -> None:
-    """Is shown neither when it is refused nor when it is looked for."""
+    """It is shown neither when it is refused nor when it is looked up."""
     with pytest.raises(DataError, match="key_env") as caught:
         resolve("openai:http://127.0.0.1:1#m?key_env=sk-0123-abc")
     assert "sk-0123-abc" not in str(caught.value)
@@ -382,7 +384,7 @@ def test_a_key_in_the_place_of_its_variables_name() -> None:
 
 @pytest.mark.parametrize("spec", ["sim:vllm", "replay:missing", "replay:missing?else=sim:vllm"])
 def test_schemes_of_higher_layers_need_no_import(spec: str) -> None:
-    """In a fresh process that has imported the resolver alone."""
+    """A fresh process needs to import only the resolver."""
     code = f"from flashgraph.llm.resolve import resolve; print(resolve({spec!r}).name)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == spec.partition("?")[0]

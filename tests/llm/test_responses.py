@@ -1,4 +1,4 @@
-"""`ResponseCache`: the file between runs and processes, its size, and what a broken disk does to it."""
+"""`ResponseCache`: the file shared by runs and processes, its size, and the effects of a broken disk."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def path(tmp_path: Path) -> Path:
 
 
 def kept(path: Path, *keys: bytes) -> list[bytes]:
-    """Which of ``keys`` the file holds; nothing is touched."""
+    """Return which of ``keys`` the file contains, without changing it."""
     with closing(sqlite3.connect(path)) as db:
         held = {key for (key,) in db.execute("SELECT key FROM replies")}
     return [key for key in keys if key in held]
 
 
 def recorded(path: Path) -> tuple[int, int]:
-    """The bytes that the file says it holds, and those that it holds."""
+    """Return the bytes that the file records, and the bytes that it contains."""
     with closing(sqlite3.connect(path)) as db:
         said = db.execute("SELECT bytes FROM total").fetchone()[0]
         real = db.execute(f"SELECT coalesce(sum(length(body) + {ROW_BYTES}), 0) FROM replies").fetchone()[0]
@@ -62,7 +62,7 @@ def recorded(path: Path) -> tuple[int, int]:
 
 
 def test_a_reply_outlives_the_run(path: Path) -> None:
-    """Text, usage, finish and model come back; the cost is that of a cached one."""
+    """Text, usage, finish and model come back; the cost is that of a cached reply."""
     reply = Reply("é \0 text", Usage(5, 6), 0.25, "stop", "m-2026")
     with ResponseCache(path).open():
         pass
@@ -70,7 +70,7 @@ def test_a_reply_outlives_the_run(path: Path) -> None:
     with first.open():
         assert first.get(b"k") is None
         first.put(b"k", reply)
-        found = first.get(b"k")  # before it is written, or after
+        found = first.get(b"k")  # before or after it is written
     second = ResponseCache(str(path))
     with second.open():
         assert second.get(b"k") == found == Reply(reply.text, reply.usage, 0.0, "stop", "m-2026")
@@ -78,7 +78,7 @@ def test_a_reply_outlives_the_run(path: Path) -> None:
 
 
 def test_the_first_reply_stays(path: Path) -> None:
-    """Two that were asked at once both come: every later reader gets the same one."""
+    """Of two concurrent requests both get their replies, and every later reader gets the same one."""
     cache = ResponseCache(path)
     for text in ("one", "two"):
         with cache.open():
@@ -93,7 +93,7 @@ def test_the_first_reply_stays(path: Path) -> None:
 
 
 def test_it_is_the_owners_and_holds_no_request(path: Path) -> None:
-    """Mode 600, also for what SQLite puts beside it."""
+    """It has mode 600, and so have SQLite's other files."""
     cache = ResponseCache(path)
     with cache.open():
         cache.put(b"k", Reply("x"))
@@ -102,7 +102,7 @@ def test_it_is_the_owners_and_holds_no_request(path: Path) -> None:
 
 
 def test_nested_opens_and_a_closed_cache(path: Path) -> None:
-    """The models of a run share it: the last one out closes it."""
+    """The models of a run share it, and the last user closes it."""
     cache = ResponseCache(path)
     with cache.open(), cache.open():
         cache.put(b"k", Reply("x"))
@@ -117,7 +117,7 @@ def test_nested_opens_and_a_closed_cache(path: Path) -> None:
 
 
 def test_what_is_not_plain_data_is_left_out(path: Path) -> None:
-    """Also what a reply could not be made of."""
+    """A stored value that is not a valid reply is ignored too."""
     reply = Reply("x")
     object.__setattr__(reply, "text", 1j)
     cache = ResponseCache(path)
@@ -127,7 +127,7 @@ def test_what_is_not_plain_data_is_left_out(path: Path) -> None:
 
 
 def test_the_tally(path: Path) -> None:
-    """Frozen counts, added up."""
+    """The counts are frozen and added up."""
     cache = ResponseCache(path)
     before = cache.tally
     cache.count("hits", Usage(3, 4))
@@ -136,7 +136,7 @@ def test_the_tally(path: Path) -> None:
 
 
 def test_the_default_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the user's cache directory; a tilde in a path is theirs too."""
+    """It is in the user's cache folder; a tilde in a path works too."""
     monkeypatch.setenv("XDG_CACHE_HOME", "/c")
     monkeypatch.setenv("HOME", "/h")
     assert default_path() == Path("/c/flashgraph/responses.db")
@@ -162,7 +162,7 @@ def test_the_least_recently_used_make_room(path: Path) -> None:
 
 
 def test_one_that_is_too_large(path: Path) -> None:
-    """It is not kept, and pushes nothing out."""
+    """It is not stored, and evicts nothing."""
     cache = ResponseCache(path, max_bytes=1000)
     with cache.open():
         cache.put(b"a", Reply("small"))
@@ -172,7 +172,7 @@ def test_one_that_is_too_large(path: Path) -> None:
 
 
 def test_a_lowered_bound(path: Path) -> None:
-    """The next write makes the file obey."""
+    """The next write shrinks the file."""
     cache = ResponseCache(path)
     with cache.open():
         for i in range(100):
@@ -195,7 +195,7 @@ def test_a_lowered_bound(path: Path) -> None:
 def test_size_and_order_of_use(
     tmp_path_factory: pytest.TempPathFactory, sessions: list[list[tuple[bool, int, int]]], bound: int
 ) -> None:
-    """Against a plain dictionary in order of use: the same replies are there after each session, within the bound."""
+    """After each session the file has the same replies as a plain dictionary in order of use, within the bound."""
     path = tmp_path_factory.mktemp("lru") / "c.db"
     cache = ResponseCache(path, max_bytes=bound)
     model: dict[bytes, int] = {}
@@ -203,7 +203,7 @@ def test_size_and_order_of_use(
     overhead = len('["", "stop", "", 0, 0]') + ROW_BYTES
     for session in sessions:
         for write, number, size in session:
-            # One operation a session, since what is written together is evicted together.
+            # One operation a session, because rows that are written together are evicted together.
             with cache.open():
                 key = names[number]
                 if write and size + overhead <= bound:
@@ -226,7 +226,7 @@ def test_size_and_order_of_use(
 
 @pytest.mark.parametrize("bound", [1 << 30, 20_000])
 def test_processes_at_once(path: Path, bound: int) -> None:
-    """Four make the file, read it and write it together, one is killed in the middle: nothing is lost or damaged."""
+    """Four processes create, read and write the file together, one is killed: nothing is lost or damaged."""
     count = 60
     started = [
         subprocess.Popen(
@@ -280,7 +280,7 @@ def refused(path: Path) -> str:
 
 
 def test_a_file_that_is_no_database(path: Path) -> None:
-    """Named, with the fix; it stays as it is."""
+    """The error names it with a fix; the file does not change."""
     path.parent.mkdir()
     path.write_text("something else " * 100)
     assert "Fix: delete it with its -wal and -shm files" in refused(path)
@@ -288,13 +288,13 @@ def test_a_file_that_is_no_database(path: Path) -> None:
 
 
 def test_a_truncated_file(path: Path) -> None:
-    """SQLite notices at once when its pages are gone."""
+    """SQLite notices missing pages at once."""
     os.truncate(made(path), 4096)
     assert "the file is damaged (database disk image is malformed)" in refused(path)
 
 
 def test_another_database(path: Path) -> None:
-    """A journal, say: nothing is written to it."""
+    """Nothing is written to another database, such as a journal."""
     path.parent.mkdir()
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE theirs (x)")
@@ -304,32 +304,32 @@ def test_another_database(path: Path) -> None:
 
 
 def test_a_newer_schema(path: Path) -> None:
-    """Of a later flashgraph."""
+    """A later version's file is refused."""
     with closing(sqlite3.connect(made(path))) as db:
         db.execute("PRAGMA user_version = 7")
     assert "it has schema 7, expected 1.\nFix: delete it, or name another file" in refused(path)
 
 
 def test_a_folder(tmp_path: Path) -> None:
-    """The file in it is proposed."""
+    """The error proposes a file in it."""
     assert f"it is a folder, expected a file.\nFix: write {tmp_path / 'responses.db'}" in refused(tmp_path)
 
 
 def test_a_place_that_cannot_be(tmp_path: Path) -> None:
-    """Below a file."""
+    """A path below a file is refused."""
     (tmp_path / "file").touch()
     assert "it cannot be opened" in refused(tmp_path / "file" / "c.db")
 
 
 def test_a_file_without_permission(path: Path) -> None:
-    """Another user's."""
+    """Another user's file is refused."""
     made(path).chmod(0)
     with unprivileged():
         assert "Fix: check its permissions" in refused(path)
 
 
 def given_up(caplog: pytest.LogCaptureFixture, cache: ResponseCache, *keys: bytes) -> str:
-    """The one warning, when one of ``keys`` cannot be read; the cache is then as if it were not there."""
+    """Return the one warning when one of ``keys`` cannot be read; afterwards the cache is not used."""
     with caplog.at_level(logging.WARNING):
         assert None in [cache.get(key) for key in keys]
         cache.put(b"new", Reply("x"))
@@ -342,17 +342,17 @@ def given_up(caplog: pytest.LogCaptureFixture, cache: ResponseCache, *keys: byte
 
 
 def test_damage_that_shows_later(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Told once; every reply is asked again, and nothing more is written."""
+    """There is one warning; every request is sent again, and nothing more is written."""
     cache = ResponseCache(made(path, 2000))
     damage = "import sys; f = open(sys.argv[1], 'r+b'); f.seek(40960); f.write(bytes([255]) * 200_000)"
     with cache.open():
-        # By another process: closing the file in this one would drop SQLite's locks on it.
+        # In another process, because closing the file in this one would drop SQLite's locks on it.
         subprocess.run([sys.executable, "-c", damage, str(path)], check=True)
         given_up(caplog, cache, *(b"%d" % i for i in range(2000)))
 
 
 def test_a_damaged_reply(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The same for what SQLite thinks is in order."""
+    """The same holds for damage that SQLite does not detect."""
     with closing(sqlite3.connect(made(path))) as db, db:
         db.execute("UPDATE replies SET body = '[\"cut o' WHERE key = ?", (b"7",))
     cache = ResponseCache(path)
@@ -363,13 +363,13 @@ def test_a_damaged_reply(path: Path, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_full_disk(path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Told once, and the run goes on; the next run finds the file in order, with what was written before."""
+    """There is one warning, and the run continues; the next run finds the file intact, with earlier replies."""
     made(path)
     connect = ResponseCache._connect
 
     def on_a_small_disk(self: ResponseCache, *patience: float) -> sqlite3.Connection:
         db = connect(self, *patience)
-        db.execute("PRAGMA max_page_count = 1")  # SQLite takes the pages that there are
+        db.execute("PRAGMA max_page_count = 1")  # SQLite raises this to the present number of pages
         return db
 
     cache = ResponseCache(path)

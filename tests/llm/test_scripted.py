@@ -24,7 +24,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 
 async def test_replies_in_order_with_exceptions_and_an_end() -> None:
-    """Text, `Reply` and exception lines, then a message that the script is over."""
+    """Lines are text, `Reply` or exception; then an error says that the script has run out."""
     own = Reply("two", cost=1.0)
     model = ScriptedModel(["one", own, RequestFailed("three")])
     assert (await model.complete(HELLO, {"seed": 1})).text == "one"
@@ -48,7 +48,7 @@ async def test_a_function_of_the_messages() -> None:
 
 @pytest.mark.parametrize("delay", [2.0, lambda index: 1.0 + index])
 async def test_delays_and_the_peak(delay: Any) -> None:
-    """Calls overlap by their delays; the peak is the most at once."""
+    """Calls overlap by their delays; the peak is their maximum at once."""
     model = ScriptedModel(["a", "b"], delay)
     start = anyio.current_time()
     async with anyio.create_task_group() as group:
@@ -67,7 +67,7 @@ async def test_a_cancelled_call_is_no_longer_in_flight() -> None:
 
 
 async def test_it_is_a_model() -> None:
-    """Free and open."""
+    """It is free and open."""
     model = ScriptedModel([], limit=3, name="task")
     async with model.open():
         pass

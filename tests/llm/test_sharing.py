@@ -1,4 +1,4 @@
-"""One model object in several runs at once: who leaves first takes nothing from the others."""
+"""One model object in several concurrent runs: the run that ends first takes nothing from the others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 
 @attrs.define(eq=False)
 class Made:
-    """Resources that are made one after the other: how many, and how many are open."""
+    """Resources that are made in sequence, with counts of those made and of those open."""
 
     seconds: float = 0.0
     fails: int = 0
@@ -51,7 +51,7 @@ class Made:
 
 
 async def test_the_last_closes_what_the_first_has_made() -> None:
-    """In whatever order they leave; later it is made anew."""
+    """Users may leave in any order; a later user creates it again."""
     shared, made = Shared[int](), Made()
     first, second = shared.hold(made.make), shared.hold(made.make)
     assert [await first.__aenter__(), await second.__aenter__()] == [1, 1]
@@ -64,7 +64,7 @@ async def test_the_last_closes_what_the_first_has_made() -> None:
 
 
 async def test_who_waits_for_one_that_cannot_be_made_makes_it() -> None:
-    """The failure is the first one's."""
+    """Only the first user gets the failure; the next one creates the resource."""
     shared, made, found = Shared[int](), Made(fails=1), []
 
     async def hold() -> None:
@@ -92,7 +92,7 @@ async def test_who_waits_for_one_that_cannot_be_made_makes_it() -> None:
 def test_in_any_order_of_coming_leaving_and_cancelling(
     users: list[tuple[int, int, int]], seconds: int, fails: int, backend: Any
 ) -> None:
-    """Whoever holds it has an open one, there is one at a time, and none is left."""
+    """Every user has an open one, there is one at a time, and none is left."""
     made = Made(seconds, fails)
 
     async def run() -> None:
@@ -119,7 +119,7 @@ def test_in_any_order_of_coming_leaving_and_cancelling(
 
 
 async def test_a_run_that_ends_takes_no_connection_from_another() -> None:
-    """Two runs with one `HttpModel`: the short one ends, and the long one goes on."""
+    """Two runs use one `HttpModel`: the short one ends, and the long one continues."""
     with running(chat("hi")) as server:
         model = HttpModel(server.url, "tiny", key="", limit=2)
         ended: dict[int, fg.Result] = {}
@@ -135,7 +135,7 @@ async def test_a_run_that_ends_takes_no_connection_from_another() -> None:
 
 
 def test_runs_in_threads_of_their_own() -> None:
-    """Each event loop has its connections."""
+    """Each event loop has its own connections."""
     with running(chat("hi")) as server:
         model = HttpModel(server.url, "tiny", key="", limit=2)
         ended: list[fg.Result] = []

@@ -1,4 +1,4 @@
-"""`VllmModel` against a server that shows vLLM's metrics."""
+"""`VllmModel` against a server with vLLM's metrics."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ vllm:kv_cache_usage_perc{engine="1",model_name="tiny"} 0.5
     ],
 )
 async def test_what_the_metrics_say(metrics: str | None, load: Load | None) -> None:
-    """Of all engines of a server together, under the names of old and new versions; None where there are none."""
+    """They cover all engines of a server, under old and new names; None without metrics."""
     with running() as server:
         server.metrics = metrics
         model = VllmModel(server.url, "tiny", key="")
@@ -54,7 +54,7 @@ async def test_what_the_metrics_say(metrics: str | None, load: Load | None) -> N
 
 @pytest.mark.parametrize("value", ["-1", "NaN", "+Inf", "many", "1e999", "0x10"])
 async def test_numbers_that_cannot_be_true_say_nothing(value: str) -> None:
-    """No limit is steered by them."""
+    """No limit uses them."""
     with running() as server:
         server.metrics = f"vllm:num_requests_running 2.0\nvllm:num_requests_waiting {value}\n"
         model = VllmModel(server.url, "tiny", key="", probe=False)
@@ -63,7 +63,7 @@ async def test_numbers_that_cannot_be_true_say_nothing(value: str) -> None:
 
 
 async def test_a_server_that_is_gone_says_nothing() -> None:
-    """Its requests will tell: the reading is no failure of its own."""
+    """The failed reading is ignored, because its requests will fail too."""
     with running() as server:
         model = VllmModel(server.url, "tiny", key="", timeout=1)
         opened = model.open()
@@ -76,7 +76,7 @@ async def test_a_server_that_is_gone_says_nothing() -> None:
 
 @pytest.mark.parametrize("prioritises", [True, False])
 async def test_the_schedulers_priority_is_sent(prioritises: bool) -> None:
-    """To a server that takes it: the stage nearest the pool has the smallest number. To others nothing is said."""
+    """A server that accepts it gets it: the stage nearest the pool has the smallest number.  Others get none."""
 
     async def attempt(candidate: object, sample: int, llm: fg.Llm) -> str:
         return (await llm(str(sample))).text
@@ -90,7 +90,7 @@ async def test_the_schedulers_priority_is_sent(prioritises: bool) -> None:
 
 
 async def test_behind_a_cache(tmp_path: Path) -> None:
-    """Limits, load and priorities are the model's; a priority is no part of what was asked."""
+    """Limits, load and priorities are the model's; a priority is not part of the key."""
 
     class Prioritised(ScriptedModel):
         prioritises = True

