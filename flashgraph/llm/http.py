@@ -246,7 +246,7 @@ class HttpModel:
         except (TimeoutError, UnreadableBody):
             return None
         except httpx.TransportError as error:
-            if broke_off(error):
+            if connection_lost(error):
                 return None  # somebody answers there: requests will tell
             raise self._unreachable(error) from None
         if answer.status in (401, 403):
