@@ -396,14 +396,14 @@ def test_a_reading_that_is_missing_changes_nothing() -> None:
 
 @given(
     limits=st.sampled_from([adaptive(9, start=3), adaptive(1, start=1), steered(9, start=2), steered(300)]),
-    was_read=st.lists(
+    events=st.lists(
         st.tuples(st.sampled_from(["answered", "cancelled", "throttled", "read", "none"]), st.integers(0, 400))
     ),
 )
-def test_never_below_one_and_never_above_the_most(limits: Limits, told: list[tuple[str, int]]) -> None:
+def test_never_below_one_and_never_above_the_most(limits: Limits, events: list[tuple[str, int]]) -> None:
     """I4 holds for any events in any order."""
     level, now = limits.begin(), 0.0
-    for what, number in told:
+    for what, number in events:
         now += number / 50
         used = min(number, level.limit)
         level = limits.granted(level, used)
