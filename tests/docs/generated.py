@@ -126,7 +126,8 @@ def _api(page: Page) -> str:
     blocks = [f"# {page.title}\n"]
     for module, names in page.names.items():
         for name in names or import_module(module).__all__:
-            blocks += [f"## `{module}.{name}`\n", _entry(module, name)]
+            heading = f'{_entry(module, name)}    options:\n      heading: "{module}.{name}"\n      toc_label: {name}\n'
+            blocks.append(heading)
     return "\n".join(blocks)
 
 
