@@ -253,7 +253,7 @@ def _begun(setup: Setup, machine: Machine, kept: Kept | None, events: Revealing)
         seconds=setup.options.budget.seconds,
         settle=setup.options.settle,
         memory=memory,
-        resumed=kept.resumed if kept is not None else None,
+        start=kept.start if kept is not None else None,
         reveal=events.reveal,
         goal=setup.goal,
     )

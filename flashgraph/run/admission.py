@@ -1,4 +1,4 @@
-"""Admission: how items become artifacts, how late evidence confirms or retracts them, and who descends from whom."""
+"""Admission of items to pools, with the ancestry of artifacts: late evidence confirms or retracts them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Ancestry:
 
 
 class Admission:
-    """The pools of one run.  Admissions are serial: each is a whole step of the state machine."""
+    """The pools of one run.  Admissions are serial: none starts before the last has ended."""
 
     def __init__(
         self, plan: Plan, flow: Flow, emit: Callable[[ev.Event], None], task: Task[Any, Any] | None = None
@@ -37,7 +37,7 @@ class Admission:
         rule = plan.schedule.champion
         self.pools = {n: PoolState(n, for_task(p.factory(), task), rule) for n, p in plan.pools.items()}
         self._shown: dict[str, Artifact | None] = {}
-        """By pool, its champion when it was last told of."""
+        """By pool, the champion of the last `ChampionChanged`."""
         self._plan = plan
         self._flow = flow
         self._emit = emit
@@ -46,11 +46,11 @@ class Admission:
 
     @property
     def changes(self) -> int:
-        """Counts what may have changed a lag."""
+        """A count that rises whenever a lag may change."""
         return sum(pool.version for pool in self.pools.values())
 
     def lag(self, item: Item) -> int:
-        """How far the pools have moved on since the item was made: the most of any pool it is stamped with."""
+        """Return the lag of an item: the greatest over the pools that it is stamped with."""
         lag = 0
         for pool, version in item.stamps.items():
             behind = self.pools[pool].version - version
@@ -59,15 +59,15 @@ class Admission:
         return lag
 
     def most_stale(self, item: Item) -> str:
-        """The pool that has moved on most since the item was made."""
+        """Return the pool with the greatest lag of the item."""
         return max(item.stamps, key=lambda p: self.pools[p].version - item.stamps[p])
 
     def settled(self, item: Item) -> bool:
-        """Whether the staleness rule has spoken of this item already: it amends what was admitted under it."""
+        """Whether the staleness rule has already passed this item: it amends an admitted artifact."""
         return item.amends and item.gathered is not None and item.gathered.artifact is not None
 
     def admit(self, name: str, item: Item) -> None:
-        """Let pool ``name`` have an item that its edge's rule has let pass."""
+        """Give pool ``name`` an item that has passed its edge's rule."""
         state = item.gathered
         if item.amends and state is not None and state.artifact is not None:
             self._amend(name, state.artifact[1], item)
@@ -92,7 +92,7 @@ class Admission:
         self._flow.end(item, "consumed")
 
     def _awaits_rest(self, item: Item) -> bool:
-        """Whether the rest of a gathered group is still to come: elsewhere a part is all the evidence there will be."""
+        """Whether the rest of a gathered group is still to come: on an edge that amends."""
         group, amended = item.value, self._plan.edges[item.edge].late == "amend"
         return amended and isinstance(group, Group) and group.partial
 
@@ -106,7 +106,7 @@ class Admission:
         self._flow.end(item, "consumed")
 
     def _show_champion(self, name: str) -> None:
-        """Tell of a pool's champion where it, or what is known of it, has changed."""
+        """Emit an event if a pool's champion, or the evidence for it, has changed."""
         pool, before = self.pools[name], self._shown.get(name)
         now = pool.best
         if _standing(now) == _standing(before):
@@ -125,8 +125,10 @@ class Admission:
         self._flow.end(item, "consumed")
 
     def _retracted(self, name: str, version: int, artifact: int) -> None:
-        """Discard what descends from a retracted artifact; what of it is in a pool on incomplete evidence, which will
-        never be completed now, is retracted too."""
+        """Discard the open descendants of a retracted artifact.
+
+        Its provisional descendants in pools are retracted too: their evidence will never be complete.
+        """
         self._flow.claims.retract(name, artifact)
         self._emit(ev.Retracted(self._flow.now, name, version, artifact))
         self._show_champion(name)
@@ -142,9 +144,9 @@ class Admission:
     def ancestry(
         self, pool: str | None, version: int, named: tuple[int, ...] | None, before: Ancestry = Ancestry()
     ) -> Ancestry:
-        """The ancestry of what was made from ``pool`` at ``version`` with artifacts ``named``, on top of ``before``.
+        """Return the ancestry of an item from ``pool`` at ``version`` with artifacts ``named``, on top of ``before``.
 
-        None names no parents; what is made may then descend from everything whose evidence was not complete at that
+        ``named=None`` names no parents; the item may then descend from every artifact with incomplete evidence at that
         version.  Raises LookupError for an artifact that the pool never had.
         """
         if pool is None:
@@ -165,8 +167,7 @@ class Admission:
         )
 
     def reads(self, round: int, stamps: Mapping[str, int]) -> None:
-        """A round reads these versions; the first that it reads of a pool is its oldest, and is kept as long as it is
-        open."""
+        """Note the versions that a round reads.  The first version of each pool is kept while the round is open."""
         state = self._flow.rounds.open.get(round)
         for name, version in stamps.items():
             if state is not None and name not in state.oldest:
@@ -174,9 +175,9 @@ class Admission:
                 heapq.heappush(self._readers[name], (version, round))
 
     def forget_views(self, drawn: Iterable[Mapping[str, int]]) -> None:
-        """Drop the pools' values that nothing can read any more: no open round, and none that is being ``drawn``.
+        """Drop the pools' values that no open round can read, and none that is being ``drawn``.
 
-        A round that has not read a pool so far will read its newest value, if any.
+        A round that has not read a pool yet will read its newest value.
         """
         drawn = list(drawn)
         for name, readers in self._readers.items():

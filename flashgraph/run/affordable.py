@@ -1,14 +1,14 @@
-"""What rounds cost, and whether the budget pays for another one beside those that are open.
+"""The costs of rounds, and whether the budget pays for another one beside the open ones.
 
-A window of rounds that is opened at once may use up a small budget before one of its proposals has been judged: eight
-minibatches and eight trials, and nothing left for a validation.  A source therefore opens a round beside others only
-if the budget pays for the rest of the open ones, at what a round takes on average, and for a whole new one, at the
-most that a round has taken.  Costs are learned from the run's own events, so that a replayed run decides alike.
+A window of rounds that is opened at once may use up a small budget before one proposal has been judged.  Eight
+minibatches and eight trials may leave nothing for a validation.  The budget must therefore pay for the rest of the open
+rounds, at the average cost.  It must also pay for a whole new round, at the greatest cost so far.  Costs are learned
+from the run's own events, so that a replay decides alike.
 
 Rounds that are open at once have the same parents.  If they take the whole budget, no child becomes a parent, as it
-would in lockstep.  Open rounds therefore take at most one part in `GENERATIONS` of what the budget still pays for.
+would in lockstep.  Open rounds therefore take at most one part in `GENERATIONS` of the rest of the budget.
 
-Where a whole window costs a small share of a limit it is opened as ever: what is lost at the end is not worth a wait.
+A window that costs a small share of a limit is opened without delay: the loss at the end is not worth a wait.
 """
 
 from __future__ import annotations
@@ -28,28 +28,31 @@ from flashgraph.run.plan import Plan
 __all__ = ["Affordable"]
 
 OF_REQUESTS = ("calls", "tokens", "usd")
-"""Limits that a request spends: a round's share of them is known at its end, of other limits when a stage starts."""
+"""The limits that a request spends: its costs are known at its end, those of other limits when a stage starts."""
 
 SMALL = 0.1
-"""A window that costs at most this share of a limit is opened without asking."""
+"""A window that costs at most this share of a limit is opened without delay."""
 
 GENERATIONS = 4
-"""Open rounds take at most one part in so many of what is left, so that later rounds build on what they found."""
+"""Open rounds take at most one part in this many of the rest, so that later rounds build on their finds."""
 
 CAUTION = 2.0
-"""Before a round of a source has ended, one is taken to cost so many times what is known: of the rounds of others, as
-the seed's validation, and of those that are open, as the minibatch that a trial will be as large as."""
+"""Factor on the known cost before a round of a source has ended.
+
+The cost is known from rounds of other sources, such as the seed's validation.  It is also known from open rounds: a
+trial is as large as its minibatch.
+"""
 
 
 @attrs.define
 class _Round:
-    """What a round has spent, and what waits in it for stages that spend, by limit."""
+    """The amounts that a round has spent, and those of its items that wait for stages that spend, by limit."""
 
     source: str
     spent: dict[str, float] = attrs.field(factory=lambda: defaultdict(float))
     waits: Counter[str] = attrs.field(factory=Counter)
     admitted: bool = False
-    """Whether a pool has taken something of it: then it is a whole one."""
+    """Whether a pool has admitted one of its items."""
 
     def known(self, limit: str) -> float:
         return self.spent[limit] + self.waits[limit]
@@ -57,8 +60,10 @@ class _Round:
 
 @attrs.define
 class _Costs:
-    """What the rounds of a source that have ended took, by limit: in sum, and the most that one did, of those that led
-    to an admission as soon as there are any."""
+    """The costs of the ended rounds of a source, by limit: their sum, and the greatest.
+
+    The greatest is that of rounds with an admission, once there are any.
+    """
 
     rounds: int = 0
     admitted: bool = False
@@ -77,26 +82,28 @@ class _Costs:
 
 
 class Affordable:
-    """Which sources may open a round beside those that are open.  `on_event` hears everything that happens."""
+    """Decides which sources may open a round beside the open ones.  `on_event` must get every event."""
 
     def __init__(self, plan: Plan, ledger: Ledger) -> None:
         self._plan = plan
         self._ledger = ledger
         self.leads = {source: _leads_to(plan.graph, source) for source in plan.sources}
-        """By source, the limits that its rounds may spend of."""
+        """By source, the limits that its rounds may spend."""
         self._spends = {name: stage.spec.spends for name, stage in plan.stages.items()}
         self._before = {e.name: e.dst for e in plan.edges.values() if not e.gather and self._spends.get(e.dst)}
-        """By edge whose items wait for a stage that spends, that stage.  Members of a group that is still gathered wait
-        for each other."""
+        """By edge, the stage that its items wait for, if that stage spends.
+
+        Gathering edges have none: their members wait for each other.
+        """
         self._open: dict[int, _Round] = {}
         self._ended: dict[str, _Costs] = {source: _Costs() for source in plan.sources}
         self._items: dict[int, tuple[int, str]] = {}
-        """By item that waits for a stage which spends: its round, and the stage."""
+        """By item that waits for a stage that spends: its round, and the stage."""
         self._jobs: dict[int, int] = {}
         """The rounds of jobs that run."""
         self._rounds: dict[int, int] = {}
         """The rounds of open items."""
-        self._hears: dict[type, Callable[[Any], None]] = {
+        self._handlers: dict[type, Callable[[Any], None]] = {
             ev.Emitted: self._emitted,
             ev.Created: self._created,
             ev.JobStarted: self._started,
@@ -107,12 +114,12 @@ class Affordable:
             ev.RoundEnded: self._round_ended,
         }
 
-    # ---- what happens ------------------------------------------------------------------------------------
+    # ---- events ------------------------------------------------------------------------------------------
 
     def on_event(self, event: ev.Event) -> None:
-        """Take note of an event."""
-        if (hear := self._hears.get(type(event))) is not None:
-            hear(event)
+        """Count an event."""
+        if (handle := self._handlers.get(type(event))) is not None:
+            handle(event)
 
     def _emitted(self, event: ev.Emitted) -> None:
         self._open[event.round] = _Round(event.source)
@@ -131,7 +138,7 @@ class Affordable:
         if event.item is None or (round_ := self._rounds.get(event.item)) is None:
             return
         self._jobs[event.job] = round_
-        if self._items.get(event.item, (0, ""))[1] == event.stage:  # else it is repaired first
+        if self._items.get(event.item, (0, ""))[1] == event.stage:  # otherwise it is repaired first
             self._waits_no_more(event.item)
         for limit in self._spends[event.stage]:
             self._open[round_].spent[limit] += 1
@@ -159,12 +166,12 @@ class Affordable:
         if round_ is not None and round_.spent:
             self._ended[round_.source].add(round_)
 
-    # ---- what it costs -----------------------------------------------------------------------------------
+    # ---- costs -------------------------------------------------------------------------------------------
 
     def pays(self, source: str) -> bool:
         """Whether the budget pays for another round of ``source`` beside those that are open."""
         if not self._open or self._plan.sources[source].evidence:
-            return True  # nothing is lost by trying; evidence goes before new rounds
+            return True  # nothing is lost by a try, and evidence comes before new rounds
         return all(self._pays(source, limit, most) for limit, most in self._ledger.limits.items())
 
     def _pays(self, source: str, limit: str, most: float) -> bool:
@@ -173,7 +180,7 @@ class Affordable:
         usual, whole = self._usual(source, limit), self._whole(source, limit)
         if self._plan.schedule.window * usual <= SMALL * most:
             return True
-        # What is reserved for a request is the most that it may take, not what it will.
+        # A reservation for a request is the most that it may cost, not the likely cost.
         taken = 0.0 if limit in OF_REQUESTS else self._ledger.reserved[limit]
         left = most - self._ledger.settled[limit] - taken
         if left < whole:
@@ -186,12 +193,12 @@ class Affordable:
         return GENERATIONS * (open_ + usual) <= left + spent
 
     def _usual(self, source: str, limit: str) -> float:
-        """What a round of a source takes on average."""
+        """Return the average cost of a round of a source."""
         ended = self._ended[source]
         return ended.total[limit] / ended.rounds if ended.rounds else CAUTION * self._guess(source, limit)
 
     def _whole(self, source: str, limit: str) -> float:
-        """What a round of a source takes that leads to an admission."""
+        """Return the cost of a round of a source that leads to an admission."""
         ended = self._ended[source]
         if ended.admitted:
             return ended.most[limit]
@@ -199,7 +206,7 @@ class Affordable:
         return max(ended.most[limit], guess) if ended.rounds else CAUTION * guess
 
     def _guess(self, source: str, limit: str) -> float:
-        """The most that a round is known to take, of another source or an open one."""
+        """Return the greatest known cost of a round, of another source or an open one."""
         if limit not in self.leads[source]:
             return 0.0
         known = [costs.most[limit] for costs in self._ended.values()]
@@ -208,7 +215,7 @@ class Affordable:
 
 
 def _leads_to(graph: GraphSpec, source: str) -> frozenset[str]:
-    """The limits that rounds of a source may spend of, before they come to a pool."""
+    """Return the limits that rounds of a source may spend, before they come to a pool."""
     reached = downstream(graph, source)
     stages = [stage for stage in graph.stages if stage.name in reached]
     spends = {limit for stage in stages for limit in stage.spends}

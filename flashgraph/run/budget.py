@@ -1,4 +1,4 @@
-"""Hard budgets: what a step may cost is reserved before it starts and settled when it ends.
+"""Hard budgets: the most that a step may cost is reserved before it starts, and its cost is settled when it ends.
 
 The sum of settled and reserved amounts never exceeds a limit, so a budget cannot be overshot by work in flight.
 """
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 DEFAULT_REPLY_TOKENS = 4096
-"""The reply length that a token or money budget reserves for a request whose reply nothing else bounds."""
+"""The tokens of a reply that a token or money budget reserves if nothing else bounds the reply."""
 
 
 MOST = 1e15
@@ -47,7 +47,7 @@ def _positive(instance: object, attribute: attrs.Attribute[Any], value: Any) -> 
 class Budget:
     """Limits of a run; None is no limit.
 
-    ``proposals`` and ``evaluations`` count executions of the stages that say ``spends=``; ``calls``, ``tokens``
+    ``proposals`` and ``evaluations`` count the jobs of stages with ``spends=``; ``calls``, ``tokens``
     (prompt and completion) and ``usd`` count model requests; ``seconds`` is time on the run's clock.
     """
 
@@ -60,7 +60,7 @@ class Budget:
 
     @property
     def limits(self) -> dict[str, float]:
-        """What is counted and bounded; ``seconds`` is the driver's."""
+        """The limits of the ledger by name; the driver holds ``seconds``."""
         every = attrs.asdict(self)
         return {name: limit for name, limit in every.items() if limit is not None and name != "seconds"}
 
@@ -73,28 +73,28 @@ class Ledger:
         self.settled: dict[str, float] = dict.fromkeys(("proposals", "evaluations", "calls", "tokens", "usd"), 0.0)
         self.reserved: dict[str, float] = dict.fromkeys(self.settled, 0.0)
         self.refused: str | None = None
-        """A limit that could not afford a request although nothing else was reserved: no round is opened any more."""
+        """A limit that refused a request although nothing else was reserved: no more rounds are opened."""
         self.charged: dict[str, float] = {}
-        """What of the settled amounts was spent outside of the run's own stages."""
+        """The part of the settled amounts that was spent outside of the run's own stages."""
         self._open: dict[int, dict[str, float]] = {}
         self._holders: dict[str, int] = dict.fromkeys(self.settled, 0)
         self._next = 0
 
     def lacking(self, amounts: Mapping[str, float]) -> str | None:
-        """The first limit that reserving ``amounts`` would exceed."""
+        """Return the first limit that a reservation of ``amounts`` would exceed; None if there is none."""
         for name, amount in amounts.items():
             limit = self.limits.get(name)
-            # A billionth of slack: sums of prices in floats must not refuse the last affordable request.
+            # A slack of a billionth: rounding errors in sums of prices must not refuse the last affordable request.
             if limit is not None and self.settled[name] + self.reserved[name] + amount > limit * (1 + 1e-9):
                 return name
         return None
 
     def exhausted(self) -> str | None:
-        """A limit of which nothing usable is left, counting what is reserved."""
+        """Return a limit that is used up, reservations included; None if there is none."""
         return self.refused or self.used_up(self.limits)
 
     def used_up(self, names: Iterable[str]) -> str | None:
-        """The first of these limits of which nothing is left, counting what is reserved."""
+        """Return the first of these limits that is used up, reservations included; None if there is none."""
         for name in names:
             limit = self.limits.get(name)
             if limit is not None and self.settled[name] + self.reserved[name] >= limit * (1 - 1e-9):
@@ -102,7 +102,7 @@ class Ledger:
         return None
 
     def reserve(self, amounts: Mapping[str, float]) -> int:
-        """Set ``amounts`` aside; the caller has asked `lacking` before."""
+        """Reserve ``amounts`` and return the reservation's number; the caller has asked `lacking` before."""
         reservation, self._next = self._next, self._next + 1
         self._open[reservation] = dict(amounts)
         for name, amount in amounts.items():
@@ -111,33 +111,35 @@ class Ledger:
         return reservation
 
     def settle(self, reservation: int, amounts: Mapping[str, float]) -> None:
-        """Replace a reservation by what was really spent (``{}`` gives all of it back)."""
+        """Replace a reservation by the amounts that were spent; ``{}`` frees it all."""
         for name, amount in self._open.pop(reservation).items():
             self._holders[name] -= 1
-            # The last one out clears it: a crumb of subtracted floats would look like a reservation for ever.
+            # The last one sets it to 0: a rounding error would look like a reservation forever.
             self.reserved[name] = self.reserved[name] - amount if self._holders[name] else 0.0
         for name, amount in amounts.items():
             self.settled[name] += amount
 
     def charge(self, amounts: Mapping[str, float]) -> None:
-        """Settle what was spent elsewhere: by the held-out test of an earlier session."""
+        """Settle amounts that were spent elsewhere: by the held-out test of an earlier session."""
         for name, amount in amounts.items():
             self.settled[name] += amount
             self.charged[name] = self.charged.get(name, 0.0) + amount
 
     def at_most(self) -> dict[str, float]:
-        """What may have been spent by now, by name: what is settled and what is reserved."""
+        """Return the most that may have been spent by now, by name: the settled and the reserved amounts."""
         return {name: amount + self.reserved[name] for name, amount in self.settled.items()}
 
     def remaining(self) -> dict[str, float]:
-        """What is left of each limit, by name."""
+        """Return the rest of each limit, by name."""
         return {n: max(0.0, limit - self.settled[n] - self.reserved[n]) for n, limit in self.limits.items()}
 
 
 @attrs.frozen
 class Cost:
-    """What a request that was sent has cost: ``spent`` of the limits, tokens of prompt and reply, and USD where that is
-    known.  ``estimated`` says that nobody has counted."""
+    """The cost of a request that was sent: the amounts ``spent`` by limit, tokens of prompt and reply, and known USD.
+
+    ``estimated`` says that the tokens were not counted.
+    """
 
     spent: Mapping[str, float] = attrs.field(factory=dict)
     usage: tuple[int, int] = (0, 0)
@@ -146,10 +148,10 @@ class Cost:
 
     @classmethod
     def counted(cls, usage: Usage, usd: float | None, amounts: Mapping[str, float]) -> Cost:
-        """Return that of one that something came back of, for which ``amounts`` were reserved.
+        """Return the cost of a request that was answered, for which ``amounts`` were reserved.
 
-        Where nobody has counted its tokens, all that was reserved is spent: an estimate may be too small, and a limit
-        would be exceeded.
+        If its tokens were not counted, all that was reserved is spent: an estimate may be too small, and a limit would
+        be exceeded.
         """
         spent = {"calls": 1.0, "tokens": float(usage.total), "usd": usd or 0.0}
         if usage.estimated:
@@ -158,15 +160,17 @@ class Cost:
 
     @classmethod
     def cut_off(cls, amounts: Mapping[str, float], usage: tuple[int, int]) -> Cost:
-        """Of one that was given up: all of the ``amounts`` that were reserved, for nobody can tell; of tokens that were
-        not, about as many as ``usage``."""
+        """Return the cost of a cancelled request, which is unknown: all of the ``amounts`` that were reserved.
+
+        Tokens that were not reserved count as ``usage``.
+        """
         return cls({"tokens": float(sum(usage)), **amounts}, usage, estimated=True)
 
     @classmethod
     def of_fault(
         cls, fault: PassingFault, model: Model, amounts: Mapping[str, float], cut_off: tuple[int, int]
     ) -> Cost:
-        """Of a try that has failed; ``cut_off`` is the usage of one that is given up at this moment."""
+        """Return the cost of a failed try; ``cut_off`` is the usage of a request that is cancelled at this moment."""
         if isinstance(fault, Throttled):
             return cls()
         if fault.cut_off:
@@ -175,14 +179,16 @@ class Cost:
 
     @classmethod
     def answered(cls, usage: Usage | None, model: Model, amounts: Mapping[str, float]) -> Cost:
-        """Of one that the server has answered with an error: a call, and tokens if it has made any."""
+        """Return the cost of a request that the server answered with an error: a call, and any tokens that it made."""
         usage = usage or Usage()
         return cls.counted(usage, model.worst_cost(usage.prompt, usage.completion), amounts)
 
 
 def excess(model: Model, usd: float | None, amounts: Mapping[str, float], limits: Mapping[str, float]) -> str:
-    """Return why a limit of money cannot be held: a reply has cost more than its model said that it could.  Empty where
-    it has not."""
+    """Return why a limit of money cannot be held: a reply has cost more than its model's bound.
+
+    Empty if the reply is within the bound.
+    """
     if "usd" not in limits or (usd or 0.0) <= amounts.get("usd", 0.0) * (1 + 1e-9):
         return ""
     return (
@@ -194,18 +200,20 @@ def excess(model: Model, usd: float | None, amounts: Mapping[str, float], limits
 
 
 def prompt_bound(messages: Sequence[Message]) -> int:
-    """Upper bound of a prompt's tokens: no tokenizer makes more tokens than bytes, plus a chat template's frame."""
+    """Return an upper bound of a prompt's tokens: its bytes, plus the frame of a chat template."""
     return sum(len(m.get("content", "").encode()) + 16 for m in messages) + 16
 
 
 def prompt_estimate(messages: Sequence[Message]) -> float:
-    """About how many tokens a prompt has, at four characters a token; parts that are no text are not counted."""
+    """Estimate the tokens of a prompt's texts, at four characters a token; other parts are not counted."""
     return sum(len(text_in(message)) for message in messages) / 4
 
 
 def reply_bound(model: Model, params: Mapping[str, Any]) -> int | None:
-    """The most tokens that a reply of ``model`` may have, by the request's parameters or the model's own below them;
-    None where neither bounds it."""
+    """Return the most tokens that a reply of ``model`` may have; None if nothing bounds it.
+
+    The request's parameters come first, then the model's own.
+    """
     own = getattr(model, "params", None)
     return reply_limit({**own, **params} if isinstance(own, Mapping) else params)
 
@@ -213,7 +221,7 @@ def reply_bound(model: Model, params: Mapping[str, Any]) -> int | None:
 def reservation(
     models: Sequence[Model], messages: Sequence[Message], params: Mapping[str, Any], limits: Mapping[str, float]
 ) -> dict[str, float]:
-    """What a request may cost at most, by limit, at whichever of ``models`` it is sent to, as `bounded`."""
+    """Return the most that a request may cost by limit, sent as `bounded` to any of ``models``."""
     amounts = {"calls": 1.0}
     if _bounds(limits):
         prompt = prompt_bound(messages)
@@ -224,11 +232,13 @@ def reservation(
 
 
 def bounded(model: Model, params: Mapping[str, Any], limits: Mapping[str, float]) -> Mapping[str, Any]:
-    """``params`` as they are sent to ``model``: where tokens or money are limited and nothing else bounds the reply,
-    with the ``max_tokens`` that makes `reservation` true."""
+    """Return ``params`` as they are sent to ``model``.
+
+    If tokens or money are limited and nothing else bounds the reply, they get the ``max_tokens`` of `reservation`.
+    """
     if _bounds(limits) and reply_bound(model, params) is None:
         own = getattr(model, "params", None) or {}
-        said = [name for name in REPLY_LIMITS if name in params or name in own]  # without a bound, as with -1
+        said = [name for name in REPLY_LIMITS if name in params or name in own]  # named without a bound, as -1
         return {**params, **dict.fromkeys(said or ["max_tokens"], DEFAULT_REPLY_TOKENS)}
     return params
 

@@ -1,4 +1,4 @@
-"""Model calls of one run: which wait for a slot, which are out, and what an answer frees and settles."""
+"""Model calls of one run: they wait for a slot, are in flight, and are settled with their answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Calls"]
 
 
 class Calls:
-    """The open calls, the slots that they hold or wait for, and the budget that they draw on."""
+    """The open calls, the slots that they hold or wait for, and the budget that they spend."""
 
     def __init__(
         self,
@@ -34,10 +34,10 @@ class Calls:
     ) -> None:
         self.open: dict[int, Call] = {}
         self.made = 0
-        """How many calls there have been."""
+        """The count of all calls."""
         self.slots = Slots(plan.limits, plan.services, seed)
         self.refused: dict[str, str] = {}
-        """By stage, the limit that has refused a request of it in this session."""
+        """By stage, the limit that has refused one of its requests in this session."""
         self._plan = plan
         self._flow = flow
         self._ledger = ledger
@@ -46,15 +46,15 @@ class Calls:
         self._command = command
 
     def request(self, job: Job, role: str, amounts: Mapping[str, float], size: float = 0.0) -> Call:
-        """A job wants to call ``role``'s model; ``amounts`` are reserved when the call is granted.
+        """Make a call of a job to the model of ``role``; ``amounts`` are reserved when the call is granted.
 
-        ``size`` is about how many tokens the prompt has.
+        ``size`` estimates the tokens of the prompt.
         """
         call = Call(self.made, job, role, self._plan.endpoints[role], amounts, size)
         self.made += 1
         self.open[call.id] = job.calls[call.id] = call
         job.asked = True
-        endpoint = self.let_go(job)
+        endpoint = self.free_slot(job)
         if endpoint is None or not endpoint.room(self._flow.now) or not self.grant(call, endpoint):
             self.slots.wait(call, self.rank(job.node, job.item))
         return call
@@ -73,10 +73,10 @@ class Calls:
         estimated: bool = False,
         quotas: Collection[Quota] = (),
     ) -> None:
-        """A granted call has ended, or one that still waited is given up.
+        """Settle a granted call that has ended, or withdraw one that still waits.
 
-        ``pause`` is how long a throttled one was asked to wait, ``outage`` why its endpoint counts as down,
-        ``estimated`` whether ``usage`` was not counted by the server, ``quotas`` what that says of its rates.
+        ``pause`` is the wait in seconds that a throttling answer named, ``outage`` why the endpoint counts as down.
+        ``estimated`` says that the server did not count ``usage``; ``quotas`` are its own account of its rates.
         """
         now = self._flow.now
         del self.open[call.id], call.job.calls[call.id]
@@ -100,14 +100,14 @@ class Calls:
             self._emit(ev.EndpointUp(now, endpoint.name))
 
     def measured(self, endpoint: str, load: Load | None) -> None:
-        """An endpoint has said how full it is; None: it could not be asked."""
+        """Adjust an endpoint's limit to its own account of its load; None if it gave none."""
         known = self.slots.endpoints[endpoint]
         before = known.level
         self.slots.read(endpoint, load, self._flow.now)
         self._limit_changed(known, before)
 
     def grant(self, call: Call, endpoint: Endpoint | None = None) -> bool:
-        """Send a call, refuse it and park its job, or leave it waiting for amounts that others have reserved."""
+        """Send a call and return True; or refuse it and park its job; or return False while others hold its amounts."""
         lacking = self._ledger.lacking(call.amounts)
         if lacking is not None:
             if self._ledger.reserved[lacking] > 0:
@@ -119,7 +119,7 @@ class Calls:
             return True
         if endpoint is None:
             endpoint = self.slots.choose(call.service, self._flow.now)
-            assert endpoint is not None, "whoever grants has seen that there is room"
+            assert endpoint is not None, "the caller has checked that an endpoint has room"
         self.slots.withdraw(call)
         call.reservation = self._ledger.reserve(call.amounts)
         call.started_at, call.endpoint = self._flow.now, endpoint.name
@@ -132,21 +132,23 @@ class Calls:
         return True
 
     def rank_anew(self, job: Job) -> None:
-        """The item of ``job`` has become late: its calls that wait go behind others."""
+        """Rank the waiting calls of ``job`` again, whose item has become late."""
         for call in job.calls.values():
             if self.slots.is_waiting(call):
                 self.slots.wait(call, self.rank(job.node, job.item))
 
     def lose(self) -> None:
-        """Every open call is lost with its session: what one cost that was out nobody can tell, and it counts as all
-        that was set aside for it."""
+        """End the open calls, which are lost with their session.
+
+        The cost of a call in flight is unknown, and counts as all that was reserved for it.
+        """
         for call in list(self.open.values()):
             sent = call.reservation is not None
             spent = {"tokens": call.size, **call.amounts} if sent else {}
             self.answered(call, spent, (round(call.size), 0), None, "lost", estimated=True)
 
     def resize(self, plan: Plan) -> None:
-        """Go on with other endpoints and limits, while no call is open."""
+        """Change the endpoints and limits, while no call is open."""
         self._plan = plan
         before, self.slots = self.slots.limits, Slots(plan.limits, plan.services, self._seed)
         for name, limit in self.slots.limits.items():
@@ -154,7 +156,7 @@ class Calls:
                 self._emit(ev.LimitChanged(self._flow.now, name, limit, "a new session"))
 
     def grant_waiting(self) -> bool:
-        """Give free slots to waiting calls alone: nothing new starts."""
+        """Give free slots to waiting calls only, and start nothing new; True if any was granted."""
         granted = False
         for service in self.slots.services:
             while self.slots.room(service, self._flow.now) and (call := self.slots.first(service)) is not None:
@@ -163,8 +165,8 @@ class Calls:
                 granted = True
         return granted
 
-    def let_go(self, job: Job) -> Endpoint | None:
-        """Take from a job the slot that it holds, if it does."""
+    def free_slot(self, job: Job) -> Endpoint | None:
+        """Free the slot that a job holds and return its endpoint; None if it holds none."""
         if job.slot is None:
             return None
         endpoint, job.slot = self.slots.endpoints[job.slot], None
@@ -177,7 +179,7 @@ class Calls:
             self._emit(ev.LimitChanged(self._flow.now, endpoint.name, level.limit, level.reason))
 
     def rank(self, stage: str, item: Item | None) -> Any:
-        """The place of work among what waits for a slot, the smallest first, by the control policy."""
+        """Return the rank of work that waits for a slot, by the control policy; the smallest goes first."""
         waiting, control = self._as_waiting(stage, item), self._plan.schedule.control
         try:
             return control.rank(waiting)

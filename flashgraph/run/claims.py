@@ -1,8 +1,8 @@
-"""Which values are in work or have been admitted: an edge with ``distinct=`` takes each of them once.
+"""Claims on values: an edge with ``distinct=`` takes each value that is in work or admitted once.
 
-The first item with a key claims it, and hands its claim on to all that comes of it.  Another item with that key is
-filtered while one of these is open, and as long as a pool holds one.  A key is free again where nothing has come of it:
-what was rejected on one minibatch may pass another, and what was retracted may have met an outage.
+The first item with a key claims it, and its descendants inherit the claim.  Another item with that key is filtered
+while a descendant is open, and while a pool holds one.  Then the key is free again: a candidate that one minibatch
+rejected may pass another, and a retracted one may have met an outage.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import attrs
 __all__ = ["Claim", "Claims"]
 
 Key = tuple[Callable[[Any], Hashable], Hashable]
-"""What an edge's function has made of a value: edges that share a function share its keys."""
+"""An edge's function and its result for a value: edges that share a function share its keys."""
 
 
 @attrs.define(eq=False)
 class Claim:
-    """A key, how many open items have come of the one that claimed it, and how many artifacts."""
+    """A key, with the number of open items and of artifacts that hold it."""
 
     key: Key
     carriers: int = 0
@@ -28,7 +28,7 @@ class Claim:
 
 
 class Claims:
-    """The claims that hold, by their keys."""
+    """The claims of one run."""
 
     def __init__(self) -> None:
         self._held: dict[Key, Claim] = {}
@@ -36,7 +36,7 @@ class Claims:
         """By pool and artifact."""
 
     def take(self, key: Key, before: Claim | None) -> Claim | None:
-        """Let an item that has come of the claim ``before`` have a key; None where another item has it."""
+        """Claim a key for an item that holds the claim ``before``; return None if another item holds the key."""
         if before is not None and before.key == key:
             return before
         if key in self._held:
@@ -47,7 +47,7 @@ class Claims:
         return claim
 
     def drop(self, claim: Claim) -> None:
-        """One of the items that carry a claim has ended."""
+        """Count out an item with a claim, which has ended."""
         claim.carriers -= 1
         self._free(claim)
 
@@ -67,5 +67,5 @@ class Claims:
             self._held.pop(claim.key, None)
 
     def state(self) -> tuple[tuple[str, int, int], ...]:
-        """All that holds, for comparisons."""
+        """Return all claims as values: each key, with its open items and its artifacts."""
         return tuple(sorted((repr(c.key[1]), c.carriers, c.artifacts) for c in self._held.values()))

@@ -1,10 +1,10 @@
-"""Functions of the user's own while they run: none of them ends more than itself.
+"""Containment of the user's functions: none of them ends more than its own job.
 
-``sys.exit()`` in a score, ``quit()``, a ``KeyboardInterrupt`` that a function raises, ``loop.stop()``: each fails its
-own job.  A Ctrl-C of the person at the keyboard is none of these, and goes on its way; so does a cancellation.
+``sys.exit()`` in a score, ``quit()``, ``loop.stop()`` or a ``KeyboardInterrupt`` that a function raises fails its own
+job.  A real Ctrl-C and a cancellation pass through.
 
-asyncio lets a `SystemExit` of any task out of the event loop, so that no other task can catch it.  Every task that is
-begun inside of a job is therefore driven by a `Guarded` of its own, which the loop's task factory puts around it.
+asyncio lets a `SystemExit` of any task out of the event loop, and no other task can catch it.  The loop's task factory
+therefore wraps every task that starts inside of a job in a `Guarded`.
 """
 
 from __future__ import annotations
@@ -47,35 +47,37 @@ HANDLERS = ("asyncio.runners", "trio._core._ki", "signal")
 """Modules whose code raises a `KeyboardInterrupt` for a real Ctrl-C."""
 
 GRACE = 10.0
-"""Seconds that a job, or a task that it has left behind, has to end in after it was cancelled; then it is abandoned."""
+"""Seconds in which a cancelled job, or a task that it left behind, must end; after them it is abandoned."""
 
 ABANDONED: list[Any] = []
-"""Coroutines that are left suspended for ever: to let go of one would run it once more."""
+"""Coroutines that stay suspended forever: freeing one would run it again."""
 
 
 class Escaped(FlashgraphError):
-    """A function has raised what would have ended the whole process."""
+    """A function has raised an error that would have ended the whole process."""
 
 
 @attrs.define(eq=False)
 class Inside:
-    """A job's function while it runs: ``what`` names it, ``floor`` is told how long it holds the event loop."""
+    """A job's function while it runs: ``what`` names it, ``floor`` measures how long it holds the event loop."""
 
     what: str
     floor: Floor
     cancelled: bool = False
     abandoned: bool = False
     guards: list[Guarded] = attrs.field(factory=list)
-    """Of its tasks that have not ended."""
+    """The guards of its tasks that have not ended."""
 
     def place(self) -> str:
-        """The innermost line of the user's own at which its first task stands."""
+        """Return the innermost line of user code at which its first task is suspended."""
         return self.guards[0].place() if self.guards else self.what
 
     def abandon(self) -> bool:
-        """Leave its tasks suspended for ever where they stand, which the event loop then takes as ended.  False where
-        that is not possible: trio ends no task whose scopes are open, and where a task factory of somebody else's is in
-        place the tasks are not guarded."""
+        """Leave its tasks suspended forever; the event loop then counts them as ended.
+
+        Return False if that is not possible: trio ends no task with open scopes, and under a foreign task factory the
+        tasks are not guarded.
+        """
         if not self.guards or any(guard.task is None for guard in self.guards):
             return False
         self.abandoned = True
@@ -88,13 +90,16 @@ INSIDE: ContextVar[Inside | None] = ContextVar("flashgraph.inside", default=None
 
 
 class Guarded(Coroutine[Any, Any, Any]):
-    """Drives a coroutine of a job's: converts what it raises by `escaped`, measures how long each of its steps holds
-    the event loop, and lets it wait where another one has held that for long."""
+    """Drives a coroutine of a job.
+
+    It converts raised errors by `escaped` and measures how long each step holds the event loop.  Before a step it waits
+    if another function has held the loop for long.
+    """
 
     def __init__(self, coro: Any, inside: Inside) -> None:
         self.coro = coro
         self.task: asyncio.Task[Any] | None = None
-        """That it is all of, on asyncio."""
+        """The task that runs it, on asyncio."""
         self.inside = inside
         self._waits: Coroutine[Any, Any, None] | None = None
         self._value: Any = None
@@ -111,7 +116,7 @@ class Guarded(Coroutine[Any, Any, Any]):
         return self.send(None)
 
     def __getattr__(self, name: str) -> Any:
-        # What event loops ask a coroutine for: its frame, its name, whether it was started.
+        # Event loops ask a coroutine for its frame, its name, and whether it was started.
         return getattr(self.coro, name)
 
     def send(self, value: Any) -> Any:
@@ -134,7 +139,7 @@ class Guarded(Coroutine[Any, Any, Any]):
 
     async def _let_on(self) -> None:
         """Wait for the floor.  Raises the cancellation of the job."""
-        # Else a deadline that has woken the task, as trio's sleep does it, would end this wait too.
+        # Otherwise a deadline that has woken the task, as in trio's sleep, would end this wait too.
         with anyio.CancelScope(shield=True):
             await self.inside.floor.wait()
         if self.inside.cancelled:
@@ -162,7 +167,7 @@ class Guarded(Coroutine[Any, Any, Any]):
         self.task.cancel()
 
     def place(self) -> str:
-        """The innermost line of the user's own at which it is suspended; else its own name."""
+        """Return the innermost line of user code at which it is suspended, or else its own name."""
         at: Any = self.coro
         found = getattr(at, "__qualname__", repr(at))
         while at is not None:
@@ -196,7 +201,7 @@ class Guarded(Coroutine[Any, Any, Any]):
 
 @contextmanager
 def within(inside: Inside) -> Iterator[None]:
-    """Begin a task of a job's."""
+    """Start a task of a job inside of this block."""
     token = INSIDE.set(inside)
     try:
         yield
@@ -206,7 +211,7 @@ def within(inside: Inside) -> Iterator[None]:
 
 @contextmanager
 def contained(inside: Inside) -> Iterator[None]:
-    """Call a function that is no coroutine.  Raises what that raises, by `escaped`."""
+    """Call a synchronous function of a job inside of this block.  Raises its errors, converted by `escaped`."""
     token = INSIDE.set(inside)
     began = inside.floor.enter(inside.what)
     try:
@@ -221,30 +226,30 @@ def contained(inside: Inside) -> Iterator[None]:
 
 
 def escaped(error: BaseException, *, cancelled: bool = True) -> Exception | None:
-    """Return what a function of the user's own has raised, as the failure of that function alone; None for what is to
-    go on as it is: an ordinary exception, a cancellation, a real Ctrl-C.
+    """Return an error that would end the process as the failure of one job.
 
-    Without ``cancelled`` nobody has cancelled the function, and a cancellation within a group is no reason to go on.
+    None if ``error`` passes through as it is: an ordinary exception, a cancellation or a real Ctrl-C.  With
+    ``cancelled=False`` the job itself was not cancelled, and a cancellation in a group does not pass the group through.
     """
     if isinstance(error, Exception):
         return None
     leaves = _leaves(error)
     if any(_is_interrupt(leaf) or (cancelled and _is_cancellation(leaf)) for leaf in leaves):
         return None
-    # Of a group, what has ended it: the cancellations in it only follow from that.
+    # The error that ended a group: the cancellations in it only follow from that error.
     telling = [leaf for leaf in leaves if not _is_cancellation(leaf)] or leaves
     first = next((leaf for leaf in telling if not isinstance(leaf, Exception)), telling[0])
     if isinstance(first, Exception):
         return first
     said = described(first)
-    for nothing in (": ", ": None", ": 0"):  # as of `exit()`
+    for nothing in (": ", ": None", ": 0"):  # from `exit()`
         said = said.removesuffix(nothing)
     failure = Escaped(f"{said} (it ends this job alone; fix: raise an Exception in its place)")
     return failure.with_traceback(error.__traceback__)
 
 
 def reason(error: Exception) -> str:
-    """Return why a function of the user's has failed that raised ``error``, without secrets of the environment."""
+    """Return the reason of a user function's failure with ``error``, without secrets of the environment."""
     return without_secrets(str(error) if isinstance(error, Escaped) else described(error))
 
 
@@ -265,12 +270,12 @@ def _is_cancellation(error: BaseException) -> bool:
 
 
 def _is_interrupt(error: BaseException) -> bool:
-    """Return whether this is a Ctrl-C of the person at the keyboard."""
+    """Whether this is a real Ctrl-C."""
     return isinstance(error, KeyboardInterrupt) and not _own_interrupt(error)
 
 
 def _own_interrupt(error: KeyboardInterrupt) -> bool:
-    """Whether a statement of some function has raised it, and not a signal that came while the function ran."""
+    """Whether a statement raised it, and not a signal that came while the function ran."""
     at = error.__traceback__
     if at is None:
         return False
@@ -282,7 +287,7 @@ def _own_interrupt(error: KeyboardInterrupt) -> bool:
 
 
 def _handler() -> CodeType | None:
-    """The code of what is called at a Ctrl-C."""
+    """Return the code of the handler of Ctrl-C."""
     handler: Any = signal.getsignal(signal.SIGINT)
     while isinstance(handler, partial):
         handler = handler.func
@@ -290,12 +295,14 @@ def _handler() -> CodeType | None:
 
 
 GUARDS: set[Guarded] = set()
-"""Of tasks that have not ended."""
+"""The guards of tasks that have not ended."""
 
 
 async def swept(grace: float) -> None:
-    """End the tasks that jobs have left behind in this event loop, which ends too: cancel them, and abandon those that
-    do not end within ``grace`` seconds."""
+    """Cancel the tasks that jobs have left behind in this event loop, before it ends.
+
+    Tasks that do not end within ``grace`` seconds are abandoned.
+    """
     if sniffio.current_async_library() != "asyncio":
         return
     loop = asyncio.get_running_loop()

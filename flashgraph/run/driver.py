@@ -1,9 +1,9 @@
 """The one task group that carries out the machine's decisions: it runs functions, calls models and keeps time.
 
 The safety argument is short.  All state is the machine's, and only the pump in `Driver.run` touches the machine,
-between its awaits.  A task never changes state itself: it puts its request, answer or outcome into a list (of
-`Requests`, `Execution` or `Loads`) and wakes the pump, which reports them in the order of their numbers, so that the
-event loop's order is never seen.
+between its awaits.  A task never changes state itself: it puts its request, answer or outcome into a list of
+`Requests`, `Execution` or `Loads`, and wakes the pump.  The pump passes them on in the order of their numbers, so the
+event loop's order has no effect.
 """
 
 from __future__ import annotations
@@ -37,31 +37,34 @@ from flashgraph.tasks.task import Task
 __all__ = ["Driver", "Memory"]
 
 AT_ONCE = 50
-"""Turns of synchronous work alone before other tasks are let on: a graph without any model must not block them."""
+"""Turns with only synchronous work before other tasks run: a graph without any model must not block them."""
 
 IDLE_ROUNDS = 1000
-"""After so many rounds in a row that use nothing of any limit, a run that only its limits could end is drained."""
+"""Rounds in a row without any use of a limit after which a run that only its limits could end is drained."""
 
 DECIDING = "the graph's functions on edges and its pools"
 
 
 class Memory(Protocol):
-    """Where a run's turns are kept; see `flashgraph.run.journal`."""
+    """Keeps a run's turns; see `flashgraph.run.journal`."""
 
     def keep(self, turn: Turn, machine: Machine) -> Callable[[], Awaitable[None]] | None:
-        """Take a turn that has been applied to ``machine``.  What it returns waits until the turn is durable; None when
-        it is already.  Both raise `FlashgraphError` when the turn cannot be kept."""
+        """Keep a turn that has been applied to ``machine``.
+
+        Return a function that waits until the turn is durable; None if it already is.  Both raise `FlashgraphError` if
+        the turn cannot be kept.
+        """
         ...
 
 
 class Driver:
     """Runs a machine to its end.
 
-    ``models`` are by role; ``endpoints`` are the models at the endpoints of roles that have several.
-    ``settle`` is for virtual clocks: awaiting it lets everything due at one instant happen before the driver looks,
-    so that the log does not depend on the order in which an event loop runs tasks.  A real clock needs none.
-    ``memory`` keeps the turns; ``resumed`` is what was told from it again before.  ``reveal`` is called whenever all
-    that has happened is durable, and at the end.  ``goal`` is what the run is for in this session.
+    ``models`` are by role; ``endpoints`` are the models at the endpoints of roles that have several.  ``settle`` is for
+    virtual clocks: awaiting it lets everything due at one instant happen before the driver looks.  The log then does
+    not depend on the order in which an event loop runs tasks.  ``memory`` keeps the turns, and ``start`` is the state
+    that it led to.  ``reveal`` is called whenever all events are durable, and at the end.  ``goal`` is the run's goal
+    in this session.
     """
 
     def __init__(
@@ -75,7 +78,7 @@ class Driver:
         seconds: float | None = None,
         settle: Callable[[], Awaitable[None]] | None = None,
         memory: Memory | None = None,
-        resumed: SessionStart | None = None,
+        start: SessionStart | None = None,
         reveal: Callable[[], None] = lambda: None,
         goal: Goal = NO_GOAL,
     ) -> None:
@@ -85,29 +88,29 @@ class Driver:
         self._settle = settle
         self._memory = memory
         self._reveal = reveal
-        self._unheard: int | None = None
-        """The first call that is not in the memory, once the run is being stopped."""
-        self._resumed = resumed = resumed or SessionStart.first(machine)
+        self._unkept: int | None = None
+        """The first call that the memory does not have, once the run is being stopped."""
+        self._start = start = start or SessionStart.first(machine)
         self._began = 0.0
-        self._reached = resumed.at
+        self._reached = start.at
         self._endless = [n for n, s in machine.plan.sources.items() if s.rounds is None and s.reads is not None]
-        """Sources that never stop by themselves."""
+        """The sources that never stop by themselves."""
         self._used: tuple[dict[str, float], int] = ({}, 0)
-        """What was used of the limits, and how many rounds of these had ended when that last changed."""
+        """The use of the limits, and the count of ended rounds of those sources when it last changed."""
         self._wake = anyio.Event()
         self._clock = loop_clock()
-        """Of the event loop: on asyncio it can be read from another thread too."""
+        """The event loop's clock, which on asyncio other threads can read too."""
         self._floor = Floor(self._clock, self._awake)
         self._deciding = Inside(DECIDING, self._floor)
         self._stop: End | None = None
         self._drain: End | None = None
-        self._reopen = resumed.reopen
+        self._reopen = start.reopen
         self._goal: Goal | None = goal
         self._stopping = False
         tells: dict[str, Any] = {"elapsed": lambda: self.elapsed, "wake": self._awake}
-        self._requests = Requests(machine, models, endpoints or {}, resumed.served, stop=self.stop, **tells)
+        self._requests = Requests(machine, models, endpoints or {}, start.served, stop=self.stop, **tells)
         self._execution = Execution(
-            machine, task, self.resources, self._requests, self._floor, resumed, stop=self.stop, **tells
+            machine, task, self.resources, self._requests, self._floor, start, stop=self.stop, **tells
         )
         self._loads = Loads(machine, models, endpoints or {}, **tells)
 
@@ -116,13 +119,15 @@ class Driver:
 
     @property
     def abandoned(self) -> list[str]:
-        """Jobs that did not end when they were cancelled, and where each stands."""
+        """The jobs that did not end when they were cancelled, with the line of each."""
         return self._execution.abandoned
 
     @property
     def elapsed(self) -> float:
-        """Seconds on the run's clock since `run` began, over all of its sessions; never less than a timer that has
-        gone off, which rounding could otherwise leave forever a hair in the future."""
+        """Seconds on the run's clock since `run` began, over all of its sessions.
+
+        Never less than a timer that has expired: a rounding error could leave the timer in the future forever.
+        """
         return max(self._clock() - self._began, self._reached)
 
     def stop(self, end: End) -> None:
@@ -137,11 +142,11 @@ class Driver:
         self._wake.set()
 
     async def run(self) -> None:
-        """Returns when the machine has a status.  Cancelling it cancels everything that runs.
+        """Run until the machine has a status.  A cancellation cancels everything that runs.
 
-        Raises what the machine does, as when a pool cannot be told an event; the run has failed of it then.
+        Raises the machine's errors, such as one of a pool; the run has then failed.
         """
-        self._began = anyio.current_time() - self._resumed.at
+        self._began = anyio.current_time() - self._start.at
         try:
             with guarded_loop() as self._execution.guarded, nullcontext() if self._settle else self._floor.watched():
                 await self._pump()
@@ -151,8 +156,8 @@ class Driver:
             self.machine.fail(End("failed", Cause.ERROR, said))
             raise error from error.__cause__
         finally:
-            # What was cut off is settled, so that the account is true; but it is not kept: it stays open, and a run
-            # that is resumed does it again.  Nothing is decided: a machine that has raised is changed by half.
+            # Cancelled requests are settled, so that the account is true.  The memory does not keep that: their work
+            # stays open, and a resumed run does it again.  Nothing is decided: a machine that raised is inconsistent.
             apply(Turn(self.elapsed, self._requests.answers(), halted=True), self.machine)
             self._reveal()
 
@@ -175,7 +180,7 @@ class Driver:
         self._execution.abandon_all()
 
     async def _turns(self, tasks: TaskGroup) -> None:
-        await self._carry_out(list(self._resumed.commands), tasks)
+        await self._carry_out(list(self._start.commands), tasks)
         tasks.start_soon(self._loads.watch)
         at_once = 0
         while True:
@@ -189,19 +194,19 @@ class Driver:
                 try:
                     await durable()
                 except FlashgraphError as error:
-                    self._forgotten(error)
+                    self._memory_failed(error)
             if self._stop is not None or self.machine.stopping:
-                # What was decided may not be kept: no request goes out for it.
+                # The memory may not keep these decisions, so no request is sent for them.
                 commands = [c for c in commands if isinstance(c, Start | Cancel)]
             self._reveal()
             await self._carry_out(commands, tasks)
             if self.machine.status is not None:
                 self._loads.end()
                 return
-            # A command may turn out to change nothing (a cancel that comes too late): only a turn without any
-            # commands has said all there is to say.
+            # A command may change nothing, as a cancellation that comes too late, and then no event follows.  So the
+            # driver waits only after a turn without commands.
             if self._execution.ended and self._settle is None and at_once < AT_ONCE and not self._floor.held:
-                at_once += 1  # what synchronous functions have returned needs nobody else
+                at_once += 1  # results of synchronous functions need no other task
             elif told or commands:
                 at_once = 0
                 await (self._settle or anyio.lowlevel.checkpoint)()
@@ -209,8 +214,10 @@ class Driver:
                 await self._wait()
 
     def _drain_if_idle(self) -> None:
-        """Drain a run that nothing would ever end: its sources go on, and its rounds use nothing of its limits, as
-        where no attempt calls the model that the budget counts calls of."""
+        """Drain a run that would never end: its sources continue, and its rounds use nothing of its limits.
+
+        One example is a budget of calls for attempts that call no model.
+        """
         ledger = self.machine.ledger
         if not self._endless or self._seconds is not None or not ledger.limits:
             return
@@ -239,19 +246,19 @@ class Driver:
         self._wake = anyio.Event()
 
     def _take_turn(self) -> tuple[bool, list[Command], Callable[[], Awaitable[None]] | None]:
-        """Tell the machine what has happened: whether anything had, what it wants done, and what to wait for first."""
+        """Apply a turn to the machine; return whether anything happened, the commands, and a wait before them."""
         machine, now = self.machine, self.elapsed
         stop, self._stop = self._stop, None
         drain, self._drain = self._drain, None
         reopen, self._reopen = self._reopen, None
-        capacity = self._resumed.capacity if reopen is not None else None
-        tested = self._resumed.tested if reopen is not None else {}
+        capacity = self._start.capacity if reopen is not None else None
+        tested = self._start.tested if reopen is not None else {}
         goal, self._goal = self._goal, None
         answered, completed = self._requests.answers(), self._execution.completed()
         asked, measured = self._requests.asked(), self._loads.measured()
         if stop is not None:
-            # First, so that what is cut off now stays open: of this turn only the answers are kept, and a run that is
-            # resumed does the rest again.
+            # First, so that work which is cancelled now stays open.  The memory keeps only the answers of this turn,
+            # and a resumed run does the rest again.
             if reopen is not None:
                 apply(Turn(now, reopen=reopen, halted=True, capacity=capacity, tested=tested), machine)
                 reopen, capacity, tested = None, None, {}
@@ -264,11 +271,11 @@ class Driver:
         self._requests.decided(first)
         told = bool(answered or completed or asked or drain is not None or stop or measured)
         if machine.stopping:
-            self._unheard = first if self._unheard is None else self._unheard
-            # What was cut off is asked again, as after a kill.  But a request that was granted and never sent has cost
+            self._unkept = first if self._unkept is None else self._unkept
+            # Cancelled requests are made again, as after a kill.  But one that was granted and never sent has cost
             # nothing, which only this session knows.
-            heard = tuple(a for a in turn.answered if a.call < self._unheard and (a.how != "cancelled" or not a.spent))
-            durable = self._keep(Turn(now, heard, halted=True)) if heard else None
+            kept = tuple(a for a in turn.answered if a.call < self._unkept and (a.how != "cancelled" or not a.spent))
+            durable = self._keep(Turn(now, kept, halted=True)) if kept else None
         else:
             durable = self._keep(turn) if told or commands or machine.changed else None
         machine.changed = False
@@ -280,11 +287,11 @@ class Driver:
         try:
             return self._memory.keep(turn, self.machine)
         except FlashgraphError as error:
-            self._forgotten(error)
+            self._memory_failed(error)
             return None
 
-    def _forgotten(self, error: FlashgraphError) -> None:
-        """The memory takes no more: the run stops, and can be resumed from what was kept."""
+    def _memory_failed(self, error: FlashgraphError) -> None:
+        """Stop the run, because the memory takes no more; it can be resumed from the turns before."""
         self._memory = None
         if self.machine.status is not None:
             self.machine.fail(End("failed", Cause.JOURNAL, str(error)))
@@ -295,7 +302,7 @@ class Driver:
     async def _carry_out(self, commands: list[Command], tasks: TaskGroup) -> None:
         for command in commands:
             if self._floor.held:
-                # A function has just taken long: signals and answers are heard before the next one begins.
+                # A function has just taken long: signals and answers are processed before the next one begins.
                 await (self._settle or anyio.lowlevel.checkpoint)()
                 self._floor.release()
             match command:
@@ -310,7 +317,7 @@ class Driver:
 
 
 def _alone(error: Exception) -> Exception:
-    """Without the groups that task groups wrap around a single exception: they say nothing to who started one run."""
+    """Return an error without the groups that task groups wrap around a single exception."""
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

@@ -1,7 +1,7 @@
-"""What happened in a run, as values in order that nobody changes: the log that invariants, progress and journals read.
+"""The events of a run, frozen and in order: the log that invariants, progress and journals read.
 
-``at`` is in seconds of the run's clock since its start.  Items, jobs, rounds, groups and calls are known by
-numbers that count from 0 within a run.
+``at`` is in seconds on the run's clock.  Items, jobs, rounds, groups and calls have numbers that count from 0 within a
+run.
 """
 
 from __future__ import annotations
@@ -50,11 +50,15 @@ Fate = Literal["consumed", "filtered", "discarded", "cancelled", "failed"]
 
 @statically_frozen
 class Event:
+    """An event of a run, ``at`` seconds on its clock."""
+
     at: float
 
 
 @statically_frozen
 class RunStarted(Event):
+    """A run of a graph started."""
+
     graph: str
     schedule: str
     seed: int
@@ -62,7 +66,7 @@ class RunStarted(Event):
 
 @statically_frozen
 class Emitted(Event):
-    """A source's emission number ``emission`` opened ``round``; ``version`` is the view's that it read."""
+    """A source's emission number ``emission`` opened ``round``; ``version`` is that of the view that it read."""
 
     source: str
     round: int
@@ -72,7 +76,7 @@ class Emitted(Event):
 
 @statically_frozen
 class Created(Event):
-    """An item came to be on ``edge``, with its parents, its round, its place in a group and its stamps."""
+    """An item was made for ``edge``, with its parents, its round, its place in a group and its stamps."""
 
     item: int
     edge: str
@@ -96,6 +100,8 @@ class Queued(Event):
 
 @statically_frozen
 class Dequeued(Event):
+    """An item left its edge's queue, which then held ``depth`` items."""
+
     item: int
     edge: str
     depth: int
@@ -113,7 +119,7 @@ class Ended(Event):
 
 @statically_frozen
 class JobStarted(Event):
-    """A worker of ``stage`` took up ``item``; ``workers`` are busy now.  ``lag`` is the item's at that moment."""
+    """A worker of ``stage`` took up ``item``; ``workers`` are busy now, and ``lag`` is the item's at that moment."""
 
     job: int
     stage: str
@@ -125,6 +131,8 @@ class JobStarted(Event):
 
 @statically_frozen
 class JobEnded(Event):
+    """A job ended after ``seconds``."""
+
     job: int
     stage: str
     how: Literal["done", "failed", "cancelled"]
@@ -135,8 +143,7 @@ class JobEnded(Event):
 
 @statically_frozen
 class CallStarted(Event):
-    """A model request was sent; ``in_flight`` are out at its endpoint now.  Which endpoint of a role's answers is known
-    from here."""
+    """A model request was sent to ``endpoint``, which now has ``in_flight`` requests in flight."""
 
     call: int
     job: int
@@ -149,9 +156,9 @@ class CallStarted(Event):
 class CallEnded(Event):
     """A model request ended.
 
-    One that was ``"throttled"`` (429) counts as none: it is asked again as another call.  So may be one that
-    ``"failed"``, which does count.  ``estimated`` says that the tokens are not the server's count: of a request that
-    was cut off there is none, nor of any where it counts nothing.
+    A ``"throttled"`` one (429) does not count as a call, and is tried again as another call.  A ``"failed"`` one
+    counts, and may be tried again.  ``estimated`` says that the tokens are not the server's count: a cancelled request
+    has none, and some servers never count.
     """
 
     call: int
@@ -168,9 +175,11 @@ class CallEnded(Event):
 
 @statically_frozen
 class EdgeFailed(Event):
-    """A function on ``edge`` raised ``error``, its ``function``: the ``"when"``, ``"scatter"``, ``"order"``,
-    ``"release"``, ``"failure rule"`` or ``"staleness rule"``.  ``place`` is the innermost line of the user's own that
-    raised it, or the edge's.  What it was asked about fails next."""
+    """A function on ``edge`` raised ``error``, and its item or group fails next.
+
+    ``function`` is its role: ``"when"``, ``"scatter"``, ``"order"``, ``"distinct"``, ``"release"``, ``"failure rule"``
+    or ``"staleness rule"``.  ``place`` is the user's innermost line that raised it, or the line of the edge.
+    """
 
     edge: str
     function: str
@@ -180,7 +189,7 @@ class EdgeFailed(Event):
 
 @statically_frozen
 class Released(Event):
-    """A group went on over ``edge`` with ``arrived`` of ``size`` members; the second time as an amendment."""
+    """A group was released over ``edge`` with ``arrived`` of ``size`` members; the second time as an amendment."""
 
     group: int
     edge: str
@@ -192,8 +201,7 @@ class Released(Event):
 
 @statically_frozen
 class GroupFailed(Event):
-    """A group failed at ``edge``, which gathers it: ``failed`` of ``size`` members failed, or a function of the edge
-    raised."""
+    """A group failed at its gathering ``edge``: by ``failed`` of ``size`` members, or by an error of a function."""
 
     group: int
     edge: str
@@ -213,7 +221,7 @@ class Repaired(Event):
 
 @statically_frozen
 class Admitted(Event):
-    """A pool took an item in as ``artifact`` and rose to ``version``."""
+    """A pool admitted an item as ``artifact``, and rose to ``version``."""
 
     pool: str
     version: int
@@ -227,6 +235,8 @@ class Admitted(Event):
 
 @statically_frozen
 class Confirmed(Event):
+    """A pool confirmed a provisional artifact, and rose to ``version``."""
+
     pool: str
     version: int
     artifact: int
@@ -235,6 +245,8 @@ class Confirmed(Event):
 
 @statically_frozen
 class Retracted(Event):
+    """A pool retracted a provisional artifact, and rose to ``version``."""
+
     pool: str
     version: int
     artifact: int
@@ -252,8 +264,10 @@ class EvidenceAdded(Event):
 
 @statically_frozen
 class ChampionChanged(Event):
-    """The artifact that a run hands out of a pool is another one now, or more is known of it; ``artifact`` is None
-    where the pool has none any more.  ``score`` is the pool's own, ``evidence`` what the estimate rests on."""
+    """The champion of a pool changed, or the evidence for it did; ``artifact`` is None if the pool has none.
+
+    ``score`` is the pool's own, ``evidence`` the basis of the estimate.
+    """
 
     pool: str
     version: int
@@ -265,12 +279,16 @@ class ChampionChanged(Event):
 
 @statically_frozen
 class RoundEnded(Event):
+    """A round ended: none of its items is open."""
+
     round: int
     failed: bool
 
 
 @statically_frozen
 class Resized(Event):
+    """The control policy gave ``stage`` so many ``workers``."""
+
     stage: str
     workers: int
 
@@ -286,7 +304,7 @@ class LimitChanged(Event):
 
 @statically_frozen
 class RateLearned(Event):
-    """An endpoint has told that it takes ``limit`` requests or tokens (``of``) in ``seconds``; they are kept to."""
+    """An endpoint stated a rate limit: ``limit`` requests or tokens (``of``) in ``seconds``."""
 
     endpoint: str
     of: str
@@ -296,7 +314,7 @@ class RateLearned(Event):
 
 @statically_frozen
 class EndpointDown(Event):
-    """An endpoint does not answer; its work goes to the role's others, and it is tried again after ``seconds``."""
+    """An endpoint is down; its work goes to the role's others, and it is tried again after ``seconds``."""
 
     endpoint: str
     seconds: float
@@ -312,20 +330,22 @@ class EndpointUp(Event):
 
 @statically_frozen
 class Late(Event):
-    """The item's group has gone on without it: its round no longer waits for it."""
+    """The item's group was released without it, and its round no longer waits for it."""
 
     item: int
 
 
 @statically_frozen
 class Reopened(Event):
-    """A run that had ended or was killed goes on; ``jobs`` were running then and run again."""
+    """A run that had ended or was killed was resumed; ``jobs`` were running at that time, and run again."""
 
     jobs: int
 
 
 @statically_frozen
 class RunEnded(Event):
+    """A run ended, with ``open_items`` open items."""
+
     status: RunStatus
     cause: Cause
     reason: str

@@ -41,11 +41,11 @@ WORKERS = 32
 """Executions of a stage at once in threads or processes, if it does not say how many."""
 
 CUT_OFF = Failed(Cause.CANCELLED, "cancelled", "cancelled")
-"""How a job ends that says nothing more."""
+"""The outcome of a cancelled job."""
 
 
 class Execution:
-    """The jobs of a run that are carried out.
+    """The running jobs of a run.
 
     ``elapsed`` is the run's clock; ``wake`` tells the driver that a job has ended, ``stop`` ends the run.
     """
@@ -57,7 +57,7 @@ class Execution:
         resources: Mapping[str, Any],
         requests: Requests,
         floor: Floor,
-        resumed: SessionStart,
+        session: SessionStart,
         *,
         elapsed: Callable[[], float],
         wake: Callable[[], None],
@@ -72,15 +72,15 @@ class Execution:
         self._elapsed = elapsed
         self._wake = wake
         self._stop = stop
-        self._sequential = resumed.stream
-        self._cursors = dict(resumed.cursors)
+        self._sequential = session.stream
+        self._cursors = dict(session.cursors)
         nodes = {n: s.spec for n, s in plan.stages.items()} | dict(plan.sources)
         self._params = {name: plan.params_of(spec) for name, spec in nodes.items()}
         self._returns = {name: ReturnType.of(spec, plan.checked.ports) for name, spec in nodes.items()}
         bodies = {name: stage.spec.body for name, stage in plan.stages.items()}
         elsewhere = {name: stage.spec for name, stage in plan.stages.items() if stage.spec.runs != "loop"}
         self._plain = {n for n, b in bodies.items() if not (_takes_context(b) or _is_async(b) or n in elsewhere)}
-        """Stages that are a function of their item alone, on the event loop."""
+        """The stages whose function takes the item alone, on the event loop."""
         self._elsewhere = {
             name: partial(run_in, spec.runs, spec.workers or WORKERS, spec.body) for name, spec in elsewhere.items()
         }
@@ -88,17 +88,17 @@ class Execution:
         self._names = {name: f"stage {name!r}" for name in plan.stages}
         self._completed: list[Completed] = []
         self._inside: dict[int, Inside] = {}
-        """The functions of the jobs that run."""
+        """By job, its running function."""
         self.guarded = False
         """Whether the event loop guards the tasks of jobs."""
         self._cancelled: dict[int, tuple[float, Job]] = {}
-        """When running jobs were cancelled, the first first."""
+        """When running jobs were cancelled, the earliest first."""
         self.abandoned: list[str] = []
-        """Jobs that did not end when they were cancelled, and where each stands."""
+        """The jobs that did not end when they were cancelled, with the line of each."""
         self._running: dict[int, anyio.TaskHandle[None] | None] = {}
-        """The tasks of the jobs that run; None while one is being started."""
+        """By running job, its task; None while it is being started."""
         self._parked: set[int] = set()
-        """Jobs that the budget has parked, and whose tasks have ended since."""
+        """The jobs that the budget has parked, whose tasks have ended."""
 
     @property
     def busy(self) -> bool:
@@ -112,7 +112,7 @@ class Execution:
 
     @property
     def patience(self) -> float | None:
-        """When the job that was cancelled first is abandoned; None where none was cancelled."""
+        """When the job that was cancelled first is abandoned; None if none is being cancelled."""
         return next(iter(self._cancelled.values()))[0] + GRACE if self._cancelled else None
 
     def completed(self) -> tuple[Completed, ...]:
@@ -120,7 +120,7 @@ class Execution:
         return taken(self._completed, lambda done: done.job)
 
     def finish(self, job: Job, outcome: Outcome, **state: Any) -> None:
-        """Take a job as ended."""
+        """End a job with its outcome."""
         self._completed.append(Completed(job.id, outcome, **state))
         self._wake()
 
@@ -130,6 +130,7 @@ class Execution:
             self._abandon(self._machine.jobs[number])
 
     def cancel(self, job: Job) -> None:
+        """Cancel a job's task, if it runs; end a parked job."""
         if (task := self._running.get(job.id)) is not None:
             self._cancelled[job.id] = (self._elapsed(), job)
             self._inside[job.id].cancelled = True
@@ -139,7 +140,7 @@ class Execution:
             self.finish(job, CUT_OFF)
 
     def give_up(self) -> None:
-        """Abandon jobs that have outlived their cancellation by the grace."""
+        """Abandon jobs that still run `GRACE` seconds after their cancellation."""
         while self._cancelled:
             at, job = next(iter(self._cancelled.values()))
             if self._elapsed() < at + GRACE:
@@ -147,8 +148,10 @@ class Execution:
             self._abandon(job)
 
     def _abandon(self, job: Job) -> None:
-        """Take a job as ended that does not end: its function catches its cancellation, or waits where that does not
-        reach it.  The run goes on, and ends, without it."""
+        """End a job whose task does not end: its function catches the cancellation, or waits where none arrives.
+
+        The run continues, and ends, without it.
+        """
         self._cancelled.pop(job.id, None)
         inside = self._inside[job.id]
         what = f"stage {job.node!r} (job {job.id}) did not end within {GRACE:g} s of its cancellation"
@@ -166,6 +169,7 @@ class Execution:
         self.finish(job, Failed(Cause.ABANDONED, said, "cancelled"))
 
     def start(self, start: Start, tasks: TaskGroup) -> None:
+        """Start a job: run its function, in a task of its own if it is async."""
         job = start.job
         if job.kind == "source":
             self._draw(start)
@@ -186,7 +190,7 @@ class Execution:
             at = Context(
                 self._task,
                 start.views.get(spec.reads or ""),
-                # Not by a number: those are given in the order in which things happen to end.
+                # Not by the number of the job or item, which depends on the order in which others ended.
                 f"{self._machine.seed}/{job.node}/{job.item.path}/{job.item.repairs}" if job.item else "",
                 self._params[job.node],
                 lag=job.lag,
@@ -203,7 +207,7 @@ class Execution:
                 self._requests.admit(job)
             with within(inside):
                 task = tasks.create_task(self._work(job, body, arguments, at), name=f"{job.node} #{job.id}")
-            # Else an eager event loop, which Python has from 3.12 on, has been through with it.
+            # An eager event loop, as in Python 3.12 and later, may have ended it already.
             if job.id in self._running:  # pragma: no branch
                 self._running[job.id] = task
             return
@@ -256,7 +260,7 @@ class Execution:
         outcome: Outcome = CUT_OFF
         try:
             if job.cancelled:
-                return  # before it began: while others held the event loop
+                return  # before it began, while another function held the event loop
             made = body(*arguments)
             value = self._returns[job.node].checked(
                 await (made if self.guarded else Guarded(made, self._inside[job.id]))
@@ -265,7 +269,7 @@ class Execution:
         except anyio.get_cancelled_exc_class() as foreign:
             if anyio.current_effective_deadline() == -math.inf:
                 raise
-            # Nobody has cancelled this job: it awaited something that was cancelled, and has failed of it.
+            # The job itself was not cancelled: it awaited something else that was.
             said = f"{type(foreign).__name__}: it awaited what somebody else has cancelled"
             outcome = Failed(Cause.RAISED, said)
         except BaseException as raised:
@@ -298,7 +302,7 @@ def _takes_context(body: Callable[..., Any]) -> bool:
 
 
 def _telling(error: Exception) -> Exception:
-    """Of an exception group, as a stage's own task group raises, the exception that says most about the run."""
+    """Return the exception of a group, as from a stage's task group, that matters most to the run."""
     leaves = [error]
     while any(isinstance(e, ExceptionGroup) for e in leaves):
         leaves = [x for e in leaves for x in (e.exceptions if isinstance(e, ExceptionGroup) else [e])]

@@ -1,7 +1,7 @@
-"""Who holds the event loop: functions that block it are named, and others are let on between two that do.
+"""Functions that block the event loop: they are named in a warning, and other tasks run between two of them.
 
-While a function computes or waits without awaiting, nothing else goes on: no request is read, no Ctrl-C is heard, no
-deadline is kept.  Many that do so in a row, as all members of a group at its beginning, would add up.
+While a function computes or waits without awaiting, nothing else runs: no request is read, no Ctrl-C is processed, no
+deadline is kept.  Several in a row, as all members of a new group, would add up.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from flashgraph.errors import is_own
 __all__ = ["Floor"]
 
 LONG = 0.05
-"""Seconds after which others are let on before the next function runs."""
+"""Seconds after which other tasks run before the next function."""
 
 WARNED = 0.5
-"""Seconds after which a function is warned of."""
+"""Seconds after which a function that has returned is named in a warning."""
 
 STILL = 5.0
-"""Seconds after which a function that has not returned is warned of."""
+"""Seconds after which a function that has not returned is named in a warning."""
 
 TICK = 0.2
-"""Seconds between two looks at what holds the event loop."""
+"""Seconds between two looks at the event loop."""
 
 _log = logging.getLogger("flashgraph")
 
 
 @attrs.define
 class _Slow:
-    """What a function has held the event loop for in all, and at how much it is warned of next."""
+    """The total of seconds for which a function held the event loop, and the total at the next warning."""
 
     times: int = 0
     seconds: float = 0.0
@@ -46,12 +46,15 @@ class _Slow:
 
 
 class Floor:
-    """The event loop's floor in one run.  ``clock`` is the event loop's; ``wake`` has the run look soon, and
-    `release` the floor: without it nobody waits for that, and functions are only warned of."""
+    """The right to run on the event loop, in one run.
+
+    ``clock`` is the event loop's.  ``wake`` makes the run call `release` soon; without it functions never wait, and are
+    only named in warnings.
+    """
 
     def __init__(self, clock: Callable[[], float], wake: Callable[[], None] | None = None) -> None:
         self.held = False
-        """Whether a function has held the floor for long since it was released the last time."""
+        """Whether a function has held the floor for long since the last release."""
         self._clock = clock
         self._wake = wake
         self._free = anyio.Event()
@@ -59,18 +62,21 @@ class Floor:
         self._what = ""
         self._since: float | None = None
         self._seen: tuple[float, str] | None = None
-        """Of the function that has the floor: since when, and which function of the user's own was seen at work."""
-        self._told: float | None = None
-        """Since when the function has had the floor that was warned of before it returned."""
+        """When the present function took the floor, and the user's function that was seen running since."""
+        self._warned: float | None = None
+        """When the function took the floor that was last named in a warning before it returned."""
         self._slow: dict[str, _Slow] = {}
 
     def enter(self, what: str) -> float:
-        """A function begins; ``what`` names it where it is not seen at work.  Returns the time for `leave`."""
+        """Give the floor to a function and return the time for `leave`.
+
+        ``what`` names the function if no function of the user's is seen running.
+        """
         self._what, self._since = what, time.monotonic()
         return self._clock()
 
     def leave(self, began: float) -> None:
-        """It has returned, or awaits something."""
+        """Take the floor from a function that has returned, or awaits something."""
         since, self._since = self._since, None
         took = self._clock() - began
         if took < LONG:
@@ -87,7 +93,7 @@ class Floor:
         await self._free.wait()
 
     def release(self) -> None:
-        """Others have been let on: whoever waits may go on."""
+        """Let the waiting functions continue: other tasks have run."""
         if self.held:
             self.held = False
             free, self._free = self._free, anyio.Event()
@@ -95,7 +101,7 @@ class Floor:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Look at what holds the floor, from a thread."""
+        """Look from a thread, at intervals, at the function that holds the floor."""
         over = threading.Event()
 
         def watch() -> None:
@@ -109,7 +115,7 @@ class Floor:
             over.set()
 
     def look(self) -> None:
-        """Note which function of the user's own holds the floor, if one has for a moment."""
+        """Note the user's function that holds the floor, if it has held it for a moment."""
         since = self._since
         if since is None or (held := time.monotonic() - since) < TICK / 2:
             return
@@ -117,9 +123,9 @@ class Floor:
         if place is None or self._since != since:
             return
         self._seen = (since, place)
-        if held >= STILL and self._told != since:
-            self._told = since
-            _log.warning("%s has held the event loop for %.0f s, and still does: nothing else goes on", place, held)
+        if held >= STILL and self._warned != since:
+            self._warned = since
+            _log.warning("%s has held the event loop for %.0f s, and still does: nothing else runs", place, held)
 
     def _warn(self, place: str, took: float) -> None:
         slow = self._slow.setdefault(place, _Slow())
@@ -138,7 +144,7 @@ class Floor:
 
 
 def _place(frame: FrameType | None) -> str | None:
-    """The innermost function of the user's own on a stack, and where it is defined."""
+    """Return the innermost function of the user's on a stack, and the line of its definition."""
     while frame is not None:
         code = frame.f_code
         if is_own(str(frame.f_globals.get("__name__", "")), code.co_filename):

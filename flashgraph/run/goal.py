@@ -1,6 +1,6 @@
-"""What ends a run before its budget does: a champion that is good enough, or proposals that no longer improve on it.
+"""A run's goal: it ends before its budget does, by a good enough champion or by proposals without improvement.
 
-The machine looks at its goal itself, and is told it in a turn: a run that is replayed ends as it ended.
+The goal is part of a turn, and the machine itself checks it, so that a replay ends like the run.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["NO_GOAL", "Goal", "Goals", "proposing"]
 
 @attrs.frozen
 class Goal:
-    """What a run is for.
+    """The ends of a run that its budget does not set.
 
-    It ends when its champion has a score of at least ``target``, or has the score ``perfect`` on all of so many
-    ``samples``; and when so many proposals in a row (``patience``) have been judged without a better champion.
-    ``seconds`` is the time that it has.
+    The run ends when its champion has a score of at least ``target``, or the score ``perfect`` on all ``samples``
+    samples.  It also ends when ``patience`` proposals in a row were judged without a better champion.  ``seconds`` is
+    its time limit.
     """
 
     target: float | None = None
@@ -38,7 +38,7 @@ NO_GOAL = Goal()
 
 
 def proposing(graph: GraphSpec) -> frozenset[str]:
-    """The sources whose rounds lead to a stage that counts proposals, without passing a pool."""
+    """Return the sources whose rounds lead to a stage that spends proposals, without passing a pool."""
     stages = {stage.name for stage in graph.stages if "proposals" in stage.spends}
     return frozenset(s.name for s in graph.sources if stages & downstream(graph, s.name))
 
@@ -47,26 +47,28 @@ def proposing(graph: GraphSpec) -> frozenset[str]:
 class Goals:
     """A run's goal, and how far the run is from it.
 
-    A run that has no patience left opens no new rounds of the sources in ``proposers``, but what is open goes on: a
-    better champion from there gives it its patience back.
+    Without patience left, a run opens no new rounds of the sources in ``proposers``.  Open rounds continue, and a
+    better champion from them restores the patience.
     """
 
     proposers: frozenset[str]
     goal: Goal = Goal()
     met: bool = False
-    """Whether the champion has reached it."""
+    """Whether the champion has reached the goal."""
     _seen: Artifact | None = None
-    """The champion when it was last looked at."""
+    """The champion at the last look."""
     _since: float = 0.0
-    """Proposals that had been counted when it became the champion."""
+    """The count of proposals when it became the champion."""
 
     def aim(self, goal: Goal) -> None:
-        """Go on with another goal."""
+        """Set another goal."""
         self.goal, self.met = goal, False
 
     def look(self, pool: Any, champion: Artifact | None, proposals: float) -> End | None:
-        """Take note of the champion, which is in ``pool``, and of how many ``proposals`` there were so far; returns
-        how the run ends now; None: it goes on."""
+        """Note the champion, which is in ``pool``, and the number of ``proposals`` so far.
+
+        Return how the run ends now; None if it continues.
+        """
         if champion is not None and champion is not self._seen:
             if _better(champion, self._seen):
                 self._since = proposals
@@ -79,10 +81,10 @@ class Goals:
         goal, champion = self.goal, self._seen
         if champion is None or champion.provisional or champion.score is None:
             return None
-        # A validation on some samples may be a lucky one; of a complete one the mean counts, as in published loops.
+        # A partial validation may be lucky, so its estimate counts; for a complete one the mean counts, as published.
         known = champion.evidence
         score = champion.score if known is None or known.complete else known.estimate
-        # A mean of floats may lie below by a rounding error.
+        # A mean of floats may be below the target by a rounding error.
         if goal.target is not None and score >= goal.target - 1e-9 * max(1.0, abs(goal.target)):
             said = f"a score of {score:.3f} was reached, the target is {goal.target:g}"
             return End("stopped", Cause.TARGET, said)
@@ -94,14 +96,14 @@ class Goals:
         return End("stopped", Cause.PERFECT, said)
 
     def closed(self, proposals: float) -> Collection[str]:
-        """The sources that open no new rounds."""
+        """Return the sources that open no new rounds."""
         return self.proposers if self._waited(proposals) else ()
 
     def _waited(self, proposals: float) -> bool:
         return self.goal.patience is not None and proposals - self._since >= self.goal.patience
 
     def given_up(self, proposals: float) -> End | None:
-        """How the run ends when nothing is open any more and it has no patience left; None if it has."""
+        """Return how a run without open rounds ends if it has no patience left; None if it has some."""
         if not self._waited(proposals):
             return None
         return End("stopped", Cause.PATIENCE, self._impatient(proposals))
@@ -115,7 +117,7 @@ class Goals:
 
 
 def _better(champion: Artifact, before: Artifact | None) -> bool:
-    """Whether a champion improves on the one before: more evidence for the same artifact is no improvement."""
+    """Whether a champion improves on the last one; more evidence for the same artifact is no improvement."""
     if before is None:
         return True
     if champion.id == before.id:

@@ -1,4 +1,4 @@
-"""The test split: how candidates do on samples that no stage has seen, paid from what the run's budget has left."""
+"""The held-out test: candidates on samples that no stage has seen, paid from the rest of the run's budget."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import Any
 
 import anyio
@@ -58,20 +59,21 @@ async def held_out(
     limit: int | None = None,
     others: Mapping[str, Model] | None = None,
 ) -> tuple[HeldOut, ...]:
-    """Let each candidate attempt every test sample with ``model``, which is open, and settle it on ``ledger``.
+    """Let each candidate attempt every test sample with ``model``, which is open, and settle the costs on ``ledger``.
 
     ``stage`` tries a candidate on a sample (`Graph.tests_with`), with the run's ``params`` and open ``resources``; by
     default it is the task's own ``attempt``.  ``others`` are the open models of the task's further roles.  At most
-    ``limit`` requests are in flight at once, by default ``model.limit``.
-    ``examined`` keeps the calls: what an earlier session of the run has had an answer for is not asked again.
+    ``limit`` requests are in flight, by default ``model.limit``.  ``examined`` keeps the calls, so that no call which
+    an earlier session of the run has paid is made again.
 
-    Raises `BudgetExhausted` when the budget does not last, before the first request if that is plain from the number
-    of calls; `ModelUnavailable` and `ModelRefused` as the model does; `JournalError` when ``examined`` cannot keep one.
+    Raises `BudgetExhausted` if the budget does not suffice, before the first request if the number of calls shows it.
+    Raises `ModelUnavailable` and `ModelRefused` as the model does, and `JournalError` if ``examined`` fails to keep a
+    call.
     """
     if lacking := beyond(ledger, unanswered(task, candidates, stage, examined)):
         raise BudgetExhausted(lacking)
     limit = model.limit if limit is None else limit
-    desk = _Desk(model, ledger, examined, limit, others or {})
+    gateway = _Gateway(model, ledger, examined, limit, others or {})
     workers = anyio.CapacityLimiter(limit)
     body = attempt if stage is None else stage.body
     scores = [[task.least] * len(task.test) for _ in candidates]
@@ -82,8 +84,7 @@ async def held_out(
         async with workers:
             if fatal:
                 return
-            stream = random.Random(f"held-out/{index}")
-            llm = desk.seat(candidates[which], index)
+            stream, llm = random.Random(f"held-out/{index}"), gateway.llm_of(candidates[which], index)
             at: Context[Any] = Context(task, None, stream, params or {}, llm=llm, resources=resources or {})
             try:
                 made = body(Work(candidates[which], "test", index), at)
@@ -92,20 +93,24 @@ async def held_out(
             except BaseException as raised:
                 if (error := raised if isinstance(raised, Exception) else escaped(raised)) is None:
                     raise
-                if isinstance(error, BudgetExhausted | JournalError) or (isinstance(error, ModelError) and error.fatal):
+                if _ends_test(error):
                     fatal.append(error)
                     tasks.cancel_scope.cancel()
                 failures[which][index] = reason(error)
 
     with guarded_loop():
         async with anyio.create_task_group() as tasks:
-            for index in range(len(task.test)):
-                for which in range(len(candidates)):
-                    with within(Inside("the held-out test", Floor(anyio.current_time))):
-                        tasks.start_soon(one, which, index)
+            for index, which in product(range(len(task.test)), range(len(candidates))):
+                with within(Inside("the held-out test", Floor(anyio.current_time))):
+                    tasks.start_soon(one, which, index)
     if fatal:
         raise fatal[0]
     return tuple([_weighed(task, s, f) for s, f in zip(scores, failures, strict=True)])
+
+
+def _ends_test(error: Exception) -> bool:
+    """Whether no other attempt can succeed after ``error``."""
+    return isinstance(error, BudgetExhausted | JournalError) or (isinstance(error, ModelError) and error.fatal)
 
 
 def _weighed(task: Task[Any, Any], scores: Sequence[float], failures: Mapping[int, str]) -> HeldOut:
@@ -119,7 +124,7 @@ def unanswered(
     stage: StageSpec | None = None,
     examined: Examined | None = None,
 ) -> int:
-    """How many attempts a test takes for which no model was asked in an earlier session; 0 where none asks one."""
+    """Return how many attempts of a test call a model and were not answered in an earlier session."""
     if stage is not None and stage.llm is None:
         return 0
     works = [_named(candidate, index) for candidate in candidates for index in range(len(task.test))]
@@ -127,12 +132,12 @@ def unanswered(
 
 
 def _named(candidate: Mapping[str, str], index: int) -> str:
-    """Names one candidate on one sample."""
+    """Return a name for one candidate on one sample."""
     return hashlib.sha256(json.dumps([dict(candidate), index], sort_keys=True).encode()).hexdigest()[:32]
 
 
 def beyond(ledger: Ledger, attempts: int) -> str:
-    """Why so many attempts, of at least one call each, cannot be paid; empty where they may be."""
+    """Return why the budget cannot pay so many attempts, of at least one call each; empty if it may."""
     for limit, left in ledger.remaining().items():
         if limit in ("tokens", "usd") and left <= 0:
             return f"no {limit} are left"
@@ -141,8 +146,8 @@ def beyond(ledger: Ledger, attempts: int) -> str:
     return ""
 
 
-class _Desk:
-    """The model as all attempts share it: a request reserves its share of the budget before it is sent."""
+class _Gateway:
+    """The model that all attempts share: a request reserves its share of the budget before it is sent."""
 
     def __init__(
         self, model: Model, ledger: Ledger, examined: Examined | None, limit: int, others: Mapping[str, Model]
@@ -153,7 +158,7 @@ class _Desk:
         self._settled = anyio.Event()
         self._tries = Tries(lambda: ledger.limits, anyio.current_time)
 
-    def seat(self, candidate: Mapping[str, str], index: int) -> Llm:
+    def llm_of(self, candidate: Mapping[str, str], index: int) -> Llm:
         """Return the model as the attempt of a candidate at a sample sees it."""
         work = _named(candidate, index)
 

@@ -1,4 +1,4 @@
-"""A run's hook: a function that hears of every event, and is heard no more when it breaks or holds the run up."""
+"""A run's hook: a function that is called with every event, until it raises or holds the run up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flashgraph.run.events import Event
 __all__ = ["Hook"]
 
 SECONDS = 5.0
-"""Seconds that a hook may take in all, beside its `SHARE` of the run's time."""
+"""Seconds that a hook may use in total, beside its `SHARE` of the run's time."""
 
 SHARE = 0.05
 
@@ -21,14 +21,17 @@ _log = logging.getLogger("flashgraph")
 
 
 class Hook:
-    """Calls a function with events, on the event loop between two turns: it finds the machine at rest, and everything
-    waits until it returns.  One that raises, or takes too much of the run's time, is not called again."""
+    """Calls a function with events, on the event loop between two turns, so that the machine is at rest.
+
+    Everything waits until it returns.  A function that raises, or takes too much of the run's time, is dropped.
+    """
 
     def __init__(self, call: Callable[[Event], None]) -> None:
         self._call: Callable[[Event], None] | None = call
         self._took = 0.0
 
     def tell(self, event: Event) -> None:
+        """Call the function with an event."""
         if self._call is None:
             return
         began = anyio.current_time()

@@ -1,4 +1,4 @@
-"""Jobs and model calls, and the commands by which the state machine has them carried out."""
+"""Jobs and model calls, and the state machine's commands to the driver."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Job:
     stamps: Mapping[str, int] = attrs.field(factory=dict)
     reservation: int | None = None
     slot: str | None = None
-    """The endpoint of which it holds a slot for its first request."""
+    """The endpoint whose slot it holds for its first request."""
     lag: int = 0
     cancelled: bool = False
     done: bool = False
     refused: bool = False
-    """Whether the budget has refused a request of it: it is parked, and runs again in a session that has more."""
+    """Whether the budget has refused one of its requests: it is parked, and runs again in a session with more."""
     outbox: list[Item] = attrs.field(factory=list)
     emission: int = 0
     calls: dict[int, Call] = attrs.field(factory=dict)
@@ -46,8 +46,8 @@ class Job:
 class Call:
     """A model request of a job: waiting for one of a service's endpoints, in flight at one, or ended.
 
-    ``size`` is about how many tokens its prompt has, ``tokens`` what is expected of it and its reply; ``by_then`` is
-    what its endpoint had been sent when it was, with itself, ``among`` how many of its slots were in use.
+    ``size`` estimates the tokens of its prompt, ``tokens`` those of prompt and reply.  ``by_then`` sums up everything
+    sent to its endpoint, up to this call, and ``among`` counts the slots in use at that moment.
     """
 
     id: int
@@ -68,9 +68,11 @@ class Call:
 @statically_frozen
 class Start:
     """Run ``job``: a source on the view of its pool, a stage on its item's ``value``, a repair stage on ``stale``.
-    ``views`` are the values of the pools it reads; ``refreshed`` says that a refresh rule chose the newest;
-    ``beside`` counts the rounds of the source that are open, ``turn`` the emissions of all sequential sources,
-    ``champion`` is what the run would hand out of the pool."""
+
+    ``views`` are the values of the pools that it reads; ``refreshed`` says that a refresh rule chose the newest.  For a
+    source, ``beside`` counts its open rounds, ``turn`` the emissions of all sequential sources, and ``champion`` is the
+    pool's champion.
+    """
 
     job: Job
     value: Any
@@ -84,17 +86,21 @@ class Start:
 
 @statically_frozen
 class Cancel:
+    """Cancel a running job."""
+
     job: Job
 
 
 @statically_frozen
 class Grant:
+    """Send the request of a call."""
+
     call: Call
 
 
 @statically_frozen
 class Refuse:
-    """The budget cannot pay for the call: ``limit`` names what is lacking.  Its job is parked; see `Job.refused`."""
+    """Refuse a call for which the budget lacks some of ``limit``.  Its job is parked; see `Job.refused`."""
 
     call: Call
     limit: str
@@ -105,7 +111,7 @@ Command = Start | Cancel | Grant | Refuse
 
 @statically_frozen
 class Done:
-    """A job's result; ``uses`` are the artifacts it named (None: it named none)."""
+    """A job's result; ``uses`` are the artifacts that it named (None: it named none)."""
 
     value: Any
     uses: tuple[int, ...] | None = None
@@ -113,6 +119,8 @@ class Done:
 
 @statically_frozen
 class Failed:
+    """The failure or cancellation of a job."""
+
     cause: Cause
     reason: str
     how: Literal["failed", "cancelled"] = "failed"

@@ -24,9 +24,9 @@ T = TypeVar("T")
 
 
 def run_alone(function: Callable[[], Awaitable[T]], backend: str) -> T:
-    """Return what an async function returns, in an event loop of its own.
+    """Run an async function in an event loop of its own, and return its result.
 
-    Raises `FlashgraphError` where a job has cancelled the tasks of the run itself.
+    Raises `FlashgraphError` if a job has cancelled the tasks of the run itself.
     """
     try:
         return anyio.run(function, backend=backend)
@@ -39,20 +39,22 @@ def run_alone(function: Callable[[], Awaitable[T]], backend: str) -> T:
 
 
 def loop_clock() -> Callable[[], float]:
-    """The clock of the running event loop, which is read at each step of each job: without looking which loop it is."""
+    """Return the clock of the running event loop, which is read at each step of each job, so it must be fast."""
     if sniffio.current_async_library() == "asyncio":
         return asyncio.get_running_loop().time
     return anyio.current_time
 
 
 _runs: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
-"""By event loop, the runs that go on in it."""
+"""By event loop, the number of its runs."""
 
 
 @contextmanager
 def guarded_loop() -> Iterator[bool]:
-    """Guard the tasks of jobs in the running event loop, and the loop against being stopped by one; gives whether the
-    tasks are, which trio does not allow for."""
+    """Guard the tasks of jobs in the running event loop, and guard the loop against ``stop()`` by a job.
+
+    The block receives whether the tasks are guarded, which is not possible on trio.
+    """
     if sniffio.current_async_library() != "asyncio":
         yield False
         return

@@ -190,7 +190,7 @@ class Machine:
     def completed(self, job: Job, outcome: Outcome) -> None:
         """Take the outcome of a job that has ended."""
         # At once: the jobs that its result waits for may be waiting for this very slot.
-        self.calls.let_go(job)
+        self.calls.free_slot(job)
         self._commits.take(job, outcome)
 
     def stop(self, end: End) -> None:

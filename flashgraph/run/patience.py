@@ -1,4 +1,4 @@
-"""Asking again after a fault that may pass: who has met one waits without a slot, and then queues for one anew."""
+"""Tries of a request after a fault that may pass: it backs off without a slot, and then queues for one again."""
 
 from __future__ import annotations
 
@@ -43,34 +43,38 @@ LONGEST_PAUSE = 60.0
 
 
 REFUSED = 3
-"""Tries of a request that an endpoint refuses for good, as with 403, although it has answered others."""
+"""Tries of a request that an endpoint refuses, as with 403, although it has answered others."""
 
 MANY = 5
-"""Requests that fail at an endpoint with none answered between them: then the endpoint is at fault and not a request.
-Fewer may be a few prompts that a filter or a defect of the server always refuses."""
+"""Failed requests at an endpoint, with none answered between them, that put the endpoint at fault.
+
+Fewer may be a few prompts that a filter or a defect of the server always refuses.
+"""
 
 FULL = 4
-"""How many times as often as usual a request is turned away by an endpoint that lets others in: it is full, and no
-request is at fault."""
+"""Factor on the tries of a throttled request at an endpoint that lets others in: it is full, and the request is sound.
+"""
 
 ELSEWHERE = 12
-"""Tries of a request that one endpoint fails, in all, where a role has others that may answer it."""
+"""Tries of a request that one endpoint fails, in total, if other endpoints may answer it."""
 
 Ruling = Literal["again", "request", "endpoint"]
-"""What follows a fault: ask again, or the request has failed, or the endpoint has."""
+"""The consequence of a fault: try again, or the request is at fault, or the endpoint is."""
 
 
 @attrs.define(eq=False)
 class Patience:
-    """How often one request has met each kind of fault.  One that is an endpoint's is counted by endpoint, since one
-    that takes nothing must not end a request that another would answer; any other is the request's, wherever it is
-    met."""
+    """The faults that one request has met, by kind.
+
+    Faults of an endpoint are counted by endpoint: one that takes nothing must not end a request that another would
+    answer.  All others are the request's own.
+    """
 
     _met: Counter[tuple[type[Exception], str]] = attrs.field(factory=Counter)
     _since: dict[str, float] = attrs.field(factory=dict)
 
     def ends(self, endpoint: str, fault: PassingFault) -> bool:
-        """Take note of ``fault``: whether it has now been met as often as it may be, and `PassingFault.final` holds."""
+        """Count a fault; return whether the request has used up its tries, so that `PassingFault.final` holds."""
         kind = type(fault) if isinstance(fault, Throttled) else type(fault.final)
         met = (kind, endpoint if isinstance(fault.final, ModelUnavailable | ModelRefused) else "")
         self._met[met] += 1
@@ -78,34 +82,34 @@ class Patience:
 
     @property
     def total(self) -> int:
-        """How many faults the request has met."""
+        """The number of faults that the request has met."""
         return self._met.total()
 
     def since(self, endpoint: str, now: float) -> float:
-        """Return when the request has met the first fault of an endpoint: ``now``, if this is it."""
+        """Return the time of the request's first fault at an endpoint: ``now``, if this is it."""
         return self._since.setdefault(endpoint, now)
 
 
 @attrs.define(eq=False)
 class EndpointHealth:
-    """What endpoints have done lately, by which a fault is the endpoint's or a request's.
+    """The recent answers and faults of endpoints, to tell an endpoint's fault from a request's.
 
     A prompt that always gets a 403 or a 5xx must not end a run whose other requests are answered.  An endpoint that is
     down, or refuses its key, must not fail one request after the other.
     """
 
     _answered: dict[str, float] = attrs.field(factory=dict)
-    """When the request was sent that was sent last of those that were answered, by endpoint."""
+    """By endpoint, when the latest of the answered requests was sent."""
     _failing: defaultdict[str, dict[str, float]] = attrs.field(factory=lambda: defaultdict(dict))
-    """When requests have met a fault the last time, by endpoint and request, since it has answered a later one."""
+    """By endpoint and request, the time of the last fault, if no later request was answered."""
 
     def answered(self, endpoint: str, sent: float) -> None:
-        """An endpoint has answered a request that was ``sent`` then: it was up at that time, and not only before."""
+        """Note the answer to a request that was ``sent`` then: the endpoint was up at that time."""
         self._answered[endpoint] = sent = max(sent, self._answered.get(endpoint, sent))
         self._failing[endpoint] = {r: at for r, at in self._failing[endpoint].items() if at >= sent}
 
     def failed(self, endpoint: str, request: str, at: float) -> None:
-        """A request, by its key, has met a fault that may be the endpoint's."""
+        """Note a request, by its key, that has met a fault which may be the endpoint's."""
         self._failing[endpoint][request] = at
 
     def rule(
@@ -119,9 +123,10 @@ class EndpointHealth:
         beside: int = 0,
         others: bool = False,
     ) -> Ruling:
-        """Return what follows a ``fault`` that a request has met at an endpoint, which works on so many ``beside`` it.
+        """Return the consequence of a ``fault`` that a request has met at an endpoint.
 
-        ``others`` says that other endpoints may answer the request.
+        ``beside`` counts the other requests that the endpoint works on; ``others`` says that another endpoint may
+        answer the request.
         """
         ends = patience.ends(endpoint, fault)
         if not suspect(fault):
@@ -129,7 +134,7 @@ class EndpointHealth:
         since = patience.since(endpoint, now)
         certain = not isinstance(fault.final, MalformedReply)
         if isinstance(fault.final, ModelRefused) and fault.final.certain:
-            beside = 0  # what it says of the key does not depend on the request
+            beside = 0  # a refused key does not depend on the request
         ruling = self._ruling(endpoint, request, since, beside, certain=certain)
         lets_others_in = self._answered_since(endpoint, since)
         clear = isinstance(fault.final, ModelRefused) and (ruling == "endpoint" or lets_others_in)
@@ -145,9 +150,9 @@ class EndpointHealth:
         return "again" if patience.total < more else "request"
 
     def _ruling(self, endpoint: str, request: str, since: float, beside: int, *, certain: bool) -> Ruling:
-        """Return who is at fault, by what others have met at the endpoint ``since`` the request met it first.
+        """Return who is at fault, by the answers and faults of others since the request's first fault (``since``).
 
-        ``certain`` says that one which has never answered is: unless it still works on others, which will show it.
+        ``certain`` says that an endpoint without any answer is at fault, unless it still works on other requests.
         """
         if self._answered_since(endpoint, since):
             return "request"
@@ -162,17 +167,17 @@ class EndpointHealth:
 
 
 def passing(error: PassingFault | ModelRefused) -> PassingFault:
-    """Return ``error``, or as a fault that may pass one of an endpoint that refuses a request."""
+    """Return a passing fault for ``error``; an endpoint that refuses a request gets a few tries."""
     return error if isinstance(error, PassingFault) else PassingFault(error, tries=REFUSED)
 
 
 def suspect(fault: PassingFault) -> bool:
-    """Whether a fault may be its endpoint's: it is down, refuses all requests, or answers with what is no reply."""
+    """Whether a fault may be its endpoint's: it is down, refuses all requests, or sends malformed replies."""
     return isinstance(fault.final, ModelUnavailable | ModelRefused | MalformedReply)
 
 
 def ending(fault: PassingFault, ruling: Ruling) -> ModelError:
-    """Return the error that a request ends with: by the ``ruling`` it is at fault, or its endpoint is."""
+    """Return the error that ends a request, by whether the ``ruling`` finds it or its endpoint at fault."""
     if ruling == "request":
         if not fault.final.fatal:
             return fault.final
@@ -183,12 +188,11 @@ def ending(fault: PassingFault, ruling: Ruling) -> ModelError:
 
 
 async def patiently(ask: Callable[[], Awaitable[T]], key: str) -> T:
-    """Await ``ask`` until it raises no `PassingFault`; whatever else it raises goes through at once.  When it has been
-    tried often enough is for ``ask`` to say, with a `Patience`.
+    """Await ``ask`` until it raises no `PassingFault`; other errors pass through at once.
 
-    The pause is the one that the server asked for, else a doubling one.  Both are stretched by up to a quarter, or
-    everybody who met a fault at one moment would come back at one moment; by how much is drawn from ``key``, so
-    that a run can be told again.
+    ``ask`` itself ends the tries, with a `Patience`.  The pause is the one that the server asked for, or else a
+    doubling one.  A random part of up to a quarter is added, so that requests do not come back all at one moment.  It
+    is drawn from ``key``, so that a run can be replayed.
     """
     try:
         return await ask()
@@ -197,9 +201,9 @@ async def patiently(ask: Callable[[], Awaitable[T]], key: str) -> T:
 
 
 async def reply_of(model: Model, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
-    """What ``model`` answers to who has no scheduler to ask again for it.
+    """Return the reply of ``model`` without a scheduler, with further tries after faults that may pass.
 
-    Raises what the model raises, and of a `PassingFault` that does not pass its ``final``.
+    Raises the model's errors, and the ``final`` of a `PassingFault` that does not pass.
     """
     patience = Patience()
 
@@ -215,7 +219,7 @@ async def reply_of(model: Model, messages: Sequence[Message], params: Mapping[st
 
 
 async def _again(ask: Callable[[], Awaitable[T]], key: str, first: PassingFault) -> T:
-    """What follows a first try that has failed; apart, so that the others do not pay for it."""
+    """Try again after a first failed try; in a function of its own, so that successful requests do not pay for it."""
     earlier = [first]
 
     def wait(state: tenacity.RetryCallState) -> float:
@@ -231,7 +235,7 @@ async def _again(ask: Callable[[], Awaitable[T]], key: str, first: PassingFault)
         reraise=True,
     )
 
-    # It awaits only what it recognises as a coroutine function, which a bound partial is not.
+    # tenacity awaits only what it recognises as a coroutine function, which a partial is not.
     async def one_try() -> T:
         if earlier:
             raise earlier.pop()

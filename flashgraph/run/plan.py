@@ -1,4 +1,4 @@
-"""A plan: a checked graph, a schedule and the models' limits, compiled into what the scheduler looks up."""
+"""A plan: a checked graph, a schedule and the models' limits, compiled into lookups for the scheduler."""
 
 from __future__ import annotations
 
@@ -63,17 +63,19 @@ class EdgePlan:
     on_failure: Failure
     keeps_orphans: bool
     judges: bool = attrs.field(init=False)
-    """Whether the staleness rule may say anything but that the item passes."""
+    """Whether the staleness rule may do anything but accept."""
 
     @judges.default
     def _judges(self) -> bool:
         return not isinstance(self.stale, Accept)
 
     distinct: Callable[[Any], Hashable] | None = None
-    """The key of which the edge takes each value once; None in a serial schedule: published loops judge equal texts
-    again."""
+    """The function whose keys the edge takes once each.
+
+    None in a serial schedule, because published loops judge equal texts again.
+    """
     orders: bool = attrs.field(init=False)
-    """Whether its queue's order asks a function."""
+    """Whether its queue's order calls a function."""
 
     @orders.default
     def _orders(self) -> bool:
@@ -82,8 +84,11 @@ class EdgePlan:
 
 @attrs.frozen
 class StagePlan:
-    """A stage with its bounds: ``rank`` is its place in topological order, ``distance`` its edges to a pool,
-    ``endpoint`` the service of its model role: an endpoint, or the name of several."""
+    """A stage with its bounds.
+
+    ``rank`` is its place in topological order, and ``distance`` counts its edges to a pool.  ``endpoint`` is the
+    service of its model role: an endpoint, or the name of several.
+    """
 
     spec: StageSpec
     workers: int
@@ -95,7 +100,7 @@ class StagePlan:
 
 @attrs.frozen
 class Plan:
-    """What `Machine` needs to know of a graph; see `compile_plan`."""
+    """A graph as `Machine` uses it; see `compile_plan`."""
 
     checked: CheckedGraph
     schedule: Schedule
@@ -107,30 +112,32 @@ class Plan:
     outgoing: Mapping[str, tuple[EdgePlan, ...]]
     incoming: Mapping[str, tuple[EdgePlan, ...]]
     gathers: Mapping[str, tuple[str, ...]]
-    """By scattering edge: the gathering edges that its groups arrive at."""
+    """By scattering edge, the gathering edges that its groups arrive at."""
     reaches: Mapping[str, Mapping[str, tuple[str, ...]]]
-    """By scattering edge, and by edge: those of them that a member may still come to from there."""
+    """By scattering edge and by edge, the gathering edges that a member can still reach from there."""
     limits: Mapping[str, Limits]
-    """Requests in flight by endpoint."""
+    """By endpoint, the limits on requests in flight."""
     endpoints: Mapping[str, str]
-    """Service by role."""
+    """By role, its service."""
     services: Mapping[str, Mapping[str, float]]
-    """By service: the endpoints that it may use, with their weights."""
+    """By service, the endpoints that it may use, with their weights."""
 
     @property
     def graph(self) -> GraphSpec:
         return self.checked.spec
 
     def params_of(self, node: SourceSpec | StageSpec | None) -> Mapping[str, Any]:
-        """The parameters by the names that a node knows them by, which an included graph's were given a prefix to."""
+        """Return the parameters by a node's own names for them: those of an included graph have a prefix."""
         prefix = "" if node is None else node.prefix
         return {n.removeprefix(prefix): v for n, v in self.params.items() if n.startswith(prefix)}
 
 
 @attrs.frozen
 class Capacity:
-    """What a run can do at once: workers by stage, limits by endpoint (as text), the service of each model role, and
-    the services.  It may be another one in every session of a run."""
+    """The part of a plan that may differ between the sessions of a run.
+
+    Workers are by stage, limits by endpoint (as text), endpoints by model role, and endpoints with weights by service.
+    """
 
     workers: Mapping[str, int]
     limits: Mapping[str, str]
@@ -143,7 +150,7 @@ class Capacity:
         return cls(workers, {n: str(limits) for n, limits in plan.limits.items()}, plan.endpoints, plan.services)
 
     def put_in(self, plan: Plan) -> Plan:
-        """A plan with this capacity in the place of its own."""
+        """Return a plan with this capacity instead of its own."""
         stages = {
             name: attrs.evolve(
                 stage, workers=self.workers[name], endpoint=self.endpoints[stage.spec.llm] if stage.spec.llm else None
@@ -164,11 +171,11 @@ def compile_plan(
 ) -> Plan:
     """Compile a graph without problems.
 
-    ``endpoints`` names the service of each model role, ``limits`` how many requests each endpoint takes at once, and
-    ``services`` the endpoints of each service with their weights; without it, every endpoint is a service.
+    ``endpoints`` names the service of each model role, and ``limits`` bounds the requests in flight at each endpoint.
+    ``services`` has the endpoints of each service with their weights; without it, every endpoint is a service.
 
-    Raises `DataError` for limits under which no request could be sent, and when a loop edge's own capacity is too small
-    for the schedule's window (`check` has asked for the default one only).
+    Raises `DataError` for limits under which no request could be sent.  Also if a loop edge's own capacity is too small
+    for the schedule's window (`check` has used the default window).
     """
     graph = checked.spec
     policies = _limits(limits)

@@ -14,11 +14,10 @@ __all__ = ["EdgeQueue"]
 
 
 class EdgeQueue:
-    """Items waiting on an edge.
+    """The items that wait on an edge.
 
-    ``held`` counts items that are out for repair and keep their place meanwhile; on a scattering edge ``opened``
-    counts groups of which members still wait, which keep their place too.  ``changes`` counts what may have changed
-    the head.
+    ``held`` counts items under repair, which keep their room in the queue.  On a scattering edge ``opened`` counts
+    groups with waiting members, which keep theirs too.  ``changes`` counts the operations that may change the head.
     """
 
     def __init__(self, capacity: float, order: QueueRule) -> None:
@@ -28,7 +27,7 @@ class EdgeQueue:
         self.changes = 0
         self._order = None if order == fifo() else order
         self._entries: deque[tuple[bool, Any, int, Item]] = deque()
-        """In the order in which they leave: keys are a user's, and only a push, which may be refused, compares them."""
+        """In the order in which they leave.  Only a push compares the user's keys, because it may be refused."""
         self._gone: set[int] = set()
 
     def __len__(self) -> int:
@@ -36,7 +35,7 @@ class EdgeQueue:
 
     @property
     def waiting(self) -> int:
-        """Items that could be taken now."""
+        """The number of items that could be taken now."""
         return len(self._entries) - len(self._gone)
 
     @property
@@ -44,7 +43,10 @@ class EdgeQueue:
         return len(self._entries) - len(self._gone) + self.held + self.opened >= self.capacity
 
     def push(self, item: Item) -> None:
-        """Raises what the order's key function raises, or its keys when they are compared; it is then as before."""
+        """Add an item.
+
+        Raises the errors of the order's key function and of comparing keys; the queue is then unchanged.
+        """
         key = None if self._order is None else self._order.key(item.value, item.version)
         entry = (item.late, key, item.id, item)
         self.changes += 1
@@ -58,7 +60,7 @@ class EdgeQueue:
         return [entry[3] for entry in self._entries if entry[2] not in self._gone]
 
     def head(self) -> Item | None:
-        """The item that leaves next."""
+        """Return the item that leaves next; None if there is none."""
         while self._entries and self._entries[0][2] in self._gone:
             self._gone.discard(self._entries.popleft()[2])
         return self._entries[0][3] if self._entries else None
@@ -72,17 +74,17 @@ class EdgeQueue:
         return item
 
     def remove(self, item: Item) -> None:
-        """Take ``item`` out, wherever it stands."""
+        """Remove ``item``, wherever it is in the queue."""
         self.changes += 1
         self._gone.add(item.id)
 
     def demote(self, item: Item) -> None:
-        """Move ``item``, which has just become late, behind the others."""
+        """Move ``item``, which has just become late, behind those that are not."""
         self.changes += 1
         place = next(place for place, entry in enumerate(self._entries) if entry[3] is item)
         entry = (True, *self._entries[place][1:])
         del self._entries[place]
         try:
             insort(self._entries, entry)
-        except Exception:  # among what is late its key meets others than when it came
+        except Exception:  # among late items, its key is compared with other keys than at its push
             self._entries.append(entry)

@@ -1,4 +1,4 @@
-"""The model calls of a stored run, given again: what was paid once is looked at as often as one likes."""
+"""A model that answers from the calls of a stored run, at no cost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from flashgraph.llm.sharing import Shared
 __all__ = ["ReplayModel"]
 
 LIMIT = 64
-"""Requests at once where there is no other model."""
+"""Requests in flight at once, without another model."""
 
 SHOWN = 80
 """Characters of a request that an error shows."""
@@ -30,11 +30,11 @@ Key = tuple[tuple[str, str], ...]
 
 @attrs.define(eq=False)
 class ReplayModel:
-    """Answers a request as it was answered in the stored run ``run`` (a folder, or a name below ``runs/``).
+    """Answers a request as the stored run ``run`` did (a folder, or a name below ``runs/``).
 
-    Requests are known by their messages alone.  One that was answered several times is given its replies in their
-    order, and the last one from then on.  They take no time and cost nothing.  A request that the run has not had
-    goes to ``otherwise``, or fails.
+    Requests are known by their messages alone.  Equal requests get the run's replies in their order, and the last reply
+    from then on.  Replies take no time and cost nothing.  A request that the run did not have goes to ``otherwise``, or
+    fails.
     """
 
     run: str
@@ -57,7 +57,7 @@ class ReplayModel:
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """What the other model sends with each request that does not say otherwise."""
+        """The other model's own parameters of requests."""
         return getattr(self.otherwise, "params", None) or {}
 
     @property
@@ -67,7 +67,7 @@ class ReplayModel:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        """Read the run's calls, and hold the other model.
+        """Read the run's calls, and hold the other model open.
 
         Raises `DataError` when there is no such run, and `flashgraph.run.journal.JournalError` when it cannot be read.
         """
@@ -82,9 +82,9 @@ class ReplayModel:
         yield self._read()
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
-        """The run's reply to ``messages``.
+        """Return the run's reply to ``messages``, or the other model's.
 
-        Raises `RequestFailed` where it has none and there is no other model, else what that one raises.
+        Raises `RequestFailed` if the run has no reply and there is no other model, and the other model's errors.
         """
         if (replies := self._kept.value) is None:
             raise RuntimeError(f"{self.name} is not open: use `async with model.open():` around its calls")
@@ -97,16 +97,16 @@ class ReplayModel:
         said = text_of(messages[-1]["content"]) if messages else ""
         raise RequestFailed(
             f"{self.name}: the run has no answer to {said[:SHOWN]!r}{'...' if len(said) > SHOWN else ''}; it has "
-            f"{len(replies)} requests. Name a model for what is new: {self.name}?else=MODEL"
+            f"{len(replies)} requests. Name a model for new requests: {self.name}?else=MODEL"
         )
 
     def worst_cost(self, prompt: int, completion: int) -> float | None:
-        """Free, but for what goes to the other model."""
+        """Return the other model's bound; without one, requests are free."""
         return 0.0 if self.otherwise is None else self.otherwise.worst_cost(prompt, completion)
 
     @property
     def bounds_cost(self) -> bool:
-        """Whether the other model's does, if there is one."""
+        """Whether the other model's `worst_cost` is a bound, if there is one."""
         return self.otherwise is None or bounds_cost(self.otherwise)
 
     def pricing(self) -> Price:
@@ -114,11 +114,11 @@ class ReplayModel:
         return LOCAL if self.otherwise is None else pricing(self.otherwise)
 
     def pin(self, price: Price) -> bool:
-        """Pin the other model's."""
+        """Pin the other model's price."""
         return self.otherwise is not None and pin(self.otherwise, price)
 
     async def load(self) -> Load | None:
-        """How full the other model's server says it is."""
+        """Return the load of the other model's server, by its own account."""
         ask = getattr(self.otherwise, "load", None)
         return None if ask is None else await ask()
 
@@ -145,5 +145,5 @@ class ReplayModel:
 
 
 def _key(messages: Sequence[Message]) -> Key:
-    """As the journal keeps them: parts as their JSON."""
+    """Return messages as the journal keeps them: parts as their JSON."""
     return tuple((message["role"], text_of(message["content"])) for message in messages)

@@ -1,4 +1,4 @@
-"""What a run leaves behind."""
+"""The result of a run: its artifacts, its end and its costs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["Failing", "Raising", "Result", "ResultArtifact", "Spent", "failures_
 
 
 def texts_of(value: Any) -> dict[str, str] | None:
-    """The component texts of an artifact's value: a mapping of texts, an object with such a ``text``, or a text.
+    """Return the component texts of an artifact's value: a mapping of texts, an object with such a ``text``, or a text.
 
-    None for a value that is none of these.
+    None for any other value.
     """
     if isinstance(value, str):
         return {"text": value}
@@ -39,7 +39,7 @@ SEVERAL = 3
 
 @attrs.frozen
 class Failing:
-    """A stage that failed in so many of its jobs, most often for this reason."""
+    """A stage with failed jobs, and their most frequent reason."""
 
     stage: str
     failed: int
@@ -51,7 +51,7 @@ class Failing:
 
 
 def failures_in(events: Iterable[Event]) -> list[Failing]:
-    """The stages that failed, in the order in which they first did."""
+    """Return the stages that failed, in the order of their first failures."""
     reasons: dict[str, Counter[str]] = {}
     ended: Counter[str] = Counter()
     for event in events:
@@ -68,7 +68,7 @@ def failures_in(events: Iterable[Event]) -> list[Failing]:
 
 @attrs.frozen
 class Raising:
-    """A function on an edge that raised so many times, most often this error."""
+    """A function on an edge that raised, and its most frequent error."""
 
     edge: str
     function: str
@@ -81,7 +81,7 @@ class Raising:
 
 
 def raised_in(events: Iterable[Event]) -> list[Raising]:
-    """The functions on edges that raised, in the order in which they first did."""
+    """Return the functions on edges that raised, in the order of their first errors."""
     errors: dict[tuple[str, str], Counter[str]] = {}
     for event in events:
         if isinstance(event, EdgeFailed):
@@ -93,10 +93,12 @@ def raised_in(events: Iterable[Event]) -> list[Raising]:
 
 @attrs.frozen
 class ResultArtifact:
-    """One admitted artifact: the pool's version that its admission made, its parents' ids, its score and per-sample
-    scores, its lag at admission, seconds from the start, whether it is still provisional or was retracted.
+    """An admitted artifact.
 
-    Where there is ``evidence``, ``score`` is its estimate; the plain mean is ``evidence.mean``."""
+    ``version`` is the pool's after its admission, ``parents`` are ids, ``scores`` are by sample, ``lag`` is that at
+    admission, and ``at`` in seconds from the start.  With ``evidence``, ``score`` is its estimate; the plain mean is
+    ``evidence.mean``.
+    """
 
     pool: str
     id: int
@@ -113,7 +115,7 @@ class ResultArtifact:
 
     @classmethod
     def of(cls, pool: str, record: PoolRecord, held: Mapping[int, Artifact]) -> ResultArtifact:
-        # A pool may have learned more of it since, from what others were scored at.
+        # The scores of other artifacts may have changed its estimate since.
         known = held.get(record.artifact, record.last)
         return cls(
             pool, record.artifact, record.version, known.value, known.parents, known.estimate, known.scores,
@@ -123,7 +125,7 @@ class ResultArtifact:
 
 @attrs.frozen
 class Spent:
-    """What a run used: ``seconds`` on its clock, the rest as the budget counts it."""
+    """The costs of a run: ``seconds`` on its clock, the rest as the budget counts it."""
 
     proposals: int
     evaluations: int
@@ -138,11 +140,12 @@ class Result:
     """The outcome of a run.
 
     ``status`` is ``"completed"`` (the sources had nothing more to emit), ``"budget"`` (a limit was reached),
-    ``"failed"`` (what was admitted until then is here), ``"stopped"`` or ``"cancelled"``.  ``cause`` says why to code,
-    ``reason`` to people.  ``best`` is the champion of the graph's result pool (`Graph.result`).  ``artifacts`` stand in
-    order of admission, over all pools; ``pools`` has the last value of each pool by name.  ``prices`` are what each
-    endpoint's tokens were counted at: USD for a ``prompt`` token and a ``completion`` token, None where not known, and
-    the ``source`` that says so.
+    ``"failed"`` (with the artifacts up to then), ``"stopped"`` or ``"cancelled"``.  ``cause`` is the reason for code,
+    ``reason`` for people.  ``best`` is the champion of the graph's result pool (`Graph.result`).  ``artifacts`` are in
+    order of admission, over all pools; ``pools`` has the last value of each pool by name.
+
+    ``prices`` are those that each endpoint's tokens were counted at: USD for a ``prompt`` token and a ``completion``
+    token, None if unknown, and their ``source``.
     """
 
     graph: str
@@ -166,7 +169,7 @@ class Result:
         events: Sequence[Event],
         prices: Mapping[str, Mapping[str, Any]],
     ) -> Result:
-        """Read the result off a machine, whether it has ended or not."""
+        """Return the result of a machine's run, which may not have ended."""
         end = machine.status or End("cancelled", Cause.CALLER, "the run was stopped")
         artifacts = sorted(
             (
@@ -213,7 +216,7 @@ class Result:
         return self
 
     def _nothing(self) -> str:
-        """Return why a run admitted nothing although nothing failed: where its items went."""
+        """Return why a run admitted nothing although nothing failed: the most frequent ends of its items."""
         rounds = sum(isinstance(event, Emitted) for event in self.events)
         if not rounds:
             return (
@@ -246,8 +249,11 @@ class Result:
         return [f for f in failures_in(self.events) if f.stage in silent and f.failed == f.jobs >= SEVERAL]
 
     def _fruitless(self) -> bool:
-        """Whether nothing was accepted; or nothing but what has no score, as a playbook's beginning, while a stage has
-        failed in all of its jobs and no job that asked a model has ended well."""
+        """Whether the run admitted nothing, or nothing but artifacts without a score after constant failures.
+
+        Failures are constant if a stage failed in all of its jobs and no job with a model call was done.  An artifact
+        without a score may be a playbook's beginning.
+        """
         accepted = [artifact for artifact in self.artifacts if not artifact.retracted]
         if any(artifact.score is not None for artifact in accepted):
             return False

@@ -1,4 +1,4 @@
-"""Slots of the endpoints: how many requests are out, and which waiting work gets the next free one.
+"""Slots of the endpoints: requests in flight, and the waiting work that gets the next free slot.
 
 A *service* is what a model role calls: one endpoint, or several with weights.  Work queues for a service; a slot is an
 endpoint's.
@@ -22,15 +22,15 @@ from flashgraph.run.jobs import Call
 __all__ = ["Endpoint", "Slots"]
 
 REST = 10.0
-"""Seconds for which an endpoint that is down is left alone; doubled each time that it is still down after them."""
+"""Seconds without requests to an endpoint that is down; doubled each time that it is still down after them."""
 
 LONGEST_REST = 120.0
 
 SHUT_SECONDS = 1.0
-"""For how long an endpoint is left alone that turns away one request after another, and names no time."""
+"""Seconds without requests to an endpoint that throttles one request after another, and names no pause."""
 
 FIRST_REPLY = 256.0
-"""Tokens that a reply is taken to have before the first one of an endpoint has been seen."""
+"""Tokens that a reply is expected to have before the first reply of an endpoint."""
 
 
 @attrs.define(eq=False)
@@ -46,21 +46,21 @@ class Endpoint:
     taken_under: int = 0
     shut_until: float = -math.inf
     failures: int = 0
-    """How often in a row it was found down; above 0 it takes one request at a time, as a trial."""
+    """How often in a row it was found down; above 0 it gets one request at a time, as a trial."""
     down_at: float = -math.inf
-    """When it was found so the last time."""
+    """When it was last found down."""
     turned_away: int = 0
     """Requests in a row that were throttled, with none answered between them."""
     reply_tokens: float = FIRST_REPLY
-    """What replies have had on average, the last ones counting most."""
+    """The tokens of a reply on average; recent replies count most."""
     buckets: dict[str, Bucket] = attrs.field(init=False)
-    """Of its rates, by kind: those that were stated, and those that it has told of."""
+    """By kind of rate, its bucket: for stated rates, and for those in its answers."""
     rates: dict[str, Rate] = attrs.field(factory=dict)
-    """What it has told of."""
-    told_at: dict[str, float] = attrs.field(factory=dict)
-    """When the request was sent with which it has told so the last time."""
+    """By kind, the rates in its answers."""
+    quotas_at: dict[str, float] = attrs.field(factory=dict)
+    """By kind, when the request was sent whose answer last had the rate."""
     total: Amount = (0.0, 0.0, 0.0)
-    """All that it has been sent, replies as they were expected."""
+    """The sum of everything that it has been sent, with the expected replies."""
 
     def __attrs_post_init__(self) -> None:
         self.level = self.limits.begin()
@@ -71,7 +71,7 @@ class Endpoint:
         return self.failures == 0
 
     def room(self, now: float) -> int:
-        """How many more requests it takes at this moment."""
+        """Return how many more requests it takes at this moment."""
         room = self.level.limit - self.used
         if self.failures:
             room = min(room, 1 - self.used)
@@ -79,7 +79,7 @@ class Endpoint:
             return 0
         for of, bucket in self.buckets.items():
             if of == "requests":
-                # Who holds a slot will send soon.
+                # A job that holds a slot will send its request soon.
                 whole = math.floor(bucket.holds(now))
                 room = min(room, whole + bucket.has(whole + 1.0, now) - (self.used - self.in_flight))
             elif not bucket.has(1.0, now):
@@ -87,7 +87,7 @@ class Endpoint:
         return room
 
     def opens_at(self, now: float) -> float:
-        """When time alone will make room; infinity where it will not."""
+        """Return when time alone will make room; infinity if it will not."""
         if self.level.limit <= self.used or (self.failures and self.used):
             return math.inf
         at = self.shut_until
@@ -100,7 +100,7 @@ class Endpoint:
         self.taken_under = self.level.limit
 
     def sent(self, size: float, now: float) -> float:
-        """A request of ``size`` prompt tokens goes out; returns the tokens that are expected of it until it ends."""
+        """Count a request of ``size`` prompt tokens as sent; return its expected tokens, with the reply."""
         self.in_flight += 1
         self.level = self.limits.granted(self.level, self.used)
         expected = (1.0, size, self.reply_tokens)
@@ -118,9 +118,11 @@ class Endpoint:
         now: float,
         quotas: Collection[Quota] = (),
     ) -> dict[str, Rate]:
-        """A request has ended with so many tokens of prompt and reply, its answer with ``quotas``; returns the rates
-        that are new."""
-        new = self._told(call, quotas, now)
+        """Count a request as ended, with its tokens of prompt and reply and the ``quotas`` of its answer.
+
+        Return the rates that are new.
+        """
+        new = self._learn(call, quotas, now)
         self.turned_away = self.turned_away + 1 if how == "throttled" else 0
         if how == "done":
             self.level = self.limits.answered(self.level, self.used, call.started_at, now, tokens[1])
@@ -134,26 +136,26 @@ class Endpoint:
         self.used -= 1
         self.in_flight -= 1
         if self.turned_away > 1 and self.in_flight == 0:
-            # It takes nothing at all: to ask with one request after another would say so again and again.
+            # It takes nothing at all: one request after another would be throttled.
             self.shut_until = max(self.shut_until, now + (SHUT_SECONDS if pause is None else pause))
         return new
 
-    def _told(self, call: Call, quotas: Collection[Quota], now: float) -> dict[str, Rate]:
-        """What it says of its rates with its answer to ``call``; returns the rates that are new.
+    def _learn(self, call: Call, quotas: Collection[Quota], now: float) -> dict[str, Rate]:
+        """Learn from the ``quotas`` in its answer to ``call``; return the rates that are new.
 
-        It says what was left when it let the request in, of which what has been sent since is gone.  Of two answers
-        the one to the later request is believed, whichever came first.
+        A quota is the rest at the moment when it let the request in; later requests have used some.  Of two
+        answers, the one to the later request counts, whichever came first.
         """
         new: dict[str, Rate] = {}
         (requests, prompts, replies), then = self.total, call.by_then
         sent = (requests - then[0], prompts - then[1], replies - then[2])
         for quota in quotas:
             known = self.rates.get(quota.of)
-            if not self.limits.learns(quota.of) or call.started_at < self.told_at.get(quota.of, -math.inf):
+            if not self.limits.learns(quota.of) or call.started_at < self.quotas_at.get(quota.of, -math.inf):
                 continue
             if (rate := learned(known, quota)) is None:
                 continue
-            self.told_at[quota.of] = call.started_at
+            self.quotas_at[quota.of] = call.started_at
             back = (now - call.started_at) * rate.per_minute / 60
             left = quota.left - max(0.0, amount(quota.of, sent) - back)
             pace = rate.pace(left, estimated=quota.of != "requests")
@@ -170,7 +172,7 @@ class Endpoint:
                 bucket.take(part, now)
 
     def failed(self, call: Call, now: float) -> bool:
-        """A request has found it down; False if that is known already, from another that was out at the same time."""
+        """Mark it as down; return False if another request in flight at the same time has already done so."""
         if call.started_at <= self.down_at:
             return False
         self.failures += 1
@@ -179,7 +181,7 @@ class Endpoint:
         return True
 
     def recovered(self, call: Call) -> bool:
-        """Whether an answer shows that it is up again: one to a request that was sent after it was found down."""
+        """Mark it as up if it answers a request that was sent after it was found down; return whether it does."""
         if self.up or call.started_at <= self.down_at:
             return False
         self.failures = 0
@@ -187,15 +189,15 @@ class Endpoint:
 
 
 class Slots:
-    """The endpoints by name, and what waits for each service."""
+    """The endpoints by name, and the calls that wait for each service."""
 
     def __init__(self, limits: Mapping[str, Limits], services: Mapping[str, Mapping[str, float]], seed: int) -> None:
         self.endpoints = {name: Endpoint(name, policy) for name, policy in limits.items()}
         self.services = services
         self.draws = dict.fromkeys(services, 0)
-        """How often chance has chosen among a service's endpoints."""
+        """By service, the number of random choices among its endpoints."""
         self.sharing = _sharing(services)
-        """Services that have endpoints in common, together."""
+        """The services, grouped by shared endpoints."""
         self.ranks: dict[int, Any] = {}
         """By call that waits for a slot, its rank; the smallest goes first."""
         self._seed = seed
@@ -204,12 +206,12 @@ class Slots:
 
     @property
     def limits(self) -> dict[str, int]:
-        """Requests that may be in flight now, by endpoint."""
+        """The requests that may be in flight now, by endpoint."""
         return {name: endpoint.level.limit for name, endpoint in self.endpoints.items()}
 
     @property
     def in_flight(self) -> dict[str, int]:
-        """Requests that are out, by endpoint."""
+        """The requests in flight, by endpoint."""
         return {name: endpoint.in_flight for name, endpoint in self.endpoints.items()}
 
     def room(self, service: str, now: float) -> bool:
@@ -217,9 +219,9 @@ class Slots:
         return any(endpoint.room(now) > 0 for endpoint in self._members[service])
 
     def choose(self, service: str, now: float) -> Endpoint | None:
-        """Of a service's endpoints one that has room, in proportion to their weights.
+        """Return an endpoint of a service that has room, drawn by weight; None if none has.
 
-        One that was down is tried as soon as it may be, with a single request.
+        An endpoint that was down is tried first, with a single request.
         """
         able = [endpoint for endpoint in self._members[service] if endpoint.room(now) > 0]
         if len(able) < 2:
@@ -236,30 +238,31 @@ class Slots:
         return any(other.up for other in self._members[service] if other.name != endpoint)
 
     def read(self, endpoint: str, load: Load | None, now: float) -> None:
-        """An endpoint has said how full it is."""
+        """Adjust the limit of an endpoint to its own account of its load."""
         known = self.endpoints[endpoint]
         known.level = known.limits.read(known.level, known.used, load, now)
 
     def next_opening(self, now: float) -> float | None:
-        """When time alone makes room for the next request at any endpoint."""
+        """Return when time alone makes room for the next request at any endpoint; None if it never does."""
         soonest = min((endpoint.opens_at(now) for endpoint in self.endpoints.values()), default=math.inf)
         return soonest if math.isfinite(soonest) else None
 
-    # ---- what waits --------------------------------------------------------------------------------------
+    # ---- waiting calls -----------------------------------------------------------------------------------
 
     def wait(self, call: Call, rank: Any) -> None:
-        """Queue ``call``, or move it to ``rank`` if it waits already."""
+        """Queue ``call`` at ``rank``, or move it there if it waits already."""
         self.ranks[call.id] = rank
         heapq.heappush(self._waiting[call.service], (rank, call.id, call))
 
     def withdraw(self, call: Call) -> None:
+        """Remove a call that waits no longer."""
         self.ranks.pop(call.id, None)
 
     def is_waiting(self, call: Call) -> bool:
         return call.id in self.ranks
 
     def first(self, service: str) -> tuple[Any, Call] | None:
-        """The waiting call that goes next, with its rank."""
+        """Return the waiting call that goes next, with its rank; None if none waits."""
         heap = self._waiting[service]
         while heap and self.ranks.get(heap[0][1]) != heap[0][0]:
             heapq.heappop(heap)

@@ -1,4 +1,4 @@
-"""Sources: which one may open its next round, and which view it draws from."""
+"""Sources: the one that may emit next, and the view that it draws from."""
 
 from __future__ import annotations
 
@@ -18,29 +18,33 @@ __all__ = ["SourceState", "Sources"]
 
 @attrs.define(eq=False)
 class SourceState:
-    """``waits_past`` is when the source had nothing to emit, as the pool's version and the number of its rounds that
-    had ended: it is asked again when either has changed."""
+    """The state of one source.
+
+    ``waits_past`` marks when it had nothing to emit: the pool's version and the count of its ended rounds.  It is
+    called again when either has changed.
+    """
 
     name: str
     emissions: int = 0
     drawing: Job | None = None
-    """Its emission under way."""
+    """The job of its present emission."""
     exhausted: bool = False
     waits_past: tuple[int, int] | None = None
     narrowed: bool = False
     """Whether the view it draws from now shows only the best line."""
     widen: bool = False
-    """It had nothing to draw from a narrowed view: the next one is whole."""
+    """Whether the next view is whole, because it had nothing to draw from a narrowed one."""
     ended: int = 0
-    """How many of its rounds had ended when it was asked: one that ends while it draws must have it asked again."""
+    """The count of its ended rounds at the last call: a round that ends during the draw leads to another call."""
     unrouted: int = 0
-    """Emissions in a row that no edge took, of a source that could emit for ever; once it waits for that, it begins
-    anew."""
+    """Emissions in a row that no edge took, of a source without ``rounds``; it starts again at 0 after a wait."""
 
 
 UNROUTED_IN_A_ROW = 100
-"""After so many emissions that no edge takes, a source without ``rounds`` waits for its pool to change rather than
-spin: one that reads no pool has ended.  One with ``rounds`` comes to an end by itself."""
+"""Emissions in a row without a taker after which a source without ``rounds`` waits for its pool to change.
+
+It would spin otherwise.  One that reads no pool ends.  A source with ``rounds`` ends by itself.
+"""
 
 
 class Sources:
@@ -49,7 +53,7 @@ class Sources:
     def __init__(self, plan: Plan, flow: Flow, pools: dict[str, PoolState], seed: int) -> None:
         self.states = {n: SourceState(n) for n in plan.sources}
         self.closed: Collection[str] = ()
-        """Sources that open no rounds for now."""
+        """The sources that open no rounds for now."""
         self.pays: Callable[[str], bool] = lambda source: True
         """Whether the budget pays for another round of a source."""
         self._plan = plan
@@ -58,8 +62,10 @@ class Sources:
         self._seed = seed
 
     def next(self) -> SourceState | None:
-        """The source that emits next, if any can: one of evidence first, then the one that has emitted least.  None
-        starves, and the order does not depend on time."""
+        """Return the source that emits next, if any can: one of evidence first, then the one with the fewest emissions.
+
+        So no source starves, and the order does not depend on time.
+        """
         able = [s for s in self.states.values() if self._can_emit(s)]
         return min(able, key=lambda s: (not self._plan.sources[s.name].evidence, s.emissions), default=None)
 
@@ -82,23 +88,25 @@ class Sources:
 
     @property
     def silence(self) -> str:
-        """Why none of them emits any more, for the end of the run."""
-        unheard = [repr(n) for n, s in self.states.items() if s.unrouted == UNROUTED_IN_A_ROW]
-        why = f": no edge took the last {UNROUTED_IN_A_ROW} emissions of {' and '.join(unheard)}" if unheard else ""
+        """Why no source emits any more, as the reason of the run's end."""
+        unrouted = [repr(n) for n, s in self.states.items() if s.unrouted == UNROUTED_IN_A_ROW]
+        why = f": no edge took the last {UNROUTED_IN_A_ROW} emissions of {' and '.join(unrouted)}" if unrouted else ""
         return f"the sources have nothing to emit{why}"
 
     @property
     def turn(self) -> int:
-        """Emissions of all sources that draw from the sequential stream."""
+        """The count of emissions of all sources that draw from the sequential stream."""
         return sum(s.emissions for n, s in self.states.items() if self._plan.sources[n].stream == "sequential")
 
     def open_rounds(self, source: str) -> int:
-        """Rounds of ``source`` that hold a place in its window."""
+        """Return how many rounds of ``source`` hold a place in its window."""
         return self._flow.rounds.holding[source]
 
     def view(self, source: SourceState, pool: PoolState) -> Any:
-        """The pool's newest value; narrowed to its best line for the schedule's share of emissions, as long as other
-        rounds are open beside it."""
+        """Return the view of a source's next draw: the pool's newest value.
+
+        It is narrowed to the best line for the schedule's share of emissions, while other rounds are open.
+        """
         source.ended = self._flow.rounds.ended[source.name]
         share = 0.0 if self._plan.sources[source.name].evidence else self._plan.schedule.focus
         beside = share > 0 and not source.widen and self.open_rounds(source.name) > 0
@@ -108,7 +116,7 @@ class Sources:
         return pool.narrowed() if source.narrowed else pool.value
 
     def had_nothing(self, source: SourceState, version: int | None) -> None:
-        """The source returned None for the view at ``version`` (None: it reads no pool, and is exhausted)."""
+        """Note that a source returned None for the view at ``version`` (None: it reads no pool, and is exhausted)."""
         if source.narrowed:
             source.widen = True
             return
@@ -121,7 +129,7 @@ class Sources:
         source.waits_past = None if version is None else (version, source.ended)
 
     def emitted(self, source: SourceState, version: int | None, *, routed: bool) -> None:
-        """The source has emitted; ``routed`` says whether an edge took what it emitted."""
+        """Note that a source has emitted; ``routed`` says whether an edge took the item."""
         source.emissions += 1
         source.widen = False
         if routed or self._plan.sources[source.name].rounds is not None:

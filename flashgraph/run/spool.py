@@ -1,7 +1,7 @@
-"""The events of a run: the last ones in memory, those before in a file beside the journal.
+"""The events of a run: the last ones in memory, the others in a file beside the journal.
 
-An evaluation has about 2.4 kB of events, which a run of days would not have room for.  The file has no name: it is gone
-with the process, since the journal is what a run is resumed from.
+An evaluation has about 2.4 kB of events, too much for the memory of a run of days.  The file has no name and ends with
+the process, because a run is resumed from its journal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flashgraph.run.events import Event
 __all__ = ["EventLog", "Events"]
 
 CHUNK = 1024
-"""Events that are written, and read back, together."""
+"""The number of events that are written, and read back, together."""
 
 _log = logging.getLogger("flashgraph")
 
@@ -58,30 +58,33 @@ class _Stored(Sequence[Event]):
 
 
 class EventLog(_Stored):
-    """Takes events in their order.  With a ``folder``, which must be there when the first chunk is full, all but the
-    last chunks are kept in a file; without, and where that cannot be written, in memory."""
+    """A growing log of events.
+
+    With a ``folder``, which must exist when the first chunk is full, a file keeps all chunks but the last.  Without
+    one, or if the file cannot be written, memory keeps them.
+    """
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
         self._file: IO[bytes] | None = None
         self._chunks: list[tuple[int, int] | list[Event]] = []
-        """Full ones: where each stands in the file, with its length in bytes, or itself."""
+        """The full chunks: offset and length in the file in bytes, or the events."""
         self._tail: list[Event] = []
         self._read: tuple[int, list[Event]] = (-1, [])
-        """The chunk that was read back last."""
+        """The chunk that was last read back, with its number."""
 
     def __len__(self) -> int:
         return CHUNK * len(self._chunks) + len(self._tail)
 
     def extend(self, events: Iterable[Event]) -> None:
-        """Take more events."""
+        """Add events to the end."""
         self._tail.extend(events)
         while len(self._tail) >= CHUNK:
             full, self._tail = self._tail[:CHUNK], self._tail[CHUNK:]
             self._chunks.append(self._kept(full))
 
     def chunk(self, number: int) -> list[Event]:
-        """The events from ``number`` times `CHUNK` on, as many as there are of them up to the next chunk."""
+        """Return the events from ``number`` times `CHUNK` up to the next chunk, as far as they exist."""
         if number >= len(self._chunks):
             return self._tail
         held = self._chunks[number]
@@ -91,12 +94,12 @@ class EventLog(_Stored):
             assert self._file is not None
             at, length = held
             self._file.seek(at)
-            # Our own file, which nobody else can open.
+            # This process made the file, and no other can open it.
             self._read = (number, pickle.loads(self._file.read(length)))
         return self._read[1]
 
     def view(self) -> Events:
-        """The events so far, as they will stay."""
+        """Return the events so far; later ones do not change the view."""
         return Events(self, len(self))
 
     def _kept(self, full: list[Event]) -> tuple[int, int] | list[Event]:
@@ -104,7 +107,7 @@ class EventLog(_Stored):
             return full
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - as long as somebody reads it
+                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - it is read as long as the log exists
             data = pickle.dumps(full, pickle.HIGHEST_PROTOCOL)
             at = self._file.seek(0, 2)
             self._file.write(data)
@@ -117,8 +120,7 @@ class EventLog(_Stored):
 
 
 class Events(_Stored):
-    """The first ``length`` events of a log, read from its file as they are asked for.  It equals any sequence of equal
-    events."""
+    """The first ``length`` events of a log, read from its file on demand.  It equals any sequence of equal events."""
 
     def __init__(self, log: EventLog, length: int) -> None:
         self._log = log

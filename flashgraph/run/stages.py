@@ -1,4 +1,4 @@
-"""What each stage takes up next: its repairs, and the heads of its queues that their staleness rules have let pass."""
+"""The next item of each stage: its repairs, and the heads of its queues that pass their staleness rules."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ __all__ = ["StageState", "Stages"]
 
 @attrs.define(eq=False)
 class StageState:
+    """The state of one stage: ``busy`` of at most ``most`` workers, and the items that wait for it."""
+
     plan: StagePlan
     most: int
     busy: int = 0
     finished: float = 0.0
     failures: int = 0
     repairs: list[tuple[Item, str]] = attrs.field(factory=list)
-    """Held items that wait for this repair stage, with the name of the edge whose rule sent them."""
+    """Held items that wait for this repair stage, each with the edge whose rule sent it."""
     feeds: list[tuple[EdgePlan, EdgeQueue, EdgeQueue | None]] = attrs.field(factory=list)
-    """The edges that end here, with their queues, and for a scattering edge the members of opened groups."""
+    """The incoming edges with their queues, and for a scattering edge the members of opened groups."""
     alone: EdgeQueue | None = None
-    """The queue of the only edge."""
+    """The queue of the only edge, if the stage has one edge."""
     judged: bool = False
-    """Whether the head may depend on what the pools are now."""
+    """Whether the head may depend on the pools."""
     head: tuple[Item, None] | None = None
-    """What leaves these queues next, found when `changes` was `head_at`."""
+    """The item that leaves these queues next, as of `head_at` changes."""
     head_at: int = -1
 
 
@@ -51,37 +53,37 @@ class Stages:
                 state.alone = state.feeds[0][1]
             state.judged = any(e.judges for e in plan.incoming[name])
         self.by_drain = sorted(self.states.values(), key=lambda s: (s.plan.distance, -s.plan.rank))
-        """Nearest the pool first."""
+        """The stages, nearest the pool first."""
         self.by_rank = sorted(self.states.values(), key=lambda s: s.plan.rank)
-        """In the order of the graph."""
+        """The stages in the order of the graph."""
         self.stirred = False
-        """Whether looking for a head has discarded an item or sent one to be repaired."""
+        """Whether a search for a head has discarded an item or sent one to a repair."""
         self._flow = flow
         self._admission = admission
 
     def resize(self, plan: Plan) -> None:
-        """Go on with other workers."""
+        """Change the workers."""
         for name, state in self.states.items():
             state.plan = plan.stages[name]
             state.most = plan.schedule.control.start(state.plan.workers)
 
     def forget(self, item: Item) -> None:
-        """A held item has ended: nobody repairs it."""
+        """Remove a held item that has ended from the repairs."""
         for state in self.states.values():
             if state.repairs:
                 state.repairs = [entry for entry in state.repairs if entry[0] is not item]
 
     def has_work(self, state: StageState) -> bool:
-        """Whether anything waits for a stage, be it stale or not."""
+        """Whether an item waits for a stage, stale or not."""
         return bool(state.repairs) or any(
             queue.waiting or (members is not None and members.waiting) for _, queue, members in state.feeds
         )
 
     def head(self, state: StageState) -> tuple[Item, str | None] | None:
-        """The item a stage takes up next, and for a repair the edge that sent it."""
+        """Return the item that a stage takes up next, and for a repair the edge that sent it; None without an item."""
         if state.repairs:
             return state.repairs[0]
-        # Most stages have one queue, and are asked each time that anything happens.
+        # Most stages have one queue, and this is called at every change.
         if state.head_at != (self._changes(state) if state.alone is None or state.judged else state.alone.changes):
             found = self._find_head(state)
             state.head = (found, None) if found is not None else None
@@ -89,7 +91,7 @@ class Stages:
         return state.head
 
     def _changes(self, state: StageState) -> int:
-        """Counts what a stage's head depends on; no count ever falls, so an equal sum means that nothing changed."""
+        """Count the changes that a stage's head depends on; no count ever falls, so an equal sum means no change."""
         changes = self._admission.changes if state.judged else 0
         if state.alone is not None:
             return changes + state.alone.changes
@@ -104,7 +106,7 @@ class Stages:
         for edge, queue, members in state.feeds:
             item = self.next_item(edge, queue)
             if members is not None:
-                # A group that was opened is worked off before the next is; what is late waits for both.
+                # An opened group comes before the next whole; late members come after both.
                 member = members.head()
                 item = member if member is not None and not (member.late and item is not None) else item
             if item is not None and (best is None or (item.late, item.id) < (best.late, best.id)):
@@ -112,7 +114,7 @@ class Stages:
         return best
 
     def next_item(self, edge: EdgePlan, queue: EdgeQueue) -> Item | None:
-        """The head of an edge's queue once its staleness rule has let it pass; others are dealt with on the way."""
+        """Return the first item of a queue that passes its edge's staleness rule; discard or repair those before."""
         while (item := queue.head()) is not None:
             if not edge.judges or self._admission.settled(item):
                 return item
@@ -133,14 +135,16 @@ class Stages:
         return None
 
     def refreshes(self, edge: EdgePlan, item: Item) -> bool:
-        """Whether an item that the edge's rule has let pass, or a member of such a one, sees the newest view.  If the
-        rule raises the item has failed."""
-        # It is not repaired any more, so no condition is asked: that was asked of the item, and knows no members.
+        """Whether an item that has passed the edge's rule, or its member, sees the newest view.
+
+        If the rule raises, the item fails.
+        """
+        # No further repair is possible, so the rule's condition is not called: it takes the item, not a member.
         decision = self._decide(edge, item, sys.maxsize)
         return decision is not None and decision.kind == "refresh"
 
     def _decide(self, edge: EdgePlan, item: Item, repairs: int) -> Decision | None:
-        """What the edge's staleness rule says of an item now; None if it raised, and the item has failed."""
+        """Return the decision of the edge's staleness rule on an item; None if it raised, and the item has failed."""
         try:
             return self._flow.functions.call(edge.name, "staleness rule", lambda: self._asked(edge, item, repairs))
         except FunctionRaised as error:
@@ -153,7 +157,7 @@ class Stages:
             repairs,
             lambda when: when(item.value, self._admission.pools[self._admission.most_stale(item)].value),
         )
-        if not isinstance(decision, Decision):  # a rule of the user's own
+        if not isinstance(decision, Decision):  # a user's rule
             raise TypeError(
                 f"the staleness rule returned {decision!r}; expected a flashgraph.policies.staleness.Decision"
             )

@@ -1,7 +1,7 @@
-"""Turns: what the driver tells the machine at one moment, as values that a journal can keep and tell again.
+"""Turns: the driver's input to the machine at one moment, as values that a journal can keep and replay.
 
-A machine is a pure function of its turns.  Whoever applies the same turns to a fresh machine of the same plan has the
-same machine: that is what makes a run resumable.
+A machine is a pure function of its turns.  A replay of the turns on a fresh machine of the same plan gives the same
+machine, which makes a run resumable.
 """
 
 from __future__ import annotations
@@ -36,8 +36,11 @@ class Asked:
 
 @attrs.frozen
 class Answered:
-    """How call number ``call`` ended, and what it spent.  ``request`` and ``reply`` are for who reads the run, and to
-    serve the reply again to a job that runs again; ``reply`` is None unless it ended well."""
+    """The end of call number ``call``, and the amounts that it spent.
+
+    ``request`` and ``reply`` are for readers of the run, and for a resumed job that makes the request again.  ``reply``
+    is None unless the call succeeded.
+    """
 
     call: int
     job: int
@@ -51,19 +54,18 @@ class Answered:
     messages: Sequence[Message] = ()
     reply: Reply | None = None
     pause: float | None = None
-    """Seconds that the answer of a request that may be asked again asked to wait, if it named them."""
+    """Seconds to wait before the next try, if the answer named them."""
     estimated: bool = False
-    """Whether ``usage`` is an estimate: nobody counts the tokens of a request that was cut off, and some servers count
-    none at all."""
+    """Whether ``usage`` is an estimate: a cancelled request has no count, and some servers never count."""
     outage: str = ""
-    """Why the endpoint counts as down from now on."""
+    """Why the endpoint counts as down from now on; empty if it does not."""
     quotas: tuple[Quota, ...] = ()
-    """What the endpoint said of its rates."""
+    """The endpoint's own account of its rates."""
 
 
 @statically_frozen
 class Completed:
-    """How job number ``job`` ended; ``cursor`` and ``stream`` are a source's state after its draw."""
+    """The end of job number ``job``; ``cursor`` and ``stream`` are a source's state after its draw."""
 
     job: int
     outcome: Outcome
@@ -74,7 +76,7 @@ class Completed:
 
 @attrs.frozen
 class Measured:
-    """What an endpoint said of itself; None: it could not be asked."""
+    """An endpoint's account of its load; None if it gave none."""
 
     endpoint: str
     load: Load | None
@@ -82,12 +84,12 @@ class Measured:
 
 @statically_frozen
 class Turn:
-    """One moment: readings, answers, outcomes and requests, told to the machine in this order, and then a step.
+    """One moment: readings, answers, outcomes and requests, applied to the machine in this order, and then a step.
 
-    ``reopen`` are the limits of a session that goes on with a run, ``capacity`` is what it can do at once, and
-    ``tested`` what held-out tests have spent since it was last reopened; ``drain`` is how a drained run ends.
-    In a ``halted`` turn, of a run that is being stopped, answers are heard and nothing is decided.  ``goal`` is what
-    the run is for from now on; the first turn of a session has one.
+    ``reopen`` are the limits of a session that resumes a run, and ``capacity`` its workers and endpoints.  ``tested``
+    are the amounts that held-out tests have spent since the last session.  ``drain`` is the end of a drained run.  In
+    a ``halted`` turn, of a run that is being stopped, answers are applied and nothing is decided.  ``goal`` is the
+    run's goal from now on; the first turn of a session has one.
     """
 
     at: float
@@ -104,7 +106,7 @@ class Turn:
 
 
 def apply(turn: Turn, machine: Machine) -> list[Command]:
-    """Tell a machine a turn; returns what it wants done."""
+    """Apply a turn to a machine and return its commands."""
     machine.now = turn.at
     if turn.reopen is not None:
         machine.ledger.charge(turn.tested)
@@ -126,14 +128,14 @@ def apply(turn: Turn, machine: Machine) -> list[Command]:
         machine.calls.request(machine.jobs[asked.job], asked.role, asked.amounts, asked.size)
     if turn.drain is not None:
         machine.drain(turn.drain)
-    told = turn.measured or turn.answered or turn.completed or turn.asked
-    return [] if turn.halted else machine.step(quiet=not told)
+    happened = turn.measured or turn.answered or turn.completed or turn.asked
+    return [] if turn.halted else machine.step(quiet=not happened)
 
 
-def taken(told: list[T], place: Callable[[T], Any]) -> tuple[T, ...]:
-    """Return all that a list holds, in the order of its places, and empty it."""
-    if not told:
+def taken(entries: list[T], place: Callable[[T], Any]) -> tuple[T, ...]:
+    """Return the entries of a list, ordered by ``place``, and empty the list."""
+    if not entries:
         return ()
-    found = tuple(sorted(told, key=place))
-    told.clear()
+    found = tuple(sorted(entries, key=place))
+    entries.clear()
     return found

@@ -1,9 +1,9 @@
-"""Work that the budget has no room for: it stays open, and a session with a larger budget goes on with it.
+"""Work that the budget has no room for: it stays open, and a session with a larger budget continues it.
 
-A stage starts nothing while a limit that it draws on is used up: its items stay in their queues.  A job of which a
-request was refused is parked (`Job.refused`): whatever its function says after that is not used, because a function
-that has heard "no calls left" says something else than one that was answered.  The run ends when nothing else can go
-on, and a run that is resumed with a larger limit equals one that had it from the start.
+A stage starts nothing while a limit that it spends is used up: its items stay in their queues.  A job with a refused
+request is parked (`Job.refused`).  Its result is not used, because a function that got "no calls left" returns another
+value than one that got a reply.  The run ends when nothing else can run.  Resumed with a larger limit, it equals a run
+that had that limit from the start.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from flashgraph.run.stages import Stages, StageState
 __all__ = ["Withheld"]
 
 OF_REQUESTS = ("calls", "tokens", "usd")
-"""The limits that a model request draws on."""
+"""The limits that a model request spends."""
 
 
 class Withheld:
-    """Which stages the budget holds back."""
+    """The stages that the budget holds back."""
 
     def __init__(self, ledger: Ledger, calls: Calls, stages: Stages) -> None:
         self._ledger = ledger
@@ -29,7 +29,7 @@ class Withheld:
         self._stages = stages
 
     def limit_of(self, state: StageState) -> str | None:
-        """The limit that keeps a stage from starting another execution; None where none does."""
+        """Return the limit that keeps a stage from starting another job; None if it may start one."""
         if not self._ledger.limits:
             return None
         spends = state.plan.spec.spends
@@ -37,13 +37,13 @@ class Withheld:
             return lacking
         if state.plan.endpoint is None:
             return None
-        # Of a stage whose request was refused the next one needs as much; another stage's may need less.
+        # The next request of a stage needs as much as the refused one; another stage's may need less.
         return self._calls.refused.get(state.plan.spec.name) or self._ledger.used_up(OF_REQUESTS)
 
     def limit(self, startable: Iterable[StageState]) -> str | None:
-        """The limit that all work waits for, where nothing runs; None if something may go on without more of it.
+        """Return the limit that all work waits for when nothing runs; None if some work can run without more.
 
-        ``startable`` are the stages whose turn it is.
+        ``startable`` are the stages that may start work now.
         """
         limit = self._ledger.refused
         for state in startable:

@@ -125,7 +125,7 @@ def _endpoint(endpoint: Endpoint, zero: float) -> tuple[Any, ...]:
         # Counted everywhere, but it matters only where a rate counts tokens.
         endpoint.reply_tokens if endpoint.buckets else 0.0,
     )
-    rates = tuple((of, rate, endpoint.told_at[of] - zero) for of, rate in endpoint.rates.items())
+    rates = tuple((of, rate, endpoint.quotas_at[of] - zero) for of, rate in endpoint.rates.items())
     return (endpoint.name, repr(level), endpoint.shut_until - zero, filled, rates, *counts)
 
 

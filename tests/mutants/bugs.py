@@ -377,7 +377,7 @@ BUGS = (
     Bug(
         "slot kept by a job that ends without its request",
         "run/machine.py",
-        "        self.calls.let_go(job)\n        self._commits.take(job, outcome)\n",
+        "        self.calls.free_slot(job)\n        self._commits.take(job, outcome)\n",
         "        self._commits.take(job, outcome)\n",
         "tiny: one slot, two calls each",
         "I4",

@@ -30,12 +30,12 @@ from flashgraph.run.result import texts_of
     ],
 )
 def test_texts_of_values(value: Any, texts: dict[str, str] | None) -> None:
-    """Components of a mapping, an object's own texts, a text; None for what has none."""
+    """A mapping has components, an object its own texts, a text itself; other values have None."""
     assert texts_of(value) == texts
 
 
 def test_a_run_whose_stages_failed_and_that_accepted_nothing_has_failed() -> None:
-    """However orderly it ended; the reason names the stage, how often and with what."""
+    """It has failed although it ended in order; the reason names the stage, its failures and their error."""
 
     def broken(messages: object) -> str:
         raise ZeroDivisionError("division by zero")
@@ -109,7 +109,7 @@ def test_the_result_is_of_the_pool_that_the_graph_names(result: str | None, best
 
 
 def test_a_result_pool_that_stays_empty_hands_out_nothing() -> None:
-    """The champion of another pool does not stand in for it."""
+    """The champion of another pool is not handed out in its place."""
     graph = arms_race(4, 1, "defences")
     edge = next(edge for edge in graph.spec.edges if edge.dst == "defences")
     graph._edges[graph._edges.index(edge)] = attrs.evolve(edge, when=lambda text: False)

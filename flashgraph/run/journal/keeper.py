@@ -34,7 +34,7 @@ class Kept:
 
     writer: JournalWriter
     store: Store
-    resumed: SessionStart | None
+    start: SessionStart | None
     examined: Examined
     seed: Mapping[str, str] = attrs.field(factory=dict)
     """The texts that replace the task's seed after a restart; else empty."""

@@ -255,7 +255,7 @@ def _happens(endpoint: Endpoint, history: History, happening: Happening, number:
             endpoint.take()
             history.taken += 1
         case "leave" if history.taken:
-            endpoint.used -= 1  # as `Calls.let_go` does
+            endpoint.used -= 1  # as `Calls.free_slot` does
             history.taken -= 1
         case "send" if history.taken or history.room(now) > 0:
             if not history.taken:

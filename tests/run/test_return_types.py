@@ -1,4 +1,4 @@
-"""What a function returns is held against what it declares: another class is a failure that names both."""
+"""A function that returns another class than it declares fails, and the reason names both."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def graph_of(wrong: str) -> fg.Graph:
     ],
 )
 def test_another_type_than_declared_fails_the_item(wrong: str, said: str, virtually: Virtually) -> None:
-    """It went on before, and was lost without a word at the next edge."""
+    """The item would be lost silently at the next edge."""
     result = watched(graph_of(wrong), virtually, schedule="lockstep")
     failed = [e.reason for e in of(result, ev.JobEnded) if e.how == "failed"]
     assert failed == [f"TypeError: {said}"]
@@ -111,7 +111,7 @@ def test_another_type_than_declared_fails_the_item(wrong: str, said: str, virtua
 
 
 def test_a_source_that_emits_something_else_ends_the_run(virtually: Virtually) -> None:
-    """As one that raises."""
+    """A source that returns another type ends the run, as one that raises does."""
     result = watched(graph_of("draw"), virtually, schedule="lockstep")
     assert (result.status, result.reason) == (
         "failed",
@@ -120,5 +120,5 @@ def test_a_source_that_emits_something_else_ends_the_run(virtually: Virtually) -
 
 
 def test_what_was_declared_passes(virtually: Virtually) -> None:
-    """Both of what the last stage gives."""
+    """Both items of the last stage pass."""
     assert [a.value for a in watched(graph_of(""), virtually, schedule="lockstep").artifacts] == ["1", "2"]
