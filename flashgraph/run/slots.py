@@ -233,6 +233,10 @@ class Slots:
         self.draws[service] += 1
         return stream.choices(able, [weights[endpoint.name] for endpoint in able])[0]
 
+    def serves(self, service: str, endpoint: Endpoint) -> bool:
+        """Return whether an endpoint is one of a service's."""
+        return endpoint in self._members[service]
+
     def others_up(self, service: str, endpoint: str) -> bool:
         """Whether a service has another endpoint that is up."""
         return any(other.up for other in self._members[service] if other.name != endpoint)

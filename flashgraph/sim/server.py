@@ -13,8 +13,8 @@ import anyio.abc
 import attrs
 
 from flashgraph.llm.protocol import Reply, Usage
+from flashgraph.llm.serving import HttpRequest, Response, serve_http
 from flashgraph.sim.faults import Faults, RateLimit
-from flashgraph.sim.http import HttpRequest, Response, serve_http
 from flashgraph.sim.model import SimModel
 
 __all__ = ["SimServer"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache, cached_property
 from pathlib import PurePath
 from typing import Any, Generic, Protocol, SupportsFloat, SupportsIndex
@@ -15,6 +15,7 @@ import attrs
 from typing_extensions import TypeVar
 
 from flashgraph.errors import DataError
+from flashgraph.llm.gateway import gateway
 from flashgraph.llm.protocol import Message, Reply
 from flashgraph.tasks.samples import own_copy
 from flashgraph.tasks.trace import Trace
@@ -188,6 +189,9 @@ class Task(Generic[S, O]):
     said (`Trace`). ``rewrite(llm, candidate, components, attempts)`` replaces the reflection: it returns new texts for
     the named components, given the attempts of the candidate.
 
+    With ``gateway=True``, an attempt's ``llm`` has a ``base_url`` and an ``api_key`` for OpenAI clients of any kind:
+    their calls are the run's own (`flashgraph.llm.gateway.Seat`).
+
     ``roles`` are the roles of further models, such as a judge. Then ``llm(messages, role="judge")`` calls that model,
     in ``attempt`` and in a score of three parameters, ``score(sample, output, llm)``. The run limits, counts and stores
     these calls like all others.
@@ -214,6 +218,7 @@ class Task(Generic[S, O]):
     timeout: float | None = attrs.field(kw_only=True, default=None)
     roles: Sequence[str] = attrs.field(kw_only=True, default=(), converter=_roles)
     rewrite: Callable[..., Any] | None = attrs.field(kw_only=True, default=None)
+    gateway: bool = attrs.field(kw_only=True, default=False)
 
     def __attrs_post_init__(self) -> None:
         for split in ("train", "val", "test"):
@@ -291,11 +296,12 @@ class Task(Generic[S, O]):
         Raises `TimeoutError` after ``timeout`` seconds. Errors of ``attempt`` itself pass through.
         """
         plain = not is_async(self.attempt)
-        given: tuple[Any, ...] = (candidate, own_copy(sample), from_any_thread(llm) if plain else llm)
-        if _needed(self.attempt) > 3:
-            given = (*given, Trace() if trace is None else trace)
+        place: Runs = "thread" if plain else "loop"
+        traced = (Trace() if trace is None else trace,) if _needed(self.attempt) > 3 else ()
+        own = from_any_thread(llm) if plain else llm
         with self._limited("attempt"):
-            made: O = await run_in("thread" if plain else "loop", self.workers, self.attempt, *given)
+            async with gateway(llm, self.roles, call=own) if self.gateway else nullcontext(own) as given:
+                made: O = await run_in(place, self.workers, self.attempt, candidate, own_copy(sample), given, *traced)
             return made
 
     async def judge(self, sample: S, output: O, llm: Llm | None = None) -> Score:

@@ -11,8 +11,8 @@ import attrs
 import httpx
 
 from flashgraph.llm.connections import HttpReply
+from flashgraph.llm.serving import HttpRequest
 from flashgraph.llm.vllm import VllmModel
-from flashgraph.sim.http import HttpRequest
 from flashgraph.sim.server import SimServer
 
 __all__ = ["LinkedModel"]

@@ -16,7 +16,7 @@ import pytest
 from flashgraph.errors import DataError
 from flashgraph.llm.connections import Connections
 from flashgraph.llm.environment import CERTIFICATES, PROXIES
-from flashgraph.sim.http import HttpRequest, Response, serve_http
+from flashgraph.llm.serving import HttpRequest, Response, serve_http
 
 pytestmark = pytest.mark.anyio
 

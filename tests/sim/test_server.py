@@ -18,9 +18,9 @@ from flashgraph.llm.http import HttpModel
 from flashgraph.llm.protocol import Quota, Reply
 from flashgraph.llm.quotas import quotas
 from flashgraph.llm.retry import Retry
+from flashgraph.llm.serving import HttpRequest, Response, serve_http
 from flashgraph.sim import clock
 from flashgraph.sim.faults import KINDS, Faults, RateLimit
-from flashgraph.sim.http import HttpRequest, Response, serve_http
 from flashgraph.sim.model import SimModel
 from flashgraph.sim.profiles import PROFILES, Profile
 from flashgraph.sim.server import SimServer

@@ -56,7 +56,7 @@ def test_a_component_is_shown_its_own_records() -> None:
 
 
 def test_records_of_other_headings_and_without_feedback() -> None:
-    """The score stands in for feedback that is missing."""
+    """The score replaces feedback that is missing."""
 
     async def attempt(candidate: Any, sample: str, llm: Any, trace: Trace) -> str:
         trace.add("writer", {"Tool": "search", "Found": 3})

@@ -20,6 +20,7 @@ from click.testing import CliRunner
 import flashgraph as fg
 from flashgraph.cli import cli
 from flashgraph.parts import Archive, Attempt, Candidate, Work
+from flashgraph.sim.clock import run_virtually, settle
 from flashgraph.tasks.workers import is_async, run_in
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -254,6 +255,41 @@ def test_a_score_calls_a_judge(backend: str, runs: Any, plain: bool) -> None:
     assert result.best.score == 1
     assert asked == ["Is this good: fine"] * 2
     assert result.spent.calls == 4
+
+
+@BACKENDS
+def test_a_request_goes_to_its_role_although_the_job_holds_a_slot_of_another(backend: str) -> None:
+    """Also where the judge has one slot: its requests wait for that, and the limit of each model holds."""
+    busy = {"task": 0, "judge": 0}
+    most = dict(busy)
+
+    def model(role: str, reply: str) -> fg.llm.FunctionModel:
+        async def answer(messages: Any) -> str:
+            busy[role] += 1
+            most[role] = max(most[role], busy[role])
+            await anyio.sleep(1)
+            busy[role] -= 1
+            return reply
+
+        return fg.llm.FunctionModel(answer, limit=4 if role == "task" else 1)
+
+    async def attempt(candidate: Any, sample: str, llm: Any) -> str:
+        first = (await llm(sample, role="judge")).text
+        own, last = await llm(sample), await llm(sample, role="judge")
+        return f"{first}{own.text}{last.text}"
+
+    data = list("abcdef")
+    made = fg.Task("j", data, data, attempt=attempt, score=lambda s, o: fg.Score(float(o == "jtj")), roles=["judge"])
+    models = {"task": model("task", "t"), "judge": model("judge", "j"), "reflection": lambda messages: ""}
+
+    async def run() -> fg.Result:
+        return await fg.arun("gepa", made, models=models, budget=fg.Budget(evaluations=6), settle=settle)
+
+    result = run_virtually(run, backend)
+    assert result.best is not None
+    assert result.best.score == 1
+    assert most["judge"] == 1
+    assert most["task"] <= 4
 
 
 @pytest.mark.parametrize(

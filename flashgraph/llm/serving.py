@@ -1,7 +1,7 @@
-"""HTTP/1.1 for a simulated server: h11 on anyio's streams.
+"""A small HTTP/1.1 server on anyio's streams, with h11: for the gateway and the simulated server.
 
-A framework would hide what this server needs. A client that hangs up must cancel the work on its request at once. And a
-reply must break on purpose, in the middle of its body or before its first byte.
+A framework would hide what these need. A client that hangs up must cancel the work on its request at once. And a
+simulated reply must break on purpose, in the middle of its body or before its first byte.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ RESET_WHEN_CLOSED = struct.pack("ii", 1, 0)
 
 @attrs.frozen
 class HttpRequest:
-    """``path`` is without its query."""
+    """``path`` is without its query; the names of ``headers`` are in lower case."""
 
     method: str
     path: str
     body: bytes = b""
+    headers: Mapping[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -107,7 +108,9 @@ class _Connection:
                 if len(body) > LARGEST_BODY:
                     raise h11.RemoteProtocolError("the body is too large", error_status_hint=413)
             elif isinstance(event, h11.EndOfMessage) and head is not None:
-                return HttpRequest(head.method.decode(), head.target.partition(b"?")[0].decode(), bytes(body))
+                path = head.target.partition(b"?")[0].decode("latin-1")
+                headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+                return HttpRequest(head.method.decode(), path, bytes(body), headers)
             else:
                 return None
 
@@ -120,7 +123,7 @@ class _Connection:
                 response = await self._handler(request)
             except Exception:
                 say(traceback.format_exc(), err=True, end="")
-                response = Response(500, b"a defect of the simulated server; its log says more", type="text/plain")
+                response = Response(500, b"a defect of the server; its log says more", type="text/plain")
             tasks.cancel_scope.cancel()
         return response
 
