@@ -25,10 +25,12 @@ __all__ = ["Server", "of", "ran", "requests"]
 
 @attrs.define(eq=False)
 class Server:
-    """Works on ``slots`` requests at once, each for about ``seconds``; says 429 to more, or with ``queues`` lets them
-    wait.  It is down from second ``down[0]`` to ``down[1]``, says 429 to the requests in ``refuses``, once, and meets
-    those in ``faults`` with one after the other.
-    ``rate`` are its requests a minute, which several may share; it says so with each answer."""
+    """A server that works on ``slots`` requests at once, each for about ``seconds``.
+
+    It throttles more with 429, or with ``queues`` lets them wait. It is down from second ``down[0]`` to ``down[1]``. It
+    throttles the requests in ``refuses`` once, and answers those in ``faults`` with one fault after the other. ``rate``
+    is its rate limit in requests a minute, which several servers may share; each answer states it.
+    """
 
     slots: int
     limits: Limits
@@ -92,7 +94,7 @@ class Server:
 
 
 def requests(count: int, stages: Sequence[str] = ("task",)) -> fg.Graph:
-    """A graph that makes ``count`` requests of each role, and needs nothing else."""
+    """Return a graph that makes ``count`` requests of each role, and does nothing else."""
     graph = fg.Graph("requests")
     pool = graph.pool("pool", Ledgered)
 
@@ -123,7 +125,9 @@ def ran(
     virtually: Callable[[Callable[[], Any]], Any] = run_virtually,
     **options: Any,
 ) -> fg.Result:
-    """The result of a run under virtual time, held against the invariants; ``look`` sees the machine at its end."""
+    """Return the result of a run under virtual time, checked against the invariants; ``look`` gets the machine at the
+    end.
+    """
 
     async def run() -> fg.Result:
         schedule = fg.pipelined(window, focus=0.0)
@@ -138,5 +142,5 @@ def ran(
 
 
 def of(result: fg.Result, kind: type[Any]) -> list[Any]:
-    """The events of one kind."""
+    """Return the events of one kind."""
     return [event for event in result.events if isinstance(event, kind)]

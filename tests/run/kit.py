@@ -1,4 +1,4 @@
-"""Small graphs under virtual time, on either event loop, each held against the invariants."""
+"""Runs of small graphs under virtual time on either event loop, checked against the invariants."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def watched(
     models: Any = None,
     **options: Any,
 ) -> fg.Result:
-    """The result of a run; ``act`` is awaited beside it."""
+    """Return the result of a run; ``act`` is awaited beside it."""
 
     async def opened() -> fg.Result:
         async with fg.open_run(graph, TASK, models=models or {}, settle=settle, **options) as run:
@@ -38,5 +38,5 @@ def watched(
 
 
 def of(result: fg.Result, kind: type[Any]) -> list[Any]:
-    """The events of one kind."""
+    """Return the events of one kind."""
     return [event for event in result.events if isinstance(event, kind)]

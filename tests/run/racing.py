@@ -1,6 +1,6 @@
-"""A race: candidates are tried on a part of their samples, and the most promising ones on more of them.
+"""A race: candidates are tried on a part of their samples, and the most promising ones on more.
 
-Candidate ``c<N>`` passes sample ``<index>`` where a hash of both is below its quality, a tenth of ``N`` and a fifth.
+Candidate ``c<N>`` passes sample ``<index>`` if a hash of both is below its quality: a tenth of ``N`` plus a fifth.
 """
 
 from __future__ import annotations
@@ -38,31 +38,31 @@ TASK = fg.Task(
 
 @attrs.frozen
 class Asked:
-    """By artifact, how many samples it was sent out on."""
+    """By artifact, the number of samples that it was sent out on."""
 
     samples: Mapping[int, int] = attrs.field(factory=dict)
 
 
 def passes(text: str, index: int) -> float:
-    """The score of a candidate on a sample."""
+    """Return the score of a candidate on a sample."""
     return float(draw(text, index) < 0.2 + 0.1 * int(text[1:]))
 
 
 def answer(messages: Sequence[Message]) -> str:
-    """What the judge says of ``<text> <index>``."""
+    """Return the verdict of the judge on ``<text> <index>``."""
     text, index = messages[-1]["content"].split()
     return str(passes(text, int(index)))
 
 
 async def slowly(messages: Sequence[Message]) -> str:
-    """The same after half a second to two, a hash of what is asked."""
+    """Return the same after half a second to two seconds, by a hash of the prompt."""
     # Sixty-fourths add up without rounding: equal instants are equal on every clock.
     await anyio.sleep(round(32 + 96 * draw("seconds", messages[-1]["content"])) / 64)
     return answer(messages)
 
 
 def race(candidates: int = 6, sent: int = 10, share: float = 0.5, **edge: Any) -> fg.Graph:
-    """The graph; each candidate is the child of the best before it."""
+    """Return the graph; each candidate is a child of the best one before it."""
     graph = fg.Graph("race")
     frontier = graph.pool("frontier", ParetoFrontier)
 

@@ -1,4 +1,4 @@
-"""A small budget is not spent on rounds that can never be finished; a large one opens its window as ever."""
+"""A small budget is not spent on rounds that cannot be finished; a large one opens its window at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.algorithms import ace_world
 
 
 def world(val: int, seed: int = 0) -> World:
-    """A quick world of eight rules, with ``val`` validation samples."""
+    """Return a quick world of eight rules, with ``val`` validation samples."""
     return World(seed=seed, rules=8, train=20, val=val, test=1, pass_knowing=1.0, pass_guessing=0.1, learn=0.9)
 
 
@@ -35,7 +35,10 @@ def evolve(small: World, schedule: Any, graph: str = "gepa", **options: Any) -> 
     [("pipelined", 6, 40), ("throughput", 12, 40), ("pipelined", 6, 80), ("throughput", 12, 80), ("pipelined", 20, 80)],
 )
 def test_a_small_budget_buys_about_what_it_buys_in_lockstep(schedule: str, val: int, evaluations: int) -> None:
-    """Overlap without a bound gave the seed alone for all but one of these, and children of the seed alone."""
+    """A small budget gives the seed and at least one child.
+
+    Without a bound on overlap, almost all of these budgets give the seed alone, or children of the seed alone.
+    """
     found, truth = {"lockstep": 0, schedule: 0}, {"lockstep": 0.0, schedule: 0.0}
     for seed in range(3):
         for name in found:
@@ -49,7 +52,9 @@ def test_a_small_budget_buys_about_what_it_buys_in_lockstep(schedule: str, val: 
 
 @pytest.mark.parametrize(("proposals", "most"), [(6, 1), (16, 3), (32, 7)])
 def test_a_quarter_of_what_is_left_is_open_at_once(proposals: int, most: int) -> None:
-    """Rounds that are open at once have the same parents: later ones are to build on what they found."""
+    """At most a quarter of the rest is open at once: open rounds have the same parents, and later ones should build on
+    them.
+    """
     budget = fg.Budget(proposals=proposals)
     result = evolve(world(12), "pipelined", budget=budget, target_score=float("inf"))
     open_, found = set[int](), 0
@@ -65,7 +70,7 @@ def test_a_quarter_of_what_is_left_is_open_at_once(proposals: int, most: int) ->
 
 @pytest.mark.parametrize("schedule", ["pipelined", "throughput"])
 def test_no_round_is_opened_for_a_proposal_that_is_not_left(schedule: str) -> None:
-    """Its minibatch would be evaluated for nothing."""
+    """No round is opened for a proposal that cannot be paid: its minibatch would be evaluated for nothing."""
     result = evolve(world(12), schedule, budget=fg.Budget(proposals=3))
     assert result.spent.proposals == 3
     assert sum(isinstance(e, Emitted) and e.source == "select" for e in result.events) == 3
@@ -73,7 +78,7 @@ def test_no_round_is_opened_for_a_proposal_that_is_not_left(schedule: str) -> No
 
 @pytest.mark.parametrize("limit", ["evaluations", "calls", "tokens"])
 def test_other_limits_alike(limit: str) -> None:
-    """A budget of calls or tokens that pays for the seed and two rounds or so buys a child too."""
+    """A budget of calls or tokens that pays for the seed and about two rounds also buys a child."""
     whole = evolve(world(12), "lockstep", budget=fg.Budget(proposals=4))
     limits = {limit: getattr(whole.spent, limit)}
     if limit == "tokens":  # the last requests are bounded by what they may take at most, so that a part stays unused
@@ -84,7 +89,7 @@ def test_other_limits_alike(limit: str) -> None:
 
 @pytest.mark.parametrize("window", [8, 40])
 def test_a_large_budget_opens_the_window_at_once(window: int) -> None:
-    """As many rounds as without a limit, before any has ended."""
+    """A large budget opens as many rounds as no limit, before any has ended."""
     chosen = fg.pipelined(window)
 
     def opened(budget: fg.Budget) -> int:
@@ -97,13 +102,13 @@ def test_a_large_budget_opens_the_window_at_once(window: int) -> None:
 
 
 def test_a_large_minibatch() -> None:
-    """What the first minibatch takes is known once it is scattered: 32 evaluations a round, and a validation."""
+    """The cost of the first minibatch is known once it is scattered: 32 evaluations a round, and a validation."""
     result = evolve(world(6), "pipelined", "combee", budget=fg.Budget(evaluations=100))
     assert len(result.artifacts) > 1
 
 
 def test_batches_that_are_answered_again_and_again() -> None:
-    """ACE has no seed to learn costs from: small budgets come to deltas all the same."""
+    """ACE has no seed to learn costs from, and small budgets still lead to deltas."""
     number = ace_world.World(2)
 
     def model(role: str) -> Any:

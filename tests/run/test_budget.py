@@ -31,7 +31,7 @@ from tests.run.kit import Virtually, of, watched
     steps=st.lists(st.tuples(st.floats(0, 20), st.floats(0, 1)), max_size=40),
 )
 def test_settled_and_reserved_never_exceed_the_limit(limit: int, steps: list[tuple[float, float]]) -> None:
-    """I10: whoever asks `lacking` before reserving can never overshoot, whatever is settled meanwhile."""
+    """I10: a caller that asks `lacking` before it reserves never exceeds a limit, whatever is settled meanwhile."""
     ledger = Ledger(fg.Budget(tokens=limit))
     waiting: list[tuple[int, float]] = []
     for amount, share in steps:
@@ -44,7 +44,7 @@ def test_settled_and_reserved_never_exceed_the_limit(limit: int, steps: list[tup
 
 
 def test_giving_a_reservation_back_spends_nothing() -> None:
-    """What was never sent costs nothing."""
+    """A request that was never sent costs nothing."""
     ledger = Ledger(fg.Budget(calls=1))
     reservation = ledger.reserve({"calls": 1})
     assert ledger.lacking({"calls": 1}) == "calls"
@@ -64,7 +64,7 @@ def test_unlimited_amounts_are_counted() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400, 0, -1, "5", True])
 def test_a_limit_is_a_number_over_zero(value: object) -> None:
-    """Anything else is refused, naming the limit."""
+    """Any other limit is refused, and the message names it."""
     with pytest.raises(fg.DataError, match="budget: calls="):
         fg.Budget(calls=value)  # type: ignore[arg-type]  # the mistake under test
 
@@ -78,12 +78,14 @@ def test_the_prompt_bound_is_one(contents: list[str]) -> None:
 
 
 def test_a_prompt_has_about_a_token_for_four_characters() -> None:
-    """Over all of its messages."""
+    """A prompt has about one token for four characters, over all of its messages."""
     assert prompt_estimate([{"role": "system", "content": "x" * 10}, {"role": "user", "content": "y" * 20}]) == 7.5
 
 
 def test_what_is_left_of_each_limit() -> None:
-    """Less what is settled and what is reserved; what was spent elsewhere counts as well, and is told apart."""
+    """The rest of a limit is without settled and reserved amounts. Amounts that were spent elsewhere count, and are
+    kept apart.
+    """
     ledger = Ledger(fg.Budget(calls=9, usd=0.3))
     ledger.charge({"calls": 2, "usd": 0.05})
     ledger.charge({"calls": 1})
@@ -99,7 +101,7 @@ def test_what_is_left_of_each_limit() -> None:
 
 
 def test_a_limit_in_floats_is_reached_by_its_parts() -> None:
-    """Three tenths in three parts: the last one is affordable, and then nothing is left; a larger one is not."""
+    """Of three tenths in three parts the last is affordable, and then nothing is left; a larger part is not affordable."""
     ledger = Ledger(fg.Budget(usd=0.3))
     for _ in range(2):
         ledger.settle(ledger.reserve({"usd": 0.1}), {"usd": 0.1})
@@ -112,8 +114,9 @@ def test_a_limit_in_floats_is_reached_by_its_parts() -> None:
 
 
 def test_a_request_reserves_its_most() -> None:
-    """One call; where tokens or money are limited also the bound of the prompt, all of its reply, and what these cost,
-    and then the request has a bound on its reply."""
+    """A request reserves one call. With limits on tokens or money it also reserves the bound of its prompt, all of its
+    reply, and their price. The request then carries a bound on its reply.
+    """
     messages = [{"role": "user", "content": "abc"}]
     models = [LatencyModel(1, lambda request: 0.0)]
     assert reservation(models, messages, {}, {"calls": 3}) == {"calls": 1.0}
@@ -139,7 +142,7 @@ def test_a_request_reserves_its_most() -> None:
 def test_a_budget_bounds_only_what_has_no_bound(
     own: dict[str, Any], params: dict[str, Any], reserved: int, sent: int | None, virtually: Virtually
 ) -> None:
-    """I10, in a run whose role has a second endpoint with a bound of its own: what is set aside is the most of both."""
+    """I10: with two endpoints, of which one has a bound of its own, a request reserves the greater cost."""
     graph = fg.Graph("asks")
     pool = graph.pool("pool", Ledgered)
 
@@ -179,7 +182,7 @@ def test_a_budget_bounds_only_what_has_no_bound(
 
 
 def endless(virtually: Virtually, budget: fg.Budget, *, asks: bool, backend: str = "asyncio") -> fg.Result:
-    """A source that never stops, and a stage that calls a model or does not."""
+    """Return a graph with a source that never stops, and a stage that calls a model or does not."""
     graph = fg.Graph("endless")
     pool = graph.pool("pool", Ledgered)
 
@@ -211,8 +214,9 @@ def endless(virtually: Virtually, budget: fg.Budget, *, asks: bool, backend: str
 def test_a_budget_that_nothing_counts_towards_ends_the_run(
     virtually: Virtually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stage has a model and never calls it: a limit of calls alone would never end the run.  One of seconds does,
-    and rounds that are counted end by themselves."""
+    """A run whose stage never calls its model is drained under a limit of calls alone, which would never end it. A
+    limit of seconds ends the run, and rounds that are counted end by themselves.
+    """
 
     monkeypatch.setattr(driver, "IDLE_ROUNDS", 30)
 
@@ -255,7 +259,7 @@ def test_a_remainder_that_no_request_can_use_ends_the_run(budget: fg.Budget, vir
 
 
 def test_a_server_that_counts_nothing_uses_up_a_budget() -> None:
-    """I10: what it does not count is estimated, and the log says so."""
+    """I10: tokens that a server does not count are estimated, and the log says so."""
     silent = Answer(body=json.dumps({"choices": [{"message": {"content": "word " * 400}}]}).encode())
     with running(silent) as server:
         model = HttpModel(server.url, "tiny", price=(1e-5, 1e-5), key="")
@@ -268,7 +272,7 @@ def test_a_server_that_counts_nothing_uses_up_a_budget() -> None:
 
 
 def test_a_run_is_drained_without_a_reason(virtually: Virtually, tmp_path: Path) -> None:
-    """An empty text is a reason too, also for a run that is told again."""
+    """An empty reason is a reason too, also in a replay."""
     model = LatencyModel(1, lambda request: 1.0)
 
     async def drain(run: Run) -> None:
@@ -285,8 +289,11 @@ def test_a_run_is_drained_without_a_reason(virtually: Virtually, tmp_path: Path)
 
 @pytest.mark.parametrize("tokens", [9_000, 4_200])
 def test_a_drained_run_sends_what_waits_when_it_can_be_paid(tokens: int, virtually: Virtually) -> None:
-    """Nothing new starts, and two jobs have asked: the second request waits for what the first has set aside and not
-    used, unless both can be paid at once.  Both are answered, and the third job never begins."""
+    """A drained run starts nothing new, and sends the requests that wait.
+
+    Two jobs have made requests. The second request waits for the unused reservation of the first, unless the budget
+    pays for both at once. Both are answered, and the third job never begins.
+    """
     graph = fg.Graph("drained")
     pool = graph.pool("pool", Ledgered)
 
@@ -318,7 +325,7 @@ def test_a_drained_run_sends_what_waits_when_it_can_be_paid(tokens: int, virtual
 
 
 def test_a_repair_that_cannot_be_paid(virtually: Virtually, tmp_path: Path) -> None:
-    """One evaluation is left and two items are stale: the one is repaired, the other waits for a larger budget."""
+    """With one evaluation left and two stale items, one is repaired, and the other waits for a larger budget."""
     graph = fg.Graph("repairs")
     pool = graph.pool("pool", Ledgered)
 
@@ -354,7 +361,9 @@ def test_synchronous_work_leaves_the_event_loop_to_others(virtually: Virtually, 
 
 
 def test_no_crumb_of_a_float_stays_reserved() -> None:
-    """0.1 + 0.2 + 0.3, given back one by one, is nothing: a waiting request would wait for it for ever."""
+    """Reservations of 0.1, 0.2 and 0.3, freed one by one, leave nothing: a request would wait forever for a rounding
+    error.
+    """
     ledger = Ledger(fg.Budget(usd=1))
     reservations = [ledger.reserve({"usd": amount}) for amount in (0.1, 0.2, 0.3)]
     for number in reservations:
@@ -366,7 +375,7 @@ def test_no_crumb_of_a_float_stays_reserved() -> None:
 @pytest.mark.parametrize("value", [-1, 0, -1.0])
 @pytest.mark.parametrize("of_model", [False, True])
 def test_a_bound_that_is_none_is_replaced(name: str, value: float, of_model: bool) -> None:
-    """Servers take -1 for no bound: 4,096 tokens are reserved and asked for in its place."""
+    """A bound of -1, which servers take for no bound, is replaced by 4,096 tokens in reservation and request."""
     model = HttpModel("http://127.0.0.1:9", "m", params={name: value} if of_model else {})
     params = {} if of_model else {name: value}
     limits = {"tokens": 10_000.0}
@@ -376,7 +385,7 @@ def test_a_bound_that_is_none_is_replaced(name: str, value: float, of_model: boo
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 2.5, True, "many", [1]])
 def test_a_bound_that_is_no_number_of_tokens(value: Any) -> None:
-    """As in ``--model 'openai:...?max_tokens=NaN'``: said with a fix, and nothing is sent."""
+    """A bound that is no number of tokens, such as ``max_tokens=NaN``, is refused with a fix, and nothing is sent."""
     model = HttpModel("http://127.0.0.1:9", "m")
     with pytest.raises(fg.DataError, match=r"max_tokens=.* expected a whole number of tokens.\nFix: max_tokens=1000"):
         reservation([model], [], {"max_tokens": value}, {"tokens": 10_000.0})

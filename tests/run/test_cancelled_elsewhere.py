@@ -1,4 +1,4 @@
-"""A stage that awaits what somebody else cancels has failed; the run has not."""
+"""A stage fails if it awaits something that another task cancels; the run does not."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def graph_with(bad: int) -> fg.Graph:
 
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
 def test_a_cancelled_future_fails_its_stage_alone(schedule: str) -> None:
-    """I15: the reason is told, and the other rounds go on."""
+    """I15: a cancelled future fails its stage with a reason, and the other rounds continue."""
     result = fg.run(graph_with(1), TASK, models={}, schedule=schedule)
     assert result.status == "completed"
     assert sorted(a.value for a in result.artifacts) == ["0", "2", "3"]
@@ -46,7 +46,7 @@ def test_a_cancelled_future_fails_its_stage_alone(schedule: str) -> None:
 
 
 def test_a_callers_cancellation_is_no_failure(virtual_backend: str) -> None:
-    """I12: what is cancelled from outside ends as cancelled, also inside of a stage."""
+    """I12: a cancellation from outside ends the run as cancelled, also inside of a stage."""
     graph = fg.Graph("waits")
     pool = graph.pool("pool", Log)
 

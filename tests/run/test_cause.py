@@ -1,4 +1,4 @@
-"""Each cause of an end, by a small run that has it; and the causes of runs in journals that hold none."""
+"""Each cause of an end, shown by a small run; and the causes in old journals, which store none."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.run.test_orphans import Job, Story
 
 @attrs.frozen
 class Picky(Kept):
-    """A pool that takes nothing below 0."""
+    """A pool that admits nothing below 0."""
 
     def apply(self, event: fg.PoolEvent[Any]) -> Any:
         return self if event.value < 0 else super().apply(event)
@@ -42,7 +42,7 @@ def raises(value: Any) -> Any:
 def plain(
     body: Callable[[int], Any] = abs, rounds: int = 3, source: Callable[[int], int] = abs, **edge: Any
 ) -> fg.Graph:
-    """Numbers from 0 on, a stage, and a pool."""
+    """Return a graph with a source of numbers from 0, a stage and a pool."""
     graph = fg.Graph("plain")
     pool = graph.pool("pool", Picky)
 
@@ -61,7 +61,7 @@ def plain(
 
 
 def asking() -> fg.Graph:
-    """As `plain`, with a stage that asks a model once for each number."""
+    """Return `plain` with a stage that calls a model once for each number."""
     graph = fg.Graph("asking")
     pool = graph.pool("pool", Picky)
 
@@ -88,7 +88,7 @@ def three(_: int) -> list[int]:
 
 
 def scattered(member: Callable[[int], Any], **edge: Any) -> fg.Graph:
-    """Three members of one group, of which number n takes n seconds before it is handled."""
+    """Return a graph with one group of three members; member n takes n seconds."""
     graph = fg.Graph("scattered")
     pool = graph.pool("pool", Picky)
 
@@ -113,7 +113,7 @@ def scattered(member: Callable[[int], Any], **edge: Any) -> fg.Graph:
 
 
 def stale(rule: Callable[[fg.Graph, Any], Rule]) -> fg.Graph:
-    """Numbers that are made while the pool moves on."""
+    """Return a graph whose numbers are made while the pool changes."""
     graph = fg.Graph("stale")
     pool = graph.pool("pool", Picky)
 
@@ -146,7 +146,7 @@ def judged(graph: fg.Graph, pool: Any) -> Rule:
 
 
 def ends(result: fg.Result) -> tuple[set[tuple[str, Cause]], set[tuple[str, Cause]]]:
-    """How items and jobs ended, and why; and the report counts the same."""
+    """Return the ends of items and jobs with their causes, after a comparison with the report."""
     items, jobs = of(result, ev.Ended), of(result, ev.JobEnded)
     counted = Report(result, {}).ends()
     for kind, found in (("items", items), ("jobs", jobs)):
@@ -195,7 +195,7 @@ ITEMS: dict[str, tuple[Callable[[], fg.Graph], set[tuple[str, Cause]], set[tuple
 
 @pytest.mark.parametrize("case", ITEMS)
 def test_ends_of_items_and_jobs(case: str, virtually: Virtually) -> None:
-    """All items and jobs of a run, by how and why they ended; the run itself completed."""
+    """All items and jobs of a run have the expected end and cause; the run itself completed."""
     make, items, jobs = ITEMS[case]
     result = watched(make(), virtually, schedule=fg.pipelined(window=4, focus=0))
     assert ends(result) == (items, jobs)
@@ -205,7 +205,7 @@ def test_ends_of_items_and_jobs(case: str, virtually: Virtually) -> None:
 
 
 def test_orphans(virtually: Virtually) -> None:
-    """What descends from a retracted artifact ends as its orphan; a group with such a member can never be released."""
+    """Descendants of a retracted artifact end as orphans; a group with one as a member is never released."""
     story = Story()
 
     @story.graph.source(rounds=1)
@@ -338,7 +338,7 @@ def test_every_limit_is_a_cause() -> None:
     ],
 )
 def test_runs_of_older_journals(status: str, reason: str, cause: Cause) -> None:
-    """Their reasons, as flashgraph wrote them then."""
+    """The causes of old journals follow from the reasons that flashgraph wrote then."""
     assert cause_of_session(status, reason) is cause
     assert status != "stopped" or cause_of_drain(reason) is cause
 

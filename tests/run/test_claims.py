@@ -1,4 +1,4 @@
-"""An edge with ``distinct=`` takes equal values once: while one is in work, and for good once one is admitted."""
+"""An edge with ``distinct=`` takes equal values once: while one is in work, and forever once one is admitted."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ EQUAL = "has taken an equal one before"
 
 @attrs.frozen
 class Number:
-    """Which proposal it is, from 0."""
+    """The number of a proposal, from 0."""
 
     number: int
 
 
 def graph_of(texts: list[str], distinct: Callable[[Any], Any] | None = same_text, *, passes: bool = True) -> fg.Graph:
-    """Proposal number n is text number n; without ``passes`` no candidate comes to the pool."""
+    """Return a graph whose proposal n is text n; without ``passes`` no candidate comes to the pool."""
     graph = fg.Graph("repeats")
     archive = graph.pool("archive", Archive)
 
@@ -93,7 +93,9 @@ def turned_away(result: fg.Result) -> int:
 
 @pytest.mark.parametrize("schedule", ["pipelined", "throughput", fg.pipelined(1)])
 def test_equal_texts_are_judged_once(schedule: Any) -> None:
-    """In work at the same time, admitted before, or equal to the parent: white space makes no difference."""
+    """Equal texts are judged once: in work at the same time, admitted before, or equal to the parent. White space makes
+    no difference.
+    """
     texts = ["a b", "a  b\n", "-", " a b", "c", "c", "-\n", "a\tb"]
     result = run(graph_of(texts), schedule)
     assert sorted(" ".join(text.split()) for text in texts_in(result)) == ["-", "a b", "c"]
@@ -103,27 +105,27 @@ def test_equal_texts_are_judged_once(schedule: Any) -> None:
 
 
 def test_lockstep_judges_them_again() -> None:
-    """As the published loops do."""
+    """Lockstep judges equal texts again, as the published loops do."""
     result = run(graph_of(["a", "a", "-"]), "lockstep")
     assert texts_in(result) == ["-", "a", "a", "-"]
 
 
 def test_a_rejected_text_is_free_again() -> None:
-    """It may pass another time: nothing was admitted, and nothing of it is open any more."""
+    """A rejected text may be tried again: nothing was admitted, and none of its items is open."""
     result = run(graph_of(["a"] * 4, passes=False), fg.pipelined(1))
     assert texts_in(result) == ["-"]
     assert (result.spent.evaluations, turned_away(result)) == (5, 0)
 
 
 def test_a_text_that_failed_is_free_again() -> None:
-    """Its evaluation broke: the next one is tried."""
+    """A text whose evaluation failed may be tried again."""
     result = run(graph_of(["fails"] * 4), fg.pipelined(1))
     assert texts_in(result) == ["-"]
     assert (result.spent.evaluations, turned_away(result)) == (5, 0)
 
 
 def test_a_source_that_repeats_itself() -> None:
-    """Its emissions cost nothing when they are turned away: such a run ends, and says why."""
+    """A run whose source repeats itself ends and says why; its repeated emissions cost nothing."""
     graph = fg.Graph("echo")
     archive = graph.pool("archive", Archive)
 
@@ -146,7 +148,7 @@ def test_a_source_that_repeats_itself() -> None:
 
 
 def test_a_retracted_text_is_free_again() -> None:
-    """Its first evaluation half failed, as in an outage: nothing holds the text any more, and it is tried again."""
+    """A text that was retracted after an outage has no claim, and may be tried again."""
     graph = fg.Graph("outage")
     archive = graph.pool("archive", lambda: Archive(threshold=0.4))
     tries = list[str]()
@@ -176,7 +178,7 @@ def test_a_retracted_text_is_free_again() -> None:
 
 
 def test_repaired_into_an_equal_text() -> None:
-    """A repair may make of a text one that is there already: it is taken no further; else it claims its new text."""
+    """A text that a repair makes equal to another one is filtered; otherwise it claims its new text."""
     graph = fg.Graph("merges")
     archive = graph.pool("archive", Archive)
 
@@ -223,7 +225,7 @@ def unhashable(value: Any) -> Any:
 
 @pytest.mark.parametrize("function", [no_key, unhashable])
 def test_a_key_that_cannot_be_made(function: Callable[[Any], Any]) -> None:
-    """The item fails, as with every function on an edge that raises."""
+    """If a key cannot be made, the item fails, as with every function on an edge that raises."""
 
     async def go() -> fg.Result:
         return await fg.arun(graph_of(["a"], function), TASK, models={"model": lambda messages: ""})
@@ -249,7 +251,7 @@ def test_what_is_no_function_of_the_item() -> None:
 
 
 def test_resumed(tmp_path: Path) -> None:
-    """Claims follow from the turns: a run that goes on knows what it has taken."""
+    """A resumed run knows the texts that it has taken, because claims follow from the turns."""
 
     def go(**options: Any) -> fg.Result:
         models = {"model": lambda messages: ""}
@@ -263,8 +265,9 @@ def test_resumed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("schedule", "refused"), [("pipelined", True), ("lockstep", False)])
 def test_a_run_that_began_without_it(schedule: str, refused: bool, tmp_path: Path) -> None:
-    """It would decide otherwise than it did: the difference is shown, and accepted when asked.  In lockstep there is
-    none."""
+    """A run that began without ``distinct`` would decide differently: the difference is shown, and accepted when asked.
+    In lockstep there is none.
+    """
 
     def go(distinct: Callable[[Any], Any] | None, budget: int, **options: Any) -> fg.Result:
         models = {"model": lambda messages: ""}
@@ -281,7 +284,9 @@ def test_a_run_that_began_without_it(schedule: str, refused: bool, tmp_path: Pat
 
 @given(st.lists(st.tuples(st.sampled_from(["take", "drop", "admit", "retract"]), st.integers(0, 3)), max_size=40))
 def test_a_key_has_one_claim(steps: list[tuple[str, int]]) -> None:
-    """Against a plain model: a key is taken while items carry its claim, or a pool holds an artifact of it."""
+    """Claims equal those of a plain model: a key is taken while items hold its claim, or a pool holds an artifact of
+    it.
+    """
     claims, carried = Claims(), dict[int, list[Claim]]()
     admitted = dict[int, int]()
 
@@ -306,7 +311,7 @@ def test_a_key_has_one_claim(steps: list[tuple[str, int]]) -> None:
 
 @given(st.lists(st.sampled_from(["a", "b", " ", "  ", "\n", "\t"]), max_size=8))
 def test_white_space_makes_no_other_text(parts: list[str]) -> None:
-    """Words in their order are the text; in a program the blanks before a line are not white space."""
+    """Texts with equal words in equal order are equal; in a program the blanks before a line count."""
     text = "".join(parts)
     assert same_text(Candidate({"x": text}, 1)) == same_text(Candidate({"x": f" {text}\n".replace("\n", " \n ")}, 1))
     assert same_text(Candidate({"x": text}, 1)) != same_text(Candidate({"x": text + " c"}, 1))

@@ -1,4 +1,4 @@
-"""What a function of the user's own does to end the process ends its own job alone."""
+"""A user function that would end the process fails its own job alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Odd(BaseException):
 
 
 class Unspeakable(Exception):
-    """What it says does what was given."""
+    """An exception whose text does the given thing."""
 
     def __str__(self) -> str:
         return str(self.args[0]())
@@ -78,7 +78,7 @@ def stops_the_loop() -> None:
 
 
 class Odder(type):
-    """A class that does not say its name."""
+    """A class without a name."""
 
     def __getattribute__(cls, name: str) -> Any:
         if name in ("__name__", "__qualname__"):
@@ -178,7 +178,7 @@ ON_ASYNCIO: Mapping[str, tuple[Callable[[], Any], str]] = {
 
 
 def graph() -> fg.Graph:
-    """The seed on all samples."""
+    """Return a graph that tries the seed on all samples."""
     made = fg.Graph("seed alone")
     archive = made.pool("archive", Archive)
 
@@ -193,7 +193,7 @@ def graph() -> fg.Graph:
 
 
 def task(act: Callable[[], Any], where: str = "attempt") -> fg.Task[Any, Any]:
-    """Its first sample does ``act`` in its attempt, its score or its text."""
+    """Return a task whose first sample does ``act`` in its attempt, its score or its text."""
 
     async def tries(candidate: Mapping[str, str], sample: int, llm: Any) -> Any:
         await llm("a question")
@@ -231,7 +231,7 @@ def expect_one_failed(result: fg.Result, said: str) -> None:
 
 @pytest.mark.parametrize("name", ATTEMPTS)
 def test_an_attempt_that_would_end_the_process(name: str, virtually: Virtually) -> None:
-    """It is one failed sample, with the reason."""
+    """An attempt that would end the process is one failed sample, with the reason."""
     act, said = ATTEMPTS[name]
     expect_one_failed(ran(task(act), virtually), said)
 
@@ -239,21 +239,21 @@ def test_an_attempt_that_would_end_the_process(name: str, virtually: Virtually) 
 @pytest.mark.parametrize("where", ["score", "text"])
 @pytest.mark.parametrize("name", ["exit", "sys.exit", "an interrupt of its own", "a base exception"])
 def test_a_score_or_a_text_that_would(name: str, where: str, virtually: Virtually) -> None:
-    """As in an attempt."""
+    """A score or text that would end the process is one failed sample too."""
     act, said = ATTEMPTS[name]
     expect_one_failed(ran(task(act, where), virtually), said)
 
 
 @pytest.mark.parametrize("name", ON_ASYNCIO)
 def test_what_only_asyncio_has(name: str) -> None:
-    """Tasks that an attempt begins, of which asyncio lets a SystemExit out of the event loop."""
+    """Tasks that an attempt begins cannot end the process either: asyncio lets a SystemExit out of the event loop."""
     act, said = ON_ASYNCIO[name]
     expect_one_failed(fg.run(graph(), task(act), models={"task": lambda messages: "ok"}), said)
 
 
 @pytest.mark.parametrize("name", CALLBACKS)
 def test_a_callback_that_would_end_the_process(name: str) -> None:
-    """It is logged by asyncio, and nothing stops."""
+    """A callback that would end the process is logged by asyncio, and nothing stops."""
     result = fg.run(graph(), task(soon(CALLBACKS[name])), models={"task": lambda messages: "ok"})
     assert (result.status, [e.how for e in of(result, ev.JobEnded)]) == ("completed", ["done"] * 4)
     KEPT.clear()
@@ -261,7 +261,7 @@ def test_a_callback_that_would_end_the_process(name: str) -> None:
 
 @pytest.mark.parametrize("all_", [True, False], ids=["all tasks", "all but its own"])
 def test_a_job_that_cancels_the_run(all_: bool, tmp_path: Path) -> None:
-    """The run ends with the reason; resumed, it does what it lacks."""
+    """A job that cancels the run ends it with a reason; the resumed run completes its work."""
     fails = [True]
 
     async def attempts() -> None:
@@ -283,7 +283,7 @@ def test_a_job_that_cancels_the_run(all_: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("act", [sys.exit, raising(KeyboardInterrupt()), raising(Odd("odd"))], ids=range(3))
 def test_a_hook_that_would_end_the_process(act: Callable[[], Any], caplog: pytest.LogCaptureFixture) -> None:
-    """It is not called again, and the run goes on."""
+    """A hook that would end the process is dropped, and the run continues."""
     calls: list[Any] = []
 
     def hook(event: Any) -> None:
@@ -297,7 +297,9 @@ def test_a_hook_that_would_end_the_process(act: Callable[[], Any], caplog: pytes
 
 @pytest.mark.parametrize("where", ["plain stage", "stage", "source", "edge", "pool"])
 def test_functions_that_are_no_coroutines(where: str, virtually: Virtually) -> None:
-    """Stages fail their items, edges theirs; a source or a pool fails the run, and says so."""
+    """Synchronous stages fail their items, and functions of edges theirs; a source or a pool fails the run with a
+    reason.
+    """
 
     def act(here: str) -> None:
         if here == where:
@@ -347,7 +349,7 @@ def test_functions_that_are_no_coroutines(where: str, virtually: Virtually) -> N
 
 
 def test_a_real_interrupt_goes_on() -> None:
-    """One that a signal's handler raises while a function runs, which Python, asyncio and trio do."""
+    """A KeyboardInterrupt of a signal handler passes through, as Python, asyncio and trio raise it."""
     for file in ("asyncio.runners", "trio._core._ki"):
         handled: dict[str, Any] = {"__name__": file}
         exec("def handler(): raise KeyboardInterrupt", handled)
@@ -367,7 +369,7 @@ def test_a_real_interrupt_goes_on() -> None:
 
 
 def test_the_event_loop_is_left_as_it_was() -> None:
-    """Its factory and its stop are those of before, also after two runs at once."""
+    """The event loop has its own task factory and ``stop`` again, also after two runs at once."""
 
     async def runs() -> None:
         loop = asyncio.get_running_loop()
@@ -383,7 +385,7 @@ def test_the_event_loop_is_left_as_it_was() -> None:
 
 
 def test_a_task_factory_of_the_users_own_stays() -> None:
-    """Jobs are contained all the same, if not the tasks that they begin."""
+    """Under a user's task factory jobs are contained, but not the tasks that they begin."""
 
     async def runs() -> None:
         begun: list[Any] = []
@@ -453,7 +455,9 @@ NAMES = ["swallows", "two swallow", "shielded", "at its end", "thread", "left be
 def test_a_job_that_does_not_end(
     act: Callable[[], Any], outside: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is abandoned after the grace, named with its line, and the run ends with its result; the event loop closes."""
+    """A job that does not end is abandoned after the grace and named with its line. The run ends with its result, and
+    the event loop closes.
+    """
     global OVER
     import threading
 
@@ -495,7 +499,7 @@ def test_a_job_that_does_not_end(
 
 
 def test_a_job_whose_group_went_on_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would hold its worker for ever, and the run would not end."""
+    """A job whose group was released without it is abandoned too: it would hold its worker forever."""
     monkeypatch.setattr(execution, "GRACE", 0.05)
     made = fg.Graph("late")
     archive = made.pool("archive", Archive)

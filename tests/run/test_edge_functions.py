@@ -1,4 +1,4 @@
-"""A function on an edge that raises is told of like a stage that fails, and one that does nothing else ends the run."""
+"""A function on an edge that raises is reported like a stage that fails, and one that always raises ends the run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ODD: Judge = lambda n: n % 2 == 1  # noqa: E731
 
 
 class Broken(Exception):
-    """What the functions raise."""
+    """The error that the functions raise."""
 
 
 @attrs.frozen
@@ -45,7 +45,7 @@ class Number:
 
 @attrs.frozen
 class Asking(Rule):
-    """A staleness rule of the user's own; ``ask`` is only told that it is asked."""
+    """A user's staleness rule; it calls ``ask``."""
 
     ask: Callable[[], Any] = attrs.field(kw_only=True)
 
@@ -56,7 +56,7 @@ class Asking(Rule):
 
 @attrs.frozen
 class Strict(FailAbove):
-    """A failure rule of the user's own."""
+    """A user's failure rule."""
 
     ask: Callable[[], bool] = attrs.field(kw_only=True)
 
@@ -79,7 +79,7 @@ KINDS = {
 
 
 def graph_of(wrong: str, judge: Judge, rounds: int | None = None) -> fg.Graph:
-    """A graph with a function in each place that an edge has one; ``wrong`` raises on what ``judge`` says."""
+    """Return a graph with a function in each place of an edge; ``wrong`` raises on the values of ``judge``."""
     graph = fg.Graph("risky")
     pool = graph.pool("pool", Log)
 
@@ -159,15 +159,16 @@ def raised(result: fg.Result) -> list[ev.EdgeFailed]:
 
 
 def line_of(text: str) -> int:
-    """The line of `graph_of` that holds a text."""
+    """Return the line of `graph_of` that holds a text."""
     lines, first = inspect.getsourcelines(graph_of)
     return first + next(i for i, line in enumerate(lines) if text in line)
 
 
 @pytest.mark.parametrize("wrong", KINDS)
 def test_one_that_always_raises_stops_the_run(wrong: str, virtually: Virtually) -> None:
-    """It has no other end: the source goes on for ever, and what it pays for goes nowhere.  After so many times in a
-    row the run has failed, and says which function of which edge, with the error and the line that raised it."""
+    """A function that always raises stops the run, whose source would pay forever. The reason names the function, its
+    edge, the error and the line.
+    """
     edge, function = KINDS[wrong]
     graph = graph_of(wrong, ALWAYS)
     result = watched(graph, virtually, schedule=fg.pipelined(window=4), budget=fg.Budget(seconds=1e4))
@@ -193,7 +194,7 @@ def test_one_that_always_raises_stops_the_run(wrong: str, virtually: Virtually) 
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
 @pytest.mark.parametrize("wrong", [w for w in KINDS if w not in ("failure rule", "staleness rule", "no decision")])
 def test_one_that_raises_now_and_then_fails_only_that(wrong: str, schedule: str, virtually: Virtually) -> None:
-    """The count begins anew with each time that it returns; and each failure has its event."""
+    """The count of errors in a row starts again after each success, and each error has its event."""
     rounds = 4 * FAILURES_IN_A_ROW
     graph = graph_of(wrong, ODD, rounds)
     result = watched(graph, virtually, schedule=schedule)
@@ -207,7 +208,7 @@ def test_one_that_raises_now_and_then_fails_only_that(wrong: str, schedule: str,
 
 
 def test_of_several_values_all_or_none_go_on(virtually: Virtually) -> None:
-    """A condition that raises on the second leaves no item of the first behind, for which the run would wait."""
+    """If a condition raises on the second of two values, no item of the first is left behind."""
     graph = fg.Graph("several")
     pool = graph.pool("pool", Log)
 
@@ -233,7 +234,7 @@ def test_of_several_values_all_or_none_go_on(virtually: Virtually) -> None:
 
 
 def test_where_no_line_of_the_users_raised_the_edge_is_named(virtually: Virtually) -> None:
-    """A method of the library that is given something else: the place is the edge's."""
+    """The place of an error without a line of the user is that of the edge."""
     graph = fg.Graph("elsewhere")
     pool = graph.pool("pool", Log)
 
@@ -249,7 +250,7 @@ def test_where_no_line_of_the_users_raised_the_edge_is_named(virtually: Virtuall
 
 
 def test_the_report_names_it(virtually: Virtually) -> None:
-    """Beside the stages that failed: how often, and with what most often."""
+    """The report names the function beside the failed stages, with its count of errors and the most frequent one."""
     result = watched(graph_of("order", ODD, 5), virtually, schedule="pipelined")
     assert Report(result, {}).failures() == [
         f"the order of edge member->total raised 2 times, most often with: Broken: order 1 "
@@ -259,7 +260,7 @@ def test_the_report_names_it(virtually: Virtually) -> None:
 
 @pytest.mark.parametrize("judge", [ODD, ALWAYS], ids=["odd", "always"])
 def test_a_stored_run_names_it(judge: Judge, tmp_path: Path, virtually: Virtually) -> None:
-    """`flashgraph show --failures` has it, also what happened in the turn that stopped the run."""
+    """`flashgraph show --failures` lists the error, also one in the turn that stopped the run."""
     graph = graph_of("scatter", judge, 5 if judge is ODD else None)
     budget = fg.Budget(seconds=1e4)
     result = watched(graph, virtually, schedule=fg.pipelined(window=40), folder=tmp_path / "run", budget=budget)
@@ -273,7 +274,7 @@ def test_a_stored_run_names_it(judge: Judge, tmp_path: Path, virtually: Virtuall
 
 
 def test_a_rule_that_raises_on_a_member(virtually: Virtually) -> None:
-    """It let the whole pass, and is asked again whether a member's stage gets a newer view: that member fails."""
+    """A rule that passes the whole and raises on its member, when it decides on a newer view, fails that member."""
     graph = fg.Graph("members")
     pool = graph.pool("pool", Log)
     asked: list[None] = []

@@ -1,4 +1,4 @@
-"""Contenders under virtual time: more evidence for what a pool holds, and the champion that follows from it."""
+"""Contenders under virtual time: they add evidence for artifacts of a pool, and the champion follows from it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.run.racing import SIZE, TASK, passes, race, slowly
 
 
 def raced(virtually: Virtually, schedule: Any = "pipelined", **options: Any) -> tuple[fg.Result, Machine]:
-    """A race to its end, held against the invariants."""
+    """Return the result of a race, checked against the invariants."""
     budget = fg.Budget(calls=100_000)
 
     async def main() -> tuple[fg.Result, Machine]:
@@ -33,7 +33,7 @@ def raced(virtually: Virtually, schedule: Any = "pipelined", **options: Any) -> 
 
 
 def test_evidence_makes_no_artifact(virtually: Virtually) -> None:
-    """It is one of those that were admitted whose scores it adds to, and the pool's version rises."""
+    """Evidence adds scores to an admitted artifact and makes none; the pool's version rises."""
     result, machine = raced(virtually)
     added = of(result, ev.EvidenceAdded)
     assert added
@@ -46,7 +46,7 @@ def test_evidence_makes_no_artifact(virtually: Virtually) -> None:
 
 
 def test_every_score_is_of_its_own_artifact(virtually: Virtually) -> None:
-    """Whatever was tried when, on the samples that it was sent out on."""
+    """Every score belongs to its own artifact, on the samples that it was sent out on."""
     result, _ = raced(virtually)
     for artifact in result.artifacts:
         text = artifact.value["text"]
@@ -57,7 +57,7 @@ def test_every_score_is_of_its_own_artifact(virtually: Virtually) -> None:
 
 
 def test_the_champion_is_tried_on_all(virtually: Virtually) -> None:
-    """Before a race ends whoever is handed out has full evidence."""
+    """The champion has full evidence before a race ends."""
     result, _ = raced(virtually)
     assert result.best is not None
     assert result.best.evidence is not None
@@ -65,7 +65,7 @@ def test_the_champion_is_tried_on_all(virtually: Virtually) -> None:
 
 
 def test_a_champion_that_is_proven(virtually: Virtually) -> None:
-    """Each change names the better one on common samples, and a rule that asks for more changes it less often."""
+    """Each change of the champion names the better one on common samples; a stricter rule changes it less often."""
 
     def changes(rule: Any) -> list[int | None]:
         result, _ = raced(virtually, Schedule("one", window=4, champion=rule))
@@ -78,13 +78,13 @@ def test_a_champion_that_is_proven(virtually: Virtually) -> None:
 
 
 def test_both_event_loops_race_alike() -> None:
-    """I14: to the last event."""
+    """I14: both event loops give equal events."""
     logs = [raced(lambda main, b=b: run_virtually(main, backend=b))[0].events for b in ("trio", "asyncio")]  # type: ignore[misc]
     assert logs[0] == logs[1]
 
 
 def test_evidence_for_a_retracted_artifact_goes_nowhere(virtually: Virtually) -> None:
-    """What descends from it is an orphan, and so is what is tried for it."""
+    """Evidence for a retracted artifact goes nowhere: its items are orphans, like descendants."""
     result, _ = raced(virtually, late="amend", share=0.25)
     retracted = {e.artifact: e.at for e in of(result, ev.Retracted)}
     assert all(e.at <= retracted.get(e.artifact, e.at) for e in of(result, ev.EvidenceAdded))

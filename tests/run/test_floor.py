@@ -1,4 +1,4 @@
-"""Functions that hold the event loop: others are let on between them, and they are named."""
+"""Functions that hold the event loop: other tasks run between them, and the log names them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.run.kit import Virtually, watched
 
 
 def blocking(kind: str, seconds: float = 1.0, rounds: int = 30) -> fg.Graph:
-    """Rounds of one item each, on which a stage blocks."""
+    """Return a graph of rounds of one item, on which a stage blocks."""
     graph = fg.Graph("blocking")
     pool = graph.pool("pool", Kept)
 
@@ -60,7 +60,7 @@ def models(kind: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stop_is_heard_between_two_functions(kind: str, virtually: Virtually) -> None:
-    """Thirty that block for a second each: it does not wait for all of them."""
+    """A stop is processed between two of thirty functions that block for a second each."""
 
     async def stop(run: Run) -> None:
         await anyio.sleep(2.5)
@@ -74,7 +74,7 @@ def test_a_stop_is_heard_between_two_functions(kind: str, virtually: Virtually) 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_run_ends_on_time(kind: str, virtually: Virtually) -> None:
-    """Within one function, or two, of its limit."""
+    """A run ends within one or two functions of its time limit."""
     result = watched(
         blocking(kind), virtually, models=models(kind), schedule=fg.pipelined(30, focus=0),
         budget=fg.Budget(seconds=4.5),
@@ -85,7 +85,7 @@ def test_a_run_ends_on_time(kind: str, virtually: Virtually) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_others_go_on_between_two_functions(kind: str, virtually: Virtually) -> None:
-    """Who waits for a moment is late by one function, not by all."""
+    """A task that waits for a moment is late by one function, not by all."""
     late: list[float] = []
 
     async def others(run: Run) -> None:
@@ -109,14 +109,14 @@ def test_others_go_on_between_two_functions(kind: str, virtually: Virtually) -> 
 
 
 def test_short_functions_are_not_held_up(virtually: Virtually) -> None:
-    """Each takes less than a twentieth of a second: all of a moment run at one moment."""
+    """Functions that take less than 50 ms each all run at one moment."""
     result = watched(blocking("at once", 0.01, 20), virtually, schedule=fg.pipelined(20, focus=0))
     assert result.status == "completed"
     assert result.spent.seconds == pytest.approx(0.2)
 
 
 def test_a_function_is_named(virtually: Virtually, caplog: pytest.LogCaptureFixture) -> None:
-    """By its stage, where nobody has seen it at work; not every time again."""
+    """A function that nobody saw running is named by its stage, and not each time."""
     result = watched(blocking("at once", rounds=9), virtually, schedule=fg.pipelined(9, focus=0))
     assert result.status == "completed"
     said = [r.getMessage() for r in caplog.records if "held the event loop" in r.getMessage()]
@@ -126,7 +126,7 @@ def test_a_function_is_named(virtually: Virtually, caplog: pytest.LogCaptureFixt
 
 
 def test_short_ones_are_not(virtually: Virtually, caplog: pytest.LogCaptureFixture) -> None:
-    """Half a second is where it begins."""
+    """Functions below 0.5 s are not named."""
     watched(blocking("at once", 0.4, 5), virtually)
     assert "held the event loop" not in caplog.text
     watched(blocking("at once", 0.5, 5), virtually)
@@ -136,7 +136,9 @@ def test_short_ones_are_not(virtually: Virtually, caplog: pytest.LogCaptureFixtu
 def test_a_function_that_is_seen_is_named_itself(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The innermost one of the user's own, with its place; one that does not return is told of while it goes on."""
+    """A function that was seen running is named itself, with its place, as the user's innermost one. One that does not
+    return is named while it runs.
+    """
     monkeypatch.setattr(floor, "TICK", 0.0)
     monkeypatch.setattr(floor, "STILL", 0.0)
     now = [0.0]
@@ -158,7 +160,7 @@ def test_a_function_that_is_seen_is_named_itself(
 
 
 def test_nobody_is_named_when_nothing_runs(caplog: pytest.LogCaptureFixture) -> None:
-    """A look at an event loop that waits finds nothing."""
+    """A look at an idle event loop finds nothing."""
     watch = Floor(lambda: 0.0)
     watch.look()
     began = watch.enter("stage 'validate'")
@@ -169,7 +171,7 @@ def test_nobody_is_named_when_nothing_runs(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_the_thread_that_looks_ends_with_the_run() -> None:
-    """And is there while it goes on."""
+    """The looking thread runs as long as the run."""
     import threading
 
     def looking() -> list[str]:

@@ -25,7 +25,7 @@ BAD = 2
 
 
 class Broken(Exception):
-    """What the function raises."""
+    """The error that the function raises."""
 
 
 @attrs.frozen
@@ -65,7 +65,7 @@ OVERLAPPING = ("decided", "stale", "repair", "no verdict")
 
 
 def graph_of(wrong: str) -> fg.Graph:
-    """A graph with a function in each place that a graph can have one; ``wrong`` raises on number `BAD`."""
+    """Return a graph with a function in each place of a graph; ``wrong`` raises on number `BAD`."""
 
     def risk(place: str, n: int) -> None:
         if place == wrong and n == BAD:
@@ -161,7 +161,7 @@ def admitted(result: fg.Result) -> list[str]:
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
 @pytest.mark.parametrize("wrong", SAID)
 def test_the_others_are_not_affected(wrong: str, schedule: str, virtually: Virtually) -> None:
-    """Every other round admits what it admits when nothing goes wrong, and the run completes."""
+    """Every other round admits the same as without the error, and the run completes."""
     expected = [f"round {n}" for n in range(ROUNDS)]
     if schedule == "pipelined" or wrong not in OVERLAPPING:
         expected.remove(f"round {BAD}")
@@ -172,7 +172,7 @@ def test_the_others_are_not_affected(wrong: str, schedule: str, virtually: Virtu
 
 
 def test_nothing_goes_wrong(virtually: Virtually) -> None:
-    """The same graph without the mistake: all rounds are admitted, and repairs have been tried."""
+    """Without the error all rounds are admitted, and repairs take place."""
     result = run(graph_of(""), "pipelined", virtually)
     assert admitted(result) == [f"round {n}" for n in range(ROUNDS)]
     assert any(isinstance(e, ev.Repaired) for e in result.events)
@@ -180,7 +180,7 @@ def test_nothing_goes_wrong(virtually: Virtually) -> None:
 
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
 def test_a_source_that_raises_ends_the_run(schedule: str, virtually: Virtually) -> None:
-    """Its draws depend on each other, so there is no going on without one; what was admitted stays."""
+    """A source that raises ends the run, because its draws depend on each other; admitted artifacts stay."""
     graph = fg.Graph("breaks")
     pool = graph.pool("pool", Log)
 
@@ -197,7 +197,7 @@ def test_a_source_that_raises_ends_the_run(schedule: str, virtually: Virtually) 
 
 
 def test_a_hint_that_raises_is_none(virtually: Virtually) -> None:
-    """Which members passed only orders the next ones: whoever cannot be judged fails nothing."""
+    """An order that cannot judge a member fails nothing, because it only orders the next members."""
     graph = fg.Graph("hints")
     pool = graph.pool("pool", Log)
 
@@ -234,7 +234,7 @@ def test_a_hint_that_raises_is_none(virtually: Virtually) -> None:
 
 
 def test_a_pool_that_raises_ends_the_run(virtually: Virtually) -> None:
-    """A pool must accept every event of its type: without it there is no state to go on from."""
+    """A pool that raises ends the run: it must accept every event of its type."""
 
     graph = fg.Graph("picky")
     pool = graph.pool("pool", Picky)
