@@ -65,7 +65,7 @@ def test_a_quarter_of_what_is_left_is_open_at_once(proposals: int, most: int) ->
             open_.discard(event.round)
         found = max(found, len(open_))
     assert found == most
-    assert result.spent.proposals == proposals  # evidence needs none of them, so that none are set aside for it
+    assert result.spent.proposals == proposals  # evidence needs none of them, so none are reserved for it
 
 
 @pytest.mark.parametrize("schedule", ["pipelined", "throughput"])
@@ -81,7 +81,7 @@ def test_other_limits_alike(limit: str) -> None:
     """A budget of calls or tokens that pays for the seed and about two rounds also buys a child."""
     whole = evolve(world(12), "lockstep", budget=fg.Budget(proposals=4))
     limits = {limit: getattr(whole.spent, limit)}
-    if limit == "tokens":  # the last requests are bounded by what they may take at most, so that a part stays unused
+    if limit == "tokens":  # the last requests reserve their most, so that a part stays unused
         limits = {limit: whole.spent.tokens + 20_000}
     assert len(whole.artifacts) > 2
     assert len(evolve(world(12), "pipelined", budget=fg.Budget(**limits)).artifacts) > 1

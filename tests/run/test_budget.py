@@ -101,7 +101,7 @@ def test_what_is_left_of_each_limit() -> None:
 
 
 def test_a_limit_in_floats_is_reached_by_its_parts() -> None:
-    """Of three tenths in three parts the last is affordable, and then nothing is left; a larger part is not affordable."""
+    """Of three tenths in three parts the last is affordable, and then nothing is left; a larger part is not."""
     ledger = Ledger(fg.Budget(usd=0.3))
     for _ in range(2):
         ledger.settle(ledger.reserve({"usd": 0.1}), {"usd": 0.1})
@@ -142,7 +142,7 @@ def test_a_request_reserves_its_most() -> None:
 def test_a_budget_bounds_only_what_has_no_bound(
     own: dict[str, Any], params: dict[str, Any], reserved: int, sent: int | None, virtually: Virtually
 ) -> None:
-    """I10: with two endpoints, of which one has a bound of its own, a request reserves the greater cost."""
+    """I10: with two endpoints, one with a bound of its own, a request reserves the greater cost."""
     graph = fg.Graph("asks")
     pool = graph.pool("pool", Ledgered)
 

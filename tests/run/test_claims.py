@@ -284,9 +284,7 @@ def test_a_run_that_began_without_it(schedule: str, refused: bool, tmp_path: Pat
 
 @given(st.lists(st.tuples(st.sampled_from(["take", "drop", "admit", "retract"]), st.integers(0, 3)), max_size=40))
 def test_a_key_has_one_claim(steps: list[tuple[str, int]]) -> None:
-    """Claims equal those of a plain model: a key is taken while items hold its claim, or a pool holds an artifact of
-    it.
-    """
+    """Claims equal those of a plain model: a key is taken while items hold its claim, or a pool an artifact with it."""
     claims, carried = Claims(), dict[int, list[Claim]]()
     admitted = dict[int, int]()
 

@@ -356,7 +356,7 @@ def test_a_real_interrupt_goes_on() -> None:
         with pytest.raises(KeyboardInterrupt) as raised:
             handled["handler"]()
         assert escaped(raised.value) is None
-    # What is raised in C, as `signal.default_int_handler` does, has no statement that raises.
+    # An error raised in C, as by `signal.default_int_handler`, has no statement that raises.
     import signal
 
     with pytest.raises(KeyboardInterrupt) as raised:

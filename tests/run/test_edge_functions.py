@@ -75,7 +75,7 @@ KINDS = {
     "staleness rule": ("total->pool", "staleness rule"),
     "no decision": ("total->pool", "staleness rule"),
 }
-"""By what raises: its edge, and what it is to it."""
+"""By function that raises: its edge, and its role there."""
 
 
 def graph_of(wrong: str, judge: Judge, rounds: int | None = None) -> fg.Graph:

@@ -10,7 +10,7 @@ from flashgraph.testing import Fan, Shape, Step
 from tests.proof.properties import runs_to_the_end
 
 SLOW = Step(workers=1, capacity=1)
-"""What takes the groups: the second that is ready finds no room."""
+"""A taker of the groups, whose queue is full for the second group."""
 
 
 @pytest.mark.parametrize("salt", range(6))

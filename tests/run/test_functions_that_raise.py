@@ -1,4 +1,4 @@
-"""I15: what a graph's own function raises is its item's failure, with the place and the error, and nobody else's."""
+"""I15: a function of the graph that raises fails its own item, with the place and the error, and nothing else."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ SAID = {
     "uses": "LookupError: at.uses(99): pool 'pool' has no such artifact",
     "uses of nothing": "LookupError: at.uses(0,): no pool is read here. Fix: reads=POOL on the source or stage",
 }
-"""By what goes wrong, the reason of the failure that is to be in the log."""
+"""By error, the reason that the log must have."""
 OVERLAPPING = ("decided", "stale", "repair", "no verdict")
 """Rules that say nothing in lockstep."""
 
@@ -229,7 +229,7 @@ def test_a_hint_that_raises_is_none(virtually: Virtually) -> None:
     sent = [
         e.index for e in result.events if isinstance(e, ev.Created) and e.edge == "draw->member" and e.index is not None
     ]
-    # Who passed goes last; who cannot be judged has not passed.
+    # A member that passed goes last; one that cannot be judged has not passed.
     assert sent == [0, 1, 2, 3, *[BAD, 0, 1, 3] * 2]
 
 
@@ -252,7 +252,7 @@ NO_ROOM = r"pool 'pool': apply\(admit artifact \d\) raised Broken: no room"
 
 
 def picky_graph(rounds: int) -> fg.Graph:
-    """Its pool raises on artifact `BAD`, while requests of later rounds are out."""
+    """Return a graph whose pool raises on artifact `BAD` while requests of later rounds are in flight."""
     graph = fg.Graph("picky")
     pool = graph.pool("pool", Picky)
 
@@ -272,8 +272,9 @@ def picky_graph(rounds: int) -> fg.Graph:
 
 @pytest.mark.parametrize("rounds", [BAD + 1, ROUNDS])
 def test_the_pools_error_is_the_runs(rounds: int, virtually: Virtually, tmp_path: Path) -> None:
-    """Whoever waits is told it as it is, also when there is nothing else that the run could do; the journal and the
-    result say that the run has failed of it, and what was out is settled (I12)."""
+    """A caller that waits gets the pool's error unchanged, also if the run has nothing else to do. The journal and the
+    result show it, and requests in flight are settled (I12).
+    """
     reached: list[fg.Result] = []
 
     async def go() -> None:
@@ -302,7 +303,7 @@ def test_the_pools_error_is_the_runs(rounds: int, virtually: Virtually, tmp_path
 
 @pytest.mark.parametrize("told", [False, True])
 def test_an_error_that_nobody_waits_for(told: bool, virtually: Virtually) -> None:
-    """It is raised where the block ends, once."""
+    """An error that nobody waits for is raised once, at the end of the block."""
 
     async def go() -> None:
         model = LatencyModel(2, lambda request: 1.0)

@@ -1,4 +1,4 @@
-"""A run ends when its best is good enough or no longer improves, says why, and can be resumed with a farther goal."""
+"""A run ends when its best is good enough or no longer improves, says why, and can be resumed with another goal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Number:
 
 
 def climber(spends: str = "proposals") -> fg.Graph:
-    """Proposal number n is the text n; everything is validated in full."""
+    """Return a graph whose proposal n is the text n, and which validates everything in full."""
     graph = fg.Graph("climber")
     archive = graph.pool("archive", Archive)
 
@@ -61,7 +61,7 @@ def climber(spends: str = "proposals") -> fg.Graph:
 
 
 def task_of(scores: Sequence[float], **options: Any) -> fg.Task[int, int]:
-    """Candidate n has the score number n of ``scores``, and the last one from there on; the seed is candidate 0."""
+    """Return a task: candidate n has the score number n of ``scores``, or the last one; the seed is candidate 0."""
 
     async def reached(candidate: Any, sample: int, llm: fg.Llm) -> int:
         await llm(f"{candidate['text']} on {sample}")
@@ -75,7 +75,7 @@ def task_of(scores: Sequence[float], **options: Any) -> fg.Task[int, int]:
 
 
 def climb(scores: Sequence[float], schedule: Any = "lockstep", budget: int = 60, **options: Any) -> fg.Result:
-    """A run in virtual time, held against the invariants, its turns applied to a fresh machine (I13)."""
+    """Return a run in virtual time, checked against the invariants, with its turns replayed (I13)."""
     bounds, options = options.pop("bounds", (0.0, 1.0)), {"target_score": None, **options}
     return check_algorithm(
         climber(), task_of(scores, bounds=bounds), lambda messages: "", schedule=schedule,
@@ -100,7 +100,7 @@ def test_a_target_ends_the_run(schedule: str) -> None:
 @pytest.mark.parametrize("schedule", ["pipelined", "throughput"])
 @pytest.mark.parametrize("bounds", [(0.0, 1.0), (-2.0, 0.5)])
 def test_a_perfect_validation_ends_a_run_that_overlaps(schedule: str, bounds: tuple[float, float]) -> None:
-    """The greatest score of the task's bounds, whatever that is."""
+    """A validation with the greatest score of the task's bounds ends a run, whatever that score is."""
     result = climb([0.1, 0.3, bounds[1]], schedule, bounds=bounds)
     assert (result.status, result.spent.proposals < 50) == ("stopped", True)
     assert result.reason == f"the best has the greatest score, {bounds[1]:g}, on all 3 samples of the validation"
@@ -116,7 +116,7 @@ def test_a_perfect_validation_ends_a_run_that_overlaps(schedule: str, bounds: tu
     ],
 )
 def test_a_perfect_validation_does_not_end_others(schedule: str, options: Any) -> None:
-    """Lockstep is the published loop; ``inf`` lets a run go on; without a finite greatest score nothing is perfect."""
+    """Lockstep does not end, as the published loop; nor does ``inf``, nor a task without a finite greatest score."""
     result = climb([0.1, 1.0], schedule, budget=20, **options)
     assert (result.status, result.spent.proposals) == ("budget", 20)
 
@@ -124,7 +124,7 @@ def test_a_perfect_validation_does_not_end_others(schedule: str, options: Any) -
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("patience", [1, 3, 10])
 def test_patience_ends_the_run(schedule: str, patience: int) -> None:
-    """So many proposals in a row have been judged and are no better; what was open at the last one is judged too."""
+    """The run ends after that many proposals in a row without improvement; open ones are judged too."""
     result = climb([0.1, 0.3, 0.2, 0.5, 0.4], schedule, patience=patience)
     assert result.status == "stopped", result.reason
     assert result.reason.endswith(f"the patience is {patience}")
@@ -137,7 +137,7 @@ def test_patience_ends_the_run(schedule: str, patience: int) -> None:
 
 
 def test_patience_waits_for_what_is_open() -> None:
-    """A better one among rounds that were open when the patience was used up gives it back."""
+    """A better champion from rounds that were open when the patience was used up restores it."""
     scores = [0.1, *[0.0] * 8, 0.5, *[0.0] * 60]
     result = climb(scores, fg.pipelined(window=8), patience=3)
     assert result.status == "stopped"
@@ -160,7 +160,7 @@ def test_patience_of_a_run_that_accepts_nothing() -> None:
 
 
 def test_more_evidence_is_no_improvement() -> None:
-    """The champion's own score may rise while it is confirmed; only another one that is better gives patience back."""
+    """The champion's own score may rise with confirmation; only another, better champion restores the patience."""
     goals = Goals(frozenset({"pick"}))
     goals.aim(Goal(patience=5))
     goals.look(None, Artifact(0, "x", score=0.5), 1)
@@ -179,7 +179,7 @@ def test_more_evidence_is_no_improvement() -> None:
     st.booleans(),
 )
 def test_what_is_perfect(scores: list[float], score: float, provisional: bool, open_ended: bool) -> None:
-    """Only a confirmed champion with the greatest score on all samples, in a pool that has nothing else to improve."""
+    """A confirmed champion with the greatest score on all samples is perfect, unless its pool can improve otherwise."""
     goals = Goals(frozenset())
     goals.aim(Goal(perfect=1.0, samples=VAL))
 
@@ -204,7 +204,7 @@ def test_a_provisional_best_reaches_no_target() -> None:
 
 @pytest.mark.parametrize(("tried", "reached"), [(10, False), (20, True)])
 def test_a_lucky_part_reaches_no_target(tried: int, reached: bool) -> None:
-    """Of a validation on some samples the estimate counts, of a complete one the mean."""
+    """The estimate of a partial validation counts, and the mean of a complete one."""
     parent = weigh(dict.fromkeys(range(20), 0.2), 20)
     control, scores = dict.fromkeys(range(20), 0.2), {sample: 0.9 - sample % 2 / 10 for sample in range(tried)}
     known = weigh(scores, 20, control=control, parent=parent)
@@ -215,7 +215,7 @@ def test_a_lucky_part_reaches_no_target(tried: int, reached: bool) -> None:
 
 
 def test_resumed_with_a_farther_goal(tmp_path: Path) -> None:
-    """The goal is the session's: a run that has ended by one goes on with another, and ends at once with the same."""
+    """The goal is the session's: a run that it ended continues with another one, and ends at once with the same."""
     scores = [0.1, 0.3, 0.2, 0.2, 0.2, 0.2, 0.9]
 
     def go(**options: Any) -> fg.Result:
@@ -272,7 +272,7 @@ def test_patience_where_nothing_proposes() -> None:
     ],
 )
 def test_which_sources_propose(graph: str, sources: set[str]) -> None:
-    """Neither what validates the seed nor what crosses: these lead to no proposal."""
+    """Sources that validate the seed or cross candidates lead to no proposal."""
     from flashgraph.graph.loading import load_graph
 
     assert proposing(load_graph(graph).spec) == sources

@@ -1,4 +1,4 @@
-"""The held-out test: what it scores, what it may cost, what stops it."""
+"""The held-out test: its scores, its costs and its ends."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ CANDIDATES = ({"instruction": "bad"}, {"instruction": "good"})
 
 @attrs.define(eq=False)
 class Echo(FunctionModel):
-    """Says what it is told; ``most`` is the most requests that were ever out at once."""
+    """A model that returns its prompt; ``most`` is the greatest number of requests in flight."""
 
     out: int = 0
     most: int = 0
@@ -56,7 +56,7 @@ def echo(limit: int = 3) -> Echo:
 
 
 async def test_each_candidate_on_each_sample() -> None:
-    """Mean scores in the order of the candidates, settled on the ledger, within the model's limit."""
+    """Mean scores are in the order of the candidates, settled on the ledger, within the model's limit."""
     ledger, model = Ledger(fg.Budget(calls=12)), echo()
     bad, good = await held_out(task(), CANDIDATES, model, ledger)
     assert (bad.score, good.score) == (0.0, 1.0)
@@ -67,7 +67,7 @@ async def test_each_candidate_on_each_sample() -> None:
 
 
 async def test_a_failed_sample_counts_as_zero() -> None:
-    """With its reason; the others are scored."""
+    """A failed sample counts as 0 and has its reason; the others are scored."""
 
     async def sometimes(candidate: Mapping[str, str], sample: int, llm: fg.Llm) -> str:
         if sample == 2:
@@ -81,7 +81,7 @@ async def test_a_failed_sample_counts_as_zero() -> None:
 
 @pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt(), SystemExit("bye")], ids=repr)
 async def test_a_sample_that_would_end_the_process_counts_as_zero(error: BaseException) -> None:
-    """In its attempt or in its score, as in a run."""
+    """A sample that would end the process, in its attempt or its score, fails alone, as in a run."""
 
     async def sometimes(candidate: Mapping[str, str], sample: int, llm: fg.Llm) -> str:
         if sample == 1:
@@ -102,7 +102,7 @@ async def test_a_sample_that_would_end_the_process_counts_as_zero(error: BaseExc
 
 
 async def test_too_few_calls_are_seen_before_the_first_one() -> None:
-    """I10: nothing is sent that cannot be finished."""
+    """I10: too few calls are noticed before the first request."""
     ledger, model = Ledger(fg.Budget(calls=11)), echo()
     with pytest.raises(fg.BudgetExhausted, match="at least 12 calls, and 11 are left"):
         await held_out(task(), CANDIDATES, model, ledger)
@@ -110,7 +110,7 @@ async def test_too_few_calls_are_seen_before_the_first_one() -> None:
 
 
 async def test_a_token_budget_is_never_exceeded() -> None:
-    """I10: requests wait for what others have reserved, and the test ends when no more is left."""
+    """I10: requests wait for reservations of others, and the test ends when nothing is left."""
     ledger = Ledger(fg.Budget(tokens=4200))
     with pytest.raises(fg.BudgetExhausted, match="no tokens left"):
         await held_out(task(), CANDIDATES, echo(), ledger)
@@ -119,7 +119,7 @@ async def test_a_token_budget_is_never_exceeded() -> None:
 
 
 async def test_a_model_that_is_down_ends_it() -> None:
-    """The fatal error itself, not a score of 0."""
+    """A model that is down ends the test with its error, not with a score of 0."""
 
     class Down(Echo):
         async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
@@ -131,7 +131,7 @@ async def test_a_model_that_is_down_ends_it() -> None:
 
 @pytest.mark.parametrize(("refusals", "answered"), [(1, True), (2, False)])
 async def test_who_is_turned_away_asks_again(refusals: int, answered: bool) -> None:
-    """As often as the endpoint allows; that costs nothing.  Then the endpoint is down."""
+    """A throttled request is tried again as often as the endpoint allows, at no cost; then the endpoint is down."""
 
     class Busy(Echo):
         async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
@@ -159,8 +159,9 @@ async def test_who_is_turned_away_asks_again(refusals: int, answered: bool) -> N
     ],
 )
 async def test_each_try_is_in_the_account(fault: PassingFault, spent: int, reserved: int) -> None:
-    """As one call, with what it has cost: of one that was given up that is about its prompt, and under a budget of
-    tokens all that was reserved."""
+    """Each try is one call in the account. A request that timed out counts about its prompt, or under a budget of
+    tokens its whole reservation.
+    """
 
     class Sometimes(Echo):
         async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
@@ -177,7 +178,7 @@ async def test_each_try_is_in_the_account(fault: PassingFault, spent: int, reser
 
 
 async def test_a_fault_that_does_not_pass_fails_its_sample() -> None:
-    """As the error itself, where it is the request's."""
+    """A fault that does not pass fails the sample with its own error, if it is the request's fault."""
 
     class Late(Echo):
         async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
@@ -190,7 +191,7 @@ async def test_a_fault_that_does_not_pass_fails_its_sample() -> None:
 
 
 async def test_a_graphs_own_stage_tries_the_candidates() -> None:
-    """With its parameters and resources; a task's own ``attempt`` is not asked."""
+    """A graph's own stage tries the candidates with its parameters and resources, in place of ``attempt``."""
     graph = fg.Graph("own")
     word = graph.param("word", "good")
 

@@ -1,4 +1,4 @@
-"""What becomes of members that their group has gone on without, and of groups within groups, in virtual time."""
+"""Late members, and groups within groups, in virtual time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.run.kit import Virtually, of, watched
 
 @attrs.frozen
 class Outer:
-    """A group of groups: the seconds of each member's members; a negative one fails then."""
+    """A group of groups, as the seconds of each member's members; a negative one fails at that time."""
 
     times: tuple[tuple[float, ...], ...]
     enter: tuple[float, ...] = ()
@@ -41,8 +41,9 @@ class Inner:
 
 
 def nested(*rounds: Outer, inner: Any = None, outer: Any = None, after: float = 0.0) -> fg.Graph:
-    """Each round's members begin, each with members that work; ``after`` are the seconds of the one worker behind the
-    inner groups."""
+    """Return a graph of members that each scatter members; ``after`` are the seconds of the one worker behind the inner
+    groups.
+    """
     graph = fg.Graph("nested")
     pool = graph.pool("pool", Ledgered)
 
@@ -83,8 +84,9 @@ AMENDED: dict[str, Any] = {"release": fg.fraction(0.5), "late": "amend"}
 
 
 def test_a_member_becomes_late_once(virtually: Virtually) -> None:
-    """The outer group goes on, then the inner one of a member that it went on without: what is late already is not
-    made late again, and both are amended."""
+    """A member becomes late once. The outer group is released, then the inner one of a member that is late: its late
+    members stay late, and both groups are amended.
+    """
     result = watched(nested(Outer(((1, 1), (5, 9))), inner=AMENDED, outer=AMENDED), virtually)
     assert result.status == "completed"
     late = Counter(event.item for event in of(result, ev.Late))
@@ -101,7 +103,7 @@ def test_a_member_becomes_late_once(virtually: Virtually) -> None:
 
 
 def test_what_waits_and_becomes_late_goes_behind_the_others(virtually: Virtually) -> None:
-    """With one worker: the rest of a group that went on is done when nothing else is left to do."""
+    """With one worker, the late rest of a group runs when nothing else is left."""
     graph = fg.Graph("demoted")
     pool = graph.pool("pool", Ledgered)
 
@@ -135,12 +137,12 @@ def test_what_waits_and_becomes_late_goes_behind_the_others(virtually: Virtually
     graph.edge(total, pool)
     result = watched(graph, virtually, schedule=fg.pipelined(window=1))
     assert result.status == "completed"
-    # The third of round 0 was begun before its group went on; the fourth waits until round 1 has gone on too.
+    # The third of round 0 began before its group was released; the fourth waits for the release of round 1 too.
     assert done == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (0, 3), (1, 2), (1, 3)]
 
 
 def test_a_group_that_waits_for_room_ends_with_the_group_around_it(virtually: Virtually) -> None:
-    """Released into a full queue, it is an item already: when the outer group fails it ends, and takes no room."""
+    """A group that waits for room is an item: when the outer group fails, it ends and takes no room."""
     rounds = [
         Outer(((1, 1), (1, 1), (1, 1), (1,)), enter=(0, 0, 0, -2.5)),
         Outer(((1, 1), (1, 1), (1, 1), (1,))),
@@ -159,7 +161,7 @@ def test_a_group_that_waits_for_room_ends_with_the_group_around_it(virtually: Vi
 
 
 def test_a_budget_that_ends_within_a_group_leaves_it_open(virtually: Virtually, tmp_path: Path) -> None:
-    """Three members of five could be paid: the group waits for the others, and for a budget that pays for them."""
+    """If the budget pays for three members of five, the group waits for the others and a larger budget."""
     graph = fg.Graph("parked")
     pool = graph.pool("pool", Kept)
 
@@ -192,8 +194,7 @@ def test_a_budget_that_ends_within_a_group_leaves_it_open(virtually: Virtually, 
 
 @pytest.mark.parametrize("staged", [True, False])
 def test_what_was_discarded_is_not_amended(staged: bool, virtually: Virtually) -> None:
-    """The first part of a group was too stale for its edge to a stage, or to a pool: its amendment does not come past
-    the rule."""
+    """If the first part of a group was too stale for its edge to a stage or a pool, its amendment is discarded too."""
     graph = fg.Graph("twice")
     pool = graph.pool("pool", Archive)
 

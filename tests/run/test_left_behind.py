@@ -1,4 +1,4 @@
-"""What a task that a stage has left behind may still ask of its model: nothing, and nobody else is affected (I15)."""
+"""A task that a stage has left behind gets no reply from its model, and nothing else is affected (I15)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ LEFT = {
 
 
 def graph_of(outside: TaskGroup, told: list[str], leave: Callable[[Ask], Awaitable[None]], pause: float) -> fg.Graph:
-    """In round `BAD` the stage starts ``leave`` outside of itself, and returns after ``pause`` seconds."""
+    """Return a graph whose stage starts ``leave`` outside of itself in round `BAD`, and returns after ``pause``
+    seconds.
+    """
     graph = fg.Graph("leaves")
     pool = graph.pool("pool", Log)
 
@@ -89,7 +91,7 @@ def graph_of(outside: TaskGroup, told: list[str], leave: Callable[[Ask], Awaitab
 @pytest.mark.parametrize(
     ("left", "pause", "limit", "ended"),
     [
-        # When the stage returns nobody has been told of its request yet; it is out; a second one waits for a slot.
+        # When the stage returns, its request is not granted yet; is in flight; or a second one waits for a slot.
         ("at once", 0.0, 9, []),
         ("at once", 0.5, 9, [0.5]),
         ("two at once", 0.5, 1, [0.5]),
@@ -100,8 +102,9 @@ def graph_of(outside: TaskGroup, told: list[str], leave: Callable[[Ask], Awaitab
 def test_a_request_ends_with_its_stage(
     left: str, pause: float, limit: int, ended: list[float], virtually: Virtually
 ) -> None:
-    """One that is out is cut off, one that waits is given up, and a later one is refused; who asks is told why.  The
-    run completes as if there had been none."""
+    """A request of a left task is cancelled in flight, withdrawn if it waits, and refused if it is later, with
+    a reason. The run completes as without it.
+    """
     told: list[str] = []
     model = LatencyModel(limit, lambda request: 10.0)
 

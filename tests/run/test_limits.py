@@ -1,4 +1,4 @@
-"""Limits that move and endpoints that share a role, in whole runs under virtual time."""
+"""Limits that move, and endpoints that share a role, in whole runs under virtual time."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def most_at_once(result: fg.Result) -> int:
 
 
 def test_who_is_told_to_wait_blocks_nobody(virtually: Virtually) -> None:
-    """With one slot: a request that shall come back after 30 s gives it to the others, and gets it then."""
+    """A request that is throttled for 30 s frees its one slot for others, and gets it after that time."""
     server = Server(5, fixed(1), seconds=1.0, refuses={"0": 30.0})
     # A job that waits keeps its worker, so there are more of these.
     result = ran(requests(6), {"task": server}, settings={"ask_task.workers": 6}, virtually=virtually)
@@ -53,7 +53,7 @@ def test_who_is_told_to_wait_blocks_nobody(virtually: Virtually) -> None:
 
 
 def test_a_throttled_request_counts_as_none(virtually: Virtually) -> None:
-    """It has cost nothing, and a budget of calls does not see it."""
+    """A throttled request costs nothing, and does not count in a budget of calls."""
     server = Server(5, fixed(1), seconds=1.0, refuses={"0": 1.0, "1": 1.0})
     result = ran(requests(9), {"task": server}, budget=fg.Budget(calls=4), virtually=virtually)
     assert (result.status, result.spent.calls) == ("budget", 4)
@@ -61,7 +61,7 @@ def test_a_throttled_request_counts_as_none(virtually: Virtually) -> None:
 
 
 def test_patience_ends(virtually: Virtually) -> None:
-    """An endpoint that turns a request away again and again is unavailable: the run stops, and says why."""
+    """An endpoint that throttles a request again and again is unavailable: the run stops with the reason."""
 
     class Never(Server):
         async def complete(self, messages: Any, params: Any) -> fg.Reply:
@@ -73,8 +73,9 @@ def test_patience_ends(virtually: Virtually) -> None:
 
 
 def test_one_of_two_endpoints_that_turns_all_away(virtually: Virtually) -> None:
-    """It is down once it has turned one request away as often as it may, and that request and all others go to the one
-    that answers.  What other endpoints have done to a request does not count."""
+    """One of two endpoints is down once it has throttled one request as often as allowed. All requests then go to the
+    other. Faults at other endpoints do not count.
+    """
 
     class Never(Server):
         async def complete(self, messages: Any, params: Any) -> fg.Reply:
@@ -92,7 +93,7 @@ def test_one_of_two_endpoints_that_turns_all_away(virtually: Virtually) -> None:
 
 
 def test_two_endpoints_that_turn_all_away(virtually: Virtually) -> None:
-    """Where the last one is down, the run stops; and a request that was turned away costs nothing."""
+    """The run stops when the last endpoint is down, and throttled requests cost nothing."""
 
     class Never(Server):
         async def complete(self, messages: Any, params: Any) -> fg.Reply:
@@ -107,8 +108,9 @@ def test_two_endpoints_that_turn_all_away(virtually: Virtually) -> None:
 
 
 def test_an_adaptive_limit_finds_what_an_api_takes() -> None:
-    """From 16 it doubles, meets 429s once, and then stays near the 64 that the API takes; at most 1 % are turned away
-    after that."""
+    """An adaptive limit doubles from 16, meets 429s once, and then stays near the 64 of the API; at most 1 % are
+    throttled after that.
+    """
     result = ran(requests(2000), {"task": Server(64, adaptive())})
     assert result.status == "completed"
     ends = of(result, ev.CallEnded)
@@ -123,7 +125,7 @@ def test_an_adaptive_limit_finds_what_an_api_takes() -> None:
 
 
 def test_an_adaptive_limit_follows_an_api_that_takes_less_than_it_begins_with(virtually: Virtually) -> None:
-    """Down to one request at a time, and never below."""
+    """An adaptive limit follows an API down to one request in flight, and never below."""
     result = ran(requests(60), {"task": Server(1, adaptive())}, virtually=virtually)
     assert result.status == "completed"
     assert min(limit for limit, _ in levels(result)) == 1
@@ -132,7 +134,7 @@ def test_an_adaptive_limit_follows_an_api_that_takes_less_than_it_begins_with(vi
 
 
 def test_a_steered_limit_keeps_the_servers_queue_short_and_not_empty() -> None:
-    """A server of 90 slots is found full within seconds; from then on some requests wait in it, and few."""
+    """A steered limit finds a server of 90 slots full within seconds; from then on a few requests wait in it."""
     server = Server(90, steered(), queues=True)
     result = ran(requests(1500), {"task": server})
     assert result.status == "completed"
@@ -144,7 +146,7 @@ def test_a_steered_limit_keeps_the_servers_queue_short_and_not_empty() -> None:
 
 
 def test_a_steered_limit_of_a_server_that_says_nothing(virtually: Virtually) -> None:
-    """It is taken to hold 128 requests, and said so."""
+    """A steered limit of a server that does not state its slots is 128, and says so."""
 
     class Silent(Server):
         async def load(self) -> Any:
@@ -157,9 +159,10 @@ def test_a_steered_limit_of_a_server_that_says_nothing(virtually: Virtually) -> 
 
 @pytest.mark.parametrize(("limits", "least", "most"), [(fixed(50, rpm=120), 49, 82), (fixed(50, tpm=120 * 51), 45, 96)])
 def test_a_rate_is_kept(limits: Limits, least: float, most: int, virtually: Virtually) -> None:
-    """120 requests a minute, or the tokens of 120: so many in any longer time, with a second's share more, and the run
-    takes no longer than that asks for.  Tokens of replies are known late, and at first overestimated: what was held
-    back for that is made up for."""
+    """120 requests a minute, or the tokens of 120, are kept over any longer time, plus a second's share. The run takes
+    no longer than that needs. Tokens of replies are known late and first overestimated, and the difference is used
+    later.
+    """
     result = ran(requests(100), {"task": Server(500, limits)}, virtually=virtually)
     started = [event.at for event in of(result, ev.CallStarted)]
     assert max(sum(at <= other < at + 40 for other in started) for at in started) <= most
@@ -168,15 +171,16 @@ def test_a_rate_is_kept(limits: Limits, least: float, most: int, virtually: Virt
 
 
 def refused(result: fg.Result, warm: float = 0.0) -> float:
-    """The share of requests that were answered 429 after so many seconds."""
+    """Return the share of requests that were answered 429 after so many seconds."""
     ends = [event for event in of(result, ev.CallEnded) if event.at > warm and event.how != "cancelled"]
     return len([event for event in ends if event.how == "throttled"]) / len(ends)
 
 
 @pytest.mark.parametrize("limits", [adaptive(), fixed(100)])
 def test_a_rate_that_an_api_tells_of_is_kept(limits: Limits, virtually: Virtually) -> None:
-    """240 requests a minute, by a bucket that is full at first: nobody has to say so, none is turned away, and what
-    comes back of it is used.  It is an event, once."""
+    """A rate of 240 requests a minute is learned from a full bucket without configuration: none is throttled, and all
+    that refills is used. It is one event.
+    """
     server = Server(500, limits, rate=RateLimit(240))
     result = ran(requests(600), {"task": server}, virtually=virtually)
     assert (result.status, refused(result)) == ("completed", 0.0)
@@ -189,7 +193,7 @@ def test_a_rate_that_an_api_tells_of_is_kept(limits: Limits, virtually: Virtuall
 
 
 def test_a_rate_that_is_stated_is_not_asked_about(virtually: Virtually) -> None:
-    """It is how to get by with an API that is wrong about itself, or to leave some of a key to others."""
+    """A stated rate wins over the API's own account, which may be wrong, or covers other users of the key."""
     result = ran(requests(60), {"task": Server(500, adaptive(rpm=60), rate=RateLimit(240))}, virtually=virtually)
     assert not of(result, ev.RateLearned)
     started = [event.at for event in of(result, ev.CallStarted)]
@@ -198,7 +202,7 @@ def test_a_rate_that_is_stated_is_not_asked_about(virtually: Virtually) -> None:
 
 @pytest.mark.parametrize("used", [1.0, 0.5])
 def test_a_bucket_that_is_empty_at_first(used: float, virtually: Virtually) -> None:
-    """Others have used it up, or half: what is over what is left is turned away at first, and later none is."""
+    """If a bucket is empty or half full at first, a few requests are throttled at first, and later none."""
     rate = RateLimit(240, used=240 * used)
     result = ran(requests(400), {"task": Server(500, adaptive(), rate=rate)}, virtually=virtually)
     assert result.status == "completed"
@@ -206,7 +210,7 @@ def test_a_bucket_that_is_empty_at_first(used: float, virtually: Virtually) -> N
 
 
 def test_those_who_share_a_key_slow_down_before_any_is_turned_away(virtually: Virtually) -> None:
-    """Three runs of one API of 240 a minute, that begin at different times and know nothing of each other."""
+    """Three runs share an API of 240 a minute; they begin at different times and do not know each other."""
     rate, results = RateLimit(240), list[fg.Result]()
 
     async def one(number: int) -> None:
@@ -230,7 +234,7 @@ def test_those_who_share_a_key_slow_down_before_any_is_turned_away(virtually: Vi
 
 
 def test_several_endpoints_share_the_work_by_their_weights() -> None:
-    """Three to one while both have room; the log and the reply say who answered."""
+    """Endpoints share the work three to one while both have room; log and reply name the endpoint."""
     models = [(Server(50, fixed(50), name="a"), 3), (Server(50, fixed(50), name="b"), 1)]
     result = ran(requests(400), {"task": models}, window=10)
     shares = Counter(event.endpoint for event in of(result, ev.CallStarted))
@@ -240,7 +244,7 @@ def test_several_endpoints_share_the_work_by_their_weights() -> None:
 
 
 def test_what_one_endpoint_has_no_room_for_another_takes(virtually: Virtually) -> None:
-    """Weights are for when there is a choice."""
+    """Work goes to the endpoint that has room, against its weight."""
     models = [(Server(9, fixed(2), name="a"), 1000), (Server(9, fixed(8), name="b"), 1)]
     result = ran(requests(100), {"task": models}, virtually=virtually)
     shares = Counter(event.endpoint for event in of(result, ev.CallStarted))
@@ -256,7 +260,7 @@ class Unsure(Control):
 
 
 def test_a_rank_that_raises_is_named(virtually: Virtually) -> None:
-    """As the user's own mistake, and not as one of the scheduler."""
+    """A rank that raises is reported as the user's mistake, not as one of the scheduler."""
 
     async def run() -> None:
         schedule = fg.pipelined(4, focus=0.0, control=Unsure())
@@ -267,7 +271,9 @@ def test_a_rank_that_raises_is_named(virtually: Virtually) -> None:
 
 
 def test_endpoints_that_roles_share_go_to_who_ranks_first(virtually: Virtually) -> None:
-    """One role may use both, the other only one of them: neither starves, and the limit is the endpoint's."""
+    """Of two roles, one may use both endpoints and the other one of them: neither starves, and the limit is the
+    endpoint's.
+    """
     a, b = Server(9, fixed(3), name="a"), Server(9, fixed(3), name="b")
     result = ran(requests(60, ("task", "judge")), {"task": [a, b], "judge": b}, virtually=virtually)
     assert result.status == "completed"
@@ -283,7 +289,7 @@ def test_endpoints_that_roles_share_go_to_who_ranks_first(virtually: Virtually) 
 
 
 def test_several_that_find_an_endpoint_down_at_once_are_one_outage(virtually: Virtually) -> None:
-    """Four requests were out when it went down: it rests as after one, and not eight times as long."""
+    """Four requests in flight that find an endpoint down rest it once, not eight times as long."""
     a, b = Server(9, fixed(4), name="a", down=(0, 5)), Server(9, fixed(4), name="b")
     result = ran(requests(100), {"task": [(a, 1000), (b, 1)]}, virtually=virtually)
     assert result.status == "completed"
@@ -294,7 +300,7 @@ def test_several_that_find_an_endpoint_down_at_once_are_one_outage(virtually: Vi
 
 
 def test_an_endpoint_that_was_down_is_tried_before_others_that_have_room(virtually: Virtually) -> None:
-    """As soon as it may be: or chance might leave it out for long, and nobody would know that it is up again."""
+    """An endpoint that was down is tried as soon as it may be; chance could leave it out for long."""
     a, b = Server(9, fixed(4), name="a", down=(0, 15)), Server(9, fixed(4), name="b")
     result = ran(
         requests(30), {"task": [(a, 1), (b, 1)]}, window=1, settings={"ask_task.workers": 1}, virtually=virtually
@@ -308,7 +314,7 @@ def test_an_endpoint_that_was_down_is_tried_before_others_that_have_room(virtual
 
 
 def test_two_requests_a_minute(virtually: Virtually) -> None:
-    """Nothing runs and nothing can for half a minute: the run waits for it, and is not taken to be stuck."""
+    """Under two requests a minute, nothing can run for half a minute: the run waits, and is not taken for stalled."""
     result = ran(requests(4), {"task": Server(9, fixed(4, rpm=2))}, virtually=virtually)
     assert result.status == "completed"
     started = [event.at for event in of(result, ev.CallStarted)]
@@ -316,7 +322,7 @@ def test_two_requests_a_minute(virtually: Virtually) -> None:
 
 
 def test_a_server_that_now_and_then_does_not_say_how_full_it_is(virtually: Virtually) -> None:
-    """Every second reading fails: it is not filled up each time."""
+    """A server that fails every second reading of its load is not filled up each time."""
 
     class Flaky(Server):
         asked = 0
@@ -332,7 +338,7 @@ def test_a_server_that_now_and_then_does_not_say_how_full_it_is(virtually: Virtu
 
 
 def test_a_server_that_cannot_be_asked_how_full_it_is(virtually: Virtually) -> None:
-    """A model without `load` is as one that does not say."""
+    """A model without `load` is like one that does not state it."""
 
     class Plain(Server):
         load = None  # type: ignore[assignment]  # as if it had none
@@ -342,7 +348,7 @@ def test_a_server_that_cannot_be_asked_how_full_it_is(virtually: Virtually) -> N
 
 
 def alike(temperatures: Sequence[float]) -> fg.Graph:
-    """A stage that asks the same at several temperatures at once."""
+    """Return a graph whose stage sends the same prompt at several temperatures at once."""
     graph = fg.Graph("alike")
     pool = graph.pool("pool", Ledgered)
 
@@ -363,7 +369,7 @@ def alike(temperatures: Sequence[float]) -> fg.Graph:
 
 
 def test_requests_that_differ_in_their_parameters_alone(virtually: Virtually) -> None:
-    """I14: which of a job's requests comes first does not depend on the event loop, nor on who asked first."""
+    """I14: the order of a job's requests does not depend on the event loop, nor on the order in its code."""
 
     class Slow(Server):
         async def complete(self, messages: Any, params: Any) -> fg.Reply:
@@ -378,7 +384,7 @@ def test_requests_that_differ_in_their_parameters_alone(virtually: Virtually) ->
 
 
 def test_what_is_in_flight_where(virtually: Virtually) -> None:
-    """A viewer can ask the machine at any time; at the end nothing is out (I12)."""
+    """A viewer can read the requests in flight at any time; at the end there are none (I12)."""
     seen: set[int] = set()
 
     def look(machine: Any) -> None:
@@ -391,7 +397,9 @@ def test_what_is_in_flight_where(virtually: Virtually) -> None:
 
 
 def test_an_endpoint_that_is_down_is_left_out_and_tried_again(virtually: Virtually) -> None:
-    """Its requests go to the other, it is tried with one request at a time, and is in again when that is answered."""
+    """The requests of an endpoint that is down go to the other. It is tried with one request at a time, and is up again
+    after a reply.
+    """
     a, b = Server(9, fixed(4), name="a", down=(20, 60)), Server(9, fixed(4), name="b")
     result = ran(requests(200), {"task": [a, b]}, virtually=virtually)
     assert result.status == "completed"
@@ -408,7 +416,7 @@ def test_an_endpoint_that_is_down_is_left_out_and_tried_again(virtually: Virtual
 
 
 def test_a_run_stops_when_all_its_endpoints_are_down(virtually: Virtually) -> None:
-    """With the message of the last, and it can be resumed."""
+    """A run stops when all its endpoints are down, with the message of the last, and can be resumed."""
     models = [Server(9, fixed(4), name=name, down=(10, 1e9)) for name in "ab"]
     result = ran(requests(100), {"task": models}, virtually=virtually)
     assert result.status == "failed"
@@ -417,8 +425,9 @@ def test_a_run_stops_when_all_its_endpoints_are_down(virtually: Virtually) -> No
 
 
 def test_a_resumed_run_knows_its_limit(tmp_path: Path) -> None:
-    """I13: told its turns again, throttled requests and readings among them, the machine has the same limit; and it
-    goes on to the end."""
+    """I13: a replay of turns with throttled requests and readings gives the same limit, and the run continues to its
+    end.
+    """
     for limits, queues, rpm in ((adaptive(), False, 0), (steered(), True, 0), (adaptive(), False, 600)):
         folder = tmp_path / f"{limits} {rpm}"
 
@@ -437,7 +446,7 @@ def test_a_resumed_run_knows_its_limit(tmp_path: Path) -> None:
         assert first.status == "budget"
         again = go(1000, resume=True)
         assert again.status == "completed"
-        # Once by what is told again, and once by the new session, which knows nothing.
+        # Once in the replay, and once by the new session, which has learned nothing.
         assert len(of(first, ev.RateLearned)) == (rpm > 0)
         assert of(again, ev.RateLearned)[:1] == of(first, ev.RateLearned)
         told = [event.limit for event in of(again, ev.LimitChanged)]
@@ -445,7 +454,7 @@ def test_a_resumed_run_knows_its_limit(tmp_path: Path) -> None:
 
 
 def test_what_a_request_had_cost_that_was_cut_off(virtually: Virtually) -> None:
-    """Nobody counts it: the prompt, and as much of a reply as others had in that time; said to be an estimate."""
+    """The cost of a cancelled request is estimated: the prompt, and as much of a reply as others had in that time."""
     result = ran(requests(20), {"task": Server(9, fixed(4))}, budget=fg.Budget(seconds=10), virtually=virtually)
     cut = [event for event in of(result, ev.CallEnded) if event.how == "cancelled"]
     assert cut

@@ -1,5 +1,7 @@
-"""Lockstep where jobs wait for each other.  That it equals the reference interpreter (I11) is a property of
-`tests/proof/test_properties.py`."""
+"""Lockstep where jobs wait for each other.
+
+That it equals the reference interpreter (I11) is a property of `tests/proof/test_properties.py`.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,9 @@ from flashgraph.testing.tokens import Ledgered, Token
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 def test_a_job_that_ends_without_its_request_frees_its_slot(backend: str) -> None:
-    """I9: one slot, and two jobs of one stage: the first asks twice, the second finds that it need not ask.  Its
-    result waits for the first's; its slot must not, for the first needs it."""
+    """I9: with one slot and two jobs of a stage, the first makes two requests and the second none. The second's result
+    waits for the first; its slot must not, because the first needs it.
+    """
     graph = fg.Graph("slots")
     pool = graph.pool("pool", Ledgered)
 
@@ -55,6 +58,6 @@ def both(number: int) -> list[int]:
 
 
 def test_the_interpreter_says_what_it_leaves_out() -> None:
-    """Several results of a stage are none of its business."""
+    """The interpreter names what it leaves out: several results of a stage."""
     with pytest.raises(NotApplicable, match="Several"):
         run_virtually(lambda: interpret(build(Shape((Step(several=3),))), TASK))

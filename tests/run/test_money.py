@@ -1,4 +1,4 @@
-"""A budget of money over models that are functions or objects of one's own: it is held, or the run says why not."""
+"""A budget of money over functions or objects as models: it is held, or the run says why not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COSTLY = fg.Reply("```\nnew\n```", fg.Usage(100, 100), cost=0.03)
 
 
 def ran(models: Any, **options: Any) -> fg.Result:
-    """GEPA with these models under a budget of half a dollar."""
+    """Return GEPA's run with these models under a budget of 0.50 USD."""
     budget = fg.Budget(usd=0.5, proposals=50)
     return fg.run("gepa", TASK, models=models, budget=budget, **options)
 
@@ -42,7 +42,7 @@ def free(_: object) -> str:
 )
 @pytest.mark.parametrize("cached", [False, True])
 def test_a_function_is_asked_for_its_price(models: Any, cached: bool, tmp_path: Path) -> None:
-    """Before any call; also one of several, and one behind a cache."""
+    """A function as model needs a price before any call, also among several, and behind a cache."""
     with pytest.raises(fg.DataError) as caught:
         ran(models, cache=tmp_path / "cache.db" if cached else None, any_temperature=cached)
     assert "is a function without a price; its replies may cost any amount, so the limit cannot" in str(caught.value)
@@ -50,14 +50,14 @@ def test_a_function_is_asked_for_its_price(models: Any, cached: bool, tmp_path: 
 
 
 def test_other_budgets_do_not_ask() -> None:
-    """What the function says that it cost is counted."""
+    """Other budgets need no price; the cost in the function's reply counts."""
     result = fg.run("gepa", TASK, models={"task": costly, "reflection": costly}, budget=fg.Budget(proposals=1))
     assert result.spent.usd == pytest.approx(0.03 * result.spent.calls)
 
 
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
 def test_a_limit_is_held_over_functions_with_a_price(schedule: str) -> None:
-    """Whatever they say of single replies, up to what their tokens may cost."""
+    """A limit is held over functions with a price, whatever their single replies cost within the bound."""
     models = {
         "task": FunctionModel(lambda _: fg.Reply("out", fg.Usage(50, 50), cost=0.01), price=(1e-6, 3e-6)),
         "reflection": FunctionModel(lambda _: fg.Reply("```\nx\n```", fg.Usage(50, 50)), price=(1e-6, 3e-6)),
@@ -76,7 +76,7 @@ OVER: list[Callable[[], Any]] = [
 
 @pytest.mark.parametrize("make", OVER)
 def test_a_reply_that_costs_more_than_it_could_ends_the_run(make: Callable[[], Any]) -> None:
-    """With the model and both amounts: from there on nobody could say what the next ones cost."""
+    """A reply above its bound stops the run, with the model and both amounts: later costs would have no bound."""
     result = ran({"task": FunctionModel(free, price=(0, 0)), "reflection": make()}, schedule="lockstep")
     assert result.status == "failed"
     assert "budget usd=0.5: a reply of f has cost 0.03 USD, and its worst_cost had said at most" in result.reason

@@ -1,4 +1,4 @@
-"""What was made of an artifact that is retracted while it is made, in virtual time."""
+"""Descendants of an artifact that is retracted while they are made, in virtual time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RETRACTED = 60.0
 
 @attrs.frozen
 class Job:
-    """``members`` are (seconds, score) of each member."""
+    """A job; ``members`` are the (seconds, score) of each member."""
 
     members: tuple[tuple[float, float], ...]
     name: str = "first"
@@ -33,7 +33,7 @@ FIRST = Job(((1, 1.0), (2, 1.0), (50, 0.0), (RETRACTED, 0.0)))
 
 
 class Story:
-    """A graph in which `FIRST` becomes artifact 0 of ``pool``, which is retracted; others add to it."""
+    """A graph in which `FIRST` becomes artifact 0 of ``pool`` and is retracted; others add to the pool."""
 
     def __init__(self, **edge: Any) -> None:
         self.graph = fg.Graph("story")
@@ -60,14 +60,15 @@ class Story:
 
 
 def orphans(result: fg.Result) -> list[float]:
-    """When items ended for what they were made of."""
+    """Return when items ended as orphans."""
     return [e.at for e in of(result, ev.Ended) if e.reason.startswith("orphan of pool artifact 0")]
 
 
 @pytest.mark.parametrize(("named", "kept"), [(None, False), ((0,), False), ((), True)])
 def test_what_a_stage_made_of_a_retracted_artifact(named: Any, kept: bool, virtually: Virtually) -> None:
-    """A stage that looked at the pool names what it took from there; one that names nothing may have taken anything of
-    which the evidence was not complete."""
+    """A stage that reads the pool names its parents; one that names none may descend from any artifact with incomplete
+    evidence.
+    """
     story = Story()
 
     @story.graph.source(rounds=1)
@@ -97,8 +98,7 @@ def test_what_a_stage_made_of_a_retracted_artifact(named: Any, kept: bool, virtu
 
 @pytest.mark.parametrize("keeps", [False, True])
 def test_what_was_repaired_from_a_retracted_artifact(keeps: bool, virtually: Virtually) -> None:
-    """A repair stage patches by what is in the pool; what it took from there may be gone when it is done, and then so
-    is the item, unless its edge keeps orphans."""
+    """An item that was repaired from a retracted artifact ends, unless its edge keeps orphans."""
     story = Story()
 
     @story.graph.source(reads=story.pool, rounds=1)
@@ -122,14 +122,14 @@ def test_what_was_repaired_from_a_retracted_artifact(keeps: bool, virtually: Vir
     )
     result = story.told(virtually)
     assert [e.verdict for e in of(result, ev.Repaired)] == ["patch"]
-    # Kept where it waits; what is made of it is an orphan on the next edge.
+    # It is kept where it waits; its result is an orphan on the next edge.
     assert orphans(result) == [(11 if keeps else 10) + RETRACTED]
     assert all(a.retracted for a in result.artifacts)
 
 
 @pytest.mark.parametrize("keeps", ["keep", "discard"])
 def test_edges_that_keep_orphans_let_them_through(keeps: Any, virtually: Virtually) -> None:
-    """Where every edge on its way does, a child of a retracted artifact is admitted, on its own evidence."""
+    """If every edge on its way keeps orphans, a child of a retracted artifact is admitted on its own evidence."""
     story = Story(orphans=keeps)
 
     @story.graph.source(reads=story.pool, rounds=1)
@@ -152,8 +152,9 @@ def test_edges_that_keep_orphans_let_them_through(keeps: Any, virtually: Virtual
 
 @pytest.mark.parametrize("begins", [30.0, 90.0])
 def test_what_is_made_of_a_child_with_complete_evidence(begins: float, virtually: Virtually) -> None:
-    """A child of the artifact was admitted on all of its evidence: it stays when its parent is retracted, and what is
-    made of it goes on, whether that was begun before the retraction or after."""
+    """A child with complete evidence stays when its parent is retracted; its own descendants stay too, whether they
+    began before or after.
+    """
     story = Story()
 
     @story.graph.source(reads=story.pool, rounds=1)
@@ -187,8 +188,9 @@ def test_what_is_made_of_a_child_with_complete_evidence(begins: float, virtually
 
 
 def test_what_waits_for_its_repair_and_is_an_orphan(virtually: Virtually) -> None:
-    """Two children of an artifact that is retracted: one is being repaired then, the other waits for the only worker.
-    Both end at once, and the worker is free for the next."""
+    """Of two children of a retracted artifact, one is in repair and one waits for the only worker. Both end at once,
+    and the worker is free.
+    """
     story = Story()
 
     @story.graph.source(reads=story.pool, rounds=3)

@@ -19,7 +19,7 @@ from flashgraph.testing import run_virtually
 def test_a_request_that_is_cut_off_has_cost_what_others_had_by_then(
     seconds: float, most: int | None, reply: int
 ) -> None:
-    """Of that endpoint: tokens a second over all that it has answered, and no more than the request may have."""
+    """A cancelled request counts as the tokens that others had by that time at its endpoint, up to its own bound."""
     pace = Pace()
     pace.answered("one", 20, 2.0)
     pace.answered("one", 30, 8.0)
@@ -28,7 +28,7 @@ def test_a_request_that_is_cut_off_has_cost_what_others_had_by_then(
 
 
 def test_before_any_answer_nothing_is_known() -> None:
-    """The prompt has been sent; answers that took no time say nothing either."""
+    """Before any answer only the prompt counts; answers that took no time change nothing."""
     pace = Pace()
     assert pace.cut_off("one", 7.0, 9.0) == (7, 0)
     pace.answered("one", 20, 0.0)
@@ -36,7 +36,7 @@ def test_before_any_answer_nothing_is_known() -> None:
 
 
 class Says:
-    """A model whose server says how full it is, after so many seconds."""
+    """A model whose server states its load after so many seconds."""
 
     name = "says"
 
@@ -62,7 +62,7 @@ class Says:
     ids=["says", "slowly", "too slowly", "fails", "cannot"],
 )
 def test_a_server_is_asked_and_may_not_answer(model: Any, said: Load | None) -> None:
-    """In five seconds; the run continues whatever it raises."""
+    """A server has 5 s to state its load; the run continues whatever it raises."""
 
     async def run() -> Load | None:
         return await reading(model)

@@ -1,5 +1,7 @@
-"""Work that a budget has no room for waits for a larger one: a run that is resumed with it equals one that had it at
-once.  On generated graphs that is the property "resumed with a larger budget" of `tests.proof.properties`."""
+"""Work that a budget has no room for waits for a larger one: a resumed run equals one that had it at once.
+
+On generated graphs that is the property "resumed with a larger budget" of `tests.proof.properties`.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ WORLD = World(seed=1, train=9, val=5)
 
 
 class Model(LatencyModel):
-    """The world's model, with latencies of its own; ``asked`` counts how often it was sent each request."""
+    """The world's model with its own latencies; ``asked`` counts how often it was sent each request."""
 
     def __init__(self) -> None:
         super().__init__(4, lambda request: 0.25 + len(request) % 7 / 4)
@@ -41,7 +43,7 @@ class Model(LatencyModel):
 
 
 def gepa(folder: Path | None, model: Model, schedule: str, *budgets: fg.Budget) -> fg.Result:
-    """GEPA on the world under one budget after the other; the last session's result."""
+    """Return the result of the last session of GEPA on the world, under one budget after the other."""
 
     async def sessions() -> fg.Result:
         for number, budget in enumerate(budgets):
@@ -82,7 +84,7 @@ def admitted(result: fg.Result) -> list[Any]:
     ],
 )
 def test_lockstep_with_a_larger_budget(limit: str, amounts: list[float], tmp_path: Path) -> None:
-    """What was cut goes on: the same candidates, scores, parents and spending as with the larger budget at once."""
+    """A resumed lockstep run has the same candidates, scores, parents and costs as with the larger budget at once."""
     model = Model()
     result = gepa(tmp_path / "run", model, "lockstep", *(fg.Budget(**{limit: amount}) for amount in amounts))  # type: ignore[arg-type]  # usd alone is no whole number
     expected = straight(limit, amounts[-1])
@@ -90,13 +92,13 @@ def test_lockstep_with_a_larger_budget(limit: str, amounts: list[float], tmp_pat
     assert admitted(result) == admitted(expected)
     assert len(result.artifacts) > 1
     assert sum(model.asked.values()) == result.spent.calls
-    if limit not in ("tokens", "usd"):  # of which a remainder depends on what asks for it first
+    if limit not in ("tokens", "usd"):  # a rest of these depends on the order of the requests
         assert attrs.evolve(result.spent, seconds=0) == attrs.evolve(expected.spent, seconds=0)
 
 
 @pytest.mark.parametrize("limit", ["calls", "evaluations"])
 def test_pipelined_with_a_larger_budget(limit: str, tmp_path: Path) -> None:
-    """Nothing that was begun is lost, and the run goes on."""
+    """No work in flight is lost, and the pipelined run continues."""
     model = Model()
     result = gepa(tmp_path / "run", model, "pipelined", *(fg.Budget(**{limit: n}) for n in (3, 40, 90)))
     assert (result.status, result.reason) == ("budget", f"no {limit} left")
@@ -111,7 +113,7 @@ def members(size: int) -> list[int]:
 
 
 def fans(caught: bool = False) -> fg.Graph:
-    """One round of five members, each of which asks twice; with ``caught`` a refused request is scored as 0."""
+    """Return a graph of one round: five members with two requests each. With ``caught`` a refused one scores 0."""
     graph = fg.Graph("fans")
     pool = graph.pool("pool", Kept)
 
@@ -142,7 +144,7 @@ def fans(caught: bool = False) -> fg.Graph:
 
 @pytest.mark.parametrize("caught", [False, True], ids=["raised", "caught"])
 def test_what_a_refused_stage_says_is_not_used(caught: bool, virtually: Virtually, tmp_path: Path) -> None:
-    """A stage that makes a 0 of the error has not been answered: the 0 would be false evidence for ever."""
+    """The result of a refused stage is not used: its 0 would be false evidence forever."""
     options: dict[str, Any] = {"models": {"model": LatencyModel(2, lambda request: 1.0)}, "schedule": "lockstep"}
     folder = tmp_path / "run"
     first = watched(fans(caught), virtually, budget=fg.Budget(calls=5), folder=folder, **options)
@@ -154,7 +156,9 @@ def test_what_a_refused_stage_says_is_not_used(caught: bool, virtually: Virtuall
 
 
 def test_a_deadline_does_not_release_what_the_budget_has_parked(virtually: Virtually, tmp_path: Path) -> None:
-    """With the larger budget at once the members would have come before it: the run ends at once, and does not wait."""
+    """A deadline does not release parked members, which the larger budget would have paid in time; the run ends at
+    once.
+    """
     graph = fg.Graph("deadline")
     pool = graph.pool("pool", Kept)
 
@@ -182,7 +186,7 @@ def test_a_deadline_does_not_release_what_the_budget_has_parked(virtually: Virtu
 
 
 def test_a_lock_of_the_tasks_own_is_freed(virtually: Virtually) -> None:
-    """Stages that share a lock: the refused one has to leave it, or the run would never end."""
+    """A refused stage has to free a lock that stages share, or the run would never end."""
     graph = fg.Graph("locked")
     pool = graph.pool("pool", Kept)
     lock: list[anyio.Lock] = []
@@ -209,7 +213,7 @@ def test_a_lock_of_the_tasks_own_is_freed(virtually: Virtually) -> None:
 
 
 def test_a_stage_that_goes_on_after_it_was_refused_is_cancelled(virtually: Virtually) -> None:
-    """It asks again and again: nothing is sent, and the run ends."""
+    """A refused stage that makes requests again and again sends nothing, and the run ends."""
     graph = fg.Graph("stubborn")
     pool = graph.pool("pool", Kept)
     refused: list[float] = []
@@ -238,7 +242,7 @@ def test_a_stage_that_goes_on_after_it_was_refused_is_cancelled(virtually: Virtu
 
 
 def test_a_drained_run_parks_what_it_cannot_pay(virtually: Virtually, tmp_path: Path) -> None:
-    """It was asked to end, and ends as that."""
+    """A drained run parks work that it cannot pay, and ends as drained."""
 
     async def drain(run: fg.api.Run) -> None:
         await anyio.sleep(0.5)

@@ -1,4 +1,4 @@
-"""Requests that fail in a way that may pass, in whole runs under virtual time: each try is a call of its own."""
+"""Requests with faults that may pass, in whole runs under virtual time: each try is a call of its own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .kit import Virtually
 
 
 def failing(pause: float | None = None, **more: Any) -> PassingFault:
-    """What a 503 is, with its Retry-After."""
+    """Return the fault of a 503 with its Retry-After."""
     return PassingFault(ModelUnavailable("it keeps answering 503"), pause=pause, **more)
 
 
@@ -42,7 +42,7 @@ def fates(result: fg.Result) -> Counter[str]:
 
 
 class Fails(Server):
-    """Never answers."""
+    """A model that never answers."""
 
     def fault(self) -> Exception:
         return failing(pause=1.0, tries=2)
@@ -53,7 +53,7 @@ class Fails(Server):
 
 
 def test_a_slot_is_free_while_a_request_waits_to_be_sent_again(virtually: Virtually) -> None:
-    """With one slot: a request that was answered 503, with Retry-After: 30, gives it to the others meanwhile."""
+    """A request that got a 503 with Retry-After: 30 frees its one slot for others meanwhile."""
     server = Server(5, fixed(1), seconds=1.0, faults={"0": [failing(pause=30.0)]})
     result = ran(requests(6), {"task": server}, settings={"ask_task.workers": 6}, virtually=virtually)
     assert result.status == "completed"
@@ -67,7 +67,7 @@ def test_a_slot_is_free_while_a_request_waits_to_be_sent_again(virtually: Virtua
 
 @pytest.mark.parametrize("fault", [failing, late, malformed])
 def test_a_budget_counts_each_try(fault: Any, virtually: Virtually) -> None:
-    """What failed was a call too: four of five requests are left, with one that was sent twice."""
+    """A budget counts each try: of five requests four are left, with one that was sent twice."""
     server = Server(5, fixed(1), seconds=1.0, faults={"0": [fault()]})
     result = ran(requests(9), {"task": server}, budget=fg.Budget(calls=5), virtually=virtually)
     assert (result.status, result.spent.calls, len(server.answered)) == ("budget", 5, 4)
@@ -75,7 +75,7 @@ def test_a_budget_counts_each_try(fault: Any, virtually: Virtually) -> None:
 
 
 def test_a_budget_that_ends_between_two_tries(virtually: Virtually) -> None:
-    """The next one is refused, as any call is."""
+    """A budget that ends between two tries refuses the next one, as any call."""
     server = Server(5, fixed(1), faults={"0": [failing(pause=1.0)]})
     result = ran(requests(1), {"task": server}, budget=fg.Budget(calls=1), virtually=virtually)
     assert (result.status, result.reason, result.spent.calls) == ("budget", "no calls left", 1)
@@ -83,7 +83,7 @@ def test_a_budget_that_ends_between_two_tries(virtually: Virtually) -> None:
 
 
 class Late(Server):
-    """Answers the first request in time and of the others none at once."""
+    """A model that answers the first request in time, and the others late."""
 
     async def complete(self, messages: Any, params: Any) -> fg.Reply:
         if messages[-1]["content"] == "0" or not self.faults:
@@ -95,8 +95,9 @@ class Late(Server):
 
 @pytest.mark.parametrize("bounded", [False, True])
 def test_what_a_time_out_has_cost_is_estimated_and_in_the_account(bounded: bool, virtually: Virtually) -> None:
-    """The prompt, and as much of a reply as others had in that time, as of a request that is cut off; under a budget of
-    tokens all that was reserved, for nobody can tell."""
+    """The cost of a time-out is estimated as that of a cancelled request: the prompt, and as much of a reply as others
+    had. Under a budget of tokens it is the whole reservation.
+    """
     server = Late(5, fixed(1), seconds=4.0, faults={"1": []})
     budget = fg.Budget(tokens=100_000 if bounded else None)
     result = ran(requests(2), {"task": server}, window=1, budget=budget, virtually=virtually)
@@ -113,7 +114,7 @@ def test_what_a_time_out_has_cost_is_estimated_and_in_the_account(bounded: bool,
 
 
 def test_what_a_malformed_reply_has_cost_is_in_the_account(virtually: Virtually) -> None:
-    """All that was set aside for it, because nobody counted; a 503 has cost no tokens."""
+    """A malformed reply costs its whole reservation, because nothing was counted; a 503 costs no tokens."""
 
     class Priced(Server):
         def worst_cost(self, prompt: int, completion: int) -> float | None:
@@ -131,7 +132,7 @@ def test_what_a_malformed_reply_has_cost_is_in_the_account(virtually: Virtually)
 
 @pytest.mark.parametrize("fault", [late, malformed])
 def test_what_does_not_pass_and_is_the_requests(fault: Any, virtually: Virtually) -> None:
-    """After its tries the request has failed, with the error itself, and the run goes on."""
+    """After its tries a request fails with its own error, and the run continues."""
     server = Server(5, fixed(1), faults={"0": [fault() for _ in range(3)]})
     result = ran(requests(3), {"task": server}, virtually=virtually)
     assert result.status == "completed"
@@ -141,7 +142,7 @@ def test_what_does_not_pass_and_is_the_requests(fault: Any, virtually: Virtually
 
 
 def test_what_does_not_pass_and_is_the_endpoints(virtually: Virtually) -> None:
-    """After its tries the endpoint is unavailable: the run stops, and says why."""
+    """After the tries of a request its endpoint is unavailable: the run stops with the reason."""
     server = Server(5, fixed(1), faults={"0": [failing() for _ in range(9)]})
     result = ran(requests(1), {"task": server}, virtually=virtually)
     assert (result.status, result.reason) == ("failed", "it keeps answering 503")
@@ -151,7 +152,9 @@ def test_what_does_not_pass_and_is_the_endpoints(virtually: Virtually) -> None:
 
 
 def test_different_faults_have_their_own_tries(virtually: Virtually) -> None:
-    """A time-out is one of two, whatever came before it; a 429 is none of the failures of an endpoint."""
+    """Faults are counted by kind: a time-out is one of two whatever came before, and a 429 is no failure of an
+    endpoint.
+    """
     faults = [failing(), failing(), late(), malformed(), Throttled("full", pause=1.0), failing()]
     server = Server(5, fixed(1), faults={"0": faults})
     result = ran(requests(1), {"task": server}, virtually=virtually)
@@ -165,7 +168,7 @@ def test_different_faults_have_their_own_tries(virtually: Virtually) -> None:
 
 @pytest.mark.parametrize("usage", [None, fg.Usage(7, 30)])
 def test_a_request_that_is_refused_costs_what_came_of_it(usage: fg.Usage | None, virtually: Virtually) -> None:
-    """A call, and no tokens unless the server has worked on it; not all that was set aside for it."""
+    """A refused request costs a call, and tokens only if the server has worked on it; not its reservation."""
     server = Server(5, fixed(1), faults={"0": [RequestFailed("no", usage=usage)]})
     result = ran(requests(2), {"task": server}, virtually=virtually, budget=fg.Budget(tokens=20_000))
     assert fates(result) == {"failed": 1, "done": 1}
@@ -173,8 +176,9 @@ def test_a_request_that_is_refused_costs_what_came_of_it(usage: fg.Usage | None,
 
 
 def test_one_of_two_endpoints_that_always_fails(virtually: Virtually) -> None:
-    """It is down once it has failed one request as often as it may; that request and all others go to the one that
-    answers."""
+    """One of two endpoints is down once it has failed one request as often as allowed; all requests then go to the
+    other.
+    """
     a, b = Fails(9, fixed(4), name="a"), Server(9, fixed(4), name="b")
     result = ran(requests(100), {"task": [a, b]}, virtually=virtually)
     assert result.status == "completed"
@@ -185,7 +189,7 @@ def test_one_of_two_endpoints_that_always_fails(virtually: Virtually) -> None:
 
 
 def test_one_try_shows_that_an_endpoint_is_still_down(virtually: Virtually) -> None:
-    """After each rest a single request finds out, and goes to the other at once: a second one would say no more."""
+    """After each rest one request tries the endpoint, and goes to the other at once after a fault."""
     a, b = Fails(9, fixed(4), name="a"), Server(9, fixed(4), name="b")
     result = ran(requests(100), {"task": [a, b]}, virtually=virtually)
     down = of(result, ev.EndpointDown)
@@ -196,7 +200,7 @@ def test_one_try_shows_that_an_endpoint_is_still_down(virtually: Virtually) -> N
 
 
 def test_two_endpoints_that_always_fail(virtually: Virtually) -> None:
-    """Where the last one is down, the run stops."""
+    """The run stops when the last endpoint is down."""
     models = [Fails(9, fixed(4), name=name) for name in "ab"]
     result = ran(requests(9), {"task": models}, virtually=virtually)
     assert (result.status, result.reason) == ("failed", "it keeps answering 503")
@@ -205,7 +209,7 @@ def test_two_endpoints_that_always_fail(virtually: Virtually) -> None:
 
 
 def test_a_request_that_times_out_at_two_endpoints(virtually: Virtually) -> None:
-    """Its tries are the request's, wherever they were: it has failed, and no endpoint is down."""
+    """A request that times out at two endpoints uses up its own tries: it fails, and no endpoint is down."""
 
     class Hangs(Fails):
         def fault(self) -> Exception:
@@ -219,7 +223,7 @@ def test_a_request_that_times_out_at_two_endpoints(virtually: Virtually) -> None
 
 
 def test_a_fault_that_is_no_endpoints_leaves_one_that_was_down_as_it_is(virtually: Virtually) -> None:
-    """It was down, and its trial times out: nothing is known of it, and it is tried again."""
+    """An endpoint that was down and whose trial times out is tried again: a time-out shows nothing."""
     a, b = Server(9, fixed(4), name="a", down=(0, 5)), Server(9, fixed(4), name="b")
     a.faults = {str(number): [late()] for number in range(100)}
     result = ran(requests(100), {"task": [(a, 1), (b, 1)]}, virtually=virtually)
@@ -248,7 +252,7 @@ def asking_twice() -> fg.Graph:
 
 
 def test_a_run_that_is_resumed_between_two_tries(tmp_path: Path) -> None:
-    """I13: what was answered is not asked again, what failed is, and its try stays in the account."""
+    """I13: a resumed run repeats failed requests and no answered ones, and their failed tries stay in the account."""
     folder = tmp_path / "run"
     server = Server(5, fixed(1), faults={"second": [malformed(), failing(pause=60.0)]})
     first = ran(asking_twice(), {"task": server}, budget=fg.Budget(seconds=30), folder=folder)
@@ -284,7 +288,7 @@ FAULTS = st.lists(
 def test_no_budget_is_exceeded_whatever_fails(
     faults: list[list[PassingFault]], calls: int | None, tokens: int | None, two: bool
 ) -> None:
-    """I10, and I14: each try is accounted for, the failed ones too, and alike on every run."""
+    """I10, I14: each try is in the account, failed ones too, and alike on every run."""
     budget = fg.Budget(calls=calls, tokens=tokens)
 
     def once() -> fg.Result:

@@ -1,4 +1,4 @@
-"""How long who has met a fault waits before it asks again, and how often, under a virtual clock."""
+"""The pauses of a request after a fault, and its tries, under a virtual clock."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flashgraph.testing import run_virtually
 
 
 def waited(key: str, *pauses: float | None, backoff: float = 1.0) -> list[float]:
-    """The pauses between the tries of a request that is turned away so often, each time with the pause it is told."""
+    """Return the pauses between the tries of a request that is throttled so often, each time with the given pause."""
     left, moments = list(pauses), list[float]()
 
     async def ask() -> str:
@@ -32,12 +32,12 @@ def waited(key: str, *pauses: float | None, backoff: float = 1.0) -> list[float]
 
 
 def test_who_meets_no_fault_waits_for_nothing() -> None:
-    """One try."""
+    """A request without a fault has one try and no pause."""
     assert waited("a") == []
 
 
 def test_pauses_double_up_to_a_minute() -> None:
-    """Each stretched by a quarter at most, where the server names none."""
+    """Pauses double up to a minute if the server names none, each with at most a quarter added."""
     found = waited("a", *[None] * 9)
     for pause, least in zip(found, (1, 2, 4, 8, 16, 32, 60, 60, 60), strict=True):
         assert least <= pause <= 1.25 * least
@@ -47,14 +47,14 @@ def test_pauses_double_up_to_a_minute() -> None:
 
 
 def test_pauses_begin_where_the_model_says() -> None:
-    """With its backoff, also none."""
+    """Pauses begin with the model's backoff, even with 0."""
     assert [round(pause) for pause in waited("a", None, None, None, backoff=0.0)] == [0, 0, 0]
     for pause, least in zip(waited("a", None, None, None, backoff=25.0), (25, 50, 60), strict=True):
         assert least <= pause <= 1.25 * least
 
 
 def test_the_servers_own_pause_is_kept() -> None:
-    """Also one that is longer than a minute, or none at all; stretched like the others."""
+    """The server's own pause is kept, also if it is longer than a minute or 0, with at most a quarter added."""
     found = waited("a", 90.0, 5.0, 0.0)
     assert 90 <= found[0] <= 112.5
     assert 5 <= found[1] <= 6.25
@@ -62,7 +62,9 @@ def test_the_servers_own_pause_is_kept() -> None:
 
 
 def test_the_stretch_is_drawn_from_the_key() -> None:
-    """A run that is told again waits as long; two requests that were turned away together do not come back together."""
+    """The addition is drawn from the key: a replay waits equally long, and two throttled requests do not come back
+    together.
+    """
     assert waited("a", None, None) == waited("a", None, None)
     assert waited("a", None) != waited("b", None)
     first, second = waited("a", 10.0, 10.0)
@@ -71,14 +73,16 @@ def test_the_stretch_is_drawn_from_the_key() -> None:
 
 @pytest.mark.parametrize("tries", [1, 2, 4])
 def test_patience_ends_after_so_many_tries(tries: int) -> None:
-    """Of one endpoint: what others have said does not count."""
+    """The tries are counted for one endpoint; faults at others do not count."""
     patience, error = Patience(), Throttled("never", tries=tries)
     told = [(patience.ends("a", error), patience.ends(f"other {n}", Throttled("never", tries=2))) for n in range(tries)]
     assert told == [(False, False)] * (tries - 1) + [(True, False)]
 
 
 def test_what_is_the_requests_counts_wherever_it_is_met() -> None:
-    """And apart from what is an endpoint's; of that, a 429 says that it is full, and a 503 that it fails."""
+    """A request's own faults count everywhere, apart from those of an endpoint. Of those, a 429 (full) and a 503
+    (failing) count apart.
+    """
     patience = Patience()
     late, down = PassingFault(TimedOut("late"), tries=2), PassingFault(ModelUnavailable("down"), tries=2)
     assert [patience.ends("a", late), patience.ends("a", down), patience.ends("b", down)] == [False] * 3
@@ -89,7 +93,7 @@ def test_what_is_the_requests_counts_wherever_it_is_met() -> None:
 
 
 def answer(*script: str | Exception) -> tuple[list[str], list[float]]:
-    """What `reply_of` finds of a model that answers so, and the moments of its tries."""
+    """Return what `reply_of` returns or raises for a model with these answers, and the moments of its tries."""
     moments, found = list[float](), list[str]()
 
     class Timed(ScriptedModel):
@@ -108,7 +112,7 @@ def answer(*script: str | Exception) -> tuple[list[str], list[float]]:
 
 
 def test_who_has_no_scheduler_asks_again_too() -> None:
-    """Until there is an answer, or the fault has been met as often as it may be; then it is the error itself."""
+    """`reply_of` tries again until a reply, or until the tries are used up; then it raises the error itself."""
     down, late = PassingFault(ModelUnavailable("down"), pause=8.0), PassingFault(TimedOut("late"), tries=2)
     said, moments = answer(down, late, Throttled("full"), "hello")
     assert (said, len(moments)) == (["hello"], 4)
@@ -119,7 +123,7 @@ def test_who_has_no_scheduler_asks_again_too() -> None:
 
 
 def test_what_else_it_raises_goes_through() -> None:
-    """At once, from the first try or a later one."""
+    """Other errors pass through at once, from the first try or a later one."""
     fates = [Throttled("later", pause=1.0, tries=9), ValueError("mine")]
 
     async def ask() -> str:

@@ -1,4 +1,4 @@
-"""What a plan refuses that `check`, which does not know the schedule, has let pass."""
+"""A plan refuses graphs that `check` accepts without the schedule."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WINDOWS = (1, 8, 64)
 
 
 def circle(capacity: int | None) -> fg.Graph:
-    """A loop whose edge holds ``capacity``."""
+    """Return a graph with a loop whose edge holds ``capacity``."""
     graph = fg.Graph("circle")
     pool = graph.pool("pool", Ledgered)
 
@@ -45,8 +45,9 @@ def circle(capacity: int | None) -> fg.Graph:
 
 @pytest.mark.parametrize("window", WINDOWS)
 def test_a_loop_edge_has_room_for_the_window(window: int) -> None:
-    """What a window can put there fits exactly; one place less is refused with the number, and without a capacity the
-    plan takes as many as it needs."""
+    """A loop edge fits exactly what a window can put there. One place less is refused with the number, and without a
+    capacity the plan takes as many as needed.
+    """
     schedule = fg.pipelined(window)
     (edge, needed), *_ = loop_capacity(circle(None).spec, {"draw": window}).items()
     assert compile_plan(check(circle(needed)), schedule, {}, {}, {}).edges[edge].capacity == needed
@@ -59,7 +60,7 @@ def test_a_loop_edge_has_room_for_the_window(window: int) -> None:
 
 @attrs.frozen
 class Backwards:
-    """An order of somebody's own: the youngest first."""
+    """A user's order: the youngest first."""
 
     def key(self, value: Token, version: int) -> int:
         return -value.path
@@ -70,7 +71,7 @@ class Backwards:
 
 @attrs.frozen
 class Reversed:
-    """An order of members of somebody's own: the last first."""
+    """A user's order of members: the last first."""
 
     def arrange(self, members: Sequence[Token], streaks: object) -> list[int]:
         return list(reversed(range(len(members))))
@@ -86,7 +87,7 @@ class Reversed:
 
 
 def test_orders_of_ones_own_are_kept() -> None:
-    """An order is what has its methods."""
+    """A user's order needs only the methods of an order."""
     graph = fg.Graph("own")
     pool = graph.pool("pool", Ledgered)
 
@@ -114,7 +115,7 @@ def test_orders_of_ones_own_are_kept() -> None:
 
 
 def test_a_model_that_takes_no_request_is_refused() -> None:
-    """Its stages would wait for ever; the message names it."""
+    """A model with a limit of 0 requests is refused by name: its stages would wait forever."""
     with pytest.raises(fg.DataError) as caught:
         compile_plan(check(circle(None)), fg.lockstep(), {}, {"task": "mine"}, {"mine": 0})
     assert str(caught.value) == (

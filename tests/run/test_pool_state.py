@@ -1,4 +1,4 @@
-"""What the scheduler remembers of a pool's artifacts."""
+"""The scheduler's record of a pool's artifacts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flashgraph.run.pools import PoolState
 
 @attrs.frozen
 class Newest:
-    """A pool that shows what it was told last; even numbers are candidates, odd ones are mere steps."""
+    """A pool that shows its last event; even numbers are candidates, odd ones artifacts without score."""
 
     artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
 
@@ -30,7 +30,7 @@ class Newest:
 
 
 def test_the_values_of_steps_that_no_view_shows_are_let_go() -> None:
-    """Candidates keep theirs, and so does what is shown; versions and ids stay as they were."""
+    """Artifacts without score that no view shows lose their values; candidates keep theirs; versions and ids stay."""
     pool = PoolState("newest", Newest())
     for value in range(5, 10):
         pool.admit(value, (), frozenset(), False, 0, 0.0)
@@ -41,7 +41,7 @@ def test_the_values_of_steps_that_no_view_shows_are_let_go() -> None:
 
 @attrs.frozen
 class InPlace(Newest):
-    """Changes the value that it is called on, which it also returns."""
+    """A pool that changes the value it is called on, and returns it."""
 
     artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
 
@@ -56,7 +56,7 @@ class InPlace(Newest):
 
 @attrs.frozen
 class Forgets(InPlace):
-    """Only where it retracts."""
+    """A pool that changes in place on a retraction."""
 
     def apply(self, event: fg.PoolEvent[int]) -> InPlace:
         if event.kind == "retract":
@@ -67,7 +67,7 @@ class Forgets(InPlace):
 
 @attrs.frozen
 class Chooses(Newest):
-    """Hands ``choice`` out, or raises it."""
+    """A pool whose ``best`` returns ``choice``, or raises it."""
 
     artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
     choice: Any = None
@@ -83,7 +83,7 @@ class Chooses(Newest):
 
 
 def test_a_pool_that_changes_itself_in_place_is_named() -> None:
-    """It looked like one that did not change, and its best was an artifact that nobody had heard of."""
+    """A pool that changes itself in place is named: it would look unchanged, with a best that no event has shown."""
     with pytest.raises(
         fg.FlashgraphError, match=r"^pool 'mine': apply\(admit artifact 0\) changed the value it was called"
     ):
@@ -98,19 +98,19 @@ def test_a_pool_that_changes_itself_in_place_is_named() -> None:
 
 @pytest.mark.parametrize("choice", [7, fg.Artifact(1, 0), fg.Artifact(5, 0), fg.Artifact(9, 0)], ids=str)
 def test_a_best_that_is_no_artifact_of_the_pool_is_named(choice: Any) -> None:
-    """Neither a number, nor what it does not hold, nor what it has made up beside the events."""
+    """A best that is no artifact of the pool is named: a number, one it does not hold, or one of its own making."""
     with pytest.raises(fg.FlashgraphError, match=r"^pool 'mine': best\(\) returned .*; expected one of its artifacts"):
         PoolState("mine", Chooses(choice=choice)).admit(1, (), frozenset(), False, 0, 0.0)
 
 
 def test_a_best_that_raises_is_named() -> None:
-    """As an apply is."""
+    """A best that raises is named, as an apply that raises."""
     with pytest.raises(fg.FlashgraphError, match=r"^pool 'mine': best\(\) raised KeyError: 'boom'"):
         PoolState("mine", Chooses(choice=KeyError("boom"))).admit(1, (), frozenset(), False, 0, 0.0)
 
 
 class Forgetful(Chooses):
-    """Returns nothing, and cannot be narrowed."""
+    """A pool whose methods return nothing."""
 
     def apply(self, event: Any) -> Any:
         pass
@@ -120,19 +120,19 @@ class Forgetful(Chooses):
 
 
 def test_an_apply_without_a_value_is_named() -> None:
-    """As one that forgets to return it."""
+    """An apply that forgets to return a value is named."""
     with pytest.raises(fg.FlashgraphError, match=r"^pool 'mine': apply\(admit artifact 0\) returned None; expected"):
         PoolState("mine", Forgetful(choice=None)).admit(1, (), frozenset(), False, 0, 0.0)
 
 
 def test_a_focus_that_raises_is_named() -> None:
-    """As a best is."""
+    """A focus that raises is named, as a best that raises."""
     with pytest.raises(fg.FlashgraphError, match=r"^pool 'mine': focus\(\) raised KeyError: 'boom'"):
         PoolState("mine", Forgetful(choice=None)).narrowed()
 
 
 def test_the_best_is_the_newest_values() -> None:
-    """Asked once for each version."""
+    """The best is that of the newest value, computed once for each version."""
     pool = PoolState("newest", Newest())
     assert pool.best is None
     pool.admit(1, (), frozenset(), False, 0, 0.0)

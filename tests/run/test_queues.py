@@ -1,4 +1,4 @@
-"""The queue of an edge: order, late members, held and opened places."""
+"""The queue of an edge: its order, late members, and held and opened places."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def drained(queue: EdgeQueue) -> list[int]:
 
 
 def test_orders() -> None:
-    """fifo by age, freshest by version, priority by the key; ties by age."""
+    """Orders: fifo by age, freshest by version, priority by key; ties by age."""
     for order, expected in ((fg.fifo(), [0, 1, 2]), (fg.freshest(), [1, 2, 0]), (fg.priority(lambda v: -v), [2, 1, 0])):
         queue = EdgeQueue(9, order)
         for number, version in enumerate((1, 5, 3)):
@@ -32,7 +32,7 @@ def test_orders() -> None:
 
 
 def test_late_items_go_last_and_removed_ones_not_at_all() -> None:
-    """A demoted item waits behind the others; a removed one is gone wherever it stands."""
+    """A demoted item waits behind the others; a removed one leaves from any place."""
     queue = EdgeQueue(9, fg.fifo())
     items = [item(n) for n in range(4)]
     for one in items:
@@ -46,7 +46,7 @@ def test_late_items_go_last_and_removed_ones_not_at_all() -> None:
 
 @given(st.lists(st.one_of(st.integers(0, 9), st.text("ab", max_size=1)), max_size=8))
 def test_keys_that_do_not_compare(keys: list[int | str]) -> None:
-    """Whoever comes with a key of another kind is turned away, and the queue is as it was."""
+    """An item with an incomparable key is refused, and the queue is unchanged."""
     queue = EdgeQueue(99, fg.priority(lambda value: value))
     held: list[Item] = []
     for number, key in enumerate(keys):
@@ -64,7 +64,7 @@ def test_keys_that_do_not_compare(keys: list[int | str]) -> None:
 
 @given(st.lists(st.sampled_from(["push", "pop", "remove", "hold", "open"]), max_size=60), st.integers(1, 5))
 def test_length_counts_every_place_that_is_taken(actions: list[str], capacity: int) -> None:
-    """I2: queued, held and opened items all take a place, and a full queue says so."""
+    """I2: queued, held and opened items all take a place."""
     queue = EdgeQueue(capacity, fg.fifo())
     inside: list[Item] = []
     for number, action in enumerate(actions):
@@ -89,7 +89,7 @@ def test_length_counts_every_place_that_is_taken(actions: list[str], capacity: i
 
 
 def test_whatever_may_change_the_head_is_counted() -> None:
-    """Who remembers a head sees by the count that it may be another one; looking changes nothing."""
+    """Every operation that may change the head raises the count; reading changes nothing."""
     queue = EdgeQueue(9, fg.fifo())
     items = [item(n) for n in range(4)]
     for one in items:
@@ -106,7 +106,7 @@ def test_whatever_may_change_the_head_is_counted() -> None:
 
 
 def test_a_key_that_does_not_compare_leaves_the_queue_as_it_was() -> None:
-    """The item is refused, the others keep their order."""
+    """An item whose key does not compare is refused, and the others keep their order."""
     queue = EdgeQueue(9, fg.priority(lambda value: value))
     for number, value in enumerate((5, 1, 4, 2, 3)):
         queue.push(item(number, value=value))

@@ -1,4 +1,4 @@
-"""A stored run's replies, given again."""
+"""A model that answers from a stored run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def attempts() -> fg.Task[int, str]:
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
-    """A run of GEPA with models that answer each request in turn with another text."""
+    """Return a stored run of GEPA, whose models answer each request with another text."""
     numbers = iter(range(1000))
     models = {
         "task": lambda messages: f"{messages[-1]['content']}: {next(numbers)}",
@@ -40,7 +40,7 @@ def said(result: fg.Result) -> list[object]:
 
 
 def test_a_run_again(stored: Path, anyio_backend_name: str) -> None:
-    """The same graph and seed on the replies of a run are that run, and cost nothing."""
+    """The same graph and seed on the replies of a run give that run, at no cost."""
     models = {"task": f"replay:{stored}", "reflection": f"replay:{stored}"}
     runs = [
         fg.run("gepa", attempts(), models=models, schedule="lockstep", budget=fg.Budget(proposals=3)) for _ in range(2)
@@ -50,7 +50,7 @@ def test_a_run_again(stored: Path, anyio_backend_name: str) -> None:
 
 
 def test_what_is_new_goes_by_the_other_models_limits() -> None:
-    """Those that move, its own parameters and priorities too; without one there is no server to spare."""
+    """New requests follow the other model's moving limits, parameters and priorities, if there is one."""
     model = ReplayModel("r", resolve("vllm:http://h:1#m?max_tokens=9&priority=true"))
     assert isinstance(model.otherwise, HttpModel)
     assert (model.limit, model.limits, model.params) == (1024, model.otherwise.limits, {"max_tokens": 9})
@@ -60,7 +60,7 @@ def test_what_is_new_goes_by_the_other_models_limits() -> None:
 
 
 async def test_replies_in_their_order(stored: Path) -> None:
-    """A request that was asked several times gets its replies in turn, and then the last one."""
+    """Equal requests get their replies in order, and then the last one."""
     model = ReplayModel(str(stored))
     async with model.open():
         texts = [(await model.complete([{"role": "user", "content": "sample 0"}], {})).text for _ in range(9)]
@@ -73,7 +73,7 @@ async def test_replies_in_their_order(stored: Path) -> None:
 
 
 async def test_what_the_run_has_not_had(stored: Path) -> None:
-    """A clear error, or the other model."""
+    """A request that the run did not have is an error, or goes to the other model."""
     new = [{"role": "user", "content": "something new " * 20}]
     model = resolve(f"replay:{stored}")
     async with model.open():
@@ -88,7 +88,7 @@ async def test_what_the_run_has_not_had(stored: Path) -> None:
 
 
 async def test_no_such_run(tmp_path: Path) -> None:
-    """Said when it is opened, before the run begins."""
+    """A missing run is an error when the model is opened, before the run begins."""
     with pytest.raises(DataError, match="no such run"):
         async with ReplayModel(str(tmp_path / "nothing")).open():
             pass

@@ -1,4 +1,4 @@
-"""Going on with a run that was killed at a certain moment, by hand."""
+"""A run that is killed at a certain moment and resumed, by hand."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from tests.proof.deadlock import Ring
 
 
 def test_a_job_that_was_being_cancelled_is_not_run_again() -> None:
-    """Its group had gone on without it, and it was killed before its cancellation had arrived: its item has ended, so
-    after the kill it is still to be cancelled, and asks for nothing."""
+    """A job that was killed before its cancellation arrived is cancelled after the kill, and makes no request: its item
+    has ended.
+    """
     shape = Shape((Fan(3, Step(calls=1), (), Step(), 0.3, "cancel"),), rounds=1)
     hand = Hand(plan_by_hand(build(shape, no_pause), fg.pipelined(1, focus=0.0), limit=3))
     while not any(job.cancelled for job in hand.machine.running):
@@ -31,7 +32,7 @@ def test_a_job_that_was_being_cancelled_is_not_run_again() -> None:
 
 
 def test_the_first_stop_says_why() -> None:
-    """A run that is being stopped is not stopped again for another reason."""
+    """A run that is being stopped keeps its first reason."""
     hand = Hand(plan_by_hand(build(Shape((Step(calls=1),)), no_pause), fg.pipelined(1, focus=0.0), limit=1))
     while not hand.machine.running:
         hand.play(hand.moves()[0])
@@ -44,8 +45,7 @@ def test_the_first_stop_says_why() -> None:
 
 def test_a_stall_is_told(  # I9
 ) -> None:
-    """A ring with less room than `check` asks for, run all the same: that nothing can go on is an error, and no run
-    that never ends."""
+    """A ring with less room than `check` demands ends with an error when nothing can run."""
     ring = Ring(window=4, width=2, times=2, stages=2, room=1, loop=1)
     assert ring.refused
     hand = Hand(

@@ -1,4 +1,4 @@
-"""What a result makes of its artifacts."""
+"""The result of a run, and its judgement."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Text:
 
 @attrs.frozen
 class Held:
-    """Keeps every text; the best has the greatest score."""
+    """A pool that keeps every text; the best has the greatest score."""
 
     artifacts: dict[int, fg.Artifact] = attrs.field(factory=dict)
 
@@ -78,7 +78,7 @@ def numbered(name: str) -> Callable[[fg.Draw], Text]:
 
 
 def arms_race(attacks: int, defences: int, result: str | None) -> fg.Graph:
-    """Two pools; each gets so many texts."""
+    """Return a graph with two pools that get so many texts each."""
     graph = fg.Graph("race")
     pools = {name: graph.pool(name, Held) for name in ("attacks", "defences")}
     for name, count in (("attacks", attacks), ("defences", defences)):
@@ -98,7 +98,7 @@ TASK = fg.Task("t", range(3), range(3), score=lambda sample, output: fg.Score(1.
     [(None, "attacks 3"), ("attacks", "attacks 3"), ("defences", "defences 2")],
 )
 def test_the_result_is_of_the_pool_that_the_graph_names(result: str | None, best: str, tmp_path: Path) -> None:
-    """In the result and in the journal; every pool's last value is there too."""
+    """The result is that of the result pool, here and in the journal; every pool has its last value."""
     found = fg.run(arms_race(4, 3, result), TASK, folder=tmp_path / "run")
     assert found.best is not None
     assert found.best.value.text == best
@@ -117,7 +117,7 @@ def test_a_result_pool_that_stays_empty_hands_out_nothing() -> None:
 
 
 def test_a_run_that_admits_nothing_has_failed() -> None:
-    """Its reason says where its items went, or that no source ever emitted."""
+    """A run that admits nothing has failed; the reason says where its items went, or that no source emitted."""
     graph = fg.Graph("filtered")
     pool = graph.pool("pool", Held)
 
@@ -152,7 +152,7 @@ def test_pools_that_wait_for_each_other_fail() -> None:
 
 
 def test_one_model_for_all_roles() -> None:
-    """A function, or a model string, in the place of the mapping."""
+    """One model for all roles may be a function or a model string."""
     task = fg.Task("t", range(3), range(3), score=lambda sample, output: fg.Score(float(output == "yes")))
     result = fg.run("gepa", task, models=lambda messages: "yes", budget=fg.Budget(evaluations=3))
     assert result.best is not None

@@ -49,7 +49,7 @@ class Row(TypedDict):
     ids=str,
 )
 def test_the_classes_of_a_type(hint: Any, classes: set[Any] | None) -> None:
-    """Without the arguments of a generic; None where the class does not tell."""
+    """A type has its classes without the arguments of a generic; None if the class does not tell."""
     found = classes_of(hint)
     assert (None if found is None else {getattr(kind, "__name__", kind) for kind in found}) == (
         None if classes is None else {getattr(kind, "__name__", kind) for kind in classes}
@@ -57,7 +57,9 @@ def test_the_classes_of_a_type(hint: Any, classes: set[Any] | None) -> None:
 
 
 def graph_of(wrong: str) -> fg.Graph:
-    """One number through a source, a plain stage, one with a context, an async one and one that gives several."""
+    """Return a graph with one number through a source and stages: plain, with a context, async, and with several
+    results.
+    """
     graph = fg.Graph("declares")
     pool = graph.pool("pool", Log)
     other: Any = ["something else"]

@@ -1,4 +1,4 @@
-"""How the results of a union part ways by ``only``, on small graphs in virtual time."""
+"""Results of a union are routed by ``only``, on small graphs in virtual time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Larger(Large):
 
 @attrs.frozen
 class Seen:
-    """A pool that keeps what it is told, with the way it came by."""
+    """A pool that keeps its items, with the edge of each."""
 
     artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
 
@@ -46,7 +46,7 @@ class Seen:
 
 
 def test_each_result_takes_the_edge_of_its_class(virtually: Virtually) -> None:
-    """A subclass goes where its class does, and what no class takes goes to ``otherwise``."""
+    """A subclass goes where its class does, and results of no class go to ``otherwise``."""
     graph = fg.Graph("parting")
     seen = graph.pool("seen", Seen)
 
@@ -88,7 +88,7 @@ class Numbers:
 
 
 def test_only_narrows_what_is_scattered(virtually: Virtually) -> None:
-    """One member of a union is scattered, the other one goes past it."""
+    """One member of a union is scattered, and the other one passes it."""
     graph = fg.Graph("parting")
     seen = graph.pool("seen", Seen)
 
@@ -149,7 +149,7 @@ def test_a_scatter_makes_no_more_than_it_declares(virtually: Virtually) -> None:
 
 
 def test_a_stage_returns_no_more_than_it_declares(virtually: Virtually) -> None:
-    """Several of more than ``fanout``, which the room in cycles is made for, fails the item and names the bound."""
+    """Several with more than ``fanout`` values fails the item and names the bound that cycles have room for."""
     graph = fg.Graph("bounded")
     seen = graph.pool("seen", Seen)
 

@@ -1,4 +1,4 @@
-"""Groups of which a random part is sent out: who runs, what is waited for, and what is said of the others."""
+"""Groups with a random part sent out: members that run, that count, and that are missing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZE = 10
 def sampling(
     *, failing: int = 0, passes: tuple[int, ...] = (), rounds: int = 1, twice: bool = False, **edge: Any
 ) -> fg.Graph:
-    """Sweeps over ten members; the first ``failing`` places fail, and those in ``passes`` are right."""
+    """Return a graph of sweeps over ten members; the first ``failing`` fail, and those in ``passes`` are right."""
     graph = fg.Graph("sampling")
     pool = graph.pool("pool", Log)
 
@@ -62,7 +62,7 @@ def ran(graph: fg.Graph, virtually: Virtually, **options: Any) -> tuple[fg.Resul
 
 
 def test_only_a_part_is_sent_out(virtually: Virtually) -> None:
-    """The others are missing, with the reason; no job was started for them."""
+    """Only a part is sent out: the others are missing with a reason, and no job starts for them."""
     result, (batch,) = ran(sampling(), virtually)
     states = [(m.state, m.reason) for m in batch.members]
     assert states.count(("arrived", "")) == 4
@@ -75,7 +75,7 @@ def test_only_a_part_is_sent_out(virtually: Virtually) -> None:
 
 
 def test_which_part_depends_on_the_seed_alone(virtually: Virtually) -> None:
-    """And differs from sweep to sweep."""
+    """The part depends on the seed alone, and differs from sweep to sweep."""
 
     def parts(seed: int) -> list[tuple[int, ...]]:
         _, seen = ran(sampling(rounds=4), virtually, seed=seed)
@@ -87,7 +87,7 @@ def test_which_part_depends_on_the_seed_alone(virtually: Virtually) -> None:
 
 
 def test_a_share_of_the_part_is_waited_for(virtually: Virtually) -> None:
-    """Half of four go on; the rest of the part is cancelled."""
+    """A share of the part is waited for: two of four are released, and the rest is cancelled."""
     result, (batch,) = ran(sampling(release=fg.sampled(4, share=0.5)), virtually)
     assert len(batch.values) == 2
     (released,) = of(result, ev.Released)
@@ -96,7 +96,7 @@ def test_a_share_of_the_part_is_waited_for(virtually: Virtually) -> None:
 
 
 def test_an_amendment_is_the_rest_of_the_part(virtually: Virtually) -> None:
-    """The group comes again when the whole part is there, and never with more."""
+    """An amendment has the whole part, and no more."""
     _, (early, whole) = ran(sampling(release=fg.sampled(4, share=0.5), late="amend"), virtually)
     assert (len(early.values), early.amendment, early.partial) == (2, False, True)
     assert (len(whole.values), whole.amendment, whole.partial) == (4, True, False)
@@ -104,7 +104,7 @@ def test_an_amendment_is_the_rest_of_the_part(virtually: Virtually) -> None:
 
 
 def test_what_all_passed_is_drawn_less_often(virtually: Virtually) -> None:
-    """It is stratum 1 from then on, and a group says so."""
+    """A member that always passed is in stratum 1 from then on, and is drawn less often."""
     _, seen = ran(sampling(rounds=12, passes=tuple(range(5))), virtually)
     assert seen[0].strata == (0,) * SIZE
     passed = {m.index for b in seen[:-1] for m in b.members if m.state == "arrived" and m.index < 5}
@@ -114,7 +114,7 @@ def test_what_all_passed_is_drawn_less_often(virtually: Virtually) -> None:
 
 @pytest.mark.parametrize(("share", "fails"), [(0.4, True), (0.6, False)])
 def test_a_share_of_failures_is_one_of_the_part(share: float, fails: bool, virtually: Virtually) -> None:
-    """Of ten sent out, all of a smaller group, five fail; of a part it is the part that counts."""
+    """A share of failures is one of the members that are sent out."""
     release = fg.sampled(SIZE)
     result, seen = ran(sampling(failing=5, release=release, on_failure=fg.fail_above(share)), virtually)
     assert bool(seen) is not fails
@@ -125,13 +125,13 @@ def test_a_share_of_failures_is_one_of_the_part(share: float, fails: bool, virtu
 
 
 def test_lockstep_tries_all(virtually: Virtually) -> None:
-    """A part is speculation."""
+    """Lockstep tries all members, because a part is speculation."""
     _, (batch,) = ran(sampling(), virtually, schedule="lockstep")
     assert len(batch.values) == SIZE
 
 
 def test_two_gathers_have_what_the_greater_part_asks_for(virtually: Virtually) -> None:
-    """One that wants all members gets all of them, and the other what of its part comes first."""
+    """Two gathers have the greater part sent out: one gets all members, and the other its part as members arrive."""
     result, (batch,) = ran(sampling(twice=True), virtually)
     assert sum(e.stage == "judge" for e in of(result, ev.JobStarted)) == SIZE
     assert len(batch.values) >= 4

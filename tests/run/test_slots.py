@@ -1,4 +1,4 @@
-"""Endpoints and their slots, told of requests one by one."""
+"""Endpoints and their slots, request by request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def call(number: int = 0, sent_at: float = 0.0, service: str = "service", tokens
 
 
 def sending(limits: Limits, count: int, now: float = 0.0) -> Endpoint:
-    """An endpoint with so many requests in flight."""
+    """Return an endpoint with so many requests in flight."""
     endpoint = Endpoint("one", limits)
     for _ in range(count):
         endpoint.take()
@@ -46,7 +46,7 @@ def test_room_is_what_the_limit_leaves() -> None:
 
 
 def test_a_limit_that_fell_below_what_is_out_leaves_no_room() -> None:
-    """And time alone makes none."""
+    """A limit that fell below the requests in flight leaves no room, and time alone makes none."""
     endpoint = sending(adaptive(9, start=4), 4)
     endpoint.ended(call(), "throttled", (0, 0), None, 1.0)
     assert (endpoint.level.limit, endpoint.used, endpoint.room(1.0)) == (3, 3, 0)
@@ -58,8 +58,9 @@ def test_a_limit_that_fell_below_what_is_out_leaves_no_room() -> None:
 
 
 def test_requests_a_minute() -> None:
-    """Two a second: both of this second at once, the third when half a second more is over; who holds a slot will send
-    and counts already."""
+    """Two requests a second: both of this second at once, the third after another 0.5 s. A job that holds a slot
+    already counts.
+    """
     endpoint = sending(fixed(9, rpm=120), 1)
     assert endpoint.room(0.0) == 1
     endpoint.take()
@@ -74,7 +75,7 @@ def test_requests_a_minute() -> None:
 
 
 def test_a_slow_rate_lets_one_through_at_a_time() -> None:
-    """Thirty a minute: one, and the next after two seconds; and of tokens, what is left has to be one at least."""
+    """Thirty requests a minute: one, and the next after 2 s. For a rate of tokens, the rest must be at least one."""
     endpoint = sending(fixed(9, rpm=30), 0)
     assert endpoint.room(0.0) == 1
     endpoint.take()
@@ -87,7 +88,7 @@ def test_a_slow_rate_lets_one_through_at_a_time() -> None:
 
 
 def test_of_a_high_rate_each_slot_takes_one() -> None:
-    """Seven a second: with three sent and two slots held, two are left."""
+    """Seven a second, with three sent and two slots held, leave two."""
     endpoint = sending(fixed(9, rpm=420), 3)
     endpoint.take()
     endpoint.take()
@@ -95,7 +96,7 @@ def test_of_a_high_rate_each_slot_takes_one() -> None:
 
 
 def test_the_average_reply_follows_the_last_ones() -> None:
-    """By an eighth each, whole or not."""
+    """The average reply moves by an eighth of each reply's difference, whole or not."""
     endpoint = sending(fixed(9), 2)
     endpoint.ended(call(), "done", (40, 100), None, 0.0)
     endpoint.ended(call(), "done", (40, 100), None, 0.0)
@@ -103,8 +104,9 @@ def test_the_average_reply_follows_the_last_ones() -> None:
 
 
 def test_tokens_a_minute() -> None:
-    """A request takes its prompt and an average reply; what it took less is given back when it has been answered, and
-    replies are expected to be like the last ones."""
+    """A request takes its prompt and an average reply from the rate. The difference is given back with the answer, and
+    later replies are expected to be like the last ones.
+    """
     endpoint = Endpoint("one", fixed(9, tpm=60_000))
     endpoint.take()
     assert endpoint.sent(44.0, 0.0) == 300.0
@@ -128,8 +130,7 @@ def test_tokens_a_minute() -> None:
     held=st.integers(0, 2),
 )
 def test_it_opens_when_it_has_said(rates: dict[str, float], now: float, size: float, held: int) -> None:
-    """I9: at that very moment, also late in a long run: or it would say nothing more of when it opens, and the run
-    would wait for ever."""
+    """I9: an endpoint opens at the moment that it named, also late in a long run, or the run would wait forever."""
     endpoint = Endpoint("one", fixed(10**7, **rates))
     while endpoint.room(now) and endpoint.used < 30:
         endpoint.take()
@@ -141,14 +142,14 @@ def test_it_opens_when_it_has_said(rates: dict[str, float], now: float, size: fl
 
 
 def test_a_slow_rate_does_not_say_when_there_is_more_than_it_holds() -> None:
-    """A bucket of one, and a slot whose request will take it: time alone makes no room for another."""
+    """With a bucket of one and a held slot that will take it, time alone makes no room."""
     endpoint = Endpoint("one", fixed(9, rpm=30))
     endpoint.take()
     assert (endpoint.room(0.0), endpoint.opens_at(0.0), endpoint.room(1e6)) == (0, math.inf, 0)
 
 
 def test_what_was_taken_for_a_request_that_is_cut_off_stays_taken() -> None:
-    """Nobody knows what it has cost; of one that was turned away, all is given back."""
+    """The tokens of a cancelled request stay taken; those of a throttled one are given back."""
     cut_off, turned_away = (Endpoint("one", fixed(9, tpm=60_000)) for _ in range(2))
     for endpoint, how in ((cut_off, "cancelled"), (turned_away, "throttled")):
         endpoint.take()
@@ -161,7 +162,7 @@ def test_what_was_taken_for_a_request_that_is_cut_off_stays_taken() -> None:
     ("how", "limit"), [("done", 5), ("cancelled", 5), ("failed", 4), ("lost", 4), ("throttled", 3)]
 )
 def test_answers_cancelled_requests_and_429s_say_something_of_the_limit(how: str, limit: int) -> None:
-    """While every slot was in use; what the server makes is known, and a request had run as long as others do."""
+    """Answers, cancelled requests and 429s move a steered limit while every slot was in use."""
     endpoint = sending(adaptive(9, start=4), 4)
     known = Sample(4).with_answer(5.0, 1.0)
     endpoint.level = attrs.evolve(endpoint.level, known=known)
@@ -171,21 +172,23 @@ def test_answers_cancelled_requests_and_429s_say_something_of_the_limit(how: str
 
 
 def test_a_limit_is_told_of_the_tokens_of_replies() -> None:
-    """Those that the server has counted."""
+    """A limit gets the tokens of replies that the server has counted."""
     endpoint = sending(adaptive(9, start=4), 4)
     endpoint.ended(call(sent_at=1.0), "done", (10, 5), None, 3.0)
     assert (endpoint.level.sample.tokens, endpoint.level.sample.seconds) == (5.0, 2.0)
 
 
 def test_that_every_slot_was_in_use_is_noted_as_the_last_is_given_away() -> None:
-    """It is what lets a steered limit grow."""
+    """The state "every slot in use" is noted, which lets a steered limit grow."""
     assert not sending(steered(9, start=3), 2).level.full
     assert sending(steered(9, start=3), 3).level.full
 
 
 @pytest.mark.parametrize(("pause", "seconds"), [(None, 1.0), (7.5, 7.5)])
 def test_an_endpoint_that_turns_all_away_is_left_alone(pause: float | None, seconds: float) -> None:
-    """Once two in a row were turned away and nothing is out any more; for as long as it says, or a second."""
+    """An endpoint that throttled two requests in a row, with none in flight, gets no request for its named pause, or
+    for 1 s.
+    """
     endpoint = sending(fixed(3), 2)
     endpoint.ended(call(), "throttled", (0, 0), pause, 4.0)
     assert endpoint.room(4.0) == 2
@@ -197,7 +200,7 @@ def test_an_endpoint_that_turns_all_away_is_left_alone(pause: float | None, seco
 
 
 def test_one_that_answers_in_between_is_asked_on() -> None:
-    """And so is one that still works on a request."""
+    """An endpoint that answers in between, or still works on a request, is used at once."""
     answering, working = sending(fixed(3), 3), sending(fixed(3), 3)
     for how in ("throttled", "done", "throttled"):
         answering.ended(call(), how, (0, 0), None, 4.0)
@@ -207,7 +210,7 @@ def test_one_that_answers_in_between_is_asked_on() -> None:
 
 
 def test_one_that_is_down_is_left_alone_ever_longer() -> None:
-    """Ten seconds, and twice as long after each trial that failed, up to two minutes."""
+    """An endpoint that is down rests for 10 s, doubled after each failed trial, up to 120 s."""
     endpoint, now = Endpoint("one", fixed(3)), 5.0
     rests: list[float] = []
     for _ in range(6):
@@ -219,7 +222,7 @@ def test_one_that_is_down_is_left_alone_ever_longer() -> None:
 
 
 def test_one_that_is_down_is_tried_by_a_single_request() -> None:
-    """The next one waits for its answer, however much time passes."""
+    """An endpoint that was down gets a single request; the next one waits for the answer, however long it takes."""
     endpoint = Endpoint("one", fixed(3))
     endpoint.failed(call(sent_at=0.0), 1.0)
     endpoint.take()
@@ -228,7 +231,7 @@ def test_one_that_is_down_is_tried_by_a_single_request() -> None:
 
 
 def test_what_was_out_when_it_went_down_says_nothing_more() -> None:
-    """Neither that it is down, which is known, nor that it is up again."""
+    """Requests in flight when it went down change nothing: neither a failure nor an answer."""
     endpoint = Endpoint("one", fixed(3))
     assert not endpoint.recovered(call(sent_at=0.0))
     assert endpoint.failed(call(sent_at=0.0), 2.0)
@@ -240,7 +243,7 @@ def test_what_was_out_when_it_went_down_says_nothing_more() -> None:
 
 
 def sent(endpoint: Endpoint, at: float, size: float = 10.0) -> Call:
-    """A request that goes out to an endpoint."""
+    """Return a request that is sent to an endpoint."""
     made = call(sent_at=at)
     made.size = size
     endpoint.take()
@@ -250,17 +253,19 @@ def sent(endpoint: Endpoint, at: float, size: float = 10.0) -> Call:
 
 
 def ended(endpoint: Endpoint, request: Call, quotas: list[Quota], now: float, how: str = "done") -> dict[str, Rate]:
-    """What is new when an answer has said so much."""
+    """Return the new rates after an answer with these quotas."""
     return endpoint.ended(request, how, (10, 256), None, now, quotas)
 
 
 def told(left: float, *, limit: float = 240, of: Any = "requests") -> list[Quota]:
-    """What an API says that takes so many a minute and counts by a bucket."""
+    """Return the quotas of an API with a rate a minute and a bucket."""
     return [Quota(of, limit, left, 60 * (limit - left) / limit)]
 
 
 def test_an_endpoint_learns_its_rate() -> None:
-    """From what an answer says; from then on it lets through so many, a second's share at once."""
+    """An endpoint learns its rate from an answer, and from then on lets that many through, with a second's share at
+    once.
+    """
     endpoint = Endpoint("one", adaptive())
     assert ended(endpoint, sent(endpoint, 0.0), told(230), 1.0) == {"requests": Rate(240, 60)}
     assert (endpoint.room(1.0), endpoint.opens_at(1.0)) == (4, math.inf)
@@ -270,7 +275,7 @@ def test_an_endpoint_learns_its_rate() -> None:
 
 
 def test_what_was_sent_since_is_gone_of_what_was_left() -> None:
-    """An answer says what there was when its request was let in: thirty were sent since, and two have come back."""
+    """A quota is the rest when its request was let in: thirty requests were sent since, and two have come back."""
     endpoint = Endpoint("one", fixed(99))
     first = sent(endpoint, 0.0)
     for _ in range(30):
@@ -282,7 +287,7 @@ def test_what_was_sent_since_is_gone_of_what_was_left() -> None:
 
 
 def test_no_more_is_in_the_bucket_than_is_left() -> None:
-    """Nothing, where more was sent than there was."""
+    """A bucket holds no more than the quota leaves: nothing, if more was sent since."""
     endpoint = Endpoint("one", fixed(99))
     ended(endpoint, sent(endpoint, 0.0), told(2.5), 0.0)
     assert endpoint.room(0.0) == 1, "a second's share of a quarter of the rate"
@@ -294,7 +299,7 @@ def test_no_more_is_in_the_bucket_than_is_left() -> None:
 
 
 def test_the_answer_to_the_later_request_is_believed() -> None:
-    """An older one that comes after it says how it was before."""
+    """The answer to the later request counts; an older one that comes after it changes nothing."""
     endpoint = Endpoint("one", adaptive())
     old, new = sent(endpoint, 0.0), sent(endpoint, 5.0)
     ended(endpoint, new, told(12), 6.0)
@@ -304,7 +309,7 @@ def test_the_answer_to_the_later_request_is_believed() -> None:
 
 
 def test_a_stated_rate_is_kept_to() -> None:
-    """One of tokens also for prompts and replies by themselves; of what was not stated the API is believed."""
+    """A stated rate is kept. One of tokens also covers prompts and replies; other rates come from the API."""
     endpoint = Endpoint("one", adaptive(tpm=6000))
     said = [*told(230), *told(1, limit=10, of="tokens"), *told(1, limit=10, of="completion_tokens")]
     assert ended(endpoint, sent(endpoint, 0.0), said, 0.0) == {"requests": Rate(240, 60)}
@@ -312,14 +317,16 @@ def test_a_stated_rate_is_kept_to() -> None:
 
 
 def test_what_says_nothing_of_a_rate_changes_nothing() -> None:
-    """All of a limit is left: for how long a time it is remains open."""
+    """A quota with all of its limit left shows no rate: its time span is unknown."""
     endpoint = Endpoint("one", adaptive())
     assert ended(endpoint, sent(endpoint, 0.0), told(240), 0.0) == {}
     assert endpoint.buckets == {}
 
 
 def test_prompts_and_replies_with_rates_of_their_own() -> None:
-    """Each counts its part, as expected when a request is sent and as it was when it is answered."""
+    """Rates of prompts and replies count their own parts: the expected ones when a request is sent, the real ones
+    after.
+    """
     endpoint = Endpoint("one", fixed(9))
     said = [*told(30_000, limit=60_000, of="prompt_tokens"), *told(3000, limit=6000, of="completion_tokens")]
     learned = ended(endpoint, sent(endpoint, 0.0), said, 0.0)
@@ -339,7 +346,7 @@ def test_prompts_and_replies_with_rates_of_their_own() -> None:
     [(told(0), 16), (told(265, limit=6000, of="tokens"), 16), (told(267, limit=6000, of="tokens"), 12), ([], 12)],
 )
 def test_a_429_for_want_of_a_rate_says_nothing_of_how_many_may_be_out(said: list[Quota], limit: int) -> None:
-    """Of the rate there is less left than the request and its reply were expected to need; others cut the limit."""
+    """A 429 for lack of a rate does not cut the limit: less is left than the request and its reply needed."""
     endpoint = Endpoint("one", adaptive())
     ended(endpoint, sent(endpoint, 0.0), [*told(200), *told(5000, limit=6000, of="tokens")], 1.0)
     requests = [sent(endpoint, 1.0) for _ in range(16)]
@@ -348,7 +355,7 @@ def test_a_429_for_want_of_a_rate_says_nothing_of_how_many_may_be_out(said: list
 
 
 class Api:
-    """An API of so many requests a minute, by a bucket or by windows, that says what is left when it lets one in."""
+    """An API with a rate a minute, by a bucket or by windows, that states the rest when it lets a request in."""
 
     def __init__(self, limit: int, left: float, windowed: bool) -> None:
         self.limit, self.left, self.windowed, self.at = limit, left, windowed, 0.0
@@ -368,8 +375,9 @@ class Api:
 def asked(
     limits: Limits, api: Api, latencies: Sequence[float], until: float
 ) -> tuple[Endpoint, list[tuple[float, bool]]]:
-    """An endpoint that is asked as often as it has room; when each request was sent since it has learned its rate, and
-    whether it was let in."""
+    """Use an endpoint as often as it has room. Return when each request was sent after the rate was learned, and
+    whether it was let in.
+    """
     endpoint, sends, number, now = Endpoint("one", limits), list[tuple[float, bool]](), 0, 0.0
     flying: list[tuple[float, int, bool, list[Quota], Call]] = []
     while now < until:
@@ -397,8 +405,9 @@ def asked(
 def test_a_learned_rate_is_never_exceeded_beyond_the_burst(
     limit: int, left: float, latencies: list[float], windowed: bool, most: int
 ) -> None:
-    """In any stretch of time no more is sent than comes back in it and a second's share, whatever answers take, in
-    whatever order they come, and however much of the limit was used before."""
+    """A learned rate is never exceeded. In any time span, no more is sent than refills, plus a second's share; whatever
+    the order and duration of answers, and the use before.
+    """
     endpoint, sends = asked(fixed(most), Api(limit, left * limit, windowed), latencies, 100.0)
     rate = endpoint.rates["requests"].per_minute / 60 if endpoint.rates else math.inf
     for i, (begin, _) in enumerate(sends):
@@ -409,7 +418,9 @@ def test_a_learned_rate_is_never_exceeded_beyond_the_burst(
 @pytest.mark.parametrize("windowed", [False, True])
 @pytest.mark.parametrize("left", [1.0, 0.5, 0.0])
 def test_what_an_api_lets_through_is_used(windowed: bool, left: float) -> None:
-    """Whichever way it counts, and however much is left at first; after that nothing is turned away."""
+    """All that an API lets through is used, however it counts and however much is left at first; later nothing is
+    throttled.
+    """
     _, sends = asked(adaptive(), Api(240, 240 * left, windowed), [2.0, 9.0, 4.0], 360.0)
     warm = [good for at, good in sends if 120 <= at < 360]
     assert all(warm)
@@ -417,14 +428,15 @@ def test_what_an_api_lets_through_is_used(windowed: bool, left: float) -> None:
 
 
 def shared(*, seed: int = 0, most: int = 2) -> Slots:
-    """A service of two endpoints, of which another has the second for itself."""
+    """Return slots with a service of two endpoints; another service has only the second one."""
     limits = {"small": fixed(most), "large": fixed(most)}
     return Slots(limits, {"both": {"small": 1.0, "large": 3.0}, "own": {"large": 1.0}}, seed)
 
 
 def test_work_is_shared_by_weight() -> None:
-    """In proportion, as drawn from the seed and how often was drawn before; nothing is drawn where there is no
-    choice."""
+    """Work is shared in proportion to weight, drawn from the seed and the count of draws; without a choice nothing is
+    drawn.
+    """
     slots = shared(most=100_000)
     chosen = [slots.choose("both", 0.0) for _ in range(2000)]
     found = Counter(endpoint.name for endpoint in chosen if endpoint)
@@ -438,7 +450,7 @@ def test_work_is_shared_by_weight() -> None:
 
 
 def test_who_has_no_room_is_not_chosen() -> None:
-    """And none is, where nobody has any."""
+    """An endpoint without room is not chosen; none is if none has room."""
     slots = shared()
     for _ in range(2):
         slots.endpoints["large"].take()
@@ -453,7 +465,7 @@ def test_who_has_no_room_is_not_chosen() -> None:
 
 
 def test_one_that_was_down_is_tried_first() -> None:
-    """As soon as it may be."""
+    """An endpoint that was down is tried first, as soon as it may be."""
     slots = shared()
     slots.endpoints["small"].failed(call(), 1.0)
     assert slots.others_up("both", "small")
@@ -468,7 +480,7 @@ def test_one_that_was_down_is_tried_first() -> None:
 
 
 def test_what_an_endpoint_says_is_for_its_own_limit() -> None:
-    """The others keep theirs."""
+    """The load that an endpoint states changes its own limit only."""
     slots = Slots({"one": steered(9, start=4), "two": steered(9, start=4)}, {"service": {"one": 1.0, "two": 1.0}}, 0)
     for _ in range(4):
         slots.endpoints["one"].take()
@@ -479,7 +491,7 @@ def test_what_an_endpoint_says_is_for_its_own_limit() -> None:
 
 
 def test_what_waits_goes_by_rank() -> None:
-    """Then by number; a call that is ranked anew moves, and one that is withdrawn is gone."""
+    """Waiting calls go by rank, then by number; a ranked-again call moves, and a withdrawn one is gone."""
     slots = shared()
     calls = [call(number, service="both") for number in range(4)]
     for waiting, rank in zip(calls, (3, 1, 1, 2), strict=True):
@@ -502,7 +514,7 @@ def test_what_waits_goes_by_rank() -> None:
 
 
 def test_services_that_share_an_endpoint_stand_together() -> None:
-    """Also where only a third joins them; all others stand alone."""
+    """Services that share an endpoint are grouped, also through a third one; all others are alone."""
     limits = {name: fixed(1) for name in "abcd"}
     services = {"first": {"a": 1.0}, "second": {"b": 1.0}, "alone": {"d": 1.0}, "joins": {"a": 1.0, "b": 1.0, "c": 1.0}}
     assert set(map(frozenset, Slots(limits, services, 0).sharing)) == {

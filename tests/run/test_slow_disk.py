@@ -1,4 +1,4 @@
-"""What happens while a turn is being written down: it is not yet carried out, and others may be quicker."""
+"""Events while a turn is being written: its commands wait, and other events may be quicker."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ SLOW = partial(SlowRecording, seconds=lambda turn: 0.5)
 
 
 def test_a_job_that_ends_before_its_cancellation_is_carried_out(virtually: Virtually) -> None:
-    """I12: its group has gone on, its request is answered while that is written down: there is nothing to cancel, and
-    its worker and its slot are free."""
+    """I12: the group of a job is released, and its request is answered while that is written. There is nothing to
+    cancel, and its worker and its slot are free.
+    """
     graph = fg.Graph("late")
     pool = graph.pool("pool", Ledgered)
 
@@ -53,8 +54,9 @@ def test_a_job_that_ends_before_its_cancellation_is_carried_out(virtually: Virtu
 
 
 def test_a_request_that_is_given_up_before_it_is_granted(virtually: Virtually) -> None:
-    """I12: a stage waits for its reply no longer than 0.2 s.  Its request is given a slot at once, which is written
-    down for half a second: nothing is sent for it, and the slot goes to the next."""
+    """I12: a stage waits at most 0.2 s for its reply. Its request is granted at once, and that is written for 0.5 s.
+    Nothing is sent, and the slot goes to the next.
+    """
     graph = fg.Graph("patience")
     pool = graph.pool("pool", Ledgered)
 

@@ -1,4 +1,4 @@
-"""When sources are asked, and what they are told, in virtual time."""
+"""When sources are called, and with which views, in virtual time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.run.kit import Virtually, of, watched
 
 @attrs.frozen
 class Log:
-    """A pool of what was done, in order."""
+    """A pool of all admissions, in order."""
 
     artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
 
@@ -51,7 +51,7 @@ class Log:
 
 
 class Shelf:
-    """A resource that counts who holds it."""
+    """A resource that counts its holders."""
 
     def __init__(self) -> None:
         self.held = 0
@@ -70,8 +70,9 @@ class Shelf:
 @pytest.mark.parametrize("last", ["done", "nothing"])
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
 def test_a_source_can_wait_for_its_own_rounds(schedule: str, last: str, virtually: Virtually) -> None:
-    """One that returned None because rounds were open is asked again when they are over, also when the last of them
-    has left the pool as it was."""
+    """A source that returned None because rounds were open is called again when they are over, also if the last one
+    left the pool unchanged.
+    """
     graph = fg.Graph("waits")
     log = graph.pool("log", Log)
 
@@ -106,8 +107,9 @@ def test_a_source_can_wait_for_its_own_rounds(schedule: str, last: str, virtuall
 
 @pytest.mark.parametrize("changes", [1, 3])
 def test_what_no_edge_takes(changes: int, virtually: Virtually) -> None:
-    """A source whose emissions go nowhere is not asked for ever: after a hundred in a row it waits until its pool has
-    changed."""
+    """A source whose emissions no edge takes is not called forever: after a hundred in a row it waits for its pool to
+    change.
+    """
     graph = fg.Graph("nowhere")
     log = graph.pool("log", Log)
 
@@ -143,7 +145,9 @@ def test_what_no_edge_takes(changes: int, virtually: Virtually) -> None:
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
 @pytest.mark.parametrize("reads", [True, False])
 def test_rounds_are_emitted_however_few_an_edge_takes(reads: bool, schedule: str, virtually: Virtually) -> None:
-    """A source that declares its rounds cannot spin: all of them are asked for, the 250th too, which alone is taken."""
+    """A source with a number of rounds cannot spin. It is called for all of them, also for the 250th, the only one that
+    an edge takes.
+    """
     graph = fg.Graph("rare")
     log = graph.pool("log", Log)
 
@@ -170,7 +174,7 @@ def test_rounds_are_emitted_however_few_an_edge_takes(reads: bool, schedule: str
 
 @pytest.mark.parametrize("then", ["a value", "None"])
 def test_the_reason_of_the_end_is_the_last_one(then: str, virtually: Virtually) -> None:
-    """A source that no edge listened to, and that then emits what one takes, or nothing, has had nothing to emit."""
+    """A source that no edge took from, and that then emits a taken item or nothing, has had nothing to emit."""
     graph = fg.Graph("heard")
     log = graph.pool("log", Log)
 
@@ -201,9 +205,10 @@ def test_the_reason_of_the_end_is_the_last_one(then: str, virtually: Virtually) 
 
 
 def opened_when_all_else_is_heard(shape: Shape, schedule: fg.Schedule) -> None:
-    """Nothing that had begun before ends at the very moment at which a round is opened, but is heard of after it.
+    """No work from before ends at the very moment at which a round is opened, but is processed after it.
 
-    A graph that calls no model opens its rounds at once."""
+    A graph that calls no model opens its rounds at once.
+    """
     done = clock.run_virtually(partial(run_shape, shape, schedule))
     assume(done.plan.endpoints)
     events = done.events
@@ -219,12 +224,12 @@ def opened_when_all_else_is_heard(shape: Shape, schedule: fg.Schedule) -> None:
 
 @pytest.mark.parametrize("examples", [25, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_round_is_opened_when_all_else_is_heard(examples: int) -> None:
-    """On generated graphs and schedules."""
+    """On generated graphs and schedules, a round is opened after all other events of its moment."""
     settings(max_examples=examples)(given(shapes(), schedules())(opened_when_all_else_is_heard))()
 
 
 def asking(rounds: int) -> fg.Graph:
-    """A source, and a stage that asks a model."""
+    """Return a graph with a source and a stage that calls a model."""
     graph = fg.Graph("asking")
     log = graph.pool("log", Log)
 
@@ -243,7 +248,7 @@ def asking(rounds: int) -> fg.Graph:
 
 @pytest.mark.parametrize("seconds", [0.0, 1.0])
 def test_rounds_overlap_where_requests_take_time(seconds: float, virtually: Virtually) -> None:
-    """As many are open as the window holds; of requests that take none, each is over before the next is made."""
+    """As many rounds are open as the window holds; with requests that take no time, each is over before the next."""
     most = flying = 0
 
     async def model(messages: Any) -> str:
@@ -263,7 +268,7 @@ def test_rounds_overlap_where_requests_take_time(seconds: float, virtually: Virt
 
 
 def test_a_round_is_opened_after_a_while_of_noise() -> None:
-    """A server that never stops answering does not keep its rounds from being opened for more than a moment."""
+    """A server that never stops answering delays a round by a moment at most."""
     machine = Machine(plan_by_hand(asking(2), fg.pipelined(2), limit=1), Ledger(fg.Budget()), lambda event: None)
 
     def begun(commands: list[Command], kind: str) -> list[int]:
@@ -278,7 +283,7 @@ def test_a_round_is_opened_after_a_while_of_noise() -> None:
 
 
 def test_a_resource_is_open_for_as_long_as_the_run(virtually: Virtually) -> None:
-    """Stages share what the graph's factory made, or what stands in its place; it is let go of at the end."""
+    """Stages share the resource of the graph's factory, or its replacement; it is closed at the end."""
     graph = fg.Graph("resources")
     log = graph.pool("log", Log)
     shelf = graph.resource("shelf", Shelf)
@@ -329,7 +334,7 @@ def test_wrong_resources_are_refused_before_the_run(resources: Mapping[str, obje
 
 @attrs.frozen
 class Lines:
-    """A pool that says whether it shows its best line only."""
+    """A pool that says whether it shows only its best line."""
 
     narrow: bool = False
     artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
@@ -347,8 +352,9 @@ class Lines:
 @pytest.mark.parametrize("focus", [0.0, 1.0])
 @pytest.mark.parametrize("refuses", [False, True])
 def test_which_view_a_source_draws_from(focus: float, refuses: bool) -> None:
-    """The best line alone beside other rounds, everything where no other is open, or where there was nothing to draw
-    from the best line."""
+    """A source sees the best line alone beside other rounds. It sees everything if no other round is open, or if the
+    best line gave it nothing to draw.
+    """
     graph = fg.Graph("focused")
     pool = graph.pool("pool", Lines)
     seen: list[tuple[int, bool]] = []
@@ -380,5 +386,5 @@ def test_which_view_a_source_draws_from(focus: float, refuses: bool) -> None:
     assert set(narrowed) == ({1} if focus else set())
     assert set(whole) == ({0} if focus and not refuses else {0, 1})
     if refuses and focus:
-        # Each that found nothing is asked at once once more.
+        # A source that found nothing is called again at once.
         assert all(seen[place + 1] == (1, False) for place, (_, narrow) in enumerate(seen) if narrow)

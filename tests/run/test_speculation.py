@@ -20,7 +20,7 @@ from tests.run.kit import Virtually
 
 @attrs.frozen
 class Job:
-    """``members`` are (seconds, score) of each member."""
+    """A job; ``members`` are the (seconds, score) of each member."""
 
     members: tuple[tuple[float, float], ...]
 
@@ -29,7 +29,7 @@ class Job:
 
 
 async def work(item: tuple[int, float, float], at: fg.Context) -> Attempt:
-    """One member: a model call that takes its seconds."""
+    """A member: a model call that takes its seconds."""
     index, seconds, score = item
     await at.llm(f"{seconds}")
     return Attempt(index, score, "-")
@@ -44,7 +44,7 @@ def evolve(
     schedule: Any = None,
     **policies: Any,
 ) -> tuple[fg.Result, LatencyModel]:
-    """One source that emits ``jobs`` in turn, a worker on each member, and a pool behind the gather."""
+    """Return a graph: a source that emits ``jobs`` in turn, a worker on each member, and a pool behind the gather."""
     graph = fg.Graph("small")
 
     def factory() -> Archive:
@@ -82,7 +82,7 @@ QUICK_AND_SLOW = Job(((1, 1.0), (2, 1.0), (50, 0.0), (60, 0.0)))
 
 
 def test_amend_admits_early_and_confirms_with_everything(virtually: Virtually) -> None:
-    """A provisional artifact on half of the members; the rest confirms it, as a new version."""
+    """An edge that amends admits a provisional artifact on half of the members; the rest confirms it as a version."""
     result, _ = evolve(virtually, [QUICK_AND_SLOW], release=fg.fraction(0.5), late="amend")
     (admitted,), (confirmed,) = of(result, ev.Admitted), of(result, ev.Confirmed)
     assert (admitted.at, admitted.provisional, admitted.score) == (2, True, 1.0)
@@ -92,13 +92,15 @@ def test_amend_admits_early_and_confirms_with_everything(virtually: Virtually) -
 
 
 def test_late_members_do_not_hold_the_window(virtually: Virtually) -> None:
-    """With a window of one the next round begins when the group is released, not when its tail has ended."""
+    """Late members do not hold the window: with a window of one the next round begins when the group is released."""
     result, _ = evolve(virtually, [QUICK_AND_SLOW, QUICK_AND_SLOW], release=fg.fraction(0.5), late="amend")
     assert [e.at for e in of(result, ev.Emitted)] == [0, 2]
 
 
 def test_a_retraction_discards_what_descends_from_it(virtually: Virtually) -> None:
-    """The full evidence falls below the pool's threshold: a new version, and its children in flight are orphans."""
+    """Full evidence below the pool's threshold retracts the artifact: a new version, and its children in flight are
+    orphans.
+    """
     child = Job(((1000, 1.0),))
     result, model = evolve(virtually, [QUICK_AND_SLOW, child], threshold=0.8, release=fg.fraction(0.5), late="amend")
     (retracted,) = of(result, ev.Retracted)
@@ -113,7 +115,9 @@ def test_a_retraction_discards_what_descends_from_it(virtually: Virtually) -> No
 
 
 def test_a_provisional_child_goes_with_its_retracted_parent(virtually: Virtually) -> None:
-    """Its late members are orphans, so its evidence would never be complete: it is retracted too, at once."""
+    """A provisional child is retracted with its parent at once: its late members are orphans, so its evidence cannot be
+    complete.
+    """
     child = Job(((1, 1.0), (2, 1.0), (1000, 1.0), (1000, 1.0)))
     result, _ = evolve(virtually, [QUICK_AND_SLOW, child], threshold=0.8, release=fg.fraction(0.5), late="amend")
     assert [a.parents for a in result.artifacts] == [(), (0,)]
@@ -123,7 +127,7 @@ def test_a_provisional_child_goes_with_its_retracted_parent(virtually: Virtually
 
 
 def test_orphans_are_kept_by_the_edge_they_stand_on_and_by_no_other(virtually: Virtually) -> None:
-    """orphans="keep" on the gathering edge does not save members that still wait for their work before it."""
+    """orphans="keep" on the gathering edge does not keep members that still wait for their work before it."""
     child = Job(((100, 1.0),))
     graph_result, _ = evolve(
         virtually, [QUICK_AND_SLOW, child], threshold=0.8, release=fg.fraction(0.5), late="amend", orphans="keep"
@@ -132,7 +136,7 @@ def test_orphans_are_kept_by_the_edge_they_stand_on_and_by_no_other(virtually: V
 
 
 def test_cancel_frees_the_server_at_once(virtually: Virtually) -> None:
-    """late="cancel": the slow requests are cut off the moment the group goes on."""
+    """late="cancel": the slow requests are cancelled at the moment of the release."""
     result, model = evolve(virtually, [QUICK_AND_SLOW], release=fg.fraction(0.5), late="cancel")
     assert [(e.at, e.how) for e in of(result, ev.CallEnded)] == [
         (1, "done"),
@@ -148,21 +152,23 @@ def test_cancel_frees_the_server_at_once(virtually: Virtually) -> None:
 def test_a_part_is_provisional_where_the_rest_is_still_to_come(
     late: str, provisional: bool, virtually: Virtually
 ) -> None:
-    """Where it is not, the part is all the evidence: the artifact is final at once, for a target score too."""
+    """A part is provisional if the rest is still to come. Otherwise the part is all the evidence, and final at once,
+    for a target score too.
+    """
     result, _ = evolve(virtually, [QUICK_AND_SLOW], release=fg.fraction(0.5), late=late)
     assert of(result, ev.Admitted)[0].provisional is provisional
     assert not any(a.provisional for a in result.artifacts)
 
 
 def test_drop_lets_what_runs_end_and_records_it(virtually: Virtually) -> None:
-    """late="drop": running requests end by themselves, waiting ones are not sent; nothing is amended."""
+    """late="drop": requests in flight end by themselves, waiting ones are not sent; nothing is amended."""
     result, _ = evolve(virtually, [QUICK_AND_SLOW], release=fg.fraction(0.5), late="drop", limit=3)
     assert [(e.at, e.how) for e in of(result, ev.CallEnded)] == [(1, "done"), (2, "done"), (50, "done"), (61, "done")]
     assert not of(result, ev.Confirmed)
 
 
 def test_lockstep_waits_for_everyone(virtually: Virtually) -> None:
-    """The schedule leaves out the speculation that the graph allows."""
+    """Lockstep leaves out the speculation that the graph allows."""
     result, _ = evolve(virtually, [QUICK_AND_SLOW], release=fg.fraction(0.5), late="amend", schedule=fg.lockstep())
     (admitted,) = of(result, ev.Admitted)
     assert (admitted.at, admitted.provisional) == (60, False)
@@ -179,7 +185,7 @@ def test_release_rules(rule: Any, at: float, virtually: Virtually) -> None:
 
 
 def test_what_always_passes_goes_last(virtually: Virtually) -> None:
-    """discriminative(2): after two groups that a member passed, it is sent out behind the others."""
+    """discriminative(2): a member that passed in two groups is sent out behind the others."""
     jobs = [Job(((1, 1.0), (1, 0.0), (1, 1.0), (1, 0.0)))] * 3
     result, _ = evolve(virtually, jobs, limit=1, order=fg.discriminative(2))
     created = [e for e in of(result, ev.Created) if e.edge == "emit->work" and e.index is not None]
@@ -187,8 +193,9 @@ def test_what_always_passes_goes_last(virtually: Virtually) -> None:
 
 
 def test_a_group_fails_above_its_share(virtually: Virtually) -> None:
-    """fail_above: one failed member of four is borne at 0.5, and not at 0.2; a run in which nothing else was made has
-    failed then."""
+    """fail_above: one failed member of four passes at 0.5, and not at 0.2; a run in which nothing else was made has
+    then failed.
+    """
 
     async def brittle(item: tuple[int, float, float], at: fg.Context) -> Attempt:
         if item[0] == 2:
@@ -216,7 +223,7 @@ def test_a_group_fails_above_its_share(virtually: Virtually) -> None:
 
 
 def test_failures_after_the_release_are_for_the_amendment_to_tell(virtually: Virtually) -> None:
-    """A group that has gone on cannot fail any more: what failed late is in the amendment, and the pool decides."""
+    """Failures after the release are for the pool to judge: they are in the amendment."""
 
     async def fails_late(item: tuple[int, float, float], at: fg.Context) -> Attempt:
         attempt = await work(item, at)
@@ -245,7 +252,7 @@ def test_failures_after_the_release_are_for_the_amendment_to_tell(virtually: Vir
 
 
 def test_a_source_that_has_nothing_in_a_narrowed_view_is_shown_the_whole(virtually: Virtually) -> None:
-    """A crossover needs two artifacts: a view of the best one alone must not end it."""
+    """A source that has nothing in a narrowed view gets a whole one: a crossover needs two artifacts."""
     graph = fg.Graph("crossover")
     pool = graph.pool("pool", Archive)
 
@@ -274,7 +281,7 @@ def test_a_source_that_has_nothing_in_a_narrowed_view_is_shown_the_whole(virtual
 
 @attrs.frozen
 class Note:
-    """What a round carries: ``seen`` is the version its text was made from."""
+    """The item of a round: ``seen`` is the version that its text was made from."""
 
     seconds: float
     seen: int
@@ -303,7 +310,7 @@ class Notes:
 def noted(
     virtually: Virtually, rule: Any, times: Sequence[float], schedule: Any = None, *, mend: Any = None, when: Any = None
 ) -> fg.Result:
-    """Rounds of different lengths that write to one pool; ``rule`` stands before the pool."""
+    """Return a graph with rounds of different lengths that write to one pool; ``rule`` stands before the pool."""
     graph = fg.Graph("noted")
     pool = graph.pool("pool", Notes)
 
@@ -336,14 +343,14 @@ def noted(
 
 
 def test_discard_at_the_pool_is_exact(virtually: Virtually) -> None:
-    """Three rounds from version 0: the second admission has lag 1, the third 2."""
+    """Discard at the pool is exact: of three rounds from version 0, the second admission has lag 1, the third 2."""
     assert [a.lag for a in noted(virtually, None, [1, 2, 3]).artifacts] == [0, 1, 2]
     assert [a.lag for a in noted(virtually, fg.discard(above=1), [1, 2, 3]).artifacts] == [0, 1]
     assert [a.lag for a in noted(virtually, fg.discard(above=0), [1, 2, 3]).artifacts] == [0]
 
 
 def test_repair_sees_what_changed_and_stamps_anew(virtually: Virtually) -> None:
-    """Stale notes go through the repair stage; what comes back carries the version that the repair has read."""
+    """A repair sees the changes and stamps: a patched note carries the version that the repair has read."""
     result = noted(virtually, "repair", [1, 2, 20])
     assert [a.value.seen for a in result.artifacts] == [0, 1, 2]
     assert [e.verdict for e in of(result, ev.Repaired)] == ["patch", "patch"]
@@ -351,8 +358,9 @@ def test_repair_sees_what_changed_and_stamps_anew(virtually: Virtually) -> None:
 
 
 def test_repair_only_what_is_touched(virtually: Virtually) -> None:
-    """``when`` sees the item and the pool as it is; what it spares is admitted as it is, and what it cannot judge
-    fails."""
+    """Only touched items are repaired: ``when`` sees the item and the pool of now. Other items are admitted unchanged,
+    and an error in ``when`` fails the item.
+    """
     views = []
 
     def touched(note: Note, view: Notes) -> bool:
@@ -372,7 +380,9 @@ def test_repair_only_what_is_touched(virtually: Virtually) -> None:
 
 
 def test_a_condition_is_asked_of_the_whole_and_not_of_its_members(virtually: Virtually) -> None:
-    """On an edge that scatters; members that start later lag further, and nobody asks again."""
+    """On a scattering edge the condition is called for the whole alone; members that start later have more lag, and no
+    second call.
+    """
     graph = fg.Graph("wholes")
     pool = graph.pool("pool", Archive)
     asked = []
@@ -406,5 +416,5 @@ def test_a_condition_is_asked_of_the_whole_and_not_of_its_members(virtually: Vir
 
 
 def test_lockstep_is_never_stale(virtually: Virtually) -> None:
-    """One round at a time: lag is always 0."""
+    """Lockstep is never stale: with one round at a time the lag is always 0."""
     assert [a.lag for a in noted(virtually, fg.discard(above=0), [3, 2, 1], fg.lockstep()).artifacts] == [0, 0, 0]

@@ -1,4 +1,4 @@
-"""Events of a run with a journal: few in memory, all of them there when they are asked for."""
+"""Events of a run with a journal: few in memory, and all of them readable."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def events(count: int, begin: int = 0) -> list[ev.Event]:
 
 @given(parts=st.lists(st.integers(0, 40), max_size=8), kept=st.booleans(), data=st.data())
 def test_a_log_is_a_list(parts: list[int], kept: bool, data: st.DataObject) -> None:
-    """Whatever comes in which pieces, and wherever it is looked at: in memory or in a file."""
+    """A log equals a list, for all pieces and all reads, in memory or in a file."""
     patch = pytest.MonkeyPatch()
     with patch.context() as patched:
         patched.setattr(spool, "CHUNK", 8)
@@ -60,7 +60,7 @@ def test_a_log_is_a_list(parts: list[int], kept: bool, data: st.DataObject) -> N
 
 
 def test_a_file_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """All is kept in memory, and the run goes on."""
+    """If the file cannot be written, memory keeps all events, and the run continues."""
     log = EventLog(tmp_path / "missing")
     log.extend(events(3 * spool.CHUNK))
     assert list(log) == events(3 * spool.CHUNK)
@@ -70,7 +70,9 @@ def test_a_file_that_cannot_be_written(tmp_path: Path, caplog: pytest.LogCapture
 def test_a_result_reads_them_after_the_run(
     virtually: Virtually, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a journal they equal those of the run without; also in a second session.  Nothing is left in the folder."""
+    """Events read after a run with a journal equal those of the run without, also in a second session. Nothing is left
+    in the folder.
+    """
     monkeypatch.setattr(spool, "CHUNK", 16)
     shape = Shape((Step(calls=0), Step()), rounds=20)
 

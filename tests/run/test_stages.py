@@ -1,4 +1,4 @@
-"""What a stage takes up next, where it has several edges to take it from."""
+"""The next item of a stage with several edges."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ONE = Step()
 
 
 def taken_up(hand: Hand, stage: str) -> list[int]:
-    """The items that a stage has started on, in order."""
+    """Return the items that a stage has started on, in order."""
     return [e.item for e in hand.events if isinstance(e, ev.JobStarted) and e.stage == stage and e.item is not None]
 
 
@@ -33,7 +33,7 @@ def played(shape: Shape, window: int) -> Hand:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_oldest_goes_first_whatever_edge_it_waits_on(workers: int) -> None:
-    """Both ways of a fork meet in a stage that is slower than they are."""
+    """The oldest item goes first, whatever its edge: both ways of a fork meet in a slower stage."""
     hand = played(Shape((Split(ONE, ONE, Step(workers=workers)),), rounds=4), window=4)
     joined = taken_up(hand, "stage4")
     assert len(joined) == 8
@@ -43,7 +43,7 @@ def test_the_oldest_goes_first_whatever_edge_it_waits_on(workers: int) -> None:
 
 
 def test_what_is_late_goes_last() -> None:
-    """Members of a group that has gone on wait for those of the next one."""
+    """Late items go last: members of a released group wait for those of the next one."""
     shape = Shape((Fan(2, Step(workers=1), (), ONE, 0.5, "amend"),), rounds=2)
     hand = Hand(plan_by_hand(build(shape, no_pause), fg.pipelined(2, focus=0.0)))
     while moves := [move for move in hand.moves() if move.kind == "go"]:
@@ -57,8 +57,11 @@ def test_what_is_late_goes_last() -> None:
 
 
 def test_how_many_members_a_group_lacks() -> None:
-    """Until it goes on: what `shortest_first` serves by.  Those of its own group, whichever member asks; one for what
-    is in no group, and no number for a whole that is not opened."""
+    """The number of members that a group lacks until its release; `shortest_first` ranks by it.
+
+    It is that of the innermost group, whichever member asks. It is one outside of groups, and infinity for a whole that
+    is not opened.
+    """
     shape = Shape((Fan(4, Step(workers=2), (), ONE, 0.7, "drop"),), rounds=3)
     hand = Hand(plan_by_hand(build(shape, no_pause), fg.pipelined(3, focus=0.0)))
     flow = hand.machine.flow
@@ -80,7 +83,7 @@ def test_how_many_members_a_group_lacks() -> None:
 
 
 def test_a_free_slot_goes_to_the_stage_nearest_the_pool() -> None:
-    """Be it to what waits in its queue or to a call of it that waits, in runs of many orders."""
+    """A free slot goes to the stage nearest the pool, for its queue or for a waiting call, in runs of many orders."""
     shape, both = Shape((Step(calls=2, workers=3), Step(calls=2, workers=3)), rounds=4), set()
     for seed in range(12):
         order = random.Random(seed)
@@ -92,7 +95,7 @@ def test_a_free_slot_goes_to_the_stage_nearest_the_pool() -> None:
             hand.play(move)
             given = [e for e in hand.events[before:] if isinstance(e, ev.CallStarted | ev.JobStarted)]
             if move.kind != "answer":
-                continue  # who holds a slot for its first request needs none
+                continue  # a job that holds a slot for its first request needs none
             if call is not None and call[1].job.node == "stage2" and item is not None and free and given:
                 first = given[0]
                 assert isinstance(first, ev.JobStarted)
@@ -104,7 +107,7 @@ def test_a_free_slot_goes_to_the_stage_nearest_the_pool() -> None:
 
 
 def test_twenty_failures_in_a_row_stop_the_run() -> None:
-    """Nineteen do not, nor do twenty with a success between them."""
+    """Twenty failures in a row stop the run; nineteen do not, nor do twenty with a success between them."""
     hand = Hand(plan_by_hand(build(Shape((Step(fail=1.0),), rounds=30), no_pause), fg.pipelined(1, focus=0.0)))
     hand.finish()
     failed = [e for e in hand.events if isinstance(e, ev.JobEnded) and e.how == "failed"]
@@ -121,7 +124,7 @@ def test_twenty_failures_in_a_row_stop_the_run() -> None:
 
 
 def test_a_scatter_of_nothing_is_gathered_at_once() -> None:
-    """As an empty group: its round goes on with it."""
+    """A scatter of nothing is gathered as an empty group, with which the round continues."""
     hand = played(Shape((Fan(0, ONE, (), ONE),), rounds=3), window=2)
     released = [(e.arrived, e.size) for e in hand.events if isinstance(e, ev.Released)]
     assert released == [(0, 0)] * 3
@@ -129,7 +132,7 @@ def test_a_scatter_of_nothing_is_gathered_at_once() -> None:
 
 
 def test_how_long_a_job_took(virtually: Virtually) -> None:
-    """From its start, whenever that was."""
+    """A job's duration is counted from its start."""
     graph = fg.Graph("long")
     log = graph.pool("log", Log)
 
@@ -148,7 +151,9 @@ def test_how_long_a_job_took(virtually: Virtually) -> None:
 
 
 def test_each_gather_of_a_scatter_has_its_own_members() -> None:
-    """The one that is complete first goes on, and leaves to the other those who are still on their way there."""
+    """Each gather of a scatter has its own members. The one that is complete first is released, and the other keeps its
+    own on their way.
+    """
     shape = Shape((Fan(3, ONE, (), ONE, other=(Step(workers=1), ONE)),), rounds=1)
     hand = played(shape, window=1)
     released = [(e.arrived, e.size) for e in hand.events if isinstance(e, ev.Released)]

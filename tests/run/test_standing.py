@@ -1,4 +1,6 @@
-"""Whose fault a fault is: a prompt that is always refused fails alone, and an endpoint that is down ends the run."""
+"""Faults of requests and of endpoints: a prompt that is always refused fails alone, and an endpoint that is down ends
+the run.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,7 @@ def malformed() -> Exception:
 
 @attrs.define(eq=False)
 class Filtered(Server):
-    """Meets some requests with a fault, always, or all of them from ``since`` to ``until``."""
+    """A model that answers some requests with a fault, always, or all of them from ``since`` to ``until``."""
 
     fault: Callable[[], Exception] = refused
     poison: frozenset[str] = frozenset()
@@ -63,7 +65,7 @@ class Filtered(Server):
 
 
 def ends(result: fg.Result) -> dict[str, str]:
-    """Reasons of jobs that failed, by number of the job."""
+    """Return the reasons of failed jobs, by number of the job."""
     return {str(e.job): e.reason for e in of(result, ev.JobEnded) if e.how == "failed"}
 
 
@@ -78,7 +80,9 @@ ALL = pytest.mark.parametrize("fault", [unavailable, refused, missing, full, mal
 def test_a_prompt_that_is_always_refused_fails_alone(
     fault: Callable[[], Exception], workers: int, poison: set[str]
 ) -> None:
-    """First, last or several of them, one after the other or beside others: those are answered, and the run goes on."""
+    """Prompts that are always refused fail alone: first, last or several, in a row or beside others. The others are
+    answered, and the run continues.
+    """
     server = Filtered(20, fixed(workers), fault=fault, poison=frozenset(poison))
     result = ran(requests(10), {"task": server}, settings={"ask_task.workers": workers})
     assert result.status == "completed", result.reason
@@ -97,7 +101,7 @@ def test_a_prompt_that_is_always_refused_fails_alone(
 def test_whatever_few_prompts_are_refused_the_others_are_answered(
     fault: Callable[[], Exception], slots: int, poison: set[int], limits: str
 ) -> None:
-    """I15: a failing request affects nothing else, and the account counts each try."""
+    """I15: few refused prompts affect nothing else, and the account counts each try."""
     server = Filtered(
         20, fixed(slots) if limits == "fixed" else adaptive(), fault=fault, poison=frozenset(map(str, poison))
     )
@@ -110,7 +114,9 @@ def test_whatever_few_prompts_are_refused_the_others_are_answered(
 
 @pytest.mark.parametrize("fault", [unavailable, refused, missing, full])
 def test_the_first_request_of_all_is_believed(fault: Callable[[], Exception], virtually: Virtually) -> None:
-    """An endpoint that has answered nothing, and works on nothing else, is down or refuses the key."""
+    """The first fault of all counts: an endpoint that has answered nothing, and works on nothing else, is down or
+    refuses the key.
+    """
     server = Filtered(20, fixed(1), fault=fault, poison=frozenset({"0"}))
     result = ran(requests(10), {"task": server}, virtually=virtually)
     assert result.status == "failed"
@@ -119,7 +125,7 @@ def test_the_first_request_of_all_is_believed(fault: Callable[[], Exception], vi
 
 
 def test_a_refused_key_ends_a_run_within_seconds(virtually: Virtually) -> None:
-    """Also where many requests are sent at once: none of them fails for it."""
+    """A refused key ends a run within seconds, also with many requests in flight, and fails none of them."""
     server = Filtered(50, fixed(50), since=0.0)
     result = ran(requests(50), {"task": server}, virtually=virtually)
     assert (result.status, result.reason) == ("failed", "it refuses access (403)")
@@ -129,7 +135,7 @@ def test_a_refused_key_ends_a_run_within_seconds(virtually: Virtually) -> None:
 
 
 def test_a_key_that_is_refused_whatever_is_asked_is_believed_at_once(virtually: Virtually) -> None:
-    """A 401 is no prompt's fault: no request is sent again."""
+    """A refused key (401) is no prompt's fault: no request is sent again."""
     server = Filtered(50, fixed(50), since=0.0, fault=lambda: KeyRefused("no key", certain=True))
     result = ran(requests(60), {"task": server}, virtually=virtually)
     assert (result.status, result.reason) == ("failed", "no key")
@@ -140,7 +146,7 @@ def test_a_key_that_is_refused_whatever_is_asked_is_believed_at_once(virtually: 
 @ALL
 @pytest.mark.parametrize("slots", [8, 50])
 def test_an_endpoint_that_goes_down_fails_no_request(fault: Callable[[], Exception], slots: int) -> None:
-    """It has answered others, and answers none any more: the run stops and can be resumed with all of its work."""
+    """An endpoint that goes down for good fails no job: the run stops, and can be resumed with all of its work."""
     server = Filtered(50, fixed(slots), fault=fault, since=5.0)
     result = ran(requests(150), {"task": server})
     assert result.status == "failed"
@@ -151,7 +157,7 @@ def test_an_endpoint_that_goes_down_fails_no_request(fault: Callable[[], Excepti
 
 @ALL
 def test_an_endpoint_that_goes_down_for_one_at_a_time(fault: Callable[[], Exception]) -> None:
-    """After a few requests it is plain."""
+    """An endpoint that goes down for one is known to be down after a few requests."""
     server = Filtered(50, fixed(1), fault=fault, since=5.0)
     result = ran(requests(60), {"task": server}, settings={"ask_task.workers": 1})
     assert result.status == "failed"
@@ -162,7 +168,7 @@ def test_an_endpoint_that_goes_down_for_one_at_a_time(fault: Callable[[], Except
 @pytest.mark.parametrize("fault", [unavailable, full, malformed])
 @pytest.mark.parametrize("slots", [1, 8])
 def test_a_short_outage_loses_nothing(fault: Callable[[], Exception], slots: int, virtually: Virtually) -> None:
-    """Requests wait for it to pass, with pauses that double."""
+    """A short outage loses nothing: requests back off with doubling pauses."""
     server = Filtered(50, fixed(slots), fault=fault, since=5.0, until=25.0)
     result = ran(requests(40), {"task": server}, virtually=virtually)
     assert result.status == "completed", result.reason
@@ -171,7 +177,7 @@ def test_a_short_outage_loses_nothing(fault: Callable[[], Exception], slots: int
 
 
 def test_a_server_that_speaks_another_protocol(virtually: Virtually) -> None:
-    """Nothing that it answers is valid: it is down, and the run says what it answers."""
+    """A server of another protocol is down, because no answer is valid; the run quotes its answer."""
     server = Filtered(50, fixed(8), fault=malformed, since=0.0)
     result = ran(requests(40), {"task": server}, virtually=virtually)
     assert result.status == "failed"
@@ -181,7 +187,7 @@ def test_a_server_that_speaks_another_protocol(virtually: Virtually) -> None:
 
 @pytest.mark.parametrize("fault", [unavailable, refused, missing])
 def test_what_one_endpoint_refuses_another_may_answer(fault: Callable[[], Exception]) -> None:
-    """Neither is down for it."""
+    """A request that one endpoint refuses goes to another, and neither is down."""
     a = Filtered(9, fixed(4), name="a", fault=fault, poison=frozenset({"3"}))
     b = Server(9, fixed(4), name="b")
     result = ran(requests(20), {"task": [(a, 1), (b, 1)]})
@@ -191,7 +197,7 @@ def test_what_one_endpoint_refuses_another_may_answer(fault: Callable[[], Except
 
 
 def test_what_all_endpoints_refuse_has_failed() -> None:
-    """And the others go on."""
+    """A request that all endpoints refuse has failed, and the others continue."""
     pair = [(Filtered(9, fixed(4), name=name, poison=frozenset({"3"})), 1) for name in "ab"]
     result = ran(requests(20), {"task": pair})
     assert result.status == "completed", result.reason
@@ -200,7 +206,7 @@ def test_what_all_endpoints_refuse_has_failed() -> None:
 
 
 def test_one_sample_that_is_refused_does_not_end_the_test_split() -> None:
-    """It counts as 0, like every sample that failed."""
+    """A refused sample of the held-out test counts as 0, like every failed one."""
 
     async def attempt(candidate: Mapping[str, str], sample: int, llm: fg.Llm) -> str:
         return (await llm(str(sample))).text

@@ -1,4 +1,4 @@
-"""What a stage draws: it depends on how its item came about, and not on when."""
+"""The draws of a stage depend on the lineage of its item, and not on time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.run.test_sources import Log
 
 
 def drawn(seconds: list[int], window: int) -> dict[tuple[str, str], list[float]]:
-    """What each stage draws for each text: forked, scattered, gathered, sent round again, with these latencies."""
+    """Return the draws of each stage for each text: forked, scattered, gathered and looped, with these latencies."""
     found: dict[tuple[str, str], list[float]] = {}
     graph = fg.Graph("streams")
     pool = graph.pool("pool", Log)
@@ -69,7 +69,7 @@ def drawn(seconds: list[int], window: int) -> dict[tuple[str, str], list[float]]
 @settings(max_examples=20)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=7), st.integers(1, 3))
 def test_what_is_drawn_does_not_depend_on_when(seconds: list[int], window: int) -> None:
-    """Whatever latencies and windows do to the order of things; and no two draws are the same."""
+    """Draws do not depend on latencies and windows; and no two draws are equal."""
     found = drawn(seconds, window)
     assert found == drawn([1], 1)
     draws = [number for numbers in found.values() for number in numbers]

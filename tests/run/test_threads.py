@@ -22,7 +22,7 @@ never = threading.Event()
 
 
 def test_it_runs_functions_and_hands_on_what_they_give() -> None:
-    """More of them than threads, and the errors that they raise."""
+    """The executor runs more functions than it has threads, and passes on their results and errors."""
     threads = LooseThreads()
     futures = [threads.submit(divmod, n, 7) for n in range(4 * MOST)]
     assert [future.result(10) for future in futures] == [divmod(n, 7) for n in range(4 * MOST)]
@@ -31,7 +31,7 @@ def test_it_runs_functions_and_hands_on_what_they_give() -> None:
 
 
 def test_it_waits_for_functions_that_return() -> None:
-    """A thread that writes a file, say."""
+    """The executor waits for functions that return, such as one that writes a file."""
     threads, done = LooseThreads(), threading.Event()
     begun = threading.Event()
 
@@ -46,7 +46,7 @@ def test_it_waits_for_functions_that_return() -> None:
 
 
 def test_it_leaves_a_function_that_does_not_return(caplog: pytest.LogCaptureFixture) -> None:
-    """With a warning; what waited for a thread is cancelled where that is asked for."""
+    """The executor leaves a function that does not return, with a warning; waiting ones are cancelled on demand."""
     threads, release = LooseThreads(grace=0), threading.Event()
     futures = [threads.submit(release.wait, 60) for _ in range(MOST + 1)]
     with caplog.at_level(logging.WARNING, "flashgraph"):
@@ -61,7 +61,7 @@ def test_it_leaves_a_function_that_does_not_return(caplog: pytest.LogCaptureFixt
     lambda: asyncio.get_running_loop().run_in_executor(None, never.wait),
 ])  # fmt: skip
 def test_a_run_ends_without_a_thread_that_does_not(begin: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """`fg.run` gives its result."""
+    """`fg.run` returns its result without a thread that does not return."""
     monkeypatch.setattr(LooseThreads.__init__, "__defaults__", (0.0,))
 
     async def attempt(candidate: Mapping[str, str], sample: Any, llm: fg.Llm) -> str:
@@ -88,6 +88,6 @@ print("ended")
 
 
 def test_a_process_ends_too(tmp_path: Path) -> None:
-    """Python waits for no thread of these."""
+    """The process ends too, because Python does not wait for these threads."""
     ended = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=True)
     assert ended.stdout == "ended\n"

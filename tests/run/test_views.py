@@ -1,4 +1,4 @@
-"""Which of a pool's values are kept: those that something may still read, and no others."""
+"""Only the values of a pool that something may still read are kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ ROUNDS = 60
 
 
 def two_pools() -> fg.Graph:
-    """A source that reads one pool, stages that read the other twice in a round, and a third that nobody reads."""
+    """Return a graph with a source that reads one pool, stages that read another twice in a round, and a third unread
+    pool.
+    """
     graph = fg.Graph("two-pools")
     main = graph.pool("main", Log)
     notes = graph.pool("notes", Log)
@@ -33,7 +35,7 @@ def two_pools() -> fg.Graph:
     @graph.stage(reads=notes, workers=4)
     async def second(seen: tuple[int, int], at: fg.Context[Log]) -> str:
         await anyio.sleep(at.random.uniform(1, 9))
-        # What a round has read once it reads again, though others have written since.
+        # A round reads the same version again, though others have written since.
         assert len(at.view.artifacts) == seen[1]
         return f"{seen[0]}"
 
@@ -47,7 +49,7 @@ def two_pools() -> fg.Graph:
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_values_that_nothing_reads_are_dropped(backend: str) -> None:
-    """A long run holds as many values of each pool as its window has rounds, also of one that no source reads."""
+    """A long run holds as many values of each pool as its window has rounds, also of a pool that no source reads."""
     most: dict[str, int] = {}
 
     async def go() -> fg.Result:
