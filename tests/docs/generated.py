@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
 import attrs
 import click
 
+import flashgraph
 from flashgraph.cli import COMMANDS
 from flashgraph.graph.check.options import LATE
 from flashgraph.graph.dsl import Graph
@@ -80,11 +82,12 @@ API = {
         "Tasks and data",
         {
             "flashgraph": ("Task", "Score", "Llm"),
+            "flashgraph.tasks": (),
             "flashgraph.tasks.data": ("read", "samples", "split", "locate", "Row", "BadRow"),
             "flashgraph.tasks.metrics": ("final_answer", "last_number", "json_object"),
         },
     ),
-    "models": Page("Models", {"flashgraph": ("Model", "Message", "Reply", "Usage")}),
+    "models": Page("Models", {"flashgraph": ("Model", "Message", "Reply", "Usage"), "flashgraph.llm": ()}),
     "errors": Page(
         "Errors",
         {
@@ -92,13 +95,21 @@ API = {
                 *("FlashgraphError", "GraphError", "Problem", "DataError", "BudgetExhausted", "UnusableReply"),
                 *("ModelError", "ModelUnavailable", "ModelRefused", "RequestFailed"),
             ),
+            "flashgraph.errors": (),
         },
     ),
-    "parts": Page("Parts", {"flashgraph.parts": ()}),
+    "parts": Page("Parts", {"flashgraph.parts": (), "flashgraph.text": ()}),
+    "parts-gepa": Page("Parts of GEPA", {"flashgraph.parts.gepa": ()}),
+    "parts-ace": Page("Parts of ACE", {"flashgraph.parts.ace": ()}),
+    "parts-meta-harness": Page("Parts of Meta-Harness", {"flashgraph.parts.meta_harness": ()}),
+    "parts-islands": Page("Parts of islands", {"flashgraph.parts.islands": ()}),
+    "gepa": Page("Drop-in for gepa", {"flashgraph.gepa": ()}),
+    "sandbox": Page("Sandbox", {"flashgraph.sandbox": ()}),
+    "sim": Page("Simulation", {"flashgraph.sim": ()}),
     "evidence": Page("Evidence", {"flashgraph.evidence": ()}),
     "testing": Page("Testing", {"flashgraph.testing": ()}),
 }
-"""Pages by file name; a module without names has all of its ``__all__``."""
+"""Pages by file name; a module without names has all of its ``__all__`` that `flashgraph` does not export as well."""
 
 KINDS = {
     "nodes": ("Messages about parameters, pools, sources and stages", mistakes_nodes),
@@ -125,26 +136,25 @@ def pages() -> dict[str, str]:
 def _api(page: Page) -> str:
     blocks = [f"# {page.title}\n"]
     for module, names in page.names.items():
-        for name in names or import_module(module).__all__:
-            heading = f'{_entry(module, name)}    options:\n      heading: "{module}.{name}"\n      toc_label: {name}\n'
-            blocks.append(heading)
+        for name in names or (name for name in import_module(module).__all__ if name not in flashgraph.__all__):
+            target = _target(module, name)
+            entry = f'::: {target}\n    options:\n      heading: "{module}.{name}"\n      toc_label: {name}\n'
+            blocks.append(entry if target else f"## {module}.{name}\n\n`{getattr(import_module(module), name)!r}`\n")
     return "\n".join(blocks)
 
 
-def _entry(module: str, name: str) -> str:
-    value = getattr(import_module(module), name)
+def _target(module: str, name: str) -> str | None:
+    """Return the path of the definition of a name; None for a value that is assigned together with others."""
+    value = inspect.unwrap(getattr(import_module(module), name))
     home = getattr(value, "__module__", module)
     if (inspect.isclass(value) or inspect.isfunction(value)) and home.startswith("flashgraph"):
-        return f"::: {home}.{value.__qualname__}\n"
-    owner = next((found for found in _modules(module) if found == module or name in vars(import_module(found))), module)
-    return f"::: {owner}.{name}\n"
-
-
-def _modules(module: str) -> Iterator[str]:
-    """Yield the modules that `module` may have taken a name from that has no home of its own."""
-    source = inspect.getsource(import_module(module))
-    for found in re.finditer(r"^\s*from (flashgraph[\w.]+) import", source, re.M):
-        yield found[1]
+        return f"{home}.{value.__qualname__}"
+    for other, found in sorted(sys.modules.items()):
+        if not other.startswith("flashgraph") or name not in vars(found):
+            continue
+        if re.search(rf"^{name}\b[^\n(,]*=", inspect.getsource(found), re.M):
+            return f"{other}.{name}"
+    return None
 
 
 # ---- options of the DSL ----------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from flashgraph.llm import resolve
 from tests.docs.generated import API, pages
 from tests.docs.pages import PAGES, ROOT, blocks
 from tests.graph.kit import MISTAKES
+from tests.test_surface import PUBLIC
 
 LONGEST = 250
 GENERATED = pages()
@@ -88,6 +90,12 @@ def test_pages_of_algorithms_name_every_parameter(name: str) -> None:
     assert [parameter for parameter in load_graph(name).spec.params if f"`{parameter}`" not in text] == []
 
 
+def test_readme_has_a_line_for_each_extra() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Install")[2]
+    assert re.findall(r"^\| `([\w-]+)` \|", table, re.M) == sorted(extras)
+
+
 def test_pages_name_every_option_of_models_and_every_limit() -> None:
     models = (ROOT / "docs" / "reference" / "models.md").read_text(encoding="utf-8")
     budgets = (ROOT / "docs" / "explanation" / "budgets.md").read_text(encoding="utf-8")
@@ -97,6 +105,7 @@ def test_pages_name_every_option_of_models_and_every_limit() -> None:
 
 
 def test_the_generated_pages_have_every_public_name() -> None:
+    assert {module for page in API.values() for module in page.names} >= set(PUBLIC)
     names = {f"{module}.{name}" for page in API.values() for module, names in page.names.items() for name in names}
     assert {f"flashgraph.{name}" for name in fg.__all__} - {"flashgraph.data"} <= names
     for page in API.values():
