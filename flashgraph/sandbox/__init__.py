@@ -1,7 +1,7 @@
-"""Runs code that a language model wrote, where it can do no harm: `Sandbox`.
+"""Run code that a language model wrote, where it can do no harm: `Sandbox`.
 
-The trusted side (this package) starts warm servers under bubblewrap (`jail`, `worker`) and talks to one child per
-call (`call`); `guest` runs on the other side.  docs/explanation/sandbox.md says what is guaranteed.
+The trusted side (this package) starts warm servers under bubblewrap (`jail`, `worker`).  For each call it talks to one
+child (`call`); `guest` runs on the other side.  docs/explanation/sandbox.md states the guarantees.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A run with a model: frames are answered while the candidate goes on, and the clock rests while it waits."""
+"""A run with a model: the candidate continues while its calls are answered, and its clock stops while it waits."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["converse"]
 
 
 async def converse(call: ChildCall, llm: Llm | None) -> Any:
-    """The value that the child returns, its requests to the model answered on the way.
+    """Return the child's value; answer its calls of the model meanwhile.
 
-    Raises what `ChildCall.receive` raises, and what ``llm`` raised where that is more than one lost request:
-    `BudgetExhausted`, a fatal `ModelError`, a fault.
+    Raises what `ChildCall.receive` raises, and errors of ``llm`` that concern more than one request: `BudgetExhausted`,
+    a fatal `ModelError`, a fault.
     """
     if llm is None:
         frame = await call.receive()
@@ -36,9 +36,9 @@ async def converse(call: ChildCall, llm: Llm | None) -> Any:
                 tasks.start_soon(broker.answer, number, messages)
             value = frame["value"]
         except Exception as error:
-            # Kept for after the group, which would wrap it.
+            # Raised after the group, which would wrap it.
             broker.failure = broker.failure or error
-        # What is still asked of the model now, no one will read.
+        # Nobody will read the answers of calls that are still in flight.
         tasks.cancel_scope.cancel()
     if broker.failure is not None:
         raise broker.failure
@@ -55,13 +55,13 @@ class _Broker:
         self.scope = anyio.CancelScope()
         self._asked = 0
         self._sent = 0
-        """Bytes of prompts."""
+        """Bytes of all prompts so far."""
         self._open = 0
         self._slots = anyio.Semaphore(call.limits.llm_in_flight)
         self._clock = anyio.Lock()
 
     def admitted(self, frame: Mapping[str, Any]) -> tuple[int, str | Sequence[Message]]:
-        """The call's number and messages, if the child's own side could have sent it."""
+        """Return the call's number and messages; anything that the child's own side would not send is forged."""
         number, messages = frame["llm"], frame.get("messages")
         if type(number) is not int or number != self._asked:
             self.call.forged("a call of the model out of turn")
@@ -83,7 +83,7 @@ class _Broker:
             await self._set_clock()
 
     async def answer(self, number: int, messages: str | Sequence[Message]) -> None:
-        """Ask the model and send the child what it said."""
+        """Call the model and send the child its answer."""
         try:
             async with self._slots:
                 answer: dict[str, Any] = {"reply": number, "text": (await self.llm(messages)).text}
@@ -99,7 +99,7 @@ class _Broker:
         await self.call.send(_packed(answer))
 
     async def _set_clock(self) -> None:
-        # One at a time, and by the count of now: the last message must be about the last change.
+        # One at a time and by the present count, so that the last message is about the last change.
         async with self._clock:
             await self.call.pause(self._open > 0)
 

@@ -1,4 +1,4 @@
-"""One call, seen from the trusted side: the job goes out, frames come in, the model is asked, the end is judged."""
+"""One call, seen from the trusted side: send the job, receive frames, judge the end."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from flashgraph.sandbox.worker import Gone, Worker
 __all__ = ["ChildCall", "ChildJob", "NotConfined", "NotStarted"]
 
 _OWN_KINDS = ("syntax", "error", "entry", "memory", "output")
-"""Kinds that a child may claim: about itself only."""
+"""Kinds that a child may claim, because they concern only itself."""
 
 
 class NotStarted(Exception):
-    """The server died before the candidate's first line ran: the call can be made again."""
+    """The server died before the candidate's first line ran, so the call can be made again."""
 
 
 class NotConfined(Exception):
@@ -38,7 +38,7 @@ class NotConfined(Exception):
 
 @attrs.frozen
 class ChildJob:
-    """What a child is asked to do."""
+    """A child's job."""
 
     code: str
     entry: str
@@ -50,7 +50,8 @@ class ChildJob:
 class ChildCall:
     """The sockets and files of one call.
 
-    ``with Call(limits) as call: await call.begin(worker, job); ...``.  Leaving it kills the child if it is still there.
+    Use it as ``with ChildCall(limits) as call: await call.begin(worker, job); ...``.  Leaving the block kills the child
+    if it still runs.
     """
 
     def __init__(self, limits: SandboxLimits) -> None:
@@ -75,7 +76,7 @@ class ChildCall:
         self._closing.close()
 
     async def begin(self, worker: Worker, job: ChildJob) -> None:
-        """Have a child made and give it its job.  Raises `NotStarted`, or `CandidateFailed` as `frames` does."""
+        """Get a child and send it its job.  Raises `NotStarted`, or `CandidateFailed` as `receive` does."""
         bounds = {name: getattr(self.limits, name) for name in wire.ASKING}
         frame = wire.pack({**attrs.asdict(job, recurse=False), **bounds})
         theirs = (self._their_channel, self._their_lease)
@@ -88,7 +89,7 @@ class ChildCall:
         await self.send(frame)
 
     async def send(self, frame: bytes) -> None:
-        """All of ``frame``, unless the child is gone: that is learnt by reading."""
+        """Send all of ``frame``; if the child is gone, `receive` reports it."""
         async with self._sending:
             view = memoryview(frame)
             while view:
@@ -100,10 +101,10 @@ class ChildCall:
                     return
 
     async def receive(self) -> dict[str, Any]:
-        """The child's next frame: ``llm`` or ``value``.
+        """Return the child's next frame: ``llm`` or ``value``.
 
-        Raises `CandidateFailed` for a frame that says so, a forged one, and the end of the process; `NotStarted` and
-        `NotConfined` when the candidate never ran.
+        Raises `CandidateFailed` for a frame that reports a failure, a forged frame, and the end of the process.  Raises
+        `NotStarted` or `NotConfined` when the candidate never ran.
         """
         while True:
             frame = await self._frame()
@@ -119,7 +120,7 @@ class ChildCall:
                 self.forged(f"a message with the keys {', '.join(map(repr, list(frame)[:5]))}")
 
     async def _frame(self) -> dict[str, Any]:
-        # JSON may take six bytes for one of a text.
+        # JSON may take six bytes for one byte of text.
         largest = max(self.limits.output_bytes, 6 * self.limits.prompt_bytes) + wire.SLACK
         while True:
             length = wire.head(self._received)
@@ -147,7 +148,7 @@ class ChildCall:
             self._received += data
 
     def finish(self, value: Any) -> Ran:
-        """The result, now that the value came."""
+        """Return the result, after the value has arrived."""
         stdout, stderr = self._printed()
         return Ran(value, stdout, stderr, time.perf_counter() - self.began)
 
@@ -163,7 +164,7 @@ class ChildCall:
                 return
 
     def forged(self, what: str) -> NoReturn:
-        """Raise for a message that the sandbox's own code does not send."""
+        """Raise the failure for a message that the sandbox's own code does not send."""
         self._fail("protocol", f"the sandbox received {what}")
 
     def _claimed(self, frame: dict[str, Any]) -> NoReturn:
@@ -173,7 +174,7 @@ class ChildCall:
         self._fail(cast(Kind, kind), message[-MESSAGE_LENGTH:])
 
     async def _ended(self) -> NoReturn:
-        """Judge how the process ended, by what the server saw."""
+        """Raise the failure for the process's end, by the server's report."""
         ended = await self._status()
         if ended is None:
             if not self._ready:
@@ -181,7 +182,7 @@ class ChildCall:
             self._fail("killed", "the sandbox's server died, and the process with it")
         limits, why = self.limits, ended["why"]
         if why == "timeout":
-            self._fail("timeout", f"it ran for {limits.wall_seconds:g} s beside its calls of the model, and was killed")
+            self._fail("timeout", f"it ran for {limits.wall_seconds:g} s apart from its model calls, and was killed")
         if why == "cpu" or ended["cpu"] >= limits.cpu_seconds:
             self._fail("cpu", f"it used {limits.cpu_seconds:g} s of CPU time, and was killed")
         if not self._ready:
@@ -206,17 +207,17 @@ class ChildCall:
         raise CandidateFailed(kind, message, *self._printed())
 
     def _printed(self) -> tuple[str, str]:
-        """Stdout and stderr so far."""
+        """Return stdout and stderr so far."""
         return self._text(self._out), self._text(self._err)
 
     def _text(self, file: int) -> str:
-        # The offset is shared with the child, which may have set it anywhere; the file's size is sealed.
+        # The child shares the offset and may have set it anywhere; the file's size is sealed.
         size = min(os.lseek(file, 0, os.SEEK_CUR), self.limits.output_bytes)
         return os.pread(file, size, 0).decode(errors="replace")
 
 
 def _sockets(until: contextlib.ExitStack, kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:
-    """Our end, which never blocks, and the end to pass on."""
+    """Return our end, which never blocks, and the other end."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
     until.enter_context(ours)
     until.enter_context(theirs)
@@ -225,7 +226,7 @@ def _sockets(until: contextlib.ExitStack, kind: socket.SocketKind) -> tuple[sock
 
 
 def _file(until: contextlib.ExitStack, name: str, size: int) -> int:
-    """A file in memory that can neither grow nor shrink: printing without end finds its end here."""
+    """Create a file in memory that can neither grow nor shrink, which bounds endless printing."""
     file = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     until.callback(os.close, file)
     os.ftruncate(file, size)

@@ -1,4 +1,4 @@
-"""The command that starts a warm server: bubblewrap around it, and what the server may see of this machine."""
+"""The command that starts a warm server under bubblewrap, and the parts of this machine that it exposes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SINGLE_FILES = ("/etc/ld.so.cache", "/usr/share/zoneinfo")
 
 
 def no_confinement(found: str) -> DataError:
-    """The error for a machine on which code of a model's cannot be confined."""
+    """Return the error for a machine that cannot confine a model's code."""
     return DataError(
         f"sandbox: code that a model wrote cannot be confined here; found {found}, expected Linux on x86_64 or aarch64 "
         "with bubblewrap and user namespaces.\n"
@@ -42,9 +42,9 @@ def no_confinement(found: str) -> DataError:
 
 @attrs.frozen
 class Jail:
-    """How one server is started.
+    """The command and environment of one server.
 
-    ``packages`` are the folders of installed packages that it may import from, in the sandbox's own naming.
+    ``packages`` are the folders of installed packages that it may import from, under their names in the sandbox.
     """
 
     command: tuple[str, ...]
@@ -53,13 +53,13 @@ class Jail:
 
     @classmethod
     def of(cls, *, confined: bool, preload: Sequence[str]) -> Jail:
-        """The command without its last argument, the server's configuration.
+        """Make the command without its last argument, the server's configuration.
 
-        Raises `DataError` where bubblewrap is missing.
+        Raises `DataError` if bubblewrap is missing.
         """
         python = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
-        # A fixed hash seed: the same candidate must do the same in every run.  Two arenas: each that glibc makes for
-        # a thread reserves 64 MiB of the address space which the limit on memory counts.
+        # A fixed hash seed, because a candidate must do the same in every run.  Two arenas, because each of glibc's
+        # arenas for threads reserves 64 MiB of address space, which the limit on memory counts.
         environment = {"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "2"}
         run = (python, "-P", "-s", "-S", "-B", "-X", "utf8", "-c", _START)
         folders = _package_folders() if preload else []
@@ -76,14 +76,14 @@ class Jail:
         return cls(command, inside, {})
 
     def serving(self, **configuration: Any) -> list[str]:
-        """The whole command: with what `guest.server.main` expects."""
+        """Return the whole command, with the configuration for `guest.server.main`."""
         return [*self.command, json.dumps({**configuration, "packages": self.packages})]
 
 
 def _isolation() -> Iterator[str]:
     yield from ("--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--clearenv")
     yield from ("--hostname", "sandbox", "--cap-drop", "ALL")
-    # In the sandbox's own user namespace only, for the server: a child has none.
+    # For the server, in the sandbox's own user namespace only; a child has none.
     for capability in ("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_KILL"):
         yield from ("--cap-add", capability)
 
@@ -94,8 +94,8 @@ def _variables(environment: dict[str, str]) -> Iterator[str]:
 
 
 def _places() -> Iterator[str]:
-    """Writable is only what a child mounts on the scratch folder; there is no /proc, /sys or /dev/shm."""
-    # Else bubblewrap makes it for root alone, and root's children are nobody.
+    """Yield the writable places: a child mounts only the scratch folder; there is no /proc, /sys or /dev/shm."""
+    # Otherwise bubblewrap makes it for root alone, and root's children are nobody.
     yield from ("--dir", "/dev")
     for device in DEVICES:
         yield from ("--dev-bind", device, device)
@@ -104,14 +104,14 @@ def _places() -> Iterator[str]:
 
 
 def _bind(source: str, target: str) -> Iterator[str]:
-    # Named one by one: bubblewrap makes them with the modes of the source's, which may be the user's alone.
+    # Explicitly, because bubblewrap copies the source's modes, which may admit only the user.
     for parent in reversed(Path(target).parents[:-1]):
         yield from ("--dir", str(parent))
     yield from ("--ro-bind", source, target)
 
 
 def _system(python: str) -> Iterator[str]:
-    """The interpreter, its standard library and the C libraries: not /usr, /etc or the folder of a project."""
+    """Yield the interpreter, its standard library and the C libraries, but not /usr, /etc or a project's folder."""
     for folder in _LIBRARIES:
         if os.path.islink(folder):
             yield from ("--symlink", os.readlink(folder), folder)
@@ -126,7 +126,7 @@ def _system(python: str) -> Iterator[str]:
 
 
 def _interpreter(python: str) -> Iterator[str]:
-    """What the C libraries' folders do not already hold of the interpreter."""
+    """Yield the parts of the interpreter that are not in the C libraries' folders."""
     folders = [os.path.join(sys.base_prefix, "lib"), os.path.join(sys.base_exec_prefix, "lib"), _standard_library()]
     covered: list[str] = list(_LIBRARIES)
     for path in dict.fromkeys(map(os.path.realpath, [*folders, python])):
@@ -140,7 +140,7 @@ def _standard_library() -> str:
 
 
 def _hidden() -> Iterator[str]:
-    """Empty folders over the packages of the base interpreter: a data set may be installed like any package."""
+    """Yield empty folders over the base interpreter's packages, because a data set may be installed like a package."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     own = [os.path.join(_standard_library(), name) for name in ("site-packages", "dist-packages")]
     for folder in [*own, "/usr/lib/python3/dist-packages", f"/usr/local/lib/{version}/dist-packages"]:
@@ -150,7 +150,7 @@ def _hidden() -> Iterator[str]:
 
 
 def _package_folders() -> list[str]:
-    """Where packages are installed for this interpreter; folders of editable installs are not among them."""
+    """Return the folders of this interpreter's installed packages, without those of editable installs."""
     paths = sysconfig.get_paths()
     candidates = [paths["purelib"], paths["platlib"], *site.getsitepackages()]
     return list(dict.fromkeys(os.path.realpath(path) for path in candidates if os.path.isdir(path)))

@@ -1,4 +1,4 @@
-"""How much one run of a candidate may take."""
+"""Limits of one run of a candidate."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _whole(_: SandboxLimits, field: attrs.Attribute[Any], value: Any) -> None:
 def _at_least(least: int) -> Any:
     def check(_: SandboxLimits, field: attrs.Attribute[Any], value: Any) -> None:
         if value < least:
-            raise _refused(field, value, f"at least {least}, without which nothing runs")
+            raise _refused(field, value, f"at least {least}, because nothing runs with less")
 
     return check
 
@@ -41,14 +41,16 @@ def _at_least(least: int) -> Any:
 class SandboxLimits:
     """Limits of one run, each enforced by the kernel or by the trusted server, not by the candidate's process.
 
-    ``cpu_seconds`` is for all threads together.  ``wall_seconds`` is real time, less what is spent waiting for the
-    model.  ``memory_bytes`` is address space beyond what the interpreter and the preloaded modules take;
-    ``scratch_bytes`` comes on top of it, and so does ``output_bytes``, which bounds stdout, stderr and the returned
-    JSON separately.  ``threads`` counts the main thread.  ``llm_calls`` bounds the calls of the model in one run,
-    ``llm_in_flight`` how many of them are open at once: further ones wait.  ``prompt_bytes`` bounds each prompt, and
-    ``prompts_bytes`` all of one run: prompts are kept in the run's journal.
+    ``cpu_seconds`` is for all threads together.  ``wall_seconds`` is real time, without the time spent waiting for the
+    model.  ``memory_bytes`` is address space beyond that of the interpreter and the preloaded modules.
+    ``scratch_bytes`` is additional, and so is ``output_bytes``, which bounds stdout, stderr and the returned JSON
+    separately.  ``threads`` includes the main thread.
 
-    Raises `DataError` for what is not a number over 0, and for less than an interpreter needs.
+    ``llm_calls`` bounds the calls of the model in one run, ``llm_in_flight`` those in flight at once; further ones
+    wait.  ``prompt_bytes`` bounds each prompt, and ``prompts_bytes`` all of one run, because the run's journal keeps
+    prompts.
+
+    Raises `DataError` for anything but numbers over 0, and for less than an interpreter needs.
     """
 
     cpu_seconds: float = attrs.field(default=10.0, validator=_positive)

@@ -1,4 +1,4 @@
-"""What comes of a run: `Ran`, or `CandidateFailed` raised."""
+"""The outcome of a run: `Ran`, or `CandidateFailed` raised."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _HEADS: dict[str, str] = {
     "timeout": "The code took too long",
     "cpu": "The code used too much CPU time",
     "memory": "The code used too much memory",
-    "output": "The code put out too much",
+    "output": "The code produced too much output",
     "killed": "The process of the code ended before it returned",
     "protocol": "The code interfered with the sandbox's own messages",
-    "entry": "The code cannot be called as it must be",
+    "entry": "The code's entry cannot be called as required",
 }
 
 
@@ -31,8 +31,8 @@ _HEADS: dict[str, str] = {
 class Ran:
     """A run that returned.
 
-    ``value`` is JSON.  It, ``stdout`` and ``stderr`` are the candidate's word: nothing in them proves that the code
-    was really run as meant.  ``seconds`` is real time, waiting for the model included.
+    ``value`` is JSON.  The candidate made it, ``stdout`` and ``stderr``, so that nothing in them proves that the code
+    ran as intended.  ``seconds`` is real time, including the time spent waiting for the model.
     """
 
     value: Any
@@ -42,13 +42,20 @@ class Ran:
 
 
 class CandidateFailed(FlashgraphError):
-    """A candidate failed, by its own fault; the sandbox goes on.
+    """A candidate failed by its own fault; the sandbox continues to work.
 
-    ``kind`` is what happened: ``syntax`` (it cannot be compiled), ``error`` (it raised), ``entry`` (the function is
-    missing, async or takes other arguments), ``timeout``, ``cpu``, ``memory``, ``output`` (a limit was reached),
-    ``killed`` (a crash, or it ended its own process), ``protocol`` (forged or broken messages).  ``message`` says it
-    with the traceback where there is one, in which the code's own file is ``candidate.py``; ``stdout`` and
-    ``stderr`` are the last 2000 characters.  ``str()`` is all of it, fit to be shown to a model.
+    ``kind`` is one of:
+
+    - ``syntax``: it cannot be compiled.
+    - ``error``: it raised an exception.
+    - ``entry``: the function is missing, async or has other parameters.
+    - ``timeout``, ``cpu``, ``memory``, ``output``: it reached a limit.
+    - ``killed``: it crashed, or ended its own process.
+    - ``protocol``: it sent forged or malformed messages.
+
+    ``message`` is the explanation, with the traceback if there is one, in which the code's own file is
+    ``candidate.py``.  ``stdout`` and ``stderr`` are the last 2000 characters.  ``str()`` has all of it, in a form for a
+    model.
     """
 
     def __init__(self, kind: Kind, message: str, stdout: str = "", stderr: str = "") -> None:

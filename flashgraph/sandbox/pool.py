@@ -1,4 +1,4 @@
-"""`Sandbox`: warm servers, and the calls that are shared out among them."""
+"""`Sandbox`: warm servers, and calls distributed among them."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _ATTEMPTS = 2
 
 
 class Sandbox:
-    """Runs code that a model wrote, each call in a fresh process that can do no harm.
+    """Run code that a model wrote, each call in a fresh process that can do no harm.
 
     ``workers`` is the number of warm servers that fork these processes; one serves dozens of calls at once.
-    ``preload`` names modules that candidates may import beside the standard library, loaded once.  ``unconfined``
-    runs the code without bubblewrap: with limits, but with the user's files within its reach.
+    ``preload`` names modules that candidates may import besides the standard library; each is loaded once.
+    ``unconfined`` runs the code without bubblewrap: limits hold, but the code can reach the user's files.
 
-    ``async with sandbox.open(): ran = await sandbox.run(code, arguments={"question": "..."})``
+    Example: ``async with sandbox.open(): ran = await sandbox.run(code, arguments={"question": "..."})``
     """
 
     def __init__(
@@ -58,23 +58,23 @@ class Sandbox:
         self._workers: list[Worker] | None = None
 
     def open(self) -> AbstractAsyncContextManager[None]:
-        """Hold the warm servers; leaving it, however, ends them and all they started, and their files are gone.
+        """Hold the warm servers; leaving the block in any way ends all their processes and deletes their files.
 
-        Raises `DataError` when no confinement can be set up here, when what was set up does not hold against a
-        harmless probe, when a module of ``preload`` cannot be imported, and when the sandbox is already open.
+        Raises `DataError` if confinement cannot be set up here, or does not hold against a harmless probe.  Raises it
+        too if a module of ``preload`` cannot be imported, or the sandbox is already open.
         """
         return self._open()
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[None]:
         if self._workers is not None:
-            raise DataError("sandbox: it is open already.\nFix: open it once, around all the calls.")
+            raise DataError("sandbox: it is already open.\nFix: open it once, around all the calls.")
         if not sys.platform.startswith("linux"):
             raise DataError(
                 f"sandbox: found {sys.platform}, expected Linux.\nFix: run in a Linux container or virtual machine."
             )
         if not self._confined:
-            log.warning("the sandbox is off: code that a model wrote runs with your files within its reach")
+            log.warning("the sandbox is off: code that a model wrote can reach your files")
         workers = self._workers = []
         self._starting = anyio.Lock()
         try:
@@ -98,16 +98,16 @@ class Sandbox:
         llm: Llm | None = None,
         limits: SandboxLimits | None = None,
     ) -> Ran:
-        """Run ``code`` as the module ``candidate`` in a fresh process and return what ``entry(**arguments)`` does.
+        """Run ``code`` as the module ``candidate`` in a fresh process and return the result of ``entry(**arguments)``.
 
-        With ``driver``, that text is run as the module ``driver`` after the candidate, may import it, and has the
-        entry.  It shares the process: what it returns proves no more than what the candidate returns.  ``arguments``
-        and the value are JSON.  With ``llm``, an entry that takes ``llm`` gets a callable
-        ``llm(prompt: str | list[dict]) -> str``, usable from several threads; the wall clock rests while it waits.
+        With ``driver``, that text is run as the module ``driver`` after the candidate; it may import the candidate, and
+        contains the entry.  Both share the process, so that the driver's value proves no more than the candidate's.
+        ``arguments`` and the value are JSON.  With ``llm``, an entry with the parameter ``llm`` gets a callable
+        ``llm(prompt: str | list[dict]) -> str`` that several threads can use; the wall clock stops while it waits.
 
-        Raises `CandidateFailed` for whatever the candidate does wrong; `DataError` when the sandbox is not open or
-        ``arguments`` are not JSON; what ``llm`` raises (`BudgetExhausted`, a fatal `ModelError`) but for a
-        `RequestFailed`, which the candidate sees as a `RuntimeError`.  Cancelling kills the process.
+        Raises `CandidateFailed` for every fault of the candidate.  Raises `DataError` when the sandbox is not open or
+        ``arguments`` are not JSON.  Errors of ``llm`` (`BudgetExhausted`, a fatal `ModelError`) are raised too, except
+        `RequestFailed`, which the candidate gets as a `RuntimeError`.  Cancelling kills the process.
         """
         job = ChildJob(code, entry, dict(arguments), driver, llm is not None)
         for attempt in range(1, _ATTEMPTS + 1):
@@ -131,7 +131,7 @@ class Sandbox:
         raise AssertionError("every attempt returns or raises")
 
     async def _worker(self) -> Worker:
-        """The server with the fewest calls, started anew if it has died."""
+        """Return the server with the fewest calls; restart it if it has died."""
         workers = self._workers
         if not workers:
             raise DataError("sandbox: it is not open.\nFix: async with sandbox.open(): ...")
@@ -139,7 +139,7 @@ class Sandbox:
             for at, worker in enumerate(workers):
                 if not worker.responds():
                     worker.kill()
-                    log.warning("a server of the sandbox has died and is started anew")
+                    log.warning("a server of the sandbox has died and is restarted")
                     workers[at] = await self._start()
             return min(workers, key=lambda worker: worker.calls)
 
@@ -147,7 +147,7 @@ class Sandbox:
         return await Worker.start(confined=self._confined, preload=self._preload, usual=self.limits)
 
     async def _check(self) -> None:
-        """Run the probe: what it manages to do, a candidate could."""
+        """Run the probe: a candidate could do all that the probe can."""
         try:
             ran = await self.run(probe.CODE, arguments={"secrets": probe.secrets()})
         except CandidateFailed as error:

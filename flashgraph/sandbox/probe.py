@@ -1,4 +1,4 @@
-"""A candidate that tries what must not be possible, run once whenever a sandbox is opened."""
+"""A candidate that tries what must be impossible; each opening of a sandbox runs it once."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def main(secrets):
 
 
 def secrets() -> list[str]:
-    """Files that exist here and must not there: some of the project's and the user's, this one, the main script."""
+    """Return files that exist here and must not exist there: the project's, the user's and this program's."""
     paths = [Path(__file__).resolve(), Path("/etc/passwd"), Path(os.path.abspath(sys.argv[0]))]
     for folder in (Path.cwd(), Path.home()):
         with contextlib.suppress(OSError):
             paths += islice((path for path in folder.iterdir() if path.is_file()), 5)
-    # The main script may be the standard library's own: python -m unittest.
+    # The main script may be part of the standard library, as with python -m unittest.
     library = Path(os.__file__).parent
     return sorted(str(path) for path in paths if path.is_file() and not path.is_relative_to(library))

@@ -1,4 +1,4 @@
-"""One warm server: starting it, asking it for children, ending it."""
+"""One warm server: start it, request children, end it."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ __all__ = ["Gone", "Worker"]
 
 
 _ENDING_SECONDS = 2.0
-# Each call holds a few descriptors here and in the server; by default a process may have 1024.
+# Each call has a few descriptors here and in the server; by default a process may have 1024.
 _MOST_CALLS = 64
 
 
 class Gone(Exception):
-    """The server has died, or dies while it is asked."""
+    """The server has died, or died during a request."""
 
 
 class Worker:
-    """A server process and the socket it takes requests on.
+    """A server process and the socket for its requests.
 
-    ``calls`` is how many calls it has or will have, ``slots`` bounds those it has at once; ``alive`` is false once it
+    ``calls`` counts its present and waiting calls, ``slots`` bounds those at once; ``alive`` is false once the server
     was found dead.
     """
 
@@ -53,9 +53,9 @@ class Worker:
 
     @classmethod
     async def start(cls, *, confined: bool, preload: Sequence[str], usual: SandboxLimits) -> Worker:
-        """Start a server and wait until it is warm; children with the limits ``usual`` it makes ahead of their calls.
+        """Start a server and wait until it is warm; it makes children with the limits ``usual`` in advance.
 
-        Raises `DataError` where it cannot be confined, or a module of ``preload`` cannot be imported.
+        Raises `DataError` if it cannot be confined, or a module of ``preload`` cannot be imported.
         """
         jail = Jail.of(confined=confined, preload=preload)
         scratch = None if confined else tempfile.mkdtemp(prefix="flashgraph-")
@@ -76,7 +76,7 @@ class Worker:
                 problem = json.loads(greeting)["problem"]
                 if problem:
                     raise DataError(
-                        f"sandbox: {problem}; expected a module that is installed beside flashgraph, not one of a "
+                        f"sandbox: {problem}; expected a module that is installed beside flashgraph, not one in a "
                         "project's folder.\nFix: install it (pip install ...), or leave it out of preload."
                     )
             except BaseException:
@@ -88,8 +88,8 @@ class Worker:
     def _launch(cls, jail: Jail, configuration: dict[str, Any], errors: int) -> Worker:
         """Start the process.
 
-        In the event loop's own thread: the kernel kills the sandbox with the *thread* that started it
-        (bubblewrap's --die-with-parent), and a helper thread would end when idle.
+        This runs in the event loop's thread, because the kernel kills the sandbox with the *thread* that started it
+        (bubblewrap's --die-with-parent).  A helper thread would end when idle.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
@@ -118,7 +118,7 @@ class Worker:
         return worker
 
     async def spawn(self, limits: SandboxLimits, descriptors: Sequence[int]) -> None:
-        """Ask for one child.  Raises `Gone` when the server is."""
+        """Request one child.  Raises `Gone` when the server has died."""
         request = wire.SPAWN.pack(*_bounds(limits))
         async with self._asking:
             while True:
@@ -132,18 +132,18 @@ class Worker:
                     raise Gone from None
 
     def responds(self) -> bool:
-        """Whether the server is there, as far as can be known without waiting."""
+        """Return whether the server is alive, as far as can be known without waiting."""
         self.alive = self.alive and self.process.poll() is None
         return self.alive
 
     def kill(self) -> None:
-        """End the server and with it all its children; returns when the process is gone."""
+        """Kill the server and thereby all its children; return when the process is gone."""
         self.alive = False
         if self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        # Held by every process of the sandbox but the children, which cannot outlive them; a moment, as all are killed.
+        # Every process of the sandbox except the children holds it, and these cannot outlive them; the wait is short.
         with contextlib.suppress(OSError, ValueError):
             select.select([self.control], [], [], _ENDING_SECONDS)
         self.control.close()
@@ -152,7 +152,7 @@ class Worker:
 
 
 def _bounds(limits: SandboxLimits) -> tuple[float, ...]:
-    """The fields of `wire.SPAWN`."""
+    """Return the fields of `wire.SPAWN`."""
     return (
         float(limits.cpu_seconds),
         float(limits.wall_seconds),
@@ -174,9 +174,9 @@ def _block_option() -> str:
 
 
 def _admit(info: io.FileIO, proceed: io.FileIO) -> None:
-    """Read who waits in the new sandbox, prepare its place, and let it go on.
+    """Read which process waits in the new sandbox, prepare it, and let it continue.
 
-    What fails here shows as a server that does not start, with bubblewrap's own message.
+    A failure here shows as a server that does not start, with bubblewrap's own message.
     """
     said = b""
     while b"}" not in said and (data := info.read(4096)):
@@ -184,7 +184,7 @@ def _admit(info: io.FileIO, proceed: io.FileIO) -> None:
     if b"}" not in said:
         return
     place = Path("/proc", str(json.loads(said)["child-pid"]))
-    # When memory is short the kernel shall end candidates, and not the run.
+    # When memory is short the kernel should kill candidates, and not the run.
     with contextlib.suppress(OSError):
         (place / "oom_score_adj").write_text("1000")
     if os.geteuid() == 0:
@@ -195,7 +195,7 @@ def _admit(info: io.FileIO, proceed: io.FileIO) -> None:
 
 
 def _map_users(place: Path) -> None:
-    """Map root and nobody, or only root where this machine's root has no nobody (a rootless container)."""
+    """Map root and nobody; only root if this machine's root has no nobody (a rootless container)."""
     for file in ("uid_map", "gid_map"):
         try:
             (place / file).write_text(f"0 0 1\n{NOBODY} {NOBODY} 1\n")
@@ -204,7 +204,7 @@ def _map_users(place: Path) -> None:
 
 
 async def _receive(sock: socket.socket) -> bytes:
-    """One datagram; empty when the other side is gone."""
+    """Return one datagram; empty if the other side is gone."""
     while True:
         try:
             return sock.recv(65536)

@@ -148,7 +148,7 @@ def main(llm):
 """
     assert (await sandbox.run(code, llm=Fake(), limits=SandboxLimits(llm_calls=3))).value == [
         3,
-        "llm: this run may call the model 3 times, and has",
+        "llm: this run has used up its 3 calls of the model",
     ]
 
 
@@ -228,8 +228,8 @@ def main(llm, sizes):
     limits = SandboxLimits(prompt_bytes=5000, prompts_bytes=12_000, output_bytes=4096)
     llm = Fake()
     ran = await sandbox.run(code, arguments={"sizes": [5000, 5001, 5000, 2001, 2000, 100]}, llm=llm, limits=limits)
-    said = "llm: the prompts of this run may have 12000 bytes together, and have"
-    assert ran.value == ["", "llm: a prompt of 5001 bytes; at most 5000 can be sent", "", said, "", said]
+    said = "llm: the prompts of this run would exceed 12000 bytes together"
+    assert ran.value == ["", "llm: a prompt of 5001 bytes; expected at most 5000", "", said, "", said]
     assert len(llm.asked) == 3
 
 

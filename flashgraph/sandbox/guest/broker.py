@@ -1,4 +1,4 @@
-"""The ``llm`` callable that a candidate gets: each call is one round trip to the trusted side."""
+"""The ``llm`` callable of a candidate: each call is one round trip to the trusted side."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["Broker"]
 
 
 class Broker:
-    """``llm("a question")`` or ``llm([{"role": "user", "content": "a question"}])``; the reply's text.
+    """Return the reply's text for ``llm("a question")`` or ``llm([{"role": "user", "content": "a question"}])``.
 
     Threads may call it at the same time.  Raises `RuntimeError` when the model could not answer or the calls of this
-    run are used up, `TypeError` and `ValueError` for what is no prompt.
+    run are used up, `TypeError` and `ValueError` for an invalid prompt.
     """
 
     def __init__(self, channel: Channel, calls: int, limit: int, total: int) -> None:
@@ -31,17 +31,17 @@ class Broker:
         self._replies: dict[int, dict[str, Any]] = {}
 
     def __call__(self, prompt: str | list[dict[str, str]]) -> str:
-        """The model's answer to ``prompt``."""
+        """Return the model's answer to ``prompt``."""
         _check_prompt(prompt)
         with self._sending:
             if self._left <= 0:
-                raise RuntimeError(f"llm: this run may call the model {self._calls} times, and has")
+                raise RuntimeError(f"llm: this run has used up its {self._calls} calls of the model")
             number = self._calls - self._left
             size = wire.prompt_size(prompt)
             if size > self._limit:
-                raise ValueError(f"llm: a prompt of {size} bytes; at most {self._limit} can be sent")
+                raise ValueError(f"llm: a prompt of {size} bytes; expected at most {self._limit}")
             if size > self._bytes_left:
-                raise RuntimeError(f"llm: the prompts of this run may have {self._total} bytes together, and have")
+                raise RuntimeError(f"llm: the prompts of this run would exceed {self._total} bytes together")
             try:
                 frame = wire.pack({"llm": number, "messages": prompt})
             except wire.Malformed as error:
@@ -55,7 +55,7 @@ class Broker:
         raise RuntimeError(f"llm: {reply.get('error')}")
 
     def _wait(self, number: int) -> dict[str, Any]:
-        """The reply to call ``number``: whichever thread waits reads for all, so that no thread has to be kept."""
+        """Return the reply to call ``number``: any waiting thread reads for all, so no thread of its own is needed."""
         while True:
             with self._state:
                 self._state.wait_for(lambda: number in self._replies or not self._reading)

@@ -1,4 +1,4 @@
-"""Loading a candidate as a module, calling its entry, and saying what went wrong in words a model can use."""
+"""Load a candidate as a module, call its entry, and explain failures in words for a model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Failed", "out_of_memory", "perform"]
 
 
 class Failed(Exception):
-    """The run failed: a kind of `CandidateFailed`, and the text."""
+    """The run failed: a kind of `CandidateFailed`, and the message."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -26,7 +26,7 @@ class Failed(Exception):
 
 
 def perform(job: dict[str, Any], llm: Any) -> Any:
-    """What the entry returns.  Raises `Failed`; `MemoryError` goes through."""
+    """Return the entry's result.  Raises `Failed`; `MemoryError` is not caught."""
     try:
         module = _load("candidate", job["code"])
         if job["driver"]:
@@ -38,7 +38,7 @@ def perform(job: dict[str, Any], llm: Any) -> Any:
         value = _call(function, job["entry"], arguments)
     except (Failed, MemoryError):
         raise
-    except BaseException as error:  # a SystemExit of the candidate's must not end the process unreported
+    except BaseException as error:  # a candidate's SystemExit must not end the process unreported
         raise Failed("error", _explain(error)) from None
     if inspect.iscoroutine(value):
         value.close()
@@ -47,7 +47,7 @@ def perform(job: dict[str, Any], llm: Any) -> Any:
 
 
 def out_of_memory() -> bytes:
-    """The last frame of a process that has no memory left: the reserve is opened first."""
+    """Return the last frame of a process without memory; this first raises the limit by its reserve."""
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
     return wire.pack({"failed": "memory", "message": "it ran out of memory (MemoryError)"})
@@ -72,7 +72,7 @@ def _load(name: str, code: str) -> types.ModuleType:
 def _entry(module: types.ModuleType, name: str) -> Callable[..., Any]:
     function = getattr(module, name, None)
     if callable(function):
-        return function  # type: ignore[no-any-return]  # callable, and whatever it is
+        return function  # type: ignore[no-any-return]  # callable is all that is known
     if hasattr(module, name):
         raise Failed("entry", f"{module.__file__}: {name} is a {type(function).__name__}; expected a function")
     there = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
@@ -94,7 +94,7 @@ def _call(function: Callable[..., Any], name: str, arguments: dict[str, Any]) ->
     try:
         return function(**arguments)
     except TypeError as error:
-        # Raised by the call itself, not inside: asking afterwards spares every good call the look at the signature.
+        # The call itself raised it: checking afterwards saves every good call a look at the signature.
         if error.__traceback__ is None or error.__traceback__.tb_next is not None:
             raise
         called = ", ".join(f"{key}=..." for key in arguments)
@@ -102,7 +102,7 @@ def _call(function: Callable[..., Any], name: str, arguments: dict[str, Any]) ->
 
 
 def _explain(error: BaseException) -> str:
-    """A traceback without the frames of this package."""
+    """Return a traceback without the frames of this package."""
     try:
         own = os.path.dirname(__file__)
         described = traceback.TracebackException.from_exception(error, limit=-20)
@@ -115,6 +115,6 @@ def _explain(error: BaseException) -> str:
         text = "".join(described.format()).rstrip()
     except MemoryError:
         raise
-    except BaseException:  # an exception of the candidate's may refuse to be printed
+    except BaseException:  # a candidate's exception may fail to print
         text = f"{type(error).__name__} (it cannot be printed)"
     return text

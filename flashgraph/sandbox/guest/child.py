@@ -1,7 +1,7 @@
-"""The child: reads one job, runs the candidate, answers.
+"""The child: read one job, run the candidate, answer.
 
-From `confine` on, everything in this process may be in the candidate's hands, this module too: what is sent from
-here is what the candidate wanted to be sent, and the trusted side treats it so.
+After `confine` a candidate may control everything in this process, including this module.  It can send whatever it
+wants, and the trusted side treats all messages so.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Channel:
         self.received = bytearray()
 
     def send(self, frame: bytes) -> None:
-        """All of ``frame``."""
+        """Send all of ``frame``."""
         view = memoryview(frame)
         while view:
             view = view[os.write(CHANNEL, view) :]
 
     def receive(self) -> Any:
-        """The next frame's value.  Raises `EOFError` when the other side is gone."""
+        """Return the next frame's value.  Raises `EOFError` when the other side is gone."""
         while (found := wire.unpack(self.received)) is None:
             data = os.read(CHANNEL, 16384)
             if not data:
@@ -48,7 +48,7 @@ class Channel:
 
 
 class Capped(io.RawIOBase):
-    """Stdout or stderr: ends the process when more is printed than the limit allows."""
+    """Stdout or stderr; printing more than the limit ends the process."""
 
     def __init__(self, descriptor: int, limit: int, channel: Channel) -> None:
         self.descriptor, self.left, self.channel = descriptor, limit, channel
@@ -62,7 +62,7 @@ class Capped(io.RawIOBase):
         return self.descriptor
 
     def write(self, data: Any) -> int:
-        """As much as is left of the limit; then the process is over."""
+        """Write as much as the limit allows; end the process if that is not all."""
         data = memoryview(data).cast("B")
         self.left -= len(data)
         with contextlib.suppress(OSError):
@@ -75,7 +75,7 @@ class Capped(io.RawIOBase):
 
 
 def live(bounds: Bounds, server: int, *, base: int, jailed: bool, scratch: str) -> NoReturn:
-    """Be the child, from the fork to the end of the process: shut in at once, then waiting for a call."""
+    """Be the child until the process ends: confine it at once, then wait for a call."""
     try:
         keep_only(server)
         refused = ""
@@ -86,12 +86,12 @@ def live(bounds: Bounds, server: int, *, base: int, jailed: bool, scratch: str) 
         channel = Channel()
         _open_outputs(bounds, channel)
         if take_descriptors():
-            # Before "ready" there is no candidate, which is how the trusted side knows who sent "refused".
+            # Before "ready" no candidate has run, so the trusted side knows who sent "refused".
             channel.send(wire.pack({"refused": refused}) if refused else _READY)
             if not refused:
                 channel.send(_answer(channel.receive(), channel, bounds))
     finally:
-        # Not sys.exit: it would wait for the candidate's threads and run its atexit functions.
+        # Not sys.exit, which would wait for the candidate's threads and run its atexit functions.
         os._exit(0)
 
 
@@ -102,9 +102,9 @@ def _open_outputs(bounds: Bounds, channel: Channel) -> None:
 
 
 def rehearse() -> None:
-    """Do in the server what each child will do, so that children inherit it done.
+    """Do in the server what each child will do, so that children inherit the results.
 
-    The interpreter adapts code to its use as it runs; in a child every such change would copy a page.
+    The interpreter specializes code as it runs; in a child every such change would copy a page.
     """
     job = {"code": "def main(): return 1", "driver": "", "entry": "main", "arguments": {}, "llm": False}
     for _ in range(_REHEARSALS):
@@ -115,16 +115,16 @@ def rehearse() -> None:
 
 
 def _answer(job: dict[str, Any], channel: Channel, bounds: Bounds) -> bytes:
-    """The last frame."""
+    """Return the last frame."""
     limit = bounds.output_bytes
     try:
         broker = Broker(channel, *(job[name] for name in wire.ASKING)) if job["llm"] else None
         try:
             frame = wire.pack({"value": perform(job, broker)})
         except wire.Malformed as error:
-            raise Failed("error", f"what {job['entry']}() returned is not JSON: {error}") from None
+            raise Failed("error", f"the result of {job['entry']}() is not JSON: {error}") from None
         if len(frame) > limit + wire.SLACK // 2:
-            raise Failed("output", f"what {job['entry']}() returned is more than {limit} bytes of JSON")
+            raise Failed("output", f"the result of {job['entry']}() is more than {limit} bytes of JSON")
         _flush()
         return frame
     except Failed as failed:
@@ -136,7 +136,7 @@ def _answer(job: dict[str, Any], channel: Channel, bounds: Bounds) -> bytes:
 
 
 def _flush() -> None:
-    """Whatever the candidate made of them."""
+    """Flush both streams, whatever the candidate has made of them."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()

@@ -1,7 +1,7 @@
-"""How a forked child shuts itself in, before it reads a byte of what it shall run.
+"""Confine a forked child before it reads a byte of the candidate.
 
-The order matters: what needs a capability comes first, then the capabilities go, then the filter takes away the
-calls that could get them back.  Any step that fails ends the child; nothing runs half confined.
+The order matters: steps that need a capability come first, then the capabilities are dropped, then the filter removes
+the calls that could restore them.  A step that fails ends the child; nothing runs half confined.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 CHANNEL = 3
-"""The child's descriptor of its channel; beside it there are only stdin (empty), stdout and stderr."""
+"""The child's descriptor of its channel; the others are stdin (empty), stdout and stderr."""
 
 REPORTING_BYTES = 32 * 1024 * 1024
 """Address space beyond the candidate's limit, so that running out of memory can still be reported."""
@@ -40,7 +40,7 @@ _PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 
 
 class Bounds(NamedTuple):
-    """`wire.SPAWN`, unpacked."""
+    """The fields of `wire.SPAWN`."""
 
     cpu_seconds: float
     wall_seconds: float
@@ -51,7 +51,7 @@ class Bounds(NamedTuple):
 
 
 def keep_only(descriptor: int) -> None:
-    """Move ``descriptor`` to `CHANNEL` and close all others: those of the server and of siblings."""
+    """Move ``descriptor`` to `CHANNEL` and close all others, which belong to the server and to siblings."""
     os.dup2(descriptor, CHANNEL)
     os.dup2(0, 1)
     os.dup2(0, 2)
@@ -59,7 +59,7 @@ def keep_only(descriptor: int) -> None:
 
 
 def take_descriptors() -> bool:
-    """Wait for a call's channel, stdout and stderr and make them 1 to 3; False when none will come."""
+    """Wait for a call's channel, stdout and stderr, and move them to 3, 1 and 2; return False if none will come."""
     with socket.socket(fileno=CHANNEL) as server:
         _, descriptors, _, _ = socket.recv_fds(server, 1, 3)
         server.detach()
@@ -72,9 +72,9 @@ def take_descriptors() -> bool:
 
 
 def address_space() -> int:
-    """Bytes of address space this process takes now, to 1 MiB.
+    """Return the bytes of address space that this process uses now, to 1 MiB.
 
-    Found by trying out limits, because the sandbox has no /proc to look it up in.
+    It tries limits, because the sandbox has no /proc with the number.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     low, high = 0, min(1 << 47, hard if hard != resource.RLIM_INFINITY else 1 << 47)
@@ -93,21 +93,21 @@ def address_space() -> int:
 
 
 def confine(bounds: Bounds, *, base: int, jailed: bool, scratch: str) -> None:
-    """Shut this process in: namespaces (if ``jailed``), limits, capabilities, filter.
+    """Confine this process: namespaces (if ``jailed``), limits, capabilities, filter.
 
-    ``base`` is the server's address space, which the candidate's limit does not pay for; ``scratch`` becomes the
-    working folder, empty.  Raises `OSError` for what the kernel refuses.
+    ``base`` is the server's address space, which the candidate's limit does not include; ``scratch`` becomes the empty
+    working folder.  Raises `OSError` if the kernel refuses a step.
     """
     if jailed:
         libc.unshare(libc.CLONE_NEWNS)
         libc.mount_scratch(scratch, bounds.scratch_bytes)
-        # They are the machine's own: a time that one child sets would be there for all.
+        # They are the machine's own, so that a time that one child sets would be visible to all.
         for device in DEVICES:
             libc.make_read_only(device)
     os.chdir(scratch)
     if jailed:
         _become_nobody()
-        # A user namespace counts its own processes: the limit on threads is then this child's alone.
+        # A user namespace counts its own processes, so that the limit on threads applies to this child alone.
         libc.unshare(libc.CLONE_NEWUSER)
         _limit(resource.RLIMIT_NPROC, bounds.threads)
     _limit_resources(bounds, base)
@@ -122,7 +122,7 @@ def confine(bounds: Bounds, *, base: int, jailed: bool, scratch: str) -> None:
 
 
 def _become_nobody() -> None:
-    """The superuser is exempt from the limit on threads, so the server's root does not stay root."""
+    """Give up root, because the superuser is exempt from the limit on threads."""
     if os.getuid() == 0:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
@@ -130,21 +130,21 @@ def _become_nobody() -> None:
 
 
 def _limit_resources(bounds: Bounds, base: int) -> None:
-    # The server watches the CPU clock to the millisecond; the kernel's limit is there if the server is stopped.
+    # The server watches the CPU clock to the millisecond; the kernel's limit holds if the server is stopped.
     _limit(resource.RLIMIT_CPU, int(bounds.cpu_seconds) + 2)
     _limit(resource.RLIMIT_FSIZE, max(bounds.scratch_bytes, bounds.output_bytes))
     _limit(resource.RLIMIT_NOFILE, DESCRIPTORS)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_MEMLOCK, 0)
     _limit(resource.RLIMIT_MSGQUEUE, 0)
-    # Counted for the user, on all of the machine.
+    # It counts for the user on the whole machine.
     _limit(resource.RLIMIT_SIGPENDING, SIGNALS)
     soft = base + bounds.memory_bytes
     _limit(resource.RLIMIT_AS, soft, soft + REPORTING_BYTES)
 
 
 def _limit(which: int, soft: int, hard: int | None = None) -> None:
-    """Set a limit, or keep the one that is there if it is lower."""
+    """Set a limit, or keep the present one if it is lower."""
     _, ceiling = resource.getrlimit(which)
     hard = soft if hard is None else hard
     if ceiling != resource.RLIM_INFINITY:

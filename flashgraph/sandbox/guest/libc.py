@@ -1,4 +1,4 @@
-"""The few system calls that Python 3.11 has no function for, each raising `OSError` with its name."""
+"""The few system calls that Python 3.11 lacks, each raising `OSError` with its name."""
 
 from __future__ import annotations
 
@@ -54,53 +54,53 @@ def _checked(result: int, name: str) -> None:
 
 
 def prctl(option: int, value: int) -> None:
-    """``prctl(option, value)``."""
+    """Call ``prctl(option, value)``."""
     _checked(_libc.prctl(option, value, 0, 0, 0), f"prctl({option})")
 
 
 def unshare(flags: int) -> None:
-    """Leave namespaces; for ``CLONE_NEWPID``, the next child does."""
+    """Leave namespaces; with ``CLONE_NEWPID``, the next child leaves it."""
     _checked(_libc.unshare(flags), f"unshare({flags:#x})")
 
 
 def setns(descriptor: int, flags: int) -> None:
-    """Join the namespaces of the process that ``descriptor`` (a pidfd) names."""
+    """Join the namespaces of the process of ``descriptor``, a pidfd."""
     _checked(_libc.setns(descriptor, flags), f"setns({flags:#x})")
 
 
 def mount_scratch(path: str, size: int) -> None:
-    """Mount an empty tmpfs of ``size`` bytes at ``path``, which nothing can be executed from."""
+    """Mount an empty tmpfs of ``size`` bytes at ``path``; nothing on it can be executed."""
     options = f"size={max(size, 4096)},nr_inodes={64 + size // 4096},mode=0777"
     flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
     _checked(_libc.mount(b"tmpfs", path.encode(), b"tmpfs", flags, options.encode()), f"mount({path})")
 
 
 def make_read_only(path: str) -> None:
-    """Make a mount read-only: a device there can be used as before, its times and modes cannot be changed."""
+    """Make a mount read-only: a device there can be used as before, but its times and modes cannot be changed."""
     held = os.statvfs(path).f_flag & (MS_NOSUID | MS_NOEXEC)
-    # What a mount came with may not be taken from it; ST_NOATIME and its kind have flags of their own.
+    # A mount's flags must be kept; ST_NOATIME and similar ones have other values for mount.
     flags = MS_REMOUNT | MS_BIND | MS_RDONLY | held | _times(os.statvfs(path).f_flag)
     _checked(_libc.mount(None, path.encode(), None, flags, None), f"mount({path}, read-only)")
 
 
 def _times(flags: int) -> int:
-    """How a mount keeps times of access, as ``mount`` takes it, from what ``statvfs`` says."""
+    """Return the ``mount`` flags for access times that correspond to flags of ``statvfs``."""
     kinds = ((1024, 1024), (2048, 2048), (4096, 1 << 21))  # noatime, nodiratime, relatime
     return sum(flag for said, flag in kinds if flags & said)
 
 
 def drop_capabilities() -> None:
-    """Give up every capability of this process."""
+    """Drop every capability of this process."""
     _checked(_libc.capset(_CAPABILITY_HEADER, _NO_CAPABILITIES), "capset")
 
 
 def filter_program(instructions: bytes) -> Any:
-    """A seccomp filter (BPF instructions of 8 bytes each) as `install_filter` takes it."""
+    """Return a seccomp filter (BPF instructions of 8 bytes each) for `install_filter`."""
     buffer = ctypes.create_string_buffer(instructions, len(instructions))
     return _Program(len(instructions) // 8, ctypes.cast(buffer, ctypes.c_void_p)), buffer
 
 
 def install_filter(program: Any) -> None:
-    """Install a seccomp filter; it holds for good."""
+    """Install a seccomp filter, permanently."""
     described, _ = program
     _checked(_libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(described), 0, 0), "seccomp")

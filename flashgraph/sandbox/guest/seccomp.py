@@ -1,13 +1,13 @@
-"""The seccomp filter of a child: a list of the system calls it may make; everything else fails with EPERM.
+"""The seccomp filter of a child: a list of allowed system calls; all others fail with EPERM.
 
-An allow list, because what it leaves out includes what the next kernel brings.  It has no way to make a process
-(``fork``, ``execve``, ``clone`` without the flags of a thread), to reach one (signals, ``ptrace``, ``process_vm_*``,
-``prlimit64`` of another), to open a socket, to mount, to hold memory outside of its limits (``memfd_create``,
-System V shared memory, larger pipes), or to pass descriptors and out-of-band data over a socket, which are seldom used
-and often wrong in kernels.  Calls with arguments to watch are in `_conditions`.
+It is an allow list, so that calls of future kernels are excluded.  It has no way to make a process (``fork``,
+``execve``, ``clone`` without the flags of a thread), or to reach one (signals, ``ptrace``, ``process_vm_*``,
+``prlimit64`` of another).  Nor can a child open a socket, mount, or hold memory outside its limits (``memfd_create``,
+System V shared memory, larger pipes).  It cannot pass descriptors or out-of-band data over a socket: these are rarely
+used, and kernels often have bugs there.  Calls with restricted arguments are in `_conditions`.
 
-Locks are answered with success and not taken: files that all children see could be locked too, which another child
-would notice.  A child's own files are its own, and it has one process.
+Locks report success and are not taken: a child could lock files that all children see, which another child would
+notice.  A child's own files are its own, and it has one process.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _ALLOW, _KILL = 0x7FFF0000, 0x80000000
 _ERRNO = 0x00050000
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 
-# glibc's and musl's flags of pthread_create: a thread of this process, and no new namespace.
+# The flags of pthread_create in glibc and musl: a thread of this process, and no new namespace.
 _THREAD = 0x003D0F00
 _MUSL_DETACHED = 0x00400000
 _ALL = 0xFFFFFFFF
 
-# What C libraries ask for with a fallback on ENOSYS, but give up on EPERM.
+# C libraries have a fallback for ENOSYS, but give up on EPERM.
 _UNKNOWN = ("clone3", "openat2", "futex_waitv", "io_uring_setup", "set_mempolicy")
 
-# F_DUPFD..F_SETFL, F_GETLK, F_OFD_GETLK, F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_GET_SEALS; not F_SETOWN and F_SETSIG, which
-# aim signals at other processes, nor F_SETPIPE_SZ, which takes kernel memory.
+# F_DUPFD..F_SETFL, F_GETLK, F_OFD_GETLK, F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_GET_SEALS.  Not F_SETOWN and F_SETSIG, which
+# direct signals at other processes, nor F_SETPIPE_SZ, which takes kernel memory.
 _FCNTL = (0, 1, 2, 3, 4, 5, 36, 1030, 1032, 1034)
 # F_SETLK, F_SETLKW, F_OFD_SETLK, F_OFD_SETLKW
 _LOCKS = (6, 7, 37, 38)
@@ -46,11 +46,11 @@ _OUT_OF_BAND = 1
 _IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 # PR_SET_NAME, PR_GET_NAME, PR_SET_VMA
 _PRCTL = (15, 16, 0x53564D41)
-# SOCK_STREAM: a stream that is connected cannot be sent elsewhere, as a datagram can.
+# SOCK_STREAM: unlike a datagram, a connected stream cannot be sent elsewhere.
 _STREAM, _SOCKET_FLAGS = 1, 0o2004000
 
 Check = tuple[int, int, tuple[int, ...]]
-"""Offset in the call's data, mask, and the values of which one must be there."""
+"""Offset in the call's data, mask, and the allowed values."""
 
 
 def _argument(index: int, values: tuple[int, ...], mask: int = _ALL) -> Check:
@@ -66,9 +66,9 @@ def _conditions(pid: int) -> dict[str, tuple[Check, ...]]:
         "prctl": (_argument(0, _PRCTL),),
         "prlimit64": (_argument(0, (0, pid)),),
         "recvfrom": (_argument(3, (0,), _OUT_OF_BAND),),
-        # Needed once, for the descriptors of a call; nobody sends any after that.
+        # Needed once, for the descriptors of a call; nobody sends descriptors after that.
         "recvmsg": (_argument(2, (0,), _OUT_OF_BAND),),
-        # No address: on a connected stream none is needed.  A pointer has two halves.
+        # Without an address, which a connected stream does not need.  A pointer has two halves.
         "sendto": (_argument(3, (0,), _OUT_OF_BAND), _argument(4, (0,)), (_ARGUMENTS + 8 * 4 + 4, _ALL, (0,))),
         "socketpair": (_argument(0, (1,)), _argument(1, (_STREAM,), _ALL ^ _SOCKET_FLAGS)),
         "tgkill": (_argument(0, (pid,)),),
@@ -76,13 +76,13 @@ def _conditions(pid: int) -> dict[str, tuple[Check, ...]]:
 
 
 def supported() -> bool:
-    """Whether there is a table for this machine."""
+    """Return whether there is a table for this machine."""
     return platform.machine() in MACHINES
 
 
 @functools.cache
 def program(pid: int) -> Any:
-    """The filter for the process ``pid``, which may signal itself alone, for `libc.install_filter`.
+    """Return the filter for the process ``pid``, which may signal only itself, for `libc.install_filter`.
 
     Raises `KeyError` on machines without a table.
     """
@@ -104,7 +104,7 @@ def program(pid: int) -> Any:
 
 
 def _check(check: Check) -> bytes:
-    """Go on behind these instructions where the check holds, else fail the call."""
+    """Return instructions that continue behind themselves if the check holds, and else fail the call."""
     offset, mask, values = check
     count = len(values)
     code = _op(_LOAD, offset) + _op(_AND, mask)
@@ -114,7 +114,7 @@ def _check(check: Check) -> bytes:
 
 
 def _sham(check: Check) -> bytes:
-    """Where the check holds, let the call seem to have succeeded; else go on behind these instructions."""
+    """Return instructions that report success without the call if the check holds, and else continue behind them."""
     offset, mask, values = check
     count = len(values)
     code = _op(_LOAD, offset) + _op(_AND, mask)

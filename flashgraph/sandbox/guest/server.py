@@ -1,7 +1,7 @@
-"""The warm server: holds an interpreter with modules loaded, forks a child per call, kills and reaps it.
+"""The warm server: an interpreter with loaded modules that forks a child for each call, kills it and reaps it.
 
-One thread, one poll loop, nothing it reads comes from a candidate: the children's channels lead to the trusted
-side, past the server.  It alone keeps the clocks, on real time: the trusted side may run on a virtual one.
+It has one thread and one poll loop, and reads nothing from a candidate: the children's channels lead to the trusted
+side directly.  Only the server keeps clocks, in real time, because the trusted side may use a virtual clock.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from .confine import Bounds, address_space
 
 __all__ = ["main"]
 
-# How soon a child may have used up its CPU time depends on how many cores its threads run on.
+# A child's CPU time may be used up sooner if its threads run on several cores.
 _CORES = os.cpu_count() or 1
 _SHORTEST_WATCH = 0.01
-# Of a candidate's threads, instead of the usual 8 MiB: stacks count as memory.
+# For a candidate's threads, instead of the usual 8 MiB, because stacks count as memory.
 _STACK_BYTES = 2 * 1024 * 1024
-# Enough to hide the making of a child from calls that come one by one; a burst is bound by the cores anyway.
+# Enough to hide the making of a child from single calls; the cores bound a burst anyway.
 _SPARES = 2 * _CORES
 
 
 class Spare:
-    """A child that is shut in and waits for a call with just these bounds."""
+    """A confined child that waits for a call with exactly these bounds."""
 
     def __init__(self, pid: int, socket_: socket.socket, bounds: Bounds, scratch: str) -> None:
         self.pid, self.socket, self.bounds, self.scratch = pid, socket_, bounds, scratch
@@ -44,7 +44,7 @@ class Spare:
 
 
 class Running:
-    """One call: its child, its lease, and how much time is left to it."""
+    """One call: its child, its lease and its remaining time."""
 
     def __init__(self, spare: Spare, lease: socket.socket) -> None:
         self.pid, self.bounds, self.scratch = spare.pid, spare.bounds, spare.scratch
@@ -55,8 +55,8 @@ class Running:
         self.why = ""
 
     def cpu(self) -> float:
-        """CPU seconds used so far."""
-        # The kernel's name for a process's CPU clock (clock_getcpuclockid): its complement, and kind 2.
+        """Return the CPU seconds used so far."""
+        # The kernel's name for a process's CPU clock (clock_getcpuclockid): the complement of its id, and kind 2.
         try:
             return time.clock_gettime((~self.pid << 3) | 2)
         except OSError:
@@ -68,12 +68,12 @@ class Running:
             self.left, self.deadline = self.deadline - time.monotonic(), None
 
     def resume(self) -> None:
-        """Let the wall clock go on."""
+        """Restart the wall clock."""
         if self.deadline is None:
             self.deadline = time.monotonic() + self.left
 
     def watch(self) -> float:
-        """Kill the child if a limit is reached; the seconds until it must be looked at again."""
+        """Kill the child if a limit is reached; return the seconds until the next check."""
         if self.why:
             return 3600.0
         cpu_left = self.bounds.cpu_seconds - self.cpu()
@@ -83,13 +83,13 @@ class Running:
         return max(_SHORTEST_WATCH, min(cpu_left / _CORES, wall_left))
 
     def kill(self, why: str) -> None:
-        """End the child and, where it is the first of its own namespace, whatever it may have started."""
+        """Kill the child and, if it is the first process of a namespace, all that it started."""
         self.why = self.why or why
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.process, signal.SIGKILL)
 
     def reap(self) -> dict[str, Any]:
-        """Take the ended child's status and give back what it held."""
+        """Take the ended child's status and release its process."""
         cpu = self.cpu()
         _, status, usage = os.wait4(self.pid, 0)
         os.close(self.process)
@@ -112,7 +112,7 @@ class Server:
         self.base = address_space()
         self.own_process = os.pidfd_open(os.getpid())
         if jailed:
-            # Made here once, for all the children: each is the process 1 of its own namespace.
+            # Made here once for all children, because each is process 1 of its own namespace.
             seccomp.program(1)
         self.poll = select.poll()
         self.poll.register(control.fileno(), select.POLLIN)
@@ -122,25 +122,25 @@ class Server:
         self.spares: list[Spare] = []
 
     def serve(self) -> None:
-        """Until the trusted side closes the control socket."""
+        """Serve until the trusted side closes the control socket."""
         while True:
             due = min([running.watch() for running in self.processes.values()], default=None)
             wanting = len(self.spares) < _SPARES
             events = self.poll.poll(0 if wanting else None if due is None else due * 1000 + 1)
             if wanting and not events:
                 self.prepare()
-            # New children last: theirs could be the numbers of descriptors that an event before them closed.
+            # New children last, because they could reuse descriptors that an earlier event closed.
             events.sort(key=lambda event: event[0] == self.control.fileno())
             for descriptor, _ in events:
                 if descriptor in self.leases:
-                    self.heed(self.leases[descriptor])
+                    self.read_lease(self.leases[descriptor])
                 elif descriptor in self.processes:
                     self.end(self.processes[descriptor])
                 elif descriptor == self.control.fileno() and not self.spawn():
                     return
 
-    def heed(self, running: Running) -> None:
-        """What the trusted side says on a lease; that it closed it means that the call was given up."""
+    def read_lease(self, running: Running) -> None:
+        """Process the trusted side's message on a lease; a closed lease means that the call was abandoned."""
         try:
             said = running.lease.recv(16, socket.MSG_DONTWAIT)
         except OSError:
@@ -155,7 +155,7 @@ class Server:
             running.kill("given up")
 
     def end(self, running: Running) -> None:
-        """Tell how a child ended."""
+        """Report a child's end."""
         self.poll.unregister(running.process)
         del self.processes[running.process]
         ended = running.reap()
@@ -168,14 +168,14 @@ class Server:
             shutil.rmtree(running.scratch, ignore_errors=True)
 
     def spawn(self) -> bool:
-        """Give one request a child; False at the end of requests."""
+        """Give one request a child; return False at the end of requests."""
         request, descriptors, _, _ = socket.recv_fds(self.control, wire.SPAWN.size, wire.DESCRIPTORS)
         if len(request) != wire.SPAWN.size or len(descriptors) != wire.DESCRIPTORS:
             return False
         channel, lease, out, err = descriptors
-        # When the machine is out of processes the call ends as one whose child never came to be: its lease closes.
+        # Without free processes the call ends as if its child never existed: its lease closes.
         with socket.socket(fileno=lease) as held, contextlib.suppress(OSError):
-            spare = self.handed(Bounds(*wire.SPAWN.unpack(request)), (channel, out, err))
+            spare = self.hand_over(Bounds(*wire.SPAWN.unpack(request)), (channel, out, err))
             running = Running(spare, socket.socket(fileno=held.detach()))
             self.leases[lease] = self.processes[running.process] = running
             self.poll.register(lease, select.POLLIN)
@@ -184,23 +184,23 @@ class Server:
             os.close(descriptor)
         return True
 
-    def handed(self, bounds: Bounds, descriptors: tuple[int, int, int]) -> Spare:
-        """The child that took a call: one that waited, or a new one.  Raises `OSError` when there can be none."""
+    def hand_over(self, bounds: Bounds, descriptors: tuple[int, int, int]) -> Spare:
+        """Return the child that took a call: a waiting one, or a new one.  Raises `OSError` if there can be none."""
         while True:
             waited = bounds == self.usual and bool(self.spares)
-            spare = self.spares.pop() if waited else self.made(bounds)
+            spare = self.spares.pop() if waited else self.make(bounds)
             with spare.socket:
                 try:
                     socket.send_fds(spare.socket, [b"!"], descriptors)
                     return spare
                 except OSError:
-                    # It has ended: out of memory, or not able to shut itself in.
+                    # The child has ended: it had no memory, or could not confine itself.
                     os.close(spare.process)
                     os.waitpid(spare.pid, 0)
                     if not waited:
                         raise
 
-    def made(self, bounds: Bounds) -> Spare:
+    def make(self, bounds: Bounds) -> Spare:
         """Fork a child.  Raises `OSError` when the machine has no more processes."""
         scratch = self.scratch if self.jailed else tempfile.mkdtemp(dir=self.scratch)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -215,29 +215,29 @@ class Server:
         return Spare(pid, ours, bounds, scratch)
 
     def prepare(self) -> None:
-        """Make a child ahead of its call, in a moment with nothing else to do."""
+        """Make a child in advance, while there is nothing else to do."""
         try:
-            self.spares.append(self.made(self.usual))
+            self.spares.append(self.make(self.usual))
         except OSError:
             time.sleep(_SHORTEST_WATCH)
 
     def fork(self) -> int:
-        """Fork; a jailed child is the first process of a namespace of its own, and sees no other."""
+        """Fork; a jailed child is the first process of its own namespace, and sees no other."""
         if self.jailed:
-            # Without the way back (setns) a process can do this only once.
+            # A process can do this only once, unless it returns first (setns).
             libc.setns(self.own_process, libc.CLONE_NEWPID)
             libc.unshare(libc.CLONE_NEWPID)
         return os.fork()
 
 
 def main(configuration: str) -> None:
-    """Serve as the JSON object ``configuration`` says: control (a descriptor), jailed, packages, ..."""
+    """Serve by the JSON object ``configuration``: control (a descriptor), jailed, packages, ..."""
     asked = json.loads(configuration)
     control = socket.socket(fileno=asked["control"])
     problem = ""
     if asked["jailed"] and not seccomp.supported():
         problem = f"there is no seccomp filter for {os.uname().machine}"
-    # Threads of a numerical library would not survive the fork.
+    # A numerical library's threads would not survive the fork.
     os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
     sys.path[:] = [*filter(os.path.isabs, sys.path), *asked["packages"]]
     for name in asked["preload"]:
@@ -253,5 +253,5 @@ def main(configuration: str) -> None:
     gc.collect()
     gc.freeze()
     Server(control, Bounds(*asked["usual"]), jailed=asked["jailed"], scratch=asked["scratch"]).serve()
-    # Nothing is unwound: the children die with this process.
+    # Without unwinding, because the children die with this process.
     os._exit(0)

@@ -1,7 +1,7 @@
-"""Numbers of the system calls that the filter names, for each machine it is made for.
+"""Numbers of the system calls that the filter names, for each supported machine.
 
-From Linux's ``arch/x86/entry/syscalls/syscall_64.tbl`` and ``include/uapi/asm-generic/unistd.h``; numbers of the
-stable ABI never change.  A call that a machine does not have (``open`` on aarch64) is left out of its table.
+They are from Linux's ``arch/x86/entry/syscalls/syscall_64.tbl`` and ``include/uapi/asm-generic/unistd.h``; numbers of
+the stable ABI never change.  A machine's table lacks calls that the machine lacks (``open`` on aarch64).
 """
 
 from __future__ import annotations
@@ -69,4 +69,4 @@ MACHINES: dict[str, tuple[int, dict[str, int]]] = {
     "x86_64": (0xC000003E, _X86_64),
     "aarch64": (0xC00000B7, _AARCH64),
 }
-"""Machine, as ``platform.machine()`` says it, to the kernel's audit number for it and its table."""
+"""The kernel's audit number and the table of each machine, by ``platform.machine()``."""

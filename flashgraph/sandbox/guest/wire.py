@@ -1,8 +1,8 @@
-"""The bytes between the trusted side, the warm server and the children, and how JSON from a child is read.
+"""The bytes between the trusted side, the warm server and the children, and the decoding of JSON from a child.
 
-Three kinds of sockets: one *control* socket a server (`SPAWN` and its descriptors in, one JSON greeting out), one
-*lease* a call (`PAUSE` and `RESUME` in, one JSON `Ended` out; closing it kills the child), and one *channel* a call
-between the trusted side and the child itself (frames of JSON, whatever a candidate may forge on it).
+There are three kinds of sockets.  Each server has one *control* socket: `SPAWN` and its descriptors in, one JSON
+greeting out.  Each call has one *lease*: `PAUSE` and `RESUME` in, one JSON `Ended` out; closing it kills the child.
+Each call has one *channel* between the trusted side and the child itself: frames of JSON, which a candidate may forge.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ SPAWN = struct.Struct("<ddQQQQ")
 """cpu seconds, wall seconds, memory bytes, scratch bytes, output bytes, threads"""
 
 DESCRIPTORS = 4
-"""What comes with `SPAWN`: the child's channel, the lease, and the files that take stdout and stderr."""
+"""The number of descriptors with `SPAWN`: the child's channel, the lease, and the files for stdout and stderr."""
 
 PAUSE, RESUME = b"p", b"r"
 
 SLACK = 64 * 1024
-"""Bytes that a frame may have beyond the limit of what it carries: its keys and the escapes of a message."""
+"""Bytes of a frame beyond the limit of its content: its keys and the escapes of a message."""
 
 MESSAGE_LENGTH = 4000
-"""Characters of a failure's message: its end, where a traceback says what happened."""
+"""Characters of a failure's message: its end, which has the cause in a traceback."""
 
 ROLES = ("system", "user", "assistant", "tool")
-"""Roles of messages that a candidate may send: any text could be one, and be read by nobody who counts."""
+"""Roles of a candidate's messages; estimates of tokens would not count any other text."""
 
 ASKING = ("llm_calls", "prompt_bytes", "prompts_bytes")
-"""Limits that come with a job: of what it may ask the model."""
+"""Limits of a job on its calls of the model."""
 
 MAX_DEPTH = 100
 
@@ -61,27 +61,27 @@ def _refuse(constant: str) -> None:
 def _finite(text: str) -> float:
     number = float(text)
     if not -_LARGEST <= number <= _LARGEST:
-        raise ValueError(f"{text[:20]} is no finite number")
+        raise ValueError(f"{text[:20]} is not a finite number")
     return number
 
 
-# Made once: making them takes longer than a small frame does.
+# Made once, because that takes longer than a small frame.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
 class Malformed(Exception):
-    """Bytes that are no frame: not JSON, too deep, or text that cannot be encoded."""
+    """Bytes that are not a frame: not JSON, nested too deeply, or text that cannot be encoded."""
 
 
 def prompt_size(prompt: Any) -> int:
-    """Bytes of a prompt's texts: of a text, or of messages."""
+    """Return the bytes of a prompt's texts; a prompt is a text or a list of messages."""
     texts = [prompt] if isinstance(prompt, str) else [part for message in prompt for part in message.values()]
     return sum(len(text.encode(errors="surrogatepass")) for text in texts)
 
 
 def pack(value: Any) -> bytes:
-    """One frame.  Raises `Malformed` for what is not JSON: NaN, lone surrogates, deeper than 100 levels, ..."""
+    """Return one frame.  Raises `Malformed` for invalid JSON: NaN, lone surrogates, over 100 levels, ..."""
     try:
         body = _ENCODER.encode(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
@@ -91,7 +91,7 @@ def pack(value: Any) -> bytes:
 
 
 def head(data: bytes | bytearray) -> int | None:
-    """Bytes in the body of the frame that ``data`` begins with; None where the head is not complete."""
+    """Return the bytes in the body of the first frame of ``data``; None if its head is incomplete."""
     if len(data) < _HEAD.size:
         return None
     length: int = _HEAD.unpack_from(data)[0]
@@ -99,7 +99,7 @@ def head(data: bytes | bytearray) -> int | None:
 
 
 def unpack(data: bytes | bytearray) -> tuple[Any, int] | None:
-    """The first frame's value and its length in bytes, or None where it is not complete.  Raises `Malformed`."""
+    """Return the first frame's value and its length in bytes; None if it is incomplete.  Raises `Malformed`."""
     length = head(data)
     if length is None or len(data) < _HEAD.size + length:
         return None
@@ -107,7 +107,7 @@ def unpack(data: bytes | bytearray) -> tuple[Any, int] | None:
     try:
         value = _DECODER.decode(body.decode())
         if b"\\ud" in body or b"\\uD" in body:
-            # An escaped lone surrogate is valid JSON, and no journal, file or request could hold it.
+            # An escaped lone surrogate is valid JSON, but no journal, file or request could contain it.
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise Malformed(str(error)) from None
@@ -116,7 +116,7 @@ def unpack(data: bytes | bytearray) -> tuple[Any, int] | None:
 
 
 def _bound_depth(value: Any, body: bytes) -> None:
-    """Whoever works on a value later may do so recursively; a candidate must not be able to exhaust its stack."""
+    """Raise `Malformed` for deep nesting, so that a candidate cannot exhaust the stack of later recursive code."""
     if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return
     level, depth = [value], 0
