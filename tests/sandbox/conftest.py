@@ -1,4 +1,4 @@
-"""One warm sandbox a module and backend; without confinement on this machine, a skip that says why."""
+"""One warm sandbox for each module and backend; a machine without confinement skips the tests with the reason."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 async def sandbox(anyio_backend: str) -> AsyncIterator[Sandbox]:
-    """An open sandbox with the limits that most tests reach least slowly."""
+    """An open sandbox with limits that most tests reach quickly."""
     sandbox = Sandbox(limits=SandboxLimits(memory_bytes=256 * 1024 * 1024))
     opening = sandbox.open()
     try:

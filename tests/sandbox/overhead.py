@@ -17,7 +17,7 @@ RUNS = 320
 
 
 async def measure(preload: Sequence[str], at_once: int, pause: float) -> list[float]:
-    """Milliseconds of each run, sorted; ``at_once`` are under way, each followed by a pause in seconds."""
+    """Return the sorted milliseconds of all runs; ``at_once`` run concurrently, each with a pause in seconds."""
     took: list[float] = []
 
     async def caller(sandbox: Sandbox, number: int) -> None:

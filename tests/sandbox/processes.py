@@ -12,17 +12,17 @@ from flashgraph.sandbox import Sandbox
 __all__ = ["descendants", "lives", "server", "until_idle"]
 
 BUBBLEWRAP_AND_SERVER = 2
-"""Below the process that was started: bubblewrap's process 1 and the server."""
+"""The number of processes below the one that was started: bubblewrap's process 1 and the server."""
 
 
 def server(sandbox: Sandbox) -> int:
-    """The process that the sandbox's first server was started as."""
+    """Return the process that the sandbox's first server was started as."""
     assert sandbox._workers
     return sandbox._workers[0].process.pid
 
 
 def descendants(root: int) -> list[int]:
-    """Living processes below ``root``."""
+    """Return the living processes below ``root``."""
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -36,12 +36,12 @@ def descendants(root: int) -> list[int]:
 
 
 def lives(pid: int) -> bool:
-    """Whether there is such a process, and it has not ended."""
+    """Return whether a process exists and has not ended."""
     return _status(pid)[0] != "Z"
 
 
 def _status(pid: int) -> tuple[str, int]:
-    """A process's state, Z when it is gone, and its parent."""
+    """Return a process's state (Z if it is gone) and its parent."""
     try:
         state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
     except OSError:
@@ -50,7 +50,7 @@ def _status(pid: int) -> tuple[str, int]:
 
 
 async def until_idle(sandbox: Sandbox) -> None:
-    """Wait until the server has no children but those that wait for a call."""
+    """Wait until the server's only children are those that wait for a call."""
     spare = 2 * (os.cpu_count() or 1)
     for _ in range(400):
         if len(descendants(server(sandbox))) <= BUBBLEWRAP_AND_SERVER + spare:

@@ -1,6 +1,6 @@
-"""What candidates may try: none succeeds, none stops the sandbox.
+"""Attacks of candidates: none succeeds, and none stops the sandbox.
 
-Each attack reports what it managed to do; after each one a normal call must be answered correctly.
+Each attack reports what it could do; after each one a normal call must get the right answer.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ PRELUDE = dedent(
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """The attacks concern the other side, which is the same for both backends."""
+    """Use one backend: the attacks concern the other side, which is the same for both."""
     return "asyncio"
 
 
 async def attack(
     sandbox: Sandbox, code: str, limits: SandboxLimits | None = None, **arguments: Any
 ) -> Ran | CandidateFailed:
-    """How an attack ended, having checked that the sandbox goes on."""
+    """Return the end of an attack, after checking that the sandbox still works."""
     ended: Ran | CandidateFailed
     try:
         ended = await sandbox.run(PRELUDE + dedent(code), arguments=arguments, limits=limits)
@@ -64,21 +64,21 @@ async def attack(
 
 
 async def managed(sandbox: Sandbox, code: str, limits: SandboxLimits | None = None, **arguments: Any) -> Any:
-    """What an attack that returns says it did."""
+    """Return the report of an attack that returns."""
     ended = await attack(sandbox, code, limits, **arguments)
     assert isinstance(ended, Ran), str(ended)
     return ended.value
 
 
 async def failure(sandbox: Sandbox, code: str, limits: SandboxLimits | None = None, **arguments: Any) -> str:
-    """The kind of failure that an attack ends in."""
+    """Return the kind of failure that an attack ends with."""
     ended = await attack(sandbox, code, limits, **arguments)
     assert isinstance(ended, CandidateFailed), ended
     return ended.kind
 
 
 async def test_no_process_can_be_made(sandbox: Sandbox) -> None:
-    """A fork bomb has nothing to begin with: neither fork nor exec, by whatever door."""
+    """Neither fork nor exec is possible in any way, so that a fork bomb cannot begin."""
     code = """
     import multiprocessing, subprocess
 
@@ -109,7 +109,7 @@ async def test_no_process_can_be_made(sandbox: Sandbox) -> None:
 
 
 async def test_no_daemon_is_left(sandbox: Sandbox) -> None:
-    """Neither a session of its own nor a thread that goes on after the answer."""
+    """Neither a session of its own nor a thread survives the answer."""
     code = """
     def main():
         def endless():
@@ -135,7 +135,7 @@ async def test_no_daemon_is_left(sandbox: Sandbox) -> None:
     ],
 )
 async def test_memory_is_bounded(sandbox: Sandbox, hog: str) -> None:
-    """Whatever asks for more than the limit fails in its own process."""
+    """Every request beyond the limit fails in its own process."""
     ended = await attack(sandbox, f"def main(): {hog}", SandboxLimits(memory_bytes=64 * 1024 * 1024))
     assert isinstance(ended, CandidateFailed)
     assert ended.kind in ("memory", "error", "killed"), str(ended)
@@ -144,7 +144,7 @@ async def test_memory_is_bounded(sandbox: Sandbox, hog: str) -> None:
 
 
 async def test_memory_is_bounded_outside_of_the_heap(sandbox: Sandbox) -> None:
-    """The scratch folder, files without names, shared memory, pipes and the files of stdout hold no more."""
+    """The scratch folder, unnamed files, shared memory, pipes and stdout's files hold no more than their limits."""
     code = """
     def fill(open_):
         total = 0
@@ -229,13 +229,13 @@ def main():
     ],
 )
 async def test_an_endless_sleep_ends(sandbox: Sandbox, sleep: str) -> None:
-    """Real time is bounded too; leaving threads behind gains none."""
+    """Real time is bounded too, and surviving threads do not extend it."""
     expected = "error" if "SystemExit" in sleep else "timeout"
     assert await failure(sandbox, f"def main(): {sleep}", BRIEF) == expected
 
 
 async def test_catching_everything_does_not_help_to_hang_on(sandbox: Sandbox) -> None:
-    """An exit that is caught, atexit, a destructor, a thread's exception: the answer ends them all."""
+    """The answer ends a caught exit, atexit functions, destructors and threads' exceptions."""
     code = """
     import atexit
     class Sticky:
@@ -255,7 +255,7 @@ async def test_catching_everything_does_not_help_to_hang_on(sandbox: Sandbox) ->
 
 
 async def test_answers_cannot_be_read(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Files of the project, of the user and of this machine are not there, by any path."""
+    """Files of the project, of the user and of this machine do not exist there, by any path."""
     answers = tmp_path / "answers.json"
     answers.write_text("42")
     project = Path(__file__).parents[2]
@@ -278,7 +278,7 @@ async def test_answers_cannot_be_read(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 async def test_nothing_is_inherited(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No environment, no arguments, no descriptors but its own four, no memory of other calls."""
+    """A candidate has no environment, no arguments, no descriptors but its own four, and no memory of other calls."""
     monkeypatch.setenv("API_KEY", "sesame-of-the-host")
     await sandbox.run(
         "def main(answer): return len(answer)", arguments={"answer": "-".join(["sesame", "of", "a", "call"])}
@@ -311,7 +311,7 @@ async def test_nothing_is_inherited(sandbox: Sandbox, monkeypatch: pytest.Monkey
 
 
 async def test_nothing_outside_can_be_written(sandbox: Sandbox) -> None:
-    """Only the scratch folder is writable, and it cannot be changed into anything else."""
+    """Only the scratch folder is writable, and it cannot be turned into anything else."""
     code = """
     def main(package):
         mount, umount, pivot, chroot = (165, 166, 155, 161) if X86 else (40, 39, 41, 51)
@@ -345,14 +345,14 @@ async def test_nothing_outside_can_be_written(sandbox: Sandbox) -> None:
 
 
 async def test_scratch_is_of_one_call(sandbox: Sandbox) -> None:
-    """What a candidate leaves behind no other one finds."""
+    """No other candidate finds the files that one leaves."""
     leave = "import os\ndef main():\n  open('/tmp/left', 'w').write('x'); return os.listdir('.') + os.listdir('/tmp')"
     assert await managed(sandbox, leave) == ["left", "left"]
     assert await managed(sandbox, "def main(): return os.listdir('.') + os.listdir('/tmp')") == []
 
 
 async def test_no_network(sandbox: Sandbox) -> None:
-    """No socket of any family; the one kind of pair that there is leads to itself."""
+    """No family has sockets; the only possible pair is connected to itself."""
     code = """
     def main(port):
         families = {name: (socket.socket, getattr(socket, name), kind)
@@ -411,7 +411,7 @@ KILLER = """
 
 
 async def test_no_other_process_can_be_reached(sandbox: Sandbox) -> None:
-    """Not the server, not a sibling: no signal, no tracing, no memory, no limits, and a sibling notices nothing."""
+    """Neither the server nor a sibling can be signalled, traced, read or limited, and a sibling notices nothing."""
     values: list[Any] = []
 
     async def victim() -> None:
@@ -426,14 +426,14 @@ async def test_no_other_process_can_be_reached(sandbox: Sandbox) -> None:
 
 
 async def test_the_server_is_still_the_first_one(sandbox: Sandbox) -> None:
-    """None of the attacks on it made the sandbox start a new one."""
+    """No attack on it made the sandbox start another one."""
     first = server(sandbox)
     await attack(sandbox, KILLER)
     assert server(sandbox) == first
 
 
 async def test_threads_are_bounded(sandbox: Sandbox) -> None:
-    """By Python's door and by the kernel's, however small their stacks."""
+    """Python and the kernel both refuse more threads, however small their stacks."""
     code = """
     def main():
         threading.stack_size(65536)
@@ -464,7 +464,7 @@ async def test_threads_are_bounded(sandbox: Sandbox) -> None:
     ],
 )
 async def test_output_is_bounded(sandbox: Sandbox, flood: str) -> None:
-    """More than the limit is a failure, with as much kept as the limit allows."""
+    """Output beyond the limit is a failure, and the output up to the limit is kept."""
     ended = await attack(sandbox, f"def main():\n    {flood}")
     assert isinstance(ended, CandidateFailed)
     assert ended.kind == "output"
@@ -505,14 +505,14 @@ async def test_output_past_python_is_bounded(sandbox: Sandbox, fd: int) -> None:
     ],
 )
 async def test_a_crash_is_its_own(sandbox: Sandbox, crash: str) -> None:
-    """A process that ends before it returns is reported as such."""
+    """A process that ends before it returns is reported so."""
     ended = await attack(sandbox, f"def main(): {crash}")
     assert isinstance(ended, CandidateFailed)
     assert ended.kind == "killed", str(ended)
 
 
 async def test_recursion_without_end_is_an_error(sandbox: Sandbox) -> None:
-    """Python's own limit, with a traceback that has an end."""
+    """Python's own limit ends it, with a finite traceback."""
     ended = await attack(sandbox, "def main(): main()")
     assert isinstance(ended, CandidateFailed)
     assert "RecursionError" in ended.message
@@ -541,7 +541,7 @@ async def test_recursion_without_end_is_an_error(sandbox: Sandbox) -> None:
     ],
 )
 async def test_forged_messages_are_found_out(sandbox: Sandbox, frame: str) -> None:
-    """On every descriptor there is: what the sandbox's own code would not send ends the call, and no more."""
+    """On every descriptor, a message that the sandbox's own code would not send ends that call, and no more."""
     code = f"""
     def frame(text):
         return struct.pack("<I", len(text.encode())) + text.encode()
@@ -555,7 +555,7 @@ async def test_forged_messages_are_found_out(sandbox: Sandbox, frame: str) -> No
 
 
 async def test_a_forged_value_is_only_a_value(sandbox: Sandbox) -> None:
-    """What a candidate could return it may also send; a second one is not looked at."""
+    """A candidate may send whatever it could return; a second value is ignored."""
     code = """
     def main():
         for text in (b'{"value": "first"}', b'{"value": "second"}'):
@@ -567,7 +567,7 @@ async def test_a_forged_value_is_only_a_value(sandbox: Sandbox) -> None:
 
 
 async def test_the_sandbox_s_own_modules_are_the_candidate_s_to_break(sandbox: Sandbox) -> None:
-    """Patching what runs beside it gains nothing, and is gone with the process."""
+    """Patching the modules beside it gains nothing, and ends with the process."""
     code = """
     import builtins, json, importlib
 
@@ -585,7 +585,7 @@ async def test_the_sandbox_s_own_modules_are_the_candidate_s_to_break(sandbox: S
 
 
 async def test_nothing_is_left_for_the_next_candidate(sandbox: Sandbox) -> None:
-    """Devices and shared files are the same for all: none can be marked, by its times, its mode or a lock."""
+    """Devices and shared files, which all candidates see, cannot be marked by times, modes or locks."""
     marks = """
     import fcntl
     def main():
@@ -613,7 +613,7 @@ async def test_nothing_is_left_for_the_next_candidate(sandbox: Sandbox) -> None:
     """
 
     async def answered(messages: Any, **params: Any) -> fg.Reply:
-        # While the first one holds what it takes for locks, another finds none, and takes its own.
+        # While the first candidate seems to hold locks, another one finds none, and takes its own.
         assert await managed(sandbox, lock % ("", "")) is True
         return fg.Reply("go on")
 
@@ -622,7 +622,7 @@ async def test_nothing_is_left_for_the_next_candidate(sandbox: Sandbox) -> None:
 
 
 async def test_locks_of_its_own_files_seem_to_be_taken(sandbox: Sandbox) -> None:
-    """A database in its folder works, by several threads too."""
+    """A database in its folder works, with several threads too."""
     code = """
     import sqlite3
     def main():
@@ -640,7 +640,7 @@ async def test_locks_of_its_own_files_seem_to_be_taken(sandbox: Sandbox) -> None
 
 
 async def test_sockets_carry_bytes_alone(sandbox: Sandbox) -> None:
-    """No descriptors, to the host or between its own, and nothing out of band; and the host has no more open files."""
+    """Sockets carry no descriptors and no out-of-band data, and the host has no more open files afterwards."""
     before = len(os.listdir("/proc/self/fd"))
     code = """
     import array
@@ -665,7 +665,7 @@ async def test_sockets_carry_bytes_alone(sandbox: Sandbox) -> None:
 
 
 async def test_pending_signals_are_bounded(sandbox: Sandbox) -> None:
-    """They count for the user, on all of the machine."""
+    """They count for the user on the whole machine."""
     code = """
     import signal
     def main():
@@ -681,7 +681,7 @@ async def test_pending_signals_are_bounded(sandbox: Sandbox) -> None:
 
 
 async def test_an_exception_that_refuses_to_be_told(sandbox: Sandbox) -> None:
-    """Its text raises, is endless or hangs: the message is bounded, the clock is not fooled."""
+    """If its text raises, is endless or hangs, the message is bounded, and time limits hold."""
     code = """
     class Nasty(Exception):
         def __str__(self):

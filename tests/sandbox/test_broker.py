@@ -1,4 +1,4 @@
-"""The model, as a candidate sees it: one round trip a call, with the run's budget, and a clock that rests."""
+"""Calls of the model by a candidate: one round trip each, within the run's budget, while its clock is stopped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ASK = "def main(llm): return llm('a question')"
 
 
 class Fake:
-    """An `Llm`; it counts what it was asked and how many calls were open at once."""
+    """An `Llm` that records its prompts and the maximum of concurrent calls."""
 
     def __init__(self, answer: Callable[[Any], Awaitable[str]] | None = None) -> None:
         self.asked: list[str | Sequence[Message]] = []
@@ -38,7 +38,7 @@ class Fake:
 
 
 async def test_a_question_is_answered(sandbox: Sandbox) -> None:
-    """A text, or messages; by name, by **kwargs or not at all."""
+    """The prompt is a text or messages; the entry has a parameter for the model, has **kwargs, or has neither."""
     llm = Fake()
     assert (await sandbox.run(ASK, llm=llm)).value == "re: a question"
     code = "def main(q, **more): return more['llm']([{'role': 'user', 'content': q}])"
@@ -48,7 +48,7 @@ async def test_a_question_is_answered(sandbox: Sandbox) -> None:
 
 
 async def test_threads_get_their_own_answers(sandbox: Sandbox) -> None:
-    """Whatever order the answers come in, with a bound on how many are asked for at once."""
+    """Answers may come in any order, and the calls in flight are bounded."""
 
     async def slower_first(question: str) -> str:
         await anyio.sleep(0.02 - 0.001 * int(question))
@@ -67,7 +67,7 @@ def main(llm):
 
 
 async def test_waiting_for_the_model_takes_no_time(sandbox: Sandbox) -> None:
-    """The wall clock rests while a call is open, and only then."""
+    """The wall clock stops while a call is in flight, and only then."""
 
     async def slow(_: str) -> str:
         await anyio.sleep(2.5)
@@ -82,7 +82,7 @@ async def test_waiting_for_the_model_takes_no_time(sandbox: Sandbox) -> None:
 
 
 async def test_a_request_that_failed_is_the_candidates_to_handle(sandbox: Sandbox) -> None:
-    """A RuntimeError with the reason."""
+    """The candidate gets a RuntimeError with the reason."""
 
     async def refuse(_: str) -> str:
         raise RequestFailed("too long a context")
@@ -93,7 +93,7 @@ async def test_a_request_that_failed_is_the_candidates_to_handle(sandbox: Sandbo
 
 @pytest.mark.parametrize("error", [BudgetExhausted("no calls left"), ModelRefused("wrong key"), KeyError("a fault")])
 async def test_what_ends_the_run_is_raised(sandbox: Sandbox, error: Exception) -> None:
-    """As itself, whatever the candidate does with it; the other open calls are cancelled."""
+    """The error itself is raised, whatever the candidate does with it; the other calls in flight are cancelled."""
 
     async def answer(question: str) -> str:
         if question == "7":
@@ -119,7 +119,7 @@ def main(llm):
 
 
 async def test_cancelling_a_run_cancels_its_calls(sandbox: Sandbox) -> None:
-    """No request is left with the model."""
+    """No request stays with the model."""
 
     async def never(_: str) -> str:
         scope.cancel()
@@ -135,7 +135,7 @@ async def test_cancelling_a_run_cancels_its_calls(sandbox: Sandbox) -> None:
 
 
 async def test_the_number_of_calls_is_bounded(sandbox: Sandbox) -> None:
-    """The next one fails in the candidate; one that goes around its own side ends the run."""
+    """The next call fails in the candidate; one that bypasses the child's own side ends the run."""
     code = """
 def main(llm):
     done = 0
@@ -165,7 +165,7 @@ def main(llm):
     ],
 )
 async def test_forged_calls_are_found_out(sandbox: Sandbox, number: str, messages: str) -> None:
-    """Calls that the sandbox's own side would not send."""
+    """These are calls that the sandbox's own side would not send."""
     code = f"""
 import os, struct, time
 def main():
@@ -181,7 +181,7 @@ def main():
 
 
 async def test_a_flood_of_calls_ends_with_the_run(sandbox: Sandbox) -> None:
-    """Calls after the deadline, or whose answers nobody reads, hold nothing up."""
+    """Calls after the deadline, or with unread answers, delay nothing."""
     code = """
 import os, struct, time
 def main(llm, numbered):
@@ -204,7 +204,7 @@ def main(llm, numbered):
     "prompt", ["7", "[]", "[{'role': 'user'}]", "[{'role': 'a lot', 'content': 'x'}]", "'x' * 10 ** 7", "'\\ud800'"]
 )
 async def test_what_is_no_prompt_is_said(sandbox: Sandbox, prompt: str) -> None:
-    """A TypeError or ValueError in the candidate, before anything is sent."""
+    """The candidate gets a TypeError or ValueError before anything is sent."""
     llm = Fake()
     with pytest.raises(CandidateFailed, match=r"(Type|Value)Error: llm:") as caught:
         await sandbox.run(f"def main(llm): llm({prompt})", llm=llm)
@@ -213,7 +213,7 @@ async def test_what_is_no_prompt_is_said(sandbox: Sandbox, prompt: str) -> None:
 
 
 async def test_prompts_are_bounded(sandbox: Sandbox) -> None:
-    """Each, and all of a run together: they are kept in the journal.  In bytes, whatever they are as JSON."""
+    """Each prompt is bounded, and all of a run together, because the journal keeps them.  The bound is in bytes."""
     code = """
 def main(llm, sizes):
     found = []
@@ -235,7 +235,7 @@ def main(llm, sizes):
 
 @pytest.mark.parametrize("prompts", [["x" * 5001], ["x" * 5000, "x" * 5000, "x" * 2001]])
 async def test_forged_prompts_are_bounded_too(sandbox: Sandbox, prompts: list[str]) -> None:
-    """By the trusted side, whatever the process says."""
+    """The trusted side enforces the bounds, whatever the process sends."""
     frames = [wire.pack({"llm": number, "messages": prompt}) for number, prompt in enumerate(prompts)]
     code = f"import os\ndef main(llm):\n    for frame in {frames!r}:\n        os.write(3, frame)\n    return 1"
     limits = SandboxLimits(prompt_bytes=5000, prompts_bytes=12_000)
@@ -245,7 +245,7 @@ async def test_forged_prompts_are_bounded_too(sandbox: Sandbox, prompts: list[st
 
 
 async def test_half_a_character_in_a_reply(sandbox: Sandbox) -> None:
-    """It arrives as the sign for one that cannot be shown; a frame that could not hold it says so instead."""
+    """It arrives as U+FFFD; a frame that could not contain it says so instead."""
 
     async def broken(_: str) -> str:
         return "\ud800"

@@ -1,6 +1,6 @@
-"""Whatever bytes come from a candidate's process end in a value or in a failure that is told, and are read once.
+"""Any bytes from a candidate's process end in a value or in a reported failure, and are decoded once.
 
-The process is played by this test: it writes to the other end of the call's own channel.
+This test plays the process: it writes to the other end of the call's own channel.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ PIECES = st.one_of(
 
 
 class Counted:
-    """The decoder of frames, which counts the bytes that it was given."""
+    """The decoder of frames, which counts the bytes that it gets."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -75,7 +75,7 @@ class Counted:
 
 
 async def play(data: bytes, cuts: Sequence[int], llm: bool) -> tuple[str, Any, int]:
-    """How a call ends whose process writes so much, in such pieces, and is gone then; and its questions."""
+    """Return the end of a call, and its prompts, when its process writes ``data`` in pieces and then dies."""
     asked = 0
 
     async def answer(messages: Any, **params: Any) -> Reply:
@@ -120,7 +120,7 @@ async def play(data: bytes, cuts: Sequence[int], llm: bool) -> tuple[str, Any, i
 @example([wire.pack({"ready": True}), wire.pack({"llm": 0, "messages": "q"}), wire.pack({"value": 1})], [], True)
 @given(st.lists(PIECES, max_size=6), st.lists(st.integers(0, 10_000), max_size=6), st.booleans())
 def test_any_bytes_end_a_call(pieces: list[bytes], cuts: list[int], llm: bool) -> None:
-    """With a value that is JSON and finite, or a failure of a known kind; nothing is decoded twice."""
+    """It ends with a value that is finite JSON, or a failure of a known kind; nothing is decoded twice."""
     counted, data = Counted(), b"".join(pieces)
     patch = pytest.MonkeyPatch()
     with patch.context() as patched:
@@ -136,7 +136,7 @@ def test_any_bytes_end_a_call(pieces: list[bytes], cuts: list[int], llm: bool) -
 
 @pytest.mark.slow
 def test_ten_thousand_inputs() -> None:
-    """Frames of every kind with bits flipped, bytes cut out and put in."""
+    """The inputs are frames of every kind with flipped bits, and with bytes removed and inserted."""
     rng = random.Random(0)
     sound = [
         {"ready": True}, {"value": {"a": [1, 2.5, None, "text"]}}, {"llm": 0, "messages": "a question"},

@@ -1,4 +1,4 @@
-"""What the other side is made of: frames, and the tables of the filter."""
+"""The parts of the other side: frames, and the tables of the filter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 
 @given(values=st.lists(JSON, max_size=4), cut=st.integers(0, 50))
 def test_frames_come_back(values: list[Any], cut: int) -> None:
-    """In order, and not before the last byte of each is there."""
+    """They come in order, and only when the last byte of each is present."""
     data = b"".join(map(wire.pack, values))
     received, found = bytearray(data[:cut]), []
     rest = data[cut:]
@@ -42,20 +42,20 @@ def test_frames_come_back(values: list[Any], cut: int) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_frame_or_malformed(data: bytes) -> None:
-    """Whatever a candidate sends raises nothing else."""
+    """Nothing else is raised, whatever a candidate sends."""
     with contextlib.suppress(wire.Malformed):
         wire.unpack(len(data).to_bytes(4, "little") + data)
 
 
 @pytest.mark.parametrize("value", [float("inf"), "\udfff", {1, 2}, object()])
 def test_what_is_not_json_is_malformed(value: Any) -> None:
-    """Before it is sent."""
+    """The error comes before it is sent."""
     with pytest.raises(wire.Malformed):
         wire.pack(value)
 
 
 def test_depth_is_bounded_on_both_sides() -> None:
-    """At 100 levels; width is not depth."""
+    """The bound is 100 levels; width does not count."""
     deep: Any = 0
     for _ in range(100):
         deep = [deep]
@@ -67,7 +67,7 @@ def test_depth_is_bounded_on_both_sides() -> None:
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_every_machine_has_a_filter(machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its table has every call that the filter names, no number twice, and none of what must not be allowed."""
+    """Its table has every call that the filter names, no number twice, and no forbidden call."""
     monkeypatch.setattr(platform, "machine", lambda: machine)
     seccomp.program.cache_clear()
     described, instructions = seccomp.program(1)

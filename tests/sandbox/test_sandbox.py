@@ -1,4 +1,4 @@
-"""`Sandbox`: what a run returns, how it fails, and that nothing is left of it."""
+"""`Sandbox`: a run's result and its failures; nothing of a run is left behind."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ pytestmark = pytest.mark.anyio
 
 
 async def failed(sandbox: Sandbox, code: str, entry: str = "main", **arguments: Any) -> CandidateFailed:
-    """The failure that a candidate ends in."""
+    """Return the failure that a candidate ends with."""
     with pytest.raises(CandidateFailed) as caught:
         await sandbox.run(code, entry, arguments)
     return caught.value
 
 
 async def test_a_run_returns_what_the_entry_does(sandbox: Sandbox) -> None:
-    """JSON in, JSON out, with what was printed and how long it took."""
+    """Arguments and value are JSON; the result has the output and the time."""
     code = """
 import sys
 def double(x, *, by=2):
@@ -40,7 +40,7 @@ def double(x, *, by=2):
 
 
 async def test_a_run_is_fresh(sandbox: Sandbox) -> None:
-    """Nothing of one call is seen by the next, and the candidate is a module like any other."""
+    """No call sees anything of an earlier one, and the candidate is a normal module."""
     code = """
 import inspect, sys
 state = []
@@ -96,7 +96,7 @@ async def test_many_runs_at_once(sandbox: Sandbox) -> None:
     ],
 )
 async def test_failures_say_what_to_mend(sandbox: Sandbox, code: str, kind: str, says: str) -> None:
-    """The kind, the place in the candidate's own file, and nothing of the sandbox's."""
+    """A failure has its kind and its place in the candidate's own file, and nothing of the sandbox's."""
     failure = await failed(sandbox, code)
     assert failure.kind == kind
     assert says in str(failure)
@@ -104,7 +104,7 @@ async def test_failures_say_what_to_mend(sandbox: Sandbox, code: str, kind: str,
 
 
 async def test_a_failure_keeps_the_end_of_what_was_printed(sandbox: Sandbox) -> None:
-    """Also when the process was killed."""
+    """It is kept even if the process was killed."""
     code = """
 import os, sys
 def main():
@@ -120,7 +120,7 @@ def main():
 
 
 async def test_the_standard_library_works(sandbox: Sandbox) -> None:
-    """What harmless code needs is there: threads, asyncio, temporary files, a database, time zones."""
+    """Harmless code has threads, asyncio, temporary files, a database and time zones."""
     code = """
 import asyncio, concurrent.futures, pathlib, shutil, sqlite3, tempfile, zoneinfo
 
@@ -164,13 +164,13 @@ async def test_arguments_must_be_json(sandbox: Sandbox) -> None:
 
 
 async def test_a_large_job_arrives(sandbox: Sandbox) -> None:
-    """Larger than any buffer on the way, in both directions."""
+    """It is larger than any buffer in between, in both directions."""
     text = "x" * 1_000_000
     assert (await sandbox.run("def main(text): return text", arguments={"text": text})).value == text
 
 
 async def test_a_server_that_died_is_started_anew(sandbox: Sandbox) -> None:
-    """The call it held fails as killed; the next one does not notice."""
+    """Its call fails as killed; the next one works as usual."""
     code = "import time\ndef main(llm):\n  llm('begun')\n  time.sleep(20)"
 
     async def kill(_: Any) -> Reply:
@@ -185,7 +185,7 @@ async def test_a_server_that_died_is_started_anew(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("ended", ["left", "cancelled", "raised"])
 async def test_nothing_is_left_of_a_sandbox(sandbox: Sandbox, ended: str) -> None:
-    """However it is left, with a call under way, all its processes end and no call is taken any more."""
+    """However the block is left, with a call in progress, all processes end, and no further call is accepted."""
     inner = Sandbox(workers=2)
     pids: list[int] = []
     with anyio.CancelScope() as scope:
@@ -212,7 +212,7 @@ async def test_nothing_is_left_of_a_sandbox(sandbox: Sandbox, ended: str) -> Non
 
 
 async def test_modules_can_be_preloaded(sandbox: Sandbox) -> None:
-    """An installed package works without the project's folder; what is not installed is named."""
+    """An installed package works without the project's folder; a missing one is named."""
     with_attrs = Sandbox(preload=["attrs"])
     code = "import attrs\n@attrs.frozen\nclass A:\n  x: int\ndef main(): return [A(3).x, attrs.__file__]"
     async with with_attrs.open():
@@ -226,7 +226,7 @@ async def test_modules_can_be_preloaded(sandbox: Sandbox) -> None:
 
 
 async def test_without_bubblewrap_it_does_not_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says what was found and what to do."""
+    """The message has the cause and the fix."""
     monkeypatch.setattr("flashgraph.sandbox.jail.shutil.which", lambda name: None)
     with pytest.raises(DataError, match=r"no bwrap command(.|\n)*Fix: install bubblewrap .*--unsafe-no-sandbox"):
         async with Sandbox().open():
@@ -234,7 +234,7 @@ async def test_without_bubblewrap_it_does_not_open(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_bubblewrap_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As where user namespaces are forbidden."""
+    """This happens where user namespaces are forbidden."""
     broken = tmp_path / "bwrap"
     broken.write_text("#!/bin/sh\necho bwrap: No permissions >&2\n")
     broken.chmod(0o755)
@@ -245,7 +245,7 @@ async def test_a_bubblewrap_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_sandbox_that_does_not_hold_is_refused(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the probe manages to do is named."""
+    """The error names what the probe could do."""
     monkeypatch.setattr("flashgraph.sandbox.probe.secrets", lambda: ["/usr/lib"])
     with pytest.raises(DataError, match="a probe could read /usr/lib"):
         async with Sandbox().open():
@@ -253,15 +253,15 @@ async def test_a_sandbox_that_does_not_hold_is_refused(sandbox: Sandbox, monkeyp
 
 
 async def test_a_sandbox_is_opened_once(sandbox: Sandbox) -> None:
-    """The second time is refused, and the first goes on."""
-    with pytest.raises(DataError, match="open already"):
+    """A second opening is refused, and the first one continues."""
+    with pytest.raises(DataError, match="already open"):
         async with sandbox.open():
             pass
     assert (await sandbox.run("def main(): return 1")).value == 1
 
 
 async def test_unconfined(caplog: pytest.LogCaptureFixture, anyio_backend: str) -> None:
-    """Without bubblewrap: limits and the filter still hold, a warning says what does not."""
+    """Without bubblewrap, limits and the filter still hold, and a warning says what does not."""
     open_ = Sandbox(unconfined=True, limits=SandboxLimits(wall_seconds=0.3))
     async with open_.open():
         assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -280,7 +280,7 @@ async def test_unconfined(caplog: pytest.LogCaptureFixture, anyio_backend: str) 
 
 
 def test_mistakes_of_the_caller() -> None:
-    """Each names what was found and what was expected."""
+    """Each error names the value found and the value expected."""
     with pytest.raises(DataError, match="workers=0; expected a whole number"):
         Sandbox(workers=0)
     with pytest.raises(DataError, match="preload='numpy'; expected names in a list"):
@@ -294,7 +294,7 @@ def test_mistakes_of_the_caller() -> None:
 
 
 def test_the_public_names() -> None:
-    """What others build on."""
+    """Other code depends on these names."""
     import flashgraph.sandbox
 
     assert flashgraph.sandbox.__all__ == ["CandidateFailed", "Ran", "Sandbox", "SandboxLimits"]
