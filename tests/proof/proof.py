@@ -287,16 +287,16 @@ def _timed(run: Callable[[], Tally]) -> tuple[Tally | str, float]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the proof and print its table; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.proof", description=__doc__)
-    parser.add_argument("--scale", type=float, default=1.0, help="how many examples, as a share of the whole proof")
-    parser.add_argument("--only", metavar="NAME", help="the parts whose names begin like this")
+    parser.add_argument("--scale", type=float, default=1.0, help="the share of the whole proof's examples")
+    parser.add_argument("--only", metavar="NAME", help="run only the parts whose names begin with NAME")
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes: as many as there are cores"
+        "--workers", type=int, default=os.cpu_count() or 1, help="number of processes; by default one per core"
     )
     given = parser.parse_args(arguments)
     every = parts(given.scale)
     chosen = {name: part for name, part in every.items() if name.startswith(given.only or "")}
     if not chosen:
-        parser.error(f"--only {given.only!r}: it has the parts {', '.join(map(repr, every))}")
+        parser.error(f"--only: found {given.only!r}, expected the beginning of one of {', '.join(map(repr, every))}")
     began, tallies = time.monotonic(), dict[str, Tally]()
     for name, tally, seconds in _each(chosen, given.workers):
         if isinstance(tally, str):

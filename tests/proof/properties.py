@@ -564,7 +564,7 @@ PROPERTIES: Mapping[str, Property] = {
         leaves_nothing_behind,
         {"shape": shapes(), "schedule": schedules(), "backend": BACKENDS, "after": MOMENTS, "outside": st.booleans()},
     ),
-    "for so many seconds": Property(
+    "under a time budget": Property(
         (*WHOLE, "I12"),
         ends_in_time,
         {

@@ -186,7 +186,7 @@ ACCOUNTS: Mapping[str, Property] = {
     "sums of prices": Property(
         ("I10",), forgives_crumbs, {"amount": st.sampled_from(TENTHS), "times": st.integers(1, 40)}, 5
     ),
-    "budgets that cannot be": Property(
+    "invalid budgets": Property(
         ("I10",),
         refuses,
         {
@@ -195,7 +195,7 @@ ACCOUNTS: Mapping[str, Property] = {
         },
         10,
     ),
-    "what a request sets aside": Property(
+    "reservations of requests": Property(
         ("I10",),
         sets_aside,
         {

@@ -261,7 +261,7 @@ def checks(place: int, text: str) -> None:
 
 
 ASKING: Mapping[str, Property] = {
-    "asking again": Property(
+    "retries of requests": Property(
         ("I14", "I15"),
         asks_again,
         {
@@ -272,7 +272,7 @@ ASKING: Mapping[str, Property] = {
         },
         8,
     ),
-    "what a try has cost": Property(
+    "costs of tries": Property(
         ("I10",),
         costs,
         {
@@ -282,7 +282,7 @@ ASKING: Mapping[str, Property] = {
         },
         6,
     ),
-    "what was cut off": Property(
+    "cancelled requests": Property(
         ("I10",),
         keeps_pace,
         {

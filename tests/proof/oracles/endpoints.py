@@ -452,7 +452,7 @@ ENDPOINTS: Mapping[str, Property] = {
         },
         15,
     ),
-    "what waits for a slot": Property(
+    "work that waits for a slot": Property(
         ("I9",),
         queues,
         {

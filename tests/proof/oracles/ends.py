@@ -350,7 +350,7 @@ ENDS: Mapping[str, Property] = {
             for rounds in (19, 20)
         ],
     ),
-    "others are let on": Property(
+    "turns of other tasks": Property(
         ("I9", "I15"),
         lets_others_on,
         {"rounds": st.integers(1, 400)},

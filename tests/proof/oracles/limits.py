@@ -565,7 +565,7 @@ LIMITS: Mapping[str, Property] = {
         known=[{"kind": Kind("adaptive", 40, start), "history": CUT_THERE_AGAIN} for start in (10, 11)],
     ),
     "limits as texts": Property(("I4",), written, {"kind": KINDS}, 8),
-    "limits that cannot be": Property(("I4",), flaws, {"place": st.integers(0, len(WRONG) - 1)}, 6),
+    "invalid limits": Property(("I4",), flaws, {"place": st.integers(0, len(WRONG) - 1)}, 6),
     "model of buckets": Property(
         ("I4",),
         holds,
@@ -577,7 +577,7 @@ LIMITS: Mapping[str, Property] = {
         },
         20,
     ),
-    "rates that an API tells": Property(
+    "rates that an API reports": Property(
         ("I4",),
         learns,
         {

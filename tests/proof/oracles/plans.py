@@ -185,5 +185,5 @@ PLANS: Mapping[str, Property] = {
             "deep": st.integers(0, 2),
         },
     ),
-    "plans that cannot be": Property(("I4",), refuses, {"shape": shapes()}, 0.6),
+    "invalid plans": Property(("I4",), refuses, {"shape": shapes()}, 0.6),
 }

@@ -182,7 +182,7 @@ REPAIRS: Mapping[str, Property] = {
         },
         2,
     ),
-    "repairs that nobody waits for": Property(
+    "late repairs": Property(
         ("I1", "I8", "I9"),
         waits_no_longer,
         {

@@ -409,7 +409,7 @@ RULES: Mapping[str, Property] = {
         },
         15,
     ),
-    "what members have passed": Property(("I8",), judged, {"passed": st.booleans()}, 1),
+    "streaks of members": Property(("I8",), judged, {"passed": st.booleans()}, 1),
     "model of orders of control": Property(
         ("I9",), ranks, {"name": st.sampled_from(sorted(CONTROLS)), "waiting": WAITING}, 20
     ),
@@ -427,5 +427,5 @@ RULES: Mapping[str, Property] = {
     "model of orders of queues": Property(
         ("I14",), orders, {"version": st.integers(0, 9), "value": st.integers(0, 99)}, 4
     ),
-    "policies that cannot be": Property(("I9",), flaws, {"place": st.integers(0, len(WRONG) - 1)}, 12),
+    "invalid policies": Property(("I9",), flaws, {"place": st.integers(0, len(WRONG) - 1)}, 12),
 }

@@ -149,7 +149,7 @@ def _expected(
 
 
 SERVERS: Mapping[str, Property] = {
-    "a server that is followed": Property(
+    "steered limits": Property(
         ("I4",),
         follows,
         {

@@ -175,7 +175,7 @@ SETTINGS: Mapping[str, Property] = {
         },
         12,
     ),
-    "settings that cannot be": Property(
+    "invalid settings": Property(
         ("I14",),
         refused,
         {"place": st.integers(0, len(WRONG) - 1), "beside": st.integers(0, len(GOOD) - 1)},

@@ -361,7 +361,7 @@ TREES = st.recursive(LEAVES, lambda inner: st.lists(inner, min_size=1, max_size=
 
 STAGES: Mapping[str, Property] = {
     "groups of errors": Property(("I15",), tells_of_groups, {"tree": TREES, "rounds": st.integers(1, 3)}, 0.6),
-    "what strangers cancel": Property(
+    "foreign cancellations": Property(
         ("I15",),
         minds_no_stranger,
         {
@@ -371,7 +371,7 @@ STAGES: Mapping[str, Property] = {
         },
         0.3,
     ),
-    "tasks that are left behind": Property(
+    "leftover tasks": Property(
         ("I4", "I9", "I15"),
         leaves_no_call_behind,
         {
@@ -382,7 +382,7 @@ STAGES: Mapping[str, Property] = {
         0.4,
         known=[{"lasts": 1.0, "later": [0.0, 0.0, 1.5], "rounds": 2}],
     ),
-    "priorities that a server is told": Property(
+    "priorities for servers": Property(
         ("I9",),
         tells_priorities,
         {
