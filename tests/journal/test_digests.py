@@ -242,7 +242,7 @@ def test_what_a_function_has_remembered_is_no_change(tmp_path: Path) -> None:
     assert function_digest(module.short) == before
 
 
-# What the score of a task uses, in ``task.py`` and, after ===, in ``rub.py``; ? is what changes.
+# Sources that a score uses, in ``task.py`` and, after ===, in ``rub.py``; ? marks the value that changes.
 USED: dict[str, str] = {
     "a closure's mapping": "def make(w):\n  def score(s, o): return w['a']\n  return score\nscore = make({'a': ?})",
     "a closure's list": "def make(w):\n  def score(s, o): return w[0]\n  return score\nscore = make([?])",
@@ -272,7 +272,7 @@ USED: dict[str, str] = {
     "a class's number": "class E:\n  a = ?\ndef score(s, o): return E.a",
 }
 
-# What changes while a run goes on: the digest is the same before and after a call, and in another copy.
+# Values that change during a run: the digest is the same before and after a call, and in another copy.
 FILLED: dict[str, str] = {
     "a mapping": "SEEN = {}\ndef score(s, o):\n  SEEN[o] = 1\n  return 1",
     "a mapping of lists": "SEEN = {'a': []}\ndef score(s, o):\n  SEEN['a'].append(o)\n  return 1",

@@ -409,7 +409,7 @@ async def together(*clients: Client) -> None:
 
 
 async def test_identical_requests_are_asked_once(cache: ResponseCache) -> None:
-    """One request is paid; the others get its reply for free."""
+    """One request is paid; the others get its reply at no cost."""
     upstream = ScriptedModel([PAID], delay=5)
     clients = [Client(model) for model in 10 * [CachedModel(upstream, cache)]]
     await together(*clients)

@@ -30,7 +30,7 @@ LONG = 200
 """Texts of at least this many characters are stored apart, under their hash."""
 
 LARGE = 10_000
-"""Bits of the largest integer that is stored in decimal, of which Python reads at most 4,300 digits."""
+"""Bits of the largest integer that is stored in decimal: Python reads at most 4,300 digits."""
 
 OWN = ("long", "tuple", "dict", "set", "frozenset", "bytes", "enum", "float", "int")
 """Tags that do not name a class."""

@@ -79,7 +79,7 @@ def _begin(
     spent: Mapping[str, float],
     tested: Mapping[str, float],
 ) -> None:
-    """Write a journal that holds only what the run begins with; of what is ``spent``, tests have cost ``tested``."""
+    """Write a journal that holds only the start of a run: tests cost ``tested`` of the amounts ``spent``."""
     path.unlink(missing_ok=True)
     store = Store(path, create=True)
     try:

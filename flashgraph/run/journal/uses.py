@@ -1,7 +1,7 @@
-"""What the source of a user's file does with its names: which it only reads, and how it defines them.
+"""Find the names that a user's file only reads, and how it defines them.
 
-A digest of a function covers the values that the function reads.  A value that changes during a run, such as a cache or
-a counter, must not be part of the digest: a resumed run would not recognise its own task.
+A digest of a function covers the values that the function reads.  It must not cover a value that changes during a run,
+such as a cache or a counter.  Otherwise a resumed run would not recognise its own task.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MAKERS = ("__init__", "__new__", "__attrs_post_init__", "__post_init__", "__sets
 READING = (
     ast.Attribute, ast.Subscript, ast.Compare, ast.BinOp, ast.BoolOp, ast.UnaryOp, ast.FormattedValue, ast.If, ast.IfExp
 )  # fmt: skip
-"""What reads the names in it; an attribute or an item of which is changed is seen by itself."""
+"""Nodes that only read their names; `_changed` finds changes of attributes and items separately."""
 
 
 @attrs.frozen
@@ -59,7 +59,7 @@ class Uses:
         return name in self.rebound or (not constant and name in self.changed)
 
     def beside(self, other: Uses) -> Uses:
-        """Return these uses with what another file, which uses the same objects, changes."""
+        """Return these uses with the changes by another file that uses the same objects."""
         return attrs.evolve(self, changed=self.changed | other.changed)
 
 
@@ -99,7 +99,7 @@ def _uses(text: str) -> Uses:
 
 
 def _assignments(tree: ast.Module) -> Iterator[tuple[ast.stmt, set[str]]]:
-    """Each assignment at the top of a file, with the names that it binds."""
+    """Yield each assignment at the top of a file, with the names that it binds."""
     for statement in tree.body:
         targets: list[ast.expr] = []
         if isinstance(statement, ast.Assign):
@@ -115,8 +115,11 @@ def _read_in(statement: ast.stmt) -> tuple[str, ...]:
 
 
 def _changed(tree: ast.Module) -> tuple[set[str], set[str]]:
-    """Names and attributes whose objects are changed, or handed to somebody who may change them; and attributes that
-    are set by another function than a constructor."""
+    """Return two sets of names.
+
+    The first has names and attributes whose objects the file changes, or passes to code that may change them.  The
+    second has attributes that a function other than a constructor sets.
+    """
     changed: set[str] = set()
     stored: set[str] = set()
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
@@ -141,12 +144,12 @@ def _name(node: ast.Name | ast.Attribute) -> str:
 
 
 def _reads(node: ast.Subscript | ast.Attribute) -> bool:
-    """Whether a call of this leaves what stands before its last dot as it is."""
+    """Return whether a call of this method leaves its object as it is."""
     return isinstance(node, ast.Attribute) and node.attr in READERS
 
 
 def _chain(node: ast.expr) -> Iterator[str]:
-    """The names in ``a.b[c].d`` of which a part is changed."""
+    """Yield the names in ``a.b[c].d`` whose parts are changed."""
     while isinstance(node, ast.Attribute | ast.Subscript):
         if isinstance(node, ast.Attribute):
             yield node.attr
@@ -156,7 +159,7 @@ def _chain(node: ast.expr) -> Iterator[str]:
 
 
 def _harmless(node: ast.Name | ast.Attribute, parent: ast.AST | None, function: str) -> bool:
-    """Whether a name, or an attribute, is given its first value or only read where it stands."""
+    """Return whether a name or an attribute gets its first value here, or is only read."""
     if isinstance(node.ctx, ast.Store):
         return (isinstance(node, ast.Name) or function in MAKERS) and not isinstance(parent, ast.AugAssign)
     if isinstance(parent, ast.Call):

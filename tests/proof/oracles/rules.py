@@ -213,7 +213,7 @@ def scattered(window: int, streaks: Sequence[int], keyed: bool) -> None:
 
 
 def sampled(strata: Sequence[int], members: int, seed: int) -> None:
-    """I8: the sample has the right number of different members, and the same number of each stratum in every draw.
+    """I8: the sample has the right number of distinct members, and the same number of each stratum in every draw.
 
     Members of stratum 1 are due `RARER` times later than those of stratum 0, which are spread evenly; among equals
     stratum 0 comes first.
