@@ -33,7 +33,7 @@ def seed(at: fg.Draw) -> Candidate:
     return Candidate(dict(at.task.seed), len(at.task.val))
 
 
-@graph.source(reads=beam)
+@graph.source(reads=beam, focus=False)
 def pick(at: fg.Draw[Archive]) -> Draft | None:
     """Pick one of the best texts and a new minibatch."""
     best = sorted(at.view.artifacts.values(), key=lambda a: -(a.score or 0.0))[: at[width]]

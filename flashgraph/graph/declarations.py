@@ -233,11 +233,15 @@ class Declarations:
         stream: Literal["keyed", "sequential"] = "keyed",
         cursor: Any = None,
         evidence: bool = False,
+        window: int | None = None,
+        focus: bool = True,
     ) -> Source[Any]:
         name = body_name(name, body)
         pool = self._pool_name(f"source {name!r}", reads)
         place = Place.of_caller()
-        spec = SourceSpec(name, body, place, pool, rounds, stream, cursor, evidence, localns=_locals_of_caller())
+        spec = SourceSpec(
+            name, body, place, pool, rounds, stream, cursor, evidence, window, focus, localns=_locals_of_caller()
+        )
         return Source(self.add(spec), self)
 
 

@@ -138,6 +138,9 @@ class Graph(Declarations):
             cursor: The first value of ``at.cursor``: small immutable state that each emission hands to the next.
             evidence: Whether its rounds try artifacts of the pool on more samples.  Such a source goes before the
                 others, sees the whole pool whatever ``focus`` says, and may use the ``reserve`` of the schedule.
+            window: Rounds of this source that may be open at once, at most, under every schedule; 1 for an algorithm
+                whose next step needs the last one's result.
+            focus: False to show it the whole pool always, where a schedule would narrow the view to the best line.
         """
         decorator: SourceDecorator[Any] = SourceDecorator(self, self._known("source", options, SOURCE_OPTIONS))
         return decorator if body is None else decorator(body)

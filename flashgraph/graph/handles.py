@@ -113,6 +113,8 @@ class SourceOptions(TypedDict, total=False):
     stream: Literal["keyed", "sequential"]
     cursor: Any
     evidence: bool
+    window: int | None
+    focus: bool
 
 
 class StageOptions(TypedDict, total=False):

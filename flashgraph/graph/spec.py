@@ -91,7 +91,8 @@ class PoolSpec:
 class SourceSpec:
     """A source.  ``rounds`` bounds its emissions (None: no bound), ``stream`` names the random stream of its draws.
 
-    ``evidence`` is True if its rounds try artifacts of the pool on more samples.
+    ``evidence`` is True if its rounds try artifacts of the pool on more samples.  ``window`` bounds its open rounds
+    under every schedule, and ``focus`` says whether a schedule may narrow its view to the pool's best line.
     """
 
     name: str
@@ -102,6 +103,8 @@ class SourceSpec:
     stream: Literal["keyed", "sequential"] = "keyed"
     cursor: Any = None
     evidence: bool = False
+    window: int | None = None
+    focus: bool = True
     prefix: str = ""
     localns: Mapping[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
     kind: Literal["source"] = "source"

@@ -18,7 +18,7 @@ from flashgraph.policies.failure import FailAbove
 from flashgraph.policies.order import Discriminative
 from flashgraph.policies.schedule import Schedule
 from flashgraph.policies.settings import apply_settings, schedule_of
-from flashgraph.run.plan import EdgePlan, Plan, StagePlan, compile_plan
+from flashgraph.run.plan import EdgePlan, Plan, StagePlan, compile_plan, window_of
 
 __all__ = ["explain"]
 
@@ -123,7 +123,11 @@ def _source(source: SourceSpec, graph: Description, schedule: Schedule) -> str:
     elif schedule.serial:
         bound = "one at a time"
     else:
-        bound = f"at most {schedule.window} open at once"
+        bound = f"at most {window_of(source, schedule)} open at once"
+    if not schedule.serial and source.window is not None:
+        bound += f" (its own window={source.window})"
+    if not source.focus:
+        bound += ", each on a view of the whole pool"
     return f"{node.name}{reads} starts rounds with {with_article(node.gives)}, {bound}."
 
 

@@ -33,7 +33,7 @@ from flashgraph.policies.release import everyone
 from flashgraph.policies.schedule import Schedule
 from flashgraph.policies.staleness import Accept, accept, without_overlap
 
-__all__ = ["EdgePlan", "Plan", "StagePlan", "compile_plan"]
+__all__ = ["EdgePlan", "Plan", "StagePlan", "compile_plan", "window_of"]
 
 DEFAULT_CAPACITY = 64
 SYNC_WORKERS = 1
@@ -126,6 +126,10 @@ class Plan:
     def graph(self) -> GraphSpec:
         return self.checked.spec
 
+    def window_of(self, source: SourceSpec) -> int:
+        """Return how many rounds of ``source`` may be open at once."""
+        return window_of(source, self.schedule)
+
     def params_of(self, node: SourceSpec | StageSpec | None) -> Mapping[str, Any]:
         """Return the parameters by a node's own names for them: those of an included graph have a prefix."""
         prefix = "" if node is None else node.prefix
@@ -161,6 +165,11 @@ class Capacity:
         return attrs.evolve(plan, stages=stages, limits=limits, endpoints=self.endpoints, services=self.services)
 
 
+def window_of(source: SourceSpec, schedule: Schedule) -> int:
+    """Return how many rounds of ``source`` may be open at once: the smaller bound of graph and schedule."""
+    return schedule.window if source.window is None else min(source.window, schedule.window)
+
+
 def compile_plan(
     checked: CheckedGraph,
     schedule: Schedule,
@@ -180,7 +189,7 @@ def compile_plan(
     graph = checked.spec
     policies = _limits(limits)
     services = services or {name: {name: 1.0} for name in policies}
-    loops = loop_capacity(graph, {s.name: schedule.window for s in graph.sources})
+    loops = loop_capacity(graph, {s.name: window_of(s, schedule) for s in graph.sources})
     edges = {edge.name: _edge(edge, schedule, loops.get(edge.name, 0)) for edge in graph.edges}
     return Plan(
         checked=checked,

@@ -75,7 +75,7 @@ class Sources:
             source.drawing is not None
             or source.exhausted
             or source.name in self.closed
-            or self.open_rounds(source.name) >= self._plan.schedule.window
+            or self.open_rounds(source.name) >= self._plan.window_of(spec)
         ):
             return False
         if spec.rounds is not None and source.emissions >= spec.rounds:
@@ -108,7 +108,8 @@ class Sources:
         It is narrowed to the best line for the schedule's share of emissions, while other rounds are open.
         """
         source.ended = self._flow.rounds.ended[source.name]
-        share = 0.0 if self._plan.sources[source.name].evidence else self._plan.schedule.focus
+        spec = self._plan.sources[source.name]
+        share = self._plan.schedule.focus if spec.focus and not spec.evidence else 0.0
         beside = share > 0 and not source.widen and self.open_rounds(source.name) > 0
         source.narrowed = (
             beside and random.Random(f"{self._seed}/focus/{source.name}/{source.emissions}").random() < share

@@ -121,14 +121,15 @@ def windows(log: Log) -> Check:
     holding: dict[int, set[int]] = defaultdict(set)
     flying: Counter[str] = Counter()
     where: dict[int, str] = {}
-    window = log.plan.schedule.window
+    windows = {name: log.plan.window_of(spec) for name, spec in log.plan.sources.items()}
     limits = {name: policy.begin().limit for name, policy in log.plan.limits.items()}
     while True:
         i, event = yield
         if isinstance(event, ev.Emitted):
             source_of[event.round] = event.source
             mine = [r for r, held in holding.items() if held and source_of[r] == event.source]
-            log.expect(len(mine) < window, "I4", i, f"source {event.source} has {len(mine)} rounds open already")
+            said = f"source {event.source} has {len(mine)} rounds open already"
+            log.expect(len(mine) < windows[event.source], "I4", i, said)
         elif isinstance(event, ev.Created):
             round_of[event.item] = event.round
             if not event.late:

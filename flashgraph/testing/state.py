@@ -69,9 +69,9 @@ def _rounds_and_groups(machine: Machine) -> None:
         counts = (held[round_.id, False], held[round_.id, True])
         recorded = (round_.open, round_.late)
         _expect(recorded == counts, "I4", f"round {round_.id} counts {recorded} items (open, late), found {counts}")
-    for source in machine.plan.sources:
+    for source, spec in machine.plan.sources.items():
         mine = sum(held[r.id, False] > 0 for r in flow.rounds.open.values() if r.source == source)
-        _expect(mine <= machine.plan.schedule.window, "I4", f"source {source} has {mine} rounds open")
+        _expect(mine <= machine.plan.window_of(spec), "I4", f"source {source} has {mine} rounds open")
     if machine.plan.schedule.serial:
         drawn = sum(job.kind == "source" for job in machine.running)
         _expect(

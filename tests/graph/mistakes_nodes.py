@@ -589,7 +589,7 @@ def source_with_rounds_in_quotes() -> fg.Graph:
     """
 FILE: source option 'read' [unknown-option]
     found:    read=PoolNode(name='scores')
-    expected: one of cursor, evidence, name, reads, rounds, stream
+    expected: one of cursor, evidence, focus, name, reads, rounds, stream, window
     fix:      did you mean 'reads'?
 """
 )

@@ -388,3 +388,65 @@ def test_which_view_a_source_draws_from(focus: float, refuses: bool) -> None:
     if refuses and focus:
         # A source that found nothing is called again at once.
         assert all(seen[place + 1] == (1, False) for place, (_, narrow) in enumerate(seen) if narrow)
+
+
+@attrs.frozen
+class Wide(Log):
+    line: bool = False
+
+    def apply(self, event: fg.PoolEvent[str]) -> Wide:
+        return attrs.evolve(self, artifacts=Log.apply(self, event).artifacts)
+
+    def best(self) -> fg.Artifact | None:
+        return next(iter(self.artifacts.values()), None)
+
+    def focus(self) -> Wide:
+        return attrs.evolve(self, line=True)
+
+
+@pytest.mark.parametrize(("window", "most"), [(None, 4), (1, 1), (2, 2), (9, 4)])
+def test_a_source_bounds_its_open_rounds_and_its_focus(window: int | None, most: int, virtually: Virtually) -> None:
+    """The smaller of the graph's and the schedule's window holds; without focus it always sees the whole pool."""
+    graph = fg.Graph("bounded")
+    narrowed: list[bool] = []
+
+    pool = graph.pool("pool", Wide)
+
+    @graph.source(rounds=1)
+    def first(at: fg.Draw) -> str:
+        return "first"
+
+    @graph.source(reads=pool, rounds=12, window=window, focus=window is None)
+    def draw(at: fg.Draw[Wide]) -> str | None:
+        if not at.view.artifacts:
+            return None
+        narrowed.append(at.view.line)
+        return f"round {at.emission}"
+
+    @graph.stage
+    async def slow(text: str) -> str:
+        await anyio.sleep(1)
+        return text
+
+    graph.edge(first, pool)
+    graph.edge(draw, slow)
+    graph.edge(slow, pool)
+    result = watched(graph, virtually, schedule=fg.pipelined(4, focus=1.0), settings={"slow.workers": 8})
+    open_ = highest = 0
+    for event in result.events:
+        if isinstance(event, ev.Emitted) and event.source == "draw":
+            open_ += 1
+        elif isinstance(event, ev.Admitted) and open_:
+            open_ -= event.artifact != 0
+        highest = max(highest, open_)
+    assert highest == most
+    assert len(narrowed) == 12
+    assert any(narrowed) is (window is None)
+
+
+@pytest.mark.parametrize("window", [0, -1, "2"])
+def test_a_window_is_a_whole_number(window: Any) -> None:
+    graph = fg.Graph("bounded")
+    pool = graph.pool("pool", Log)
+    graph.edge(graph.source(lambda at: "x", name="draw", rounds=1, window=window), pool)
+    assert "not-positive" in {problem.code for problem in graph.check()}

@@ -99,6 +99,7 @@ def _node(node: NodeSpec, notes: Notes) -> NodeSpec:
         return attrs.evolve(
             node,
             rounds=_whole(note, "rounds", node.rounds),
+            window=_whole(note, "window", node.window),
             stream=_one_of(note, "bad-stream", "stream", node.stream, STREAMS) or "keyed",
         )
     return _stage(node, note)

@@ -238,6 +238,9 @@ def fingerprint(plan: Plan) -> tuple[dict[str, str], dict[str, str], dict[str, s
     policies["champion"], functions["champion"] = _champion(schedule.champion)
     if graph.result is not None:
         policies["result"] = graph.result
+    for source in graph.sources:
+        if source.window is not None or not source.focus:
+            policies[f"{source.name}.window"] = f"{source.window}, focus {source.focus}"
     return topology, functions, policies
 
 
