@@ -50,6 +50,14 @@ class MachineSnapshot:
     """Jobs that are done and whose results wait for room."""
     ranks: Mapping[int, Any]
     """By call that waits for a slot, its rank; the smallest goes first."""
+    in_flight: Mapping[int, str]
+    """By call in flight, its endpoint."""
+    settled: Mapping[str, float]
+    """By limit, the amounts that are spent."""
+    reserved: Mapping[str, float]
+    """By limit, the amounts that are reserved for work in flight."""
+    versions: Mapping[str, int]
+    """By pool, its version."""
     phase: str | None
     """In a serial run, the stage that may start work now."""
     adjust_at: float | None

@@ -151,7 +151,7 @@ def test_stopped_while_a_grant_is_written_down(schedule: str, fresh: Path) -> No
 
     async def act(run: Run) -> None:
         await anyio.sleep(3.0)
-        keep = run._driver._memory.keep
+        keep = run.memory.keep
 
         def kept(turn: Any, machine: Any) -> Callable[[], Awaitable[None]]:
             durable = keep(turn, machine)
@@ -164,7 +164,7 @@ def test_stopped_while_a_grant_is_written_down(schedule: str, fresh: Path) -> No
 
             return wait
 
-        run._driver._memory.keep = kept
+        run.memory.keep = kept
 
     first = here(CYCLIC, fresh, schedule=schedule, act=act)
     assert (first.status, first.spent.calls) == ("cancelled", answers(fresh, "sent").total())
