@@ -72,8 +72,8 @@ def read(text: str) -> None:
 
 def read_body(body: bytes) -> None:
     with suppress(Malformed):
-        said = Completion.of(parsed(body))
-        (said.text + said.thoughts).encode()
+        completion = Completion.of(parsed(body))
+        (completion.text + completion.thoughts).encode()
     Complaint.of_response(500, "", body).cut(100).encode()
 
 

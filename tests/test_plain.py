@@ -64,8 +64,8 @@ def plain(site: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
+    output: dict[str, Any] = json.loads(done.stdout)
+    return output
 
 
 def test_only_base_dependencies_are_there(plain: dict[str, Any]) -> None:
@@ -92,9 +92,9 @@ def test_every_module_but_the_testing_layers_can_be_imported(plain: dict[str, An
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help(command: str, plain: dict[str, Any]) -> None:
-    code, said = plain["help"][command]
+    code, output = plain["help"][command]
     assert code == 0
-    assert said.startswith(f"Usage: flashgraph {command}")
+    assert output.startswith(f"Usage: flashgraph {command}")
 
 
 EXTRA = {
@@ -114,14 +114,14 @@ EXTRA = {
 @pytest.mark.parametrize("name", LINES)
 def test_a_command(name: str, plain: dict[str, Any]) -> None:
     """A command works, or names the extra that it needs."""
-    code, said = plain["lines"][name]
-    assert "defect" not in said, said
-    assert "Traceback" not in said, said
+    code, output = plain["lines"][name]
+    assert "defect" not in output, output
+    assert "Traceback" not in output, output
     if name in EXTRA:
-        assert f"pip install 'flashgraph[{EXTRA[name]}]'" in said, said
+        assert f"pip install 'flashgraph[{EXTRA[name]}]'" in output, output
         assert code in (1, 3)
     else:
-        assert code == 0, said
+        assert code == 0, output
 
 
 @pytest.mark.parametrize(

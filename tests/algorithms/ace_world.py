@@ -99,12 +99,12 @@ class World:
         tries = int(learned[1]) + 1 if learned else 0
         split, index = re.findall(r"case (train|val)-(\d+)", prompt)[-1]
         right = tries >= self.cases(split)[int(index)].needs or key % 7 == 0
-        said = "right" if right else f"wrong-{min(tries, 3)}"
+        final = "right" if right else f"wrong-{min(tries, 3)}"
         cited = _some(key, _listed(prompt) + list(IDS[:6]), 3)
         if key % 5 == 0:
-            return f"I follow [{cited[0]}].\nFinal answer: {said}"
+            return f"I follow [{cited[0]}].\nFinal answer: {final}"
         reasoning = f"as {cited[-1]} says"
-        return json.dumps({"reasoning": reasoning, "bullet_ids": cited[:2], "final_answer": said})
+        return json.dumps({"reasoning": reasoning, "bullet_ids": cited[:2], "final_answer": final})
 
     def _reflect(self, prompt: str) -> str:
         key = digest(self.number, prompt)

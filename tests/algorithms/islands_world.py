@@ -163,8 +163,8 @@ class World:
 
     def task(self) -> fg.Task:
         def score(sample: Check, value: Any) -> fg.Score:
-            told = " ".join(f"fb-{g}" for g in value["missing"])
-            return fg.Score(value["share"], told, {"speed": value["speed"]})
+            named = " ".join(f"fb-{g}" for g in value["missing"])
+            return fg.Score(value["share"], named, {"speed": value["speed"]})
 
         def checks(split: str) -> list[Check]:
             return [Check("main", {"split": split, "index": i}) for i in range(len(self.needs[split]))]

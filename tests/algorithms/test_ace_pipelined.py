@@ -59,8 +59,8 @@ def _training_is_whole(world: World, done: Finished, batch: int) -> None:
     """Check that every sample was used, and that a snapshot holds the lessons of all."""
     train, params = len(world.task().train), world.params
     epochs = params["epochs"] if params["mode"] == "offline" else 1
-    asked = [e for e in done.result.events if isinstance(e, ev.Created) and e.edge == "select->generate"]
-    members = sum(e.group is not None for e in asked)
+    created = [e for e in done.result.events if isinstance(e, ev.Created) and e.edge == "select->generate"]
+    members = sum(e.group is not None for e in created)
     assert members == train * epochs
     assert batch > 1 or done.playbook.trained == members
     if params["mode"] == "online":

@@ -74,40 +74,40 @@ def test_two_copies_in_one_graph() -> None:
 
     The first has 3 shares of 6 records and a join, the second 2 shares of the 4 resulting words, once each, and a join.
     """
-    graph, asked = twice(), list[tuple[str, str]]()
+    graph, requests = twice(), list[tuple[str, str]]()
 
     def model(role: str) -> Any:
         def answer(messages: Sequence[fg.Message]) -> str:
-            asked.append((role, messages[-1]["content"]))
-            return "so it is then" if "join" in asked[-1][1] else f"{role} {len(asked)}"
+            requests.append((role, messages[-1]["content"]))
+            return "so it is then" if "join" in requests[-1][1] else f"{role} {len(requests)}"
 
         return answer
 
     assert graph.check() == ()
     result = fg.run(graph, TASK, models={r: model(r) for r in ("scribe", "judge")}, schedule="lockstep")
     assert result.status == "completed", result.reason
-    assert [(role, prompt.partition("\n")[0]) for role, prompt in asked] == [
+    assert [(role, prompt.partition("\n")[0]) for role, prompt in requests] == [
         *[("scribe", "Brief 0, think:")] * 3,
         ("scribe", "Brief 0, join:"),
         *[("judge", "Judge:")] * 2,
         ("judge", "Settle:"),
     ]
-    assert all(prompt.count("record 0.") == 6 for _, prompt in asked[:3])
-    assert asked[3][1] == "Brief 0, join:\nDraft 1:\nscribe 1\n\nDraft 2:\nscribe 2\n\nDraft 3:\nscribe 3"
-    judged = [word for _, prompt in asked[4:6] for word in prompt.split()[1:]]
+    assert all(prompt.count("record 0.") == 6 for _, prompt in requests[:3])
+    assert requests[3][1] == "Brief 0, join:\nDraft 1:\nscribe 1\n\nDraft 2:\nscribe 2\n\nDraft 3:\nscribe 3"
+    judged = [word for _, prompt in requests[4:6] for word in prompt.split()[1:]]
     assert sorted(judged) == sorted(["so", "it", "is", "then"])
 
 
 def test_fewer_than_four_records_are_one_call() -> None:
     """Fewer than four records take one call, whose answer is the insight."""
-    asked = list[str]()
+    requests = list[str]()
 
     def answer(messages: Sequence[fg.Message]) -> str:
-        asked.append(messages[-1]["content"])
+        requests.append(messages[-1]["content"])
         return "x"
 
     fg.run(alone(1, 3), TASK, models={"reflection": answer}, schedule="lockstep")
-    assert asked == ["Brief 0, think:\nrecord 0.0\n\nrecord 0.1\n\nrecord 0.2"]
+    assert requests == ["Brief 0, think:\nrecord 0.0\n\nrecord 0.1\n\nrecord 0.2"]
 
 
 def test_wrong_edges_into_the_part() -> None:

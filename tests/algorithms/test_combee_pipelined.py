@@ -22,7 +22,7 @@ from tests.algorithms.combee_world import World, check_dealt, digest, watched
 WORLDS = (6, 8, 9)
 
 
-def said(messages: Sequence[Mapping[str, str]]) -> str:
+def prompt_of(messages: Sequence[Mapping[str, str]]) -> str:
     return messages[-1]["content"]
 
 
@@ -48,9 +48,9 @@ def in_gepa(number: int, backend: str = "trio", loses: int = 0) -> tuple[fg.Resu
     world, dealt = World(number), list[Shuffled]()
 
     def reflect(messages: Sequence[fg.Message]) -> str:
-        if loses and digest(said(messages)) % loses == 0:
+        if loses and digest(prompt_of(messages)) % loses == 0:
             raise RequestFailed("refused")
-        return world.reflect(said(messages))
+        return world.reflect(prompt_of(messages))
 
     result = check_algorithm(
         watched(combee.graph, "reflection.shuffle", dealt),
@@ -70,9 +70,9 @@ def in_ace(number: int, backend: str = "trio", loses: int = 0) -> tuple[fg.Resul
 
     def model(role: str) -> Callable[[Sequence[fg.Message]], str]:
         def answer(messages: Sequence[fg.Message]) -> str:
-            if role == "curator" and loses and digest(said(messages)) % loses == 0:
+            if role == "curator" and loses and digest(prompt_of(messages)) % loses == 0:
                 raise RequestFailed("refused")
-            return world.reply(role, said(messages))
+            return world.reply(role, prompt_of(messages))
 
         return answer
 

@@ -26,22 +26,22 @@ class Ran:
     """The insights by the brief's number, each brief's requests, and the run."""
 
     found: dict[int, str]
-    asked: list[str]
+    prompts: list[str]
     result: fg.Result
 
     def joined(self, number: int) -> list[str]:
         """Return the drafts that were joined for a brief, in order."""
-        (prompt,) = (p for p in self.asked if p.startswith(f"Brief {number}, join"))
+        (prompt,) = (p for p in self.prompts if p.startswith(f"Brief {number}, join"))
         return prompt.splitlines()[2::3]
 
 
 def ran(trouble: Callable[[int, int], Awaitable[None]], records: int = 16, schedule: str = "pipelined") -> Ran:
     """Run four briefs. Reflection i on brief n takes a second and then ``trouble(n, i)``; it answers "n.i"."""
-    times, asked = Counter[str](), list[str]()
+    times, prompts = Counter[str](), list[str]()
 
     async def model(messages: Sequence[fg.Message]) -> str:
         prompt = messages[-1]["content"]
-        asked.append(prompt)
+        prompts.append(prompt)
         head = prompt.partition("\n")[0]
         times[head] += 1
         number, share = int(head.split()[1].strip(",")), times[head]
@@ -56,7 +56,7 @@ def ran(trouble: Callable[[int, int], Awaitable[None]], records: int = 16, sched
         async with fg.open_run(alone(BRIEFS, records), TASK, models=models, schedule=schedule, settle=settle) as run:
             result = await run.wait()
             check_invariants(result.events, run.machine.plan, fg.Budget())
-            return Ran(run.machine.pools["found"].value.texts, asked, result)
+            return Ran(run.machine.pools["found"].value.texts, prompts, result)
 
     return run_virtually(main)
 
@@ -139,6 +139,6 @@ def test_if_all_fail_the_round_ends_and_the_run_continues(schedule: str) -> None
     run = ran(on(1, 1, 2, 3, 4), schedule=schedule)
     assert run.result.status == "completed"
     assert run.found == {n: text for n, text in EVERY.items() if n != 1}
-    assert not any(prompt.startswith("Brief 1, join") for prompt in run.asked)
+    assert not any(prompt.startswith("Brief 1, join") for prompt in run.prompts)
     ended = [e for e in run.result.events if isinstance(e, ev.RoundEnded)]
     assert sorted(e.round for e in ended) == list(range(BRIEFS))

@@ -71,6 +71,6 @@ def test_its_page_shows_it_as_it_is(name: str) -> None:
     assert f"({picture})" in (ROOT / "docs" / "algorithms" / DRAWN[name]).read_text(encoding="utf-8")
     drawn = (ROOT / "docs" / "algorithms" / picture).read_text(encoding="utf-8")
     described = describe(load_graph(name))
-    said = {node.name for node in described.nodes} | {line for link in described.links for line in link.policies}
-    missing = {text for text in said if f"<!-- {text} -->" not in drawn}
+    shown = {node.name for node in described.nodes} | {line for link in described.links for line in link.policies}
+    missing = {text for text in shown if f"<!-- {text} -->" not in drawn}
     assert not missing

@@ -104,9 +104,9 @@ class Published:
             self.fail(island, (move.kind, (), ()))
             return
         child = carried_out(parent.code, move)
-        shares, told = self.evaluate(child, "train")
+        shares, notes = self.evaluate(child, "train")
         if sum(shares) / len(shares) < self.p["threshold"]:
-            self.fail(island, ("below", told, tuple(added(parent.code, child))))
+            self.fail(island, ("below", notes, tuple(added(parent.code, child))))
             return
         self.admit(island, self.member(child, parent.code))
 
@@ -125,20 +125,20 @@ class Published:
         size = len(self.world.needs[split])
         self.evaluations.append((code, split, tuple(range(size))))
         scores: list[float] = []
-        told: list[str] = []
+        notes: list[str] = []
         for i in range(size):
             try:
                 value = self.world.ran(code, split, i)
             except CandidateFailed as failure:
                 scores.append(0.0)
-                told += tokens(str(failure))
+                notes += tokens(str(failure))
                 continue
             scores.append(0.0 if value == "junk" else value["share"])
-            told += [] if value == "junk" else [f"fb-{g}" for g in value["missing"]]
-        return scores, tuple(sorted(told))
+            notes += [] if value == "junk" else [f"fb-{g}" for g in value["missing"]]
+        return scores, tuple(sorted(notes))
 
     def member(self, code: str, parent: str | None) -> Member:
-        scores, told = self.evaluate(code, "val")
+        scores, notes = self.evaluate(code, "val")
         bins, cell = self.p["bins"], []
         words, origin = (set(re.findall(r"\w+|[^\w\s]", text)) for text in (code, SEED))
         for feature in self.p["features"]:
@@ -149,7 +149,7 @@ class Published:
             else:
                 share = sum(self.speed(code, i) for i in range(len(scores))) / len(scores)
             cell.append(max(0, min(bins - 1, int(share * bins))))
-        return Member(code, parent, scores, told, tuple(cell))
+        return Member(code, parent, scores, notes, tuple(cell))
 
     def speed(self, code: str, index: int) -> float:
         try:

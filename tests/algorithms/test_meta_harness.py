@@ -209,7 +209,7 @@ def never(messages: Sequence[Message]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"seed": {"program": "x = 1"}}, "its seed program cannot be a harness: it defines no class MemorySystem"),
         ({"train": ["no answer"]}, "train sample 0 ('no answer') has no answer"),
@@ -217,7 +217,7 @@ def never(messages: Sequence[Message]) -> str:
     ],
 )
 @pytest.mark.parametrize("schedule", ["lockstep", "pipelined"])
-def test_bad_input_costs_nothing(changes: dict[str, Any], said: str, schedule: str) -> None:
+def test_bad_input_costs_nothing(changes: dict[str, Any], message: str, schedule: str) -> None:
     """The run ends with an error that names the thing, before any model is called."""
     task = attrs.evolve(
         World(1).task(), **{"train": [Sample("a", "train", 0, "red")], "val": [Sample("a", "val", 0, "red")], **changes}
@@ -231,7 +231,7 @@ def test_bad_input_costs_nothing(changes: dict[str, Any], said: str, schedule: s
         resources={"sandbox": StandInSandbox()},
     )
     assert result.status == "failed"
-    assert said in result.reason
+    assert message in result.reason
     assert "Fix:" in result.reason
     assert result.spent.calls == 0
 

@@ -110,7 +110,7 @@ def numbers(result: fg.Result) -> list[float]:
     return found
 
 
-def said(result: fg.Result) -> str:
+def texts_of(result: fg.Result) -> str:
     """Return all reasons and feedback that a run recorded."""
     reasons = [e.reason for e in result.events if isinstance(e, JobEnded | Ended)]
     return "\n".join([*reasons, *(str(a.value) for a in result.artifacts)])
@@ -132,7 +132,7 @@ def test_an_odd_score_is_one_failed_sample(name: str) -> None:
     assert result.status in ("budget", "completed"), result.reason
     assert numbers(result)
     assert all(0 <= number <= 1 for number in numbers(result))
-    assert "DataError: task" in said(result)
+    assert "DataError: task" in texts_of(result)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -158,21 +158,21 @@ def test_scores_are_in_the_tasks_unit(name: str) -> None:
 def test_without_a_greatest_score_nothing_is_perfect(name: str, role: str) -> None:
     """Without bounds, a score over 1 is not perfect, so each proposal still has its reflections."""
     case = CASES[name]()
-    found, asked = case.task.score, list[str]()
+    found, prompts = case.task.score, list[str]()
 
     def score(sample: Any, output: Any) -> Any:
         one = found(sample, output)
         return attrs.evolve(one, value=2 + one.value)
 
     def reflect(messages: Sequence[Message]) -> str:
-        asked.append(messages[-1]["content"])
+        prompts.append(messages[-1]["content"])
         return case.models[role](messages)
 
     again = attrs.evolve(case, models={**case.models, role: reflect})
     result = again.run(fg.Budget(proposals=3), score=score, bounds=(float("-inf"), float("inf")))
     assert result.spent.proposals >= 1
     if role == "reflection":
-        assert len(asked) == result.spent.proposals
+        assert len(prompts) == result.spent.proposals
     else:
         # A sample that stays wrong is reflected on three times.
-        assert {n % ROUNDS for n in Counter(prompt.split("\n")[1] for prompt in asked).values()} == {0}
+        assert {n % ROUNDS for n in Counter(prompt.split("\n")[1] for prompt in prompts).values()} == {0}

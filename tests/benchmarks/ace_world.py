@@ -74,10 +74,10 @@ class AceWorld:
         return replies[role_of(prompt)](prompt)
 
     def generate(self, prompt: str) -> str:
-        told, _, case = prompt.rpartition("The case:")
+        context, _, case = prompt.rpartition("The case:")
         sample = self._sample(case)
-        right = self._stream("answer", told, str(sample)).random() < self.world.chance(told, sample)
-        used = [bullet for bullet, text in _LINE.findall(told) if set(rules_of(text)) & set(sample.needs)]
+        right = self._stream("answer", context, str(sample)).random() < self.world.chance(context, sample)
+        used = [bullet for bullet, text in _LINE.findall(context) if set(rules_of(text)) & set(sample.needs)]
         return json.dumps({"reasoning": "-", "bullet_ids": used, "final_answer": "right" if right else "wrong"})
 
     def reflect(self, prompt: str) -> str:

@@ -84,17 +84,17 @@ async def spread(url: str, requests: int, flight: int) -> None:
 
 async def model(url: str, requests: int, flight: int) -> None:
     """Run flashgraph's backend alone."""
-    asked = HttpModel(url, "sim", limit=flight)
+    given = HttpModel(url, "sim", limit=flight)
 
     async def one() -> None:
-        assert (await asked.complete(MESSAGES, {})).text
+        assert (await given.complete(MESSAGES, {})).text
 
-    async with asked.open():
+    async with given.open():
         await in_flight(one, requests, flight)
 
 
 @attrs.frozen
-class Asked:
+class Number:
     number: int
 
 
@@ -104,7 +104,7 @@ class Counted:
 
     artifacts: Mapping[int, fg.Artifact] = attrs.field(factory=dict)
 
-    def apply(self, event: fg.PoolEvent[Asked]) -> Counted:
+    def apply(self, event: fg.PoolEvent[Number]) -> Counted:
         return self
 
     def best(self) -> fg.Artifact | None:
@@ -120,13 +120,13 @@ def graph_of(requests: int) -> fg.Graph:
     counted = graph.pool("counted", Counted)
 
     @graph.source(rounds=requests)
-    def number(at: fg.Draw[None]) -> Asked:
-        return Asked(at.emission)
+    def number(at: fg.Draw[None]) -> Number:
+        return Number(at.emission)
 
     @graph.stage(llm="task")
-    async def call(asked: Asked, at: fg.Context) -> Asked:
+    async def call(given: Number, at: fg.Context) -> Number:
         assert (await at.llm(MESSAGES)).text
-        return asked
+        return given
 
     graph.edge(number, call)
     graph.edge(call, counted)
@@ -136,8 +136,8 @@ def graph_of(requests: int) -> fg.Graph:
 async def scheduled(url: str, requests: int, flight: int) -> None:
     """Run everything: the scheduler, its budget and events, and the backend."""
     task = fg.Task("calls", [0], [0], score=lambda sample, output: fg.Score(0.0))
-    asked = HttpModel(url, "sim", limit=flight)
-    options: dict[str, Any] = {"models": {"task": asked}, "schedule": fg.pipelined(window=flight)}
+    given = HttpModel(url, "sim", limit=flight)
+    options: dict[str, Any] = {"models": {"task": given}, "schedule": fg.pipelined(window=flight)}
     result = await fg.arun(graph_of(requests), task, budget=fg.Budget(calls=requests), **options)
     assert result.spent.calls == requests
 

@@ -126,8 +126,8 @@ def main(
     chosen = [k.strip() for k in kinds.split(",") if k.strip()] or list(HELD_OUT if held_out else FAMILY)
     ours: dict[str, tuple[str, dict[str, Any]]] = {}
     for name in variant or SCHEDULES[1:]:
-        schedule, _, asked = name.partition("?")
-        pairs = [pair.split("=", 1) for pair in asked.split("&") if pair]
+        schedule, _, query = name.partition("?")
+        pairs = [pair.split("=", 1) for pair in query.split("&") if pair]
         ours[name] = schedule, {"settings": dict(pairs)} if pairs else {}
     variants = {**{p: (p, {}) for p in PEERS}, "lockstep": ("lockstep", {}), **ours}
     with ProcessPoolExecutor(os.cpu_count()) as pool:

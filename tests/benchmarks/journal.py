@@ -49,12 +49,12 @@ def wordy(answer: Callable[[Sequence[Message]], str]) -> Callable[[Sequence[Mess
     """
     weights = [1 / (rank + 3) for rank in range(len(WORDS))]
 
-    def said(messages: Sequence[Message]) -> str:
+    def answered(messages: Sequence[Message]) -> str:
         stream = random.Random(repr(messages))
         words = int(699 * 4 / 7.2 * stream.lognormvariate(-0.405, 0.9))
         return f"{' '.join(stream.choices(WORDS, weights, k=words))}\n{answer(messages)}"
 
-    return said
+    return answered
 
 
 @attrs.frozen
@@ -92,10 +92,10 @@ def once(
     machines: list[Any] = []
     keep = JournalWriter.keep
 
-    def timed(self: JournalWriter, *told: Any) -> Any:
+    def timed(self: JournalWriter, *noted: Any) -> Any:
         begun = time.perf_counter()
         try:
-            return keep(self, *told)
+            return keep(self, *noted)
         finally:
             keeps.append((time.perf_counter() - begun) * 1e6)
 
@@ -180,16 +180,16 @@ def resuming(events: Sequence[int]) -> None:
     for wanted in events:
         with tempfile.TemporaryDirectory() as parent:
             folder = Path(parent) / "run"
-            told: list[Event] = []
+            noted: list[Event] = []
             world = World(seed=1)
             models = dict.fromkeys(("task", "reflection"), world.answer)
             options: dict[str, Any] = {"models": models, "folder": folder, "schedule": "pipelined"}
 
-            async def fill(wanted: int = wanted, told: list[Event] = told, options: Any = options) -> None:
+            async def fill(wanted: int = wanted, noted: list[Event] = noted, options: Any = options) -> None:
                 async with fg.open_run("gepa", World(seed=1).task(), budget=fg.Budget(calls=10**6), **options) as run:
                     async for event in run:
-                        told.append(event)
-                        if len(told) >= wanted:
+                        noted.append(event)
+                        if len(noted) >= wanted:
                             run.stop()
 
             anyio.run(fill)
@@ -209,7 +209,7 @@ def resuming(events: Sequence[int]) -> None:
             (turns,) = db.execute("SELECT count(*) FROM turns").fetchone()
             db.close()
             click.echo(
-                f"| {len(told):,} | {turns:,} | {size / 1e6:.1f} MB | {taken:.2f} s | {taken / len(told) * 1e6:.0f} |"
+                f"| {len(noted):,} | {turns:,} | {size / 1e6:.1f} MB | {taken:.2f} s | {taken / len(noted) * 1e6:.0f} |"
             )
 
 

@@ -66,8 +66,8 @@ class _Server:
 
         async def llm(messages: str | Sequence[Message], **params: Any) -> Reply:
             self.calls += 1
-            asked = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
-            return await self.model.complete(asked, params)
+            sent = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+            return await self.model.complete(sent, params)
 
         async def batch() -> float:
             limit = anyio.CapacityLimiter(self.workers)

@@ -92,8 +92,8 @@ class _OverHttp(_Server):
     async def _asked(self, messages: str | Sequence[Message], **params: Any) -> Reply:
         with self._counting:
             self.calls += 1
-        asked = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
-        body = {"model": "sim", "messages": asked, **params}
+        sent = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        body = {"model": "sim", "messages": sent, **params}
         response = self._client.post(f"{self._url}/v1/chat/completions", json=body)
         response.raise_for_status()
         reply = response.json()

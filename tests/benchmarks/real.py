@@ -56,8 +56,8 @@ class _Adapter:
 
     async def _llm(self, messages: Any, **params: Any) -> fg.Reply:
         self.calls += 1
-        asked = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
-        return await self._model.complete(asked, params)
+        sent = [{"role": "user", "content": messages}] if isinstance(messages, str) else messages
+        return await self._model.complete(sent, params)
 
     def side_by_side(self, works: Sequence[Callable[[], Awaitable[Any]]]) -> list[Any]:
         async def together() -> list[Any]:

@@ -60,7 +60,7 @@ CONFIGURATIONS: Mapping[str, Configuration] = {
 
 
 @attrs.frozen
-class Asked:
+class Measurement:
     """One run: a configuration, its seed, seconds on the wall clock, and the server's speed relative to the profile."""
 
     name: str
@@ -69,7 +69,7 @@ class Asked:
     speed: float
 
     @property
-    def told(self) -> Configuration:
+    def configuration(self) -> Configuration:
         return CONFIGURATIONS[self.name]
 
 
@@ -83,34 +83,35 @@ class Counts:
         return cls(mean(c.calls for c in found), mean(c.proposals for c in found))
 
 
-def predicted(asked: Asked) -> Counts:
+def predicted(plan: Measurement) -> Counts:
     """Return the counts of the forecast."""
-    told, profile = asked.told, PROFILES["vllm"].faster(asked.speed)
+    configuration, profile = plan.configuration, PROFILES["vllm"].faster(plan.speed)
     profiles = {"task": profile, "reflection": profile}
     simulation = Simulation(
-        "gepa", profiles, told.schedule, told.settings, asked.seconds / 60, asked.seed, told.limit
+        "gepa", profiles, configuration.schedule, configuration.settings, plan.seconds / 60, plan.seed,
+        configuration.limit,
     )  # fmt: skip
     found = run_virtually(partial(forecast, simulation, settle, Scene.of_world(WORLD)), "asyncio")
     return Counts(found.calls, found.proposals)
 
 
-def server(asked: Asked) -> SimServer:
-    return SimServer(SimModel(PROFILES["vllm"].faster(asked.speed), WORLD.answer, asked.seed))
+def server(plan: Measurement) -> SimServer:
+    return SimServer(SimModel(PROFILES["vllm"].faster(plan.speed), WORLD.answer, plan.seed))
 
 
-def measured(asked: Asked) -> Counts:
+def measured(plan: Measurement) -> Counts:
     """Return the counts of a run on the wall clock, started as a user would start it."""
-    with serving(partial(server, asked)) as url:
-        model = f"vllm:{url}#sim?limit={asked.told.limit}"
+    with serving(partial(server, plan)) as url:
+        model = f"vllm:{url}#sim?limit={plan.configuration.limit}"
         _all_there.wait()
         spent = fg.run(
             "gepa",
             WORLD.task(),
             models={"task": model, "reflection": model},
-            schedule=asked.told.schedule,
-            settings=expanded(load_graph("gepa").spec, asked.told.settings),
-            budget=fg.Budget(seconds=asked.seconds),
-            seed=asked.seed,
+            schedule=plan.configuration.schedule,
+            settings=expanded(load_graph("gepa").spec, plan.configuration.settings),
+            budget=fg.Budget(seconds=plan.seconds),
+            seed=plan.seed,
         ).spent
     return Counts(spent.calls, spent.proposals)
 
@@ -128,14 +129,14 @@ def compared(seconds: float, speed: float) -> dict[str, tuple[Counts, Counts]]:
     """Return the forecast and measurement of each configuration, means over its seeds."""
     spawn = get_context("spawn")
     every = {
-        name: [Asked(name, seed, seconds, speed) for seed in range(told.seeds)]
-        for name, told in CONFIGURATIONS.items()
+        name: [Measurement(name, seed, seconds, speed) for seed in range(configuration.seeds)]
+        for name, configuration in CONFIGURATIONS.items()
     }  # fmt: skip
-    asked = [one for some in every.values() for one in some]
-    with ProcessPoolExecutor(len(asked), spawn, _join, (spawn.Barrier(len(asked)),)) as pool:
-        real = dict(zip(asked, pool.map(measured, asked), strict=True))
+    plans = [one for some in every.values() for one in some]
+    with ProcessPoolExecutor(len(plans), spawn, _join, (spawn.Barrier(len(plans)),)) as pool:
+        real = dict(zip(plans, pool.map(measured, plans), strict=True))
     with ProcessPoolExecutor(os.cpu_count(), spawn) as pool:
-        ours = dict(zip(asked, pool.map(predicted, asked), strict=True))
+        ours = dict(zip(plans, pool.map(predicted, plans), strict=True))
     return {
         name: (Counts.mean([ours[one] for one in some]), Counts.mean([real[one] for one in some]))
         for name, some in every.items()

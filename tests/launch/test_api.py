@@ -132,12 +132,12 @@ def test_seconds_are_a_hard_limit_on_the_runs_clock() -> None:
 
 def test_a_dead_model_stops_the_run_with_its_results() -> None:
     """A fatal model error ends the run as failed, and the result has what was admitted before."""
-    asked = 0
+    count = 0
 
     def dies(messages: Sequence[fg.Message]) -> str:
-        nonlocal asked
-        asked += 1
-        if asked > 40:
+        nonlocal count
+        count += 1
+        if count > 40:
             raise fg.ModelUnavailable("the server went away. Fix: start it again.")
         return knows(messages)
 
@@ -199,7 +199,7 @@ def test_everything_exported_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "expected"),
     [
         ({"modles": {}}, "modles={}: a run has no such option; did you mean 'models'?\nFix: one of models, schedule, "),
         ({"bugdet": fg.Budget()}, "did you mean 'budget'?"),
@@ -207,7 +207,7 @@ def test_everything_exported_exists() -> None:
         ({"zzz": 1}, "zzz=1: a run has no such option; choose from "),
     ],
 )
-def test_an_unknown_option_is_named_with_the_nearest(wrong: Any, said: str) -> None:
+def test_an_unknown_option_is_named_with_the_nearest(wrong: Any, expected: str) -> None:
     """Each way of running names the nearest option, before it reads the graph or the task."""
 
     async def opens() -> None:
@@ -221,7 +221,7 @@ def test_an_unknown_option_is_named_with_the_nearest(wrong: Any, said: str) -> N
     ):
         with pytest.raises(fg.DataError) as caught:
             way()
-        assert said in str(caught.value)
+        assert expected in str(caught.value)
 
 
 def test_options_and_their_types_agree() -> None:

@@ -102,15 +102,15 @@ def test_the_prompt_is_the_packages() -> None:
     """Nested records are rendered as the package renders them, and a template of one's own is filled."""
     prompts: list[str] = []
 
-    def asked(prompt: str) -> str:
+    def reflection(prompt: str) -> str:
         prompts.append(prompt)
         return reflect(prompt)
 
-    found(reflection_lm=asked, max_metric_calls=60)
+    found(reflection_lm=reflection, max_metric_calls=60)
     assert prompts[0].startswith("I provided an assistant with the following instructions")
     assert "## Inputs\n### rule\n" in prompts[0]
     template = "Improve ```<curr_param>``` by\n<side_info>"
-    found(reflection_lm=asked, reflection_prompt_template=template, max_metric_calls=60)
+    found(reflection_lm=reflection, reflection_prompt_template=template, max_metric_calls=60)
     assert prompts[-1].startswith("Improve ```")
 
 
@@ -183,7 +183,7 @@ class Never:
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "said"),
+    ("options", "error", "message"),
     [
         ({"max_metric_calls": None}, ValueError, "must provide at least one of stop_callbacks"),
         ({"reflection_lm": None}, AssertionError, "reflection_lm was not provided"),
@@ -198,9 +198,9 @@ class Never:
         ({"max_metric_cals": 3}, TypeError, "unexpected keyword argument 'max_metric_cals'"),
     ],
 )
-def test_mistakes(options: Any, error: Any, said: str) -> None:
+def test_mistakes(options: Any, error: Any, message: str) -> None:
     """Wrong arguments raise the package's errors; options of the package alone name the way out."""
-    with pytest.raises(error, match=f"(?s){said}"):
+    with pytest.raises(error, match=f"(?s){message}"):
         found(**options)
     with pytest.raises(ValueError, match="at least one component"):
         optimize({}, DATA, adapter=Adapter(), reflection_lm=reflect, max_metric_calls=1)

@@ -118,11 +118,11 @@ def test_long_feedback_is_learned_from(graph: str) -> None:
     seen: list[int] = []
 
     def model(messages: Sequence[fg.Message]) -> fg.Reply:
-        said = str(messages[-1]["content"])
-        if len(said) > 9_000:
+        content = str(messages[-1]["content"])
+        if len(content) > 9_000:
             raise ContextTooLong("the context has 3,000 tokens")
-        seen.append(len(said))
-        if "JSON object" in said:
+        seen.append(len(content))
+        if "JSON object" in content:
             return fg.Reply('{"final_answer": "x", "key_insight": "k", "operations": []}')
         return fg.Reply(f"```\nrewritten {len(seen)}\n```")
 

@@ -89,10 +89,10 @@ def test_a_score_outside_of_the_bounds_is_an_error() -> None:
 
 def test_a_value_that_is_no_score() -> None:
     """A bare number is the usual mistake."""
-    said = (
+    message = (
         r"task 't': score returned 0\.5, a value of type float; expected a fg\.Score\.\nFix: return fg\.Score\(0\.5\)"
     )
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         anyio.run(fg.Task("t", [1], [1], score=lambda sample, output: 0.5).judge, 1, 2)
 
 

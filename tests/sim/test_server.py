@@ -94,7 +94,7 @@ async def test_a_connection_that_closes_frees_its_slot() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "expected", "said"),
+    ("kind", "expected", "message"),
     [
         ("429", ModelUnavailable, "429"),
         ("500", ModelUnavailable, "500"),
@@ -104,10 +104,10 @@ async def test_a_connection_that_closes_frees_its_slot() -> None:
     ],
 )
 @pytest.mark.anyio
-async def test_faults_reach_the_client(kind: str, expected: type[ModelError], said: str) -> None:
+async def test_faults_reach_the_client(kind: str, expected: type[ModelError], message: str) -> None:
     """Each fault reaches the client as the error of the same fault of a real server."""
     async with running(server_of(faults=Faults({kind: 1.0}))) as url:
-        with pytest.raises(PassingFault, match=said) as caught:
+        with pytest.raises(PassingFault, match=message) as caught:
             await ask(url)
     assert type(caught.value.final) is expected
     assert isinstance(caught.value, Throttled) == (kind == "429")
@@ -220,16 +220,16 @@ def test_faults_hit_at_their_rates_and_a_retry_draws_anew() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rates", "said"),
+    ("rates", "message"),
     [({"rest": 0.1}, "did you mean 'reset'"), ({"429": 2.0}, "expected a share"), ({"429": 0.6, "cut": 0.6}, "sum to")],
 )
-def test_wrong_rates_are_refused(rates: Mapping[str, float], said: str) -> None:
-    with pytest.raises(fg.DataError, match=said):
+def test_wrong_rates_are_refused(rates: Mapping[str, float], message: str) -> None:
+    with pytest.raises(fg.DataError, match=message):
         Faults(rates)
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "said"),
+    ("body", "status", "message"),
     [
         (b"nonsense", 400, "Expecting value"),
         (b"[]", 400, "JSON object"),
@@ -244,14 +244,14 @@ def test_wrong_rates_are_refused(rates: Mapping[str, float], said: str) -> None:
     ],
 )
 @pytest.mark.anyio
-async def test_wrong_requests_get_an_error(body: bytes, status: int, said: str) -> None:
+async def test_wrong_requests_get_an_error(body: bytes, status: int, message: str) -> None:
     """A wrong request gets an error that says what is wrong, and the connection stays open."""
     async with running(server_of()) as url, httpx.AsyncClient(trust_env=False) as client:
         response = await client.post(f"{url}/v1/chat/completions", content=body)
         assert (await client.get(f"{url}/health")).is_success
         assert (await client.get(f"{url}/v2")).status_code == 404
     assert response.status_code == status
-    assert said in response.json()["error"]["message"]
+    assert message in response.json()["error"]["message"]
 
 
 @pytest.mark.anyio

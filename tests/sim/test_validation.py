@@ -28,14 +28,14 @@ def serve() -> SimServer:
 def test_lockstep_over_http_equals_the_forecast() -> None:
     """A run on the wall clock, with the server in another process, equals the forecast call for call and text for
     text."""
-    told: dict[str, Any] = {"schedule": "lockstep", "budget": fg.Budget(proposals=4), "seed": 1}
+    options: dict[str, Any] = {"schedule": "lockstep", "budget": fg.Budget(proposals=4), "seed": 1}
     with serving(serve) as url:
         model = f"vllm:{url}#sim?limit=128"
-        real = fg.run("gepa", WORLD.task(), models={"task": model, "reflection": model}, **told)
+        real = fg.run("gepa", WORLD.task(), models={"task": model, "reflection": model}, **options)
 
     async def virtual() -> fg.Result:
         ours: dict[str, Any] = dict.fromkeys(("task", "reflection"), make())
-        return await fg.arun("gepa", WORLD.task(), models=ours, settle=settle, **told)
+        return await fg.arun("gepa", WORLD.task(), models=ours, settle=settle, **options)
 
     foreseen = run_virtually(virtual, "asyncio")
     for name in ("calls", "proposals", "evaluations", "tokens"):

@@ -264,10 +264,10 @@ class Hub:
 
     def __init__(self, rows: Sequence[Mapping[str, Any]] = (), error: Exception | None = None) -> None:
         self.rows, self.error = rows, error
-        self.asked: list[tuple[str | None, ...]] = []
+        self.calls: list[tuple[str | None, ...]] = []
 
     def load_dataset(self, repo: str, config: str | None, *, split: str) -> Any:
-        self.asked.append((repo, config, split))
+        self.calls.append((repo, config, split))
         if self.error:
             raise self.error
         label = SimpleNamespace(int2str=lambda number: ("no", "yes")[number])
@@ -290,7 +290,7 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [dict(row) for row in rows] == [{"q": "a", "a": "yes"}, {"q": "b", "a": -1}]
     assert str(rows[1].place) == "hf:owner/name/main@train:2"
     assert len(data.read("hf:owner/name@train", take=1)) == 1
-    assert hub.asked == [("owner/name", "main", "train"), ("owner/name", None, "train")]
+    assert hub.calls == [("owner/name", "main", "train"), ("owner/name", None, "train")]
 
 
 def test_a_hub_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:

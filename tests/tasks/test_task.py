@@ -39,10 +39,10 @@ SEEDS: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("case", SEEDS)
 def test_a_seed_that_is_no_named_texts(case: str) -> None:
     """A wrong seed is reported where the task is made, not where it is used much later."""
-    seed, said = SEEDS[case]
+    seed, message = SEEDS[case]
     with pytest.raises(DataError) as caught:
         fg.Task("mine", [1], [2], seed=seed, score=lambda sample, output: fg.Score(1.0))
-    assert str(caught.value) == f"task 'mine': {said}"
+    assert str(caught.value) == f"task 'mine': {message}"
 
 
 def test_a_seed_of_several_texts() -> None:
@@ -93,10 +93,10 @@ SPLITS: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("case", SPLITS)
 def test_a_split_that_is_no_list_of_samples(case: str) -> None:
     """A split must be a list of samples, because iterating other values yields letters, column names or the like."""
-    split, said = SPLITS[case]
+    split, message = SPLITS[case]
     with pytest.raises(DataError) as caught:
         fg.Task("mine", split, [2], score=lambda sample, output: fg.Score(1.0))
-    assert f"task 'mine': train is {said}" in str(caught.value)
+    assert f"task 'mine': train is {message}" in str(caught.value)
     with pytest.raises(DataError, match="task 'mine': val is "):
         fg.Task("mine", [1], split, score=lambda sample, output: fg.Score(1.0))
 
@@ -196,7 +196,7 @@ def test_feedback_of_any_kind_is_text(feedback: Any, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"value": "0.5"}, "value is '0.5' (a str); expected a number."),
         ({"value": None}, "value is None (a NoneType); expected a number."),
@@ -207,10 +207,10 @@ def test_feedback_of_any_kind_is_text(feedback: Any, text: str) -> None:
         ({"value": 1, "objectives": [0.5]}, "objectives are [0.5] (a list); expected a mapping from names"),
     ],
 )
-def test_a_value_that_is_no_number_is_refused(options: Any, said: str) -> None:
+def test_a_value_that_is_no_number_is_refused(options: Any, message: str) -> None:
     with pytest.raises(DataError) as caught:
         fg.Score(**options)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\nFix: " in str(caught.value)
 
 

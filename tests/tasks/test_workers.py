@@ -70,10 +70,10 @@ def test_places(backend: str) -> None:
 @BACKENDS
 @pytest.mark.parametrize("place", ["thread", "process"])
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("function", "message"),
     [(odd, "odd 1 2"), (leave, "7"), (lambda _: [][0], "list index out of range")],
 )
-def test_errors_come_back(backend: str, place: Any, function: Any, said: str) -> None:
+def test_errors_come_back(backend: str, place: Any, function: Any, message: str) -> None:
     """Every error comes back, also an exception that cannot be pickled and `sys.exit`; the next call runs."""
 
     async def calls() -> tuple[str, int]:
@@ -84,7 +84,7 @@ def test_errors_come_back(backend: str, place: Any, function: Any, said: str) ->
         raise AssertionError("no error")
 
     text, process = anyio.run(calls, backend=backend)
-    assert said in text
+    assert message in text
     assert (process == os.getpid()) is (place == "thread")
 
 
@@ -169,7 +169,7 @@ def test_a_time_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"runs": "threads"}, "did you mean 'thread'"),
         ({"workers": 0}, "workers is 0; expected a whole number above 0"),
@@ -177,8 +177,8 @@ def test_a_time_limit() -> None:
         ({"timeout": "5"}, "timeout is '5'"),
     ],
 )
-def test_mistakes(options: Any, said: str) -> None:
-    with pytest.raises(fg.DataError, match=said):
+def test_mistakes(options: Any, message: str) -> None:
+    with pytest.raises(fg.DataError, match=message):
         task(**options)
 
 
@@ -243,17 +243,17 @@ def judged(runs: Any, *, plain: bool) -> fg.Task[Any, Any]:
 @pytest.mark.parametrize(("runs", "plain"), [("loop", False), ("thread", True)])
 def test_a_score_calls_a_judge(backend: str, runs: Any, plain: bool) -> None:
     """The judge's calls belong to the run, under their role."""
-    asked: list[str] = []
+    prompts: list[str] = []
 
     def judge(messages: Any) -> str:
-        asked.append(messages[-1]["content"])
+        prompts.append(messages[-1]["content"])
         return "yes"
 
     models = {"task": lambda messages: "fine", "reflection": lambda messages: "no", "judge": judge}
     result = fg.run("gepa", judged(runs, plain=plain), models=models, budget=fg.Budget(evaluations=2), backend=backend)
     assert result.best is not None
     assert result.best.score == 1
-    assert asked == ["Is this good: fine"] * 2
+    assert prompts == ["Is this good: fine"] * 2
     assert result.spent.calls == 4
 
 
@@ -293,24 +293,24 @@ def test_a_request_goes_to_its_role_although_the_job_holds_a_slot_of_another(bac
 
 
 @pytest.mark.parametrize(
-    ("role", "models", "said"),
+    ("role", "models", "message"),
     [
         ("judge", {"task": len, "reflection": len}, "no model was given for judge"),
         ("jugde", {"task": lambda messages: "", "reflection": len, "judge": len}, "did you mean 'judge'"),
     ],
 )
-def test_roles_that_are_not_there(role: str, models: Any, said: str) -> None:
+def test_roles_that_are_not_there(role: str, models: Any, message: str) -> None:
     async def score(sample: str, output: str, llm: Any) -> fg.Score:
         await llm("?", role=role)
         return fg.Score(0.0)
 
     made = fg.Task("j", ["a"], ["a"], score=score, roles=("judge",))
     if "judge" not in models:
-        with pytest.raises(fg.DataError, match=said):
+        with pytest.raises(fg.DataError, match=message):
             fg.run("gepa", made, models=models, budget=fg.Budget(evaluations=1))
         return
     result = fg.run("gepa", made, models=models, budget=fg.Budget(evaluations=1))
-    assert said in " ".join(str(getattr(event, "reason", "")) for event in result.events)
+    assert message in " ".join(str(getattr(event, "reason", "")) for event in result.events)
 
 
 def test_models_stay_in_this_process() -> None:

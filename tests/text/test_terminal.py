@@ -67,9 +67,9 @@ def test_json_stays_json(text: str, encoding: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdout", stream)
         say_json(printed({text: [text]}))
-    said = raw.getvalue().decode(encoding)
-    assert json.loads(said) == {text: [text]}
-    assert not terminal.COMMANDS.search(said)
+    output = raw.getvalue().decode(encoding)
+    assert json.loads(output) == {text: [text]}
+    assert not terminal.COMMANDS.search(output)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8", None])
@@ -82,8 +82,8 @@ def test_every_text_has_a_form_in_every_encoding(encoding: str | None) -> None:
     out.flush()
     assert out.error is None
     if encoding is not None:
-        said = raw.getvalue().decode(encoding)
-        assert said == "größer … 漢 \ud83d".encode(encoding, "backslashreplace").decode(encoding)
+        output = raw.getvalue().decode(encoding)
+        assert output == "größer … 漢 \ud83d".encode(encoding, "backslashreplace").decode(encoding)
 
 
 class Broken(io.StringIO):

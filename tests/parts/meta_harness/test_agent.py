@@ -148,12 +148,12 @@ def test_examples_of_a_data_set_are_paged() -> None:
         val=[0],
         score=lambda s, o: fg.Score(0.0),
     )
-    said = anyio.run(Desk(HarnessArchive(), task).answer, ToolRequest("EXAMPLES", "many 8"))
-    assert "training samples 8 to 16 of 20 of many" in said
-    assert "<7>" not in said
-    assert "<8>" in said
-    assert "<15>" in said
-    assert "<16>" not in said
+    page = anyio.run(Desk(HarnessArchive(), task).answer, ToolRequest("EXAMPLES", "many 8"))
+    assert "training samples 8 to 16 of 20 of many" in page
+    assert "<7>" not in page
+    assert "<8>" in page
+    assert "<15>" in page
+    assert "<16>" not in page
 
 
 def test_a_long_board_is_cut() -> None:

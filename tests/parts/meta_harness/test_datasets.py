@@ -49,7 +49,7 @@ class Mute:
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("made", "message"),
     [
         (task([sample()], [sample()], {"instruction": "x"}), "its seed holds no program; found 'instruction'"),
         (task([sample()], [sample()], {"program": "x = 1"}), "it defines no class MemorySystem"),
@@ -59,11 +59,11 @@ class Mute:
         (task([sample("overall")], [sample("overall")]), "a data set is named 'overall'"),
     ],
 )
-def test_unsuitable_tasks_are_refused(made: fg.Task, said: str) -> None:
+def test_unsuitable_tasks_are_refused(made: fg.Task, message: str) -> None:
     """The error names the thing, the place, what was found, what was expected and the fix."""
     with pytest.raises(fg.DataError) as error:
         require_datasets(made)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert "task 't'" in str(error.value)
     assert "Fix:" in str(error.value)
 

@@ -114,8 +114,8 @@ def test_the_check_refuses_bad_programs() -> None:
         "import": ("import nowhere\n", "No module named 'nowhere'"),
     }
     found = run(*((code, "check", {}) for code, _ in lines.values()))
-    for name, said in zip(lines, found, strict=True):
-        assert lines[name][1] in str(said), (name, said)
+    for name, result in zip(lines, found, strict=True):
+        assert lines[name][1] in str(result), (name, result)
 
 
 @needs_confinement
