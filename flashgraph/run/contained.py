@@ -128,7 +128,7 @@ class Guarded(Coroutine[Any, Any, Any]):
             if self._waits is None:
                 if not self.inside.floor.held:
                     return self._step(self.coro.send, self._value)
-                self._waits, value = self._let_on(), None
+                self._waits, value = self._wait_for_floor(), None
             try:
                 return self._waits.send(value)
             except StopIteration:
@@ -137,7 +137,7 @@ class Guarded(Coroutine[Any, Any, Any]):
                 self._waits = None
                 return self._step(self.coro.throw, error)
 
-    async def _let_on(self) -> None:
+    async def _wait_for_floor(self) -> None:
         """Wait for the floor.  Raises the cancellation of the job."""
         # Otherwise a deadline that has woken the task, as in trio's sleep, would end this wait too.
         with anyio.CancelScope(shield=True):

@@ -18,7 +18,7 @@ __all__ = ["RunEnding", "SchedulerStalled"]
 
 
 class SchedulerStalled(FlashgraphError):
-    """JobTable is open, nothing runs and nothing can: a defect of flashgraph (invariant I9), never of a graph."""
+    """Work is open, nothing runs and nothing can: a defect of flashgraph (invariant I9), never of a graph."""
 
 
 class RunEnding:

@@ -146,12 +146,12 @@ class Stages:
     def _decide(self, edge: EdgePlan, item: Item, repairs: int) -> Decision | None:
         """Return the decision of the edge's staleness rule on an item; None if it raised, and the item has failed."""
         try:
-            return self._flow.functions.call(edge.name, "staleness rule", lambda: self._asked(edge, item, repairs))
+            return self._flow.functions.call(edge.name, "staleness rule", lambda: self._call_rule(edge, item, repairs))
         except FunctionRaised as error:
             self._flow.end(item, "failed", Cause.FUNCTION, str(error))
             return None
 
-    def _asked(self, edge: EdgePlan, item: Item, repairs: int) -> Decision:
+    def _call_rule(self, edge: EdgePlan, item: Item, repairs: int) -> Decision:
         decision = edge.stale.decide(
             self._admission.lag(item),
             repairs,
