@@ -69,7 +69,8 @@ from flashgraph.policies.schedule import Schedule, lockstep, pipelined, throughp
 from flashgraph.policies.staleness import accept, discard, refresh, repair
 from flashgraph.run.budget import Budget
 from flashgraph.run.result import Result, ResultArtifact
-from flashgraph.tasks.task import Llm, Score, Task
+from flashgraph.tasks.score import Score
+from flashgraph.tasks.task import Llm, Task
 from flashgraph.version import VERSION
 
 if TYPE_CHECKING:

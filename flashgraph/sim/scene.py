@@ -15,7 +15,8 @@ from flashgraph.llm.protocol import Message
 from flashgraph.parts.evaluation import attempt
 from flashgraph.run.result import texts_of
 from flashgraph.sim.world import World
-from flashgraph.tasks.task import Score, Task
+from flashgraph.tasks.score import Score
+from flashgraph.tasks.task import Task
 
 __all__ = ["Scene", "scene_of"]
 

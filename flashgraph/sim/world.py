@@ -19,7 +19,8 @@ from functools import lru_cache
 import attrs
 
 from flashgraph.llm.protocol import Message, text_in
-from flashgraph.tasks.task import Llm, Score, Task
+from flashgraph.tasks.score import Score
+from flashgraph.tasks.task import Llm, Task
 
 __all__ = ["SOLVED", "UNSOLVED", "RuleSample", "World"]
 

@@ -1,7 +1,8 @@
 """Tasks: samples, attempts and scores; reading data; metrics."""
 
 from flashgraph.tasks.metrics import final_answer, json_object, last_number
-from flashgraph.tasks.task import Llm, Score, Task, least_score
+from flashgraph.tasks.score import Score
+from flashgraph.tasks.task import Llm, Task, least_score
 from flashgraph.tasks.trace import Trace
 
 __all__ = [

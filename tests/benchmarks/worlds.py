@@ -20,7 +20,8 @@ import attrs
 
 from flashgraph.llm.protocol import Message, text_in
 from flashgraph.sim.world import RuleSample
-from flashgraph.tasks.task import Llm, Score, Task
+from flashgraph.tasks.score import Score
+from flashgraph.tasks.task import Llm, Task
 
 __all__ = ["FAMILY", "HELD_OUT", "Kind", "KindWorld"]
 

@@ -1,46 +1,28 @@
-"""`gepa.optimize` on flashgraph's scheduler: change one import, and the calls overlap.
-
-    from flashgraph.gepa import optimize        # was: from gepa import optimize
-
-The extra ``gepa`` installs the `gepa` package (0.1.4), whose adapters, templates and results are used as they are.
-``schedule="lockstep"`` is the package itself.  Other schedules run flashgraph's GEPA graph.  It asks the adapter for
-one sample at a time, in threads, and decides before the slowest sample is in.
-"""
+"""`gepa.optimize`, with flashgraph's schedules."""
 
 from __future__ import annotations
 
-import json
+import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 import attrs
+import gepa
+from gepa.strategies.instruction_proposal import InstructionProposalSignature
+from gepa.utils import stop_condition as stops
 
 from flashgraph.api import run
 from flashgraph.errors import DataError, FlashgraphError
-from flashgraph.extras import require
+from flashgraph.gepa.adapters import adapter_task, own_task, rewriting
+from flashgraph.gepa.result import optimized
 from flashgraph.llm.function import FunctionModel
 from flashgraph.llm.resolve import FORMS
-from flashgraph.parts.evaluation import Attempt
 from flashgraph.run.budget import Budget
-from flashgraph.run.events import JobEnded
-from flashgraph.run.result import Result, ResultArtifact
-from flashgraph.tasks.task import Score, Task
-from flashgraph.tasks.trace import FEEDBACK, Trace
 
-require("gepa", "flashgraph.gepa")
-
-import gepa  # noqa: E402
-from gepa.core.result import GEPAResult  # noqa: E402
-from gepa.strategies.instruction_proposal import InstructionProposalSignature  # noqa: E402
-from gepa.utils import stop_condition as stops  # noqa: E402
-
-__all__ = ["Optimized", "adapter_task", "install", "optimize"]
-
-PACKED = "JSON"
-"""The heading of a record that is more than texts under headings."""
+__all__ = ["install", "optimize"]
 
 SELECTION = {"pareto": "pareto", "current_best": "best", "epsilon_greedy": "epsilon_greedy", "top_k_pareto": "top_k"}
 
@@ -77,34 +59,6 @@ IGNORED = frozenset(
     )
 )
 """Options without a meaning here: equal texts are evaluated once anyway, and the run's journal keeps everything."""
-
-
-class Optimized(GEPAResult[Any, Any]):  # type: ignore[misc]  # the package has no types
-    """The package's result.  ``run`` is flashgraph's own; ``best_idx`` is its champion.
-
-    ``val_aggregate_scores`` are means for candidates that were tried on all samples, and estimates for others. Paired
-    comparisons choose the champion, so another candidate may have a greater estimate.
-    """
-
-    run: Result
-    champion: int
-
-    @property
-    def best_idx(self) -> int:
-        return self.champion
-
-
-@attrs.frozen
-class _Evaluated:
-    """An adapter's output and score for one sample."""
-
-    output: Any
-    score: float
-    feedback: str
-    objectives: Mapping[str, float]
-
-    def __str__(self) -> str:
-        return str(self.output)
 
 
 def optimize(
@@ -159,9 +113,9 @@ def optimize(
         InstructionProposalSignature.validate_prompt_template(text)
     train, val = _listed(trainset), _listed(trainset if valset is None else valset)
     if adapter is None:
-        task = _own_task(seed_candidate, train, val, evaluator, bounds, workers)
+        task = own_task(seed_candidate, train, val, evaluator, bounds, workers)
         task_model = _model(task_lm, {}, workers)
-        task = attrs.evolve(task, rewrite=_rewriting(None, template, custom_candidate_proposer))
+        task = attrs.evolve(task, rewrite=rewriting(None, template, custom_candidate_proposer))
     else:
         task = adapter_task(
             adapter, train, val, seed_candidate, template=template, proposer=custom_candidate_proposer,
@@ -196,115 +150,12 @@ def optimize(
             "merge_val_overlap_floor": merge_val_overlap_floor,
         },
     )
-    return _optimized(result, run_dir, seed)
+    return optimized(result, run_dir, seed)
 
 
 def install() -> None:
     """Let `gepa.optimize` be flashgraph's `optimize`, for libraries that call it themselves."""
     gepa.optimize = optimize
-
-
-def adapter_task(
-    adapter: Any,
-    trainset: Sequence[Any],
-    valset: Sequence[Any],
-    seed_candidate: Mapping[str, str],
-    *,
-    template: str | Mapping[str, str] | None = None,
-    proposer: Callable[..., Mapping[str, str]] | None = None,
-    bounds: tuple[float, float] = (-math.inf, math.inf),
-    workers: int = 32,
-) -> Task[Any, Any]:
-    """Return a task that evaluates samples with an adapter of the `gepa` package, for any algorithm.
-
-    The adapter gets one sample at a time, from up to ``workers`` threads at once.  It makes its own model calls, so a
-    run with such a task counts evaluations and not calls.  Its reflective records fill ``template``, as in the package,
-    or go to its own ``propose_new_texts`` or to ``proposer``.
-    """
-
-    def attempt(candidate: Mapping[str, str], sample: Any, llm: Any, trace: Trace) -> _Evaluated:
-        found = adapter.evaluate([sample], dict(candidate), capture_traces=True)
-        said = ""
-        for component, records in adapter.make_reflective_dataset(dict(candidate), found, list(candidate)).items():
-            for record in records:
-                trace.add(component, _packed(record))
-                said = str(record.get(FEEDBACK, said)) if isinstance(record, Mapping) else said
-        objectives = (found.objective_scores or [{}])[0] or {}
-        return _Evaluated(found.outputs[0], float(found.scores[0]), said, objectives)
-
-    def score(sample: Any, found: _Evaluated) -> Score:
-        return Score(found.score, found.feedback, found.objectives)
-
-    return Task(
-        type(adapter).__name__, trainset, valset, seed=seed_candidate, attempt=attempt, score=score, bounds=bounds,
-        workers=workers, rewrite=_rewriting(getattr(adapter, "propose_new_texts", None), template, proposer),
-    )  # fmt: skip
-
-
-def _own_task(
-    seed: Mapping[str, str], train: Sequence[Any], val: Sequence[Any], evaluator: Any, bounds: Any, workers: int
-) -> Task[Any, Any]:
-    """Return the task of the package's `DefaultAdapter`, whose calls are the run's own."""
-    from gepa.adapters.default_adapter.default_adapter import ContainsAnswerEvaluator
-
-    judge = evaluator or ContainsAnswerEvaluator()
-
-    async def attempt(candidate: Mapping[str, str], sample: Any, llm: Any, trace: Trace) -> str:
-        system = {"role": "system", "content": next(iter(candidate.values()))}
-        text = str((await llm([system, {"role": "user", "content": f"{sample['input']}"}])).text)
-        trace.record(next(iter(candidate)), sample["input"], text)
-        return text
-
-    def score(sample: Any, text: str) -> Score:
-        found = judge(sample, text)
-        return Score(found.score, found.feedback, found.objective_scores or {})
-
-    return Task("gepa", train, val, seed=seed, attempt=attempt, score=score, bounds=bounds, workers=workers)
-
-
-def _rewriting(own: Any, template: Any, proposer: Any) -> Callable[..., Any]:
-    """Return the `Task.rewrite` of the package: a proposer's texts, or a prompt of its template for each component."""
-    if own is not None and proposer is not None:
-        raise ValueError(
-            "Cannot provide both adapter.propose_new_texts and custom_candidate_proposer. "
-            "Please use only one custom proposal method."
-        )
-    chosen = own or proposer
-
-    async def rewrite(
-        llm: Any, candidate: Mapping[str, str], components: Sequence[str], attempts: Sequence[Attempt]
-    ) -> Mapping[str, str]:
-        data = {name: [_unpacked(r, a) for a in attempts for r in a.records.get(name, ())] for name in components}
-        if chosen is not None:
-            found: Mapping[str, str] = await anyio.to_thread.run_sync(chosen, dict(candidate), data, list(components))
-            return found
-        new = {}
-        for name in components:
-            prompt = InstructionProposalSignature.prompt_renderer(
-                {
-                    "current_instruction_doc": candidate[name],
-                    "dataset_with_feedback": data[name],
-                    "prompt_template": template.get(name) if isinstance(template, Mapping) else template,
-                }
-            )
-            reply = (await llm(prompt)).usable()
-            new[name] = InstructionProposalSignature.output_extractor(reply)["new_instruction"]
-        return new
-
-    return rewrite
-
-
-def _packed(record: Any) -> Mapping[str, str]:
-    """Return a record as texts, which a journal can keep."""
-    if isinstance(record, Mapping) and all(isinstance(text, str) for text in record.values()):
-        return record
-    return {PACKED: json.dumps(record, default=str)}
-
-
-def _unpacked(record: Mapping[str, str], attempt: Attempt) -> Any:
-    if set(record) == {PACKED}:
-        return json.loads(record[PACKED])
-    return record if FEEDBACK in record else {**record, FEEDBACK: attempt.feedback}
 
 
 async def _unused(messages: Any) -> str:
@@ -330,8 +181,6 @@ def _model(given: Any, sampling: Mapping[str, Any], workers: int) -> Any:
 
 def _takes_prompts(function: Any) -> bool:
     """Return whether a function is a reflection model, which gets a prompt, and no chat model."""
-    import inspect
-
     try:
         names = list(inspect.signature(function).parameters)
     except (TypeError, ValueError):
@@ -414,41 +263,3 @@ def _limits(
 def _listed(data: Any) -> list[Any]:
     """Return the samples of a list, or of a loader of the package."""
     return data.fetch(list(data.all_ids())) if hasattr(data, "all_ids") else list(data)
-
-
-def _optimized(result: Result, run_dir: str | None, seed: int) -> Optimized:
-    """Return a run's result as the package's."""
-    held = [a for a in result.artifacts if a.pool == "frontier" and not a.retracted and a.score is not None]
-    if result.best is None or not held:
-        raise FlashgraphError(f"no candidate was admitted: {result.reason}")
-    number = {artifact.id: index for index, artifact in enumerate(held)}
-    best: dict[int, set[int]] = {}
-    for sample in sorted({sample for artifact in held for sample in artifact.scores}):
-        known = {number[a.id]: a.scores[sample] for a in held if sample in a.scores}
-        best[sample] = {index for index, score in known.items() if score == max(known.values())}
-    tried = sorted(e.at for e in result.events if isinstance(e, JobEnded) and e.stage in EVALUATING)
-    made = Optimized(
-        candidates=[dict(a.value) for a in held],
-        parents=[[number.get(parent) for parent in a.parents] or [None] for a in held],
-        val_aggregate_scores=[_average(a) for a in held],
-        val_subscores=[dict(a.scores) for a in held],
-        per_val_instance_best_candidates=best,
-        discovery_eval_counts=[sum(at <= a.at for at in tried) for a in held],
-        total_metric_calls=result.spent.evaluations,
-        num_full_val_evals=sum(a.evidence is None or a.evidence.complete for a in held),
-        run_dir=run_dir,
-        seed=seed,
-    )
-    object.__setattr__(made, "run", result)
-    object.__setattr__(made, "champion", number[result.best.id])
-    return made
-
-
-def _average(artifact: ResultArtifact) -> float:
-    """Return the mean of an artifact's scores if it was tried on all samples, else its estimate."""
-    known = artifact.evidence
-    return float(artifact.score or 0.0) if known is None or not known.complete else float(known.mean)
-
-
-EVALUATING = ("baseline", "rollout", "trial", "validate", "measure")
-"""The stages of the graph whose jobs are metric calls."""
