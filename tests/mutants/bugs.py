@@ -361,8 +361,8 @@ BUGS = (
     Bug(
         "window off by one",
         "run/sources.py",
-        "self.open_rounds(source.name) >= self._plan.schedule.window",
-        "self.open_rounds(source.name) > self._plan.schedule.window",
+        "self.open_rounds(source.name) >= self._plan.window_of(spec)",
+        "self.open_rounds(source.name) > self._plan.window_of(spec)",
         "tiny: retracted parents",
         "I4",
     ),
