@@ -89,7 +89,7 @@ def fenced_text(reply: Reply) -> str:
 
 
 Prompt = str | Callable[[int], str]
-"""A prompt, or a function that returns one with at most so many tokens of examples."""
+"""A prompt, or a function that returns one with at most that many tokens of examples."""
 
 
 async def fenced_answers(

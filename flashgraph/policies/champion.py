@@ -23,7 +23,7 @@ PRIOR_SPREAD = 0.2
 MIN_SPREAD = 0.03
 """Least standard deviation of true differences: challengers are never all alike."""
 RECENT = 24
-"""Challengers: the prior is estimated from so many of the newest."""
+"""Challengers: the prior is estimated from that many of the newest."""
 
 
 @attrs.frozen

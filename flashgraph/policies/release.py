@@ -157,7 +157,7 @@ class Decided(All):
 
 
 RARER = 2.5
-"""A member that recent groups all passed is drawn so many times less often: it says little, but may break again."""
+"""A member that recent groups all passed is drawn that many times less often: it says little, but may break again."""
 
 
 def drawn(strata: Sequence[int], members: int, stream: random.Random) -> list[int]:

@@ -287,7 +287,7 @@ class RoundEnded(Event):
 
 @statically_frozen
 class Resized(Event):
-    """The control policy gave ``stage`` so many ``workers``."""
+    """The control policy gave ``stage`` that many ``workers``."""
 
     stage: str
     workers: int

@@ -137,7 +137,7 @@ def _named(candidate: Mapping[str, str], index: int) -> str:
 
 
 def beyond(ledger: Ledger, attempts: int) -> str:
-    """Return why the budget cannot pay so many attempts, of at least one call each; empty if it may."""
+    """Return why the budget cannot pay that many attempts, of at least one call each; empty if it may."""
     for limit, left in ledger.remaining().items():
         if limit in ("tokens", "usd") and left <= 0:
             return f"no {limit} are left"

@@ -14,12 +14,12 @@ class Pace:
     _seen: dict[str, tuple[float, float]] = attrs.field(factory=dict)
 
     def answered(self, endpoint: str, tokens: int, seconds: float) -> None:
-        """Count a reply of so many ``tokens``, which took so many ``seconds``."""
+        """Count a reply of that many ``tokens``, which took that many ``seconds``."""
         before = self._seen.get(endpoint, (0.0, 0.0))
         self._seen[endpoint] = (before[0] + tokens, before[1] + seconds)
 
     def cut_off(self, endpoint: str, prompt: float, seconds: float, most: int | None = None) -> tuple[int, int]:
-        """Estimate the tokens of prompt and reply of a request that was cancelled after so many ``seconds``.
+        """Estimate the tokens of prompt and reply of a request that was cancelled after that many ``seconds``.
 
         The reply counts as the tokens that others got in that time, at most ``most``; none if nothing was answered yet.
         """

@@ -75,7 +75,7 @@ class Products:
         )
         values = outcome.value.items if isinstance(outcome.value, Several) else (outcome.value,)
         if spec.fanout is not None and len(values) > spec.fanout:
-            # Room in cycles is made for so many (docs/explanation/deadlock.md).
+            # Room in cycles is made for that many (docs/explanation/deadlock.md).
             raise FlashgraphError(
                 f"stage {spec.name}: it returned Several of {len(values)}; it declares fanout={spec.fanout}.\n"
                 "Fix: declare the true bound, or return fewer."

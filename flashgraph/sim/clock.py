@@ -80,7 +80,7 @@ async def settle() -> None:
 
 
 def block(seconds: float) -> None:
-    """Take so many virtual seconds without awaiting, on either backend, as a blocking function does."""
+    """Take that many virtual seconds without awaiting, on either backend, as a blocking function does."""
     if sniffio.current_async_library() == "asyncio":
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)

@@ -255,7 +255,7 @@ def _csv(path: Path) -> Iterator[Row | BadRow]:
 
 @contextmanager
 def _cells_of(characters: int) -> Iterator[None]:
-    """Let csv read cells of so many characters. Its own limit, 131,072, holds for the whole process."""
+    """Let csv read cells of that many characters. Its own limit, 131,072, holds for the whole process."""
     before = csv.field_size_limit(characters)
     try:
         yield

@@ -71,11 +71,11 @@ class Measured:
         return self.curve[-1].best
 
     def after_calls(self, calls: int) -> float:
-        """Return the playbook's true score after so many calls."""
+        """Return the playbook's true score after that many calls."""
         return max((p for p in self.curve if p.calls <= calls), key=lambda p: p.calls).score
 
     def after_samples(self, samples: int) -> float:
-        """Return the playbook's true score after training on so many samples."""
+        """Return the playbook's true score after training on that many samples."""
         return next(p.score for p in self.curve if p.trained >= samples)
 
     def time_to(self, score: float) -> float | None:

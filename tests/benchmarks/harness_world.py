@@ -257,7 +257,7 @@ def measure(
     overlap: int | None = None,
     profile: str = "vllm",
 ) -> Measured:
-    """Run Meta-Harness on a world for so many simulated minutes; proposer and task model share one server."""
+    """Run Meta-Harness on a world for that many simulated minutes; proposer and task model share one server."""
     made = HarnessWorld(seed=world)
     model = SimModel(PROFILES[profile], made.answer, seed=world)
     true_score = lru_cache(maxsize=None)(made.true_score)

@@ -82,7 +82,7 @@ def once(
 ) -> Run:
     """Run GEPA on a world.
 
-    The model answers at once in real time, or for so many minutes on the simulated vLLM server in virtual time.
+    The model answers at once in real time, or for that many minutes on the simulated vLLM server in virtual time.
     """
     world = World(seed=1, val=val)
     answer = wordy(world.answer) if long else world.answer

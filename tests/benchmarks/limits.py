@@ -86,7 +86,7 @@ def evolve(
     minutes: float = MINUTES,
     settings: Mapping[str, str] | None = None,
 ) -> Evolved:
-    """Run GEPA for so many simulated minutes against such a server, under such a limit."""
+    """Run GEPA for that many simulated minutes against such a server, under such a limit."""
     made, profile = World(seed=world), attrs.evolve(PROFILES[rates.profile], slots=rates.slots)
     server = SimServer(
         SimModel(profile, made.answer, seed=world),
@@ -236,7 +236,7 @@ def cases() -> list[tuple[str, Limits, str]]:
 
 
 def equal_requests(name: str, server: Server, count: int) -> str:
-    """Return a line of the first table: how long so many requests took, and the endpoint's counts."""
+    """Return a line of the first table: how long that many requests took, and the endpoint's counts."""
     result = ran(requests(count), {"task": server})
     ends = of(result, ev.CallEnded)
     seconds = ends[-1].at

@@ -110,7 +110,7 @@ def measure(
     seed: int = 0,
     graph: Any = "gepa",
 ) -> Measured:
-    """Run GEPA on a world for so many simulated minutes; ``slots`` replace those of the profile.
+    """Run GEPA on a world for that many simulated minutes; ``slots`` replace those of the profile.
 
     A whole number is the plain world of hidden rules with that seed.
     """

@@ -140,7 +140,7 @@ def _in_one_fence(prompt: Any) -> str:
 def measure_peer(
     world: KindWorld | int, peer: Peer, *, minutes: float, profile: str = "vllm", seed: int = 0
 ) -> Measured:
-    """Run the peer on a world for so many simulated minutes; see `measure.measure`."""
+    """Run the peer on a world for that many simulated minutes; see `measure.measure`."""
     made = KindWorld(FAMILY["rules"], world) if isinstance(world, int) else world
     server = _Server(made, profile, peer.workers, seed=made.seed + 1000 * seed)
     curve: list[Point] = []

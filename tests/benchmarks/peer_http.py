@@ -124,7 +124,7 @@ class Compared:
 
 
 def compare(world: KindWorld, peer: Peer, *, minutes: float, speed: float, profile: str = "vllm") -> Compared:
-    """Run a mode of the peer on a world for so many simulated minutes, in both ways."""
+    """Run a mode of the peer on a world for that many simulated minutes, in both ways."""
     batches = measure_peer(world, peer, minutes=minutes, profile=profile)
     with serving(Served(world, profile, world.seed, speed)) as url:
         server = _OverHttp(url, world, profile, peer.workers, world.seed, speed)
@@ -165,7 +165,7 @@ def _curve(world: KindWorld, peer: Peer, server: _Server, minutes: float) -> lis
 @click.option("--kind", type=click.Choice(list(FAMILY)), default="rules", show_default=True)
 @click.option("--world", default=0, show_default=True, help="The world's seed.")
 @click.option("--minutes", default=20.0, show_default=True, help="Simulated minutes.")
-@click.option("--speed", default=10.0, show_default=True, help="So many times as fast as the profile.")
+@click.option("--speed", default=10.0, show_default=True, help="Multiple of the profile's speed.")
 def main(kind: str, world: int, minutes: float, speed: float) -> None:
     """Compare the peer over HTTP with the peer by summed batches."""
     click.echo(

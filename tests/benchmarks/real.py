@@ -131,7 +131,7 @@ class _Silent:
 
 
 def package(task: fg.Task, model: Model, portal: Any, seconds: float, seed: int, proposals: int) -> Found:
-    """Run the `gepa` package for so many seconds; return its champion at that moment."""
+    """Run the `gepa` package for that many seconds; return its champion at that moment."""
     adapter = _Adapter(task, model, portal, model.limit)
     began, counted = time.monotonic(), {"proposals": 0}
     last: list[Found] = []

@@ -83,7 +83,7 @@ async def metric(url: str, name: str, **labels: str) -> float:
 
 
 async def until(running: Running, holds: Callable[[float], bool]) -> None:
-    """Ask another process until so many run; two minutes at most."""
+    """Ask another process until that many run; two minutes at most."""
     with anyio.fail_after(120):
         while not holds(await running()):  # noqa: ASYNC110 - what is waited for happens in another process
             await anyio.sleep(0.05)

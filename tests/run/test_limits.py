@@ -171,7 +171,7 @@ def test_a_rate_is_kept(limits: Limits, least: float, most: int, virtually: Virt
 
 
 def refused(result: fg.Result, warm: float = 0.0) -> float:
-    """Return the share of requests that were answered 429 after so many seconds."""
+    """Return the share of requests that were answered 429 after that many seconds."""
     ends = [event for event in of(result, ev.CallEnded) if event.at > warm and event.how != "cancelled"]
     return len([event for event in ends if event.how == "throttled"]) / len(ends)
 

@@ -36,7 +36,7 @@ def test_before_any_answer_nothing_is_known() -> None:
 
 
 class Says:
-    """A model whose server states its load after so many seconds."""
+    """A model whose server states its load after that many seconds."""
 
     name = "says"
 

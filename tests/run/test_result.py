@@ -78,7 +78,7 @@ def numbered(name: str) -> Callable[[fg.Draw], Text]:
 
 
 def arms_race(attacks: int, defences: int, result: str | None) -> fg.Graph:
-    """Return a graph with two pools that get so many texts each."""
+    """Return a graph with two pools that get that many texts each."""
     graph = fg.Graph("race")
     pools = {name: graph.pool(name, Held) for name in ("attacks", "defences")}
     for name, count in (("attacks", attacks), ("defences", defences)):

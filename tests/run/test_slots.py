@@ -26,7 +26,7 @@ def call(number: int = 0, sent_at: float = 0.0, service: str = "service", tokens
 
 
 def sending(limits: Limits, count: int, now: float = 0.0) -> Endpoint:
-    """Return an endpoint with so many requests in flight."""
+    """Return an endpoint with that many requests in flight."""
     endpoint = Endpoint("one", limits)
     for _ in range(count):
         endpoint.take()

@@ -288,7 +288,7 @@ class StoredRun:
     # ---- calls and failures ------------------------------------------------------------------------------
 
     def calls(self, *, last: int | None = None) -> Iterator[StoredCall]:
-        """The model calls that have ended, in the order of their numbers; with ``last`` only the newest so many.
+        """The model calls that have ended, in the order of their numbers; with ``last`` only the newest that many.
 
         They are read page by page, so that a long look at a live run holds nothing up.
         """
