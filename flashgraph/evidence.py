@@ -40,10 +40,10 @@ class Evidence:
 
     ``tried`` of ``of`` samples were tried; ``failed`` of those could not be scored and count as the least score.
     ``mean`` is the unbiased estimate of the mean over all samples. With a control it may lie outside the scores' bounds
-    by chance, because clipping would bias it. ``estimate`` is the expected score, within the bounds and corrected for
-    the choice of the best among many; ``variance`` is its variance on these samples. ``interval`` holds the expected
-    score on unseen samples of the same kind, at confidence ``level``. ``prior`` is the mean and variance that the
-    parent predicted before the artifact was tried. ``unit`` is the width of the scores' bounds, or 1 if it is infinite.
+    by chance; clipping would bias it. ``estimate`` is the expected score, within the bounds and corrected for the
+    choice of the best among many; ``variance`` is its variance on these samples. ``interval`` holds the expected score
+    on unseen samples of the same kind, at confidence ``level``. ``prior`` is the mean and variance that the parent
+    predicted before the artifact was tried. ``unit`` is the width of the scores' bounds, or 1 if it is infinite.
     """
 
     tried: int

@@ -31,7 +31,7 @@ class ScoreMoment:
 
 @attrs.frozen
 class Queue:
-    """Items queued on an edge, on average over time and at most; members of an opened group count as one."""
+    """Items queued on an edge: the mean over time and the maximum; members of an opened group count as one."""
 
     mean: float
     most: int

@@ -45,7 +45,7 @@ def test_an_empty_pool_hands_nothing_out() -> None:
 
 @given(st.lists(SCORES, min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_the_first_of_the_best_is_handed_out(sweeps: list[list[float]], order: object) -> None:
-    """Offline the first of the best wins, in the order of the training, in whatever order the sweeps end."""
+    """Offline the first of the best snapshots wins, in the order of the training and not of the sweeps' ends."""
     best, text = -1.0, ""
     for step, scores in enumerate(sweeps):
         if sum(scores) > best:
