@@ -32,13 +32,13 @@ STATUSES: tuple[tuple[int, re.Pattern[str]], ...] = tuple(
 """Patterns of codes and types that are words, by the status that they stand for."""
 
 SAYING = ("message", "detail", "msg", "error_message", "error_msg", "errorMessage", "status_msg")
-"""Keys under which servers say what is wrong."""
+"""Keys of the text in servers' errors."""
 
 NUMBER = re.compile(r"(?<!\d)[45]\d\d(?!\d)")
 """A status within a code."""
 
 SAID_NUMBER = re.compile(r"^\W{0,3}([45]\d\d)\b|\b(?:http|status|code|error)\W{0,3}([45]\d\d)\b", re.IGNORECASE)
-"""A status within a sentence, where other numbers may stand too."""
+"""A status within a sentence, which may contain other numbers too."""
 
 UNREADABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """Control characters, which could manipulate the terminal that a message is printed on."""
@@ -93,7 +93,7 @@ def _is_word(value: Any) -> bool:
 
 
 def _status(words: list[Any], said: Any) -> int:
-    """Return the status that the codes and types of an error name, or else its sentence; 500 where none does."""
+    """Return the status in the codes and types of an error, or else in its sentence; 500 if there is none."""
     for word in words:
         if isinstance(word, str) and (found := NUMBER.search(word[:LONGEST_CODE])):
             return int(found[0])

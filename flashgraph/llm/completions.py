@@ -55,7 +55,7 @@ UNSUPPORTED: Mapping[str, tuple[Any, str]] = {
 
 
 OWN = frozenset({"extra_body", "model", "messages", "stream", "max_tokens", "max_completion_tokens"})
-"""Parameters that ``extra_body`` may not hold: they decide which model is asked, and what a reply costs at most."""
+"""Parameters that ``extra_body`` may not contain: they decide which model gets what, and what a reply can cost."""
 
 
 class Malformed(ValueError):
@@ -106,7 +106,7 @@ class Completion:
     @classmethod
     def _of(cls, data: object) -> Completion:
         if isinstance(data, list) and len(data) == 1 and isinstance(data[0], Mapping) and "error" in data[0]:
-            data = data[0]  # as Gemini sends its errors
+            data = data[0]  # Gemini's form of an error
         if not isinstance(data, Mapping):
             raise Malformed(f"found {_kind(data)}, expected an object")
         choices = data.get("choices")
@@ -164,15 +164,15 @@ def parsed(body: bytes) -> Any:
 def spread(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of the model ``name`` with those of ``extra_body`` among them.
 
-    Raises `DataError` for an ``extra_body`` that is no mapping or holds a parameter in `OWN`, and what
-    `refuse_unsupported` does.
+    Raises `DataError` for an ``extra_body`` that is not a mapping or contains a parameter in `OWN`.  Raises the errors
+    of `refuse_unsupported` too.
     """
     own, extra = dict(params), params.get("extra_body") or {}
     own.pop("extra_body", None)
     if not isinstance(extra, Mapping) or OWN & extra.keys():
         raise DataError(
             f"{name}: found extra_body={extra!r:.200}, expected a mapping without {', '.join(sorted(OWN))}.\n"
-            "Fix: give those as parameters of their own."
+            "Fix: give these as parameters of their own."
         )
     body = {**own, **extra}
     refuse_unsupported(name, body)
@@ -279,14 +279,14 @@ def _content(content: object) -> tuple[str, str, str]:
             thought = part.get("thinking", part.get("reasoning", part.get("text")))
             thoughts += [_thought(each) for each in (thought if isinstance(thought, list) else [thought])]
         else:
-            # A name is not cut: nothing recognises the half of a key.
+            # The name is shown whole or not at all, because redaction would miss a part of a key.
             shown = kind if isinstance(kind, str) and len(kind) <= LONGEST_FINISH else _kind(part)
             raise Malformed(f"the content has a part of kind {shown!r}, expected text")
     return "".join(texts), "".join(thoughts), "".join(refusals)
 
 
 def _reasoning(message: Mapping[str, Any]) -> str:
-    """Return the reasoning that stands beside a content, by any of the names in use."""
+    """Return the reasoning beside a content, under any of its usual names."""
     for name in ("reasoning_content", "reasoning", "thinking"):
         if message.get(name):
             return _text(message[name], "reasoning")

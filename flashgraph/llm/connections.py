@@ -109,7 +109,8 @@ class Connections:
     async def request(self, method: str, url: httpx.URL | str, json: Any = None) -> HttpReply:
         """Send one request and read the response.  Cancelling closes the connection.
 
-        Raises `UnreadableBody` for a successful response, and what ``httpx.AsyncClient.request`` raises.
+        Raises `UnreadableBody` for such a body in a successful response, and all errors of
+        ``httpx.AsyncClient.request``.
         """
         client = self._idle.pop() if self._idle else await self._another()
         try:

@@ -29,10 +29,10 @@ PINS = re.compile(
     r"cannot both|mutually exclusive|strictly positive|not valid|is fixed",
     re.IGNORECASE,
 )
-"""How servers say that a parameter has one value, or stands beside no other."""
+"""Errors for a parameter that allows only one value, or excludes another parameter."""
 
 TOO_MANY = re.compile(r"\d{3}|exceed|too (large|many|high)|between", re.IGNORECASE)
-"""How servers say that a bound is wrong, and not its name."""
+"""Errors for the value of a bound, and not for its name."""
 
 _log = logging.getLogger("flashgraph")
 
@@ -43,9 +43,9 @@ class Dialect:
 
     name: str
     renames: bool = False
-    """Whether the bound has the newer name here, whatever a request calls it."""
+    """Whether the server uses the newer name of the bound, whatever a request uses."""
     older: bool = False
-    """Whether the bound has the older name here."""
+    """Whether the server uses the older name of the bound."""
     refused: set[str] = attrs.field(factory=set)
 
     def spoken(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Dialect:
             if self.renames or self.older:
                 return True
         elif (BOUND in sent and self.renames and NEW_BOUND in said) or (NEW_BOUND in sent and self.older):
-            return True  # another request has learned it since this one was sent
+            return True  # another request learned it after this one was sent
         if not refuses and not PINS.search(said):
             return False
         named = [key for key in OPTIONAL if key in sent and _names(said, key)]

@@ -32,7 +32,7 @@ def wrong_variable(names: Sequence[str], error: Exception) -> DataError:
     name = wrong[0] if wrong else names[0]
     expected = EXPECTED.get(name.upper(), "http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT")
     value = os.environ.get(name, "")
-    # A library that cuts a password at its slash quotes the part before it as a port.
+    # A library that ends a password at its slash quotes the part before that as a port.
     reason = "no address" if "@" in value and "port" in str(error) else masked(str(error))
     fix = "pip install 'httpx[socks]', or unset it" if isinstance(error, ImportError) else "correct it, or unset it"
     return DataError(f"environment variable {name}: cannot be used ({reason}); expected {expected}.\nFix: {fix}.")

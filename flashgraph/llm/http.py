@@ -247,7 +247,7 @@ class HttpModel:
             return None
         except httpx.TransportError as error:
             if connection_lost(error):
-                return None  # somebody answers there: requests will tell
+                return None  # a server answers there, so requests will show the rest
             raise self._unreachable(error) from None
         if answer.status in (401, 403):
             complaint = Complaint.of_response(answer.status, answer.phrase, answer.body)

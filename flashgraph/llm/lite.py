@@ -118,7 +118,7 @@ class LiteLLMModel:
 
     async def complete(self, messages: Sequence[Message], params: Mapping[str, Any]) -> Reply:
         """Answer ``messages``; see `flashgraph.llm.protocol.Model.complete`.  LiteLLM itself retries nothing."""
-        spread(self.name, {**self.params, **params})  # for what it refuses: LiteLLM does the rest
+        spread(self.name, {**self.params, **params})  # only to raise its errors; LiteLLM merges extra_body itself
         request = {
             "timeout": self.timeout,
             **self.params,

@@ -348,7 +348,7 @@ def _with_retry(settings: dict[str, Any], several: bool = False) -> dict[str, An
     """Return ``settings`` with ``tries`` as the constructors' ``retry``.
 
     With ``several`` models in a role, another one can take over, so that two tries of a failing one suffice.  A full
-    model keeps all tries: its limit is found by exceeding it, and each attempt would give it up.
+    model keeps all tries: limits are found by exceeding them, which must not fail the request.
     """
     from flashgraph.llm.retry import Retry
 

@@ -252,8 +252,8 @@ def session(
     """Run one session in a child process; resume when the folder holds a journal.
 
     ``kill_at`` kills the child right after that commit, ``kill_answered`` after the commit that reaches that many
-    answers, ``kill_inside`` at that statement within a transaction, and ``kill_after`` from outside after that many
-    seconds.  In real time the number of commits depends on the machine; the answers do not.
+    answers, and ``kill_inside`` at that statement within a transaction.  ``kill_after`` kills it from outside after
+    that many seconds.  In real time the number of commits depends on the machine; the answers do not.
     """
     before = answers(folder).total()
 

@@ -364,7 +364,7 @@ def test_a_class_that_has_other_fields_now() -> None:
 
 @pytest.mark.parametrize("number", [10**5000, -(10**5000), 2**10_000, 2**9_999, -1, 2**64], ids=range(6))
 def test_integers_of_any_size(number: int) -> None:
-    """Also those whose digits Python does not read, and as keys."""
+    """Integers with more digits than Python reads come back, also as keys."""
     value = {number: [number]}
     codec = Codec(())
     assert codec.decode(loaded(dumped(codec.encode(value, str))), str) == value

@@ -294,7 +294,7 @@ FILLED: dict[str, str] = {
 
 
 def scorer(folder: Path, text: str, value: str = "0.5") -> Any:
-    """The function ``score`` of a task's file, which may have a module ``rub`` beside it."""
+    """Load the function ``score`` of a task's file, which may use a module ``rub``."""
     folder.mkdir()
     task, _, rub = text.replace("?", value).partition("===")
     (folder / "rub.py").write_text(rub)
@@ -328,7 +328,7 @@ def named(folder: Path, text: str, value: str = "0.5", calls: int = 0) -> str:
 
 @pytest.mark.parametrize("case", USED)
 def test_what_a_score_uses_counts(case: str, tmp_path: Path) -> None:
-    """Values, classes and modules of the user's, wherever they stand: else scores by another rule would be mixed."""
+    """The user's values, classes and modules count wherever they are, or scores by different rules would be mixed."""
     text = USED[case]
     one, same = named(tmp_path / "a", text), named(tmp_path / "b", text)
     assert one == same != named(tmp_path / "c", text, "0.7")

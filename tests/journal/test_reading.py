@@ -243,7 +243,7 @@ def test_limits_are_those_of_the_last_session(tmp_path: Path) -> None:
 
 
 def test_a_reader_holds_nothing_up(tmp_path: Path) -> None:
-    """A run writes and ends while a snapshot of it is open; the snapshot does not change."""
+    """A run writes and ends while a reader has a snapshot open; the snapshot does not change."""
     small_run(tmp_path / "run", budget=fg.Budget(proposals=1))
     with StoredRun.open(tmp_path / "run") as run:
         with run.snapshot():

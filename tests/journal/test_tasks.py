@@ -30,7 +30,7 @@ def others(**fields: Any) -> Change:
 
 
 class Harsh(fg.Task[Any, Any]):
-    """A task that judges by itself."""
+    """A task with a ``score`` method of its own."""
 
     async def judge(self, sample: Any, output: Any, llm: Any = None) -> fg.Score:
         return fg.Score(0.0)
@@ -144,7 +144,7 @@ def test_a_task_that_may_be_accepted(change: Change, said: str, folder: Path) ->
 
 
 def test_digests_that_were_made_in_another_way(folder: Path) -> None:
-    """They say nothing of a change."""
+    """Digests of another version are not compared."""
     before = {name: part for name, part in task_fingerprint(TASK).items() if name != "how"}
     assert changes_of_task({**before, "score": "0"}, task_fingerprint(TASK)) == ([], [])
     assert changes_of_task({**before, "score": "0", "how": "2"}, task_fingerprint(TASK))[0] != []

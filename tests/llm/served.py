@@ -30,8 +30,8 @@ class Work:
     requests wait; without it the server answers 429.  Replies have ``mean`` tokens, lognormal with shape ``sigma``.
     Each reply is slower or faster than its length suggests, by up to the share ``noise``.
 
-    The share ``cancelled`` of the requests is cancelled: each by itself, before an empty server would answer it, or in
-    groups of ``group``, once the others of the group have ended.
+    The share ``cancelled`` of the requests is cancelled.  Each is cancelled by itself before an empty server would
+    answer it, or in groups of ``group`` once the others of the group have ended.
     """
 
     slots: int

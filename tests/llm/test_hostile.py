@@ -149,7 +149,7 @@ SLOW = "Rate limit reached, slow down"
     ids=lambda sent: json.dumps(sent)[:60],
 )
 async def test_an_error_in_any_place_is_what_it_says(sent: Any) -> None:
-    """By its code, wherever that is, or else by its sentence."""
+    """Its kind follows from its code, wherever that is, or else from its sentence."""
     with running(Answer(200, json.dumps(sent).encode())) as server:
         failure = await once(model_at(server.url))
     assert isinstance(failure, Throttled)
@@ -158,7 +158,7 @@ async def test_an_error_in_any_place_is_what_it_says(sent: Any) -> None:
 @pytest.mark.parametrize("finish", [" error ", "engine_error", "abort", "Cancelled", "timeout", "failed"])
 @pytest.mark.parametrize("named", ["finish_reason", "native_finish_reason"])
 async def test_a_reply_that_was_not_finished_is_no_answer(finish: str, named: str) -> None:
-    """Whatever the server calls that, and whatever text came until then."""
+    """It is an error, whatever finish reason the server gives and whatever text arrived."""
     with running(Answer(200, body({"content": "half"}, choice={named: finish}))) as server:
         failure = await once(model_at(server.url))
     assert isinstance(failure, PassingFault)

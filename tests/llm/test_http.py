@@ -175,14 +175,14 @@ async def test_a_parameter_that_is_refused_is_left_out(
     ],
 )
 async def test_a_value_that_is_wrong_is_not_left_out(said: str, params: Any) -> None:
-    """It is the user's mistake."""
+    """The error is the user's, so the parameter is kept."""
     with running(error(400, said)) as server, pytest.raises(RequestFailed):
         await ask(model_at(server.url, probe=False), **params)
     assert len(server.chats) == 1
 
 
 def test_a_bound_that_is_refused_by_either_name() -> None:
-    """The server is not asked for ever."""
+    """The tries end."""
     dialect = Dialect("tiny")
     sent = dialect.spoken({"max_tokens": 7})
     for expected in (True, False, False):

@@ -154,7 +154,7 @@ async def test_what_a_malformed_reply_has_cost_is_estimated(monkeypatch: pytest.
 @pytest.mark.usefixtures("installed")
 @pytest.mark.usefixtures("installed")
 async def test_a_reply_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LiteLLM has none of its own; also of what an error says."""
+    """Replies and error texts are bounded here, because LiteLLM has no bound."""
     monkeypatch.setattr("flashgraph.llm.lite.LARGEST_BODY", 100)
     with running(chat("x" * 101), chat("x" * 100), error(400, "bad " * 10**6)) as server:
         model = at(server.url)

@@ -391,7 +391,7 @@ def test_schemes_of_higher_layers_need_no_import(spec: str) -> None:
 
 
 def test_a_function_in_a_file(tmp_path: Path) -> None:
-    """By its name, or the one called ``model``."""
+    """The function is the named one, or else the one called ``model``."""
     (tmp_path / "m.py").write_text("def model(messages): return 'one'\n\n\ndef other(messages): return 'two'\n")
     found = [resolve(f"{tmp_path}/m.py{name}") for name in ("", ":model", ":other")]
     assert [str(model.function([])) for model in found if isinstance(model, FunctionModel)] == ["one", "one", "two"]

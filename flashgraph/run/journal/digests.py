@@ -1,8 +1,8 @@
 """Digests of a user's values and functions: stable between processes, and different once the content differs.
 
 A value is digested as `pickle` would store it.  A function is digested by its source, its closure and its defaults.  In
-the user's own files, the functions, classes, modules and values that it names count too.  A value counts only where the
-source of its file does not change it (`flashgraph.run.journal.uses`): a cache that fills is the same cache.  The only
+the user's own files, the functions, classes, modules and values that it names count too.  A value counts only if
+the source of its file does not change it (`flashgraph.run.journal.uses`), so that a cache may fill.  The only
 user code that runs is what copies a value (``__reduce_ex__``) and what prints it (``__repr__``).
 """
 
@@ -60,7 +60,7 @@ class _Feed:
         self._functions: set[Any] = set()
         """Functions and classes that were fed already: each counts once."""
         self._seen: set[tuple[int, str]] = set()
-        """Names whose values were fed, by the module that has them."""
+        """The names whose values were fed, each with the id of its module."""
 
     def of(self, value: Any) -> str:
         self.feed(value)
@@ -162,7 +162,7 @@ class _Feed:
             self._named(value, uses)
 
     def holder(self, value: Any) -> None:
-        """Feed an object by its class and its attributes, without those that its methods change."""
+        """Feed the class of an object and its attributes, without those that its methods change."""
         kind = type(value)
         if isinstance(value, type | ModuleType) or not hasattr(value, "__dict__") or not _own_class(kind):
             self.feed(value)
@@ -193,7 +193,7 @@ class _Feed:
         for name in names:
             if name in function.__globals__:
                 self._global(name, function.__globals__, uses, names)
-        # A module that it imports when it is called may not be loaded yet, so its file counts.
+        # A module that a call imports may not be loaded yet, so its file counts.
         for module in sorted(set(_imports(function.__code__))):
             start = Path(function.__code__.co_filename).parent.joinpath(*module.split("."))
             for file in (start.with_suffix(".py"), start / "__init__.py"):
@@ -201,7 +201,7 @@ class _Feed:
                     self.text("import", file.read_text(encoding="utf-8"))
 
     def _global(self, name: str, scope: Mapping[str, Any], uses: Uses, names: Iterable[str]) -> None:
-        """Feed the object of a name in the globals ``scope``; of a module, feed its objects with one of ``names``."""
+        """Feed the object of a name in the globals ``scope``; for a module, feed its objects with one of ``names``."""
         found = scope[name]
         if isinstance(found, ModuleType):
             if (id(found), "module") in self._seen or not is_own(found.__name__, _path(found)):
@@ -229,7 +229,7 @@ class _Feed:
                 self._global(part, scope, uses, ())
 
     def _value(self, name: str, value: Any, uses: Uses) -> None:
-        """Feed a value that a function reads under a name: by its source alone where it may change during a run."""
+        """Feed a value that a function reads under a name; only its source if it may change during a run."""
         self.text(name, uses.statements.get(name, ""))
         constant = _is_constant(value)
         kept = uses != NOTHING and (_own_class(type(value)) or type(value).__module__.split(".")[0] in HOLDING)
@@ -259,7 +259,7 @@ def _own_class(kind: type) -> bool:
 
 
 def _file_of(kind: type) -> str:
-    """Return the file of a class; empty where it is not known."""
+    """Return the file of a class; empty if unknown."""
     if (module := sys.modules.get(kind.__module__ or "")) is not None:
         return _path(module)
     files = (member.__code__.co_filename for _, member in _members(kind) if isinstance(member, FunctionType))
@@ -267,7 +267,7 @@ def _file_of(kind: type) -> str:
 
 
 def _path(module: ModuleType) -> str:
-    """Return the file of a module; of one without a file, a name that no user's file has."""
+    """Return the file of a module; without a file, a name that no user's file has."""
     return getattr(module, "__file__", None) or "<none>"
 
 

@@ -63,7 +63,7 @@ def unusable(folder: Path) -> str:
 
 
 def require_no_link(folder: Path) -> None:
-    """Raise `JournalError` where a run's folder is a symbolic link: it may lead to a run that nobody has named."""
+    """Raise `JournalError` if a run's folder is a symbolic link, which may lead to a run that the user did not name."""
     if folder.is_symlink():
         raise JournalError(
             f"{folder}: found a symbolic link, expected the run's own folder; nothing is written through a link.\n"

@@ -1,4 +1,4 @@
-"""The sessions of a stored run: the processes that have worked on it."""
+"""The sessions of a stored run: the processes that worked on it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_sessions(rows: Rows) -> tuple[Session, ...]:
 
 
 def _with_cause(session: Session) -> Session:
-    """A session of a schema up to 3 stored none."""
+    """Return a session with its cause, which schemas up to 3 did not store."""
     if session.cause is not None or session.status is None:
         return session
     return attrs.evolve(session, cause=cause_of_session(session.status, session.reason or ""))

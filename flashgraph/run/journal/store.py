@@ -342,7 +342,7 @@ class Store:
         if self._watched.unlocked():
             raise JournalError(
                 f"{self.path.parent}: the file lock was deleted or replaced during the run, so that another process "
-                f"could write to it too. The run stops.\nFix: flashgraph resume {self.path.parent}"
+                f"could write to the run too. The run stops.\nFix: flashgraph resume {self.path.parent}"
             )
 
     def _readable(self) -> bool:

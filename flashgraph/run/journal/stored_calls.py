@@ -24,7 +24,7 @@ from flashgraph.run.journal.stored import StoredCall, StoredEndpoint
 __all__ = ["StoredCalls"]
 
 PAGE = 500
-"""Calls that are read at once."""
+"""The number of calls in one read."""
 
 CALL = (
     whole, whole, word, word, word, word, maybe(word), whole, whole, maybe(number), number, word, real,
@@ -33,13 +33,13 @@ CALL = (
 
 
 class StoredCalls:
-    """Reads a journal's model calls."""
+    """Read a journal's model calls."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
 
     def totals(self) -> tuple[int, int, int, int]:
-        """Return the tokens of all prompts and of all replies, and how many calls failed and were lost."""
+        """Return (tokens of prompts, tokens of replies, failed calls, lost calls)."""
         ((prompt, completion, failed, lost),) = self._rows.read(
             "calls",
             (real, real, real, real),
@@ -50,9 +50,9 @@ class StoredCalls:
         return round(prompt), round(completion), round(failed), round(lost)
 
     def unanswered(self) -> int:
-        """Return how many requests were sent, and have not been answered."""
-        # Counted here: SQLite's own functions refuse a journal of 0.1.0 that holds NaN.  Resuming gives up all that was
-        # asked before.
+        """Return how many requests were sent and have no answer."""
+        # Counted here, because SQLite's JSON functions refuse a journal of 0.1.0 with NaN.  A resume abandons earlier
+        # requests.
         turns = self._rows.read(
             "turns",
             (whole, json_of(_asked)),
@@ -65,7 +65,7 @@ class StoredCalls:
     def ended(self, last: int | None) -> Iterator[StoredCall]:
         """The model calls that have ended, in the order they were asked for; with ``last`` only the newest that many.
 
-        They are read page by page, so that a long look at a live run holds nothing up.
+        They are read page by page, so that a long read of an active run does not delay it.
         """
         after = -1
         if last is not None:
@@ -86,14 +86,14 @@ class StoredCalls:
             after = page[-1][0]
 
     def endpoints(self) -> tuple[StoredEndpoint, ...]:
-        """The endpoints that answered, by name, each with its last limit where it has moved and whether it is up."""
+        """Return the endpoints that answered, by name, each with its last limit if it changed, and whether it is up."""
         calls = self._rows.read(
             "calls",
             (word, real, real, real),
             "SELECT endpoint, total(how != 'throttled'), total(how = 'throttled'), total(finish = 'length') FROM calls"
             " WHERE endpoint != '' GROUP BY endpoint ORDER BY endpoint",
         )
-        # SQLite takes the bare columns from the row that has the maximum.
+        # SQLite takes the bare columns from the row with the maximum.
         sql = "SELECT name, value, reason, count(*), max(rowid) FROM endpoints WHERE what = 'limit' GROUP BY name"
         expected: tuple[Expected, ...] = (word, real, word, whole, whole)
         found = self._rows.read("endpoints", expected, sql)
@@ -115,6 +115,6 @@ class StoredCalls:
 
 
 def _asked(turn: Any) -> int:
-    """How many more requests a turn has asked than answered."""
+    """Return how many more requests a turn has sent than answered."""
     asked, answered = (mapping(turn).get(name, []) for name in ("asked", "answered"))
     return len(list_of(anything)(asked)) - len(list_of(anything)(answered))

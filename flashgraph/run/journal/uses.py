@@ -21,17 +21,17 @@ READERS = frozenset({
     "intersection", "isdisjoint", "issubset", "issuperset", "items", "keys", "lower", "match", "search", "split",
     "splitlines", "startswith", "strip", "union", "upper", "values",
 })  # fmt: skip
-"""Methods that leave their object as it is."""
+"""Methods that do not change their object."""
 
 TAKERS = frozenset({
     "abs", "all", "any", "bool", "dict", "enumerate", "filter", "float", "frozenset", "int", "isinstance", "len",
     "list", "map", "max", "min", "print", "range", "repr", "reversed", "round", "set", "sorted", "str", "sum", "tuple",
     "type", "zip",
 })  # fmt: skip
-"""Built-in functions that leave their arguments as they are."""
+"""Built-in functions that do not change their arguments."""
 
 MAKERS = ("__init__", "__new__", "__attrs_post_init__", "__post_init__", "__setstate__")
-"""Methods that give a new object its first values."""
+"""Methods that initialise a new object."""
 
 READING = (
     ast.Attribute, ast.Subscript, ast.Compare, ast.BinOp, ast.BoolOp, ast.UnaryOp, ast.FormattedValue, ast.If, ast.IfExp
@@ -41,12 +41,12 @@ READING = (
 
 @attrs.frozen
 class Uses:
-    """Names in one file, those of attributes too."""
+    """The uses of names, also of attributes, in one file."""
 
     changed: frozenset[str] = frozenset()
     """Names whose objects the file may change after it is loaded."""
     rebound: frozenset[str] = frozenset()
-    """Names that a function of the file gives another value, and attributes that are not only set by a constructor."""
+    """Names that a function of the file rebinds, and attributes that are set outside constructors."""
     statements: Mapping[str, str] = attrs.field(factory=dict)
     """The assignments at the top of the file, by the name that they bind."""
     parts: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict)
@@ -55,7 +55,7 @@ class Uses:
     """The module that each imported name comes from, and its name there."""
 
     def may_change(self, name: str, constant: bool) -> bool:
-        """Return whether the file may change what a name stands for, which is a ``constant`` or not."""
+        """Return whether the file may change the value of a name; ``constant`` says that the value is immutable."""
         return name in self.rebound or (not constant and name in self.changed)
 
     def beside(self, other: Uses) -> Uses:
@@ -67,7 +67,7 @@ NOTHING = Uses()
 
 
 def uses_of(file: str) -> Uses:
-    """Return what a file does with its names; `NOTHING` where it cannot be read or parsed."""
+    """Return how a file uses its names; `NOTHING` if it cannot be read or parsed."""
     try:
         text = Path(file).read_text(encoding="utf-8")
     except (OSError, ValueError):

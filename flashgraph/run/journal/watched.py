@@ -60,7 +60,7 @@ class Watched:
 
 
 def _number(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from all others; None where there is none."""
+    """Return the device and inode numbers of a file; None if there is no file."""
     try:
         found = os.stat(path, follow_symlinks=False)
     except OSError:
