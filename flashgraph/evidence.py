@@ -122,8 +122,7 @@ def weigh(
     drift: Drift | None = None,
     children: Sequence[tuple[float, float]] = (),
 ) -> Evidence:
-    """Return the evidence that ``scores`` give for an artifact; their keys are the tried ones of samples ``0 .. of -
-    1``.
+    """Return the evidence of an artifact; ``scores`` holds the tried ones of the samples ``0 .. of - 1``.
 
     ``control`` predicts a score for every sample; ``strata`` gives the stratum of every sample, 0 if it is missing.
     Within a stratum the tried samples must be a random part. With a ``parent``, and at least `HANDFUL` samples, the
