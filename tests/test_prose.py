@@ -66,6 +66,7 @@ def test_a_banned_phrase_of_a_module(text: str, line: int, tmp_path: Path) -> No
         '"""See `heard` and ``is\nheard``."""\n',
         '"""First::\n\n    heard\n"""\n',
         '"""First.\n\n>>> heard\n"""\n',
+        '"""First.\n\n\\b\nheard\n"""\n',
         'raise ValueError(f"{heard} and {f({heard: 1})}")\n',
         'f(a["heard"], help="")\n',
     ],
@@ -91,6 +92,8 @@ def test_prompts_are_left_alone(tmp_path: Path) -> None:
         (f"| {LONG} |\n| --- |\n", []),
         (LONG.replace("word word", "word e.g. word", 1), ["3: 27 words in a sentence: at most 25"]),
         (LONG.replace("word word", "word. Word", 1), []),
+        (LONG.replace("word word", "Ctrl-C. Word", 1), []),
+        (LONG.replace("word word", "(https://a.b/). Word", 1), []),
         ("- " + LONG.replace(" word word", " word\n- word", 1), []),
         ("Who waits loses.", ["3: sentence begins with 'Who': say a noun: The one who ..., Whoever ..."]),
         ("Who waits?", []),
@@ -100,6 +103,12 @@ def test_prompts_are_left_alone(tmp_path: Path) -> None:
 def test_sentences(text: str, findings: list[str], tmp_path: Path) -> None:
     """Words of code and cells do not count; an abbreviation ends no sentence, an item of a list does."""
     assert found(tmp_path, "page.md", f"First.\n\n{text}\n") == findings
+
+
+def test_arguments_of_a_docstring_are_items(tmp_path: Path) -> None:
+    """Each begins a sentence of its own."""
+    text = f'"""First.\n\n    Args:\n        a: {LONG[:-11].lower()}\n        b: {LONG[:-11].lower()}\n    """\n'
+    assert found(tmp_path, "module.py", text) == []
 
 
 @pytest.mark.skipif(not library_checks(), reason="proselint is not installed")

@@ -64,8 +64,8 @@ def command(
     flashgraph simulate gepa --profile task=vllm --profile reflection=gpt-4o-mini
     flashgraph simulate gepa --profile runs/mine --sweep window=2,4,8,16 alpha=0.25,1 --seeds 3 -o plot.png
 
-    alpha is the release fraction of the edges to a pool that have one. workers sets the number of workers of every
-    stage that calls a model.
+    The name alpha sets the release fraction of the edges to a pool that have one. The name workers sets the number of
+    workers of every stage that calls a model.
 
     Only the lengths of replies are simulated. Graphs that evolve prompts run on a simulated world, in which better
     prompts score better. Other graphs, and every graph with --task, get hashes as answers, which pass at --pass-rate.

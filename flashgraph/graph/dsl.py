@@ -138,8 +138,8 @@ class Graph(Declarations):
             cursor: The first value of ``at.cursor``: small immutable state that each emission hands to the next.
             evidence: Whether its rounds try artifacts of the pool on more samples.  Such a source goes before the
                 others, sees the whole pool whatever ``focus`` says, and may use the ``reserve`` of the schedule.
-            window: Rounds of this source that may be open at once, at most, under every schedule; 1 for an algorithm
-                whose next step needs the last one's result.
+            window: Rounds of this source that may be open at once, at most, under every schedule.  Use 1 for
+                an algorithm whose next step needs the last one's result.
             focus: False to show it the whole pool always, where a schedule would narrow the view to the best line.
         """
         decorator: SourceDecorator[Any] = SourceDecorator(self, self._known("source", options, SOURCE_OPTIONS))
@@ -182,8 +182,8 @@ class Graph(Declarations):
             reads: The pool that ``at.view`` shows.
             spends: The budgets that one execution counts against: ``"proposals"``, ``"evaluations"`` or both.
             workers: Executions at once, at most.
-            runs: Where a plain function runs: on the event loop (``"loop"``), in a ``"thread"``, where ``at.llm(...)``
-                blocks and returns the reply, or in a ``"process"``, for a function of its item alone.
+            runs: Where a plain function runs: on the event loop (``"loop"``), in a ``"thread"`` or in a ``"process"``.
+                In a thread ``at.llm(...)`` blocks and returns the reply.  A process takes a function of its item alone.
             fanout: Items in one `Several`, at most; required before and in cycles.
         """
         decorator = StageDecorator(self, self._known("stage", options, STAGE_OPTIONS))

@@ -20,7 +20,7 @@ __all__ = ["Finding", "findings", "house_style", "library_checks"]
 STYLE = Path(__file__).parent / "style.toml"
 
 END = re.compile(rf"[.!?][\"')\]*_]*\s+(?=[\"'(\[*_{BLANK}]*[A-Z{BLANK}\d])")
-ABBREVIATED = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|cf|al|Dr|Fig|Eq|No|[A-Z])|\.\.)\.\s*$")
+ABBREVIATED = re.compile(r"(?:\b(?:e\.g|i\.e|etc|vs|cf|al|Dr|Fig|Eq|No)|(?<![\w-])[A-Z]|\.\.)\.\s*$")
 WORD = re.compile(r"[^\W_]")
 
 

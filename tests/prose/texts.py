@@ -17,10 +17,10 @@ __all__ = ["Passage", "passages"]
 BLANK = "\0"
 """Stands for each character of code, so that positions stay as they are and no rule reads code."""
 
-CODE = re.compile(r"``.+?``|`[^`]+`|https?://\S+", re.DOTALL)
+CODE = re.compile(r"``.+?``|`[^`]+`|https?://[^\s)]+", re.DOTALL)
 LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 FIELD = re.compile(r"\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}")
-ITEM = re.compile(r"\s*(?:[-*]|\d+\.)\s")
+ITEM = re.compile(r"\s*(?:[-*]|\d+\.)\s|\s{4,}\w+: ")
 DIRECTIVE = re.compile(r"#\s*(?:type:|noqa|pragma|mypy:|fmt:|-{4})|#!")
 
 
@@ -184,10 +184,12 @@ def _paragraphs(line: int, text: str) -> Iterator[Passage]:
     block: list[str] = []
     began = line
     code: int | None = None
+    printed = False
     lines = text.split("\n")
     for number, row in enumerate([*lines, ""]):
         indent = len(row) - len(row.lstrip())
-        if code is not None and (not row.strip() or indent > code):
+        printed = row.strip() == "\b" or (printed and bool(row.strip()))  # click keeps the lines of the paragraph
+        if printed or (code is not None and (not row.strip() or indent > code)):
             row = ""
         elif row.lstrip().startswith((">>>", "```", "|")):
             row, code = "", max(indent - 1, 0)

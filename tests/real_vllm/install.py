@@ -1,7 +1,7 @@
 """A virtual environment with a real vLLM: ``python -m tests.real_vllm.install FOLDER``.
 
-uv takes seconds where pip takes minutes, but does not read pip's configuration: what that says of where packages come
-from is handed on to it.
+uv takes seconds where pip takes minutes, but does not read pip's configuration.  So the sources of packages in that
+configuration are passed to uv.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def configured() -> dict[str, list[str]]:
 
 
 def install(folder: Path) -> None:
-    """Make the environment ``folder`` anew.  Raises ``subprocess.CalledProcessError`` if something cannot be had."""
+    """Make a new environment in ``folder``.  Raise ``subprocess.CalledProcessError`` if an installation fails."""
     settings = configured()
     sources = [part for name, option in OPTIONS.items() for value in settings.get(name, ()) for part in (option, value)]
     certificates = settings.get("cert", [])

@@ -1,4 +1,4 @@
-"""What the tests against a real vLLM share: a task that needs no sense, whole runs on it, and who says what runs."""
+"""Shared by the tests against a real vLLM: a task that needs no sensible answers, whole runs on it, and metrics."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REPLY = 64
 LEAST, TO_THE_END = REPLY - 1, {str(END): 100}
 """``min_tokens`` and ``logit_bias`` that end each reply with its last token.
 
-Random weights hardly ever end one themselves, and no proposal is made of a reply that was cut off.
+Random weights hardly ever end a reply themselves, and a truncated reply makes no proposal.
 """
 
 ENGINE: Mapping[str, Any] = {"load_format": "dummy", "dtype": "float32", "enforce_eager": True}

@@ -28,7 +28,7 @@ def held(engine: EngineModel, monkeypatch: pytest.MonkeyPatch) -> EngineModel:
 
 
 async def test_a_reply(engine: EngineModel) -> None:
-    """Text of as many tokens as were asked for, cut off and said to be."""
+    """A reply has the requested number of tokens, and is marked as truncated."""
     reply = await engine.complete(HELLO, {"max_tokens": 5, "temperature": 0})
     assert reply.text
     assert (reply.usage.completion, reply.truncated, reply.cost) == (5, True, 0.0)

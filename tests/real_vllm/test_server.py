@@ -53,7 +53,7 @@ async def test_cancelled_requests_leave_the_server(url: str) -> None:
 
 
 async def test_a_run_that_is_stopped_frees_its_slots(url: str) -> None:
-    """`Run.stop` in the middle: the run ends as cancelled, and nothing of it is left on the server."""
+    """`Run.stop` in the middle: the run ends as cancelled, and leaves nothing on the server."""
     async with (
         opened(f"vllm:{url}?limit={LIMIT}&max_tokens=900", budget=fg.Budget(proposals=100)) as run,
         anyio.create_task_group() as tasks,

@@ -43,7 +43,7 @@ def check_spec(
 ) -> CheckedGraph:
     """Check a graph as a value.
 
-    ``noted`` are problems that are known already.  ``left_out`` names nodes that miss an edge because of one.
+    ``noted`` are problems that were found before.  ``left_out`` names nodes that miss an edge because of one.
     """
     notes = Notes()
     sound, touched = check_options(spec, notes)
