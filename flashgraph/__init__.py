@@ -74,6 +74,7 @@ from flashgraph.tasks.task import Llm, Task
 from flashgraph.version import VERSION
 
 if TYPE_CHECKING:
+    from flashgraph.observe.best import load_best
     from flashgraph.run.journal.reading import StoredRun
     from flashgraph.tasks import data
 
@@ -86,6 +87,8 @@ def __getattr__(name: str) -> Any:
         return import_module("flashgraph.tasks.data")
     if name == "StoredRun":
         return import_module("flashgraph.run.journal.reading").StoredRun
+    if name == "load_best":
+        return import_module("flashgraph.observe.best").load_best
     raise AttributeError(f"module 'flashgraph' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
 
 
@@ -144,6 +147,7 @@ __all__ = [
     "fifo",
     "fraction",
     "freshest",
+    "load_best",
     "load_graph",
     "load_task",
     "lockstep",

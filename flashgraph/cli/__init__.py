@@ -21,7 +21,7 @@ from flashgraph.text.terminal import guarded, say, say_error
 __all__ = ["main"]
 
 COMMANDS = (
-    "run", "resume", "check", "draw", "explain", "algorithms", "runs", "show", "export", "diff", "prune",
+    "run", "resume", "check", "draw", "explain", "algorithms", "runs", "show", "best", "export", "diff", "prune",
     "simulate", "tune", "sim-server",
 )  # fmt: skip
 

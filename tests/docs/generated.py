@@ -70,6 +70,7 @@ API = {
                 "arun",
                 "open_run",
                 "load_graph",
+                "load_best",
                 "load_task",
                 "Budget",
                 "Result",

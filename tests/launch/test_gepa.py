@@ -20,6 +20,7 @@ from gepa.utils.stop_condition import CompositeStopper
 
 import flashgraph as fg
 from flashgraph.gepa import Optimized, adapter_task, install, optimize
+from flashgraph.gepa.optimizing import _limits
 
 RULES = ("be brief", "cite", "use metres")
 SEED = {"system": "Answer.", "style": "Plain."}
@@ -162,7 +163,6 @@ def test_a_run_dir_is_resumed(tmp_path: Path) -> None:
     [
         (MaxMetricCallsStopper(30), "budget", "evaluations"),
         (MaxCandidateProposalsStopper(2), "budget", "proposals"),
-        (TimeoutStopCondition(0.05), "budget", "seconds"),
         ([ScoreThresholdStopper(0.2), MaxMetricCallsStopper(900)], "stopped", "target"),
         ([NoImprovementStopper(3), MaxMetricCallsStopper(900)], "stopped", "patience"),
         (CompositeStopper(MaxMetricCallsStopper(30), NoImprovementStopper(99)), "budget", "evaluations"),
@@ -175,6 +175,15 @@ def test_stop_conditions(stop: Any, status: str, cause: str) -> None:
         reflection_lm=reflect if cause != "patience" else lambda p: "```\nno\n```",
     )
     assert (result.run.status, str(result.run.cause)) == (status, cause)
+
+
+def test_a_time_limit() -> None:
+    """It becomes the budget's seconds; other conditions keep their places."""
+    assert _limits(CompositeStopper(TimeoutStopCondition(7), ScoreThresholdStopper(0.5)), 9, 1.5) == (
+        {"evaluations": 9, "usd": 1.5, "seconds": 7},
+        0.5,
+        None,
+    )
 
 
 class Never:
