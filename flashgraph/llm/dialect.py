@@ -48,7 +48,7 @@ class Dialect:
     """Whether the server uses the older name of the bound."""
     refused: set[str] = attrs.field(factory=set)
 
-    def spoken(self, body: Mapping[str, Any]) -> dict[str, Any]:
+    def adapted(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return a request for this server: the token limit under the server's name, without refused parameters."""
         sent = {key: value for key, value in body.items() if key not in self.refused}
         for known, old, new in ((self.renames, BOUND, NEW_BOUND), (self.older, NEW_BOUND, BOUND)):

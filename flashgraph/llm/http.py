@@ -162,7 +162,7 @@ class HttpModel:
     async def _sent(self, body: Mapping[str, Any]) -> HttpReply:
         """Return the response to ``body``; if the server refuses parameters, adapt them and send it again."""
         while True:
-            sent = self._dialect.spoken(body)
+            sent = self._dialect.adapted(body)
             answer = await self._opened().request("POST", self._chat, sent)
             if answer.status not in (400, 422) or not self._dialect.learn(answer.text, sent):
                 return answer

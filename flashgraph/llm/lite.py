@@ -142,7 +142,7 @@ class LiteLLMModel:
     async def _sent(self, litellm: Any, request: Mapping[str, Any]) -> Any:
         """Return the response to ``request``; if the provider refuses parameters, send it again without them."""
         while True:
-            sent = self._dialect.spoken(request)
+            sent = self._dialect.adapted(request)
             try:
                 return await litellm.acompletion(**sent)
             # Its exceptions have no common base class: they derive from those of the openai package.

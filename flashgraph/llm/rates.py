@@ -13,7 +13,7 @@ import attrs
 
 from flashgraph.llm.protocol import Quota
 
-__all__ = ["COUNTED", "TIMES", "Amount", "Bucket", "Rate", "amount", "learned", "used_up", "worded"]
+__all__ = ["COUNTED", "TIMES", "Amount", "Bucket", "Rate", "amount", "learned", "rate_text", "used_up"]
 
 Amount = tuple[float, float, float]
 """Requests, tokens of their prompts, and tokens of their replies."""
@@ -154,7 +154,7 @@ def used_up(quotas: Iterable[Quota], rates: Mapping[str, Rate], needed: Amount) 
     return any(quota.of in rates and quota.left < amount(quota.of, needed) for quota in quotas)
 
 
-def worded(of: str, limit: float, seconds: float) -> str:
+def rate_text(of: str, limit: float, seconds: float) -> str:
     """Return a rate for people: ``240 requests a minute``."""
     return f"{limit:,.12g} {of.replace('_', ' ')} {f'a {TIMES[seconds]}' if seconds in TIMES else f'in {seconds:g} s'}"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from flashgraph.graph.spec import GraphSpec
-from flashgraph.llm.rates import worded
+from flashgraph.llm.rates import rate_text
 from flashgraph.observe.words import clock, counted, score_text
 from flashgraph.run import events as ev
 from flashgraph.run.budget import Budget
@@ -170,7 +170,7 @@ class Progress:
             case ev.LimitChanged(endpoint=name, limit=limit_now):
                 self._endpoint(name).limit = limit_now
             case ev.RateLearned(endpoint=name, of=of, limit=most, seconds=seconds):
-                self._endpoint(name).rates[of] = worded(of, most, seconds)
+                self._endpoint(name).rates[of] = rate_text(of, most, seconds)
             case ev.EndpointDown(at=at, endpoint=name, reason=reason):
                 was, self._endpoint(name).down = self._endpoint(name).down, True
                 return None if was else f"{clock(at)} {name} is down; its requests go to the other endpoints: {reason}"

@@ -21,7 +21,7 @@ from flashgraph.errors import FlashgraphError
 from flashgraph.observe.records import UNREADABLE, Summary
 from flashgraph.observe.runs import head
 from flashgraph.run.journal import JournalError, payloads, writer
-from flashgraph.run.journal.losses import noticed
+from flashgraph.run.journal.losses import find_loss
 from flashgraph.run.journal.mark import Mark, MarkFile
 from flashgraph.run.journal.payloads import named
 from flashgraph.run.journal.reading import StoredRun
@@ -276,7 +276,7 @@ def users(folder: Path) -> dict[str, Callable[[], Any]]:
         "begin": lambda: small_run(folder),
         "seal": lambda: is_own(folder / "journal.db"),
         "vacuum": lambda: vacuum(folder),
-        "losses": lambda: noticed(mark_of_another(folder)),
+        "losses": lambda: find_loss(mark_of_another(folder)),
         "replay": lambda: anyio.run(replayed, folder),
     }
 

@@ -315,7 +315,7 @@ def scorer(folder: Path, text: str, value: str = "0.5") -> Any:
 
 
 def named(folder: Path, text: str, value: str = "0.5", calls: int = 0) -> str:
-    """The digest of `scorer`, after that many calls."""
+    """Return the digest of `scorer` after ``calls`` calls."""
     try:
         score = scorer(folder, text, value)
         for number in range(calls):

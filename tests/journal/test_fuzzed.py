@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flashgraph.errors import FlashgraphError
-from flashgraph.run.journal.losses import noticed
+from flashgraph.run.journal.losses import find_loss
 from flashgraph.run.journal.tables import TABLES
 from tests.journal.damage import FEW, read_all
 from tests.journal.kit import SCENARIOS, here, session
@@ -101,7 +101,7 @@ def check_log(flips: list[tuple[float, int]], name: str, killed: Path, tmp_path:
     shutil.copytree(killed.parent, folder.parent)
     (folder / name).write_bytes(changed((folder / name).read_bytes(), flips))
     with suppress(FlashgraphError):
-        noticed(folder / "journal.db")
+        find_loss(folder / "journal.db")
     read_all(folder)
     with suppress(FlashgraphError):
         here(SCENARIOS["cyclic"], folder, schedule="lockstep")

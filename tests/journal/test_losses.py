@@ -16,7 +16,7 @@ import flashgraph as fg
 from flashgraph.observe.records import Summary
 from flashgraph.observe.runs import head
 from flashgraph.run.journal import JournalError
-from flashgraph.run.journal.losses import noticed
+from flashgraph.run.journal.losses import find_loss
 from flashgraph.run.journal.mark import read_mark
 from flashgraph.run.journal.reading import StoredRun
 from flashgraph.run.journal.wal import lost_commits
@@ -98,7 +98,7 @@ def test_a_log_that_is_damaged(
     """Damage is shown while the run is stopped, logged when it resumes, and its spending counts."""
     was = read_mark(run / "journal.db")
     assert was is not None
-    assert noticed(run / "journal.db") is None
+    assert find_loss(run / "journal.db") is None
     damage(run)
     with StoredRun.open(run) as stored:
         loss, kept = stored.loss, rows(run, "SELECT count(*) FROM turns")[0][0]
@@ -159,9 +159,9 @@ def test_without_a_mark_it_has_to_be_accepted(run: Path, caplog: pytest.LogCaptu
 
 def test_a_kill_is_no_damage(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     """No damage is reported for a mark one commit behind, for the rest of an older log, or for a finished run."""
-    assert noticed(run / "journal.db") is None
+    assert find_loss(run / "journal.db") is None
     assert here(CYCLIC, run, schedule="lockstep").status == "completed"
-    assert noticed(run / "journal.db") is None
+    assert find_loss(run / "journal.db") is None
     assert "missing" not in caplog.text
 
 
@@ -205,7 +205,7 @@ def test_a_mark_that_is_none(kind: str, run: Path) -> None:
         case _:
             mark.write_bytes(b"")
     assert mark.read_bytes() != data
-    assert noticed(run / "journal.db") is None
+    assert find_loss(run / "journal.db") is None
     assert here(CYCLIC, run, schedule="lockstep").status == "completed"
 
 

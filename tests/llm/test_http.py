@@ -184,11 +184,11 @@ async def test_a_value_that_is_wrong_is_not_left_out(said: str, params: Any) -> 
 def test_a_bound_that_is_refused_by_either_name() -> None:
     """The tries end."""
     dialect = Dialect("tiny")
-    sent = dialect.spoken({"max_tokens": 7})
+    sent = dialect.adapted({"max_tokens": 7})
     for expected in (True, False, False):
         named = next(iter(sent))
         assert dialect.learn(f"Unknown parameter: {named}", sent) is expected
-        sent = dialect.spoken({"max_tokens": 7})
+        sent = dialect.adapted({"max_tokens": 7})
 
 
 async def test_parameters_that_are_refused_one_after_the_other() -> None:
@@ -206,9 +206,9 @@ async def test_parameters_that_are_refused_one_after_the_other() -> None:
 def test_a_refusal_that_others_have_met_already() -> None:
     """A request that was sent before is sent again too, and there is one warning."""
     dialect, said = Dialect("tiny"), "Unsupported parameter: 'temperature'"
-    sent = dialect.spoken({"temperature": 0, "stop": "x"})
+    sent = dialect.adapted({"temperature": 0, "stop": "x"})
     assert [dialect.learn(said, sent), dialect.learn(said, sent)] == [True, True]
-    assert dialect.spoken(sent) == {"stop": "x"}
+    assert dialect.adapted(sent) == {"stop": "x"}
     assert not dialect.learn(said, {"stop": "x"})
 
 

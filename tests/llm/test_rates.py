@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flashgraph.llm.protocol import Quota
-from flashgraph.llm.rates import TIMES, Bucket, Rate, amount, learned, used_up, worded
+from flashgraph.llm.rates import TIMES, Bucket, Rate, amount, learned, rate_text, used_up
 
 AT_ONCE = 0.0
 
@@ -124,9 +124,9 @@ def test_what_each_rate_counts() -> None:
 
 def test_a_rate_in_words() -> None:
     """The window has its name, if it has one."""
-    assert worded("requests", 200, 86_400) == "200 requests a day"
-    assert worded("prompt_tokens", 150_000.0, 60.0) == "150,000 prompt tokens a minute"
-    assert worded("tokens", 0.5, 90) == "0.5 tokens in 90 s"
+    assert rate_text("requests", 200, 86_400) == "200 requests a day"
+    assert rate_text("prompt_tokens", 150_000.0, 60.0) == "150,000 prompt tokens a minute"
+    assert rate_text("tokens", 0.5, 90) == "0.5 tokens in 90 s"
 
 
 def test_a_bucket_fills_steadily_and_bursts_no_longer_than_a_second() -> None:

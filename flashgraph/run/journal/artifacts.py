@@ -61,7 +61,7 @@ class Artifacts:
         )
         standings = self._standings()
         found = [
-            self._folded(list(changes), *standings.get((key[0], key[1]), (True, None)))
+            self._fold(list(changes), *standings.get((key[0], key[1]), (True, None)))
             for key, changes in groupby(rows, key=lambda row: row[1:3])
         ]
         return tuple(sorted(found, key=lambda a: (a.at, a.version)))
@@ -113,7 +113,7 @@ class Artifacts:
             raise damaged(self._rows.path, "best", found[0], f"there is no artifact {found[1]}")
         return found
 
-    def _folded(self, rows: list[Any], held: bool, evidence: Evidence | None) -> StoredArtifact:
+    def _fold(self, rows: list[Any], held: bool, evidence: Evidence | None) -> StoredArtifact:
         turn, pool, id, _, version, at, parents, _, _, lag, _, value = rows[0]
         _, _, _, kind, _, _, _, score, scores, _, provisional, _ = rows[-1]
         try:

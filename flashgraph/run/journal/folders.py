@@ -77,13 +77,13 @@ def is_held(folder: Path) -> bool:
     except BlockingIOError:
         return True
     except (ImportError, OSError):
-        return _cannot_be_taken(path)
+        return _is_taken(path)
     finally:
         os.close(opened)
     return False
 
 
-def _cannot_be_taken(path: Path) -> bool:
+def _is_taken(path: Path) -> bool:
     lock = filelock.FileLock(path)
     try:
         lock.acquire(timeout=0)

@@ -190,7 +190,7 @@ class Changes:
             "Fix: --accept-changes, or resume with the earlier graph and task."
         )
 
-    def blamed(self, run: str, diverged: Exception) -> Exception:
+    def explain(self, run: str, diverged: Exception) -> Exception:
         """Return the error for a replay that diverged: these changes explain it, where there are any."""
         if not self.risky:
             return diverged

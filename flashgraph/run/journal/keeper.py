@@ -13,7 +13,7 @@ from flashgraph.run.journal.codec import Codec
 from flashgraph.run.journal.columns import moment, select, whole, word
 from flashgraph.run.journal.examined import Examined
 from flashgraph.run.journal.header import Changes, Header
-from flashgraph.run.journal.losses import Loss, keep_damaged_log, noticed
+from flashgraph.run.journal.losses import Loss, find_loss, keep_damaged_log
 from flashgraph.run.journal.private import FILE, advice, make_folder
 from flashgraph.run.journal.reopening import carried, charge_loss, end_of, replayed, uncharged
 from flashgraph.run.journal.restart import restart
@@ -23,7 +23,7 @@ from flashgraph.run.machine import Machine
 from flashgraph.run.plan import Capacity
 from flashgraph.run.session_start import SessionStart
 
-__all__ = ["JOURNAL", "Kept", "keep", "read_header", "require_no_link", "unheld", "unusable"]
+__all__ = ["JOURNAL", "Kept", "keep", "lock_error", "read_header", "require_no_link", "unusable"]
 
 JOURNAL = "journal.db"
 
@@ -96,7 +96,7 @@ def keep(
     except filelock.Timeout:
         raise JournalError(f"{folder}: {_holder(folder)}.\nFix: wait for it to end, or stop it.") from None
     except OSError as error:
-        raise unheld(folder, error) from error
+        raise lock_error(folder, error) from error
     try:
         codec = Codec.of_graph(machine.plan.checked)
         loss: Loss | None = None
@@ -104,7 +104,7 @@ def keep(
             before = read_header(folder)
             changes = Changes.between(before, header)
             changes.require(str(folder), accept_changes)
-            loss = _noticed(folder / JOURNAL, accept_changes)
+            loss = _find_loss(folder / JOURNAL, accept_changes)
             if changes.restart:
                 restart(folder / JOURNAL, before, header, codec, machine, changes)
                 before = header
@@ -133,12 +133,12 @@ def keep(
         lock.release()
 
 
-def _noticed(path: Path, accepted: bool) -> Loss | None:
+def _find_loss(path: Path, accepted: bool) -> Loss | None:
     """Return what is missing from a journal, and keep a copy of a damaged log.
 
     Raises `JournalError` when the spending of the missing turns is unknown, unless that was accepted.
     """
-    loss = noticed(path)
+    loss = find_loss(path)
     if loss is None:
         return None
     if loss.mark is None and not accepted:
@@ -152,7 +152,7 @@ def _noticed(path: Path, accepted: bool) -> Loss | None:
     return loss
 
 
-def unheld(folder: Path, error: OSError) -> JournalError:
+def lock_error(folder: Path, error: OSError) -> JournalError:
     """Return the error for a run's folder that cannot be locked, with a fix."""
     return JournalError(f"{folder}: the folder cannot be held: {error}.\nFix: {advice(error, folder)}.")
 

@@ -19,7 +19,7 @@ from flashgraph.run.journal.store import JournalError, connect
 from flashgraph.run.journal.wal import lost_commits
 from flashgraph.run.journal.writer import ID
 
-__all__ = ["ROLLED_BACK", "Loss", "keep_damaged_log", "noticed"]
+__all__ = ["ROLLED_BACK", "Loss", "find_loss", "keep_damaged_log"]
 
 ROLLED_BACK = "rolled back"
 """The ``how`` of a row in the table ``tests`` that counts what missing turns spent."""
@@ -57,7 +57,7 @@ class Loss:
         )
 
 
-def noticed(path: Path) -> Loss | None:
+def find_loss(path: Path) -> Loss | None:
     """Return what is missing from the journal at ``path``, or None.  No process may be writing to it.
 
     Raises `JournalError` when the journal cannot be read.

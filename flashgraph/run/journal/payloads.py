@@ -53,10 +53,10 @@ class Payloads:
                     f"{self._path}: the journal could not be read: the text {name} is missing.\n"
                     "Fix: use a copy of the run's folder; `sqlite3 FILE .recover` may save parts."
                 )
-            self._keep(name, self._inflated(name, found[1]))
+            self._keep(name, self._inflate_text(name, found[1]))
         return self._known[name][0]
 
-    def _inflated(self, name: str, data: bytes) -> str:
+    def _inflate_text(self, name: str, data: bytes) -> str:
         most = min(LONGEST, max(self._allowed() - self._total, self._seen.get(name, 0)))
         inflating = zlib.decompressobj()
         try:

@@ -31,7 +31,7 @@ from flashgraph.run.journal.columns import (
 from flashgraph.run.journal.folders import find_journal, is_held
 from flashgraph.run.journal.header import BUDGET, Header
 from flashgraph.run.journal.keeper import JOURNAL, read_header
-from flashgraph.run.journal.losses import ROLLED_BACK, Loss, noticed
+from flashgraph.run.journal.losses import ROLLED_BACK, Loss, find_loss
 from flashgraph.run.journal.rows import Rows
 from flashgraph.run.journal.sessions import read_sessions
 from flashgraph.run.journal.stored import (
@@ -118,7 +118,7 @@ class StoredRun:
     @property
     def loss(self) -> Loss | None:
         """What is missing of the journal's end; None where nothing is, and while the run goes on."""
-        return None if self.status == "running" else noticed(self._rows.path)
+        return None if self.status == "running" else find_loss(self._rows.path)
 
     def lost(self) -> tuple[str, ...]:
         """What was missing when earlier sessions went on with the run, in words."""

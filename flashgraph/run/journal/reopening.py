@@ -81,7 +81,7 @@ def replayed(store: Store, before: Header, codec: Codec, machine: Machine, chang
     try:
         resumed = replay(store.db, store.path, codec, machine)
     except Diverged as error:
-        raise changes.blamed(str(store.path.parent), error) from error
+        raise changes.explain(str(store.path.parent), error) from error
     return attrs.evolve(resumed, at=max(resumed.at, carried(store.db, store.path).at))
 
 

@@ -15,7 +15,7 @@ import filelock
 
 from flashgraph.run.journal.columns import anything, json_of, select, word
 from flashgraph.run.journal.folders import LOCK
-from flashgraph.run.journal.keeper import JOURNAL, unheld
+from flashgraph.run.journal.keeper import JOURNAL, lock_error
 from flashgraph.run.journal.plain import plain
 from flashgraph.run.journal.private import FILE, PLAIN
 from flashgraph.run.journal.store import BROKEN, JournalError, connect
@@ -58,10 +58,10 @@ def vacuum(folder: Path) -> None:
     """
     with _held(folder):
         for path in (folder / JOURNAL, *sorted(folder.glob("journal-*.db"))):
-            _made_smaller(path)
+            _shrink(path)
 
 
-def _made_smaller(path: Path) -> None:
+def _shrink(path: Path) -> None:
     with closing(connect(path)) as db:
         try:
             with db:
@@ -123,7 +123,7 @@ def _held(folder: Path) -> Iterator[None]:
     except filelock.Timeout:
         raise JournalError(f"{folder}: the run is active.\nFix: wait for its end, or stop it.") from None
     except OSError as error:
-        raise unheld(folder, error) from error
+        raise lock_error(folder, error) from error
     try:
         yield
     finally:

@@ -63,7 +63,7 @@ class StoredCalls:
         return int(sum(asked for _, asked in turns) + testing)
 
     def ended(self, last: int | None) -> Iterator[StoredCall]:
-        """The model calls that have ended, in the order they were asked for; with ``last`` only the newest that many.
+        """Yield the model calls that have ended, in the order of their requests; with ``last``, only that many newest.
 
         They are read page by page, so that a long read of an active run does not delay it.
         """

@@ -17,7 +17,7 @@ import anyio.to_thread
 import attrs
 
 from flashgraph.llm.messages import text_of
-from flashgraph.llm.rates import worded
+from flashgraph.llm.rates import rate_text
 from flashgraph.run import events as ev
 from flashgraph.run.cause import Cause, End
 from flashgraph.run.jobs import Done
@@ -269,7 +269,7 @@ class JournalWriter:
                 case ev.LimitChanged():
                     self._endpoint(event, "limit", event.limit, event.reason, statements)
                 case ev.RateLearned():
-                    rate = worded(event.of, event.limit, event.seconds)
+                    rate = rate_text(event.of, event.limit, event.seconds)
                     self._endpoint(event, event.of, event.limit, rate, statements)
                 case ev.EndpointDown():
                     self._endpoint(event, "down", event.seconds, event.reason, statements)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from flashgraph.llm.limits import Level, Limits, adaptive, fixed, parse_limits, steered
 from flashgraph.llm.protocol import Load, Quota
-from flashgraph.llm.rates import Bucket, Rate, amount, learned, used_up, worded
+from flashgraph.llm.rates import Bucket, Rate, amount, learned, rate_text, used_up
 from tests.proof.tried import Property, expect, refusal
 
 __all__ = ["LIMITS", "Reference", "quotas", "reference"]
@@ -543,7 +543,7 @@ def paces(limit: float, seconds: float, left: float, estimated: bool) -> None:
 
 def says(of: str, limit: float, seconds: float) -> None:
     """The text of a rate has its kind, its number and its window."""
-    said = worded(of, limit, seconds)
+    said = rate_text(of, limit, seconds)
     times = {1.0: "a second", 60.0: "a minute", 3600.0: "an hour", 86400.0: "a day", 90.0: "in 90 s"}
     expect(said == f"{limit:,.12g} {of.replace('_', ' ')} {times[seconds].replace('an h', 'a h')}", f"it says {said}")
 
