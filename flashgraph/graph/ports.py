@@ -40,6 +40,7 @@ T_co = TypeVar("T_co", covariant=True)
 O_co = TypeVar("O_co", covariant=True)
 M_co = TypeVar("M_co", covariant=True)
 P = TypeVar("P")
+P_co = TypeVar("P_co", covariant=True)
 R = TypeVar("R", bound="Openable")
 V = TypeVar("V", default=Any)
 # Not Any: with an Any in an argument's type, mypy cannot choose an overload of graph.stage.
@@ -185,11 +186,11 @@ class Pool(Protocol[In_contra]):
 
 
 @attrs.frozen
-class Param(Generic[P]):
+class Param(Generic[P_co]):
     """A named parameter of a graph; read it as ``at[param]``, set it with ``--set name=value``."""
 
     name: str
-    default: P
+    default: P_co
     place: Place | None = attrs.field(default=None, eq=False, repr=False)
 
 

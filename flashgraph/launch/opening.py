@@ -56,6 +56,21 @@ def _absolute(given: str | Path | None) -> Path | None:
     return None if given is None else Path(os.getcwd(), given)
 
 
+COMMAND_LINE_NAMES = {
+    "out": "folder=",
+    "model": "models=",
+    "set": "params= (of the graph) or settings= (of the schedule)",
+    "proposals": "budget=fg.Budget(proposals=...)",
+    "evaluations": "budget=fg.Budget(evaluations=...)",
+    "calls": "budget=fg.Budget(calls=...)",
+    "tokens": "budget=fg.Budget(tokens=...)",
+    "usd": "budget=fg.Budget(usd=...)",
+    "minutes": "budget=fg.Budget(seconds=...)",
+    "seconds": "budget=fg.Budget(seconds=...)",
+}
+"""Names that the command line or a budget has for what a run in Python is given under another name."""
+
+
 @attrs.frozen(kw_only=True)
 class Options:
     """The options of a run with their defaults; `flashgraph.api.open_run` explains each."""
@@ -89,10 +104,10 @@ class Options:
         known = [field.name for field in attrs.fields(cls)]
         for name in given:
             if name not in known:
-                raise DataError(
-                    f"{name}={given[name]!r:.80}: a run has no such option; {did_you_mean(name, known)}\n"
-                    f"Fix: one of {', '.join(known)}."
-                )
+                meant = COMMAND_LINE_NAMES.get(name)
+                nearest = f"the name is {meant} in Python" if meant else did_you_mean(name, known)
+                fix = f"write {meant}" if meant else f"one of {', '.join(known)}"
+                raise DataError(f"{name}={given[name]!r:.80}: a run has no such option; {nearest}\nFix: {fix}.")
         if given.get("memory") is not None and given.get("folder") is not None:
             raise DataError("memory= and folder=: a run keeps its turns in one place.\nFix: leave one of them out.")
         return cls(**given)

@@ -293,7 +293,7 @@ ENGINE: Mapping[str, Callable[[str], Any]] = {
 
 def _parse(spec: str, scheme: str, settings: Mapping[str, Callable[[str], Any]]) -> _Parsed:
     target, _, query = spec.removeprefix(scheme).removeprefix(":").partition("?")
-    if not target and scheme != "local":
+    if not target and scheme not in ("local", "sim"):  # an empty profile is refused with the list of profiles
         raise DataError(f"{_named(spec)}: found nothing after {scheme!r}, expected {FORMS[scheme]}")
     taken: dict[str, Any] = {}
     params: dict[str, Any] = {}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 
 import attrs
 
-from flashgraph.errors import DataError, did_you_mean
+from flashgraph.errors import DataError
 
 __all__ = ["PROFILES", "Lengths", "Profile", "profile_named"]
 
@@ -141,8 +142,9 @@ PROFILES = {
 def profile_named(name: str) -> Profile:
     """Return a shipped profile. Raises `DataError` for any other name."""
     if name not in PROFILES:
+        nearest = get_close_matches(name, PROFILES, n=1)
         raise DataError(
             f"simulated model 'sim:{name}': no such profile; expected one of {', '.join(PROFILES)}.\n"
-            f"Fix: {did_you_mean(name, list(PROFILES))}"
+            f"Fix: write sim:{nearest[0] if nearest else 'vllm'}"
         )
     return PROFILES[name]

@@ -204,6 +204,13 @@ def test_everything_exported_exists() -> None:
         ({"modles": {}}, "modles={}: a run has no such option; did you mean 'models'?\nFix: one of models, schedule, "),
         ({"bugdet": fg.Budget()}, "did you mean 'budget'?"),
         ({"target": 0.5}, "did you mean 'target_score'?"),
+        (
+            {"out": "runs/a"},
+            "out='runs/a': a run has no such option; the name is folder= in Python\nFix: write folder=.",
+        ),
+        ({"proposals": 5}, "Fix: write budget=fg.Budget(proposals=...)."),
+        ({"minutes": 5}, "Fix: write budget=fg.Budget(seconds=...)."),
+        ({"set": "a=1"}, "Fix: write params= (of the graph) or settings= (of the schedule)."),
         ({"zzz": 1}, "zzz=1: a run has no such option; choose from "),
     ],
 )

@@ -40,6 +40,7 @@ class Value:
 
 graph = fg.Graph("accepted")
 size = graph.param("size", 3)
+words = graph.param("words", ["short", "long"])
 
 frontier = graph.pool("frontier", ParetoFrontier)
 assert_type(frontier, PoolNode[fg.Group[Candidate | Validated, Attempt], ParetoFrontier])
@@ -48,6 +49,7 @@ archive = graph.pool("archive", lambda: Archive(threshold=0.5))
 
 @graph.source(reads=frontier, cursor=0)
 def draw(at: fg.Draw[ParetoFrontier, int]) -> Seed | None:
+    assert_type(at.random.choice(at[words]), str)  # a call whose argument may be of a wider type
     return Seed(at[size])
 
 
