@@ -75,9 +75,11 @@ def _schedule(plan: Plan) -> Iterator[str]:
             f"(window={schedule.window})."
         )
         if schedule.focus:
+            whole = [source.name for source in plan.sources.values() if source.reads and not source.focus]
+            exception = f", except those of {', '.join(whole)}" if whole else ""
             yield (
                 f"While other rounds are open, {schedule.focus:.0%} of a source's rounds see only its pool's best line "
-                f"(focus={schedule.focus:g})."
+                f"(focus={schedule.focus:g}){exception}."
             )
         if schedule.reserve and any(source.evidence for source in plan.graph.sources):
             yield (
@@ -85,6 +87,7 @@ def _schedule(plan: Plan) -> Iterator[str]:
                 f"(reserve={schedule.reserve:g})."
             )
         yield f"champion={schedule.champion}: {_champion(schedule.champion)}."
+        yield from _never_proven(plan)
         yield f"control={schedule.control}: {_control(str(schedule.control))}."
     if plan.params:
         yield "Parameters: " + ", ".join(f"{name}={value!r}" for name, value in plan.params.items()) + "."
@@ -97,6 +100,22 @@ def _champion(rule: ChampionRule) -> str:
             f"probability of at least {rule.confidence:g}"
         )
     return "the champion is the artifact that its pool calls the best"
+
+
+def _never_proven(plan: Plan) -> Iterator[str]:
+    """Yield a line for each edge to a pool whose samples are too few for the champion ever to change."""
+    rule = plan.schedule.champion
+    if not isinstance(rule, Proven) or any(source.evidence for source in plan.graph.sources):
+        return
+    pools = {pool.name for pool in plan.graph.pools}
+    for edge in plan.edges.values():
+        part = edge.release
+        if edge.dst in pools and isinstance(part, release.Sampled) and part.members < rule.least:
+            yield (
+                f"{edge.name} brings at most {part.members} samples of an artifact, and a proof needs {rule.least} "
+                f"that both have tried. If the validation has more than {part.members} samples, the first artifact "
+                f"stays the champion. Fix: --set '{edge.name}.release=all', or --set champion=best."
+            )
 
 
 def _control(name: str) -> str:
@@ -172,6 +191,8 @@ def _edge(link: Link, edge: EdgePlan, graph: Description) -> str:
     if edge.loop is not None:
         parts.append(f"an item passes at most {edge.loop} times")
     parts.append(f"stale items are {_stale(edge.stale)}")
+    if edge.distinct is not None:
+        parts.append(f"an item whose {function_name(edge.distinct)} equals that of an open or held one is left out")
     if edge.keeps_orphans:
         parts.append("descendants of a retracted artifact pass")
     return f"{link.name}: {'; '.join(parts)}. Holds {edge.capacity}, {_order(str(edge.order))} first."

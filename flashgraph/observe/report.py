@@ -106,6 +106,13 @@ class Report:
         found = f"none of {counted(self.result.spent.proposals, 'proposal')} improved on the seed. Fix: "
         if any(2 * failing.failed >= failing.jobs for failing in failures_in(self.result.events)):
             return f"{found}resolve the stage failures listed below."
+        if self.unproven() and self.result.best is not None:
+            pool = self.result.best.pool
+            return (
+                f"none of {counted(self.result.spent.proposals, 'proposal')} is proven better than the seed, but some "
+                "may be (listed below). Fix: allow more proposals, or let validations share more samples: --set "
+                f"'EDGE.release=all' for the edge into {pool} (docs/explanation/evidence.md)."
+            )
         if self.discards():
             return f"{found}discard fewer stale items (listed below) or repair them, or allow more proposals."
         return (

@@ -10,6 +10,7 @@ import pytest
 import flashgraph as fg
 from flashgraph.graph.loading import load_graph
 from flashgraph.observe.explanation import explain
+from flashgraph.parts import Archive, Candidate, attempt, same_text
 from flashgraph.policies.staleness import Decision, Rule
 from tests.run.test_sources import Log
 
@@ -186,3 +187,53 @@ def test_rules_of_the_users_own_are_named() -> None:
     assert "into str; members come in the order of mine" in words
     assert "released when mine decides; then the rest is cancelled" in words
     assert "mine decides whether it fails" in words
+
+
+def sampled(members: int, *, focus: bool = True) -> fg.Graph:
+    """Return a graph whose validations are released with a part of the samples, without a source of evidence."""
+    graph = fg.Graph("sampled")
+    archive = graph.pool("archive", Archive)
+
+    @graph.source(reads=archive, focus=focus, rounds=1)
+    def pick(at: fg.Draw[Archive]) -> Candidate:
+        return Candidate({}, 100)
+
+    validate = graph.stage(attempt, name="validate", llm="task")
+    graph.edge(pick, validate, scatter=Candidate.work, distinct=same_text)
+    graph.edge(validate, archive, gather=True, release=fg.sampled(members))
+    return graph
+
+
+@pytest.mark.parametrize(
+    ("members", "settings", "never"),
+    [
+        (24, {}, True),
+        (29, {}, True),
+        (30, {}, False),
+        (24, {"champion": "best"}, False),
+        (24, {"validate->archive.release": "all"}, False),
+        (24, {"champion": "proven(0.9, least=24)"}, False),
+    ],
+)
+def test_a_champion_that_can_never_change(members: int, settings: dict[str, str], never: bool) -> None:
+    """The words warn of validations on fewer samples than a proof needs, and their fixes end the warning."""
+    words = " ".join(explain(sampled(members), "pipelined", settings).split())
+    warning = (
+        f"validate->archive brings at most {members} samples of an artifact, and a proof needs 30 that both have tried."
+    )
+    assert (warning in words) == never
+    assert ("Fix: --set 'validate->archive.release=all', or --set champion=best." in words) == never
+
+
+def test_a_source_of_evidence_can_change_the_champion() -> None:
+    """GEPA samples its validations too, but sends contenders to more samples."""
+    assert "a proof needs" not in said(load_graph("gepa"))
+    assert "a proof needs" not in said(sampled(24), "lockstep")
+
+
+def test_distinct_items_and_views_of_the_whole_pool_are_named() -> None:
+    """The words name the key of distinct items, and the sources that the focus leaves alone."""
+    assert "an item whose same_text equals that of an open or held one is left out" in said(sampled(30))
+    assert "best line (focus=1), except those of pick." in said(sampled(30, focus=False))
+    assert "best line (focus=1). " in said(sampled(30))
+    assert "same_text" not in said(sampled(30), "lockstep")

@@ -101,6 +101,16 @@ def test_a_seed_that_stays_the_best_has_a_reason() -> None:
     assert Report(result(SEED, proposals=0), SEED).fruitless() == ""
 
 
+def test_a_seed_that_stays_the_best_because_nothing_is_proven() -> None:
+    """If another artifact may be better, the advice is about evidence, not about the model."""
+    few, more = weigh(dict.fromkeys(range(24), 0.0), 100), weigh(dict.fromkeys(range(24), 1.0), 100)
+    other, best = (attrs.evolve(artifact(i, SEED, e.estimate), evidence=e) for i, e in ((1, more), (0, few)))
+    found = Report(attrs.evolve(result(SEED), artifacts=(best, other), best=best), SEED).fruitless()
+    assert found.startswith("none of 3 proposals is proven better than the seed, but some may be (listed below).")
+    assert "--set 'EDGE.release=all' for the edge into pool" in found
+    assert "--model" not in found
+
+
 def test_a_seed_that_stays_the_best_because_stages_failed() -> None:
     """If most jobs of a stage failed, the advice is to fix the stage; after rare failures it is a stronger model."""
     failed = JobEnded(0.0, 0, "propose", "failed", 1.0, Cause.RAISED, "KeyError: 'x'")
