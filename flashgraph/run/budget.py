@@ -179,7 +179,7 @@ class Cost:
 
     @classmethod
     def answered(cls, usage: Usage | None, model: Model, amounts: Mapping[str, float]) -> Cost:
-        """Return the cost of a request that the server answered with an error: a call, and any tokens that it made."""
+        """Return the cost of a request that the server answered with an error: one call, and its tokens, if any."""
         usage = usage or Usage()
         return cls.counted(usage, model.worst_cost(usage.prompt, usage.completion), amounts)
 

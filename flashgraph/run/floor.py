@@ -1,7 +1,8 @@
 """Functions that block the event loop: they are named in a warning, and other tasks run between two of them.
 
 While a function computes or waits without awaiting, nothing else runs: no request is read, no Ctrl-C is processed, no
-deadline is kept.  Several in a row, as all members of a new group, would add up.
+deadline is kept.  The delays of several blocking functions in a row would add up, for example of all members of a new
+group.
 """
 
 from __future__ import annotations

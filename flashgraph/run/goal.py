@@ -47,8 +47,8 @@ def proposing(graph: GraphSpec) -> frozenset[str]:
 class Goals:
     """A run's goal, and how far the run is from it.
 
-    Without patience left, a run opens no new rounds of the sources in ``proposers``.  Open rounds continue, and a
-    better champion from them restores the patience.
+    When its patience is used up, a run opens no new rounds of the sources in ``proposers``.  Open rounds continue, and
+    a better champion from them restores the patience.
     """
 
     proposers: frozenset[str]

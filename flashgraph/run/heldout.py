@@ -63,8 +63,8 @@ async def held_out(
 
     ``stage`` tries a candidate on a sample (`Graph.tests_with`), with the run's ``params`` and open ``resources``; by
     default it is the task's own ``attempt``.  ``others`` are the open models of the task's further roles.  At most
-    ``limit`` requests are in flight, by default ``model.limit``.  ``examined`` keeps the calls, so that no call which
-    an earlier session of the run has paid is made again.
+    ``limit`` requests are in flight, by default ``model.limit``.  ``examined`` stores the calls.  A later session of
+    the run reads them from there instead of paying for them again.
 
     Raises `BudgetExhausted` if the budget does not suffice, before the first request if the number of calls shows it.
     Raises `ModelUnavailable` and `ModelRefused` as the model does, and `JournalError` if ``examined`` fails to keep a

@@ -32,9 +32,9 @@ Key = tuple[tuple[str, str], ...]
 class ReplayModel:
     """Answers a request as the stored run ``run`` did (a folder, or a name below ``runs/``).
 
-    Requests are known by their messages alone.  Equal requests get the run's replies in their order, and the last reply
-    from then on.  Replies take no time and cost nothing.  A request that the run did not have goes to ``otherwise``, or
-    fails.
+    Two requests are equal if their messages are.  Equal requests get the run's replies in order.  When these are used
+    up, they get the last reply again.  Replies take no time and cost nothing.  A request that the run did not have goes
+    to ``otherwise``, or fails.
     """
 
     run: str
@@ -47,17 +47,17 @@ class ReplayModel:
 
     @property
     def limit(self) -> int:
-        """The other model's, if there is one."""
+        """The limit of the other model; without one, 64."""
         return LIMIT if self.otherwise is None else self.otherwise.limit
 
     @property
     def limits(self) -> Limits | None:
-        """The other model's, if it has limits that move."""
+        """The adaptive limits of the other model, if it has any."""
         return getattr(self.otherwise, "limits", None)
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """The other model's own parameters of requests."""
+        """The request parameters of the other model."""
         return getattr(self.otherwise, "params", None) or {}
 
     @property
@@ -110,7 +110,7 @@ class ReplayModel:
         return self.otherwise is None or bounds_cost(self.otherwise)
 
     def pricing(self) -> Price:
-        """The other model's, if there is one."""
+        """Return the price of the other model; without one, requests are free."""
         return LOCAL if self.otherwise is None else pricing(self.otherwise)
 
     def pin(self, price: Price) -> bool:

@@ -87,8 +87,8 @@ class Turn:
     """One moment: readings, answers, outcomes and requests, applied to the machine in this order, and then a step.
 
     ``reopen`` are the limits of a session that resumes a run, and ``capacity`` its workers and endpoints.  ``tested``
-    are the amounts that held-out tests have spent since the last session.  ``drain`` is the end of a drained run.  In
-    a ``halted`` turn, of a run that is being stopped, answers are applied and nothing is decided.  ``goal`` is the
+    are the amounts that held-out tests have spent since the last session.  ``drain`` ends a run that is being drained.
+    In a ``halted`` turn, of a run that is being stopped, answers are applied and nothing is decided.  ``goal`` is the
     run's goal from now on; the first turn of a session has one.
     """
 

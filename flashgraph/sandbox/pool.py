@@ -101,7 +101,7 @@ class Sandbox:
         """Run ``code`` as the module ``candidate`` in a fresh process and return the result of ``entry(**arguments)``.
 
         With ``driver``, that text is run as the module ``driver`` after the candidate; it may import the candidate, and
-        contains the entry.  Both share the process, so that the driver's value proves no more than the candidate's.
+        contains the entry.  Both run in one process, so the candidate can forge the value that the driver returns.
         ``arguments`` and the value are JSON.  With ``llm``, an entry with the parameter ``llm`` gets a callable
         ``llm(prompt: str | list[dict]) -> str`` that several threads can use; the wall clock stops while it waits.
 

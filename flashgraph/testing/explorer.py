@@ -120,7 +120,7 @@ class _Walk:
             raise
 
     def go(self) -> bytes:
-        """Walk; return the name of the first state."""
+        """Visit the states in depth-first order, and return the name of the first state."""
         hand = self.begin()
         first = self.name(hand, self.faults)
         self.into[first] = []

@@ -332,7 +332,7 @@ class Hand:
         self._kill(0, capacity)
 
     def _kill(self, lost: int, capacity: Capacity | None = None) -> None:
-        """Become a fresh run that has had all turns but the last ``lost``, and resume it."""
+        """Replay all turns except the last ``lost`` into a fresh run, and resume it."""
         self.retrace(self.turns[: max(1, len(self.turns) - lost)])
         for work in self._work.values():
             work.replies = [reply for reply in work.replies if isinstance(reply, fg.Reply)]

@@ -217,7 +217,7 @@ class _Interpreter:
                 group.alive[name][index] += change
 
     def ahead(self, name: str, gathers: frozenset[str]) -> set[str]:
-        """Return the gathers of a group that an item on an edge may reach: its own edge, or edges behind it."""
+        """Return those of ``gathers`` that an item on the edge ``name`` may reach, that edge included."""
         found, seen, todo = set[str](), set[str](), [name]
         while todo:
             here = todo.pop()

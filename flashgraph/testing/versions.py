@@ -146,7 +146,7 @@ class Places:
                 self._open[group][index].discard(event.item)
 
     def ahead_of(self, plan: Plan, group: int, gather: str) -> Iterator[int]:
-        """Yield the members of a group that an open item may still bring to a gather, or has brought there."""
+        """Yield each member of a group that has an open item at ``gather`` or on the way to it."""
         for index, items in self._open[group].items():
             reaches = plan.reaches[self.scatter_of[group]]
             if any(gather in reaches[self.edge_of[item]] for item in items):

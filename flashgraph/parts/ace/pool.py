@@ -36,8 +36,8 @@ class Playbook:
 
     ``bullets`` are in order of admission. ``numbered`` is the highest number of any id so far; ids are given on
     admission and never reused. ``aliases`` maps ids that were merged away to the id that was kept. ``template`` holds
-    the sections of the starting text, which stay without bullets. ``refused`` and ``evicted`` are logs of the newest
-    hundred. ``trained`` counts the deltas.
+    the sections of the starting text, which stay without bullets. ``refused`` and ``evicted`` each keep the newest 100
+    entries. ``trained`` counts the deltas.
     """
 
     bullets: tuple[Bullet, ...] = ()

@@ -17,7 +17,7 @@ __all__ = ["Meter"]
 class Meter:
     """A model that counts its calls and the characters of their prompts, each call before it is sent.
 
-    Roles count like contents, because a program could write its context into them.
+    The characters of a message's role count too, because a program could hide context there.
     """
 
     llm: Llm

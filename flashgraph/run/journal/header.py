@@ -144,7 +144,7 @@ EXPECTED: dict[str, Expected] = {
 
 @attrs.frozen
 class Changes:
-    """The differences of a graph and a task from those that a run was started with.
+    """How a graph and a task differ from the ones that started a run.
 
     ``broken`` ones prevent resuming.  ``risky`` ones can be accepted.  So can ``restart`` ones, with which the run
     restarts from its best artifact.

@@ -94,7 +94,7 @@ class JournalWriter:
     def renew(self, header: Header) -> None:
         """Store the settings of a resumed run: prices, budget, task, and the command line, if it has one.
 
-        The first limits stay, because a replay needs them.  Raises `JournalError`.
+        The limits of the first session stay stored, because a replay needs them.  Raises `JournalError`.
         """
         rows = dict(header.rows())
         new = {name: rows[name] for name in ("prices", "task", "made_of")} | {BUDGET: rows["limits"]}

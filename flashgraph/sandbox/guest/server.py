@@ -185,7 +185,7 @@ class Server:
         return True
 
     def hand_over(self, bounds: Bounds, descriptors: tuple[int, int, int]) -> Spare:
-        """Return the child that took a call: a waiting one, or a new one.  Raises `OSError` if there can be none."""
+        """Return the child that took a call: a waiting one, or a new one.  Raises `OSError` if none can start."""
         while True:
             waited = bounds == self.usual and bool(self.spares)
             spare = self.spares.pop() if waited else self.make(bounds)
