@@ -77,12 +77,12 @@ def base_url(url: str) -> str:
     ``/v1`` is added to a host alone.  A path stays unchanged, because not every server has ``/v1``; a final
     ``/chat/completions`` is removed.  Raises `DataError`, which never shows a password, for an invalid address.
     """
-    shown = repr(masked(url))
+    shown = f"{masked(url)!r:.300}"
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, ValueError) as error:
         # The library may quote part of a password.
-        why = f" ({masked(str(error))})" if masked(url) == url else ""
+        why = f" ({masked(str(error)):.300})" if masked(url) == url else ""
         raise DataError(f"model address: found {shown}{why}, expected {EXPECTED}") from None
     if parsed.userinfo:
         raise DataError(
@@ -90,7 +90,7 @@ def base_url(url: str) -> str:
             "put the key into a variable, and name the variable with ?key_env=VARIABLE"
         )
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise DataError(f"model address: found {shown}, expected {EXPECTED}; did you mean 'http://{masked(url)}'?")
+        raise DataError(f"model address: found {shown}, expected {EXPECTED}; did you mean 'http://{masked(url):.300}'?")
     if parsed.query or parsed.fragment:
         raise DataError(
             f"model address: found {shown}, expected {EXPECTED} without query and fragment.\n"

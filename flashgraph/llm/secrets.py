@@ -146,7 +146,7 @@ def environment_secrets() -> list[str]:
             found.add(_password(value))
         elif NAMES.search(name) and not value.isdecimal() and not value.startswith(("/", "./", "~/")):
             found.add(value)
-    return sorted((value for value in found if len(value) >= SHORTEST), key=len, reverse=True)
+    return sorted((value for value in found if len(value) >= SHORTEST), key=lambda value: (-len(value), value))
 
 
 def _password(address: str) -> str:

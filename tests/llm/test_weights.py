@@ -136,7 +136,7 @@ async def test_a_source_that_gives_more_than_the_file_has(extra: int, cache: Pat
         sink.write(b"0" * extra)
         written.append(sink.done)
 
-    with pytest.raises(DataError, match=f"source 1: got more than the {len(CONTENT)} bytes"):
+    with pytest.raises(DataError, match=f"source 1: got more than the file's {len(CONTENT)} bytes"):
         await fetched(endless)
     assert written == [len(CONTENT)]
     assert [name for name in os.listdir(cache) if name.endswith(".tmp")] == []
