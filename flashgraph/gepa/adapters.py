@@ -7,19 +7,23 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import anyio.to_thread
 import attrs
 from gepa.strategies.instruction_proposal import InstructionProposalSignature
 
-from flashgraph.parts.evaluation import Attempt
+from flashgraph.parts.clipping import clipped
+from flashgraph.parts.evaluation import KEPT_CHARACTERS, Attempt
 from flashgraph.tasks.score import Score
 from flashgraph.tasks.task import Task
 from flashgraph.tasks.trace import FEEDBACK, Trace
+from flashgraph.tasks.workers import run_in
 
 __all__ = ["adapter_task", "own_task", "rewriting"]
 
 PACKED = "JSON"
 """The heading of a record that is more than texts under headings."""
+
+THREADS = 32
+"""The most proposers that run at once."""
 
 
 @attrs.frozen
@@ -107,7 +111,7 @@ def rewriting(own: Any, template: Any, proposer: Any) -> Callable[..., Any]:
     ) -> Mapping[str, str]:
         data = {name: [_unpacked(r, a) for a in attempts for r in a.records.get(name, ())] for name in components}
         if chosen is not None:
-            found: Mapping[str, str] = await anyio.to_thread.run_sync(chosen, dict(candidate), data, list(components))
+            found: Mapping[str, str] = await run_in("thread", THREADS, chosen, dict(candidate), data, list(components))
             return found
         new = {}
         for name in components:
@@ -126,10 +130,31 @@ def rewriting(own: Any, template: Any, proposer: Any) -> Callable[..., Any]:
 
 
 def _packed(record: Any) -> Mapping[str, str]:
-    """Return a record as texts, which a journal can keep."""
+    """Return a record as texts, which a journal can keep.
+
+    The longest texts of a long record are clipped, so that what is kept of it can be read back.
+    """
     if isinstance(record, Mapping) and all(isinstance(text, str) for text in record.values()):
         return record
-    return {PACKED: json.dumps(record, default=str)}
+    most = KEPT_CHARACTERS
+    try:
+        while len(text := json.dumps(_shortened(record, most), default=str)) > KEPT_CHARACTERS and most > SHORTEST:
+            most //= 2
+    except (TypeError, ValueError, RecursionError):  # a circle, or keys that are no texts
+        return {"Record": str(record)}
+    return {PACKED: text} if len(text) <= KEPT_CHARACTERS else {"Record": text}
+
+
+SHORTEST = 40
+"""Characters that are kept of each text of a record."""
+
+
+def _shortened(value: Any, most: int) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _shortened(part, most) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shortened(part, most) for part in value]
+    return clipped(value, most) if isinstance(value, str) else value
 
 
 def _unpacked(record: Mapping[str, str], attempt: Attempt) -> Any:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
 import attrs
 import gepa
 from gepa.strategies.instruction_proposal import InstructionProposalSignature
@@ -19,8 +19,9 @@ from flashgraph.errors import DataError, FlashgraphError
 from flashgraph.gepa.adapters import adapter_task, own_task, rewriting
 from flashgraph.gepa.result import optimized
 from flashgraph.llm.function import FunctionModel
-from flashgraph.llm.resolve import FORMS
+from flashgraph.llm.resolve import FORMS, FUNCTION_FILE
 from flashgraph.run.budget import Budget
+from flashgraph.tasks.workers import run_in
 
 __all__ = ["install", "optimize"]
 
@@ -166,15 +167,15 @@ def _model(given: Any, sampling: Mapping[str, Any], workers: int) -> Any:
     """Return flashgraph's model for one of the package: a LiteLLM name, or a function that blocks."""
     if isinstance(given, str):
         known = given.partition(":")[0].partition("?")[0] in FORMS
-        return given if known or given.endswith(".py") else f"litellm:{given}"
+        return given if known or FUNCTION_FILE.fullmatch(given) else f"litellm:{given}"
 
-    async def ask(messages: Any) -> str:
+    async def ask(messages: Any) -> Any:
         one = len(messages) == 1 and messages[0]["role"] == "user"
         prompt = messages[0]["content"] if one else list(messages)
-        return str(await anyio.to_thread.run_sync(lambda: given(prompt, **sampling)))
+        return await run_in("thread", workers, partial(given, prompt, **sampling))
 
-    async def chat(messages: Any) -> str:
-        return str(await anyio.to_thread.run_sync(lambda: given(list(messages))))
+    async def chat(messages: Any) -> Any:
+        return await run_in("thread", workers, given, list(messages))
 
     return FunctionModel(ask if sampling or _takes_prompts(given) else chat, limit=workers)
 

@@ -10,7 +10,6 @@ from functools import cache, cached_property
 from pathlib import PurePath
 from typing import Any, Generic, Protocol
 
-import anyio
 import attrs
 from typing_extensions import TypeVar
 
@@ -20,7 +19,7 @@ from flashgraph.llm.protocol import Message, Reply
 from flashgraph.tasks.samples import own_copy
 from flashgraph.tasks.score import Score
 from flashgraph.tasks.trace import Trace
-from flashgraph.tasks.workers import Runs, from_any_thread, is_async, place_named, run_in
+from flashgraph.tasks.workers import Runs, TookTooLong, from_any_thread, is_async, place_named, run_in
 
 __all__ = ["Llm", "Split", "Task", "least_score"]
 
@@ -232,7 +231,9 @@ class Task(Generic[S, O]):
         own = from_any_thread(llm) if plain else llm
         with self._limited("attempt"):
             async with gateway(llm, self.roles, call=own) if self.gateway else nullcontext(own) as given:
-                made: O = await run_in(place, self.workers, self.attempt, candidate, own_copy(sample), given, *traced)
+                made: O = await run_in(
+                    place, self.workers, self.attempt, candidate, own_copy(sample), given, *traced, seconds=self.timeout
+                )
             return made
 
     async def judge(self, sample: S, output: O, llm: Llm | None = None) -> Score:
@@ -251,7 +252,7 @@ class Task(Generic[S, O]):
                 )
             given = (*given, from_any_thread(llm) if self.runs == "thread" else llm)
         with self._limited("score"):
-            return self._checked(await run_in(self.runs, self.workers, self.score, *given))
+            return self._checked(await run_in(self.runs, self.workers, self.score, *given, seconds=self.timeout))
 
     @cached_property
     def _score_calls_models(self) -> bool:
@@ -260,11 +261,8 @@ class Task(Generic[S, O]):
     @contextmanager
     def _limited(self, part: str) -> Iterator[None]:
         try:
-            with anyio.fail_after(self.timeout):
-                yield
-        except TimeoutError as error:
-            if self.timeout is None:
-                raise
+            yield
+        except TookTooLong as error:
             raise TimeoutError(f"task {self.name!r}: {part} took longer than {self.timeout:g} s") from error
 
     def _checked(self, score: Any) -> Score:

@@ -20,7 +20,10 @@ from gepa.utils.stop_condition import CompositeStopper
 
 import flashgraph as fg
 from flashgraph.gepa import Optimized, adapter_task, install, optimize
-from flashgraph.gepa.optimizing import _limits
+from flashgraph.gepa.adapters import _packed, _unpacked
+from flashgraph.gepa.optimizing import _limits, _model
+from flashgraph.parts.clipping import clipped
+from flashgraph.parts.evaluation import KEPT_CHARACTERS, Attempt
 
 RULES = ("be brief", "cite", "use metres")
 SEED = {"system": "Answer.", "style": "Plain."}
@@ -229,3 +232,38 @@ def test_an_adapter_serves_every_algorithm() -> None:
     task = adapter_task(Adapter(), DATA, DATA, SEED, bounds=(0, 1))
     result = fg.run("combee", task, models=lambda m: reflect(m[-1]["content"]), budget=fg.Budget(evaluations=60))
     assert result.best is not None
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"Feedback": "f", "Inputs": {"document": "z" * 100_000, "page": 7}},
+        {"Feedback": "f", "Inputs": [str(n) for n in range(30_000)]},
+        {"Feedback": "f", "Inputs": {(1, 2): 3}},
+    ],
+)
+def test_long_and_odd_records_are_kept_in_part(record: Any) -> None:
+    """A journal keeps 20,000 characters of a record, and what it keeps can still be read."""
+    kept = _packed(record)
+    assert all(isinstance(text, str) for text in kept.values())
+    short = {name: clipped(text, KEPT_CHARACTERS) for name, text in kept.items()}
+    shown = _unpacked(short, Attempt(0, 0.5, "", "f"))
+    assert shown["Feedback"] == "f"
+    assert len(str(shown)) < KEPT_CHARACTERS + 1000
+
+
+def test_a_reflection_without_a_text_is_no_candidate() -> None:
+    """None is not taken as the text "None", and `GeneratorExit` ends one proposal and not the run."""
+
+    def raises(prompt: str) -> Any:
+        raise GeneratorExit
+
+    for lm in (lambda prompt: None, raises):
+        result = found(reflection_lm=lm, max_metric_calls=30)
+        assert [list(candidate.values()) for candidate in result.candidates] == [list(SEED.values())]
+
+
+def test_strings_of_models() -> None:
+    """A function in a file is flashgraph's own; other names are LiteLLM's."""
+    assert _model("models.py:answer", {}, 1) == "models.py:answer"
+    assert _model("gpt-4o", {}, 1) == "litellm:gpt-4o"

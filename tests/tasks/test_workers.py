@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextvars
 import json
 import os
+import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ import flashgraph as fg
 from flashgraph.cli import cli
 from flashgraph.parts import Archive, Attempt, Candidate, Work
 from flashgraph.sim.clock import run_virtually, settle
+from flashgraph.tasks import workers
 from flashgraph.tasks.workers import is_async, run_in
 
 BACKENDS = pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -335,3 +339,113 @@ def test_the_held_out_test_asks_the_judge(tmp_path: Path) -> None:
     ended = CliRunner().invoke(cli, [*words, "--evaluations", "2", "--out", str(out)])
     assert ended.exit_code == 0, ended.output
     assert json.loads((out / "result.json").read_text())["test"]["best"]["score"] == 1.0
+
+
+def test_a_program_does_not_disturb_its_worker() -> None:
+    """A program that a score starts has no input, and what it prints is not taken as the score."""
+
+    def score(sample: int, output: Any) -> fg.Score:
+        os.write(1, b"printed\n")
+        read = subprocess.run([sys.executable, "-c", "print(repr(input()))"], stderr=subprocess.PIPE, check=False)
+        return fg.Score(float(b"EOFError" in read.stderr))
+
+    async def twice() -> list[fg.Score]:
+        return [await task(score=score, runs="process").judge(1, "") for _ in range(2)]
+
+    assert anyio.run(twice) == [fg.Score(1.0)] * 2
+
+
+def test_an_interrupt_does_not_end_a_score_in_a_process() -> None:
+    """A terminal sends Ctrl-C to every process, and running scores have time to finish."""
+
+    def score(sample: int, output: Any) -> fg.Score:
+        os.kill(os.getpid(), signal.SIGINT)
+        return fg.Score(1.0)
+
+    assert anyio.run(task(score=score, runs="process").judge, 1, "") == fg.Score(1.0)
+
+
+def test_a_process_that_ends_by_itself() -> None:
+    with pytest.raises(RuntimeError, match="its process ended before it returned"):
+        anyio.run(task(score=lambda sample, output: os._exit(3), runs="process").judge, 1, "")
+
+
+@BACKENDS
+@pytest.mark.parametrize("place", ["thread", "process"])
+def test_the_time_limit_counts_from_the_start(backend: str, place: Any) -> None:
+    """A call that waits for a free worker is not late."""
+
+    async def calls() -> list[int]:
+        found: list[int] = []
+        limiter = workers._limiter(place, 1)
+        await limiter.acquire_on_behalf_of("another call")
+
+        async def one() -> None:
+            found.append(await run_in(place, 1, whose, None, seconds=30))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(one)
+            await anyio.wait_all_tasks_blocked()
+            deadlines.append(anyio.current_effective_deadline())
+            limiter.release_on_behalf_of("another call")
+        return found
+
+    deadlines: list[float] = []
+    entered: list[float] = []
+    before = workers._time_limit
+
+    def noted(seconds: float | None) -> Any:
+        entered.append(len(deadlines))
+        return before(seconds)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "_time_limit", noted)
+        assert len(anyio.run(calls, backend=backend)) == 1
+    assert entered == [1]  # the limit was set after the wait
+
+
+@BACKENDS
+@pytest.mark.parametrize("raised", [GeneratorExit, StopIteration, SystemExit, KeyboardInterrupt])
+def test_what_a_thread_raises_is_one_failed_sample(backend: str, raised: type[BaseException]) -> None:
+    """None of it ends the run: neither from an attempt, nor from a score, nor from a rewrite."""
+
+    def wrong(*_: Any) -> Any:
+        raise raised
+
+    parts: list[dict[str, Any]] = [{"attempt": wrong}, {"score": wrong, "runs": "thread"}]
+    for part in parts:
+        result = fg.run(
+            "gepa", task(**part), models=lambda messages: "", budget=fg.Budget(evaluations=4), backend=backend
+        )
+        assert result.status == "failed"
+        assert raised.__name__ in str(result.reason)
+    made = task(rewrite=wrong, score=lambda sample, output: fg.Score(0.5))
+    result = fg.run("gepa", made, models=lambda messages: "", budget=fg.Budget(proposals=2), backend=backend)
+    assert result.best is not None
+    assert result.best.score == 0.5
+
+
+@BACKENDS
+def test_a_thread_of_an_attempt_calls_the_model(backend: str) -> None:
+    """An attempt may start threads of its own, as agent frameworks do."""
+
+    def attempt(candidate: Mapping[str, str], sample: int, llm: Any) -> str:
+        with ThreadPoolExecutor(1) as pool:
+            return str(pool.submit(llm, "?").result().text)
+
+    result = fg.run(
+        "gepa", task(attempt=attempt, score=lambda s, o: fg.Score(float(o == "yes"))),
+        models=lambda messages: "yes", budget=fg.Budget(evaluations=2), backend=backend,
+    )  # fmt: skip
+    assert result.best is not None
+    assert result.best.score == 1
+    assert result.spent.calls == 2
+
+
+def test_no_thread_keeps_python_from_ending() -> None:
+    """Python waits for threads that are not daemons, and a function in a thread may never return."""
+
+    async def daemon() -> bool:
+        return bool(await run_in("thread", 1, lambda: threading.current_thread().daemon))
+
+    assert anyio.run(daemon)
