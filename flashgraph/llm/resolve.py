@@ -202,9 +202,9 @@ def _higher(scheme: str) -> Callable[[str, Model | None], Model]:
 
 
 def _resolve_text(spec: str, several: bool) -> Model:
-    if FUNCTION_FILE.fullmatch(spec):
-        return _higher("function")(spec, None)
     scheme = spec.partition(":")[0].partition("?")[0]
+    if (scheme == "FILE.py" or scheme not in (*FORMS, "http", "https")) and FUNCTION_FILE.fullmatch(spec):
+        return _higher("function")(spec, None)
     if scheme == "replay":
         return _replay(spec)
     if scheme in ("openai", "vllm"):

@@ -244,6 +244,8 @@ def test_thinking_of_the_local_model() -> None:
         "litellm:openai/x?api_key=sk-very-secret&limit=0",
         "http://user:sk-very-secret@h",
         "opnai:http://h?token=sk-very-secret",
+        "http://user:sk-very-secret@h/answer.py",
+        "openai:http://user:sk-very-secret@h/answer.py?limit=.py",
     ],
 )
 def test_a_key_in_a_model_string_is_not_shown(spec: str) -> None:
@@ -251,6 +253,7 @@ def test_a_key_in_a_model_string_is_not_shown(spec: str) -> None:
     with pytest.raises(DataError) as caught:
         resolve(spec)
     assert "sk-very-secret" not in str(caught.value)
+    assert "no such file" not in str(caught.value)
 
 
 WORDS = st.sampled_from(
