@@ -132,7 +132,7 @@ def rewriting(own: Any, template: Any, proposer: Any) -> Callable[..., Any]:
 def _packed(record: Any) -> Mapping[str, str]:
     """Return a record as texts, which a journal can keep.
 
-    The longest texts of a long record are clipped, so that what is kept of it can be read back.
+    The longest texts of a long record are clipped, so that the result can be read back.
     """
     if isinstance(record, Mapping) and all(isinstance(text, str) for text in record.values()):
         return record

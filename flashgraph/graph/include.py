@@ -24,7 +24,7 @@ def include(
     without: Sequence[str],
     roles: Mapping[str, str],
 ) -> dict[str, str]:
-    """Copy ``part`` into ``graph``, and return the names there of the part's nodes.  Note what cannot be copied."""
+    """Copy ``part`` into ``graph``, and return each node's name in ``graph``.  Note what cannot be copied."""
     if not _can_include(graph, part, prefix):
         return {}
     graph.noted.extend(part.noted)

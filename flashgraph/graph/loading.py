@@ -130,7 +130,7 @@ def _module(path: Path) -> ModuleType:
 
 
 def _fix(error: BaseException) -> str:
-    """Return how to fix an error in a user's file: the nearest name if a module lacks the one that it uses."""
+    """Return how to fix an error in a user's file: for a name that a module lacks, the nearest name in it."""
     module = getattr(error, "obj", None)
     if isinstance(error, AttributeError) and error.name and isinstance(module, ModuleType):
         return did_you_mean(error.name, [name for name in dir(module) if not name.startswith("_")])

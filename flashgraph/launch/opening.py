@@ -68,7 +68,7 @@ COMMAND_LINE_NAMES = {
     "minutes": "budget=fg.Budget(seconds=...)",
     "seconds": "budget=fg.Budget(seconds=...)",
 }
-"""Names that the command line or a budget has for what a run in Python is given under another name."""
+"""Option names of the command line and of budgets, with the Python form of each."""
 
 
 @attrs.frozen(kw_only=True)

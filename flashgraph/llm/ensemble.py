@@ -95,5 +95,5 @@ class Ensemble:
 
 
 def members(model: Model) -> tuple[tuple[Model, float], ...]:
-    """Return the models behind a role with their weights; only itself, unless it is an `Ensemble`."""
+    """Return the models of an `Ensemble` with their weights, or any other model alone with weight 1."""
     return model.members if isinstance(model, Ensemble) else ((model, 1.0),)

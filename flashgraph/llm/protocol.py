@@ -32,7 +32,7 @@ The content may also be a list of parts as in OpenAI's API: ``[{"type": "text", 
 
 
 def text_in(message: Message) -> str:
-    """Return the text of a message; for a content of parts, the joined text parts."""
+    """Return the text of a message.  If the content is a list of parts, join its text parts."""
     content = message.get("content") or ""
     return content if isinstance(content, str) else "".join([p["text"] for p in content if p["type"] == "text"])
 

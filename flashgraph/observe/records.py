@@ -36,8 +36,9 @@ EVIDENCE = ("estimate", "low", "high", "tried", "of", "failed", "mean")
 class Summary:
     """A summary of a stored run.  A field that cannot be read is None, and ``reason`` says why.
 
-    ``opened`` is when the run began, ``touched`` when a session last opened or closed it (both ISO 8601), ``seconds``
-    the run's own clock.  ``best`` is the champion's score, ``evidence`` what it rests on.
+    ``opened`` is when the run began.  ``touched`` is when a session last opened or closed it (both ISO 8601).
+    ``seconds`` is the time on the run's own clock.  ``best`` is the champion's score, and ``evidence`` is the evidence
+    for it.
     """
 
     name: str

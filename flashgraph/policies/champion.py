@@ -31,8 +31,8 @@ class Shown:
     """A challenger compared with the champion, on their common samples.
 
     ``mean`` is the mean of the paired differences, ``noise`` its sampling variance, ``samples`` their number.
-    ``prior`` is the mean and variance of the difference that the challenger's line predicts; None without a line.
-    Differences are in units of the width of the scores' bounds.
+    ``prior`` is the mean and variance of the difference that the challenger's lineage predicts; None if it predicts
+    none.  Differences are in units of the width of the scores' bounds.
     """
 
     mean: float
@@ -75,15 +75,17 @@ class Best:
 class Proven:
     """A challenger becomes champion if it is better on common samples with probability ``confidence`` or more.
 
-    That probability is a posterior (empirical Bayes, normal prior).  The prior of the paired difference is the one that
-    the challenger's line predicts (`Evidence.prior`).  Without a line, it is estimated from the champion's newest
-    challengers.  The fewer the samples, the closer is the posterior to the prior, so that the luckiest of many
-    challengers does not win.  As far as the prior holds, at most a share of ``1 - confidence`` of the changes is
-    expected to be for the worse.  Source: Efron, Large-Scale Inference, 2010, chapter 5, Bayesian false discovery rate.
+    That probability is a posterior (empirical Bayes, normal prior).  The prior of the paired difference comes from the
+    evidence of the challenger's lineage (`Evidence.prior`).  If there is no such prior, it is estimated from the
+    champion's newest challengers.  The fewer the samples, the closer is the posterior to the prior, so that the
+    luckiest of many challengers does not win.  As far as the prior holds, at most a share of ``1 - confidence`` of the
+    changes is expected to be for the worse.  Source: Efron, Large-Scale Inference, 2010, chapter 5, Bayesian false
+    discovery rate.
 
-    A challenger without a line must also pass a one-sided t test at that confidence on the common samples.  One that is
-    no better passes with probability ``1 - confidence`` at most, even on three samples.  A challenger with a line must
-    be ahead by a standard error.  Both must have ``least`` common samples, or all samples.
+    A challenger without a lineage prior must also pass a one-sided t test at that confidence on the common samples.  A
+    challenger that is no better passes with probability at most ``1 - confidence``, even on three samples.  A
+    challenger with a lineage prior must be ahead by at least one standard error.  Both must have ``least`` common
+    samples, or all samples.
     """
 
     confidence: float = 0.9

@@ -92,7 +92,7 @@ class Admission:
         self._flow.end(item, "consumed")
 
     def _awaits_rest(self, item: Item) -> bool:
-        """Whether the rest of a gathered group is still to come: on an edge that amends."""
+        """Whether an edge that amends will still deliver the rest of the item's group."""
         group, amended = item.value, self._plan.edges[item.edge].late == "amend"
         return amended and isinstance(group, Group) and group.partial
 

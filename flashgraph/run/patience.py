@@ -86,7 +86,7 @@ class Patience:
         return self._met.total()
 
     def since(self, endpoint: str, now: float) -> float:
-        """Return the time of the request's first fault at an endpoint: ``now``, if this is it."""
+        """Return the time of the request's first fault at an endpoint.  If it had none, that is ``now``."""
         return self._since.setdefault(endpoint, now)
 
 

@@ -107,7 +107,7 @@ def tuned(
     """Search over ``names`` of `CHOICES`; yield progress after each simulation, and the result last.
 
     The default ``target`` is the score that the base settings reach on the first seed by the end, if the scene has
-    scores. Raises `DataError` for goals that need scores if it has none, and without ``names``.
+    scores. Raises `DataError` if ``names`` is empty, or if the goal needs scores and the scene has none.
     """
     if not names:
         raise DataError(

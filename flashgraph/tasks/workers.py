@@ -146,7 +146,7 @@ def _limiter(kind: str, workers: int) -> anyio.CapacityLimiter:
 
 
 class _by_value:
-    """Pickle modules that were loaded from files by value, because a worker process cannot import them by name."""
+    """Pickle by value the modules that were loaded from files: a worker process cannot import them by name."""
 
     def __enter__(self) -> None:
         self._modules = [m for name, m in sys.modules.items() if name.startswith("flashgraph_file_")]
@@ -191,8 +191,8 @@ def _settle(parent: int) -> None:
 def _without_channel() -> Iterator[None]:
     """Point stdin and stdout to the null device: they are the channel to the caller.
 
-    A program that the function starts inherits them. What it writes would be taken as a reply, and it would wait for
-    input for ever.
+    A program that the function starts inherits them. The caller would take its output as a reply, and it would wait for
+    input forever.
     """
     kept = [os.dup(number) for number in (0, 1)]
     nowhere = os.open(os.devnull, os.O_RDWR)

@@ -407,7 +407,7 @@ def test_the_time_limit_counts_from_the_start(backend: str, place: Any) -> None:
 @BACKENDS
 @pytest.mark.parametrize("raised", [GeneratorExit, StopIteration, SystemExit, KeyboardInterrupt])
 def test_what_a_thread_raises_is_one_failed_sample(backend: str, raised: type[BaseException]) -> None:
-    """None of it ends the run: neither from an attempt, nor from a score, nor from a rewrite."""
+    """No such exception ends the run, whether an attempt, a score or a rewrite raises it."""
 
     def wrong(*_: Any) -> Any:
         raise raised

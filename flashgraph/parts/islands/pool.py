@@ -263,8 +263,8 @@ class Islands:
         return all(a.evidence is None or a.evidence.of < SAMPLED for a in self.artifacts.values())
 
     def focus(self) -> Islands:
-        """Return a view in which each island gives its best as a parent. One line for all would make the islands
-        one."""
+        """Return a view in which each island gives its best as a parent. A single focus for all islands would merge
+        them."""
         return attrs.evolve(self, narrowed=True)
 
 

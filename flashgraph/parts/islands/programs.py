@@ -184,7 +184,7 @@ def _replaced(lines: list[str], wanted: list[str], new: list[str], places: list[
 
 
 def _places(text: str, wanted: Sequence[str], shift: str = "") -> list[int]:
-    """Return the first two lines of ``text`` where ``wanted`` begins, with each line indented by ``shift`` more.
+    """Return at most two line numbers where ``wanted``, indented by ``shift``, begins in ``text``.
 
     ``text`` has an empty line at both ends and no trailing blanks. Comparing line by line could take as long as the
     product of both lengths.
