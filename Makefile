@@ -92,7 +92,7 @@ bench-real: $(READY)  ## the embedded model on two tasks beside the gepa package
 build: $(READY)  ## wheel and sdist
 	$(BIN)/uv build
 
-# All but vLLM, which `make vllm-test` installs apart.
+# All but vLLM, which `make vllm-test` installs apart, and DSPy, whose tests skip without it.
 EXTRAS := data draw embedding gepa ifbench litellm local mlflow testing trio
 
 lock:  ## resolve requirements.lock anew from pyproject.toml

@@ -17,6 +17,7 @@ Layers, each importing only those above it (``tests/test_layers.py`` checks the 
     sim           virtual time, latency profiles and a simulated model
     launch        opening a run: its options, its models, its journal
     api           `run`, `arun`, `open_run`
+    gepa, dspy    drop-ins for `gepa.optimize` and `dspy.GEPA`
     observe       progress, drawings, explanations, reports
     cli           the command line
     testing       strategies and invariants for users' own tests; the only importer of hypothesis

@@ -12,6 +12,7 @@ __all__ = ["EXTRAS", "missing", "require"]
 EXTRAS: Mapping[str, str] = {
     "alembic": "mlflow",
     "datasets": "data",
+    "dspy": "dspy",
     "gepa": "gepa",
     "hypothesis": "testing",
     "if_verifiable": "ifbench",

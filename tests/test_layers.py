@@ -27,6 +27,7 @@ LAYERS = [
     ["launch"],
     ["api"],
     ["gepa"],
+    ["dspy"],
     ["observe"],
     ["cli"],
     ["testing"],

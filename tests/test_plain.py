@@ -81,7 +81,7 @@ def test_every_extra_has_its_modules() -> None:
 
 
 def test_every_module_but_the_testing_layers_can_be_imported(plain: dict[str, Any]) -> None:
-    named = ("flashgraph.gepa", "flashgraph.testing")
+    named = ("flashgraph.dspy", "flashgraph.gepa", "flashgraph.testing")
     wrong = [text for text in plain["modules"] if not text.startswith(named)]
     assert wrong == []
     assert all(

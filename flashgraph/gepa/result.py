@@ -33,7 +33,9 @@ class Optimized(GEPAResult[Any, Any]):  # type: ignore[misc]  # the package has 
 
 def optimized(result: Result, run_dir: str | None, seed: int) -> Optimized:
     """Return a run's result as the package's."""
-    held = [a for a in result.artifacts if a.pool == "frontier" and not a.retracted and a.score is not None]
+    held = [
+        a for a in result.artifacts if a.pool.split(".")[-1] == "frontier" and not a.retracted and a.score is not None
+    ]
     if result.best is None or not held:
         raise FlashgraphError(f"no candidate was admitted: {result.reason}")
     number = {artifact.id: index for index, artifact in enumerate(held)}
@@ -41,7 +43,7 @@ def optimized(result: Result, run_dir: str | None, seed: int) -> Optimized:
     for sample in sorted({sample for artifact in held for sample in artifact.scores}):
         known = {number[a.id]: a.scores[sample] for a in held if sample in a.scores}
         best[sample] = {index for index, score in known.items() if score == max(known.values())}
-    tried = sorted(e.at for e in result.events if isinstance(e, JobEnded) and e.stage in EVALUATING)
+    tried = sorted(e.at for e in result.events if isinstance(e, JobEnded) and e.stage.split(".")[-1] in EVALUATING)
     made = Optimized(
         candidates=[dict(a.value) for a in held],
         parents=[[number.get(parent) for parent in a.parents] or [None] for a in held],
