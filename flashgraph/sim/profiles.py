@@ -142,9 +142,9 @@ PROFILES = {
 def profile_named(name: str) -> Profile:
     """Return a shipped profile. Raises `DataError` for any other name."""
     if name not in PROFILES:
-        nearest = get_close_matches(name, PROFILES, n=1)
+        nearest = next(iter(get_close_matches(name, PROFILES, n=1)), "vllm")
         raise DataError(
-            f"simulated model 'sim:{name}': no such profile; expected one of {', '.join(PROFILES)}.\n"
-            f"Fix: write sim:{nearest[0] if nearest else 'vllm'}"
+            f"profile {name!r} of a simulated model: found no such profile, expected one of {', '.join(PROFILES)}; "
+            f"did you mean {nearest!r}?\nFix: --profile {nearest}; as a model, write sim:{nearest}"
         )
     return PROFILES[name]

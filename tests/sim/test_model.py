@@ -58,7 +58,7 @@ def test_profiles_have_the_published_mean_length() -> None:
 
 
 def test_an_unknown_profile_is_named() -> None:
-    with pytest.raises(fg.DataError, match="Fix: write sim:vllm"):
+    with pytest.raises(fg.DataError, match="as a model, write sim:vllm"):
         profile_named("vlm")
 
 
