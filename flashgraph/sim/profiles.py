@@ -144,7 +144,7 @@ def profile_named(name: str) -> Profile:
     if name not in PROFILES:
         nearest = next(iter(get_close_matches(name, PROFILES, n=1)), "vllm")
         raise DataError(
-            f"profile {name!r} of a simulated model: found no such profile, expected one of {', '.join(PROFILES)}; "
+            f"simulated model 'sim:{name}': no such profile, expected one of {', '.join(PROFILES)}; "
             f"did you mean {nearest!r}?\nFix: --profile {nearest}; as a model, write sim:{nearest}"
         )
     return PROFILES[name]
