@@ -140,6 +140,10 @@ class FirstOf(Rule):
         return next((d for d in decisions if d != ACCEPT), ACCEPT)
 
     def flaw(self) -> Flaw | None:
+        rules: tuple[Any, ...] = self.rules
+        for rule in rules:
+            if not isinstance(rule, Rule):
+                return Flaw(f"{rule!s:.80} after |", "another rule", "refresh() | discard(above=8)")
         return next((flaw for rule in self.rules if (flaw := rule.flaw())), None)
 
     def repairers(self) -> tuple[Any, ...]:

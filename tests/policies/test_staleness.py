@@ -173,3 +173,11 @@ def test_without_a_view_every_change_touches_the_item() -> None:
     rule = repair("patch", above=0, when=lambda item, view: False)
     assert rule.decide(1, 0) == Decision("repair", "patch")
     assert rule.decide(1, 0, lambda when: when("item", "view")) == Decision("accept")
+
+
+@pytest.mark.parametrize("other", [1, "all", None, discard])
+def test_only_rules_are_combined(other: Any) -> None:
+    """A value that is no rule is a flaw of the combination, also inside another one."""
+    flaw = (refresh() | (accept() | other)).flaw()
+    assert flaw is not None
+    assert flaw.expected == "another rule"
