@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
+# The packages of a dependency group: pip before 25.1 has no --group.
+GROUP = $(BIN)/python -c "import sys, tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['dependency-groups'][sys.argv[1]])"
 READY := $(VENV)/.ready
 
 DEMO_MINUTES ?= 7
@@ -53,7 +55,7 @@ coverage: $(READY)  ## fails unless their own tests run every branch of the grap
 		tests/testing/test_policies.py tests/parts/test_parameters.py tests/cli/test_check.py
 
 docs: $(READY)  ## the site of docs/ in build/site, from pages and code; a warning is an error
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --group docs
+	$(GROUP) docs | xargs $(BIN)/python -m pip install --quiet --disable-pip-version-check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 lint: $(READY)  ## ruff, and the linter of prose
@@ -69,7 +71,7 @@ format: $(READY)  ## let ruff mend what it can
 	$(BIN)/ruff format .
 
 mutants: $(READY)  ## mutation testing: all mutants take hours, SAMPLE=200 SEED=0 SUITE=invariants tries some
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --group mutants
+	$(GROUP) mutants | xargs $(BIN)/python -m pip install --quiet --disable-pip-version-check
 	$(BIN)/python -m tests.mutants.historical
 	$(BIN)/python -m tests.mutants.sample $(if $(SAMPLE),--sample $(SAMPLE)) --seed $(or $(SEED),0) \
 		--suite $(or $(SUITE),every)
