@@ -94,7 +94,7 @@ bench-real: $(READY)  ## the embedded model on two tasks beside the gepa package
 build: $(READY)  ## wheel and sdist
 	rm -rf dist
 	$(BIN)/uv build
-	$(BIN)/python -m zipfile -l dist/*.whl | grep -q flashgraph/algorithms/gepa.py
+	$(BIN)/python -m zipfile -l dist/*.whl | grep flashgraph/algorithms/gepa.py
 
 # All but vLLM, which `make vllm-test` installs apart, and DSPy, whose tests skip without it.
 EXTRAS := data draw embedding gepa ifbench litellm local mlflow testing trio
