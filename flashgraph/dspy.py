@@ -19,7 +19,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
 import attrs
 
 from flashgraph.api import run
@@ -30,14 +29,16 @@ from flashgraph.gepa.result import optimized
 from flashgraph.llm.function import FunctionModel
 from flashgraph.parts.evaluation import Attempt
 from flashgraph.run.budget import Budget
+from flashgraph.run.journal.keeper import JOURNAL
 from flashgraph.run.result import Result
 from flashgraph.tasks.score import Score
 from flashgraph.tasks.task import Task
 from flashgraph.tasks.trace import FEEDBACK, INPUTS, OUTPUT, Trace
+from flashgraph.tasks.workers import run_in
 
 require("dspy", "flashgraph.dspy")
 
-import dspy  # noqa: E402
+import dspy  # noqa: E402 - after `require`, as all imports of the library
 from dspy.adapters.chat_adapter import ChatAdapter  # noqa: E402
 from dspy.teleprompt.gepa.gepa import AUTO_RUN_SETTINGS, DspyGEPAResult  # noqa: E402
 from dspy.teleprompt.gepa.gepa_flex_utils import enumerate_flex_submodules  # noqa: E402
@@ -195,7 +196,7 @@ class GEPA(dspy.GEPA):  # type: ignore[misc]  # the package has no types
             seed=self.seed or 0,
             budget=Budget(evaluations=most),
             folder=folder,
-            resume=folder is not None and (folder / "journal.db").exists(),
+            resume=folder is not None and (folder / JOURNAL).exists(),
             params={prefix + name: value for name, value in params.items()},
         )
 
@@ -260,7 +261,7 @@ def program_task(
         return _Answer(None if failed else got, failure, tuple(steps), chosen)
 
     async def attempt(candidate: Mapping[str, str], sample: _Example, llm: Any, trace: Trace) -> _Answer:
-        built, steps = _built(program, candidate), []  # type: ignore[var-annotated]
+        built, steps = _built(program, candidate), list[Any]()
         with dspy.context(trace=steps):
             try:
                 got = await built.acall(**sample.example.inputs())
@@ -269,7 +270,7 @@ def program_task(
         return answered(built, sample, trace, steps, got)
 
     def attempt_in_thread(candidate: Mapping[str, str], sample: _Example, llm: Any, trace: Trace) -> _Answer:
-        built, steps = _built(program, candidate), []  # type: ignore[var-annotated]
+        built, steps = _built(program, candidate), list[Any]()
         with dspy.context(trace=steps):
             try:
                 got = built(**sample.example.inputs())
@@ -390,7 +391,7 @@ def _asking(lm: Any) -> Callable[[Any], Any]:
         return _unused
 
     async def ask(messages: Any) -> str:
-        (first, *_) = await anyio.to_thread.run_sync(lambda: lm(messages=list(messages)))
+        (first, *_) = await run_in("thread", 32, partial(lm, messages=list(messages)))
         return str(first["text"] if isinstance(first, Mapping) else first)
 
     return ask

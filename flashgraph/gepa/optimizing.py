@@ -21,6 +21,7 @@ from flashgraph.gepa.result import optimized
 from flashgraph.llm.function import FunctionModel
 from flashgraph.llm.resolve import FORMS, FUNCTION_FILE
 from flashgraph.run.budget import Budget
+from flashgraph.run.journal.keeper import JOURNAL
 from flashgraph.tasks.workers import run_in
 
 __all__ = ["install", "optimize"]
@@ -42,116 +43,85 @@ LOCKSTEP_ONLY: Mapping[str, Any] = {
 }
 """Options that the package alone has, and the value that leaves each out."""
 
-IGNORED = frozenset(
-    (
-        "cache_evaluation",
-        "display_progress_bar",
-        "logger",
-        "mlflow_attach_existing",
-        "mlflow_experiment_name",
-        "mlflow_tracking_uri",
-        "raise_on_exception",
-        "tracking_key_prefix",
-        "track_best_outputs",
-        "use_cloudpickle",
-        "wandb_api_key",
-        "wandb_attach_existing",
-        "wandb_init_kwargs",
-    )
-)
-"""Options without a meaning here: equal texts are evaluated once anyway, and the run's journal keeps everything."""
-
 
 def optimize(
-    seed_candidate: dict[str, str],
-    trainset: Any,
-    valset: Any = None,
-    adapter: Any = None,
-    task_lm: Any = None,
-    evaluator: Any = None,
-    reflection_lm: Any = None,
-    reflection_lm_kwargs: dict[str, Any] | None = None,
-    candidate_selection_strategy: Any = "pareto",
-    frontier_type: Any = "instance",
-    skip_perfect_score: bool = True,
-    reflection_minibatch_size: int | None = None,
-    perfect_score: float = 1.0,
-    reflection_prompt_template: str | dict[str, str] | None = None,
-    custom_candidate_proposer: Any = None,
-    module_selector: Any = "round_robin",
-    use_merge: bool = False,
-    max_merge_invocations: int = 5,
-    merge_val_overlap_floor: int = 5,
-    max_metric_calls: int | None = None,
-    max_reflection_cost: float | None = None,
-    stop_callbacks: Any = None,
-    run_dir: str | None = None,
-    seed: int = 0,
-    acceptance_criterion: Any = "strict_improvement",
-    *,
+    *args: Any,
     schedule: Any = "pipelined",
     bounds: tuple[float, float] = (-math.inf, math.inf),
     workers: int = 32,
     **options: Any,
 ) -> Any:
-    """Optimize the texts of ``seed_candidate`` as `gepa.optimize` does, and return its `GEPAResult`.
+    """Optimize texts as `gepa.optimize` does, with its arguments, and return its `GEPAResult`.
 
     Three options are flashgraph's own.  ``schedule="lockstep"`` hands everything to the package.  With finite
     ``bounds`` of scores, a run gives up early on candidates that cannot pass.  An adapter evaluates at most ``workers``
     samples at once.  ``task_lm`` and ``reflection_lm`` may also be flashgraph's model strings.  ``run_dir`` holds the
-    run's journal: a call with the same folder resumes the run.
+    run's journal: a call with the same folder resumes the run.  Options for logs, trackers and caches have no effect,
+    because the journal keeps everything and equal texts are evaluated once.
 
     Raises what the package raises for wrong arguments, `DataError` for an option that only ``schedule="lockstep"`` has,
     and `FlashgraphError` for a run without any candidate.
     """
-    own = ("schedule", "bounds", "workers", "options")
-    given = {name: value for name, value in locals().items() if name not in (*own, "own")}
     if schedule == "lockstep":
-        return PACKAGE(**given, **options)
-    _check(given, options)
-    template = reflection_prompt_template
+        return PACKAGE(*args, **options)
+    bound = inspect.signature(PACKAGE).bind(*args, **options)
+    bound.apply_defaults()
+    given = bound.arguments
+    _check(given)
+    template, proposer = given["reflection_prompt_template"], given["custom_candidate_proposer"]
     for text in template.values() if isinstance(template, dict) else [template]:
         InstructionProposalSignature.validate_prompt_template(text)
-    train, val = _listed(trainset), _listed(trainset if valset is None else valset)
-    if adapter is None:
-        task = own_task(seed_candidate, train, val, evaluator, bounds, workers)
-        task_model = _model(task_lm, {}, workers)
-        task = attrs.evolve(task, rewrite=rewriting(None, template, custom_candidate_proposer))
+    seed_candidate, valset = given["seed_candidate"], given["valset"]
+    train = _listed(given["trainset"])
+    val = train if valset is None else _listed(valset)
+    if given["adapter"] is None:
+        task = own_task(seed_candidate, train, val, given["evaluator"], bounds, workers)
+        task = attrs.evolve(task, rewrite=rewriting(None, template, proposer))
+        task_model = _model(given["task_lm"], {}, workers)
     else:
         task = adapter_task(
-            adapter, train, val, seed_candidate, template=template, proposer=custom_candidate_proposer,
-            bounds=bounds, workers=workers,
+            given["adapter"], train, val, seed_candidate, template=template, proposer=proposer, bounds=bounds,
+            workers=workers,
         )  # fmt: skip
         task_model = FunctionModel(_unused, limit=workers)
     reflection: Any = FunctionModel(_unused)
-    if reflection_lm is not None:
-        reflection = _model(reflection_lm, reflection_lm_kwargs or {}, workers)
-    limits, target, patience = _limits(stop_callbacks, max_metric_calls, max_reflection_cost)
-    folder = None if run_dir is None else Path(run_dir)
+    if given["reflection_lm"] is not None:
+        reflection = _model(given["reflection_lm"], given["reflection_lm_kwargs"] or {}, workers)
+    limits, target, patience = _limits(given)
+    run_dir = given["run_dir"]
     result = run(
         "gepa",
         task,
         models={"task": task_model, "reflection": reflection},
         schedule=schedule,
-        seed=seed,
+        seed=given["seed"],
         budget=Budget(**limits),
         target_score=target,
         patience=patience,
-        folder=folder,
-        resume=folder is not None and (folder / "journal.db").exists(),
+        folder=run_dir,
+        resume=run_dir is not None and (Path(run_dir) / JOURNAL).exists(),
         params={
-            "minibatch": reflection_minibatch_size or 3,
-            "perfect_score": perfect_score if skip_perfect_score else None,
-            "acceptance": acceptance_criterion,
-            "components": module_selector,
-            "frontier": frontier_type,
-            "selection": SELECTION[candidate_selection_strategy],
-            "merge": use_merge,
-            "max_merge_invocations": max_merge_invocations,
-            "merge_val_overlap_floor": merge_val_overlap_floor,
+            "minibatch": given["reflection_minibatch_size"] or 3,
+            "perfect_score": given["perfect_score"] if given["skip_perfect_score"] else None,
+            "acceptance": given["acceptance_criterion"],
+            "components": given["module_selector"],
+            "frontier": given["frontier_type"],
+            "selection": SELECTION[given["candidate_selection_strategy"]],
+            "merge": given["use_merge"],
+            "max_merge_invocations": given["max_merge_invocations"],
+            "merge_val_overlap_floor": given["merge_val_overlap_floor"],
         },
     )
-    return optimized(result, run_dir, seed)
+    return optimized(result, run_dir, given["seed"])
+
+
+def _signature() -> inspect.Signature:
+    """Return the package's parameters, and behind them flashgraph's own."""
+    own = [p for p in inspect.signature(optimize).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return inspect.Signature([*inspect.signature(PACKAGE).parameters.values(), *own])
+
+
+optimize.__signature__ = _signature()  # type: ignore[attr-defined]  # `help` and editors read it
 
 
 def install() -> None:
@@ -189,7 +159,7 @@ def _takes_prompts(function: Any) -> bool:
     return not names or names[0] != "messages"
 
 
-def _check(given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+def _check(given: Mapping[str, Any]) -> None:
     """Raise as the package does for wrong arguments, and `DataError` for options that lockstep alone has."""
     if not given["seed_candidate"]:
         raise ValueError("seed_candidate must contain at least one component text.")
@@ -201,20 +171,17 @@ def _check(given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         if given["adapter"] is not None and given[name] is not None:
             raise AssertionError(f"Since an adapter is provided, GEPA does not require {name}. Please set it to None.")
     proposer = given["custom_candidate_proposer"] or getattr(given["adapter"], "propose_new_texts", None)
-    if proposer is None and given["reflection_lm"] is None and options.get("reflection_strategy") is None:
+    if proposer is None and given["reflection_lm"] is None and given["reflection_strategy"] is None:
         raise AssertionError("reflection_lm was not provided, and nothing else proposes new texts.")
     named = {"candidate_selection_strategy": SELECTION, "module_selector": ("round_robin", "all")}
     for name, known in named.items():
         if given[name] not in known and isinstance(given[name], str):
             kind = ValueError if name == "candidate_selection_strategy" else AssertionError
             raise kind(f"Unknown {name}: {given[name]}. Supported: {', '.join(map(repr, known))}")
-    for name in options:
-        if name not in LOCKSTEP_ONLY and name not in IGNORED:
-            raise TypeError(f"optimize() got an unexpected keyword argument {name!r}")
-    own = {name: given[name] for name in (*named, "acceptance_criterion")}
-    other = [name for name, value in own.items() if not isinstance(value, str)]
-    absent = {name: (value, "full_eval") for name, value in LOCKSTEP_ONLY.items()}
-    other += [name for name, value in options.items() if name in absent and value not in absent[name]]
+    other = [name for name in (*named, "acceptance_criterion") if not isinstance(given[name], str)]
+    other += [name for name, value in LOCKSTEP_ONLY.items() if given[name] not in (value, "full_eval")]
+    if given["adapter"] is None and given["max_reflection_cost"] is not None:
+        other.append("max_reflection_cost")  # a budget of money counts the task's calls too
     if other:
         raise DataError(
             f"flashgraph.gepa.optimize({other[0]}=...): the pipelined schedule has no such option.\n"
@@ -222,14 +189,13 @@ def _check(given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         )
 
 
-def _limits(
-    given: Any, metric_calls: int | None, cost: float | None
-) -> tuple[dict[str, Any], float | None, int | None]:
-    """Return the budget, the target score and the patience that stop conditions of the package stand for."""
-    limits: dict[str, Any] = {"evaluations": metric_calls, "usd": cost}
+def _limits(given: Mapping[str, Any]) -> tuple[dict[str, Any], float | None, int | None]:
+    """Return the budget, the target score and the patience that the stop conditions of a call stand for."""
+    limits: dict[str, Any] = {"evaluations": given["max_metric_calls"], "usd": given["max_reflection_cost"]}
     target: float | None = None
     patience: int | None = None
-    stoppers = [] if given is None else list(given) if isinstance(given, Sequence) else [given]
+    stop = given["stop_callbacks"]
+    stoppers = [] if stop is None else list(stop) if isinstance(stop, Sequence) else [stop]
     while stoppers:
         match stoppers.pop(0):
             case stops.MaxMetricCallsStopper(max_metric_calls=most):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,9 +22,10 @@ from gepa.utils.stop_condition import CompositeStopper
 import flashgraph as fg
 from flashgraph.gepa import Optimized, adapter_task, install, optimize
 from flashgraph.gepa.adapters import _packed, _unpacked
-from flashgraph.gepa.optimizing import _limits, _model
+from flashgraph.gepa.optimizing import PACKAGE, _limits, _model
 from flashgraph.parts.clipping import clipped
 from flashgraph.parts.evaluation import KEPT_CHARACTERS, Attempt
+from flashgraph.run.events import Released
 
 RULES = ("be brief", "cite", "use metres")
 SEED = {"system": "Answer.", "style": "Plain."}
@@ -182,11 +184,27 @@ def test_stop_conditions(stop: Any, status: str, cause: str) -> None:
 
 def test_a_time_limit() -> None:
     """It becomes the budget's seconds; other conditions keep their places."""
-    assert _limits(CompositeStopper(TimeoutStopCondition(7), ScoreThresholdStopper(0.5)), 9, 1.5) == (
+    stop = CompositeStopper(TimeoutStopCondition(7), ScoreThresholdStopper(0.5))
+    assert _limits({"stop_callbacks": stop, "max_metric_calls": 9, "max_reflection_cost": 1.5}) == (
         {"evaluations": 9, "usd": 1.5, "seconds": 7},
         0.5,
         None,
     )
+
+
+def test_the_arguments_are_the_packages() -> None:
+    """In the same order, so that a call by position means the same; flashgraph's own come last, by name alone."""
+    theirs = inspect.signature(PACKAGE).parameters
+    ours = inspect.signature(optimize).parameters
+    assert list(ours)[: len(theirs)] == list(theirs)
+    assert {name: p.default for name, p in ours.items() if name in theirs} == {n: p.default for n, p in theirs.items()}
+    assert set(ours) - set(theirs) == {"schedule", "bounds", "workers"}
+    result = optimize(
+        SEED, DATA, DATA, Adapter(), None, None, reflect, None, "current_best", "instance", False, "epoch_shuffled", 4,
+        max_metric_calls=60,
+    )  # fmt: skip
+    sizes = {e.size for e in result.run.events if isinstance(e, Released) and e.edge == "rollout->propose"}
+    assert sizes == {4}
 
 
 class Never:
@@ -207,6 +225,11 @@ class Never:
         ({"callbacks": [Never()]}, fg.DataError, "callbacks=.*schedule='lockstep'"),
         ({"module_selector": Never()}, fg.DataError, "module_selector=.*schedule='lockstep'"),
         ({"stop_callbacks": Never()}, fg.DataError, "Never is not known here"),
+        (
+            {"adapter": None, "task_lm": "gpt-4o", "max_reflection_cost": 1.0},
+            fg.DataError,
+            "max_reflection_cost=.*schedule='lockstep'",
+        ),
         ({"max_metric_cals": 3}, TypeError, "unexpected keyword argument 'max_metric_cals'"),
     ],
 )
