@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+from cattrs import ClassValidationError, Converter
 
 from flashgraph.errors import DataError
 from flashgraph.observe.records import evidence_json
 from flashgraph.observe.report import file_name
-from flashgraph.run.journal.folders import find_run
 from flashgraph.run.journal.jsontext import printed
 from flashgraph.run.journal.keeper import JOURNAL
 from flashgraph.run.journal.private import write_text
@@ -23,7 +23,7 @@ __all__ = ["HandedOut", "best_of", "load_best"]
 
 FILE = "best.json"
 FORMAT = 1
-"""Raised when the meaning of the file changes; older files are still read."""
+"""The number of this form of the file: increase it when its meaning changes."""
 
 
 @attrs.frozen
@@ -91,17 +91,21 @@ def load_best(path: str | Path) -> HandedOut:
     """
     given = Path(path)
     file = given / FILE if given.is_dir() else given
-    if (given / JOURNAL).exists() or not file.is_file():
-        return best_of(find_run(str(path)) if not given.is_dir() else given)
+    if not file.is_file() or (given / JOURNAL).exists():
+        return best_of(path)
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
-        fields = {field.name: data[field.name] for field in attrs.fields(HandedOut)}
-        found, recorded = HandedOut(**fields), data["hash"][:]
-    except (ValueError, KeyError, TypeError) as error:
+        found, recorded, form = Converter().structure(data, HandedOut), str(data["hash"]), int(data["format"])
+    except (ValueError, KeyError, TypeError, ClassValidationError) as error:
         raise DataError(
-            f"{file}: not a file of `flashgraph best` ({type(error).__name__}: {error}).\n"
+            f"{file}: not a file of `flashgraph best` ({type(error).__name__}).\n"
             f"Fix: flashgraph best RUN -o {file.parent}"
-        ) from None
+        ) from error
+    if form > FORMAT:
+        raise DataError(
+            f"{file}: a newer flashgraph wrote it: found format {form}, expected at most {FORMAT}.\n"
+            "Fix: pip install --upgrade flashgraph"
+        )
     if found.hash != recorded:
         raise DataError(
             f"{file}: its texts were changed after it was written: their hash is {found.hash[:12]}, the file's is "

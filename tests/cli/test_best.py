@@ -70,7 +70,9 @@ def test_files_that_cannot_be_loaded(cli: Cli, run: Path, tmp_path: Path) -> Non
     data = json.loads((folder / "best.json").read_text())
     for change, said in (
         ({"texts": {"one": "edited"}}, "its texts were changed after it was written"),
-        ({"hash": None}, "not a file of `flashgraph best`"),
+        ({"hash": None}, "its texts were changed after it was written"),
+        ({"texts": 3}, "not a file of `flashgraph best`"),
+        ({"format": 99}, "a newer flashgraph wrote it: found format 99"),
     ):
         (folder / "best.json").write_text(json.dumps({**data, **change}))
         with pytest.raises(fg.DataError, match=said):
