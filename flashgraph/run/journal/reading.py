@@ -1,7 +1,7 @@
-"""A stored run as values: also while another process goes on with it, and after it was killed.
+"""Read a stored run as values, also while another process continues it, and after it was killed.
 
-Reading never blocks the run: the connection is read-only, the journal is in WAL mode, and nothing here holds a read
-open longer than `StoredRun.snapshot` is asked to.  No graph is needed, and nothing of the run's code is imported.
+Reading never blocks the run.  The connection is read-only, the journal is in WAL mode, and only
+`StoredRun.snapshot` keeps a read open.  Reading needs no graph and imports nothing of the run's code.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ __all__ = ["StoredRun"]
 
 
 class StoredRun:
-    """A run in its folder.  Every method reads what is there at that moment and returns frozen values.
+    """A run in its folder.  Each method reads the journal as it is at that moment, and returns frozen values.
 
     >>> with fg.StoredRun.open("runs/gepa-tickets-20260801-120000") as run:
     ...     print(run.status, run.spend().calls, run.best().score)
@@ -61,24 +61,23 @@ class StoredRun:
     def __init__(self, folder: Path, header: Header, rows: Rows) -> None:
         self.folder = folder
         self.header = header
-        """What the run was started with."""
+        """The settings that started the run."""
         self._rows = rows
         self._artifacts = Artifacts(rows, self.pools)
         self._calls = StoredCalls(rows)
 
     @classmethod
     def open(cls, run: str | Path) -> StoredRun:
-        """Open a run, given as its folder or as its name below ``runs/``; or as the file ``journal-1.db`` that a run
-        has left which began anew.
+        """Open a run by its folder or its name below ``runs/``.
 
-        Raises `DataError` when there is no such run and `JournalError` when its journal cannot be read, or was never
-        begun.
+        The file ``journal-1.db`` of a run that was restarted can be opened too.  Raises `DataError` if there is no such
+        run.  Raises `JournalError` if its journal cannot be read, or was never begun.
         """
         path = find_journal(run)
         return cls(path.parent, read_header(path.parent, path.name), Rows(path))
 
     def close(self) -> None:
-        """Let go of the file; nothing can be read after it."""
+        """Close the file; no method works afterwards."""
         self._rows.close()
 
     def __enter__(self) -> StoredRun:
@@ -91,8 +90,10 @@ class StoredRun:
 
     @contextmanager
     def snapshot(self) -> Iterator[StoredRun]:
-        """All that is read inside is of one moment.  The run goes on meanwhile; until the end of the
-        snapshot SQLite cannot shorten the journal's log."""
+        """Let all reads inside the block see the journal of one moment.
+
+        The run continues meanwhile.  Until the block ends, SQLite cannot shorten the journal's log.
+        """
         with self._rows.snapshot():
             yield self
 
@@ -104,30 +105,32 @@ class StoredRun:
 
     @property
     def status(self) -> Status:
-        """How the last session ended; ``"running"`` while a process has the run, ``"killed"`` where the last one
-        ended without a word."""
+        """How the last session ended.
+
+        It is ``"running"`` while a process holds the run, and ``"killed"`` if the last process recorded no end.
+        """
         last = self._last_session()
         if last is None or last.status is None:
             if self._rows.path.name == JOURNAL and is_held(self.folder):
                 return "running"
-            # It may have ended between the two looks, which a snapshot does not show.
+            # It may have ended between the two reads, which a snapshot does not show.
             with closing(Rows(self._rows.path)) as now:
                 last = next(reversed(read_sessions(now)), None)
         return cast(Status, last.status) if last is not None and last.status is not None else "killed"
 
     @property
     def loss(self) -> Loss | None:
-        """What is missing of the journal's end; None where nothing is, and while the run goes on."""
+        """The missing end of the journal; None if nothing is missing, and while the run is active."""
         return None if self.status == "running" else find_loss(self._rows.path)
 
     def lost(self) -> tuple[str, ...]:
-        """What was missing when earlier sessions went on with the run, in words."""
+        """Return descriptions of the turns that were missing when earlier sessions resumed the run."""
         sql = "SELECT id, finish FROM tests WHERE how = ? ORDER BY id"
         return tuple([said for _, said in self._rows.read("tests", (whole, word), sql, ROLLED_BACK)])
 
     @property
     def reason(self) -> str:
-        """Why the run has ended, or who has it."""
+        """Why the run has ended, or the process that holds it."""
         last = self._last_session()
         if last is None:
             return ""
@@ -136,22 +139,22 @@ class StoredRun:
 
     @property
     def cause(self) -> Cause | None:
-        """Why the run has ended; None while it goes on, and where it was killed."""
+        """Why the run has ended; None while it is active, and if it was killed."""
         last = self._last_session()
         return None if last is None else last.cause
 
     def sessions(self) -> tuple[Session, ...]:
-        """The processes that have worked on the run, oldest first."""
+        """Return the processes that have worked on the run, oldest first."""
         return read_sessions(self._rows)
 
     def limits(self) -> Mapping[str, float]:
-        """The budget's limits: those that the run was last resumed with, or else started with."""
+        """Return the budget's limits of the last resume that gave some, or else of the start."""
         sql = "SELECT key, value FROM meta WHERE key = ?"
         found = self._rows.read("meta", (word, json_of(amounts)), sql, BUDGET)
         return cast(Mapping[str, float], found[0][1]) if found else self.header.limits
 
     def spend(self) -> Spend:
-        """What the run has used so far."""
+        """Return the amounts that the run has used so far."""
         prompt, completion, failed, lost = self._calls.totals()
         rows = self._rows.read("account", (whole, json_of(amounts)), "SELECT id, settled FROM account")
         account: Mapping[str, float] = rows[0][1] if rows else {}
@@ -170,7 +173,7 @@ class StoredRun:
         )
 
     def seconds(self) -> float:
-        """The run's clock at the last thing that it wrote down."""
+        """Return the run's clock at the last entry of its journal."""
         ((turn,),) = self._rows.read("turns", (real,), "SELECT coalesce(max(at), 0.0) FROM turns")
         last = self._last_session()
         return max(float(turn), last.at or 0.0) if last is not None else float(turn)
@@ -186,11 +189,11 @@ class StoredRun:
         return tuple(name for name, kind in self.header.topology.items() if kind.split(maxsplit=1)[0] == "pool")
 
     def artifacts(self, pool: str | None = None) -> tuple[StoredArtifact, ...]:
-        """All artifacts, or one pool's, in order of admission, each as it stands now."""
+        """Return all artifacts, or those of one pool, in order of admission, in their current state."""
         return self._artifacts.read("?1 IS NULL OR pool = ?1", pool)
 
     def artifact(self, id: int, pool: str | None = None) -> StoredArtifact:
-        """One artifact, of the pool of `best` if none is named.  Raises `DataError` with what there is."""
+        """Return one artifact; without ``pool``, of the pool of `best`.  Raises `DataError` if there is none."""
         pool = pool if pool is not None else self._home()
         if pool not in self.pools:
             raise DataError(f"run {self.name}: no pool {pool!r}; it has {', '.join(self.pools)}.")
@@ -203,16 +206,16 @@ class StoredRun:
         return found[0]
 
     def best(self) -> StoredArtifact | None:
-        """The champion: the artifact that the run hands out (`Graph.result`); None where there is none yet."""
+        """Return the champion: the artifact that the run hands out (`Graph.result`); None if there is none yet."""
         key = self._artifacts.best()
         return None if key is None else self.artifact(key[1], key[0])
 
     def best_score(self) -> float | None:
-        """The score of `best`, read without the artifact."""
+        """Return the score of `best` without reading its texts."""
         return None if (held := self._champion()) is None else held.score
 
     def best_evidence(self) -> Evidence | None:
-        """What the score of `best` rests on, read without the artifact; None where its pool weighs no evidence."""
+        """Return the evidence of `best` without reading its texts; None if its pool weighs no evidence."""
         return None if (held := self._champion()) is None else held.evidence
 
     def _champion(self) -> ArtifactRecord | None:
@@ -220,15 +223,17 @@ class StoredRun:
         return None if key is None else self._artifacts.standing()[key]
 
     def accepted(self) -> int:
-        """How many candidates were admitted and not retracted; what has no score is none."""
+        """Return the number of artifacts with a score that were admitted and not retracted."""
         return sum(not held.retracted and held.score is not None for held in self._artifacts.standing().values())
 
     def lineage(self, artifact: StoredArtifact) -> tuple[LineageStep, ...]:
-        """How an artifact came to be: its line of descent from the root on, through the best scored parent of each,
-        with what changed at each step."""
+        """Return the line of descent of an artifact from its root, with the changes of each step.
+
+        An artifact with several parents is traced through the parent with the best score.
+        """
         known = {a.id: a for a in self.artifacts(artifact.pool)}
         line = [artifact]
-        # A parent was admitted before its child: a journal that says otherwise would lead round and round.
+        # A parent is admitted before its child; a damaged journal could otherwise lead in a circle.
         while parents := [known[id] for id in line[-1].parents if id in known and id < line[-1].id]:
             line.append(max(parents, key=lambda a: (a.score if a.score is not None else -math.inf, -a.id)))
         line.reverse()
@@ -239,10 +244,11 @@ class StoredRun:
         return tuple(steps)
 
     def curve(self) -> tuple[ChampionMoment, ...]:
-        """The moments at which the champion of `best`'s pool became another one, or more was known of it.  While it is
-        provisional there is none.
+        """Return the moments at which the champion of `best`'s pool or its evidence changed.
 
-        Of a part of a run that an older flashgraph wrote: the moments at which the best confirmed score rose."""
+        A provisional champion gives no moment.  For parts of a run that an older flashgraph wrote, these are the
+        moments at which the best confirmed score rose.
+        """
         home = self._home()
         changes = self._artifacts.champions(home)
         known = math.inf if not changes else changes[0][0]
