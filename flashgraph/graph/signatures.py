@@ -89,7 +89,7 @@ def _read(places: list[str], hints: Mapping[str, Any], extra: str | None) -> Sig
     several = len(members) == 1 and is_a(members[0], Several)
     if several:
         members = list(get_args(members[0])) or [Any]
-    found = None if not members else members[0] if len(members) == 1 else Union[tuple(members)]  # noqa: UP007
+    found = None if not members else members[0] if len(members) == 1 else Union[tuple(members)]  # noqa: UP007 - `|` takes no tuple
     optional = type(None) in results
     return Signature(tuple(hints[n] for n in places), tuple(places), found, several, optional, extra)
 

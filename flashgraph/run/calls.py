@@ -56,8 +56,9 @@ class Calls:
         job.asked = True
         endpoint = self.free_slot(job)
         # The slot that the job has held is of its stage's service; a request of another role waits for one of its own.
-        own = endpoint is not None and self.slots.serves(call.service, endpoint)
-        if not own or endpoint is None or not endpoint.room(self._flow.now) or not self.grant(call, endpoint):
+        if endpoint is not None and not self.slots.serves(call.service, endpoint):
+            endpoint = None
+        if endpoint is None or not endpoint.room(self._flow.now) or not self.grant(call, endpoint):
             self.slots.wait(call, self.rank(job.node, job.item))
         return call
 

@@ -56,7 +56,7 @@ def _samples(given: Iterable[Any]) -> Sequence[Any]:
 
     The task then rejects that value, because it knows the name of the split.
     """
-    return tuple(given) if _advice(given) is None else given  # type: ignore[return-value]
+    return tuple(given) if _advice(given) is None else given  # type: ignore[return-value]  # `Task` refuses it
 
 
 def _tests(given: Iterable[Any] | None) -> Sequence[Any]:

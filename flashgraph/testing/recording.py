@@ -56,7 +56,7 @@ def record_pools(machine: Machine) -> Mapping[str, list[PoolEvent[Any]]]:
                 value = copy.deepcopy(after)
             return after
 
-        pool._apply = checked  # type: ignore[method-assign]
+        pool._apply = checked  # type: ignore[method-assign]  # a pool has no hook that sees its values
 
     for pool in machine.pools.values():
         record(pool)
