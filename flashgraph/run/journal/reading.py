@@ -7,12 +7,13 @@ Reading never blocks the run.  The connection is read-only, the journal is in WA
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import Any, cast
 
 from flashgraph.errors import DataError
 from flashgraph.evidence import Evidence
@@ -29,6 +30,7 @@ from flashgraph.run.journal.columns import (
     word,
 )  # fmt: skip
 from flashgraph.run.journal.folders import find_journal, is_held
+from flashgraph.run.journal.happened import StoredEvent
 from flashgraph.run.journal.header import BUDGET, Header
 from flashgraph.run.journal.keeper import JOURNAL, read_header
 from flashgraph.run.journal.losses import ROLLED_BACK, Loss, find_loss
@@ -47,6 +49,7 @@ from flashgraph.run.journal.stored import (
     text_diff,
 )
 from flashgraph.run.journal.stored_calls import StoredCalls
+from flashgraph.run.journal.stored_events import StoredEvents
 
 __all__ = ["StoredRun"]
 
@@ -65,6 +68,7 @@ class StoredRun:
         self._rows = rows
         self._artifacts = Artifacts(rows, self.pools)
         self._calls = StoredCalls(rows)
+        self._events = StoredEvents(rows)
 
     @classmethod
     def open(cls, run: str | Path) -> StoredRun:
@@ -316,6 +320,41 @@ class StoredRun:
             Failures(stage, reason, count, last, known or cause_of_failure(job, reason))
             for stage, reason, count, last, job, known in rows
         )
+
+    # ---- what happened -----------------------------------------------------------------------------------
+
+    def events(self, *, since: int = 0) -> Iterator[StoredEvent]:
+        """Yield the events from number ``since`` on, as far as they are stored.
+
+        Runs of flashgraph 0.1 stored no events: theirs are derived from calls and admissions.
+        """
+        return self._events.since(since)
+
+    def event_lists(self, *, since: int = 0) -> Iterator[tuple[int, list[list[Any]]]]:
+        """Yield pages of events as JSON lists, each with the number of its first: class, time, then `FIELDS`."""
+        return self._events.pages(since)
+
+    def changed(self) -> int:
+        """Return a number that differs from the last call's if a process has written to the journal meanwhile."""
+        ((version,),) = self._rows("sqlite_master", "PRAGMA data_version")
+        return int(version)
+
+    def follow(self, *, since: int = 0, poll: float = 0.25) -> Iterator[tuple[StoredEvent, ...]]:
+        """Yield new events as they are stored, until no process holds the run any more.
+
+        It looks every ``poll`` seconds, and opens no read transaction while nothing is new.  The last tuple may be
+        empty.
+        """
+        last: int | None = None
+        while True:
+            running, now = self.status == "running", self.changed()
+            found = tuple(self.events(since=since)) if now != last else ()
+            last, since = now, since + len(found)
+            if found or not running:
+                yield found
+            if not running:
+                return
+            time.sleep(poll)
 
     # ---- the file ----------------------------------------------------------------------------------------
 

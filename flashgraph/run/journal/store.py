@@ -21,6 +21,8 @@ from typing import Any
 import attrs
 
 from flashgraph.errors import FlashgraphError
+from flashgraph.run.events import Event
+from flashgraph.run.journal.happened import packed
 from flashgraph.run.journal.mark import Mark, MarkFile
 from flashgraph.run.journal.private import advice, create, regular
 from flashgraph.run.journal.tables import MIGRATIONS, SCHEMA, TABLES, columns_of
@@ -203,6 +205,7 @@ Statement = tuple[str, Sequence[Any]]
 class _Batch:
     statements: list[Statement]
     mark: Mark | None
+    events: tuple[int, Sequence[Event]] | None = None
     done: Future[None] = attrs.field(factory=Future)
 
 
@@ -228,6 +231,9 @@ class Store:
         self.db.execute("PRAGMA synchronous = NORMAL")
         (page,) = self.db.execute("PRAGMA page_size").fetchone()
         self.db.execute(f"PRAGMA max_page_count = {max(1, _largest() // page)}")
+        sql = "SELECT coalesce(max(first + count), 0) FROM events"
+        self._events: int = fetched(self.db, path, "events", sql)[0][0]
+        """The number of the next event."""
         self._marks = MarkFile(path)
         self._marked: Mark | None = None
         self._watched = Watched(path, self._readable)
@@ -272,12 +278,17 @@ class Store:
         finally:
             db.close()
 
-    def put(self, statements: list[Statement], mark: Mark | None = None) -> Future[None]:
+    def put(
+        self,
+        statements: list[Statement],
+        mark: Mark | None = None,
+        events: tuple[int, Sequence[Event]] | None = None,
+    ) -> Future[None]:
         """Commit statements together with all that is waiting; the future ends when they are durable.
 
-        ``mark`` records the journal's length after them.
+        ``mark`` records the journal's length after them; ``events`` are a turn's number and the events in it.
         """
-        batch = _Batch(statements, mark)
+        batch = _Batch(statements, mark, events)
         if self._failed is not None:
             batch.done.set_exception(self._failed)
         else:
@@ -315,6 +326,7 @@ class Store:
                     for batch in batches:
                         for sql, values in batch.statements:
                             self.db.execute(sql, values)
+                    self._add_events([batch.events for batch in batches if batch.events is not None])
                 self.commits += 1
                 if marks := [batch.mark for batch in batches if batch.mark is not None]:
                     self._marked = marks[-1]
@@ -330,6 +342,13 @@ class Store:
                 batch.done.set_exception(self._failed)
         if self._failed is None:
             self.on_commit(self.commits)
+
+    def _add_events(self, turns: list[tuple[int, Sequence[Event]]]) -> None:
+        """Write the events of turns as one chunk."""
+        if events := [event for _, of in turns for event in of]:
+            row = (self._events, len(events), turns[0][0], events[0].at, packed(events))
+            self.db.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?)", row)
+            self._events += len(events)
 
     def _require_files(self) -> None:
         """Raise `JournalError` if the journal's files were taken away, so that the run stops spending."""

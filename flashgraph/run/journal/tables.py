@@ -9,7 +9,7 @@ from functools import cache
 
 __all__ = ["MIGRATIONS", "SCHEMA", "TABLES", "VACUUMED", "columns_of"]
 
-SCHEMA = 4
+SCHEMA = 5
 """The version of the tables below; `MIGRATIONS` lead from each older one to the next."""
 
 STANDINGS = """
@@ -20,6 +20,12 @@ CREATE TABLE champions (pool TEXT NOT NULL, version INTEGER NOT NULL, turn INTEG
     PRIMARY KEY (pool, version)) WITHOUT ROWID;
 """
 """The present state of artifacts that have evidence or were evicted; and each change of champion."""
+
+EVENTS = """
+CREATE TABLE events (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, turn INTEGER NOT NULL, at REAL NOT NULL,
+    data BLOB NOT NULL);
+"""
+"""Chunks of events; see `flashgraph.run.journal.happened`.  ``turn`` is the number of the first turn of the chunk."""
 
 TABLES = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -46,12 +52,12 @@ CREATE TABLE stream (id INTEGER PRIMARY KEY CHECK (id = 0), state TEXT NOT NULL)
 CREATE TABLE account (id INTEGER PRIMARY KEY CHECK (id = 0), settled TEXT NOT NULL);
 CREATE TABLE best (pool TEXT PRIMARY KEY, artifact INTEGER) WITHOUT ROWID;
 CREATE TABLE payloads (hash TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
-{STANDINGS}"""
+{STANDINGS}{EVENTS}"""
 
 CAUSES = "ALTER TABLE sessions ADD COLUMN cause TEXT; ALTER TABLE failures ADD COLUMN cause TEXT;"
 """The columns stay empty in old rows; see `flashgraph.run.journal.causes`."""
 
-MIGRATIONS: dict[int, str] = {1: STANDINGS, 2: "ALTER TABLE turns ADD COLUMN chain TEXT;", 3: CAUSES}
+MIGRATIONS: dict[int, str] = {1: STANDINGS, 2: "ALTER TABLE turns ADD COLUMN chain TEXT;", 3: CAUSES, 4: EVENTS}
 """The statements that migrate a schema to the next version, by version."""
 
 VACUUMED = "vacuumed"
@@ -65,6 +71,8 @@ def columns_of(version: int) -> Mapping[str, list[str]]:
         db.executescript(TABLES)
         tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         found = {table: [column for _, column, *_ in db.execute(f"PRAGMA table_info({table})")] for table in tables}
+    if version < 5:
+        del found["events"]
     if version < 4:
         found["sessions"].remove("cause")
         found["failures"].remove("cause")

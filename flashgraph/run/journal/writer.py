@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from datetime import UTC, datetime
-from typing import Any, TypeGuard
+from typing import Any
 
 import anyio.to_thread
 import attrs
@@ -23,6 +23,7 @@ from flashgraph.run.cause import Cause, End
 from flashgraph.run.jobs import Done
 from flashgraph.run.journal.chain import linked
 from flashgraph.run.journal.codec import Codec
+from flashgraph.run.journal.collected import Collected, is_failure
 from flashgraph.run.journal.columns import json_of, select, word
 from flashgraph.run.journal.header import BUDGET, Header
 from flashgraph.run.journal.jsontext import dumped
@@ -79,6 +80,7 @@ class JournalWriter:
         self._turn = turns
         self._known: set[str] = set()
         self._events: list[ev.Event] = []
+        self._collected = Collected()
         self._started: dict[int, ev.CallStarted] = {}
         self._stages: dict[int, str] = {}
         self._account = ""
@@ -130,16 +132,17 @@ class JournalWriter:
         sql = "UPDATE sessions SET closed = ?, status = ?, reason = ?, at = ?, cause = ? WHERE id = ?"
         account = ("INSERT OR REPLACE INTO account VALUES (0, ?)", (dumped(dict(settled)),))
         # The turn that stopped the run is not stored, because a resume repeats it.  Its failures tell the reason.
-        failures = [self._failure(event) for event in self._events if _is_failure(event)]
+        failures = [self._failure(event) for event in self._events if is_failure(event)]
         row = (now, end.status, _plain(end.reason), at, end.cause, self._session)
         try:
-            self._store.put([*failures, (sql, row), account]).result()
+            self._store.put([*failures, (sql, row), account], None, (self._turn, self._collected.end())).result()
         except JournalError as error:
             # The run has its result, and its stored part can be resumed.
             _log.warning("the journal lacks the end of the run: %s", error)
 
     def note(self, event: ev.Event) -> None:
         """Collect an event; it is stored with its turn."""
+        self._collected.add(event)
         if isinstance(event, ev.CallStarted):
             self._started[event.call] = event
         elif isinstance(event, ev.JobStarted):
@@ -158,12 +161,14 @@ class JournalWriter:
         sql = "INSERT INTO turns (seq, at, body, chain) VALUES (?, ?, ?, ?)"
         statements.append((sql, (self._turn, turn.at, text, self._chain)))
         self._read_events(turn, machine, statements)
+        events = self._collected.take(turn, machine)
         account = dumped(machine.ledger.settled)
         if account != self._account:
             self._account = account
             statements.append(("INSERT OR REPLACE INTO account VALUES (0, ?)", (account,)))
         self._turn += 1
-        return durable(self._store.put(statements, self.mark(machine.ledger.at_most())), self.patient)
+        mark = self.mark(machine.ledger.at_most())
+        return durable(self._store.put(statements, mark, (self._turn - 1, events)), self.patient)
 
     # ---- rows --------------------------------------------------------------------------------------------
 
@@ -248,7 +253,7 @@ class JournalWriter:
         answers = {answer.call: answer for answer in turn.answered}
         events, self._events = self._events, []
         if turn.halted:
-            events = [e for e in events if isinstance(e, ev.CallEnded) or _is_failure(e)]
+            events = [e for e in events if isinstance(e, ev.CallEnded) or is_failure(e)]
         changed = {e.pool for e in events if isinstance(e, Changed)}
         for pool in sorted(changed):
             chosen = machine.pools[pool].best
@@ -352,10 +357,6 @@ class JournalWriter:
 def _sealed(header: Header) -> dict[str, str]:
     """Return the row of the seal of the start options; empty for a run that was started from Python."""
     return {SEAL: seal(dict(header.rows())["order"])} if header.order else {}
-
-
-def _is_failure(event: ev.Event) -> TypeGuard[ev.JobEnded | ev.EdgeFailed]:
-    return isinstance(event, ev.EdgeFailed) or (isinstance(event, ev.JobEnded) and event.how == "failed")
 
 
 def _plain(text: str) -> str:
